@@ -1,0 +1,24 @@
+"""Errors named by their remedy; every foreign error becomes one of these where it is born.
+
+An error's text is one sentence for the log, the report and the person who reads either.
+"""
+
+
+class UpdaterError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class TryLater(UpdaterError):
+    """The network, a full disk, a lock: the next cycle may find it well."""
+
+
+class Refused(UpdaterError):
+    """A bad artifact, order or reply: nothing to do but wait for new orders."""
+
+
+class Misconfigured(UpdaterError):
+    """A person must change something on this host."""
+
+
+class ControlFailed(UpdaterError):
+    """An agent's control script did not do what it was asked to."""

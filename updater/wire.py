@@ -1,0 +1,266 @@
+"""The heartbeat's wire, spoken by updater and meta alike: parse (bytes -> value) and render (value -> bytes).
+
+Source of the format: open-falcon's ops-updater and ops-meta, as recorded under tests/wire. Unknown fields are ignored
+on both sides and a peer never needs ours, so either side may run against the Go program. What a peer sends is
+checked here once: names, versions and commands become paths and arguments later.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from updater import __version__ as VERSION  # noqa: F401, N812 (the software's version, shown by both services)
+
+START, STOP = "start", "stop"
+COMMANDS = (START, STOP)
+STARTED = "started"
+STOPPED = ("stoped", "stopped")  # the first spelling is the peers'
+MAX_BODY = 1 << 20  # bytes of a report or a reply
+MAX_AGENTS = 1000  # of one host
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+_HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+_MD5 = re.compile(r"[0-9a-fA-F]{32}")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_UNSAFE_IN_URL = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")
+_NOT_PRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+
+class WireError(ValueError):
+    """A body that is not of the wire. The text is the peers' own where they have one."""
+
+
+class RealAgent(msgspec.Struct, frozen=True):
+    """One agent as its host saw it. status: the trimmed output of `./control status`, or why there is none;
+    timestamp: Unix seconds of that look."""
+
+    name: str = ""
+    version: str = ""
+    status: str = ""
+    timestamp: Annotated[int, msgspec.Meta(ge=-(1 << 63), lt=1 << 63)] = 0
+
+
+class Outcome(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """What became of one attempt to change an agent; an added field of the heartbeat.
+
+    step: where it ended (`download`, `verify`, `unpack`, `stop`, `start`, `watch`, ...); result: `done`, `failed`, `refused` or
+    `rolled back`; evidence: the last lines of the control script's output; at: Unix seconds.
+    """
+
+    agent: str = ""
+    from_: str = ""
+    to: str = ""
+    step: str = ""
+    result: str = ""
+    reason: str = ""
+    evidence: str = ""
+    at: Annotated[int, msgspec.Meta(ge=-(1 << 63), lt=1 << 63)] = 0
+
+
+class Report(msgspec.Struct, frozen=True, rename="camel"):
+    """A heartbeat, host -> meta. The fields from `ip` on are additions that old peers ignore."""
+
+    hostname: str = ""
+    real_agents: Annotated[list[RealAgent], msgspec.Meta(max_length=MAX_AGENTS)] | None = None
+    ip: str | msgspec.UnsetType = msgspec.UNSET
+    updater_version: str | msgspec.UnsetType = msgspec.UNSET
+    outcomes: Annotated[list[Outcome], msgspec.Meta(max_length=MAX_AGENTS)] | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class Desired(msgspec.Struct, frozen=True):
+    """What one agent shall be on one host. sha256 is ours; old peers ignore it."""
+
+    name: str = ""
+    version: str = ""
+    tarball: str = ""
+    md5: str = ""
+    cmd: str = ""
+    sha256: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """The tarball's name below its base URL."""
+        return f"{self.name}-{self.version}.tar.gz"
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """meta's answer: the desired agents that passed all checks, and (name, why) of those that did not."""
+
+    desired: tuple[Desired, ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()
+
+
+class _WireReply(msgspec.Struct, rename="camel"):
+    desired_agents: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_AGENTS)] | None
+    error_message: str | None = ""
+
+
+class _Named(msgspec.Struct):
+    name: str
+
+
+_report_decoder = msgspec.json.Decoder(Report)
+_reply_decoder = msgspec.json.Decoder(_WireReply)
+_desired_decoder = msgspec.json.Decoder(Desired)
+_named_decoder = msgspec.json.Decoder(_Named)
+_encoder = msgspec.json.Encoder()
+
+
+def parse_report(body: bytes) -> Report:
+    """A heartbeat's body -> Report; raises WireError with the text that the peers answer."""
+    if not body:
+        raise WireError("body is blank")
+    try:
+        report = _report_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
+        raise WireError("body format error") from e
+    if not report.hostname:
+        raise WireError("hostname is blank")
+    if problem := hostname_problem(report.hostname):
+        raise WireError(problem)
+    return report
+
+
+def render_report(report: Report) -> bytes:
+    """Report -> a heartbeat's body; additions that are unset do not appear."""
+    return _encoder.encode(report)
+
+
+def parse_reply(body: bytes) -> Reply:
+    """meta's 200 answer -> Reply; raises WireError when it is no usable answer at all.
+
+    One bad entry spoils only itself: it lands in `refused` and the others stand. An agent listed twice is refused whole,
+    since nobody can tell which entry is meant.
+    """
+    try:
+        wire = _reply_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
+        raise WireError(f"not a heartbeat reply: {e}") from e
+    if wire.error_message:
+        raise WireError(f"meta says: {one_line(wire.error_message, 300)}")
+    good: dict[str, Desired] = {}
+    refused: dict[str, str] = {}
+    for position, raw in enumerate(wire.desired_agents or ()):
+        name, desired, problem = _parse_desired(bytes(raw), position)
+        if name in good or name in refused:
+            good.pop(name, None)
+            refused[name] = "listed more than once"
+        elif desired is None:
+            refused[name] = problem
+        else:
+            good[name] = desired
+    return Reply(tuple(good.values()), tuple(refused.items()))
+
+
+def _parse_desired(raw: bytes, position: int) -> tuple[str, Desired | None, str]:
+    try:
+        desired = _desired_decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
+        return _name_in(raw) or f"entry {position}", None, str(e)
+    problem = desired_problem(desired)
+    return one_line(desired.name, 64) or f"entry {position}", None if problem else desired, problem
+
+
+def _name_in(raw: bytes) -> str:
+    try:
+        return one_line(_named_decoder.decode(raw).name, 64)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""
+
+
+def render_reply(desired: Sequence[Desired], error_message: str = "") -> bytes:
+    """The desired agents of one host -> a reply's body, in the peers' form."""
+    return _encoder.encode({"errorMessage": error_message, "desiredAgents": [_desired_fields(d) for d in desired]})
+
+
+def _desired_fields(desired: Desired) -> dict[str, Any]:
+    fields = msgspec.structs.asdict(desired)
+    if not desired.sha256:
+        del fields["sha256"]
+    return fields
+
+
+def desired_problem(desired: Desired) -> str:
+    """Why this order must not be followed, or "" when it may. A `stop` needs nothing but a name."""
+    if problem := name_problem(desired.name) or cmd_problem(desired.cmd):
+        return problem
+    if desired.cmd == STOP:
+        return ""
+    return (
+        version_problem(desired.version)
+        or base_problem("tarball", desired.tarball)
+        or md5_problem(desired.md5)
+        or sha256_problem(desired.sha256)
+    )
+
+
+def name_problem(name: str) -> str:
+    """Why this agent name is unsafe as a directory, or ""."""
+    if _NAME.fullmatch(name):
+        return ""
+    return f"name {_shown(name)} is not 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
+
+
+def version_problem(version: str) -> str:
+    """Why this version is unsafe as a directory, or ""."""
+    if _VERSION.fullmatch(version):
+        return ""
+    return f"version {_shown(version)} is not 1 to 64 letters, digits, '.', '_', '+' or '-', the first a letter or digit"
+
+
+def hostname_problem(hostname: str) -> str:
+    """Why this is no host name, or ""."""
+    if _HOSTNAME.fullmatch(hostname):
+        return ""
+    return f"hostname {_shown(hostname)} is not 1 to 253 letters, digits, '.', '_' or '-', the first a letter or digit"
+
+
+def cmd_problem(cmd: str) -> str:
+    """Why this is no command, or ""."""
+    return "" if cmd in COMMANDS else f"cmd {_shown(cmd)} is not start or stop"
+
+
+def base_problem(key: str, url: str) -> str:
+    """Why this is no base URL for downloads, or ""."""
+    if not url:
+        return f"{key} is blank"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or _UNSAFE_IN_URL.search(url) or parts.query or parts.fragment:
+        return f"{key} {_shown(url)} is not an http or https URL of a directory"
+    return ""
+
+
+def md5_problem(md5: str) -> str:
+    """Why this is neither blank, nor 32 hex digits, nor the URL of a directory, or ""."""
+    if not md5 or _MD5.fullmatch(md5):
+        return ""
+    if base_problem("md5", md5):
+        return f"md5 {_shown(md5)} is neither blank, nor 32 hex digits, nor an http or https URL of a directory"
+    return ""
+
+
+def sha256_problem(sha256: str) -> str:
+    """Why this is neither blank nor 64 hex digits, or ""."""
+    return "" if not sha256 or _SHA256.fullmatch(sha256) else f"sha256 {_shown(sha256)} is not 64 hex digits"
+
+
+def is_digest(md5: str) -> bool:
+    """Whether a record's md5 is the digest itself, not the place of a digest file."""
+    return _MD5.fullmatch(md5) is not None
+
+
+def one_line(text: str, limit: int) -> str:
+    """Foreign text made safe for a log line or a table: control characters and runs of blanks become one blank."""
+    return _NOT_PRINTABLE.sub(" ", text[: limit * 4]).strip()[:limit]
+
+
+def _shown(text: str) -> str:
+    return f'"{one_line(text, 80)}"'
