@@ -5,7 +5,11 @@ An error's text is one sentence for the log, the report and the person who reads
 
 
 class UpdaterError(Exception):
-    """Base of all errors that this package raises on purpose."""
+    """Base of all errors that this package raises on purpose. evidence: the last of a script's output, if there is one."""
+
+    def __init__(self, text: str, evidence: str = "") -> None:
+        super().__init__(text)
+        self.evidence = evidence
 
 
 class TryLater(UpdaterError):

@@ -12,10 +12,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from updater import __version__ as VERSION  # noqa: F401, N812 (the software's version, shown by both services)
+from updater import __version__
+
+VERSION = __version__  # of the software, shown by both services
 
 START, STOP = "start", "stop"
 COMMANDS = (START, STOP)
+DONE, FAILED, REFUSED, ROLLED_BACK = "done", "failed", "refused", "rolled back"  # results of an outcome
 STARTED = "started"
 STOPPED = ("stoped", "stopped")  # the first spelling is the peers'
 MAX_BODY = 1 << 20  # bytes of a report or a reply
@@ -27,7 +30,6 @@ _HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _UNSAFE_IN_URL = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")
-_NOT_PRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 class WireError(ValueError):
@@ -41,14 +43,14 @@ class RealAgent(msgspec.Struct, frozen=True):
     name: str = ""
     version: str = ""
     status: str = ""
-    timestamp: Annotated[int, msgspec.Meta(ge=-(1 << 63), lt=1 << 63)] = 0
+    timestamp: Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)] = 0
 
 
 class Outcome(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     """What became of one attempt to change an agent; an added field of the heartbeat.
 
-    step: where it ended (`download`, `verify`, `unpack`, `stop`, `start`, `watch`, ...); result: `done`, `failed`, `refused` or
-    `rolled back`; evidence: the last lines of the control script's output; at: Unix seconds.
+    step: where it ended (`order`, `install`, `stop`, `switch`, `start`, `watch`); result: one of the four words
+    above; evidence: the last lines of the control script's output; at: Unix seconds.
     """
 
     agent: str = ""
@@ -58,7 +60,7 @@ class Outcome(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     result: str = ""
     reason: str = ""
     evidence: str = ""
-    at: Annotated[int, msgspec.Meta(ge=-(1 << 63), lt=1 << 63)] = 0
+    at: Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)] = 0
 
 
 class Report(msgspec.Struct, frozen=True, rename="camel"):
@@ -68,7 +70,7 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     real_agents: Annotated[list[RealAgent], msgspec.Meta(max_length=MAX_AGENTS)] | None = None
     ip: str | msgspec.UnsetType = msgspec.UNSET
     updater_version: str | msgspec.UnsetType = msgspec.UNSET
-    outcomes: Annotated[list[Outcome], msgspec.Meta(max_length=MAX_AGENTS)] | None | msgspec.UnsetType = msgspec.UNSET
+    outcomes: Annotated[list[Outcome], msgspec.Meta(max_length=MAX_AGENTS)] | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Desired(msgspec.Struct, frozen=True):
@@ -133,8 +135,8 @@ def render_report(report: Report) -> bytes:
 def parse_reply(body: bytes) -> Reply:
     """meta's 200 answer -> Reply; raises WireError when it is no usable answer at all.
 
-    One bad entry spoils only itself: it lands in `refused` and the others stand. An agent listed twice is refused whole,
-    since nobody can tell which entry is meant.
+    One bad entry spoils only itself: it lands in `refused` and the others stand. An agent listed twice is refused
+    whole, since nobody can tell which entry is meant.
     """
     try:
         wire = _reply_decoder.decode(body)
@@ -209,7 +211,9 @@ def version_problem(version: str) -> str:
     """Why this version is unsafe as a directory, or ""."""
     if _VERSION.fullmatch(version):
         return ""
-    return f"version {_shown(version)} is not 1 to 64 letters, digits, '.', '_', '+' or '-', the first a letter or digit"
+    return (
+        f"version {_shown(version)} is not 1 to 64 letters, digits, '.', '_', '+' or '-', the first a letter or digit"
+    )
 
 
 def hostname_problem(hostname: str) -> str:
@@ -258,8 +262,9 @@ def is_digest(md5: str) -> bool:
 
 
 def one_line(text: str, limit: int) -> str:
-    """Foreign text made safe for a log line or a table: control characters and runs of blanks become one blank."""
-    return _NOT_PRINTABLE.sub(" ", text[: limit * 4]).strip()[:limit]
+    """Foreign text made safe for a log line or a table: what cannot be printed, or turns the writing, becomes a blank."""
+    line = text.strip()[:limit]
+    return line.rstrip() if line.isprintable() else "".join(c if c.isprintable() else " " for c in line).strip()
 
 
 def _shown(text: str) -> str:

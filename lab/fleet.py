@@ -1,0 +1,194 @@
+"""meta and updaters as real processes on loopback, each in its own directory, none left behind."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import requests
+
+from updater import processes
+
+
+T = TypeVar("T")
+
+# Everything here is on loopback: a proxy of the user's has no part in it.
+_ENVIRONMENT = os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+
+
+class Late(Exception):
+    """Something that should have become true did not, by its deadline."""
+
+
+def until(what: str, probe: Callable[[], T], seconds: float = 20) -> T:
+    """Ask until the answer is true, and return it; raise Late at the deadline."""
+    deadline = time.monotonic() + seconds
+    while not (answer := probe()):
+        if time.monotonic() > deadline:
+            raise Late(f"{what}: not within {seconds:g} s")
+        time.sleep(0.02)
+    return answer
+
+
+def free_port() -> int:
+    """A port that nothing listened on a moment ago."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def get(url: str) -> requests.Response:
+    """GET, without a proxy."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.get(url, timeout=5)
+
+
+class _Process:
+    """A process with a log file, ended by `close`."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _spawn(self, *command: str, cwd: Path) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_ENVIRONMENT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process else 0
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self, sig: int = signal.SIGTERM) -> int:
+        """Send the signal and wait; returns the exit code."""
+        if self._process is None:
+            return 0
+        if self.running:
+            self._process.send_signal(sig)
+        try:
+            code = self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        self._process = None
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.stop()
+
+
+class Meta(_Process):
+    """A meta on a free port. `records` is its records file, `tarballs` the directory it serves."""
+
+    def __init__(self, directory: Path, records: str = "agents: []\n") -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        super().__init__(directory / "meta.log")
+        self.directory = directory
+        self.address = f"127.0.0.1:{free_port()}"
+        self.url = f"http://{self.address}"
+        self.records = directory / "records.yaml"
+        self.tarballs = directory / "tarballs"
+        self.tarballs.mkdir(exist_ok=True)
+        self.records.write_text(records)
+
+    def start(self) -> Self:
+        command = ("serve", "--listen", self.address, "--records", str(self.records), "--tarballs", str(self.tarballs))
+        database = f"sqlite:///{self.directory / 'meta.db'}"
+        self._spawn(sys.executable, "-m", "meta.cli", *command, "--database", database, cwd=self.directory)
+        until("meta answers", self._answers, 30)
+        return self
+
+    def _answers(self) -> bool:
+        if not self.running:
+            raise Late(f"meta ended at its start:\n{self.log.read_text()}")
+        with contextlib.suppress(requests.RequestException):
+            return get(f"{self.url}/health").text == "ok"
+        return False
+
+    def edit(self, records: str) -> None:
+        """Change the records file and have it read, as a release engineer does."""
+        self.records.write_text(records)
+        command = [sys.executable, "-m", "meta.cli", "reload", "--url", self.url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=_ENVIRONMENT)
+        if done.returncode != 0:
+            raise Late(f"meta refused the records: {done.stdout}{done.stderr}")
+
+    def status(self, agent: str) -> dict[str, dict[str, Any] | None]:
+        """host -> what it last reported of an agent."""
+        answer: dict[str, dict[str, Any] | None] = get(f"{self.url}/status/json/{agent}").json()
+        return answer
+
+
+class Host(_Process):
+    """One updater with a root of its own, under `directory`."""
+
+    def __init__(self, directory: Path, server: str, **settings: Any) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        super().__init__(directory / "updater.log")
+        self.name = settings.get("hostname") or directory.name
+        self.root = directory
+        self.api = f"http://127.0.0.1:{free_port()}"
+        self.config = directory / "cfg.json"
+        base: dict[str, Any] = {"server": server, "interval": 1, "hostname": self.name, "probe": 0.2}
+        base["http"] = {"enabled": True, "listen": self.api.removeprefix("http://")}
+        self.config.write_text(json.dumps(base | settings))
+
+    def start(self) -> Self:
+        self._spawn(sys.executable, "-m", "updater.cli", "run", "-c", str(self.config), cwd=self.root)
+        return self
+
+    def run(self, command: str, *more: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run one of the updater's other commands to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "updater.cli", command, "-c", str(self.config), *more],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            cwd=self.root,
+            env=_ENVIRONMENT,
+        )
+
+    def current(self, agent: str) -> str:
+        """The version in an agent's `.version`, "" when there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.root / agent / ".version").read_text().strip()
+        return ""
+
+    def control(self, agent: str, verb: str) -> str:
+        """What `./control VERB` of the current version prints."""
+        directory = self.root / agent / self.current(agent)
+        done = subprocess.run(
+            ["./control", verb], cwd=directory, capture_output=True, text=True, timeout=20, check=False
+        )
+        return done.stdout.strip()
+
+    def close(self) -> None:
+        """Stop the updater, and the agents it started."""
+        self.stop()
+        processes.end_all_of(self.root)

@@ -1,0 +1,33 @@
+"""What all tests share: hypothesis that repeats itself, and a guard against leftovers."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("same every time", derandomize=True, deadline=None, max_examples=300)
+settings.load_profile("same every time")
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch):
+    """All servers are on loopback: a proxy of the developer's has no part in it."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_process(tmp_path):
+    """Fails a test that leaves a process working in its directory."""
+    yield
+    left = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if (entry / "cwd").readlink().is_relative_to(tmp_path):
+                    left.append((entry.name, (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()))
+            except OSError:
+                continue
+    assert not left, f"left behind: {left}"

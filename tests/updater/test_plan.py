@@ -1,0 +1,165 @@
+"""The plan as a table: what is, what shall be, what was -> the steps, in order."""
+
+import pytest
+
+from updater.control import Status
+from updater.memory import Memory, Rejected, Trial
+from updater.observe import Marker, Observed
+from updater.plan import Step, plan, recall
+from updater.wire import Desired
+
+NOW, WATCH = 1_000_000.0, 60.0
+UP, DOWN = "started", "stoped"
+HUNG = "exec `./control status` fail: timed out after 10 s"
+
+REJECT, INSTALL, ADOPT, STOP, SWITCH, START = Step
+
+
+def order(version="2", cmd="start", **fields):
+    return Desired("agent", version, "http://meta/tarball", cmd=cmd, **fields)
+
+
+def seen(current="", status="", installs=(), marked=True, foreign=""):
+    markers = {version: Marker(at=1) for version in (*installs, *([current] if current else []))}
+    return Observed("agent", current, Status(status), markers, marked, foreign)
+
+
+def broken(current, installs=()):
+    markers = {version: Marker(at=1) for version in installs}
+    return Observed("agent", current, Status("exec `./control status` fail: no such directory"), markers)
+
+
+TRIED = Memory("1", Trial("2", failure="did not start"), Rejected(order("2"), "did not start"))
+ON_TRIAL = Memory("1", Trial("2"))
+WATCHED = Memory("1", Trial("2", until=NOW + 30))
+PROVEN = Memory("1", Trial("2", until=NOW - 1))
+FAILED = Memory("1", Trial("2", failure="not started within 60 s"))
+
+TABLE = [
+    ("a host without the agent gets it", seen(), order(), Memory(), [INSTALL, SWITCH, START]),
+    ("an install that a kill left unswitched is used", seen(installs="2"), order(), Memory(), [SWITCH, START]),
+    ("a converged host gets nothing", seen("2", UP), order(), Memory(), []),
+    ("an agent that died is started", seen("2", DOWN), order(), Memory(), [START]),
+    ("an upgrade installs before it stops", seen("1", UP), order(), Memory(), [INSTALL, STOP, SWITCH, START]),
+    ("an installed version is not downloaded again", seen("1", UP, "2"), order(), Memory(), [STOP, SWITCH, START]),
+    ("an upgrade cut off after the stop goes on", seen("1", DOWN, "2"), order(), Memory(), [SWITCH, START]),
+    ("an upgrade cut off after the switch goes on", seen("2", DOWN, "1"), order(), ON_TRIAL, [START]),
+    (
+        "an agent that is down comes up in the old version while the new one is fetched",
+        seen("1", DOWN),
+        order(),
+        Memory(),
+        [START, INSTALL, STOP, SWITCH, START],
+    ),
+    (
+        "an install of another updater is adopted before it is left",
+        seen("1", UP, marked=False),
+        order(),
+        Memory(),
+        [INSTALL, ADOPT, STOP, SWITCH, START],
+    ),
+    ("a current version without its directory is installed again", broken("2"), order(), Memory(), [INSTALL, START]),
+    ("an old version without its directory is not stopped", broken("1"), order(), Memory(), [INSTALL, SWITCH, START]),
+    ("a failed start goes back", seen("2", DOWN, "1"), order(), FAILED, [REJECT, SWITCH, START]),
+    (
+        "a started version that dies in its watch goes back",
+        seen("2", DOWN, "1"),
+        order(),
+        WATCHED,
+        [REJECT, SWITCH, START],
+    ),
+    (
+        "a hung version whose start failed is stopped by force",
+        seen("2", HUNG, "1"),
+        order(),
+        FAILED,
+        [REJECT, STOP, SWITCH, START],
+    ),
+    ("a version that dies after its watch is started again", seen("2", DOWN, "1"), order(), PROVEN, [START]),
+    ("a failure without a way back is tried again", seen("2", DOWN), order(), FAILED, [START]),
+    ("a rejected version is not tried again", seen("1", UP, "2"), order(), TRIED, []),
+    ("the predecessor of a rejected version is kept running", seen("1", DOWN, "2"), order(), TRIED, [START]),
+    ("a way back that was cut off goes on", seen("2", UP, "1"), order(), TRIED, [STOP, SWITCH, START]),
+    ("another order lifts the rejection", seen("1", UP), order("3"), TRIED, [INSTALL, STOP, SWITCH, START]),
+    (
+        "the same version from elsewhere is another order",
+        seen("1", UP, "2"),
+        order(md5="f" * 32),
+        TRIED,
+        [STOP, SWITCH, START],
+    ),
+    ("stop stops whatever version runs", seen("1", UP), order("2", "stop"), Memory(), [STOP]),
+    ("stop of a stopped agent does nothing", seen("1", DOWN), order("2", "stop"), Memory(), []),
+    ("stop of an agent that is not here does nothing", seen(), order("2", "stop"), Memory(), []),
+    ("stop of an agent that cannot tell is tried", seen("1", HUNG), order("2", "stop"), Memory(), [STOP]),
+    ("an agent that cannot tell is left alone", seen("1", HUNG), order(), Memory(), []),
+    ("a directory of other things is left alone", seen(foreign="var holds app.log"), order(), Memory(), []),
+]
+
+
+@pytest.mark.parametrize(("what", "host", "desired", "memory", "steps"), TABLE, ids=[row[0] for row in TABLE])
+def test_the_plan(what, host, desired, memory, steps):
+    planned = plan(host, desired, recall(memory, host, desired, NOW, WATCH), NOW)
+    assert [action.step for action in planned.actions] == steps
+    assert all(action.reason for action in planned.actions)
+
+
+WAITS = [
+    (
+        "a rejected version",
+        seen("1", UP, "2"),
+        order(),
+        TRIED,
+        "2 was rolled back (did not start); waits for another version",
+    ),
+    ("a way back", seen("2", DOWN, "1"), order(), FAILED, "waits for another version"),
+    ("an agent that cannot tell", seen("1", HUNG), order(), Memory(), "cannot tell whether 1 runs"),
+    ("a foreign directory", seen(foreign="var holds app.log"), order(), Memory(), "move it away"),
+    ("a stop without a control", broken("1"), order("1", "stop"), Memory(), "nothing to stop 1 with"),
+]
+
+
+@pytest.mark.parametrize(("what", "host", "desired", "memory", "why"), WAITS, ids=[row[0] for row in WAITS])
+def test_a_plan_that_does_not_reach_the_desired_state_says_why(what, host, desired, memory, why):
+    assert why in plan(host, desired, recall(memory, host, desired, NOW, WATCH), NOW).waits
+
+
+def installed_with(version, **digests):
+    return Observed("agent", version, Status(UP), {version: Marker(at=1, **digests)}, True)
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha256"])
+def test_a_version_published_again_with_other_bytes_is_refused_and_said(kind):
+    ours, theirs = ("a" * 32, "B" * 32) if kind == "md5" else ("a" * 64, "B" * 64)
+    planned = plan(installed_with("2", **{kind: ours}), order(**{kind: theirs}), Memory(), NOW)
+    assert planned.actions == ()
+    assert f"{kind} {ours}, desired says {theirs.lower()}" in planned.waits
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha256"])
+def test_the_same_digest_in_capitals_is_the_same_version(kind):
+    digest = "a" * (32 if kind == "md5" else 64)
+    planned = plan(installed_with("2", **{kind: digest}), order(**{kind: digest.upper()}), Memory(), NOW)
+    assert planned == plan(installed_with("2"), order(), Memory(), NOW)
+
+
+def test_a_stop_by_order_is_no_failure_of_the_watched_version():
+    again = recall(WATCHED.stopping("2"), seen("2", DOWN, "1"), order(), NOW + 1, WATCH)
+    assert [a.step for a in plan(seen("2", DOWN, "1"), order(), again, NOW + 1).actions] == [START]
+
+
+def test_the_way_back_from_a_third_version_leads_past_a_failed_second_one():
+    assert recall(FAILED, seen("2", DOWN, "1"), order("3"), NOW, WATCH).switching("2", "3").good == "1"
+
+
+def test_a_version_that_came_through_its_watch_is_the_way_back():
+    assert recall(PROVEN, seen("2", UP, "1"), order("3"), NOW, WATCH).switching("2", "3").good == "2"
+
+
+def test_a_version_that_another_updater_runs_is_the_way_back():
+    assert recall(Memory(), seen("1", UP, marked=False), order("2"), NOW, WATCH).switching("1", "2").good == "1"
+
+
+def test_a_way_back_that_is_gone_is_none():
+    assert recall(Memory("0"), seen("1", UP), order("2"), NOW, WATCH).good == "1"
+    assert recall(Memory("0", Trial("1")), seen("1", DOWN), order("2"), NOW, WATCH).good == ""

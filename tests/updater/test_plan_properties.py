@@ -1,0 +1,167 @@
+"""The plan against a model of a host: kill it between any two actions, let versions fail, and it still converges.
+
+The model does what `perform` does to the disk, to the agent and to the memory, in the same order of writes.
+"""
+
+from dataclasses import dataclass, field
+
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from updater.control import Status
+from updater.memory import Memory
+from updater.observe import Marker, Observed
+from updater.plan import Plan, Step, plan, recall
+from updater.wire import START, STOP, Desired
+
+VERSIONS = ("1", "2", "3")
+WATCH = 60.0
+
+
+class Killed(Exception):
+    pass
+
+
+class StartFailed(Exception):
+    pass
+
+
+@dataclass
+class Model:
+    """A host with one agent. bad: versions that never start; lives: writes left until the kill."""
+
+    bad: frozenset[str] = frozenset()
+    current: str = ""
+    running: str = ""
+    installs: dict[str, Marker] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
+    now: float = 1_000_000.0
+    lives: int = 1_000_000
+    stopped_without_replacement: bool = False
+
+    def write(self):
+        if self.lives == 0:
+            raise Killed
+        self.lives -= 1
+
+    def seen(self):
+        status = "started" if self.running and self.running == self.current else "stoped"
+        return Observed("agent", self.current, Status(status if self.current else ""), dict(self.installs), True)
+
+    def perform(self, action, order):
+        self.write()
+        match action.step:
+            case Step.INSTALL:
+                assert action.version == order.version, "only the ordered version can be fetched"
+                self.installs[action.version] = Marker(at=1)
+            case Step.STOP:
+                wanted = order.version if order.cmd == START else action.version
+                self.stopped_without_replacement |= wanted not in self.installs
+                self.memory = self.memory.stopping(action.version)
+                self.write()
+                self.running = ""
+            case Step.SWITCH:
+                self.memory = self.memory.switching(action.replaces, action.version)
+                self.write()
+                self.current = action.version
+            case Step.START:
+                assert self.running in ("", action.version), "two versions at once"
+                if action.version in self.bad:
+                    self.write()
+                    self.memory = self.memory.failed(action.version, "does not start", "")
+                    raise StartFailed
+                self.running = action.version
+                self.write()
+                self.memory = self.memory.started(action.version, self.now + WATCH)
+            case Step.REJECT:
+                self.memory = self.memory.rejecting(order, action.reason)
+
+    def plan(self, order) -> Plan:
+        self.memory = recall(self.memory, self.seen(), order, self.now, WATCH)
+        return plan(self.seen(), order, self.memory, self.now)
+
+    def turn(self, order):
+        """What converge does, with the rounds that it allows."""
+        for _ in range(3):
+            failed = False
+            for action in self.plan(order).actions:
+                try:
+                    self.perform(action, order)
+                except StartFailed:
+                    if action.essential:
+                        failed = True
+                        break
+            if not failed:
+                return
+
+    def cycle(self, order, kill_after=1_000_000):
+        self.lives = kill_after
+        try:
+            self.turn(order)
+        except Killed:
+            event("killed")
+        self.lives = 1_000_000
+        self.now += 10
+
+
+orders = st.builds(
+    lambda version, cmd: Desired("agent", version, "http://meta/tarball", cmd=cmd),
+    st.sampled_from(VERSIONS),
+    st.sampled_from([START, START, START, STOP]),
+)
+histories = st.lists(st.tuples(orders, st.integers(0, 12)), max_size=8)
+bad_versions = st.frozensets(st.sampled_from(VERSIONS), max_size=2)
+
+
+@given(histories, orders, bad_versions)
+def test_whatever_was_killed_before_two_clean_cycles_end_in_an_empty_plan(history, last, bad):
+    host = Model(bad)
+    for order, kill_after in history:
+        host.cycle(order, kill_after)
+    host.cycle(last)
+    host.cycle(last)
+    if last.cmd == STOP:
+        assert host.running == ""
+        assert host.plan(last) == Plan()
+    elif last.version not in bad:
+        assert host.plan(last) == Plan()
+        assert host.running == host.current == last.version
+    else:
+        assert host.running != last.version
+
+
+@given(histories, bad_versions)
+def test_nothing_is_stopped_before_its_replacement_is_installed(history, bad):
+    host = Model(bad)
+    for order, kill_after in history:
+        host.cycle(order, kill_after)
+    assert not host.stopped_without_replacement
+
+
+@given(histories, st.sampled_from(VERSIONS))
+def test_a_host_with_a_working_version_never_ends_without_one(history, working):
+    """Once a version has proven itself, no bad order leaves the host without a running agent, whatever is killed."""
+    host = Model(frozenset(VERSIONS) - {working})
+    host.cycle(Desired("agent", working, "http://meta/tarball", cmd=START))
+    host.now += WATCH * 2
+    last = Desired("agent", working, "http://meta/tarball", cmd=START)
+    for order, kill_after in history:
+        if order.cmd == START:
+            host.cycle(order, kill_after)
+            last = order
+    host.cycle(last)
+    host.cycle(last)
+    assert host.running == host.current == working
+
+
+@given(histories, bad_versions)
+def test_a_rejected_order_is_tried_once(history, bad):
+    host = Model(bad)
+    for order, kill_after in history:
+        host.cycle(order, kill_after)
+    for version in bad:
+        order = Desired("agent", version, "http://meta/tarball", cmd=START)
+        host.cycle(order)
+        host.cycle(order)
+        if host.memory.rejected:
+            assert host.plan(order).actions == () or host.current != version

@@ -1,0 +1,128 @@
+"""cfg.json: the Go updater's keys with their meaning, and ours with defaults. An error names the file and the key's path."""
+
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from updater import files
+from updater.errors import Misconfigured, TryLater
+from updater.wire import base_problem, hostname_problem, name_problem
+
+LIMIT = 1 << 20  # bytes of a cfg.json
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
+
+
+class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    pass
+
+
+class Http(_Section, frozen=True):
+    """The local HTTP interface. listen: `host:port`; `:port` means all addresses, port 0 a free one."""
+
+    enabled: bool = True
+    listen: str = "127.0.0.1:2001"
+
+
+class Timeouts(_Section, frozen=True):
+    """Seconds that each thing may take. start and stop include the wait for `./control status` to say so."""
+
+    status: Seconds = 10
+    start: Seconds = 60
+    stop: Seconds = 60
+    heartbeat: Seconds = 30
+    download: Seconds = 1800
+
+
+class Config(_Section, frozen=True):
+    """A host's configuration.
+
+    server: meta's `host:port`, or an http or https URL; interval: seconds between heartbeats; hostname: "" means the
+    machine's own; desired_agent: "" means every agent, else only this one is changed; watch: seconds for which a started
+    version can be rolled back; probe: seconds between looks at a watched agent; tools: programs that must be on PATH.
+    """
+
+    server: str
+    interval: Seconds
+    debug: bool = False
+    hostname: str = ""
+    desired_agent: str = ""
+    http: Http = Http()
+    timeouts: Timeouts = Timeouts()
+    watch: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 60
+    probe: Seconds = 2
+    tools: tuple[str, ...] = ("sh", "tar", "md5sum")
+
+    @property
+    def heartbeat_url(self) -> str:
+        base = self.server if "://" in self.server else f"http://{self.server}"
+        return f"{base.rstrip('/')}/heartbeat"
+
+    @property
+    def reported_hostname(self) -> str:
+        return self.hostname or socket.gethostname()
+
+
+def load(path: Path) -> Config:
+    """Read cfg.json. Raises Misconfigured with one sentence that names the file and the key's path."""
+    try:
+        data = files.read_small(path.resolve(), LIMIT)
+    except (ValueError, TryLater, OSError) as e:
+        raise Misconfigured(str(e)) from e
+    if data is None:
+        raise Misconfigured(f"{path} does not exist: copy cfg.example.json to {path.name} and edit it")
+    try:
+        return _checked(msgspec.json.decode(data, type=Config))
+    except msgspec.ValidationError as e:
+        raise Misconfigured(f"{path}: {_at_path(str(e))}") from e
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
+        raise Misconfigured(f"{path} is not JSON: {e}") from e
+    except _Bad as e:
+        raise Misconfigured(f"{path}: {e}") from e
+
+
+def address(listen: str) -> tuple[str, int]:
+    """`host:port` -> (host, port); a blank host is every address. Raises ValueError."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError(f'"{listen}" is not host:port')
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 (asked for in the peers' own notation)
+
+
+class _Bad(ValueError):
+    pass
+
+
+def _checked(config: Config) -> Config:
+    _check("server", base_problem("server", config.heartbeat_url))
+    if config.hostname:
+        _check("hostname", hostname_problem(config.hostname))
+    if config.desired_agent:
+        _check("desiredAgent", name_problem(config.desired_agent))
+    try:
+        address(config.http.listen)
+    except ValueError as e:
+        raise _Bad(f"http.listen: {e}") from e
+    return config
+
+
+def _check(path: str, problem: str) -> None:
+    if problem:
+        raise _Bad(f"{path}: {problem}")
+
+
+def _at_path(message: str) -> str:
+    """msgspec's `text - at `$.a.b`` -> `a.b: text`, the field's own name included where msgspec has only its parent."""
+    text, _, where = message.partition(" - at `$")
+    parent = where.rstrip("`").lstrip(".")
+    if found := re.fullmatch(r"Object (contains unknown|missing required) field `(.+)`", text):
+        parent, text = f"{parent}.{found[2]}".lstrip("."), "unknown key" if found[1][0] == "c" else "is missing"
+    return f"{parent or 'top level'}: {text}"
+
+
+def as_json(config: Config) -> Any:
+    """The configuration as plain values, for the local HTTP interface."""
+    return msgspec.to_builtins(config)

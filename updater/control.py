@@ -1,0 +1,192 @@
+"""An agent's own `./control` script: the only place that starts processes.
+
+Promises: a script runs in its version's directory, in a session of its own, with no input, for a bounded time and with
+a bounded output; a daemon that it leaves behind never blocks us, whatever that daemon keeps open. A script that is out of
+time gets TERM and then KILL, with its whole process group. Exit codes are ignored: many scripts have meaningless ones, so
+only `status` counts.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import IO
+
+from updater import files
+from updater.errors import ControlFailed, TryLater
+from updater.wire import STARTED, STOPPED, one_line
+
+KEPT = 8 << 10  # bytes of output that are kept: the last ones
+FLOOD = 1 << 20  # bytes of output after which a script is ended
+GRACE = 2.0  # seconds from TERM to KILL
+_TICK = 0.02
+
+
+class State(Enum):
+    """What a status says. UNKNOWN: the script did not answer, or said neither of the two words."""
+
+    STARTED = "started"
+    STOPPED = "stoped"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """text: the trimmed output, or the peers' words for a script that failed."""
+
+    text: str
+
+    @property
+    def state(self) -> State:
+        if self.text == STARTED:
+            return State.STARTED
+        return State.STOPPED if self.text in STOPPED else State.UNKNOWN
+
+
+def status(install: Path, timeout: float) -> Status:
+    """Ask `./control status` of an install; never raises: what went wrong is the status."""
+    try:
+        return Status(one_line(run(install, "status", timeout), 300))
+    except ControlFailed as e:
+        return Status(f"exec `./control status` fail: {e}")
+
+
+def run(install: Path, verb: str, timeout: float, log: Path | None = None) -> str:
+    """Run `./control VERB` and return the last of its output (stdout and stderr, at most KEPT bytes).
+
+    With `log`, the output goes to that file, which a daemon may go on writing to; else to a pipe that is closed when the
+    script ends. Raises ControlFailed when the script cannot be run, floods, or takes longer than `timeout` seconds.
+    """
+    if log is None:
+        with _spawn(install, verb, subprocess.PIPE) as process:
+            return _follow(process, _Pipe(process), timeout)
+    with _open_log(log) as file, _spawn(install, verb, file) as process:
+        return _follow(process, _File(file), timeout)
+
+
+def trim(log: Path) -> None:
+    """Empty a log that a daemon has filled beyond FLOOD bytes (it is open for appending, so the daemon writes on)."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > FLOOD:
+            os.truncate(log, 0)
+
+
+def tail(log: Path, limit: int) -> str:
+    """The last lines of a log, at most `limit` characters, fit for a report."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - KEPT))
+            text = file.read(KEPT).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    lines = [one_line(line, 500) for line in text.splitlines()]
+    return "\n".join(line for line in lines if line)[-limit:]
+
+
+def _spawn(install: Path, verb: str, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            ["./control", verb],
+            cwd=install,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as e:
+        raise ControlFailed(e.strerror or str(e)) from e
+
+
+def _open_log(log: Path) -> IO[bytes]:
+    # A full disk must not keep an agent from its start: then there is no evidence, but an agent.
+    try:
+        files.make_directory(log.parent)
+        fd = os.open(log, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o640)
+    except (OSError, TryLater):
+        return open(os.devnull, "r+b", buffering=0)
+    return open(fd, "r+b", buffering=0)
+
+
+def _follow(process: subprocess.Popen[bytes], output: "_Pipe | _File", timeout: float) -> str:
+    try:
+        output.follow(process, time.monotonic() + timeout)
+    except TimeoutError:
+        _end_group(process)
+        raise ControlFailed(f"timed out after {timeout:g} s") from None
+    except BaseException:
+        _end_group(process)
+        raise
+    return output.kept().decode("utf-8", "replace").strip()
+
+
+class _Pipe:
+    """Output through a pipe: read as it comes until the script ends, which may be long before the pipe does."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._fd = process.stdout.fileno() if process.stdout else -1
+        self._kept = b""
+        self._seen = 0
+        os.set_blocking(self._fd, False)
+
+    def follow(self, process: subprocess.Popen[bytes], deadline: float) -> None:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        while process.poll() is None:
+            _check(deadline, self._seen)
+            if poll.poll(_TICK * 1000) and self._read() == 0:
+                poll.unregister(self._fd)  # closed: from here on the poll is only a short sleep
+        while self._read():
+            _check(deadline, self._seen)
+
+    def _read(self) -> int:
+        try:
+            chunk = os.read(self._fd, 1 << 16)
+        except BlockingIOError:
+            return 0
+        self._kept = (self._kept + chunk)[-KEPT:]
+        self._seen += len(chunk)
+        return len(chunk)
+
+    def kept(self) -> bytes:
+        return self._kept
+
+
+class _File:
+    """Output to a file that outlives the script."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._fd = file.fileno()
+
+    def follow(self, process: subprocess.Popen[bytes], deadline: float) -> None:
+        while process.poll() is None:
+            _check(deadline, os.fstat(self._fd).st_size)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_TICK)
+
+    def kept(self) -> bytes:
+        size = os.fstat(self._fd).st_size
+        return os.pread(self._fd, KEPT, max(0, size - KEPT))
+
+
+def _check(deadline: float, printed: int) -> None:
+    if printed > FLOOD:
+        raise ControlFailed(f"printed more than {FLOOD >> 20} MiB")
+    if time.monotonic() > deadline:
+        raise TimeoutError
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """TERM, then KILL, to everything in the script's session that did not leave its process group."""
+    for sig in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sig)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+            break
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,168 @@
+"""Files that survive a crash: atomic writes, durable renames, careful reads, the lock.
+
+Promises: a reader sees the old content or the new one, never a part; what returned without an error is on the disk.
+Refuses to follow a link or to open anything but a regular file when it reads a file that others can plant.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from updater.errors import Misconfigured, TryLater
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Make `path` hold `data`, durably, in one step. The directory must exist. Raises TryLater."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise trouble(f"cannot write {path}", e) from e
+
+
+def read_small(path: Path, limit: int) -> bytes | None:
+    """The whole content of a regular file of at most `limit` bytes; None when there is no file.
+
+    Raises ValueError for a link, a directory, a FIFO or a larger file, TryLater when the disk does not answer.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        if e.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+            raise ValueError(f"{path} is not a regular file") from e
+        raise trouble(f"cannot read {path}", e) from e
+    try:
+        with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise ValueError(f"{path} is not a regular file")
+            data = file.read(limit + 1)
+    except OSError as e:
+        raise trouble(f"cannot read {path}", e) from e
+    if len(data) > limit:
+        raise ValueError(f"{path} is larger than {limit} bytes")
+    return data
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """A file that must not exist yet; the block gets a function that appends to it. Not fsynced. Raises TryLater."""
+
+    def write(data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+        except OSError as e:
+            raise trouble(f"cannot write {path}", e) from e
+
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except OSError as e:
+        raise trouble(f"cannot write {path}", e) from e
+    try:
+        yield write
+    finally:
+        os.close(fd)
+
+
+def is_executable_file(path: Path) -> bool:
+    """Whether a regular file with a run bit is here."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) and bool(mode & 0o111)
+
+
+def make_directory(path: Path) -> None:
+    """mkdir -p, durably. Raises TryLater."""
+    if path.is_dir():
+        return
+    try:
+        make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_directory(path.parent)
+    except OSError as e:
+        raise trouble(f"cannot make the directory {path}", e) from e
+
+
+def move_directory(source: Path, target: Path) -> None:
+    """Rename a directory whose content is durable; an old `target` is set aside, then removed. Raises TryLater."""
+    aside = target.with_name(f".{target.name}.old")
+    try:
+        remove_tree(aside)
+        if os.path.lexists(target):
+            target.rename(aside)
+        source.rename(target)
+        sync_directory(target.parent)
+    except OSError as e:
+        raise trouble(f"cannot move {source} to {target}", e) from e
+    remove_tree(aside)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or a directory with all below it; nothing there is well. Raises TryLater."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as e:
+        raise trouble(f"cannot remove {path}", e) from e
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def trouble(what: str, error: OSError) -> TryLater:
+    """An OSError in words."""
+    return TryLater(f"{what}: {error.strerror or error}")
+
+
+@contextlib.contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Hold the lock file for the time of the block. Raises Misconfigured when another process holds it.
+
+    The descriptor is closed in children, so a daemon that an agent's script leaves behind does not keep the lock.
+    """
+    make_directory(lock.parent)
+    try:
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except OSError as e:
+        raise trouble(f"cannot open the lock {lock}", e) from e
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            owner = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            raise Misconfigured(
+                f"another updater (pid {owner}) works on {lock.parent.parent}: stop it first, or use another --root"
+            ) from e
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)

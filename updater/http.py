@@ -1,0 +1,202 @@
+"""HTTP out: the only place that opens a connection. Every exchange has one deadline from connect to the last byte.
+
+A timeout of the HTTP library holds for one read only, so a server that drips a byte a second would hold us for hours. Here a
+timer shuts the socket down at the deadline, whatever phase the exchange is in. TLS is verified; redirects are few, stay within
+http(s) and never leave TLS; bodies are taken as they are, so nothing can inflate in memory.
+"""
+
+import contextlib
+import itertools
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+
+from updater.errors import Refused, TryLater
+from updater.wire import VERSION, one_line
+
+CONNECT = 10.0  # seconds for one address to accept
+REDIRECTS = 5
+CHUNK = 256 << 10  # bytes
+
+
+class Http:
+    """A pool of connections, safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._session = requests.Session()
+        self._session.headers.clear()
+        self._session.headers.update({"User-Agent": f"ops-updater/{VERSION}", "Accept-Encoding": "identity"})
+        self._session.max_redirects = REDIRECTS
+        adapter = _Adapter()
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    @contextlib.contextmanager
+    def exchange(
+        self, method: str, url: str, within: float, body: bytes | None = None, redirects: bool = True
+    ) -> Iterator["Response"]:
+        """Send a request; the block reads the response, all in at most `within` seconds.
+
+        Raises TryLater for everything that the network or the server's state may cause, Refused for an answer that breaks
+        the rules above. Any status code is an answer: judging it is the caller's part.
+        """
+        with _Deadline(within) as deadline:
+            try:
+                timeout = (min(CONNECT, within), within)
+                with self._session.request(
+                    method, url, data=body, timeout=timeout, stream=True, allow_redirects=redirects
+                ) as answer:
+                    _check_redirects(answer)
+                    yield Response(answer)
+            except (requests.RequestException, HTTPError, OSError) as e:
+                if deadline.expired:
+                    raise TryLater(f"{shown(url)}: no complete answer within {within:g} s") from e
+                if isinstance(e, requests.TooManyRedirects | requests.exceptions.InvalidSchema):
+                    raise Refused(f"{shown(url)}: {e}") from e
+                raise TryLater(f"{shown(url)}: {_in_words(e)}") from e
+
+    def close(self) -> None:
+        self._session.close()
+
+
+class Response:
+    """An answer whose body is not read yet."""
+
+    def __init__(self, answer: requests.Response) -> None:
+        self._raw: Any = answer.raw
+        self.status: int = answer.status_code
+        self.headers: Mapping[str, str] = answer.headers
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body, as it comes. Raises Refused when it is encoded: we ask for it plain."""
+        if self.headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
+            raise Refused(
+                f"the body is {one_line(self.headers['Content-Encoding'], 40)}-encoded, which was not asked for"
+            )
+        yield from self._raw.stream(CHUNK, decode_content=False)
+
+    def read(self, limit: int) -> bytes:
+        """The whole body, of at most `limit` bytes; Refused when it is longer."""
+        body = b""
+        for chunk in self.chunks():
+            body += chunk
+            if len(body) > limit:
+                raise Refused(f"the answer is longer than {limit} bytes")
+        return body
+
+
+def shown(url: str) -> str:
+    """A URL fit for logs: without a user's name and password."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def _check_redirects(answer: requests.Response) -> None:
+    hops = [*(h.url for h in answer.history), answer.url]
+    if any(a.startswith("https:") and not b.startswith("https:") for a, b in itertools.pairwise(hops)):
+        raise Refused(f"{shown(hops[0])} redirects from https to {shown(answer.url)}")
+
+
+def _in_words(error: Exception) -> str:
+    cause: BaseException = error
+    while isinstance(cause, requests.RequestException | HTTPError):
+        inner = getattr(cause, "reason", None) or next((a for a in cause.args if isinstance(a, BaseException)), None)
+        if not isinstance(inner, BaseException):
+            break
+        cause = inner
+    return one_line(getattr(cause, "strerror", None) or str(cause) or type(cause).__name__, 200)
+
+
+class _Deadline:
+    """Shuts down the sockets that this thread's exchange uses when the time is up."""
+
+    _of_thread = threading.local()
+
+    def __init__(self, seconds: float) -> None:
+        self.expired = False
+        self._lock = threading.Lock()
+        self._sockets: list[int] = []
+        self._timer = threading.Timer(seconds, self._expire)
+        self._timer.daemon = True
+
+    @classmethod
+    def watch(cls, sock: Any) -> None:
+        """Called by a connection with the socket it is about to use."""
+        current: _Deadline | None = getattr(cls._of_thread, "current", None)
+        if current is not None and sock is not None:
+            with current._lock:
+                # A duplicate, because TLS takes the descriptor of the plain socket over.
+                current._sockets.append(os.dup(sock.fileno()))
+
+    def __enter__(self) -> "_Deadline":
+        self._of_thread.current = self
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._of_thread.current = None
+        self._timer.cancel()
+        with self._lock:
+            for fd in self._sockets:
+                os.close(fd)
+            self._sockets.clear()
+
+    def _expire(self) -> None:
+        with self._lock:
+            self.expired = True
+            for fd in self._sockets:
+                with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
+                    sock.shutdown(socket.SHUT_RDWR)
+
+
+class _WatchedHTTP(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        _Deadline.watch(sock)
+        return sock
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _Deadline.watch(self.sock)
+        super().request(*args, **kwargs)
+
+
+class _WatchedHTTPS(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        _Deadline.watch(sock)
+        return sock
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _Deadline.watch(self.sock)
+        super().request(*args, **kwargs)
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _WatchedHTTP
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _WatchedHTTPS
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        return manager

@@ -1,0 +1,60 @@
+"""Where everything lies on a host. Paths only: nothing here touches the disk.
+
+root/<agent>/.version          the current version, one line (the peers' file)
+root/<agent>/<version>/        an install; complete when it holds `.installed` or `.version` names it
+root/<agent>/.<version>.new/   an install in the making
+root/.updater/                 our own: lock, agents/*.json (memory), downloads/*.part, output/*.log
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MARKER = ".installed"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDir:
+    """The directory of one agent."""
+
+    path: Path
+
+    @property
+    def version_file(self) -> Path:
+        return self.path / ".version"
+
+    def install(self, version: str) -> Path:
+        return self.path / version
+
+    def staging(self, version: str) -> Path:
+        return self.path / f".{version}.new"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths below an updater's root."""
+
+    root: Path
+
+    def agent(self, name: str) -> AgentDir:
+        return AgentDir(self.root / name)
+
+    @property
+    def own(self) -> Path:
+        return self.root / ".updater"
+
+    @property
+    def lock(self) -> Path:
+        return self.own / "lock"
+
+    @property
+    def memories(self) -> Path:
+        return self.own / "agents"
+
+    def memory(self, name: str) -> Path:
+        return self.memories / f"{name}.json"
+
+    def download(self, file_name: str) -> Path:
+        return self.own / "downloads" / f"{file_name}.part"
+
+    def output(self, name: str) -> Path:
+        return self.own / "output" / f"{name}.log"

@@ -1,0 +1,136 @@
+"""What a host remembers of one agent between cycles: a version on trial, a rejected order, outcomes not yet reported.
+
+Values and pure changes of them; load and save are at the end. A memory that cannot be read is an empty one: the worst
+that follows is one more try of a version that was rejected before.
+"""
+
+from collections.abc import Container
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from updater import files
+from updater.errors import TryLater
+from updater.wire import DONE, Desired, Outcome
+
+LIMIT = 64 << 10  # bytes of a memory file
+KEPT_OUTCOMES = 8  # that meta has not yet confirmed
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """The last version that was switched to, until it has proven itself.
+
+    until: Unix seconds, the end of its watch, 0 before it was seen started; failure: why it was given up, "" when it was not.
+    """
+
+    version: str
+    until: float = 0
+    failure: str = ""
+    evidence: str = ""
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """An order whose version failed here; it is not tried again until the order changes."""
+
+    order: Desired
+    reason: str
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """All of it, for one agent. good: the version to go back to, the last one that has proven itself, "" when there is none."""
+
+    good: str = ""
+    trial: Trial | None = None
+    rejected: Rejected | None = None
+    outcomes: tuple[Outcome, ...] = ()
+    last: Outcome | None = None
+
+    def heed(self, order: Desired) -> "Memory":
+        """A new order lifts the rejection of another one."""
+        if self.rejected and not same_artifact(self.rejected.order, order):
+            return replace(self, rejected=None)
+        return self
+
+    def seeing(self, current: str, started: bool, installs: Container[str], now: float, watch: float) -> "Memory":
+        """What a look teaches: the version on trial is started, or has come through its watch; `good` may be gone."""
+        memory, trial = self.started(current, now + watch) if started else self, self.trial
+        if memory.good not in installs:
+            memory = replace(memory, good="")
+        come_through = trial is not None and trial.version == current and not self.unproven(current, now)
+        if current in installs and (come_through or (started and not memory.good and not self.unproven(current, now))):
+            return replace(memory, good=current)
+        return memory
+
+    def started(self, version: str, until: float) -> "Memory":
+        """`version` is started: if it is on trial and not yet watched, its watch ends then."""
+        if self.trial is None or self.trial.version != version or self.trial.until or self.trial.failure:
+            return self
+        return replace(self, trial=replace(self.trial, until=until))
+
+    def stopping(self, version: str) -> "Memory":
+        """Just before we stop `version` ourselves: that is no failure of its watch."""
+        if self.trial is None or self.trial.version != version or self.trial.failure:
+            return self
+        return replace(self, trial=replace(self.trial, until=0.0))
+
+    def switching(self, current: str, version: str) -> "Memory":
+        """Just before `.version` goes from `current` ("" when that cannot run) to `version`: a trial, unless it is the way back."""
+        if version == self.good:
+            return self
+        return replace(self, good=self.good or current, trial=Trial(version))
+
+    def failed(self, version: str, reason: str, evidence: str) -> "Memory":
+        """The start of `version` did not reach `started` in time."""
+        if self.trial is None or self.trial.version != version:
+            return self
+        return replace(self, trial=replace(self.trial, failure=reason, evidence=evidence))
+
+    def rejecting(self, order: Desired, reason: str) -> "Memory":
+        """The order's version is given up in favour of `good`."""
+        return replace(self.failed(order.version, reason, ""), rejected=Rejected(order, reason))
+
+    def noting(self, outcome: Outcome) -> "Memory":
+        """Keep an outcome for the next report, unless it is the same failure again."""
+        again = self.last and replace(outcome, at=self.last.at, evidence=self.last.evidence) == self.last
+        if again and outcome.result != DONE:
+            return self
+        return replace(self, outcomes=(*self.outcomes, outcome)[-KEPT_OUTCOMES:], last=outcome)
+
+    def reported(self, outcomes: tuple[Outcome, ...]) -> "Memory":
+        """meta has these outcomes."""
+        return replace(self, outcomes=tuple(o for o in self.outcomes if o not in outcomes))
+
+    def unproven(self, version: str, now: float) -> bool:
+        """Whether this version is on trial and has not come through its watch."""
+        trial = self.trial
+        return trial is not None and trial.version == version and (bool(trial.failure) or not 0 < trial.until <= now)
+
+    def watching(self, now: float) -> bool:
+        """Whether a version is started and still watched."""
+        return self.trial is not None and not self.trial.failure and now < self.trial.until
+
+
+def same_artifact(one: Desired, other: Desired) -> bool:
+    """Whether two orders mean the same bytes, as far as the orders themselves tell."""
+    return (one.version, one.tarball, one.md5, one.sha256) == (other.version, other.tarball, other.md5, other.sha256)
+
+
+def load(path: Path) -> Memory:
+    """The memory in a file; an empty one when there is none or it is damaged."""
+    try:
+        data = files.read_small(path, LIMIT)
+        return msgspec.json.decode(data, type=Memory) if data else Memory()
+    except (ValueError, TryLater, RecursionError):
+        return Memory()
+
+
+def load_all(directory: Path) -> dict[Path, Memory]:
+    """The memories of all agents, by their files."""
+    return {path: load(path) for path in sorted(directory.glob("[!.]*.json"))}
+
+
+def save(path: Path, memory: Memory) -> None:
+    """Write a memory, durably. Raises TryLater."""
+    files.make_directory(path.parent)
+    files.write_atomic(path, msgspec.json.encode(memory))

@@ -1,0 +1,23 @@
+"""The heartbeat as the host sends it: one POST, one checked reply."""
+
+from updater.errors import Refused, TryLater
+from updater.host import Host
+from updater.http import shown
+from updater.wire import MAX_BODY, Reply, Report, WireError, one_line, parse_reply, render_report
+
+
+def heartbeat(host: Host, report: Report) -> Reply:
+    """Report to meta and return its orders.
+
+    Raises TryLater or Refused when there is no usable answer; then nothing may be changed on the host.
+    """
+    url, within = host.config.heartbeat_url, host.config.timeouts.heartbeat
+    with host.http.exchange("POST", url, within, render_report(report), redirects=False) as answer:
+        if answer.status != 200:
+            text = one_line(answer.read(64 << 10).decode("utf-8", "replace"), 200)
+            raise TryLater(f"{shown(url)} answered {answer.status}: {text}")
+        body = answer.read(MAX_BODY)
+    try:
+        return parse_reply(body)
+    except WireError as e:
+        raise Refused(f"{shown(url)}: {e}") from e

@@ -1,0 +1,173 @@
+"""One action, done to the host. Each leaves the agent in a state from which the next plan goes on, wherever it is cut off.
+
+The order of writes is the crash safety: an install gets its marker and then its name, a switch is remembered as a trial
+before `.version` changes, and a rejection is remembered before anything is taken back.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from updater import control, fetch, files, memory, processes, unpack
+from updater.control import State
+from updater.errors import ControlFailed, Refused, UpdaterError
+from updater.host import Host
+from updater.layout import MARKER
+from updater.memory import Memory
+from updater.observe import Marker
+from updater.plan import Action, Step
+from updater.wire import ROLLED_BACK, Desired, Outcome, one_line
+
+log = logging.getLogger("updater")
+
+EVIDENCE = 2000  # characters of a control script's output in an outcome
+_BEFORE_THE_SWITCH = (Step.INSTALL, Step.ADOPT, Step.STOP)
+
+
+class Hands:
+    """Performs the actions of one agent and keeps that agent's memory, on disk as in `memory`."""
+
+    def __init__(self, host: Host, order: Desired) -> None:
+        self.host = host
+        self.order = order
+        self.agent = host.layout.agent(order.name)
+        self._path = host.layout.memory(order.name)
+        self.memory = memory.load(self._path)
+        self._does: dict[Step, Callable[[Action], None]] = {
+            Step.REJECT: self._reject,
+            Step.INSTALL: self._install,
+            Step.ADOPT: self._adopt,
+            Step.STOP: self._stop,
+            Step.SWITCH: self._switch,
+            Step.START: self._start,
+        }
+
+    def perform(self, action: Action) -> None:
+        """Do it, or raise an UpdaterError."""
+        if action.step in _BEFORE_THE_SWITCH:  # from a stop on, only a finished switch leaves a working agent
+            self.host.check_stopping()
+        self._does[action.step](action)
+
+    def remember(self, changed: Memory) -> None:
+        """Make this the agent's memory, durably. Raises TryLater."""
+        if changed != self.memory:
+            memory.save(self._path, changed)
+            self.memory = changed
+
+    def _install(self, action: Action) -> None:
+        timeouts = self.host.config.timeouts
+        expected = fetch.expected_digest(self.host.http, self.order, timeouts.heartbeat)
+        log.info(
+            "%s: %s must have %s %s (%s)",
+            action.agent,
+            self.order.file_name,
+            expected.kind,
+            expected.digest,
+            expected.source,
+        )
+        download = self.host.layout.download(self.order.file_name)
+        fetched = fetch.fetch(
+            self.host.http, self.order, expected, download, timeouts.download, self.host.check_stopping
+        )
+        staging = self.agent.staging(action.version)
+        try:
+            files.make_directory(self.agent.path)
+            files.remove_tree(staging)
+            unpack.unpack(fetched.path, staging)
+            marker = Marker(fetched.md5, fetched.sha256, int(self.host.now()))
+            files.write_atomic(staging / MARKER, msgspec.json.encode(marker))
+            files.move_directory(staging, self.agent.install(action.version))
+        finally:
+            files.remove_tree(download)
+            files.remove_tree(staging)
+
+    def _adopt(self, action: Action) -> None:
+        marker = Marker(at=int(self.host.now()))
+        files.write_atomic(self.agent.install(action.version) / MARKER, msgspec.json.encode(marker))
+
+    def _stop(self, action: Action) -> None:
+        limit = self.host.config.timeouts.stop
+        deadline = time.monotonic() + limit
+        install = self.agent.install(action.version)
+        self.remember(self.memory.stopping(action.version))
+        said, problem = "", ""
+        try:
+            said = control.run(install, "stop", limit)
+        except ControlFailed as e:
+            problem = str(e)
+        status = self._wait_for(State.STOPPED, action, deadline)
+        if status.state is State.STOPPED:
+            return
+        if action.forced:
+            ended = processes.end_all_of(install)
+            log.warning("%s: %s did not stop by itself; ended its %d processes", action.agent, action.version, ended)
+            return
+        problem = problem or f"its status is still {status.text!r}"
+        raise ControlFailed(f"{action.version} did not stop within {limit:g} s: {problem}", one_line(said, EVIDENCE))
+
+    def _switch(self, action: Action) -> None:
+        self.remember(self.memory.switching(action.replaces, action.version))
+        files.write_atomic(self.agent.version_file, f"{action.version}\n".encode())
+
+    def _start(self, action: Action) -> None:
+        limit = self.host.config.timeouts.start
+        deadline = time.monotonic() + limit
+        output = self.host.layout.output(action.agent)
+        problem = ""
+        try:
+            control.run(self.agent.install(action.version), "start", limit, output)
+        except ControlFailed as e:
+            problem = str(e)
+        status = self._wait_for(State.STARTED, action, time.monotonic() if problem else deadline)
+        if status.state is State.STARTED:
+            self.remember(self.memory.started(action.version, self.host.now() + self.host.config.watch))
+            return
+        reason = f"not started within {limit:g} s: {problem or f'its status is {status.text!r}'}"
+        evidence = control.tail(output, EVIDENCE)
+        self.remember(self.memory.failed(action.version, reason, evidence))
+        raise ControlFailed(f"{action.version} {reason}", evidence)
+
+    def _reject(self, action: Action) -> None:
+        evidence = self.memory.trial.evidence if self.memory.trial else ""
+        evidence = evidence or control.tail(self.host.layout.output(action.agent), EVIDENCE)
+        outcome = Outcome(
+            action.agent,
+            from_=action.replaces,
+            to=action.version,
+            step="start" if self.memory.trial and self.memory.trial.failure else "watch",
+            result=ROLLED_BACK,
+            reason=action.reason,
+            evidence=evidence,
+            at=int(self.host.now()),
+        )
+        self.remember(self.memory.rejecting(self.order, action.reason).noting(outcome))
+
+    def _wait_for(self, state: State, action: Action, deadline: float) -> control.Status:
+        """Ask for the status until it is the wanted one or the deadline (monotonic seconds) is over; at least once."""
+        install = self.agent.install(action.version)
+        limit = self.host.config.timeouts.status
+        pause = 0.01
+        while True:
+            left = deadline - time.monotonic()
+            status = control.status(install, min(limit, max(left, 1.0)))
+            left = deadline - time.monotonic()
+            if status.state is state or left <= 0:
+                return status
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, 0.5)
+
+
+def outcome_of(error: UpdaterError, action: Action, now: float) -> Outcome:
+    """What a failed action is in the next report."""
+    return Outcome(
+        action.agent,
+        from_=action.replaces,
+        to=action.version,
+        step=action.step.value,
+        result="refused" if isinstance(error, Refused) else "failed",
+        reason=one_line(str(error), 1000),
+        evidence=error.evidence,
+        at=int(now),
+    )

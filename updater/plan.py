@@ -1,0 +1,166 @@
+"""From what is (Observed), what shall be (Desired) and what was (Memory) to the actions that close the gap. Pure.
+
+Invariants, for every state a host can be in, also after a kill between any two actions:
+- nothing is stopped before the version that replaces it is installed;
+- a host where the desired version runs gets no action;
+- performing the plan, observing and planning again ends in an empty plan, or in a plan that waits for new orders;
+- a version that failed here is not tried again until the order changes, and its predecessor is what runs meanwhile.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from updater.control import State
+from updater.memory import Memory, same_artifact
+from updater.observe import Marker, Observed
+from updater.wire import STOP, Desired, is_digest
+
+
+class Step(Enum):
+    """What an action does; its value is the word that logs and outcomes use."""
+
+    REJECT = "reject"
+    INSTALL = "install"
+    ADOPT = "adopt"
+    STOP = "stop"
+    SWITCH = "switch"
+    START = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing to do to one agent.
+
+    replaces: what a switch leaves, or what a reject goes back to. essential: whether its failure ends the plan. forced: a
+    stop that ends the version's processes itself when its control cannot.
+    """
+
+    step: Step
+    agent: str
+    version: str
+    reason: str
+    replaces: str = ""
+    essential: bool = True
+    forced: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.step.value} {self.version} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do for one agent, in order; waits: why that does not reach the desired state, "" when it does."""
+
+    actions: tuple[Action, ...] = ()
+    waits: str = ""
+
+
+def recall(memory: Memory, seen: Observed, order: Desired, now: float, watch: float) -> Memory:
+    """The memory brought up to this look and this order, as `plan` wants it. now: Unix seconds; watch: seconds."""
+    return memory.heed(order).seeing(seen.current, seen.state is State.STARTED, seen.installs, now, watch)
+
+
+def plan(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan:
+    """The plan for one agent. now: Unix seconds. The order has passed `desired_problem`, the memory `recall`."""
+    if order.cmd == STOP:
+        return _stopped(seen)
+    if seen.foreign:
+        return Plan(waits=f"{seen.foreign}: move it away")
+    if memory.rejected and same_artifact(memory.rejected.order, order):
+        return _rejected(seen, order, memory)
+    if reason := _trial_failure(seen, order, memory, now):
+        return _reject(seen, order, memory, reason)
+    if problem := _republished(seen, order):
+        return Plan(_keep_alive(seen), problem)
+    return _toward(seen, order.version, "desired")
+
+
+def _stopped(seen: Observed) -> Plan:
+    if not seen.current or seen.state is State.STOPPED:
+        return Plan()
+    if seen.current not in seen.installs:
+        return Plan(waits=f"nothing to stop {seen.current} with: {seen.status.text}")
+    return Plan((Action(Step.STOP, seen.name, seen.current, f"desired is stop, status is {seen.status.text!r}"),))
+
+
+def _trial_failure(seen: Observed, order: Desired, memory: Memory, now: float) -> str:
+    trial = memory.trial
+    if trial is None or not (seen.current == order.version == trial.version):
+        return ""
+    if memory.good not in seen.installs or memory.good == seen.current:
+        return ""  # no way back: the best there is is to try again
+    if trial.failure:
+        return trial.failure
+    if memory.watching(now) and seen.state is State.STOPPED:
+        return f"stopped within its watch, {trial.until - now:.0f} s before the end"
+    return ""
+
+
+def _reject(seen: Observed, order: Desired, memory: Memory, reason: str) -> Plan:
+    reject = Action(Step.REJECT, seen.name, order.version, reason, memory.good)
+    back = _toward(seen, memory.good, f"{order.version} failed", forced=True)
+    return Plan((reject, *back.actions), _rolled_back(order, reason))
+
+
+def _rejected(seen: Observed, order: Desired, memory: Memory) -> Plan:
+    waits = _rolled_back(order, memory.rejected.reason if memory.rejected else "")
+    if memory.good not in seen.installs:
+        return Plan(_keep_alive(seen), waits)
+    forced = seen.current == order.version
+    return Plan(_toward(seen, memory.good, f"{order.version} was rejected", forced).actions, waits)
+
+
+def _rolled_back(order: Desired, reason: str) -> str:
+    return f"{order.version} was rolled back ({reason}); waits for another version"
+
+
+def _republished(seen: Observed, order: Desired) -> str:
+    installed = seen.installs.get(order.version, Marker())
+    for kind, ours, theirs in (
+        ("sha256", installed.sha256, order.sha256),
+        ("md5", installed.md5, order.md5 if is_digest(order.md5) and not order.sha256 else ""),
+    ):
+        if ours and theirs and ours != theirs.lower():
+            return (
+                f"{order.version} is installed with {kind} {ours}, desired says {theirs.lower()}: "
+                "publish changed bytes as a new version"
+            )
+    return ""
+
+
+def _keep_alive(seen: Observed) -> tuple[Action, ...]:
+    """What runs goes on running while the order cannot be followed."""
+    if seen.current not in seen.installs or seen.state is not State.STOPPED:
+        return ()
+    return (Action(Step.START, seen.name, seen.current, f"meanwhile, status is {seen.status.text!r}", essential=False),)
+
+
+def _toward(seen: Observed, version: str, reason: str, forced: bool = False) -> Plan:
+    """The actions that make `version` the running one, from wherever the agent is."""
+    install = () if version in seen.installs else (Action(Step.INSTALL, seen.name, version, reason),)
+    start = Action(Step.START, seen.name, version, reason)
+    if seen.current not in seen.installs:  # nothing that could run or be stopped
+        switch = () if seen.current == version else (Action(Step.SWITCH, seen.name, version, reason),)
+        return Plan((*install, *switch, start))
+    if seen.current == version and seen.state is State.STARTED:
+        return Plan()
+    if seen.state is State.UNKNOWN and not forced:
+        waits = f"cannot tell whether {seen.current} runs, so it is left alone: its status is {seen.status.text!r}"
+        return Plan(waits=waits)
+    if seen.current == version:
+        return Plan((Action(Step.START, seen.name, version, f"{reason}, status is {seen.status.text!r}"),))
+    return Plan((*_prepare(seen, install), *_leave(seen, version, forced, bool(install)), start))
+
+
+def _prepare(seen: Observed, install: tuple[Action, ...]) -> tuple[Action, ...]:
+    # A download may take long or fail: an agent that is down comes up in the old version first.
+    alive = _keep_alive(seen) if install else ()
+    adopt = () if seen.marked else (Action(Step.ADOPT, seen.name, seen.current, "installed by another updater"),)
+    return (*alive, *install, *adopt)
+
+
+def _leave(seen: Observed, version: str, forced: bool, after_install: bool) -> tuple[Action, ...]:
+    down = seen.state is State.STOPPED and not after_install
+    stop = Action(Step.STOP, seen.name, seen.current, f"makes way for {version}", forced=forced)
+    switch = Action(Step.SWITCH, seen.name, version, f"from {seen.current}", seen.current)
+    return (switch,) if down else (stop, switch)

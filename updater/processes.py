@@ -1,0 +1,47 @@
+"""The processes of one install, found in /proc: the last resort when a rejected version cannot be stopped by its own control.
+
+A process belongs to an install when its program lies there, or when it works there and has no terminal (so that nobody's shell
+is taken for an agent).
+"""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+GRACE = 3.0  # seconds from TERM to KILL
+
+
+def end_all_of(install: Path) -> int:
+    """End the processes of an install, with TERM and then KILL; returns how many there were."""
+    found = _all_of(install)
+    for sig, grace in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
+        for pid in _all_of(install):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, sig)
+        deadline = time.monotonic() + grace
+        while _all_of(install) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    return len(found)
+
+
+def _all_of(install: Path) -> list[int]:
+    where = f"{install.resolve()}/"
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [pid for pid in pids if pid != os.getpid() and _belongs(pid, where)]
+
+
+def _belongs(pid: int, where: str) -> bool:
+    try:
+        if f"{Path(f'/proc/{pid}/exe').readlink()}/".startswith(where):
+            return True
+        works_there = f"{Path(f'/proc/{pid}/cwd').readlink()}/".startswith(where)
+        return works_there and not _has_terminal(pid)
+    except OSError:  # gone meanwhile, a kernel thread, or not ours
+        return False
+
+
+def _has_terminal(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return stat.rpartition(")")[2].split()[4] != "0"  # tty_nr, the fifth field after the name
