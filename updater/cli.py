@@ -175,6 +175,7 @@ def _working_host(config_file: Path, root: Path | None) -> Iterator["Host"]:
 def _log_to_stderr(level: int) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("updater").setLevel(level)
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # what it would say, our errors say in a line
 
 
 if __name__ == "__main__":

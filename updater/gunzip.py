@@ -14,10 +14,16 @@ from typing import BinaryIO, Protocol
 
 from updater.errors import Refused
 
+try:
+    from isal import isal_zlib
+except ImportError:
+    isal_zlib = None  # type: ignore[assignment]
+
 PIECE = 256 << 10  # inflated bytes handed over at once
 AHEAD = 4  # pieces that may wait for the reader
 _INPUT = 64 << 10  # compressed bytes read at once
 _GZIP = 31  # zlib's wbits: gzip's header and trailer only, the largest window
+_DAMAGE: tuple[type[Exception], ...] = (zlib.error, isal_zlib.error) if isal_zlib else (zlib.error,)
 _MAGIC = b"\x1f\x8b\x08"  # RFC 1952: two bytes of identity, then the one method there is
 
 
@@ -38,20 +44,12 @@ def plain() -> Decompressor:
     return zlib.decompressobj(wbits=_GZIP)
 
 
-fastest: Callable[[], Decompressor] = plain
-_errors: tuple[type[Exception], ...] = (zlib.error,)
-try:
-    from isal import isal_zlib
-except ImportError:
-    pass
-else:
-
-    def _isal() -> Decompressor:
-        inflater: Decompressor = isal_zlib.decompressobj(wbits=_GZIP)
-        return inflater
-
-    fastest = _isal  # twice to three times as fast as zlib
-    _errors = (zlib.error, isal_zlib.error)
+def fastest() -> Decompressor:
+    """isal's inflater, two to three times as fast, where there is one."""
+    if isal_zlib is None:
+        return plain()
+    inflater: Decompressor = isal_zlib.decompressobj(wbits=_GZIP)
+    return inflater
 
 
 def inflate(file: BinaryIO, decompressor: Callable[[], Decompressor] = fastest) -> Iterator[bytes]:
@@ -66,7 +64,7 @@ def inflate(file: BinaryIO, decompressor: Callable[[], Decompressor] = fastest) 
     while not stream.eof:
         try:
             piece = stream.decompress(data, PIECE)
-        except _errors as e:
+        except _DAMAGE as e:
             raise Refused(f"the tarball's gzip data is damaged: {e}") from e
         if piece:
             yield piece

@@ -19,6 +19,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
+from urllib3.util.retry import Retry
 
 from updater.errors import Refused, TryLater
 from updater.wire import VERSION, one_line
@@ -36,7 +37,9 @@ class Http:
         self._session.headers.clear()
         self._session.headers.update({"User-Agent": f"ops-updater/{VERSION}", "Accept-Encoding": "identity"})
         self._session.max_redirects = REDIRECTS
-        adapter = _Adapter()
+        # A kept connection may have been closed by the server a moment ago: that one is asked again on a new connection.
+        once_more = Retry(total=1, connect=0, read=1, redirect=0, status=0, other=0, allowed_methods=None)
+        adapter = _Adapter(max_retries=once_more)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -135,6 +138,8 @@ class _Deadline:
         current: _Deadline | None = getattr(cls._of_thread, "current", None)
         if current is not None and sock is not None:
             with current._lock:
+                if current.expired:
+                    raise TimeoutError
                 # A duplicate, because TLS takes the descriptor of the plain socket over.
                 current._sockets.append(os.dup(sock.fileno()))
 

@@ -75,7 +75,7 @@ class Memory(msgspec.Struct, frozen=True):
         return replace(self, trial=replace(self.trial, until=0.0))
 
     def switching(self, current: str, version: str) -> "Memory":
-        """Just before `.version` goes from `current` ("" when that cannot run) to `version`: a trial, unless it is the way back."""
+        """Just before `.version` goes from `current` ("" when that cannot run) to `version`: a trial, unless it is `good`."""
         if version == self.good:
             return self
         return replace(self, good=self.good or current, trial=Trial(version))

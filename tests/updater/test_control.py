@@ -1,0 +1,182 @@
+"""Control scripts as they are in the field: well-behaved, daemonising, hanging, flooding, broken."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from helpers.agents import install, script
+from lab.fleet import until
+
+from updater import control, processes
+from updater.control import State
+from updater.errors import ControlFailed
+
+
+@pytest.fixture
+def agent(tmp_path):
+    """Makes an install with this control; whatever it leaves running is ended."""
+
+    def make(text, mode=0o755):
+        return install(tmp_path, "agent", "1", text, mode=mode)
+
+    yield make
+    processes.end_all_of(tmp_path)
+
+
+def gone(pid_file: Path):
+    try:
+        os.kill(int(pid_file.read_text()), 0)
+    except ProcessLookupError:
+        return True
+    except (FileNotFoundError, ValueError):
+        return False
+    return False
+
+
+@pytest.mark.parametrize(
+    ("printed", "state"),
+    [
+        ("started", State.STARTED),
+        ("stoped", State.STOPPED),
+        ("stopped", State.STOPPED),
+        ("  started\\n\\n", State.STARTED),
+        ("Started", State.UNKNOWN),
+        ("started 4711", State.UNKNOWN),
+        ("", State.UNKNOWN),
+    ],
+)
+def test_only_the_two_words_are_a_status(agent, printed, state):
+    assert control.status(agent(script(f'printf "{printed}"')), 5).state is state
+
+
+def test_the_exit_code_of_a_status_means_nothing(agent):
+    assert control.status(agent(script("echo started; exit 3")), 5).state is State.STARTED
+
+
+BROKEN = {
+    "no shebang": ("echo started\n", 0o755, "Exec format error"),
+    "a shebang with CRLF": ("#!/bin/sh\r\necho started\r\n", 0o755, "No such file or directory"),
+    "an interpreter that is not here": ("#!/nonexistent/sh\n", 0o755, "No such file or directory"),
+    "no run bit": ("#!/bin/sh\n", 0o644, "Permission denied"),
+}
+
+
+@pytest.mark.parametrize(("text", "mode", "why"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_control_that_cannot_run_is_a_status_with_the_reason(agent, text, mode, why):
+    status = control.status(agent(text, mode), 5)
+    assert status.text == f"exec `./control status` fail: {why}"
+    assert status.state is State.UNKNOWN
+
+
+def test_a_version_without_control_is_a_status_too(tmp_path):
+    (tmp_path / "agent").mkdir()
+    assert "No such file" in control.status(tmp_path / "agent", 5).text
+
+
+def test_a_script_that_hangs_is_ended_with_its_children(agent, tmp_path):
+    directory = agent(script("echo $$ >pid; sleep 1000 & echo $! >child; wait"))
+    with pytest.raises(ControlFailed, match=r"timed out after 0\.3 s"):
+        control.run(directory, "status", 0.3)
+    until("the script is gone", lambda: gone(directory / "pid"))
+    until("its child is gone", lambda: gone(directory / "child"))
+
+
+def test_a_script_that_ignores_term_is_killed(agent):
+    directory = agent(script("trap '' TERM; echo $$ >pid; while :; do sleep 1000; done"))
+    began = time.monotonic()
+    with pytest.raises(ControlFailed, match="timed out"):
+        control.run(directory, "stop", 0.3)
+    until("the script is gone", lambda: gone(directory / "pid"))
+    assert time.monotonic() - began < 15
+
+
+def test_a_daemon_that_keeps_our_pipe_open_does_not_hold_us(agent):
+    directory = agent(script("sleep 1000 & echo started"))
+    began = time.monotonic()
+    assert control.status(directory, 30).state is State.STARTED
+    assert time.monotonic() - began < 15
+
+
+def test_a_daemon_that_keeps_its_start_output_open_goes_on_writing_to_the_log(agent, tmp_path):
+    log = tmp_path / "out" / "agent.log"
+    directory = agent(script("(while :; do echo beat; sleep 0.05; done) & echo up"))
+    control.run(directory, "start", 30, log)
+    until("it beats on", lambda: log.read_text().count("beat") > 2)
+
+
+def test_the_log_of_a_daemon_that_writes_much_is_emptied(agent, tmp_path):
+    log = tmp_path / "out" / "agent.log"
+    directory = agent(
+        script("(sleep 0.2; head -c 2000000 /dev/zero; echo; while :; do echo beat; sleep 0.05; done) & :")
+    )
+    control.run(directory, "start", 30, log)
+    until("it wrote much", lambda: log.stat().st_size > control.FLOOD)
+    control.trim(log)
+    until("it beats on at the beginning", lambda: "beat" in log.read_text())
+    assert log.stat().st_size < control.FLOOD
+
+
+@pytest.mark.parametrize("log", [None, "out/agent.log"])
+def test_a_flood_is_ended(agent, tmp_path, log):
+    directory = agent(script("echo $$ >pid; exec yes"))
+    with pytest.raises(ControlFailed, match="printed more than 1 MiB"):
+        control.run(directory, "start", 60, tmp_path / log if log else None)
+    until("the script is gone", lambda: gone(directory / "pid"))
+
+
+@pytest.mark.parametrize("log", [None, "out/agent.log"])
+def test_the_last_of_the_output_is_kept(agent, tmp_path, log):
+    directory = agent(script("seq 1 20000; echo the end"))
+    output = control.run(directory, "start", 30, tmp_path / log if log else None)
+    assert output.endswith("20000\nthe end")
+    assert len(output) <= control.KEPT
+
+
+def test_output_that_is_not_utf8_is_a_status_all_the_same(agent):
+    status = control.status(agent(script(r"printf '\377\033[2Jstarted'")), 5)
+    assert status.state is State.UNKNOWN
+    assert status.text.isprintable()
+
+
+def test_scripts_have_no_input_and_a_session_of_their_own(agent):
+    directory = agent(script("cat; echo $$; ps -o sid= -p $$; pwd"))
+    pid, session, cwd = control.run(directory, "status", 10).split()
+    assert pid == session
+    assert cwd == str(directory)
+
+
+def test_a_script_killed_by_a_signal_is_one_that_said_nothing(agent):
+    assert control.status(agent(script("kill -9 $$")), 5).text == ""
+
+
+def test_a_script_that_deletes_its_directory_is_survived(agent):
+    directory = agent(script('rm -rf "$PWD"; echo started'))
+    assert control.status(directory, 5).state is State.STARTED
+    assert control.status(directory, 5).state is State.UNKNOWN
+
+
+def test_stderr_counts_as_output(agent):
+    assert control.status(agent(script("echo stoped >&2")), 5).state is State.STOPPED
+
+
+def test_the_processes_of_an_install_are_found_and_ended_also_when_they_ignore_term(agent):
+    directory = agent(script("trap '' TERM; while :; do sleep 0.1; done & echo $! >pid"))
+    control.run(directory, "start", 10)
+    until("it runs", lambda: (directory / "pid").exists())
+    assert processes.end_all_of(directory) >= 1
+    until("init has buried it", lambda: gone(directory / "pid"))
+
+
+def test_processes_elsewhere_are_left_alone(agent, tmp_path):
+    mine, other = (
+        agent(script("sleep 1000 & echo $! >pid")),
+        install(tmp_path, "agent", "10", script("sleep 1000 & echo $! >pid")),
+    )
+    control.run(mine, "start", 10, tmp_path / "mine.log")
+    control.run(other, "start", 10, tmp_path / "other.log")
+    processes.end_all_of(mine)
+    until("init has buried it", lambda: gone(mine / "pid"))
+    assert not gone(other / "pid")
+    os.kill(int((other / "pid").read_text()), signal.SIGKILL)

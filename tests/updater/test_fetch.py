@@ -1,0 +1,167 @@
+"""From base URL to proven tarball: the four md5 cases, sha256, and servers that lie."""
+
+import hashlib
+
+import pytest
+from helpers.servers import Server, answer, drip, serving
+
+from updater.errors import Refused, TryLater
+from updater.fetch import expected_digest, fetch
+from updater.http import Http
+from updater.wire import Desired
+
+DATA = b"a tarball" * 1000
+MD5 = hashlib.md5(DATA).hexdigest()
+SHA256 = hashlib.sha256(DATA).hexdigest()
+LINE = f"{MD5}  agent-1.tar.gz\n".encode()
+
+
+@pytest.fixture
+def http():
+    client = Http()
+    yield client
+    client.close()
+
+
+def order(base, **fields):
+    return Desired("agent", "1", base, cmd="start", **fields)
+
+
+def get(http, desired, tmp_path, within=5.0, check=lambda: None):
+    expected = expected_digest(http, desired, within)
+    return fetch(http, desired, expected, tmp_path / "downloads" / "agent.part", within, check)
+
+
+def paths(server):
+    return [request.split(b" ")[1].decode() for request in server.requests]
+
+
+def test_a_blank_md5_means_the_digest_file_beside_the_tarball(http, tmp_path):
+    with serving(answer(LINE), answer(DATA)) as server:
+        fetched = get(http, order(f"{server.url}/base/"), tmp_path)
+    assert paths(server) == ["/base/agent-1.tar.gz.md5", "/base/agent-1.tar.gz"]
+    assert (fetched.path.read_bytes(), fetched.md5, fetched.sha256, fetched.size) == (DATA, MD5, SHA256, len(DATA))
+
+
+def test_an_md5_url_is_the_base_of_the_digest_file(http, tmp_path):
+    with serving(answer(LINE)) as digests, serving(answer(DATA)) as server:
+        get(http, order(server.url, md5=f"{digests.url}/md5"), tmp_path)
+    assert paths(digests) == ["/md5/agent-1.tar.gz.md5"]
+
+
+def test_32_hex_digits_are_the_digest_itself(http, tmp_path):
+    with serving(answer(DATA)) as server:
+        get(http, order(server.url, md5=MD5.upper()), tmp_path)
+    assert paths(server) == ["/agent-1.tar.gz"]
+
+
+def test_a_missing_digest_file_is_refused(http, tmp_path):
+    with (
+        serving(answer(b"no", "404 Not Found")) as server,
+        pytest.raises(Refused, match=r"no digest file: .*\.md5 answered 404"),
+    ):
+        get(http, order(server.url), tmp_path)
+
+
+def test_sha256_is_preferred_to_md5(http, tmp_path):
+    with serving(answer(DATA)) as server:
+        get(http, order(server.url, md5="0" * 32, sha256=SHA256), tmp_path)
+    assert paths(server) == ["/agent-1.tar.gz"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"md5": MD5}, "the record's md5"),
+        ({"sha256": SHA256}, "the record's sha256"),
+        ({}, "at the tarball's URL"),
+        ({"md5": "URL"}, "at the record's md5 URL"),
+    ],
+)
+def test_the_log_can_say_which_digest_was_used(http, fields, words):
+    with serving(answer(LINE)) as server:
+        fields = {key: server.url if value == "URL" else value for key, value in fields.items()}
+        assert words in expected_digest(http, order(server.url, **fields), 5).source
+
+
+DIGEST_FILES = {
+    "as md5sum prints it": LINE,
+    "a binary mark": f"{MD5} *agent-1.tar.gz\n".encode(),
+    "a path before the name": f"{MD5}  ./dist/agent-1.tar.gz\n".encode(),
+    "the digest alone": MD5.encode(),
+    "capitals and CRLF": f"{MD5.upper()}  agent-1.tar.gz\r\n".encode(),
+    "among others": b"0" * 32 + b"  other-1.tar.gz\n" + LINE,
+}
+
+
+@pytest.mark.parametrize("text", DIGEST_FILES.values(), ids=DIGEST_FILES.keys())
+def test_digest_files_are_read_as_md5sum_writes_them(http, tmp_path, text):
+    with serving(answer(text), answer(DATA)) as server:
+        assert get(http, order(server.url), tmp_path).md5 == MD5
+
+
+BAD_DIGEST_FILES = {
+    "empty": b"",
+    "a page": b"<html>log in</html>",
+    "of another file": b"0" * 32 + b"  other-1.tar.gz\n",
+    "a sha256": SHA256.encode() + b"  agent-1.tar.gz\n",
+    "not text": b"\xff\xfe\x00",
+}
+
+
+@pytest.mark.parametrize("text", BAD_DIGEST_FILES.values(), ids=BAD_DIGEST_FILES.keys())
+def test_a_digest_file_without_the_digest_is_refused(http, tmp_path, text):
+    with serving(answer(text), answer(DATA)) as server, pytest.raises(Refused, match=r"has no md5 of agent-1\.tar\.gz"):
+        get(http, order(server.url), tmp_path)
+    assert len(server.requests) == 1, "the tarball was not asked for"
+
+
+def left(tmp_path):
+    return [p.name for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_a_wrong_digest_is_refused_with_both_and_nothing_is_left(http, tmp_path):
+    with (
+        serving(answer(DATA[:-1] + b"!")) as server,
+        pytest.raises(Refused, match=rf"expected {MD5} \(the record's md5\)"),
+    ):
+        get(http, order(server.url, md5=MD5), tmp_path)
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("404 Not Found", Refused),
+        ("403 Forbidden", Refused),
+        ("204 No Content", Refused),
+        ("503 Busy", TryLater),
+        ("429 Slow", TryLater),
+    ],
+)
+def test_other_answers_than_200_are_errors(http, tmp_path, status, error):
+    with serving(answer(DATA, status)) as server, pytest.raises(error, match=f"answered {status[:3]}"):
+        get(http, order(server.url, md5=MD5), tmp_path)
+    assert left(tmp_path) == []
+
+
+def test_a_cut_download_is_tried_later_and_nothing_is_left(http, tmp_path):
+    with serving(answer(DATA[:100], length=len(DATA))) as server, pytest.raises(TryLater):
+        get(http, order(server.url, md5=MD5), tmp_path)
+    assert left(tmp_path) == []
+
+
+def test_a_dripping_download_ends_at_its_deadline(http, tmp_path):
+    server = Server([])
+    server.says = [drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n" + DATA, server.stop)]
+    with server.running(), pytest.raises(TryLater, match="no complete answer"):
+        get(http, order(server.url, md5=MD5), tmp_path, within=0.5)
+
+
+def test_a_wish_to_stop_ends_a_download(http, tmp_path):
+    def stop():
+        raise TryLater("the updater is stopping")
+
+    with serving(answer(DATA)) as server, pytest.raises(TryLater, match="stopping"):
+        get(http, order(server.url, md5=MD5), tmp_path, check=stop)
+    assert left(tmp_path) == []

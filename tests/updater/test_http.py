@@ -1,0 +1,224 @@
+"""HTTP out against servers that break every rule: each costs at most its deadline and its limit."""
+
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from helpers.servers import Server, answer, drip, endless, keep, raw, serving
+
+from updater.errors import Refused, TryLater
+from updater.http import Http, shown
+
+
+@pytest.fixture
+def http():
+    client = Http()
+    yield client
+    client.close()
+
+
+def read(http, url, within=5.0, limit=1000, **more):
+    with http.exchange("GET", url, within, **more) as response:
+        return response.status, response.read(limit)
+
+
+def test_an_answer_is_its_status_and_its_body(http):
+    with serving(answer(b"hello", "404 Not Found")) as server:
+        assert read(http, server.url) == (404, b"hello")
+
+
+def test_a_request_says_no_more_than_the_go_updater_did(http):
+    with serving(answer()) as server, http.exchange("POST", f"{server.url}/heartbeat", 5, b"{}") as response:
+        response.read(10)
+    [request] = server.requests
+    head = request.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    assert head[0] == "POST /heartbeat HTTP/1.1"
+    assert sorted(line.partition(":")[0] for line in head[1:]) == [
+        "Accept-Encoding",
+        "Content-Length",
+        "Host",
+        "User-Agent",
+    ]
+
+
+DRIPPED = {
+    "the status line": b"HTTP/1.1 200 OK\r\n",
+    "headers without end": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000,
+    "a body": b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 1000,
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 1000,
+}
+
+
+@pytest.mark.parametrize("data", DRIPPED.values(), ids=DRIPPED.keys())
+def test_a_server_that_drips_costs_no_more_than_the_deadline(http, data):
+    server = Server([])
+    server.says = [drip(data, server.stop)]
+    began = time.monotonic()
+    with server.running(), pytest.raises(TryLater, match=r"no complete answer within 0\.5 s"):
+        read(http, server.url, within=0.5, limit=1 << 20)
+    assert time.monotonic() - began < 5
+
+
+def test_a_drip_on_a_connection_that_was_used_before_costs_no_more_either(http):
+    def once_well_then_drip(connection):
+        keep(b"first")(connection)
+        connection.recv(65536)
+        drip(b"HTTP/1.1 200 OK\r\n", server.stop)(connection)
+
+    server = Server([once_well_then_drip])
+    with server.running():
+        assert read(http, server.url) == (200, b"first")
+        with pytest.raises(TryLater, match="no complete answer"):
+            read(http, server.url, within=0.5)
+    assert len(server.requests) == 1, "the second request went over the first connection"
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_no_failure(http):
+    def once_well_then_close(connection):
+        keep(b"first")(connection)
+        connection.recv(65536)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with serving(once_well_then_close, answer(b"second")) as server:
+        assert read(http, server.url) == (200, b"first")
+        assert read(http, server.url) == (200, b"second")
+
+
+def test_a_server_that_says_nothing_costs_no_more_than_the_deadline(http):
+    server = Server([])
+    server.says = [lambda connection: server.stop.wait(10)]
+    with server.running(), pytest.raises(TryLater):
+        read(http, server.url, within=0.5)
+
+
+def test_a_tls_handshake_that_drips_costs_no_more_than_the_deadline(http):
+    server = Server([])
+    server.says = [drip(b"\x16\x03\x03\x40\x00" + b"x" * 1000, server.stop)]
+    began = time.monotonic()
+    with server.running(), pytest.raises(TryLater):
+        read(http, server.url.replace("http:", "https:"), within=0.5)
+    assert time.monotonic() - began < 5
+
+
+LATER = {
+    "nothing": raw(b""),
+    "a cut status line": raw(b"HTTP/1.1 2"),
+    "not HTTP": raw(b"SSH-2.0-OpenSSH_9.2\r\n"),
+    "a cut body": answer(b"half", length=8),
+    "a cut chunk": raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nhalf"),
+    "a chunk of no number": raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhalf\r\n"),
+    "two lengths": raw(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nhalf"),
+    "a status line without end": raw(b"HTTP/1.1 200 " + b"O" * 100_000),
+    "a thousand headers": raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n"),
+}
+
+
+@pytest.mark.parametrize("say", LATER.values(), ids=LATER.keys())
+def test_a_broken_answer_is_tried_later(http, say):
+    with serving(say) as server, pytest.raises(TryLater):
+        read(http, server.url)
+
+
+def test_headers_that_are_cut_are_those_of_an_empty_body(http):
+    with serving(raw(b"HTTP/1.1 200 OK\r\nContent-")) as server:
+        assert read(http, server.url) == (200, b"")
+
+
+def test_nobody_listening_is_tried_later(http):
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        with pytest.raises(TryLater, match="Connection refused"):
+            read(http, f"http://127.0.0.1:{sock.getsockname()[1]}/x")
+
+
+def test_a_long_body_is_read_up_to_the_limit_and_refused(http):
+    server = Server([])
+    server.says = [
+        endless(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"400\r\n" + b"x" * 1024 + b"\r\n", server.stop
+        )
+    ]
+    with server.running(), pytest.raises(Refused, match="longer than 1000 bytes"):
+        read(http, server.url)
+
+
+def test_a_body_that_would_inflate_is_refused(http):
+    with (
+        serving(answer(b"\x1f\x8b\x08", "200 OK", "Content-Encoding: gzip")) as server,
+        pytest.raises(Refused, match="gzip"),
+    ):
+        read(http, server.url)
+
+
+def test_a_redirect_is_followed_and_not_further_than_told(http):
+    with serving(answer(b"here")) as target, serving(answer(b"", "302 Found", f"Location: {target.url}/x")) as server:
+        assert read(http, server.url) == (200, b"here")
+        assert read(http, server.url, redirects=False)[0] == 302
+
+
+def test_redirects_have_an_end(http):
+    server = Server([])
+    with server.running():
+        server.says = [answer(b"", "302 Found", f"Location: {server.url}/again")]
+        with pytest.raises(Refused, match="redirects"):
+            read(http, server.url)
+    assert len(server.requests) <= 6
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1/"])
+def test_a_redirect_out_of_http_is_refused(http, target):
+    with serving(answer(b"", "302 Found", f"Location: {target}")) as server, pytest.raises(Refused):
+        read(http, server.url)
+
+
+@pytest.fixture(scope="module")
+def self_signed(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+        + ["-keyout", "key.pem", "-out", "cert.pem"],
+        cwd=directory,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(directory / "cert.pem", directory / "key.pem")
+    return context
+
+
+def test_tls_is_verified(http, self_signed):
+    server = tls_server(self_signed)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with pytest.raises(TryLater, match="certificate verify failed"):
+            read(http, f"https://127.0.0.1:{server.server_address[1]}/")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+
+def tls_server(context):
+    class Quiet(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    class Server(HTTPServer):
+        def handle_error(self, *_):
+            pass
+
+    server = Server(("127.0.0.1", 0), Quiet)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    return server
+
+
+def test_a_url_is_shown_without_its_password():
+    assert shown("http://user:secret@meta:80/x@y") == "http://meta:80/x@y"
+    assert shown("http://meta/x") == "http://meta/x"

@@ -1,0 +1,229 @@
+"""Unpacks a .tar.gz from a stranger into a directory of its own, as root, so that nothing else can be touched.
+
+Promises: what returns is a complete tree of files (0644, or 0755 where the archive has any run bit), directories (0755),
+symlinks that stay inside and hard links among those files, all of it on the disk; what raises leaves nothing. Nothing is
+written before its announced size was held against the limits and the free space, and nothing is reached by a path that
+could lead elsewhere: only through descriptors of directories that this module made, never following a link. The owner is
+us; files keep their times where they are sane, since compiled Python beside its source is valid by them alone.
+Refuses everything else: see tarstream.py for the format, claims.py for the names. Not tarfile, on purpose: its filters
+were bypassed again and again.
+"""
+
+import errno
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from updater import gunzip
+from updater.claims import Claims, linked_name
+from updater.errors import Refused, TryLater
+from updater.syncer import Syncer, syncing
+from updater.tarstream import DIRECTORY, HARD_LINK, PROGRAM, SYMLINK, Limits, Member, members, shown
+
+USUAL = Limits()
+_KEPT_OPEN = 64  # directories; a hard link needs two chains of them at once
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Unpacked(msgspec.Struct, frozen=True):
+    """What was made. members: files, links and directories; bytes: of all files."""
+
+    members: int
+    bytes: int
+
+
+def unpack(
+    tarball: Path,
+    into: Path,
+    limits: Limits = USUAL,
+    *,
+    need: Sequence[str] = ("control",),
+    durable: bool = True,
+    decompressor: Callable[[], gunzip.Decompressor] = gunzip.fastest,
+) -> Unpacked:
+    """Unpack a .tar.gz into the directory `into`, which must not exist yet while its parent must.
+
+    need: names at the archive's root that must be files with a run bit. durable: fsync every file and directory made;
+    the entry of `into` in its parent is left to the caller, who will rename it. Raises Refused for a bad archive and
+    TryLater for trouble of this host; in both cases `into` is gone again.
+    """
+    with ExitStack() as stack:
+        file = stack.enter_context(_opened(tarball))
+        root = stack.enter_context(_fresh(into))
+        syncer = stack.enter_context(syncing()) if durable else None
+        tree = stack.enter_context(closing(_Tree(root, limits, syncer)))
+        archive = gunzip.Stream(stack.enter_context(gunzip.Ahead(gunzip.inflate(file, decompressor))))
+        claims = Claims(limits)
+        ceiling = limits.inflated(os.fstat(file.fileno()).st_size)
+        symlinks = []
+        for member in members(archive, limits, ceiling):
+            if not member.name:
+                continue  # the top, which is there already
+            claims.claim(member)
+            if member.kind == SYMLINK:
+                symlinks.append(member)  # made last, so that nothing can be written through one
+            else:
+                tree.make(member, archive)
+        claims.check_programs(need)
+        for symlink in symlinks:
+            tree.make(symlink, archive)
+        tree.finish()
+        return Unpacked(len(claims.kinds), tree.bytes)
+
+
+@contextmanager
+def _opened(tarball: Path) -> Iterator[BinaryIO]:
+    try:
+        fd = os.open(tarball, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # or a FIFO would hold us up
+    except OSError as e:
+        raise TryLater(f"cannot open {tarball}: {e.strerror}") from e
+    with open(fd, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise Refused(f"{tarball} is not a regular file")
+        yield file
+
+
+@contextmanager
+def _fresh(into: Path) -> Iterator[int]:
+    """The descriptor of a new directory that only we may enter; it is removed when the block fails."""
+    try:
+        parent = os.open(into.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as e:
+        raise TryLater(f"cannot open {into.parent}: {e.strerror}") from e
+    with _closed_after(parent):
+        try:
+            os.mkdir(into.name, 0o700, dir_fd=parent)
+        except OSError as e:
+            raise TryLater(f"cannot make {into}: {e.strerror}{_room_left(e, parent)}") from e
+        try:
+            with _closed_after(os.open(into.name, _OPEN_DIRECTORY, dir_fd=parent)) as root:
+                yield root
+        except OSError as e:
+            trouble = f"cannot unpack into {into}: {e.strerror}{_room_left(e, parent)}"  # said before room is made
+            _remove(into, parent, trouble)
+            raise TryLater(trouble) from e
+        except BaseException as e:
+            _remove(into, parent, str(e))
+            raise
+
+
+@contextmanager
+def _closed_after(fd: int) -> Iterator[int]:
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _room_left(e: OSError, fd: int) -> str:
+    if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return ""
+    disk = os.fstatvfs(fd)
+    return f" ({disk.f_bavail * disk.f_frsize} bytes and {disk.f_favail} inodes are free there)"
+
+
+def _remove(into: Path, parent: int, why: str) -> None:
+    try:
+        shutil.rmtree(into.name, dir_fd=parent)
+    except OSError as e:
+        raise TryLater(f"cannot remove {into}, left by a failure ({why}): {e.strerror}") from e
+
+
+class _Tree:
+    """The directory being filled, reached from its descriptor `root` on. bytes: of all its files."""
+
+    def __init__(self, root: int, limits: Limits, syncer: Syncer | None) -> None:
+        self.bytes = 0
+        self._root, self._syncer = root, syncer
+        self._made: dict[str, None] = {}  # directories, parents first
+        self._open: dict[str, int] = {}  # descriptors of some of them, the one used last at the end
+        disk = os.fstatvfs(root)
+        self._block, self._free, self._reserve = disk.f_frsize, disk.f_bavail * disk.f_frsize, limits.reserve
+        self._now = int(time.time())
+
+    def close(self) -> None:
+        for fd in self._open.values():
+            os.close(fd)
+
+    def make(self, member: Member, archive: gunzip.Stream) -> None:
+        """Make a member whose name is claimed; a file takes its data from the archive."""
+        above, _, name = member.name.rpartition("/")
+        if member.kind == DIRECTORY:
+            self._directory(member.name)
+        elif member.kind == SYMLINK:
+            os.symlink(member.target, name, dir_fd=self._directory(above))
+        elif member.kind == HARD_LINK:
+            self._link(linked_name(member), name, self._directory(above))
+        else:
+            self._take_space(member)
+            self._write(member, name, self._directory(above), archive)
+
+    def finish(self) -> None:
+        """See everything to the disk, and open the tree to all eyes, its top last."""
+        if self._syncer:
+            self._syncer.wait()
+        for path in (*self._made, ""):
+            fd = self._directory(path)
+            os.fchmod(fd, 0o755)
+            if self._syncer:
+                os.fsync(fd)
+
+    def _directory(self, path: str) -> int:
+        """The descriptor of a directory, made when it is new: part by part from the root, so that no link is followed."""
+        if not path:
+            return self._root
+        fd = self._open.pop(path, -1)
+        if fd < 0:
+            above, _, name = path.rpartition("/")
+            parent = self._directory(above)
+            if path not in self._made:
+                os.mkdir(name, 0o700, dir_fd=parent)
+                self._made[path] = None
+            fd = os.open(name, _OPEN_DIRECTORY, dir_fd=parent)
+            if len(self._open) >= _KEPT_OPEN:
+                os.close(self._open.pop(next(iter(self._open))))
+        self._open[path] = fd
+        return fd
+
+    def _link(self, target: str, name: str, directory: int) -> None:
+        above, _, old = target.rpartition("/")
+        os.link(old, name, src_dir_fd=self._directory(above), dst_dir_fd=directory, follow_symlinks=False)
+
+    def _take_space(self, member: Member) -> None:
+        """Keep the book of free bytes that began with one look at the disk; ask it before a file is begun."""
+        blocks = -(-member.size // self._block)
+        if blocks * self._block > self._free - self._reserve:
+            raise TryLater(
+                f"the disk is too full for member {shown(member.name)} of {member.size} bytes:"
+                f" {self._free} are free, and {self._reserve} must stay so"
+            )
+        self._free -= blocks * self._block
+
+    def _write(self, member: Member, name: str, directory: int, archive: gunzip.Stream) -> None:
+        fd = os.open(name, _NEW_FILE, 0o600, dir_fd=directory)
+        try:
+            end = archive.at + member.size
+            for part in archive.parts(member.size):
+                while part:
+                    part = part[os.write(fd, part) :]
+            if archive.at < end:
+                raise Refused(f"the archive is cut short within member {shown(member.name)}")
+            os.fchmod(fd, 0o755 if member.kind == PROGRAM else 0o644)
+            if member.mtime is not None and member.mtime <= self._now:
+                os.utime(fd, (self._now, member.mtime))
+        except BaseException:
+            os.close(fd)
+            raise
+        self.bytes += member.size
+        if self._syncer:
+            self._syncer.take(fd)
+        else:
+            os.close(fd)
