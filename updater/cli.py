@@ -168,7 +168,7 @@ def _working_host(config_file: Path, root: Path | None) -> Iterator["Host"]:
     host = _host(config_file, root)
     _log_to_stderr(logging.DEBUG if host.config.debug else logging.INFO)
     preflight.check(host.config, host.layout.root)
-    with files.only_one(host.layout.lock), contextlib.closing(host.http):
+    with files.only_one(host.layout.lock):
         yield host
 
 

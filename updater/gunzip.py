@@ -23,7 +23,7 @@ PIECE = 256 << 10  # inflated bytes handed over at once
 AHEAD = 4  # pieces that may wait for the reader
 _INPUT = 64 << 10  # compressed bytes read at once
 _GZIP = 31  # zlib's wbits: gzip's header and trailer only, the largest window
-_DAMAGE: tuple[type[Exception], ...] = (zlib.error, isal_zlib.error) if isal_zlib else (zlib.error,)
+_DAMAGE = (zlib.error, isal_zlib.error) if isal_zlib else (zlib.error,)
 _MAGIC = b"\x1f\x8b\x08"  # RFC 1952: two bytes of identity, then the one method there is
 
 

@@ -19,7 +19,6 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
-from urllib3.util.retry import Retry
 
 from updater.errors import Refused, TryLater
 from updater.wire import VERSION, one_line
@@ -30,18 +29,11 @@ CHUNK = 256 << 10  # bytes
 
 
 class Http:
-    """A pool of connections, safe to use from several threads."""
+    """Makes exchanges, from any thread.
 
-    def __init__(self) -> None:
-        self._session = requests.Session()
-        self._session.headers.clear()
-        self._session.headers.update({"User-Agent": f"ops-updater/{VERSION}", "Accept-Encoding": "identity"})
-        self._session.max_redirects = REDIRECTS
-        # A kept connection may have been closed by the server a moment ago: that one is asked again on a new connection.
-        once_more = Retry(total=1, connect=0, read=1, redirect=0, status=0, other=0, allowed_methods=None)
-        adapter = _Adapter(max_retries=once_more)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+    Each has a connection of its own: between two heartbeats a kept one would mostly be closed by the server, or by a
+    firewall without a word.
+    """
 
     @contextlib.contextmanager
     def exchange(
@@ -55,11 +47,13 @@ class Http:
         with _Deadline(within) as deadline:
             try:
                 timeout = (min(CONNECT, within), within)
-                with self._session.request(
-                    method, url, data=body, timeout=timeout, stream=True, allow_redirects=redirects
-                ) as answer:
-                    _check_redirects(answer)
-                    yield Response(answer)
+                with _session() as session:
+                    answer = session.request(
+                        method, url, data=body, timeout=timeout, stream=True, allow_redirects=redirects
+                    )
+                    with answer:
+                        _check_redirects(answer)
+                        yield Response(answer)
             except (requests.RequestException, HTTPError, OSError) as e:
                 if deadline.expired:
                     raise TryLater(f"{shown(url)}: no complete answer within {within:g} s") from e
@@ -67,8 +61,15 @@ class Http:
                     raise Refused(f"{shown(url)}: {e}") from e
                 raise TryLater(f"{shown(url)}: {_in_words(e)}") from e
 
-    def close(self) -> None:
-        self._session.close()
+
+def _session() -> requests.Session:
+    session = requests.Session()
+    session.headers.clear()
+    session.headers.update({"User-Agent": f"ops-updater/{VERSION}", "Accept-Encoding": "identity"})
+    session.max_redirects = REDIRECTS
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Adapter())
+    return session
 
 
 class Response:
@@ -133,15 +134,16 @@ class _Deadline:
         self._timer.daemon = True
 
     @classmethod
-    def watch(cls, sock: Any) -> None:
-        """Called by a connection with the socket it is about to use."""
+    def watch(cls, sock: socket.socket) -> None:
+        """Called by a connection with its new socket."""
         current: _Deadline | None = getattr(cls._of_thread, "current", None)
-        if current is not None and sock is not None:
-            with current._lock:
-                if current.expired:
-                    raise TimeoutError
-                # A duplicate, because TLS takes the descriptor of the plain socket over.
-                current._sockets.append(os.dup(sock.fileno()))
+        if current is None:
+            return
+        with current._lock:
+            if current.expired:  # a redirect met the deadline between two connections
+                sock.shutdown(socket.SHUT_RDWR)
+            # A duplicate, because TLS takes the descriptor of the plain socket over.
+            current._sockets.append(os.dup(sock.fileno()))
 
     def __enter__(self) -> "_Deadline":
         self._of_thread.current = self
@@ -172,20 +174,12 @@ class _WatchedHTTP(HTTPConnection):
         _Deadline.watch(sock)
         return sock
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _Deadline.watch(self.sock)
-        super().request(*args, **kwargs)
-
 
 class _WatchedHTTPS(HTTPSConnection):
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
         _Deadline.watch(sock)
         return sock
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _Deadline.watch(self.sock)
-        super().request(*args, **kwargs)
 
 
 class _HTTPPool(HTTPConnectionPool):

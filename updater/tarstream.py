@@ -122,17 +122,16 @@ def parse_header(block: bytes) -> Header:
     name, mode, size, mtime, checksum, kind, link, magic, prefix, pad = _FIELDS.unpack(block)
     # Adler-32's low half is 1 + the sum of the bytes, exactly, for up to 256 bytes; the checksum's own field counts as blanks.
     total = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2 - sum(checksum) + 8 * 32
+    name, link, prefix, pad = name.rstrip(b"\0"), link.rstrip(b"\0"), prefix.rstrip(b"\0"), pad.rstrip(b"\0")
     if _octal(checksum) != total:
-        raise Refused(f"the tar header of {shown(_text(name))} is damaged: its checksum is wrong")
-    name, link = _text(name), _text(link)
+        raise Refused(f"the tar header of {shown(name)} is damaged: its checksum is wrong")
     if magic == _USTAR:
-        prefix = _text(prefix)
         name = prefix + b"/" + name if prefix else name
     elif magic != _GNU:
         raise Refused(f"the tar header of {shown(name)} is neither ustar nor GNU nor PAX")
-    elif prefix.strip(b"\0"):
+    elif prefix:
         raise Refused(f"the GNU header of {shown(name)} has fields of an incremental backup")
-    if b"\0" in name or b"\0" in link or pad.strip(b"\0"):
+    if b"\0" in name or b"\0" in link or pad:
         raise Refused(f"the tar header of {shown(name)} has bytes where there should be none")
     bits, length = _octal(mode), _number(size)
     if bits is None or length is None:
@@ -277,11 +276,7 @@ def _decoded(raw: bytes) -> str:
 
 
 def _long(pending: dict[bytes, bytes], kind: bytes, short: bytes) -> bytes:
-    return _text(pending[kind]) if kind in pending else short
-
-
-def _text(field: bytes) -> bytes:
-    return field.rstrip(b"\0")
+    return pending[kind].rstrip(b"\0") if kind in pending else short
 
 
 def _octal(field: bytes) -> int | None:

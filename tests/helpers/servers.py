@@ -21,11 +21,6 @@ def raw(data: bytes) -> Say:
     return lambda connection: connection.sendall(data)
 
 
-def keep(body: bytes) -> Say:
-    """A whole answer that promises to keep the connection."""
-    return lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-
-
 def drip(data: bytes, stop: threading.Event, every: float = 0.05) -> Say:
     """One byte at a time, slowly, for ever."""
 

@@ -141,7 +141,7 @@ def test_output_that_is_not_utf8_is_a_status_all_the_same(agent):
 
 
 def test_scripts_have_no_input_and_a_session_of_their_own(agent):
-    directory = agent(script("cat; echo $$; ps -o sid= -p $$; pwd"))
+    directory = agent(script("cat; echo $$; cut -d' ' -f6 /proc/$$/stat; pwd"))
     pid, session, cwd = control.run(directory, "status", 10).split()
     assert pid == session
     assert cwd == str(directory)

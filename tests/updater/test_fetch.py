@@ -18,9 +18,7 @@ LINE = f"{MD5}  agent-1.tar.gz\n".encode()
 
 @pytest.fixture
 def http():
-    client = Http()
-    yield client
-    client.close()
+    return Http()
 
 
 def order(base, **fields):
