@@ -16,7 +16,8 @@ CONTROL = """#!/bin/sh
 cd "$(dirname "$0")" || exit 1
 pid=$(cat pid 2>/dev/null)
 
-running() { [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; }
+# A process that is dead but not yet buried by its parent still has a number: only its state tells.
+running() { [ -n "$pid" ] && grep -qs '^State:[[:space:]]*[RSDTtIWKP]' "/proc/$pid/status"; }
 
 case "$1" in
 start)

@@ -16,7 +16,6 @@ import requests
 
 from updater import processes
 
-
 T = TypeVar("T")
 
 # Everything here is on loopback: a proxy of the user's has no part in it.

@@ -12,7 +12,7 @@ from threading import Thread
 from types import TracebackType
 from typing import BinaryIO, Protocol
 
-from updater.errors import Refused
+from updater.errors import Refused, TryLater
 
 try:
     from isal import isal_zlib
@@ -23,7 +23,7 @@ PIECE = 256 << 10  # inflated bytes handed over at once
 AHEAD = 4  # pieces that may wait for the reader
 _INPUT = 64 << 10  # compressed bytes read at once
 _GZIP = 31  # zlib's wbits: gzip's header and trailer only, the largest window
-_DAMAGE = (zlib.error, isal_zlib.error) if isal_zlib else (zlib.error,)
+_DAMAGE: tuple[type[Exception], ...] = (zlib.error, getattr(isal_zlib, "error", zlib.error))
 _MAGIC = b"\x1f\x8b\x08"  # RFC 1952: two bytes of identity, then the one method there is
 
 
@@ -101,7 +101,10 @@ class Ahead:
     def __enter__(self) -> Iterator[bytes]:
         for _ in range(AHEAD):
             self._room.put(None)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as e:
+            raise TryLater("this host has no thread left to inflate the tarball") from e
         return self._received()
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:

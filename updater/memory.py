@@ -52,15 +52,22 @@ class Memory(msgspec.Struct, frozen=True):
             return replace(self, rejected=None)
         return self
 
-    def seeing(self, current: str, started: bool, installs: Container[str], now: float, watch: float) -> "Memory":
-        """What a look teaches: the version on trial is started, or has come through its watch; `good` may be gone."""
-        memory, trial = self.started(current, now + watch) if started else self, self.trial
+    def seeing(
+        self, current: str, started: bool, installs: Container[str], leaving: bool, now: float, watch: float
+    ) -> "Memory":
+        """What a look teaches: the version on trial is started, or has come through its watch; `good` may be gone.
+
+        leaving: whether the order is for another version; one that is left in good health need not wait for its watch's end.
+        """
+        memory = self.started(current, now + watch) if started else self
         if memory.good not in installs:
             memory = replace(memory, good="")
-        come_through = trial is not None and trial.version == current and not self.unproven(current, now)
-        if current in installs and (come_through or (started and not memory.good and not self.unproven(current, now))):
-            return replace(memory, good=current)
-        return memory
+        trial = memory.trial if memory.trial and memory.trial.version == current else None
+        if trial is None:
+            proven = started and not memory.good
+        else:
+            proven = not trial.failure and (0 < trial.until <= now or (started and leaving))
+        return replace(memory, good=current) if proven and current in installs else memory
 
     def started(self, version: str, until: float) -> "Memory":
         """`version` is started: if it is on trial and not yet watched, its watch ends then."""
@@ -100,11 +107,6 @@ class Memory(msgspec.Struct, frozen=True):
     def reported(self, outcomes: tuple[Outcome, ...]) -> "Memory":
         """meta has these outcomes."""
         return replace(self, outcomes=tuple(o for o in self.outcomes if o not in outcomes))
-
-    def unproven(self, version: str, now: float) -> bool:
-        """Whether this version is on trial and has not come through its watch."""
-        trial = self.trial
-        return trial is not None and trial.version == version and (bool(trial.failure) or not 0 < trial.until <= now)
 
     def watching(self, now: float) -> bool:
         """Whether a version is started and still watched."""

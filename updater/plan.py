@@ -57,7 +57,8 @@ class Plan:
 
 def recall(memory: Memory, seen: Observed, order: Desired, now: float, watch: float) -> Memory:
     """The memory brought up to this look and this order, as `plan` wants it. now: Unix seconds; watch: seconds."""
-    return memory.heed(order).seeing(seen.current, seen.state is State.STARTED, seen.installs, now, watch)
+    leaving = order.version != seen.current
+    return memory.heed(order).seeing(seen.current, seen.state is State.STARTED, seen.installs, leaving, now, watch)
 
 
 def plan(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan:

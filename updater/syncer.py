@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 
+from updater.errors import TryLater
+
 _THREADS = 2  # with batches as below, more gain nothing
 _WAITING = 128
 
@@ -44,10 +46,13 @@ class Syncer:
             raise self._error
 
     def start(self) -> None:
-        """Raises RuntimeError when the host has no threads left."""
+        """Raises TryLater when the host has no thread left."""
         for _ in range(_THREADS):
             thread = Thread(target=self._run, name="fsync")
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as e:
+                raise TryLater("this host has no thread left to sync files") from e
             self._threads.append(thread)
 
     def give_up(self) -> None:

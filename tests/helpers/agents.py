@@ -5,7 +5,7 @@ from pathlib import Path
 HEALTHY = """#!/bin/sh
 cd "$(dirname "$0")"
 echo "$1" >>../.calls
-running() { [ -f pid ] && kill -0 "$(cat pid)" 2>/dev/null; }
+running() { [ -f pid ] && grep -qs '^State:[[:space:]]*[RSDTtIWKP]' "/proc/$(cat pid)/status"; }
 case "$1" in
 start) running || { sleep 1000 >/dev/null 2>&1 & echo $! >pid; } ;;
 stop) running && kill "$(cat pid)" && while running; do sleep 0.01; done ;;

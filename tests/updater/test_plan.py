@@ -156,6 +156,12 @@ def test_a_version_that_came_through_its_watch_is_the_way_back():
     assert recall(PROVEN, seen("2", UP, "1"), order("3"), NOW, WATCH).switching("2", "3").good == "2"
 
 
+def test_a_version_left_in_good_health_is_the_way_back_even_within_its_watch():
+    assert recall(WATCHED, seen("2", UP, "1"), order("3"), NOW, WATCH).good == "2"
+    assert recall(WATCHED, seen("2", DOWN, "1"), order("3"), NOW, WATCH).good == "1"
+    assert recall(WATCHED, seen("2", UP, "1"), order("2"), NOW, WATCH).good == "1"
+
+
 def test_a_version_that_another_updater_runs_is_the_way_back():
     assert recall(Memory(), seen("1", UP, marked=False), order("2"), NOW, WATCH).switching("1", "2").good == "1"
 

@@ -1,0 +1,156 @@
+"""`./control demo`: the whole job on this machine, with real processes on free ports, told step by step.
+
+Every line that is printed was seen to be true at meta or on a host; what does not come true in time ends it with exit code 1.
+"""
+
+import signal
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import agents
+from lab.fleet import Host, Late, Meta, until
+from lab.story import Story
+
+AGENT = "load-agent"
+HOSTS = ("web-01", "web-02", "db-01")
+SETTINGS = {"interval": 1, "watch": 3, "timeouts": {"start": 5, "stop": 5}}
+
+RECORD = """agents:
+  - name: {agent}
+    version: {version}
+    tarball: {url}/tarball
+    cmd: start
+"""
+OVERRIDE = """    overrides:
+      - hosts: [db-01]
+        version: {version}
+"""
+
+
+@dataclass
+class Fleet:
+    """What the demo drives. edited: when the records were changed last, in Unix seconds."""
+
+    meta: Meta
+    hosts: list[Host]
+    story: Story
+    edited: float = 0.0
+
+    def edit(self, version: str, for_one: str = "") -> None:
+        """Edit the record as a release engineer does: change the file, have meta read it."""
+        text = RECORD.format(agent=AGENT, version=version, url=self.meta.url)
+        self.meta.edit(text + (OVERRIDE.format(version=for_one) if for_one else ""))
+        self.edited = time.time()
+
+    def see(self, version: str, hosts: list[Host]) -> None:
+        """Wait until meta has it from each of these hosts that the version runs there, and show it."""
+        rows = []
+        for host in hosts:
+            until(f"{host.name} runs {version}", lambda host=host: self._runs(host, version))
+            up = until(f"{AGENT} notes that it is up", lambda host=host: self._came_up(host, version))
+            when = ("already before", "-") if up < self.edited else (f"{up - self.edited:.2f} s", self._down(host))
+            rows.append((host.name, version, "started", *when))
+        self.story.table(("host", "version", "status", "after the edit", "agent down for"), rows)
+
+    def see_rollback(self, bad: str, back: str) -> None:
+        """Wait until each host has tried the bad version, gone back, and said so to meta."""
+        rows, evidence = [], ""
+        for host in self.hosts:
+            outcome = until(f"{host.name} rolls {bad} back", lambda host=host: self._rolled_back(host, bad))
+            until(f"{host.name} runs {back} again", lambda host=host: self._runs(host, back))
+            up = until(f"{AGENT} notes that it is back", lambda host=host: self._came_up(host, back, self.edited))
+            rows.append(
+                (
+                    host.name,
+                    f"{bad} -> {back}",
+                    "started",
+                    f"{up - self.edited:.2f} s",
+                    str(outcome["reason"]),
+                )
+            )
+            evidence = str(outcome["evidence"])
+        self.story.table(("host", "rolled back", "status", "back after", "why"), rows)
+        self.story.say(f"what the agent last said: {evidence}")
+
+    def _runs(self, host: Host, version: str) -> bool:
+        seen = self.meta.status(AGENT).get(host.name) or {}
+        return (seen.get("version"), seen.get("status")) == (version, "started")
+
+    def _rolled_back(self, host: Host, version: str) -> dict[str, object]:
+        outcome = (self.meta.status(AGENT).get(host.name) or {}).get("outcome") or {}
+        return outcome if (outcome.get("to"), outcome.get("result")) == (version, "rolled back") else {}
+
+    def _came_up(self, host: Host, version: str, since: float = 0.0) -> float:
+        noted = reversed(agents.events(host.root / AGENT))
+        return next((at for event, v, at in noted if (event, v) == ("up", version) and at > since), 0.0)
+
+    def _down(self, host: Host) -> str:
+        """How long the agent was down in its last change, by its own notes."""
+        events = agents.events(host.root / AGENT)
+        if len(events) < 2 or events[-2][0] != "down":
+            return "-"
+        return f"{events[-1][2] - events[-2][2]:.2f} s"
+
+
+def play(story: Story, directory: Path, stack: ExitStack) -> None:
+    """The story itself. Raises Late when something does not come true."""
+    meta = stack.enter_context(Meta(directory / "meta"))
+    for version in ("1.0.0", "1.0.1"):
+        agents.publish(meta.tarballs, AGENT, version)
+    story.step("Start meta and three updaters, each with a root of its own")
+    meta.start()
+    hosts = [stack.enter_context(Host(directory / name, meta.address, **SETTINGS)) for name in HOSTS]
+    for host in hosts:
+        host.start()
+    story.say(f"meta on {meta.address}; updaters {', '.join(HOSTS)}; {AGENT} 1.0.0 and 1.0.1 are published")
+
+    fleet = Fleet(meta, hosts, story)
+    story.step(f"First install: desire {AGENT} 1.0.0 everywhere")
+    fleet.edit("1.0.0")
+    fleet.see("1.0.0", hosts)
+
+    story.step("Upgrade one host: an override gives db-01 the version 1.0.1")
+    fleet.edit("1.0.0", for_one="1.0.1")
+    fleet.see("1.0.1", hosts[2:])
+    if any(host.current(AGENT) != "1.0.0" for host in hosts[:2]):
+        raise Late("the other hosts should have kept 1.0.0")
+    story.say("web-01 and web-02 keep 1.0.0")
+
+    story.step("Upgrade all: the record itself says 1.0.1")
+    fleet.edit("1.0.1")
+    fleet.see("1.0.1", hosts)
+
+    story.step("Publish a 1.0.2 that dies at its start, and desire it everywhere")
+    agents.publish(meta.tarballs, AGENT, "1.0.2", agents.files("1.0.2", agents.BROKEN_PROGRAM))
+    fleet.edit("1.0.2")
+    fleet.see_rollback("1.0.2", "1.0.1")
+
+
+def main() -> int:
+    """Returns the exit code: 0 when everything was seen to be true, 1 when not, 128 + the signal's number when interrupted."""
+    story = Story()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="ops-updater-demo-") as directory:
+        try:
+            with ExitStack() as stack:
+                try:
+                    play(story, Path(directory), stack)
+                finally:  # a second Ctrl-C must not keep us from cleaning up
+                    signal.signal(signal.SIGINT, signal.SIG_IGN)
+        except Late as e:
+            story.fail(str(e), sorted(Path(directory).glob("*/*.log")))
+            return 1
+        except KeyboardInterrupt:
+            story.say("interrupted; everything that was started is stopped")
+            return 128 + signal.SIGINT
+    story.done(f"All of it was seen to be true, in {time.monotonic() - began:.1f} s; nothing is left running.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
