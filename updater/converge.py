@@ -1,4 +1,4 @@
-"""One agent's turn in a cycle: plan, perform, and plan again where an action changed what is remembered.
+"""One agent's turn in a cycle: plan and perform, and after a failed start the way back.
 
 A turn never raises: whatever goes wrong with one agent is that agent's outcome and nobody else's.
 """
@@ -14,8 +14,6 @@ from updater.plan import Action, Plan, Step, plan, recall
 from updater.wire import DONE, Desired, Outcome
 
 log = logging.getLogger("updater")
-
-_ROUNDS = 3  # upgrade, rejection and way back; a further one would only repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +39,28 @@ def converge(host: Host, order: Desired, seen: Observed) -> Turn:
 
 def _converge(host: Host, order: Desired, seen: Observed) -> Turn:
     hands = Hands(host, order)
-    changed = False
-    for _ in range(_ROUNDS):
-        now = host.now()
-        hands.remember(recall(hands.memory, seen, order, now, host.config.watch))
-        todo = plan(seen, order, hands.memory, now)
-        failed = _perform(host, hands, todo)
-        changed = changed or bool(todo.actions)
-        if failed is None:
-            return _ended(hands, todo, changed)
-        if not _on_trial(hands):
-            hands.remember(hands.memory.noting(failed))
-            return Turn(order.name, failed.reason, changed)
-        seen = observe(host.layout, order.name, host.config.timeouts.status)
-    return Turn(order.name, f"{order.version} and the way back from it failed", changed)
+    todo = _planned(hands, seen)
+    failed = _perform(hands, todo)
+    if failed and failed.step == Step.START.value:
+        again = _planned(hands, observe(host.layout, order.name, host.config.timeouts.status))
+        if again.is_way_back:
+            todo, failed = again, _perform(hands, again)
+    if failed:
+        hands.remember(hands.memory.noting(failed))
+    elif todo.actions and not todo.waits:
+        hands.remember(hands.memory.noting(_done(todo.actions, host.now())))
+    if todo.waits:
+        log.warning("%s: %s", order.name, todo.waits)
+    return Turn(order.name, failed.reason if failed else todo.waits, bool(todo.actions))
 
 
-def _perform(host: Host, hands: Hands, todo: Plan) -> Outcome | None:
+def _planned(hands: Hands, seen: Observed) -> Plan:
+    now = hands.host.now()
+    hands.remember(recall(hands.memory, seen, hands.order, now, hands.host.config.watch))
+    return plan(seen, hands.order, hands.memory, now)
+
+
+def _perform(hands: Hands, todo: Plan) -> Outcome | None:
     """Perform a plan; returns the failure that ended it."""
     for action in todo.actions:
         log.info("%s: %s", action.agent, action)
@@ -66,22 +69,8 @@ def _perform(host: Host, hands: Hands, todo: Plan) -> Outcome | None:
         except UpdaterError as e:
             log.error("%s: %s failed: %s", action.agent, action.step.value, e)
             if action.essential:
-                return outcome_of(e, action, host.now())
+                return outcome_of(e, action, hands.host.now())
     return None
-
-
-def _on_trial(hands: Hands) -> bool:
-    """Whether what failed is the start of the ordered version, so that the next plan is the way back."""
-    trial = hands.memory.trial
-    return trial is not None and bool(trial.failure) and trial.version == hands.order.version
-
-
-def _ended(hands: Hands, todo: Plan, changed: bool) -> Turn:
-    if todo.waits:
-        log.warning("%s: %s", hands.order.name, todo.waits)
-    elif todo.actions:
-        hands.remember(hands.memory.noting(_done(todo.actions, hands.host.now())))
-    return Turn(hands.order.name, todo.waits, changed)
 
 
 def _done(actions: tuple[Action, ...], now: float) -> Outcome:

@@ -53,7 +53,7 @@ class Http:
                     )
                     with answer:
                         _check_redirects(answer)
-                        yield Response(answer)
+                        yield Response(answer, deadline)
             except (requests.RequestException, HTTPError, OSError) as e:
                 if deadline.expired:
                     raise TryLater(f"{shown(url)}: no complete answer within {within:g} s") from e
@@ -75,8 +75,9 @@ def _session() -> requests.Session:
 class Response:
     """An answer whose body is not read yet."""
 
-    def __init__(self, answer: requests.Response) -> None:
+    def __init__(self, answer: requests.Response, deadline: "_Deadline") -> None:
         self._raw: Any = answer.raw
+        self._deadline = deadline
         self.status: int = answer.status_code
         self.headers: Mapping[str, str] = answer.headers
 
@@ -87,6 +88,8 @@ class Response:
                 f"the body is {one_line(self.headers['Content-Encoding'], 40)}-encoded, which was not asked for"
             )
         yield from self._raw.stream(CHUNK, decode_content=False)
+        if self._deadline.expired:  # a body without a length ends where the socket does, and that end was ours
+            raise TimeoutError
 
     def read(self, limit: int) -> bytes:
         """The whole body, of at most `limit` bytes; Refused when it is longer."""

@@ -27,7 +27,7 @@ def serve(daemon: Daemon) -> http.server.ThreadingHTTPServer:
     """Listen and answer from a thread of its own; `shutdown` and `server_close` end it. Raises Misconfigured."""
     address = config.address(daemon.host.config.http.listen)
     try:
-        server = _Server(address, _handler(_routes(daemon)))
+        server = _Server(address, _handler(routes(daemon)))
     except OSError as e:
         raise Misconfigured(f"http.listen: cannot listen on {daemon.host.config.http.listen}: {e.strerror}") from e
     threading.Thread(target=server.serve_forever, name="local-http", daemon=True).start()
@@ -35,7 +35,8 @@ def serve(daemon: Daemon) -> http.server.ThreadingHTTPServer:
     return server
 
 
-def _routes(daemon: Daemon) -> dict[str, Callable[[str], Answer]]:
+def routes(daemon: Daemon) -> dict[str, Callable[[str], Answer]]:
+    """Path -> what answers it, given the client's address: (status, text or JSON value)."""
     def reload(peer: str) -> Answer:
         if not peer.startswith(_LOOPBACK):
             return 403, "no privilege"
@@ -67,14 +68,14 @@ class _Server(http.server.ThreadingHTTPServer):
         super().__init__(address, handler)
 
 
-def _handler(routes: dict[str, Callable[[str], Answer]]) -> type[http.server.BaseHTTPRequestHandler]:
+def _handler(table: dict[str, Callable[[str], Answer]]) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         server_version = f"ops-updater/{VERSION}"
         sys_version = ""
         timeout = 10  # seconds a silent client may hold a thread
 
         def do_GET(self) -> None:
-            route = routes.get(self.path.partition("?")[0])
+            route = table.get(self.path.partition("?")[0])
             status, body = route(str(self.client_address[0])) if route else (404, "not found")
             text = isinstance(body, str)
             data = (str(body) if text else json.dumps(body)).encode()

@@ -54,6 +54,11 @@ class Plan:
     actions: tuple[Action, ...] = ()
     waits: str = ""
 
+    @property
+    def is_way_back(self) -> bool:
+        """Whether this gives a failed version up."""
+        return bool(self.actions) and self.actions[0].step is Step.REJECT
+
 
 def recall(memory: Memory, seen: Observed, order: Desired, now: float, watch: float) -> Memory:
     """The memory brought up to this look and this order, as `plan` wants it. now: Unix seconds; watch: seconds."""

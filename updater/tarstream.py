@@ -20,6 +20,7 @@ FILE, PROGRAM, DIRECTORY, SYMLINK, HARD_LINK = "file", "program", "directory", "
 BLOCK = 512
 
 _ZEROS = bytes(BLOCK)
+_PADDING = 8 << 20  # zeros after the end mark; GNU tar fills up 10 KB, or as much as its -b says
 _FIELDS = struct.Struct("100s8s16x12s12s8sc100s8s80x155s12s")  # owner and device are never looked at
 _USTAR, _GNU = b"ustar\x0000", b"ustar  \0"
 _OCTAL = re.compile(rb" *([0-7]+)[ \0]*")
@@ -114,7 +115,7 @@ def members(stream: Stream, limits: Limits, ceiling: int) -> Iterator[Member]:
         _skip(stream, end - stream.at)
     if pending:
         raise Refused("the archive ends after an extended header, without the member that it belongs to")
-    _expect_nothing_more(stream, ceiling)
+    _expect_nothing_more(stream)
 
 
 def parse_header(block: bytes) -> Header:
@@ -170,15 +171,16 @@ def _block(stream: Stream) -> bytes:
     return block
 
 
-def _expect_nothing_more(stream: Stream, ceiling: int) -> None:
-    """The end mark is two blocks of zeros; some writers pad with more of them."""
+def _expect_nothing_more(stream: Stream) -> None:
+    """The end mark is two blocks of zeros; more of them may follow."""
     if _block(stream) != _ZEROS:
         raise Refused("the archive goes on after its end mark")
-    for part in stream.parts(ceiling - stream.at + 1):
+    end = stream.at + _PADDING
+    for part in stream.parts(_PADDING + 1):
         if bytes(part).count(0) != len(part):
             raise Refused("the archive goes on after its end mark")
-    if stream.at > ceiling:
-        raise Refused(f"the archive inflates to more than the {ceiling} bytes that a tarball of its size may")
+    if stream.at > end:
+        raise Refused(f"the archive goes on after its end mark, for more than {_PADDING} bytes")
 
 
 def _checked_end(name: bytes, size: int, at: int, most: int, ceiling: int) -> int:
@@ -259,13 +261,12 @@ def _member_name(raw: bytes, kind: str) -> str:
     name = _decoded(raw)
     if kind == DIRECTORY and name in (".", "./"):
         return ""
-    if not name:
-        raise Refused("a member's name is empty")
-    if kind == DIRECTORY:
-        name = name.removesuffix("/")
-    elif name.endswith("/"):
+    if name.endswith("/") and kind != DIRECTORY:
         raise Refused(f"member {shown(raw)} is a {kind} with a directory's name")
-    return name.removeprefix("./")
+    name = name.removesuffix("/").removeprefix("./")
+    if not name:
+        raise Refused(f"member {shown(raw)} has an empty name")
+    return name
 
 
 def _decoded(raw: bytes) -> str:

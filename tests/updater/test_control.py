@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from helpers.agents import install, script
-from lab.fleet import until
 
+from lab.fleet import until
 from updater import control, processes
 from updater.control import State
 from updater.errors import ControlFailed

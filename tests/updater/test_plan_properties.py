@@ -81,18 +81,20 @@ class Model:
         return plan(self.seen(), order, self.memory, self.now)
 
     def turn(self, order):
-        """What converge does, with the rounds that it allows."""
-        for _ in range(3):
-            failed = False
-            for action in self.plan(order).actions:
-                try:
-                    self.perform(action, order)
-                except StartFailed:
-                    if action.essential:
-                        failed = True
-                        break
-            if not failed:
-                return
+        """What converge does: the plan, and after a failed start the way back."""
+        if self.fails(self.plan(order), order):
+            again = self.plan(order)
+            if again.is_way_back:
+                self.fails(again, order)
+
+    def fails(self, todo, order):
+        for action in todo.actions:
+            try:
+                self.perform(action, order)
+            except StartFailed:
+                if action.essential:
+                    return True
+        return False
 
     def cycle(self, order, kill_after=1_000_000):
         self.lives = kill_after

@@ -1,0 +1,25 @@
+"""A host and the site it talks to, in the test's own process: real files, real control scripts, a real loopback server."""
+
+import pytest
+from helpers.site import Site
+
+from updater import processes
+from updater.config import Config, Timeouts
+from updater.host import Host
+from updater.http import Http
+from updater.layout import Layout
+
+
+@pytest.fixture
+def site(tmp_path):
+    with Site(tmp_path / "site") as running:
+        yield running
+
+
+@pytest.fixture
+def host(tmp_path, site):
+    root = tmp_path / "root"
+    root.mkdir()
+    timeouts = Timeouts(status=1, start=1, stop=1, heartbeat=2, download=5)
+    yield Host(Layout(root), Config(site.address, interval=60, hostname="h1", timeouts=timeouts), Http())
+    processes.end_all_of(root)

@@ -1,0 +1,226 @@
+"""The daemon as a process: its rhythm, its signals, its lock, its local HTTP, and what it does not do."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from helpers import audited
+from helpers.agents import HEALTHY, install, script
+from helpers.site import Site
+
+from lab.fleet import Host, get, until
+from updater import config, local_api
+from updater.daemon import Daemon
+from updater.host import Host as Machine
+from updater.http import Http
+from updater.layout import Layout
+
+QUIET = HEALTHY.replace('echo "$1" >>../.calls', ":")
+
+
+@pytest.fixture
+def site(tmp_path):
+    with Site(tmp_path / "site") as running:
+        yield running
+
+
+@pytest.fixture
+def host(tmp_path, site):
+    with Host(
+        tmp_path / "h1", site.address, interval=0.1, watch=0, timeouts={"start": 2, "stop": 2, "status": 2}
+    ) as made:
+        yield made
+
+
+def log_of(host):
+    return host.log.read_text()
+
+
+def started(host, version):
+    return host.current("agent") == version and host.control("agent", "status") == "started"
+
+
+def test_a_hundred_cycles_of_a_converged_host_start_and_write_nothing_but_the_status(host, site, tmp_path):
+    for name in ("agent", "other"):
+        site.publish(name=name, control=QUIET)
+    site.desire(("agent", "1"), ("other", "1"))
+    assert host.run("once").returncode == 0
+    assert host.run("once").returncode == 0
+    site.gets.clear()
+    log = tmp_path / "audit.log"
+    command = [sys.executable, audited.__file__, str(log), "run", "-c", str(host.config)]
+    host.config.write_text(json.dumps(json.loads(host.config.read_text()) | {"interval": 0.01}))
+    before = tree(host.root)
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        first = len(site.reports)
+        until("a hundred cycles", lambda: len(site.reports) - first >= 101, 60)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+    events = [line.split(" ", 1) for line in log.read_text().splitlines()]
+    ran = [arguments for event, arguments in events if event in audited.PROCESSES]
+    assert len(ran) >= 200
+    assert all("['./control', 'status']" in arguments for arguments in ran)
+    assert site.gets == []
+    changes = [arguments for event, arguments in events if event == "write" or event in audited.CHANGES]
+    written = [change for change in changes if "/dev/null" not in change]
+    assert [w for w in written if f"{host.root}/agent" in w or f"{host.root}/other" in w] == []
+    assert len(written) < 5, "once for the lock, not once a cycle"
+    assert tree(host.root) == before
+
+
+def tree(root):
+    names = [p for p in sorted(root.rglob("*")) if ".updater" not in p.parts]
+    return {str(p): (p.lstat().st_mtime_ns, p.lstat().st_mode, p.lstat().st_ino) for p in names}
+
+
+def test_the_first_sleep_is_random_and_within_the_interval(tmp_path, site):
+    sleeps = set()
+    for number in range(4):
+        with Host(tmp_path / f"h{number}", site.address, interval=1000).start() as host:
+            line = until(
+                "it says when it begins",
+                lambda host=host: [x for x in log_of(host).splitlines() if "first cycle in" in x],
+            )[0]
+            sleeps.add(float(line.partition("first cycle in ")[2].split()[0]))
+    assert len(sleeps) > 1
+    assert all(0 <= sleep < 1000 for sleep in sleeps)
+    assert site.reports == []
+
+
+def test_a_version_that_dies_after_its_start_is_rolled_back_in_its_watch(tmp_path, site):
+    dies = HEALTHY.replace("sleep 1000", "sleep 0.7")
+    site.publish(version="1")
+    site.publish(version="2", control=dies)
+    site.desire(("agent", "1"))
+    with Host(tmp_path / "h2", site.address, interval=30, watch=20, probe=0.1, timeouts={"start": 2}) as host:
+        assert host.run("once").returncode == 0
+        site.desire(("agent", "2"))
+        assert host.run("once").returncode == 0, "it was started"
+        settings = json.loads(host.config.read_text())
+        host.config.write_text(json.dumps(settings | {"interval": 1}))
+        host.start()
+        until("it is back", lambda: started(host, "1"))
+        outcome = until("meta hears of it", lambda: [o for o in site.outcomes() if o["result"] == "rolled back"])[0]
+    assert (outcome["from"], outcome["to"], outcome["step"]) == ("1", "2", "watch")
+
+
+def test_term_ends_the_daemon_and_the_agents_run_on(host, site):
+    site.publish()
+    site.desire(("agent", "1"))
+    host.start()
+    until("the agent runs", lambda: started(host, "1"))
+    assert host.stop(signal.SIGTERM) == 0
+    assert host.control("agent", "status") == "started"
+    assert "stopped; the agents run on" in log_of(host)
+
+
+def test_int_ends_the_daemon_too(host):
+    host.start()
+    until("it runs", lambda: "first cycle" in log_of(host))
+    assert host.stop(signal.SIGINT) == 0
+
+
+def test_a_daemon_that_is_told_to_stop_in_a_switch_finishes_it(host, site):
+    slow = HEALTHY.replace("stop)", "stop) touch ../stopping; sleep 1;")
+    site.publish(version="1", control=slow)
+    site.publish(version="2")
+    site.desire(("agent", "1"))
+    host.start()
+    until("the agent runs", lambda: started(host, "1"))
+    site.desire(("agent", "2"))
+    until("the old version is being stopped", (host.root / "agent" / "stopping").exists)
+    assert host.stop(signal.SIGTERM) == 0
+    assert started(host, "2")
+
+
+def test_hup_reads_the_configuration_again(host, site):
+    host.start()
+    until("it beats", lambda: site.reports)
+    settings = json.loads(host.config.read_text())
+    host.config.write_text(json.dumps(settings | {"hostname": "renamed"}))
+    os.kill(host.pid, signal.SIGHUP)
+    until("it beats under its new name", lambda: site.reports[-1]["hostname"] == "renamed")
+
+
+def test_hup_with_a_broken_configuration_keeps_the_old_one(host, site):
+    host.start()
+    until("it beats", lambda: site.reports)
+    host.config.write_text("{")
+    os.kill(host.pid, signal.SIGHUP)
+    until("it says so", lambda: "the old configuration stays in force" in log_of(host))
+    count = len(site.reports)
+    until("it beats on", lambda: len(site.reports) > count + 2)
+
+
+def test_a_second_updater_on_the_same_root_says_so_and_leaves(host, site):
+    host.start()
+    until("it runs", lambda: "first cycle" in log_of(host))
+    for command in ("run", "once"):
+        second = host.run(command)
+        assert second.returncode == 2
+        assert f"another updater (pid {host.pid}) works on {host.root}" in second.stderr
+
+
+def test_a_daemon_that_an_agent_left_behind_does_not_keep_the_lock(host, site):
+    site.publish(
+        control=script('[ "$1" = start ] && { sleep 1000 & echo $! >pid; }; [ "$1" = status ] && echo started; exit 0')
+    )
+    site.desire(("agent", "1"))
+    assert host.run("once").returncode == 0
+    assert host.run("once").returncode == 0
+
+
+def test_a_meta_that_is_away_is_survived(tmp_path, site):
+    with Host(tmp_path / "h3", "127.0.0.1:9", interval=0.1) as host:
+        install(host.root, "agent", "1", QUIET)
+        host.control("agent", "start")
+        host.start()
+        until("it tried twice", lambda: log_of(host).count("no orders in this cycle, nothing is changed") >= 2)
+        assert host.control("agent", "status") == "started"
+        settings = json.loads(host.config.read_text())
+        host.config.write_text(json.dumps(settings | {"server": site.address}))
+        os.kill(host.pid, signal.SIGHUP)
+        until("it beats when meta is back", lambda: site.reports)
+
+
+def test_the_local_http_tells_what_the_updater_is_and_sees(host, site):
+    site.publish()
+    site.desire(("agent", "1"))
+    host.start()
+    until("it answers", lambda: answers(host.api))
+    assert get(f"{host.api}/version").text == "0.1.0"
+    assert get(f"{host.api}/workdir").json() == {"msg": "success", "data": str(host.root)}
+    [agent] = until("it has seen the agent", lambda: get(f"{host.api}/agents").json())
+    assert (agent["name"], agent["version"], agent["status"]) == ("agent", "1", "started")
+    assert get(f"{host.api}/nothing").status_code == 404
+
+
+def answers(api):
+    with contextlib.suppress(OSError):
+        return get(f"{api}/health").text == "ok"
+    return False
+
+
+def test_a_reload_over_the_local_http_answers_with_the_configuration_or_the_error(host):
+    host.start()
+    until("it answers", lambda: answers(host.api))
+    done = host.run("reload")
+    assert (done.returncode, done.stdout) == (0, "configuration read again\n")
+    assert get(f"{host.api}/config/reload").json()["data"]["interval"] == 0.1
+    keep = host.config.read_text()
+    host.config.write_text(keep.replace('"interval"', '"intervall"'))
+    assert "unknown key" in get(f"{host.api}/config/reload").json()["msg"]
+    host.config.write_text(keep)
+
+
+@pytest.mark.parametrize(
+    ("peer", "status"), [("10.0.0.1", 403), ("::ffff:10.0.0.1", 403), ("127.0.0.1", 200), ("::1", 200)]
+)
+def test_a_reload_is_for_this_machine_alone(host, peer, status):
+    daemon = Daemon(Machine(Layout(host.root), config.load(host.config), Http()), host.config)
+    assert local_api.routes(daemon)["/config/reload"](peer)[0] == status
