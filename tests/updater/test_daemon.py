@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from helpers import audited
-from helpers.agents import HEALTHY, install, script
+from helpers.agents import HEALTHY, QUIET, install, script
 from helpers.site import Site
 
 from lab.fleet import Host, get, until
@@ -18,8 +18,6 @@ from updater.daemon import Daemon
 from updater.host import Host as Machine
 from updater.http import Http
 from updater.layout import Layout
-
-QUIET = HEALTHY.replace('echo "$1" >>../.calls', ":")
 
 
 @pytest.fixture

@@ -1,0 +1,50 @@
+"""The log: one line per event on stderr, with a time; the lines of a traceback are indented, so that no text from outside can
+look like an event.
+"""
+
+import logging
+import logging.config
+from typing import Any
+
+from updater.wire import one_line
+
+LEVELS = ("debug", "info", "warning", "error")
+MAX_LINE = 4000
+
+
+class OneLine(logging.Formatter):
+    """`2026-01-31T12:00:00+0000 INFO meta.service: text`"""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S%z")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return one_line(super().formatMessage(record), MAX_LINE)
+
+    def formatException(self, ei: Any) -> str:
+        lines = super().formatException(ei).splitlines()
+        return "\n".join(f"    {one_line(line, MAX_LINE)}" for line in lines)
+
+
+class NoThreadAdvice(logging.Filter):
+    """Drops the server's advice on its number of threads: ours is chosen, and many of them wait for a slow download."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "Python threads" not in str(record.msg)
+
+
+def config(level: str) -> dict[str, Any]:
+    """A dictConfig for our process and for the server's workers."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"one line": {"()": OneLine}},
+        "filters": {"advice": {"()": NoThreadAdvice}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "one line", "filters": ["advice"]}},
+        "root": {"level": level.upper(), "handlers": ["stderr"]},
+        "loggers": {"_granian": {"level": "WARNING"}, "alembic": {"level": "WARNING"}, "granian.access": {}},
+    }
+
+
+def configure(level: str) -> None:
+    logging.config.dictConfig(config(level))

@@ -1,0 +1,186 @@
+"""Text -> a tree of nodes that know their line: from YAML or from JSON, the same tree.
+
+Values stay the text that was written (`1.10` is "1.10", not 1.1); null, `~` and nothing are blank text. Built from the
+parser's events with a stack of our own, so that no input can exhaust Python's: refuses what is nested deeper than
+MAX_DEPTH, aliases that contain themselves, and aliases that unfold to more than MAX_NODES values.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import yaml
+
+MAX_DEPTH = 32
+MAX_NODES = 1_000_000
+_NULLS = frozenset(("", "~", "null", "Null", "NULL"))
+_JSON_WORD = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|[^\s{}\[\],:"]+|\n')
+
+
+class Text(NamedTuple):
+    """A scalar; plain: written without quotes."""
+
+    value: str
+    line: int
+    plain: bool = False
+
+
+class Items(NamedTuple):
+    """A list."""
+
+    items: "list[Node]"
+    line: int
+
+
+class Fields(NamedTuple):
+    """A mapping, with its keys as they stand: in order, perhaps twice, perhaps not text."""
+
+    pairs: "list[tuple[Node, Node]]"
+    line: int
+
+
+Node = Text | Items | Fields
+
+
+class NodeError(ValueError):
+    """Text that is no tree; line: from 1, 0 when unknown."""
+
+    def __init__(self, line: int, text: str):
+        super().__init__(text)
+        self.line = line
+
+
+class _Open(NamedTuple):
+    """A list or mapping whose end was not seen yet."""
+
+    children: list[Node]
+    line: int
+    is_fields: bool
+    anchor: str | None
+
+
+class _Builder:
+    """Takes scalars, openings and closings in the order of the text; `root` is the tree at the end."""
+
+    def __init__(self) -> None:
+        self.root: Node | None = None
+        self._open: list[_Open] = []
+        self._anchors: dict[str, tuple[Node, int]] = {}
+        self._sizes: list[int] = []
+
+    def add(self, node: Node, anchor: str | None = None, size: int = 1) -> None:
+        if anchor:
+            self._anchors[anchor] = (node, size)
+        if not self._open:
+            self.root = node
+            return
+        self._open[-1].children.append(node)
+        self._sizes[-1] += size
+        if self._sizes[-1] > MAX_NODES:
+            raise NodeError(node.line, f"more than {MAX_NODES} values")
+
+    def start(self, line: int, is_fields: bool, anchor: str | None = None) -> None:
+        if len(self._open) == MAX_DEPTH:
+            raise NodeError(line, f"nested more than {MAX_DEPTH} deep")
+        self._open.append(_Open([], line, is_fields, anchor))
+        self._sizes.append(1)
+
+    def end(self) -> None:
+        children, line, is_fields, anchor = self._open.pop()
+        node: Node = Items(children, line)
+        if is_fields:
+            node = Fields(list(zip(children[::2], children[1::2], strict=True)), line)
+        self.add(node, anchor, self._sizes.pop())
+
+    def alias(self, anchor: str, line: int) -> None:
+        if any(frame.anchor == anchor for frame in self._open):
+            raise NodeError(line, f"alias *{anchor} contains itself")
+        if anchor not in self._anchors:
+            raise NodeError(line, f"alias *{anchor} has no anchor before it")
+        node, size = self._anchors[anchor]
+        self.add(node, None, size)
+
+
+def from_yaml(text: str) -> Node | None:
+    """YAML of one document -> its tree, or None when there is nothing in it; raises NodeError."""
+    builder = _Builder()
+    try:
+        for event in _yaml_events(text):
+            _take(builder, event)
+    except yaml.MarkedYAMLError as e:
+        mark = e.problem_mark or e.context_mark
+        raise NodeError(mark.line + 1 if mark else 0, f"not YAML: {e.problem or e.context}") from e
+    except yaml.reader.ReaderError as e:
+        line = text.count("\n", 0, e.position) + 1
+        raise NodeError(line, f"not YAML: character U+{_code(e.character):04X} is not allowed") from e
+    return builder.root
+
+
+def _code(character: Any) -> int:
+    return character if isinstance(character, int) else ord(character)
+
+
+def _yaml_events(text: str) -> Iterator[Any]:
+    return yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def _take(builder: _Builder, event: Any) -> None:
+    line = event.start_mark.line + 1
+    match event:
+        case yaml.DocumentStartEvent() if builder.root is not None:
+            raise NodeError(line, "a second document starts here; one file holds one")
+        case yaml.ScalarEvent():
+            plain = bool(event.implicit[0])
+            blank = plain and event.value in _NULLS
+            builder.add(Text("" if blank else event.value, line, plain), event.anchor)
+        case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
+            builder.start(line, isinstance(event, yaml.MappingStartEvent), event.anchor)
+        case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+            builder.end()
+        case yaml.AliasEvent():
+            builder.alias(str(event.anchor), line)
+        case _:
+            pass
+
+
+def is_json(text: str) -> bool:
+    """Whether the whole text is one JSON value."""
+    try:
+        _check_json(text)
+    except NodeError:
+        return False
+    return True
+
+
+def from_json(text: str) -> Node | None:
+    """JSON -> its tree; raises NodeError. Syntax is the json module's business, lines are ours."""
+    _check_json(text)
+    builder = _Builder()
+    line = 1
+    for match in _JSON_WORD.finditer(text):
+        word = match[0]
+        if word == "\n":
+            line += 1
+        elif word in "{[":
+            builder.start(line, word == "{")
+        elif word in "}]":
+            builder.end()
+        elif word[0] == '"':
+            builder.add(Text(json.loads(word), line))
+        else:
+            builder.add(Text("" if word == "null" else word, line, plain=True))
+    return builder.root
+
+
+def _check_json(text: str) -> None:
+    try:
+        json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as e:
+        raise NodeError(e.lineno, f"not JSON: {e.msg}") from e
+    except RecursionError as e:
+        raise NodeError(0, f"nested more than {MAX_DEPTH} deep") from e
+
+
+def _refuse_constant(name: str) -> None:
+    raise NodeError(0, f"not JSON: {name} is no value")

@@ -1,0 +1,77 @@
+"""A directory to unpack in, with things around it that no archive may touch; and the same in a child with limits."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from helpers.trees import snapshot
+
+from updater import gunzip
+from updater.errors import Refused, TryLater
+from updater.tarstream import Limits
+from updater.unpack import USUAL, Unpacked, unpack
+
+_ROOT = Path(__file__).parents[2]
+_CHILD = """
+import resource, sys
+from pathlib import Path
+from updater.errors import UpdaterError
+from updater.unpack import unpack
+{first}
+try:
+    print(unpack(Path(sys.argv[1]), Path(sys.argv[2])))
+except UpdaterError as e:
+    print(f"{{type(e).__name__}}: {{e}}")
+{last}
+"""
+
+
+class Host:
+    """tarball, into: where `unpack` puts the archive and where it unpacks it."""
+
+    def __init__(self, top: Path) -> None:
+        self.tarball = top / "download" / "agent.tar.gz"
+        self.into = top / "agent" / "new"
+        self.top = top
+        for name in ("flag", "download/x", "agent/flag", "agent/1.0/control", "outside/secret", "outside/below/x"):
+            (top / name).parent.mkdir(parents=True, exist_ok=True)
+            (top / name).write_text("untouched")
+        (top / "agent/link").symlink_to("../outside")
+
+    def unpack(
+        self,
+        data: bytes,
+        limits: Limits = USUAL,
+        *,
+        durable: bool = False,
+        decompressor: Callable[[], gunzip.Decompressor] = gunzip.fastest,
+    ) -> Unpacked:
+        """Unpack a tarball of these bytes. Whatever becomes of it, all the rest must be as before, no descriptor and no
+        thread left over, and after an error nothing at all."""
+        self.tarball.write_bytes(data)
+        before = self._surroundings()
+        try:
+            return unpack(self.tarball, self.into, limits, durable=durable, decompressor=decompressor)
+        except (Refused, TryLater) as e:
+            assert not os.path.lexists(self.into), "something was left behind"
+            assert str(e).isprintable(), "the refusal itself is not safe to print"
+            raise
+        finally:
+            assert self._surroundings() == before
+
+    def unpack_in_child(self, data: bytes, first: str = "", last: str = "") -> str:
+        """The same in a process of its own, within 30 s; `first` and `last` are run around it. Returns what it printed: the
+        result or the error."""
+        self.tarball.write_bytes(data)
+        before = snapshot(self.top, without=self.into)
+        command = [sys.executable, "-c", _CHILD.format(first=first, last=last), self.tarball, self.into]
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 0, done.stderr
+        assert snapshot(self.top, without=self.into) == before
+        return done.stdout.strip()
+
+    def _surroundings(self) -> tuple[object, ...]:
+        return snapshot(self.top, without=self.into), len(os.listdir("/proc/self/fd")), threading.active_count()

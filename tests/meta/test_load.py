@@ -1,0 +1,361 @@
+"""Loading a records file: what is read, and that everything wrong in it is told with its path and line."""
+
+# ruff: noqa: E501 (the tables of errors are read line by line)
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from meta.errors import RecordsError
+from meta.load import load, parse
+from meta.records import Glob, Hosts, Override, Prefix, Record
+
+REPOSITORY = Path(__file__).parents[2]
+RECORDED = json.loads((REPOSITORY / "tests/wire/go-meta.json").read_text())
+DIGEST = "0123456789abcdef0123456789abcdef"
+AGENT = "agents:\n  - name: a\n    version: 1.0.0\n    tarball: http://r/a\n"
+
+
+def problems(text: str, file: str = "r.yaml") -> list[str]:
+    with pytest.raises(RecordsError) as refused:
+        parse(text, file)
+    return str(refused.value).splitlines()
+
+
+def test_a_records_file_says_what_it_means():
+    loaded = parse(
+        """
+agents:
+  - name: falcon-agent
+    version: 1.10
+    tarball: http://r/falcon
+    md5: ~
+    cmd: stop
+    overrides:
+      - {prefix: lg-, version: 1.0.11}
+      - {glob: "lg-*.example", cmd: start, md5: ""}
+      - {hosts: [h1, h2], tarball: "https://r/other"}
+  - {name: b, version: 0x1F, tarball: http://r/b}
+""",
+        "r.yaml",
+    )
+    assert loaded.records == (
+        Record(
+            "falcon-agent",
+            "1.10",
+            "http://r/falcon",
+            cmd="stop",
+            overrides=(
+                Override(Prefix("lg-"), version="1.0.11"),
+                Override(Glob("lg-*.example"), cmd="start", md5=""),
+                Override(Hosts(("h1", "h2")), tarball="https://r/other"),
+            ),
+        ),
+        Record("b", "0x1F", "http://r/b"),
+    )
+    assert (loaded.warnings, loaded.settings) == ((), None)
+
+
+@pytest.mark.parametrize("version", ["1.10", "1e3", "0777", "2024-01-01", "true", "no", "0x1F", "1_000"])
+def test_a_version_stays_the_text_that_was_written(version):
+    assert parse(AGENT.replace("1.0.0", version), "r.yaml").records[0].version == version
+
+
+def test_aliases_stand_for_what_they_name():
+    text = "agents:\n- {name: a, version: &v 1.5, tarball: &t http://r}\n- {name: b, version: *v, tarball: *t}\n"
+    assert [(r.version, r.tarball) for r in parse(text, "r.yaml").records] == [("1.5", "http://r")] * 2
+
+
+def test_our_own_form_may_be_written_in_json():
+    text = json.dumps({"agents": [{"name": "a", "version": "1", "tarball": "http://r", "overrides": []}]})
+    assert parse(text, "r.json").records == parse(text, "r").records == (Record("a", "1", "http://r"),)
+
+
+def test_no_agents_must_be_said_in_so_many_words():
+    assert parse("agents: []", "r.yaml").records == ()
+
+
+def test_the_example_file_is_valid():
+    assert load(REPOSITORY / "records.example.yaml").records
+
+
+def test_what_a_records_file_shows_can_be_loaded_again():
+    loaded = load(REPOSITORY / "records.example.yaml")
+    assert parse(json.dumps(loaded.as_data()), "again.json").records == loaded.records
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ["r.yaml: is empty; write `agents: []` if no agent is meant"]),
+        ("# nothing\n", ["r.yaml: is empty; write `agents: []` if no agent is meant"]),
+        ("~", ["r.yaml: is empty; write `agents: []` if no agent is meant"]),
+        ("{}", ["r.yaml:1: agents is missing; write [] if no agent is meant"]),
+        ("agent: []", ["r.yaml:1: agent: unknown key; did you mean agents?", "r.yaml:1: agents is missing; write `agents: []` if no agent is meant"]),
+        ("agents:", ["r.yaml:1: agents: must be a list, not blank"]),
+        ("agents: yes", ["r.yaml:1: agents: must be a list, not text"]),
+        ("- a", ["r.yaml:1: must be a mapping, not a list"]),
+        ("hello", ["r.yaml:1: must be a mapping, not text"]),
+        ("agents: [a]", ["r.yaml:1: agents[0]: must be a mapping, not text"]),
+        ("agents: []\nagents: []", ["r.yaml:2: agents: is given twice, first on line 1"]),
+        ("agents: []\n---\nagents: []", ["r.yaml:2: a second document starts here; one file holds one"]),
+        ("agents: [", ["r.yaml:2: not YAML: did not find expected node content"]),
+        ("agents:\n\t- a", ["r.yaml:2: not YAML: found character that cannot start any token"]),
+        ("agents: []\n# \x01", ["r.yaml:2: not YAML: character U+0001 is not allowed"]),
+        ("agents: &a [*a]", ["r.yaml:1: alias *a contains itself"]),
+        ("agents: [*b]", ["r.yaml:1: alias *b has no anchor before it"]),
+        ("agents: " + "[" * 100000, ["r.yaml:1: nested more than 32 deep"]),
+        ("agents:\n- ? [a]\n  : b\n  name: a\n  version: 1\n  tarball: http://r", ["r.yaml:2: agents[0]: a key must be text, not a list"]),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_list_of_agents_is_refused(text, expected):
+    assert problems(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("agent", "expected"),
+    [
+        ("{}", ["2: agents[0]: name is missing", "2: agents[0]: version is missing", "2: agents[0]: tarball is missing"]),
+        ("{name: , version: '', tarball: ~}", ["2: agents[0].name: name is blank", "2: agents[0].version: version is blank", "2: agents[0].tarball: tarball is blank"]),
+        ("{name: a, version: 1, tarball: http://r, vresion: 2}", ["2: agents[0].vresion: unknown key; did you mean version?"]),
+        ("{name: a, version: 1, tarball: http://r, <<: {md5: x}}", ["2: agents[0].<<: merge keys are not read; write the fields out"]),
+        ("{name: a, version: 1, version: 2, tarball: http://r}", ["2: agents[0].version: is given twice, first on line 2"]),
+        ("{name: a, version: [1], tarball: {a: b}}", ["2: agents[0].version: must be text, not a list", "2: agents[0].tarball: must be text, not a mapping"]),
+        ("{name: a, version: 1, tarball: http://r, cmd: format}", ['2: agents[0].cmd: cmd "format" is not start or stop']),
+        ("{name: a, version: 1, tarball: http://r, cmd: }", ['2: agents[0].cmd: cmd "" is not start or stop']),
+        ("{name: ../../etc, version: 1, tarball: http://r}", ["2: agents[0].name: name \"../../etc\" is not 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"]),
+        ("{name: a, version: $(id), tarball: http://r}", ["2: agents[0].version: version \"$(id)\" is not 1 to 64 letters, digits, '.', '_', '+' or '-', the first a letter or digit"]),
+        ("{name: a, version: 1, tarball: 'file:///etc'}", ['2: agents[0].tarball: tarball "file:///etc" is not an http or https URL of a directory']),
+        ("{name: a, version: 1, tarball: http://r, md5: abc}", ['2: agents[0].md5: md5 "abc" is neither blank, nor 32 hex digits, nor an http or https URL of a directory']),
+        ("{name: a, version: 1, tarball: http://r, sha256: abc}", ['2: agents[0].sha256: sha256 "abc" is not 64 hex digits']),
+        ("{name: a, version: 1, tarball: http://r, overrides: x}", ["2: agents[0].overrides: must be a list, not text"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_agent_is_refused(agent, expected):
+    assert problems(f"agents:\n- {agent}\n") == [f"r.yaml:{problem}" for problem in expected]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("x", ": must be a mapping, not text"),
+        ("{version: 2}", ": needs exactly one of prefix, glob, hosts; has none"),
+        ("{prefix: a, hosts: [b], version: 2}", ": needs exactly one of prefix, glob, hosts; has prefix and hosts"),
+        ("{prefix: a}", ": changes nothing; give one of version, tarball, md5, cmd, sha256"),
+        ("{prefix: '', cmd: stop}", '.prefix: prefix is blank; to select every host write glob: "*"'),
+        ("{glob: , cmd: stop}", '.glob: glob is blank; to select every host write glob: "*"'),
+        ("{prefix: 'a b', cmd: stop}", ".prefix: prefix fits no host: a hostname has only letters, digits, '.', '_' and '-'"),
+        ("{glob: '{a,b}*', cmd: stop}", ".glob: glob fits no host: a hostname has only letters, digits, '.', '_' and '-'"),
+        ("{prefix: [a], cmd: stop}", ".prefix: must be text, not a list"),
+        ("{hosts: h1, cmd: stop}", ".hosts: must be a list, not text"),
+        ("{hosts: [], cmd: stop}", ".hosts: hosts is empty, so this override selects nobody"),
+        ("{hosts: [h1, 'a b'], cmd: stop}", ".hosts[1]: hostname \"a b\" is not 1 to 253 letters, digits, '.', '_' or '-', the first a letter or digit"),
+        ("{hosts: [h1, [h2]], cmd: stop}", ".hosts[1]: must be text, not a list"),
+        ("{prefix: a, cmd: restart}", '.cmd: cmd "restart" is not start or stop'),
+        ("{prefix: a, version: }", ".version: version is blank"),
+        ("{prefix: a, name: b, cmd: stop}", ".name: unknown key; known here: prefix, glob, hosts, version, tarball, md5, cmd, sha256"),
+    ],
+)  # fmt: skip
+def test_a_wrong_override_is_refused(override, expected):
+    assert problems(f"{AGENT}    overrides:\n    - {override}\n") == [f"r.yaml:6: agents[0].overrides[0]{expected}"]
+
+
+def test_the_same_agent_twice_is_refused():
+    assert problems(AGENT + AGENT.removeprefix("agents:\n")) == [
+        'r.yaml:5: agents[1]: agent "a" is given twice, first on line 2'
+    ]
+
+
+def test_all_problems_are_told_at_once_in_the_order_of_the_file():
+    text = "agents:\n- name: a/b\n  version: 1\n  tarball: ftp://r\n- {}\n- name: ok\n  version: 1\n  tarball: http://r\n  cmd: x\n"
+    assert [line.split(": ")[:2] for line in problems(text)] == [
+        ["r.yaml:2", "agents[0].name"],
+        ["r.yaml:4", "agents[0].tarball"],
+        ["r.yaml:5", "agents[1]"],
+        ["r.yaml:5", "agents[1]"],
+        ["r.yaml:5", "agents[1]"],
+        ["r.yaml:9", "agents[2].cmd"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("digest", "overrides", "stale"),
+    [
+        (f"md5: {DIGEST}", ["{prefix: x, version: 2}"], {0: "md5"}),
+        (f"md5: {DIGEST}", ["{prefix: x, version: 2, md5: ''}"], {}),
+        (f"md5: {DIGEST}", [f"{{prefix: x, version: 2, md5: {DIGEST[::-1]}}}"], {}),
+        (f"md5: {DIGEST}", ["{prefix: x, version: 1.0.0}"], {}),
+        (f"md5: {DIGEST}", ["{prefix: x, cmd: stop}"], {}),
+        ("md5: http://r/sums", ["{prefix: x, version: 2}"], {}),
+        (f"sha256: {DIGEST * 2}", ["{prefix: x, version: 2, md5: ''}"], {0: "sha256"}),
+        # what an earlier override set for the same hosts is inherited too
+        ("md5: ''", [f"{{prefix: x, version: 2, md5: {DIGEST}}}", "{prefix: xy, version: 3}"], {1: "md5"}),
+        ("md5: ''", [f"{{prefix: x, version: 2, md5: {DIGEST}}}", "{prefix: z, version: 3}"], {}),
+        (f"md5: {DIGEST}", ["{glob: '*', version: 2, md5: ''}", "{hosts: [x], version: 3}"], {}),
+    ],
+)
+def test_a_version_under_the_digest_of_another_is_refused(digest, overrides, stale):
+    text = AGENT + f"    {digest}\n    overrides:\n" + "".join(f"    - {override}\n" for override in overrides)
+    if not stale:
+        assert parse(text, "r.yaml").records
+        return
+    assert [line.rpartition(";")[0].split(": ", 1)[1] for line in problems(text)] == [
+        f"agents[0].overrides[{i}]: {i + 2} would inherit the {key} of {'1.0.0' if i == 0 else i + 1}"
+        for i, key in stale.items()
+    ]
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    with pytest.raises(RecordsError, match=r"none\.yaml: cannot be read: No such file"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(RecordsError, match="cannot be read: Is a directory"):
+        load(tmp_path)
+
+
+def test_a_file_that_is_not_utf8_is_refused_with_the_line(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_bytes(b"agents:\n- name: caf\xe9\n")
+    with pytest.raises(RecordsError, match=r"r\.yaml:2: not UTF-8: byte 0xe9"):
+        load(file)
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_bytes(b"\xef\xbb\xbf" + AGENT.encode())
+    assert load(file).records
+
+
+def test_aliases_that_unfold_without_end_are_refused():
+    levels = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10)}]\n" for i in range(1, 10))
+    assert "more than 1000000 values" in problems(f"l0: &l0 [x]\n{levels}agents: []\n")[0]
+
+
+# --- ops-meta's cfg.json ---
+
+
+@pytest.mark.parametrize("indent", [None, 4, "\t"])
+@pytest.mark.parametrize("name", ["cfg.json", "records"])
+def test_the_recorded_configuration_is_loaded_as_it_is(indent, name):
+    loaded = parse(json.dumps(RECORDED["config"], indent=indent), name)
+    assert loaded.records == (
+        Record(
+            "falcon-agent",
+            "0.0.1",
+            "http://11.11.11.11:8888/falcon",
+            overrides=(Override(Prefix("lg-falcon"), version="1.0.0"), Override(Prefix("lg-dinp"), version="1.0.1")),
+        ),
+        Record("dinp-agent", "0.0.1", "http://11.11.11.11:8888/dinp"),
+    )
+    assert loaded.warnings == ()
+    assert loaded.settings is not None
+    assert (loaded.settings.tarball_dir, loaded.settings.listen) == ("./tarball", "127.0.0.1:2000")
+
+
+def legacy(*agents: object) -> str:
+    return json.dumps({"agents": agents}, indent=1)
+
+
+DEFAULT = {"name": "a", "version": "1", "tarball": "http://r", "md5": "", "cmd": "start"}
+
+
+def test_go_keys_match_in_any_case_and_null_is_blank():
+    text = legacy({"Default": {k.upper(): v for k, v in DEFAULT.items()} | {"md5": None}, "others": None})
+    loaded = parse(text, "cfg.json")
+    assert loaded.records == (Record("a", "1", "http://r"),)
+
+
+def test_what_ops_meta_ignores_is_ignored_and_told():
+    loaded = parse(legacy({"others": []}, {"default": DEFAULT | {"verison": "2"}, "others": [{}]}), "cfg.json")
+    assert loaded.records == (Record("a", "1", "http://r", overrides=(Override(Prefix("")),)),)
+    assert loaded.warnings == (
+        "cfg.json:3: agents[0]: has no default; skipped, as ops-meta does",
+        "cfg.json:13: agents[1].default.verison: unknown key; did you mean version?; ignored, as ops-meta does",
+        "cfg.json:16: agents[1].others[0]: changes nothing",
+        "cfg.json:16: agents[1].others[0]: has no prefix, so it is for every host",
+    )
+
+
+def test_an_inherited_digest_of_another_version_is_only_told():
+    loaded = parse(
+        legacy({"default": DEFAULT | {"md5": DIGEST}, "others": [{"prefix": "x", "version": "2"}]}), "cfg.json"
+    )
+    assert [warning.split(": ", 2)[2] for warning in loaded.warnings] == [
+        '2 would inherit the md5 of 1; give its own, or md5: ""'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "cfg.json: is empty; write `agents: []` if no agent is meant"),
+        ('{"agents": [', "cfg.json:1: not JSON: Expecting value"),
+        ('{\n"agents": [],\n}', "cfg.json:3: not JSON: Expecting property name enclosed in double quotes"),
+        ('{"agents": NaN}', "cfg.json: not JSON: NaN is no value"),
+        ('{"debug": true}', "cfg.json:1: agents is missing; write [] if no agent is meant"),
+        ('{"agents": null}', "cfg.json:1: agents is missing; write [] if no agent is meant"),
+        ('{"agents": {}}', "cfg.json:1: agents: must be a list, not a mapping"),
+        ('{"agents": [], "debug": 1}', "cfg.json:1: debug: must be true or false"),
+        ('{"agents":' + "[" * 100000 + "]" * 100000 + "}", "cfg.json: nested more than 32 deep"),
+        ('{"agents":' + "[" * 40 + "]" * 40 + "}", "cfg.json:1: nested more than 32 deep"),
+        (legacy({"default": DEFAULT | {"version": 1.0}}), "cfg.json:6: agents[0].default.version: must be a string in quotes"),
+        (legacy({"default": DEFAULT | {"cmd": ""}}), 'cfg.json:9: agents[0].default.cmd: cmd "" is not start or stop'),
+        (legacy({"default": {k: v for k, v in DEFAULT.items() if k != "tarball"}}), "cfg.json:4: agents[0].default: tarball is blank"),
+        (legacy({"default": DEFAULT}, {"default": DEFAULT}), 'cfg.json:13: agents[1].default: agent "a" is given twice, first on line 4'),
+        (legacy({"default": DEFAULT, "others": [{"prefix": "x", "cmd": "x"}]}), 'cfg.json:14: agents[0].others[0].cmd: cmd "x" is not start or stop'),
+    ],
+)  # fmt: skip
+def test_a_cfg_json_that_no_host_could_follow_is_refused(text, expected):
+    assert problems(text, "cfg.json") == [expected]
+
+
+# --- any text at all ---
+
+WORDS = [
+    "agents",
+    "name",
+    "version",
+    "tarball",
+    "overrides",
+    "prefix",
+    "hosts",
+    "default",
+    "others",
+    "http://r",
+    "&a",
+    "*a",
+    "<<",
+    "~",
+]
+PIECES = st.sampled_from([*WORDS, "a", "1", ": ", "- ", "\n", "\n  ", "\n    ", "{", "}", "[", "]", ",", '"', "'", "!!str ", "? ", "|\n", "\t", "\\", "#"])  # fmt: skip
+FILES = st.sampled_from(["r.yaml", "cfg.json"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS) | st.text(max_size=4), inner, max_size=4),
+)  # fmt: skip
+
+
+@given(st.text() | st.lists(PIECES, max_size=40).map("".join) | JSON.map(json.dumps), FILES)
+@example('{"agents": [{"name": "\\ud800"}], "\\udfff": 1}', "cfg.json")
+@example("{" * 2000, "cfg.json")
+@example("\ufeff\ufeff", "r.yaml")
+def test_any_text_is_loaded_or_refused_with_reasons(text, file):
+    try:
+        loaded = parse(text, file)
+    except RecordsError as e:
+        assert e.problems
+        str(e).encode()
+    else:
+        json.dumps(loaded.as_data())
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_loaded_or_refused(tmp_path_factory, content):
+    file = tmp_path_factory.mktemp("records") / "r.yaml"
+    file.write_bytes(content)
+    try:
+        load(file)
+    except RecordsError as e:
+        assert e.problems

@@ -1,0 +1,118 @@
+"""The commands that end: help, check, db, reload without a meta, and everything that keeps `serve` from starting."""
+
+import socket
+
+import pytest
+from helpers.meta_server import REPOSITORY, meta
+
+GOOD = "agents:\n- {name: a, version: 1.0.0, tarball: http://r/a}\n"
+BAD = "agents:\n- {name: a/b, version: 1.0.0, tarball: http://r/a}\n- {name: b, verison: 1, tarball: http://r}\n"
+BAD_AS_TOLD = [
+    "r.yaml:2: agents[0].name: name \"a/b\" is not 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit",
+    "r.yaml:3: agents[1].verison: unknown key; did you mean version?",
+    "r.yaml:3: agents[1]: version is missing",
+]
+
+
+@pytest.fixture
+def directory(tmp_path):
+    (tmp_path / "r.yaml").write_text(GOOD)
+    return tmp_path
+
+
+def test_help_teaches_by_example(directory):
+    shown = [
+        meta(*words, "--help", directory=directory).stdout
+        for words in ([], ["serve"], ["check"], ["reload"], ["db", "upgrade"])
+    ]
+    assert all("meta " in text for text in shown)
+    assert "meta serve --records records.yaml --tarballs ./tarballs" in shown[0]
+    for variable in ("META_RECORDS", "META_LISTEN", "META_DATABASE", "META_TARBALLS"):
+        assert variable in shown[1]
+
+
+def test_version(directory):
+    assert meta("--version", directory=directory).stdout.startswith("meta ")
+
+
+def test_check_says_that_a_file_may_be_used(directory):
+    done = meta("check", "r.yaml", directory=directory)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "r.yaml: 1 agent, no errors\n", "")
+
+
+@pytest.mark.parametrize("command", [["check"], ["serve", "--records"]])
+def test_a_file_with_errors_is_refused_with_all_of_them(directory, command):
+    (directory / "r.yaml").write_text(BAD)
+    done = meta(*command, "r.yaml", directory=directory)
+    assert (done.returncode, done.stderr.splitlines()) == (2, BAD_AS_TOLD)
+
+
+def test_check_passes_on_what_ops_meta_ignores(directory):
+    (directory / "cfg.json").write_text('{"agents": [{}]}')
+    done = meta("check", "cfg.json", directory=directory)
+    assert (done.returncode, done.stderr) == (
+        0,
+        "warning: cfg.json:1: agents[0]: has no default; skipped, as ops-meta does\n",
+    )
+
+
+def test_the_database_can_be_made_beforehand(directory):
+    done = meta("db", "upgrade", directory=directory)
+    assert (done.returncode, done.stdout) == (0, "sqlite:///var/meta.db is at revision 0001\n")
+    assert (directory / "var/meta.db").is_file()
+
+
+def test_options_come_from_the_environment_too(directory):
+    done = meta("db", "upgrade", directory=directory, META_DATABASE="sqlite:///other.db")
+    assert done.stdout == "sqlite:///other.db is at revision 0001\n"
+
+
+def test_reload_without_a_meta_says_so(directory):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        done = meta("reload", "--url", url, directory=directory)
+    assert (done.returncode, done.stderr) == (1, f"meta: no meta answers at {url}: is it running? (meta serve)\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "why"),
+    [
+        ([], 2, "Missing option '--records'"),
+        (["--records", "none.yaml"], 2, "none.yaml: cannot be read: No such file or directory"),
+        (["--records", "r.yaml", "--listen", "2000"], 2, 'cannot listen on "2000": it must be HOST:PORT'),
+        (["--records", "r.yaml", "--listen", "192.0.2.1:0"], 2, "cannot listen on 192.0.2.1:0: Cannot assign"),
+        (["--records", "r.yaml", "--tarballs", "none"], 2, "the tarball directory none is not there"),
+        (["--records", "r.yaml", "--listen", "127.0.0.1:0", "--database", "meta.db"], 2, "the database is no URL like"),
+        (
+            ["--records", "r.yaml", "--listen", "127.0.0.1:0", "--database", "sqlite:///r.yaml"],
+            1,
+            "file is not a database",
+        ),
+        (
+            ["--records", "r.yaml", "--listen", "127.0.0.1:0", "--database", "sqlite:////proc/no/meta.db"],
+            1,
+            "cannot be made",
+        ),
+    ],
+)
+def test_serve_says_in_one_sentence_why_it_does_not_start(directory, options, code, why):
+    done = meta("serve", *options, directory=directory)
+    assert done.returncode == code
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_told(directory):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        done = meta("serve", "--records", "r.yaml", "--listen", address, directory=directory)
+    assert not (directory / "var").exists()
+    sentence = f"meta: {address} is in use: stop what listens there, or choose another address with --listen\n"
+    assert (done.returncode, done.stderr) == (1, sentence)
+
+
+def test_the_example_of_the_repository_passes(directory):
+    assert meta("check", str(REPOSITORY / "records.example.yaml"), directory=directory).returncode == 0

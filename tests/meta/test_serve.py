@@ -1,0 +1,198 @@
+"""The whole service as it runs: real processes, real signals, a real database."""
+
+import os
+import signal
+import socket
+import sqlite3
+import threading
+from contextlib import closing
+from urllib.parse import urlsplit
+
+import pytest
+from helpers.meta_server import MetaServer, is_alive, meta, until
+
+RECORDS = "agents:\n- {name: a, version: 1.0.0, tarball: http://r/a, overrides: [{prefix: lg-, version: 1.0.1}]}\n"
+
+
+@pytest.fixture
+def records(tmp_path):
+    file = tmp_path / "records.yaml"
+    file.write_text(RECORDS)
+    return file
+
+
+@pytest.fixture
+def server(tmp_path, records):
+    (tmp_path / "tarballs").mkdir()
+    with MetaServer(tmp_path, records, "--tarballs", "tarballs") as server:
+        yield server
+
+
+def version_for(server: MetaServer, hostname: str) -> str:
+    return server.beat(hostname)["desiredAgents"][0]["version"]
+
+
+def test_it_says_what_it_serves_and_answers(server):
+    assert "records.yaml (1 agents), database sqlite:///var/meta.db, tarballs tarballs" in server.log()
+    assert (version_for(server, "h1"), version_for(server, "lg-1")) == ("1.0.0", "1.0.1")
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_heartbeat_just_before_the_stop_is_remembered(server, how):
+    worker = server.worker()
+    server.beat("h1", a="1.0.0")
+    assert server.stop(how) == 0
+    assert not is_alive(worker)
+    server.start()
+    assert server.ask("GET", "/status/json/a").json["h1"]["version"] == "1.0.0"
+    assert "ERROR" not in server.log()
+
+
+def test_a_signal_to_the_whole_group_stops_it_as_well(server):
+    worker = server.worker()
+    os.kill(worker, signal.SIGINT)  # what a terminal does on Ctrl-C, before the main process can react
+    assert server.stop(signal.SIGINT) == 0
+    assert not is_alive(worker)
+
+
+def test_a_worker_that_dies_is_replaced_and_knows_the_hosts(server):
+    worker = server.worker()
+    server.beat("h1", a="1.0.0")
+    until(lambda: saved(server), "the host is written behind")
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: server.worker() != worker, "another worker")
+    until(lambda: server.log().count("listens on") == 2, "it listens")
+    assert "h1" in server.ask("GET", "/status/json/a").json
+
+
+def saved(server: MetaServer) -> bool:
+    """Whether the database holds a host: read while meta writes, as a backup would."""
+    with closing(sqlite3.connect(server.database)) as connection:
+        return bool(connection.execute("SELECT 1 FROM host").fetchall())
+
+
+def test_a_locked_database_holds_up_no_heartbeat(server):
+    with closing(sqlite3.connect(server.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        server.beat("h1", a="1.0.0")
+        server.beat("h2", a="1.0.0")
+        assert set(server.ask("GET", "/status/json/a").json) == {"h1", "h2"}
+        other.execute("ROLLBACK")
+    until(lambda: saved(server), "the hosts are written when the database is free")
+
+
+def test_no_worker_outlives_the_main_process(server):
+    worker = server.worker()
+    server.beat("h1", a="1.0.0")
+    server.stop(signal.SIGKILL)
+    until(lambda: not is_alive(worker), "the worker ends")
+    server.start()
+    assert "h1" in server.ask("GET", "/status/json/a").json
+
+
+def test_hangup_reloads_the_records_in_the_same_worker(server, records):
+    worker = server.worker()
+    server.beat("h1", a="1.0.0")
+    records.write_text(RECORDS.replace("1.0.0", "2.0.0"))
+    os.kill(server.pid, signal.SIGHUP)
+    until(lambda: version_for(server, "h1") == "2.0.0", "the new records are in force")
+    assert server.worker() == worker
+
+
+def test_reload_reads_an_edited_file(server, records, tmp_path):
+    records.write_text(RECORDS.replace("1.0.0", "2.0.0"))
+    done = meta("reload", "--url", server.url, directory=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "reloaded: 1 agent\n")
+    assert version_for(server, "h1") == "2.0.0"
+
+
+def test_reload_of_a_file_with_errors_leaves_the_former_records_in_force(server, records, tmp_path):
+    records.write_text(RECORDS.replace("1.0.0", "2/0/0").replace("prefix", "prefx"))
+    done = meta("reload", "--url", server.url, directory=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "meta: not reloaded, the former records stay in force:"
+    assert [line.split(": ")[1] for line in done.stderr.splitlines()[1:]] == [
+        "agents[0].version",
+        "agents[0].overrides[0].prefx",
+        "agents[0].overrides[0]",
+    ]
+    assert version_for(server, "h1") == "1.0.0"
+
+
+def test_reload_is_refused_to_what_a_proxy_hands_on(server):
+    answer = server.ask("GET", "/config/reload", X_Forwarded_For="10.0.0.1")
+    assert (answer.status, answer.text) == (403, "no privilege")
+
+
+def test_a_second_meta_on_the_same_address_is_refused(server, records, tmp_path):
+    address = urlsplit(server.url).netloc
+    done = meta(
+        "serve", "--records", str(records), "--listen", address, "--database", "sqlite:///other.db", directory=tmp_path
+    )
+    assert (done.returncode, "is in use" in done.stderr) == (1, True)
+    assert server.ask("GET", "/health").text == "ok"
+
+
+def test_a_worker_that_cannot_start_again_ends_meta_instead_of_telling_hosts_old_news(server, records):
+    records.write_text("agents:")
+    os.kill(server.worker(), signal.SIGKILL)
+    until(lambda: not is_alive(server.pid), "meta ends")
+    assert server.stop() == 1
+    assert "records.yaml:1: agents: must be a list, not blank" in server.log()
+
+
+def test_a_file_goes_out_as_it_is(server, tmp_path):
+    content = os.urandom(3_000_000)
+    (tmp_path / "tarballs/a-1.0.0.tar.gz").write_bytes(content)
+    answer = server.ask("GET", "/tarball/a-1.0.0.tar.gz")
+    assert (answer.status, answer.headers["content-type"], answer.body) == (200, "application/gzip", content)
+    assert server.ask("GET", "/a-1.0.0.tar.gz", Range="bytes=2999990-").body == content[-10:]
+
+
+@pytest.mark.parametrize(
+    "path", ["/tarball/../records.yaml", "/%2e%2e/records.yaml", "/..%2frecords.yaml", "//etc/hostname"]
+)
+def test_a_path_cannot_climb_out_through_the_server(server, path):
+    assert server.ask("GET", path).status == 404
+
+
+def test_clients_that_do_not_take_their_downloads_stop_no_heartbeat(server, tmp_path):
+    (tmp_path / "tarballs/big.tar.gz").write_bytes(bytes(30_000_000))
+    host, port = urlsplit(server.url).hostname, urlsplit(server.url).port
+    stalled = [socket.create_connection((host, port)) for _ in range(70)]
+    try:
+        for connection in stalled:
+            connection.sendall(b"GET /big.tar.gz HTTP/1.1\r\nHost: meta\r\n\r\n")
+        first = [connection.recv(12) for connection in stalled]
+        assert set(first) == {b"HTTP/1.1 200", b"HTTP/1.1 503"}
+        assert version_for(server, "h1") == "1.0.0"
+    finally:
+        for connection in stalled:
+            connection.close()
+    until(lambda: server.ask("GET", "/big.tar.gz").status == 200, "the places are free again")
+
+
+def test_a_body_over_one_mebibyte_is_refused_with_and_without_a_length(server):
+    body = b"x" * 2_000_000
+    assert server.ask("POST", "/heartbeat", body).status == 413
+    assert server.ask("POST", "/heartbeat", iter([body])).status == 413
+    assert version_for(server, "h1") == "1.0.0"
+
+
+def test_many_hosts_at_once_are_all_answered_and_remembered(server):
+    names = [f"h{i}" for i in range(160)]
+    replies: dict[str, str] = {}
+
+    def report(some: list[str]) -> None:
+        for name in some:
+            replies[name] = server.beat(name, a="1.0.0")["desiredAgents"][0]["version"]
+
+    threads = [threading.Thread(target=report, args=(names[i::16],)) for i in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert replies == dict.fromkeys(names, "1.0.0")
+    server.stop()
+    server.start()
+    assert set(server.ask("GET", "/status/json/a").json) == set(names)

@@ -1,0 +1,189 @@
+"""The command line as a release engineer meets it: what it prints and how it exits."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+from helpers.agents import QUIET, install, script
+from helpers.servers import answer, serving
+from helpers.site import Site
+
+from lab.fleet import Host
+from updater import __version__
+
+
+@pytest.fixture
+def site(tmp_path):
+    with Site(tmp_path / "site") as running:
+        yield running
+
+
+@pytest.fixture
+def host(tmp_path, site):
+    with Host(tmp_path / "h1", site.address, timeouts={"start": 1, "stop": 1, "status": 1, "heartbeat": 2}) as made:
+        yield made
+
+
+def updater(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "updater.cli", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["once"], ["plan"], ["status"], ["reload"]])
+def test_every_command_has_help_that_shows_its_configuration(command):
+    done = updater(*command, "--help")
+    assert done.returncode == 0
+    assert "cfg.json" in done.stdout
+
+
+def test_help_teaches_exit_codes_and_shell_completion():
+    text = updater("--help").stdout
+    assert "Exit codes: 0 well" in text
+    assert "_UPDATER_COMPLETE=bash_source" in text
+
+
+def test_the_shell_can_complete_the_commands():
+    environment = os.environ | {"_UPDATER_COMPLETE": "bash_source"}
+    done = subprocess.run(
+        ["updater"],
+        executable=f"{sys.prefix}/bin/updater",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "_updater_completion" in done.stdout
+
+
+def test_the_version_is_told():
+    assert updater("--version").stdout.strip() == f"updater, version {__version__}"
+
+
+def test_once_exits_with_0_when_the_host_is_as_desired(host, site):
+    site.publish(control=QUIET)
+    site.desire(("agent", "1"))
+    done = host.run("once")
+    assert (done.returncode, done.stdout) == (0, "agent: changed\n")
+    done = host.run("once")
+    assert (done.returncode, done.stdout) == (0, "agent: as desired\n")
+
+
+def test_once_exits_with_1_when_an_agent_could_not_be_brought_there(host, site):
+    site.desire(("agent", "1"))
+    done = host.run("once")
+    assert done.returncode == 1
+    assert "agent: no digest file" in done.stdout
+
+
+def test_once_exits_with_1_when_an_order_is_refused(host, site):
+    site.desire({"name": "../../etc", "cmd": "start"})
+    done = host.run("once")
+    assert done.returncode == 1
+    assert "../../etc: refused: name" in done.stderr
+
+
+def test_once_exits_with_2_for_a_bad_configuration(host):
+    host.config.write_text('{"server": "meta:2000", "interval": 60, "htp": {}}')
+    done = host.run("once")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"updater: {host.config}: htp: unknown key\n"
+
+
+def test_once_exits_with_3_when_meta_gives_no_usable_answer(host):
+    with serving(answer(b"<html>log in</html>")) as server:
+        host.config.write_text(json.dumps(json.loads(host.config.read_text()) | {"server": server.url}))
+        done = host.run("once")
+    assert done.returncode == 3
+    assert "not a heartbeat reply" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "once"])
+def test_a_missing_tool_is_named_before_anything_is_done(host, site, command):
+    settings = json.loads(host.config.read_text())
+    host.config.write_text(json.dumps(settings | {"tools": ["tar", "md5sum", "no-such-tool"]}))
+    done = host.run(command)
+    assert done.returncode == 2
+    assert "not found on PATH: no-such-tool; install it" in done.stderr
+    assert site.reports == []
+
+
+def test_a_missing_configuration_says_what_to_copy(tmp_path):
+    done = updater("once", "-c", str(tmp_path / "cfg.json"))
+    assert done.returncode == 2
+    assert "copy cfg.example.json to cfg.json and edit it" in done.stderr
+
+
+def test_a_root_that_is_not_there_is_an_error_of_configuration(host, tmp_path):
+    done = host.run("once", "--root", str(tmp_path / "nowhere"))
+    assert done.returncode == 2
+    assert "is not a directory" in done.stderr
+
+
+def test_the_root_can_be_elsewhere(host, site, tmp_path):
+    root = tmp_path / "agents"
+    root.mkdir()
+    site.publish(control=script("echo started"))
+    site.desire(("agent", "1"))
+    assert host.run("once", "--root", str(root)).returncode == 0
+    assert (root / "agent" / ".version").read_text() == "1\n"
+
+
+def test_plan_says_what_a_cycle_would_do_and_does_nothing(host, site):
+    site.publish(version="2")
+    install(host.root, "agent", "1", QUIET)
+    site.desire(("agent", "2"), {"name": "other", "cmd": "stop"})
+    done = host.run("plan")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "agent: start 1 (meanwhile, status is 'stoped')",
+        "agent: install 2 (desired)",
+        "agent: adopt 1 (installed by another updater)",
+        "agent: stop 1 (makes way for 2)",
+        "agent: switch 2 (from 1)",
+        "agent: start 2 (desired)",
+        "other: as desired (stop)",
+    ]
+    assert not (host.root / ".updater").exists()
+
+
+def test_plan_says_when_there_is_nothing_to_do(host, site):
+    assert host.run("plan").stdout == "meta desires nothing of this host\n"
+
+
+def test_status_is_plain_lines_on_a_pipe_and_a_list_in_json(host):
+    install(host.root, "agent", "1", script("echo started"))
+    install(host.root, "broken", "2", script("sleep 100"))
+    lines = ["agent 1 started", "broken 2 exec `./control status` fail: timed out after 1 s"]
+    assert host.run("status").stdout.splitlines() == lines
+    found = json.loads(host.run("status", "--json").stdout)
+    assert [(a["name"], a["version"], a["status"]) for a in found][0] == ("agent", "1", "started")
+
+
+def test_status_is_a_table_on_a_terminal(host):
+    install(host.root, "agent", "1", script("echo started"))
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "updater.cli", "status", "-c", str(host.config)]
+    with subprocess.Popen(command, stdout=theirs, stdin=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while chunk := os.read(ours, 4096):
+                shown += chunk
+        except OSError:  # how a terminal ends
+            pass
+        os.close(ours)
+        assert process.wait(30) == 0
+    assert b"version" in shown
+    assert b"agent" in shown
+    assert b"\x1b[" in shown
+
+
+def test_reload_without_a_daemon_says_that_nobody_answers(host):
+    done = host.run("reload")
+    assert done.returncode == 3
+    assert "Connection refused" in done.stderr
