@@ -37,6 +37,7 @@ def serve(daemon: Daemon) -> http.server.ThreadingHTTPServer:
 
 def routes(daemon: Daemon) -> dict[str, Callable[[str], Answer]]:
     """Path -> what answers it, given the client's address: (status, text or JSON value)."""
+
     def reload(peer: str) -> Answer:
         if not peer.startswith(_LOOPBACK):
             return 403, "no privilege"

@@ -85,10 +85,11 @@ def _opened(tarball: Path) -> Iterator[BinaryIO]:
         fd = os.open(tarball, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # or a FIFO would hold us up
     except OSError as e:
         raise TryLater(f"cannot open {tarball}: {e.strerror}") from e
-    with open(fd, "rb", buffering=0) as file:
+    with _closed_after(fd):
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise Refused(f"{tarball} is not a regular file")
-        yield file
+        with open(fd, "rb", buffering=0, closefd=False) as file:
+            yield file
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from helpers.trees import snapshot
@@ -62,15 +62,15 @@ class Host:
         finally:
             assert self._surroundings() == before
 
-    def unpack_in_child(self, data: bytes, first: str = "", last: str = "") -> str:
-        """The same in a process of its own, within 30 s; `first` and `last` are run around it. Returns what it printed: the
-        result or the error."""
+    def unpack_in_child(self, data: bytes, first: str = "", last: str = "", before: Sequence[str] = ()) -> str:
+        """The same in a process of its own, within 30 s; `first` and `last` are run around it there, `before` is the start
+        of its command line. Returns what it printed: the result or the error."""
         self.tarball.write_bytes(data)
-        before = snapshot(self.top, without=self.into)
-        command = [sys.executable, "-c", _CHILD.format(first=first, last=last), self.tarball, self.into]
+        surroundings = snapshot(self.top, without=self.into)
+        command = [*before, sys.executable, "-Bc", _CHILD.format(first=first, last=last), self.tarball, self.into]
         done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 0, done.stderr
-        assert snapshot(self.top, without=self.into) == before
+        assert snapshot(self.top, without=self.into) == surroundings
         return done.stdout.strip()
 
     def _surroundings(self) -> tuple[object, ...]:

@@ -173,7 +173,7 @@ def test_any_small_tree_comes_out_as_it_went_in(tmp_path_factory, tree, format, 
             if isinstance(data, bytes):
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))
-            elif listed or name + "x" not in expected:
+            elif listed or sum(other.startswith(name) for other in expected) == 1:  # else it is implied
                 member.type = tarfile.DIRTYPE
                 archive.addfile(member)
     (top / "tarball").write_bytes(made.getvalue())

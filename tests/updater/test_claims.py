@@ -1,0 +1,136 @@
+"""Names and targets of links, one at a time, and in each other's company."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from updater.claims import Claims, folded, name_problem, target_problem
+from updater.errors import Refused
+from updater.tarstream import DIRECTORY, FILE, HARD_LINK, PROGRAM, SYMLINK, Limits, Member
+
+LIMITS = Limits()
+
+
+@pytest.mark.parametrize("name", ["x", "a/b", "a b", ".a", "..a", "a..b", "-", "~", "日本", "e\u0301", "x" * 255, "a/" * 19 + "a"])
+def test_a_usual_name_is_fine(name: str) -> None:
+    assert name_problem(name, LIMITS) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("", "is empty"),
+        ("/x", "is absolute"),
+        (".", 'has a part "."'),
+        ("a/..", 'has a part ".."'),
+        ("a//b", 'has a part ""'),
+        ("a/", 'has a part ""'),
+        ("a\\b", "has a backslash"),
+        ("a\0b", "has characters that cannot be printed"),
+        ("a\ud800", "has characters that cannot be printed"),
+        ("x ", "has a part that begins with a blank, or ends with a blank or a dot"),
+        (" x", "has a part that begins with a blank, or ends with a blank or a dot"),
+        ("x./y", "has a part that begins with a blank, or ends with a blank or a dot"),
+        ("x" * 256, "has a part of more than 255 bytes"),
+        ("é" * 128, "has a part of more than 255 bytes"),
+        ("a/" * 20 + "a", "is more than 20 directories deep"),
+        ("é" * 513, "is longer than 1024 bytes"),
+    ],
+)
+def test_a_bad_name_is_told_why(name: str, problem: str) -> None:
+    assert name_problem(name, LIMITS) == problem
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "problem"),
+    [
+        ("s", "x", ""),
+        ("s", "x/y", ""),
+        ("s", "./x", ""),
+        ("s", "x/", ""),
+        ("s", ".", ""),
+        ("d/s", "..", ""),
+        ("d/s", "../x", ""),
+        ("d/s", "./.././x", ""),
+        ("d/e/s", "../../x", ""),
+        ("s", "..x/...", ""),
+        ("s", "..", "leads out of the archive"),
+        ("d/s", "../..", "leads out of the archive"),
+        ("d/s", "..//./../x", "leads out of the archive"),
+        ("s", "x/..", 'has a ".." after a name'),
+        ("d/s", "../x/../y", 'has a ".." after a name'),
+        ("s", "", "is empty"),
+        ("s", "/", "is absolute"),
+        ("s", "a\nb", "has characters that cannot be printed"),
+        ("s", "a\\b", "has a backslash"),
+        ("s", "a/" * 513, "is longer than 1024 bytes"),
+    ],
+)
+def test_a_symlink_stays_inside(name: str, target: str, problem: str) -> None:
+    assert target_problem(name, target, LIMITS) == problem
+
+
+LINKS = st.dictionaries(
+    st.sampled_from(["a", "b", "c", "d/a", "d/b", "d/e/a", "d/e/b"]),
+    st.lists(st.sampled_from(["..", ".", "", "a", "b", "c", "d", "e", "x"]), min_size=1, max_size=6).map("/".join),
+)
+
+
+@given(LINKS)
+def test_no_set_of_symlinks_that_is_let_in_leads_out(tmp_path_factory, links: dict[str, str]) -> None:
+    """The proof by the kernel: make all that are let in, and ask where they lead."""
+    top = tmp_path_factory.mktemp("links")
+    (top / "in/d/e").mkdir(parents=True)
+    for name, target in links.items():
+        if not target_problem(name, target, LIMITS):
+            (top / "in" / name).symlink_to(target)
+    for name in links:
+        led = os.path.realpath(top / "in" / name)
+        assert led == str(top / "in") or led.startswith(f"{top}/in/")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("control", "CONTROL"), ("é", "e\u0301"), ("É", "e\u0301"), ("ß", "SS"), ("\u1e9e", "ss"), ("ﬁ", "FI"), ("\u212b", "å")]
+    + [("ͅ" + "α", "ι" + "Α")],
+)
+def test_names_are_the_same_where_a_file_system_may_take_them_for_the_same(one: str, other: str) -> None:
+    assert folded(one) == folded(other)
+
+
+def _claims(*members: tuple[str, str] | tuple[str, str, str]) -> dict[str, str]:
+    claims = Claims(LIMITS)
+    for name, kind, *target in members:
+        claims.claim(Member(name, kind, 0, None, *(target or [""])))
+    return claims.kinds
+
+
+def test_directories_are_claimed_by_what_is_in_them() -> None:
+    assert _claims(("a/b/c", FILE)) == {"a": DIRECTORY, "a/b": DIRECTORY, "a/b/c": FILE}
+
+
+def test_a_hard_link_is_of_its_targets_kind() -> None:
+    assert _claims(("a", PROGRAM), ("b", HARD_LINK, "./a"), ("c", HARD_LINK, "b")) == dict.fromkeys("abc", PROGRAM)
+
+
+KINDS = [(FILE, ""), (PROGRAM, ""), (SYMLINK, "y"), (HARD_LINK, "there")]
+
+
+@pytest.mark.parametrize("second", [*KINDS, (DIRECTORY, "")])
+@pytest.mark.parametrize("first", [*KINDS, (DIRECTORY, "")])
+def test_a_path_is_claimed_once(first: tuple[str, str], second: tuple[str, str]) -> None:
+    members = [("there", FILE), ("x", *first), ("x", *second)]
+    if first[0] == second[0] == DIRECTORY:
+        assert _claims(*members)["x"] == DIRECTORY
+    else:
+        with pytest.raises(Refused, match='member "x" is there twice'):
+            _claims(*members)
+
+
+@pytest.mark.parametrize("kind", [FILE, PROGRAM, SYMLINK])
+def test_nothing_lies_below_what_is_no_directory(kind: str) -> None:
+    for below in ("x/y", "x/y/z"):
+        with pytest.raises(Refused, match=f'member "{below}" lies below the {kind} "x"'):
+            _claims(("x", kind, "t"), (below, FILE))
