@@ -4,8 +4,8 @@
 
 The agent is 100 MB in a tarball of about 27 MB, served by meta on loopback. Each round times `curl`, `md5sum` and `tar xzf`
 of the new version's file one after the other, and then `updater once`: from the start of its process until the new version
-notes that it is up (`upgraded`), and to the end of the process, after the second heartbeat (`whole_command`). Then a daemon with
-three agents idles, and its CPU and memory are read.
+notes that it is up (`upgraded`), and to the end of the process, after the second heartbeat (`whole_command`). Then a daemon
+with three agents idles, and its CPU and memory are read.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def measure(directory: Path, meta: Meta, rounds: int) -> dict[str, object]:
             meta.edit(records(meta, number))
             began = time.time()
             whole.append(once(host))
-            ours.append(until("the agent is up", lambda n=number: came_up(host, f"1.0.{n}")) - began)
+            ours.append(until("the agent is up", came_up, host, f"1.0.{number}") - began)
         return {
             "tarball_mb": round(size[-1] / 1e6, 1),
             "rounds": rounds,
@@ -124,10 +124,10 @@ def idle(host: Host, meta: Meta, next_number: int) -> dict[str, object]:
     meta.edit(records(meta, next_number))
     host.config.write_text(json.dumps(json.loads(host.config.read_text()) | {"interval": 0.1, "watch": 0}))
     host.start()
-    until("the daemon has upgraded", lambda: host.current(AGENT) == f"1.0.{next_number}", 60)
+    until("the daemon has upgraded", lambda: host.current(AGENT) == f"1.0.{next_number}", within=60)
     until("the new version runs", lambda: host.control(AGENT, "status") == "started")
     first, cpu = looks(host), cpu_seconds(host.pid)
-    until("idle cycles", lambda: looks(host) >= first + IDLE_CYCLES, 120)
+    until("idle cycles", lambda: looks(host) >= first + IDLE_CYCLES, within=120)
     last = looks(host)
     per_cycle = (cpu_seconds(host.pid) - cpu) / (last - first)
     memory = dict(line.split(":", 1) for line in Path(f"/proc/{host.pid}/status").read_text().splitlines())

@@ -50,8 +50,8 @@ class Fleet:
         """Wait until meta has it from each of these hosts that the version runs there, and show it."""
         rows = []
         for host in hosts:
-            until(f"{host.name} runs {version}", lambda host=host: self._runs(host, version))
-            up = until(f"{AGENT} notes that it is up", lambda host=host: self._came_up(host, version))
+            until(f"{host.name} runs {version}", self._runs, host, version)
+            up = until(f"{AGENT} notes that it is up", self._came_up, host, version)
             when = ("already before", "-") if up < self.edited else (f"{up - self.edited:.2f} s", self._down(host))
             rows.append((host.name, version, "started", *when))
         self.story.table(("host", "version", "status", "after the edit", "agent down for"), rows)
@@ -60,9 +60,9 @@ class Fleet:
         """Wait until each host has tried the bad version, gone back, and said so to meta."""
         rows, evidence = [], ""
         for host in self.hosts:
-            outcome = until(f"{host.name} rolls {bad} back", lambda host=host: self._rolled_back(host, bad))
-            until(f"{host.name} runs {back} again", lambda host=host: self._runs(host, back))
-            up = until(f"{AGENT} notes that it is back", lambda host=host: self._came_up(host, back, self.edited))
+            outcome = until(f"{host.name} rolls {bad} back", self._rolled_back, host, bad)
+            until(f"{host.name} runs {back} again", self._runs, host, back)
+            up = until(f"{AGENT} notes that it is back", self._came_up, host, back, self.edited)
             rows.append(
                 (
                     host.name,

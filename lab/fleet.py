@@ -26,12 +26,12 @@ class Late(Exception):
     """Something that should have become true did not, by its deadline."""
 
 
-def until(what: str, probe: Callable[[], T], seconds: float = 20) -> T:
-    """Ask until the answer is true, and return it; raise Late at the deadline."""
-    deadline = time.monotonic() + seconds
-    while not (answer := probe()):
+def until(what: str, probe: Callable[..., T], *arguments: object, within: float = 20) -> T:
+    """Ask until the answer is true, and return it; raise Late after `within` seconds."""
+    deadline = time.monotonic() + within
+    while not (answer := probe(*arguments)):
         if time.monotonic() > deadline:
-            raise Late(f"{what}: not within {seconds:g} s")
+            raise Late(f"{what}: not within {within:g} s")
         time.sleep(0.02)
     return answer
 
@@ -119,7 +119,7 @@ class Meta(_Process):
         command = ("serve", "--listen", self.address, "--records", str(self.records), "--tarballs", str(self.tarballs))
         database = f"sqlite:///{self.directory / 'meta.db'}"
         self._spawn(sys.executable, "-m", "meta.cli", *command, "--database", database, cwd=self.directory)
-        until("meta answers", self._answers, 30)
+        until("meta answers", self._answers, within=30)
         return self
 
     def _answers(self) -> bool:

@@ -26,6 +26,7 @@ _USTAR, _GNU = b"ustar\x0000", b"ustar  \0"
 _OCTAL = re.compile(rb" *([0-7]+)[ \0]*")
 _BEYOND_OCTAL = 8**11  # the first size that a header's own field cannot say in octal
 _RECORD = re.compile(rb"([1-9][0-9]{0,6}) ")
+_RECORDS = 100  # of one PAX header; a member needs ten, and 20,000 headers of 10,000 each would take minutes
 _DECIMAL = re.compile(rb"[0-9]{1,19}")
 _KINDS = {b"0": FILE, b"\0": FILE, b"1": HARD_LINK, b"2": SYMLINK, b"5": DIRECTORY}
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL = b"L", b"K", b"x", b"g"
@@ -152,6 +153,8 @@ def parse_pax(data: bytes) -> dict[bytes, bytes]:
             raise Refused(f"a PAX header is malformed at its byte {at}")
         if key in records:
             raise Refused(f"a PAX header says {shown(key)} twice")
+        if len(records) == _RECORDS:
+            raise Refused(f"a PAX header has more than {_RECORDS} records")
         records[key] = value
         at = end
     return records

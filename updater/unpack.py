@@ -103,12 +103,12 @@ def _fresh(into: Path) -> Iterator[int]:
         try:
             os.mkdir(into.name, 0o700, dir_fd=parent)
         except OSError as e:
-            raise TryLater(f"cannot make {into}: {e.strerror}{_room_left(e, parent)}") from e
+            raise TryLater(f"cannot make {into}: {_in_words(e, parent)}") from e
         try:
             with _closed_after(os.open(into.name, _OPEN_DIRECTORY, dir_fd=parent)) as root:
                 yield root
-        except OSError as e:
-            trouble = f"cannot unpack into {into}: {e.strerror}{_room_left(e, parent)}"  # said before room is made
+        except (OSError, MemoryError) as e:
+            trouble = f"cannot unpack into {into}: {_in_words(e, parent)}"  # said before the removal makes room
             _remove(into, parent, trouble)
             raise TryLater(trouble) from e
         except BaseException as e:
@@ -124,11 +124,13 @@ def _closed_after(fd: int) -> Iterator[int]:
         os.close(fd)
 
 
-def _room_left(e: OSError, fd: int) -> str:
+def _in_words(e: OSError | MemoryError, directory: int) -> str:
+    if isinstance(e, MemoryError):
+        return "out of memory"
     if e.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return ""
-    disk = os.fstatvfs(fd)
-    return f" ({disk.f_bavail * disk.f_frsize} bytes and {disk.f_favail} inodes are free there)"
+        return e.strerror or str(e)
+    disk = os.fstatvfs(directory)
+    return f"{e.strerror} ({disk.f_bavail * disk.f_frsize} bytes and {disk.f_favail} inodes are free there)"
 
 
 def _remove(into: Path, parent: int, why: str) -> None:

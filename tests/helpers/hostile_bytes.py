@@ -107,6 +107,7 @@ PAX: Hostile = {
     "record without a key": holds("malformed", pax(b"5 =a\n"), file("x")),
     "record before NULs": holds("malformed", pax(record("path", "a") + bytes(3)), file("x")),
     "record of 10 million digits": holds("malformed", pax(b"1" * 60_000 + b" path=a\n"), file("x")),
+    "records without end": holds("more than 100 records", pax(*(record(f"{n}", "") for n in range(101))), file("x")),
     "key twice": holds('says "path" twice', pax(record("path", "a"), record("path", "b")), file("x")),
     "global path": holds('says "path" of all', pax(record("path", "a"), kind=b"g"), file("x")),
     "global linkpath": holds('says "linkpath" of all', pax(record("linkpath", "a"), kind=b"g"), symlink("x", "y")),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from helpers.agents import members
-
 from lab import agents
 
 

@@ -49,7 +49,7 @@ def padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % 512)
 
 
-def file(name: bytes | str, data: bytes = b"", mode: int | bytes = 0o644, kind: bytes = b"0", **fields) -> bytes:  # noqa: ANN003
+def file(name: bytes | str, data: bytes = b"", mode: int | bytes = 0o644, kind: bytes = b"0", **fields) -> bytes:
     return header(name, kind, len(data), mode, **fields) + padded(data)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from helpers.trees import snapshot
-
 from updater import gunzip
 from updater.errors import Refused, TryLater
 from updater.tarstream import Limits

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from helpers.meta_server import PATIENCE, until
-
 from meta.errors import TryLater
 from meta.flusher import Flusher
 from meta.hosts import Host, HostTable

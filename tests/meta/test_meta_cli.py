@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+
 from helpers.meta_server import REPOSITORY, meta
 
 GOOD = "agents:\n- {name: a, version: 1.0.0, tarball: http://r/a}\n"

@@ -9,6 +9,7 @@ from contextlib import closing
 from urllib.parse import urlsplit
 
 import pytest
+
 from helpers.meta_server import MetaServer, is_alive, meta, until
 
 RECORDS = "agents:\n- {name: a, version: 1.0.0, tarball: http://r/a, overrides: [{prefix: lg-, version: 1.0.1}]}\n"

@@ -1,8 +1,8 @@
 """A host and the site it talks to, in the test's own process: real files, real control scripts, a real loopback server."""
 
 import pytest
-from helpers.site import Site
 
+from helpers.site import Site
 from updater import processes
 from updater.config import Config, Timeouts
 from updater.host import Host

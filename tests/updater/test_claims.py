@@ -1,6 +1,7 @@
 """Names and targets of links, one at a time, and in each other's company."""
 
 import os
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,9 @@ from updater.tarstream import DIRECTORY, FILE, HARD_LINK, PROGRAM, SYMLINK, Limi
 LIMITS = Limits()
 
 
-@pytest.mark.parametrize("name", ["x", "a/b", "a b", ".a", "..a", "a..b", "-", "~", "日本", "e\u0301", "x" * 255, "a/" * 19 + "a"])
+@pytest.mark.parametrize(
+    "name", ["x", "a/b", "a b", ".a", "..a", "a..b", "-", "~", "日本", "e\u0301", "x" * 255, "a/" * 19 + "a"]
+)
 def test_a_usual_name_is_fine(name: str) -> None:
     assert name_problem(name, LIMITS) == ""
 
@@ -80,21 +83,33 @@ LINKS = st.dictionaries(
 
 @given(LINKS)
 def test_no_set_of_symlinks_that_is_let_in_leads_out(tmp_path_factory, links: dict[str, str]) -> None:
-    """The proof by the kernel: make all that are let in, and ask where they lead."""
+    """The proof by the kernel: make all that are let in, and ask where they lead. Whatever they name exists outside, too."""
     top = tmp_path_factory.mktemp("links")
-    (top / "in/d/e").mkdir(parents=True)
+    for directory in ("in/d/e", *"abcdex"):
+        (top / directory).mkdir(parents=True)
     for name, target in links.items():
         if not target_problem(name, target, LIMITS):
             (top / "in" / name).symlink_to(target)
     for name in links:
-        led = os.path.realpath(top / "in" / name)
-        assert led == str(top / "in") or led.startswith(f"{top}/in/")
+        with suppress(OSError):  # it leads nowhere, or in a circle
+            fd = os.open(top / "in" / name, os.O_PATH)
+            led = os.readlink(f"/proc/self/fd/{fd}")
+            os.close(fd)
+            assert led == f"{top}/in" or led.startswith(f"{top}/in/")
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("control", "CONTROL"), ("é", "e\u0301"), ("É", "e\u0301"), ("ß", "SS"), ("\u1e9e", "ss"), ("ﬁ", "FI"), ("\u212b", "å")]
-    + [("ͅ" + "α", "ι" + "Α")],
+    [
+        ("control", "CONTROL"),
+        ("é", "e\u0301"),
+        ("É", "e\u0301"),
+        ("ß", "SS"),
+        ("\u1e9e", "ss"),
+        ("ﬁ", "FI"),
+        ("\u212b", "å"),
+        ("\u0345α", "ιΑ"),
+    ],
 )
 def test_names_are_the_same_where_a_file_system_may_take_them_for_the_same(one: str, other: str) -> None:
     assert folded(one) == folded(other)

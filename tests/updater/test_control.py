@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.agents import install, script
 
+from helpers.agents import install, script
 from lab.fleet import until
 from updater import control, processes
 from updater.control import State

@@ -5,10 +5,10 @@ import shutil
 import signal
 
 import pytest
-from helpers.agents import HEALTHY, calls, install, script
-from helpers.servers import Server, answer, drip, endless, raw
 from msgspec.structs import replace
 
+from helpers.agents import HEALTHY, calls, install, script
+from helpers.servers import Server, answer, drip, endless, raw
 from lab.fleet import until
 from updater import control, cycle
 from updater.control import State

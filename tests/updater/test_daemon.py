@@ -8,10 +8,10 @@ import subprocess
 import sys
 
 import pytest
+
 from helpers import audited
 from helpers.agents import HEALTHY, QUIET, install, script
 from helpers.site import Site
-
 from lab.fleet import Host, get, until
 from updater import config, local_api
 from updater.daemon import Daemon
@@ -55,7 +55,7 @@ def test_a_hundred_cycles_of_a_converged_host_start_and_write_nothing_but_the_st
     before = tree(host.root)
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         first = len(site.reports)
-        until("a hundred cycles", lambda: len(site.reports) - first >= 101, 60)
+        until("a hundred cycles", lambda: len(site.reports) - first >= 101, within=60)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
 
@@ -74,6 +74,10 @@ def test_a_hundred_cycles_of_a_converged_host_start_and_write_nothing_but_the_st
 def tree(root):
     names = [p for p in sorted(root.rglob("*")) if ".updater" not in p.parts]
     return {str(p): (p.lstat().st_mtime_ns, p.lstat().st_mode, p.lstat().st_ino) for p in names}
+
+
+def first_line(host):
+    return next((line for line in log_of(host).splitlines() if "first cycle in" in line), "")
 
 
 def test_the_first_sleep_is_random_and_within_the_interval(tmp_path, site):

@@ -3,8 +3,8 @@
 import hashlib
 
 import pytest
-from helpers.servers import Server, answer, drip, serving
 
+from helpers.servers import Server, answer, drip, serving
 from updater.errors import Refused, TryLater
 from updater.fetch import expected_digest, fetch
 from updater.http import Http

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import trustme
-from helpers.servers import Server, answer, drip, endless, raw, serving
 
+from helpers.servers import Server, answer, drip, endless, raw, serving
 from updater.errors import Refused, TryLater
 from updater.http import Http, shown
 

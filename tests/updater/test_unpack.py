@@ -8,14 +8,14 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from helpers.archives import MANIFEST, OK
 from helpers.good_archives import CONTROL_SCRIPT, Tree
 from helpers.tarbytes import CONTROL, directory, file, gz, hard_link, symlink, tar
 from helpers.trees import listing
 from helpers.unpacking import Host
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from updater import gunzip
 from updater.errors import Refused
 from updater.unpack import unpack
@@ -67,9 +67,9 @@ def test_gnu_tar_finds_the_same_in_it(host: Host, name: str) -> None:
     assert _contents(theirs) == _contents(host.into)
 
 
-@pytest.mark.parametrize("format", ["gnu", "oldgnu", "ustar", "posix"])
+@pytest.mark.parametrize("kind", ["gnu", "oldgnu", "ustar", "posix"])
 @pytest.mark.parametrize("what", [".", "*"])
-def test_what_gnu_tar_packs_unpacks_to_the_same(host: Host, format: str, what: str) -> None:
+def test_what_gnu_tar_packs_unpacks_to_the_same(host: Host, kind: str, what: str) -> None:
     source = host.top / "source"
     (source / "lib" / ("deep-" * 12) / ("deeper-" * 10)).mkdir(parents=True)
     (source / "control").write_bytes(CONTROL_SCRIPT)
@@ -78,7 +78,9 @@ def test_what_gnu_tar_packs_unpacks_to_the_same(host: Host, format: str, what: s
     (source / "lib" / "é").write_bytes(b"")
     (source / "run").hardlink_to(source / "control")
     (source / "help").symlink_to("lib/é")
-    packed = subprocess.run(f"tar -cz --format={format} -C {source} {what}", shell=True, cwd=source, stdout=subprocess.PIPE)
+    packed = subprocess.run(
+        f"tar -cz --format={kind} -C {source} {what}", shell=True, cwd=source, stdout=subprocess.PIPE
+    )
     host.unpack(packed.stdout)
     assert _contents(host.into) == _contents(source)
     assert (host.into / "run").samefile(host.into / "control")
@@ -86,7 +88,11 @@ def test_what_gnu_tar_packs_unpacks_to_the_same(host: Host, format: str, what: s
 
 def _contents(top: Path) -> dict[str, object]:
     return {
-        str(path.relative_to(top)): path.readlink() if path.is_symlink() else None if path.is_dir() else path.read_bytes()
+        str(path.relative_to(top)): path.readlink()
+        if path.is_symlink()
+        else None
+        if path.is_dir()
+        else path.read_bytes()
         for path in top.rglob("*")
     }
 
@@ -162,11 +168,11 @@ TREES = st.recursive(st.binary(max_size=2000), lambda below: st.dictionaries(PAR
     st.sampled_from(["", "./"]),
     st.booleans(),
 )
-def test_any_small_tree_comes_out_as_it_went_in(tmp_path_factory, tree, format, prefix, listed) -> None:
+def test_any_small_tree_comes_out_as_it_went_in(tmp_path_factory, tree, kind, prefix, listed) -> None:
     top = tmp_path_factory.mktemp("tree")
     expected: Tree = {"control*": CONTROL_SCRIPT, **_flat(tree)}
     made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w:gz", format=format, compresslevel=1) as archive:
+    with tarfile.open(fileobj=made, mode="w:gz", format=kind, compresslevel=1) as archive:
         for name, data in expected.items():
             member = tarfile.TarInfo(prefix + name.rstrip("*/"))
             member.mode = 0o755 if name.endswith("*") else 0o644

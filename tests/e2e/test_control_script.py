@@ -1,0 +1,143 @@
+"""`./control` as people and other updaters use it, in a directory of its own with this installation behind it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.fleet import free_port, get, until
+
+
+@pytest.fixture
+def home(tmp_path, request):
+    """A checkout that is installed already: the script, and a .venv that leads to this one."""
+    root = request.config.rootpath
+    directory = tmp_path / "a home"
+    (directory / ".venv" / "bin").mkdir(parents=True)
+    for name in ("control", "setup.cfg", "pyproject.toml", "cfg.example.json", "records.example.yaml"):
+        shutil.copy(root / name, directory)
+    for command in ("python", "updater", "meta"):
+        (directory / ".venv" / "bin" / command).symlink_to(Path(sys.prefix) / "bin" / command)
+    stamp = subprocess.run(
+        ["cksum", "setup.cfg", "pyproject.toml"], cwd=directory, capture_output=True, text=True, check=True
+    ).stdout
+    (directory / ".venv" / ".stamp").write_text(f"{stamp}\n")
+    yield directory
+    for service in ("updater", "meta"):
+        control(directory, "stop", service)
+
+
+def control(home, *arguments):
+    environment = os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    return subprocess.run(
+        [home / "control", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env=environment,
+        cwd="/",
+    )
+
+
+def configure(home, **settings):
+    base = {"server": "127.0.0.1:9", "interval": 60, "http": {"enabled": True, "listen": f"127.0.0.1:{free_port()}"}}
+    (home / "cfg.json").write_text(json.dumps(base | settings))
+
+
+def test_without_a_configuration_it_says_what_to_copy(home):
+    done = control(home, "start")
+    assert done.returncode != 0
+    assert "cp cfg.example.json cfg.json" in done.stderr
+    assert control(home, "status").stdout == "stoped\n"
+
+
+def test_without_records_it_says_what_to_copy(home):
+    done = control(home, "start", "meta")
+    assert done.returncode != 0
+    assert "cp records.example.yaml records.yaml" in done.stderr
+
+
+def test_the_updater_keeps_the_promise_of_an_agent(home):
+    configure(home)
+    assert control(home, "start").returncode == 0
+    assert control(home, "status").stdout == "started\n"
+    pid = control(home, "pid").stdout.strip()
+    assert (home / "var" / "app.pid").read_text().strip() == pid
+    assert "already running" in control(home, "start").stdout
+    assert "first cycle in" in (home / "var" / "app.log").read_text()
+
+    assert control(home, "restart").returncode == 0
+    assert control(home, "pid").stdout.strip() != pid
+
+    assert control(home, "stop").returncode == 0
+    assert control(home, "status").stdout == "stoped\n"
+    assert control(home, "pid").returncode != 0
+    assert control(home, "stop").returncode == 0, "a stop of what is stopped is well"
+
+
+def test_reload_tells_how_it_went(home):
+    configure(home)
+    control(home, "start")
+    until("it is up", lambda: control(home, "reload").returncode == 0)
+    configure(home, intervall=1)
+    done = control(home, "reload")
+    assert done.returncode != 0
+    assert "intervall: unknown key" in done.stderr
+
+
+def test_a_start_that_fails_shows_why(home):
+    configure(home, tools=["no-such-tool"])
+    done = control(home, "start")
+    assert done.returncode != 0
+    assert "not found on PATH: no-such-tool" in done.stderr
+    assert control(home, "status").stdout == "stoped\n"
+
+
+def test_a_pid_that_belongs_to_another_program_is_not_taken_for_ours(home):
+    configure(home)
+    (home / "var").mkdir()
+    (home / "var" / "app.pid").write_text(f"{os.getpid()}\n")
+    assert control(home, "status").stdout == "stoped\n"
+    assert "is not running" in control(home, "stop").stdout
+
+
+def test_meta_is_started_reloaded_and_stopped_in_the_same_way(home):
+    address = f"127.0.0.1:{free_port()}"
+    shutil.copy(home / "records.example.yaml", home / "records.yaml")
+    (home / "meta.env").write_text(f"META_LISTEN={address}\nMETA_URL=http://{address}\n")
+    assert control(home, "start", "meta").returncode == 0
+    until("it is up", lambda: control(home, "reload", "meta").returncode == 0)
+    assert get(f"http://{address}/health").text == "ok"
+    assert control(home, "status", "meta").stdout == "started\n"
+    assert control(home, "status").stdout == "stoped\n", "the updater is another service"
+    (home / "records.yaml").write_text("agents: [{nam: x}]\n")
+    assert control(home, "reload", "meta").returncode != 0
+    assert control(home, "stop", "meta").returncode == 0
+    assert control(home, "status", "meta").stdout == "stoped\n"
+
+
+def test_help_names_every_command(home):
+    text = control(home, "help").stdout
+    for command in ("start", "stop", "restart", "status", "tail", "pid", "reload", "demo", "test"):
+        assert f"  {command} " in text
+    assert control(home, "strat").returncode != 0
+
+
+def test_the_demo_sees_every_step_come_true(request):
+    """Run as a person would on a pipe, with the whole environment of this installation."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lab.demo"],
+        cwd=request.config.rootpath,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All of it was seen to be true" in done.stdout
+    assert "\x1b" not in done.stdout
