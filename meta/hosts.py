@@ -5,6 +5,7 @@ down. Text from a host is cut and cleaned here, once, so that nothing downstream
 now (fresh or gone) is computed from `now` whenever somebody asks; it is never stored.
 """
 
+import logging
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ MAX_OUTCOMES = 100  # kept per host: one per agent, the latest
 MAX_STATUS = 300  # characters, like every other foreign sentence here
 MAX_NAME = 64
 MAX_EVIDENCE = 2000
+log = logging.getLogger(__name__)
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -79,6 +81,10 @@ def _clean_outcome(outcome: Outcome) -> Outcome:
     )
 
 
+def _moved(before: Host, host: Host) -> tuple[str, str, str]:
+    return host.hostname, host.address or "nowhere", before.address or "nowhere"
+
+
 class HostTable:
     """All hosts by name, safe for many threads; the lock is held for a dictionary's work and nothing else."""
 
@@ -91,11 +97,14 @@ class HostTable:
     def remember(self, report: Report, address: str, now: float) -> Host:
         """Merge one report, and return the host as it is now."""
         with self._lock:
-            host = merge(self._hosts.get(report.hostname), report, address, now)
+            before = self._hosts.get(report.hostname)
+            host = merge(before, report, address, now)
             self._hosts[host.hostname] = host
             self._dirty.add(host.hostname)
             if not self.changed.is_set():
                 self.changed.set()
+        if before and before.address != host.address:
+            log.warning("%s reports from %s, before from %s: moved, or a name used twice", *_moved(before, host))
         return host
 
     def get(self, hostname: str) -> Host | None:

@@ -20,12 +20,13 @@ def name_problem(name: str, limits: Limits) -> str:
     parts = name.split("/")
     if len(parts) > limits.depth:
         return f"is more than {limits.depth} directories deep"
+    long = len(name.encode()) > limits.part
     for part in parts:
         if part in ("", ".", ".."):
             return f"has a part {shown(part)}"
         if part[-1] in ". " or part[0] == " ":
             return "has a part that begins with a blank, or ends with a blank or a dot"
-        if len(part) > limits.part or len(part.encode()) > limits.part:
+        if long and len(part.encode()) > limits.part:
             return f"has a part of more than {limits.part} bytes"
     return ""
 
@@ -58,7 +59,7 @@ def _text_problem(text: str, limits: Limits) -> str:
         return "has a backslash"
     if text[0] == "/":
         return "is absolute"
-    if len(text) > limits.path or len(text.encode()) > limits.path:
+    if len(text.encode()) > limits.path:
         return f"is longer than {limits.path} bytes"
     return ""
 

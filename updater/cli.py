@@ -112,15 +112,15 @@ def plan(config_file: Path, root: Path | None) -> None:
 
     host = _host(config_file, root)
     _log_to_stderr(logging.WARNING)
-    orders, refused, plans = cycle.preview(host)
-    for name, why in refused:
+    beat, plans = cycle.preview(host)
+    for name, why in beat.refused:
         click.echo(f"{name}: refused: {why}")
-    for order, todo in zip(orders, plans, strict=True):
+    for order, todo in zip(beat.orders, plans, strict=True):
         for action in todo.actions:
             click.echo(f"{order.name}: {action}")
         if todo.waits or not todo.actions:
             click.echo(f"{order.name}: {todo.waits or f'as desired ({order.version or order.cmd})'}")
-    if not orders and not refused:
+    if not beat.orders and not beat.refused:
         click.echo("meta desires nothing of this host")
 
 

@@ -42,7 +42,9 @@ class Config(_Section, frozen=True):
 
     server: meta's `host:port`, or an http or https URL; interval: seconds between heartbeats; hostname: "" means the
     machine's own; desired_agent: "" means every agent, else only this one is changed; watch: seconds for which a started
-    version can be rolled back; probe: seconds between looks at a watched agent; tools: programs that must be on PATH.
+    version can be rolled back; probe: seconds between looks at a watched agent; keep_versions: how many old installs of an
+    agent are kept beside the current and the previous one; keep_orders: seconds for which meta's last orders count while it
+    does not answer; tools: programs that must be on PATH.
     """
 
     server: str
@@ -54,6 +56,8 @@ class Config(_Section, frozen=True):
     timeouts: Timeouts = Timeouts()
     watch: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 60
     probe: Seconds = 2
+    keep_versions: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    keep_orders: Annotated[float, msgspec.Meta(ge=0)] = 7 * 86400
     tools: tuple[str, ...] = ("sh", "tar", "md5sum")
 
     @property

@@ -1,21 +1,23 @@
 """One cycle of a host: observe -> report -> reply -> plan and perform, agent by agent -> outcomes for the next report.
 
-No usable reply means no action. Agents take their turns side by side, so one that hangs costs the others nothing.
+No usable reply means no orders, and then nothing is changed. Agents take their turns side by side, so one that hangs costs
+the others nothing.
 """
 
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 
-from updater import memory, meta_client
-from updater.control import trim
+from updater import control, files, meta_client
 from updater.converge import Turn, converge
 from updater.errors import UpdaterError
 from updater.host import Host
+from updater.memory import Memory
 from updater.observe import Observed, agent_names, observe
 from updater.plan import Plan, plan, recall
 from updater.wire import REFUSED, VERSION, Desired, Outcome, Reply, Report
@@ -29,17 +31,23 @@ AT_ONCE = 8  # agents that are looked at or changed at the same time
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """One cycle. orders: what meta wants, as far as it could be followed; refused: (entry, why) of what could not."""
+class Beat:
+    """One exchange with meta. orders: those that may be followed; refused: (entry, why) of those that may not."""
 
     seen: dict[str, Observed]
     orders: tuple[Desired, ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
-    turns: tuple[Turn, ...] = ()
 
-    @property
-    def changed(self) -> bool:
-        return any(turn.changed for turn in self.turns)
+    def refusals(self, now: float) -> tuple[Outcome, ...]:
+        """The refused orders, as outcomes for the next report."""
+        return tuple(Outcome(name, step="order", result=REFUSED, reason=why, at=int(now)) for name, why in self.refused)
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Beat):
+    """A whole cycle."""
+
+    turns: tuple[Turn, ...] = ()
 
     @property
     def matches(self) -> bool:
@@ -47,47 +55,54 @@ class Result:
         return not self.refused and not any(turn.waits for turn in self.turns)
 
 
-def run(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Result:
-    """One cycle; a host that it changed is reported again at once, so that meta need not wait an interval for the news.
+def run(host: Host) -> Result:
+    """One cycle, to its end; a host that it changed is reported again at once, so that the news need not wait.
 
-    refused_before: orders of the previous reply that could not be followed, for this report. Raises TryLater or Refused
-    when meta gives no usable answer; then nothing was changed.
+    Raises TryLater or Refused when meta gives no usable answer; then nothing was changed.
     """
-    names = agent_names(host.layout)
-    for name in names:
-        trim(host.layout.output(name))
-    seen = look(host, names)
-    reply = report(host, seen.values(), refused_before)
-    orders = _orders(host, reply)
+    heard = beat(host)
+    turns = _side_by_side(lambda order: converge(host, order, heard.seen[order.name]), list(heard.orders))
+    result = Result(heard.seen, heard.orders, heard.refused, tuple(turns))
+    if not any(turn.changed for turn in turns):
+        return result
+    return replace(result, seen=tell(host, heard.refusals(host.now())))
+
+
+def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
+    """Observe, report, and take the orders. refused_before: of the previous reply, for this report.
+
+    Raises TryLater or Refused when meta gives no usable answer.
+    """
+    seen = look(host, _names(host))
+    reply = _report(host, seen.values(), refused_before)
     for name, why in reply.refused:
         log.error("%s: refused: %s", name, why)
-    seen |= look(host, [order.name for order in orders if order.name not in seen])
-    result = Result(seen, orders, reply.refused, turns(host, orders, seen))
-    return _told_at_once(host, result) if result.changed else result
+    orders = _orders(host, reply)
+    _tidy_downloads(host, orders)
+    return Beat(seen | _look_at_new(host, orders, seen), orders, reply.refused)
 
 
-def _told_at_once(host: Host, result: Result) -> Result:
-    seen = look(host, agent_names(host.layout))
+def tell(host: Host, refused: tuple[Outcome, ...] = ()) -> dict[str, Observed]:
+    """Observe and report what has changed, without taking orders; returns what was seen."""
+    seen = look(host, _names(host))
     try:
-        report(host, seen.values(), refusals(result, host.now()))
+        _report(host, seen.values(), refused)
     except UpdaterError as e:
         log.warning("the news will be in the next report: %s", e)
-    return replace(result, seen=seen)
+    return seen
 
 
-def preview(host: Host) -> tuple[tuple[Desired, ...], tuple[tuple[str, str], ...], list[Plan]]:
-    """What a cycle would do now: the orders, the refused ones, and the plan of each order. Changes nothing on the host."""
+def preview(host: Host) -> tuple[Beat, list[Plan]]:
+    """What a cycle would do now: the plan of each order. Changes nothing on the host; meta takes it for a heartbeat."""
     seen = look(host, agent_names(host.layout))
-    reply = meta_client.heartbeat(host, _report(host, seen.values(), []))
+    reply = meta_client.heartbeat(host, _rendered(host, seen.values(), []))
     orders = _orders(host, reply)
-    seen |= look(host, [order.name for order in orders if order.name not in seen])
-    now = host.now()
+    seen |= _look_at_new(host, orders, seen)
     plans = []
     for order in orders:
-        remembered = memory.load(host.layout.memory(order.name))
-        remembered = recall(remembered, seen[order.name], order, now, host.config.watch)
-        plans.append(plan(seen[order.name], order, remembered, now))
-    return orders, reply.refused, plans
+        remembered = recall(host.memories.of(order.name), seen[order.name], order, host.now(), host.config.watch)
+        plans.append(plan(seen[order.name], order, remembered, host.now(), host.config.keep_versions))
+    return Beat(seen, orders, reply.refused), plans
 
 
 def look(host: Host, names: Iterable[str]) -> dict[str, Observed]:
@@ -96,28 +111,37 @@ def look(host: Host, names: Iterable[str]) -> dict[str, Observed]:
     return dict(zip(names, _side_by_side(lambda name: _look_at(host, name), names), strict=True))
 
 
-def report(host: Host, seen: Iterable[Observed], refused: tuple[Outcome, ...] = ()) -> Reply:
-    """Tell meta what is true and what came of its last orders; what meta has got is then forgotten here."""
-    pending = memory.load_all(host.layout.memories)
-    outcomes = [*refused, *(o for m in pending.values() for o in m.outcomes)]
-    reply = meta_client.heartbeat(host, _report(host, seen, outcomes))
-    for path, remembered in pending.items():
-        if remembered.outcomes:
-            memory.save(path, remembered.reported(remembered.outcomes))
+def _names(host: Host) -> list[str]:
+    names = agent_names(host.layout)
+    for name in names:
+        control.trim(host.layout.output(name))
+    return names
+
+
+def _look_at_new(host: Host, orders: tuple[Desired, ...], seen: dict[str, Observed]) -> dict[str, Observed]:
+    return look(host, [order.name for order in orders if order.name not in seen])
+
+
+def _look_at(host: Host, name: str) -> Observed:
+    try:
+        return observe(host.layout, name, host.config.timeouts.status)
+    except UpdaterError as e:
+        log.error("%s: %s", name, e)
+        return Observed(name, foreign=str(e), at=int(host.now()))
+
+
+def _report(host: Host, seen: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:
+    """Tell meta what is true and what came of its orders; the outcomes that it has got are then forgotten here."""
+    pending = {name: host.memories.of(name).outcomes for name in host.memories.names()}
+    told = [*refused, *(outcome for outcomes in pending.values() for outcome in outcomes)]
+    reply = meta_client.heartbeat(host, _rendered(host, seen, told))
+    for name, reported in pending.items():
+        if reported:
+            host.memories.change(name, partial(Memory.reported, outcomes=reported))
     return reply
 
 
-def turns(host: Host, orders: Iterable[Desired], seen: dict[str, Observed]) -> tuple[Turn, ...]:
-    """Let each ordered agent take its turn, side by side."""
-    return tuple(_side_by_side(lambda order: converge(host, order, seen[order.name]), list(orders)))
-
-
-def refusals(result: Result, now: float) -> tuple[Outcome, ...]:
-    """The refused orders of a cycle, as outcomes for the next report."""
-    return tuple(Outcome(name, step="order", result=REFUSED, reason=why, at=int(now)) for name, why in result.refused)
-
-
-def _report(host: Host, seen: Iterable[Observed], outcomes: list[Outcome]) -> Report:
+def _rendered(host: Host, seen: Iterable[Observed], outcomes: list[Outcome]) -> Report:
     return Report(
         host.config.reported_hostname,
         [one.real_agent() for one in seen if one.current],
@@ -130,12 +154,12 @@ def _orders(host: Host, reply: Reply) -> tuple[Desired, ...]:
     return tuple(order for order in reply.desired if host.config.desired_agent in ("", order.name))
 
 
-def _look_at(host: Host, name: str) -> Observed:
-    try:
-        return observe(host.layout, name, host.config.timeouts.status)
-    except UpdaterError as e:
-        log.error("%s: %s", name, e)
-        return Observed(name, foreign=str(e), at=int(host.now()))
+def _tidy_downloads(host: Host, orders: tuple[Desired, ...]) -> None:
+    """Downloads that were cut off stay while they are still wanted, to be gone on with."""
+    wanted = {host.layout.download(order.file_name).name for order in orders}
+    for name in files.names_in(host.layout.downloads):
+        if name.removesuffix(".validator") not in wanted:
+            files.remove_tree(host.layout.downloads / name)
 
 
 def _side_by_side(do: Callable[[T], R], items: list[T]) -> list[R]:

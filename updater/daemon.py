@@ -1,6 +1,7 @@
 """The daemon: a random first sleep, then a cycle each interval, and closer looks at a version that is on trial.
 
-Signals: TERM and INT end it after the action in hand, HUP reads cfg.json again. A configuration with an error changes nothing.
+While meta is away its last good orders keep running what runs. Signals: TERM and INT end the daemon after the actions in
+hand, HUP reads cfg.json again. A configuration with an error changes nothing.
 """
 
 import contextlib
@@ -14,10 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from updater import config, cycle, memory
-from updater.errors import Misconfigured, UpdaterError
+from updater import backoff, config, cycle
+from updater.errors import Misconfigured, TryLater, UpdaterError
 from updater.host import Host
-from updater.observe import Observed
+from updater.observe import Observed, agent_names
+from updater.orders import Orders
+from updater.turns import Turns
 from updater.wire import Desired, Outcome
 
 log = logging.getLogger("updater")
@@ -33,19 +36,24 @@ class Daemon:
         self.seen: dict[str, Observed] = {}
         self._config_file = config_file
         self._reload_wanted = False
-        self._orders: tuple[Desired, ...] = ()
+        self._orders = Orders(host.layout.last_reply)
         self._refused: tuple[Outcome, ...] = ()
+        self._failures = 0
+        self._next_beat = 0.0  # monotonic seconds
         # A handler may run between any two bytecodes, also while a lock is held: so it only sets a flag and writes here.
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._turns = Turns(host, self._wake_up)
 
     def run(self) -> None:
         """Sleep a random part of the interval, for a fleet started at once must not beat at once; then go on until stopped."""
         first = random.uniform(0, self.host.config.interval)  # noqa: S311 (jitter, not a secret)
         log.info("first cycle in %.1f s, then every %g s", first, self.host.config.interval)
-        self._wait(first)
+        self._until(time.monotonic() + first)
         while not self.host.stopping:
+            due = time.monotonic() + self.host.config.interval
             self._cycle()
-            self._wait_and_watch(self.host.config.interval)
+            self._until(due)
+        self._turns.finish()
         log.info("stopped; the agents run on")
 
     def reload(self) -> config.Config:
@@ -67,50 +75,74 @@ class Daemon:
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._reload_wanted = self._reload_wanted or number == signal.SIGHUP
         self.host.stopping = self.host.stopping or number in _STOP
+        self._wake_up()
+
+    def _wake_up(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake, b"!")
 
     def _cycle(self) -> None:
         try:
-            result = cycle.run(self.host, self._refused)
+            if time.monotonic() >= self._next_beat:
+                self._beat()
+            else:
+                self._keep()
         except UpdaterError as e:
-            log.warning("no orders in this cycle, nothing is changed: %s", e)
-            return
+            log.error("%s", e)
         except Exception:
             log.exception("a defect of the updater ended this cycle")
-            return
-        self.seen, self._orders = result.seen, result.orders
-        self._refused = cycle.refusals(result, self.host.now())
 
-    def _wait_and_watch(self, seconds: float) -> None:
-        """Wait until the next cycle is due; look at versions on trial meanwhile, and take them back when they fail."""
-        while watched := self._watched():
-            step = min(seconds, self.host.config.probe)
-            self._wait(step)
-            seconds -= step
-            if seconds <= 0 or self.host.stopping:
-                return
-            self.seen |= cycle.look(self.host, [order.name for order in watched])
-            if any(turn.changed for turn in cycle.turns(self.host, watched, self.seen)):
-                return  # a cycle now: meta should hear of it
-        self._wait(seconds)
+    def _beat(self) -> None:
+        try:
+            heard = cycle.beat(self.host, self._refused)
+        except UpdaterError as e:
+            self._failures += 1
+            asked = e.after if isinstance(e, TryLater) else 0.0
+            chance = random.random()  # noqa: S311
+            wait = backoff.until_next_beat(self._failures, self.host.config.interval, asked, chance)
+            self._next_beat = time.monotonic() + wait
+            log.warning("no orders in this cycle, nothing is changed: %s; the next heartbeat is in %.0f s", e, wait)
+            self._keep()
+            return
+        self._failures, self._next_beat = 0, 0.0
+        self.seen, self._refused = heard.seen, heard.refusals(self.host.now())
+        self._turns.start(heard.orders, heard.seen)
+        self._orders.keep(heard.orders, self.host.now())
+
+    def _keep(self) -> None:
+        """Without meta: what its last orders have running is kept running; a version on trial may still go back."""
+        self.seen = cycle.look(self.host, agent_names(self.host.layout))
+        self._turns.start(self._good_orders(), self.seen, offline=True)
+
+    def _good_orders(self) -> tuple[Desired, ...]:
+        return self._orders.last.still_good(self.host.now(), self.host.config.keep_orders)
+
+    def _until(self, due: float) -> None:
+        """Wait until then (monotonic seconds), or until told to stop; see to turns that end and to versions on trial."""
+        while not self.host.stopping and (left := due - time.monotonic()) > 0:
+            if any(turn.changed for turn in self._turns.collect()):
+                self.seen |= cycle.tell(self.host, self._refused)
+                continue
+            watched = self._watched()
+            woken = self._sleep(min(left, self.host.config.probe) if watched else left)
+            if watched and not woken and not self.host.stopping:
+                self.seen |= cycle.look(self.host, [order.name for order in watched])
+                self._turns.start(watched, self.seen)
 
     def _watched(self) -> list[Desired]:
-        now = self.host.now()
-        return [o for o in self._orders if memory.load(self.host.layout.memory(o.name)).watching(now)]
+        now, memories = self.host.now(), self.host.memories
+        ordered = (order for order in self._good_orders() if not self._turns.is_busy(order.name))
+        return [order for order in ordered if memories.of(order.name).watching(now)]
 
-    def _wait(self, seconds: float) -> None:
-        """Wait so long, or until told to stop; a wish for a reload is fulfilled meanwhile."""
-        deadline = time.monotonic() + seconds
-        while not self.host.stopping:
-            if self._reload_wanted:
-                self._reload_wanted = False
-                try:
-                    self.reload()
-                except Misconfigured as e:
-                    log.error("the old configuration stays in force: %s", e)
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return
-            if select.select([self._woken], [], [], left)[0]:
-                os.read(self._woken, 64)
+    def _sleep(self, seconds: float) -> bool:
+        """Sleep, at most so long; returns whether something happened, of which a wish for a reload is seen to here."""
+        if not select.select([self._woken], [], [], seconds)[0]:
+            return False
+        os.read(self._woken, 64)
+        if self._reload_wanted:
+            self._reload_wanted = False
+            try:
+                self.reload()
+            except Misconfigured as e:
+                log.error("the old configuration stays in force: %s", e)
+        return True

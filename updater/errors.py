@@ -13,7 +13,11 @@ class UpdaterError(Exception):
 
 
 class TryLater(UpdaterError):
-    """The network, a full disk, a lock: the next cycle may find it well."""
+    """The network, a full disk, a lock: the next cycle may find it well. after: seconds to wait at least, if a server said."""
+
+    def __init__(self, text: str, after: float = 0.0) -> None:
+        super().__init__(text)
+        self.after = after
 
 
 class Refused(UpdaterError):

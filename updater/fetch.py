@@ -86,6 +86,8 @@ def _store(answer: Response, to: Path, check: Callable[[], None]) -> Fetched:
     md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
     files.make_directory(to.parent)
     files.remove_tree(to)
+    announced = answer.headers.get("Content-Length", "")
+    files.check_room(to.parent, int(announced) if announced.isdigit() else 0)
     with files.new_file(to) as write:
         for chunk in answer.chunks():
             check()

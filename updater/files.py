@@ -15,6 +15,8 @@ from pathlib import Path
 
 from updater.errors import Misconfigured, TryLater
 
+RESERVE = 64 << 20  # bytes of the disk that are left to others
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Make `path` hold `data`, durably, in one step. The directory must exist. Raises TryLater."""
@@ -91,6 +93,16 @@ def is_executable_file(path: Path) -> bool:
     return stat.S_ISREG(mode) and bool(mode & 0o111)
 
 
+def names_in(directory: Path) -> list[str]:
+    """The names in a directory, sorted; none when it is not there. Raises TryLater."""
+    try:
+        return sorted(entry.name for entry in directory.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        raise trouble(f"cannot list {directory}", e) from e
+
+
 def make_directory(path: Path) -> None:
     """mkdir -p, durably. Raises TryLater."""
     if path.is_dir():
@@ -117,6 +129,18 @@ def move_directory(source: Path, target: Path) -> None:
     remove_tree(aside)
 
 
+def remove_directory(path: Path) -> None:
+    """Remove a directory so that a crash meanwhile leaves it whole or under a hidden name. Raises TryLater."""
+    aside = path.with_name(f".{path.name}.old")
+    try:
+        remove_tree(aside)
+        path.rename(aside)
+        sync_directory(path.parent)
+    except OSError as e:
+        raise trouble(f"cannot remove {path}", e) from e
+    remove_tree(aside)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a file or a directory with all below it; nothing there is well. Raises TryLater."""
     try:
@@ -135,6 +159,19 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def check_room(directory: Path, size: int) -> None:
+    """Raises TryLater when a file of `size` bytes would leave less than the RESERVE free."""
+    try:
+        disk = os.statvfs(directory)
+    except OSError as e:
+        raise trouble(f"cannot look at the disk of {directory}", e) from e
+    free = disk.f_bavail * disk.f_frsize
+    if size > free - RESERVE:
+        raise TryLater(
+            f"the disk of {directory} is too full for {size} bytes: {free} are free, {RESERVE} of them reserved"
+        )
 
 
 def trouble(what: str, error: OSError) -> TryLater:

@@ -1,12 +1,13 @@
-"""What one updater works with: its configuration, its paths, its connections, and the wish of its owner to stop."""
+"""What one updater works with: its configuration, paths, connections and memories, and the wish of its owner to stop."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from updater.config import Config
 from updater.errors import TryLater
 from updater.http import Http
 from updater.layout import Layout
+from updater.memory import Memories
 
 
 @dataclass(slots=True)
@@ -17,6 +18,10 @@ class Host:
     config: Config
     http: Http
     stopping: bool = False
+    memories: Memories = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.memories = Memories(self.layout.memories)
 
     def now(self) -> float:
         """Unix seconds."""

@@ -11,6 +11,8 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any
 
@@ -80,6 +82,16 @@ class Response:
         self._deadline = deadline
         self.status: int = answer.status_code
         self.headers: Mapping[str, str] = answer.headers
+
+    @property
+    def retry_after(self) -> float:
+        """The seconds that the server asks us to wait, at most a day; 0 when it does not, or in words we do not know."""
+        asked = self.headers.get("Retry-After", "").strip()
+        if asked.isdigit():
+            return min(float(asked[:9]), 86400.0)
+        with contextlib.suppress(ValueError, TypeError):
+            return min(max((parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds(), 0.0), 86400.0)
+        return 0.0
 
     def chunks(self) -> Iterator[bytes]:
         """The body, as it comes. Raises Refused when it is encoded: we ask for it plain."""

@@ -3,7 +3,8 @@
 root/<agent>/.version          the current version, one line (the peers' file)
 root/<agent>/<version>/        an install; complete when it holds `.installed` or `.version` names it
 root/<agent>/.<version>.new/   an install in the making
-root/.updater/                 our own: lock, agents/*.json (memory), downloads/*.part, output/*.log
+root/.updater/                 our own: lock, reply.json (meta's last), agents/*.json (memories), downloads/*.part,
+                                   output/*.log (what `./control start` printed last)
 """
 
 from dataclasses import dataclass
@@ -50,11 +51,16 @@ class Layout:
     def memories(self) -> Path:
         return self.own / "agents"
 
-    def memory(self, name: str) -> Path:
-        return self.memories / f"{name}.json"
+    @property
+    def last_reply(self) -> Path:
+        return self.own / "reply.json"
+
+    @property
+    def downloads(self) -> Path:
+        return self.own / "downloads"
 
     def download(self, file_name: str) -> Path:
-        return self.own / "downloads" / f"{file_name}.part"
+        return self.downloads / f"{file_name}.part"
 
     def output(self, name: str) -> Path:
         return self.own / "output" / f"{name}.log"

@@ -57,7 +57,7 @@ def routes(daemon: Daemon) -> dict[str, Callable[[str], Answer]]:
 
 def agents(daemon: Daemon) -> list[dict[str, Any]]:
     """The last look at each agent: name, version, status, timestamp (Unix seconds)."""
-    found = (seen.real_agent() for _, seen in sorted(daemon.seen.items()))
+    found = (seen.real_agent() for _, seen in sorted(daemon.seen.items()) if seen.current)
     return [{"name": a.name, "version": a.version, "status": a.status, "timestamp": a.timestamp} for a in found]
 
 

@@ -1,10 +1,11 @@
 """What a host remembers of one agent between cycles: a version on trial, a rejected order, outcomes not yet reported.
 
-Values and pure changes of them; load and save are at the end. A memory that cannot be read is an empty one: the worst
+Values and pure changes of them, and at the end their keeper. A memory that cannot be read is an empty one: the worst
 that follows is one more try of a version that was rejected before.
 """
 
-from collections.abc import Container
+import threading
+from collections.abc import Callable, Container
 from pathlib import Path
 
 import msgspec
@@ -38,9 +39,14 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """All of it, for one agent. good: the version to go back to, the last one that has proven itself, "" when there is none."""
+    """All of it, for one agent.
+
+    good: the version to go back to, the last one that has proven itself, "" when there is none; previous: what ran before
+    the version that was switched to last.
+    """
 
     good: str = ""
+    previous: str = ""
     trial: Trial | None = None
     rejected: Rejected | None = None
     outcomes: tuple[Outcome, ...] = ()
@@ -85,7 +91,7 @@ class Memory(msgspec.Struct, frozen=True):
         """Just before `.version` goes from `current` ("" when that cannot run) to `version`: a trial, unless it is `good`."""
         if version == self.good:
             return self
-        return replace(self, good=self.good or current, trial=Trial(version))
+        return replace(self, good=self.good or current, previous=current or self.previous, trial=Trial(version))
 
     def failed(self, version: str, reason: str, evidence: str) -> "Memory":
         """The start of `version` did not reach `started` in time."""
@@ -118,21 +124,46 @@ def same_artifact(one: Desired, other: Desired) -> bool:
     return (one.version, one.tarball, one.md5, one.sha256) == (other.version, other.tarball, other.md5, other.sha256)
 
 
-def load(path: Path) -> Memory:
-    """The memory in a file; an empty one when there is none or it is damaged."""
+class Memories:
+    """The memories of all agents of a host, kept on disk; safe for several threads.
+
+    A change is a function from the memory as it is to the new one, so that two who change the same memory lose nothing.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._known: dict[str, Memory] = {}
+
+    def of(self, name: str) -> Memory:
+        """The memory of one agent; an empty one when there is none or it is damaged."""
+        with self._lock:
+            return self._of(name)
+
+    def change(self, name: str, how: Callable[[Memory], Memory]) -> Memory:
+        """Change a memory, durably before this returns, and return it. Raises TryLater; then nothing has changed."""
+        with self._lock:
+            before = self._of(name)
+            after = how(before)
+            if after != before:
+                files.make_directory(self._directory)
+                files.write_atomic(self._directory / f"{name}.json", msgspec.json.encode(after))
+                self._known[name] = after
+            return after
+
+    def names(self) -> list[str]:
+        """The agents of which anything is remembered."""
+        return sorted(path.name.removesuffix(".json") for path in self._directory.glob("[!.]*.json"))
+
+    def _of(self, name: str) -> Memory:
+        if name not in self._known:
+            self._known[name] = _load(self._directory / f"{name}.json")
+        return self._known[name]
+
+
+def _load(path: Path) -> Memory:
     try:
         data = files.read_small(path, LIMIT)
         return msgspec.json.decode(data, type=Memory) if data else Memory()
     except (ValueError, TryLater, RecursionError):
         return Memory()
-
-
-def load_all(directory: Path) -> dict[Path, Memory]:
-    """The memories of all agents, by their files."""
-    return {path: load(path) for path in sorted(directory.glob("[!.]*.json"))}
-
-
-def save(path: Path, memory: Memory) -> None:
-    """Write a memory, durably. Raises TryLater."""
-    files.make_directory(path.parent)
-    files.write_atomic(path, msgspec.json.encode(memory))

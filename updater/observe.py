@@ -6,7 +6,7 @@ names it and its control can run: so a host that another updater managed is take
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -30,7 +30,7 @@ class Marker(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class Observed:
     """One agent as it is. current: the version in `.version`, "" when there is none; installs: the complete ones;
-    foreign: why the directory cannot be an agent's, "" when it can."""
+    foreign: why the directory cannot be an agent's, "" when it can; leftovers: what a killed updater left half done."""
 
     name: str
     current: str = ""
@@ -38,6 +38,7 @@ class Observed:
     installs: Mapping[str, Marker] = field(default_factory=dict)
     marked: bool = False
     foreign: str = ""
+    leftovers: tuple[str, ...] = ()
     at: int = 0
 
     @property
@@ -50,41 +51,27 @@ class Observed:
 
 def agent_names(layout: Layout) -> list[str]:
     """The names of the agents on this host: directories with a `.version` (the peers' rule)."""
-    try:
-        entries = sorted(layout.root.iterdir())
-    except OSError as e:
-        raise files.trouble(f"cannot list {layout.root}", e) from e
-    return [e.name for e in entries if not name_problem(e.name) and AgentDir(e).version_file.exists()]
+    names = files.names_in(layout.root)
+    return [name for name in names if not name_problem(name) and layout.agent(name).version_file.exists()]
 
 
 def observe(layout: Layout, name: str, timeout: float) -> Observed:
-    """Look at one agent, which may not be there yet; asks its control, for at most `timeout` seconds."""
+    """Look at one agent, which may not be there yet; asks its control, for at most `timeout` seconds. Raises TryLater."""
     agent = layout.agent(name)
-    now = int(time.time())
-    entries = _entries(agent.path)
-    if entries is None:
-        return Observed(name, at=now)
+    entries = files.names_in(agent.path)
     installs = {version: marker for version in entries if (marker := _marker(agent.install(version)))}
+    leftovers = tuple(entry for entry in entries if entry.startswith(".") and entry.endswith((".new", ".old")))
     current = _current(agent)
-    if not current:
-        return Observed(name, installs=installs, foreign=_foreign(agent, entries), at=now)
-    install = agent.install(current)
-    marked = current in installs
-    if not files.is_executable_file(install / "control"):
-        problem = "no executable control" if install.is_dir() else "no such directory"
-        return Observed(name, current, _failed(problem), installs, at=now)
-    return Observed(
-        name, current, control_status(install, timeout), {current: Marker()} | installs, marked, at=int(time.time())
+    seen = Observed(
+        name, current, installs=installs, marked=current in installs, leftovers=leftovers, at=int(time.time())
     )
-
-
-def _entries(path: Path) -> list[str] | None:
-    try:
-        return sorted(e.name for e in path.iterdir())
-    except FileNotFoundError:
-        return None
-    except OSError as e:
-        raise files.trouble(f"cannot list {path}", e) from e
+    if not current:
+        return replace(seen, foreign=_foreign(agent, entries))
+    install = agent.install(current)
+    if not files.is_executable_file(install / "control"):
+        return replace(seen, status=_failed("no executable control" if install.is_dir() else "no such directory"))
+    status = control_status(install, timeout)
+    return replace(seen, status=status, installs={current: Marker()} | installs, at=int(time.time()))
 
 
 def _current(agent: AgentDir) -> str:

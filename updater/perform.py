@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from updater import control, fetch, files, memory, processes, unpack
+from updater import control, fetch, files, processes, unpack
 from updater.control import State
 from updater.errors import ControlFailed, Refused, UpdaterError
 from updater.host import Host
@@ -27,14 +27,12 @@ _BEFORE_THE_SWITCH = (Step.INSTALL, Step.ADOPT, Step.STOP)
 
 
 class Hands:
-    """Performs the actions of one agent and keeps that agent's memory, on disk as in `memory`."""
+    """Performs the actions of one agent and changes what is remembered of it."""
 
     def __init__(self, host: Host, order: Desired) -> None:
         self.host = host
         self.order = order
         self.agent = host.layout.agent(order.name)
-        self._path = host.layout.memory(order.name)
-        self.memory = memory.load(self._path)
         self._does: dict[Step, Callable[[Action], None]] = {
             Step.REJECT: self._reject,
             Step.INSTALL: self._install,
@@ -42,6 +40,7 @@ class Hands:
             Step.STOP: self._stop,
             Step.SWITCH: self._switch,
             Step.START: self._start,
+            Step.PRUNE: self._prune,
         }
 
     def perform(self, action: Action) -> None:
@@ -50,11 +49,13 @@ class Hands:
             self.host.check_stopping()
         self._does[action.step](action)
 
-    def remember(self, changed: Memory) -> None:
-        """Make this the agent's memory, durably. Raises TryLater."""
-        if changed != self.memory:
-            memory.save(self._path, changed)
-            self.memory = changed
+    @property
+    def memory(self) -> Memory:
+        return self.host.memories.of(self.order.name)
+
+    def remember(self, how: Callable[[Memory], Memory]) -> Memory:
+        """Change the agent's memory, durably. Raises TryLater."""
+        return self.host.memories.change(self.order.name, how)
 
     def _install(self, action: Action) -> None:
         timeouts = self.host.config.timeouts
@@ -91,7 +92,7 @@ class Hands:
         limit = self.host.config.timeouts.stop
         deadline = time.monotonic() + limit
         install = self.agent.install(action.version)
-        self.remember(self.memory.stopping(action.version))
+        self.remember(lambda memory: memory.stopping(action.version))
         said, problem = "", ""
         try:
             said = control.run(install, "stop", limit)
@@ -108,7 +109,7 @@ class Hands:
         raise ControlFailed(f"{action.version} did not stop within {limit:g} s: {problem}", one_line(said, EVIDENCE))
 
     def _switch(self, action: Action) -> None:
-        self.remember(self.memory.switching(action.replaces, action.version))
+        self.remember(lambda memory: memory.switching(action.replaces, action.version))
         files.write_atomic(self.agent.version_file, f"{action.version}\n".encode())
 
     def _start(self, action: Action) -> None:
@@ -122,27 +123,36 @@ class Hands:
             problem = str(e)
         status = self._wait_for(State.STARTED, action, time.monotonic() if problem else deadline)
         if status.state is State.STARTED:
-            self.remember(self.memory.started(action.version, self.host.now() + self.host.config.watch))
+            until = self.host.now() + self.host.config.watch
+            self.remember(lambda memory: memory.started(action.version, until))
             return
         reason = f"not started within {limit:g} s: {problem or f'its status is {status.text!r}'}"
         evidence = control.tail(output, EVIDENCE)
-        self.remember(self.memory.failed(action.version, reason, evidence))
+        self.remember(lambda memory: memory.failed(action.version, reason, evidence))
         raise ControlFailed(f"{action.version} {reason}", evidence)
 
+    def _prune(self, action: Action) -> None:
+        doomed = self.agent.path / action.version
+        if action.version.startswith("."):
+            files.remove_tree(doomed)
+        else:
+            files.remove_directory(doomed)
+
     def _reject(self, action: Action) -> None:
-        evidence = self.memory.trial.evidence if self.memory.trial else ""
+        trial = self.memory.trial
+        evidence = trial.evidence if trial else ""
         evidence = evidence or control.tail(self.host.layout.output(action.agent), EVIDENCE)
         outcome = Outcome(
             action.agent,
             from_=action.replaces,
             to=action.version,
-            step="start" if self.memory.trial and self.memory.trial.failure else "watch",
+            step="start" if trial and trial.failure else "watch",
             result=ROLLED_BACK,
             reason=action.reason,
             evidence=evidence,
             at=int(self.host.now()),
         )
-        self.remember(self.memory.rejecting(self.order, action.reason).noting(outcome))
+        self.remember(lambda memory: memory.rejecting(self.order, action.reason).noting(outcome))
 
     def _wait_for(self, state: State, action: Action, deadline: float) -> control.Status:
         """Ask for the status until it is the wanted one or the deadline (monotonic seconds) is over; at least once."""

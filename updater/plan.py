@@ -4,10 +4,11 @@ Invariants, for every state a host can be in, also after a kill between any two 
 - nothing is stopped before the version that replaces it is installed;
 - a host where the desired version runs gets no action;
 - performing the plan, observing and planning again ends in an empty plan, or in a plan that waits for new orders;
-- a version that failed here is not tried again until the order changes, and its predecessor is what runs meanwhile.
+- a version that failed here is not tried again until the order changes, and its predecessor is what runs meanwhile;
+- what runs, what is ordered, what ran before and the version to go back to are never pruned.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from updater.control import State
@@ -25,11 +26,12 @@ class Step(Enum):
     STOP = "stop"
     SWITCH = "switch"
     START = "start"
+    PRUNE = "prune"
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing to do to one agent.
+    """One thing to do to one agent. version: or the name of a leftover that is pruned.
 
     replaces: what a switch leaves, or what a reject goes back to. essential: whether its failure ends the plan. forced: a
     stop that ends the version's processes itself when its control cannot.
@@ -66,8 +68,23 @@ def recall(memory: Memory, seen: Observed, order: Desired, now: float, watch: fl
     return memory.heed(order).seeing(seen.current, seen.state is State.STARTED, seen.installs, leaving, now, watch)
 
 
-def plan(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan:
-    """The plan for one agent. now: Unix seconds. The order has passed `desired_problem`, the memory `recall`."""
+def plan(seen: Observed, order: Desired, memory: Memory, now: float, keep_versions: int = 0) -> Plan:
+    """The plan for one agent. The order has passed `desired_problem`, the memory `recall`.
+
+    now: Unix seconds; keep_versions: how many installs are kept beside the current, the ordered and the one to go back to.
+    """
+    todo = _change(seen, order, memory, now)
+    return replace(todo, actions=(*todo.actions, *_prune(seen, order, memory, keep_versions)))
+
+
+def kept_running(todo: Plan, seen: Observed) -> Plan:
+    """The plan as far as it goes while meta is away: nothing is fetched, what is down comes up as it was."""
+    if all(action.step is not Step.INSTALL for action in todo.actions):
+        return todo
+    return Plan(_keep_alive(seen), "meta is away, so nothing is fetched")
+
+
+def _change(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan:
     if order.cmd == STOP:
         return _stopped(seen)
     if seen.foreign:
@@ -132,6 +149,18 @@ def _republished(seen: Observed, order: Desired) -> str:
                 "publish changed bytes as a new version"
             )
     return ""
+
+
+def _prune(seen: Observed, order: Desired, memory: Memory, keep_versions: int) -> tuple[Action, ...]:
+    """Remove our old installs and what a killed updater left; what another updater left is not ours."""
+    needed = {seen.current, order.version, memory.good, memory.previous}
+    newest_first = sorted(seen.installs.items(), key=lambda item: item[1].at, reverse=True)
+    old = [version for version, marker in newest_first if version not in needed and marker.at]
+    reason = f"keeping {keep_versions} beside the current and the previous one"
+    doomed = [(name, "left half done") for name in seen.leftovers] + [
+        (version, reason) for version in old[keep_versions:]
+    ]
+    return tuple(Action(Step.PRUNE, seen.name, name, why, essential=False) for name, why in doomed)
 
 
 def _keep_alive(seen: Observed) -> tuple[Action, ...]:

@@ -206,6 +206,8 @@ def _keep(header: Header, data: bytes, pending: dict[bytes, bytes]) -> None:
     if len(data) < header.size:
         raise Refused("the archive is cut short within an extended header")
     if header.kind == _PAX_GLOBAL:
+        if pending:
+            raise Refused("a global PAX header stands between a member and its own extended header")
         _check_records(parse_pax(data), (b"path", b"linkpath", b"size"))
         return
     if header.kind in pending:
@@ -227,10 +229,12 @@ def _check_records(records: dict[bytes, bytes], unwanted: tuple[bytes, ...] = ()
 
 def _member(header: Header, pending: dict[bytes, bytes]) -> Member:
     """A header and the extensions before it -> what is meant."""
-    records = parse_pax(pending[_PAX]) if _PAX in pending else {}
-    _check_records(records)
-    name = records.get(b"path", _long(pending, _LONG_NAME, header.name))
-    link = records.get(b"linkpath", _long(pending, _LONG_LINK, header.link))
+    name, link, records = header.name, header.link, {}
+    if pending:
+        records = parse_pax(pending[_PAX]) if _PAX in pending else {}
+        _check_records(records)
+        name = records.get(b"path", _long(pending, _LONG_NAME, name))
+        link = records.get(b"linkpath", _long(pending, _LONG_LINK, link))
     kind = _KINDS.get(header.kind)
     if kind is None:
         raise Refused(

@@ -15,7 +15,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -127,10 +127,12 @@ def _closed_after(fd: int) -> Iterator[int]:
 def _in_words(e: OSError | MemoryError, directory: int) -> str:
     if isinstance(e, MemoryError):
         return "out of memory"
-    if e.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return e.strerror or str(e)
-    disk = os.fstatvfs(directory)
-    return f"{e.strerror} ({disk.f_bavail * disk.f_frsize} bytes and {disk.f_favail} inodes are free there)"
+    words = e.strerror or str(e)
+    if e.errno in (errno.ENOSPC, errno.EDQUOT):
+        with suppress(OSError):  # what can be said of the disk must not keep us from cleaning up
+            disk = os.fstatvfs(directory)
+            words += f" ({disk.f_bavail * disk.f_frsize} bytes and {disk.f_favail} inodes are free there)"
+    return words
 
 
 def _remove(into: Path, parent: int, why: str) -> None:

@@ -112,6 +112,8 @@ PAX: Hostile = {
     "global path": holds('says "path" of all', pax(record("path", "a"), kind=b"g"), file("x")),
     "global linkpath": holds('says "linkpath" of all', pax(record("linkpath", "a"), kind=b"g"), symlink("x", "y")),
     "global size": holds('says "size" of all', pax(record("size", "0"), kind=b"g"), file("x", b"x")),
+    "global header after a member's own": holds("stands between", pax_path("a"), _COMMENT, file("x")),
+    "global header after a GNU long name": holds("stands between", long_name("a"), _COMMENT, file("x")),
     "global and malformed": holds("malformed", pax(b"0 a=b\n", kind=b"g"), file("x")),
     "sparse 0.0": holds("sparse", pax(record("GNU.sparse.size", f"{1 << 40}")), file("x")),
     "sparse 0.1": holds("sparse", pax(record("GNU.sparse.map", "0,1"), record("GNU.sparse.size", "9")), file("x")),

@@ -1,18 +1,20 @@
 """The plan as a table: what is, what shall be, what was -> the steps, in order."""
 
+from dataclasses import replace
+
 import pytest
 
 from updater.control import Status
 from updater.memory import Memory, Rejected, Trial
 from updater.observe import Marker, Observed
-from updater.plan import Step, plan, recall
+from updater.plan import Step, kept_running, plan, recall
 from updater.wire import Desired
 
 NOW, WATCH = 1_000_000.0, 60.0
 UP, DOWN = "started", "stoped"
 HUNG = "exec `./control status` fail: timed out after 10 s"
 
-REJECT, INSTALL, ADOPT, STOP, SWITCH, START = Step
+REJECT, INSTALL, ADOPT, STOP, SWITCH, START, PRUNE = Step
 
 
 def order(version="2", cmd="start", **fields):
@@ -29,11 +31,11 @@ def broken(current, installs=()):
     return Observed("agent", current, Status("exec `./control status` fail: no such directory"), markers)
 
 
-TRIED = Memory("1", Trial("2", failure="did not start"), Rejected(order("2"), "did not start"))
-ON_TRIAL = Memory("1", Trial("2"))
-WATCHED = Memory("1", Trial("2", until=NOW + 30))
-PROVEN = Memory("1", Trial("2", until=NOW - 1))
-FAILED = Memory("1", Trial("2", failure="not started within 60 s"))
+TRIED = Memory("1", "1", Trial("2", failure="did not start"), Rejected(order("2"), "did not start"))
+ON_TRIAL = Memory("1", "1", Trial("2"))
+WATCHED = Memory("1", "1", Trial("2", until=NOW + 30))
+PROVEN = Memory("1", "1", Trial("2", until=NOW - 1))
+FAILED = Memory("1", "1", Trial("2", failure="not started within 60 s"))
 
 TABLE = [
     ("a host without the agent gets it", seen(), order(), Memory(), [INSTALL, SWITCH, START]),
@@ -81,6 +83,10 @@ TABLE = [
     ("the predecessor of a rejected version is kept running", seen("1", DOWN, "2"), order(), TRIED, [START]),
     ("a way back that was cut off goes on", seen("2", UP, "1"), order(), TRIED, [STOP, SWITCH, START]),
     ("another order lifts the rejection", seen("1", UP), order("3"), TRIED, [INSTALL, STOP, SWITCH, START]),
+    ("an old version is removed", seen("2", UP, "01"), order(), Memory("1"), [PRUNE]),
+    ("the version to go back to is kept", seen("2", UP, "1"), order(), Memory("1"), []),
+    ("the version before is kept", seen("2", UP, "1"), order(), Memory("2", "1"), []),
+    ("what is removed is removed last", seen("1", UP, "0"), order(), Memory(), [INSTALL, STOP, SWITCH, START, PRUNE]),
     (
         "the same version from elsewhere is another order",
         seen("1", UP, "2"),
@@ -102,6 +108,46 @@ def test_the_plan(what, host, desired, memory, steps):
     planned = plan(host, desired, recall(memory, host, desired, NOW, WATCH), NOW)
     assert [action.step for action in planned.actions] == steps
     assert all(action.reason for action in planned.actions)
+
+
+def installed(*versions):
+    """Installs of which the first is the newest, none of them running."""
+    markers = {version: Marker(at=100 - age) for age, version in enumerate(versions)}
+    return Observed("agent", versions[0], Status(UP), markers, True)
+
+
+@pytest.mark.parametrize(("keep", "pruned"), [(0, ["3", "2", "1"]), (1, ["2", "1"]), (2, ["1"]), (5, [])])
+def test_the_newest_of_the_old_versions_are_kept(keep, pruned):
+    planned = plan(installed("5", "4", "3", "2", "1"), order("5"), Memory("4"), NOW, keep)
+    assert [(a.step, a.version) for a in planned.actions] == [(PRUNE, version) for version in pruned]
+
+
+def test_a_version_that_another_updater_left_is_not_ours_to_remove():
+    host = Observed("agent", "2", Status(UP), {"2": Marker(at=1), "1": Marker()}, True)
+    assert plan(host, order(), Memory(), NOW).actions == ()
+
+
+def test_what_a_killed_updater_left_half_done_is_removed():
+    host = replace(seen("2", UP), leftovers=(".3.new", ".1.old"))
+    assert [(a.step, a.version) for a in plan(host, order(), Memory(), NOW).actions] == [
+        (PRUNE, ".3.new"),
+        (PRUNE, ".1.old"),
+    ]
+
+
+KEPT = [
+    ("nothing is fetched", seen("1", UP), order(), []),
+    ("what is down comes up as it was", seen("1", DOWN), order(), [START]),
+    ("the ordered version that is down comes up", seen("2", DOWN), order(), [START]),
+    ("what is installed already may be switched to", seen("1", UP, "2"), order(), [STOP, SWITCH, START]),
+    ("a stop is a stop", seen("1", UP), order(cmd="stop"), [STOP]),
+]
+
+
+@pytest.mark.parametrize(("what", "host", "desired", "steps"), KEPT, ids=[row[0] for row in KEPT])
+def test_while_meta_is_away(what, host, desired, steps):
+    planned = kept_running(plan(host, desired, Memory(), NOW), host)
+    assert [action.step for action in planned.actions] == steps
 
 
 WAITS = [
@@ -168,4 +214,4 @@ def test_a_version_that_another_updater_runs_is_the_way_back():
 
 def test_a_way_back_that_is_gone_is_none():
     assert recall(Memory("0"), seen("1", UP), order("2"), NOW, WATCH).good == "1"
-    assert recall(Memory("0", Trial("1")), seen("1", DOWN), order("2"), NOW, WATCH).good == ""
+    assert recall(Memory("0", "0", Trial("1")), seen("1", DOWN), order("2"), NOW, WATCH).good == ""

@@ -73,6 +73,9 @@ class Model:
                 self.running = action.version
                 self.write()
                 self.memory = self.memory.started(action.version, self.now + WATCH)
+            case Step.PRUNE:
+                assert action.version not in (self.current, self.running, self.memory.good, order.version)
+                del self.installs[action.version]
             case Step.REJECT:
                 self.memory = self.memory.rejecting(order, action.reason)
 

@@ -1,0 +1,82 @@
+# ruff: noqa: UP031 (no f-strings: an old Python must be able to read this far, to be told that it is too old)
+"""The first thing that runs in updater.pyz: finds the libraries unpacked by an earlier start, or has them unpacked.
+
+Promises one sentence and exit code 2 where this Python cannot be served. Trusts only a directory that is this user's
+and closed to all others; what it loads has no byte-code that a power cut could have torn (first_start.py writes all).
+"""
+
+import os
+import stat
+import sys
+
+CONTENT = "@CONTENT@"  # names everything inside, so that no two packages share a directory
+SUFFIXES = "@SUFFIXES@".split()  # the Pythons that are served, as they name their extension modules
+SERVED = "@SERVED@"  # the same for people
+
+
+def refuse(why):
+    sys.stderr.write("updater.pyz: %s\n" % why)
+    sys.exit(2)
+
+
+def suffix():
+    """Which of the carried extension modules fit this Python: minor version, machine and C library in one word."""
+    if sys.version_info < (3, 11):
+        found = "%d.%d (%s)" % (sys.version_info[0], sys.version_info[1], sys.executable)
+        refuse("needs Python 3.11 or newer, but this is %s; run it with a newer one: python3.11 updater.pyz" % found)
+    from importlib.machinery import EXTENSION_SUFFIXES
+
+    name = EXTENSION_SUFFIXES[0][1 : -len(".so")]
+    if name not in SUFFIXES:
+        refuse("is made for %s, but this is %s (%s)" % (SERVED, name, sys.executable))
+    return name
+
+
+def places(pyz):
+    """Where unpacked libraries may lie, best first."""
+    found = [os.path.dirname(pyz)]
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    if os.path.isabs(cache):
+        found.append(os.path.join(cache, "ops-updater"))
+    return found
+
+
+def is_ours(directory):
+    """Whether nobody but this user (and root) can have put anything there."""
+    try:
+        found = os.lstat(directory)
+    except OSError:
+        return False
+    mine = found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) == 0o700
+    return mine and stat.S_ISDIR(found.st_mode)
+
+
+def libraries(pyz):
+    """The directory of the unpacked libraries."""
+    fitting = suffix()
+    name = ".lib-%s-%s" % (CONTENT, fitting)
+    for place in places(pyz):
+        if is_ours(os.path.join(place, name)):
+            return os.path.join(place, name)
+    import first_start
+
+    try:
+        return first_start.unpack(pyz, places(pyz), name, fitting, is_ours)
+    except (OSError, EOFError, first_start.BadZipFile) as e:
+        refuse("cannot unpack its libraries: %s" % e)
+
+
+def main():
+    pyz = os.path.abspath(sys.argv[0])
+    directory = libraries(pyz)
+    sys.path[:] = [directory] + [entry for entry in sys.path if os.path.abspath(entry) != pyz]
+    sys.dont_write_bytecode = True
+    try:
+        from updater.cli import main as updater
+    except ImportError as e:
+        refuse("cannot load its libraries from %s: %s" % (directory, e))
+    updater(prog_name="updater")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""What can happen to a call that a shim meets: it is noted, it kills the process, it fails, or the disk is full from then on."""
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from faults.shim import Call, real
+
+BEFORE, AFTER, HALF = "before", "after", "half"
+NEEDS_ROOM = ("write", "fsync", "mkdir", "symlink", "link", "copy_file_range", "sendfile")
+
+
+class Note:
+    """Writes the key of each call down, in a file that is opened once; does them all."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def __call__(self, call: Call, do: Callable[..., Any]) -> Any:
+        self.note(call)
+        return do()
+
+    def note(self, call: Call) -> None:
+        real["write"](self._log, f"{call.key}\n".encode())
+
+
+class Kill:
+    """Ends the process by SIGKILL before or after one call, or after half of what it writes."""
+
+    def __init__(self, key: str, when: str) -> None:
+        self._key, self._when = key, when
+
+    def __call__(self, call: Call, do: Callable[..., Any]) -> Any:
+        if call.key != self._key:
+            return do()
+        if self._when == AFTER:
+            do()
+        elif self._when == HALF:
+            do(memoryview(call.data)[: len(call.data) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+        return signal.pause()  # another thread may be the one that the signal comes to
+
+
+class Fail(Note):
+    """One call fails with an errno, once; notes that it did. short: it is a write whose first half goes well, and whose
+    file takes no more."""
+
+    def __init__(self, key: str, number: int, log: Path, short: bool = False) -> None:
+        super().__init__(log)
+        self._key, self._number, self._short = key, number, short
+        self._full = ""
+
+    def __call__(self, call: Call, do: Callable[..., Any]) -> Any:
+        if call.key == self._key:
+            self.note(call)
+            if self._short:
+                self._full = call.path
+                return do(memoryview(call.data)[: len(call.data) // 2])
+        elif not (call.op == "write" and call.path == self._full):
+            return do()
+        raise OSError(self._number, os.strerror(self._number), call.path)
+
+
+class Full(Note):
+    """From one call on the disk is full: nothing new is made or written, what is there can be removed and renamed."""
+
+    def __init__(self, key: str, log: Path) -> None:
+        super().__init__(log)
+        self._key = key
+        self._is_full = False
+
+    def __call__(self, call: Call, do: Callable[..., Any]) -> Any:
+        if call.key == self._key:
+            self.note(call)
+            self._is_full = True
+        if self._is_full and (call.op in NEEDS_ROOM or (call.op == "open" and call.new)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), call.path)
+        return do()

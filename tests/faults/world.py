@@ -1,0 +1,183 @@
+"""Where the cases of one worker process happen: a site, a configuration, and a host's root that is laid out anew for each.
+
+around/             is watched: nothing in it may change but the root
+around/root/        the host
+templates/NAME/     the root as a scenario begins, and as it ends when nothing goes wrong
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faults import goods, reaper
+from faults.scenarios import Scenario
+from faults.shim import Observer, Shim
+from helpers.site import Site
+from helpers.trees import snapshot
+
+LIMIT = 30  # seconds that one cycle may take, faults included
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How an updater ended. signal: 0 when it ended by itself, with `code`; output: its stdout and stderr."""
+
+    signal: int
+    code: int
+    output: str
+
+
+class _QuietSite(Site):
+    """Its clients are killed at any moment, and it has no complaint about that."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
+
+
+class World:
+    """Use `World.made()`."""
+
+    def __init__(self, directory: Path, site: Site) -> None:
+        self.site = site
+        self.directory = directory
+        self.around = directory / "around"
+        self.root = self.around / "root"
+        self.log = directory / "calls"
+        self._config = directory / "cfg.json"
+        self._templates: dict[str, Path] = {}
+        self._output = directory / "output"
+        self._lay_around()
+        self.surroundings = self.look_around()
+        self._config.write_text(json.dumps(_settings(site.address)))
+
+    @classmethod
+    @contextlib.contextmanager
+    def made(cls) -> Iterator["World"]:
+        reaper.adopt_orphans()
+        directory = Path(tempfile.mkdtemp(prefix="faults-", dir=quick_directory()))
+        try:
+            with _QuietSite(directory / "site") as site:
+                yield cls(directory, site)
+        finally:
+            reaper.end_all()
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def once(self, observer: Callable[[], Observer] | None = None, command: str = "once") -> Done:
+        """Run one command of the updater on the root in a child of its own, met by the observer that is made there."""
+        self._output.write_bytes(b"")
+        pid = os.fork()
+        if pid == 0:
+            self._be_the_updater(observer, command)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return Done(max(0, -status), max(0, status), self._output.read_text(errors="replace"))
+
+    def begin(self, scenario: Scenario) -> None:
+        """Lay the root out as the scenario begins, its agents running, and make the site order what it orders."""
+        template = self._template(scenario)
+        self.clear()
+        shutil.copytree(template, self.root, symlinks=True)
+        self.start(scenario.runs)
+        self.order(scenario)
+
+    def start(self, installs: tuple[str, ...]) -> None:
+        """Start agents by hand: `name/version` of each."""
+        for install in installs:
+            subprocess.run(["./control", "start"], cwd=self.root / install, check=True)
+        for calls in self.root.glob("*/.calls"):
+            calls.unlink()
+
+    def clear(self) -> None:
+        """End the agents and remove the root."""
+        reaper.end_all()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def order(self, scenario: Scenario) -> None:
+        self.site.desire(*(self.site.entry(name, version, cmd=cmd) for name, version, cmd in scenario.orders))
+        self.site.reports.clear()
+        self.site.gets.clear()
+
+    def look_around(self) -> Any:
+        """All that lies around the root, as a value."""
+        return snapshot(self.around, self.root)
+
+    def daemons(self) -> list[reaper.Daemon]:
+        return reaper.daemons()
+
+    def _template(self, scenario: Scenario) -> Path:
+        if scenario.name not in self._templates:
+            self.clear()
+            self.root.mkdir()
+            for name, version, control in scenario.published:
+                goods.publish(self.site.files, name, version, control)
+            scenario.prepare(self)
+            reaper.end_all()
+            for left in (*self.root.glob("*/.calls"), *self.root.glob("*/*/pid")):
+                left.unlink()
+            self._templates[scenario.name] = self.root.rename(self.directory / f"begins-{scenario.name}")
+        return self._templates[scenario.name]
+
+    def _be_the_updater(self, observer: Callable[[], Observer] | None, command: str) -> None:
+        """In the child: never returns."""
+        code = 99
+        try:
+            signal.alarm(LIMIT)
+            fd = os.open(self._output, os.O_WRONLY | os.O_APPEND)
+            os.dup2(fd, 1)
+            os.dup2(fd, 2)
+            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+            if observer:
+                Shim(str(self.root), observer()).put()
+            code = run_updater([command, "-c", str(self._config), "--root", str(self.root)])
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+    def _lay_around(self) -> None:
+        beside = self.around / "beside"
+        (beside / "private").mkdir(parents=True)
+        (beside / "private").chmod(0o700)
+        (beside / "file").write_text("not ours")
+        (beside / "file").chmod(0o640)
+        (beside / "program").write_text("#!/bin/sh\n")
+        (beside / "program").chmod(0o755)
+        (beside / "link").symlink_to("file")
+
+
+def run_updater(arguments: list[str]) -> int:
+    """The command `updater` in this process; returns its exit code."""
+    from updater.cli import main
+
+    try:
+        main(arguments)
+    except SystemExit as e:
+        return e.code if isinstance(e.code, int) else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 98
+    return 0
+
+
+def quick_directory() -> str | None:
+    """A file system in memory that programs may be run from, where there is one: an fsync costs nothing there."""
+    shared = Path("/dev/shm")
+    try:
+        allows = not os.statvfs(shared).f_flag & os.ST_NOEXEC and os.access(shared, os.W_OK)
+    except OSError:
+        return None
+    return str(shared) if allows else None
+
+
+def _settings(server: str) -> dict[str, Any]:
+    timeouts = {"status": 10, "start": 10, "stop": 10, "heartbeat": 10, "download": 10}
+    return {"server": server, "interval": 60, "hostname": "h1", "timeouts": timeouts, "watch": 3600, "tools": ["sh"]}
