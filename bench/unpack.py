@@ -37,7 +37,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ops-updater-bench-", dir=given.directory) as directory:
         top = Path(directory)
         found = {name: compare(top, name, files, given.rounds) for name, files in (("big", big()), ("small", small()))}
-        print(json.dumps({"rounds": given.rounds, "isal": gunzip.isal_zlib is not None, **found}, indent=2))
+        print(json.dumps({"rounds": given.rounds, "inflater": type(gunzip.fastest()).__module__, **found}, indent=2))
 
 
 def big() -> dict[str, bytes]:

@@ -12,7 +12,7 @@ import msgspec
 
 from meta.hosts import HostTable
 from meta.records import Record, resolve
-from updater.wire import Desired, WireError, parse_report, render_reply
+from updater.wire import Desired, WireError, desired_fields, parse_report, render_reply
 
 JSON = "application/json; charset=UTF-8"
 TEXT = "text/plain; charset=utf-8"
@@ -52,5 +52,5 @@ def answer(
 def render_coraldane_reply(desired: Sequence[Desired]) -> bytes:
     """The reply in the dialect of coraldane's fork: more fields per agent, which its updater expects and may be blank."""
     extra = {"runUser": "", "workDir": "", "configFileName": "", "configRemoteUrl": ""}
-    agents = [msgspec.to_builtins(d) | extra for d in desired]
+    agents = [desired_fields(d) | extra for d in desired]
     return msgspec.json.encode({"errorMessage": "", "desiredAgents": agents})

@@ -73,7 +73,7 @@ def _read_agents(entries: list[Field], reader: Reader) -> list[Record]:
 
 def _read_record(default: Field, others: Field | None, reader: Reader) -> Record:
     fields = _fields(default, _OF_AN_AGENT, reader)
-    values = {key: _string(fields.get(key), reader) for key in _OF_AN_AGENT}
+    values: dict[str, Any] = {key: _string(fields.get(key), reader) for key in _OF_AN_AGENT}
     for key, value in values.items():
         if problem := value_problem(key, value):
             reader.problem(fields.get(key, default), problem)
@@ -86,7 +86,7 @@ def _read_record(default: Field, others: Field | None, reader: Reader) -> Record
 
 def _read_other(other: Field, reader: Reader) -> Override:
     fields = _fields(other, ("prefix", *_OF_AN_OVERRIDE), reader)
-    values = {key: value for key in _OF_AN_OVERRIDE if (value := _string(fields.get(key), reader))}
+    values: dict[str, Any] = {key: value for key in _OF_AN_OVERRIDE if (value := _string(fields.get(key), reader))}
     for key, value in values.items():
         if problem := value_problem(key, value):
             reader.problem(fields[key], problem)

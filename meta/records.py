@@ -12,7 +12,8 @@ import msgspec
 
 from updater.wire import START, Desired
 
-CHANGEABLE = ("version", "tarball", "md5", "cmd", "sha256")
+CHANGEABLE = ("version", "tarball", "md5", "cmd", "sha256")  # the keys of a file
+_RESOLVED = (*CHANGEABLE, "mirrors")
 
 
 class Prefix(msgspec.Struct, frozen=True):
@@ -46,7 +47,8 @@ Selector = Prefix | Glob | Hosts
 
 
 class Override(msgspec.Struct, frozen=True):
-    """What some hosts shall have instead. None: as without this override; "" is a value like any other."""
+    """What some hosts shall have instead. None: as without this override; "" is a value like any other. mirrors: more
+    bases of the same tarball, changed together with it."""
 
     selector: Selector
     version: str | None = None
@@ -54,10 +56,12 @@ class Override(msgspec.Struct, frozen=True):
     md5: str | None = None
     cmd: str | None = None
     sha256: str | None = None
+    mirrors: tuple[str, ...] = ()
 
-    def changes(self) -> dict[str, str]:
+    def changes(self) -> dict[str, Any]:
         """The fields that this override sets, by name."""
-        return {key: value for key in CHANGEABLE if (value := getattr(self, key)) is not None}
+        changes: dict[str, Any] = {key: value for key in CHANGEABLE if (value := getattr(self, key)) is not None}
+        return changes if self.tarball is None else changes | {"mirrors": self.mirrors}
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -69,6 +73,7 @@ class Record(msgspec.Struct, frozen=True):
     md5: str = ""
     cmd: str = START
     sha256: str = ""
+    mirrors: tuple[str, ...] = ()
     overrides: tuple[Override, ...] = ()
 
 
@@ -78,7 +83,7 @@ def resolve(records: Sequence[Record], hostname: str) -> tuple[Desired, ...]:
 
 
 def _resolve_one(record: Record, hostname: str) -> Desired:
-    fields = {key: getattr(record, key) for key in CHANGEABLE}
+    fields = {key: getattr(record, key) for key in _RESOLVED}
     for override in record.overrides:
         if override.selector.matches(hostname):
             fields.update(override.changes())
@@ -103,10 +108,17 @@ def as_fields(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 def _record_fields(record: Record) -> dict[str, Any]:
     fields: dict[str, Any] = {"name": record.name}
-    fields.update((key, getattr(record, key)) for key in CHANGEABLE if key != "sha256" or record.sha256)
+    fields.update((key, getattr(record, key)) for key in _RESOLVED if key != "sha256" or record.sha256)
+    fields = _with_mirrors(fields)
     if record.overrides:
-        fields["overrides"] = [_selector_fields(o.selector) | o.changes() for o in record.overrides]
+        fields["overrides"] = [_selector_fields(o.selector) | _with_mirrors(o.changes()) for o in record.overrides]
     return fields
+
+
+def _with_mirrors(fields: dict[str, Any]) -> dict[str, Any]:
+    """Where there are mirrors, `tarball` is the list of all bases."""
+    mirrors = fields.pop("mirrors", ())
+    return fields | {"tarball": [fields["tarball"], *mirrors]} if mirrors else fields
 
 
 def _selector_fields(selector: Selector) -> dict[str, Any]:

@@ -4,11 +4,13 @@ Refuses whatever would reach a host as a surprise: unknown and doubled keys, uns
 changes nothing, and a version changed under a digest that fits only another.
 """
 
+from typing import Any
+
 from meta.checks import REQUIRED, repeated, stale_digests, value_problem
 from meta.nodes import Fields, Items
 from meta.reader import Field, Reader
 from meta.records import CHANGEABLE, Glob, Hosts, Override, Prefix, Record, Selector
-from updater.wire import hostname_problem
+from updater.wire import MAX_MIRRORS, hostname_problem
 
 SELECTORS = ("prefix", "glob", "hosts")
 _OF_AN_AGENT = (*REQUIRED, "md5", "cmd", "sha256")
@@ -47,18 +49,36 @@ def _read_record(agent: Field, reader: Reader) -> Record | None:
     return record if record.name else None
 
 
-def _read_values(fields: dict[str, Field], keys: tuple[str, ...], reader: Reader) -> dict[str, str]:
-    """The texts among these fields; an unsafe one is a problem, and left out."""
-    values: dict[str, str] = {}
+def _read_values(fields: dict[str, Field], keys: tuple[str, ...], reader: Reader) -> dict[str, Any]:
+    """The values of these fields; an unsafe one is a problem, and left out."""
+    values: dict[str, Any] = {}
     for key in keys:
-        text = reader.text(fields[key]) if key in fields else None
-        if text is None:
-            continue
-        if problem := value_problem(key, text):
-            reader.problem(fields[key], problem)
-        else:
+        if key == "tarball" and key in fields:
+            values |= _read_bases(fields[key], reader)
+        elif key in fields and (text := _read_value(key, fields[key], reader)) is not None:
             values[key] = text
     return values
+
+
+def _read_value(key: str, field: Field, reader: Reader) -> str | None:
+    text = reader.text(field)
+    if text is not None and (problem := value_problem(key, text)):
+        reader.problem(field, problem)
+        return None
+    return text
+
+
+def _read_bases(field: Field, reader: Reader) -> dict[str, Any]:
+    """`tarball`: one base URL, or a list of them, of which the hosts ask the first first."""
+    if not isinstance(field.node, Items):
+        base = _read_value("tarball", field, reader)
+        return {} if base is None else {"tarball": base}
+    items = reader.items(field)
+    if not 1 <= len(items) <= MAX_MIRRORS:
+        reader.problem(field, f"must be one base URL, or a list of 1 to {MAX_MIRRORS}")
+        return {}
+    bases = [base for item in items if (base := _read_value("tarball", item, reader)) is not None]
+    return {"tarball": bases[0], "mirrors": tuple(bases[1:])} if len(bases) == len(items) else {}
 
 
 def _read_override(override: Field, reader: Reader) -> Override | None:

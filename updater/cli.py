@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +148,42 @@ def reload(config_file: Path) -> None:
     click.echo(reloading.ask(config.load(config_file)))
 
 
+@main.command()
+@click.option(
+    "--root",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("/opt/ops-updater"),
+    show_default=True,
+    help="Where the agents' directories, cfg.json and the updater itself shall be.",
+)
+@click.option("--server", default="", metavar="HOST:PORT", help="Where meta is; needed where there is no cfg.json yet.")
+@click.option("--user", default="root", show_default=True, help="Who runs the updater, and so all agents.")
+@click.option(
+    "--destdir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("/"),
+    help="Write below this directory instead of /, to have a look or to make an image.",
+)
+@click.option("--enable", is_flag=True, help="Have systemd start it now and with every boot.")
+def install(root: Path, server: str, user: str, destdir: Path, enable: bool) -> None:
+    """Make this host's root and its systemd unit, from the unpacked package that this runs from.
+
+    Nothing that is there already is lost: neither cfg.json nor the version that the updater is at.
+    """
+    from updater import install as installation
+
+    if enable and destdir != Path("/"):
+        raise click.UsageError("--enable is for the running system, --destdir is not")
+    os.umask(0o022)
+    package = Path(sys.argv[0]).resolve().parent
+    for line in installation.install(installation.Wish(package, root, server, user, destdir.resolve())).lines():
+        click.echo(line)
+    if enable:
+        sys.stdout.flush()
+        installation.enable()
+    click.echo("next: systemctl daemon-reload && systemctl enable --now ops-updater")
+
+
 def _host(config_file: Path, root: Path | None) -> "Host":
     from updater import config
     from updater.host import Host
@@ -157,7 +194,7 @@ def _host(config_file: Path, root: Path | None) -> "Host":
     base = (root or config_file.resolve().parent).resolve()
     if not base.is_dir():
         raise Misconfigured(f"the root {base} is not a directory: make it, or use another --root")
-    return Host(Layout(base), settings, Http())
+    return Host(Layout(base), settings, Http(settings.ca_file, settings.credentials))
 
 
 @contextlib.contextmanager

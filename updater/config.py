@@ -44,7 +44,8 @@ class Config(_Section, frozen=True):
     machine's own; desired_agent: "" means every agent, else only this one is changed; watch: seconds for which a started
     version can be rolled back; probe: seconds between looks at a watched agent; keep_versions: how many old installs of an
     agent are kept beside the current and the previous one; keep_orders: seconds for which meta's last orders count while it
-    does not answer; tools: programs that must be on PATH.
+    does not answer; min_speed: bytes a second that a download must come at; ca_file: authorities to trust instead of the
+    system's; credentials: `https://host` -> file with what that host wants to see; tools: programs that must be on PATH.
     """
 
     server: str
@@ -58,6 +59,9 @@ class Config(_Section, frozen=True):
     probe: Seconds = 2
     keep_versions: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
     keep_orders: Annotated[float, msgspec.Meta(ge=0)] = 7 * 86400
+    min_speed: Annotated[float, msgspec.Meta(ge=0)] = 1024
+    ca_file: str = ""
+    credentials: dict[str, str] = {}
     tools: tuple[str, ...] = ("sh", "tar", "md5sum")
 
     @property
@@ -104,6 +108,10 @@ def _checked(config: Config) -> Config:
     _check("server", base_problem("server", config.heartbeat_url))
     if config.hostname:
         _check("hostname", hostname_problem(config.hostname))
+    for url in config.credentials:
+        _check(f"credentials.{url}", base_problem("it", url))
+    if config.ca_file and not Path(config.ca_file).is_file():
+        raise _Bad(f"caFile: {config.ca_file} is not a file")
     if config.desired_agent:
         _check("desiredAgent", name_problem(config.desired_agent))
     try:

@@ -63,8 +63,8 @@ def read_small(path: Path, limit: int) -> bytes | None:
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """A file that must not exist yet; the block gets a function that appends to it. Not fsynced. Raises TryLater."""
+def appending(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """The block gets a function that appends to the file, which is made when it is new. Not fsynced. Raises TryLater."""
 
     def write(data: bytes) -> None:
         rest = memoryview(data)
@@ -75,13 +75,23 @@ def new_file(path: Path) -> Iterator[Callable[[bytes], None]]:
             raise trouble(f"cannot write {path}", e) from e
 
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except OSError as e:
         raise trouble(f"cannot write {path}", e) from e
     try:
         yield write
     finally:
         os.close(fd)
+
+
+def pieces(path: Path) -> Iterator[bytes]:
+    """The content of a file, in pieces. Raises TryLater."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while piece := file.read(256 << 10):
+                yield piece
+    except OSError as e:
+        raise trouble(f"cannot read {path}", e) from e
 
 
 def is_executable_file(path: Path) -> bool:

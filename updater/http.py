@@ -22,11 +22,13 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
+from updater.credentials import Credentials
 from updater.errors import Refused, TryLater
 from updater.wire import VERSION, one_line
 
 CONNECT = 10.0  # seconds for one address to accept
 REDIRECTS = 5
+IDLE = 30.0  # seconds without a byte
 CHUNK = 256 << 10  # bytes
 
 
@@ -34,24 +36,41 @@ class Http:
     """Makes exchanges, from any thread.
 
     Each has a connection of its own: between two heartbeats a kept one would mostly be closed by the server, or by a
-    firewall without a word.
+    firewall without a word. ca_file: authorities to trust instead of the system's, "" for the latter; credentials: origin
+    -> file, see Credentials.
     """
+
+    def __init__(self, ca_file: str = "", credentials: Mapping[str, str] | None = None) -> None:
+        self._ca_file = ca_file
+        self._credentials = Credentials(credentials or {})
 
     @contextlib.contextmanager
     def exchange(
-        self, method: str, url: str, within: float, body: bytes | None = None, redirects: bool = True
+        self,
+        method: str,
+        url: str,
+        within: float,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        redirects: bool = True,
     ) -> Iterator["Response"]:
-        """Send a request; the block reads the response, all in at most `within` seconds.
+        """Send a request; the block reads the response, all in at most `within` seconds, none of them IDLE without a byte.
 
         Raises TryLater for everything that the network or the server's state may cause, Refused for an answer that breaks
         the rules above. Any status code is an answer: judging it is the caller's part.
         """
         with _Deadline(within) as deadline:
             try:
-                timeout = (min(CONNECT, within), within)
                 with _session() as session:
                     answer = session.request(
-                        method, url, data=body, timeout=timeout, stream=True, allow_redirects=redirects
+                        method,
+                        url,
+                        data=body,
+                        headers={**(headers or {}), **self._credentials.header(url)},
+                        timeout=(min(CONNECT, within), min(IDLE, within)),
+                        stream=True,
+                        allow_redirects=redirects,
+                        verify=self._ca_file or None,
                     )
                     with answer:
                         _check_redirects(answer)
@@ -99,7 +118,11 @@ class Response:
             raise Refused(
                 f"the body is {one_line(self.headers['Content-Encoding'], 40)}-encoded, which was not asked for"
             )
-        yield from self._raw.stream(CHUNK, decode_content=False)
+        if self._raw.chunked:
+            yield from self._raw.stream(CHUNK, decode_content=False)
+        else:  # what has come, not as much as fits, so that the reader sees how fast it comes
+            while chunk := self._raw.read1(CHUNK, decode_content=False):
+                yield chunk
         if self._deadline.expired:  # a body without a length ends where the socket does, and that end was ours
             raise TimeoutError
 

@@ -69,9 +69,8 @@ class Hands:
             expected.source,
         )
         download = self.host.layout.download(self.order.file_name)
-        fetched = fetch.fetch(
-            self.host.http, self.order, expected, download, timeouts.download, self.host.check_stopping
-        )
+        terms = fetch.Terms(timeouts.download, self.host.config.min_speed, self.host.check_stopping)
+        fetched = fetch.fetch(self.host.http, self.order, expected, download, terms)
         staging = self.agent.staging(action.version)
         try:
             files.make_directory(self.agent.path)

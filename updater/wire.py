@@ -23,6 +23,7 @@ STARTED = "started"
 STOPPED = ("stoped", "stopped")  # the first spelling is the peers'
 MAX_BODY = 1 << 20  # bytes of a report or a reply
 MAX_AGENTS = 1000  # of one host
+MAX_MIRRORS = 16  # of one agent
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
@@ -74,7 +75,7 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Desired(msgspec.Struct, frozen=True):
-    """What one agent shall be on one host. sha256 is ours; old peers ignore it."""
+    """What one agent shall be on one host. Ours, which old peers ignore: sha256, and mirrors (more bases of the tarball)."""
 
     name: str = ""
     version: str = ""
@@ -82,6 +83,7 @@ class Desired(msgspec.Struct, frozen=True):
     md5: str = ""
     cmd: str = ""
     sha256: str = ""
+    mirrors: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_MIRRORS)] = ()
 
     @property
     def file_name(self) -> str:
@@ -176,14 +178,16 @@ def _name_in(raw: bytes) -> str:
 
 def render_reply(desired: Sequence[Desired], error_message: str = "") -> bytes:
     """The desired agents of one host -> a reply's body, in the peers' form."""
-    return _encoder.encode({"errorMessage": error_message, "desiredAgents": [_desired_fields(d) for d in desired]})
+    return _encoder.encode({"errorMessage": error_message, "desiredAgents": [desired_fields(d) for d in desired]})
 
 
-def _desired_fields(desired: Desired) -> dict[str, Any]:
+_OURS = ("sha256", "mirrors")
+
+
+def desired_fields(desired: Desired) -> dict[str, Any]:
+    """One entry of a reply; our own fields appear only where they say something."""
     fields = msgspec.structs.asdict(desired)
-    if not desired.sha256:
-        del fields["sha256"]
-    return fields
+    return {key: value for key, value in fields.items() if value or key not in _OURS}
 
 
 def desired_problem(desired: Desired) -> str:
@@ -197,6 +201,7 @@ def desired_problem(desired: Desired) -> str:
         or base_problem("tarball", desired.tarball)
         or md5_problem(desired.md5)
         or sha256_problem(desired.sha256)
+        or next(filter(None, (base_problem("mirror", mirror) for mirror in desired.mirrors)), "")
     )
 
 

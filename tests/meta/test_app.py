@@ -93,7 +93,7 @@ def test_the_other_dialect_gets_its_own_fields_too(client):
         "realAgents": [{"name": "a", "workDir": "/w", "runUser": "r"}],
     }
     plain = client.post("/heartbeat", json=body).json["desiredAgents"]
-    extra = {"runUser": "", "workDir": "", "configFileName": "", "configRemoteUrl": "", "sha256": ""}
+    extra = {"runUser": "", "workDir": "", "configFileName": "", "configRemoteUrl": ""}
     assert client.post("/api/heartbeat", json=body).json["desiredAgents"] == [agent | extra for agent in plain]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from meta.errors import RecordsError
 from meta.load import load, parse
-from meta.records import Glob, Hosts, Override, Prefix, Record
+from meta.records import Glob, Hosts, Override, Prefix, Record, as_fields, resolve
 
 REPOSITORY = Path(__file__).parents[2]
 RECORDED = json.loads((REPOSITORY / "tests/wire/go-meta.json").read_text())
@@ -57,6 +57,26 @@ agents:
         Record("b", "0x1F", "http://r/b"),
     )
     assert (loaded.warnings, loaded.settings) == ((), None)
+
+
+def test_a_tarball_may_be_a_list_of_which_the_first_is_asked_first():
+    text = "agents:\n- name: a\n  version: 1\n  tarball: [http://one, http://two]\n  overrides: [{prefix: b, tarball: http://three}]\n"
+    [record] = parse(text, "r.yaml").records
+    assert (record.tarball, record.mirrors) == ("http://one", ("http://two",))
+    assert [(d.tarball, d.mirrors) for h in "ab" for d in resolve([record], h)] == [
+        ("http://one", ("http://two",)),
+        ("http://three", ()),
+    ]
+    assert parse(json.dumps({"agents": as_fields([record])}), "r.yaml").records == (record,)
+
+
+@pytest.mark.parametrize(
+    ("bases", "line"),
+    [("[]", "a list of 1 to 16"), ("[http://one, file:///x]", "agents[0].tarball[1]"), ("[[x]]", "must be text")],
+)
+def test_a_list_of_tarballs_is_checked_one_by_one(bases, line):
+    [problem] = problems(f"agents:\n- name: a\n  version: 1\n  tarball: {bases}\n")
+    assert line in problem
 
 
 @pytest.mark.parametrize("version", ["1.10", "1e3", "0777", "2024-01-01", "true", "no", "0x1F", "1_000"])

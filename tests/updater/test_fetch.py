@@ -6,7 +6,7 @@ import pytest
 
 from helpers.servers import Server, answer, drip, serving
 from updater.errors import Refused, TryLater
-from updater.fetch import expected_digest, fetch
+from updater.fetch import Terms, expected_digest, fetch
 from updater.http import Http
 from updater.wire import Desired
 
@@ -25,9 +25,9 @@ def order(base, **fields):
     return Desired("agent", "1", base, cmd="start", **fields)
 
 
-def get(http, desired, tmp_path, within=5.0, check=lambda: None):
-    expected = expected_digest(http, desired, within)
-    return fetch(http, desired, expected, tmp_path / "downloads" / "agent.part", within, check)
+def get(http, desired, tmp_path, within=0.4, check=lambda: None):
+    expected = expected_digest(http, desired, 5)
+    return fetch(http, desired, expected, tmp_path / "downloads" / "agent.part", Terms(within, check=check))
 
 
 def paths(server):
@@ -143,9 +143,112 @@ def test_other_answers_than_200_are_errors(http, tmp_path, status, error):
     assert left(tmp_path) == []
 
 
-def test_a_cut_download_is_tried_later_and_nothing_is_left(http, tmp_path):
-    with serving(answer(DATA[:100], length=len(DATA))) as server, pytest.raises(TryLater):
+def rest_from(position, validator='ETag: "one"'):
+    return answer(
+        DATA[position:],
+        "206 Partial Content",
+        f"Content-Range: bytes {position}-{len(DATA) - 1}/{len(DATA)}",
+        validator,
+    )
+
+
+def cut(position, validator='ETag: "one"'):
+    return answer(DATA[:position], "200 OK", validator, length=len(DATA))
+
+
+def asked(request):
+    head = request.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    return {line.partition(": ")[0]: line.partition(": ")[2] for line in head[1:]}
+
+
+@pytest.mark.parametrize("validator", ['ETag: "one"', "Last-Modified: Fri, 20 Nov 2026 00:00:00 GMT"])
+def test_a_cut_download_goes_on_where_it_ended(http, tmp_path, validator):
+    with serving(cut(5000, validator), rest_from(5000)) as server:
+        fetched = get(http, order(server.url, md5=MD5), tmp_path, within=5)
+    assert fetched.path.read_bytes() == DATA
+    first, second = map(asked, server.requests)
+    assert "Range" not in first
+    assert (second["Range"], second["If-Range"]) == ("bytes=5000-", validator.partition(": ")[2])
+    assert left(tmp_path) == ["agent.part"], "the validator goes with the download's end"
+
+
+def test_a_download_cut_in_one_cycle_goes_on_in_the_next(http, tmp_path):
+    with serving(cut(5000)) as server, pytest.raises(TryLater):
         get(http, order(server.url, md5=MD5), tmp_path)
+    with serving(rest_from(5000)) as server:
+        assert get(http, order(server.url, md5=MD5), tmp_path).path.read_bytes() == DATA
+
+
+def test_a_server_that_knows_no_ranges_sends_it_all_again(http, tmp_path):
+    with serving(cut(5000), answer(DATA)) as server:
+        assert get(http, order(server.url, md5=MD5), tmp_path, within=5).size == len(DATA)
+
+
+def test_without_a_validator_a_cut_download_begins_anew(http, tmp_path):
+    with serving(answer(DATA[:5000], length=len(DATA)), answer(DATA)) as server:
+        get(http, order(server.url, md5=MD5), tmp_path, within=5)
+    assert "Range" not in asked(server.requests[1])
+
+
+def test_a_weak_validator_is_none(http, tmp_path):
+    with serving(cut(5000, 'ETag: W/"one"'), answer(DATA)) as server:
+        get(http, order(server.url, md5=MD5), tmp_path, within=5)
+    assert "Range" not in asked(server.requests[1])
+
+
+def test_a_part_of_another_file_is_thrown_away_and_not_blamed_on_the_release(http, tmp_path):
+    with serving(
+        answer(b"x" * 5000, "200 OK", 'ETag: "one"', length=len(DATA)), rest_from(5000), answer(DATA)
+    ) as server:
+        assert get(http, order(server.url, md5=MD5), tmp_path, within=5).path.read_bytes() == DATA
+
+
+def test_another_range_than_asked_for_is_not_joined(http, tmp_path):
+    with serving(cut(5000), rest_from(4000), answer(DATA)) as server:
+        assert get(http, order(server.url, md5=MD5), tmp_path, within=5).path.read_bytes() == DATA
+
+
+def test_a_whole_part_that_was_not_yet_proven_is_taken(http, tmp_path):
+    part = tmp_path / "downloads" / "agent.part"
+    part.parent.mkdir()
+    part.write_bytes(DATA)
+    part.with_name("agent.part.validator").write_text('"one"')
+    with serving(answer(b"", "416 Range Not Satisfiable")) as server:
+        assert get(http, order(server.url, md5=MD5), tmp_path).size == len(DATA)
+
+
+def test_a_server_in_trouble_is_asked_again(http, tmp_path):
+    with serving(answer(b"", "503 Busy"), answer(b"", "429 Slow"), answer(DATA)) as server:
+        assert get(http, order(server.url, md5=MD5), tmp_path, within=10).size == len(DATA)
+
+
+def test_a_server_that_asks_for_more_time_than_there_is_is_left_for_the_next_cycle(http, tmp_path):
+    with serving(answer(b"", "503 Busy", "Retry-After: 60")) as server, pytest.raises(TryLater) as caught:
+        get(http, order(server.url, md5=MD5), tmp_path, within=5)
+    assert caught.value.after == 60
+    assert len(server.requests) == 1
+
+
+def test_the_next_mirror_is_asked_when_one_fails_or_has_not_got_it(http, tmp_path):
+    with (
+        serving(answer(b"", "404 Not Found")) as first,
+        serving(answer(b"", "503 Busy")) as second,
+        serving(answer(DATA)) as third,
+    ):
+        mirrors = (second.url, third.url)
+        assert get(http, order(first.url, md5=MD5, mirrors=mirrors), tmp_path, within=5).size == len(DATA)
+
+
+def test_a_mirror_with_other_bytes_is_passed_over(http, tmp_path):
+    with serving(answer(b"other bytes")) as first, serving(answer(DATA)) as second:
+        assert get(http, order(first.url, md5=MD5, mirrors=(second.url,)), tmp_path, within=5).size == len(DATA)
+
+
+def test_when_no_mirror_has_it_the_order_is_refused(http, tmp_path):
+    missing, other = answer(b"", "404 Not Found"), answer(b"other bytes")
+    with serving(missing) as first, serving(other) as second, pytest.raises(Refused, match="has md5"):
+        get(http, order(first.url, md5=MD5, mirrors=(second.url,)), tmp_path, within=5)
+    assert (len(first.requests), len(second.requests)) == (1, 1)
     assert left(tmp_path) == []
 
 
@@ -161,5 +264,4 @@ def test_a_wish_to_stop_ends_a_download(http, tmp_path):
         raise TryLater("the updater is stopping")
 
     with serving(answer(DATA)) as server, pytest.raises(TryLater, match="stopping"):
-        get(http, order(server.url, md5=MD5), tmp_path, check=stop)
-    assert left(tmp_path) == []
+        get(http, order(server.url, md5=MD5), tmp_path, within=60, check=stop)

@@ -148,28 +148,50 @@ def test_a_redirect_out_of_http_is_refused(http, target):
         read(http, server.url)
 
 
-def stranger():
-    """The TLS of a server whose authority nobody here knows."""
+@pytest.fixture
+def authority(tmp_path):
+    """An authority that the system does not know, and its certificate in a file."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return made
+
+
+@pytest.fixture
+def tls_url(authority):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
-    return context
-
-
-def test_tls_is_verified(http):
-    server = tls_server(stranger())
-    thread = threading.Thread(target=server.serve_forever)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    server = tls_server(context)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    try:
-        with pytest.raises(TryLater, match="certificate verify failed"):
-            read(http, f"https://127.0.0.1:{server.server_address[1]}/")
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
+    yield f"https://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    server.server_close()
+    thread.join(10)
+
+
+def test_tls_is_verified(http, tls_url):
+    with pytest.raises(TryLater, match="certificate verify failed"):
+        read(http, tls_url)
+
+
+def test_an_authority_of_the_company_is_trusted_when_it_is_configured(tls_url, tmp_path):
+    assert read(Http(ca_file=str(tmp_path / "ca.pem")), tls_url) == (200, b"hello")
+
+
+def test_another_authority_is_not(tls_url, tmp_path):
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    with pytest.raises(TryLater, match="certificate verify failed"):
+        read(Http(ca_file=str(tmp_path / "other.pem")), tls_url)
 
 
 def tls_server(context):
     class Quiet(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+            self.wfile.write(b"hello")
+
         def log_message(self, *_):
             pass
 

@@ -1,0 +1,48 @@
+"""Secrets that a server wants to see, from files that only we may read; they appear in no log, no argument and no URL."""
+
+import base64
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from updater import files
+from updater.errors import Misconfigured, TryLater
+
+LIMIT = 8192  # bytes of a file
+
+
+class Credentials:
+    """Files by origin (`https://host[:port]`). A secret goes to its own origin and to no other, wherever a redirect leads."""
+
+    def __init__(self, by_origin: Mapping[str, str]) -> None:
+        self._files = {origin(url): Path(file) for url, file in by_origin.items()}
+
+    def header(self, url: str) -> dict[str, str]:
+        """The Authorization header for a URL, none when nothing is configured for it. Raises Misconfigured."""
+        file = self._files.get(origin(url))
+        return {"Authorization": _authorization(file)} if file else {}
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL, in one form."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{parts.hostname}:{port}"
+
+
+def _authorization(file: Path) -> str:
+    """One line: `Bearer TOKEN`, or `USER:PASSWORD` for basic auth. Read each time, so a new secret needs no restart."""
+    try:
+        mode = file.stat().st_mode
+        text = (files.read_small(file.resolve(), LIMIT) or b"").decode().strip()
+    except (OSError, ValueError, TryLater) as e:
+        raise Misconfigured(f"cannot read the credentials {file}: {e}") from e
+    if stat.S_IMODE(mode) & 0o077:
+        raise Misconfigured(f"the credentials {file} can be read by others: chmod 600 {os.fspath(file)}")
+    if text.lower().startswith("bearer ") and text.isprintable():
+        return text
+    if ":" in text and text.isprintable():
+        return f"Basic {base64.b64encode(text.encode()).decode()}"
+    raise Misconfigured(f"the credentials {file} are neither `Bearer TOKEN` nor `USER:PASSWORD` on one line")

@@ -1,0 +1,214 @@
+"""`updater install`: makes a host's root from an unpacked package: configuration, first version, launcher, systemd unit.
+
+Promises that a second run changes nothing, that each file appears whole or not at all, and that what a person or meta has
+decided stays: cfg.json is never written over, and an updater that is at another version already is left at it.
+Refuses, before anything is written, what a person has to change first.
+"""
+
+import contextlib
+import os
+import pwd
+import time
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from updater import __version__, config, files
+from updater.errors import Misconfigured
+from updater.layout import MARKER, AgentDir, Layout
+from updater.observe import Marker
+from updater.wire import base_problem, version_problem
+
+NAME = "ops-updater"  # of the agent that the updater itself is
+UNIT = f"{NAME}.service"
+PACKAGE = {"cfg.example.json": 0o644, "control": 0o755, "updater.pyz": 0o755}  # what a package holds
+INTERVAL = 300  # seconds, in a new cfg.json
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to install where. package: an unpacked one; root: as the running host will see it; server: meta, "" where
+    there is a cfg.json; destdir: a directory that stands for / while the files are written."""
+
+    package: Path
+    root: Path
+    server: str = ""
+    user: str = "root"
+    destdir: Path = Path("/")
+
+    def real(self, path: Path) -> Path:
+        """Where a path of the host is written."""
+        return self.destdir / path.relative_to("/")
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.real(self.root))
+
+    @property
+    def unit(self) -> Path:
+        return self.real(Path("/etc/systemd/system") / UNIT)
+
+
+@dataclass(slots=True)
+class Done:
+    """What was written, and what was left as it is and why."""
+
+    wrote: list[Path] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """For the person who runs it."""
+        told = [f"wrote {path}" for path in self.wrote] + [f"kept {what}" for what in self.kept]
+        return told if self.wrote else [*told, "nothing to change"]
+
+
+def install(wish: Wish) -> Done:
+    """Do it. Raises Misconfigured, TryLater."""
+    uid, gid = _check(wish)
+    done = Done()
+    files.make_directory(wish.layout.root)
+    _configuration(wish, done)
+    _first_version(wish, done)
+    _templates(wish, done)
+    if uid:
+        _give(wish.layout, uid, gid)
+    return done
+
+
+def enable() -> None:
+    """Become the systemctl that makes systemd read the unit, starts it now, and with every boot. Raises Misconfigured."""
+    try:
+        os.execvp("systemctl", ["systemctl", "enable", "--now", UNIT])  # noqa: S606 (no shell is what we want)
+    except OSError as e:
+        raise Misconfigured(f"cannot run systemctl: {e.strerror}; start {NAME} as this host starts its services") from e
+
+
+def _check(wish: Wish) -> tuple[int, int]:
+    """Everything that can be known to be wrong before the first write; returns the user's ids."""
+    if not wish.root.is_absolute() or any(not c.isprintable() or c in " \"'\\%$" for c in str(wish.root)):
+        raise Misconfigured(f"the root {wish.root} must be an absolute path without blanks, quotes, % or $")
+    if wish.destdir == Path("/") and os.geteuid() != 0:
+        raise Misconfigured("writes below /etc: run it as root, or have a look first with --destdir DIRECTORY")
+    if missing := [name for name in PACKAGE if not (wish.package / name).is_file()]:
+        raise Misconfigured(
+            f"{wish.package} is no unpacked package, it lacks {', '.join(missing)}: "
+            f"unpack {NAME}-{__version__}.tar.gz and run its ./control install"
+        )
+    file = wish.layout.root / "cfg.json"
+    if file.exists():
+        config.load(file)
+    elif not wish.server:
+        raise Misconfigured(f"there is no {file} yet: say where meta is, --server HOST:PORT")
+    elif problem := base_problem("--server", config.Config(wish.server, INTERVAL).heartbeat_url):
+        raise Misconfigured(problem)
+    try:
+        entry = pwd.getpwnam(wish.user)
+    except KeyError as e:
+        raise Misconfigured(f"this host has no user {wish.user}") from e
+    return entry.pw_uid, entry.pw_gid
+
+
+def _configuration(wish: Wish, done: Done) -> None:
+    file = wish.layout.root / "cfg.json"
+    if file.exists():
+        done.kept.append(f"{file}: is there already")
+        return
+    settings = msgspec.json.decode((wish.package / "cfg.example.json").read_bytes())
+    settings |= {"server": wish.server, "interval": INTERVAL}
+    _write(file, msgspec.json.format(msgspec.json.encode(settings), indent=4) + b"\n", 0o644, done)
+
+
+def _first_version(wish: Wish, done: Done) -> None:
+    """Copy the package as the agent's first version, unless there is one: from then on, meta decides."""
+    agent = wish.layout.agent(NAME)
+    if current := _complete_version(agent):
+        why = "is there already" if current == __version__ else "is the current version, which is meta's to change"
+        if current == __version__ and not _same(wish.package, agent.install(current)):
+            raise Misconfigured(
+                f"{agent.install(current)} is another {current} than this one: no version has two contents"
+            )
+        done.kept.append(f"{agent.install(current)}: {why}")
+        return
+    with files.only_one(wish.layout.lock):
+        _copy(wish.package, agent, done)
+        _write(agent.version_file, f"{__version__}\n".encode(), 0o644, done)
+
+
+def _complete_version(agent: AgentDir) -> str:
+    """The version in `.version`, "" unless it can run."""
+    with contextlib.suppress(ValueError):
+        version = (files.read_small(agent.version_file, 1024) or b"").decode("ascii").strip()
+        install = agent.install(version)
+        if not version_problem(version) and all((install / name).is_file() for name in PACKAGE):
+            return version
+    return ""
+
+
+def _same(package: Path, install: Path) -> bool:
+    return all((package / name).read_bytes() == (install / name).read_bytes() for name in PACKAGE)
+
+
+def _copy(package: Path, agent: AgentDir, done: Done) -> None:
+    """An install as `perform` makes them: beside, marked, then moved to its name."""
+    install, staging = agent.install(__version__), agent.staging(__version__)
+    if package == install:  # unpacked in its place by hand
+        _write(install / MARKER, _marker(), 0o644, done)
+        return
+    files.remove_tree(staging)
+    files.make_directory(staging)
+    for name, mode in PACKAGE.items():
+        _put(staging / name, (package / name).read_bytes(), mode)
+    _put(staging / MARKER, _marker(), 0o644)
+    files.move_directory(staging, install)
+    done.wrote.append(install)
+
+
+def _marker() -> bytes:
+    return msgspec.json.encode(Marker(at=int(time.time())))
+
+
+def _templates(wish: Wish, done: Done) -> None:
+    with zipfile.ZipFile(wish.package / "updater.pyz") as archive:
+        launcher = archive.read("templates/run")
+        unit = archive.read(f"templates/{UNIT}").decode()
+    unit = unit.replace("@ROOT@", str(wish.root)).replace("@USER@", wish.user)
+    files.make_directory(wish.unit.parent)
+    _write(wish.layout.root / "run", launcher, 0o755, done)
+    _write(wish.unit, unit.encode(), 0o644, done)
+
+
+def _write(path: Path, data: bytes, mode: int, done: Done) -> None:
+    with contextlib.suppress(ValueError):
+        if files.read_small(path, len(data)) == data and path.stat().st_mode & 0o777 == mode:
+            done.kept.append(f"{path}: is there already")
+            return
+    _put(path, data, mode)
+    done.wrote.append(path)
+
+
+def _put(path: Path, data: bytes, mode: int) -> None:
+    """files.write_atomic for a file that appears with its mode: a program that cannot be run must never be seen."""
+    temporary = path.with_name(f".{path.name}.new")
+    files.write_atomic(temporary, data)
+    try:
+        with temporary.open("rb") as file:
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        files.sync_directory(path.parent)
+    except OSError as e:
+        raise files.trouble(f"cannot write {path}", e) from e
+
+
+def _give(layout: Layout, uid: int, gid: int) -> None:
+    """Make the root and what is our own in it the user's, but no other agent."""
+    try:
+        os.chown(layout.root, uid, gid)
+        for top in (layout.agent(NAME).path, layout.own):
+            for directory, _, names in os.walk(top):
+                for name in (".", *names):
+                    os.chown(Path(directory, name), uid, gid, follow_symlinks=False)
+    except OSError as e:
+        raise files.trouble(f"cannot give {layout.root} to the user", e) from e
