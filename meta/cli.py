@@ -51,6 +51,8 @@ def cli() -> None:
       curl http://127.0.0.1:2000/status/text/falcon-agent
     An ops-meta cfg.json is taken as it is:
       meta serve --records cfg.json
+
+    Shell completion: eval "$(_META_COMPLETE=bash_source meta)" (or zsh_source, fish_source).
     """
 
 

@@ -1,0 +1,106 @@
+"""The house rules that a program can keep: who imports whom, one door per effect, pure modules, small modules."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = {str(p.relative_to(ROOT)): p for room in ("updater", "meta") for p in sorted((ROOT / room).rglob("*.py"))}
+LONGEST_MODULE, LONGEST_FUNCTION = 300, 50
+
+# What only these modules may import or call: one door per effect.
+DOORS = {
+    "requests": {"updater/http.py", "meta/cli.py"},
+    "urllib3": {"updater/http.py"},
+    "subprocess": {"updater/control.py"},
+    "fcntl": {"updater/files.py"},
+    "sqlalchemy": {"meta/store.py", "meta/migrations/"},
+    "alembic": {"meta/store.py", "meta/migrations/"},
+    "flask": {"meta/app.py"},
+    "granian": {"meta/serve.py"},
+    "yaml": {"meta/nodes.py"},
+    "tarfile": set(),
+}
+DISK_CHANGES = {"rename", "replace", "fsync", "link", "symlink", "rmtree", "rmdir", "unlink", "truncate", "ftruncate"}
+DISK_DOORS = {"updater/files.py", "updater/unpack.py", "updater/syncer.py", "updater/control.py", "updater/install.py"}
+
+PURE = ("updater/plan.py", "updater/backoff.py", "updater/layout.py", "meta/records.py", "meta/checks.py")
+IMPURE = {"time", "os", "logging", "random", "socket", "shutil", "threading", "subprocess", "datetime"}
+
+
+def tree(path):
+    return ast.parse(MODULES[path].read_text())
+
+
+def imports(path):
+    """The modules that this one imports, wherever in it, by their full names."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.startswith("updater/")])
+def test_the_updater_never_imports_meta(path):
+    assert not {name for name in imports(path) if name.split(".")[0] == "meta"}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.startswith("meta/")])
+def test_meta_shares_the_wire_with_the_updater_and_nothing_else(path):
+    ours = {name for name in imports(path) if name.split(".")[0] == "updater"}
+    assert {name for name in ours if name != "updater" and not name.startswith("updater.wire")} == set()
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_one_door_per_effect(library):
+    used_by = {path for path in MODULES if library in {name.split(".")[0] for name in imports(path)}}
+    assert {path for path in used_by if not any(path.startswith(door) for door in DOORS[library])} == set()
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p not in DISK_DOORS])
+def test_the_disk_is_changed_in_few_places(path):
+    calls = [
+        node.func
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    by_os = {
+        f.attr
+        for f in calls
+        if isinstance(f.value, ast.Name) and f.value.id in ("os", "shutil") and f.attr in DISK_CHANGES
+    }
+    assert by_os == set()
+
+
+@pytest.mark.parametrize("path", PURE)
+def test_what_is_called_pure_neither_logs_nor_sleeps_nor_looks_at_a_clock(path):
+    assert imports(path) & IMPURE == set()
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_modules_and_functions_are_small_and_say_what_they_promise(path):
+    module = tree(path)
+    text = MODULES[path].read_text()
+    assert len(text.splitlines()) <= LONGEST_MODULE
+    functions = [n for n in ast.walk(module) if isinstance(n, ast.FunctionDef)]
+    assert [f.name for f in functions if f.end_lineno - f.lineno + 1 > LONGEST_FUNCTION] == []
+    if module.body:
+        assert ast.get_docstring(module), "a module opens with what it promises and refuses"
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_nothing_happens_at_import(path):
+    """A module's top holds definitions: no call stands there alone, and no loop or branch but for TYPE_CHECKING and main."""
+    allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+    for node in tree(path).body:
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        guard = isinstance(node, ast.If) and (
+            "TYPE_CHECKING" in ast.unparse(node.test) or "__main__" in ast.unparse(node.test)
+        )
+        optional = isinstance(node, ast.Try) and any(isinstance(n, ast.Import | ast.ImportFrom) for n in node.body)
+        migration = path.startswith("meta/migrations/env.py")
+        assert isinstance(node, allowed) or docstring or guard or optional or migration, ast.unparse(node)
