@@ -39,9 +39,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         try:
             wheels.download(Path(directory), [wheels.PURE], PURE)
-            wheels.download(
-                Path(directory), [target.options for target in wheels.TARGETS], ["--no-deps", *NATIVE]
-            )
+            wheels.download(Path(directory), [target.options for target in wheels.TARGETS], ["--no-deps", *NATIVE])
             text = render(sorted(Path(directory).glob("*.whl")))
         except wheels.WheelsError as e:
             print(f"pin: {e}", file=sys.stderr)

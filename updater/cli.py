@@ -1,37 +1,17 @@
 """The command `updater`: wires the parts together, and turns errors into one sentence and an exit code."""
 
-import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from updater import __version__
+from updater import __version__, cli_hand
+from updater.cli_options import CONFIG, ROOT, a_host, log_to_stderr, working_host
 from updater.errors import Misconfigured, UpdaterError
 
-if TYPE_CHECKING:
-    from updater.host import Host
-
 # Imports of what is slow to load stand in the commands that need it: `--help` must not wait for it.
-
-CONFIG = click.option(
-    "-c",
-    "--config",
-    "config_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("cfg.json"),
-    show_default=True,
-    help="The configuration; cfg.example.json shows one.",
-)
-ROOT = click.option(
-    "--root",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where the agents' directories are. [default: the directory of the configuration]",
-)
 
 
 class _Cli(click.Group):
@@ -48,7 +28,10 @@ class _Cli(click.Group):
             context.exit(3)
 
 
-@click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"]})
+_OF_A_HAND = (cli_hand.why, cli_hand.hold, cli_hand.unhold, cli_hand.rollback)
+
+
+@click.group(cls=_Cli, commands=_OF_A_HAND, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="updater")
 def main() -> None:
     """Keep the agents of this host at the versions that meta desires.
@@ -58,6 +41,8 @@ def main() -> None:
     updater once -c cfg.json     one cycle now, with an exit code that says how it went
     updater plan -c cfg.json     what a cycle would do, and why; changes nothing
     updater status -c cfg.json   what each agent's own `./control status` says
+    updater why AGENT            why an agent is as it is; also hold, unhold, rollback
+    updater unpack TARBALL DIR   whether hosts would accept a tarball
 
     Exit codes: 0 well, 1 an agent is not as desired, 2 bad configuration or usage, 3 no usable answer from meta.
 
@@ -73,7 +58,7 @@ def run(config_file: Path, root: Path | None) -> None:
     from updater import local_api
     from updater.daemon import Daemon
 
-    with _working_host(config_file, root) as host:
+    with working_host(config_file, root) as host:
         daemon = Daemon(host, config_file)
         server = local_api.serve(daemon) if host.config.http.enabled else None
         try:
@@ -95,7 +80,7 @@ def once(config_file: Path, root: Path | None) -> None:
     """
     from updater import cycle
 
-    with _working_host(config_file, root) as host:
+    with working_host(config_file, root) as host:
         result = cycle.run(host)
     for name, why in result.refused:
         click.echo(f"{name}: refused: {why}", err=True)
@@ -111,8 +96,8 @@ def plan(config_file: Path, root: Path | None) -> None:
     """Show what a cycle would do, and why. Asks meta (which takes it for a heartbeat) and changes nothing here."""
     from updater import cycle
 
-    host = _host(config_file, root)
-    _log_to_stderr(logging.WARNING)
+    host = a_host(config_file, root)
+    log_to_stderr(logging.WARNING)
     beat, plans = cycle.preview(host)
     for name, why in beat.refused:
         click.echo(f"{name}: refused: {why}")
@@ -134,9 +119,27 @@ def status(config_file: Path, root: Path | None, as_json: bool) -> None:
     from updater import cycle, show
     from updater.observe import agent_names
 
-    host = _host(config_file, root)
+    host = a_host(config_file, root)
     seen = cycle.look(host, agent_names(host.layout))
     show.agents([one.real_agent() for one in seen.values()], as_json)
+
+
+@main.command()
+@click.argument("tarball", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("directory", type=click.Path(path_type=Path))
+def unpack(tarball: Path, directory: Path) -> None:
+    """Unpack TARBALL into the new DIRECTORY by the rules that every host keeps to.
+
+    To know before publishing what hosts would say: exits with 0, or with 1 and the reason, and then DIRECTORY is not made.
+    """
+    from updater import unpack as unpacking
+
+    try:
+        done = unpacking.unpack(tarball, directory)
+    except UpdaterError as e:
+        click.echo(f"updater: {e}", err=True)
+        sys.exit(1)
+    click.echo(f"well: {done.members} members, {done.bytes} bytes")
 
 
 @main.command()
@@ -182,37 +185,6 @@ def install(root: Path, server: str, user: str, destdir: Path, enable: bool) -> 
         sys.stdout.flush()
         installation.enable()
     click.echo("next: systemctl daemon-reload && systemctl enable --now ops-updater")
-
-
-def _host(config_file: Path, root: Path | None) -> "Host":
-    from updater import config
-    from updater.host import Host
-    from updater.http import Http
-    from updater.layout import Layout
-
-    settings = config.load(config_file)
-    base = (root or config_file.resolve().parent).resolve()
-    if not base.is_dir():
-        raise Misconfigured(f"the root {base} is not a directory: make it, or use another --root")
-    return Host(Layout(base), settings, Http(settings.ca_file, settings.credentials))
-
-
-@contextlib.contextmanager
-def _working_host(config_file: Path, root: Path | None) -> Iterator["Host"]:
-    """A host that may be changed: checked, and locked against a second updater."""
-    from updater import files, preflight
-
-    host = _host(config_file, root)
-    _log_to_stderr(logging.DEBUG if host.config.debug else logging.INFO)
-    preflight.check(host.config, host.layout.root)
-    with files.only_one(host.layout.lock):
-        yield host
-
-
-def _log_to_stderr(level: int) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("updater").setLevel(level)
-    logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # what it would say, our errors say in a line
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import msgspec
 
 from updater import files
 from updater.errors import Misconfigured, TryLater
+from updater.tarstream import Limits
 from updater.wire import base_problem, hostname_problem, name_problem
 
 LIMIT = 1 << 20  # bytes of a cfg.json
@@ -38,14 +39,15 @@ class Timeouts(_Section, frozen=True):
 
 
 class Config(_Section, frozen=True):
-    """A host's configuration.
+    """A host's configuration; its keys in cfg.json are the same in camelCase.
 
     server: meta's `host:port`, or an http or https URL; interval: seconds between heartbeats; hostname: "" means the
     machine's own; desired_agent: "" means every agent, else only this one is changed; watch: seconds for which a started
     version can be rolled back; probe: seconds between looks at a watched agent; keep_versions: how many old installs of an
-    agent are kept beside the current and the previous one; keep_orders: seconds for which meta's last orders count while it
-    does not answer; min_speed: bytes a second that a download must come at; ca_file: authorities to trust instead of the
-    system's; credentials: `https://host` -> file with what that host wants to see; tools: programs that must be on PATH.
+    agent are kept beside the current and the previous one; keep_orders: seconds for which meta's last orders count while
+    it does not answer; min_speed: bytes a second that a download must come at; ca_file: authorities to trust instead of
+    the system's; credentials: `https://host` -> file with what that host wants to see; limits: of a tarball's content;
+    tools: programs that must be on PATH.
     """
 
     server: str
@@ -62,6 +64,7 @@ class Config(_Section, frozen=True):
     min_speed: Annotated[float, msgspec.Meta(ge=0)] = 1024
     ca_file: str = ""
     credentials: dict[str, str] = {}
+    limits: Limits = Limits()
     tools: tuple[str, ...] = ("sh", "tar", "md5sum")
 
     @property

@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 
+from updater import hand
 from updater.errors import UpdaterError
 from updater.host import Host
 from updater.memory import Memory
@@ -62,8 +63,10 @@ def _converge(host: Host, order: Desired, seen: Observed, offline: bool) -> Turn
 
 
 def _planned(hands: Hands, seen: Observed) -> Plan:
-    now = hands.host.now()
-    settings = hands.host.config
+    now, settings, layout = hands.host.now(), hands.host.config, hands.host.layout
+    if hand.wishes_rollback(layout, seen.name) and not seen.held:
+        hands.remember(lambda memory: memory.by_hand(hands.order, seen.installs))
+        hand.fulfilled(layout, seen.name)
     remembered = hands.remember(lambda memory: recall(memory, seen, hands.order, now, settings.watch))
     return plan(seen, hands.order, remembered, now, settings.keep_versions)
 

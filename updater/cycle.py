@@ -15,7 +15,7 @@ import msgspec
 
 from updater import control, files, meta_client
 from updater.converge import Turn, converge
-from updater.errors import UpdaterError
+from updater.errors import TryLater, UpdaterError
 from updater.host import Host
 from updater.memory import Memory
 from updater.observe import Observed, agent_names, observe
@@ -79,6 +79,10 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
         log.error("%s: refused: %s", name, why)
     orders = _orders(host, reply)
     _tidy_downloads(host, orders)
+    try:
+        host.orders.keep(orders, host.now())
+    except TryLater as e:
+        log.error("the orders could not be kept for a time without meta: %s", e)
     return Beat(seen | _look_at_new(host, orders, seen), orders, reply.refused)
 
 
@@ -124,7 +128,8 @@ def _look_at_new(host: Host, orders: tuple[Desired, ...], seen: dict[str, Observ
 
 def _look_at(host: Host, name: str) -> Observed:
     try:
-        return observe(host.layout, name, host.config.timeouts.status)
+        closely = host.memories.of(name).watching(host.now())
+        return observe(host.layout, name, host.config.timeouts.status, closely)
     except UpdaterError as e:
         log.error("%s: %s", name, e)
         return Observed(name, foreign=str(e), at=int(host.now()))

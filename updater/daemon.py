@@ -1,7 +1,7 @@
 """The daemon: a random first sleep, then a cycle each interval, and closer looks at a version that is on trial.
 
 While meta is away its last good orders keep running what runs. Signals: TERM and INT end the daemon after the actions in
-hand, HUP reads cfg.json again. A configuration with an error changes nothing.
+hand, HUP reads cfg.json again, USR1 begins a cycle at once. A configuration with an error changes nothing.
 """
 
 import contextlib
@@ -19,7 +19,6 @@ from updater import backoff, config, cycle
 from updater.errors import Misconfigured, TryLater, UpdaterError
 from updater.host import Host
 from updater.observe import Observed, agent_names
-from updater.orders import Orders
 from updater.turns import Turns
 from updater.wire import Desired, Outcome
 
@@ -36,7 +35,7 @@ class Daemon:
         self.seen: dict[str, Observed] = {}
         self._config_file = config_file
         self._reload_wanted = False
-        self._orders = Orders(host.layout.last_reply)
+        self._cycle_wanted = False
         self._refused: tuple[Outcome, ...] = ()
         self._failures = 0
         self._next_beat = 0.0  # monotonic seconds
@@ -51,6 +50,7 @@ class Daemon:
         self._until(time.monotonic() + first)
         while not self.host.stopping:
             due = time.monotonic() + self.host.config.interval
+            self._cycle_wanted = False
             self._cycle()
             self._until(due)
         self._turns.finish()
@@ -65,7 +65,7 @@ class Daemon:
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
         """While the block runs, TERM, INT and HUP mean what they mean to a daemon."""
-        before = {number: signal.signal(number, self._on_signal) for number in (*_STOP, signal.SIGHUP)}
+        before = {number: signal.signal(number, self._on_signal) for number in (*_STOP, signal.SIGHUP, signal.SIGUSR1)}
         try:
             yield
         finally:
@@ -74,6 +74,7 @@ class Daemon:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._reload_wanted = self._reload_wanted or number == signal.SIGHUP
+        self._cycle_wanted = self._cycle_wanted or number == signal.SIGUSR1
         self.host.stopping = self.host.stopping or number in _STOP
         self._wake_up()
 
@@ -107,7 +108,6 @@ class Daemon:
         self._failures, self._next_beat = 0, 0.0
         self.seen, self._refused = heard.seen, heard.refusals(self.host.now())
         self._turns.start(heard.orders, heard.seen)
-        self._orders.keep(heard.orders, self.host.now())
 
     def _keep(self) -> None:
         """Without meta: what its last orders have running is kept running; a version on trial may still go back."""
@@ -115,11 +115,11 @@ class Daemon:
         self._turns.start(self._good_orders(), self.seen, offline=True)
 
     def _good_orders(self) -> tuple[Desired, ...]:
-        return self._orders.last.still_good(self.host.now(), self.host.config.keep_orders)
+        return self.host.orders.last.still_good(self.host.now(), self.host.config.keep_orders)
 
     def _until(self, due: float) -> None:
         """Wait until then (monotonic seconds), or until told to stop; see to turns that end and to versions on trial."""
-        while not self.host.stopping and (left := due - time.monotonic()) > 0:
+        while not (self.host.stopping or self._cycle_wanted) and (left := due - time.monotonic()) > 0:
             if any(turn.changed for turn in self._turns.collect()):
                 self.seen |= cycle.tell(self.host, self._refused)
                 continue

@@ -208,8 +208,22 @@ def only_one(lock: Path) -> Iterator[None]:
             raise Misconfigured(
                 f"another updater (pid {owner}) works on {lock.parent.parent}: stop it first, or use another --root"
             ) from e
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(
+            OSError
+        ):  # it is only told to the next one: a full disk must not keep us from our work
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        _settle(lock.parent)
         yield
     finally:
         os.close(fd)
+
+
+def _settle(own: Path) -> None:
+    """See to what a killed holder of the lock left: its half-written files go, and its last renames reach the disk, since
+    what we find here is built upon."""
+    with contextlib.suppress(OSError, TryLater):  # a disk in trouble says so again where it matters
+        for path in sorted(own.rglob(".*.new")):
+            remove_tree(path)
+        for directory in (own.parent, own, *(path for path in own.iterdir() if path.is_dir())):
+            sync_directory(directory)

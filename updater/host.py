@@ -8,6 +8,7 @@ from updater.errors import TryLater
 from updater.http import Http
 from updater.layout import Layout
 from updater.memory import Memories
+from updater.orders import Orders
 
 
 @dataclass(slots=True)
@@ -19,9 +20,11 @@ class Host:
     http: Http
     stopping: bool = False
     memories: Memories = field(init=False)
+    orders: Orders = field(init=False)
 
     def __post_init__(self) -> None:
         self.memories = Memories(self.layout.memories)
+        self.orders = Orders(self.layout.last_reply)
 
     def now(self) -> float:
         """Unix seconds."""

@@ -4,7 +4,7 @@ root/<agent>/.version          the current version, one line (the peers' file)
 root/<agent>/<version>/        an install; complete when it holds `.installed` or `.version` names it
 root/<agent>/.<version>.new/   an install in the making
 root/.updater/                 our own: lock, reply.json (meta's last), agents/*.json (memories), downloads/*.part,
-                                   output/*.log (what `./control start` printed last)
+                                   output/*.log (what `./control start` printed last), held/*, rollback/* (wishes)
 """
 
 from dataclasses import dataclass
@@ -50,6 +50,12 @@ class Layout:
     @property
     def memories(self) -> Path:
         return self.own / "agents"
+
+    def held(self, name: str) -> Path:
+        return self.own / "held" / name
+
+    def rollback_wish(self, name: str) -> Path:
+        return self.own / "rollback" / name
 
     @property
     def last_reply(self) -> Path:

@@ -22,13 +22,16 @@ KEPT_OUTCOMES = 8  # that meta has not yet confirmed
 class Trial(msgspec.Struct, frozen=True):
     """The last version that was switched to, until it has proven itself.
 
-    until: Unix seconds, the end of its watch, 0 before it was seen started; failure: why it was given up, "" when it was not.
+    until: Unix seconds, the end of its watch, 0 before it was seen started; failure: why it was given up, "" when it was
+    not; processes: those it was last seen with; restarts: how often all of them had been replaced by others.
     """
 
     version: str
     until: float = 0
     failure: str = ""
     evidence: str = ""
+    processes: frozenset[str] = frozenset()
+    restarts: int = 0
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -75,6 +78,13 @@ class Memory(msgspec.Struct, frozen=True):
             proven = not trial.failure and (0 < trial.until <= now or (started and leaving))
         return replace(memory, good=current) if proven and current in installs else memory
 
+    def meeting(self, current: str, processes: frozenset[str], now: float) -> "Memory":
+        """A close look within the watch: an agent whose supervisor starts it again and again says `started` all the time."""
+        if not self.watching(now) or self.trial is None or self.trial.version != current or not processes:
+            return self
+        restarts = self.trial.restarts + (bool(self.trial.processes) and not processes & self.trial.processes)
+        return replace(self, trial=replace(self.trial, processes=processes, restarts=restarts))
+
     def started(self, version: str, until: float) -> "Memory":
         """`version` is started: if it is on trial and not yet watched, its watch ends then."""
         if self.trial is None or self.trial.version != version or self.trial.until or self.trial.failure:
@@ -98,6 +108,13 @@ class Memory(msgspec.Struct, frozen=True):
         if self.trial is None or self.trial.version != version:
             return self
         return replace(self, trial=replace(self.trial, failure=reason, evidence=evidence))
+
+    def by_hand(self, order: Desired, installs: Container[str]) -> "Memory":
+        """A person takes the order's version back: to what ran before it, if that is still there."""
+        back = self.previous if self.previous in installs and self.previous != order.version else self.good
+        if back not in installs or back == order.version:
+            return self
+        return replace(self, good=back).rejecting(order, "by hand")
 
     def rejecting(self, order: Desired, reason: str) -> "Memory":
         """The order's version is given up in favour of `good`."""

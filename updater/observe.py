@@ -11,10 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from updater import files
+from updater import files, hand, processes
 from updater.control import State, Status
 from updater.control import status as control_status
-from updater.errors import TryLater
 from updater.layout import MARKER, AgentDir, Layout
 from updater.wire import RealAgent, name_problem, version_problem
 
@@ -30,7 +29,8 @@ class Marker(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class Observed:
     """One agent as it is. current: the version in `.version`, "" when there is none; installs: the complete ones;
-    foreign: why the directory cannot be an agent's, "" when it can; leftovers: what a killed updater left half done."""
+    foreign: why the directory cannot be an agent's, "" when it can; leftovers: what a killed updater left half done;
+    held: why a person holds it, "" when nobody does; processes: those of the current version, if they were asked for."""
 
     name: str
     current: str = ""
@@ -39,6 +39,8 @@ class Observed:
     marked: bool = False
     foreign: str = ""
     leftovers: tuple[str, ...] = ()
+    held: str = ""
+    processes: frozenset[str] = frozenset()
     at: int = 0
 
     @property
@@ -46,7 +48,7 @@ class Observed:
         return self.status.state
 
     def real_agent(self) -> RealAgent:
-        return RealAgent(self.name, self.current, self.status.text, self.at)
+        return RealAgent(self.name, self.current, self.status.text, self.at, self.held or msgspec.UNSET)
 
 
 def agent_names(layout: Layout) -> list[str]:
@@ -55,30 +57,41 @@ def agent_names(layout: Layout) -> list[str]:
     return [name for name in names if not name_problem(name) and layout.agent(name).version_file.exists()]
 
 
-def observe(layout: Layout, name: str, timeout: float) -> Observed:
-    """Look at one agent, which may not be there yet; asks its control, for at most `timeout` seconds. Raises TryLater."""
+def observe(layout: Layout, name: str, timeout: float, closely: bool = False) -> Observed:
+    """Look at one agent, which may not be there yet; asks its control, for at most `timeout` seconds. Raises TryLater.
+
+    closely: also look which processes it has.
+    """
     agent = layout.agent(name)
     entries = files.names_in(agent.path)
     installs = {version: marker for version in entries if (marker := _marker(agent.install(version)))}
     leftovers = tuple(entry for entry in entries if entry.startswith(".") and entry.endswith((".new", ".old")))
-    current = _current(agent)
+    version = current(agent)
     seen = Observed(
-        name, current, installs=installs, marked=current in installs, leftovers=leftovers, at=int(time.time())
+        name,
+        version,
+        installs=installs,
+        marked=version in installs,
+        leftovers=leftovers,
+        held=hand.held(layout, name),
+        at=int(time.time()),
     )
-    if not current:
+    if not version:
         return replace(seen, foreign=_foreign(agent, entries))
-    install = agent.install(current)
+    install = agent.install(version)
     if not files.is_executable_file(install / "control"):
         return replace(seen, status=_failed("no executable control" if install.is_dir() else "no such directory"))
     status = control_status(install, timeout)
-    return replace(seen, status=status, installs={current: Marker()} | installs, at=int(time.time()))
+    found = processes.identities(install) if closely else frozenset()
+    return replace(seen, status=status, installs={version: Marker()} | installs, processes=found, at=int(time.time()))
 
 
-def _current(agent: AgentDir) -> str:
+def current(agent: AgentDir) -> str:
+    """The version in `.version`, "" when there is none that could be one."""
     try:
         data = files.read_small(agent.version_file, 1024) or b""
         version = data.decode("ascii").strip()
-    except (ValueError, TryLater):
+    except ValueError:  # not TryLater: what cannot be read now may well run
         return ""
     return "" if version_problem(version) else version
 
@@ -89,7 +102,7 @@ def _marker(install: Path) -> Marker | None:
     try:
         data = files.read_small(install / MARKER, 4096)
         return msgspec.json.decode(data, type=Marker) if data else None
-    except (ValueError, TryLater):
+    except ValueError:
         return None
 
 

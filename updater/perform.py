@@ -7,6 +7,7 @@ before `.version` changes, and a rejection is remembered before anything is take
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -75,7 +76,7 @@ class Hands:
         try:
             files.make_directory(self.agent.path)
             files.remove_tree(staging)
-            unpack.unpack(fetched.path, staging)
+            unpack.unpack(fetched.path, staging, self.host.config.limits)
             marker = Marker(fetched.md5, fetched.sha256, int(self.host.now()))
             files.write_atomic(staging / MARKER, msgspec.json.encode(marker))
             files.move_directory(staging, self.agent.install(action.version))
@@ -92,6 +93,8 @@ class Hands:
         deadline = time.monotonic() + limit
         install = self.agent.install(action.version)
         self.remember(lambda memory: memory.stopping(action.version))
+        if not action.forced:  # its marker may be of an updater that was killed before it could see to this
+            self._sync(install)
         said, problem = "", ""
         try:
             said = control.run(install, "stop", limit)
@@ -152,6 +155,12 @@ class Hands:
             at=int(self.host.now()),
         )
         self.remember(lambda memory: memory.rejecting(self.order, action.reason).noting(outcome))
+
+    def _sync(self, directory: Path) -> None:
+        try:
+            files.sync_directory(directory)
+        except OSError as e:
+            raise files.trouble(f"cannot sync {directory}", e) from e
 
     def _wait_for(self, state: State, action: Action, deadline: float) -> control.Status:
         """Ask for the status until it is the wanted one or the deadline (monotonic seconds) is over; at least once."""

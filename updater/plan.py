@@ -16,6 +16,8 @@ from updater.memory import Memory, same_artifact
 from updater.observe import Marker, Observed
 from updater.wire import STOP, Desired, is_digest
 
+FLAPS = 3  # restarts within a watch that are too many
+
 
 class Step(Enum):
     """What an action does; its value is the word that logs and outcomes use."""
@@ -65,7 +67,8 @@ class Plan:
 def recall(memory: Memory, seen: Observed, order: Desired, now: float, watch: float) -> Memory:
     """The memory brought up to this look and this order, as `plan` wants it. now: Unix seconds; watch: seconds."""
     leaving = order.version != seen.current
-    return memory.heed(order).seeing(seen.current, seen.state is State.STARTED, seen.installs, leaving, now, watch)
+    taught = memory.heed(order).seeing(seen.current, seen.state is State.STARTED, seen.installs, leaving, now, watch)
+    return taught.meeting(seen.current, seen.processes, now)
 
 
 def plan(seen: Observed, order: Desired, memory: Memory, now: float, keep_versions: int = 0) -> Plan:
@@ -73,6 +76,8 @@ def plan(seen: Observed, order: Desired, memory: Memory, now: float, keep_versio
 
     now: Unix seconds; keep_versions: how many installs are kept beside the current, the ordered and the one to go back to.
     """
+    if seen.held:
+        return Plan(waits=f"held: {seen.held}")
     todo = _change(seen, order, memory, now)
     return replace(todo, actions=(*todo.actions, *_prune(seen, order, memory, keep_versions)))
 
@@ -116,6 +121,8 @@ def _trial_failure(seen: Observed, order: Desired, memory: Memory, now: float) -
         return trial.failure
     if memory.watching(now) and seen.state is State.STOPPED:
         return f"stopped within its watch, {trial.until - now:.0f} s before the end"
+    if memory.watching(now) and trial.restarts >= FLAPS:
+        return f"was started again {trial.restarts} times within its watch"
     return ""
 
 

@@ -26,6 +26,15 @@ def end_all_of(install: Path) -> int:
     return len(found)
 
 
+def identities(install: Path) -> frozenset[str]:
+    """The processes of an install, each as `pid.starttime`, which no later process has."""
+    found = set()
+    for pid in _all_of(install):
+        with contextlib.suppress(OSError, IndexError):
+            found.add(f"{pid}.{_stat(pid)[19]}")
+    return frozenset(found)
+
+
 def _all_of(install: Path) -> list[int]:
     where = f"{install.resolve()}/"
     pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
@@ -43,5 +52,10 @@ def _belongs(pid: int, where: str) -> bool:
 
 
 def _has_terminal(pid: int) -> bool:
+    return _stat(pid)[4] != "0"  # tty_nr
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat that follow the name, see proc(5)."""
     stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    return stat.rpartition(")")[2].split()[4] != "0"  # tty_nr, the fifth field after the name
+    return stat.rpartition(")")[2].split()

@@ -43,7 +43,7 @@ _UNWANTED = {
 }
 
 
-class Limits(msgspec.Struct, frozen=True):
+class Limits(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """Ceilings of one unpacking; each is asked before the bytes in question are read or written.
 
     members: files, directories (also those only implied by a name), links and global headers; file: bytes of one file;

@@ -39,12 +39,13 @@ class WireError(ValueError):
 
 class RealAgent(msgspec.Struct, frozen=True):
     """One agent as its host saw it. status: the trimmed output of `./control status`, or why there is none;
-    timestamp: Unix seconds of that look."""
+    timestamp: Unix seconds of that look; held: why a person holds the agent, an added field."""
 
     name: str = ""
     version: str = ""
     status: str = ""
     timestamp: Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)] = 0
+    held: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Outcome(msgspec.Struct, frozen=True, rename={"from_": "from"}):

@@ -11,17 +11,17 @@ import py_compile
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
-__all__ = ["BadZipFile", "unpack"]
-
+TROUBLE = (OSError, EOFError, BadZipFile, zlib.error, py_compile.PyCompileError)  # a full disk, a damaged file
 STALE = 3600  # seconds after which a directory in the making was left by a start that was killed
 
 
 def unpack(pyz: str, places: list[str], name: str, suffix: str, is_ours: Callable[[str], bool]) -> str:
-    """The directory of the libraries, made in the first of the places that allows it. Raises OSError, BadZipFile."""
+    """The directory of the libraries, made in the first of the places that allows it. Raises one of TROUBLE."""
     for place in map(Path, places):
         try:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)

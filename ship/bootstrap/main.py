@@ -1,4 +1,5 @@
-# ruff: noqa: UP031 (no f-strings: an old Python must be able to read this far, to be told that it is too old)
+# ruff: noqa: PTH100, PTH111, PTH117, PTH118, PTH120, SIM905, UP036
+# Python 3.6 must be able to read this file, to be told that it is too old; and pathlib would cost a tenth of the start.
 """The first thing that runs in updater.pyz: finds the libraries unpacked by an earlier start, or has them unpacked.
 
 Promises one sentence and exit code 2 where this Python cannot be served. Trusts only a directory that is this user's
@@ -9,30 +10,34 @@ import os
 import stat
 import sys
 
+MYPY = False
+if MYPY:
+    from typing import NoReturn
+
 CONTENT = "@CONTENT@"  # names everything inside, so that no two packages share a directory
 SUFFIXES = "@SUFFIXES@".split()  # the Pythons that are served, as they name their extension modules
 SERVED = "@SERVED@"  # the same for people
 
 
-def refuse(why):
-    sys.stderr.write("updater.pyz: %s\n" % why)
+def refuse(why: str) -> "NoReturn":
+    sys.stderr.write(f"updater.pyz: {why}\n")
     sys.exit(2)
 
 
-def suffix():
+def suffix() -> str:
     """Which of the carried extension modules fit this Python: minor version, machine and C library in one word."""
     if sys.version_info < (3, 11):
-        found = "%d.%d (%s)" % (sys.version_info[0], sys.version_info[1], sys.executable)
-        refuse("needs Python 3.11 or newer, but this is %s; run it with a newer one: python3.11 updater.pyz" % found)
+        found = f"{sys.version_info[0]}.{sys.version_info[1]} ({sys.executable})"
+        refuse(f"needs Python 3.11 or newer, but this is {found}; run it with a newer one: python3.11 updater.pyz")
     from importlib.machinery import EXTENSION_SUFFIXES
 
     name = EXTENSION_SUFFIXES[0][1 : -len(".so")]
     if name not in SUFFIXES:
-        refuse("is made for %s, but this is %s (%s)" % (SERVED, name, sys.executable))
+        refuse(f"is made for {SERVED}, but this is {name} ({sys.executable})")
     return name
 
 
-def places(pyz):
+def places(pyz: str) -> "list[str]":
     """Where unpacked libraries may lie, best first."""
     found = [os.path.dirname(pyz)]
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
@@ -41,7 +46,7 @@ def places(pyz):
     return found
 
 
-def is_ours(directory):
+def is_ours(directory: str) -> bool:
     """Whether nobody but this user (and root) can have put anything there."""
     try:
         found = os.lstat(directory)
@@ -51,22 +56,22 @@ def is_ours(directory):
     return mine and stat.S_ISDIR(found.st_mode)
 
 
-def libraries(pyz):
+def libraries(pyz: str) -> str:
     """The directory of the unpacked libraries."""
     fitting = suffix()
-    name = ".lib-%s-%s" % (CONTENT, fitting)
+    name = f".lib-{CONTENT}-{fitting}"
     for place in places(pyz):
         if is_ours(os.path.join(place, name)):
             return os.path.join(place, name)
-    import first_start
+    import first_start  # type: ignore[import-not-found]  # stands beside this in the zip
 
     try:
-        return first_start.unpack(pyz, places(pyz), name, fitting, is_ours)
-    except (OSError, EOFError, first_start.BadZipFile) as e:
-        refuse("cannot unpack its libraries: %s" % e)
+        return str(first_start.unpack(pyz, places(pyz), name, fitting, is_ours))
+    except first_start.TROUBLE as e:
+        refuse(f"cannot unpack its libraries: {e}")
 
 
-def main():
+def main() -> None:
     pyz = os.path.abspath(sys.argv[0])
     directory = libraries(pyz)
     sys.path[:] = [directory] + [entry for entry in sys.path if os.path.abspath(entry) != pyz]
@@ -74,7 +79,7 @@ def main():
     try:
         from updater.cli import main as updater
     except ImportError as e:
-        refuse("cannot load its libraries from %s: %s" % (directory, e))
+        refuse(f"cannot load its libraries from {directory}: {e}")
     updater(prog_name="updater")
 
 

@@ -4,6 +4,7 @@ The control script keeps to built-ins of the shell where it can, so that thousan
 `sleep` with a number of seconds that nothing else uses.
 """
 
+import gzip
 import hashlib
 import io
 import os
@@ -55,7 +56,8 @@ def files(version: str, control: str = CONTROL) -> dict[str, tuple[bytes, int]]:
 def publish(directory: Path, name: str, version: str, control: str = CONTROL) -> None:
     """Write `{name}-{version}.tar.gz` and its `.md5` into a directory that is served."""
     path = directory / f"{name}-{version}.tar.gz"
-    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
         for member in DIRECTORIES:
             archive.addfile(_member(member, tarfile.DIRTYPE, 0o755))
         for member, (content, mode) in files(version, control).items():
@@ -66,6 +68,7 @@ def publish(directory: Path, name: str, version: str, control: str = CONTROL) ->
             archive.addfile(_member(member, tarfile.LNKTYPE, target=target))
         for member, target in LINKS.items():
             archive.addfile(_member(member, tarfile.SYMTYPE, target=target))
+    path.write_bytes(gzip.compress(plain.getvalue(), 1, mtime=0))  # the same bytes each time
     digest = hashlib.md5(path.read_bytes()).hexdigest()
     path.with_name(f"{path.name}.md5").write_text(f"{digest}  {path.name}\n")
 
@@ -74,6 +77,21 @@ def _member(name: str, kind: bytes, mode: int = 0o644, target: str = "") -> tarf
     info = tarfile.TarInfo(name)
     info.type, info.mode, info.linkname = kind, mode, target
     return info
+
+
+def lay(install: Path, version: str) -> None:
+    """A version as another updater unpacks it, with no marker."""
+    for name, (content, mode) in files(version).items():
+        path = install / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(mode)
+    for name in DIRECTORIES:
+        (install / name).mkdir()
+    for name, target in LINKS.items():
+        (install / name).symlink_to(target)
+    for name, target in HARD_LINKS.items():
+        (install / name).hardlink_to(install / target)
 
 
 def lacks(install: Path, version: str, control: str = CONTROL) -> str:

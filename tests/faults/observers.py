@@ -1,8 +1,11 @@
 """What can happen to a call that a shim meets: it is noted, it kills the process, it fails, or the disk is full from then on."""
 
+import contextlib
 import errno
 import os
+import pickle
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,21 +13,27 @@ from typing import Any
 from faults.shim import Call, real
 
 BEFORE, AFTER, HALF = "before", "after", "half"
+FAILED = " failed"
 NEEDS_ROOM = ("write", "fsync", "mkdir", "symlink", "link", "copy_file_range", "sendfile")
 
 
 class Note:
-    """Writes the key of each call down, in a file that is opened once; does them all."""
+    """Does all calls, and writes their keys down in a file, with FAILED after those that raised."""
 
     def __init__(self, log: Path) -> None:
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def __call__(self, call: Call, do: Callable[..., Any]) -> Any:
+        try:
+            result = do()
+        except OSError:
+            self.note(call, FAILED)
+            raise
         self.note(call)
-        return do()
+        return result
 
-    def note(self, call: Call) -> None:
-        real["write"](self._log, f"{call.key}\n".encode())
+    def note(self, call: Call, more: str = "") -> None:
+        real["write"](self._log, f"{call.key}{more}\n".encode())
 
 
 class Kill:
@@ -42,6 +51,35 @@ class Kill:
             do(memoryview(call.data)[: len(call.data) // 2])
         os.kill(os.getpid(), signal.SIGKILL)
         return signal.pause()  # another thread may be the one that the signal comes to
+
+
+class Record:
+    """Does all calls, one at a time, and writes those that went well down, with their data; may kill after one of them."""
+
+    def __init__(self, log: Path, last: str = "") -> None:
+        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._last = last
+        self._lock = threading.Lock()
+
+    def __call__(self, call: Call, do: Callable[..., Any]) -> Any:
+        if call.reads:
+            return do()
+        with self._lock:
+            result = do()
+            real["write"](self._log, pickle.dumps(call))
+            if call.key == self._last:
+                os.kill(os.getpid(), signal.SIGKILL)
+                signal.pause()
+        return result
+
+
+def recorded(log: Path) -> list[Call]:
+    """What a Record wrote down."""
+    calls = []
+    with log.open("rb") as file, contextlib.suppress(EOFError):
+        while True:
+            calls.append(pickle.load(file))
+    return calls
 
 
 class Fail(Note):

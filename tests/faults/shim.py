@@ -34,8 +34,9 @@ real = {name: getattr(os, name) for name in NAMES}
 class Call:
     """One call. path: below the root, or absolute for the null device; nth: which call of this op on this path, from 1.
 
-    source: of a rename or link, as `path`, or a symlink's target; data and offset (-1: where the file is) of a write;
-    number: the mode of a chmod, mkdir or open, the size of a truncate, the flags of a read. mine: made by the main thread.
+    source: of a rename or link, as `path`, or a symlink's target; data, offset: of a write (of an open: the flags);
+    number: the mode of a chmod, mkdir or open, the size of a truncate; new: an open makes the file; mine: made by the main
+    thread.
     """
 
     op: str
@@ -58,7 +59,9 @@ class Call:
         return self.op in ("read", *_READS)
 
 
-Observer = Callable[[Call, Callable[..., Any]], Any]  # gets the call and the function that does it (a write: with other data)
+Observer = Callable[
+    [Call, Callable[..., Any]], Any
+]  # gets the call and the function that does it (a write: with other data)
 
 
 class Shim:
@@ -124,6 +127,7 @@ class Shim:
             more["offset"] = args[2] if len(args) > 2 else os.lseek(args[0], 0, os.SEEK_CUR)
         elif op == "open":
             more["number"] = args[2] if len(args) > 2 else kwargs.get("mode", 0o777)
+            more["offset"] = args[1]
             more["new"] = not os.path.lexists(os.path.join(self._root, path))
         elif op in ("mkdir", "chmod", "truncate"):
             more["number"] = args[1] if len(args) > 1 else kwargs.get("mode", 0o777)

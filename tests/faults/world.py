@@ -6,18 +6,22 @@ templates/NAME/     the root as a scenario begins, and as it ends when nothing g
 """
 
 import contextlib
+import importlib
 import json
 import os
+import pkgutil
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import updater
 from faults import goods, reaper
 from faults.scenarios import Scenario
 from faults.shim import Observer, Shim
@@ -37,33 +41,42 @@ class Done:
 
 
 class _QuietSite(Site):
-    """Its clients are killed at any moment, and it has no complaint about that."""
+    """Its clients are killed at any moment, and it has no complaint about that. gate: its replies wait for it."""
 
     def __init__(self, directory: Path) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
         super().__init__(directory)
         self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
+
+    def reply(self) -> bytes:
+        self.gate.wait(LIMIT)
+        return super().reply()
 
 
 class World:
     """Use `World.made()`."""
 
-    def __init__(self, directory: Path, site: Site) -> None:
+    def __init__(self, directory: Path, site: _QuietSite) -> None:
         self.site = site
         self.directory = directory
         self.around = directory / "around"
         self.root = self.around / "root"
         self.log = directory / "calls"
-        self._config = directory / "cfg.json"
+        self.config = directory / "cfg.json"
         self._templates: dict[str, Path] = {}
-        self._output = directory / "output"
+        self._endings: dict[str, dict[str, Any]] = {}
+        self.cache: dict[Any, Any] = {}  # of the classes of cases
         self._lay_around()
         self.surroundings = self.look_around()
-        self._config.write_text(json.dumps(_settings(site.address)))
+        self.config.write_text(json.dumps(_settings(site.address)))
 
     @classmethod
     @contextlib.contextmanager
     def made(cls) -> Iterator["World"]:
         reaper.adopt_orphans()
+        for module in pkgutil.iter_modules(updater.__path__):  # once, not in each child
+            importlib.import_module(f"updater.{module.name}")
         directory = Path(tempfile.mkdtemp(prefix="faults-", dir=quick_directory()))
         try:
             with _QuietSite(directory / "site") as site:
@@ -74,20 +87,42 @@ class World:
 
     def once(self, observer: Callable[[], Observer] | None = None, command: str = "once") -> Done:
         """Run one command of the updater on the root in a child of its own, met by the observer that is made there."""
-        self._output.write_bytes(b"")
+        output = self.directory / "output"
+        return self.ended(self.launch(output, observer, command), output)
+
+    def launch(self, output: Path, observer: Callable[[], Observer] | None = None, command: str = "once") -> int:
+        """Begin what `once` does; returns the child's pid."""
+        output.write_bytes(b"")
         pid = os.fork()
         if pid == 0:
-            self._be_the_updater(observer, command)
+            self._be_the_updater(output, observer, command)
+        return pid
+
+    def ended(self, pid: int, output: Path) -> Done:
+        """Wait for such a child."""
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        return Done(max(0, -status), max(0, status), self._output.read_text(errors="replace"))
+        return Done(max(0, -status), max(0, status), output.read_text(errors="replace"))
 
     def begin(self, scenario: Scenario) -> None:
         """Lay the root out as the scenario begins, its agents running, and make the site order what it orders."""
-        template = self._template(scenario)
+        template = self.template(scenario)
         self.clear()
         shutil.copytree(template, self.root, symlinks=True)
         self.start(scenario.runs)
         self.order(scenario)
+
+    def ending(self, scenario: Scenario) -> dict[str, Any]:
+        """The host as the scenario leaves it when nothing goes wrong, as a value: see `invariants.state`."""
+        from faults import invariants
+
+        if scenario.name not in self._endings:
+            self.begin(scenario)
+            done = self.once()
+            assert (done.signal, done.code) == (0, scenario.exits), done.output
+            problems = invariants.at_rest(self, scenario)
+            assert not problems, problems
+            self._endings[scenario.name] = invariants.state(self.root)
+        return self._endings[scenario.name]
 
     def start(self, installs: tuple[str, ...]) -> None:
         """Start agents by hand: `name/version` of each."""
@@ -113,7 +148,8 @@ class World:
     def daemons(self) -> list[reaper.Daemon]:
         return reaper.daemons()
 
-    def _template(self, scenario: Scenario) -> Path:
+    def template(self, scenario: Scenario) -> Path:
+        """The root as the scenario begins, its agents stopped."""
         if scenario.name not in self._templates:
             self.clear()
             self.root.mkdir()
@@ -126,18 +162,18 @@ class World:
             self._templates[scenario.name] = self.root.rename(self.directory / f"begins-{scenario.name}")
         return self._templates[scenario.name]
 
-    def _be_the_updater(self, observer: Callable[[], Observer] | None, command: str) -> None:
+    def _be_the_updater(self, output: Path, observer: Callable[[], Observer] | None, command: str) -> None:
         """In the child: never returns."""
         code = 99
         try:
             signal.alarm(LIMIT)
-            fd = os.open(self._output, os.O_WRONLY | os.O_APPEND)
+            fd = os.open(output, os.O_WRONLY | os.O_APPEND)
             os.dup2(fd, 1)
             os.dup2(fd, 2)
             sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
             if observer:
                 Shim(str(self.root), observer()).put()
-            code = run_updater([command, "-c", str(self._config), "--root", str(self.root)])
+            code = run_updater([command, "-c", str(self.config), "--root", str(self.root)])
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
@@ -179,5 +215,5 @@ def quick_directory() -> str | None:
 
 
 def _settings(server: str) -> dict[str, Any]:
-    timeouts = {"status": 10, "start": 10, "stop": 10, "heartbeat": 10, "download": 10}
+    timeouts = {"status": 3, "start": 3, "stop": 3, "heartbeat": 3, "download": 1.5}
     return {"server": server, "interval": 60, "hostname": "h1", "timeouts": timeouts, "watch": 3600, "tools": ["sh"]}

@@ -1,8 +1,10 @@
 """A package as a host has it: unpacked, with a Python beside it and nothing else that Python programs could load."""
 
+import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from lab.fleet import free_port
@@ -40,11 +42,17 @@ class Bare:
             stdin=subprocess.DEVNULL,
         )
 
-    def start(self, *command: str | Path) -> subprocess.Popen[str]:
-        """Start a program whose stderr can be read."""
-        return subprocess.Popen(
-            command, env=self.variables, cwd="/", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+    @contextlib.contextmanager
+    def started(self, *command: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """A program that runs while the block does, and is killed if it still does afterwards."""
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            command, env=self.variables, cwd="/", stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
 
 def unpacked(tarball: Path, into: Path) -> Path:

@@ -11,6 +11,7 @@ import pytest
 
 from helpers import audited
 from helpers.agents import HEALTHY, QUIET, install, script
+from helpers.servers import Server, drip
 from helpers.site import Site
 from lab.fleet import Host, get, until
 from updater import config, local_api
@@ -226,3 +227,96 @@ def test_a_reload_over_the_local_http_answers_with_the_configuration_or_the_erro
 def test_a_reload_is_for_this_machine_alone(host, peer, status):
     daemon = Daemon(Machine(Layout(host.root), config.load(host.config), Http()), host.config)
     assert local_api.routes(daemon)["/config/reload"](peer)[0] == status
+
+
+FLAPPING = """#!/bin/sh
+# Its own supervisor starts the program again and again: status never says anything but started.
+cd "$(dirname "$0")"
+case "$1" in
+start) (while :; do sleep 0.4; done) >/dev/null 2>&1 & echo $! >pid ;;
+stop) kill "$(cat pid)" ;;
+status) if kill -0 "$(cat pid)" 2>/dev/null; then echo started; else echo stoped; fi ;;
+esac
+"""
+
+
+def test_an_agent_that_flaps_under_its_own_supervisor_is_rolled_back(tmp_path, site):
+    flapping = FLAPPING.replace("(while :; do sleep 0.4; done) >/dev/null 2>&1 & echo $! >pid", CHAIN)
+    site.publish(version="1", control=QUIET)
+    site.publish(
+        version="2", control=flapping.replace('if kill -0 "$(cat pid)" 2>/dev/null; then', "if [ ! -e stopped ]; then")
+    )
+    site.desire(("agent", "1"))
+    with Host(
+        tmp_path / "h4", site.address, interval=30, watch=25, probe=0.2, timeouts={"start": 2, "stop": 3}
+    ) as host:
+        assert host.run("once").returncode == 0
+        site.desire(("agent", "2"))
+        assert host.run("once").returncode == 0
+        host.config.write_text(json.dumps(json.loads(host.config.read_text()) | {"interval": 1}))
+        host.start()
+        until("it is back", lambda: started(host, "1"))
+        outcome = until("meta hears of it", lambda: [o for o in site.outcomes() if o["result"] == "rolled back"])[0]
+    assert "was started again 3 times within its watch" in outcome["reason"]
+
+
+# A process that lives for a moment and leaves a successor: what a crash loop under a supervisor looks like from outside.
+CHAIN = (
+    "rm -f stopped; echo 'sleep 0.3; [ -e stopped ] || sh ./loop >/dev/null 2>&1 &' >loop; sh ./loop >/dev/null 2>&1 &"
+)
+
+
+def test_a_download_that_takes_long_holds_up_neither_the_heartbeat_nor_the_others(tmp_path, site):
+    slow = Server([])
+    slow.says = [drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100000, slow.stop, every=0.2)]
+    site.publish(name="quick", control=QUIET)
+    with slow.running(), Host(tmp_path / "h5", site.address, interval=0.2, timeouts={"download": 60}) as host:
+        site.desire(site.entry(name="slow", tarball=slow.url, md5="0" * 32), ("quick", "1"))
+        host.start()
+        until("the download has begun", lambda: slow.requests)
+        until("the other agent runs", lambda: host.current("quick") == "1")
+        count = len(site.reports)
+        until("the host goes on beating", lambda: len(site.reports) > count + 3)
+        assert len(slow.requests) == 1, "and the slow download is not begun again"
+        assert host.stop() == 0, "a stop does not wait for it"
+
+
+def test_while_meta_is_away_an_agent_that_dies_is_started_again(host, site):
+    site.publish(control=QUIET)
+    site.desire(("agent", "1"))
+    assert host.run("once").returncode == 0
+    settings = json.loads(host.config.read_text())
+    host.config.write_text(json.dumps(settings | {"server": "127.0.0.1:9"}))
+    host.start()
+    until("meta is away", lambda: "nothing is changed" in log_of(host))
+    host.control("agent", "stop")
+    until("it is started again", lambda: started(host, "1"))
+
+
+def test_orders_that_are_too_old_start_nothing(host, site):
+    site.publish(control=QUIET)
+    site.desire(("agent", "1"))
+    assert host.run("once").returncode == 0
+    host.control("agent", "stop")
+    settings = json.loads(host.config.read_text())
+    host.config.write_text(json.dumps(settings | {"server": "127.0.0.1:9", "keepOrders": 0}))
+    host.start()
+    until("it has looked twice", lambda: log_of(host).count("nothing is changed") >= 2)
+    assert host.control("agent", "status") == "stoped"
+
+
+def test_heartbeats_to_a_meta_that_is_away_grow_rare(tmp_path):
+    with Host(tmp_path / "h6", "127.0.0.1:9", interval=0.05) as host:
+        host.start()
+        waits = until("it has tried often", lambda: waits_in(log_of(host), 7))
+    assert all(wait <= 0.05 * 8 for wait in waits)
+
+
+def waits_in(log, count):
+    """The pauses that the log tells, once there are so many; in seconds, rounded as the log has them."""
+    waits = [
+        float(line.rpartition("the next heartbeat is in ")[2].split()[0])
+        for line in log.splitlines()
+        if "is in" in line
+    ]
+    return waits if len(waits) >= count else []

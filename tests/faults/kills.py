@@ -1,0 +1,57 @@
+"""Class 1: SIGKILL before, after, and half-way through every call that changes the disk."""
+
+from faults import invariants
+from faults.observers import AFTER, BEFORE, FAILED, HALF, Kill, Note
+from faults.scenarios import SCENARIOS, Scenario
+from faults.world import World
+
+NAME = "kill"
+PARTS = tuple(SCENARIOS)
+
+
+def calls(world: World, scenario: Scenario) -> list[str]:
+    """The keys of the calls of a clean run of the scenario, in order, with FAILED after those that raised."""
+    world.begin(scenario)
+    world.log.unlink(missing_ok=True)
+    done = world.once(lambda: Note(world.log))
+    assert (done.signal, done.code) == (0, scenario.exits), done.output
+    keys = world.log.read_text().split("\n")[:-1]
+    if not scenario.threads:
+        return keys
+    seen = dict.fromkeys(keys)  # which thread makes a directory that all need is not the same each time
+    return [key for key in seen if not scenario.is_unsure(key.removesuffix(FAILED))]
+
+
+def changing(keys: list[str]) -> list[str]:
+    """Of these calls, the ones that may change something below the root."""
+    return [key for key in keys if key.split(":")[0] not in ("read", "listdir", "scandir") and ":/" not in key]
+
+
+def cases(world: World, part: str) -> list[str]:
+    """`SCENARIO:WHEN:CALL` for each kill point of a scenario; a call that fails anyway is one, not two."""
+    keys = changing(calls(world, SCENARIOS[part]))
+    points = [(BEFORE, key.removesuffix(FAILED)) for key in keys]
+    points += [(AFTER, key) for key in keys if not key.endswith(FAILED)]
+    points += [(HALF, key) for key in keys if key.startswith("write:")]
+    return [f"{part}:{when}:{key}" for when, key in points]
+
+
+def run(world: World, case: str) -> list[str]:
+    """What is wrong after this kill, or after the clean cycles that follow it."""
+    part, when, key = case.split(":", 2)
+    scenario = SCENARIOS[part]
+    ending = world.ending(scenario)
+    world.begin(scenario)
+    before = invariants.begun(world)
+    done = world.once(lambda: Kill(key, when))
+    if done.signal != 9:
+        return [f"the call did not come: the updater ended with {done.signal or done.code}: {done.output[-300:]}"]
+    if problems := invariants.after_fault(world, scenario, before):
+        return problems
+    return heals(world, scenario, ending)
+
+
+def heals(world: World, scenario: Scenario, ending: dict[str, object]) -> list[str]:
+    """One clean cycle heals, and a second one has nothing to do."""
+    done = world.once()
+    return invariants.after_heal(world, scenario, ending, done) or invariants.at_rest(world, scenario)

@@ -1,0 +1,135 @@
+"""What the packer makes, and what it refuses to make."""
+
+import configparser
+import io
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from ship import pin, pyz, wheels
+from ship.pack import CHECKOUT, pack, version_of
+from ship.wheels import WheelsError
+from updater import __version__
+
+
+@pytest.fixture(scope="module")
+def inside(pyz):
+    """The members of updater.pyz."""
+    with zipfile.ZipFile(pyz) as archive:
+        return archive.namelist()
+
+
+def test_the_package_holds_three_files(tarball):
+    assert tarball.name == f"ops-updater-{__version__}.tar.gz"
+    with tarfile.open(tarball) as archive:
+        found = [(m.name, m.isreg(), oct(m.mode)) for m in archive]
+    assert found == [
+        ("cfg.example.json", True, "0o644"),
+        ("control", True, "0o755"),
+        ("updater.pyz", True, "0o755"),
+    ]
+
+
+def test_md5sum_accepts_the_digest_file(tarball):
+    done = subprocess.run(["md5sum", "--check", f"{tarball.name}.md5"], cwd=tarball.parent, capture_output=True)
+    assert done.returncode == 0
+
+
+def test_the_same_inputs_make_the_same_bytes(tarball, wheelhouse, tmp_path):
+    again = pack(tmp_path / "again", CHECKOUT, wheelhouse)
+    assert again.read_bytes() == tarball.read_bytes()
+
+
+def test_a_package_of_changed_sources_has_libraries_of_its_own(wheelhouse):
+    found = wheels.fetch(wheelhouse)
+    names = {line for line in _bootstrap(pyz.build(CHECKOUT, found, 0)).splitlines() if line.startswith("CONTENT")}
+    other = {line for line in _bootstrap(pyz.build(CHECKOUT, found[1:], 0)).splitlines() if line.startswith("CONTENT")}
+    assert len(names | other) == 2
+
+
+def _bootstrap(data):
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return archive.read("__main__.py").decode()
+
+
+@pytest.mark.parametrize("target", wheels.TARGETS, ids=lambda target: target.suffix)
+def test_each_python_finds_its_extension_modules(inside, target):
+    assert f"native/{target.suffix}/msgspec/_core.{target.suffix}.so" in inside
+    assert f"native/{target.suffix}/isal/isal_zlib.{target.suffix}.so" in inside
+
+
+def test_nothing_is_carried_that_the_daemon_does_not_need(inside):
+    carried = {name.split("/")[1] for name in inside if name.startswith("pure/")}
+    needed = {"certifi", "charset_normalizer", "click", "idna", "isal", "msgspec", "requests", "updater", "urllib3"}
+    assert carried == needed
+
+
+def test_the_terms_of_every_library_are_carried(inside):
+    pins = [line.split("==")[0].replace("-", "_") for line in _pins()]
+    for name in pins:
+        assert any(m.startswith(f"licences/{name}-") and "LICEN" in m.upper().split("/", 1)[1] for m in inside), name
+
+
+def test_the_pins_are_what_setup_cfg_allows():
+    setup = configparser.ConfigParser()
+    setup.read(CHECKOUT / "setup.cfg")
+    allowed = {r.name: r.specifier for r in map(Requirement, setup["options"]["install_requires"].split("\n")[1:])}
+    pinned = dict(line.split("==") for line in _pins())
+    assert {"click", "requests", "urllib3", "msgspec", "isal"} <= pinned.keys() & allowed.keys()
+    for name in pinned.keys() & allowed.keys():
+        assert allowed[name].contains(pinned[name]), name
+
+
+def _pins():
+    lines = wheels.REQUIREMENTS.read_text().splitlines()
+    return [line.removesuffix(" \\") for line in lines if "==" in line]
+
+
+def test_a_damaged_wheel_is_not_used_but_fetched_again(wheelhouse, tmp_path):
+    shutil.copytree(wheelhouse, tmp_path / "wheels")
+    wheel = next((tmp_path / "wheels").glob("click-*.whl"))
+    wheel.write_bytes(wheel.read_bytes() + b"more")
+    found = wheels.fetch(tmp_path / "wheels")
+    assert {wheels.digest(path) for path in found} == wheels.pinned()
+
+
+def test_a_wheel_with_another_digest_than_the_pinned_one_is_refused(tmp_path):
+    click = next(line for line in _pins() if line.startswith("click=="))
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(f"{click} --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(WheelsError, match="DO NOT MATCH THE HASHES"):
+        wheels.fetch(tmp_path / "wheels", requirements)
+
+
+@pytest.mark.parametrize("line", ["", '__version__ = "../1"', '__version__ = ""', '__version__ = "1 0"'])
+def test_a_version_that_hosts_would_refuse_is_not_packed(tmp_path, line):
+    (tmp_path / "updater").mkdir()
+    (tmp_path / "updater" / "__init__.py").write_text(line)
+    with pytest.raises(WheelsError, match="no version that hosts would take"):
+        version_of(tmp_path)
+
+
+def test_pins_name_one_version_and_all_its_wheels(tmp_path):
+    text = pin.render(_wheels(tmp_path, "a_b-1-py3-none-any.whl", "c-2-cp311-cp311-x.whl", "c-2-cp312-cp312-x.whl"))
+    nothing = wheels.hashlib.sha256().hexdigest()
+    assert text == (
+        pin.HEADER
+        + f"a-b==1 \\\n    --hash=sha256:{nothing}\n"
+        + f"c==2 \\\n    --hash=sha256:{nothing} \\\n    --hash=sha256:{nothing}\n"
+    )
+
+
+def test_pins_are_refused_when_a_python_would_get_another_version(tmp_path):
+    with pytest.raises(WheelsError, match="c has no version for all targets: found 1, 2"):
+        pin.render(_wheels(tmp_path, "c-1-cp311-cp311-x.whl", "c-2-cp312-cp312-x.whl"))
+
+
+def _wheels(directory: Path, *names: str) -> list[Path]:
+    for name in names:
+        (directory / name).touch()
+    return [directory / name for name in names]

@@ -1,0 +1,29 @@
+"""When to try again, as a table."""
+
+import pytest
+
+from updater.backoff import until_next_beat, until_retry
+
+
+@pytest.mark.parametrize(
+    ("failures", "asked", "chance", "seconds"),
+    [
+        (1, 0, 0.5, 300),
+        (1, 0, 0.0, 225),
+        (1, 0, 1.0, 375),
+        (2, 0, 0.5, 600),
+        (3, 0, 0.5, 1200),
+        (4, 0, 0.5, 2400),
+        (4, 0, 1.0, 2400),
+        (1000, 0, 0.5, 2400),
+        (1, 1000, 0.5, 1000),
+        (1, 86400, 0.5, 2400),
+    ],
+)
+def test_heartbeats_grow_rare_and_never_rarer_than_eight_intervals(failures, asked, chance, seconds):
+    assert until_next_beat(failures, 300, asked, chance) == seconds
+
+
+@pytest.mark.parametrize(("attempt", "asked", "seconds"), [(0, 0, 0.5), (1, 0, 1), (3, 0, 4), (50, 0, 30), (0, 60, 60)])
+def test_a_download_is_gone_on_with_soon_and_then_less_soon(attempt, asked, seconds):
+    assert until_retry(attempt, asked, 0.5) == seconds

@@ -1,0 +1,152 @@
+"""A hand on the host: why, hold, unhold and rollback, with a daemon running and without one."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from helpers.agents import QUIET, script
+from helpers.site import Site
+from lab.fleet import Host, until
+
+
+@pytest.fixture
+def site(tmp_path):
+    with Site(tmp_path / "site") as running:
+        yield running
+
+
+@pytest.fixture
+def host(tmp_path, site):
+    with Host(
+        tmp_path / "h1", site.address, interval=0.3, watch=0, timeouts={"start": 2, "stop": 2, "status": 2}
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def upgraded(host, site):
+    """The host went from 1 to 2."""
+    for version in ("1", "2"):
+        site.publish(version=version, control=QUIET)
+        site.desire(("agent", version))
+        assert host.run("once").returncode == 0
+    return host
+
+
+def running(host, version):
+    return (host.current("agent"), host.control("agent", "status")) == (version, "started")
+
+
+def test_a_held_agent_is_left_alone_and_reported_as_held(upgraded, site):
+    site.publish(version="3", control=QUIET)
+    site.desire(("agent", "3"))
+    done = upgraded.run("hold", "agent", "--why", "I am looking into it")
+    assert (done.returncode, done.stdout) == (0, "agent is held\n")
+    done = upgraded.run("once")
+    assert (done.returncode, done.stdout) == (1, "agent: held: I am looking into it\n")
+    assert running(upgraded, "2")
+    assert site.reports[-1]["realAgents"][0]["held"] == "I am looking into it"
+
+    assert upgraded.run("unhold", "agent").stdout == "agent is no longer held\n"
+    assert upgraded.run("unhold", "agent").stdout == "agent was not held\n"
+    assert upgraded.run("once").returncode == 0
+    assert running(upgraded, "3")
+    assert "held" not in site.reports[-1]["realAgents"][0]
+
+
+def test_a_held_agent_that_is_stopped_by_hand_stays_stopped(upgraded):
+    upgraded.run("hold", "agent")
+    upgraded.control("agent", "stop")
+    upgraded.run("once")
+    assert upgraded.control("agent", "status") == "stoped"
+
+
+def test_a_daemon_heeds_a_hold_from_its_next_look_on(upgraded, site):
+    upgraded.start()
+    until("it beats", lambda: site.reports)
+    upgraded.run("hold", "agent")
+    until("meta hears of it", lambda: site.reports[-1]["realAgents"][0].get("held"))
+    site.publish(version="3", control=QUIET)
+    site.desire(("agent", "3"))
+    count = len(site.reports)
+    until("it has had its chance", lambda: len(site.reports) > count + 2)
+    assert running(upgraded, "2")
+
+
+def test_a_rollback_by_hand_without_a_daemon(upgraded, site):
+    done = upgraded.run("rollback", "agent")
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
+    assert "agent is at 1" in done.stdout
+    assert running(upgraded, "1")
+    done = upgraded.run("once")
+    assert "2 was rolled back (by hand); waits for another version" in done.stdout
+    assert running(upgraded, "1")
+    site.publish(version="3", control=QUIET)
+    site.desire(("agent", "3"))
+    assert upgraded.run("once").returncode == 0
+    assert running(upgraded, "3")
+
+
+def test_a_rollback_by_hand_is_seen_to_by_a_running_daemon_at_once(upgraded, site):
+    settings = json.loads(upgraded.config.read_text())
+    upgraded.config.write_text(json.dumps(settings | {"interval": 1000}))
+    upgraded.start()
+    until("it runs", lambda: "first cycle" in upgraded.log.read_text())
+    done = upgraded.run("rollback", "agent")
+    assert done.returncode == 0, done.stderr
+    assert running(upgraded, "1")
+
+
+def test_a_second_rollback_finds_nothing_to_take_back(upgraded):
+    upgraded.run("rollback", "agent")
+    done = upgraded.run("rollback", "agent")
+    assert done.returncode == 2
+    assert "there is nothing to take back" in done.stderr
+
+
+def test_a_rollback_without_another_version_says_so(host, site):
+    site.publish(version="1", control=QUIET)
+    site.desire(("agent", "1"))
+    host.run("once")
+    done = host.run("rollback", "agent")
+    assert done.returncode == 2
+    assert "no other version of agent is installed" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["hold", "unhold", "rollback", "why"])
+def test_an_agent_that_is_not_here_is_named_as_such(upgraded, command):
+    done = upgraded.run(command, "agnet")
+    assert done.returncode == 2
+    assert "agnet" in done.stderr
+    assert upgraded.run(command, "../../etc").returncode == 2
+
+
+def test_why_tells_what_is_desired_seen_tried_and_next(upgraded, site):
+    site.publish(
+        version="3",
+        control=script('[ "$1" = status ] && echo stoped; [ "$1" = start ] && echo "no agent.conf"; exit 0'),
+    )
+    site.desire(("agent", "3"))
+    assert upgraded.run("once").returncode == 1
+    lines = upgraded.run("why", "agent").stdout.splitlines()
+    told = {line.split()[0]: line.partition(" ")[2].strip() for line in lines}
+    assert told["desired"].startswith("start 3, as of")
+    assert told["observed"] == "2 started"
+    assert told["installed"] == "2, 3"
+    assert "3 was rolled back (not started within 2 s" in told["waits"]
+    assert (told["way"], told["evidence"]) == ("back   2", "no agent.conf")
+    assert "rolled back at start: 2 -> 3" in told["last"]
+
+
+def test_why_of_an_agent_that_is_as_desired(upgraded):
+    assert "for nothing, it is as desired" in upgraded.run("why", "agent").stdout
+
+
+def test_why_works_beside_a_running_daemon(upgraded, site):
+    upgraded.start()
+    until("it beats", lambda: site.reports)
+    assert upgraded.run("why", "agent").returncode == 0
+    os.kill(upgraded.pid, signal.SIGUSR1)
+    assert upgraded.running

@@ -1,0 +1,117 @@
+"""The commands for a hand on this host: why, hold, unhold, rollback."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from updater.cli_options import CONFIG, ROOT, a_host, working_host
+from updater.errors import Misconfigured, TryLater
+
+if TYPE_CHECKING:
+    from updater.host import Host
+
+_WAIT = 150.0  # seconds for a running updater to see to a wish: a stop and a start, and a little
+
+AGENT = click.argument("agent")
+
+
+@click.command()
+@CONFIG
+@ROOT
+@AGENT
+def why(config_file: Path, root: Path | None, agent: str) -> None:
+    """Show why AGENT is as it is: desired, observed, what was tried last, and what comes next."""
+    from updater import cycle, explain
+
+    host = a_host(config_file, root)
+    seen = cycle.look(host, [agent])[agent]
+    if not seen.current and all(order.name != agent for order in host.orders.last.orders):
+        raise Misconfigured(f"no agent {agent} below {host.layout.root}, and meta desires none")
+    for line in explain.why(host, seen, host.orders.last):
+        click.echo(line)
+
+
+@click.command()
+@CONFIG
+@ROOT
+@AGENT
+@click.option("--why", "reason", default="", help="Shown in the reports to meta and by `updater why`.")
+def hold(config_file: Path, root: Path | None, agent: str, reason: str) -> None:
+    """Leave AGENT alone, whatever meta desires: no upgrade, no start, no stop, until `updater unhold`."""
+    from updater import hand
+
+    hand.hold(a_host(config_file, root).layout, agent, reason)
+    click.echo(f"{agent} is held")
+
+
+@click.command()
+@CONFIG
+@ROOT
+@AGENT
+def unhold(config_file: Path, root: Path | None, agent: str) -> None:
+    """Let AGENT be changed again."""
+    from updater import hand
+
+    was_held = hand.unhold(a_host(config_file, root).layout, agent)
+    click.echo(f"{agent} is no longer held" if was_held else f"{agent} was not held")
+
+
+@click.command()
+@CONFIG
+@ROOT
+@AGENT
+def rollback(config_file: Path, root: Path | None, agent: str) -> None:
+    """Take AGENT back to the version before, and stay there until meta desires another than the one it desires now."""
+    from updater import hand
+
+    host = a_host(config_file, root)
+    target = _way_back(host, agent)
+    hand.ask_rollback(host.layout, agent)
+    pid = hand.running_updater(host.layout)
+    if pid:
+        hand.wake(pid)
+        _wait_for(host, agent, target)
+    else:
+        _by_ourselves(config_file, root, agent)
+    click.echo(f"{agent} is at {target}; `updater why {agent}` tells more")
+
+
+def _way_back(host: "Host", agent: str) -> str:
+    """The version to go back to. Raises Misconfigured when there is none, or nothing to go back from."""
+    from updater import cycle
+
+    seen = cycle.look(host, [agent])[agent]
+    order = next((o for o in host.orders.last.orders if o.name == agent), None)
+    if seen.held:
+        raise Misconfigured(f"{agent} is held ({seen.held}): updater unhold {agent} first")
+    if order is None or seen.current != order.version:
+        raise Misconfigured(f"{agent} is not at the version that meta desires: there is nothing to take back")
+    after = host.memories.of(agent).by_hand(order, seen.installs)
+    if after.rejected is None:
+        raise Misconfigured(f"no other version of {agent} is installed to go back to")
+    return after.good
+
+
+def _wait_for(host: "Host", agent: str, version: str) -> None:
+    deadline = time.monotonic() + _WAIT
+    while _current(host, agent) != version:
+        if time.monotonic() > deadline:
+            raise TryLater(f"the updater has not taken {agent} back within {_WAIT:.0f} s: see its log")
+        time.sleep(0.1)
+
+
+def _by_ourselves(config_file: Path, root: Path | None, agent: str) -> None:
+    from updater import cycle
+    from updater.converge import converge
+
+    with working_host(config_file, root) as host:
+        order = next(o for o in host.orders.last.orders if o.name == agent)
+        converge(host, order, cycle.look(host, [agent])[agent], offline=True)
+
+
+def _current(host: "Host", agent: str) -> str:
+    from updater.observe import current
+
+    return current(host.layout.agent(agent))

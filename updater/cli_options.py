@@ -1,0 +1,61 @@
+"""What the updater's commands share: the options that say which host, and the host that they say."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from updater.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from updater.host import Host
+
+CONFIG = click.option(
+    "-c",
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("cfg.json"),
+    show_default=True,
+    help="The configuration; cfg.example.json shows one.",
+)
+ROOT = click.option(
+    "--root",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the agents' directories are. [default: the directory of the configuration]",
+)
+
+
+def a_host(config_file: Path, root: Path | None) -> "Host":
+    from updater import config
+    from updater.host import Host
+    from updater.http import Http
+    from updater.layout import Layout
+
+    settings = config.load(config_file)
+    base = (root or config_file.resolve().parent).resolve()
+    if not base.is_dir():
+        raise Misconfigured(f"the root {base} is not a directory: make it, or use another --root")
+    return Host(Layout(base), settings, Http(settings.ca_file, settings.credentials))
+
+
+@contextlib.contextmanager
+def working_host(config_file: Path, root: Path | None) -> Iterator["Host"]:
+    """A host that may be changed: checked, and locked against a second updater."""
+    from updater import files, preflight
+
+    host = a_host(config_file, root)
+    log_to_stderr(logging.DEBUG if host.config.debug else logging.INFO)
+    preflight.check(host.config, host.layout.root)
+    with files.only_one(host.layout.lock):
+        yield host
+
+
+def log_to_stderr(level: int) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("updater").setLevel(level)
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # what it would say, our errors say in a line

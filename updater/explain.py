@@ -1,0 +1,60 @@
+"""Why an agent is as it is, in a few lines for a person: what is wished, what is seen, what was tried, what comes next."""
+
+import time
+from collections.abc import Iterator
+
+from updater.host import Host
+from updater.memory import Memory
+from updater.observe import Observed
+from updater.orders import LastReply
+from updater.plan import plan, recall
+from updater.wire import Desired, Outcome
+
+
+def why(host: Host, seen: Observed, last: LastReply) -> Iterator[str]:
+    """Lines about one agent; changes nothing and asks nobody but the agent itself."""
+    now, memory = host.now(), host.memories.of(seen.name)
+    order = next((o for o in last.orders if o.name == seen.name), None)
+    yield _line("desired", _desired(order, last, now))
+    yield _line("observed", f"{seen.current or 'no version'} {seen.status.text}".strip())
+    yield _line("installed", ", ".join(sorted(seen.installs)) or "nothing")
+    if seen.held:
+        yield _line("held", seen.held)
+    if order:
+        yield from _next(host, seen, order, memory, now)
+    if memory.watching(now) and memory.trial:
+        yield _line("watched", f"{memory.trial.version}, for another {memory.trial.until - now:.0f} s")
+    if memory.good:
+        yield _line("way back", memory.good)
+    if memory.last:
+        yield from _outcome(memory.last)
+
+
+def _desired(order: Desired | None, last: LastReply, now: float) -> str:
+    if not last.at:
+        return "unknown: meta has not answered yet"
+    age = f"as of {max(now - last.at, 0):.0f} s ago"
+    return f"{order.cmd} {order.version}, {age}" if order else f"nothing, {age}"
+
+
+def _next(host: Host, seen: Observed, order: Desired, memory: Memory, now: float) -> Iterator[str]:
+    remembered = recall(memory, seen, order, now, host.config.watch)
+    todo = plan(seen, order, remembered, now, host.config.keep_versions)
+    for action in todo.actions:
+        yield _line("next", str(action))
+    if todo.waits:
+        yield _line("waits", todo.waits)
+    elif not todo.actions:
+        yield _line("waits", "for nothing, it is as desired")
+
+
+def _outcome(last: Outcome) -> Iterator[str]:
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last.at))
+    change = f"{last.from_} -> {last.to}" if last.from_ not in ("", last.to) else last.to
+    yield _line("last", f"{at} {last.result} at {last.step}: {change}: {last.reason}")
+    for line in last.evidence.splitlines():
+        yield _line("evidence", line)
+
+
+def _line(what: str, text: str) -> str:
+    return f"{what:<10} {text}"

@@ -1,0 +1,84 @@
+"""What a person on this host may ask of the updater: to leave an agent alone, or to take its last change back.
+
+Asked by files below `.updater`, so whoever may write there may ask, and an updater that does not run finds it when it does.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+from updater import files
+from updater.errors import Misconfigured, TryLater
+from updater.layout import Layout
+from updater.wire import name_problem, one_line
+
+LIMIT = 4096  # bytes of a reason
+
+
+def hold(layout: Layout, name: str, why: str) -> None:
+    """From the next look on nothing is done to this agent. Raises Misconfigured, TryLater."""
+    _write(layout.held(_checked(layout, name)), why or "no reason given")
+
+
+def unhold(layout: Layout, name: str) -> bool:
+    """Let the agent be changed again; returns whether it was held."""
+    path = layout.held(_checked(layout, name))
+    was = held(layout, name) != ""
+    files.remove_tree(path)
+    return was
+
+
+def held(layout: Layout, name: str) -> str:
+    """Why the agent is held, "" when it is not. What cannot be read counts as held: somebody put it there."""
+    try:
+        reason = files.read_small(layout.held(name), LIMIT)
+    except (ValueError, TryLater) as e:
+        return str(e)
+    return "" if reason is None else one_line(reason.decode("utf-8", "replace"), 200) or "no reason given"
+
+
+def ask_rollback(layout: Layout, name: str) -> None:
+    """Wish the agent back to the version before, at its next turn."""
+    _write(layout.rollback_wish(_checked(layout, name)), "wished by hand")
+
+
+def wishes_rollback(layout: Layout, name: str) -> bool:
+    return layout.rollback_wish(name).exists()
+
+
+def fulfilled(layout: Layout, name: str) -> None:
+    """The wish was seen to, one way or the other."""
+    files.remove_tree(layout.rollback_wish(name))
+
+
+def running_updater(layout: Layout) -> int:
+    """The process id of the updater that works on this root, 0 when there is none."""
+    try:
+        with files.only_one(layout.lock):
+            return 0
+    except Misconfigured:
+        owner = (files.read_small(layout.lock, 64) or b"0").decode("ascii", "replace").strip()
+        return int(owner) if owner.isdigit() else 0
+
+
+def wake(pid: int) -> None:
+    """Have the running updater look at once."""
+    try:
+        os.kill(pid, signal.SIGUSR1)
+    except OSError as e:
+        raise TryLater(f"cannot wake the updater (pid {pid}): {e.strerror}; it will see to it in its next cycle") from e
+
+
+def _checked(layout: Layout, name: str) -> str:
+    problem = name_problem(name)
+    if problem:
+        raise Misconfigured(problem)
+    if not layout.agent(name).path.is_dir():
+        known = ", ".join(n for n in files.names_in(layout.root) if layout.agent(n).version_file.exists())
+        raise Misconfigured(f"no agent {name} below {layout.root}; there are: {known or 'none'}")
+    return name
+
+
+def _write(path: Path, text: str) -> None:
+    files.make_directory(path.parent)
+    files.write_atomic(path, text.encode()[:LIMIT])
