@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 MINORS = ("3.11", "3.12", "3.13", "3.14")
@@ -83,14 +84,20 @@ def fetch(directory: Path, requirements: Path = REQUIREMENTS) -> list[Path]:
 
 
 def download(directory: Path, targets: Iterable[Sequence[str]], what: Sequence[str]) -> None:
-    """Have pip download wheels for each target (its options). Raises WheelsError."""
+    """Have pip download wheels for each target (its options). Raises WheelsError.
+
+    Each pip has a directory of its own: of two in one, each removes what it takes for the other's damaged file.
+    """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-    command += ["--only-binary=:all:", f"--dest={directory}", *what]
+    command += ["--only-binary=:all:", *what]
 
     def one(options: Sequence[str]) -> None:
-        done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise WheelsError(f"pip cannot download for {' '.join(options)}: {done.stderr.strip()}")
+        with TemporaryDirectory(dir=directory) as own:
+            done = subprocess.run([*command, *options, f"--dest={own}"], capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise WheelsError(f"pip cannot download for {' '.join(options)}: {done.stderr.strip()}")
+            for wheel in Path(own).glob("*.whl"):
+                wheel.replace(directory / wheel.name)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(one, targets))

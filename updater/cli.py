@@ -55,7 +55,7 @@ def main() -> None:
 @ROOT
 def run(config_file: Path, root: Path | None) -> None:
     """Run as the daemon: a random first sleep, then a cycle each interval, until TERM."""
-    from updater import local_api
+    from updater import local_api, own
     from updater.daemon import Daemon
 
     with working_host(config_file, root) as host:
@@ -68,6 +68,25 @@ def run(config_file: Path, root: Path | None) -> None:
             if server:
                 server.shutdown()
                 server.server_close()
+    if host.successor and not host.stopping:
+        own.become(host)
+
+
+@main.command(hidden=True)
+@CONFIG
+@ROOT
+@click.argument("pid", type=int)
+@click.argument("version")
+@click.argument("back")
+@click.argument("seconds", type=float)
+def guard(config_file: Path, root: Path | None, pid: int, version: str, back: str, seconds: float) -> None:
+    """Wait for the good heartbeat of a version that was handed over to, and take over again when there is none."""
+    from updater import own
+
+    host = a_host(config_file, root)
+    log_to_stderr(logging.INFO)
+    if not own.guard(host, pid, version, back, seconds):
+        own.take_over(sys.argv)
 
 
 @main.command()

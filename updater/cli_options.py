@@ -31,7 +31,7 @@ ROOT = click.option(
 
 
 def a_host(config_file: Path, root: Path | None) -> "Host":
-    from updater import config
+    from updater import config, own
     from updater.host import Host
     from updater.http import Http
     from updater.layout import Layout
@@ -40,7 +40,8 @@ def a_host(config_file: Path, root: Path | None) -> "Host":
     base = (root or config_file.resolve().parent).resolve()
     if not base.is_dir():
         raise Misconfigured(f"the root {base} is not a directory: make it, or use another --root")
-    return Host(Layout(base), settings, Http(settings.ca_file, settings.credentials))
+    own_version = own.running_version(Layout(base), Path(sys.argv[0]))
+    return Host(Layout(base), settings, Http(settings.ca_file, settings.credentials), own_version=own_version)
 
 
 @contextlib.contextmanager

@@ -68,9 +68,12 @@ class Config(_Section, frozen=True):
     tools: tuple[str, ...] = ("sh", "tar", "md5sum")
 
     @property
+    def base_url(self) -> str:
+        return (self.server if "://" in self.server else f"http://{self.server}").rstrip("/")
+
+    @property
     def heartbeat_url(self) -> str:
-        base = self.server if "://" in self.server else f"http://{self.server}"
-        return f"{base.rstrip('/')}/heartbeat"
+        return f"{self.base_url}/heartbeat"
 
     @property
     def reported_hostname(self) -> str:

@@ -12,6 +12,7 @@ import select
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -63,10 +64,22 @@ def run(install: Path, verb: str, timeout: float, log: Path | None = None) -> st
     script ends. Raises ControlFailed when the script cannot be run, floods, or takes longer than `timeout` seconds.
     """
     if log is None:
-        with _spawn(install, verb, subprocess.PIPE) as process:
+        with _spawn(["./control", verb], install, subprocess.PIPE) as process:
             return _follow(process, _Pipe(process), timeout)
-    with _open_log(log) as file, _spawn(install, verb, file) as process:
+    with _open_log(log) as file, _spawn(["./control", verb], install, file) as process:
         return _follow(process, _File(file), timeout)
+
+
+def run_program(command: Sequence[str], directory: Path, timeout: float) -> tuple[int, str]:
+    """Run a program of our own, whose exit code does count; returns it and the last of the output. Raises ControlFailed."""
+    with _spawn(command, directory, subprocess.PIPE) as process:
+        output = _follow(process, _Pipe(process), timeout)
+        return process.wait(), output
+
+
+def leave_behind(command: Sequence[str], directory: Path) -> None:
+    """Start a program of our own that outlives this process; it writes where we do. Raises OSError."""
+    subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
 def trim(log: Path) -> None:
@@ -88,11 +101,11 @@ def tail(log: Path, limit: int) -> str:
     return "\n".join(line for line in lines if line)[-limit:]
 
 
-def _spawn(install: Path, verb: str, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
+def _spawn(command: Sequence[str], directory: Path, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            ["./control", verb],
-            cwd=install,
+            command,
+            cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

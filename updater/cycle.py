@@ -13,10 +13,11 @@ from typing import TypeVar
 
 import msgspec
 
-from updater import control, files, meta_client
+from updater import control, files, meta_client, own
 from updater.converge import Turn, converge
 from updater.errors import TryLater, UpdaterError
 from updater.host import Host
+from updater.layout import OWN_NAME
 from updater.memory import Memory
 from updater.observe import Observed, agent_names, observe
 from updater.plan import Plan, plan, recall
@@ -129,7 +130,8 @@ def _look_at_new(host: Host, orders: tuple[Desired, ...], seen: dict[str, Observ
 def _look_at(host: Host, name: str) -> Observed:
     try:
         closely = host.memories.of(name).watching(host.now())
-        return observe(host.layout, name, host.config.timeouts.status, closely)
+        seen = observe(host.layout, name, host.config.timeouts.status, closely)
+        return own.as_known(seen) if name == OWN_NAME and host.own_version else seen
     except UpdaterError as e:
         log.error("%s: %s", name, e)
         return Observed(name, foreign=str(e), at=int(host.now()))

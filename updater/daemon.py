@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from updater import backoff, config, cycle
+from updater import backoff, config, cycle, own
 from updater.errors import Misconfigured, TryLater, UpdaterError
 from updater.host import Host
 from updater.observe import Observed, agent_names
@@ -46,15 +46,17 @@ class Daemon:
     def run(self) -> None:
         """Sleep a random part of the interval, for a fleet started at once must not beat at once; then go on until stopped."""
         first = random.uniform(0, self.host.config.interval)  # noqa: S311 (jitter, not a secret)
+        if own.is_successor(self.host):
+            first = 0.0  # a guard of the old version waits for our first heartbeat
         log.info("first cycle in %.1f s, then every %g s", first, self.host.config.interval)
         self._until(time.monotonic() + first)
-        while not self.host.stopping:
+        while not self._shall_end():
             due = time.monotonic() + self.host.config.interval
             self._cycle_wanted = False
             self._cycle()
             self._until(due)
         self._turns.finish()
-        log.info("stopped; the agents run on")
+        log.info("ready for %s" if self.host.successor else "stopped%s; the agents run on", self.host.successor)
 
     def reload(self) -> config.Config:
         """Take cfg.json as it is now. Raises Misconfigured, and keeps the old configuration, when it has an error."""
@@ -108,6 +110,7 @@ class Daemon:
         self._failures, self._next_beat = 0, 0.0
         self.seen, self._refused = heard.seen, heard.refusals(self.host.now())
         self._turns.start(heard.orders, heard.seen)
+        own.note_alive(self.host)
 
     def _keep(self) -> None:
         """Without meta: what its last orders have running is kept running; a version on trial may still go back."""
@@ -119,15 +122,18 @@ class Daemon:
 
     def _until(self, due: float) -> None:
         """Wait until then (monotonic seconds), or until told to stop; see to turns that end and to versions on trial."""
-        while not (self.host.stopping or self._cycle_wanted) and (left := due - time.monotonic()) > 0:
+        while not (self._shall_end() or self._cycle_wanted) and (left := due - time.monotonic()) > 0:
             if any(turn.changed for turn in self._turns.collect()):
                 self.seen |= cycle.tell(self.host, self._refused)
                 continue
             watched = self._watched()
             woken = self._sleep(min(left, self.host.config.probe) if watched else left)
-            if watched and not woken and not self.host.stopping:
+            if watched and not woken and not self._shall_end():
                 self.seen |= cycle.look(self.host, [order.name for order in watched])
                 self._turns.start(watched, self.seen)
+
+    def _shall_end(self) -> bool:
+        return self.host.stopping or bool(self.host.successor)
 
     def _watched(self) -> list[Desired]:
         now, memories = self.host.now(), self.host.memories

@@ -13,12 +13,18 @@ from updater.orders import Orders
 
 @dataclass(slots=True)
 class Host:
-    """Passed to everything that acts; the configuration alone may be replaced (by a reload, between two cycles)."""
+    """Passed to everything that acts; the configuration alone may be replaced (by a reload, between two cycles).
+
+    own_version: the install below the root that this process runs from, "" when it does not; successor: the one that it
+    shall become.
+    """
 
     layout: Layout
     config: Config
     http: Http
     stopping: bool = False
+    own_version: str = ""
+    successor: str = ""
     memories: Memories = field(init=False)
     orders: Orders = field(init=False)
 

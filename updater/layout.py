@@ -4,13 +4,14 @@ root/<agent>/.version          the current version, one line (the peers' file)
 root/<agent>/<version>/        an install; complete when it holds `.installed` or `.version` names it
 root/<agent>/.<version>.new/   an install in the making
 root/.updater/                 our own: lock, reply.json (meta's last), agents/*.json (memories), downloads/*.part,
-                                   output/*.log (what `./control start` printed last), held/*, rollback/* (wishes)
+                                   output/*.log (what `./control start` printed last), held/*, rollback/* (wishes), alive
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 MARKER = ".installed"
+OWN_NAME = "ops-updater"  # of the agent that the updater itself is
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,10 @@ class Layout:
 
     def rollback_wish(self, name: str) -> Path:
         return self.own / "rollback" / name
+
+    @property
+    def alive(self) -> Path:
+        return self.own / "alive"
 
     @property
     def last_reply(self) -> Path:

@@ -21,3 +21,13 @@ def heartbeat(host: Host, report: Report) -> Reply:
         return parse_reply(body)
     except WireError as e:
         raise Refused(f"{shown(url)}: {e}") from e
+
+
+def is_reachable(host: Host) -> bool:
+    """Whether meta answers us at all now."""
+    url = f"{host.config.base_url}/health"
+    try:
+        with host.http.exchange("GET", url, host.config.timeouts.heartbeat) as answer:
+            return answer.status == 200
+    except (TryLater, Refused):
+        return False

@@ -30,7 +30,8 @@ class Marker(msgspec.Struct, frozen=True):
 class Observed:
     """One agent as it is. current: the version in `.version`, "" when there is none; installs: the complete ones;
     foreign: why the directory cannot be an agent's, "" when it can; leftovers: what a killed updater left half done;
-    held: why a person holds it, "" when nobody does; processes: those of the current version, if they were asked for."""
+    held: why a person holds it, "" when nobody does; processes: those of the current version, if they were asked for;
+    own: whether this is the updater that looks, which knows by itself that it runs."""
 
     name: str
     current: str = ""
@@ -41,6 +42,7 @@ class Observed:
     leftovers: tuple[str, ...] = ()
     held: str = ""
     processes: frozenset[str] = frozenset()
+    own: bool = False
     at: int = 0
 
     @property

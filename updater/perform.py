@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from updater import control, fetch, files, processes, unpack
+from updater import control, fetch, files, meta_client, own, processes, unpack
 from updater.control import State
-from updater.errors import ControlFailed, Refused, UpdaterError
+from updater.errors import ControlFailed, Refused, TryLater, UpdaterError
 from updater.host import Host
 from updater.layout import MARKER
 from updater.memory import Memory
@@ -24,7 +24,7 @@ from updater.wire import ROLLED_BACK, Desired, Outcome, one_line
 log = logging.getLogger("updater")
 
 EVIDENCE = 2000  # characters of a control script's output in an outcome
-_BEFORE_THE_SWITCH = (Step.INSTALL, Step.ADOPT, Step.STOP)
+_BEFORE_THE_SWITCH = (Step.INSTALL, Step.ADOPT, Step.STOP, Step.HAND_OVER)
 
 
 class Hands:
@@ -42,6 +42,7 @@ class Hands:
             Step.SWITCH: self._switch,
             Step.START: self._start,
             Step.PRUNE: self._prune,
+            Step.HAND_OVER: self._hand_over,
         }
 
     def perform(self, action: Action) -> None:
@@ -139,6 +140,18 @@ class Hands:
             files.remove_tree(doomed)
         else:
             files.remove_directory(doomed)
+
+    def _hand_over(self, action: Action) -> None:
+        try:
+            own.try_out(self.agent.install(action.version), self.host.config.timeouts.start)
+        except ControlFailed as e:
+            if not meta_client.is_reachable(self.host):
+                raise TryLater(f"meta does not answer, so {action.version} could not be tried out") from e
+            reason = f"its try-out failed: {e}"
+            self.remember(lambda memory: memory.rejecting(self.order, reason))
+            raise ControlFailed(f"{action.version} was not taken, {reason}", one_line(e.evidence, EVIDENCE)) from e
+        self._switch(action)
+        self.host.successor = action.version
 
     def _reject(self, action: Action) -> None:
         trial = self.memory.trial

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from updater.control import State
+from updater.layout import OWN_NAME
 from updater.memory import Memory, same_artifact
 from updater.observe import Marker, Observed
 from updater.wire import STOP, Desired, is_digest
@@ -29,6 +30,7 @@ class Step(Enum):
     SWITCH = "switch"
     START = "start"
     PRUNE = "prune"
+    HAND_OVER = "hand over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +86,14 @@ def plan(seen: Observed, order: Desired, memory: Memory, now: float, keep_versio
 
 def kept_running(todo: Plan, seen: Observed) -> Plan:
     """The plan as far as it goes while meta is away: nothing is fetched, what is down comes up as it was."""
-    if all(action.step is not Step.INSTALL for action in todo.actions):
+    if all(action.step not in (Step.INSTALL, Step.HAND_OVER) for action in todo.actions):
         return todo
     return Plan(_keep_alive(seen), "meta is away, so nothing is fetched")
 
 
 def _change(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan:
+    if seen.name == OWN_NAME:
+        return _ourselves(seen, order, memory)
     if order.cmd == STOP:
         return _stopped(seen)
     if seen.foreign:
@@ -101,6 +105,22 @@ def _change(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan:
     if problem := _republished(seen, order):
         return Plan(_keep_alive(seen), problem)
     return _toward(seen, order.version, "desired")
+
+
+def _ourselves(seen: Observed, order: Desired, memory: Memory) -> Plan:
+    """The updater cannot stop itself and start another: it installs its successor and hands over to it."""
+    if order.cmd == STOP:
+        return Plan(waits="the updater does not stop itself: nobody could start it again from afar")
+    if not seen.own:
+        return Plan(waits=f"this updater does not run from {OWN_NAME}/<version>, so it does not replace itself")
+    version, waits = order.version, _republished(seen, order)
+    if memory.rejected and same_artifact(memory.rejected.order, order):
+        waits = _rolled_back(order, memory.rejected.reason)
+        version = memory.good if seen.current == order.version and memory.good in seen.installs else seen.current
+    if version == seen.current or (waits and version == order.version):
+        return Plan(waits=waits)
+    install = () if version in seen.installs else (Action(Step.INSTALL, seen.name, version, "desired"),)
+    return Plan((*install, Action(Step.HAND_OVER, seen.name, version, f"from {seen.current}", seen.current)), waits)
 
 
 def _stopped(seen: Observed) -> Plan:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from faults.observers import FAILED, Note
 from faults.scenarios import SCENARIOS
 from faults.shim import WRITING, real
-from faults.world import World
+from faults.world import LIMIT, World
 
 NAME = "seen"
 PARTS = tuple(SCENARIOS)
@@ -83,8 +84,8 @@ def _noting_events(world: World, events: Path) -> Note:
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
-            if not isinstance(args[2], int) or not args[2] & WRITING:
-                return
+            if isinstance(args[0], int) or not isinstance(args[2], int) or not args[2] & WRITING:
+                return  # a descriptor that is open already, or opened for reading
             op, path = "open", args[0]
         elif event.startswith("os.") and event[3:] in (
             "rename",
@@ -108,20 +109,15 @@ def _noting_events(world: World, events: Path) -> Note:
 
 def _straced(world: World) -> Counter[tuple[str, str]]:
     trace = world.directory / "trace"
-    command = [
-        "strace",
-        "-f",
-        "-y",
-        "-qq",
-        "-o",
-        str(trace),
-        "-e",
-        f"trace={_CALLS}",
-        sys.executable,
-        "-m",
-        "faults.victim",
-    ]
-    subprocess.run([*command, world.root, world.config, world.log], capture_output=True, timeout=120, check=False)
+    trace.write_text("")
+    command = ["strace", "-f", "-I1", "-y", "-o", str(trace), "-e", f"trace={_CALLS}", sys.executable, "-m", "faults.victim"]
+    quiet = subprocess.DEVNULL
+    strace = subprocess.Popen([*command, world.root, world.config, world.log], stdout=quiet, stderr=quiet)
+    try:
+        _until_ended(trace, strace)
+    finally:
+        strace.terminate()  # it would wait for the agents, too; they run on without it
+        strace.wait()
     lines = [found.groups() for line in trace.read_text().splitlines() if (found := _LINE.match(line))]
     scripts = {pid for pid, call, _ in lines if call == "execve" and pid != lines[0][0]}
     counts: Counter[tuple[str, str]] = Counter()
@@ -132,6 +128,16 @@ def _straced(world: World) -> Counter[tuple[str, str]]:
         if op and path.startswith(f"{world.root}"):
             counts[op, os.path.relpath(path, world.root)] += 1
     return counts
+
+
+def _until_ended(trace: Path, strace: subprocess.Popen[bytes]) -> None:
+    """Wait until the first process of a trace has ended."""
+    deadline = time.monotonic() + LIMIT
+    while strace.poll() is None and time.monotonic() < deadline:
+        text = trace.read_text(errors="replace")
+        if f"\n{text.partition(' ')[0]} +++ exited" in text:
+            return
+        time.sleep(0.02)
 
 
 def _change(call: str, arguments: str) -> tuple[str, str]:

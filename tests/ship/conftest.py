@@ -17,8 +17,18 @@ def wheelhouse(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tarball(tmp_path_factory, wheelhouse):
-    return pack(tmp_path_factory.mktemp("dist"), CHECKOUT, wheelhouse)
+def sources(tmp_path_factory):
+    """What a package is made from, as it is now: somebody may work on the checkout meanwhile."""
+    directory = tmp_path_factory.mktemp("sources")
+    shutil.copytree(CHECKOUT / "updater", directory / "updater")
+    for name in ("control", "cfg.example.json"):
+        shutil.copy(CHECKOUT / name, directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tarball(tmp_path_factory, sources, wheelhouse):
+    return pack(tmp_path_factory.mktemp("dist"), sources, wheelhouse)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import configparser
 import io
-import shutil
 import subprocess
 import tarfile
 import zipfile
@@ -40,8 +39,8 @@ def test_md5sum_accepts_the_digest_file(tarball):
     assert done.returncode == 0
 
 
-def test_the_same_inputs_make_the_same_bytes(tarball, wheelhouse, tmp_path):
-    again = pack(tmp_path / "again", CHECKOUT, wheelhouse)
+def test_the_same_inputs_make_the_same_bytes(tarball, sources, wheelhouse, tmp_path):
+    again = pack(tmp_path / "again", sources, wheelhouse)
     assert again.read_bytes() == tarball.read_bytes()
 
 
@@ -90,18 +89,23 @@ def _pins():
     return [line.removesuffix(" \\") for line in lines if "==" in line]
 
 
+def _pin_of_click():
+    return next(line for line in _pins() if line.startswith("click=="))
+
+
 def test_a_damaged_wheel_is_not_used_but_fetched_again(wheelhouse, tmp_path):
-    shutil.copytree(wheelhouse, tmp_path / "wheels")
-    wheel = next((tmp_path / "wheels").glob("click-*.whl"))
-    wheel.write_bytes(wheel.read_bytes() + b"more")
-    found = wheels.fetch(tmp_path / "wheels")
-    assert {wheels.digest(path) for path in found} == wheels.pinned()
+    [good] = wheelhouse.glob("click-*.whl")
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(f"{_pin_of_click()} --hash=sha256:{wheels.digest(good)}\n")
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / good.name).write_bytes(good.read_bytes() + b"more")
+    [found] = wheels.fetch(tmp_path / "wheels", requirements)
+    assert found.read_bytes() == good.read_bytes()
 
 
 def test_a_wheel_with_another_digest_than_the_pinned_one_is_refused(tmp_path):
-    click = next(line for line in _pins() if line.startswith("click=="))
     requirements = tmp_path / "requirements.txt"
-    requirements.write_text(f"{click} --hash=sha256:{'0' * 64}\n")
+    requirements.write_text(f"{_pin_of_click()} --hash=sha256:{'0' * 64}\n")
     with pytest.raises(WheelsError, match="DO NOT MATCH THE HASHES"):
         wheels.fetch(tmp_path / "wheels", requirements)
 
