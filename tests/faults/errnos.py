@@ -24,6 +24,7 @@ _ERRNOS = {
     "listdir": (errno.EMFILE, errno.EIO, errno.EACCES),
     "scandir": (errno.EMFILE, errno.EIO, errno.EACCES),
 }
+_OF_A_PROCESS = (errno.EMFILE, errno.ENFILE)  # of the null device, which each script is started with
 _OTHERS = (errno.EROFS, errno.EIO, errno.EACCES, errno.ENOSPC, errno.EDQUOT)
 _EACH = 2  # errnos per call; they take turns
 
@@ -34,7 +35,7 @@ def cases(world: World, part: str) -> list[str]:
     keys = [key.removesuffix(FAILED) for key in kills.calls(world, SCENARIOS[part])]
     for position, key in enumerate(keys):
         op = key.split(":")[0]
-        possible = _ERRNOS.get(op, _OTHERS)
+        possible = _OF_A_PROCESS if ":/" in key else _ERRNOS.get(op, _OTHERS)
         numbers = [possible[(position + turn) % len(possible)] for turn in range(_EACH)]
         found += [f"{part}:{errno.errorcode[number]}:{key}" for number in numbers]
         if op in (*NEEDS_ROOM, "open") and ":/" not in key:
@@ -59,7 +60,7 @@ def run(world: World, case: str) -> list[str]:
         return [f"the call did not come: {done.output[-300:]}"]
     problems = [] if took < BOUND else [f"took {took:.1f} s"]
     problems += invariants.after_fault(world, scenario, before)
-    problems += invariants.after_return(world, scenario, before, done)
+    problems += invariants.after_return(world, scenario, before, done, endless=what == FULL)
     return problems or kills.heals(world, scenario, ending)
 
 

@@ -17,7 +17,17 @@ from faults.world import Done, World
 from helpers.agents import calls
 
 MARKER = ".installed"
-_MOMENTARY = {"at", "until", "outcomes", "last", "evidence", "reason", "boot"}  # what two equal hosts may differ in
+_MOMENTARY = {
+    "at",
+    "until",
+    "outcomes",
+    "last",
+    "evidence",
+    "reason",
+    "boot",
+    "processes",
+    "restarts",
+}  # what two equal hosts may differ in
 _OWN_CODES = (0, 1, 2, 3)
 
 
@@ -39,8 +49,11 @@ def after_fault(world: World, scenario: Scenario, before: dict[str, Any]) -> lis
     return problems
 
 
-def after_return(world: World, scenario: Scenario, before: dict[str, Any], done: Done) -> list[str]:
-    """What more must be true when the updater was not killed but met an error: it said so, and agents run."""
+def after_return(world: World, scenario: Scenario, before: dict[str, Any], done: Done, endless: bool) -> list[str]:
+    """What more must be true when the updater was not killed but met an error: it said so, and agents run.
+
+    endless: the fault lasts, so that a version which does not start cannot be left any more once `.version` names it.
+    """
     problems = []
     if done.signal or done.code not in _OWN_CODES:
         problems.append(f"ended with signal {done.signal}, code {done.code}: {_last(done.output)}")
@@ -49,7 +62,14 @@ def after_return(world: World, scenario: Scenario, before: dict[str, Any], done:
     if scenario.stops:
         return problems
     up = {_agent(world, daemon) for daemon in world.daemons()}
-    return problems + [f"{name} ran before and does not run now" for name in before["daemons"] if name not in up]
+    down = [name for name in before["daemons"] if name not in up]
+    if endless:
+        down = [name for name in down if scenario.control(name, _named(world.root / name)) != goods.NEVER_STARTS]
+    return problems + [f"{name} ran before and does not run now: {_last(done.output)}" for name in down]
+
+
+def _named(agent: Path) -> str:
+    return (agent / ".version").read_text().strip()
 
 
 def after_heal(world: World, scenario: Scenario, ending: dict[str, Any], done: Done) -> list[str]:
@@ -205,13 +225,16 @@ def _without_the_moment(value: Any) -> Any:
 
 
 def _still(root: Path) -> dict[str, Any]:
-    """All below the root with its times, without what a look at the agents itself changes."""
+    """All below the root with its times, without what a look at the agents itself changes. Values can be hashed."""
     seen = {}
     for name, path in _walk(root):
         if name.endswith("/.calls") or name == ".updater/lock":
             continue
         info = path.lstat()
         times = () if stat.S_ISDIR(info.st_mode) and name.count("/") == 0 else (info.st_mtime_ns, info.st_ctime_ns)
+        if name.startswith(".updater/agents"):  # during a watch the processes are noted there
+            seen[name] = repr(_value(root, name, path)) if path.is_file() else ""
+            continue
         seen[name] = (info.st_mode, *times, path.read_bytes() if stat.S_ISREG(info.st_mode) else b"")
     return seen
 

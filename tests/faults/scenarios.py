@@ -54,7 +54,7 @@ def installed(*versions: str, names: tuple[str, ...] = (A,)) -> Callable[["World
 
     def prepare(world: "World") -> None:
         for version in versions:
-            world.site.desire(*((name, version) for name in names))
+            world.desire(*((name, version) for name in names))
             for _ in range(2):
                 done = world.once()
                 assert (done.code, done.signal) == (0, 0), done.output
@@ -82,14 +82,14 @@ def half_there(world: "World") -> None:
 def on_trial(world: "World") -> None:
     """Version 2 was started by an upgrade, is watched, and has died since."""
     installed("1")(world)
-    world.site.desire((A, "2"))
+    world.desire((A, "2"))
     assert world.once().code == 0
 
 
 def old_ones(world: "World") -> None:
     """Four versions were installed, one after the other; one of them has become old just now."""
     installed("1", "2", "3")(world)
-    world.site.desire((A, "4"))
+    world.desire((A, "4"))
     assert world.once().code == 0
 
 

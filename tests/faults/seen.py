@@ -110,7 +110,19 @@ def _noting_events(world: World, events: Path) -> Note:
 def _straced(world: World) -> Counter[tuple[str, str]]:
     trace = world.directory / "trace"
     trace.write_text("")
-    command = ["strace", "-f", "-I1", "-y", "-o", str(trace), "-e", f"trace={_CALLS}", sys.executable, "-m", "faults.victim"]
+    command = [
+        "strace",
+        "-f",
+        "-I1",
+        "-y",
+        "-o",
+        str(trace),
+        "-e",
+        f"trace={_CALLS}",
+        sys.executable,
+        "-m",
+        "faults.victim",
+    ]
     quiet = subprocess.DEVNULL
     strace = subprocess.Popen([*command, world.root, world.config, world.log], stdout=quiet, stderr=quiet)
     try:
@@ -151,6 +163,8 @@ def _change(call: str, arguments: str) -> tuple[str, str]:
     if op in _TO_SECOND and places:
         places = places[1:]
     directory, name = places[0] if places else ("", "")
+    if op in ("write", "writev", "pwritev"):
+        name = ""  # it is the data
     return op, os.path.join(directory.removesuffix(" (deleted)"), name) if name else directory.removesuffix(
         " (deleted)"
     )

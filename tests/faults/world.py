@@ -64,6 +64,7 @@ class World:
         self.root = self.around / "root"
         self.log = directory / "calls"
         self.config = directory / "cfg.json"
+        self._scenario = ""
         self._templates: dict[str, Path] = {}
         self._endings: dict[str, dict[str, Any]] = {}
         self.cache: dict[Any, Any] = {}  # of the classes of cases
@@ -137,9 +138,16 @@ class World:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def order(self, scenario: Scenario) -> None:
-        self.site.desire(*(self.site.entry(name, version, cmd=cmd) for name, version, cmd in scenario.orders))
+        """Make the site order what the scenario orders, and forget what it was asked before."""
+        self._scenario = scenario.name
+        self.desire(*scenario.orders)
         self.site.reports.clear()
         self.site.gets.clear()
+
+    def desire(self, *orders: tuple[str, ...]) -> None:
+        """Order (name, version) or (name, version, cmd); the tarballs are those of the scenario."""
+        base = f"{self.site.url}/{self._scenario}"
+        self.site.desire(*(self.site.entry(n, v, cmd="".join(cmd) or "start", tarball=base) for n, v, *cmd in orders))
 
     def look_around(self) -> Any:
         """All that lies around the root, as a value."""
@@ -153,8 +161,10 @@ class World:
         if scenario.name not in self._templates:
             self.clear()
             self.root.mkdir()
+            self._scenario = scenario.name
+            (self.site.files / scenario.name).mkdir()
             for name, version, control in scenario.published:
-                goods.publish(self.site.files, name, version, control)
+                goods.publish(self.site.files / scenario.name, name, version, control)
             scenario.prepare(self)
             reaper.end_all()
             for left in (*self.root.glob("*/.calls"), *self.root.glob("*/*/pid")):

@@ -6,14 +6,17 @@ import shutil
 import pytest
 
 from helpers.packaged import Bare, configure, unpacked
+from ship import wheels
 from ship.pack import CHECKOUT, pack
 from updater import processes
 
 
 @pytest.fixture(scope="session")
 def wheelhouse(tmp_path_factory):
-    """Where the wheels were downloaded to."""
-    return tmp_path_factory.mktemp("wheels")
+    """A directory with all the wheels."""
+    directory = tmp_path_factory.mktemp("wheels")
+    wheels.fetch(directory)
+    return directory
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ NOW, WATCH = 1_000_000.0, 60.0
 UP, DOWN = "started", "stoped"
 HUNG = "exec `./control status` fail: timed out after 10 s"
 
-REJECT, INSTALL, ADOPT, STOP, SWITCH, START, PRUNE = Step
+REJECT, INSTALL, ADOPT, STOP, SWITCH, START, PRUNE, HAND_OVER = Step
 
 
 def order(version="2", cmd="start", **fields):
@@ -147,6 +147,30 @@ KEPT = [
 @pytest.mark.parametrize(("what", "host", "desired", "steps"), KEPT, ids=[row[0] for row in KEPT])
 def test_while_meta_is_away(what, host, desired, steps):
     planned = kept_running(plan(host, desired, Memory(), NOW), host)
+    assert [action.step for action in planned.actions] == steps
+
+
+def ourselves(current="1", *installs, own=True):
+    markers = {version: Marker(at=1) for version in (current, *installs)}
+    return Observed("ops-updater", current, Status(UP), markers, True, own=own)
+
+
+GOING_BACK = Memory("1", "1", Trial("2", failure="by hand"), Rejected(order("2"), "by hand"))
+OWN = [
+    ("as desired, it does nothing", ourselves("2"), order(), Memory(), []),
+    ("it installs its successor and hands over", ourselves(), order(), Memory(), [INSTALL, HAND_OVER]),
+    ("a successor that is here already is handed over to", ourselves("1", "2"), order(), Memory(), [HAND_OVER]),
+    ("it is never stopped", ourselves(), order(cmd="stop"), Memory(), []),
+    ("it does not replace itself from outside", ourselves(own=False), order(), Memory(), []),
+    ("a rejected successor is not tried again", ourselves("1", "2"), order(), TRIED, []),
+    ("a hand on the host may send it back", ourselves("2", "1"), order(), GOING_BACK, [HAND_OVER]),
+    ("old versions of it are removed", ourselves("2", "1", "0"), order(), Memory("1", "1"), [PRUNE]),
+]
+
+
+@pytest.mark.parametrize(("what", "host", "desired", "memory", "steps"), OWN, ids=[row[0] for row in OWN])
+def test_the_plan_about_ourselves(what, host, desired, memory, steps):
+    planned = plan(host, desired, recall(memory, host, desired, NOW, WATCH), NOW)
     assert [action.step for action in planned.actions] == steps
 
 

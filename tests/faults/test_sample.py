@@ -1,0 +1,30 @@
+"""A sample of the fault suite: `./control faults` runs it all."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+SAMPLES = {"kill": 60, "seen": 9, "errno": 120, "power": 500}
+
+
+def faults(*options: str, directory: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    """Run the suite; the `updater` of `directory` is what it is run on."""
+    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'tests'}:{REPOSITORY}", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "faults", *options]
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=110)
+
+
+@pytest.mark.parametrize(("name", "step"), SAMPLES.items(), ids=SAMPLES.keys())
+def test_a_sample_of_the_faults_is_survived(name, step):
+    done = faults("--class", name, "--sample", str(step))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("case", ["clock:forward-between", "start:twenty"])
+def test_long_runs_that_take_a_moment_go_well(case):
+    done = faults("--only", f"long:{case}")
+    assert done.returncode == 0, done.stdout + done.stderr
