@@ -60,7 +60,7 @@ def small() -> dict[str, bytes]:
 def compare(top: Path, name: str, files: dict[str, bytes], rounds: int) -> dict[str, object]:
     """Milliseconds and ratios, the medians of all rounds."""
     tarball = pack(top / f"{name}.tar.gz", files)
-    ways = {
+    ways: dict[str, Callable[[Path, Path], object]] = {
         "tar": tar,
         "tar_and_sync": tar_and_sync,
         "ours": unpack,

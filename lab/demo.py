@@ -17,7 +17,7 @@ from lab.story import Story
 
 AGENT = "load-agent"
 HOSTS = ("web-01", "web-02", "db-01")
-SETTINGS = {"interval": 1, "watch": 3, "timeouts": {"start": 5, "stop": 5}}
+SETTINGS = {"interval": 1, "watch": 3, "timeouts": {"start": 2, "stop": 5}}
 
 RECORD = """agents:
   - name: {agent}

@@ -26,6 +26,14 @@ def test_pieces_are_bounded_and_make_up_the_whole(inflater, size: int, data: byt
 
 
 @INFLATERS
+def test_junk_is_found_also_where_a_read_ends_with_the_gzip(inflater) -> None:
+    packed = gzip.compress(os.urandom(65_513), 0)
+    assert len(packed) == 64 << 10
+    with pytest.raises(Refused, match="followed by something else"):
+        list(inflate(io.BytesIO(packed + b"junk"), inflater))
+
+
+@INFLATERS
 def test_the_last_piece_is_not_the_end_until_the_crc_is_right(inflater) -> None:
     packed = bytearray(gzip.compress(bytes(10 * PIECE)))
     packed[-8] ^= 1
