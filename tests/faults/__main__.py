@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 
 from faults import power, suite
 from faults.suite import Verdict
@@ -16,7 +17,7 @@ def main() -> int:
         print(f"{verdict.case}: {'passed' if not verdict.problems else 'FAILED'} in {verdict.seconds:.2f} s")
         print("".join(f"  {problem}\n" for problem in verdict.problems), end="")
         return 1 if verdict.problems else 0
-    verdicts, wall = _run(options.classes or list(suite.CLASSES), options.sample)
+    verdicts, wall = _run(options.classes or list(suite.CLASSES), options.sample, options.scenarios or ())
     failed = [verdict for verdict in verdicts if verdict.problems]
     print(suite.table(verdicts, wall))
     print(f"seed of the power-loss states: {power.SEED}")
@@ -25,11 +26,11 @@ def main() -> int:
     return 1 if failed or not verdicts else 0
 
 
-def _run(classes: list[str], sample: int) -> tuple[list[Verdict], dict[str, float]]:
+def _run(classes: list[str], sample: int, scenarios: Sequence[str] = ()) -> tuple[list[Verdict], dict[str, float]]:
     verdicts: list[Verdict] = []
     wall: dict[str, float] = {}
     since = told = time.monotonic()
-    for verdict in suite.run(classes, sample, suite.progress):
+    for verdict in suite.run(classes, sample, suite.progress, scenarios):
         verdicts.append(verdict)
         now = time.monotonic()
         name = verdict.case.partition(":")[0]
@@ -47,6 +48,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
     names = list(suite.CLASSES)
     parser.add_argument("--class", dest="classes", action="append", choices=names, help="only this class; repeatable")
+    parser.add_argument(
+        "--scenario", dest="scenarios", action="append", metavar="NAME", help="only this one; repeatable"
+    )
     parser.add_argument("--sample", type=int, default=1, metavar="N", help="only every N-th case of each class")
     parser.add_argument("--only", metavar="CASE", help="only this case, by the name that a failure prints")
     return parser.parse_args()

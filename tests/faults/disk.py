@@ -189,7 +189,7 @@ def read(root: Path) -> Tree:
 def write(tree: Tree, root: Path) -> None:
     """Make a tree real, in a directory that is not there yet."""
     root.mkdir()
-    for name, (kind, mode, content) in sorted(tree.items()):
+    for name, (kind, _, content) in sorted(tree.items()):
         path = root / name
         if kind == "directory":
             path.mkdir()

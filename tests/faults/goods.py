@@ -30,7 +30,8 @@ stop)
     ;;
 status)
     [ "$up" ] && echo started || echo stoped
-    # The updater reads until the pipe closes, and looks for the end of the script only every 20 ms when it has closed before.
+    # Where the pipe closes before the script has ended, the updater looks for that end only every 20 ms: so it stays open.
+    cd /
     sleep 0.002 &
     ;;
 esac

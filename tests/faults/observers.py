@@ -1,4 +1,4 @@
-"""What can happen to a call that a shim meets: it is noted, it kills the process, it fails, or the disk is full from then on."""
+"""What can happen to a call that a shim meets: it is noted, it is the last one, it fails, or the disk is full from it on."""
 
 import contextlib
 import errno

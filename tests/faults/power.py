@@ -20,7 +20,9 @@ from faults.shim import Call
 from faults.world import World
 
 NAME = "power"
-PARTS = ("install", "upgrade", "rollback", "adopt", "half", "stop", "prune")
+_STORIES = ("install", "upgrade", "rollback", "adopt", "half", "stop", "prune")
+KILLED = "+kill"
+PARTS = (*_STORIES, *(f"{story}{KILLED}" for story in _STORIES))
 SEED = 3
 PER_POINT = 40  # states after one operation
 _AFTER_A_KILL = 6
@@ -33,20 +35,20 @@ Recording = tuple[Disk, list[int], int]  # the operations, from when on each is 
 
 
 def cases(world: World, part: str) -> list[str]:
-    """`SCENARIO:OPERATIONS:CHOICE:KILLED` for each state: after so many operations, such a choice of the unsynced ones."""
+    """`PART:OPERATIONS:CHOICE:KILLED` for each state: after so many operations, such a choice of the unsynced ones."""
+    scenario = SCENARIOS[part.removesuffix(KILLED)]
     seen: set[int] = set()
-    found = [*_distinct(world, part, "", PER_POINT, seen)]
-    keys = kills.changing(kills.calls(world, SCENARIOS[part]))
-    for key in keys:
-        if not key.endswith(FAILED) and not key.startswith(_FORGOTTEN):
-            found += _distinct(world, part, key, _AFTER_A_KILL, seen)
-    return found
+    if not part.endswith(KILLED):
+        return list(_distinct(world, part, scenario, "", PER_POINT, seen))
+    keys = kills.changing(kills.calls(world, scenario))
+    keys = [key for key in keys if not key.endswith(FAILED) and not key.startswith(_FORGOTTEN)]
+    return [case for key in keys for case in _distinct(world, part, scenario, key, _AFTER_A_KILL, seen)]
 
 
 def run(world: World, case: str) -> list[str]:
     """What is wrong with this state, or after the clean cycles that follow it."""
     part, point, choice, killed = case.split(":", 3)
-    scenario = SCENARIOS[part]
+    scenario = SCENARIOS[part.removesuffix(KILLED)]
     ending = world.ending(scenario)
     recording = _recording(world, scenario, killed)
     if int(point) > len(recording[0].ops):
@@ -64,8 +66,8 @@ def run(world: World, case: str) -> list[str]:
     return problems or (invariants.at_rest(world, scenario) if int(point) % 4 == 0 else [])
 
 
-def _distinct(world: World, part: str, killed: str, most: int, seen: set[int]) -> Iterator[str]:
-    recording = _recording(world, SCENARIOS[part], killed)
+def _distinct(world: World, part: str, scenario: Scenario, killed: str, most: int, seen: set[int]) -> Iterator[str]:
+    recording = _recording(world, scenario, killed)
     the_disk, _, first = recording
     for point in range(first, len(the_disk.ops) + 1):
         if killed and (point - first) % _AFTER_A_KILL and point < len(the_disk.ops):

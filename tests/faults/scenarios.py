@@ -116,7 +116,7 @@ _ALL = (
     Scenario(
         "many",
         installed("1", names=_NAMES),
-        tuple((name, version, "start") for name, version in zip(_NAMES, "221", strict=True)) + (("new", "1", "start"),),
+        (*((name, version, "start") for name, version in zip(_NAMES, "221", strict=True)), ("new", "1", "start")),
         tuple((name, version, CONTROL) for name in (*_NAMES, "new") for version in "12"),
         begins=tuple((name, "1") for name in _NAMES),
         ends=(*zip(_NAMES, "221", strict=True), ("new", "1")),

@@ -6,14 +6,16 @@ A class of cases is a module with NAME, PARTS, `cases(world, part)` and `run(wor
 
 import itertools
 import multiprocessing
+import multiprocessing.util
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from faults import errnos, kills, longruns, power, seen
+from faults import errnos, kills, longruns, power, reaper, seen
 from faults.world import World
 
 CLASSES: dict[str, ModuleType] = {module.NAME: module for module in (kills, seen, errnos, power, longruns)}
@@ -41,10 +43,10 @@ class Verdict:
     seconds: float
 
 
-def run(classes: list[str], sample: int, tell: Callable[[str], None]) -> Iterator[Verdict]:
-    """All cases of these classes, or every `sample`-th of each."""
+def run(classes: list[str], sample: int, tell: Callable[[str], None], only: Sequence[str] = ()) -> Iterator[Verdict]:
+    """All cases of these classes, or every `sample`-th of each; only: the parts of them that are wanted."""
     with multiprocessing.get_context("fork").Pool(WORKERS, _begin) as pool:
-        parts = [f"{name}:{part}" for name in classes for part in CLASSES[name].PARTS]
+        parts = [f"{name}:{part}" for name in classes for part in CLASSES[name].PARTS if not only or part in only]
         found = pool.map(_find, parts, chunksize=1)
         yield from (Verdict(f"{part}:?", [c], 0) for part, c in zip(parts, found, strict=True) if isinstance(c, str))
         found = [[] if isinstance(c, str) else c for c in found]
@@ -66,8 +68,11 @@ def run_one(case: str) -> Verdict:
 
 
 def _begin() -> None:
-    """In a worker: make its world, and unmake it when the worker ends."""
+    """In a worker: make its world, and unmake it when the worker ends, also when it is told to or its parent is gone."""
     global _world
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    reaper.end_with_parent()
     made = World.made()
     _world = made.__enter__()
     multiprocessing.util.Finalize(None, lambda: made.__exit__(None, None, None), exitpriority=16)
@@ -93,7 +98,7 @@ def _judged(world: World, case: str) -> Verdict:
     name, _, rest = case.partition(":")
     try:
         problems = list(CLASSES[name].run(world, rest))
-    except Exception:
+    except Exception:  # noqa: BLE001 (not swallowed: it is the case's verdict)
         problems = [f"the case itself broke: {traceback.format_exc(limit=-4)}"]
     finally:
         world.clear()

@@ -1,7 +1,6 @@
-"""A suite that cannot fail proves nothing: each of these takes one line of care out of a copy of the updater, and the class
-that is there for that line must notice."""
+"""A suite that cannot fail proves nothing: each of these takes one piece of care out of a copy of the updater, and the class
+that is there for it must notice."""
 
-import re
 import shutil
 
 import pytest
@@ -9,40 +8,59 @@ import pytest
 from faults.test_sample import REPOSITORY, faults
 
 MUTATIONS = {
-    "a directory is not synced after an atomic write": (
-        "power:upgrade",
+    "an atomic write's name is not synced": (
+        ("--class", "power", "--scenario", "rollback", "--sample", "12"),
         "files.py",
         "        temporary.replace(path)\n        sync_directory(path.parent)\n",
         "        temporary.replace(path)\n",
+        "'rejected': None",
     ),
-    "an atomic write is not synced": (
-        "power:upgrade",
+    "an atomic write's data is not synced": (
+        ("--class", "power", "--scenario", "upgrade", "--sample", "20"),
         "files.py",
         "            os.fsync(fd)\n        temporary",
         "        temporary",
+        ".version holds b",
     ),
-    "the tree is not synced before its marker is written": (
-        "power:upgrade",
+    "the tree is not synced before its marker says that it is whole": (
+        ("--class", "power", "--scenario", "upgrade", "--sample", "20"),
         "perform.py",
-        "unpack.unpack(fetched.path, staging, ",
-        "unpack.unpack(fetched.path, staging, durable=False, limits=",
+        "unpack.unpack(fetched.path, staging, self.host.config.limits)",
+        "unpack.unpack(fetched.path, staging, self.host.config.limits, durable=False)",
+        "has the marker and is not complete",
     ),
     ".version is written in place": (
-        "kill:upgrade",
+        ("--class", "kill", "--scenario", "upgrade", "--sample", "4"),
         "perform.py",
         'files.write_atomic(self.agent.version_file, f"{action.version}\\n".encode())',
         'self.agent.version_file.write_text(f"{action.version}\\n")',
+        ".version holds b''",
     ),
     "the old version is stopped before the new one is there": (
-        "kill:upgrade",
+        ("--class", "errno", "--scenario", "upgrade", "--sample", "40"),
         "plan.py",
         "(*_prepare(seen, install), *_leave(seen, version, forced, bool(install)), start)",
-        "(*_leave(seen, version, forced, bool(install)), *_prepare(seen, install), start)",
+        "(*(leave := _leave(seen, version, forced, bool(install)))[:1], *_prepare(seen, install), *leave[1:], start)",
+        "ran before and does not run now",
     ),
-    "an install is moved into place before its marker says that it is whole": (
-        "kill:upgrade",
+    "what cannot be read is taken for what is not there": (
+        ("--only", "errno:upgrade:EIO:read:agent/.version:1"),
         "observe.py",
-        "        return msgspec.json.decode(data, type=Marker) if data else None\n",
-        "        return msgspec.json.decode(data, type=Marker) if data else Marker()\n",
+        "    except ValueError:  # not TryLater: what cannot be read now may well run\n",
+        "    except Exception:\n",
+        "runs 2 times",
     ),
 }
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS.keys())
+def test_the_suite_notices_when(tmp_path, mutation):
+    options, file, care, carelessness, words = mutation
+    copy = tmp_path / "updater"
+    shutil.copytree(REPOSITORY / "updater", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (copy / file).read_text()
+    assert care in text, f"{file} has changed: choose another mutation"
+    (copy / file).write_text(text.replace(care, carelessness))
+    done = faults(*options, directory=tmp_path)
+    assert done.returncode == 1
+    assert words in done.stdout, done.stdout + done.stderr

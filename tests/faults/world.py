@@ -177,10 +177,11 @@ class World:
         code = 99
         try:
             signal.alarm(LIMIT)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             fd = os.open(output, os.O_WRONLY | os.O_APPEND)
             os.dup2(fd, 1)
             os.dup2(fd, 2)
-            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
             if observer:
                 Shim(str(self.root), observer()).put()
             code = run_updater([command, "-c", str(self.config), "--root", str(self.root)])
@@ -208,7 +209,7 @@ def run_updater(arguments: list[str]) -> int:
         main(arguments)
     except SystemExit as e:
         return e.code if isinstance(e.code, int) else 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001 (shown, as the interpreter does)
         sys.excepthook(*sys.exc_info())
         return 98
     return 0

@@ -160,7 +160,7 @@ def _calls(host: Host, *members: bytes) -> list[str]:
     trace = ("strace", "-f", "-y", "-o", str(log), "-e", "trace=fsync,openat,mkdirat,linkat,symlinkat")
     assert host.unpack_in_child(tgz(*members), before=trace).startswith("Unpacked")
     calls = [line.split(None, 1)[1] for line in log.read_text().splitlines()]
-    return [call for call in calls if f"<{host.into}" in call]
+    return [call for call in calls if f"<{host.into.parent}" in call]
 
 
 @STRACE
@@ -171,10 +171,11 @@ def test_every_file_and_directory_is_fsynced(host: Host) -> None:
 
 
 @STRACE
-def test_no_call_follows_a_link_and_symlinks_are_made_last(host: Host) -> None:
+def test_only_we_may_enter_until_all_is_done_no_call_follows_a_link_and_symlinks_are_made_last(host: Host) -> None:
     """Second locks: no name that passes claims.py needs them."""
     calls = _calls(host, symlink("a", "d/x"), file("d/x"), symlink("d/s", ".."), file("e/x"), hard_link("e/y", "d/x"))
-    opened = [call for call in calls if call.startswith("openat")]
+    assert [call.split(", ")[2][:4] for call in calls if call.startswith("mkdirat")] == ["0700"] * 3
+    opened = [call for call in calls if call.startswith("openat") and f"<{host.into}" in call]
     assert len(opened) == 6  # the top, control, and two directories with a file each
     assert all("O_NOFOLLOW" in call for call in opened)
     assert all("O_CREAT|O_EXCL" in call for call in opened if "O_WRONLY" in call)
