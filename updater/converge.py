@@ -50,7 +50,7 @@ def _converge(host: Host, order: Desired, seen: Observed, offline: bool) -> Turn
         todo = kept_running(todo, seen)
     done, failed = _perform(hands, todo)
     if failed and failed.step == Step.START.value:
-        again = _planned(hands, observe(host.layout, order.name, host.config.timeouts.status))
+        again = _planned(hands, observe(host.layout, order.name, host.config.timeouts.status, hands.memory.current))
         if again.is_way_back:
             todo, (done, failed) = again, _perform(hands, again)
     if failed:

@@ -129,8 +129,9 @@ def _look_at_new(host: Host, orders: tuple[Desired, ...], seen: dict[str, Observ
 
 def _look_at(host: Host, name: str) -> Observed:
     try:
-        closely = host.memories.of(name).watching(host.now())
-        seen = observe(host.layout, name, host.config.timeouts.status, closely)
+        memory = host.memories.of(name)
+        closely = memory.watching(host.now())
+        seen = observe(host.layout, name, host.config.timeouts.status, memory.current, closely)
         return own.as_known(seen) if name == OWN_NAME and host.own_version else seen
     except UpdaterError as e:
         log.error("%s: %s", name, e)

@@ -44,10 +44,11 @@ class Rejected(msgspec.Struct, frozen=True):
 class Memory(msgspec.Struct, frozen=True):
     """All of it, for one agent.
 
-    good: the version to go back to, the last one that has proven itself, "" when there is none; previous: what ran before
-    the version that was switched to last.
+    current: the version that `.version` named last; good: the version to go back to, the last one that has proven itself,
+    "" when there is none; previous: what ran before the version that was switched to last.
     """
 
+    current: str = ""
     good: str = ""
     previous: str = ""
     trial: Trial | None = None
@@ -71,6 +72,8 @@ class Memory(msgspec.Struct, frozen=True):
         memory = self.started(current, now + watch) if started else self
         if memory.good not in installs:
             memory = replace(memory, good="")
+        if current in installs:
+            memory = replace(memory, current=current)
         trial = memory.trial if memory.trial and memory.trial.version == current else None
         if trial is None:
             proven = started and not memory.good
@@ -100,8 +103,10 @@ class Memory(msgspec.Struct, frozen=True):
     def switching(self, current: str, version: str) -> "Memory":
         """Just before `.version` goes from `current` ("" when that cannot run) to `version`: a trial, unless it is `good`."""
         if version == self.good:
-            return self
-        return replace(self, good=self.good or current, previous=current or self.previous, trial=Trial(version))
+            return replace(self, current=version)
+        return replace(
+            self, good=self.good or current, previous=current or self.previous, current=version, trial=Trial(version)
+        )
 
     def failed(self, version: str, reason: str, evidence: str) -> "Memory":
         """The start of `version` did not reach `started` in time."""

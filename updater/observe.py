@@ -28,7 +28,8 @@ class Marker(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One agent as it is. current: the version in `.version`, "" when there is none; installs: the complete ones;
+    """One agent as it is. current: the version in `.version`, or the one that was there before it was damaged, "" when there
+    is none; named: what `.version` names, "" for nothing; installs: the complete ones;
     foreign: why the directory cannot be an agent's, "" when it can; leftovers: what a killed updater left half done;
     held: why a person holds it, "" when nobody does; processes: those of the current version, if they were asked for;
     own: whether this is the updater that looks, which knows by itself that it runs."""
@@ -43,6 +44,7 @@ class Observed:
     held: str = ""
     processes: frozenset[str] = frozenset()
     own: bool = False
+    named: str = ""
     at: int = 0
 
     @property
@@ -59,16 +61,17 @@ def agent_names(layout: Layout) -> list[str]:
     return [name for name in names if not name_problem(name) and layout.agent(name).version_file.exists()]
 
 
-def observe(layout: Layout, name: str, timeout: float, closely: bool = False) -> Observed:
+def observe(layout: Layout, name: str, timeout: float, remembered: str = "", closely: bool = False) -> Observed:
     """Look at one agent, which may not be there yet; asks its control, for at most `timeout` seconds. Raises TryLater.
 
-    closely: also look which processes it has.
+    remembered: the version that `.version` named last, for when it is damaged; closely: also look which processes it has.
     """
     agent = layout.agent(name)
     entries = files.names_in(agent.path)
     installs = {version: marker for version in entries if (marker := _marker(agent.install(version)))}
     leftovers = tuple(entry for entry in entries if entry.startswith(".") and entry.endswith((".new", ".old")))
-    version = current(agent)
+    named = current(agent)
+    version = remembered if _can_run(agent, remembered) and not _can_run(agent, named) else named
     seen = Observed(
         name,
         version,
@@ -76,6 +79,7 @@ def observe(layout: Layout, name: str, timeout: float, closely: bool = False) ->
         marked=version in installs,
         leftovers=leftovers,
         held=hand.held(layout, name),
+        named=named,
         at=int(time.time()),
     )
     if not version:
@@ -96,6 +100,10 @@ def current(agent: AgentDir) -> str:
     except ValueError:  # not TryLater: what cannot be read now may well run
         return ""
     return "" if version_problem(version) else version
+
+
+def _can_run(agent: AgentDir, version: str) -> bool:
+    return version != "" and files.is_executable_file(agent.install(version) / "control")
 
 
 def _marker(install: Path) -> Marker | None:

@@ -43,6 +43,7 @@ class Hands:
             Step.START: self._start,
             Step.PRUNE: self._prune,
             Step.HAND_OVER: self._hand_over,
+            Step.NAME: self._name,
         }
 
     def perform(self, action: Action) -> None:
@@ -90,30 +91,42 @@ class Hands:
         files.write_atomic(self.agent.install(action.version) / MARKER, msgspec.json.encode(marker))
 
     def _stop(self, action: Action) -> None:
-        limit = self.host.config.timeouts.stop
-        deadline = time.monotonic() + limit
         install = self.agent.install(action.version)
         self.remember(lambda memory: memory.stopping(action.version))
-        if not action.forced:  # its marker may be of an updater that was killed before it could see to this
-            self._sync(install)
+        if not action.forced:
+            self._sync(install)  # its marker may be of an updater that was killed before it could see to this
+            self._ask_to_stop(install, action)
+            return
+        try:
+            if files.is_executable_file(install / "control"):
+                self._ask_to_stop(install, action)
+        except ControlFailed as e:
+            log.warning("%s: %s", action.agent, e)
+        if ended := processes.end_all_of(install):
+            log.warning("%s: ended %d processes that %s left", action.agent, ended, action.version)
+
+    def _ask_to_stop(self, install: Path, action: Action) -> None:
+        """Have the version's own control stop it. Raises ControlFailed when it does not say that it has, in time."""
+        limit = self.host.config.timeouts.stop
+        deadline = time.monotonic() + limit
         said, problem = "", ""
         try:
             said = control.run(install, "stop", limit)
         except ControlFailed as e:
             problem = str(e)
         status = self._wait_for(State.STOPPED, action, deadline)
-        if status.state is State.STOPPED:
-            return
-        if action.forced:
-            ended = processes.end_all_of(install)
-            log.warning("%s: %s did not stop by itself; ended its %d processes", action.agent, action.version, ended)
-            return
-        problem = problem or f"its status is still {status.text!r}"
-        raise ControlFailed(f"{action.version} did not stop within {limit:g} s: {problem}", one_line(said, EVIDENCE))
+        if status.state is not State.STOPPED:
+            problem = problem or f"its status is still {status.text!r}"
+            raise ControlFailed(
+                f"{action.version} did not stop within {limit:g} s: {problem}", one_line(said, EVIDENCE)
+            )
+
+    def _name(self, action: Action) -> None:
+        files.write_atomic(self.agent.version_file, f"{action.version}\n".encode())
 
     def _switch(self, action: Action) -> None:
         self.remember(lambda memory: memory.switching(action.replaces, action.version))
-        files.write_atomic(self.agent.version_file, f"{action.version}\n".encode())
+        self._name(action)
 
     def _start(self, action: Action) -> None:
         limit = self.host.config.timeouts.start

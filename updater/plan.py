@@ -31,6 +31,7 @@ class Step(Enum):
     START = "start"
     PRUNE = "prune"
     HAND_OVER = "hand over"
+    NAME = "name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Action:
     """One thing to do to one agent. version: or the name of a leftover that is pruned.
 
     replaces: what a switch leaves, or what a reject goes back to. essential: whether its failure ends the plan. forced: a
-    stop that ends the version's processes itself when its control cannot.
+    stop that ends the version's processes too, whatever its control says.
     """
 
     step: Step
@@ -63,7 +64,7 @@ class Plan:
     @property
     def is_way_back(self) -> bool:
         """Whether this gives a failed version up."""
-        return bool(self.actions) and self.actions[0].step is Step.REJECT
+        return any(action.step is Step.REJECT for action in self.actions)
 
 
 def recall(memory: Memory, seen: Observed, order: Desired, now: float, watch: float) -> Memory:
@@ -81,7 +82,7 @@ def plan(seen: Observed, order: Desired, memory: Memory, now: float, keep_versio
     if seen.held:
         return Plan(waits=f"held: {seen.held}")
     todo = _change(seen, order, memory, now)
-    return replace(todo, actions=(*todo.actions, *_prune(seen, order, memory, keep_versions)))
+    return replace(todo, actions=(*_named(seen), *todo.actions, *_prune(seen, order, memory, keep_versions)))
 
 
 def kept_running(todo: Plan, seen: Observed) -> Plan:
@@ -178,6 +179,13 @@ def _republished(seen: Observed, order: Desired) -> str:
     return ""
 
 
+def _named(seen: Observed) -> tuple[Action, ...]:
+    """A damaged `.version` is written again: it names what was switched to last."""
+    if seen.named == seen.current or seen.current not in seen.installs:
+        return ()
+    return (Action(Step.NAME, seen.name, seen.current, f".version names {seen.named or 'nothing'!r}"),)
+
+
 def _prune(seen: Observed, order: Desired, memory: Memory, keep_versions: int) -> tuple[Action, ...]:
     """Remove our old installs and what a killed updater left; what another updater left is not ours."""
     needed = {seen.current, order.version, memory.good, memory.previous}
@@ -202,8 +210,9 @@ def _toward(seen: Observed, version: str, reason: str, forced: bool = False) -> 
     install = () if version in seen.installs else (Action(Step.INSTALL, seen.name, version, reason),)
     start = Action(Step.START, seen.name, version, reason)
     if seen.current not in seen.installs:  # nothing that could run or be stopped
+        gone = (Action(Step.STOP, seen.name, seen.current, "its control is gone", forced=True),) if seen.current else ()
         switch = () if seen.current == version else (Action(Step.SWITCH, seen.name, version, reason),)
-        return Plan((*install, *switch, start))
+        return Plan((*install, *gone, *switch, start))
     if seen.current == version and seen.state is State.STARTED:
         return Plan()
     if seen.state is State.UNKNOWN and not forced:
@@ -222,7 +231,7 @@ def _prepare(seen: Observed, install: tuple[Action, ...]) -> tuple[Action, ...]:
 
 
 def _leave(seen: Observed, version: str, forced: bool, after_install: bool) -> tuple[Action, ...]:
-    down = seen.state is State.STOPPED and not after_install
+    down = seen.state is State.STOPPED and not after_install and not forced
     stop = Action(Step.STOP, seen.name, seen.current, f"makes way for {version}", forced=forced)
     switch = Action(Step.SWITCH, seen.name, version, f"from {seen.current}", seen.current)
     return (switch,) if down else (stop, switch)

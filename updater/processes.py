@@ -43,12 +43,17 @@ def _all_of(install: Path) -> list[int]:
 
 def _belongs(pid: int, where: str) -> bool:
     try:
-        if f"{Path(f'/proc/{pid}/exe').readlink()}/".startswith(where):
+        if _link(pid, "exe").startswith(where):
             return True
-        works_there = f"{Path(f'/proc/{pid}/cwd').readlink()}/".startswith(where)
+        works_there = _link(pid, "cwd").startswith(where)
         return works_there and not _has_terminal(pid)
     except OSError:  # gone meanwhile, a kernel thread, or not ours
         return False
+
+
+def _link(pid: int, name: str) -> str:
+    """Where a link of a process leads, also when that was deleted since; with a slash at its end."""
+    return f"{Path(f'/proc/{pid}/{name}').readlink()}".removesuffix(" (deleted)") + "/"
 
 
 def _has_terminal(pid: int) -> bool:

@@ -25,7 +25,8 @@ KILLED = "+kill"
 PARTS = (*_STORIES, *(f"{story}{KILLED}" for story in _STORIES))
 SEED = 3
 PER_POINT = 40  # states after one operation
-_AFTER_A_KILL = 6
+_AFTER_A_KILL = 3  # the same, where an updater was killed before
+_STEP = 15  # operations between two such points; the last one is always one
 _FORGOTTEN = ("utime", "chown", "lchown", "setxattr")
 _MOMENT = re.compile(rb'("(?:at|until)":)[0-9.]+')  # two states that differ in no more are one
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -70,7 +71,7 @@ def _distinct(world: World, part: str, scenario: Scenario, killed: str, most: in
     recording = _recording(world, scenario, killed)
     the_disk, _, first = recording
     for point in range(first, len(the_disk.ops) + 1):
-        if killed and (point - first) % _AFTER_A_KILL and point < len(the_disk.ops):
+        if killed and (point - first) % _STEP and point < len(the_disk.ops):
             continue
         choices = list(_choices(recording, point))
         if len(choices) > most:

@@ -144,12 +144,12 @@ def _healed(world: World, name: str) -> list[str]:
     for _ in range(2):
         done, _took = world_cycle(world)
     up = [daemon.where.name for daemon in world.daemons()]
-    if up == ["3"]:
+    if up == ["3"] or (name == "starts twice" and up == ["2", "3"]):  # the second one is known to no script of its own
         return []
     if name in _LEFT or name.startswith(("stop ", "status ")):
         return (
             []
-            if up and "is left alone" in done.output or "did not stop" in done.output
+            if up and ("is left alone" in done.output or "did not stop" in done.output)
             else [f"not left alone: {up}: {done.output[-300:]}"]
         )
     return [f"runs {up}, not 3: {done.output[-300:]}"]

@@ -467,6 +467,50 @@ def test_every_agent_is_looked_at_even_when_one_cannot_be(host, site, running):
     assert [a["name"] for a in site.reports[-1]["realAgents"]] == ["agent"]
 
 
+DAMAGE = [b"", b"\xff\xfe", b"x" * 5000, b"../..", b"1\n2\n", b"9.9.9\n"]
+
+
+@pytest.mark.parametrize("content", DAMAGE)
+def test_a_damaged_version_file_of_a_running_agent_is_written_again_and_nothing_else_is_done(
+    host, site, running, content
+):
+    host.layout.agent("agent").version_file.write_bytes(content)
+    assert run(host).matches
+    assert untouched(host, running)
+    assert site.gets == []
+
+
+def test_an_upgrade_of_an_agent_with_a_damaged_version_file_stops_what_runs(host, site, running):
+    host.layout.agent("agent").version_file.write_bytes(b"")
+    site.publish(version="2")
+    site.desire(("agent", "2"))
+    assert run(host).matches
+    assert (current(host), status(host)) == ("2", "started")
+    with pytest.raises(ProcessLookupError):
+        until("the old version is buried", lambda: os.kill(running, 0))
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_what_runs_in_a_directory_that_was_deleted_is_ended_before_a_version_is_started(host, site, running, version):
+    shutil.rmtree(host.layout.agent("agent").install("1"))
+    site.publish(version=version)
+    site.desire(("agent", version))
+    assert run(host).matches
+    assert (current(host), status(host)) == (version, "started")
+    with pytest.raises(ProcessLookupError):
+        until("the old process is buried", lambda: os.kill(running, 0))
+
+
+def test_a_new_version_that_runs_and_says_it_does_not_is_ended_on_the_way_back(host, site, running):
+    site.publish(version="2", control=HEALTHY.replace("echo started; else", "echo stoped; else"))
+    site.desire(("agent", "2"))
+    assert not run(host).matches
+    assert (current(host), status(host)) == ("1", "started")
+    gone = int((host.layout.agent("agent").install("2") / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        until("it is buried", lambda: os.kill(gone, 0))
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"x" * 5000, b"../..", b"1\n2\n"])
 def test_a_damaged_version_file_is_no_version(host, site, running, content):
     os.kill(running, signal.SIGKILL)

@@ -14,7 +14,7 @@ NOW, WATCH = 1_000_000.0, 60.0
 UP, DOWN = "started", "stoped"
 HUNG = "exec `./control status` fail: timed out after 10 s"
 
-REJECT, INSTALL, ADOPT, STOP, SWITCH, START, PRUNE, HAND_OVER = Step
+REJECT, INSTALL, ADOPT, STOP, SWITCH, START, PRUNE, HAND_OVER, NAME = Step
 
 
 def order(version="2", cmd="start", **fields):
@@ -23,19 +23,23 @@ def order(version="2", cmd="start", **fields):
 
 def seen(current="", status="", installs=(), marked=True, foreign=""):
     markers = {version: Marker(at=1) for version in (*installs, *([current] if current else []))}
-    return Observed("agent", current, Status(status), markers, marked, foreign)
+    return Observed("agent", current, Status(status), markers, marked, foreign, named=current)
 
 
 def broken(current, installs=()):
     markers = {version: Marker(at=1) for version in installs}
-    return Observed("agent", current, Status("exec `./control status` fail: no such directory"), markers)
+    return Observed("agent", current, Status("exec `./control status` fail: no such directory"), markers, named=current)
 
 
-TRIED = Memory("1", "1", Trial("2", failure="did not start"), Rejected(order("2"), "did not start"))
-ON_TRIAL = Memory("1", "1", Trial("2"))
-WATCHED = Memory("1", "1", Trial("2", until=NOW + 30))
-PROVEN = Memory("1", "1", Trial("2", until=NOW - 1))
-FAILED = Memory("1", "1", Trial("2", failure="not started within 60 s"))
+def damaged(current, status):
+    return replace(seen(current, status), named="")
+
+
+TRIED = Memory("2", "1", "1", Trial("2", failure="did not start"), Rejected(order("2"), "did not start"))
+ON_TRIAL = Memory("2", "1", "1", Trial("2"))
+WATCHED = Memory("2", "1", "1", Trial("2", until=NOW + 30))
+PROVEN = Memory("2", "1", "1", Trial("2", until=NOW - 1))
+FAILED = Memory("2", "1", "1", Trial("2", failure="not started within 60 s"))
 
 TABLE = [
     ("a host without the agent gets it", seen(), order(), Memory(), [INSTALL, SWITCH, START]),
@@ -60,15 +64,27 @@ TABLE = [
         Memory(),
         [INSTALL, ADOPT, STOP, SWITCH, START],
     ),
-    ("a current version without its directory is installed again", broken("2"), order(), Memory(), [INSTALL, START]),
-    ("an old version without its directory is not stopped", broken("1"), order(), Memory(), [INSTALL, SWITCH, START]),
-    ("a failed start goes back", seen("2", DOWN, "1"), order(), FAILED, [REJECT, SWITCH, START]),
+    (
+        "a current version without its directory is installed again",
+        broken("2"),
+        order(),
+        Memory(),
+        [INSTALL, STOP, START],
+    ),
+    (
+        "what is left of an old version without its directory is ended",
+        broken("1"),
+        order(),
+        Memory(),
+        [INSTALL, STOP, SWITCH, START],
+    ),
+    ("a failed start goes back", seen("2", DOWN, "1"), order(), FAILED, [REJECT, STOP, SWITCH, START]),
     (
         "a started version that dies in its watch goes back",
         seen("2", DOWN, "1"),
         order(),
         WATCHED,
-        [REJECT, SWITCH, START],
+        [REJECT, STOP, SWITCH, START],
     ),
     (
         "a hung version whose start failed is stopped by force",
@@ -83,9 +99,11 @@ TABLE = [
     ("the predecessor of a rejected version is kept running", seen("1", DOWN, "2"), order(), TRIED, [START]),
     ("a way back that was cut off goes on", seen("2", UP, "1"), order(), TRIED, [STOP, SWITCH, START]),
     ("another order lifts the rejection", seen("1", UP), order("3"), TRIED, [INSTALL, STOP, SWITCH, START]),
-    ("an old version is removed", seen("2", UP, "01"), order(), Memory("1"), [PRUNE]),
-    ("the version to go back to is kept", seen("2", UP, "1"), order(), Memory("1"), []),
-    ("the version before is kept", seen("2", UP, "1"), order(), Memory("2", "1"), []),
+    ("an old version is removed", seen("2", UP, "01"), order(), Memory("2", "1"), [PRUNE]),
+    ("the version to go back to is kept", seen("2", UP, "1"), order(), Memory("2", "1"), []),
+    ("a damaged .version is written again", damaged("2", UP), order(), Memory("2"), [NAME]),
+    ("and then the rest is done", damaged("1", UP), order(), Memory("1"), [NAME, INSTALL, STOP, SWITCH, START]),
+    ("the version before is kept", seen("2", UP, "1"), order(), Memory("2", "2", "1"), []),
     ("what is removed is removed last", seen("1", UP, "0"), order(), Memory(), [INSTALL, STOP, SWITCH, START, PRUNE]),
     (
         "the same version from elsewhere is another order",
@@ -113,17 +131,17 @@ def test_the_plan(what, host, desired, memory, steps):
 def installed(*versions):
     """Installs of which the first is the newest, none of them running."""
     markers = {version: Marker(at=100 - age) for age, version in enumerate(versions)}
-    return Observed("agent", versions[0], Status(UP), markers, True)
+    return Observed("agent", versions[0], Status(UP), markers, True, named=versions[0])
 
 
 @pytest.mark.parametrize(("keep", "pruned"), [(0, ["3", "2", "1"]), (1, ["2", "1"]), (2, ["1"]), (5, [])])
 def test_the_newest_of_the_old_versions_are_kept(keep, pruned):
-    planned = plan(installed("5", "4", "3", "2", "1"), order("5"), Memory("4"), NOW, keep)
+    planned = plan(installed("5", "4", "3", "2", "1"), order("5"), Memory("5", "4"), NOW, keep)
     assert [(a.step, a.version) for a in planned.actions] == [(PRUNE, version) for version in pruned]
 
 
 def test_a_version_that_another_updater_left_is_not_ours_to_remove():
-    host = Observed("agent", "2", Status(UP), {"2": Marker(at=1), "1": Marker()}, True)
+    host = Observed("agent", "2", Status(UP), {"2": Marker(at=1), "1": Marker()}, True, named="2")
     assert plan(host, order(), Memory(), NOW).actions == ()
 
 
@@ -152,10 +170,10 @@ def test_while_meta_is_away(what, host, desired, steps):
 
 def ourselves(current="1", *installs, own=True):
     markers = {version: Marker(at=1) for version in (current, *installs)}
-    return Observed("ops-updater", current, Status(UP), markers, True, own=own)
+    return Observed("ops-updater", current, Status(UP), markers, True, own=own, named=current)
 
 
-GOING_BACK = Memory("1", "1", Trial("2", failure="by hand"), Rejected(order("2"), "by hand"))
+GOING_BACK = Memory("2", "1", "1", Trial("2", failure="by hand"), Rejected(order("2"), "by hand"))
 OWN = [
     ("as desired, it does nothing", ourselves("2"), order(), Memory(), []),
     ("it installs its successor and hands over", ourselves(), order(), Memory(), [INSTALL, HAND_OVER]),
@@ -164,7 +182,7 @@ OWN = [
     ("it does not replace itself from outside", ourselves(own=False), order(), Memory(), []),
     ("a rejected successor is not tried again", ourselves("1", "2"), order(), TRIED, []),
     ("a hand on the host may send it back", ourselves("2", "1"), order(), GOING_BACK, [HAND_OVER]),
-    ("old versions of it are removed", ourselves("2", "1", "0"), order(), Memory("1", "1"), [PRUNE]),
+    ("old versions of it are removed", ourselves("2", "1", "0"), order(), Memory("2", "1", "1"), [PRUNE]),
 ]
 
 
@@ -195,7 +213,7 @@ def test_a_plan_that_does_not_reach_the_desired_state_says_why(what, host, desir
 
 
 def installed_with(version, **digests):
-    return Observed("agent", version, Status(UP), {version: Marker(at=1, **digests)}, True)
+    return Observed("agent", version, Status(UP), {version: Marker(at=1, **digests)}, True, named=version)
 
 
 @pytest.mark.parametrize("kind", ["md5", "sha256"])
@@ -237,5 +255,5 @@ def test_a_version_that_another_updater_runs_is_the_way_back():
 
 
 def test_a_way_back_that_is_gone_is_none():
-    assert recall(Memory("0"), seen("1", UP), order("2"), NOW, WATCH).good == "1"
-    assert recall(Memory("0", "0", Trial("1")), seen("1", DOWN), order("2"), NOW, WATCH).good == ""
+    assert recall(Memory("1", "0"), seen("1", UP), order("2"), NOW, WATCH).good == "1"
+    assert recall(Memory("1", "0", "0", Trial("1")), seen("1", DOWN), order("2"), NOW, WATCH).good == ""

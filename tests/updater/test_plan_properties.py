@@ -46,7 +46,9 @@ class Model:
 
     def seen(self):
         status = "started" if self.running and self.running == self.current else "stoped"
-        return Observed("agent", self.current, Status(status if self.current else ""), dict(self.installs), True)
+        return Observed(
+            "agent", self.current, Status(status if self.current else ""), dict(self.installs), True, named=self.current
+        )
 
     def perform(self, action, order):
         self.write()
