@@ -48,11 +48,16 @@ def a_host(config_file: Path, root: Path | None) -> "Host":
 def working_host(config_file: Path, root: Path | None) -> Iterator["Host"]:
     """A host that may be changed: checked, and locked against a second updater."""
     from updater import files, preflight
+    from updater.observe import agent_names
 
     host = a_host(config_file, root)
     log_to_stderr(logging.DEBUG if host.config.debug else logging.INFO)
     preflight.check(host.config, host.layout.root)
     with files.only_one(host.layout.lock):
+        for directory in host.layout.kept_directories:
+            files.settle(directory)
+        for name in agent_names(host.layout):
+            files.settle(host.layout.agent(name).path)
         yield host
 
 

@@ -7,6 +7,7 @@ only `status` counts.
 """
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -26,6 +27,7 @@ KEPT = 8 << 10  # bytes of output that are kept: the last ones
 FLOOD = 1 << 20  # bytes of output after which a script is ended
 GRACE = 2.0  # seconds from TERM to KILL
 _TICK = 0.02
+_OF_THE_HOST = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ETXTBSY)
 
 
 class State(Enum):
@@ -50,7 +52,7 @@ class Status:
 
 
 def status(install: Path, timeout: float) -> Status:
-    """Ask `./control status` of an install; never raises: what went wrong is the status."""
+    """Ask `./control status` of an install. What is wrong with the script is the status; what is with the host, TryLater."""
     try:
         return Status(one_line(run(install, "status", timeout), 300))
     except ControlFailed as e:
@@ -61,7 +63,8 @@ def run(install: Path, verb: str, timeout: float, log: Path | None = None) -> st
     """Run `./control VERB` and return the last of its output (stdout and stderr, at most KEPT bytes).
 
     With `log`, the output goes to that file, which a daemon may go on writing to; else to a pipe that is closed when the
-    script ends. Raises ControlFailed when the script cannot be run, floods, or takes longer than `timeout` seconds.
+    script ends. Raises ControlFailed when the script cannot be run, floods, or takes longer than `timeout` seconds, and
+    TryLater when this host has no room for another process.
     """
     if log is None:
         with _spawn(["./control", verb], install, subprocess.PIPE) as process:
@@ -102,17 +105,29 @@ def tail(log: Path, limit: int) -> str:
 
 
 def _spawn(command: Sequence[str], directory: Path, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            command,
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except OSError as e:
-        raise ControlFailed(e.strerror or str(e)) from e
+    # Another thread may be starting a child that still holds the script open from when it was written: a matter of moments.
+    for patience in (0.01, 0.05, 0.25, 0.0):
+        try:
+            return _popen(command, directory, output)
+        except OSError as e:
+            if e.errno == errno.ETXTBSY and patience:
+                time.sleep(patience)
+            elif e.errno in _OF_THE_HOST:  # no script is to blame for these
+                raise TryLater(f"cannot start {command[0]}: {e.strerror}") from e
+            else:
+                raise ControlFailed(e.strerror or str(e)) from e
+    raise AssertionError("the last turn raises")
+
+
+def _popen(command: Sequence[str], directory: Path, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def _open_log(log: Path) -> IO[bytes]:

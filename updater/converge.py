@@ -8,15 +8,22 @@ from dataclasses import dataclass
 from functools import partial
 
 from updater import hand
-from updater.errors import UpdaterError
+from updater.errors import TryLater, UpdaterError
 from updater.host import Host
 from updater.memory import Memory
 from updater.observe import Observed, observe
 from updater.perform import Hands, outcome_of
-from updater.plan import Action, Plan, Step, kept_running, plan, recall
+from updater.plan import Action, Plan, Step, keep_alive, kept_running, plan, recall
 from updater.wire import DONE, Desired, Outcome
 
 log = logging.getLogger("updater")
+
+_DOWN_MEANWHILE = (
+    Step.STOP.value,
+    Step.SWITCH.value,
+    Step.START.value,
+)  # when one of these fails, the agent may be down
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,14 @@ class Turn:
     agent: str
     waits: str = ""
     changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """What ended a plan, for meta and for us."""
+
+    outcome: Outcome
+    error: UpdaterError
 
 
 def converge(host: Host, order: Desired, seen: Observed, offline: bool = False) -> Turn:
@@ -49,29 +64,53 @@ def _converge(host: Host, order: Desired, seen: Observed, offline: bool) -> Turn
     if offline:
         todo = kept_running(todo, seen)
     done, failed = _perform(hands, todo)
-    if failed and failed.step == Step.START.value:
-        again = _planned(hands, observe(host.layout, order.name, host.config.timeouts.status, hands.memory.current))
-        if again.is_way_back:
-            todo, (done, failed) = again, _perform(hands, again)
+    if failed and failed.outcome.step in _DOWN_MEANWHILE:
+        todo, done, failed = _up_again(hands, todo, done, failed)
     if failed:
-        hands.remember(partial(Memory.noting, outcome=failed))
+        hands.note(partial(Memory.noting, outcome=failed.outcome))
     elif done and not todo.waits:
-        hands.remember(partial(Memory.noting, outcome=_done(done, host.now())))
+        hands.note(partial(Memory.noting, outcome=_done(done, host.now())))
     if todo.waits:
         log.warning("%s: %s", order.name, todo.waits)
-    return Turn(order.name, failed.reason if failed else todo.waits, bool(done))
+    return Turn(order.name, failed.outcome.reason if failed else todo.waits, bool(done))
+
+
+def _up_again(
+    hands: Hands, todo: Plan, done: list[Action], failed: "_Failed | None"
+) -> tuple[Plan, list[Action], "_Failed | None"]:
+    """What was stopped must not stay down: after a failed start the way back, after trouble of the host another try, and
+    else, or when that fails too, what ran before."""
+    for _ in range(_TRIES):
+        seen = _look_again(hands)
+        if seen.trouble:
+            continue
+        again = _planned(hands, seen)
+        if failed is None or not (again.is_way_back or isinstance(failed.error, TryLater)) or hands.host.stopping:
+            break
+        todo, (more, failed) = again, _perform(hands, again)
+        done = [*done, *more]
+    if failed and failed.outcome.step != Step.START.value:
+        done += _perform(hands, Plan(keep_alive(_look_again(hands))))[0]
+    return todo, done, failed
+
+
+def _look_again(hands: Hands) -> Observed:
+    try:
+        return observe(hands.host.layout, hands.order.name, hands.host.config.timeouts.status, hands.memory.current)
+    except TryLater as e:
+        return Observed(hands.order.name, trouble=str(e), at=int(hands.host.now()))
 
 
 def _planned(hands: Hands, seen: Observed) -> Plan:
     now, settings, layout = hands.host.now(), hands.host.config, hands.host.layout
     if hand.wishes_rollback(layout, seen.name) and not seen.held:
-        hands.remember(lambda memory: memory.by_hand(hands.order, seen.installs))
+        hands.note(lambda memory: memory.by_hand(hands.order, seen.installs))
         hand.fulfilled(layout, seen.name)
-    remembered = hands.remember(lambda memory: recall(memory, seen, hands.order, now, settings.watch))
+    remembered = hands.note(lambda memory: recall(memory, seen, hands.order, hands.host.moment()))
     return plan(seen, hands.order, remembered, now, settings.keep_versions)
 
 
-def _perform(hands: Hands, todo: Plan) -> tuple[list[Action], Outcome | None]:
+def _perform(hands: Hands, todo: Plan) -> tuple[list[Action], "_Failed | None"]:
     """Perform a plan; returns what was done to the agent, tidying up aside, and the failure that ended it."""
     done: list[Action] = []
     for action in todo.actions:
@@ -81,7 +120,7 @@ def _perform(hands: Hands, todo: Plan) -> tuple[list[Action], Outcome | None]:
         except UpdaterError as e:
             log.error("%s: %s failed: %s", action.agent, action.step.value, e)
             if action.essential:
-                return done, outcome_of(e, action, hands.host.now())
+                return done, _Failed(outcome_of(e, action, hands.host.now()), e)
         else:
             if action.step is not Step.PRUNE:
                 done.append(action)

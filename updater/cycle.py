@@ -79,12 +79,13 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     for name, why in reply.refused:
         log.error("%s: refused: %s", name, why)
     orders = _orders(host, reply)
-    _tidy_downloads(host, orders)
+    seen |= _look_at_new(host, orders, seen)
+    _tidy_downloads(host, orders, seen)
     try:
         host.orders.keep(orders, host.now())
     except TryLater as e:
         log.error("the orders could not be kept for a time without meta: %s", e)
-    return Beat(seen | _look_at_new(host, orders, seen), orders, reply.refused)
+    return Beat(seen, orders, reply.refused)
 
 
 def tell(host: Host, refused: tuple[Outcome, ...] = ()) -> dict[str, Observed]:
@@ -105,7 +106,7 @@ def preview(host: Host) -> tuple[Beat, list[Plan]]:
     seen |= _look_at_new(host, orders, seen)
     plans = []
     for order in orders:
-        remembered = recall(host.memories.of(order.name), seen[order.name], order, host.now(), host.config.watch)
+        remembered = recall(host.memories.of(order.name), seen[order.name], order, host.moment())
         plans.append(plan(seen[order.name], order, remembered, host.now(), host.config.keep_versions))
     return Beat(seen, orders, reply.refused), plans
 
@@ -135,7 +136,7 @@ def _look_at(host: Host, name: str) -> Observed:
         return own.as_known(seen) if name == OWN_NAME and host.own_version else seen
     except UpdaterError as e:
         log.error("%s: %s", name, e)
-        return Observed(name, foreign=str(e), at=int(host.now()))
+        return Observed(name, trouble=str(e), at=int(host.now()))
 
 
 def _report(host: Host, seen: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:
@@ -162,9 +163,10 @@ def _orders(host: Host, reply: Reply) -> tuple[Desired, ...]:
     return tuple(order for order in reply.desired if host.config.desired_agent in ("", order.name))
 
 
-def _tidy_downloads(host: Host, orders: tuple[Desired, ...]) -> None:
+def _tidy_downloads(host: Host, orders: tuple[Desired, ...], seen: dict[str, Observed]) -> None:
     """Downloads that were cut off stay while they are still wanted, to be gone on with."""
-    wanted = {host.layout.download(order.file_name).name for order in orders}
+    missing = (order for order in orders if order.version not in seen[order.name].installs)
+    wanted = {host.layout.download(order.file_name).name for order in missing}
     for name in files.names_in(host.layout.downloads):
         if name.removesuffix(".validator") not in wanted:
             files.remove_tree(host.layout.downloads / name)

@@ -38,7 +38,7 @@ def _desired(order: Desired | None, last: LastReply, now: float) -> str:
 
 
 def _next(host: Host, seen: Observed, order: Desired, memory: Memory, now: float) -> Iterator[str]:
-    remembered = recall(memory, seen, order, now, host.config.watch)
+    remembered = recall(memory, seen, order, host.moment())
     todo = plan(seen, order, remembered, now, host.config.keep_versions)
     for action in todo.actions:
         yield _line("next", str(action))

@@ -95,11 +95,13 @@ def pieces(path: Path) -> Iterator[bytes]:
 
 
 def is_executable_file(path: Path) -> bool:
-    """Whether a regular file with a run bit is here."""
+    """Whether a regular file with a run bit is here. Raises TryLater when the disk does not tell."""
     try:
         mode = path.lstat().st_mode
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as e:
+        raise trouble(f"cannot look at {path}", e) from e
     return stat.S_ISREG(mode) and bool(mode & 0o111)
 
 
@@ -160,6 +162,18 @@ def remove_tree(path: Path) -> None:
             path.unlink(missing_ok=True)
     except OSError as e:
         raise trouble(f"cannot remove {path}", e) from e
+
+
+def settle(directory: Path) -> None:
+    """What a killed owner left in a directory: half-written files go, and the names that are there get durable."""
+    for name in names_in(directory):
+        if name.startswith(".") and name.endswith(".new") and not (directory / name).is_dir():
+            remove_tree(directory / name)
+    try:
+        if directory.is_dir():
+            sync_directory(directory)
+    except OSError as e:
+        raise trouble(f"cannot sync {directory}", e) from e
 
 
 def sync_directory(path: Path) -> None:

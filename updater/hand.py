@@ -29,10 +29,10 @@ def unhold(layout: Layout, name: str) -> bool:
 
 
 def held(layout: Layout, name: str) -> str:
-    """Why the agent is held, "" when it is not. What cannot be read counts as held: somebody put it there."""
+    """Why the agent is held, "" when it is not. What is no reason counts as held: somebody put it there. Raises TryLater."""
     try:
         reason = files.read_small(layout.held(name), LIMIT)
-    except (ValueError, TryLater) as e:
+    except ValueError as e:
         return str(e)
     return "" if reason is None else one_line(reason.decode("utf-8", "replace"), 200) or "no reason given"
 

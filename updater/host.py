@@ -7,8 +7,9 @@ from updater.config import Config
 from updater.errors import TryLater
 from updater.http import Http
 from updater.layout import Layout
-from updater.memory import Memories
+from updater.memory import Memories, Moment
 from updater.orders import Orders
+from updater.processes import boot_id
 
 
 @dataclass(slots=True)
@@ -27,14 +28,20 @@ class Host:
     successor: str = ""
     memories: Memories = field(init=False)
     orders: Orders = field(init=False)
+    boot: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.memories = Memories(self.layout.memories)
         self.orders = Orders(self.layout.last_reply)
+        self.boot = boot_id()
 
     def now(self) -> float:
         """Unix seconds."""
         return time.time()
+
+    def moment(self) -> Moment:
+        """Now, as memories are judged by it."""
+        return Moment(self.now(), self.config.watch, self.boot)
 
     def check_stopping(self) -> None:
         """Raises TryLater once the updater is asked to stop: what has not begun stays undone."""

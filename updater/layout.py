@@ -49,6 +49,11 @@ class Layout:
         return self.own / "lock"
 
     @property
+    def kept_directories(self) -> tuple[Path, ...]:
+        """The root, and those of our own that hold what must outlive a crash."""
+        return (self.root, self.own, self.memories, self.own / "held", self.own / "rollback")
+
+    @property
     def memories(self) -> Path:
         return self.own / "agents"
 

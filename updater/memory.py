@@ -7,23 +7,32 @@ that follows is one more try of a version that was rejected before.
 import threading
 from collections.abc import Callable, Container
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from updater import files
-from updater.errors import TryLater
 from updater.wire import DONE, Desired, Outcome
 
 LIMIT = 64 << 10  # bytes of a memory file
 KEPT_OUTCOMES = 8  # that meta has not yet confirmed
 
 
+class Moment(NamedTuple):
+    """When something is judged. now: Unix seconds; watch: seconds; boot: which start of the machine this is."""
+
+    now: float
+    watch: float
+    boot: str = ""
+
+
 class Trial(msgspec.Struct, frozen=True):
     """The last version that was switched to, until it has proven itself.
 
     until: Unix seconds, the end of its watch, 0 before it was seen started; failure: why it was given up, "" when it was
-    not; processes: those it was last seen with; restarts: how often all of them had been replaced by others.
+    not; processes: those it was last seen with; restarts: how often all of them had been replaced by others; boot: of the
+    machine, in which the watch began, for what is down after another boot has not failed.
     """
 
     version: str
@@ -32,6 +41,7 @@ class Trial(msgspec.Struct, frozen=True):
     evidence: str = ""
     processes: frozenset[str] = frozenset()
     restarts: int = 0
+    boot: str = ""
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -63,13 +73,14 @@ class Memory(msgspec.Struct, frozen=True):
         return self
 
     def seeing(
-        self, current: str, started: bool, installs: Container[str], leaving: bool, now: float, watch: float
+        self, current: str, started: bool, installs: Container[str], leaving: bool, moment: "Moment"
     ) -> "Memory":
         """What a look teaches: the version on trial is started, or has come through its watch; `good` may be gone.
 
         leaving: whether the order is for another version; one that is left in good health need not wait for its watch's end.
         """
-        memory = self.started(current, now + watch) if started else self
+        memory = self._in_this_watch(moment)
+        memory = memory.started(current, moment) if started else memory
         if memory.good not in installs:
             memory = replace(memory, good="")
         if current in installs:
@@ -78,7 +89,7 @@ class Memory(msgspec.Struct, frozen=True):
         if trial is None:
             proven = started and not memory.good
         else:
-            proven = not trial.failure and (0 < trial.until <= now or (started and leaving))
+            proven = not trial.failure and (0 < trial.until <= moment.now or (started and leaving))
         return replace(memory, good=current) if proven and current in installs else memory
 
     def meeting(self, current: str, processes: frozenset[str], now: float) -> "Memory":
@@ -88,11 +99,20 @@ class Memory(msgspec.Struct, frozen=True):
         restarts = self.trial.restarts + (bool(self.trial.processes) and not processes & self.trial.processes)
         return replace(self, trial=replace(self.trial, processes=processes, restarts=restarts))
 
-    def started(self, version: str, until: float) -> "Memory":
+    def _in_this_watch(self, moment: "Moment") -> "Memory":
+        """A watch of another boot, or one that a clock's jump has made longer than it may be, begins anew."""
+        trial = self.trial
+        if trial is None or not trial.until or trial.failure:
+            return self
+        if trial.until <= moment.now or (trial.boot == moment.boot and trial.until - moment.now <= moment.watch):
+            return self
+        return replace(self, trial=replace(trial, until=0.0, processes=frozenset(), restarts=0))
+
+    def started(self, version: str, moment: "Moment") -> "Memory":
         """`version` is started: if it is on trial and not yet watched, its watch ends then."""
         if self.trial is None or self.trial.version != version or self.trial.until or self.trial.failure:
             return self
-        return replace(self, trial=replace(self.trial, until=until))
+        return replace(self, trial=replace(self.trial, until=moment.now + moment.watch, boot=moment.boot))
 
     def stopping(self, version: str) -> "Memory":
         """Just before we stop `version` ourselves: that is no failure of its watch."""
@@ -138,7 +158,7 @@ class Memory(msgspec.Struct, frozen=True):
 
     def watching(self, now: float) -> bool:
         """Whether a version is started and still watched."""
-        return self.trial is not None and not self.trial.failure and now < self.trial.until
+        return self.trial is not None and not self.trial.failure and 0 < self.trial.until > now
 
 
 def same_artifact(one: Desired, other: Desired) -> bool:
@@ -150,12 +170,14 @@ class Memories:
     """The memories of all agents of a host, kept on disk; safe for several threads.
 
     A change is a function from the memory as it is to the new one, so that two who change the same memory lose nothing.
+    What cannot be read now is not taken for nothing: that raises TryLater. What is damaged is an empty memory.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = threading.Lock()
         self._known: dict[str, Memory] = {}
+        self._unwritten: set[str] = set()
 
     def of(self, name: str) -> Memory:
         """The memory of one agent; an empty one when there is none or it is damaged."""
@@ -163,19 +185,25 @@ class Memories:
             return self._of(name)
 
     def change(self, name: str, how: Callable[[Memory], Memory]) -> Memory:
-        """Change a memory, durably before this returns, and return it. Raises TryLater; then nothing has changed."""
+        """Change a memory, durably before this returns, and return it.
+
+        Raises TryLater when it cannot be written; then this process knows it all the same, and the next does not.
+        """
         with self._lock:
             before = self._of(name)
             after = how(before)
-            if after != before:
+            self._known[name] = after
+            if after != before or name in self._unwritten:
+                self._unwritten.add(name)
                 files.make_directory(self._directory)
                 files.write_atomic(self._directory / f"{name}.json", msgspec.json.encode(after))
-                self._known[name] = after
+                self._unwritten.discard(name)
             return after
 
     def names(self) -> list[str]:
         """The agents of which anything is remembered."""
-        return sorted(path.name.removesuffix(".json") for path in self._directory.glob("[!.]*.json"))
+        names = files.names_in(self._directory)
+        return [name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")]
 
     def _of(self, name: str) -> Memory:
         if name not in self._known:
@@ -187,5 +215,5 @@ def _load(path: Path) -> Memory:
     try:
         data = files.read_small(path, LIMIT)
         return msgspec.json.decode(data, type=Memory) if data else Memory()
-    except (ValueError, TryLater, RecursionError):
+    except (ValueError, RecursionError):
         return Memory()

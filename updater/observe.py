@@ -29,7 +29,8 @@ class Marker(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class Observed:
     """One agent as it is. current: the version in `.version`, or the one that was there before it was damaged, "" when there
-    is none; named: what `.version` names, "" for nothing; installs: the complete ones;
+    is none; named: what `.version` names, "" for nothing; trouble: why it
+    cannot be looked at now, "" when it can; installs: the complete ones;
     foreign: why the directory cannot be an agent's, "" when it can; leftovers: what a killed updater left half done;
     held: why a person holds it, "" when nobody does; processes: those of the current version, if they were asked for;
     own: whether this is the updater that looks, which knows by itself that it runs."""
@@ -45,6 +46,7 @@ class Observed:
     processes: frozenset[str] = frozenset()
     own: bool = False
     named: str = ""
+    trouble: str = ""
     at: int = 0
 
     @property

@@ -60,6 +60,14 @@ class Hands:
         """Change the agent's memory, durably. Raises TryLater."""
         return self.host.memories.change(self.order.name, how)
 
+    def note(self, how: Callable[[Memory], Memory]) -> Memory:
+        """The same where going on is better than stopping for it: a crash would cost one more try of a bad version."""
+        try:
+            return self.remember(how)
+        except TryLater as e:
+            log.error("%s: %s", self.order.name, e)
+            return self.memory
+
     def _install(self, action: Action) -> None:
         timeouts = self.host.config.timeouts
         expected = fetch.expected_digest(self.host.http, self.order, timeouts.heartbeat)
@@ -125,7 +133,8 @@ class Hands:
         files.write_atomic(self.agent.version_file, f"{action.version}\n".encode())
 
     def _switch(self, action: Action) -> None:
-        self.remember(lambda memory: memory.switching(action.replaces, action.version))
+        way_back = action.version == self.memory.good
+        (self.note if way_back else self.remember)(lambda memory: memory.switching(action.replaces, action.version))
         self._name(action)
 
     def _start(self, action: Action) -> None:
@@ -139,12 +148,11 @@ class Hands:
             problem = str(e)
         status = self._wait_for(State.STARTED, action, time.monotonic() if problem else deadline)
         if status.state is State.STARTED:
-            until = self.host.now() + self.host.config.watch
-            self.remember(lambda memory: memory.started(action.version, until))
+            self.note(lambda memory: memory.started(action.version, self.host.moment()))
             return
         reason = f"not started within {limit:g} s: {problem or f'its status is {status.text!r}'}"
         evidence = control.tail(output, EVIDENCE)
-        self.remember(lambda memory: memory.failed(action.version, reason, evidence))
+        self.note(lambda memory: memory.failed(action.version, reason, evidence))
         raise ControlFailed(f"{action.version} {reason}", evidence)
 
     def _prune(self, action: Action) -> None:
@@ -180,7 +188,7 @@ class Hands:
             evidence=evidence,
             at=int(self.host.now()),
         )
-        self.remember(lambda memory: memory.rejecting(self.order, action.reason).noting(outcome))
+        self.note(lambda memory: memory.rejecting(self.order, action.reason).noting(outcome))
 
     def _sync(self, directory: Path) -> None:
         try:

@@ -13,7 +13,7 @@ from enum import Enum
 
 from updater.control import State
 from updater.layout import OWN_NAME
-from updater.memory import Memory, same_artifact
+from updater.memory import Memory, Moment, same_artifact
 from updater.observe import Marker, Observed
 from updater.wire import STOP, Desired, is_digest
 
@@ -67,11 +67,13 @@ class Plan:
         return any(action.step is Step.REJECT for action in self.actions)
 
 
-def recall(memory: Memory, seen: Observed, order: Desired, now: float, watch: float) -> Memory:
-    """The memory brought up to this look and this order, as `plan` wants it. now: Unix seconds; watch: seconds."""
+def recall(memory: Memory, seen: Observed, order: Desired, moment: Moment) -> Memory:
+    """The memory brought up to this look and this order, as `plan` wants it."""
+    if seen.trouble:
+        return memory.heed(order)
     leaving = order.version != seen.current
-    taught = memory.heed(order).seeing(seen.current, seen.state is State.STARTED, seen.installs, leaving, now, watch)
-    return taught.meeting(seen.current, seen.processes, now)
+    taught = memory.heed(order).seeing(seen.current, seen.state is State.STARTED, seen.installs, leaving, moment)
+    return taught.meeting(seen.current, seen.processes, moment.now)
 
 
 def plan(seen: Observed, order: Desired, memory: Memory, now: float, keep_versions: int = 0) -> Plan:
@@ -81,6 +83,8 @@ def plan(seen: Observed, order: Desired, memory: Memory, now: float, keep_versio
     """
     if seen.held:
         return Plan(waits=f"held: {seen.held}")
+    if seen.trouble:
+        return Plan(waits=seen.trouble)
     todo = _change(seen, order, memory, now)
     return replace(todo, actions=(*_named(seen), *todo.actions, *_prune(seen, order, memory, keep_versions)))
 
@@ -89,7 +93,7 @@ def kept_running(todo: Plan, seen: Observed) -> Plan:
     """The plan as far as it goes while meta is away: nothing is fetched, what is down comes up as it was."""
     if all(action.step not in (Step.INSTALL, Step.HAND_OVER) for action in todo.actions):
         return todo
-    return Plan(_keep_alive(seen), "meta is away, so nothing is fetched")
+    return Plan(keep_alive(seen), "meta is away, so nothing is fetched")
 
 
 def _change(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan:
@@ -104,7 +108,7 @@ def _change(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan:
     if reason := _trial_failure(seen, order, memory, now):
         return _reject(seen, order, memory, reason)
     if problem := _republished(seen, order):
-        return Plan(_keep_alive(seen), problem)
+        return Plan(keep_alive(seen), problem)
     return _toward(seen, order.version, "desired")
 
 
@@ -156,7 +160,7 @@ def _reject(seen: Observed, order: Desired, memory: Memory, reason: str) -> Plan
 def _rejected(seen: Observed, order: Desired, memory: Memory) -> Plan:
     waits = _rolled_back(order, memory.rejected.reason if memory.rejected else "")
     if memory.good not in seen.installs:
-        return Plan(_keep_alive(seen), waits)
+        return Plan(keep_alive(seen), waits)
     forced = seen.current == order.version
     return Plan(_toward(seen, memory.good, f"{order.version} was rejected", forced).actions, waits)
 
@@ -198,7 +202,7 @@ def _prune(seen: Observed, order: Desired, memory: Memory, keep_versions: int) -
     return tuple(Action(Step.PRUNE, seen.name, name, why, essential=False) for name, why in doomed)
 
 
-def _keep_alive(seen: Observed) -> tuple[Action, ...]:
+def keep_alive(seen: Observed) -> tuple[Action, ...]:
     """What runs goes on running while the order cannot be followed."""
     if seen.current not in seen.installs or seen.state is not State.STOPPED:
         return ()
@@ -225,7 +229,7 @@ def _toward(seen: Observed, version: str, reason: str, forced: bool = False) -> 
 
 def _prepare(seen: Observed, install: tuple[Action, ...]) -> tuple[Action, ...]:
     # A download may take long or fail: an agent that is down comes up in the old version first.
-    alive = _keep_alive(seen) if install else ()
+    alive = keep_alive(seen) if install else ()
     adopt = () if seen.marked else (Action(Step.ADOPT, seen.name, seen.current, "installed by another updater"),)
     return (*alive, *install, *adopt)
 

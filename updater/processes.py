@@ -26,6 +26,14 @@ def end_all_of(install: Path) -> int:
     return len(found)
 
 
+def boot_id() -> str:
+    """Which start of the machine this is, "" where the kernel does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
 def identities(install: Path) -> frozenset[str]:
     """The processes of an install, each as `pid.starttime`, which no later process has."""
     found = set()

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from faults import disk, invariants, kills
+from faults import disk, invariants
 from faults.disk import DATA, Disk, Op, Tree
-from faults.observers import FAILED, Record, recorded
+from faults.observers import Record, recorded
 from faults.scenarios import SCENARIOS, Scenario
 from faults.shim import Call
 from faults.world import World
@@ -22,7 +22,8 @@ from faults.world import World
 NAME = "power"
 _STORIES = ("install", "upgrade", "rollback", "adopt", "half", "stop", "prune")
 KILLED = "+kill"
-PARTS = (*_STORIES, *(f"{story}{KILLED}" for story in _STORIES))
+# Not `half`: a tree is removed in an order of the file system's own, so a recording of a kill in it is another each time.
+PARTS = (*_STORIES, *(f"{story}{KILLED}" for story in ("install", "upgrade", "adopt", "stop", "prune")))
 SEED = 3
 PER_POINT = 40  # states after one operation
 _AFTER_A_KILL = 3  # the same, where an updater was killed before
@@ -41,8 +42,8 @@ def cases(world: World, part: str) -> list[str]:
     seen: set[int] = set()
     if not part.endswith(KILLED):
         return list(_distinct(world, part, scenario, "", PER_POINT, seen))
-    keys = kills.changing(kills.calls(world, scenario))
-    keys = [key for key in keys if not key.endswith(FAILED) and not key.startswith(_FORGOTTEN)]
+    world.begin(scenario)
+    keys = [call.key for call in _calls(world) if call.mine and call.op not in _FORGOTTEN and call.path[0] != "/"]
     return [case for key in keys for case in _distinct(world, part, scenario, key, _AFTER_A_KILL, seen)]
 
 
@@ -53,7 +54,7 @@ def run(world: World, case: str) -> list[str]:
     ending = world.ending(scenario)
     recording = _recording(world, scenario, killed)
     if int(point) > len(recording[0].ops):
-        return ["the recording has fewer operations now"]
+        return [f"the recording has only {len(recording[0].ops)} operations now"]
     tree = recording[0].tree(_kept(recording, int(point), choice, f"{part}:{killed}"))
     world.clear()
     disk.write(_on_another_boot(tree), world.root)
@@ -139,16 +140,17 @@ def _recording(world: World, scenario: Scenario, killed: str) -> Recording:
         the_disk = Disk(_base(world, scenario))
         world.begin(scenario)
         for call in _calls(world, killed):
-            the_disk.add(call)
+            if call.mine or not killed:  # how far the others had come is not the same each time
+                the_disk.add(call)
         first = len(the_disk.ops) if killed else 0
         if killed:
-            for call in _calls(world, ""):
+            for call in _calls(world):
                 the_disk.add(call)
         known = world.cache[scenario.name, killed] = the_disk, disk.durable_from(the_disk.ops), first
     return known
 
 
-def _calls(world: World, last: str) -> list[Call]:
+def _calls(world: World, last: str = "") -> list[Call]:
     world.log.unlink(missing_ok=True)
     world.once(lambda: Record(world.log, last))
     world.daemons()  # waits for scripts

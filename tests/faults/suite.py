@@ -15,15 +15,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from faults import errnos, kills, longruns, power, reaper, seen
+from faults import archives, errnos, kills, longruns, power, reaper, replies, scripts, seen
 from faults.world import World
 
-CLASSES: dict[str, ModuleType] = {module.NAME: module for module in (kills, seen, errnos, power, longruns)}
+CLASSES: dict[str, ModuleType] = {
+    module.NAME: module for module in (kills, seen, errnos, power, archives, replies, scripts, longruns)
+}
 TITLES = {
     "kill": "kill points",
     "seen": "the shim sees every call",
     "errno": "errno faults",
     "power": "power loss",
+    "archive": "archives",
+    "http": "answers of servers",
+    "control": "control scripts",
     "long": "long runs",
 }
 WORKERS = 2
@@ -71,10 +76,10 @@ def _begin() -> None:
     """In a worker: make its world, and unmake it when the worker ends, also when it is told to or its parent is gone."""
     global _world
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    reaper.end_with_parent()
     made = World.made()
     _world = made.__enter__()
+    signal.signal(signal.SIGTERM, lambda *_: _world.abandon())
+    reaper.end_with_parent()
     multiprocessing.util.Finalize(None, lambda: made.__exit__(None, None, None), exitpriority=16)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-SAMPLES = {"kill": 60, "seen": 9, "errno": 120, "power": 500}
+SAMPLES = {"kill": 60, "seen": 9, "errno": 120, "power": 500, "archive": 80, "http": 30, "control": 30}
 
 
 def faults(*options: str, directory: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:

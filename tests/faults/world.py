@@ -86,6 +86,12 @@ class World:
             reaper.end_all()
             shutil.rmtree(directory, ignore_errors=True)
 
+    def abandon(self) -> None:
+        """End this process at once, wherever it is, and leave neither an agent nor a file."""
+        reaper.end_all()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        os._exit(1)
+
     def once(self, observer: Callable[[], Observer] | None = None, command: str = "once") -> Done:
         """Run one command of the updater on the root in a child of its own, met by the observer that is made there."""
         output = self.directory / "output"
@@ -162,7 +168,7 @@ class World:
             self.clear()
             self.root.mkdir()
             self._scenario = scenario.name
-            (self.site.files / scenario.name).mkdir()
+            (self.site.files / scenario.name).mkdir(exist_ok=True)
             for name, version, control in scenario.published:
                 goods.publish(self.site.files / scenario.name, name, version, control)
             scenario.prepare(self)

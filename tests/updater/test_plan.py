@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from updater.control import Status
-from updater.memory import Memory, Rejected, Trial
+from updater.memory import Memory, Moment, Rejected, Trial
 from updater.observe import Marker, Observed
 from updater.plan import Step, kept_running, plan, recall
 from updater.wire import Desired
 
 NOW, WATCH = 1_000_000.0, 60.0
+MOMENT = Moment(NOW, WATCH)
 UP, DOWN = "started", "stoped"
 HUNG = "exec `./control status` fail: timed out after 10 s"
 
@@ -123,7 +124,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("what", "host", "desired", "memory", "steps"), TABLE, ids=[row[0] for row in TABLE])
 def test_the_plan(what, host, desired, memory, steps):
-    planned = plan(host, desired, recall(memory, host, desired, NOW, WATCH), NOW)
+    planned = plan(host, desired, recall(memory, host, desired, MOMENT), NOW)
     assert [action.step for action in planned.actions] == steps
     assert all(action.reason for action in planned.actions)
 
@@ -138,6 +139,18 @@ def installed(*versions):
 def test_the_newest_of_the_old_versions_are_kept(keep, pruned):
     planned = plan(installed("5", "4", "3", "2", "1"), order("5"), Memory("5", "4"), NOW, keep)
     assert [(a.step, a.version) for a in planned.actions] == [(PRUNE, version) for version in pruned]
+
+
+def test_what_is_down_after_another_boot_has_not_failed():
+    host, rebooted = seen("2", DOWN, "1"), Moment(NOW, WATCH, "another boot")
+    assert [a.step for a in plan(host, order(), recall(WATCHED, host, order(), rebooted), NOW).actions] == [START]
+
+
+def test_a_clock_that_jumps_back_makes_no_watch_of_years():
+    host, then = seen("2", DOWN, "1"), NOW - 10 * 365 * 86400
+    assert [a.step for a in plan(host, order(), recall(WATCHED, host, order(), Moment(then, WATCH)), then).actions] == [
+        START
+    ]
 
 
 def test_a_version_that_another_updater_left_is_not_ours_to_remove():
@@ -188,7 +201,7 @@ OWN = [
 
 @pytest.mark.parametrize(("what", "host", "desired", "memory", "steps"), OWN, ids=[row[0] for row in OWN])
 def test_the_plan_about_ourselves(what, host, desired, memory, steps):
-    planned = plan(host, desired, recall(memory, host, desired, NOW, WATCH), NOW)
+    planned = plan(host, desired, recall(memory, host, desired, MOMENT), NOW)
     assert [action.step for action in planned.actions] == steps
 
 
@@ -209,7 +222,7 @@ WAITS = [
 
 @pytest.mark.parametrize(("what", "host", "desired", "memory", "why"), WAITS, ids=[row[0] for row in WAITS])
 def test_a_plan_that_does_not_reach_the_desired_state_says_why(what, host, desired, memory, why):
-    assert why in plan(host, desired, recall(memory, host, desired, NOW, WATCH), NOW).waits
+    assert why in plan(host, desired, recall(memory, host, desired, MOMENT), NOW).waits
 
 
 def installed_with(version, **digests):
@@ -232,28 +245,28 @@ def test_the_same_digest_in_capitals_is_the_same_version(kind):
 
 
 def test_a_stop_by_order_is_no_failure_of_the_watched_version():
-    again = recall(WATCHED.stopping("2"), seen("2", DOWN, "1"), order(), NOW + 1, WATCH)
+    again = recall(WATCHED.stopping("2"), seen("2", DOWN, "1"), order(), Moment(NOW + 1, WATCH))
     assert [a.step for a in plan(seen("2", DOWN, "1"), order(), again, NOW + 1).actions] == [START]
 
 
 def test_the_way_back_from_a_third_version_leads_past_a_failed_second_one():
-    assert recall(FAILED, seen("2", DOWN, "1"), order("3"), NOW, WATCH).switching("2", "3").good == "1"
+    assert recall(FAILED, seen("2", DOWN, "1"), order("3"), MOMENT).switching("2", "3").good == "1"
 
 
 def test_a_version_that_came_through_its_watch_is_the_way_back():
-    assert recall(PROVEN, seen("2", UP, "1"), order("3"), NOW, WATCH).switching("2", "3").good == "2"
+    assert recall(PROVEN, seen("2", UP, "1"), order("3"), MOMENT).switching("2", "3").good == "2"
 
 
 def test_a_version_left_in_good_health_is_the_way_back_even_within_its_watch():
-    assert recall(WATCHED, seen("2", UP, "1"), order("3"), NOW, WATCH).good == "2"
-    assert recall(WATCHED, seen("2", DOWN, "1"), order("3"), NOW, WATCH).good == "1"
-    assert recall(WATCHED, seen("2", UP, "1"), order("2"), NOW, WATCH).good == "1"
+    assert recall(WATCHED, seen("2", UP, "1"), order("3"), MOMENT).good == "2"
+    assert recall(WATCHED, seen("2", DOWN, "1"), order("3"), MOMENT).good == "1"
+    assert recall(WATCHED, seen("2", UP, "1"), order("2"), MOMENT).good == "1"
 
 
 def test_a_version_that_another_updater_runs_is_the_way_back():
-    assert recall(Memory(), seen("1", UP, marked=False), order("2"), NOW, WATCH).switching("1", "2").good == "1"
+    assert recall(Memory(), seen("1", UP, marked=False), order("2"), MOMENT).switching("1", "2").good == "1"
 
 
 def test_a_way_back_that_is_gone_is_none():
-    assert recall(Memory("1", "0"), seen("1", UP), order("2"), NOW, WATCH).good == "1"
-    assert recall(Memory("1", "0", "0", Trial("1")), seen("1", DOWN), order("2"), NOW, WATCH).good == ""
+    assert recall(Memory("1", "0"), seen("1", UP), order("2"), MOMENT).good == "1"
+    assert recall(Memory("1", "0", "0", Trial("1")), seen("1", DOWN), order("2"), MOMENT).good == ""

@@ -9,7 +9,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from updater.control import Status
-from updater.memory import Memory
+from updater.memory import Memory, Moment
 from updater.observe import Marker, Observed
 from updater.plan import Plan, Step, plan, recall
 from updater.wire import START, STOP, Desired
@@ -74,7 +74,7 @@ class Model:
                     raise StartFailed
                 self.running = action.version
                 self.write()
-                self.memory = self.memory.started(action.version, self.now + WATCH)
+                self.memory = self.memory.started(action.version, Moment(self.now, WATCH))
             case Step.PRUNE:
                 assert action.version not in (self.current, self.running, self.memory.good, order.version)
                 del self.installs[action.version]
@@ -82,7 +82,7 @@ class Model:
                 self.memory = self.memory.rejecting(order, action.reason)
 
     def plan(self, order) -> Plan:
-        self.memory = recall(self.memory, self.seen(), order, self.now, WATCH)
+        self.memory = recall(self.memory, self.seen(), order, Moment(self.now, WATCH))
         return plan(self.seen(), order, self.memory, self.now)
 
     def turn(self, order):
