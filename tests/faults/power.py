@@ -140,8 +140,7 @@ def _recording(world: World, scenario: Scenario, killed: str) -> Recording:
         the_disk = Disk(_base(world, scenario))
         world.begin(scenario)
         for call in _calls(world, killed):
-            if call.mine or not killed:  # how far the others had come is not the same each time
-                the_disk.add(call)
+            the_disk.add(call)
         first = len(the_disk.ops) if killed else 0
         if killed:
             for call in _calls(world):
@@ -154,11 +153,14 @@ def _calls(world: World, last: str = "") -> list[Call]:
     world.log.unlink(missing_ok=True)
     world.once(lambda: Record(world.log, last))
     world.daemons()  # waits for scripts
-    return _in_order(recorded(world.log))
+    return _in_order(recorded(world.log), whole=not last)
 
 
-def _in_order(calls: list[Call]) -> list[Call]:
-    """The calls in an order that is the same each time: what other threads sync is synced as late as it may be."""
+def _in_order(calls: list[Call], whole: bool) -> list[Call]:
+    """The calls in an order that is the same each time: what other threads sync is synced as late as it may be.
+
+    Of a run that was killed (not whole), how far the others had come at its end is not the same each time, and left out.
+    """
     ordered: list[Call] = []
     late: list[Call] = []
     for call in calls:
@@ -169,7 +171,7 @@ def _in_order(calls: list[Call]) -> list[Call]:
             ordered += sorted(late, key=lambda c: c.path)
             late = []
         ordered.append(call)
-    return ordered + sorted(late, key=lambda c: c.path)
+    return ordered + sorted(late, key=lambda c: c.path) if whole else ordered
 
 
 def _base(world: World, scenario: Scenario) -> Tree:
