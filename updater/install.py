@@ -17,12 +17,11 @@ import msgspec
 
 from updater import __version__, config, files
 from updater.errors import Misconfigured
-from updater.layout import MARKER, AgentDir, Layout
+from updater.layout import MARKER, OWN_NAME, AgentDir, Layout
 from updater.observe import Marker
 from updater.wire import base_problem, version_problem
 
-NAME = "ops-updater"  # of the agent that the updater itself is
-UNIT = f"{NAME}.service"
+UNIT = f"{OWN_NAME}.service"
 PACKAGE = {"cfg.example.json": 0o644, "control": 0o755, "updater.pyz": 0o755}  # what a package holds
 INTERVAL = 300  # seconds, in a new cfg.json
 
@@ -82,7 +81,9 @@ def enable() -> None:
     try:
         os.execvp("systemctl", ["systemctl", "enable", "--now", UNIT])  # noqa: S606 (no shell is what we want)
     except OSError as e:
-        raise Misconfigured(f"cannot run systemctl: {e.strerror}; start {NAME} as this host starts its services") from e
+        raise Misconfigured(
+            f"cannot run systemctl: {e.strerror}; start {OWN_NAME} as this host starts its services"
+        ) from e
 
 
 def _check(wish: Wish) -> tuple[int, int]:
@@ -94,7 +95,7 @@ def _check(wish: Wish) -> tuple[int, int]:
     if missing := [name for name in PACKAGE if not (wish.package / name).is_file()]:
         raise Misconfigured(
             f"{wish.package} is no unpacked package, it lacks {', '.join(missing)}: "
-            f"unpack {NAME}-{__version__}.tar.gz and run its ./control install"
+            f"unpack {OWN_NAME}-{__version__}.tar.gz and run its ./control install"
         )
     file = wish.layout.root / "cfg.json"
     if file.exists():
@@ -122,7 +123,7 @@ def _configuration(wish: Wish, done: Done) -> None:
 
 def _first_version(wish: Wish, done: Done) -> None:
     """Copy the package as the agent's first version, unless there is one: from then on, meta decides."""
-    agent = wish.layout.agent(NAME)
+    agent = wish.layout.agent(OWN_NAME)
     if current := _complete_version(agent):
         why = "is there already" if current == __version__ else "is the current version, which is meta's to change"
         if current == __version__ and not _same(wish.package, agent.install(current)):
@@ -206,7 +207,7 @@ def _give(layout: Layout, uid: int, gid: int) -> None:
     """Make the root and what is our own in it the user's, but no other agent."""
     try:
         os.chown(layout.root, uid, gid)
-        for top in (layout.agent(NAME).path, layout.own):
+        for top in (layout.agent(OWN_NAME).path, layout.own):
             for directory, _, names in os.walk(top):
                 for name in (".", *names):
                     os.chown(Path(directory, name), uid, gid, follow_symlinks=False)
