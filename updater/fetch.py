@@ -20,7 +20,6 @@ from updater.http import Http, Response, shown
 from updater.wire import Desired, is_digest, one_line
 
 MAX_TARBALL = 4 << 30  # bytes
-SLOW_AFTER = 30.0  # seconds over which the speed is measured
 _DIGEST_LINE = re.compile(r"\\?([0-9a-fA-F]{32})(?:[ \t]+[ *]?(.*))?")
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
@@ -28,11 +27,12 @@ _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How a download is gone about. within: seconds for all of it, every try and pause included; min_speed: bytes a second,
-    less than that over SLOW_AFTER seconds is given up; check: called often, may raise to end it."""
+    less than that over `slow_after` seconds is given up; check: called often, may raise to end it."""
 
     within: float
     min_speed: float = 1024
     check: Callable[[], None] = lambda: None
+    slow_after: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ def _store(answer: Response, part: _Part, terms: Terms) -> None:
             came += len(chunk)
             if size > MAX_TARBALL:
                 raise Refused(f"the tarball is larger than {MAX_TARBALL} bytes")
-            if (took := time.monotonic() - since) > SLOW_AFTER:
+            if (took := time.monotonic() - since) > terms.slow_after:
                 if came < terms.min_speed * took:
                     raise TryLater(
                         f"only {came / took:.0f} bytes a second came, which is less than {terms.min_speed:.0f}"

@@ -6,7 +6,7 @@ import pytest
 
 from helpers.servers import Server, answer, drip, serving
 from updater.errors import Refused, TryLater
-from updater.fetch import Terms, expected_digest, fetch
+from updater.fetch import Expected, Terms, expected_digest, fetch
 from updater.http import Http
 from updater.wire import Desired
 
@@ -257,6 +257,16 @@ def test_a_dripping_download_ends_at_its_deadline(http, tmp_path):
     server.says = [drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n" + DATA, server.stop)]
     with server.running(), pytest.raises(TryLater, match="no complete answer"):
         get(http, order(server.url, md5=MD5), tmp_path, within=0.5)
+
+
+def test_a_download_that_is_too_slow_is_given_up_and_asked_for_again_long_before_its_deadline(http, tmp_path):
+    slow = Server([])
+    slow.says = [drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n" + DATA, slow.stop, every=0.02)]
+    terms = Terms(within=30, min_speed=1000, slow_after=0.2)
+    with slow.running(), serving(answer(DATA)) as quick:
+        both = order(slow.url, md5=MD5, mirrors=(quick.url,))
+        assert fetch(http, both, Expected("md5", MD5, "test"), tmp_path / "downloads" / "part", terms).size == len(DATA)
+    assert (len(slow.requests), len(quick.requests)) == (1, 1)
 
 
 def test_a_wish_to_stop_ends_a_download(http, tmp_path):

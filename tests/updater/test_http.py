@@ -204,6 +204,14 @@ def tls_server(context):
     return server
 
 
+def test_the_proxy_of_the_environment_is_asked(http, monkeypatch):
+    with serving(answer(b"by proxy")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "direct.example")
+        assert read(http, "http://releases.example/x") == (200, b"by proxy")
+    assert proxy.requests[0].startswith(b"GET http://releases.example/x HTTP/1.1\r\n")
+
+
 def test_a_url_is_shown_without_its_password():
     assert shown("http://user:secret@meta:80/x@y") == "http://meta:80/x@y"
     assert shown("http://meta/x") == "http://meta/x"
