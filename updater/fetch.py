@@ -20,6 +20,7 @@ from updater.http import Http, Response, shown
 from updater.wire import Desired, is_digest, one_line
 
 MAX_TARBALL = 4 << 30  # bytes
+SHORTEST_TRY = 1.0  # seconds; with less left, no further try is begun
 _DIGEST_LINE = re.compile(r"\\?([0-9a-fA-F]{32})(?:[ \t]+[ *]?(.*))?")
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
@@ -192,9 +193,9 @@ def _store(answer: Response, part: _Part, terms: Terms) -> None:
 
 
 def _pause(seconds: float, deadline: float, terms: Terms, error: TryLater) -> None:
-    """Wait before the next try, or raise the error when its time would be over."""
+    """Wait before the next try, or raise the error when there would be no time for one."""
     end = time.monotonic() + seconds
-    if end >= deadline:
+    if end + SHORTEST_TRY >= deadline:
         raise error
     while (left := end - time.monotonic()) > 0:
         terms.check()
