@@ -184,20 +184,23 @@ class Memories:
         with self._lock:
             return self._of(name)
 
-    def change(self, name: str, how: Callable[[Memory], Memory]) -> Memory:
+    def change(self, name: str, how: Callable[[Memory], Memory], at_least_here: bool = False) -> Memory:
         """Change a memory, durably before this returns, and return it.
 
-        Raises TryLater when it cannot be written; then this process knows it all the same, and the next does not.
+        Raises TryLater when it cannot be written; then nothing has changed, or, `at_least_here`, this process knows it all
+        the same, and the next one does not.
         """
         with self._lock:
             before = self._of(name)
             after = how(before)
-            self._known[name] = after
+            if at_least_here:
+                self._known[name] = after
             if after != before or name in self._unwritten:
                 self._unwritten.add(name)
                 files.make_directory(self._directory)
                 files.write_atomic(self._directory / f"{name}.json", msgspec.json.encode(after))
                 self._unwritten.discard(name)
+            self._known[name] = after
             return after
 
     def names(self) -> list[str]:

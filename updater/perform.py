@@ -63,7 +63,7 @@ class Hands:
     def note(self, how: Callable[[Memory], Memory]) -> Memory:
         """The same where going on is better than stopping for it: a crash would cost one more try of a bad version."""
         try:
-            return self.remember(how)
+            return self.host.memories.change(self.order.name, how, at_least_here=True)
         except TryLater as e:
             log.error("%s: %s", self.order.name, e)
             return self.memory

@@ -1,5 +1,6 @@
 """Class 5: every archive of the manifest, published and ordered like a release: refused with its reason, or taken whole."""
 
+import contextlib
 import hashlib
 import resource
 from pathlib import Path
@@ -30,7 +31,8 @@ def run(world: World, case: str) -> list[str]:
     version = "3" if archive.verdict == OK else "2"
     _publish(world, archive.build(), version)
     before = invariants.begun(world)
-    done = _once_with_little_memory(world)
+    with world.impatient() if archive.verdict == OK else contextlib.nullcontext():  # its control is no agent's
+        done = _once_with_little_memory(world)
     problems = _taken(world, version, done) if archive.verdict == OK else _refused(world, archive, before, done)
     if problems:
         return problems

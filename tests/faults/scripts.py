@@ -4,7 +4,6 @@ Whatever a script does, the cycle ends in bounded time and without a traceback, 
 outside the root changes; the host ends on the version that works, or is left as it was where nobody can tell what runs.
 """
 
-import json
 import time
 
 from faults import goods, invariants
@@ -16,7 +15,6 @@ PARTS = ("new", "current")
 BOUND = 25.0  # seconds: each of the three verbs may take one, twice over on the way back
 
 _UPGRADE = SCENARIOS["upgrade"]
-_SECOND = {"timeouts": {"status": 1, "start": 1, "stop": 1, "heartbeat": 3, "download": 3}}
 
 # What a script may do instead of its work, in each of its verbs.
 _DEEDS = {
@@ -77,12 +75,8 @@ def run(world: World, case: str) -> list[str]:
     """What is wrong in the cycles of a host with this script, and after a good version is ordered."""
     part, name = case.split(":", 1)
     world.begin(_UPGRADE)
-    usual = world.config.read_text()
-    world.config.write_text(json.dumps(json.loads(usual) | _SECOND))
-    try:
+    with world.impatient(seconds=1):
         return _new(world, name) if part == "new" else _current(world, name)
-    finally:
-        world.config.write_text(usual)
 
 
 def _new(world: World, name: str) -> list[str]:

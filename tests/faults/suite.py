@@ -1,4 +1,4 @@
-"""Runs cases in two worker processes, and says in one table how many passed.
+"""Runs cases in a few worker processes, and says in one table how many passed.
 
 A class of cases is a module with NAME, PARTS, `cases(world, part)` and `run(world, case)`; a case's full name is
 `CLASS:CASE`. What cases there are is found by running each scenario once, so new code is covered without being told of.
@@ -31,7 +31,7 @@ TITLES = {
     "control": "control scripts",
     "long": "long runs",
 }
-WORKERS = 2
+WORKERS = 4  # on two cores: a case mostly waits for scripts and sockets
 _CHUNK = 8
 _TRIES = 3
 _SLOW = ("long",)  # one at a time, first

@@ -138,6 +138,18 @@ class World:
         for calls in self.root.glob("*/.calls"):
             calls.unlink()
 
+    @contextlib.contextmanager
+    def impatient(self, seconds: float = 0.3) -> Iterator[None]:
+        """While the block runs, scripts have only so long."""
+        usual = self.config.read_text()
+        settings = json.loads(usual)
+        settings["timeouts"] |= dict.fromkeys(("status", "start", "stop"), seconds)
+        self.config.write_text(json.dumps(settings))
+        try:
+            yield
+        finally:
+            self.config.write_text(usual)
+
     def clear(self) -> None:
         """End the agents and remove the root."""
         reaper.end_all()
