@@ -43,12 +43,12 @@ MUTATIONS = {
         "(*(leave := _leave(seen, version, forced, bool(install)))[:1], *_prepare(seen, install), *leave[1:], start)",
         "ran before and does not run now",
     ),
-    "what cannot be read is taken for what is not there": (
-        ("--only", "errno:upgrade:EIO:read:agent/.version:1"),
-        "observe.py",
-        "    except ValueError:  # not TryLater: what cannot be read now may well run\n",
-        "    except Exception:\n",
-        "runs 2 times",
+    "a memory that cannot be read is taken for none": (
+        ("--only", "errno:watch:EIO:read:.updater/agents/agent.json:1"),
+        "memory.py",
+        "    except (ValueError, RecursionError):\n        return Memory()",
+        "    except Exception:\n        return Memory()",
+        "FAILED",
     ),
 }
 
