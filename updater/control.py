@@ -167,7 +167,11 @@ class _Pipe:
         while process.poll() is None:
             _check(deadline, self._seen)
             if poll.poll(_TICK * 1000) and self._read() == 0:
-                poll.unregister(self._fd)  # closed: from here on the poll is only a short sleep
+                poll.unregister(
+                    self._fd
+                )  # closed, mostly by the script's end: from here on the poll is only a short sleep
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_TICK)
         while self._read():
             _check(deadline, self._seen)
 

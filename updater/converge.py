@@ -70,8 +70,9 @@ def _converge(host: Host, order: Desired, seen: Observed, offline: bool) -> Turn
         hands.note(partial(Memory.noting, outcome=failed.outcome))
     elif done and not todo.waits:
         hands.note(partial(Memory.noting, outcome=_done(done, host.now())))
-    if todo.waits:
+    if todo.waits and todo.waits != host.told.get(order.name):  # once, not each cycle
         log.warning("%s: %s", order.name, todo.waits)
+    host.told[order.name] = todo.waits
     return Turn(order.name, failed.outcome.reason if failed else todo.waits, bool(done))
 
 

@@ -17,7 +17,7 @@ class Host:
     """Passed to everything that acts; the configuration alone may be replaced (by a reload, between two cycles).
 
     own_version: the install below the root that this process runs from, "" when it does not; successor: the one that it
-    shall become.
+    shall become; told: for each agent, what it waits for as it was logged last.
     """
 
     layout: Layout
@@ -26,6 +26,7 @@ class Host:
     stopping: bool = False
     own_version: str = ""
     successor: str = ""
+    told: dict[str, str] = field(default_factory=dict)
     memories: Memories = field(init=False)
     orders: Orders = field(init=False)
     boot: str = field(init=False)

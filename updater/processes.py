@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 GRACE = 3.0  # seconds from TERM to KILL
+_MOMENT = 0.1  # seconds; what a status script leaves behind is gone by then
 
 
 def end_all_of(install: Path) -> int:
@@ -35,7 +36,13 @@ def boot_id() -> str:
 
 
 def identities(install: Path) -> frozenset[str]:
-    """The processes of an install, each as `pid.starttime`, which no later process has."""
+    """The processes of an install that live for more than a moment, each as `pid.starttime`, which no later process has."""
+    first = _identities(install)
+    time.sleep(_MOMENT)
+    return first & _identities(install)
+
+
+def _identities(install: Path) -> frozenset[str]:
     found = set()
     for pid in _all_of(install):
         with contextlib.suppress(OSError, IndexError):
