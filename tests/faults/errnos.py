@@ -12,7 +12,8 @@ from faults.scenarios import SCENARIOS
 from faults.world import World
 
 NAME = "errno"
-PARTS = tuple(name for name in SCENARIOS if name != "many")  # which is there for its threads, under kills
+_ONLY_KILLED = ("many", "adopt", "half")  # the calls of these are those of the others
+PARTS = tuple(name for name in SCENARIOS if name not in _ONLY_KILLED)
 FULL, SHORT = "FULL", "SHORT"
 BOUND = 8.0  # seconds that a cycle may take under a fault; the time for a download is 1.5
 

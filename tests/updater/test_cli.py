@@ -10,15 +10,8 @@ import pytest
 
 from helpers.agents import QUIET, install, script
 from helpers.servers import answer, serving
-from helpers.site import Site
 from lab.fleet import Host
 from updater import __version__
-
-
-@pytest.fixture
-def site(tmp_path):
-    with Site(tmp_path / "site") as running:
-        yield running
 
 
 @pytest.fixture

@@ -12,19 +12,12 @@ import pytest
 from helpers import audited
 from helpers.agents import HEALTHY, QUIET, install, script
 from helpers.servers import Server, drip
-from helpers.site import Site
 from lab.fleet import Host, get, until
 from updater import config, local_api
 from updater.daemon import Daemon
 from updater.host import Host as Machine
 from updater.http import Http
 from updater.layout import Layout
-
-
-@pytest.fixture
-def site(tmp_path):
-    with Site(tmp_path / "site") as running:
-        yield running
 
 
 @pytest.fixture

@@ -7,14 +7,7 @@ import signal
 import pytest
 
 from helpers.agents import QUIET, script
-from helpers.site import Site
 from lab.fleet import Host, until
-
-
-@pytest.fixture
-def site(tmp_path):
-    with Site(tmp_path / "site") as running:
-        yield running
 
 
 @pytest.fixture

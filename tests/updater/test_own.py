@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from helpers.site import Site
 from lab.fleet import Host, until
 
 NAME = "ops-updater"
@@ -47,12 +46,6 @@ class Updater(Host):
     def owner(self):
         """The process that works on this root now."""
         return int((self.root / ".updater" / "lock").read_text())
-
-
-@pytest.fixture
-def site(tmp_path):
-    with Site(tmp_path / "site") as running:
-        yield running
 
 
 @pytest.fixture
