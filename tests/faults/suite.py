@@ -31,7 +31,7 @@ TITLES = {
     "control": "control scripts",
     "long": "long runs",
 }
-WORKERS = 4  # on two cores: a case mostly waits for scripts and sockets
+WORKERS = 6  # on two cores: a case mostly waits for scripts and sockets
 _CHUNK = 8
 _TRIES = 3
 _SLOW = ("long",)  # one at a time, first
