@@ -19,32 +19,45 @@ AGENT = "load-agent"
 HOSTS = ("web-01", "web-02", "db-01")
 SETTINGS = {"interval": 1, "watch": 3, "timeouts": {"start": 2, "stop": 5}}
 
-RECORD = """agents:
-  - name: {agent}
-    version: {version}
-    tarball: {url}/tarball
-    cmd: start
-"""
-OVERRIDE = """    overrides:
-      - hosts: [db-01]
-        version: {version}
-"""
-
 
 @dataclass
 class Fleet:
-    """What the demo drives. edited: when the records were changed last, in Unix seconds."""
+    """What the demo drives. directory: for its own files; edited: when the records were changed last, in Unix seconds."""
 
     meta: Meta
+    directory: Path
     hosts: list[Host]
     story: Story
     edited: float = 0.0
 
-    def edit(self, version: str, for_one: str = "") -> None:
-        """Edit the record as a release engineer does: change the file, have meta read it."""
-        text = RECORD.format(agent=AGENT, version=version, url=self.meta.url)
-        self.meta.edit(text + (OVERRIDE.format(version=for_one) if for_one else ""))
+    def publish(self, version: str, program: str = agents.PROGRAM) -> None:
+        """Pack a version, and publish it as a release engineer does."""
+        made = agents.publish(self.directory, AGENT, version, agents.files(version, program))
+        self._meta("publish", str(made.path))
+
+    def set(self, *arguments: str) -> None:
+        """Change the record as a release engineer does."""
+        self._meta("set", AGENT, *arguments, "--yes")
         self.edited = time.time()
+
+    def unset(self, *arguments: str) -> None:
+        """Take fields of the record away, or an override."""
+        self._meta("unset", AGENT, *arguments, "--yes")
+
+    def ban(self, version: str, why: str) -> None:
+        """Take the record back to before this version, and ban it."""
+        self._meta("ban", AGENT, version, "--why", why, "--yes")
+        self._meta("rollback", "4", "--why", why, "--yes")
+
+    def see_history(self) -> None:
+        """Show what was changed, by whom and why."""
+        for line in self._meta("history", AGENT).splitlines():
+            self.story.say(line)
+
+    def _meta(self, *command: str) -> str:
+        shown = " ".join(Path(word).name if word.startswith("/") else word for word in command)
+        self.story.say(f"$ meta {shown}")
+        return self.meta.run(*command).stdout
 
     def see(self, version: str, hosts: list[Host]) -> None:
         """Wait until meta has it from each of these hosts that the version runs there, and show it."""
@@ -99,35 +112,40 @@ class Fleet:
 def play(story: Story, directory: Path, stack: ExitStack) -> None:
     """The story itself. Raises Late when something does not come true."""
     meta = stack.enter_context(Meta(directory / "meta"))
-    for version in ("1.0.0", "1.0.1"):
-        agents.publish(meta.tarballs, AGENT, version)
     story.step("Start meta and three updaters, each with a root of its own")
     meta.start()
     hosts = [stack.enter_context(Host(directory / name, meta.address, **SETTINGS)) for name in HOSTS]
     for host in hosts:
         host.start()
-    story.say(f"meta on {meta.address}; updaters {', '.join(HOSTS)}; {AGENT} 1.0.0 and 1.0.1 are published")
+    story.say(f"meta on {meta.address}; updaters {', '.join(HOSTS)}")
 
-    fleet = Fleet(meta, hosts, story)
-    story.step(f"First install: desire {AGENT} 1.0.0 everywhere")
-    fleet.edit("1.0.0")
+    fleet = Fleet(meta, directory, hosts, story)
+    story.step(f"First install: publish {AGENT} 1.0.0, and desire it everywhere")
+    fleet.publish("1.0.0")
+    fleet.set("version=1.0.0", f"tarball={meta.url}/tarball")
     fleet.see("1.0.0", hosts)
 
     story.step("Upgrade one host: an override gives db-01 the version 1.0.1")
-    fleet.edit("1.0.0", for_one="1.0.1")
+    fleet.publish("1.0.1")
+    fleet.set("version=1.0.1", "--for", "hosts:db-01", "--why", "try it on one host")
     fleet.see("1.0.1", hosts[2:])
     if any(host.current(AGENT) != "1.0.0" for host in hosts[:2]):
         raise Late("the other hosts should have kept 1.0.0")
     story.say("web-01 and web-02 keep 1.0.0")
 
-    story.step("Upgrade all: the record itself says 1.0.1")
-    fleet.edit("1.0.1")
+    story.step("Upgrade all: the record itself says 1.0.1, and the override goes")
+    fleet.set("version=1.0.1")
+    fleet.unset("--for", "hosts:db-01")
     fleet.see("1.0.1", hosts)
 
     story.step("Publish a 1.0.2 that dies at its start, and desire it everywhere")
-    agents.publish(meta.tarballs, AGENT, "1.0.2", agents.files("1.0.2", agents.BROKEN_PROGRAM))
-    fleet.edit("1.0.2")
+    fleet.publish("1.0.2", agents.BROKEN_PROGRAM)
+    fleet.set("version=1.0.2")
     fleet.see_rollback("1.0.2", "1.0.1")
+
+    story.step("Ban it, so that no host is told to run it again, and go back to what was desired before")
+    fleet.ban("1.0.2", "dies at its start")
+    fleet.see_history()
 
 
 def main() -> int:

@@ -102,24 +102,37 @@ class _Process:
 
 
 class Meta(_Process):
-    """A meta on a free port. `records` is its records file, `tarballs` the directory it serves."""
+    """A meta on a free port, with an admin who works with the command `meta`. `tarballs` is the directory it serves.
 
-    def __init__(self, directory: Path, records: str = "agents: []\n") -> None:
+    The records live in its database; or, if the file `records` is there when it starts, in that file. database: an URL, for
+    metas that share one.
+    """
+
+    def __init__(self, directory: Path, database: str = "") -> None:
         directory.mkdir(parents=True, exist_ok=True)
         super().__init__(directory / "meta.log")
         self.directory = directory
         self.address = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.address}"
+        self.database = database or f"sqlite:///{directory / 'meta.db'}"
         self.records = directory / "records.yaml"
+        self.token = directory / "token"
         self.tarballs = directory / "tarballs"
         self.tarballs.mkdir(exist_ok=True)
-        self.records.write_text(records)
+        self._in_file = False
 
-    def start(self) -> Self:
-        command = ("serve", "--listen", self.address, "--records", str(self.records), "--tarballs", str(self.tarballs))
-        database = f"sqlite:///{self.directory / 'meta.db'}"
-        self._spawn(sys.executable, "-m", "meta.cli", *command, "--database", database, cwd=self.directory)
-        until("meta answers", self._answers, within=30)
+    def start(self, *options: str) -> Self:
+        """options: more of them for `meta serve`."""
+        if not self.token.exists():
+            made = self.run("token", "new", "lab", "--role", "admin", "--database", self.database)
+            self.token.touch(mode=0o600)
+            self.token.write_text(made.stdout)
+        command = ["serve", "--listen", self.address, "--database", self.database, "--tarballs", str(self.tarballs)]
+        self._in_file = self.records.exists()
+        if self._in_file:
+            command += ["--records", str(self.records)]
+        self._spawn(sys.executable, "-m", "meta.cli", *command, *options, cwd=self.directory)
+        until("meta answers", self._answers, within=60)
         return self
 
     def _answers(self) -> bool:
@@ -129,13 +142,29 @@ class Meta(_Process):
             return get(f"{self.url}/health").text == "ok"
         return False
 
+    def run(self, *command: str, expect: int = 0, given: str = "") -> subprocess.CompletedProcess[str]:
+        """Run `meta COMMAND...` as its admin; raise Late when it does not exit with `expect`."""
+        done = subprocess.run(
+            [sys.executable, "-m", "meta.cli", *command],
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=self.directory,
+            env=_ENVIRONMENT | {"META_URL": self.url, "META_TOKEN_FILE": str(self.token)},
+        )
+        if done.returncode != expect:
+            raise Late(f"meta {' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
     def edit(self, records: str) -> None:
-        """Change the records file and have it read, as a release engineer does."""
+        """Put these records in force, all of them: through the file where it manages them, else with `meta apply`."""
         self.records.write_text(records)
-        command = [sys.executable, "-m", "meta.cli", "reload", "--url", self.url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=_ENVIRONMENT)
-        if done.returncode != 0:
-            raise Late(f"meta refused the records: {done.stdout}{done.stderr}")
+        if self._in_file:
+            self.run("reload", "--url", self.url)
+        else:
+            self.run("apply", str(self.records), "--yes")
 
     def status(self, agent: str) -> dict[str, dict[str, Any] | None]:
         """host -> what it last reported of an agent."""

@@ -1,50 +1,68 @@
-"""The Flask application: ops-meta's routes, with its answers as recorded under tests/wire.
+"""The Flask application: ops-meta's routes, with its answers as recorded under tests/wire, and our REST API beside them.
 
-Promises a plain text or JSON answer to every request; a fault of our own is a 500 that tells the client nothing and the log
-everything. No route changes anything but /heartbeat (the host that reports) and /config/reload (loopback only).
+Promises that every route has a rule, which is kept before its function runs (create_app raises for one without); a plain text,
+JSON or problem answer to every request; that a fault of our own is a 500 that tells the client nothing and the log everything.
+Heartbeats come here only where no meta.front stands before.
 """
 
 import logging
+import math
 import time
-import weakref
 from collections.abc import Callable
-from ipaddress import ip_address
 from pathlib import Path
-from threading import BoundedSemaphore
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
-from flask import Blueprint, Flask, Response, abort, current_app, request, send_file
-from werkzeug.exceptions import HTTPException, ServiceUnavailable
-from werkzeug.wsgi import FileWrapper
+from flask import Blueprint, Flask, Response, abort, current_app, g, request
+from werkzeug.exceptions import HTTPException
 
-from meta import tarballs
-from meta.errors import RecordsError
-from meta.heartbeat import JSON, TEXT, Render, render_coraldane_reply
-from meta.hosts import Host, fresh, status_fields, status_text
+from meta import metrics, status
+from meta.api import files
+from meta.api.blueprint import blueprint, http_problem, problem_response
+from meta.api.operation import PREFIX
+from meta.api.problems import CHALLENGE, Refusal
+from meta.auth import NOBODY, Principal, Rule, Unauthorised, Verdict, judge
+from meta.errors import MetaError
+from meta.heartbeat import JSON, TEXT, Dialect
+from meta.limits import Limits, bucket_of, default_limits, is_local
 from meta.service import Service
-from updater.wire import MAX_BODY, VERSION, render_reply
+from updater.wire import MAX_BODY, VERSION, one_line
 
-CHUNK = 256 * 1024  # bytes of a file sent at once
-MAX_DOWNLOADS = 48  # at once; each holds one of the server's threads (64) for as long as its client is slow
-_FORWARDED = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
+View = Callable[..., Any]
 log = logging.getLogger(__name__)
 routes = Blueprint("meta", __name__)
 
 
-def create_app(service: Service, clock: Callable[[], float] = time.time) -> Flask:
+def create_app(service: Service, clock: Callable[[], float] = time.time, limits: Limits | None = None) -> Flask:
     """The WSGI application over one service. clock: Unix seconds."""
     app = Flask("meta", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY + 1  # one more, or a body without a length would be cut, not refused
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # it would redirect; no peer follows one
     app.extensions["meta"] = (service, clock)
-    app.extensions["meta downloads"] = BoundedSemaphore(MAX_DOWNLOADS)
+    app.extensions["meta limits"] = limits or default_limits()
+    files.limit_downloads(app)
+    app.register_blueprint(blueprint())
     app.register_blueprint(routes)
+    for endpoint, view in app.view_functions.items():
+        if not isinstance(getattr(view, "rule", None), Rule):
+            raise TypeError(f"the route {endpoint} has no rule")
+    app.before_request(_keep_rule)
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(Exception, _failed)
     app.after_request(_harden)
     return app
+
+
+def rule(wanted: Rule) -> Callable[[View], View]:
+    """Who may use the route of this view function."""
+
+    def marked(view: View) -> View:
+        view.rule = wanted  # type: ignore[attr-defined]
+        return view
+
+    return marked
 
 
 def _service() -> Service:
@@ -56,8 +74,64 @@ def _now() -> float:
     return float(current_app.extensions["meta"][1]())
 
 
-def _text(text: str, status: int = 200) -> Response:
-    return Response(text, status, content_type=TEXT)
+# --- who may ---
+
+
+def _keep_rule() -> Any:
+    """Before every route: who asks, how often, and whether he may. An answer here is a refusal."""
+    if request.endpoint is None:
+        return None
+    view: Any = current_app.view_functions[request.endpoint]
+    wanted: Rule = view.rule
+    limits: Limits = current_app.extensions["meta limits"]
+    address, anonymous = _service().peer(request.environ)
+    client, now = bucket_of(address), _now()
+    if request.path.startswith(f"{PREFIX}/") and (wait := limits.requests.take(client, now)):
+        return _too_many("too many requests", wait)
+    g.principal = NOBODY
+    if wanted not in (Rule.PUBLIC, Rule.REPORT, Rule.LOCAL):
+        try:
+            g.principal = _service().tokens.authenticate(request.headers.get("Authorization", ""), now)
+        except Unauthorised as e:
+            if wait := limits.failures.take(client, now):
+                return _too_many("too many refused tokens", wait)
+            return _refusal(401, str(e))
+    return _judged(wanted, g.principal, anonymous)
+
+
+def _judged(wanted: Rule, principal: Principal, anonymous: bool) -> Response | None:
+    verdict = judge(wanted, principal, is_local(request.environ), anonymous)
+    if verdict is Verdict.WHO_ARE_YOU:
+        return _refusal(401, "send a token: Authorization: Bearer TOKEN")
+    if verdict is Verdict.FORBIDDEN and wanted is Rule.LOCAL:
+        return _text("no privilege", 403)
+    if verdict is Verdict.FORBIDDEN:
+        return _refusal(403, f"this is for {wanted.value}; the token shown is one of {principal.role or 'nobody'}")
+    return None
+
+
+def _too_many(why: str, wait: float) -> Response:
+    return _refusal(429, f"{why}; wait a moment", {"Retry-After": str(math.ceil(wait))})
+
+
+def _refusal(code: int, why: str, headers: dict[str, str] | None = None) -> Response:
+    headers = dict(headers or (CHALLENGE if code == 401 else {}))
+    if _is_api():
+        return problem_response(Refusal(code, why, headers=headers))
+    response = _text(f"{why}\n", code)
+    response.headers.update(headers)
+    return response
+
+
+def _is_api() -> bool:
+    return request.path.startswith(f"{PREFIX}/")
+
+
+# --- as ops-meta ---
+
+
+def _text(text: str, code: int = 200) -> Response:
+    return Response(text, code, content_type=TEXT)
 
 
 def _json(data: Any) -> Response:
@@ -65,127 +139,122 @@ def _json(data: Any) -> Response:
 
 
 @routes.route("/heartbeat", methods=["GET", "POST"])
+@rule(Rule.REPORT)
 def heartbeat() -> Response:
-    return _answer(render_reply)
+    return _answer(Dialect.FALCON)
 
 
 @routes.route("/api/heartbeat", methods=["GET", "POST"])
+@rule(Rule.REPORT)
 def api_heartbeat() -> Response:
-    return _answer(render_coraldane_reply)
+    return _answer(Dialect.CORALDANE)
 
 
-def _answer(render: Render) -> Response:
+def _answer(dialect: Dialect) -> Response:
     body = request.get_data(cache=False)
     if len(body) > MAX_BODY:
         abort(413)
-    answer = _service().answer(body, request.remote_addr or "", _now(), render)
+    address, anonymous = _service().peer(request.environ)
+    authorization = request.headers.get("Authorization", "")
+    answer = _service().answer(body, address, authorization, anonymous, _now(), dialect)
     return Response(answer.body, answer.status, content_type=answer.content_type)
 
 
 @routes.get("/status/json/", defaults={"agent": ""})
 @routes.get("/status/json/<agent>")
+@rule(Rule.READ)
 def status_as_json(agent: str) -> Response:
-    return _json(status_fields(_hosts_to_show(agent), agent))
+    return _json(status.as_fields(_service().table, _named(agent), _now()))
 
 
 @routes.get("/status/text/", defaults={"agent": ""})
 @routes.get("/status/text/<agent>")
+@rule(Rule.READ)
 def status_as_text(agent: str) -> Response:
-    return _text(status_text(_hosts_to_show(agent), agent))
+    return _text(status.as_text(_service().table, _named(agent), _now()))
 
 
-def _hosts_to_show(agent: str) -> list[Host]:
+def _named(agent: str) -> str:
     if not agent:
         abort(_text("agent name is blank\n", 400))
-    return fresh(_service().hosts.all(), _now())
+    return agent
 
 
 @routes.get("/health")
+@rule(Rule.PUBLIC)
 def health() -> Response:
     return _text("ok")
 
 
+@routes.get("/ready")
+@rule(Rule.PUBLIC)
+def ready() -> Response:
+    """Whether edits are taken and written; 503 with the reasons, one on each line, while they are not."""
+    troubles = [one_line(trouble, 300) for trouble in _service().ready()]
+    return _text("".join(f"{trouble}\n" for trouble in troubles), 503) if troubles else _text("ready")
+
+
 @routes.get("/version")
+@rule(Rule.PUBLIC)
 def version() -> Response:
     return _text(VERSION)
 
 
+@routes.get("/metrics")
+@rule(Rule.READ)
+def prometheus() -> Response:
+    return Response(metrics.render(_service()), content_type=metrics.CONTENT_TYPE)
+
+
 @routes.get("/workdir")
+@rule(Rule.LOCAL)
 def workdir() -> Response:
     return _json({"msg": "success", "data": str(Path.cwd())})
 
 
 @routes.get("/config/reload")
+@rule(Rule.LOCAL)
 def reload() -> Response:
-    if not _is_local():
-        return _text("no privilege", 403)
     try:
-        loaded = _service().reload()
-    except RecordsError as e:
+        data = _service().reload()
+    except MetaError as e:
         return _json({"msg": str(e)})
-    return _json({"msg": "success", "data": loaded.as_data()})
-
-
-def _is_local() -> bool:
-    """Whether the request was made on this machine, and not only handed on by a proxy on it."""
-    try:
-        address = ip_address(request.remote_addr or "")
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback and not any(header in request.headers for header in _FORWARDED)
+    return _json({"msg": "success", "data": data})
 
 
 @routes.get("/tarball/<path:name>")
 @routes.get("/<path:name>")
+@rule(Rule.READ)
 def tarball(name: str) -> Response:
-    directory = _service().tarballs
-    found = tarballs.find(directory, name) if directory else None
-    if found is None:
-        abort(404)
-    free = current_app.extensions["meta downloads"]
-    request.environ["wsgi.file_wrapper"] = lambda file, _size: _Download(file, free)
-    try:
-        response = send_file(found, mimetype=tarballs.media_type(found.name), conditional=True)
-    except OSError as e:
-        log.warning("cannot send %s: %s", found, e.strerror)
-        abort(404)
-    if request.method == "HEAD" or response.status_code == 304:
-        response.close()  # no server asks for a body here, so none would close it
-    return response
+    if _is_api():
+        _refuse_unknown()
+    return files.send(name)
 
 
-class _Download(FileWrapper):
-    """A file on its way, with one of the places for downloads. Both are given back when it is closed, or dropped: a server
-    may forget it when its client goes away."""
+def _refuse_unknown() -> None:
+    """The API has no such path, or only for other methods; this route would have anything."""
+    adapter = current_app.url_map.bind("")
+    methods = {method for method in ("PUT", "POST", "PATCH", "DELETE") if adapter.test(request.path, method)}
+    abort(405, valid_methods=sorted(methods)) if methods else abort(404)
 
-    def __init__(self, file: BinaryIO, free: BoundedSemaphore):
-        if not free.acquire(blocking=False):
-            file.close()
-            raise ServiceUnavailable(retry_after=5)
-        super().__init__(file, CHUNK)
-        self._end = weakref.finalize(self, self._give_back, file, free)
 
-    @staticmethod
-    def _give_back(file: BinaryIO, free: BoundedSemaphore) -> None:
-        file.close()
-        free.release()
-
-    def close(self) -> None:
-        self._end()
+# --- refusals ---
 
 
 def _refused(error: HTTPException) -> Any:
     response = error.get_response()  # with the headers that belong to it, like Allow or Content-Range
-    if error.response is None:
-        response = Response(f"{error.name.lower()}\n", error.code, response.headers, content_type=TEXT)
-        response.content_length = len(response.get_data())
+    if error.response is not None:
+        return response
+    if _is_api():
+        return http_problem(error)
+    response = Response(f"{error.name.lower()}\n", error.code, response.headers, content_type=TEXT)
+    response.content_length = len(response.get_data())
     return response
 
 
 def _failed(error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.path, exc_info=error)
-    return _text("internal error\n", 500)
+    log.error("%s %s failed", request.method, one_line(request.path, 300), exc_info=error)
+    return _refusal(500, "internal error")
 
 
 def _harden(response: Response) -> Response:

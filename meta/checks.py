@@ -1,18 +1,25 @@
-"""Whether a record's values are safe and can work together. Pure; the texts go to the person who wrote the file."""
+"""Whether a record's values are safe and can work together. Pure; the texts go to the person who wrote them."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Container, Sequence
 
-from meta.records import Override, Record, surely_overlap
+from meta.overlap import may_overlap, surely_overlap
+from meta.records import Ban, Override, Record, Selector
 from updater.wire import (
     base_problem,
     cmd_problem,
     is_digest,
     md5_problem,
     name_problem,
+    one_line,
     sha256_problem,
     version_problem,
 )
 
+MAX_LABELS = 64  # of one host
+MAX_WHY = 500  # characters
+DIGESTS = ("md5", "sha256")
+_LABEL = re.compile(r"[A-Za-z0-9._-]{1,63}")
 REQUIRED = ("name", "version", "tarball")
 _PROBLEMS: dict[str, Callable[[str], str]] = {
     "name": name_problem,
@@ -35,11 +42,11 @@ def stale_digests(record: Record, overrides: Sequence[Override]) -> list[tuple[i
     """The overrides (by index) that can never work, and why: their version is certain to inherit another version's digest."""
     found = []
     for index, override in enumerate(overrides):
-        for key in ("md5", "sha256"):
+        for key in DIGESTS:
             if override.version is None or getattr(override, key) is not None:
                 continue
             digest, version = _inherited(key, record, override, overrides[:index])
-            if _is_literal(key, digest) and version != override.version:
+            if is_literal(key, digest) and version != override.version:
                 text = f'{override.version} would inherit the {key} of {version}; give its own, or {key}: ""'
                 found.append((index, text))
     return found
@@ -47,15 +54,119 @@ def stale_digests(record: Record, overrides: Sequence[Override]) -> list[tuple[i
 
 def _inherited(key: str, record: Record, override: Override, before: Sequence[Override]) -> tuple[str, str]:
     """The digest in force for this override's hosts before it, and the version it was written for."""
-    for earlier in reversed(before):
+    for index, earlier in reversed(list(enumerate(before))):
         digest = getattr(earlier, key)
         if digest is not None and surely_overlap(earlier.selector, override.selector):
-            return digest, earlier.version or record.version
+            return digest, version_at(record, index)
     return getattr(record, key), record.version
 
 
-def _is_literal(key: str, digest: str) -> bool:
+def version_at(record: Record, index: int | None) -> str:
+    """The version that the hosts of this override have up to it, as far as anybody can tell; None: of the record itself."""
+    if index is None:
+        return record.version
+    here = record.overrides[index]
+    for earlier in reversed(record.overrides[: index + 1]):
+        if earlier.version is not None and surely_overlap(earlier.selector, here.selector):
+            return earlier.version
+    return record.version
+
+
+def unsure_digests(record: Record) -> list[tuple[int, str]]:
+    """The overrides (by index) that may meet an earlier one on some host, so that the version of the one comes with the
+    digest of the other: where nobody can tell from here whether they do. Of several earlier ones the first is named."""
+    found = []
+    for key in DIGESTS:
+        literal = [is_literal(key, getattr(override, key) or "") for override in record.overrides]
+        for index, later in enumerate(record.overrides if any(literal) else ()):
+            pairs = ((record.overrides[i], later) for i in range(index) if literal[i] or literal[index])
+            clashes = (_clash(record, *pair, key) for pair in pairs)
+            found += [(index, text) for text in filter(None, clashes)][:1]
+    return found
+
+
+def _clash(record: Record, earlier: Override, later: Override, key: str) -> str:
+    """What is wrong on a host that both select, as if there were no other, or "" (also where they surely meet, or never
+    do)."""
+    if later.version is not None and getattr(later, key) is None:
+        version, digest, version_of_digest = later.version, earlier, earlier.version or record.version
+    elif later.version is None and earlier.version is not None:
+        version, digest, version_of_digest = earlier.version, later, record.version
+    else:
+        return ""
+    if not is_literal(key, getattr(digest, key) or "") or version == version_of_digest:
+        return ""
+    one, other = earlier.selector, later.selector
+    if surely_overlap(one, other) or not may_overlap(one, other):
+        return ""
+    return (
+        f"a host that this and [{earlier.selector.in_words()}] both select gets version {version} with the {key} of "
+        f"{version_of_digest}; give both their own {key}"
+    )
+
+
+def kept_digests(
+    before: Record, after: Record, given: Container[tuple[Selector | None, str]]
+) -> list[tuple[Selector | None, str]]:
+    """The digests that an edit left standing while the version under them changed: (where, why). given: the (place, field)s
+    that the edit itself set; a place is an override's selector, or None for the record."""
+    old, found = _digests(before), []
+    for (place, key), (digest, version) in _digests(after).items():
+        former = old.get((place, key))
+        if former and former[0] == digest and former[1] != version and (place, key) not in given:
+            found.append((place, f'{key} is that of version {former[1]}; give that of {version} too, or {key}: ""'))
+    return found
+
+
+def _digests(record: Record) -> dict[tuple[Selector | None, str], tuple[str, str]]:
+    """The literal digests, by place and field, and the version that each is of."""
+    found: dict[tuple[Selector | None, str], tuple[str, str]] = {}
+    for key in DIGESTS:
+        if is_literal(key, getattr(record, key)):
+            found[None, key] = getattr(record, key), record.version
+        for index, override in enumerate(record.overrides):
+            if is_literal(key, getattr(override, key) or ""):
+                found[override.selector, key] = getattr(override, key), version_at(record, index)
+    return found
+
+
+def banned_versions(bans: Sequence[Ban], before: Record | None, after: Record) -> list[tuple[Selector | None, str]]:
+    """The banned versions that stand in `after` where they did not stand before: (where, why)."""
+    banned = {ban.version: ban for ban in bans if ban.agent == after.name}
+    old = set(_versions(before)) if before and banned else set()
+    new = [(place, version) for place, version in _versions(after) if version in banned] if banned else []
+    return [(place, _banned_text(banned[version])) for place, version in new if (place, version) not in old]
+
+
+def _versions(record: Record) -> list[tuple[Selector | None, str]]:
+    of_overrides = [(one.selector, one.version) for one in record.overrides if one.version is not None]
+    return [(None, record.version), *of_overrides]
+
+
+def _banned_text(ban: Ban) -> str:
+    by = f" by {ban.who}" if ban.who else ""
+    why = f" ({ban.why})" if ban.why else ""
+    return f"version {ban.version} is banned{by}{why}; give another one, or first: meta unban {ban.agent} {ban.version}"
+
+
+def is_literal(key: str, digest: str) -> bool:
+    """Whether this is the digest itself, which fits one version alone."""
     return is_digest(digest) if key == "md5" else bool(digest)
+
+
+def label_problem(text: str) -> str:
+    """Why this is no label, `KEY` or `KEY=VALUE`, or ""."""
+    key, equals, value = text.partition("=")
+    if _LABEL.fullmatch(key) and (not equals or _LABEL.fullmatch(value)):
+        return ""
+    return f"label \"{one_line(text, 80)}\" is not KEY or KEY=VALUE, each 1 to 63 letters, digits, '.', '_' or '-'"
+
+
+def why_problem(text: str) -> str:
+    """Why this cannot stand in the history as somebody's reason, or ""."""
+    if len(text) > MAX_WHY:
+        return f"why has {len(text)} characters; at most {MAX_WHY} are kept"
+    return "" if text.isprintable() else "why must be one line of printable text"
 
 
 def repeated(records: Sequence[Record]) -> list[tuple[int, int]]:

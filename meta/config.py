@@ -1,43 +1,69 @@
-"""What `meta serve` shall do, settled from its options, a legacy cfg.json's own settings, and the defaults, in this order.
+"""What `meta serve` shall do, settled from its options, its configuration file, a legacy cfg.json's own settings, and the
+defaults, in this order.
 
-Refuses with Misconfigured what cannot be meant: a port that is none, a tarball directory that is not there.
+The file is YAML or JSON (meta.example.yaml shows all of it); its keys are camelCase like those of cfg.json. Refuses, with
+Misconfigured and every line at once, what cannot be meant: unknown keys, a port that is none, a directory that is not there.
 """
 
 import re
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from meta.errors import Misconfigured
+from meta import nodes
+from meta.errors import Misconfigured, Problem, RecordsError
+from meta.limits import Network
 from meta.load import Loaded
+from meta.reader import Field, Reader, is_blank
 
 DEFAULT_LISTEN = "127.0.0.1:2000"
 DEFAULT_DATABASE = "sqlite:///var/meta.db"
+DEFAULT_MAX_TARBALL = 4 << 30
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("text", "json")
 _LISTEN = re.compile(r"(?P<host>\[[^\[\]\s]+\]|[^\[\]\s:]*):(?P<port>[0-9]{1,5})")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Settings(NamedTuple):
-    """host: a name or an address, "" for all interfaces; port: 0 for any free one; tarballs: a directory, or None."""
+    """records: the file that the records are managed in, or None when they live in the database; host: a name or an address, ""
+    for all interfaces; port: 0 for any free one; tarballs: a directory, or None; anonymous_hosts: whether hosts without a token
+    are answered, None = those on this machine; times in seconds, 0 = never; max_tarball: bytes of an upload."""
 
-    records: Path
-    host: str
-    port: int
-    database: str
-    tarballs: Path | None
-    log_level: str
+    host: str = "127.0.0.1"
+    port: int = 2000
+    database: str = DEFAULT_DATABASE
+    records: Path | None = None
+    tarballs: Path | None = None
+    log_level: str = "info"
+    log_format: str = "text"
+    anonymous_hosts: bool | None = None
+    trusted_proxies: tuple[Network, ...] = ()
+    new_for: float = 3600
+    late_after: float = 900
+    lost_after: float = 3600
+    retire_after: float = 30 * 86400
+    forget_after: float = 90 * 86400
+    max_hosts: int = 2_000_000
+    max_tarball: int = DEFAULT_MAX_TARBALL
 
 
-def settle(
-    loaded: Loaded, listen: str | None, database: str | None, tarballs: Path | None, log_level: str = "info"
-) -> Settings:
-    """Options that were not given are None. Raises Misconfigured."""
-    legacy = loaded.settings
-    records = Path(loaded.file)
-    host, port = parse_listen(listen or (legacy.listen if legacy else "") or DEFAULT_LISTEN)
+def settle(options: Mapping[str, Any], legacy: Loaded | None = None) -> Settings:
+    """options: by the file's keys in snake_case, those that nobody gave absent or None; legacy: the loaded records file, for
+    ops-meta's own settings. Raises Misconfigured."""
+    given = {key: value for key, value in options.items() if value is not None}
+    own = legacy.settings if legacy else None
+    host, port = parse_listen(given.pop("listen", "") or (own.listen if own else "") or DEFAULT_LISTEN)
+    tarballs = given.pop("tarballs", None)
     if tarballs is not None and not tarballs.is_dir():
         raise Misconfigured(f"the tarball directory {tarballs} is not there")
-    if tarballs is None and legacy and legacy.tarball_dir:
-        tarballs = _legacy_tarballs(records, legacy.tarball_dir)
-    return Settings(records, host, port, database or DEFAULT_DATABASE, tarballs, log_level)
+    if tarballs is None and own and legacy and own.tarball_dir:
+        tarballs = _legacy_tarballs(Path(legacy.file), own.tarball_dir)
+    settings = Settings(host=host, port=port, tarballs=tarballs, **given)
+    if not settings.late_after <= settings.lost_after:
+        raise Misconfigured("lostAfter must not be less than lateAfter")
+    return settings
 
 
 def _legacy_tarballs(records: Path, directory: str) -> Path | None:
@@ -52,3 +78,94 @@ def parse_listen(listen: str) -> tuple[str, int]:
     if not match or int(match["port"]) > 65535:
         raise Misconfigured(f'cannot listen on "{listen}": it must be HOST:PORT, or :PORT for all interfaces')
     return match["host"].strip("[]"), int(match["port"])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A configuration file -> the options it gives, for `settle`. Paths are from the file's directory. Raises Misconfigured."""
+    try:
+        root = nodes.from_yaml(path.read_bytes().decode("utf-8-sig"))
+    except nodes.NodeError as e:
+        raise RecordsError(str(path), [Problem("", e.line, str(e))]) from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise Misconfigured(f"the configuration {path} cannot be read: {getattr(e, 'strerror', None) or e}") from e
+    reader = Reader()
+    options: dict[str, Any] = {}
+    if root is not None and not is_blank(root):
+        for key, field in reader.fields(Field(root, "", root.line), _KEYS).items():
+            if is_blank(field.node):
+                continue
+            name, parse = _KEYS[key]
+            try:
+                options[name] = parse(field, reader)
+            except ValueError as e:
+                reader.problem(field, str(e))
+    if reader.problems:
+        raise RecordsError(str(path), reader.problems)
+    return {key: path.parent / value if isinstance(value, Path) else value for key, value in options.items()}
+
+
+def _text(field: Field, reader: Reader) -> str | None:
+    return reader.text(field)
+
+
+def _path(field: Field, reader: Reader) -> Path:
+    return Path(reader.text(field) or "")
+
+
+def _chosen(*allowed: str) -> Callable[[Field, Reader], str]:
+    def parse(field: Field, reader: Reader) -> str:
+        text = reader.text(field) or ""
+        if text not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return text
+
+    return parse
+
+
+def _boolean(field: Field, reader: Reader) -> bool:
+    return _chosen("true", "false")(field, reader) == "true"
+
+
+def _count(field: Field, reader: Reader) -> int:
+    text = reader.text(field) or ""
+    if not text.isascii() or not text.isdecimal() or len(text) > 15:
+        raise ValueError("must be a whole number")
+    return int(text)
+
+
+def _seconds(field: Field, reader: Reader) -> float:
+    match = re.fullmatch(r"([0-9]{1,9})\s?([smhd]?)", reader.text(field) or "")
+    if not match:
+        raise ValueError("must be seconds, or a number with s, m, h or d: 15m")
+    return float(int(match[1]) * _UNITS[match[2]])
+
+
+def _networks(field: Field, reader: Reader) -> tuple[Network, ...]:
+    return tuple(ip_network(text) for item in reader.items(field) if (text := reader.text(item)))
+
+
+_KEYS: dict[str, tuple[str, Callable[[Field, Reader], Any]]] = {
+    "listen": ("listen", _text),
+    "database": ("database", _text),
+    "records": ("records", _path),
+    "tarballs": ("tarballs", _path),
+    "logLevel": ("log_level", _chosen(*LEVELS)),
+    "logFormat": ("log_format", _chosen(*FORMATS)),
+    "anonymousHosts": ("anonymous_hosts", _boolean),
+    "trustedProxies": ("trusted_proxies", _networks),
+    "newFor": ("new_for", _seconds),
+    "lateAfter": ("late_after", _seconds),
+    "lostAfter": ("lost_after", _seconds),
+    "retireAfter": ("retire_after", _seconds),
+    "forgetAfter": ("forget_after", _seconds),
+    "maxHosts": ("max_hosts", _count),
+    "maxTarball": ("max_tarball", _count),
+}

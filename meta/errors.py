@@ -16,6 +16,10 @@ class TryLater(MetaError):
     """The database, the port, a peer: it may be well another time."""
 
 
+class TooMany(TryLater):
+    """More than we take of something in this time, or at all."""
+
+
 class Misconfigured(MetaError):
     """A person must change an option, a file or the environment."""
 
@@ -46,3 +50,35 @@ def shown(file: str, problem: Problem) -> str:
     """`FILE:LINE: PATH: text`, without the parts that the problem has not."""
     place = f"{file}:{problem.line}" if problem.line else file
     return ": ".join(part for part in (place, problem.path, problem.text) if part)
+
+
+class EditRefused(Misconfigured):
+    """An edit of the records that must not be made, with everything that is wrong with it; nothing was changed."""
+
+    def __init__(self, problems: list[Problem]):
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(shown("", problem) for problem in self.problems)
+
+
+class Conflict(MetaError):
+    """Somebody else changed it since it was read: read it again, and edit that.
+
+    name: the agent's, "" for all records; expected, actual: revisions, 0 for "not there"; lines: what was changed since.
+    """
+
+    def __init__(self, name: str, expected: int, actual: int, lines: list[str]):
+        super().__init__(name, expected, actual, lines)
+        self.name = name
+        self.expected = expected
+        self.actual = actual
+        self.lines = lines
+
+    def __str__(self) -> str:
+        name = self.name or "the records"
+        if not self.expected:
+            return f"{name} is already there, since revision {self.actual}; read it, and edit that"
+        now = f"now at revision {self.actual}" if self.actual else "now deleted"
+        return f"{name} changed since revision {self.expected}, {now}; read what is there now, and make your edit again"

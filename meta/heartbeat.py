@@ -1,23 +1,30 @@
-"""A heartbeat's body -> its answer, from memory alone: parse, remember the host, resolve its records, render.
+"""A heartbeat's body -> its answer, from memory alone: decode, check the host's token, take the report in, look its reply up.
 
 The hot path: knows neither server nor framework nor database. Promises an answer to every body there is, and that a fault of
 our own is a 500, never an empty list of desired agents.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from enum import Enum
 from typing import NamedTuple
 
-import msgspec
-
+from meta.classes import Class
+from meta.errors import TooMany
 from meta.hosts import HostTable
-from meta.records import Record, resolve
-from updater.wire import Desired, WireError, desired_fields, parse_report, render_reply
+from updater.wire import WireError, decode_report
 
 JSON = "application/json; charset=UTF-8"
 TEXT = "text/plain; charset=utf-8"
-Render = Callable[[Sequence[Desired]], bytes]
+Check = Callable[[str, str, bool], str]  # hostname, Authorization, anonymous allowed -> why not, or ""
 log = logging.getLogger(__name__)
+
+
+class Dialect(Enum):
+    """Whose form of the reply."""
+
+    FALCON = "open-falcon"
+    CORALDANE = "coraldane"
 
 
 class Answer(NamedTuple):
@@ -29,28 +36,30 @@ class Answer(NamedTuple):
 
 
 def answer(
-    records: Sequence[Record],
     hosts: HostTable,
+    may_report: Check,
     body: bytes,
     address: str,
+    authorization: str,
+    anonymous: bool,
     now: float,
-    render: Render = render_reply,
+    dialect: Dialect = Dialect.FALCON,
 ) -> Answer:
-    """One heartbeat. address: of the peer that sent it; now: Unix seconds; render: the reply's dialect."""
+    """One heartbeat. address: of the peer that sent it; anonymous: whether it may do without a token; now: Unix seconds."""
     try:
-        report = parse_report(body)
-        reply = render(resolve(records, report.hostname))
-        hosts.remember(report, address, now)
+        report = decode_report(body)
+        if problem := may_report(report.hostname, authorization, anonymous):
+            return Answer(401 if not authorization else 403, TEXT, f"{problem}\n".encode())
+        klass = hosts.beat(report, address, now)
     except WireError as e:
         return Answer(400, TEXT, f"{e}\n".encode())
+    except TooMany as e:
+        return Answer(429, TEXT, f"{e}\n".encode())
     except Exception:  # whatever it is, the host must see a failure and change nothing
         log.exception("heartbeat from %s failed", address)
         return Answer(500, TEXT, b"internal error\n")
-    return Answer(200, JSON, reply)
+    return Answer(200, JSON, _reply(klass, dialect))
 
 
-def render_coraldane_reply(desired: Sequence[Desired]) -> bytes:
-    """The reply in the dialect of coraldane's fork: more fields per agent, which its updater expects and may be blank."""
-    extra = {"runUser": "", "workDir": "", "configFileName": "", "configRemoteUrl": ""}
-    agents = [desired_fields(d) | extra for d in desired]
-    return msgspec.json.encode({"errorMessage": "", "desiredAgents": agents})
+def _reply(klass: Class, dialect: Dialect) -> bytes:
+    return klass.reply if dialect is Dialect.FALCON else klass.coraldane_reply

@@ -1,172 +1,274 @@
-"""The hosts' last reports, in memory: what each one said, since when and how lately we know it.
+"""All hosts in memory: what each one last said, since when, and what it shall run.
 
-`merge` is pure. `HostTable` holds the hosts for all threads and remembers which ones changed, for whoever writes them
-down. Text from a host is cut and cleaned here, once, so that nothing downstream has to think of it. What a host is worth
-now (fresh or gone) is computed from `now` whenever somebody asks; it is never stored.
+A heartbeat that says nothing new costs a look-up and a comparison. Hosts that say the same of their agents share that profile,
+and hosts of the same profile and class form a group, so that counts and drift are sums over some groups and never over a
+million hosts. Text from a host is cut and cleaned before it is kept. Whether a host is late or lost is judged from `now`
+whenever somebody asks; it is never stored.
 """
 
 import logging
+import sys
 import threading
-from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
-from updater.wire import Outcome, RealAgent, Report, one_line
+from meta.classes import Class, Classes, Look
+from meta.errors import TooMany
+from meta.profiles import Profile, Profiles, clean_looks, clean_outcomes, same_looks
+from meta.records import RecordSet
+from meta.seen import Seen, Tick
+from updater.wire import Outcome, RealAgent, Report, WireError, hostname_problem, one_line
 
-FRESH_FOR = 3 * 86400  # seconds without a report after which a host is no longer shown, as the peers do
-MAX_OUTCOMES = 100  # kept per host: one per agent, the latest
-MAX_STATUS = 300  # characters, like every other foreign sentence here
 MAX_NAME = 64
-MAX_EVIDENCE = 2000
+STEP = 500  # hosts that are moved between classes before somebody else gets the lock
 log = logging.getLogger(__name__)
 
 
-class Host(msgspec.Struct, frozen=True):
-    """One host as last heard of. first_seen, last_seen: Unix seconds by our clock; agents and outcomes: by agent name."""
+class Group:
+    """The hosts of one class that say the same of their agents."""
 
-    hostname: str
+    __slots__ = ("hosts", "klass", "profile")
+
+    def __init__(self, profile: Profile, klass: Class):
+        self.profile = profile
+        self.klass = klass
+        self.hosts: set[Host] = set()
+
+
+class Host(msgspec.Struct, eq=False, gc=False):
+    """One host as last heard of. Times are Unix seconds by our clock, but `looked`: when the host looked, by its own; where
+    these differ between its agents, `since` and `looked` are tuples in the profile's order."""
+
+    name: str
     first_seen: float
     last_seen: float
+    group: Group
+    id: int = 0  # the database's; 0: not there yet
     address: str = ""
     updater_version: str = ""
-    agents: dict[str, RealAgent] = {}
+    since: float | tuple[float, ...] = 0.0
+    looked: int | tuple[int, ...] = 0
     outcomes: dict[str, Outcome] = {}
+    retired_at: float = 0.0
+    tick: Tick | None = None
 
-
-def merge(before: Host | None, report: Report, address: str, now: float) -> Host:
-    """The host after this report. Agents that it lists replace the former ones; a report without a list says nothing of
-    them. Outcomes stay until the same agent has another."""
-    known = before or Host(report.hostname, now, now)
-    agents = known.agents
-    if report.real_agents is not None:
-        agents = {agent.name: agent for agent in map(_clean_agent, report.real_agents)}
-    outcomes = known.outcomes
-    if report.outcomes:
-        latest = {outcome.agent: outcome for outcome in map(_clean_outcome, report.outcomes)}
-        kept = {agent: outcome for agent, outcome in outcomes.items() if agent not in latest}
-        outcomes = dict(list((kept | latest).items())[-MAX_OUTCOMES:])
-    return Host(
-        hostname=report.hostname,
-        first_seen=known.first_seen,
-        last_seen=now,
-        address=one_line(address, MAX_NAME),
-        updater_version=one_line(report.updater_version or "", MAX_NAME),
-        agents=agents,
-        outcomes=outcomes,
-    )
-
-
-def _clean_agent(agent: RealAgent) -> RealAgent:
-    return RealAgent(
-        name=one_line(agent.name, MAX_NAME),
-        version=one_line(agent.version, MAX_NAME),
-        status=one_line(agent.status, MAX_STATUS),
-        timestamp=agent.timestamp,
-    )
-
-
-def _clean_outcome(outcome: Outcome) -> Outcome:
-    evidence = "\n".join(one_line(line, MAX_STATUS) for line in outcome.evidence[:MAX_EVIDENCE].splitlines())
-    return Outcome(
-        agent=one_line(outcome.agent, MAX_NAME),
-        from_=one_line(outcome.from_, MAX_NAME),
-        to=one_line(outcome.to, MAX_NAME),
-        step=one_line(outcome.step, MAX_NAME),
-        result=one_line(outcome.result, MAX_NAME),
-        reason=one_line(outcome.reason, MAX_STATUS),
-        evidence=evidence,
-        at=outcome.at,
-    )
-
-
-def _moved(before: Host, host: Host) -> tuple[str, str, str]:
-    return host.hostname, host.address or "nowhere", before.address or "nowhere"
+    def looks(self) -> Iterator[tuple[Look, float, int]]:
+        """Each agent, since when it is so, and when it was looked at."""
+        agents = self.group.profile.looks
+        since = self.since if isinstance(self.since, tuple) else (self.since,) * len(agents)
+        looked = self.looked if isinstance(self.looked, tuple) else (self.looked,) * len(agents)
+        return zip(agents, since, looked, strict=False)
 
 
 class HostTable:
-    """All hosts by name, safe for many threads; the lock is held for a dictionary's work and nothing else."""
+    """All hosts by name, safe for threads; the lock is held for some microseconds. late_after: seconds without a beat."""
 
-    def __init__(self, hosts: Iterable[Host] = ()):
-        self.changed = threading.Event()  # set while some host was not taken by `take_changed`
+    def __init__(self, records: RecordSet | None = None, late_after: float = 900, max_hosts: int = 2_000_000):
+        self._max_hosts = max_hosts
+        self.classes = Classes(records or RecordSet())
+        self.seen = Seen(late_after)
+        self.retired: dict[Host, None] = {}
+        self.groups: dict[tuple[Profile, Class], Group] = {}
+        self.profiles = Profiles()
+        self._hosts: dict[str, Host] = {}
+        self._names: list[str] = []  # sorted; replaced, never changed
+        self._newcomers: list[str] = []  # not among them yet
+        self._arrivals: deque[Host] = deque()  # by first_seen
+        self.by_id: dict[int, Host] = {}
+        self.dirty: set[Host] = set()
         self._lock = threading.Lock()
-        self._hosts = {host.hostname: host for host in hosts}
-        self._dirty: set[str] = set()
+        self._changing_records = threading.Lock()
 
-    def remember(self, report: Report, address: str, now: float) -> Host:
-        """Merge one report, and return the host as it is now."""
+    # --- the hot path ---
+
+    def beat(self, report: Report, address: str, now: float) -> Class:
+        """Take one report in, and return the desired state of its host. Raises WireError for a name that is none, TooMany."""
         with self._lock:
-            before = self._hosts.get(report.hostname)
-            host = merge(before, report, address, now)
-            self._hosts[host.hostname] = host
-            self._dirty.add(host.hostname)
-            if not self.changed.is_set():
-                self.changed.set()
-        if before and before.address != host.address:
-            log.warning("%s reports from %s, before from %s: moved, or a name used twice", *_moved(before, host))
+            host = self._hosts.get(report.hostname)
+            if host is None:
+                host = self._welcome(report.hostname, now)
+            elif host.retired_at:
+                self.bring_back(host)
+            agents = report.real_agents
+            if agents is not None:
+                looked = same_looks(agents, host.group.profile.looks)
+                if looked is None:
+                    self._take_looks(host, agents, now)
+                else:
+                    host.looked = looked
+            if report.outcomes or report.updater_version != host.updater_version or address != host.address:
+                self._take_rest(host, report, address)
+            if host.group.klass.book is not self.classes:
+                self.move(host, host.group.profile, self.classes.of(host.name))
+            host.last_seen = now
+            if not self.seen.note(host):
+                raise TooMany(f"{host.name} reports too often: wait for its interval")
+            return host.group.klass
+
+    def _welcome(self, name: str, now: float) -> Host:
+        if problem := hostname_problem(name):
+            raise WireError(problem)
+        if len(self._hosts) >= self._max_hosts:
+            raise TooMany(f"there are {self._max_hosts} hosts already: forget some, or raise maxHosts")
+        host = Host(name, now, now, self.group(self.profiles.of(()), self.classes.of(name)))
+        self.enter(host)
+        self.dirty.add(host)
         return host
 
-    def get(self, hostname: str) -> Host | None:
+    def enter(self, host: Host) -> None:
+        self._hosts[host.name] = host
+        self._newcomers.append(host.name)
+        self._arrivals.append(host)
+        host.group.hosts.add(host)
+
+    def _take_looks(self, host: Host, agents: Sequence[RealAgent], now: float) -> None:
+        looks, stamps = clean_looks(agents)
+        host.looked = stamps
+        before = {look: since for look, since, _ in host.looks()}
+        if looks == host.group.profile.looks:
+            return
+        times = tuple(before.get(look, now) for look in looks)
+        self.move(host, self.profiles.of(looks), host.group.klass)
+        host.since = times[0] if len(set(times)) == 1 else times
+        self.dirty.add(host)
+
+    def _take_rest(self, host: Host, report: Report, address: str) -> None:
+        version = one_line(report.updater_version or "", MAX_NAME)
+        address = one_line(address, MAX_NAME)
+        if report.outcomes:
+            host.outcomes = clean_outcomes(host.outcomes, report.outcomes)
+        elif (version, address) == (host.updater_version, host.address):
+            return
+        if host.address and address != host.address:
+            text = "%s reports from %s, before from %s: moved, or a name used twice"
+            log.warning(text, host.name, address or "nowhere", host.address)
+        host.updater_version, host.address = sys.intern(version), address
+        self.dirty.add(host)
+
+    def move(self, host: Host, profile: Profile, klass: Class) -> None:
+        group = host.group
+        if group.profile is profile and group.klass is klass:
+            return
+        host.group = self.group(profile, klass)
+        host.group.hosts.add(host)
+        self._leave(group, host)
+
+    def group(self, profile: Profile, klass: Class) -> Group:
+        group = self.groups.get((profile, klass))
+        if group is None:
+            group = self.groups[profile, klass] = Group(profile, klass)
+            profile.groups += 1
+        return group
+
+    def _leave(self, group: Group, host: Host) -> None:
+        group.hosts.discard(host)
+        if not group.hosts:
+            self.groups.pop((group.profile, group.klass), None)
+            self.profiles.release(group.profile)
+
+    # --- the records ---
+
+    def put_in_force(self, records: RecordSet) -> None:
+        """Every beat from now on is answered by these records; counts and drift follow within seconds. Older ones than those in
+        force change nothing."""
+        with self._changing_records:
+            with self._lock:
+                if records.revision < self.classes.records.revision:
+                    return None
+                before, self.classes = self.classes, Classes(records)
+                if self.classes.matches_as(before):
+                    return self._rebook()
+                hosts = list(self._hosts.values())
+            for start in range(0, len(hosts), STEP):
+                with self._lock:
+                    for host in hosts[start : start + STEP]:
+                        if not host.retired_at and host.group.klass.book is not self.classes:
+                            self.move(host, host.group.profile, self.classes.of(host.name))
+            return None
+
+    def _rebook(self) -> None:
+        """The same matches under other records: the groups stay, and get their new class."""
+        groups = list(self.groups.values())
+        self.groups.clear()
+        for group in groups:
+            group.klass = self.classes.matching(group.klass.matched)
+            self.groups[group.profile, group.klass] = group
+
+    # --- retiring ---
+
+    def retire(self, name: str, now: float) -> bool:
+        """This host is gone for good, until it beats again or somebody undoes it. False: there is none of that name."""
         with self._lock:
-            return self._hosts.get(hostname)
+            host = self._hosts.get(name)
+            if host is None or host.retired_at:
+                return host is not None
+            self.set_aside(host, now)
+            self.dirty.add(host)
+            return True
 
-    def all(self) -> list[Host]:
-        """Every host, in the order of first sight."""
+    def unretire(self, name: str) -> bool:
+        """Undo it."""
         with self._lock:
-            return list(self._hosts.values())
+            host = self._hosts.get(name)
+            if host and host.retired_at:
+                self.bring_back(host)
+                self.seen.silent[host] = None
+            return host is not None
 
-    def take_changed(self) -> list[Host]:
-        """The hosts that changed since the last call; whoever takes them writes them down or gives them back."""
+    def retire_silent(self, before: float, now: float) -> list[str]:
+        """Retire every host that was last heard of before this; returns their names."""
         with self._lock:
-            taken = [self._hosts[name] for name in self._dirty]
-            self._dirty.clear()
-            self.changed.clear()
-        return taken
+            gone = [host for host in self.seen.silent if host.last_seen < before]
+            for host in gone:
+                self.set_aside(host, now)
+                self.dirty.add(host)
+        return [host.name for host in gone]
 
-    def give_back(self, hosts: Iterable[Host]) -> None:
-        """These could not be written: they count as changed again."""
+    def set_aside(self, host: Host, at: float) -> None:
+        host.retired_at = at
+        self.retired[host] = None
+        self.seen.forget(host)
+        self._leave(host.group, host)
+
+    def bring_back(self, host: Host) -> None:
+        host.retired_at = 0.0
+        self.retired.pop(host, None)
+        host.group = self.group(self.profiles.of(host.group.profile.looks), self.classes.of(host.name))
+        host.group.hosts.add(host)
+        self.dirty.add(host)
+
+    def forget(self, host: Host) -> None:
+        """Leave nothing of it. With the lock held."""
+        if not host.retired_at:
+            self.set_aside(host, 0.0)
+        self.retired.pop(host, None)
+        self.dirty.discard(host)
+        self._hosts.pop(host.name, None)
+        self.by_id.pop(host.id, None)
+        self._names = []  # made anew when somebody asks
+        self._newcomers = list(self._hosts)
+
+    # --- for those who write down, follow and ask ---
+
+    @contextmanager
+    def locked(self) -> Iterator[dict[str, Host]]:
+        """The hosts by name, while nobody changes them. Be quick."""
         with self._lock:
-            self._dirty.update(host.hostname for host in hosts)
-            self.changed.set()
+            yield self._hosts
 
+    def newcomers(self, since: float) -> list[Host]:
+        """The hosts that were first seen after this, which must not go back in time. With the lock held."""
+        while self._arrivals and self._arrivals[0].first_seen < since:
+            self._arrivals.popleft()
+        return list(self._arrivals)
 
-def fresh(hosts: Iterable[Host], now: float) -> list[Host]:
-    """The hosts that a status shows: with at least one agent, and heard of in the last three days. Ordered by name."""
-    shown = [host for host in hosts if host.agents and now - host.last_seen < FRESH_FOR]
-    return sorted(shown, key=lambda host: host.hostname)
-
-
-def status_fields(hosts: Iterable[Host], agent: str) -> dict[str, Any]:
-    """hostname -> {name, version, status, timestamp} of this agent (and `outcome`, where the host told one), or None."""
-    return {host.hostname: _agent_fields(host, agent) for host in hosts}
-
-
-def _agent_fields(host: Host, name: str) -> dict[str, Any] | None:
-    agent = host.agents.get(name)
-    if agent is None:
-        return None
-    fields: dict[str, Any] = msgspec.to_builtins(agent)
-    if outcome := host.outcomes.get(name):
-        fields["outcome"] = msgspec.to_builtins(outcome)
-    return fields
-
-
-def status_text(hosts: Iterable[Host], agent: str) -> str:
-    """The same for people: `host version status timestamp YYYY-MM-DD HH:MM:SS` (UTC), or `host not found`."""
-    return "".join(f"{host.hostname} {_agent_text(host, agent)}\n" for host in hosts)
-
-
-def _agent_text(host: Host, name: str) -> str:
-    agent = host.agents.get(name)
-    if agent is None:
-        return "not found"
-    return f"{agent.version} {agent.status} {agent.timestamp} {_date(agent.timestamp)}"
-
-
-def _date(timestamp: int) -> str:
-    """A host may claim any second there is; those without a calendar day show as "-"."""
-    try:
-        return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (OverflowError, ValueError, OSError):
-        return "-"
+    def names(self) -> list[str]:
+        """All names in order. The list never changes once it was handed out."""
+        with self._lock:
+            if self._newcomers:
+                self._names = sorted(self._names + sorted(self._newcomers))  # two runs, which it only merges
+                self._newcomers = []
+            return self._names

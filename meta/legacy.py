@@ -6,7 +6,7 @@ host, an entry without `default` is skipped, `others` may be absent or null, key
 peer would pass on unseen and no host could follow (an unsafe name, a bad cmd, a tarball that is no URL) is refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from meta.checks import repeated, stale_digests, value_problem
 from meta.nodes import Fields, Items, Node, Text
 from meta.reader import Field, Reader, is_blank
-from meta.records import Override, Prefix, Record
+from meta.records import Glob, Override, Prefix, Record
 
 _OF_AN_OVERRIDE = ("version", "tarball", "md5", "cmd")
 _OF_AN_AGENT = ("name", *_OF_AN_OVERRIDE)
@@ -130,6 +130,19 @@ def as_data(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
         "http": {"enabled": settings.enabled, "listen": settings.listen},
         "agents": [_entry(record) for record in records],
     }
+
+
+def as_ours(records: Sequence[Record]) -> tuple[Record, ...]:
+    """The same orders in a spelling that our own form accepts: what selects every host is the glob `*`, and overrides that
+    change nothing are left out."""
+    return tuple(msgspec.structs.replace(one, overrides=tuple(_our_overrides(one))) for one in records)
+
+
+def _our_overrides(record: Record) -> Iterator[Override]:
+    for override in record.overrides:
+        if override.changes():
+            every_host = override.selector == Prefix("")
+            yield msgspec.structs.replace(override, selector=Glob("*")) if every_host else override
 
 
 def _entry(record: Record) -> dict[str, Any]:

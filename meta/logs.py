@@ -1,9 +1,11 @@
-"""The log: one line per event on stderr, with a time; the lines of a traceback are indented, so that no text from outside can
-look like an event.
+"""The log: one line per event on stderr, with a time, as text or as JSON. The lines of a traceback are indented, so that no
+text from outside can look like an event.
 """
 
+import json
 import logging
 import logging.config
+from datetime import UTC, datetime
 from typing import Any
 
 from updater.wire import one_line
@@ -26,6 +28,21 @@ class OneLine(logging.Formatter):
         return "\n".join(f"    {one_line(line, MAX_LINE)}" for line in lines)
 
 
+class OneObject(logging.Formatter):
+    """`{"time": "...", "level": "INFO", "logger": "meta.service", "message": "text"}`, and "traceback" where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": one_line(record.getMessage(), MAX_LINE),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
 class NoThreadAdvice(logging.Filter):
     """Drops the server's advice on its number of threads: ours is chosen, and many of them wait for a slow download."""
 
@@ -33,18 +50,18 @@ class NoThreadAdvice(logging.Filter):
         return "Python threads" not in str(record.msg)
 
 
-def config(level: str) -> dict[str, Any]:
-    """A dictConfig for our process and for the server's workers."""
+def config(level: str, form: str = "text") -> dict[str, Any]:
+    """A dictConfig for our process and for the server's workers. form: text or json."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"one line": {"()": OneLine}},
+        "formatters": {"line": {"()": OneObject if form == "json" else OneLine}},
         "filters": {"advice": {"()": NoThreadAdvice}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "one line", "filters": ["advice"]}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["advice"]}},
         "root": {"level": level.upper(), "handlers": ["stderr"]},
         "loggers": {"_granian": {"level": "WARNING"}, "alembic": {"level": "WARNING"}, "granian.access": {}},
     }
 
 
-def configure(level: str) -> None:
-    logging.config.dictConfig(config(level))
+def configure(level: str, form: str = "text") -> None:
+    logging.config.dictConfig(config(level, form))

@@ -1,4 +1,5 @@
-"""Text -> a tree of nodes that know their line: from YAML or from JSON, the same tree.
+"""Text -> a tree of nodes that know their line: from YAML or from JSON, the same tree; or the same from decoded JSON,
+without lines.
 
 Values stay the text that was written (`1.10` is "1.10", not 1.1); null, `~` and nothing are blank text. Built from the
 parser's events with a stack of our own, so that no input can exhaust Python's: refuses what is nested deeper than
@@ -40,7 +41,14 @@ class Fields(NamedTuple):
     line: int
 
 
-Node = Text | Items | Fields
+class Other(NamedTuple):
+    """A number or a truth value in decoded JSON, whose text nobody knows any more; kind: in words."""
+
+    kind: str
+    line: int
+
+
+Node = Text | Items | Fields | Other
 
 
 class NodeError(ValueError):
@@ -171,6 +179,31 @@ def from_json(text: str) -> Node | None:
         else:
             builder.add(Text("" if word == "null" else word, line, plain=True))
     return builder.root
+
+
+def from_data(data: Any) -> Node | None:
+    """Decoded JSON -> its tree, with 0 for every line; raises NodeError."""
+    builder = _Builder()
+    _take_data(builder, data)
+    return builder.root
+
+
+def _take_data(builder: _Builder, data: Any) -> None:
+    if isinstance(data, dict):
+        builder.start(0, True)
+        for key, value in data.items():
+            builder.add(Text(str(key), 0))
+            _take_data(builder, value)
+        builder.end()
+    elif isinstance(data, list | tuple):
+        builder.start(0, False)
+        for item in data:
+            _take_data(builder, item)
+        builder.end()
+    elif isinstance(data, str) or data is None:
+        builder.add(Text(data or "", 0, plain=data is None))
+    else:
+        builder.add(Other("true or false" if isinstance(data, bool) else "a number", 0))
 
 
 def _check_json(text: str) -> None:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from meta.errors import Problem
-from meta.nodes import Fields, Items, Node, Text
+from meta.nodes import Fields, Items, Node, Other, Text
 from updater.wire import one_line
 
 
@@ -40,7 +40,7 @@ class Reader:
         names = list(known)
         for key, field in self._pairs(at):
             if key in found:
-                self.problem(field, f"is given twice, first on line {found[key].line}")
+                self.problem(field, f"is given twice, first {place(found[key])}")
             elif key not in names:
                 self.problem(field, _unknown(key, names))
             else:
@@ -48,7 +48,8 @@ class Reader:
         return found
 
     def lenient_fields(self, at: Field, known: Iterable[str]) -> dict[str, Field]:
-        """The same as Go's JSON reads it: case does not matter, the last of a key wins, unknown keys are only warned about."""
+        """The same as Go's JSON reads it: case does not matter, the last of a key wins, unknown keys are only warned
+        about."""
         found: dict[str, Field] = {}
         names = {name.lower(): name for name in known}
         for key, field in self._pairs(at):
@@ -86,6 +87,11 @@ class Reader:
         return None
 
 
+def place(field: Field) -> str:
+    """Where it stands, in words: by its line where it has one."""
+    return f"on line {field.line}" if field.line else f"as {field.path}"
+
+
 def is_blank(node: Node) -> bool:
     """Whether there is no value at all: null, `~`, or nothing after the colon."""
     return isinstance(node, Text) and node.plain and not node.value
@@ -106,4 +112,6 @@ def _unknown(key: str, names: list[str]) -> str:
 def _kind(node: Node) -> str:
     if is_blank(node):
         return "blank"
+    if isinstance(node, Other):
+        return node.kind
     return {Text: "text", Items: "a list", Fields: "a mapping"}[type(node)]

@@ -1,19 +1,23 @@
 """Records: what each agent shall be, and for which hosts something else.
 
-Pure: `resolve` is the whole meaning of a record. A later override that selects the host wins over an earlier one, field by
-field. Values here were checked when they were loaded; this module refuses nothing and reads nothing.
+Pure: `resolve` is the whole meaning of a record, and `explain` its reasons. A later override that selects the host wins
+over an earlier one, field by field. Values here were checked when they were loaded; this module refuses nothing and reads
+nothing.
 """
 
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
+import re
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import translate
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from updater.wire import START, Desired
+from updater.wire import START, STOP, Desired
 
 CHANGEABLE = ("version", "tarball", "md5", "cmd", "sha256")  # the keys of a file
 _RESOLVED = (*CHANGEABLE, "mirrors")
+_NAMED_HOSTS = 3  # of a list of hosts, where it is put in words
 
 
 class Prefix(msgspec.Struct, frozen=True):
@@ -21,8 +25,11 @@ class Prefix(msgspec.Struct, frozen=True):
 
     prefix: str
 
-    def matches(self, hostname: str) -> bool:
+    def matches(self, hostname: str, _labels: Mapping[str, str]) -> bool:
         return hostname.startswith(self.prefix)
+
+    def in_words(self) -> str:
+        return f"prefix {self.prefix}" if self.prefix else 'prefix ""'
 
 
 class Glob(msgspec.Struct, frozen=True):
@@ -30,20 +37,41 @@ class Glob(msgspec.Struct, frozen=True):
 
     glob: str
 
-    def matches(self, hostname: str) -> bool:
-        return fnmatchcase(hostname, self.glob)
+    def matches(self, hostname: str, _labels: Mapping[str, str]) -> bool:
+        return _pattern(self.glob).match(hostname) is not None
+
+    def in_words(self) -> str:
+        return f"glob {self.glob}"
 
 
 class Hosts(msgspec.Struct, frozen=True):
     """Selects exactly these hosts."""
 
-    hosts: tuple[str, ...]
+    hosts: frozenset[str]
 
-    def matches(self, hostname: str) -> bool:
+    def matches(self, hostname: str, _labels: Mapping[str, str]) -> bool:
         return hostname in self.hosts
 
+    def in_words(self) -> str:
+        names = sorted(self.hosts)
+        more = len(names) - _NAMED_HOSTS
+        return f"hosts {', '.join(names[:_NAMED_HOSTS])}" + (f" and {more} more" if more > 0 else "")
 
-Selector = Prefix | Glob | Hosts
+
+class Label(msgspec.Struct, frozen=True):
+    """Selects the hosts that engineers gave this label: `env=staging`, or `env` for any value of it."""
+
+    label: str
+
+    def matches(self, _hostname: str, labels: Mapping[str, str]) -> bool:
+        key, equals, value = self.label.partition("=")
+        return labels.get(key) == value if equals else key in labels
+
+    def in_words(self) -> str:
+        return f"label {self.label}"
+
+
+Selector = Prefix | Glob | Hosts | Label
 
 
 class Override(msgspec.Struct, frozen=True):
@@ -77,28 +105,129 @@ class Record(msgspec.Struct, frozen=True):
     overrides: tuple[Override, ...] = ()
 
 
-def resolve(records: Sequence[Record], hostname: str) -> tuple[Desired, ...]:
-    """What this host shall run, in the records' order."""
-    return tuple(_resolve_one(record, hostname) for record in records)
+class Ban(msgspec.Struct, frozen=True):
+    """No host is told to run this version of this agent, whatever the records say. at: Unix seconds."""
+
+    agent: str
+    version: str
+    why: str = ""
+    who: str = ""
+    at: float = 0.0
 
 
-def _resolve_one(record: Record, hostname: str) -> Desired:
+class RecordSet(msgspec.Struct, frozen=True):
+    """Everything that engineers have decided, at one revision.
+
+    labels: of hosts, by hostname; edited: by a record's name the revision of its last change.
+    """
+
+    revision: int = 0
+    records: tuple[Record, ...] = ()
+    bans: tuple[Ban, ...] = ()
+    labels: Mapping[str, Mapping[str, str]] = {}
+    edited: Mapping[str, int] = {}
+
+    def record(self, name: str) -> Record | None:
+        return next((record for record in self.records if record.name == name), None)
+
+
+def selectors(records: RecordSet) -> tuple[Selector, ...]:
+    """The distinct selectors, in order of first use. Hosts that the same ones match share their desired state."""
+    return tuple(dict.fromkeys(override.selector for record in records.records for override in record.overrides))
+
+
+def resolve(records: RecordSet, hostname: str) -> tuple[Desired, ...]:
+    """What this host shall run, in the records' order; no order at all where that is the start of a banned version."""
+    return _resolve(records, _matcher(records, hostname))
+
+
+def resolve_matched(records: RecordSet, matched: frozenset[Selector]) -> tuple[Desired, ...]:
+    """The same for all hosts that just these selectors match."""
+    return _resolve(records, matched.__contains__)
+
+
+def _matcher(records: RecordSet, hostname: str) -> Callable[[Selector], bool]:
+    """Whether a selector selects this host; each distinct one is looked at once, however many agents use it."""
+    labels = records.labels.get(hostname, {})
+    known: dict[Selector, bool] = {}
+
+    def matches(selector: Selector) -> bool:
+        if (known_to := known.get(selector)) is None:
+            known_to = known[selector] = selector.matches(hostname, labels)
+        return known_to
+
+    return matches
+
+
+def _resolve(records: RecordSet, matches: Callable[[Selector], bool]) -> tuple[Desired, ...]:
+    banned = _banned(records)
+    desired = (_resolve_one(record, matches) for record in records.records)
+    return tuple(d for d in desired if d.cmd == STOP or (d.name, d.version) not in banned)
+
+
+def _banned(records: RecordSet) -> dict[tuple[str, str], Ban]:
+    return {(ban.agent, ban.version): ban for ban in records.bans}
+
+
+def _resolve_one(record: Record, matches: Callable[[Selector], bool]) -> Desired:
     fields = {key: getattr(record, key) for key in _RESOLVED}
     for override in record.overrides:
-        if override.selector.matches(hostname):
+        if matches(override.selector):
             fields.update(override.changes())
     return Desired(name=record.name, **fields)
 
 
-def surely_overlap(one: Selector, other: Selector) -> bool:
-    """Whether some host is certainly selected by both. False may also mean that nobody can tell (two globs)."""
-    if isinstance(one, Hosts):
-        return any(other.matches(host) for host in one.hosts)
-    if isinstance(other, Hosts):
-        return any(one.matches(host) for host in other.hosts)
-    if isinstance(one, Prefix) and isinstance(other, Prefix):
-        return one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix)
-    return one == other
+class Reason(msgspec.Struct, frozen=True):
+    """One resolved field, and what set it: the record itself, or the override with this index (from 0) and selector.
+    value: of `tarball` the list of all bases, where there are mirrors."""
+
+    field: str
+    value: str | tuple[str, ...]
+    by: str = "record"
+    override: int | None = None
+    selector: str = ""
+
+
+class Explained(msgspec.Struct, frozen=True):
+    """Why one agent shall be so on one host. ban: what keeps it from being ordered, None where nothing does."""
+
+    agent: str
+    fields: tuple[Reason, ...]
+    ban: Ban | None = None
+
+
+def explain(records: RecordSet, hostname: str) -> tuple[Explained, ...]:
+    """The same as `resolve`, with what set each field; agents that are not ordered are here too, with their ban."""
+    matches, banned = _matcher(records, hostname), _banned(records)
+    return tuple(_explain_one(record, matches, banned) for record in records.records)
+
+
+def _explain_one(
+    record: Record, matches: Callable[[Selector], bool], banned: Mapping[tuple[str, str], Ban]
+) -> Explained:
+    desired = _resolve_one(record, matches)
+    setters = {
+        key: index
+        for index, override in enumerate(record.overrides)
+        if matches(override.selector)
+        for key in override.changes()
+    }
+    fields = tuple(_reason(record, desired, key, setters.get(key)) for key in CHANGEABLE)
+    return Explained(record.name, fields, None if desired.cmd == STOP else banned.get((record.name, desired.version)))
+
+
+def _reason(record: Record, desired: Desired, key: str, index: int | None) -> Reason:
+    value = getattr(desired, key)
+    if key == "tarball" and desired.mirrors:
+        value = (value, *desired.mirrors)
+    if index is None:
+        return Reason(key, value)
+    return Reason(key, value, "override", index, record.overrides[index].selector.in_words())
+
+
+@lru_cache(maxsize=1 << 16)
+def _pattern(glob: str) -> re.Pattern[str]:
+    return re.compile(translate(glob))
 
 
 def as_fields(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -111,7 +240,7 @@ def _record_fields(record: Record) -> dict[str, Any]:
     fields.update((key, getattr(record, key)) for key in _RESOLVED if key != "sha256" or record.sha256)
     fields = _with_mirrors(fields)
     if record.overrides:
-        fields["overrides"] = [_selector_fields(o.selector) | _with_mirrors(o.changes()) for o in record.overrides]
+        fields["overrides"] = [selector_fields(o.selector) | _with_mirrors(o.changes()) for o in record.overrides]
     return fields
 
 
@@ -121,5 +250,38 @@ def _with_mirrors(fields: dict[str, Any]) -> dict[str, Any]:
     return fields | {"tarball": [fields["tarball"], *mirrors]} if mirrors else fields
 
 
-def _selector_fields(selector: Selector) -> dict[str, Any]:
-    return {"hosts": list(selector.hosts)} if isinstance(selector, Hosts) else msgspec.structs.asdict(selector)
+def selector_fields(selector: Selector) -> dict[str, Any]:
+    """The selector's key in a records file, and its value."""
+    return {"hosts": sorted(selector.hosts)} if isinstance(selector, Hosts) else msgspec.structs.asdict(selector)
+
+
+def from_fields(fields: Mapping[str, Any]) -> Record:
+    """The inverse of as_fields for one record. For data of our own: what a person or a file says goes through meta.load."""
+    values = _without_bases(fields)
+    overrides = tuple(_override(override) for override in values.pop("overrides", ()))
+    return Record(**values, overrides=overrides)
+
+
+def _override(fields: Mapping[str, Any]) -> Override:
+    values = _without_bases(fields)
+    selector = selector_of(values)
+    return Override(selector, **{key: value for key, value in values.items() if key in _RESOLVED})
+
+
+def selector_of(fields: Mapping[str, Any]) -> Selector:
+    """The inverse of selector_fields; `fields` may hold an override's other fields too."""
+    [key] = _SELECTORS.keys() & fields.keys()
+    return _SELECTORS[key](fields[key])
+
+
+def _without_bases(fields: Mapping[str, Any]) -> dict[str, Any]:
+    bases = fields.get("tarball")
+    return {**fields, "tarball": bases[0], "mirrors": tuple(bases[1:])} if isinstance(bases, list) else dict(fields)
+
+
+_SELECTORS: dict[str, Callable[[Any], Selector]] = {
+    "prefix": Prefix,
+    "glob": Glob,
+    "hosts": lambda hosts: Hosts(frozenset(hosts)),
+    "label": Label,
+}

@@ -6,13 +6,13 @@ changes nothing, and a version changed under a digest that fits only another.
 
 from typing import Any
 
-from meta.checks import REQUIRED, repeated, stale_digests, value_problem
+from meta.checks import REQUIRED, label_problem, repeated, stale_digests, unsure_digests, value_problem
 from meta.nodes import Fields, Items
-from meta.reader import Field, Reader
-from meta.records import CHANGEABLE, Glob, Hosts, Override, Prefix, Record, Selector
+from meta.reader import Field, Reader, place
+from meta.records import CHANGEABLE, Glob, Hosts, Label, Override, Prefix, Record, Selector
 from updater.wire import MAX_MIRRORS, hostname_problem
 
-SELECTORS = ("prefix", "glob", "hosts")
+SELECTORS = ("prefix", "glob", "hosts", "label")
 _OF_AN_AGENT = (*REQUIRED, "md5", "cmd", "sha256")
 _WILDCARDS = str.maketrans("", "", "*?[]!")
 
@@ -24,14 +24,14 @@ def read(top: Field, reader: Reader) -> list[Record]:
         if isinstance(top.node, Fields):
             reader.problem(top, "agents is missing; write `agents: []` if no agent is meant")
         return []
-    read = [(field, record) for field in reader.items(agents) if (record := _read_record(field, reader))]
+    read = [(field, record) for field in reader.items(agents) if (record := read_record(field, reader))]
     for index, first in repeated([record for _, record in read]):
         field, record = read[index]
-        reader.problem(field, f'agent "{record.name}" is given twice, first on line {read[first][0].line}')
+        reader.problem(field, f'agent "{record.name}" is given twice, first {place(read[first][0])}')
     return [record for _, record in read]
 
 
-def _read_record(agent: Field, reader: Reader) -> Record | None:
+def read_record(agent: Field, reader: Reader) -> Record | None:
     """One agent, or None without a usable name; with other problems it is still returned, for the checks across records."""
     fields = reader.fields(agent, (*_OF_AN_AGENT, "overrides"))
     if not isinstance(agent.node, Fields):
@@ -46,6 +46,8 @@ def _read_record(agent: Field, reader: Reader) -> Record | None:
     record = Record(**{"name": "", "version": "", "tarball": ""} | values, overrides=overrides)
     for index, text in stale_digests(record, record.overrides):
         reader.problem(read[index][0], text)
+    for index, text in unsure_digests(record):
+        reader.warn(read[index][0], text)
     return record if record.name else None
 
 
@@ -72,7 +74,7 @@ def _read_bases(field: Field, reader: Reader) -> dict[str, Any]:
     """`tarball`: one base URL, or a list of them, of which the hosts ask the first first."""
     if not isinstance(field.node, Items):
         base = _read_value("tarball", field, reader)
-        return {} if base is None else {"tarball": base}
+        return {} if base is None else {"tarball": base, "mirrors": ()}
     items = reader.items(field)
     if not 1 <= len(items) <= MAX_MIRRORS:
         reader.problem(field, f"must be one base URL, or a list of 1 to {MAX_MIRRORS}")
@@ -85,16 +87,30 @@ def _read_override(override: Field, reader: Reader) -> Override | None:
     fields = reader.fields(override, (*SELECTORS, *CHANGEABLE))
     if not isinstance(override.node, Fields):
         return None
-    chosen = [key for key in SELECTORS if key in fields]
-    if len(chosen) != 1:
-        reader.problem(override, f"needs exactly one of {', '.join(SELECTORS)}; has {' and '.join(chosen) or 'none'}")
+    selector = _read_selector_of(override, fields, reader)
     if not any(key in fields for key in CHANGEABLE):
         reader.problem(override, f"changes nothing; give one of {', '.join(CHANGEABLE)}")
     values = _read_values(fields, CHANGEABLE, reader)
+    return Override(selector, **values) if selector else None
+
+
+def read_values(at: Field, reader: Reader) -> dict[str, Any]:
+    """The values of some of a record's fields, all but its name: what an edit sets."""
+    return _read_values(reader.fields(at, CHANGEABLE), CHANGEABLE, reader)
+
+
+def read_selector(at: Field, reader: Reader) -> Selector | None:
+    """A selector that stands alone, like {prefix: lg-}."""
+    fields = reader.fields(at, SELECTORS)
+    return _read_selector_of(at, fields, reader) if isinstance(at.node, Fields) else None
+
+
+def _read_selector_of(at: Field, fields: dict[str, Field], reader: Reader) -> Selector | None:
+    chosen = [key for key in SELECTORS if key in fields]
+    if len(chosen) != 1:
+        reader.problem(at, f"needs exactly one of {', '.join(SELECTORS)}; has {' and '.join(chosen) or 'none'}")
     selectors = [_read_selector(key, fields[key], reader) for key in chosen]
-    if len(selectors) != 1 or selectors[0] is None:
-        return None
-    return Override(selectors[0], **values)
+    return selectors[0] if len(selectors) == 1 else None
 
 
 def _read_selector(key: str, field: Field, reader: Reader) -> Selector | None:
@@ -105,11 +121,20 @@ def _read_selector(key: str, field: Field, reader: Reader) -> Selector | None:
         return None
     if not text:
         reader.problem(field, f'{key} is blank; to select every host write glob: "*"')
+    elif key == "label":
+        return _checked_label(text, field, reader)
     elif _selects_nobody(text if key == "prefix" else text.translate(_WILDCARDS)):
         reader.problem(field, f"{key} fits no host: a hostname has only letters, digits, '.', '_' and '-'")
     else:
         return Prefix(text) if key == "prefix" else Glob(text)
     return None
+
+
+def _checked_label(text: str, field: Field, reader: Reader) -> Label | None:
+    if problem := label_problem(text):
+        reader.problem(field, problem)
+        return None
+    return Label(text)
 
 
 def _selects_nobody(part: str) -> bool:
@@ -128,4 +153,4 @@ def _read_hosts(field: Field, reader: Reader) -> Hosts | None:
             reader.problem(item, problem)
         elif name is not None:
             names.append(name)
-    return Hosts(tuple(names)) if names else None
+    return Hosts(frozenset(names)) if names else None

@@ -29,16 +29,14 @@ from granian.log import LogLevels
 
 from meta import logs
 from meta.app import create_app
-from meta.config import Settings
-from meta.errors import MetaError, Misconfigured, RecordsError, TryLater
-from meta.flusher import Flusher
-from meta.hosts import HostTable
-from meta.load import load
+from meta.auth import Tokens
+from meta.config import Settings, is_loopback
+from meta.errors import MetaError, Misconfigured, TryLater
 from meta.service import Service
 from meta.store import Store
 from updater.wire import VERSION
 
-THREADS = 64  # requests answered at once; more than meta.app.MAX_DOWNLOADS, so that heartbeats always find one
+THREADS = 512  # requests answered at once; more than slow bodies and downloads may hold, so that heartbeats find one
 STOP_WITHIN = 8  # seconds for requests under way, then the worker is killed
 FLUSH_WITHIN = 5.0  # seconds of these for the last write
 HTTP1 = HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024)
@@ -49,6 +47,7 @@ def serve(settings: Settings) -> None:
     """Serve until a signal says stop. Raises Misconfigured or TryLater when it cannot start."""
     with closing(reserve(settings.host, settings.port)) as reserved, closing(Store(settings.database)) as store:
         store.upgrade()  # after the address is ours: another meta that serves here keeps its database as it is
+        _refuse_to_be_open(settings, store)
         store.close()
         address, port = reserved.getsockname()[:2]
         server = _server(settings, address, port)
@@ -60,6 +59,16 @@ def serve(settings: Settings) -> None:
             if not server.interrupt_signal:  # else the worker got the same signal and was only quicker than we
                 raise TryLater("the worker does not stay up; its log lines above say why") from None
     log.info("meta stopped")
+
+
+def _refuse_to_be_open(settings: Settings, store: Store) -> None:
+    """Beyond loopback somebody must be able to say who may do what. Raises Misconfigured."""
+    if is_loopback(settings.host) or Tokens(store.tokens()).has_admin(time.time()):
+        return
+    raise Misconfigured(
+        f"meta does not listen on {settings.host or 'every interface'} before there is an admin: make a token with "
+        f"`meta token new NAME --role admin --database {store.shown}`"
+    )
 
 
 def _server(settings: Settings, address: str, port: int) -> Any:
@@ -75,7 +84,7 @@ def _server(settings: Settings, address: str, port: int) -> Any:
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_WITHIN,
         log_level=LogLevels.warning,
-        log_dictconfig=logs.config(settings.log_level),
+        log_dictconfig=logs.config(settings.log_level, settings.log_format),
     )
 
 
@@ -134,46 +143,38 @@ def _stop_at_once() -> None:
 def load_app(settings: Settings, address: str, port: int) -> Callable[..., Any]:
     """In the worker: all state, made here and flushed when the process ends. Returns the WSGI application."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches both; the main process will tell us
+    store = Store(settings.database)
+    service = Service(store, settings)
     try:
-        service, flusher, store = _build(settings)
+        service.start(time.time())
     except MetaError as e:
         for line in str(e).splitlines():
             log.error("%s", line)
         sys.exit(e.exit_code)
-    Finalize(None, _shut_down, args=(flusher, store), exitpriority=10)
+    Finalize(None, _shut_down, args=(service, store), exitpriority=10)
     signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(service,)).start())
     story = _story(settings, service, store, address, port)
     threading.Thread(target=_guard, args=(address, port, story), name="guard", daemon=True).start()
     return create_app(service)
 
 
-def _build(settings: Settings) -> tuple[Service, Flusher, Store]:
-    loaded = load(settings.records)
-    for warning in loaded.warnings:
-        log.warning("%s", warning)
-    store = Store(settings.database)
-    hosts = HostTable(store.load_hosts())
-    flusher = Flusher(hosts, store.save_hosts)
-    flusher.start()
-    return Service(loaded, hosts, settings.tarballs), flusher, store
-
-
-def _shut_down(flusher: Flusher, store: Store) -> None:
-    if not flusher.close(FLUSH_WITHIN):
+def _shut_down(service: Service, store: Store) -> None:
+    if not service.close(FLUSH_WITHIN):
         log.error("the last changes of some hosts could not be written; their next heartbeat will tell them again")
     store.close()
 
 
 def _reload(service: Service) -> None:
-    with suppress(RecordsError):  # logged, line by line
+    with suppress(MetaError):  # logged, line by line
         service.reload()
 
 
 def _story(settings: Settings, service: Service, store: Store, address: str, port: int) -> str:
     host = f"[{address}]" if ":" in address else address
-    agents = len(service.loaded.records)
+    agents = len(service.records.records)
+    where = f"file {settings.records}" if settings.records else f"revision {service.records.revision}"
     return (
-        f"meta {VERSION} listens on http://{host}:{port}, records {settings.records} ({agents} agents), "
+        f"meta {VERSION} listens on http://{host}:{port}, records: {where} ({agents} agents), "
         f"database {store.shown}, tarballs {settings.tarballs or 'none'}"
     )
 

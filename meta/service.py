@@ -1,49 +1,124 @@
-"""What all of meta's routes share: the records in force, the hosts, and where the tarballs are.
+"""What all of meta's doors share: the hosts and the records in force in memory, the store behind them, and who may do what.
 
-The records are one frozen value that is swapped whole, so a heartbeat sees the old ones or the new ones. A reload that fails
-leaves them as they were.
+The records are one frozen value that is swapped whole, so a heartbeat sees the old ones or the new ones. They live in the
+store; where a file manages them, it is applied to the store, and an edit from elsewhere is refused.
 """
 
 import logging
 import threading
-from pathlib import Path
+import time
+from typing import Any
 
-from meta import heartbeat
-from meta.errors import RecordsError
+from meta import edits, heartbeat, query
+from meta.auth import Tokens
+from meta.config import Settings
+from meta.editing import Editor
+from meta.errors import MetaError
+from meta.front import Beats
 from meta.hosts import HostTable
+from meta.keeper import Condition, Keeper, Lifetimes
+from meta.limits import allows_anonymous, client_address
 from meta.load import Loaded, load
-from updater.wire import render_reply
+from meta.records import RecordSet
+from meta.store import Store
+from updater.wire import Desired, Report
 
+LATE = 10.0  # seconds behind the database, after which we are not ready
 log = logging.getLogger(__name__)
 
 
 class Service:
-    """Safe for threads. tarballs: the directory that is offered for download, or None."""
+    """Safe for threads. Made empty; `start` fills it from the store."""
 
-    def __init__(self, loaded: Loaded, hosts: HostTable, tarballs: Path | None = None):
-        self.loaded = loaded
-        self.hosts = hosts
-        self.tarballs = tarballs
+    def __init__(self, store: Store, settings: Settings):
+        self.store = store
+        self.settings = settings
+        self.table = HostTable(late_after=settings.late_after, max_hosts=settings.max_hosts)
+        self.tokens = Tokens()
+        self.host_tokens = self.tokens.hosts
+        self.beats = Beats()
+        self.editor = Editor(store, lambda: self.records, self.put_in_force)
+        self.ages = query.Ages(settings.new_for, settings.late_after, settings.lost_after)
+        self.file = settings.records
         self._reloading = threading.Lock()
+        lifetimes = Lifetimes(settings.late_after, settings.retire_after, settings.forget_after)
+        self._keeper = Keeper(self.table, store, self.tokens, self.host_tokens, self.put_in_force, lifetimes)
+
+    def start(self, now: float) -> None:
+        """Fill the memory and begin to keep the store in step. Raises MetaError."""
+        self._keeper.load(now)
+        if self.file:
+            self.reload()
+        self._keeper.start()
+
+    def close(self, timeout: float) -> bool:
+        """Write everything down; returns whether that worked within `timeout` seconds."""
+        return self._keeper.close(timeout)
+
+    @property
+    def records(self) -> RecordSet:
+        """Those in force."""
+        return self.table.classes.records
+
+    def put_in_force(self, records: RecordSet) -> None:
+        """From now on these; an older revision than that in force changes nothing."""
+        self.table.put_in_force(records)
+
+    def peer(self, environ: dict[str, Any]) -> tuple[str, bool]:
+        """Who sends this request: (address, whether a host may do without a token there)."""
+        settings = self.settings
+        address = client_address(environ, settings.trusted_proxies) if settings.trusted_proxies else None
+        if address is None:
+            address = environ.get("REMOTE_ADDR") or ""
+        return address, allows_anonymous(settings.anonymous_hosts, environ)
 
     def answer(
-        self, body: bytes, address: str, now: float, render: heartbeat.Render = render_reply
+        self,
+        body: bytes,
+        address: str,
+        authorization: str,
+        anonymous: bool,
+        now: float,
+        dialect: heartbeat.Dialect = heartbeat.Dialect.FALCON,
     ) -> heartbeat.Answer:
         """One heartbeat, by the records in force."""
-        return heartbeat.answer(self.loaded.records, self.hosts, body, address, now, render)
+        check = self.host_tokens.may_report
+        return heartbeat.answer(self.table, check, body, address, authorization, anonymous, now, dialect)
 
-    def reload(self) -> Loaded:
-        """Read the records file again and put it in force; raises RecordsError and changes nothing when it is refused."""
+    def beat(self, report: Report, address: str, now: float) -> tuple[Desired, ...]:
+        """A report that came another way than /heartbeat; raises WireError or TooMany."""
+        return self.table.beat(report, address, now).desired
+
+    def condition(self, now: float) -> Condition:
+        return self._keeper.condition(now)
+
+    def ready(self) -> list[str]:
+        """Why nobody should send us edits now; empty when all is well. Heartbeats are answered all the same."""
+        condition = self.condition(time.time())
+        if condition.trouble:
+            return [condition.trouble]
+        return [f"the database is {condition.lag:.0f} s behind"] if condition.lag > LATE else []
+
+    def reload(self) -> dict[str, Any]:
+        """Read the records file again and put it in force; returns the records as data. Raises MetaError and changes nothing
+        when it is refused."""
         with self._reloading:
-            try:
-                loaded = load(Path(self.loaded.file))
-            except RecordsError as e:
-                log.error("records not reloaded, the former ones stay in force:")
-                for line in str(e).splitlines():
-                    log.error("%s", line)
-                raise
-            self.loaded = loaded
+            loaded = self._read_again() if self.file else None
+        data = loaded.as_data() if loaded else Loaded("", self.records.records).as_data()
+        log.info("records %sreloaded: %d agents", f"{self.file} " if self.file else "", len(self.records.records))
+        return data
+
+    def _read_again(self) -> Loaded:
+        assert self.file  # noqa: S101
+        try:
+            loaded = load(self.file)
+            edit = edits.Edit(time.time(), "file", f"{self.file.name} was read", "apply")
+            self.editor.apply(edit, lambda records: edits.apply(records, loaded.records))
+        except MetaError as e:
+            log.error("records not reloaded, the former ones stay in force:")
+            for line in str(e).splitlines():
+                log.error("%s", line)
+            raise
         for warning in loaded.warnings:
             log.warning("%s", warning)
-        log.info("records %s reloaded: %d agents", loaded.file, len(loaded.records))
         return loaded

@@ -1,9 +1,50 @@
-"""Which file of the tarball directory a request's path means. Refuses, by answering None, everything but regular files below
-that directory: other kinds, names with a leading dot, and whatever a symlink leads out of it.
+"""The tarball directory: which file a request's path means, what is published there, and how a new tarball gets in.
+
+Refuses, by answering None, everything but regular files below that directory: other kinds, names with a leading dot, and
+whatever a symlink leads out of it. A tarball is published whole or not at all, on disk before it has its name, and never again
+with other bytes: hosts and caches keep it for good.
 """
 
 import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import md5, sha256
 from pathlib import Path
+from secrets import token_hex
+from typing import IO, NamedTuple
+
+from meta.errors import MetaError, TryLater
+
+CHUNK = 1 << 20
+PUBLISHED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}-[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\.tar\.gz")
+_GZIP = b"\x1f\x8b\x08"
+_UPLOAD = ".upload-"
+_FORGOTTEN = 86400.0  # seconds after which an upload that was killed is cleared away
+_MD5_LINE = re.compile(r"([0-9a-f]{32})\b")
+
+
+class BadTarball(MetaError):
+    """These bytes are not what they should be."""
+
+
+class TooLarge(MetaError):
+    """More bytes than may be published at once."""
+
+
+class Published(MetaError):
+    """Other bytes have this name already."""
+
+
+class Tarball(NamedTuple):
+    """One published file. modified: Unix seconds; md5, sha256: lower hex, blank where they are not known."""
+
+    name: str
+    size: int
+    md5: str
+    sha256: str
+    modified: float
 
 
 def find(directory: Path, name: str) -> Path | None:
@@ -32,3 +73,127 @@ def media_type(name: str) -> str:
     if name.endswith((".tar.gz", ".tgz")):
         return "application/gzip"
     return "text/plain" if name.endswith((".md5", ".sha256", ".txt")) else "application/octet-stream"
+
+
+def known_md5(file: Path) -> str:
+    """The digest in FILE.md5, or "" when there is none that was written after the file."""
+    beside = file.with_name(f"{file.name}.md5")
+    try:
+        if beside.stat().st_mtime < file.stat().st_mtime:
+            return ""
+        with beside.open(encoding="ascii", errors="replace") as text:
+            match = _MD5_LINE.match(text.read(64))
+    except OSError:
+        return ""
+    return match[1] if match else ""
+
+
+def listing(directory: Path) -> list[Tarball]:
+    """What is published at the top of the directory, by name."""
+    names = sorted(name for name in os.listdir(directory) if PUBLISHED.fullmatch(name))  # noqa: PTH208 (names alone)
+    found = [_known(path) for name in names if (path := find(directory, name))]
+    return [tarball for tarball in found if tarball]
+
+
+def _known(path: Path) -> Tarball | None:
+    try:
+        stat = path.stat()
+    except OSError:  # gone meanwhile
+        return None
+    return Tarball(path.name, stat.st_size, known_md5(path), "", stat.st_mtime)
+
+
+def publish(directory: Path, name: str, stream: IO[bytes], limit: int, expected: str = "") -> tuple[Tarball, bool]:
+    """Read all of the stream and publish it: (what is there now, whether it is new). The same bytes may come again.
+
+    limit: bytes; expected: the sha256 that it must have, or "". Raises BadTarball, TooLarge, Published, TryLater.
+    """
+    _clear_forgotten(directory)
+    temporary = directory / f"{_UPLOAD}{token_hex(8)}"
+    try:
+        with _disk_errors(name):
+            size, md5_hex, sha256_hex = _receive(temporary, stream, limit)
+            if expected and expected.lower() != sha256_hex:
+                raise BadTarball(f"the bytes that came have the sha256 {sha256_hex}, not {expected.lower()}")
+            is_new = _link(temporary, directory / name, sha256_hex)
+            _write_md5(directory / f"{name}.md5", f"{md5_hex}  {name}\n")
+            _sync(directory)
+            return Tarball(name, size, md5_hex, sha256_hex, (directory / name).stat().st_mtime), is_new
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _disk_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise TryLater(f"{name} cannot be kept: {e.strerror or e}") from e
+
+
+def _receive(temporary: Path, stream: IO[bytes], limit: int) -> tuple[int, str, str]:
+    """The stream on disk: (size, md5, sha256)."""
+    by_md5, by_sha256, size = md5(usedforsecurity=False), sha256(), 0
+    with temporary.open("xb") as file:
+        while chunk := stream.read(CHUNK):
+            if not size and not chunk.startswith(_GZIP):
+                raise BadTarball("these bytes are no gzip file")
+            size += len(chunk)
+            if size > limit:
+                raise TooLarge(f"a tarball may have {limit} bytes at most")
+            file.write(chunk)
+            by_md5.update(chunk)
+            by_sha256.update(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    if not size:
+        raise BadTarball("no bytes came")
+    return size, by_md5.hexdigest(), by_sha256.hexdigest()
+
+
+def _link(temporary: Path, target: Path, digest: str) -> bool:
+    """Give the file its name, unless the name is taken; whether it was free."""
+    temporary.chmod(0o644)
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        if _digest(target) != digest:
+            raise Published(f"{target.name} is published with other bytes; give yours another version") from None
+        return False
+    return True
+
+
+def _digest(file: Path) -> str:
+    digest = sha256()
+    with file.open("rb") as bytes_:
+        while chunk := bytes_.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _write_md5(target: Path, text: str) -> None:
+    temporary = target.with_name(f"{_UPLOAD}{token_hex(8)}")
+    try:
+        with temporary.open("x", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.rename(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _clear_forgotten(directory: Path) -> None:
+    for path in directory.glob(f"{_UPLOAD}*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _FORGOTTEN:
+                path.unlink()

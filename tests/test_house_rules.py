@@ -15,15 +15,22 @@ DOORS = {
     "urllib3": {"updater/http.py"},
     "subprocess": {"updater/control.py"},
     "fcntl": {"updater/files.py"},
-    "sqlalchemy": {"meta/store.py", "meta/migrations/"},
-    "alembic": {"meta/store.py", "meta/migrations/"},
+    "sqlalchemy": {"meta/store/", "meta/migrations/"},
+    "alembic": {"meta/store/", "meta/migrations/"},
     "flask": {"meta/app.py"},
     "granian": {"meta/serve.py"},
     "yaml": {"meta/nodes.py"},
     "tarfile": set(),
 }
 DISK_CHANGES = {"rename", "replace", "fsync", "link", "symlink", "rmtree", "rmdir", "unlink", "truncate", "ftruncate"}
-DISK_DOORS = {"updater/files.py", "updater/unpack.py", "updater/syncer.py", "updater/control.py", "updater/install.py"}
+DISK_DOORS = {
+    "updater/files.py",
+    "updater/unpack.py",
+    "updater/syncer.py",
+    "updater/control.py",
+    "updater/install.py",
+    "meta/store/backup.py",
+}
 
 PURE = ("updater/plan.py", "updater/backoff.py", "updater/layout.py", "meta/records.py", "meta/checks.py")
 IMPURE = {"time", "os", "logging", "random", "socket", "shutil", "threading", "subprocess", "datetime"}

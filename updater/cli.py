@@ -28,7 +28,7 @@ class _Cli(click.Group):
             context.exit(3)
 
 
-_OF_A_HAND = (cli_hand.why, cli_hand.hold, cli_hand.unhold, cli_hand.rollback)
+_OF_A_HAND = (cli_hand.why, cli_hand.hold, cli_hand.unhold, cli_hand.rollback, cli_hand.enrol)
 
 
 @click.group(cls=_Cli, commands=_OF_A_HAND, context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,6 +42,7 @@ def main() -> None:
     updater plan -c cfg.json     what a cycle would do, and why; changes nothing
     updater status -c cfg.json   what each agent's own `./control status` says
     updater why AGENT            why an agent is as it is; also hold, unhold, rollback
+    updater enrol                get this host a token of its own from meta
     updater unpack TARBALL DIR   whether hosts would accept a tarball
 
     Exit codes: 0 well, 1 an agent is not as desired, 2 bad configuration or usage, 3 no usable answer from meta.
@@ -135,26 +136,37 @@ def plan(config_file: Path, root: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def status(config_file: Path, root: Path | None, as_json: bool) -> None:
     """Show each agent's version and what its own `./control status` says now."""
-    from updater import cycle, show
+    from updater import cycle, enrolment, show
     from updater.observe import agent_names
 
     host = a_host(config_file, root)
     seen = cycle.look(host, agent_names(host.layout))
     show.agents([one.real_agent() for one in seen.values()], as_json)
+    if not as_json:  # not among the agents' lines, which programs read too
+        click.echo(f"enrolled: {enrolment.state(host)}", err=True)
 
 
 @main.command()
+@click.option(
+    "-c",
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Take the limits from this cfg.json. [default: those of a cfg.json that names none]",
+)
 @click.argument("tarball", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("directory", type=click.Path(path_type=Path))
-def unpack(tarball: Path, directory: Path) -> None:
+def unpack(config_file: Path | None, tarball: Path, directory: Path) -> None:
     """Unpack TARBALL into the new DIRECTORY by the rules that every host keeps to.
 
     To know before publishing what hosts would say: exits with 0, or with 1 and the reason, and then DIRECTORY is not made.
     """
+    from updater import config
     from updater import unpack as unpacking
 
+    limits = config.load(config_file).limits if config_file else unpacking.USUAL
     try:
-        done = unpacking.unpack(tarball, directory)
+        done = unpacking.unpack(tarball, directory, limits)
     except UpdaterError as e:
         click.echo(f"updater: {e}", err=True)
         sys.exit(1)

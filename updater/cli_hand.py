@@ -1,5 +1,6 @@
-"""The commands for a hand on this host: why, hold, unhold, rollback."""
+"""The commands for a hand on this host: why, hold, unhold, rollback, enrol."""
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,6 +77,34 @@ def rollback(config_file: Path, root: Path | None, agent: str) -> None:
     else:
         _by_ourselves(config_file, root, agent)
     click.echo(f"{agent} is at {target}; `updater why {agent}` tells more")
+
+
+@click.command()
+@CONFIG
+@ROOT
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The enrolment token is in this file, which must be private. [default: it is read from the standard input]",
+)
+@click.option("--again", is_flag=True, help="Also where this host has a token already, which is replaced then.")
+def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: bool) -> None:
+    """Get this host a token of its own from meta, for an enrolment token that a person was given.
+
+    The running updater shows it to meta from its next heartbeat on; nothing need be configured or restarted.
+    """
+    from updater import credentials, enrolment
+
+    host = a_host(config_file, root)
+    enrolment.check(host, again)
+    if token_file:
+        token = credentials.private(token_file, "enrolment token")
+    elif sys.stdin.isatty():
+        token = click.prompt("Enrolment token", hide_input=True, err=True)
+    else:
+        token = sys.stdin.read(credentials.LIMIT).strip()
+    enrolment.enrol(host, token)
+    click.echo(f"{host.config.reported_hostname} is enrolled with {host.config.base_url}")
 
 
 def _way_back(host: "Host", agent: str) -> str:

@@ -32,8 +32,7 @@ ROOT = click.option(
 
 def a_host(config_file: Path, root: Path | None) -> "Host":
     from updater import config, own
-    from updater.host import Host
-    from updater.http import Http
+    from updater.host import Host, connections
     from updater.layout import Layout
 
     settings = config.load(config_file)
@@ -41,7 +40,8 @@ def a_host(config_file: Path, root: Path | None) -> "Host":
     if not base.is_dir():
         raise Misconfigured(f"the root {base} is not a directory: make it, or use another --root")
     own_version = own.running_version(Layout(base), Path(sys.argv[0]))
-    return Host(Layout(base), settings, Http(settings.ca_file, settings.credentials), own_version=own_version)
+    layout = Layout(base)
+    return Host(layout, settings, connections(settings, layout), own_version=own_version)
 
 
 @contextlib.contextmanager

@@ -14,14 +14,21 @@ LIMIT = 8192  # bytes of a file
 
 
 class Credentials:
-    """Files by origin (`https://host[:port]`). A secret goes to its own origin and to no other, wherever a redirect leads."""
+    """Files by origin (`https://host[:port]`). A secret goes to its own origin and to no other, wherever a redirect leads.
 
-    def __init__(self, by_origin: Mapping[str, str]) -> None:
+    enrolled: meta's URL and the file of the token that meta gave this host, if it did; by_origin has precedence over it.
+    """
+
+    def __init__(self, by_origin: Mapping[str, str], enrolled: tuple[str, Path] | None = None) -> None:
         self._files = {origin(url): Path(file) for url, file in by_origin.items()}
+        self._enrolled = (origin(enrolled[0]), enrolled[1]) if enrolled else ("", Path())
 
     def header(self, url: str) -> dict[str, str]:
-        """The Authorization header for a URL, none when nothing is configured for it. Raises Misconfigured."""
-        file = self._files.get(origin(url))
+        """The Authorization header for a URL, none when there is no secret for it. Raises Misconfigured."""
+        where = origin(url)
+        file = self._files.get(where)
+        if file is None and where == self._enrolled[0] and self._enrolled[1].exists():  # maybe only since a moment ago
+            file = self._enrolled[1]
         return {"Authorization": _authorization(file)} if file else {}
 
 
@@ -34,15 +41,21 @@ def origin(url: str) -> str:
 
 def _authorization(file: Path) -> str:
     """One line: `Bearer TOKEN`, or `USER:PASSWORD` for basic auth. Read each time, so a new secret needs no restart."""
-    try:
-        mode = file.stat().st_mode
-        text = (files.read_small(file.resolve(), LIMIT) or b"").decode().strip()
-    except (OSError, ValueError, TryLater) as e:
-        raise Misconfigured(f"cannot read the credentials {file}: {e}") from e
-    if stat.S_IMODE(mode) & 0o077:
-        raise Misconfigured(f"the credentials {file} can be read by others: chmod 600 {os.fspath(file)}")
+    text = private(file, "credentials")
     if text.lower().startswith("bearer ") and text.isprintable():
         return text
     if ":" in text and text.isprintable():
         return f"Basic {base64.b64encode(text.encode()).decode()}"
     raise Misconfigured(f"the credentials {file} are neither `Bearer TOKEN` nor `USER:PASSWORD` on one line")
+
+
+def private(file: Path, what: str) -> str:
+    """The text of a small file that nobody else may read. Raises Misconfigured, with what it should have held."""
+    try:
+        mode = file.stat().st_mode
+        text = (files.read_small(file.resolve(), LIMIT) or b"").decode().strip()
+    except (OSError, ValueError, TryLater) as e:
+        raise Misconfigured(f"cannot read the {what} {file}: {e}") from e
+    if stat.S_IMODE(mode) & 0o077:
+        raise Misconfigured(f"the {what} {file} can be read by others: chmod 600 {os.fspath(file)}")
+    return text

@@ -60,7 +60,7 @@ class Daemon:
 
     def reload(self) -> config.Config:
         """Take cfg.json as it is now. Raises Misconfigured, and keeps the old configuration, when it has an error."""
-        self.host.config = config.load(self._config_file)
+        self.host.reconfigure(config.load(self._config_file))
         log.info("configuration read again from %s", self._config_file)
         return self.host.config
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 
+from updater import enrolment
 from updater.host import Host
 from updater.memory import Memory
 from updater.observe import Observed
@@ -28,6 +29,7 @@ def why(host: Host, seen: Observed, last: LastReply) -> Iterator[str]:
         yield _line("way back", memory.good)
     if memory.last:
         yield from _outcome(memory.last)
+    yield _line("enrolled", enrolment.state(host))
 
 
 def _desired(order: Desired | None, last: LastReply, now: float) -> str:

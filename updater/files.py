@@ -18,14 +18,19 @@ from updater.errors import Misconfigured, TryLater
 RESERVE = 64 << 20  # bytes of the disk that are left to others
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Make `path` hold `data`, durably, in one step. The directory must exist. Raises TryLater."""
+def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Make `path` hold `data`, durably, in one step. The directory must exist. Raises TryLater.
+
+    A file that only its owner may read becomes the directory's owner's, for whom root may write it.
+    """
     temporary = path.with_name(f".{path.name}.new")
     try:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         with open(fd, "wb") as file:
+            if not mode & 0o077 and (owner := path.parent.stat()).st_uid != os.geteuid():
+                os.fchown(fd, owner.st_uid, owner.st_gid)
             file.write(data)
             file.flush()
             os.fsync(fd)
@@ -165,7 +170,8 @@ def remove_tree(path: Path) -> None:
 
 
 def settle(directory: Path) -> None:
-    """What a killed owner left in a directory: half-written files go, and the names that are there get durable."""
+    """What a killed owner left in a directory: half-written files go, and the names that are there get durable, since they
+    will be built upon. Raises TryLater."""
     for name in names_in(directory):
         if name.startswith(".") and name.endswith(".new") and not (directory / name).is_dir():
             remove_tree(directory / name)
@@ -227,17 +233,6 @@ def only_one(lock: Path) -> Iterator[None]:
         ):  # it is only told to the next one: a full disk must not keep us from our work
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        _settle(lock.parent)
         yield
     finally:
         os.close(fd)
-
-
-def _settle(own: Path) -> None:
-    """See to what a killed holder of the lock left: its half-written files go, and its last renames reach the disk, since
-    what we find here is built upon."""
-    with contextlib.suppress(OSError, TryLater):  # a disk in trouble says so again where it matters
-        for path in sorted(own.rglob(".*.new")):
-            remove_tree(path)
-        for directory in (own.parent, own, *(path for path in own.iterdir() if path.is_dir())):
-            sync_directory(directory)

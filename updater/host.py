@@ -14,7 +14,7 @@ from updater.processes import boot_id
 
 @dataclass(slots=True)
 class Host:
-    """Passed to everything that acts; the configuration alone may be replaced (by a reload, between two cycles).
+    """Passed to everything that acts; the configuration, and the connections by it, may be replaced (by a reload).
 
     own_version: the install below the root that this process runs from, "" when it does not; successor: the one that it
     shall become; told: for each agent, what it waits for as it was logged last.
@@ -36,6 +36,10 @@ class Host:
         self.orders = Orders(self.layout.last_reply)
         self.boot = boot_id()
 
+    def reconfigure(self, config: Config) -> None:
+        """Go on with another configuration."""
+        self.config, self.http = config, connections(config, self.layout)
+
     def now(self) -> float:
         """Unix seconds."""
         return time.time()
@@ -48,3 +52,8 @@ class Host:
         """Raises TryLater once the updater is asked to stop: what has not begun stays undone."""
         if self.stopping:
             raise TryLater("the updater is stopping")
+
+
+def connections(config: Config, layout: Layout) -> Http:
+    """What this host speaks to servers with: meta also sees the token that it gave us, if it did."""
+    return Http(config.ca_file, config.credentials, (config.base_url, layout.credentials))

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -37,12 +38,17 @@ class Http:
 
     Each has a connection of its own: between two heartbeats a kept one would mostly be closed by the server, or by a
     firewall without a word. ca_file: authorities to trust instead of the system's, "" for the latter; credentials: origin
-    -> file, see Credentials.
+    -> file, and enrolled: meta and the file of its token, see Credentials.
     """
 
-    def __init__(self, ca_file: str = "", credentials: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        ca_file: str = "",
+        credentials: Mapping[str, str] | None = None,
+        enrolled: tuple[str, Path] | None = None,
+    ) -> None:
         self._ca_file = ca_file
-        self._credentials = Credentials(credentials or {})
+        self._credentials = Credentials(credentials or {}, enrolled)
 
     @contextlib.contextmanager
     def exchange(
@@ -62,11 +68,13 @@ class Http:
         with _Deadline(within) as deadline:
             try:
                 with _session() as session:
+                    given = {**(headers or {}), **self._credentials.header(url)}
                     answer = session.request(
                         method,
                         url,
                         data=body,
-                        headers={**(headers or {}), **self._credentials.header(url)},
+                        headers=given,
+                        auth=_as_it_is if "Authorization" in given else None,
                         timeout=(min(CONNECT, within), min(IDLE, within)),
                         stream=True,
                         allow_redirects=redirects,
@@ -81,6 +89,11 @@ class Http:
                 if isinstance(e, requests.TooManyRedirects | requests.exceptions.InvalidSchema):
                     raise Refused(f"{shown(url)}: {e}") from e
                 raise TryLater(f"{shown(url)}: {_in_words(e)}") from e
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keeps requests from putting what a ~/.netrc says in the place of our own Authorization."""
+    return request
 
 
 def _session() -> requests.Session:

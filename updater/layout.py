@@ -4,7 +4,8 @@ root/<agent>/.version          the current version, one line (the peers' file)
 root/<agent>/<version>/        an install; complete when it holds `.installed` or `.version` names it
 root/<agent>/.<version>.new/   an install in the making
 root/.updater/                 our own: lock, reply.json (meta's last), agents/*.json (memories), downloads/*.part,
-                                   output/*.log (what `./control start` printed last), held/*, rollback/* (wishes), alive
+                                   output/*.log (what `./control start` printed last), held/*, rollback/* (wishes), alive,
+                                   credentials (this host's own token, which meta gave it)
 """
 
 from dataclasses import dataclass
@@ -66,6 +67,10 @@ class Layout:
     @property
     def alive(self) -> Path:
         return self.own / "alive"
+
+    @property
+    def credentials(self) -> Path:
+        return self.own / "credentials"
 
     @property
     def last_reply(self) -> Path:

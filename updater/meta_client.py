@@ -15,7 +15,8 @@ def heartbeat(host: Host, report: Report) -> Reply:
     with host.http.exchange("POST", url, within, render_report(report), redirects=False) as answer:
         if answer.status != 200:
             text = one_line(answer.read(64 << 10).decode("utf-8", "replace"), 200)
-            raise TryLater(f"{shown(url)} answered {answer.status}: {text}", answer.retry_after)
+            hint = " (it wants to know this host: see `updater enrol --help`)" if answer.status == 401 else ""
+            raise TryLater(f"{shown(url)} answered {answer.status}: {text}{hint}", answer.retry_after)
         body = answer.read(MAX_BODY)
     try:
         return parse_reply(body)

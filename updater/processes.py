@@ -37,23 +37,29 @@ def boot_id() -> str:
 
 def identities(install: Path) -> frozenset[str]:
     """The processes of an install that live for more than a moment, each as `pid.starttime`, which no later process has."""
-    first = _identities(install)
-    time.sleep(_MOMENT)
-    return first & _identities(install)
+    first = _identities(_all_of(install))
+    if first:
+        time.sleep(_MOMENT)
+    where = _below(install)
+    return first & _identities([pid for pid in (int(one.partition(".")[0]) for one in first) if _belongs(pid, where)])
 
 
-def _identities(install: Path) -> frozenset[str]:
+def _identities(pids: list[int]) -> frozenset[str]:
     found = set()
-    for pid in _all_of(install):
+    for pid in pids:
         with contextlib.suppress(OSError, IndexError):
             found.add(f"{pid}.{_stat(pid)[19]}")
     return frozenset(found)
 
 
 def _all_of(install: Path) -> list[int]:
-    where = f"{install.resolve()}/"
-    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return [pid for pid in pids if pid != os.getpid() and _belongs(pid, where)]
+    where, ourselves = _below(install), os.getpid()
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return [pid for pid in pids if pid != ourselves and _belongs(pid, where)]
+
+
+def _below(install: Path) -> str:
+    return f"{install.resolve()}/"
 
 
 def _belongs(pid: int, where: str) -> bool:
@@ -68,7 +74,7 @@ def _belongs(pid: int, where: str) -> bool:
 
 def _link(pid: int, name: str) -> str:
     """Where a link of a process leads, also when that was deleted since; with a slash at its end."""
-    return f"{Path(f'/proc/{pid}/{name}').readlink()}".removesuffix(" (deleted)") + "/"
+    return os.readlink(f"/proc/{pid}/{name}").removesuffix(" (deleted)") + "/"
 
 
 def _has_terminal(pid: int) -> bool:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from updater import __version__
+from updater.wirekeys import check_keys
 
 VERSION = __version__  # of the software, shown by both services
 
@@ -117,6 +118,14 @@ _encoder = msgspec.json.Encoder()
 
 def parse_report(body: bytes) -> Report:
     """A heartbeat's body -> Report; raises WireError with the text that the peers answer."""
+    report = decode_report(body)
+    if problem := hostname_problem(report.hostname):
+        raise WireError(problem)
+    return report
+
+
+def decode_report(body: bytes) -> Report:
+    """The same for whoever looks at the hostname himself: it is only known not to be blank."""
     if not body:
         raise WireError("body is blank")
     try:
@@ -125,8 +134,13 @@ def parse_report(body: bytes) -> Report:
         raise WireError("body format error") from e
     if not report.hostname:
         raise WireError("hostname is blank")
-    if problem := hostname_problem(report.hostname):
-        raise WireError(problem)
+    agents, outcomes = report.real_agents or (), report.outcomes or ()
+    expected = 2 + (report.ip is not msgspec.UNSET) + (report.updater_version is not msgspec.UNSET)
+    expected += (report.outcomes is not msgspec.UNSET) + 4 * len(agents) + 8 * len(outcomes)
+    try:
+        check_keys(body, expected, (b'"hostname":', b'"realAgents":'))
+    except ValueError as e:
+        raise WireError(f"body format error: {one_line(str(e), 300)}") from e
     return report
 
 

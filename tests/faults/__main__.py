@@ -17,31 +17,27 @@ def main() -> int:
         print(f"{verdict.case}: {'passed' if not verdict.problems else 'FAILED'} in {verdict.seconds:.2f} s")
         print("".join(f"  {problem}\n" for problem in verdict.problems), end="")
         return 1 if verdict.problems else 0
-    verdicts, wall = _run(options.classes or list(suite.CLASSES), options.sample, options.scenarios or ())
+    began = time.monotonic()
+    verdicts = _run(options.classes or list(suite.CLASSES), options.sample, options.scenarios or ())
     failed = [verdict for verdict in verdicts if verdict.problems]
-    print(suite.table(verdicts, wall))
+    print(suite.table(verdicts, time.monotonic() - began))
     print(f"seed of the power-loss states: {power.SEED}")
     if failed:
         print(f"\n{len(failed)} failed; one of them again: python -m faults --only 'CASE'")
     return 1 if failed or not verdicts else 0
 
 
-def _run(classes: list[str], sample: int, scenarios: Sequence[str] = ()) -> tuple[list[Verdict], dict[str, float]]:
+def _run(classes: list[str], sample: int, scenarios: Sequence[str] = ()) -> list[Verdict]:
     verdicts: list[Verdict] = []
-    wall: dict[str, float] = {}
-    since = told = time.monotonic()
+    told = time.monotonic()
     for verdict in suite.run(classes, sample, suite.progress, scenarios):
         verdicts.append(verdict)
-        now = time.monotonic()
-        name = verdict.case.partition(":")[0]
-        wall[name] = wall.get(name, 0.0) + now - since
-        since = now
         if verdict.problems:
             print(f"FAILED {verdict.case}", *verdict.problems, sep="\n  ", flush=True)
-        if now - told > 10:
+        if (now := time.monotonic()) - told > 10:
             told = now
             suite.progress(f"  {len(verdicts)} done, {sum(bool(v.problems) for v in verdicts)} failed")
-    return verdicts, wall
+    return verdicts
 
 
 def _options() -> argparse.Namespace:

@@ -30,9 +30,6 @@ stop)
     ;;
 status)
     [ "$up" ] && echo started || echo stoped
-    # Where the pipe closes before the script has ended, the updater looks for that end only every 20 ms: so it stays open.
-    cd /
-    sleep 0.002 &
     ;;
 esac
 """

@@ -25,7 +25,7 @@ KILLED = "+kill"
 # Not `half`: a tree is removed in an order of the file system's own, so a recording of a kill in it is another each time.
 PARTS = (*_STORIES, *(f"{story}{KILLED}" for story in ("install", "upgrade", "adopt", "stop", "prune")))
 SEED = 3
-PER_POINT = 31  # states after one operation
+PER_POINT = 27  # states after one operation
 _AFTER_A_KILL = 3  # the same, where an updater was killed before
 _STEP = 15  # operations between two such points; the last one is always one
 _FORGOTTEN = ("utime", "chown", "lchown", "setxattr")
@@ -135,18 +135,19 @@ def _pending(recording: Recording, point: int) -> list[int]:
 
 def _recording(world: World, scenario: Scenario, killed: str) -> Recording:
     """The operations of a clean run; or those of a run that was killed after a call, and of the one that followed."""
-    known = world.cache.get((scenario.name, killed))
-    if known is None:
-        the_disk = Disk(_base(world, scenario))
-        world.begin(scenario)
-        for call in _calls(world, killed):
+    return world.known(f"{scenario.name}:{killed}", lambda: _record(world, scenario, killed))
+
+
+def _record(world: World, scenario: Scenario, killed: str) -> Recording:
+    the_disk = Disk(_base(world, scenario))
+    world.begin(scenario)
+    for call in _calls(world, killed):
+        the_disk.add(call)
+    first = len(the_disk.ops) if killed else 0
+    if killed:
+        for call in _calls(world):
             the_disk.add(call)
-        first = len(the_disk.ops) if killed else 0
-        if killed:
-            for call in _calls(world):
-                the_disk.add(call)
-        known = world.cache[scenario.name, killed] = the_disk, disk.durable_from(the_disk.ops), first
-    return known
+    return the_disk, disk.durable_from(the_disk.ops), first
 
 
 def _calls(world: World, last: str = "") -> list[Call]:
@@ -175,10 +176,7 @@ def _in_order(calls: list[Call], whole: bool) -> list[Call]:
 
 
 def _base(world: World, scenario: Scenario) -> Tree:
-    known = world.cache.get(scenario.name)
-    if known is None:
-        known = world.cache[scenario.name] = disk.read(world.template(scenario))
-    return known
+    return world.known(f"{scenario.name} at its beginning", lambda: disk.read(world.template(scenario)))
 
 
 def _on_another_boot(tree: Tree) -> Tree:

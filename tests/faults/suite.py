@@ -4,19 +4,24 @@ A class of cases is a module with NAME, PARTS, `cases(world, part)` and `run(wor
 `CLASS:CASE`. What cases there are is found by running each scenario once, so new code is covered without being told of.
 """
 
-import itertools
 import multiprocessing
 import multiprocessing.util
+import os
+import queue
+import resource
 import signal
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.pool import AsyncResult, Pool
+from pathlib import Path
 from types import ModuleType
 
 from faults import archives, errnos, kills, longruns, power, reaper, replies, scripts, seen
-from faults.world import World
+from faults.world import World, quick_directory
 
 CLASSES: dict[str, ModuleType] = {
     module.NAME: module for module in (kills, seen, errnos, power, archives, replies, scripts, longruns)
@@ -31,39 +36,87 @@ TITLES = {
     "control": "control scripts",
     "long": "long runs",
 }
-WORKERS = 6  # on two cores: a case mostly waits for scripts and sockets
-_CHUNK = 8
+WORKERS = 8  # on two cores: a case mostly waits for scripts and sockets
 _TRIES = 3
-_SLOW = ("long",)  # one at a time, first
+_AT_ONCE = {"long": 1, "seen": 1, "control": 1, "http": 1}  # cases that a worker takes at a time; of the others:
+_USUALLY = 8
+# What may be judged first is what is found at once; to find the others costs as much as to judge some hundred cases, and is
+# done meanwhile. The long runs come before all, since none of them can be shared.
+_WAVES = (("long",), ("kill", "seen", "errno", "archive", "http", "control"), ("power",))
 
 _world: World  # of a worker process
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one case. problems: none when it passed; seconds: of one worker."""
+    """What became of one case. problems: none when it passed; seconds: of one worker; cpu: seconds of all its processes."""
 
     case: str
     problems: list[str]
-    seconds: float
+    seconds: float = 0.0
+    cpu: float = 0.0
 
 
 def run(classes: list[str], sample: int, tell: Callable[[str], None], only: Sequence[str] = ()) -> Iterator[Verdict]:
     """All cases of these classes, or every `sample`-th of each; only: the parts of them that are wanted."""
-    with multiprocessing.get_context("fork").Pool(WORKERS, _begin) as pool:
-        parts = [f"{name}:{part}" for name in classes for part in CLASSES[name].PARTS if not only or part in only]
-        found = pool.map(_find, parts, chunksize=1)
-        yield from (Verdict(f"{part}:?", [c], 0) for part, c in zip(parts, found, strict=True) if isinstance(c, str))
-        found = [[] if isinstance(c, str) else c for c in found]
-        for name in classes:
-            cases = list(
-                itertools.chain(*(c for part, c in zip(parts, found, strict=True) if part.startswith(f"{name}:")))
-            )
-            cases = cases[sample // 2 :: sample] if len(cases) > sample else cases[: 1 if sample > 1 else None]
-            tell(f"{TITLES[name]}: {len(cases)} cases")
-            yield from pool.imap_unordered(_judge, cases, 1 if name in _SLOW else _CHUNK)
+    with (
+        tempfile.TemporaryDirectory(prefix="faults-", dir=quick_directory()) as shared,
+        multiprocessing.get_context("fork").Pool(WORKERS, _begin, (Path(shared),)) as pool,
+    ):
+        verdicts: queue.SimpleQueue[list[Verdict]] = queue.SimpleQueue()
+        left = 0
+        waves = [[name for name in wave if name in classes] for wave in _WAVES]
+        finds = [_finds(pool, waves[0], only)]
+        for number, wave in enumerate(waves):
+            if number + 1 < len(waves):  # found while the cases of this wave are judged
+                finds.append(_finds(pool, waves[number + 1], only))
+            chunks = []
+            for name in wave:
+                cases, failed = _found(name, finds[number])
+                yield from failed
+                cases = _sampled(cases, sample)
+                tell(f"{TITLES[name]}: {len(cases)} cases")
+                chunks.append(_chunks(name, cases))
+            for chunk in _mixed(chunks):
+                pool.apply_async(_judge, (chunk,), callback=verdicts.put, error_callback=_give_up)
+                left += 1
+        for _ in range(left):
+            yield from verdicts.get()
         pool.close()
         pool.join()
+
+
+def _finds(pool: Pool, classes: list[str], only: Sequence[str]) -> dict[str, AsyncResult[list[str] | str]]:
+    """Have the cases of all parts found, those first that take longest."""
+    return {
+        f"{name}:{part}": pool.apply_async(_find, (f"{name}:{part}",))
+        for name in classes
+        for part in sorted(CLASSES[name].PARTS, key=lambda part: power.KILLED not in part)
+        if not only or part in only
+    }
+
+
+def _found(name: str, finds: Mapping[str, AsyncResult[list[str] | str]]) -> tuple[list[str], list[Verdict]]:
+    """The cases of a class, and a verdict for each part of it that does not even go well without faults."""
+    answers = {part: find.get() for part, find in finds.items() if part.startswith(f"{name}:")}
+    failed = [Verdict(f"{part}:?", [answer]) for part, answer in answers.items() if isinstance(answer, str)]
+    return [case for answer in answers.values() if not isinstance(answer, str) for case in answer], failed
+
+
+def _sampled(cases: list[str], step: int) -> list[str]:
+    """Every `step`-th, but one at least."""
+    return cases[step // 2 :: step] if len(cases) > step else cases[: 1 if step > 1 else None]
+
+
+def _chunks(name: str, cases: list[str]) -> list[list[str]]:
+    size = _AT_ONCE.get(name, _USUALLY)
+    return [cases[at : at + size] for at in range(0, len(cases), size)]
+
+
+def _mixed(lists: list[list[list[str]]]) -> list[list[str]]:
+    """All chunks, each list's spread over the whole: so cases that wait run beside cases that compute."""
+    placed = [(at / len(chunks), chunk) for chunks in lists for at, chunk in enumerate(chunks)]
+    return [chunk for _, chunk in sorted(placed)]
 
 
 def run_one(case: str) -> Verdict:
@@ -72,15 +125,21 @@ def run_one(case: str) -> Verdict:
         return _judged(world, case)
 
 
-def _begin() -> None:
+def _begin(shared: Path) -> None:
     """In a worker: make its world, and unmake it when the worker ends, also when it is told to or its parent is gone."""
     global _world
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    made = World.made()
+    made = World.made(shared)
     _world = made.__enter__()
     signal.signal(signal.SIGTERM, lambda *_: _world.abandon())
     reaper.end_with_parent()
     multiprocessing.util.Finalize(None, lambda: made.__exit__(None, None, None), exitpriority=16)
+
+
+def _give_up(error: BaseException) -> None:
+    """Called in a thread of the pool: a worker that cannot answer is a defect of the suite."""
+    progress(f"the suite itself broke: {error!r}")
+    os._exit(3)
 
 
 def _find(part: str) -> list[str] | str:
@@ -94,12 +153,12 @@ def _find(part: str) -> list[str] | str:
     return why
 
 
-def _judge(case: str) -> Verdict:
-    return _judged(_world, case)
+def _judge(cases: list[str]) -> list[Verdict]:
+    return [_judged(_world, case) for case in cases]
 
 
 def _judged(world: World, case: str) -> Verdict:
-    began = time.monotonic()
+    began, cpu = time.monotonic(), _cpu()
     name, _, rest = case.partition(":")
     try:
         problems = list(CLASSES[name].run(world, rest))
@@ -107,22 +166,29 @@ def _judged(world: World, case: str) -> Verdict:
         problems = [f"the case itself broke: {traceback.format_exc(limit=-4)}"]
     finally:
         world.clear()
-    return Verdict(case, problems, time.monotonic() - began)
+    return Verdict(case, problems, time.monotonic() - began, _cpu() - cpu)
 
 
-def table(verdicts: list[Verdict], wall: dict[str, float]) -> str:
-    """The counts, class by class."""
-    lines = [f"{'class':<26}{'cases':>8}{'passed':>8}{'seconds':>9}"]
+def _cpu() -> float:
+    """Seconds that this process and those that it has buried have computed."""
+    ours, theirs = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return ours.ru_utime + ours.ru_stime + theirs.ru_utime + theirs.ru_stime
+
+
+def table(verdicts: list[Verdict], wall: float) -> str:
+    """The counts, class by class. wall: seconds that it all took."""
     names = [name for name in CLASSES if any(v.case.startswith(f"{name}:") for v in verdicts)]
-    for name in names:
-        own = [v for v in verdicts if v.case.startswith(f"{name}:")]
-        passed = sum(not v.problems for v in own)
-        lines.append(f"{TITLES[name]:<26}{len(own):>8}{passed:>8}{wall.get(name, 0):>9.1f}")
-    passed = sum(not v.problems for v in verdicts)
-    lines.append(f"{'all':<26}{len(verdicts):>8}{passed:>8}{sum(wall.values()):>9.1f}")
+    lines = [f"{'class':<26}{'cases':>8}{'passed':>8}{'cpu s':>9}"]
+    lines += [_line(TITLES[name], [v for v in verdicts if v.case.startswith(f"{name}:")]) for name in names]
+    lines += [_line("all", verdicts), f"in {wall:.0f} s"]
     if "seen" in names and seen.note():
         lines.append(f"({seen.note()})")
     return "\n".join(lines)
+
+
+def _line(title: str, verdicts: list[Verdict]) -> str:
+    passed = sum(not v.problems for v in verdicts)
+    return f"{title:<26}{len(verdicts):>8}{passed:>8}{sum(v.cpu for v in verdicts):>9.1f}"
 
 
 def progress(text: str) -> None:

@@ -6,9 +6,12 @@ templates/NAME/     the root as a scenario begins, and as it ends when nothing g
 """
 
 import contextlib
+import gc
+import hashlib
 import importlib
 import json
 import os
+import pickle
 import pkgutil
 import shutil
 import signal
@@ -57,8 +60,9 @@ class _QuietSite(Site):
 class World:
     """Use `World.made()`."""
 
-    def __init__(self, directory: Path, site: _QuietSite) -> None:
+    def __init__(self, directory: Path, site: _QuietSite, shared: Path | None = None) -> None:
         self.site = site
+        self._shared = shared
         self.directory = directory
         self.around = directory / "around"
         self.root = self.around / "root"
@@ -67,21 +71,22 @@ class World:
         self._scenario = ""
         self._templates: dict[str, Path] = {}
         self._endings: dict[str, dict[str, Any]] = {}
-        self.cache: dict[Any, Any] = {}  # of the classes of cases
+        self._known: dict[str, Any] = {}
         self._lay_around()
         self.surroundings = self.look_around()
         self.config.write_text(json.dumps(_settings(site.address)))
 
     @classmethod
     @contextlib.contextmanager
-    def made(cls) -> Iterator["World"]:
+    def made(cls, shared: Path | None = None) -> Iterator["World"]:
+        """shared: a directory of all worlds of a run, for what is costly to find out; see `known`."""
         reaper.adopt_orphans()
-        for module in pkgutil.iter_modules(updater.__path__):  # once, not in each child
-            importlib.import_module(f"updater.{module.name}")
+        _forget_environment()
         directory = Path(tempfile.mkdtemp(prefix="faults-", dir=quick_directory()))
         try:
             with _QuietSite(directory / "site") as site:
-                yield cls(directory, site)
+                _load_all(directory / "warm", site)
+                yield cls(directory, site, shared)
         finally:
             reaper.end_all()
             shutil.rmtree(directory, ignore_errors=True)
@@ -100,9 +105,11 @@ class World:
     def launch(self, output: Path, observer: Callable[[], Observer] | None = None, command: str = "once") -> int:
         """Begin what `once` does; returns the child's pid."""
         output.write_bytes(b"")
+        gc.freeze()  # or the child's collector would touch, and so copy, all that this process has
         pid = os.fork()
         if pid == 0:
             self._be_the_updater(output, observer, command)
+        gc.unfreeze()
         return pid
 
     def ended(self, pid: int, output: Path) -> Done:
@@ -166,6 +173,24 @@ class World:
         """Order (name, version) or (name, version, cmd); the tarballs are those of the scenario."""
         base = f"{self.site.url}/{self._scenario}"
         self.site.desire(*(self.site.entry(n, v, cmd="".join(cmd) or "start", tarball=base) for n, v, *cmd in orders))
+
+    def known(self, name: str, find: Callable[[], Any]) -> Any:
+        """What `find` returned when it was asked for this name first, by whichever world of the run; as if its site were
+        ours."""
+        if name in self._known:
+            return self._known[name]
+        file = self._shared / hashlib.sha256(name.encode()).hexdigest() if self._shared else None
+        if file and file.exists():
+            address, _, pickled = file.read_bytes().partition(b"\n")
+            found = pickle.loads(_with_address(pickled, address, self.site.address.encode()))
+        else:
+            found = find()
+            if file:
+                mine = file.with_name(f"{file.name}.{os.getpid()}")
+                mine.write_bytes(self.site.address.encode() + b"\n" + pickle.dumps(found))
+                mine.rename(file)
+        self._known[name] = found
+        return found
 
     def look_around(self) -> Any:
         """All that lies around the root, as a value."""
@@ -231,6 +256,40 @@ def run_updater(arguments: list[str]) -> int:
         sys.excepthook(*sys.exc_info())
         return 98
     return 0
+
+
+def _with_address(pickled: bytes, theirs: bytes, ours: bytes) -> bytes:
+    assert len(theirs) == len(ours), "or the lengths in a pickle would be wrong; ephemeral ports have five digits"
+    return pickled.replace(theirs, ours)
+
+
+def _forget_environment() -> None:
+    """A proxy or a certificate of whoever runs the suite is none of its business."""
+    for name in os.environ.keys() - {"PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}:
+        del os.environ[name]
+
+
+def _load_all(directory: Path, site: Site) -> None:
+    """Import here, once, what each child would import else, and what libraries do at the first use of each type."""
+    for module in pkgutil.iter_modules(updater.__path__):
+        importlib.import_module(f"updater.{module.name}")
+    for name in ("difflib", "netrc", "encodings.ascii", "encodings.idna"):
+        importlib.import_module(name)
+    from updater import config, cycle, files
+    from updater.host import Host
+    from updater.http import Http
+    from updater.layout import Layout
+
+    layout, file = Layout(directory / "root"), directory / "cfg.json"
+    layout.root.mkdir(parents=True)
+    file.write_text(json.dumps(_settings(site.address)))
+    goods.publish(site.files, "first", "1")
+    site.desire(("first", "1"))
+    for _ in range(2):
+        with files.only_one(layout.lock):
+            cycle.run(Host(layout, config.load(file), Http()))
+    reaper.end_all()
+    shutil.rmtree(directory)
 
 
 def quick_directory() -> str | None:

@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meta import heartbeat
-from meta.app import MAX_DOWNLOADS, create_app
-from meta.hosts import FRESH_FOR, HostTable
-from meta.load import load
+from meta.api.files import MAX_DOWNLOADS
+from meta.app import create_app
+from meta.config import Settings
+from meta.hosts import HostTable
 from meta.service import Service
+from meta.status import FRESH_FOR
+from meta.store import Store
 from updater.wire import MAX_BODY, VERSION, Outcome, RealAgent, Report, parse_reply, render_report
 
 RECORDED = json.loads((Path(__file__).parents[1] / "wire/go-meta.json").read_text())
@@ -52,13 +55,23 @@ def records(tmp_path):
 
 
 @pytest.fixture
-def service(records, tarballs):
-    return Service(load(records), HostTable(), tarballs)
+def service(tmp_path, records, tarballs):
+    store = Store(f"sqlite:///{tmp_path}/meta.db")
+    store.upgrade()
+    service = Service(store, Settings(records=records, tarballs=tarballs))
+    service.start(NOW)
+    yield service
+    service.close(5)
+    store.close()
 
 
 @pytest.fixture
 def client(service, clock):
     return create_app(service, clock).test_client()
+
+
+def names(service):
+    return service.table.names()
 
 
 def beat(client, *agents: RealAgent, hostname: str = "h", path: str = "/heartbeat", **more):
@@ -153,7 +166,7 @@ def test_no_answer_is_to_be_guessed_at(client):
 
 
 def test_a_defect_of_ours_tells_the_client_nothing_and_the_log_everything(client, service, caplog):
-    service.hosts = None  # as no option or request could make it
+    service.table = None  # as no option or request could make it
     beaten, asked = beat(client, RealAgent("a")), client.get("/status/json/a%0aINFO%20forged")
     assert [(a.status_code, a.content_type, a.text) for a in (beaten, asked)] == [
         (500, TEXT_TYPE, "internal error\n")
@@ -237,7 +250,7 @@ BAD_FORMS = {
 def test_a_body_of_another_form_is_refused_and_nobody_remembered(client, service, body):
     answer = client.post("/heartbeat", data=body)
     assert (answer.status_code, answer.content_type, answer.text) == (400, TEXT_TYPE, "body format error\n")
-    assert service.hosts.all() == []
+    assert names(service) == []
 
 
 HOSTNAMES = [
@@ -266,12 +279,12 @@ def test_a_name_that_is_no_hostname_is_refused_in_one_line(client, service, host
     assert answer.text.startswith("hostname ")
     assert answer.text.count("\n") == 1
     assert len(answer.text) < 300
-    assert service.hosts.all() == []
+    assert names(service) == []
 
 
 def test_a_lone_surrogate_is_refused(client, service):
     assert client.post("/heartbeat", data=b'{"hostname":"h\\ud800"}').status_code == 400
-    assert service.hosts.all() == []
+    assert names(service) == []
 
 
 @pytest.mark.parametrize("text", ["<script>", "a\nb", "\0", "\x1b[2J", "\u2028", "x" * 100_000, "{{7*7}}", "‮"])
@@ -311,7 +324,7 @@ VALUES = st.recursive(
 
 @given(st.binary(max_size=100) | VALUES.map(json.dumps).map(str.encode))
 def test_any_body_has_an_answer_and_never_a_500(body):
-    answer = heartbeat.answer((), HostTable(), body, "", NOW)
+    answer = heartbeat.answer(HostTable(), lambda *_: "", body, "", "", True, NOW)
     assert answer.status in (200, 400)
 
 
@@ -433,6 +446,6 @@ def test_questions_about_a_file_take_no_place(client, published):
         assert client.get("/a-1.tar.gz", headers={"Range": "bytes=900-"}).status_code == 416
 
 
-def test_without_a_directory_there_are_no_tarballs(records):
-    client = create_app(Service(load(records), HostTable())).test_client()
+def test_without_a_directory_there_are_no_tarballs(client, service):
+    service.settings = service.settings._replace(tarballs=None)
     assert client.get("/tarball/cfg.json").status_code == 404

@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meta.errors import RecordsError
-from meta.load import load, parse
-from meta.records import Glob, Hosts, Override, Prefix, Record, as_fields, resolve
+from meta.legacy import as_ours
+from meta.load import load, parse, parse_data, parse_record, parse_selector
+from meta.records import Glob, Hosts, Label, Override, Prefix, Record, RecordSet, as_fields, resolve
 
 REPOSITORY = Path(__file__).parents[2]
 RECORDED = json.loads((REPOSITORY / "tests/wire/go-meta.json").read_text())
@@ -38,6 +39,7 @@ agents:
       - {prefix: lg-, version: 1.0.11}
       - {glob: "lg-*.example", cmd: start, md5: ""}
       - {hosts: [h1, h2], tarball: "https://r/other"}
+      - {label: env=staging, version: 2}
   - {name: b, version: 0x1F, tarball: http://r/b}
 """,
         "r.yaml",
@@ -51,7 +53,8 @@ agents:
             overrides=(
                 Override(Prefix("lg-"), version="1.0.11"),
                 Override(Glob("lg-*.example"), cmd="start", md5=""),
-                Override(Hosts(("h1", "h2")), tarball="https://r/other"),
+                Override(Hosts(frozenset(("h1", "h2"))), tarball="https://r/other"),
+                Override(Label("env=staging"), version="2"),
             ),
         ),
         Record("b", "0x1F", "http://r/b"),
@@ -63,7 +66,7 @@ def test_a_tarball_may_be_a_list_of_which_the_first_is_asked_first():
     text = "agents:\n- name: a\n  version: 1\n  tarball: [http://one, http://two]\n  overrides: [{prefix: b, tarball: http://three}]\n"
     [record] = parse(text, "r.yaml").records
     assert (record.tarball, record.mirrors) == ("http://one", ("http://two",))
-    assert [(d.tarball, d.mirrors) for h in "ab" for d in resolve([record], h)] == [
+    assert [(d.tarball, d.mirrors) for h in "ab" for d in resolve(RecordSet(records=(record,)), h)] == [
         ("http://one", ("http://two",)),
         ("http://three", ()),
     ]
@@ -162,8 +165,8 @@ def test_a_wrong_agent_is_refused(agent, expected):
     ("override", "expected"),
     [
         ("x", ": must be a mapping, not text"),
-        ("{version: 2}", ": needs exactly one of prefix, glob, hosts; has none"),
-        ("{prefix: a, hosts: [b], version: 2}", ": needs exactly one of prefix, glob, hosts; has prefix and hosts"),
+        ("{version: 2}", ": needs exactly one of prefix, glob, hosts, label; has none"),
+        ("{prefix: a, hosts: [b], version: 2}", ": needs exactly one of prefix, glob, hosts, label; has prefix and hosts"),
         ("{prefix: a}", ": changes nothing; give one of version, tarball, md5, cmd, sha256"),
         ("{prefix: '', cmd: stop}", '.prefix: prefix is blank; to select every host write glob: "*"'),
         ("{glob: , cmd: stop}", '.glob: glob is blank; to select every host write glob: "*"'),
@@ -174,9 +177,15 @@ def test_a_wrong_agent_is_refused(agent, expected):
         ("{hosts: [], cmd: stop}", ".hosts: hosts is empty, so this override selects nobody"),
         ("{hosts: [h1, 'a b'], cmd: stop}", ".hosts[1]: hostname \"a b\" is not 1 to 253 letters, digits, '.', '_' or '-', the first a letter or digit"),
         ("{hosts: [h1, [h2]], cmd: stop}", ".hosts[1]: must be text, not a list"),
+        ("{label: , cmd: stop}", '.label: label is blank; to select every host write glob: "*"'),
+        ("{label: env=, cmd: stop}", ".label: label \"env=\" is not KEY or KEY=VALUE, each 1 to 63 letters, digits, '.', '_' or '-'"),
+        ("{label: a b, cmd: stop}", ".label: label \"a b\" is not KEY or KEY=VALUE, each 1 to 63 letters, digits, '.', '_' or '-'"),
+        ("{label: a=b=c, cmd: stop}", ".label: label \"a=b=c\" is not KEY or KEY=VALUE, each 1 to 63 letters, digits, '.', '_' or '-'"),
+        ("{label: [a], cmd: stop}", ".label: must be text, not a list"),
+        ("{label: a, prefix: b, cmd: stop}", ": needs exactly one of prefix, glob, hosts, label; has prefix and label"),
         ("{prefix: a, cmd: restart}", '.cmd: cmd "restart" is not start or stop'),
         ("{prefix: a, version: }", ".version: version is blank"),
-        ("{prefix: a, name: b, cmd: stop}", ".name: unknown key; known here: prefix, glob, hosts, version, tarball, md5, cmd, sha256"),
+        ("{prefix: a, name: b, cmd: stop}", ".name: unknown key; known here: prefix, glob, hosts, label, version, tarball, md5, cmd, sha256"),
     ],
 )  # fmt: skip
 def test_a_wrong_override_is_refused(override, expected):
@@ -225,6 +234,46 @@ def test_a_version_under_the_digest_of_another_is_refused(digest, overrides, sta
     assert [line.rpartition(";")[0].split(": ", 1)[1] for line in problems(text)] == [
         f"agents[0].overrides[{i}]: {i + 2} would inherit the {key} of {'1.0.0' if i == 0 else i + 1}"
         for i, key in stale.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "warned"),
+    [
+        # the version of one and the literal digest of the other: who is selected by both, nobody can tell
+        (["{glob: 'a*b', version: 2, md5: D}", "{label: env, version: 3}"], {1: "version 3 with the md5 of 2"}),
+        (["{glob: 'a*b', version: 2}", "{glob: '*b', md5: D}"], {1: "version 2 with the md5 of 1.0.0"}),
+        (
+            ["{label: env=a, version: 2}", "{glob: '*b', md5: D}", "{label: x, version: 3}"],
+            {1: "version 2 with the md5 of 1.0.0", 2: "version 3 with the md5 of 1.0.0"},
+        ),
+        # they never meet
+        (["{label: env=a, version: 2}", "{label: env=b, md5: D}"], {}),
+        (["{prefix: a, version: 2}", "{glob: 'b*', md5: D}"], {}),
+        (["{hosts: [a], version: 2}", "{hosts: [b], md5: D}"], {}),
+        # whoever is selected by both is well off
+        (["{glob: 'a*b', version: 2, md5: D}", "{label: env, version: 3, md5: D}"], {}),
+        (["{glob: 'a*b', version: 2, md5: D}", "{label: env, version: 2}"], {}),
+        (["{glob: 'a*b', version: 2, md5: D}", "{label: env, version: 3, md5: ''}"], {}),
+        (["{glob: 'a*b', version: 2, md5: http://sums}", "{label: env, version: 3}"], {}),
+        (["{glob: 'a*b', version: 2, md5: D}", "{label: env, cmd: stop}"], {}),
+        (["{glob: 'a*b', version: 2}", "{label: env, version: 3, md5: D}"], {}),
+    ],
+)
+def test_a_version_that_may_meet_the_digest_of_another_is_told(overrides, warned):
+    text = AGENT + "    overrides:\n" + "".join(f"    - {override}\n" for override in overrides)
+    warnings = parse(text.replace("D}", DIGEST + "}"), "r.yaml").warnings
+    assert [warning.split(": ", 1)[1].partition(":")[0] for warning in warnings] == [
+        f"agents[0].overrides[{i}]" for i in warned
+    ]
+    assert all(words in warning for words, warning in zip(warned.values(), warnings, strict=True))
+
+
+def test_the_same_key_twice_in_json_is_refused():
+    text = '{"agents": [{"name": "a",\n"version": "1", "version": "2", "tarball": "http://r"}],\n"agents": []}'
+    assert problems(text, "r.json") == [
+        "r.json:2: agents[0].version: is given twice, first on line 2",
+        "r.json:3: agents: is given twice, first on line 1",
     ]
 
 
@@ -331,6 +380,116 @@ def test_a_cfg_json_that_no_host_could_follow_is_refused(text, expected):
     assert problems(text, "cfg.json") == [expected]
 
 
+def test_what_ops_meta_orders_can_be_spelled_in_our_own_form():
+    others = [{"prefix": "", "version": "2"}, {"prefix": "x"}, {"prefix": "y", "cmd": "stop"}]
+    loaded = parse(legacy({"default": DEFAULT, "others": others}), "cfg.json")
+    ours = as_ours(loaded.records)
+    assert ours == (
+        Record("a", "1", "http://r", overrides=(Override(Glob("*"), version="2"), Override(Prefix("y"), cmd="stop"))),
+    )
+    assert parse_data({"agents": as_fields(ours)}, "body").records == ours
+    both = [RecordSet(records=records) for records in (ours, loaded.records)]
+    assert [resolve(both[0], host) for host in ("x1", "y1", "z")] == [
+        resolve(both[1], host) for host in ("x1", "y1", "z")
+    ]
+
+
+# --- JSON that is already decoded ---
+
+RECORD = {"name": "a", "version": "1", "tarball": "http://r"}
+
+
+def refused(parsed, *arguments) -> list[str]:
+    with pytest.raises(RecordsError) as refusal:
+        parsed(*arguments)
+    return str(refusal.value).splitlines()
+
+
+def test_decoded_json_says_the_same_as_a_file():
+    data = json.loads(json.dumps(load(REPOSITORY / "records.example.yaml").as_data()))
+    assert parse_data(data, "body").records == load(REPOSITORY / "records.example.yaml").records
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (None, ["body: must be a mapping, not blank"]),
+        ([], ["body: must be a mapping, not a list"]),
+        ({}, ["body: agents is missing; write `agents: []` if no agent is meant"]),
+        ({"agents": 5}, ["body: agents: must be a list, not a number"]),
+        ({"agents": [True]}, ["body: agents[0]: must be a mapping, not true or false"]),
+        ({"agents": [RECORD | {"version": 1.10}]}, ["body: agents[0].version: must be text, not a number"]),
+        ({"agents": [RECORD | {"version": 2**63}]}, ["body: agents[0].version: must be text, not a number"]),
+        ({"agents": [RECORD | {"md5": float("nan")}]}, ["body: agents[0].md5: must be text, not a number"]),
+        ({"agents": [RECORD | {"cmd": False}]}, ["body: agents[0].cmd: must be text, not true or false"]),
+        ({"agents": [RECORD, RECORD]}, ['body: agents[1]: agent "a" is given twice, first as agents[0]']),
+        ({"agents": [RECORD | {"\ud800": "x"}]}, ["body: agents[0].: unknown key; known here: name, version, tarball, md5, cmd, sha256, overrides"]),
+        ({"agents": [RECORD | {"name": "';drop table host;--"}]}, ["body: agents[0].name: name \"';drop table host;--\" is not 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"]),
+        ({"agents": [RECORD | {"md5": DIGEST, "overrides": [{"prefix": "x", "version": "2"}]}]}, ['body: agents[0].overrides[0]: 2 would inherit the md5 of 1; give its own, or md5: ""']),
+        ({"agents": [RECORD | {"overrides": [{"prefix": "", "version": "2"}]}]}, ['body: agents[0].overrides[0].prefix: prefix is blank; to select every host write glob: "*"']),
+    ],
+)  # fmt: skip
+def test_decoded_json_is_refused_in_the_words_of_a_file(data, expected):
+    assert refused(parse_data, data, "body") == expected
+
+
+def test_decoded_json_that_is_nested_without_end_is_refused():
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert refused(parse_data, {"agents": deep}, "body") == ["body: nested more than 32 deep"]
+    while deep:
+        deep = deep.pop()  # or Python's own end of it would be as deep
+
+
+@pytest.mark.parametrize("data", [RECORD, {key: value for key, value in RECORD.items() if key != "name"}])
+def test_one_record_may_leave_its_name_to_the_place_it_is_put(data):
+    assert parse_record(data, "body", "a") == Record("a", "1", "http://r")
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "expected"),
+    [
+        (RECORD, "b", ['body: name: must be "b", or left out; a record is not renamed by an edit']),
+        ({"tarball": "http://r", "vresion": "1"}, "a", ["body: vresion: unknown key; did you mean version?", "body: version is missing"]),
+        ({"version": "1", "tarball": "http://r"}, "", ["body: name is missing"]),
+        ([RECORD], "a", ["body: must be a mapping, not a list"]),
+        ("x", "", ["body: must be a mapping, not text"]),
+        ({"version": "1", "tarball": "http://r"}, "a/b", ["body: name: name \"a/b\" is not 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"]),
+    ],
+)  # fmt: skip
+def test_one_wrong_record_is_refused(data, name, expected):
+    assert refused(parse_record, data, "body", name) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "selector"),
+    [
+        ("prefix:lg-", {"prefix": "lg-"}, Prefix("lg-")),
+        ("glob:*.x", {"glob": "*.x"}, Glob("*.x")),
+        ("hosts:h1,h2", {"hosts": ["h1", "h2"]}, Hosts(frozenset(("h1", "h2")))),
+        ("label:env=staging", {"label": "env=staging"}, Label("env=staging")),
+    ],
+)
+def test_a_selector_alone_is_text_or_data(text, data, selector):
+    assert parse_selector(text, "--for") == parse_selector(data, "--for") == selector
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("lg-", ["--for: a selector is written prefix:lg-, glob:*.example, hosts:h1,h2 or label:env=staging"]),
+        ("prefix:", ['--for: prefix: prefix is blank; to select every host write glob: "*"']),
+        ("hosts:h1,", ["--for: hosts[1]: hostname \"\" is not 1 to 253 letters, digits, '.', '_' or '-', the first a letter or digit"]),
+        ({"prefix": "a", "label": "b"}, ["--for: needs exactly one of prefix, glob, hosts, label; has prefix and label"]),
+        ({"hosts": []}, ["--for: hosts: hosts is empty, so this override selects nobody"]),
+        (5, ["--for: must be a mapping, not a number"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_selector_is_refused(data, expected):
+    assert refused(parse_selector, data, "--for") == expected
+
+
 # --- any text at all ---
 
 WORDS = [
@@ -369,6 +528,17 @@ def test_any_text_is_loaded_or_refused_with_reasons(text, file):
         str(e).encode()
     else:
         json.dumps(loaded.as_data())
+
+
+@given(JSON)
+@example({"agents": [{"name": "\ud800", "overrides": [{"hosts": ["\udfff"]}]}]})
+def test_any_data_is_read_or_refused_with_reasons(data):
+    for read in (parse_data, parse_record, parse_selector):
+        try:
+            read(data, "body")
+        except RecordsError as e:
+            assert e.problems
+            str(e).encode()
 
 
 @given(st.binary(max_size=200))

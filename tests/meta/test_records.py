@@ -1,10 +1,35 @@
-"""resolve: what one host shall run."""
+"""resolve: what one host shall run; explain: why; and which selectors meet."""
 
+import time
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meta.records import Glob, Hosts, Override, Prefix, Record, as_fields, resolve, surely_overlap
+from helpers.record_sets import HOSTNAMES as FEW_HOSTNAMES
+from helpers.record_sets import RECORD_LISTS, RECORD_SETS, SELECTORS
+from meta.overlap import may_overlap, surely_overlap
+from meta.records import (
+    Ban,
+    Explained,
+    Glob,
+    Hosts,
+    Label,
+    Override,
+    Prefix,
+    Reason,
+    Record,
+    RecordSet,
+    as_fields,
+    explain,
+    from_fields,
+    resolve,
+    resolve_matched,
+    selector_fields,
+    selector_of,
+    selectors,
+)
 from updater.wire import Desired
 
 BASE = Record("falcon-agent", "1.0.10", "http://r/falcon")
@@ -16,8 +41,12 @@ def desired(**changes: str) -> tuple[Desired, ...]:
     return (Desired(name="falcon-agent", **(fields | changes)),)
 
 
-def with_overrides(*overrides: Override) -> tuple[Record, ...]:
-    return (Record("falcon-agent", "1.0.10", "http://r/falcon", overrides=overrides),)
+def hosts(*names: str) -> Hosts:
+    return Hosts(frozenset(names))
+
+
+def with_overrides(*overrides: Override, **more) -> RecordSet:
+    return RecordSet(records=(Record("falcon-agent", "1.0.10", "http://r/falcon", overrides=overrides),), **more)
 
 
 @pytest.mark.parametrize(
@@ -31,10 +60,10 @@ def with_overrides(*overrides: Override) -> tuple[Record, ...]:
         ([Override(Glob("lg-*.example"), version="2")], "lg-1.example", desired(version="2")),
         ([Override(Glob("lg-*.example"), version="2")], "lg-1.example.org", desired()),
         ([Override(Glob("h[0-3]"), cmd="stop")], "h2", desired(cmd="stop")),
-        ([Override(Hosts(("h1", "h2")), version="2")], "h2", desired(version="2")),
-        ([Override(Hosts(("h1", "h2")), version="2")], "h22", desired()),
+        ([Override(hosts("h1", "h2"), version="2")], "h2", desired(version="2")),
+        ([Override(hosts("h1", "h2"), version="2")], "h22", desired()),
         # a later one wins, field by field, whatever its kind of selector
-        ([Override(Hosts(("h1",)), version="2"), Override(Glob("*"), version="3")], "h1", desired(version="3")),
+        ([Override(hosts("h1"), version="2"), Override(Glob("*"), version="3")], "h1", desired(version="3")),
         (
             [Override(Glob("*"), version="2", cmd="stop"), Override(Glob("h*"), version="3")],
             "h1",
@@ -60,12 +89,12 @@ def test_a_host_gets_the_record_with_the_overrides_that_select_it(overrides, hos
 
 
 def test_every_agent_is_resolved_in_the_order_of_the_records():
-    records = (Record("b", "1", "http://r"), Record("a", "2", "http://r"))
+    records = RecordSet(records=(Record("b", "1", "http://r"), Record("a", "2", "http://r")))
     assert [(d.name, d.version) for d in resolve(records, "h")] == [("b", "1"), ("a", "2")]
 
 
 def test_no_records_are_no_desired_agents():
-    assert resolve((), "h") == ()
+    assert resolve(RecordSet(), "h") == ()
 
 
 @given(st.lists(st.tuples(HOSTNAMES, HOSTNAMES), max_size=6), HOSTNAMES)
@@ -77,18 +106,16 @@ def test_the_last_override_that_fits_decides(pairs, hostname):
 
 @given(HOSTNAMES, HOSTNAMES, HOSTNAMES)
 def test_selectors_that_surely_overlap_have_a_host_in_common(one, other, third):
-    selectors = [Prefix(one), Hosts((other, third)), Glob(f"{third}*")]
+    three = [Prefix(one), hosts(other, third), Glob(f"{third}*")]
     candidates = [one, other, third, max(one, other, key=len)]
-    for a in selectors:
-        for b in selectors:
+    for a in three:
+        for b in three:
             if surely_overlap(a, b):
-                assert any(a.matches(host) and b.matches(host) for host in candidates)
+                assert any(a.matches(host, {}) and b.matches(host, {}) for host in candidates)
 
 
 def test_records_are_shown_as_a_file_would_spell_them():
-    record = Record(
-        "a", "1", "http://r", overrides=(Override(Hosts(("h1",)), version="2"), Override(Prefix("x"), md5=""))
-    )
+    record = Record("a", "1", "http://r", overrides=(Override(hosts("h1"), version="2"), Override(Prefix("x"), md5="")))
     assert as_fields([record]) == [
         {
             "name": "a",
@@ -99,3 +126,198 @@ def test_records_are_shown_as_a_file_would_spell_them():
             "overrides": [{"hosts": ["h1"], "version": "2"}, {"prefix": "x", "md5": ""}],
         }
     ]
+
+
+@given(RECORD_LISTS)
+def test_what_was_spelled_out_can_be_read_again(records):
+    spelled = msgspec.json.decode(msgspec.json.encode(as_fields(records)))
+    assert tuple(from_fields(fields) for fields in spelled) == records
+
+
+@given(SELECTORS)
+def test_a_selector_that_was_spelled_out_can_be_read_again(selector):
+    assert selector_of(selector_fields(selector)) == selector
+
+
+# --- labels, bans, classes of hosts ---
+
+
+@pytest.mark.parametrize(
+    ("label", "of_host", "selected"),
+    [
+        ("env=staging", {"env": "staging"}, True),
+        ("env=staging", {"env": "live"}, False),
+        ("env=staging", {"env": ""}, False),
+        ("env=staging", {"staging": "env"}, False),
+        ("env=staging", {}, False),
+        ("env", {"env": "live"}, True),
+        ("env", {"env": ""}, True),
+        ("env", {"environment": "live"}, False),
+    ],
+)
+def test_a_label_selects_the_hosts_that_have_it(label, of_host, selected):
+    records = with_overrides(Override(Label(label), version="2"), labels={"h": of_host})
+    assert resolve(records, "h") == desired(version="2" if selected else "1.0.10")
+
+
+@pytest.mark.parametrize(
+    ("agent", "version", "hostname", "expected"),
+    [
+        ("falcon-agent", "2", "lg-1", ()),
+        ("falcon-agent", "2", "other", desired()),
+        ("falcon-agent", "1.0.10", "lg-1", desired(version="2")),
+        ("falcon-agent", "3", "lg-1", desired(version="2")),
+        ("dinp-agent", "2", "lg-1", desired(version="2")),
+        ("falcon-agent", "2", "lg-stopped", desired(version="2", cmd="stop")),
+    ],
+)
+def test_no_host_is_told_to_start_a_banned_version(agent, version, hostname, expected):
+    overrides = [Override(Prefix("lg-"), version="2"), Override(hosts("lg-stopped"), cmd="stop")]
+    assert resolve(with_overrides(*overrides, bans=(Ban(agent, version),)), hostname) == expected
+
+
+@given(RECORD_SETS, FEW_HOSTNAMES)
+def test_hosts_that_the_same_selectors_match_share_their_desired_state(records, hostname):
+    labels = records.labels.get(hostname, {})
+    matched = frozenset(one for one in selectors(records) if one.matches(hostname, labels))
+    assert resolve_matched(records, matched) == resolve(records, hostname)
+
+
+def test_selectors_are_told_once_each_in_order_of_first_use():
+    one, other = Override(Prefix("b"), cmd="stop"), Override(Label("a"), cmd="stop")
+    records = RecordSet(records=tuple(Record(name, "1", "http://r", overrides=(one, other, one)) for name in "xy"))
+    assert selectors(records) == (Prefix("b"), Label("a"))
+
+
+def test_a_hundred_agents_with_a_hundred_overrides_each_are_resolved_at_once():
+    globs = [Override(Glob(f"*x{i}*"), version=str(i)) for i in range(1000)]
+    many = Override(Hosts(frozenset(f"h{i}.example" for i in range(10_000))), cmd="stop")
+    records = RecordSet(
+        records=tuple(Record(f"a{i}", "1", "http://r", overrides=(*globs[10 * i :][:99], many)) for i in range(100))
+    )
+    resolve(records, "warm")
+    started = time.process_time()
+    for i in range(20):
+        assert resolve(records, f"h{i}.example")[0].cmd == "stop"
+    assert (time.process_time() - started) / 20 < 0.1
+
+
+# --- explain ---
+
+
+def test_explain_says_what_set_each_field():
+    records = with_overrides(
+        Override(Prefix("lg-"), version="2", cmd="stop"),
+        Override(Label("env=staging"), version="3", tarball="http://s", mirrors=("http://t",)),
+        Override(hosts("other"), version="4"),
+        Override(Glob("lg-?"), cmd="start"),
+        labels={"lg-1": {"env": "staging"}},
+    )
+    assert explain(records, "lg-1") == (
+        Explained(
+            "falcon-agent",
+            (
+                Reason("version", "3", "override", 1, "label env=staging"),
+                Reason("tarball", ("http://s", "http://t"), "override", 1, "label env=staging"),
+                Reason("md5", ""),
+                Reason("cmd", "start", "override", 3, "glob lg-?"),
+                Reason("sha256", ""),
+            ),
+        ),
+    )
+
+
+def test_explain_names_the_ban_that_keeps_an_agent_from_being_ordered():
+    ban = Ban("falcon-agent", "1.0.10", "it crashes", "ann", 5.0)
+    stopped = Override(Prefix("lg-"), cmd="stop")
+    records = with_overrides(stopped, bans=(ban, Ban("falcon-agent", "2")))
+    assert [agent.ban for agent in explain(records, "h")] == [ban]
+    assert [agent.ban for agent in explain(records, "lg-1")] == [None]
+
+
+def test_an_explanation_is_json_as_it_is():
+    records = with_overrides(Override(Prefix("h"), version="2"), bans=(Ban("falcon-agent", "2", "why", "ann", 5.0),))
+    [agent] = msgspec.json.decode(msgspec.json.encode(explain(records, "h")))
+    assert agent["fields"][0] == {
+        "field": "version",
+        "value": "2",
+        "by": "override",
+        "override": 0,
+        "selector": "prefix h",
+    }
+    assert agent["ban"] == {"agent": "falcon-agent", "version": "2", "why": "why", "who": "ann", "at": 5.0}
+
+
+@given(RECORD_SETS, FEW_HOSTNAMES)
+def test_what_is_explained_is_what_is_resolved(records, hostname):
+    explained = {agent.agent: agent for agent in explain(records, hostname)}
+    ordered = resolve(records, hostname)
+    assert [name for name, agent in explained.items() if agent.ban is None] == [one.name for one in ordered]
+    for one in ordered:
+        tarball = (one.tarball, *one.mirrors) if one.mirrors else one.tarball
+        values = {reason.field: reason.value for reason in explained[one.name].fields}
+        assert values == {
+            "version": one.version,
+            "tarball": tarball,
+            "md5": one.md5,
+            "cmd": one.cmd,
+            "sha256": one.sha256,
+        }
+
+
+@pytest.mark.parametrize(
+    ("selector", "words"),
+    [
+        (Prefix("lg-"), "prefix lg-"),
+        (Prefix(""), 'prefix ""'),
+        (Glob("*-[0-9]"), "glob *-[0-9]"),
+        (Label("env=staging"), "label env=staging"),
+        (hosts("b", "a"), "hosts a, b"),
+        (hosts(*"gfedcba"), "hosts a, b, c and 4 more"),
+    ],
+)
+def test_selectors_in_words(selector, words):
+    assert selector.in_words() == words
+
+
+# --- which selectors meet ---
+
+SURELY, PERHAPS, NEVER = (True, True), (False, True), (False, False)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "answer"),
+    [
+        (Prefix("lg-"), Prefix("lg-1"), SURELY),
+        (Prefix("lg-"), Prefix("bj-"), NEVER),
+        (Prefix("lg-"), Glob("lg-*.x"), SURELY),
+        (Prefix("lg-1"), Glob("lg-*.x"), PERHAPS),
+        (Prefix("lg-"), Glob("bj-*"), NEVER),
+        (Glob("*"), Label("env=a"), SURELY),
+        (Glob("*"), Glob("a*b"), SURELY),
+        (Glob("a*x"), Glob("*b"), NEVER),
+        (Glob("a*b"), Glob("*b"), PERHAPS),
+        (Glob("*[ab]"), Glob("*b"), PERHAPS),
+        (Glob("h1"), hosts("h1"), SURELY),
+        (Glob("h?"), hosts("h1"), SURELY),
+        (Glob("h?"), hosts("h11"), NEVER),
+        (hosts("a", "b"), hosts("b", "c"), SURELY),
+        (hosts("a"), hosts("c"), NEVER),
+        (hosts("a"), Label("env"), PERHAPS),
+        (Prefix("a"), Label("env"), PERHAPS),
+        (Label("env=a"), Label("env"), SURELY),
+        (Label("env=a"), Label("env=a"), SURELY),
+        (Label("env=a"), Label("env=b"), NEVER),
+        (Label("env=a"), Label("gpu"), PERHAPS),
+    ],
+)
+def test_whether_two_selectors_have_hosts_in_common(one, other, answer):
+    assert (surely_overlap(one, other), may_overlap(one, other)) == answer
+    assert (surely_overlap(other, one), may_overlap(other, one)) == answer
+
+
+@given(SELECTORS, SELECTORS, FEW_HOSTNAMES, st.sampled_from([{}, {"env": "live"}, {"env": "staging", "gpu": ""}]))
+def test_selectors_that_meet_on_a_host_may_overlap(one, other, hostname, labels):
+    if one.matches(hostname, labels) and other.matches(hostname, labels):
+        assert may_overlap(one, other)
+    assert may_overlap(one, other) or not surely_overlap(one, other)

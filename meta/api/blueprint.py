@@ -1,0 +1,107 @@
+"""The REST API's operations as routes of Flask: decode, call, encode. With meta.api.files the only place in the API that knows
+the framework."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, current_app, g, request
+from werkzeug.exceptions import HTTPException
+
+from meta.api import files, hosts, openapi, problems, records, revisions, strict, tarballs, tokens
+from meta.api.operation import FILE, MAX_BODY, PREFIX, Call, Operation, Reply, operation
+from meta.api.problems import Refusal
+from meta.auth import Rule
+from meta.errors import MetaError
+
+log = logging.getLogger(__name__)
+_encoder = msgspec.json.Encoder()
+
+
+def operations() -> list[Operation]:
+    """All of them, in the order of the document."""
+    modules = (records, revisions, hosts, tokens, tarballs)
+    document: dict[str, Any] = {}
+
+    @operation("GET", "/openapi.json", Rule.PUBLIC, "This document", answers={200: dict[str, Any]})
+    def get_openapi(_call: Call) -> Reply:
+        return Reply(200, document)
+
+    listed = [*(one for module in modules for one in module.OPERATIONS), get_openapi]
+    document.update(openapi.document(listed))
+    return listed
+
+
+def blueprint() -> Blueprint:
+    """Routes with their rule on the view function, as create_app wants them."""
+    api = Blueprint("api", __name__, url_prefix=PREFIX)
+    for one in operations():
+        path = one.path.replace("{", "<").replace("}", ">")
+        api.add_url_rule(path, one.name, _served(one), methods=[one.method])
+    return api
+
+
+def _served(one: Operation) -> Callable[..., Response]:
+    def view(**parts: str) -> Response:
+        try:
+            return _rendered(one.view(_call(one, parts)), one)
+        except MetaError as e:
+            return problem_response(problems.refusal(e))
+
+    view.rule = one.rule  # type: ignore[attr-defined]
+    return view
+
+
+def _call(one: Operation, parts: Mapping[str, str]) -> Call:
+    service, clock = current_app.extensions["meta"]
+    path = strict.path(parts, one.parts)
+    pairs = list(request.args.items(multi=True))
+    query = strict.query(pairs, one.query or _NoQuery)
+    body = stream = None
+    if one.body is FILE:
+        request.max_content_length = service.settings.max_tarball + 1
+        stream = request.stream
+    elif one.body is not None:
+        data = strict.parse(_body())
+        checked = one.check(data) if one.check else None  # first, as its words say more
+        body = strict.convert(data, one.body)
+        body = checked if one.check else body
+    conditions = [request.headers.get(name, "") for name in ("If-Match", "If-None-Match")]
+    return Call(service, g.principal, float(clock()), path, query, body, conditions[0], conditions[1], stream)
+
+
+class _NoQuery(msgspec.Struct):
+    """For operations that take none."""
+
+
+def _body() -> bytes:
+    if request.mimetype != "application/json":
+        raise Refusal(415, "the body must be JSON; send it with Content-Type: application/json")
+    body = request.get_data(cache=False)
+    if len(body) > MAX_BODY:
+        raise Refusal(413, f"the body is larger than {MAX_BODY} bytes")
+    return body
+
+
+def _rendered(reply: Reply, one: Operation) -> Response:
+    if one.answers[reply.status] is FILE:
+        return files.send(reply.file)
+    if reply.body is None:
+        return Response(status=reply.status, headers=dict(reply.headers))
+    body = _encoder.encode(reply.body)
+    response = Response(body, reply.status, dict(reply.headers), content_type=openapi.JSON)
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def problem_response(refused: Refusal) -> Response:
+    """A refusal as the API tells it."""
+    body = _encoder.encode(problems.problem(refused))
+    return Response(body, refused.status, refused.headers, content_type=problems.CONTENT_TYPE)
+
+
+def http_problem(error: HTTPException) -> Response:
+    """The same for what Flask refused, with the headers that belong to it, like Allow."""
+    kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After", "Content-Range")}
+    return problem_response(Refusal(error.code or 500, error.description or error.name, headers=kept))

@@ -1,0 +1,71 @@
+"""Sends files of the tarball directory: in parts, resumable, and no more at once than the server has threads to spare."""
+
+import logging
+import re
+import weakref
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import Any, BinaryIO
+
+from flask import Response, abort, current_app, request, send_file
+from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.wsgi import FileWrapper
+
+from meta import tarballs
+
+CHUNK = 256 * 1024  # bytes of a file sent at once
+MAX_DOWNLOADS = 48  # at once; each holds one of the server's threads (64) for as long as its client is slow
+IMMUTABLE = "public, max-age=31536000, immutable"
+log = logging.getLogger(__name__)
+
+
+def limit_downloads(app: Any) -> None:
+    """Give this application its places for downloads."""
+    app.extensions["meta downloads"] = BoundedSemaphore(MAX_DOWNLOADS)
+
+
+def send(name: str) -> Response:
+    """The published file that this path below the tarball directory means, or 404."""
+    directory = current_app.extensions["meta"][0].settings.tarballs
+    found = tarballs.find(directory, name) if directory else None
+    if found is None:
+        abort(404)
+    free = current_app.extensions["meta downloads"]
+    request.environ["wsgi.file_wrapper"] = lambda file, _size: _Download(file, free)
+    digest = tarballs.known_md5(found)
+    try:
+        etag = f"{digest}-{found.stat().st_size:x}" if digest else True
+        response = send_file(found, mimetype=tarballs.media_type(found.name), conditional=True, etag=etag)
+    except OSError as e:
+        log.warning("cannot send %s: %s", found, e.strerror)
+        abort(404)
+    if digest and _is_for_good(name, found):
+        response.headers["Cache-Control"] = IMMUTABLE
+    if request.method == "HEAD" or response.status_code == 304:
+        response.close()  # no server asks for a body here, so none would close it
+    return response
+
+
+def _is_for_good(name: str, found: Path) -> bool:
+    """Whether this name means these bytes for ever: that of a published version, not of a symlink to one."""
+    return name.rsplit("/", 1)[-1] == found.name and bool(re.fullmatch(tarballs.PUBLISHED, found.name))
+
+
+class _Download(FileWrapper):
+    """A file on its way, with one of the places for downloads. Both are given back when it is closed, or dropped: a server
+    may forget it when its client goes away."""
+
+    def __init__(self, file: BinaryIO, free: BoundedSemaphore):
+        if not free.acquire(blocking=False):
+            file.close()
+            raise ServiceUnavailable(retry_after=5)
+        super().__init__(file, CHUNK)
+        self._end = weakref.finalize(self, self._give_back, file, free)
+
+    @staticmethod
+    def _give_back(file: BinaryIO, free: BoundedSemaphore) -> None:
+        file.close()
+        free.release()
+
+    def close(self) -> None:
+        self._end()

@@ -1,0 +1,173 @@
+"""Hosts by REST: what they are, how many, their labels, and putting them aside."""
+
+from collections.abc import Iterable, Mapping
+
+from meta import edits, query
+from meta.api.operation import Call, Operation, Reply, operation
+from meta.api.problems import Refusal
+from meta.api.records import edit
+from meta.api.types import (
+    AgentQuery,
+    Counts,
+    Drifts,
+    EditQuery,
+    EditView,
+    Hostname,
+    Hosts,
+    HostsQuery,
+    LabelEdit,
+    LabelsBody,
+    States,
+)
+from meta.auth import Rule
+from meta.query import HostFilter
+from meta.records import RecordSet
+from meta.views import HostView
+
+
+@operation("GET", "/hosts", Rule.VIEWER, "Hosts that fit, by name", query=HostsQuery, answers={200: Hosts})
+def get_hosts(call: Call) -> Reply:
+    q, service = call.query, call.service
+    wanted = HostFilter(q.state, q.agent, q.version, q.status, q.label, q.name, q.drift)
+    page = query.page(service.table, wanted, call.now, service.ages, q.cursor, q.limit)
+    return Reply(200, Hosts(page.hosts, page.next))
+
+
+@operation(
+    "GET",
+    "/hosts/{host}",
+    Rule.VIEWER,
+    "One host",
+    parts={"host": Hostname},
+    answers={200: HostView},
+    refusals=[404],
+)
+def get_host(call: Call) -> Reply:
+    return _host(call)
+
+
+@operation(
+    "PUT",
+    "/hosts/{host}/labels",
+    Rule.EDITOR,
+    "These labels of the host, and no others; it need not have reported yet",
+    parts={"host": Hostname},
+    query=EditQuery,
+    body=LabelsBody,
+    answers={200: EditView},
+)
+def put_labels(call: Call) -> Reply:
+    host = call.path["host"]
+
+    def change(before: RecordSet) -> RecordSet:
+        former = dict.fromkeys(before.labels.get(host, {}))
+        return edits.set_labels(before, host, former | call.body.labels)
+
+    return edit(call, "label", change, of_records=False)
+
+
+@operation(
+    "POST",
+    "/labels",
+    Rule.EDITOR,
+    "Set and remove labels of some hosts, and leave their others",
+    query=EditQuery,
+    body=LabelEdit,
+    answers={200: EditView},
+)
+def edit_labels(call: Call) -> Reply:
+    body = call.body
+    both = sorted(set(body.set) & set(body.remove))
+    if both or not (body.set or body.remove):
+        raise Refusal(400, f"{both[0]} is both set and removed" if both else "give labels to set, or keys to remove")
+    wanted = body.set | dict.fromkeys(body.remove)
+    return edit(call, "label", lambda before: _labelled(before, body.hosts, wanted), of_records=False)
+
+
+def _labelled(records: RecordSet, hosts: Iterable[str], wanted: Mapping[str, str | None]) -> RecordSet:
+    for host in dict.fromkeys(hosts):
+        records = edits.set_labels(records, host, wanted)
+    return records
+
+
+@operation(
+    "PUT",
+    "/hosts/{host}/retirement",
+    Rule.EDITOR,
+    "Put the host aside until it reports again",
+    parts={"host": Hostname},
+    answers={200: HostView},
+    refusals=[404],
+)
+def put_retirement(call: Call) -> Reply:
+    if not call.service.table.retire(call.path["host"], call.now):
+        raise _unknown(call)
+    return _host(call)
+
+
+@operation(
+    "DELETE",
+    "/hosts/{host}/retirement",
+    Rule.EDITOR,
+    "Take the host back",
+    parts={"host": Hostname},
+    answers={200: HostView},
+    refusals=[404],
+)
+def delete_retirement(call: Call) -> Reply:
+    if not call.service.table.unretire(call.path["host"]):
+        raise _unknown(call)
+    return _host(call)
+
+
+@operation(
+    "GET",
+    "/counts",
+    Rule.VIEWER,
+    "How many hosts have which version of which agent in which status",
+    query=AgentQuery,
+    answers={200: Counts},
+)
+def get_counts(call: Call) -> Reply:
+    return Reply(200, Counts(query.counts(call.service.table, call.query.agent)))
+
+
+@operation("GET", "/states", Rule.VIEWER, "How many hosts are in which state", answers={200: States})
+def get_states(call: Call) -> Reply:
+    return Reply(200, States(**query.states(call.service.table, call.now, call.service.ages)))
+
+
+@operation(
+    "GET",
+    "/drift",
+    Rule.VIEWER,
+    "How many hosts are not as desired, by agent and desired version",
+    query=AgentQuery,
+    answers={200: Drifts},
+)
+def get_drift(call: Call) -> Reply:
+    return Reply(200, Drifts(query.drift(call.service.table, call.query.agent)))
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    get_hosts,
+    get_host,
+    put_labels,
+    edit_labels,
+    put_retirement,
+    delete_retirement,
+    get_counts,
+    get_states,
+    get_drift,
+)
+
+
+def _host(call: Call) -> Reply:
+    found = query.find(call.service.table, call.path["host"], call.now, call.service.ages)
+    if found is None:
+        raise _unknown(call)
+    return Reply(200, found)
+
+
+def _unknown(call: Call) -> Refusal:
+    return Refusal(404, f"no host {call.path['host']} has reported")

@@ -1,0 +1,220 @@
+"""Records by REST: all of them, or one; read, written and explained."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from meta import edits, load, query
+from meta.api.conditions import etag, expected, is_known
+from meta.api.operation import Call, Operation, Reply, operation
+from meta.api.problems import Refusal
+from meta.api.types import (
+    AgentName,
+    ChangeView,
+    EditQuery,
+    EditView,
+    ExplainedAgent,
+    Explanation,
+    Hostname,
+    RecordBody,
+    RecordEdit,
+    RecordsBody,
+)
+from meta.auth import Rule
+from meta.editing import Change
+from meta.errors import Conflict
+from meta.records import Record, RecordSet, as_fields, explain
+
+_CONDITIONS = ("If-Match", "If-None-Match")
+_EDIT_REFUSALS = (404, 409, 412, 428)
+
+
+@operation(
+    "GET",
+    "/records",
+    Rule.VIEWER,
+    "All records",
+    answers={200: RecordsBody, 304: None},
+    conditional=["If-None-Match"],
+)
+def get_records(call: Call) -> Reply:
+    records = call.service.records
+    if is_known(call.if_none_match, records.revision):
+        return Reply(304, headers={"ETag": etag(records.revision)})
+    return Reply(200, {"agents": as_fields(records.records)}, {"ETag": etag(records.revision)})
+
+
+@operation(
+    "PUT",
+    "/records",
+    Rule.EDITOR,
+    "Make these all records there are",
+    query=EditQuery,
+    body=RecordsBody,
+    check=lambda data: load.parse_data(data, "records"),
+    answers={200: EditView},
+    refusals=_EDIT_REFUSALS,
+    conditional=["If-Match"],
+)
+def put_records(call: Call) -> Reply:
+    revision = expected(call.if_match, "")
+
+    def change(before: RecordSet) -> RecordSet:
+        if revision is not None:
+            call.service.editor.require_all(before, revision)
+        return edits.apply(before, call.body.records)
+
+    return edit(call, "apply", change)
+
+
+@operation(
+    "GET",
+    "/records/{agent}",
+    Rule.VIEWER,
+    "The record of one agent",
+    parts={"agent": AgentName},
+    answers={200: RecordBody, 304: None},
+    refusals=[404],
+    conditional=["If-None-Match"],
+)
+def get_record(call: Call) -> Reply:
+    record = _record(call)
+    headers = {"ETag": etag(call.service.records.edited.get(record.name, 0))}
+    if is_known(call.if_none_match, call.service.records.edited.get(record.name, 0)):
+        return Reply(304, headers=headers)
+    return Reply(200, as_fields([record])[0], headers)
+
+
+@operation(
+    "PUT",
+    "/records/{agent}",
+    Rule.EDITOR,
+    "Make this the record of the agent",
+    parts={"agent": AgentName},
+    query=EditQuery,
+    body=RecordBody,
+    check=lambda data: load.parse_record(data, "record"),
+    answers={200: EditView, 201: EditView},
+    refusals=_EDIT_REFUSALS,
+    conditional=_CONDITIONS,
+)
+def put_record(call: Call) -> Reply:
+    agent, new = call.path["agent"], call.body
+    if new.name != agent:
+        text = f"must be {agent}: a record is not renamed by an edit"
+        raise Refusal(400, f"name {text}", problems=[("name", text)])
+    return _edit_record(call, "set", lambda before: edits.put_record(before, new))
+
+
+@operation(
+    "PATCH",
+    "/records/{agent}",
+    Rule.EDITOR,
+    "Set or unset fields of the record, or of one override; a new agent needs a version and a tarball",
+    parts={"agent": AgentName},
+    query=EditQuery,
+    body=RecordEdit,
+    answers={200: EditView, 201: EditView},
+    refusals=_EDIT_REFUSALS,
+    conditional=_CONDITIONS,
+)
+def patch_record(call: Call) -> Reply:
+    agent, wanted = call.path["agent"], msgspec.to_builtins(call.body)  # without what is unset
+    if ("set" in wanted) == ("unset" in wanted):
+        raise Refusal(400, "give either `set` or `unset`")
+    selector = load.parse_selector(wanted["selector"], "selector") if "selector" in wanted else None
+    if "set" in wanted:
+        return _edit_record(call, "set", lambda before: edits.set_fields(before, agent, wanted["set"], selector))
+    if not wanted["unset"] and selector is None:
+        raise Refusal(400, "give the fields to unset; to delete the record use DELETE")
+    return _edit_record(call, "unset", lambda before: edits.unset_fields(before, agent, wanted["unset"], selector))
+
+
+@operation(
+    "DELETE",
+    "/records/{agent}",
+    Rule.EDITOR,
+    "No more orders for this agent; what runs goes on running",
+    parts={"agent": AgentName},
+    query=EditQuery,
+    answers={200: EditView},
+    refusals=_EDIT_REFUSALS,
+    conditional=["If-Match"],
+)
+def delete_record(call: Call) -> Reply:
+    _record(call)
+    return _edit_record(call, "unset", lambda before: edits.delete_record(before, call.path["agent"]))
+
+
+@operation(
+    "GET",
+    "/explain/{host}",
+    Rule.VIEWER,
+    "What each agent shall be on this host, and what says so",
+    parts={"host": Hostname},
+    answers={200: Explanation},
+)
+def get_explanation(call: Call) -> Reply:
+    host, records = call.path["host"], call.service.records
+    agents = [msgspec.convert(one, ExplainedAgent, from_attributes=True) for one in explain(records, host)]
+    return Reply(200, Explanation(host, dict(records.labels.get(host, {})), agents))
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    get_records,
+    put_records,
+    get_record,
+    put_record,
+    patch_record,
+    delete_record,
+    get_explanation,
+)
+
+
+def edit(call: Call, action: str, change: Change, *, of_records: bool = True) -> Reply:
+    """Make this edit for who called. of_records: it is one that a records file makes, where there is one."""
+    file = call.service.file
+    if of_records and file is not None:
+        raise Refusal(409, f"the records are those of {file}: edit that file, and then: meta reload")
+    editor, asked = call.service.editor, call.query
+    if asked.dry_run:
+        seen = editor.preview(change)
+        affected = query.affected(call.service.table, seen.after) if seen.changes else {}
+        return Reply(200, EditView(seen.revision, views(seen.changes), affected, True))
+    done = editor.apply(edits.Edit(call.now, call.who.name, asked.why, asked.action or action), change)
+    return Reply(200, EditView(done.revision, views(done.changes), {}))
+
+
+def views(changes: Iterable[edits.Change]) -> list[ChangeView]:
+    """Changes as they are shown."""
+    return [ChangeView(one.kind, one.name, one.before, one.after) for one in changes]
+
+
+def _edit_record(call: Call, action: str, change: Change) -> Reply:
+    """An edit of one record, if it is still what it was when it was read."""
+    agent, revision = call.path["agent"], expected(call.if_match, call.if_none_match)
+
+    def checked(before: RecordSet) -> RecordSet:
+        if revision is not None:
+            call.service.editor.require(before, agent, revision)
+        elif before.record(agent) is None:
+            raise Conflict(agent, before.revision, 0, [])
+        return change(before)
+
+    reply = edit(call, action, checked)
+    found: Any = reply.body
+    is_new = any(one.kind == edits.RECORD and one.before is None for one in found.changes)
+    return Reply(201 if is_new and not found.dry_run else 200, found, _tag(call, agent))
+
+
+def _tag(call: Call, agent: str) -> dict[str, str]:
+    revision = call.service.records.edited.get(agent, 0)
+    return {"ETag": etag(revision)} if revision else {}
+
+
+def _record(call: Call) -> Record:
+    record = call.service.records.record(call.path["agent"])
+    if record is None:
+        raise Refusal(404, f"there is no agent {call.path['agent']}")
+    return record

@@ -1,0 +1,115 @@
+"""The history of the records by REST, the way back in it, and bans."""
+
+from meta import edits
+from meta.api.operation import Call, Operation, Reply, operation
+from meta.api.problems import Refusal
+from meta.api.records import edit, views
+from meta.api.types import (
+    AgentName,
+    Bans,
+    BanView,
+    EditQuery,
+    EditView,
+    Number,
+    Revisions,
+    RevisionsQuery,
+    RevisionView,
+    RollbackBody,
+    Version,
+)
+from meta.auth import Rule
+from meta.records import Ban
+
+
+@operation(
+    "GET",
+    "/revisions",
+    Rule.VIEWER,
+    "The edits that were made, newest first",
+    query=RevisionsQuery,
+    answers={200: Revisions},
+)
+def get_revisions(call: Call) -> Reply:
+    query = call.query
+    found = call.service.store.revisions(query.agent, query.before, query.limit)
+    more = len(found) == query.limit and found[-1].number > 1
+    return Reply(200, Revisions([_view(one) for one in found], str(found[-1].number) if more else ""))
+
+
+@operation(
+    "GET",
+    "/revisions/{number}",
+    Rule.VIEWER,
+    "One edit",
+    parts={"number": Number},
+    answers={200: RevisionView},
+    refusals=[404],
+)
+def get_revision(call: Call) -> Reply:
+    revision = call.service.store.revision(call.path["number"])
+    if revision is None:
+        raise Refusal(404, f"there is no revision {call.path['number']}")
+    return Reply(200, _view(revision))
+
+
+@operation(
+    "POST",
+    "/rollback",
+    Rule.EDITOR,
+    "Make the records what they were after a revision; bans and labels stay as they are",
+    query=EditQuery,
+    body=RollbackBody,
+    answers={200: EditView},
+    refusals=[409],
+)
+def roll_back(call: Call) -> Reply:
+    to, editor = call.body.revision, call.service.editor
+    if call.body.why and not call.query.why:
+        call.query.why = call.body.why
+    return edit(call, "rollback", lambda before: editor.rollback(before, to))
+
+
+@operation("GET", "/bans", Rule.VIEWER, "The versions that no host is told to run", answers={200: Bans})
+def get_bans(call: Call) -> Reply:
+    return Reply(
+        200, Bans([BanView(one.agent, one.version, one.why, one.who, one.at) for one in call.service.records.bans])
+    )
+
+
+@operation(
+    "PUT",
+    "/bans/{agent}/{version}",
+    Rule.EDITOR,
+    "No host is told to run this version from now on",
+    parts={"agent": AgentName, "version": Version},
+    query=EditQuery,
+    answers={200: EditView},
+)
+def put_ban(call: Call) -> Reply:
+    new = Ban(call.path["agent"], call.path["version"], call.query.why, call.who.name, call.now)
+    return edit(call, "ban", lambda before: edits.ban(before, new), of_records=False)
+
+
+@operation(
+    "DELETE",
+    "/bans/{agent}/{version}",
+    Rule.EDITOR,
+    "This version may be ordered again",
+    parts={"agent": AgentName, "version": Version},
+    query=EditQuery,
+    answers={200: EditView},
+    refusals=[404],
+)
+def delete_ban(call: Call) -> Reply:
+    agent, version = call.path["agent"], call.path["version"]
+    if not any((one.agent, one.version) == (agent, version) for one in call.service.records.bans):
+        raise Refusal(404, f"version {version} of {agent} is not banned")
+    return edit(call, "unban", lambda before: edits.unban(before, agent, version), of_records=False)
+
+
+OPERATIONS: tuple[Operation, ...] = (get_revisions, get_revision, roll_back, get_bans, put_ban, delete_ban)
+
+
+def _view(revision: edits.Revision) -> RevisionView:
+    changes = views(revision.changes)
+    return RevisionView(revision.number, revision.at, revision.who, revision.why, revision.action, changes)

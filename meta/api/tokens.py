@@ -1,0 +1,152 @@
+"""Tokens by REST: who asks, tokens of people, enrolment of hosts. A token's text is in the answer that makes it, and nowhere
+else."""
+
+import logging
+from fnmatch import fnmatchcase
+from typing import Any
+
+from meta.api.operation import Call, Operation, Reply, operation
+from meta.api.problems import Refusal
+from meta.api.types import (
+    EnrolBody,
+    Enrolled,
+    Hostname,
+    NewToken,
+    Number,
+    TokenBody,
+    Tokens,
+    TokenView,
+    Whoami,
+)
+from meta.auth import ADMIN, HOST, OPERATOR, Rule, is_good, mint
+from meta.store import Token
+
+_SHOWN = tuple(TokenView.__struct_fields__)
+log = logging.getLogger(__name__)
+
+
+@operation("GET", "/whoami", Rule.READ, "Whose token this is", answers={200: Whoami})
+def whoami(call: Call) -> Reply:
+    return Reply(200, Whoami(call.who.name, call.who.role))
+
+
+@operation("GET", "/tokens", Rule.ADMIN, "All tokens, revoked ones too", answers={200: Tokens})
+def get_tokens(call: Call) -> Reply:
+    return Reply(200, Tokens([TokenView(**_shown(one)) for one in call.service.store.tokens()]))
+
+
+@operation(
+    "POST",
+    "/tokens",
+    Rule.ADMIN,
+    "Make a token; the answer is the only place where its text is",
+    body=TokenBody,
+    answers={201: NewToken},
+)
+def make_token(call: Call) -> Reply:
+    body = call.body
+    _check(body, call.now)
+    text, hashed = mint(body.kind)
+    token = Token(
+        id=0,
+        kind=body.kind,
+        name=body.name,
+        role=body.role,
+        hash=hashed,
+        created=call.now,
+        expires=body.expires,
+        uses=body.uses,
+        pattern=body.pattern,
+        reenrol=body.reenrol,
+    )
+    token = call.service.store.add_token(token)
+    _take_up(call)
+    log.info("token %d made: %s %s %s, by %s", token.id, token.kind, token.role, token.name, call.who.name)
+    return Reply(201, NewToken(**_shown(token), token=text))
+
+
+def _check(body: TokenBody, now: float) -> None:
+    if body.kind == OPERATOR and not body.role:
+        raise Refusal(400, "role is missing: viewer, editor or admin", problems=[("role", "is missing")])
+    if body.kind == OPERATOR and (body.uses != -1 or body.pattern != "*" or body.reenrol):
+        raise Refusal(400, "uses, pattern and reenrol are for enrolment tokens")
+    if body.kind != OPERATOR and body.role:
+        raise Refusal(400, "role is for tokens of operators", problems=[("role", "must be blank")])
+    if body.uses == 0 or (body.expires and body.expires <= now):
+        raise Refusal(400, "this token could never be used")
+
+
+@operation(
+    "DELETE",
+    "/tokens/{id}",
+    Rule.ADMIN,
+    "Revoke a token, at once",
+    parts={"id": Number},
+    answers={204: None},
+    refusals=[404, 409],
+)
+def revoke_token(call: Call) -> Reply:
+    wanted, tokens = call.path["id"], call.service.store.tokens()
+    admins = {one.id for one in tokens if one.role == ADMIN and is_good(one, call.now)}
+    if admins == {wanted}:
+        raise Refusal(409, "this is the last admin's token; make another one first")
+    if not any(one.id == wanted and not one.revoked for one in tokens):
+        raise Refusal(404, f"there is no token {wanted}, or it is revoked already")
+    call.service.store.revoke_token(wanted, call.now)
+    _take_up(call)
+    log.info("token %d revoked by %s", wanted, call.who.name)
+    return Reply(204)
+
+
+@operation(
+    "POST",
+    "/enrol",
+    Rule.ENROL,
+    "Get a host its own token, for an enrolment token",
+    body=EnrolBody,
+    answers={201: Enrolled},
+    refusals=[409],
+)
+def enrol(call: Call) -> Reply:
+    host, service = call.body.hostname, call.service
+    shown = next((one for one in service.tokens.all() if one.id == call.who.id), None)
+    if shown is None or not fnmatchcase(host, shown.pattern):
+        raise Refusal(403, f"this enrolment token is not for {host}")
+    text, hashed = mint(HOST)
+    if not service.store.use_enrolment(shown.id, host, hashed, call.now):
+        raise Refusal(
+            409, f"{host} has a token already, or this enrolment token is used up; an admin can take the token back"
+        )
+    service.host_tokens.update([(host, hashed)])
+    log.info("%s enrolled with token %d (%s)", host, shown.id, shown.name)
+    return Reply(201, Enrolled(host, text))
+
+
+@operation(
+    "DELETE",
+    "/hosts/{host}/token",
+    Rule.ADMIN,
+    "Take the host's token back; it may enrol again",
+    parts={"host": Hostname},
+    answers={204: None},
+    refusals=[404],
+)
+def revoke_host_token(call: Call) -> Reply:
+    host = call.path["host"]
+    if not call.service.store.revoke_host_token(host, call.now):
+        raise Refusal(404, f"{host} has no token")
+    call.service.host_tokens.update([(host, b"")])
+    log.info("the token of host %s was revoked by %s", host, call.who.name)
+    return Reply(204)
+
+
+OPERATIONS: tuple[Operation, ...] = (whoami, get_tokens, make_token, revoke_token, enrol, revoke_host_token)
+
+
+def _shown(token: Token) -> dict[str, Any]:
+    return {name: getattr(token, name) for name in _SHOWN}
+
+
+def _take_up(call: Call) -> None:
+    """The tokens as they are now count here from now on; other metas follow."""
+    call.service.tokens.replace(call.service.store.tokens())

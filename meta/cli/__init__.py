@@ -1,0 +1,89 @@
+"""The command `meta`. Exits 0 when all is well, 1 on failure, 2 on a bad option, file or environment, and then says what in
+one sentence (`check` says everything). The heavy parts are imported by the commands that need them: help must come at once.
+"""
+
+import sys
+
+import click
+
+from meta.cli import database, files, hosts, labels, past, records, serving, status, tarballs, tokens
+from meta.errors import EditRefused, MetaError, RecordsError
+
+_PAST = ("history", "rollback", "ban", "unban", "bans")
+SECTIONS = {
+    "Desired state": ["get", "set", "unset", "apply", "diff", "export", "import", *_PAST],
+    "Hosts": ["status", "hosts", "host", "explain", "label", "retire", "unretire"],
+    "Releases": ["publish"],
+    "People": ["token", "whoami"],
+    "Service": ["serve", "check", "reload", "db", "backup"],
+}  # fmt: skip
+
+
+def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from updater.wire import VERSION
+
+        click.echo(f"meta {VERSION}")
+        context.exit()
+
+
+class _Group(click.Group):
+    """Lists the commands by what they are about."""
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        for section, names in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(60)) for name in names])
+
+
+COMMANDS = (
+    *(records.get, records.set_, records.unset),
+    *(files.apply, files.diff, files.export, files.import_),
+    *(past.history, past.rollback, past.ban, past.unban, past.bans),
+    *(status.status, hosts.hosts, hosts.host, hosts.explain),
+    *(labels.label, labels.retire, labels.unretire),
+    *(tarballs.publish, tokens.token, tokens.whoami),
+    *(serving.serve, serving.check, serving.reload, database.db, database.backup),
+)
+
+
+@click.group(cls=_Group, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show it.")
+def cli() -> None:
+    """Tell every host which agents it shall run, and know which ones it runs.
+
+    \b
+    Start it, and be its first admin:
+      meta serve --tarballs ./tarballs
+      umask 077; mkdir -p ~/.config/meta
+      meta token new me --role admin --database sqlite:///var/meta.db > ~/.config/meta/token
+    Release a version: to some hosts first, then to all; and back, if it was none:
+      meta publish my-agent-1.0.1.tar.gz
+      meta set my-agent version=1.0.1 --for prefix:web- --why "try it"
+      meta status my-agent --watch
+      meta set my-agent version=1.0.1
+      meta rollback 12 --why "1.0.1 leaks memory"
+    All records as one file, in YAML (records.example.yaml shows all there is) or an ops-meta cfg.json:
+      meta export -o records.yaml && $EDITOR records.yaml && meta apply records.yaml
+      meta import cfg.json
+    Or manage them in a file on meta's machine:
+      meta serve --records records.yaml --tarballs ./tarballs
+      meta check records.yaml && meta reload
+
+    Commands ask the meta at META_URL (http://127.0.0.1:2000) with the token in META_TOKEN or ~/.config/meta/token, print
+    tables, and with -o json or yaml what programs like. They exit with 0 when all is well, 1 on failure, 2 when you must
+    change an option, a file or the environment.
+
+    Shell completion: eval "$(_META_COMPLETE=bash_source meta)" (or zsh_source, fish_source).
+    """
+
+
+def main() -> None:
+    """The entry point: the only place that turns an error into an exit code."""
+    try:
+        cli(prog_name="meta")
+    except MetaError as e:
+        for line in getattr(e, "lines", ()):
+            click.echo(line, err=True)
+        click.echo(e if isinstance(e, RecordsError | EditRefused) else f"meta: {e}", err=True)
+        sys.exit(e.exit_code)

@@ -1,0 +1,113 @@
+"""How a change is made: meta is asked what it would do, that is shown, the engineer agrees, and just that is sent.
+
+Promises: what touches hosts is never sent unseen - a person is asked, a program must have said --yes; what is sent is bound to
+the revision that was shown, so that nothing of somebody else's is overwritten. Refuses to guess an answer nobody gave.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import click
+from msgspec.structs import replace
+
+from meta.api.types import ChangeView, EditView
+from meta.cli import show
+from meta.cli.client import Client
+from meta.edits import Change, difference
+from meta.errors import MetaError, Misconfigured
+
+MOST_LINES = 200  # of a difference
+
+
+class Declined(MetaError):
+    """The person who was asked said no."""
+
+
+class Wish(NamedTuple):
+    """An edit as a request. match: the revision that it is an edit of, client.ABSENT for what must not be there yet, None where
+    that does not matter; action: the verb for the history, "" for the usual one."""
+
+    method: str
+    path: str
+    body: Any = None
+    match: int | None = None
+    action: str = ""
+
+
+class Editor:
+    """Makes the changes of one command. output: table, json or yaml."""
+
+    def __init__(self, client: Client, why: str, dry_run: bool, yes: bool, output: str):
+        self.client = client
+        self.why, self._dry_run, self._yes, self._output = why, dry_run, yes, output
+
+    def make(self, wish: Wish) -> EditView:
+        """Show, ask and send; returns what was done, or with --dry-run what would be."""
+        preview = self._send(wish, dry_run=True)
+        for_programs = self._output != "table"
+        if preview.changes:
+            show_changes(preview, err=for_programs or not self._dry_run)
+        if self._dry_run or not preview.changes:
+            self._tell(preview, "nothing to change" if not preview.changes else "dry run: nothing was changed")
+            return preview
+        self._agree(preview)
+        done = replace(self._send(wish, dry_run=False), affected=preview.affected)
+        self._tell(done, _done(done))
+        return done
+
+    def _send(self, wish: Wish, dry_run: bool) -> EditView:
+        query = {"why": self.why, "action": wish.action, "dryRun": dry_run}
+        return self.client.send(wish.method, wish.path, EditView, wish.body, wish.match, **query)
+
+    def _tell(self, edit: EditView, sentence: str) -> None:
+        if not show.data(edit, self._output):
+            click.echo(sentence)
+
+    def _agree(self, preview: EditView) -> None:
+        touched = in_words(preview.affected)
+        if self._yes or not touched:
+            return
+        if not sys.stdin.isatty():
+            raise Misconfigured(
+                f"this changes {touched}, and nobody is here to be asked: look, then run it again with --yes"
+            )
+        if not click.confirm(f"This changes {touched}. Go on?", err=True):
+            raise Declined("nothing was changed")
+
+
+def in_words(affected: Mapping[str, int]) -> str:
+    """`falcon-agent on 120 hosts, dinp-agent on 1 host`; "" when nothing is touched."""
+    return ", ".join(f"{agent} on {show.hosts(count)}" for agent, count in sorted(affected.items()) if count)
+
+
+def lines_of(changes: Iterable[ChangeView]) -> list[str]:
+    """What was changed, in the words of meta.difference."""
+    return difference(Change(one.kind, one.name, one.before, one.after) for one in changes)
+
+
+def show_changes(edit: EditView, err: bool) -> None:
+    """The difference in lines, and the hosts that it touches."""
+    show_difference(lines_of(edit.changes), err)
+    touched = in_words(edit.affected)
+    show.styled([show.Cell(f"touches {touched}" if touched else "touches no host", "bold")], err)
+
+
+def show_difference(lines: list[str], err: bool) -> None:
+    for line in lines[:MOST_LINES]:
+        show.styled([show.Cell(show.one_line_kept(line), _style(line))], err)
+    if len(lines) > MOST_LINES:
+        show.styled([show.Cell(f"... and {len(lines) - MOST_LINES} lines more", "dim")], err)
+
+
+def _style(line: str) -> str:
+    line = line.lstrip()
+    if line.startswith(("deleted ", "ban ")) or ": removed (" in line:
+        return "red"
+    return "green" if line.startswith(("new ", "unban ")) or "]: new: " in line else ""
+
+
+def _done(edit: EditView) -> str:
+    agents = sorted(agent for agent, count in edit.affected.items() if count)
+    hint = f"; follow it: meta status {agents[0]} --watch" if len(agents) == 1 else ""
+    return f"done: revision {edit.revision}{hint}"

@@ -1,0 +1,223 @@
+"""HTTP to meta's REST API: the only place of the command line that opens a connection.
+
+Promises that every failure becomes one sentence that says what to do. The token goes to the URL that was asked for and nowhere
+else: no redirect is followed, no proxy stands before this machine, no .netrc is read. TLS is verified. Refuses to take anything
+for an answer that is not of the type that was asked for: a portal's page is no list of hosts.
+"""
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, TypeVar
+from urllib.parse import quote, urlsplit
+
+import click
+import msgspec
+import requests
+from requests.auth import AuthBase
+
+from meta.cli import refusals
+from meta.errors import Misconfigured, TryLater
+from updater.wire import VERSION, one_line
+
+PREFIX = "/api/v1"
+CONNECT, READ, UPLOAD = 5.0, 60.0, 600.0  # seconds; UPLOAD: until meta has digested and kept what was sent
+PAGE = 1000  # hosts asked for at once
+ABSENT = -1  # in place of a revision: it must not be there yet
+_CHANGES = ("PUT", "PATCH", "POST", "DELETE")
+T = TypeVar("T")
+
+
+class Client:
+    """Speaks with one meta. Every method raises Misconfigured, TryLater, or what meta.cli.refusals makes of a refusal."""
+
+    def __init__(self, url: str, token: str = "", ca_file: Path | None = None):
+        self.url, is_local = _checked(url)
+        if ca_file and not ca_file.is_file():
+            raise Misconfigured(f"the file of authorities {ca_file} is not there")
+        if token and not is_local and self.url.startswith("http:"):
+            click.echo(f"warning: your token goes to {self.url} unencrypted; use https", err=True)
+        self._has_token = bool(token)
+        self._session = requests.Session()
+        self._session.trust_env = False  # no .netrc; proxies are looked up below
+        self._session.proxies.update({} if is_local else requests.utils.get_environ_proxies(self.url))
+        self._session.verify = str(ca_file) if ca_file else True
+        self._session.auth = _Bearer(token)
+        self._session.headers["User-Agent"] = f"meta/{VERSION}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
+
+    def get(self, path: str, kind: type[T], **query: Any) -> T:
+        """path: below the API's prefix, its parts already quoted by `at`."""
+        return self._decoded(self._ask("GET", path, query), kind)
+
+    def get_versioned(self, path: str, kind: type[T]) -> tuple[T, int]:
+        """A value, and the revision that an edit of it must name."""
+        response = self._ask("GET", path, {})
+        tag = response.headers.get("ETag", "").removeprefix("W/").strip('"')
+        if not tag.isdigit():
+            raise self._no_meta("it names no revision")
+        return self._decoded(response, kind), int(tag)
+
+    def send(
+        self, method: str, path: str, kind: type[T], body: Any = None, match: int | None = None, **query: Any
+    ) -> T:
+        """PUT, PATCH, POST or DELETE. match: the revision that it is an edit of, ABSENT, or None for no condition."""
+        return self._decoded(self._ask(method, path, query, _encoded(body), _conditions(match, body)), kind)
+
+    def upload(self, path: str, file: IO[bytes], kind: type[T], **query: Any) -> T:
+        """PUT what is in a file, read as it goes; its length is that of the file."""
+        return self._decoded(self._ask("PUT", path, query, file, {"Content-Type": "application/gzip"}, UPLOAD), kind)
+
+    def pages(self, path: str, kind: type[T], limit: int, **query: Any) -> Iterator[T]:
+        """The pages of a list, until they hold `limit` items (0: all of them)."""
+        found = 0
+        cursor = ""
+        while True:
+            size = min(limit - found, PAGE) if limit else PAGE
+            page: Any = self.get(path, kind, **query, cursor=cursor, limit=size)
+            yield page
+            found, cursor = found + len(page.items), page.next
+            if not cursor or (limit and found >= limit):
+                return
+
+    def plain(self, path: str) -> tuple[int, Any]:
+        """GET a path that is not of the API: (status, JSON data or None)."""
+        response = self._exchange("GET", f"{self.url}{path}")
+        try:
+            return response.status_code, msgspec.json.decode(response.content)
+        except (msgspec.DecodeError, UnicodeError):
+            return response.status_code, None
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any],
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        patience: float = READ,
+    ) -> requests.Response:
+        given = {key: _shown(value) for key, value in query.items() if value not in ("", None)}
+        response = self._exchange(method, f"{self.url}{PREFIX}{path}", given, body, headers, patience)
+        if response.is_redirect:
+            where = one_line(response.headers["Location"], 200)
+            raise Misconfigured(f"{self.url} sends us on to {where}: if meta is there, say so with META_URL or --url")
+        if not response.ok:
+            raise refusals.error(response.status_code, response.content, self._what_answers(response), self._has_token)
+        return response
+
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        patience: float = READ,
+    ) -> requests.Response:
+        try:
+            return self._session.request(
+                method,
+                url,
+                params=dict(query or {}),
+                data=body,
+                headers=dict(headers or {}),
+                timeout=(CONNECT, patience),
+                allow_redirects=False,
+            )
+        except requests.RequestException as e:
+            raise self._failed(method, e) from e
+
+    def _failed(self, method: str, error: requests.RequestException) -> Exception:
+        why = refusals.in_words(error)
+        if isinstance(error, requests.exceptions.SSLError):
+            return Misconfigured(
+                f"the certificate of {self.url} is not trusted ({why}); META_CA_FILE names other authorities"
+            )
+        if isinstance(error, requests.ConnectTimeout | requests.exceptions.ProxyError) or refusals.is_unreached(error):
+            return TryLater(f"no meta answers at {self.url} ({why}): is it running, and is META_URL right?")
+        if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError):
+            doubt = "; whether it was done you see in `meta history`" if method in _CHANGES else "; try again"
+            return TryLater(f"the meta at {self.url} gave no whole answer ({why}){doubt}")
+        return Misconfigured(f"{self.url} cannot be asked: {why}")
+
+    def _decoded(self, response: requests.Response, kind: type[T]) -> T:
+        if kind is type(None):
+            return None
+        try:
+            return msgspec.json.decode(response.content, type=kind)
+        except (msgspec.DecodeError, UnicodeError) as e:
+            raise self._no_meta(self._what_answers(response)) from e
+
+    def _no_meta(self, what: str) -> Misconfigured:
+        return Misconfigured(
+            f"what answers at {self.url} is not meta, or not of this version ({what}): look at META_URL"
+        )
+
+    def _what_answers(self, response: requests.Response) -> str:
+        kind = response.headers.get("Content-Type", "").partition(";")[0]
+        return f"status {response.status_code}, {one_line(kind, 60) or 'of no type'}"
+
+
+class _Bearer(AuthBase):
+    """As the session's own auth, so that nothing else adds one."""
+
+    def __init__(self, token: str):
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def at(*parts: str) -> str:
+    """A path below the API's prefix: `at("hosts", name)`. Raises Misconfigured for a name that cannot be a part of one."""
+    for part in parts:
+        if not part.strip("."):
+            raise Misconfigured(f'"{part}" is no name')
+    return "".join("/" + quote(part, safe="") for part in parts)
+
+
+def _checked(url: str) -> tuple[str, bool]:
+    """The base URL, and whether it is this machine's own."""
+    try:
+        parts = urlsplit(url.strip())
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as e:
+        raise Misconfigured(f"META_URL is no URL: {e}") from e
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        raise Misconfigured(f'META_URL must be like https://meta.example:2000, not "{one_line(url, 100)}"')
+    if "@" in parts.netloc:
+        raise Misconfigured("META_URL must hold no name and no password: the token is in META_TOKEN or a file")
+    return url.strip().rstrip("/"), _is_loopback(host)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _encoded(body: Any) -> bytes | None:
+    return None if body is None else msgspec.json.encode(body)
+
+
+def _conditions(match: int | None, body: Any) -> dict[str, str]:
+    headers = {} if body is None else {"Content-Type": "application/json"}
+    if match is not None:
+        headers |= {"If-None-Match": "*"} if match == ABSENT else {"If-Match": f'"{match}"'}
+    return headers
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,114 @@
+"""`meta apply`, `diff`, `import` and `export`: all records as a file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meta.cli import options
+
+if TYPE_CHECKING:
+    from meta.cli.changing import Editor
+    from meta.cli.client import Client
+
+_file = click.argument("file", type=click.Path(path_type=Path))
+
+
+@click.command(short_help="Make the records what a file says.")
+@_file
+@options.changing
+def apply(editor: "Editor", file: Path) -> None:
+    """Make the records just what FILE says (- is stdin): agents that are not in it are deleted. All or nothing.
+
+    A file that `meta export` wrote names the revision that it is based on, in its first line. If somebody else changed a
+    record since, this is a conflict and shows what they did; export again, or take the line out to overrule them. When all
+    goes well, the line is brought up to date.
+
+    \b
+    Examples:
+      meta export -o records.yaml && $EDITOR records.yaml && meta apply records.yaml
+      meta apply records.yaml --dry-run
+      meta apply records.yaml --yes --why "from git, commit 1a2b3c"
+    """
+    from meta.cli import record_files
+    from meta.cli.changing import Wish
+
+    loaded = record_files.read(file)
+    revision = loaded.base
+    if revision is None:
+        revision = editor.client.get_versioned("/records", dict[str, Any])[1]
+    done = editor.make(Wish("PUT", "/records", loaded.body, revision))
+    if loaded.base is not None and not done.dry_run:
+        record_files.rebase(file, done.revision)
+
+
+@click.command(short_help="Show how a file differs from the records.")
+@_file
+@click.option("--exit-code", is_flag=True, help="Exit with 1 when there is a difference.")
+@options.connected
+def diff(client: "Client", file: Path, exit_code: bool) -> None:
+    """Show what `meta apply FILE` would change. Needs no right to change anything.
+
+    \b
+    Examples:
+      meta diff records.yaml
+      meta diff --exit-code records.yaml || mail -s "records differ" team@example.com
+    """
+    from meta.cli import changing, record_files
+    from meta.edits import difference
+
+    loaded = record_files.read(file)
+    present, revision = record_files.present(client)
+    lines = difference(record_files.changes(present, loaded.records))
+    changing.show_difference(lines, err=False)
+    if loaded.base not in (None, revision):
+        click.echo(f"{file} is based on revision {loaded.base}, meta is at {revision}: see meta history", err=True)
+    if not lines:
+        click.echo("no difference")
+    elif exit_code:
+        click.get_current_context().exit(1)
+
+
+@click.command("import", short_help="Take agents from a file, and keep the others.")
+@_file
+@options.changing
+def import_(editor: "Editor", file: Path) -> None:
+    """Take the agents of FILE, ops-meta's cfg.json or a records file, into the records. Agents that it does not name stay as
+    they are; what it would overwrite is shown.
+
+    \b
+    Examples:
+      meta import cfg.json --dry-run
+      meta import cfg.json --why "moved over from ops-meta"
+    """
+    from meta.cli import record_files
+    from meta.cli.changing import Wish
+
+    loaded = record_files.read(file)
+    present, revision = record_files.present(editor.client)
+    for name in record_files.overwritten(present, loaded.records):
+        click.echo(f"overwrites {name}, which is there already", err=True)
+    editor.make(Wish("PUT", "/records", record_files.merged(present, loaded.records), revision, "import"))
+
+
+@click.command(short_help="Write the records as a file.")
+@click.option("-o", "--output", "file", type=click.Path(path_type=Path), help="Where to; stdout if it is not given.")
+@options.connected
+def export(client: "Client", file: Path | None) -> None:
+    """Write the records as a file for `meta apply`. Its first line names the revision, so that an edit of it cannot undo what
+    somebody else changes meanwhile.
+
+    \b
+    Examples:
+      meta export -o records.yaml
+      meta export | grep version
+    """
+    from meta.cli import record_files, show
+
+    present, revision = record_files.present(client)
+    text = record_files.text(present, revision)
+    if file is None:
+        click.echo(text, nl=False)
+    else:
+        record_files.write(file, text)
+        click.echo(f"{file}: revision {revision}, {show.agents(len(present))}", err=True)

@@ -1,0 +1,26 @@
+"""A token written straight into the store: how the first admin comes to be. Who can write the database may do all anyway."""
+
+import time
+from contextlib import closing
+from typing import Any
+
+import msgspec
+
+from meta.api.types import TokenBody
+from meta.auth import OPERATOR, mint
+from meta.errors import Misconfigured
+from meta.store import Store, Token
+
+
+def write(database: str, body: dict[str, Any]) -> str:
+    """Make the tables where they are not there, and the token that `body` (a TokenBody) wants; returns its text."""
+    try:
+        wanted = msgspec.convert(body, TokenBody)
+    except msgspec.ValidationError as e:
+        raise Misconfigured(f"no token can be made so: {e}") from e
+    text, hashed = mint(OPERATOR)
+    token = Token(0, OPERATOR, wanted.name, wanted.role, hashed, created=time.time(), expires=wanted.expires)
+    with closing(Store(database)) as store:
+        store.upgrade()
+        store.add_token(token)
+    return text

@@ -1,0 +1,185 @@
+"""`meta hosts`, `host` and `explain`: what the hosts run, and why they shall."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meta.cli import options
+
+if TYPE_CHECKING:
+    from meta.api.types import Explanation
+    from meta.cli.client import Client
+    from meta.cli.show import Cell
+    from meta.views import AgentView, HostView
+
+STATES = ("new", "ok", "late", "lost", "retired")
+
+
+@click.command(short_help="List hosts.")
+@click.option("--state", type=click.Choice(STATES), help="Only those; retired ones are shown only so.")
+@click.option("--agent", default="", metavar="NAME", help="Only with this agent.", shell_complete=options.agents)
+@click.option("--version", default="", metavar="VERSION", help="Only with an agent at this version.")
+@click.option("--status", default="", metavar="STATUS", help="Only with an agent in this status: started, stoped...")
+@click.option("--label", default="", metavar="KEY[=VALUE]", help="Only with this label.")
+@click.option("--name", default="", metavar="GLOB", help="Only with such names: 'web-*'.")
+@click.option("--drift/--no-drift", default=None, help="Only those that are not as desired, or only those that are.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many.")
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@options.output
+@options.connected
+def hosts(client: "Client", limit: int, everything: bool, output: str, **wanted: Any) -> None:
+    """List the hosts that fit all of these, by name, with what they run: NAME VERSION, and what it shall be where that differs.
+
+    \b
+    Examples:
+      meta hosts
+      meta hosts --state lost
+      meta hosts --agent falcon-agent --drift
+      meta hosts --label env=staging --all -o json | jq -r '.items[].name'
+    """
+    from meta.api.types import Hosts
+    from meta.cli import show
+
+    found = Hosts([])
+    for page in client.pages("/hosts", Hosts, 0 if everything else limit, **wanted):
+        found = Hosts([*found.items, *page.items], page.next)
+    if show.data(found, output):
+        return
+    show.table(
+        ["host", "state", "last seen", "address", "agents", "labels"],
+        [_row(one) for one in found.items],
+        "no such hosts",
+    )
+    if found.next:
+        click.echo(f"there are more: --all, or --limit above {len(found.items)}", err=True)
+
+
+def _row(host: "HostView") -> "list[Cell | str]":
+    from meta.cli import show
+
+    labels = " ".join(_label(key, value) for key, value in sorted(host.labels.items()))
+    agents = ", ".join(_in_short(agent) for agent in host.agents)
+    return [
+        show.Cell(host.name, "bold"),
+        show.word(host.state),
+        show.when(host.last_seen),
+        host.address,
+        agents,
+        labels,
+    ]
+
+
+def _label(key: str, value: str) -> str:
+    return f"{key}={value}" if value else key
+
+
+def _in_short(agent: "AgentView") -> str:
+    """`falcon-agent 1.0.1`, `falcon-agent 1.0.1 stoped -> 1.0.2`."""
+    words = [agent.name, agent.version or "(not there)"]
+    if agent.status and agent.status != "started":
+        words.append(agent.status)
+    if agent.drift:
+        words.append(f"-> {_desired(agent)}")
+    if agent.held:
+        words.append("(held)")
+    return " ".join(words)
+
+
+def _desired(agent: "AgentView") -> str:
+    return agent.desired if agent.desired_cmd != "stop" else "stop"
+
+
+@click.command(short_help="Show one host.")
+@click.argument("name", shell_complete=options.hosts)
+@options.output
+@options.connected
+def host(client: "Client", name: str, output: str) -> None:
+    """Show one host: what it reported, what it shall run, and what became of the last changes there.
+
+    \b
+    Example:
+      meta host web-1.example
+    """
+    from meta.cli import show
+    from meta.cli.client import at
+    from meta.views import HostView
+
+    found = client.get(at("hosts", name), HostView)
+    if show.data(found, output):
+        return
+    labels = " ".join(_label(key, value) for key, value in sorted(found.labels.items()))
+    show.facts(
+        [
+            ("host", show.Cell(found.name, "bold")),
+            ("state", show.word(found.state)),
+            ("last seen", show.when(found.last_seen)),
+            ("first seen", show.when(found.first_seen)),
+            ("address", found.address),
+            ("updater", found.updater_version),
+            ("labels", labels),
+        ]
+    )
+    show.table(["agent", "version", "status", "since", "shall be", "note"], [_agent_row(one) for one in found.agents])
+    for line in _outcomes(found):
+        show.styled(line)
+
+
+def _agent_row(agent: "AgentView") -> "list[Cell | str]":
+    from meta.cli import show
+
+    shall = show.Cell(_desired(agent), "yellow" if agent.drift else "")
+    note = f"held: {agent.held}" if agent.held else ("not yet as desired" if agent.drift else "")
+    return [show.Cell(agent.name, "bold"), agent.version, show.word(agent.status), show.when(agent.since), shall, note]
+
+
+def _outcomes(host: "HostView") -> "Iterator[list[Cell]]":
+    from meta.cli import show
+
+    for agent in host.agents:
+        if outcome := agent.outcome:
+            way = f"{outcome.from_ or 'nothing'} -> {outcome.to or 'nothing'}"
+            rest = f" {show.when(outcome.at)} at {outcome.step}: {outcome.reason}".replace(": ", ": ", 1).rstrip(": ")
+            yield [show.Cell(f"{agent.name} {way}: "), show.word(outcome.result), show.Cell(show.one_line_kept(rest))]
+            for line in outcome.evidence.splitlines()[-10:]:
+                yield [show.Cell(f"    {show.one_line_kept(line)}", "dim")]
+
+
+@click.command(short_help="Show what a host shall run, and why.")
+@click.argument("host", shell_complete=options.hosts)
+@options.output
+@options.connected
+def explain(client: "Client", host: str, output: str) -> None:
+    """Show for each field of each agent what it shall be on HOST, and which record or override says so. The host need not have
+    reported yet.
+
+    \b
+    Example:
+      meta explain web-1.example
+    """
+    from meta.api.types import Explanation
+    from meta.cli import show
+    from meta.cli.client import at
+
+    found = client.get(at("explain", host), Explanation)
+    if not show.data(found, output):
+        _explain(found)
+
+
+def _explain(found: "Explanation") -> None:
+    from meta.cli import show
+
+    if found.labels:
+        show.facts([("labels", " ".join(_label(key, value) for key, value in sorted(found.labels.items())))])
+    rows: list[show.Row] = []
+    for agent in found.agents:
+        for field in agent.fields:
+            value = " ".join(field.value) if isinstance(field.value, list) else field.value
+            by = f"override {field.override}: {field.selector}" if field.by == "override" else field.by
+            rows.append([agent.agent, field.field, value, show.Cell(by, "" if field.by == "record" else "cyan")])
+    show.table(["agent", "field", "value", "said by"], rows, "no agent is meant for this host")
+    for agent in found.agents:
+        if agent.ban:
+            why = f": {show.one_line_kept(agent.ban.why)}" if agent.ban.why else ""
+            text = f"{agent.agent} {agent.ban.version} is banned by {agent.ban.who or 'nobody'}{why}"
+            show.styled([show.Cell(f"{text}: the host gets no order", "red")])

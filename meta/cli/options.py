@@ -1,0 +1,117 @@
+"""The options that many commands share, and how a command comes to a client. Imports nothing slow: help must come at once."""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from meta.cli.client import Client
+
+Command = Callable[..., Any]
+LOCAL = "http://127.0.0.1:2000"
+
+
+def variable(name: str, envvar: str, **attributes: Any) -> Callable[[Command], Command]:
+    """An option that is a variable META_... too."""
+    return click.option(name, envvar=f"META_{envvar}", show_envvar=True, **attributes)
+
+
+database = variable(
+    "--database",
+    "DATABASE",
+    metavar="URL",
+    show_default="sqlite:///var/meta.db",
+    help="Where all is remembered, an SQLAlchemy URL: sqlite:///FILE or postgresql://USER@HOST/NAME.",
+)
+
+output = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "yaml"]),
+    default="table",
+    show_default=True,
+    help="For people, or for programs.",
+)
+
+yes = click.option("-y", "--yes", is_flag=True, help="Do not ask, however many hosts it touches.")
+dry_run = click.option("--dry-run", is_flag=True, help="Show what would change and on how many hosts; change nothing.")
+why = click.option("--why", default="", metavar="TEXT", help="The reason, for the history.")
+
+url = variable("--url", "URL", metavar="URL", default=LOCAL, show_default=True, help="The meta to ask.")
+token_file = variable(
+    "--token-file",
+    "TOKEN_FILE",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    show_default="~/.config/meta/token",
+    help="Your token, where META_TOKEN is not set; mode 600.",
+)
+ca_file = variable(
+    "--ca-file",
+    "CA_FILE",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    show_default="the usual ones",
+    help="Authorities to trust for https.",
+)
+
+
+def connection(command: Command) -> Command:
+    """The options that say where meta is, for `connect`."""
+    return url(token_file(ca_file(command)))
+
+
+def connect(url: str, token_file: Path | None, ca_file: Path | None) -> "Client":
+    from meta.cli.client import Client
+    from meta.cli.secret import token
+
+    return Client(url, token(token_file), ca_file)
+
+
+def connected(command: Command) -> Command:
+    """Gives the command a Client as its first argument, made from these options."""
+
+    @connection
+    @wraps(command)
+    def with_client(*arguments: Any, url: str, token_file: Path | None, ca_file: Path | None, **named: Any) -> Any:
+        with connect(url, token_file, ca_file) as client:
+            return command(client, *arguments, **named)
+
+    return with_client
+
+
+def changing(command: Command) -> Command:
+    """Gives the command a meta.cli.changing.Editor as its first argument, made from the options of everything that changes
+    the desired state."""
+
+    @why
+    @dry_run
+    @yes
+    @output
+    @connected
+    @wraps(command)
+    def with_editor(
+        client: "Client", *arguments: Any, why: str, dry_run: bool, yes: bool, output: str, **named: Any
+    ) -> Any:
+        from meta.cli.changing import Editor
+
+        return command(Editor(client, why, dry_run, yes, output), *arguments, **named)
+
+    return with_editor
+
+
+def agents(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Shell completion of an agent's name."""
+    from meta.cli.completion import agents
+
+    return agents(begun)
+
+
+def hosts(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Shell completion of a host's name."""
+    from meta.cli.completion import hosts
+
+    return hosts(begun)

@@ -1,0 +1,123 @@
+"""`meta history` and `rollback`: what was decided, by whom, and the way back. `ban`, `unban` and `bans`: what never again."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from meta.cli import options
+
+if TYPE_CHECKING:
+    from meta.api.types import RevisionView
+    from meta.cli.changing import Editor
+    from meta.cli.client import Client
+
+
+@click.command(short_help="Show who changed what, and why.")
+@click.argument("agent", required=False, default="", shell_complete=options.agents)
+@click.option("--limit", type=click.IntRange(1, 500), default=10, show_default=True, help="How many, newest first.")
+@click.option("--before", type=click.IntRange(0), default=0, metavar="REVISION", help="Only older ones than this.")
+@options.output
+@options.connected
+def history(client: "Client", agent: str, limit: int, before: int, output: str) -> None:
+    """Show the newest revisions, or those that changed AGENT: when, who, why, and the difference.
+
+    \b
+    Examples:
+      meta history
+      meta history falcon-agent --limit 3
+    """
+    from meta.api.types import Revisions
+    from meta.cli import show
+
+    found = client.get("/revisions", Revisions, agent=agent, before=before or "", limit=limit)
+    if show.data(found, output):
+        return
+    for revision in found.items:
+        _show(revision)
+    if not found.items:
+        click.echo("nothing was changed yet")
+    elif found.next:
+        click.echo(f"older ones: --before {found.next}", err=True)
+
+
+def _show(revision: "RevisionView") -> None:
+    from meta.cli import show
+    from meta.cli.changing import lines_of, show_difference
+
+    why = f": {show.one_line_kept(revision.why)}" if revision.why else ""
+    head = f" {revision.action} by {revision.who or 'nobody'} at {show.when(revision.at)}{why}"
+    show.styled([show.Cell(f"revision {revision.number}", "bold"), show.Cell(show.one_line_kept(head))])
+    show_difference([f"  {line}" for line in lines_of(revision.changes)], err=False)
+
+
+@click.command(short_help="Make the records what they were.")
+@click.argument("revision", type=click.IntRange(0))
+@options.changing
+def rollback(editor: "Editor", revision: int) -> None:
+    """Make the records what they were right after REVISION, as a new revision: nothing is lost. Bans and labels stay.
+
+    \b
+    Examples:
+      meta history
+      meta rollback 41 --dry-run
+      meta rollback 41 --why "1.0.11 leaks memory"
+    """
+    from meta.cli.changing import Wish
+
+    editor.make(Wish("POST", "/rollback", {"revision": revision}))
+
+
+@click.command(short_help="Let no host run a version.")
+@click.argument("agent", shell_complete=options.agents)
+@click.argument("version")
+@options.changing
+def ban(editor: "Editor", agent: str, version: str) -> None:
+    """Let no host be told to run VERSION of AGENT, whatever the records say. Where it runs it runs on, until the records say
+    another.
+
+    \b
+    Example:
+      meta ban falcon-agent 1.0.11 --why "leaks memory"
+    """
+    from meta.cli.changing import Wish
+    from meta.cli.client import at
+
+    if not editor.why:
+        raise click.UsageError("say why, for those who will wonder: --why TEXT")
+    editor.make(Wish("PUT", at("bans", agent, version)))
+
+
+@click.command(short_help="Take a ban back.")
+@click.argument("agent", shell_complete=options.agents)
+@click.argument("version")
+@options.changing
+def unban(editor: "Editor", agent: str, version: str) -> None:
+    """Let VERSION of AGENT be run again, where the records say so.
+
+    \b
+    Example:
+      meta unban falcon-agent 1.0.11 --why "was the kernel"
+    """
+    from meta.cli.changing import Wish
+    from meta.cli.client import at
+
+    editor.make(Wish("DELETE", at("bans", agent, version)))
+
+
+@click.command(short_help="Show the banned versions.")
+@options.output
+@options.connected
+def bans(client: "Client", output: str) -> None:
+    """Show the versions that no host is told to run, who banned them and why.
+
+    \b
+    Example:
+      meta bans -o json | jq -r '.items[] | .agent + " " + .version'
+    """
+    from meta.api.types import Bans
+    from meta.cli import show
+
+    found = client.get("/bans", Bans)
+    if not show.data(found, output):
+        rows = [[one.agent, one.version, one.who, show.when(one.at), one.why] for one in found.items]
+        show.table(["agent", "version", "by", "at", "why"], rows, "nothing is banned")

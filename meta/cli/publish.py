@@ -1,0 +1,143 @@
+"""`meta publish`: a tarball that every host would accept, put where the hosts fetch it.
+
+Promises that nothing is published that the updater's own rules refuse, and that what arrived is what was checked. Refuses other
+bytes under a version that is published: hosts and caches keep it for good.
+"""
+
+import hashlib
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from meta.api.types import Tarballs, TarballView, Whoami
+from meta.cli.client import Client, at
+from meta.cli.refusals import TO_GET_ONE
+from meta.errors import Misconfigured, TryLater
+from updater import unpack
+from updater.errors import Refused, UpdaterError
+from updater.wire import name_problem, version_problem
+
+CHUNK = 1 << 20  # bytes
+
+
+class Digests(NamedTuple):
+    """Of a file's bytes, lower hex."""
+
+    size: int
+    md5: str
+    sha256: str
+
+
+class Published(NamedTuple):
+    """name, version: of the agent; members: of the archive; is_new: whether it had to be sent."""
+
+    name: str
+    version: str
+    members: int
+    digests: Digests
+    tarball: TarballView
+    is_new: bool
+
+
+def publish(client: Client, tarball: Path, agent: str | None) -> Published:
+    """Check the tarball and have meta publish it. agent: whose it is, where the name of the file can be read in two ways."""
+    name, version = _named(client, tarball, agent)
+    with _opened(tarball) as file:
+        digests = _digests(file)
+        members = _checked(tarball)
+        there = _already(client, tarball.name, digests)
+        if there:
+            return Published(name, version, members, digests, there, is_new=False)
+        file.seek(0)
+        with _shown_progress(file, digests.size) as body:
+            done = client.upload(at("tarballs", tarball.name), body, TarballView, sha256=digests.sha256)
+    return Published(name, version, members, digests, done, is_new=True)
+
+
+def _named(client: Client, tarball: Path, agent: str | None) -> tuple[str, str]:
+    """Name and version, after asking whether publishing is allowed at all: a large upload is refused late."""
+    me = client.get("/whoami", Whoami)
+    if not me.role:
+        raise Misconfigured(f"this needs a token: {TO_GET_ONE}")
+    if me.role not in ("editor", "admin"):
+        raise Misconfigured(f"publishing needs the role editor or admin; {me.name} is {me.role}")
+    known = [agent] if agent else [one["name"] for one in client.get("/records", dict[str, Any])["agents"]]
+    return split(tarball.name, known, must=bool(agent))
+
+
+def split(file: str, known: list[str], must: bool = False) -> tuple[str, str]:
+    """NAME-VERSION.tar.gz -> (name, version): of the known agents the one that fits best, else the version begins at the first
+    digit after a `-`. must: only a known one will do. Raises Misconfigured."""
+    stem = file.removesuffix(".tar.gz")
+    fitting = [name for name in known if stem.startswith(f"{name}-")]
+    if fitting:
+        name = max(fitting, key=len)
+    else:
+        name = stem[: found.start()] if (found := re.search(r"-(?=[0-9])", stem)) else stem.rpartition("-")[0]
+    version = stem[len(name) + 1 :]
+    if stem == file or (must and not fitting) or not name or name_problem(name) or version_problem(version):
+        wanted = f"{known[0]}-VERSION.tar.gz" if must else "NAME-VERSION.tar.gz"
+        raise Misconfigured(f"the file must be called {wanted}, as hosts will ask for it; this is {file}")
+    return name, version
+
+
+def _already(client: Client, name: str, digests: Digests) -> TarballView | None:
+    """What is published under this name with the same bytes, or None. Raises Misconfigured for other bytes."""
+    there = next((one for one in client.get("/tarballs", Tarballs).items if one.name == name), None)
+    if there is None or not there.md5:
+        return None  # or nobody knows without reading it: meta will
+    if (there.size, there.md5) != (digests.size, digests.md5):
+        raise Misconfigured(f"{name} is published with other bytes (md5 {there.md5}); give yours another version")
+    there.sha256 = digests.sha256
+    return there
+
+
+@contextmanager
+def _opened(tarball: Path) -> Iterator[BinaryIO]:
+    try:
+        file = tarball.open("rb")
+    except OSError as e:
+        raise Misconfigured(f"{tarball} cannot be read: {e.strerror}") from e
+    with file:
+        yield file
+
+
+def _digests(file: BinaryIO) -> Digests:
+    by_md5, by_sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
+    try:
+        while chunk := file.read(CHUNK):
+            size += len(chunk)
+            by_md5.update(chunk)
+            by_sha256.update(chunk)
+    except OSError as e:
+        raise TryLater(f"{file.name} cannot be read: {e.strerror}") from e
+    return Digests(size, by_md5.hexdigest(), by_sha256.hexdigest())
+
+
+def _checked(tarball: Path) -> int:
+    """Unpack it as a host would, where nobody sees it; returns the number of members. Raises Misconfigured."""
+    with tempfile.TemporaryDirectory(prefix="meta-publish-") as directory:
+        try:
+            return unpack.unpack(tarball, Path(directory) / "content", durable=False).members
+        except Refused as e:
+            raise Misconfigured(f"every host would refuse {tarball.name}: {e}") from e
+        except UpdaterError as e:
+            raise TryLater(f"{tarball.name} cannot be checked here: {e}") from e
+
+
+@contextmanager
+def _shown_progress(file: BinaryIO, size: int) -> Iterator[BinaryIO]:
+    """The file, with a bar on the terminal for what was read of it."""
+    if not sys.stderr.isatty():
+        yield file
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield progress.wrap_file(file, total=size)

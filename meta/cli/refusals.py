@@ -1,0 +1,81 @@
+"""What meta refused, in one sentence that says what to do: an HTTP status and a problem document (RFC 9457) -> an error."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from meta.api.types import Problem
+from meta.errors import MetaError, Misconfigured, TryLater
+from updater.wire import one_line
+
+TO_GET_ONE = (
+    "put yours into ~/.config/meta/token (mode 600) or META_TOKEN; an admin makes one with `meta token new NAME --role ROLE`, "
+    "the very first with --database URL on meta's own machine"
+)
+
+
+class NotThere(MetaError):
+    """What was named does not exist."""
+
+
+class Conflict(MetaError):
+    """Somebody else was first. lines: the difference between what this edit was made from and what there is now."""
+
+    def __init__(self, sentence: str, lines: Sequence[str]):
+        super().__init__(sentence, lines)
+        self.sentence = sentence
+        self.lines = list(lines)
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def error(status: int, body: bytes, what: str, has_token: bool) -> MetaError:
+    """what: the answer in words, for one that is no problem document."""
+    try:
+        problem = msgspec.json.decode(body, type=Problem)
+    except (msgspec.DecodeError, UnicodeError):
+        return _foreign(status, what)
+    said = one_line(problem.detail or problem.title, 2000)
+    if status == 401:
+        return Misconfigured(f"{said}: {TO_GET_ONE}" if has_token else f"this needs a token: {TO_GET_ONE}")
+    if status == 403:
+        return Misconfigured(said)
+    if status == 404:
+        return NotThere(said)
+    if status in (409, 412):
+        lines = [line.rstrip()[:2000] for line in problem.difference]
+        return Conflict(said, ["".join(c if c.isprintable() else " " for c in line) for line in lines])
+    if status in (408, 429) or status >= 500:
+        return TryLater(f"meta says: {said}; try again in a moment")
+    return Misconfigured(_all_problems(problem, said))
+
+
+def _foreign(status: int, what: str) -> MetaError:
+    if status in (502, 503, 504):
+        return TryLater(f"no meta answers behind what does ({what}); try again in a moment")
+    return Misconfigured(f"what answers is not meta, or not of this version ({what}): look at META_URL")
+
+
+def _all_problems(problem: Problem, said: str) -> str:
+    if not problem.problems:
+        return said
+    return "\n".join(
+        ": ".join(part for part in (one.path, one_line(one.text, 2000)) if part) for one in problem.problems
+    )
+
+
+def in_words(failure: Exception) -> str:
+    """What lies at the ground of an error of the HTTP library."""
+    cause: BaseException = failure
+    while True:
+        inner = getattr(cause, "reason", None) or next((a for a in cause.args if isinstance(a, BaseException)), None)
+        if not isinstance(inner, BaseException):
+            break
+        cause = inner
+    return one_line(getattr(cause, "strerror", None) or str(cause) or type(cause).__name__, 200)
+
+
+def is_unreached(failure: Exception) -> bool:
+    """Whether the request surely did not arrive anywhere."""
+    return "NewConnectionError" in repr(failure) or "NameResolutionError" in repr(failure)

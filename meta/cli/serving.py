@@ -1,0 +1,130 @@
+"""`meta serve`, `check` and `reload`: the service itself, and its records file where it has one."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from meta.cli import options
+from meta.errors import Misconfigured, TryLater
+
+
+@click.command(short_help="Answer the hosts' heartbeats.")
+@options.variable(
+    "--config",
+    "CONFIG",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="All settings, as meta.example.yaml shows them; options win over it.",
+)
+@options.variable(
+    "--records",
+    "RECORDS",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    show_default="the database",
+    help="Manage the records in this file: YAML, or ops-meta's cfg.json.",
+)
+@options.variable(
+    "--listen",
+    "LISTEN",
+    metavar="HOST:PORT",
+    show_default="127.0.0.1:2000",
+    help="Where to listen; :PORT is every interface, port 0 any free one.",
+)
+@options.database
+@options.variable(
+    "--tarballs",
+    "TARBALLS",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    show_default="none",
+    help="Offer the files of this directory under /tarball/ and /, and publish into it.",
+)
+@options.variable(
+    "--anonymous-hosts/--no-anonymous-hosts",
+    "ANONYMOUS_HOSTS",
+    default=None,
+    show_default="those on this machine",
+    help="Whether hosts without a token are answered.",
+)
+@options.variable(
+    "--log-level",
+    "LOG_LEVEL",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    show_default="info",
+    help="How much to log.",
+)
+@options.variable(
+    "--log-format",
+    "LOG_FORMAT",
+    type=click.Choice(["text", "json"]),
+    show_default="text",
+    help="Lines for people, or one JSON object per line.",
+)
+def serve(config: Path | None, **given: Any) -> None:
+    """Answer the hosts' heartbeats until SIGTERM or Ctrl-C; SIGHUP reloads the records file.
+
+    Records live in the database and are changed by `meta set`, `apply` and the like; or, with --records, in a file that is read
+    at the start and by `meta reload`. Beyond this machine meta listens only when there is an admin (meta token --help).
+
+    \b
+    Examples:
+      meta serve --tarballs /srv/tarballs
+      meta serve --config /etc/meta/meta.yaml
+      meta serve --records records.yaml --listen :2000
+      META_RECORDS=cfg.json META_DATABASE=sqlite:////var/lib/meta/meta.db meta serve
+    """
+    from meta import config as configuration
+    from meta import logs
+    from meta import serve as server
+    from meta.load import load
+
+    wanted = configuration.read(config) if config else {}
+    wanted |= {key: value for key, value in given.items() if value is not None}
+    records = wanted.get("records")
+    settings = configuration.settle(wanted, load(records) if records else None)
+    logs.configure(settings.log_level, settings.log_format)
+    server.serve(settings)
+
+
+@click.command(short_help="Show every error in a records file.")
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Check a records FILE: exit 0 if it may be used, else 2 with every error's path and line.
+
+    \b
+    Examples:
+      meta check records.yaml && meta apply records.yaml
+      meta check records.yaml && meta reload
+    """
+    from meta.cli import show
+    from meta.load import load
+
+    loaded = load(file)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(f"{file}: {show.agents(len(loaded.records))}, no errors")
+
+
+@click.command(short_help="Put an edited records file in force.")
+@options.variable("--url", "URL", metavar="URL", default=options.LOCAL, show_default=True, help="The meta to tell.")
+def reload(url: str) -> None:
+    """Make the meta on this machine read its records file again. A file with errors changes nothing.
+
+    \b
+    Example:
+      meta reload --url http://127.0.0.1:2100
+    """
+    from meta.cli import show
+    from meta.cli.client import Client
+
+    with Client(url) as client:
+        status, answer = client.plain("/config/reload")
+    if status == 403:
+        raise TryLater(f"the meta at {url} reloads only for its own machine: run this there, with its loopback address")
+    if not isinstance(answer, dict):
+        raise Misconfigured(f"what answers at {url} is not meta (status {status})")
+    if answer.get("msg") != "success":
+        raise TryLater(f"not reloaded, the former records stay in force:\n{answer.get('msg')}")
+    click.echo(f"reloaded: {show.agents(len(answer['data']['agents']))}")

@@ -1,0 +1,64 @@
+"""The small languages of arguments: FIELD=VALUE, selectors, labels, durations. Pure; refuses the rest, with an example."""
+
+import re
+from collections.abc import Sequence
+
+from meta.errors import Misconfigured
+from meta.load import parse_selector
+from meta.records import CHANGEABLE, Selector
+
+KINDS = ("prefix", "glob", "hosts", "label")
+_DURATION = re.compile(r"([0-9]{1,6})(s|min|m|h|d|w)")
+_SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def fields_of(words: Sequence[str]) -> dict[str, str | list[str]]:
+    """`version=1.0.1 tarball=A tarball=B` -> the fields of a record. Raises Misconfigured."""
+    found: dict[str, list[str]] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise Misconfigured(f'"{word}" is no FIELD=VALUE; fields are {", ".join(CHANGEABLE)}')
+        found.setdefault(key, []).append(value)
+    for key, values in found.items():
+        if len(values) > 1 and key != "tarball":
+            raise Misconfigured(f"{key} is given twice")
+    return {key: values if len(values) > 1 else values[0] for key, values in found.items()}
+
+
+def selector_of(text: str) -> Selector:
+    """`prefix:web-`, `glob:*-db-*`, `hosts:a,b` or `label:env=staging`. Raises Misconfigured."""
+    kind, colon, value = text.partition(":")
+    if not colon:
+        ways = f"prefix:{text}, glob:{text}, hosts:{text} or label:KEY=VALUE"
+        raise Misconfigured(f'"{text}" does not say how it selects hosts: write {ways}')
+    if kind not in KINDS:
+        raise Misconfigured(f'"{kind}" selects nothing; there are {", ".join(f"{k}:" for k in KINDS)}')
+    if not value:
+        raise Misconfigured(f'nothing stands behind "{kind}:"; every host is glob:*')
+    return parse_selector(text, "--for")
+
+
+def labels_of(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """`env=staging rack-` -> (labels to set, keys to remove). Raises Misconfigured."""
+    wanted: dict[str, str] = {}
+    gone: list[str] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals and word.endswith("-"):
+            gone.append(word[:-1])
+        elif equals and key:
+            wanted[key] = value
+        else:
+            raise Misconfigured(f'"{word}" is neither KEY=VALUE, which sets a label, nor KEY-, which removes one')
+    if both := sorted(wanted.keys() & set(gone)):
+        raise Misconfigured(f"{both[0]} cannot be set and removed at once")
+    return wanted, gone
+
+
+def seconds(text: str) -> float:
+    """`30d`, `12h`, `90s` -> seconds. Raises Misconfigured."""
+    match = _DURATION.fullmatch(text)
+    if not match or not int(match[1]):
+        raise Misconfigured(f'"{text}" is no duration like 30d, 12h or 15min')
+    return float(int(match[1]) * _SECONDS[match[2]])

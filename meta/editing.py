@@ -1,0 +1,114 @@
+"""Edits that are meant: made on the records in force, committed, and put in force.
+
+Promises: what `apply` returned from is on the disk and in force here; an edit is made on what it was meant for, also when
+another meta commits between (then it is made again on what is there now, with its own checks); when the database is away,
+nothing changes. Authorises nothing: who may edit was settled before.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from meta import edits
+from meta.checks import why_problem
+from meta.errors import Conflict, EditRefused, Problem, TryLater
+from meta.records import RecordSet
+from meta.store import Moved, Store
+from updater.wire import one_line
+
+TRIES = 5
+SHOWN = 10  # names in a log line
+MAX_SINCE = 1000  # revisions that are looked at for the lines of a conflict
+Change = Callable[[RecordSet], RecordSet]
+log = logging.getLogger(__name__)
+
+
+class Done(NamedTuple):
+    """What an edit did. revision: of the records that it led to."""
+
+    revision: int
+    changes: tuple[edits.Change, ...]
+
+
+class Preview(NamedTuple):
+    """What an edit would do. revision: of the records that it looked at."""
+
+    revision: int
+    changes: tuple[edits.Change, ...]
+    after: RecordSet
+
+
+class Editor:
+    """Safe for threads: one edit at a time."""
+
+    def __init__(self, store: Store, in_force: Callable[[], RecordSet], put_in_force: Callable[[RecordSet], object]):
+        self._store = store
+        self._in_force = in_force
+        self._put_in_force = put_in_force
+        self._editing = threading.Lock()
+
+    def apply(self, edit: edits.Edit, change: Change) -> Done:
+        """Make this change, which may be called more than once. What refuses it (EditRefused, Conflict, TryLater) is raised,
+        and nothing was changed. One that changes nothing makes no revision."""
+        if problem := why_problem(edit.why):
+            raise EditRefused([Problem("", 0, problem)])
+        with self._editing:
+            before, is_last = self._in_force(), False
+            for _ in range(TRIES):
+                try:
+                    return self._make(edit, before, change)
+                except Moved:
+                    pass
+                except (Conflict, EditRefused):  # perhaps only because another meta's edit is not in force here yet
+                    if is_last:
+                        raise
+                before, is_last = self._store.load_records(), True
+        raise TryLater("others edit the records all the time; try again")
+
+    def preview(self, change: Change) -> Preview:
+        """What this change would do to the records in force. Raises what refuses it."""
+        before = self._in_force()
+        after = change(before)
+        return Preview(before.revision, edits.changes(before, after), after)
+
+    def _make(self, edit: edits.Edit, before: RecordSet, change: Change) -> Done:
+        after = change(before)
+        if not (changes := edits.changes(before, after)):
+            return Done(before.revision, changes)
+        revision = self._store.commit(before, after, edit)
+        self._put_in_force(edits.committed(after, revision.number, revision.changes))
+        log.info("%s", _told(revision))
+        return Done(revision.number, revision.changes)
+
+    # --- what changes are made of ---
+
+    def require(self, records: RecordSet, agent: str, expected: int) -> None:
+        """Raise Conflict unless the agent's record is still that of revision `expected` (0: there is none)."""
+        if records.edited.get(agent, 0) != expected:
+            edits.require(records, agent, expected, self._since(records, expected))
+
+    def require_all(self, records: RecordSet, expected: int) -> None:
+        """The same for all records."""
+        if records.revision != expected:
+            edits.require_all(records, expected, self._since(records, expected))
+
+    def rollback(self, records: RecordSet, to: int) -> RecordSet:
+        """The records as they were after revision `to`."""
+        if not 0 <= to <= records.revision:
+            raise EditRefused([Problem("revision", 0, f"there is no revision {to}; the last is {records.revision}")])
+        since = [one for one in self._store.revisions_since(to) if one.number <= records.revision]
+        return edits.rollback(records, since[::-1])
+
+    def _since(self, records: RecordSet, expected: int) -> list[edits.Revision]:
+        if not 0 < records.revision - expected <= MAX_SINCE:
+            return []
+        return [one for one in self._store.revisions_since(expected) if one.number <= records.revision]
+
+
+def _told(revision: edits.Revision) -> str:
+    """An edit on one line of the log."""
+    names = list(dict.fromkeys(change.name or change.kind for change in revision.changes))
+    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    why = f": {revision.why}" if revision.why else ""
+    return one_line(f"revision {revision.number}: {revision.action} {shown} by {revision.who}{why}", 1000)

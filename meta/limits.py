@@ -1,0 +1,101 @@
+"""How much one client may ask for, and who a client is behind proxies. Pure but for the counters; time is an argument.
+
+Promises bounded memory whatever addresses come: the one that was quiet for longest is forgotten first, and forgetting only ever
+lets somebody in.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any, NamedTuple
+
+MAX_CLIENTS = 20_000
+FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+class Buckets:
+    """A bucket of `burst` permits for each client, refilled at `rate` a second. Safe for threads."""
+
+    def __init__(self, rate: float, burst: float, clients: int = MAX_CLIENTS):
+        self.rate = rate
+        self.burst = burst
+        self._clients = clients
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, client: str, now: float) -> float:
+        """Take a permit: 0.0, or the seconds to wait for the next one (and none was taken)."""
+        with self._lock:
+            level, at = self._levels.pop(client, (self.burst, now))
+            level = min(self.burst, level + max(0.0, now - at) * self.rate)
+            wait = 0.0 if level >= 1 else (1 - level) / self.rate
+            self._levels[client] = (level if wait else level - 1, now)
+            if len(self._levels) > self._clients:
+                self._levels.popitem(last=False)
+            return wait
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+
+class Limits(NamedTuple):
+    """failures: tokens that were refused; requests: of the REST API."""
+
+    failures: Buckets
+    requests: Buckets
+
+
+def default_limits() -> Limits:
+    return Limits(failures=Buckets(rate=1, burst=10), requests=Buckets(rate=50, burst=200))
+
+
+def client_address(environ: Mapping[str, Any], trusted: Sequence[Network] = ()) -> str:
+    """The address of who asks. X-Forwarded-For is believed only as far as trusted proxies wrote it: from the right, the first
+    address that is none of them is the client."""
+    address = str(environ.get("REMOTE_ADDR") or "")
+    if not trusted or not _is_in(address, trusted):
+        return address
+    for hop in reversed(str(environ.get("HTTP_X_FORWARDED_FOR") or "").split(",")):
+        parsed = _parse(hop.strip())
+        if parsed is None:
+            break
+        address = str(parsed)
+        if not _is_in(address, trusted):
+            break
+    return address
+
+
+def is_local(environ: Mapping[str, Any]) -> bool:
+    """Whether the request was made on this machine, and not only handed on by a proxy on it."""
+    address = _parse(str(environ.get("REMOTE_ADDR") or ""))
+    return address is not None and address.is_loopback and not any(header in environ for header in FORWARDED)
+
+
+def allows_anonymous(setting: bool | None, environ: Mapping[str, Any]) -> bool:
+    """setting: `anonymousHosts`, true for everybody, false for nobody, None for who asks on this machine."""
+    return is_local(environ) if setting is None else setting
+
+
+def bucket_of(address: str) -> str:
+    """Which clients share a bucket: one IPv4 address, or the 64 bits of IPv6 that one customer has anyway."""
+    parsed = _parse(address)
+    return str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else address
+
+
+def _is_in(address: str, networks: Sequence[Network]) -> bool:
+    parsed = _parse(address)
+    return parsed is not None and any(parsed in network for network in networks)
+
+
+@lru_cache(4096)
+def _parse(text: str) -> Address | None:
+    """An IPv4 address inside IPv6 is that IPv4 address."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

@@ -1,0 +1,88 @@
+"""What Prometheus asks for at /metrics: heartbeats and their latency, hosts by state, drift, how far the database is behind.
+
+Everything is read from memory at the moment of the question; nothing is counted twice for it. Names from hosts cannot make more
+than MAX_SERIES series.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from meta import query
+from meta.front import BUCKETS
+from updater.wire import VERSION
+
+if TYPE_CHECKING:
+    from meta.service import Service
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MAX_SERIES = 1000  # of one metric
+
+
+def render(service: "Service") -> bytes:
+    """The text of /metrics."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(service))
+    return generate_latest(registry)
+
+
+class _Collector(Collector):
+    def __init__(self, service: "Service"):
+        self._service = service
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        now = time.time()
+        yield from _heartbeats(self._service)
+        yield from _hosts(self._service, now)
+        yield from _database(self._service, now)
+
+
+def _heartbeats(service: "Service") -> Iterator[Metric]:
+    beats = service.beats
+    answered = CounterMetricFamily("meta_heartbeats", "Heartbeats answered, by HTTP status.", labels=["status"])
+    for status, count in sorted(beats.by_status.items()):
+        answered.add_metric([str(status)], count)
+    yield answered
+    buckets, total = [], 0
+    for bound, count in zip((*map(str, BUCKETS), "+Inf"), beats.by_bucket, strict=True):
+        total += count
+        buckets.append((bound, float(total)))
+    text = "Seconds from a heartbeat's last byte to its answer."
+    yield HistogramMetricFamily("meta_heartbeat_seconds", text, buckets=buckets, sum_value=beats.seconds)
+
+
+def _hosts(service: "Service", now: float) -> Iterator[Metric]:
+    states = GaugeMetricFamily("meta_hosts", "Hosts by state.", labels=["state"])
+    for state, hosts in query.states(service.table, now, service.ages).items():
+        states.add_metric([state], hosts)
+    yield states
+    drift = GaugeMetricFamily("meta_drift_hosts", "Hosts not as desired.", labels=["agent", "version"])
+    for row in query.drift(service.table)[:MAX_SERIES]:
+        drift.add_metric([row.agent, row.version], row.hosts)
+    yield drift
+    agents = GaugeMetricFamily("meta_agent_hosts", "Hosts by what they run.", labels=["agent", "version", "status"])
+    for seen in query.counts(service.table)[:MAX_SERIES]:
+        agents.add_metric([seen.agent, seen.version, seen.status], seen.hosts)
+    yield agents
+
+
+def _database(service: "Service", now: float) -> Iterator[Metric]:
+    condition = service.condition(now)
+    yield GaugeMetricFamily("meta_queue_hosts", "Hosts that wait to be written.", value=condition.waiting)
+    yield GaugeMetricFamily(
+        "meta_flush_lag_seconds", "Seconds since the database held everything.", value=condition.lag
+    )
+    yield GaugeMetricFamily("meta_ready", "1 when edits are taken.", value=not service.ready())
+    yield GaugeMetricFamily(
+        "meta_records_revision", "Revision of the records in force.", value=service.records.revision
+    )
+    version = GaugeMetricFamily("meta_info", "1, with the version of meta.", labels=["version"])
+    version.add_metric([VERSION], 1)
+    yield version

@@ -1,0 +1,129 @@
+"""The database, behind one door: the only package with SQL. SQLite by default, PostgreSQL by URL.
+
+Promises: what an edit or a token's method returned from is on the disk; what is read is one committed state; foreign errors
+come out as TryLater (away, locked, full, corrupt) or Misconfigured. The tables are made and changed by the migrations alone.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from meta.records import RecordSet
+from meta.revisions import Edit, Revision
+from meta.store import hosts, records, tokens
+from meta.store.backup import backup
+from meta.store.engine import PATIENCE, Database
+from meta.store.migrate import upgrade
+from meta.store.rows import Beat, Head, HostRow, Moved, Since
+from meta.store.tables import head
+from meta.store.tokens import Token
+
+__all__ = ["Beat", "Head", "HostRow", "Moved", "Since", "Store", "Token"]
+
+
+class Store:
+    """One database. Safe for threads; after a fork each process needs its own. Every method may raise TryLater."""
+
+    def __init__(self, url: str, patience: float = PATIENCE):
+        """url: as SQLAlchemy writes it; patience: seconds until a PostgreSQL that is silent is given up. Raises Misconfigured;
+        touches neither disk nor network."""
+        self._database = Database(url, patience)
+        self.shown = self._database.shown
+
+    def upgrade(self) -> str:
+        """Make or migrate the tables and prove that they can be written; returns the revision they are at."""
+        return upgrade(self._database)
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._database.close()
+
+    def ping(self) -> None:
+        """Raises TryLater when the database cannot be read."""
+        self.head()
+
+    def head(self) -> Head:
+        """How far everything is: one cheap read."""
+        with self._database.reading() as connection:
+            return Head._make(connection.execute(sa.select(head.c.revision, head.c.tokens, head.c.hosts)).one())
+
+    def backup(self, path: Path) -> None:
+        """Copy a live SQLite database into a new file, mode 600. Raises Misconfigured for PostgreSQL, and for a file that
+        exists."""
+        backup(self._database, path)
+
+    # --- records ---
+
+    def load_records(self) -> RecordSet:
+        """Everything that engineers have decided."""
+        return records.load(self._database)
+
+    def commit(self, before: RecordSet, after: RecordSet, edit: Edit) -> Revision:
+        """Make `after` of `before` durable, as the revision after before.revision. Raises Moved when that is no longer the
+        last."""
+        return records.commit(self._database, before, after, edit)
+
+    def revisions(self, agent: str = "", before: int = 0, limit: int = 50) -> list[Revision]:
+        """The newest first. agent: only those that changed its record or a ban of it; before: only those with lower numbers."""
+        return records.revisions(self._database, agent, before, limit)
+
+    def revision(self, number: int) -> Revision | None:
+        return records.one_revision(self._database, number)
+
+    def revisions_since(self, number: int) -> list[Revision]:
+        """All with higher numbers, oldest first, ready to be replayed."""
+        return records.revisions_since(self._database, number)
+
+    # --- tokens ---
+
+    def tokens(self) -> list[Token]:
+        """All operators' and enrolment tokens, revoked and expired ones too, oldest first."""
+        return tokens.load(self._database)
+
+    def add_token(self, token: Token) -> Token:
+        """Returns it with its id, whatever id it had."""
+        return tokens.add(self._database, token)
+
+    def revoke_token(self, token_id: int, now: float) -> bool:
+        """Returns whether there was such a token, not yet revoked."""
+        return tokens.revoke(self._database, token_id, now)
+
+    def use_enrolment(self, token_id: int, hostname: str, hashed: bytes, now: float) -> bool:
+        """Give the host a token (its hash) for one use of an enrolment token. Returns False, and changes nothing, when that is
+        used up, expired or revoked, or the host has a token that nobody revoked and this one does not `reenrol`. The pattern
+        is the caller's to check."""
+        return tokens.use_enrolment(self._database, token_id, hostname, hashed, now)
+
+    def revoke_host_token(self, hostname: str, now: float) -> bool:
+        """Returns whether the host had a token. It may enrol again."""
+        return tokens.revoke_host(self._database, hostname, now)
+
+    def host_tokens(self, since: int = 0) -> Iterator[tuple[str, bytes, int]]:
+        """(hostname, hash, serial) of hosts' tokens later than this serial, in its order; a revoked one's hash is blank."""
+        return tokens.host_tokens(self._database, since)
+
+    # --- hosts ---
+
+    def load_hosts(self) -> Iterator[HostRow]:
+        """All hosts, by id. Keeps a connection until it is exhausted or closed."""
+        return hosts.load(self._database)
+
+    def save(self, meta: str, at: float, rows: Sequence[HostRow], seen: Sequence[int]) -> dict[str, int]:
+        """Write in one transaction, as this meta, the hosts that changed (whole; but for first_seen where they are known) and
+        that others (ids) were heard of up to `at`. Returns the ids of the hostnames that were new; a row whose id the
+        database does not know counts as new."""
+        return hosts.save(self._database, meta, at, rows, seen)
+
+    def hosts_since(self, serial: int, meta: str) -> Since:
+        """What other metas wrote after this serial."""
+        return hosts.since(self._database, serial, meta)
+
+    def fold(self, before: float, last_seen: Callable[[int], float], limit: int = 50) -> int:
+        """Do away with up to `limit` beats older than `before`; hosts in them of which `last_seen` (by id, 0 for unknown) knows
+        no later report get that beat's time into their row. Returns how many went; if `limit`, there may be more."""
+        return hosts.fold(self._database, before, last_seen, limit)
+
+    def forget(self, meta: str, at: float, ids: Sequence[int]) -> None:
+        """Delete hosts; other metas learn it by `hosts_since`. One that reports again gets a new id."""
+        hosts.forget(self._database, meta, at, ids)

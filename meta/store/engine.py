@@ -1,0 +1,181 @@
+"""The connection to the database: its URL, its transactions, how long anybody waits for it, and its errors.
+
+Promises: a transaction is written as a whole or not at all; one that was to be durable is on the disk when it returned; a
+server that is silent is given up after a while; foreign errors come out as TryLater (away, locked, full, corrupt) or
+Misconfigured (a URL that cannot be meant). Writing transactions stand in one row: each counts up the head's serial first, and
+waits there for the others.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from meta.errors import Misconfigured, TryLater
+from meta.store.tables import head
+from meta.store.watch import unwatch, watch
+from updater.wire import one_line
+
+BUSY_TIMEOUT = 5000  # milliseconds that SQLite waits for another writer
+PATIENCE = 15.0  # seconds that a connection may be used at once; longer than the server's own limits
+LOADING = 600.0  # seconds that a migration, or reading everything, may take
+FETCH = 5000  # rows that are fetched at once where there may be a million
+CONNECT = {  # how libpq connects; a URL may say otherwise
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+    "application_name": "meta",
+}
+SESSION = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
+_WRITES = "writes"  # execution option of a connection: SQLite's `synchronous` of its next transaction
+
+
+class Database:
+    """One database. Safe for threads; after a fork each process needs its own."""
+
+    def __init__(self, url: str, patience: float = PATIENCE):
+        """url: as SQLAlchemy writes it. Raises Misconfigured; touches neither disk nor network."""
+        self.engine = _engine(url, patience)
+        self.dialect = self.engine.dialect.name
+        self.shown = self.engine.url.render_as_string(hide_password=True)
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def reading(self, patience: float = 0.0) -> Iterator[sa.Connection]:
+        """A connection that shows one committed state of everything, whatever others write meanwhile. patience: seconds that it
+        may take, where that is more than usual."""
+        with self.errors("read"), self.engine.connect() as connection:
+            self._be_patient(connection, patience)
+            if self.dialect == "postgresql":
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def writing(self, counter: str, durable: bool = True, patience: float = 0.0) -> Iterator[tuple[sa.Connection, int]]:
+        """A transaction and its serial, the next of this counter of the head. durable: on the disk when it is over; otherwise
+        the loss of power may cost the last of them, never their order."""
+        with self.errors("written"), self.engine.connect() as connection:
+            self._be_patient(connection, patience)
+            connection = connection.execution_options(**{_WRITES: "FULL" if durable else "NORMAL"})
+            with connection.begin():
+                count = sa.update(head).values({counter: head.c[counter] + 1}).returning(head.c[counter])
+                yield connection, connection.execute(count).scalar_one()
+
+    @contextmanager
+    def migrating(self) -> Iterator[sa.Connection]:
+        """A transaction that may take long and excludes everybody who would begin the same."""
+        with self.errors("prepared"), self.engine.connect() as connection:
+            self._be_patient(connection, LOADING)
+            connection = connection.execution_options(**{_WRITES: "FULL"})
+            if self.dialect == "sqlite":
+                connection.connection.execute(f"PRAGMA busy_timeout={LOADING * 1000:.0f}")
+            try:
+                with connection.begin():
+                    if self.dialect == "postgresql":
+                        connection.execute(sa.text("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0"))
+                        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('meta.migrations'))"))
+                    yield connection
+            finally:
+                connection.invalidate()  # with its patience
+
+    @contextmanager
+    def stream(self, connection: sa.Connection, query: str) -> Iterator[Iterator[Sequence[Any]]]:
+        """Batches of plain rows, of which neither we nor the server's side of the line holds all."""
+        dbapi: Any = connection.connection.dbapi_connection
+        with closing(dbapi.cursor("stream") if self.dialect == "postgresql" else dbapi.cursor()) as cursor:
+            cursor.execute(query)
+            yield iter(lambda: cursor.fetchmany(FETCH), [])
+
+    @contextmanager
+    def errors(self, verb: str) -> Iterator[None]:
+        """Database errors, wrapped; those of the driver come bare from a connection's first statements."""
+        try:
+            yield
+        except (sa.exc.SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error) as e:
+            why = one_line(str(getattr(e, "orig", None) or e), 300)
+            raise TryLater(f"the database {self.shown} cannot be {verb}: {why}") from e
+
+    def _be_patient(self, connection: sa.Connection, seconds: float) -> None:
+        if self.dialect == "postgresql" and seconds:
+            watch(connection.info, connection.connection.dbapi_connection, seconds)
+
+
+def make_directory(database: Database) -> None:
+    """The directory of an SQLite file, where there is none."""
+    if database.dialect != "sqlite" or not database.engine.url.database:
+        return
+    directory = Path(database.engine.url.database).parent
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise TryLater(f"the database's directory {directory} cannot be made: {e.strerror}") from e
+
+
+def _engine(url: str, patience: float) -> sa.Engine:
+    try:
+        parsed = sa.make_url(url)
+        if parsed.drivername in ("postgres", "postgresql"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+            raise Misconfigured(f"database {parsed.get_backend_name()} is not known here: use sqlite or postgresql")
+        return _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed, patience)
+    except ModuleNotFoundError as e:
+        raise Misconfigured(f"the database needs the Python package {e.name}: pip install 'psycopg[binary]'") from e
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ValueError) as e:
+        raise Misconfigured("the database is no URL like sqlite:///var/meta.db or postgresql://user@host/meta") from e
+
+
+def _sqlite(url: sa.URL) -> sa.Engine:
+    if url.database in (None, "", ":memory:"):
+        raise Misconfigured("the database must be a file, or the hosts do not survive a restart: sqlite:///FILE")
+    engine = sa.create_engine(url, pool_timeout=5)
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver's own BEGIN would come too late for DDL to be in the transaction
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA journal_size_limit=67108864")  # what a million new hosts leave of the log is given back
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    """A writer takes the lock now: whoever has read first could no longer wait for it."""
+    if writes := connection.get_execution_options().get(_WRITES):
+        connection.exec_driver_sql(f"PRAGMA synchronous={writes}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgresql(url: sa.URL, patience: float) -> sa.Engine:
+    options = {key: value for key, value in CONNECT.items() if key not in url.query}
+    options["options"] = f"{SESSION} {url.query.get('options', '')}".rstrip()
+    engine = sa.create_engine(url, connect_args=options, pool_timeout=5, use_native_hstore=False)
+
+    def begin_watch(connection: Any, record: Any) -> None:
+        watch(record.info, connection, patience)
+
+    def check(connection: Any, record: Any, _proxy: Any) -> None:
+        """A connection that ended while nobody used it is replaced unseen; SQLAlchemy's own ping does it unwatched."""
+        watch(record.info, connection, patience)
+        try:
+            connection.execute("SELECT 1")
+            connection.rollback()
+        except engine.dialect.loaded_dbapi.Error as e:
+            unwatch(record.info)
+            raise sa.exc.DisconnectionError(str(e)) from e
+
+    sa.event.listen(engine, "connect", begin_watch, insert=True)  # before SQLAlchemy's own first questions
+    sa.event.listen(engine, "checkout", check)
+    sa.event.listen(engine, "checkin", lambda _connection, record: unwatch(record.info))
+    return engine

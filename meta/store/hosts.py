@@ -1,0 +1,182 @@
+"""Hosts in the database. What changed of a host costs its row; that many hosts were heard of costs one row for all, a beat.
+
+So a host's last_seen is the later of its row's and of its last beat's. Old beats are folded: hosts that were silent since get
+it into their row, the others have a younger beat, and the old ones go. A beat also names the rows that were written with it,
+by which other metas find them; who comes so late that it is folded searches all rows.
+"""
+
+import sys
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from meta.store.engine import LOADING, PATIENCE, Database
+from meta.store.rows import Beat, HostRow, Since
+from meta.store.tables import beat, head, host
+
+BATCH = 1000  # rows sent at once, within one transaction
+FOLDED_AT_ONCE = 5000
+SLOWEST = 500  # rows per second, below which a transaction is given up
+TOLERANCE = 1.0  # seconds between a report and the beat that tells of it
+T = TypeVar("T")
+_COLUMNS = tuple(host.c[name] for name in HostRow._fields)
+_WRITTEN = ("last_seen", "address", "updater_version", "agents", "since", "outcomes", "retired_at", "serial", "meta")
+
+
+def load(database: Database) -> Iterator[HostRow]:
+    """All hosts in the order of their ids, their last_seen merged from the beats."""
+    made = tuple.__new__  # HostRow itself would take a third of the time of a million
+    with database.reading(LOADING) as connection:
+        seen = _last_beats(connection)  # first: meanwhile they may be folded into the rows
+        query = f"SELECT {', '.join(HostRow._fields)} FROM host ORDER BY id"  # noqa: S608 - names of ours
+        with database.stream(connection, query) as batches:
+            for batch in batches:
+                for number, name, first, last, a, b, c, d, e, f in batch:
+                    heard = seen[number]
+                    yield made(HostRow, (number, name, first, heard if heard > last else last, a, b, c, d, e, f))
+
+
+def _last_beats(connection: sa.Connection) -> "array[float]":
+    """By id: the time of the last beat, 0 for none."""
+    highest = connection.execute(sa.select(sa.func.max(host.c.id))).scalar() or 0
+    seen = array("d", bytes(8 * (highest + 1)))
+    query = sa.select(beat.c.at, beat.c.seen).order_by(beat.c.at)
+    for at, ids in connection.execute(query, execution_options={"yield_per": 100}):
+        for number in unpack(ids):
+            if number <= highest:
+                seen[number] = at
+    return seen
+
+
+def save(database: Database, meta: str, at: float, rows: Sequence[HostRow], seen: Sequence[int]) -> dict[str, int]:
+    """Write all of it in one transaction. Returns the ids of the hostnames that had none here, whatever id the row says."""
+    if not rows and not seen:
+        return {}
+    with database.writing("hosts", durable=False, patience=PATIENCE + len(rows) / SLOWEST) as (connection, serial):
+        latest = {row.hostname: row._asdict() | {"serial": serial, "meta": meta} for row in rows}
+        known = [values for values in latest.values() if values["id"]]
+        new = [values for values in latest.values() if not values["id"]]
+        missing = _update(connection, known)
+        ids = _insert(connection, new + missing)
+        changed = {*ids.values(), *(values["id"] for values in known)} - {values["id"] for values in missing}
+        ids_of = {"seen": seen, "changed": sorted(changed), "gone": ()}
+        connection.execute(sa.insert(beat), _beat(serial, meta, at, ids_of))
+        return ids
+
+
+def _beat(serial: int, meta: str, at: float, ids: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    return {"serial": serial, "meta": meta, "at": at} | {key: pack(numbers) for key, numbers in ids.items()}
+
+
+def _update(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns those that are not there under this id: forgotten by another meta, or lost with a database that was restored."""
+    statement = (
+        sa.update(host)
+        .where(host.c.id == sa.bindparam("its_id"), host.c.hostname == sa.bindparam("its_name"))
+        .values({name: sa.bindparam(name) for name in _WRITTEN})
+    )
+    missing: list[dict[str, Any]] = []
+    for batch in _batches(rows):
+        values = [{name: row[name] for name in _WRITTEN} | _key(row) for row in batch]
+        if connection.execute(statement, values).rowcount < len(batch):
+            found = sa.select(host.c.id, host.c.hostname).where(host.c.id.in_([row["id"] for row in batch]))
+            there = {tuple(pair) for pair in connection.execute(found)}
+            missing += [row for row in batch if (row["id"], row["hostname"]) not in there]
+    return missing
+
+
+def _key(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"its_id": row["id"], "its_name": row["hostname"]}
+
+
+def _insert(connection: sa.Connection, rows: list[dict[str, Any]]) -> dict[str, int]:
+    insert = postgresql.insert(host) if connection.dialect.name == "postgresql" else sqlite.insert(host)
+    upsert = insert.on_conflict_do_update(
+        index_elements=["hostname"], set_={name: insert.excluded[name] for name in _WRITTEN}
+    ).returning(host.c.hostname, host.c.id)
+    ids: dict[str, int] = {}
+    for batch in _batches([{key: value for key, value in row.items() if key != "id"} for row in rows]):
+        ids.update(tuple(pair) for pair in connection.execute(upsert, batch))
+    return ids
+
+
+def _batches(rows: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def since(database: Database, serial: int, meta: str) -> Since:
+    with database.reading() as connection:
+        reached, folded = connection.execute(sa.select(head.c.hosts, head.c.folded)).one()
+        if reached == serial:
+            return Since(reached, [], [], [])
+        after = serial if serial < reached else 0  # the database was restored from a backup
+        told = sa.select(beat).where(beat.c.serial > after, beat.c.meta != meta).order_by(beat.c.serial)
+        beats = connection.execute(told).all()
+        of_others = sa.select(*_COLUMNS).where(host.c.serial > after, host.c.meta != meta)
+        if after < folded:
+            rows = connection.execute(of_others).all()
+        else:
+            changed = sorted({number for row in beats for number in unpack(row.changed)})
+            rows = [row for ids in _batches(changed) for row in connection.execute(of_others.where(host.c.id.in_(ids)))]
+    return Since(
+        reached,
+        [HostRow._make(row) for row in rows],
+        [Beat(row.at, unpack(row.seen)) for row in beats if row.seen],
+        [number for row in beats for number in unpack(row.gone)],
+    )
+
+
+def fold(database: Database, before: float, last_seen: Callable[[int], float], limit: int) -> int:
+    """Returns how many beats went. Two metas that fold the same beats at once do the same twice."""
+    with database.reading() as connection:
+        old = sa.select(beat).where(beat.c.at < before).order_by(beat.c.at).limit(limit)
+        beats = connection.execute(old).all()
+    if not beats:
+        return 0
+    heard: dict[int, float] = {}
+    for row in beats:
+        heard.update(dict.fromkeys(unpack(row.seen), row.at))
+    silent = [{"its_id": n, "at": at} for n, at in heard.items() if last_seen(n) <= at + TOLERANCE]
+    is_later = (host.c.id == sa.bindparam("its_id"), host.c.last_seen < sa.bindparam("at"))
+    later = sa.update(host).where(*is_later).values(last_seen=sa.bindparam("at"))
+    for batch in _batches(silent, FOLDED_AT_ONCE):  # others write in between
+        with database.writing("hosts", durable=False) as (connection, _):
+            connection.execute(later, batch)
+    _drop_beats(database, [row.serial for row in beats])
+    return len(beats)
+
+
+def _drop_beats(database: Database, serials: list[int]) -> None:
+    latest = max(serials)
+    folded = sa.case((head.c.folded < latest, latest), else_=head.c.folded)
+    with database.writing("hosts", durable=False) as (connection, _):
+        connection.execute(sa.delete(beat).where(beat.c.serial.in_(serials)))
+        connection.execute(sa.update(head).values(folded=folded))
+
+
+def forget(database: Database, meta: str, at: float, ids: Sequence[int]) -> None:
+    if not ids:
+        return
+    with database.writing("hosts", patience=PATIENCE + len(ids) / SLOWEST) as (connection, serial):
+        connection.execute(sa.insert(beat), _beat(serial, meta, at, {"seen": (), "changed": (), "gone": ids}))
+        for batch in _batches(ids):
+            connection.execute(sa.delete(host).where(host.c.id.in_(batch)))
+
+
+def pack(ids: Sequence[int]) -> bytes:
+    """uint32, little-endian."""
+    return _little_endian(array("I", ids)).tobytes()
+
+
+def unpack(ids: bytes) -> "array[int]":
+    return _little_endian(array("I", bytes(ids)))
+
+
+def _little_endian(ids: "array[int]") -> "array[int]":
+    if sys.byteorder == "big":
+        ids = ids[:]
+        ids.byteswap()
+    return ids

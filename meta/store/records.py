@@ -1,0 +1,128 @@
+"""Records and their history in the database: revisions are only ever added, and beside them stands what they amount to."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from meta.records import Ban, Record, RecordSet, as_fields, from_fields
+from meta.revisions import BAN, LABELS, RECORD, Change, Edit, Revision, changes
+from meta.store.engine import Database
+from meta.store.rows import Moved
+from meta.store.tables import ban, change, head, label, record, revision
+
+_json = msgspec.json.Encoder()
+_fields = msgspec.json.Decoder(dict[str, Any])
+_labels = msgspec.json.Decoder(dict[str, str])
+
+
+def load(database: Database) -> RecordSet:
+    with database.reading() as connection:
+        at = connection.execute(sa.select(head.c.revision)).scalar_one()
+        records = connection.execute(sa.select(record).order_by(record.c.position)).all()
+        bans = connection.execute(sa.select(ban).order_by(ban.c.position)).all()
+        labels = connection.execute(sa.select(label.c.hostname, label.c.body).order_by(label.c.hostname)).all()
+    return RecordSet(
+        revision=at,
+        records=tuple(from_fields(_fields.decode(row.body)) for row in records),
+        bans=tuple(Ban(row.agent, row.version, row.why, row.who, row.at) for row in bans),
+        labels={hostname: _labels.decode(body) for hostname, body in labels},
+        edited={row.name: row.revision for row in records},
+    )
+
+
+def commit(database: Database, before: RecordSet, after: RecordSet, edit: Edit) -> Revision:
+    """Add one revision. Raises Moved when the records are no longer at before.revision."""
+    number = before.revision + 1
+    made = Revision(number, edit.at, edit.who, edit.why, edit.action, changes(before, after))
+    with database.writing("revision") as (connection, serial):
+        if serial != number:
+            raise Moved(f"the records are at revision {serial - 1} by now, no longer at {before.revision}")
+        connection.execute(sa.insert(revision), {column.name: getattr(made, column.name) for column in revision.c})
+        _each(connection, sa.insert(change), _change_rows(made))
+        _keep_records(connection, before, after, number)
+        if before.bans != after.bans:
+            connection.execute(sa.delete(ban))
+            _each(connection, sa.insert(ban), _ban_rows(after))
+        _keep_labels(connection, [c for c in made.changes if c.kind == LABELS], number)
+    return made
+
+
+def _each(connection: sa.Connection, statement: Any, rows: Iterable[dict[str, Any]]) -> None:
+    if listed := list(rows):
+        connection.execute(statement, listed)
+
+
+def _change_rows(made: Revision) -> Iterable[dict[str, Any]]:
+    for position, c in enumerate(made.changes):
+        agent = {RECORD: c.name, BAN: c.name.partition("/")[0]}.get(c.kind, "")
+        before, after = (None if data is None else _json.encode(data).decode() for data in (c.before, c.after))
+        row = {"position": position, "agent": agent, "kind": c.kind, "name": c.name, "before": before, "after": after}
+        yield {"revision": made.number, **row}
+
+
+def _ban_rows(after: RecordSet) -> Iterable[dict[str, Any]]:
+    return ({"position": i, **msgspec.structs.asdict(ban)} for i, ban in enumerate(after.bans))
+
+
+def _keep_records(connection: sa.Connection, before: RecordSet, after: RecordSet, number: int) -> None:
+    old = {r.name: r for r in before.records}
+    new = {r.name: r for r in after.records}
+    position = {name: at for at, name in enumerate(new)}
+    gone = [{"key": name} for name in old if new.get(name) != old[name]]
+    come = [
+        {"name": name, "position": position[name], "body": _record_body(r), "revision": number}
+        for name, r in new.items()
+        if old.get(name) != r
+    ]
+    _each(connection, sa.delete(record).where(record.c.name == sa.bindparam("key")), gone)
+    _each(connection, sa.insert(record), come)
+    if list(old) != list(new):
+        moved = sa.update(record).where(record.c.name == sa.bindparam("key")).values(position=sa.bindparam("at"))
+        _each(connection, moved, [{"key": name, "at": at} for name, at in position.items()])
+
+
+def _record_body(of: Record) -> str:
+    return _json.encode(as_fields([of])[0]).decode()
+
+
+def _keep_labels(connection: sa.Connection, changed: list[Change], number: int) -> None:
+    gone = [{"key": c.name} for c in changed if c.before is not None]
+    bodies = {c.name: _json.encode(c.after).decode() for c in changed if c.after is not None}
+    come = [{"hostname": hostname, "body": body, "revision": number} for hostname, body in bodies.items()]
+    _each(connection, sa.delete(label).where(label.c.hostname == sa.bindparam("key")), gone)
+    _each(connection, sa.insert(label), come)
+
+
+def revisions(database: Database, agent: str, before: int, limit: int) -> list[Revision]:
+    query = sa.select(revision).order_by(revision.c.number.desc()).limit(limit)
+    if before:
+        query = query.where(revision.c.number < before)
+    if agent:
+        query = query.where(revision.c.number.in_(sa.select(change.c.revision).where(change.c.agent == agent)))
+    return _read(database, query)
+
+
+def one_revision(database: Database, number: int) -> Revision | None:
+    return next(iter(_read(database, sa.select(revision).where(revision.c.number == number))), None)
+
+
+def revisions_since(database: Database, number: int) -> list[Revision]:
+    return _read(database, sa.select(revision).where(revision.c.number > number).order_by(revision.c.number))
+
+
+def _read(database: Database, query: sa.Select[Any]) -> list[Revision]:
+    made: dict[int, list[Change]] = {}
+    with database.reading() as connection:
+        found = connection.execute(query).all()
+        numbers = query.with_only_columns(revision.c.number).subquery()
+        of_them = sa.select(change).where(change.c.revision.in_(sa.select(numbers.c.number)))
+        for row in connection.execute(of_them.order_by(change.c.revision, change.c.position)):
+            one = Change(row.kind, row.name, _read_json(row.before), _read_json(row.after))
+            made.setdefault(row.revision, []).append(one)
+    return [Revision(**row._mapping, changes=tuple(made.get(row.number, ()))) for row in found]
+
+
+def _read_json(text: str | None) -> Any:
+    return None if text is None else msgspec.json.decode(text)

@@ -1,0 +1,72 @@
+"""Databases for tests: an SQLite file, or a database of its own on a PostgreSQL server that is dropped after the test.
+
+The server is that of the environment's TEST_POSTGRESQL_URL, or the one on this machine. Where it does not answer, a test is
+skipped and says so; in CI it fails.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+SERVER = "postgresql://postgres@127.0.0.1:5432/postgres"
+KINDS = ("sqlite", "postgresql")
+
+
+@contextmanager
+def database(kind: str, directory: Path) -> Iterator[str]:
+    """The URL of an empty database of this kind, as `meta serve --database` takes it."""
+    if kind == "sqlite":
+        yield f"sqlite:///{directory}/meta.db"
+        return
+    with closing(_server()) as server:
+        name = f"meta_test_{secrets.token_hex(8)}"
+        server.execute(f"CREATE DATABASE {name}")
+        try:
+            url = sa.make_url(_server_url()).set(drivername="postgresql", database=name)
+            yield url.render_as_string(hide_password=False)
+        finally:
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _server_url() -> str:
+    return os.environ.get("TEST_POSTGRESQL_URL") or SERVER
+
+
+def _server() -> Any:
+    try:
+        import psycopg
+
+        return psycopg.connect(_server_url(), autocommit=True, connect_timeout=5)
+    except (ImportError, OSError) as e:
+        why = f"psycopg is not there: {e}"
+    except psycopg.Error as e:
+        shown = sa.make_url(_server_url()).render_as_string()
+        why = f"no PostgreSQL at {shown} (TEST_POSTGRESQL_URL): {' '.join(str(e).split())}"
+    if os.environ.get("CI"):
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@contextmanager
+def connected(url: str) -> Iterator[sa.Connection]:
+    """A transaction of the test's own."""
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def execute(url: str, *statements: str) -> list[Any]:
+    """The rows of the last of these statements."""
+    with connected(url) as connection:
+        for statement in statements:
+            result = connection.exec_driver_sql(statement)
+        return [tuple(row) for row in result] if result.returns_rows else []

@@ -1,0 +1,66 @@
+"""A meta with tokens of every kind, asked without a server between."""
+
+from pathlib import Path
+from typing import Any
+
+from meta.app import create_app
+from meta.auth import mint
+from meta.config import Settings
+from meta.limits import Buckets, Limits
+from meta.service import Service
+from meta.store import Store, Token
+from updater.wire import RealAgent, Report
+
+NOW = 1_800_000_000.0
+REMOTE = "10.1.2.3"
+KINDS = ("nobody", "local", "viewer", "editor", "admin", "host", "enrolment", "revoked", "expired", "forged")
+
+
+class World:
+    """clock is what meta takes for now; `call` asks as one of KINDS, from another machine unless it says so."""
+
+    def __init__(self, directory: Path, limits: Limits | None = None, **settings: Any):
+        self.now = NOW
+        self.tarballs = directory / "tarballs"
+        self.tarballs.mkdir()
+        self.store = Store(f"sqlite:///{directory}/meta.db")
+        self.store.upgrade()
+        self.tokens: dict[str, str] = {"forged": mint("operator")[0]}
+        for role in ("viewer", "editor", "admin"):
+            self.add(role, kind="operator", role=role)
+        self.add("enrolment", kind="enrolment")
+        self.add("revoked", kind="operator", role="admin", revoked=NOW - 1)
+        self.add("expired", kind="operator", role="admin", expires=NOW)
+        self.service = Service(self.store, Settings(tarballs=self.tarballs, max_tarball=1 << 20, **settings))
+        self.service.start(NOW)
+        text, hashed = mint("host")
+        self.tokens["host"] = text
+        self.service.host_tokens.update([("h1", hashed)])
+        unlimited = Limits(Buckets(1e9, 1e9), Buckets(1e9, 1e9))
+        self.app = create_app(self.service, lambda: self.now, limits or unlimited)
+        self.client = self.app.test_client()
+
+    def close(self) -> None:
+        self.service.close(5)
+        self.store.close()
+
+    def add(self, name: str, **fields: Any) -> None:
+        text, hashed = mint(fields["kind"])
+        self.store.add_token(Token(id=0, name=name, hash=hashed, created=NOW, **fields))
+        self.tokens[name] = text
+
+    def call(self, method: str, path: str, who: str = "admin", headers: Any = (), **more: Any) -> Any:
+        sent = dict(headers)
+        if who in self.tokens:
+            sent["Authorization"] = f"Bearer {self.tokens[who]}"
+        base = {"REMOTE_ADDR": "127.0.0.1" if who == "local" else REMOTE}
+        url = path if path.startswith("/") else f"/api/v1/{path}"
+        return self.client.open(url, method=method, headers=sent, environ_base=base, **more)
+
+    def beat(self, name: str, *agents: RealAgent) -> None:
+        """A report of this host."""
+        self.service.beat(Report(name, list(agents)), REMOTE, self.now)
+
+
+def record(name: str = "a", version: str = "1.0", **more: Any) -> dict[str, Any]:
+    return {"name": name, "version": version, "tarball": "http://releases.example/a"} | more

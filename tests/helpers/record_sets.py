@@ -1,0 +1,54 @@
+"""Records, bans and labels for hypothesis: few names, so that they meet; and only what a records file may say."""
+
+from hypothesis import strategies as st
+
+from meta.records import Ban, Glob, Hosts, Label, Override, Prefix, Record, RecordSet
+
+HOSTNAMES = st.sampled_from(["h1", "h2", "lg-1.x", "lg-2", "x"])
+AGENTS = st.sampled_from(["a", "b", "c", "d"])
+VERSIONS = st.sampled_from(["1", "2", "1.10"])
+BASES = st.sampled_from(["http://r", "https://s/x"])
+MD5S = st.sampled_from(["", "0" * 32, "http://sums"])
+COMMANDS = st.sampled_from(["start", "stop"])
+SELECTORS = st.one_of(
+    st.sampled_from(["h", "lg-", "x"]).map(Prefix),
+    st.sampled_from(["*", "*-?.x", "h[12]", "lg-*", "h1"]).map(Glob),
+    st.frozensets(HOSTNAMES, min_size=1).map(Hosts),
+    st.sampled_from(["env=staging", "env=live", "env", "gpu"]).map(Label),
+)
+LABELS = st.dictionaries(st.sampled_from(["env", "gpu"]), st.sampled_from(["", "staging", "live"]), min_size=1)
+BANS = st.builds(Ban, AGENTS, VERSIONS, st.sampled_from(["", "it crashes"]), st.sampled_from(["", "ann"]), st.just(1.0))
+
+
+@st.composite
+def overrides(draw):
+    fields = draw(
+        st.fixed_dictionaries(
+            {}, optional={"version": VERSIONS, "md5": MD5S, "cmd": COMMANDS, "tarball": BASES}
+        ).filter(bool)
+    )
+    if "tarball" in fields:
+        fields["mirrors"] = draw(st.lists(BASES, max_size=2).map(tuple))
+    return Override(draw(SELECTORS), **fields)
+
+
+RECORDS = st.builds(
+    Record,
+    AGENTS,
+    VERSIONS,
+    BASES,
+    md5=MD5S,
+    cmd=COMMANDS,
+    sha256=st.sampled_from(["", "a" * 64]),
+    mirrors=st.lists(BASES, max_size=2).map(tuple),
+    overrides=st.lists(overrides(), max_size=3).map(tuple),
+)
+RECORD_LISTS = st.lists(RECORDS, max_size=4, unique_by=lambda record: record.name).map(tuple)
+RECORD_SETS = st.builds(
+    RecordSet,
+    records=RECORD_LISTS,
+    bans=st.lists(BANS, max_size=3, unique_by=lambda ban: (ban.agent, ban.version)).map(
+        lambda bans: tuple(sorted(bans, key=lambda ban: (ban.agent, ban.version)))
+    ),
+    labels=st.dictionaries(HOSTNAMES, LABELS, max_size=3),
+)

@@ -1,0 +1,250 @@
+"""Hosts in the database: rows, beats, and what other metas are told of them."""
+
+import threading
+from array import array
+from contextlib import closing
+
+import pytest
+
+from helpers.databases import KINDS, database, execute
+from helpers.threads import in_threads
+from meta.errors import TryLater
+from meta.store import Beat, HostRow, Since, Store
+from meta.store.hosts import pack, unpack
+
+
+@pytest.fixture(params=KINDS)
+def url(request, tmp_path):
+    with database(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def store(url):
+    with closing(Store(url)) as store:
+        store.upgrade()
+        yield store
+
+
+def row(name: str, seen: float = 2.5, number: int = 0, **fields) -> HostRow:
+    full = HostRow(number, name, 1.25, seen, "::1", "0.1.0", '[["a","1","“up”\\n",null]]', "[1.5,7]", '{"a":{}}', 0.0)
+    return full._replace(**fields)
+
+
+def last_seen(store: Store) -> dict[str, float]:
+    return {row.hostname: row.last_seen for row in store.load_hosts()}
+
+
+def told(since: Since) -> tuple:
+    """The same with plain lists, rows by name."""
+    rows = sorted((row.hostname, row.id) for row in since.rows)
+    return since.serial, rows, [(beat.at, list(beat.seen)) for beat in since.beats], since.gone
+
+
+def test_hosts_come_back_as_they_were_saved(store, url):
+    rows = [row("h1"), row("h2", retired_at=9.75, agents="[]", since="[0,0]", outcomes="")]
+    ids = store.save("m", 3.0, rows, [])
+    assert sorted(ids) == ["h1", "h2"]
+    with closing(Store(url)) as other:
+        loaded = list(other.load_hosts())
+    assert {r.hostname: r for r in loaded} == {r.hostname: r._replace(id=ids[r.hostname]) for r in rows}
+    assert all(type(r) is HostRow for r in loaded)
+    assert [r.id for r in loaded] == sorted(r.id for r in loaded)
+
+
+def test_a_known_host_is_replaced_but_for_its_first_sight(store):
+    [number] = store.save("m", 3.0, [row("h1")], []).values()
+    changed = row("h1", 100.0, number, first_seen=99.0, address="10.0.0.1", agents="[]", since="[2,2]", outcomes="")
+    assert store.save("m", 4.0, [changed], []) == {}
+    assert list(store.load_hosts()) == [changed._replace(first_seen=1.25)]
+
+
+def test_a_host_that_another_meta_met_first_gets_the_same_id(store):
+    [number] = store.save("m", 3.0, [row("h1")], []).values()
+    assert store.save("n", 4.0, [row("h1", 5.0), row("h2")], [])["h1"] == number
+    assert last_seen(store) == {"h1": 5.0, "h2": 2.5}
+
+
+def test_a_host_is_given_a_new_id_when_its_own_is_not_there_or_another_hosts(store):
+    ids = store.save("m", 3.0, [row("h1"), row("h2")], [])
+    again = store.save("m", 4.0, [row("h1", 9.0, ids["h1"]), row("h3", 9.0, 77), row("h4", 9.0, ids["h2"])], [])
+    assert sorted(again) == ["h3", "h4"]
+    assert {*ids.values(), *again.values()} == {row.id for row in store.load_hosts()}
+    assert last_seen(store) == {"h1": 9.0, "h2": 2.5, "h3": 9.0, "h4": 9.0}
+
+
+def test_saving_nothing_is_no_transaction(store):
+    assert store.save("m", 3.0, [], []) == {}
+    assert store.head().hosts == 0
+
+
+def test_many_hosts_are_saved_and_changed_at_once(store):
+    rows = [row(f"h{i:04}", float(i)) for i in range(2500)]
+    ids = store.save("m", 3.0, [*rows, rows[7]], [])
+    assert len(ids) == len(set(ids.values())) == 2500
+    known = [r._replace(id=ids[r.hostname], last_seen=r.last_seen + 1) for r in rows]
+    assert store.save("m", 4.0, [*known, row("new")], list(ids.values())) == {"new": max(ids.values()) + 1}
+    assert last_seen(store) == {"new": 2.5} | {r.hostname: max(4.0, r.last_seen) for r in known}
+
+
+def test_a_transaction_that_fails_in_the_middle_leaves_nothing(store):
+    unfit = row("h2")._replace(agents=None)  # as only a defect of ours could make it
+    with pytest.raises(TryLater):
+        store.save("m", 3.0, [row("h1"), unfit], [1])
+    assert list(store.load_hosts()) == []
+    assert store.head().hosts == 0
+    assert told(store.hosts_since(0, "n")) == (0, [], [], [])
+
+
+def test_a_beat_makes_its_hosts_younger_and_never_older(store):
+    ids = store.save("m", 3.0, [row("h1", 2.0), row("h2", 7.0), row("h3", 2.0)], [])
+    store.save("m", 5.0, [], [ids["h1"], ids["h2"], 4_000_000_000])
+    store.save("m", 4.0, [], [ids["h1"]])
+    assert last_seen(store) == {"h1": 5.0, "h2": 7.0, "h3": 2.0}
+
+
+def test_ids_are_packed_as_little_endian_words():
+    assert pack([1, 0x01020304]) == b"\x01\0\0\0\x04\x03\x02\x01"
+    assert unpack(b"\x01\0\0\0\x04\x03\x02\x01") == array("I", [1, 0x01020304])
+    assert unpack(pack([])) == array("I")
+
+
+def test_loading_may_be_ended_in_the_middle(store):
+    store.save("m", 3.0, [row(f"h{i}") for i in range(20)], [])
+    hosts = store.load_hosts()
+    next(hosts)
+    hosts.close()
+    assert len(list(store.load_hosts())) == 20
+
+
+# --- what other metas are told ---
+
+
+def test_other_metas_are_told_what_this_one_wrote(store):
+    ids = store.save("m", 3.0, [row("h1"), row("h2")], [])
+    store.save("m", 4.0, [row("h1", 4.0, ids["h1"])], [ids["h2"]])
+    both = sorted(ids.items())
+    assert told(store.hosts_since(0, "n")) == (2, both, [(4.0, [ids["h2"]])], [])
+    assert store.hosts_since(1, "n") == Since(2, [row("h1", 4.0, ids["h1"])], [Beat(4.0, array("I", [ids["h2"]]))], [])
+    assert told(store.hosts_since(2, "n")) == (2, [], [], [])
+    assert told(store.hosts_since(0, "m")) == (2, [], [], [])
+
+
+def test_a_row_that_was_written_again_is_told_as_it_is_now(store):
+    [number] = store.save("m", 3.0, [row("h1")], []).values()
+    store.save("n", 4.0, [row("h1", 4.0, number)], [])
+    assert [r.last_seen for r in store.hosts_since(0, "x").rows] == [4.0]
+    assert told(store.hosts_since(0, "n")) == (2, [], [], [])  # its own is the newest
+    assert told(store.hosts_since(0, "m")) == (2, [("h1", number)], [], [])
+
+
+def test_who_is_ahead_of_a_database_that_was_restored_is_told_everything(store):
+    ids = store.save("m", 3.0, [row("h1")], [])
+    assert told(store.hosts_since(99, "n")) == (1, sorted(ids.items()), [], [])
+
+
+def test_forgotten_hosts_are_gone_and_others_are_told(store):
+    ids = store.save("m", 3.0, [row("h1"), row("h2")], [])
+    store.forget("m", 4.0, [])
+    store.forget("m", 4.0, [ids["h1"]])
+    assert last_seen(store) == {"h2": 2.5}
+    assert told(store.hosts_since(1, "n")) == (2, [], [], [ids["h1"]])
+    again = store.save("n", 5.0, [row("h1", 5.0, ids["h1"])], [])
+    assert again["h1"] not in ids.values()  # beats may still name the old one
+    assert told(store.hosts_since(1, "x")) == (3, [("h1", again["h1"])], [], [ids["h1"]])
+
+
+def test_followers_miss_nothing_however_many_write_at_once(store, url):
+    """Two metas write, a third follows meanwhile: in the end it knows every row and every beat, each id for one host."""
+    done = threading.Event()
+
+    def write(meta):
+        ids = {}
+        with closing(Store(url)) as mine:
+            for i in range(40):
+                ids |= mine.save(meta, float(i), [row(f"{meta}{i}"), row(f"both{i}", float(i))], list(ids.values()))
+        return ids
+
+    def write_all():
+        try:
+            return in_threads(lambda: write("m"), lambda: write("n"))
+        finally:
+            done.set()
+
+    def follow():
+        rows, beats, serial, serials = {}, [], 0, []
+        with closing(Store(url)) as mine:
+            ending = False
+            while True:
+                since = mine.hosts_since(serial, "x")
+                serials.append(since.serial)
+                serial = since.serial
+                rows |= {r.hostname: r for r in since.rows}
+                beats += [(beat.at, sorted(beat.seen)) for beat in since.beats]
+                if ending:
+                    return rows, beats, serials
+                ending = done.is_set()
+
+    (first, second), (rows, beats, serials) = in_threads(write_all, follow)
+    assert {name: r.id for name, r in rows.items()} == {r.hostname: r.id for r in store.load_hosts()}
+    assert {name: r.id for name, r in rows.items()} == first | second
+    assert len({r.id for r in rows.values()}) == 120
+    assert len(beats) == 78
+    assert serials == sorted(serials)
+    assert serials[-1] == 80
+
+
+# --- folding ---
+
+
+def test_folding_keeps_when_a_silent_host_was_last_seen(store, url):
+    ids = store.save("m", 1.0, [row(name, 1.0) for name in ("silent", "alive", "changed", "never")], [])
+    silent, alive, changed = ids["silent"], ids["alive"], ids["changed"]
+    store.save("m", 10.0, [], [silent, alive, changed])
+    store.save("m", 11.0, [], [silent])
+    store.save("n", 20.0, [row("changed", 20.0, changed)], [alive])
+    before = last_seen(store)
+    now = {silent: 10.9, alive: 20.0, changed: 20.0}
+    assert store.fold(15.0, lambda number: now.get(number, 0.0)) == 3
+    assert store.fold(15.0, lambda number: now.get(number, 0.0)) == 0
+    assert last_seen(store) == before == {"silent": 11.0, "alive": 20.0, "changed": 20.0, "never": 1.0}
+    assert execute(url, "SELECT at FROM beat") == [(20.0,)]
+    assert sorted(execute(url, "SELECT hostname, last_seen FROM host")) == [
+        ("alive", 1.0),
+        ("changed", 20.0),
+        ("never", 1.0),
+        ("silent", 11.0),
+    ]
+
+
+def test_one_call_folds_a_bounded_number_of_beats_the_oldest_first(store, url):
+    [number] = store.save("m", 1.0, [row("h1", 1.0)], []).values()
+    for at in range(2, 8):
+        store.save("m", float(at), [], [number])
+    assert [store.fold(100.0, lambda _: 0.0, 3) for _ in range(4)] == [3, 3, 1, 0]
+    assert last_seen(store) == {"h1": 7.0}
+
+
+def test_who_follows_too_late_for_the_beats_still_finds_the_rows(store):
+    ids = store.save("m", 1.0, [row("h1"), row("h2")], [])
+    store.save("m", 2.0, [row("h2", 2.0, ids["h2"])], [])
+    assert store.fold(100.0, lambda _: 1000.0) == 2
+    assert told(store.hosts_since(1, "n")) == (3, [("h2", ids["h2"])], [], [])
+    assert told(store.hosts_since(0, "n")) == (3, sorted(ids.items()), [], [])
+    assert told(store.hosts_since(0, "m")) == (3, [], [], [])
+
+
+def test_two_metas_that_fold_at_once_lose_nothing(store, url):
+    names = [f"h{i}" for i in range(50)]
+    ids = store.save("m", 1.0, [row(name, 1.0) for name in names], [])
+    for at in range(10, 60):
+        store.save("m", float(at), [], list(ids.values())[: at - 9])
+    before = last_seen(store)
+
+    def fold():
+        with closing(Store(url)) as mine:
+            return sum(iter(lambda: mine.fold(100.0, lambda _: 0.0, 7), 0))
+
+    assert min(in_threads(fold, fold)) >= 0
+    assert last_seen(store) == before
+    assert execute(url, "SELECT count(*) FROM beat") == [(0,)]
