@@ -32,6 +32,7 @@ from meta.app import create_app
 from meta.auth import Tokens
 from meta.config import Settings, is_loopback
 from meta.errors import MetaError, Misconfigured, TryLater
+from meta.front import Front
 from meta.service import Service
 from meta.store import Store
 from updater.wire import VERSION
@@ -50,7 +51,7 @@ def serve(settings: Settings) -> None:
         _refuse_to_be_open(settings, store)
         store.close()
         address, port = reserved.getsockname()[:2]
-        server = _server(settings, address, port)
+        server = make_server(settings, address, port)
         server.on_startup(_forward_hangups)
         os.register_at_fork(before=_hold_stops, after_in_parent=_take_stops, after_in_child=_stop_at_once)
         try:
@@ -71,7 +72,8 @@ def _refuse_to_be_open(settings: Settings, store: Store) -> None:
     )
 
 
-def _server(settings: Settings, address: str, port: int) -> Any:
+def make_server(settings: Settings, address: str, port: int) -> Any:
+    """granian with one worker, as meta runs it."""
     return Granian(
         "meta",
         address=address,
@@ -155,7 +157,7 @@ def load_app(settings: Settings, address: str, port: int) -> Callable[..., Any]:
     signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(service,)).start())
     story = _story(settings, service, store, address, port)
     threading.Thread(target=_guard, args=(address, port, story), name="guard", daemon=True).start()
-    return create_app(service)
+    return Front(service, create_app(service))
 
 
 def _shut_down(service: Service, store: Store) -> None:

@@ -29,10 +29,6 @@ class BadTarball(MetaError):
     """These bytes are not what they should be."""
 
 
-class TooLarge(MetaError):
-    """More bytes than may be published at once."""
-
-
 class Published(MetaError):
     """Other bytes have this name already."""
 
@@ -103,16 +99,16 @@ def _known(path: Path) -> Tarball | None:
     return Tarball(path.name, stat.st_size, known_md5(path), "", stat.st_mtime)
 
 
-def publish(directory: Path, name: str, stream: IO[bytes], limit: int, expected: str = "") -> tuple[Tarball, bool]:
+def publish(directory: Path, name: str, stream: IO[bytes], length: int, expected: str = "") -> tuple[Tarball, bool]:
     """Read all of the stream and publish it: (what is there now, whether it is new). The same bytes may come again.
 
-    limit: bytes; expected: the sha256 that it must have, or "". Raises BadTarball, TooLarge, Published, TryLater.
+    length: the bytes that must come; expected: the sha256 that they must have, or "". Raises BadTarball, Published, TryLater.
     """
     _clear_forgotten(directory)
     temporary = directory / f"{_UPLOAD}{token_hex(8)}"
     try:
         with _disk_errors(name):
-            size, md5_hex, sha256_hex = _receive(temporary, stream, limit)
+            size, md5_hex, sha256_hex = _receive(temporary, stream, length)
             if expected and expected.lower() != sha256_hex:
                 raise BadTarball(f"the bytes that came have the sha256 {sha256_hex}, not {expected.lower()}")
             is_new = _link(temporary, directory / name, sha256_hex)
@@ -131,7 +127,7 @@ def _disk_errors(name: str) -> Iterator[None]:
         raise TryLater(f"{name} cannot be kept: {e.strerror or e}") from e
 
 
-def _receive(temporary: Path, stream: IO[bytes], limit: int) -> tuple[int, str, str]:
+def _receive(temporary: Path, stream: IO[bytes], length: int) -> tuple[int, str, str]:
     """The stream on disk: (size, md5, sha256)."""
     by_md5, by_sha256, size = md5(usedforsecurity=False), sha256(), 0
     with temporary.open("xb") as file:
@@ -139,15 +135,15 @@ def _receive(temporary: Path, stream: IO[bytes], limit: int) -> tuple[int, str, 
             if not size and not chunk.startswith(_GZIP):
                 raise BadTarball("these bytes are no gzip file")
             size += len(chunk)
-            if size > limit:
-                raise TooLarge(f"a tarball may have {limit} bytes at most")
+            if size > length:
+                break
             file.write(chunk)
             by_md5.update(chunk)
             by_sha256.update(chunk)
         file.flush()
         os.fsync(file.fileno())
-    if not size:
-        raise BadTarball("no bytes came")
+    if size != length or not size:
+        raise BadTarball(f"{'more' if size > length else size} bytes came, not {length}")
     return size, by_md5.hexdigest(), by_sha256.hexdigest()
 
 

@@ -11,7 +11,7 @@ LONGEST_MODULE, LONGEST_FUNCTION = 300, 50
 
 # What only these modules may import or call: one door per effect.
 DOORS = {
-    "requests": {"updater/http.py", "meta/cli.py"},
+    "requests": {"updater/http.py", "meta/cli/client.py"},
     "urllib3": {"updater/http.py"},
     "subprocess": {"updater/control.py"},
     "fcntl": {"updater/files.py"},
@@ -31,6 +31,9 @@ DISK_DOORS = {
     "updater/install.py",
     "meta/store/backup.py",
 }
+
+# `meta publish` refuses what hosts would refuse, so it asks their own unpacker: a second one would differ some day.
+UNPACKING = {"meta/cli/publish.py": ("updater.unpack", "updater.errors")}
 
 PURE = ("updater/plan.py", "updater/backoff.py", "updater/layout.py", "meta/records.py", "meta/checks.py")
 IMPURE = {"time", "os", "logging", "random", "socket", "shutil", "threading", "subprocess", "datetime"}
@@ -59,7 +62,8 @@ def test_the_updater_never_imports_meta(path):
 @pytest.mark.parametrize("path", [p for p in MODULES if p.startswith("meta/")])
 def test_meta_shares_the_wire_with_the_updater_and_nothing_else(path):
     ours = {name for name in imports(path) if name.split(".")[0] == "updater"}
-    assert {name for name in ours if name != "updater" and not name.startswith("updater.wire")} == set()
+    allowed = ("updater.wire", *UNPACKING.get(path, ()))
+    assert {name for name in ours if name != "updater" and not name.startswith(allowed)} == set()
 
 
 @pytest.mark.parametrize("library", DOORS)

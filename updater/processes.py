@@ -54,7 +54,7 @@ def _identities(pids: list[int]) -> frozenset[str]:
 
 def _all_of(install: Path) -> list[int]:
     where, ourselves = _below(install), os.getpid()
-    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 (thousands of them, every few seconds)
     return [pid for pid in pids if pid != ourselves and _belongs(pid, where)]
 
 
@@ -74,7 +74,7 @@ def _belongs(pid: int, where: str) -> bool:
 
 def _link(pid: int, name: str) -> str:
     """Where a link of a process leads, also when that was deleted since; with a slash at its end."""
-    return os.readlink(f"/proc/{pid}/{name}").removesuffix(" (deleted)") + "/"
+    return os.readlink(f"/proc/{pid}/{name}").removesuffix(" (deleted)") + "/"  # noqa: PTH115 (the same)
 
 
 def _has_terminal(pid: int) -> bool:

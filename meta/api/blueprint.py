@@ -59,8 +59,10 @@ def _call(one: Operation, parts: Mapping[str, str]) -> Call:
     pairs = list(request.args.items(multi=True))
     query = strict.query(pairs, one.query or _NoQuery)
     body = stream = None
+    length = 0
     if one.body is FILE:
-        request.max_content_length = service.settings.max_tarball + 1
+        length = _length(service.settings.max_tarball)
+        request.max_content_length = length + 1
         stream = request.stream
     elif one.body is not None:
         data = strict.parse(_body())
@@ -68,7 +70,7 @@ def _call(one: Operation, parts: Mapping[str, str]) -> Call:
         body = strict.convert(data, one.body)
         body = checked if one.check else body
     conditions = [request.headers.get(name, "") for name in ("If-Match", "If-None-Match")]
-    return Call(service, g.principal, float(clock()), path, query, body, conditions[0], conditions[1], stream)
+    return Call(service, g.principal, float(clock()), path, query, body, conditions[0], conditions[1], stream, length)
 
 
 class _NoQuery(msgspec.Struct):
@@ -82,6 +84,15 @@ def _body() -> bytes:
     if len(body) > MAX_BODY:
         raise Refusal(413, f"the body is larger than {MAX_BODY} bytes")
     return body
+
+
+def _length(limit: int) -> int:
+    """How many bytes are to come. Without it nobody could tell a file from the first half of it."""
+    if not request.content_length:
+        raise Refusal(411, "send the file with its Content-Length")
+    if request.content_length > limit:
+        raise Refusal(413, f"a file may have {limit} bytes at most")
+    return request.content_length
 
 
 def _rendered(reply: Reply, one: Operation) -> Response:

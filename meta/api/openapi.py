@@ -108,7 +108,7 @@ def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     answers = {str(status): _answer(status, kind, schemas) for status, kind in operation.answers.items()}
     refused = {*operation.refusals, *ANY} | (set() if operation.rule is Rule.PUBLIC else {401, 403})
     if operation.body is not None:
-        refused.add(415)
+        refused.add(411 if operation.body is FILE else 415)
     content = {CONTENT_TYPE: {"schema": schemas.of(Problem)}}
     problems = {str(status): {"description": title(status), "content": content} for status in sorted(refused)}
     return answers | problems

@@ -16,8 +16,8 @@ FILE = "a file"  # in place of a type: bytes that are no JSON
 
 class Call(NamedTuple):
     """One request, already decoded, by somebody who may make it. now: Unix seconds; path, query, body: values of the
-    operation's types (None where it has none); if_match, if_none_match: the headers as they came, "" without; stream: of an
-    upload."""
+    operation's types (None where it has none); if_match, if_none_match: the headers as they came, "" without; stream,
+    length: of an upload."""
 
     service: "Service"
     who: Principal
@@ -28,6 +28,7 @@ class Call(NamedTuple):
     if_match: str = ""
     if_none_match: str = ""
     stream: IO[bytes] | None = None
+    length: int = 0
 
 
 class Reply(NamedTuple):

@@ -14,7 +14,7 @@ from meta.auth import Rule
 from meta.errors import MetaError
 
 _FileName = Annotated[str, Meta(pattern=TARBALL)]
-_STATUS = {tarballs.BadTarball: 400, tarballs.TooLarge: 413, tarballs.Published: 409}
+_STATUS = {tarballs.BadTarball: 400, tarballs.Published: 409}
 
 
 @operation("GET", "/tarballs", Rule.VIEWER, "What is published", answers={200: Tarballs}, refusals=[404])
@@ -50,9 +50,8 @@ def put_tarball(call: Call) -> Reply:
     name, directory = call.path["file"], _directory(call)
     if call.stream is None or not re.fullmatch(tarballs.PUBLISHED, name):
         raise Refusal(400, "a tarball is called NAME-VERSION.tar.gz")
-    limit = call.service.settings.max_tarball
     try:
-        tarball, is_new = tarballs.publish(directory, name, call.stream, limit, call.query.sha256)
+        tarball, is_new = tarballs.publish(directory, name, call.stream, call.length, call.query.sha256)
     except tuple(_STATUS) as e:
         raise _refused(e) from e
     return Reply(201 if is_new else 200, TarballView(*tarball))

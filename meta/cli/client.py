@@ -182,7 +182,7 @@ class _Bearer(AuthBase):
 def at(*parts: str) -> str:
     """A path below the API's prefix: `at("hosts", name)`. Raises Misconfigured for a name that cannot be a part of one."""
     for part in parts:
-        if not part.strip("."):
+        if not part.strip(".") or "/" in part:
             raise Misconfigured(f'"{part}" is no name')
     return "".join("/" + quote(part, safe="") for part in parts)
 

@@ -32,12 +32,17 @@ def apply(editor: "Editor", file: Path) -> None:
     """
     from meta.cli import record_files
     from meta.cli.changing import Wish
+    from meta.cli.refusals import Conflict
 
     loaded = record_files.read(file)
     revision = loaded.base
     if revision is None:
         revision = editor.client.get_versioned("/records", dict[str, Any])[1]
-    done = editor.make(Wish("PUT", "/records", loaded.body, revision))
+    try:
+        done = editor.make(Wish("PUT", "/records", loaded.body, revision))
+    except Conflict as e:
+        hint = f"meta export, edit that; or take `# revision: {loaded.base}` out of {file} to overrule them"
+        raise Conflict(f"{e}: {hint}" if loaded.base is not None else str(e), e.lines) from e
     if loaded.base is not None and not done.dry_run:
         record_files.rebase(file, done.revision)
 

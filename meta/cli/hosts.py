@@ -139,7 +139,7 @@ def _outcomes(host: "HostView") -> "Iterator[list[Cell]]":
     for agent in host.agents:
         if outcome := agent.outcome:
             way = f"{outcome.from_ or 'nothing'} -> {outcome.to or 'nothing'}"
-            rest = f" {show.when(outcome.at)} at {outcome.step}: {outcome.reason}".replace(": ", ": ", 1).rstrip(": ")
+            rest = f" {show.when(outcome.at)} at {outcome.step}: {outcome.reason or 'no reason given'}"
             yield [show.Cell(f"{agent.name} {way}: "), show.word(outcome.result), show.Cell(show.one_line_kept(rest))]
             for line in outcome.evidence.splitlines()[-10:]:
                 yield [show.Cell(f"    {show.one_line_kept(line)}", "dim")]

@@ -33,10 +33,12 @@ class Digests(NamedTuple):
 
 
 class Published(NamedTuple):
-    """name, version: of the agent; members: of the archive; is_new: whether it had to be sent."""
+    """name, version: of the agent; is_known: whether it has a record; members: of the archive; is_new: whether it had to be
+    sent."""
 
     name: str
     version: str
+    is_known: bool
     members: int
     digests: Digests
     tarball: TarballView
@@ -45,28 +47,28 @@ class Published(NamedTuple):
 
 def publish(client: Client, tarball: Path, agent: str | None) -> Published:
     """Check the tarball and have meta publish it. agent: whose it is, where the name of the file can be read in two ways."""
-    name, version = _named(client, tarball, agent)
+    known = _known(client)
+    name, version = split(tarball.name, [agent] if agent else known, must=bool(agent))
     with _opened(tarball) as file:
         digests = _digests(file)
         members = _checked(tarball)
         there = _already(client, tarball.name, digests)
         if there:
-            return Published(name, version, members, digests, there, is_new=False)
+            return Published(name, version, name in known, members, digests, there, is_new=False)
         file.seek(0)
         with _shown_progress(file, digests.size) as body:
             done = client.upload(at("tarballs", tarball.name), body, TarballView, sha256=digests.sha256)
-    return Published(name, version, members, digests, done, is_new=True)
+    return Published(name, version, name in known, members, digests, done, is_new=True)
 
 
-def _named(client: Client, tarball: Path, agent: str | None) -> tuple[str, str]:
-    """Name and version, after asking whether publishing is allowed at all: a large upload is refused late."""
+def _known(client: Client) -> list[str]:
+    """The agents that have a record, if publishing is allowed at all: in the middle of an upload it would be refused late."""
     me = client.get("/whoami", Whoami)
     if not me.role:
         raise Misconfigured(f"this needs a token: {TO_GET_ONE}")
     if me.role not in ("editor", "admin"):
         raise Misconfigured(f"publishing needs the role editor or admin; {me.name} is {me.role}")
-    known = [agent] if agent else [one["name"] for one in client.get("/records", dict[str, Any])["agents"]]
-    return split(tarball.name, known, must=bool(agent))
+    return [one["name"] for one in client.get("/records", dict[str, Any])["agents"]]
 
 
 def split(file: str, known: list[str], must: bool = False) -> tuple[str, str]:

@@ -31,6 +31,9 @@ def publish(client: "Client", tarball: Path, agent: str | None, output: str) -> 
     if show.data(done.tarball, output):
         return
     what = "published" if done.is_new else "was published already"
-    digests = f"md5={done.digests.md5} sha256={done.digests.sha256}"
-    click.echo(f"{tarball.name}: {done.members} members, {done.digests.size} bytes, {what}")
-    click.echo(f"put it in force: meta set {done.name} version={done.version} {digests}")
+    members = "1 member" if done.members == 1 else f"{done.members} members"
+    fields = [f"version={done.version}", f"md5={done.digests.md5}", f"sha256={done.digests.sha256}"]
+    if not done.is_known:
+        fields.append(f"tarball={client.url}/tarball")
+    click.echo(f"{tarball.name}: {members}, {done.digests.size} bytes, {what}")
+    click.echo(f"put it in force: meta set {done.name} {' '.join(fields)}")

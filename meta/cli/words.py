@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 from meta.errors import Misconfigured
 from meta.load import parse_selector
@@ -19,6 +20,10 @@ def fields_of(words: Sequence[str]) -> dict[str, str | list[str]]:
         key, equals, value = word.partition("=")
         if not equals:
             raise Misconfigured(f'"{word}" is no FIELD=VALUE; fields are {", ".join(CHANGEABLE)}')
+        if key not in CHANGEABLE:
+            close = get_close_matches(key, CHANGEABLE, 1)
+            hint = f"did you mean {close[0]}?" if close else f"fields are {', '.join(CHANGEABLE)}"
+            raise Misconfigured(f'"{key}" is no field; {hint}')
         found.setdefault(key, []).append(value)
     for key, values in found.items():
         if len(values) > 1 and key != "tarball":

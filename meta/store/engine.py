@@ -172,10 +172,10 @@ def _postgresql(url: sa.URL, patience: float) -> sa.Engine:
             connection.execute("SELECT 1")
             connection.rollback()
         except engine.dialect.loaded_dbapi.Error as e:
-            unwatch(record.info)
             raise sa.exc.DisconnectionError(str(e)) from e
 
     sa.event.listen(engine, "connect", begin_watch, insert=True)  # before SQLAlchemy's own first questions
     sa.event.listen(engine, "checkout", check)
-    sa.event.listen(engine, "checkin", lambda _connection, record: unwatch(record.info))
+    for end in ("checkin", "close"):  # one that is broken is closed without being checked in
+        sa.event.listen(engine, end, lambda _connection, record: unwatch(record.info))
     return engine

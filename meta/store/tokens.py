@@ -46,7 +46,14 @@ def add(database: Database, new: Token) -> Token:
 def revoke(database: Database, token_id: int, now: float) -> bool:
     revoked = sa.update(token).where(token.c.id == token_id, token.c.revoked == 0).values(revoked=now)
     with database.writing("tokens") as (connection, _):
-        return connection.execute(revoked).rowcount > 0
+        return _or_nothing(connection, connection.execute(revoked).rowcount > 0)
+
+
+def _or_nothing(connection: sa.Connection, done: bool) -> bool:
+    """Where nothing was done the serial stays too, and nobody reads everything again for it."""
+    if not done:
+        connection.rollback()
+    return done
 
 
 def use_enrolment(database: Database, token_id: int, hostname: str, hashed: bytes, now: float) -> bool:
@@ -66,23 +73,21 @@ def use_enrolment(database: Database, token_id: int, hostname: str, hashed: byte
     with database.writing("tokens") as (connection, serial):
         again = connection.execute(used).scalar()
         if again is None:
-            return False
+            return _or_nothing(connection, False)
         insert = postgresql.insert(host_token) if database.dialect == "postgresql" else sqlite.insert(host_token)
         values = {"hash": hashed, "at": now, "serial": serial}
         free = sa.true() if again else sa.func.length(host_token.c.hash) == 0
         kept = insert.values(hostname=hostname, **values).on_conflict_do_update(
             index_elements=["hostname"], set_=values, where=free
         )
-        if connection.execute(kept.returning(host_token.c.hostname)).scalar() is None:
-            connection.rollback()
-            return False
-        return True
+        return _or_nothing(connection, connection.execute(kept.returning(host_token.c.hostname)).first() is not None)
 
 
 def revoke_host(database: Database, hostname: str, now: float) -> bool:
     revoke = sa.update(host_token).where(host_token.c.hostname == hostname, sa.func.length(host_token.c.hash) > 0)
     with database.writing("tokens") as (connection, serial):
-        return connection.execute(revoke.values(hash=b"", at=now, serial=serial)).rowcount > 0
+        revoked = connection.execute(revoke.values(hash=b"", at=now, serial=serial))
+        return _or_nothing(connection, revoked.rowcount > 0)
 
 
 def host_tokens(database: Database, since: int) -> Iterator[tuple[str, bytes, int]]:

@@ -4,6 +4,7 @@ import logging
 import sqlite3
 
 import pytest
+
 from helpers.meta_api import NOW, World, record
 
 PROBLEM = "application/problem+json"
@@ -27,7 +28,7 @@ def patch(world, agent, body, match="*", query=""):
 
 def refused(answer, status):
     assert (answer.status_code, answer.content_type) == (status, PROBLEM), answer.text
-    assert (answer.json["status"], answer.json["type"] if "type" in answer.json else "about:blank") == (
+    assert (answer.json["status"], answer.json.get("type", "about:blank")) == (
         status,
         "about:blank",
     )
@@ -101,7 +102,7 @@ def test_an_edit_needs_a_condition(world, method):
     for headers in [{"If-Match": "1"}, {"If-Match": '"1", "2"'}, {"If-Match": '"x"'}, {"If-None-Match": '"1"'}]:
         refused(
             world.call(method, "records/a", headers=headers, **body),
-            400 if method != "DELETE" or "If-Match" in headers else 428,
+            400,
         )
 
 
@@ -216,9 +217,7 @@ def test_a_bad_document_is_refused_with_the_words_of_a_file(world):
     assert world.service.records.revision == 0
 
 
-@pytest.mark.parametrize(
-    "body", [{}, {"agents": None}, [], {"agents": {}}, None, "x", {"agents": [1]}, {"agents": [{}]}]
-)
+@pytest.mark.parametrize("body", [{}, {"agents": None}, [], {"agents": {}}, 5, "x", {"agents": [1]}, {"agents": [{}]}])
 def test_a_document_of_another_form_never_means_no_agents(world, body):
     put(world, record())
     refused(world.call("PUT", "records", headers={"If-Match": "*"}, json=body), 400)

@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from helpers.meta_api import KINDS, NOW, World
 from werkzeug.routing import Rule as Route
 
+from helpers.meta_api import KINDS, NOW, World
 from meta.auth import NOBODY, HostTokens, Principal, Rule, Tokens, Unauthorised, judge, mint
 from meta.limits import Buckets, Limits, allows_anonymous, bucket_of, client_address, is_local
 from meta.store import Token

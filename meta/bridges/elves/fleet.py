@@ -1,0 +1,68 @@
+"""What the bridge needs of meta, and the one place that knows how meta gives it.
+
+A Fleet remembers hosts and resolves records; any exception of it becomes a Thrift exception, by which an agent changes nothing.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from meta.config import Settings
+from meta.errors import TryLater
+from meta.hosts import HostTable
+from meta.load import load
+from meta.service import Service
+from meta.store import Store
+from updater.wire import Desired, Report
+
+FLUSH_WITHIN = 5.0  # seconds for the last write
+
+
+class Fleet(Protocol):
+    """Safe for threads."""
+
+    def beat(self, report: Report, address: str, now: float) -> tuple[Desired, ...]:
+        """Remember the host, and return what it shall run."""
+
+    def resolve(self, hostname: str) -> tuple[Desired, ...]:
+        """What it shall run; remembers nothing."""
+
+    def withheld(self, hostname: str) -> frozenset[str]:
+        """Agents that have a record but no order now, since their version is banned: a host keeps what it has of them."""
+
+
+class TableFleet:
+    """A Fleet over meta's table of hosts and the records in force there."""
+
+    def __init__(self, table: HostTable):
+        self._table = table
+
+    def beat(self, report: Report, address: str, now: float) -> tuple[Desired, ...]:
+        return self._table.beat(report, address, now).desired
+
+    def resolve(self, hostname: str) -> tuple[Desired, ...]:
+        return self._table.classes.of(hostname).desired
+
+    def withheld(self, hostname: str) -> frozenset[str]:
+        classes = self._table.classes
+        ordered = {desired.name for desired in classes.of(hostname).desired}
+        return frozenset(record.name for record in classes.records.records if record.name not in ordered)
+
+
+@contextmanager
+def opened(database: str, records: Path | None = None) -> Iterator[Fleet]:
+    """A meta of our own on this database, beside those that serve hosts there; its last changes are written at the end.
+    records: a file that manages them. Raises Misconfigured or TryLater when it cannot begin."""
+    if records:
+        load(records)  # says what is wrong before anything begins
+    with closing(Store(database)) as store:
+        store.upgrade()
+        service = Service(store, Settings(database=database, records=records))
+        service.start(time.time())
+        try:
+            yield TableFleet(service.table)
+        finally:
+            if not service.close(FLUSH_WITHIN):
+                raise TryLater("the last changes of some hosts could not be written; their next beats tell them again")

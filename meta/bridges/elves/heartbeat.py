@@ -1,0 +1,104 @@
+"""One beat of an elves-agent -> the apps that it may run, by the configured mode. Knows neither Thrift nor a broker.
+
+Promises that no answer is empty by mistake: where nothing is decided (no app table yet, no records at all, a fault) it raises,
+and the agent changes nothing. A beat that cannot be stored is answered all the same; where its answer would need what is
+missing in it, the agent is told to keep what it has.
+"""
+
+import logging
+from collections.abc import Callable
+
+from meta.bridges.elves.config import RECORDS, SIMPLE, Settings
+from meta.bridges.elves.fleet import Fleet
+from meta.bridges.elves.kept import KeptTable
+from meta.bridges.elves.numbers import Numbers, Sparing
+from meta.bridges.elves.online import OnlineAgents
+from meta.bridges.elves.translator import Agent, Info, Judged, apps_of, as_report, hostname, judge, render_apps
+
+log = logging.getLogger(__name__)
+
+
+class Undecided(Exception):
+    """Nobody has decided what this agent may run; the text says what is missing."""
+
+
+class Heartbeat:
+    """Safe for threads. fleet: None where no hosts are kept (not in mode records); heard: told of every agent that beats."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        online: OnlineAgents,
+        kept: KeptTable,
+        fleet: Fleet | None,
+        numbers: Numbers,
+        heard: Callable[[Agent], None] = lambda _agent: None,
+    ):
+        self._mode = settings.mode
+        self._local_apps = dict(settings.local_apps)
+        self._online = online
+        self._kept = kept
+        self._fleet = fleet
+        self._numbers = numbers
+        self._heard = heard
+        self._sparing = Sparing()
+
+    def beat(self, info: Info, peer: str, now: float) -> str:
+        """The answer's text. peer: the address that it came from; now: Unix seconds. Raises Undecided, and whatever fails."""
+        self._numbers.add("beats")
+        judged = judge(info, now)
+        if judged.agent:
+            if self._online.hear(judged.agent):
+                log.info("agent %s (%s) at %s is online", judged.ip, judged.asset or "no asset", peer)
+            self._heard(judged.agent)
+        else:
+            self._numbers.add("beats_not_stored")
+            self._sparing.say(log, now, "a beat from %s is answered but not stored: %s", peer, judged.problem)
+        return render_apps(self._apps(judged, now))
+
+    def _apps(self, judged: Judged, now: float) -> dict[str, str]:
+        if self._mode == RECORDS:
+            return self._by_records(judged, now)
+        self._remember(judged, now)
+        if self._mode == SIMPLE:
+            return self._local_apps
+        table = self._kept.table
+        if table is None:
+            raise Undecided("no app table has come from the supervisor yet")
+        return table.apps_for(judged.ip) if judged.ip else _as_it_is(judged)
+
+    def _by_records(self, judged: Judged, now: float) -> dict[str, str]:
+        fleet, name = self._fleet, hostname(judged.asset, judged.ip)
+        if fleet is None:
+            raise Undecided("there are no records")
+        if not name:
+            return _as_it_is(judged)
+        if judged.agent:
+            desired = fleet.beat(as_report(judged.agent, name), judged.ip, now)
+        else:
+            desired = fleet.resolve(name)
+        known = {d.name for d in desired}
+        withheld = [app for app in judged.apps or () if app not in known]
+        if withheld:
+            kept = fleet.withheld(name)
+            withheld = [app for app in withheld if app in kept]
+        if not desired and not withheld:
+            raise Undecided(f"no record says anything of {name}")
+        return apps_of(desired) | {app: (judged.apps or {})[app] for app in withheld}
+
+    def _remember(self, judged: Judged, now: float) -> None:
+        """Show the host among ours; that this fails must not change its answer, which needs no records."""
+        if self._fleet is None or judged.agent is None:
+            return
+        try:
+            self._fleet.beat(as_report(judged.agent, hostname(judged.asset, judged.ip)), judged.ip, now)
+        except Exception as e:  # noqa: BLE001 (whatever it is: the answer comes from elsewhere)
+            self._numbers.add("hosts_not_remembered")
+            self._sparing.say(log, now, "agent %s is not remembered as a host: %s", judged.ip, e)
+
+
+def _as_it_is(judged: Judged) -> dict[str, str]:
+    """For an agent that does not say who it is: it keeps what it has."""
+    if judged.apps is None:
+        raise Undecided("the agent says neither who it is nor what it has")
+    return dict(judged.apps)

@@ -1,0 +1,54 @@
+"""/health, /ready and /metrics for those who watch the bridge, on a small port of its own."""
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from meta.errors import Misconfigured
+
+SILENT = 5.0  # seconds after which a client loses its thread
+Page = Callable[[], tuple[int, str]]
+log = logging.getLogger(__name__)
+
+
+class Watching:
+    """Serves until `stop`. pages: path -> its status and text."""
+
+    def __init__(self, host: str, port: int, pages: Mapping[str, Page]):
+        """Raises Misconfigured when it cannot listen there."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        server = type("Server", (ThreadingHTTPServer,), {"address_family": family, "daemon_threads": True})
+        try:
+            self._server = server((host, port), _handler(dict(pages)))
+        except OSError as e:
+            raise Misconfigured(f"cannot listen on {host}:{port}: {e.strerror or e}") from e
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="http", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(2)
+
+
+def _handler(pages: dict[str, Page]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = SILENT
+
+        def do_GET(self) -> None:
+            page = pages.get(self.path.partition("?")[0])
+            status, text = page() if page else (404, "not found\n")
+            data = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain; charset=utf-8")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, text: str, *arguments: object) -> None:
+            log.debug(text, *arguments)
+
+    return Handler

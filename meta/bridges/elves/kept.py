@@ -1,0 +1,85 @@
+"""The app table in force, in memory and on disk: a restart goes on with the last one.
+
+Promises that what `save` returned True for is on the disk, and that a reader of the file sees a whole table. The only module of
+this bridge that changes the disk.
+"""
+
+import logging
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from meta.bridges.elves.table import AppTable, BadTable, parse_table, render_table
+
+MAX_FILE = 64 << 20  # bytes
+log = logging.getLogger(__name__)
+
+
+class KeptTable:
+    """Safe for threads. file: where it is kept, None: nowhere."""
+
+    def __init__(self, file: Path | None = None):
+        self._file = file
+        self._saving = threading.Lock()
+        self.table = self._load()  # None: there was never one
+        self.is_saved = True
+
+    def put(self, table: AppTable) -> bool:
+        """From now on this one; whether it is on the disk."""
+        with self._saving:
+            if table == self.table and self.is_saved:
+                return True
+            self.table = table
+            self.is_saved = False
+        return self.save()
+
+    def save(self) -> bool:
+        """Write what is not yet on the disk; whether all is there."""
+        with self._saving:
+            if self.is_saved or self._file is None or self.table is None:
+                self.is_saved = True
+                return True
+            try:
+                _write(self._file, render_table(self.table))
+            except OSError as e:
+                log.error("the app table is in force but cannot be kept in %s: %s", self._file, e.strerror or e)
+                return False
+            self.is_saved = True
+            return True
+
+    def _load(self) -> AppTable | None:
+        if self._file is None:
+            return None
+        try:
+            with self._file.open("rb") as file:
+                table = parse_table(file.read(MAX_FILE))
+        except FileNotFoundError:
+            return None
+        except (OSError, BadTable) as e:
+            log.error(
+                "the app table in %s cannot be read, so there is none until a message brings it: %s", self._file, e
+            )
+            return None
+        log.info("the app table in %s has %d entries", self._file, len(table.entries))
+        return table
+
+
+def _write(file: Path, data: bytes) -> None:
+    temporary = file.with_name(f".{file.name}.new")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+        descriptor = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise

@@ -1,0 +1,93 @@
+"""Which agents were heard of, by ip, for all threads: by ourselves, and by other instances through ZooKeeper.
+
+Whether one is online is judged from `now` whenever somebody asks: its last beat is at most 600 seconds ago. The latest beat
+wins, whoever heard it. Agents that were silent for a day are forgotten.
+"""
+
+import threading
+from collections.abc import Mapping
+
+from meta.bridges.elves.translator import Agent
+
+ONLINE_FOR = 600.0  # seconds
+FORGOTTEN_AFTER = 86400.0
+MAX_AGENTS = 200_000  # a bound for the memory, not for a fleet
+
+
+class OnlineAgents:
+    """The lock is held for a dictionary's work and nothing else."""
+
+    def __init__(self, max_agents: int = MAX_AGENTS) -> None:
+        self._lock = threading.Lock()
+        self._agents: dict[str, Agent] = {}
+        self._foreign: set[str] = set()  # heard of through ZooKeeper only
+        self._max_agents = max_agents
+
+    def hear(self, agent: Agent) -> bool:
+        """An agent beats here; whether it was unknown or offline before. What is too many is not kept."""
+        with self._lock:
+            before = self._agents.get(agent.ip)
+            if before is None and len(self._agents) >= self._max_agents and not self._forget(agent.last_beat):
+                return False
+            self._agents[agent.ip] = agent
+            self._foreign.discard(agent.ip)
+        return before is None or not is_online(before, agent.last_beat)
+
+    def share(self, agent: Agent, now: float) -> None:
+        """Another instance heard of it; a clock that goes ahead of ours counts as now."""
+        agent = agent._replace(last_beat=min(agent.last_beat, now))
+        with self._lock:
+            before = self._agents.get(agent.ip)
+            if before is not None and before.last_beat >= agent.last_beat:
+                return
+            if before is None:
+                if len(self._agents) >= self._max_agents and not self._forget(now):
+                    return
+                self._foreign.add(agent.ip)
+            self._agents[agent.ip] = agent
+
+    def withdraw(self, ip: str) -> None:
+        """Another instance says that it is gone; what we heard ourselves stays."""
+        with self._lock:
+            if ip in self._foreign:
+                self._foreign.discard(ip)
+                self._agents.pop(ip, None)
+
+    def heard_here(self, now: float) -> list[Agent]:
+        """The agents online that beat here."""
+        with self._lock:
+            agents = [agent for ip, agent in self._agents.items() if ip not in self._foreign]
+        return [agent for agent in agents if is_online(agent, now)]
+
+    def find(self, ip: str, asset: str, now: float) -> list[Agent]:
+        """The agents online with this ip and this asset, blank for any; ordered by ip."""
+        with self._lock:
+            known = self._agents.get(ip)
+            agents = ([known] if known else []) if ip else list(self._agents.values())
+        found = [agent for agent in agents if is_online(agent, now) and (not asset or agent.asset == asset)]
+        return sorted(found, key=lambda agent: agent.ip)
+
+    def count(self, now: float) -> int:
+        with self._lock:
+            agents = list(self._agents.values())
+        return sum(is_online(agent, now) for agent in agents)
+
+    def snapshot(self) -> Mapping[str, Agent]:
+        """All that are remembered, by ip."""
+        with self._lock:
+            return dict(self._agents)
+
+    def forget_old(self, now: float) -> None:
+        with self._lock:
+            self._forget(now)
+
+    def _forget(self, now: float) -> bool:
+        old = [ip for ip, agent in self._agents.items() if now - agent.last_beat > FORGOTTEN_AFTER]
+        for ip in old:
+            del self._agents[ip]
+            self._foreign.discard(ip)
+        return bool(old)
+
+
+def is_online(agent: Agent, now: float) -> bool:
+    return now - agent.last_beat <= ONLINE_FOR

@@ -1,0 +1,128 @@
+"""Runs the bridge: Thrift in this thread's event loop, RabbitMQ and ZooKeeper in threads of their own, and a small HTTP.
+
+Promises that neither the broker nor ZooKeeper, being away or in trouble, keeps an agent from its answer. SIGTERM and SIGINT
+stop: messages under way are answered, what is to be shared is written, and the instance leaves ZooKeeper.
+"""
+
+import asyncio
+import logging
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from meta.bridges.elves.amqp import Broker
+from meta.bridges.elves.asking import Asking
+from meta.bridges.elves.config import SUPERVISOR, Settings
+from meta.bridges.elves.fleet import Fleet
+from meta.bridges.elves.heartbeat import Heartbeat
+from meta.bridges.elves.http import Watching
+from meta.bridges.elves.kept import KeptTable
+from meta.bridges.elves.numbers import Numbers
+from meta.bridges.elves.online import OnlineAgents
+from meta.bridges.elves.services import Services
+from meta.bridges.elves.thrift_server import ThriftServer
+from meta.bridges.elves.zookeeper import Sharing
+from updater.wire import VERSION
+
+TABLE_FILE = "elves-apps.json"
+FORGET_EVERY = 600.0  # seconds
+log = logging.getLogger(__name__)
+
+
+class Parts(NamedTuple):
+    """The running bridge. sharing: None where ZooKeeper is off."""
+
+    online: OnlineAgents
+    kept: KeptTable
+    numbers: Numbers
+    broker: Broker
+    sharing: Sharing | None
+    thrift: ThriftServer
+
+
+def build(settings: Settings, fleet: Fleet | None, var: Path) -> Parts:
+    """fleet: None where no hosts are kept. var: the directory for what must survive a restart."""
+    online, kept, numbers = OnlineAgents(), KeptTable(var / TABLE_FILE), Numbers()
+    sharing = None
+    if settings.zookeeper_hosts:
+        sharing = Sharing(settings.zookeeper_hosts, settings.root, settings.out_time, online, numbers)
+    asking = Asking(kept, settings.sync_every) if settings.mode == SUPERVISOR else None
+    broker = Broker(settings, Services(online, kept), kept, asking, numbers)
+    heard = sharing.note if sharing else (lambda _agent: None)
+    heartbeat = Heartbeat(settings, online, kept, fleet, numbers, heard)
+    return Parts(online, kept, numbers, broker, sharing, ThriftServer(heartbeat.beat, numbers))
+
+
+def run(settings: Settings, fleet: Fleet | None, var: Path, http: tuple[str, int] | None) -> None:
+    """Serve until a signal says stop. http: where to be watched, None for nowhere. Raises Misconfigured, TryLater."""
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    _allow_many_connections()
+    parts = build(settings, fleet, var)
+    asyncio.run(_serve(parts, settings, http))
+    log.info("meta elves stopped")
+
+
+async def _serve(parts: Parts, settings: Settings, http: tuple[str, int] | None) -> None:
+    ip, port = await parts.thrift.start(settings.thrift_ip, settings.thrift_port)
+    watching = Watching(*http, pages(parts)) if http else None
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    parts.broker.start()
+    if parts.sharing:
+        parts.sharing.start()
+    where = f", http://{http[0]}:{watching.port}" if watching and http else ""
+    log.info("meta %s listens for elves-agents on %s:%d, mode %s%s", VERSION, ip, port, settings.mode, where)
+    try:
+        await _until(stopped, lambda: parts.online.forget_old(time.time()))
+    finally:
+        await parts.thrift.stop()
+        parts.broker.stop()
+        if parts.sharing:
+            parts.sharing.stop()
+        if watching:
+            watching.stop()
+
+
+async def _until(stopped: asyncio.Event, chore: Callable[[], None]) -> None:
+    while not stopped.is_set():
+        try:
+            await asyncio.wait_for(stopped.wait(), FORGET_EVERY)
+        except TimeoutError:
+            chore()
+
+
+def pages(parts: Parts) -> dict[str, Callable[[], tuple[int, str]]]:
+    """What is served to those who watch."""
+
+    def troubles() -> list[str]:
+        found = [] if parts.broker.is_connected else ["RabbitMQ is away"]
+        if parts.sharing and not parts.sharing.is_connected:
+            found.append("ZooKeeper is away")
+        return found if parts.kept.is_saved else [*found, "the app table cannot be kept"]
+
+    def ready() -> tuple[int, str]:
+        found = troubles()
+        return (503, "".join(f"{trouble}\n" for trouble in found)) if found else (200, "ok\n")
+
+    def metrics() -> tuple[int, str]:
+        gauges: dict[str, float] = {
+            "agents_online": parts.online.count(time.time()),
+            "connections": len(parts.thrift.connections),
+            "rabbitmq_up": parts.broker.is_connected,
+        }
+        if parts.sharing:
+            gauges["zookeeper_up"] = parts.sharing.is_connected
+        return 200, parts.numbers.render(gauges)
+
+    return {"/health": lambda: (200, "ok\n"), "/ready": ready, "/metrics": metrics}
+
+
+def _allow_many_connections() -> None:
+    """As many open files as this process may have: each agent that beats is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

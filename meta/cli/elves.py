@@ -1,0 +1,95 @@
+"""`meta elves`: real elves-agents, and elves' other modules, served by meta in place of their heartbeat module."""
+
+from pathlib import Path
+
+import click
+
+from meta.cli import options
+from meta.errors import Misconfigured
+
+
+@click.command(short_help="Serve elves-agents in place of elves' heartbeat module.")
+@click.option(
+    "-c",
+    "--config",
+    metavar="FILE",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="elves' own conf.properties, as it is.",
+)
+@options.database
+@options.variable(
+    "--records",
+    "RECORDS",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    show_default="the database",
+    help="Manage the records in this file.",
+)
+@click.option("--no-hosts", is_flag=True, help="Keep no hosts: only for auth.mode simple and supervisor.")
+@click.option(
+    "--http", metavar="HOST:PORT", default="127.0.0.1:11103", show_default=True, help="/health and /metrics; `none`."
+)
+@click.option(
+    "--var",
+    metavar="DIR",
+    default="var",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Keeps the app table.",
+)
+@options.variable(
+    "--log-level",
+    "LOG_LEVEL",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="How much to log.",
+)
+@options.variable(
+    "--log-format",
+    "LOG_FORMAT",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Lines for people, or one JSON object per line.",
+)
+def elves(
+    config: Path,
+    database: str | None,
+    records: Path | None,
+    no_hosts: bool,
+    http: str,
+    var: Path,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Answer elves-agents (Thrift, port 11102) and elves' other modules (RabbitMQ), until SIGTERM or Ctrl-C.
+
+    The agents show in `meta hosts` of the same database. What an agent may run is decided by auth.mode in FILE: `records`
+    (ours, the default), `supervisor` or `simple`. docs/elves.md tells how to move over.
+
+    \b
+    Examples:
+      meta elves -c conf/conf.properties
+      meta elves -c conf/conf.properties --database postgresql://meta@db/meta
+      meta elves -c conf/conf.properties --no-hosts
+    """
+    from contextlib import nullcontext
+
+    try:
+        from meta.bridges.elves import server
+    except ImportError as e:
+        raise Misconfigured(f"{e.name} is not installed: pip install 'ops-updater[elves]'") from e
+    from meta import logs
+    from meta.bridges.elves import config as configuration
+    from meta.bridges.elves.fleet import opened
+    from meta.config import DEFAULT_DATABASE, parse_listen
+
+    settings = configuration.read(config)
+    watched = None if http == "none" else parse_listen(http)
+    if no_hosts and settings.mode == configuration.RECORDS:
+        raise Misconfigured("auth.mode records needs hosts and records: leave --no-hosts out, or choose another mode")
+    logs.configure(log_level, log_format)
+    with nullcontext(None) if no_hosts else opened(database or DEFAULT_DATABASE, records) as fleet:
+        server.run(settings, fleet, var, watched)

@@ -1,0 +1,174 @@
+"""Tokens and enrolment by REST."""
+
+import logging
+
+import pytest
+
+from helpers.meta_api import NOW, World
+
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(tmp_path)
+    yield world
+    world.close()
+
+
+def refused(answer, status):
+    assert (answer.status_code, answer.content_type) == (status, PROBLEM), answer.text
+    return answer.json
+
+
+def make(world, **body):
+    answer = world.call("POST", "tokens", json=body)
+    assert answer.status_code == 201, answer.text
+    world.tokens[body["name"]] = answer.json["token"]
+    return answer.json
+
+
+def test_who_one_is(world):
+    assert [world.call("GET", "whoami", who).json for who in ("viewer", "host", "local")] == [
+        {"name": "viewer", "role": "viewer"},
+        {"name": "h1", "role": "host"},
+        {"name": "", "role": ""},
+    ]
+
+
+def test_a_new_token_works_at_once_and_is_shown_once(world):
+    made = make(world, kind="operator", name="Anna B.", role="editor")
+    assert made["token"].startswith("ou_o_")
+    assert world.call("GET", "whoami", "Anna B.").json == {"name": "Anna B.", "role": "editor"}
+    listing = world.call("GET", "tokens")
+    assert [one for one in listing.json["items"] if one["id"] == made["id"]] == [
+        {key: value for key, value in made.items() if key != "token"}
+    ]
+    assert made["token"] not in listing.text
+    assert "hash" not in listing.text
+
+
+def test_a_revoked_token_stops_at_once(world):
+    made = make(world, kind="operator", name="gone", role="admin")
+    assert world.call("DELETE", f"tokens/{made['id']}", "admin").status_code == 204
+    refused(world.call("GET", "whoami", "gone"), 401)
+    refused(world.call("DELETE", f"tokens/{made['id']}"), 404)
+    refused(world.call("DELETE", "tokens/999"), 404)
+    refused(world.call("DELETE", "tokens/x"), 400)
+
+
+def test_a_token_expires(world):
+    make(world, kind="operator", name="short", role="viewer", expires=NOW + 60)
+    world.now += 59
+    assert world.call("GET", "whoami", "short").status_code == 200
+    world.now += 1
+    refused(world.call("GET", "whoami", "short"), 401)
+
+
+def test_the_last_admin_is_not_locked_out(world):
+    admin = next(one for one in world.store.tokens() if one.name == "admin")
+    assert "last" in refused(world.call("DELETE", f"tokens/{admin.id}"), 409)["detail"]
+    make(world, kind="operator", name="other", role="admin")
+    assert world.call("DELETE", f"tokens/{admin.id}").status_code == 204
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"kind": "operator", "name": "x"},
+        {"kind": "operator", "name": "x", "role": "root"},
+        {"kind": "operator", "name": "x", "role": "viewer", "uses": 3},
+        {"kind": "operator", "name": "x", "role": "viewer", "hash": "00"},
+        {"kind": "enrolment", "name": "x", "role": "admin"},
+        {"kind": "host", "name": "x"},
+        {"kind": "enrolment", "name": ""},
+        {"kind": "enrolment", "name": "x\nINFO forged"},
+        {"kind": "enrolment", "name": "x\n"},
+        {"kind": "enrolment", "name": "x", "uses": 0},
+        {"kind": "enrolment", "name": "x", "uses": 2**63},
+        {"kind": "enrolment", "name": "x", "expires": 1},
+        {"kind": "enrolment", "name": "x", "expires": -1},
+        {"kind": "enrolment", "name": "x", "expires": "never"},
+        {"kind": "enrolment", "name": "x", "pattern": ""},
+    ],
+)
+def test_a_token_that_cannot_be_meant_is_not_made(world, body):
+    before = len(world.store.tokens())
+    refused(world.call("POST", "tokens", json=body), 400)
+    assert len(world.store.tokens()) == before
+
+
+# --- enrolment ---
+
+
+def enrol(world, host, who="enrolment"):
+    answer = world.call("POST", "enrol", who, json={"hostname": host})
+    if answer.status_code == 201:
+        world.tokens[host] = answer.json["token"]
+    return answer
+
+
+def beat(world, host, who):
+    return world.call("POST", "/heartbeat", who, json={"hostname": host}).status_code
+
+
+def test_a_host_enrols_and_reports_with_its_own_token(world):
+    answer = enrol(world, "new1")
+    assert (answer.status_code, answer.json["hostname"]) == (201, "new1")
+    assert enrol(world, "new2").status_code == 201
+    assert [beat(world, host, who) for host in ("new1", "new2") for who in ("new1", "new2", "nobody")] == [
+        *(200, 403, 401),
+        *(403, 200, 401),
+    ]
+    assert world.call("GET", "whoami", "new1").json == {"name": "new1", "role": "host"}
+    assert world.call("GET", "/metrics", "new1").status_code == 200
+    refused(world.call("GET", "hosts/new2", "new1"), 403)
+
+
+def test_a_host_that_has_a_token_is_not_taken_over(world):
+    enrol(world, "new1")
+    first = world.tokens["new1"]
+    refused(enrol(world, "new1"), 409)
+    assert beat(world, "new1", "new1") == 200
+    assert world.call("DELETE", "hosts/new1/token").status_code == 204
+    assert beat(world, "new1", "new1") == 403
+    refused(world.call("DELETE", "hosts/new1/token"), 404)
+    assert enrol(world, "new1").status_code == 201
+    assert world.tokens["new1"] != first
+    make(world, kind="enrolment", name="again", reenrol=True)
+    assert enrol(world, "new1", "again").status_code == 201
+    assert beat(world, "new1", "new1") == 200
+
+
+def test_an_enrolment_token_is_for_some_hosts_and_some_uses(world):
+    make(world, kind="enrolment", name="lg", uses=2, pattern="lg-*", expires=NOW + 60)
+    refused(enrol(world, "bj-1", "lg"), 403)
+    assert [enrol(world, f"lg-{i}", "lg").status_code for i in range(3)] == [201, 201, 409]
+    make(world, kind="enrolment", name="late", expires=NOW + 60)
+    world.now += 60
+    refused(enrol(world, "lg-9", "late"), 401)
+
+
+@pytest.mark.parametrize(
+    "host", ["<img src=x onerror=alert(1)>", "a\nb", "a\0b", "a" * 65536, "', drop", "../x", "", 5, None]
+)
+def test_a_name_that_is_no_hostname_does_not_enrol(world, host):
+    refused(enrol(world, host), 400)
+
+
+# --- secrets ---
+
+
+def test_no_token_is_ever_in_a_log_or_a_refusal(world, caplog):
+    caplog.set_level(logging.DEBUG)
+    make(world, kind="operator", name="anna", role="viewer")
+    enrol(world, "new1")
+    answers = [
+        world.call(method, path, who)
+        for who in world.tokens
+        for method, path in [("GET", "tokens"), ("PUT", "bans/a/1")]
+    ]
+    told = caplog.text + "".join(answer.text for answer in answers)
+    assert [name for name, text in world.tokens.items() if text in told or text[5:20] in told] == []
+    assert "anna" in caplog.text
