@@ -158,6 +158,13 @@ class Meta(_Process):
             raise Late(f"meta {' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
+    def kill(self) -> None:
+        """End it at once, with the worker that does its work."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
     def edit(self, records: str) -> None:
         """Put these records in force, all of them: through the file where it manages them, else with `meta apply`."""
         self.records.write_text(records)

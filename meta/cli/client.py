@@ -32,12 +32,14 @@ T = TypeVar("T")
 class Client:
     """Speaks with one meta. Every method raises Misconfigured, TryLater, or what meta.cli.refusals makes of a refusal."""
 
-    def __init__(self, url: str, token: str = "", ca_file: Path | None = None):
+    def __init__(self, url: str, token: str = "", ca_file: Path | None = None, patience: float = READ):
+        """patience: seconds without a byte."""
         self.url, is_local = _checked(url)
         if ca_file and not ca_file.is_file():
             raise Misconfigured(f"the file of authorities {ca_file} is not there")
         if token and not is_local and self.url.startswith("http:"):
             click.echo(f"warning: your token goes to {self.url} unencrypted; use https", err=True)
+        self._patience = patience
         self._has_token = bool(token)
         self._session = requests.Session()
         self._session.trust_env = False  # no .netrc; proxies are looked up below
@@ -103,7 +105,7 @@ class Client:
         query: Mapping[str, Any],
         body: Any = None,
         headers: Mapping[str, str] | None = None,
-        patience: float = READ,
+        patience: float = 0,
     ) -> requests.Response:
         given = {key: _shown(value) for key, value in query.items() if value not in ("", None)}
         response = self._exchange(method, f"{self.url}{PREFIX}{path}", given, body, headers, patience)
@@ -121,7 +123,7 @@ class Client:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
-        patience: float = READ,
+        patience: float = 0,
     ) -> requests.Response:
         try:
             return self._session.request(
@@ -130,7 +132,7 @@ class Client:
                 params=dict(query or {}),
                 data=body,
                 headers=dict(headers or {}),
-                timeout=(CONNECT, patience),
+                timeout=(CONNECT, patience or self._patience),
                 allow_redirects=False,
             )
         except requests.RequestException as e:
@@ -139,9 +141,9 @@ class Client:
     def _failed(self, method: str, error: requests.RequestException) -> Exception:
         why = refusals.in_words(error)
         if isinstance(error, requests.exceptions.SSLError):
-            return Misconfigured(
-                f"the certificate of {self.url} is not trusted ({why}); META_CA_FILE names other authorities"
-            )
+            if "CERTIFICATE" not in why:
+                return Misconfigured(f"what answers at {self.url} does not speak TLS as it should ({why}): is it http?")
+            return Misconfigured(f"the certificate of {self.url} is not trusted ({why}): META_CA_FILE names authorities")
         if isinstance(error, requests.ConnectTimeout | requests.exceptions.ProxyError) or refusals.is_unreached(error):
             return TryLater(f"no meta answers at {self.url} ({why}): is it running, and is META_URL right?")
         if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError):

@@ -69,8 +69,9 @@ def in_words(failure: Exception) -> str:
     """What lies at the ground of an error of the HTTP library."""
     cause: BaseException = failure
     while True:
-        inner = getattr(cause, "reason", None) or next((a for a in cause.args if isinstance(a, BaseException)), None)
-        if not isinstance(inner, BaseException):
+        found = (getattr(cause, "reason", None), *cause.args, None if isinstance(cause, OSError) else cause.__cause__)
+        inner = next((one for one in found if isinstance(one, BaseException)), None)
+        if inner is None:
             break
         cause = inner
     return one_line(getattr(cause, "strerror", None) or str(cause) or type(cause).__name__, 200)

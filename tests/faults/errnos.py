@@ -15,7 +15,7 @@ NAME = "errno"
 _ONLY_KILLED = ("many", "adopt", "half")  # the calls of these are those of the others
 PARTS = tuple(name for name in SCENARIOS if name not in _ONLY_KILLED)
 FULL, SHORT = "FULL", "SHORT"
-BOUND = 8.0  # seconds that a cycle may take under a fault; the time for a download is 1.5
+BOUND = 8.0  # seconds that a cycle may take under a fault; the time for a download is 2.5
 
 _ERRNOS = {
     "write": (errno.ENOSPC, errno.EIO, errno.EDQUOT),

@@ -303,5 +303,5 @@ def quick_directory() -> str | None:
 
 
 def _settings(server: str) -> dict[str, Any]:
-    timeouts = {"status": 3, "start": 3, "stop": 3, "heartbeat": 3, "download": 1.5}
+    timeouts = {"status": 3, "start": 3, "stop": 3, "heartbeat": 3, "download": 2.5}
     return {"server": server, "interval": 60, "hostname": "h1", "timeouts": timeouts, "watch": 3600, "tools": ["sh"]}

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from helpers.meta_api import World, record
 
 PROBLEM = "application/problem+json"

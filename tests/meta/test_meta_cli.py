@@ -1,10 +1,15 @@
 """The commands that end: help, check, db, reload without a meta, and everything that keeps `serve` from starting."""
 
 import socket
+import subprocess
+import sys
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from helpers.meta_server import REPOSITORY, meta
+from meta.cli import SECTIONS, cli
 
 GOOD = "agents:\n- {name: a, version: 1.0.0, tarball: http://r/a}\n"
 BAD = "agents:\n- {name: a/b, version: 1.0.0, tarball: http://r/a}\n- {name: b, verison: 1, tarball: http://r}\n"
@@ -21,15 +26,45 @@ def directory(tmp_path):
     return tmp_path
 
 
-def test_help_teaches_by_example(directory):
-    shown = [
-        meta(*words, "--help", directory=directory).stdout
-        for words in ([], ["serve"], ["check"], ["reload"], ["db", "upgrade"])
-    ]
-    assert all("meta " in text for text in shown)
-    assert "meta serve --records records.yaml --tarballs ./tarballs" in shown[0]
-    for variable in ("META_RECORDS", "META_LISTEN", "META_DATABASE", "META_TARBALLS"):
-        assert variable in shown[1]
+def test_help_teaches_the_whole_job(directory):
+    done = meta("--help", directory=directory)
+    assert done.returncode == 0
+    for line in ("meta publish my-agent-1.0.1.tar.gz", "meta serve --records records.yaml --tarballs ./tarballs"):
+        assert line in done.stdout
+
+
+def test_the_help_of_serve_names_its_variables(directory):
+    shown = meta("serve", "--help", directory=directory).stdout
+    for variable in ("META_CONFIG", "META_RECORDS", "META_LISTEN", "META_DATABASE", "META_TARBALLS"):
+        assert variable in shown
+
+
+def commands(group=cli, words=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*words, name))
+        else:
+            yield (*words, name)
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_every_command_teaches_by_example(words):
+    shown = CliRunner().invoke(cli, [*words, "--help"], prog_name="meta").output
+    assert "Example" in shown
+    assert f"meta {' '.join(words)}" in shown.partition("Example")[2]
+
+
+def test_every_command_is_listed_under_some_heading():
+    assert sorted(name for names in SECTIONS.values() for name in names) == sorted(cli.commands)
+
+
+def test_help_imports_nothing_slow(directory):
+    program = "import sys; import meta.cli; print([m for m in sys.modules if m.split('.')[0] in SLOW])"
+    slow = "SLOW = {'requests', 'rich', 'msgspec', 'yaml', 'sqlalchemy', 'flask', 'granian', 'hashlib'}; "
+    done = subprocess.run(
+        [sys.executable, "-c", slow + program], capture_output=True, text=True, cwd=REPOSITORY, check=True
+    )
+    assert done.stdout == "[]\n"
 
 
 def test_version(directory):
@@ -59,13 +94,13 @@ def test_check_passes_on_what_ops_meta_ignores(directory):
 
 def test_the_database_can_be_made_beforehand(directory):
     done = meta("db", "upgrade", directory=directory)
-    assert (done.returncode, done.stdout) == (0, "sqlite:///var/meta.db is at revision 0001\n")
+    assert (done.returncode, done.stdout) == (0, "sqlite:///var/meta.db is at revision 0002\n")
     assert (directory / "var/meta.db").is_file()
 
 
 def test_options_come_from_the_environment_too(directory):
     done = meta("db", "upgrade", directory=directory, META_DATABASE="sqlite:///other.db")
-    assert done.stdout == "sqlite:///other.db is at revision 0001\n"
+    assert done.stdout == "sqlite:///other.db is at revision 0002\n"
 
 
 def test_reload_without_a_meta_says_so(directory):
@@ -73,13 +108,13 @@ def test_reload_without_a_meta_says_so(directory):
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         done = meta("reload", "--url", url, directory=directory)
-    assert (done.returncode, done.stderr) == (1, f"meta: no meta answers at {url}: is it running? (meta serve)\n")
+    sentence = f"meta: no meta answers at {url} (Connection refused): is it running, and is META_URL right?\n"
+    assert (done.returncode, done.stderr) == (1, sentence)
 
 
 @pytest.mark.parametrize(
     ("options", "code", "why"),
     [
-        ([], 2, "Missing option '--records'"),
         (["--records", "none.yaml"], 2, "none.yaml: cannot be read: No such file or directory"),
         (["--records", "r.yaml", "--listen", "2000"], 2, 'cannot listen on "2000": it must be HOST:PORT'),
         (["--records", "r.yaml", "--listen", "192.0.2.1:0"], 2, "cannot listen on 192.0.2.1:0: Cannot assign"),

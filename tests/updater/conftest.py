@@ -2,6 +2,7 @@
 
 import pytest
 
+from helpers import machine
 from helpers.site import Site
 from updater import processes
 from updater.config import Config, Timeouts
@@ -23,3 +24,18 @@ def host(tmp_path, site):
     timeouts = Timeouts(status=1, start=1, stop=1, heartbeat=2, download=5)
     yield Host(Layout(root), Config(site.address, interval=60, hostname="h1", timeouts=timeouts), Http())
     processes.end_all_of(root)
+
+
+@pytest.fixture
+def strace():
+    machine.require(machine.no_strace())
+
+
+@pytest.fixture
+def mounts():
+    machine.require(machine.no_mounts())
+
+
+@pytest.fixture
+def terminal():
+    machine.require(machine.no_terminal())

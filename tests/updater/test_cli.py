@@ -157,6 +157,7 @@ def test_status_is_plain_lines_on_a_pipe_and_a_list_in_json(host):
     assert [(a["name"], a["version"]) for a in found] == [("agent", "1"), ("broken", "2")]
 
 
+@pytest.mark.usefixtures("terminal")
 def test_status_is_a_table_on_a_terminal(host):
     install(host.root, "agent", "1", script("echo started"))
     ours, theirs = pty.openpty()
@@ -174,6 +175,20 @@ def test_status_is_a_table_on_a_terminal(host):
     assert b"version" in shown
     assert b"agent" in shown
     assert b"\x1b[" in shown
+
+
+def test_unpack_takes_the_limits_of_a_configuration_that_is_named(host, site, tmp_path):
+    site.publish(control=QUIET)
+    tarball = str(tmp_path / "site" / "agent-1.tar.gz")
+    assert updater("unpack", tarball, str(tmp_path / "usual")).stdout == f"well: 1 members, {len(QUIET)} bytes\n"
+    host.config.write_text(json.dumps(json.loads(host.config.read_text()) | {"limits": {"file": 10}}))
+    done = updater("unpack", "-c", str(host.config), tarball, str(tmp_path / "limited"))
+    assert done.returncode == 1
+    assert "is too large" in done.stderr
+    assert not (tmp_path / "limited").exists()
+    done = updater("unpack", "-c", str(tmp_path / "nothing.json"), tarball, str(tmp_path / "limited"))
+    assert done.returncode == 2
+    assert "does not exist" in done.stderr
 
 
 def test_reload_without_a_daemon_says_that_nobody_answers(host):

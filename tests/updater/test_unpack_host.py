@@ -19,8 +19,9 @@ from updater.errors import Refused, TryLater
 from updater.tarstream import Limits
 from updater.unpack import Unpacked, unpack
 
-STRACE = pytest.mark.skipif(not shutil.which("strace"), reason="no strace to watch or fail system calls with")
-IS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+STRACE = pytest.mark.usefixtures("strace")
+IS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
+MOUNTS = pytest.mark.usefixtures("mounts")
 SOME = tgz(directory("lib/"), file("lib/x", b"x" * 5000), hard_link("lib/y", "lib/x"), symlink("x", "lib/x"))
 BOUNDED = "resource.setrlimit(resource.RLIMIT_AS, (512 << 20,) * 2); resource.setrlimit(resource.RLIMIT_CPU, (20, 20))"
 
@@ -251,6 +252,7 @@ whole, unpack = unpack, lambda tarball, into: whole(tarball, into, small)
 
 
 @IS_ROOT
+@MOUNTS
 def test_a_disk_that_is_too_small_is_seen_before_it_is_full(host: Host) -> None:
     said = _on_tmpfs(host, "size=1m", tgz(*(file(f"{n}", b"x" * 4096) for n in range(255)), file("last", b"x" * 4096)))
     assert 'TryLater: the disk is too full for member "last" of 4096 bytes: 0 are free, and 0 must stay so' in said
@@ -258,6 +260,7 @@ def test_a_disk_that_is_too_small_is_seen_before_it_is_full(host: Host) -> None:
 
 
 @IS_ROOT
+@MOUNTS
 def test_a_disk_without_inodes_is_trouble_of_the_host(host: Host) -> None:
     said = _on_tmpfs(host, "size=1m,nr_inodes=20", tgz(*(file(f"{n}") for n in range(30))))
     assert "No space left on device (" in said
@@ -266,6 +269,7 @@ def test_a_disk_without_inodes_is_trouble_of_the_host(host: Host) -> None:
 
 
 @IS_ROOT
+@MOUNTS
 def test_a_disk_that_is_read_only_is_trouble_of_the_host(host: Host) -> None:
     said = _on_tmpfs(host, "size=1m,ro", SOME)
     assert "TryLater: cannot make " in said

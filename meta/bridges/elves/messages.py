@@ -119,10 +119,10 @@ def parse_result(data: bytes) -> msgspec.Raw:
             fields = _fields.decode(fields)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
         raise Dropped(one_line(f"no answer of elves: {e}", 300)) from e
-    fields = fields or {}
+    fields = fields or Body()
     if text(fields, "flag").lower() == "false":
         raise Dropped(f"it failed: {one_line(text(fields, 'error'), 200) or 'no reason given'}")
-    result = fields.get("result")
+    result: msgspec.Raw | None = fields.get("result")
     if result is None or bytes(result) == b"null":
         raise Dropped("an answer without a result")
     return result

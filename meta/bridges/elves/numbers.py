@@ -10,34 +10,29 @@ AT_MOST = 20  # lines of one kind in this time
 
 
 class Numbers:
-    """Counters and gauges by name. Safe for threads."""
+    """Counters by name. Safe for threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self._gauges: dict[str, float] = {}
 
     def add(self, name: str, by: int = 1) -> None:
         with self._lock:
             self._counts[name] += by
 
-    def set(self, name: str, value: float) -> None:
+    def get(self, name: str) -> int:
         with self._lock:
-            self._gauges[name] = value
+            return self._counts[name]
 
-    def get(self, name: str) -> float:
+    def render(self, gauges: Mapping[str, float]) -> str:
+        """Prometheus' text format. gauges: looked up by whoever asks."""
         with self._lock:
-            return self._counts.get(name, 0) or self._gauges.get(name, 0)
-
-    def render(self, more: Mapping[str, float]) -> str:
-        """Prometheus' text format. more: gauges that are looked up when asked for."""
-        with self._lock:
-            counts, gauges = dict(self._counts), self._gauges | dict(more)
+            counts = dict(self._counts)
         lines = []
         for name, value in sorted(counts.items()):
             lines += [f"# TYPE meta_elves_{name}_total counter", f"meta_elves_{name}_total {value}"]
-        for name, value in sorted(gauges.items()):
-            lines += [f"# TYPE meta_elves_{name} gauge", f"meta_elves_{name} {value:g}"]
+        for name, gauge in sorted(gauges.items()):
+            lines += [f"# TYPE meta_elves_{name} gauge", f"meta_elves_{name} {gauge:g}"]
         return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,50 @@
+"""What this machine lets a test do. A test that cannot be done here is skipped and says why; where CI is set it fails, since a
+machine for that must have it all."""
+
+import functools
+import os
+import pty
+import shutil
+import subprocess
+
+import pytest
+
+
+def require(problem: str) -> None:
+    """Skip the test for this problem, if there is one."""
+    if problem and os.environ.get("CI"):
+        pytest.fail(f"a CI machine must have it: {problem}")
+    if problem:
+        pytest.skip(problem)
+
+
+@functools.cache
+def no_strace() -> str:
+    """Why system calls cannot be watched and failed here, "" when they can."""
+    if not shutil.which("strace"):
+        return "there is no strace"
+    return _tried("strace -f -o /dev/null -e trace=fsync -e inject=fsync:error=EIO true", "strace cannot trace")
+
+
+@functools.cache
+def no_mounts() -> str:
+    """Why a process of ours cannot have mounts of its own, "" when it can."""
+    if not shutil.which("unshare"):
+        return "there is no unshare"
+    return _tried("unshare -m mount -t tmpfs none /", "mounts cannot be made")
+
+
+@functools.cache
+def no_terminal() -> str:
+    """Why there are no pseudo-terminals, "" when there are."""
+    try:
+        for fd in pty.openpty():
+            os.close(fd)
+    except OSError as e:
+        return f"there are no pseudo-terminals: {e.strerror or e}"
+    return ""
+
+
+def _tried(command: str, problem: str) -> str:
+    done = subprocess.run(command.split(), capture_output=True, text=True, timeout=20, check=False)
+    return f"{problem} here: {done.stderr.strip()[-200:]}" if done.returncode else ""

@@ -1,0 +1,203 @@
+"""Edits over a real store: two metas on one database, conflicts, and what is in force when."""
+
+import sqlite3
+import threading
+from functools import partial
+
+import msgspec
+import pytest
+
+from meta import edits
+from meta.editing import TRIES, Editor
+from meta.errors import Conflict, EditRefused, TryLater
+from meta.records import Record, RecordSet
+from meta.store import Store
+
+
+class Meta:
+    """What an Editor needs of a meta. It follows no other one by itself."""
+
+    def __init__(self, url):
+        self.store = Store(url)
+        self.records = self.store.load_records()
+        self.editor = Editor(self.store, lambda: self.records, self.put_in_force)
+
+    def put_in_force(self, records: RecordSet):
+        self.records = records
+
+    def put(self, name, version, expected=None, why=""):
+        def change(before):
+            if expected is not None:
+                self.editor.require(before, name, expected)
+            return edits.put_record(before, Record(name, version, "http://x.example"))
+
+        return self.editor.apply(edits.Edit(1.0, "anna", why, "set"), change)
+
+
+@pytest.fixture
+def url(tmp_path):
+    url = f"sqlite:///{tmp_path}/meta.db"
+    store = Store(url)
+    store.upgrade()
+    store.close()
+    return url
+
+
+@pytest.fixture
+def metas(url):
+    metas = [Meta(url), Meta(url)]
+    yield metas
+    for meta in metas:
+        meta.store.close()
+
+
+def test_what_was_applied_is_in_force_and_stored(metas):
+    meta = metas[0]
+    done = meta.put("a", "1")
+    assert done.revision == meta.records.revision == 1
+    assert meta.records == meta.store.load_records()
+    assert meta.records.edited == {"a": 1}
+
+
+def test_an_edit_at_another_meta_is_built_upon_and_not_lost(metas):
+    here, there = metas
+    here.put("a", "1")
+    there.put("b", "1")  # which had not heard of a
+    assert there.records == there.store.load_records()
+    assert {record.name for record in there.records.records} == {"a", "b"}
+
+
+def test_a_conflict_with_another_meta_is_found_at_the_last_moment(metas):
+    here, there = metas
+    here.put("a", "1")
+    there.records = here.records
+    here.put("a", "2", expected=1)
+    with pytest.raises(Conflict) as e:
+        there.put("a", "3", expected=1)
+    assert (e.value.expected, e.value.actual) == (1, 2)
+    assert e.value.lines == ["revision 2 by anna", "  a: version 1 -> 2"]
+    assert there.store.load_records().record("a").version == "2"
+
+
+def test_what_was_read_at_another_meta_a_moment_ago_is_no_conflict_here(metas):
+    here, there = metas
+    here.put("a", "1")
+    assert there.put("a", "2", expected=1).revision == 2  # not in force there when it was asked
+
+
+def test_a_refusal_by_what_is_old_here_is_looked_at_again(metas):
+    here, there = metas
+    here.put("a", "1")
+    change = partial(edits.set_fields, agent="a", fields={"version": "2"})
+    assert there.editor.apply(edits.Edit(1.0, "anna", "", "set"), change).revision == 2
+    with pytest.raises(EditRefused):
+        there.editor.apply(edits.Edit(1.0, "anna", "", "set"), partial(edits.delete_record, agent="nothing"))
+
+
+def test_no_edit_is_lost_however_many_are_made_at_once(metas):
+    failed = []
+
+    def work(meta, number):
+        for step in range(5):
+            try:
+                meta.put(f"agent{number}", str(step))
+            except TryLater as e:  # refused clearly; the editor would press the button again
+                failed.append(e)
+
+    threads = [threading.Thread(target=work, args=(metas[n % 2], n)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    store = metas[0].store
+    last = store.load_records()
+    assert last.revision == 30 - len(failed)
+    replayed = RecordSet()
+    for revision in store.revisions_since(0):
+        replayed = edits.replay(replayed, revision)
+    assert replayed == last
+    assert len(failed) < 15
+
+
+def test_of_two_edits_of_one_record_one_is_told(metas):
+    metas[0].put("a", "1")
+    metas[1].records = metas[0].records
+    ready, told = threading.Barrier(2), []
+
+    def work(meta, version):
+        ready.wait()
+        try:
+            meta.put("a", version, expected=1)
+        except Conflict as e:
+            told.append(e.lines)
+
+    threads = [threading.Thread(target=work, args=(metas[n], f"2.{n}")) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(told) == 1
+    assert metas[0].store.load_records().revision == 2
+
+
+def test_an_edit_that_is_overtaken_every_time_is_put_off(metas):
+    here, there = metas
+    steps = iter(range(100))
+
+    def change(before):
+        there.put("b", str(next(steps)))
+        return edits.put_record(before, Record("a", "1", "http://x.example"))
+
+    with pytest.raises(TryLater):
+        here.editor.apply(edits.Edit(1.0, "anna", "", "set"), change)
+    assert next(steps) == TRIES
+    assert here.store.load_records().record("a") is None
+
+
+def test_a_preview_changes_nothing(metas):
+    meta = metas[0]
+    seen = meta.editor.preview(lambda before: edits.put_record(before, Record("a", "1", "http://x.example")))
+    assert (seen.revision, len(seen.changes), seen.after.record("a").version) == (0, 1, "1")
+    assert meta.records == meta.store.load_records() == RecordSet()
+
+
+def test_a_reason_is_one_line(metas):
+    for why in ("a\nb", "x" * 501, "\x1b[2J", "\0"):
+        with pytest.raises(EditRefused):
+            metas[0].put("a", "1", why=why)
+    assert metas[0].records.revision == 0
+
+
+def test_without_the_database_nothing_changes(metas, tmp_path):
+    meta = metas[0]
+    meta.put("a", "1")
+    before = meta.records
+    with sqlite3.connect(tmp_path / "meta.db") as other:
+        other.execute("ALTER TABLE revision RENAME TO gone")
+    with pytest.raises(TryLater):
+        meta.put("a", "2")
+    assert meta.records is before
+
+
+def test_a_roll_back_looks_only_at_what_is_in_force(metas):
+    here, there = metas
+    here.put("a", "1")
+    here.put("a", "2")
+    there.records = here.records
+    here.put("a", "3")
+    assert there.editor.rollback(there.records, 1).record("a").version == "1"
+    for wanted in (-1, 3):
+        with pytest.raises(EditRefused):
+            there.editor.rollback(there.records, wanted)
+
+
+def test_all_records_may_be_required_to_be_as_they_were(metas):
+    meta = metas[0]
+    meta.put("a", "1")
+    meta.editor.require_all(meta.records, 1)
+    meta.put("a", "2", why="fix")
+    with pytest.raises(Conflict) as e:
+        meta.editor.require_all(meta.records, 1)
+    assert e.value.lines == ["revision 2 by anna: fix", "  a: version 1 -> 2"]
+    with pytest.raises(Conflict):
+        meta.editor.require_all(msgspec.structs.replace(meta.records, revision=5000), 1)

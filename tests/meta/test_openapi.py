@@ -1,0 +1,71 @@
+"""The OpenAPI document, and the API run by schemathesis from it: no 500, and no answer that the document does not have."""
+
+import json
+
+import pytest
+from helpers.meta_api import World
+
+from meta.api.blueprint import operations
+from meta.api.operation import FILE
+from meta.auth import Rule
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    world = World(tmp_path_factory.mktemp("meta"))
+    yield world
+    world.close()
+
+
+@pytest.fixture(scope="module")
+def document(world):
+    return world.call("GET", "openapi.json", "nobody").json
+
+
+def test_every_route_of_the_api_is_in_the_document_and_no_other(world, document):
+    routes = {
+        (method.lower(), route.rule.replace("<", "{").replace(">", "}"))
+        for route in world.app.url_map.iter_rules()
+        for method in route.methods - {"HEAD"}
+        if route.rule.startswith("/api/v1/")
+    }
+    assert routes == {(method, path) for path, methods in document["paths"].items() for method in methods}
+
+
+def test_each_operation_says_who_may_and_how_it_may_fail(document):
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            answers = operation["responses"]
+            assert any(status.startswith("2") for status in answers), (method, path)
+            assert {"400", "429", "503"} <= set(answers)
+            assert not operation["security"] or {"401", "403"} <= set(answers)
+            assert operation["summary"]
+
+
+def test_the_document_has_no_pattern_that_only_python_knows(document):
+    text = json.dumps(document)
+    assert "(?!" not in text
+    assert "\\\\Z" not in text
+
+
+def test_operations_have_names_of_their_own():
+    names = [operation.name for operation in operations()]
+    assert len(set(names)) == len(names) > 25
+
+
+def test_what_changes_something_is_for_editors_and_no_get(document):
+    changing = [one for one in operations() if one.method != "GET"]
+    assert {one.rule for one in changing} == {Rule.EDITOR, Rule.ADMIN, Rule.ENROL}
+    reading = [one for one in operations() if one.method == "GET"]
+    assert all(one.body is None for one in reading)
+    assert {one.rule for one in reading} == {Rule.PUBLIC, Rule.READ, Rule.VIEWER, Rule.ADMIN}
+    assert [one.name for one in operations() if one.body is FILE] == ["put_tarball"]
+
+
+def test_schemathesis_finds_no_defect_and_nothing_undocumented(tmp_path):
+    from helpers.schemathesis_run import run
+
+    outcome = run(tmp_path, cases=600, seed=1)
+    assert outcome.failures == []
+    assert outcome.cases >= 600
+    assert outcome.operations == len(operations())
