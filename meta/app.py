@@ -42,7 +42,7 @@ def create_app(service: Service, clock: Callable[[], float] = time.time, limits:
     app.url_map.merge_slashes = False  # it would redirect; no peer follows one
     app.extensions["meta"] = (service, clock)
     app.extensions["meta limits"] = limits or default_limits()
-    files.limit_downloads(app)
+    files.limit_transfers(app)
     app.register_blueprint(blueprint())
     app.register_blueprint(routes)
     for endpoint, view in app.view_functions.items():

@@ -10,10 +10,13 @@ from functools import cached_property
 
 import msgspec
 
+from meta.answers import JSON, Answer
 from meta.records import Glob, Prefix, RecordSet, Selector, resolve_matched, selectors
 from updater.wire import START, STARTED, STOP, STOPPED, Desired, desired_fields, render_reply
 
 Test = Callable[[str, Mapping[str, str]], bool]
+_NOTHING: frozenset[Selector] = frozenset()
+_NO_LABELS: Mapping[str, str] = {}
 Look = tuple[str, str, str, str | msgspec.UnsetType]  # an agent as its host saw it: name, version, status, held
 
 
@@ -25,11 +28,11 @@ class Class:
         self.matched = matched
         self.desired = desired
         self.orders = {d.name: d for d in desired}
-        self.reply = render_reply(desired)
+        self.answer = Answer(200, JSON, render_reply(desired))
 
     @cached_property
-    def coraldane_reply(self) -> bytes:
-        return render_coraldane_reply(self.desired)
+    def coraldane_answer(self) -> Answer:
+        return Answer(200, JSON, render_coraldane_reply(self.desired))
 
 
 class Classes:
@@ -38,15 +41,12 @@ class Classes:
     def __init__(self, records: RecordSet):
         self.records = records
         self.selectors = selectors(records)
-        self._tests = [(selector, _test(selector)) for selector in self.selectors]
+        self.tests = [(selector, _test(selector)) for selector in self.selectors]
         self._known: dict[frozenset[Selector], Class] = {}
 
     def of(self, hostname: str) -> Class:
         """The class of one host, by its name and its labels."""
-        if not self._tests:
-            return self.matching(frozenset())
-        labels = self.records.labels.get(hostname, {})
-        return self.matching(frozenset([selector for selector, test in self._tests if test(hostname, labels)]))
+        return self.matching(matches(self.tests, hostname, self.records.labels.get(hostname, _NO_LABELS)))
 
     def matching(self, matched: frozenset[Selector]) -> Class:
         """The class of the hosts that just these selectors match."""
@@ -55,9 +55,50 @@ class Classes:
             found = self._known.setdefault(matched, Class(self, matched, resolve_matched(self.records, matched)))
         return found
 
-    def matches_as(self, other: "Classes") -> bool:
-        """Whether every host's matches are the same under both, whatever the records make of them."""
-        return self.selectors == other.selectors and self.records.labels == other.records.labels
+
+def matches(tests: Sequence[tuple[Selector, Test]], hostname: str, labels: Mapping[str, str]) -> frozenset[Selector]:
+    """Those of the selectors that this host passes."""
+    return frozenset([selector for selector, test in tests if test(hostname, labels)]) if tests else _NOTHING
+
+
+class Step:
+    """How hosts come from their class under one set of records to that under another: only what differs is looked at.
+
+    relabelled: the hosts whose labels are not the same, each of which goes its own way.
+    """
+
+    def __init__(self, before: Classes, after: Classes):
+        self.before = before
+        self.after = after
+        known = set(before.selectors)
+        self._added = [(selector, test) for selector, test in after.tests if selector not in known]
+        self._stay = known.intersection(after.selectors)
+        self.relabelled = _relabelled(before.records.labels, after.records.labels)
+        self._plain: dict[Class, Class] = {}
+
+    def whole(self, klass: Class) -> Class | None:
+        """Where all hosts of this class go, but for the relabelled, if they go the same way."""
+        return None if self._added or klass.book is not self.before else self._without(klass)
+
+    def of(self, klass: Class, hostname: str) -> Class:
+        """Where this host goes."""
+        if klass.book is not self.before or hostname in self.relabelled:
+            return self.after.of(hostname)
+        new = matches(self._added, hostname, self.after.records.labels.get(hostname, _NO_LABELS))
+        return self.after.matching(klass.matched.intersection(self._stay) | new) if new else self._without(klass)
+
+    def _without(self, klass: Class) -> Class:
+        found = self._plain.get(klass)
+        if found is None:
+            found = self._plain[klass] = self.after.matching(klass.matched.intersection(self._stay))
+        return found
+
+
+def _relabelled(before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """The hosts whose labels are not the same."""
+    if before is after or before == after:
+        return set()
+    return {host for host in before.keys() | after.keys() if before.get(host) != after.get(host)}
 
 
 def _test(selector: Selector) -> Test:

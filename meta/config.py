@@ -99,10 +99,10 @@ def read(path: Path) -> dict[str, Any]:
     reader = Reader()
     options: dict[str, Any] = {}
     if root is not None and not is_blank(root):
-        for key, field in reader.fields(Field(root, "", root.line), _KEYS).items():
+        for key, field in reader.fields(Field(root, "", root.line), KEYS).items():
             if is_blank(field.node):
                 continue
-            name, parse = _KEYS[key]
+            name, parse = KEYS[key]
             try:
                 options[name] = parse(field, reader)
             except ValueError as e:
@@ -152,7 +152,7 @@ def _networks(field: Field, reader: Reader) -> tuple[Network, ...]:
     return tuple(ip_network(text) for item in reader.items(field) if (text := reader.text(item)))
 
 
-_KEYS: dict[str, tuple[str, Callable[[Field, Reader], Any]]] = {
+KEYS: dict[str, tuple[str, Callable[[Field, Reader], Any]]] = {
     "listen": ("listen", _text),
     "database": ("database", _text),
     "records": ("records", _path),

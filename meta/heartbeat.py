@@ -7,15 +7,13 @@ our own is a 500, never an empty list of desired agents.
 import logging
 from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
 
-from meta.classes import Class
+from meta.answers import JSON, TEXT, Answer, refusal
 from meta.errors import TooMany
 from meta.hosts import HostTable
 from updater.wire import WireError, decode_report
 
-JSON = "application/json; charset=UTF-8"
-TEXT = "text/plain; charset=utf-8"
+__all__ = ["JSON", "TEXT", "Answer", "Dialect", "answer"]
 Check = Callable[[str, str, bool], str]  # hostname, Authorization, anonymous allowed -> why not, or ""
 log = logging.getLogger(__name__)
 
@@ -25,14 +23,6 @@ class Dialect(Enum):
 
     FALCON = "open-falcon"
     CORALDANE = "coraldane"
-
-
-class Answer(NamedTuple):
-    """What goes back to the host."""
-
-    status: int
-    content_type: str
-    body: bytes
 
 
 def answer(
@@ -49,17 +39,13 @@ def answer(
     try:
         report = decode_report(body)
         if problem := may_report(report.hostname, authorization, anonymous):
-            return Answer(401 if not authorization else 403, TEXT, f"{problem}\n".encode())
+            return refusal(403 if authorization else 401, problem)
         klass = hosts.beat(report, address, now)
+        return klass.answer if dialect is Dialect.FALCON else klass.coraldane_answer
     except WireError as e:
-        return Answer(400, TEXT, f"{e}\n".encode())
+        return refusal(400, str(e))
     except TooMany as e:
-        return Answer(429, TEXT, f"{e}\n".encode())
+        return refusal(429, str(e))
     except Exception:  # whatever it is, the host must see a failure and change nothing
         log.exception("heartbeat from %s failed", address)
-        return Answer(500, TEXT, b"internal error\n")
-    return Answer(200, JSON, _reply(klass, dialect))
-
-
-def _reply(klass: Class, dialect: Dialect) -> bytes:
-    return klass.reply if dialect is Dialect.FALCON else klass.coraldane_reply
+        return refusal(500, "internal error")

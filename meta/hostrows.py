@@ -1,4 +1,4 @@
-"""Hosts as rows of the database: what is to be written, what comes back at the start, and what other metas wrote meanwhile.
+"""Hosts as rows of the database: what is to be written, and what comes back at the start.
 
 A host that only beats again costs no row: its id joins those of its tick. All functions take the table's lock themselves, for
 some milliseconds at most.
@@ -7,20 +7,20 @@ some milliseconds at most.
 import gc
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
 
 from meta.hosts import Host, HostTable
-from meta.seen import Tick
-from meta.store import HostRow, Since
-from updater.wire import Outcome, one_line
+from meta.profiles import Profile, Stamp, read_outcomes
+from meta.store import HostRow
+from updater.wire import one_line
 
 AT_ONCE = 2000  # hosts that become rows, or come from them, while the lock is held
-_stamps = msgspec.json.Decoder(tuple[float | tuple[float, ...], int | tuple[int, ...]])
-_outcomes = msgspec.json.Decoder(dict[str, Outcome])
+AT_MOST = 20_000  # rows of one write
+_stamps = msgspec.json.Decoder(tuple[float | tuple[float, ...], Stamp])
 _encode = msgspec.json.Encoder().encode
 log = logging.getLogger(__name__)
 
@@ -33,24 +33,33 @@ class Taken(NamedTuple):
     seen: list[int]
 
 
+class Content(NamedTuple):
+    """What a row says of its host's agents."""
+
+    profile: Profile
+    since: float | tuple[float, ...]
+    looked: Stamp
+    told: str
+
+
 def take(table: HostTable, now: float) -> Taken:
-    """Everything since the last call; whoever takes it writes it down or gives it back."""
+    """What came since the last call, as much as fits into one write; whoever takes it writes it down or gives it back."""
     with table.locked():
-        changed = list(table.dirty)
-        table.dirty.clear()
+        changed = list(islice(table.dirty, AT_MOST))
+        table.dirty.difference_update(changed)
         heard = table.seen.turn(now)
     rows: list[HostRow] = []
     for start in range(0, len(changed), AT_ONCE):
         with table.locked():
-            rows.extend(map(_row, changed[start : start + AT_ONCE]))
+            rows.extend(row_of(table, host) for host in changed[start : start + AT_ONCE])
     known = set(changed)
     return Taken(changed, rows, [host.id for host in heard if host.id and host not in known])
 
 
 def give_back(table: HostTable, taken: Taken) -> None:
-    """This could not be written: the hosts count as changed again. Those that were only heard of will be again."""
-    with table.locked():
-        table.dirty.update(taken.hosts)
+    """This could not be written: the hosts count as changed again."""
+    with table.locked() as hosts:
+        table.dirty.update(host for host in taken.hosts if hosts.get(host.name) is host)
 
 
 def learn_ids(table: HostTable, ids: dict[str, int]) -> None:
@@ -58,103 +67,66 @@ def learn_ids(table: HostTable, ids: dict[str, int]) -> None:
     with table.locked() as hosts:
         for name, number in ids.items():
             if host := hosts.get(name):
-                host.id = number
-                table.by_id[number] = host
+                set_id(table, host, number)
+
+
+def set_id(table: HostTable, host: Host, number: int) -> None:
+    """0: the database does not know it. With the lock held."""
+    if host.id != number:
+        table.by_id.pop(host.id, None)
+        host.id = number
+        if number:
+            table.by_id[number] = host
 
 
 def load(table: HostTable, rows: Iterable[HostRow], now: float) -> None:
-    """Fill a new table. A row that cannot be read is logged and left out."""
+    """Fill a new table, which nobody uses yet. A row that cannot be read is logged and left out."""
     gc.disable()  # a million new objects are no garbage
     try:
-        hosts = [host for row in rows if (host := _enter(table, row))]
+        hosts = [host for row in rows if (host := enter(table, row))]
         table.seen.load((host for host in hosts if not host.retired_at), now)
+        table.load_order()
     finally:
         gc.enable()
     gc.freeze()
 
 
-def absorb(table: HostTable, since: Since) -> None:
-    """What other metas have written."""
-    rows = iter(since.rows)
-    while some := list(islice(rows, AT_ONCE)):
-        with table.locked() as hosts:
-            for row in some:
-                _absorb_row(table, hosts.get(row.hostname), row)
-    for beat in since.beats:
-        _absorb_beat(table, beat.at, beat.seen)
-    with table.locked():
-        for number in since.gone:
-            if host := table.by_id.get(number):
-                table.forget(host)
-
-
-def _absorb_row(table: HostTable, host: Host | None, row: HostRow) -> None:
-    if host is None:
-        if entered := _enter(table, row):
-            _hear(table, Tick(row.last_seen), entered, row.last_seen)
-        return
-    if not host.id:
-        host.id = row.id
-        table.by_id[row.id] = host
-    if row.last_seen < host.last_seen or host in table.dirty:
-        return  # ours is newer, and will be written
-    if host.retired_at:
-        table.bring_back(host)
-    _fill(table, host, row)
-    _hear(table, Tick(row.last_seen), host, row.last_seen)
-    if row.retired_at:
-        table.set_aside(host, row.retired_at)
-    table.dirty.discard(host)
-
-
-def _absorb_beat(table: HostTable, at: float, seen: Sequence[int]) -> None:
-    tick = Tick(at)
-    with table.locked():
-        for number in seen:
-            host = table.by_id.get(number)
-            if host and host.last_seen < at:
-                _hear(table, tick, host, at)
-
-
-def _hear(table: HostTable, tick: Tick, host: Host, at: float) -> None:
-    host.last_seen = at
-    if not host.retired_at:
-        table.seen.hear(host, tick)
-
-
-def _enter(table: HostTable, row: HostRow) -> Host | None:
-    try:
-        profile = table.profiles.read(row.agents)
-        host = Host(row.hostname, row.first_seen, row.last_seen, table.group(profile, table.classes.of(row.hostname)))
-        _fill_rest(host, row)
-    except (msgspec.DecodeError, TypeError, ValueError) as e:
-        log.warning("host %s in the database cannot be read and is forgotten: %s", one_line(row.hostname, 253), e)
+def enter(table: HostTable, row: HostRow) -> Host | None:
+    """A host that is not there yet, but for its place in time. With the lock held."""
+    content = read(table, row)
+    if content is None:
         return None
+    klass = table.classes.of(row.hostname) if row.retired_at <= 0 else table.nowhere
+    host = Host(row.hostname, row.first_seen, row.last_seen, table.group(content.profile, klass), row.id, row.address)
+    host.updater_version = sys.intern(row.updater_version)
+    host.since, host.looked = content.since, content.looked
     table.enter(host)
     table.by_id[host.id] = host
-    if row.retired_at:
-        table.set_aside(host, row.retired_at)
+    if content.told:
+        table.tell(host, content.told)
+    if row.retired_at > 0:
+        host.retired_at = row.retired_at
+        table.retired[host] = None
+    elif row.retired_at:
+        table.spared[host] = -row.retired_at
     return host
 
 
-def _fill(table: HostTable, host: Host, row: HostRow) -> None:
+def read(table: HostTable, row: HostRow) -> Content | None:
+    """None, and a line in the log, where it is no row of ours. The profile must get its group at once."""
     try:
-        profile = table.profiles.read(row.agents)
-        _fill_rest(host, row)
+        since, looked = _stamps.decode(row.since)
+        read_outcomes(row.outcomes)
+        return Content(table.profiles.read(row.agents), since, looked, row.outcomes)
     except (msgspec.DecodeError, TypeError, ValueError) as e:
-        log.warning("host %s in the database cannot be read: %s", host.name, e)
-        return
-    table.move(host, profile, host.group.klass)
+        log.warning("host %s in the database cannot be read: %s", one_line(row.hostname, 253), e)
+        return None
 
 
-def _fill_rest(host: Host, row: HostRow) -> None:
-    host.since, host.looked = _stamps.decode(row.since)
-    host.outcomes = _outcomes.decode(row.outcomes) if row.outcomes else {}
-    host.id, host.address, host.updater_version = row.id, row.address, sys.intern(row.updater_version)
-
-
-def _row(host: Host) -> HostRow:
+def row_of(table: HostTable, host: Host) -> HostRow:
+    """Its row. retired_at < 0: when somebody took it back, to whom its silence before does not count. With the lock held."""
     stamps: Any = (host.since, host.looked)
+    spared = table.spared.get(host, 0.0) if table.spared else 0.0
     return HostRow(
         id=host.id,
         hostname=host.name,
@@ -164,6 +136,6 @@ def _row(host: Host) -> HostRow:
         updater_version=host.updater_version,
         agents=host.group.profile.text,
         since=_encode(stamps).decode(),
-        outcomes=_encode(host.outcomes).decode() if host.outcomes else "",
-        retired_at=host.retired_at,
+        outcomes=host.told,
+        retired_at=host.retired_at or (-spared if spared > host.last_seen else 0.0),
     )

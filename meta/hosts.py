@@ -6,29 +6,41 @@ million hosts. Text from a host is cut and cleaned before it is kept. Whether a 
 whenever somebody asks; it is never stored.
 """
 
-import logging
 import sys
 import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import msgspec
 
+from meta import regroup
 from meta.classes import Class, Classes, Look
 from meta.errors import TooMany
-from meta.profiles import Profile, Profiles, clean_looks, clean_outcomes, same_looks
+from meta.names import Arrivals, Names
+from meta.profiles import (
+    MAX_NAME,
+    MAX_WEIGHT,
+    Profile,
+    Profiles,
+    Stamp,
+    clean_looks,
+    clean_outcomes,
+    read_outcomes,
+    same_looks,
+    since_when,
+    write_outcomes,
+)
 from meta.records import RecordSet
 from meta.seen import Seen, Tick
-from updater.wire import Outcome, RealAgent, Report, WireError, hostname_problem, one_line
+from updater.wire import Outcome, Report, WireError, hostname_problem, one_line
 
-MAX_NAME = 64
-STEP = 500  # hosts that are moved between classes before somebody else gets the lock
-log = logging.getLogger(__name__)
+MAX_MOVES = 10  # hosts with a new address that are told by name
+_BLANK = Profile(())
 
 
 class Group:
-    """The hosts of one class that say the same of their agents."""
+    """The hosts of one class that say the same of their agents; klass is the table's `nowhere` for those that are retired."""
 
     __slots__ = ("hosts", "klass", "profile")
 
@@ -40,7 +52,7 @@ class Group:
 
 class Host(msgspec.Struct, eq=False, gc=False):
     """One host as last heard of. Times are Unix seconds by our clock, but `looked`: when the host looked, by its own; where
-    these differ between its agents, `since` and `looked` are tuples in the profile's order."""
+    these differ between its agents, `since` and `looked` are tuples in the profile's order. told: its outcomes as JSON."""
 
     name: str
     first_seen: float
@@ -50,10 +62,15 @@ class Host(msgspec.Struct, eq=False, gc=False):
     address: str = ""
     updater_version: str = ""
     since: float | tuple[float, ...] = 0.0
-    looked: int | tuple[int, ...] = 0
-    outcomes: dict[str, Outcome] = {}
+    looked: Stamp = 0
+    told: str = ""
     retired_at: float = 0.0
-    tick: Tick | None = None
+    tick: Tick | None = None  # that it was last heard of in; None: silent, or retired
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """What last became of its orders, by agent."""
+        return read_outcomes(self.told)
 
     def looks(self) -> Iterator[tuple[Look, float, int]]:
         """Each agent, since when it is so, and when it was looked at."""
@@ -64,138 +81,150 @@ class Host(msgspec.Struct, eq=False, gc=False):
 
 
 class HostTable:
-    """All hosts by name, safe for threads; the lock is held for some microseconds. late_after: seconds without a beat."""
+    """All hosts by name, safe for threads; the lock is held for some microseconds. late_after: seconds without a beat.
+
+    dirty: the hosts whose rows are to be written; spared: those that somebody took back, and when; moves: of how many hosts the
+    address has changed, and of some of them from where to where.
+    """
 
     def __init__(self, records: RecordSet | None = None, late_after: float = 900, max_hosts: int = 2_000_000):
-        self._max_hosts = max_hosts
         self.classes = Classes(records or RecordSet())
+        self.nowhere = Classes(RecordSet()).matching(frozenset())
+        self.groups: dict[tuple[Profile, Class], Group] = {}
+        self.aside: dict[tuple[Profile, Class], Group] = {}  # of retired hosts
+        self.profiles = Profiles()
         self.seen = Seen(late_after)
         self.retired: dict[Host, None] = {}
-        self.groups: dict[tuple[Profile, Class], Group] = {}
-        self.profiles = Profiles()
-        self._hosts: dict[str, Host] = {}
-        self._names: list[str] = []  # sorted; replaced, never changed
-        self._newcomers: list[str] = []  # not among them yet
-        self._arrivals: deque[Host] = deque()  # by first_seen
+        self.spared: dict[Host, float] = {}
         self.by_id: dict[int, Host] = {}
         self.dirty: set[Host] = set()
+        self.arrivals = Arrivals()
+        self.moves = 0
+        self.moved: dict[str, tuple[str, str]] = {}
+        self._max_hosts = max_hosts
+        self._told = 0  # characters of all outcomes
+        self._hosts: dict[str, Host] = {}
         self._lock = threading.Lock()
+        self._names = Names(self._lock)
         self._changing_records = threading.Lock()
-
-    # --- the hot path ---
-
-    def beat(self, report: Report, address: str, now: float) -> Class:
-        """Take one report in, and return the desired state of its host. Raises WireError for a name that is none, TooMany."""
-        with self._lock:
-            host = self._hosts.get(report.hostname)
-            if host is None:
-                host = self._welcome(report.hostname, now)
-            elif host.retired_at:
-                self.bring_back(host)
-            agents = report.real_agents
-            if agents is not None:
-                looked = same_looks(agents, host.group.profile.looks)
-                if looked is None:
-                    self._take_looks(host, agents, now)
-                else:
-                    host.looked = looked
-            if report.outcomes or report.updater_version != host.updater_version or address != host.address:
-                self._take_rest(host, report, address)
-            if host.group.klass.book is not self.classes:
-                self.move(host, host.group.profile, self.classes.of(host.name))
-            host.last_seen = now
-            if not self.seen.note(host):
-                raise TooMany(f"{host.name} reports too often: wait for its interval")
-            return host.group.klass
-
-    def _welcome(self, name: str, now: float) -> Host:
-        if problem := hostname_problem(name):
-            raise WireError(problem)
-        if len(self._hosts) >= self._max_hosts:
-            raise TooMany(f"there are {self._max_hosts} hosts already: forget some, or raise maxHosts")
-        host = Host(name, now, now, self.group(self.profiles.of(()), self.classes.of(name)))
-        self.enter(host)
-        self.dirty.add(host)
-        return host
-
-    def enter(self, host: Host) -> None:
-        self._hosts[host.name] = host
-        self._newcomers.append(host.name)
-        self._arrivals.append(host)
-        host.group.hosts.add(host)
-
-    def _take_looks(self, host: Host, agents: Sequence[RealAgent], now: float) -> None:
-        looks, stamps = clean_looks(agents)
-        host.looked = stamps
-        before = {look: since for look, since, _ in host.looks()}
-        if looks == host.group.profile.looks:
-            return
-        times = tuple(before.get(look, now) for look in looks)
-        self.move(host, self.profiles.of(looks), host.group.klass)
-        host.since = times[0] if len(set(times)) == 1 else times
-        self.dirty.add(host)
-
-    def _take_rest(self, host: Host, report: Report, address: str) -> None:
-        version = one_line(report.updater_version or "", MAX_NAME)
-        address = one_line(address, MAX_NAME)
-        if report.outcomes:
-            host.outcomes = clean_outcomes(host.outcomes, report.outcomes)
-        elif (version, address) == (host.updater_version, host.address):
-            return
-        if host.address and address != host.address:
-            text = "%s reports from %s, before from %s: moved, or a name used twice"
-            log.warning(text, host.name, address or "nowhere", host.address)
-        host.updater_version, host.address = sys.intern(version), address
-        self.dirty.add(host)
-
-    def move(self, host: Host, profile: Profile, klass: Class) -> None:
-        group = host.group
-        if group.profile is profile and group.klass is klass:
-            return
-        host.group = self.group(profile, klass)
-        host.group.hosts.add(host)
-        self._leave(group, host)
-
-    def group(self, profile: Profile, klass: Class) -> Group:
-        group = self.groups.get((profile, klass))
-        if group is None:
-            group = self.groups[profile, klass] = Group(profile, klass)
-            profile.groups += 1
-        return group
-
-    def _leave(self, group: Group, host: Host) -> None:
-        group.hosts.discard(host)
-        if not group.hosts:
-            self.groups.pop((group.profile, group.klass), None)
-            self.profiles.release(group.profile)
-
-    # --- the records ---
 
     def put_in_force(self, records: RecordSet) -> None:
         """Every beat from now on is answered by these records; counts and drift follow within seconds. Older ones than those in
         force change nothing."""
         with self._changing_records:
-            with self._lock:
-                if records.revision < self.classes.records.revision:
-                    return None
-                before, self.classes = self.classes, Classes(records)
-                if self.classes.matches_as(before):
-                    return self._rebook()
-                hosts = list(self._hosts.values())
-            for start in range(0, len(hosts), STEP):
-                with self._lock:
-                    for host in hosts[start : start + STEP]:
-                        if not host.retired_at and host.group.klass.book is not self.classes:
-                            self.move(host, host.group.profile, self.classes.of(host.name))
-            return None
+            regroup.put_in_force(self, records)
 
-    def _rebook(self) -> None:
-        """The same matches under other records: the groups stay, and get their new class."""
-        groups = list(self.groups.values())
-        self.groups.clear()
-        for group in groups:
-            group.klass = self.classes.matching(group.klass.matched)
-            self.groups[group.profile, group.klass] = group
+    # --- the hot path ---
+
+    def beat(self, report: Report, address: str, now: float) -> Class:
+        """Take one report in, and return the desired state of its host. Raises WireError for a name that is none, TooMany."""
+        host = self._hosts.get(report.hostname)
+        profile = _BLANK if host is None else host.group.profile
+        agents = report.real_agents
+        looked = None if agents is None else same_looks(agents, profile.looks)
+        said = clean_looks(agents) if looked is None and agents is not None else None
+        told = clean_outcomes(report.outcomes) if report.outcomes else None
+        with self._lock:
+            if host is None or host.retired_at:
+                host = self._welcome(report.hostname, now)
+            if said is None and agents is not None and host.group.profile is not profile:
+                said = clean_looks(agents)  # which it was compared with, and is not any more
+            if said is not None:
+                self._take_looks(host, *said, now)
+            elif looked is not None:
+                host.looked = looked
+            if told or address != host.address or (report.updater_version or "") != host.updater_version:
+                self._take_rest(host, told, report.updater_version or "", address)
+            if host.group.klass.book is not self.classes:
+                self.move(host, host.group.profile)
+            host.last_seen = now
+            if host.tick is not self.seen.current:
+                self.seen.note(host)
+            elif not self.seen.again(host, now):
+                raise TooMany(f"{host.name} reports too often: wait for its interval")
+            return host.group.klass
+
+    def _welcome(self, name: str, now: float) -> Host:
+        """A host that is new, or back."""
+        if host := self._hosts.get(name):
+            if host.retired_at:
+                self.bring_back(host)
+                self.dirty.add(host)
+            return host
+        if problem := hostname_problem(name):
+            raise WireError(problem)
+        if len(self._hosts) >= self._max_hosts:
+            raise TooMany(f"there are {self._max_hosts} hosts already: forget some, or raise maxHosts")
+        host = Host(name, now, now, self.group(self.profiles.of(()), self.classes.of(name)), since=now)
+        self.enter(host)
+        self.arrive(host)
+        self.dirty.add(host)
+        return host
+
+    def enter(self, host: Host) -> None:
+        self._hosts[host.name] = host
+        host.group.hosts.add(host)
+
+    def arrive(self, host: Host) -> None:
+        self.arrivals.add(host.first_seen)
+        self._names.add(host.name)
+
+    def _take_looks(self, host: Host, looks: tuple[Look, ...], looked: Stamp, now: float) -> None:
+        if looks != host.group.profile.looks:
+            if not self.profiles.has_room(looks):
+                raise TooMany(
+                    f"what hosts say of their agents fills {MAX_WEIGHT >> 20} MB: no room for so long a report"
+                )
+            before = {look: since for look, since, _ in host.looks()}
+            self.move(host, self.profiles.of(looks))
+            host.since = since_when(looks, before, now)
+            self.dirty.add(host)
+        host.looked = looked
+
+    def _take_rest(self, host: Host, told: dict[str, Outcome] | None, version: str, address: str) -> None:
+        version, address = one_line(version, MAX_NAME), one_line(address, MAX_NAME)
+        if told:  # an outcome stays until the same agent has another
+            kept = {agent: outcome for agent, outcome in host.outcomes.items() if agent not in told}
+            self.tell(host, write_outcomes(kept | told, self._told > MAX_WEIGHT))
+        elif (version, address) == (host.updater_version, host.address):
+            return
+        if host.address and address != host.address:
+            self.moves += 1
+            if len(self.moved) < MAX_MOVES:
+                self.moved[host.name] = (host.address, address)
+        host.updater_version, host.address = sys.intern(version), address
+        self.dirty.add(host)
+
+    def tell(self, host: Host, told: str) -> None:
+        self._told += len(told) - len(host.told)
+        host.told = told
+
+    # --- groups, with the lock held ---
+
+    def group(self, profile: Profile, klass: Class) -> Group:
+        groups = self.aside if klass is self.nowhere else self.groups
+        group = groups.get((profile, klass))
+        if group is None:
+            group = groups[profile, klass] = Group(profile, klass)
+            profile.groups += 1
+        return group
+
+    def move(self, host: Host, profile: Profile, klass: Class | None = None) -> None:
+        """Into the group of this profile and class; by default that of the host by the records in force."""
+        former = host.group
+        if klass is None:
+            klass = former.klass if former.klass.book is self.classes else self.classes.of(host.name)
+        group = self.group(profile, self.nowhere if host.retired_at else klass)
+        if group is not former:
+            group.hosts.add(host)
+            host.group = group
+            self._leave(former, host)
+
+    def _leave(self, group: Group, host: Host) -> None:
+        group.hosts.discard(host)
+        if not group.hosts:
+            del (self.aside if group.klass is self.nowhere else self.groups)[group.profile, group.klass]
+            self.profiles.release(group.profile)
 
     # --- retiring ---
 
@@ -203,53 +232,45 @@ class HostTable:
         """This host is gone for good, until it beats again or somebody undoes it. False: there is none of that name."""
         with self._lock:
             host = self._hosts.get(name)
-            if host is None or host.retired_at:
-                return host is not None
-            self.set_aside(host, now)
-            self.dirty.add(host)
-            return True
+            if host and not host.retired_at:
+                self.set_aside(host, now)
+                self.dirty.add(host)
+            return host is not None
 
-    def unretire(self, name: str) -> bool:
-        """Undo it."""
+    def unretire(self, name: str, now: float | None = None) -> bool:
+        """Undo it: from now (Unix seconds) on it may be silent for as long as any other."""
         with self._lock:
             host = self._hosts.get(name)
             if host and host.retired_at:
                 self.bring_back(host)
-                self.seen.silent[host] = None
-            return host is not None
-
-    def retire_silent(self, before: float, now: float) -> list[str]:
-        """Retire every host that was last heard of before this; returns their names."""
-        with self._lock:
-            gone = [host for host in self.seen.silent if host.last_seen < before]
-            for host in gone:
-                self.set_aside(host, now)
+                self.spared[host] = time.time() if now is None else now
+                self.seen.quiet(host)
                 self.dirty.add(host)
-        return [host.name for host in gone]
+            return host is not None
 
     def set_aside(self, host: Host, at: float) -> None:
         host.retired_at = at
         self.retired[host] = None
+        self.spared.pop(host, None)
         self.seen.forget(host)
-        self._leave(host.group, host)
+        self.move(host, host.group.profile)
 
     def bring_back(self, host: Host) -> None:
+        """Whoever does it also tells the ticks of it: it is neither heard of nor silent."""
         host.retired_at = 0.0
         self.retired.pop(host, None)
-        host.group = self.group(self.profiles.of(host.group.profile.looks), self.classes.of(host.name))
-        host.group.hosts.add(host)
-        self.dirty.add(host)
+        self.move(host, host.group.profile)
 
     def forget(self, host: Host) -> None:
-        """Leave nothing of it. With the lock held."""
-        if not host.retired_at:
-            self.set_aside(host, 0.0)
+        """Leave nothing of a retired host."""
+        self._leave(host.group, host)
         self.retired.pop(host, None)
         self.dirty.discard(host)
+        self.tell(host, "")
+        self.arrivals.remove(host.first_seen)
+        self._names.discard(host.name)
         self._hosts.pop(host.name, None)
         self.by_id.pop(host.id, None)
-        self._names = []  # made anew when somebody asks
-        self._newcomers = list(self._hosts)
 
     # --- for those who write down, follow and ask ---
 
@@ -259,16 +280,15 @@ class HostTable:
         with self._lock:
             yield self._hosts
 
-    def newcomers(self, since: float) -> list[Host]:
-        """The hosts that were first seen after this, which must not go back in time. With the lock held."""
-        while self._arrivals and self._arrivals[0].first_seen < since:
-            self._arrivals.popleft()
-        return list(self._arrivals)
+    def get(self, name: str) -> Host | None:
+        """Needs no lock: each of its fields is as it was at some moment."""
+        return self._hosts.get(name)
 
     def names(self) -> list[str]:
         """All names in order. The list never changes once it was handed out."""
-        with self._lock:
-            if self._newcomers:
-                self._names = sorted(self._names + sorted(self._newcomers))  # two runs, which it only merges
-                self._newcomers = []
-            return self._names
+        return self._names.all()
+
+    def load_order(self) -> None:
+        """Of all hosts that entered and did not arrive: a table that is new."""
+        self.arrivals.load(host.first_seen for host in self._hosts.values())
+        self._names.load(self._hosts)

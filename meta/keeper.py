@@ -9,29 +9,26 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from meta import hostrows
+from meta.absorb import absorb
 from meta.auth import HostTokens, Tokens
-from meta.errors import MetaError
+from meta.errors import MetaError, Misconfigured
 from meta.hosts import HostTable
 from meta.records import RecordSet
 from meta.store import Store
+from meta.tidy import Lifetimes, tidy
 
+__all__ = ["Backlog", "Condition", "Keeper", "Lifetimes"]
 GATHER = 0.4  # seconds in which further changes join the same transaction
 RETRY_AT_MOST = 5.0
 TIDY_EVERY = 10.0  # seconds
-MAX_TICKS = 600  # ticks that wait for a database that is away; then they are joined
+FEW = 100_000  # ids that may wait twice
 log = logging.getLogger(__name__)
-
-
-class Lifetimes(NamedTuple):
-    """Seconds. retire_after: without a beat, 0 = never; forget_after: since it was retired, 0 = never."""
-
-    late_after: float = 900
-    retire_after: float = 30 * 86400
-    forget_after: float = 90 * 86400
 
 
 class Condition(NamedTuple):
@@ -40,6 +37,41 @@ class Condition(NamedTuple):
     waiting: int
     lag: float
     trouble: str
+
+
+class Backlog:
+    """Who was heard of when (ids), and is not written yet. However long the database is away, it grows no longer than the hosts
+    are many: of each only the last time counts."""
+
+    def __init__(self) -> None:
+        self._ticks: deque[tuple[float, array[int]]] = deque()
+        self._limit = FEW
+        self.waiting = 0
+
+    def add(self, at: float, seen: Sequence[int]) -> None:
+        if not seen:
+            return
+        self._ticks.append((at, array("I", seen)))
+        self.waiting += len(seen)
+        if self.waiting > self._limit:
+            self._compact()
+
+    def first(self) -> tuple[float, Sequence[int]] | None:
+        return self._ticks[0] if self._ticks else None
+
+    def drop_first(self) -> None:
+        self.waiting -= len(self._ticks.popleft()[1])
+
+    def _compact(self) -> None:
+        later: set[int] = set()
+        kept: deque[tuple[float, array[int]]] = deque()
+        for at, seen in reversed(self._ticks):
+            new = array("I", [number for number in seen if number not in later])
+            later.update(new)
+            if new:
+                kept.appendleft((at, new))
+        self._ticks, self.waiting = kept, len(later)
+        self._limit = 2 * self.waiting + FEW
 
 
 class Keeper:
@@ -61,11 +93,11 @@ class Keeper:
         self._put_in_force = put_in_force
         self._lifetimes = lifetimes
         self._meta = secrets.token_hex(8)
-        self._ticks: list[tuple[float, list[int]]] = []  # heard of, and not written yet
+        self._backlog = Backlog()
         self._known_tokens = self._known_hosts = -1
         self._failures = 0
         self._trouble = ""
-        self._tidied = self._in_step = time.time()
+        self._tidied = self._in_step = self._up_since = time.time()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -76,7 +108,7 @@ class Keeper:
         self._read_tokens()
         hostrows.load(self._table, self._store.load_hosts(), now)
         self._known_tokens, self._known_hosts = head.tokens, head.hosts
-        self._in_step = now
+        self._in_step = self._up_since = now
 
     def start(self) -> None:
         self._thread.start()
@@ -84,11 +116,12 @@ class Keeper:
     def close(self, timeout: float) -> bool:
         """Write what is left, and stop. Returns whether everything was written within `timeout` seconds."""
         self._closing.set()
-        self._thread.join(timeout)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
         return not self._thread.is_alive() and not self._failures
 
     def condition(self, now: float) -> Condition:
-        waiting = len(self._table.dirty) + sum(len(seen) for _, seen in self._ticks)
+        waiting = len(self._table.dirty) + self._backlog.waiting
         return Condition(waiting, max(0.0, now - self._in_step), self._trouble)
 
     def _run(self) -> None:
@@ -99,14 +132,15 @@ class Keeper:
     def _step(self, now: float) -> None:
         try:
             self._write(now)
-            self._follow()
-            if now - self._tidied > TIDY_EVERY:
-                self._tidied = now
+            if not self._closing.is_set():
+                self._follow(now)
                 self._tidy(now)
+        except MetaError as e:
+            self._failed(str(e))
         except Exception as e:
-            if not isinstance(e, MetaError):
+            if not self._failures:
                 log.exception("cannot keep the database in step")
-            self._failed(str(e) if isinstance(e, MetaError) else type(e).__name__)
+            self._failed(type(e).__name__)
         else:
             if self._failures:
                 log.warning("the database works again, and holds everything")
@@ -119,62 +153,53 @@ class Keeper:
         self._failures = min(self._failures + 1, 16)
 
     def _write(self, now: float) -> None:
-        taken = hostrows.take(self._table, now)
-        if taken.seen:
-            self._ticks.append((now, taken.seen))
-            if len(self._ticks) > MAX_TICKS:
-                (_, older), (at, later), *others = self._ticks
-                self._ticks = [(at, list({*older, *later})), *others]
+        """Everything, in some transactions if it is much."""
+        while True:
+            taken = hostrows.take(self._table, now)
+            self._backlog.add(now, taken.seen)
+            is_rest = len(taken.rows) < hostrows.AT_MOST
+            self._save(taken, now)
+            if is_rest:
+                return
+
+    def _save(self, taken: hostrows.Taken, now: float) -> None:
         try:
-            while self._ticks or taken.rows:
-                at, seen = self._ticks[0] if self._ticks else (now, [])
+            while taken.rows or self._backlog.first():
+                at, seen = self._backlog.first() or (now, ())
                 ids = self._store.save(self._meta, at, taken.rows, seen)
                 hostrows.learn_ids(self._table, ids)
                 taken = hostrows.Taken([], [], [])
-                del self._ticks[:1]
+                if seen:
+                    self._backlog.drop_first()
         except BaseException:
             hostrows.give_back(self._table, taken)
             raise
 
-    def _follow(self) -> None:
+    def _follow(self, now: float) -> None:
+        in_force = self._table.classes.records.revision
         head = self._store.head()
-        if head.revision > self._table.classes.records.revision:
+        if head.revision > in_force:
             records = self._store.load_records()
             self._put_in_force(records)
             log.info("revision %d of the records is in force, made at another meta", records.revision)
-        if head.tokens != self._known_tokens:
+        while head.tokens != self._known_tokens:  # again, when one is revoked while we read
             self._read_tokens(self._known_tokens)
             self._known_tokens = head.tokens
+            head = self._store.head()
         if head.hosts != self._known_hosts:
             since = self._store.hosts_since(self._known_hosts, self._meta)
-            hostrows.absorb(self._table, since)
+            absorb(self._table, since, now)
             self._known_hosts = since.serial
+        if head.revision < in_force:  # it was restored
+            raise Misconfigured(
+                f"the database holds revision {head.revision}, and {in_force} is in force: restart meta"
+            )
 
     def _read_tokens(self, since: int = 0) -> None:
         self._tokens.replace(self._store.tokens())
         self._host_tokens.update((name, hashed) for name, hashed, _ in self._store.host_tokens(max(since, 0)))
 
     def _tidy(self, now: float) -> None:
-        horizon = now - self._lifetimes.late_after
-        self._store.fold(horizon, self._last_seen)
-        if self._lifetimes.retire_after:
-            retired = self._table.retire_silent(now - self._lifetimes.retire_after, now)
-            if retired:
-                shown = ", ".join(retired[:5]) + (", ..." if len(retired) > 5 else "")
-                log.info("retired %d hosts that were silent for too long: %s", len(retired), shown)
-        if self._lifetimes.forget_after:
-            self._forget(now - self._lifetimes.forget_after, now)
-
-    def _last_seen(self, number: int) -> float:
-        host = self._table.by_id.get(number)
-        return host.last_seen if host else 0.0
-
-    def _forget(self, before: float, now: float) -> None:
-        with self._table.locked():
-            gone = [host for host in self._table.retired if host.retired_at < before and host.id]
-        if gone:
-            self._store.forget(self._meta, now, [host.id for host in gone])
-            with self._table.locked():
-                for host in gone:
-                    self._table.forget(host)
-            log.info("forgot %d hosts that were retired long ago", len(gone))
+        if not 0 <= now - self._tidied < TIDY_EVERY:
+            tidy(self._table, self._store, self._meta, self._lifetimes, self._up_since, now)
+            self._tidied = now

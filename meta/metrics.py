@@ -1,11 +1,12 @@
 """What Prometheus asks for at /metrics: heartbeats and their latency, hosts by state, drift, how far the database is behind.
 
 Everything is read from memory at the moment of the question; nothing is counted twice for it. Names from hosts cannot make more
-than MAX_SERIES series.
+than MAX_SERIES series; those of the most hosts are told.
 """
 
 import time
 from collections.abc import Iterable, Iterator
+from heapq import nlargest
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -13,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from meta import query
-from meta.front import BUCKETS
+from meta.beats import BUCKETS
 from updater.wire import VERSION
 
 if TYPE_CHECKING:
@@ -45,15 +46,12 @@ class _Collector(Collector):
 
 
 def _heartbeats(service: "Service") -> Iterator[Metric]:
-    beats = service.beats
+    beats = service.beats.counted()
     answered = CounterMetricFamily("meta_heartbeats", "Heartbeats answered, by HTTP status.", labels=["status"])
     for status, count in sorted(beats.by_status.items()):
         answered.add_metric([str(status)], count)
     yield answered
-    buckets, total = [], 0
-    for bound, count in zip((*map(str, BUCKETS), "+Inf"), beats.by_bucket, strict=True):
-        total += count
-        buckets.append((bound, float(total)))
+    buckets = list(zip((*map(str, BUCKETS), "+Inf"), map(float, beats.by_bucket), strict=True))
     text = "Seconds from a heartbeat's last byte to its answer."
     yield HistogramMetricFamily("meta_heartbeat_seconds", text, buckets=buckets, sum_value=beats.seconds)
 
@@ -64,11 +62,11 @@ def _hosts(service: "Service", now: float) -> Iterator[Metric]:
         states.add_metric([state], hosts)
     yield states
     drift = GaugeMetricFamily("meta_drift_hosts", "Hosts not as desired.", labels=["agent", "version"])
-    for row in query.drift(service.table)[:MAX_SERIES]:
+    for row in nlargest(MAX_SERIES, query.drift(service.table), key=lambda row: row.hosts):
         drift.add_metric([row.agent, row.version], row.hosts)
     yield drift
     agents = GaugeMetricFamily("meta_agent_hosts", "Hosts by what they run.", labels=["agent", "version", "status"])
-    for seen in query.counts(service.table)[:MAX_SERIES]:
+    for seen in nlargest(MAX_SERIES, query.counts(service.table), key=lambda row: row.hosts):
         agents.add_metric([seen.agent, seen.version, seen.status], seen.hosts)
     yield agents
 

@@ -7,17 +7,17 @@ else by walking the names, page by page (a page may then hold fewer hosts than a
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from fnmatch import translate
 from typing import NamedTuple
 
 import msgspec
 
-from meta.classes import Class, Classes, drifting, drifts
+from meta.classes import Class, Classes, Step, drifting, drifts
 from meta.hosts import Group, Host, HostTable
-from meta.records import Label, RecordSet, Selector, resolve_matched
+from meta.records import Label, RecordSet
 from meta.views import AgentView, Count, Drift, HostView, Page
-from updater.wire import START, Desired
+from updater.wire import START
 
 SCAN = 50_000  # hosts that one page may look at
 FEW = 20_000  # hosts that are gathered and sorted instead
@@ -108,48 +108,54 @@ def page(table: HostTable, wanted: HostFilter, now: float, ages: Ages, cursor: s
     literal = re.split(r"[*?\[]", wanted.name, maxsplit=1)[0]
     if literal:
         start, end = max(start, bisect_left(names, literal)), bisect_right(names, literal + "\U0010ffff")
-    fits = _predicate(table, wanted, now, ages)
+    fits, is_named = _predicate(table, wanted, now, ages), _glob(wanted.name)
     found: list[HostView] = []
-    for position in range(start, min(end, start + SCAN)):
-        if len(found) == limit:
-            return Page(found, found[-1].name)
-        with table.locked() as hosts:
-            host = hosts.get(names[position])
-            if host and fits(host):
+    for name in names[start : min(end, start + SCAN)]:
+        if is_named and not is_named(name):
+            continue
+        if (host := table.get(name)) and fits(host):  # without the lock: each step sees one state or the next
+            with table.locked():
                 found.append(view(table, host, now, ages))
+            if len(found) == limit:
+                return Page(found, name)
     return Page(found, names[start + SCAN - 1] if end > start + SCAN else "")
+
+
+def _glob(pattern: str) -> Callable[[str], object] | None:
+    return re.compile(translate(pattern)).match if pattern else None
 
 
 def _few_names(table: HostTable, wanted: HostFilter) -> list[str] | None:
     """The sorted names of hosts that may fit, where they are few and there is a short way to them."""
     with table.locked() as hosts:
-        if wanted.state == "retired":
-            return sorted(host.name for host in table.retired)
-        if wanted.state in ("late", "lost") and len(table.seen.silent) < FEW:
-            return sorted(host.name for host in table.seen.silent)
         labels = table.classes.records.labels
-        if wanted.label and len(labels) < FEW:
-            return sorted(name for name in labels if name in hosts)
-        if wanted.agent or wanted.version or wanted.status or wanted.drift is not None:
-            fitting = [group for group in table.groups.values() if _group_fits(group, wanted)]
-            if sum(len(group.hosts) for group in fitting) < FEW:
-                return sorted(host.name for group in fitting for host in group.hosts)
-    return None
+        few: Iterable[Host] | None = None
+        if wanted.state == "retired" and len(table.retired) < FEW:
+            few = list(table.retired)
+        elif wanted.state in ("late", "lost") and len(table.seen.silent) < FEW:
+            few = list(table.seen.silent)
+        elif wanted.label and len(labels) < FEW:
+            few = [hosts[name] for name in labels if name in hosts]
+        groups = [*table.groups.values(), *(table.aside.values() if wanted.state == "retired" else ())]
+    if few is None and (wanted.agent or wanted.version or wanted.status or wanted.drift is not None):
+        fitting = [group for group in groups if _group_fits(group, wanted)]
+        if sum(len(group.hosts) for group in fitting) < FEW:
+            few = [host for group in fitting for host in list(group.hosts)]
+    return None if few is None else sorted(host.name for host in few)
 
 
 def _predicate(table: HostTable, wanted: HostFilter, now: float, ages: Ages) -> Callable[[Host], bool]:
+    """Everything but the name."""
     labels = table.classes.records.labels
     known: dict[Group, bool] = {}
-    name = re.compile(translate(wanted.name)).match if wanted.name else None
     label = Label(wanted.label) if wanted.label else None
 
     def fits(host: Host) -> bool:
-        fitting = known.get(host.group)
+        group = host.group
+        fitting = known.get(group)
         if fitting is None:
-            fitting = known[host.group] = _group_fits(host.group, wanted)
-        if not fitting or (name and not name(host.name)):
-            return False
-        if label and not label.matches(host.name, labels.get(host.name, {})):
+            fitting = known[group] = _group_fits(group, wanted)
+        if not fitting or (label and not label.matches(host.name, labels.get(host.name, {}))):
             return False
         state = judge(host, now, ages)
         return state == wanted.state if wanted.state else state != "retired"
@@ -203,38 +209,52 @@ def _groups(table: HostTable) -> list[Group]:
 
 def states(table: HostTable, now: float, ages: Ages) -> dict[str, int]:
     """How many hosts are in each state."""
+    newest = now - ages.new_for
     with table.locked() as hosts:
-        total, retired, silent = len(hosts), len(table.retired), list(table.seen.silent)
-        newcomers = table.newcomers(now - ages.new_for)
-    lost = sum(now - host.last_seen > ages.lost_after for host in silent)
-    late = sum(now - host.last_seen > ages.late_after for host in silent) - lost
-    new = sum(judge(host, now, ages) == "new" for host in newcomers)
-    return {"new": new, "ok": total - retired - late - lost - new, "late": late, "lost": lost, "retired": retired}
+        total, new = len(hosts), table.arrivals.after(newest)
+        retired, silent = list(table.retired), list(table.seen.silent)
+    late = lost = 0
+    for host in silent:
+        silence = now - host.last_seen
+        if silence > ages.lost_after:
+            lost += 1
+        elif silence > ages.late_after:
+            late += 1
+        else:
+            continue
+        new -= host.first_seen > newest
+    new -= sum(host.first_seen > newest for host in retired)
+    ok = total - len(retired) - late - lost - new
+    return {"new": new, "ok": ok, "late": late, "lost": lost, "retired": len(retired)}
 
 
 def affected(table: HostTable, after: RecordSet) -> dict[str, int]:
     """agent -> how many hosts would be told something else about it."""
     found: Counter[str] = Counter()
-    for before, matched, hosts in _moves(table, after):
-        orders = {d.name: d for d in resolve_matched(after, matched)}
-        for name in orders.keys() | before.keys():
-            if orders.get(name) != before.get(name):
+    for (here, there), hosts in _moves(table, Step(table.classes, Classes(after))).items():
+        for name in here.orders.keys() | there.orders.keys():
+            if here.orders.get(name) != there.orders.get(name):
                 found[name] += hosts
-    return dict(found)
+    return {name: hosts for name, hosts in found.items() if hosts}
 
 
-def _moves(table: HostTable, after: RecordSet) -> Iterator[tuple[dict[str, Desired], frozenset[Selector], int]]:
-    """Hosts that change alike: their orders now, the selectors that would match them, and how many they are."""
-    there = Classes(after)
-    if there.matches_as(table.classes):
-        for group in _groups(table):
-            yield group.klass.orders, group.klass.matched, len(group.hosts)
-        return
+def _moves(table: HostTable, step: Step) -> Counter[tuple[Class, Class]]:
+    """How many hosts would go from which class to which."""
     found: Counter[tuple[Class, Class]] = Counter()
-    for group in _groups(table):
+    with table.locked() as hosts:
+        groups = list(table.groups.values())
+        apart = [(host, host.group) for name in step.relabelled if (host := hosts.get(name)) and not host.retired_at]
+    for group in groups:
+        here = group.klass
+        if there := step.whole(here):
+            found[here, there] += len(group.hosts)
+            continue
         with table.locked():
             names = [host.name for host in group.hosts]
         for name in names:
-            found[group.klass, there.of(name)] += 1
-    for (here, then), hosts in found.items():
-        yield here.orders, then.matched, hosts
+            found[here if here.book is step.before else step.before.of(name), step.of(here, name)] += 1
+    for host, group in apart:
+        if there := step.whole(group.klass):
+            found[group.klass, there] -= 1
+            found[group.klass, step.of(group.klass, host.name)] += 1
+    return found

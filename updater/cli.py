@@ -198,8 +198,9 @@ def reload(config_file: Path) -> None:
     default=Path("/"),
     help="Write below this directory instead of /, to have a look or to make an image.",
 )
+@click.option("--hardened", is_flag=True, help="Take from the updater and all agents what most need not, by a drop-in.")
 @click.option("--enable", is_flag=True, help="Have systemd start it now and with every boot.")
-def install(root: Path, server: str, user: str, destdir: Path, enable: bool) -> None:
+def install(root: Path, server: str, user: str, destdir: Path, hardened: bool, enable: bool) -> None:
     """Make this host's root and its systemd unit, from the unpacked package that this runs from.
 
     Nothing that is there already is lost: neither cfg.json nor the version that the updater is at.
@@ -210,7 +211,8 @@ def install(root: Path, server: str, user: str, destdir: Path, enable: bool) -> 
         raise click.UsageError("--enable is for the running system, --destdir is not")
     os.umask(0o022)
     package = Path(sys.argv[0]).resolve().parent
-    for line in installation.install(installation.Wish(package, root, server, user, destdir.resolve())).lines():
+    wish = installation.Wish(package, root, server, user, destdir.resolve(), hardened)
+    for line in installation.install(wish).lines():
         click.echo(line)
     if enable:
         sys.stdout.flush()

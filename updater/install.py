@@ -22,6 +22,8 @@ from updater.observe import Marker
 from updater.wire import base_problem, version_problem
 
 UNIT = f"{OWN_NAME}.service"
+HARDENED = "hardened.conf"
+_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 (what a hardened unit does not see)
 PACKAGE = {"cfg.example.json": 0o644, "control": 0o755, "updater.pyz": 0o755}  # what a package holds
 INTERVAL = 300  # seconds, in a new cfg.json
 
@@ -29,13 +31,15 @@ INTERVAL = 300  # seconds, in a new cfg.json
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What to install where. package: an unpacked one; root: as the running host will see it; server: meta, "" where
-    there is a cfg.json; destdir: a directory that stands for / while the files are written."""
+    there is a cfg.json; destdir: a directory that stands for / while the files are written; hardened: with the drop-in
+    that takes from all agents what most need not."""
 
     package: Path
     root: Path
     server: str = ""
     user: str = "root"
     destdir: Path = Path("/")
+    hardened: bool = False
 
     def real(self, path: Path) -> Path:
         """Where a path of the host is written."""
@@ -48,6 +52,10 @@ class Wish:
     @property
     def unit(self) -> Path:
         return self.real(Path("/etc/systemd/system") / UNIT)
+
+    @property
+    def drop_in(self) -> Path:
+        return self.unit.with_name(f"{UNIT}.d") / HARDENED
 
 
 @dataclass(slots=True)
@@ -90,6 +98,8 @@ def _check(wish: Wish) -> tuple[int, int]:
     """Everything that can be known to be wrong before the first write; returns the user's ids."""
     if not wish.root.is_absolute() or any(not c.isprintable() or c in " \"'\\%$" for c in str(wish.root)):
         raise Misconfigured(f"the root {wish.root} must be an absolute path without blanks, quotes, % or $")
+    if wish.hardened and any(wish.root.is_relative_to(hidden) for hidden in _HIDDEN):
+        raise Misconfigured(f"--hardened hides {', '.join(_HIDDEN)}: choose another --root than {wish.root}")
     if wish.destdir == Path("/") and os.geteuid() != 0:
         raise Misconfigured("writes below /etc: run it as root, or have a look first with --destdir DIRECTORY")
     if missing := [name for name in PACKAGE if not (wish.package / name).is_file()]:
@@ -174,10 +184,17 @@ def _templates(wish: Wish, done: Done) -> None:
     with zipfile.ZipFile(wish.package / "updater.pyz") as archive:
         launcher = archive.read("templates/run")
         unit = archive.read(f"templates/{UNIT}").decode()
+        drop_in = archive.read(f"templates/{HARDENED}").decode()
     unit = unit.replace("@ROOT@", str(wish.root)).replace("@USER@", wish.user)
+    unit = unit.replace("@AS_ROOT@", "" if wish.user == "root" else "# ")
     files.make_directory(wish.unit.parent)
     _write(wish.layout.root / "run", launcher, 0o755, done)
     _write(wish.unit, unit.encode(), 0o644, done)
+    if wish.hardened:
+        files.make_directory(wish.drop_in.parent)
+        _write(wish.drop_in, drop_in.replace("@ROOT@", str(wish.root)).encode(), 0o644, done)
+    elif wish.drop_in.exists():
+        done.kept.append(f"{wish.drop_in}: is there already; remove it if it shall not be")
 
 
 def _write(path: Path, data: bytes, mode: int, done: Done) -> None:

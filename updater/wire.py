@@ -13,15 +13,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from updater import __version__
-from updater.wirekeys import check_keys
+from updater.wirekeys import keys_problem
 
 VERSION = __version__  # of the software, shown by both services
 
-START, STOP = "start", "stop"
-COMMANDS = (START, STOP)
+COMMANDS = START, STOP = "start", "stop"
 DONE, FAILED, REFUSED, ROLLED_BACK = "done", "failed", "refused", "rolled back"  # results of an outcome
-STARTED = "started"
-STOPPED = ("stoped", "stopped")  # the first spelling is the peers'
+STARTED, STOPPED = "started", ("stoped", "stopped")  # the first spelling is the peers'
 MAX_BODY = 1 << 20  # bytes of a report or a reply
 MAX_AGENTS = 1000  # of one host
 MAX_MIRRORS = 16  # of one agent
@@ -32,6 +30,7 @@ _HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _UNSAFE_IN_URL = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")
+Second = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
 
 
 class WireError(ValueError):
@@ -45,7 +44,7 @@ class RealAgent(msgspec.Struct, frozen=True):
     name: str = ""
     version: str = ""
     status: str = ""
-    timestamp: Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)] = 0
+    timestamp: Second = 0
     held: str | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -63,7 +62,7 @@ class Outcome(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     result: str = ""
     reason: str = ""
     evidence: str = ""
-    at: Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)] = 0
+    at: Second = 0
 
 
 class Report(msgspec.Struct, frozen=True, rename="camel"):
@@ -74,6 +73,18 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     ip: str | msgspec.UnsetType = msgspec.UNSET
     updater_version: str | msgspec.UnsetType = msgspec.UNSET
     outcomes: Annotated[list[Outcome], msgspec.Meta(max_length=MAX_AGENTS)] | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class _FullAgent(RealAgent, frozen=True, kw_only=True, gc=False):
+    name: str
+    version: str
+    status: str
+    timestamp: Second
+
+
+class _FullReport(Report, frozen=True, kw_only=True, rename="camel"):  # no key left out: how many quotes is known
+    hostname: str
+    real_agents: Annotated[list[_FullAgent], msgspec.Meta(max_length=MAX_AGENTS)]  # type: ignore[assignment]
 
 
 class Desired(msgspec.Struct, frozen=True):
@@ -109,7 +120,7 @@ class _Named(msgspec.Struct):
     name: str
 
 
-_report_decoder = msgspec.json.Decoder(Report)
+_full_decoder, _report_decoder = msgspec.json.Decoder(_FullReport), msgspec.json.Decoder(Report)
 _reply_decoder = msgspec.json.Decoder(_WireReply)
 _desired_decoder = msgspec.json.Decoder(Desired)
 _named_decoder = msgspec.json.Decoder(_Named)
@@ -126,21 +137,20 @@ def parse_report(body: bytes) -> Report:
 
 def decode_report(body: bytes) -> Report:
     """The same for whoever looks at the hostname himself: it is only known not to be blank."""
-    if not body:
-        raise WireError("body is blank")
+    quotes = -1
     try:
-        report = _report_decoder.decode(body)
+        try:
+            report: Report = _full_decoder.decode(body)
+            ours = (report.ip is not msgspec.UNSET) + (report.updater_version is not msgspec.UNSET)
+            quotes = 6 + 4 * ours + 14 * len(report.real_agents)  # type: ignore[arg-type]
+        except msgspec.ValidationError:
+            report = _report_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
-        raise WireError("body format error") from e
+        raise WireError("body format error" if body else "body is blank") from e
     if not report.hostname:
         raise WireError("hostname is blank")
-    agents, outcomes = report.real_agents or (), report.outcomes or ()
-    expected = 2 + (report.ip is not msgspec.UNSET) + (report.updater_version is not msgspec.UNSET)
-    expected += (report.outcomes is not msgspec.UNSET) + 4 * len(agents) + 8 * len(outcomes)
-    try:
-        check_keys(body, expected, (b'"hostname":', b'"realAgents":'))
-    except ValueError as e:
-        raise WireError(f"body format error: {one_line(str(e), 300)}") from e
+    if body.count(b'"') != quotes and (problem := keys_problem(body)):
+        raise WireError(f"body format error: {one_line(problem, 300)}")
     return report
 
 
@@ -231,9 +241,8 @@ def version_problem(version: str) -> str:
     """Why this version is unsafe as a directory, or ""."""
     if _VERSION.fullmatch(version):
         return ""
-    return (
-        f"version {_shown(version)} is not 1 to 64 letters, digits, '.', '_', '+' or '-', the first a letter or digit"
-    )
+    shape = "1 to 64 letters, digits, '.', '_', '+' or '-', the first a letter or digit"
+    return f"version {_shown(version)} is not {shape}"
 
 
 def hostname_problem(hostname: str) -> str:

@@ -3,6 +3,7 @@ the framework."""
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -45,7 +46,8 @@ def blueprint() -> Blueprint:
 def _served(one: Operation) -> Callable[..., Response]:
     def view(**parts: str) -> Response:
         try:
-            return _rendered(one.view(_call(one, parts)), one)
+            with files.place_for_upload() if one.body is FILE else nullcontext():
+                return _rendered(one.view(_call(one, parts)), one)
         except MetaError as e:
             return problem_response(problems.refusal(e))
 

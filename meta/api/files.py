@@ -3,6 +3,8 @@
 import logging
 import re
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, BinaryIO
@@ -12,16 +14,31 @@ from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.wsgi import FileWrapper
 
 from meta import tarballs
+from meta.errors import TryLater
 
 CHUNK = 256 * 1024  # bytes of a file sent at once
 MAX_DOWNLOADS = 48  # at once; each holds one of the server's threads (64) for as long as its client is slow
 IMMUTABLE = "public, max-age=31536000, immutable"
+MAX_UPLOADS = 4
 log = logging.getLogger(__name__)
 
 
-def limit_downloads(app: Any) -> None:
-    """Give this application its places for downloads."""
+def limit_transfers(app: Any) -> None:
+    """Give this application its places for downloads and uploads."""
     app.extensions["meta downloads"] = BoundedSemaphore(MAX_DOWNLOADS)
+    app.extensions["meta uploads"] = BoundedSemaphore(MAX_UPLOADS)
+
+
+@contextmanager
+def place_for_upload() -> Iterator[None]:
+    """Raises TryLater when all are taken."""
+    free = current_app.extensions["meta uploads"]
+    if not free.acquire(blocking=False):
+        raise TryLater(f"{MAX_UPLOADS} uploads are under way; wait for one of them")
+    try:
+        yield
+    finally:
+        free.release()
 
 
 def send(name: str) -> Response:

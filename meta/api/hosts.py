@@ -3,22 +3,12 @@
 from collections.abc import Iterable, Mapping
 
 from meta import edits, query
+from meta.api.basics import Hostname
 from meta.api.operation import Call, Operation, Reply, operation
 from meta.api.problems import Refusal
+from meta.api.queries import AgentQuery, EditQuery, HostsQuery
 from meta.api.records import edit
-from meta.api.types import (
-    AgentQuery,
-    Counts,
-    Drifts,
-    EditQuery,
-    EditView,
-    Hostname,
-    Hosts,
-    HostsQuery,
-    LabelEdit,
-    LabelsBody,
-    States,
-)
+from meta.api.types import Counts, Drifts, EditView, Hosts, LabelEdit, LabelsBody, States
 from meta.auth import Rule
 from meta.query import HostFilter
 from meta.records import RecordSet

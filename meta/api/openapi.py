@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
+from meta.api.basics import END
 from meta.api.operation import FILE, PREFIX, Operation
 from meta.api.problems import CONTENT_TYPE, title
-from meta.api.types import END, Problem
+from meta.api.types import Problem
 from meta.auth import Rule
 from updater.wire import VERSION
 

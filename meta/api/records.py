@@ -6,21 +6,13 @@ from typing import Any
 import msgspec
 
 from meta import edits, load, query
+from meta.api.basics import AgentName, Hostname
 from meta.api.conditions import etag, expected, is_known
+from meta.api.documents import RecordBody, RecordEdit, RecordsBody
 from meta.api.operation import Call, Operation, Reply, operation
 from meta.api.problems import Refusal
-from meta.api.types import (
-    AgentName,
-    ChangeView,
-    EditQuery,
-    EditView,
-    ExplainedAgent,
-    Explanation,
-    Hostname,
-    RecordBody,
-    RecordEdit,
-    RecordsBody,
-)
+from meta.api.queries import EditQuery
+from meta.api.types import ChangeView, EditView, ExplainedAgent, Explanation
 from meta.auth import Rule
 from meta.editing import Change
 from meta.errors import Conflict

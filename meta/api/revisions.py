@@ -1,22 +1,12 @@
 """The history of the records by REST, the way back in it, and bans."""
 
 from meta import edits
+from meta.api.basics import AgentName, Number, Version
 from meta.api.operation import Call, Operation, Reply, operation
 from meta.api.problems import Refusal
+from meta.api.queries import EditQuery, RevisionsQuery
 from meta.api.records import edit, views
-from meta.api.types import (
-    AgentName,
-    Bans,
-    BanView,
-    EditQuery,
-    EditView,
-    Number,
-    Revisions,
-    RevisionsQuery,
-    RevisionView,
-    RollbackBody,
-    Version,
-)
+from meta.api.types import Bans, BanView, EditView, Revisions, RevisionView, RollbackBody
 from meta.auth import Rule
 from meta.records import Ban
 

@@ -7,9 +7,11 @@ from typing import Annotated
 from msgspec import Meta
 
 from meta import tarballs
+from meta.api.basics import TARBALL
 from meta.api.operation import FILE, Call, Operation, Reply, operation
 from meta.api.problems import Refusal
-from meta.api.types import TARBALL, Tarballs, TarballView, UploadQuery
+from meta.api.queries import UploadQuery
+from meta.api.types import Tarballs, TarballView
 from meta.auth import Rule
 from meta.errors import MetaError
 

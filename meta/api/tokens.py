@@ -5,19 +5,10 @@ import logging
 from fnmatch import fnmatchcase
 from typing import Any
 
+from meta.api.basics import Hostname, Number
 from meta.api.operation import Call, Operation, Reply, operation
 from meta.api.problems import Refusal
-from meta.api.types import (
-    EnrolBody,
-    Enrolled,
-    Hostname,
-    NewToken,
-    Number,
-    TokenBody,
-    Tokens,
-    TokenView,
-    Whoami,
-)
+from meta.api.types import EnrolBody, Enrolled, NewToken, TokenBody, Tokens, TokenView, Whoami
 from meta.auth import ADMIN, HOST, OPERATOR, Rule, is_good, mint
 from meta.store import Token
 

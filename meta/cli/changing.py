@@ -1,7 +1,8 @@
 """How a change is made: meta is asked what it would do, that is shown, the engineer agrees, and just that is sent.
 
 Promises: what touches hosts is never sent unseen - a person is asked, a program must have said --yes; what is sent is bound to
-the revision that was shown, so that nothing of somebody else's is overwritten. Refuses to guess an answer nobody gave.
+the revision that was shown, so that nothing of somebody else's is overwritten; where an edit has no such condition (bans,
+labels, a rollback) and something else was done than was shown, that is told. Refuses to guess an answer nobody gave.
 """
 
 import sys
@@ -53,6 +54,9 @@ class Editor:
             return preview
         self._agree(preview)
         done = replace(self._send(wish, dry_run=False), affected=preview.affected)
+        if (lines := lines_of(done.changes)) != lines_of(preview.changes):
+            click.echo("somebody else changed something meanwhile; what was done is:", err=True)
+            show_difference(lines, err=True)
         self._tell(done, _done(done))
         return done
 

@@ -6,6 +6,7 @@ for an answer that is not of the type that was asked for: a portal's page is no 
 """
 
 import ipaddress
+import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -135,15 +136,17 @@ class Client:
                 timeout=(CONNECT, patience or self._patience),
                 allow_redirects=False,
             )
-        except requests.RequestException as e:
+        except (OSError, ValueError) as e:  # requests lets some of the libraries below through as they are
             raise self._failed(method, e) from e
 
-    def _failed(self, method: str, error: requests.RequestException) -> Exception:
+    def _failed(self, method: str, error: Exception) -> Exception:
         why = refusals.in_words(error)
-        if isinstance(error, requests.exceptions.SSLError):
+        if isinstance(error, requests.exceptions.SSLError | ssl.SSLError):
             if "CERTIFICATE" not in why:
                 return Misconfigured(f"what answers at {self.url} does not speak TLS as it should ({why}): is it http?")
-            return Misconfigured(f"the certificate of {self.url} is not trusted ({why}): META_CA_FILE names authorities")
+            return Misconfigured(
+                f"the certificate of {self.url} is not trusted ({why}): META_CA_FILE names authorities"
+            )
         if isinstance(error, requests.ConnectTimeout | requests.exceptions.ProxyError) or refusals.is_unreached(error):
             return TryLater(f"no meta answers at {self.url} ({why}): is it running, and is META_URL right?")
         if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError):

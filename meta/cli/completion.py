@@ -8,6 +8,7 @@ from meta.cli.options import LOCAL
 from meta.cli.secret import token
 from meta.errors import MetaError
 
+PATIENCE = 2.0  # seconds that somebody at a shell waits for
 MOST = 100  # names of hosts offered at once
 
 
@@ -25,7 +26,7 @@ def hosts(begun: str) -> list[str]:
 
 def _asked(path: str, **query: Any) -> dict[str, Any]:
     try:
-        with Client(os.environ.get("META_URL", LOCAL), token(None)) as client:
+        with Client(os.environ.get("META_URL", LOCAL), token(None), patience=PATIENCE) as client:
             return client.get(path, dict[str, Any], **query)
     except MetaError:
         return {}

@@ -64,7 +64,8 @@ def elves(
     log_level: str,
     log_format: str,
 ) -> None:
-    """Answer elves-agents (Thrift, port 11102) and elves' other modules (RabbitMQ), until SIGTERM or Ctrl-C.
+    """Answer elves-agents (Thrift, port 11102) and elves' other modules (RabbitMQ), until SIGTERM or Ctrl-C; SIGHUP reloads
+    a records file.
 
     The agents show in `meta hosts` of the same database. What an agent may run is decided by auth.mode in FILE: `records`
     (ours, the default), `supervisor` or `simple`. docs/elves.md tells how to move over.
@@ -92,4 +93,4 @@ def elves(
         raise Misconfigured("auth.mode records needs hosts and records: leave --no-hosts out, or choose another mode")
     logs.configure(log_level, log_format)
     with nullcontext(None) if no_hosts else opened(database or DEFAULT_DATABASE, records) as fleet:
-        server.run(settings, fleet, var, watched)
+        server.run(settings, fleet, var, watched, fleet.reload if fleet else lambda: None)

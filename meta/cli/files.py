@@ -41,8 +41,10 @@ def apply(editor: "Editor", file: Path) -> None:
     try:
         done = editor.make(Wish("PUT", "/records", loaded.body, revision))
     except Conflict as e:
+        if loaded.base is None or not e.lines:
+            raise
         hint = f"meta export, edit that; or take `# revision: {loaded.base}` out of {file} to overrule them"
-        raise Conflict(f"{e}: {hint}" if loaded.base is not None else str(e), e.lines) from e
+        raise Conflict(f"{e}: {hint}", e.lines) from e
     if loaded.base is not None and not done.dry_run:
         record_files.rebase(file, done.revision)
 

@@ -43,7 +43,8 @@ def hosts(client: "Client", limit: int, everything: bool, output: str, **wanted:
 
     found = Hosts([])
     for page in client.pages("/hosts", Hosts, 0 if everything else limit, **wanted):
-        found = Hosts([*found.items, *page.items], page.next)
+        found.items += page.items
+        found.next = page.next
     if show.data(found, output):
         return
     show.table(
@@ -91,7 +92,7 @@ def _desired(agent: "AgentView") -> str:
 
 
 @click.command(short_help="Show one host.")
-@click.argument("name", shell_complete=options.hosts)
+@options.host("name")
 @options.output
 @options.connected
 def host(client: "Client", name: str, output: str) -> None:
@@ -146,7 +147,7 @@ def _outcomes(host: "HostView") -> "Iterator[list[Cell]]":
 
 
 @click.command(short_help="Show what a host shall run, and why.")
-@click.argument("host", shell_complete=options.hosts)
+@options.host("host")
 @options.output
 @options.connected
 def explain(client: "Client", host: str, output: str) -> None:

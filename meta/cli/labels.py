@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from meta.cli import options
+from meta.errors import Misconfigured
 
 if TYPE_CHECKING:
     from meta.cli.changing import Editor
@@ -26,16 +27,19 @@ def label(editor: "Editor", words: tuple[str, ...]) -> None:
     """
     from meta.cli.changing import Wish
     from meta.cli.words import labels_of
+    from updater.wire import hostname_problem
 
     first = next((i for i, word in enumerate(words) if "=" in word or word.endswith("-")), len(words))
     hosts, (wanted, gone) = words[:first], labels_of(words[first:])
     if not hosts or not (wanted or gone):
         raise click.UsageError("name hosts first, then what to set or remove: meta label web-1 env=staging rack-")
+    if problem := next(filter(None, map(hostname_problem, hosts)), ""):
+        raise Misconfigured(problem)
     editor.make(Wish("POST", "/labels", {"hosts": hosts, "set": wanted, "remove": gone}))
 
 
 @click.command(short_help="Put hosts aside that are gone.")
-@click.argument("hosts", nargs=-1, required=True, shell_complete=options.hosts)
+@options.host("hosts", nargs=-1, required=True)
 @options.connected
 def retire(client: "Client", hosts: tuple[str, ...]) -> None:
     """Put HOSTs aside: they no longer count and are listed only with --state retired. One that reports again is back by itself.
@@ -48,7 +52,7 @@ def retire(client: "Client", hosts: tuple[str, ...]) -> None:
 
 
 @click.command(short_help="Take back hosts that were put aside.")
-@click.argument("hosts", nargs=-1, required=True, shell_complete=options.hosts)
+@options.host("hosts", nargs=-1, required=True)
 @options.connected
 def unretire(client: "Client", hosts: tuple[str, ...]) -> None:
     """Take back HOSTs that were retired.

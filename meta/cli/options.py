@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from meta.errors import Misconfigured
+
 if TYPE_CHECKING:
     from meta.cli.client import Client
 
@@ -115,3 +117,32 @@ def hosts(_context: click.Context, _parameter: click.Parameter, begun: str) -> l
     from meta.cli.completion import hosts
 
     return hosts(begun)
+
+
+def agent(**attributes: Any) -> Callable[[Command], Command]:
+    """The argument AGENT; a name that no agent can have is refused before meta is asked."""
+    return click.argument("agent", shell_complete=agents, callback=_no_strange_agent, **attributes)
+
+
+def host(name: str, **attributes: Any) -> Callable[[Command], Command]:
+    """An argument that is one hostname or several, refused likewise."""
+    return click.argument(name, shell_complete=hosts, callback=_no_strange_host, **attributes)
+
+
+def _no_strange_agent(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+    from updater.wire import name_problem
+
+    return _unless(name_problem(value) if value else "", value)
+
+
+def _no_strange_host(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+    from updater.wire import hostname_problem
+
+    names = value if isinstance(value, tuple) else (value,)
+    return _unless(next(filter(None, map(hostname_problem, names)), ""), value)
+
+
+def _unless(problem: str, value: Any) -> Any:
+    if problem:
+        raise Misconfigured(problem)
+    return value

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Show who changed what, and why.")
-@click.argument("agent", required=False, default="", shell_complete=options.agents)
+@options.agent(required=False, default="")
 @click.option("--limit", type=click.IntRange(1, 500), default=10, show_default=True, help="How many, newest first.")
 @click.option("--before", type=click.IntRange(0), default=0, metavar="REVISION", help="Only older ones than this.")
 @options.output
@@ -68,7 +68,7 @@ def rollback(editor: "Editor", revision: int) -> None:
 
 
 @click.command(short_help="Let no host run a version.")
-@click.argument("agent", shell_complete=options.agents)
+@options.agent()
 @click.argument("version")
 @options.changing
 def ban(editor: "Editor", agent: str, version: str) -> None:
@@ -88,7 +88,7 @@ def ban(editor: "Editor", agent: str, version: str) -> None:
 
 
 @click.command(short_help="Take a ban back.")
-@click.argument("agent", shell_complete=options.agents)
+@options.agent()
 @click.argument("version")
 @options.changing
 def unban(editor: "Editor", agent: str, version: str) -> None:

@@ -15,7 +15,7 @@ _for = click.option("--for", "selector", metavar="SELECTOR", help=_SELECTOR_HELP
 
 
 @click.command(short_help="Show what the agents shall be.")
-@click.argument("agent", required=False, shell_complete=options.agents)
+@options.agent(required=False)
 @options.output
 @options.connected
 def get(client: "Client", agent: str | None, output: str) -> None:
@@ -41,7 +41,7 @@ def get(client: "Client", agent: str | None, output: str) -> None:
 
 
 @click.command("set", short_help="Change what an agent shall be.")
-@click.argument("agent", shell_complete=options.agents)
+@options.agent()
 @click.argument("fields", metavar="FIELD=VALUE...", nargs=-1, required=True)
 @_for
 @options.changing
@@ -64,7 +64,7 @@ def set_(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | 
 
 
 @click.command(short_help="Take back fields, an override or an agent.")
-@click.argument("agent", shell_complete=options.agents)
+@options.agent()
 @click.argument("fields", metavar="[FIELD...]", nargs=-1)
 @_for
 @options.changing

@@ -19,7 +19,7 @@ class NotThere(MetaError):
 
 
 class Conflict(MetaError):
-    """Somebody else was first. lines: the difference between what this edit was made from and what there is now."""
+    """What is there now does not allow it. lines: what somebody else changed since this edit was made, if that is why."""
 
     def __init__(self, sentence: str, lines: Sequence[str]):
         super().__init__(sentence, lines)
@@ -46,7 +46,9 @@ def error(status: int, body: bytes, what: str, has_token: bool) -> MetaError:
     if status in (409, 412):
         lines = [line.rstrip()[:2000] for line in problem.difference]
         return Conflict(said, ["".join(c if c.isprintable() else " " for c in line) for line in lines])
-    if status in (408, 429) or status >= 500:
+    if status == 500:
+        return TryLater(f"meta has a fault ({said}): its log says which")
+    if status in (408, 429) or status > 500:
         return TryLater(f"meta says: {said}; try again in a moment")
     return Misconfigured(_all_problems(problem, said))
 

@@ -146,7 +146,7 @@ def revoke(client: "Client", number: int) -> None:
 
 
 @token.command(short_help="Take a host's token back.")
-@click.argument("host", shell_complete=options.hosts)
+@options.host("host")
 @options.connected
 def revoke_host(client: "Client", host: str) -> None:
     """Take back the token of HOST. Until it enrols again it may not report.

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from meta.checks import label_problem, value_problem
 from meta.errors import Misconfigured
 from meta.load import parse_selector
 from meta.records import CHANGEABLE, Selector
@@ -24,6 +25,8 @@ def fields_of(words: Sequence[str]) -> dict[str, str | list[str]]:
             close = get_close_matches(key, CHANGEABLE, 1)
             hint = f"did you mean {close[0]}?" if close else f"fields are {', '.join(CHANGEABLE)}"
             raise Misconfigured(f'"{key}" is no field; {hint}')
+        if problem := value_problem(key, value):
+            raise Misconfigured(problem)
         found.setdefault(key, []).append(value)
     for key, values in found.items():
         if len(values) > 1 and key != "tarball":
@@ -50,12 +53,14 @@ def labels_of(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     gone: list[str] = []
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals and word.endswith("-"):
-            gone.append(word[:-1])
-        elif equals and key:
-            wanted[key] = value
-        else:
+        if not equals and not word.endswith("-"):
             raise Misconfigured(f'"{word}" is neither KEY=VALUE, which sets a label, nor KEY-, which removes one')
+        if not equals:
+            gone.append(word[:-1])
+        elif problem := label_problem(word if value else key):
+            raise Misconfigured(problem)
+        else:
+            wanted[key] = value
     if both := sorted(wanted.keys() & set(gone)):
         raise Misconfigured(f"{both[0]} cannot be set and removed at once")
     return wanted, gone

@@ -25,7 +25,7 @@ KILLED = "+kill"
 # Not `half`: a tree is removed in an order of the file system's own, so a recording of a kill in it is another each time.
 PARTS = (*_STORIES, *(f"{story}{KILLED}" for story in ("install", "upgrade", "adopt", "stop", "prune")))
 SEED = 3
-PER_POINT = 27  # states after one operation
+PER_POINT = 33  # states after one operation
 _AFTER_A_KILL = 3  # the same, where an updater was killed before
 _STEP = 15  # operations between two such points; the last one is always one
 _FORGOTTEN = ("utime", "chown", "lchown", "setxattr")

@@ -30,7 +30,7 @@ MUTATIONS = {
         "has the marker and is not complete",
     ),
     ".version is written in place": (
-        ("--class", "kill", "--scenario", "upgrade", "--sample", "4"),
+        ("--class", "kill", "--scenario", "upgrade", "--sample", "2"),
         "perform.py",
         'files.write_atomic(self.agent.version_file, f"{action.version}\\n".encode())',
         'self.agent.version_file.write_text(f"{action.version}\\n")',

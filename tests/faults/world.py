@@ -8,11 +8,9 @@ templates/NAME/     the root as a scenario begins, and as it ends when nothing g
 import contextlib
 import gc
 import hashlib
-import importlib
 import json
 import os
 import pickle
-import pkgutil
 import shutil
 import signal
 import subprocess
@@ -24,8 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import updater
-from faults import goods, reaper
+from faults import goods, reaper, warm
 from faults.scenarios import Scenario
 from faults.shim import Observer, Shim
 from helpers.site import Site
@@ -81,11 +78,11 @@ class World:
     def made(cls, shared: Path | None = None) -> Iterator["World"]:
         """shared: a directory of all worlds of a run, for what is costly to find out; see `known`."""
         reaper.adopt_orphans()
-        _forget_environment()
+        warm.forget_environment()
         directory = Path(tempfile.mkdtemp(prefix="faults-", dir=quick_directory()))
         try:
             with _QuietSite(directory / "site") as site:
-                _load_all(directory / "warm", site)
+                warm.load_all(directory / "warm", site, _settings(site.address))
                 yield cls(directory, site, shared)
         finally:
             reaper.end_all()
@@ -261,35 +258,6 @@ def run_updater(arguments: list[str]) -> int:
 def _with_address(pickled: bytes, theirs: bytes, ours: bytes) -> bytes:
     assert len(theirs) == len(ours), "or the lengths in a pickle would be wrong; ephemeral ports have five digits"
     return pickled.replace(theirs, ours)
-
-
-def _forget_environment() -> None:
-    """A proxy or a certificate of whoever runs the suite is none of its business."""
-    for name in os.environ.keys() - {"PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}:
-        del os.environ[name]
-
-
-def _load_all(directory: Path, site: Site) -> None:
-    """Import here, once, what each child would import else, and what libraries do at the first use of each type."""
-    for module in pkgutil.iter_modules(updater.__path__):
-        importlib.import_module(f"updater.{module.name}")
-    for name in ("difflib", "netrc", "encodings.ascii", "encodings.idna"):
-        importlib.import_module(name)
-    from updater import config, cycle, files
-    from updater.host import Host
-    from updater.http import Http
-    from updater.layout import Layout
-
-    layout, file = Layout(directory / "root"), directory / "cfg.json"
-    layout.root.mkdir(parents=True)
-    file.write_text(json.dumps(_settings(site.address)))
-    goods.publish(site.files, "first", "1")
-    site.desire(("first", "1"))
-    for _ in range(2):
-        with files.only_one(layout.lock):
-            cycle.run(Host(layout, config.load(file), Http()))
-    reaper.end_all()
-    shutil.rmtree(directory)
 
 
 def quick_directory() -> str | None:

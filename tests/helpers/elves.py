@@ -1,4 +1,4 @@
-"""An elves-agent and the bridge, for tests: beats over a socket, a bridge in the test's own process, and `meta elves` as it runs."""
+"""An elves-agent and the bridge, for tests: beats over a socket, a server in the test's process, `meta elves` as it runs."""
 
 import asyncio
 import contextlib
@@ -25,6 +25,7 @@ RECORDED = bytes.fromhex(
     "80010001000000106865617274626561745061636b616765000000010c00010b0001000000064358303030310b0002000000093132372e302e302e"
     "310b000300000005302e342e330b0004000000137b2274657374417070223a22312e302e31227d0000"
 )  # what the real elves-agent sent
+START = "from meta.cli import cli, main; from meta.cli.elves import elves; cli.add_command(elves); main()"
 AGENT = Info("CX0001", "127.0.0.1", "0.4.3", '{"testApp":"1.0.1"}')
 
 
@@ -54,12 +55,9 @@ def serving(answer: Callable[[Info, str, float], str], **limits: Any) -> Iterato
     server, begun, address = ThriftServer(answer, Numbers(), **limits), threading.Event(), []
     loop = asyncio.new_event_loop()
 
-    async def run() -> None:
-        address.append(await server.start("127.0.0.1", 0))
-        begun.set()
-
     def work() -> None:
-        loop.create_task(run())
+        address.append(loop.run_until_complete(server.start("127.0.0.1", 0)))
+        begun.set()
         loop.run_forever()
 
     thread = threading.Thread(target=work)
@@ -84,7 +82,7 @@ class Bridge:
         self._log = directory / "elves.log"
         known = {"thrift.heartbeat.ip": "127.0.0.1", "thrift.heartbeat.port": 0} | properties
         (directory / "conf.properties").write_text("".join(f"{key} = {value}\n" for key, value in known.items()))
-        self._command = [sys.executable, "-W", "error", "-m", "meta.cli", "elves", "-c", "conf.properties"]
+        self._command = [sys.executable, "-W", "error", "-c", START, "elves", "-c", "conf.properties"]
         self._command += ["--http", "127.0.0.1:0", *options]
         self._process: subprocess.Popen[bytes] | None = None
         self.port = self.http_port = 0

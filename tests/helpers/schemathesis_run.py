@@ -1,5 +1,5 @@
-"""Runs the whole REST API with schemathesis: cases that fit the OpenAPI document and cases that do not, as different people, over
-records, hosts and files that are there. The same seed gives the same cases.
+"""Runs the whole REST API with schemathesis: cases that fit the OpenAPI document and cases that do not, as different people,
+over records, hosts and files that are there. The same seed gives the same cases.
 
     PYTHONPATH=tests:. .venv/bin/python -m helpers.schemathesis_run [--cases 10000] [--seed 1]
 
@@ -13,20 +13,20 @@ import logging
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 import hypothesis
 import schemathesis
-from helpers.meta_api import REMOTE, World, record
 from hypothesis import HealthCheck, Phase
 from schemathesis.checks import load_all_checks
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.failures import FailureGroup
 from schemathesis.generation import GenerationMode
 
+from helpers.meta_api import REMOTE, World, record
 from updater.wire import Outcome as HostOutcome
 from updater.wire import RealAgent, Report
 
@@ -79,21 +79,36 @@ class Run:
 
     def ask(self, case: Any) -> None:
         who = self.random.choice(PEOPLE)
-        for part, values in THERE.items():
-            if part in (case.path_parameters or {}) and _is_positive(case) and self.random.random() < 0.7:
-                case.path_parameters[part] = self.random.choice(values)
-        if "If-Match" in (case.headers or {}) and _is_positive(case) and self.random.random() < 0.7:
-            case.headers["If-Match"] = "*"
-            case.headers.pop("If-None-Match", None)
+        checks = self.checks
+        if _is_positive(case) and self.random.random() < 0.7:
+            self.fit(case)
+            checks = [check for check in checks if check.__name__ != "negative_data_rejection"]
         headers = {"Authorization": f"Bearer {self.world.tokens[who]}"} if who in self.world.tokens else {}
         self.keep_people()
         self.cases += 1
         try:
             response = case.call(headers=headers)
             self.statuses[response.status_code] += 1
-            case.validate_response(response, checks=self.checks, headers=headers)
+            case.validate_response(response, checks=checks, headers=headers)
         except (FailureGroup, AssertionError) as e:
             self.note(case, e)
+
+    def fit(self, case: Any) -> None:
+        """Make the case one about things that are there, with conditions and texts that hold, as no schema can say."""
+        choose = self.random.choice
+        for part, values in THERE.items():
+            if part in (case.path_parameters or {}):
+                case.path_parameters[part] = choose(values)
+        if case.method in ("PUT", "PATCH", "DELETE") and "/records" in case.path:
+            case.headers = {choose(["If-Match"] * 3 + ["If-None-Match"]): "*"}
+        if isinstance(case.body, dict):
+            _fit_record(case.body, choose)
+            for one in case.body.get("agents") or ():
+                _fit_record(one, choose)
+            if "name" in case.body and "agent" in (case.path_parameters or {}):
+                case.body["name"] = case.path_parameters["agent"]
+            if "revision" in case.body:
+                case.body["revision"] = choose([0, 1, 2])
 
     def note(self, case: Any, error: BaseException) -> None:
         for one in getattr(error, "exceptions", [error]):
@@ -102,13 +117,35 @@ class Run:
             self.found.setdefault(key, f"{key[0]}: {key[1]}: {' '.join(str(one).split())[:400]} | {curl}")
 
 
+def _fit_record(body: Any, choose: Any) -> None:
+    if not isinstance(body, dict):
+        return
+    if "tarball" in body:
+        body["tarball"] = choose(["http://x.example/t", ["https://x.example", "http://y.example/"]])
+    for key in ("md5", "sha256"):
+        if key in body:
+            body[key] = ""
+    for override in body.get("overrides") or ():
+        for key in ("prefix", "hosts", "label"):
+            override.pop(key, None)
+        override |= {"glob": choose(["*", "h1", "*-[0-9]"]), "version": choose(["1", "2"])}
+        _fit_record(override, choose)
+    if "selector" in body:
+        body["selector"] = choose([{"prefix": "h"}, {"glob": "*"}, {"hosts": ["h1"]}, {"label": "env=x"}])
+    if "set" in body and isinstance(body["set"], dict) and "unset" in body:
+        del body["unset"]
+    _fit_record(body.get("set"), choose)
+
+
 def _is_positive(case: Any) -> bool:
     return bool(case.meta is None or case.meta.generation.mode == GenerationMode.POSITIVE)
 
 
 def _restored(token: Any) -> Any:
     good = token.name in ("viewer", "editor", "admin", "enrolment")
-    return type(token)(**{name: getattr(token, name) for name in token.__struct_fields__} | ({"revoked": 0.0} if good else {}))
+    return type(token)(
+        **{name: getattr(token, name) for name in token.__struct_fields__} | ({"revoked": 0.0} if good else {})
+    )
 
 
 def _all_checks() -> list[Any]:
@@ -118,9 +155,10 @@ def _all_checks() -> list[Any]:
     return list(CHECKS.get_all())
 
 
-def run(directory: Path, cases: int, seed: int) -> Outcome:
+def run(directory: Path, cases: int, seed: int, prepare: Callable[[World], None] = lambda _world: None) -> Outcome:
     """At least so many cases, over a new database in this directory."""
     running = Run(directory, seed)
+    prepare(running.world)
     try:
         config = SchemathesisConfig.from_dict({"seed": seed, "generation": {"with-security-parameters": False}})
         schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", running.world.app, config=config)
@@ -142,7 +180,8 @@ def _laps(operations: list[Any], running: Run, cases: int) -> Iterator[tuple[int
     while running.cases < cases and lap < 100:
         for operation in operations:
             for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-                yield lap, operation, mode
+                if lap == 0 or running.cases < cases:
+                    yield lap, operation, mode
         lap += 1
 
 

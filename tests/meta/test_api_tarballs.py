@@ -1,5 +1,6 @@
 """Publishing tarballs by REST, and what is served of them."""
 
+import contextlib
 import gzip
 import hashlib
 import os
@@ -10,6 +11,7 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from helpers.meta_api import World
 from meta import tarballs
+from meta.api.files import MAX_UPLOADS, place_for_upload
 from meta.errors import TryLater
 
 PROBLEM = "application/problem+json"
@@ -151,24 +153,35 @@ def test_a_stream_that_breaks_off_leaves_nothing(world):
 
 
 def test_of_two_who_publish_one_name_at_once_one_wins(world):
-    bodies = [gzip.compress(bytes([i])) for i in range(8)]
+    bodies = [gzip.compress(bytes([i])) for i in range(MAX_UPLOADS)]
     answers = {}
-    ready = threading.Barrier(8)
+    ready = threading.Barrier(MAX_UPLOADS)
 
     def publish(number):
         ready.wait()
         answers[number] = put(world, body=bodies[number]).status_code
 
-    threads = [threading.Thread(target=publish, args=(number,)) for number in range(8)]
+    threads = [threading.Thread(target=publish, args=(number,)) for number in range(MAX_UPLOADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(answers.values()) == [201] + [409] * 7
+    assert sorted(answers.values()) == [201] + [409] * (MAX_UPLOADS - 1)
     winner = next(number for number, status in answers.items() if status == 201)
     assert (world.tarballs / NAME).read_bytes() == bodies[winner]
     digest = hashlib.md5(bodies[winner]).hexdigest()
     assert (world.tarballs / f"{NAME}.md5").read_text() == f"{digest}  {NAME}\n"
+
+
+def test_uploads_that_come_slowly_do_not_take_every_thread(world):
+    with contextlib.ExitStack() as uploads, world.app.app_context():
+        for _ in range(MAX_UPLOADS):
+            uploads.enter_context(place_for_upload())
+        busy = put(world)
+        refused(busy, 503)
+        assert busy.headers["Retry-After"]
+        assert world.call("GET", "whoami").status_code == 200
+    assert put(world).status_code == 201
 
 
 def test_a_full_disk_is_a_503_and_leaves_nothing(world):

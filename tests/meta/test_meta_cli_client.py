@@ -1,11 +1,14 @@
 """What the command line says when meta refuses, is not there, or is something else: one sentence and an exit code."""
 
+import contextlib
 import json
 import socket
+import ssl
 import threading
 from typing import Any
 
 import pytest
+import trustme
 
 from helpers.meta_server import meta
 from helpers.servers import answer, raw, serving
@@ -77,7 +80,7 @@ def test_a_netrc_and_a_proxy_have_no_part_in_it(tmp_path, monkeypatch):
             "meta says: the database is away; try",
         ),
         (refused("429 Too Many Requests", detail="slower"), TryLater, "slower; try again in a moment"),
-        (refused("500 Internal Server Error"), TryLater, "meta says: Internal Server Error"),
+        (refused("500 Internal Server Error"), TryLater, "meta has a fault .Internal Server Error.: its log"),
         (refused("403 Forbidden", detail="this is for editors"), Misconfigured, "^this is for editors$"),
         (refused("404 Not Found", detail="there is no agent x"), NotThere, "^there is no agent x$"),
         (refused("401 Unauthorized", detail="this token has expired"), Misconfigured, "has expired: put yours into"),
@@ -152,6 +155,47 @@ def test_a_token_that_goes_over_the_wire_in_the_clear_is_warned_of(capsys):
     Client("https://meta.example:2000", TOKEN)
     Client("http://[::1]:2000", TOKEN)
     assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def tls_url(tmp_path):
+    """A server with a certificate of an authority whose own is in ca.pem."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    def say(connection):
+        with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as wrapped:
+            wrapped.recv(65536)
+            answer(b'{"tls": true}', "200 OK", JSON)(wrapped)
+
+    server = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=lambda: say(server.accept()[0]))
+    thread.start()
+    yield f"https://127.0.0.1:{server.getsockname()[1]}"
+    thread.join(10)
+    server.close()
+
+
+def test_tls_is_verified(tls_url):
+    with Client(tls_url) as client, pytest.raises(Misconfigured, match=r"is not trusted .*META_CA_FILE names"):
+        client.get("/hosts", dict)
+
+
+def test_authorities_of_the_company_are_trusted_when_they_are_named(tls_url, tmp_path):
+    with Client(tls_url, TOKEN, tmp_path / "ca.pem") as client:
+        assert client.get("/hosts", dict) == {"tls": True}
+
+
+def test_files_that_are_no_authorities_are_told(tls_url, tmp_path):
+    with pytest.raises(Misconfigured, match=r"authorities .*none.pem is not there"):
+        Client(tls_url, "", tmp_path / "none.pem")
+    (tmp_path / "bad.pem").write_text("garbage")
+    with Client(tls_url, "", tmp_path / "bad.pem") as client, pytest.raises(MetaError) as caught:
+        client.get("/hosts", dict)
+    assert "META_CA_FILE" in str(caught.value) or "TLS" in str(caught.value)
+    socket.create_connection(("127.0.0.1", int(tls_url.rpartition(":")[2]))).close()
 
 
 def test_pages_are_followed_to_the_limit():

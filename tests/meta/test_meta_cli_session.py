@@ -1,25 +1,310 @@
 """Engineers at work: the commands as they are typed, against a real meta with its own database, from the first token on."""
 
 import json
-import os
-import re
-import shutil
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
-from helpers.agents import HEALTHY
-from helpers.meta_server import REPOSITORY, MetaServer, meta, until
-from lab.agents import pack
+from helpers.meta_people import Own, Person, first_admin
+from helpers.meta_server import MetaServer
+from lab.agents import publish
 
 
-class Own(MetaServer):
-    """Its records live in its database."""
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("meta")
+    (directory / "tarballs").mkdir()
+    with Own(directory, "--tarballs", "tarballs") as server:
+        yield server
 
-    def __init__(self, directory: Path, *options: str):
-        super().__init__(directory, directory / "none", *options)
-        at = self._command.index("--records")
-        del self._command[at : at + 2]
+
+@pytest.fixture(scope="module")
+def boss(server, tmp_path_factory):
+    return first_admin(server, tmp_path_factory.mktemp("boss"))
+
+
+@pytest.fixture(scope="module")
+def people(server, boss, tmp_path_factory):
+    """Makes somebody with a role."""
+
+    def make(name: str, role: str) -> Person:
+        token = boss("token", "new", name, "--role", role, "--expires", "1d").strip()
+        return Person(server, tmp_path_factory.mktemp(name), token)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def alice(people):
+    return people("alice", "editor")
+
+
+def test_a_release_to_some_hosts_and_then_to_all(server, boss, alice, tmp_path):
+    tarball = publish(tmp_path, "falcon", "1.0.0", digest_file=False)
+    said = alice("publish", str(tarball.path))
+    line = f"meta set falcon version=1.0.0 md5={tarball.md5} sha256={tarball.sha256} tarball={server.url}/tarball"
+    assert said.splitlines() == [
+        f"falcon-1.0.0.tar.gz: 2 members, {tarball.path.stat().st_size} bytes, published",
+        f"put it in force: {line}",
+    ]
+    alice(*line.split()[1:], "--why", "the first")
+    for host in ("web-1", "web-2", "db-1"):
+        assert [agent["version"] for agent in server.beat(host, falcon="1.0.0")["desiredAgents"]] == ["1.0.0"]
+
+    new = publish(tmp_path, "falcon", "1.0.1", digest_file=False)
+    line = alice("publish", str(new.path)).splitlines()[1].partition(": ")[2]
+    assert "tarball=" not in line
+    to_some = [*line.split()[1:], "--for", "prefix:web-", "--why", "try it"]
+    dry = alice(*to_some, "--dry-run").splitlines()
+    assert dry[0].startswith("falcon [prefix web-]: new: version 1.0.1, md5 ")
+    assert dry[1:] == ["touches falcon on 2 hosts", "dry run: nothing was changed"]
+    refused = alice(*to_some, code=2).splitlines()
+    assert refused[-1] == (
+        "meta: this changes falcon on 2 hosts, and nobody is here to be asked: look, then run it again with --yes"
+    )
+    assert alice(*to_some, "--yes") == "done: revision 2; follow it: meta status falcon --watch\n"
+
+    assert alice("status", "falcon").splitlines() == [
+        "VERSION  STATUS   HOSTS  NOTE",
+        "1.0.0    started  3      desired",
+        "2 hosts not yet as desired: 2 shall have 1.0.1",
+    ]
+    assert alice("status", "falcon", "--watch", "--within", "1s", code=1) == ""
+    for host in ("web-1", "web-2"):
+        server.beat(host, falcon="1.0.1")
+    watched = alice("status", "falcon", "--watch").splitlines()
+    assert watched[0].endswith(" 1.0.0 started 1, 1.0.1 started 2; every host is as desired")
+
+    explained = alice.json("explain", "web-9")
+    version = next(field for field in explained["agents"][0]["fields"] if field["field"] == "version")
+    assert (version["value"], version["by"], version["selector"]) == ("1.0.1", "override", "prefix web-")
+    assert alice("rollback", "1", "--why", "leaks", "--yes").startswith("done: revision 3")
+    assert boss.json("get", "falcon")["version"] == "1.0.0"
+    told = boss("history", "falcon").splitlines()
+    assert told[0].startswith("revision 3 rollback by alice at ")
+    assert told[0].endswith(": leaks")
+    assert told[1].startswith("  falcon [prefix web-]: removed (version 1.0.1")
+
+
+def test_two_people_at_once(server, boss, alice, tmp_path):
+    alice("set", "naming", "version=1.0.0", "tarball=http://r.example/naming", "--yes")
+    file = tmp_path / "records.yaml"
+    alice("export", "-o", str(file))
+    mine = file.read_text()
+    assert mine.startswith("# revision: ")
+    boss("set", "naming", "version=1.0.1", "--why", "the fix", "--yes")
+    file.write_text(mine.replace("cmd: start", "cmd: stop"))
+
+    assert "naming: version 1.0.1 -> 1.0.0" in alice("diff", str(file)).splitlines()
+    conflict = alice("apply", str(file), "--yes", code=1).splitlines()
+    assert conflict[0].endswith("by boss: the fix")
+    assert conflict[1] == "  naming: version 1.0.0 -> 1.0.1"
+    assert "meta: the records changed since revision" in conflict[-1]
+    assert conflict[-1].endswith(f"out of {file} to overrule them")
+    assert boss.json("get", "naming")["version"] == "1.0.1"
+
+    alice("export", "-o", str(file))
+    file.write_text(file.read_text().replace("cmd: start", "cmd: stop"))
+    alice("label", "far-1", "x=1")  # no edit of a record: no conflict
+    done = alice("apply", str(file), "--yes")
+    revision = int(done.split()[2].rstrip(";"))
+    assert file.read_text().startswith(f"# revision: {revision}\n")
+    assert alice("apply", str(file)) == "nothing to change\n"
+    assert alice("diff", "--exit-code", str(file)) == "no difference\n"
+    assert boss.json("get", "naming") == {
+        "name": "naming",
+        "version": "1.0.1",
+        "tarball": "http://r.example/naming",
+        "md5": "",
+        "cmd": "stop",
+    }
+
+
+def test_a_file_without_a_revision_and_one_from_a_pipe(server, alice, tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text(alice("export").split("\n", 1)[1])
+    before = file.read_text()
+    assert alice("apply", str(file), "--dry-run", "--why", "x") == "nothing to change\n"
+    file.write_text(before.replace("agents:\n", "agents:\n- {name: piped, version: 1.0.0, tarball: http://r/p}\n"))
+    assert alice("apply", str(file), "--yes").startswith("done: revision ")
+    assert file.read_text().startswith("# The records")
+    file.write_text("agents:\n- {name: a/b, version: 1}\n")
+    errors = alice("apply", str(file), code=2).splitlines()
+    assert [line.split(": ")[:2] for line in errors] == [
+        [f"{file}:2", "agents[0]"],
+        [f"{file}:2", "agents[0].name"],
+    ]
+
+
+def test_import_keeps_what_it_does_not_name(server, alice, tmp_path):
+    alice("set", "kept", "version=1.0.0", "tarball=http://r.example/k", "--yes")
+    default = {"name": "dinp", "version": "0.0.1", "tarball": "http://r.example/d", "md5": "", "cmd": "start"}
+    legacy = {"agents": [{"default": default, "others": [{"prefix": "lg", "version": "0.0.2"}]}]}
+    (tmp_path / "cfg.json").write_text(json.dumps(legacy))
+    alice("import", str(tmp_path / "cfg.json"), "--why", "moved over", "--yes")
+    assert alice.json("get", "dinp")["overrides"] == [{"prefix": "lg", "version": "0.0.2"}]
+    assert alice.json("get", "kept")["version"] == "1.0.0"
+    assert alice.json("history", "--limit", "1")["items"][0]["action"] == "import"
+    default["version"] = "0.0.3"
+    (tmp_path / "cfg.json").write_text(json.dumps(legacy))
+    told = alice.run("import", str(tmp_path / "cfg.json"), "--dry-run")
+    assert told.stderr.splitlines()[0] == "overwrites dinp, which is there already"
+
+
+def test_bans_and_labels(server, alice):
+    alice("set", "moni", "version=2.0.0", "tarball=http://r.example/moni", "--yes")
+    server.beat("lab-1", moni="2.0.0")
+    alice("label", "lab-1", "lab-2", "env=staging", "rack=r7")
+    alice("set", "moni", "version=2.0.1", "--for", "label:env=staging", "--yes")
+    orders = {one["name"]: one["version"] for one in server.beat("lab-1", moni="2.0.0")["desiredAgents"]}
+    assert orders["moni"] == "2.0.1"
+    assert "say why" in alice("ban", "moni", "2.0.1", code=2)
+    assert alice("ban", "moni", "2.0.1", "--why", "leaks", "--yes").startswith("done: revision ")
+    assert "moni" not in {one["name"] for one in server.beat("lab-1", moni="2.0.0")["desiredAgents"]}
+    assert "moni 2.0.1 is banned by alice: leaks: the host gets no order" in alice("explain", "lab-1")
+    assert alice("bans").splitlines()[1].split()[:3] == ["moni", "2.0.1", "alice"]
+    alice("unban", "moni", "2.0.1", "--yes")
+    assert [host["name"] for host in alice.json("hosts", "--label", "env=staging")["items"]] == ["lab-1"]
+    alice("label", "lab-1", "lab-2", "rack-", "env-", "--yes")
+    assert alice.json("host", "lab-1")["labels"] == {}
+    assert "version 2.0.0" not in alice("unset", "moni", "--for", "label:env=staging")
+    assert alice("unset", "moni", "--why", "gone", "--yes").startswith("done: revision ")
+    assert alice("get", "moni", code=1) == "meta: there is no agent moni\n"
+
+
+def test_hosts_are_listed_and_put_aside(server, alice):
+    alice("set", "nft", "version=1.0.0", "tarball=http://r.example/nft", "--yes")
+    for number in range(5):
+        server.beat(f"fw-{number}", nft="0.9.0")
+    page = alice.run("hosts", "--name", "fw-*", "--limit", "2")
+    assert [line.split()[0] for line in page.stdout.splitlines()] == ["HOST", "fw-0", "fw-1"]
+    assert "there are more: --all" in page.stderr
+    found = alice.json("hosts", "--agent", "nft", "--version", "0.9.0", "--drift", "--all")
+    assert [host["name"] for host in found["items"]] == [f"fw-{number}" for number in range(5)]
+    shown = alice("host", "fw-0")
+    assert "nft" in shown
+    assert "not yet as desired" in shown
+    assert alice("retire", "fw-0", "fw-1") == "fw-0: retired\nfw-1: retired\n"
+    assert alice("unretire", "fw-1") == "fw-1: not retired\n"
+    assert [host["name"] for host in alice.json("hosts", "--state", "retired")["items"]] == ["fw-0"]
+    assert alice("host", "nobody", code=1) == "meta: no host nobody has reported\n"
+    yaml = alice("hosts", "--name", "fw-2", "-o", "yaml")
+    assert yaml.startswith("items:\n- name: fw-2\n  firstSeen: ")
+
+
+def test_all_agents_in_short(server, boss, alice):
+    alice("set", "short", "version=1.0.0", "tarball=http://r.example/s", "--yes")
+    server.beat("short-1", short="0.9.0", foreign="7")
+    found = boss.json("status")
+    lines = {line["agent"]: line for line in found["agents"]}
+    assert lines["short"]["desired"] == "1.0.0"
+    assert (lines["short"]["hosts"], lines["short"]["toGo"]) == (
+        1,
+        sum(found["states"].values()) - found["states"]["retired"],
+    )
+    assert lines["foreign"] == {"agent": "foreign", "desired": "", "overrides": 0, "hosts": 1, "toGo": 0}
+    shown = boss("status").splitlines()
+    assert shown[0].split() == ["AGENT", "DESIRED", "OVERRIDES", "HOSTS", "NOT", "AS", "DESIRED"]
+    assert shown[-1].startswith("hosts: ")
+
+
+def test_records_that_a_file_manages_are_not_edited(tmp_path):
+    file = tmp_path / "records.yaml"
+    file.write_text("agents:\n- {name: a, version: 1.0.0, tarball: http://r.example/a}\n")
+    with MetaServer(tmp_path, file) as server:
+        (tmp_path / "home").mkdir()
+        boss = first_admin(server, tmp_path / "home")
+        refused = boss("set", "a", "version=1.0.1", code=1)
+        assert refused == f"meta: the records are those of {file}: edit that file, and then: meta reload\n"
+        file.write_text(file.read_text().replace("1.0.0", "1.0.1"))
+        assert boss("reload") == "reloaded: 1 agent\n"
+        assert boss.json("get", "a")["version"] == "1.0.1"
+        assert boss("ban", "a", "1.0.1", "--why", "x") == "done: revision 3\n"
+
+
+def test_who_may_what(server, boss, people, tmp_path):
+    viewer = people("vera", "viewer")
+    assert viewer("whoami") == "vera: viewer\n"
+    viewer("hosts")
+    viewer("export")
+    assert viewer("set", "falcon", "version=9", code=2).startswith("meta: this is for editors")
+    assert viewer("token", "list", code=2).startswith("meta: this is for admins")
+    tarball = publish(tmp_path, "x", "1.0.0")
+    refused = viewer("publish", str(tarball.path), code=2)
+    assert refused == "meta: publishing needs the role editor or admin; vera is viewer\n"
+    [number] = [one["id"] for one in boss.json("token", "list")["items"] if one["name"] == "vera"]
+    boss("token", "revoke", str(number))
+    assert "is revoked" in viewer("whoami", code=2)
+    assert "vera" not in boss("token", "list")
+    assert "revoked" in boss("token", "list", "--all")
+    stranger = Person(server, tmp_path / "home")
+    assert stranger("get", code=2).startswith("meta: this needs a token: put yours into ~/.config/meta/token")
+    assert "last admin" in boss("token", "revoke", "1", code=1)
+
+
+def test_hosts_enrol(server, boss):
+    token = boss("token", "enrolment", "rack7", "--uses", "1", "--expires", "2d", "--hosts", "r7-*").strip()
+    assert "r7-*, 1 more" in boss("token", "list")
+    body = json.dumps({"hostname": "r7-1"})
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    assert server.ask("POST", "/api/v1/enrol", body, **headers).status == 201
+    assert boss("token", "revoke-host", "r7-1") == "the token of r7-1 is revoked\n"
+    assert boss("token", "revoke-host", "r7-1", code=1) == "meta: r7-1 has no token\n"
+
+
+def test_what_hosts_would_refuse_is_not_published(server, alice, tmp_path):
+    bad = publish(tmp_path, "bad", "1.0.0", {"readme": (b"", 0o644)})
+    assert "every host would refuse bad-1.0.0.tar.gz: " in alice("publish", str(bad.path), code=2)
+    (tmp_path / "text-1.0.0.tar.gz").write_text("no archive")
+    assert "every host would refuse text-1.0.0" in alice("publish", str(tmp_path / "text-1.0.0.tar.gz"), code=2)
+    assert "cannot be read" in alice("publish", str(tmp_path / "none-1.0.0.tar.gz"), code=2)
+    assert server.ask("GET", "/tarball/bad-1.0.0.tar.gz").status == 404
+
+
+def test_a_published_version_keeps_its_bytes(server, alice, tmp_path):
+    first = publish(tmp_path, "same", "1.0.0")
+    view = alice.json("publish", str(first.path))
+    assert (view["name"], view["sha256"]) == ("same-1.0.0.tar.gz", first.sha256)
+    assert "was published already" in alice("publish", str(first.path))
+    other = publish(tmp_path, "same", "1.0.0", {"control": (b"#!/bin/sh\n", 0o755)})
+    assert "is published with other bytes" in alice("publish", str(other.path), code=2)
+    (server.database.parents[1] / "tarballs/same-1.0.0.tar.gz.md5").unlink()  # then meta itself must find out
+    assert "is published with other bytes" in alice("publish", str(other.path), code=1)
+
+
+def test_a_backup_of_a_live_database_is_whole(server, alice, tmp_path):
+    said = alice("backup", str(tmp_path / "b.db"), "--database", f"sqlite:///{server.database}")
+    assert f"is copied to {tmp_path / 'b.db'}" in said
+    before = (tmp_path / "b.db").read_bytes()
+    assert "exists already" in alice(
+        "backup", str(tmp_path / "b.db"), "--database", f"sqlite:///{server.database}", code=2
+    )
+    assert (tmp_path / "b.db").read_bytes() == before
+    told = alice("backup", str(tmp_path / "c.db"), "--database", "postgresql://nobody@127.0.0.1/none", code=2)
+    assert "pg_dump" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["set", "flacon", "version=1.0.1"], "flacon: tarball is missing; a new agent needs it"),
+        (["set", "flacon", "version=1.0.1", "--for", "prefix:a"], 'no agent "flacon"; did you mean falcon?'),
+        (["set", "falcon", "version=1/2"], "is not 1 to 64 letters"),
+        (["set", "falcon", "cmd=restart"], "restart"),
+        (["unset", "falcon", "version"], "version cannot be unset"),
+        (["unset", "falcon", "--for", "prefix:none"], "there is no such override"),
+        (["rollback", "9999"], "there is no revision 9999"),
+        (["label", "web-1"], "name hosts first"),
+        (["label", "web 1", "a=b"], 'hostname "web 1" is not'),
+        (["host", "web 1"], 'hostname "web 1" is not'),
+        (["explain", "../x"], 'hostname "../x" is not'),
+        (["ban", "a/b", "1.0", "--why", "x"], 'name "a/b" is not'),
+        (["label", "web-1", "a b=c"], 'label "a b=c" is not KEY or KEY=VALUE'),
+        (["token", "new", "x", "--role", "viewer", "--expires", "soon"], "is no duration like 30d"),
+        (["status", "falcon", "--within", "1s"], "--within is for --watch"),
+        (["status", "--watch"], "say which agent to watch"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_sentence(boss, words, why):
+    done = boss.run(*words)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert why in done.stderr

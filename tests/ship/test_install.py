@@ -211,14 +211,29 @@ def test_enable_on_a_host_without_systemd_says_so(bare):
 RESTRICTS_AGENTS = (
     *("Protect", "Private", "Restrict", "SystemCall", "NoNewPrivileges", "LockPersonality", "MemoryDenyWriteExecute"),
     *("Capability", "SecureBits", "DynamicUser", "Device", "IPAddress", "NetworkNamespacePath", "RootDirectory"),
+    "RemoveIPC",  # of agents that run on
     *("ReadOnlyPaths", "ReadWritePaths", "InaccessiblePaths", "TemporaryFileSystem", "BindPaths"),
     *("MemoryMax", "MemoryHigh", "CPUQuota", "Limit"),
 )
 
 
+# What no agent for monitoring, deploying or naming has a use for. RestrictRealtime and LockPersonality imply NoNewPrivileges
+# for another user than root.
+TAKEN = {
+    "KeyringMode": "private",
+    "CapabilityBoundingSet": "~CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_LEASE CAP_SYS_TTY_CONFIG CAP_MAC_OVERRIDE",
+    "LockPersonality": "yes",
+    "RestrictRealtime": "yes",
+}
+
+
 @pytest.fixture
 def unit(installing, host):
     installing("--server", "meta:2000")
+    return parsed(host)
+
+
+def parsed(host):
     parser = configparser.ConfigParser(strict=True, interpolation=None, comment_prefixes=("#",))
     parser.optionxform = str
     parser.read(host / UNIT)
@@ -236,8 +251,39 @@ def test_the_unit_restarts_the_updater_and_never_the_agents(unit):
     assert unit["Install"]["WantedBy"] == "multi-user.target"
 
 
-def test_the_unit_takes_nothing_from_the_agents(unit):
-    assert not [key for key in unit["Service"] if key.startswith(RESTRICTS_AGENTS)]
+def test_the_unit_takes_from_the_agents_only_what_nobody_misses(unit):
+    taken = {key: value for key, value in unit["Service"].items() if key.startswith((*RESTRICTS_AGENTS, "Keyring"))}
+    assert taken == TAKEN
+
+
+def test_for_another_user_than_root_nothing_implies_no_new_privileges(installing, host):
+    installing("--server", "meta:2000", "--user", "nobody")
+    taken = [key for key in parsed(host)["Service"] if key.startswith(RESTRICTS_AGENTS)]
+    assert taken == ["CapabilityBoundingSet"]
+
+
+def test_hardened_is_a_drop_in_beside_the_unit(installing, host):
+    assert installing("--server", "meta:2000").returncode == 0
+    done = installing("--hardened")
+    drop_in = host / f"{UNIT}.d" / "hardened.conf"
+    assert f"wrote {drop_in}\n" in done.stdout
+    text = drop_in.read_text()
+    assert "\nReadWritePaths=/opt/ops-updater\n" in text
+    for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", "SystemCallFilter=@system-service", "ProtectHome=yes"):
+        assert f"\n{line}\n" in text
+    assert "@" not in text.replace("@system-service", "")
+    assert installing("--hardened").stdout.count("wrote") == 0
+    done = installing()
+    assert f"kept {drop_in}: is there already; remove it if it shall not be\n" in done.stdout
+    assert drop_in.read_text() == text
+
+
+@pytest.mark.parametrize("root", ["/home/ops", "/root", "/tmp/ops-updater"])
+def test_a_root_that_a_hardened_unit_would_not_see_is_refused(installing, host, root):
+    done = installing("--server", "meta:2000", "--root", root, "--hardened")
+    assert done.returncode == 2
+    assert f"choose another --root than {root}" in done.stderr
+    assert list(host.iterdir()) == []
 
 
 def test_the_unit_names_each_thing_that_it_leaves_out_and_so_do_the_docs():
@@ -251,9 +297,15 @@ def test_the_unit_names_each_thing_that_it_leaves_out_and_so_do_the_docs():
 @pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="no systemd-analyze here: the tests above parse the unit"
 )
-def test_systemd_understands_the_unit(unit, host, tmp_path):
+@pytest.mark.parametrize("options", [(), ("--hardened",)], ids=["usual", "hardened"])
+def test_systemd_understands_the_unit(installing, host, tmp_path, options):
+    installing("--server", "meta:2000", *options)
+    text = (host / UNIT).read_text()
+    if options:
+        drop_in = (host / f"{UNIT}.d" / "hardened.conf").read_text().replace("[Service]\n", "")
+        text = text.replace("[Install]", f"{drop_in}\n[Install]")
     file = tmp_path / "ops-updater.service"
-    file.write_text((host / UNIT).read_text().replace("/opt/ops-updater", f"{host}/{ROOT}"))
+    file.write_text(text.replace("/opt/ops-updater", f"{host}/{ROOT}"))
     command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", file]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -27,6 +27,7 @@ BINDING = "*.heartbeat"
 PREFETCH = 4  # messages in our memory at once, of whatever size the broker allows
 TICK = 0.2  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
+SAY_EVERY = 60.0  # seconds between two lines that say the same of a broker that is away
 HEARTBEAT = 10  # seconds: a broker that is silent for twice as long is gone
 NOT_FOUND = 404
 log = logging.getLogger(__name__)
@@ -46,9 +47,11 @@ class Broker(threading.Thread):
         self._numbers = numbers
         self._stopping = threading.Event()
         self._sparing = Sparing()
+        self._said_away = ("", 0.0)
         self._channel: Any = None
         self._reply_queue = ""
         self._unsaved: list[int] = []  # delivery tags whose effect is not yet on the disk
+        self._is_cancelled = False
         self.is_connected = False
 
     def stop(self, within: float = 5.0) -> None:
@@ -62,14 +65,22 @@ class Broker(threading.Thread):
             try:
                 self._session()
             except (AMQPError, OSError) as e:
-                log.warning("RabbitMQ at %s is away: %s", self._place, _in_words(e))
+                self._say_away(_in_words(e))
             except Exception:
                 log.exception("RabbitMQ at %s: trouble of our own, connecting anew", self._place)
             if self.is_connected:
                 pause = FIRST_PAUSE
+                self._said_away = ("", 0.0)
             self.is_connected = False
             self._stopping.wait(pause * (0.5 + random()))  # noqa: S311 (so that instances do not come all at once)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _say_away(self, why: str) -> None:
+        """Once, and again each minute."""
+        said, at = self._said_away
+        if why != said or time.monotonic() - at > SAY_EVERY:
+            log.warning("RabbitMQ at %s is away, trying again: %s", self._place, why)
+            self._said_away = (why, time.monotonic())
 
     @property
     def _place(self) -> str:
@@ -84,6 +95,8 @@ class Broker(threading.Thread):
             self._channel.confirm_delivery()
             self._channel.basic_qos(prefetch_count=PREFETCH)
             self._unsaved.clear()
+            self._is_cancelled = False
+            self._channel.add_on_cancel_callback(self._cancelled)
             self._channel.basic_consume(self._settings.mq_queue, self._receive)
             self._reply_queue = self._channel.queue_declare("", exclusive=True, auto_delete=True).method.queue
             self._channel.basic_consume(self._reply_queue, self._receive_answer, auto_ack=True)
@@ -93,10 +106,16 @@ class Broker(threading.Thread):
             log.info("RabbitMQ at %s: queue %s serves", self._place, self._settings.mq_queue)
             while not self._stopping.is_set():
                 connection.process_data_events(TICK)
+                if self._is_cancelled or not self._channel.is_open:
+                    raise AMQPError("the broker has closed our channel, or the queue is gone")
                 self._tick()
         finally:
             if connection.is_open:
                 connection.close()
+
+    def _cancelled(self, _method: Any) -> None:
+        """Somebody has deleted our queue."""
+        self._is_cancelled = True
 
     def _declare(self, connection: pika.BlockingConnection) -> None:
         exchange, queue = self._settings.mq_exchange, self._settings.mq_queue
@@ -144,9 +163,9 @@ class Broker(threading.Thread):
             self._numbers.add("messages_dropped")
             self._sparing.say(log, time.time(), "a message is dropped: %s", e)
             reply = Reply()
-        except Exception:  # nothing that a message says may end the consumer
+        except Exception:  # noqa: BLE001 (nothing that a message says may end the consumer)
             self._numbers.add("messages_dropped")
-            log.exception("a message is dropped, for a fault of ours")
+            self._sparing.say(log, time.time(), "a message is dropped, for a fault of ours", trace=True)
             reply = Reply()
         if reply.to:
             self._answer(reply, properties.correlation_id)

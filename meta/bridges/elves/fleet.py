@@ -5,12 +5,12 @@ A Fleet remembers hosts and resolves records; any exception of it becomes a Thri
 
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from meta.config import Settings
-from meta.errors import TryLater
+from meta.errors import MetaError, TryLater
 from meta.hosts import HostTable
 from meta.load import load
 from meta.service import Service
@@ -51,8 +51,21 @@ class TableFleet:
         return frozenset(record.name for record in classes.records.records if record.name not in ordered)
 
 
+class ServiceFleet(TableFleet):
+    """A Fleet over a whole meta."""
+
+    def __init__(self, service: Service):
+        super().__init__(service.table)
+        self._service = service
+
+    def reload(self) -> None:
+        """Read the records file again; one with errors is told in the log, and changes nothing."""
+        with suppress(MetaError):
+            self._service.reload()
+
+
 @contextmanager
-def opened(database: str, records: Path | None = None) -> Iterator[Fleet]:
+def opened(database: str, records: Path | None = None) -> Iterator[ServiceFleet]:
     """A meta of our own on this database, beside those that serve hosts there; its last changes are written at the end.
     records: a file that manages them. Raises Misconfigured or TryLater when it cannot begin."""
     if records:
@@ -62,7 +75,7 @@ def opened(database: str, records: Path | None = None) -> Iterator[Fleet]:
         service = Service(store, Settings(database=database, records=records))
         service.start(time.time())
         try:
-            yield TableFleet(service.table)
+            yield ServiceFleet(service)
         finally:
             if not service.close(FLUSH_WITHIN):
                 raise TryLater("the last changes of some hosts could not be written; their next beats tell them again")

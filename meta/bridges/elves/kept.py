@@ -32,6 +32,8 @@ class KeptTable:
                 return True
             self.table = table
             self.is_saved = False
+        if not table.entries:
+            log.warning("the app table is empty now: by it, every agent removes all its apps")
         return self.save()
 
     def save(self) -> bool:

@@ -44,8 +44,8 @@ class Sparing:
         self._begun: dict[str, float] = {}
         self._said: Counter[str] = Counter()
 
-    def say(self, log: logging.Logger, now: float, text: str, *arguments: object) -> None:
-        """text: a constant of the program, with its arguments apart."""
+    def say(self, log: logging.Logger, now: float, text: str, *arguments: object, trace: bool = False) -> None:
+        """text: a constant of the program, with its arguments apart; trace: the exception in hand is a fault of ours."""
         with self._lock:
             left_out = 0
             if not 0 <= now - self._begun.get(text, 0.0) < EVERY:
@@ -57,4 +57,4 @@ class Sparing:
         if left_out:
             log.warning("%d more warnings like the following were left out", left_out)
         if not too_many:
-            log.warning(text, *arguments)
+            log.log(logging.ERROR if trace else logging.WARNING, text, *arguments, exc_info=trace)

@@ -1,15 +1,20 @@
 """Runs the bridge: Thrift in this thread's event loop, RabbitMQ and ZooKeeper in threads of their own, and a small HTTP.
 
-Promises that neither the broker nor ZooKeeper, being away or in trouble, keeps an agent from its answer. SIGTERM and SIGINT
-stop: messages under way are answered, what is to be shared is written, and the instance leaves ZooKeeper.
+Promises that neither the broker nor ZooKeeper, being away or in trouble, keeps an agent from its answer. SIGHUP reloads the
+records file. SIGTERM and SIGINT stop: messages under way are answered, what is to be shared is written, and the instance
+leaves ZooKeeper.
 """
 
 import asyncio
 import logging
 import resource
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +34,7 @@ from updater.wire import VERSION
 
 TABLE_FILE = "elves-apps.json"
 FORGET_EVERY = 600.0  # seconds
+SWITCH_EVERY = 0.0005  # seconds that another thread may keep agents waiting
 log = logging.getLogger(__name__)
 
 
@@ -56,26 +62,83 @@ def build(settings: Settings, fleet: Fleet | None, var: Path) -> Parts:
     return Parts(online, kept, numbers, broker, sharing, ThriftServer(heartbeat.beat, numbers))
 
 
-def run(settings: Settings, fleet: Fleet | None, var: Path, http: tuple[str, int] | None) -> None:
-    """Serve until a signal says stop. http: where to be watched, None for nowhere. Raises Misconfigured, TryLater."""
+def run(
+    settings: Settings,
+    fleet: Fleet | None,
+    var: Path,
+    http: tuple[str, int] | None,
+    reload: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until a signal says stop. http: where to be watched, None for nowhere; reload: what SIGHUP does. Raises
+    Misconfigured, TryLater."""
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # it tells every step; what matters we say ourselves
     for warning in settings.warnings:
         log.warning("%s", warning)
     _allow_many_connections()
+    sys.setswitchinterval(SWITCH_EVERY)
     parts = build(settings, fleet, var)
-    asyncio.run(_serve(parts, settings, http))
+
+    async def until_a_signal() -> None:
+        stopped = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        begin = partial(asyncio.get_running_loop().run_in_executor, None, reload)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, begin)
+        await _serve(parts, settings, http, stopped, lambda _port: None)
+
+    asyncio.run(until_a_signal())
     log.info("meta elves stopped")
 
 
-async def _serve(parts: Parts, settings: Settings, http: tuple[str, int] | None) -> None:
+class Beside:
+    """The bridge in a thread of another service's process, which watches it through `pages(beside.parts)`."""
+
+    def __init__(self, settings: Settings, fleet: Fleet, var: Path):
+        self.parts = build(settings, fleet, var)
+        self._settings = settings
+        self._begun: Future[int] = Future()
+        self._thread = threading.Thread(target=self._work, name="elves", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = asyncio.Event()
+
+    def start(self) -> int:
+        """Returns the port for elves-agents. Raises Misconfigured, TryLater."""
+        self._thread.start()
+        return self._begun.result()
+
+    def stop(self, within: float = 10.0) -> None:
+        if self._loop and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopped.set)
+            self._thread.join(within)
+
+    def _work(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as e:  # whoever starts it is told
+            if not self._begun.done():
+                self._begun.set_exception(e)
+            else:
+                log.exception("the bridge to elves has ended")
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await _serve(self.parts, self._settings, None, self._stopped, self._begun.set_result)
+
+
+async def _serve(
+    parts: Parts,
+    settings: Settings,
+    http: tuple[str, int] | None,
+    stopped: asyncio.Event,
+    begun: Callable[[int], None],
+) -> None:
     ip, port = await parts.thrift.start(settings.thrift_ip, settings.thrift_port)
     watching = Watching(*http, pages(parts)) if http else None
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     parts.broker.start()
     if parts.sharing:
         parts.sharing.start()
     where = f", http://{http[0]}:{watching.port}" if watching and http else ""
+    begun(port)
     log.info("meta %s listens for elves-agents on %s:%d, mode %s%s", VERSION, ip, port, settings.mode, where)
     try:
         await _until(stopped, lambda: parts.online.forget_old(time.time()))

@@ -64,7 +64,8 @@ class _Exact(BytesIO):
 
 def parse_call(message: bytes) -> Call:
     """One complete message. Raises Malformed."""
-    protocol = _protocol(_Exact(message))
+    buffer = _Exact(message)
+    protocol = _protocol(buffer)
     try:
         method, kind, sequence = protocol.read_message_begin()
         if kind != TMessageType.CALL:
@@ -73,6 +74,8 @@ def parse_call(message: bytes) -> Call:
             return Call(method, sequence, None)
         arguments: Any = Arguments()
         arguments.read(protocol)
+        if buffer.tell() != len(message):  # thriftpy2 reads a text where a struct should be as if it were one
+            raise Malformed("wrong types")
         info = arguments.info and Info(*(getattr(arguments.info, name) or "" for name in Info._fields))
     except (TException, struct.error, ValueError, EOFError, TypeError, RecursionError, OverflowError) as e:
         raise e if isinstance(e, Malformed) else Malformed(f"no call: {type(e).__name__}") from e

@@ -95,8 +95,8 @@ class ThriftServer:
         except Undecided as e:
             self.sparing.say(log, time.time(), "%s gets no apps and shall change nothing: %s", peer, e)
             text = str(e)
-        except Exception:  # whatever it is, the agent must see a failure and change nothing
-            log.exception("the beat from %s failed; it shall change nothing", peer)
+        except Exception:  # noqa: BLE001 (whatever it is, the agent must see a failure and change nothing)
+            self.sparing.say(log, time.time(), "the beat from %s failed; it shall change nothing", peer, trace=True)
             text = "internal error"
         self.numbers.add("thrift_exceptions")
         return render_exception(METHOD, call.sequence, INTERNAL_ERROR, text)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -27,7 +28,9 @@ from meta.bridges.elves.translator import Agent, Info, judge
 from updater.wire import one_line
 
 TICK = 0.1  # seconds
-BATCH = 500  # writes that are under way at once
+BATCH = 40  # writes in a tick: 400 a second at most, twice what 10,000 agents need
+CROWD = 60  # beats in a tick, at which agents come first and writing waits, for some ticks
+WAIT_AT_MOST = 30  # ticks
 WRITE_WITHIN = 10.0  # seconds for a batch
 Trouble = (KazooException, KazooTimeoutError, OSError)
 log = logging.getLogger(__name__)
@@ -75,6 +78,8 @@ class Sharing(threading.Thread):
         self._online = online
         self._numbers = numbers
         self._pending: dict[str, Agent] = {}
+        self._beats = 0  # since the last tick
+        self._waited = 0  # ticks
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._is_registered = False
@@ -88,6 +93,7 @@ class Sharing(threading.Thread):
         """It beats here; it will be written."""
         with self._lock:
             self._pending[agent.ip] = agent
+            self._beats += 1
 
     def stop(self, within: float = 5.0) -> None:
         """Write what is pending, if ZooKeeper is there, and leave."""
@@ -112,11 +118,18 @@ class Sharing(threading.Thread):
         try:
             if not self._is_registered:
                 self._register()
-            self._write()
+            if not self._is_crowded():
+                self._write()
         except Trouble as e:
             self._sparing.say(log, time.time(), "ZooKeeper at %s: %s", self._hosts, _in_words(e))
-        except Exception:
-            log.exception("ZooKeeper at %s: trouble of our own", self._hosts)
+        except Exception:  # noqa: BLE001 (told with its trace)
+            self._sparing.say(log, time.time(), "ZooKeeper at %s: trouble of our own", self._hosts, trace=True)
+
+    def _is_crowded(self) -> bool:
+        with self._lock:
+            crowd, self._beats = self._beats > CROWD, 0
+        self._waited = self._waited + 1 if crowd and self._waited < WAIT_AT_MOST and not self._stopping.is_set() else 0
+        return self._waited > 0
 
     def _changed(self, state: str) -> None:
         """In kazoo's thread: be quick."""
@@ -144,18 +157,16 @@ class Sharing(threading.Thread):
                 self._pending.setdefault(agent.ip, agent)
 
     def _write(self) -> None:
-        """All that is pending, in batches; what does not arrive is pending again."""
-        while self.is_connected:
-            with self._lock:
-                batch = [self._pending.pop(ip) for ip in list(self._pending)[:BATCH]]
-            if not batch:
-                return
-            try:
-                self._write_batch(batch)
-            except Trouble:
-                self._repeat(batch)
-                raise
-            self._numbers.add("agents_shared", len(batch))
+        """Some of what is pending, at the end all of it; what does not arrive is pending again."""
+        with self._lock:
+            wanted = len(self._pending) if self._stopping.is_set() else BATCH
+            batch = [self._pending.pop(ip) for ip in list(islice(self._pending, wanted))]
+        try:
+            self._write_batch(batch)
+        except Trouble:
+            self._repeat(batch)
+            raise
+        self._numbers.add("agents_shared", len(batch))
 
     def _write_batch(self, batch: list[Agent]) -> None:
         deadline = time.monotonic() + WRITE_WITHIN

@@ -1,0 +1,144 @@
+"""What other metas wrote, taken into memory: two metas that hear of the same hosts come to the same, whoever wrote last.
+
+Of a host that both heard of, the later report counts; outcomes are joined, whoever got them. Where what another meta wrote is
+not what we know, the host counts as changed here, so that the database gets the better of both. Times of others that are in
+our future, by their clock, count as now.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from meta.hostrows import AT_ONCE, enter, read, row_of, set_id
+from meta.hosts import Host, HostTable
+from meta.profiles import read_outcomes, write_outcomes
+from meta.seen import Tick
+from meta.store import HostRow, Since
+
+SHARE = 1.0  # seconds of which hosts share a tick
+T = TypeVar("T")
+
+
+class Ticks:
+    """The ticks of hosts that another meta heard of, by time."""
+
+    def __init__(self, table: HostTable, now: float):
+        self._table = table
+        self._now = now
+        self._ticks: dict[int, Tick] = {}
+
+    def hear(self, host: Host, at: float) -> None:
+        """The host was heard of at this time, which is not before we did. With the lock held."""
+        host.last_seen = min(at, self._now)
+        if not host.retired_at:
+            number = int(host.last_seen // SHARE)
+            tick = self._ticks.get(number)
+            if tick is None:
+                tick = self._ticks[number] = Tick(min(self._now, (number + 1) * SHARE))
+            self._table.seen.hear(host, tick)
+
+    def close(self) -> None:
+        """With the lock held."""
+        for tick in self._ticks.values():
+            self._table.seen.add(tick, self._now)
+        self._ticks.clear()
+
+
+def absorb(table: HostTable, since: Since, now: float) -> None:
+    """Rows, beats, and hosts that are gone."""
+    ticks = Ticks(table, now)
+    for rows in _some(since.rows):
+        with table.locked() as hosts:
+            for row in rows:
+                _absorb_row(table, hosts.get(row.hostname), row, ticks)
+            ticks.close()
+    for beat in since.beats:
+        for numbers in _some(beat.seen):
+            with table.locked():
+                for number in numbers:
+                    host = table.by_id.get(number)
+                    if host and host.last_seen < beat.at and not host.retired_at:
+                        ticks.hear(host, beat.at)
+                ticks.close()
+    for numbers in _some(since.gone):
+        with table.locked():
+            for number in numbers:
+                if host := table.by_id.get(number):
+                    let_go(table, host)
+
+
+def _some(all_of_them: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (all_of_them[start : start + AT_ONCE] for start in range(0, len(all_of_them), AT_ONCE))
+
+
+def let_go(table: HostTable, host: Host) -> None:
+    """The database has forgotten this host; if it is back meanwhile, it gets a row again. With the lock held."""
+    if host.retired_at:
+        table.forget(host)
+    else:
+        set_id(table, host, 0)
+        table.dirty.add(host)
+
+
+def _absorb_row(table: HostTable, host: Host | None, row: HostRow, ticks: Ticks) -> None:
+    if host is None:
+        if host := enter(table, row):
+            table.arrive(host)
+            ticks.hear(host, row.last_seen)
+        return
+    set_id(table, host, row.id)
+    is_later = row.last_seen >= host.last_seen
+    if is_later:
+        _take_report(table, host, row)
+    _join_outcomes(table, host, row)
+    _settle_retirement(table, host, row)
+    if is_later:
+        ticks.hear(host, row.last_seen)
+    if _differs(table, host, row):
+        table.dirty.add(host)
+    elif is_later:
+        table.dirty.discard(host)
+
+
+def _take_report(table: HostTable, host: Host, row: HostRow) -> None:
+    if content := read(table, row):
+        table.move(host, content.profile)
+        host.since, host.looked = content.since, content.looked
+        host.address, host.updater_version = row.address, row.updater_version
+
+
+def _join_outcomes(table: HostTable, host: Host, row: HostRow) -> None:
+    """Of each agent the latest, by the host's own clock; both metas must come to the same text."""
+    if host.told == row.outcomes or not row.outcomes:
+        return
+    ours, theirs = host.outcomes, read_outcomes(row.outcomes)
+    both = sorted(
+        [*ours.values(), *theirs.values()], key=lambda outcome: (outcome.at, msgspec.structs.astuple(outcome))
+    )
+    joined = {outcome.agent: outcome for outcome in both}
+    if joined == theirs:
+        table.tell(host, row.outcomes)
+    elif joined != ours:
+        table.tell(host, write_outcomes(joined, brief=False))
+
+
+def _settle_retirement(table: HostTable, host: Host, row: HostRow) -> None:
+    """The last that happened counts: it was retired, was heard of, or was taken back."""
+    alive = max(host.last_seen, row.last_seen, table.spared.get(host, 0.0), -row.retired_at)
+    if max(host.retired_at, row.retired_at) < alive:
+        if host.retired_at:
+            table.bring_back(host)
+            table.seen.quiet(host)
+        if row.retired_at < 0:
+            table.spared[host] = max(-row.retired_at, table.spared.get(host, 0.0))
+    elif not host.retired_at:
+        table.set_aside(host, row.retired_at)
+    else:
+        host.retired_at = max(host.retired_at, row.retired_at)
+
+
+def _differs(table: HostTable, host: Host, row: HostRow) -> bool:
+    """Whether the database holds something worse than we know. Since when it is so is nobody's quarrel."""
+    ours = row_of(table, host)
+    return ours._replace(first_seen=row.first_seen, last_seen=row.last_seen, since=row.since) != row

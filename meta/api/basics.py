@@ -1,0 +1,32 @@
+"""What the types of the REST API are made of: names and other texts with their patterns, and the two kinds of bodies."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+END = r"(?!\n)$"  # Python's $ alone would let a last newline pass
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}" + END
+VERSION = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}" + END
+HOSTNAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}" + END
+TARBALL = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}-[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\.tar\.gz" + END
+LABEL_KEY = r"^[A-Za-z0-9._-]{1,63}" + END
+LABEL_VALUE = r"^[A-Za-z0-9._-]{0,63}" + END
+TOKEN_NAME = r"^[A-Za-z0-9][A-Za-z0-9@._ -]{0,63}" + END
+MAX_WHY = 500
+
+AgentName = Annotated[str, Meta(pattern=NAME)]
+Version = Annotated[str, Meta(pattern=VERSION)]
+Hostname = Annotated[str, Meta(pattern=HOSTNAME)]
+Why = Annotated[str, Meta(max_length=MAX_WHY)]
+Number = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
+Role = Literal["viewer", "editor", "admin"]
+Labels = dict[Annotated[str, Meta(pattern=LABEL_KEY)], Annotated[str, Meta(pattern=LABEL_VALUE)]]
+
+
+class Body(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """What clients send: an unknown field is refused, never dropped."""
+
+
+class Answer(msgspec.Struct, rename="camel"):
+    """What meta answers: clients let fields that they do not know pass."""

@@ -1,0 +1,67 @@
+"""Records as REST takes and gives them: in exactly the spelling of a records file."""
+
+from typing import Literal
+
+from msgspec import UNSET, UnsetType
+
+from meta.api.basics import AgentName, Body, Hostname, Version
+
+
+class OverrideBody(Body, omit_defaults=True):
+    """Exactly one of prefix, glob, hosts, label; and at least one of the other fields."""
+
+    prefix: str | UnsetType = UNSET
+    glob: str | UnsetType = UNSET
+    hosts: list[Hostname] | UnsetType = UNSET
+    label: str | UnsetType = UNSET
+    version: Version | UnsetType = UNSET
+    tarball: str | list[str] | UnsetType = UNSET
+    md5: str | UnsetType = UNSET
+    cmd: Literal["start", "stop"] | UnsetType = UNSET
+    sha256: str | UnsetType = UNSET
+
+
+class RecordBody(Body, omit_defaults=True):
+    """The desired state of one agent. tarball: one base URL, or a list of them."""
+
+    name: AgentName
+    version: Version
+    tarball: str | list[str]
+    md5: str | UnsetType = UNSET
+    cmd: Literal["start", "stop"] | UnsetType = UNSET
+    sha256: str | UnsetType = UNSET
+    overrides: list[OverrideBody] | UnsetType = UNSET
+
+
+class RecordsBody(Body):
+    """All records: what a records file holds. Its revision is its ETag."""
+
+    agents: list[RecordBody]
+
+
+class SelectorBody(Body, omit_defaults=True):
+    """Exactly one of them."""
+
+    prefix: str | UnsetType = UNSET
+    glob: str | UnsetType = UNSET
+    hosts: list[Hostname] | UnsetType = UNSET
+    label: str | UnsetType = UNSET
+
+
+class FieldsBody(Body, omit_defaults=True):
+    """Fields of a record, or of an override."""
+
+    version: Version | UnsetType = UNSET
+    tarball: str | list[str] | UnsetType = UNSET
+    md5: str | UnsetType = UNSET
+    cmd: Literal["start", "stop"] | UnsetType = UNSET
+    sha256: str | UnsetType = UNSET
+
+
+class RecordEdit(Body, omit_defaults=True):
+    """Either fields to set, or names of fields to unset (none: the whole override). selector: of the override that is meant, in
+    place of the record itself; one that is not there is made, as the last."""
+
+    set: FieldsBody | UnsetType = UNSET
+    unset: list[Literal["version", "tarball", "md5", "cmd", "sha256"]] | UnsetType = UNSET
+    selector: SelectorBody | UnsetType = UNSET

@@ -1,0 +1,51 @@
+"""The queries of the REST API's operations: every key is known, and given once."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from meta.api.basics import END, Body, Number, Why
+
+
+class EditQuery(Body):
+    """The query of every edit. why: one line for the history; dry_run: only tell what it would do; action: the verb for the
+    history, where it is another than the route's own."""
+
+    why: Why = ""
+    dry_run: bool = False
+    action: Literal["", "set", "unset", "apply", "import"] = ""
+
+
+class RevisionsQuery(Body):
+    """agent: only what changed its record or a ban of it; before: only lower numbers, 0 for all."""
+
+    agent: Annotated[str, Meta(max_length=64)] = ""
+    before: Number = 0
+    limit: Annotated[int, Meta(ge=1, le=500)] = 50
+
+
+class HostsQuery(Body):
+    """What a host must be; blank: whatever. label: `env=staging`, or `env` for any value of it; name: a glob; drift: whether it
+    (or its agent `agent`) is not as desired; cursor: `next` of the page before."""
+
+    state: Literal["", "new", "ok", "late", "lost", "retired"] = ""
+    agent: Annotated[str, Meta(max_length=64)] = ""
+    version: Annotated[str, Meta(max_length=64)] = ""
+    status: Annotated[str, Meta(max_length=300)] = ""
+    label: Annotated[str, Meta(max_length=127)] = ""
+    name: Annotated[str, Meta(max_length=253)] = ""
+    drift: bool | None = None
+    cursor: Annotated[str, Meta(max_length=253)] = ""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class AgentQuery(Body):
+    """agent: only this one; blank: all."""
+
+    agent: Annotated[str, Meta(max_length=64)] = ""
+
+
+class UploadQuery(Body):
+    """sha256: what the bytes must have, 64 hex digits; blank: not compared."""
+
+    sha256: Annotated[str, Meta(pattern=r"^([0-9a-fA-F]{64})?" + END)] = ""

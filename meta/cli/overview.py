@@ -1,0 +1,64 @@
+"""What `meta status` shows without an agent: all agents in a line each, and how many hosts are in which state."""
+
+from collections import Counter
+from typing import Any
+
+import click
+import msgspec
+
+from meta.api.types import Counts, Drifts, States
+from meta.cli import show
+from meta.cli.client import Client
+
+
+class Line(msgspec.Struct, rename="camel"):
+    """One agent. desired: the record's own version, "" when there is no record; hosts: that report it; to_go: hosts that are
+    not as desired, those that report nothing of it too."""
+
+    agent: str
+    desired: str
+    overrides: int
+    hosts: int
+    to_go: int
+
+
+class Overview(msgspec.Struct, rename="camel"):
+    agents: list[Line]
+    states: States
+
+
+def show_all(client: Client, output: str) -> None:
+    found = look(client)
+    if show.data(found, output):
+        return
+    rows: list[show.Row] = [_row(line) for line in found.agents]
+    show.table(["agent", "desired", "overrides", "hosts", "not as desired"], rows, "no agents yet")
+    states = [(name, getattr(found.states, name)) for name in found.states.__struct_fields__]
+    told = ", ".join(f"{count:,} {name}" for name, count in states if count)
+    click.echo(f"hosts: {told or 'none has reported yet'}")
+
+
+def look(client: Client) -> Overview:
+    records = client.get("/records", dict[str, list[dict[str, Any]]])["agents"]
+    reported: Counter[str] = Counter()
+    to_go: Counter[str] = Counter()
+    for count in client.get("/counts", Counts).items:
+        reported[count.agent] += count.hosts
+    for drift in client.get("/drift", Drifts).items:
+        to_go[drift.agent] += drift.hosts
+    wanted = {one["name"]: (one["version"], len(one.get("overrides", []))) for one in records}
+    names = [*wanted, *sorted(reported.keys() - wanted.keys())]
+    lines = [Line(name, *wanted.get(name, ("", 0)), reported[name], to_go[name]) for name in names]
+    return Overview(lines, client.get("/states", States))
+
+
+def _row(line: Line) -> show.Row:
+    style = "yellow" if line.to_go else "green"
+    overrides = str(line.overrides) if line.overrides else ""
+    return [
+        show.Cell(line.agent, "bold"),
+        line.desired,
+        overrides,
+        f"{line.hosts:,}",
+        show.Cell(f"{line.to_go:,}", style if line.desired else ""),
+    ]

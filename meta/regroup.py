@@ -1,0 +1,82 @@
+"""Puts other records in force: beats are answered by them at once, and the hosts move to their new groups behind that.
+
+Some at a time, so that nobody waits for a million of them; until then counts are right, and drift is that of before or after.
+"""
+
+import threading
+from typing import TYPE_CHECKING
+
+from meta.classes import Class, Classes, Step
+from meta.records import RecordSet
+
+if TYPE_CHECKING:
+    from meta.hosts import Group, HostTable
+
+AT_ONCE = 20_000  # hosts that are moved before the call returns; of more each is looked at later
+STEP = 1000  # hosts that are moved before somebody else gets the lock
+
+
+def put_in_force(table: "HostTable", records: RecordSet) -> None:
+    """Not twice at once. Older records than those in force change nothing."""
+    if records.revision < table.classes.records.revision:
+        return
+    step = Step(table.classes, Classes(records))
+    with table.locked() as hosts:
+        table.classes = step.after
+        groups = list(table.groups.values())
+        few = len(hosts) <= AT_ONCE
+    if few or (len(step.relabelled) <= AT_ONCE and all(step.whole(group.klass) for group in groups)):
+        regroup(table, step, groups)
+    else:
+        threading.Thread(target=regroup, args=(table, step, groups), name="regroup", daemon=True).start()
+
+
+def regroup(table: "HostTable", step: Step, groups: "list[Group]") -> None:
+    """Move the hosts of these groups, and stop when other records are put in force meanwhile."""
+    _relabel(table, step)
+    for group in groups:
+        with table.locked():
+            if table.classes is not step.after:
+                return
+            there = step.whole(group.klass)
+            if not group.hosts or group.klass.book is step.after or (there and _rekey(table, group, there)):
+                continue
+            hosts = list(group.hosts)
+        for start in range(0, len(hosts), STEP):
+            some = hosts[start : start + STEP]
+            classes = [there or step.of(group.klass, host.name) for host in some]
+            with table.locked():
+                if table.classes is not step.after:
+                    return
+                for host, klass in zip(some, classes, strict=True):
+                    if host.group is group:
+                        table.move(host, group.profile, klass)
+
+
+def _relabel(table: "HostTable", step: Step) -> None:
+    names = list(step.relabelled)
+    for start in range(0, len(names), STEP):
+        with table.locked() as hosts:
+            if table.classes is not step.after:
+                return
+            for name in names[start : start + STEP]:
+                host = hosts.get(name)
+                if host and not host.retired_at:
+                    table.move(host, host.group.profile, step.of(host.group.klass, name))
+
+
+def _rekey(table: "HostTable", group: "Group", klass: Class) -> bool:
+    """The group gets another class, and the few hosts that are in that already. False: they are many."""
+    there = table.groups.get((group.profile, klass))
+    if there is not None:
+        if len(there.hosts) > STEP:
+            return False
+        for host in there.hosts:
+            host.group = group
+        group.hosts |= there.hosts
+        there.hosts = set()
+        group.profile.groups -= 1
+    del table.groups[group.profile, group.klass]
+    group.klass = klass
+    table.groups[group.profile, klass] = group
+    return True

@@ -1,0 +1,94 @@
+"""What is done once in a while: the database's beats are folded, the silent retired, the retired forgotten, moves told.
+
+Every meta on one database does it; what two of them do twice comes to the same.
+"""
+
+import logging
+import time
+from itertools import islice
+from typing import NamedTuple
+
+from meta.absorb import let_go
+from meta.hosts import HostTable
+from meta.store import Store
+
+STEP = 1000  # hosts that are looked at before somebody else gets the lock
+AT_ONCE = 5000  # hosts that are forgotten in one transaction
+FOLDED = 50  # beats
+FOLDING = 1.0  # seconds of one round, after which the rest waits for the next
+log = logging.getLogger(__name__)
+
+
+class Lifetimes(NamedTuple):
+    """Seconds. retire_after: without a beat, 0 = never; forget_after: since it was retired, 0 = never."""
+
+    late_after: float = 900
+    retire_after: float = 30 * 86400
+    forget_after: float = 90 * 86400
+
+
+def tidy(table: HostTable, store: Store, meta: str, lifetimes: Lifetimes, up_since: float, now: float) -> None:
+    """One round. meta: who we are; up_since: since when hosts could reach us. Raises TryLater."""
+    _tell_moves(table)
+    fold(table, store, now - lifetimes.late_after)
+    if lifetimes.retire_after and up_since < now - lifetimes.late_after:  # before, the silence may be ours
+        retired = retire_silent(table, now - lifetimes.retire_after, now)
+        if retired:
+            shown = ", ".join(retired[:5]) + (", ..." if len(retired) > 5 else "")
+            log.info("retired %d hosts that were silent for too long: %s", len(retired), shown)
+    if lifetimes.forget_after:
+        forget(table, store, meta, now - lifetimes.forget_after, now)
+
+
+def fold(table: HostTable, store: Store, before: float) -> None:
+    """Beats older than this become last_seen of the rows of hosts that were not heard of since."""
+    deadline = time.monotonic() + FOLDING
+
+    def written(number: int) -> float:
+        """When the host was last heard of, as far as that is in the database: else its old beat is all that this has."""
+        host = table.by_id.get(number)
+        is_written = host and host not in table.dirty and host.tick is not table.seen.current
+        return host.last_seen if host and is_written else 0.0
+
+    while store.fold(before, written, FOLDED) == FOLDED and time.monotonic() < deadline:
+        pass
+
+
+def retire_silent(table: HostTable, before: float, now: float) -> list[str]:
+    """Retire every host that was last heard of before this, and not taken back since; returns their names."""
+    gone: list[str] = []
+    with table.locked():
+        silent = list(table.seen.silent)
+    late = [host for host in silent if host.last_seen < before]
+    for start in range(0, len(late), STEP):
+        with table.locked():
+            for host in late[start : start + STEP]:
+                last = max(host.last_seen, table.spared.get(host, 0.0))
+                if host in table.seen.silent and last < before:  # still
+                    table.set_aside(host, now)
+                    table.dirty.add(host)
+                    gone.append(host.name)
+    return gone
+
+
+def forget(table: HostTable, store: Store, meta: str, before: float, now: float) -> None:
+    """Delete the hosts that were retired before this. One that comes back meanwhile is a new one."""
+    with table.locked():
+        retired = list(table.retired)
+    gone = list(islice((host for host in retired if host.retired_at < before and host.id), AT_ONCE))
+    if not gone:
+        return
+    store.forget(meta, now, [host.id for host in gone])
+    with table.locked():
+        for host in gone:
+            let_go(table, host)
+    log.info("forgot %d hosts that were retired long ago", len(gone))
+
+
+def _tell_moves(table: HostTable) -> None:
+    with table.locked():
+        moves, moved = table.moves, table.moved
+        table.moves, table.moved = 0, {}
+    if moves:
+        shown = ", ".join(f"{name} from {now}, before from {before}" for name, (before, now) in moved.items())
+        log.warning("%d hosts report from another address than before (moved, or a name used twice): %s", moves, shown)

@@ -1,0 +1,280 @@
+"""`meta elves` as it runs: real processes, a real broker and ZooKeeper, which are killed."""
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pika
+import pytest
+
+from helpers.elves import AGENT, RECORDED, Bridge, agent, beat, receive
+from helpers.meta_server import MetaServer, until
+from helpers.rabbitmq import Module, Node, connect, names
+from helpers.zookeeper import ZooKeeper
+from meta.bridges.elves.config import Settings
+from meta.bridges.elves.fleet import TableFleet, opened
+from meta.bridges.elves.server import Beside, pages
+from meta.errors import TryLater
+from meta.hosts import HostTable
+from meta.records import Record, RecordSet
+
+RECORDS = (
+    "agents:\n- {name: testApp, version: 1.0.2, tarball: http://r/a, overrides: [{prefix: CX9, version: 2.0.0}]}\n"
+)
+SIMPLE = {"auth.mode": "simple", "auth.localAppInfo": "{'app1':'1.0.1'}"}
+NOWHERE = {"mq.port": 9}  # nobody listens there
+SOON = 15.0  # seconds within which agentInfo answers rightly again
+
+
+def apps(answer: str) -> dict[str, str]:
+    return json.loads(answer)["data"]
+
+
+def test_our_records_decide_and_the_agents_are_hosts(tmp_path):
+    (tmp_path / "records.yaml").write_text(RECORDS)
+    with Bridge(tmp_path, NOWHERE, "--records", "records.yaml") as bridge:
+        assert apps(bridge.beat()) == {"testApp": "1.0.2"}
+        assert apps(bridge.beat(agent(90000))) == {"testApp": "2.0.0"}
+        assert bridge.stop(signal.SIGTERM) == 0
+        assert bridge.log().endswith("meta elves stopped\n")
+    with opened(f"sqlite:///{tmp_path / 'var' / 'meta.db'}") as fleet, fleet._table.locked() as hosts:
+        assert {name: host.address for name, host in hosts.items()} == {"CX0001": AGENT.ip, "CX90000": agent(90000).ip}
+
+
+def test_hangup_reloads_the_records_file(tmp_path):
+    (tmp_path / "records.yaml").write_text(RECORDS)
+    with Bridge(tmp_path, NOWHERE, "--records", "records.yaml") as bridge:
+        (tmp_path / "records.yaml").write_text("agents:\n- {name: ")
+        os.kill(bridge.pid, signal.SIGHUP)
+        until(lambda: "records not reloaded" in bridge.log(), "the errors are told")
+        assert apps(bridge.beat()) == {"testApp": "1.0.2"}
+        (tmp_path / "records.yaml").write_text(RECORDS.replace("1.0.2", "1.0.3"))
+        os.kill(bridge.pid, signal.SIGHUP)
+        until(lambda: apps(bridge.beat()) == {"testApp": "1.0.3"}, "the new records are in force")
+
+
+def test_the_agents_show_in_the_meta_that_serves_the_same_database(tmp_path):
+    (tmp_path / "records.yaml").write_text(RECORDS)
+    with (
+        MetaServer(tmp_path, tmp_path / "records.yaml") as server,
+        Bridge(tmp_path / "elves", NOWHERE, "--database", f"sqlite:///{server.database}") as bridge,
+    ):
+        until(lambda: beaten(bridge) == {"testApp": "1.0.2"}, "the records of that database decide")
+        shown = until(lambda: server.ask("GET", "/status/json/testApp").json, "the host is shown")
+        assert shown["CX0001"]["version"] == "1.0.1"
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_nothing_else_needs_to_be_there(tmp_path, how):
+    away = {"zookeeper.enabled": "true", "zookeeper.host": "127.0.0.1:9"}
+    with Bridge(tmp_path, SIMPLE | NOWHERE | away, "--no-hosts") as bridge:
+        assert apps(bridge.beat()) == {"app1": "1.0.1"}
+        assert bridge.get("/health") == (200, "ok\n")
+        assert bridge.get("/ready") == (503, "RabbitMQ is away\nZooKeeper is away\n")
+        metrics = bridge.get("/metrics")[1]
+        assert "meta_elves_beats_total 1\n" in metrics and "meta_elves_agents_online 1\n" in metrics
+        assert bridge.get("/other")[0] == 404
+        assert bridge.stop(how) == 0
+        assert "ERROR" not in bridge.log()
+
+
+def test_a_beat_that_is_under_way_at_the_stop_is_answered(tmp_path):
+    with (
+        Bridge(tmp_path, SIMPLE | NOWHERE, "--no-hosts") as bridge,
+        socket.create_connection(("127.0.0.1", bridge.port), 10) as connection,
+    ):
+        connection.sendall(RECORDED[:50])
+        until(lambda: "meta_elves_connections 1\n" in bridge.get("/metrics")[1], "it is there")
+        stopped = threading.Thread(target=bridge.stop)
+        stopped.start()
+        until(lambda: refused(bridge.port), "no new connections")
+        connection.sendall(RECORDED[50:])
+        assert receive(connection)
+        stopped.join()
+
+
+def refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_what_is_wrong_in_the_file_is_said_at_once(tmp_path):
+    bridge = Bridge(tmp_path, {"auth.mode": "mine", "mq.port": "x"})
+    with pytest.raises(AssertionError, match="meta elves ended"):
+        bridge.start()
+    assert bridge.stop() == 2
+    assert bridge.log().splitlines() == [
+        "conf.properties: auth.mode: must be simple, supervisor or records",
+        "conf.properties: mq.port: must be a port, 0 to 65535",
+    ]
+
+
+def test_a_port_that_is_taken(tmp_path):
+    with Bridge(tmp_path / "a", SIMPLE | NOWHERE, "--no-hosts") as bridge:
+        second = Bridge(tmp_path / "b", SIMPLE | NOWHERE | {"thrift.heartbeat.port": bridge.port}, "--no-hosts")
+        with pytest.raises(AssertionError, match="meta elves ended"):
+            second.start()
+        assert second.stop() == 1
+        assert "cannot listen for elves-agents" in second.log()
+
+
+def table(version: str) -> dict:
+    return {"result": [{"app": "testApp", "version": version, "agentList": [AGENT.ip]}]}
+
+
+def test_mode_supervisor_goes_on_with_the_last_table_after_a_restart(tmp_path):
+    with names() as (exchange, queue):
+        settings = {"auth.mode": "supervisor", "mq.exchange": exchange, "mq.queue": queue}
+        with Bridge(tmp_path, settings, "--no-hosts") as bridge:
+            with pytest.raises(Exception, match="no app table"):
+                bridge.beat()
+            until(bridge.is_ready, "the queue serves")
+            with Module(exchange) as module:
+                module.cast("updateAppInfo", table("3.0.0"))
+                until(lambda: beaten(bridge) == {"testApp": "3.0.0"}, "the table is in force")
+            bridge.stop(signal.SIGKILL)
+            bridge.start()
+            assert apps(bridge.beat()) == {"testApp": "3.0.0"}
+
+
+def beaten(bridge: Bridge) -> dict[str, str] | None:
+    try:
+        return apps(bridge.beat())
+    except Exception:  # noqa: BLE001 (an exception of Thrift: not yet)
+        return None
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    with Node(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node
+
+
+class Casting(threading.Thread):
+    """Casts one table after the other, over new connections when one breaks; `taken`: the last that the broker took."""
+
+    def __init__(self, port: int):
+        super().__init__()
+        self._port = port
+        self._stop_casting = threading.Event()
+        self.taken = 0
+
+    def run(self) -> None:
+        while not self._stop_casting.is_set():
+            with suppress(pika.exceptions.AMQPError, OSError), Module("elves", self._port) as module:
+                while not self._stop_casting.wait(0.005):
+                    module.cast("updateAppInfo", table(str(self.taken + 1)))
+                    self.taken += 1
+
+    def finish(self) -> None:
+        self._stop_casting.set()
+        self.join(20)
+
+
+def asked(port: int, ip: str) -> str | None:
+    """The flag of agentInfo, None when nobody answers."""
+    try:
+        with Module("elves", port) as module:
+            answer = module.call("agentInfo", {"ip": ip}, within=1)
+            return answer and answer["mqbody"]["flag"]
+    except (pika.exceptions.AMQPError, OSError):
+        return None
+
+
+def soon(condition, what: str) -> float:
+    """Seconds until it was so."""
+    began = time.monotonic()
+    until(condition, what)
+    took = time.monotonic() - began
+    assert took < SOON, f"{what} after {took:.1f} s"
+    return took
+
+
+def test_the_broker_killed_and_started_under_load(tmp_path, node):
+    settings = {"auth.mode": "supervisor", "mq.port": node.port}
+    with Bridge(tmp_path, settings, "--no-hosts") as bridge:
+        until(bridge.is_ready, "the queue serves")
+        casting = Casting(node.port)
+        casting.start()
+        try:
+            until(lambda: casting.taken > 50 and beaten(bridge), "under load")
+            assert asked(node.port, AGENT.ip) == "true"
+            node.kill()
+            for _ in range(20):
+                assert apps(bridge.beat()), "agents are answered all the same"
+            node.start()
+            before = casting.taken
+            soon(lambda: asked(node.port, AGENT.ip) == "true", "agentInfo answers rightly")
+            until(lambda: casting.taken > before + 50, "the load goes on")
+        finally:
+            casting.finish()
+        until(lambda: apps(bridge.beat()) == {"testApp": str(casting.taken)}, "nothing that the broker took is lost")
+        until(lambda: depth(node.port) == 0, "and all is acknowledged")
+
+
+def test_huge_messages_cost_no_memory_for_long(tmp_path, node):
+    with Bridge(tmp_path, SIMPLE | {"mq.port": node.port}, "--no-hosts") as bridge:
+        until(bridge.is_ready, "the queue serves")
+        with Module("elves", node.port) as module:
+            for _ in range(12):
+                module.send(b"[" * 10_000_000)
+        until(lambda: "meta_elves_messages_dropped_total 12\n" in bridge.get("/metrics")[1], "all are dropped")
+        status = Path(f"/proc/{bridge.pid}/status").read_text()
+        peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+        assert peak < 250_000, "kB"
+        assert apps(bridge.beat()) == {"app1": "1.0.1"}
+
+
+def depth(port: int) -> int:
+    connection = connect(port)
+    try:
+        return connection.channel().queue_declare("heartbeat", passive=True).method.message_count
+    finally:
+        connection.close()
+
+
+def test_two_instances_one_is_killed(tmp_path, node):
+    with ZooKeeper(tmp_path / "zookeeper") as zookeeper:
+        shared = {"mq.port": node.port, "zookeeper.enabled": "true", "zookeeper.host": zookeeper.hosts}
+        settings = SIMPLE | shared | {"zookeeper.outTime": 2000}
+        with (
+            Bridge(tmp_path / "a", settings, "--no-hosts") as one,
+            Bridge(tmp_path / "b", settings, "--no-hosts") as two,
+        ):
+            until(lambda: one.is_ready() and two.is_ready(), "both serve")
+            one.beat(agent(1))
+            two.beat(agent(2))
+            everybody = "meta_elves_agents_online 2\n"
+            until(lambda: all(everybody in b.get("/metrics")[1] for b in (one, two)), "each knows both")
+            one.stop(signal.SIGKILL)
+            soon(lambda: all(asked(node.port, agent(n).ip) == "true" for n in (1, 2)), "the other answers for both")
+            zookeeper.kill()
+            assert asked(node.port, agent(1).ip) == "true", "without ZooKeeper too"
+            zookeeper.start()
+            one.start()
+            soon(lambda: everybody in one.get("/metrics")[1] and one.is_ready(), "who comes back knows both again")
+            two.stop(signal.SIGKILL)
+            soon(lambda: all(asked(node.port, agent(n).ip) == "true" for n in (1, 2)), "and answers for both")
+
+
+def test_the_bridge_beside_another_service_in_its_process(tmp_path):
+    table = HostTable(RecordSet(records=(Record("testApp", "1.0.1", "http://r/t"),)))
+    settings = Settings(thrift_ip="127.0.0.1", thrift_port=0, mq_port=9)
+    beside = Beside(settings, TableFleet(table), tmp_path)
+    port = beside.start()
+    try:
+        assert apps(beat(port)) == {"testApp": "1.0.1"}
+        assert "meta_elves_beats_total 1\n" in pages(beside.parts)["/metrics"]()[1]
+        with pytest.raises(TryLater, match="cannot listen"):
+            Beside(settings._replace(thrift_port=port), TableFleet(table), tmp_path).start()
+    finally:
+        beside.stop()
+    assert refused(port)

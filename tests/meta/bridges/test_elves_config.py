@@ -1,0 +1,156 @@
+"""conf.properties: Java's syntax, all keys of the original file, and every problem of a bad one."""
+
+import pytest
+
+from meta.bridges.elves import config, properties
+from meta.bridges.elves.config import Settings, local_apps, settle
+from meta.errors import Misconfigured, RecordsError
+
+ORIGINAL = """
+#zookeeper config
+zookeeper.enabled=false
+zookeeper.host=127.0.0.1:2181
+zookeeper.outTime=10000
+zookeeper.root = /elves
+
+#MQ Basic Config
+mq.ip       = 192.168.0.1
+mq.port     = 5672
+mq.user     = admin
+mq.password = 1234567890
+mq.exchange = elves
+
+#auth config
+auth.mode = supervisor
+auth.localAppInfo={'app1':'1.0.1','app2':'1.0.2'}
+
+#thrift config
+thrift.heartbeat.port=11102
+"""
+APPS = {"app1": "1.0.1", "app2": "1.0.2"}
+
+
+def test_the_original_file_as_it_is():
+    assert settle(properties.parse(ORIGINAL.encode())) == Settings(
+        mode="supervisor", local_apps=APPS, mq_ip="192.168.0.1", mq_user="admin", mq_password="1234567890"
+    )
+
+
+def test_the_files_of_its_documentation_with_comments_behind_values_and_older_names():
+    text = """
+zookeeper.enabled=true                 #是否开启ZK
+zookeeper.host=10.0.101.1:2181,10.0.101.2:2181,10.0.101.3:2181    #Zookeeper地址
+zookeeper.root=/elves                  #Zookeeper ROOT地址
+zookeeper.heartbeat.port=11202
+auth.mode = simple              #权限模式
+auth.localAppInfo={'app1':'1.0.1','app2':'1.0.2'}      #simple模式的app列表
+mq.password=a #b
+"""
+    assert settle(properties.parse(text.encode())) == Settings(
+        mode="simple",
+        local_apps=APPS,
+        thrift_port=11202,
+        mq_password="a #b",
+        zookeeper_hosts="10.0.101.1:2181,10.0.101.2:2181,10.0.101.3:2181",
+    )
+
+
+def test_nothing_said_is_our_own_records_without_zookeeper():
+    assert settle({}) == Settings()
+    assert Settings().mode == "records" and Settings().zookeeper_hosts == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        ("a=1\nb:2\nc 3", {"a": "1", "b": "2", "c": "3"}),
+        ("  a  =  1  ", {"a": "1  "}),
+        ("a==1", {"a": "=1"}),
+        ("a = : 1", {"a": ": 1"}),
+        ("# a=1\n! b=2\n\n c=3", {"c": "3"}),
+        ("a=1,\\\n   2,\\\n   3\nb=4", {"a": "1,2,3", "b": "4"}),
+        ("a=1\\\\\nb=2", {"a": "1\\", "b": "2"}),
+        ("a=\\u4e2d\\t\\n\\q", {"a": "中\t\nq"}),
+        ("a\\ b\\=c=1", {"a b=c": "1"}),
+        ("a\r\nb=1\rc=2", {"a": "", "b": "1", "c": "2"}),
+        ("a=1\na=2", {"a": "2"}),
+        ("a=1\\", {"a": "1"}),
+        ("=1", {"": "1"}),
+        ("", {}),
+        ("# comment \\\na=1", {"a": "1"}),
+    ],
+)
+def test_java_syntax(text, entries):
+    assert properties.parse(text.encode()) == entries
+
+
+def test_utf8_and_latin1_and_a_byte_order_mark():
+    assert properties.parse("a=ü中".encode()) == {"a": "ü中"}
+    assert properties.parse("a=ü".encode("latin-1")) == {"a": "ü"}
+    assert properties.parse(b"\xef\xbb\xbfa=1") == {"a": "1"}
+
+
+def test_a_broken_escape_names_its_line():
+    with pytest.raises(properties.BadProperties, match="line 2"):
+        properties.parse(b"a=1\nb=\\u12")
+
+
+@pytest.mark.parametrize(
+    ("text", "apps"),
+    [
+        ("{'a':'1'}", {"a": "1"}),
+        ('{"a": "1", \'b\': "2"}', {"a": "1", "b": "2"}),
+        ('{"a":"1"}', {"a": "1"}),
+        ("{}", {}),
+    ],
+)
+def test_local_apps_in_either_kind_of_quotes(text, apps):
+    assert local_apps(text) == apps
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{'a':1}", "{'a':''}", "{'a'", "__import__('os')", "{" * 5000, "'a'", "{'':'1'}"]
+)
+def test_what_is_no_list_of_apps_is_refused(text):
+    with pytest.raises(ValueError, match="must be apps"):
+        local_apps(text)
+
+
+def test_all_problems_at_once_a_sentence_each():
+    bad = {
+        "auth.mode": "mine",
+        "auth.localAppInfo": "[1]",
+        "mq.port": "70000",
+        "mq.exchange": "amq.topic",
+        "thrift.heartbeat.port": "x",
+        "zookeeper.enabled": "yes",
+        "zookeeper.outTime": "1",
+        "zookeeper.root": "elves",
+        "auth.syncSeconds": "0",
+    }
+    with pytest.raises(RecordsError) as refused:
+        settle(bad)
+    assert {problem.path for problem in refused.value.problems} == set(bad)
+    with pytest.raises(RecordsError, match=r"zookeeper\.host: must be HOST:PORT"):
+        settle({"zookeeper.enabled": "true", "zookeeper.host": "a b"})
+
+
+def test_mode_simple_without_apps_would_wipe_every_agent():
+    with pytest.raises(RecordsError, match="every agent would remove all its apps"):
+        settle({"auth.mode": "simple"})
+    assert settle({"auth.mode": "simple", "auth.localAppInfo": "{}"}).local_apps == {}
+
+
+def test_unknown_keys_are_told(tmp_path):
+    file = tmp_path / "conf.properties"
+    file.write_text("auth.mdoe=simple")
+    assert config.read(file).warnings == ("auth.mdoe is no key of ours and has no effect",)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    for content in (None, b"a=\\u1", bytes((1 << 20) + 1)):
+        file = tmp_path / "conf.properties"
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(Misconfigured):
+            config.read(file)

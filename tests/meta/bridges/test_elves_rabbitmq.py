@@ -1,0 +1,207 @@
+"""Against a real RabbitMQ: the services, both reply addressings, the supervisor's table, and what must not be lost."""
+
+import json
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from helpers.meta_server import until
+from helpers.rabbitmq import Module, connect, names
+from meta.bridges.elves.amqp import Broker
+from meta.bridges.elves.asking import Asking
+from meta.bridges.elves.config import Settings
+from meta.bridges.elves.kept import KeptTable
+from meta.bridges.elves.numbers import Numbers
+from meta.bridges.elves.online import OnlineAgents
+from meta.bridges.elves.services import Services
+from meta.bridges.elves.translator import Agent
+
+TABLE = [{"app": "a", "version": "1.0.0", "agentList": ["10.0.0.1"]}]
+
+
+@contextmanager
+def serving(exchange: str, queue: str, kept: KeptTable, every: float = 0, now: float | None = None):
+    """The broker's thread with three agents online; every: seconds between two questions to the supervisor, 0 for none."""
+    online = OnlineAgents()
+    for number in (1, 2, 3):
+        online.hear(Agent(f"10.0.0.{number}", f"CX{number}", "0.4.3", {"testApp": "1.0.1"}, now or time.time()))
+    settings = Settings(mq_exchange=exchange, mq_queue=queue)
+    broker = Broker(settings, Services(online, kept), kept, Asking(kept, every) if every else None, Numbers())
+    broker.start()
+    try:
+        until(lambda: broker.is_connected, "the queue serves")
+        yield broker
+    finally:
+        broker.stop()
+        assert not broker.is_alive()
+
+
+@pytest.fixture
+def kept(tmp_path):
+    return KeptTable(tmp_path / "table.json")
+
+
+@pytest.fixture
+def named():
+    with names() as found:
+        yield found
+
+
+@pytest.fixture
+def broker(named, kept):
+    with serving(*named, kept) as broker:
+        yield broker
+
+
+@pytest.fixture
+def module(named, broker):
+    with Module(named[0]) as module:
+        yield module
+
+
+def test_agent_info_and_agent_list_as_the_code_calls(module):
+    answer = module.call("agentInfo", {"ip": "10.0.0.2"})
+    assert (answer["mqkey"], answer["mqtype"], answer["mqflag"]) == ("heartbeat.test", "cast", "cast")
+    assert answer["mqbody"]["result"]["asset"] == "CX2"
+    assert module.call("agentInfo", {"ip": "10.9.9.9"})["mqbody"]["flag"] == "false"
+    page = module.call("agentList", {"ip": "", "id": "", "pagesize": 2, "pagenumber": 2})["mqbody"]
+    assert (page["count"], [agent["ip"] for agent in page["result"]]) == (3, ["10.0.0.3"])
+
+
+@pytest.mark.parametrize("how", ["a queue of this name", "a key of the exchange"])
+def test_the_documented_form_answers_at_the_id(module, named, how):
+    call_id = f"{named[0]}-CCCEF718FCC41307"
+    queue = module.channel.queue_declare(call_id if how == "a queue of this name" else "", exclusive=True).method.queue
+    if how == "a key of the exchange":
+        module.channel.queue_bind(queue, named[0], call_id)
+    message = {"mqkey": "test.heartbeat.agentInfo", "mqtype": f"call.{call_id}", "mqbody": {"ip": "10.0.0.1"}}
+    module.send(json.dumps(message).encode(), correlation_id="7")
+    properties, body = module.take(queue)
+    assert (properties.correlation_id, json.loads(body)["mqbody"]["result"]["ip"]) == ("7", "10.0.0.1")
+    assert module.take(queue, 0.1) is None, "once"
+
+
+def test_update_app_info_is_kept_before_it_is_acknowledged(module, kept, named):
+    module.cast("updateAppInfo", {"result": TABLE})
+    until(lambda: kept.table and kept.table.apps_for("10.0.0.1") == {"a": "1.0.0"}, "the table is in force")
+    until(lambda: depth(named[1]) == 0, "it is acknowledged")
+
+
+def depth(queue: str) -> int:
+    """Messages that wait; those that are with a consumer are seen when it is gone."""
+    connection = connect()
+    try:
+        return connection.channel().queue_declare(queue, passive=True).method.message_count
+    finally:
+        connection.close()
+
+
+def test_a_table_that_cannot_be_kept_stays_with_the_broker(named, tmp_path):
+    (tmp_path / "var").write_text("in the way")
+    kept = KeptTable(tmp_path / "var" / "table.json")
+    with serving(*named, kept), Module(named[0]) as module:
+        module.cast("updateAppInfo", {"result": TABLE})
+        until(lambda: kept.table, "it is in force")
+        assert module.call("agentInfo", {"ip": "10.0.0.1"})["mqbody"]["flag"] == "true", "the others are served"
+    until(lambda: depth(named[1]) == 1, "it is in the queue again")
+    (tmp_path / "var").unlink()
+    with serving(*named, KeptTable(tmp_path / "var" / "table.json")):
+        until(lambda: (tmp_path / "var" / "table.json").exists(), "it is kept")
+    assert depth(named[1]) == 0
+
+
+def test_what_comes_while_we_are_away_waits(named, kept):
+    with serving(*named, kept):
+        pass
+    with Module(named[0]) as module:
+        module.cast("updateAppInfo", {"result": TABLE})
+        assert kept.table is None
+        with serving(*named, kept):
+            until(lambda: kept.table, "it was not lost")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"hello",
+        b"[]",
+        b"{}",
+        b'{"mqkey":"a.heartbeat","mqtype":"call"}',
+        b'{"mqkey":"a.heartbeat.reboot","mqtype":"call"}',
+        b'{"mqkey":"a.heartbeat.updateAppInfo","mqtype":"cast","mqbody":{"result":7}}',
+        b"[" * 100_000,
+        b"\xff" * 1000,
+        b"x" * 10_000_000,
+    ],
+    ids=range(9),
+)
+def test_a_malformed_message_is_dropped_and_the_next_one_served(module, broker, named, body):
+    module.send(body, reply_to="nobody")
+    assert module.call("agentInfo", {"ip": "10.0.0.1"})["mqbody"]["flag"] == "true"
+    until(lambda: depth(named[1]) == 0, "it is acknowledged")
+    assert broker._numbers.get("messages_dropped") == 1
+
+
+def test_nobody_waits_for_the_answer(module, broker):
+    message = json.dumps(
+        {"mqkey": "t.heartbeat.agentInfo", "mqtype": "call.no-such-queue", "mqbody": {"ip": "1"}}
+    ).encode()
+    module.send(message)
+    module.send(message, reply_to="no-such-queue-either", correlation_id="x" * 200)
+    assert module.call("agentInfo", {"ip": "10.0.0.1"})["mqbody"]["flag"] == "true"
+    assert broker._numbers.get("answers_nobody_takes") == 2
+
+
+class Supervisor:
+    """Takes the questions of its exchange."""
+
+    def __init__(self, module: Module, exchange: str):
+        self._module = module
+        self.queue = module.channel.queue_declare("", exclusive=True).method.queue
+        module.channel.queue_bind(self.queue, exchange, "*.supervisor")
+
+    def answer(self, body: object) -> dict:
+        properties, question = self._module.take(self.queue, 10)
+        message = json.dumps({"mqkey": "supervisor.heartbeat", "mqtype": "cast", "mqbody": body}).encode()
+        known = type(properties)(correlation_id=properties.correlation_id)
+        self._module.channel.basic_publish("", properties.reply_to, message, known)
+        return json.loads(question)
+
+
+def test_the_supervisor_is_asked_and_its_table_taken(named, kept):
+    with Module(named[0]) as module:
+        module.channel.exchange_declare(named[0], "topic", durable=True)
+        supervisor = Supervisor(module, named[0])
+        with serving(*named, kept, every=0.3):
+            question = supervisor.answer({"flag": "true", "error": "", "result": TABLE})
+            assert question == {"mqkey": "heartbeat.supervisor.appAuthInfo", "mqtype": "call", "mqbody": {}}
+            until(lambda: kept.table and kept.table.apps_for("10.0.0.1") == {"a": "1.0.0"}, "its table is in force")
+            supervisor.answer({"flag": "false", "error": "[500]"})
+            supervisor.answer({"flag": "true", "result": json.dumps([{**TABLE[0], "version": "2"}])})
+            until(
+                lambda: kept.table.apps_for("10.0.0.1") == {"a": "2"},
+                "the failed call is forgotten, the next one taken",
+            )
+
+
+def test_an_exchange_and_a_queue_that_are_there_are_used_as_they_are(named, kept):
+    connection = connect()
+    channel = connection.channel()
+    channel.exchange_declare(named[0], "topic", durable=False, auto_delete=False)
+    channel.queue_declare(named[1], durable=True, arguments={"x-max-length": 1000})
+    connection.close()
+    with serving(*named, kept), Module(named[0]) as module:
+        assert module.call("agentInfo", {"ip": "10.0.0.1"})["mqbody"]["flag"] == "true"
+
+
+def test_a_queue_that_somebody_deletes_is_made_again(module, named):
+    module.channel.queue_delete(named[1])
+    until(lambda: served(module), "the queue is back")
+
+
+def served(module: Module) -> bool:
+    try:
+        return module.call("agentInfo", {"ip": "10.0.0.1"}, within=0.5) is not None
+    except Exception:  # noqa: BLE001 (unroutable while the queue is away)
+        return False

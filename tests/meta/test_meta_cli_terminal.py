@@ -1,0 +1,97 @@
+"""What a person sees: questions, colours, and a watch that ends by itself or by Ctrl-C; and what a shell completes."""
+
+import json
+
+import pytest
+
+from helpers.meta_people import Own, first_admin
+
+ESC = "\x1b["
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Own(tmp_path_factory.mktemp("meta")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def boss(server, tmp_path_factory):
+    boss = first_admin(server, tmp_path_factory.mktemp("boss"))
+    boss("set", "falcon", "version=1.0.0", "tarball=http://r.example/falcon")
+    for host in ("web-1", "web-2"):
+        server.beat(host, falcon="1.0.0")
+    return boss
+
+
+def test_a_change_that_touches_hosts_is_asked_for(boss):
+    words = ("set", "falcon", "md5=http://r.example/falcon")
+    with boss.terminal(*words) as terminal:
+        terminal.expect("This changes falcon on 2 hosts. Go on? [y/N]: ")
+        assert 'falcon: md5 "" -> http://r.example/falcon' in terminal.seen
+        terminal.type("\n")
+        terminal.expect("meta: nothing was changed")
+        assert terminal.end() == 1
+    assert boss.json("get", "falcon")["md5"] == ""
+    with boss.terminal(*words) as terminal:
+        terminal.expect("Go on? [y/N]: ")
+        terminal.type("y\n")
+        terminal.expect("done: revision ")
+        assert terminal.end() == 0
+    assert boss.json("get", "falcon")["md5"] == "http://r.example/falcon"
+
+
+def test_what_touches_no_host_is_not_asked_for(boss):
+    with boss.terminal("set", "falcon", "version=3.0.0", "--for", "hosts:nobody") as terminal:
+        terminal.expect("done: revision ")
+        assert terminal.end() == 0
+
+
+def test_colours_are_for_terminals_that_want_them(boss):
+    with boss.terminal("hosts") as terminal:
+        terminal.expect("web-2")
+        terminal.end()
+        assert ESC in terminal.seen
+        assert " ago)" in terminal.seen or "(now)" in terminal.seen
+    with boss.terminal("hosts", NO_COLOR="1") as terminal:
+        terminal.expect("web-2")
+        terminal.end()
+        assert f"{ESC}3" not in terminal.seen
+    assert ESC not in boss("hosts")
+
+
+def test_a_watch_goes_on_until_every_host_is_as_desired(server, boss):
+    boss("set", "falcon", "version=1.0.1", "--yes")
+    with boss.terminal("status", "falcon", "--watch", "--every", "0.2") as terminal:
+        terminal.expect("2 hosts not yet as desired: 2 shall have 1.0.1")
+        server.beat("web-1", falcon="1.0.1")
+        terminal.expect("1 host not yet as desired")
+        server.beat("web-2", falcon="1.0.1")
+        terminal.expect("every host is as desired")
+        assert terminal.end() == 0
+
+
+def test_a_watch_ends_by_ctrl_c_and_shows_why_hosts_failed(server, boss):
+    boss("set", "falcon", "version=1.0.2", "--yes")
+    outcome = {"agent": "falcon", "from": "1.0.1", "to": "1.0.2", "step": "watch", "result": "rolled back", "at": 5}
+    report = {"hostname": "web-1", "realAgents": [{"name": "falcon", "version": "1.0.1", "status": "started"}]}
+    server.ask("POST", "/heartbeat", json.dumps(report | {"outcomes": [outcome | {"reason": "died\x1b[2J [red]x"}]}))
+    with boss.terminal("status", "falcon", "--watch", "--every", "0.2") as terminal:
+        terminal.expect("1 failed")
+        terminal.expect("died [2J [red]x")
+        terminal.interrupt()
+        assert terminal.end() == 130
+    assert f"died{ESC}2J" not in terminal.seen
+
+
+def test_the_shell_completes_agents_and_hosts(boss):
+    def completed(line):
+        words = line.split(" ")
+        asked = {"_META_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+        done = boss.run(**asked)
+        return [one.partition(",")[2] for one in done.stdout.splitlines() if one]
+
+    assert completed("meta get fa") == ["falcon"]
+    assert completed("meta host web") == ["web-1", "web-2"]
+    assert completed("meta explain nobody") == []
+    assert "history" in completed("meta h")
