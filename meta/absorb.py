@@ -103,8 +103,8 @@ def _absorb_row(table: HostTable, host: Host | None, row: HostRow, ticks: Ticks)
 
 def _take_report(table: HostTable, host: Host, row: HostRow) -> None:
     if content := read(table, row):
-        table.move(host, content.profile)
-        host.since, host.looked = content.since, content.looked
+        profile, host.since, host.looked = content
+        table.move(host, profile)
         host.address, host.updater_version = row.address, row.updater_version
 
 

@@ -4,6 +4,7 @@ Pure: a class is a frozen value with its reply already rendered in both dialects
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import translate
 from functools import cached_property
@@ -79,6 +80,18 @@ class Step:
     def whole(self, klass: Class) -> Class | None:
         """Where all hosts of this class go, but for the relabelled, if they go the same way."""
         return None if self._added or klass.book is not self.before else self._without(klass)
+
+    def tally(self, klass: Class, hostnames: Sequence[str]) -> Counter[Class]:
+        """How many of these hosts go where."""
+        if klass.book is not self.before:
+            return Counter(self.of(klass, hostname) for hostname in hostnames)
+        labels = self.after.records.labels
+        apart = set(self.relabelled.intersection(hostnames))
+        for _, test in self._added:
+            apart.update([hostname for hostname in hostnames if test(hostname, labels.get(hostname, _NO_LABELS))])
+        found = Counter(self.of(klass, hostname) for hostname in apart)
+        found[self._without(klass)] += len(hostnames) - len(apart)
+        return found
 
     def of(self, klass: Class, hostname: str) -> Class:
         """Where this host goes."""

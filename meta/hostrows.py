@@ -20,6 +20,9 @@ from updater.wire import one_line
 
 AT_ONCE = 2000  # hosts that become rows, or come from them, while the lock is held
 AT_MOST = 20_000  # rows of one write
+Content = tuple[
+    Profile, float | tuple[float, ...], Stamp
+]  # of a row: the agents, since when they are so, when looked at
 _stamps = msgspec.json.Decoder(tuple[float | tuple[float, ...], Stamp])
 _encode = msgspec.json.Encoder().encode
 log = logging.getLogger(__name__)
@@ -31,15 +34,6 @@ class Taken(NamedTuple):
     hosts: list[Host]
     rows: list[HostRow]
     seen: list[int]
-
-
-class Content(NamedTuple):
-    """What a row says of its host's agents."""
-
-    profile: Profile
-    since: float | tuple[float, ...]
-    looked: Stamp
-    told: str
 
 
 def take(table: HostTable, now: float) -> Taken:
@@ -92,23 +86,23 @@ def load(table: HostTable, rows: Iterable[HostRow], now: float) -> None:
 
 
 def enter(table: HostTable, row: HostRow) -> Host | None:
-    """A host that is not there yet, but for its place in time. With the lock held."""
+    """A host that is not there yet, but for its place in time and order. With the lock held."""
+    number, name, first_seen, last_seen, address, version, _, _, told, retired_at = row
     content = read(table, row)
     if content is None:
         return None
-    klass = table.classes.of(row.hostname) if row.retired_at <= 0 else table.nowhere
-    host = Host(row.hostname, row.first_seen, row.last_seen, table.group(content.profile, klass), row.id, row.address)
-    host.updater_version = sys.intern(row.updater_version)
-    host.since, host.looked = content.since, content.looked
+    profile, since, looked = content
+    group = table.group(profile, table.classes.of(name) if retired_at <= 0 else table.nowhere)
+    host = Host(name, first_seen, last_seen, group, number, address, sys.intern(version), since, looked)
     table.enter(host)
-    table.by_id[host.id] = host
-    if content.told:
-        table.tell(host, content.told)
-    if row.retired_at > 0:
-        host.retired_at = row.retired_at
+    table.by_id[number] = host
+    if told:
+        table.tell(host, told)
+    if retired_at > 0:
+        host.retired_at = retired_at
         table.retired[host] = None
-    elif row.retired_at:
-        table.spared[host] = -row.retired_at
+    elif retired_at:
+        table.spared[host] = -retired_at
     return host
 
 
@@ -116,8 +110,9 @@ def read(table: HostTable, row: HostRow) -> Content | None:
     """None, and a line in the log, where it is no row of ours. The profile must get its group at once."""
     try:
         since, looked = _stamps.decode(row.since)
-        read_outcomes(row.outcomes)
-        return Content(table.profiles.read(row.agents), since, looked, row.outcomes)
+        if row.outcomes:
+            read_outcomes(row.outcomes)
+        return table.profiles.read(row.agents), since, looked
     except (msgspec.DecodeError, TypeError, ValueError) as e:
         log.warning("host %s in the database cannot be read: %s", one_line(row.hostname, 253), e)
         return None

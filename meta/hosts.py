@@ -102,7 +102,7 @@ class HostTable:
         self.moves = 0
         self.moved: dict[str, tuple[str, str]] = {}
         self._max_hosts = max_hosts
-        self._told = 0  # characters of all outcomes
+        self.told = 0  # characters of all outcomes together
         self._hosts: dict[str, Host] = {}
         self._lock = threading.Lock()
         self._names = Names(self._lock)
@@ -185,7 +185,7 @@ class HostTable:
         version, address = one_line(version, MAX_NAME), one_line(address, MAX_NAME)
         if told:  # an outcome stays until the same agent has another
             kept = {agent: outcome for agent, outcome in host.outcomes.items() if agent not in told}
-            self.tell(host, write_outcomes(kept | told, self._told > MAX_WEIGHT))
+            self.tell(host, write_outcomes(kept | told, self.told > MAX_WEIGHT))
         elif (version, address) == (host.updater_version, host.address):
             return
         if host.address and address != host.address:
@@ -196,7 +196,7 @@ class HostTable:
         self.dirty.add(host)
 
     def tell(self, host: Host, told: str) -> None:
-        self._told += len(told) - len(host.told)
+        self.told += len(told) - len(host.told)
         host.told = told
 
     # --- groups, with the lock held ---

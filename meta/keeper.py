@@ -126,10 +126,11 @@ class Keeper:
 
     def _run(self) -> None:
         while not self._closing.wait(min(GATHER * (1 << self._failures), RETRY_AT_MOST)):
-            self._step(time.time())
-        self._step(time.time())
+            self.step(time.time())
+        self.step(time.time())
 
-    def _step(self, now: float) -> None:
+    def step(self, now: float) -> None:
+        """One round, as the thread makes them: never raises."""
         try:
             self._write(now)
             if not self._closing.is_set():

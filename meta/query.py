@@ -251,8 +251,10 @@ def _moves(table: HostTable, step: Step) -> Counter[tuple[Class, Class]]:
             continue
         with table.locked():
             names = [host.name for host in group.hosts]
-        for name in names:
-            found[here if here.book is step.before else step.before.of(name), step.of(here, name)] += 1
+        if here.book is step.before:
+            found.update({(here, there): hosts for there, hosts in step.tally(here, names).items()})
+        else:  # these hosts are not even where the records in force put them
+            found.update((step.before.of(name), step.after.of(name)) for name in names)
     for host, group in apart:
         if there := step.whole(group.klass):
             found[group.klass, there] -= 1

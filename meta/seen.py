@@ -88,17 +88,20 @@ class Seen:
 
     def load(self, hosts: Iterable["Host"], now: float) -> None:
         """Hosts from the database, by their last_seen."""
-        ticks: dict[int, Tick] = {}
+        ticks: dict[float, Tick] = {}
         for host in hosts:
-            number = int(host.last_seen // LOADED_TICK)
+            number = host.last_seen // LOADED_TICK
             tick = ticks.get(number)
             if tick is None:
-                tick = ticks[number] = Tick()
+                tick = ticks[number] = Tick(min((number + 1) * LOADED_TICK, now))
             tick.hosts.append(host)
-            tick.at = max(tick.at, min(host.last_seen, now))
             host.tick = tick
         for _, tick in sorted(ticks.items()):
             self.add(tick, now)
+
+    def ticks(self) -> list[Tick]:
+        """All that are not over yet, or whose hosts are not silent."""
+        return [*self._past, self.current]
 
     def quiet(self, host: "Host") -> None:
         """It counts as silent at once."""

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from meta.cli import database, files, hosts, labels, past, records, serving, status, tarballs, tokens
+from meta.cli import database, elves, files, hosts, labels, past, records, serving, status, tarballs, tokens
 from meta.errors import EditRefused, MetaError, RecordsError
 
 _PAST = ("history", "rollback", "ban", "unban", "bans")
@@ -15,7 +15,7 @@ SECTIONS = {
     "Hosts": ["status", "hosts", "host", "explain", "label", "retire", "unretire"],
     "Releases": ["publish"],
     "People": ["token", "whoami"],
-    "Service": ["serve", "check", "reload", "db", "backup"],
+    "Service": ["serve", "check", "reload", "db", "backup", "elves"],
 }  # fmt: skip
 
 
@@ -43,7 +43,7 @@ COMMANDS = (
     *(status.status, hosts.hosts, hosts.host, hosts.explain),
     *(labels.label, labels.retire, labels.unretire),
     *(tarballs.publish, tokens.token, tokens.whoami),
-    *(serving.serve, serving.check, serving.reload, database.db, database.backup),
+    *(serving.serve, serving.check, serving.reload, database.db, database.backup, elves.elves),
 )
 
 

@@ -1,6 +1,7 @@
 """`meta elves`: real elves-agents, and elves' other modules, served by meta in place of their heartbeat module."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,6 +17,13 @@ from meta.errors import Misconfigured
     required=True,
     type=click.Path(path_type=Path),
     help="elves' own conf.properties, as it is.",
+)
+@options.variable(
+    "--meta-config",
+    "CONFIG",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="meta's own settings, as for `meta serve --config`; options win over it.",
 )
 @options.database
 @options.variable(
@@ -42,28 +50,17 @@ from meta.errors import Misconfigured
     "--log-level",
     "LOG_LEVEL",
     type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
+    show_default="info",
     help="How much to log.",
 )
 @options.variable(
     "--log-format",
     "LOG_FORMAT",
     type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
+    show_default="text",
     help="Lines for people, or one JSON object per line.",
 )
-def elves(
-    config: Path,
-    database: str | None,
-    records: Path | None,
-    no_hosts: bool,
-    http: str,
-    var: Path,
-    log_level: str,
-    log_format: str,
-) -> None:
+def elves(config: Path, meta_config: Path | None, no_hosts: bool, http: str, var: Path, **given: Any) -> None:
     """Answer elves-agents (Thrift, port 11102) and elves' other modules (RabbitMQ), until SIGTERM or Ctrl-C; SIGHUP reloads
     a records file.
 
@@ -85,12 +82,17 @@ def elves(
     from meta import logs
     from meta.bridges.elves import config as configuration
     from meta.bridges.elves.fleet import opened
-    from meta.config import DEFAULT_DATABASE, parse_listen
+    from meta.config import parse_listen, read, settle
+    from meta.load import load
 
+    wanted = read(meta_config) if meta_config else {}
+    wanted |= {key: value for key, value in given.items() if value is not None}
+    records = wanted.get("records")
+    ours = settle(wanted, load(records) if records else None)
     settings = configuration.read(config)
     watched = None if http == "none" else parse_listen(http)
     if no_hosts and settings.mode == configuration.RECORDS:
         raise Misconfigured("auth.mode records needs hosts and records: leave --no-hosts out, or choose another mode")
-    logs.configure(log_level, log_format)
-    with nullcontext(None) if no_hosts else opened(database or DEFAULT_DATABASE, records) as fleet:
+    logs.configure(ours.log_level, ours.log_format)
+    with nullcontext(None) if no_hosts else opened(ours) as fleet:
         server.run(settings, fleet, var, watched, fleet.reload if fleet else lambda: None)

@@ -25,7 +25,6 @@ RECORDED = bytes.fromhex(
     "80010001000000106865617274626561745061636b616765000000010c00010b0001000000064358303030310b0002000000093132372e302e302e"
     "310b000300000005302e342e330b0004000000137b2274657374417070223a22312e302e31227d0000"
 )  # what the real elves-agent sent
-START = "from meta.cli import cli, main; from meta.cli.elves import elves; cli.add_command(elves); main()"
 AGENT = Info("CX0001", "127.0.0.1", "0.4.3", '{"testApp":"1.0.1"}')
 
 
@@ -82,7 +81,7 @@ class Bridge:
         self._log = directory / "elves.log"
         known = {"thrift.heartbeat.ip": "127.0.0.1", "thrift.heartbeat.port": 0} | properties
         (directory / "conf.properties").write_text("".join(f"{key} = {value}\n" for key, value in known.items()))
-        self._command = [sys.executable, "-W", "error", "-c", START, "elves", "-c", "conf.properties"]
+        self._command = [sys.executable, "-W", "error", "-m", "meta.cli", "elves", "-c", "conf.properties"]
         self._command += ["--http", "127.0.0.1:0", *options]
         self._process: subprocess.Popen[bytes] | None = None
         self.port = self.http_port = 0

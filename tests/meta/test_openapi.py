@@ -69,7 +69,7 @@ def test_schemathesis_would_find_a_defect(tmp_path):
         world.service.ages = None
 
     found = run(tmp_path, cases=62, seed=1, prepare=prepare).failures
-    assert any(text.startswith("GET /api/v1/states: Server error") for text in found), found
+    assert any(": Server error" in text for text in found), found
 
 
 def test_schemathesis_finds_no_defect_and_nothing_undocumented(tmp_path):

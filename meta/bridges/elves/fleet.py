@@ -6,13 +6,11 @@ A Fleet remembers hosts and resolves records; any exception of it becomes a Thri
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from typing import Protocol
 
 from meta.config import Settings
 from meta.errors import MetaError, TryLater
 from meta.hosts import HostTable
-from meta.load import load
 from meta.service import Service
 from meta.store import Store
 from updater.wire import Desired, Report
@@ -65,14 +63,12 @@ class ServiceFleet(TableFleet):
 
 
 @contextmanager
-def opened(database: str, records: Path | None = None) -> Iterator[ServiceFleet]:
+def opened(settings: Settings) -> Iterator[ServiceFleet]:
     """A meta of our own on this database, beside those that serve hosts there; its last changes are written at the end.
-    records: a file that manages them. Raises Misconfigured or TryLater when it cannot begin."""
-    if records:
-        load(records)  # says what is wrong before anything begins
-    with closing(Store(database)) as store:
+    Raises Misconfigured or TryLater when it cannot begin."""
+    with closing(Store(settings.database)) as store:
         store.upgrade()
-        service = Service(store, Settings(database=database, records=records))
+        service = Service(store, settings)
         service.start(time.time())
         try:
             yield ServiceFleet(service)

@@ -19,6 +19,7 @@ from helpers.zookeeper import ZooKeeper
 from meta.bridges.elves.config import Settings
 from meta.bridges.elves.fleet import TableFleet, opened
 from meta.bridges.elves.server import Beside, pages
+from meta.config import Settings as MetaSettings
 from meta.errors import TryLater
 from meta.hosts import HostTable
 from meta.records import Record, RecordSet
@@ -42,7 +43,10 @@ def test_our_records_decide_and_the_agents_are_hosts(tmp_path):
         assert apps(bridge.beat(agent(90000))) == {"testApp": "2.0.0"}
         assert bridge.stop(signal.SIGTERM) == 0
         assert bridge.log().endswith("meta elves stopped\n")
-    with opened(f"sqlite:///{tmp_path / 'var' / 'meta.db'}") as fleet, fleet._table.locked() as hosts:
+    with (
+        opened(MetaSettings(database=f"sqlite:///{tmp_path / 'var' / 'meta.db'}")) as fleet,
+        fleet._table.locked() as hosts,
+    ):
         assert {name: host.address for name, host in hosts.items()} == {"CX0001": AGENT.ip, "CX90000": agent(90000).ip}
 
 

@@ -12,6 +12,7 @@ from meta.bridges.elves.numbers import Numbers
 from meta.bridges.elves.online import OnlineAgents
 from meta.bridges.elves.table import AppTable, Entry
 from meta.bridges.elves.translator import Info
+from meta.config import Settings as MetaSettings
 from meta.hosts import HostTable
 from meta.records import Ban, Override, Prefix, Record, RecordSet
 
@@ -137,10 +138,10 @@ def test_mode_supervisor_answers_by_the_table():
 def test_the_standalone_fleet_keeps_hosts_and_records_in_its_database(tmp_path):
     records = tmp_path / "records.yaml"
     records.write_text("agents:\n- {name: testApp, version: 1.0.1, tarball: http://r/a}\n")
-    database = f"sqlite:///{tmp_path / 'meta.db'}"
-    with opened(database, records) as fleet:
+    settings = MetaSettings(database=f"sqlite:///{tmp_path / 'meta.db'}")
+    with opened(settings._replace(records=records)) as fleet:
         assert Bridge(fleet).beat() == {"testApp": "1.0.1"}
-    with opened(database) as fleet:
+    with opened(settings) as fleet:
         assert fleet.resolve("CX0001")[0].version == "1.0.1"
         with fleet._table.locked() as hosts:
             assert list(hosts) == ["CX0001"]

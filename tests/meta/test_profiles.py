@@ -1,0 +1,149 @@
+"""What hosts say of their agents: cleaned, shared, bounded."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET, DecodeError
+
+from meta.profiles import (
+    LIGHT,
+    MANY,
+    MAX_OUTCOMES,
+    MAX_TOLD,
+    MAX_WEIGHT,
+    Profiles,
+    clean_looks,
+    clean_outcomes,
+    read_outcomes,
+    same_looks,
+    since_when,
+    write_outcomes,
+)
+from updater.wire import Outcome, RealAgent
+
+A = RealAgent("a", "1", "started", 100)
+B = RealAgent("b", "2", "stoped", 200, "held by ann")
+LOOK_A = ("a", "1", "started", UNSET)
+LOOK_B = ("b", "2", "stoped", "held by ann")
+LOOKS = st.lists(
+    st.tuples(st.sampled_from("abc"), st.text(max_size=3), st.text(max_size=3), st.one_of(st.just(UNSET), st.text())),
+    max_size=3,
+).map(tuple)
+
+
+@pytest.mark.parametrize(
+    ("agents", "looks", "looked"),
+    [
+        ([], (), 0),
+        ([A], (LOOK_A,), 100),
+        ([A, B], (LOOK_A, LOOK_B), (100, 200)),
+        ([A, A], (LOOK_A, LOOK_A), 100),
+        ([A], (LOOK_B,), None),
+        ([A], (), None),
+        ([], (LOOK_A,), None),
+        ([A, B], (LOOK_B, LOOK_A), None),
+        ([RealAgent("a", "2", "started", 100)], (LOOK_A,), None),
+        ([RealAgent("a", "1", "stoped", 100)], (LOOK_A,), None),
+        ([RealAgent("a", "1", "started", 100, "held")], (LOOK_A,), None),
+        ([RealAgent("b", "2", "stoped", 200)], (LOOK_B,), None),
+    ],
+)
+def test_a_host_that_sees_what_it_saw_only_tells_when_it_looked(agents, looks, looked):
+    assert same_looks(agents, looks) == looked
+
+
+def test_of_an_agent_that_is_listed_twice_the_last_counts():
+    assert clean_looks([A, B, RealAgent("a", "3", "started", 300)]) == (
+        (("a", "3", "started", UNSET), LOOK_B),
+        (300, 200),
+    )
+
+
+def test_what_a_host_says_is_cut_and_cleaned():
+    nasty = "ok\nINFO admin login\x00\x1b[2J\ud800" + "x" * 5000
+    (((name, version, status, held),), looked) = clean_looks([RealAgent(nasty, nasty, nasty, 7, nasty)])
+    assert name == version == ("ok INFO admin login  [2J " + "x" * 64)[:64]
+    assert status == held == ("ok INFO admin login  [2J " + "x" * 300)[:300]
+    assert looked == 7
+
+
+def test_a_host_with_very_many_agents_has_one_time_for_all():
+    agents = [RealAgent(f"a{i}", "1", "started", i) for i in range(MANY + 1)]
+    looks, looked = clean_looks(agents)
+    assert looked == same_looks(agents, looks) == MANY
+    assert since_when(looks, {looks[0]: 5.0}, 9.0) == 9.0
+
+
+@pytest.mark.parametrize(
+    ("looks", "since"),
+    [((), 9.0), ((LOOK_A,), 5.0), ((LOOK_B,), 9.0), ((LOOK_A, LOOK_B), (5.0, 9.0)), ((LOOK_B, ("c", "", "", UNSET)), 9.0)],
+)
+def test_an_agent_is_so_since_it_was_first_seen_so(looks, since):
+    assert since_when(looks, {LOOK_A: 5.0}, 9.0) == since
+
+
+# --- sharing ---
+
+
+def test_hosts_that_say_the_same_share_it_until_nobody_says_it():
+    profiles = Profiles()
+    profile = profiles.of((LOOK_A,))
+    profile.groups = 2
+    assert profiles.of((LOOK_A,)) is profiles.read(profile.text) is profile
+    profiles.release(profile)
+    assert (len(profiles), profiles.of((LOOK_A,)) is profile) == (1, True)
+    profiles.release(profile)
+    assert (len(profiles), profiles.weight) == (0, 0)
+    assert profiles.read(profile.text) is not profile
+
+
+def test_a_text_that_is_spelled_in_another_way_means_the_same_and_is_released_too():
+    profiles = Profiles()
+    profile = profiles.read('[ ["a", "1", "started", null] ]')
+    assert profile is profiles.of((LOOK_A,))
+    profile.groups = 1
+    profiles.release(profile)
+    assert profiles.read('[ ["a", "1", "started", null] ]') is profiles.of((LOOK_A,)) is not profile
+
+
+@given(LOOKS)
+def test_a_profile_comes_back_from_its_text(looks):
+    assert Profiles().read(Profiles().of(looks).text).looks == looks
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '[["a","1","started"]]', '[["a","1","started",1]]', "[[" * 1000])
+def test_a_text_of_something_else_is_refused(text):
+    with pytest.raises(DecodeError):
+        Profiles().read(text)
+
+
+def test_when_hosts_have_said_too_much_only_short_reports_are_new():
+    profiles = Profiles()
+    known = tuple((f"a{i}", "1", "x" * 300, UNSET) for i in range(100))
+    profiles.of(known)
+    longer, short = (*known, LOOK_A), (LOOK_A, LOOK_B)
+    assert profiles.has_room(longer)
+    profiles.weight = MAX_WEIGHT
+    assert [profiles.has_room(looks) for looks in (known, longer, short)] == [True, False, True]
+    assert LIGHT > 3 * 300
+
+
+# --- outcomes ---
+
+
+def test_outcomes_are_cleaned_and_the_last_of_an_agent_counts():
+    told = clean_outcomes([Outcome("a", result="failed"), Outcome("b\n", evidence="x\ny\x00"), Outcome("a", to="2" * 99)])
+    assert told == {"a": Outcome("a", to="2" * 64), "b": Outcome("b", evidence="x\ny")}
+    assert read_outcomes(write_outcomes(told, brief=False)) == told
+    assert read_outcomes(write_outcomes(told, brief=True)) == {"a": told["a"], "b": Outcome("b")}
+    assert read_outcomes(write_outcomes({}, brief=False)) == {}
+
+
+def test_a_host_that_invents_agents_does_not_fill_the_memory():
+    told = {f"a{i}": Outcome(f"a{i}") for i in range(MAX_OUTCOMES + 5)}
+    assert list(read_outcomes(write_outcomes(told, brief=False))) == [f"a{i}" for i in range(5, MAX_OUTCOMES + 5)]
+    long = {f"a{i}": Outcome(f"a{i}", evidence="x" * 2000) for i in range(40)}
+    kept = read_outcomes(text := write_outcomes(long, brief=False))
+    assert len(text) <= MAX_TOLD
+    assert list(kept) == [f"a{i}" for i in range(40 - len(kept), 40)]
+    assert len(kept) > 4
