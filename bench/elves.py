@@ -10,6 +10,7 @@ answer. The bridge runs as a process, in mode records, with its hosts in SQLite;
 import argparse
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -28,7 +29,6 @@ from meta.bridges.elves.translator import Info
 
 EVERY = 60.0  # seconds between two beats of an agent
 ANSWER_WITHIN = 10.0
-START = "from meta.cli.elves import elves; elves()"
 CONFIG = "thrift.heartbeat.ip=127.0.0.1\nthrift.heartbeat.port=0\nmq.port=9\n"
 RECORDS = "agents:\n" + "".join(
     f"- {{name: app{n}, version: 1.0.{n}, tarball: http://r/t, overrides: [{{prefix: CX0{n}, version: 2.0.0}}]}}\n"
@@ -58,8 +58,9 @@ def running(directory: Path) -> Iterator[Bridge]:
     (directory / "records.yaml").write_text(RECORDS)
     command = [
         sys.executable,
-        "-c",
-        START,
+        "-m",
+        "meta.cli",
+        "elves",
         "-c",
         "conf.properties",
         "--records",
@@ -67,8 +68,9 @@ def running(directory: Path) -> Iterator[Bridge]:
         "--http",
         "127.0.0.1:0",
     ]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("META_")}
     with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=directory, stderr=log)
+        process = subprocess.Popen(command, cwd=directory, env=environment, stderr=log)
 
     def listening() -> re.Match[str] | None:
         text = (directory / "log").read_text()

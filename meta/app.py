@@ -2,7 +2,7 @@
 
 Promises that every route has a rule, which is kept before its function runs (create_app raises for one without); a plain text,
 JSON or problem answer to every request; that a fault of our own is a 500 that tells the client nothing and the log everything.
-Heartbeats come here only where no meta.front stands before.
+Heartbeats never come here: meta.front answers them before Flask sees them.
 """
 
 import logging
@@ -23,7 +23,8 @@ from meta.api.operation import PREFIX
 from meta.api.problems import CHALLENGE, Refusal
 from meta.auth import NOBODY, Principal, Rule, Unauthorised, Verdict, judge
 from meta.errors import MetaError
-from meta.heartbeat import JSON, TEXT, Dialect
+from meta.front import Front
+from meta.heartbeat import JSON, TEXT
 from meta.limits import Limits, bucket_of, default_limits, is_local
 from meta.service import Service
 from updater.wire import MAX_BODY, VERSION, one_line
@@ -52,6 +53,7 @@ def create_app(service: Service, clock: Callable[[], float] = time.time, limits:
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(Exception, _failed)
     app.after_request(_harden)
+    app.wsgi_app = Front(service, app.wsgi_app, clock)  # type: ignore[assignment, method-assign]
     return app
 
 
@@ -89,7 +91,7 @@ def _keep_rule() -> Any:
     if request.path.startswith(f"{PREFIX}/") and (wait := limits.requests.take(client, now)):
         return _too_many("too many requests", wait)
     g.principal = NOBODY
-    if wanted not in (Rule.PUBLIC, Rule.REPORT, Rule.LOCAL):
+    if wanted not in (Rule.PUBLIC, Rule.LOCAL):
         try:
             g.principal = _service().tokens.authenticate(request.headers.get("Authorization", ""), now)
         except Unauthorised as e:
@@ -136,28 +138,6 @@ def _text(text: str, code: int = 200) -> Response:
 
 def _json(data: Any) -> Response:
     return Response(msgspec.json.encode(data), content_type=JSON)
-
-
-@routes.route("/heartbeat", methods=["GET", "POST"])
-@rule(Rule.REPORT)
-def heartbeat() -> Response:
-    return _answer(Dialect.FALCON)
-
-
-@routes.route("/api/heartbeat", methods=["GET", "POST"])
-@rule(Rule.REPORT)
-def api_heartbeat() -> Response:
-    return _answer(Dialect.CORALDANE)
-
-
-def _answer(dialect: Dialect) -> Response:
-    body = request.get_data(cache=False)
-    if len(body) > MAX_BODY:
-        abort(413)
-    address, anonymous = _service().peer(request.environ)
-    authorization = request.headers.get("Authorization", "")
-    answer = _service().answer(body, address, authorization, anonymous, _now(), dialect)
-    return Response(answer.body, answer.status, content_type=answer.content_type)
 
 
 @routes.get("/status/json/", defaults={"agent": ""})

@@ -45,7 +45,6 @@ class Rule(Enum):
 
     PUBLIC = "everybody"
     LOCAL = "who asks on this machine itself, whatever his token"
-    REPORT = "hosts: the heartbeat checks the token of the host that it names"
     READ = "any operator or host; without a token where anonymous hosts are allowed"
     VIEWER = "operators"
     EDITOR = "editors and admins"
@@ -66,7 +65,7 @@ _LOWEST = {Rule.VIEWER: 0, Rule.EDITOR: 1, Rule.ADMIN: 2}
 
 def judge(rule: Rule, principal: Principal, is_local: bool, anonymous: bool) -> Verdict:
     """is_local: asked on this machine, not through a proxy; anonymous: whether hosts without a token are allowed from there."""
-    if rule in (Rule.PUBLIC, Rule.REPORT):
+    if rule is Rule.PUBLIC:
         return Verdict.ALLOWED
     if rule is Rule.LOCAL:
         return Verdict.ALLOWED if is_local else Verdict.FORBIDDEN

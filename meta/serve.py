@@ -32,7 +32,6 @@ from meta.app import create_app
 from meta.auth import Tokens
 from meta.config import Settings, is_loopback
 from meta.errors import MetaError, Misconfigured, TryLater
-from meta.front import Front
 from meta.service import Service
 from meta.store import Store
 from updater.wire import VERSION
@@ -157,7 +156,7 @@ def load_app(settings: Settings, address: str, port: int) -> Callable[..., Any]:
     signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(service,)).start())
     story = _story(settings, service, store, address, port)
     threading.Thread(target=_guard, args=(address, port, story), name="guard", daemon=True).start()
-    return Front(service, create_app(service))
+    return create_app(service)
 
 
 def _shut_down(service: Service, store: Store) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from meta import edits, heartbeat, query
+from meta import edits, query
 from meta.auth import Tokens
 from meta.config import Settings
 from meta.editing import Editor
@@ -21,7 +21,6 @@ from meta.limits import allows_anonymous, client_address
 from meta.load import Loaded, load
 from meta.records import RecordSet
 from meta.store import Store
-from updater.wire import Desired, Report
 
 LATE = 10.0  # seconds behind the database, after which we are not ready
 log = logging.getLogger(__name__)
@@ -71,23 +70,6 @@ class Service:
         if address is None:
             address = environ.get("REMOTE_ADDR") or ""
         return address, allows_anonymous(settings.anonymous_hosts, environ)
-
-    def answer(
-        self,
-        body: bytes,
-        address: str,
-        authorization: str,
-        anonymous: bool,
-        now: float,
-        dialect: heartbeat.Dialect = heartbeat.Dialect.FALCON,
-    ) -> heartbeat.Answer:
-        """One heartbeat, by the records in force."""
-        check = self.host_tokens.may_report
-        return heartbeat.answer(self.table, check, body, address, authorization, anonymous, now, dialect)
-
-    def beat(self, report: Report, address: str, now: float) -> tuple[Desired, ...]:
-        """A report that came another way than /heartbeat; raises WireError or TooMany."""
-        return self.table.beat(report, address, now).desired
 
     def condition(self, now: float) -> Condition:
         return self._keeper.condition(now)

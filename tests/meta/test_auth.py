@@ -15,7 +15,6 @@ OPERATORS = {role: Principal("x", role) for role in ("viewer", "editor", "admin"
 WHO = {"nobody": NOBODY, "host": HOST, "enrolment": Principal("e", "enrolment"), **OPERATORS}
 ALLOWED = {  # of a client elsewhere, where hosts without a token are not allowed
     Rule.PUBLIC: set(WHO),
-    Rule.REPORT: set(WHO),
     Rule.LOCAL: set(),
     Rule.READ: {"host", "viewer", "editor", "admin"},
     Rule.VIEWER: {"viewer", "editor", "admin"},
@@ -238,7 +237,6 @@ def routes(app):
 
 EXPECTED = {  # 0: let in; what the route then says is its own business
     Rule.PUBLIC: dict.fromkeys(KINDS, 0),
-    Rule.REPORT: dict.fromkeys(KINDS, 0),
     Rule.LOCAL: dict.fromkeys(KINDS, 403) | {"local": 0},
     Rule.READ: dict.fromkeys(("local", "viewer", "editor", "admin", "host"), 0) | {"enrolment": 403},
     Rule.VIEWER: dict.fromkeys(("viewer", "editor", "admin"), 0) | {"host": 403, "enrolment": 403},
@@ -255,8 +253,8 @@ def test_every_route_lets_in_whom_its_rule_names(world, who):
         expected = EXPECTED[rule].get(who, 401)
         answer = world.call(method, path, who)
         got = answer.status_code if answer.status_code in (401, 403) else 0
-        if rule is Rule.REPORT or (rule is Rule.ENROL and who == "enrolment"):
-            got = 0  # the heartbeat's own check follows the body, which is blank here
+        if rule is Rule.ENROL and who == "enrolment":
+            got = 0  # its own check follows the body, which is blank here
         if got != expected or (got == 401 and answer.headers.get("WWW-Authenticate") != "Bearer"):
             wrong.append((method, path, rule, expected, answer.status_code, answer.text))
         assert answer.status_code < 500, (method, path, answer.text)

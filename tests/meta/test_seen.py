@@ -1,0 +1,144 @@
+"""Who was heard of when: ticks, the silent, names and arrivals."""
+
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meta.hosts import Host, HostTable
+from meta.names import Arrivals, Names
+from meta.seen import MAX_REPEATS, Seen, Tick
+
+TABLE = HostTable()
+
+
+def host(name: str = "h", last_seen: float = 0.0) -> Host:
+    return Host(name, 0.0, last_seen, TABLE.group(TABLE.profiles.of(()), TABLE.nowhere))
+
+
+def names(hosts):
+    return sorted(host.name for host in hosts)
+
+
+def test_a_tick_names_every_host_once():
+    seen, a, b = Seen(10), host("a"), host("b")
+    seen.note(a)
+    assert seen.again(a, 1.0)
+    seen.note(b)
+    assert names(seen.turn(1.0)) == ["a", "b"]
+    seen.note(a)
+    assert names(seen.turn(2.0)) == ["a"]
+    assert seen.turn(3.0) == []
+
+
+def test_a_host_falls_silent_with_the_last_tick_that_it_was_heard_in():
+    seen, a, b = Seen(10), host("a"), host("b")
+    seen.note(a)
+    seen.note(b)
+    seen.turn(1.0)
+    seen.note(a)
+    seen.turn(5.0)
+    seen.turn(11.0)
+    assert names(seen.silent) == []
+    seen.turn(11.1)
+    assert (names(seen.silent), b.tick) == (["b"], None)
+    seen.turn(15.1)
+    assert names(seen.silent) == ["a", "b"]
+    seen.note(b)
+    assert names(seen.silent) == ["a"]
+
+
+def test_a_host_that_beats_without_end_is_told_to_slow_down():
+    seen, a = Seen(10), host("a")
+    seen.turn(100.0)
+    seen.note(a)
+    answers = [seen.again(a, 100.5) for _ in range(MAX_REPEATS + 5)]
+    assert answers == [True] * (MAX_REPEATS - 1) + [False] * 6
+    seen.turn(101.0)
+    seen.note(a)
+    assert seen.again(a, 101.5)
+
+
+def test_while_the_database_is_slow_a_tick_is_long_and_a_host_may_beat_more_often():
+    seen, a = Seen(10), host("a")
+    seen.turn(100.0)
+    seen.note(a)
+    assert all(seen.again(a, 120.0) for _ in range(MAX_REPEATS * 10))
+
+
+def test_ticks_of_other_metas_find_their_place_in_time():
+    seen, a, b, c = Seen(10), host("a"), host("b"), host("c")
+    seen.note(a)
+    seen.turn(20.0)
+    for one, at in ((b, 15.0), (c, 5.0)):
+        tick = Tick(at)
+        seen.hear(one, tick)
+        seen.add(tick, 20.0)
+    assert [tick.at for tick in seen.ticks()] == [15.0, 20.0, 0.0]
+    assert names(seen.silent) == ["c"]
+    seen.turn(25.1)
+    assert names(seen.silent) == ["b", "c"]
+
+
+def test_what_is_heard_of_here_and_now_is_not_heard_of_again_elsewhere():
+    seen, a = Seen(10), host("a")
+    seen.note(a)
+    seen.hear(a, Tick(1.0))
+    assert a.tick is seen.current
+
+
+def test_loaded_hosts_are_silent_by_their_last_seen():
+    seen = Seen(900)
+    hosts = [host(f"h{i}", 10_000.0 - i * 100) for i in range(20)]
+    seen.load(hosts, 10_000.0)
+    assert names(seen.silent) == names(h for h in hosts if h.last_seen < 10_000 - 930)
+    assert all((h.tick is None) == (h in seen.silent) for h in hosts)
+
+
+def test_a_clock_that_was_in_the_future_keeps_nobody_from_falling_silent():
+    seen = Seen(900)
+    ahead, behind = host("ahead", 99_999.0), host("behind", 10_000.0)
+    seen.load([ahead, behind], 10_000.0)
+    seen.turn(10_901.0)
+    assert names(seen.silent) == ["ahead", "behind"]
+
+
+# --- names, arrivals ---
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "discard", "ask"]), st.sampled_from("abcdef"))))
+def test_the_names_are_those_that_came_and_did_not_go(steps):
+    found, expected = Names(threading.Lock()), set()
+    for step, name in steps:
+        if step == "add" and name not in expected:
+            found.add(name)
+            expected.add(name)
+        elif step == "discard" and name in expected:
+            found.discard(name)
+            expected.discard(name)
+        elif step == "ask":
+            assert found.all() == sorted(expected)
+    assert found.all() == sorted(expected)
+
+
+def test_a_list_of_names_never_changes_in_somebodys_hands():
+    found = Names(threading.Lock())
+    found.load(["b", "a"])
+    mine = found.all()
+    found.add("c")
+    found.discard("a")
+    assert (mine, found.all()) == (["a", "b"], ["b", "c"])
+
+
+@given(st.lists(st.floats(0, 100)), st.floats(0, 100), st.booleans())
+def test_arrivals_are_counted_by_time(times, at, loaded):
+    arrivals = Arrivals()
+    if loaded:
+        arrivals.load(times)
+    else:
+        for time in times:
+            arrivals.add(time)
+    assert arrivals.after(at) == sum(time > at for time in times)
+    for time in times[: len(times) // 2]:
+        arrivals.remove(time)
+    assert arrivals.after(at) == sum(time > at for time in times[len(times) // 2 :])
