@@ -82,7 +82,7 @@ class Step:
         return None if self._added or klass.book is not self.before else self._without(klass)
 
     def tally(self, klass: Class, hostnames: Sequence[str]) -> Counter[Class]:
-        """How many of these hosts go where."""
+        """How many of these hosts go where; none is named twice."""
         if klass.book is not self.before:
             return Counter(self.of(klass, hostname) for hostname in hostnames)
         labels = self.after.records.labels

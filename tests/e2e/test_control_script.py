@@ -1,5 +1,6 @@
 """`./control` as people and other updaters use it, in a directory of its own with this installation behind it."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import requests
 
 from lab.fleet import free_port, get, until
 
@@ -56,12 +58,6 @@ def test_without_a_configuration_it_says_what_to_copy(home):
     assert control(home, "status").stdout == "stoped\n"
 
 
-def test_without_records_it_says_what_to_copy(home):
-    done = control(home, "start", "meta")
-    assert done.returncode != 0
-    assert "cp records.example.yaml records.yaml" in done.stderr
-
-
 def test_the_updater_keeps_the_promise_of_an_agent(home):
     configure(home)
     assert control(home, "start").returncode == 0
@@ -106,19 +102,48 @@ def test_a_pid_that_belongs_to_another_program_is_not_taken_for_ours(home):
     assert "is not running" in control(home, "stop").stdout
 
 
-def test_meta_is_started_reloaded_and_stopped_in_the_same_way(home):
+def test_meta_starts_with_nothing_but_an_address_and_can_be_published_to(home):
     address = f"127.0.0.1:{free_port()}"
-    shutil.copy(home / "records.example.yaml", home / "records.yaml")
-    (home / "meta.env").write_text(f"META_LISTEN={address}\nMETA_URL=http://{address}\n")
+    (home / "meta.env").write_text(f"META_LISTEN={address}\n")
     assert control(home, "start", "meta").returncode == 0
-    until("it is up", lambda: control(home, "reload", "meta").returncode == 0)
-    assert get(f"http://{address}/health").text == "ok"
+    until("it is up", answers, address)
     assert control(home, "status", "meta").stdout == "started\n"
     assert control(home, "status").stdout == "stoped\n", "the updater is another service"
-    (home / "records.yaml").write_text("agents: [{nam: x}]\n")
-    assert control(home, "reload", "meta").returncode != 0
+    log = (home / "var" / "meta.log").read_text()
+    assert "records: revision 0 (0 agents), database sqlite:///var/meta.db, tarballs tarballs" in log
+    assert (home / "tarballs").is_dir()
+    assert "already running" in control(home, "start", "meta").stdout
+    assert control(home, "restart", "meta").returncode == 0
+    until("it is up again", answers, address)
     assert control(home, "stop", "meta").returncode == 0
     assert control(home, "status", "meta").stdout == "stoped\n"
+
+
+def test_meta_with_a_records_file_reads_it_again_by_reload(home):
+    address = f"127.0.0.1:{free_port()}"
+    shutil.copy(home / "records.example.yaml", home / "records.yaml")
+    (home / "meta.env").write_text(f"META_LISTEN={address}\nMETA_URL=http://{address}\nMETA_RECORDS=records.yaml\n")
+    assert control(home, "start", "meta").returncode == 0
+    until("it is up", lambda: control(home, "reload", "meta").returncode == 0)
+    assert not (home / "tarballs").exists(), "its records name another server"
+    (home / "records.yaml").write_text("agents: [{nam: x}]\n")
+    refused = control(home, "reload", "meta")
+    assert refused.returncode != 0
+    assert "records.yaml:1: agents[0].nam" in refused.stderr
+
+
+def test_a_meta_that_cannot_start_shows_why(home):
+    (home / "meta.env").write_text("META_LISTEN=0.0.0.0:0\n")
+    done = control(home, "start", "meta")
+    assert done.returncode != 0
+    assert "meta token new NAME --role admin --database sqlite:///var/meta.db" in done.stderr
+    assert control(home, "status", "meta").stdout == "stoped\n"
+
+
+def answers(address):
+    with contextlib.suppress(requests.RequestException):
+        return get(f"http://{address}/health").text == "ok"
+    return False
 
 
 def test_help_names_every_command(home):

@@ -59,7 +59,7 @@ class World:
 
     def beat(self, name: str, *agents: RealAgent) -> None:
         """A report of this host."""
-        self.service.beat(Report(name, list(agents)), REMOTE, self.now)
+        self.service.table.beat(Report(name, list(agents)), REMOTE, self.now)
 
 
 def record(name: str = "a", version: str = "1.0", **more: Any) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def test_every_host_gets_where_it_belongs_by_a_step(before, after):
             assert step.whole(here) in (None, there)
 
 
-@given(RECORD_SETS, RECORD_SETS, st.lists(HOSTNAMES))
+@given(RECORD_SETS, RECORD_SETS, st.lists(HOSTNAMES, unique=True))
 def test_a_tally_counts_what_single_steps_would_do(before, after, names):
     step = Step(Classes(before), Classes(after))
     here = step.before.of("h1")

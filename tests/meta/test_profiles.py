@@ -76,7 +76,13 @@ def test_a_host_with_very_many_agents_has_one_time_for_all():
 
 @pytest.mark.parametrize(
     ("looks", "since"),
-    [((), 9.0), ((LOOK_A,), 5.0), ((LOOK_B,), 9.0), ((LOOK_A, LOOK_B), (5.0, 9.0)), ((LOOK_B, ("c", "", "", UNSET)), 9.0)],
+    [
+        ((), 9.0),
+        ((LOOK_A,), 5.0),
+        ((LOOK_B,), 9.0),
+        ((LOOK_A, LOOK_B), (5.0, 9.0)),
+        ((LOOK_B, ("c", "", "", UNSET)), 9.0),
+    ],
 )
 def test_an_agent_is_so_since_it_was_first_seen_so(looks, since):
     assert since_when(looks, {LOOK_A: 5.0}, 9.0) == since
@@ -132,7 +138,9 @@ def test_when_hosts_have_said_too_much_only_short_reports_are_new():
 
 
 def test_outcomes_are_cleaned_and_the_last_of_an_agent_counts():
-    told = clean_outcomes([Outcome("a", result="failed"), Outcome("b\n", evidence="x\ny\x00"), Outcome("a", to="2" * 99)])
+    told = clean_outcomes(
+        [Outcome("a", result="failed"), Outcome("b\n", evidence="x\ny\x00"), Outcome("a", to="2" * 99)]
+    )
     assert told == {"a": Outcome("a", to="2" * 64), "b": Outcome("b", evidence="x\ny")}
     assert read_outcomes(write_outcomes(told, brief=False)) == told
     assert read_outcomes(write_outcomes(told, brief=True)) == {"a": told["a"], "b": Outcome("b")}
