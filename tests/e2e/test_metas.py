@@ -93,7 +93,9 @@ def test_hosts_show_at_both_metas_wherever_they_report(two):
 
 def test_a_token_revoked_at_one_meta_opens_nothing_at_the_other(two):
     here, there = two
-    made = here.session.post(f"{here.meta.url}/api/v1/tokens", json={"kind": "operator", "name": "eve", "role": "viewer"}, timeout=10)
+    made = here.session.post(
+        f"{here.meta.url}/api/v1/tokens", json={"kind": "operator", "name": "eve", "role": "viewer"}, timeout=10
+    )
     assert made.status_code == 201, made.text
     eve = {"Authorization": f"Bearer {made.json()['token']}"}
     url = f"{there.meta.url}/api/v1/whoami"
@@ -139,7 +141,7 @@ def test_while_postgresql_is_stopped_beats_are_answered_edits_refused_and_all_is
             load.run(300)
             cluster.stop()
             stopped = time.monotonic()
-            load.run(1000)  # ten seconds' worth
+            load.run(5600)  # 56 seconds' worth
             refused = engineer.set("1.0.1")
             assert refused.status_code == 503, refused.text
             assert "database" in refused.json()["detail"]
@@ -147,7 +149,7 @@ def test_while_postgresql_is_stopped_beats_are_answered_edits_refused_and_all_is
             assert engineer.get("../../ready").status_code == 503
             assert in_force(engineer, "1.0.0")
             load.run(200)
-            assert time.monotonic() - stopped > 10
+            assert time.monotonic() - stopped > 57
             cluster.start()
             load.run(100)
         assert load.result.failed == {}

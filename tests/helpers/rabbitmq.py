@@ -121,6 +121,9 @@ class Node:
         self.kill()
 
     def start(self) -> None:
+        """And wait until it serves; nothing to do when it does."""
+        if self._process and self._process.poll() is None:
+            return
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [SCRIPT], cwd=self._directory, env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -66,7 +66,9 @@ class Run:
                 world.call("PUT", f"records/{name}", headers={"If-None-Match": "*"}, json=body)
         outcome = HostOutcome("a", "1", "2", "watch", "rolled back", "it failed", "line", 7)
         for name in ("h1", "h2"):
-            world.service.table.beat(Report(name, [RealAgent("a", "1", "started", 7)], outcomes=[outcome]), REMOTE, world.now)
+            world.service.table.beat(
+                Report(name, [RealAgent("a", "1", "started", 7)], outcomes=[outcome]), REMOTE, world.now
+            )
         packed = gzip.compress(b"packed", mtime=0)
         world.call("PUT", "tarballs/a-1.tar.gz", data=packed, content_type="application/octet-stream")
 

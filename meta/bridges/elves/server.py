@@ -6,6 +6,7 @@ leaves ZooKeeper.
 """
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -77,6 +78,7 @@ def run(
     _allow_many_connections()
     sys.setswitchinterval(SWITCH_EVERY)
     parts = build(settings, fleet, var)
+    gc.freeze()  # what is there now stays; looking through it would only keep agents waiting
 
     async def until_a_signal() -> None:
         stopped = asyncio.Event()

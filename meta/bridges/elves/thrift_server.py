@@ -32,6 +32,7 @@ READ_WITHIN = 10.0  # seconds for one message, from the connection's start or fr
 LIVE_WITHIN = 60.0  # seconds for a connection with all its messages
 MAX_CONNECTIONS = 10_000
 MAX_HELD = 64 << 20  # bytes of incomplete messages, of all connections
+SWEEP_EVERY = 0.5  # seconds
 BACKLOG = 4096
 Beat = Callable[[Info, str, float], str]
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class ThriftServer:
         self.held = 0
         self.sparing = Sparing()
         self._server: asyncio.Server | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
 
     async def start(self, ip: str, port: int) -> tuple[str, int]:
         """Listen; returns where. ip: "" for all interfaces. Raises TryLater or Misconfigured."""
@@ -68,6 +70,7 @@ class ThriftServer:
         except (OSError, UnicodeError) as e:
             text = f"cannot listen for elves-agents on {ip or '*'}:{port}: {getattr(e, 'strerror', None) or e}"
             raise (TryLater if getattr(e, "errno", 0) == errno.EADDRINUSE else Misconfigured)(text) from e
+        self._sweep()
         address = self._server.sockets[0].getsockname()
         return address[0], address[1]
 
@@ -80,6 +83,16 @@ class ThriftServer:
             await asyncio.sleep(0.02)
         for connection in list(self.connections):
             connection.close()
+        if self._sweeping:
+            self._sweeping.cancel()
+
+    def _sweep(self) -> None:
+        """Close what is over its deadline. One timer for all: thousands of connections come and go without any."""
+        now = time.monotonic()
+        for connection in [c for c in self.connections if c.deadline <= now]:
+            connection.late()
+        every = min(SWEEP_EVERY, self.read_within / 4)
+        self._sweeping = asyncio.get_running_loop().call_later(every, self._sweep)
 
     def answer(self, call: Call, peer: str) -> bytes:
         """One call -> the bytes that go back."""
@@ -109,7 +122,7 @@ class _Connection(asyncio.Protocol):
         self._held = 0
         self._peer = ""
         self._transport: asyncio.Transport
-        self._deadline: asyncio.TimerHandle | None = None
+        self.deadline = 0.0  # monotonic seconds
         self._end = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -126,12 +139,9 @@ class _Connection(asyncio.Protocol):
         self._wait()
 
     def _wait(self) -> None:
-        if self._deadline:
-            self._deadline.cancel()
-        within = min(self._server.read_within, self._end - time.monotonic())
-        self._deadline = asyncio.get_running_loop().call_later(within, self._late)
+        self.deadline = min(time.monotonic() + self._server.read_within, self._end)
 
-    def _late(self) -> None:
+    def late(self) -> None:
         if self.messages.held and not self._transport.is_closing():
             self._refuse("its message was not complete in time")
         self._transport.abort()
@@ -170,7 +180,5 @@ class _Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        if self._deadline:
-            self._deadline.cancel()
         self._count(0)
         self._server.connections.discard(self)

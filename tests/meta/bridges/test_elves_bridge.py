@@ -162,6 +162,22 @@ def node(tmp_path_factory):
         yield node
 
 
+@pytest.fixture
+def broker(node):
+    """The same node for all, whatever the test before did with it."""
+    node.start()
+    return node
+
+
+def patiently(condition, what: str):
+    """For what has no deadline of its own: a broker and two bridges start slowly where others work, too."""
+    deadline = time.monotonic() + 60
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.02)
+    return value
+
+
 class Casting(threading.Thread):
     """Casts one table after the other, over new connections when one breaks; `taken`: the last that the broker took."""
 
@@ -196,41 +212,43 @@ def asked(port: int, ip: str) -> str | None:
 def soon(condition, what: str) -> float:
     """Seconds until it was so."""
     began = time.monotonic()
-    until(condition, what)
+    patiently(condition, what)
     took = time.monotonic() - began
     assert took < SOON, f"{what} after {took:.1f} s"
     return took
 
 
-def test_the_broker_killed_and_started_under_load(tmp_path, node):
-    settings = {"auth.mode": "supervisor", "mq.port": node.port}
+def test_the_broker_killed_and_started_under_load(tmp_path, broker):
+    settings = {"auth.mode": "supervisor", "mq.port": broker.port}
     with Bridge(tmp_path, settings, "--no-hosts") as bridge:
-        until(bridge.is_ready, "the queue serves")
-        casting = Casting(node.port)
+        patiently(bridge.is_ready, "the queue serves")
+        casting = Casting(broker.port)
         casting.start()
         try:
-            until(lambda: casting.taken > 50 and beaten(bridge), "under load")
-            assert asked(node.port, AGENT.ip) == "true"
-            node.kill()
+            patiently(lambda: casting.taken > 50 and beaten(bridge), "under load")
+            assert asked(broker.port, AGENT.ip) == "true"
+            broker.kill()
             for _ in range(20):
                 assert apps(bridge.beat()), "agents are answered all the same"
-            node.start()
+            broker.start()
             before = casting.taken
-            soon(lambda: asked(node.port, AGENT.ip) == "true", "agentInfo answers rightly")
-            until(lambda: casting.taken > before + 50, "the load goes on")
+            soon(lambda: asked(broker.port, AGENT.ip) == "true", "agentInfo answers rightly")
+            patiently(lambda: casting.taken > before + 50, "the load goes on")
         finally:
             casting.finish()
-        until(lambda: apps(bridge.beat()) == {"testApp": str(casting.taken)}, "nothing that the broker took is lost")
-        until(lambda: depth(node.port) == 0, "and all is acknowledged")
+        patiently(
+            lambda: apps(bridge.beat()) == {"testApp": str(casting.taken)}, "nothing that the broker took is lost"
+        )
+        patiently(lambda: depth(broker.port) == 0, "and all is acknowledged")
 
 
-def test_huge_messages_cost_no_memory_for_long(tmp_path, node):
-    with Bridge(tmp_path, SIMPLE | {"mq.port": node.port}, "--no-hosts") as bridge:
-        until(bridge.is_ready, "the queue serves")
-        with Module("elves", node.port) as module:
+def test_huge_messages_cost_no_memory_for_long(tmp_path, broker):
+    with Bridge(tmp_path, SIMPLE | {"mq.port": broker.port}, "--no-hosts") as bridge:
+        patiently(bridge.is_ready, "the queue serves")
+        with Module("elves", broker.port) as module:
             for _ in range(12):
                 module.send(b"[" * 10_000_000)
-        until(lambda: "meta_elves_messages_dropped_total 12\n" in bridge.get("/metrics")[1], "all are dropped")
+        patiently(lambda: "meta_elves_messages_dropped_total 12\n" in bridge.get("/metrics")[1], "all are dropped")
         status = Path(f"/proc/{bridge.pid}/status").read_text()
         peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
         assert peak < 250_000, "kB"
@@ -245,28 +263,28 @@ def depth(port: int) -> int:
         connection.close()
 
 
-def test_two_instances_one_is_killed(tmp_path, node):
+def test_two_instances_one_is_killed(tmp_path, broker):
     with ZooKeeper(tmp_path / "zookeeper") as zookeeper:
-        shared = {"mq.port": node.port, "zookeeper.enabled": "true", "zookeeper.host": zookeeper.hosts}
+        shared = {"mq.port": broker.port, "zookeeper.enabled": "true", "zookeeper.host": zookeeper.hosts}
         settings = SIMPLE | shared | {"zookeeper.outTime": 2000}
         with (
             Bridge(tmp_path / "a", settings, "--no-hosts") as one,
             Bridge(tmp_path / "b", settings, "--no-hosts") as two,
         ):
-            until(lambda: one.is_ready() and two.is_ready(), "both serve")
+            patiently(lambda: one.is_ready() and two.is_ready(), "both serve")
             one.beat(agent(1))
             two.beat(agent(2))
             everybody = "meta_elves_agents_online 2\n"
-            until(lambda: all(everybody in b.get("/metrics")[1] for b in (one, two)), "each knows both")
+            patiently(lambda: all(everybody in b.get("/metrics")[1] for b in (one, two)), "each knows both")
             one.stop(signal.SIGKILL)
-            soon(lambda: all(asked(node.port, agent(n).ip) == "true" for n in (1, 2)), "the other answers for both")
+            soon(lambda: all(asked(broker.port, agent(n).ip) == "true" for n in (1, 2)), "the other answers for both")
             zookeeper.kill()
-            assert asked(node.port, agent(1).ip) == "true", "without ZooKeeper too"
+            assert asked(broker.port, agent(1).ip) == "true", "without ZooKeeper too"
             zookeeper.start()
             one.start()
             soon(lambda: everybody in one.get("/metrics")[1] and one.is_ready(), "who comes back knows both again")
             two.stop(signal.SIGKILL)
-            soon(lambda: all(asked(node.port, agent(n).ip) == "true" for n in (1, 2)), "and answers for both")
+            soon(lambda: all(asked(broker.port, agent(n).ip) == "true" for n in (1, 2)), "and answers for both")
 
 
 def test_the_bridge_beside_another_service_in_its_process(tmp_path):
