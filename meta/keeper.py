@@ -27,7 +27,7 @@ __all__ = ["Backlog", "Condition", "Keeper", "Lifetimes"]
 GATHER = 0.4  # seconds in which further changes join the same transaction
 RETRY_AT_MOST = 5.0
 TIDY_EVERY = 10.0  # seconds
-FEW = 100_000  # ids that may wait twice
+FEW = 100_000
 log = logging.getLogger(__name__)
 
 
@@ -41,11 +41,11 @@ class Condition(NamedTuple):
 
 class Backlog:
     """Who was heard of when (ids), and is not written yet. However long the database is away, it grows no longer than the hosts
-    are many: of each only the last time counts."""
+    are many: of each only the last time counts. few: ids that may wait twice."""
 
-    def __init__(self) -> None:
+    def __init__(self, few: int = FEW) -> None:
         self._ticks: deque[tuple[float, array[int]]] = deque()
-        self._limit = FEW
+        self._few = self._limit = few
         self.waiting = 0
 
     def add(self, at: float, seen: Sequence[int]) -> None:
@@ -71,7 +71,7 @@ class Backlog:
             if new:
                 kept.appendleft((at, new))
         self._ticks, self.waiting = kept, len(later)
-        self._limit = 2 * self.waiting + FEW
+        self._limit = 2 * self.waiting + self._few
 
 
 class Keeper:

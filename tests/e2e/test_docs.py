@@ -138,7 +138,11 @@ def test_nginx_takes_its_configuration(tmp_path):
     text = text.replace("/etc/ssl/meta.example.pem", str(tmp_path / "cert.pem"))
     text = text.replace("/etc/ssl/private/meta.example.key", str(tmp_path / "key.pem"))
     (tmp_path / "meta.conf").write_text(text.replace("/var/log/nginx", str(tmp_path)))
-    whole = f"pid {tmp_path}/pid; error_log {tmp_path}/error; events {{}} http {{ include {tmp_path}/meta.conf; }}"
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    rooms = " ".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in kinds)
+    whole = (
+        f"pid {tmp_path}/pid; error_log {tmp_path}/error; events {{}} http {{ {rooms} include {tmp_path}/meta.conf; }}"
+    )
     (tmp_path / "nginx.conf").write_text(whole)
     done = subprocess.run(
         ["nginx", "-t", "-c", tmp_path / "nginx.conf"], capture_output=True, text=True, timeout=60, check=False

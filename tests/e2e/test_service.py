@@ -72,9 +72,9 @@ class Slow:
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._drip)
 
-    def open(self, count, first, drips=False):
+    def open(self, count, first, drips=False, source="127.0.0.1"):
         for _ in range(count):
-            sock = socket.create_connection(self._address, timeout=10)
+            sock = socket.create_connection(self._address, timeout=10, source_address=(source, 0))
             sock.sendall(first.encode())
             self._sockets.append(sock)
             if drips:
@@ -153,6 +153,20 @@ def test_slow_senders_of_one_address_take_no_places_from_others(meta):
         until("those that are too many are refused", lambda: slow.answered() >= 700 - 64 - 256)
         assert slowest_beat(meta, 100, source="127.0.0.2") < 2
     assert slowest_beat(meta, 10) < 2, "the places are free again"
+
+
+@pytest.mark.xfail(
+    strict=True, reason="bodies for the REST API are not counted: each holds one of the server's threads"
+)
+def test_slow_senders_with_a_token_take_no_places_from_the_beats(meta):
+    """One enrolment token is known to a whole rack."""
+    meta.start()
+    authorization = f"Bearer {meta.token.read_text().strip()}"
+    slow_put = head("PUT", "/api/v1/records", Authorization=authorization, Content_Type="application/json")
+    with Slow(meta) as slow:
+        for number in range(6):
+            slow.open(100, slow_put, source=f"127.0.0.{number + 10}")  # each within its rate
+        assert slowest_beat(meta, 20, source="127.0.0.2") < 2
 
 
 def test_who_sends_no_end_of_its_header_is_hung_up_on(meta):

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from secrets import randbelow
 from typing import NoReturn
 
 import pytest
@@ -30,9 +31,16 @@ def absent(what: str, how: str) -> NoReturn:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port below those that the kernel gives to outgoing connections: while a server is down, one of them could take its port,
+    a client that tries to reach that very server included (it would reach itself)."""
+    while True:
+        port = 20_000 + randbelow(12_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def is_open(port: int) -> bool:
