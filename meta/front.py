@@ -23,6 +23,7 @@ Environ = dict[str, Any]
 Start = Callable[..., Any]
 MAX_READING = 400  # bodies on their way at once; the server has more threads than that
 MAX_READING_FROM_ONE = 256
+MAX_PASSING = 96  # requests with a body for the framework at once, which reads it in the same thread
 FEW = 64  # on their way at once: nobody is counted yet
 _DIALECTS = {"/heartbeat": Dialect.FALCON, "/api/heartbeat": Dialect.CORALDANE}
 _NOT_ALLOWED = refusal(405, "method not allowed")
@@ -44,12 +45,13 @@ class Front:
         self._may_report = service.host_tokens.may_report
         self._anonymous = service.settings.anonymous_hosts
         self._proxies = service.settings.trusted_proxies
+        self._passing: set[int] = set()  # the threads in which the framework reads a body
         self._reading: dict[int, str] = {}  # the address of the body that each thread reads; the GIL is lock enough
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
         dialect = _DIALECTS.get(environ["PATH_INFO"])
         if dialect is None:
-            return self._inner(environ, start)
+            return self._pass_on(environ, start)
         address = client_address(environ, self._proxies) if self._proxies else environ.get("REMOTE_ADDR") or ""
         body = self._read(environ, address)
         if isinstance(body, Answer):
@@ -67,6 +69,20 @@ class Front:
             self._beats.note(told.status, time.perf_counter() - began)
         start(told.line, told.headers)
         return told.parts
+
+    def _pass_on(self, environ: Environ, start: Start) -> Iterable[bytes]:
+        """To the framework; too many bodies at once are refused, for a slow one holds a thread as a slow report does."""
+        if environ.get("CONTENT_LENGTH") in (None, "", "0") and "HTTP_TRANSFER_ENCODING" not in environ:
+            return self._inner(environ, start)
+        passing, me = self._passing, get_ident()
+        passing.add(me)
+        try:
+            if len(passing) > MAX_PASSING:
+                start(_CROWDED.line, _CROWDED.headers)
+                return _CROWDED.parts
+            return self._inner(environ, start)
+        finally:
+            passing.discard(me)
 
     def _read(self, environ: Environ, address: str) -> bytes | Answer:
         """The body, or why it was not read."""

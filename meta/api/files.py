@@ -17,7 +17,7 @@ from meta import tarballs
 from meta.errors import TryLater
 
 CHUNK = 256 * 1024  # bytes of a file sent at once
-MAX_DOWNLOADS = 48  # at once; each holds one of the server's threads (64) for as long as its client is slow
+MAX_DOWNLOADS = 48  # at once; each holds one of the server's threads (meta.serve) while its client is slow
 IMMUTABLE = "public, max-age=31536000, immutable"
 MAX_UPLOADS = 4
 log = logging.getLogger(__name__)

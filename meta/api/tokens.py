@@ -52,7 +52,8 @@ def make_token(call: Call) -> Reply:
     )
     token = call.service.store.add_token(token)
     _take_up(call)
-    log.info("token %d made: %s %s %s, by %s", token.id, token.kind, token.role, token.name, call.who.name)
+    role = f" {token.role}" if token.role else ""
+    log.info("token %d made: %s%s %s, by %s", token.id, token.kind, role, token.name, call.who.name)
     return Reply(201, NewToken(**_shown(token), token=text))
 
 

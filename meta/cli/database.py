@@ -34,8 +34,10 @@ def upgrade(database: str | None) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @options.database
 def backup(file: Path, database: str | None) -> None:
-    """Copy the SQLite database into the new FILE, whole and at one moment, while meta goes on. To restore: stop meta, put FILE
-    in place of the database, start meta. A PostgreSQL database is copied by pg_dump.
+    """Copy the SQLite database into the new FILE, whole and at one moment, while meta goes on.
+
+    To restore: stop meta, remove the database with its -wal and -shm (an old -wal would undo the restore), put FILE in its
+    place, start meta. A PostgreSQL database is copied by pg_dump.
 
     \b
     Examples:

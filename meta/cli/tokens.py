@@ -149,7 +149,7 @@ def revoke(client: "Client", number: int) -> None:
 @options.host("host")
 @options.connected
 def revoke_host(client: "Client", host: str) -> None:
-    """Take back the token of HOST. Until it enrols again it may not report.
+    """Take back the token of HOST. Then it may enrol again; until then it counts as a host without a token.
 
     \b
     Example:

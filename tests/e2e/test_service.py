@@ -155,9 +155,6 @@ def test_slow_senders_of_one_address_take_no_places_from_others(meta):
     assert slowest_beat(meta, 10) < 2, "the places are free again"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bodies for the REST API are not counted: each holds one of the server's threads"
-)
 def test_slow_senders_with_a_token_take_no_places_from_the_beats(meta):
     """One enrolment token is known to a whole rack."""
     meta.start()

@@ -31,8 +31,8 @@ def absent(what: str, how: str) -> NoReturn:
 
 
 def free_port() -> int:
-    """A port below those that the kernel gives to outgoing connections: while a server is down, one of them could take its port,
-    a client that tries to reach that very server included (it would reach itself)."""
+    """A port below those that the kernel gives to outgoing connections: while a server is down, one of them could take its
+    port, even that of a client which tries to reach this very server, and then reaches itself."""
     while True:
         port = 20_000 + randbelow(12_000)
         with socket.socket() as probe:

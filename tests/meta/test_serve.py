@@ -34,7 +34,7 @@ def version_for(server: MetaServer, hostname: str) -> str:
 
 
 def test_it_says_what_it_serves_and_answers(server):
-    assert "records.yaml (1 agents), database sqlite:///var/meta.db, tarballs tarballs" in server.log()
+    assert "records.yaml (1 agent), database sqlite:///var/meta.db, tarballs tarballs" in server.log()
     assert (version_for(server, "h1"), version_for(server, "lg-1")) == ("1.0.0", "1.0.1")
 
 
