@@ -175,7 +175,7 @@ def _story(settings: Settings, service: Service, store: Store, address: str, por
     agents = len(service.records.records)
     where = f"file {settings.records}" if settings.records else f"revision {service.records.revision}"
     return (
-        f"meta {VERSION} listens on http://{host}:{port}, records: {where} ({agents} agent{"s" * (agents != 1)}), "
+        f"meta {VERSION} listens on http://{host}:{port}, records: {where} ({agents} {'agent' if agents == 1 else 'agents'}), "
         f"database {store.shown}, tarballs {settings.tarballs or 'none'}"
     )
 
