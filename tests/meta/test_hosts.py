@@ -450,6 +450,50 @@ def test_whatever_another_meta_writes_all_indexes_agree(steps):
         check(other)
 
 
+class Interrupted(list):
+    """Agents of a report; while they are looked at, something else happens once."""
+
+    def __init__(self, agents, meanwhile):
+        super().__init__(agents)
+        self.meanwhile = [meanwhile]
+
+    def __len__(self):
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        return super().__len__()
+
+
+@pytest.mark.parametrize("agents", [[OLD], [NEW], [OTHER]])
+def test_two_reports_of_a_host_at_once_end_with_one_of_them(agents):
+    table = HostTable()
+    beat(table, "h", OLD)
+    table.beat(Report("h", Interrupted(agents, lambda: beat(table, "h", NEW))), "10.0.0.1", 2.0)
+    assert list(agents_of(table)) == [agents[0].name]
+    assert agents_of(table)[agents[0].name][0] == agents[0].version
+    check(table)
+
+
+class Interrupting:
+    """A selector of no host; while it looks at one, something else happens once."""
+
+    def __init__(self):
+        self.meanwhile = []
+
+    def matches(self, _hostname, _labels):
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        return False
+
+
+def test_a_host_that_changes_while_it_moves_keeps_its_change():
+    table, selector = HostTable(records(1)), Interrupting()
+    beat(table, "h", OLD)
+    selector.meanwhile = [lambda: beat(table, "h", NEW)]
+    table.put_in_force(records(2, "2", Override(selector, version="3")))
+    assert agents_of(table)["a"][0] == "1.0.1"
+    check(table)
+
+
 def test_many_threads_lose_no_change():
     table, threads, each = HostTable(records(1)), 12, 200
     rows: dict[str, HostRow] = {}
