@@ -170,7 +170,7 @@ def health() -> Response:
 @rule(Rule.PUBLIC)
 def ready() -> Response:
     """Whether edits are taken and written; 503 with the reasons, one on each line, while they are not."""
-    troubles = [one_line(trouble, 300) for trouble in _service().ready()]
+    troubles = [one_line(trouble, 300) for trouble in (*_service().ready(), *_service().troubles_beside())]
     return _text("".join(f"{trouble}\n" for trouble in troubles), 503) if troubles else _text("ready")
 
 

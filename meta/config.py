@@ -29,7 +29,8 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 class Settings(NamedTuple):
     """records: the file that the records are managed in, or None when they live in the database; host: a name or an address, ""
     for all interfaces; port: 0 for any free one; tarballs: a directory, or None; anonymous_hosts: whether hosts without a token
-    are answered, None = those on this machine; times in seconds, 0 = never; max_tarball: bytes of an upload."""
+    are answered, None = those on this machine; times in seconds, 0 = never; max_tarball: bytes of an upload; elves: a
+    conf.properties, whose agents are then served too."""
 
     host: str = "127.0.0.1"
     port: int = 2000
@@ -47,6 +48,7 @@ class Settings(NamedTuple):
     forget_after: float = 90 * 86400
     max_hosts: int = 2_000_000
     max_tarball: int = DEFAULT_MAX_TARBALL
+    elves: Path | None = None
 
 
 def settle(options: Mapping[str, Any], legacy: Loaded | None = None) -> Settings:
@@ -168,4 +170,5 @@ KEYS: dict[str, tuple[str, Callable[[Field, Reader], Any]]] = {
     "forgetAfter": ("forget_after", _seconds),
     "maxHosts": ("max_hosts", _count),
     "maxTarball": ("max_tarball", _count),
+    "elves": ("elves", _path),
 }

@@ -28,7 +28,8 @@ def render(service: "Service") -> bytes:
     """The text of /metrics."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(service))
-    return generate_latest(registry)
+    _, beside = service.beside["/metrics"]() if service.beside else (200, "")
+    return generate_latest(registry) + beside.encode()
 
 
 class _Collector(Collector):

@@ -7,7 +7,7 @@ else by walking the names, page by page (a page may then hold fewer hosts than a
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import translate
 from typing import NamedTuple
 
@@ -185,26 +185,27 @@ def _group_fits(group: Group, wanted: HostFilter) -> bool:
 def counts(table: HostTable, agent: str = "") -> list[Count]:
     """How many hosts have which version of which agent in which status, without the retired ones."""
     found: Counter[tuple[str, str, str]] = Counter()
-    for group in _groups(table):
+    for group, number in _groups(table):
         for name, version, status, _ in group.profile.looks:
             if not agent or name == agent:
-                found[name, version, status] += len(group.hosts)
+                found[name, version, status] += number
     return [Count(*key, hosts) for key, hosts in sorted(found.items())]
 
 
 def drift(table: HostTable, agent: str = "") -> list[Drift]:
     """How many hosts are not as desired, by agent and desired version."""
     found: Counter[tuple[str, str]] = Counter()
-    for group in _groups(table):
+    for group, number in _groups(table):
         for order in drifting(group.klass.orders, group.profile.looks):
             if not agent or order.name == agent:
-                found[order.name, order.version if order.cmd == START else "stop"] += len(group.hosts)
+                found[order.name, order.version if order.cmd == START else "stop"] += number
     return [Drift(*key, hosts) for key, hosts in sorted(found.items())]
 
 
-def _groups(table: HostTable) -> list[Group]:
+def _groups(table: HostTable) -> list[tuple[Group, int]]:
+    """And how many hosts are in each, at one moment."""
     with table.locked():
-        return list(table.groups.values())
+        return [(group, len(group.hosts)) for group in table.groups.values()]
 
 
 def states(table: HostTable, now: float, ages: Ages) -> dict[str, int]:
@@ -241,22 +242,26 @@ def affected(table: HostTable, after: RecordSet) -> dict[str, int]:
 def _moves(table: HostTable, step: Step) -> Counter[tuple[Class, Class]]:
     """How many hosts would go from which class to which."""
     found: Counter[tuple[Class, Class]] = Counter()
-    with table.locked() as hosts:
-        groups = list(table.groups.values())
-        apart = [(host, host.group) for name in step.relabelled if (host := hosts.get(name)) and not host.retired_at]
-    for group in groups:
-        here = group.klass
+    with table.locked() as hosts:  # at one moment, or a host that moves would count twice
+        apart = [(host.group.klass, name) for name in step.relabelled if (host := _current(hosts, name))]
+        groups = [(group.klass, len(group.hosts)) for group in table.groups.values()]
+        mixed = [(g.klass, list(g.hosts)) for g in table.groups.values() if step.whole(g.klass) is None]
+    for here, number in groups:
         if there := step.whole(here):
-            found[here, there] += len(group.hosts)
-            continue
-        with table.locked():
-            names = [host.name for host in group.hosts]
+            found[here, there] += number
+    for here, name in apart:
+        if there := step.whole(here):
+            found[here, there] -= 1
+            found[here, step.of(here, name)] += 1
+    for here, some in mixed:
+        names = [host.name for host in some]
         if here.book is step.before:
-            found.update({(here, there): hosts for there, hosts in step.tally(here, names).items()})
+            found.update({(here, there): number for there, number in step.tally(here, names).items()})
         else:  # these hosts are not even where the records in force put them
             found.update((step.before.of(name), step.after.of(name)) for name in names)
-    for host, group in apart:
-        if there := step.whole(group.klass):
-            found[group.klass, there] -= 1
-            found[group.klass, step.of(group.klass, host.name)] += 1
     return found
+
+
+def _current(hosts: Mapping[str, Host], name: str) -> Host | None:
+    host = hosts.get(name)
+    return host if host and not host.retired_at else None

@@ -20,6 +20,7 @@ from contextlib import closing, suppress
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
+from pathlib import Path
 from typing import Any
 
 from granian import Granian
@@ -40,6 +41,7 @@ THREADS = 512  # requests answered at once; more than slow bodies and downloads 
 STOP_WITHIN = 8  # seconds for requests under way, then the worker is killed
 FLUSH_WITHIN = 5.0  # seconds of these for the last write
 HTTP1 = HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024)
+VAR = Path("var")  # what the bridge to elves keeps
 log = logging.getLogger(__name__)
 
 
@@ -153,10 +155,30 @@ def load_app(settings: Settings, address: str, port: int) -> Callable[..., Any]:
             log.error("%s", line)
         sys.exit(e.exit_code)
     Finalize(None, _shut_down, args=(service, store), exitpriority=10)
+    if settings.elves:
+        _serve_elves(settings.elves, service)
     signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(service,)).start())
     story = _story(settings, service, store, address, port)
     threading.Thread(target=_guard, args=(address, port, story), name="guard", daemon=True).start()
     return create_app(service)
+
+
+def _serve_elves(conf: Path, service: Service) -> None:
+    """elves-agents, in a thread of this process. Ends it when they cannot be served."""
+    try:
+        from meta.bridges.elves import config, server
+        from meta.bridges.elves.fleet import TableFleet
+    except ImportError as e:
+        log.error("elves: %s is not installed: pip install 'ops-updater[elves]'", e.name)
+        sys.exit(Misconfigured.exit_code)
+    try:
+        beside = server.Beside(config.read(conf), TableFleet(service.table), VAR)
+        beside.start()
+    except MetaError as e:
+        log.error("elves: %s", e)
+        sys.exit(e.exit_code)
+    service.beside = server.pages(beside.parts)
+    Finalize(None, beside.stop, exitpriority=20)  # before what it tells us is written for the last time
 
 
 def _shut_down(service: Service, store: Store) -> None:

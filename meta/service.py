@@ -7,6 +7,7 @@ store; where a file manages them, it is applied to the store, and an edit from e
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from meta import edits, query
@@ -39,6 +40,7 @@ class Service:
         self.editor = Editor(store, lambda: self.records, self.put_in_force)
         self.ages = query.Ages(settings.new_for, settings.late_after, settings.lost_after)
         self.file = settings.records
+        self.beside: dict[str, Callable[[], tuple[int, str]]] = {}  # pages of what is served in this process too
         self._reloading = threading.Lock()
         lifetimes = Lifetimes(settings.late_after, settings.retire_after, settings.forget_after)
         self._keeper = Keeper(self.table, store, self.tokens, self.host_tokens, self.put_in_force, lifetimes)
@@ -80,6 +82,11 @@ class Service:
         if condition.trouble:
             return [condition.trouble]
         return [f"the database is {condition.lag:.0f} s behind"] if condition.lag > LATE else []
+
+    def troubles_beside(self) -> list[str]:
+        """The same of what is served in this process too."""
+        status, text = self.beside["/ready"]() if self.beside else (200, "")
+        return text.splitlines() if status != 200 else []
 
     def reload(self) -> dict[str, Any]:
         """Read the records file again and put it in force; returns the records as data. Raises MetaError and changes nothing

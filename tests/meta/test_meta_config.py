@@ -110,6 +110,7 @@ retireAfter: 7d
 forgetAfter: 0
 maxHosts: 1000
 maxTarball: 1048576
+elves: conf.properties
 """
     assert read(config(tmp_path, text)) == {
         "listen": "0.0.0.0:2100",
@@ -127,6 +128,7 @@ maxTarball: 1048576
         "forget_after": 0,
         "max_hosts": 1000,
         "max_tarball": 1 << 20,
+        "elves": tmp_path / "conf.properties",
     }
 
 
