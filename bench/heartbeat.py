@@ -1,6 +1,6 @@
 """Heartbeats a second, against a bare WSGI callable on the same server in the same run. Prints one JSON object.
 
-    .venv/bin/python -m bench.heartbeat [--rounds N] [--seconds S]        # needs wrk: apt-get install wrk
+    .venv/bin/python -m bench.heartbeat [--rounds N] [--seconds S] [--connections C]        # needs wrk: apt-get install wrk
 
 meta keeps 50,000 hosts of three agents in SQLite on the disk. They are known before anything is timed; then one beat in a
 hundred carries a change. The bare callable (bench.bare) only decodes the report and answers a constant. Each round loads the
@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
@@ -24,14 +23,14 @@ from lab.load import Load, Plan, agents_of
 from meta.store import Store
 
 HOSTS = 50_000
-CONNECTIONS = 32
+CONNECTIONS = 8  # enough to keep the server busy; `--connections` shows what more of them at once do
 SCRIPT = """
-local number, change = {start}, 0
+local number, change, versions = {start}, 0, {{}}
 request = function()
   number = (number + 1) % {hosts}
-  local version = "1.0.0"
   change = change + 1
-  if change % 100 == 0 then version = "1.0." .. (change / 100 % 2 + 1) end
+  if change % 100 == 0 then versions[number] = (versions[number] or 0) + 1 end
+  local version = "1.0." .. (versions[number] or 0)
   local stamp = 1700000000 + change
   return wrk.format("POST", "/heartbeat", {headers}, string.format(
     '{{"hostname":"host-%07d.example.com","realAgents":[' ..
@@ -60,14 +59,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5, help="of each load")
+    parser.add_argument("--connections", type=int, default=CONNECTIONS)
     given = parser.parse_args()
     if not shutil.which("wrk"):
         sys.exit("bench.heartbeat needs wrk, which loads a server from C: apt-get install wrk")
     with tempfile.TemporaryDirectory(prefix="ops-updater-bench-") as directory, ExitStack() as stack:
-        print(json.dumps(measure(Path(directory), stack, given.rounds, given.seconds), indent=2))
+        print(json.dumps(measure(Path(directory), stack, given.rounds, given.seconds, given.connections), indent=2))
 
 
-def measure(directory: Path, stack: ExitStack, rounds: int, seconds: int) -> dict[str, object]:
+def measure(directory: Path, stack: ExitStack, rounds: int, seconds: int, connections: int) -> dict[str, object]:
     meta = stack.enter_context(Meta(directory / "meta")).start("--anonymous-hosts")
     meta.edit(json.dumps({"agents": [agent | {"tarball": f"{meta.url}/tarball"} for agent in agents_of("1.0.0")]}))
     with Load(meta.address, Plan(HOSTS, changing=0.0, rate=0.0)) as load:
@@ -79,8 +79,10 @@ def measure(directory: Path, stack: ExitStack, rounds: int, seconds: int) -> dic
         for kind, found in rates.items():
             for name, address in (("bare", bare.address), ("meta", meta.address)):
                 script = write_script(directory, number, kind == "keepalive")
-                found.setdefault(name, []).append(wrk(address, script, seconds))
-    return {"hosts": HOSTS, "rounds": rounds, "seconds": seconds} | {k: shown(found) for k, found in rates.items()}
+                found.setdefault(name, []).append(wrk(address, script, seconds, connections))
+    return {"hosts": HOSTS, "connections": connections, "rounds": rounds, "seconds": seconds} | {
+        k: shown(found) for k, found in rates.items()
+    }
 
 
 def shown(found: dict[str, list[Rate]]) -> dict[str, object]:
@@ -108,8 +110,8 @@ def write_script(directory: Path, number: int, keep: bool) -> Path:
     return script
 
 
-def wrk(address: str, script: Path, seconds: int) -> Rate:
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"http://{address}/heartbeat"]
+def wrk(address: str, script: Path, seconds: int, connections: int) -> Rate:
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"http://{address}/heartbeat"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
     return Rate(found["requests"] / found["microseconds"] * 1e6, found["p99_us"] / 1000, found["errors"])
@@ -141,5 +143,4 @@ class Bare:
 
 
 if __name__ == "__main__":
-    began = time.monotonic()
     main()

@@ -44,10 +44,19 @@ class Classes:
         self.selectors = selectors(records)
         self.tests = [(selector, _test(selector)) for selector in self.selectors]
         self._known: dict[frozenset[Selector], Class] = {}
+        self._bits = [(1 << position, test) for position, (_, test) in enumerate(self.tests)]
+        self._by_bits: dict[int, Class] = {}
 
     def of(self, hostname: str) -> Class:
         """The class of one host, by its name and its labels."""
-        return self.matching(matches(self.tests, hostname, self.records.labels.get(hostname, _NO_LABELS)))
+        labels, bits = self.records.labels.get(hostname, _NO_LABELS), 0
+        for bit, test in self._bits:
+            if test(hostname, labels):
+                bits |= bit
+        found = self._by_bits.get(bits)
+        if found is None:
+            found = self._by_bits[bits] = self.matching(matches(self.tests, hostname, labels))
+        return found
 
     def matching(self, matched: frozenset[Selector]) -> Class:
         """The class of the hosts that just these selectors match."""

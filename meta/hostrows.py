@@ -81,8 +81,8 @@ def load(table: HostTable, rows: Iterable[HostRow], now: float) -> None:
         table.seen.load((host for host in hosts if not host.retired_at), now)
         table.load_order()
     finally:
+        gc.freeze()  # first, or they would all be looked at once
         gc.enable()
-    gc.freeze()
 
 
 def enter(table: HostTable, row: HostRow) -> Host | None:

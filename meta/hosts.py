@@ -149,6 +149,7 @@ class HostTable:
         if host := self._hosts.get(name):
             if host.retired_at:
                 self.bring_back(host)
+                self.seen.note(host)  # at once: its report may still be refused
                 self.dirty.add(host)
             return host
         if problem := hostname_problem(name):
@@ -158,6 +159,7 @@ class HostTable:
         host = Host(name, now, now, self.group(self.profiles.of(()), self.classes.of(name)), since=now)
         self.enter(host)
         self.arrive(host)
+        self.seen.note(host)
         self.dirty.add(host)
         return host
 

@@ -7,6 +7,7 @@ first, which two memories of the same hosts do not allow, so that signal is ours
 """
 
 import errno
+import gc
 import logging
 import multiprocessing
 import os
@@ -160,7 +161,8 @@ def load_app(settings: Settings, address: str, port: int) -> Callable[..., Any]:
     signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(service,)).start())
     story = _story(settings, service, store, address, port)
     threading.Thread(target=_guard, args=(address, port, story), name="guard", daemon=True).start()
-    return create_app(service)
+    gc.set_threshold(50_000, 20, 50)  # a beat leaves no cycles, and a million hosts take long to look through
+    return create_app(service).wsgi_app
 
 
 def _serve_elves(conf: Path, service: Service) -> None:

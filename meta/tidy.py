@@ -30,6 +30,7 @@ class Lifetimes(NamedTuple):
 def tidy(table: HostTable, store: Store, meta: str, lifetimes: Lifetimes, up_since: float, now: float) -> None:
     """One round. meta: who we are; up_since: since when hosts could reach us. Raises TryLater."""
     _tell_moves(table)
+    table.names()  # so that nobody who asks has to wait until many are sorted
     fold(table, store, now - lifetimes.late_after)
     if lifetimes.retire_after and up_since < now - lifetimes.late_after:  # before, the silence may be ours
         retired = retire_silent(table, now - lifetimes.retire_after, now)

@@ -37,7 +37,7 @@ class WireError(ValueError):
     """A body that is not of the wire. The text is the peers' own where they have one."""
 
 
-class RealAgent(msgspec.Struct, frozen=True):
+class RealAgent(msgspec.Struct, frozen=True, gc=False):
     """One agent as its host saw it. status: the trimmed output of `./control status`, or why there is none;
     timestamp: Unix seconds of that look; held: why a person holds the agent, an added field."""
 
@@ -65,7 +65,7 @@ class Outcome(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     at: Second = 0
 
 
-class Report(msgspec.Struct, frozen=True, rename="camel"):
+class Report(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A heartbeat, host -> meta. The fields from `ip` on are additions that old peers ignore."""
 
     hostname: str = ""
@@ -82,7 +82,7 @@ class _FullAgent(RealAgent, frozen=True, kw_only=True, gc=False):
     timestamp: Second
 
 
-class _FullReport(Report, frozen=True, kw_only=True, rename="camel"):  # no key left out: how many quotes is known
+class _FullReport(Report, frozen=True, gc=False, kw_only=True, rename="camel"):  # no key left out: how many quotes is known
     hostname: str
     real_agents: Annotated[list[_FullAgent], msgspec.Meta(max_length=MAX_AGENTS)]  # type: ignore[assignment]
 

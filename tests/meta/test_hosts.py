@@ -158,10 +158,14 @@ def test_long_reports_that_no_other_host_makes_are_refused_when_the_memory_is_fu
     table.profiles.weight += MAX_WEIGHT
     beat(table, "h2", *longer)
     with pytest.raises(TooMany, match="no room"):
-        beat(table, "h3", *longer, OLD)
+        beat(table, "new", *longer, OLD)
+    table.retire("h2", 2.0)
+    with pytest.raises(TooMany, match="no room"):
+        beat(table, "h2", *longer, OLD)
     beat(table, "h3", OLD)
     table.profiles.weight -= MAX_WEIGHT
     check(table)
+    assert table.names() == ["h1", "h2", "h3", "new"]
 
 
 def test_the_evidence_goes_when_the_memory_is_full():
