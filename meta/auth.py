@@ -7,7 +7,7 @@ never treated as none.
 
 import hmac
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from hashlib import sha256
 from secrets import token_urlsafe
@@ -161,11 +161,17 @@ class Tokens:
     def __init__(self, tokens: "Iterable[Token]" = (), hosts: HostTokens | None = None):
         self.hosts = HostTokens() if hosts is None else hosts
         self._tokens: Mapping[bytes, Token] = {}
+        self._refreshing = threading.Lock()
         self.replace(tokens)
 
     def replace(self, tokens: "Iterable[Token]") -> None:
         """These, and no others from now on."""
         self._tokens = {token.hash: token for token in tokens}
+
+    def refresh(self, load: "Callable[[], Iterable[Token]]") -> None:
+        """Those that `load` reads now: what somebody else read before can never come after it."""
+        with self._refreshing:
+            self.replace(load())
 
     def all(self) -> "list[Token]":
         return sorted(self._tokens.values(), key=lambda token: token.id)

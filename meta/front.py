@@ -10,7 +10,6 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from meta.answers import Answer, refusal
-from meta.beats import Beats
 from meta.heartbeat import Dialect, answer
 from meta.limits import client_address, is_local
 from updater.wire import MAX_BODY
@@ -18,7 +17,6 @@ from updater.wire import MAX_BODY
 if TYPE_CHECKING:
     from meta.service import Service
 
-__all__ = ["Beats", "Front"]
 Environ = dict[str, Any]
 Start = Callable[..., Any]
 MAX_READING = 400  # bodies on their way at once; the server has more threads than that

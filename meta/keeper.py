@@ -197,7 +197,7 @@ class Keeper:
             )
 
     def _read_tokens(self, since: int = 0) -> None:
-        self._tokens.replace(self._store.tokens())
+        self._tokens.refresh(self._store.tokens)
         self._host_tokens.update((name, hashed) for name, hashed, _ in self._store.host_tokens(max(since, 0)))
 
     def _tidy(self, now: float) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 from meta import edits, query
 from meta.auth import Tokens
+from meta.beats import Beats
 from meta.config import Settings
 from meta.editing import Editor
 from meta.errors import MetaError
-from meta.front import Beats
 from meta.hosts import HostTable
 from meta.keeper import Condition, Keeper, Lifetimes
 from meta.limits import allows_anonymous, client_address

@@ -82,7 +82,7 @@ class _FullAgent(RealAgent, frozen=True, kw_only=True, gc=False):
     timestamp: Second
 
 
-class _FullReport(Report, frozen=True, gc=False, kw_only=True, rename="camel"):  # no key left out: how many quotes is known
+class _FullReport(Report, frozen=True, gc=False, kw_only=True, rename="camel"):  # no key left out
     hostname: str
     real_agents: Annotated[list[_FullAgent], msgspec.Meta(max_length=MAX_AGENTS)]  # type: ignore[assignment]
 

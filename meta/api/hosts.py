@@ -105,7 +105,7 @@ def put_retirement(call: Call) -> Reply:
     refusals=[404],
 )
 def delete_retirement(call: Call) -> Reply:
-    if not call.service.table.unretire(call.path["host"]):
+    if not call.service.table.unretire(call.path["host"], call.now):
         raise _unknown(call)
     return _host(call)
 

@@ -141,4 +141,4 @@ def _shown(token: Token) -> dict[str, Any]:
 
 def _take_up(call: Call) -> None:
     """The tokens as they are now count here from now on; other metas follow."""
-    call.service.tokens.replace(call.service.store.tokens())
+    call.service.tokens.refresh(call.service.store.tokens)
