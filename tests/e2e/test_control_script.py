@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from helpers.elves import beat
 from lab.fleet import free_port, get, until
 
 
@@ -27,9 +28,10 @@ def home(tmp_path, request):
     stamp = subprocess.run(
         ["cksum", "setup.cfg", "pyproject.toml"], cwd=directory, capture_output=True, text=True, check=True
     ).stdout
-    (directory / ".venv" / ".stamp").write_text(f"{stamp}\n")
+    for extra in ("", "[elves]"):
+        (directory / ".venv" / f".stamp{extra}").write_text(f"{stamp}{extra}\n")
     yield directory
-    for service in ("updater", "meta"):
+    for service in ("updater", "meta", "elves"):
         control(directory, "stop", service)
 
 
@@ -117,6 +119,27 @@ def test_meta_starts_with_nothing_but_an_address_and_can_be_published_to(home):
     until("it is up again", answers, address)
     assert control(home, "stop", "meta").returncode == 0
     assert control(home, "status", "meta").stdout == "stoped\n"
+
+
+def test_the_bridge_to_elves_is_started_and_stopped_like_the_others(home):
+    assert "no conf.properties: copy the one of elves" in control(home, "start", "elves").stderr
+    port = free_port()
+    conf = f"thrift.heartbeat.port={port}\nmq.port=9\nauth.mode=simple\nauth.localAppInfo={{'testApp':'1.0.1'}}\n"
+    (home / "conf.properties").write_text(conf)
+    (home / "meta.env").write_text("META_DATABASE=sqlite:///var/meta.db\n")
+    assert control(home, "start", "elves").returncode == 0
+    until("an agent is answered", answered, port)
+    assert control(home, "status", "elves").stdout == "started\n"
+    assert control(home, "restart", "elves").returncode == 0
+    until("an agent is answered again", answered, port)
+    assert control(home, "stop", "elves").returncode == 0
+    assert control(home, "status", "elves").stdout == "stoped\n"
+
+
+def answered(port):
+    with contextlib.suppress(OSError):
+        return json.loads(beat(port)) == {"data": {"testApp": "1.0.1"}}
+    return False
 
 
 def test_meta_with_a_records_file_reads_it_again_by_reload(home):
