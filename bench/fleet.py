@@ -57,12 +57,14 @@ def measure(meta: Meta, hosts: int, seconds: int, interval: int) -> dict[str, An
         used, since = cpu_seconds(meta), time.monotonic()
         load.run(int(rate * seconds))
         used, took = cpu_seconds(meta) - used, time.monotonic() - since
+        steady = load.result.percentile(99)
         restarted = restart(meta, load, int(rate * seconds))
         resident = memory(meta)
     return {
         "hosts": hosts,
         "beats_per_s": round(rate),
         **shown(load.result),
+        "p99_before_restart_ms": round(steady * 1000, 2),
         "flush_lag_s": round(max(asker.lags), 2),
         "meta_cpu_of_one_core": round(used / took, 3),
         "meta_resident_mb": round(resident / 1e6),

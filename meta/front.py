@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Environ = dict[str, Any]
 Start = Callable[..., Any]
+MAX_DRAINED = 2 * MAX_BODY  # too large, but read, so that its sender gets to see the answer
 MAX_READING = 400  # bodies on their way at once; the server has more threads than that
 MAX_READING_FROM_ONE = 256
 MAX_PASSING = 96  # requests with a body for the framework at once, which reads it in the same thread
@@ -88,11 +89,11 @@ class Front:
             return _NOT_ALLOWED
         length = environ.get("CONTENT_LENGTH") or ""
         if length.isdecimal():
-            if len(length) > 9 or int(length) > MAX_BODY:
+            if len(length) > 9 or int(length) > MAX_DRAINED:
                 return _TOO_LARGE
             wanted = int(length)
         elif "HTTP_TRANSFER_ENCODING" in environ:
-            wanted = MAX_BODY + 1
+            wanted = MAX_DRAINED
         else:
             return b""
         reading, me = self._reading, get_ident()
