@@ -30,7 +30,7 @@ class Settings(NamedTuple):
     """records: the file that the records are managed in, or None when they live in the database; host: a name or an address, ""
     for all interfaces; port: 0 for any free one; tarballs: a directory, or None; anonymous_hosts: whether hosts without a token
     are answered, None = those on this machine; times in seconds, 0 = never; max_tarball: bytes of an upload; elves: a
-    conf.properties, whose agents are then served too."""
+    conf.properties, whose agents are then served too; pin_threads: whether heartbeats are answered on one CPU."""
 
     host: str = "127.0.0.1"
     port: int = 2000
@@ -49,6 +49,7 @@ class Settings(NamedTuple):
     max_hosts: int = 2_000_000
     max_tarball: int = DEFAULT_MAX_TARBALL
     elves: Path | None = None
+    pin_threads: bool = True
 
 
 def settle(options: Mapping[str, Any], legacy: Loaded | None = None) -> Settings:
@@ -171,4 +172,5 @@ KEYS: dict[str, tuple[str, Callable[[Field, Reader], Any]]] = {
     "maxHosts": ("max_hosts", _count),
     "maxTarball": ("max_tarball", _count),
     "elves": ("elves", _path),
+    "pinThreads": ("pin_threads", _boolean),
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from meta.answers import Answer, refusal
 from meta.heartbeat import Dialect, answer
 from meta.limits import client_address, is_local
+from meta.pinning import OneCpu
 from updater.wire import MAX_BODY
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Front:
         self._inner = inner
         self._clock = clock
         self._beats = service.beats
+        self._pin = OneCpu(service.settings.pin_threads)
         self._table = service.table
         self._may_report = service.host_tokens.may_report
         self._anonymous = service.settings.anonymous_hosts
@@ -51,6 +53,7 @@ class Front:
         dialect = _DIALECTS.get(environ["PATH_INFO"])
         if dialect is None:
             return self._pass_on(environ, start)
+        self._pin()
         address = client_address(environ, self._proxies) if self._proxies else environ.get("REMOTE_ADDR") or ""
         body = self._read(environ, address)
         if isinstance(body, Answer):

@@ -111,6 +111,7 @@ forgetAfter: 0
 maxHosts: 1000
 maxTarball: 1048576
 elves: conf.properties
+pinThreads: false
 """
     assert read(config(tmp_path, text)) == {
         "listen": "0.0.0.0:2100",
@@ -129,6 +130,7 @@ elves: conf.properties
         "max_hosts": 1000,
         "max_tarball": 1 << 20,
         "elves": tmp_path / "conf.properties",
+        "pin_threads": False,
     }
 
 
