@@ -39,6 +39,7 @@ from meta.store import Store
 from updater.wire import VERSION
 
 THREADS = 512  # requests answered at once; more than slow bodies and downloads may hold, so that heartbeats find one
+CONNECTIONS = 4096  # at once; further ones wait to be accepted
 STOP_WITHIN = 8  # seconds for requests under way, then the worker is killed
 FLUSH_WITHIN = 5.0  # seconds of these for the last write
 HTTP1 = HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024)
@@ -85,6 +86,7 @@ def make_server(settings: Settings, address: str, port: int) -> Any:
         http1_settings=HTTP1,
         websockets=False,
         blocking_threads=THREADS,
+        backpressure=CONNECTIONS,
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_WITHIN,
         log_level=LogLevels.warning,
