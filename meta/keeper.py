@@ -111,6 +111,7 @@ class Keeper:
         self._in_step = self._up_since = now
 
     def start(self) -> None:
+        self._in_step = time.time()  # a long load is no lag
         self._thread.start()
 
     def close(self, timeout: float) -> bool:
