@@ -46,20 +46,8 @@ from meta.errors import Misconfigured
     type=click.Path(path_type=Path),
     help="Keeps the app table.",
 )
-@options.variable(
-    "--log-level",
-    "LOG_LEVEL",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    show_default="info",
-    help="How much to log.",
-)
-@options.variable(
-    "--log-format",
-    "LOG_FORMAT",
-    type=click.Choice(["text", "json"]),
-    show_default="text",
-    help="Lines for people, or one JSON object per line.",
-)
+@options.log_level
+@options.log_format
 def elves(config: Path, meta_config: Path | None, no_hosts: bool, http: str, var: Path, **given: Any) -> None:
     """Answer elves-agents (Thrift, port 11102) and elves' other modules (RabbitMQ), until SIGTERM or Ctrl-C; SIGHUP reloads
     a records file.

@@ -21,6 +21,20 @@ def variable(name: str, envvar: str, **attributes: Any) -> Callable[[Command], C
     return click.option(name, envvar=f"META_{envvar}", show_envvar=True, **attributes)
 
 
+log_level = variable(
+    "--log-level",
+    "LOG_LEVEL",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    show_default="info",
+    help="How much to log.",
+)
+log_format = variable(
+    "--log-format",
+    "LOG_FORMAT",
+    type=click.Choice(["text", "json"]),
+    show_default="text",
+    help="Lines for people, or one JSON object per line.",
+)
 database = variable(
     "--database",
     "DATABASE",

@@ -48,20 +48,8 @@ from meta.errors import Misconfigured, TryLater
     show_default="those on this machine",
     help="Whether hosts without a token are answered.",
 )
-@options.variable(
-    "--log-level",
-    "LOG_LEVEL",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    show_default="info",
-    help="How much to log.",
-)
-@options.variable(
-    "--log-format",
-    "LOG_FORMAT",
-    type=click.Choice(["text", "json"]),
-    show_default="text",
-    help="Lines for people, or one JSON object per line.",
-)
+@options.log_level
+@options.log_format
 def serve(config: Path | None, **given: Any) -> None:
     """Answer the hosts' heartbeats until SIGTERM or Ctrl-C; SIGHUP reloads the records file.
 

@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
-from helpers.databases import KINDS, connected, database, execute
+from helpers.databases import connected, execute
 from helpers.threads import in_threads
 from meta.errors import MetaError, Misconfigured, TryLater
 from meta.hostrows import load
@@ -24,19 +24,6 @@ from meta.store.tables import metadata
 
 NEWEST = "0002"
 ROW = HostRow(0, "h1", 1.25, 2.5, "::1", "0.1.0", '[["a","1","“up”",null]]', "[1.5,7]", "", 0.0)
-
-
-@pytest.fixture(params=KINDS)
-def url(request, tmp_path):
-    with database(request.param, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-def store(url):
-    with closing(Store(url)) as store:
-        store.upgrade()
-        yield store
 
 
 def test_a_new_database_is_empty(store):

@@ -6,24 +6,11 @@ from contextlib import closing
 
 import pytest
 
-from helpers.databases import KINDS, database, execute
+from helpers.databases import execute
 from helpers.threads import in_threads
 from meta.errors import TryLater
 from meta.store import Beat, HostRow, Since, Store
 from meta.store.hosts import pack, unpack
-
-
-@pytest.fixture(params=KINDS)
-def url(request, tmp_path):
-    with database(request.param, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-def store(url):
-    with closing(Store(url)) as store:
-        store.upgrade()
-        yield store
 
 
 def row(name: str, seen: float = 2.5, number: int = 0, **fields) -> HostRow:

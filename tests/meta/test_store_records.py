@@ -37,19 +37,6 @@ LABELS = {"h1": {"env": "stäging", "gpu": ""}, "h2": {"x": "y"}}
 BANS = (Ban("a", "1", "it “crashes”", "bob", 2.5), Ban("b", "9"))
 
 
-@pytest.fixture(params=KINDS)
-def url(request, tmp_path):
-    with database(request.param, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-def store(url):
-    with closing(Store(url)) as store:
-        store.upgrade()
-        yield store
-
-
 def put(store: Store, before: RecordSet, *records: Record, edit: Edit = EDIT, **more) -> RecordSet:
     after = replace(before, records=records, **more)
     made = store.commit(before, after, edit)

@@ -5,26 +5,12 @@ from contextlib import closing
 import pytest
 from msgspec.structs import replace
 
-from helpers.databases import KINDS, database
 from helpers.threads import in_threads
 from meta.errors import TryLater
 from meta.store import Store, Token
 
 ANN = Token(0, "operator", "ann", "admin", b"\0\xff" * 16, 1.5, 99.0)
 ENROL = Token(0, "enrolment", "rack 7", hash=b"e" * 32, created=2.0, uses=2, pattern="lg-*")
-
-
-@pytest.fixture(params=KINDS)
-def url(request, tmp_path):
-    with database(request.param, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-def store(url):
-    with closing(Store(url)) as store:
-        store.upgrade()
-        yield store
 
 
 def hosts(store: Store, since: int = 0) -> dict[str, bytes]:
