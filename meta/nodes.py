@@ -17,6 +17,7 @@ MAX_DEPTH = 32
 MAX_NODES = 1_000_000
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _JSON_WORD = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|[^\s{}\[\],:"]+|\n')
+_BRACKET = re.compile(r"""'[^'\n]*'|"(?:[^"\\]|\\.)*"|(?<!\S)\#[^\n]*|(?P<open>[\[{])|(?P<close>[]}])""", re.S)
 
 
 class Text(NamedTuple):
@@ -77,6 +78,10 @@ class _Builder:
         self._anchors: dict[str, tuple[Node, int]] = {}
         self._sizes: list[int] = []
 
+    @property
+    def depth(self) -> int:
+        return len(self._open)
+
     def add(self, node: Node, anchor: str | None = None, size: int = 1) -> None:
         if anchor:
             self._anchors[anchor] = (node, size)
@@ -90,7 +95,7 @@ class _Builder:
 
     def start(self, line: int, is_fields: bool, anchor: str | None = None) -> None:
         if len(self._open) == MAX_DEPTH:
-            raise NodeError(line, f"nested more than {MAX_DEPTH} deep")
+            raise _too_deep(line)
         self._open.append(_Open([], line, is_fields, anchor))
         self._sizes.append(1)
 
@@ -110,19 +115,41 @@ class _Builder:
         self.add(node, None, size)
 
 
+def _too_deep(line: int) -> NodeError:
+    return NodeError(line, f"nested more than {MAX_DEPTH} deep")
+
+
+def _bound_brackets(text: str, start: int = 0, end: int | None = None, depth: int = 0) -> None:
+    """Raises NodeError when text[start:end], whose first character stands `depth` deep, opens brackets deeper than
+    MAX_DEPTH. A parser reads ahead of the values it has given out, and has a limit of its own there."""
+    for match in _BRACKET.finditer(text, start, len(text) if end is None else end):
+        depth += bool(match["open"]) - bool(match["close"])
+        if depth > MAX_DEPTH:
+            raise _too_deep(text.count("\n", 0, match.start()) + 1)
+
+
 def from_yaml(text: str) -> Node | None:
     """YAML of one document -> its tree, or None when there is nothing in it; raises NodeError."""
     builder = _Builder()
+    read = 0
     try:
         for event in _yaml_events(text):
             _take(builder, event)
+            read = event.end_mark.index
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
-        raise NodeError(mark.line + 1 if mark else 0, f"not YAML: {e.problem or e.context}") from e
+        _bound_brackets(text, read, mark and mark.index + 1, builder.depth)
+        raise _syntax_error("YAML", text, mark.line + 1 if mark else 0, e.problem or e.context) from e
     except yaml.reader.ReaderError as e:
         line = text.count("\n", 0, e.position) + 1
         raise NodeError(line, f"not YAML: character U+{_code(e.character):04X} is not allowed") from e
     return builder.root
+
+
+def _syntax_error(language: str, text: str, line: int, remark: str | None) -> NodeError:
+    """remark: the library's own, which differs from version to version. At the end of the text some name a line after it."""
+    last = max(1, len(text.splitlines()))
+    return NodeError(min(line, last), f"not {language}" + (f" ({remark})" if remark else ""))
 
 
 def _code(character: Any) -> int:
@@ -207,12 +234,13 @@ def _take_data(builder: _Builder, data: Any) -> None:
 
 
 def _check_json(text: str) -> None:
+    _bound_brackets(text)
     try:
         json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
     except json.JSONDecodeError as e:
-        raise NodeError(e.lineno, f"not JSON: {e.msg}") from e
+        raise _syntax_error("JSON", text, e.lineno, e.msg) from e
     except RecursionError as e:
-        raise NodeError(0, f"nested more than {MAX_DEPTH} deep") from e
+        raise _too_deep(0) from e
 
 
 def _refuse_constant(name: str) -> None:

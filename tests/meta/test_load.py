@@ -3,9 +3,11 @@
 # ruff: noqa: E501 (the tables of errors are read line by line)
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -24,6 +26,11 @@ def problems(text: str, file: str = "r.yaml") -> list[str]:
     with pytest.raises(RecordsError) as refused:
         parse(text, file)
     return str(refused.value).splitlines()
+
+
+def in_our_words(problems: list[str]) -> list[str]:
+    """Without the remark of the library that found a syntax error: each version of it has another one."""
+    return [re.sub(r"(: not (?:YAML|JSON)) \(.*\)$", r"\1", problem) for problem in problems]
 
 
 def test_a_records_file_says_what_it_means():
@@ -125,17 +132,26 @@ def test_what_a_records_file_shows_can_be_loaded_again():
         ("agents: [a]", ["r.yaml:1: agents[0]: must be a mapping, not text"]),
         ("agents: []\nagents: []", ["r.yaml:2: agents: is given twice, first on line 1"]),
         ("agents: []\n---\nagents: []", ["r.yaml:2: a second document starts here; one file holds one"]),
-        ("agents: [", ["r.yaml:2: not YAML: did not find expected node content"]),
-        ("agents:\n\t- a", ["r.yaml:2: not YAML: found character that cannot start any token"]),
+        ("agents: [", ["r.yaml:1: not YAML"]),
+        ("agents:\n\t- a", ["r.yaml:2: not YAML"]),
         ("agents: []\n# \x01", ["r.yaml:2: not YAML: character U+0001 is not allowed"]),
         ("agents: &a [*a]", ["r.yaml:1: alias *a contains itself"]),
         ("agents: [*b]", ["r.yaml:1: alias *b has no anchor before it"]),
         ("agents: " + "[" * 100000, ["r.yaml:1: nested more than 32 deep"]),
+        ("agents: " + "{a: " * 500 + "[\n" * 1100, ["r.yaml:1: nested more than 32 deep"]),
+        ("agents:\n- &a " + "[" * 1100, ["r.yaml:2: nested more than 32 deep"]),
+        ("agents:\n" + "- " * 1100, ["r.yaml:2: nested more than 32 deep"]),
+        ("agents: '" + "[" * 1100 + "', }", ["r.yaml:1: not YAML"]),
+        ("agents: a # " + "[" * 1100 + "\n}", ["r.yaml:2: not YAML"]),
         ("agents:\n- ? [a]\n  : b\n  name: a\n  version: 1\n  tarball: http://r", ["r.yaml:2: agents[0]: a key must be text, not a list"]),
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_list_of_agents_is_refused(text, expected):
-    assert problems(text) == expected
+@pytest.mark.parametrize("loader", ["CSafeLoader", "SafeLoader"])
+def test_a_file_that_is_no_list_of_agents_is_refused(text, expected, loader, monkeypatch):
+    monkeypatch.setattr(
+        yaml, "CSafeLoader", getattr(yaml, loader, yaml.SafeLoader), raising=False
+    )  # with libyaml, and where PyYAML has none
+    assert in_our_words(problems(text)) == expected
 
 
 @pytest.mark.parametrize(
@@ -360,14 +376,14 @@ def test_an_inherited_digest_of_another_version_is_only_told():
     ("text", "expected"),
     [
         ("", "cfg.json: is empty; write `agents: []` if no agent is meant"),
-        ('{"agents": [', "cfg.json:1: not JSON: Expecting value"),
-        ('{\n"agents": [],\n}', "cfg.json:3: not JSON: Expecting property name enclosed in double quotes"),
+        ('{"agents": [', "cfg.json:1: not JSON"),
+        ('{\n"agents": [],\n]', "cfg.json:3: not JSON"),
         ('{"agents": NaN}', "cfg.json: not JSON: NaN is no value"),
         ('{"debug": true}', "cfg.json:1: agents is missing; write [] if no agent is meant"),
         ('{"agents": null}', "cfg.json:1: agents is missing; write [] if no agent is meant"),
         ('{"agents": {}}', "cfg.json:1: agents: must be a list, not a mapping"),
         ('{"agents": [], "debug": 1}', "cfg.json:1: debug: must be true or false"),
-        ('{"agents":' + "[" * 100000 + "]" * 100000 + "}", "cfg.json: nested more than 32 deep"),
+        ('{"agents":' + "[" * 100000 + "]" * 100000 + "}", "cfg.json:1: nested more than 32 deep"),
         ('{"agents":' + "[" * 40 + "]" * 40 + "}", "cfg.json:1: nested more than 32 deep"),
         (legacy({"default": DEFAULT | {"version": 1.0}}), "cfg.json:6: agents[0].default.version: must be a string in quotes"),
         (legacy({"default": DEFAULT | {"cmd": ""}}), 'cfg.json:9: agents[0].default.cmd: cmd "" is not start or stop'),
@@ -377,7 +393,12 @@ def test_an_inherited_digest_of_another_version_is_only_told():
     ],
 )  # fmt: skip
 def test_a_cfg_json_that_no_host_could_follow_is_refused(text, expected):
-    assert problems(text, "cfg.json") == [expected]
+    assert in_our_words(problems(text, "cfg.json")) == [expected]
+
+
+def test_a_trailing_comma_is_refused_where_python_sees_it():
+    [problem] = problems('{\n"agents": [],\n}', "cfg.json")
+    assert re.fullmatch(r"cfg\.json:[23]: not JSON \(.+\)", problem)  # the comma's line, or that of what follows it
 
 
 def test_what_ops_meta_orders_can_be_spelled_in_our_own_form():
