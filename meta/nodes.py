@@ -138,7 +138,7 @@ def from_yaml(text: str) -> Node | None:
             read = event.end_mark.index
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
-        _bound_brackets(text, read, mark and mark.index + 1, builder.depth)
+        _bound_brackets(text, read, mark.index + 1 if mark else None, builder.depth)
         raise _syntax_error("YAML", text, mark.line + 1 if mark else 0, e.problem or e.context) from e
     except yaml.reader.ReaderError as e:
         line = text.count("\n", 0, e.position) + 1
