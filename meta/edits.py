@@ -138,11 +138,16 @@ def rollback(records: RecordSet, revisions: Sequence[Revision]) -> RecordSet:
 
 
 def ban(records: RecordSet, new: Ban) -> RecordSet:
-    """No host is told to start this version from now on; a ban that is there gets the new reason."""
+    """No host is told to start this version from now on. A ban that is there gets the new reason, if there is one; otherwise
+    it stays that of who made it."""
     texts = (value_problem("name", new.agent), value_problem("version", new.version), why_problem(new.why))
     _refuse([Problem("", 0, text) for text in texts if text])
-    others = [one for one in records.bans if (one.agent, one.version) != (new.agent, new.version)]
-    return replace(records, bans=tuple(sorted([*others, new], key=lambda one: (one.agent, one.version))))
+    banned = {(one.agent, one.version): one for one in records.bans}
+    there = banned.get((new.agent, new.version))
+    if there and new.why in ("", there.why):
+        return records
+    banned[new.agent, new.version] = new
+    return replace(records, bans=tuple(banned[key] for key in sorted(banned)))
 
 
 def unban(records: RecordSet, agent: str, version: str) -> RecordSet:

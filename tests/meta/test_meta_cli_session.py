@@ -171,6 +171,29 @@ def test_bans_and_labels(server, alice):
     assert alice("get", "moni", code=1) == "meta: there is no agent moni\n"
 
 
+def test_a_command_that_changes_nothing_says_so_and_makes_no_revision(server, alice, tmp_path):
+    alice("set", "same", "version=1.0.0", "tarball=http://r.example/same", "--yes")
+    alice("set", "same", "version=1.0.1", "--for", "hosts:s-1,s-2", "--yes")
+    alice("ban", "same", "0.9.0", "--why", "leaks", "--yes")
+    alice("label", "s-1", "env=staging", "--yes")
+    file = tmp_path / "records.yaml"
+    alice("export", "-o", str(file))
+    before = alice.json("history", "--limit", "1")["items"][0]["number"]
+    for words in (
+        ("set", "same", "version=1.0.0"),
+        ("set", "same", "version=1.0.1", "--for", "hosts:s-2,s-1"),
+        ("unset", "same", "md5"),
+        ("ban", "same", "0.9.0", "--why", "leaks"),
+        ("label", "s-1", "env=staging", "rack-"),
+        ("apply", str(file)),
+        ("import", str(file)),
+        ("rollback", str(before)),
+    ):
+        assert alice(*words, "--yes") == "nothing to change\n", words
+    assert alice.json("set", "same", "version=1.0.0")["changes"] == []
+    assert alice.json("history", "--limit", "1")["items"][0]["number"] == before
+
+
 def test_hosts_are_listed_and_put_aside(server, alice):
     alice("set", "nft", "version=1.0.0", "tarball=http://r.example/nft", "--yes")
     for number in range(5):
