@@ -1,6 +1,7 @@
 """The house rules that a program can keep: who imports whom, one door per effect, pure modules, small modules."""
 
 import ast
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODULES = {str(p.relative_to(ROOT)): p for room in ("updater", "meta") for p in sorted((ROOT / room).rglob("*.py"))}
 LONGEST_MODULE, LONGEST_FUNCTION = 300, 50
+LEFTOVERS = ("*.orig", "*.rej", "*.bak", "*~", ".*.sw[a-p]")  # of merges, patches and editors
 
 # What only these modules may import or call: one door per effect.
 DOORS = {
@@ -139,3 +141,15 @@ def test_nothing_happens_at_import(path):
         optional = isinstance(node, ast.Try) and any(isinstance(n, ast.Import | ast.ImportFrom) for n in node.body)
         migration = path.startswith("meta/migrations/env.py")
         assert isinstance(node, allowed) or docstring or guard or optional or migration, ast.unparse(node)
+
+
+def committed(*patterns):
+    """The files that git holds, those of the patterns alone where some are given."""
+    done = subprocess.run(["git", "ls-files", "--", *patterns], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.split("\n")[:-1]
+
+
+def test_what_merges_patches_and_editors_leave_behind_is_not_committed():
+    assert "control" in committed()
+    assert committed(*LEFTOVERS) == []
+    assert set(LEFTOVERS) <= set((ROOT / ".gitignore").read_text().splitlines()), "git offers none of them either"

@@ -8,13 +8,10 @@ from pathlib import Path
 import click
 import pytest
 
+from helpers.metrics import everything
 from meta import config
 from meta.cli import cli as meta
-from meta.metrics import render
-from meta.service import Service
-from meta.store import Store
 from updater.cli import main as updater
-from updater.wire import RealAgent, Report
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")))]
@@ -75,16 +72,7 @@ def test_links_lead_somewhere(document):
 
 
 def test_operating_lists_just_the_metrics_there_are(tmp_path):
-    store = Store(f"sqlite:///{tmp_path}/meta.db")
-    store.upgrade()
-    service = Service(store, config.Settings())
-    service.start(1.0)
-    try:
-        service.table.beat(Report("h", [RealAgent("a", "1", "started", 1)]), "::1", 1.0)
-        there = set(re.findall(r"^# TYPE (\w+)", render(service).decode(), re.MULTILINE))
-    finally:
-        service.close(5)
-        store.close()
+    there = set(re.findall(r"^# TYPE (\w+)", everything(tmp_path), re.MULTILINE))
     text = (ROOT / "docs" / "operating-meta.md").read_text()
     listed = {re.sub(r"\{.*", "", name) for name in re.findall(r"^\| `(meta_[^`]+)` \|", text, re.MULTILINE)}
     assert listed == there
