@@ -18,8 +18,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
-from lab.fleet import Meta, free_port, get, until
+from lab.fleet import Meta, get, until
 from lab.load import Load, Plan, agents_of
+from lab.ports import free_port
 from meta.store import Store
 
 HOSTS = 50_000

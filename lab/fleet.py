@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 import requests
 
+from lab.ports import free_port
 from updater import processes
 
 T = TypeVar("T")
@@ -34,13 +34,6 @@ def until(what: str, probe: Callable[..., T], *arguments: object, within: float 
             raise Late(f"{what}: not within {within:g} s")
         time.sleep(0.02)
     return answer
-
-
-def free_port() -> int:
-    """A port that nothing listened on a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def get(url: str) -> requests.Response:

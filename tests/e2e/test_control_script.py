@@ -12,7 +12,8 @@ import pytest
 import requests
 
 from helpers.elves import beat
-from lab.fleet import free_port, get, until
+from lab.fleet import get, until
+from lab.ports import free_port
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from helpers.meta_server import meta as run_meta
-from lab.fleet import Meta, free_port, get, until
+from lab.fleet import Meta, get, until
 from lab.load import Load, Plan, agents_of
+from lab.ports import free_port
 from meta.store import Store
 
 AGENT = "falcon-agent"

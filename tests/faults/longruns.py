@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from msgspec.structs import replace
 from faults.scenarios import SCENARIOS, A
 from faults.world import World
 from helpers.agents import calls
+from lab.ports import free_port
 from updater import config, cycle
 from updater.errors import TryLater
 from updater.host import Host
@@ -147,7 +147,7 @@ def _day_without_meta(world: World) -> None:
     _cycle(host)
     before = _runs(world, "1", "before the outage")
     there = host.config
-    host.config = replace(there, server=f"127.0.0.1:{_closed_port()}")
+    host.config = replace(there, server=f"127.0.0.1:{free_port()}")
     for _ in range(86400 // 60):
         with contextlib.suppress(TryLater):
             _cycle(host)
@@ -157,12 +157,6 @@ def _day_without_meta(world: World) -> None:
     world.desire((A, "2"))
     assert _cycle(host).matches, "not converged in one cycle when meta is back"
     _runs(world, "2", "when meta is back")
-
-
-def _closed_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 _CASES: dict[str, dict[str, Callable[[World], None]]] = {

@@ -10,7 +10,7 @@ from typing import Self
 
 import pytest
 
-from lab.fleet import free_port
+from lab.ports import free_port
 
 
 class Cluster:

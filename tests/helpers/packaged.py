@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab.fleet import free_port
+from lab.ports import free_port
 from updater import unpack
 
 PYTHON = Path(sys.executable).resolve()  # the interpreter itself, without the libraries of this installation

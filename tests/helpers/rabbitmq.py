@@ -20,7 +20,8 @@ from uuid import uuid4
 import pika
 
 from helpers.meta_server import until
-from helpers.zookeeper import absent, free_port, is_open
+from helpers.zookeeper import absent, is_open
+from lab.ports import free_port
 
 PORT = 5672
 SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")

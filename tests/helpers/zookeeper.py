@@ -11,12 +11,12 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
-from secrets import randbelow
 from typing import NoReturn
 
 import pytest
 
 from helpers.meta_server import until
+from lab.ports import free_port
 
 JAR = Path("/usr/share/java/zookeeper.jar")
 HOW = "apt-get install -y --no-install-recommends zookeeper"
@@ -28,19 +28,6 @@ def absent(what: str, how: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(text)
     pytest.skip(text)
-
-
-def free_port() -> int:
-    """A port below those that the kernel gives to outgoing connections: while a server is down, one of them could take its
-    port, even that of a client which tries to reach this very server, and then reaches itself."""
-    while True:
-        port = 20_000 + randbelow(12_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def is_open(port: int) -> bool:

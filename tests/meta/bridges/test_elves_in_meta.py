@@ -3,7 +3,8 @@
 import pytest
 
 from helpers.elves import agent, beat
-from lab.fleet import Late, Meta, free_port, get, until
+from lab.fleet import Late, Meta, get, until
+from lab.ports import free_port
 
 
 @pytest.fixture
