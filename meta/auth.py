@@ -1,13 +1,13 @@
 """Who asks, and whether he may: tokens of operators and hosts, their roles, and the rules that routes have.
 
-Only a token's SHA-256 is kept; its text exists once, in the answer that makes it. Everything is judged from memory: `replace`
-swaps all tokens at once, so a revoked one stops in that moment. A token that is shown and not known is refused everywhere,
-never treated as none.
+Only a token's SHA-256 is kept; its text exists once, in the answer that makes it. Requests are judged from memory, in which
+each token keeps the serial of its last change: however late an answer of the database is, it replaces nothing that is later.
+What changes tokens is judged in the database. A token that is shown and not known is refused everywhere, never treated as none.
 """
 
 import hmac
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from hashlib import sha256
 from secrets import token_urlsafe
@@ -106,27 +106,58 @@ def is_good(token: "Token", now: float) -> bool:
     return not token.revoked and (not token.expires or now < token.expires) and token.uses != 0
 
 
+class _Order:
+    """Which facts are news. Each came with the serial of the transaction that wrote it; answers of the database may arrive in
+    any order, so only a later fact replaces one. Not safe for threads."""
+
+    def __init__(self) -> None:
+        self.reached = 0  # everything up to this serial is known
+        self._later: dict[str | int, int] = {}  # of what is known already beyond that: its serial
+
+    def is_news(self, key: str | int, serial: int) -> bool:
+        """Whether a fact about this key is later than what is known of it; it is known from now on."""
+        if serial <= max(self.reached, self._later.get(key, 0)):
+            return False
+        self._later[key] = serial
+        return True
+
+    def is_later(self, key: str | int, serial: int) -> bool:
+        """Whether something later than this serial is known of the key."""
+        return self._later.get(key, 0) > serial
+
+    def reach(self, serial: int) -> None:
+        if serial > self.reached:
+            self.reached = serial
+            self._later = {key: at for key, at in self._later.items() if at > serial}
+
+
 class HostTokens:
     """The hosts that have a token, by name. Safe for threads: one writes at a time, and readers need no lock."""
 
-    def __init__(self, hashes: Iterable[tuple[str, bytes]] = ()):
+    def __init__(self) -> None:
         self._hashes: dict[str, bytes] = {}
         self._hosts: dict[bytes, str] = {}
+        self._order = _Order()
         self._writing = threading.Lock()
-        self.update(hashes)
 
-    def update(self, hashes: Iterable[tuple[str, bytes]]) -> None:
-        """New tokens of hosts, in place of those they had; an empty hash takes a host's token away."""
+    def update(self, facts: Iterable[tuple[str, bytes, int]], reached: int = 0) -> None:
+        """New tokens of hosts, in place of those they had: (hostname, hash, serial); an empty hash takes a host's token away.
+        What is older than what is known changes nothing. reached: all facts up to this serial are known now."""
         with self._writing:
-            for hostname, hashed in hashes:
-                former = self._hashes.get(hostname, b"")
-                if hashed:  # never without a token in between, or anybody could report in that moment
-                    self._hashes[hostname] = hashed
-                    self._hosts[hashed] = hostname
-                else:
-                    self._hashes.pop(hostname, None)
-                if former != hashed:
-                    self._hosts.pop(former, None)
+            for hostname, hashed, serial in facts:
+                if self._order.is_news(hostname, serial):
+                    self._put(hostname, hashed)
+            self._order.reach(reached)
+
+    def _put(self, hostname: str, hashed: bytes) -> None:
+        former = self._hashes.get(hostname, b"")
+        if hashed:  # never without a token in between, or anybody could report in that moment
+            self._hashes[hostname] = hashed
+            self._hosts[hashed] = hostname
+        else:
+            self._hashes.pop(hostname, None)
+        if former != hashed:
+            self._hosts.pop(former, None)
 
     def __contains__(self, hostname: str) -> bool:
         return hostname in self._hashes
@@ -158,20 +189,27 @@ class HostTokens:
 class Tokens:
     """All tokens, in memory. Safe for threads."""
 
-    def __init__(self, tokens: "Iterable[Token]" = (), hosts: HostTokens | None = None):
-        self.hosts = HostTokens() if hosts is None else hosts
-        self._tokens: Mapping[bytes, Token] = {}
-        self._refreshing = threading.Lock()
-        self.replace(tokens)
+    def __init__(self, tokens: "Iterable[Token]" = ()):
+        self.hosts = HostTokens()
+        self._tokens: Mapping[bytes, Token] = {token.hash: token for token in tokens}
+        self._order = _Order()
+        self._writing = threading.Lock()
 
-    def replace(self, tokens: "Iterable[Token]") -> None:
-        """These, and no others from now on."""
-        self._tokens = {token.hash: token for token in tokens}
+    def replace(self, tokens: "Iterable[Token]", serial: int) -> None:
+        """These, and no others, as of this serial; what is known to be later stays."""
+        with self._writing:
+            if serial < self._order.reached:
+                return
+            found = {token.id: token for token in tokens}
+            later = {one.id: one for one in self._tokens.values() if self._order.is_later(one.id, serial)}
+            self._tokens = {token.hash: token for token in (found | later).values()}
+            self._order.reach(serial)
 
-    def refresh(self, load: "Callable[[], Iterable[Token]]") -> None:
-        """Those that `load` reads now: what somebody else read before can never come after it."""
-        with self._refreshing:
-            self.replace(load())
+    def take(self, token: "Token", serial: int) -> None:
+        """This one is so since that serial."""
+        with self._writing:
+            if self._order.is_news(token.id, serial):
+                self._tokens = {**self._tokens, token.hash: token}
 
     def all(self) -> "list[Token]":
         return sorted(self._tokens.values(), key=lambda token: token.id)

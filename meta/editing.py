@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from meta import edits
 from meta.checks import why_problem
-from meta.errors import Conflict, EditRefused, Problem, TryLater
+from meta.errors import EditRefused, MetaError, Problem, TryLater
 from meta.records import RecordSet
 from meta.store import Moved, Store
 from updater.wire import one_line
@@ -25,10 +25,14 @@ log = logging.getLogger(__name__)
 
 
 class Done(NamedTuple):
-    """What an edit did. revision: of the records that it led to."""
+    """What an edit did. records: that it led to."""
 
-    revision: int
+    records: RecordSet
     changes: tuple[edits.Change, ...]
+
+    @property
+    def revision(self) -> int:
+        return self.records.revision
 
 
 class Preview(NamedTuple):
@@ -54,16 +58,12 @@ class Editor:
         if problem := why_problem(edit.why):
             raise EditRefused([Problem("", 0, problem)])
         with self._editing:
-            before, is_last = self._in_force(), False
+            before = self._in_force()
             for _ in range(TRIES):
                 try:
                     return self._make(edit, before, change)
                 except Moved:
-                    pass
-                except (Conflict, EditRefused):  # perhaps only because another meta's edit is not in force here yet
-                    if is_last:
-                        raise
-                before, is_last = self._store.load_records(), True
+                    before = self._store.load_records()
         raise TryLater("others edit the records all the time; try again")
 
     def preview(self, change: Change) -> Preview:
@@ -73,13 +73,28 @@ class Editor:
         return Preview(before.revision, edits.changes(before, after), after)
 
     def _make(self, edit: edits.Edit, before: RecordSet, change: Change) -> Done:
-        after = change(before)
+        """Raises Moved where `before` is no longer what is in force. So is a refusal, and that nothing changes, only said of
+        what the database holds: memory may be a moment behind another meta's edit."""
+        try:
+            after = change(before)
+        except MetaError:
+            self._require_last(before)
+            raise
         if not (changes := edits.changes(before, after)):
-            return Done(before.revision, changes)
+            self._require_last(before)
+            if before is not self._in_force():
+                self._put_in_force(before)
+            return Done(before, changes)
         revision = self._store.commit(before, after, edit)
-        self._put_in_force(edits.committed(after, revision.number, revision.changes))
+        made = edits.committed(after, revision.number, revision.changes)
+        self._put_in_force(made)
         log.info("%s", _told(revision))
-        return Done(revision.number, revision.changes)
+        return Done(made, revision.changes)
+
+    def _require_last(self, before: RecordSet) -> None:
+        head = self._store.head()
+        if head.revision != before.revision:
+            raise Moved(f"the records are at revision {head.revision} by now, no longer at {before.revision}")
 
     # --- what changes are made of ---
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from meta import hostrows
 from meta.absorb import absorb
-from meta.auth import HostTokens, Tokens
+from meta.auth import Tokens
 from meta.errors import MetaError, Misconfigured
 from meta.hosts import HostTable
 from meta.records import RecordSet
@@ -82,14 +82,12 @@ class Keeper:
         table: HostTable,
         store: Store,
         tokens: Tokens,
-        host_tokens: HostTokens,
         put_in_force: Callable[[RecordSet], None],
         lifetimes: Lifetimes,
     ):
         self._table = table
         self._store = store
         self._tokens = tokens
-        self._host_tokens = host_tokens
         self._put_in_force = put_in_force
         self._lifetimes = lifetimes
         self._meta = secrets.token_hex(8)
@@ -105,7 +103,7 @@ class Keeper:
         """Fill the memory, which must be empty. Raises TryLater."""
         head = self._store.head()
         self._put_in_force(self._store.load_records())
-        self._read_tokens()
+        self._read_tokens(0, head.tokens)
         hostrows.load(self._table, self._store.load_hosts(), now)
         self._known_tokens, self._known_hosts = head.tokens, head.hosts
         self._in_step = self._up_since = now
@@ -184,10 +182,9 @@ class Keeper:
             records = self._store.load_records()
             self._put_in_force(records)
             log.info("revision %d of the records is in force, made at another meta", records.revision)
-        while head.tokens != self._known_tokens:  # again, when one is revoked while we read
-            self._read_tokens(self._known_tokens)
+        if head.tokens != self._known_tokens:
+            self._read_tokens(self._known_tokens, head.tokens)
             self._known_tokens = head.tokens
-            head = self._store.head()
         if head.hosts != self._known_hosts:
             since = self._store.hosts_since(self._known_hosts, self._meta)
             absorb(self._table, since, now)
@@ -197,9 +194,10 @@ class Keeper:
                 f"the database holds revision {head.revision}, and {in_force} is in force: restart meta"
             )
 
-    def _read_tokens(self, since: int = 0) -> None:
-        self._tokens.refresh(self._store.tokens)
-        self._host_tokens.update((name, hashed) for name, hashed, _ in self._store.host_tokens(max(since, 0)))
+    def _read_tokens(self, since: int, reached: int) -> None:
+        """What changed after the serial `since`. reached: a serial of which we know that it was there before we read."""
+        self._tokens.replace(*self._store.tokens_at())
+        self._tokens.hosts.update(self._store.host_tokens(max(since, 0)), reached)
 
     def _tidy(self, now: float) -> None:
         if not 0 <= now - self._tidied < TIDY_EVERY:

@@ -43,7 +43,7 @@ class Service:
         self.beside: dict[str, Callable[[], tuple[int, str]]] = {}  # pages of what is served in this process too
         self._reloading = threading.Lock()
         lifetimes = Lifetimes(settings.late_after, settings.retire_after, settings.forget_after)
-        self._keeper = Keeper(self.table, store, self.tokens, self.host_tokens, self.put_in_force, lifetimes)
+        self._keeper = Keeper(self.table, store, self.tokens, self.put_in_force, lifetimes)
 
     def start(self, now: float) -> None:
         """Fill the memory and begin to keep the store in step. Raises MetaError."""

@@ -1,7 +1,6 @@
 """Records by REST: all of them, or one; read, written and explained."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 
@@ -71,9 +70,10 @@ def put_records(call: Call) -> Reply:
     conditional=["If-None-Match"],
 )
 def get_record(call: Call) -> Reply:
-    record = _record(call)
-    headers = {"ETag": etag(call.service.records.edited.get(record.name, 0))}
-    if is_known(call.if_none_match, call.service.records.edited.get(record.name, 0)):
+    records = call.service.records  # once: others may come in force meanwhile
+    record = _record(records, call.path["agent"])
+    headers = {"ETag": etag(records.edited.get(record.name, 0))}
+    if is_known(call.if_none_match, records.edited.get(record.name, 0)):
         return Reply(304, headers=headers)
     return Reply(200, as_fields([record])[0], headers)
 
@@ -135,8 +135,9 @@ def patch_record(call: Call) -> Reply:
     conditional=["If-Match"],
 )
 def delete_record(call: Call) -> Reply:
-    _record(call)
-    return _edit_record(call, "unset", lambda before: edits.delete_record(before, call.path["agent"]))
+    return _edit_record(
+        call, "unset", lambda before: edits.delete_record(before, call.path["agent"]), there_is_one=True
+    )
 
 
 @operation(
@@ -166,16 +167,20 @@ OPERATIONS: tuple[Operation, ...] = (
 
 def edit(call: Call, action: str, change: Change, *, of_records: bool = True) -> Reply:
     """Make this edit for who called. of_records: it is one that a records file makes, where there is one."""
-    file = call.service.file
-    if of_records and file is not None:
-        raise Refusal(409, f"the records are those of {file}: edit that file, and then: meta reload")
+    if of_records:
+        _refuse_where_a_file_rules(call)
+    return Reply(200, _made(call, action, change)[0])
+
+
+def _made(call: Call, action: str, change: Change) -> tuple[EditView, RecordSet]:
+    """What the edit did, or would do, and the records after it."""
     editor, asked = call.service.editor, call.query
     if asked.dry_run:
         seen = editor.preview(change)
         affected = query.affected(call.service.table, seen.after) if seen.changes else {}
-        return Reply(200, EditView(seen.revision, views(seen.changes), affected, True))
+        return EditView(seen.revision, views(seen.changes), affected, True), seen.after
     done = editor.apply(edits.Edit(call.now, call.who.name, asked.why, asked.action or action), change)
-    return Reply(200, EditView(done.revision, views(done.changes), {}))
+    return EditView(done.revision, views(done.changes), {}), done.records
 
 
 def views(changes: Iterable[edits.Change]) -> list[ChangeView]:
@@ -183,30 +188,33 @@ def views(changes: Iterable[edits.Change]) -> list[ChangeView]:
     return [ChangeView(one.kind, one.name, one.before, one.after) for one in changes]
 
 
-def _edit_record(call: Call, action: str, change: Change) -> Reply:
-    """An edit of one record, if it is still what it was when it was read."""
+def _refuse_where_a_file_rules(call: Call) -> None:
+    if file := call.service.file:
+        raise Refusal(409, f"the records are those of {file}: edit that file, and then: meta reload")
+
+
+def _edit_record(call: Call, action: str, change: Change, *, there_is_one: bool = False) -> Reply:
+    """An edit of one record, if it is still what it was when it was read. there_is_one: it is not found otherwise."""
     agent, revision = call.path["agent"], expected(call.if_match, call.if_none_match)
 
     def checked(before: RecordSet) -> RecordSet:
+        if there_is_one:
+            _record(before, agent)
         if revision is not None:
             call.service.editor.require(before, agent, revision)
         elif before.record(agent) is None:
             raise Conflict(agent, before.revision, 0, [])
         return change(before)
 
-    reply = edit(call, action, checked)
-    found: Any = reply.body
-    is_new = any(one.kind == edits.RECORD and one.before is None for one in found.changes)
-    return Reply(201 if is_new and not found.dry_run else 200, found, _tag(call, agent))
+    _refuse_where_a_file_rules(call)
+    view, after = _made(call, action, checked)
+    is_new = any(one.kind == edits.RECORD and one.before is None for one in view.changes)
+    edited = after.edited.get(agent, 0)  # not what is in force by now: others may edit it since
+    return Reply(201 if is_new and not view.dry_run else 200, view, {"ETag": etag(edited)} if edited else {})
 
 
-def _tag(call: Call, agent: str) -> dict[str, str]:
-    revision = call.service.records.edited.get(agent, 0)
-    return {"ETag": etag(revision)} if revision else {}
-
-
-def _record(call: Call) -> Record:
-    record = call.service.records.record(call.path["agent"])
+def _record(records: RecordSet, agent: str) -> Record:
+    record = records.record(agent)
     if record is None:
-        raise Refusal(404, f"there is no agent {call.path['agent']}")
+        raise Refusal(404, f"there is no agent {agent}")
     return record

@@ -8,7 +8,7 @@ from meta.api.queries import EditQuery, RevisionsQuery
 from meta.api.records import edit, views
 from meta.api.types import Bans, BanView, EditView, Revisions, RevisionView, RollbackBody
 from meta.auth import Rule
-from meta.records import Ban
+from meta.records import Ban, RecordSet
 
 
 @operation(
@@ -92,9 +92,13 @@ def put_ban(call: Call) -> Reply:
 )
 def delete_ban(call: Call) -> Reply:
     agent, version = call.path["agent"], call.path["version"]
-    if not any((one.agent, one.version) == (agent, version) for one in call.service.records.bans):
-        raise Refusal(404, f"version {version} of {agent} is not banned")
-    return edit(call, "unban", lambda before: edits.unban(before, agent, version), of_records=False)
+
+    def change(before: RecordSet) -> RecordSet:
+        if not any((one.agent, one.version) == (agent, version) for one in before.bans):
+            raise Refusal(404, f"version {version} of {agent} is not banned")
+        return edits.unban(before, agent, version)
+
+    return edit(call, "unban", change, of_records=False)
 
 
 OPERATIONS: tuple[Operation, ...] = (get_revisions, get_revision, roll_back, get_bans, put_ban, delete_ban)

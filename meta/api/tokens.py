@@ -9,7 +9,7 @@ from meta.api.basics import Hostname, Number
 from meta.api.operation import Call, Operation, Reply, operation
 from meta.api.problems import Refusal
 from meta.api.types import EnrolBody, Enrolled, NewToken, TokenBody, Tokens, TokenView, Whoami
-from meta.auth import ADMIN, HOST, OPERATOR, Rule, is_good, mint
+from meta.auth import HOST, OPERATOR, Rule, mint
 from meta.store import Token
 
 _SHOWN = tuple(TokenView.__struct_fields__)
@@ -50,8 +50,8 @@ def make_token(call: Call) -> Reply:
         pattern=body.pattern,
         reenrol=body.reenrol,
     )
-    token = call.service.store.add_token(token)
-    _take_up(call)
+    token, serial = call.service.store.add_token(token, call.who.id)
+    call.service.tokens.take(token, serial)
     role = f" {token.role}" if token.role else ""
     log.info("token %d made: %s%s %s, by %s", token.id, token.kind, role, token.name, call.who.name)
     return Reply(201, NewToken(**_shown(token), token=text))
@@ -78,14 +78,11 @@ def _check(body: TokenBody, now: float) -> None:
     refusals=[404, 409],
 )
 def revoke_token(call: Call) -> Reply:
-    wanted, tokens = call.path["id"], call.service.store.tokens()
-    admins = {one.id for one in tokens if one.role == ADMIN and is_good(one, call.now)}
-    if admins == {wanted}:
-        raise Refusal(409, "this is the last admin's token; make another one first")
-    if not any(one.id == wanted and not one.revoked for one in tokens):
+    wanted = call.path["id"]
+    written = call.service.store.revoke_token(wanted, call.now, call.who.id)
+    if written is None:
         raise Refusal(404, f"there is no token {wanted}, or it is revoked already")
-    call.service.store.revoke_token(wanted, call.now)
-    _take_up(call)
+    call.service.tokens.take(written.token, written.serial)
     log.info("token %d revoked by %s", wanted, call.who.name)
     return Reply(204)
 
@@ -105,11 +102,12 @@ def enrol(call: Call) -> Reply:
     if shown is None or not fnmatchcase(host, shown.pattern):
         raise Refusal(403, f"this enrolment token is not for {host}")
     text, hashed = mint(HOST)
-    if not service.store.use_enrolment(shown.id, host, hashed, call.now):
+    written = service.store.use_enrolment(shown.id, host, hashed, call.now)
+    if written is None:
         raise Refusal(
             409, f"{host} has a token already, or this enrolment token is used up; an admin can take the token back"
         )
-    service.host_tokens.update([(host, hashed)])
+    service.host_tokens.update([(host, hashed, written.serial)])
     log.info("%s enrolled with token %d (%s)", host, shown.id, shown.name)
     return Reply(201, Enrolled(host, text))
 
@@ -125,9 +123,10 @@ def enrol(call: Call) -> Reply:
 )
 def revoke_host_token(call: Call) -> Reply:
     host = call.path["host"]
-    if not call.service.store.revoke_host_token(host, call.now):
+    serial = call.service.store.revoke_host_token(host, call.now, call.who.id)
+    if not serial:
         raise Refusal(404, f"{host} has no token")
-    call.service.host_tokens.update([(host, b"")])
+    call.service.host_tokens.update([(host, b"", serial)])
     log.info("the token of host %s was revoked by %s", host, call.who.name)
     return Reply(204)
 
@@ -137,8 +136,3 @@ OPERATIONS: tuple[Operation, ...] = (whoami, get_tokens, make_token, revoke_toke
 
 def _shown(token: Token) -> dict[str, Any]:
     return {name: getattr(token, name) for name in _SHOWN}
-
-
-def _take_up(call: Call) -> None:
-    """The tokens as they are now count here from now on; other metas follow."""
-    call.service.tokens.refresh(call.service.store.tokens)

@@ -17,9 +17,9 @@ from meta.store.engine import PATIENCE, Database
 from meta.store.migrate import upgrade
 from meta.store.rows import Beat, Head, HostRow, Moved, Since
 from meta.store.tables import head
-from meta.store.tokens import Token
+from meta.store.tokens import LastAdmin, Token, TokenWrite
 
-__all__ = ["Beat", "Head", "HostRow", "Moved", "Since", "Store", "Token"]
+__all__ = ["Beat", "Head", "HostRow", "LastAdmin", "Moved", "Since", "Store", "Token", "TokenWrite"]
 
 
 class Store:
@@ -79,25 +79,30 @@ class Store:
 
     def tokens(self) -> list[Token]:
         """All operators' and enrolment tokens, revoked and expired ones too, oldest first."""
+        return tokens.load(self._database)[0]
+
+    def tokens_at(self) -> tuple[list[Token], int]:
+        """The same, and the serial at which they are so."""
         return tokens.load(self._database)
 
-    def add_token(self, token: Token) -> Token:
-        """Returns it with its id, whatever id it had."""
-        return tokens.add(self._database, token)
+    def add_token(self, token: Token, by: int = 0) -> TokenWrite:
+        """Its id is a new one, whatever it was. by: the id of the token of who does it, 0: who has the database itself. Raises
+        Unauthorised when that is no admin's any more."""
+        return tokens.add(self._database, token, by)
 
-    def revoke_token(self, token_id: int, now: float) -> bool:
-        """Returns whether there was such a token, not yet revoked."""
-        return tokens.revoke(self._database, token_id, now)
+    def revoke_token(self, token_id: int, now: float, by: int = 0) -> TokenWrite | None:
+        """Returns None when there is no such token, or it is revoked already. Raises LastAdmin, and Unauthorised as above."""
+        return tokens.revoke(self._database, token_id, now, by)
 
-    def use_enrolment(self, token_id: int, hostname: str, hashed: bytes, now: float) -> bool:
-        """Give the host a token (its hash) for one use of an enrolment token. Returns False, and changes nothing, when that is
+    def use_enrolment(self, token_id: int, hostname: str, hashed: bytes, now: float) -> TokenWrite | None:
+        """Give the host a token (its hash) for one use of an enrolment token. Returns None, and changes nothing, when that is
         used up, expired or revoked, or the host has a token that nobody revoked and this one does not `reenrol`. The pattern
         is the caller's to check."""
         return tokens.use_enrolment(self._database, token_id, hostname, hashed, now)
 
-    def revoke_host_token(self, hostname: str, now: float) -> bool:
-        """Returns whether the host had a token. It may enrol again."""
-        return tokens.revoke_host(self._database, hostname, now)
+    def revoke_host_token(self, hostname: str, now: float, by: int = 0) -> int:
+        """The host may enrol again. Returns the serial of the change, 0 when the host had no token. Raises Unauthorised."""
+        return tokens.revoke_host(self._database, hostname, now, by)
 
     def host_tokens(self, since: int = 0) -> Iterator[tuple[str, bytes, int]]:
         """(hostname, hash, serial) of hosts' tokens later than this serial, in its order; a revoked one's hash is blank."""

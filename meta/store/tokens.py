@@ -1,13 +1,20 @@
-"""Tokens in the database: those that people made, and those that hosts got for them. Only hashes are kept."""
+"""Tokens in the database: those that people made, and those that hosts got for them. Only hashes are kept.
+
+What may be done is judged inside the transaction that does it, behind the head's lock: so two metas cannot both judge by what
+was before either of them.
+"""
 
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from meta.auth import ADMIN, Unauthorised
+from meta.errors import MetaError
 from meta.store.engine import LOADING, Database
-from meta.store.tables import host_token, token
+from meta.store.tables import head, host_token, token
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -28,35 +35,61 @@ class Token(msgspec.Struct, frozen=True):
     reenrol: bool = False
 
 
-def load(database: Database) -> list[Token]:
-    """All tokens that people made, revoked and expired ones too, oldest first."""
-    columns = [token.c[name] for name in Token.__struct_fields__]
+class TokenWrite(NamedTuple):
+    """What a transaction did. token: as it is since then; serial: of the transaction."""
+
+    token: Token
+    serial: int
+
+
+class LastAdmin(MetaError):
+    """Without this token nobody could make another."""
+
+
+_COLUMNS = tuple(token.c[name] for name in Token.__struct_fields__)
+
+
+def load(database: Database) -> tuple[list[Token], int]:
+    """All tokens that people made, revoked and expired ones too, oldest first; and the serial at which they are so."""
     with database.reading() as connection:
-        rows = connection.execute(sa.select(*columns).order_by(token.c.id)).all()
-    return [Token(**row._mapping) for row in rows]
+        serial = connection.execute(sa.select(head.c.tokens)).scalar_one()
+        rows = connection.execute(sa.select(*_COLUMNS).order_by(token.c.id)).all()
+    return [Token(**row._mapping) for row in rows], serial
 
 
-def add(database: Database, new: Token) -> Token:
+def add(database: Database, new: Token, by: int) -> TokenWrite:
     values = {name: value for name, value in msgspec.structs.asdict(new).items() if name != "id"}
-    with database.writing("tokens") as (connection, _):
+    with database.writing("tokens") as (connection, serial):
+        _require_admin(connection, by, new.created)
         number = connection.execute(sa.insert(token).returning(token.c.id), values).scalar_one()
-    return msgspec.structs.replace(new, id=number)
+    return TokenWrite(msgspec.structs.replace(new, id=number), serial)
 
 
-def revoke(database: Database, token_id: int, now: float) -> bool:
+def revoke(database: Database, token_id: int, now: float, by: int) -> TokenWrite | None:
     revoked = sa.update(token).where(token.c.id == token_id, token.c.revoked == 0).values(revoked=now)
-    with database.writing("tokens") as (connection, _):
-        return _or_nothing(connection, connection.execute(revoked).rowcount > 0)
+    with database.writing("tokens") as (connection, serial):
+        _require_admin(connection, by, now)
+        if _good_admins(connection, now) == {token_id}:
+            raise LastAdmin("this is the last admin's token; make another one first")
+        if not (row := connection.execute(revoked.returning(*_COLUMNS)).first()):
+            connection.rollback()
+            return None
+    return TokenWrite(Token(**row._mapping), serial)
 
 
-def _or_nothing(connection: sa.Connection, done: bool) -> bool:
-    """Where nothing was done the serial stays too, and nobody reads everything again for it."""
-    if not done:
-        connection.rollback()
-    return done
+def _good_admins(connection: sa.Connection, now: float) -> set[int]:
+    is_good = (token.c.role == ADMIN, token.c.revoked == 0, sa.or_(token.c.expires == 0, token.c.expires > now))
+    return set(connection.execute(sa.select(token.c.id).where(*is_good)).scalars())
 
 
-def use_enrolment(database: Database, token_id: int, hostname: str, hashed: bytes, now: float) -> bool:
+def _require_admin(connection: sa.Connection, by: int, now: float) -> None:
+    """Memory may be a moment behind: who was revoked at another meta must not make tokens for the time after. 0: who acts has
+    the database itself."""
+    if by and by not in _good_admins(connection, now):
+        raise Unauthorised("your token is no admin's any more: it was revoked, or has expired")
+
+
+def use_enrolment(database: Database, token_id: int, hostname: str, hashed: bytes, now: float) -> TokenWrite | None:
     """Count one use and keep the host's token, both or neither."""
     used = (
         sa.update(token)
@@ -68,26 +101,35 @@ def use_enrolment(database: Database, token_id: int, hostname: str, hashed: byte
             sa.or_(token.c.expires == 0, token.c.expires > now),
         )
         .values(uses=sa.case((token.c.uses > 0, token.c.uses - 1), else_=token.c.uses))
-        .returning(token.c.reenrol)
+        .returning(*_COLUMNS)
     )
     with database.writing("tokens") as (connection, serial):
-        again = connection.execute(used).scalar()
-        if again is None:
-            return _or_nothing(connection, False)
-        insert = postgresql.insert(host_token) if database.dialect == "postgresql" else sqlite.insert(host_token)
-        values = {"hash": hashed, "at": now, "serial": serial}
-        free = sa.true() if again else sa.func.length(host_token.c.hash) == 0
-        kept = insert.values(hostname=hostname, **values).on_conflict_do_update(
-            index_elements=["hostname"], set_=values, where=free
-        )
-        return _or_nothing(connection, connection.execute(kept.returning(host_token.c.hostname)).first() is not None)
+        row = connection.execute(used).first()
+        if row and _keep_host_token(connection, hostname, {"hash": hashed, "at": now, "serial": serial}, row.reenrol):
+            return TokenWrite(Token(**row._mapping), serial)
+        connection.rollback()  # the serial stays too, and no follower reads everything again
+        return None
 
 
-def revoke_host(database: Database, hostname: str, now: float) -> bool:
+def _keep_host_token(connection: sa.Connection, hostname: str, values: dict[str, Any], again: bool) -> bool:
+    """Whether the host had none that counts, or may have another `again`."""
+    insert = postgresql.insert(host_token) if connection.dialect.name == "postgresql" else sqlite.insert(host_token)
+    free = sa.true() if again else sa.func.length(host_token.c.hash) == 0
+    kept = insert.values(hostname=hostname, **values).on_conflict_do_update(
+        index_elements=["hostname"], set_=values, where=free
+    )
+    return connection.execute(kept.returning(host_token.c.hostname)).first() is not None
+
+
+def revoke_host(database: Database, hostname: str, now: float, by: int) -> int:
+    """Returns the serial, 0 where there was nothing to revoke."""
     revoke = sa.update(host_token).where(host_token.c.hostname == hostname, sa.func.length(host_token.c.hash) > 0)
     with database.writing("tokens") as (connection, serial):
-        revoked = connection.execute(revoke.values(hash=b"", at=now, serial=serial))
-        return _or_nothing(connection, revoked.rowcount > 0)
+        _require_admin(connection, by, now)
+        if connection.execute(revoke.values(hash=b"", at=now, serial=serial)).rowcount:
+            return serial
+        connection.rollback()
+        return 0
 
 
 def host_tokens(database: Database, since: int) -> Iterator[tuple[str, bytes, int]]:

@@ -26,6 +26,7 @@ class World:
         self.store = Store(f"sqlite:///{directory}/meta.db")
         self.store.upgrade()
         self.tokens: dict[str, str] = {"forged": mint("operator")[0]}
+        self.ids: dict[str, int] = {}  # of the tokens in the store
         for role in ("viewer", "editor", "admin"):
             self.add(role, kind="operator", role=role)
         self.add("enrolment", kind="enrolment")
@@ -35,7 +36,9 @@ class World:
         self.service.start(NOW)
         text, hashed = mint("host")
         self.tokens["host"] = text
-        self.service.host_tokens.update([("h1", hashed)])
+        written = self.store.use_enrolment(self.ids["enrolment"], "h1", hashed, NOW)
+        assert written
+        self.service.host_tokens.update([("h1", hashed, written.serial)])
         unlimited = Limits(Buckets(1e9, 1e9), Buckets(1e9, 1e9))
         self.app = create_app(self.service, lambda: self.now, limits or unlimited)
         self.client = self.app.test_client()
@@ -46,7 +49,7 @@ class World:
 
     def add(self, name: str, **fields: Any) -> None:
         text, hashed = mint(fields["kind"])
-        self.store.add_token(Token(id=0, name=name, hash=hashed, created=NOW, **fields))
+        self.ids[name] = self.store.add_token(Token(id=0, name=name, hash=hashed, created=NOW, **fields)).token.id
         self.tokens[name] = text
 
     def call(self, method: str, path: str, who: str = "admin", headers: Any = (), **more: Any) -> Any:

@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from helpers.meta_api import NOW, World
+from meta.auth import mint
 
 PROBLEM = "application/problem+json"
 
@@ -155,6 +156,73 @@ def test_an_enrolment_token_is_for_some_hosts_and_some_uses(world):
 )
 def test_a_name_that_is_no_hostname_does_not_enrol(world, host):
     refused(enrol(world, host), 400)
+
+
+class LateAnswers:
+    """A store whose transaction is over, and known to others, before its answer arrives here."""
+
+    def __init__(self, store, meanwhile):
+        self._store = store
+        self._meanwhile = meanwhile
+
+    def __getattr__(self, name):
+        done = getattr(self._store, name)
+        if name not in ("use_enrolment", "revoke_host_token", "revoke_token"):
+            return done
+
+        def call(*arguments):
+            answer = done(*arguments)
+            self._meanwhile()
+            return answer
+
+        return call
+
+
+def followed(world):
+    """What the keeper of this meta reads while an answer is late."""
+    world.service._keeper.step(world.now)
+
+
+def test_a_token_that_was_taken_back_elsewhere_before_its_enrolment_was_answered_opens_nothing(world):
+    def meanwhile():
+        assert world.store.revoke_host_token("new1", world.now)
+        followed(world)
+
+    world.service.store = LateAnswers(world.store, meanwhile)
+    assert enrol(world, "new1").status_code == 201
+    assert beat(world, "new1", "new1") == 403
+    refused(world.call("GET", "whoami", "new1"), 401)
+
+
+def test_a_host_that_enrolled_elsewhere_before_the_end_of_its_former_token_was_answered_keeps_the_new_one(world):
+    enrol(world, "new1")
+    text, hashed = mint("host")
+
+    def meanwhile():
+        assert world.store.use_enrolment(world.ids["enrolment"], "new1", hashed, world.now)
+        followed(world)
+
+    world.service.store = LateAnswers(world.store, meanwhile)
+    assert world.call("DELETE", "hosts/new1/token").status_code == 204
+    world.tokens["new1"] = text
+    assert beat(world, "new1", "new1") == 200
+
+
+def test_an_admin_who_was_revoked_at_another_meta_makes_no_token_here(world):
+    """This meta has not heard of it yet."""
+    made = make(world, kind="operator", name="other", role="admin")
+    assert world.store.revoke_token(made["id"], world.now)
+    refused(world.call("POST", "tokens", "other", json={"kind": "operator", "name": "x", "role": "admin"}), 401)
+    refused(world.call("DELETE", f"tokens/{world.ids['viewer']}", "other"), 401)
+    refused(world.call("DELETE", "hosts/h1/token", "other"), 401)
+
+
+def test_two_admins_who_revoke_each_other_at_two_metas_leave_one(world):
+    """The other meta was first, and this one has not heard of it."""
+    made = make(world, kind="operator", name="other", role="admin")
+    assert world.store.revoke_token(world.ids["admin"], world.now, made["id"])
+    refused(world.call("DELETE", f"tokens/{made['id']}", "admin"), 401)
+    assert [one.name for one in world.store.tokens() if one.role == "admin" and not one.revoked] == ["expired", "other"]
 
 
 # --- secrets ---

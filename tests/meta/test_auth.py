@@ -79,7 +79,7 @@ def test_a_token_that_is_no_longer_good_is_refused_and_not_taken_for_none(fields
 def test_tokens_are_replaced_as_a_whole():
     (text, hashed), (other, its_hash) = mint("operator"), mint("operator")
     tokens = Tokens([token(hashed)])
-    tokens.replace([token(its_hash)])
+    tokens.replace([token(its_hash)], 2)
     assert tokens.authenticate(f"Bearer {other}", NOW).name == "anna"
     with pytest.raises(Unauthorised):
         tokens.authenticate(f"Bearer {text}", NOW)
@@ -99,12 +99,52 @@ def test_an_expired_admin_is_none():
     assert not Tokens([token(b"1", role="admin", expires=1), token(b"2", role="editor")]).has_admin(NOW)
 
 
+def test_what_is_told_late_replaces_nothing_that_is_later():
+    """The answers of the database come in any order; each fact has the serial of its transaction."""
+    made, revoked = token(b"1"), token(b"1", revoked=NOW)
+    tokens = Tokens()
+    tokens.take(revoked, 6)
+    tokens.take(made, 5)
+    assert tokens.all() == [revoked]
+    tokens.replace([made], 5)  # which was read before it was revoked
+    assert tokens.all() == [revoked]
+    tokens.replace([revoked], 7)
+    tokens.take(made, 5)
+    tokens.replace([made], 5)
+    assert tokens.all() == [revoked]
+
+
 # --- tokens of hosts ---
+
+
+def host_tokens(**hashes):
+    tokens = HostTokens()
+    tokens.update([(name, hashed, 1) for name, hashed in hashes.items()])
+    return tokens
+
+
+@pytest.mark.parametrize("reached", [0, 6])
+def test_a_revoked_host_token_stays_revoked_however_late_its_enrolment_is_told(reached):
+    text, hashed = mint("host")
+    hosts = HostTokens()
+    hosts.update([("a", b"", 6)], reached)
+    hosts.update([("a", hashed, 5)])
+    assert hosts.may_report("a", f"Bearer {text}", True) != ""
+    assert "a" not in hosts
+
+
+def test_a_good_host_token_stays_good_however_late_the_end_of_the_former_is_told():
+    text, hashed = mint("host")
+    hosts = HostTokens()
+    hosts.update([("a", hashed, 7)], 7)
+    hosts.update([("a", b"", 6)])
+    hosts.update([("a", b"", 6)], 6)
+    assert hosts.may_report("a", f"Bearer {text}", False) == ""
 
 
 def test_a_host_with_a_token_must_show_it_and_no_other():
     (mine, my_hash), (others, their_hash) = mint("host"), mint("host")
-    tokens = HostTokens([("a", my_hash), ("b", their_hash)])
+    tokens = host_tokens(a=my_hash, b=their_hash)
     assert tokens.may_report("a", f"Bearer {mine}", False) == ""
     assert tokens.may_report("b", f"Bearer {mine}", True) != ""
     assert tokens.may_report("a", f"Bearer {others}", True) != ""
@@ -114,7 +154,7 @@ def test_a_host_with_a_token_must_show_it_and_no_other():
 
 def test_a_host_without_a_token_is_let_in_where_that_is_allowed_and_never_with_anothers():
     text, hashed = mint("host")
-    tokens = HostTokens([("a", hashed)])
+    tokens = host_tokens(a=hashed)
     assert tokens.may_report("new", "", True) == ""
     assert tokens.may_report("new", "", False) != ""
     assert tokens.may_report("new", f"Bearer {text}", True) != ""
@@ -122,10 +162,11 @@ def test_a_host_without_a_token_is_let_in_where_that_is_allowed_and_never_with_a
 
 def test_a_token_that_was_taken_back_opens_nothing():
     text, hashed = mint("host")
-    hosts = HostTokens([("a", hashed)])
-    tokens = Tokens(hosts=hosts)
+    tokens = Tokens()
+    hosts = tokens.hosts
+    hosts.update([("a", hashed, 1)])
     assert tokens.authenticate(f"Bearer {text}", NOW) == Principal("a", "host")
-    hosts.update([("a", b"")])
+    hosts.update([("a", b"", 2)])
     with pytest.raises(Unauthorised):
         tokens.authenticate(f"Bearer {text}", NOW)
     assert hosts.may_report("a", f"Bearer {text}", True) != ""
@@ -134,8 +175,8 @@ def test_a_token_that_was_taken_back_opens_nothing():
 
 def test_a_new_token_of_a_host_ends_the_former():
     (old, old_hash), (new, new_hash) = mint("host"), mint("host")
-    hosts = HostTokens([("a", old_hash)])
-    hosts.update([("a", new_hash)])
+    hosts = host_tokens(a=old_hash)
+    hosts.update([("a", new_hash, 2)])
     assert hosts.may_report("a", f"Bearer {old}", True) != ""
     assert hosts.may_report("a", f"Bearer {new}", False) == ""
     assert hosts.owner(old_hash) == ""

@@ -9,8 +9,8 @@ import pytest
 
 from meta import edits
 from meta.editing import TRIES, Editor
-from meta.errors import Conflict, EditRefused, TryLater
-from meta.records import Record, RecordSet
+from meta.errors import Conflict, EditRefused, MetaError, TryLater
+from meta.records import Ban, Record, RecordSet
 from meta.store import Store
 
 
@@ -94,6 +94,75 @@ def test_a_refusal_by_what_is_old_here_is_looked_at_again(metas):
         there.editor.apply(edits.Edit(1.0, "anna", "", "set"), partial(edits.delete_record, agent="nothing"))
 
 
+def test_nothing_to_change_is_said_of_what_the_database_holds_and_not_of_memory(metas):
+    """Sets a version back that another meta has just replaced, which is not in force here yet."""
+    here, there = metas
+    there.put("a", "1")
+    here.put("a", "1")
+    there.put("a", "2")
+    assert here.put("a", "1").revision == 3
+    assert there.store.load_records().record("a").version == here.records.record("a").version == "1"
+
+
+def test_nothing_to_change_under_an_old_condition_is_a_conflict(metas):
+    here, there = metas
+    there.put("a", "1")
+    here.put("a", "1", expected=1)
+    there.put("a", "2")
+    with pytest.raises(Conflict) as e:
+        here.put("a", "1", expected=1)
+    assert (e.value.expected, e.value.actual) == (1, 2)
+
+
+def test_nothing_to_change_is_in_force_here_when_it_is_said(metas):
+    here, there = metas
+    there.put("a", "1")
+    there.put("a", "2")
+    done = here.put("a", "2")
+    assert (done.revision, done.changes) == (2, ())
+    assert here.records == there.records == done.records
+
+
+def test_a_roll_back_that_is_repeated_at_a_third_meta_is_made(metas, url):
+    here, there = metas
+    third = Meta(url)
+    here.put("a", "1")
+    third.put("a", "1")
+    here.put("a", "2")
+    roll_back = partial(third.editor.rollback, to=1)
+    assert third.editor.apply(edits.Edit(1.0, "anna", "", "rollback"), roll_back).revision == 3
+    third.store.close()
+    assert there.store.load_records().record("a").version == "1"
+
+
+def test_a_refusal_of_any_kind_is_only_said_of_what_the_database_holds(metas):
+    class NotBanned(MetaError):
+        pass
+
+    def unban(records):
+        if not records.bans:
+            raise NotBanned
+        return edits.unban(records, "a", "1")
+
+    here, there = metas
+    there.editor.apply(edits.Edit(1.0, "anna", "", "ban"), lambda now: edits.ban(now, Ban("a", "1")))
+    assert here.editor.apply(edits.Edit(1.0, "anna", "", "unban"), unban).revision == 2
+    with pytest.raises(NotBanned):
+        there.editor.apply(edits.Edit(1.0, "anna", "", "unban"), unban)
+
+
+def test_an_edit_tells_of_its_own_revision_also_when_a_later_one_is_in_force_by_then(url):
+    meta = Meta(url)
+
+    def overtaken(records):
+        meta.records = msgspec.structs.replace(records, revision=7, edited={"a": 7})
+
+    meta.editor = Editor(meta.store, lambda: meta.records, overtaken)
+    done = meta.put("a", "1")
+    meta.store.close()
+    assert (done.revision, done.records.edited) == (1, {"a": 1})
+
+
 def test_no_edit_is_lost_however_many_are_made_at_once(metas):
     failed = []
 
@@ -174,8 +243,10 @@ def test_without_the_database_nothing_changes(metas, tmp_path):
     before = meta.records
     with sqlite3.connect(tmp_path / "meta.db") as other:
         other.execute("ALTER TABLE revision RENAME TO gone")
-    with pytest.raises(TryLater):
-        meta.put("a", "2")
+        other.execute("ALTER TABLE head RENAME TO gone_too")
+    for version in ("1", "2"):  # also one that would change nothing
+        with pytest.raises(TryLater):
+            meta.put("a", version)
     assert meta.records is before
 
 

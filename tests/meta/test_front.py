@@ -241,7 +241,7 @@ def test_a_fault_of_our_own_is_a_failure_and_no_order(front, caplog):
 def test_a_host_with_a_token_must_show_it_and_only_its_own(make):
     front = make(anonymous_hosts=True)
     (mine, mine_hashed), (_, other_hashed) = mint("host"), mint("host")
-    front.service.host_tokens.update([("h1", mine_hashed), ("h2", other_hashed)])
+    front.service.host_tokens.update([("h1", mine_hashed, 1), ("h2", other_hashed, 1)])
     found = Asked(front, environ())
     assert (found.status, found.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert Asked(front, environ(HTTP_AUTHORIZATION=f"Bearer {mine}")).status == 200

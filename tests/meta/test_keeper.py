@@ -51,7 +51,7 @@ class Meta:
         times = Lifetimes(**lifetimes)
         self.table = HostTable(late_after=times.late_after)
         self.tokens = Tokens()
-        self.keeper = Keeper(self.table, self.database, self.tokens, self.tokens.hosts, self.table.put_in_force, times)
+        self.keeper = Keeper(self.table, self.database, self.tokens, self.table.put_in_force, times)
         self.keeper.load(now)
 
     def beat(self, name, *agents, now=NOW, **more):
@@ -247,7 +247,6 @@ def test_a_host_that_beats_while_its_old_beat_is_folded_keeps_it(metas, url):
         meta.table,
         Beating(meta.store),
         meta.tokens,
-        meta.tokens.hosts,
         meta.table.put_in_force,
         Lifetimes(late_after=30),
     )
@@ -326,7 +325,7 @@ def test_two_metas_see_each_others_hosts_records_and_tokens_soon(metas):
     commit(other, "9")
     until(lambda: one.table.classes.records.revision == 1, "the record is in force here too")
     _, hashed = mint("operator")
-    token = one.store.add_token(Token(0, "operator", "ann", "admin", hashed, NOW))
+    token = one.store.add_token(Token(0, "operator", "ann", "editor", hashed, NOW)).token
     until(lambda: other.tokens.all() == [token], "ann is known there")
     other.store.revoke_token(token.id, NOW)
     until(lambda: any(token.revoked for token in one.tokens.all()), "ann is known there no more")
@@ -340,7 +339,7 @@ def test_two_metas_see_each_others_hosts_records_and_tokens_soon(metas):
 def test_tokens_of_hosts_reach_the_other_meta(metas):
     one, other = metas(), metas()
     _, enrolment = mint("enrolment")
-    made = one.store.add_token(Token(0, "enrolment", "e", "", enrolment, NOW))
+    made = one.store.add_token(Token(0, "enrolment", "e", "", enrolment, NOW)).token
     text, hashed = mint("host")
     assert one.store.use_enrolment(made.id, "h", hashed, NOW)
     settle(one, other)
