@@ -198,7 +198,7 @@ class Memories:
             if after != before or name in self._unwritten:
                 self._unwritten.add(name)
                 files.make_directory(self._directory)
-                files.write_atomic(self._directory / f"{name}.json", msgspec.json.encode(after))
+                files.write_atomic(self._directory / f"{name}.json", msgspec.json.encode(after), mode=0o600)
                 self._unwritten.discard(name)
             self._known[name] = after
             return after

@@ -37,7 +37,7 @@ class Orders:
         """These came now. Raises TryLater when they cannot be written; they are kept in memory all the same."""
         self.last = LastReply(now, orders)
         if orders != self._written.orders or not 0 <= now - self._written.at < REWRITE:
-            files.write_atomic(self._path, msgspec.json.encode(self.last))
+            files.write_atomic(self._path, msgspec.json.encode(self.last), mode=0o600)  # a URL may hold a password
             self._written = self.last
 
 

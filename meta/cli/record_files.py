@@ -3,7 +3,6 @@
 Promises to replace a file whole or not at all, and to touch nothing of it but that line when it brings it up to date.
 """
 
-import os
 import re
 import sys
 import tempfile
@@ -94,13 +93,14 @@ def rebase(file: Path, revision: int) -> None:
 
 
 def write(file: Path, content: str) -> None:
-    """Replace a file whole. Raises Misconfigured."""
+    """Replace a file whole; a new one is its owner's alone, whatever the umask, for a base URL may hold a password. Raises
+    Misconfigured."""
     target = file.resolve()
     if target.exists() and not target.is_file():  # a device, a pipe
         target.write_text(content)
         return
     try:
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         fresh = Path(name)
         try:
@@ -113,12 +113,6 @@ def write(file: Path, content: str) -> None:
             raise
     except OSError as e:
         raise Misconfigured(f"{file} cannot be written: {e.strerror}") from e
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _content(file: Path) -> str:

@@ -7,12 +7,15 @@ from pathlib import Path
 
 from meta.errors import Misconfigured, TryLater
 from meta.store.engine import Database
+from meta.store.files import file_of
 
 
 def backup(database: Database, path: Path) -> None:
     """Until it is complete the copy stands under `path` + ".partial"; what exists is never replaced."""
     if database.dialect != "sqlite":
         raise Misconfigured(f"{database.shown} is a PostgreSQL database: back it up with pg_dump")
+    if not file_of(database.engine.url).exists():
+        raise Misconfigured(f"there is no database {database.shown}: name the one that meta serves with --database")
     partial = path.with_name(path.name + ".partial")
     try:
         if path.exists():

@@ -8,12 +8,12 @@ waits there for the others.
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from meta.errors import Misconfigured, TryLater
+from meta.store import files
 from meta.store.tables import head
 from meta.store.watch import unwatch, watch
 from updater.wire import one_line
@@ -108,15 +108,11 @@ class Database:
             watch(connection.info, connection.connection.dbapi_connection, seconds)
 
 
-def make_directory(database: Database) -> None:
-    """The directory of an SQLite file, where there is none."""
-    if database.dialect != "sqlite" or not database.engine.url.database:
-        return
-    directory = Path(database.engine.url.database).parent
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise TryLater(f"the database's directory {directory} cannot be made: {e.strerror}") from e
+def prepare_files(database: Database) -> None:
+    """The directory of an SQLite database, where there is none, and its files closed to others. Raises TryLater."""
+    if database.dialect == "sqlite":
+        files.make_directory(files.file_of(database.engine.url).parent)
+        files.close_to_others(files.file_of(database.engine.url))
 
 
 def _engine(url: str, patience: float) -> sa.Engine:
@@ -137,6 +133,8 @@ def _sqlite(url: sa.URL) -> sa.Engine:
     if url.database in (None, "", ":memory:"):
         raise Misconfigured("the database must be a file, or the hosts do not survive a restart: sqlite:///FILE")
     engine = sa.create_engine(url, pool_timeout=5)
+    if "mode" not in url.query:  # which may say that nothing is to be made
+        sa.event.listen(engine, "do_connect", lambda *_: files.make(files.file_of(url)))
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine

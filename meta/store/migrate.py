@@ -5,7 +5,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from meta.errors import TryLater
-from meta.store.engine import Database, make_directory
+from meta.store.engine import Database, prepare_files
 from meta.store.tables import head
 from updater.wire import one_line
 
@@ -14,7 +14,7 @@ MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
 def upgrade(database: Database) -> str:
     """Make or migrate the tables and prove that they can be written; returns the revision they are at."""
-    make_directory(database)
+    prepare_files(database)
     with database.migrating() as connection:
         revision = _migrate(connection, database.shown)
         # No row changes, but a database that is read-only says so now and not at the first heartbeat.

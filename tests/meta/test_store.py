@@ -105,7 +105,9 @@ def test_the_hosts_of_an_older_database_are_kept(url, caplog):
         assert (bare.agents, json.loads(bare.since)) == ("[]", [3.0, 0])
         assert (broken.agents, broken.retired_at) == ("[]", 0)
         assert [row.id for row in (first, second, bare, broken)] == [1, 2, 3, 4]
-        assert [r.args[0] for r in caplog.records if r.levelno >= logging.WARNING] == ["broken"]
+        assert [r.args[0] for r in caplog.records if r.levelno >= logging.WARNING and r.name != "meta.store.files"] == [
+            "broken"
+        ]
         assert store.save("m", 5.0, [ROW], []) == {"h1": 5}
 
 

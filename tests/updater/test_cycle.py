@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import stat
 
 import pytest
 from msgspec.structs import replace
@@ -128,6 +129,15 @@ def test_a_password_in_a_url_is_in_no_log_and_no_report(host, site, running, cap
     assert "hunter2" not in caplog.text
     assert "hunter2" not in str(site.reports)
     assert untouched(host, running)
+
+
+def test_what_holds_a_password_of_a_url_is_its_owners_alone(host, site, running):
+    site.desire(site.entry(version="2", tarball=site.url.replace("http://", "http://user:hunter2@")))
+    site.publish(version="2", control=NEVER_STARTS)
+    run(host)
+    kept = [path for path in host.layout.root.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+    assert {path.name for path in kept} == {"reply.json", "agent.json"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
 
 
 def test_an_agent_that_died_is_started_again(host, site, running):

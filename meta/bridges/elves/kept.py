@@ -67,11 +67,16 @@ class KeptTable:
         return table
 
 
+def _private(name: str, flags: int) -> int:
+    """Its owner's alone: it says what which host runs."""
+    return os.open(name, flags, 0o600)
+
+
 def _write(file: Path, data: bytes) -> None:
     temporary = file.with_name(f".{file.name}.new")
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with temporary.open("wb") as stream:
+        with open(temporary, "wb", opener=_private) as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
