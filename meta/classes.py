@@ -13,7 +13,7 @@ import msgspec
 
 from meta.answers import JSON, Answer
 from meta.records import Glob, Prefix, RecordSet, Selector, resolve_matched, selectors
-from updater.wire import START, STARTED, STOP, STOPPED, Desired, desired_fields, render_reply
+from updater.wire import DONE, START, STARTED, STOP, STOPPED, Desired, Outcome, desired_fields, render_reply
 
 Test = Callable[[str, Mapping[str, str]], bool]
 _NOTHING: frozenset[Selector] = frozenset()
@@ -141,6 +141,15 @@ def drifts(order: Desired | None, version: str, status: str) -> bool:
     if order.cmd == STOP:
         return bool(version) and status not in STOPPED
     return order.cmd == START and (version != order.version or status != STARTED)
+
+
+def failed(order: Desired | None, version: str, status: str, outcome: Outcome | None) -> bool:
+    """Whether what last became of an agent, seen like this, is a failure of this order: one of the version that it shall have
+    now, or that the running one did not stop. What went wrong with an earlier version is none."""
+    if order is None or outcome is None or outcome.result == DONE or not drifts(order, version, status):
+        return False
+    is_stuck = outcome.step == STOP and outcome.to in (version, order.version)
+    return is_stuck or (order.cmd == START and outcome.to == order.version)
 
 
 def drifting(orders: Mapping[str, Desired], looks: Sequence[Look]) -> list[Desired]:

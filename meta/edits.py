@@ -8,7 +8,6 @@ parsed: meta.load.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from msgspec.structs import replace
@@ -27,6 +26,7 @@ from meta.checks import (
 )
 from meta.difference import difference
 from meta.errors import Conflict, EditRefused, Problem
+from meta.hints import closest, did_you_mean
 from meta.reader import Field, Reader
 from meta.records import CHANGEABLE, Ban, Override, Record, RecordSet, Selector
 from meta.revisions import BAN, LABELS, ORDER, RECORD, Change, Edit, Revision, changes, committed, replay, undo
@@ -92,7 +92,7 @@ def set_fields(
         before = _existing(records, agent)
         after = _with_override(before, selector, values)
     elif before is None:
-        after = _new_record(agent, values)
+        after = _new_record(records, agent, values)
     else:
         after = replace(before, **values)
     _refuse(_digest_problems(before, after, {(selector, key) for key in fields}))
@@ -231,15 +231,16 @@ def _path(agent: str, selector: Selector | None) -> str:
 def _existing(records: RecordSet, agent: str) -> Record:
     record = records.record(agent)
     if record is None:
-        close = get_close_matches(agent, [one.name for one in records.records], 1)
-        hint = f"did you mean {close[0]}?" if close else "set its version and tarball to make it"
+        close = closest(agent, (one.name for one in records.records))
+        hint = f"did you mean {close}?" if close else "set its version and tarball to make it"
         raise EditRefused([Problem("", 0, f'there is no agent "{one_line(agent, 64)}"; {hint}')])
     return record
 
 
-def _new_record(agent: str, values: Mapping[str, Any]) -> Record:
+def _new_record(records: RecordSet, agent: str, values: Mapping[str, Any]) -> Record:
     texts = [value_problem("name", agent)]
-    texts += [f"{key} is missing; a new agent needs it" for key in ("version", "tarball") if key not in values]
+    hint = did_you_mean(agent, (one.name for one in records.records))
+    texts += [f"{key} is missing; a new agent needs it{hint}" for key in ("version", "tarball") if key not in values]
     _refuse([Problem(_path(agent, None), 0, text) for text in texts if text])
     return Record(agent, **values)
 

@@ -13,13 +13,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from meta.classes import Class, Classes, Step, drifting, drifts
+from meta.classes import Class, Classes, Look, Step, drifting, drifts, failed
+from meta.failures import outcomes_of
 from meta.hosts import Group, Host, HostTable
 from meta.records import Label, RecordSet
-from meta.views import AgentView, Count, Drift, HostView, Page
-from updater.wire import START
+from meta.views import AgentView, Count, Drift, HostView, LabelView, Page
+from updater.wire import START, Desired, Outcome
 
 SCAN = 50_000  # hosts that one page may look at
+VALUES = 50  # of one label that are named
 FEW = 20_000  # hosts that are gathered and sorted instead
 STATES = ("new", "ok", "late", "lost", "retired")
 
@@ -34,7 +36,7 @@ class Ages(NamedTuple):
 
 class HostFilter(NamedTuple):
     """What a host must be; "" and None: whatever. name: a glob; label: `env=staging` or `env`; drift: of the agent, if one is
-    given, else of any."""
+    given, else of any; failed: only where that is because its last change failed."""
 
     state: str = ""
     agent: str = ""
@@ -43,6 +45,7 @@ class HostFilter(NamedTuple):
     label: str = ""
     name: str = ""
     drift: bool | None = None
+    failed: bool = False
 
 
 def judge(host: Host, now: float, ages: Ages) -> str:
@@ -59,27 +62,13 @@ def judge(host: Host, now: float, ages: Ages) -> str:
 
 def view(table: HostTable, host: Host, now: float, ages: Ages) -> HostView:
     """One host as it is shown: what it reported, then what it shall have and did not report."""
-    orders = dict(table.classes.of(host.name).orders)
+    orders, outcomes = dict(table.classes.of(host.name).orders), host.outcomes
     agents = []
-    for (name, version, status, held), since, looked in host.looks():
-        order = orders.pop(name, None)
-        agents.append(
-            AgentView(
-                name=name,
-                version=version,
-                status=status,
-                held=held if isinstance(held, str) else "",
-                since=since,
-                looked=looked,
-                desired=order.version if order else "",
-                desired_cmd=order.cmd if order else "",
-                drift=drifts(order, version, status),
-                outcome=host.outcomes.get(name),
-            )
-        )
+    for look, since, looked in host.looks():
+        order = orders.pop(look[0], None)
+        agents.append(_agent_view(look, order, outcomes.get(look[0]), since, looked))
     for order in orders.values():
-        missing = AgentView(order.name, desired=order.version, desired_cmd=order.cmd, drift=drifts(order, "", ""))
-        agents.append(msgspec.structs.replace(missing, outcome=host.outcomes.get(order.name)))
+        agents.append(_agent_view((order.name, "", "", msgspec.UNSET), order, outcomes.get(order.name), 0.0, 0))
     return HostView(
         name=host.name,
         first_seen=host.first_seen,
@@ -89,6 +78,23 @@ def view(table: HostTable, host: Host, now: float, ages: Ages) -> HostView:
         state=judge(host, now, ages),
         labels=dict(table.classes.records.labels.get(host.name, {})),
         agents=agents,
+    )
+
+
+def _agent_view(look: Look, order: Desired | None, outcome: Outcome | None, since: float, looked: int) -> AgentView:
+    name, version, status, held = look
+    return AgentView(
+        name=name,
+        version=version,
+        status=status,
+        held=held if isinstance(held, str) else "",
+        since=since,
+        looked=looked,
+        desired=order.version if order else "",
+        desired_cmd=order.cmd if order else "",
+        drift=drifts(order, version, status),
+        failed=failed(order, version, status, outcome),
+        outcome=outcome,
     )
 
 
@@ -137,7 +143,7 @@ def _few_names(table: HostTable, wanted: HostFilter) -> list[str] | None:
         elif wanted.label and len(labels) < FEW:
             few = [hosts[name] for name in labels if name in hosts]
         groups = [*table.groups.values(), *(table.aside.values() if wanted.state == "retired" else ())]
-    if few is None and (wanted.agent or wanted.version or wanted.status or wanted.drift is not None):
+    if few is None and (wanted.agent or wanted.version or wanted.status or wanted.failed or wanted.drift is not None):
         fitting = [group for group in groups if _group_fits(group, wanted)]
         if sum(len(group.hosts) for group in fitting) < FEW:
             few = [host for group in fitting for host in list(group.hosts)]
@@ -157,6 +163,8 @@ def _predicate(table: HostTable, wanted: HostFilter, now: float, ages: Ages) -> 
             fitting = known[group] = _group_fits(group, wanted)
         if not fitting or (label and not label.matches(host.name, labels.get(host.name, {}))):
             return False
+        if wanted.failed and not _has_failed(host, wanted.agent):
+            return False
         state = judge(host, now, ages)
         return state == wanted.state if wanted.state else state != "retired"
 
@@ -174,12 +182,23 @@ def _group_fits(group: Group, wanted: HostFilter) -> bool:
             and (not wanted.status or look[2] == wanted.status)
         )
         missing = wanted.agent in group.klass.orders and not (wanted.version or wanted.status)
-        if not looks and not (missing and wanted.drift):
+        if not looks and not (missing and (wanted.drift or wanted.failed)):
             return False
-    if wanted.drift is None:
+    if wanted.drift is None and not wanted.failed:
         return True
-    late = drifting(group.klass.orders, group.profile.looks)
-    return any(not wanted.agent or order.name == wanted.agent for order in late) == wanted.drift
+    late = any(not wanted.agent or o.name == wanted.agent for o in drifting(group.klass.orders, group.profile.looks))
+    return late == (True if wanted.drift is None else wanted.drift) and (late or not wanted.failed)
+
+
+def _has_failed(host: Host, agent: str) -> bool:
+    """Whether one of its agents, or this one, is not as desired because its last change failed."""
+    outcomes, orders = outcomes_of(host), host.group.klass.orders
+    looks = {look[0]: look for look in host.group.profile.looks} if outcomes else {}
+    for name in [agent] if agent else outcomes:
+        _, version, status, _ = looks.get(name, ("", "", "", msgspec.UNSET))
+        if failed(orders.get(name), version, status, outcomes.get(name)):
+            return True
+    return False
 
 
 def counts(table: HostTable, agent: str = "") -> list[Count]:
@@ -190,6 +209,18 @@ def counts(table: HostTable, agent: str = "") -> list[Count]:
             if not agent or name == agent:
                 found[name, version, status] += number
     return [Count(*key, hosts) for key, hosts in sorted(found.items())]
+
+
+def labels(records: RecordSet) -> list[LabelView]:
+    """The labels of hosts, by key."""
+    found: dict[str, Counter[str]] = {}
+    for of_host in records.labels.values():
+        for key, value in of_host.items():
+            found.setdefault(key, Counter())[value] += 1
+    return [
+        LabelView(key, values.total(), [value for value, _ in values.most_common(VALUES)], len(values) > VALUES)
+        for key, values in sorted(found.items())
+    ]
 
 
 def drift(table: HostTable, agent: str = "") -> list[Drift]:

@@ -5,10 +5,10 @@ walks looks at `problems` at the end.
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import NamedTuple
 
 from meta.errors import Problem
+from meta.hints import did_you_mean
 from meta.nodes import Fields, Items, Node, Other, Text
 from updater.wire import one_line
 
@@ -104,8 +104,7 @@ def _join(path: str, key: str) -> str:
 def _unknown(key: str, names: list[str]) -> str:
     if key == "<<":
         return "merge keys are not read; write the fields out"
-    close = get_close_matches(key.lower(), names, 1)
-    hint = f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(names)}"
+    hint = did_you_mean(key.lower(), names) or f"; known here: {', '.join(names)}"
     return f"unknown key{hint}"
 
 

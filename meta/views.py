@@ -13,7 +13,8 @@ class AgentView(msgspec.Struct, frozen=True, rename="camel"):
 
     version, status: blank when the host did not report it; held: why a person holds it, or ""; since: when meta first saw
     this version and status, looked: when the host looked (Unix seconds); desired: the version that it shall have, "" when
-    there is no order; drift: whether it is not as desired.
+    there is no order; drift: whether it is not as desired; failed: whether it is so because its change to what it shall be
+    now failed (outcome says why).
     """
 
     name: str
@@ -25,6 +26,7 @@ class AgentView(msgspec.Struct, frozen=True, rename="camel"):
     desired: str = ""
     desired_cmd: str = ""
     drift: bool = False
+    failed: bool = False
     outcome: Outcome | None = None
 
 
@@ -48,6 +50,15 @@ class Page(msgspec.Struct, frozen=True, rename="camel"):
     next: str = ""
 
 
+class LabelView(msgspec.Struct, frozen=True, rename="camel"):
+    """One key of labels. hosts: how many have it; values: the most frequent first; more: whether there are others too."""
+
+    key: str
+    hosts: int
+    values: list[str]
+    more: bool = False
+
+
 class Count(msgspec.Struct, frozen=True, rename="camel"):
     """How many hosts have this version of this agent in this status."""
 
@@ -55,6 +66,19 @@ class Count(msgspec.Struct, frozen=True, rename="camel"):
     version: str
     status: str
     hosts: int
+
+
+class Failure(msgspec.Struct, frozen=True, rename="camel"):
+    """How many hosts failed to become what they shall be now, for the same reason. version: that they shall have; result:
+    failed, refused or rolled back; reason, example, at: of the host that failed last (Unix seconds by its own clock)."""
+
+    agent: str
+    version: str
+    result: str
+    reason: str
+    hosts: int
+    example: str
+    at: int
 
 
 class Drift(msgspec.Struct, frozen=True, rename="camel"):

@@ -21,7 +21,7 @@ Hostname = Annotated[str, Meta(pattern=HOSTNAME)]
 Why = Annotated[str, Meta(max_length=MAX_WHY)]
 Number = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
 Role = Literal["viewer", "editor", "admin"]
-Labels = dict[Annotated[str, Meta(pattern=LABEL_KEY)], Annotated[str, Meta(pattern=LABEL_VALUE)]]
+LabelSet = dict[Annotated[str, Meta(pattern=LABEL_KEY)], Annotated[str, Meta(pattern=LABEL_VALUE)]]
 
 
 class Body(msgspec.Struct, rename="camel", forbid_unknown_fields=True):

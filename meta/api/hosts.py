@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 
-from meta import edits, query
+from meta import edits, failures, query
 from meta.api.basics import Hostname
 from meta.api.operation import Call, Operation, Reply, operation
 from meta.api.problems import Refusal
 from meta.api.queries import AgentQuery, EditQuery, HostsQuery
 from meta.api.records import edit
-from meta.api.types import Counts, Drifts, EditView, Hosts, LabelEdit, LabelsBody, States
+from meta.api.types import Counts, Drifts, EditView, Failures, Hosts, LabelEdit, Labels, LabelsBody, States
 from meta.auth import Rule
+from meta.hints import did_you_mean, neighbours
 from meta.query import HostFilter
 from meta.records import RecordSet
 from meta.views import HostView
@@ -18,7 +19,7 @@ from meta.views import HostView
 @operation("GET", "/hosts", Rule.VIEWER, "Hosts that fit, by name", query=HostsQuery, answers={200: Hosts})
 def get_hosts(call: Call) -> Reply:
     q, service = call.query, call.service
-    wanted = HostFilter(q.state, q.agent, q.version, q.status, q.label, q.name, q.drift)
+    wanted = HostFilter(q.state, q.agent, q.version, q.status, q.label, q.name, q.drift, q.failed)
     page = query.page(service.table, wanted, call.now, service.ages, q.cursor, q.limit)
     return Reply(200, Hosts(page.hosts, page.next))
 
@@ -54,6 +55,11 @@ def put_labels(call: Call) -> Reply:
         return edits.set_labels(before, host, former | call.body.labels)
 
     return edit(call, "label", change, of_records=False)
+
+
+@operation("GET", "/labels", Rule.VIEWER, "The labels in use, by key", answers={200: Labels})
+def get_labels(call: Call) -> Reply:
+    return Reply(200, Labels(query.labels(call.service.records)))
 
 
 @operation(
@@ -122,6 +128,18 @@ def get_counts(call: Call) -> Reply:
     return Reply(200, Counts(query.counts(call.service.table, call.query.agent)))
 
 
+@operation(
+    "GET",
+    "/failures",
+    Rule.VIEWER,
+    "On how many hosts the change to what they shall be now failed, by reason",
+    query=AgentQuery,
+    answers={200: Failures},
+)
+def get_failures(call: Call) -> Reply:
+    return Reply(200, Failures(*failures.failures(call.service.table, call.query.agent)))
+
+
 @operation("GET", "/states", Rule.VIEWER, "How many hosts are in which state", answers={200: States})
 def get_states(call: Call) -> Reply:
     return Reply(200, States(**query.states(call.service.table, call.now, call.service.ages)))
@@ -143,10 +161,12 @@ OPERATIONS: tuple[Operation, ...] = (
     get_hosts,
     get_host,
     put_labels,
+    get_labels,
     edit_labels,
     put_retirement,
     delete_retirement,
     get_counts,
+    get_failures,
     get_states,
     get_drift,
 )
@@ -160,4 +180,6 @@ def _host(call: Call) -> Reply:
 
 
 def _unknown(call: Call) -> Refusal:
-    return Refusal(404, f"no host {call.path['host']} has reported")
+    host = call.path["host"]
+    hint = did_you_mean(host, neighbours(host, call.service.table.names()))
+    return Refusal(404, f"no host {host} has reported{hint}")

@@ -26,7 +26,8 @@ class RevisionsQuery(Body):
 
 class HostsQuery(Body):
     """What a host must be; blank: whatever. label: `env=staging`, or `env` for any value of it; name: a glob; drift: whether it
-    (or its agent `agent`) is not as desired; cursor: `next` of the page before."""
+    (or its agent `agent`) is not as desired; failed: only where that is because its last change failed; cursor: `next` of the
+    page before."""
 
     state: Literal["", "new", "ok", "late", "lost", "retired"] = ""
     agent: Annotated[str, Meta(max_length=64)] = ""
@@ -35,6 +36,7 @@ class HostsQuery(Body):
     label: Annotated[str, Meta(max_length=127)] = ""
     name: Annotated[str, Meta(max_length=253)] = ""
     drift: bool | None = None
+    failed: bool = False
     cursor: Annotated[str, Meta(max_length=253)] = ""
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 

@@ -15,6 +15,7 @@ from meta.api.types import ChangeView, EditView, ExplainedAgent, Explanation
 from meta.auth import Rule
 from meta.editing import Change
 from meta.errors import Conflict
+from meta.hints import did_you_mean
 from meta.records import Record, RecordSet, as_fields, explain
 
 _CONDITIONS = ("If-Match", "If-None-Match")
@@ -216,5 +217,6 @@ def _edit_record(call: Call, action: str, change: Change, *, there_is_one: bool 
 def _record(records: RecordSet, agent: str) -> Record:
     record = records.record(agent)
     if record is None:
-        raise Refusal(404, f"there is no agent {agent}")
+        names = (one.name for one in records.records)
+        raise Refusal(404, f"there is no agent {agent}{did_you_mean(agent, names)}")
     return record

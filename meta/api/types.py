@@ -14,11 +14,11 @@ from meta.api.basics import (
     Answer,
     Body,
     Hostname,
-    Labels,
+    LabelSet,
     Number,
     Why,
 )
-from meta.views import Count, Drift, HostView
+from meta.views import Count, Drift, Failure, HostView, LabelView
 
 # --- edits and their history ---
 
@@ -96,15 +96,19 @@ class Hosts(Answer):
 class LabelsBody(Body):
     """All labels that this host shall have."""
 
-    labels: Labels
+    labels: LabelSet
 
 
 class LabelEdit(Body):
     """Labels to set on all of these hosts, and keys to remove from them: one revision, all or nothing."""
 
     hosts: Annotated[list[Hostname], Meta(min_length=1, max_length=10_000)]
-    set: Labels = field(default_factory=dict)
+    set: LabelSet = field(default_factory=dict)
     remove: list[Annotated[str, Meta(pattern=LABEL_KEY)]] = field(default_factory=list)
+
+
+class Labels(Answer):
+    items: list[LabelView]
 
 
 class Counts(Answer):
@@ -148,6 +152,13 @@ class Explanation(Answer):
     host: str
     labels: dict[str, str]
     agents: list[ExplainedAgent]
+
+
+class Failures(Answer):
+    """Those of most hosts first. is_whole: whether these are all, or some of very many."""
+
+    items: list[Failure]
+    is_whole: bool = True
 
 
 # --- who may do what ---

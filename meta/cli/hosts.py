@@ -24,71 +24,37 @@ STATES = ("new", "ok", "late", "lost", "retired")
 @click.option("--label", default="", metavar="KEY[=VALUE]", help="Only with this label.")
 @click.option("--name", default="", metavar="GLOB", help="Only with such names: 'web-*'.")
 @click.option("--drift/--no-drift", default=None, help="Only those that are not as desired, or only those that are.")
+@click.option("--failed", is_flag=True, help="Only those where the change to what they shall be now failed.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @options.output
 @options.connected
 def hosts(client: "Client", limit: int, everything: bool, output: str, **wanted: Any) -> None:
-    """List the hosts that fit all of these, by name, with what they run: NAME VERSION, and what it shall be where that differs.
+    """List the hosts that fit all of these, by name, with what they run: NAME VERSION, what it shall be where that differs, and
+    why its change failed. On a terminal each host is one line, without address and labels where it is narrow: `meta host NAME`
+    shows all.
 
     \b
     Examples:
       meta hosts
       meta hosts --state lost
       meta hosts --agent falcon-agent --drift
+      meta hosts --failed
       meta hosts --label env=staging --all -o json | jq -r '.items[].name'
     """
     from meta.api.types import Hosts
-    from meta.cli import show
+    from meta.cli import host_list, show
 
     found = Hosts([])
     for page in client.pages("/hosts", Hosts, 0 if everything else limit, **wanted):
         found.items += page.items
         found.next = page.next
+    nothing = "" if found.items else host_list.nothing(client, wanted)
     if show.data(found, output):
         return
-    show.table(
-        ["host", "state", "last seen", "address", "agents", "labels"],
-        [_row(one) for one in found.items],
-        "no such hosts",
-    )
+    host_list.print_hosts(found.items, nothing)
     if found.next:
         click.echo(f"there are more: --all, or --limit above {len(found.items)}", err=True)
-
-
-def _row(host: "HostView") -> "list[Cell | str]":
-    from meta.cli import show
-
-    labels = " ".join(_label(key, value) for key, value in sorted(host.labels.items()))
-    agents = ", ".join(_in_short(agent) for agent in host.agents)
-    return [
-        show.Cell(host.name, "bold"),
-        show.word(host.state),
-        show.when(host.last_seen),
-        host.address,
-        agents,
-        labels,
-    ]
-
-
-def _label(key: str, value: str) -> str:
-    return f"{key}={value}" if value else key
-
-
-def _in_short(agent: "AgentView") -> str:
-    """`falcon-agent 1.0.1`, `falcon-agent 1.0.1 stoped -> 1.0.2`."""
-    words = [agent.name, agent.version or "(not there)"]
-    if agent.status and agent.status != "started":
-        words.append(agent.status)
-    if agent.drift:
-        words.append(f"-> {_desired(agent)}")
-    if agent.held:
-        words.append("(held)")
-    return " ".join(words)
-
-
-def _desired(agent: "AgentView") -> str:
-    return agent.desired if agent.desired_cmd != "stop" else "stop"
 
 
 @click.command(short_help="Show one host.")
@@ -109,7 +75,6 @@ def host(client: "Client", name: str, output: str) -> None:
     found = client.get(at("hosts", name), HostView)
     if show.data(found, output):
         return
-    labels = " ".join(_label(key, value) for key, value in sorted(found.labels.items()))
     show.facts(
         [
             ("host", show.Cell(found.name, "bold")),
@@ -118,7 +83,7 @@ def host(client: "Client", name: str, output: str) -> None:
             ("first seen", show.when(found.first_seen)),
             ("address", found.address),
             ("updater", found.updater_version),
-            ("labels", labels),
+            ("labels", show.labels(found.labels)),
         ]
     )
     show.table(["agent", "version", "status", "since", "shall be", "note"], [_agent_row(one) for one in found.agents])
@@ -127,10 +92,11 @@ def host(client: "Client", name: str, output: str) -> None:
 
 
 def _agent_row(agent: "AgentView") -> "list[Cell | str]":
-    from meta.cli import show
+    from meta.cli import host_list, show
 
-    shall = show.Cell(_desired(agent), "yellow" if agent.drift else "")
-    note = f"held: {agent.held}" if agent.held else ("not yet as desired" if agent.drift else "")
+    shall = show.Cell(host_list.desired(agent), "yellow" if agent.drift else "")
+    drift = "its change failed" if agent.failed else ("not yet as desired" if agent.drift else "")
+    note = f"held: {agent.held}" if agent.held else drift
     return [show.Cell(agent.name, "bold"), agent.version, show.word(agent.status), show.when(agent.since), shall, note]
 
 
@@ -161,8 +127,14 @@ def explain(client: "Client", host: str, output: str) -> None:
     from meta.api.types import Explanation
     from meta.cli import show
     from meta.cli.client import at
+    from meta.cli.refusals import NotThere
+    from meta.views import HostView
 
     found = client.get(at("explain", host), Explanation)
+    try:
+        client.get(at("hosts", host), HostView)
+    except NotThere as e:  # the answer is right for when it comes; but perhaps the name is not
+        click.echo(f"note: {e}", err=True)
     if not show.data(found, output):
         _explain(found)
 
@@ -171,7 +143,7 @@ def _explain(found: "Explanation") -> None:
     from meta.cli import show
 
     if found.labels:
-        show.facts([("labels", " ".join(_label(key, value) for key, value in sorted(found.labels.items())))])
+        show.facts([("labels", show.labels(found.labels))])
     rows: list[show.Row] = []
     for agent in found.agents:
         for field in agent.fields:

@@ -27,15 +27,18 @@ def history(client: "Client", agent: str, limit: int, before: int, output: str) 
       meta history falcon-agent --limit 3
     """
     from meta.api.types import Revisions
-    from meta.cli import show
+    from meta.cli import known, show
 
     found = client.get("/revisions", Revisions, agent=agent, before=before or "", limit=limit)
+    if agent and not found.items and not (before and client.get("/revisions", Revisions, agent=agent, limit=1).items):
+        known.require_agent(client, agent)
     if show.data(found, output):
         return
     for revision in found.items:
         _show(revision)
     if not found.items:
-        click.echo("nothing was changed yet")
+        of_it = f" of {agent}" if agent else ""
+        click.echo(f"nothing{of_it} was changed {f'before revision {before}' if before else 'yet'}")
     elif found.next:
         click.echo(f"older ones: --before {found.next}", err=True)
 

@@ -6,9 +6,9 @@ widths are rich's business, which leaves colours out where NO_COLOR is set or no
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 import msgspec
@@ -59,27 +59,32 @@ def yaml(value: Any) -> str:
     return msgspec.yaml.encode(value).decode().rstrip("\n") + "\n"
 
 
-def table(heads: Sequence[str], rows: Sequence[Row], nothing: str = "") -> None:
-    """Print rows below their heads, or `nothing` when there are none."""
+def table(heads: Sequence[str], rows: Sequence[Row], nothing: str = "", cut: Sequence[str] = ()) -> None:
+    """Print rows below their heads, or `nothing` when there are none. cut: heads of columns that are cut short where a terminal
+    is too narrow; with any, a row is one line, and no other column is cut."""
     if not rows:
         if nothing:
             click.echo(nothing, err=not is_terminal())
     elif is_terminal():
         from rich.console import Console
 
-        Console().print(rich_table(heads, rows))
+        Console().print(rich_table(heads, rows, cut))
     else:
         for line in _aligned([[head.upper() for head in heads], *([_cell(c).text for c in row] for row in rows)]):
             click.echo(line)
 
 
-def rich_table(heads: Sequence[str], rows: Sequence[Row]) -> "Table":
+def rich_table(heads: Sequence[str], rows: Sequence[Row], cut: Sequence[str] = ()) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(*heads, box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    made = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for head in heads:
+        made.add_column(head, no_wrap=bool(cut) and head not in cut)
     for row in rows:
-        made.add_row(*(Text(cell.text, style=cell.style, overflow="fold") for cell in map(_cell, row)))
+        overflow: Literal["ellipsis", "fold"] = "ellipsis" if cut else "fold"
+        cells = (Text(c.text, style=c.style, overflow=overflow, no_wrap=bool(cut)) for c in map(_cell, row))
+        made.add_row(*cells)
     return made
 
 
@@ -124,8 +129,8 @@ def word(text: str) -> Cell:
     return Cell(text, _STYLES.get(text, ""))
 
 
-def when(at: float, now: float | None = None) -> str:
-    """Unix seconds as local time, for a person with how long ago; "" for 0."""
+def when(at: float, now: float | None = None, short: bool = False) -> str:
+    """Unix seconds as local time, for a person with how long ago (short: that alone); "" for 0."""
     if not at:
         return ""
     try:
@@ -134,7 +139,8 @@ def when(at: float, now: float | None = None) -> str:
         return str(at)
     if not is_terminal():
         return local.isoformat(timespec="seconds")
-    return f"{local:%Y-%m-%d %H:%M:%S} ({ago((time.time() if now is None else now) - at)})"
+    since = ago((time.time() if now is None else now) - at)
+    return since if short else f"{local:%Y-%m-%d %H:%M:%S} ({since})"
 
 
 def ago(seconds: float) -> str:
@@ -145,6 +151,11 @@ def ago(seconds: float) -> str:
     if not count:
         return "now"
     return f"{count} {unit} ago" if seconds > 0 else f"in {count} {unit}"
+
+
+def labels(of_host: Mapping[str, str]) -> str:
+    """`env=staging spare`."""
+    return " ".join(f"{key}={value}" if value else key for key, value in sorted(of_host.items()))
 
 
 def hosts(count: int) -> str:

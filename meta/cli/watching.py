@@ -5,40 +5,31 @@ A meta that does not answer for a while ends no watch; a wrong token or URL does
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from meta.api.types import Counts, Drifts, Hosts
+from meta.api.types import Counts, Drifts, Failures, Hosts
 from meta.cli import show
 from meta.cli.client import Client, at
 from meta.cli.refusals import NotThere
 from meta.errors import TryLater
 from meta.records import selector_of
-from meta.views import Count, Drift, HostView
+from meta.views import Count, Drift, Failure
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 SAMPLE = 200  # hosts that are not as desired, looked at one by one
-SHOWN = 10  # failures told
-
-
-class Failure(msgspec.Struct, rename="camel"):
-    """What became of the last change on a host that is not as desired."""
-
-    host: str
-    version: str
-    result: str
-    reason: str
-    at: int
+SHOWN = 10  # reasons of failures that are shown
 
 
 class Status(msgspec.Struct, rename="camel"):
     """One agent. record: None when there is no such record (any more); to_go: hosts not as desired; lost: of these, as far as
-    they were looked at (sampled: all of them)."""
+    they were looked at (sampled: all of them); failures: of the versions that hosts shall have now, by reason
+    (failures_are_whole: all of them)."""
 
     agent: str
     record: dict[str, Any] | None
@@ -48,6 +39,7 @@ class Status(msgspec.Struct, rename="camel"):
     lost: int
     sampled: bool
     failures: list[Failure]
+    failures_are_whole: bool = True
 
 
 def look(client: Client, agent: str) -> Status:
@@ -63,14 +55,8 @@ def look(client: Client, agent: str) -> Status:
     to_go = sum(one.hosts for one in drift)
     found = client.get("/hosts", Hosts, agent=agent, drift=True, limit=SAMPLE) if to_go else Hosts([])
     lost = sum(host.state == "lost" for host in found.items)
-    return Status(agent, record, counts, drift, to_go, lost, not found.next, list(_failures(found.items, agent)))
-
-
-def _failures(hosts: Sequence[HostView], agent: str) -> Iterator[Failure]:
-    for host in hosts:
-        outcome = next((one.outcome for one in host.agents if one.name == agent), None)
-        if outcome and outcome.result != "done":
-            yield Failure(host.name, outcome.to, outcome.result, outcome.reason, outcome.at)
+    failed = client.get("/failures", Failures, agent=agent) if to_go else Failures([])
+    return Status(agent, record, counts, drift, to_go, lost, not found.next, failed.items, failed.is_whole)
 
 
 def print_once(found: Status) -> None:
@@ -144,8 +130,8 @@ def _sentence(found: Status) -> str:
         return "every host is as desired" if found.record else "no record says what hosts shall have"
     shall = ", ".join(f"{one.hosts:,} shall {_word(one)}" for one in found.drift)
     lost = f", {found.lost}{'' if found.sampled else ' or more'} of them lost" if found.lost else ""
-    more = "" if found.sampled else " or more"
-    failed = f", {len(found.failures)}{more} failed" if found.failures else ""
+    more = "" if found.failures_are_whole else " or more"
+    failed = f", {sum(one.hosts for one in found.failures):,}{more} failed" if found.failures else ""
     return f"{show.hosts(found.to_go)} not yet as desired: {shall}{lost}{failed}"
 
 
@@ -173,9 +159,10 @@ def _wanted(record: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _failed(failure: Failure) -> list[show.Cell]:
-    reason = show.one_line_kept(failure.reason)
-    text = f" {show.one_line_kept(failure.version)} {show.when(failure.at)}: {reason}"
-    return [show.Cell(f"{failure.host}: "), show.word(failure.result), show.Cell(text)]
+    """`1.0.2 rolled back on 2 hosts: died 3 s after its start (last: web-1, 2026-11-29T04:00:00+00:00)`."""
+    reason = show.one_line_kept(failure.reason) or "no reason given"
+    text = f" on {show.hosts(failure.hosts)}: {reason} (last: {failure.example}, {show.when(failure.at)})"
+    return [show.Cell(f"{show.one_line_kept(failure.version)} "), show.word(failure.result), show.Cell(text)]
 
 
 def _drawn(found: Status) -> "Group":
@@ -189,5 +176,5 @@ def _drawn(found: Status) -> "Group":
     parts.append(Text(_sentence(found), style=style))
     parts += [Text.assemble(*((cell.text, cell.style) for cell in _failed(one))) for one in found.failures[:SHOWN]]
     if len(found.failures) > SHOWN:
-        parts.append(Text(f"... and more: meta hosts --agent {found.agent} --drift", style="dim"))
+        parts.append(Text(f"... and more: meta hosts --agent {found.agent} --failed", style="dim"))
     return Group(*parts)

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from meta.checks import label_problem, value_problem
 from meta.errors import Misconfigured
+from meta.hints import closest
 from meta.load import parse_selector
 from meta.records import CHANGEABLE, Selector
 
@@ -22,8 +22,8 @@ def fields_of(words: Sequence[str]) -> dict[str, str | list[str]]:
         if not equals:
             raise Misconfigured(f'"{word}" is no FIELD=VALUE; fields are {", ".join(CHANGEABLE)}')
         if key not in CHANGEABLE:
-            close = get_close_matches(key, CHANGEABLE, 1)
-            hint = f"did you mean {close[0]}?" if close else f"fields are {', '.join(CHANGEABLE)}"
+            close = closest(key, CHANGEABLE)
+            hint = f"did you mean {close}?" if close else f"fields are {', '.join(CHANGEABLE)}"
             raise Misconfigured(f'"{key}" is no field; {hint}')
         if problem := value_problem(key, value):
             raise Misconfigured(problem)

@@ -51,6 +51,7 @@ def test_one_host_as_it_was_last_heard_of(world):
                 "desired": "2",
                 "desiredCmd": "start",
                 "drift": True,
+                "failed": False,
                 "outcome": None,
             }
         ],

@@ -1,6 +1,7 @@
 """What a person sees: questions, colours, and a watch that ends by itself or by Ctrl-C; and what a shell completes."""
 
 import json
+import re
 
 import pytest
 
@@ -52,12 +53,28 @@ def test_colours_are_for_terminals_that_want_them(boss):
         terminal.expect("web-2")
         terminal.end()
         assert ESC in terminal.seen
-        assert " ago)" in terminal.seen or "(now)" in terminal.seen
+        assert " ago " in terminal.seen or " now " in terminal.seen
     with boss.terminal("hosts", NO_COLOR="1") as terminal:
         terminal.expect("web-2")
         terminal.end()
         assert f"{ESC}3" not in terminal.seen
     assert ESC not in boss("hosts")
+
+
+def test_a_host_is_one_line_at_a_hundred_columns_and_what_drifts_is_not_cut_off(server, boss):
+    with_many = {f"a-long-agent-name-{number}": "1.0.0" for number in range(9)}
+    server.beat("a-host-with-a-name-of-thirty-four-c", **with_many, falcon="0.9.0")  # reported last
+    boss("label", "a-host-with-a-name-of-thirty-four-c", "environment=staging", "rack=r7")
+    with boss.terminal("hosts", "--name", "a-host-*", COLUMNS="100") as terminal:
+        assert terminal.end() == 0
+    boss("retire", "a-host-with-a-name-of-thirty-four-c")  # the other tests know nothing of it
+    heads, host, *rest = re.sub(r"\x1b\[[0-9;]*m", "", terminal.seen).splitlines()
+    assert rest == []
+    assert "labels" not in heads
+    assert heads.split()[:2] == ["host", "state"]
+    assert len(host) <= 100
+    assert host.startswith("a-host-with-a-name-of-thirty-four-c ")
+    assert "  falcon 0.9.0 -> 1.0.0, a-long-agent-name-0 1" in host
 
 
 def test_a_watch_goes_on_until_every_host_is_as_desired(server, boss):

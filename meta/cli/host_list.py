@@ -1,0 +1,82 @@
+"""What `meta hosts` shows: a line for each host, and a true sentence where none fits."""
+
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from meta.api.types import Hosts
+from meta.cli import show
+from meta.cli.client import Client
+from meta.cli.known import require_agent, require_label
+from meta.views import AgentView, HostView
+
+NARROW = 120  # columns of a terminal, below which address and labels are left out: agents are what is looked for
+_ABOUT_CHANGES = ("drift", "failed")  # options that say how a host stands to what it shall be
+
+
+def print_hosts(hosts: Sequence[HostView], nothing: str) -> None:
+    """nothing: the sentence for none."""
+    heads = ["host", "state", "last seen", "address", "agents", "failed", "labels"]
+    rows = [_row(host) for host in hosts]
+    left_out = {"address", "labels"} if show.is_terminal() and shutil.get_terminal_size().columns < NARROW else set()
+    left_out |= {head for i, head in enumerate(heads) if head == "failed" and not any(row[i] for row in rows)}
+    used = [i for i, head in enumerate(heads) if head not in left_out]
+    short = ("agents", "failed", "labels")
+    show.table([heads[i] for i in used], [[row[i] for i in used] for row in rows], nothing, cut=short)
+
+
+def _row(host: HostView) -> list[show.Cell | str]:
+    agents = sorted(host.agents, key=lambda one: not one.drift)  # what is cut off on a narrow terminal is as desired
+    reasons = [_why(agent) for agent in agents if agent.failed]
+    return [
+        show.Cell(host.name, "bold"),
+        show.word(host.state),
+        show.when(host.last_seen, short=True),
+        host.address,
+        ", ".join(map(_in_short, agents)),
+        show.Cell(", ".join(reasons), "red") if reasons else "",
+        show.labels(host.labels),
+    ]
+
+
+def desired(agent: AgentView) -> str:
+    """The version that it shall have, or `stop`."""
+    return agent.desired if agent.desired_cmd != "stop" else "stop"
+
+
+def _in_short(agent: AgentView) -> str:
+    """`falcon-agent 1.0.1`, `falcon-agent 1.0.1 stoped -> 1.0.2`."""
+    words = [agent.name, agent.version or "(not there)"]
+    if agent.status and agent.status != "started":
+        words.append(agent.status)
+    if agent.drift:
+        words.append(f"-> {desired(agent)}")
+    if agent.held:
+        words.append("(held)")
+    return " ".join(words)
+
+
+def _why(agent: AgentView) -> str:
+    """`falcon-agent 1.0.2 rolled back: died 3 s after its start`."""
+    assert agent.outcome  # noqa: S101 (only an outcome makes it failed)
+    return f"{agent.name} {agent.outcome.to} {agent.outcome.result}: {agent.outcome.reason or 'no reason given'}"
+
+
+def nothing(client: Client, wanted: Mapping[str, Any]) -> str:
+    """Why no host fits. wanted: the options of `meta hosts` by name. Raises NotThere for an agent or a label that is not
+    there at all."""
+    if wanted["agent"]:
+        require_agent(client, wanted["agent"])
+    if wanted["label"]:
+        require_label(client, wanted["label"])
+    others = {key: value for key, value in wanted.items() if value and key not in _ABOUT_CHANGES}
+    shown = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in others.items())
+    about = wanted["failed"] or wanted["drift"] is not None
+    if not about or not any(page.items for page in client.pages("/hosts", Hosts, 1, **others)):
+        return f"no host fits {shown}" if shown else "no host has reported yet"
+    if wanted["failed"]:
+        return f"no change has failed on the hosts that fit {shown}" if shown else "no change has failed on any host"
+    if wanted["drift"]:
+        return f"every host that fits {shown} is as desired" if shown else "every host is as desired"
+    return f"no host that fits {shown} is as desired" if shown else "no host is as desired"

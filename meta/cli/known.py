@@ -1,0 +1,35 @@
+"""Names that nothing knows: who asks for one gets an error with the nearest name, never an empty list."""
+
+from meta.api.types import Counts, Labels
+from meta.cli.client import Client
+from meta.cli.refusals import NotThere
+from meta.hints import did_you_mean
+from updater.wire import one_line
+
+
+def agents(client: Client) -> list[str]:
+    """The agents that have a record or that some host reports, sorted."""
+    records = client.get("/records", dict[str, list[dict[str, object]]])["agents"]
+    return sorted({*(str(one["name"]) for one in records), *(one.agent for one in client.get("/counts", Counts).items)})
+
+
+def require_agent(client: Client, agent: str) -> None:
+    """Raises NotThere for an agent without a record that no host reports."""
+    known = agents(client)
+    if agent not in known:
+        raise NotThere(f'there is no agent "{one_line(agent, 64)}"{did_you_mean(agent, known)}')
+
+
+def require_label(client: Client, label: str) -> None:
+    """label: `env=staging` or `env`. Raises NotThere for a key that no host has, or not with this value."""
+    key, equals, value = label.partition("=")
+    known = {one.key: one for one in client.get("/labels", Labels).items}
+    if key not in known:
+        raise NotThere(f'no host has a label "{one_line(key, 64)}"{did_you_mean(key, known) or _among(list(known))}')
+    found = known[key]
+    if equals and not found.more and value not in found.values:
+        raise NotThere(f'no host has the label "{one_line(label, 128)}"{_among([f"{key}={v}" for v in found.values])}')
+
+
+def _among(names: list[str]) -> str:
+    return f"; there are {', '.join(names[:10])}" if names else "; there are none: meta label sets them"

@@ -1,0 +1,103 @@
+"""Changes that failed: of the version that a host shall have now, grouped by reason, and of one version on all hosts.
+
+What a host told of an earlier version says nothing of the present one and is not counted. Hosts are found by a search in their
+outcomes' text; of those that failed, at most SCAN are looked at in one answer, which then says so.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from meta.classes import drifting, failed
+from meta.hosts import Group, Host, HostTable
+from meta.profiles import read_outcomes
+from meta.views import Failure
+from updater.wire import ROLLED_BACK, Desired, Outcome
+
+SCAN = 50_000  # failed hosts that one answer looks at
+MOST = 100  # groups that are told, those of most hosts first
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+
+
+class Found(NamedTuple):
+    """is_whole: whether every host that failed was looked at."""
+
+    failures: list[Failure]
+    is_whole: bool
+
+
+class _Sum:
+    """Hosts that failed alike."""
+
+    def __init__(self) -> None:
+        self.hosts = 0
+        self.newest: tuple[int, str, Outcome] | None = None
+
+    def add(self, host: str, outcome: Outcome) -> None:
+        self.hosts += 1
+        if self.newest is None or (outcome.at, host) > self.newest[:2]:
+            self.newest = (outcome.at, host, outcome)
+
+
+def failures(table: HostTable, agent: str = "") -> Found:
+    """What failed, by agent, desired version, result and reason, for all agents or one. Reasons that differ in nothing but
+    numbers (a process, a count of seconds) are one; the newest stands for them, with its host."""
+    sums: dict[tuple[str, str, str, str], _Sum] = {}
+    looked = 0
+    for host, order, outcome in _failed(table, agent):
+        if looked == SCAN:
+            break
+        looked += 1
+        key = (order.name, order.version, outcome.result, _NUMBER.sub("#", outcome.reason))
+        sums.setdefault(key, _Sum()).add(host, outcome)
+    found = [_view(key, one) for key, one in sums.items()]
+    found.sort(key=lambda one: (-one.hosts, one.agent, one.version, one.reason))
+    return Found(found[:MOST], looked < SCAN and len(found) <= MOST)
+
+
+def _view(key: tuple[str, str, str, str], one: _Sum) -> Failure:
+    assert one.newest  # noqa: S101 (a sum begins with its first host)
+    at, host, outcome = one.newest
+    return Failure(key[0], key[1], outcome.result, outcome.reason, one.hosts, host, at)
+
+
+def _failed(table: HostTable, agent: str) -> Iterator[tuple[str, Desired, Outcome]]:
+    for group, hosts in _groups(table):
+        orders = [o for o in drifting(group.klass.orders, group.profile.looks) if not agent or o.name == agent]
+        looks = {look[0]: look for look in group.profile.looks}
+        for host in hosts if orders else ():
+            outcomes = outcomes_of(host)
+            for order in orders if outcomes else ():
+                outcome = outcomes.get(order.name)
+                _, version, status, _ = looks.get(order.name, ("", "", "", msgspec.UNSET))
+                if outcome and failed(order, version, status, outcome):
+                    yield host.name, order, outcome
+
+
+def outcomes_of(host: Host) -> dict[str, Outcome]:
+    """The outcomes of a host of which at least one did not go well; else nothing, without the work of reading them."""
+    told = host.told
+    return read_outcomes(told) if told and told.count('"result":') != told.count('"result":"done"') else {}
+
+
+def _groups(table: HostTable) -> Iterator[tuple[Group, list[Host]]]:
+    with table.locked():
+        groups = list(table.groups.values())
+    for group in groups:
+        with table.locked():
+            hosts = list(group.hosts)
+        yield group, hosts
+
+
+def rolled_back(table: HostTable, agent: str, version: str) -> int:
+    """How many hosts rolled this version back the last time they changed the agent."""
+    needle = f'"to":"{version}"'
+    found = 0
+    for _, hosts in _groups(table):
+        for host in hosts:
+            if needle in host.told:
+                outcome = host.outcomes.get(agent)
+                found += bool(outcome and (outcome.to, outcome.result) == (version, ROLLED_BACK))
+    return found

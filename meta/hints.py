@@ -1,0 +1,24 @@
+"""The nearest of the names that are known, for what was probably meant. Pure."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+_NEIGHBOURS = 100  # names on either side that are compared, of a million
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like this one; "" when none is."""
+    return next(iter(get_close_matches(name, list(known), 1)), "")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean falcon-agent?`, or "" when no known name is like this one."""
+    close = closest(name, known)
+    return f"; did you mean {close}?" if close else ""
+
+
+def neighbours(name: str, ordered: Sequence[str]) -> Sequence[str]:
+    """The names next to this one in a sorted list: enough for `closest`, however long the list is."""
+    at = bisect_left(ordered, name)
+    return ordered[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS]

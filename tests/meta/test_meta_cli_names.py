@@ -1,0 +1,115 @@
+"""Names that are not there: a sentence with the nearest one and exit code 1, never an empty list that looks like an answer."""
+
+import json
+
+import pytest
+
+from helpers.meta_people import Own, first_admin
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Own(tmp_path_factory.mktemp("meta")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def boss(server, tmp_path_factory):
+    boss = first_admin(server, tmp_path_factory.mktemp("boss"))
+    boss("set", "falcon", "version=1.0.0", "tarball=http://r.example/falcon")
+    boss("label", "web-1", "env=staging")
+    server.beat("web-1", falcon="1.0.0", foreign="7")
+    server.beat("web-2", falcon="1.0.0")
+    return boss
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["history", "flacon"], 'there is no agent "flacon"; did you mean falcon?'),
+        (["history", "flacon", "-o", "json"], 'there is no agent "flacon"; did you mean falcon?'),
+        (["hosts", "--agent", "foregin"], 'there is no agent "foregin"; did you mean foreign?'),
+        (["hosts", "--agent", "flacon", "--drift", "-o", "json"], 'there is no agent "flacon"; did you mean falcon?'),
+        (["status", "flacon"], "there is no agent flacon; did you mean falcon?"),
+        (["get", "flacon"], "there is no agent flacon; did you mean falcon?"),
+        (["unset", "flacon"], "there is no agent flacon; did you mean falcon?"),
+        (["hosts", "--label", "evn"], 'no host has a label "evn"; did you mean env?'),
+        (["hosts", "--label", "rack"], 'no host has a label "rack"; there are env'),
+        (["hosts", "--label", "env=prod"], 'no host has the label "env=prod"; there are env=staging'),
+        (["host", "wbe-1"], "no host wbe-1 has reported; did you mean web-1?"),
+        (["retire", "web-11"], "no host web-11 has reported; did you mean web-1?"),
+        (["token", "revoke", "77"], "there is no token 77, or it is revoked already"),
+        (["token", "revoke-host", "web-1"], "web-1 has no token"),
+        (["unban", "falcon", "9"], "version 9 of falcon is not banned"),
+    ],
+)
+def test_a_name_that_is_not_there_is_an_error_with_the_nearest_one(boss, words, sentence):
+    assert boss(*words, code=1) == f"meta: {sentence}\n"
+
+
+def test_an_agent_to_be_made_under_a_name_like_another_is_asked_about_too(boss):
+    assert "a new agent needs it; did you mean falcon?" in boss("set", "flacon", "version=1.0.1", code=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["hosts", "--drift"], "every host is as desired"),
+        (["hosts", "--drift", "--agent", "falcon"], "every host that fits --agent falcon is as desired"),
+        (["hosts", "--drift", "--name", "db-*"], "no host fits --name 'db-*'"),
+        (["hosts", "--failed"], "no change has failed on any host"),
+        (["hosts", "--version", "9"], "no host fits --version 9"),
+        (["hosts", "--state", "retired"], "no host fits --state retired"),
+        (["history", "falcon", "--before", "1"], "nothing of falcon was changed before revision 1"),
+    ],
+)
+def test_a_question_with_a_true_answer_is_no_error(boss, words, sentence):
+    done = boss.run(*words)
+    assert (done.returncode, done.stdout + done.stderr) == (0, f"{sentence}\n")
+
+
+def test_an_agent_that_hosts_alone_know_is_known(boss):
+    assert [host["name"] for host in boss.json("hosts", "--agent", "foreign")["items"]] == ["web-1"]
+    assert boss("history", "foreign") == "nothing of foreign was changed yet\n"
+
+
+def test_a_deleted_agent_still_has_its_history(boss):
+    boss("set", "gone", "version=1.0.0", "tarball=http://r.example/gone", "--yes")
+    boss("unset", "gone", "--yes")
+    assert boss.json("history", "gone")["items"][0]["action"] == "unset"
+    number = boss.json("history", "gone")["items"][-1]["number"]
+    assert boss("history", "gone", "--before", str(number)).startswith("nothing of gone was changed before")
+
+
+def test_what_is_explained_of_a_host_that_never_reported_says_so(boss):
+    done = boss.run("explain", "web-3")
+    assert done.returncode == 0
+    assert done.stderr == "note: no host web-3 has reported; did you mean web-2?\n"
+    assert boss.run("explain", "web-1").stderr == ""
+
+
+def test_failures_are_shown_by_reason_with_one_host_and_old_ones_are_not(server, boss):
+    boss("set", "moni", "version=1.0.0", "tarball=http://r.example/moni", "--yes")
+
+    def tell(host, to, reason):
+        outcome = {"agent": "moni", "from": "1.0.0", "to": to, "step": "watch", "result": "rolled back", "at": 5}
+        agents = [{"name": "moni", "version": "1.0.0", "status": "started"}]
+        report = {"hostname": host, "realAgents": agents, "outcomes": [outcome | {"reason": reason}]}
+        assert server.ask("POST", "/heartbeat", json.dumps(report)).status == 200
+
+    boss("set", "moni", "version=1.0.1", "--yes")
+    for host, seconds in (("m-1", 3), ("m-2", 4)):
+        tell(host, "1.0.1", f"died {seconds} s after its start")
+    shown = boss("status", "moni").splitlines()
+    assert shown[-2].endswith(", 2 failed")
+    assert shown[-1].startswith("  1.0.1 rolled back on 2 hosts: died 4 s after its start (last: m-2, 1970-")
+    listed = boss("hosts", "--failed").splitlines()
+    assert listed[0].split()[-1] == "FAILED"
+    assert [line.split()[0] for line in listed[1:]] == ["m-1", "m-2"]
+    assert "moni 1.0.1 rolled back: died 3 s after its start" in listed[1]
+    [failure] = boss.json("status", "moni")["failures"]
+    assert (failure["hosts"], failure["example"], failure["version"]) == (2, "m-2", "1.0.1")
+
+    boss("set", "moni", "version=1.0.2", "--yes")
+    assert "failed" not in boss("status", "moni")
+    assert boss.json("hosts", "--failed")["items"] == []
