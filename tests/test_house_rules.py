@@ -20,7 +20,7 @@ DOORS = {
     "sqlalchemy": {"meta/store/", "meta/migrations/"},
     "alembic": {"meta/store/", "meta/migrations/"},
     "flask": {"meta/app.py", "meta/api/blueprint.py", "meta/api/files.py"},
-    "pika": {"meta/bridges/elves/amqp.py"},
+    "pika": {"meta/bridges/elves/amqp.py", "meta/bridges/elves/rabbitmq_"},
     "kazoo": {"meta/bridges/elves/zookeeper.py"},
     "prometheus_client": {"meta/metrics.py", "meta/bridges/elves/http.py"},
     "granian": {"meta/serve.py"},

@@ -29,10 +29,10 @@ HOW = "apt-get install -y --no-install-recommends rabbitmq-server, and start it 
 START_WITHIN = 60.0
 
 
-def connect(port: int = PORT) -> pika.BlockingConnection:
+def connect(port: int = PORT, vhost: str = "/") -> pika.BlockingConnection:
     credentials = pika.PlainCredentials("guest", "guest")
     return pika.BlockingConnection(
-        pika.ConnectionParameters("127.0.0.1", port, credentials=credentials, socket_timeout=5, heartbeat=0)
+        pika.ConnectionParameters("127.0.0.1", port, vhost, credentials, socket_timeout=5, heartbeat=0)
     )
 
 
@@ -55,9 +55,9 @@ def names(port: int = PORT) -> Iterator[tuple[str, str]]:
 class Module:
     """Another module of elves. Use it in a `with`."""
 
-    def __init__(self, exchange: str, port: int = PORT):
+    def __init__(self, exchange: str, port: int = PORT, vhost: str = "/"):
         self._exchange = exchange
-        self._connection = connect(port)
+        self._connection = connect(port, vhost)
         self.channel = self._connection.channel()
         self.channel.confirm_delivery()
 
@@ -177,3 +177,31 @@ def _working_in(directory: Path) -> list[str]:
         except OSError:
             continue
     return [pid for pid in found if pid != str(os.getpid())]
+
+
+def control(*words: str) -> None:
+    """rabbitmqctl of the machine's own broker."""
+    result = subprocess.run(["rabbitmqctl", "-q", *words], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, f"rabbitmqctl {' '.join(words)}: {result.stdout}{result.stderr}"
+
+
+class Guest:
+    """A user of the test's own, in a virtual host of its own, who may do what the patterns match there."""
+
+    def __init__(self) -> None:
+        if not is_open(PORT):
+            absent("RabbitMQ", HOW)
+        self.user = self.vhost = f"elves-test-{token_hex(6)}"
+
+    def __enter__(self) -> "Guest":
+        control("add_vhost", self.vhost)
+        control("set_permissions", "-p", self.vhost, "guest", ".*", ".*", ".*")
+        control("add_user", self.user, "secret")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        control("delete_user", self.user)
+        control("delete_vhost", self.vhost)
+
+    def may(self, configure: str = ".*", write: str = ".*", read: str = ".*") -> None:
+        control("set_permissions", "-p", self.vhost, self.user, configure, write, read)

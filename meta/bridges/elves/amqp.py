@@ -1,43 +1,56 @@
-"""RabbitMQ: receives what elves' other modules ask, answers them, and asks the supervisor. One thread, one connection.
+"""RabbitMQ: receives what elves' other modules ask, answers them, and asks the supervisor. One thread, two connections.
 
-Promises that a message is acknowledged after its effect, so that nothing is lost that the broker had taken; that no message
-whatsoever ends the consumer; and that a broker that is away is tried again with growing pauses, for ever. An exchange or queue
-that is there already is used as it is.
+Promises that no message whatsoever keeps the next one from its answer. A call has no effect, so it is acknowledged before it is
+answered, over the Publisher's connection; a new app table is acknowledged when it is on the disk, so that none is lost that the
+broker had taken. A message that breaks the connection again and again in spite of that is taken off the queue. A broker that is
+away is tried again with growing pauses, for ever.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from random import random
 from typing import Any
 
 import pika
-from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import AMQPError, ChannelClosedByBroker, NackError, UnroutableError
+from pika.exceptions import AMQPConnectionError, AMQPError, ChannelClosedByBroker
 
+from meta.bridges.elves import rabbitmq_topology
 from meta.bridges.elves.asking import CALL, SUPERVISOR_KEY, Asking
 from meta.bridges.elves.config import Settings
 from meta.bridges.elves.kept import KeptTable
 from meta.bridges.elves.messages import Dropped, render_call
-from meta.bridges.elves.numbers import Numbers, Sparing
+from meta.bridges.elves.numbers import Numbers, Reminder, Sparing
+from meta.bridges.elves.rabbitmq_connection import Connection
+from meta.bridges.elves.rabbitmq_publisher import Publisher, Unpublished, in_words
 from meta.bridges.elves.services import Reply, Services
+from meta.errors import Misconfigured
 
-BINDING = "*.heartbeat"
 PREFETCH = 4  # messages in our memory at once, of whatever size the broker allows
 TICK = 0.2  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
-SAY_EVERY = 60.0  # seconds between two lines that say the same of a broker that is away
-HEARTBEAT = 10  # seconds: a broker that is silent for twice as long is gone
-NOT_FOUND = 404
+BIND_EVERY = 20.0  # seconds
+SOON = 5.0  # seconds: a connection that is lost so early, with no message received, may be lost by the first one
+STRIKES = 3  # such connections, after which the first message is taken off the queue
 log = logging.getLogger(__name__)
 
 
 class Broker(threading.Thread):
-    """asking: None where the supervisor is not asked. Ended by `stop`."""
+    """asking: None where the supervisor is not asked; connect: opens a connection to the broker; bind_every: seconds between
+    two looks whether the exchange, the queue and their binding are still there. Ended by `stop`."""
 
     def __init__(
-        self, settings: Settings, services: Services, kept: KeptTable, asking: Asking | None, numbers: Numbers
+        self,
+        settings: Settings,
+        services: Services,
+        kept: KeptTable,
+        asking: Asking | None,
+        numbers: Numbers,
+        connect: Callable[[Settings], Any] = Connection,
+        bind_every: float = BIND_EVERY,
     ):
         super().__init__(name="amqp", daemon=True)
         self._settings = settings
@@ -45,14 +58,24 @@ class Broker(threading.Thread):
         self._kept = kept
         self._asking = asking
         self._numbers = numbers
+        self._connect = partial(connect, settings)
+        self._bind_every = bind_every
+        self._publisher = Publisher(self._connect, settings.mq_exchange)
         self._stopping = threading.Event()
         self._sparing = Sparing()
-        self._said_away = ("", 0.0)
+        self._away = Reminder(log)
+        self._unbound = Reminder(log)
+        self._connection: Any = None
         self._channel: Any = None
         self._reply_queue = ""
-        self._unsaved: list[int] = []  # delivery tags whose effect is not yet on the disk
+        self._unsaved: int | None = None  # delivery tag of the newest app table, while it is not on the disk
         self._is_cancelled = False
+        self._is_consuming = False
+        self._received = 0  # messages over this connection
+        self._strikes = 0
+        self._next_bind = 0.0
         self.is_connected = False
+        self.trouble = "not yet connected"  # why not is_connected
 
     def stop(self, within: float = 5.0) -> None:
         """End after the message in hand."""
@@ -62,25 +85,23 @@ class Broker(threading.Thread):
     def run(self) -> None:
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
+            began = time.monotonic()
             try:
                 self._session()
-            except (AMQPError, OSError) as e:
-                self._say_away(_in_words(e))
-            except Exception:
-                log.exception("RabbitMQ at %s: trouble of our own, connecting anew", self._place)
-            if self.is_connected:
-                pause = FIRST_PAUSE
-                self._said_away = ("", 0.0)
+            except (AMQPError, OSError, Misconfigured) as e:
+                self._is_away(in_words(e))
+            except Exception as e:
+                log.exception("RabbitMQ at %s: trouble of our own, connecting again", self._place)
+                self.trouble = in_words(e)
             self.is_connected = False
+            if time.monotonic() - began > SOON:
+                pause = FIRST_PAUSE
             self._stopping.wait(pause * (0.5 + random()))  # noqa: S311 (so that instances do not come all at once)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _say_away(self, why: str) -> None:
-        """Once, and again each minute."""
-        said, at = self._said_away
-        if why != said or time.monotonic() - at > SAY_EVERY:
-            log.warning("RabbitMQ at %s is away, trying again: %s", self._place, why)
-            self._said_away = (why, time.monotonic())
+    def _is_away(self, why: str) -> None:
+        self.trouble = why
+        self._away.say("RabbitMQ at %s is away, trying again: %s", self._place, why)
 
     @property
     def _place(self) -> str:
@@ -88,74 +109,105 @@ class Broker(threading.Thread):
 
     def _session(self) -> None:
         """One connection, until it breaks or we stop."""
-        connection = pika.BlockingConnection(_parameters(self._settings))
+        self._is_consuming, self._received, began = False, 0, time.monotonic()
+        self._connection = self._connect()
         try:
-            self._channel = connection.channel()
-            self._declare(connection)
-            self._channel.confirm_delivery()
-            self._channel.basic_qos(prefetch_count=PREFETCH)
-            self._unsaved.clear()
-            self._is_cancelled = False
-            self._channel.add_on_cancel_callback(self._cancelled)
-            self._channel.basic_consume(self._settings.mq_queue, self._receive)
-            self._reply_queue = self._channel.queue_declare("", exclusive=True, auto_delete=True).method.queue
-            self._channel.basic_consume(self._reply_queue, self._receive_answer, auto_ack=True)
+            self._publisher.open()
+            self._see_to_the_binding()
+            if self._strikes >= STRIKES:
+                self._take_off_the_first()
+            self._consume()
+            self._away.over()
             self.is_connected = True
-            if self._asking:
-                self._asking.reconnected()
             log.info("RabbitMQ at %s: queue %s serves", self._place, self._settings.mq_queue)
             while not self._stopping.is_set():
-                connection.process_data_events(TICK)
-                if self._is_cancelled or not self._channel.is_open:
-                    raise AMQPError("the broker has closed our channel, or the queue is gone")
-                self._tick()
+                self._turn()
+        except AMQPConnectionError:
+            if self._is_consuming and not self._received and time.monotonic() - began < SOON:
+                self._strikes += 1
+            raise
         finally:
-            if connection.is_open:
-                connection.close()
+            self._publisher.close()
+            if self._connection.is_open:
+                with suppress(AMQPError, OSError):
+                    self._connection.close()
+
+    def _consume(self) -> None:
+        self._channel = self._connection.channel()
+        self._channel.basic_qos(prefetch_count=PREFETCH)
+        self._unsaved, self._is_cancelled = None, False
+        self._channel.add_on_cancel_callback(self._cancelled)
+        self._is_consuming = True
+        self._channel.basic_consume(self._settings.mq_queue, self._receive)
+        if self._asking:
+            self._consume_answers(self._asking)
+
+    def _consume_answers(self, asking: Asking) -> None:
+        """Those of the supervisor. Over a channel of their own: where we may not declare a queue, the modules are served all
+        the same."""
+        self._reply_queue = ""
+        try:
+            channel = self._connection.channel()
+            queue = channel.queue_declare("", exclusive=True, auto_delete=True).method.queue
+            channel.basic_consume(queue, self._receive_answer, auto_ack=True)
+        except ChannelClosedByBroker as e:
+            self._unbound.say("the supervisor cannot be asked for the app table: %s", e.reply_text)
+            return
+        self._reply_queue = queue
+        asking.reconnected()
 
     def _cancelled(self, _method: Any) -> None:
-        """Somebody has deleted our queue."""
+        """The queue was deleted."""
         self._is_cancelled = True
 
-    def _declare(self, connection: pika.BlockingConnection) -> None:
-        exchange, queue = self._settings.mq_exchange, self._settings.mq_queue
-        self._ensure(
-            connection,
-            lambda channel: channel.exchange_declare(exchange, passive=True),
-            lambda channel: channel.exchange_declare(exchange, "topic", durable=True),
-        )
-        self._ensure(
-            connection,
-            lambda channel: channel.queue_declare(queue, passive=True),
-            lambda channel: channel.queue_declare(queue, durable=True),
-        )
-        self._channel.queue_bind(queue, exchange, BINDING)
+    def _see_to_the_binding(self) -> None:
+        refused = rabbitmq_topology.ensure(self._connection, self._settings.mq_exchange, self._settings.mq_queue)
+        self._next_bind = time.monotonic() + self._bind_every
+        if refused:
+            self._unbound.say("%s", refused)
 
-    def _ensure(
-        self,
-        connection: pika.BlockingConnection,
-        look: Callable[[BlockingChannel], Any],
-        declare: Callable[[BlockingChannel], Any],
-    ) -> None:
-        """Other modules may have made it, with other arguments than ours: it is only made where there is none."""
+    def _take_off_the_first(self) -> None:
+        """The first message of the queue has broken each connection: it is acknowledged in the moment in which it is delivered.
+        Where it was not its fault, it is served as always."""
         try:
-            look(self._channel)
-        except ChannelClosedByBroker as e:
-            if e.reply_code != NOT_FOUND:
-                raise
-            self._channel = connection.channel()
-            declare(self._channel)
+            method, properties, body = self._connection.channel().basic_get(self._settings.mq_queue, auto_ack=True)
+        except AMQPConnectionError:
+            self._numbers.add("messages_dropped")
+            self._sparing.say(log, time.time(), "a message is dropped: it broke %d connections", self._strikes + 1)
+            raise
+        if method:
+            self._serve(properties, body)
+        else:
+            self._strikes = 0
 
-    def _tick(self) -> None:
-        if self._unsaved and self._kept.save():
-            for tag in self._unsaved:
-                self._channel.basic_ack(tag)
-            self._unsaved.clear()
-        if self._asking and (question := self._asking.due(time.monotonic())):
-            properties = pika.BasicProperties(reply_to=self._reply_queue, correlation_id=question, delivery_mode=1)
-            self._publish(self._settings.mq_exchange, SUPERVISOR_KEY, render_call(CALL), properties)
+    def _turn(self) -> None:
+        self._connection.process_data_events(TICK)
+        if self._is_cancelled or not self._channel.is_open:
+            raise AMQPError("the broker has closed our channel, or the queue is gone")
+        self._publisher.tick()
+        now = time.monotonic()
+        if self._kept.save_again(now) and self._unsaved is not None:
+            self._channel.basic_ack(self._unsaved)
+            self._unsaved = None
+        if now >= self._next_bind:
+            self._see_to_the_binding()
+        if self._asking and self._reply_queue and (question := self._asking.due(now)):
+            self._ask(question)
+
+    def _ask(self, question: str) -> None:
+        properties = pika.BasicProperties(reply_to=self._reply_queue, correlation_id=question, delivery_mode=1)
+        try:
+            self._publisher.publish(self._settings.mq_exchange, SUPERVISOR_KEY, render_call(CALL), properties)
+        except Unpublished as e:
+            self._sparing.say(log, time.time(), "appAuthInfo reaches no supervisor: %s", e)
 
     def _receive(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        self._received += 1
+        self._strikes = 0
+        self._serve(properties, body, method.delivery_tag)
+
+    def _serve(self, properties: Any, body: bytes, tag: int | None = None) -> None:
+        """tag: None for a message that is acknowledged already."""
         self._numbers.add("messages")
         try:
             reply = self._services.handle(body, properties.reply_to or "", time.time())
@@ -167,52 +219,28 @@ class Broker(threading.Thread):
             self._numbers.add("messages_dropped")
             self._sparing.say(log, time.time(), "a message is dropped, for a fault of ours", trace=True)
             reply = Reply()
+        if tag is not None:
+            self._acknowledge(tag, reply.is_done)
         if reply.to:
             self._answer(reply, properties.correlation_id)
-        if reply.is_done:
-            self._channel.basic_ack(method.delivery_tag)
-        else:
-            self._unsaved.append(method.delivery_tag)
+
+    def _acknowledge(self, tag: int, is_done: bool) -> None:
+        """A table replaces the one before it whole, so only the newest may have to come again."""
+        if is_done:
+            self._channel.basic_ack(tag)
+            return
+        if self._unsaved is not None:
+            self._channel.basic_ack(self._unsaved)
+        self._unsaved = tag
 
     def _answer(self, reply: Reply, correlation_id: str | None) -> None:
-        """To the queue of this name; an ID of a message may also be a routing key of the exchange."""
         properties = pika.BasicProperties(correlation_id=correlation_id, content_type="application/json")
-        if self._publish("", reply.to, reply.data, properties):
-            return
-        if reply.by_id and self._publish(self._settings.mq_exchange, reply.to, reply.data, properties):
-            return
-        self._numbers.add("answers_nobody_takes")
-        self._sparing.say(log, time.time(), "nobody waits any more for the answer at %r", reply.to[:80])
-
-    def _publish(self, exchange: str, key: str, data: bytes, properties: pika.BasicProperties) -> bool:
-        """Whether the broker put it into a queue."""
         try:
-            self._channel.basic_publish(exchange, key, data, properties, mandatory=True)
-        except (UnroutableError, NackError):
-            return False
-        return True
+            self._publisher.answer(reply.to, reply.by_id, reply.data, properties)
+        except Unpublished as e:
+            self._numbers.add("answers_nobody_takes")
+            self._sparing.say(log, time.time(), "an answer for %r reaches nobody: %s", reply.to[:80], e)
 
     def _receive_answer(self, _channel: Any, _method: Any, properties: Any, body: bytes) -> None:
         if self._asking:
             self._asking.answered(properties.correlation_id, body)
-
-
-def _parameters(settings: Settings) -> pika.ConnectionParameters:
-    return pika.ConnectionParameters(
-        host=settings.mq_ip,
-        port=settings.mq_port,
-        virtual_host=settings.mq_vhost,
-        credentials=pika.PlainCredentials(settings.mq_user, settings.mq_password),
-        heartbeat=HEARTBEAT,
-        blocked_connection_timeout=30,
-        socket_timeout=5,
-        stack_timeout=10,
-        connection_attempts=1,
-        client_properties={"product": "meta elves"},
-    )
-
-
-def _in_words(error: Exception) -> str:
-    """pika's errors often have no text of their own, and one of their causes has."""
-    causes = [error, *(e for e in error.args if isinstance(e, Exception))]
-    return "; ".join(str(e) for e in causes if str(e)) or type(error).__name__

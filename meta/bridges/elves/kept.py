@@ -7,12 +7,15 @@ this bridge that changes the disk.
 import logging
 import os
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
+from meta.bridges.elves.numbers import Reminder
 from meta.bridges.elves.table import AppTable, BadTable, parse_table, render_table
 
 MAX_FILE = 64 << 20  # bytes
+SAVE_EVERY = 2.0  # seconds between two tries
 log = logging.getLogger(__name__)
 
 
@@ -22,6 +25,8 @@ class KeptTable:
     def __init__(self, file: Path | None = None):
         self._file = file
         self._saving = threading.Lock()
+        self._unsaved = Reminder(log)
+        self._next_try = 0.0
         self.table = self._load()  # None: there was never one
         self.is_saved = True
 
@@ -39,16 +44,29 @@ class KeptTable:
     def save(self) -> bool:
         """Write what is not yet on the disk; whether all is there."""
         with self._saving:
-            if self.is_saved or self._file is None or self.table is None:
-                self.is_saved = True
-                return True
-            try:
-                _write(self._file, render_table(self.table))
-            except OSError as e:
-                log.error("the app table is in force but cannot be kept in %s: %s", self._file, e.strerror or e)
-                return False
+            return self._save()
+
+    def save_again(self, now: float) -> bool:
+        """The same, but no more often than every two seconds. now: monotonic seconds."""
+        with self._saving:
+            return self.is_saved or (now >= self._next_try and self._save())
+
+    def _save(self) -> bool:
+        if self.is_saved or self._file is None or self.table is None:
             self.is_saved = True
             return True
+        try:
+            _write(self._file, render_table(self.table))
+        except OSError as e:
+            self._next_try = time.monotonic() + SAVE_EVERY
+            text = "the app table is in force but cannot be kept in %s, trying again: %s"
+            self._unsaved.say(text, self._file, e.strerror or e)
+            return False
+        self.is_saved = True
+        if self._unsaved.is_on:
+            self._unsaved.over()
+            log.info("the app table is kept in %s again", self._file)
+        return True
 
     def _load(self) -> AppTable | None:
         if self._file is None:

@@ -2,11 +2,14 @@
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 
 EVERY = 10.0  # seconds
 AT_MOST = 20  # lines of one kind in this time
+REMIND_EVERY = 60.0  # seconds between two lines that say the same of a trouble that lasts
+REASONS = 10  # that such a trouble may have in this time
 
 
 class Numbers:
@@ -58,3 +61,27 @@ class Sparing:
             log.warning("%d more warnings like the following were left out", left_out)
         if not too_many:
             log.log(logging.ERROR if trace else logging.WARNING, text, *arguments, exc_info=trace)
+
+
+class Reminder:
+    """Logs a trouble that lasts: each reason once, and again each minute. One thread's."""
+
+    def __init__(self, log: logging.Logger, again: float = REMIND_EVERY):
+        self._log = log
+        self._again = again
+        self._said: dict[str, float] = {}
+
+    @property
+    def is_on(self) -> bool:
+        return bool(self._said)
+
+    def say(self, text: str, *arguments: object) -> None:
+        now, line = time.monotonic(), text % arguments
+        self._said = {said: at for said, at in self._said.items() if now - at < self._again}
+        if line not in self._said and len(self._said) < REASONS:
+            self._said[line] = now
+            self._log.warning("%s", line)
+
+    def over(self) -> None:
+        """The next trouble is told at once."""
+        self._said.clear()

@@ -165,7 +165,7 @@ def pages(parts: Parts) -> dict[str, Callable[[], tuple[int, str]]]:
     """What is served to those who watch."""
 
     def troubles() -> list[str]:
-        found = [] if parts.broker.is_connected else ["RabbitMQ is away"]
+        found = [] if parts.broker.is_connected else [f"RabbitMQ is away: {parts.broker.trouble}"]
         if parts.sharing and not parts.sharing.is_connected:
             found.append("ZooKeeper is away")
         return found if parts.kept.is_saved else [*found, "the app table cannot be kept"]

@@ -3,12 +3,14 @@
 import json
 import time
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
+from helpers.amqp_bytes import Properties, field, table
 from helpers.meta_server import until
 from helpers.rabbitmq import Module, connect, names
-from meta.bridges.elves.amqp import Broker
+from meta.bridges.elves.amqp import BIND_EVERY, Broker
 from meta.bridges.elves.asking import Asking
 from meta.bridges.elves.config import Settings
 from meta.bridges.elves.kept import KeptTable
@@ -17,24 +19,31 @@ from meta.bridges.elves.online import OnlineAgents
 from meta.bridges.elves.services import Services
 from meta.bridges.elves.translator import Agent
 
+DEFAULTS = Settings()
 TABLE = [{"app": "a", "version": "1.0.0", "agentList": ["10.0.0.1"]}]
 
 
 @contextmanager
-def serving(exchange: str, queue: str, kept: KeptTable, every: float = 0, now: float | None = None):
+def starting(exchange: str, queue: str, kept: KeptTable, every: float = 0, settings: Settings = DEFAULTS, **given: Any):
     """The broker's thread with three agents online; every: seconds between two questions to the supervisor, 0 for none."""
     online = OnlineAgents()
     for number in (1, 2, 3):
-        online.hear(Agent(f"10.0.0.{number}", f"CX{number}", "0.4.3", {"testApp": "1.0.1"}, now or time.time()))
-    settings = Settings(mq_exchange=exchange, mq_queue=queue)
-    broker = Broker(settings, Services(online, kept), kept, Asking(kept, every) if every else None, Numbers())
+        online.hear(Agent(f"10.0.0.{number}", f"CX{number}", "0.4.3", {"testApp": "1.0.1"}, time.time()))
+    settings = settings._replace(mq_exchange=exchange, mq_queue=queue)
+    broker = Broker(settings, Services(online, kept), kept, Asking(kept, every) if every else None, Numbers(), **given)
     broker.start()
     try:
-        until(lambda: broker.is_connected, "the queue serves")
         yield broker
     finally:
         broker.stop()
         assert not broker.is_alive()
+
+
+@contextmanager
+def serving(*wanted: Any, **given: Any):
+    with starting(*wanted, **given) as broker:
+        until(lambda: broker.is_connected, "the queue serves")
+        yield broker
 
 
 @pytest.fixture
@@ -205,3 +214,79 @@ def served(module: Module) -> bool:
         return module.call("agentInfo", {"ip": "10.0.0.1"}, within=0.5) is not None
     except Exception:  # noqa: BLE001 (unroutable while the queue is away)
         return False
+
+
+def test_tables_that_cannot_be_kept_leave_room_for_calls(named, tmp_path, caplog):
+    (tmp_path / "var").write_text("in the way")
+    kept = KeptTable(tmp_path / "var" / "table.json")
+    with serving(*named, kept) as broker, Module(named[0]) as module:
+        for number in range(12):
+            module.cast("updateAppInfo", {"result": [{**TABLE[0], "version": str(number)}]})
+            began = time.monotonic()
+            assert module.call("agentInfo", {"ip": "10.0.0.1"})["mqbody"]["flag"] == "true"
+            assert time.monotonic() - began < 1
+        until(lambda: not kept.save_again(time.monotonic()) and kept._next_try > began + 2, "it was tried again")
+        assert broker.is_connected and kept.table.apps_for("10.0.0.1") == {"a": "11"}
+    until(lambda: depth(named[1]) == 1, "the newest is in the queue again, and no other")
+    assert len([line for line in caplog.messages if "cannot be kept" in line]) == 1
+    (tmp_path / "var").unlink()
+    with serving(*named, KeptTable(tmp_path / "var" / "table.json")) as broker:
+        until(lambda: (tmp_path / "var" / "table.json").exists(), "it is kept")
+        assert broker._kept.table.apps_for("10.0.0.1") == {"a": "11"}
+
+
+def test_a_table_is_acknowledged_as_soon_as_the_disk_takes_it(named, tmp_path, caplog):
+    caplog.set_level("INFO")
+    (tmp_path / "var").write_text("in the way")
+    kept = KeptTable(tmp_path / "var" / "table.json")
+    with serving(*named, kept), Module(named[0]) as module:
+        module.cast("updateAppInfo", {"result": TABLE})
+        until(lambda: kept.table, "it is in force")
+        (tmp_path / "var").unlink()
+        until(lambda: kept.is_saved, "it is kept")
+    assert depth(named[1]) == 0
+    assert f"the app table is kept in {tmp_path / 'var' / 'table.json'} again" in caplog.messages
+
+
+def test_an_exchange_that_was_deleted_and_made_again_is_bound_again(named, kept):
+    with serving(*named, kept, bind_every=0.3), Module(named[0]) as module:
+        module.channel.exchange_delete(named[0])
+        module.channel.exchange_declare(named[0], "topic", durable=True)
+        until(lambda: served(module), "its messages reach us")
+    assert BIND_EVERY < 60
+
+
+def test_a_binding_that_was_removed_is_made_again(named, kept):
+    with serving(*named, kept, bind_every=0.3), Module(named[0]) as module:
+        module.channel.queue_unbind(named[1], named[0], "*.heartbeat")
+        until(lambda: served(module), "messages reach us")
+
+
+@pytest.mark.parametrize("kind", ["direct", "fanout", "headers"])
+def test_an_exchange_that_is_no_topic_is_refused_until_it_is_one(named, kept, kind, caplog):
+    connection = connect()
+    channel = connection.channel()
+    channel.exchange_declare(named[0], kind, durable=kind == "direct")
+    with starting(*named, kept) as broker:
+        until(lambda: "is no topic" in broker.trouble, "the reason")
+        assert not broker.is_connected
+        assert f"the exchange {named[0]} is no topic: delete it, or name another one in mq.exchange" in caplog.text
+        channel.exchange_delete(named[0])
+        until(lambda: broker.is_connected, "it is made as it must be, and served")
+    connection.close()
+
+
+@pytest.mark.parametrize("headers", ["a timestamp in milliseconds", "a timestamp before 1970"])
+def test_an_answer_of_the_supervisor_counts_whatever_its_headers_are(named, kept, headers):
+    value = {"a timestamp in milliseconds": 1_772_000_000_000, "a timestamp before 1970": 2**64 - 1}[headers]
+    with Module(named[0]) as module:
+        module.channel.exchange_declare(named[0], "topic", durable=True)
+        supervisor = Supervisor(module, named[0])
+        with serving(*named, kept, every=60):
+            question, _ = module.take(supervisor.queue, 10)
+            message = {"mqkey": "supervisor.heartbeat", "mqtype": "cast", "mqbody": {"flag": "true", "result": TABLE}}
+            known = Properties(
+                correlation_id=question.correlation_id, headers=table(field("T", value.to_bytes(8, "big")))
+            )
+            module.channel.basic_publish("", question.reply_to, json.dumps(message).encode(), known)
+            until(lambda: kept.table and kept.table.apps_for("10.0.0.1") == {"a": "1.0.0"}, "its table is in force")

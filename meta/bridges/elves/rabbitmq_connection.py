@@ -1,0 +1,105 @@
+"""A connection to RabbitMQ that no message can end. All that is known of pika's inside is here.
+
+pika decodes every property of a message before it hands it over, and an error there ends the connection
+(https://github.com/pika/pika/issues/1698, for one: a timestamp in milliseconds). The broker then delivers it again,
+for ever. RabbitMQ passes on any header that it can read, so such a message need not be hostile: timestamps in milliseconds or
+before 1970, a thousand tables in each other.
+
+Promises that a message whose headers cannot be decoded arrives without its headers, which elves does not use.
+"""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pika
+from pika import data, frame, spec
+from pika.exceptions import InvalidFrameError, StreamLostError
+
+from meta.bridges.elves.config import Settings
+
+CLOSE_WITHIN = 2.0  # seconds
+HEARTBEAT = 10  # seconds: a broker that is silent for twice as long is gone
+_FRAME = struct.Struct(">BHI")  # type, channel, size; AMQP 0-9-1, 4.2.3
+_CONTENT = struct.Struct(">HHQ")  # class, weight, size of the body; 4.2.6.1
+
+
+class _Transport(pika.SelectConnection):  # type: ignore[misc]
+    """pika's own, but for the headers that it cannot decode."""
+
+    def _read_frame(self) -> tuple[int, Any]:
+        try:
+            read: tuple[int, Any] = super()._read_frame()
+            return read
+        except InvalidFrameError:  # the stream itself is out of step
+            raise
+        except Exception:
+            kind, channel, size = _FRAME.unpack_from(self._frame_buffer)
+            if kind != spec.FRAME_HEADER:
+                raise
+            content = bytes(self._frame_buffer[_FRAME.size : _FRAME.size + size])
+            body_size = _CONTENT.unpack_from(content)[2]
+            consumed = _FRAME.size + size + spec.FRAME_END_SIZE
+            return consumed, frame.Header(channel, body_size, _properties(content[_CONTENT.size :]))
+
+
+def _properties(encoded: bytes) -> pika.BasicProperties:
+    """A message's properties without its headers; none at all where the others cannot be decoded either."""
+    try:
+        (flags,) = struct.unpack_from(">H", encoded)
+        start = 2
+        for before in (spec.BasicProperties.FLAG_CONTENT_TYPE, spec.BasicProperties.FLAG_CONTENT_ENCODING):
+            if flags & before:
+                start = data.decode_short_string(encoded, start)[1]
+        (size,) = struct.unpack_from(">I", encoded, start)
+        flags &= ~spec.BasicProperties.FLAG_HEADERS
+        rest = struct.pack(">H", flags) + encoded[2:start] + encoded[start + 4 + size :]
+        return pika.BasicProperties().decode(rest)
+    except Exception:  # noqa: BLE001 (whatever the library raises: the message is served as far as it can be)
+        return pika.BasicProperties()
+
+
+class TookTooLong(StreamLostError):  # type: ignore[misc]
+    """The broker did not answer in time, and the connection was cut."""
+
+
+class Connection(pika.BlockingConnection):  # type: ignore[misc]
+    """A pika.BlockingConnection to the broker of these settings. Raises AMQPError or OSError."""
+
+    def __init__(self, settings: Settings):
+        super().__init__(_parameters(settings), _impl_class=_Transport)
+
+    def close(self, *reason: Any) -> None:
+        with self.within(CLOSE_WITHIN):
+            super().close(*reason)
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """What is called here ends in this time: the connection is cut then, and the call raises TookTooLong. pika has no such
+        limit, and a confirm may stay away for ever (a quorum queue without its majority)."""
+        loop = self._impl.ioloop
+        timer = loop.call_later(seconds, lambda: self._cut(seconds))
+        try:
+            yield
+        finally:
+            if self.is_open:
+                loop.remove_timeout(timer)
+
+    def _cut(self, seconds: float) -> None:
+        self._impl._terminate_stream(TookTooLong(f"no answer of the broker in {seconds:g} s"))
+
+
+def _parameters(settings: Settings) -> pika.ConnectionParameters:
+    return pika.ConnectionParameters(
+        host=settings.mq_ip,
+        port=settings.mq_port,
+        virtual_host=settings.mq_vhost,
+        credentials=pika.PlainCredentials(settings.mq_user, settings.mq_password),
+        heartbeat=HEARTBEAT,
+        blocked_connection_timeout=30,
+        socket_timeout=5,
+        stack_timeout=10,
+        connection_attempts=1,
+        client_properties={"product": "meta elves"},
+    )
