@@ -26,6 +26,11 @@ class Misconfigured(MetaError):
     exit_code = 2
 
 
+def missing_extra(error: ImportError, extra: str) -> Misconfigured:
+    """What to do about a library that one of setup.cfg's extras brings."""
+    return Misconfigured(f"the Python package {error.name} is not installed: run ./control install {extra}")
+
+
 class Problem(NamedTuple):
     """One thing wrong in a file. path: like `agents[0].cmd`, "" for the file itself; line: from 1, 0 when there is none."""
 

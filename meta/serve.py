@@ -33,7 +33,7 @@ from meta import logs
 from meta.app import create_app
 from meta.auth import Tokens
 from meta.config import Settings, is_loopback
-from meta.errors import MetaError, Misconfigured, TryLater
+from meta.errors import MetaError, Misconfigured, TryLater, missing_extra
 from meta.service import Service
 from meta.store import Store
 from updater.wire import VERSION
@@ -173,7 +173,7 @@ def _serve_elves(conf: Path, service: Service) -> None:
         from meta.bridges.elves import config, server
         from meta.bridges.elves.fleet import TableFleet
     except ImportError as e:
-        log.error("elves: %s is not installed: pip install 'ops-updater[elves]'", e.name)
+        log.error("elves: %s", missing_extra(e, "elves"))
         sys.exit(Misconfigured.exit_code)
     try:
         beside = server.Beside(config.read(conf), TableFleet(service.table), VAR)

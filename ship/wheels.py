@@ -1,19 +1,23 @@
 """The wheels that go into the package: which ones, and that they are the very files that were pinned.
 
-Promises wheels whose sha256 stands in requirements.txt, for every Python and machine that is served. Refuses everything
+Promises wheels whose sha256 stands in requirements.lock, for every Python and machine that is served. Refuses everything
 else: no build from source, no unpinned file, no gap in the list. pip and its configured index do the fetching.
 """
 
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+from ship import locked
+from ship.locked import Pin
+
+NEEDED = ("click", "requests", "urllib3")  # by the daemon, with what these need in turn: pure Python serves all
+NATIVE = ("msgspec", "isal")  # and these, of which each target has a wheel of its own
 MINORS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
 _GLIBCS = ("manylinux2014", "manylinux_2_17")  # nothing newer: hosts with an old glibc are the ones that stay
@@ -61,26 +65,51 @@ def is_pure(wheel: Path) -> bool:
     return wheel.stem.endswith("-none-any")
 
 
-def pinned(requirements: Path = REQUIREMENTS) -> frozenset[str]:
-    """The sha256 digests of all wheels of the package."""
-    words = requirements.read_text(encoding="utf-8").split()
-    return frozenset(word.removeprefix("--hash=sha256:") for word in words if word.startswith("--hash=sha256:"))
+def pins() -> list[Pin]:
+    """What the daemon needs on a host, and nothing else. Raises LockError when the lock lacks some of it."""
+    return locked.select(locked.read(locked.LOCK.read_text(encoding="utf-8")), (*NEEDED, *NATIVE))
 
 
-def fetch(directory: Path, requirements: Path = REQUIREMENTS) -> list[Path]:
-    """The pinned wheels, sorted by name; only what `directory` lacks is downloaded. Raises WheelsError."""
+def fetch(directory: Path, wanted: Sequence[Pin] | None = None) -> list[Path]:
+    """The wheels of these pins, or of all, sorted by name; only what `directory` lacks is downloaded. Raises WheelsError."""
     directory.mkdir(parents=True, exist_ok=True)
-    wanted = pinned(requirements)
-    if not wanted <= set(_by_digest(directory)):
-        download(
-            directory,
-            [target.options for target in TARGETS],
-            ["--no-deps", "--require-hashes", "-r", str(requirements)],
-        )
-    found = _by_digest(directory)
-    if missing := wanted - set(found):
-        raise WheelsError(f"{len(missing)} of the wheels in {requirements} were not downloaded: pin them again")
-    return sorted(found[digest] for digest in wanted)
+    wanted = pins() if wanted is None else wanted
+    if len({pin.name for pin in wanted}) < len(wanted):
+        raise WheelsError("a library is locked in two versions, but hosts get one: bound it in setup.cfg")
+    if None in dict(_choose(directory, wanted)).values():
+        _download_pins(directory, [PURE], [pin for pin in wanted if pin.name not in NATIVE])
+        _download_pins(directory, [t.options for t in TARGETS], [pin for pin in wanted if pin.name in NATIVE])
+    found = []
+    for what, wheel in _choose(directory, wanted):
+        if wheel is None:
+            raise WheelsError(f"there is no wheel of {what}: bound it in setup.cfg and run ./control lock")
+        found.append(wheel)
+    return sorted(found)
+
+
+def _choose(directory: Path, wanted: Sequence[Pin]) -> Iterator[tuple[str, Path | None]]:
+    """Each wheel that is needed, in words, and the file, or None where `directory` has none with a digest that is pinned."""
+    by_pin = {pin: [wheel for wheel in sorted(directory.glob("*.whl")) if _is_of(wheel, pin)] for pin in wanted}
+    for pin, files in by_pin.items():
+        if pin.name in NATIVE:
+            for target in TARGETS:
+                yield f"{pin.requirement} for {target.suffix}", next(filter(target.takes, files), None)
+        else:
+            yield f"{pin.requirement} in pure Python", next(filter(is_pure, files), None)
+
+
+def _is_of(wheel: Path, pin: Pin) -> bool:
+    name, version, *_ = wheel.stem.split("-")
+    return (locked.normal(name), version) == (pin.name, pin.version) and digest(wheel) in pin.hashes
+
+
+def _download_pins(directory: Path, targets: Iterable[Sequence[str]], wanted: Sequence[Pin]) -> None:
+    if not wanted:
+        return
+    with TemporaryDirectory() as own:
+        requirements = Path(own) / "requirements.txt"
+        requirements.write_text("\n".join(map(str, wanted)), encoding="utf-8")
+        download(directory, targets, ["--no-deps", "--require-hashes", "-r", str(requirements)])
 
 
 def download(directory: Path, targets: Iterable[Sequence[str]], what: Sequence[str]) -> None:
@@ -106,7 +135,3 @@ def download(directory: Path, targets: Iterable[Sequence[str]], what: Sequence[s
 def digest(path: Path) -> str:
     """The sha256 of a file in hex."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _by_digest(directory: Path) -> dict[str, Path]:
-    return {digest(wheel): wheel for wheel in sorted(directory.glob("*.whl"))}

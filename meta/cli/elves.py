@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from meta.cli import options
-from meta.errors import Misconfigured
+from meta.errors import Misconfigured, missing_extra
 
 
 @click.command(short_help="Serve elves-agents in place of elves' heartbeat module.")
@@ -66,7 +66,7 @@ def elves(config: Path, meta_config: Path | None, no_hosts: bool, http: str, var
     try:
         from meta.bridges.elves import server
     except ImportError as e:
-        raise Misconfigured(f"{e.name} is not installed: pip install 'ops-updater[elves]'") from e
+        raise missing_extra(e, "elves") from e
     from meta import logs
     from meta.bridges.elves import config as configuration
     from meta.bridges.elves.fleet import opened

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from meta.errors import Misconfigured, TryLater
+from meta.errors import Misconfigured, TryLater, missing_extra
 from meta.store import files
 from meta.store.tables import head
 from meta.store.watch import unwatch, watch
@@ -124,7 +124,7 @@ def _engine(url: str, patience: float) -> sa.Engine:
             raise Misconfigured(f"database {parsed.get_backend_name()} is not known here: use sqlite or postgresql")
         return _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed, patience)
     except ModuleNotFoundError as e:
-        raise Misconfigured(f"the database needs the Python package {e.name}: pip install 'psycopg[binary]'") from e
+        raise missing_extra(e, "postgresql") from e
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ValueError) as e:
         raise Misconfigured("the database is no URL like sqlite:///var/meta.db or postgresql://user@host/meta") from e
 

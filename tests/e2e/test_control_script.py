@@ -15,6 +15,8 @@ from helpers.elves import beat
 from lab.fleet import get, until
 from lab.ports import free_port
 
+MADE_FROM = ("setup.cfg", "pyproject.toml", "requirements.lock")
+
 
 @pytest.fixture
 def home(tmp_path, request):
@@ -22,15 +24,13 @@ def home(tmp_path, request):
     root = request.config.rootpath
     directory = tmp_path / "a home"
     (directory / ".venv" / "bin").mkdir(parents=True)
-    for name in ("control", "setup.cfg", "pyproject.toml", "cfg.example.json", "records.example.yaml"):
+    for name in ("control", *MADE_FROM, "cfg.example.json", "records.example.yaml"):
         shutil.copy(root / name, directory)
     for command in ("python", "updater", "meta"):
         (directory / ".venv" / "bin" / command).symlink_to(Path(sys.prefix) / "bin" / command)
-    stamp = subprocess.run(
-        ["cksum", "setup.cfg", "pyproject.toml"], cwd=directory, capture_output=True, text=True, check=True
-    ).stdout
-    for extra in ("", "[elves]"):
-        (directory / ".venv" / f".stamp{extra}").write_text(f"{stamp}{extra}\n")
+    made_from = subprocess.run(["cksum", *MADE_FROM], cwd=directory, capture_output=True, check=True).stdout
+    (directory / ".venv" / ".made-from").write_bytes(made_from)
+    (directory / ".venv" / ".extras").write_text("elves\n")
     yield directory
     for service in ("updater", "meta", "elves"):
         control(directory, "stop", service)

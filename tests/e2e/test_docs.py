@@ -92,7 +92,7 @@ def unit(tmp_path):
     """The unit with a program that is there."""
     file = tmp_path / "ops-meta.service"
     text = (ROOT / "deploy" / "ops-meta.service").read_text()
-    file.write_text(text.replace("/opt/ops-meta/bin/meta", "/bin/true"))
+    file.write_text(text.replace("/opt/ops-meta/.venv/bin/meta", "/bin/true"))
     return file
 
 

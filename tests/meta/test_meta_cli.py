@@ -152,3 +152,23 @@ def test_a_port_in_use_is_told(directory):
 
 def test_the_example_of_the_repository_passes(directory):
     assert meta("check", str(REPOSITORY / "records.example.yaml"), directory=directory).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("library", "extra", "command"),
+    [
+        ("psycopg", "postgresql", ["db", "upgrade", "--database", "postgresql://127.0.0.1:9/x"]),
+        ("thriftpy2", "elves", ["elves", "-c", "conf.properties"]),
+        ("thriftpy2", "elves", ["serve", "--config", "elves.yaml", "--listen", "127.0.0.1:0"]),
+    ],
+)
+def test_what_lacks_an_extra_names_the_command_that_brings_it(directory, library, extra, command):
+    (directory / "elves.yaml").write_text("elves: conf.properties\n")
+    (directory / "conf.properties").write_text("mq.ip=127.0.0.1\n")
+    lacking = directory / "lacking"
+    lacking.mkdir()
+    (lacking / f"{library}.py").write_text(f"raise ModuleNotFoundError('No module', name='{library}')\n")
+    done = meta(*command, directory=directory, PYTHONPATH=f"{lacking}:{REPOSITORY}")
+    assert done.returncode != 0
+    assert f"the Python package {library} is not installed: run ./control install {extra}\n" in done.stderr
+    assert "Traceback" not in done.stderr

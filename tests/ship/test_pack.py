@@ -1,16 +1,13 @@
 """What the packer makes, and what it refuses to make."""
 
-import configparser
 import io
 import subprocess
 import tarfile
 import zipfile
-from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
-from ship import pin, pyz, wheels
+from ship import pyz, wheels
 from ship.pack import CHECKOUT, pack, version_of
 from ship.wheels import WheelsError
 from updater import __version__
@@ -69,45 +66,29 @@ def test_nothing_is_carried_that_the_daemon_does_not_need(inside):
 
 
 def test_the_terms_of_every_library_are_carried(inside):
-    pins = [line.split("==")[0].replace("-", "_") for line in _pins()]
-    for name in pins:
+    for name in (pin.name.replace("-", "_") for pin in wheels.pins()):
         assert any(m.startswith(f"licences/{name}-") and "LICEN" in m.upper().split("/", 1)[1] for m in inside), name
-
-
-def test_the_pins_are_what_setup_cfg_allows():
-    setup = configparser.ConfigParser()
-    setup.read(CHECKOUT / "setup.cfg")
-    allowed = {r.name: r.specifier for r in map(Requirement, setup["options"]["install_requires"].split("\n")[1:])}
-    pinned = dict(line.split("==") for line in _pins())
-    assert {"click", "requests", "urllib3", "msgspec", "isal"} <= pinned.keys() & allowed.keys()
-    for name in pinned.keys() & allowed.keys():
-        assert allowed[name].contains(pinned[name]), name
-
-
-def _pins():
-    lines = wheels.REQUIREMENTS.read_text().splitlines()
-    return [line.removesuffix(" \\") for line in lines if "==" in line]
-
-
-def _pin_of_click():
-    return next(line for line in _pins() if line.startswith("click=="))
 
 
 def test_a_damaged_wheel_is_not_used_but_fetched_again(wheelhouse, tmp_path):
     [good] = wheelhouse.glob("click-*.whl")
-    requirements = tmp_path / "requirements.txt"
-    requirements.write_text(f"{_pin_of_click()} --hash=sha256:{wheels.digest(good)}\n")
-    (tmp_path / "wheels").mkdir()
-    (tmp_path / "wheels" / good.name).write_bytes(good.read_bytes() + b"more")
-    [found] = wheels.fetch(tmp_path / "wheels", requirements)
+    (tmp_path / good.name).write_bytes(good.read_bytes() + b"more")
+    [found] = wheels.fetch(tmp_path, [_click()])
     assert found.read_bytes() == good.read_bytes()
 
 
-def test_a_wheel_with_another_digest_than_the_pinned_one_is_refused(tmp_path):
-    requirements = tmp_path / "requirements.txt"
-    requirements.write_text(f"{_pin_of_click()} --hash=sha256:{'0' * 64}\n")
+def test_a_wheel_with_another_digest_than_the_locked_ones_is_refused(tmp_path):
     with pytest.raises(WheelsError, match="DO NOT MATCH THE HASHES"):
-        wheels.fetch(tmp_path / "wheels", requirements)
+        wheels.fetch(tmp_path, [_click()._replace(hashes=("0" * 64,))])
+
+
+def test_a_library_that_is_locked_in_two_versions_is_refused(tmp_path):
+    with pytest.raises(WheelsError, match="locked in two versions"):
+        wheels.fetch(tmp_path, [_click(), _click()._replace(version="1")])
+
+
+def _click():
+    return next(pin for pin in wheels.pins() if pin.name == "click")
 
 
 @pytest.mark.parametrize("line", ["", '__version__ = "../1"', '__version__ = ""', '__version__ = "1 0"'])
@@ -116,24 +97,3 @@ def test_a_version_that_hosts_would_refuse_is_not_packed(tmp_path, line):
     (tmp_path / "updater" / "__init__.py").write_text(line)
     with pytest.raises(WheelsError, match="no version that hosts would take"):
         version_of(tmp_path)
-
-
-def test_pins_name_one_version_and_all_its_wheels(tmp_path):
-    text = pin.render(_wheels(tmp_path, "a_b-1-py3-none-any.whl", "c-2-cp311-cp311-x.whl", "c-2-cp312-cp312-x.whl"))
-    nothing = wheels.hashlib.sha256().hexdigest()
-    assert text == (
-        pin.HEADER
-        + f"a-b==1 \\\n    --hash=sha256:{nothing}\n"
-        + f"c==2 \\\n    --hash=sha256:{nothing} \\\n    --hash=sha256:{nothing}\n"
-    )
-
-
-def test_pins_are_refused_when_a_python_would_get_another_version(tmp_path):
-    with pytest.raises(WheelsError, match="c has no version for all targets: found 1, 2"):
-        pin.render(_wheels(tmp_path, "c-1-cp311-cp311-x.whl", "c-2-cp312-cp312-x.whl"))
-
-
-def _wheels(directory: Path, *names: str) -> list[Path]:
-    for name in names:
-        (directory / name).touch()
-    return [directory / name for name in names]
