@@ -215,10 +215,14 @@ def _check(deadline: float, printed: int) -> None:
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """TERM, then KILL, to everything in the script's session that did not leave its process group."""
     for sig in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sig)
+        _kill_group(process.pid, sig)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
             break
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    _kill_group(process.pid, signal.SIGKILL)
+
+
+def _kill_group(group: int, sig: signal.Signals) -> None:
+    # It may have ended by itself; or what is left of it belongs to another user, by sudo.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, sig)

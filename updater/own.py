@@ -5,6 +5,7 @@ own `plan` must get a usable answer from meta; and after the old process has bec
 old version waits for a good heartbeat of the new one, and takes over again when there is none in time.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -113,7 +114,8 @@ def _end(pid: int) -> None:
         while _is_alive(pid):
             if time.monotonic() > deadline:
                 break
-            os.kill(pid, sig)
+            with contextlib.suppress(ProcessLookupError):  # it may end between the look and this
+                os.kill(pid, sig)
             time.sleep(0.2)
 
 

@@ -68,7 +68,7 @@ def _belongs(pid: int, where: str) -> bool:
             return True
         works_there = _link(pid, "cwd").startswith(where)
         return works_there and not _has_terminal(pid)
-    except OSError:  # gone meanwhile, a kernel thread, or not ours
+    except (OSError, IndexError):  # gone meanwhile, a kernel thread, or not ours
         return False
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import racing
 from helpers.agents import install, script
 from lab.fleet import until
 from updater import control, processes
@@ -81,6 +82,15 @@ def test_a_script_that_hangs_is_ended_with_its_children(agent, tmp_path):
         control.run(directory, "status", 0.3)
     until("the script is gone", lambda: gone(directory / "pid"))
     until("its child is gone", lambda: gone(directory / "child"))
+
+
+def test_what_a_script_leaves_to_another_user_is_no_defect_of_ours(agent):
+    """The kernel's answer where a script that is out of time has only children of another user left, by sudo."""
+    directory = agent(script("sleep 1000"))
+    given = f"from pathlib import Path\nfrom updater import control\ndirectory = Path({str(directory)!r})"
+    program = "try: control.run(directory, 'start', 0.3)\nexcept control.ControlFailed as e: print(e)"
+    done = racing.run("os.killpg", "raise PermissionError(1, 'Operation not permitted')", given, program)
+    assert (done.returncode, done.stdout) == (0, "timed out after 0.3 s\n"), done.stderr
 
 
 def test_a_script_that_ignores_term_is_killed(agent):

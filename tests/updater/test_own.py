@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from helpers import racing
 from lab.fleet import Host, until
 
 NAME = "ops-updater"
@@ -200,3 +201,22 @@ def test_a_rollback_by_hand_hands_back(host, site, publish):
     assert done.returncode == 0, done.stderr
     until("1.0.0 is back", lambda: reported(site) == "1.0.0")
     assert host.owner() == host.pid
+
+
+def test_a_new_version_that_ends_by_itself_just_before_it_is_killed_leaves_the_guard_in_charge(host):
+    """Between the guard's look at the process and its kill."""
+    given = f"""
+import subprocess
+from pathlib import Path
+from updater import config, own
+from updater.host import Host
+from updater.http import Http
+from updater.layout import Layout
+host = Host(Layout(Path({str(host.root)!r})), config.load(Path({str(host.config)!r})), Http())
+new = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", own.PROGRAM])
+"""
+    done = racing.run(
+        "os.kill", "new.kill(); new.wait()", given, "print(own.guard(host, new.pid, '2.0.0', '1.0.0', 0))"
+    )
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
+    assert host.current(NAME) == "1.0.0"
