@@ -134,10 +134,11 @@ def _wait_for(host: "Host", agent: str, version: str) -> None:
 def _by_ourselves(config_file: Path, root: Path | None, agent: str) -> None:
     from updater import cycle
     from updater.converge import converge
+    from updater.plan import Source
 
     with working_host(config_file, root) as host:
         order = next(o for o in host.orders.last.orders if o.name == agent)
-        converge(host, order, cycle.look(host, [agent])[agent], offline=True)
+        converge(host, order, cycle.look(host, [agent])[agent], Source.KEPT)
 
 
 def _current(host: "Host", agent: str) -> str:

@@ -13,7 +13,7 @@ from updater.host import Host
 from updater.memory import Memory
 from updater.observe import Observed, observe
 from updater.perform import Hands, outcome_of
-from updater.plan import Action, Plan, Step, keep_alive, kept_running, plan, recall
+from updater.plan import Action, Plan, Source, Step, keep_alive, plan, recall
 from updater.wire import DONE, Desired, Outcome
 
 log = logging.getLogger("updater")
@@ -43,13 +43,10 @@ class _Failed:
     error: UpdaterError
 
 
-def converge(host: Host, order: Desired, seen: Observed, offline: bool = False) -> Turn:
-    """Bring one agent to its order, as far as it goes now. `seen` is this cycle's look at it.
-
-    offline: meta is away and this is an order of its last reply, so nothing is fetched, and what runs is kept running.
-    """
+def converge(host: Host, order: Desired, seen: Observed, source: Source = Source.ANSWER) -> Turn:
+    """Bring one agent to its order, as far as it goes now. `seen` is this cycle's look at it; source: of the order."""
     try:
-        return _converge(host, order, seen, offline)
+        return _converge(Hands(host, order, source), seen)
     except UpdaterError as e:
         log.error("%s: %s", order.name, e)
         return Turn(order.name, str(e))
@@ -58,11 +55,9 @@ def converge(host: Host, order: Desired, seen: Observed, offline: bool = False) 
         return Turn(order.name, "a defect of the updater, see its log")
 
 
-def _converge(host: Host, order: Desired, seen: Observed, offline: bool) -> Turn:
-    hands = Hands(host, order)
+def _converge(hands: Hands, seen: Observed) -> Turn:
+    host, order = hands.host, hands.order
     todo = _planned(hands, seen)
-    if offline:
-        todo = kept_running(todo, seen)
     done, failed = _perform(hands, todo)
     if failed and failed.outcome.step in _DOWN_MEANWHILE:
         todo, done, failed = _up_again(hands, todo, done, failed)
@@ -107,8 +102,8 @@ def _planned(hands: Hands, seen: Observed) -> Plan:
     if hand.wishes_rollback(layout, seen.name) and not seen.held:
         hands.note(lambda memory: memory.by_hand(hands.order, seen.installs))
         hand.fulfilled(layout, seen.name)
-    remembered = hands.note(lambda memory: recall(memory, seen, hands.order, hands.host.moment()))
-    return plan(seen, hands.order, remembered, now, settings.keep_versions)
+    remembered = hands.note(lambda memory: recall(memory, seen, hands.order, hands.host.moment(), hands.source))
+    return plan(seen, hands.order, remembered, now, settings.keep_versions, hands.source)
 
 
 def _perform(hands: Hands, todo: Plan) -> tuple[list[Action], "_Failed | None"]:

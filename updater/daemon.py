@@ -1,7 +1,9 @@
 """The daemon: a random first sleep, then a cycle each interval, and closer looks at a version that is on trial.
 
-While meta is away its last good orders keep running what runs. Signals: TERM and INT end the daemon after the actions in
-hand, HUP reads cfg.json again, USR1 begins a cycle at once. A configuration with an error changes nothing.
+While meta is away, its last answer in this run stays in force as far as nothing has to be fetched. Before its first answer
+in this run, what an earlier run kept of it does no more than `plan.Source.KEPT` says. Signals: TERM and INT end the daemon
+after the actions in hand, HUP reads cfg.json again, USR1 begins a cycle at once. A configuration with an error changes
+nothing.
 """
 
 import contextlib
@@ -19,12 +21,17 @@ from updater import backoff, config, cycle, own
 from updater.errors import Misconfigured, TryLater, UpdaterError
 from updater.host import Host
 from updater.observe import Observed, agent_names
+from updater.plan import Source
 from updater.turns import Turns
 from updater.wire import Desired, Outcome
 
 log = logging.getLogger("updater")
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
+_IN_FORCE = {
+    Source.EARLIER: "those of its last answer stay in force, and nothing is fetched",
+    Source.KEPT: "until its first answer in this run, what was running is kept running and nothing else is changed",
+}
 
 
 class Daemon:
@@ -104,18 +111,26 @@ class Daemon:
             chance = random.random()  # noqa: S311
             wait = backoff.until_next_beat(self._failures, self.host.config.interval, asked, chance)
             self._next_beat = time.monotonic() + wait
-            log.warning("no orders in this cycle, nothing is changed: %s; the next heartbeat is in %.0f s", e, wait)
+            log.warning(
+                "no orders in this cycle: %s; %s; the next heartbeat is in %.0f s", e, _IN_FORCE[self._source()], wait
+            )
             self._keep()
             return
         self._failures, self._next_beat = 0, 0.0
         self.seen, self._refused = heard.seen, heard.refusals(self.host.now())
-        self._turns.start(heard.orders, heard.seen)
+        self._turns.start(heard.orders, heard.seen, Source.ANSWER)
         own.note_alive(self.host)
 
     def _keep(self) -> None:
-        """Without meta: what its last orders have running is kept running; a version on trial may still go back."""
+        """Without meta: its last orders, as far as they may be followed now."""
         self.seen = cycle.look(self.host, agent_names(self.host.layout))
-        self._turns.start(self._good_orders(), self.seen, offline=True)
+        self._turns.start(self._good_orders(), self.seen, self._source())
+
+    def _source(self) -> Source:
+        """Of the orders that were kept last."""
+        if not self.host.orders.of_this_run:
+            return Source.KEPT
+        return Source.EARLIER if self._failures else Source.ANSWER
 
     def _good_orders(self) -> tuple[Desired, ...]:
         return self.host.orders.last.still_good(self.host.now(), self.host.config.keep_orders)
@@ -130,7 +145,7 @@ class Daemon:
             woken = self._sleep(min(left, self.host.config.probe) if watched else left)
             if watched and not woken and not self._shall_end():
                 self.seen |= cycle.look(self.host, [order.name for order in watched])
-                self._turns.start(watched, self.seen)
+                self._turns.start(watched, self.seen, self._source())
 
     def _shall_end(self) -> bool:
         return self.host.stopping or bool(self.host.successor)

@@ -79,12 +79,11 @@ class Memory(msgspec.Struct, frozen=True):
 
         leaving: whether the order is for another version; one that is left in good health need not wait for its watch's end.
         """
-        memory = self._in_this_watch(moment)
-        memory = memory.started(current, moment) if started else memory
-        if memory.good not in installs:
-            memory = replace(memory, good="")
+        memory = self if self.good in installs else replace(self, good="")
         if current in installs:
-            memory = replace(memory, current=current)
+            memory = replace(memory, current=current)._on_trial()
+        memory = memory._in_this_watch(moment)
+        memory = memory.started(current, moment) if started else memory
         trial = memory.trial if memory.trial and memory.trial.version == current else None
         if trial is None:
             proven = started and not memory.good
@@ -98,6 +97,12 @@ class Memory(msgspec.Struct, frozen=True):
             return self
         restarts = self.trial.restarts + (bool(self.trial.processes) and not processes & self.trial.processes)
         return replace(self, trial=replace(self.trial, processes=processes, restarts=restarts))
+
+    def _on_trial(self) -> "Memory":
+        """What is current and has not proven itself is on trial, also when a switch away from it was cut off."""
+        if not self.good or self.good == self.current or (self.trial and self.trial.version == self.current):
+            return self
+        return replace(self, trial=Trial(self.current))
 
     def _in_this_watch(self, moment: "Moment") -> "Memory":
         """A watch of another boot, or one that a clock's jump has made longer than it may be, begins anew."""

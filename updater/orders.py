@@ -1,5 +1,7 @@
 """meta's last good reply, kept for the days on which it does not answer: what runs is then kept running by it.
 
+A later run of the updater does less by it (`plan.Source`), since a person may have taken it back meanwhile.
+
 Written when the orders change, and else rarely, so that a host at rest does not write.
 """
 
@@ -27,15 +29,16 @@ class LastReply(msgspec.Struct, frozen=True):
 
 
 class Orders:
-    """Keeps the last reply, in memory and in its file."""
+    """Keeps the last reply, in memory and in its file. of_this_run: whether it came to this process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.of_this_run = False
         self._written = self.last = _load(path)
 
     def keep(self, orders: tuple[Desired, ...], now: float) -> None:
         """These came now. Raises TryLater when they cannot be written; they are kept in memory all the same."""
-        self.last = LastReply(now, orders)
+        self.last, self.of_this_run = LastReply(now, orders), True
         if orders != self._written.orders or not 0 <= now - self._written.at < REWRITE:
             files.write_atomic(self._path, msgspec.json.encode(self.last), mode=0o600)  # a URL may hold a password
             self._written = self.last

@@ -18,7 +18,7 @@ from updater.host import Host
 from updater.layout import MARKER
 from updater.memory import Memory
 from updater.observe import Marker
-from updater.plan import Action, Step
+from updater.plan import Action, Source, Step
 from updater.wire import ROLLED_BACK, Desired, Outcome, one_line
 
 log = logging.getLogger("updater")
@@ -28,11 +28,12 @@ _BEFORE_THE_SWITCH = (Step.INSTALL, Step.ADOPT, Step.STOP, Step.HAND_OVER)
 
 
 class Hands:
-    """Performs the actions of one agent and changes what is remembered of it."""
+    """Performs the actions of one agent and changes what is remembered of it. source: where its order is from."""
 
-    def __init__(self, host: Host, order: Desired) -> None:
+    def __init__(self, host: Host, order: Desired, source: Source) -> None:
         self.host = host
         self.order = order
+        self.source = source
         self.agent = host.layout.agent(order.name)
         self._does: dict[Step, Callable[[Action], None]] = {
             Step.REJECT: self._reject,

@@ -5,6 +5,7 @@ Invariants, for every state a host can be in, also after a kill between any two 
 - a host where the desired version runs gets no action;
 - performing the plan, observing and planning again ends in an empty plan, or in a plan that waits for new orders;
 - a version that failed here is not tried again until the order changes, and its predecessor is what runs meanwhile;
+- an order that was kept from an earlier run fetches, stops and switches nothing, but for taking back our own trial;
 - what runs, what is ordered, what ran before and the version to go back to are never pruned.
 """
 
@@ -18,6 +19,19 @@ from updater.observe import Marker, Observed
 from updater.wire import STOP, Desired, is_digest
 
 FLAPS = 3  # restarts within a watch that are too many
+
+
+class Source(Enum):
+    """Which answer of meta an order is from: the older it is, the less is done by it.
+
+    ANSWER: of the last heartbeat; all of it is followed. EARLIER: of this run, but meta is away now; it stays in force as far
+    as nothing has to be fetched. KEPT: of a run before, and meta has not answered since, so that a person may have taken it
+    back: our own trial is finished or taken back, what `.version` names is started where the order is to start, nothing else.
+    """
+
+    ANSWER = "answer"
+    EARLIER = "earlier"
+    KEPT = "kept"
 
 
 class Step(Enum):
@@ -67,33 +81,67 @@ class Plan:
         return any(action.step is Step.REJECT for action in self.actions)
 
 
-def recall(memory: Memory, seen: Observed, order: Desired, moment: Moment) -> Memory:
-    """The memory brought up to this look and this order, as `plan` wants it."""
+def recall(memory: Memory, seen: Observed, order: Desired, moment: Moment, source: Source = Source.ANSWER) -> Memory:
+    """The memory brought up to this look and this order, as `plan` wants it. A kept order changes nothing in it."""
+    memory = memory if source is Source.KEPT else memory.heed(order)
     if seen.trouble:
-        return memory.heed(order)
-    leaving = order.version != seen.current
-    taught = memory.heed(order).seeing(seen.current, seen.state is State.STARTED, seen.installs, leaving, moment)
+        return memory
+    leaving = order.version != seen.current and source is not Source.KEPT
+    taught = memory.seeing(seen.current, seen.state is State.STARTED, seen.installs, leaving, moment)
     return taught.meeting(seen.current, seen.processes, moment.now)
 
 
-def plan(seen: Observed, order: Desired, memory: Memory, now: float, keep_versions: int = 0) -> Plan:
-    """The plan for one agent. The order has passed `desired_problem`, the memory `recall`.
+def plan(
+    seen: Observed,
+    order: Desired,
+    memory: Memory,
+    now: float,
+    keep_versions: int = 0,
+    source: Source = Source.ANSWER,
+) -> Plan:
+    """The plan for one agent. The order has passed `desired_problem`, the memory `recall` with the same source.
 
-    now: Unix seconds; keep_versions: how many installs are kept beside the current, the ordered and the one to go back to.
+    now: Unix seconds; keep_versions: how many installs are kept beside the current, the ordered and the one to go back to;
+    source: where the order is from.
     """
     if seen.held:
         return Plan(waits=f"held: {seen.held}")
     if seen.trouble:
         return Plan(waits=seen.trouble)
+    if source is Source.KEPT:
+        todo = _by_a_kept_order(seen, order, memory, now)
+        return replace(todo, actions=(*_named(seen), *todo.actions))
     todo = _change(seen, order, memory, now)
+    if source is Source.EARLIER:
+        todo = _without_fetching(todo, seen)
     return replace(todo, actions=(*_named(seen), *todo.actions, *_prune(seen, order, memory, keep_versions)))
 
 
-def kept_running(todo: Plan, seen: Observed) -> Plan:
+def _without_fetching(todo: Plan, seen: Observed) -> Plan:
     """The plan as far as it goes while meta is away: nothing is fetched, what is down comes up as it was."""
     if all(action.step not in (Step.INSTALL, Step.HAND_OVER) for action in todo.actions):
         return todo
     return Plan(keep_alive(seen), "meta is away, so nothing is fetched")
+
+
+def _by_a_kept_order(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan:
+    """What is done by an order of an earlier run, before meta has answered in this one."""
+    if seen.name == OWN_NAME:
+        return Plan()
+    if order.cmd == STOP:
+        return Plan(waits=_not_yet(order) if seen.current and seen.state is not State.STOPPED else "")
+    rejected = memory.rejected
+    if rejected and seen.current == rejected.order.version != memory.good and memory.good in seen.installs:
+        return _rejected(seen, rejected.order, memory)
+    if reason := _trial_failure(seen, order, memory, now):
+        return _reject(seen, order, memory, reason)
+    if seen.current == order.version and seen.current in seen.installs:
+        return _toward(seen, seen.current, "desired before this updater started")
+    return Plan(keep_alive(seen), _not_yet(order))
+
+
+def _not_yet(order: Desired) -> str:
+    return f"{order.cmd} {order.version} was desired before this updater started: waits for meta to say it again"
 
 
 def _change(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan:

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from updater.converge import Turn, converge
 from updater.host import Host
 from updater.observe import Observed
+from updater.plan import Source
 from updater.wire import Desired
 
 AT_ONCE = 8
@@ -20,11 +21,11 @@ class Turns:
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="turn")
         self._running: dict[str, Future[Turn]] = {}
 
-    def start(self, orders: Iterable[Desired], seen: dict[str, Observed], offline: bool = False) -> None:
-        """Let these agents take their turns, as `converge` does it."""
+    def start(self, orders: Iterable[Desired], seen: dict[str, Observed], source: Source) -> None:
+        """Let these agents take their turns, as `converge` does it; source: of all these orders."""
         for order in orders:
             if order.name in seen and order.name not in self._running:
-                turn = self._pool.submit(converge, self._host, order, seen[order.name], offline)
+                turn = self._pool.submit(converge, self._host, order, seen[order.name], source)
                 self._running[order.name] = turn
                 turn.add_done_callback(lambda _: self._ended())
 

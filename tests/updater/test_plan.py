@@ -7,7 +7,7 @@ import pytest
 from updater.control import Status
 from updater.memory import Memory, Moment, Rejected, Trial
 from updater.observe import Marker, Observed
-from updater.plan import Step, kept_running, plan, recall
+from updater.plan import Source, Step, plan, recall
 from updater.wire import Desired
 
 NOW, WATCH = 1_000_000.0, 60.0
@@ -166,7 +166,7 @@ def test_what_a_killed_updater_left_half_done_is_removed():
     ]
 
 
-KEPT = [
+EARLIER = [
     ("nothing is fetched", seen("1", UP), order(), []),
     ("what is down comes up as it was", seen("1", DOWN), order(), [START]),
     ("the ordered version that is down comes up", seen("2", DOWN), order(), [START]),
@@ -175,10 +175,60 @@ KEPT = [
 ]
 
 
-@pytest.mark.parametrize(("what", "host", "desired", "steps"), KEPT, ids=[row[0] for row in KEPT])
-def test_while_meta_is_away(what, host, desired, steps):
-    planned = kept_running(plan(host, desired, Memory(), NOW), host)
+@pytest.mark.parametrize(("what", "host", "desired", "steps"), EARLIER, ids=[row[0] for row in EARLIER])
+def test_while_meta_is_away_its_answer_of_this_run_stays_in_force_but_nothing_is_fetched(what, host, desired, steps):
+    planned = plan(host, desired, Memory(), NOW, source=Source.EARLIER)
     assert [action.step for action in planned.actions] == steps
+
+
+REJECTED_3 = Memory("3", "1", "1", Trial("3", failure="by hand"), Rejected(order("3"), "by hand"))
+NO_WAY_BACK = Memory("2", "", "", Trial("2", failure="not started within 60 s"))
+KEPT = [
+    ("what runs as ordered stays", seen("2", UP), order(), Memory(), []),
+    ("nothing is fetched", seen("1", UP), order(), Memory(), []),
+    ("nothing is installed on an empty host", seen(), order(), Memory(), []),
+    ("what is installed already is not switched to", seen("1", UP, "2"), order(), Memory(), []),
+    ("a switch that was cut off waits, and the old version comes up", seen("1", DOWN, "2"), order(), Memory(), [START]),
+    ("nothing is stopped", seen("1", UP), order(cmd="stop"), Memory(), []),
+    ("what was to stop is not started", seen("2", DOWN), order(cmd="stop"), Memory(), []),
+    ("what .version names comes up", seen("2", DOWN), order(), Memory(), [START]),
+    ("also where another version was desired", seen("1", DOWN), order(), Memory(), [START]),
+    ("what cannot tell is left alone", seen("2", HUNG), order(), Memory(), []),
+    ("what has no control is left alone", broken("2"), order(), Memory(), []),
+    ("what is held is left alone", replace(seen("2", DOWN), held="mine"), order(), Memory(), []),
+    ("nothing is removed", replace(seen("2", UP, "0"), leftovers=(".3.new",)), order(), Memory("2", "1"), []),
+    ("a damaged .version is written again", damaged("2", DOWN), order(), Memory("2"), [NAME, START]),
+    ("our own trial that a kill left unstarted is started", seen("2", DOWN, "1"), order(), ON_TRIAL, [START]),
+    ("a trial whose start failed goes back", seen("2", DOWN, "1"), order(), FAILED, [REJECT, STOP, SWITCH, START]),
+    ("so does one that dies in its watch", seen("2", DOWN, "1"), order(), WATCHED, [REJECT, STOP, SWITCH, START]),
+    ("a way back that was cut off goes on", seen("2", UP, "1"), order(), TRIED, [STOP, SWITCH, START]),
+    ("also where meta desired another one since", seen("3", UP, "1"), order(), REJECTED_3, [STOP, SWITCH, START]),
+    ("a failure without a way back is tried again", seen("2", DOWN), order(), NO_WAY_BACK, [START]),
+    ("a rejected version is not tried again", seen("1", UP, "2"), order(), TRIED, []),
+    ("its predecessor is kept running", seen("1", DOWN, "2"), order(), TRIED, [START]),
+    ("a person's own switch is no way back of ours", seen("0", UP, "12"), order(), TRIED, []),
+]
+
+
+@pytest.mark.parametrize(("what", "host", "desired", "memory", "steps"), KEPT, ids=[row[0] for row in KEPT])
+def test_before_meta_has_answered_in_this_run_what_ran_runs_and_nothing_else_is_done(
+    what, host, desired, memory, steps
+):
+    planned = plan(host, desired, recall(memory, host, desired, MOMENT, Source.KEPT), NOW, source=Source.KEPT)
+    assert [action.step for action in planned.actions] == steps
+    assert all(action.version in (host.current, memory.good) for action in planned.actions)
+
+
+@pytest.mark.parametrize("desired", [order("2"), order("1", cmd="stop")])
+def test_what_an_order_of_an_earlier_run_would_change_is_said_to_wait(desired):
+    waits = plan(seen("1", UP, "2"), desired, Memory(), NOW, source=Source.KEPT).waits
+    assert f"{desired.cmd} {desired.version} was desired before this updater started" in waits
+
+
+def test_an_order_of_an_earlier_run_lifts_no_rejection_and_ends_no_watch():
+    host = seen("1", UP, "2")
+    assert recall(TRIED, host, order("3"), MOMENT, Source.KEPT).rejected == TRIED.rejected
+    assert recall(WATCHED, seen("2", UP, "1"), order("3"), MOMENT, Source.KEPT).good == "1"
 
 
 def ourselves(current="1", *installs, own=True):
@@ -197,6 +247,11 @@ OWN = [
     ("a hand on the host may send it back", ourselves("2", "1"), order(), GOING_BACK, [HAND_OVER]),
     ("old versions of it are removed", ourselves("2", "1", "0"), order(), Memory("2", "1", "1"), [PRUNE]),
 ]
+
+
+@pytest.mark.parametrize(("what", "host", "desired", "memory", "steps"), OWN, ids=[row[0] for row in OWN])
+def test_before_meta_has_answered_in_this_run_the_updater_does_not_replace_itself(what, host, desired, memory, steps):
+    assert plan(host, desired, memory, NOW, source=Source.KEPT).actions == ()
 
 
 @pytest.mark.parametrize(("what", "host", "desired", "memory", "steps"), OWN, ids=[row[0] for row in OWN])
@@ -265,6 +320,12 @@ def test_a_version_left_in_good_health_is_the_way_back_even_within_its_watch():
 
 def test_a_version_that_another_updater_runs_is_the_way_back():
     assert recall(Memory(), seen("1", UP, marked=False), order("2"), MOMENT).switching("1", "2").good == "1"
+
+
+def test_a_version_from_which_a_switch_was_cut_off_is_on_trial_as_before():
+    cut_off = ON_TRIAL.switching("2", "3")
+    assert cut_off.trial == Trial("3")
+    assert recall(cut_off, seen("2", DOWN, "13"), order("2"), MOMENT).trial == Trial("2")
 
 
 def test_a_way_back_that_is_gone_is_none():

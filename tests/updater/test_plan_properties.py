@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from updater.control import Status
 from updater.memory import Memory, Moment
 from updater.observe import Marker, Observed
-from updater.plan import Plan, Step, plan, recall
+from updater.plan import Plan, Source, Step, plan, recall
 from updater.wire import START, STOP, Desired
 
 VERSIONS = ("1", "2", "3")
@@ -81,14 +81,14 @@ class Model:
             case Step.REJECT:
                 self.memory = self.memory.rejecting(order, action.reason)
 
-    def plan(self, order) -> Plan:
-        self.memory = recall(self.memory, self.seen(), order, Moment(self.now, WATCH))
-        return plan(self.seen(), order, self.memory, self.now)
+    def plan(self, order, source=Source.ANSWER) -> Plan:
+        self.memory = recall(self.memory, self.seen(), order, Moment(self.now, WATCH), source)
+        return plan(self.seen(), order, self.memory, self.now, source=source)
 
-    def turn(self, order):
+    def turn(self, order, source):
         """What converge does: the plan, and after a failed start the way back."""
-        if self.fails(self.plan(order), order):
-            again = self.plan(order)
+        if self.fails(self.plan(order, source), order):
+            again = self.plan(order, source)
             if again.is_way_back:
                 self.fails(again, order)
 
@@ -101,10 +101,10 @@ class Model:
                     return True
         return False
 
-    def cycle(self, order, kill_after=1_000_000):
+    def cycle(self, order, kill_after=1_000_000, source=Source.ANSWER):
         self.lives = kill_after
         try:
-            self.turn(order)
+            self.turn(order, source)
         except Killed:
             event("killed")
         self.lives = 1_000_000
@@ -117,14 +117,16 @@ orders = st.builds(
     st.sampled_from([START, START, START, STOP]),
 )
 histories = st.lists(st.tuples(orders, st.integers(0, 12)), max_size=8)
+sources = st.sampled_from([Source.ANSWER, Source.ANSWER, Source.EARLIER, Source.KEPT])
+stories = st.lists(st.tuples(orders, st.integers(0, 12), sources), max_size=8)
 bad_versions = st.frozensets(st.sampled_from(VERSIONS), max_size=2)
 
 
-@given(histories, orders, bad_versions)
+@given(stories, orders, bad_versions)
 def test_whatever_was_killed_before_two_clean_cycles_end_in_an_empty_plan(history, last, bad):
     host = Model(bad)
-    for order, kill_after in history:
-        host.cycle(order, kill_after)
+    for order, kill_after, source in history:
+        host.cycle(order, kill_after, source)
     host.cycle(last)
     host.cycle(last)
     if last.cmd == STOP:
@@ -137,28 +139,59 @@ def test_whatever_was_killed_before_two_clean_cycles_end_in_an_empty_plan(histor
         assert host.running != last.version
 
 
-@given(histories, bad_versions)
+@given(stories, bad_versions)
 def test_nothing_is_stopped_before_its_replacement_is_installed(history, bad):
     host = Model(bad)
-    for order, kill_after in history:
-        host.cycle(order, kill_after)
+    for order, kill_after, source in history:
+        host.cycle(order, kill_after, source)
     assert not host.stopped_without_replacement
 
 
-@given(histories, st.sampled_from(VERSIONS))
+@given(stories, st.sampled_from(VERSIONS))
 def test_a_host_with_a_working_version_never_ends_without_one(history, working):
     """Once a version has proven itself, no bad order leaves the host without a running agent, whatever is killed."""
     host = Model(frozenset(VERSIONS) - {working})
     host.cycle(Desired("agent", working, "http://meta/tarball", cmd=START))
     host.now += WATCH * 2
     last = Desired("agent", working, "http://meta/tarball", cmd=START)
-    for order, kill_after in history:
+    for order, kill_after, source in history:
         if order.cmd == START:
-            host.cycle(order, kill_after)
+            host.cycle(order, kill_after, source)
             last = order
     host.cycle(last)
     host.cycle(last)
     assert host.running == host.current == working
+
+
+@given(stories, orders, bad_versions)
+def test_by_an_order_of_an_earlier_run_only_our_own_trial_is_left(history, kept, bad):
+    """Whatever was killed before and whatever was desired then: nothing is fetched or removed, what is switched to is the
+    version to go back to, and what it leaves is the version that was tried last."""
+    host = Model(bad)
+    for order, kill_after, source in history:
+        host.cycle(order, kill_after, source)
+    before, todo = host.current, host.plan(kept, Source.KEPT)
+    good, tried = host.memory.good, host.memory.trial
+    steps = {action.step for action in todo.actions}
+    assert steps <= {Step.REJECT, Step.STOP, Step.SWITCH, Step.START}
+    if Step.SWITCH in steps or Step.STOP in steps:
+        assert tried is not None and tried.version == before != good
+        assert [a.version for a in todo.actions if a.step in (Step.SWITCH, Step.START)] == [good, good]
+    else:
+        assert all(action.version == before for action in todo.actions)
+    if kept.cmd == STOP:
+        assert todo.actions == ()
+
+
+@given(stories, orders, bad_versions)
+def test_by_an_order_of_an_earlier_run_a_start_that_was_due_is_made(history, kept, bad):
+    host = Model(bad)
+    for order, kill_after, source in history:
+        host.cycle(order, kill_after, source)
+    host.cycle(kept, source=Source.KEPT)
+    host.cycle(kept, source=Source.KEPT)
+    if kept.cmd == START and host.current and host.current not in bad:
+        assert host.running == host.current
 
 
 @given(histories, bad_versions)
