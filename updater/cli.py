@@ -166,7 +166,8 @@ def unpack(config_file: Path | None, tarball: Path, directory: Path) -> None:
 
     limits = config.load(config_file).limits if config_file else unpacking.USUAL
     try:
-        done = unpacking.unpack(tarball, directory, limits)
+        with unpacking.opened(tarball) as file:
+            done = unpacking.unpack(file, directory, limits)
     except UpdaterError as e:
         click.echo(f"updater: {e}", err=True)
         sys.exit(1)

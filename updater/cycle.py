@@ -80,7 +80,10 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
         log.error("%s: refused: %s", name, why)
     orders = _orders(host, reply)
     seen |= _look_at_new(host, orders, seen)
-    _tidy_downloads(host, orders, seen)
+    try:
+        _tidy_downloads(host, orders, seen)
+    except TryLater as e:
+        log.warning("old downloads stay for now: %s", e)
     try:
         host.orders.keep(orders, host.now())
     except TryLater as e:
@@ -164,12 +167,18 @@ def _orders(host: Host, reply: Reply) -> tuple[Desired, ...]:
 
 
 def _tidy_downloads(host: Host, orders: tuple[Desired, ...], seen: dict[str, Observed]) -> None:
-    """Downloads that were cut off stay while they are still wanted, to be gone on with."""
-    missing = (order for order in orders if order.version not in seen[order.name].installs)
-    wanted = {host.layout.download(order.file_name).name for order in missing}
-    for name in files.names_in(host.layout.downloads):
-        if name.removesuffix(".validator") not in wanted:
-            files.remove_tree(host.layout.downloads / name)
+    """Downloads that were cut off stay while they are still wanted, to be gone on with. What lies there outside of an agent's
+    directory is from older versions of the updater."""
+    wanted = {order.name: order.file_name for order in orders if order.version not in seen[order.name].installs}
+    for agent in files.names_in(host.layout.downloads):
+        directory = host.layout.downloads_of(agent)
+        if agent not in wanted or directory.is_symlink() or not directory.is_dir():
+            files.remove_tree(directory)
+            continue
+        part = host.layout.download(agent, wanted[agent]).name
+        for name in files.names_in(directory):
+            if name.removesuffix(".validator") != part:
+                files.remove_tree(directory / name)
 
 
 def _side_by_side(do: Callable[[T], R], items: list[T]) -> list[R]:

@@ -1,18 +1,22 @@
 """A tarball from its base URL to the disk, proven by its digest: nothing is handed on before the whole file's is right.
 
+What is handed on is the open file that was hashed, never its path: another file may stand there a moment later.
+
 Where the expected digest comes from (the peers' rules, and sha256 of ours): the record's sha256; else the record's md5 when
 it is 32 hex digits; else the file `{base}/{name}-{version}.tar.gz.md5`, as `md5sum` prints it, where base is the record's md5
 when that is a URL, and the tarball's own base when it is blank.
 """
 
+import contextlib
 import hashlib
 import itertools
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from updater import backoff, files
 from updater.errors import Refused, TryLater
@@ -20,8 +24,10 @@ from updater.http import Http, Response, shown
 from updater.wire import Desired, is_digest, one_line
 
 MAX_TARBALL = 4 << 30  # bytes
+MAX_VALIDATOR = 1024  # bytes
 SHORTEST_TRY = 1.0  # seconds; with less left, no further try is begun
 _DIGEST_LINE = re.compile(r"\\?([0-9a-fA-F]{32})(?:[ \t]+[ *]?(.*))?")
+_VALIDATOR = re.compile(r'"[\x21\x23-\x7e]{0,1022}"|[A-Za-z]{3,9},? [A-Za-z0-9,:+ -]{1,40}')  # RFC 9110, 8.8 and 5.6.7
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
@@ -47,9 +53,10 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A tarball on the disk that has the expected digest. size: bytes; md5, sha256: lower-case hex."""
+    """A tarball on the disk that has the expected digest. file: open, what was hashed; size: bytes; md5, sha256: lower-case
+    hex."""
 
-    path: Path
+    file: BinaryIO
     size: int
     md5: str
     sha256: str
@@ -69,15 +76,21 @@ def expected_digest(http: Http, order: Desired, within: float) -> Expected:
     return Expected("md5", _digest_in(text, order.file_name, url), f"{shown(url)}, at {whose}")
 
 
-def fetch(http: Http, order: Desired, expected: Expected, to: Path, terms: Terms) -> Fetched:
+@contextlib.contextmanager
+def fetch(http: Http, order: Desired, expected: Expected, to: Path, terms: Terms) -> Iterator[Fetched]:
     """Download the tarball to `to` and prove it; goes on where a cut download ended, also one of an earlier cycle.
 
-    The order's mirrors are asked in turn. Raises Refused for a wrong digest or a missing file, and then nothing is left at
-    `to`; TryLater for the network and the disk, and then what came so far is kept for the next cycle.
+    The block has the open file. The order's mirrors are asked in turn. Raises Refused for a wrong digest or a missing file,
+    and then nothing is left at `to`; TryLater for the network and the disk, and then what came so far stays for the next
+    cycle.
     """
+    with contextlib.closing(_Part(to)) as part:
+        yield _fetched(http, order, expected, part, terms)
+
+
+def _fetched(http: Http, order: Desired, expected: Expected, part: "_Part", terms: Terms) -> Fetched:
     deadline = time.monotonic() + terms.within
     urls = [f"{base.rstrip('/')}/{order.file_name}" for base in (order.tarball, *order.mirrors)]
-    part = _Part(to)
     for attempt in itertools.count():
         url = urls[attempt % len(urls)]
         try:
@@ -86,7 +99,7 @@ def fetch(http: Http, order: Desired, expected: Expected, to: Path, terms: Terms
         except Refused as e:
             last = attempt + 1 >= len(urls)
             if isinstance(e, _WrongDigest) and resumed:
-                last = False  # two files may have been joined: the next try begins anew
+                last = False  # two files may have been joined: the next try starts from the first byte
             part.discard()
             if last:
                 raise
@@ -103,39 +116,51 @@ class _WrongDigest(Refused):
 
 
 class _Part:
-    """A download on the disk, and beside it what the server called this state of its file (ETag or Last-Modified)."""
+    """A download on the disk, and next to it what the server called this state of its file (ETag or Last-Modified)."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._path = path
         self._validator = path.with_name(f"{path.name}.validator")
+        self._file: BinaryIO | None = files.open_again(path)
+        self.size = self._file.tell() if self._file else 0
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()
+        self._file, self.size = None, 0
 
     def resume_headers(self) -> dict[str, str]:
         """What asks for the rest only, if the file is still the same; nothing when there is no part to go on with."""
-        validator = (files.read_small(self._validator, 1024) or b"").decode("latin-1")
-        size = self.size()
-        return {"Range": f"bytes={size}-", "If-Range": validator} if size and validator else {}
-
-    def size(self) -> int:
-        try:
-            return self.path.stat().st_size
-        except FileNotFoundError:
-            return 0
+        validator = files.read_state(self._validator, MAX_VALIDATOR).decode("latin-1")
+        if not self.size or not _VALIDATOR.fullmatch(validator):
+            return {}
+        return {"Range": f"bytes={self.size}-", "If-Range": validator}
 
     def begin(self, validator: str) -> None:
-        """A new file from its first byte on."""
+        """A new file, to be filled from its first byte on."""
         self.discard()
-        files.make_directory(self.path.parent)
+        files.make_directory(self._path.parent)
         if validator:
-            files.write_atomic(self._validator, validator.encode("latin-1"))
+            files.write_atomic(self._validator, validator.encode())
+        self._file = files.open_new(self._path)
+
+    def check_room(self, more: int) -> None:
+        """Raises TryLater when the disk has no room for so many bytes."""
+        files.check_room(self._path.parent, more)
+
+    def append(self, data: bytes) -> None:
+        files.append(self._opened(), data)
+        self.size += len(data)
 
     def proven(self, expected: Expected, url: str) -> Fetched:
         """The whole file, if it has the digest."""
         md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
-        for piece in files.pieces(self.path):
+        file = self._opened()
+        for piece in files.pieces(file):
             md5.update(piece)
             sha256.update(piece)
             size += len(piece)
-        fetched = Fetched(self.path, size, md5.hexdigest(), sha256.hexdigest())
+        fetched = Fetched(file, size, md5.hexdigest(), sha256.hexdigest())
         if (found := getattr(fetched, expected.kind)) != expected.digest:
             raise _WrongDigest(
                 f"{shown(url)} has {expected.kind} {found}, expected {expected.digest} ({expected.source}): {size} bytes came"
@@ -146,8 +171,14 @@ class _Part:
         files.remove_tree(self._validator)
 
     def discard(self) -> None:
-        files.remove_tree(self.path)
+        self.close()
+        files.remove_tree(self._path)
         self.forget_validator()
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:  # a server may say that there is no rest of a file that never began
+            raise TryLater(f"nothing of {self._path.name} has come yet")
+        return self._file
 
 
 def _download(http: Http, url: str, part: _Part, deadline: float, terms: Terms) -> bool:
@@ -160,36 +191,37 @@ def _download(http: Http, url: str, part: _Part, deadline: float, terms: Terms) 
         resumed = answer.status == 206 and bool(headers)
         if resumed:
             found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-            if not found or int(found[1]) != part.size():
+            if not found or int(found[1]) != part.size:
                 part.discard()
                 raise TryLater(f"{shown(url)} answered with another part than asked for")
         else:
             _check_status(answer, url, "tarball")
-            etag = answer.headers.get("ETag", "")
-            part.begin(etag if etag.startswith('"') else answer.headers.get("Last-Modified", ""))
+            part.begin(_validator(answer))
         _store(answer, part, terms)
     return resumed
 
 
+def _validator(answer: Response) -> str:
+    """What names this state of the file when the rest of it is asked for later: a strong ETag or a date, "" for neither. One
+    that is long or odd is not kept: it would have to be read back and sent."""
+    found = (answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", ""))
+    return next((text for text in found if _VALIDATOR.fullmatch(text)), "")
+
+
 def _store(answer: Response, part: _Part, terms: Terms) -> None:
     announced = answer.headers.get("Content-Length", "")
-    files.check_room(part.path.parent, int(announced) if announced.isdigit() else 0)
-    size = part.size()
+    part.check_room(int(announced) if announced.isdigit() else 0)
     since, came = time.monotonic(), 0
-    with files.appending(part.path) as write:
-        for chunk in answer.chunks():
-            terms.check()
-            write(chunk)
-            size += len(chunk)
-            came += len(chunk)
-            if size > MAX_TARBALL:
-                raise Refused(f"the tarball is larger than {MAX_TARBALL} bytes")
-            if (took := time.monotonic() - since) > terms.slow_after:
-                if came < terms.min_speed * took:
-                    raise TryLater(
-                        f"only {came / took:.0f} bytes a second came, which is less than {terms.min_speed:.0f}"
-                    )
-                since, came = time.monotonic(), 0
+    for chunk in answer.chunks():
+        terms.check()
+        part.append(chunk)
+        came += len(chunk)
+        if part.size > MAX_TARBALL:
+            raise Refused(f"the tarball is larger than {MAX_TARBALL} bytes")
+        if (took := time.monotonic() - since) > terms.slow_after:
+            if came < terms.min_speed * took:
+                raise TryLater(f"only {came / took:.0f} bytes a second came, which is less than {terms.min_speed:.0f}")
+            since, came = time.monotonic(), 0
 
 
 def _pause(seconds: float, deadline: float, terms: Terms, error: TryLater) -> None:

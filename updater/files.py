@@ -10,8 +10,9 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from updater.errors import Misconfigured, TryLater
 
@@ -56,47 +57,74 @@ def read_small(path: Path, limit: int) -> bytes | None:
             raise ValueError(f"{path} is not a regular file") from e
         raise trouble(f"cannot read {path}", e) from e
     try:
-        with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise ValueError(f"{path} is not a regular file")
+        if not stat.S_ISREG(os.fstat(fd).st_mode):  # asked first: open() has an error of its own for a directory
+            raise ValueError(f"{path} is not a regular file")
+        with open(fd, "rb", closefd=False) as file:
             data = file.read(limit + 1)
     except OSError as e:
         raise trouble(f"cannot read {path}", e) from e
+    finally:
+        os.close(fd)
     if len(data) > limit:
         raise ValueError(f"{path} is larger than {limit} bytes")
     return data
 
 
-@contextlib.contextmanager
-def appending(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """The block gets a function that appends to the file, which is made when it is new. Not fsynced. Raises TryLater."""
-
-    def write(data: bytes) -> None:
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-        except OSError as e:
-            raise trouble(f"cannot write {path}", e) from e
-
+def read_state(path: Path, limit: int) -> bytes:
+    """A file that this program wrote; b"" when there is none, and when what is there cannot be ours: a link, a directory, or
+    more than `limit` bytes. Raises TryLater when the disk does not answer."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        return read_small(path, limit) or b""
+    except ValueError:
+        return b""
+
+
+def open_new(path: Path) -> BinaryIO:
+    """A new file in place of what is there, unbuffered, to `append` to and to read again by `pieces`. Raises TryLater."""
+    remove_tree(path)
+    return _opened(path, os.O_CREAT | os.O_EXCL)
+
+
+def open_again(path: Path) -> BinaryIO | None:
+    """An existing regular file, positioned at its end, else as `open_new`; None when there is none. Raises TryLater."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as e:
-        raise trouble(f"cannot write {path}", e) from e
-    try:
-        yield write
-    finally:
-        os.close(fd)
+        raise trouble(f"cannot look at {path}", e) from e
+    return _opened(path, 0)
 
 
-def pieces(path: Path) -> Iterator[bytes]:
-    """The content of a file, in pieces. Raises TryLater."""
+def _opened(path: Path, flags: int) -> BinaryIO:
+    flags |= os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with open(path, "rb", buffering=0) as file:
-            while piece := file.read(256 << 10):
-                yield piece
+        file = open(path, "r+b", buffering=0, opener=lambda name, _: os.open(name, flags, 0o644))  # noqa: SIM115
+        file.seek(0, os.SEEK_END)
     except OSError as e:
-        raise trouble(f"cannot read {path}", e) from e
+        raise trouble(f"cannot open {path}", e) from e
+    return file
+
+
+def append(file: BinaryIO, data: bytes) -> None:
+    """Write all of it to the end of an unbuffered file. Not fsynced. Raises TryLater."""
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as e:
+        raise trouble(f"cannot write {file.name}", e) from e
+
+
+def pieces(file: BinaryIO) -> Iterator[bytes]:
+    """The content of an unbuffered file from its start on, in pieces. Raises TryLater."""
+    try:
+        file.seek(0)
+        while piece := file.read(256 << 10):
+            yield piece
+    except OSError as e:
+        raise trouble(f"cannot read {file.name}", e) from e
 
 
 def is_executable_file(path: Path) -> bool:

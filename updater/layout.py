@@ -3,9 +3,11 @@
 root/<agent>/.version          the current version, one line (the peers' file)
 root/<agent>/<version>/        an install; complete when it holds `.installed` or `.version` names it
 root/<agent>/.<version>.new/   an install in the making
-root/.updater/                 our own: lock, reply.json (meta's last), agents/*.json (memories), downloads/*.part,
+root/.updater/                 our own: lock, reply.json (meta's last), agents/*.json (memories), downloads/<agent>/*.part,
                                    output/*.log (what `./control start` printed last), held/*, rollback/* (wishes), alive,
                                    credentials (this host's own token, which meta gave it)
+
+No name here joins two foreign ones: of `web`, `agent-1.0` and `web-agent`, `1.0` the joined names would be the same.
 """
 
 from dataclasses import dataclass
@@ -80,8 +82,12 @@ class Layout:
     def downloads(self) -> Path:
         return self.own / "downloads"
 
-    def download(self, file_name: str) -> Path:
-        return self.downloads / f"{file_name}.part"
+    def downloads_of(self, name: str) -> Path:
+        """The directory of one agent's downloads. File names alone would not do: two agents may have the same one."""
+        return self.downloads / name
+
+    def download(self, name: str, file_name: str) -> Path:
+        return self.downloads_of(name) / f"{file_name}.part"
 
     def output(self, name: str) -> Path:
         return self.own / "output" / f"{name}.log"

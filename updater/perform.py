@@ -80,19 +80,26 @@ class Hands:
             expected.digest,
             expected.source,
         )
-        download = self.host.layout.download(self.order.file_name)
+        layout = self.host.layout
+        download = layout.download(action.agent, self.order.file_name)
         terms = fetch.Terms(timeouts.download, self.host.config.min_speed, self.host.check_stopping)
-        fetched = fetch.fetch(self.host.http, self.order, expected, download, terms)
-        staging = self.agent.staging(action.version)
+        with fetch.fetch(self.host.http, self.order, expected, download, terms) as fetched:
+            try:
+                self._lay_out(fetched, action.version)
+            finally:
+                files.remove_tree(layout.downloads_of(action.agent))
+
+    def _lay_out(self, fetched: fetch.Fetched, version: str) -> None:
+        """Make an install of a proven tarball."""
+        staging = self.agent.staging(version)
         try:
             files.make_directory(self.agent.path)
             files.remove_tree(staging)
-            unpack.unpack(fetched.path, staging, self.host.config.limits)
+            unpack.unpack(fetched.file, staging, self.host.config.limits)
             marker = Marker(fetched.md5, fetched.sha256, int(self.host.now()))
             files.write_atomic(staging / MARKER, msgspec.json.encode(marker))
-            files.move_directory(staging, self.agent.install(action.version))
+            files.move_directory(staging, self.agent.install(version))
         finally:
-            files.remove_tree(download)
             files.remove_tree(staging)
 
     def _adopt(self, action: Action) -> None:

@@ -41,7 +41,7 @@ class Unpacked(msgspec.Struct, frozen=True):
 
 
 def unpack(
-    tarball: Path,
+    tarball: BinaryIO,
     into: Path,
     limits: Limits = USUAL,
     *,
@@ -49,20 +49,21 @@ def unpack(
     durable: bool = True,
     decompressor: Callable[[], gunzip.Decompressor] = gunzip.fastest,
 ) -> Unpacked:
-    """Unpack a .tar.gz into the directory `into`, which must not exist yet while its parent must.
+    """Unpack a .tar.gz, open and unbuffered (see `opened`), into the directory `into`, which must not exist yet while its
+    parent must. The open file and not a path, so that what is unpacked is what the caller has verified.
 
     need: names at the archive's root that must be files with a run bit. durable: fsync every file and directory made;
     the entry of `into` in its parent is left to the caller, who will rename it. Raises Refused for a bad archive and
     TryLater for trouble of this host; in both cases `into` is gone again.
     """
     with ExitStack() as stack:
-        file = stack.enter_context(_opened(tarball))
         root = stack.enter_context(_fresh(into))
+        tarball.seek(0)
         syncer = stack.enter_context(syncing()) if durable else None
         tree = stack.enter_context(closing(_Tree(root, limits, syncer)))
-        archive = gunzip.Stream(stack.enter_context(gunzip.Ahead(gunzip.inflate(file, decompressor))))
+        archive = gunzip.Stream(stack.enter_context(gunzip.Ahead(gunzip.inflate(tarball, decompressor))))
         claims = Claims(limits)
-        ceiling = limits.inflated(os.fstat(file.fileno()).st_size)
+        ceiling = limits.inflated(os.fstat(tarball.fileno()).st_size)
         symlinks = []
         for member in members(archive, limits, ceiling):
             if not member.name:
@@ -80,7 +81,8 @@ def unpack(
 
 
 @contextmanager
-def _opened(tarball: Path) -> Iterator[BinaryIO]:
+def opened(tarball: Path) -> Iterator[BinaryIO]:
+    """A tarball as `unpack` wants it. Raises TryLater when it cannot be opened, Refused when it is no regular file."""
     try:
         fd = os.open(tarball, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # or a FIFO would hold us up
     except OSError as e:

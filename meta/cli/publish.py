@@ -9,7 +9,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -50,8 +50,8 @@ def publish(client: Client, tarball: Path, agent: str | None) -> Published:
     known = _known(client)
     name, version = split(tarball.name, [agent] if agent else known, must=bool(agent))
     with _opened(tarball) as file:
-        digests = _digests(file)
-        members = _checked(tarball)
+        digests = _digests(file, tarball.name)
+        members = _checked(file, tarball.name)
         there = _already(client, tarball.name, digests)
         if there:
             return Published(name, version, name in known, members, digests, there, is_new=False)
@@ -100,15 +100,16 @@ def _already(client: Client, name: str, digests: Digests) -> TarballView | None:
 
 @contextmanager
 def _opened(tarball: Path) -> Iterator[BinaryIO]:
-    try:
-        file = tarball.open("rb")
-    except OSError as e:
-        raise Misconfigured(f"{tarball} cannot be read: {e.strerror}") from e
-    with file:
+    """Digests, check and upload all read this one open file, whatever becomes of its path meanwhile."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(unpack.opened(tarball))
+        except UpdaterError as e:
+            raise Misconfigured(str(e)) from e
         yield file
 
 
-def _digests(file: BinaryIO) -> Digests:
+def _digests(file: BinaryIO, name: str) -> Digests:
     by_md5, by_sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
     try:
         while chunk := file.read(CHUNK):
@@ -116,19 +117,19 @@ def _digests(file: BinaryIO) -> Digests:
             by_md5.update(chunk)
             by_sha256.update(chunk)
     except OSError as e:
-        raise TryLater(f"{file.name} cannot be read: {e.strerror}") from e
+        raise TryLater(f"{name} cannot be read: {e.strerror}") from e
     return Digests(size, by_md5.hexdigest(), by_sha256.hexdigest())
 
 
-def _checked(tarball: Path) -> int:
-    """Unpack it as a host would, where nobody sees it; returns the number of members. Raises Misconfigured."""
+def _checked(tarball: BinaryIO, name: str) -> int:
+    """Unpack it as a host would, in a temporary place; returns the number of members. Raises Misconfigured."""
     with tempfile.TemporaryDirectory(prefix="meta-publish-") as directory:
         try:
             return unpack.unpack(tarball, Path(directory) / "content", durable=False).members
         except Refused as e:
-            raise Misconfigured(f"every host would refuse {tarball.name}: {e}") from e
+            raise Misconfigured(f"every host would refuse {name}: {e}") from e
         except UpdaterError as e:
-            raise TryLater(f"{tarball.name} cannot be checked here: {e}") from e
+            raise TryLater(f"{name} cannot be checked here: {e}") from e
 
 
 @contextmanager

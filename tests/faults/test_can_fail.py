@@ -25,8 +25,8 @@ MUTATIONS = {
     "the tree is not synced before its marker says that it is whole": (
         ("--class", "power", "--scenario", "upgrade", "--sample", "20"),
         "perform.py",
-        "unpack.unpack(fetched.path, staging, self.host.config.limits)",
-        "unpack.unpack(fetched.path, staging, self.host.config.limits, durable=False)",
+        "unpack.unpack(fetched.file, staging, self.host.config.limits)",
+        "unpack.unpack(fetched.file, staging, self.host.config.limits, durable=False)",
         "has the marker and is not complete",
     ),
     ".version is written in place": (

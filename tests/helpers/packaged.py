@@ -58,7 +58,8 @@ class Bare:
 def unpacked(tarball: Path, into: Path) -> Path:
     """A package, as the updater unpacks it."""
     into.parent.mkdir(parents=True, exist_ok=True)
-    unpack.unpack(tarball, into, durable=False)
+    with unpack.opened(tarball) as file:
+        unpack.unpack(file, into, durable=False)
     return into
 
 

@@ -13,7 +13,7 @@ def answer(body: bytes = b"", status: str = "200 OK", *headers: str, length: int
     """A whole HTTP answer, the last of its connection; `length` other than the body's is a lie."""
     length = len(body) if length is None else length
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {length}", "Connection: close", *headers, "", ""]
-    return lambda connection: connection.sendall("\r\n".join(lines).encode() + body)
+    return lambda connection: connection.sendall("\r\n".join(lines).encode("latin-1") + body)
 
 
 def raw(data: bytes) -> Say:

@@ -11,17 +11,18 @@ from helpers.trees import snapshot
 from updater import gunzip
 from updater.errors import Refused, TryLater
 from updater.tarstream import Limits
-from updater.unpack import USUAL, Unpacked, unpack
+from updater.unpack import USUAL, Unpacked, opened, unpack
 
 _ROOT = Path(__file__).parents[2]
 _CHILD = """
 import resource, sys
 from pathlib import Path
 from updater.errors import UpdaterError
-from updater.unpack import unpack
+from updater.unpack import opened, unpack
 {first}
 try:
-    print(unpack(Path(sys.argv[1]), Path(sys.argv[2])))
+    with opened(Path(sys.argv[1])) as file:
+        print(unpack(file, Path(sys.argv[2])))
 except UpdaterError as e:
     print(f"{{type(e).__name__}}: {{e}}")
 {last}
@@ -53,7 +54,8 @@ class Host:
         self.tarball.write_bytes(data)
         before = self._surroundings()
         try:
-            return unpack(self.tarball, self.into, limits, durable=durable, decompressor=decompressor)
+            with opened(self.tarball) as file:
+                return unpack(file, self.into, limits, durable=durable, decompressor=decompressor)
         except (Refused, TryLater) as e:
             assert not os.path.lexists(self.into), "something was left behind"
             assert str(e).isprintable(), "the refusal itself is not safe to print"

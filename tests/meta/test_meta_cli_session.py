@@ -279,7 +279,7 @@ def test_what_hosts_would_refuse_is_not_published(server, alice, tmp_path):
     assert "every host would refuse bad-1.0.0.tar.gz: " in alice("publish", str(bad.path), code=2)
     (tmp_path / "text-1.0.0.tar.gz").write_text("no archive")
     assert "every host would refuse text-1.0.0" in alice("publish", str(tmp_path / "text-1.0.0.tar.gz"), code=2)
-    assert "cannot be read" in alice("publish", str(tmp_path / "none-1.0.0.tar.gz"), code=2)
+    assert "none-1.0.0.tar.gz: No such file" in alice("publish", str(tmp_path / "none-1.0.0.tar.gz"), code=2)
     assert server.ask("GET", "/tarball/bad-1.0.0.tar.gz").status == 404
 
 

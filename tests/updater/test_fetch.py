@@ -1,6 +1,8 @@
 """From base URL to proven tarball: the four md5 cases, sha256, and servers that lie."""
 
 import hashlib
+import os
+from typing import NamedTuple
 
 import pytest
 
@@ -25,9 +27,21 @@ def order(base, **fields):
     return Desired("agent", "1", base, cmd="start", **fields)
 
 
+class Got(NamedTuple):
+    """What the one who unpacks would read, and what was said of it."""
+
+    data: bytes
+    size: int
+    md5: str
+    sha256: str
+
+
 def get(http, desired, tmp_path, within=1.3, check=lambda: None):
     expected = expected_digest(http, desired, 5)
-    return fetch(http, desired, expected, tmp_path / "downloads" / "agent.part", Terms(within, check=check))
+    to = tmp_path / "downloads" / "agent.part"
+    with fetch(http, desired, expected, to, Terms(within, check=check)) as fetched:
+        fetched.file.seek(0)
+        return Got(fetched.file.read(), fetched.size, fetched.md5, fetched.sha256)
 
 
 def paths(server):
@@ -38,7 +52,7 @@ def test_a_blank_md5_means_the_digest_file_beside_the_tarball(http, tmp_path):
     with serving(answer(LINE), answer(DATA)) as server:
         fetched = get(http, order(f"{server.url}/base/"), tmp_path)
     assert paths(server) == ["/base/agent-1.tar.gz.md5", "/base/agent-1.tar.gz"]
-    assert (fetched.path.read_bytes(), fetched.md5, fetched.sha256, fetched.size) == (DATA, MD5, SHA256, len(DATA))
+    assert (fetched.data, fetched.md5, fetched.sha256, fetched.size) == (DATA, MD5, SHA256, len(DATA))
 
 
 def test_an_md5_url_is_the_base_of_the_digest_file(http, tmp_path):
@@ -127,6 +141,38 @@ def test_a_wrong_digest_is_refused_with_both_and_nothing_is_left(http, tmp_path)
     assert left(tmp_path) == []
 
 
+def test_what_is_handed_on_is_the_file_that_was_hashed_whatever_lies_at_its_path_then(http, tmp_path):
+    evil = tmp_path / "evil"
+    evil.write_bytes(b"evil")
+    to = tmp_path / "downloads" / "agent.part"
+    with serving(answer(DATA)) as server:
+        asked_for = order(server.url, md5=MD5)
+        with fetch(http, asked_for, expected_digest(http, asked_for, 5), to, Terms(10)) as fetched:
+            os.replace(evil, to)
+            fetched.file.seek(0)
+            assert fetched.file.read() == DATA
+            assert to.read_bytes() == b"evil"
+
+
+@pytest.mark.parametrize("plant", ["a symlink", "a directory", "a FIFO"])
+def test_what_is_planted_in_the_place_of_a_download_is_neither_followed_nor_waited_for(http, tmp_path, plant):
+    part = tmp_path / "downloads" / "agent.part"
+    part.parent.mkdir()
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"untouched")
+    if plant == "a symlink":
+        part.symlink_to(outside)
+    elif plant == "a directory":
+        (part / "below").mkdir(parents=True)
+    else:
+        os.mkfifo(part)
+    part.with_name("agent.part.validator").write_text('"one"')
+    with serving(answer(DATA)) as server:
+        assert get(http, order(server.url, md5=MD5), tmp_path).data == DATA
+    assert "Range" not in asked(server.requests[0])
+    assert outside.read_bytes() == b"untouched"
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [
@@ -165,7 +211,7 @@ def asked(request):
 def test_a_cut_download_goes_on_where_it_ended(http, tmp_path, validator):
     with serving(cut(5000, validator), rest_from(5000)) as server:
         fetched = get(http, order(server.url, md5=MD5), tmp_path, within=10)
-    assert fetched.path.read_bytes() == DATA
+    assert fetched.data == DATA
     first, second = map(asked, server.requests)
     assert "Range" not in first
     assert (second["Range"], second["If-Range"]) == ("bytes=5000-", validator.partition(": ")[2])
@@ -176,7 +222,7 @@ def test_a_download_cut_in_one_cycle_goes_on_in_the_next(http, tmp_path):
     with serving(cut(5000)) as server, pytest.raises(TryLater):
         get(http, order(server.url, md5=MD5), tmp_path)
     with serving(rest_from(5000)) as server:
-        assert get(http, order(server.url, md5=MD5), tmp_path).path.read_bytes() == DATA
+        assert get(http, order(server.url, md5=MD5), tmp_path).data == DATA
 
 
 def test_a_server_that_knows_no_ranges_sends_it_all_again(http, tmp_path):
@@ -196,16 +242,72 @@ def test_a_weak_validator_is_none(http, tmp_path):
     assert "Range" not in asked(server.requests[1])
 
 
+ODD_VALIDATORS = {
+    "of 1,025 bytes": 'ETag: "' + "x" * 1023 + '"',
+    "of 8 KB": 'ETag: "' + "x" * 8000 + '"',
+    "with a quote inside": 'ETag: "a"b"',
+    "with an accent": 'ETag: "caf\u00e9"',
+    "of letters that are none": "ETag: \u00e9",
+    "a long date": "Last-Modified: Fri, " + "2" * 2000,
+    "a date with a tab": "Last-Modified: Fri,\t20 Nov 2026 00:00:00 GMT",
+}
+
+
+@pytest.mark.parametrize("validator", ODD_VALIDATORS.values(), ids=ODD_VALIDATORS.keys())
+def test_a_validator_that_is_long_or_odd_is_not_kept_and_wedges_nothing(http, tmp_path, validator):
+    with serving(cut(5000, validator)) as server, pytest.raises(TryLater):
+        get(http, order(server.url, md5=MD5), tmp_path)
+    assert left(tmp_path) == ["agent.part"]
+    with serving(answer(DATA)) as server:
+        assert get(http, order(server.url, md5=MD5), tmp_path).data == DATA
+    assert "Range" not in asked(server.requests[0])
+
+
+def test_the_longest_validator_that_is_kept_is_read_back(http, tmp_path):
+    longest = 'ETag: "' + "x" * 1022 + '"'
+    with serving(cut(5000, longest), rest_from(5000)) as server:
+        assert get(http, order(server.url, md5=MD5), tmp_path, within=10).data == DATA
+    assert asked(server.requests[1])["If-Range"] == longest.removeprefix("ETag: ")
+
+
+UNREADABLE = {
+    "too long": b'"' + b"x" * 1024 + b'"',
+    "empty": b"",
+    "a line break in it": b'"a\r\nX: y"',
+    "not ASCII": b'"\xe9"',
+    "a symlink": None,
+    "a directory": None,
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_an_unreadable_validator_means_a_fresh_download(http, tmp_path, kind):
+    part = tmp_path / "downloads" / "agent.part"
+    part.parent.mkdir()
+    part.write_bytes(DATA[:5000])
+    validator = part.with_name("agent.part.validator")
+    if kind == "a directory":
+        validator.mkdir()
+    elif kind == "a symlink":
+        validator.symlink_to(part)
+    else:
+        validator.write_bytes(UNREADABLE[kind])
+    with serving(answer(DATA, "200 OK", 'ETag: "two"')) as server:
+        assert get(http, order(server.url, md5=MD5), tmp_path).data == DATA
+    assert "Range" not in asked(server.requests[0])
+    assert left(tmp_path) == ["agent.part"]
+
+
 def test_a_part_of_another_file_is_thrown_away_and_not_blamed_on_the_release(http, tmp_path):
     with serving(
         answer(b"x" * 5000, "200 OK", 'ETag: "one"', length=len(DATA)), rest_from(5000), answer(DATA)
     ) as server:
-        assert get(http, order(server.url, md5=MD5), tmp_path, within=10).path.read_bytes() == DATA
+        assert get(http, order(server.url, md5=MD5), tmp_path, within=10).data == DATA
 
 
 def test_another_range_than_asked_for_is_not_joined(http, tmp_path):
     with serving(cut(5000), rest_from(4000), answer(DATA)) as server:
-        assert get(http, order(server.url, md5=MD5), tmp_path, within=10).path.read_bytes() == DATA
+        assert get(http, order(server.url, md5=MD5), tmp_path, within=10).data == DATA
 
 
 def test_a_whole_part_that_was_not_yet_proven_is_taken(http, tmp_path):
@@ -265,7 +367,8 @@ def test_a_download_that_is_too_slow_is_given_up_and_asked_for_again_long_before
     terms = Terms(within=30, min_speed=1000, slow_after=0.2)
     with slow.running(), serving(answer(DATA)) as quick:
         both = order(slow.url, md5=MD5, mirrors=(quick.url,))
-        assert fetch(http, both, Expected("md5", MD5, "test"), tmp_path / "downloads" / "part", terms).size == len(DATA)
+        with fetch(http, both, Expected("md5", MD5, "test"), tmp_path / "downloads" / "part", terms) as fetched:
+            assert fetched.size == len(DATA)
     assert (len(slow.requests), len(quick.requests)) == (1, 1)
 
 

@@ -18,7 +18,7 @@ from helpers.trees import listing
 from helpers.unpacking import Host
 from updater import gunzip
 from updater.errors import Refused
-from updater.unpack import unpack
+from updater.unpack import opened, unpack
 
 INFLATERS = pytest.mark.parametrize("inflater", [gunzip.fastest, gunzip.plain], ids=lambda inflater: inflater.__name__)
 GOOD = [name for name, case in MANIFEST.items() if case.verdict == OK]
@@ -183,7 +183,8 @@ def test_any_small_tree_comes_out_as_it_went_in(tmp_path_factory, tree, kind, pr
                 member.type = tarfile.DIRTYPE
                 archive.addfile(member)
     (top / "tarball").write_bytes(made.getvalue())
-    unpack(top / "tarball", top / "new", durable=False)
+    with opened(top / "tarball") as file:
+        unpack(file, top / "new", durable=False)
     assert listing(top / "new") == expected
     shutil.rmtree(top)
 

@@ -17,13 +17,18 @@ from helpers.trees import listing
 from helpers.unpacking import Host
 from updater.errors import Refused, TryLater
 from updater.tarstream import Limits
-from updater.unpack import Unpacked, unpack
+from updater.unpack import Unpacked, opened, unpack
 
 STRACE = pytest.mark.usefixtures("strace")
 IS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
 MOUNTS = pytest.mark.usefixtures("mounts")
 SOME = tgz(directory("lib/"), file("lib/x", b"x" * 5000), hard_link("lib/y", "lib/x"), symlink("x", "lib/x"))
 BOUNDED = "resource.setrlimit(resource.RLIMIT_AS, (512 << 20,) * 2); resource.setrlimit(resource.RLIMIT_CPU, (20, 20))"
+
+
+def unpack_path(tarball: Path, into: Path) -> Unpacked:
+    with opened(tarball) as file:
+        return unpack(file, into)
 
 
 @pytest.fixture
@@ -203,23 +208,23 @@ def test_a_directory_that_is_there_already_is_left_alone(host: Host, there: str)
         host.into.symlink_to("nowhere")
     before = [path.lstat() for path in (host.into, *host.into.rglob("*"))]
     with pytest.raises(TryLater, match=r"cannot make .*: File exists"):
-        unpack(host.tarball, host.into)
+        unpack_path(host.tarball, host.into)
     assert [path.lstat() for path in (host.into, *host.into.rglob("*"))] == before
 
 
 def test_what_is_missing_on_the_host_is_said(host: Host) -> None:
     with pytest.raises(TryLater, match=r"cannot open .*agent\.tar\.gz: No such file"):
-        unpack(host.tarball, host.into)
+        unpack_path(host.tarball, host.into)
     host.tarball.write_bytes(SOME)
     with pytest.raises(TryLater, match=r"cannot open .*missing: No such file"):
-        unpack(host.tarball, host.top / "missing" / "new")
+        unpack_path(host.tarball, host.top / "missing" / "new")
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
 def test_a_tarball_that_is_no_file_is_refused_without_waiting(host: Host, make) -> None:
     make(host.tarball)
     with pytest.raises(Refused, match="is not a regular file"):
-        unpack(host.tarball, host.into)
+        unpack_path(host.tarball, host.into)
     assert not host.into.exists()
 
 
