@@ -21,7 +21,7 @@ from updater.layout import OWN_NAME
 from updater.memory import Memory
 from updater.observe import Observed, agent_names, observe
 from updater.plan import Plan, plan, recall
-from updater.wire import REFUSED, VERSION, Desired, Outcome, Reply, Report
+from updater.wire import MAX_AGENTS, MAX_BODY, REFUSED, VERSION, Desired, Outcome, Reply, Report
 
 log = logging.getLogger("updater")
 
@@ -144,13 +144,24 @@ def _look_at(host: Host, name: str) -> Observed:
 
 def _report(host: Host, seen: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:
     """Tell meta what is true and what came of its orders; the outcomes that it has got are then forgotten here."""
-    pending = {name: host.memories.of(name).outcomes for name in host.memories.names()}
-    told = [*refused, *(outcome for outcomes in pending.values() for outcome in outcomes)]
-    reply = meta_client.heartbeat(host, _rendered(host, seen, told))
-    for name, reported in pending.items():
-        if reported:
-            host.memories.change(name, partial(Memory.reported, outcomes=reported))
+    pending = [(name, outcome) for name in host.memories.names() for outcome in host.memories.of(name).outcomes]
+    sent = _that_fit([*pending, *(("", outcome) for outcome in refused)])
+    reply = meta_client.heartbeat(host, _rendered(host, seen, [outcome for _, outcome in sent]))
+    for agent in sorted({name for name, _ in sent if name}):
+        reported = tuple(outcome for name, outcome in sent if name == agent)
+        host.memories.change(agent, partial(Memory.reported, outcomes=reported))
     return reply
+
+
+def _that_fit(outcomes: list[tuple[str, Outcome]]) -> list[tuple[str, Outcome]]:
+    """As many as meta accepts in one report, next to the agents; the others go with the next report."""
+    fitting, room = [], MAX_BODY // 2
+    for name, outcome in outcomes[:MAX_AGENTS]:
+        room -= len(msgspec.json.encode(outcome))
+        if room < 0:
+            break
+        fitting.append((name, outcome))
+    return fitting
 
 
 def _rendered(host: Host, seen: Iterable[Observed], outcomes: list[Outcome]) -> Report:

@@ -57,7 +57,7 @@ def running_updater(layout: Layout) -> int:
         with files.only_one(layout.lock):
             return 0
     except Misconfigured:
-        owner = (files.read_small(layout.lock, 64) or b"0").decode("ascii", "replace").strip()
+        owner = files.read_state(layout.lock, 64).decode("ascii", "replace").strip()
         return int(owner) if owner.isdigit() else 0
 
 

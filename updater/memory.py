@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from updater import files
 from updater.wire import DONE, Desired, Outcome
 
-LIMIT = 64 << 10  # bytes of a memory file
+LIMIT = 4 << 20  # bytes of a memory file; a rejected order alone may have as many as a reply, 1 MiB
 KEPT_OUTCOMES = 8  # that meta has not yet confirmed
 
 
@@ -203,7 +203,7 @@ class Memories:
             if after != before or name in self._unwritten:
                 self._unwritten.add(name)
                 files.make_directory(self._directory)
-                files.write_atomic(self._directory / f"{name}.json", msgspec.json.encode(after), mode=0o600)
+                files.write_atomic(self._directory / f"{name}.json", _rendered(after), mode=0o600)
                 self._unwritten.discard(name)
             self._known[name] = after
             return after
@@ -217,6 +217,15 @@ class Memories:
         if name not in self._known:
             self._known[name] = _load(self._directory / f"{name}.json")
         return self._known[name]
+
+
+def _rendered(memory: Memory) -> bytes:
+    """At most LIMIT bytes, or it could not be read back: what decides stays, news and evidence go first."""
+    data = msgspec.json.encode(memory)
+    if len(data) <= LIMIT:
+        return data
+    trial = memory.trial and replace(memory.trial, evidence="", processes=frozenset())
+    return msgspec.json.encode(replace(memory, trial=trial, outcomes=(), last=None))
 
 
 def _load(path: Path) -> Memory:

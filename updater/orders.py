@@ -13,7 +13,7 @@ from updater import files
 from updater.errors import TryLater
 from updater.wire import Desired, desired_problem
 
-LIMIT = 4 << 20  # bytes
+LIMIT = 4 << 20  # bytes; more than a reply can have, with the keys that it may leave out
 REWRITE = 6 * 3600.0  # seconds after which unchanged orders are written again, for their age
 
 
@@ -46,7 +46,7 @@ class Orders:
 
 def _load(path: Path) -> LastReply:
     try:
-        data = files.read_small(path, LIMIT)
+        data = files.read_state(path, LIMIT)
         last = msgspec.json.decode(data, type=LastReply) if data else LastReply()
     except (ValueError, TryLater, RecursionError):
         return LastReply()

@@ -68,7 +68,7 @@ def become(host: Host) -> None:
 def note_alive(host: Host) -> None:
     """This process has had a good answer from meta: a guard may go home."""
     text = f"{host.own_version} {os.getpid()}\n".encode()
-    if host.own_version and files.read_small(host.layout.alive, 256) != text:
+    if host.own_version and files.read_state(host.layout.alive, 256) != text:
         files.write_atomic(host.layout.alive, text)
 
 
@@ -78,7 +78,7 @@ def guard(host: Host, pid: int, version: str, back: str, seconds: float) -> bool
     deadline = time.monotonic() + seconds
     why = f"no good heartbeat within {seconds:g} s"
     while time.monotonic() < deadline:
-        if files.read_small(host.layout.alive, 256) == wanted:
+        if files.read_state(host.layout.alive, 256) == wanted:
             return True
         if not _is_alive(pid):
             why = "it ended before its first good heartbeat"
