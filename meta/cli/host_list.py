@@ -19,8 +19,12 @@ def print_hosts(hosts: Sequence[HostView], nothing: str) -> None:
     """nothing: the sentence for none."""
     heads = ["host", "state", "last seen", "address", "agents", "failed", "labels"]
     rows = [_row(host) for host in hosts]
-    left_out = {"address", "labels"} if show.is_terminal() and shutil.get_terminal_size().columns < NARROW else set()
-    left_out |= {head for i, head in enumerate(heads) if head == "failed" and not any(row[i] for row in rows)}
+    left_out = set()
+    if show.is_terminal():  # on a pipe all columns are always there, to be counted
+        left_out = {
+            head for i, head in enumerate(heads) if head in ("failed", "labels") and not any(r[i] for r in rows)
+        }
+        left_out |= {"address", "labels"} if shutil.get_terminal_size().columns < NARROW else set()
     used = [i for i, head in enumerate(heads) if head not in left_out]
     short = ("agents", "failed", "labels")
     show.table([heads[i] for i in used], [[row[i] for i in used] for row in rows], nothing, cut=short)

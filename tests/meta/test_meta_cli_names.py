@@ -104,7 +104,7 @@ def test_failures_are_shown_by_reason_with_one_host_and_old_ones_are_not(server,
     assert shown[-2].endswith(", 2 failed")
     assert shown[-1].startswith("  1.0.1 rolled back on 2 hosts: died 4 s after its start (last: m-2, 1970-")
     listed = boss("hosts", "--failed").splitlines()
-    assert listed[0].split()[-1] == "FAILED"
+    assert listed[0].split()[-2:] == ["FAILED", "LABELS"]
     assert [line.split()[0] for line in listed[1:]] == ["m-1", "m-2"]
     assert "moni 1.0.1 rolled back: died 3 s after its start" in listed[1]
     [failure] = boss.json("status", "moni")["failures"]
