@@ -47,7 +47,7 @@ class Fleet:
     def ban(self, version: str, why: str) -> None:
         """Take the record back to before this version, and ban it."""
         self._meta("ban", AGENT, version, "--why", why, "--yes")
-        self._meta("rollback", "4", "--why", why, "--yes")
+        self._meta("rollback", "--agent", AGENT, "--why", why, "--yes")
 
     def see_history(self) -> None:
         """Show what was changed, by whom and why."""

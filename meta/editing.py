@@ -7,10 +7,10 @@ nothing changes. Authorises nothing: who may edit was settled before.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from meta import edits
+from meta import conflicts, edits, rollbacks
 from meta.checks import why_problem
 from meta.errors import EditRefused, MetaError, Problem, TryLater
 from meta.records import RecordSet
@@ -19,6 +19,7 @@ from updater.wire import one_line
 
 TRIES = 5
 SHOWN = 10  # names in a log line
+HISTORY = 50  # revisions of an agent that are read at once
 MAX_SINCE = 1000  # revisions that are looked at for the lines of a conflict
 Change = Callable[[RecordSet], RecordSet]
 log = logging.getLogger(__name__)
@@ -101,19 +102,40 @@ class Editor:
     def require(self, records: RecordSet, agent: str, expected: int) -> None:
         """Raise Conflict unless the agent's record is still that of revision `expected` (0: there is none)."""
         if records.edited.get(agent, 0) != expected:
-            edits.require(records, agent, expected, self._since(records, expected))
+            conflicts.require(records, agent, expected, self._since(records, expected))
 
-    def require_all(self, records: RecordSet, expected: int) -> None:
-        """The same for all records."""
+    def require_all(self, records: RecordSet, expected: int, agent: str = "") -> None:
+        """Raise Conflict unless all records, or that of one agent, are still what they were at revision `expected`."""
         if records.revision != expected:
-            edits.require_all(records, expected, self._since(records, expected))
+            conflicts.require_all(records, expected, self._since(records, expected), agent)
+
+    def way_back(self, records: RecordSet, agent: str, to: int | None = None) -> rollbacks.Way:
+        """What the record of one agent was after revision `to`; by default before its newest change that was no rollback.
+        Raises EditRefused for a revision or an agent that never was."""
+        self._require_revision(records, to or 0)
+        present, history = records.record(agent), self._history(agent, records.revision)
+        if to is None:
+            return rollbacks.last_change(present, agent, history)
+        return rollbacks.after_revision(present, agent, to, history)
 
     def rollback(self, records: RecordSet, to: int) -> RecordSet:
         """The records as they were after revision `to`."""
-        if not 0 <= to <= records.revision:
-            raise EditRefused([Problem("revision", 0, f"there is no revision {to}; the last is {records.revision}")])
+        self._require_revision(records, to)
         since = [one for one in self._store.revisions_since(to) if one.number <= records.revision]
         return edits.rollback(records, since[::-1])
+
+    def _require_revision(self, records: RecordSet, number: int) -> None:
+        if not 0 <= number <= records.revision:
+            raise EditRefused(
+                [Problem("revision", 0, f"there is no revision {number}; the last is {records.revision}")]
+            )
+
+    def _history(self, agent: str, last: int) -> Iterator[edits.Revision]:
+        """The revisions that changed something of this agent up to the last, newest first."""
+        before = last + 1
+        while found := self._store.revisions(agent, before, HISTORY):
+            yield from found
+            before = found[-1].number
 
     def _since(self, records: RecordSet, expected: int) -> list[edits.Revision]:
         if not 0 < records.revision - expected <= MAX_SINCE:

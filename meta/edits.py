@@ -2,9 +2,8 @@
 
 Promises: an edit is made whole or not at all, touches nothing but what it names, and leaves `revision` and `edited` as they
 were; `committed` numbers what was edited. Refuses, with all problems at once (EditRefused): unsafe values, a version that
-comes to stand under the digest of another, and a version that is banned, unless it stood there before. `require` refuses
-(Conflict) what somebody else has changed since it was read. Whole records (put_record, apply) were checked when they were
-parsed: meta.load.
+comes to stand under the digest of another, and a version that is banned, unless it stood there before. Whole records
+(put_record, apply) were checked when they were parsed: meta.load.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,8 +50,7 @@ __all__ = [
     "label_hosts",
     "put_record",
     "replay",
-    "require",
-    "require_all",
+    "restore",
     "rollback",
     "set_fields",
     "set_labels",
@@ -137,6 +135,12 @@ def rollback(records: RecordSet, revisions: Sequence[Revision]) -> RecordSet:
     return _with_records(records, former)
 
 
+def restore(records: RecordSet, agent: str, former: Record | None) -> RecordSet:
+    """The record of this agent as it was, None for no record; the others stay as they are."""
+    others = (one for one in records.records if one.name != agent)
+    return put_record(records, former) if former else _with_records(records, others)
+
+
 def ban(records: RecordSet, new: Ban) -> RecordSet:
     """No host is told to start this version from now on. A ban that is there gets the new reason, if there is one; otherwise
     it stays that of who made it."""
@@ -180,35 +184,6 @@ def label_hosts(records: RecordSet, hostnames: Iterable[str], labels: Mapping[st
             after[hostname] = left
     _refuse([Problem("", 0, text) for text in texts if text])
     return replace(records, labels=after)
-
-
-def require(records: RecordSet, agent: str, expected: int, since: Iterable[Revision] = ()) -> None:
-    """Raise Conflict unless the agent's record is still the one of revision `expected` (0: there is none). since: the
-    revisions after it, in any order, for the lines of what was changed."""
-    actual = records.edited.get(agent, records.revision) if records.record(agent) else 0
-    if actual != expected:
-        mine = ((one, [c for c in one.changes if (c.kind, c.name) == (RECORD, agent)]) for one in since)
-        raise Conflict(agent, expected, actual, _told(mine, expected))
-
-
-def require_all(records: RecordSet, expected: int, since: Iterable[Revision] = ()) -> None:
-    """The same for all records together. Bans and labels that were changed since are no conflict, where `since` is
-    complete."""
-    since = [one for one in since if one.number > expected]
-    told = _told(((one, [c for c in one.changes if c.kind in (RECORD, ORDER)]) for one in since), expected)
-    complete = len(since) == records.revision - expected
-    if told or not complete:
-        raise Conflict("", expected, records.revision, told)
-
-
-def _told(changed: Iterable[tuple[Revision, list[Change]]], after: int) -> list[str]:
-    lines = []
-    for revision, its_changes in sorted(changed, key=lambda pair: pair[0].number):
-        if its_changes and revision.number > after:
-            why = f": {revision.why}" if revision.why else ""
-            lines.append(f"revision {revision.number} by {revision.who}{why}")
-            lines += [f"  {line}" for line in difference(its_changes)]
-    return lines
 
 
 def _refuse(problems: Sequence[Problem]) -> None:

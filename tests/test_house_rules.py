@@ -51,6 +51,9 @@ PURE = (
         "meta/revisions.py",
         "meta/difference.py",
         "meta/overlap.py",
+        "meta/conflicts.py",
+        "meta/rollbacks.py",
+        "meta/hints.py",
     ),
     *("meta/classes.py", "meta/profiles.py", "meta/bridges/elves/translator.py"),
 )

@@ -1,6 +1,6 @@
 """Records by REST: all of them, or one; read, written and explained."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -166,11 +166,14 @@ OPERATIONS: tuple[Operation, ...] = (
 )
 
 
-def edit(call: Call, action: str, change: Change, *, of_records: bool = True) -> Reply:
-    """Make this edit for who called. of_records: it is one that a records file makes, where there is one."""
+def edit(call: Call, action: str, change: Change, *, of_records: bool = True, notes: Sequence[str] = ()) -> Reply:
+    """Make this edit for who called. of_records: it is one that a records file makes, where there is one; notes: that the
+    change itself may have filled, for the answer."""
     if of_records:
         _refuse_where_a_file_rules(call)
-    return Reply(200, _made(call, action, change)[0])
+    view = _made(call, action, change)[0]
+    view.notes += notes
+    return Reply(200, view)
 
 
 def _made(call: Call, action: str, change: Change) -> tuple[EditView, RecordSet]:

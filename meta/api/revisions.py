@@ -1,14 +1,19 @@
 """The history of the records by REST, the way back in it, and bans."""
 
+import msgspec
+
 from meta import edits
 from meta.api.basics import AgentName, Number, Version
+from meta.api.conditions import expected
 from meta.api.operation import Call, Operation, Reply, operation
 from meta.api.problems import Refusal
 from meta.api.queries import EditQuery, RevisionsQuery
 from meta.api.records import edit, views
 from meta.api.types import Bans, BanView, EditView, Revisions, RevisionView, RollbackBody
 from meta.auth import Rule
+from meta.hints import did_you_mean
 from meta.records import Ban, RecordSet
+from meta.rollbacks import ROLLBACK, Way
 
 
 @operation(
@@ -46,17 +51,45 @@ def get_revision(call: Call) -> Reply:
     "POST",
     "/rollback",
     Rule.EDITOR,
-    "Make the records what they were after a revision; bans and labels stay as they are",
+    "Make the records, or that of one agent, what they were; bans and labels stay as they are",
     query=EditQuery,
     body=RollbackBody,
     answers={200: EditView},
-    refusals=[409],
+    refusals=[404, 409, 412],
+    conditional=["If-Match"],
 )
 def roll_back(call: Call) -> Reply:
-    to, editor = call.body.revision, call.service.editor
-    if call.body.why and not call.query.why:
-        call.query.why = call.body.why
-    return edit(call, "rollback", lambda before: editor.rollback(before, to))
+    """If-Match: a revision of all records, since which nothing that this touches may have been changed."""
+    body, editor, notes = call.body, call.service.editor, list[str]()
+    shown = expected(call.if_match, "") if call.if_match else None
+    if body.why and not call.query.why:
+        call.query.why = body.why
+    agent, to = (None if value is msgspec.UNSET else value for value in (body.agent, body.revision))
+    if agent is None and to is None:
+        raise Refusal(400, "give a revision to go back to, or an agent whose last change is taken back")
+
+    def change(before: RecordSet) -> RecordSet:
+        if shown is not None:
+            editor.require_all(before, shown, agent or "")
+        if agent is None:
+            return editor.rollback(before, to or 0)
+        way = _way_back(call, before, agent, to)
+        notes[:] = [_taken_back(agent, way.done_by)] if way.done_by else []
+        return edits.restore(before, agent, way.record)
+
+    return edit(call, ROLLBACK, change, notes=notes)
+
+
+def _way_back(call: Call, before: RecordSet, agent: str, to: int | None) -> Way:
+    if before.record(agent) is None and not call.service.store.revisions(agent, limit=1):
+        names = (one.name for one in before.records)
+        raise Refusal(404, f"there is no agent {agent}{did_you_mean(agent, names)}")
+    return call.service.editor.way_back(before, agent, to)
+
+
+def _taken_back(agent: str, by: edits.Revision) -> str:
+    why = f": {by.why}" if by.why else ""
+    return f"the last change of {agent} was taken back already, in revision {by.number} by {by.who or 'nobody'}{why}"
 
 
 @operation("GET", "/bans", Rule.VIEWER, "The versions that no host is told to run", answers={200: Bans})

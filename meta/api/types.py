@@ -6,11 +6,12 @@ Keys are camelCase on the wire. Times are Unix seconds.
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, field
+from msgspec import UNSET, Meta, UnsetType, field
 
 from meta.api.basics import (
     LABEL_KEY,
     TOKEN_NAME,
+    AgentName,
     Answer,
     Body,
     Hostname,
@@ -35,13 +36,15 @@ class ChangeView(Answer):
 
 class EditView(Answer):
     """What an edit did, or would do. revision: of the records in force after it (a dry run: those that it looked at); affected:
-    of a dry run, by agent the number of hosts whose desired state would change. An edit that changes nothing makes no
-    revision."""
+    of a dry run, by agent the number of hosts whose desired state would change; notes: what is good to know of it; warnings:
+    of a dry run, what speaks against it. An edit that changes nothing makes no revision."""
 
     revision: int
     changes: list[ChangeView]
     affected: dict[str, int]
     dry_run: bool = False
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 class RevisionView(Answer):
@@ -62,10 +65,12 @@ class Revisions(Answer):
     next: str = ""
 
 
-class RollbackBody(Body):
-    """Make the records what they were after this revision. why: as the query of the same name."""
+class RollbackBody(Body, omit_defaults=True):
+    """Make the records, or that of one agent, what they were after this revision. Without one, the agent's is what it was
+    before its newest change that was no rollback. why: as the query of the same name."""
 
-    revision: Number
+    revision: Number | UnsetType = UNSET
+    agent: AgentName | UnsetType = UNSET
     why: Why = ""
 
 

@@ -62,7 +62,7 @@ def cli() -> None:
       meta set my-agent version=1.0.1 --for prefix:web- --why "try it"
       meta status my-agent --watch
       meta set my-agent version=1.0.1
-      meta rollback 12 --why "1.0.1 leaks memory"
+      meta rollback --agent my-agent --why "1.0.1 leaks memory"
     All records as one file, in YAML (records.example.yaml shows all there is) or an ops-meta cfg.json:
       meta export -o records.yaml && $EDITOR records.yaml && meta apply records.yaml
       meta import cfg.json

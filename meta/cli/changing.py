@@ -2,7 +2,7 @@
 
 Promises: what touches hosts is never sent unseen - a person is asked, a program must have said --yes; what is sent is bound to
 the revision that was shown, so that nothing of somebody else's is overwritten; where an edit has no such condition (bans,
-labels, a rollback) and something else was done than was shown, that is told. Refuses to guess an answer nobody gave.
+labels) and something else was done than was shown, that is told. Refuses to guess an answer nobody gave.
 """
 
 import sys
@@ -19,6 +19,7 @@ from meta.edits import Change, difference
 from meta.errors import MetaError, Misconfigured
 
 MOST_LINES = 200  # of a difference
+SHOWN = -2  # in place of a revision: that of the preview
 
 
 class Declined(MetaError):
@@ -26,8 +27,8 @@ class Declined(MetaError):
 
 
 class Wish(NamedTuple):
-    """An edit as a request. match: the revision that it is an edit of, client.ABSENT for what must not be there yet, None where
-    that does not matter; action: the verb for the history, "" for the usual one."""
+    """An edit as a request. match: the revision that it is an edit of, client.ABSENT for what must not be there yet, SHOWN for
+    that which the preview looked at, None where it does not matter; action: the verb for the history, "" for the usual."""
 
     method: str
     path: str
@@ -45,10 +46,16 @@ class Editor:
 
     def make(self, wish: Wish) -> EditView:
         """Show, ask and send; returns what was done, or with --dry-run what would be."""
-        preview = self._send(wish, dry_run=True)
+        preview = self._send(wish._replace(match=None) if wish.match == SHOWN else wish, dry_run=True)
+        if wish.match == SHOWN:
+            wish = wish._replace(match=preview.revision)
         for_programs = self._output != "table"
         if preview.changes:
             show_changes(preview, err=for_programs or not self._dry_run)
+        for note in preview.notes:
+            click.echo(show.one_line_kept(note), err=for_programs)
+        for warning in preview.warnings:
+            show.styled([show.Cell(f"warning: {show.one_line_kept(warning)}", "yellow")], err=True)
         if self._dry_run or not preview.changes:
             self._tell(preview, "nothing to change" if not preview.changes else "dry run: nothing was changed")
             return preview
@@ -70,13 +77,12 @@ class Editor:
 
     def _agree(self, preview: EditView) -> None:
         touched = in_words(preview.affected)
-        if self._yes or not touched:
+        if self._yes or not (touched or preview.warnings):
             return
+        what = f"this changes {touched}" if touched else "there is a warning"
         if not sys.stdin.isatty():
-            raise Misconfigured(
-                f"this changes {touched}, and nobody is here to be asked: look, then run it again with --yes"
-            )
-        if not click.confirm(f"This changes {touched}. Go on?", err=True):
+            raise Misconfigured(f"{what}, and nobody is here to be asked: look, then run it again with --yes")
+        if not click.confirm(f"{what.capitalize()}. Go on?" if touched else "Go on all the same?", err=True):
             raise Declined("nothing was changed")
 
 

@@ -53,21 +53,30 @@ def _show(revision: "RevisionView") -> None:
     show_difference([f"  {line}" for line in lines_of(revision.changes)], err=False)
 
 
-@click.command(short_help="Make the records what they were.")
-@click.argument("revision", type=click.IntRange(0))
+@click.command(short_help="Take an agent's last change back.")
+@click.argument("revision", type=click.IntRange(0), required=False)
+@click.option("--agent", metavar="NAME", help="Only the record of this agent.", shell_complete=options.agents)
 @options.changing
-def rollback(editor: "Editor", revision: int) -> None:
-    """Make the records what they were right after REVISION, as a new revision: nothing is lost. Bans and labels stay.
+def rollback(editor: "Editor", revision: int | None, agent: str | None) -> None:
+    """Take back the newest change of --agent, or with REVISION make its record what it was right after that. Without --agent
+    REVISION takes back all agents at once. It is a new revision: nothing is lost. Bans and labels stay.
+
+    A change that a rollback took back already is left alone, and who did it is shown: twice is safe.
 
     \b
     Examples:
-      meta history
-      meta rollback 41 --dry-run
-      meta rollback 41 --why "1.0.11 leaks memory"
+      meta rollback --agent falcon-agent --why "1.0.11 leaks memory"
+      meta status falcon-agent --watch --within 15min || meta rollback --agent falcon-agent --yes
+      meta rollback --agent falcon-agent 41 --dry-run
+      meta rollback 41
     """
-    from meta.cli.changing import Wish
+    from meta.cli.changing import SHOWN, Wish
 
-    editor.make(Wish("POST", "/rollback", {"revision": revision}))
+    if revision is None and not agent:
+        raise click.UsageError("say which --agent, or which REVISION to go back to (meta history shows them)")
+    body = {"revision": revision, "agent": agent or None}
+    given = {key: value for key, value in body.items() if value is not None}
+    editor.make(Wish("POST", "/rollback", given, SHOWN))
 
 
 @click.command(short_help="Let no host run a version.")

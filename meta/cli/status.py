@@ -28,7 +28,7 @@ def status(client: "Client", agent: str | None, watch: bool, within: str | None,
       meta status
       meta status falcon-agent
       meta set falcon-agent version=1.0.11 && meta status falcon-agent --watch
-      meta status falcon-agent --watch --within 10min || meta rollback 41
+      meta status falcon-agent --watch --within 10min || meta rollback --agent falcon-agent --yes
     """
     from meta.cli import overview, show, watching
     from meta.cli.words import seconds

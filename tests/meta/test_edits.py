@@ -21,7 +21,7 @@ from helpers.record_sets import (
     SELECTORS,
     VERSIONS,
 )
-from meta import edits
+from meta import conflicts, edits
 from meta.edits import Change, Conflict, EditRefused, Revision
 from meta.errors import Misconfigured
 from meta.load import parse_data
@@ -611,7 +611,7 @@ def test_the_second_of_two_who_edit_at_once_sees_what_the_first_did():
     history.commit(edits.set_fields(history.now, "a", {"version": "2"}), "ann", "the leak")
     history.commit(edits.set_fields(history.now, "b", {"version": "7"}), "cid")
     history.commit(edits.set_fields(history.now, "a", {"cmd": "stop"}, STAGING), "bob")
-    found = conflict(edits.require, history.now, "a", 1, history.since(1))
+    found = conflict(conflicts.require, history.now, "a", 1, history.since(1))
     assert (
         str(found) == "a changed since revision 1, now at revision 4; read what is there now, and make your edit again"
     )
@@ -627,28 +627,28 @@ def test_the_second_of_two_who_edit_at_once_sees_what_the_first_did():
 def test_an_edit_of_another_agent_is_no_conflict():
     history = History(A, B)
     history.commit(edits.set_fields(history.now, "a", {"version": "2"}))
-    edits.require(history.now, "b", 1, history.since(1))
-    edits.require(history.now, "a", 2)
-    edits.require(history.now, "c", 0)
+    conflicts.require(history.now, "b", 1, history.since(1))
+    conflicts.require(history.now, "a", 2)
+    conflicts.require(history.now, "c", 0)
 
 
 def test_a_record_that_was_deleted_and_made_again_is_another_one():
     history = History(A)
     history.commit(edits.delete_record(history.now, "a"), "ann")
-    gone = conflict(edits.require, history.now, "a", 1, history.since(1))
+    gone = conflict(conflicts.require, history.now, "a", 1, history.since(1))
     assert (str(gone), gone.lines) == (
         "a changed since revision 1, now deleted; read what is there now, and make your edit again",
         ["revision 2 by ann", "  deleted agent a (version 1)"],
     )
     history.commit(edits.put_record(history.now, A), "bob")
-    again = conflict(edits.require, history.now, "a", 1, history.since(1))
+    again = conflict(conflicts.require, history.now, "a", 1, history.since(1))
     assert again.lines[2:] == ["revision 3 by bob", "  new agent a: version 1, tarball http://r, cmd start"]
 
 
 def test_what_shall_be_new_must_not_be_there():
     history = History(A)
     assert (
-        str(conflict(edits.require, history.now, "a", 0))
+        str(conflict(conflicts.require, history.now, "a", 0))
         == "a is already there, since revision 1; read it, and edit that"
     )
 
@@ -657,10 +657,10 @@ def test_all_records_together_are_in_conflict_with_any_edit_of_a_record():
     history = History(A, B)
     history.commit(edits.ban(history.now, Ban("a", "9")), "ann")
     history.commit(edits.set_labels(history.now, "h", {"env": "x"}), "ann")
-    edits.require_all(history.now, 1, history.since(1))
-    edits.require_all(history.now, 3)
+    conflicts.require_all(history.now, 1, history.since(1))
+    conflicts.require_all(history.now, 3)
     history.commit(edits.apply(history.now, (B, A)), "ann")
-    found = conflict(edits.require_all, history.now, 1, history.since(1))
+    found = conflict(conflicts.require_all, history.now, 1, history.since(1))
     assert str(found).startswith("the records changed since revision 1, now at revision 4;")
     assert found.lines == ["revision 4 by ann", "  order of agents: b, a"]
 
@@ -668,5 +668,5 @@ def test_all_records_together_are_in_conflict_with_any_edit_of_a_record():
 def test_all_records_together_are_in_conflict_where_nobody_knows_what_changed():
     history = History(A)
     history.commit(edits.ban(history.now, Ban("a", "9")))
-    assert conflict(edits.require_all, history.now, 1).lines == []
-    assert conflict(edits.require_all, history.now, 7, history.revisions).lines == []
+    assert conflict(conflicts.require_all, history.now, 1).lines == []
+    assert conflict(conflicts.require_all, history.now, 7, history.revisions).lines == []

@@ -85,6 +85,23 @@ def test_a_release_to_some_hosts_and_then_to_all(server, boss, alice, tmp_path):
     assert told[1].startswith("  falcon [prefix web-]: removed (version 1.0.1")
 
 
+def test_one_agent_is_taken_back_once(server, boss, alice):
+    alice("set", "back", "version=1.0.0", "tarball=http://r.example/b", "--yes")
+    server.beat("back-1", back="1.0.0")
+    alice("set", "back", "version=1.0.1", "--yes")
+    alice("set", "other", "version=1.0.0", "tarball=http://r.example/o", "--yes")
+    shown = alice("rollback", "--agent", "back", "--dry-run").splitlines()
+    assert shown == ["back: version 1.0.1 -> 1.0.0", "touches back on 1 host", "dry run: nothing was changed"]
+    assert "look, then run it again with --yes" in alice("rollback", "--agent", "back", code=2)
+    assert alice("rollback", "--agent", "back", "--yes", "--why", "leaks").startswith("done: revision ")
+    number = alice.json("history", "back", "--limit", "1")["items"][0]["number"]
+    again = boss("rollback", "--agent", "back", "--yes").splitlines()
+    note = f"the last change of back was taken back already, in revision {number} by alice: leaks"
+    assert again == [note, "nothing to change"]
+    assert boss.json("rollback", "--agent", "back", "--yes")["notes"] == [note]
+    assert "say which --agent, or which REVISION" in boss("rollback", code=2)
+
+
 def test_two_people_at_once(server, boss, alice, tmp_path):
     alice("set", "naming", "version=1.0.0", "tarball=http://r.example/naming", "--yes")
     file = tmp_path / "records.yaml"
