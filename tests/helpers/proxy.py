@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 
 class Proxy:
-    """hold: nothing goes back to one client from now on, by the number of its connection from 0. cut: all connections end, and
-    what is held is gone; new ones are served. `sent`: what the clients sent, all connections together."""
+    """hold: nothing goes back to one client from now on, by the number of its connection from 0. hold_after: the same for a
+    client that sends these bytes. cut: all connections end, and what is held is gone; new ones are served. `sent`: what the
+    clients sent, all connections together."""
 
     def __init__(self, port: int):
         self._target = port
@@ -19,11 +20,15 @@ class Proxy:
         self._threads: list[threading.Thread] = []
         self._may_go_back: list[threading.Event] = []
         self._is_closed = False
+        self._marker = b""
         self.sent = b""
         self._begin(self._accept)
 
     def hold(self, number: int) -> None:
         self._may_go_back[number].clear()
+
+    def hold_after(self, marker: bytes) -> None:
+        self._marker = marker
 
     def cut(self) -> None:
         with self._lock:
@@ -32,6 +37,7 @@ class Proxy:
             for end in pair:
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
+        self._marker = b""
         for event in self._may_go_back:
             event.set()
 
@@ -63,13 +69,15 @@ class Proxy:
             with self._lock:
                 self._pairs.append(pair)
                 self._may_go_back.append(may_go_back)
-            self._begin(self._forth, *pair)
+            self._begin(self._forth, *pair, may_go_back)
             self._begin(self._back, *pair, may_go_back)
 
-    def _forth(self, client: socket.socket, server: socket.socket) -> None:
+    def _forth(self, client: socket.socket, server: socket.socket, may_go_back: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
                 self.sent += data
+                if self._marker and self._marker in data:
+                    may_go_back.clear()
                 server.sendall(data)
             server.shutdown(socket.SHUT_WR)
 

@@ -39,12 +39,14 @@ def is_open(port: int) -> bool:
 
 
 class ZooKeeper:
-    """Use it in a `with`; `kill` and `start` may be called in between: the port and the data stay."""
+    """Use it in a `with`; `kill`, `forget` and `start` may be called in between: the port stays, and the data
+    unless it forgets. max_buffer: bytes of the largest message that it takes."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, max_buffer: int = 0xFFFFF):
         if not JAR.exists() or not shutil.which("java"):
             absent("ZooKeeper", HOW)
         self._directory = directory
+        self._max_buffer = max_buffer
         self.port = free_port()
         self.hosts = f"127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,7 +68,8 @@ class ZooKeeper:
         self.kill()
 
     def start(self) -> None:
-        command = ["java", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", str(JAR)]
+        command = ["java", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        command += [f"-Djute.maxbuffer={self._max_buffer}", "-cp", str(JAR)]
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "org.apache.zookeeper.server.ZooKeeperServerMain", "zoo.cfg"],
@@ -82,3 +85,7 @@ class ZooKeeper:
         if process:
             process.send_signal(signal.SIGKILL)
             process.wait(20)
+
+    def forget(self) -> None:
+        """All its data, as a disk that is replaced. Only while it is down."""
+        shutil.rmtree(self._directory / "data")

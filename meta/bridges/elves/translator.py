@@ -16,7 +16,7 @@ from updater.wire import START, STARTED, Desired, RealAgent, Report, hostname_pr
 MAX_APPS = 1000  # of one agent
 MAX_TEXT = 128  # characters of an app's name, a version, an asset
 MAX_IP = 64
-_IP = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_IP = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._:-]{1,64}")  # `.` and `..` are no names on ZooKeeper
 Scalar = str | int | float
 
 

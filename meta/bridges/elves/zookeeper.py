@@ -1,187 +1,206 @@
 """ZooKeeper: heartbeat instances, Java ones among them, share the agents that they hear of.
 
-    {root}/heartbeat/agent/{ip}   persistent, {"checkTime": ms, "agent": {"id", "ip", "version", "apps"}}
+    {root}/heartbeat/agent/{ip}   persistent, see zookeeper_nodes
     {root}/heartbeat/NNNNNNNNNN   ephemeral and sequential, one for each instance
 
 Promises that a beat never waits for ZooKeeper: writes are behind, of each agent only the latest, and are kept while it is away.
-After a lost session the instance registers anew and writes again what it heard.
+After a lost session the instance registers again and writes again what it heard. A client that does not come back by itself is
+replaced: kazoo's ends for good at an answer that it does not understand (https://github.com/python-zk/kazoo/issues/641), and is
+refused for ever by a server that has lost its data (https://github.com/python-zk/kazoo/issues/42).
 """
 
 import logging
 import threading
 import time
-from collections.abc import Iterable
 from contextlib import suppress
-from itertools import islice
 from typing import Any
 
-import msgspec
 from kazoo.client import KazooClient, KazooState
-from kazoo.exceptions import KazooException, NoNodeError
+from kazoo.exceptions import KazooException
 from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.states import KeeperState
 from kazoo.recipe.cache import TreeCache, TreeEvent
 from kazoo.retry import KazooRetry
 
-from meta.bridges.elves.numbers import Numbers, Sparing
+from meta.bridges.elves.numbers import Numbers, Reminder, Sparing
 from meta.bridges.elves.online import OnlineAgents
-from meta.bridges.elves.translator import Agent, Info, judge
+from meta.bridges.elves.translator import Agent
+from meta.bridges.elves.zookeeper_nodes import parse_node
+from meta.bridges.elves.zookeeper_writes import Writes, in_words
 from updater.wire import one_line
 
 TICK = 0.1  # seconds
-BATCH = 40  # writes in a tick: 400 a second at most, twice what 10,000 agents need
 CROWD = 60  # beats in a tick, at which agents come first and writing waits, for some ticks
 WAIT_AT_MOST = 30  # ticks
-WRITE_WITHIN = 10.0  # seconds for a batch
+LOOK_EVERY = 30.0  # seconds
+SAY_AFTER = 5.0  # seconds: a first connection may take so long
+REPLACE_AFTER = 3  # times the session's timeout: no session lives so long without a connection
 Trouble = (KazooException, KazooTimeoutError, OSError)
 log = logging.getLogger(__name__)
 
 
-class _WireAgent(msgspec.Struct):
-    id: str | None = None
-    ip: str | None = None
-    version: str | None = None
-    apps: str | None = None
+class _Reason(logging.Handler):
+    """Takes what kazoo logs while it tries to connect: it has no other way to say why it cannot."""
 
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.text = ""
 
-class _WireNode(msgspec.Struct, rename={"check_time": "checkTime"}):
-    check_time: int
-    agent: _WireAgent
-
-
-_node = msgspec.json.Decoder(_WireNode)
-
-
-def render_node(agent: Agent) -> bytes:
-    """An agent as the Java module writes it."""
-    apps = msgspec.json.encode(dict(agent.apps)).decode()
-    wire = _WireAgent(agent.asset, agent.ip, agent.version, apps)
-    return msgspec.json.encode(_WireNode(int(agent.last_beat * 1000), wire))
-
-
-def parse_node(ip: str, data: bytes | None) -> Agent | None:
-    """What an instance wrote of the agent with this ip; None when it cannot be used."""
-    try:
-        wire = _node.decode(data or b"")
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return None
-    info = Info(wire.agent.id or "", ip, wire.agent.version or "", wire.agent.apps or "")
-    return judge(info, wire.check_time / 1000).agent if abs(wire.check_time) < 1 << 53 else None
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            self.text = f"{record.getMessage()}: {record.exc_info[1]!r}"
+        elif not record.getMessage().startswith("Transition"):
+            self.text = record.getMessage()
 
 
 class Sharing(threading.Thread):
-    """hosts: as ZooKeeper's clients write them; timeout: seconds of the session. Ended by `stop`."""
+    """hosts: as ZooKeeper's clients write them; timeout: seconds of the session; look_every: seconds between two looks whether
+    we are still registered. Ended by `stop`."""
 
-    def __init__(self, hosts: str, root: str, timeout: float, online: OnlineAgents, numbers: Numbers):
+    def __init__(
+        self,
+        hosts: str,
+        root: str,
+        timeout: float,
+        online: OnlineAgents,
+        numbers: Numbers,
+        look_every: float = LOOK_EVERY,
+    ):
         super().__init__(name="zookeeper", daemon=True)
         self._base = f"{root}/heartbeat"
         self._hosts = hosts
+        self._timeout = timeout
+        self._look_every = look_every
         self._online = online
-        self._numbers = numbers
-        self._pending: dict[str, Agent] = {}
-        self._beats = 0  # since the last tick
+        self._writes = Writes(self._base, numbers)
         self._waited = 0  # ticks
-        self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._is_registered = False
-        self._cache: TreeCache | None = None
+        self._registered_in = 0  # session
+        self._next_look = 0.0
+        self._away_since = 0.0
         self._sparing = Sparing()
+        self._away = Reminder(log)
+        self._reason = _Reason()
+        self._cache: TreeCache | None = None
         self.is_connected = False
-        retry = KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_delay=2)
-        self._client = KazooClient(hosts, timeout=timeout, connection_retry=retry, logger=_quiet())
 
     def note(self, agent: Agent) -> None:
         """It beats here; it will be written."""
-        with self._lock:
-            self._pending[agent.ip] = agent
-            self._beats += 1
+        self._writes.note(agent)
 
     def stop(self, within: float = 5.0) -> None:
         """Write what is pending, if ZooKeeper is there, and leave."""
         self._stopping.set()
         self.join(within)
 
+    @property
+    def trouble(self) -> str:
+        """Why it is away."""
+        return one_line(self._reason.text, 300) or "not yet connected"
+
     def run(self) -> None:
-        self._client.add_listener(self._changed)
-        self._client.start_async()
+        self._open()
         while not self._stopping.wait(TICK):
-            self._turn()
-        self._turn()
-        with suppress(*Trouble):
+            self._turn(time.monotonic())
+        self._turn(time.monotonic())
+        self._close()
+
+    def _open(self) -> None:
+        """A new client, which connects behind our back."""
+        quiet = logging.Logger(
+            "kazoo", logging.WARNING
+        )  # kazoo logs every try to connect; we say it once, and each minute
+        quiet.addHandler(self._reason)
+        retry = KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_delay=2)
+        self._client = KazooClient(self._hosts, timeout=self._timeout, connection_retry=retry, logger=quiet)
+        self._client.add_listener(self._changed)
+        self._away_since = time.monotonic()
+        self._client.start_async()
+
+    def _close(self) -> None:
+        self._client.remove_listener(self._changed)
+        self.is_connected = False
+        with suppress(Exception):  # whatever a client in trouble raises: it is left
             if self._cache:
                 self._cache.close()
+        self._cache = None
+        with suppress(Exception):
             self._client.stop()
             self._client.close()
 
-    def _turn(self) -> None:
+    def _turn(self, now: float) -> None:
         if not self.is_connected:
+            self._wait_for_it(now)
             return
+        self._away_since = now
+        self._away.over()
         try:
-            if not self._is_registered:
-                self._register()
-            if not self._is_crowded():
-                self._write()
+            if self._session != self._registered_in or now >= self._next_look:
+                self._register(now)
+            if not self._is_crowded() and (lost := self._writes.write(self._client, self._stopping.is_set())):
+                self._sparing.say(log, time.time(), "ZooKeeper at %s: %s", self._hosts, lost)
         except Trouble as e:
-            self._sparing.say(log, time.time(), "ZooKeeper at %s: %s", self._hosts, _in_words(e))
+            self._sparing.say(log, time.time(), "ZooKeeper at %s: %s", self._hosts, in_words(e))
         except Exception:  # noqa: BLE001 (told with its trace)
             self._sparing.say(log, time.time(), "ZooKeeper at %s: trouble of our own", self._hosts, trace=True)
 
+    def _wait_for_it(self, now: float) -> None:
+        if self._reason.text or now - self._away_since > SAY_AFTER:
+            self._away.say("ZooKeeper at %s is away, trying again: %s", self._hosts, self.trouble)
+        away = now - self._away_since
+        is_dead = self._client.client_state in (KeeperState.CLOSED, KeeperState.AUTH_FAILED) and away > SAY_AFTER
+        if (is_dead or away > REPLACE_AFTER * self._timeout) and not self._stopping.is_set():
+            self._close()
+            self._open()
+
+    @property
+    def _session(self) -> int:
+        """0 where there is none now."""
+        known = self._client.client_id
+        return known[0] if known else 0
+
     def _is_crowded(self) -> bool:
-        with self._lock:
-            crowd, self._beats = self._beats > CROWD, 0
+        crowd = self._writes.noted() > CROWD
         self._waited = self._waited + 1 if crowd and self._waited < WAIT_AT_MOST and not self._stopping.is_set() else 0
         return self._waited > 0
 
     def _changed(self, state: str) -> None:
         """In kazoo's thread: be quick."""
         was, self.is_connected = self.is_connected, state == KazooState.CONNECTED
-        if state == KazooState.LOST:
-            self._is_registered = False
+        if self.is_connected:
+            self._reason.text = ""
         if was != self.is_connected:
             log.info("ZooKeeper at %s: %s", self._hosts, "connected" if self.is_connected else "away")
 
-    def _register(self) -> None:
+    def _register(self, now: float) -> None:
+        """Our node is there. One whose creation was cut off before its name came back is found by its session."""
+        session = self._session
         self._client.ensure_path(f"{self._base}/agent")
-        path = self._client.create(f"{self._base}/", b"", ephemeral=True, sequence=True)
-        self._is_registered = True
-        log.info("ZooKeeper at %s: registered as %s", self._hosts, path)
-        self._repeat(self._online.heard_here(time.time()))
+        path = self._find(session)
+        if path is None:
+            path = self._client.create(f"{self._base}/", b"", ephemeral=True, sequence=True)
+            log.info("ZooKeeper at %s: registered as %s", self._hosts, path)
+        if session != self._registered_in:
+            self._writes.repeat(self._online.heard_here(time.time()))
+        self._registered_in, self._next_look = session, now + self._look_every
         if self._cache is None:
             self._cache = TreeCache(self._client, f"{self._base}/agent")
             self._cache.listen(self._seen)
-            self._cache.listen_fault(lambda e: log.error("ZooKeeper at %s: %s", self._hosts, _in_words(e)))
+            self._cache.listen_fault(self._fault)
             self._cache.start()
 
-    def _repeat(self, agents: Iterable[Agent]) -> None:
-        with self._lock:
-            for agent in agents:
-                self._pending.setdefault(agent.ip, agent)
+    def _find(self, session: int) -> str | None:
+        for name in self._client.get_children(self._base):
+            path = f"{self._base}/{name}"
+            stat = None if name == "agent" else self._client.exists(path)
+            if stat and stat.ephemeralOwner == session:
+                return path
+        return None
 
-    def _write(self) -> None:
-        """Some of what is pending, at the end all of it; what does not arrive is pending again."""
-        with self._lock:
-            wanted = len(self._pending) if self._stopping.is_set() else BATCH
-            batch = [self._pending.pop(ip) for ip in list(islice(self._pending, wanted))]
-        try:
-            self._write_batch(batch)
-        except Trouble:
-            self._repeat(batch)
-            raise
-        self._numbers.add("agents_shared", len(batch))
-
-    def _write_batch(self, batch: list[Agent]) -> None:
-        deadline = time.monotonic() + WRITE_WITHIN
-        written = [(agent, self._client.set_async(self._path(agent), render_node(agent))) for agent in batch]
-        made = []
-        for agent, result in written:
-            try:
-                result.get(timeout=max(0.01, deadline - time.monotonic()))
-            except NoNodeError:
-                made.append(self._client.create_async(self._path(agent), render_node(agent), makepath=True))
-        for result in made:
-            result.get(timeout=max(0.01, deadline - time.monotonic()))
-
-    def _path(self, agent: Agent) -> str:
-        return f"{self._base}/agent/{agent.ip}"
+    def _fault(self, error: Exception) -> None:
+        self._sparing.say(
+            log, time.time(), "ZooKeeper at %s: what others write cannot be read: %s", self._hosts, in_words(error)
+        )
 
     def _seen(self, event: Any) -> None:
         """Something below our path is so now. In kazoo's thread."""
@@ -197,14 +216,3 @@ class Sharing(threading.Thread):
         else:
             text = "ZooKeeper has something unusable of agent %s"
             self._sparing.say(log, time.time(), text, one_line(ip, 80))
-
-
-def _in_words(error: Exception) -> str:
-    return str(error) or type(error).__name__
-
-
-def _quiet() -> logging.Logger:
-    """kazoo logs every try to connect; we say it once, when it changes."""
-    logger = logging.getLogger(f"{__name__}.kazoo")
-    logger.setLevel(logging.CRITICAL)
-    return logger

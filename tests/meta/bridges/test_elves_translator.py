@@ -6,7 +6,7 @@ import pytest
 
 from meta.bridges.elves.online import ONLINE_FOR, OnlineAgents
 from meta.bridges.elves.translator import Agent, Info, apps_of, as_report, hostname, judge, parse_apps, render_apps
-from meta.bridges.elves.zookeeper import parse_node, render_node
+from meta.bridges.elves.zookeeper_nodes import parse_node, render_node
 from updater.wire import Desired, RealAgent, Report, parse_report, render_report
 
 NOW = 1_700_000_000.0
@@ -90,7 +90,7 @@ def test_a_hostile_apps_text_makes_a_beat_that_is_not_stored(text):
     assert (judged.asset, judged.ip) == ("CX1", "10.0.0.1")
 
 
-@pytest.mark.parametrize("ip", ["", "  ", "a/b", "x" * 65, "1.2.3.4\n5", "ü"])
+@pytest.mark.parametrize("ip", ["", "  ", "a/b", "x" * 65, "1.2.3.4\n5", "ü", ".", "..", "...", ":", "-_-"])
 def test_a_blank_or_hostile_ip_makes_a_beat_that_is_not_stored(ip):
     judged = judge(Info("CX1", ip, "1", "{}"), NOW)
     assert (judged.agent, judged.ip, judged.apps) == (None, "", {})

@@ -36,9 +36,9 @@ def client(zookeeper):
 
 
 class Instance:
-    def __init__(self, hosts: str, root: str):
+    def __init__(self, hosts: str, root: str, **given: float):
         self.online = OnlineAgents()
-        self.sharing = Sharing(hosts, root, 2.0, self.online, Numbers())
+        self.sharing = Sharing(hosts, root, 2.0, self.online, Numbers(), **given)
 
     def beat(self, ip: str, asset: str = "CX1", at: float = 0) -> None:
         agent = Agent(ip, asset, "0.4.3", {"testApp": "1.0.1"}, at or time.time())
@@ -50,8 +50,8 @@ class Instance:
 
 
 @contextmanager
-def instance(hosts: str, root: str):
-    found = Instance(hosts, root)
+def instance(hosts: str, root: str, **given: float):
+    found = Instance(hosts, root, **given)
     found.sharing.start()
     try:
         yield found
@@ -111,7 +111,7 @@ def test_a_java_instance_stands_beside_ours(zookeeper, client, root):
 def test_agents_of_before_are_known_after_a_restart(zookeeper, root):
     with instance(zookeeper.hosts, root) as one:
         one.beat("10.0.0.1")
-        until(lambda: not one.sharing._pending, "written")
+        until(lambda: not one.sharing._writes._pending, "written")
     with instance(zookeeper.hosts, root) as two:
         until(lambda: two.ips() == ["10.0.0.1"], "read")
 
