@@ -11,10 +11,11 @@ from enum import Enum
 from meta.answers import JSON, TEXT, Answer, refusal
 from meta.errors import TooMany
 from meta.hosts import HostTable
-from updater.wire import WireError, decode_report
+from updater.wire import WireError, decode_report, hostname_problem
 
 __all__ = ["JSON", "TEXT", "Answer", "Dialect", "answer"]
 Check = Callable[[str, str, bool], str]  # hostname, Authorization, anonymous allowed -> why not, or ""
+_LOOKED = b',"look":true}'  # in place of a reply's last brace
 log = logging.getLogger(__name__)
 
 
@@ -35,11 +36,13 @@ def answer(
     now: float,
     dialect: Dialect = Dialect.FALCON,
 ) -> Answer:
-    """One heartbeat. address: of the peer that sent it; anonymous: whether it may do without a token; now: Unix seconds."""
+    """One heartbeat, or a look at what one would be answered. address: of the peer that sent it; anonymous: whether it may do without a token; now: Unix seconds."""
     try:
         report = decode_report(body)
         if problem := may_report(report.hostname, authorization, anonymous):
             return refusal(403 if authorization else 401, problem)
+        if report.look is True:
+            return _looked_up(hosts, report.hostname, dialect)
         klass = hosts.beat(report, address, now)
         return klass.answer if dialect is Dialect.FALCON else klass.coraldane_answer
     except WireError as e:
@@ -49,3 +52,13 @@ def answer(
     except Exception:  # whatever it is, the host must see a failure and change nothing
         log.exception("heartbeat from %s failed", address)
         return refusal(500, "internal error")
+
+
+def _looked_up(hosts: HostTable, hostname: str, dialect: Dialect) -> Answer:
+    """What a heartbeat of this host would be answered, and that it was none; nothing is kept. Raises WireError for a name that
+    is none."""
+    if problem := hostname_problem(hostname):
+        raise WireError(problem)
+    klass = hosts.classes.of(hostname)
+    reply = klass.answer if dialect is Dialect.FALCON else klass.coraldane_answer
+    return Answer(200, JSON, reply.body[:-1] + _LOOKED)

@@ -113,7 +113,11 @@ def once(config_file: Path, root: Path | None) -> None:
 @CONFIG
 @ROOT
 def plan(config_file: Path, root: Path | None) -> None:
-    """Show what a cycle would do, and why. Asks meta (which takes it for a heartbeat) and changes nothing here."""
+    """Show what a cycle would do, and why. Asks meta, and changes nothing here.
+
+    meta only looks the answer up and forgets the question; another meta, as the Go one, takes it for a heartbeat, and then this
+    says so.
+    """
     from updater import cycle
 
     host = a_host(config_file, root)
@@ -128,6 +132,9 @@ def plan(config_file: Path, root: Path | None) -> None:
             click.echo(f"{order.name}: {todo.waits or f'as desired ({order.version or order.cmd})'}")
     if not beat.orders and not beat.refused:
         click.echo("meta desires nothing of this host")
+    if not beat.look:
+        taken = f"{host.config.server} took this for a heartbeat of {host.config.reported_hostname}"
+        click.echo(f"{taken}: it does not know reports that only look", err=True)
 
 
 @main.command()

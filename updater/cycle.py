@@ -33,11 +33,13 @@ AT_ONCE = 8  # agents that are looked at or changed at the same time
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """One exchange with meta. orders: those that may be followed; refused: (entry, why) of those that may not."""
+    """One exchange with meta. orders: those that may be followed; refused: (entry, why) of those that may not; look: meta
+    knows that it was no heartbeat."""
 
     seen: dict[str, Observed]
     orders: tuple[Desired, ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
+    look: bool = False
 
     def refusals(self, now: float) -> tuple[Outcome, ...]:
         """The refused orders, as outcomes for the next report."""
@@ -63,7 +65,7 @@ def run(host: Host) -> Result:
     """
     heard = beat(host)
     turns = _side_by_side(lambda order: converge(host, order, heard.seen[order.name]), list(heard.orders))
-    result = Result(heard.seen, heard.orders, heard.refused, tuple(turns))
+    result = Result(heard.seen, heard.orders, heard.refused, turns=tuple(turns))
     if not any(turn.changed for turn in turns):
         return result
     return replace(result, seen=tell(host, heard.refusals(host.now())))
@@ -102,16 +104,16 @@ def tell(host: Host, refused: tuple[Outcome, ...] = ()) -> dict[str, Observed]:
 
 
 def preview(host: Host) -> tuple[Beat, list[Plan]]:
-    """What a cycle would do now: the plan of each order. Changes nothing on the host; meta takes it for a heartbeat."""
+    """What a cycle would do now: the plan of each order. Changes nothing on the host, nor in a meta that knows looks."""
     seen = look(host, agent_names(host.layout))
-    reply = meta_client.heartbeat(host, _rendered(host, seen.values(), []))
+    reply = meta_client.heartbeat(host, msgspec.structs.replace(_rendered(host, seen.values(), []), look=True))
     orders = _orders(host, reply)
     seen |= _look_at_new(host, orders, seen)
     plans = []
     for order in orders:
         remembered = recall(host.memories.of(order.name), seen[order.name], order, host.moment())
         plans.append(plan(seen[order.name], order, remembered, host.now(), host.config.keep_versions))
-    return Beat(seen, orders, reply.refused), plans
+    return Beat(seen, orders, reply.refused, reply.look), plans
 
 
 def look(host: Host, names: Iterable[str]) -> dict[str, Observed]:

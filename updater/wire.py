@@ -66,13 +66,15 @@ class Outcome(msgspec.Struct, frozen=True, rename={"from_": "from"}):
 
 
 class Report(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """A heartbeat, host -> meta. The fields from `ip` on are additions that old peers ignore."""
+    """A heartbeat, host -> meta. The fields from `ip` on are additions that old peers ignore. look: this is none, the host's
+    orders are only looked up; a meta that knows the key answers it with one of the same name, others take it for a heartbeat."""
 
     hostname: str = ""
     real_agents: Annotated[list[RealAgent], msgspec.Meta(max_length=MAX_AGENTS)] | None = None
     ip: str | msgspec.UnsetType = msgspec.UNSET
     updater_version: str | msgspec.UnsetType = msgspec.UNSET
     outcomes: Annotated[list[Outcome], msgspec.Meta(max_length=MAX_AGENTS)] | msgspec.UnsetType | None = msgspec.UNSET
+    look: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class _FullAgent(RealAgent, frozen=True, kw_only=True, gc=False):
@@ -105,15 +107,18 @@ class Desired(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """meta's answer: the desired agents that passed all checks, and (name, why) of those that did not."""
+    """meta's answer: the desired agents that passed all checks, and (name, why) of those that did not. look: meta says that
+    it took the report for a look."""
 
     desired: tuple[Desired, ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
+    look: bool = False
 
 
 class _WireReply(msgspec.Struct, rename="camel"):
     desired_agents: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_AGENTS)] | None
     error_message: str | None = ""
+    look: bool = False
 
 
 class _Named(msgspec.Struct):
@@ -143,6 +148,7 @@ def decode_report(body: bytes) -> Report:
             report: Report = _full_decoder.decode(body)
             ours = (report.ip is not msgspec.UNSET) + (report.updater_version is not msgspec.UNSET)
             quotes = 6 + 4 * ours + 14 * len(report.real_agents)  # type: ignore[arg-type]
+            quotes += 2 * (report.look is not msgspec.UNSET)
         except msgspec.ValidationError:
             report = _report_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
@@ -182,7 +188,7 @@ def parse_reply(body: bytes) -> Reply:
             refused[name] = problem
         else:
             good[name] = desired
-    return Reply(tuple(good.values()), tuple(refused.items()))
+    return Reply(tuple(good.values()), tuple(refused.items()), wire.look)
 
 
 def _parse_desired(raw: bytes, position: int) -> tuple[str, Desired | None, str]:

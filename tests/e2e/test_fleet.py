@@ -125,6 +125,16 @@ def test_hosts_outlive_a_restart_of_meta_and_updaters_outlive_its_absence(meta, 
     until("it follows again", runs, meta, hosts[0], "1.0.1")
 
 
+def test_a_plan_makes_no_host_in_meta_and_says_nothing_of_a_heartbeat(meta, hosts):
+    meta.records.write_text(record(meta, "1.0.0"))
+    meta.start()
+    done = hosts[0].run("plan")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "agent: install 1.0.0 (desired)" in done.stdout
+    assert meta.status(AGENT) == {}
+    assert json.loads(meta.run("hosts", "-o", "json").stdout)["items"] == []
+
+
 def test_an_edit_with_an_error_changes_nothing_on_any_host(meta, hosts):
     meta.records.write_text(record(meta, "1.0.0"))
     meta.start()

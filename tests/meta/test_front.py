@@ -6,6 +6,7 @@ import json
 import threading
 from contextlib import closing
 
+import msgspec
 import pytest
 
 from helpers.meta_server import until
@@ -115,6 +116,46 @@ def test_a_heartbeat_is_taken_in_and_answered(front):
     assert front.service.table.get("h1").last_seen == NOW
     order(front, "3")
     assert parse_reply(Asked(front, environ()).body).desired[0].version == "3"
+
+
+def look(hostname="h1", **more):
+    return environ(render_report(Report(hostname, [RealAgent("a", "0", "stoped", 9)], look=True)), **more)
+
+
+def metrics_of_hosts(front):
+    table = front.service.table
+    return table.names(), len(table.groups), table.dirty, table.seen.current
+
+
+def test_a_look_is_answered_as_a_heartbeat_would_be_and_forgotten(front):
+    order(front)
+    found = Asked(front, look())
+    assert (found.status, found.headers["Content-Length"]) == (200, str(len(found.body)))
+    assert parse_reply(found.body) == msgspec.structs.replace(parse_reply(Asked(front, environ()).body), look=True)
+    host, before = front.service.table.get("h1"), metrics_of_hosts(front)
+    group, last_seen, address = host.group, host.last_seen, host.address
+    assert Asked(front, look(address="10.0.0.9")).status == 200
+    assert Asked(front, look("h2")).status == 200
+    assert (host.group, host.last_seen, host.address) == (group, last_seen, address)
+    assert metrics_of_hosts(front) == before
+    assert before[0] == ["h1"]
+
+
+def test_a_look_in_the_other_dialect_is_one_too(front):
+    order(front)
+    reply = json.loads(Asked(front, look(path="/api/heartbeat")).body)
+    assert (reply["look"], reply["desiredAgents"][0]["runUser"], front.service.table.names()) == (True, "", [])
+
+
+def test_a_look_of_what_is_no_host_is_refused(front):
+    found = Asked(front, look("../h"))
+    assert (found.status, b"hostname" in found.body) == (400, True)
+
+
+def test_a_report_that_says_it_is_no_look_is_a_heartbeat(front):
+    body = BODY[:-1] + b',"look":false}'
+    assert b"look" not in Asked(front, environ(body)).body
+    assert front.service.table.names() == ["h1"]
 
 
 def test_the_other_dialect_has_its_own_path(front):
@@ -245,6 +286,9 @@ def test_a_host_with_a_token_must_show_it_and_only_its_own(make):
     found = Asked(front, environ())
     assert (found.status, found.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert Asked(front, environ(HTTP_AUTHORIZATION=f"Bearer {mine}")).status == 200
+    assert Asked(front, look()).status == 401
+    assert Asked(front, look(HTTP_AUTHORIZATION=f"Bearer {mine}")).status == 200
+    assert Asked(front, look("h2", HTTP_AUTHORIZATION=f"Bearer {mine}")).status == 403
     as_other = render_report(Report("h2", []))
     assert Asked(front, environ(as_other, HTTP_AUTHORIZATION=f"Bearer {mine}")).status == 403
     assert front.service.table.names() == ["h1"]
@@ -262,7 +306,8 @@ def test_a_host_with_a_token_must_show_it_and_only_its_own(make):
     ],
 )
 def test_hosts_without_a_token_are_answered_where_the_settings_say_so(make, settings, more, status):
-    assert Asked(make(**settings), environ(**more)).status == status
+    front = make(**settings)
+    assert [Asked(front, each).status for each in (look(**more), environ(**more))] == [status, status]
 
 
 def test_behind_a_proxy_the_host_has_its_own_address(make):

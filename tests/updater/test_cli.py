@@ -148,6 +148,13 @@ def test_plan_says_when_there_is_nothing_to_do(host, site):
     assert host.run("plan").stdout == "meta desires nothing of this host\n"
 
 
+def test_plan_says_when_a_meta_takes_it_for_a_heartbeat(host, site):
+    assert host.run("plan").stderr == (
+        f"{site.address} took this for a heartbeat of {host.name}: it does not know reports that only look\n"
+    )
+    assert site.reports[-1]["look"] is True
+
+
 def test_status_is_plain_lines_on_a_pipe_and_a_list_in_json(host):
     install(host.root, "agent", "1", script("echo started"))
     install(host.root, "broken", "2", script("sleep 100"))
