@@ -36,7 +36,8 @@ def answer(
     now: float,
     dialect: Dialect = Dialect.FALCON,
 ) -> Answer:
-    """One heartbeat, or a look at what one would be answered. address: of the peer that sent it; anonymous: whether it may do without a token; now: Unix seconds."""
+    """One heartbeat, or a look at what one would be answered. address: of the peer that sent it; anonymous: whether it may do
+    without a token; now: Unix seconds."""
     try:
         report = decode_report(body)
         if problem := may_report(report.hostname, authorization, anonymous):

@@ -66,8 +66,11 @@ class Outcome(msgspec.Struct, frozen=True, rename={"from_": "from"}):
 
 
 class Report(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """A heartbeat, host -> meta. The fields from `ip` on are additions that old peers ignore. look: this is none, the host's
-    orders are only looked up; a meta that knows the key answers it with one of the same name, others take it for a heartbeat."""
+    """A heartbeat, host -> meta. The fields from `ip` on are additions that old peers ignore.
+
+    look: this is no heartbeat, the host's orders are only looked up. A meta that knows the key has it in its reply too; others
+    take the report for a heartbeat.
+    """
 
     hostname: str = ""
     real_agents: Annotated[list[RealAgent], msgspec.Meta(max_length=MAX_AGENTS)] | None = None
