@@ -21,7 +21,8 @@ from updater.layout import OWN_NAME
 from updater.memory import Memory
 from updater.observe import Observed, agent_names, observe
 from updater.plan import Plan, plan, recall
-from updater.wire import MAX_AGENTS, MAX_BODY, REFUSED, VERSION, Desired, Outcome, Reply, Report
+from updater.wire import MAX_AGENTS, MAX_BODY, REFUSED, VERSION, Desired, Outcome, Report
+from updater.wirereply import Reply
 
 log = logging.getLogger("updater")
 

@@ -3,7 +3,8 @@
 from updater.errors import Refused, TryLater
 from updater.host import Host
 from updater.http import shown
-from updater.wire import MAX_BODY, Reply, Report, WireError, one_line, parse_reply, render_report
+from updater.wire import MAX_BODY, Report, WireError, one_line, render_report
+from updater.wirereply import Reply, parse_reply
 
 
 def heartbeat(host: Host, report: Report) -> Reply:

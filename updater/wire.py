@@ -109,29 +109,7 @@ class Desired(msgspec.Struct, frozen=True):
         return f"{self.name}-{self.version}.tar.gz"
 
 
-class Reply(msgspec.Struct, frozen=True):
-    """meta's answer: the desired agents that passed all checks, and (name, why) of those that did not. look: meta says that
-    it took the report for a look."""
-
-    desired: tuple[Desired, ...] = ()
-    refused: tuple[tuple[str, str], ...] = ()
-    look: bool = False
-
-
-class _WireReply(msgspec.Struct, rename="camel"):
-    desired_agents: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_AGENTS)] | None
-    error_message: str | None = ""
-    look: bool = False
-
-
-class _Named(msgspec.Struct):
-    name: str
-
-
 _full_decoder, _report_decoder = msgspec.json.Decoder(_FullReport), msgspec.json.Decoder(Report)
-_reply_decoder = msgspec.json.Decoder(_WireReply)
-_desired_decoder = msgspec.json.Decoder(Desired)
-_named_decoder = msgspec.json.Decoder(_Named)
 _encoder = msgspec.json.Encoder()
 
 
@@ -166,48 +144,6 @@ def decode_report(body: bytes) -> Report:
 def render_report(report: Report) -> bytes:
     """Report -> a heartbeat's body; additions that are unset do not appear."""
     return _encoder.encode(report)
-
-
-def parse_reply(body: bytes) -> Reply:
-    """meta's 200 answer -> Reply; raises WireError when it is no usable answer at all.
-
-    One bad entry spoils only itself: it lands in `refused` and the others stand. An agent listed twice is refused
-    whole, since nobody can tell which entry is meant.
-    """
-    try:
-        wire = _reply_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
-        raise WireError(f"not a heartbeat reply: {e}") from e
-    if wire.error_message:
-        raise WireError(f"meta says: {one_line(wire.error_message, 300)}")
-    good: dict[str, Desired] = {}
-    refused: dict[str, str] = {}
-    for position, raw in enumerate(wire.desired_agents or ()):
-        name, desired, problem = _parse_desired(bytes(raw), position)
-        if name in good or name in refused:
-            good.pop(name, None)
-            refused[name] = "listed more than once"
-        elif desired is None:
-            refused[name] = problem
-        else:
-            good[name] = desired
-    return Reply(tuple(good.values()), tuple(refused.items()), wire.look)
-
-
-def _parse_desired(raw: bytes, position: int) -> tuple[str, Desired | None, str]:
-    try:
-        desired = _desired_decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
-        return _name_in(raw) or f"entry {position}", None, str(e)
-    problem = desired_problem(desired)
-    return one_line(desired.name, 64) or f"entry {position}", None if problem else desired, problem
-
-
-def _name_in(raw: bytes) -> str:
-    try:
-        return one_line(_named_decoder.decode(raw).name, 64)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return ""
 
 
 def render_reply(desired: Sequence[Desired], error_message: str = "") -> bytes:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from helpers.record_sets import HOSTNAMES, RECORD_SETS
 from meta.classes import Classes, Step, drifting, drifts
 from meta.records import Glob, Label, Override, Prefix, Record, RecordSet, resolve
-from updater.wire import Desired, parse_reply
+from updater.wire import Desired
+from updater.wirereply import parse_reply
 
 NAMES = ["h1", "h2", "lg-1.x", "lg-2", "x"]
 

@@ -15,11 +15,11 @@ from updater.wire import (
     Report,
     WireError,
     one_line,
-    parse_reply,
     parse_report,
     render_reply,
     render_report,
 )
+from updater.wirereply import parse_reply
 
 WIRE = Path(__file__).parents[1] / "wire"
 EXCHANGES = {e["name"]: e for e in json.loads((WIRE / "go-meta.json").read_text())["exchanges"]}
