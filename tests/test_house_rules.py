@@ -40,7 +40,10 @@ DISK_DOORS = {
 }
 
 # `meta publish` refuses what hosts would refuse, so it asks their own unpacker: a second one would differ some day.
-UNPACKING = {"meta/cli/publish.py": ("updater.unpack", "updater.errors")}
+SHARED = {
+    "meta/cli/publish.py": ("updater.unpack", "updater.errors"),
+    "meta/cli/__init__.py": ("updater.interrupt",),  # both commands end by Ctrl-C in one way
+}
 
 PURE = (
     *("updater/plan.py", "updater/backoff.py", "updater/layout.py"),
@@ -83,7 +86,7 @@ def test_the_updater_never_imports_meta(path):
 @pytest.mark.parametrize("path", [p for p in MODULES if p.startswith("meta/")])
 def test_meta_shares_the_wire_with_the_updater_and_nothing_else(path):
     ours = {name for name in imports(path) if name.split(".")[0] == "updater"}
-    allowed = ("updater.wire", *UNPACKING.get(path, ()))
+    allowed = ("updater.wire", *SHARED.get(path, ()))
     assert {name for name in ours if name != "updater" and not name.startswith(allowed)} == set()
 
 

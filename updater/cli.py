@@ -3,11 +3,14 @@
 import logging
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import click
 
-from updater import __version__, cli_hand
+from updater import __version__, cli_hand, interrupt
 from updater.cli_options import CONFIG, ROOT, a_host, log_to_stderr, working_host
 from updater.errors import Misconfigured, UpdaterError
 
@@ -16,6 +19,11 @@ from updater.errors import Misconfigured, UpdaterError
 
 class _Cli(click.Group):
     """Turns our errors into one sentence on stderr and the exit code that the help promises."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
+        given = list(sys.argv[1:] if args is None else args)
+        with nullcontext() if given[:1] in (["run"], ["guard"]) else interrupt.always_ends():
+            return super().main(given, *more, **named)
 
     def invoke(self, context: click.Context) -> object:
         try:
@@ -100,7 +108,7 @@ def once(config_file: Path, root: Path | None) -> None:
     """
     from updater import cycle
 
-    with working_host(config_file, root) as host:
+    with working_host(config_file, root) as host, interrupt.asks_first(host.stop):
         result = cycle.run(host)
     for name, why in result.refused:
         click.echo(f"{name}: refused: {why}", err=True)

@@ -48,6 +48,10 @@ class Host:
         """Now, as memories are judged by it."""
         return Moment(self.now(), self.config.watch, self.boot)
 
+    def stop(self) -> None:
+        """Begin nothing more; what cannot be left half done is finished."""
+        self.stopping = True
+
     def check_stopping(self) -> None:
         """Raises TryLater once the updater is asked to stop: what has not begun stays undone."""
         if self.stopping:

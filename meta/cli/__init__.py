@@ -3,11 +3,13 @@ one sentence (`check` says everything). The heavy parts are imported by the comm
 """
 
 import sys
+from contextlib import nullcontext
 
 import click
 
 from meta.cli import database, elves, files, hosts, labels, past, records, serving, status, tarballs, tokens
 from meta.errors import EditRefused, MetaError, RecordsError
+from updater import interrupt
 
 _PAST = ("history", "rollback", "ban", "unban", "bans")
 SECTIONS = {
@@ -17,6 +19,11 @@ SECTIONS = {
     "People": ["token", "whoami"],
     "Service": ["serve", "check", "reload", "db", "backup", "elves"],
 }  # fmt: skip
+
+SERVING = (
+    ["serve"],
+    ["elves"],
+)  # these have signal handlers of their own, and processes that must not inherit a thread
 
 
 def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -81,7 +88,8 @@ def cli() -> None:
 def main() -> None:
     """The entry point: the only place that turns an error into an exit code."""
     try:
-        cli(prog_name="meta")
+        with nullcontext() if sys.argv[1:2] in SERVING else interrupt.always_ends():
+            cli(prog_name="meta")
     except MetaError as e:
         for line in getattr(e, "lines", ()):
             click.echo(line, err=True)

@@ -30,3 +30,11 @@ def test_a_sample_of_the_faults_is_survived(name, step):
 def test_long_runs_that_take_a_moment_go_well(case):
     done = faults("--only", f"long:{case}")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_process_ends_although_nobody_closed_its_site(tmp_path):
+    """From Python 3.12 on, a worker's finalizers, which close its site, run after Python has waited for its threads."""
+    program = "import sys; from pathlib import Path; from helpers.site import Site; Site(Path(sys.argv[1])).__enter__()"
+    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'tests'}:{REPOSITORY}"}
+    command = [sys.executable, "-c", program, tmp_path]
+    assert subprocess.run(command, env=environment, timeout=30, check=False).returncode == 0

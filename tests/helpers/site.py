@@ -20,7 +20,8 @@ class Site:
         self.reports: list[dict[str, Any]] = []
         self.gets: list[str] = []
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        # A daemon: from Python 3.12 on, a forked worker waits for other threads before its finalizers close this.
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
         self.url = f"http://{self.address}"
 

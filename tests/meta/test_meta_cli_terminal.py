@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 
@@ -99,6 +100,18 @@ def test_a_watch_ends_by_ctrl_c_and_shows_why_hosts_failed(server, boss):
         terminal.interrupt()
         assert terminal.end() == 130
     assert f"died{ESC}2J" not in terminal.seen
+
+
+@pytest.mark.parametrize("moment", [number / 20 for number in range(10)])
+def test_ctrl_c_ends_a_watch_whenever_it_comes(server, boss, moment):
+    server.beat("web-1", falcon="0.9.0")
+    with boss.terminal("status", "falcon", "--watch", "--every", "0.1") as terminal:
+        terminal.expect("not yet as desired")
+        time.sleep(moment)  # into another part of its look, or between two looks
+        terminal.interrupt()
+        assert terminal.end() == 130
+    hidden, shown = (terminal.seen.rfind(f"{ESC}?25{end}") for end in "lh")
+    assert hidden <= shown, "the terminal has its cursor again"
 
 
 def test_the_shell_completes_agents_and_hosts(boss):

@@ -3,14 +3,15 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from helpers.agents import QUIET, install, script
+from helpers.agents import HEALTHY, QUIET, install, script
 from helpers.servers import answer, serving
-from lab.fleet import Host
+from lab.fleet import Host, until
 from updater import __version__
 
 
@@ -54,6 +55,29 @@ def test_the_shell_can_complete_the_commands():
 
 def test_the_version_is_told():
     assert updater("--version").stdout.strip() == f"updater, version {__version__}"
+
+
+def test_once_finishes_a_switch_when_it_is_interrupted(tmp_path, site):
+    with Host(tmp_path / "patient", site.address) as host:
+        interrupted_in_a_switch(host, site)
+
+
+def interrupted_in_a_switch(host, site):
+    slow = HEALTHY.replace("stop)", "stop) touch ../stopping; sleep 1;")
+    site.publish(version="1", control=slow)
+    site.publish(version="2")
+    site.desire(("agent", "1"))
+    assert updater("once", "-c", host.config).returncode == 0
+    site.desire(("agent", "2"))
+    command = [sys.executable, "-m", "updater.cli", "once", "-c", str(host.config)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        until("the old version is being stopped", (host.root / "agent" / "stopping").exists)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode in (0, 1)
+    assert "ending after the step at hand; again: at once" in said
+    assert "Traceback" not in said
+    assert (host.current("agent"), host.control("agent", "status")) == ("2", "started")
 
 
 def test_once_exits_with_0_when_the_host_is_as_desired(host, site):

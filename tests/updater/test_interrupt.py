@@ -1,0 +1,135 @@
+"""Ctrl-C while Python cannot raise KeyboardInterrupt, or forgets it."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from updater import interrupt
+
+LATE = 60  # seconds that each program goes on where the interrupt is lost
+
+IN_A_FINALISER = """
+class Slow:
+    def __del__(self):
+        say("now")
+        time.sleep(0.3)
+Slow()
+time.sleep(LATE)
+"""
+IN_A_CALLBACK = """
+class Gone: pass
+def called(_):
+    say("now")
+    time.sleep(0.3)
+gone = Gone()
+reference = weakref.ref(gone, called)
+del gone
+time.sleep(LATE)
+"""
+IN_A_RETRY = """
+for number in range(LATE * 10):
+    try:
+        number == 0 and say("now")
+        time.sleep(0.1)
+    except BaseException:
+        pass
+"""
+IN_C = """
+say("now")
+hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
+"""
+BEGIN = f"""
+import hashlib, sys, time, weakref
+from updater import interrupt
+LATE = {LATE}
+def say(word):
+    print(word, flush=True)
+"""
+
+
+def run(program, block="interrupt.always_ends()"):
+    body = "".join(f"    {line}\n" for line in program.strip().splitlines())
+    command = [sys.executable, "-c", f"{BEGIN}\nimport contextlib\nwith {block}:\n{body}"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+every_program = pytest.mark.parametrize(
+    "program",
+    [IN_A_FINALISER, IN_A_CALLBACK, IN_A_RETRY, IN_C],
+    ids=["in a finaliser", "in a callback", "in a retry", "in C"],
+)
+
+
+@every_program
+def test_an_interrupt_that_python_would_lose_ends_the_command(program):
+    with run(program) as process:
+        assert process.stdout.readline() == "now\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LATE / 2) in (interrupt.EXIT_CODE, -signal.SIGINT)
+
+
+@every_program
+def test_these_programs_do_lose_it_where_nothing_is_done_about_it(program):
+    with run(program, "contextlib.nullcontext()") as process:
+        try:
+            assert process.stdout.readline() == "now\n"
+            time.sleep(0.1)  # until C has begun
+            process.send_signal(signal.SIGINT)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(2 * interrupt.GRACE)
+        finally:
+            process.kill()
+
+
+def test_an_interrupt_that_python_does_not_lose_is_raised_as_ever():
+    program = "try:\n    say('now')\n    time.sleep(LATE)\nexcept KeyboardInterrupt:\n    sys.exit('interrupted')"
+    with run(program) as process:
+        assert process.stdout.readline() == "now\n"
+        process.send_signal(signal.SIGINT)
+        assert (process.communicate(timeout=LATE / 2)[1], process.returncode) == ("interrupted\n", 1)
+
+
+def test_a_second_interrupt_is_not_waited_for():
+    program = "interrupt.GRACE = LATE\n" + IN_A_RETRY
+    with run(program) as process:
+        assert process.stdout.readline() == "now\n"
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.01)
+        assert process.returncode == 130
+
+
+def test_a_handler_of_the_commands_own_decides_alone():
+    program = """
+import signal
+interrupt.GRACE = 0.1
+signal.signal(signal.SIGINT, lambda *_: say("mine"))
+say("now")
+time.sleep(0.5)
+say("done")
+"""
+    with run(program) as process:
+        assert process.stdout.readline() == "now\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=LATE / 2) == ("mine\ndone\n", "")
+        assert process.returncode == 0
+
+
+def test_what_ends_in_good_order_when_it_is_asked_ends_at_once_when_it_is_asked_again():
+    program = f"with interrupt.asks_first(lambda: say('asked')):\n{textwrap.indent(IN_A_RETRY, '    ')}"
+    with run(program) as process:
+        assert process.stdout.readline() == "now\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "asked\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LATE / 2) == interrupt.EXIT_CODE
+
+
+def test_nothing_is_left_behind_where_nobody_interrupts():
+    with run("interrupt.GRACE = LATE\nsay('done')") as process:
+        assert process.communicate(timeout=LATE / 2) == ("done\n", "")
+        assert process.returncode == 0

@@ -1,0 +1,81 @@
+"""Ctrl-C ends a command in the foreground, every time it is pressed.
+
+Python raises KeyboardInterrupt wherever the main thread happens to be. Inside a finaliser or a callback (the import system has
+such) it is printed and forgotten; while a C function runs (the resolver's, say) it waits. So a thread learns of the signal too,
+and ends the process where the main thread did not within GRACE seconds, or at a second Ctrl-C. Where SIGINT has a handler of
+the command's own, that decides alone.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+GRACE = 1.0  # seconds
+EXIT_CODE = 128 + signal.SIGINT
+_SHOW_CURSOR = b"\x1b[?25h"
+
+
+@contextlib.contextmanager
+def always_ends() -> Iterator[None]:
+    """While the block runs. In another thread than the main one, which gets no signals, it does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    thread = threading.Thread(target=_wait, args=(read,), name="interrupt", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(write)
+        thread.join()
+        os.close(read)
+
+
+@contextlib.contextmanager
+def asks_first(stop: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, the first INT or TERM calls `stop`, which ends the work in good order; a second one ends it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked = False
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            _end()
+        asked = True
+        stop()
+        with contextlib.suppress(OSError, RuntimeError):  # a closed terminal; or stderr is being written to right now
+            print("ending after the step at hand; again: at once", file=sys.stderr, flush=True)
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(read: int) -> None:
+    """Until the other end is closed. `read` brings the number of each signal, one byte each."""
+    while signals := os.read(read, 64):
+        if signal.SIGINT not in signals or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            continue
+        is_over = select.select([read], [], [], GRACE)[0] and not os.read(read, 64)
+        if not is_over:
+            _end()
+
+
+def _end() -> None:
+    """Not through Python's own end, which would wait for the main thread; but no terminal stays without its cursor."""
+    if os.isatty(1) and select.select([], [1], [], 0)[1]:
+        os.write(1, _SHOW_CURSOR + b"\n")
+    os._exit(EXIT_CODE)
