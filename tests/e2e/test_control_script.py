@@ -14,6 +14,7 @@ import requests
 from helpers.elves import beat
 from lab.fleet import get, until
 from lab.ports import free_port
+from updater.wire import VERSION
 
 MADE_FROM = ("setup.cfg", "pyproject.toml", "requirements.lock")
 
@@ -170,9 +171,14 @@ def answers(address):
     return False
 
 
+@pytest.mark.parametrize("service", ["updater", "meta", "elves"])
+def test_version_prints_the_version_and_nothing_else(home, service):
+    assert control(home, "version", service).stdout == f"{VERSION}\n"
+
+
 def test_help_names_every_command(home):
     text = control(home, "help").stdout
-    for command in ("start", "stop", "restart", "status", "tail", "pid", "reload", "demo", "test"):
+    for command in ("start", "stop", "restart", "status", "tail", "pid", "version", "reload", "demo", "test"):
         assert f"  {command} " in text
     assert control(home, "strat").returncode != 0
 

@@ -24,8 +24,8 @@ from meta.bridges.elves.config import Settings
 from meta.bridges.elves.kept import KeptTable
 from meta.bridges.elves.messages import Dropped, render_call
 from meta.bridges.elves.numbers import Numbers, Reminder, Sparing
-from meta.bridges.elves.rabbitmq_connection import Connection
-from meta.bridges.elves.rabbitmq_publisher import Publisher, Unpublished, in_words
+from meta.bridges.elves.rabbitmq_connection import Connection, in_words
+from meta.bridges.elves.rabbitmq_publisher import Publisher, Unpublished
 from meta.bridges.elves.services import Reply, Services
 from meta.errors import Misconfigured
 

@@ -7,16 +7,18 @@ behind values (` #...`), which Java would take as part of them. Ours are marked 
 import ast
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from meta.bridges.elves import properties
 from meta.errors import Misconfigured, Problem, RecordsError
+from meta.hints import closest, did_you_mean
 
 SIMPLE, SUPERVISOR, RECORDS = "simple", "supervisor", "records"
 MODES = (SIMPLE, SUPERVISOR, RECORDS)
+AGENT_INFO_FORMS = {"object": False, "list": True}
 T = TypeVar("T")
 MAX_FILE = 1 << 20  # bytes
 _COMMENT = re.compile(r"\s+#.*$", re.DOTALL)
@@ -27,7 +29,7 @@ _WORDS = {"true": True, "false": False}
 
 class Settings(NamedTuple):
     """zookeeper_hosts: "" when it is off; out_time: seconds; local_apps: of mode simple; sync_every: seconds between two calls
-    of appAuthInfo; warnings: what the file's owner should know."""
+    of appAuthInfo; agent_info_list: whether agentInfo is answered with a list; warnings: what the file's owner should know."""
 
     mode: str = RECORDS
     local_apps: Mapping[str, str] = MappingProxyType({})
@@ -40,6 +42,7 @@ class Settings(NamedTuple):
     mq_vhost: str = "/"
     mq_exchange: str = "elves"
     mq_queue: str = "heartbeat"
+    agent_info_list: bool = False
     zookeeper_hosts: str = ""
     out_time: float = 10.0
     root: str = "/elves"
@@ -94,16 +97,17 @@ def settle(entries: Mapping[str, str], file: str = "conf.properties") -> Setting
         mq_vhost=values.get("mq.vhost") or "/",
         mq_exchange=of("mq.exchange", _short, "elves"),
         mq_queue=of("mq.queue", _short, "heartbeat"),
+        agent_info_list=of("mq.agentInfo", _agent_info, False),
         zookeeper_hosts=of("zookeeper.host", _hosts, "127.0.0.1:2181")
         if of("zookeeper.enabled", _boolean, False)
         else "",
         out_time=of("zookeeper.outTime", _milliseconds, 10.0),
         root=of("zookeeper.root", _root, "/elves"),
         sync_every=of("auth.syncSeconds", _seconds, 60.0),
-        warnings=tuple(f"{key} is no key of ours and has no effect" for key in values if key not in KEYS),
+        warnings=tuple(_warnings(values)),
     )
     if problems:
-        raise RecordsError(file, problems)
+        raise RecordsError(file, problems + [Problem(key, 0, _unknown(key)) for key in values if _is_nearly_right(key)])
     return settings
 
 
@@ -123,8 +127,10 @@ KEYS = (
     "thrift.heartbeat.ip",  # ours, as all that follow: where to listen, all interfaces when blank
     "mq.vhost",
     "mq.queue",
+    "mq.agentInfo",
     "auth.syncSeconds",
 )
+_BLANK_END = re.compile(r"\s$")
 _OLD_NAMES = {"zookeeper.heartbeat.port": "thrift.heartbeat.port"}
 
 
@@ -136,6 +142,31 @@ def _cleaned(entries: Mapping[str, str]) -> dict[str, str]:
             values.setdefault(new, values.pop(old))
             values.pop(old, None)
     return values
+
+
+def _warnings(values: Mapping[str, str]) -> Iterator[str]:
+    """What the file's owner may not have meant. The password itself is never shown."""
+    for key in values:
+        if key not in KEYS:
+            yield f"{key} {_unknown(key)}"
+    password = values.get("mq.password", "")
+    if _COMMENT.search(password):
+        yield "mq.password holds a blank and a #, and all of it is the password; put a comment on a line of its own"
+    elif _BLANK_END.search(password):
+        yield "mq.password ends with a blank, which is part of the password"
+    if values.get("zookeeper.host") and not values.get("zookeeper.enabled"):
+        yield (
+            "zookeeper.host is given but zookeeper.enabled is not: agents are not shared with other instances; "
+            "write zookeeper.enabled = true, or false if that is meant"
+        )
+
+
+def _unknown(key: str) -> str:
+    return f"is no key of ours and has no effect{did_you_mean(key, KEYS)}"
+
+
+def _is_nearly_right(key: str) -> bool:
+    return key not in KEYS and bool(closest(key, KEYS))
 
 
 def local_apps(text: str) -> dict[str, str]:
@@ -158,6 +189,12 @@ def _mode(text: str) -> str:
     if text.lower() not in MODES:
         raise ValueError("must be simple, supervisor or records")
     return text.lower()
+
+
+def _agent_info(text: str) -> bool:
+    if text.lower() not in AGENT_INFO_FORMS:
+        raise ValueError("must be object or list")
+    return AGENT_INFO_FORMS[text.lower()]
 
 
 def _boolean(text: str) -> bool:

@@ -7,6 +7,7 @@ Both are read. The document names the type of an answer `mqtype`, the code `mqfl
 """
 
 from collections.abc import Mapping
+from math import isnan
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from updater.wire import one_line
 
 MAX_BODY = 8 << 20  # bytes: an app table of a hundred apps on five thousand agents
+LARGEST = 1e9  # of a page's size and number
 MAX_KEY = 255  # bytes of a routing key, by AMQP
 Body = dict[str, msgspec.Raw]
 
@@ -91,12 +93,15 @@ def text(body: Body, *keys: str) -> str:
 
 
 def whole_number(body: Body, key: str) -> int:
-    """A number, or a text that is one; 0 for everything else."""
+    """A number, or a text that is one, 10.0 too; 0 for everything else. Not beyond a thousand million, either way."""
     try:
-        written = text(body, key)
-        return int(written) if len(written) < 10 else 0
+        number = float(text(body, key))
     except ValueError:  # Dropped is one
         return 0
+    if isnan(number):
+        return 0
+    number = max(-LARGEST, min(number, LARGEST))
+    return int(number) if number.is_integer() else 0
 
 
 def render_answer(sender: str, body: Mapping[str, Any]) -> bytes:

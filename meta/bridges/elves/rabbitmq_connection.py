@@ -15,12 +15,23 @@ from typing import Any
 
 import pika
 from pika import data, frame, spec
-from pika.exceptions import InvalidFrameError, StreamLostError
+from pika.exceptions import (
+    IncompatibleProtocolError,
+    InvalidFrameError,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+    StreamLostError,
+)
 
 from meta.bridges.elves.config import Settings
 
 CLOSE_WITHIN = 2.0  # seconds
 HEARTBEAT = 10  # seconds: a broker that is silent for twice as long is gone
+_REMEDIES = {
+    ProbableAuthenticationError: "mq.user or mq.password is wrong",
+    ProbableAccessDeniedError: "mq.vhost is not there, or mq.user may not use it",
+    IncompatibleProtocolError: "what listens there is no RabbitMQ",
+}
 _FRAME = struct.Struct(">BHI")  # type, channel, size; AMQP 0-9-1, 4.2.3
 _CONTENT = struct.Struct(">HHQ")  # class, weight, size of the body; 4.2.6.1
 
@@ -103,3 +114,11 @@ def _parameters(settings: Settings) -> pika.ConnectionParameters:
         connection_attempts=1,
         client_properties={"product": "meta elves"},
     )
+
+
+def in_words(error: BaseException) -> str:
+    """pika's errors often have no text of their own, but a cause, or a cause's cause, that has one."""
+    known = (*error.args, getattr(error, "exception", None))  # where it keeps them
+    causes = [in_words(cause) for cause in known if isinstance(cause, BaseException)]
+    found = "; ".join(causes) or str(error) or type(error).__name__
+    return f"{_REMEDIES[type(error)]} ({found})" if type(error) in _REMEDIES else found

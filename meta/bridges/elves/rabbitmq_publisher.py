@@ -19,7 +19,7 @@ from pika.exceptions import (
     UnroutableError,
 )
 
-from meta.bridges.elves.rabbitmq_connection import TookTooLong
+from meta.bridges.elves.rabbitmq_connection import TookTooLong, in_words
 
 ANSWER_WITHIN = 5.0  # seconds for the broker to confirm a message; elves' modules wait no longer for an answer
 ASK_AGAIN = 60.0  # seconds until the default exchange is tried again that we may not write to
@@ -118,9 +118,3 @@ class Publisher:
         self.open()
         with self._connection.within(self._within):
             self._channel.basic_publish(*message, mandatory=True)
-
-
-def in_words(error: Exception) -> str:
-    """pika's errors often have no text of their own, and one of their causes has."""
-    causes = [error, *(e for e in error.args if isinstance(e, Exception))]
-    return "; ".join(str(e) for e in causes if str(e)) or type(error).__name__

@@ -57,7 +57,7 @@ def build(settings: Settings, fleet: Fleet | None, var: Path) -> Parts:
     if settings.zookeeper_hosts:
         sharing = Sharing(settings.zookeeper_hosts, settings.root, settings.out_time, online, numbers)
     asking = Asking(kept, settings.sync_every) if settings.mode == SUPERVISOR else None
-    broker = Broker(settings, Services(online, kept), kept, asking, numbers)
+    broker = Broker(settings, Services(online, kept, settings.agent_info_list), kept, asking, numbers)
     heard = sharing.note if sharing else (lambda _agent: None)
     heartbeat = Heartbeat(settings, online, kept, fleet, numbers, heard)
     return Parts(online, kept, numbers, broker, sharing, ThriftServer(heartbeat.beat, numbers))

@@ -18,6 +18,7 @@ from updater.wire import one_line
 
 NOT_FOUND = "[414.1]Agent Info Not Found"
 FAILED = "[500]Internal Error"
+UNUSABLE = "[400]"
 log = logging.getLogger(__name__)
 
 
@@ -32,11 +33,12 @@ class Reply(NamedTuple):
 
 
 class Services:
-    """Safe for threads."""
+    """Safe for threads. agent_info_list: the second document's form of agentInfo, whose result is a list of one or none."""
 
-    def __init__(self, online: OnlineAgents, kept: KeptTable):
+    def __init__(self, online: OnlineAgents, kept: KeptTable, agent_info_list: bool = False):
         self._online = online
         self._kept = kept
+        self._agent_info_list = agent_info_list
         self._table: dict[str, Callable[[Body, float], dict[str, Any]]] = {
             "agentInfo": self._agent_info,
             "agentList": self._agent_list,
@@ -55,11 +57,13 @@ class Services:
             raise Dropped(f"{request.service} from {one_line(request.sender, 80)} says nowhere to answer to")
         try:
             body = service(request.body, now)
-        except Dropped:
-            raise
+        except Dropped as e:
+            body = _failed(request.service, f"{UNUSABLE}{e}")
         except Exception:
             log.exception("%s failed", request.service)
-            body = {"flag": "false", "error": FAILED, "result": {}}
+            body = _failed(request.service, FAILED)
+        if request.service == "agentInfo" and self._agent_info_list:
+            body["result"] = [body["result"]] if body["result"] else []
         return Reply(request.answer_to, request.by_id, messages.render_answer(request.sender, body))
 
     def _change(self, request: Request, service: Callable[[Body, float], dict[str, Any]], now: float) -> Reply:
@@ -72,7 +76,8 @@ class Services:
         found = self._online.find(ip, asset, now) if ip or asset else []
         if not found:
             return {"flag": "false", "error": NOT_FOUND, "result": {}}
-        return {"flag": "true", "error": "", "result": describe(found[0])}
+        latest = max(found, key=lambda agent: agent.last_beat)  # an asset may have had another ip before
+        return {"flag": "true", "error": "", "result": describe(latest)}
 
     def _agent_list(self, body: Body, now: float) -> dict[str, Any]:
         found = self._online.find(messages.text(body, "ip"), messages.text(body, "asset", "id"), now)
@@ -91,6 +96,12 @@ class Services:
         self._kept.put(table)
         log.info("updateAppInfo: the app table has %d entries", len(table.entries))
         return {"flag": "true", "error": "", "result": {}}
+
+
+def _failed(service: str, error: str) -> dict[str, Any]:
+    """In the shape of this service's answer."""
+    nothing: dict[str, Any] = {"count": 0, "result": []} if service == "agentList" else {"result": {}}
+    return {"flag": "false", "error": error} | nothing
 
 
 def describe(agent: Agent) -> dict[str, Any]:

@@ -122,6 +122,33 @@ def test_what_is_wrong_in_the_file_is_said_at_once(tmp_path):
     ]
 
 
+def test_what_may_not_be_meant_in_the_file_is_warned_of_and_the_reasons_of_what_is_away_are_told(tmp_path):
+    settings = SIMPLE | NOWHERE | {"mq.password": "secret   #the password", "mq.exchnge": "x"}
+    with Bridge(tmp_path, settings | {"zookeeper.host": "10.0.0.1"}, "--no-hosts") as bridge:
+        assert bridge.get("/ready") == (503, until(lambda: away(bridge), "the reason"))
+    log = bridge.log()
+    assert "mq.password holds a blank and a #" in log and "secret" not in log
+    assert "mq.exchnge is no key of ours and has no effect; did you mean mq.exchange?" in log
+    assert "zookeeper.host is given but zookeeper.enabled is not" in log
+    assert len([line for line in log.splitlines() if "RabbitMQ at 127.0.0.1:9 is away" in line]) == 1
+
+
+def away(bridge: Bridge) -> str:
+    text = bridge.get("/ready")[1]
+    return text if "Connection refused" in text and text.startswith("RabbitMQ is away: ") else ""
+
+
+def test_agent_info_is_a_list_where_the_file_says_so(tmp_path):
+    with names() as (exchange, queue):
+        settings = SIMPLE | {"mq.exchange": exchange, "mq.queue": queue, "mq.agentInfo": "list"}
+        with Bridge(tmp_path, settings, "--no-hosts") as bridge, Module(exchange) as module:
+            bridge.beat()
+            until(bridge.is_ready, "the queue serves")
+            (found,) = module.call("agentInfo", {"ip": AGENT.ip})["mqbody"]["result"]
+            assert found["asset"] == AGENT.id
+            assert module.call("agentInfo", {"ip": "10.9.9.9"})["mqbody"]["result"] == []
+
+
 def test_a_port_that_is_taken(tmp_path):
     with Bridge(tmp_path / "a", SIMPLE | NOWHERE, "--no-hosts") as bridge:
         second = Bridge(tmp_path / "b", SIMPLE | NOWHERE | {"thrift.heartbeat.port": bridge.port}, "--no-hosts")
@@ -145,6 +172,7 @@ def test_mode_supervisor_goes_on_with_the_last_table_after_a_restart(tmp_path):
             with Module(exchange) as module:
                 module.cast("updateAppInfo", table("3.0.0"))
                 until(lambda: beaten(bridge) == {"testApp": "3.0.0"}, "the table is in force")
+            until((tmp_path / "var" / "elves-apps.json").exists, "and on the disk")
             bridge.stop(signal.SIGKILL)
             bridge.start()
             assert apps(bridge.beat()) == {"testApp": "3.0.0"}

@@ -51,6 +51,9 @@ mq.password=a #b
         local_apps=APPS,
         thrift_port=11202,
         mq_password="a #b",
+        warnings=(
+            "mq.password holds a blank and a #, and all of it is the password; put a comment on a line of its own",
+        ),
         zookeeper_hosts="10.0.101.1:2181,10.0.101.2:2181,10.0.101.3:2181",
     )
 
@@ -127,6 +130,7 @@ def test_all_problems_at_once_a_sentence_each():
         "zookeeper.outTime": "1",
         "zookeeper.root": "elves",
         "auth.syncSeconds": "0",
+        "mq.agentInfo": "table",
     }
     with pytest.raises(RecordsError) as refused:
         settle(bad)
@@ -143,8 +147,11 @@ def test_mode_simple_without_apps_would_wipe_every_agent():
 
 def test_unknown_keys_are_told(tmp_path):
     file = tmp_path / "conf.properties"
-    file.write_text("auth.mdoe=simple")
-    assert config.read(file).warnings == ("auth.mdoe is no key of ours and has no effect",)
+    file.write_text("auth.mdoe=simple\nmore=1")
+    assert config.read(file).warnings == (
+        "auth.mdoe is no key of ours and has no effect; did you mean auth.mode?",
+        "more is no key of ours and has no effect",
+    )
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -154,3 +161,41 @@ def test_files_that_cannot_be_read(tmp_path):
             file.write_bytes(content)
         with pytest.raises(Misconfigured):
             config.read(file)
+
+
+def test_a_key_that_is_nearly_right_is_named_beside_the_error():
+    with pytest.raises(RecordsError) as refused:
+        settle({"auth.mode": "simple", "auth.localAppinfo": "{'a':'1'}", "colour": "red"}, "c")
+    assert str(refused.value).splitlines() == [
+        "c: auth.localAppInfo: is missing in mode simple, and every agent would remove all its apps; write {} if that is meant",
+        "c: auth.localAppinfo: is no key of ours and has no effect; did you mean auth.localAppInfo?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "warned", "password"),
+    [
+        ("mq.password = secret          #RABBITMQ password", True, "secret          #RABBITMQ password"),
+        ("mq.password = secret#1", False, "secret#1"),
+        ("mq.password = #secret", False, "#secret"),
+        ("mq.password = secret ", True, "secret "),
+        ("mq.password = secret", False, "secret"),
+    ],
+)
+def test_a_password_is_taken_whole_and_what_may_not_be_meant_is_warned_of_without_showing_it(line, warned, password):
+    settings = settle(properties.parse(line.encode()))
+    assert settings.mq_password == password
+    assert [("mq.password" in text, "secret" in text) for text in settings.warnings] == [(True, False)] * warned
+
+
+@pytest.mark.parametrize("enabled", ["true", "false", None])
+def test_an_address_of_zookeeper_without_a_word_whether_it_is_used(enabled):
+    entries = {"zookeeper.host": "10.0.0.1:2181"} | ({"zookeeper.enabled": enabled} if enabled else {})
+    warnings = settle(entries).warnings
+    assert [text.startswith("zookeeper.host is given but zookeeper.enabled is not") for text in warnings] == [True] * (
+        not enabled
+    )
+
+
+def test_the_form_of_agent_info():
+    assert [settle({"mq.agentInfo": word}).agent_info_list for word in ("list", "object", "")] == [True, False, False]

@@ -97,6 +97,15 @@ def test_update_app_info_is_kept_before_it_is_acknowledged(module, kept, named):
     until(lambda: depth(named[1]) == 0, "it is acknowledged")
 
 
+def test_a_request_whose_ip_is_no_text_is_answered(module):
+    assert module.call("agentInfo", {"ip": ["10.0.0.1"]})["mqbody"]["flag"] == "false"
+    assert module.call("agentList", {"ip": {}, "pagesize": 10.0})["mqbody"] | {"error": ""} == {
+        "flag": "false", "error": "", "count": 0, "result": []
+    }  # fmt: skip
+    page = module.call("agentList", {"ip": "", "pagesize": 2.0, "pagenumber": 9.0})["mqbody"]
+    assert (page["count"], page["result"]) == (3, [])
+
+
 def depth(queue: str) -> int:
     """Messages that wait; those that are with a consumer are seen when it is gone."""
     connection = connect()
@@ -246,6 +255,24 @@ def test_a_table_is_acknowledged_as_soon_as_the_disk_takes_it(named, tmp_path, c
         until(lambda: kept.is_saved, "it is kept")
     assert depth(named[1]) == 0
     assert f"the app table is kept in {tmp_path / 'var' / 'table.json'} again" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"mq_port": 9}, "Connection refused"),
+        ({"mq_ip": "no-such-host.invalid"}, "Name or service not known"),
+        ({"mq_password": "no"}, "mq.user or mq.password is wrong"),
+        ({"mq_vhost": "no-such-vhost"}, "mq.vhost is not there, or mq.user may not use it"),
+        ({"mq_port": 4369}, "what listens there is no RabbitMQ"),
+    ],
+)
+def test_why_it_is_away_is_told(kept, caplog, changed, reason):
+    settings = DEFAULTS._replace(**changed)
+    with starting("elves", "heartbeat", kept, settings=settings) as broker:
+        until(lambda: reason in broker.trouble, "the reason")
+    line = f"RabbitMQ at {settings.mq_ip}:{settings.mq_port} is away, trying again: {broker.trouble}"
+    assert caplog.messages.count(line) == 1
 
 
 def test_an_exchange_that_was_deleted_and_made_again_is_bound_again(named, kept):

@@ -67,6 +67,29 @@ def test_agent_info_by_asset_alone(services):
     assert ask(services, "agentInfo", {"asset": "CX0"})["result"]["ip"] == "10.0.0.2"
 
 
+def test_agent_info_of_an_asset_that_has_two_ips_is_its_latest_beat(services, online):
+    online.hear(Agent("10.0.0.4", "CX0", "0.4.3", {}, NOW + 1))
+    assert ask(services, "agentInfo", {"asset": "CX0"}, NOW + 2)["result"]["ip"] == "10.0.0.4"
+    online.hear(Agent("10.0.0.2", "CX0", "0.4.3", {}, NOW + 2))
+    assert ask(services, "agentInfo", {"asset": "CX0"}, NOW + 2)["result"]["ip"] == "10.0.0.2"
+
+
+def test_agent_info_in_the_second_documents_form(online):
+    services = Services(online, KeptTable(), agent_info_list=True)
+    (found,) = ask(services, "agentInfo", {"ip": "10.0.0.1", "asset": "CX1"})["result"]
+    assert found == {"ip": "10.0.0.1", "asset": "CX1", "last_hb_time": LOCAL, "apps": {"testApp": "1.0.1"}}
+    assert ask(services, "agentInfo", {"ip": "10.9.9.9"})["result"] == []
+    assert ask(services, "agentInfo", {"ip": []}) == {"flag": "false", "error": "[400]ip is no text", "result": []}
+
+
+@pytest.mark.parametrize("ip", [{}, [], ["10.0.0.1"], True, {"ip": "10.0.0.1"}])
+def test_a_request_whose_ip_is_no_text_is_answered_with_flag_false(services, ip):
+    error = {"flag": "false", "error": "[400]ip is no text"}
+    assert ask(services, "agentInfo", {"ip": ip}) == error | {"result": {}}
+    assert ask(services, "agentList", {"ip": ip}) == error | {"count": 0, "result": []}
+    assert ask(services, "agentInfo", {"asset": ip})["flag"] == "false"
+
+
 @pytest.mark.parametrize(
     ("body", "count", "ips"),
     [
@@ -88,6 +111,15 @@ def test_agent_info_by_asset_alone(services):
         ({"pagesize": "all"}, 5, "12345"),
         ({"pagesize": 10**30}, 5, "12345"),
         ({"pagesize": [1]}, 5, "12345"),
+        ({"pagesize": 2.0, "pagenumber": 2.0}, 5, "34"),
+        ({"pagesize": "2.0", "pagenumber": "3.0"}, 5, "5"),
+        ({"pagesize": 2.5}, 5, "12345"),
+        ({"pagesize": 2, "pagenumber": 10**12}, 5, ""),
+        ({"pagesize": 2, "pagenumber": "9" * 30}, 5, ""),
+        ({"pagesize": 2, "pagenumber": 1e300}, 5, ""),
+        ({"pagesize": 10**18, "pagenumber": 10**18}, 5, ""),
+        ({"pagesize": "nan", "pagenumber": "inf"}, 5, "12345"),
+        ({"pagesize": 2, "pagenumber": "-inf"}, 5, "12"),
     ],
 )
 def test_agent_list(services, body, count, ips):
@@ -206,7 +238,6 @@ HOSTILE = {
     "an ID too long": b'{"mqkey":"a.heartbeat.agentInfo","mqtype":"call.%b"}' % (b"x" * 300),
     "mqbody a list": b'{"mqkey":"a.heartbeat.agentInfo","mqtype":"call","mqbody":[]}',
     "mqbody a text": b'{"mqkey":"a.heartbeat.agentInfo","mqtype":"call","mqbody":"x"}',
-    "ip an object": b'{"mqkey":"a.heartbeat.agentInfo","mqtype":"call.1","mqbody":{"ip":{}}}',
     "a cast that asks": b'{"mqkey":"a.heartbeat.agentInfo","mqtype":"cast"}',
     "a call that waits nowhere": b'{"mqkey":"a.heartbeat.agentInfo","mqtype":"call"}',
     "update without result": b'{"mqkey":"a.heartbeat.updateAppInfo","mqtype":"cast","mqbody":{}}',
