@@ -18,7 +18,7 @@ def main() -> int:
         print("".join(f"  {problem}\n" for problem in verdict.problems), end="")
         return 1 if verdict.problems else 0
     began = time.monotonic()
-    verdicts = _run(options.classes or list(suite.CLASSES), options.sample, options.scenarios or ())
+    verdicts = _run(options.classes or list(suite.CLASSES), options.sample, options.scenarios or (), options.seed)
     failed = [verdict for verdict in verdicts if verdict.problems]
     print(suite.table(verdicts, time.monotonic() - began))
     print(f"seed of the power-loss states: {power.SEED}")
@@ -27,10 +27,10 @@ def main() -> int:
     return 1 if failed or not verdicts else 0
 
 
-def _run(classes: list[str], sample: int, scenarios: Sequence[str] = ()) -> list[Verdict]:
+def _run(classes: list[str], sample: int, scenarios: Sequence[str], seed: str) -> list[Verdict]:
     verdicts: list[Verdict] = []
     told = time.monotonic()
-    for verdict in suite.run(classes, sample, suite.progress, scenarios):
+    for verdict in suite.run(classes, sample, suite.progress, scenarios, seed):
         verdicts.append(verdict)
         if verdict.problems:
             print(f"FAILED {verdict.case}", *verdict.problems, sep="\n  ", flush=True)
@@ -48,6 +48,7 @@ def _options() -> argparse.Namespace:
         "--scenario", dest="scenarios", action="append", metavar="NAME", help="only this one; repeatable"
     )
     parser.add_argument("--sample", type=int, default=1, metavar="N", help="only every N-th case of each class")
+    parser.add_argument("--seed", default="", metavar="TEXT", help="with --sample: as many, but others for every seed")
     parser.add_argument("--only", metavar="CASE", help="only this case, by the name that a failure prints")
     return parser.parse_args()
 

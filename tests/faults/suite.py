@@ -8,6 +8,7 @@ import multiprocessing
 import multiprocessing.util
 import os
 import queue
+import random
 import resource
 import signal
 import sys
@@ -57,8 +58,11 @@ class Verdict:
     cpu: float = 0.0
 
 
-def run(classes: list[str], sample: int, tell: Callable[[str], None], only: Sequence[str] = ()) -> Iterator[Verdict]:
-    """All cases of these classes, or every `sample`-th of each; only: the parts of them that are wanted."""
+def run(
+    classes: list[str], sample: int, tell: Callable[[str], None], only: Sequence[str] = (), seed: str = ""
+) -> Iterator[Verdict]:
+    """All cases of these classes, or one in `sample` of each, which seed chooses ("": every `sample`-th); only: their parts
+    that are wanted."""
     with (
         tempfile.TemporaryDirectory(prefix="faults-", dir=quick_directory()) as shared,
         multiprocessing.get_context("fork").Pool(WORKERS, _begin, (Path(shared),)) as pool,
@@ -74,7 +78,7 @@ def run(classes: list[str], sample: int, tell: Callable[[str], None], only: Sequ
             for name in wave:
                 cases, failed = _found(name, finds[number])
                 yield from failed
-                cases = _sampled(cases, sample)
+                cases = _sampled(cases, sample, seed)
                 tell(f"{TITLES[name]}: {len(cases)} cases")
                 chunks.append(_chunks(name, cases))
             for chunk in _mixed(chunks):
@@ -103,8 +107,11 @@ def _found(name: str, finds: Mapping[str, AsyncResult[list[str] | str]]) -> tupl
     return [case for answer in answers.values() if not isinstance(answer, str) for case in answer], failed
 
 
-def _sampled(cases: list[str], step: int) -> list[str]:
-    """Every `step`-th, but one at least."""
+def _sampled(cases: list[str], step: int, seed: str = "") -> list[str]:
+    """Every `step`-th, or so many that the seed chooses, in their order; but one at least."""
+    if seed and step > 1 and cases:
+        chosen = random.Random(f"{seed} {cases[0]}").sample(range(len(cases)), max(1, len(cases) // step))
+        return [cases[at] for at in sorted(chosen)]
     return cases[step // 2 :: step] if len(cases) > step else cases[: 1 if step > 1 else None]
 
 
