@@ -78,7 +78,7 @@ def run(
             for name in wave:
                 cases, failed = _found(name, finds[number])
                 yield from failed
-                cases = _sampled(cases, sample, seed)
+                cases = sampled(cases, sample, seed)
                 tell(f"{TITLES[name]}: {len(cases)} cases")
                 chunks.append(_chunks(name, cases))
             for chunk in _mixed(chunks):
@@ -107,7 +107,7 @@ def _found(name: str, finds: Mapping[str, AsyncResult[list[str] | str]]) -> tupl
     return [case for answer in answers.values() if not isinstance(answer, str) for case in answer], failed
 
 
-def _sampled(cases: list[str], step: int, seed: str = "") -> list[str]:
+def sampled(cases: list[str], step: int, seed: str = "") -> list[str]:
     """Every `step`-th, or so many that the seed chooses, in their order; but one at least."""
     if seed and step > 1 and cases:
         chosen = random.Random(f"{seed} {cases[0]}").sample(range(len(cases)), max(1, len(cases) // step))

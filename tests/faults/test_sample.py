@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from faults.suite import sampled
+
 REPOSITORY = Path(__file__).parents[2]
 SAMPLES = {"kill": 60, "seen": 9, "errno": 120, "power": 150, "archive": 80, "http": 30, "control": 30}
 SCENARIOS = {"power": ("upgrade", "rollback")}  # to find all states of all takes longer than to try some
@@ -38,3 +40,13 @@ def test_a_process_ends_although_nobody_closed_its_site(tmp_path):
     environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'tests'}:{REPOSITORY}"}
     command = [sys.executable, "-c", program, tmp_path]
     assert subprocess.run(command, env=environment, timeout=30, check=False).returncode == 0
+
+
+def test_a_seed_chooses_as_many_cases_and_the_same_ones_again():
+    cases = [f"case {number:03}" for number in range(400)]
+    samples = [sampled(cases, 25, seed) for seed in ("", "a", "a", "b")]
+    assert [len(sample) for sample in samples] == [16] * 4
+    assert samples[1] == samples[2] == sorted(samples[1])
+    assert len({tuple(sample) for sample in samples}) == 3
+    assert sampled(cases, 1, "a") == cases
+    assert len(sampled(cases[:3], 25, "a")) == 1

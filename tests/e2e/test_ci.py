@@ -1,0 +1,38 @@
+"""What the scripts of CI print at their end, and what they exit with."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def ci(script):
+    command = ["bash", "-c", f". .ci/lib.sh\n{script}\nsummary"]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_seconds_of_each_part_are_printed_at_the_end():
+    done = ci("part 'one' sleep 1\npart 'two' true")
+    assert re.search(r"\none +[1-9] s  passed\ntwo +\d s  passed\nall +[1-9] s\n$", done.stdout)
+    assert done.returncode == 0
+
+
+def test_a_part_that_fails_fails_the_run_and_the_others_run_all_the_same():
+    done = ci("part 'one' false\npart 'two' echo said")
+    assert re.search(r"said\n(.*\n)*one +\d s  FAILED\ntwo +\d s  passed\n", done.stdout)
+    assert done.returncode == 1
+
+
+def test_advice_says_what_would_break_and_fails_nothing():
+    done = ci("advice 'newest' false\nabsent 'Python 3.99' 'no python3.99'")
+    assert re.search(r"newest +\d s  FAILED\nPython 3\.99 +-  not here: no python3\.99\n", done.stdout)
+    assert done.returncode == 0
+    assert ci("part 'one' false\nadvice 'newest' true").returncode == 1
+
+
+@pytest.mark.parametrize("script", ["run", "long", "lib.sh"])
+def test_the_scripts_are_bash(script):
+    assert subprocess.run(["bash", "-n", REPOSITORY / ".ci" / script], check=False).returncode == 0
