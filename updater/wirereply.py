@@ -1,4 +1,4 @@
-"""A heartbeat's reply as the host reads it: each order is checked by itself, for names and versions become paths and arguments."""
+"""A heartbeat's reply as the host reads it: each order is checked by itself, for names and versions become paths and words."""
 
 from typing import Annotated
 
