@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from updater import backoff, files
+from updater import backoff, files, peer_values
 from updater.errors import Refused, TryLater
 from updater.http import Http, Response, shown
 from updater.wire import Desired, is_digest, one_line
@@ -28,7 +28,6 @@ MAX_VALIDATOR = 1024  # bytes
 SHORTEST_TRY = 1.0  # seconds; with less left, no further try is begun
 _DIGEST_LINE = re.compile(r"\\?([0-9a-fA-F]{32})(?:[ \t]+[ *]?(.*))?")
 _VALIDATOR = re.compile(r'"[\x21\x23-\x7e]{0,1022}"|[A-Za-z]{3,9},? [A-Za-z0-9,:+ -]{1,40}')  # RFC 9110, 8.8 and 5.6.7
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +189,23 @@ def _download(http: Http, url: str, part: _Part, deadline: float, terms: Terms) 
             return True
         resumed = answer.status == 206 and bool(headers)
         if resumed:
-            found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-            if not found or int(found[1]) != part.size:
-                part.discard()
-                raise TryLater(f"{shown(url)} answered with another part than asked for")
+            _check_range(answer, url, part)
         else:
             _check_status(answer, url, "tarball")
             part.begin(_validator(answer))
         _store(answer, part, terms)
     return resumed
+
+
+def _check_range(answer: Response, url: str, part: _Part) -> None:
+    try:
+        if peer_values.range_start(answer.headers.get("Content-Range", "")) == part.size:
+            return
+        problem = "answered with another part than asked for"
+    except TryLater as e:
+        problem = str(e)
+    part.discard()
+    raise TryLater(f"{shown(url)}: {problem}")
 
 
 def _validator(answer: Response) -> str:
@@ -209,8 +216,7 @@ def _validator(answer: Response) -> str:
 
 
 def _store(answer: Response, part: _Part, terms: Terms) -> None:
-    announced = answer.headers.get("Content-Length", "")
-    part.check_room(int(announced) if announced.isdigit() else 0)
+    part.check_room(answer.length or 0)
     since, came = time.monotonic(), 0
     for chunk in answer.chunks():
         terms.check()

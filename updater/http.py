@@ -6,13 +6,11 @@ http(s) and never leave TLS; bodies are taken as they are, so nothing can inflat
 """
 
 import contextlib
-import itertools
 import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +21,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
+from updater import peer_values
+from updater.connection_errors import in_words
 from updater.credentials import Credentials
 from updater.errors import Refused, TryLater
 from updater.wire import VERSION, one_line
@@ -31,6 +31,9 @@ CONNECT = 10.0  # seconds for one address to accept
 REDIRECTS = 5
 IDLE = 30.0  # seconds without a byte
 CHUNK = 256 << 10  # bytes
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_NO_URL = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)
 
 
 class Http:
@@ -62,33 +65,56 @@ class Http:
     ) -> Iterator["Response"]:
         """Send a request; the block reads the response, all in at most `within` seconds, none of them IDLE without a byte.
 
-        Raises TryLater for everything that the network or the server's state may cause, Refused for an answer that breaks
-        the rules above. Any status code is an answer: judging it is the caller's part.
+        redirects: whether a GET follows them, each hop with the credentials of its own origin alone. Raises TryLater for
+        everything that the network or the server's state may cause, Refused for an answer that breaks the rules above. Any
+        status code is an answer: judging it is the caller's part.
         """
+        hops = REDIRECTS if redirects and method == "GET" else 0
         with _Deadline(within) as deadline:
             try:
-                with _session() as session:
-                    given = {**(headers or {}), **self._credentials.header(url)}
-                    answer = session.request(
-                        method,
-                        url,
-                        data=body,
-                        headers=given,
-                        auth=_as_it_is if "Authorization" in given else None,
-                        timeout=(min(CONNECT, within), min(IDLE, within)),
-                        stream=True,
-                        allow_redirects=redirects,
-                        verify=self._ca_file or None,
-                    )
-                    with answer:
-                        _check_redirects(answer)
-                        yield Response(answer, deadline)
+                with _session() as session, self._followed(session, method, url, within, body, headers, hops) as answer:
+                    yield Response(answer, deadline)
             except (requests.RequestException, HTTPError, OSError) as e:
                 if deadline.expired:
                     raise TryLater(f"{shown(url)}: no complete answer within {within:g} s") from e
-                if isinstance(e, requests.TooManyRedirects | requests.exceptions.InvalidSchema):
-                    raise Refused(f"{shown(url)}: {e}") from e
-                raise TryLater(f"{shown(url)}: {_in_words(e)}") from e
+                if isinstance(e, _NO_URL):
+                    raise Refused(f"{shown(url)} cannot be asked: {in_words(e)}") from e
+                raise TryLater(f"{shown(url)}: {in_words(e)}") from e
+
+    def _followed(
+        self,
+        session: requests.Session,
+        method: str,
+        url: str,
+        within: float,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+        hops: int,
+    ) -> requests.Response:
+        """The answer at the end of at most `hops` redirects."""
+        asked = url
+        for _ in range(hops + 1):
+            given = {**(headers or {}), **self._credentials.header(asked)}
+            answer = session.request(
+                method,
+                asked,
+                data=body,
+                headers=given,
+                auth=_as_it_is if "Authorization" in given else None,
+                timeout=(min(CONNECT, within), min(IDLE, within)),
+                stream=True,
+                allow_redirects=False,
+                verify=self._ca_file or None,
+            )
+            location = answer.headers.get("Location")
+            if not hops or location is None or answer.status_code not in _REDIRECTS:
+                return answer
+            answer.close()
+            try:
+                asked = peer_values.redirect_target(asked, location)
+            except Refused as e:
+                raise Refused(f"{shown(url)}: {e}") from e
+        raise Refused(f"{shown(url)}: more than {hops} redirects")
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -96,11 +122,15 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Location is read by peer_values alone; requests would look at it even when told not to follow."""
+
+
 def _session() -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     session.headers.clear()
     session.headers.update({"User-Agent": f"ops-updater/{VERSION}", "Accept-Encoding": "identity"})
-    session.max_redirects = REDIRECTS
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter())
     return session
@@ -118,12 +148,12 @@ class Response:
     @property
     def retry_after(self) -> float:
         """The seconds that the server asks us to wait, at most a day; 0 when it does not, or in words we do not know."""
-        asked = self.headers.get("Retry-After", "").strip()
-        if asked.isdigit():
-            return min(float(asked[:9]), 86400.0)
-        with contextlib.suppress(ValueError, TypeError):
-            return min(max((parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds(), 0.0), 86400.0)
-        return 0.0
+        return peer_values.wait(self.headers.get("Retry-After", ""), datetime.now(UTC))
+
+    @property
+    def length(self) -> int | None:
+        """The bytes of the body as announced, None when it is not. Raises TryLater for an announcement that is no number."""
+        return None if self._raw.chunked else peer_values.content_length(self.headers.get("Content-Length", ""))
 
     def chunks(self) -> Iterator[bytes]:
         """The body, as it comes. Raises Refused when it is encoded: we ask for it plain."""
@@ -131,11 +161,14 @@ class Response:
             raise Refused(
                 f"the body is {one_line(self.headers['Content-Encoding'], 40)}-encoded, which was not asked for"
             )
-        if self._raw.chunked:
-            yield from self._raw.stream(CHUNK, decode_content=False)
-        else:  # what has come, not as much as fits, so that the reader sees how fast it comes
+        _ = self.length  # or a length that cannot be read would be taken for none
+        try:
+            # What has come, not as much as fits, so that the reader sees how fast it comes. Chunked or not: urllib3's own
+            # reader of chunks takes a length of -1 for "all there is", in memory.
             while chunk := self._raw.read1(CHUNK, decode_content=False):
                 yield chunk
+        except ValueError as e:
+            raise TryLater(f"the answer is not HTTP ({one_line(str(e), 100)})") from e
         if self._deadline.expired:  # a body without a length ends where the socket does, and that end was ours
             raise TimeoutError
 
@@ -154,22 +187,6 @@ def shown(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     authority, slash, path = rest.partition("/")
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
-
-
-def _check_redirects(answer: requests.Response) -> None:
-    hops = [*(h.url for h in answer.history), answer.url]
-    if any(a.startswith("https:") and not b.startswith("https:") for a, b in itertools.pairwise(hops)):
-        raise Refused(f"{shown(hops[0])} redirects from https to {shown(answer.url)}")
-
-
-def _in_words(error: Exception) -> str:
-    cause: BaseException = error
-    while isinstance(cause, requests.RequestException | HTTPError):
-        inner = getattr(cause, "reason", None) or next((a for a in cause.args if isinstance(a, BaseException)), None)
-        if not isinstance(inner, BaseException):
-            break
-        cause = inner
-    return one_line(getattr(cause, "strerror", None) or str(cause) or type(cause).__name__, 200)
 
 
 class _Deadline:

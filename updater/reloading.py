@@ -17,7 +17,7 @@ def ask(settings: config.Config) -> str:
         text = answer.read(1 << 20).decode("utf-8", "replace")
     try:
         message = json.loads(text)["msg"]
-    except (ValueError, LookupError, TypeError) as e:
+    except (ValueError, LookupError, TypeError, RecursionError) as e:
         raise TryLater(f"{settings.http.listen} is no updater: it answered {text[:80]!r}") from e
     if message != "success":
         raise Misconfigured(f"the old configuration stays in force: {message}")

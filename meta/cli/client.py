@@ -6,6 +6,7 @@ for an answer that is not of the type that was asked for: a portal's page is no 
 """
 
 import ipaddress
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -65,7 +66,7 @@ class Client:
         """A value, and the revision that an edit of it must name."""
         response = self._ask("GET", path, {})
         tag = response.headers.get("ETag", "").removeprefix("W/").strip('"')
-        if not tag.isdigit():
+        if not re.fullmatch(r"[0-9]{1,18}", tag):
             raise self._no_meta("it names no revision")
         return self._decoded(response, kind), int(tag)
 

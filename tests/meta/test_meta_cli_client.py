@@ -94,6 +94,13 @@ def test_failures_are_one_sentence(say, kind, why):
         raise error
 
 
+@pytest.mark.parametrize("tag", ["\u00b2", '"\u00b2"', '"' + "9" * 5000 + '"', '"-1"', ""])
+def test_a_revision_that_is_no_number_is_another_program_and_no_traceback(tag):
+    say = answer(b"{}", "200 OK", JSON, f"ETag: {tag}")
+    with serving(say) as server, Client(server.url, TOKEN) as client, pytest.raises(Misconfigured, match="no revision"):
+        client.get_versioned("/records", dict)
+
+
 def test_who_shows_no_token_is_told_how_to_get_one():
     assert str(failure(refused("401 Unauthorized", detail="who are you?"), token="")).startswith(
         "this needs a token: put yours into ~/.config/meta/token (mode 600) or META_TOKEN; an admin makes one with"

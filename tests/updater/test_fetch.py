@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from helpers.servers import Server, answer, drip, serving
+from helpers.servers import Server, answer, drip, raw, serving
 from updater.errors import Refused, TryLater
 from updater.fetch import Expected, Terms, expected_digest, fetch
 from updater.http import Http
@@ -307,6 +307,21 @@ def test_a_part_of_another_file_is_thrown_away_and_not_blamed_on_the_release(htt
 
 def test_another_range_than_asked_for_is_not_joined(http, tmp_path):
     with serving(cut(5000), rest_from(4000), answer(DATA)) as server:
+        assert get(http, order(server.url, md5=MD5), tmp_path, within=10).data == DATA
+
+
+@pytest.mark.parametrize("said", ["bytes " + "9" * 5000 + "-1/2", "bytes \u00b2-5/6", "bytes", ""])
+def test_a_range_that_is_none_is_not_joined_and_no_defect(http, tmp_path, said):
+    odd = answer(DATA[5000:], "206 Partial Content", f"Content-Range: {said}")
+    with serving(cut(5000), odd, answer(DATA)) as server:
+        assert get(http, order(server.url, md5=MD5), tmp_path, within=10).data == DATA
+
+
+def test_a_length_that_is_no_number_is_tried_again_in_words(http, tmp_path):
+    odd = raw(b"HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\n" + DATA)
+    with serving(odd) as server, pytest.raises(TryLater, match="its Content-Length is not a number of bytes"):
+        get(http, order(server.url, md5=MD5), tmp_path)
+    with serving(odd, answer(DATA)) as server:
         assert get(http, order(server.url, md5=MD5), tmp_path, within=10).data == DATA
 
 

@@ -1,5 +1,6 @@
 """HTTP out against servers that break every rule: each costs at most its deadline and its limit."""
 
+import re
 import socket
 import ssl
 import threading
@@ -96,6 +97,25 @@ def test_a_broken_answer_is_tried_later(http, say):
         read(http, server.url)
 
 
+ODD_LENGTHS = ["\u00b2", "-4", "many", "9" * 5000, "0x4", "+4", "1_0"]
+
+
+@pytest.mark.parametrize("length", ODD_LENGTHS)
+def test_a_length_that_is_no_number_is_tried_later_in_words(http, length):
+    data = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nhalf".encode("latin-1")
+    with serving(raw(data)) as server, pytest.raises(TryLater, match="Content-Length") as caught:
+        read(http, server.url)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+def test_a_chunk_of_a_length_below_zero_is_not_taken_for_all_that_comes(http):
+    server = Server([])
+    server.says = [endless(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n", b"x" * 65536, server.stop)]
+    with server.running(), pytest.raises(Refused, match="longer than 1000 bytes"):
+        read(http, server.url, within=3)
+
+
 def test_headers_that_are_cut_are_those_of_an_empty_body(http):
     with serving(raw(b"HTTP/1.1 200 OK\r\nContent-")) as server:
         assert read(http, server.url) == (200, b"")
@@ -104,8 +124,57 @@ def test_headers_that_are_cut_are_those_of_an_empty_body(http):
 def test_nobody_listening_is_tried_later(http):
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        with pytest.raises(TryLater, match="Connection refused"):
-            read(http, f"http://127.0.0.1:{sock.getsockname()[1]}/x")
+        port = sock.getsockname()[1]
+        with pytest.raises(TryLater) as caught:
+            read(http, f"http://127.0.0.1:{port}/x")
+    words = f"http://127.0.0.1:{port}/x: no answer from 127.0.0.1 port {port}: Connection refused"
+    assert str(caught.value) == words
+
+
+def test_an_error_names_who_was_asked_and_not_who_was_meant(http, monkeypatch):
+    """Through a proxy, or after a redirect, these differ."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        words = f"no answer from 127.0.0.1 port {port}: Connection refused"
+        away = answer(b"", "302 Found", f"Location: http://127.0.0.1:{port}/x")
+        with serving(away) as server, pytest.raises(TryLater, match=f"^{server.url}: {words}$"):
+            read(http, server.url)
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        with pytest.raises(TryLater, match=f"^http://releases.example/x: {words}$"):
+            read(http, "http://releases.example/x")
+
+
+IN_WORDS = {
+    "nothing": (raw(b""), "the connection was closed without an answer"),
+    "another protocol": (raw(b"SSH-2.0-OpenSSH_9.2\r\n"), r"the answer is not HTTP \(SSH-2.0-OpenSSH_9.2\)"),
+    "a cut body": (answer(b"half", length=8), "the answer was cut short"),
+    "a cut chunk": (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nhalf"), "the answer was cut short"),
+    "a chunk of no length": (
+        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhalf\r\n"),
+        "the answer was cut short",
+    ),
+    "a status line without end": (raw(b"HTTP/1.1 200 " + b"O" * 100_000), "the answer is not HTTP .*"),
+}
+
+
+@pytest.mark.parametrize(("say", "words"), IN_WORDS.values(), ids=IN_WORDS.keys())
+def test_what_went_wrong_is_said_in_plain_words(http, say, words):
+    with serving(say) as server, pytest.raises(TryLater, match=f"^{server.url}: {words}$"):
+        read(http, server.url)
+
+
+def test_a_name_that_cannot_be_resolved_is_said_so(http):
+    with pytest.raises(TryLater) as caught:
+        read(http, "http://no-such-host.invalid:8/x")
+    assert "no answer from no-such-host.invalid port 8: the name cannot be resolved (" in str(caught.value)
+
+
+def test_an_error_shows_no_object_of_a_library(http, tls_url):
+    for url in (tls_url, tls_url.replace("https", "http"), "http://127.0.0.1:1/x", "https://127.0.0.1:1/x"):
+        with pytest.raises(TryLater) as caught:
+            read(http, url)
+        assert not re.search(r"0x|_Watched|Pool|object|Error\(", str(caught.value)), str(caught.value)
 
 
 def test_a_long_body_is_read_up_to_the_limit_and_refused(http):
@@ -131,6 +200,51 @@ def test_a_redirect_is_followed_and_not_further_than_told(http):
     with serving(answer(b"here")) as target, serving(answer(b"", "302 Found", f"Location: {target.url}/x")) as server:
         assert read(http, server.url) == (200, b"here")
         assert read(http, server.url, redirects=False)[0] == 302
+
+
+BAD_LOCATIONS = [
+    "http://[::1",
+    "http://[zz]/",
+    "http://a:99999/",
+    "http://a:\u00b2/",
+    "http://\u00e9\u00fc/",
+    "http://.example/",
+    "http://*.example/",
+    f"http://{'a' * 64}.invalid/",
+    "http://a..invalid/",
+    "http://xn--.invalid/",
+    "//",
+    "",
+    "\u00e9",
+    "http://user:pa:ss@/",
+    "http://%00/",
+    "http://127.0.0.1:1/\x7f",
+]
+
+
+@pytest.mark.parametrize("location", BAD_LOCATIONS)
+def test_a_redirect_that_leads_nowhere_is_an_error_in_words(http, location):
+    away = answer(b"", "302 Found", f"Location: {location}")
+    with serving(away) as server, pytest.raises((Refused, TryLater)) as caught:
+        read(http, server.url)
+    assert str(caught.value).startswith(server.url)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("say", [301, 302, 303, 307, 308])
+def test_each_kind_of_redirect_is_followed_with_the_request_headers(http, say):
+    with serving(answer(b"here")) as target:
+        away = answer(b"", f"{say} Moved", f"Location: {target.url}/x")
+        with serving(away) as server:
+            assert read(http, server.url, headers={"Range": "bytes=5-"}) == (200, b"here")
+    assert b"\r\nRange: bytes=5-\r\n" in target.requests[0]
+
+
+@pytest.mark.parametrize("location", ["http://127.0.0.1:1/x", "http://[::1", "\u00e9"])
+def test_what_is_posted_follows_no_redirect(http, location):
+    away = answer(b"", "307 Moved", f"Location: {location}")
+    with serving(away) as server, http.exchange("POST", server.url, 5, b"{}") as response:
+        assert response.status == 307
 
 
 def test_redirects_have_an_end(http):
