@@ -41,7 +41,7 @@ DISK_DOORS = {
 
 # `meta publish` refuses what hosts would refuse, so it asks their own unpacker: a second one would differ some day.
 SHARED = {
-    "meta/cli/publish.py": ("updater.unpack", "updater.errors"),
+    "meta/cli/publish.py": ("updater.unpack", "updater.gunzip", "updater.errors"),
     "meta/cli/__init__.py": ("updater.interrupt",),  # both commands end by Ctrl-C in one way
 }
 

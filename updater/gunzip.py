@@ -2,7 +2,11 @@
 
 Promises a bounded memory (AHEAD pieces of PIECE bytes and one in the making) whatever the file holds, and that the pieces
 end without an error only if the CRC and the length in the gzip's trailer are right. Refuses what is no gzip, a file cut
-short, and anything that follows the one gzip member: there shall be one way to read an archive, not two.
+short, and anything that follows the one gzip member: there is one way to read an archive, not two.
+
+The header is read here and the inflater gets a bare one, since zlib and isal differ in what they take: reserved flags, an extra
+field of 65,535 bytes, a CRC of a header with a long name. Of the data behind it isal takes some that zlib refuses, and that no
+compressor makes (incomplete code sets): `meta publish` inflates with zlib.
 """
 
 import zlib
@@ -24,7 +28,10 @@ AHEAD = 4  # pieces that may wait for the reader
 _INPUT = 64 << 10  # compressed bytes read at once
 _GZIP = 31  # zlib's wbits: gzip's header and trailer only, the largest window
 _DAMAGE: tuple[type[Exception], ...] = (zlib.error, getattr(isal_zlib, "error", zlib.error))
-_MAGIC = b"\x1f\x8b\x08"  # RFC 1952: two bytes of identity, then the one method there is
+_MAGIC = b"\x1f\x8b\x08"  # RFC 1952, 2.3: two bytes of identity, then the one method there is
+_HEADER_CRC, _EXTRA, _NAME, _COMMENT, _RESERVED = 2, 4, 8, 16, 0xE0  # its flags; 1, "this is text", means nothing here
+_BARE = _MAGIC + bytes(6) + b"\xff"  # a header without optional fields
+MAX_HEADER = 256 << 10  # bytes; the extra field has 64 KB at most, a name and a comment are short
 
 
 class Decompressor(Protocol):
@@ -57,15 +64,13 @@ def inflate(file: BinaryIO, decompressor: Callable[[], Decompressor] = fastest) 
 
     Each piece costs at most PIECE bytes of memory, so that a bomb is as cheap as any other file until its reader stops.
     """
-    data = file.read(_INPUT)
-    if not data.startswith(_MAGIC):
-        raise Refused(f"the tarball is not a gzip file{_what_else(data)}")
+    data = _BARE + _behind_header(file)
     stream = decompressor()
     while not stream.eof:
         try:
             piece = stream.decompress(data, PIECE)
         except _DAMAGE as e:
-            raise Refused(f"the tarball's gzip data is damaged: {e}") from e
+            raise Refused("the tarball's gzip data is damaged") from e  # zlib and isal have words of their own
         if piece:
             yield piece
         if (
@@ -76,6 +81,42 @@ def inflate(file: BinaryIO, decompressor: Callable[[], Decompressor] = fastest) 
     if rest := stream.unused_data or data:
         what = "a second gzip member" if rest.startswith(_MAGIC[:2]) else "something else"
         raise Refused(f"the tarball's gzip data is followed by {what}")
+
+
+def _behind_header(file: BinaryIO) -> bytes:
+    """Reads a gzip's header, and returns what was read of the data behind it."""
+    data = file.read(_INPUT)
+    if not data.startswith(_MAGIC):
+        raise Refused(f"the tarball is not a gzip file{_what_else(data)}")
+    while (end := _header_end(data)) < 0:
+        if len(data) > MAX_HEADER:
+            raise Refused(f"the tarball's gzip header is longer than {MAX_HEADER} bytes")
+        more = file.read(_INPUT)
+        if not more:
+            raise Refused("the tarball's gzip data is cut short, within its header")
+        data += more
+    return data[end:]
+
+
+def _header_end(data: bytes) -> int:
+    """The position behind the header, -1 when that is not among these bytes. Raises Refused for a header that is not valid."""
+    if len(data) < len(_BARE):
+        return -1
+    flags, at = data[3], len(_BARE)
+    if flags & _RESERVED:
+        raise Refused("the tarball's gzip header has flags that RFC 1952 reserves")
+    if flags & _EXTRA:
+        at += 2 + int.from_bytes(data[at : at + 2], "little")
+    for flag in (_NAME, _COMMENT):
+        if flags & flag:
+            at = data.find(0, at) + 1
+            if not at:
+                return -1
+    if flags & _HEADER_CRC:
+        at += 2
+        if at <= len(data) and zlib.crc32(data[: at - 2]) & 0xFFFF != int.from_bytes(data[at - 2 : at], "little"):
+            raise Refused("the tarball's gzip header is damaged: its CRC is wrong")
+    return at if at <= len(data) else -1
 
 
 def _what_else(start: bytes) -> str:

@@ -17,7 +17,7 @@ from meta.api.types import Tarballs, TarballView, Whoami
 from meta.cli.client import Client, at
 from meta.cli.refusals import TO_GET_ONE
 from meta.errors import Misconfigured, TryLater
-from updater import unpack
+from updater import gunzip, unpack
 from updater.errors import Refused, UpdaterError
 from updater.wire import name_problem, version_problem
 
@@ -125,7 +125,8 @@ def _checked(tarball: BinaryIO, name: str) -> int:
     """Unpack it as a host would, in a temporary place; returns the number of members. Raises Misconfigured."""
     with tempfile.TemporaryDirectory(prefix="meta-publish-") as directory:
         try:
-            return unpack.unpack(tarball, Path(directory) / "content", durable=False).members
+            into = Path(directory) / "content"
+            return unpack.unpack(tarball, into, durable=False, decompressor=gunzip.plain).members  # the stricter one
         except Refused as e:
             raise Misconfigured(f"every host would refuse {name}: {e}") from e
         except UpdaterError as e:

@@ -6,7 +6,6 @@ file's value is its content, a symlink's its target. `control*` is among them ev
 
 import io
 import tarfile
-import zlib
 from collections.abc import Callable
 
 from helpers.tarbytes import (
@@ -18,6 +17,7 @@ from helpers.tarbytes import (
     file,
     gz,
     gz_with,
+    gz_with_header_crc,
     hard_link,
     header,
     long_name,
@@ -153,13 +153,18 @@ FORMATS: Good = {
     "gzip with a comment": (lambda: gz_with(0b10000, b"made by hand\0", tar(CONTROL)), {}),
     "gzip with an extra field": (lambda: gz_with(0b100, b"\4\0abcd", tar(CONTROL)), {}),
     "gzip said to be text": (lambda: gz_with(0b1, b"", tar(CONTROL)), {}),
-    "gzip with a CRC of its header": (lambda: _with_header_crc(tar(CONTROL)), {}),
+    "gzip with a CRC of its header": (lambda: gz_with_header_crc(0, b"", tar(CONTROL)), {}),
+    "gzip with an extra field of 65,535 bytes": (lambda: gz_with(0b100, b"\xff\xff" + bytes(65535), tar(CONTROL)), {}),
+    "gzip with a name of 100,000 bytes": (lambda: gz_with(0b1000, b"x" * 100_000 + b"\0", tar(CONTROL)), {}),
+    "gzip with a CRC of a header with a long name": (
+        lambda: gz_with_header_crc(0b1000, b"x" * 300 + b"\0", tar(CONTROL)),
+        {},
+    ),
+    "gzip with all there is": (
+        lambda: gz_with_header_crc(0b11101, b"\4\0abcd" + b"name\0" + b"comment\0", tar(CONTROL)),
+        {},
+    ),
 }
-
-
-def _with_header_crc(data: bytes) -> bytes:
-    start = b"\x1f\x8b\x08\x02\0\0\0\0\0\x03"
-    return start + (zlib.crc32(start) & 0xFFFF).to_bytes(2, "little") + gz(data)[10:]
 
 
 TREES: Good = {

@@ -70,7 +70,8 @@ BOMBS: Hostile = {
     "PAX header of 5 MB": (lambda: gz(pax(record("comment", "x" * 5 * _MB)) + CONTROL), "too large"),
     "global header of 5 MB": (lambda: gz(pax(record("comment", "x" * 5 * _MB), kind=b"g") + CONTROL), "too large"),
     "PAX header of 64 KB and a byte": (lambda: tgz(pax(record("comment", "x" * 65_522)), file("x")), "too large"),
-    "gzip name of 10 MB": (lambda: gz_header(0b1000) + b"x" * 10 * _MB, "cut short"),
+    "gzip name of 10 MB": (lambda: gz_header(0b1000) + b"x" * 10 * _MB, "header is longer than"),
+    "gzip comment of 10 MB": (lambda: gz_header(0b10000) + b"x" * 10 * _MB, "header is longer than"),
     "2,000,000 empty deflate blocks": (lambda: gz_header() + b"\0\0\0\xff\xff" * 2_000_000, "cut short"),
 }
 
@@ -191,7 +192,13 @@ GZIPS: Hostile = {
     "an empty gzip after it": (lambda: _GOOD + gz(b""), "followed by a second gzip member"),
     "split over two gzips": (lambda: gz(_PLAIN[:1024]) + gz(_PLAIN[1024:]), "followed by a second gzip member"),
     "gzipped twice": (lambda: gz(_GOOD), "damaged: its checksum is wrong"),
-    "header CRC wrong": (lambda: gz_with(0b10, b"\0\0", _PLAIN), "damaged"),
+    "header CRC wrong": (lambda: gz_with(0b10, b"\0\0", _PLAIN), "damaged: its CRC"),
+    "reserved flag, 0x20": (lambda: gz_with(0x20, b"", _PLAIN), "flags that RFC 1952 reserves"),
+    "reserved flag, 0x40": (lambda: gz_with(0x40, b"", _PLAIN), "flags that RFC 1952 reserves"),
+    "reserved flag, 0x80": (lambda: gz_with(0x80, b"", _PLAIN), "flags that RFC 1952 reserves"),
+    "header cut in its extra field": (lambda: gz_header(0b100, fields=b"\xff\xff") + b"x" * 100, "within its header"),
+    "header cut in its name": (lambda: gz_header(0b1000) + b"agent", "within its header"),
+    "header cut in its CRC": (lambda: gz_header(0b10) + b"\0", "within its header"),
 }
 
 BYTES = {

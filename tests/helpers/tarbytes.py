@@ -123,3 +123,17 @@ def gz_header(flags: int = 0, method: int = 8, fields: bytes = b"") -> bytes:
 def gz_with(flags: int, fields: bytes, data: bytes) -> bytes:
     """A whole gzip with optional fields in its header."""
     return gz_header(flags, 8, fields) + gz(data)[10:]
+
+
+def gz_with_header_crc(flags: int, fields: bytes, data: bytes) -> bytes:
+    """The same, its header vouched for by a CRC of its own."""
+    start = gz_header(flags | 0b10, 8, fields)
+    return start + (zlib.crc32(start) & 0xFFFF).to_bytes(2, "little") + gz(data)[10:]
+
+
+def gz_of_isal_alone(data: bytes) -> bytes:
+    """A gzip whose last block has an incomplete set of codes (and no content), which isal takes and zlib refuses."""
+    deflate = zlib.compressobj(0, zlib.DEFLATED, -15)
+    stored = deflate.compress(data) + deflate.flush(zlib.Z_FULL_FLUSH)
+    trailer = zlib.crc32(data).to_bytes(4, "little") + len(data).to_bytes(4, "little")
+    return gz_header() + stored + bytes.fromhex("058a810000000040feaf0500") + trailer

@@ -7,7 +7,10 @@ import threading
 import zlib
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from helpers.tarbytes import gz_of_isal_alone, gz_with, gz_with_header_crc
 from updater.errors import Refused
 from updater.gunzip import AHEAD, PIECE, Ahead, Stream, fastest, inflate, plain
 from updater.syncer import syncing
@@ -97,10 +100,70 @@ def test_reads_are_exact_across_pieces() -> None:
     assert (stream.read(9), stream.read(1), stream.at) == (b"h", b"", 8)
 
 
+def verdict(data: bytes, inflater) -> bytes | str:
+    """What a host reads in a gzip file, or why it does not."""
+    try:
+        return b"".join(inflate(io.BytesIO(data), inflater))
+    except Refused as e:
+        return str(e)
+
+
 @INFLATERS
 def test_both_inflaters_take_the_same_files(inflater) -> None:
     deflate = zlib.compressobj(9, zlib.DEFLATED, 31, 9, zlib.Z_FIXED)
-    assert b"".join(inflate(io.BytesIO(deflate.compress(b"x" * 1000) + deflate.flush()), inflater)) == b"x" * 1000
+    assert verdict(deflate.compress(b"x" * 1000) + deflate.flush(), inflater) == b"x" * 1000
+
+
+# Of each optional field: without it, and what may stand in it.
+EXTRAS = [b"", b"\0\0", b"\4\0abcd", b"\xff\xff" + b"\0" * 65535, b"\xff\xffcut"]
+TEXTS = [b"", b"\0", b"name\0", b"x" * 300 + b"\0", b"x" * 70_000 + b"\0", b"no end"]
+
+
+@pytest.mark.parametrize("flags", range(256))
+def test_each_set_of_header_flags_means_the_same_to_both_inflaters(flags: int) -> None:
+    """The fields that the flags announce are there and good, so the file is good unless a flag is a reserved one."""
+    fields = b"\4\0abcd" * bool(flags & 4) + b"name\0" * bool(flags & 8) + b"comment\0" * bool(flags & 16)
+    make = gz_with_header_crc if flags & 2 else gz_with
+    found = verdict(make(flags, fields, b"content"), plain)
+    assert found == (b"content" if flags < 0x20 else "the tarball's gzip header has flags that RFC 1952 reserves")
+    assert verdict(make(flags, fields, b"content"), fastest) == found
+
+
+@pytest.mark.parametrize("comment", range(len(TEXTS)))
+@pytest.mark.parametrize("name", range(len(TEXTS)))
+@pytest.mark.parametrize("extra", range(len(EXTRAS)))
+def test_any_header_fields_mean_the_same_to_both_inflaters(extra: int, name: int, comment: int) -> None:
+    fields = (EXTRAS[extra], TEXTS[name], TEXTS[comment])
+    flags = 4 * bool(extra) + 8 * bool(name) + 16 * bool(comment)
+    for make in (gz_with, gz_with_header_crc):
+        data = make(flags, b"".join(fields), b"content")
+        assert verdict(data, plain) == verdict(data, fastest)
+        if extra < 4 and name < 5 and comment < 5:
+            assert verdict(data, plain) == b"content"
+
+
+@settings(max_examples=500)
+@given(st.integers(0, 255), st.binary(max_size=40), st.booleans())
+def test_any_bytes_for_a_header_mean_the_same_to_both_inflaters(flags: int, fields: bytes, vouched: bool) -> None:
+    data = (gz_with_header_crc if vouched else gz_with)(flags, fields, b"content")
+    assert isinstance(verdict(data, plain), str) == isinstance(verdict(data, fastest), str)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 9, 10, 11, 64])
+def test_a_header_that_comes_in_small_reads_is_read_to_its_end(chunk: int) -> None:
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(chunk + 2 if self.tell() == 0 else chunk)
+
+    data = gz_with_header_crc(0b11100, b"\4\0abcd" + b"name\0" + b"comment\0", b"content")
+    assert b"".join(inflate(Slow(data))) == b"content"
+
+
+def test_what_only_isal_takes_is_known_and_zlib_refuses_it() -> None:
+    """Of the data behind the header: `meta publish` asks zlib, so that no host meets it."""
+    data = gz_of_isal_alone(b"content")
+    assert verdict(data, plain) == "the tarball's gzip data is damaged"
+    assert verdict(data, fastest) == b"content"
 
 
 def test_what_cannot_be_synced_is_an_error_and_still_closed() -> None:
