@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from meta.records import CHANGEABLE, Hosts, Selector, selector_of
-from meta.revisions import BAN, LABELS, ORDER, RECORD, Change
+from meta.revisions import BAN, HOST, LABELS, ORDER, RECORD, TARBALL, Change
 
 _SHOWN_HOSTS = 10  # of those that came to a list of hosts, and of those that went
 _Place = tuple[Selector, int]  # an override: its selector, and which of several with the same one
@@ -16,8 +16,13 @@ _Place = tuple[Selector, int]  # an override: its selector, and which of several
 
 def difference(changes: Iterable[Change]) -> list[str]:
     """Like `falcon-agent [prefix lg-]: version 1.0.0 -> 1.0.1`, `ban x 1.0.2: why`."""
-    write = {RECORD: _record, ORDER: _order, BAN: _ban, LABELS: _labels}
-    return [line for change in changes for line in write[change.kind](change)]
+    write = {RECORD: _record, ORDER: _order, BAN: _ban, LABELS: _labels, TARBALL: _tarball, HOST: _host}
+    return [line for change in changes for line in write.get(change.kind, _other)(change)]
+
+
+def _other(change: Change) -> list[str]:
+    """What a newer meta has written down."""
+    return [f"{change.kind} {change.name}".rstrip()]
 
 
 def _record(change: Change) -> list[str]:
@@ -125,3 +130,14 @@ def _labels(change: Change) -> list[str]:
     before, after = change.before or {}, change.after or {}
     keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
     return [f"host {change.name}: label {k} {_shown(before.get(k))} -> {_shown(after.get(k))}" for k in keys]
+
+
+def _tarball(change: Change) -> list[str]:
+    before, after = change.before, change.after
+    if after is None:
+        return [f"tarball {change.name}: removed (sha256 {before['sha256']})"]
+    return [f"tarball {change.name}: {after['size']:,} bytes, md5 {after['md5']}, sha256 {after['sha256']}"]
+
+
+def _host(change: Change) -> list[str]:
+    return [f"host {change.name}: {'put aside' if change.after else 'taken back'}"]

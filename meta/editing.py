@@ -7,7 +7,7 @@ nothing changes. Authorises nothing: who may edit was settled before.
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from meta import conflicts, edits, rollbacks
@@ -56,16 +56,23 @@ class Editor:
     def apply(self, edit: edits.Edit, change: Change) -> Done:
         """Make this change, which may be called more than once. What refuses it (EditRefused, Conflict, TryLater) is raised,
         and nothing was changed. One that changes nothing makes no revision."""
+        return self._committed(edit, change, ())
+
+    def _committed(self, edit: edits.Edit, change: Change, more: Sequence[edits.Change]) -> Done:
         if problem := why_problem(edit.why):
             raise EditRefused([Problem("", 0, problem)])
         with self._editing:
             before = self._in_force()
             for _ in range(TRIES):
                 try:
-                    return self._make(edit, before, change)
+                    return self._make(edit, before, change, more)
                 except Moved:
                     before = self._store.load_records()
         raise TryLater("others edit the records all the time; try again")
+
+    def note(self, edit: edits.Edit, changes: Sequence[edits.Change]) -> int:
+        """Put into the history what changes no records; returns its revision. Raises EditRefused, TryLater."""
+        return self._committed(edit, lambda before: before, changes).revision
 
     def preview(self, change: Change) -> Preview:
         """What this change would do to the records in force. Raises what refuses it."""
@@ -73,7 +80,7 @@ class Editor:
         after = change(before)
         return Preview(before.revision, edits.changes(before, after), after)
 
-    def _make(self, edit: edits.Edit, before: RecordSet, change: Change) -> Done:
+    def _make(self, edit: edits.Edit, before: RecordSet, change: Change, more: Sequence[edits.Change]) -> Done:
         """Raises Moved where `before` is no longer what is in force. So is a refusal, and that nothing changes, only said of
         what the database holds: memory may be a moment behind another meta's edit."""
         try:
@@ -81,12 +88,12 @@ class Editor:
         except MetaError:
             self._require_last(before)
             raise
-        if not (changes := edits.changes(before, after)):
+        if not (changes := (*edits.changes(before, after), *more)):
             self._require_last(before)
             if before is not self._in_force():
                 self._put_in_force(before)
             return Done(before, changes)
-        revision = self._store.commit(before, after, edit)
+        revision = self._store.commit(before, after, edit, more)
         made = edits.committed(after, revision.number, revision.changes)
         self._put_in_force(made)
         log.info("%s", _told(revision))

@@ -6,7 +6,7 @@ comes to stand under the digest of another, and a version that is banned, unless
 (put_record, apply) were checked when they were parsed: meta.load.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -26,13 +26,15 @@ from meta.checks import (
 from meta.difference import difference
 from meta.errors import Conflict, EditRefused, Problem
 from meta.hints import closest, did_you_mean
+from meta.publications import Publication
 from meta.reader import Field, Reader
 from meta.records import CHANGEABLE, Ban, Override, Record, RecordSet, Selector
-from meta.revisions import BAN, LABELS, ORDER, RECORD, Change, Edit, Revision, changes, committed, replay, undo
+from meta.revisions import BAN, HOST, LABELS, ORDER, RECORD, Change, Edit, Revision, changes, committed, replay, undo
 from updater.wire import START, hostname_problem, one_line
 
 __all__ = [
     "BAN",
+    "HOST",
     "LABELS",
     "ORDER",
     "RECORD",
@@ -48,6 +50,7 @@ __all__ = [
     "delete_record",
     "difference",
     "label_hosts",
+    "publish",
     "put_record",
     "replay",
     "restore",
@@ -56,6 +59,7 @@ __all__ = [
     "set_labels",
     "unban",
     "undo",
+    "unpublish",
     "unset_fields",
 ]
 
@@ -162,6 +166,19 @@ def unban(records: RecordSet, agent: str, version: str) -> RecordSet:
         text = f'version "{one_line(version, 64)}" is not banned; of this agent is: {banned}'
         raise EditRefused([Problem(one_line(agent, 64), 0, text)])
     return replace(records, bans=left)
+
+
+def publish(records: RecordSet, file: str, made: Publication) -> RecordSet:
+    """This tarball is published; one that is known with the same bytes stays as it was."""
+    known = records.published.get(file)
+    if known and (known.size, known.sha256) == (made.size, made.sha256):
+        return records
+    return replace(records, published={**records.published, file: made})
+
+
+def unpublish(records: RecordSet, files: Collection[str]) -> RecordSet:
+    """These tarballs are no longer there."""
+    return replace(records, published={file: one for file, one in records.published.items() if file not in files})
 
 
 def set_labels(records: RecordSet, hostname: str, labels: Mapping[str, str | None]) -> RecordSet:

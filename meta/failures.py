@@ -91,13 +91,16 @@ def _groups(table: HostTable) -> Iterator[tuple[Group, list[Host]]]:
         yield group, hosts
 
 
-def rolled_back(table: HostTable, agent: str, version: str) -> int:
-    """How many hosts rolled this version back the last time they changed the agent."""
-    needle = f'"to":"{version}"'
-    found = 0
+def rolled_back(table: HostTable, agent: str, version: str) -> str:
+    """In words, which hosts rolled this version back the last time they changed the agent, and why; "" where none did."""
+    needle, found = f'"to":"{version}"', _Sum()
     for _, hosts in _groups(table):
         for host in hosts:
-            if needle in host.told:
-                outcome = host.outcomes.get(agent)
-                found += bool(outcome and (outcome.to, outcome.result) == (version, ROLLED_BACK))
-    return found
+            outcome = host.outcomes.get(agent) if needle in host.told else None
+            if outcome and (outcome.to, outcome.result) == (version, ROLLED_BACK):
+                found.add(host.name, outcome)
+    if not found.newest:
+        return ""
+    _, example, outcome = found.newest
+    who = f"{found.hosts:,} hosts, {example} among them," if found.hosts > 1 else f"host {example}"
+    return f"{who} rolled {agent} {version} back: {outcome.reason or 'no reason given'}"

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from meta.publications import Publication
 from updater.wire import START, STOP, Desired
 
 CHANGEABLE = ("version", "tarball", "md5", "cmd", "sha256")  # the keys of a file
@@ -118,7 +119,8 @@ class Ban(msgspec.Struct, frozen=True):
 class RecordSet(msgspec.Struct, frozen=True):
     """Everything that engineers have decided, at one revision.
 
-    labels: of hosts, by hostname; edited: by a record's name the revision of its last change.
+    labels: of hosts, by hostname; edited: by a record's name the revision of its last change; published: tarballs that were
+    published through meta, by file name.
     """
 
     revision: int = 0
@@ -126,6 +128,7 @@ class RecordSet(msgspec.Struct, frozen=True):
     bans: tuple[Ban, ...] = ()
     labels: Mapping[str, Mapping[str, str]] = {}
     edited: Mapping[str, int] = {}
+    published: Mapping[str, Publication] = {}
 
     def record(self, name: str) -> Record | None:
         return next((record for record in self.records if record.name == name), None)

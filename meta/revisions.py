@@ -10,14 +10,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
+from meta.publications import Publication
 from meta.records import Ban, Record, RecordSet, as_fields, from_fields
 
-RECORD, ORDER, BAN, LABELS = "record", "order", "ban", "labels"  # kinds of a change
+RECORD, ORDER, BAN, LABELS, TARBALL, HOST = "record", "order", "ban", "labels", "tarball", "host"  # kinds of a change
 
 
 class Edit(msgspec.Struct, frozen=True):
-    """Who edits, when (Unix seconds), why, and with which verb: set, unset, apply, import, rollback, ban, unban, label."""
+    """Who edits, when (Unix seconds), why, and with which verb: set, unset, apply, import, rollback, ban, unban, label,
+    publish, prune, retire, unretire."""
 
     at: float
     who: str
@@ -26,9 +29,9 @@ class Edit(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One thing that an edit changed. name: the agent's, `AGENT/VERSION` of a ban, the hostname of labels, "" for the order
-    of the records; before, after: JSON data as a records file spells it (order: the names), None where there was or is
-    nothing."""
+    """One thing that an edit changed. name: the agent's, `AGENT/VERSION` of a ban, the file of a tarball, the hostname of
+    labels and of a host that was put aside (after: true), "" for the order of the records; before, after: JSON data as a
+    records file spells it (order: the names), None where there was or is nothing."""
 
     kind: str
     name: str
@@ -48,8 +51,9 @@ class Revision(msgspec.Struct, frozen=True):
 
 
 def changes(before: RecordSet, after: RecordSet) -> tuple[Change, ...]:
-    """What differs, always in the same order: records (those that were there first), their order, bans, labels."""
-    return (*_record_changes(before, after), *_ban_changes(before, after), *_label_changes(before, after))
+    """What differs, always in the same order: records (those that were there first), their order, bans, labels, tarballs."""
+    found = (*_record_changes(before, after), *_ban_changes(before, after), *_label_changes(before, after))
+    return (*found, *_tarball_changes(before, after))
 
 
 def committed(after: RecordSet, number: int, changes: Iterable[Change]) -> RecordSet:
@@ -69,6 +73,7 @@ def replay(before: RecordSet, revision: Revision) -> RecordSet:
         records=_moved(before.records, revision.changes, forth=True),
         bans=_moved_bans(before.bans, revision.changes),
         labels=_moved_labels(before.labels, revision.changes),
+        published=_moved_tarballs(before.published, revision.changes),
     )
     return committed(after, revision.number, revision.changes)
 
@@ -120,11 +125,18 @@ def _bans_by_name(bans: Iterable[Ban]) -> dict[str, Ban]:
 
 
 def _as_data(bans: Mapping[str, Ban]) -> dict[str, Any]:
-    return {name: msgspec.structs.asdict(ban) for name, ban in bans.items()}
+    return {name: asdict(ban) for name, ban in bans.items()}
 
 
 def _label_changes(before: RecordSet, after: RecordSet) -> tuple[Change, ...]:
     return () if before.labels is after.labels else _differing(LABELS, before.labels, after.labels)
+
+
+def _tarball_changes(before: RecordSet, after: RecordSet) -> tuple[Change, ...]:
+    if before.published is after.published:
+        return ()
+    old, new = ({file: asdict(one) for file, one in some.published.items()} for some in (before, after))
+    return _differing(TARBALL, old, new)
 
 
 def _differing(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change, ...]:
@@ -140,6 +152,13 @@ def _moved_bans(bans: tuple[Ban, ...], changes: Iterable[Change]) -> tuple[Ban, 
             if change.after is not None:
                 found[change.name] = Ban(**change.after)
     return tuple(sorted(found.values(), key=lambda ban: (ban.agent, ban.version)))
+
+
+def _moved_tarballs(published: Mapping[str, Publication], changes: Iterable[Change]) -> Mapping[str, Publication]:
+    of_them = [change for change in changes if change.kind == TARBALL]
+    gone = {change.name for change in of_them}
+    come = {change.name: Publication(**change.after) for change in of_them if change.after is not None}
+    return {file: one for file, one in published.items() if file not in gone} | come if of_them else published
 
 
 def _moved_labels(

@@ -5,6 +5,7 @@ store; where a file manages them, it is applied to the store, and an edit from e
 """
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -41,6 +42,8 @@ class Service:
         self.ages = query.Ages(settings.new_for, settings.late_after, settings.lost_after)
         self.file = settings.records
         self.beside: dict[str, Callable[[], tuple[int, str]]] = {}  # pages of what is served in this process too
+        self.publishing = threading.Lock()  # held while what was published and the file of it are made to agree
+        self.names = ("localhost", "127.0.0.1", "::1", socket.gethostname())  # of this machine
         self._reloading = threading.Lock()
         lifetimes = Lifetimes(settings.late_after, settings.retire_after, settings.forget_after)
         self._keeper = Keeper(self.table, store, self.tokens, self.put_in_force, lifetimes)

@@ -8,7 +8,7 @@ with other bytes: hosts and caches keep it for good.
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import md5, sha256
 from pathlib import Path
@@ -84,6 +84,32 @@ def known_md5(file: Path) -> str:
     return match[1] if match else ""
 
 
+def look(directory: Path, name: str) -> Tarball | None:
+    """What is published under this name, or None."""
+    path = find(directory, name) if PUBLISHED.fullmatch(name) else None
+    return _known(path) if path else None
+
+
+def remove(directory: Path, name: str) -> None:
+    """Remove a published file and its digest; what is not there is no error. Raises TryLater."""
+    with _disk_errors(name, "removed"):
+        (directory / name).unlink(missing_ok=True)
+        (directory / f"{name}.md5").unlink(missing_ok=True)
+        _sync(directory)
+
+
+def split(file: str, known: Iterable[str]) -> tuple[str, str]:
+    """NAME-VERSION.tar.gz -> (name, version): of the known agents the one that fits best, else the version begins at the first
+    digit after a `-`, else after the last `-`."""
+    stem = file.removesuffix(".tar.gz")
+    fitting = [name for name in known if stem.startswith(f"{name}-")]
+    if fitting:
+        name = max(fitting, key=len)
+    else:
+        name = stem[: found.start()] if (found := re.search(r"-(?=[0-9])", stem)) else stem.rpartition("-")[0]
+    return name, stem[len(name) + 1 :]
+
+
 def listing(directory: Path) -> list[Tarball]:
     """What is published at the top of the directory, by name."""
     names = sorted(name for name in os.listdir(directory) if PUBLISHED.fullmatch(name))  # noqa: PTH208 (names alone)
@@ -120,11 +146,11 @@ def publish(directory: Path, name: str, stream: IO[bytes], length: int, expected
 
 
 @contextmanager
-def _disk_errors(name: str) -> Iterator[None]:
+def _disk_errors(name: str, verb: str = "kept") -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise TryLater(f"{name} cannot be kept: {e.strerror or e}") from e
+        raise TryLater(f"{name} cannot be {verb}: {e.strerror or e}") from e
 
 
 def _receive(temporary: Path, stream: IO[bytes], length: int) -> tuple[int, str, str]:

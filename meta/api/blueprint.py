@@ -71,8 +71,9 @@ def _call(one: Operation, parts: Mapping[str, str]) -> Call:
         checked = one.check(data) if one.check else None  # first, as its words say more
         body = strict.convert(data, one.body)
         body = checked if one.check else body
-    conditions = [request.headers.get(name, "") for name in ("If-Match", "If-None-Match")]
-    return Call(service, g.principal, float(clock()), path, query, body, conditions[0], conditions[1], stream, length)
+    match, none_match = (request.headers.get(name, "") for name in ("If-Match", "If-None-Match"))
+    origin = (request.scheme, request.headers.get("Host", ""))
+    return Call(service, g.principal, float(clock()), path, query, body, match, none_match, stream, length, origin)
 
 
 class _NoQuery(msgspec.Struct):

@@ -6,9 +6,20 @@ from meta import edits, failures, query
 from meta.api.basics import Hostname
 from meta.api.operation import Call, Operation, Reply, operation
 from meta.api.problems import Refusal
-from meta.api.queries import AgentQuery, EditQuery, HostsQuery
-from meta.api.records import edit
-from meta.api.types import Counts, Drifts, EditView, Failures, Hosts, LabelEdit, Labels, LabelsBody, States
+from meta.api.queries import AgentQuery, EditQuery, HostsQuery, WhyQuery
+from meta.api.records import edit, views
+from meta.api.types import (
+    Counts,
+    Drifts,
+    EditView,
+    Failures,
+    Hosts,
+    LabelEdit,
+    Labels,
+    LabelsBody,
+    RetirementBody,
+    States,
+)
 from meta.auth import Rule
 from meta.hints import did_you_mean, neighbours
 from meta.query import HostFilter
@@ -92,12 +103,12 @@ def _labelled(records: RecordSet, hosts: Iterable[str], wanted: Mapping[str, str
     Rule.EDITOR,
     "Put the host aside until it reports again",
     parts={"host": Hostname},
+    query=WhyQuery,
     answers={200: HostView},
     refusals=[404],
 )
 def put_retirement(call: Call) -> Reply:
-    if not call.service.table.retire(call.path["host"], call.now):
-        raise _unknown(call)
+    _put_aside(call, [call.path["host"]], retired=True)
     return _host(call)
 
 
@@ -107,13 +118,46 @@ def put_retirement(call: Call) -> Reply:
     Rule.EDITOR,
     "Take the host back",
     parts={"host": Hostname},
+    query=WhyQuery,
     answers={200: HostView},
     refusals=[404],
 )
 def delete_retirement(call: Call) -> Reply:
-    if not call.service.table.unretire(call.path["host"], call.now):
-        raise _unknown(call)
+    _put_aside(call, [call.path["host"]], retired=False)
     return _host(call)
+
+
+@operation(
+    "POST",
+    "/retirements",
+    Rule.EDITOR,
+    "Put some hosts aside until they report again, or take them back: all or none",
+    query=WhyQuery,
+    body=RetirementBody,
+    answers={200: EditView},
+    refusals=[404],
+)
+def edit_retirements(call: Call) -> Reply:
+    changes, revision = _put_aside(call, call.body.hosts, call.body.retired)
+    return Reply(200, EditView(revision, views(changes), {}))
+
+
+def _put_aside(call: Call, hosts: Iterable[str], retired: bool) -> tuple[list[edits.Change], int]:
+    """The history says it first: what it could not keep is not done."""
+    service, changes = call.service, []
+    for name in dict.fromkeys(hosts):
+        host = service.table.get(name)
+        if host is None:
+            raise _unknown(call, name)
+        if bool(host.retired_at) != retired:
+            changes.append(edits.Change(edits.HOST, name, bool(host.retired_at), retired))
+    if not changes:
+        return [], service.records.revision
+    verb = "retire" if retired else "unretire"
+    revision = service.editor.note(edits.Edit(call.now, call.who.name, call.query.why, verb), changes)
+    for change in changes:
+        (service.table.retire if retired else service.table.unretire)(change.name, call.now)
+    return changes, revision
 
 
 @operation(
@@ -165,6 +209,7 @@ OPERATIONS: tuple[Operation, ...] = (
     edit_labels,
     put_retirement,
     delete_retirement,
+    edit_retirements,
     get_counts,
     get_failures,
     get_states,
@@ -175,11 +220,10 @@ OPERATIONS: tuple[Operation, ...] = (
 def _host(call: Call) -> Reply:
     found = query.find(call.service.table, call.path["host"], call.now, call.service.ages)
     if found is None:
-        raise _unknown(call)
+        raise _unknown(call, call.path["host"])
     return Reply(200, found)
 
 
-def _unknown(call: Call) -> Refusal:
-    host = call.path["host"]
+def _unknown(call: Call, host: str) -> Refusal:
     hint = did_you_mean(host, neighbours(host, call.service.table.names()))
     return Refusal(404, f"no host {host} has reported{hint}")

@@ -47,7 +47,23 @@ class AgentQuery(Body):
     agent: Annotated[str, Meta(max_length=64)] = ""
 
 
+class WhyQuery(Body):
+    """why: one line for the history."""
+
+    why: Why = ""
+
+
+class PruneQuery(Body):
+    """dry_run: only tell what would go; why: one line for the history."""
+
+    why: Why = ""
+    dry_run: bool = False
+
+
 class UploadQuery(Body):
-    """sha256: what the bytes must have, 64 hex digits; blank: not compared."""
+    """sha256: what the bytes must have, 64 hex digits; blank: not compared. agent: whose it is, where the file's name can be
+    read in two ways."""
 
     sha256: Annotated[str, Meta(pattern=r"^([0-9a-fA-F]{64})?" + END)] = ""
+    agent: Annotated[str, Meta(max_length=64)] = ""
+    why: Why = ""

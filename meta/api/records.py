@@ -1,10 +1,11 @@
 """Records by REST: all of them, or one; read, written and explained."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import msgspec
 
-from meta import edits, load, query
+from meta import advice, edits, failures, load, query, tarballs
 from meta.api.basics import AgentName, Hostname
 from meta.api.conditions import etag, expected, is_known
 from meta.api.documents import RecordBody, RecordEdit, RecordsBody
@@ -182,9 +183,24 @@ def _made(call: Call, action: str, change: Change) -> tuple[EditView, RecordSet]
     if asked.dry_run:
         seen = editor.preview(change)
         affected = query.affected(call.service.table, seen.after) if seen.changes else {}
-        return EditView(seen.revision, views(seen.changes), affected, True), seen.after
+        doubts = _warnings(call, seen.after) if any(one.kind == edits.RECORD for one in seen.changes) else []
+        return EditView(seen.revision, views(seen.changes), affected, True, warnings=doubts), seen.after
     done = editor.apply(edits.Edit(call.now, call.who.name, asked.why, asked.action or action), change)
     return EditView(done.revision, views(done.changes), {}), done.records
+
+
+def _warnings(call: Call, after: RecordSet) -> list[str]:
+    """What speaks against what comes new in these records."""
+    service = call.service
+    directory, place = service.settings.tarballs, None
+    if directory is not None:
+        mine = advice.authorities(call.origin[1], call.origin[0], service.names, service.settings.port)
+        place = advice.Place(
+            mine,
+            lambda path: tarballs.find(directory, path) is not None,
+            lambda: [one.name for one in tarballs.listing(directory)],
+        )
+    return advice.warnings(service.records, after, place, partial(failures.rolled_back, service.table))
 
 
 def views(changes: Iterable[edits.Change]) -> list[ChangeView]:

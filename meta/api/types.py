@@ -1,5 +1,6 @@
 """Every request and response body of the REST API. The server and the command line decode with these, and the OpenAPI document
-is generated from them, so the three cannot differ. Records are in meta.api.documents, queries in meta.api.queries.
+is generated from them, so the three cannot differ. Records are in meta.api.documents, tarballs in
+meta.api.tarball_types, queries in meta.api.queries.
 
 Keys are camelCase on the wire. Times are Unix seconds.
 """
@@ -110,6 +111,13 @@ class LabelEdit(Body):
     hosts: Annotated[list[Hostname], Meta(min_length=1, max_length=10_000)]
     set: LabelSet = field(default_factory=dict)
     remove: list[Annotated[str, Meta(pattern=LABEL_KEY)]] = field(default_factory=list)
+
+
+class RetirementBody(Body):
+    """Hosts to put aside, or (retired: false) to take back."""
+
+    hosts: Annotated[list[Hostname], Meta(min_length=1, max_length=10_000)]
+    retired: bool = True
 
 
 class Labels(Answer):
@@ -223,23 +231,6 @@ class Enrolled(Answer):
 
     hostname: str
     token: str
-
-
-# --- tarballs ---
-
-
-class TarballView(Answer):
-    """A published file. md5, sha256: blank in a list where they are not known without reading the file."""
-
-    name: str
-    size: int
-    md5: str = ""
-    sha256: str = ""
-    modified: float = 0.0
-
-
-class Tarballs(Answer):
-    items: list[TarballView]
 
 
 # --- errors ---

@@ -15,7 +15,7 @@ _PAST = ("history", "rollback", "ban", "unban", "bans")
 SECTIONS = {
     "Desired state": ["get", "set", "unset", "apply", "diff", "export", "import", *_PAST],
     "Hosts": ["status", "hosts", "host", "explain", "label", "retire", "unretire"],
-    "Releases": ["publish"],
+    "Releases": ["publish", "tarballs"],
     "People": ["token", "whoami"],
     "Service": ["serve", "check", "reload", "db", "backup", "elves"],
 }  # fmt: skip
@@ -49,7 +49,7 @@ COMMANDS = (
     *(past.history, past.rollback, past.ban, past.unban, past.bans),
     *(status.status, hosts.hosts, hosts.host, hosts.explain),
     *(labels.label, labels.retire, labels.unretire),
-    *(tarballs.publish, tokens.token, tokens.whoami),
+    *(tarballs.publish, tarballs.tarballs, tokens.token, tokens.whoami),
     *(serving.serve, serving.check, serving.reload, database.db, database.backup, elves.elves),
 )
 

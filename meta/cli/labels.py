@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import click
 
 from meta.cli import options
-from meta.errors import Misconfigured
 
 if TYPE_CHECKING:
     from meta.cli.changing import Editor
@@ -13,61 +12,68 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Set and remove labels of hosts.")
-@click.argument("words", metavar="HOST... KEY=VALUE|KEY-...", nargs=-1, required=True, shell_complete=options.hosts)
+@click.argument("words", metavar="[HOST...|-] KEY=VALUE|KEY-...", nargs=-1, required=True, shell_complete=options.hosts)
+@click.option("--name", metavar="GLOB", help="Hosts with such names: 'web-*'.")
+@click.option("--where", metavar="SELECTOR", help="Hosts that --for selects too: prefix:web-, label:env=staging ...")
 @options.changing
-def label(editor: "Editor", words: tuple[str, ...]) -> None:
+def label(editor: "Editor", words: tuple[str, ...], name: str | None, where: str | None) -> None:
     """Set labels of HOSTs (KEY=VALUE) or remove them (KEY-). Overrides with --for label:KEY=VALUE select by them. A host need
-    not have reported yet.
+    not have reported yet; of those that have, --name and --where choose (both: those that fit both); - takes names from stdin.
 
     \b
     Examples:
       meta label web-1 web-2 env=staging rack=r7
       meta label web-1 rack-
-      meta hosts --name 'web-*' --all -o json | jq -r '.items[].name' | xargs sh -c 'meta label "$@" env=prod --yes' -
+      meta label --name 'web-*' ring=1
+      meta label --where label:ring=1 ring=2 --dry-run
+      meta label - env=prod --yes < hosts.txt
     """
+    from meta.cli import labelling
     from meta.cli.changing import Wish
     from meta.cli.words import labels_of
-    from updater.wire import hostname_problem
 
-    first = next((i for i, word in enumerate(words) if "=" in word or word.endswith("-")), len(words))
-    hosts, (wanted, gone) = words[:first], labels_of(words[first:])
-    if not hosts or not (wanted or gone):
+    first = next((i for i, word in enumerate(words) if "=" in word or word[1:].endswith("-")), len(words))
+    named, (wanted, gone) = words[:first], labels_of(words[first:])
+    if not (wanted or gone) or not (named or name or where):
         raise click.UsageError("name hosts first, then what to set or remove: meta label web-1 env=staging rack-")
-    if problem := next(filter(None, map(hostname_problem, hosts)), ""):
-        raise Misconfigured(problem)
+    if named and (name or where):
+        raise click.UsageError("name hosts, or choose them by --name and --where")
+    hosts = labelling.named(named) if named else labelling.chosen(editor.client, name or "", where or "")
     editor.make(Wish("POST", "/labels", {"hosts": hosts, "set": wanted, "remove": gone}))
 
 
 @click.command(short_help="Put hosts aside that are gone.")
 @options.host("hosts", nargs=-1, required=True)
+@options.why
 @options.connected
-def retire(client: "Client", hosts: tuple[str, ...]) -> None:
+def retire(client: "Client", hosts: tuple[str, ...], why: str) -> None:
     """Put HOSTs aside: they no longer count and are listed only with --state retired. One that reports again is back by itself.
+    Who did it and why is in `meta history`.
 
     \b
     Example:
-      meta retire web-1.example web-2.example
+      meta retire web-1.example web-2.example --why "rack r7 is gone"
     """
-    _retirement(client, hosts, "PUT", "retired")
+    _retirement(client, hosts, why, retired=True)
 
 
 @click.command(short_help="Take back hosts that were put aside.")
 @options.host("hosts", nargs=-1, required=True)
+@options.why
 @options.connected
-def unretire(client: "Client", hosts: tuple[str, ...]) -> None:
+def unretire(client: "Client", hosts: tuple[str, ...], why: str) -> None:
     """Take back HOSTs that were retired.
 
     \b
     Example:
       meta unretire web-1.example
     """
-    _retirement(client, hosts, "DELETE", "not retired")
+    _retirement(client, hosts, why, retired=False)
 
 
-def _retirement(client: "Client", hosts: tuple[str, ...], method: str, done: str) -> None:
-    from meta.cli.client import at
-    from meta.views import HostView
+def _retirement(client: "Client", hosts: tuple[str, ...], why: str, retired: bool) -> None:
+    from meta.api.types import EditView
 
+    client.send("POST", "/retirements", EditView, {"hosts": hosts, "retired": retired}, why=why)
     for host in hosts:
-        client.send(method, at("hosts", host, "retirement"), HostView)
-        click.echo(f"{host}: {done}")
+        click.echo(f"{host}: {'retired' if retired else 'not retired'}")

@@ -5,15 +5,20 @@ bytes under a version that is published: hosts and caches keep it for good.
 """
 
 import hashlib
-import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import quote
 
-from meta.api.types import Tarballs, TarballView, Whoami
+from msgspec.structs import asdict
+
+from meta import tarballs
+from meta.api.tarball_types import Tarballs, TarballView
+from meta.api.types import Whoami
 from meta.cli.client import Client, at
 from meta.cli.refusals import TO_GET_ONE
 from meta.errors import Misconfigured, TryLater
@@ -32,6 +37,15 @@ class Digests(NamedTuple):
     sha256: str
 
 
+class PublishedView(TarballView, kw_only=True):
+    """What `meta publish -o json` says. url: where hosts fetch it; next: the command that puts it in force; is_new: whether it
+    was not published before."""
+
+    url: str
+    next: str
+    is_new: bool
+
+
 class Published(NamedTuple):
     """name, version: of the agent; is_known: whether it has a record; members: of the archive; is_new: whether it had to be
     sent."""
@@ -45,7 +59,17 @@ class Published(NamedTuple):
     is_new: bool
 
 
-def publish(client: Client, tarball: Path, agent: str | None) -> Published:
+def view(done: Published, meta: str) -> PublishedView:
+    """meta: its URL, as of the client."""
+    fields = [f"version={done.version}", f"md5={done.digests.md5}", f"sha256={done.digests.sha256}"]
+    if not done.is_known:
+        fields.append(f"tarball={meta}/tarball")
+    url = f"{meta}/tarball/{quote(done.tarball.name)}"
+    line = shlex.join(["meta", "set", done.name, *fields])
+    return PublishedView(**asdict(done.tarball), url=url, next=line, is_new=done.is_new)
+
+
+def publish(client: Client, tarball: Path, agent: str | None, why: str = "") -> Published:
     """Check the tarball and have meta publish it. agent: whose it is, where the name of the file can be read in two ways."""
     known = _known(client)
     name, version = split(tarball.name, [agent] if agent else known, must=bool(agent))
@@ -57,7 +81,9 @@ def publish(client: Client, tarball: Path, agent: str | None) -> Published:
             return Published(name, version, name in known, members, digests, there, is_new=False)
         file.seek(0)
         with _shown_progress(file, digests.size) as body:
-            done = client.upload(at("tarballs", tarball.name), body, TarballView, sha256=digests.sha256)
+            done = client.upload(
+                at("tarballs", tarball.name), body, TarballView, sha256=digests.sha256, agent=name, why=why
+            )
     return Published(name, version, name in known, members, digests, done, is_new=True)
 
 
@@ -74,14 +100,9 @@ def _known(client: Client) -> list[str]:
 def split(file: str, known: list[str], must: bool = False) -> tuple[str, str]:
     """NAME-VERSION.tar.gz -> (name, version): of the known agents the one that fits best, else the version begins at the first
     digit after a `-`. must: only a known one will do. Raises Misconfigured."""
-    stem = file.removesuffix(".tar.gz")
-    fitting = [name for name in known if stem.startswith(f"{name}-")]
-    if fitting:
-        name = max(fitting, key=len)
-    else:
-        name = stem[: found.start()] if (found := re.search(r"-(?=[0-9])", stem)) else stem.rpartition("-")[0]
-    version = stem[len(name) + 1 :]
-    if stem == file or (must and not fitting) or not name or name_problem(name) or version_problem(version):
+    name, version = tarballs.split(file, known)
+    is_named = file.endswith(".tar.gz") and name and not (name_problem(name) or version_problem(version))
+    if not is_named or (must and name not in known):
         wanted = f"{known[0]}-VERSION.tar.gz" if must else "NAME-VERSION.tar.gz"
         raise Misconfigured(f"the file must be called {wanted}, as hosts will ask for it; this is {file}")
     return name, version
@@ -90,8 +111,8 @@ def split(file: str, known: list[str], must: bool = False) -> tuple[str, str]:
 def _already(client: Client, name: str, digests: Digests) -> TarballView | None:
     """What is published under this name with the same bytes, or None. Raises Misconfigured for other bytes."""
     there = next((one for one in client.get("/tarballs", Tarballs).items if one.name == name), None)
-    if there is None or not there.md5:
-        return None  # or nobody knows without reading it: meta will
+    if there is None or not there.md5 or not there.published:
+        return None  # or meta must read it, or write down that it was published
     if (there.size, there.md5) != (digests.size, digests.md5):
         raise Misconfigured(f"{name} is published with other bytes (md5 {there.md5}); give yours another version")
     there.sha256 = digests.sha256

@@ -4,13 +4,13 @@ Promises: what an edit or a token's method returned from is on the disk; what is
 come out as TryLater (away, locked, full, corrupt) or Misconfigured. The tables are made and changed by the migrations alone.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from meta.records import RecordSet
-from meta.revisions import Edit, Revision
+from meta.revisions import Change, Edit, Revision
 from meta.store import hosts, records, tokens
 from meta.store.backup import backup
 from meta.store.engine import PATIENCE, Database
@@ -59,10 +59,10 @@ class Store:
         """Everything that engineers have decided."""
         return records.load(self._database)
 
-    def commit(self, before: RecordSet, after: RecordSet, edit: Edit) -> Revision:
-        """Make `after` of `before` durable, as the revision after before.revision. Raises Moved when that is no longer the
-        last."""
-        return records.commit(self._database, before, after, edit)
+    def commit(self, before: RecordSet, after: RecordSet, edit: Edit, more: Iterable[Change] = ()) -> Revision:
+        """Make `after` of `before` durable, as the revision after before.revision. more: changes that are of no record set, for
+        the history. Raises Moved when that is no longer the last."""
+        return records.commit(self._database, before, after, edit, more)
 
     def revisions(self, agent: str = "", before: int = 0, limit: int = 50) -> list[Revision]:
         """The newest first. agent: only those that changed its record or a ban of it; before: only those with lower numbers."""
@@ -70,6 +70,10 @@ class Store:
 
     def revision(self, number: int) -> Revision | None:
         return records.one_revision(self._database, number)
+
+    def last_of_records(self, limit: int) -> list[Revision]:
+        """The newest revisions that changed a record, the newest first."""
+        return records.last_of_records(self._database, limit)
 
     def revisions_since(self, number: int) -> list[Revision]:
         """All with higher numbers, oldest first, ready to be replayed."""

@@ -6,11 +6,12 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from meta.publications import Publication
 from meta.records import Ban, Record, RecordSet, as_fields, from_fields
-from meta.revisions import BAN, LABELS, RECORD, Change, Edit, Revision, changes
+from meta.revisions import BAN, LABELS, RECORD, TARBALL, Change, Edit, Revision, changes
 from meta.store.engine import Database
 from meta.store.rows import Moved
-from meta.store.tables import ban, change, head, label, record, revision
+from meta.store.tables import ban, change, head, label, record, revision, tarball
 
 _json = msgspec.json.Encoder()
 _fields = msgspec.json.Decoder(dict[str, Any])
@@ -23,19 +24,24 @@ def load(database: Database) -> RecordSet:
         records = connection.execute(sa.select(record).order_by(record.c.position)).all()
         bans = connection.execute(sa.select(ban).order_by(ban.c.position)).all()
         labels = connection.execute(sa.select(label.c.hostname, label.c.body).order_by(label.c.hostname)).all()
+        tarballs = connection.execute(sa.select(tarball).order_by(tarball.c.file)).all()
     return RecordSet(
         revision=at,
         records=tuple(from_fields(_fields.decode(row.body)) for row in records),
         bans=tuple(Ban(row.agent, row.version, row.why, row.who, row.at) for row in bans),
         labels={hostname: _labels.decode(body) for hostname, body in labels},
         edited={row.name: row.revision for row in records},
+        published={row.file: Publication(*row[1:]) for row in tarballs},
     )
 
 
-def commit(database: Database, before: RecordSet, after: RecordSet, edit: Edit) -> Revision:
-    """Add one revision. Raises Moved when the records are no longer at before.revision."""
+def commit(
+    database: Database, before: RecordSet, after: RecordSet, edit: Edit, more: Iterable[Change] = ()
+) -> Revision:
+    """Add one revision. more: changes of what stands elsewhere. Raises Moved when the records are no longer at
+    before.revision."""
     number = before.revision + 1
-    made = Revision(number, edit.at, edit.who, edit.why, edit.action, changes(before, after))
+    made = Revision(number, edit.at, edit.who, edit.why, edit.action, (*changes(before, after), *more))
     with database.writing("revision") as (connection, serial):
         if serial != number:
             raise Moved(f"the records are at revision {serial - 1} by now, no longer at {before.revision}")
@@ -46,6 +52,7 @@ def commit(database: Database, before: RecordSet, after: RecordSet, edit: Edit) 
             connection.execute(sa.delete(ban))
             _each(connection, sa.insert(ban), _ban_rows(after))
         _keep_labels(connection, [c for c in made.changes if c.kind == LABELS], number)
+        _keep_tarballs(connection, [c for c in made.changes if c.kind == TARBALL])
     return made
 
 
@@ -56,7 +63,8 @@ def _each(connection: sa.Connection, statement: Any, rows: Iterable[dict[str, An
 
 def _change_rows(made: Revision) -> Iterable[dict[str, Any]]:
     for position, c in enumerate(made.changes):
-        agent = {RECORD: c.name, BAN: c.name.partition("/")[0]}.get(c.kind, "")
+        of_tarball = (c.after or c.before)["agent"] if c.kind == TARBALL else ""
+        agent = {RECORD: c.name, BAN: c.name.partition("/")[0], TARBALL: of_tarball}.get(c.kind, "")
         before, after = (None if data is None else _json.encode(data).decode() for data in (c.before, c.after))
         row = {"position": position, "agent": agent, "kind": c.kind, "name": c.name, "before": before, "after": after}
         yield {"revision": made.number, **row}
@@ -95,6 +103,13 @@ def _keep_labels(connection: sa.Connection, changed: list[Change], number: int) 
     _each(connection, sa.insert(label), come)
 
 
+def _keep_tarballs(connection: sa.Connection, changed: list[Change]) -> None:
+    gone = [{"key": c.name} for c in changed if c.before is not None]
+    come = [{"file": c.name, **c.after} for c in changed if c.after is not None]
+    _each(connection, sa.delete(tarball).where(tarball.c.file == sa.bindparam("key")), gone)
+    _each(connection, sa.insert(tarball), come)
+
+
 def revisions(database: Database, agent: str, before: int, limit: int) -> list[Revision]:
     query = sa.select(revision).order_by(revision.c.number.desc()).limit(limit)
     if before:
@@ -106,6 +121,12 @@ def revisions(database: Database, agent: str, before: int, limit: int) -> list[R
 
 def one_revision(database: Database, number: int) -> Revision | None:
     return next(iter(_read(database, sa.select(revision).where(revision.c.number == number))), None)
+
+
+def last_of_records(database: Database, limit: int) -> list[Revision]:
+    newest = sa.select(change.c.revision).where(change.c.kind == RECORD).distinct()
+    newest = newest.order_by(change.c.revision.desc()).limit(limit)
+    return _read(database, sa.select(revision).where(revision.c.number.in_(newest)).order_by(revision.c.number.desc()))
 
 
 def revisions_since(database: Database, number: int) -> list[Revision]:

@@ -58,6 +58,18 @@ label = sa.Table(
     sa.Column("body", sa.Text, nullable=False),  # JSON
     sa.Column("revision", sa.Integer, nullable=False),
 )
+tarball = sa.Table(
+    "tarball",
+    metadata,
+    sa.Column("file", sa.Text, primary_key=True),
+    sa.Column("agent", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("md5", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+)
 token = sa.Table(
     "token",
     metadata,

@@ -43,9 +43,10 @@ class Person:
         assert "Traceback" not in done.stderr
         return done.stdout if code == 0 else done.stderr
 
-    def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        """given: what comes on stdin."""
         mine = {"HOME": str(self.home), "META_URL": self._server.url}
-        return meta(*words, directory=self.home, **mine, **WIDE, **environment)
+        return meta(*words, directory=self.home, given=given, **mine, **WIDE, **environment)
 
     def json(self, *words: str) -> Any:
         return json.loads(self(*words, "-o", "json"))

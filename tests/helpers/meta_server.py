@@ -35,12 +35,13 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def meta(*arguments: str, directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run one command of meta to its end."""
+def meta(*arguments: str, directory: Path, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one command of meta to its end. given: what comes on stdin."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "meta.cli", *arguments],
         cwd=directory,
         env=_environment() | environment,
+        input=given,
         capture_output=True,
         text=True,
         timeout=60,

@@ -2,6 +2,7 @@
 
 from hypothesis import strategies as st
 
+from meta.publications import Publication
 from meta.records import Ban, Glob, Hosts, Label, Override, Prefix, Record, RecordSet
 
 HOSTNAMES = st.sampled_from(["h1", "h2", "lg-1.x", "lg-2", "x"])
@@ -16,6 +17,7 @@ SELECTORS = st.one_of(
     st.frozensets(HOSTNAMES, min_size=1).map(Hosts),
     st.sampled_from(["env=staging", "env=live", "env", "gpu"]).map(Label),
 )
+SIZES = st.integers(1, 1 << 40)
 LABELS = st.dictionaries(st.sampled_from(["env", "gpu"]), st.sampled_from(["", "staging", "live"]), min_size=1)
 BANS = st.builds(Ban, AGENTS, VERSIONS, st.sampled_from(["", "it crashes"]), st.sampled_from(["", "ann"]), st.just(1.0))
 
@@ -51,4 +53,7 @@ RECORD_SETS = st.builds(
         lambda bans: tuple(sorted(bans, key=lambda ban: (ban.agent, ban.version)))
     ),
     labels=st.dictionaries(HOSTNAMES, LABELS, max_size=3),
+    published=st.dictionaries(
+        st.sampled_from(["a-1.tar.gz", "b-2.tar.gz"]), st.builds(Publication, AGENTS, VERSIONS, SIZES, MD5S, MD5S)
+    ),
 )

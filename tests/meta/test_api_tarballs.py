@@ -9,7 +9,7 @@ import threading
 import pytest
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from helpers.meta_api import World
+from helpers.meta_api import NOW, World
 from meta import tarballs
 from meta.api.files import MAX_UPLOADS, place_for_upload
 from meta.errors import TryLater
@@ -49,6 +49,12 @@ def test_what_is_published_is_served_with_its_digests(world):
         "size": len(PACKED),
         "md5": MD5,
         "sha256": SHA256,
+        "agent": "a",
+        "version": "1.0",
+        "who": "editor",
+        "published": NOW,
+        "desiredBy": [],
+        "hosts": 0,
     }
     for path in (f"/tarball/{NAME}", f"/{NAME}", f"/api/v1/tarballs/{NAME}"):
         with world.call("GET", path, "host") as got:

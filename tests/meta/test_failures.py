@@ -113,6 +113,8 @@ def test_hosts_that_rolled_a_version_back_are_counted_whatever_they_shall_have_n
         beat(table, f"h{number}", rolled_back(to="2"))
     beat(table, "h0", rolled_back(to="3"))  # its last word
     beat(table, "refused", rolled_back(to="2", result="refused"))
-    assert failures.rolled_back(table, "a", "2") == 3
-    assert failures.rolled_back(table, "b", "2") == 0
-    assert failures.rolled_back(table, "a", "9") == 0
+    said = failures.rolled_back(table, "a", "2")
+    assert said == "3 hosts, h3 among them, rolled a 2 back: died 3 s after its start"
+    assert failures.rolled_back(table, "a", "3") == "host h0 rolled a 3 back: died 3 s after its start"
+    assert failures.rolled_back(table, "b", "2") == ""
+    assert failures.rolled_back(table, "a", "9") == ""

@@ -94,13 +94,13 @@ def test_check_passes_on_what_ops_meta_ignores(directory):
 
 def test_the_database_can_be_made_beforehand(directory):
     done = meta("db", "upgrade", directory=directory)
-    assert (done.returncode, done.stdout) == (0, "sqlite:///var/meta.db is at revision 0002\n")
+    assert (done.returncode, done.stdout) == (0, "sqlite:///var/meta.db is at revision 0003\n")
     assert (directory / "var/meta.db").is_file()
 
 
 def test_options_come_from_the_environment_too(directory):
     done = meta("db", "upgrade", directory=directory, META_DATABASE="sqlite:///other.db")
-    assert done.stdout == "sqlite:///other.db is at revision 0002\n"
+    assert done.stdout == "sqlite:///other.db is at revision 0003\n"
 
 
 def test_reload_without_a_meta_says_so(directory):

@@ -62,7 +62,7 @@ def test_a_release_to_some_hosts_and_then_to_all(server, boss, alice, tmp_path):
     assert refused[-1] == (
         "meta: this changes falcon on 2 hosts, and nobody is here to be asked: look, then run it again with --yes"
     )
-    assert alice(*to_some, "--yes") == "done: revision 2; follow it: meta status falcon --watch\n"
+    assert alice(*to_some, "--yes") == "done: revision 4; follow it: meta status falcon --watch\n"
 
     assert alice("status", "falcon").splitlines() == [
         "VERSION  STATUS   HOSTS  NOTE",
@@ -78,10 +78,10 @@ def test_a_release_to_some_hosts_and_then_to_all(server, boss, alice, tmp_path):
     explained = alice.json("explain", "web-9")
     version = next(field for field in explained["agents"][0]["fields"] if field["field"] == "version")
     assert (version["value"], version["by"], version["selector"]) == ("1.0.1", "override", "prefix web-")
-    assert alice("rollback", "1", "--why", "leaks", "--yes").startswith("done: revision 3")
+    assert alice("rollback", "2", "--why", "leaks", "--yes").startswith("done: revision 5")
     assert boss.json("get", "falcon")["version"] == "1.0.0"
     told = boss("history", "falcon").splitlines()
-    assert told[0].startswith("revision 3 rollback by alice at ")
+    assert told[0].startswith("revision 5 rollback by alice at ")
     assert told[0].endswith(": leaks")
     assert told[1].startswith("  falcon [prefix web-]: removed (version 1.0.1")
 
@@ -92,7 +92,9 @@ def test_one_agent_is_taken_back_once(server, boss, alice):
     alice("set", "back", "version=1.0.1", "--yes")
     alice("set", "other", "version=1.0.0", "tarball=http://r.example/o", "--yes")
     shown = alice("rollback", "--agent", "back", "--dry-run").splitlines()
-    assert shown == ["back: version 1.0.1 -> 1.0.0", "touches back on 1 host", "dry run: nothing was changed"]
+    assert shown[0] == "back: version 1.0.1 -> 1.0.0"
+    assert shown[1].startswith("touches back on ")
+    assert shown[2:] == ["dry run: nothing was changed"]
     assert "look, then run it again with --yes" in alice("rollback", "--agent", "back", code=2)
     assert alice("rollback", "--agent", "back", "--yes", "--why", "leaks").startswith("done: revision ")
     number = alice.json("history", "back", "--limit", "1")["items"][0]["number"]
@@ -310,8 +312,71 @@ def test_a_published_version_keeps_its_bytes(server, alice, tmp_path):
     assert "was published already" in alice("publish", str(first.path))
     other = publish(tmp_path, "same", "1.0.0", {"control": (b"#!/bin/sh\n", 0o755)})
     assert "is published with other bytes" in alice("publish", str(other.path), code=2)
-    (server.database.parents[1] / "tarballs/same-1.0.0.tar.gz.md5").unlink()  # then meta itself must find out
-    assert "is published with other bytes" in alice("publish", str(other.path), code=1)
+    (server.database.parents[1] / "tarballs/same-1.0.0.tar.gz.md5").unlink()  # what was published is written down too
+    assert "is published with other bytes" in alice("publish", str(other.path), code=2)
+
+
+def test_tarballs_are_listed_and_pruned_after_a_look(server, alice, tmp_path):
+    for number in range(3):
+        made = alice.json("publish", str(publish(tmp_path, "old", f"1.0.{number}").path), "--why", "nightly")
+    assert made["url"] == f"{server.url}/tarball/old-1.0.2.tar.gz"
+    assert made["next"].startswith(f"meta set old version=1.0.2 md5={made['md5']} sha256=")
+    assert made["next"].endswith(f" tarball={server.url}/tarball")
+    assert (made["isNew"], alice.json("history", "old")["items"][0]["why"]) == (True, "nightly")
+    listed = [line.split() for line in alice("tarballs").splitlines() if line.startswith("old ")]
+    assert [line[1] for line in listed] == ["1.0.0", "1.0.1", "1.0.2"]
+    assert listed[0][5] == "alice"
+    prune = ("tarballs", "prune", "--keep", "1", "--older", "1s", "--why", "tidy")
+    assert "old-1.0.2.tar.gz stays: one of the newest of old" in alice(*prune, "--dry-run")
+    assert "look, then run it again with --yes" in alice(*prune, code=2)
+    assert len([line for line in alice("tarballs").splitlines() if line.startswith("old ")]) == 3
+    assert alice(*prune, "--yes").splitlines()[-1].startswith("removed: ")
+    assert [one["version"] for one in alice.json("tarballs")["items"] if one["agent"] == "old"] == ["1.0.2"]
+    assert alice.json("history", "--limit", "1")["items"][0]["why"] == "tidy"
+    assert alice(*prune, "--yes").splitlines()[-1] == "nothing to remove"
+
+
+def test_a_version_that_is_not_published_is_asked_about_though_no_host_is_touched(server, alice):
+    words = ("set", "unpublished", "version=1.0.0", f"tarball={server.url}/tarball", "--for", "hosts:nowhere")
+    alice("set", "unpublished", "version=1.0.0", "tarball=http://r.example/u", "cmd=stop", "--yes")
+    refused = alice(*words, "cmd=start", code=2).splitlines()
+    assert refused[-2].startswith("warning: this meta has no unpublished-1.0.0.tar.gz")
+    assert refused[-1] == "meta: there is a warning, and nobody is here to be asked: look, then run it again with --yes"
+    assert alice.json(*words, "cmd=start", "--dry-run")["warnings"]
+    assert alice(*words, "cmd=start", "--yes").splitlines()[-1].startswith("done: revision ")
+
+
+def test_hosts_are_labelled_by_choice_and_from_stdin(server, alice):
+    for host in ("ring-a1", "ring-a2", "ring-b1"):
+        server.beat(host)
+    alice("label", "--name", "ring-a*", "ring=1", "--yes")
+    alice("label", "--where", "prefix:ring-b", "ring=2", "--yes")
+    alice("label", "--where", "label:ring", "--name", "*1", "first=yes", "--yes")
+    labels = {host["name"]: host["labels"] for host in alice.json("hosts", "--name", "ring-*")["items"]}
+    assert labels == {
+        "ring-a1": {"ring": "1", "first": "yes"},
+        "ring-a2": {"ring": "1"},
+        "ring-b1": {"ring": "2", "first": "yes"},
+    }
+    assert alice.run("label", "-", "ring-", "first-", "--yes", given="ring-a1 ring-a2\nring-b1\n").returncode == 0
+    assert all(not host["labels"] for host in alice.json("hosts", "--name", "ring-*")["items"])
+    none = alice("label", "--where", "prefix:rnig-", "ring=1", code=1)
+    assert none == "meta: no host that has reported fits --where prefix:rnig-\n"
+    assert "name hosts, or choose them" in alice("label", "ring-a1", "--name", "x*", "ring=1", code=2)
+
+
+def test_why_a_host_was_put_aside_is_in_the_history(server, alice):
+    for host in ("aside-1", "aside-2"):
+        server.beat(host)
+    alice("retire", "aside-1", "aside-2", "--why", "rack r7 is gone")
+    told = alice("history", "--limit", "1").splitlines()
+    assert " retire by alice at " in told[0]
+    assert told[0].endswith(": rack r7 is gone")
+    assert told[1:] == ["  host aside-1: put aside", "  host aside-2: put aside"]
+    number = alice.json("history", "--limit", "1")["items"][0]["number"]
+    alice("retire", "aside-1")  # is it already
+    assert alice.json("history", "--limit", "1")["items"][0]["number"] == number
+    assert "no host aside-9" in alice("retire", "aside-2", "aside-9", code=1)
 
 
 def test_a_backup_of_a_live_database_is_whole(server, alice, tmp_path):

@@ -22,7 +22,7 @@ from meta.store import Head, HostRow, Store
 from meta.store.migrate import MIGRATIONS
 from meta.store.tables import metadata
 
-NEWEST = "0002"
+NEWEST = "0003"
 ROW = HostRow(0, "h1", 1.25, 2.5, "::1", "0.1.0", '[["a","1","“up”",null]]', "[1.5,7]", "", 0.0)
 
 

@@ -1,0 +1,97 @@
+"""What speaks against an edit of the records, though it may be made: said before it is, so that a person can think again.
+
+That is a version whose tarball meta itself would have to send and does not have, and one that hosts have rolled back. Pure but
+for the questions that are handed in.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from meta.hints import did_you_mean
+from meta.publications import file_name
+from meta.records import Record, RecordSet
+from updater.wire import STOP
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class Order(NamedTuple):
+    """What a record or one of its overrides says of a version. bases: of the tarball, the mirrors too."""
+
+    agent: str
+    version: str
+    bases: tuple[str, ...]
+
+
+class Place(NamedTuple):
+    """What meta itself offers. authorities: HOST:PORT, under which it is reached; has: whether a path below its tarball
+    directory is there; files: the names that are published."""
+
+    authorities: frozenset[str]
+    has: Callable[[str], bool]
+    files: Callable[[], Sequence[str]]
+
+
+def warnings(
+    before: RecordSet, after: RecordSet, place: Place | None, rolled_back: Callable[[str, str], str]
+) -> list[str]:
+    """One sentence for each doubt about what comes new. place: None where meta offers no tarballs; rolled_back: (agent,
+    version) -> in words, on which hosts it was rolled back, or ""."""
+    found: list[str] = []
+    for record in after.records:
+        former = set(orders(before.record(record.name)))
+        versions = {one.version for one in former}
+        for order in orders(record):
+            if place and order not in former and (lack := _lack(order, place)):
+                found.append(lack)
+            if order.version not in versions and (words := rolled_back(order.agent, order.version)):
+                found.append(words)
+    return list(dict.fromkeys(found))
+
+
+def orders(record: Record | None) -> Iterator[Order]:
+    """What the record says, and each of its overrides; nothing where it says `stop`."""
+    if record is None:
+        return
+    if record.cmd != STOP:
+        yield Order(record.name, record.version, (record.tarball, *record.mirrors))
+    for one in record.overrides:
+        bases = (record.tarball, *record.mirrors) if one.tarball is None else (one.tarball, *one.mirrors)
+        version = record.version if one.version is None else one.version
+        if (record.cmd if one.cmd is None else one.cmd) != STOP:
+            yield Order(record.name, version, bases)
+
+
+def _lack(order: Order, place: Place) -> str:
+    file = file_name(order.agent, order.version)
+    paths = [path for base in order.bases if (path := _path_here(base, place.authorities)) is not None]
+    if all(place.has(f"{path}/{file}".lstrip("/")) for path in paths):
+        return ""
+    hint = did_you_mean(file, place.files())
+    return f"this meta has no {file}, which hosts would fetch from it: publish it first{hint}"
+
+
+def _path_here(base: str, authorities: frozenset[str]) -> str | None:
+    """The path below our tarball directory that this base means; None for one that is not ours."""
+    try:
+        url = urlsplit(base)
+        authority = f"{(url.hostname or '').lower()}:{url.port or _PORTS.get(url.scheme, 0)}"
+    except ValueError:
+        return None
+    if authority not in authorities:
+        return None
+    path = url.path.rstrip("/")
+    return path.removeprefix("/tarball") if path == "/tarball" or path.startswith("/tarball/") else path
+
+
+def authorities(host_header: str, scheme: str, names: Sequence[str], port: int) -> frozenset[str]:
+    """HOST:PORT under which this meta is reached. host_header: of the request that asks; names: of this machine; port: on which
+    it listens."""
+    own = {f"{name.lower()}:{port}" for name in names}
+    try:
+        asked = urlsplit(f"{scheme}://{host_header}")
+        own.add(f"{(asked.hostname or '').lower()}:{asked.port or _PORTS.get(scheme, 0)}")
+    except ValueError:
+        pass
+    return frozenset(own)

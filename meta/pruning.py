@@ -1,0 +1,96 @@
+"""Tarballs that nothing needs any more: which they are, and how they go.
+
+Promises: one goes only by meta.publications.judge, judged again in the edit that takes it out of the records, so that an edit
+that names it meanwhile keeps it; the file goes after that, unless it was published again. A crash in between leaves a file that
+may be published again. Refuses what has other bytes than were published: it is not ours to remove.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from meta import edits, publications, tarballs
+from meta.publications import Publication, Uses, Verdict
+from meta.records import RecordSet
+
+if TYPE_CHECKING:
+    from meta.hosts import HostTable
+    from meta.service import Service
+
+REVISIONS = 50  # the last that changed a record: a rollback to them finds its tarballs
+log = logging.getLogger(__name__)
+
+
+class Terms(NamedTuple):
+    """keep: how many of each agent stay, the newest; older: seconds; files: only these, None for all."""
+
+    keep: int
+    older: float
+    files: Collection[str] | None = None
+
+
+class Pruned(NamedTuple):
+    """gone: what was, or would be, removed; stays: all others that were published through meta, and why."""
+
+    revision: int
+    gone: dict[str, Publication]
+    stays: list[Verdict]
+
+
+def uses(service: "Service", records: RecordSet) -> Uses:
+    """What needs which tarball now. Raises TryLater."""
+    revisions = publications.named_in(service.store.last_of_records(REVISIONS))
+    return Uses(publications.named_by(records.records), revisions, run_by(service.table))
+
+
+def run_by(table: "HostTable") -> Counter[str]:
+    """file -> how many hosts run its version, those that are put aside too."""
+    found: Counter[str] = Counter()
+    with table.locked():
+        groups = [(g.profile.looks, len(g.hosts)) for g in (*table.groups.values(), *table.aside.values())]
+    for looks, hosts in groups:
+        for name, version, *_ in looks:
+            found[publications.file_name(name, version)] += hosts
+    return found
+
+
+def preview(service: "Service", directory: Path, terms: Terms, now: float) -> Pruned:
+    """What `prune` would do. Raises TryLater."""
+    return _judged(service, directory, service.records, terms, now)
+
+
+def prune(service: "Service", directory: Path, terms: Terms, edit: edits.Edit) -> Pruned:
+    """Remove what nothing needs. Raises EditRefused, TryLater."""
+    seen: list[Pruned] = []
+
+    def change(before: RecordSet) -> RecordSet:
+        seen.append(_judged(service, directory, before, terms, edit.at))
+        return edits.unpublish(before, seen[-1].gone) if seen[-1].gone else before
+
+    done = service.editor.apply(edit, change)
+    for file, one in seen[-1].gone.items():
+        with service.publishing:
+            if file not in service.records.published:
+                tarballs.remove(directory, file)
+                log.info("%s is removed (%d bytes, sha256 %s), by %s", file, one.size, one.sha256, edit.who)
+    return seen[-1]._replace(revision=done.revision)
+
+
+def _judged(service: "Service", directory: Path, records: RecordSet, terms: Terms, now: float) -> Pruned:
+    verdicts = publications.judge(records.published, uses(service, records), now, terms.keep, terms.older)
+    verdicts = [
+        one._replace(why=one.why or _strange(directory, one.file, records.published[one.file])) for one in verdicts
+    ]
+    gone = [one.file for one in verdicts if not one.why and (terms.files is None or one.file in terms.files)]
+    stays = [one for one in verdicts if one.why]
+    return Pruned(records.revision, {file: records.published[file] for file in gone}, stays)
+
+
+def _strange(directory: Path, file: str, published: Publication) -> str:
+    """Why a file that is there is not what was published; "" when it is, or is not there at all."""
+    found = tarballs.look(directory, file)
+    if found and (found.size, found.md5) != (published.size, published.md5):
+        return "has other bytes than were published"
+    return ""
