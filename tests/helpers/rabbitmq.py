@@ -7,6 +7,7 @@ Where it is not there, a test is skipped and says so; with CI in the environment
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -191,6 +192,8 @@ class Guest:
     def __init__(self) -> None:
         if not is_open(PORT):
             absent("RabbitMQ", HOW)
+        if not shutil.which("rabbitmqctl") or os.geteuid():
+            absent("a rabbitmqctl that may make users", "run the tests as root, or as the broker's user")
         self.user = self.vhost = f"elves-test-{token_hex(6)}"
 
     def __enter__(self) -> "Guest":

@@ -1,6 +1,6 @@
 """RabbitMQ: receives what elves' other modules ask, answers them, and asks the supervisor. One thread, two connections.
 
-Promises that no message whatsoever keeps the next one from its answer. A call has no effect, so it is acknowledged before it is
+Promises that no message keeps the next one from its answer. A call has no effect, so it is acknowledged before it is
 answered, over the Publisher's connection; a new app table is acknowledged when it is on the disk, so that none is lost that the
 broker had taken. A message that breaks the connection again and again in spite of that is taken off the queue. A broker that is
 away is tried again with growing pauses, for ever.
@@ -29,7 +29,7 @@ from meta.bridges.elves.rabbitmq_publisher import Publisher, Unpublished
 from meta.bridges.elves.services import Reply, Services
 from meta.errors import Misconfigured
 
-PREFETCH = 4  # messages in our memory at once, of whatever size the broker allows
+PREFETCH = 4  # messages in our memory at once, of any size that the broker allows
 TICK = 0.2  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 BIND_EVERY = 20.0  # seconds
@@ -89,9 +89,9 @@ class Broker(threading.Thread):
             try:
                 self._session()
             except (AMQPError, OSError, Misconfigured) as e:
-                self._is_away(in_words(e))
+                self._is_away(in_words(e), time.monotonic() - began)
             except Exception as e:
-                log.exception("RabbitMQ at %s: trouble of our own, connecting again", self._place)
+                log.exception("RabbitMQ at %s: internal error, connecting again", self._place)
                 self.trouble = in_words(e)
             self.is_connected = False
             if time.monotonic() - began > SOON:
@@ -99,8 +99,10 @@ class Broker(threading.Thread):
             self._stopping.wait(pause * (0.5 + random()))  # noqa: S311 (so that instances do not come all at once)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _is_away(self, why: str) -> None:
+    def _is_away(self, why: str, lasted: float) -> None:
         self.trouble = why
+        if self.is_connected and lasted > SOON:
+            self._away.over()  # this is another time
         self._away.say("RabbitMQ at %s is away, trying again: %s", self._place, why)
 
     @property
@@ -117,7 +119,6 @@ class Broker(threading.Thread):
             if self._strikes >= STRIKES:
                 self._take_off_the_first()
             self._consume()
-            self._away.over()
             self.is_connected = True
             log.info("RabbitMQ at %s: queue %s serves", self._place, self._settings.mq_queue)
             while not self._stopping.is_set():
@@ -217,7 +218,7 @@ class Broker(threading.Thread):
             reply = Reply()
         except Exception:  # noqa: BLE001 (nothing that a message says may end the consumer)
             self._numbers.add("messages_dropped")
-            self._sparing.say(log, time.time(), "a message is dropped, for a fault of ours", trace=True)
+            self._sparing.say(log, time.time(), "a message is dropped after an internal error", trace=True)
             reply = Reply()
         if tag is not None:
             self._acknowledge(tag, reply.is_done)
@@ -239,7 +240,7 @@ class Broker(threading.Thread):
             self._publisher.answer(reply.to, reply.by_id, reply.data, properties)
         except Unpublished as e:
             self._numbers.add("answers_nobody_takes")
-            self._sparing.say(log, time.time(), "an answer for %r reaches nobody: %s", reply.to[:80], e)
+            self._sparing.say(log, time.time(), "an answer to %r cannot be delivered: %s", reply.to[:80], e)
 
     def _receive_answer(self, _channel: Any, _method: Any, properties: Any, body: bytes) -> None:
         if self._asking:

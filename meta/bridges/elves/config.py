@@ -162,7 +162,7 @@ def _warnings(values: Mapping[str, str]) -> Iterator[str]:
 
 
 def _unknown(key: str) -> str:
-    return f"is no key of ours and has no effect{did_you_mean(key, KEYS)}"
+    return f"is not a known key and has no effect{did_you_mean(key, KEYS)}"
 
 
 def _is_nearly_right(key: str) -> bool:

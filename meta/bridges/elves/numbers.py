@@ -83,5 +83,5 @@ class Reminder:
             self._log.warning("%s", line)
 
     def over(self) -> None:
-        """The next trouble is told at once."""
+        """The next trouble is logged at once."""
         self._said.clear()

@@ -67,7 +67,7 @@ def _properties(encoded: bytes) -> pika.BasicProperties:
         flags &= ~spec.BasicProperties.FLAG_HEADERS
         rest = struct.pack(">H", flags) + encoded[2:start] + encoded[start + 4 + size :]
         return pika.BasicProperties().decode(rest)
-    except Exception:  # noqa: BLE001 (whatever the library raises: the message is served as far as it can be)
+    except Exception:  # noqa: BLE001 (the library raises many kinds; the message is served as far as it can be)
         return pika.BasicProperties()
 
 

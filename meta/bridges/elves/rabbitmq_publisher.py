@@ -97,7 +97,7 @@ class Publisher:
         except ChannelClosedByBroker as e:
             kind = RefusedByBroker if e.reply_code == ACCESS_REFUSED else Unpublished
             raise kind(e.reply_text) from e
-        except Exception as e:  # whatever pika raises for it, asserts too: the next message gets another connection
+        except Exception as e:  # pika has no common base for these; the next message gets another connection
             self.close()
             raise Unpublished(in_words(e)) from e
 

@@ -120,7 +120,7 @@ class Sharing(threading.Thread):
     def _close(self) -> None:
         self._client.remove_listener(self._changed)
         self.is_connected = False
-        with suppress(Exception):  # whatever a client in trouble raises: it is left
+        with suppress(Exception):  # a client in trouble may raise anything, and is left
             if self._cache:
                 self._cache.close()
         self._cache = None
@@ -141,8 +141,8 @@ class Sharing(threading.Thread):
                 self._sparing.say(log, time.time(), "ZooKeeper at %s: %s", self._hosts, lost)
         except Trouble as e:
             self._sparing.say(log, time.time(), "ZooKeeper at %s: %s", self._hosts, in_words(e))
-        except Exception:  # noqa: BLE001 (told with its trace)
-            self._sparing.say(log, time.time(), "ZooKeeper at %s: trouble of our own", self._hosts, trace=True)
+        except Exception:  # noqa: BLE001 (logged with its trace)
+            self._sparing.say(log, time.time(), "ZooKeeper at %s: internal error", self._hosts, trace=True)
 
     def _wait_for_it(self, now: float) -> None:
         if self._reason.text or now - self._away_since > SAY_AFTER:

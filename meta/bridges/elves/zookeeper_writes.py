@@ -1,6 +1,6 @@
 """The agents that are to be written to ZooKeeper, each at {base}/agent/{ip}: of each the latest beat, some at a time.
 
-Promises that whatever fails for one agent costs this agent only, and that it is tried again: at once where the connection was
+Promises that a failure of one agent costs this agent only, and that it is tried again: at once where the connection was
 lost, else after a minute. An agent whose node breaks the connection (larger than the server's jute.maxbuffer, say) is found by
 writing fewer at a time.
 """

@@ -128,7 +128,7 @@ def test_what_may_not_be_meant_in_the_file_is_warned_of_and_the_reasons_of_what_
         assert bridge.get("/ready") == (503, until(lambda: away(bridge), "the reason"))
     log = bridge.log()
     assert "mq.password holds a blank and a #" in log and "secret" not in log
-    assert "mq.exchnge is no key of ours and has no effect; did you mean mq.exchange?" in log
+    assert "mq.exchnge is not a known key and has no effect; did you mean mq.exchange?" in log
     assert "zookeeper.host is given but zookeeper.enabled is not" in log
     assert len([line for line in log.splitlines() if "RabbitMQ at 127.0.0.1:9 is away" in line]) == 1
 

@@ -149,8 +149,8 @@ def test_unknown_keys_are_told(tmp_path):
     file = tmp_path / "conf.properties"
     file.write_text("auth.mdoe=simple\nmore=1")
     assert config.read(file).warnings == (
-        "auth.mdoe is no key of ours and has no effect; did you mean auth.mode?",
-        "more is no key of ours and has no effect",
+        "auth.mdoe is not a known key and has no effect; did you mean auth.mode?",
+        "more is not a known key and has no effect",
     )
 
 
@@ -168,7 +168,7 @@ def test_a_key_that_is_nearly_right_is_named_beside_the_error():
         settle({"auth.mode": "simple", "auth.localAppinfo": "{'a':'1'}", "colour": "red"}, "c")
     assert str(refused.value).splitlines() == [
         "c: auth.localAppInfo: is missing in mode simple, and every agent would remove all its apps; write {} if that is meant",
-        "c: auth.localAppinfo: is no key of ours and has no effect; did you mean auth.localAppInfo?",
+        "c: auth.localAppinfo: is not a known key and has no effect; did you mean auth.localAppInfo?",
     ]
 
 

@@ -33,7 +33,7 @@ def settings(guest: Guest, **more) -> Settings:
 
 
 def prepare(guest: Guest) -> None:
-    """As somebody with all permissions has made them."""
+    """Made by a user with all permissions."""
     connection = connect(vhost=guest.vhost)
     channel = connection.channel()
     channel.exchange_declare(EXCHANGE, "topic", durable=True)
@@ -71,7 +71,7 @@ def test_a_user_who_may_not_write_to_the_default_exchange_answers_by_the_configu
             assert json.loads(answer)["mqbody"]["flag"] == "true", key
             assert time.monotonic() - began < SOON
         ask(module, "nobody")
-        until(lambda: broker._numbers.get("answers_nobody_takes") == 1, "one is told")
+        until(lambda: broker._numbers.get("answers_nobody_takes") == 1, "it is counted")
         assert (broker._numbers.get("messages"), broker.is_connected) == (4, True), "each came once"
 
 

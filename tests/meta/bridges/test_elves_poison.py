@@ -1,4 +1,4 @@
-"""Against a real RabbitMQ: no message, of whatever properties, addresses or size, keeps the next one from its answer."""
+"""Against a real RabbitMQ: no message, with any properties, addresses or size, keeps the next one from its answer."""
 
 import json
 import struct
@@ -206,7 +206,7 @@ def test_there_are_enough_of_them():
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_a_call_is_answered_whatever_its_headers_are(module, named, name):
+def test_a_call_with_any_headers_is_answered(module, named, name):
     queue = module.channel.queue_declare("", exclusive=True).method.queue
     given = HEADERS[name] | {"reply_to": queue, "correlation_id": "7", "content_type": "x", "content_encoding": "y"}
     publish(named[0], "t.heartbeat", call(), Properties(**given))
@@ -233,7 +233,7 @@ def test_no_message_comes_back(module, broker, named):
     connection.close()
 
 
-def test_a_table_counts_whatever_its_headers_are(kept, named, broker):
+def test_a_table_with_any_headers_counts(kept, named, broker):
     body = {"result": [{"app": "a", "version": "7", "agentList": ["10.0.0.1"]}]}
     message = json.dumps({"mqkey": "s.heartbeat.updateAppInfo", "mqtype": "cast", "mqbody": body}).encode()
     publish(named[0], "s.heartbeat", message, Properties(**HEADERS["a timestamp before 1970"]))

@@ -304,7 +304,7 @@ def test_an_exchange_that_is_no_topic_is_refused_until_it_is_one(named, kept, ki
 
 
 @pytest.mark.parametrize("headers", ["a timestamp in milliseconds", "a timestamp before 1970"])
-def test_an_answer_of_the_supervisor_counts_whatever_its_headers_are(named, kept, headers):
+def test_an_answer_of_the_supervisor_with_any_headers_counts(named, kept, headers):
     value = {"a timestamp in milliseconds": 1_772_000_000_000, "a timestamp before 1970": 2**64 - 1}[headers]
     with Module(named[0]) as module:
         module.channel.exchange_declare(named[0], "topic", durable=True)
