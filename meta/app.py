@@ -25,7 +25,7 @@ from meta.auth import NOBODY, Principal, Rule, Unauthorised, Verdict, judge
 from meta.errors import MetaError
 from meta.front import Front
 from meta.heartbeat import JSON, TEXT
-from meta.limits import Limits, bucket_of, default_limits, is_local
+from meta.limits import Limits, bucket_of, default_limits, host_refusal, is_local, page_refusal
 from meta.service import Service
 from updater.wire import MAX_BODY, VERSION, one_line
 
@@ -90,6 +90,8 @@ def _keep_rule() -> Any:
     client, now = bucket_of(address), _now()
     if request.path.startswith(f"{PREFIX}/") and (wait := limits.requests.take(client, now)):
         return _too_many("too many requests", wait)
+    if wanted in (Rule.LOCAL, Rule.READ) and (why := page_refusal(request.environ)):
+        return _refusal(403, why)
     g.principal = NOBODY
     if wanted not in (Rule.PUBLIC, Rule.LOCAL):
         try:
@@ -98,7 +100,14 @@ def _keep_rule() -> Any:
             if wait := limits.failures.take(client, now):
                 return _too_many("too many refused tokens", wait)
             return _refusal(401, str(e))
-    return _judged(wanted, g.principal, anonymous)
+    return _judged(wanted, g.principal, anonymous) or _misnamed(wanted, g.principal)
+
+
+def _misnamed(wanted: Rule, principal: Principal) -> Response | None:
+    """The refusal of what is only allowed because it comes from this machine, under a name that is none of this machine's."""
+    anonymous_here = wanted is Rule.READ and principal == NOBODY and _service().settings.anonymous_hosts is None
+    why = host_refusal(request.environ) if wanted is Rule.LOCAL or anonymous_here else ""
+    return _refusal(403, why) if why else None
 
 
 def _judged(wanted: Rule, principal: Principal, anonymous: bool) -> Response | None:
@@ -192,7 +201,8 @@ def workdir() -> Response:
     return _json({"msg": "success", "data": str(Path.cwd())})
 
 
-@routes.get("/config/reload")
+@routes.get("/config/reload")  # as the peers' `control` asks for it
+@routes.post("/config/reload")
 @rule(Rule.LOCAL)
 def reload() -> Response:
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from meta.answers import Answer, refusal
 from meta.heartbeat import Dialect, answer
-from meta.limits import client_address, is_local
+from meta.limits import client_address, host_refusal, is_local, page_refusal
 from meta.pinning import OneCpu
 from updater.wire import MAX_BODY
 
@@ -55,22 +55,29 @@ class Front:
             return self._pass_on(environ, start)
         self._pin()
         address = client_address(environ, self._proxies) if self._proxies else environ.get("REMOTE_ADDR") or ""
-        body = self._read(environ, address)
+        authorization = environ.get("HTTP_AUTHORIZATION", "")
+        anonymous = self._anonymous
+        if anonymous is None:
+            anonymous = not authorization and is_local(environ)
+        body = self._refused(environ, anonymous) or self._read(environ, address)
         if isinstance(body, Answer):
             told = body
             self._beats.refused(told.status)
         else:
             began = time.perf_counter()
-            authorization = environ.get("HTTP_AUTHORIZATION", "")
-            anonymous = self._anonymous
-            if anonymous is None:
-                anonymous = not authorization and is_local(environ)
             told = answer(
                 self._table, self._may_report, body, address, authorization, anonymous, self._clock(), dialect
             )
             self._beats.note(told.status, time.perf_counter() - began)
         start(told.line, told.headers)
         return told.parts
+
+    def _refused(self, environ: Environ, anonymous: bool) -> Answer | None:
+        """What a web page must not send from the browser of a host."""
+        why = page_refusal(environ)
+        if not why and anonymous and self._anonymous is None:
+            why = host_refusal(environ)
+        return refusal(403, why) if why else None
 
     def _pass_on(self, environ: Environ, start: Start) -> Iterable[bytes]:
         """To the framework; too many bodies at once are refused, for a slow one holds a thread as a slow report does."""

@@ -11,6 +11,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple
 
+from updater.web_guard import host_problem, page_problem
+
 MAX_CLIENTS = 20_000
 FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")
 Address = IPv4Address | IPv6Address
@@ -73,6 +75,17 @@ def is_local(environ: Mapping[str, Any]) -> bool:
     """Whether the request was made on this machine, and not only handed on by a proxy on it."""
     address = _parse(str(environ.get("REMOTE_ADDR") or ""))
     return address is not None and address.is_loopback and not any(header in environ for header in FORWARDED)
+
+
+def page_refusal(environ: Mapping[str, Any]) -> str:
+    """Why what asks is a web page of another site, or ""."""
+    origin, site = environ.get("HTTP_ORIGIN", ""), environ.get("HTTP_SEC_FETCH_SITE", "")
+    return page_problem(origin, site, environ.get("HTTP_HOST", "")) if origin or site else ""
+
+
+def host_refusal(environ: Mapping[str, Any]) -> str:
+    """Why it may be a web page under a name that only leads here, or "". For what is allowed because it is_local."""
+    return host_problem(environ.get("HTTP_HOST", ""))
 
 
 def allows_anonymous(setting: bool | None, environ: Mapping[str, Any]) -> bool:

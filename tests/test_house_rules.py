@@ -42,6 +42,7 @@ DISK_DOORS = {
 # `meta publish` refuses what hosts would refuse, so it asks their own unpacker: a second one would differ some day.
 SHARED = {
     "meta/cli/publish.py": ("updater.unpack", "updater.gunzip", "updater.errors"),
+    "meta/limits.py": ("updater.web_guard",),  # what a browser may not ask of either program
     "meta/cli/__init__.py": ("updater.interrupt",),  # both commands end by Ctrl-C in one way
 }
 

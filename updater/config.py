@@ -142,5 +142,7 @@ def _at_path(message: str) -> str:
 
 
 def as_json(config: Config) -> Any:
-    """The configuration as plain values, for the local HTTP interface."""
-    return msgspec.to_builtins(config)
+    """The configuration as plain values, for the local HTTP interface; not where the credentials are."""
+    values = msgspec.to_builtins(config)
+    del values["credentials"]
+    return values

@@ -1,4 +1,5 @@
-"""The host's own HTTP interface: what this updater is and sees, for people and monitors on the same machine. GET only.
+"""The host's own HTTP interface: what this updater is and sees, for people and monitors on the same machine. A web page in
+a browser on this machine gets none of it but /health and /version (updater.web_guard).
 
 The standard library's server does: four short answers do not repay the memory of a framework on every host (docs/adr/0003).
 """
@@ -7,27 +8,51 @@ import http.server
 import json
 import logging
 import os
+import re
 import socket
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from email.message import Message
+from ipaddress import ip_address
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from updater import config
 from updater.daemon import Daemon
 from updater.errors import Misconfigured
+from updater.web_guard import host_problem, page_problem
 from updater.wire import VERSION
 
 log = logging.getLogger("updater")
 
-_LOOPBACK = ("127.", "::1", "::ffff:127.")
+GET, GET_OR_POST = ("GET",), ("GET", "POST")
+MAX_POSTED = 64 << 10  # bytes of a body, which no route wants
 Answer = tuple[int, str | dict[str, Any] | list[dict[str, Any]]]
+
+
+class Route(NamedTuple):
+    """is_public: also for web pages; is_local: only for who asks from this machine."""
+
+    answer: Callable[[], Answer]
+    is_public: bool = False
+    is_local: bool = False
+    methods: tuple[str, ...] = GET
+
+
+class Asked(NamedTuple):
+    """Who asks. peer: the address; the rest: headers, "" where they are not sent."""
+
+    peer: str
+    host: str = ""
+    origin: str = ""
+    fetch_site: str = ""
 
 
 def serve(daemon: Daemon) -> http.server.ThreadingHTTPServer:
     """Listen and answer from a thread of its own; `shutdown` and `server_close` end it. Raises Misconfigured."""
     address = config.address(daemon.host.config.http.listen)
     try:
-        server = _Server(address, _handler(routes(daemon)))
+        server = _Server(address, _handler(routes(daemon), lambda: {daemon.host.config.reported_hostname}))
     except OSError as e:
         raise Misconfigured(f"http.listen: cannot listen on {daemon.host.config.http.listen}: {e.strerror}") from e
     threading.Thread(target=server.serve_forever, name="local-http", daemon=True).start()
@@ -35,24 +60,43 @@ def serve(daemon: Daemon) -> http.server.ThreadingHTTPServer:
     return server
 
 
-def routes(daemon: Daemon) -> dict[str, Callable[[str], Answer]]:
-    """Path -> what answers it, given the client's address: (status, text or JSON value)."""
+def routes(daemon: Daemon) -> dict[str, Route]:
+    """Path -> what answers it: (status, text or JSON value)."""
 
-    def reload(peer: str) -> Answer:
-        if not peer.startswith(_LOOPBACK):
-            return 403, "no privilege"
+    def reload() -> Answer:
         try:
             return 200, {"msg": "success", "data": config.as_json(daemon.reload())}
         except Misconfigured as e:
             return 200, {"msg": str(e)}
 
     return {
-        "/health": lambda _: (200, "ok"),
-        "/version": lambda _: (200, VERSION),
-        "/workdir": lambda _: (200, {"msg": "success", "data": os.fspath(daemon.host.layout.root)}),
-        "/agents": lambda _: (200, agents(daemon)),
-        "/config/reload": reload,
+        "/health": Route(lambda: (200, "ok"), is_public=True),
+        "/version": Route(lambda: (200, VERSION), is_public=True),
+        "/workdir": Route(lambda: (200, {"msg": "success", "data": os.fspath(daemon.host.layout.root)})),
+        "/agents": Route(lambda: (200, agents(daemon))),
+        # It is GET for the peers' `control`, and changes nothing but what the file says already.
+        "/config/reload": Route(reload, is_local=True, methods=GET_OR_POST),
     }
+
+
+def refusal(route: Route, asked: Asked, known: Collection[str]) -> str:
+    """Why this route is not for who asks, or "". known: this host's names besides its own. The Host counts only where the
+    peer is this machine: another machine may have any name for this one."""
+    if route.is_public:
+        return ""
+    is_here = _is_loopback(asked.peer)
+    if route.is_local and not is_here:
+        return "no privilege"
+    why = page_problem(asked.origin, asked.fetch_site, asked.host)
+    return why or (host_problem(asked.host, known) if is_here else "")
+
+
+def _is_loopback(peer: str) -> bool:
+    try:
+        address = ip_address(peer)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def agents(daemon: Daemon) -> list[dict[str, Any]]:
@@ -69,7 +113,17 @@ class _Server(http.server.ThreadingHTTPServer):
         super().__init__(address, handler)
 
 
-def _handler(table: dict[str, Callable[[str], Answer]]) -> type[http.server.BaseHTTPRequestHandler]:
+def _asked(peer: str, headers: Message) -> Asked:
+    return Asked(peer, *(", ".join(headers.get_all(name, [])) for name in ("Host", "Origin", "Sec-Fetch-Site")))
+
+
+def _length(text: str) -> int | None:
+    """Of a body; None for one that is too long, or has no length that can be read."""
+    length = int(text) if re.fullmatch("[0-9]{1,9}", text) else MAX_POSTED + 1
+    return length if length <= MAX_POSTED else None
+
+
+def _handler(table: dict[str, Route], known: Callable[[], Collection[str]]) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         server_version = f"ops-updater/{VERSION}"
         sys_version = ""
@@ -77,12 +131,31 @@ def _handler(table: dict[str, Callable[[str], Answer]]) -> type[http.server.Base
 
         def do_GET(self) -> None:
             route = table.get(self.path.partition("?")[0])
-            status, body = route(str(self.client_address[0])) if route else (404, "not found")
+            if not route:
+                self._send(404, "not found")
+            elif self.command not in route.methods:
+                self._send(405, "method not allowed", {"Allow": ", ".join(route.methods)})
+            elif why := refusal(route, _asked(str(self.client_address[0]), self.headers), known()):
+                self._send(403, why)
+            else:
+                self._send(*route.answer())
+
+        def do_POST(self) -> None:
+            length = _length(self.headers.get("Content-Length", "0"))
+            if length is None:
+                self._send(413, "request entity too large")
+                return
+            self.rfile.read(length)  # or its sender would not get to see the answer
+            self.do_GET()
+
+        def _send(self, status: int, body: Any, more: Mapping[str, str] = MappingProxyType({})) -> None:
             text = isinstance(body, str)
-            data = (str(body) if text else json.dumps(body)).encode()
+            data = (str(body) if text else json.dumps(body)).encode("utf-8", "replace")
             self.send_response(status)
             self.send_header("Content-Type", "text/plain; charset=utf-8" if text else "application/json; charset=UTF-8")
             self.send_header("Content-Length", str(len(data)))
+            for name, value in more.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(data)
 

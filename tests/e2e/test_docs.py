@@ -114,25 +114,3 @@ def test_systemd_takes_the_unit_and_finds_it_shut_in(unit):
         check=False,
     )
     assert score.returncode == 0, score.stdout
-
-
-@pytest.mark.skipif(not shutil.which("nginx"), reason="no nginx here")
-def test_nginx_takes_its_configuration(tmp_path):
-    keys = ["-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem", "-nodes", "-days", "1", "-subj", "/CN=meta"]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", *keys], capture_output=True, timeout=60, check=True
-    )
-    text = (ROOT / "deploy" / "nginx.conf").read_text()
-    text = text.replace("/etc/ssl/meta.example.pem", str(tmp_path / "cert.pem"))
-    text = text.replace("/etc/ssl/private/meta.example.key", str(tmp_path / "key.pem"))
-    (tmp_path / "meta.conf").write_text(text.replace("/var/log/nginx", str(tmp_path)))
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    rooms = " ".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in kinds)
-    whole = (
-        f"pid {tmp_path}/pid; error_log {tmp_path}/error; events {{}} http {{ {rooms} include {tmp_path}/meta.conf; }}"
-    )
-    (tmp_path / "nginx.conf").write_text(whole)
-    done = subprocess.run(
-        ["nginx", "-t", "-c", tmp_path / "nginx.conf"], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr

@@ -215,11 +215,20 @@ def test_a_reload_over_the_local_http_answers_with_the_configuration_or_the_erro
 
 
 @pytest.mark.parametrize(
-    ("peer", "status"), [("10.0.0.1", 403), ("::ffff:10.0.0.1", 403), ("127.0.0.1", 200), ("::1", 200)]
+    ("peer", "why"),
+    [
+        ("10.0.0.1", "no privilege"),
+        ("::ffff:10.0.0.1", "no privilege"),
+        ("127.0.0.1.example", "no privilege"),
+        ("127.0.0.1", ""),
+        ("::1", ""),
+        ("::ffff:127.0.0.1", ""),
+    ],
 )
-def test_a_reload_is_for_this_machine_alone(host, peer, status):
+def test_a_reload_is_for_this_machine_alone(host, peer, why):
     daemon = Daemon(Machine(Layout(host.root), config.load(host.config), Http()), host.config)
-    assert local_api.routes(daemon)["/config/reload"](peer)[0] == status
+    route = local_api.routes(daemon)["/config/reload"]
+    assert local_api.refusal(route, local_api.Asked(peer, "127.0.0.1:2001"), ()) == why
 
 
 FLAPPING = """#!/bin/sh
