@@ -52,6 +52,11 @@ class Parts(NamedTuple):
 
 def build(settings: Settings, fleet: Fleet | None, var: Path) -> Parts:
     """fleet: None where no hosts are kept. var: the directory for what must survive a restart."""
+    logging.getLogger("pika").setLevel(
+        logging.CRITICAL
+    )  # it logs every step and what messages hold; Broker logs what matters
+    for warning in settings.warnings:
+        log.warning("%s", warning)
     online, kept, numbers = OnlineAgents(), KeptTable(var / TABLE_FILE), Numbers()
     sharing = None
     if settings.zookeeper_hosts:
@@ -72,9 +77,6 @@ def run(
 ) -> None:
     """Serve until a signal says stop. http: where to be watched, None for nowhere; reload: what SIGHUP does. Raises
     Misconfigured, TryLater."""
-    logging.getLogger("pika").setLevel(logging.CRITICAL)  # it tells every step; what matters we say ourselves
-    for warning in settings.warnings:
-        log.warning("%s", warning)
     _allow_many_connections()
     sys.setswitchinterval(SWITCH_EVERY)
     parts = build(settings, fleet, var)

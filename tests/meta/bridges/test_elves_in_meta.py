@@ -42,3 +42,15 @@ def test_an_agent_of_many_apps_is_shown_with_them(meta, port):
     meta.run("set", "testApp", "version=1.0.2", "tarball=http://127.0.0.1/t", "--yes")
     beat(port, agent(7))
     assert "testApp" in meta.run("host", "CX00007").stdout
+
+
+def test_warnings_of_the_file_are_logged_and_a_broker_that_is_away_takes_one_line(meta, port):
+    with (meta.directory / "conf.properties").open("a") as file:
+        file.write("mq.exchnge = elves\n")
+    meta.start("--config", "meta.yaml")
+    until("RabbitMQ is away", lambda: "RabbitMQ at 127.0.0.1:9 is away" in meta.log.read_text())
+    assert meta.stop() == 0
+    log = meta.log.read_text()
+    assert "mq.exchnge is not a known key and has no effect; did you mean mq.exchange?" in log
+    assert [line for line in log.splitlines() if "pika" in line.lower()] == []
+    assert log.count("is away, trying again") == 1
