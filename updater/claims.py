@@ -1,16 +1,17 @@
 """Which names an archive may use: pure rules, and a book of what its members have claimed so far.
 
-Promises that no two members mean the same path, not even where case or the spelling of accents does not count, that
-none lies below a symlink or a file, and that every symlink, followed to its end, stays inside.
+Promises that no two members mean the same path, that none lies below a symlink or a file, and that every symlink, followed to
+its end, stays inside. Names are Linux's: `Makefile` and `makefile` are two, and a backslash is a letter like others.
 """
 
 from collections.abc import Sequence
-from unicodedata import normalize
 
 from updater.errors import Refused
 from updater.tarstream import DIRECTORY, FILE, HARD_LINK, PROGRAM, SYMLINK, Limits, Member, shown
 
-_OURS = (".version", ".installed")  # at the top these belong to the updater
+# At the top these belong to the updater, which writes a file under a name of its own and then renames it.
+_OURS = (".version", ".installed", "..version.new", "..installed.new")
+_A_GOOD_TARGET = 'a target must be relative, with every ".." first, and stay inside the archive'
 
 
 def name_problem(name: str, limits: Limits) -> str:
@@ -24,8 +25,8 @@ def name_problem(name: str, limits: Limits) -> str:
     for part in parts:
         if part in ("", ".", ".."):
             return f"has a part {shown(part)}"
-        if part[-1] in ". " or part[0] == " ":
-            return "has a part that begins with a blank, or ends with a blank or a dot"
+        if part[-1] == " " or part[0] == " ":
+            return "has a part that begins or ends with a blank"
         if long and len(part.encode()) > limits.part:
             return f"has a part of more than {limits.part} bytes"
     return ""
@@ -55,8 +56,6 @@ def _text_problem(text: str, limits: Limits) -> str:
         return "is empty"
     if not text.isprintable():
         return "has characters that cannot be printed"
-    if "\\" in text:
-        return "has a backslash"
     if text[0] == "/":
         return "is absolute"
     if len(text.encode()) > limits.path:
@@ -64,18 +63,12 @@ def _text_problem(text: str, limits: Limits) -> str:
     return ""
 
 
-def folded(name: str) -> str:
-    """The name as the most forgiving file system would compare it: without case, and with accents composed."""
-    return name.lower() if name.isascii() else normalize("NFC", normalize("NFC", name).casefold())
-
-
 class Claims:
-    """The paths that exist after the members so far. kinds: of each path, as it is spelled; directories are among them
+    """The paths that exist after the members so far. kinds: of each path; directories are among them
     also when only a name below implied them."""
 
     def __init__(self, limits: Limits) -> None:
         self.kinds: dict[str, str] = {}
-        self._spelled: dict[str, str] = {}  # folded -> as it is spelled
         self._limits = limits
 
     def claim(self, member: Member) -> None:
@@ -87,7 +80,7 @@ class Claims:
         if parent and self.kinds.get(parent) != DIRECTORY:
             self._imply(parent.split("/"), name)
         if kind == SYMLINK and (problem := target_problem(name, member.target, self._limits)):
-            raise Refused(f"the target {shown(member.target)} of symlink {shown(name)} {problem}")
+            raise Refused(f"the target {shown(member.target)} of symlink {shown(name)} {problem}: {_A_GOOD_TARGET}")
         if kind == HARD_LINK:
             kind = self._kind_of_target(member)
         if kind != DIRECTORY or self.kinds.get(name) != DIRECTORY:  # a directory may be listed again
@@ -123,14 +116,10 @@ class Claims:
                 self._enter(directory, DIRECTORY)
 
     def _enter(self, name: str, kind: str) -> None:
-        fold = folded(name)
-        if fold in _OURS:
+        if name in _OURS:
             raise Refused(f"member {shown(name)} has a name that the updater keeps for itself")
-        other = self._spelled.setdefault(fold, name)
         if name in self.kinds:
             raise Refused(f"member {shown(name)} is there twice, as a {self.kinds[name]} and as a {kind}")
-        if other != name:
-            raise Refused(f"members {shown(other)} and {shown(name)} differ only in case or in the spelling of accents")
         self.kinds[name] = kind
         if len(self.kinds) > self._limits.members:
             raise Refused(

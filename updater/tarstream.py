@@ -36,7 +36,7 @@ _UNWANTED = {
     b"4": "a block device",
     b"6": "a FIFO",
     b"7": "a contiguous file",
-    b"S": "a sparse file",
+    b"S": "a sparse file: pack it without --sparse",
     b"D": "a directory of an incremental backup",
     b"M": "the rest of a file from another volume",
     b"V": "a volume's label",
@@ -130,7 +130,9 @@ def parse_header(block: bytes) -> Header:
     if magic == _USTAR:
         name = prefix + b"/" + name if prefix else name
     elif magic != _GNU:
-        raise Refused(f"the tar header of {shown(name)} is neither ustar nor GNU nor PAX")
+        raise Refused(
+            f"the tar header of {shown(name)} is neither ustar nor GNU nor PAX: pack it with another --format"
+        )
     elif prefix:
         raise Refused(f"the GNU header of {shown(name)} has fields of an incremental backup")
     if b"\0" in name or b"\0" in link or pad:
@@ -220,7 +222,7 @@ def _keep(header: Header, data: bytes, pending: dict[bytes, bytes]) -> None:
 def _check_records(records: dict[bytes, bytes], unwanted: tuple[bytes, ...] = ()) -> None:
     for key in records:
         if key.startswith(b"GNU.sparse.") or key == b"SCHILY.realsize":
-            raise Refused("a PAX header announces a sparse file")
+            raise Refused("a PAX header announces a sparse file: pack it without --sparse")
         if key in unwanted:
             raise Refused(f"a PAX header says {shown(key)} of all members")
     if records.get(b"hdrcharset", b"ISO-IR 10646 2000 UTF-8") != b"ISO-IR 10646 2000 UTF-8":
@@ -240,8 +242,9 @@ def _member(header: Header, pending: dict[bytes, bytes]) -> Member:
         raise Refused(
             f"member {shown(name)} is {_UNWANTED.get(header.kind, f'of the unknown kind {shown(header.kind)}')}"
         )
-    if header.mode & 0o7000:
-        raise Refused(f"member {shown(name)} has a set-uid, set-gid or sticky bit (mode {header.mode & 0o7777:04o})")
+    if header.mode & 0o7000 and kind != DIRECTORY:  # a directory's say nothing of what may be run, and are dropped
+        mode = f"mode {header.mode & 0o7777:04o}"
+        raise Refused(f"member {shown(name)} has a set-uid, set-gid or sticky bit ({mode}): no host would keep it")
     size = _size(name, header.size, records)
     if size and kind != FILE:
         raise Refused(f"member {shown(name)} is a {kind} and yet has data")

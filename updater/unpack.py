@@ -111,6 +111,8 @@ def _fresh(into: Path) -> Iterator[int]:
                 yield root
         except (OSError, MemoryError) as e:
             trouble = f"cannot unpack into {into}: {_in_words(e, parent)}"  # said before the removal makes room
+            if isinstance(e, FileExistsError):
+                trouble += " (this file system takes two names of the archive for one, as those without case do)"
             _remove(into, parent, trouble)
             raise TryLater(trouble) from e
         except BaseException as e:

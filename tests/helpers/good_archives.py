@@ -212,10 +212,53 @@ TREES: Good = {
         ),
         directory("f", 0o000),
     ),
+    "directories with set-uid, set-gid and sticky bits": _holds(
+        {"u/": None, "g/": None, "t/": None, "all/": None, "all/x": b""},
+        *(directory("u", 0o4755), directory("g/", 0o2775), directory("t", 0o1777), directory("all/", 0o7777)),
+        file("all/x"),
+    ),
+    "the top with a set-gid bit": _holds({"x": b""}, directory("./", 0o2775), file("./x")),
     "modes with the kind of file in them": _holds({"a*": b""}, file("a", mode=0o100755)),
     "names of all sorts": _holds(
         {"a b": b"", "~+,=%@:": b"", "-rf": b"", "$(id)": b"", "日本語": b"", "😀": b"", "..a": b"", ".b": b""},
         *map(file, ("a b", "~+,=%@:", "-rf", "$(id)", "日本語", "😀", "..a", ".b")),
+    ),
+    "names that end with a dot": _holds(
+        {"control.": b"", "a./": None, "a./x": b"", ".../": None, ".../x": b"", "s@": "control."},
+        *(file("control."), file("a./x"), file(".../x"), symlink("s", "control.")),
+    ),
+    "names with a backslash": _holds(
+        {"foo\\x2dbar.service": b"", "..\\flag": b"", "C:\\flag": b"", "s@": "foo\\x2dbar.service", "t@": "..\\x"},
+        *(file("foo\\x2dbar.service"), file("..\\flag"), file("C:\\flag")),
+        *(symlink("s", "foo\\x2dbar.service"), symlink("t", "..\\x")),
+    ),
+    "names that differ only in case": _holds(
+        {
+            "Makefile": b"1",
+            "makefile": b"2",
+            "Control": b"",
+            "Lib/": None,
+            "lib/": None,
+            "Lib/a": b"",
+            "lib/a": b"",
+            "S@": "s",
+        },
+        *(
+            file("Makefile", b"1"),
+            file("makefile", b"2"),
+            file("Control"),
+            file("Lib/a"),
+            directory("lib"),
+            file("lib/a"),
+        ),
+        symlink("S", "s"),
+    ),
+    "names that differ only in the spelling of accents": _holds(
+        {"é": b"1", "e\u0301": b"2", "straße": b"", "STRASSE": b"", "k": b"", "\u212a": b""},
+        *(file("é", b"1"), file("e\u0301", b"2"), file("straße"), file("STRASSE"), file("k"), file("\u212a")),
+    ),
+    "names like the updater's own, in another case": _holds(
+        {".Version": b"", ".INSTALLED": b""}, file(".Version"), file(".INSTALLED")
     ),
     "names with accents not composed": _holds({"e\u0301": b""}, file("e\u0301")),
     "name of 255 bytes": _holds({"x" * 255: b""}, pax_path("x" * 255), file("x")),

@@ -6,7 +6,7 @@ import pytest
 
 from helpers.meta_people import Own, Person, first_admin
 from helpers.meta_server import MetaServer
-from helpers.tarbytes import CONTROL, gz_of_isal_alone, tar
+from helpers.tarbytes import CONTROL, GNU, V7, file, gz_of_isal_alone, symlink, tar, tgz
 from lab.agents import publish
 
 
@@ -303,6 +303,36 @@ def test_what_hosts_would_refuse_is_not_published(server, alice, tmp_path):
     assert "every host would refuse text-1.0.0" in alice("publish", str(tmp_path / "text-1.0.0.tar.gz"), code=2)
     assert "none-1.0.0.tar.gz: No such file" in alice("publish", str(tmp_path / "none-1.0.0.tar.gz"), code=2)
     assert server.ask("GET", "/tarball/bad-1.0.0.tar.gz").status == 404
+
+
+REFUSED = {  # of what README lists: the archive, and what is said of it
+    "an absolute symlink": (
+        tgz(symlink("s", "/etc")),
+        'target "/etc" of symlink "s" is absolute: a target must be relative',
+    ),
+    "a symlink with .. after a name": (
+        tgz(symlink("s", "lib/../x")),
+        'has a ".." after a name: a target must be relative',
+    ),
+    "a deep name": (tgz(file("a/" * 20 + "a")), "is more than 20 directories deep"),
+    "a set-uid file": (tgz(file("su", mode=0o4755)), 'member "su" has a set-uid, set-gid or sticky bit (mode 4755)'),
+    "a sparse file": (
+        tgz(file("x", b"x", kind=b"S", magic=GNU)),
+        'member "x" is a sparse file: pack it without --sparse',
+    ),
+    "a header of version 7": (
+        tgz(file("x", magic=V7)),
+        'of "x" is neither ustar nor GNU nor PAX: pack it with another',
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "reason"), REFUSED.values(), ids=REFUSED.keys())
+def test_publish_says_first_what_hosts_refuse_and_why(alice, tmp_path, data, reason):
+    (tmp_path / "odd-1.0.0.tar.gz").write_bytes(data)
+    said = alice("publish", str(tmp_path / "odd-1.0.0.tar.gz"), code=2)
+    assert "every host would refuse odd-1.0.0.tar.gz: " in said
+    assert reason in said
 
 
 def test_a_published_version_keeps_its_bytes(server, alice, tmp_path):

@@ -7,16 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updater.claims import Claims, folded, name_problem, target_problem
+from updater.claims import Claims, name_problem, target_problem
 from updater.errors import Refused
 from updater.tarstream import DIRECTORY, FILE, HARD_LINK, PROGRAM, SYMLINK, Limits, Member
 
 LIMITS = Limits()
 
 
-@pytest.mark.parametrize(
-    "name", ["x", "a/b", "a b", ".a", "..a", "a..b", "-", "~", "日本", "e\u0301", "x" * 255, "a/" * 19 + "a"]
-)
+USUAL = ["x", "a/b", "a b", ".a", "..a", "a..b", "-", "~", "日本", "e\u0301", "x" * 255, "a/" * 19 + "a"]
+ODD = ["x.", "a./b", "...", "a\\b", "foo\\x2dbar.service", "..\\x", "C:\\x", ".Version"]
+
+
+@pytest.mark.parametrize("name", [*USUAL, *ODD])
 def test_a_usual_name_is_fine(name: str) -> None:
     assert name_problem(name, LIMITS) == ""
 
@@ -30,12 +32,11 @@ def test_a_usual_name_is_fine(name: str) -> None:
         ("a/..", 'has a part ".."'),
         ("a//b", 'has a part ""'),
         ("a/", 'has a part ""'),
-        ("a\\b", "has a backslash"),
         ("a\0b", "has characters that cannot be printed"),
         ("a\ud800", "has characters that cannot be printed"),
-        ("x ", "has a part that begins with a blank, or ends with a blank or a dot"),
-        (" x", "has a part that begins with a blank, or ends with a blank or a dot"),
-        ("x./y", "has a part that begins with a blank, or ends with a blank or a dot"),
+        ("x ", "has a part that begins or ends with a blank"),
+        (" x", "has a part that begins or ends with a blank"),
+        ("x /y", "has a part that begins or ends with a blank"),
         ("x" * 256, "has a part of more than 255 bytes"),
         ("é" * 128, "has a part of more than 255 bytes"),
         ("a/" * 20 + "a", "is more than 20 directories deep"),
@@ -59,6 +60,8 @@ def test_a_bad_name_is_told_why(name: str, problem: str) -> None:
         ("d/s", "./.././x", ""),
         ("d/e/s", "../../x", ""),
         ("s", "..x/...", ""),
+        ("s", "foo\\x2dbar.service", ""),
+        ("s", "..\\x", ""),
         ("s", "..", "leads out of the archive"),
         ("d/s", "../..", "leads out of the archive"),
         ("d/s", "..//./../x", "leads out of the archive"),
@@ -67,7 +70,6 @@ def test_a_bad_name_is_told_why(name: str, problem: str) -> None:
         ("s", "", "is empty"),
         ("s", "/", "is absolute"),
         ("s", "a\nb", "has characters that cannot be printed"),
-        ("s", "a\\b", "has a backslash"),
         ("s", "a/" * 513, "is longer than 1024 bytes"),
     ],
 )
@@ -98,23 +100,17 @@ def test_no_set_of_symlinks_that_is_let_in_leads_out(tmp_path_factory, links: di
             assert led == f"{top}/in" or led.startswith(f"{top}/in/")
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("control", "CONTROL"),
-        ("é", "e\u0301"),
-        ("É", "e\u0301"),
-        ("ß", "SS"),
-        ("\u1e9e", "ss"),
-        ("ﬁ", "FI"),
-        ("\u212b", "å"),
-        ("\u0345α", "ιΑ"),
-        ("\u0390", "\u03aa\u0301"),  # equal only when composed after the case is gone,
-        ("α\u0345\u0301", "α\u0301\u0345"),  # and these only when it is done before, too
-    ],
-)
-def test_names_are_the_same_where_a_file_system_may_take_them_for_the_same(one: str, other: str) -> None:
-    assert folded(one) == folded(other)
+@pytest.mark.parametrize(("one", "other"), [("Makefile", "makefile"), ("é", "e\u0301"), ("ß", "SS"), ("x", "x.")])
+def test_names_that_linux_tells_apart_are_two(one: str, other: str) -> None:
+    assert _claims((one, FILE), (other, FILE)) == {one: FILE, other: FILE}
+
+
+@pytest.mark.parametrize("name", [".version", ".installed", "..version.new", "..installed.new"])
+@pytest.mark.parametrize("kind", [FILE, DIRECTORY])
+def test_what_the_updater_writes_at_the_top_is_no_members_name(name: str, kind: str) -> None:
+    with pytest.raises(Refused, match="keeps for itself"):
+        _claims((name, kind))
+    assert _claims((f"etc/{name}", kind))["etc"] == DIRECTORY
 
 
 def _claims(*members: tuple[str, str] | tuple[str, str, str]) -> dict[str, str]:

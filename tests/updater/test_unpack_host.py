@@ -140,6 +140,7 @@ FAULTS = [
     ("write:error=EDQUOT:when=1", r"Disk quota exceeded \(\d+ bytes and \d+ inodes are free there\)"),
     ("write:error=EIO:when=3", "Input/output error"),
     ("mkdirat:error=ENOSPC:when=2", r"No space left on device \(.*"),
+    ("mkdirat:error=EEXIST:when=2", r"File exists \(this file system takes two names of the archive for one, .*\)"),
     ("linkat:error=EMLINK:when=1", "Too many links"),
     ("symlinkat:error=EROFS:when=1", "Read-only file system"),
     ("fchmod:error=EPERM:when=1", "Operation not permitted"),
