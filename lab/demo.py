@@ -3,6 +3,7 @@
 Every line that is printed was seen to be true at meta or on a host; what does not come true in time ends it with exit code 1.
 """
 
+import shlex
 import signal
 import sys
 import tempfile
@@ -55,8 +56,7 @@ class Fleet:
             self.story.say(line)
 
     def _meta(self, *command: str) -> str:
-        shown = " ".join(Path(word).name if word.startswith("/") else word for word in command)
-        self.story.say(f"$ meta {shown}")
+        self.story.say(f"$ meta {shlex.join(command)}")
         return self.meta.run(*command).stdout
 
     def see(self, version: str, hosts: list[Host]) -> None:

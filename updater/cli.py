@@ -40,7 +40,7 @@ _OF_A_HAND = (cli_hand.why, cli_hand.hold, cli_hand.unhold, cli_hand.rollback, c
 
 
 @click.group(cls=_Cli, commands=_OF_A_HAND, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="updater")
+@click.version_option(__version__, prog_name="updater", message="%(prog)s %(version)s")
 def main() -> None:
     """Keep the agents of this host at the versions that meta desires.
 

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
 _WAIT = 150.0  # seconds for a running updater to see to a wish: a stop and a start, and a little
 
-AGENT = click.argument("agent")
+
+def _agents(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Shell completion: the agents of this host that begin so."""
+    from updater.layout import Layout
+    from updater.observe import agent_names
+
+    root = context.params.get("root") or context.params.get("config_file", Path("cfg.json")).resolve().parent
+    return [name for name in agent_names(Layout(Path(root))) if name.startswith(begun)] if Path(root).is_dir() else []
+
+
+AGENT = click.argument("agent", shell_complete=_agents)
 
 
 @click.command()

@@ -2,12 +2,13 @@
 one sentence (`check` says everything). The heavy parts are imported by the commands that need them: help must come at once.
 """
 
+import os
 import sys
 from contextlib import nullcontext
 
 import click
 
-from meta.cli import database, elves, files, hosts, labels, past, records, serving, status, tarballs, tokens
+from meta.cli import database, elves, files, hosts, labels, past, records, serving, status, tarballs, tokens, variables
 from meta.errors import EditRefused, MetaError, RecordsError
 from updater import interrupt
 
@@ -87,6 +88,9 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point: the only place that turns an error into an exit code."""
+    if "_META_COMPLETE" not in os.environ:  # a shell that completes shows nothing of it
+        for sentence in variables.near_misses(os.environ, variables.known(cli)):
+            click.echo(f"warning: {sentence}", err=True)
     try:
         with nullcontext() if sys.argv[1:2] in SERVING else interrupt.always_ends():
             cli(prog_name="meta")

@@ -1,12 +1,15 @@
-"""Names for the shell's completion, asked of meta with the settings of the environment. Says nothing when it cannot."""
+"""Words for the shell's completion, asked of meta with the settings of the environment. Says nothing when it cannot."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from meta.cli.client import Client
 from meta.cli.options import LOCAL
 from meta.cli.secret import token
+from meta.cli.words import KINDS
 from meta.errors import MetaError
+from meta.records import CHANGEABLE
 
 PATIENCE = 2.0  # seconds that somebody at a shell waits for
 MOST = 100  # names of hosts offered at once
@@ -14,19 +17,73 @@ MOST = 100  # names of hosts offered at once
 
 def agents(begun: str) -> list[str]:
     """The agents that begin so."""
-    items = _asked("/records").get("agents", [])
-    return [item["name"] for item in items if item["name"].startswith(begun)]
+    return _begun(begun, (item["name"] for item in _items("/records", "agents")))
 
 
 def hosts(begun: str) -> list[str]:
     """Hosts that begin so."""
     literal = begun.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]")
-    return [item["name"] for item in _asked("/hosts", name=f"{literal}*", limit=MOST).get("items", [])]
+    return [item["name"] for item in _items("/hosts", name=f"{literal}*", limit=MOST)]
 
 
-def _asked(path: str, **query: Any) -> dict[str, Any]:
+def versions(begun: str, agent: str) -> list[str]:
+    """Versions of this agent, or of any for "", that are published or that hosts run."""
+    published = [item["version"] for item in _items("/tarballs") if agent in ("", item["agent"])]
+    return _begun(begun, published + [item["version"] for item in _items("/counts", agent=agent)])
+
+
+def banned(begun: str, agent: str) -> list[str]:
+    """The banned versions of this agent."""
+    return _begun(begun, (item["version"] for item in _items("/bans") if item["agent"] == agent))
+
+
+def field_names(begun: str) -> list[str]:
+    return _begun(begun, CHANGEABLE)
+
+
+def fields(begun: str, before: Sequence[str], agent: str) -> list[str]:
+    """FIELD= and then its values. before: the words that stand already: bash makes three of FIELD=VALUE."""
+    key, equals, value = begun.partition("=")
+    if equals:
+        return [f"{key}={one}" for one in _values(key, value, agent)]
+    words = [word for word in before if word != "="]
+    if words and words[-1] in CHANGEABLE:
+        return _values(words[-1], begun, agent)
+    return _begun(begun, (f"{one}=" for one in CHANGEABLE))
+
+
+def _values(key: str, begun: str, agent: str) -> list[str]:
+    if key == "cmd":
+        return _begun(begun, ("start", "stop"))
+    return versions(begun, agent) if key == "version" else []
+
+
+def selectors(begun: str) -> list[str]:
+    """`prefix:`, and then what may stand behind it."""
+    kind, colon, value = begun.partition(":")
+    if not colon:
+        return _begun(begun, (f"{one}:" for one in KINDS))
+    if kind == "hosts":
+        known, comma, last = value.rpartition(",")
+        return [f"hosts:{known}{comma}{name}" for name in hosts(last)]
+    return [f"label:{one}" for one in labels(value)] if kind == "label" else []
+
+
+def labels(begun: str) -> list[str]:
+    """KEY and KEY=VALUE of the labels in use."""
+    keys = _items("/labels")
+    both = [item["key"] for item in keys] + [f"{item['key']}={value}" for item in keys for value in item["values"]]
+    return _begun(begun, both)
+
+
+def _begun(begun: str, words: Any) -> list[str]:
+    return list(dict.fromkeys(word for word in words if word.startswith(begun)))
+
+
+def _items(path: str, key: str = "items", **query: Any) -> list[dict[str, Any]]:
     try:
         with Client(os.environ.get("META_URL", LOCAL), token(None), patience=PATIENCE) as client:
-            return client.get(path, dict[str, Any], **query)
+            found: list[dict[str, Any]] = client.get(path, dict[str, Any], **query).get(key, [])
+            return found
     except MetaError:
-        return {}
+        return []

@@ -19,9 +19,15 @@ STATES = ("new", "ok", "late", "lost", "retired")
 @click.command(short_help="List hosts.")
 @click.option("--state", type=click.Choice(STATES), help="Only those; retired ones are shown only so.")
 @click.option("--agent", default="", metavar="NAME", help="Only with this agent.", shell_complete=options.agents)
-@click.option("--version", default="", metavar="VERSION", help="Only with an agent at this version.")
+@click.option(
+    "--version",
+    default="",
+    metavar="VERSION",
+    help="Only with an agent at this version.",
+    shell_complete=options.versions,
+)
 @click.option("--status", default="", metavar="STATUS", help="Only with an agent in this status: started, stoped...")
-@click.option("--label", default="", metavar="KEY[=VALUE]", help="Only with this label.")
+@click.option("--label", default="", metavar="KEY[=VALUE]", help="Only with this label.", shell_complete=options.labels)
 @click.option("--name", default="", metavar="GLOB", help="Only with such names: 'web-*'.")
 @click.option("--drift/--no-drift", default=None, help="Only those that are not as desired, or only those that are.")
 @click.option("--failed", is_flag=True, help="Only those where the change to what they shall be now failed.")

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 @click.command(short_help="Set and remove labels of hosts.")
 @click.argument("words", metavar="[HOST...|-] KEY=VALUE|KEY-...", nargs=-1, required=True, shell_complete=options.hosts)
 @click.option("--name", metavar="GLOB", help="Hosts with such names: 'web-*'.")
-@click.option("--where", metavar="SELECTOR", help="Hosts that --for selects too: prefix:web-, label:env=staging ...")
+@click.option(
+    "--where",
+    metavar="SELECTOR",
+    shell_complete=options.selectors,
+    help="Hosts that --for selects too: prefix:web-, label:env=staging ...",
+)
 @options.changing
 def label(editor: "Editor", words: tuple[str, ...], name: str | None, where: str | None) -> None:
     """Set labels of HOSTs (KEY=VALUE) or remove them (KEY-). Overrides with --for label:KEY=VALUE select by them. A host need

@@ -121,16 +121,59 @@ def changing(command: Command) -> Command:
 
 def agents(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
     """Shell completion of an agent's name."""
-    from meta.cli.completion import agents
+    from meta.cli import completion
 
-    return agents(begun)
+    return completion.agents(begun)
 
 
 def hosts(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
     """Shell completion of a host's name."""
-    from meta.cli.completion import hosts
+    from meta.cli import completion
 
-    return hosts(begun)
+    return completion.hosts(begun)
+
+
+def versions(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Shell completion of a version of the AGENT, or --agent, that stands before it."""
+    from meta.cli import completion
+
+    return completion.versions(begun, context.params.get("agent") or "")
+
+
+def banned(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Shell completion of a banned version."""
+    from meta.cli import completion
+
+    return completion.banned(begun, context.params.get("agent") or "")
+
+
+def fields(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Shell completion of FIELD=VALUE."""
+    from meta.cli import completion
+
+    before = context.params.get(parameter.name or "") or ()
+    return completion.fields(begun, before, context.params.get("agent") or "")
+
+
+def field_names(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Shell completion of FIELD."""
+    from meta.cli import completion
+
+    return completion.field_names(begun)
+
+
+def selectors(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Shell completion of what --for takes."""
+    from meta.cli import completion
+
+    return completion.selectors(begun)
+
+
+def labels(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Shell completion of a label."""
+    from meta.cli import completion
+
+    return completion.labels(begun)
 
 
 def agent(**attributes: Any) -> Callable[[Command], Command]:

@@ -81,7 +81,7 @@ def rollback(editor: "Editor", revision: int | None, agent: str | None) -> None:
 
 @click.command(short_help="Let no host run a version.")
 @options.agent()
-@click.argument("version")
+@click.argument("version", shell_complete=options.versions)
 @options.changing
 def ban(editor: "Editor", agent: str, version: str) -> None:
     """Let no host be told to run VERSION of AGENT, whatever the records say. Where it runs it runs on, until the records say
@@ -101,7 +101,7 @@ def ban(editor: "Editor", agent: str, version: str) -> None:
 
 @click.command(short_help="Take a ban back.")
 @options.agent()
-@click.argument("version")
+@click.argument("version", shell_complete=options.banned)
 @options.changing
 def unban(editor: "Editor", agent: str, version: str) -> None:
     """Let VERSION of AGENT be run again, where the records say so.

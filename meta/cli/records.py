@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from meta.cli.client import Client
 
 _SELECTOR_HELP = "Only for these hosts: prefix:web-, glob:*-db-*, hosts:a,b or label:env=staging."
-_for = click.option("--for", "selector", metavar="SELECTOR", help=_SELECTOR_HELP)
+_for = click.option("--for", "selector", metavar="SELECTOR", help=_SELECTOR_HELP, shell_complete=options.selectors)
 
 
 @click.command(short_help="Show what the agents shall be.")
@@ -42,7 +42,7 @@ def get(client: "Client", agent: str | None, output: str) -> None:
 
 @click.command("set", short_help="Change what an agent shall be.")
 @options.agent()
-@click.argument("fields", metavar="FIELD=VALUE...", nargs=-1, required=True)
+@click.argument("fields", metavar="FIELD=VALUE...", nargs=-1, required=True, shell_complete=options.fields)
 @_for
 @options.changing
 def set_(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | None) -> None:
@@ -65,7 +65,7 @@ def set_(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | 
 
 @click.command(short_help="Take back fields, an override or an agent.")
 @options.agent()
-@click.argument("fields", metavar="[FIELD...]", nargs=-1)
+@click.argument("fields", metavar="[FIELD...]", nargs=-1, shell_complete=options.field_names)
 @_for
 @options.changing
 def unset(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | None) -> None:

@@ -78,21 +78,40 @@ def serve(config: Path | None, **given: Any) -> None:
 
 @click.command(short_help="Show every error in a records file.")
 @click.argument("file", type=click.Path(path_type=Path))
-def check(file: Path) -> None:
-    """Check a records FILE: exit 0 if it may be used, else 2 with every error's path and line.
+@click.pass_context
+def check(context: click.Context, /, file: Path) -> None:
+    """Check a records FILE: exit 0 if it may be used, else 2 with every error's path and line. Of a FILE called meta.env the
+    names of its variables META_... are checked.
 
     \b
     Examples:
       meta check records.yaml && meta apply records.yaml
       meta check records.yaml && meta reload
+      meta check meta.env
     """
     from meta.cli import show
     from meta.load import load
 
+    if file.suffix == ".env":
+        _check_variables(file, context.find_root().command)
+        return
     loaded = load(file)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{file}: {show.agents(len(loaded.records))}, no errors")
+
+
+def _check_variables(file: Path, command: click.Command) -> None:
+    from meta.cli import variables
+    from meta.errors import RecordsError
+
+    try:
+        text = file.read_text("utf-8", "replace")
+    except OSError as e:
+        raise Misconfigured(f"{file} cannot be read: {e.strerror}") from e
+    if found := variables.problems(text, variables.known(command)):
+        raise RecordsError(str(file), found)
+    click.echo(f"{file}: no unknown variables")
 
 
 @click.command(short_help="Put an edited records file in force.")

@@ -7,7 +7,7 @@ widths are rich's business, which leaves colours out where NO_COLOR is set or no
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _UNITS = ((86400 * 365, "years"), (86400, "days"), (3600, "h"), (60, "min"), (1, "s"))
+_TIMES = frozenset(  # keys of Unix seconds in the bodies of the REST API
+    ("at", "firstSeen", "lastSeen", "since", "looked", "created", "expires", "revoked", "modified", "published")
+)
 _WIDEST = 2000  # characters of a cell
 
 
@@ -47,11 +50,35 @@ def data(value: Any, output: str) -> bool:
     if output == "table":
         return False
     if output == "json":
-        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+        text = msgspec.json.format(msgspec.json.encode(for_programs(value)), indent=2).decode()
     else:
-        text = yaml(value)
+        text = yaml(for_programs(value))
     click.echo(text.rstrip("\n"))
     return True
+
+
+def for_programs(value: Any) -> Any:
+    """The value as plain data; times, which are Unix seconds, as RFC 3339 in UTC, and null for never."""
+    return _with_times(msgspec.to_builtins(value))
+
+
+def _with_times(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {
+            key: _time(one) if key in _TIMES and isinstance(one, int | float) else _with_times(one)
+            for key, one in data.items()
+        }
+    return [_with_times(one) for one in data] if isinstance(data, list | tuple) else data
+
+
+def _time(at: float) -> str | None:
+    if not at:
+        return None
+    try:
+        exact = datetime.fromtimestamp(at, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None  # a host's clock may say anything
+    return exact.isoformat(timespec="milliseconds" if exact.microsecond else "seconds").replace("+00:00", "Z")
 
 
 def yaml(value: Any) -> str:

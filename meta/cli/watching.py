@@ -100,7 +100,7 @@ def _looks(client: Client, agent: str, every: float, deadline: float | None) -> 
 def _lines(looks: Iterator[Status], as_json: bool) -> int:
     last, found = "", None
     for found in looks:
-        line = msgspec.json.encode(found).decode() if as_json else _line(found)
+        line = msgspec.json.encode(show.for_programs(found)).decode() if as_json else _line(found)
         if line != last:
             click.echo(line if as_json else f"{time.strftime('%H:%M:%S')} {line}")
             sys.stdout.flush()

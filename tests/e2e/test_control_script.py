@@ -157,6 +157,14 @@ def test_meta_with_a_records_file_reads_it_again_by_reload(home):
     assert "records.yaml:1: agents[0].nam" in refused.stderr
 
 
+def test_a_misspelt_variable_in_meta_env_is_refused_with_its_line(home):
+    (home / "meta.env").write_text("# meta\nMETA_LISTN=127.0.0.1:0\n")
+    done = control(home, "start", "meta")
+    assert done.returncode == 2
+    assert "meta.env:2: META_LISTN: unknown variable; did you mean META_LISTEN?" in done.stderr
+    assert control(home, "status", "meta").stdout == "stoped\n"
+
+
 def test_a_meta_that_cannot_start_shows_why(home):
     (home / "meta.env").write_text("META_LISTEN=0.0.0.0:0\n")
     done = control(home, "start", "meta")

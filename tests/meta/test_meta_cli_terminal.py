@@ -124,4 +124,13 @@ def test_the_shell_completes_agents_and_hosts(boss):
     assert completed("meta get fa") == ["falcon"]
     assert completed("meta host web") == ["web-1", "web-2"]
     assert completed("meta explain nobody") == []
+    assert completed("meta set falcon v") == ["version="]
+    assert completed("meta set falcon version=1.0") == ["version=1.0.0"]
+    assert completed("meta set falcon version = 1.0") == ["1.0.0"]  # as bash takes it apart
+    assert completed("meta set falcon cmd=st") == ["cmd=start", "cmd=stop"]
+    assert completed("meta set falcon version=2 --for ") == ["prefix:", "glob:", "hosts:", "label:"]
+    assert completed("meta set falcon version=2 --for hosts:web-1,w") == ["hosts:web-1,web-1", "hosts:web-1,web-2"]
+    assert completed("meta unset falcon m") == ["md5"]
+    assert completed("meta ban falcon 1") == ["1.0.0"]
+    assert completed("meta hosts --agent falcon --version 1.") == ["1.0.0"]
     assert "history" in completed("meta h")

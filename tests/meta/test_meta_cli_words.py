@@ -3,8 +3,12 @@
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from meta import views
+from meta.api import tarball_types, types
+from meta.api.basics import Body
 from meta.cli import record_files, show
 from meta.cli.publish import split
 from meta.cli.secret import token
@@ -217,3 +221,24 @@ def test_files_that_are_not_taken_for_a_token(home, text, mode, why):
 def test_a_named_file_must_be_there(home):
     with pytest.raises(Misconfigured, match="is not there"):
         token(home / "none")
+
+
+def test_times_for_programs_are_rfc_3339_and_null_for_never():
+    token = {"id": 7, "created": 1_800_000_000.25, "expires": 0.0, "items": [{"at": 5, "labels": {"at": "noon"}}]}
+    assert show.for_programs(token) == {
+        "id": 7,
+        "created": "2027-01-15T08:00:00.250Z",
+        "expires": None,
+        "items": [{"at": "1970-01-01T00:00:05Z", "labels": {"at": "noon"}}],
+    }
+    assert show.for_programs({"at": 1e300}) == {"at": None}
+
+
+def test_every_time_in_a_body_of_the_api_is_shown_as_one():
+    kinds = [
+        kind for module in (types, tarball_types, views) for kind in vars(module).values() if isinstance(kind, type)
+    ]
+    structs = [kind for kind in kinds if issubclass(kind, msgspec.Struct) and not issubclass(kind, Body)]
+    floats = {field.encode_name for kind in structs for field in msgspec.structs.fields(kind) if field.type is float}
+    assert floats
+    assert floats <= show._TIMES

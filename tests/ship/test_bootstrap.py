@@ -50,7 +50,7 @@ def shown(version):
 @pytest.mark.parametrize("command", [(), ISOLATED], ids=["as a program", "with an isolated Python"])
 def test_it_tells_its_version(pyz, bare, command):
     done = bare.run(*command, pyz, "--version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"updater, version {__version__}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"updater {__version__}\n", "")
 
 
 def test_it_helps(pyz, bare):
@@ -173,7 +173,7 @@ def test_what_others_may_have_planted_is_not_loaded(package, bare, how):
     trace.unlink()
     how(evil)
     done = bare.run(package / "updater.pyz", "--version")
-    assert (done.returncode, done.stdout) == (0, f"updater, version {__version__}\n")
+    assert (done.returncode, done.stdout) == (0, f"updater {__version__}\n")
     assert not trace.exists()
     assert libraries(bare.home / ".cache" / "ops-updater") == [evil.name], "it took the next place"
 

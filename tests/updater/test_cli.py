@@ -53,8 +53,30 @@ def test_the_shell_can_complete_the_commands():
     assert "_updater_completion" in done.stdout
 
 
+def test_the_shell_completes_the_agents_of_this_host(tmp_path):
+    for name in ("falcon-agent", "falcon-judge", "naming", "no-agent"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ("readme" if name == "no-agent" else ".version")).write_text("1.0.0\n")
+
+    def completed(*words):
+        asked = {"_UPDATER_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+        done = subprocess.run(
+            ["updater"],
+            executable=f"{sys.prefix}/bin/updater",
+            env=os.environ | asked,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+    assert completed("updater", "why", "-c", f"{tmp_path}/cfg.json", "fal") == ["falcon-agent", "falcon-judge"]
+    assert completed("updater", "hold", "--root", str(tmp_path), "n") == ["naming"]
+    assert completed("updater", "hold", "--root", f"{tmp_path}/none", "n") == []
+
+
 def test_the_version_is_told():
-    assert updater("--version").stdout.strip() == f"updater, version {__version__}"
+    assert updater("--version").stdout.strip() == f"updater {__version__}"
 
 
 def test_once_finishes_a_switch_when_it_is_interrupted(tmp_path, site):

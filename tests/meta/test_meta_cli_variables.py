@@ -1,0 +1,41 @@
+"""Variables META_...: a misspelt one is refused in meta.env, and warned of in the environment."""
+
+import pytest
+
+from helpers.meta_server import meta
+from meta.cli import cli, variables
+
+NAMES = variables.known(cli)
+
+
+def test_every_variable_of_the_help_is_known_and_the_tokens_too():
+    assert {"META_LISTEN", "META_URL", "META_TOKEN", "META_DATABASE", "META_CA_FILE", "META_LOG_LEVEL"} <= NAMES
+
+
+def test_a_misspelt_variable_in_meta_env_is_refused_with_its_line(tmp_path):
+    (tmp_path / "meta.env").write_text(
+        "# all of it\nMETA_LISTEN=:2000\n  export META_TARBALS=x\nOTHER=1\nMETA_XYZZY=1\n"
+    )
+    done = meta("check", "meta.env", directory=tmp_path)
+    assert done.returncode == 2
+    first, second = done.stderr.splitlines()
+    assert first == "meta.env:3: META_TARBALS: unknown variable; did you mean META_TARBALLS?"
+    assert second.startswith("meta.env:5: META_XYZZY: unknown variable; known are META_")
+
+
+def test_a_good_meta_env_is_said_to_be_good(tmp_path):
+    (tmp_path / "meta.env").write_text("META_LISTEN=:2000\nMETA_TOKEN=x\nELVES_CONF=conf\n")
+    done = meta("check", "meta.env", directory=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "meta.env: no unknown variables\n")
+    assert meta("check", "none.env", directory=tmp_path).returncode == 2
+
+
+def test_a_near_miss_in_the_environment_is_warned_of_and_the_command_goes_on(tmp_path):
+    done = meta("db", "upgrade", directory=tmp_path, META_DATABSE="sqlite:///other.db")
+    assert done.returncode == 0
+    assert "warning: the variable META_DATABSE means nothing here; did you mean META_DATABASE?" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["META_LISTEN", "METADATA", "META_COMPLETELY_OTHER", "META_HOME", "META_", "PATH"])
+def test_what_is_right_or_not_for_us_is_passed_over_in_silence(name):
+    assert list(variables.near_misses([name], NAMES)) == []
