@@ -43,6 +43,8 @@ _ANY: dict[str, Make] = {
     "a redirect to a file": _status("302 Found", "Location: file:///etc/passwd"),
     "a redirect in a circle": lambda server: answer(b"", "302 Found", f"Location: {server.url}/"),
     "a redirect to nowhere": _status("302 Found", "Location: //"),
+    "a redirect to no URL": _status("302 Found", "Location: http://[::1"),
+    "a redirect to bytes": _say(raw(b"HTTP/1.1 302 Found\r\nLocation: \xe9\r\nContent-Length: 0\r\n\r\n")),
     "301 without a location": _status("301 Moved Permanently"),
     "204": _status("204 No Content", body=b""),
     "400": _status("400 Bad Request"),
@@ -73,6 +75,12 @@ _ANY: dict[str, Make] = {
     "two lengths": _say(raw(_OK + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nhalf")),
     "a length below zero": _say(raw(_OK + b"Content-Length: -4\r\n\r\nhalf")),
     "a length that is none": _say(raw(_OK + b"Content-Length: many\r\n\r\nhalf")),
+    "a length in superscript": _say(raw(_OK + b"Content-Length: \xb2\r\n\r\nhalf")),
+    "a length of 5,000 digits": _say(raw(_OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\nhalf")),
+    "a chunk of a length below zero": lambda server: endless(
+        _OK + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", b" " * 65536, server.stop
+    ),
+    "503 with a wait in superscript": _status("503 Service Unavailable", "Retry-After: \u00b2"),
     "a gzip bomb": _say(answer(gzip.compress(b" " * (64 << 20)), "200 OK", "Content-Encoding: gzip")),
     "an unknown encoding": _say(answer(_EMPTY, "200 OK", "Content-Encoding: zstd")),
 }
@@ -115,6 +123,7 @@ _META: dict[str, Make] = _ANY | {
 }
 _TARBALL: dict[str, Make] = _ANY | {
     "a rest that was not asked for": _status("206 Partial Content", "Content-Range: bytes 5-9/10", body=b"12345"),
+    "an ETag of 8 KB, and a cut body": _say(answer(b"half", "200 OK", 'ETag: "' + "x" * 8000 + '"', length=4000)),
     "416": _status("416 Range Not Satisfiable"),
     "other bytes": _say(answer(b"\x1f\x8b" + b"x" * 1000)),
     "an empty file": _say(answer(b"")),
