@@ -93,9 +93,11 @@ def ban(editor: "Editor", agent: str, version: str) -> None:
     """
     from meta.cli.changing import Wish
     from meta.cli.client import at
+    from meta.cli.known import require_agent
 
     if not editor.why:
         raise click.UsageError("say why, for those who will wonder: --why TEXT")
+    require_agent(editor.client, agent)
     editor.make(Wish("PUT", at("bans", agent, version)))
 
 

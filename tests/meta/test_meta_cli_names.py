@@ -40,6 +40,8 @@ def boss(server, tmp_path_factory):
         (["retire", "web-11"], "no host web-11 has reported; did you mean web-1?"),
         (["token", "revoke", "77"], "there is no token 77, or it is revoked already"),
         (["token", "revoke-host", "web-1"], "web-1 has no token"),
+        (["ban", "flacon", "9", "--why", "x"], 'there is no agent "flacon"; did you mean falcon?'),
+        (["rollback", "--agent", "flacon"], "there is no agent flacon; did you mean falcon?"),
         (["unban", "falcon", "9"], "version 9 of falcon is not banned"),
     ],
 )
