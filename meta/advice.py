@@ -1,7 +1,7 @@
 """What speaks against an edit of the records, though it may be made: said before it is, so that a person can think again.
 
-That is a version whose tarball meta itself would have to send and does not have, and one that hosts have rolled back. Pure but
-for the questions that are handed in.
+That is a version whose tarball meta itself would have to send and does not have, one that hosts have rolled back, and another
+runUser or workDir. Pure but for the questions that are handed in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +40,8 @@ def warnings(
     version) -> in words, on which hosts it was rolled back, or ""."""
     found: list[str] = []
     for record in after.records:
+        if doubt := _run_as(before.record(record.name), record):
+            found.append(doubt)
         former = set(orders(before.record(record.name)))
         versions = {one.version for one in former}
         for order in orders(record):
@@ -48,6 +50,24 @@ def warnings(
             if order.version not in versions and (words := rolled_back(order.agent, order.version)):
                 found.append(words)
     return list(dict.fromkeys(found))
+
+
+def _run_as(before: Record | None, after: Record) -> str:
+    former, now = _places_run_as(before), _places_run_as(after)
+    if former == now:
+        return ""
+    return (
+        f"runUser and workDir of {after.name} have no effect on our own updaters yet; coraldane's updater stops the agent and "
+        "removes its directory where either changes"
+    )
+
+
+def _places_run_as(record: Record | None) -> list[tuple[object, ...]]:
+    """What is said of them, and for whom."""
+    if record is None:
+        return []
+    said = [(None, record.run_user, record.work_dir), *((o.selector, o.run_user, o.work_dir) for o in record.overrides)]
+    return [one for one in said if one[1:] not in (("", ""), (None, None))]
 
 
 def orders(record: Record | None) -> Iterator[Order]:

@@ -21,6 +21,9 @@ MAX_WHY = 500  # characters
 DIGESTS = ("md5", "sha256")
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,63}")
 REQUIRED = ("name", "version", "tarball")
+MAX_PATH = 255  # characters of a workDir
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}")  # what a shell and sudo take for nothing else
+_PATH = re.compile(r"(?:/[A-Za-z0-9._@%+,=:-]+)+")
 _PROBLEMS: dict[str, Callable[[str], str]] = {
     "name": name_problem,
     "version": version_problem,
@@ -28,6 +31,8 @@ _PROBLEMS: dict[str, Callable[[str], str]] = {
     "md5": md5_problem,
     "cmd": cmd_problem,
     "sha256": sha256_problem,
+    "runUser": lambda user: run_user_problem(user),
+    "workDir": lambda path: work_dir_problem(path),
 }
 
 
@@ -36,6 +41,23 @@ def value_problem(key: str, value: str) -> str:
     if not value and key in REQUIRED:
         return f"{key} is blank"
     return _PROBLEMS[key](value)
+
+
+def run_user_problem(user: str) -> str:
+    """Why this is neither blank nor the name of a user, or ""."""
+    if not user or _USER.fullmatch(user):
+        return ""
+    return (
+        f"runUser \"{one_line(user, 80)}\" is not 1 to 32 letters, digits, '.', '_' or '-', the first a letter or '_'"
+    )
+
+
+def work_dir_problem(path: str) -> str:
+    """Why this is neither blank nor the absolute path of a directory, or ""."""
+    if not path or (_PATH.fullmatch(path) and len(path) <= MAX_PATH and not {".", ".."}.intersection(path.split("/"))):
+        return ""
+    shape = "an absolute path without '.', '..' or a last '/', of letters, digits and any of ._@%+,=:-"
+    return f'workDir "{one_line(path, 80)}" is not {shape}'
 
 
 def stale_digests(record: Record, overrides: Sequence[Override]) -> list[tuple[int, str]]:

@@ -12,10 +12,11 @@ from functools import cached_property
 import msgspec
 
 from meta.answers import JSON, Answer
-from meta.records import Glob, Prefix, RecordSet, Selector, resolve_matched, selectors
+from meta.records import RUN_AS, Glob, Prefix, RecordSet, Selector, resolve_matched, resolve_run_as, selectors
 from updater.wire import DONE, START, STARTED, STOP, STOPPED, Desired, Outcome, desired_fields, render_reply
 
 Test = Callable[[str, Mapping[str, str]], bool]
+_OF_CORALDANE = {"configFileName": "", "configRemoteUrl": ""}  # its updater expects them, and they may be blank
 _NOTHING: frozenset[Selector] = frozenset()
 _NO_LABELS: Mapping[str, str] = {}
 Look = tuple[str, str, str, str | msgspec.UnsetType]  # an agent as its host saw it: name, version, status, held
@@ -33,7 +34,7 @@ class Class:
 
     @cached_property
     def coraldane_answer(self) -> Answer:
-        return Answer(200, JSON, render_coraldane_reply(self.desired))
+        return Answer(200, JSON, render_coraldane_reply(self.desired, resolve_run_as(self.book.records, self.matched)))
 
 
 class Classes:
@@ -159,8 +160,14 @@ def drifting(orders: Mapping[str, Desired], looks: Sequence[Look]) -> list[Desir
     return [order for name, order in orders.items() if drifts(order, *seen.get(name, nothing)[1:3])]
 
 
-def render_coraldane_reply(desired: Sequence[Desired]) -> bytes:
-    """The reply in the dialect of coraldane's fork: more fields per agent, which its updater expects and may be blank."""
-    extra = {"runUser": "", "workDir": "", "configFileName": "", "configRemoteUrl": ""}
-    agents = [desired_fields(d) | extra for d in desired]
+def render_coraldane_reply(desired: Sequence[Desired], run_as: Mapping[str, tuple[str, str]]) -> bytes:
+    """The reply in the dialect of coraldane's fork. run_as: by agent its runUser and workDir.
+
+    That updater stops an agent and removes it when either differs from what it had last. So an agent without both is left out,
+    which touches nothing there."""
+    agents = [
+        desired_fields(one) | dict(zip(RUN_AS, run_as[one.name], strict=True)) | _OF_CORALDANE
+        for one in desired
+        if all(run_as[one.name])
+    ]
     return msgspec.json.encode({"errorMessage": "", "desiredAgents": agents})

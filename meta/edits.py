@@ -28,7 +28,7 @@ from meta.errors import Conflict, EditRefused, Problem
 from meta.hints import closest, did_you_mean
 from meta.publications import Publication
 from meta.reader import Field, Reader
-from meta.records import CHANGEABLE, Ban, Override, Record, RecordSet, Selector
+from meta.records import CHANGEABLE, Ban, Override, Record, RecordSet, Selector, attribute
 from meta.revisions import BAN, HOST, LABELS, ORDER, RECORD, Change, Edit, Revision, changes, committed, replay, undo
 from updater.wire import START, hostname_problem, one_line
 
@@ -63,7 +63,13 @@ __all__ = [
     "unset_fields",
 ]
 
-_UNSET = {"md5": "", "cmd": START, "sha256": ""}  # what a record has where nobody said anything
+_UNSET = {
+    "md5": "",
+    "cmd": START,
+    "sha256": "",
+    "runUser": "",
+    "workDir": "",
+}  # what a record has where nobody said anything
 
 
 def put_record(records: RecordSet, record: Record) -> RecordSet:
@@ -114,7 +120,7 @@ def unset_fields(
     texts = [f"{key} cannot be unset; set another, or unset the whole agent" for key in needed]
     _refuse([*reader.problems, *(Problem(path, 0, text) for text in texts)])
     if selector is None:
-        after = replace(before, **{key: _UNSET[key] for key in keys})
+        after = replace(before, **{attribute(key): _UNSET[key] for key in keys})
     else:
         after = _without_override(before, selector, keys or CHANGEABLE)
     _refuse(_digest_problems(before, after, set()))
@@ -252,7 +258,7 @@ def _without_override(record: Record, selector: Selector, keys: Iterable[str]) -
     if all(one.selector != selector for one in record.overrides):
         there = " ".join(f"[{one.selector.in_words()}]" for one in record.overrides) or "none"
         raise EditRefused([Problem(_path(record.name, selector), 0, f"there is no such override; there are: {there}")])
-    unset: dict[str, Any] = dict.fromkeys(keys) | ({"mirrors": ()} if "tarball" in keys else {})
+    unset: dict[str, Any] = dict.fromkeys(map(attribute, keys)) | ({"mirrors": ()} if "tarball" in keys else {})
     overrides = [replace(one, **unset) if one.selector == selector else one for one in record.overrides]
     return replace(record, overrides=tuple(one for one in overrides if one.changes() or one.selector != selector))
 

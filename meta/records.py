@@ -1,6 +1,6 @@
 """Records: what each agent shall be, and for which hosts something else.
 
-Pure: `resolve` is the whole meaning of a record, and `explain` its reasons. A later override that selects the host wins
+Pure: `resolve` is the whole meaning of a record (meta.explanation has its reasons). A later override that selects the host wins
 over an earlier one, field by field. Values here were checked when they were loaded; this module refuses nothing and reads
 nothing.
 """
@@ -16,9 +16,17 @@ import msgspec
 from meta.publications import Publication
 from updater.wire import START, STOP, Desired
 
-CHANGEABLE = ("version", "tarball", "md5", "cmd", "sha256")  # the keys of a file
+_ORDERED = ("version", "tarball", "md5", "cmd", "sha256")
+RUN_AS = ("runUser", "workDir")  # only for hosts of coraldane's updater: who runs the agent, and where
+CHANGEABLE = (*_ORDERED, *RUN_AS)  # the keys of a file
 _RESOLVED = (*CHANGEABLE, "mirrors")
+_ATTRIBUTES = {"runUser": "run_user", "workDir": "work_dir"}
 _NAMED_HOSTS = 3  # of a list of hosts, where it is put in words
+
+
+def attribute(key: str) -> str:
+    """The name that a field of this key has in Record and Override."""
+    return _ATTRIBUTES.get(key, key)
 
 
 class Prefix(msgspec.Struct, frozen=True):
@@ -86,10 +94,12 @@ class Override(msgspec.Struct, frozen=True):
     cmd: str | None = None
     sha256: str | None = None
     mirrors: tuple[str, ...] = ()
+    run_user: str | None = None
+    work_dir: str | None = None
 
     def changes(self) -> dict[str, Any]:
-        """The fields that this override sets, by name."""
-        changes: dict[str, Any] = {key: value for key in CHANGEABLE if (value := getattr(self, key)) is not None}
+        """The fields that this override sets, by key."""
+        changes = {key: value for key in CHANGEABLE if (value := getattr(self, attribute(key))) is not None}
         return changes if self.tarball is None else changes | {"mirrors": self.mirrors}
 
 
@@ -104,6 +114,8 @@ class Record(msgspec.Struct, frozen=True):
     sha256: str = ""
     mirrors: tuple[str, ...] = ()
     overrides: tuple[Override, ...] = ()
+    run_user: str = ""
+    work_dir: str = ""
 
 
 class Ban(msgspec.Struct, frozen=True):
@@ -141,7 +153,7 @@ def selectors(records: RecordSet) -> tuple[Selector, ...]:
 
 def resolve(records: RecordSet, hostname: str) -> tuple[Desired, ...]:
     """What this host shall run, in the records' order; no order at all where that is the start of a banned version."""
-    return _resolve(records, _matcher(records, hostname))
+    return _resolve(records, matcher(records, hostname))
 
 
 def resolve_matched(records: RecordSet, matched: frozenset[Selector]) -> tuple[Desired, ...]:
@@ -149,7 +161,7 @@ def resolve_matched(records: RecordSet, matched: frozenset[Selector]) -> tuple[D
     return _resolve(records, matched.__contains__)
 
 
-def _matcher(records: RecordSet, hostname: str) -> Callable[[Selector], bool]:
+def matcher(records: RecordSet, hostname: str) -> Callable[[Selector], bool]:
     """Whether a selector selects this host; each distinct one is looked at once, however many agents use it."""
     labels = records.labels.get(hostname, {})
     known: dict[Selector, bool] = {}
@@ -163,69 +175,33 @@ def _matcher(records: RecordSet, hostname: str) -> Callable[[Selector], bool]:
 
 
 def _resolve(records: RecordSet, matches: Callable[[Selector], bool]) -> tuple[Desired, ...]:
-    banned = _banned(records)
-    desired = (_resolve_one(record, matches) for record in records.records)
+    banned = banned_versions(records)
+    desired = (_desired(record, resolve_one(record, matches)) for record in records.records)
     return tuple(d for d in desired if d.cmd == STOP or (d.name, d.version) not in banned)
 
 
-def _banned(records: RecordSet) -> dict[tuple[str, str], Ban]:
+def banned_versions(records: RecordSet) -> dict[tuple[str, str], Ban]:
+    """By agent and version."""
     return {(ban.agent, ban.version): ban for ban in records.bans}
 
 
-def _resolve_one(record: Record, matches: Callable[[Selector], bool]) -> Desired:
-    fields = {key: getattr(record, key) for key in _RESOLVED}
+def resolve_run_as(records: RecordSet, matched: frozenset[Selector]) -> dict[str, tuple[str, str]]:
+    """By agent the runUser and the workDir for the hosts that just these selectors match."""
+    resolved = {record.name: resolve_one(record, matched.__contains__) for record in records.records}
+    return {name: (fields["runUser"], fields["workDir"]) for name, fields in resolved.items()}
+
+
+def resolve_one(record: Record, matches: Callable[[Selector], bool]) -> dict[str, Any]:
+    """The fields by key, and the mirrors."""
+    fields = {key: getattr(record, attribute(key)) for key in _RESOLVED}
     for override in record.overrides:
         if matches(override.selector):
             fields.update(override.changes())
-    return Desired(name=record.name, **fields)
+    return fields
 
 
-class Reason(msgspec.Struct, frozen=True):
-    """One resolved field, and what set it: the record itself, or the override with this index (from 0) and selector.
-    value: of `tarball` the list of all bases, where there are mirrors."""
-
-    field: str
-    value: str | tuple[str, ...]
-    by: str = "record"
-    override: int | None = None
-    selector: str = ""
-
-
-class Explained(msgspec.Struct, frozen=True):
-    """Why one agent shall be so on one host. ban: what keeps it from being ordered, None where nothing does."""
-
-    agent: str
-    fields: tuple[Reason, ...]
-    ban: Ban | None = None
-
-
-def explain(records: RecordSet, hostname: str) -> tuple[Explained, ...]:
-    """The same as `resolve`, with what set each field; agents that are not ordered are here too, with their ban."""
-    matches, banned = _matcher(records, hostname), _banned(records)
-    return tuple(_explain_one(record, matches, banned) for record in records.records)
-
-
-def _explain_one(
-    record: Record, matches: Callable[[Selector], bool], banned: Mapping[tuple[str, str], Ban]
-) -> Explained:
-    desired = _resolve_one(record, matches)
-    setters = {
-        key: index
-        for index, override in enumerate(record.overrides)
-        if matches(override.selector)
-        for key in override.changes()
-    }
-    fields = tuple(_reason(record, desired, key, setters.get(key)) for key in CHANGEABLE)
-    return Explained(record.name, fields, None if desired.cmd == STOP else banned.get((record.name, desired.version)))
-
-
-def _reason(record: Record, desired: Desired, key: str, index: int | None) -> Reason:
-    value = getattr(desired, key)
-    if key == "tarball" and desired.mirrors:
-        value = (value, *desired.mirrors)
-    if index is None:
-        return Reason(key, value)
-    return Reason(key, value, "override", index, record.overrides[index].selector.in_words())
+def _desired(record: Record, resolved: Mapping[str, Any]) -> Desired:
+    return Desired(record.name, **{key: value for key, value in resolved.items() if key not in RUN_AS})
 
 
 @lru_cache(maxsize=1 << 16)
@@ -234,13 +210,15 @@ def _pattern(glob: str) -> re.Pattern[str]:
 
 
 def as_fields(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The records as a records file would spell them, ready for JSON or YAML; blank sha256 and no overrides are left out."""
+    """The records as a records file would spell them, ready for JSON or YAML; blank sha256, runUser and workDir and
+    no overrides are left out."""
     return [_record_fields(record) for record in records]
 
 
 def _record_fields(record: Record) -> dict[str, Any]:
     fields: dict[str, Any] = {"name": record.name}
-    fields.update((key, getattr(record, key)) for key in _RESOLVED if key != "sha256" or record.sha256)
+    values = {key: getattr(record, attribute(key)) for key in _RESOLVED}
+    fields.update((key, value) for key, value in values.items() if value or key not in ("sha256", *RUN_AS))
     fields = _with_mirrors(fields)
     if record.overrides:
         fields["overrides"] = [selector_fields(o.selector) | _with_mirrors(o.changes()) for o in record.overrides]
@@ -262,13 +240,13 @@ def from_fields(fields: Mapping[str, Any]) -> Record:
     """The inverse of as_fields for one record. For data of our own: what a person or a file says goes through meta.load."""
     values = _without_bases(fields)
     overrides = tuple(_override(override) for override in values.pop("overrides", ()))
-    return Record(**values, overrides=overrides)
+    return Record(**{attribute(key): value for key, value in values.items()}, overrides=overrides)
 
 
 def _override(fields: Mapping[str, Any]) -> Override:
     values = _without_bases(fields)
     selector = selector_of(values)
-    return Override(selector, **{key: value for key, value in values.items() if key in _RESOLVED})
+    return Override(selector, **{attribute(key): value for key, value in values.items() if key in _RESOLVED})
 
 
 def selector_of(fields: Mapping[str, Any]) -> Selector:

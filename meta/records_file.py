@@ -9,11 +9,11 @@ from typing import Any
 from meta.checks import REQUIRED, label_problem, repeated, stale_digests, unsure_digests, value_problem
 from meta.nodes import Fields, Items
 from meta.reader import Field, Reader, place
-from meta.records import CHANGEABLE, Glob, Hosts, Label, Override, Prefix, Record, Selector
+from meta.records import CHANGEABLE, Glob, Hosts, Label, Override, Prefix, Record, Selector, attribute
 from updater.wire import MAX_MIRRORS, hostname_problem
 
 SELECTORS = ("prefix", "glob", "hosts", "label")
-_OF_AN_AGENT = (*REQUIRED, "md5", "cmd", "sha256")
+_OF_AN_AGENT = ("name", *CHANGEABLE)
 _WILDCARDS = str.maketrans("", "", "*?[]!")
 
 
@@ -52,13 +52,13 @@ def read_record(agent: Field, reader: Reader) -> Record | None:
 
 
 def _read_values(fields: dict[str, Field], keys: tuple[str, ...], reader: Reader) -> dict[str, Any]:
-    """The values of these fields; an unsafe one is a problem, and left out."""
+    """The values of these fields, by attribute; an unsafe one is a problem, and left out."""
     values: dict[str, Any] = {}
     for key in keys:
         if key == "tarball" and key in fields:
             values |= _read_bases(fields[key], reader)
         elif key in fields and (text := _read_value(key, fields[key], reader)) is not None:
-            values[key] = text
+            values[attribute(key)] = text
     return values
 
 

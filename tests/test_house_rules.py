@@ -50,6 +50,7 @@ PURE = (
     *("updater/plan.py", "updater/backoff.py", "updater/layout.py"),
     *(
         "meta/records.py",
+        "meta/explanation.py",
         "meta/checks.py",
         "meta/edits.py",
         "meta/revisions.py",

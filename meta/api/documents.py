@@ -19,10 +19,13 @@ class OverrideBody(Body, omit_defaults=True):
     md5: str | UnsetType = UNSET
     cmd: Literal["start", "stop"] | UnsetType = UNSET
     sha256: str | UnsetType = UNSET
+    run_user: str | UnsetType = UNSET
+    work_dir: str | UnsetType = UNSET
 
 
 class RecordBody(Body, omit_defaults=True):
-    """The desired state of one agent. tarball: one base URL, or a list of them."""
+    """The desired state of one agent. tarball: one base URL, or a list of them; runUser, workDir: for hosts of coraldane's
+    updater alone."""
 
     name: AgentName
     version: Version
@@ -30,6 +33,8 @@ class RecordBody(Body, omit_defaults=True):
     md5: str | UnsetType = UNSET
     cmd: Literal["start", "stop"] | UnsetType = UNSET
     sha256: str | UnsetType = UNSET
+    run_user: str | UnsetType = UNSET
+    work_dir: str | UnsetType = UNSET
     overrides: list[OverrideBody] | UnsetType = UNSET
 
 
@@ -56,6 +61,8 @@ class FieldsBody(Body, omit_defaults=True):
     md5: str | UnsetType = UNSET
     cmd: Literal["start", "stop"] | UnsetType = UNSET
     sha256: str | UnsetType = UNSET
+    run_user: str | UnsetType = UNSET
+    work_dir: str | UnsetType = UNSET
 
 
 class RecordEdit(Body, omit_defaults=True):
@@ -63,5 +70,5 @@ class RecordEdit(Body, omit_defaults=True):
     place of the record itself; one that is not there is made, as the last."""
 
     set: FieldsBody | UnsetType = UNSET
-    unset: list[Literal["version", "tarball", "md5", "cmd", "sha256"]] | UnsetType = UNSET
+    unset: list[Literal["version", "tarball", "md5", "cmd", "sha256", "runUser", "workDir"]] | UnsetType = UNSET
     selector: SelectorBody | UnsetType = UNSET

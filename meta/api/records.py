@@ -16,8 +16,9 @@ from meta.api.types import ChangeView, EditView, ExplainedAgent, Explanation
 from meta.auth import Rule
 from meta.editing import Change
 from meta.errors import Conflict
+from meta.explanation import explain
 from meta.hints import did_you_mean
-from meta.records import Record, RecordSet, as_fields, explain
+from meta.records import Record, RecordSet, as_fields
 
 _CONDITIONS = ("If-Match", "If-None-Match")
 _EDIT_REFUSALS = (404, 409, 412, 428)

@@ -48,7 +48,8 @@ def get(client: "Client", agent: str | None, output: str) -> None:
 def set_(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | None) -> None:
     """Change fields of AGENT, for all hosts or for those of --for. A new agent needs version and tarball.
 
-    Fields: version, tarball (given twice or more: mirrors), md5, sha256, cmd (start or stop). Of several overrides that fit a
+    Fields: version, tarball (given twice or more: mirrors), md5, sha256, cmd (start or stop), and for
+    hosts of coraldane's updater runUser and workDir. Of several overrides that fit a
     host the later one wins; a new one comes last.
 
     \b

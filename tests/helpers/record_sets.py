@@ -10,6 +10,8 @@ AGENTS = st.sampled_from(["a", "b", "c", "d"])
 VERSIONS = st.sampled_from(["1", "2", "1.10"])
 BASES = st.sampled_from(["http://r", "https://s/x"])
 MD5S = st.sampled_from(["", "0" * 32, "http://sums"])
+USERS = st.sampled_from(["", "moni", "_x-1.y"])
+DIRECTORIES = st.sampled_from(["", "/srv/agents", "/a"])
 COMMANDS = st.sampled_from(["start", "stop"])
 SELECTORS = st.one_of(
     st.sampled_from(["h", "lg-", "x"]).map(Prefix),
@@ -26,7 +28,15 @@ BANS = st.builds(Ban, AGENTS, VERSIONS, st.sampled_from(["", "it crashes"]), st.
 def overrides(draw):
     fields = draw(
         st.fixed_dictionaries(
-            {}, optional={"version": VERSIONS, "md5": MD5S, "cmd": COMMANDS, "tarball": BASES}
+            {},
+            optional={
+                "version": VERSIONS,
+                "md5": MD5S,
+                "cmd": COMMANDS,
+                "tarball": BASES,
+                "run_user": USERS,
+                "work_dir": DIRECTORIES,
+            },
         ).filter(bool)
     )
     if "tarball" in fields:
@@ -44,6 +54,8 @@ RECORDS = st.builds(
     sha256=st.sampled_from(["", "a" * 64]),
     mirrors=st.lists(BASES, max_size=2).map(tuple),
     overrides=st.lists(overrides(), max_size=3).map(tuple),
+    run_user=USERS,
+    work_dir=DIRECTORIES,
 )
 RECORD_LISTS = st.lists(RECORDS, max_size=4, unique_by=lambda record: record.name).map(tuple)
 RECORD_SETS = st.builds(

@@ -99,16 +99,15 @@ def test_the_go_updater_is_understood_as_it_was_recorded(client):
     assert client.get("/status/text/falcon-agent").text == "vm 1.0.1 started 1795211228 2026-11-20 21:47:08\n"
 
 
-def test_the_other_dialect_gets_its_own_fields_too(client):
+def test_the_other_dialect_is_told_of_no_agent_without_a_user_and_a_directory(client):
     body = {
         "hostname": "x",
         "ip": "10.0.0.1",
         "runUser": "root",
         "realAgents": [{"name": "a", "workDir": "/w", "runUser": "r"}],
     }
-    plain = client.post("/heartbeat", json=body).json["desiredAgents"]
-    extra = {"runUser": "", "workDir": "", "configFileName": "", "configRemoteUrl": ""}
-    assert client.post("/api/heartbeat", json=body).json["desiredAgents"] == [agent | extra for agent in plain]
+    assert client.post("/heartbeat", json=body).json["desiredAgents"]
+    assert client.post("/api/heartbeat", json=body).json == {"errorMessage": "", "desiredAgents": []}
 
 
 # --- status ---

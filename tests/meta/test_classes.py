@@ -82,10 +82,38 @@ def test_a_class_has_its_answer_ready_in_both_dialects():
     assert parse_reply(found.answer.body).desired == found.desired
     assert (found.answer.line, dict(found.answer.headers)["Content-Length"]) == ("200 OK", str(len(found.answer.body)))
     assert found.answer.parts == [found.answer.body]
-    more = {"runUser": "", "workDir": "", "configFileName": "", "configRemoteUrl": ""}
-    assert json.loads(found.coraldane_answer.body)["desiredAgents"] == [
-        json.loads(found.answer.body)["desiredAgents"][0] | more
-    ]
+
+
+def test_coraldanes_updater_is_told_only_of_agents_with_a_user_and_a_directory():
+    records = RecordSet(
+        records=(
+            Record("a", "1", "http://r", run_user="moni", work_dir="/srv/agents"),
+            Record("half", "1", "http://r", run_user="moni"),
+            Record("none", "1", "http://r", cmd="stop"),
+            Record(
+                "some", "1", "http://r", overrides=(Override(Prefix("lg-"), run_user="moni", work_dir="/srv/agents"),)
+            ),
+            Record(
+                "not",
+                "1",
+                "http://r",
+                run_user="moni",
+                work_dir="/srv",
+                overrides=(Override(Prefix("lg-"), run_user=""),),
+            ),
+        )
+    )
+    classes = Classes(records)
+    told = {name: json.loads(classes.of(name).coraldane_answer.body)["desiredAgents"] for name in ("h1", "lg-1")}
+    assert {name: [one["name"] for one in agents] for name, agents in told.items()} == {
+        "h1": ["a", "not"],
+        "lg-1": ["a", "some"],
+    }
+    plain = json.loads(classes.of("h1").answer.body)["desiredAgents"]
+    more = {"runUser": "moni", "workDir": "/srv/agents", "configFileName": "", "configRemoteUrl": ""}
+    assert told["h1"][0] == plain[0] | more
+    assert [one["name"] for one in plain] == ["a", "half", "none", "some", "not"]
+    assert b"runUser" not in classes.of("h1").answer.body
 
 
 @pytest.mark.parametrize(

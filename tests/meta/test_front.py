@@ -98,7 +98,7 @@ def front(make):
 
 
 def order(front, version="2"):
-    record = Record("a", version, "http://r")
+    record = Record("a", version, "http://r", run_user="moni", work_dir="/srv")
     front.service.editor.apply(Edit(NOW, "ann", "", "set"), lambda records: edits.apply(records, [record]))
 
 
@@ -145,7 +145,7 @@ def test_a_look_is_answered_as_a_heartbeat_would_be_and_forgotten(front):
 def test_a_look_in_the_other_dialect_is_one_too(front):
     order(front)
     reply = json.loads(Asked(front, look(path="/api/heartbeat")).body)
-    assert (reply["look"], reply["desiredAgents"][0]["runUser"], front.service.table.names()) == (True, "", [])
+    assert (reply["look"], reply["desiredAgents"][0]["runUser"], front.service.table.names()) == (True, "moni", [])
 
 
 def test_a_look_of_what_is_no_host_is_refused(front):
@@ -162,7 +162,7 @@ def test_a_report_that_says_it_is_no_look_is_a_heartbeat(front):
 def test_the_other_dialect_has_its_own_path(front):
     order(front)
     (agent,) = json.loads(Asked(front, environ(path="/api/heartbeat")).body)["desiredAgents"]
-    assert (agent["version"], agent["runUser"]) == ("2", "")
+    assert (agent["version"], agent["runUser"], agent["workDir"]) == ("2", "moni", "/srv")
 
 
 @pytest.mark.parametrize("path", ["/", "/heartbeat/", "//heartbeat", "/api/v1/hosts", "/heartbeatx"])

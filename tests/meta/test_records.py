@@ -9,23 +9,22 @@ from hypothesis import strategies as st
 
 from helpers.record_sets import HOSTNAMES as FEW_HOSTNAMES
 from helpers.record_sets import RECORD_LISTS, RECORD_SETS, SELECTORS
+from meta.explanation import Explained, Reason, explain
 from meta.overlap import may_overlap, surely_overlap
 from meta.records import (
     Ban,
-    Explained,
     Glob,
     Hosts,
     Label,
     Override,
     Prefix,
-    Reason,
     Record,
     RecordSet,
     as_fields,
-    explain,
     from_fields,
     resolve,
     resolve_matched,
+    resolve_run_as,
     selector_fields,
     selector_of,
     selectors,
@@ -248,6 +247,11 @@ def test_an_explanation_is_json_as_it_is():
     assert agent["ban"] == {"agent": "falcon-agent", "version": "2", "why": "why", "who": "ann", "at": 5.0}
 
 
+def _matching(records, hostname):
+    labels = records.labels.get(hostname, {})
+    return [selector for selector in selectors(records) if selector.matches(hostname, labels)]
+
+
 @given(RECORD_SETS, FEW_HOSTNAMES)
 def test_what_is_explained_is_what_is_resolved(records, hostname):
     explained = {agent.agent: agent for agent in explain(records, hostname)}
@@ -256,6 +260,8 @@ def test_what_is_explained_is_what_is_resolved(records, hostname):
     for one in ordered:
         tarball = (one.tarball, *one.mirrors) if one.mirrors else one.tarball
         values = {reason.field: reason.value for reason in explained[one.name].fields}
+        user, directory = values.pop("runUser", ""), values.pop("workDir", "")
+        assert (user, directory) == resolve_run_as(records, frozenset(_matching(records, hostname)))[one.name]
         assert values == {
             "version": one.version,
             "tarball": tarball,
