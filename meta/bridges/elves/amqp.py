@@ -31,6 +31,9 @@ from meta.errors import Misconfigured
 
 PREFETCH = 4  # messages in our memory at once, of any size that the broker allows
 TICK = 0.2  # seconds
+BEGIN_WITHIN = (
+    5.0  # seconds: a broker that is starting takes connections and may leave the first of them without an answer
+)
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 BIND_EVERY = 20.0  # seconds
 SOON = 5.0  # seconds: a connection that is lost so early, with no message received, may be lost by the first one
@@ -115,10 +118,11 @@ class Broker(threading.Thread):
         self._connection = self._connect()
         try:
             self._publisher.open()
-            self._see_to_the_binding()
-            if self._strikes >= STRIKES:
-                self._take_off_the_first()
-            self._consume()
+            with self._connection.within(BEGIN_WITHIN):
+                self._see_to_the_binding()
+                if self._strikes >= STRIKES:
+                    self._take_off_the_first()
+                self._consume()
             self.is_connected = True
             log.info("RabbitMQ at %s: queue %s serves", self._place, self._settings.mq_queue)
             while not self._stopping.is_set():
@@ -191,7 +195,8 @@ class Broker(threading.Thread):
             self._channel.basic_ack(self._unsaved)
             self._unsaved = None
         if now >= self._next_bind:
-            self._see_to_the_binding()
+            with self._connection.within(BEGIN_WITHIN):
+                self._see_to_the_binding()
         if self._asking and self._reply_queue and (question := self._asking.due(now)):
             self._ask(question)
 

@@ -52,8 +52,9 @@ class Publisher:
             self.close()
             self._connection = self._connect()
         if self._channel is None or not self._channel.is_open:
-            self._channel = self._connection.channel()
-            self._channel.confirm_delivery()
+            with self._connection.within(self._within):
+                self._channel = self._connection.channel()
+                self._channel.confirm_delivery()
 
     def close(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None
