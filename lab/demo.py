@@ -23,7 +23,7 @@ SETTINGS = {"interval": 1, "watch": 3, "timeouts": {"start": 2, "stop": 5}}
 
 @dataclass
 class Fleet:
-    """What the demo drives. directory: for its own files; edited: when the records were changed last, in Unix seconds."""
+    """What the demo drives. directory: for its own files; edited: when the last change was begun, in Unix seconds."""
 
     meta: Meta
     directory: Path
@@ -38,8 +38,10 @@ class Fleet:
 
     def set(self, *arguments: str) -> None:
         """Change the record as a release engineer does."""
+        self.edited = (
+            time.time()
+        )  # before, not after: on a busy machine hosts have changed before the command has ended
         self._meta("set", AGENT, *arguments, "--yes")
-        self.edited = time.time()
 
     def unset(self, *arguments: str) -> None:
         """Take fields of the record away, or an override."""

@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -366,7 +367,7 @@ def test_where_a_file_holds_the_records_they_are_not_edited_elsewhere(tmp_path):
 
 def test_without_the_database_edits_are_refused_and_beats_answered(world, tmp_path):
     put(world, record())
-    with sqlite3.connect(tmp_path / "meta.db", isolation_level=None) as other:
+    with closing(sqlite3.connect(tmp_path / "meta.db", isolation_level=None)) as other:
         other.execute("DROP TABLE change")
         for call in (lambda: put(world, record("b")), lambda: patch(world, "a", {"set": {"version": "2"}})):
             answer = call()

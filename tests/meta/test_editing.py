@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+from contextlib import closing
 from functools import partial
 
 import msgspec
@@ -241,7 +242,7 @@ def test_without_the_database_nothing_changes(metas, tmp_path):
     meta = metas[0]
     meta.put("a", "1")
     before = meta.records
-    with sqlite3.connect(tmp_path / "meta.db") as other:
+    with closing(sqlite3.connect(tmp_path / "meta.db", isolation_level=None)) as other:
         other.execute("ALTER TABLE revision RENAME TO gone")
         other.execute("ALTER TABLE head RENAME TO gone_too")
     for version in ("1", "2"):  # also one that would change nothing
