@@ -2,11 +2,11 @@
 
 Promises: everything that can be wrong is found before the worker starts; a stop takes at most some ten seconds and loses no
 acknowledged heartbeat; a worker that crashes is started again from the database; a worker never outlives the main process.
-SIGTERM and SIGINT stop, SIGHUP reloads the records in place. granian would answer SIGHUP with a second worker beside the
-first, which two memories of the same hosts do not allow, so that signal is ours.
+SIGTERM and SIGINT stop, SIGHUP reloads the records in place and is never lost: it waits until the worker can handle it. granian
+would answer SIGHUP with a second worker beside the first, which two memories of the same hosts do not allow, so that signal is
+ours.
 """
 
-import errno
 import gc
 import logging
 import multiprocessing
@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
@@ -29,13 +29,15 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
-from meta import logs
+from meta import listening, logs
 from meta.app import create_app
 from meta.auth import Tokens
 from meta.config import Settings, is_loopback
 from meta.errors import MetaError, Misconfigured, TryLater, missing_extra
 from meta.service import Service
-from meta.store import Store
+from meta.store import Store, Tables, Token
+from updater import readiness
+from updater.readiness import Announcer
 from updater.wire import VERSION
 
 THREADS = 512  # requests answered at once; more than slow bodies and downloads may hold, so that heartbeats find one
@@ -47,27 +49,49 @@ VAR = Path("var")  # what the bridge to elves keeps
 log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, announcer: Announcer) -> None:
     """Serve until a signal says stop. Raises Misconfigured or TryLater when it cannot start."""
-    with closing(reserve(settings.host, settings.port)) as reserved, closing(Store(settings.database)) as store:
+    _hold({signal.SIGHUP})
+    multiprocessing.set_start_method(
+        "fork", force=True
+    )  # what the hooks below are for, and all that granian knows to share
+    with (
+        closing(listening.reserve(settings.host, settings.port)) as reserved,
+        closing(Store(settings.database)) as store,
+    ):
         store.upgrade()  # after the address is ours: another meta that serves here keeps its database as it is
-        _refuse_to_be_open(settings, store)
+        _refuse_to_be_open(settings, store, store.tokens())
         store.close()
         address, port = reserved.getsockname()[:2]
         server = make_server(settings, address, port)
         server.on_startup(_forward_hangups)
-        os.register_at_fork(before=_hold_stops, after_in_parent=_take_stops, after_in_child=_stop_at_once)
+        both = {signal.SIGTERM, signal.SIGHUP}
+        os.register_at_fork(
+            before=partial(_hold, both), after_in_parent=partial(_take, both), after_in_child=_stop_at_once
+        )
+        load = partial(load_app, settings, announcer, address, port)
         try:
-            server.serve(target_loader=partial(load_app, settings, address, port), wrap_loader=False)
+            server.serve(target_loader=load, wrap_loader=False)
         except SystemExit:
             if not server.interrupt_signal:  # else the worker got the same signal and was only quicker than we
                 raise TryLater("the worker does not stay up; its log lines above say why") from None
     log.info("meta stopped")
 
 
-def _refuse_to_be_open(settings: Settings, store: Store) -> None:
+def check(settings: Settings) -> None:
+    """Raises Misconfigured or TryLater where `serve` could not start with these; changes nothing. That its address is in use is
+    no error here: it may be this very service that uses it."""
+    listening.check(settings.host, settings.port)
+    with closing(Store(settings.database)) as store:
+        if (tables := store.check()) is not Tables.OLDER:
+            _refuse_to_be_open(settings, store, store.tokens() if tables is Tables.CURRENT else [])
+    if settings.elves:
+        _elves_settings(settings.elves)
+
+
+def _refuse_to_be_open(settings: Settings, store: Store, tokens: list[Token]) -> None:
     """Beyond loopback somebody must be able to say who may do what. Raises Misconfigured."""
-    if is_loopback(settings.host) or Tokens(store.tokens()).has_admin(time.time()):
+    if is_loopback(settings.host) or Tokens(tokens).has_admin(time.time()):
         return
     raise Misconfigured(
         f"meta does not listen on {settings.host or 'every interface'} before there is an admin: make a token with "
@@ -94,35 +118,6 @@ def make_server(settings: Settings, address: str, port: int) -> Any:
     )
 
 
-def reserve(host: str, port: int) -> socket.socket:
-    """A socket bound to this address, which keeps others from it and only lets our own worker listen there.
-
-    granian listens with SO_REUSEPORT, under which a second meta would silently take half of the connections. So the port
-    is first bound without it, which fails if anybody listens there. Raises Misconfigured or TryLater.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or "0.0.0.0",  # noqa: S104 (asked for by an address without a host)
-            port,
-            type=socket.SOCK_STREAM,
-        )[0]
-        reserved = socket.socket(family, kind, protocol)
-    except OSError as e:
-        raise Misconfigured(f"cannot listen on {host}:{port}: {e.strerror}") from e
-    try:
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reserved.bind(address)
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    except OSError as e:
-        reserved.close()
-        if e.errno == errno.EADDRINUSE:
-            text = f"{host}:{port} is in use: stop what listens there, or choose another address with --listen"
-            raise TryLater(text) from e
-        raise Misconfigured(f"cannot listen on {host}:{port}: {e.strerror}") from e
-    return reserved
-
-
 def _forward_hangups() -> None:
     def forward(_signal: int, _frame: Any) -> None:
         for child in multiprocessing.active_children():
@@ -130,24 +125,27 @@ def _forward_hangups() -> None:
                 os.kill(child.pid, signal.SIGHUP)
 
     signal.signal(signal.SIGHUP, forward)
+    _take({signal.SIGHUP})
 
 
-def _hold_stops() -> None:
-    """A new worker inherits the main process's handlers, which would swallow a stop that comes before it has its own."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+def _hold(signals: set[signal.Signals]) -> None:
+    """A new worker inherits the main process's handlers, which would swallow what comes before it has its own."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
 
-def _take_stops() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+def _take(signals: set[signal.Signals]) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
 
 def _stop_at_once() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _take_stops()
+    _take({signal.SIGTERM})  # a SIGHUP waits until the records that it is about are there
 
 
-def load_app(settings: Settings, address: str, port: int) -> Callable[..., Any]:
+def load_app(settings: Settings, announcer: Announcer, address: str, port: int) -> Callable[..., Any]:
     """In the worker: all state, made here and flushed when the process ends. Returns the WSGI application."""
+    announcer.withdraw()
+    began = readiness.now()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches both; the main process will tell us
     store = Store(settings.database)
     service = Service(store, settings)
@@ -160,9 +158,12 @@ def load_app(settings: Settings, address: str, port: int) -> Callable[..., Any]:
     Finalize(None, _shut_down, args=(service, store), exitpriority=10)
     if settings.elves:
         _serve_elves(settings.elves, service)
-    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_reload, args=(service,)).start())
+    reload = partial(announcer.reload, partial(_reload, service), MetaError)
+    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload).start())
+    _take({signal.SIGHUP})
     story = _story(settings, service, store, address, port)
-    threading.Thread(target=_guard, args=(address, port, story), name="guard", daemon=True).start()
+    serving = partial(announcer.ready, began, _agents(len(service.records.records)))
+    threading.Thread(target=_guard, args=(address, port, story, serving), name="guard", daemon=True).start()
     gc.set_threshold(50_000, 20, 50)  # a beat leaves no cycles, and a million hosts take long to look through
     return create_app(service).wsgi_app
 
@@ -170,13 +171,11 @@ def load_app(settings: Settings, address: str, port: int) -> Callable[..., Any]:
 def _serve_elves(conf: Path, service: Service) -> None:
     """elves-agents, in a thread of this process. Ends it when they cannot be served."""
     try:
-        from meta.bridges.elves import config, server
+        settings = _elves_settings(conf)
+        from meta.bridges.elves import server
         from meta.bridges.elves.fleet import TableFleet
-    except ImportError as e:
-        log.error("elves: %s", missing_extra(e, "elves"))
-        sys.exit(Misconfigured.exit_code)
-    try:
-        beside = server.Beside(config.read(conf), TableFleet(service.table), VAR)
+
+        beside = server.Beside(settings, TableFleet(service.table), VAR)
         beside.start()
     except MetaError as e:
         log.error("elves: %s", e)
@@ -185,28 +184,39 @@ def _serve_elves(conf: Path, service: Service) -> None:
     Finalize(None, beside.stop, exitpriority=20)  # before what it tells us is written for the last time
 
 
+def _elves_settings(conf: Path) -> Any:
+    """Raises Misconfigured."""
+    try:
+        from meta.bridges.elves import config, server  # noqa: F401 (loads all that it needs)
+    except ImportError as e:
+        raise Misconfigured(missing_extra(e, "elves")) from e
+    return config.read(conf)
+
+
 def _shut_down(service: Service, store: Store) -> None:
     if not service.close(FLUSH_WITHIN):
         log.error("the last changes of some hosts could not be written; their next heartbeat will tell them again")
     store.close()
 
 
-def _reload(service: Service) -> None:
-    with suppress(MetaError):  # logged, line by line
-        service.reload()
+def _reload(service: Service) -> str:
+    return _agents(len(service.reload()["agents"]))
+
+
+def _agents(count: int) -> str:
+    return f"{count} agent{'' if count == 1 else 's'}"
 
 
 def _story(settings: Settings, service: Service, store: Store, address: str, port: int) -> str:
     host = f"[{address}]" if ":" in address else address
-    agents = len(service.records.records)
     where = f"file {settings.records}" if settings.records else f"revision {service.records.revision}"
     return (
-        f"meta {VERSION} listens on http://{host}:{port}, records: {where} ({agents} {'agent' if agents == 1 else 'agents'}), "
-        f"database {store.shown}, tarballs {settings.tarballs or 'none'}"
+        f"meta {VERSION} listens on http://{host}:{port}, records: {where} "
+        f"({_agents(len(service.records.records))}), database {store.shown}, tarballs {settings.tarballs or 'none'}"
     )
 
 
-def _guard(address: str, port: int, story: str) -> None:
+def _guard(address: str, port: int, story: str, serving: Callable[[], None]) -> None:
     """Say when we can be reached; then wait for the main process's death, and follow it."""
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -216,6 +226,7 @@ def _guard(address: str, port: int, story: str) -> None:
             break
     else:
         log.info("%s", story)
+        serving()
     wait([parent.sentinel])
     log.error("the main process is gone; stopping")
     os.kill(os.getpid(), signal.SIGTERM)

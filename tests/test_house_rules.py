@@ -40,10 +40,17 @@ DISK_DOORS = {
 }
 
 # `meta publish` refuses what hosts would refuse, so it asks their own unpacker: a second one would differ some day.
+# Services of both packages say in one way that they are ready, to the same ./control.
 SHARED = {
     "meta/cli/publish.py": ("updater.unpack", "updater.gunzip", "updater.errors"),
     "meta/limits.py": ("updater.web_guard",),  # what a browser may not ask of either program
     "meta/cli/__init__.py": ("updater.interrupt",),  # both commands end by Ctrl-C in one way
+    "meta/cli/serving.py": ("updater.readiness", "updater.errors"),
+    "meta/cli/elves.py": ("updater.readiness",),
+    "meta/cli/options.py": ("updater.readiness",),
+    "meta/serve.py": ("updater.readiness",),
+    "meta/keep_up.py": ("updater.readiness",),
+    "meta/bridges/elves/server.py": ("updater.readiness",),
 }
 
 PURE = (

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from updater import __version__, cli_hand, interrupt
-from updater.cli_options import CONFIG, ROOT, a_host, log_to_stderr, working_host
+from updater.cli_options import CONFIG, ROOT, a_host, a_layout, log_to_stderr, working_host
 from updater.errors import Misconfigured, UpdaterError
 
 # Imports of what is slow to load stand in the commands that need it: `--help` must not wait for it.
@@ -62,11 +63,19 @@ def main() -> None:
 @main.command()
 @CONFIG
 @ROOT
-def run(config_file: Path, root: Path | None) -> None:
-    """Run as the daemon: a random first sleep, then a cycle each interval, until TERM."""
-    from updater import local_api, own
+@click.option("--check", is_flag=True, help="Only say whether it could run so: exit 0, or 2 and what is wrong.")
+def run(config_file: Path, root: Path | None, check: bool) -> None:
+    """Run as the daemon: a random first sleep, then a cycle each interval, until TERM. HUP reads the configuration again."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon can handle it
+    from updater import local_api, own, preflight
     from updater.daemon import Daemon
 
+    if check:
+        host = a_host(config_file, root)
+        preflight.check(host.config, host.layout.root)
+        local_api.check(host.config)
+        click.echo(f"{config_file} is good")
+        return
     with working_host(config_file, root) as host:
         daemon = Daemon(host, config_file)
         server = local_api.serve(daemon) if host.config.http.enabled else None
@@ -191,11 +200,15 @@ def unpack(config_file: Path | None, tarball: Path, directory: Path) -> None:
 
 @main.command()
 @CONFIG
-def reload(config_file: Path) -> None:
-    """Make the running daemon read its cfg.json again."""
-    from updater import config, reloading
+@ROOT
+def reload(config_file: Path, root: Path | None) -> None:
+    """Make the daemon of this root read its configuration again. One with an error changes nothing: exit 2, and what is wrong.
 
-    click.echo(reloading.ask(config.load(config_file)))
+    The daemon is asked by SIGHUP and says how it went, so that it needs no http; exit 3 when it does not run or answer.
+    """
+    from updater import reloading
+
+    click.echo(reloading.ask(config_file, a_layout(config_file, root)))
 
 
 @main.command()

@@ -13,6 +13,7 @@ from updater.errors import Misconfigured
 
 if TYPE_CHECKING:
     from updater.host import Host
+    from updater.layout import Layout
 
 CONFIG = click.option(
     "-c",
@@ -30,17 +31,21 @@ ROOT = click.option(
 )
 
 
-def a_host(config_file: Path, root: Path | None) -> "Host":
-    from updater import config, own
-    from updater.host import Host, connections
+def a_layout(config_file: Path, root: Path | None) -> "Layout":
     from updater.layout import Layout
 
-    settings = config.load(config_file)
     base = (root or config_file.resolve().parent).resolve()
     if not base.is_dir():
         raise Misconfigured(f"the root {base} is not a directory: make it, or use another --root")
-    own_version = own.running_version(Layout(base), Path(sys.argv[0]))
-    layout = Layout(base)
+    return Layout(base)
+
+
+def a_host(config_file: Path, root: Path | None) -> "Host":
+    from updater import config, own
+    from updater.host import Host, connections
+
+    settings, layout = config.load(config_file), a_layout(config_file, root)
+    own_version = own.running_version(layout, Path(sys.argv[0]))
     return Host(layout, settings, connections(settings, layout), own_version=own_version)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from updater import backoff, config, cycle, own
+from updater import backoff, config, cycle, own, readiness
 from updater.errors import Misconfigured, TryLater, UpdaterError
 from updater.host import Host
 from updater.observe import Observed, agent_names
@@ -49,6 +49,7 @@ class Daemon:
         # A handler may run between any two bytecodes, also while a lock is held: so it only sets a flag and writes here.
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._turns = Turns(host, self._wake_up)
+        self._announcer = readiness.Announcer.of_this_process(host.layout.state)
 
     def run(self) -> None:
         """Sleep a random part of the interval, for a fleet started at once must not beat at once; then go on until stopped."""
@@ -56,6 +57,7 @@ class Daemon:
         if own.is_successor(self.host):
             first = 0.0  # a guard of the old version waits for our first heartbeat
         log.info("first cycle in %.1f s, then every %g s", first, self.host.config.interval)
+        self._announcer.ready(0)
         self._until(time.monotonic() + first)
         while not self._shall_end():
             due = time.monotonic() + self.host.config.interval
@@ -74,10 +76,12 @@ class Daemon:
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
         """While the block runs, TERM, INT and HUP mean what they mean to a daemon."""
+        self._announcer.withdraw()  # what a process said that was killed
         before = {number: signal.signal(number, self._on_signal) for number in (*_STOP, signal.SIGHUP, signal.SIGUSR1)}
         try:
             yield
         finally:
+            self._announcer.withdraw()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -162,8 +166,13 @@ class Daemon:
         os.read(self._woken, 64)
         if self._reload_wanted:
             self._reload_wanted = False
-            try:
-                self.reload()
-            except Misconfigured as e:
-                log.error("the old configuration stays in force: %s", e)
+            self._announcer.reload(self._reload, Misconfigured)
         return True
+
+    def _reload(self) -> str:
+        try:
+            self.reload()
+        except Misconfigured as e:
+            log.error("the old configuration stays in force: %s", e)
+            raise
+        return "configuration read again"

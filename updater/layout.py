@@ -5,7 +5,8 @@ root/<agent>/<version>/        an install; complete when it holds `.installed` o
 root/<agent>/.<version>.new/   an install in the making
 root/.updater/                 our own: lock, reply.json (meta's last), agents/*.json (memories), downloads/<agent>/*.part,
                                    output/*.log (what `./control start` printed last), held/*, rollback/* (wishes), alive,
-                                   credentials (this host's own token, which meta gave it)
+                                   credentials (this host's own token, which meta gave it),
+                                   state (what the daemon says of itself, see readiness)
 
 No name here joins two foreign ones: of `web`, `agent-1.0` and `web-agent`, `1.0` the joined names would be the same.
 """
@@ -50,6 +51,10 @@ class Layout:
     @property
     def lock(self) -> Path:
         return self.own / "lock"
+
+    @property
+    def state(self) -> Path:
+        return self.own / "state"
 
     @property
     def kept_directories(self) -> tuple[Path, ...]:

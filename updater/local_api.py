@@ -4,6 +4,7 @@ a browser on this machine gets none of it but /health and /version (updater.web_
 The standard library's server does: four short answers do not repay the memory of a framework on every host (docs/adr/0003).
 """
 
+import errno
 import http.server
 import json
 import logging
@@ -60,6 +61,20 @@ def serve(daemon: Daemon) -> http.server.ThreadingHTTPServer:
     return server
 
 
+def check(settings: config.Config) -> None:
+    """Raises Misconfigured where nothing could listen there. That somebody does is no error here: it may be ourselves."""
+    if not settings.http.enabled:
+        return
+    address = config.address(settings.http.listen)
+    with socket.socket(_family(address), socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(address)
+        except OSError as e:
+            if e.errno != errno.EADDRINUSE:
+                raise Misconfigured(f"http.listen: cannot listen on {settings.http.listen}: {e.strerror}") from e
+
+
 def routes(daemon: Daemon) -> dict[str, Route]:
     """Path -> what answers it: (status, text or JSON value)."""
 
@@ -105,11 +120,15 @@ def agents(daemon: Daemon) -> list[dict[str, Any]]:
     return [{"name": a.name, "version": a.version, "status": a.status, "timestamp": a.timestamp} for a in found]
 
 
+def _family(address: tuple[str, int]) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], handler: type[http.server.BaseHTTPRequestHandler]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.address_family = _family(address)
         super().__init__(address, handler)
 
 

@@ -35,6 +35,15 @@ def boot_id() -> str:
         return ""
 
 
+def identity(pid: int) -> str:
+    """A process as `pid.starttime`, which no later process has; "" when there is none, or it is dead and not yet buried."""
+    try:
+        fields = _stat(pid)
+        return f"{pid}.{fields[19]}" if fields[0] not in "ZX" else ""
+    except (OSError, IndexError):
+        return ""
+
+
 def identities(install: Path) -> frozenset[str]:
     """The processes of an install that live for more than a moment, each as `pid.starttime`, which no later process has."""
     first = _identities(_all_of(install))

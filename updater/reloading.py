@@ -1,24 +1,19 @@
-"""Asks the daemon on this machine to read its configuration again, and says how it went."""
+"""Makes the daemon of a root read its configuration again, and says how it went."""
 
-import json
+from pathlib import Path
 
-from updater import config
-from updater.errors import Misconfigured, TryLater
-from updater.http import Http
+from updater import config, readiness
+from updater.errors import Misconfigured
+from updater.layout import Layout
+
+PATIENCE = 100.0  # seconds; it reads between two cycles, and a heartbeat to a meta that is silent takes long
 
 
-def ask(settings: config.Config) -> str:
-    """Returns what to tell the user. Raises Misconfigured when the daemon refuses, TryLater when it does not answer."""
-    if not settings.http.enabled:
-        raise Misconfigured("http.enabled is false, so the daemon cannot be asked: send it a HUP signal instead")
-    host, port = config.address(settings.http.listen)
-    host = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host  # noqa: S104
-    with Http().exchange("GET", f"http://{host}:{port}/config/reload", within=10) as answer:
-        text = answer.read(1 << 20).decode("utf-8", "replace")
-    try:
-        message = json.loads(text)["msg"]
-    except (ValueError, LookupError, TypeError, RecursionError) as e:
-        raise TryLater(f"{settings.http.listen} is no updater: it answered {text[:80]!r}") from e
-    if message != "success":
-        raise Misconfigured(f"the old configuration stays in force: {message}")
-    return "configuration read again"
+def ask(config_file: Path, layout: Layout) -> str:
+    """Returns what to tell the user. Raises Misconfigured for a configuration with an error, of which the daemon then hears
+    nothing, and when the daemon refuses it; TryLater when no daemon runs here or it does not answer."""
+    config.load(config_file)
+    said = readiness.ask_to_reload(layout.state, PATIENCE)
+    if said.word == readiness.REFUSED:
+        raise Misconfigured(f"the old configuration stays in force: {said.text}")
+    return said.text

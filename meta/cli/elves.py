@@ -1,12 +1,16 @@
 """`meta elves`: real elves-agents, and elves' other modules, served by meta in place of their heartbeat module."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from meta.cli import options
 from meta.errors import Misconfigured, missing_extra
+
+if TYPE_CHECKING:
+    from updater.readiness import Announcer
 
 
 @click.command(short_help="Serve elves-agents in place of elves' heartbeat module.")
@@ -48,7 +52,17 @@ from meta.errors import Misconfigured, missing_extra
 )
 @options.log_level
 @options.log_format
-def elves(config: Path, meta_config: Path | None, no_hosts: bool, http: str, var: Path, **given: Any) -> None:
+@options.long_running
+def elves(
+    config: Path,
+    meta_config: Path | None,
+    no_hosts: bool,
+    http: str,
+    var: Path,
+    check: bool,
+    announcing: Callable[[], "Announcer"],
+    **given: Any,
+) -> None:
     """Answer elves-agents (Thrift, port 11102) and elves' other modules (RabbitMQ), until SIGTERM or Ctrl-C; SIGHUP reloads
     a records file.
 
@@ -70,8 +84,10 @@ def elves(config: Path, meta_config: Path | None, no_hosts: bool, http: str, var
     from meta import logs
     from meta.bridges.elves import config as configuration
     from meta.bridges.elves.fleet import opened
+    from meta.cli.show import agents
     from meta.config import parse_listen, read, settle
     from meta.load import load
+    from meta.store import Store
 
     wanted = read(meta_config) if meta_config else {}
     wanted |= {key: value for key, value in given.items() if value is not None}
@@ -82,5 +98,10 @@ def elves(config: Path, meta_config: Path | None, no_hosts: bool, http: str, var
     if no_hosts and settings.mode == configuration.RECORDS:
         raise Misconfigured("auth.mode records needs hosts and records: leave --no-hosts out, or choose another mode")
     logs.configure(ours.log_level, ours.log_format)
+    if check:
+        server.check(settings, watched, None if no_hosts else Store(ours.database))
+        click.echo(f"{config} is good")
+        return
+    announcer = announcing()
     with nullcontext(None) if no_hosts else opened(ours) as fleet:
-        server.run(settings, fleet, var, watched, fleet.reload if fleet else lambda: None)
+        server.run(settings, fleet, var, watched, announcer, lambda: agents(fleet.reload()) if fleet else "no records")

@@ -1,7 +1,8 @@
 """The options that many commands share, and how a command comes to a client. Imports nothing slow: help must come at once."""
 
+import signal
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,15 @@ from meta.errors import Misconfigured
 
 if TYPE_CHECKING:
     from meta.cli.client import Client
+    from updater.readiness import Announcer
 
 Command = Callable[..., Any]
 LOCAL = "http://127.0.0.1:2000"
 
 
-def variable(name: str, envvar: str, **attributes: Any) -> Callable[[Command], Command]:
-    """An option that is a variable META_... too."""
-    return click.option(name, envvar=f"META_{envvar}", show_envvar=True, **attributes)
+def variable(name: str, envvar: str, *short: str, **attributes: Any) -> Callable[[Command], Command]:
+    """An option that is a variable META_... too. short: more names of the option."""
+    return click.option(*short, name, envvar=f"META_{envvar}", show_envvar=True, **attributes)
 
 
 log_level = variable(
@@ -41,6 +43,20 @@ database = variable(
     metavar="URL",
     show_default="sqlite:///var/meta.db",
     help="Where all is remembered, an SQLAlchemy URL: sqlite:///FILE or postgresql://USER@HOST/NAME.",
+)
+
+state_file = variable(
+    "--state-file",
+    "STATE_FILE",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Where to say that it serves and how a reload went; ./control sets it.",
+)
+check = click.option("--check", is_flag=True, help="Only say whether it could serve so: exit 0, else what is wrong.")
+keep_up = click.option(
+    "--keep-up",
+    is_flag=True,
+    help="Start it again when it ends by itself, after 1 s and up to 60 s; needs --state-file.",
 )
 
 output = click.option(
@@ -73,6 +89,33 @@ ca_file = variable(
     show_default="the usual ones",
     help="Authorities to trust for https.",
 )
+
+
+def long_running(command: Command) -> Command:
+    """The options of a command that serves until it is stopped. It gets `check`, and `announcing`, which returns an Announcer;
+    with --keep-up in a new process. SIGHUP is ignored until the service handles it."""
+
+    @check
+    @keep_up
+    @state_file
+    @wraps(command)
+    def with_announcer(*arguments: Any, keep_up: bool, state_file: Path | None, **named: Any) -> Any:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if keep_up and not state_file:
+            raise Misconfigured("--keep-up needs --state-file, to know whether the service was ever ready")
+        return command(*arguments, announcing=partial(_announcing, keep_up, state_file), **named)
+
+    return with_announcer
+
+
+def _announcing(keeping: bool, state_file: Path | None) -> "Announcer":
+    from meta.keep_up import keep_up
+    from updater.readiness import Announcer
+
+    announcer = Announcer.of_this_process(state_file)
+    if keeping:
+        keep_up(announcer)
+    return announcer
 
 
 def connection(command: Command) -> Command:

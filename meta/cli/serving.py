@@ -1,18 +1,25 @@
 """`meta serve`, `check` and `reload`: the service itself, and its records file where it has one."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from meta.cli import options
 from meta.errors import Misconfigured, TryLater
 
+if TYPE_CHECKING:
+    from updater.readiness import Announcer
+
+RELOADS_WITHIN = 60.0  # seconds
+
 
 @click.command(short_help="Answer the hosts' heartbeats.")
 @options.variable(
     "--config",
     "CONFIG",
+    "-c",
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="All settings, as meta.example.yaml shows them; options win over it.",
@@ -50,7 +57,8 @@ from meta.errors import Misconfigured, TryLater
 )
 @options.log_level
 @options.log_format
-def serve(config: Path | None, **given: Any) -> None:
+@options.long_running
+def serve(config: Path | None, check: bool, announcing: Callable[[], "Announcer"], **given: Any) -> None:
     """Answer the hosts' heartbeats until SIGTERM or Ctrl-C; SIGHUP reloads the records file.
 
     Records live in the database and are changed by `meta set`, `apply` and the like; or, with --records, in a file that is read
@@ -73,7 +81,11 @@ def serve(config: Path | None, **given: Any) -> None:
     records = wanted.get("records")
     settings = configuration.settle(wanted, load(records) if records else None)
     logs.configure(settings.log_level, settings.log_format)
-    server.serve(settings)
+    if check:
+        server.check(settings)
+        click.echo(f"{config or 'the configuration'} is good")
+    else:
+        server.serve(settings, announcing())
 
 
 @click.command(short_help="Show every error in a records file.")
@@ -116,13 +128,41 @@ def _check_variables(file: Path, command: click.Command) -> None:
 
 @click.command(short_help="Put an edited records file in force.")
 @options.variable("--url", "URL", metavar="URL", default=options.LOCAL, show_default=True, help="The meta to tell.")
-def reload(url: str) -> None:
-    """Make the meta on this machine read its records file again. A file with errors changes nothing.
+@options.variable(
+    "--state-file",
+    "STATE_FILE",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Tell, by SIGHUP, the meta that names itself in this file, instead of one at a URL.",
+)
+def reload(url: str, state_file: Path | None) -> None:
+    """Make the meta on this machine read its records file again. A file with errors changes nothing: exit 1, and every error.
 
     \b
-    Example:
+    Examples:
       meta reload --url http://127.0.0.1:2100
+      meta reload --state-file var/meta.state
     """
+    if state_file:
+        _signal(state_file)
+    else:
+        _ask(url)
+
+
+def _signal(state_file: Path) -> None:
+    from updater import readiness
+    from updater.errors import TryLater as NoAnswer
+
+    try:
+        said = readiness.ask_to_reload(state_file, RELOADS_WITHIN)
+    except NoAnswer as e:
+        raise TryLater(str(e)) from e
+    if said.word == readiness.REFUSED:
+        raise _not_reloaded(said.text)
+    click.echo(f"reloaded: {said.text}")
+
+
+def _ask(url: str) -> None:
     from meta.cli import show
     from meta.cli.client import Client
 
@@ -133,5 +173,9 @@ def reload(url: str) -> None:
     if not isinstance(answer, dict):
         raise Misconfigured(f"what answers at {url} is not meta (status {status})")
     if answer.get("msg") != "success":
-        raise TryLater(f"not reloaded, the former records stay in force:\n{answer.get('msg')}")
+        raise _not_reloaded(str(answer.get("msg")))
     click.echo(f"reloaded: {show.agents(len(answer['data']['agents']))}")
+
+
+def _not_reloaded(why: str) -> TryLater:
+    return TryLater(f"not reloaded, the former records stay in force:\n{why}")

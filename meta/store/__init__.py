@@ -14,12 +14,12 @@ from meta.revisions import Change, Edit, Revision
 from meta.store import hosts, records, tokens
 from meta.store.backup import backup
 from meta.store.engine import PATIENCE, Database
-from meta.store.migrate import upgrade
+from meta.store.migrate import Tables, check, upgrade
 from meta.store.rows import Beat, Head, HostRow, Moved, Since
 from meta.store.tables import head
 from meta.store.tokens import LastAdmin, Token, TokenWrite
 
-__all__ = ["Beat", "Head", "HostRow", "LastAdmin", "Moved", "Since", "Store", "Token", "TokenWrite"]
+__all__ = ["Beat", "Head", "HostRow", "LastAdmin", "Moved", "Since", "Store", "Tables", "Token", "TokenWrite"]
 
 
 class Store:
@@ -34,6 +34,10 @@ class Store:
     def upgrade(self) -> str:
         """Make or migrate the tables and prove that they can be written; returns the revision they are at."""
         return upgrade(self._database)
+
+    def check(self) -> Tables:
+        """Which tables there are; changes nothing. Raises TryLater for a database that is away, or written by a newer meta."""
+        return check(self._database)
 
     def close(self) -> None:
         """Let go of all connections."""

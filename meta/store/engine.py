@@ -115,6 +115,11 @@ def prepare_files(database: Database) -> None:
         files.close_to_others(files.file_of(database.engine.url))
 
 
+def is_there(database: Database) -> bool:
+    """False for an SQLite file that is not there; to ask it anything would make it."""
+    return database.dialect != "sqlite" or files.file_of(database.engine.url).exists()
+
+
 def _engine(url: str, patience: float) -> sa.Engine:
     try:
         parsed = sa.make_url(url)

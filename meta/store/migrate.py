@@ -1,15 +1,26 @@
 """Makes the tables, or brings them to where this version wants them; a database that a newer meta has written is refused."""
 
+import enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from meta.errors import TryLater
-from meta.store.engine import Database, prepare_files
+from meta.store.engine import Database, is_there, prepare_files
 from meta.store.tables import head
 from updater.wire import one_line
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
+
+
+class Tables(enum.Enum):
+    """Which ones a database has; OLDER: those of an older meta, which `upgrade` would migrate."""
+
+    NONE, OLDER, CURRENT = range(3)
 
 
 def upgrade(database: Database) -> str:
@@ -22,15 +33,38 @@ def upgrade(database: Database) -> str:
         return revision
 
 
+def check(database: Database) -> Tables:
+    """Which tables there are; changes nothing. Raises TryLater for those of a newer meta."""
+    if not is_there(database):
+        return Tables.NONE
+    with database.reading() as connection:
+        current, newest = _revisions(connection, database.shown)
+    return Tables.CURRENT if current == newest else Tables.OLDER if current else Tables.NONE
+
+
 def _migrate(connection: sa.Connection, shown: str) -> str:
     from alembic import command  # half of meta's start-up, needed once
+
+    _, newest = _revisions(connection, shown)
+    command.upgrade(_config(connection), "head")
+    return newest
+
+
+def _config(connection: sa.Connection) -> "Config":
     from alembic.config import Config
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    script = ScriptDirectory.from_config(config)
+    return config
+
+
+def _revisions(connection: sa.Connection, shown: str) -> tuple[str, str]:
+    """That of the tables, "" without any, and that of this version. Raises TryLater when this version does not know the
+    former."""
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory.from_config(_config(connection))
     known = {revision.revision for revision in script.walk_revisions()}
     current = MigrationContext.configure(connection).get_current_revision()
     newest = script.get_current_head() or ""
@@ -39,5 +73,4 @@ def _migrate(connection: sa.Connection, shown: str) -> str:
             f"the database {shown} was written by a newer meta (revision {one_line(current, 32)}, this one knows up to "
             f"{newest}): run that version, or restore a backup"
         )
-    command.upgrade(config, "head")
-    return newest
+    return current or "", newest

@@ -4,14 +4,19 @@ import contextlib
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import requests
 
 from helpers.elves import beat
+from helpers.meta_server import is_alive
 from lab.fleet import get, until
 from lab.ports import free_port
 from updater.wire import VERSION
@@ -75,7 +80,8 @@ def test_the_updater_keeps_the_promise_of_an_agent(home):
     assert control(home, "pid").stdout.strip() != pid
 
     assert control(home, "stop").returncode == 0
-    assert control(home, "status").stdout == "stoped\n"
+    done = control(home, "status")
+    assert (done.returncode, done.stdout) == (3, "stoped\n")
     assert control(home, "pid").returncode != 0
     assert control(home, "stop").returncode == 0, "a stop of what is stopped is well"
 
@@ -83,11 +89,113 @@ def test_the_updater_keeps_the_promise_of_an_agent(home):
 def test_reload_tells_how_it_went(home):
     configure(home)
     control(home, "start")
-    until("it is up", lambda: control(home, "reload").returncode == 0)
+    done = control(home, "reload")
+    assert (done.returncode, done.stdout) == (0, "configuration read again\n")
     configure(home, intervall=1)
     done = control(home, "reload")
-    assert done.returncode != 0
+    assert (done.returncode, done.stdout) == (1, "")
     assert "intervall: unknown key" in done.stderr
+    assert "updater was not reloaded; it goes on as before" in done.stderr
+
+
+@pytest.mark.parametrize("http", [True, False])
+def test_a_start_and_a_reload_at_once_end_nothing(home, http):
+    configure(home, http={"enabled": http, "listen": f"127.0.0.1:{free_port()}"})
+    for _ in range(3):
+        assert control(home, "start").returncode == 0
+        assert control(home, "reload").returncode == 0
+        assert control(home, "stop").stdout == "updater stopped\n"
+
+
+@pytest.mark.parametrize("service", ["updater", "meta", "elves"])
+def test_hangups_from_the_first_moment_on_end_no_service(home, service):
+    configure_all(home)
+    with hangups(home / "var" / NAMES[service]) as sent:
+        done = control(home, "start", service)
+        assert done.returncode == 0, done.stderr
+    assert sent[0] > 10
+    assert control(home, "reload", service).returncode == 0
+    assert control(home, "status", service).stdout == "started\n"
+
+
+NAMES = {"updater": "app.pid", "meta": "meta.pid", "elves": "elves.pid"}
+
+
+@contextlib.contextmanager
+def hangups(pid_file):
+    """SIGHUP to the process of this file while the block runs, every millisecond, as soon as there is one; how many so far."""
+    sent, over = [0], threading.Event()
+
+    def work():
+        while not over.wait(0.001):
+            with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
+                os.kill(int(pid_file.read_text()), signal.SIGHUP)
+                sent[0] += 1
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield sent
+    finally:
+        over.set()
+        thread.join()
+
+
+def configure_all(home):
+    """All three services, on free ports; returns those of their addresses that they listen on, by service."""
+    api, meta, thrift = free_port(), free_port(), free_port()
+    configure(home, http={"enabled": True, "listen": f"127.0.0.1:{api}"})
+    shutil.copy(home / "records.example.yaml", home / "records.yaml")
+    lines = [f"META_LISTEN=127.0.0.1:{meta}", "META_RECORDS=records.yaml", "META_DATABASE=sqlite:///var/meta.db"]
+    (home / "meta.env").write_text("".join(f"{line}\n" for line in lines))
+    conf = ["thrift.heartbeat.ip=127.0.0.1", f"thrift.heartbeat.port={thrift}", "mq.port=9", "auth.mode=simple"]
+    (home / "conf.properties").write_text("\n".join([*conf, "auth.localAppInfo={}", ""]))
+    return {"updater": api, "meta": meta, "elves": thrift}
+
+
+@pytest.mark.parametrize("service", ["updater", "meta", "elves"])
+def test_a_start_whose_port_is_taken_says_so_and_leaves_nothing(home, service):
+    port = configure_all(home)[service]
+    with socket.create_server(("127.0.0.1", port)):
+        done = control(home, "start", service)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "in use" in done.stderr
+    assert f"{service} ended at its start" in done.stderr
+    assert control(home, "status", service).returncode == 3
+    assert control(home, "start", service).returncode == 0, "and when the port is free, it starts"
+
+
+BREAK = {
+    "updater": ("cfg.json", "{", "is not JSON"),
+    "meta": ("records.yaml", "agents: [{nam: x}]\n", "agents[0].nam"),
+    "elves": ("conf.properties", "auth.mode=simpel\n", "auth.mode"),
+}
+
+
+@pytest.mark.parametrize("verb", ["restart", "reload", "check"])
+@pytest.mark.parametrize("service", ["updater", "meta", "elves"])
+def test_a_broken_configuration_stops_nothing(home, service, verb):
+    configure_all(home)
+    assert control(home, "start", service).returncode == 0
+    assert control(home, "check", service).returncode == 0
+    pid = control(home, "pid", service).stdout
+    file, content, problem = BREAK[service]
+    (home / file).write_text(content)
+    done = control(home, verb, service)
+    assert done.returncode == (2 if verb == "check" else 1)
+    assert problem in done.stderr
+    assert verb == "check" or "it goes on as before" in done.stderr
+    assert control(home, "pid", service).stdout == pid
+
+
+def test_a_reload_of_meta_speaks_to_its_own_meta_and_not_to_what_answers_at_the_address(home):
+    configure_all(home)
+    assert control(home, "start", "meta").returncode == 0
+    with socket.create_server(("127.0.0.1", 0)) as stranger:  # which accepts, and says nothing
+        env = home / "meta.env"
+        env.write_text(env.read_text() + f"META_URL=http://127.0.0.1:{stranger.getsockname()[1]}\n")
+        done = control(home, "reload", "meta")
+    assert (done.returncode, done.stdout.startswith("reloaded: ")) == (0, True), done.stderr
 
 
 def test_a_start_that_fails_shows_why(home):
@@ -110,7 +218,7 @@ def test_meta_starts_with_nothing_but_an_address_and_can_be_published_to(home):
     address = f"127.0.0.1:{free_port()}"
     (home / "meta.env").write_text(f"META_LISTEN={address}\n")
     assert control(home, "start", "meta").returncode == 0
-    until("it is up", answers, address)
+    assert answers(address), "started means that it answers"
     assert control(home, "status", "meta").stdout == "started\n"
     assert control(home, "status").stdout == "stoped\n", "the updater is another service"
     log = (home / "var" / "meta.log").read_text()
@@ -118,7 +226,7 @@ def test_meta_starts_with_nothing_but_an_address_and_can_be_published_to(home):
     assert (home / "tarballs").is_dir()
     assert "already running" in control(home, "start", "meta").stdout
     assert control(home, "restart", "meta").returncode == 0
-    until("it is up again", answers, address)
+    assert answers(address)
     assert control(home, "stop", "meta").returncode == 0
     assert control(home, "status", "meta").stdout == "stoped\n"
 
@@ -130,10 +238,10 @@ def test_the_bridge_to_elves_is_started_and_stopped_like_the_others(home):
     (home / "conf.properties").write_text(conf)
     (home / "meta.env").write_text("META_DATABASE=sqlite:///var/meta.db\n")
     assert control(home, "start", "elves").returncode == 0
-    until("an agent is answered", answered, port)
+    assert answered(port), "started means that an agent is answered"
     assert control(home, "status", "elves").stdout == "started\n"
     assert control(home, "restart", "elves").returncode == 0
-    until("an agent is answered again", answered, port)
+    assert answered(port)
     assert control(home, "stop", "elves").returncode == 0
     assert control(home, "status", "elves").stdout == "stoped\n"
 
@@ -144,12 +252,59 @@ def answered(port):
     return False
 
 
+def test_meta_is_kept_up_with_pauses_and_stops_within_one(home):
+    configure_all(home)
+    assert control(home, "start", "meta").returncode == 0
+    log, pid = home / "var" / "meta.log", int(control(home, "pid", "meta").stdout)
+    for number, pause in enumerate((1, 2, 4), 1):
+        (main,) = children(pid)
+        os.kill(main, signal.SIGKILL)
+        until(
+            "it is said", lambda pause=pause: f"ended with SIGKILL; it is started again in {pause} s" in log.read_text()
+        )
+        if number < 3:
+            until("it serves again", lambda number=number: log.read_text().count("listens on") == number + 1)
+    began = time.monotonic()
+    assert control(home, "status", "meta").stdout == "started\n", "it is being kept up"
+    assert control(home, "stop", "meta").returncode == 0
+    assert time.monotonic() - began < 3
+    assert log.read_text().endswith("meta stopped\n")
+
+
+def test_meta_comes_back_after_its_worker_has_died_again_and_again(home):
+    port = configure_all(home)["meta"]
+    assert control(home, "start", "meta").returncode == 0
+    log, pid = home / "var" / "meta.log", int(control(home, "pid", "meta").stdout)
+    for number in range(1, 4):
+        (main,) = children(pid)
+        (worker,) = children(main)
+        os.kill(worker, signal.SIGKILL)
+        until("it serves again", lambda number=number: log.read_text().count("listens on") == number + 1, within=60)
+    assert "meta ended with exit code 1; it is started again in 1 s" in log.read_text()
+    assert answers(f"127.0.0.1:{port}")
+    assert int(control(home, "pid", "meta").stdout) == pid
+    assert control(home, "reload", "meta").returncode == 0
+
+
+def test_no_meta_outlives_the_process_that_keeps_it_up(home):
+    configure_all(home)
+    assert control(home, "start", "meta").returncode == 0
+    pid = int(control(home, "pid", "meta").stdout)
+    (main,) = children(pid)
+    os.kill(pid, signal.SIGKILL)
+    until("it ends", lambda: not is_alive(main))
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def test_meta_with_a_records_file_reads_it_again_by_reload(home):
     address = f"127.0.0.1:{free_port()}"
     shutil.copy(home / "records.example.yaml", home / "records.yaml")
     (home / "meta.env").write_text(f"META_LISTEN={address}\nMETA_URL=http://{address}\nMETA_RECORDS=records.yaml\n")
     assert control(home, "start", "meta").returncode == 0
-    until("it is up", lambda: control(home, "reload", "meta").returncode == 0)
+    assert control(home, "reload", "meta").stdout == "reloaded: 4 agents\n"
     assert not (home / "tarballs").exists(), "its records name another server"
     (home / "records.yaml").write_text("agents: [{nam: x}]\n")
     refused = control(home, "reload", "meta")

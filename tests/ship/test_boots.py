@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 SYSTEMD = Path("/lib/systemd/systemd")
 APART = ("unshare", "--fork", "--kill-child", "--pid", "--mount", "--uts", "--ipc", "--cgroup")
 LOG = "/opt/ops-updater/log"
+CONFIG = "/opt/ops-updater/cfg.json"
 TARGET = "[Unit]\nDescription=All there is\nAllowIsolate=yes\n"
 # What an agent finds when it starts.
 LOOK = QUIET.replace(
@@ -113,10 +114,23 @@ def works(booted, site):
     site.reports.clear()
     until("it beats again", lambda: agent_in(site) == ("1", "started"))
     assert booted.run("cat", "/opt/ops-updater/agent/1/pid") == pid
+    reloads(booted)
     site.publish(version="2", control=LOOK)
     site.desire(("agent", "2"))
     until("the agent is upgraded", lambda: agent_in(site) == ("2", "started"))
     return booted.run("cat", "/opt/ops-updater/agent/seen")
+
+
+def reloads(booted):
+    """`systemctl reload` fails when the configuration is refused, and only then; the same process goes on."""
+    main = booted.run("systemctl", "show", "-P", "MainPID", "ops-updater")
+    assert booted.run("systemctl", "reload", "ops-updater") == ""
+    assert "configuration read again" in booted.run("cat", LOG)
+    keep = booted.run("cat", CONFIG)
+    booted.run("sh", "-c", f"echo '{{' >{CONFIG}")
+    assert "Job for ops-updater.service failed" in booted.run("systemctl", "reload", "ops-updater")
+    booted.run("sh", "-c", f"echo '{keep}' >{CONFIG}")
+    assert booted.run("systemctl", "show", "-P", "MainPID", "ops-updater") == main
 
 
 def agent_in(site):

@@ -1,13 +1,21 @@
 """`./control` of an unpacked package: alone in a directory, and as versions of an agent in an updater's root."""
 
+import json
 import os
+import shutil
 import signal
+import socket
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
+from helpers import machine
 from helpers.packaged import configure
 from lab.fleet import until
+from updater import files, processes
+from updater.errors import Misconfigured
 
 FIRST, SECOND = "1.0.0", "1.0.1"
 ENDED = (0, -signal.SIGTERM)  # the second, when it was still loading
@@ -84,9 +92,97 @@ def test_reload_reaches_the_daemon(root, control):
     assert control(SECOND, "reload").returncode == 0
     (root / "cfg.json").write_text("{}")
     done = control(FIRST, "reload")
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "server: is missing" in done.stderr
+    assert control(SECOND, "restart").returncode == 1
+    assert control(SECOND, "status").stdout == "started\n", "it goes on as before"
     control(FIRST, "stop")
+
+
+def test_a_stopped_agent_is_no_error_for_those_who_ask_its_status(root, control):
+    done = control(FIRST, "status")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stoped\n", "")
+
+
+def test_started_means_that_the_port_is_taken_or_without_http_the_lock(root, control):
+    settings = json.loads((root / "cfg.json").read_text())
+    host, _, port = settings["http"]["listen"].rpartition(":")
+    with socket.create_server((host, int(port))):
+        done = control(FIRST, "start")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "in use" in done.stderr
+        assert control(FIRST, "status").stdout == "stoped\n"
+    (root / "cfg.json").write_text(json.dumps(settings | {"http": {"enabled": False}}))
+    assert control(FIRST, "start").returncode == 0
+    with pytest.raises(Misconfigured, match="another updater"), files.only_one(root / ".updater" / "lock"):
+        pass
+    assert control(FIRST, "reload").stdout == "configuration read again\n"
+    control(FIRST, "stop")
+
+
+def test_a_start_and_hangups_at_once_end_no_updater(root, control, bare):
+    with bare.started(
+        "sh", "-c", f"until read -r pid; do :; done <'{root}/var/app.pid'; while kill -HUP $pid; do :; done"
+    ):
+        for version in (FIRST, SECOND):
+            assert control(version, "start").returncode == 0
+            assert control(version, "reload").returncode == 0
+            control(version, "stop")
+
+
+# --- a user who may not look ---
+
+STRANGER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+@pytest.fixture
+def open_root(root, request):
+    """The root where other users can come; pytest's own directories are closed to them."""
+    directory = Path(tempfile.mkdtemp(prefix="ops-updater-test-"))
+    directory.chmod(0o755)
+    request.addfinalizer(lambda: shutil.rmtree(directory))
+    request.addfinalizer(lambda: processes.end_all_of(directory))
+    return shutil.copytree(root, directory / "root")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("closed", ["var", "var/app.pid"])
+def test_who_may_not_look_is_told_so_and_starts_no_second_one(open_root, bare, closed):
+    control = open_root / "ops-updater" / FIRST / "control"
+    assert bare.run(control, "start").returncode == 0
+    pid_file = open_root / "var" / "app.pid"
+    assert pid_file.stat().st_mode & 0o777 == 0o644
+    assert bare.run(*STRANGER, control, "status").stdout == "started\n", "anybody may see that"
+    (open_root / closed).chmod(0o700 if closed == "var" else 0o600)
+    assert bare.run(*STRANGER, control, "status").stdout == "started\n", "the lock names it too"
+    (open_root / ".updater").chmod(0o700)
+    for verb in ("status", "start", "stop", "restart", "reload", "pid", "run"):
+        done = bare.run(*STRANGER, control, verb)
+        assert (done.returncode, done.stdout) == (4, ""), verb
+        assert f"cannot tell whether updater runs: no permission to read {open_root / closed}" in done.stderr
+    assert bare.run(control, "stop").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_who_may_look_but_not_stop_it_is_told_so_at_once(open_root, bare):
+    control = open_root / "ops-updater" / FIRST / "control"
+    assert bare.run(control, "start").returncode == 0
+    done = bare.run(*STRANGER, control, "stop")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "no permission to stop updater" in done.stderr
+    assert bare.run(control, "stop").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user, and mount")
+def test_where_proc_hides_the_processes_of_others_it_cannot_be_told(open_root, bare):
+    machine.require(machine.no_mounts())
+    control = open_root / "ops-updater" / FIRST / "control"
+    assert bare.run(control, "start").returncode == 0
+    look = f"mount -t proc -o hidepid=2 none /proc && exec {' '.join(STRANGER)} '{control}' status"
+    done = bare.run("unshare", "-m", "sh", "-c", look)
+    assert (done.returncode, done.stdout) == (4, ""), done.stderr
+    assert "no permission to read /proc/" in done.stderr
+    assert bare.run(control, "stop").returncode == 0
 
 
 def test_run_stays_in_the_foreground_and_is_seen_by_the_others(root, control, bare):
@@ -177,6 +273,7 @@ echo "$*" >>{log}
 case "$*" in
 show*) echo 'ExecStart={{ path={root}/run ; argv[]={root}/run ; ignore_errors=no }}' ;;
 *stop*) kill "$(cat {root}/var/app.pid)" ;;
+*start*) setsid {root}/ops-updater/1.0.0/control run >{root}/log 2>&1 </dev/null & ;;
 esac
 """
 
@@ -187,11 +284,10 @@ def test_where_systemd_keeps_the_updater_it_is_asked_to_start_and_stop_it(tmp_pa
     log = bare.home / "systemctl.log"
     bare.program("systemctl", SYSTEMCTL.format(root=plain, log=log))
     control = plain / "ops-updater" / FIRST / "control"
-    assert bare.run(control, "start").stdout == "updater started by systemd\n"
-    with bare.started(control, "run") as process:
-        until("it runs", lambda: bare.run(control, "status").stdout == "started\n")
-        assert bare.run(control, "stop").returncode == 0
-        assert process.wait(20) in ENDED
+    done = bare.run(control, "start")
+    assert done.stdout.startswith("updater started by systemd, pid "), done.stderr
+    assert bare.run(control, "status").stdout == "started\n"
+    assert bare.run(control, "stop").returncode == 0
     asked = [line for line in log.read_text().splitlines() if not line.startswith("show")]
     assert asked == [
         "--no-ask-password start ops-updater.service",

@@ -244,7 +244,37 @@ def test_unpack_takes_the_limits_of_a_configuration_that_is_named(host, site, tm
     assert "does not exist" in done.stderr
 
 
-def test_reload_without_a_daemon_says_that_nobody_answers(host):
+def test_reload_without_a_daemon_says_that_none_runs(host):
     done = host.run("reload")
     assert done.returncode == 3
-    assert "Connection refused" in done.stderr
+    assert f"no service that is ready names itself in {host.root}/.updater/state" in done.stderr
+
+
+def test_run_check_says_whether_it_could_run_and_changes_nothing(host):
+    before = sorted(host.root.rglob("*"))
+    assert host.run("run", "--check").stdout == f"{host.config} is good\n"
+    assert sorted(host.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"intervall": 1}, "intervall: unknown key"),
+        ({"tools": ["no-such-tool"]}, "not found on PATH: no-such-tool"),
+        (
+            {"http": {"listen": "192.0.2.1:0"}},
+            "http.listen: cannot listen on 192.0.2.1:0: Cannot assign requested address",
+        ),
+    ],
+)
+def test_run_check_finds_what_would_keep_it_from_running(host, settings, problem):
+    host.config.write_text(json.dumps(json.loads(host.config.read_text()) | settings))
+    done = host.run("run", "--check")
+    assert done.returncode == 2
+    assert problem in done.stderr
+
+
+def test_run_check_minds_neither_the_running_daemon_nor_its_port(host):
+    with host.start():
+        until("it is ready", (host.root / ".updater" / "state").exists)
+        assert host.run("run", "--check").returncode == 0

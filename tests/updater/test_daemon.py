@@ -13,7 +13,7 @@ from helpers import audited
 from helpers.agents import HEALTHY, QUIET, install, script
 from helpers.servers import Server, drip
 from lab.fleet import Host, get, until
-from updater import config, local_api
+from updater import config, local_api, readiness
 from updater.daemon import Daemon
 from updater.host import Host as Machine
 from updater.http import Http
@@ -26,6 +26,10 @@ def host(tmp_path, site):
         tmp_path / "h1", site.address, interval=0.1, watch=0, timeouts={"start": 2, "stop": 2, "status": 2}
     ) as made:
         yield made
+
+
+def configure(host, **settings):
+    host.config.write_text(json.dumps(json.loads(host.config.read_text()) | settings))
 
 
 def log_of(host):
@@ -205,8 +209,6 @@ def answers(api):
 def test_a_reload_over_the_local_http_answers_with_the_configuration_or_the_error(host):
     host.start()
     until("it answers", lambda: answers(host.api))
-    done = host.run("reload")
-    assert (done.returncode, done.stdout) == (0, "configuration read again\n")
     assert get(f"{host.api}/config/reload").json()["data"]["interval"] == 0.1
     keep = host.config.read_text()
     host.config.write_text(keep.replace('"interval"', '"intervall"'))
@@ -229,6 +231,50 @@ def test_a_reload_is_for_this_machine_alone(host, peer, why):
     daemon = Daemon(Machine(Layout(host.root), config.load(host.config), Http()), host.config)
     route = local_api.routes(daemon)["/config/reload"]
     assert local_api.refusal(route, local_api.Asked(peer, "127.0.0.1:2001"), ()) == why
+
+
+def ready(host):
+    return readiness.announced(host.root / ".updater" / "state")
+
+
+def test_a_reload_needs_no_http_and_says_how_it_went(host):
+    configure(host, http={"enabled": False})
+    host.start()
+    until("it is ready", ready, host)
+    done = host.run("reload")
+    assert (done.returncode, done.stdout) == (0, "configuration read again\n")
+    configure(host, intervall=1)
+    done = host.run("reload")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "intervall: unknown key" in done.stderr
+    assert log_of(host).count("read again") == 1, "the daemon never heard of the second"
+
+
+def test_a_reload_speaks_to_its_own_daemon_and_not_to_what_answers_on_the_port(host, tmp_path, site):
+    configure(host, http={"enabled": False})
+    with Host(tmp_path / "other", site.address, interval=60) as other:
+        other.start()
+        host.start()
+        until("both are ready", lambda: ready(host) and ready(other))
+        configure(host, http={"enabled": True, "listen": other.api.removeprefix("http://")})
+        assert host.run("reload").returncode == 0
+        assert "read again" in log_of(host)
+        assert "read again" not in other.log.read_text()
+
+
+def test_a_reload_of_what_was_killed_disturbs_nobody(host):
+    host.start()
+    said = until("it is ready", ready, host)
+    host.stop(signal.SIGKILL)
+    assert (host.root / ".updater" / "state").exists()
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        try:  # as if the number had been given again
+            file = host.root / ".updater" / "state"
+            file.write_text(file.read_text().replace(str(said.pid), str(stranger.pid)))
+            assert host.run("reload", timeout=60).returncode == 3
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 FLAPPING = """#!/bin/sh

@@ -167,8 +167,9 @@ def test_under_systemd_the_guard_leaves_the_start_to_it(host, site, publish):
         publish("2.0.0", BAD_AS_A_DAEMON["exits"])
         assert daemon.wait(60) == 7, "the unit sees its process fail, and starts it again"
         until("what it will start is the old version", lambda: host.current(NAME) == "1.0.0")
-    memory = json.loads((host.root / ".updater" / "agents" / f"{NAME}.json").read_text())
-    assert memory["rejected"]["order"]["version"] == "2.0.0"
+    memory = host.root / ".updater" / "agents" / f"{NAME}.json"
+    rejected = until("it is rejected", lambda: json.loads(memory.read_text())["rejected"])
+    assert rejected["order"]["version"] == "2.0.0"
 
 
 def test_an_order_to_stop_the_updater_is_not_followed(host, site):

@@ -5,11 +5,11 @@ A Fleet remembers hosts and resolves records; any exception of it becomes a Thri
 
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import Protocol
 
 from meta.config import Settings
-from meta.errors import MetaError, TryLater
+from meta.errors import TryLater
 from meta.hosts import HostTable
 from meta.service import Service
 from meta.store import Store
@@ -56,10 +56,10 @@ class ServiceFleet(TableFleet):
         super().__init__(service.table)
         self._service = service
 
-    def reload(self) -> None:
-        """Read the records file again; one with errors is told in the log, and changes nothing."""
-        with suppress(MetaError):
-            self._service.reload()
+    def reload(self) -> int:
+        """Read the records file again; returns the number of agents. Raises MetaError, logs it and changes nothing where it has
+        errors."""
+        return len(self._service.reload()["agents"])
 
 
 @contextmanager

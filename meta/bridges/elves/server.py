@@ -15,10 +15,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from meta import listening
 from meta.bridges.elves.amqp import Broker
 from meta.bridges.elves.asking import Asking
 from meta.bridges.elves.config import SUPERVISOR, Settings
@@ -31,6 +33,10 @@ from meta.bridges.elves.online import OnlineAgents
 from meta.bridges.elves.services import Services
 from meta.bridges.elves.thrift_server import ThriftServer
 from meta.bridges.elves.zookeeper import Sharing
+from meta.errors import MetaError
+from meta.store import Store
+from updater import readiness
+from updater.readiness import Announcer
 from updater.wire import VERSION
 
 TABLE_FILE = "elves-apps.json"
@@ -73,10 +79,12 @@ def run(
     fleet: Fleet | None,
     var: Path,
     http: tuple[str, int] | None,
-    reload: Callable[[], None] = lambda: None,
+    announcer: Announcer,
+    reload: Callable[[], str] = lambda: "",
 ) -> None:
-    """Serve until a signal says stop. http: where to be watched, None for nowhere; reload: what SIGHUP does. Raises
-    Misconfigured, TryLater."""
+    """Serve until a signal says stop. http: where to be watched, None for nowhere; reload: what SIGHUP does, and what is then
+    announced. Raises Misconfigured, TryLater."""
+    began = readiness.now()
     _allow_many_connections()
     sys.setswitchinterval(SWITCH_EVERY)
     parts = build(settings, fleet, var)
@@ -86,12 +94,24 @@ def run(
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-        begin = partial(asyncio.get_running_loop().run_in_executor, None, reload)
+        again = partial(announcer.reload, reload, MetaError)
+        begin = partial(asyncio.get_running_loop().run_in_executor, None, again)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, begin)
-        await _serve(parts, settings, http, stopped, lambda _port: None)
+        await _serve(parts, settings, http, stopped, lambda _port: announcer.ready(began))
 
     asyncio.run(until_a_signal())
     log.info("meta elves stopped")
+
+
+def check(settings: Settings, http: tuple[str, int] | None, store: Store | None) -> None:
+    """Raises Misconfigured or TryLater where `run` could not begin with these. store: where hosts are kept, if they are; closed
+    here."""
+    listening.check(settings.thrift_ip, settings.thrift_port)
+    if http:
+        listening.check(*http)
+    if store:
+        with closing(store):
+            store.check()
 
 
 class Beside:

@@ -1,0 +1,42 @@
+"""The address that a service listens on: taken so that no other can share it, and tried out before a start."""
+
+import errno
+import socket
+from contextlib import closing, suppress
+
+from meta.errors import Misconfigured, TryLater
+
+
+def check(host: str, port: int) -> None:
+    """Raises Misconfigured where nothing could listen there. That somebody does is no error."""
+    with suppress(TryLater), closing(reserve(host, port)):
+        pass
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """A socket bound to this address, which keeps others from it and only lets our own worker listen there.
+
+    granian listens with SO_REUSEPORT, under which a second meta would silently take half of the connections. So the port
+    is first bound without it, which fails if anybody listens there. Raises Misconfigured or TryLater.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or "0.0.0.0",  # noqa: S104 (asked for by an address without a host)
+            port,
+            type=socket.SOCK_STREAM,
+        )[0]
+        reserved = socket.socket(family, kind, protocol)
+    except OSError as e:
+        raise Misconfigured(f"cannot listen on {host}:{port}: {e.strerror}") from e
+    try:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(address)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError as e:
+        reserved.close()
+        if e.errno == errno.EADDRINUSE:
+            text = f"{host}:{port} is in use: stop what listens there, or choose another address with --listen"
+            raise TryLater(text) from e
+        raise Misconfigured(f"cannot listen on {host}:{port}: {e.strerror}") from e
+    return reserved
