@@ -1,12 +1,15 @@
 """The documents say what is there: commands and their options, metrics, keys, links, the systemd unit, nginx before it."""
 
+import inspect
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from helpers.metrics import everything
 from meta import config
@@ -15,53 +18,121 @@ from updater.cli import main as updater
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")))]
-CODE = re.compile(r"`([^`\n]+)`|^    (.+)$", re.MULTILINE)
-PROGRAMS = {"meta": meta, "updater": updater}
+SHOWING = [*DOCUMENTS, "meta.example.yaml", "records.example.yaml", "deploy/ops-meta.service", "deploy/alerts.yml"]
+FENCED = re.compile(r"^```(?:sh)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"`([^`\n]+)`|^    (.+)$|^Exec\w+=(.+)$", re.MULTILINE)
+PROGRAMS = {"meta": meta, "updater": updater, "updater.pyz": updater}
+OF_ELVES = [["control", "build"]]  # which its heartbeat module has, beside what takes its place here
+NOTHING_ELSE = (
+    "start",
+    "stop",
+    "run",
+    "check",
+    "restart",
+    "status",
+    "tail",
+    "pid",
+    "reload",
+    "version",
+)  # verbs of a service
 
 
 def code(text):
-    return [match[1] or match[2].partition(" #")[0] for match in CODE.finditer(text)]
+    """The lines of code in a document: fenced, indented, quoted, with or without a prompt; or what a unit runs."""
+    fenced = [line for block in FENCED.findall(text) for line in block.splitlines()]
+    found = fenced + [next(filter(None, match.groups())) for match in CODE.finditer(text)]
+    return [re.sub(r"^[$#] ", "", line).partition(" #")[0] for line in found]
 
 
 def described(line):
-    """The commands in a line of code, each as (command, the options it is given)."""
-    for part in re.split(r"&&|\|\||;|\||\$\(", line):
-        words = part.split()
+    """The command lines in a line of code, each as a list of words that begins with its program."""
+    for part in re.split(r"&&|\|\||;|(?<!\w)\||\$\(|\(", line):
+        try:
+            words = shlex.split(part.rstrip(" )"))
+        except ValueError:  # a quotation goes on after what splits the line
+            words = part.split()
         while words and (words[0] in ("sudo", "umask", "exec") or re.match(r"-|[A-Z_]+=|[0-9]+$|ops-meta$", words[0])):
             words.pop(0)
-        program = PROGRAMS.get(words[0].rpartition("/")[2]) if words else None
-        if program and len(words) > 1 and re.fullmatch(r"[a-z][a-z-]*", words[1]):
-            yield program, words[1:]
+        name = words[0].rpartition("/")[2] if words else ""
+        if (
+            (name in PROGRAMS or name == "control")
+            and len(words) > 1
+            and re.fullmatch(r"-?[a-z][a-z-]*[|a-z]*", words[1])
+        ):
+            yield [name, *words[1:]]
 
 
-def problem(command, words):
-    """What is wrong with this line, "" if nothing is."""
-    while isinstance(command, click.Group) and words and re.fullmatch(r"[a-z][a-z-]*", words[0]):
-        found = command.commands.get(words[0])
-        if found is None:
-            return f"no command {words[0]}"
-        command, words = found, words[1:]
-    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    unknown = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)} - known - {"--help", "-h"}
-    return f"no options {unknown}" if unknown else ""
+def problem(words):
+    """What the program says against this command line with --help behind it, "" if it shows the help."""
+    name, *rest = words
+    if name == "control":
+        return next(filter(None, (refused_by_control(verb) for verb in rest[0].split("|"))), "")
+    done = CliRunner().invoke(PROGRAMS[name], with_help(PROGRAMS[name], rest), prog_name=name)
+    return "" if done.exit_code == 0 and done.output.startswith(f"Usage: {name}") else done.output
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_commands_and_their_options_exist(document):
-    found = [
-        f"{line}: {wrong}"
-        for line in code((ROOT / document).read_text())
-        for command, words in described(line)
-        if (wrong := problem(command, words))
+def with_help(command, words):
+    """The words with --help behind the command's name: at the end, an option without its value would take it."""
+    at = 0
+    while isinstance(command, click.Group) and at < len(words) and not words[at].startswith("-"):
+        command = command.commands.get(words[at])
+        at += 1
+    return [*words[:at], "--help", *words[at:]]
+
+
+def refused_by_control(verb):
+    """`./control VERB --help` where a verb has nothing else behind it; the others give their arguments to another program."""
+    help_of = [verb, "--help"] if verb in NOTHING_ELSE else ["help"]
+    done = subprocess.run([ROOT / "control", *help_of], capture_output=True, text=True, timeout=60, check=False)
+    shown = re.search(rf"^  {re.escape(verb)} ", done.stdout, re.MULTILINE)
+    return "" if done.returncode == 0 and shown else f"no ./control {verb}: {done.stderr}"
+
+
+@pytest.mark.parametrize("document", SHOWING)
+def test_every_command_line_that_is_shown_can_be_run(document):
+    lines = [words for line in code((ROOT / document).read_text()) for words in described(line)]
+    lines = [words for words in lines if words not in OF_ELVES]
+    assert [(" ".join(words), wrong) for words in lines if (wrong := problem(words))] == []
+
+
+@pytest.mark.parametrize("program", ["meta", "updater"])
+def test_every_example_in_a_command_s_help_can_be_run(program):
+    texts = [inspect.cleandoc(command.help or "") for command in commands(PROGRAMS[program])]
+    examples = [
+        line for text in texts for line in re.findall(r"^  (?=meta|updater)(.+?)(?:  .*)?$", text, re.MULTILINE)
     ]
-    assert found == []
+    lines = [words for line in examples for words in described(line)]
+    assert [(" ".join(words), wrong) for words in lines if (wrong := problem(words))] == []
+    assert program != "meta" or len(lines) > 30
 
 
-def test_the_check_of_commands_can_fail():
-    assert [problem(*one) for one in described("sudo -u ops-meta /opt/x/bin/meta lable a && meta set a --four x")] == [
-        "no command lable",
-        "no options {'--four'}",
-    ]
+def commands(command):
+    """A command and all below it."""
+    yield command
+    for below in getattr(command, "commands", {}).values():
+        yield from commands(below)
+
+
+def test_the_readme_shows_many_command_lines():
+    shown = [words for line in code((ROOT / "README.md").read_text()) for words in described(line)]
+    assert len(shown) > 40
+    assert ["meta", "set", "my-agent", "version=1.0.1", "--for", "prefix:web-", "--why", "try it"] in shown
+    assert ["control", "demo"] in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("sudo -u ops-meta /opt/x/bin/meta lable a", "No such command 'lable'"),
+        ("x && meta set a --four x", "--four"),
+        ("$ meta serve --listen", "Option '--listen' requires an argument"),
+        ("./control strat meta", "no ./control strat"),
+        ("./control start|stpo", "no ./control stpo"),
+    ],
+)
+def test_the_check_of_command_lines_can_fail(line, wrong):
+    (words,) = (words for one in code(f"    {line}") for words in described(one))
+    assert wrong in problem(words)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
