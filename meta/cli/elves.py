@@ -10,6 +10,7 @@ from meta.cli import options
 from meta.errors import Misconfigured, missing_extra
 
 if TYPE_CHECKING:
+    from meta.config import Settings
     from updater.readiness import Announcer
 
 
@@ -75,8 +76,6 @@ def elves(
       meta elves -c conf/conf.properties --database postgresql://meta@db/meta
       meta elves -c conf/conf.properties --no-hosts
     """
-    from contextlib import nullcontext
-
     try:
         from meta.bridges.elves import server
     except ImportError as e:
@@ -84,15 +83,10 @@ def elves(
     from meta import logs
     from meta.bridges.elves import config as configuration
     from meta.bridges.elves.fleet import opened
-    from meta.cli.show import agents
-    from meta.config import parse_listen, read, settle
-    from meta.load import load
+    from meta.config import parse_listen
     from meta.store import Store
 
-    wanted = read(meta_config) if meta_config else {}
-    wanted |= {key: value for key, value in given.items() if value is not None}
-    records = wanted.get("records")
-    ours = settle(wanted, load(records) if records else None)
+    ours = _meta_settings(meta_config, given)
     settings = configuration.read(config)
     watched = None if http == "none" else parse_listen(http)
     if no_hosts and settings.mode == configuration.RECORDS:
@@ -103,5 +97,21 @@ def elves(
         click.echo(f"{config} is good")
         return
     announcer = announcing()
-    with nullcontext(None) if no_hosts else opened(ours) as fleet:
-        server.run(settings, fleet, var, watched, announcer, lambda: agents(fleet.reload()) if fleet else "no records")
+    if no_hosts:
+        server.run(settings, None, var, watched, announcer)
+        return
+    from meta.cli.show import agents
+
+    with opened(ours) as fleet:
+        server.run(settings, fleet, var, watched, announcer, lambda: agents(fleet.reload()))
+
+
+def _meta_settings(config: Path | None, given: dict[str, Any]) -> "Settings":
+    """meta's own: from its file and the options. Raises Misconfigured."""
+    from meta.config import read, settle
+    from meta.load import load
+
+    wanted = read(config) if config else {}
+    wanted |= {key: value for key, value in given.items() if value is not None}
+    records = wanted.get("records")
+    return settle(wanted, load(records) if records else None)

@@ -80,7 +80,7 @@ def run(
     var: Path,
     http: tuple[str, int] | None,
     announcer: Announcer,
-    reload: Callable[[], str] = lambda: "",
+    reload: Callable[[], str] = lambda: "no records",
 ) -> None:
     """Serve until a signal says stop. http: where to be watched, None for nowhere; reload: what SIGHUP does, and what is then
     announced. Raises Misconfigured, TryLater."""
