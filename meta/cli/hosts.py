@@ -51,6 +51,7 @@ def hosts(client: "Client", limit: int, everything: bool, output: str, **wanted:
     from meta.api.types import Hosts
     from meta.cli import host_list, show
 
+    wanted["failed"] = wanted["failed"] or None  # what is not asked is not sent: an older meta would refuse it
     found = Hosts([])
     for page in client.pages("/hosts", Hosts, 0 if everything else limit, **wanted):
         found.items += page.items

@@ -114,7 +114,9 @@ def test_ctrl_c_ends_a_watch_whenever_it_comes(server, boss, moment):
     assert hidden <= shown, "the terminal has its cursor again"
 
 
-def test_the_shell_completes_agents_and_hosts(boss):
+def test_the_shell_completes_agents_and_hosts(server, boss):
+    server.beat("shell-1", shell="1.0.0")
+
     def completed(line):
         words = line.split(" ")
         asked = {"_META_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
@@ -124,13 +126,13 @@ def test_the_shell_completes_agents_and_hosts(boss):
     assert completed("meta get fa") == ["falcon"]
     assert completed("meta host web") == ["web-1", "web-2"]
     assert completed("meta explain nobody") == []
-    assert completed("meta set falcon v") == ["version="]
-    assert completed("meta set falcon version=1.0") == ["version=1.0.0"]
-    assert completed("meta set falcon version = 1.0") == ["1.0.0"]  # as bash takes it apart
-    assert completed("meta set falcon cmd=st") == ["cmd=start", "cmd=stop"]
-    assert completed("meta set falcon version=2 --for ") == ["prefix:", "glob:", "hosts:", "label:"]
-    assert completed("meta set falcon version=2 --for hosts:web-1,w") == ["hosts:web-1,web-1", "hosts:web-1,web-2"]
-    assert completed("meta unset falcon m") == ["md5"]
-    assert completed("meta ban falcon 1") == ["1.0.0"]
-    assert completed("meta hosts --agent falcon --version 1.") == ["1.0.0"]
+    assert completed("meta set shell v") == ["version="]
+    assert completed("meta set shell version=1.0") == ["version=1.0.0"]
+    assert completed("meta set shell version = 1.0") == ["1.0.0"]  # as bash takes it apart
+    assert completed("meta set shell cmd=st") == ["cmd=start", "cmd=stop"]
+    assert completed("meta set shell version=2 --for ") == ["prefix:", "glob:", "hosts:", "label:"]
+    assert completed("meta set shell version=2 --for hosts:web-1,w") == ["hosts:web-1,web-1", "hosts:web-1,web-2"]
+    assert completed("meta unset shell m") == ["md5"]
+    assert completed("meta ban shell 1") == ["1.0.0"]
+    assert completed("meta hosts --agent shell --version 1.") == ["1.0.0"]
     assert "history" in completed("meta h")
