@@ -54,7 +54,7 @@ SHARED = {
 }
 
 PURE = (
-    *("updater/plan.py", "updater/backoff.py", "updater/layout.py"),
+    *("updater/plan.py", "updater/trial.py", "updater/backoff.py", "updater/layout.py"),
     *(
         "meta/records.py",
         "meta/explanation.py",

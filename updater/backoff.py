@@ -1,6 +1,20 @@
 """When to try again. Pure: chance is given by the caller."""
 
+from zlib import crc32
+
 LONGEST = 8  # intervals between two heartbeats while meta is away
+SOON = 10.0  # seconds in which a host that meta has never answered makes its first heartbeat
+
+
+def until_first_beat(interval: float, chance: float, hostname: str, was_answered: bool) -> float:
+    """Seconds from a start to its first heartbeat: a random part (chance: 0..1) of the interval, for a fleet may start at once.
+
+    was_answered: whether meta has ever answered this host. A new one need not wait for long; its share of SOON is by its name,
+    so that a rack that is started together, and again, is spread in the same way each time.
+    """
+    if was_answered:
+        return interval * chance
+    return min(interval, SOON) * crc32(hostname.encode()) / 2**32
 
 
 def until_next_beat(failures: int, interval: float, asked: float, chance: float) -> float:

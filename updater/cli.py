@@ -37,7 +37,7 @@ class _Cli(click.Group):
             context.exit(3)
 
 
-_OF_A_HAND = (cli_hand.why, cli_hand.hold, cli_hand.unhold, cli_hand.rollback, cli_hand.enrol)
+_OF_A_HAND = (cli_hand.why, cli_hand.hold, cli_hand.unhold, cli_hand.rollback, cli_hand.retry, cli_hand.enrol)
 
 
 @click.group(cls=_Cli, commands=_OF_A_HAND, context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,7 +50,7 @@ def main() -> None:
     updater once -c cfg.json     one cycle now, with an exit code that says how it went
     updater plan -c cfg.json     what a cycle would do, and why; changes nothing
     updater status -c cfg.json   what each agent's own `./control status` says
-    updater why AGENT            why an agent is as it is; also hold, unhold, rollback
+    updater why AGENT            why an agent is as it is; also hold, unhold, rollback, retry
     updater enrol                get this host a token of its own from meta
     updater unpack TARBALL DIR   whether hosts would accept a tarball
 
@@ -65,7 +65,11 @@ def main() -> None:
 @ROOT
 @click.option("--check", is_flag=True, help="Only say whether it could run so: exit 0, or 2 and what is wrong.")
 def run(config_file: Path, root: Path | None, check: bool) -> None:
-    """Run as the daemon: a random first sleep, then a cycle each interval, until TERM. HUP reads the configuration again."""
+    """Run as the daemon: a cycle each interval, until TERM. HUP reads the configuration again.
+
+    The first one comes after a random part of the interval; within 10 s where meta has never answered this host. The log says
+    when.
+    """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon can handle it
     from updater import local_api, own, preflight
     from updater.daemon import Daemon

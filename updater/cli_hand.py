@@ -1,4 +1,4 @@
-"""The commands for a hand on this host: why, hold, unhold, rollback, enrol."""
+"""The commands for a hand on this host: why, hold, unhold, rollback, retry, enrol."""
 
 import sys
 import time
@@ -12,6 +12,7 @@ from updater.errors import Misconfigured, TryLater
 
 if TYPE_CHECKING:
     from updater.host import Host
+    from updater.memory import Memory
 
 _WAIT = 150.0  # seconds for a running updater to see to a wish: a stop and a start, and a little
 
@@ -53,8 +54,10 @@ def hold(config_file: Path, root: Path | None, agent: str, reason: str) -> None:
     """Leave AGENT alone, whatever meta desires: no upgrade, no start, no stop, until `updater unhold`."""
     from updater import hand
 
-    hand.hold(a_host(config_file, root).layout, agent, reason)
-    click.echo(f"{agent} is held")
+    before = hand.hold(a_host(config_file, root).layout, agent, reason)
+    click.echo(
+        f"{agent} is held already ({before}); with --why it gets another reason" if before else f"{agent} is held"
+    )
 
 
 @click.command()
@@ -87,6 +90,33 @@ def rollback(config_file: Path, root: Path | None, agent: str) -> None:
     else:
         _by_ourselves(config_file, root, agent)
     click.echo(f"{agent} is at {target}; `updater why {agent}` tells more")
+
+
+@click.command()
+@CONFIG
+@ROOT
+@AGENT
+def retry(config_file: Path, root: Path | None, agent: str) -> None:
+    """Try the version of AGENT again that was rolled back on this host, if meta still desires it.
+
+    Exits with 0 once it is started, and with 1 when it was rolled back again. For many hosts: meta retry.
+    """
+    from updater import cycle, hand
+
+    host = a_host(config_file, root)
+    version = _to_retry(host, agent)
+    hand.ask_retry(host.layout, agent)
+    if pid := hand.running_updater(host.layout):
+        hand.wake(pid)
+        _wait_for_retry(host, agent, version)
+    else:
+        with working_host(config_file, root) as working:
+            cycle.run(working)
+    rejected = _memory(host, agent).rejected
+    if rejected:
+        click.echo(f"{agent} {version} was rolled back again: {rejected.reason}", err=True)
+        sys.exit(1)
+    click.echo(f"{agent} is at {_current(host, agent)}; `updater why {agent}` tells more")
 
 
 @click.command()
@@ -131,6 +161,45 @@ def _way_back(host: "Host", agent: str) -> str:
     if after.rejected is None:
         raise Misconfigured(f"no other version of {agent} is installed to go back to")
     return after.good
+
+
+def _to_retry(host: "Host", agent: str) -> str:
+    """The version to try again. Raises Misconfigured when there is none."""
+    from updater import hand
+
+    if held := hand.held(host.layout, agent):
+        raise Misconfigured(f"{agent} is held ({held}): updater unhold {agent} first")
+    rejected = host.memories.of(agent).rejected
+    order = next((o for o in host.orders.last.orders if o.name == agent), None)
+    if rejected is None or order is None or order.version != rejected.order.version:
+        raise Misconfigured(
+            f"no version of {agent} that meta desires was rolled back here: there is nothing to try again"
+        )
+    return rejected.order.version
+
+
+def _wait_for_retry(host: "Host", agent: str, version: str) -> None:
+    """Until the version is started, or rolled back again. Raises TryLater."""
+    from updater import hand
+
+    deadline = time.monotonic() + _WAIT
+    while hand.wishes_retry(host.layout, agent) or not _is_tried(host, agent, version):
+        if time.monotonic() > deadline:
+            raise TryLater(f"{agent} {version} was not tried again within {_WAIT:.0f} s: see the updater's log")
+        time.sleep(0.1)
+
+
+def _is_tried(host: "Host", agent: str, version: str) -> bool:
+    memory = _memory(host, agent)
+    started = memory.trial is None or memory.trial.version != version or memory.trial.until > 0
+    return memory.rejected is not None or (_current(host, agent) == version and started)
+
+
+def _memory(host: "Host", agent: str) -> "Memory":
+    """What is remembered now, by another process too."""
+    from updater.memory import Memories
+
+    return Memories(host.layout.memories).of(agent)
 
 
 def _wait_for(host: "Host", agent: str, version: str) -> None:

@@ -7,14 +7,16 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 
-from updater import hand
+from msgspec.structs import replace
+
+from updater import control, hand
 from updater.errors import TryLater, UpdaterError
 from updater.host import Host
-from updater.memory import Memory
+from updater.memory import WATCH, Memory
 from updater.observe import Observed, observe
-from updater.perform import Hands, outcome_of
+from updater.perform import EVIDENCE, Hands, outcome_of
 from updater.plan import Action, Plan, Source, Step, keep_alive, plan, recall
-from updater.wire import DONE, Desired, Outcome
+from updater.wire import DONE, FAILED, Desired, Outcome
 
 log = logging.getLogger("updater")
 
@@ -61,10 +63,8 @@ def _converge(hands: Hands, seen: Observed) -> Turn:
     done, failed = _perform(hands, todo)
     if failed and failed.outcome.step in _DOWN_MEANWHILE:
         todo, done, failed = _up_again(hands, todo, done, failed)
-    if failed:
-        hands.note(partial(Memory.noting, outcome=failed.outcome))
-    elif done and not todo.waits:
-        hands.note(partial(Memory.noting, outcome=_done(done, host.now())))
+    if outcome := _outcome(hands, seen, todo, done, failed):
+        hands.note(partial(Memory.noting, outcome=outcome))
     if todo.waits and todo.waits != host.told.get(order.name):  # once, not each cycle
         log.warning("%s: %s", order.name, todo.waits)
     host.told[order.name] = todo.waits
@@ -98,12 +98,23 @@ def _look_again(hands: Hands) -> Observed:
 
 
 def _planned(hands: Hands, seen: Observed) -> Plan:
-    now, settings, layout = hands.host.now(), hands.host.config, hands.host.layout
-    if hand.wishes_rollback(layout, seen.name) and not seen.held:
-        hands.note(lambda memory: memory.by_hand(hands.order, seen.installs))
-        hand.fulfilled(layout, seen.name)
+    now, settings = hands.host.now(), hands.host.config
+    if not seen.held:
+        _heed_a_hand(hands, seen)
     remembered = hands.note(lambda memory: recall(memory, seen, hands.order, hands.host.moment(), hands.source))
     return plan(seen, hands.order, remembered, now, settings.keep_versions, hands.source)
+
+
+def _heed_a_hand(hands: Hands, seen: Observed) -> None:
+    """What a person on this host has wished since the last turn; a way back counts more than another try."""
+    layout = hands.host.layout
+    if hand.wishes_rollback(layout, seen.name):
+        hands.note(lambda memory: memory.by_hand(hands.order, seen.installs))
+    elif hand.wishes_retry(layout, seen.name):
+        hands.note(Memory.retrying)
+    else:
+        return
+    hand.fulfilled(layout, seen.name)
 
 
 def _perform(hands: Hands, todo: Plan) -> tuple[list[Action], "_Failed | None"]:
@@ -116,15 +127,26 @@ def _perform(hands: Hands, todo: Plan) -> tuple[list[Action], "_Failed | None"]:
         except UpdaterError as e:
             log.error("%s: %s failed: %s", action.agent, action.step.value, e)
             if action.essential:
-                return done, _Failed(outcome_of(e, action, hands.host.now()), e)
+                return done, _Failed(outcome_of(e, action, hands), e)
         else:
             if action.step is not Step.PRUNE:
                 done.append(action)
     return done, None
 
 
+def _outcome(hands: Hands, seen: Observed, todo: Plan, done: list[Action], failed: "_Failed | None") -> Outcome | None:
+    """What came of the turn, for meta; None when that is nothing new. `seen` is the look that it began with."""
+    if failed:
+        return replace(failed.outcome, from_=failed.outcome.from_ or seen.current)
+    if todo.failure:
+        evidence = control.tail(hands.host.layout.output(seen.name), EVIDENCE)
+        now, version = int(hands.host.now()), hands.order.version
+        return Outcome(seen.name, seen.current, version, WATCH, FAILED, todo.failure, evidence, now)
+    return _done(done, hands.host.now()) if done and not todo.waits else None
+
+
 def _done(actions: list[Action], now: float) -> Outcome:
     last = actions[-1]
-    switch = next((a for a in actions if a.step is Step.SWITCH), None)
-    from_ = switch.replaces if switch else last.version
+    switch = next((a for a in actions if a.step is Step.SWITCH), last)
+    from_ = switch.replaces if switch.step in (Step.SWITCH, Step.HAND_OVER) else last.version
     return Outcome(last.agent, from_, last.version, last.step.value, DONE, last.reason, at=int(now))

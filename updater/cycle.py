@@ -44,7 +44,11 @@ class Beat:
 
     def refusals(self, now: float) -> tuple[Outcome, ...]:
         """The refused orders, as outcomes for the next report."""
-        return tuple(Outcome(name, step="order", result=REFUSED, reason=why, at=int(now)) for name, why in self.refused)
+        current = {name: self.seen[name].current for name, _ in self.refused if name in self.seen}
+        return tuple(
+            Outcome(name, current.get(name, ""), step="order", result=REFUSED, reason=why, at=int(now))
+            for name, why in self.refused
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The daemon: a random first sleep, then a cycle each interval, and closer looks at a version that is on trial.
+"""The daemon: a first sleep (`backoff.until_first_beat`), a cycle each interval, closer looks at a version that is on trial.
 
 While meta is away, its last answer in this run stays in force as far as nothing has to be fetched. Before its first answer
 in this run, what an earlier run kept of it does no more than `plan.Source.KEPT` says. Signals: TERM and INT end the daemon
@@ -52,10 +52,8 @@ class Daemon:
         self._announcer = readiness.Announcer.of_this_process(host.layout.state)
 
     def run(self) -> None:
-        """Sleep a random part of the interval, for a fleet started at once must not beat at once; then go on until stopped."""
-        first = random.uniform(0, self.host.config.interval)  # noqa: S311 (jitter, not a secret)
-        if own.is_successor(self.host):
-            first = 0.0  # a guard of the old version waits for our first heartbeat
+        """Sleep until the first heartbeat is due, and go on until stopped."""
+        first = self._first_sleep()
         log.info("first cycle in %.1f s, then every %g s", first, self.host.config.interval)
         self._announcer.ready(0)
         self._until(time.monotonic() + first)
@@ -66,6 +64,13 @@ class Daemon:
             self._until(due)
         self._turns.finish()
         log.info("ready for %s" if self.host.successor else "stopped%s; the agents run on", self.host.successor)
+
+    def _first_sleep(self) -> float:
+        if own.is_successor(self.host):
+            return 0.0  # a guard of the old version waits for our first heartbeat
+        settings, chance = self.host.config, random.random()  # noqa: S311 (jitter, not a secret)
+        was_answered = self.host.orders.last.at > 0
+        return backoff.until_first_beat(settings.interval, chance, settings.reported_hostname, was_answered)
 
     def reload(self) -> config.Config:
         """Take cfg.json as it is now. Raises Misconfigured, and keeps the old configuration, when it has an error."""

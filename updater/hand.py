@@ -1,4 +1,5 @@
-"""What a person on this host may ask of the updater: to leave an agent alone, or to take its last change back.
+"""What a person on this host may ask of the updater: to leave an agent alone, to take its last change back, or to try a
+version again that was rolled back here.
 
 Asked by files below `.updater`, so whoever may write there may ask, and an updater that does not run finds it when it does.
 """
@@ -15,9 +16,16 @@ from updater.wire import name_problem, one_line
 LIMIT = 4096  # bytes of a reason
 
 
-def hold(layout: Layout, name: str, why: str) -> None:
-    """From the next look on nothing is done to this agent. Raises Misconfigured, TryLater."""
-    _write(layout.held(_checked(layout, name)), why or "no reason given")
+def hold(layout: Layout, name: str, why: str) -> str:
+    """From the next look on nothing is done to this agent. Raises Misconfigured, TryLater.
+
+    Without `why` an agent that is held already keeps its reason, which is returned; else "".
+    """
+    path = layout.held(_checked(layout, name))
+    if not why and (before := held(layout, name)):
+        return before
+    _write(path, why or "no reason given")
+    return ""
 
 
 def unhold(layout: Layout, name: str) -> bool:
@@ -42,13 +50,23 @@ def ask_rollback(layout: Layout, name: str) -> None:
     _write(layout.rollback_wish(_checked(layout, name)), "wished by hand")
 
 
+def ask_retry(layout: Layout, name: str) -> None:
+    """Wish that the agent's rejected version is tried again, at its next turn."""
+    _write(layout.retry_wish(_checked(layout, name)), "wished by hand")
+
+
 def wishes_rollback(layout: Layout, name: str) -> bool:
     return layout.rollback_wish(name).exists()
 
 
+def wishes_retry(layout: Layout, name: str) -> bool:
+    return layout.retry_wish(name).exists()
+
+
 def fulfilled(layout: Layout, name: str) -> None:
-    """The wish was seen to, one way or the other."""
-    files.remove_tree(layout.rollback_wish(name))
+    """The wishes were seen to, one way or the other."""
+    for wish in (layout.rollback_wish(name), layout.retry_wish(name)):
+        files.remove_tree(wish)
 
 
 def running_updater(layout: Layout) -> int:

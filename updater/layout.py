@@ -4,8 +4,8 @@ root/<agent>/.version          the current version, one line (the peers' file)
 root/<agent>/<version>/        an install; complete when it holds `.installed` or `.version` names it
 root/<agent>/.<version>.new/   an install in the making
 root/.updater/                 our own: lock, reply.json (meta's last), agents/*.json (memories), downloads/<agent>/*.part,
-                                   output/*.log (what `./control start` printed last), held/*, rollback/* (wishes), alive,
-                                   credentials (this host's own token, which meta gave it),
+                                   output/*.log (what `./control start` printed last), held/*, rollback/* and
+                                   retry/* (wishes), alive, credentials (this host's own token, which meta gave it),
                                    state (what the daemon says of itself, see readiness)
 
 No name here joins two foreign ones: of `web`, `agent-1.0` and `web-agent`, `1.0` the joined names would be the same.
@@ -59,7 +59,7 @@ class Layout:
     @property
     def kept_directories(self) -> tuple[Path, ...]:
         """The root, and those of our own that hold what must outlive a crash."""
-        return (self.root, self.own, self.memories, self.own / "held", self.own / "rollback")
+        return (self.root, self.own, self.memories, self.own / "held", self.own / "rollback", self.own / "retry")
 
     @property
     def memories(self) -> Path:
@@ -70,6 +70,9 @@ class Layout:
 
     def rollback_wish(self, name: str) -> Path:
         return self.own / "rollback" / name
+
+    def retry_wish(self, name: str) -> Path:
+        return self.own / "retry" / name
 
     @property
     def alive(self) -> Path:

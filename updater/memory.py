@@ -13,10 +13,11 @@ import msgspec
 from msgspec.structs import replace
 
 from updater import files
-from updater.wire import DONE, Desired, Outcome
+from updater.wire import DONE, FAILED, Desired, Outcome
 
 LIMIT = 4 << 20  # bytes of a memory file; a rejected order alone may have as many as a reply, 1 MiB
 KEPT_OUTCOMES = 8  # that meta has not yet confirmed
+WATCH = "watch"  # the step of an outcome that came after the last action
 
 
 class Moment(NamedTuple):
@@ -32,7 +33,8 @@ class Trial(msgspec.Struct, frozen=True):
 
     until: Unix seconds, the end of its watch, 0 before it was seen started; failure: why it was given up, "" when it was
     not; processes: those it was last seen with; restarts: how often all of them had been replaced by others; boot: of the
-    machine, in which the watch began, for what is down after another boot has not failed.
+    machine, in which the watch began, for what is down after another boot has not failed; began: when it was started last,
+    in Unix seconds, 0 when that is not known.
     """
 
     version: str
@@ -42,10 +44,11 @@ class Trial(msgspec.Struct, frozen=True):
     processes: frozenset[str] = frozenset()
     restarts: int = 0
     boot: str = ""
+    began: float = 0
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """An order whose version failed here; it is not tried again until the order changes."""
+    """An order whose version failed here; it is not tried again until the order changes, or has a higher attempt."""
 
     order: Desired
     reason: str
@@ -67,10 +70,20 @@ class Memory(msgspec.Struct, frozen=True):
     last: Outcome | None = None
 
     def heed(self, order: Desired) -> "Memory":
-        """A new order lifts the rejection of another one."""
-        if self.rejected and not same_artifact(self.rejected.order, order):
+        """A new order lifts the rejection of another one; the same one with a higher attempt has its version tried again."""
+        if self.rejected is None:
+            return self
+        if not same_artifact(self.rejected.order, order):
             return replace(self, rejected=None)
-        return self
+        return self.retrying() if order.attempt > self.rejected.order.attempt else self
+
+    def retrying(self) -> "Memory":
+        """The rejected version may be tried again, as if it had not failed."""
+        if self.rejected is None:
+            return self
+        version = self.rejected.order.version
+        trial = Trial(version) if self.trial and self.trial.version == version else self.trial
+        return replace(self, rejected=None, trial=trial)
 
     def seeing(
         self, current: str, started: bool, installs: Container[str], leaving: bool, moment: "Moment"
@@ -89,7 +102,17 @@ class Memory(msgspec.Struct, frozen=True):
             proven = started and not memory.good
         else:
             proven = not trial.failure and (0 < trial.until <= moment.now or (started and leaving))
-        return replace(memory, good=current) if proven and current in installs else memory
+        if not proven or current not in installs:
+            return memory
+        return replace(memory._recovered(current, moment) if started else memory, good=current)
+
+    def _recovered(self, current: str, moment: "Moment") -> "Memory":
+        """What failed in its watch and has come through it all the same is news, once."""
+        last = self.last
+        if last is None or (last.to, last.step, last.result) != (current, WATCH, FAILED):
+            return self
+        why = "it has come through its watch"
+        return self.noting(replace(last, result=DONE, reason=why, evidence="", at=int(moment.now)))
 
     def meeting(self, current: str, processes: frozenset[str], now: float) -> "Memory":
         """A close look within the watch: an agent whose supervisor starts it again and again says `started` all the time."""
@@ -117,7 +140,15 @@ class Memory(msgspec.Struct, frozen=True):
         """`version` is started: if it is on trial and not yet watched, its watch ends then."""
         if self.trial is None or self.trial.version != version or self.trial.until or self.trial.failure:
             return self
-        return replace(self, trial=replace(self.trial, until=moment.now + moment.watch, boot=moment.boot))
+        trial = replace(self.trial, until=moment.now + moment.watch, boot=moment.boot, began=moment.now)
+        return replace(self, trial=trial)
+
+    def started_again(self, version: str, moment: "Moment") -> "Memory":
+        """We have started `version` just now; within a watch that goes on for as long as before."""
+        memory = self.started(version, moment)
+        if memory.trial is None or memory.trial.version != version:
+            return memory
+        return replace(memory, trial=replace(memory.trial, began=moment.now))
 
     def stopping(self, version: str) -> "Memory":
         """Just before we stop `version` ourselves: that is no failure of its watch."""

@@ -103,7 +103,7 @@ def _undo(host: Host, version: str, back: str, why: str) -> None:
     files.write_atomic(host.layout.agent(OWN_NAME).version_file, f"{back}\n".encode())
     order = next((o for o in host.orders.last.orders if o.name == OWN_NAME), Desired(OWN_NAME, version))
     now = int(host.now())
-    outcome = Outcome(OWN_NAME, back, version, Step.HAND_OVER.value, ROLLED_BACK, why, at=now)
+    outcome = Outcome(OWN_NAME, back, version, Step.HAND_OVER.value, ROLLED_BACK, why, at=now, attempt=order.attempt)
     host.memories.change(OWN_NAME, lambda memory: memory.rejecting(order, why).noting(outcome))
     log.error("%s: %s was taken back: %s", OWN_NAME, version, why)
 

@@ -16,10 +16,10 @@ from updater.control import State
 from updater.errors import ControlFailed, Refused, TryLater, UpdaterError
 from updater.host import Host
 from updater.layout import MARKER
-from updater.memory import Memory
+from updater.memory import WATCH, Memory
 from updater.observe import Marker
 from updater.plan import Action, Source, Step
-from updater.wire import ROLLED_BACK, Desired, Outcome, one_line
+from updater.wire import FAILED, REFUSED, ROLLED_BACK, START, Desired, Outcome, one_line
 
 log = logging.getLogger("updater")
 
@@ -156,7 +156,7 @@ class Hands:
             problem = str(e)
         status = self._wait_for(State.STARTED, action, time.monotonic() if problem else deadline)
         if status.state is State.STARTED:
-            self.note(lambda memory: memory.started(action.version, self.host.moment()))
+            self.note(lambda memory: memory.started_again(action.version, self.host.moment()))
             return
         reason = f"not started within {limit:g} s: {problem or f'its status is {status.text!r}'}"
         evidence = control.tail(output, EVIDENCE)
@@ -190,11 +190,12 @@ class Hands:
             action.agent,
             from_=action.replaces,
             to=action.version,
-            step="start" if trial and trial.failure else "watch",
+            step="start" if trial and trial.failure else WATCH,
             result=ROLLED_BACK,
             reason=action.reason,
             evidence=evidence,
             at=int(self.host.now()),
+            attempt=self.order.attempt,
         )
         self.note(lambda memory: memory.rejecting(self.order, action.reason).noting(outcome))
 
@@ -219,15 +220,16 @@ class Hands:
             pause = min(pause * 1.5, 0.5)
 
 
-def outcome_of(error: UpdaterError, action: Action, now: float) -> Outcome:
+def outcome_of(error: UpdaterError, action: Action, hands: Hands) -> Outcome:
     """What a failed action is in the next report."""
+    on_the_way = action.step in (Step.STOP, Step.ADOPT) and not action.forced and hands.order.cmd == START
     return Outcome(
         action.agent,
         from_=action.replaces,
-        to=action.version,
+        to=hands.order.version if on_the_way else action.version,
         step=action.step.value,
-        result="refused" if isinstance(error, Refused) else "failed",
+        result=REFUSED if isinstance(error, Refused) else FAILED,
         reason=one_line(str(error), 1000),
         evidence=error.evidence,
-        at=int(now),
+        at=int(hands.host.now()),
     )

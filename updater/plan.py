@@ -12,13 +12,12 @@ Invariants, for every state a host can be in, also after a kill between any two 
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from updater import trial
 from updater.control import State
 from updater.layout import OWN_NAME
 from updater.memory import Memory, Moment, same_artifact
 from updater.observe import Marker, Observed
 from updater.wire import STOP, Desired, is_digest
-
-FLAPS = 3  # restarts within a watch that are too many
 
 
 class Source(Enum):
@@ -70,10 +69,12 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do for one agent, in order; waits: why that does not reach the desired state, "" when it does."""
+    """What to do for one agent, in order; waits: why that does not reach the desired state, "" when it does; failure: how the
+    version that is started again has failed, "" when it has not."""
 
     actions: tuple[Action, ...] = ()
     waits: str = ""
+    failure: str = ""
 
     @property
     def is_way_back(self) -> bool:
@@ -133,10 +134,10 @@ def _by_a_kept_order(seen: Observed, order: Desired, memory: Memory, now: float)
     rejected = memory.rejected
     if rejected and seen.current == rejected.order.version != memory.good and memory.good in seen.installs:
         return _rejected(seen, rejected.order, memory)
-    if reason := _trial_failure(seen, order, memory, now):
+    if reason := trial.failure(seen, order, memory, now):
         return _reject(seen, order, memory, reason)
     if seen.current == order.version and seen.current in seen.installs:
-        return _toward(seen, seen.current, "desired before this updater started")
+        return _run(seen, order, memory, now, "desired before this updater started")
     return Plan(keep_alive(seen), _not_yet(order))
 
 
@@ -153,11 +154,17 @@ def _change(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan:
         return Plan(waits=f"{seen.foreign}: move it away")
     if memory.rejected and same_artifact(memory.rejected.order, order):
         return _rejected(seen, order, memory)
-    if reason := _trial_failure(seen, order, memory, now):
+    if reason := trial.failure(seen, order, memory, now):
         return _reject(seen, order, memory, reason)
     if problem := _republished(seen, order):
         return Plan(keep_alive(seen), problem)
-    return _toward(seen, order.version, "desired")
+    return _run(seen, order, memory, now, "desired")
+
+
+def _run(seen: Observed, order: Desired, memory: Memory, now: float, reason: str) -> Plan:
+    """The way to the ordered version, which has no other to go back to where it has died already."""
+    todo, died = _toward(seen, order.version, reason), trial.death(seen, order, memory, now)
+    return replace(todo, failure=f"{died}; there is no version to go back to") if died and todo.actions else todo
 
 
 def _ourselves(seen: Observed, order: Desired, memory: Memory) -> Plan:
@@ -182,21 +189,6 @@ def _stopped(seen: Observed) -> Plan:
     if seen.current not in seen.installs:
         return Plan(waits=f"nothing to stop {seen.current} with: {seen.status.text}")
     return Plan((Action(Step.STOP, seen.name, seen.current, f"desired is stop, status is {seen.status.text!r}"),))
-
-
-def _trial_failure(seen: Observed, order: Desired, memory: Memory, now: float) -> str:
-    trial = memory.trial
-    if trial is None or not (seen.current == order.version == trial.version):
-        return ""
-    if memory.good not in seen.installs or memory.good == seen.current:
-        return ""  # no way back: the best there is is to try again
-    if trial.failure:
-        return trial.failure
-    if memory.watching(now) and seen.state is State.STOPPED:
-        return f"stopped within its watch, {trial.until - now:.0f} s before the end"
-    if memory.watching(now) and trial.restarts >= FLAPS:
-        return f"was started again {trial.restarts} times within its watch"
-    return ""
 
 
 def _reject(seen: Observed, order: Desired, memory: Memory, reason: str) -> Plan:

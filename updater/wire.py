@@ -31,6 +31,8 @@ _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _UNSAFE_IN_URL = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")
 Second = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
+MAX_ATTEMPT = 1 << 53  # what every reader of JSON takes for the same number
+Attempt = Annotated[int, msgspec.Meta(ge=0, le=MAX_ATTEMPT)]
 
 
 class WireError(ValueError):
@@ -52,7 +54,8 @@ class Outcome(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     """What became of one attempt to change an agent; an added field of the heartbeat.
 
     step: where it ended (`order`, `install`, `stop`, `switch`, `start`, `watch`); result: one of the four words
-    above; evidence: the last lines of the control script's output; at: Unix seconds.
+    above; evidence: the last lines of the control script's output; at: Unix seconds; attempt: of the order that was rolled
+    back, from an updater that tries a rolled back version again when its order has a higher one.
     """
 
     agent: str = ""
@@ -63,6 +66,7 @@ class Outcome(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     reason: str = ""
     evidence: str = ""
     at: Second = 0
+    attempt: Attempt | msgspec.UnsetType = msgspec.UNSET
 
 
 class Report(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -93,7 +97,8 @@ class _FullReport(Report, frozen=True, gc=False, kw_only=True, rename="camel"): 
 
 
 class Desired(msgspec.Struct, frozen=True):
-    """What one agent shall be on one host. Ours, which old peers ignore: sha256, and mirrors (more bases of the tarball)."""
+    """What one agent shall be on one host. Ours, which old peers ignore: sha256, mirrors (more bases of the tarball), and
+    attempt: a host that has rejected the version tries it again when this is higher than it was then."""
 
     name: str = ""
     version: str = ""
@@ -102,6 +107,7 @@ class Desired(msgspec.Struct, frozen=True):
     cmd: str = ""
     sha256: str = ""
     mirrors: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_MIRRORS)] = ()
+    attempt: Attempt = 0
 
     @property
     def file_name(self) -> str:
@@ -151,7 +157,7 @@ def render_reply(desired: Sequence[Desired], error_message: str = "") -> bytes:
     return _encoder.encode({"errorMessage": error_message, "desiredAgents": [desired_fields(d) for d in desired]})
 
 
-_OURS = ("sha256", "mirrors")
+_OURS = ("sha256", "mirrors", "attempt")
 
 
 def desired_fields(desired: Desired) -> dict[str, Any]:

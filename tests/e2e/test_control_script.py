@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -69,7 +70,11 @@ def test_without_a_configuration_it_says_what_to_copy(home):
 
 def test_the_updater_keeps_the_promise_of_an_agent(home):
     configure(home)
-    assert control(home, "start").returncode == 0
+    done = control(home, "start")
+    assert done.returncode == 0
+    assert re.search(r"^first cycle in \d\.\d s, then every ", done.stdout, re.MULTILINE), (
+        "meta has never answered here"
+    )
     assert control(home, "status").stdout == "started\n"
     pid = control(home, "pid").stdout.strip()
     assert (home / "var" / "app.pid").read_text().strip() == pid

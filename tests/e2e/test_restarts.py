@@ -111,3 +111,24 @@ def test_our_own_trial_is_taken_back_without_an_answer_in_this_run(host, site):
         assert host.run("once").returncode == 0
     without_meta(host)
     until("it is back", lambda: state(host) == ("1.0.0", "started"))
+
+
+def test_a_version_that_was_rolled_back_is_tried_again_when_meta_says_so(tmp_path):
+    broken = QUIET.replace("start)", "start) [ -e ../mended ] || exit 1;")
+    settings = SETTINGS | {"interval": 0.2, "watch": 2}
+    with Meta(tmp_path / "meta") as meta, Host(tmp_path / "web-01", meta.address, **settings) as host:
+        meta.start()
+        agents.publish(meta.tarballs, AGENT, "1.0.0", members(QUIET))
+        agents.publish(meta.tarballs, AGENT, "1.0.1", members(broken))
+        meta.run("set", AGENT, "version=1.0.0", f"tarball={meta.url}/tarball", "--yes")
+        host.start()
+        until("1.0.0 runs", lambda: host.current(AGENT) == "1.0.0" and state(host) == ("1.0.0", "started"))
+        meta.run("set", AGENT, "version=1.0.1", "--yes")
+        until("meta hears that it was rolled back", lambda: "rolled back" in meta.run("host", host.name).stdout)
+
+        (host.root / AGENT / "mended").touch()
+        done = meta.run("retry", AGENT, "--for", f"hosts:{host.name}", "--why", "mended", "--yes")
+        assert "1 host rolled this version back and will try it again" in done.stdout + done.stderr
+        until("1.0.1 runs", lambda: state(host) == ("1.0.1", "started"))
+        assert "mended" in meta.run("history", AGENT).stdout
+        assert "attempt" in meta.run("explain", host.name).stdout

@@ -2,7 +2,7 @@
 
 import pytest
 
-from updater.backoff import until_next_beat, until_retry
+from updater.backoff import until_first_beat, until_next_beat, until_retry
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,15 @@ def test_heartbeats_grow_rare_and_never_rarer_than_eight_intervals(failures, ask
 @pytest.mark.parametrize(("attempt", "asked", "seconds"), [(0, 0, 0.5), (1, 0, 1), (3, 0, 4), (50, 0, 30), (0, 60, 60)])
 def test_a_download_is_gone_on_with_soon_and_then_less_soon(attempt, asked, seconds):
     assert until_retry(attempt, asked, 0.5) == seconds
+
+
+def test_a_host_that_meta_has_answered_begins_somewhere_in_its_interval():
+    assert [until_first_beat(300, chance, "h1", True) for chance in (0, 0.5, 1)] == [0, 150, 300]
+
+
+def test_new_hosts_of_a_rack_spread_over_ten_seconds_or_the_interval():
+    sleeps = [until_first_beat(300, 0, f"rack7-{number}", False) for number in range(1000)]
+    per_second = [sum(second <= sleep < second + 1 for sleep in sleeps) for second in range(10)]
+    assert sum(per_second) == 1000
+    assert max(per_second) < 200
+    assert max(until_first_beat(5, 0, f"rack7-{number}", False) for number in range(1000)) < 5

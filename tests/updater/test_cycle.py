@@ -146,7 +146,10 @@ def test_an_agent_that_died_is_started_again(host, site, running):
     assert run(host).matches
     assert status(host) == "started"
     assert site.gets == [], "nothing is downloaded for that"
-    assert [(o["step"], o["result"]) for o in site.outcomes()] == [("start", "done")]
+    [outcome] = site.outcomes()
+    assert (outcome["from"], outcome["to"], outcome["step"], outcome["result"]) == ("1", "1", "watch", "failed")
+    assert "after its start" in outcome["reason"] or "within a second" in outcome["reason"]
+    assert outcome["reason"].endswith("; there is no version to go back to")
 
 
 def test_stop_stops_whatever_version_runs(host, site, running):
@@ -354,7 +357,8 @@ def test_a_tarball_is_refused(host, site, running, caplog, spoil, words):
     assert words in caplog.text
     run(host)
     [outcome] = site.outcomes()
-    assert (outcome["to"], outcome["step"], outcome["result"]) == ("2", "install", "refused")
+    assert (outcome["from"], outcome["to"]) == ("1", "2")
+    assert (outcome["step"], outcome["result"]) == ("install", "refused")
     assert words in outcome["reason"]
     assert untouched(host, running)
     assert sorted(p.name for p in host.layout.agent("agent").path.iterdir()) == [".calls", ".version", "1"]
@@ -379,7 +383,7 @@ def test_an_order_that_is_not_safe_is_refused_and_reported(host, site, running, 
     assert untouched(host, running)
     assert current(host, "other") == "1", "the other orders of the reply are followed"
     [outcome] = [o for o in site.outcomes() if o["step"] == "order"]
-    assert outcome["result"] == "refused"
+    assert (outcome["from"], outcome["result"]) == ("1" if outcome["agent"] == "agent" else "", "refused")
     assert sorted(p.name for p in host.layout.root.iterdir()) == [".updater", "agent", "other"]
 
 

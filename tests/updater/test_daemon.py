@@ -78,17 +78,31 @@ def first_line(host):
     return next((line for line in log_of(host).splitlines() if "first cycle in" in line), "")
 
 
-def test_the_first_sleep_is_random_and_within_the_interval(tmp_path, site):
+def first_sleep(host):
+    with host.start():
+        line = until("it says when it begins", lambda: first_line(host))
+    return float(line.partition("first cycle in ")[2].split()[0])
+
+
+def test_the_first_sleep_of_a_host_that_meta_knows_is_random_and_within_the_interval(tmp_path, site):
     sleeps = set()
     for number in range(4):
-        with Host(tmp_path / f"h{number}", site.address, interval=1000).start() as host:
-            line = until(
-                "it says when it begins",
-                lambda host=host: [x for x in log_of(host).splitlines() if "first cycle in" in x],
-            )[0]
-            sleeps.add(float(line.partition("first cycle in ")[2].split()[0]))
+        host = Host(tmp_path / f"h{number}", site.address, interval=1000)
+        assert host.run("once").returncode == 0
+        sleeps.add(first_sleep(host))
     assert len(sleeps) > 1
     assert all(0 <= sleep < 1000 for sleep in sleeps)
+    assert max(sleeps) > 10, "one in ten to the eighth runs has four that are shorter"
+
+
+def test_a_host_that_meta_has_never_answered_makes_its_first_cycle_within_ten_seconds(tmp_path, site):
+    names = [f"web-{number}" for number in range(3)]
+    sleeps = [first_sleep(Host(tmp_path / name, site.address, interval=1000)) for name in names]
+    assert all(0 <= sleep < 10 for sleep in sleeps)
+    assert len(set(sleeps)) == 3, "not all at once"
+    assert first_sleep(Host(tmp_path / names[0], site.address, interval=1000)) == sleeps[0], (
+        "the same name, the same time"
+    )
     assert site.reports == []
 
 

@@ -49,6 +49,15 @@ def test_a_held_agent_is_left_alone_and_reported_as_held(upgraded, site):
     assert "held" not in site.reports[-1]["realAgents"][0]
 
 
+def test_a_second_hold_without_a_reason_keeps_the_first_one(upgraded):
+    upgraded.run("hold", "agent", "--why", "I am looking into it")
+    done = upgraded.run("hold", "agent")
+    assert done.stdout == "agent is held already (I am looking into it); with --why it gets another reason\n"
+    assert "held       I am looking into it" in upgraded.run("why", "agent").stdout
+    assert upgraded.run("hold", "agent", "--why", "so do I").stdout == "agent is held\n"
+    assert "held       so do I" in upgraded.run("why", "agent").stdout
+
+
 def test_a_held_agent_that_is_stopped_by_hand_stays_stopped(upgraded):
     upgraded.run("hold", "agent")
     upgraded.control("agent", "stop")
@@ -143,3 +152,85 @@ def test_why_works_beside_a_running_daemon(upgraded, site):
     assert upgraded.run("why", "agent").returncode == 0
     os.kill(upgraded.pid, signal.SIGUSR1)
     assert upgraded.running
+
+
+BROKEN_UNTIL_MENDED = QUIET.replace("start)", "start) [ -e ../mended ] || exit 1;")
+
+
+@pytest.fixture
+def rejected(upgraded, site):
+    """The host has rolled 3 back, which starts once something outside of it is mended."""
+    site.publish(version="3", control=BROKEN_UNTIL_MENDED)
+    site.desire(("agent", "3"))
+    assert upgraded.run("once").returncode == 1
+    assert running(upgraded, "2")
+    site.reports.clear()
+    return upgraded
+
+
+def mend(host):
+    (host.root / "agent" / "mended").touch()
+
+
+def test_a_rolled_back_version_is_tried_again_by_hand_without_a_daemon(rejected, site):
+    mend(rejected)
+    assert rejected.run("once").returncode == 1, "it is not tried by itself"
+    done = rejected.run("retry", "agent")
+    assert (done.returncode, done.stdout) == (0, "agent is at 3; `updater why agent` tells more\n"), done.stderr
+    assert running(rejected, "3")
+    done = rejected.run("retry", "agent")
+    assert done.returncode == 2
+    assert "there is nothing to try again" in done.stderr
+
+
+def test_a_version_that_fails_again_is_said_so_and_the_one_before_runs_on(rejected):
+    done = rejected.run("retry", "agent")
+    assert done.returncode == 1
+    assert "agent 3 was rolled back again: not started within" in done.stderr
+    assert running(rejected, "2")
+    assert rejected.run("once").returncode == 1
+    assert running(rejected, "2")
+
+
+def test_a_running_updater_tries_again_at_once(rejected, site):
+    settings = json.loads(rejected.config.read_text())
+    rejected.config.write_text(json.dumps(settings | {"interval": 1000}))
+    rejected.start()
+    until("it runs", lambda: "first cycle" in rejected.log.read_text())
+    mend(rejected)
+    done = rejected.run("retry", "agent")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert running(rejected, "3")
+
+
+def test_a_held_agent_is_not_tried_again(rejected):
+    mend(rejected)
+    rejected.run("hold", "agent", "--why", "mine")
+    done = rejected.run("retry", "agent")
+    assert done.returncode == 2
+    assert "agent is held (mine): updater unhold agent first" in done.stderr
+
+
+def test_a_higher_attempt_of_meta_has_a_rolled_back_version_tried_once_more(rejected, site):
+    site.desire(site.entry("agent", "3", attempt=5))
+    assert rejected.run("once").returncode == 1
+    assert [(o["to"], o["result"], o["attempt"]) for o in site.outcomes()][-1] == ("3", "rolled back", 5)
+    mend(rejected)
+    assert rejected.run("once").returncode == 1, "not again at the same attempt"
+    site.desire(site.entry("agent", "3", attempt=4))
+    assert rejected.run("once").returncode == 1, "nor at a lower one"
+    site.desire(site.entry("agent", "3", attempt=6))
+    assert rejected.run("once").returncode == 0
+    assert running(rejected, "3")
+
+
+def test_a_memory_of_an_earlier_updater_that_rejected_a_version_is_understood(rejected, site):
+    memory = rejected.root / ".updater" / "agents" / "agent.json"
+    kept = json.loads(memory.read_text())
+    del kept["rejected"]["order"]["attempt"]
+    del kept["last"]["attempt"]
+    memory.write_text(json.dumps(kept))
+    assert rejected.run("once").returncode == 1
+    mend(rejected)
+    site.desire(site.entry("agent", "3", attempt=1))
+    assert rejected.run("once").returncode == 0

@@ -98,7 +98,9 @@ def test_a_good_version_takes_over_in_the_same_process(host, site, publish):
     publish("3.0.0")
     until("and so does the next one", lambda: reported(site) == "3.0.0")
     assert host.owner() == host.pid
-    assert not [o for o in site.outcomes() if o["result"] == "rolled back"]
+    until("meta hears of both", lambda: len([o for o in site.outcomes() if o["agent"] == NAME]) == 2)
+    told = [(o["from"], o["to"], o["step"], o["result"]) for o in site.outcomes() if o["agent"] == NAME]
+    assert told == [("1.0.0", "2.0.0", "hand over", "done"), ("2.0.0", "3.0.0", "hand over", "done")]
 
 
 BAD_FROM_THE_START = {

@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as replace_fields
 
 from updater.control import Status
 from updater.memory import Memory, Moment, Rejected, Trial
 from updater.observe import Marker, Observed
-from updater.plan import Source, Step, plan, recall
-from updater.wire import Desired
+from updater.plan import Plan, Source, Step, plan, recall
+from updater.wire import Desired, Outcome
 
 NOW, WATCH = 1_000_000.0, 60.0
 MOMENT = Moment(NOW, WATCH)
@@ -331,3 +332,39 @@ def test_a_version_from_which_a_switch_was_cut_off_is_on_trial_as_before():
 def test_a_way_back_that_is_gone_is_none():
     assert recall(Memory("1", "0"), seen("1", UP), order("2"), MOMENT).good == "1"
     assert recall(Memory("1", "0", "0", Trial("1")), seen("1", DOWN), order("2"), MOMENT).good == ""
+
+
+STARTED_AT = Memory("2", "1", "1", Trial("2", until=NOW + 30, began=NOW - 3))
+
+
+def test_a_version_that_dies_in_its_watch_is_said_to_have_died_so_long_after_its_start():
+    host = seen("2", DOWN, "1")
+    [reject, *_] = plan(host, order(), STARTED_AT, NOW).actions
+    assert (reject.step, reject.reason) == (REJECT, "died 3 s after its start")
+    assert plan(host, order(), WATCHED, NOW).actions[0].reason == "died within its watch", (
+        "of an earlier updater's memory"
+    )
+
+
+def test_a_start_of_ours_within_the_watch_is_the_start_that_counts():
+    again = STARTED_AT.started_again("2", Moment(NOW + 5, WATCH))
+    assert (again.trial.began, again.trial.until) == (NOW + 5, NOW + 30)
+    assert recall(again, seen("2", UP, "1"), order(), Moment(NOW + 9, WATCH)).trial.began == NOW + 5
+
+
+def test_a_first_version_that_dies_in_its_watch_is_started_again_as_a_failure():
+    first = Memory("2", "", "", Trial("2", until=NOW + 30, began=NOW - 3))
+    planned = plan(seen("2", DOWN), order(), first, NOW)
+    assert [a.step for a in planned.actions] == [START]
+    assert planned.failure == "died 3 s after its start; there is no version to go back to"
+    assert plan(seen("2", UP), order(), first, NOW) == Plan()
+
+
+def test_a_failure_in_a_watch_that_is_come_through_is_told_as_done_once():
+    failed = Outcome("agent", "", "2", "watch", "failed", "died 3 s after its start", "evidence", 1)
+    memory = replace_fields(Memory("2", "", "", Trial("2", until=NOW - 1, began=NOW - 30)), last=failed)
+    after = recall(memory, seen("2", UP), order(), MOMENT)
+    done = Outcome("agent", "", "2", "watch", "done", "it has come through its watch", at=int(NOW))
+    assert (after.outcomes, after.last, after.good) == ((done,), done, "2")
+    assert recall(after, seen("2", UP), order(), MOMENT) == after
+    assert recall(memory, seen("2", DOWN), order(), MOMENT).outcomes == (), "it is down"
