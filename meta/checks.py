@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Sequence
 from meta.overlap import may_overlap, surely_overlap
 from meta.records import Ban, Override, Record, Selector
 from updater.wire import (
+    MAX_ATTEMPT,
     base_problem,
     cmd_problem,
     is_digest,
@@ -41,6 +42,12 @@ def value_problem(key: str, value: str) -> str:
     if not value and key in REQUIRED:
         return f"{key} is blank"
     return _PROBLEMS[key](value)
+
+
+def attempt_problem(text: str) -> str:
+    """Why this is no attempt, or ""."""
+    is_one = text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= MAX_ATTEMPT
+    return "" if is_one else f'attempt "{one_line(text, 40)}" is not a whole number from 0 to {MAX_ATTEMPT}'
 
 
 def run_user_problem(user: str) -> str:

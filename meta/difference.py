@@ -36,7 +36,8 @@ def _record(change: Change) -> list[str]:
 
 
 def _fields(before: Mapping[str, Any], after: Mapping[str, Any], absent: str | None = None) -> list[str]:
-    pairs = ((key, before.get(key, absent), after.get(key, absent)) for key in CHANGEABLE)
+    missing = dict.fromkeys(CHANGEABLE, absent) | ({} if absent is None else {"attempt": 0})
+    pairs = ((key, before.get(key, missing[key]), after.get(key, missing[key])) for key in CHANGEABLE)
     return [f"{key} {_shown(old)} -> {_shown(new)}" for key, old, new in pairs if old != new]
 
 
@@ -51,7 +52,7 @@ def _values(fields: Mapping[str, Any]) -> str:
 def _shown(value: Any) -> str:
     if value is None:
         return "(not set)"
-    return " ".join(value) if isinstance(value, list) else value or '""'
+    return " ".join(value) if isinstance(value, list) else str(value) or '""'
 
 
 def _overrides(name: str, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[str]:

@@ -67,6 +67,7 @@ _UNSET = {
     "md5": "",
     "cmd": START,
     "sha256": "",
+    "attempt": 0,
     "runUser": "",
     "workDir": "",
 }  # what a record has where nobody said anything
@@ -85,7 +86,7 @@ def delete_record(records: RecordSet, agent: str) -> RecordSet:
 
 
 def set_fields(
-    records: RecordSet, agent: str, fields: Mapping[str, str | Sequence[str]], selector: Selector | None = None
+    records: RecordSet, agent: str, fields: Mapping[str, str | int | Sequence[str]], selector: Selector | None = None
 ) -> RecordSet:
     """These fields of the record, or of its (last) override with exactly this selector; what is not there is made, a new
     override as the last, which wins. fields: as a records file spells them, a list of bases for `tarball`."""

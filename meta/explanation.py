@@ -5,16 +5,16 @@ from typing import Any
 
 import msgspec
 
-from meta.records import CHANGEABLE, RUN_AS, Ban, Record, RecordSet, Selector, banned_versions, matcher, resolve_one
+from meta.records import CHANGEABLE, RARE, Ban, Record, RecordSet, Selector, banned_versions, matcher, resolve_one
 from updater.wire import STOP
 
 
 class Reason(msgspec.Struct, frozen=True):
     """One resolved field, and what set it: the record itself, or the override with this index (from 0) and selector.
-    value: of `tarball` the list of all bases, where there are mirrors."""
+    value: of `tarball` the list of all bases, where there are mirrors; of `attempt` a number."""
 
     field: str
-    value: str | tuple[str, ...]
+    value: str | int | tuple[str, ...]
     by: str = "record"
     override: int | None = None
     selector: str = ""
@@ -45,7 +45,7 @@ def _explain_one(
         for key in override.changes()
     }
     said = (
-        key for key in CHANGEABLE if key not in RUN_AS or key in setters or resolved[key]
+        key for key in CHANGEABLE if key not in RARE or key in setters or resolved[key]
     )  # most records say none of them
     fields = tuple(_reason(record, resolved, key, setters.get(key)) for key in said)
     ban = None if resolved["cmd"] == STOP else banned.get((record.name, resolved["version"]))

@@ -43,10 +43,11 @@ class Fields(NamedTuple):
 
 
 class Other(NamedTuple):
-    """A number or a truth value in decoded JSON, whose text nobody knows any more; kind: in words."""
+    """A number or a truth value in decoded JSON, whose text nobody knows any more; kind: in words; number: a whole one."""
 
     kind: str
     line: int
+    number: int | None = None
 
 
 Node = Text | Items | Fields | Other
@@ -230,7 +231,9 @@ def _take_data(builder: _Builder, data: Any) -> None:
     elif isinstance(data, str) or data is None:
         builder.add(Text(data or "", 0, plain=data is None))
     else:
-        builder.add(Other("true or false" if isinstance(data, bool) else "a number", 0))
+        is_whole = isinstance(data, int) and not isinstance(data, bool)
+        kind = "true or false" if isinstance(data, bool) else "a number"
+        builder.add(Other(kind, 0, data if is_whole else None))
 
 
 def _check_json(text: str) -> None:

@@ -146,6 +146,7 @@ def _clean_outcome(outcome: Outcome) -> Outcome:
         reason=one_line(outcome.reason, MAX_STATUS),
         evidence=evidence,
         at=outcome.at,
+        attempt=outcome.attempt,
     )
 
 

@@ -4,6 +4,7 @@ Each method returns something usable even when it found a problem, so that the w
 walks looks at `problems` at the end.
 """
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -84,6 +85,16 @@ class Reader:
         if isinstance(at.node, Text):
             return at.node.value
         self.problem(at, f"must be text, not {_kind(at.node)}")
+        return None
+
+    def whole_number(self, at: Field, most: int) -> int | None:
+        """A whole number from 0 to `most`; None when it is something else."""
+        number = at.node.number if isinstance(at.node, Other) else None
+        if isinstance(at.node, Text) and re.fullmatch(r"[0-9]{1,16}", at.node.value, re.ASCII):
+            number = int(at.node.value)
+        if number is not None and 0 <= number <= most:
+            return number
+        self.problem(at, f"must be a whole number from 0 to {most}")
         return None
 
 

@@ -16,11 +16,13 @@ import msgspec
 from meta.publications import Publication
 from updater.wire import START, STOP, Desired
 
-_ORDERED = ("version", "tarball", "md5", "cmd", "sha256")
+_ORDERED = ("version", "tarball", "md5", "cmd", "sha256", "attempt")
 RUN_AS = ("runUser", "workDir")  # only for hosts of coraldane's updater: who runs the agent, and where
 CHANGEABLE = (*_ORDERED, *RUN_AS)  # the keys of a file
 _RESOLVED = (*CHANGEABLE, "mirrors")
 _ATTRIBUTES = {"runUser": "run_user", "workDir": "work_dir"}
+RARE = ("attempt", *RUN_AS)  # most records say none of them
+_LEFT_OUT = ("sha256", *RARE)  # where they say nothing
 _NAMED_HOSTS = 3  # of a list of hosts, where it is put in words
 
 
@@ -85,7 +87,7 @@ Selector = Prefix | Glob | Hosts | Label
 
 class Override(msgspec.Struct, frozen=True):
     """What some hosts shall have instead. None: as without this override; "" is a value like any other. mirrors: more
-    bases of the same tarball, changed together with it."""
+    bases of the same tarball, changed together with it; attempt: as a record's."""
 
     selector: Selector
     version: str | None = None
@@ -96,6 +98,7 @@ class Override(msgspec.Struct, frozen=True):
     mirrors: tuple[str, ...] = ()
     run_user: str | None = None
     work_dir: str | None = None
+    attempt: int | None = None
 
     def changes(self) -> dict[str, Any]:
         """The fields that this override sets, by key."""
@@ -104,7 +107,8 @@ class Override(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """The desired state of one agent: the same for all hosts, but for the overrides."""
+    """The desired state of one agent: the same for all hosts, but for the overrides. attempt: a host that rolled the version
+    back at a lower one tries it again."""
 
     name: str
     version: str
@@ -116,6 +120,7 @@ class Record(msgspec.Struct, frozen=True):
     overrides: tuple[Override, ...] = ()
     run_user: str = ""
     work_dir: str = ""
+    attempt: int = 0
 
 
 class Ban(msgspec.Struct, frozen=True):
@@ -210,15 +215,15 @@ def _pattern(glob: str) -> re.Pattern[str]:
 
 
 def as_fields(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The records as a records file would spell them, ready for JSON or YAML; blank sha256, runUser and workDir and
-    no overrides are left out."""
+    """The records as a records file would spell them, ready for JSON or YAML; blank sha256, runUser and workDir, attempt 0
+    and no overrides are left out."""
     return [_record_fields(record) for record in records]
 
 
 def _record_fields(record: Record) -> dict[str, Any]:
     fields: dict[str, Any] = {"name": record.name}
     values = {key: getattr(record, attribute(key)) for key in _RESOLVED}
-    fields.update((key, value) for key, value in values.items() if value or key not in ("sha256", *RUN_AS))
+    fields.update((key, value) for key, value in values.items() if value or key not in _LEFT_OUT)
     fields = _with_mirrors(fields)
     if record.overrides:
         fields["overrides"] = [selector_fields(o.selector) | _with_mirrors(o.changes()) for o in record.overrides]

@@ -10,7 +10,7 @@ from meta.checks import REQUIRED, label_problem, repeated, stale_digests, unsure
 from meta.nodes import Fields, Items
 from meta.reader import Field, Reader, place
 from meta.records import CHANGEABLE, Glob, Hosts, Label, Override, Prefix, Record, Selector, attribute
-from updater.wire import MAX_MIRRORS, hostname_problem
+from updater.wire import MAX_ATTEMPT, MAX_MIRRORS, hostname_problem
 
 SELECTORS = ("prefix", "glob", "hosts", "label")
 _OF_AN_AGENT = ("name", *CHANGEABLE)
@@ -57,6 +57,9 @@ def _read_values(fields: dict[str, Field], keys: tuple[str, ...], reader: Reader
     for key in keys:
         if key == "tarball" and key in fields:
             values |= _read_bases(fields[key], reader)
+        elif key == "attempt" and key in fields:
+            if (number := reader.whole_number(fields[key], MAX_ATTEMPT)) is not None:
+                values[key] = number
         elif key in fields and (text := _read_value(key, fields[key], reader)) is not None:
             values[attribute(key)] = text
     return values

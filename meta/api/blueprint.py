@@ -10,7 +10,7 @@ import msgspec
 from flask import Blueprint, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
-from meta.api import files, hosts, openapi, problems, records, revisions, strict, tarballs, tokens
+from meta.api import files, hosts, openapi, problems, records, retry, revisions, strict, tarballs, tokens
 from meta.api.operation import FILE, MAX_BODY, PREFIX, Call, Operation, Reply, operation
 from meta.api.problems import Refusal
 from meta.auth import Rule
@@ -22,7 +22,7 @@ _encoder = msgspec.json.Encoder()
 
 def operations() -> list[Operation]:
     """All of them, in the order of the document."""
-    modules = (records, revisions, hosts, tokens, tarballs)
+    modules = (records, retry, revisions, hosts, tokens, tarballs)
     document: dict[str, Any] = {}
 
     @operation("GET", "/openapi.json", Rule.PUBLIC, "This document", answers={200: dict[str, Any]})

@@ -5,6 +5,7 @@ from typing import Literal
 from msgspec import UNSET, UnsetType
 
 from meta.api.basics import AgentName, Body, Hostname, Version
+from updater.wire import Attempt
 
 
 class OverrideBody(Body, omit_defaults=True):
@@ -19,13 +20,14 @@ class OverrideBody(Body, omit_defaults=True):
     md5: str | UnsetType = UNSET
     cmd: Literal["start", "stop"] | UnsetType = UNSET
     sha256: str | UnsetType = UNSET
+    attempt: Attempt | UnsetType = UNSET
     run_user: str | UnsetType = UNSET
     work_dir: str | UnsetType = UNSET
 
 
 class RecordBody(Body, omit_defaults=True):
-    """The desired state of one agent. tarball: one base URL, or a list of them; runUser, workDir: for hosts of coraldane's
-    updater alone."""
+    """The desired state of one agent. tarball: one base URL, or a list of them; attempt: hosts that rolled the version back at
+    a lower one try it again; runUser, workDir: for hosts of coraldane's updater alone."""
 
     name: AgentName
     version: Version
@@ -33,6 +35,7 @@ class RecordBody(Body, omit_defaults=True):
     md5: str | UnsetType = UNSET
     cmd: Literal["start", "stop"] | UnsetType = UNSET
     sha256: str | UnsetType = UNSET
+    attempt: Attempt | UnsetType = UNSET
     run_user: str | UnsetType = UNSET
     work_dir: str | UnsetType = UNSET
     overrides: list[OverrideBody] | UnsetType = UNSET
@@ -61,6 +64,7 @@ class FieldsBody(Body, omit_defaults=True):
     md5: str | UnsetType = UNSET
     cmd: Literal["start", "stop"] | UnsetType = UNSET
     sha256: str | UnsetType = UNSET
+    attempt: Attempt | UnsetType = UNSET
     run_user: str | UnsetType = UNSET
     work_dir: str | UnsetType = UNSET
 
@@ -70,5 +74,13 @@ class RecordEdit(Body, omit_defaults=True):
     place of the record itself; one that is not there is made, as the last."""
 
     set: FieldsBody | UnsetType = UNSET
-    unset: list[Literal["version", "tarball", "md5", "cmd", "sha256", "runUser", "workDir"]] | UnsetType = UNSET
+    unset: list[Literal["version", "tarball", "md5", "cmd", "sha256", "attempt", "runUser", "workDir"]] | UnsetType = (
+        UNSET
+    )
     selector: SelectorBody | UnsetType = UNSET
+
+
+class RetryBody(Body, omit_defaults=True):
+    """Whose hosts try their version again; without selectors all."""
+
+    selectors: list[SelectorBody] | UnsetType = UNSET

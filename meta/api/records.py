@@ -1,6 +1,6 @@
 """Records by REST: all of them, or one; read, written and explained."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import msgspec
@@ -99,7 +99,7 @@ def put_record(call: Call) -> Reply:
     if new.name != agent:
         text = f"must be {agent}: a record is not renamed by an edit"
         raise Refusal(400, f"name {text}", problems=[("name", text)])
-    return _edit_record(call, "set", lambda before: edits.put_record(before, new))
+    return edit_record(call, "set", lambda before: edits.put_record(before, new))
 
 
 @operation(
@@ -120,10 +120,10 @@ def patch_record(call: Call) -> Reply:
         raise Refusal(400, "give either `set` or `unset`")
     selector = load.parse_selector(wanted["selector"], "selector") if "selector" in wanted else None
     if "set" in wanted:
-        return _edit_record(call, "set", lambda before: edits.set_fields(before, agent, wanted["set"], selector))
+        return edit_record(call, "set", lambda before: edits.set_fields(before, agent, wanted["set"], selector))
     if not wanted["unset"] and selector is None:
         raise Refusal(400, "give the fields to unset; to delete the record use DELETE")
-    return _edit_record(call, "unset", lambda before: edits.unset_fields(before, agent, wanted["unset"], selector))
+    return edit_record(call, "unset", lambda before: edits.unset_fields(before, agent, wanted["unset"], selector))
 
 
 @operation(
@@ -138,9 +138,7 @@ def patch_record(call: Call) -> Reply:
     conditional=["If-Match"],
 )
 def delete_record(call: Call) -> Reply:
-    return _edit_record(
-        call, "unset", lambda before: edits.delete_record(before, call.path["agent"]), there_is_one=True
-    )
+    return edit_record(call, "unset", lambda before: edits.delete_record(before, call.path["agent"]), there_is_one=True)
 
 
 @operation(
@@ -214,8 +212,16 @@ def _refuse_where_a_file_rules(call: Call) -> None:
         raise Refusal(409, f"the records are those of {file}: edit that file, and then: meta reload")
 
 
-def _edit_record(call: Call, action: str, change: Change, *, there_is_one: bool = False) -> Reply:
-    """An edit of one record, if it is still what it was when it was read. there_is_one: it is not found otherwise."""
+def edit_record(
+    call: Call,
+    action: str,
+    change: Change,
+    *,
+    there_is_one: bool = False,
+    note: Callable[[RecordSet], str] = lambda _after: "",
+) -> Reply:
+    """An edit of one record, if it is still what it was when it was read. there_is_one: it is not found otherwise; note: what
+    is good to know of the records after it."""
     agent, revision = call.path["agent"], expected(call.if_match, call.if_none_match)
 
     def checked(before: RecordSet) -> RecordSet:
@@ -229,6 +235,7 @@ def _edit_record(call: Call, action: str, change: Change, *, there_is_one: bool 
 
     _refuse_where_a_file_rules(call)
     view, after = _made(call, action, checked)
+    view.notes += filter(None, [note(after)])
     is_new = any(one.kind == edits.RECORD and one.before is None for one in view.changes)
     edited = after.edited.get(agent, 0)  # not what is in force by now: others may edit it since
     return Reply(201 if is_new and not view.dry_run else 200, view, {"ETag": etag(edited)} if edited else {})

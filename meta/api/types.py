@@ -147,7 +147,7 @@ class ExplainedField(Answer):
     override's, in words."""
 
     field: str
-    value: str | list[str]
+    value: str | int | list[str]
     by: str = "record"
     override: int | None = None
     selector: str = ""

@@ -14,7 +14,7 @@ from updater import interrupt
 
 _PAST = ("history", "rollback", "ban", "unban", "bans")
 SECTIONS = {
-    "Desired state": ["get", "set", "unset", "apply", "diff", "export", "import", *_PAST],
+    "Desired state": ["get", "set", "unset", "retry", "apply", "diff", "export", "import", *_PAST],
     "Hosts": ["status", "hosts", "host", "explain", "label", "retire", "unretire"],
     "Releases": ["publish", "tarballs"],
     "People": ["token", "whoami"],
@@ -45,7 +45,7 @@ class _Group(click.Group):
 
 
 COMMANDS = (
-    *(records.get, records.set_, records.unset),
+    *(records.get, records.set_, records.unset, records.retry),
     *(files.apply, files.diff, files.export, files.import_),
     *(past.history, past.rollback, past.ban, past.unban, past.bans),
     *(status.status, hosts.hosts, hosts.host, hosts.explain),

@@ -112,7 +112,8 @@ def _outcomes(host: "HostView") -> "Iterator[list[Cell]]":
 
     for agent in host.agents:
         if outcome := agent.outcome:
-            way = f"{outcome.from_ or 'nothing'} -> {outcome.to or 'nothing'}"
+            moved = outcome.to not in ("", outcome.from_)
+            way = f"{outcome.from_ or 'nothing'} -> {outcome.to}" if moved else outcome.to or outcome.from_
             rest = f" {show.when(outcome.at)} at {outcome.step}: {outcome.reason or 'no reason given'}"
             yield [show.Cell(f"{agent.name} {way}: "), show.word(outcome.result), show.Cell(show.one_line_kept(rest))]
             for line in outcome.evidence.splitlines()[-10:]:
@@ -154,7 +155,7 @@ def _explain(found: "Explanation") -> None:
     rows: list[show.Row] = []
     for agent in found.agents:
         for field in agent.fields:
-            value = " ".join(field.value) if isinstance(field.value, list) else field.value
+            value = " ".join(field.value) if isinstance(field.value, list) else str(field.value)
             by = f"override {field.override}: {field.selector}" if field.by == "override" else field.by
             rows.append([agent.agent, field.field, value, show.Cell(by, "" if field.by == "record" else "cyan")])
     show.table(["agent", "field", "value", "said by"], rows, "no agent is meant for this host")

@@ -48,9 +48,9 @@ def get(client: "Client", agent: str | None, output: str) -> None:
 def set_(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | None) -> None:
     """Change fields of AGENT, for all hosts or for those of --for. A new agent needs version and tarball.
 
-    Fields: version, tarball (given twice or more: mirrors), md5, sha256, cmd (start or stop), and for
-    hosts of coraldane's updater runUser and workDir. Of several overrides that fit a
-    host the later one wins; a new one comes last.
+    Fields: version, tarball (given twice or more: mirrors), md5, sha256, cmd (start or stop), attempt (see meta retry), and
+    for hosts of coraldane's updater runUser and workDir. Of several overrides that fit a host the later one wins; a new one
+    comes last.
 
     \b
     Examples:
@@ -87,6 +87,31 @@ def unset(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str |
         _patch(editor, agent, {"unset": fields}, selector)
     else:
         editor.make(Wish("DELETE", at("records", agent), match=_revision(editor.client, agent)))
+
+
+@click.command(short_help="Try a version again that was rolled back.")
+@options.agent()
+@click.option("--for", "selectors", metavar="SELECTOR", multiple=True, help=f"{_SELECTOR_HELP} Repeatable.")
+@options.changing
+def retry(editor: "Editor", agent: str, selectors: tuple[str, ...]) -> None:
+    """Have the version of AGENT tried again by the hosts that rolled it back: by all, or by those of --for.
+
+    It raises the record's `attempt`, or that of an override. Hosts on which the version runs, or has not been tried yet, do
+    nothing. Says how many will try, and on how many it cannot act because their updater does not know attempts. On one host:
+    updater retry AGENT.
+
+    \b
+    Examples:
+      meta retry falcon-agent --why "the disks have room again"
+      meta retry falcon-agent --for hosts:web-1,web-2 --for label:env=staging
+    """
+    from meta.cli.changing import Wish
+    from meta.cli.client import at
+    from meta.cli.words import selector_of
+    from meta.records import selector_fields
+
+    wanted = [selector_fields(selector_of(text)) for text in selectors]
+    editor.make(Wish("POST", at("records", agent, "retry"), {"selectors": wanted}, _revision(editor.client, agent)))
 
 
 def _patch(editor: "Editor", agent: str, body: dict[str, Any], selector: str | None) -> None:

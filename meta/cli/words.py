@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from meta.checks import label_problem, value_problem
+from meta.checks import attempt_problem, label_problem, value_problem
 from meta.errors import Misconfigured
 from meta.hints import closest
 from meta.load import parse_selector
@@ -14,7 +14,7 @@ _DURATION = re.compile(r"([0-9]{1,6})(s|min|m|h|d|w)")
 _SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-def fields_of(words: Sequence[str]) -> dict[str, str | list[str]]:
+def fields_of(words: Sequence[str]) -> dict[str, str | int | list[str]]:
     """`version=1.0.1 tarball=A tarball=B` -> the fields of a record. Raises Misconfigured."""
     found: dict[str, list[str]] = {}
     for word in words:
@@ -25,13 +25,17 @@ def fields_of(words: Sequence[str]) -> dict[str, str | list[str]]:
             close = closest(key, CHANGEABLE)
             hint = f"did you mean {close}?" if close else f"fields are {', '.join(CHANGEABLE)}"
             raise Misconfigured(f'"{key}" is no field; {hint}')
-        if problem := value_problem(key, value):
+        if problem := attempt_problem(value) if key == "attempt" else value_problem(key, value):
             raise Misconfigured(problem)
         found.setdefault(key, []).append(value)
     for key, values in found.items():
         if len(values) > 1 and key != "tarball":
             raise Misconfigured(f"{key} is given twice")
-    return {key: values if len(values) > 1 else values[0] for key, values in found.items()}
+    return {key: values if len(values) > 1 else _value(key, values[0]) for key, values in found.items()}
+
+
+def _value(key: str, text: str) -> str | int:
+    return int(text) if key == "attempt" else text
 
 
 def selector_of(text: str) -> Selector:

@@ -1,0 +1,42 @@
+"""Another try of a version that hosts have rolled back, by REST."""
+
+import msgspec
+from msgspec import UNSET
+
+from meta import attempts, load
+from meta.api.basics import AgentName
+from meta.api.documents import RetryBody
+from meta.api.operation import Call, Operation, Reply, operation
+from meta.api.queries import EditQuery
+from meta.api.records import edit_record
+from meta.api.types import EditView
+from meta.auth import Rule
+
+
+@operation(
+    "POST",
+    "/records/{agent}/retry",
+    Rule.EDITOR,
+    "Hosts that rolled the version of this agent back try it again",
+    parts={"agent": AgentName},
+    query=EditQuery,
+    body=RetryBody,
+    answers={200: EditView},
+    refusals=(404, 409, 412, 428),
+    conditional=["If-Match"],
+)
+def retry(call: Call) -> Reply:
+    """notes: on how many hosts that acts, and on how many it cannot."""
+    agent = call.path["agent"]
+    wanted = [] if call.body.selectors is UNSET else msgspec.to_builtins(call.body.selectors)
+    selectors = [load.parse_selector(one, f"selectors[{index}]") for index, one in enumerate(wanted)]
+    return edit_record(
+        call,
+        "retry",
+        lambda before: attempts.retry(before, agent, selectors),
+        there_is_one=True,
+        note=lambda after: attempts.outlook(call.service.table, after, agent).in_words(),
+    )
+
+
+OPERATIONS: tuple[Operation, ...] = (retry,)

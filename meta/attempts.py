@@ -1,0 +1,105 @@
+"""Another try of versions that hosts have rolled back: the edit that asks for it, and what will come of it.
+
+A host tries a rejected version again when its order has a higher attempt than the one it was rejected at. So a new attempt is
+higher than all that any record ever had: the number of the revision that it comes with.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from meta import edits
+from meta.classes import Classes
+from meta.hosts import Host, HostTable
+from meta.records import Override, Record, RecordSet, Selector
+from updater.wire import ROLLED_BACK, Desired
+
+_NAMED = 3  # hosts, where they are put in words
+
+
+class Outlook(NamedTuple):
+    """What a new attempt does. trying: hosts that try their version again; unable: those that rolled it back too, and whose
+    updater does not know attempts; some: of the latter, by name."""
+
+    trying: int = 0
+    unable: int = 0
+    some: tuple[str, ...] = ()
+
+    def in_words(self) -> str:
+        """For the person who asks for it."""
+        if not self.trying and not self.unable:
+            return "no host is known to have rolled this version back: nothing is tried again"
+        tried = f"{_hosts(self.trying)} rolled this version back and will try it again"
+        if not self.unable:
+            return tried
+        more = self.unable - len(self.some)
+        names = ", ".join(self.some) + (f" and {more} more" if more else "")
+        return f"{tried}; it cannot act on {_hosts(self.unable)}, whose updater does not know attempts: {names}"
+
+
+def retry(records: RecordSet, agent: str, selectors: Sequence[Selector] = ()) -> RecordSet:
+    """The agent's version is tried again where it was rolled back: on the hosts of these selectors, without any on all. The
+    agent has a record."""
+    record = next(one for one in records.records if one.name == agent)
+    known = (record.attempt, *(one.attempt or 0 for one in record.overrides))
+    attempt = max(records.revision, *known) + 1
+    for selector in selectors:
+        record = _with_override(record, selector, attempt)
+    return edits.put_record(records, record if selectors else _for_all(record, attempt))
+
+
+def _for_all(record: Record, attempt: int) -> Record:
+    """No override may have a lower one."""
+    overrides = [replace(one, attempt=None) if one.attempt is not None else one for one in record.overrides]
+    return replace(record, attempt=attempt, overrides=tuple(one for one in overrides if one.changes()))
+
+
+def _with_override(record: Record, selector: Selector, attempt: int) -> Record:
+    """As the last override that sets an attempt, for the later one wins."""
+    overrides = list(record.overrides)
+    places = [i for i, one in enumerate(overrides) if one.selector == selector]
+    later = [i for i, one in enumerate(overrides) if one.attempt is not None and one.selector != selector]
+    if places and (not later or later[-1] < places[-1]):
+        overrides[places[-1]] = replace(overrides[places[-1]], attempt=attempt)
+    else:
+        overrides.append(Override(selector, attempt=attempt))
+    return replace(record, overrides=tuple(overrides))
+
+
+def outlook(table: HostTable, records: RecordSet, agent: str) -> Outlook:
+    """What the newest attempt of the agent in these records does, by what each host last said of it."""
+    record = records.record(agent)
+    if record is None:
+        return Outlook()
+    newest = max(record.attempt, *(one.attempt or 0 for one in record.overrides), 0)
+    trying, unable, classes = 0, [], Classes(records)
+    for host in _rolled_back_some(table):
+        order = classes.of(host.name).orders.get(agent)
+        if order is None or order.attempt != newest:
+            continue
+        can = _can_try(host, order)
+        trying += can is True
+        unable += [host.name] if can is False else []
+    return Outlook(trying, len(unable), tuple(unable[:_NAMED]))
+
+
+def _rolled_back_some(table: HostTable) -> Iterable[Host]:
+    """Cheap for a million hosts: their outcomes are text, of which few have that word."""
+    found = (table.get(name) for name in table.names())
+    return (host for host in found if host and not host.retired_at and f'"{ROLLED_BACK}"' in host.told)
+
+
+def _can_try(host: Host, order: Desired) -> bool | None:
+    """Whether a host that rolled this order's version back can try it again; None where it did not, or not since."""
+    outcome = host.outcomes.get(order.name)
+    if outcome is None or (outcome.result, outcome.to) != (ROLLED_BACK, order.version):
+        return None
+    if outcome.attempt is UNSET:
+        return False
+    return True if outcome.attempt < order.attempt else None
+
+
+def _hosts(count: int) -> str:
+    return "1 host" if count == 1 else f"{count} hosts"

@@ -1,0 +1,172 @@
+"""Another try of what hosts have rolled back: the field `attempt` of a record, and the edit that raises it."""
+
+import msgspec
+import pytest
+
+from helpers.meta_api import NOW, World
+from meta import attempts, edits, load
+from meta.difference import difference
+from meta.explanation import explain
+from meta.records import Hosts, Label, Override, Prefix, Record, RecordSet, as_fields, from_fields, resolve
+from meta.revisions import changes
+from updater.wire import Outcome, RealAgent, Report, desired_fields
+
+WEB, ONE = Prefix("web-"), Hosts(frozenset({"web-1"}))
+RECORDS = RecordSet(7, (Record("a", "1", "http://r"), Record("b", "1", "http://r")))
+
+
+def attempts_of(records, *hosts):
+    return [resolve(records, host)[0].attempt for host in hosts]
+
+
+def test_a_retry_for_all_gives_every_host_the_number_of_its_revision():
+    after = attempts.retry(RECORDS, "a")
+    assert attempts_of(after, "web-1", "db-1") == [8, 8]
+    assert after.records[1] == RECORDS.records[1]
+    assert difference(changes(RECORDS, after)) == ["a: attempt 0 -> 8"]
+
+
+def test_a_retry_for_some_is_an_override_of_theirs():
+    after = attempts.retry(RECORDS, "a", [WEB, Label("env=test")])
+    assert attempts_of(after, "web-1", "db-1") == [8, 0]
+    assert difference(changes(RECORDS, after)) == [
+        "a [prefix web-]: new: attempt 8",
+        "a [label env=test]: new: attempt 8",
+    ]
+
+
+def test_a_retry_stands_in_the_override_that_is_there():
+    record = Record("a", "1", "http://r", overrides=(Override(WEB, version="2"),))
+    after = attempts.retry(RecordSet(1, (record,)), "a", [WEB])
+    assert after.records[0].overrides == (Override(WEB, version="2", attempt=2),)
+
+
+def test_no_earlier_attempt_hides_a_later_retry():
+    record = Record("a", "1", "http://r", overrides=(Override(WEB, attempt=90), Override(ONE, attempt=95)), attempt=3)
+    records = RecordSet(1, (record,))
+    assert attempts_of(attempts.retry(records, "a", [WEB]), "web-1", "web-2", "db-1") == [96, 96, 3]
+    assert attempts_of(attempts.retry(records, "a"), "web-1", "web-2", "db-1") == [96, 96, 96]
+
+
+def test_an_attempt_that_was_unset_is_never_given_again():
+    first = msgspec.structs.replace(attempts.retry(RECORDS, "a"), revision=8)
+    unset = msgspec.structs.replace(edits.unset_fields(first, "a", ["attempt"]), revision=9)
+    assert attempts_of(unset, "db-1") == [0]
+    assert attempts_of(attempts.retry(unset, "a"), "db-1") == [10]
+
+
+def test_an_attempt_travels_only_where_there_is_one():
+    plain, raised = resolve(RECORDS, "h")[0], resolve(attempts.retry(RECORDS, "a"), "h")[0]
+    assert "attempt" not in desired_fields(plain)
+    assert desired_fields(raised)["attempt"] == 8
+
+
+def test_an_attempt_is_explained_where_there_is_one():
+    after = attempts.retry(RECORDS, "a", [WEB])
+    explained = {one.field: (one.value, one.by) for one in explain(after, "web-1")[0].fields}
+    assert explained["attempt"] == (8, "override")
+    assert "attempt" not in {one.field for one in explain(after, "db-1")[0].fields}
+
+
+def test_an_attempt_survives_an_export_and_records_without_one_are_as_before():
+    after = attempts.retry(attempts.retry(RECORDS, "a", [WEB]), "b")
+    assert tuple(map(from_fields, as_fields(after.records))) == after.records
+    assert "attempt" not in str(as_fields(RECORDS.records))
+
+
+@pytest.mark.parametrize("text", ["attempt: 3", "attempt: '3'", "attempt: 03"])
+def test_an_attempt_is_read_from_a_file(tmp_path, text):
+    file = tmp_path / "records.yaml"
+    file.write_text(f"agents:\n  - name: a\n    version: 1\n    tarball: http://r\n    {text}\n")
+    assert load.load(file).records[0].attempt == 3
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "x", "''", "[1]", "99999999999999999", "9007199254740993"])
+def test_what_is_no_attempt_is_refused_with_its_line(tmp_path, text):
+    file = tmp_path / "records.yaml"
+    file.write_text(f"agents:\n  - name: a\n    version: 1\n    tarball: http://r\n    attempt: {text}\n")
+    with pytest.raises(load.RecordsError, match=r"5: agents\[0\]\.attempt: must be a whole number from 0 to"):
+        load.load(file)
+
+
+# --- by REST, with what hosts have said ---
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = World(tmp_path)
+    record = {"name": "a", "version": "2", "tarball": "http://r"}
+    assert made.call("PUT", "records/a", json=record, headers={"If-None-Match": "*"}).status_code == 201
+    yield made
+    made.close()
+
+
+def beat(world, host, **outcome):
+    told = Outcome("a", "1", **{"to": "2", "step": "start", "result": "rolled back", "reason": "x", "at": 1} | outcome)
+    report = Report(host, [RealAgent("a", "1", "started", 1)], updater_version="0.1.0", outcomes=[told])
+    world.service.table.beat(report, "10.0.0.1", NOW)
+
+
+def retry(world, *selectors, query="", **more):
+    asked = {"selectors": list(selectors)} if selectors else {}
+    return world.call("POST", f"records/a/retry{query}", json=asked, headers={"If-Match": '"1"'}, **more)
+
+
+def test_a_retry_says_how_many_hosts_try_again_and_on_which_it_cannot_act(world):
+    beat(world, "web-1", attempt=0)
+    beat(world, "web-2", attempt=0)
+    for number in range(5):
+        beat(world, f"old-{number}")
+    beat(world, "fine-1", result="done")
+    beat(world, "fine-2", to="0", attempt=0)
+    seen = retry(world, query="?dryRun=true").json
+    assert (seen["affected"], seen["revision"]) == ({"a": 9}, 1)
+    said = [
+        "2 hosts rolled this version back and will try it again; it cannot act on 5 hosts, whose updater does not know "
+        "attempts: old-0, old-1, old-2 and 2 more"
+    ]
+    assert seen["notes"] == said
+    done = retry(world)
+    assert (done.status_code, done.json["notes"], done.json["revision"]) == (200, said, 2)
+    assert world.call("GET", "records/a").json["attempt"] == 2
+    assert world.call("GET", "revisions/2").json["action"] == "retry"
+
+
+def test_a_retry_for_some_hosts_counts_those_alone(world):
+    beat(world, "web-1", attempt=0)
+    beat(world, "db-1", attempt=0)
+    assert retry(world, {"prefix": "web-"}).json["notes"] == ["1 host rolled this version back and will try it again"]
+    assert world.call("GET", "records/a").json["overrides"] == [{"prefix": "web-", "attempt": 2}]
+
+
+def test_a_retry_of_what_was_never_rolled_back_says_so(world):
+    assert retry(world).json["notes"] == [
+        "no host is known to have rolled this version back: nothing is tried again",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("selectors", "who", "status"),
+    [([{"prefix": ""}], "admin", 400), ([{}], "admin", 400), ([], "viewer", 403), ([], "nobody", 401)],
+)
+def test_a_retry_that_is_not_allowed_or_not_understood_is_refused(world, selectors, who, status):
+    assert retry(world, *selectors, who=who).status_code == status
+
+
+def test_a_retry_of_an_agent_that_is_not_there_is_not_found(world):
+    assert world.call("POST", "records/x/retry", json={}, headers={"If-Match": '"1"'}).status_code == 404
+
+
+def test_a_retry_of_a_record_that_was_edited_since_is_a_conflict(world):
+    assert retry(world).status_code == 200
+    assert retry(world).status_code == 412
+
+
+def test_an_attempt_is_set_and_unset_like_any_field(world):
+    done = world.call("PATCH", "records/a", json={"set": {"attempt": 3}}, headers={"If-Match": '"1"'})
+    assert (done.status_code, world.call("GET", "records/a").json["attempt"]) == (200, 3)
+    for wrong in ("3", -1, 1.5, True):
+        body = {"set": {"attempt": wrong}}
+        assert world.call("PATCH", "records/a", json=body, headers={"If-Match": '"2"'}).status_code == 400
+    world.call("PATCH", "records/a", json={"unset": ["attempt"]}, headers={"If-Match": '"2"'})
+    assert "attempt" not in world.call("GET", "records/a").json
