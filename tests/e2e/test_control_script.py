@@ -257,6 +257,7 @@ def answered(port):
     return False
 
 
+@pytest.mark.timed
 def test_meta_is_kept_up_with_pauses_and_stops_within_one(home):
     configure_all(home)
     assert control(home, "start", "meta").returncode == 0

@@ -133,6 +133,7 @@ def slowest_beat(meta, count, source="127.0.0.1"):
     return slowest
 
 
+@pytest.mark.timed
 def test_two_hundred_slow_connections_do_not_stop_the_beats(meta):
     meta.start()
     with Slow(meta) as slow:
@@ -146,6 +147,7 @@ def test_two_hundred_slow_connections_do_not_stop_the_beats(meta):
     assert meta.stop() == 0
 
 
+@pytest.mark.timed
 def test_slow_senders_of_one_address_take_no_places_from_others(meta):
     """More than the server has threads: what is too much of one address is refused at once."""
     meta.start()
@@ -156,6 +158,7 @@ def test_slow_senders_of_one_address_take_no_places_from_others(meta):
     assert slowest_beat(meta, 10) < 2, "the places are free again"
 
 
+@pytest.mark.timed
 def test_slow_senders_with_a_token_take_no_places_from_the_beats(meta):
     """One enrolment token is known to a whole rack."""
     meta.start()

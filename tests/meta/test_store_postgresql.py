@@ -129,6 +129,7 @@ def test_no_watch_stays_behind(store, url):
     assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
 
 
+@pytest.mark.timed
 def test_a_server_that_is_not_there_is_told_at_once():
     with closing(Store("postgresql://u@127.0.0.1:9/meta")) as store:
         begin = time.monotonic()

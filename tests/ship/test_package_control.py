@@ -250,6 +250,7 @@ def test_the_python_can_be_named_even_with_a_blank_in_its_path(root, control, ba
     control(FIRST, "stop")
 
 
+@pytest.mark.timed
 def test_status_is_quick_and_needs_no_python(root, control, bare):
     (bare.bin / "python3").unlink()
     took = []

@@ -247,6 +247,7 @@ def soon(condition, what: str) -> float:
     return took
 
 
+@pytest.mark.timed
 def test_the_broker_killed_and_started_under_load(tmp_path, broker):
     settings = {"auth.mode": "supervisor", "mq.port": broker.port}
     with Bridge(tmp_path, settings, "--no-hosts") as bridge:

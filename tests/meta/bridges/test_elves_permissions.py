@@ -14,6 +14,7 @@ from meta.bridges.elves.kept import KeptTable
 from meta.bridges.elves.rabbitmq_connection import Connection
 
 EXCHANGE, QUEUE = "elves", "heartbeat"
+pytestmark = pytest.mark.timed
 SOON = 1.0  # seconds
 
 

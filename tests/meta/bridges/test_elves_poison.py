@@ -15,6 +15,7 @@ from meta.bridges.elves.config import Settings
 from meta.bridges.elves.kept import KeptTable
 from meta.bridges.elves.rabbitmq_connection import Connection
 
+pytestmark = pytest.mark.timed
 SOON = 1.0  # seconds
 GARBAGE = "amq.rabbitmq.reply-to.garbage"
 

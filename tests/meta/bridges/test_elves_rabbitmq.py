@@ -225,6 +225,7 @@ def served(module: Module) -> bool:
         return False
 
 
+@pytest.mark.timed
 def test_tables_that_cannot_be_kept_leave_room_for_calls(named, tmp_path, caplog):
     (tmp_path / "var").write_text("in the way")
     kept = KeptTable(tmp_path / "var" / "table.json")

@@ -366,6 +366,7 @@ def test_odd_but_possible_messages_are_answered(port, case):
         assert "data" in json.loads(thrift_codec.parse_answer(receive(connection)))
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("size", HALVES)
 def test_half_a_message_is_closed_at_the_deadline(impatient, size):
     with socket.create_connection(("127.0.0.1", impatient[0]), PATIENCE) as connection:
@@ -383,6 +384,7 @@ def test_half_a_message_and_a_goodbye(impatient, size):
         assert closed(connection)
 
 
+@pytest.mark.timed
 def test_dripping_moves_no_deadline(impatient):
     port, server = impatient
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
@@ -446,6 +448,7 @@ def test_incomplete_messages_of_all_connections_share_a_bound():
         until(lambda: server.held == 0, "nothing is held")
 
 
+@pytest.mark.timed
 def test_a_connection_does_not_live_for_ever():
     with (
         serving(answer, live_within=0.5) as (port, _),
