@@ -2,10 +2,11 @@
 
 Of a host that both heard of, the later report counts; outcomes are joined, whoever got them. Where what another meta wrote is
 not what we know, the host counts as changed here, so that the database gets the better of both. Times of others that are in
-our future, by their clock, count as now.
+our future, by their clock, count as now. A host that others forgot comes back by a beat alone, not from our memory.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from meta.seen import Tick
 from meta.store import HostRow, Since
 
 SHARE = 1.0  # seconds of which hosts share a tick
+LATER = 2.0  # seconds by which the date of a beat may be too early
 T = TypeVar("T")
 
 
@@ -45,14 +47,10 @@ class Ticks:
         self._ticks.clear()
 
 
-def absorb(table: HostTable, since: Since, now: float) -> None:
-    """Rows, beats, and hosts that are gone."""
+def absorb(table: HostTable, since: Since, now: float, written: float = 0.0) -> None:
+    """Rows, beats, and hosts that are gone. written: what we heard until then is in the database, and known to others."""
+    _absorb_rows(table, since.rows, now)
     ticks = Ticks(table, now)
-    for rows in _some(since.rows):
-        with table.locked() as hosts:
-            for row in rows:
-                _absorb_row(table, hosts.get(row.hostname), row, ticks)
-            ticks.close()
     for beat in since.beats:
         for numbers in _some(beat.seen):
             with table.locked():
@@ -61,19 +59,53 @@ def absorb(table: HostTable, since: Since, now: float) -> None:
                     if host and host.last_seen < beat.at and not host.retired_at:
                         ticks.hear(host, beat.at)
                 ticks.close()
-    for numbers in _some(since.gone):
+    missing = set() if since.ids is None else table.by_id.keys() - set(since.ids)
+    for numbers in _some([*since.gone, *missing]):
         with table.locked():
             for number in numbers:
                 if host := table.by_id.get(number):
-                    let_go(table, host)
+                    let_go(table, host, written)
+
+
+def renew(table: HostTable, rows: Iterable[HostRow], now: float) -> int:
+    """All rows of a database whose history is another than that we know. It may have lost what we know, and given the ids to
+    others: the same host wins as ever, the ids are theirs, and what it has not got is written again. Returns how many are."""
+    with table.locked() as hosts:
+        known = list(hosts.values())
+        for host in known:
+            set_id(table, host, 0)
+    behind: list[Host] = []
+
+    def compared() -> Iterator[HostRow]:
+        for row in rows:
+            host = table.get(row.hostname)
+            if host and host.last_seen > row.last_seen + LATER:
+                behind.append(host)
+            yield row
+
+    _absorb_rows(table, compared(), now)
+    with table.locked():
+        table.dirty.update(behind, (host for host in known if not host.id))
+        return len(table.dirty)
+
+
+def _absorb_rows(table: HostTable, rows: Iterable[HostRow], now: float) -> None:
+    ticks, rows = Ticks(table, now), iter(rows)
+    while some := list(islice(rows, AT_ONCE)):
+        with table.locked() as hosts:
+            for row in some:
+                _absorb_row(table, hosts.get(row.hostname), row, ticks)
+            ticks.close()
 
 
 def _some(all_of_them: Sequence[T]) -> Iterator[Sequence[T]]:
     return (all_of_them[start : start + AT_ONCE] for start in range(0, len(all_of_them), AT_ONCE))
 
 
-def let_go(table: HostTable, host: Host) -> None:
-    """The database has forgotten this host; if it is back meanwhile, it gets a row again. With the lock held."""
+def let_go(table: HostTable, host: Host, written: float = 0.0) -> None:
+    """The database has forgotten this host; one that was heard of after `written` gets a row again. With the lock held."""
+    if not host.retired_at and max(host.last_seen, table.spared.get(host, 0.0)) < written:
+        table.set_aside(host, written)
     if host.retired_at:
         table.forget(host)
     else:

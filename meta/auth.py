@@ -110,8 +110,8 @@ class _Order:
     """Which facts are news. Each came with the serial of the transaction that wrote it; answers of the database may arrive in
     any order, so only a later fact replaces one. Not safe for threads."""
 
-    def __init__(self) -> None:
-        self.reached = 0  # everything up to this serial is known
+    def __init__(self, reached: int = 0) -> None:
+        self.reached = reached  # everything up to this serial is known
         self._later: dict[str | int, int] = {}  # of what is known already beyond that: its serial
 
     def is_news(self, key: str | int, serial: int) -> bool:
@@ -148,6 +148,13 @@ class HostTokens:
                 if self._order.is_news(hostname, serial):
                     self._put(hostname, hashed)
             self._order.reach(reached)
+
+    def renew(self, facts: Iterable[tuple[str, bytes, int]], reached: int) -> None:
+        """These, and no others, whatever was known: the database's history is another one."""
+        with self._writing:
+            hashes = {hostname: hashed for hostname, hashed, _ in facts if hashed}
+            self._order = _Order(reached)
+            self._hashes, self._hosts = hashes, {hashed: hostname for hostname, hashed in hashes.items()}
 
     def _put(self, hostname: str, hashed: bytes) -> None:
         former = self._hashes.get(hostname, b"")
@@ -204,6 +211,13 @@ class Tokens:
             later = {one.id: one for one in self._tokens.values() if self._order.is_later(one.id, serial)}
             self._tokens = {token.hash: token for token in (found | later).values()}
             self._order.reach(serial)
+
+    def renew(self, tokens: "Iterable[Token]", hosts: Iterable[tuple[str, bytes, int]], serial: int) -> None:
+        """These, and no others, whatever was known: the database's history is another one."""
+        with self._writing:
+            self._order = _Order(serial)
+            self._tokens = {token.hash: token for token in tokens}
+        self.hosts.renew(hosts, serial)
 
     def take(self, token: "Token", serial: int) -> None:
         """This one is so since that serial."""

@@ -8,16 +8,18 @@ nothing changes. Authorises nothing: who may edit was settled before.
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from meta import conflicts, edits, rollbacks
 from meta.checks import why_problem
 from meta.errors import EditRefused, MetaError, Problem, TryLater
 from meta.records import RecordSet
-from meta.store import Moved, Store
+from meta.store import HostWrite, Moved, Store
 from updater.wire import one_line
 
 TRIES = 5
+TURN = 5.0  # seconds
 SHOWN = 10  # names in a log line
 HISTORY = 50  # revisions of an agent that are read at once
 MAX_SINCE = 1000  # revisions that are looked at for the lines of a conflict
@@ -47,32 +49,56 @@ class Preview(NamedTuple):
 class Editor:
     """Safe for threads: one edit at a time."""
 
-    def __init__(self, store: Store, in_force: Callable[[], RecordSet], put_in_force: Callable[[RecordSet], object]):
+    def __init__(
+        self,
+        store: Store,
+        in_force: Callable[[], RecordSet],
+        put_in_force: Callable[[RecordSet], object],
+        require_database: Callable[[], object] = lambda: None,
+        turn: float = TURN,
+    ):
+        """require_database: raises TryLater while the database is known not to answer; turn: seconds that an edit waits for
+        others here."""
         self._store = store
         self._in_force = in_force
         self._put_in_force = put_in_force
+        self._require_database = require_database
         self._editing = threading.Lock()
+        self._longest_wait = turn
 
     def apply(self, edit: edits.Edit, change: Change) -> Done:
         """Make this change, which may be called more than once. What refuses it (EditRefused, Conflict, TryLater) is raised,
-        and nothing was changed. One that changes nothing makes no revision."""
-        return self._committed(edit, change, ())
+        and nothing was changed; Unknown: nobody can say now. One that changes nothing makes no revision."""
+        return self._committed(edit, change)
 
-    def _committed(self, edit: edits.Edit, change: Change, more: Sequence[edits.Change]) -> Done:
+    def _committed(
+        self, edit: edits.Edit, change: Change, more: Sequence[edits.Change] = (), hosts: HostWrite | None = None
+    ) -> Done:
         if problem := why_problem(edit.why):
             raise EditRefused([Problem("", 0, problem)])
-        with self._editing:
+        self._require_database()
+        with self._turn():
             before = self._in_force()
             for _ in range(TRIES):
                 try:
-                    return self._make(edit, before, change, more)
+                    return self._make(edit, before, change, more, hosts)
                 except Moved:
                     before = self._store.load_records()
         raise TryLater("others edit the records all the time; try again")
 
-    def note(self, edit: edits.Edit, changes: Sequence[edits.Change]) -> int:
-        """Put into the history what changes no records; returns its revision. Raises EditRefused, TryLater."""
-        return self._committed(edit, lambda before: before, changes).revision
+    def note(self, edit: edits.Edit, changes: Sequence[edits.Change], hosts: HostWrite | None = None) -> int:
+        """Put into the history what changes no records, and with it these rows of hosts; returns its revision. Raises
+        EditRefused, TryLater, Unknown."""
+        return self._committed(edit, lambda before: before, changes, hosts).revision
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._editing.acquire(timeout=self._longest_wait):
+            raise TryLater(f"another edit waits for the database, for more than {self._longest_wait:g} s; try again")
+        try:
+            yield
+        finally:
+            self._editing.release()
 
     def preview(self, change: Change) -> Preview:
         """What this change would do to the records in force. Raises what refuses it."""
@@ -80,7 +106,14 @@ class Editor:
         after = change(before)
         return Preview(before.revision, edits.changes(before, after), after)
 
-    def _make(self, edit: edits.Edit, before: RecordSet, change: Change, more: Sequence[edits.Change]) -> Done:
+    def _make(
+        self,
+        edit: edits.Edit,
+        before: RecordSet,
+        change: Change,
+        more: Sequence[edits.Change],
+        hosts: HostWrite | None,
+    ) -> Done:
         """Raises Moved where `before` is no longer what is in force. So is a refusal, and that nothing changes, only said of
         what the database holds: memory may be a moment behind another meta's edit."""
         try:
@@ -93,15 +126,15 @@ class Editor:
             if before is not self._in_force():
                 self._put_in_force(before)
             return Done(before, changes)
-        revision = self._store.commit(before, after, edit, more)
-        made = edits.committed(after, revision.number, revision.changes)
+        revision = self._store.commit(before, after, edit, more, hosts)
+        made = edits.committed(after, revision)
         self._put_in_force(made)
         log.info("%s", _told(revision))
         return Done(made, revision.changes)
 
     def _require_last(self, before: RecordSet) -> None:
         head = self._store.head()
-        if head.revision != before.revision:
+        if (head.revision, head.revision_identity) != (before.revision, before.identity):
             raise Moved(f"the records are at revision {head.revision} by now, no longer at {before.revision}")
 
     # --- what changes are made of ---

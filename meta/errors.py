@@ -16,6 +16,10 @@ class TryLater(MetaError):
     """The database, the port, a peer: it may be well another time."""
 
 
+class Unknown(MetaError):
+    """The database did not say whether it wrote: look, before it is done again."""
+
+
 class TooMany(TryLater):
     """More than we take of something in this time, or at all."""
 

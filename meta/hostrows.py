@@ -15,7 +15,7 @@ import msgspec
 
 from meta.hosts import Host, HostTable
 from meta.profiles import Profile, Stamp, read_outcomes
-from meta.store import HostRow
+from meta.store import Beat, HostRow
 from updater.wire import one_line
 
 AT_ONCE = 2000  # hosts that become rows, or come from them, while the lock is held
@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 
 
 class Taken(NamedTuple):
-    """What one write is to hold: the rows of these hosts, and the ids of the others that were heard of."""
+    """What is to be written: the rows of these hosts, and by tick the ids of the others that were heard of."""
 
     hosts: list[Host]
     rows: list[HostRow]
-    seen: list[int]
+    beats: list[Beat]
 
 
 def take(table: HostTable, now: float) -> Taken:
@@ -41,19 +41,27 @@ def take(table: HostTable, now: float) -> Taken:
     with table.locked():
         changed = list(islice(table.dirty, AT_MOST))
         table.dirty.difference_update(changed)
-        heard = table.seen.turn(now)
+        ticks = table.seen.turn(now)
     rows: list[HostRow] = []
     for start in range(0, len(changed), AT_ONCE):
         with table.locked():
             rows.extend(row_of(table, host) for host in changed[start : start + AT_ONCE])
     known = set(changed)
-    return Taken(changed, rows, [host.id for host in heard if host.id and host not in known])
+    heard = ((tick.began, [host.id for host in tick.hosts if host.id and host not in known]) for tick in ticks)
+    return Taken(changed, rows, [Beat(began, ids) for began, ids in heard if ids])
 
 
 def give_back(table: HostTable, taken: Taken) -> None:
     """This could not be written: the hosts count as changed again."""
     with table.locked() as hosts:
         table.dirty.update(host for host in taken.hosts if hosts.get(host.name) is host)
+
+
+def ordered(table: HostTable, name: str, retired_at: float) -> HostRow | None:
+    """The row of a host that is to be retired, or taken back (< 0), at that time; None: there is none of that name."""
+    with table.locked() as hosts:
+        host = hosts.get(name)
+        return row_of(table, host)._replace(retired_at=retired_at) if host else None
 
 
 def learn_ids(table: HostTable, ids: dict[str, int]) -> None:

@@ -8,7 +8,6 @@ whenever somebody asks; it is never stored.
 
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,6 +35,9 @@ from meta.seen import Seen, Tick
 from updater.wire import Outcome, Report, WireError, hostname_problem, one_line
 
 MAX_MOVES = 10  # hosts with a new address that are told by name
+BACK = (
+    0.001  # seconds by which the beat that takes a host back is later than what put it aside, whatever the clocks say
+)
 _BLANK = Profile(())
 
 
@@ -81,11 +83,9 @@ class Host(msgspec.Struct, eq=False, gc=False):
 
 
 class HostTable:
-    """All hosts by name, safe for threads; the lock is held for some microseconds. late_after: seconds without a beat.
-
-    dirty: the hosts whose rows are to be written; spared: those that somebody took back, and when; moves: of how many hosts the
-    address has changed, and of some of them from where to where.
-    """
+    """All hosts by name, safe for threads; the lock is held for some microseconds. late_after: seconds without a beat; dirty:
+    the hosts whose rows are to be written; spared: those that somebody took back, and when; moves: of how many hosts the
+    address has changed, and of some of them from where to where."""
 
     def __init__(self, records: RecordSet | None = None, late_after: float = 900, max_hosts: int = 2_000_000):
         self.classes = Classes(records or RecordSet())
@@ -108,11 +108,11 @@ class HostTable:
         self._names = Names(self._lock)
         self._changing_records = threading.Lock()
 
-    def put_in_force(self, records: RecordSet) -> None:
+    def put_in_force(self, records: RecordSet, instead_of: RecordSet | None = None) -> None:
         """Every beat from now on is answered by these records; counts and drift follow within seconds. Older ones than those in
-        force change nothing."""
+        force change nothing, unless those in force are `instead_of`, which the database has lost."""
         with self._changing_records:
-            regroup.put_in_force(self, records)
+            regroup.put_in_force(self, records, instead_of)
 
     # --- the hot path ---
 
@@ -125,7 +125,10 @@ class HostTable:
         said = clean_looks(agents) if looked is None and agents is not None else None
         told = clean_outcomes(report.outcomes) if report.outcomes else None
         with self._lock:
+            if now >= self.seen.full:
+                self.seen.close(now)
             if host is None or host.retired_at:
+                now = max(now, host.retired_at + BACK) if host else now
                 host = self._welcome(report.hostname, now)
             if said is None and agents is not None and host.group.profile is not profile:
                 said = clean_looks(agents)  # which it was compared with, and is not any more
@@ -139,8 +142,8 @@ class HostTable:
                 self.move(host, host.group.profile)
             host.last_seen = now
             if host.tick is not self.seen.current:
-                self.seen.note(host)
-            elif not self.seen.again(host, now):
+                self.seen.note(host, now)
+            elif not self.seen.again(host):
                 raise TooMany(f"{host.name} reports too often: wait for its interval")
             return host.group.klass
 
@@ -149,7 +152,7 @@ class HostTable:
         if host := self._hosts.get(name):
             if host.retired_at:
                 self.bring_back(host)
-                self.seen.note(host)  # at once: its report may still be refused
+                self.seen.note(host, now)  # at once: its report may still be refused
                 self.dirty.add(host)
             return host
         if problem := hostname_problem(name):
@@ -159,7 +162,7 @@ class HostTable:
         host = Host(name, now, now, self.group(self.profiles.of(()), self.classes.of(name)), since=now)
         self.enter(host)
         self.arrive(host)
-        self.seen.note(host)
+        self.seen.note(host, now)
         self.dirty.add(host)
         return host
 
@@ -233,21 +236,22 @@ class HostTable:
     def retire(self, name: str, now: float) -> bool:
         """This host is gone for good, until it beats again or somebody undoes it. False: there is none of that name."""
         with self._lock:
-            host = self._hosts.get(name)
-            if host and not host.retired_at:
-                self.set_aside(host, now)
+            if host := self._hosts.get(name):
                 self.dirty.add(host)
+                if host.last_seen <= now:
+                    self.set_aside(host, now)
             return host is not None
 
-    def unretire(self, name: str, now: float | None = None) -> bool:
-        """Undo it: from now (Unix seconds) on it may be silent for as long as any other."""
+    def unretire(self, name: str, now: float) -> bool:
+        """Undo it, also where only another meta knows of it yet: from now (Unix seconds) on it may be silent for as long as any
+        other."""
         with self._lock:
-            host = self._hosts.get(name)
-            if host and host.retired_at:
-                self.bring_back(host)
-                self.spared[host] = time.time() if now is None else now
-                self.seen.quiet(host)
+            if host := self._hosts.get(name):
                 self.dirty.add(host)
+                self.spared[host] = now
+                if host.retired_at:
+                    self.bring_back(host)
+                    self.seen.quiet(host)
             return host is not None
 
     def set_aside(self, host: Host, at: float) -> None:

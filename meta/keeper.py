@@ -1,33 +1,34 @@
-"""Keeps memory and database together, behind the heartbeats' back: writes what changed, at most a second late, and follows what
-other metas wrote: records, tokens, hosts.
+"""Keeps memory and database together, behind the heartbeats' back: follows what other metas wrote (records, tokens, hosts), and
+writes what changed, at most a second late.
 
-A database that fails costs nothing but lateness: everything waits and is tried again, ever less often, up to RETRY_AT_MOST
-seconds. The log tells when it starts to fail and when it works again, not each try.
+It follows first, and also while nothing can be written. A database that fails costs nothing but lateness: everything waits and
+is tried again, ever less often, up to RETRY_AT_MOST seconds. The log tells when it starts to fail and when it works again, not
+each try. A database that lost what it had confirmed is noticed by the identities in its log: all of it is read again, and what
+it has not got is written again.
 """
 
 import logging
 import secrets
 import threading
 import time
-from array import array
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from meta import hostrows
-from meta.absorb import absorb
+from meta.absorb import absorb, renew
 from meta.auth import Tokens
-from meta.errors import MetaError, Misconfigured
+from meta.backlog import Backlog
+from meta.errors import MetaError
 from meta.hosts import HostTable
-from meta.records import RecordSet
-from meta.store import Store
+from meta.store import Beat, Head, Store
 from meta.tidy import Lifetimes, tidy
 
-__all__ = ["Backlog", "Condition", "Keeper", "Lifetimes"]
+__all__ = ["Condition", "Keeper", "Lifetimes"]
 GATHER = 0.4  # seconds in which further changes join the same transaction
 RETRY_AT_MOST = 5.0
 TIDY_EVERY = 10.0  # seconds
-FEW = 100_000
+AT_ONCE = 100  # ticks of one transaction
+OTHER = "the database does not hold what was followed here (a failover that lost commits, a restored backup, or a long absence)"
 log = logging.getLogger(__name__)
 
 
@@ -39,50 +40,16 @@ class Condition(NamedTuple):
     trouble: str
 
 
-class Backlog:
-    """Who was heard of when (ids), and is not written yet. However long the database is away, it grows no longer than the hosts
-    are many: of each only the last time counts. few: ids that may wait twice."""
-
-    def __init__(self, few: int = FEW) -> None:
-        self._ticks: deque[tuple[float, array[int]]] = deque()
-        self._few = self._limit = few
-        self.waiting = 0
-
-    def add(self, at: float, seen: Sequence[int]) -> None:
-        if not seen:
-            return
-        self._ticks.append((at, array("I", seen)))
-        self.waiting += len(seen)
-        if self.waiting > self._limit:
-            self._compact()
-
-    def first(self) -> tuple[float, Sequence[int]] | None:
-        return self._ticks[0] if self._ticks else None
-
-    def drop_first(self) -> None:
-        self.waiting -= len(self._ticks.popleft()[1])
-
-    def _compact(self) -> None:
-        later: set[int] = set()
-        kept: deque[tuple[float, array[int]]] = deque()
-        for at, seen in reversed(self._ticks):
-            new = array("I", [number for number in seen if number not in later])
-            later.update(new)
-            if new:
-                kept.appendleft((at, new))
-        self._ticks, self.waiting = kept, len(later)
-        self._limit = 2 * self.waiting + self._few
-
-
 class Keeper:
-    """One thread. put_in_force takes the records that another meta edited."""
+    """One thread. put_in_force takes the records that another meta edited, and `instead_of`, which they may replace whatever
+    their revisions."""
 
     def __init__(
         self,
         table: HostTable,
         store: Store,
         tokens: Tokens,
-        put_in_force: Callable[[RecordSet], None],
+        put_in_force: Callable[..., None],
         lifetimes: Lifetimes,
     ):
         self._table = table
@@ -90,11 +57,15 @@ class Keeper:
         self._tokens = tokens
         self._put_in_force = put_in_force
         self._lifetimes = lifetimes
-        self._meta = secrets.token_hex(8)
+        self.meta = secrets.token_hex(8)
         self._backlog = Backlog()
-        self._known_tokens = self._known_hosts = -1
-        self._failures = 0
-        self._trouble = ""
+        self._known: Head | None = None
+        self.unread = ""  # why we do not know what the database holds
+        self._unwritten = ""
+        self._told = False
+        self._read_failures = self._write_failures = 0
+        self._write_again = 0.0
+        self._is_behind = False  # there is more than one transaction may hold
         self._tidied = self._in_step = self._up_since = time.time()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -103,9 +74,9 @@ class Keeper:
         """Fill the memory, which must be empty. Raises TryLater."""
         head = self._store.head()
         self._put_in_force(self._store.load_records())
-        self._read_tokens(0, head.tokens)
+        self._read_tokens(head)
         hostrows.load(self._table, self._store.load_hosts(), now)
-        self._known_tokens, self._known_hosts = head.tokens, head.hosts
+        self._known = head
         self._in_step = self._up_since = now
 
     def start(self) -> None:
@@ -117,89 +88,128 @@ class Keeper:
         self._closing.set()
         if self._thread.ident is not None:
             self._thread.join(timeout)
-        return not self._thread.is_alive() and not self._failures
+        return not self._thread.is_alive() and not self._write_failures
 
     def condition(self, now: float) -> Condition:
         waiting = len(self._table.dirty) + self._backlog.waiting
-        return Condition(waiting, max(0.0, now - self._in_step), self._trouble)
+        return Condition(waiting, max(0.0, now - self._in_step), self.unread or self._unwritten)
 
     def _run(self) -> None:
-        while not self._closing.wait(min(GATHER * (1 << self._failures), RETRY_AT_MOST)):
+        while not self._closing.wait(0 if self._is_behind else _pause(self._read_failures)):
             self.step(time.time())
         self.step(time.time())
 
     def step(self, now: float) -> None:
         """One round, as the thread makes them: never raises."""
+        is_closing = self._closing.is_set()
+        if not is_closing:
+            self.unread = self._why_not(self._follow, now)
+            self._read_failures = self._read_failures + 1 if self.unread else 0
+        is_due = not self.unread and not 0 < self._write_again - now <= RETRY_AT_MOST
+        if is_due or is_closing:
+            self._is_behind = False
+            self._unwritten = self._why_not(self._write_and_tidy, now)
+            self._write_failures = self._write_failures + 1 if self._unwritten else 0
+            self._write_again = now + _pause(self._write_failures) if self._unwritten else 0.0
+        self._tell(self.unread or self._unwritten)
+
+    def _why_not(self, work: Callable[[float], None], now: float) -> str:
         try:
-            self._write(now)
-            if not self._closing.is_set():
-                self._follow(now)
-                self._tidy(now)
+            work(now)
         except MetaError as e:
-            self._failed(str(e))
+            return str(e)
         except Exception as e:
-            if not self._failures:
+            if not self._told:
                 log.exception("cannot keep the database in step")
-            self._failed(type(e).__name__)
-        else:
-            if self._failures:
-                log.warning("the database works again, and holds everything")
-            self._failures, self._trouble, self._in_step = 0, "", now
+            return type(e).__name__
+        return ""
 
-    def _failed(self, why: str) -> None:
-        if not self._failures:
-            log.error("the database fails, will go on trying: %s", why)
-        self._trouble = why
-        self._failures = min(self._failures + 1, 16)
+    def _tell(self, trouble: str) -> None:
+        if trouble and not self._told:
+            log.error("the database fails, will go on trying: %s", trouble)
+        elif self._told and not trouble:
+            log.warning("the database works again, and holds everything")
+        self._told = bool(trouble)
 
-    def _write(self, now: float) -> None:
-        """Everything, in some transactions if it is much."""
-        while True:
-            taken = hostrows.take(self._table, now)
-            self._backlog.add(now, taken.seen)
-            is_rest = len(taken.rows) < hostrows.AT_MOST
-            self._save(taken, now)
-            if is_rest:
-                return
+    # --- what other metas wrote ---
 
-    def _save(self, taken: hostrows.Taken, now: float) -> None:
+    def _follow(self, now: float) -> None:
+        known = self._known
+        head, is_continued = self._store.look(known)
+        if known is None or not is_continued:
+            self._read_again(head, now)
+        elif head != known:
+            if head.tokens != known.tokens:
+                self._read_tokens(head, known.tokens)
+            self._follow_records(head)
+            self._known = known = known._replace(tokens=head.tokens)  # all that is known if the hosts cannot be read
+            if head.hosts != known.hosts:
+                since = self._store.hosts_since(known.hosts, self.meta)
+                absorb(self._table, since, now, self._in_step)
+                head = head._replace(hosts=since.serial)
+            self._known = head
+
+    def _follow_records(self, head: Head) -> None:
+        in_force = self._table.classes.records
+        if (head.revision, head.revision_identity) == (in_force.revision, in_force.identity):
+            return
+        records = self._store.load_records()
+        if (records.revision, records.identity) != (in_force.revision, in_force.identity):
+            self._put_in_force(records, instead_of=in_force)
+            log.info("revision %d of the records is in force, made at another meta", records.revision)
+
+    def _read_tokens(self, head: Head, since: int = 0) -> None:
+        """Those that changed after the serial `since`."""
+        self._tokens.replace(*self._store.tokens_at())
+        self._tokens.hosts.update(self._store.host_tokens(since), head.tokens)
+
+    def _read_again(self, head: Head, now: float) -> None:
+        """Edits are refused meanwhile."""
+        self.unread = f"{OTHER}: reading all of it again"
+        log.error("%s", self.unread)
+        former = self._table.classes.records
+        records = self._store.load_records()
+        self._put_in_force(records, instead_of=former)
+        tokens, serial = self._store.tokens_at()
+        self._tokens.renew(tokens, self._store.host_tokens(0), min(serial, head.tokens))
+        self._backlog.clear()
+        waiting = renew(self._table, self._store.load_hosts(), now)
+        self._known = head
+        log.warning(
+            "the database was read again: revision %d of the records is in force, before it was %d; %d hosts are written again",
+            records.revision,
+            former.revision,
+            waiting,
+        )
+
+    # --- what we heard ---
+
+    def _write_and_tidy(self, now: float) -> None:
+        while not self._write(now) and self._closing.is_set():
+            pass
+        if not self._is_behind:
+            self._in_step = now
+            if not self._closing.is_set() and not 0 <= now - self._tidied < TIDY_EVERY:
+                tidy(self._table, self._store, self.meta, self._lifetimes, self._up_since, now)
+                self._tidied = now
+
+    def _write(self, now: float) -> bool:
+        """As much as one transaction may hold, so that following need not wait; returns whether that was all."""
+        taken = hostrows.take(self._table, now)
+        for beat in taken.beats:
+            self._backlog.add(*beat)
+        beats = self._backlog.first(AT_ONCE)
+        last = beats[-1] if beats else Beat(now, ())
         try:
-            while taken.rows or self._backlog.first():
-                at, seen = self._backlog.first() or (now, ())
-                ids = self._store.save(self._meta, at, taken.rows, seen)
-                hostrows.learn_ids(self._table, ids)
-                taken = hostrows.Taken([], [], [])
-                if seen:
-                    self._backlog.drop_first()
+            ids = self._store.save(self.meta, last.at, taken.rows, last.seen, beats[:-1])
         except BaseException:
             hostrows.give_back(self._table, taken)
             raise
+        hostrows.learn_ids(self._table, ids)
+        self._backlog.drop(len(beats))
+        self._is_behind = len(taken.rows) == hostrows.AT_MOST or self._backlog.waiting > 0
+        return not self._is_behind
 
-    def _follow(self, now: float) -> None:
-        in_force = self._table.classes.records.revision
-        head = self._store.head()
-        if head.revision > in_force:
-            records = self._store.load_records()
-            self._put_in_force(records)
-            log.info("revision %d of the records is in force, made at another meta", records.revision)
-        if head.tokens != self._known_tokens:
-            self._read_tokens(self._known_tokens, head.tokens)
-            self._known_tokens = head.tokens
-        if head.hosts != self._known_hosts:
-            since = self._store.hosts_since(self._known_hosts, self._meta)
-            absorb(self._table, since, now)
-            self._known_hosts = since.serial
-        if head.revision < in_force:  # it was restored
-            raise Misconfigured(
-                f"the database holds revision {head.revision}, and {in_force} is in force: restart meta"
-            )
 
-    def _read_tokens(self, since: int, reached: int) -> None:
-        """What changed after the serial `since`. reached: a serial of which we know that it was there before we read."""
-        self._tokens.replace(*self._store.tokens_at())
-        self._tokens.hosts.update(self._store.host_tokens(max(since, 0)), reached)
-
-    def _tidy(self, now: float) -> None:
-        if not 0 <= now - self._tidied < TIDY_EVERY:
-            tidy(self._table, self._store, self._meta, self._lifetimes, self._up_since, now)
-            self._tidied = now
+def _pause(failures: int) -> float:
+    return min(GATHER * (1 << min(failures, 16)), RETRY_AT_MOST)

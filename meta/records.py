@@ -137,7 +137,7 @@ class RecordSet(msgspec.Struct, frozen=True):
     """Everything that engineers have decided, at one revision.
 
     labels: of hosts, by hostname; edited: by a record's name the revision of its last change; published: tarballs that were
-    published through meta, by file name.
+    published through meta, by file name; identity: of the revision.
     """
 
     revision: int = 0
@@ -146,6 +146,7 @@ class RecordSet(msgspec.Struct, frozen=True):
     labels: Mapping[str, Mapping[str, str]] = {}
     edited: Mapping[str, int] = {}
     published: Mapping[str, Publication] = {}
+    identity: str = ""
 
     def record(self, name: str) -> Record | None:
         return next((record for record in self.records if record.name == name), None)

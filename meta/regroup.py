@@ -16,9 +16,10 @@ AT_ONCE = 20_000  # hosts that are moved before the call returns; of more each i
 STEP = 1000  # hosts that are moved before somebody else gets the lock
 
 
-def put_in_force(table: "HostTable", records: RecordSet) -> None:
-    """Not twice at once. Older records than those in force change nothing."""
-    if records.revision < table.classes.records.revision:
+def put_in_force(table: "HostTable", records: RecordSet, instead_of: RecordSet | None) -> None:
+    """Not twice at once. Older records than those in force change nothing, unless those are `instead_of`."""
+    in_force = table.classes.records
+    if records.revision < in_force.revision and in_force is not instead_of:
         return
     step = Step(table.classes, Classes(records))
     with table.locked() as hosts:

@@ -40,7 +40,8 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Revision(msgspec.Struct, frozen=True):
-    """One edit as it was committed. number: from 1, without gaps."""
+    """One edit as it was committed. number: from 1, without gaps; identity: that no other revision has, also where a database
+    that lost some gives their numbers again."""
 
     number: int
     at: float
@@ -48,6 +49,7 @@ class Revision(msgspec.Struct, frozen=True):
     why: str
     action: str
     changes: tuple[Change, ...] = ()
+    identity: str = ""
 
 
 def changes(before: RecordSet, after: RecordSet) -> tuple[Change, ...]:
@@ -56,12 +58,12 @@ def changes(before: RecordSet, after: RecordSet) -> tuple[Change, ...]:
     return (*found, *_tarball_changes(before, after))
 
 
-def committed(after: RecordSet, number: int, changes: Iterable[Change]) -> RecordSet:
-    """The same decisions as revision `number`, which made these changes."""
-    touched = {change.name: number for change in changes if change.kind == RECORD}
+def committed(after: RecordSet, made: Revision) -> RecordSet:
+    """The same decisions as this revision, which made them."""
+    touched = {change.name: made.number for change in made.changes if change.kind == RECORD}
     names = [record.name for record in after.records]
-    edited = {name: touched.get(name) or after.edited.get(name, number) for name in names}
-    return msgspec.structs.replace(after, revision=number, edited=edited)
+    edited = {name: touched.get(name) or after.edited.get(name, made.number) for name in names}
+    return msgspec.structs.replace(after, revision=made.number, identity=made.identity, edited=edited)
 
 
 def replay(before: RecordSet, revision: Revision) -> RecordSet:
@@ -75,7 +77,7 @@ def replay(before: RecordSet, revision: Revision) -> RecordSet:
         labels=_moved_labels(before.labels, revision.changes),
         published=_moved_tarballs(before.published, revision.changes),
     )
-    return committed(after, revision.number, revision.changes)
+    return committed(after, revision)
 
 
 def undo(records: tuple[Record, ...], revision: Revision) -> tuple[Record, ...]:

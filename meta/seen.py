@@ -1,68 +1,87 @@
 """When each host was last heard of, kept so that neither a heartbeat nor a question about a million hosts costs much.
 
-Every half second is a *tick*: the hosts heard of in it, which become one row of the database. A host is in its newest tick
-only; what is left in a tick when it is older than the horizon is *silent*. So the late and the lost are found among the
-silent, and a host that goes on beating is never looked at. Not safe for threads: the table's lock is held around it.
+Every half second is a *tick*: the hosts heard of in it, which become one row of the database, dated by the first beat in it; so
+a host never seems to be heard of later than it was. While the database is slow a tick is as long as LONGEST. A host is in its
+newest tick only; what is left in a tick when it is older than the horizon is *silent*. So the late and the lost are found among
+the silent, and a host that goes on beating is never looked at. Not safe for threads: the table's lock is held around it.
 """
 
 from bisect import insort
 from collections.abc import Iterable
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from meta.hosts import Host
 
 LOADED_TICK = 30.0  # seconds that share a tick when hosts come from the database
-MAX_REPEATS = 40  # beats of one host in one tick, and in each second that it lasts, before it is told to slow down
+LONGEST = 1.0  # seconds of a tick
+MAX_REPEATS = 40  # beats of one host in one tick, however short, before it is told to slow down
 
 
 class Tick:
-    """The hosts heard of until `at` (Unix seconds) since the tick before, which was at `began`."""
+    """The hosts heard of from `began` until `at` (Unix seconds; 0: it is not over)."""
 
     __slots__ = ("at", "began", "hosts", "repeats")
 
-    def __init__(self, at: float = 0.0, began: float = 0.0) -> None:
+    def __init__(self, at: float = 0.0) -> None:
         self.at = at
-        self.began = began
+        self.began = inf
         self.hosts: list[Host] = []
         self.repeats: dict[Host, int] = {}
 
 
 class Seen:
-    """horizon: seconds after which a host without a beat is silent; current: the tick that is not over."""
+    """horizon: seconds without a beat after which a host is silent; current: the tick under way; full: when it must end."""
 
     def __init__(self, horizon: float):
         self.horizon = horizon
         self.silent: dict[Host, None] = {}
         self.current = Tick()
+        self.full = inf
+        self._closed: list[Tick] = []  # since the last turn
         self._past: list[Tick] = []  # by time
 
-    def note(self, host: "Host") -> None:
+    def note(self, host: "Host", now: float) -> None:
         """This host beats, for the first time in this tick."""
         if host.tick is None:
             self.silent.pop(host, None)
-        host.tick = self.current
-        self.current.hosts.append(host)
+        tick = host.tick = self.current
+        tick.hosts.append(host)
+        if now < tick.began:
+            tick.began = now
+            self.full = now + LONGEST
 
-    def again(self, host: "Host", now: float) -> bool:
-        """It does so once more. False: too often, however long the tick lasts while the database is slow."""
-        tick = self.current
-        count = tick.repeats[host] = tick.repeats.get(host, 0) + 1
-        return count < MAX_REPEATS or count < MAX_REPEATS * (now - tick.began)
+    def again(self, host: "Host") -> bool:
+        """It does so once more. False: too often."""
+        repeats = self.current.repeats
+        count = repeats[host] = repeats.get(host, 0) + 1
+        return count < MAX_REPEATS
 
-    def turn(self, now: float) -> list["Host"]:
-        """Close the tick and begin another; returns the hosts that were heard of in it."""
-        tick, self.current = self.current, Tick(began=now)
+    def close(self, now: float) -> None:
+        """The tick is over; another begins."""
+        tick, self.current, self.full = self.current, Tick(), inf
         tick.at = now
         tick.repeats.clear()
         if tick.hosts:
+            self._closed.append(tick)
+
+    def is_written(self, tick: Tick | None) -> bool:
+        """Whether `turn` has handed it out."""
+        return tick is not self.current and tick not in self._closed
+
+    def turn(self, now: float) -> list[Tick]:
+        """Close the tick; returns all that were closed since the last call."""
+        self.close(now)
+        closed, self._closed = self._closed, []
+        for tick in closed:
             insort(self._past, tick, key=_at)
         over = 0
         while over < len(self._past) and self._past[over].at < now - self.horizon:
             self._fall_silent(self._past[over])
             over += 1
         del self._past[:over]
-        return tick.hosts
+        return closed
 
     def _fall_silent(self, tick: Tick) -> None:
         for host in tick.hosts:
@@ -101,7 +120,7 @@ class Seen:
 
     def ticks(self) -> list[Tick]:
         """All that are not over yet, or whose hosts are not silent."""
-        return [*self._past, self.current]
+        return [*sorted([*self._past, *self._closed], key=_at), self.current]
 
     def quiet(self, host: "Host") -> None:
         """It counts as silent at once."""

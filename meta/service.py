@@ -8,15 +8,15 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from meta import edits, query
+from meta import edits, query, retirement
 from meta.auth import Tokens
 from meta.beats import Beats
 from meta.config import Settings
 from meta.editing import Editor
-from meta.errors import MetaError
+from meta.errors import MetaError, TryLater
 from meta.hosts import HostTable
 from meta.keeper import Condition, Keeper, Lifetimes
 from meta.limits import allows_anonymous, client_address
@@ -37,8 +37,11 @@ class Service:
         self.table = HostTable(late_after=settings.late_after, max_hosts=settings.max_hosts)
         self.tokens = Tokens()
         self.host_tokens = self.tokens.hosts
+        # By enrolment token and host: the token (and its hash) of which nobody can say whether it is in the database. The host
+        # gets the same one when it asks again, or a lost answer would lock it out.
+        self.unanswered: dict[tuple[int, str], tuple[str, bytes]] = {}
         self.beats = Beats()
-        self.editor = Editor(store, lambda: self.records, self.put_in_force)
+        self.editor = Editor(store, lambda: self.records, self.put_in_force, self.require_database)
         self.ages = query.Ages(settings.new_for, settings.late_after, settings.lost_after)
         self.file = settings.records
         self.beside: dict[str, Callable[[], tuple[int, str]]] = {}  # pages of what is served in this process too
@@ -64,9 +67,20 @@ class Service:
         """Those in force."""
         return self.table.classes.records
 
-    def put_in_force(self, records: RecordSet) -> None:
-        """From now on these; an older revision than that in force changes nothing."""
-        self.table.put_in_force(records)
+    def put_in_force(self, records: RecordSet, instead_of: RecordSet | None = None) -> None:
+        """From now on these; an older revision than that in force changes nothing, unless that is `instead_of`."""
+        self.table.put_in_force(records, instead_of)
+
+    def require_database(self) -> None:
+        """Raises TryLater while the database is known not to answer: at once, so that what people order does not queue behind
+        it."""
+        if self._keeper.unread:
+            raise TryLater(f"nothing can be ordered now: {self._keeper.unread}")
+
+    def set_aside(self, edit: edits.Edit, hostnames: Sequence[str], retired: bool) -> tuple[list[edits.Change], int]:
+        """Retire these hosts, or take them back: see meta.retirement."""
+        self.require_database()
+        return retirement.set_aside(self.table, self.store, self.editor, self._keeper.meta, edit, hostnames, retired)
 
     def peer(self, environ: dict[str, Any]) -> tuple[str, bool]:
         """Who sends this request: (address, whether a host may do without a token there)."""

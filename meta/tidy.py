@@ -48,7 +48,7 @@ def fold(table: HostTable, store: Store, before: float) -> None:
     def written(number: int) -> float:
         """When the host was last heard of, as far as that is in the database: else its old beat is all that this has."""
         host = table.by_id.get(number)
-        is_written = host and host not in table.dirty and host.tick is not table.seen.current
+        is_written = host and host not in table.dirty and table.seen.is_written(host.tick)
         return host.last_seen if host and is_written else 0.0
 
     while store.fold(before, written, FOLDED) == FOLDED and time.monotonic() < deadline:

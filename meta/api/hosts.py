@@ -143,21 +143,12 @@ def edit_retirements(call: Call) -> Reply:
 
 
 def _put_aside(call: Call, hosts: Iterable[str], retired: bool) -> tuple[list[edits.Change], int]:
-    """The history says it first: what it could not keep is not done."""
-    service, changes = call.service, []
-    for name in dict.fromkeys(hosts):
-        host = service.table.get(name)
-        if host is None:
+    names = list(dict.fromkeys(hosts))
+    for name in names:
+        if call.service.table.get(name) is None:
             raise _unknown(call, name)
-        if bool(host.retired_at) != retired:
-            changes.append(edits.Change(edits.HOST, name, bool(host.retired_at), retired))
-    if not changes:
-        return [], service.records.revision
-    verb = "retire" if retired else "unretire"
-    revision = service.editor.note(edits.Edit(call.now, call.who.name, call.query.why, verb), changes)
-    for change in changes:
-        (service.table.retire if retired else service.table.unretire)(change.name, call.now)
-    return changes, revision
+    edit = edits.Edit(call.now, call.who.name, call.query.why, "retire" if retired else "unretire")
+    return call.service.set_aside(edit, names, retired)
 
 
 @operation(

@@ -14,7 +14,7 @@ from meta.auth import Rule
 from updater.wire import VERSION
 
 JSON, BYTES = "application/json", "application/octet-stream"
-ANY = (400, 413, 429, 503)  # what any operation may refuse with
+ANY = (400, 413, 429, 503, 504)  # what any operation may refuse with; 504: the database did not say whether it was done
 _HEADERS = {
     "If-Match": "The ETag of what the edit was made from; required to change what is there.",
     "If-None-Match": "`*` to make what must not be there yet, or an ETag that is known already.",

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from meta.api.types import Problem, ProblemView
 from meta.auth import Unauthorised
-from meta.errors import Conflict, EditRefused, MetaError, RecordsError, TryLater
+from meta.errors import Conflict, EditRefused, MetaError, RecordsError, TryLater, Unknown
 from updater.wire import one_line
 
 CONTENT_TYPE = "application/problem+json"
@@ -46,6 +46,8 @@ def refusal(error: MetaError) -> Refusal:
             return Refusal(400, _first(found), problems=found)
         case Conflict():
             return Refusal(412, str(error), difference=error.lines)
+        case Unknown():
+            return Refusal(504, str(error))
         case TryLater():
             return Refusal(503, str(error), headers={"Retry-After": str(RETRY_AFTER)})
     return Refusal(409, str(error))  # a person must change something else first

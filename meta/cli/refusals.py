@@ -48,6 +48,8 @@ def error(status: int, body: bytes, what: str, has_token: bool) -> MetaError:
         return Conflict(said, ["".join(c if c.isprintable() else " " for c in line) for line in lines])
     if status == 500:
         return TryLater(f"meta has a fault ({said}): its log says which")
+    if status == 504:
+        return TryLater(f"meta says: {said}")  # and not: try again
     if status in (408, 429) or status > 500:
         return TryLater(f"meta says: {said}; try again in a moment")
     return Misconfigured(_all_problems(problem, said))

@@ -13,13 +13,26 @@ from meta.records import RecordSet
 from meta.revisions import Change, Edit, Revision
 from meta.store import hosts, records, tokens
 from meta.store.backup import backup
-from meta.store.engine import PATIENCE, Database
+from meta.store.engine import PATIENCE, REVISION_IDENTITY, Database
 from meta.store.migrate import Tables, check, upgrade
-from meta.store.rows import Beat, Head, HostRow, Moved, Since
-from meta.store.tables import head
+from meta.store.rows import Beat, Head, HostRow, HostWrite, Lost, Moved, Since
+from meta.store.tables import commit_log, head
 from meta.store.tokens import LastAdmin, Token, TokenWrite
 
-__all__ = ["Beat", "Head", "HostRow", "LastAdmin", "Moved", "Since", "Store", "Tables", "Token", "TokenWrite"]
+__all__ = [
+    "Beat",
+    "Head",
+    "HostRow",
+    "HostWrite",
+    "LastAdmin",
+    "Lost",
+    "Moved",
+    "Since",
+    "Store",
+    "Tables",
+    "Token",
+    "TokenWrite",
+]
 
 
 class Store:
@@ -49,8 +62,19 @@ class Store:
 
     def head(self) -> Head:
         """How far everything is: one cheap read."""
+        return self.look(None)[0]
+
+    def look(self, known: Head | None) -> tuple[Head, bool]:
+        """The same, and whether what was known then is still a part of it. False: the database lost commits, or so many came
+        since that it cannot tell."""
+        of_last = sa.select(commit_log.c.identity).where(commit_log.c.position == head.c.position).scalar_subquery()
+        columns = (head.c.revision, REVISION_IDENTITY, head.c.tokens, head.c.hosts, head.c.position, of_last)
         with self._database.reading() as connection:
-            return Head._make(connection.execute(sa.select(head.c.revision, head.c.tokens, head.c.hosts)).one())
+            found = Head._make(connection.execute(sa.select(*columns)).one())
+            if known is None or known == found:
+                return found, True
+            of_known = sa.select(commit_log.c.identity).where(commit_log.c.position == known.position)
+            return found, connection.execute(of_known).scalar() == known.identity
 
     def backup(self, path: Path) -> None:
         """Copy a live SQLite database into a new file, mode 600. Raises Misconfigured for PostgreSQL, and for a file that
@@ -63,10 +87,18 @@ class Store:
         """Everything that engineers have decided."""
         return records.load(self._database)
 
-    def commit(self, before: RecordSet, after: RecordSet, edit: Edit, more: Iterable[Change] = ()) -> Revision:
-        """Make `after` of `before` durable, as the revision after before.revision. more: changes that are of no record set, for
-        the history. Raises Moved when that is no longer the last."""
-        return records.commit(self._database, before, after, edit, more)
+    def commit(
+        self,
+        before: RecordSet,
+        after: RecordSet,
+        edit: Edit,
+        more: Iterable[Change] = (),
+        aside: HostWrite | None = None,
+    ) -> Revision:
+        """Make `after` of `before` durable, as the revision after before.revision, and rows of hosts with it. more: changes
+        that are of no record set, for the history. Raises Moved when that is no longer the last, Lost when the database does
+        not hold that one, Unknown when it does not say whether it was made."""
+        return records.commit(self._database, before, after, edit, more, aside)
 
     def revisions(self, agent: str = "", before: int = 0, limit: int = 50) -> list[Revision]:
         """The newest first. agent: only those that changed its record or a ban of it; before: only those with lower numbers."""
@@ -122,11 +154,18 @@ class Store:
         """All hosts, by id. Keeps a connection until it is exhausted or closed."""
         return hosts.load(self._database)
 
-    def save(self, meta: str, at: float, rows: Sequence[HostRow], seen: Sequence[int]) -> dict[str, int]:
-        """Write in one transaction, as this meta, the hosts that changed (whole; but for first_seen where they are known) and
-        that others (ids) were heard of up to `at`. Returns the ids of the hostnames that were new; a row whose id the
-        database does not know counts as new."""
-        return hosts.save(self._database, meta, at, rows, seen)
+    def save(
+        self, meta: str, at: float, rows: Sequence[HostRow], seen: Sequence[int], earlier: Sequence[Beat] = ()
+    ) -> dict[str, int]:
+        """Write in one transaction, as this meta, the hosts that changed, and that others (ids) were heard of in the second
+        that began `at`, and earlier. What another meta wrote of a host stays where it is later: its report, that it was put
+        aside or taken back. first_seen stays where it is known. Returns the ids of the hostnames that were new; a row whose id
+        the database does not know counts as new."""
+        return hosts.save(self._database, meta, at, rows, seen, earlier)
+
+    def retired(self, hostnames: Sequence[str]) -> dict[str, bool]:
+        """Which of these hosts are put aside; without those that are not there."""
+        return hosts.retired(self._database, hostnames)
 
     def hosts_since(self, serial: int, meta: str) -> Since:
         """What other metas wrote after this serial."""

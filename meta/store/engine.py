@@ -2,19 +2,23 @@
 
 Promises: a transaction is written as a whole or not at all; one that was to be durable is on the disk when it returned; a
 server that is silent is given up after a while; foreign errors come out as TryLater (away, locked, full, corrupt) or
-Misconfigured (a URL that cannot be meant). Writing transactions stand in one row: each counts up the head's serial first, and
-waits there for the others.
+Misconfigured (a URL that cannot be meant). Writing transactions stand in one row: each counts up the head's serial, and waits
+there for the others. It leaves an identity in the log: so one whose COMMIT got no answer can be found (else: Unknown), and so
+followers see whether what they know is still a part of what the database holds.
 """
 
+import logging
+import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 
-from meta.errors import Misconfigured, TryLater, missing_extra
+from meta.errors import Misconfigured, TryLater, Unknown, missing_extra
 from meta.store import files
-from meta.store.tables import head
+from meta.store.tables import commit_log, head, revision
 from meta.store.watch import unwatch, watch
 from updater.wire import one_line
 
@@ -31,7 +35,16 @@ CONNECT = {  # how libpq connects; a URL may say otherwise
     "application_name": "meta",
 }
 SESSION = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
+LOCK_WAIT = 5.0  # seconds, as SESSION says
+HOLDING_HEAD = "50ms"  # the longest wait for any other lock while all writers wait for us
+SETTLING = 5.0  # seconds in which a COMMIT without an answer must be found, or is unknown
+ASK_AGAIN = 0.1  # seconds
+REMEMBERED, PRUNE_EVERY = 20_000, 1000  # transactions in the log
+REVISION_IDENTITY = sa.func.coalesce(
+    sa.select(revision.c.identity).where(revision.c.number == head.c.revision).scalar_subquery(), ""
+)
 _WRITES = "writes"  # execution option of a connection: SQLite's `synchronous` of its next transaction
+log = logging.getLogger(__name__)
 
 
 class Database:
@@ -42,32 +55,109 @@ class Database:
         self.engine = _engine(url, patience)
         self.dialect = self.engine.dialect.name
         self.shown = self.engine.url.render_as_string(hide_password=True)
+        self._settling = min(SETTLING, patience)
+        self._foreign = (sa.exc.SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error)
 
     def close(self) -> None:
         """Let go of all connections."""
         self.engine.dispose()
 
     @contextmanager
-    def reading(self, patience: float = 0.0) -> Iterator[sa.Connection]:
+    def reading(self, patience: float = 0.0, lock_wait: float = 0.0) -> Iterator[sa.Connection]:
         """A connection that shows one committed state of everything, whatever others write meanwhile. patience: seconds that it
-        may take, where that is more than usual."""
+        may take, where that is more than usual; lock_wait: seconds to wait for a table that is locked, where that is less."""
         with self.errors("read"), self.engine.connect() as connection:
             self._be_patient(connection, patience)
             if self.dialect == "postgresql":
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
+                if self.dialect == "postgresql" and lock_wait:
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{lock_wait * 1000:.0f}ms'")
                 yield connection
 
     @contextmanager
-    def writing(self, counter: str, durable: bool = True, patience: float = 0.0) -> Iterator[tuple[sa.Connection, int]]:
-        """A transaction and its serial, the next of this counter of the head. durable: on the disk when it is over; otherwise
-        the loss of power may cost the last of them, never their order."""
+    def writing(
+        self,
+        counter: str,
+        tables: Sequence[sa.Table] = (),
+        *,
+        steps: int = 1,
+        identity: str = "",
+        durable: bool = True,
+        patience: float = 0.0,
+        lock_wait: float = LOCK_WAIT,
+    ) -> Iterator[tuple[sa.Connection, int]]:
+        """A transaction and its serial, the next of this counter of the head (of several `steps`: the last). tables: that it
+        writes; lock_wait: seconds to wait for them. durable: on the disk when it is over; otherwise the loss of power may cost
+        the last of them, never their order. Raises Unknown where the answer to the COMMIT was lost, and cannot be found."""
+        identity = identity or new_identity()
         with self.errors("written"), self.engine.connect() as connection:
             self._be_patient(connection, patience)
             connection = connection.execution_options(**{_WRITES: "FULL" if durable else "NORMAL"})
-            with connection.begin():
-                count = sa.update(head).values({counter: head.c[counter] + 1}).returning(head.c[counter])
-                yield connection, connection.execute(count).scalar_one()
+            with connection.begin() as transaction:
+                self._lock(connection, tables, lock_wait)
+                serial, position = self._count(connection, counter, steps, identity)
+                yield connection, serial
+                if transaction.is_active:
+                    self._commit(transaction, position, identity)
+
+    def _lock(self, connection: sa.Connection, tables: Sequence[sa.Table], wait: float) -> None:
+        """Before the head: who waits for a table that somebody locked keeps no other writer waiting."""
+        if self.dialect == "postgresql" and tables:
+            names = ", ".join(f'"{table.name}"' for table in tables)
+            connection.exec_driver_sql(
+                f"SET LOCAL lock_timeout = '{wait * 1000:.0f}ms'; LOCK TABLE {names} IN ROW EXCLUSIVE MODE; "
+                f"SET LOCAL lock_timeout = '{LOCK_WAIT:.0f}s'"
+            )
+
+    def _count(self, connection: sa.Connection, counter: str, steps: int, identity: str) -> tuple[int, int]:
+        """Take the head's lock: (serial, position)."""
+        counted = sa.update(head).values({counter: head.c[counter] + steps, "position": head.c.position + 1})
+        found: list[Any] = [head.c[counter], head.c.position]
+        if self.dialect == "postgresql":  # with the same statement, as soon as the lock is ours
+            found.append(sa.func.set_config("lock_timeout", HOLDING_HEAD, True))
+        serial, position = connection.execute(counted.returning(*found)).one()[:2]
+        connection.execute(sa.insert(commit_log), {"position": position, "identity": identity})
+        if position % PRUNE_EVERY == 0:
+            connection.execute(sa.delete(commit_log).where(commit_log.c.position <= position - REMEMBERED))
+        return serial, position
+
+    def _commit(self, transaction: sa.RootTransaction, position: int, identity: str) -> None:
+        try:
+            transaction.commit()
+        except self._foreign as e:
+            if not self._is_committed(position, identity, e):
+                raise
+            log.warning("the answer to a COMMIT was lost, but it was done: %s", _why(e))
+
+    def _is_committed(self, position: int, identity: str, failure: Exception) -> bool:
+        """Asks until there is an answer, or it takes too long."""
+        deadline = time.monotonic() + self._settling
+        while True:
+            try:
+                return self._find(position) == identity
+            except self._foreign as e:
+                if time.monotonic() < deadline:
+                    time.sleep(ASK_AGAIN)
+                    continue
+                raise Unknown(
+                    f"the database {self.shown} did not answer to a COMMIT, and does not say whether it was done: "
+                    f"{_why(failure)}; {_why(e)}"
+                ) from e
+
+    def _find(self, position: int) -> str:
+        """The identity of the transaction at this position of the log, "" for none. A transaction holds the head's lock until
+        it has ended, wherever it hangs: behind that lock the answer is final."""
+        with self.engine.connect() as connection:
+            self._be_patient(connection, self._settling)
+            connection = connection.execution_options(**{_WRITES: "NORMAL"})
+            with connection.begin() as transaction:
+                connection.execute(sa.select(head.c.id).with_for_update())
+                found = connection.execute(
+                    sa.select(commit_log.c.identity).where(commit_log.c.position == position)
+                ).scalar()
+                transaction.rollback()
+        return found or ""
 
     @contextmanager
     def migrating(self) -> Iterator[sa.Connection]:
@@ -99,13 +189,21 @@ class Database:
         """Database errors, wrapped; those of the driver come bare from a connection's first statements."""
         try:
             yield
-        except (sa.exc.SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error) as e:
-            why = one_line(str(getattr(e, "orig", None) or e), 300)
-            raise TryLater(f"the database {self.shown} cannot be {verb}: {why}") from e
+        except self._foreign as e:
+            raise TryLater(f"the database {self.shown} cannot be {verb}: {_why(e)}") from e
 
     def _be_patient(self, connection: sa.Connection, seconds: float) -> None:
         if self.dialect == "postgresql" and seconds:
             watch(connection.info, connection.connection.dbapi_connection, seconds)
+
+
+def new_identity() -> str:
+    """Of a transaction: no other ever has it."""
+    return secrets.token_hex(8)
+
+
+def _why(error: Exception) -> str:
+    return one_line(str(getattr(error, "orig", None) or error), 300)
 
 
 def prepare_files(database: Database) -> None:

@@ -14,15 +14,17 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from meta.store.engine import LOADING, PATIENCE, Database
-from meta.store.rows import Beat, HostRow, Since
+from meta.store.rows import Beat, HostRow, HostWrite, Since
 from meta.store.tables import beat, head, host
 
 BATCH = 1000  # rows sent at once, within one transaction
 FOLDED_AT_ONCE = 5000
 SLOWEST = 500  # rows per second, below which a transaction is given up
-TOLERANCE = 1.0  # seconds between a report and the beat that tells of it
+TOLERANCE = 1.5  # seconds between the beginning of a beat and the last report in it: a second, and a clock's step
+KEEPER_WAIT = 0.2  # seconds for a table that is locked: what waits here can also be written later
 T = TypeVar("T")
 _COLUMNS = tuple(host.c[name] for name in HostRow._fields)
+_TABLES = (host, beat)
 _WRITTEN = ("last_seen", "address", "updater_version", "agents", "since", "outcomes", "retired_at", "serial", "meta")
 
 
@@ -51,20 +53,46 @@ def _last_beats(connection: sa.Connection) -> "array[float]":
     return seen
 
 
-def save(database: Database, meta: str, at: float, rows: Sequence[HostRow], seen: Sequence[int]) -> dict[str, int]:
+def save(
+    database: Database, meta: str, at: float, rows: Sequence[HostRow], seen: Sequence[int], earlier: Sequence[Beat]
+) -> dict[str, int]:
     """Write all of it in one transaction. Returns the ids of the hostnames that had none here, whatever id the row says."""
-    if not rows and not seen:
+    if not rows and not seen and not earlier:
         return {}
-    with database.writing("hosts", durable=False, patience=PATIENCE + len(rows) / SLOWEST) as (connection, serial):
-        latest = {row.hostname: row._asdict() | {"serial": serial, "meta": meta} for row in rows}
-        known = [values for values in latest.values() if values["id"]]
-        new = [values for values in latest.values() if not values["id"]]
-        missing = _update(connection, known)
-        ids = _insert(connection, new + missing)
-        changed = {*ids.values(), *(values["id"] for values in known)} - {values["id"] for values in missing}
-        ids_of = {"seen": seen, "changed": sorted(changed), "gone": ()}
-        connection.execute(sa.insert(beat), _beat(serial, meta, at, ids_of))
-        return ids
+    how: dict[str, Any] = {"durable": False, "lock_wait": KEEPER_WAIT, "patience": PATIENCE + len(rows) / SLOWEST}
+    with database.writing("hosts", _TABLES, steps=1 + len(earlier), **how) as (connection, serial):
+        for number, one in enumerate(earlier, serial - len(earlier)):
+            beats = {"seen": one.seen, "changed": (), "gone": ()}
+            connection.execute(sa.insert(beat), _beat(number, meta, one.at, beats))
+        return _write(connection, serial, HostWrite(meta, at, rows), seen)
+
+
+def write_beside(connection: sa.Connection, what: HostWrite) -> None:
+    """In a transaction that has the head's lock already."""
+    serial = connection.execute(sa.update(head).values(hosts=head.c.hosts + 1).returning(head.c.hosts)).scalar_one()
+    _write(connection, serial, what, ())
+
+
+def _write(connection: sa.Connection, serial: int, what: HostWrite, seen: Sequence[int]) -> dict[str, int]:
+    latest = {row.hostname: row._asdict() | {"serial": serial, "meta": what.meta} for row in what.rows}
+    known = [values for values in latest.values() if values["id"]]
+    new = [values for values in latest.values() if not values["id"]]
+    missing = _update(connection, known)
+    ids = _insert(connection, new + missing)
+    changed = {*ids.values(), *(values["id"] for values in known)} - {values["id"] for values in missing}
+    ids_of = {"seen": seen, "changed": sorted(changed), "gone": ()}
+    connection.execute(sa.insert(beat), _beat(serial, what.meta, what.at, ids_of))
+    return ids
+
+
+def retired(database: Database, hostnames: Sequence[str]) -> dict[str, bool]:
+    """Which of these hosts are put aside; without those that are not there."""
+    found: dict[str, bool] = {}
+    with database.reading() as connection:
+        for names in _batches(hostnames):
+            rows = connection.execute(sa.select(host.c.hostname, host.c.retired_at).where(host.c.hostname.in_(names)))
+            found.update((hostname, retired_at > 0) for hostname, retired_at in rows)
+    return found
 
 
 def _beat(serial: int, meta: str, at: float, ids: Mapping[str, Sequence[int]]) -> dict[str, Any]:
@@ -73,19 +101,28 @@ def _beat(serial: int, meta: str, at: float, ids: Mapping[str, Sequence[int]]) -
 
 def _update(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns those that are not there under this id: forgotten by another meta, or lost with a database that was restored."""
-    statement = (
-        sa.update(host)
-        .where(host.c.id == sa.bindparam("its_id"), host.c.hostname == sa.bindparam("its_name"))
-        .values({name: sa.bindparam(name) for name in _WRITTEN})
-    )
+    new = {name: sa.bindparam(f"new_{name}", type_=host.c[name].type) for name in _WRITTEN}
+    its_row = (host.c.id == sa.bindparam("its_id"), host.c.hostname == sa.bindparam("its_name"))
+    statement = sa.update(host).where(*its_row).values(_merged(new))
     missing: list[dict[str, Any]] = []
     for batch in _batches(rows):
-        values = [{name: row[name] for name in _WRITTEN} | _key(row) for row in batch]
+        values = [{f"new_{name}": row[name] for name in _WRITTEN} | _key(row) for row in batch]
         if connection.execute(statement, values).rowcount < len(batch):
             found = sa.select(host.c.id, host.c.hostname).where(host.c.id.in_([row["id"] for row in batch]))
             there = {tuple(pair) for pair in connection.execute(found)}
             missing += [row for row in batch if (row["id"], row["hostname"]) not in there]
     return missing
+
+
+def _merged(new: Mapping[str, sa.ColumnElement[Any]]) -> dict[str, sa.ColumnElement[Any]]:
+    """What is written over a row: an older report never replaces a newer one, whoever comes last. Putting a host aside, taking
+    it back (retired_at < 0) and its last report are each as of a time; the latest decides."""
+    is_later = new["last_seen"] >= host.c.last_seen
+    merged: dict[str, Any] = {name: sa.case((is_later, new[name]), else_=host.c[name]) for name in _WRITTEN}
+    is_its_word = sa.func.abs(new["retired_at"]) >= sa.func.abs(host.c.retired_at)
+    word = sa.case((is_its_word, new["retired_at"]), else_=host.c.retired_at)
+    merged["retired_at"] = sa.case((sa.func.abs(word) < merged["last_seen"], 0.0), else_=word)
+    return merged | {"serial": new["serial"]}
 
 
 def _key(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,9 +131,9 @@ def _key(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _insert(connection: sa.Connection, rows: list[dict[str, Any]]) -> dict[str, int]:
     insert = postgresql.insert(host) if connection.dialect.name == "postgresql" else sqlite.insert(host)
-    upsert = insert.on_conflict_do_update(
-        index_elements=["hostname"], set_={name: insert.excluded[name] for name in _WRITTEN}
-    ).returning(host.c.hostname, host.c.id)
+    merged = _merged({name: insert.excluded[name] for name in _WRITTEN})
+    kept = insert.on_conflict_do_update(index_elements=["hostname"], set_=merged)
+    upsert = kept.returning(host.c.hostname, host.c.id)
     ids: dict[str, int] = {}
     for batch in _batches([{key: value for key, value in row.items() if key != "id"} for row in rows]):
         ids.update(tuple(pair) for pair in connection.execute(upsert, batch))
@@ -108,24 +145,27 @@ def _batches(rows: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
 
 
 def since(database: Database, serial: int, meta: str) -> Since:
-    with database.reading() as connection:
+    with database.reading(lock_wait=KEEPER_WAIT) as connection:
         reached, folded = connection.execute(sa.select(head.c.hosts, head.c.folded)).one()
         if reached == serial:
             return Since(reached, [], [], [])
         after = serial if serial < reached else 0  # the database was restored from a backup
         told = sa.select(beat).where(beat.c.serial > after, beat.c.meta != meta).order_by(beat.c.serial)
         beats = connection.execute(told).all()
-        of_others = sa.select(*_COLUMNS).where(host.c.serial > after, host.c.meta != meta)
+        ids = None
         if after < folded:
-            rows = connection.execute(of_others).all()
-        else:
+            rows = connection.execute(sa.select(*_COLUMNS).where(host.c.serial > after)).all()
+            ids = connection.execute(sa.select(host.c.id)).scalars().all()
+        else:  # also those that this meta wrote over: what it wrote may not be what stayed
             changed = sorted({number for row in beats for number in unpack(row.changed)})
-            rows = [row for ids in _batches(changed) for row in connection.execute(of_others.where(host.c.id.in_(ids)))]
+            of_them = sa.select(*_COLUMNS)
+            rows = [row for some in _batches(changed) for row in connection.execute(of_them.where(host.c.id.in_(some)))]
     return Since(
         reached,
         [HostRow._make(row) for row in rows],
         [Beat(row.at, unpack(row.seen)) for row in beats if row.seen],
         [number for row in beats for number in unpack(row.gone)],
+        ids,
     )
 
 
@@ -143,7 +183,7 @@ def fold(database: Database, before: float, last_seen: Callable[[int], float], l
     is_later = (host.c.id == sa.bindparam("its_id"), host.c.last_seen < sa.bindparam("at"))
     later = sa.update(host).where(*is_later).values(last_seen=sa.bindparam("at"))
     for batch in _batches(silent, FOLDED_AT_ONCE):  # others write in between
-        with database.writing("hosts", durable=False) as (connection, _):
+        with database.writing("hosts", _TABLES, durable=False, lock_wait=KEEPER_WAIT) as (connection, _):
             connection.execute(later, batch)
     _drop_beats(database, [row.serial for row in beats])
     return len(beats)
@@ -152,7 +192,7 @@ def fold(database: Database, before: float, last_seen: Callable[[int], float], l
 def _drop_beats(database: Database, serials: list[int]) -> None:
     latest = max(serials)
     folded = sa.case((head.c.folded < latest, latest), else_=head.c.folded)
-    with database.writing("hosts", durable=False) as (connection, _):
+    with database.writing("hosts", _TABLES, durable=False, lock_wait=KEEPER_WAIT) as (connection, _):
         connection.execute(sa.delete(beat).where(beat.c.serial.in_(serials)))
         connection.execute(sa.update(head).values(folded=folded))
 
@@ -160,7 +200,8 @@ def _drop_beats(database: Database, serials: list[int]) -> None:
 def forget(database: Database, meta: str, at: float, ids: Sequence[int]) -> None:
     if not ids:
         return
-    with database.writing("hosts", patience=PATIENCE + len(ids) / SLOWEST) as (connection, serial):
+    patience = PATIENCE + len(ids) / SLOWEST
+    with database.writing("hosts", _TABLES, patience=patience, lock_wait=KEEPER_WAIT) as (connection, serial):
         connection.execute(sa.insert(beat), _beat(serial, meta, at, {"seen": (), "changed": (), "gone": ids}))
         for batch in _batches(ids):
             connection.execute(sa.delete(host).where(host.c.id.in_(batch)))

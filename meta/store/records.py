@@ -6,13 +6,16 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from meta.errors import Unknown
 from meta.publications import Publication
 from meta.records import Ban, Record, RecordSet, as_fields, from_fields
 from meta.revisions import BAN, LABELS, RECORD, TARBALL, Change, Edit, Revision, changes
-from meta.store.engine import Database
-from meta.store.rows import Moved
-from meta.store.tables import ban, change, head, label, record, revision, tarball
+from meta.store import hosts
+from meta.store.engine import REVISION_IDENTITY, Database, new_identity
+from meta.store.rows import HostWrite, Lost, Moved
+from meta.store.tables import ban, beat, change, head, host, label, record, revision, tarball
 
+_TABLES = (revision, change, record, ban, label, tarball)
 _json = msgspec.json.Encoder()
 _fields = msgspec.json.Decoder(dict[str, Any])
 _labels = msgspec.json.Decoder(dict[str, str])
@@ -20,7 +23,7 @@ _labels = msgspec.json.Decoder(dict[str, str])
 
 def load(database: Database) -> RecordSet:
     with database.reading() as connection:
-        at = connection.execute(sa.select(head.c.revision)).scalar_one()
+        at, identity = connection.execute(sa.select(head.c.revision, REVISION_IDENTITY)).one()
         records = connection.execute(sa.select(record).order_by(record.c.position)).all()
         bans = connection.execute(sa.select(ban).order_by(ban.c.position)).all()
         labels = connection.execute(sa.select(label.c.hostname, label.c.body).order_by(label.c.hostname)).all()
@@ -32,28 +35,58 @@ def load(database: Database) -> RecordSet:
         labels={hostname: _labels.decode(body) for hostname, body in labels},
         edited={row.name: row.revision for row in records},
         published={row.file: Publication(*row[1:]) for row in tarballs},
+        identity=identity,
     )
 
 
 def commit(
-    database: Database, before: RecordSet, after: RecordSet, edit: Edit, more: Iterable[Change] = ()
+    database: Database,
+    before: RecordSet,
+    after: RecordSet,
+    edit: Edit,
+    more: Iterable[Change],
+    aside: HostWrite | None,
 ) -> Revision:
-    """Add one revision. more: changes of what stands elsewhere. Raises Moved when the records are no longer at
-    before.revision."""
-    number = before.revision + 1
-    made = Revision(number, edit.at, edit.who, edit.why, edit.action, (*changes(before, after), *more))
-    with database.writing("revision") as (connection, serial):
-        if serial != number:
-            raise Moved(f"the records are at revision {serial - 1} by now, no longer at {before.revision}")
-        connection.execute(sa.insert(revision), {column.name: getattr(made, column.name) for column in revision.c})
-        _each(connection, sa.insert(change), _change_rows(made))
-        _keep_records(connection, before, after, number)
-        if before.bans != after.bans:
-            connection.execute(sa.delete(ban))
-            _each(connection, sa.insert(ban), _ban_rows(after))
-        _keep_labels(connection, [c for c in made.changes if c.kind == LABELS], number)
-        _keep_tarballs(connection, [c for c in made.changes if c.kind == TARBALL])
+    """Add one revision. more: changes of what stands elsewhere. Raises Moved when the records are no longer at before.revision,
+    Lost when that is not the revision which this number has in the database, Unknown."""
+    number, identity = before.revision + 1, new_identity()
+    what = (*changes(before, after), *more)
+    made = Revision(number, edit.at, edit.who, edit.why, edit.action, what, identity)
+    tables = (*_TABLES, host, beat) if aside else _TABLES
+    try:
+        with database.writing("revision", tables, identity=identity) as (connection, serial):
+            _require(connection, before, serial - 1)
+            connection.execute(sa.insert(revision), {column.name: getattr(made, column.name) for column in revision.c})
+            _each(connection, sa.insert(change), _change_rows(made))
+            _keep(connection, before, after, made)
+            if aside:
+                hosts.write_beside(connection, aside)
+    except Unknown as e:
+        raise Unknown(f"whether revision {number} was made is unknown; ask `meta history` ({e})") from e
     return made
+
+
+def _keep(connection: sa.Connection, before: RecordSet, after: RecordSet, made: Revision) -> None:
+    """What all revisions amount to now."""
+    _keep_records(connection, before, after, made.number)
+    if before.bans != after.bans:
+        connection.execute(sa.delete(ban))
+        _each(connection, sa.insert(ban), _ban_rows(after))
+    _keep_labels(connection, [c for c in made.changes if c.kind == LABELS], made.number)
+    _keep_tarballs(connection, [c for c in made.changes if c.kind == TARBALL])
+
+
+def _require(connection: sa.Connection, before: RecordSet, last: int) -> None:
+    """Behind the head's lock. last: the number of the database's last revision."""
+    of_before = sa.select(revision.c.identity).where(revision.c.number == before.revision)
+    identity = connection.execute(of_before).scalar() if before.revision else ""
+    if identity != before.identity:
+        raise Lost(
+            f"the database does not hold revision {before.revision} as it was in force here: it lost confirmed edits in a "
+            "failover, or is a restored backup; look at what is there now, and edit again"
+        )
+    if last != before.revision:
+        raise Moved(f"the records are at revision {last} by now, no longer at {before.revision}")
 
 
 def _each(connection: sa.Connection, statement: Any, rows: Iterable[dict[str, Any]]) -> None:

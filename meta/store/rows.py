@@ -3,20 +3,29 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from meta.errors import MetaError
+from meta.errors import MetaError, TryLater
 
 
 class Moved(MetaError):
     """The records are no longer at the revision that an edit started from: nothing was written."""
 
 
+class Lost(TryLater):
+    """The database does not hold the revision that an edit started from: it lost what it had confirmed."""
+
+
 class Head(NamedTuple):
-    """How far everything is. Each is counted up by one in every transaction that writes such things, so that serials are in the
-    order of the commits: who has read everything up to a serial misses nothing by asking for what is later."""
+    """How far everything is. Each serial is counted up in every transaction that writes such things, so that serials are in the
+    order of the commits: who has read everything up to a serial misses nothing by asking for what is later. That holds as long
+    as the database loses nothing; after a failover that lost commits their serials and positions are given again, with other
+    identities."""
 
     revision: int  # of the records
+    revision_identity: str  # "" before the first
     tokens: int  # serial of tokens and hosts' tokens
     hosts: int  # serial of hosts and beats
+    position: int  # of the last transaction of any kind
+    identity: str  # of that transaction
 
 
 class HostRow(NamedTuple):
@@ -34,6 +43,14 @@ class HostRow(NamedTuple):
     retired_at: float  # 0 = not
 
 
+class HostWrite(NamedTuple):
+    """Rows that a meta writes at some moment because a person ordered it."""
+
+    meta: str
+    at: float
+    rows: Sequence[HostRow]
+
+
 class Beat(NamedTuple):
     """The hosts (ids) that were heard of up to this moment, and of which nothing else had changed."""
 
@@ -42,9 +59,11 @@ class Beat(NamedTuple):
 
 
 class Since(NamedTuple):
-    """What other metas wrote up to `serial`. gone: ids of the hosts that were forgotten."""
+    """What other metas wrote up to `serial`. gone: ids of the hosts that were forgotten; ids: of all hosts there are, where the
+    database does not remember any more which are gone."""
 
     serial: int
     rows: list[HostRow]
     beats: list[Beat]
     gone: list[int]
+    ids: Sequence[int] | None = None

@@ -12,6 +12,15 @@ head = sa.Table(
     sa.Column("tokens", sa.BigInteger, nullable=False),
     sa.Column("hosts", sa.BigInteger, nullable=False),
     sa.Column("folded", sa.BigInteger, nullable=False),  # serial of the latest beat that is gone
+    sa.Column("position", sa.BigInteger, nullable=False, server_default="0"),  # of the last transaction, of any kind
+)
+commit_log = sa.Table(  # the last some thousand transactions
+    "commit_log",
+    metadata,
+    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column(
+        "identity", sa.Text, nullable=False
+    ),  # random; after a failover that lost commits a position may have another
 )
 revision = sa.Table(
     "revision",
@@ -21,6 +30,7 @@ revision = sa.Table(
     sa.Column("who", sa.Text, nullable=False),
     sa.Column("why", sa.Text, nullable=False),
     sa.Column("action", sa.Text, nullable=False),
+    sa.Column("identity", sa.Text, nullable=False, server_default=""),  # of its transaction; "" before there were any
 )
 change = sa.Table(
     "change",
@@ -108,7 +118,7 @@ host = sa.Table(
     sa.Column("outcomes", sa.Text, nullable=False),
     sa.Column("retired_at", sa.Double, nullable=False),
     sa.Column("serial", sa.BigInteger, nullable=False),  # no index: it would double what a change costs
-    sa.Column("meta", sa.Text, nullable=False),  # that wrote it last
+    sa.Column("meta", sa.Text, nullable=False),  # that wrote it last; for people who look
     sqlite_autoincrement=True,
 )
 beat = sa.Table(

@@ -6,6 +6,7 @@ skipped and says so; in CI it fails.
 
 import os
 import secrets
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -30,6 +31,25 @@ def database(kind: str, directory: Path) -> Iterator[str]:
         try:
             url = sa.make_url(_server_url()).set(drivername="postgresql", database=name)
             yield url.render_as_string(hide_password=False)
+        finally:
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def copied(url: str, directory: Path) -> Iterator[str]:
+    """The URL of a copy, as a standby has it that no longer hears of its primary. Nobody may be connected meanwhile."""
+    if url.startswith("sqlite:"):
+        file = directory / "standby.db"
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as source, closing(sqlite3.connect(file)) as copy:
+            source.backup(copy)
+        yield f"sqlite:///{file}"
+        return
+    parsed = sa.make_url(url)
+    with closing(_server()) as server:
+        name = f"{parsed.database}_standby"
+        server.execute(f"CREATE DATABASE {name} TEMPLATE {parsed.database}")
+        try:
+            yield parsed.set(database=name).render_as_string(hide_password=False)
         finally:
             server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -1,8 +1,13 @@
 """Hosts by REST: one, many, how many; labels; and putting them aside."""
 
+from contextlib import closing
+
 import pytest
 
+from helpers.databases import execute
 from helpers.meta_api import NOW, World, record
+from meta.errors import Unknown
+from meta.store import Store
 from updater.wire import RealAgent
 
 PROBLEM = "application/problem+json"
@@ -175,3 +180,35 @@ def test_a_host_is_put_aside_and_taken_back(world):
     assert listed(world, "") == ["h0", "h1", "h2"]
     refused(world.call("PUT", "hosts/unknown/retirement"), 404)
     refused(world.call("DELETE", "hosts/unknown/retirement"), 404)
+
+
+def test_a_retirement_is_on_the_disk_when_it_is_acknowledged(world, tmp_path):
+    """A meta that is killed then has lost nothing."""
+    assert world.call("PUT", "hosts/h0/retirement", "editor").status_code == 200
+    with closing(Store(f"sqlite:///{tmp_path}/meta.db")) as after:
+        assert [row.retired_at for row in after.load_hosts() if row.hostname == "h0"] == [world.now]
+    assert world.call("DELETE", "hosts/h0/retirement", "editor").status_code == 200
+    with closing(Store(f"sqlite:///{tmp_path}/meta.db")) as after:
+        assert [row.retired_at for row in after.load_hosts() if row.hostname == "h0"] == [-world.now]
+
+
+def test_a_retirement_that_cannot_be_written_is_refused(world):
+    execute(world.store.shown, "ALTER TABLE head RENAME TO gone")
+    for method in ("PUT", "DELETE"):
+        refused(world.call(method, "hosts/h0/retirement", "editor"), 503)
+    execute(world.store.shown, "ALTER TABLE gone RENAME TO head")
+    assert listed(world, "state=retired") == []
+
+
+def test_what_nobody_can_say_of_is_told_as_unknown_and_not_to_be_tried_again_at_once(world):
+    class Mute:
+        def __getattr__(self, name):
+            return getattr(world.store, name)
+
+        def revoke_token(self, *_arguments):
+            raise Unknown("the database did not say")
+
+    world.service.store = Mute()
+    answer = world.call("DELETE", f"tokens/{world.ids['viewer']}")
+    assert refused(answer, 504)["detail"] == "the database did not say"
+    assert "Retry-After" not in answer.headers

@@ -6,6 +6,7 @@ import pytest
 
 from helpers.meta_api import NOW, World
 from meta.auth import mint
+from meta.errors import Unknown
 
 PROBLEM = "application/problem+json"
 
@@ -206,6 +207,25 @@ def test_a_host_that_enrolled_elsewhere_before_the_end_of_its_former_token_was_a
     assert world.call("DELETE", "hosts/new1/token").status_code == 204
     world.tokens["new1"] = text
     assert beat(world, "new1", "new1") == 200
+
+
+@pytest.mark.parametrize("was_done", [True, False])
+def test_an_enrolment_that_nobody_could_say_of_can_be_repeated(world, was_done):
+    """The answer to its COMMIT was lost, and the database away then."""
+
+    class Mute(LateAnswers):
+        def use_enrolment(self, *arguments):
+            if was_done:
+                assert self._store.use_enrolment(*arguments)
+            raise Unknown("the database did not say")
+
+    world.service.store = Mute(world.store, None)
+    refused(enrol(world, "new1"), 504)
+    world.service.store = world.store
+    assert enrol(world, "new1").status_code == 201
+    followed(world)
+    assert beat(world, "new1", "new1") == 200
+    refused(enrol(world, "new1"), 409)
 
 
 def test_an_admin_who_was_revoked_at_another_meta_makes_no_token_here(world):

@@ -2,12 +2,14 @@
 
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from functools import partial
 
 import msgspec
 import pytest
 
+from helpers.threads import in_threads
 from meta import edits
 from meta.editing import TRIES, Editor
 from meta.errors import Conflict, EditRefused, MetaError, TryLater
@@ -249,6 +251,52 @@ def test_without_the_database_nothing_changes(metas, tmp_path):
         with pytest.raises(TryLater):
             meta.put("a", version)
     assert meta.records is before
+
+
+class Silent:
+    """A store whose database does not answer to a commit until `heard` is set."""
+
+    def __init__(self, store):
+        self._store = store
+        self.asked, self.heard = threading.Event(), threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def commit(self, *arguments):
+        self.asked.set()
+        self.heard.wait(30)
+        raise TryLater("the database does not answer")
+
+
+def test_edits_do_not_queue_behind_a_silent_database(metas):
+    meta, silent = metas[0], Silent(metas[0].store)
+    meta.editor = Editor(silent, lambda: meta.records, meta.put_in_force, turn=0.2)
+
+    def second():
+        assert silent.asked.wait(10)
+        begin = time.monotonic()
+        try:
+            meta.put("b", "1")
+        finally:
+            silent.heard.set()
+            assert time.monotonic() - begin < 5
+
+    first, other = in_threads(partial(meta.put, "a", "1"), second)
+    assert str(first) == "the database does not answer"
+    assert str(other) == "another edit waits for the database, for more than 0.2 s; try again"
+    assert isinstance(other, TryLater)
+
+
+def test_an_edit_fails_at_once_while_the_database_is_known_not_to_answer(metas):
+    def away():
+        raise TryLater("away")
+
+    meta, silent = metas[0], Silent(metas[0].store)
+    meta.editor = Editor(silent, lambda: meta.records, meta.put_in_force, away)
+    with pytest.raises(TryLater, match="away"):
+        meta.put("a", "1")
+    assert not silent.asked.is_set()
 
 
 def test_a_roll_back_looks_only_at_what_is_in_force(metas):

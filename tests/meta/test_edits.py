@@ -74,7 +74,7 @@ class History:
     def commit(self, after: RecordSet, who: str = "ann", why: str = "") -> None:
         made = through_json(revision_of(self.now, after, who, why))
         self.revisions.append(made)
-        self.states.append(edits.committed(after, made.number, made.changes))
+        self.states.append(edits.committed(after, made))
 
     def since(self, number: int) -> list[Revision]:
         return self.revisions[number:]
@@ -419,7 +419,7 @@ def test_the_order_is_told_only_where_it_says_something():
 @given(RECORD_SETS, RECORD_SETS)
 def test_the_changes_of_a_set_replayed_over_it_give_the_set_after_it(before, after):
     revision = through_json(revision_of(before, after))
-    assert edits.replay(before, revision) == edits.committed(after, 1, revision.changes)
+    assert edits.replay(before, revision) == edits.committed(after, revision)
     assert edits.undo(after.records, revision) == before.records
     assert bool(revision.changes) == (before != after)
 

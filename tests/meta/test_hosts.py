@@ -315,7 +315,7 @@ def test_who_was_heard_of_and_did_not_change_costs_only_an_id():
     beat(table, "h1", OLD, now=3.0)
     beat(table, "h2", NEW, now=3.0)
     taken = take(table, 4.0)
-    assert ([row.id for row in taken.rows], taken.seen) == ([12], [11])
+    assert ([row.id for row in taken.rows], taken.beats) == ([12], [Beat(3.0, [11])])
     check(table)
 
 
@@ -449,7 +449,7 @@ def test_whatever_another_meta_writes_all_indexes_agree(steps):
             taken = take(other, now)
             learn_ids(other, database.save(taken.rows))
             rows = [database.rows[row.hostname] for row in taken.rows]
-            absorb(one, Since(0, rows, [Beat(now, taken.seen)], []), now)
+            absorb(one, Since(0, rows, taken.beats, []), now)
         check(one)
         check(other)
 
@@ -511,7 +511,7 @@ def test_many_threads_lose_no_change():
             taken = take(table, 1.0)
             new = [row.hostname for row in taken.rows if not row.id]
             rows.update((row.hostname, row) for row in taken.rows)
-            heard.update(taken.seen)
+            heard.update(number for one in taken.beats for number in one.seen)
             learn_ids(table, {name: ids + n for n, name in enumerate(new, 1)})
             ids += len(new)
             if last:

@@ -22,12 +22,12 @@ from meta.store import Head, HostRow, Store
 from meta.store.migrate import MIGRATIONS
 from meta.store.tables import metadata
 
-NEWEST = "0003"
+NEWEST = "0004"
 ROW = HostRow(0, "h1", 1.25, 2.5, "::1", "0.1.0", '[["a","1","“up”",null]]', "[1.5,7]", "", 0.0)
 
 
 def test_a_new_database_is_empty(store):
-    assert store.head() == Head(0, 0, 0)
+    assert store.head()._replace(identity="") == Head(0, "", 0, 0, 0, "")
     assert list(store.load_hosts()) == []
     store.ping()
 
@@ -47,7 +47,7 @@ def test_metas_that_upgrade_at_once_wait_for_each_other(url):
     stores = [Store(url) for _ in range(4)]
     assert in_threads(*(store.upgrade for store in stores)) == [NEWEST] * 4
     for store in stores:
-        assert store.head() == Head(0, 0, 0)
+        assert store.head()._replace(identity="") == Head(0, "", 0, 0, 0, "")
         store.close()
 
 
@@ -120,6 +120,33 @@ def test_hosts_of_an_older_database_are_what_memory_can_read(url, caplog):
     assert sorted(host.name for host in table.by_id.values()) == ["bare", "broken", "first", "second"]
     [first] = [host for host in table.by_id.values() if host.name == "first"]
     assert [(look[0], since, looked) for look, since, looked in first.looks()] == [("a", 8.5, 2**62), ("b", 8.5, -5)]
+
+
+# --- the log of transactions ---
+
+
+def test_what_was_followed_is_a_part_of_what_is_there_until_the_database_loses_it(store, url):
+    store.save("m", 1.0, [ROW], [])
+    known = store.head()
+    assert store.look(known) == (known, True)
+    store.save("m", 2.0, [], [1])
+    now = store.head()
+    assert (now.position, now.hosts, now.revision) == (2, 2, 0)
+    assert store.look(known) == (now, True)
+    assert store.look(known._replace(identity="another")) == (
+        now,
+        False,
+    )  # which was lost, and its position given again
+    assert store.look(known._replace(position=3)) == (now, False)
+
+
+def test_the_log_is_bounded(store, url):
+    execute(
+        url, "INSERT INTO commit_log VALUES (1000, 'a'), (1001, 'b'), (20999, 'c')", "UPDATE head SET position = 20999"
+    )
+    store.save("m", 1.0, [ROW], [])
+    positions = [position for (position,) in execute(url, "SELECT position FROM commit_log ORDER BY position")]
+    assert positions == [1001, 20999, 21000]
 
 
 # --- URLs ---

@@ -3,19 +3,20 @@
 import logging
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from helpers.databases import connected, database, execute
-from helpers.freezing import Line
 from helpers.threads import in_threads
-from meta.errors import TryLater
+from lab.line import CUT, CUT_BEFORE, HOLD, Line
+from meta.errors import TryLater, Unknown
 from meta.records import Record, RecordSet
-from meta.revisions import Edit
-from meta.store import HostRow, Store
+from meta.revisions import Edit, committed
+from meta.store import HostRow, Store, Token
 
 ROW = HostRow(0, "h1", 1.25, 2.5, "::1", "0.1.0", "[]", "[0,0]", "", 0.0)
 OURS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'meta'"
@@ -114,6 +115,120 @@ def test_a_server_that_falls_silent_in_a_transaction_is_given_up(store, url):
             assert far.head().hosts == 0
 
 
+# --- a COMMIT whose answer is lost ---
+
+EDIT = Edit(1.0, "ann", "", "set")
+RECORDS = RecordSet(records=(Record("a", "1", "http://r"),))
+ENROLMENT = Token(0, "enrolment", "rack", hash=b"e", uses=5)
+
+
+@contextmanager
+def far_away(url, patience=1.0):
+    """A store behind a line: (store, line)."""
+    parsed = sa.make_url(url)
+    with Line(parsed.host, parsed.port or 5432).running() as line:
+        there = parsed.set(host="127.0.0.1", port=line.port).update_query_dict({"connect_timeout": "2"})
+        with closing(Store(there.render_as_string(hide_password=False), patience=patience)) as far:
+            far.head()
+            yield far, line
+
+
+@pytest.mark.parametrize("fault", [CUT, HOLD])
+def test_an_edit_whose_commit_got_no_answer_is_found_to_be_made(store, url, fault, caplog):
+    with far_away(url) as (far, line):
+        line.at_commit = fault
+        made = far.commit(RecordSet(), RECORDS, EDIT)
+    assert (made, store.load_records()) == (store.revision(1), committed(RECORDS, made))
+    assert "the answer to a COMMIT was lost, but it was done" in caplog.text
+
+
+@pytest.mark.parametrize("fault", [CUT, HOLD])
+def test_an_enrolment_whose_commit_got_no_answer_is_found_to_be_made(store, url, fault):
+    token = store.add_token(ENROLMENT).token
+    with far_away(url) as (far, line):
+        line.at_commit = fault
+        written = far.use_enrolment(token.id, "h", b"1", 1.0)
+    assert (written.token.uses, written.serial) == (4, 2)
+    assert [(host, hashed) for host, hashed, _ in store.host_tokens()] == [("h", b"1")]
+
+
+def test_an_edit_whose_commit_did_not_arrive_is_told_as_not_made(store, url):
+    with far_away(url) as (far, line):
+        line.at_commit = CUT_BEFORE
+        with pytest.raises(TryLater, match="cannot be written"):
+            far.commit(RecordSet(), RECORDS, EDIT)
+        line.heal()
+        assert store.load_records() == RecordSet()
+        assert far.commit(RecordSet(), RECORDS, EDIT).number == 1
+
+
+@pytest.mark.parametrize(("fault", "revision"), [(CUT, 1), (CUT_BEFORE, 0)])
+def test_where_nobody_can_say_whether_an_edit_was_made_the_answer_is_that_and_where_to_look(
+    store, url, fault, revision
+):
+    with far_away(url) as (far, line):
+        line.at_commit, line.refusing = fault, True
+        with pytest.raises(Unknown, match="whether revision 1 was made is unknown; ask `meta history`"):
+            far.commit(RecordSet(), RECORDS, EDIT)
+    assert store.head().revision == revision
+
+
+def test_an_enrolment_that_nobody_could_say_of_is_repeated_with_the_same_token(store, url):
+    token = store.add_token(ENROLMENT).token
+    with far_away(url) as (far, line):
+        line.at_commit, line.refusing = CUT, True
+        with pytest.raises(Unknown):
+            far.use_enrolment(token.id, "h", b"1", 1.0)
+        line.heal()
+        again = far.use_enrolment(token.id, "h", b"1", 2.0)
+    assert again.token.uses == 4
+    assert store.use_enrolment(token.id, "h", b"2", 3.0) is None  # another one is still refused
+
+
+# --- locks ---
+
+
+@pytest.mark.parametrize("mode", ["ACCESS EXCLUSIVE", "SHARE"])
+def test_who_waits_for_the_hosts_table_keeps_no_edit_waiting(store, url, mode):
+    """ALTER TABLE, VACUUM FULL; CREATE INDEX."""
+    with connected(url) as other:
+        other.exec_driver_sql(f"LOCK TABLE host IN {mode} MODE")
+        done, waits = threading.Event(), []
+
+        def write():
+            while not done.is_set():
+                begin = time.monotonic()
+                with pytest.raises(TryLater, match="lock timeout"):
+                    store.save("m", 1.0, [ROW], [])
+                waits.append(time.monotonic() - begin)
+
+        def edit():
+            now, longest = RecordSet(), 0.0
+            with closing(Store(url)) as mine:
+                for version in range(30):
+                    begin = time.monotonic()
+                    after = replace(now, records=(Record("a", str(version), "http://r"),))
+                    now = committed(after, mine.commit(now, after, EDIT))
+                    longest = max(longest, time.monotonic() - begin)
+            done.set()
+            return longest
+
+        _, longest = in_threads(write, edit)
+    assert longest < 2, longest
+    assert min(waits) < 1.5, waits
+    assert store.save("m", 1.0, [ROW], []) == {"h1": 1}
+
+
+def test_a_row_that_somebody_keeps_locked_is_not_waited_for_while_all_others_wait(store, url):
+    store.save("m", 1.0, [ROW], [])
+    with connected(url) as other:
+        other.exec_driver_sql("SELECT * FROM host FOR UPDATE")
+        begin = time.monotonic()
+        with pytest.raises(TryLater, match="lock timeout"):
+            store.save("m", 2.0, [ROW._replace(id=1, last_seen=9.0)], [])
+        assert time.monotonic() - begin < 2
+
+
 def test_no_watch_stays_behind(store, url):
     """Neither one for a connection that was given back, nor for one that was thrown away."""
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
@@ -148,8 +263,8 @@ def test_metas_that_write_different_things_at_once_do_not_stand_in_each_others_w
         now = RecordSet()
         with closing(Store(url)) as mine:
             for version in range(20):
-                after = RecordSet(now.revision, (Record("a", str(version), "http://r"),))
-                now = RecordSet(mine.commit(now, after, Edit(1.0, "ann", "", "set")).number, after.records)
+                after = replace(now, records=(Record("a", str(version), "http://r"),))
+                now = committed(after, mine.commit(now, after, Edit(1.0, "ann", "", "set")))
 
     def beat(meta):
         with closing(Store(url)) as mine:

@@ -14,7 +14,7 @@ from helpers.threads import in_threads
 from meta.errors import TryLater
 from meta.records import Ban, Glob, Hosts, Label, Override, Prefix, Record, RecordSet
 from meta.revisions import Change, Edit, Revision, changes, committed, replay
-from meta.store import Moved, Store
+from meta.store import Lost, Moved, Store
 
 EDIT = Edit(1.5, "ann", "because", "set")
 A, B, C = (Record(name, "1", "http://r") for name in "abc")
@@ -40,7 +40,7 @@ BANS = (Ban("a", "1", "it “crashes”", "bob", 2.5), Ban("b", "9"))
 def put(store: Store, before: RecordSet, *records: Record, edit: Edit = EDIT, **more) -> RecordSet:
     after = replace(before, records=records, **more)
     made = store.commit(before, after, edit)
-    return committed(after, made.number, made.changes)
+    return committed(after, made)
 
 
 def test_a_new_database_has_no_records(store):
@@ -53,9 +53,9 @@ def test_what_was_committed_comes_back(store, url):
     before = store.load_records()
     after = replace(before, records=(FULL, B), bans=BANS, labels=LABELS)
     made = store.commit(before, after, EDIT)
-    assert made == Revision(1, 1.5, "ann", "because", "set", changes(before, after))
+    assert made == Revision(1, 1.5, "ann", "because", "set", changes(before, after), made.identity)
     with closing(Store(url)) as other:
-        assert other.load_records() == committed(after, 1, made.changes)
+        assert other.load_records() == committed(after, made)
         assert other.revision(1) == made
         assert other.head().revision == 1
 
@@ -83,7 +83,7 @@ def test_any_sequence_of_edits_is_replayed_to_the_same(kind, tmp_path):
         for wanted in sets:
             after = replace(now, records=wanted.records, bans=wanted.bans, labels=wanted.labels)
             made = store.commit(now, after, EDIT)
-            now = committed(after, made.number, made.changes)
+            now = committed(after, made)
             assert store.load_records() == now
         for made in store.revisions_since(start.revision):
             start = replay(start, made)
@@ -116,11 +116,31 @@ def test_history_is_paged_from_the_newest(store):
 
 def test_an_edit_of_what_has_moved_is_refused_and_leaves_nothing(store):
     first = put(store, RecordSet(), A)
-    for stale in (RecordSet(), replace(first, revision=2)):
-        with pytest.raises(Moved, match=f"at revision 1 by now, no longer at {stale.revision}"):
-            store.commit(stale, replace(stale, records=(B,)), EDIT)
+    with pytest.raises(Moved, match="at revision 1 by now, no longer at 0"):
+        store.commit(RecordSet(), RecordSet(records=(B,)), EDIT)
     assert store.load_records() == first
     assert [made.number for made in store.revisions()] == [1]
+
+
+@pytest.mark.parametrize("unknown", [{"revision": 2}, {"identity": "another"}])
+def test_an_edit_of_a_revision_that_the_database_lost_is_refused_and_leaves_nothing(store, unknown):
+    """After a failover: the number is higher than the last, or it was given again."""
+    first = put(store, RecordSet(), A)
+    with pytest.raises(Lost):
+        store.commit(replace(first, **unknown), replace(first, records=(B,), **unknown), EDIT)
+    second = put(store, first, B)
+    with pytest.raises(Lost):
+        store.commit(replace(first, identity="another"), first, EDIT)
+    assert store.load_records() == second
+
+
+def test_each_revision_has_an_identity_of_its_own(store):
+    first = put(store, RecordSet(), A)
+    second = put(store, first, B)
+    made = store.revisions()
+    assert [one.identity for one in made] == [second.identity, first.identity]
+    assert len({"", first.identity, second.identity}) == 3
+    assert store.head().revision_identity == store.head().identity == second.identity
 
 
 def test_of_two_edits_at_once_one_is_refused(store, url):
