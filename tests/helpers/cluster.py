@@ -1,63 +1,19 @@
-"""A PostgreSQL server of the test's own, that it may stop and start: a cluster in a directory of its own, on a free port."""
+"""A PostgreSQL server of the test's own. Where its programs are missing a test is skipped and says so; in CI it fails."""
 
 import os
-import pwd
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
-from typing import Self
 
 import pytest
 
-from lab.ports import free_port
+from lab import postgresql
 
 
-class Cluster:
-    """Ended and removed by `with`. PostgreSQL refuses to run as root, so root runs it as the user postgres."""
+class Cluster(postgresql.Cluster):
+    """Ended and removed by `with`."""
 
     def __init__(self) -> None:
-        self._bin = _programs()
-        self._directory = Path(tempfile.mkdtemp(prefix="ops-updater-postgresql-"))
-        self._user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
-        if self._user:
-            os.chown(self._directory, self._user.pw_uid, self._user.pw_gid)
-        self.port = free_port()
-        self._data = self._directory / "data"
-        self._run("initdb", "-D", str(self._data), "-A", "trust", "-U", "postgres", "--no-sync")
-
-    @property
-    def url(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
-
-    def start(self) -> Self:
-        options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories={self._directory}"
-        log = str(self._directory / "log")
-        self._run("pg_ctl", "-D", str(self._data), "-w", "-t", "30", "-l", log, "-o", options, "start")
-        return self
-
-    def stop(self) -> None:
-        self._run("pg_ctl", "-D", str(self._data), "-w", "-t", "30", "-m", "immediate", "stop", check=False)
-
-    def _run(self, program: str, *arguments: str, check: bool = True) -> None:
-        who = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []} if self._user else {}
-        command = [str(self._bin / program), *arguments]
-        subprocess.run(command, cwd=self._directory, stdout=subprocess.DEVNULL, timeout=60, check=check, **who)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-        shutil.rmtree(self._directory)
-
-
-def _programs() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if found:
-        return found[-1].parent
-    if program := shutil.which("initdb"):
-        return Path(program).resolve().parent
-    if os.environ.get("CI"):
-        pytest.fail("PostgreSQL's initdb is not there: apt-get install postgresql")
-    pytest.skip("PostgreSQL's initdb is not there: apt-get install postgresql")
+        try:
+            super().__init__()
+        except postgresql.NoPostgresql as e:
+            if os.environ.get("CI"):
+                pytest.fail(str(e))
+            pytest.skip(str(e))
