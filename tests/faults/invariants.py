@@ -20,6 +20,7 @@ MARKER = ".installed"
 _MOMENTARY = {
     "at",
     "until",
+    "began",
     "outcomes",
     "last",
     "evidence",
