@@ -144,7 +144,7 @@ def _stop_at_once() -> None:
 
 def load_app(settings: Settings, announcer: Announcer, address: str, port: int) -> Callable[..., Any]:
     """In the worker: all state, made here and flushed when the process ends. Returns the WSGI application."""
-    announcer.withdraw()
+    announcer.starts()
     began = readiness.now()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches both; the main process will tell us
     store = Store(settings.database)

@@ -1,10 +1,10 @@
 """What a service says of itself to those who start it or make it reload: that it serves, and how its last reload went.
 
 It is said in a small file: the first line is `PID WORD IDENTITY SINCE`, any further ones are text for people. WORD is `ready`,
-`reloaded` or `refused`; IDENTITY is the process's number and start time, which no later process has; SINCE is when it began to
-read its configuration for that, in nanoseconds of the monotonic clock. Promises that the file is always whole, and that no
-reload is taken for another: an answer counts only if its reading began after the question. A file that cannot be written is a
-line in the log and stops no service.
+`reloaded`, `refused`, or `again` for one that was ready and is starting again; IDENTITY is the process's number and start time,
+which no later process has; SINCE is when it began to read its configuration for that, in nanoseconds of the monotonic clock.
+Promises that the file is always whole, and that no reload is taken for another: an answer counts only if its reading began
+after the question. A file that cannot be written is a line in the log and stops no service.
 """
 
 import logging
@@ -18,7 +18,7 @@ from pathlib import Path
 from updater import files, processes
 from updater.errors import TryLater, UpdaterError
 
-READY, RELOADED, REFUSED = "ready", "reloaded", "refused"
+READY, RELOADED, REFUSED, AGAIN = "ready", "reloaded", "refused", "again"
 STARTS_WITHIN = 15.0  # seconds that a reload waits for a service that has only just been started
 _LIMIT = 1 << 20  # bytes
 log = logging.getLogger(__name__)
@@ -62,6 +62,11 @@ class Announcer:
     def ready(self, since: int, text: str = "") -> None:
         """It serves, and SIGHUP is understood. text: what it has read."""
         self._say(READY, since, text)
+
+    def starts(self) -> None:
+        """It does not serve now; but that it did once stays said."""
+        if self.said():
+            self._say(AGAIN, 0, "")
 
     def reload(self, read: Callable[[], str], refusal: type[Exception]) -> None:
         """Read the configuration again and say how that went. read: returns what is to be said; refusal: what it raises when

@@ -163,7 +163,7 @@ def test_clients_that_do_not_take_their_downloads_stop_no_heartbeat(server, tmp_
     stalled = [socket.create_connection((host, port)) for _ in range(70)]
     try:
         for connection in stalled:
-            connection.sendall(b"GET /big.tar.gz HTTP/1.1\r\nHost: meta\r\n\r\n")
+            connection.sendall(b"GET /big.tar.gz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         first = [connection.recv(12) for connection in stalled]
         assert set(first) == {b"HTTP/1.1 200", b"HTTP/1.1 503"}
         assert version_for(server, "h1") == "1.0.0"

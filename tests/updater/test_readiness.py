@@ -11,7 +11,7 @@ import pytest
 from lab.fleet import until
 from updater import processes
 from updater.errors import TryLater
-from updater.readiness import READY, REFUSED, RELOADED, Announcement, Announcer, announced, ask_to_reload
+from updater.readiness import AGAIN, READY, REFUSED, RELOADED, Announcement, Announcer, announced, ask_to_reload
 
 SERVICE = """
 import signal, sys, time
@@ -102,6 +102,15 @@ def test_a_file_that_says_nothing_usable_is_as_none(state, content):
 def test_a_file_that_cannot_be_written_stops_no_service(tmp_path, caplog):
     Announcer.of_this_process(tmp_path / "nowhere" / "state").ready(0)
     assert "./control cannot be told how it goes" in caplog.text
+
+
+def test_that_a_service_was_ready_once_stays_said_while_it_starts_again(state):
+    announcer = Announcer.of_this_process(state)
+    announcer.starts()
+    assert announcer.said() is None
+    announcer.ready(5)
+    announcer.starts()
+    assert announcer.said() == Announcement(announcer.process, AGAIN, 0, "")
 
 
 def test_nowhere_to_say_it_is_no_error():
