@@ -100,7 +100,7 @@ def open_again(path: Path) -> BinaryIO | None:
 def _opened(path: Path, flags: int) -> BinaryIO:
     flags |= os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        file = open(path, "r+b", buffering=0, opener=lambda name, _: os.open(name, flags, 0o644))  # noqa: SIM115
+        file = open(os.open(path, flags, 0o644), "r+b", buffering=0)  # noqa: SIM115
         file.seek(0, os.SEEK_END)
     except OSError as e:
         raise trouble(f"cannot open {path}", e) from e
