@@ -21,7 +21,7 @@ DOORS = {
     "alembic": {"meta/store/", "meta/migrations/"},
     "flask": {"meta/app.py", "meta/api/blueprint.py", "meta/api/files.py"},
     "pika": {"meta/bridges/elves/amqp.py", "meta/bridges/elves/rabbitmq_"},
-    "kazoo": {"meta/bridges/elves/zookeeper.py", "meta/bridges/elves/zookeeper_writes.py"},
+    "kazoo": {f"meta/bridges/elves/zookeeper{part}.py" for part in ("", "_nodes", "_writes")},
     "prometheus_client": {"meta/metrics.py", "meta/bridges/elves/http.py"},
     "granian": {"meta/serve.py"},
     "yaml": {"meta/nodes.py"},

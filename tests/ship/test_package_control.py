@@ -16,6 +16,7 @@ from helpers.packaged import configure
 from lab.fleet import until
 from updater import files, processes
 from updater.errors import Misconfigured
+from updater.wire import VERSION
 
 FIRST, SECOND = "1.0.0", "1.0.1"
 ENDED = (0, -signal.SIGTERM)  # the second, when it was still loading
@@ -85,6 +86,12 @@ def test_the_daemon_works_in_its_versions_directory_on_the_root(root, control):
         str(root),
     ]
     control(SECOND, "stop")
+
+
+def test_the_version_of_a_package_is_one_word_and_needs_no_configuration(root, control, package, bare):
+    (root / "cfg.json").unlink()
+    for done in (control(FIRST, "version"), bare.run(package / "control", "version")):
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{VERSION}\n", "")
 
 
 def test_reload_reaches_the_daemon(root, control):
@@ -237,9 +244,10 @@ def test_a_host_without_a_new_enough_python_is_told_so(root, control, bare):
     for name in ("python3", "python3.11", "python3.12", "python3.13", "python3.14"):
         (bare.bin / name).unlink(missing_ok=True)
         bare.program(name, "exit 1")
-    done = control(FIRST, "start")
-    assert done.returncode == 2
-    assert "needs Python 3.11 or newer" in done.stderr
+    for verb in ("start", "version"):
+        done = control(FIRST, verb)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "needs Python 3.11 or newer" in done.stderr
 
 
 def test_the_python_can_be_named_even_with_a_blank_in_its_path(root, control, bare):

@@ -1,13 +1,15 @@
-"""The call of `appAuthInfo` to the supervisor: when it is due, and what its answer means. Knows no broker and no clock.
+"""The call of `appAuthInfo` to the supervisor: when it is due, and what its answer means. Knows no broker.
 
 A call that is not answered in five seconds, or answered by something else, keeps the last app table.
 """
 
 import logging
+import time
 from uuid import uuid4
 
 from meta.bridges.elves.kept import KeptTable
 from meta.bridges.elves.messages import Dropped, parse_result
+from meta.bridges.elves.numbers import Sparing
 from meta.bridges.elves.table import BadTable, parse_table
 
 SUPERVISOR_KEY = "heartbeat.supervisor"
@@ -25,6 +27,7 @@ class Asking:
         self._next = 0.0
         self._asked = 0.0
         self._id = ""
+        self._sparing = Sparing()
 
     def due(self, now: float) -> str:
         """The correlation id of the call that is to be made now, "" for none. now: monotonic seconds."""
@@ -43,7 +46,8 @@ class Asking:
     def answered(self, correlation_id: str | None, data: bytes) -> None:
         """Whatever came to our reply queue."""
         if not self._id or correlation_id not in (None, "", self._id):
-            log.warning("an answer to no question of ours, or one that came too late, is dropped")
+            text = "an answer to no question of ours, or one that came too late, is dropped"
+            self._sparing.say(log, time.time(), text)
             return
         self._id = ""
         try:
@@ -51,7 +55,4 @@ class Asking:
         except (Dropped, BadTable) as e:
             log.warning("appAuthInfo was answered by %s; the last app table stays", e)
             return
-        is_new = table != self._kept.table
-        self._kept.put(table)
-        if is_new:
-            log.info("appAuthInfo: the app table has %d entries", len(table.entries))
+        self._kept.put(table, "appAuthInfo")

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from meta.bridges.elves import properties
+from meta.bridges.elves.zookeeper_nodes import check_hosts
 from meta.errors import Misconfigured, Problem, RecordsError
 from meta.hints import closest, did_you_mean
 
@@ -21,9 +22,9 @@ MODES = (SIMPLE, SUPERVISOR, RECORDS)
 AGENT_INFO_FORMS = {"object": False, "list": True}
 T = TypeVar("T")
 MAX_FILE = 1 << 20  # bytes
-_COMMENT = re.compile(r"\s+#.*$", re.DOTALL)
-_ROOT = re.compile(r"(?:/[^/\x00-\x20\x7f]+)+")
-_HOSTS = re.compile(r"[^\s,/]+(?:,[^\s,/]+)*(?:/[^\s,]*)?")
+_COMMENT = re.compile(r"(?:^|\s+)#.*$", re.DOTALL)  # a value that is nothing but a comment is blank
+_ROOT = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[^/\x00-\x20\x7f]+)+")
+_HOSTS = re.compile(r"[^\s,]+(?:,[^\s,]+)*")
 _WORDS = {"true": True, "false": False}
 
 
@@ -151,7 +152,7 @@ def _warnings(values: Mapping[str, str]) -> Iterator[str]:
             yield f"{key} {_unknown(key)}"
     password = values.get("mq.password", "")
     if _COMMENT.search(password):
-        yield "mq.password holds a blank and a #, and all of it is the password; put a comment on a line of its own"
+        yield "mq.password has a # where a comment may begin, and all is password; put a comment on a line of its own"
     elif _BLANK_END.search(password):
         yield "mq.password ends with a blank, which is part of the password"
     if values.get("zookeeper.host") and not values.get("zookeeper.enabled"):
@@ -162,11 +163,11 @@ def _warnings(values: Mapping[str, str]) -> Iterator[str]:
 
 
 def _unknown(key: str) -> str:
-    return f"is not a known key and has no effect{did_you_mean(key, KEYS)}"
+    return f"is not a known key and has no effect{did_you_mean(key.lower(), KEYS)}"
 
 
 def _is_nearly_right(key: str) -> bool:
-    return key not in KEYS and bool(closest(key, KEYS))
+    return key not in KEYS and bool(closest(key.lower(), KEYS))
 
 
 def local_apps(text: str) -> dict[str, str]:
@@ -228,8 +229,13 @@ def _short(text: str) -> str:
 
 
 def _hosts(text: str) -> str:
-    if not _HOSTS.fullmatch(text):
-        raise ValueError("must be HOST:PORT, more of them separated by commas without blanks")
+    hosts, _, chroot = text.partition("/")
+    try:
+        if not _HOSTS.fullmatch(hosts) or (chroot and not _ROOT.fullmatch(f"/{chroot}")):
+            raise ValueError
+        check_hosts(hosts)
+    except ValueError:
+        raise ValueError("must be HOST:PORT, more of them separated by commas without blanks") from None
     return text
 
 

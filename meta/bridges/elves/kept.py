@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from meta.bridges.elves.numbers import Reminder
+from meta.bridges.elves.numbers import Reminder, Sparing
 from meta.bridges.elves.table import AppTable, BadTable, parse_table, render_table
 
 MAX_FILE = 64 << 20  # bytes
@@ -26,20 +26,29 @@ class KeptTable:
         self._file = file
         self._saving = threading.Lock()
         self._unsaved = Reminder(log)
+        self._sparing = Sparing()
         self._next_try = 0.0
         self.table = self._load()  # None: there was never one
         self.is_saved = True
 
-    def put(self, table: AppTable) -> bool:
-        """From now on this one; whether it is on the disk."""
+    def put(self, table: AppTable, by: str) -> bool:
+        """From now on this one; whether it is on the disk. by: the service that brought it."""
         with self._saving:
-            if table == self.table and self.is_saved:
+            is_new = table != self.table
+            if not is_new and self.is_saved:
                 return True
             self.table = table
             self.is_saved = False
-        if not table.entries:
-            log.warning("the app table is empty now: by it, every agent removes all its apps")
+        if is_new:
+            self._say(table, by)
         return self.save()
+
+    def _say(self, table: AppTable, by: str) -> None:
+        now, many = time.time(), len(table.entries)
+        self._sparing.say(log, now, "%s: the app table has %d entries", by, many, level=logging.INFO)
+        if not many:
+            text = "the app table is empty now: by it, every agent removes all its apps"
+            self._sparing.say(log, now, text)
 
     def save(self) -> bool:
         """Write what is not yet on the disk; whether all is there."""

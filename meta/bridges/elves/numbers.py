@@ -40,15 +40,24 @@ class Numbers:
 
 
 class Sparing:
-    """Logs warnings, of one text at most some in ten seconds, and says how many were left out."""
+    """Logs what others cause: of one text at most some lines in ten seconds, and how many were left out."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._begun: dict[str, float] = {}
         self._said: Counter[str] = Counter()
 
-    def say(self, log: logging.Logger, now: float, text: str, *arguments: object, trace: bool = False) -> None:
-        """text: a constant of the program, with its arguments apart; trace: the exception in hand is a fault of ours."""
+    def say(
+        self,
+        log: logging.Logger,
+        now: float,
+        text: str,
+        *arguments: object,
+        level: int = logging.WARNING,
+        trace: bool = False,
+    ) -> None:
+        """text: a constant of the program, with its arguments apart; trace: an error, with the exception in hand."""
+        level = logging.ERROR if trace else level
         with self._lock:
             left_out = 0
             if not 0 <= now - self._begun.get(text, 0.0) < EVERY:
@@ -58,9 +67,9 @@ class Sparing:
             self._said[text] += 1
             too_many = self._said[text] > AT_MOST
         if left_out:
-            log.warning("%d more warnings like the following were left out", left_out)
+            log.log(level, "%d more lines like the following were left out", left_out)
         if not too_many:
-            log.log(logging.ERROR if trace else logging.WARNING, text, *arguments, exc_info=trace)
+            log.log(level, text, *arguments, exc_info=trace)
 
 
 class Reminder:

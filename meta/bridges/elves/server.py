@@ -188,8 +188,8 @@ def pages(parts: Parts) -> dict[str, Callable[[], tuple[int, str]]]:
 
     def troubles() -> list[str]:
         found = [] if parts.broker.is_connected else [f"RabbitMQ is away: {parts.broker.trouble}"]
-        if parts.sharing and not parts.sharing.is_connected:
-            found.append(f"ZooKeeper is away: {parts.sharing.trouble}")
+        if parts.sharing and (trouble := parts.sharing.trouble):
+            found.append(f"ZooKeeper {trouble}")
         return found if parts.kept.is_saved else [*found, "the app table cannot be kept"]
 
     def ready() -> tuple[int, str]:

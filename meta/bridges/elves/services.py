@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from meta.bridges.elves import messages
 from meta.bridges.elves.kept import KeptTable
 from meta.bridges.elves.messages import Body, Dropped, Request
+from meta.bridges.elves.numbers import Sparing
 from meta.bridges.elves.online import OnlineAgents
 from meta.bridges.elves.table import BadTable, parse_table
 from meta.bridges.elves.translator import Agent
@@ -39,6 +40,7 @@ class Services:
         self._online = online
         self._kept = kept
         self._agent_info_list = agent_info_list
+        self._sparing = Sparing()
         self._table: dict[str, Callable[[Body, float], dict[str, Any]]] = {
             "agentInfo": self._agent_info,
             "agentList": self._agent_list,
@@ -59,8 +61,8 @@ class Services:
             body = service(request.body, now)
         except Dropped as e:
             body = _failed(request.service, f"{UNUSABLE}{e}")
-        except Exception:
-            log.exception("%s failed", request.service)
+        except Exception:  # noqa: BLE001 (logged with its trace)
+            self._sparing.say(log, now, "%s failed", request.service, trace=True)
             body = _failed(request.service, FAILED)
         if request.service == "agentInfo" and self._agent_info_list:
             body["result"] = [body["result"]] if body["result"] else []
@@ -93,8 +95,7 @@ class Services:
             table = parse_table(body["result"])
         except BadTable as e:
             raise Dropped(f"updateAppInfo with {e}; the last table stays") from e
-        self._kept.put(table)
-        log.info("updateAppInfo: the app table has %d entries", len(table.entries))
+        self._kept.put(table, "updateAppInfo")
         return {"flag": "true", "error": "", "result": {}}
 
 

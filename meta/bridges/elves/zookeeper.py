@@ -33,6 +33,7 @@ TICK = 0.1  # seconds
 CROWD = 60  # beats in a tick, at which agents come first and writing waits, for some ticks
 WAIT_AT_MOST = 30  # ticks
 LOOK_EVERY = 30.0  # seconds
+REGISTER_AGAIN = 1.0  # seconds after a failure
 SAY_AFTER = 5.0  # seconds: a first connection may take so long
 REPLACE_AFTER = 3  # times the session's timeout: no session lives so long without a connection
 Trouble = (KazooException, KazooTimeoutError, OSError)
@@ -77,9 +78,12 @@ class Sharing(threading.Thread):
         self._stopping = threading.Event()
         self._registered_in = 0  # session
         self._next_look = 0.0
+        self._register_after = 0.0
         self._away_since = 0.0
         self._sparing = Sparing()
         self._away = Reminder(log)
+        self._unregistered = Reminder(log)
+        self._unregistered_why = ""
         self._reason = _Reason()
         self._cache: TreeCache | None = None
         self.is_connected = False
@@ -95,7 +99,13 @@ class Sharing(threading.Thread):
 
     @property
     def trouble(self) -> str:
-        """Why it is away."""
+        """Why agents are not shared, "" when they are."""
+        if self.is_connected:
+            return self._unregistered_why
+        return f"is away: {self._why_away}"
+
+    @property
+    def _why_away(self) -> str:
         return one_line(self._reason.text, 300) or "not yet connected"
 
     def run(self) -> None:
@@ -135,18 +145,36 @@ class Sharing(threading.Thread):
         self._away_since = now
         self._away.over()
         try:
-            if self._session != self._registered_in or now >= self._next_look:
-                self._register(now)
-            if not self._is_crowded() and (lost := self._writes.write(self._client, self._stopping.is_set())):
-                self._sparing.say(log, time.time(), "ZooKeeper at %s: %s", self._hosts, lost)
-        except Trouble as e:
-            self._sparing.say(log, time.time(), "ZooKeeper at %s: %s", self._hosts, in_words(e))
+            if self._is_to_look(now):
+                self._look(now)
+            if self._session == self._registered_in and not self._is_crowded():
+                self._write()
         except Exception:  # noqa: BLE001 (logged with its trace)
             self._sparing.say(log, time.time(), "ZooKeeper at %s: internal error", self._hosts, trace=True)
 
+    def _is_to_look(self, now: float) -> bool:
+        return now >= self._register_after and (self._session != self._registered_in or now >= self._next_look)
+
+    def _look(self, now: float) -> None:
+        """Sees to our registration; that it is refused is logged like an absence: once, and each minute."""
+        self._register_after = now + REGISTER_AGAIN
+        try:
+            self._register(now)
+        except Trouble as e:
+            why = one_line(in_words(e), 300)
+            self._unregistered_why = f"does not register us: {why}"
+            self._unregistered.say("ZooKeeper at %s does not register us, trying again: %s", self._hosts, why)
+            return
+        self._register_after, self._unregistered_why = now, ""
+        self._unregistered.over()
+
+    def _write(self) -> None:
+        if lost := self._writes.write(self._client, self._stopping.is_set()):
+            self._sparing.say(log, time.time(), "ZooKeeper at %s: %s", self._hosts, lost)
+
     def _wait_for_it(self, now: float) -> None:
         if self._reason.text or now - self._away_since > SAY_AFTER:
-            self._away.say("ZooKeeper at %s is away, trying again: %s", self._hosts, self.trouble)
+            self._away.say("ZooKeeper at %s is away, trying again: %s", self._hosts, self._why_away)
         away = now - self._away_since
         is_dead = self._client.client_state in (KeeperState.CLOSED, KeeperState.AUTH_FAILED) and away > SAY_AFTER
         if (is_dead or away > REPLACE_AFTER * self._timeout) and not self._stopping.is_set():

@@ -1,9 +1,10 @@
-"""What elves' heartbeat instances write of an agent on ZooKeeper. Pure.
+"""What elves' heartbeat instances write of an agent on ZooKeeper, and how ZooKeeper's addresses are written. Pure.
 
 {"checkTime": ms, "agent": {"id", "ip", "version", "apps"}}
 """
 
 import msgspec
+from kazoo.hosts import collect_hosts
 
 from meta.bridges.elves.translator import Agent, Info, judge
 
@@ -21,6 +22,11 @@ class _WireNode(msgspec.Struct, rename={"check_time": "checkTime"}):
 
 
 _node = msgspec.json.Decoder(_WireNode)
+
+
+def check_hosts(hosts: str) -> None:
+    """hosts: HOST:PORT, more of them separated by commas. Raises ValueError where the client would."""
+    collect_hosts(hosts)
 
 
 def render_node(agent: Agent) -> bytes:

@@ -127,7 +127,7 @@ def test_what_may_not_be_meant_in_the_file_is_warned_of_and_the_reasons_of_what_
     with Bridge(tmp_path, settings | {"zookeeper.host": "10.0.0.1"}, "--no-hosts") as bridge:
         assert bridge.get("/ready") == (503, until(lambda: away(bridge), "the reason"))
     log = bridge.log()
-    assert "mq.password holds a blank and a #" in log and "secret" not in log
+    assert "mq.password has a # where a comment may begin" in log and "secret" not in log
     assert "mq.exchnge is not a known key and has no effect; did you mean mq.exchange?" in log
     assert "zookeeper.host is given but zookeeper.enabled is not" in log
     assert len([line for line in log.splitlines() if "RabbitMQ at 127.0.0.1:9 is away" in line]) == 1
@@ -136,6 +136,27 @@ def test_what_may_not_be_meant_in_the_file_is_warned_of_and_the_reasons_of_what_
 def away(bridge: Bridge) -> str:
     text = bridge.get("/ready")[1]
     return text if "Connection refused" in text and text.startswith("RabbitMQ is away: ") else ""
+
+
+def test_a_directory_that_cannot_be_written_keeps_no_agent_and_no_module_from_its_answer(tmp_path):
+    """In mode simple, whose answers need no table."""
+    (tmp_path / "var").write_text("in the way")
+    with names() as (exchange, queue):
+        settings = SIMPLE | {"mq.exchange": exchange, "mq.queue": queue}
+        with Bridge(tmp_path, settings, "--no-hosts") as bridge, Module(exchange) as module:
+            bridge.beat()
+            until(bridge.is_ready, "the queue serves")
+            before = len(bridge.log().splitlines())
+            for version in range(100):
+                module.cast("updateAppInfo", table(str(version)))
+            assert module.call("agentInfo", {"ip": AGENT.ip}, within=15)["mqbody"]["flag"] == "true"
+            assert apps(bridge.beat()) == {"app1": "1.0.1"}
+            assert bridge.get("/ready") == (503, "the app table cannot be kept\n")
+            assert len(bridge.log().splitlines()) - before < 25, "the log may be on the same disk"
+            assert bridge.log().count("cannot be kept in") == 1
+            (tmp_path / "var").unlink()
+            until(bridge.is_ready, "it is kept as soon as it can be")
+        assert json.loads((tmp_path / "var" / "elves-apps.json").read_text())[0]["version"] == "99"
 
 
 def test_agent_info_is_a_list_where_the_file_says_so(tmp_path):

@@ -52,7 +52,7 @@ mq.password=a #b
         thrift_port=11202,
         mq_password="a #b",
         warnings=(
-            "mq.password holds a blank and a #, and all of it is the password; put a comment on a line of its own",
+            "mq.password has a # where a comment may begin, and all is password; put a comment on a line of its own",
         ),
         zookeeper_hosts="10.0.101.1:2181,10.0.101.2:2181,10.0.101.3:2181",
     )
@@ -177,7 +177,8 @@ def test_a_key_that_is_nearly_right_is_named_beside_the_error():
     [
         ("mq.password = secret          #RABBITMQ password", True, "secret          #RABBITMQ password"),
         ("mq.password = secret#1", False, "secret#1"),
-        ("mq.password = #secret", False, "#secret"),
+        ("mq.password = #secret", True, "#secret"),
+        ("mq.password =       # secret, ask the owner", True, "# secret, ask the owner"),
         ("mq.password = secret ", True, "secret "),
         ("mq.password = secret", False, "secret"),
     ],
@@ -186,6 +187,37 @@ def test_a_password_is_taken_whole_and_what_may_not_be_meant_is_warned_of_withou
     settings = settle(properties.parse(line.encode()))
     assert settings.mq_password == password
     assert [("mq.password" in text, "secret" in text) for text in settings.warnings] == [(True, False)] * warned
+
+
+def test_a_comment_in_place_of_a_value_leaves_it_at_its_default():
+    text = "mq.ip =     # the broker\nmq.exchange=#its exchange\nzookeeper.root =\t# of all instances\nmq.port =\n"
+    assert settle(properties.parse(text.encode())) == settle({})
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    ["h:21x81", "h:99999", "h:-1", ":2181", "::1", "h:1,", "h:1, k:2", "h:1/../a", "h:1/a//b", "[::1:2181", "/a"],
+)
+def test_an_address_of_zookeeper_that_is_none_is_refused(hosts):
+    with pytest.raises(RecordsError, match=r"zookeeper\.host: must be HOST:PORT"):
+        settle({"zookeeper.enabled": "true", "zookeeper.host": hosts})
+
+
+@pytest.mark.parametrize("hosts", ["h", "h:2181", "10.0.0.1:2181,10.0.0.2:2181", "[::1]:2181", "h:1/elves/a", "h:1/"])
+def test_an_address_of_zookeeper_as_its_clients_take_it(hosts):
+    assert settle({"zookeeper.enabled": "true", "zookeeper.host": hosts}).zookeeper_hosts == hosts
+
+
+@pytest.mark.parametrize("root", ["/elves/..", "/.", "/./elves", "/..", "/a/../b", "//", "elves"])
+def test_a_root_that_cannot_be_on_zookeeper_is_refused(root):
+    with pytest.raises(RecordsError, match=r"zookeeper\.root: must be a path"):
+        settle({"zookeeper.enabled": "true", "zookeeper.root": root})
+    for good in ("/...", "/.elves", "/elves./a..b", "/elves/"):
+        assert settle({"zookeeper.root": good}).root == good.rstrip("/")
+
+
+def test_keys_in_capital_letters_are_named():
+    assert settle({"MQ.IP": "h"}).warnings == ("MQ.IP is not a known key and has no effect; did you mean mq.ip?",)
 
 
 @pytest.mark.parametrize("enabled", ["true", "false", None])

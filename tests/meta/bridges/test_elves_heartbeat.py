@@ -128,7 +128,8 @@ def test_mode_supervisor_answers_by_the_table():
     with pytest.raises(Undecided, match="no app table"):
         bridge.beat()
     mine = frozenset({"10.0.0.1", "10.0.0.2"})
-    bridge.kept.put(AppTable((Entry("a", "1", mine), Entry("b", "1", frozenset({"10.0.0.2"})), Entry("a", "2", mine))))
+    entries = Entry("a", "1", mine), Entry("b", "1", frozenset({"10.0.0.2"})), Entry("a", "2", mine)
+    bridge.kept.put(AppTable(entries), "updateAppInfo")
     assert bridge.beat() == {"a": "2"}
     assert bridge.beat(ip="10.0.0.2") == {"a": "2", "b": "1"}
     assert bridge.beat(ip="10.0.0.3") == {}, "the supervisor allows it nothing"

@@ -9,6 +9,7 @@ import pytest
 from meta.bridges.elves.asking import Asking
 from meta.bridges.elves.kept import KeptTable
 from meta.bridges.elves.messages import Dropped, Request, parse
+from meta.bridges.elves.numbers import AT_MOST
 from meta.bridges.elves.online import OnlineAgents
 from meta.bridges.elves.services import Reply, Services
 from meta.bridges.elves.table import AppTable, BadTable, Entry, parse_table, render_table
@@ -272,6 +273,26 @@ def test_a_fault_of_ours_is_told_to_the_caller():
     assert isinstance(reply, Reply)
 
 
+def test_faults_of_ours_that_a_sender_causes_again_and_again_do_not_fill_the_log(caplog):
+    broken = Services(None, KeptTable())
+    for _ in range(200):
+        broken.handle(message("agentInfo", {"ip": "10.0.0.1"}), "q", NOW)
+    assert [(record.levelname, bool(record.exc_info)) for record in caplog.records] == [("ERROR", True)] * AT_MOST
+
+
+def test_tables_that_are_always_new_do_not_fill_the_log(services, caplog):
+    caplog.set_level("INFO")
+    for number in range(200):
+        table = [{**TABLE[0], "version": str(number)}] if number % 2 else []
+        services.handle(message("updateAppInfo", {"result": table}, "cast"), "", NOW)
+    assert caplog.messages[:3] == [
+        "updateAppInfo: the app table has 0 entries",
+        "the app table is empty now: by it, every agent removes all its apps",
+        "updateAppInfo: the app table has 1 entries",
+    ]
+    assert len(caplog.messages) <= 2 * AT_MOST
+
+
 def asked(kept: KeptTable, every: float = 60) -> tuple[Asking, str]:
     asking = Asking(kept, every)
     return asking, asking.due(100)
@@ -309,7 +330,7 @@ def test_a_supervisor_that_does_not_answer_in_five_seconds_is_asked_again_later(
 )  # fmt: skip
 def test_a_failed_call_keeps_the_last_table(data):
     kept = KeptTable()
-    kept.put(parse_table(json.dumps(TABLE).encode()))
+    kept.put(parse_table(json.dumps(TABLE).encode()), "updateAppInfo")
     asking, question = asked(kept)
     asking.answered(question, data)
     assert kept.table.apps_for("10.0.0.1") == {"appTest": "1.0.0"}
@@ -323,3 +344,10 @@ def test_an_answer_to_another_question_changes_nothing():
     assert kept.table is None
     asking.answered(question, reply(result=TABLE))
     assert kept.table
+
+
+def test_answers_that_were_not_asked_for_do_not_fill_the_log(caplog):
+    asking, _ = asked(KeptTable())
+    for _ in range(200):
+        asking.answered("another", b"")
+    assert len(caplog.messages) == AT_MOST

@@ -153,6 +153,21 @@ def test_away_from_the_start_it_is_said_once_with_the_reason(hosts, reason, capl
     )
 
 
+def test_a_server_that_refuses_our_node_is_reported_as_one_that_is_away(zookeeper, client, root, caplog):
+    client.create(root, b"", acl=READ_ACL_UNSAFE)
+    with instance(zookeeper.hosts, root) as one:
+        one.beat("10.0.0.1")
+        until(lambda: one.sharing.trouble == "does not register us: NoAuthError", "the reason")
+        began = time.monotonic()
+        until(lambda: time.monotonic() - began > 2.5, "it is tried again")
+        assert [line for line in caplog.messages if "does not register us" in line] == [
+            f"ZooKeeper at {zookeeper.hosts} does not register us, trying again: NoAuthError"
+        ]
+        client.delete(root)
+        until(lambda: client.exists(f"{root}/heartbeat/agent/10.0.0.1"), "the agent is shared")
+        until(lambda: one.sharing.trouble == "", "all is well")
+
+
 def test_a_server_that_comes_later_is_found(tmp_path, caplog):
     server = ZooKeeper(tmp_path / "zk")
     with instance(server.hosts, "/elves") as one:
