@@ -40,8 +40,13 @@ if TYPE_CHECKING:
     help="Manage the records in this file.",
 )
 @click.option("--no-hosts", is_flag=True, help="Keep no hosts: only for auth.mode simple and supervisor.")
-@click.option(
-    "--http", metavar="HOST:PORT", default="127.0.0.1:11103", show_default=True, help="/health and /metrics; `none`."
+@options.variable(
+    "--http",
+    "ELVES_HTTP",
+    metavar="HOST:PORT",
+    default="127.0.0.1:11103",
+    show_default=True,
+    help="/health, /ready and /metrics; `none`.",
 )
 @click.option(
     "--var",

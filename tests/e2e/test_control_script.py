@@ -152,6 +152,7 @@ def configure_all(home):
     configure(home, http={"enabled": True, "listen": f"127.0.0.1:{api}"})
     shutil.copy(home / "records.example.yaml", home / "records.yaml")
     lines = [f"META_LISTEN=127.0.0.1:{meta}", "META_RECORDS=records.yaml", "META_DATABASE=sqlite:///var/meta.db"]
+    lines += ["META_ELVES_HTTP=127.0.0.1:0"]
     (home / "meta.env").write_text("".join(f"{line}\n" for line in lines))
     conf = ["thrift.heartbeat.ip=127.0.0.1", f"thrift.heartbeat.port={thrift}", "mq.port=9", "auth.mode=simple"]
     (home / "conf.properties").write_text("\n".join([*conf, "auth.localAppInfo={}", ""]))
@@ -168,6 +169,17 @@ def test_a_start_whose_port_is_taken_says_so_and_leaves_nothing(home, service):
     assert f"{service} ended at its start" in done.stderr
     assert control(home, "status", service).returncode == 3
     assert control(home, "start", service).returncode == 0, "and when the port is free, it starts"
+
+
+def test_where_elves_is_watched_is_said_in_meta_env(home):
+    configure_all(home)
+    port = free_port()
+    with (home / "meta.env").open("a") as file:
+        file.write(f"META_ELVES_HTTP=127.0.0.1:{port}\n")
+    with socket.create_server(("127.0.0.1", port)):
+        assert f"cannot listen on 127.0.0.1:{port}" in control(home, "start", "elves").stderr
+    assert control(home, "start", "elves").returncode == 0
+    assert requests.get(f"http://127.0.0.1:{port}/health", timeout=10).text == "ok\n"
 
 
 BREAK = {
