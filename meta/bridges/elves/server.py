@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -95,11 +95,12 @@ def run(
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
         again = partial(announcer.reload, reload, MetaError)
-        begin = partial(asyncio.get_running_loop().run_in_executor, None, again)
+        begin = partial(asyncio.get_running_loop().run_in_executor, reloading, again)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, begin)
         await _serve(parts, settings, http, stopped, lambda _port: announcer.ready(began))
 
-    asyncio.run(until_a_signal())
+    with ThreadPoolExecutor(1, "reload") as reloading:  # one after another: two would write the same announcement
+        asyncio.run(until_a_signal())
     log.info("meta elves stopped")
 
 

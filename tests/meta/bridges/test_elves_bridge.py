@@ -23,6 +23,7 @@ from meta.config import Settings as MetaSettings
 from meta.errors import TryLater
 from meta.hosts import HostTable
 from meta.records import Record, RecordSet
+from updater import readiness
 
 RECORDS = (
     "agents:\n- {name: testApp, version: 1.0.2, tarball: http://r/a, overrides: [{prefix: CX9, version: 2.0.0}]}\n"
@@ -60,6 +61,18 @@ def test_hangup_reloads_the_records_file(tmp_path):
         (tmp_path / "records.yaml").write_text(RECORDS.replace("1.0.2", "1.0.3"))
         os.kill(bridge.pid, signal.SIGHUP)
         until(lambda: apps(bridge.beat()) == {"testApp": "1.0.3"}, "the new records are in force")
+
+
+def test_many_hangups_at_once_are_reloads_one_after_another(tmp_path):
+    (tmp_path / "records.yaml").write_text(RECORDS)
+    options = ("--records", "records.yaml", "--state-file", "state")
+    with Bridge(tmp_path, NOWHERE, *options) as bridge:
+        began = readiness.now()
+        for _ in range(200):
+            os.kill(bridge.pid, signal.SIGHUP)
+            time.sleep(0.001)  # signals that come together are one
+        assert readiness.ask_to_reload(tmp_path / "state", 20).since >= began
+        assert "cannot be told" not in bridge.log()
 
 
 def test_the_agents_show_in_the_meta_that_serves_the_same_database(tmp_path):
