@@ -10,6 +10,7 @@ from threading import Event
 
 import psycopg
 
+from lab.fleet import until
 from lab.line import CUT, CUT_BEFORE, HOLD, PASS
 from lab.partitions.history import Fault, History, Loss
 from lab.partitions.site import METAS, Site
@@ -141,8 +142,9 @@ class Breaker:
     @contextlib.contextmanager
     def _failed_over(self, _meta: int) -> Iterator[None]:
         """The standby has heard nothing for some seconds when it takes over."""
-        self._site.replication.frozen.set()
         begin = self._site.clock()
+        until("the standby follows", self._site.is_followed, self._site.position(), within=60)
+        self._site.replication.frozen.set()
         yield
         self._site.fail_over()
         self._history.losses.append(Loss(begin, self._site.clock()))

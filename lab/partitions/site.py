@@ -12,6 +12,8 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psycopg
+
 from lab.fleet import Meta, until
 from lab.line import Line
 from lab.partitions.history import Asked
@@ -81,6 +83,19 @@ class Site:
         self.replication = self._line()
         self.standby = self._stack.enter_context(Cluster(standby_of=self.replication.port))
 
+    def position(self) -> str:
+        """How far the database is, as PostgreSQL counts its log."""
+        return str(self._asked("SELECT pg_current_wal_flush_lsn()")[0])
+
+    def is_followed(self, position: str) -> bool:
+        """Whether the standby has everything up to there."""
+        query = f"SELECT bool_or(replay_lsn >= '{position}') FROM pg_stat_replication WHERE state = 'streaming'"
+        return self._asked(query)[0] is True
+
+    def _asked(self, query: str) -> tuple[Any, ...]:
+        with contextlib.closing(psycopg.connect(self.primary.url, autocommit=True)) as connection:
+            return connection.execute(query.encode()).fetchone() or (None,)
+
     def fail_over(self) -> None:
         """The primary dies, and the standby takes over with what it has heard."""
         self.primary.stop()
@@ -117,10 +132,11 @@ class Site:
     def ask(
         self, number: int, method: str, path: str, token: str, client: int, body: Any = None, **headers: str
     ) -> Answer:
-        """client: the last part of the address it comes from, since meta limits each address."""
+        """client: from which address it comes, since meta limits each address."""
         begin = self.clock()
         meta_host, _, port = self.metas[number].address.partition(":")
-        connection = HTTPConnection(meta_host, int(port), timeout=TIMEOUT, source_address=(f"127.0.0.{client}", 0))
+        source = (f"127.0.{client // 250}.{client % 250 + 1}", 0)
+        connection = HTTPConnection(meta_host, int(port), timeout=TIMEOUT, source_address=source)
         sent = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
         if token:
             sent["Authorization"] = f"Bearer {token}"

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -87,9 +88,10 @@ class Database:
         patience: float = 0.0,
         lock_wait: float = LOCK_WAIT,
     ) -> Iterator[tuple[sa.Connection, int]]:
-        """A transaction and its serial, the next of this counter of the head (of several `steps`: the last). tables: that it
-        writes; lock_wait: seconds to wait for them. durable: on the disk when it is over; otherwise the loss of power may cost
-        the last of them, never their order. Raises Unknown where the answer to the COMMIT was lost, and cannot be found."""
+        """A transaction and its serial, the next of this counter of the head (of several `steps`: the last). tables: that are
+        waited for before the head is; lock_wait: for how many seconds. durable: on the disk when it is over; otherwise the
+        loss of power may cost the last of them, never their order. Raises Unknown where the answer to the COMMIT was lost, and
+        cannot be found."""
         identity = identity or new_identity()
         with self.errors("written"), self.engine.connect() as connection:
             self._be_patient(connection, patience)
@@ -111,13 +113,13 @@ class Database:
             )
 
     def _count(self, connection: sa.Connection, counter: str, steps: int, identity: str) -> tuple[int, int]:
-        """Take the head's lock: (serial, position)."""
-        counted = sa.update(head).values({counter: head.c[counter] + steps, "position": head.c.position + 1})
-        found: list[Any] = [head.c[counter], head.c.position]
-        if self.dialect == "postgresql":  # with the same statement, as soon as the lock is ours
-            found.append(sa.func.set_config("lock_timeout", HOLDING_HEAD, True))
-        serial, position = connection.execute(counted.returning(*found)).one()[:2]
-        connection.execute(sa.insert(commit_log), {"position": position, "identity": identity})
+        """Take the head's lock, and put the identity into the log: (serial, position)."""
+        values = {"steps": steps, "identity": identity}
+        if self.dialect == "postgresql":
+            serial, position, _ = connection.execute(_counting_in_one(counter), values).one()
+        else:
+            serial, position = connection.execute(_counting(counter), {"steps": steps}).one()
+            connection.execute(sa.insert(commit_log), {"position": position, "identity": identity})
         if position % PRUNE_EVERY == 0:
             connection.execute(sa.delete(commit_log).where(commit_log.c.position <= position - REMEMBERED))
         return serial, position
@@ -195,6 +197,23 @@ class Database:
     def _be_patient(self, connection: sa.Connection, seconds: float) -> None:
         if self.dialect == "postgresql" and seconds:
             watch(connection.info, connection.connection.dbapi_connection, seconds)
+
+
+def _counting(counter: str) -> Any:
+    counted = head.c[counter] + sa.bindparam("steps", type_=sa.BigInteger)
+    counting = sa.update(head).values({counter: counted, "position": head.c.position + 1})
+    return counting.returning(head.c[counter].label("serial"), head.c.position)
+
+
+@cache
+def _counting_in_one(counter: str) -> sa.Select[Any]:
+    """With the log, and no long waits from the moment that the lock is ours: one way there and back."""
+    counted = _counting(counter).cte("counted")
+    of_log = sa.select(counted.c.position, sa.bindparam("identity", type_=sa.Text))
+    logged = sa.insert(commit_log).from_select(["position", "identity"], of_log).cte("logged")
+    return sa.select(
+        counted.c.serial, counted.c.position, sa.func.set_config("lock_timeout", HOLDING_HEAD, True)
+    ).add_cte(logged)
 
 
 def new_identity() -> str:

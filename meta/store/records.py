@@ -15,7 +15,19 @@ from meta.store.engine import REVISION_IDENTITY, Database, new_identity
 from meta.store.rows import HostWrite, Lost, Moved
 from meta.store.tables import ban, beat, change, head, host, label, record, revision, tarball
 
-_TABLES = (revision, change, record, ban, label, tarball)
+_BEFORE = sa.bindparam("its_number", type_=sa.Integer)
+_IS_THERE = sa.or_(
+    _BEFORE == 0,
+    sa.exists().where(revision.c.number == _BEFORE, revision.c.identity == sa.bindparam("its_identity", type_=sa.Text)),
+)
+_ADD_REVISION = (
+    sa.insert(revision)
+    .from_select(
+        [column.name for column in revision.c],
+        sa.select(*(sa.bindparam(column.name, type_=column.type) for column in revision.c)).where(_IS_THERE),
+    )
+    .returning(revision.c.number)
+)
 _json = msgspec.json.Encoder()
 _fields = msgspec.json.Decoder(dict[str, Any])
 _labels = msgspec.json.Decoder(dict[str, str])
@@ -52,11 +64,9 @@ def commit(
     number, identity = before.revision + 1, new_identity()
     what = (*changes(before, after), *more)
     made = Revision(number, edit.at, edit.who, edit.why, edit.action, what, identity)
-    tables = (*_TABLES, host, beat) if aside else _TABLES
     try:
-        with database.writing("revision", tables, identity=identity) as (connection, serial):
-            _require(connection, before, serial - 1)
-            connection.execute(sa.insert(revision), {column.name: getattr(made, column.name) for column in revision.c})
+        with database.writing("revision", (host, beat) if aside else (), identity=identity) as (connection, serial):
+            _add(connection, before, made, serial - 1)
             _each(connection, sa.insert(change), _change_rows(made))
             _keep(connection, before, after, made)
             if aside:
@@ -76,17 +86,25 @@ def _keep(connection: sa.Connection, before: RecordSet, after: RecordSet, made: 
     _keep_tarballs(connection, [c for c in made.changes if c.kind == TARBALL])
 
 
-def _require(connection: sa.Connection, before: RecordSet, last: int) -> None:
-    """Behind the head's lock. last: the number of the database's last revision."""
-    of_before = sa.select(revision.c.identity).where(revision.c.number == before.revision)
-    identity = connection.execute(of_before).scalar() if before.revision else ""
-    if identity != before.identity:
-        raise Lost(
-            f"the database does not hold revision {before.revision} as it was in force here: it lost confirmed edits in a "
-            "failover, or is a restored backup; look at what is there now, and edit again"
-        )
+def _add(connection: sa.Connection, before: RecordSet, made: Revision, last: int) -> None:
+    """Behind the head's lock: the revision, if the database holds the one that it was made on. last: the number of its last."""
+    numbers = {"its_number": before.revision, "its_identity": before.identity}
+    if last < before.revision or (
+        last > before.revision and not connection.execute(sa.select(_IS_THERE), numbers).scalar()
+    ):
+        raise _lost(before)
     if last != before.revision:
         raise Moved(f"the records are at revision {last} by now, no longer at {before.revision}")
+    values = {column.name: getattr(made, column.name) for column in revision.c}
+    if connection.execute(_ADD_REVISION, values | numbers).first() is None:
+        raise _lost(before)
+
+
+def _lost(before: RecordSet) -> Lost:
+    return Lost(
+        f"the database does not hold revision {before.revision} as it was in force here: it lost confirmed edits in a "
+        "failover, or is a restored backup; look at what is there now, and edit again"
+    )
 
 
 def _each(connection: sa.Connection, statement: Any, rows: Iterable[dict[str, Any]]) -> None:

@@ -59,7 +59,7 @@ def load(database: Database) -> tuple[list[Token], int]:
 
 def add(database: Database, new: Token, by: int) -> TokenWrite:
     values = {name: value for name, value in msgspec.structs.asdict(new).items() if name != "id"}
-    with database.writing("tokens", (token, host_token)) as (connection, serial):
+    with database.writing("tokens") as (connection, serial):
         _require_admin(connection, by, new.created)
         number = connection.execute(sa.insert(token).returning(token.c.id), values).scalar_one()
     return TokenWrite(msgspec.structs.replace(new, id=number), serial)
@@ -67,7 +67,7 @@ def add(database: Database, new: Token, by: int) -> TokenWrite:
 
 def revoke(database: Database, token_id: int, now: float, by: int) -> TokenWrite | None:
     revoked = sa.update(token).where(token.c.id == token_id, token.c.revoked == 0).values(revoked=now)
-    with database.writing("tokens", (token, host_token)) as (connection, serial):
+    with database.writing("tokens") as (connection, serial):
         _require_admin(connection, by, now)
         if _good_admins(connection, now) == {token_id}:
             raise LastAdmin("this is the last admin's token; make another one first")
@@ -103,7 +103,7 @@ def use_enrolment(database: Database, token_id: int, hostname: str, hashed: byte
         .values(uses=sa.case((token.c.uses > 0, token.c.uses - 1), else_=token.c.uses))
         .returning(*_COLUMNS)
     )
-    with database.writing("tokens", (token, host_token)) as (connection, serial):
+    with database.writing("tokens") as (connection, serial):
         if done := _done_before(connection, token_id, hostname, hashed):
             connection.rollback()
             return done
@@ -134,7 +134,7 @@ def _keep_host_token(connection: sa.Connection, hostname: str, values: dict[str,
 def revoke_host(database: Database, hostname: str, now: float, by: int) -> int:
     """Returns the serial, 0 where there was nothing to revoke."""
     revoke = sa.update(host_token).where(host_token.c.hostname == hostname, sa.func.length(host_token.c.hash) > 0)
-    with database.writing("tokens", (token, host_token)) as (connection, serial):
+    with database.writing("tokens") as (connection, serial):
         _require_admin(connection, by, now)
         if connection.execute(revoke.values(hash=b"", at=now, serial=serial)).rowcount:
             return serial
