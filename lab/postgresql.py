@@ -21,7 +21,7 @@ class Cluster:
     def __init__(self, standby_of: int = 0) -> None:
         """standby_of: the port at which it finds its primary, now and while it follows; 0: it is one of its own. Raises
         NoPostgresql."""
-        self._bin = _programs()
+        self._bin = programs()
         self._directory = Path(tempfile.mkdtemp(prefix="ops-updater-postgresql-"))
         self._user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
         if self._user:
@@ -73,7 +73,8 @@ class Cluster:
         shutil.rmtree(self._directory)
 
 
-def _programs() -> Path:
+def programs() -> Path:
+    """The directory of PostgreSQL's programs. Raises NoPostgresql."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if found:
         return found[-1].parent

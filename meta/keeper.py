@@ -59,7 +59,8 @@ class Keeper:
         self._lifetimes = lifetimes
         self.meta = secrets.token_hex(8)
         self._backlog = Backlog()
-        self._known: Head | None = None
+        self._known: Head | None = None  # up to where we know everything
+        self._head: Head | None = None  # the last that we saw
         self.unread = ""  # why we do not know what the database holds
         self._unwritten = ""
         self._told = False
@@ -108,7 +109,7 @@ class Keeper:
         is_due = not self.unread and not 0 < self._write_again - now <= RETRY_AT_MOST
         if is_due or is_closing:
             self._is_behind = False
-            self._unwritten = self._why_not(self._write_and_tidy, now)
+            self._unwritten = self._why_not(self._keep_hosts, now)
             self._write_failures = self._write_failures + 1 if self._unwritten else 0
             self._write_again = now + _pause(self._write_failures) if self._unwritten else 0.0
         self._tell(self.unread or self._unwritten)
@@ -138,16 +139,22 @@ class Keeper:
         head, is_continued = self._store.look(known)
         if known is None or not is_continued:
             self._read_again(head, now)
-        elif head != known:
+        else:
             if head.tokens != known.tokens:
                 self._read_tokens(head, known.tokens)
             self._follow_records(head)
-            self._known = known = known._replace(tokens=head.tokens)  # all that is known if the hosts cannot be read
-            if head.hosts != known.hosts:
-                since = self._store.hosts_since(known.hosts, self.meta)
-                absorb(self._table, since, now, self._in_step)
-                head = head._replace(hosts=since.serial)
-            self._known = head
+            self._known, self._head = known._replace(tokens=head.tokens), head
+
+    def _follow_hosts(self, now: float) -> None:
+        """Apart from what people order: while the table of hosts is locked that goes on."""
+        head, known = self._head, self._known
+        if head is None or known is None or head == known:
+            return
+        if head.hosts != known.hosts:
+            since = self._store.hosts_since(known.hosts, self.meta)
+            absorb(self._table, since, now, self._in_step)
+            head = head._replace(hosts=since.serial)
+        self._known = head
 
     def _follow_records(self, head: Head) -> None:
         in_force = self._table.classes.records
@@ -174,7 +181,7 @@ class Keeper:
         self._tokens.renew(tokens, self._store.host_tokens(0), min(serial, head.tokens))
         self._backlog.clear()
         waiting = renew(self._table, self._store.load_hosts(), now)
-        self._known = head
+        self._known = self._head = head
         log.warning(
             "the database was read again: revision %d of the records is in force, before it was %d; %d hosts are written again",
             records.revision,
@@ -184,7 +191,9 @@ class Keeper:
 
     # --- what we heard ---
 
-    def _write_and_tidy(self, now: float) -> None:
+    def _keep_hosts(self, now: float) -> None:
+        if not self._closing.is_set():
+            self._follow_hosts(now)
         while not self._write(now) and self._closing.is_set():
             pass
         if not self._is_behind:

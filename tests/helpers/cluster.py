@@ -7,13 +7,18 @@ import pytest
 from lab import postgresql
 
 
+def need_postgresql() -> None:
+    try:
+        postgresql.programs()
+    except postgresql.NoPostgresql as e:
+        if os.environ.get("CI"):
+            pytest.fail(str(e))
+        pytest.skip(str(e))
+
+
 class Cluster(postgresql.Cluster):
     """Ended and removed by `with`."""
 
     def __init__(self) -> None:
-        try:
-            super().__init__()
-        except postgresql.NoPostgresql as e:
-            if os.environ.get("CI"):
-                pytest.fail(str(e))
-            pytest.skip(str(e))
+        need_postgresql()
+        super().__init__()

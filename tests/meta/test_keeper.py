@@ -579,6 +579,7 @@ def test_a_meta_that_cannot_write_hosts_follows_all_the_same(metas, url):
             assert one.table.classes.records == other.table.classes.records
             assert [found.revoked for found in one.tokens.all() if found.id == token.id] == [NOW]
             assert "lock timeout" in one.keeper.condition(NOW + 1.4).trouble
+            assert one.keeper.unread == ""  # or edits would be refused here
         settle(one, now=NOW + 10)
 
 
