@@ -9,6 +9,7 @@ violated, 1 with one line for each violation (and the metas' logs kept), 2 where
 import argparse
 import logging
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -33,6 +34,8 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=300, help="for which things break (default 300)")
     given = parser.parse_args()
+    for ending in (signal.SIGINT, signal.SIGTERM):  # also where a shell ignores them for what runs in the background
+        signal.signal(ending, _stop)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         history, found = run(given.seed, given.seconds)
@@ -44,6 +47,11 @@ def main() -> int:
         print(f"VIOLATION {line}")
     print(f"{len(found)} violations")
     return 1 if found else 0
+
+
+def _stop(number: int, _frame: object) -> None:
+    """By way of every `with`, which ends what was begun."""
+    raise SystemExit(128 + number)
 
 
 def run(seed: int, seconds: float) -> tuple[History, list[str]]:
