@@ -13,7 +13,8 @@ from meta.records import RecordSet
 from meta.revisions import Change, Edit, Revision
 from meta.store import hosts, records, tokens
 from meta.store.backup import backup
-from meta.store.engine import PATIENCE, REVISION_IDENTITY, Database
+from meta.store.counting import REVISION_IDENTITY
+from meta.store.engine import PATIENCE, Database
 from meta.store.migrate import Tables, check, upgrade
 from meta.store.rows import Beat, Head, HostRow, HostWrite, Lost, Moved, Since
 from meta.store.tables import commit_log, head

@@ -8,18 +8,17 @@ followers see whether what they know is still a part of what the database holds.
 """
 
 import logging
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from meta.errors import Misconfigured, TryLater, Unknown, missing_extra
 from meta.store import files
-from meta.store.tables import commit_log, head, revision
+from meta.store.counting import count, new_identity
+from meta.store.tables import commit_log, head
 from meta.store.watch import unwatch, watch
 from updater.wire import one_line
 
@@ -37,13 +36,8 @@ CONNECT = {  # how libpq connects; a URL may say otherwise
 }
 SESSION = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
 LOCK_WAIT = 5.0  # seconds, as SESSION says
-HOLDING_HEAD = "50ms"  # the longest wait for any other lock while all writers wait for us
 SETTLING = 5.0  # seconds in which a COMMIT without an answer must be found, or is unknown
 ASK_AGAIN = 0.1  # seconds
-REMEMBERED, PRUNE_EVERY = 20_000, 1000  # transactions in the log
-REVISION_IDENTITY = sa.func.coalesce(
-    sa.select(revision.c.identity).where(revision.c.number == head.c.revision).scalar_subquery(), ""
-)
 _WRITES = "writes"  # execution option of a connection: SQLite's `synchronous` of its next transaction
 log = logging.getLogger(__name__)
 
@@ -98,7 +92,7 @@ class Database:
             connection = connection.execution_options(**{_WRITES: "FULL" if durable else "NORMAL"})
             with connection.begin() as transaction:
                 self._lock(connection, tables, lock_wait)
-                serial, position = self._count(connection, counter, steps, identity)
+                serial, position = count(connection, counter, steps, identity)
                 yield connection, serial
                 if transaction.is_active:
                     self._commit(transaction, position, identity)
@@ -111,18 +105,6 @@ class Database:
                 f"SET LOCAL lock_timeout = '{wait * 1000:.0f}ms'; LOCK TABLE {names} IN ROW EXCLUSIVE MODE; "
                 f"SET LOCAL lock_timeout = '{LOCK_WAIT:.0f}s'"
             )
-
-    def _count(self, connection: sa.Connection, counter: str, steps: int, identity: str) -> tuple[int, int]:
-        """Take the head's lock, and put the identity into the log: (serial, position)."""
-        values = {"steps": steps, "identity": identity}
-        if self.dialect == "postgresql":
-            serial, position, _ = connection.execute(_counting_in_one(counter), values).one()
-        else:
-            serial, position = connection.execute(_counting(counter), {"steps": steps}).one()
-            connection.execute(sa.insert(commit_log), {"position": position, "identity": identity})
-        if position % PRUNE_EVERY == 0:
-            connection.execute(sa.delete(commit_log).where(commit_log.c.position <= position - REMEMBERED))
-        return serial, position
 
     def _commit(self, transaction: sa.RootTransaction, position: int, identity: str) -> None:
         try:
@@ -197,28 +179,6 @@ class Database:
     def _be_patient(self, connection: sa.Connection, seconds: float) -> None:
         if self.dialect == "postgresql" and seconds:
             watch(connection.info, connection.connection.dbapi_connection, seconds)
-
-
-def _counting(counter: str) -> Any:
-    counted = head.c[counter] + sa.bindparam("steps", type_=sa.BigInteger)
-    counting = sa.update(head).values({counter: counted, "position": head.c.position + 1})
-    return counting.returning(head.c[counter].label("serial"), head.c.position)
-
-
-@cache
-def _counting_in_one(counter: str) -> sa.Select[Any]:
-    """With the log, and no long waits from the moment that the lock is ours: one way there and back."""
-    counted = _counting(counter).cte("counted")
-    of_log = sa.select(counted.c.position, sa.bindparam("identity", type_=sa.Text))
-    logged = sa.insert(commit_log).from_select(["position", "identity"], of_log).cte("logged")
-    return sa.select(
-        counted.c.serial, counted.c.position, sa.func.set_config("lock_timeout", HOLDING_HEAD, True)
-    ).add_cte(logged)
-
-
-def new_identity() -> str:
-    """Of a transaction: no other ever has it."""
-    return secrets.token_hex(8)
 
 
 def _why(error: Exception) -> str:

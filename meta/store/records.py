@@ -11,7 +11,8 @@ from meta.publications import Publication
 from meta.records import Ban, Record, RecordSet, as_fields, from_fields
 from meta.revisions import BAN, LABELS, RECORD, TARBALL, Change, Edit, Revision, changes
 from meta.store import hosts
-from meta.store.engine import REVISION_IDENTITY, Database, new_identity
+from meta.store.counting import REVISION_IDENTITY, new_identity
+from meta.store.engine import Database
 from meta.store.rows import HostWrite, Lost, Moved
 from meta.store.tables import ban, beat, change, head, host, label, record, revision, tarball
 
