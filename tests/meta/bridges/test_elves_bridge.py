@@ -138,7 +138,8 @@ def test_what_is_wrong_in_the_file_is_said_at_once(tmp_path):
 def test_what_may_not_be_meant_in_the_file_is_warned_of_and_the_reasons_of_what_is_away_are_told(tmp_path):
     settings = SIMPLE | NOWHERE | {"mq.password": "secret   #the password", "mq.exchnge": "x"}
     with Bridge(tmp_path, settings | {"zookeeper.host": "10.0.0.1"}, "--no-hosts") as bridge:
-        assert bridge.get("/ready") == (503, until(lambda: away(bridge), "the reason"))
+        reason = until(lambda: away(bridge), "the reason")
+        assert bridge.get("/ready") == (503, reason)
     log = bridge.log()
     assert "mq.password has a # where a comment may begin" in log and "secret" not in log
     assert "mq.exchnge is not a known key and has no effect; did you mean mq.exchange?" in log
