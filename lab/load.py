@@ -126,7 +126,7 @@ class Load:
             for name, version in versions
         )
         body = f'{{"hostname":"host-{number:07d}.example.com","realAgents":[{agents}],"updaterVersion":"1.0.0"}}'
-        return f"POST /heartbeat HTTP/1.1\r\nHost: meta\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        return f"POST /heartbeat HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
     def _receive(self, descriptor: int) -> None:
         busy = self._busy.get(descriptor)

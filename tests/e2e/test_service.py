@@ -113,7 +113,7 @@ class Slow:
 
 
 def head(method, path, length=1000, **headers):
-    lines = [f"{method} {path} HTTP/1.1", "Host: meta", f"Content-Length: {length}"]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {length}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""])
 
