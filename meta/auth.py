@@ -138,12 +138,16 @@ class HostTokens:
         self._hashes: dict[str, bytes] = {}
         self._hosts: dict[bytes, str] = {}
         self._order = _Order()
+        self.epoch = 0
         self._writing = threading.Lock()
 
-    def update(self, facts: Iterable[tuple[str, bytes, int]], reached: int = 0) -> None:
+    def update(self, facts: Iterable[tuple[str, bytes, int]], reached: int = 0, epoch: int | None = None) -> None:
         """New tokens of hosts, in place of those they had: (hostname, hash, serial); an empty hash takes a host's token away.
-        What is older than what is known changes nothing. reached: all facts up to this serial are known now."""
+        What is older than what is known changes nothing, nor does what began in another epoch than that of now. reached: all
+        facts up to this serial are known now."""
         with self._writing:
+            if epoch not in (None, self.epoch):
+                return
             for hostname, hashed, serial in facts:
                 if self._order.is_news(hostname, serial):
                     self._put(hostname, hashed)
@@ -153,7 +157,7 @@ class HostTokens:
         """These, and no others, whatever was known: the database's history is another one."""
         with self._writing:
             hashes = {hostname: hashed for hostname, hashed, _ in facts if hashed}
-            self._order = _Order(reached)
+            self._order, self.epoch = _Order(reached), self.epoch + 1
             self._hashes, self._hosts = hashes, {hashed: hostname for hostname, hashed in hashes.items()}
 
     def _put(self, hostname: str, hashed: bytes) -> None:
@@ -194,7 +198,8 @@ class HostTokens:
 
 
 class Tokens:
-    """All tokens, in memory. Safe for threads."""
+    """All tokens, in memory. Safe for threads. Serials can be compared within an epoch; another begins where the database turns
+    out to have another history. What writes into the database reads hosts.epoch before, and shows it with the outcome."""
 
     def __init__(self, tokens: "Iterable[Token]" = ()):
         self.hosts = HostTokens()
@@ -217,12 +222,12 @@ class Tokens:
         with self._writing:
             self._order = _Order(serial)
             self._tokens = {token.hash: token for token in tokens}
-        self.hosts.renew(hosts, serial)
+            self.hosts.renew(hosts, serial)
 
-    def take(self, token: "Token", serial: int) -> None:
-        """This one is so since that serial."""
+    def take(self, token: "Token", serial: int, epoch: int) -> None:
+        """This one is so since that serial of this epoch."""
         with self._writing:
-            if self._order.is_news(token.id, serial):
+            if epoch == self.hosts.epoch and self._order.is_news(token.id, serial):
                 self._tokens = {**self._tokens, token.hash: token}
 
     def all(self) -> "list[Token]":

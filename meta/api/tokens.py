@@ -40,6 +40,7 @@ def make_token(call: Call) -> Reply:
     body = call.body
     _check(body, call.now)
     call.service.require_database()
+    epoch = call.service.host_tokens.epoch
     text, hashed = mint(body.kind)
     token = Token(
         id=0,
@@ -54,7 +55,7 @@ def make_token(call: Call) -> Reply:
         reenrol=body.reenrol,
     )
     token, serial = call.service.store.add_token(token, call.who.id)
-    call.service.tokens.take(token, serial)
+    call.service.tokens.take(token, serial, epoch)
     role = f" {token.role}" if token.role else ""
     log.info("token %d made: %s%s %s, by %s", token.id, token.kind, role, token.name, call.who.name)
     return Reply(201, NewToken(**_shown(token), token=text))
@@ -83,10 +84,11 @@ def _check(body: TokenBody, now: float) -> None:
 def revoke_token(call: Call) -> Reply:
     wanted = call.path["id"]
     call.service.require_database()
+    epoch = call.service.host_tokens.epoch
     written = call.service.store.revoke_token(wanted, call.now, call.who.id)
     if written is None:
         raise Refusal(404, f"there is no token {wanted}, or it is revoked already")
-    call.service.tokens.take(written.token, written.serial)
+    call.service.tokens.take(written.token, written.serial, epoch)
     log.info("token %d revoked by %s", wanted, call.who.name)
     return Reply(204)
 
@@ -106,6 +108,7 @@ def enrol(call: Call) -> Reply:
     if shown is None or not fnmatchcase(host, shown.pattern):
         raise Refusal(403, f"this enrolment token is not for {host}")
     service.require_database()
+    epoch = service.host_tokens.epoch
     key = shown.id, host
     text, hashed = service.unanswered.pop(key) if key in service.unanswered else mint(HOST)
     try:
@@ -118,7 +121,7 @@ def enrol(call: Call) -> Reply:
         raise Refusal(
             409, f"{host} has a token already, or this enrolment token is used up; an admin can take the token back"
         )
-    service.host_tokens.update([(host, hashed, written.serial)])
+    service.host_tokens.update([(host, hashed, written.serial)], epoch=epoch)
     log.info("%s enrolled with token %d (%s)", host, shown.id, shown.name)
     return Reply(201, Enrolled(host, text))
 
@@ -135,10 +138,11 @@ def enrol(call: Call) -> Reply:
 def revoke_host_token(call: Call) -> Reply:
     host = call.path["host"]
     call.service.require_database()
+    epoch = call.service.host_tokens.epoch
     serial = call.service.store.revoke_host_token(host, call.now, call.who.id)
     if not serial:
         raise Refusal(404, f"{host} has no token")
-    call.service.host_tokens.update([(host, b"", serial)])
+    call.service.host_tokens.update([(host, b"", serial)], epoch=epoch)
     log.info("the token of host %s was revoked by %s", host, call.who.name)
     return Reply(204)
 

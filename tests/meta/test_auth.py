@@ -103,15 +103,31 @@ def test_what_is_told_late_replaces_nothing_that_is_later():
     """The answers of the database come in any order; each fact has the serial of its transaction."""
     made, revoked = token(b"1"), token(b"1", revoked=NOW)
     tokens = Tokens()
-    tokens.take(revoked, 6)
-    tokens.take(made, 5)
+    tokens.take(revoked, 6, 0)
+    tokens.take(made, 5, 0)
     assert tokens.all() == [revoked]
     tokens.replace([made], 5)  # which was read before it was revoked
     assert tokens.all() == [revoked]
     tokens.replace([revoked], 7)
-    tokens.take(made, 5)
+    tokens.take(made, 5, 0)
     tokens.replace([made], 5)
     assert tokens.all() == [revoked]
+
+
+def test_what_a_database_answered_before_it_lost_it_is_not_taken_for_later_than_what_it_holds():
+    """An answer that is late, over a failover: its serial is higher than all that there is now."""
+    lost, there = token(b"1"), token(b"2", id=2)
+    tokens = Tokens()
+    before = tokens.hosts.epoch
+    tokens.renew([there], [("a", b"a", 3)], 3)
+    tokens.take(lost, 9, before)
+    tokens.hosts.update([("a", b"lost", 9), ("b", b"lost too", 9)], epoch=before)
+    assert tokens.all() == [there]
+    assert (tokens.hosts.owner(b"a"), len(tokens.hosts)) == ("a", 1)
+    tokens.take(lost, 4, tokens.hosts.epoch)
+    tokens.hosts.update([("a", b"new", 4)], epoch=tokens.hosts.epoch)
+    assert {one.hash for one in tokens.all()} == {b"1", b"2"}
+    assert tokens.hosts.owner(b"new") == "a"
 
 
 # --- tokens of hosts ---
