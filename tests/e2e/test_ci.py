@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,27 @@ def test_advice_says_what_would_break_and_fails_nothing():
     assert re.search(r"newest +\d s  FAILED\nPython 3\.99 +-  not here: no python3\.99\n", done.stdout)
     assert done.returncode == 0
     assert ci("part 'one' false\nadvice 'newest' true").returncode == 1
+
+
+@pytest.mark.parametrize("second_time, code", [("passes", 0), ("fails", 1)])
+def test_what_failed_is_tried_once_more_and_is_told_apart(tmp_path, second_time, code):
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "control").write_text("#!/bin/sh\n.venv/bin/python -m pytest -q\n")
+    (tmp_path / "control").chmod(0o755)
+    again = "True" if second_time == "passes" else "False"
+    (tmp_path / "test_it.py").write_text(
+        "from pathlib import Path\n"
+        "def test_good(): pass\n"
+        "def test_bad():\n"
+        "    there = Path('tried').exists()\n"
+        "    Path('tried').touch()\n"
+        f"    assert there and {again}\n"
+    )
+    script = f". {REPOSITORY}/.ci/lib.sh; part tests tests; summary"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert ("tests that passed only alone: mend them" in done.stdout) == (code == 0)
+    assert "test_good" not in done.stdout.partition("once more")[2], "only what failed"
 
 
 @pytest.mark.parametrize("script", ["run", "long", "lib.sh"])
