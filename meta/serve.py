@@ -7,6 +7,7 @@ would answer SIGHUP with a second worker beside the first, which two memories of
 ours.
 """
 
+import contextlib
 import gc
 import logging
 import multiprocessing
@@ -17,7 +18,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
@@ -56,8 +56,8 @@ def serve(settings: Settings, announcer: Announcer) -> None:
         "fork", force=True
     )  # what the hooks below are for, and all that granian knows to share
     with (
-        closing(listening.reserve(settings.host, settings.port)) as reserved,
-        closing(Store(settings.database)) as store,
+        contextlib.closing(listening.reserve(settings.host, settings.port)) as reserved,
+        contextlib.closing(Store(settings.database)) as store,
     ):
         store.upgrade()  # after the address is ours: another meta that serves here keeps its database as it is
         _refuse_to_be_open(settings, store, store.tokens())
@@ -82,7 +82,7 @@ def check(settings: Settings) -> None:
     """Raises Misconfigured or TryLater where `serve` could not start with these; changes nothing. That its address is in use is
     no error here: it may be this very service that uses it."""
     listening.check(settings.host, settings.port)
-    with closing(Store(settings.database)) as store:
+    with contextlib.closing(Store(settings.database)) as store:
         if (tables := store.check()) is not Tables.OLDER:
             _refuse_to_be_open(settings, store, store.tokens() if tables is Tables.CURRENT else [])
     if settings.elves:
@@ -122,7 +122,8 @@ def _forward_hangups() -> None:
     def forward(_signal: int, _frame: Any) -> None:
         for child in multiprocessing.active_children():
             if child.pid:
-                os.kill(child.pid, signal.SIGHUP)
+                with contextlib.suppress(ProcessLookupError):  # another thread, granian's, may just have waited for it
+                    os.kill(child.pid, signal.SIGHUP)
 
     signal.signal(signal.SIGHUP, forward)
     _take({signal.SIGHUP})
