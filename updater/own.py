@@ -56,10 +56,18 @@ def try_out(install: Path, timeout: float) -> None:
 
 
 def become(host: Host) -> None:
-    """Turn this process into its successor, with a guard of this version beside it. Does not return, unless by OSError."""
+    """Turn this process into its successor, with a guard of this version beside it.
+
+    Without a guard there is no hand-over: then it takes the successor back and becomes the daemon again, as `take_over`.
+    """
     agent, watched = host.layout.agent(OWN_NAME), max(host.config.watch, GUARD_AT_LEAST)
     guard = [*_command(agent.install(host.own_version)), "guard", str(os.getpid()), host.successor, host.own_version]
-    control.leave_behind([*guard, str(watched), *_where(sys.argv)], host.layout.root)
+    try:
+        control.leave_behind([*guard, str(watched), *_where(sys.argv)], host.layout.root)
+    except OSError as e:
+        _undo(host, host.successor, host.own_version, f"its guard could not be started: {e.strerror}")
+        take_over(sys.argv)
+        return
     sys.stderr.flush()
     command = [*_command(agent.install(host.successor)), *sys.argv[1:]]
     os.execv(command[0], command)  # noqa: S606 (the same arguments, another version's program)

@@ -223,3 +223,30 @@ new = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", o
     )
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
     assert host.current(NAME) == "1.0.0"
+
+
+def test_where_no_guard_can_be_started_the_old_version_goes_on(host, site):
+    """As when no more processes may be started, just at the hand-over."""
+    site.desire()
+    (host.root / NAME / ".version").write_text("2.0.0\n")
+    given = f"""
+from pathlib import Path
+from updater import config, own
+from updater.host import Host
+from updater.http import Http
+from updater.layout import Layout
+root, file = {str(host.root)!r}, {str(host.config)!r}
+host = Host(Layout(Path(root)), config.load(Path(file)), Http(), own_version="1.0.0", successor="2.0.0")
+sys.argv = [f"{{root}}/{NAME}/1.0.0/updater.pyz", "run", "-c", file, "--root", root]
+"""
+    refusal = "raise BlockingIOError(11, 'Resource temporarily unavailable')"
+    with racing.started("subprocess.Popen", refusal, given, "own.become(host)") as process:
+        try:
+            until("1.0.0 reports itself", lambda: reported(site) == "1.0.0", within=30)
+            assert host.owner() == process.pid
+        finally:
+            process.terminate()
+    assert host.current(NAME) == "1.0.0"
+    outcome = next(one for one in site.outcomes() if one["result"] == "rolled back")
+    assert (outcome["from"], outcome["to"]) == ("1.0.0", "2.0.0")
+    assert outcome["reason"] == "its guard could not be started: Resource temporarily unavailable"
