@@ -168,3 +168,8 @@ def test_what_merges_patches_and_editors_leave_behind_is_not_committed():
     assert "control" in committed()
     assert committed(*LEFTOVERS) == []
     assert set(LEFTOVERS) <= set((ROOT / ".gitignore").read_text().splitlines()), "git offers none of them either"
+
+
+def test_no_two_decisions_have_one_number():
+    numbers = [Path(name).name[:4] for name in committed("docs/adr")]
+    assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
