@@ -1,8 +1,8 @@
 """Tarballs that nothing needs any more: which they are, and how they go.
 
 Promises: one goes only by meta.publications.judge, judged again in the edit that takes it out of the records, so that an edit
-that names it meanwhile keeps it; the file goes after that, unless it was published again. A crash in between leaves a file that
-may be published again. Refuses what has other bytes than were published: it is not ours to remove.
+that names it meanwhile keeps it. The file goes after that, unless it was published or named again. A crash in between leaves a
+file that may be published again. Refuses what has other bytes than were published: it is not ours to remove.
 """
 
 import logging
@@ -72,10 +72,16 @@ def prune(service: "Service", directory: Path, terms: Terms, edit: edits.Edit) -
     done = service.editor.apply(edit, change)
     for file, one in seen[-1].gone.items():
         with service.publishing:
-            if file not in service.records.published:
+            if not _is_needed_again(service, file):
                 tarballs.remove(directory, file)
                 log.info("%s is removed (%d bytes, sha256 %s), by %s", file, one.size, one.sha256, edit.who)
     return seen[-1]._replace(revision=done.revision)
+
+
+def _is_needed_again(service: "Service", file: str) -> bool:
+    """Whether an edit, a publication or a host has named it since it was judged."""
+    records = service.records
+    return file in records.published or file in publications.named_by(records.records) or file in run_by(service.table)
 
 
 def _judged(service: "Service", directory: Path, records: RecordSet, terms: Terms, now: float) -> Pruned:

@@ -3,10 +3,12 @@
 import gzip
 import hashlib
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from helpers.meta_api import NOW, REMOTE, World, record
+from helpers.meta_server import until
 from meta import publications
 from meta.publications import Publication, Uses, Verdict
 from updater.wire import RealAgent, Report
@@ -185,6 +187,18 @@ def test_what_was_removed_can_be_published_again(world):
     publish(world, "0")
     assert "a-0.tar.gz" in there(world)
     assert prune(world, dry_run=True, keep=0, older=0)[0] == ["a-0.tar.gz"]
+
+
+def test_a_file_that_is_named_before_it_goes_stays(world):
+    """Its publication is taken out of the records first; an edit may come between that and the file."""
+    many(world, 2)
+    with ThreadPoolExecutor(1) as pool:
+        with world.service.publishing:
+            pruned = pool.submit(prune, world, keep=0, older=0)
+            until(lambda: not world.service.records.published, "both publications are taken out")
+            use(world, "1")
+        pruned.result()
+    assert there(world) == ["a-1.tar.gz", "a-1.tar.gz.md5"]
 
 
 def test_viewers_prune_nothing(world):
