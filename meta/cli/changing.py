@@ -57,7 +57,8 @@ class Editor:
         for warning in preview.warnings:
             show.styled([show.Cell(f"warning: {show.one_line_kept(warning)}", "yellow")], err=True)
         if self._dry_run or not preview.changes:
-            self._tell(preview, "nothing to change" if not preview.changes else "dry run: nothing was changed")
+            sentence = "dry run: nothing was changed" if preview.changes else "nothing to change"
+            self._tell(replace(preview, dry_run=self._dry_run), sentence)
             return preview
         self._agree(preview)
         done = replace(self._send(wish, dry_run=False), affected=preview.affected)

@@ -79,6 +79,9 @@ def unretire(client: "Client", hosts: tuple[str, ...], why: str) -> None:
 def _retirement(client: "Client", hosts: tuple[str, ...], why: str, retired: bool) -> None:
     from meta.api.types import EditView
 
-    client.send("POST", "/retirements", EditView, {"hosts": hosts, "retired": retired}, why=why)
+    hosts = tuple(dict.fromkeys(hosts))
+    done = client.send("POST", "/retirements", EditView, {"hosts": hosts, "retired": retired}, why=why)
+    changed = {one.name for one in done.changes}
     for host in hosts:
-        click.echo(f"{host}: {'retired' if retired else 'not retired'}")
+        state = "retired" if retired else "not retired"
+        click.echo(f"{host}: {state}" if host in changed else f"{host}: is {state} already; nothing was changed")

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from meta.api.tarball_types import PrunedView
 from meta.cli import show
@@ -19,7 +20,8 @@ def prune(client: Client, terms: dict[str, Any], why: str, *, dry_run: bool, yes
     if not for_programs or not dry_run:
         _show(preview, for_programs)
     if dry_run or not preview.removed:
-        _tell(preview, output, "dry run: nothing was removed" if preview.removed else "nothing to remove")
+        sentence = "dry run: nothing was removed" if preview.removed else "nothing to remove"
+        _tell(replace(preview, dry_run=dry_run), output, sentence)
         return
     _agree(len(preview.removed), yes)
     shown = terms | {"files": [one.name for one in preview.removed]}

@@ -404,9 +404,15 @@ def test_why_a_host_was_put_aside_is_in_the_history(server, alice):
     assert told[0].endswith(": rack r7 is gone")
     assert told[1:] == ["  host aside-1: put aside", "  host aside-2: put aside"]
     number = alice.json("history", "--limit", "1")["items"][0]["number"]
-    alice("retire", "aside-1")  # is it already
+    assert alice("retire", "aside-1", "aside-1") == "aside-1: is retired already; nothing was changed\n"
     assert alice.json("history", "--limit", "1")["items"][0]["number"] == number
     assert "no host aside-9" in alice("retire", "aside-2", "aside-9", code=1)
+
+
+def test_a_real_run_that_changes_nothing_is_no_dry_run(alice):
+    alice("set", "calm", "version=1", "tarball=http://127.0.0.1/t", "--yes")
+    assert not alice.json("set", "calm", "version=1", "--yes").get("dryRun")
+    assert alice.json("set", "calm", "version=1", "--dry-run")["dryRun"] is True
 
 
 def test_a_backup_of_a_live_database_is_whole(server, alice, tmp_path):
