@@ -124,6 +124,7 @@ def _absorb_row(table: HostTable, host: Host | None, row: HostRow, ticks: Ticks)
     if is_later:
         _take_report(table, host, row)
     _join_outcomes(table, host, row)
+    table.judge(host)
     _settle_retirement(table, host, row)
     if is_later:
         ticks.hear(host, row.last_seen)

@@ -8,18 +8,34 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import translate
 from functools import cached_property
+from typing import NamedTuple
 
 import msgspec
 
 from meta.answers import JSON, Answer
 from meta.records import RUN_AS, Glob, Prefix, RecordSet, Selector, resolve_matched, resolve_run_as, selectors
-from updater.wire import DONE, START, STARTED, STOP, STOPPED, Desired, Outcome, desired_fields, render_reply
+from updater.wire import START, STARTED, STOP, STOPPED, Desired, desired_fields, render_reply
 
 Test = Callable[[str, Mapping[str, str]], bool]
 _OF_CORALDANE = {"configFileName": "", "configRemoteUrl": ""}  # its updater expects them, and they may be blank
 _NOTHING: frozenset[Selector] = frozenset()
 _NO_LABELS: Mapping[str, str] = {}
-Look = tuple[str, str, str, str | msgspec.UnsetType]  # an agent as its host saw it: name, version, status, held
+_Unset = msgspec.UnsetType
+# An agent as its host saw it: name, version, status, held, trial, waits.
+Look = tuple[str, str, str, str | _Unset, bool | _Unset, str | _Unset]
+NO_LOOK: Look = ("", "", "", msgspec.UNSET, msgspec.UNSET, msgspec.UNSET)  # of an agent that a host did not report
+
+
+class Verdict(NamedTuple):
+    """How an agent's last change failed on some hosts. result: `failed`, `refused` or `rolled back`; step: where; attempt: of
+    the order that was rolled back, from an updater that knows attempts. A change that went well has none: that is what the
+    look says."""
+
+    agent: str
+    to: str
+    step: str
+    result: str
+    attempt: int | _Unset = msgspec.UNSET
 
 
 class Class:
@@ -144,20 +160,21 @@ def drifts(order: Desired | None, version: str, status: str) -> bool:
     return order.cmd == START and (version != order.version or status != STARTED)
 
 
-def failed(order: Desired | None, version: str, status: str, outcome: Outcome | None) -> bool:
-    """Whether what last became of an agent, seen like this, is a failure of this order: one of the version that it shall have
-    now, or that the running one did not stop. What went wrong with an earlier version is none."""
-    if order is None or outcome is None or outcome.result == DONE or not drifts(order, version, status):
+def failed(order: Desired | None, version: str, status: str, verdict: Verdict | None) -> bool:
+    """Whether this verdict on an agent, seen like this, is a failure of this order: one of the version that it shall have now,
+    or that the running one did not stop. What went wrong with an earlier version, or at a lower attempt, is none."""
+    if order is None or verdict is None or not drifts(order, version, status):
         return False
-    is_stuck = outcome.step == STOP and outcome.to in (version, order.version)
-    return is_stuck or (order.cmd == START and outcome.to == order.version)
+    if verdict.attempt is not msgspec.UNSET and verdict.attempt < order.attempt:
+        return False
+    is_stuck = verdict.step == STOP and verdict.to in (version, order.version)
+    return is_stuck or (order.cmd == START and verdict.to == order.version)
 
 
 def drifting(orders: Mapping[str, Desired], looks: Sequence[Look]) -> list[Desired]:
     """The orders that a host with these agents does not fulfil."""
     seen = {look[0]: look for look in looks}
-    nothing = ("", "", "", msgspec.UNSET)
-    return [order for name, order in orders.items() if drifts(order, *seen.get(name, nothing)[1:3])]
+    return [order for name, order in orders.items() if drifts(order, *seen.get(name, NO_LOOK)[1:3])]
 
 
 def render_coraldane_reply(desired: Sequence[Desired], run_as: Mapping[str, tuple[str, str]]) -> bytes:

@@ -1,18 +1,17 @@
 """Changes that failed: of the version that a host shall have now, grouped by reason, and of one version on all hosts.
 
-What a host told of an earlier version says nothing of the present one and is not counted. Hosts are found by a search in their
-outcomes' text; of those that failed, at most SCAN are looked at in one answer, which then says so.
+What a host told of an earlier version says nothing of the present one and is not counted. Hosts are found through the verdicts
+of their groups; of those that failed, at most SCAN are looked at for their reasons in one answer, which then says so.
 """
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import msgspec
-
-from meta.classes import drifting, failed
-from meta.hosts import Group, Host, HostTable
-from meta.profiles import read_outcomes
+from meta.classes import NO_LOOK, drifting, failed
+from meta.hosts import Host, HostTable
+from meta.profiles import Group
 from meta.views import Failure
 from updater.wire import ROLLED_BACK, Desired, Outcome
 
@@ -41,20 +40,36 @@ class _Sum:
             self.newest = (outcome.at, host, outcome)
 
 
-def failures(table: HostTable, agent: str = "") -> Found:
-    """What failed, by agent, desired version, result and reason, for all agents or one. Reasons that differ in nothing but
-    numbers (a process, a count of seconds) are one; the newest stands for them, with its host."""
+def failures(table: HostTable, agent: str = "", chosen: Callable[[Host], bool] | None = None) -> Found:
+    """What failed, by agent, desired version, result and reason, for all agents or one, on all hosts or the chosen.
+
+    Reasons that differ in nothing but numbers (a process, a count of seconds) are one; the newest stands for them."""
     sums: dict[tuple[str, str, str, str], _Sum] = {}
     looked = 0
-    for host, order, outcome in _failed(table, agent):
+    for host, order in _failed(table, agent):
+        outcome = host.outcomes.get(order.name)
+        if outcome is None or (chosen and not chosen(host)):
+            continue
         if looked == SCAN:
             break
         looked += 1
         key = (order.name, order.version, outcome.result, _NUMBER.sub("#", outcome.reason))
-        sums.setdefault(key, _Sum()).add(host, outcome)
+        sums.setdefault(key, _Sum()).add(host.name, outcome)
     found = [_view(key, one) for key, one in sums.items()]
     found.sort(key=lambda one: (-one.hosts, one.agent, one.version, one.reason))
     return Found(found[:MOST], looked < SCAN and len(found) <= MOST)
+
+
+def sums(table: HostTable) -> Counter[tuple[str, str, str]]:
+    """How many hosts failed, by agent, desired version and result: a sum over groups."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    with table.locked():
+        groups = [(group, len(group.hosts)) for group in table.groups.values() if group.profile.verdicts]
+    for group, hosts in groups:
+        for order in failed_orders(group):
+            if verdict := group.profile.verdict(order.name):
+                found[order.name, order.version, verdict.result] += hosts
+    return found
 
 
 def _view(key: tuple[str, str, str, str], one: _Sum) -> Failure:
@@ -63,23 +78,21 @@ def _view(key: tuple[str, str, str, str], one: _Sum) -> Failure:
     return Failure(key[0], key[1], outcome.result, outcome.reason, one.hosts, host, at)
 
 
-def _failed(table: HostTable, agent: str) -> Iterator[tuple[str, Desired, Outcome]]:
+def _failed(table: HostTable, agent: str) -> Iterator[tuple[Host, Desired]]:
     for group, hosts in _groups(table):
-        orders = [o for o in drifting(group.klass.orders, group.profile.looks) if not agent or o.name == agent]
-        looks = {look[0]: look for look in group.profile.looks}
+        orders = failed_orders(group)
         for host in hosts if orders else ():
-            outcomes = outcomes_of(host)
-            for order in orders if outcomes else ():
-                outcome = outcomes.get(order.name)
-                _, version, status, _ = looks.get(order.name, ("", "", "", msgspec.UNSET))
-                if outcome and failed(order, version, status, outcome):
-                    yield host.name, order, outcome
+            yield from ((host, order) for order in orders if not agent or order.name == agent)
 
 
-def outcomes_of(host: Host) -> dict[str, Outcome]:
-    """The outcomes of a host of which at least one did not go well; else nothing, without the work of reading them."""
-    told = host.told
-    return read_outcomes(told) if told and told.count('"result":') != told.count('"result":"done"') else {}
+def failed_orders(group: Group) -> list[Desired]:
+    """The orders of these hosts whose change failed there."""
+    profile = group.profile
+    if not profile.verdicts:
+        return []
+    looks = {look[0]: look for look in profile.looks}
+    orders = drifting(group.klass.orders, profile.looks)
+    return [o for o in orders if failed(o, *looks.get(o.name, NO_LOOK)[1:3], profile.verdict(o.name))]
 
 
 def _groups(table: HostTable) -> Iterator[tuple[Group, list[Host]]]:

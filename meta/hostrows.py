@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from meta.hosts import Host, HostTable
-from meta.profiles import Profile, Stamp, read_outcomes
+from meta.profiles import Profile, Stamp, read_outcomes, verdicts_of
 from meta.store import Beat, HostRow
 from updater.wire import one_line
 
@@ -118,9 +118,8 @@ def read(table: HostTable, row: HostRow) -> Content | None:
     """None, and a line in the log, where it is no row of ours. The profile must get its group at once."""
     try:
         since, looked = _stamps.decode(row.since)
-        if row.outcomes:
-            read_outcomes(row.outcomes)
-        return table.profiles.read(row.agents), since, looked
+        verdicts = verdicts_of(read_outcomes(row.outcomes)) if row.outcomes else ()
+        return table.profiles.read(row.agents, verdicts, bool(row.updater_version)), since, looked
     except (msgspec.DecodeError, TypeError, ValueError) as e:
         log.warning("host %s in the database cannot be read: %s", one_line(row.hostname, 253), e)
         return None

@@ -20,6 +20,7 @@ from meta.names import Arrivals, Names
 from meta.profiles import (
     MAX_NAME,
     MAX_WEIGHT,
+    Group,
     Profile,
     Profiles,
     Stamp,
@@ -28,6 +29,7 @@ from meta.profiles import (
     read_outcomes,
     same_looks,
     since_when,
+    verdicts_of,
     write_outcomes,
 )
 from meta.records import RecordSet
@@ -39,17 +41,6 @@ BACK = (
     0.001  # seconds by which the beat that takes a host back is later than what put it aside, whatever the clocks say
 )
 _BLANK = Profile(())
-
-
-class Group:
-    """The hosts of one class that say the same of their agents; klass is the table's `nowhere` for those that are retired."""
-
-    __slots__ = ("hosts", "klass", "profile")
-
-    def __init__(self, profile: Profile, klass: Class):
-        self.profile = profile
-        self.klass = klass
-        self.hosts: set[Host] = set()
 
 
 class Host(msgspec.Struct, eq=False, gc=False):
@@ -176,12 +167,9 @@ class HostTable:
 
     def _take_looks(self, host: Host, looks: tuple[Look, ...], looked: Stamp, now: float) -> None:
         if looks != host.group.profile.looks:
-            if not self.profiles.has_room(looks):
-                raise TooMany(
-                    f"what hosts say of their agents fills {MAX_WEIGHT >> 20} MB: no room for so long a report"
-                )
-            before = {look: since for look, since, _ in host.looks()}
-            self.move(host, self.profiles.of(looks))
+            before = {look[:3]: since for look, since, _ in host.looks()}
+            former = host.group.profile
+            self.move(host, self.profiles.admit(looks, former.verdicts, former.tells_trial))
             host.since = since_when(looks, before, now)
             self.dirty.add(host)
         host.looked = looked
@@ -190,7 +178,10 @@ class HostTable:
         version, address = one_line(version, MAX_NAME), one_line(address, MAX_NAME)
         if told:  # an outcome stays until the same agent has another
             kept = {agent: outcome for agent, outcome in host.outcomes.items() if agent not in told}
-            self.tell(host, write_outcomes(kept | told, self.told > MAX_WEIGHT))
+            text = write_outcomes(kept | told, self.told > MAX_WEIGHT)
+            verdicts = verdicts_of(read_outcomes(text))
+            self.move(host, self.profiles.admit(host.group.profile.looks, verdicts, bool(version)))
+            self.tell(host, text)
         elif (version, address) == (host.updater_version, host.address):
             return
         if host.address and address != host.address:
@@ -198,7 +189,15 @@ class HostTable:
             if len(self.moved) < MAX_MOVES:
                 self.moved[host.name] = (host.address, address)
         host.updater_version, host.address = sys.intern(version), address
+        self.judge(host)
         self.dirty.add(host)
+
+    def judge(self, host: Host) -> None:
+        """Into the group of what its outcomes and its updater's version say, whoever has changed them."""
+        profile, verdicts = host.group.profile, verdicts_of(host.outcomes) if host.told else ()
+        key = (profile.looks, verdicts, bool(host.updater_version))
+        if key != profile.key:
+            self.move(host, self.profiles.of(*key))
 
     def tell(self, host: Host, told: str) -> None:
         self.told += len(told) - len(host.told)

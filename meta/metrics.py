@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from meta import query
+from meta import failures, progress, query
 from meta.beats import BUCKETS
 from updater.wire import VERSION
 
@@ -70,6 +70,18 @@ def _hosts(service: "Service", now: float) -> Iterator[Metric]:
     for seen in nlargest(MAX_SERIES, query.counts(service.table), key=lambda row: row.hosts):
         agents.add_metric([seen.agent, seen.version, seen.status], seen.hosts)
     yield agents
+    trials = GaugeMetricFamily("meta_trial_hosts", "Hosts with a version in its watch.", labels=["agent", "version"])
+    for (agent, version), hosts in progress.trials(service.table).most_common(MAX_SERIES):
+        trials.add_metric([agent, version], hosts)
+    yield trials
+    failed = GaugeMetricFamily(
+        "meta_failed_hosts",
+        "Hosts where the change to what they shall be now failed.",
+        labels=["agent", "version", "result"],
+    )
+    for key, hosts in failures.sums(service.table).most_common(MAX_SERIES):
+        failed.add_metric(list(key), hosts)
+    yield failed
 
 
 def _database(service: "Service", now: float) -> Iterator[Metric]:

@@ -2,12 +2,17 @@
 much they say. Pure.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from meta.classes import Look
-from updater.wire import Outcome, RealAgent, one_line
+from meta.classes import Class, Look, Verdict
+from meta.errors import TooMany
+from updater.wire import DONE, FAILED, REFUSED, ROLLED_BACK, WAITS, Outcome, RealAgent, one_line
+
+if TYPE_CHECKING:
+    from meta.hosts import Host
 
 MAX_NAME = 64
 MAX_STATUS = 300  # characters, like every other foreign sentence here
@@ -18,28 +23,75 @@ MANY = 64  # agents of one host, beyond which it has one time for all
 LIGHT = 4096  # bytes of a profile that are nobody's trouble
 MAX_WEIGHT = 256 << 20  # bytes of all profiles, beyond which only light ones are new
 Stamp = int | tuple[int, ...]
-_looks = msgspec.json.Decoder(tuple[tuple[str, str, str, str | None], ...])
+_STEPS = ("order", "install", "adopt", "stop", "switch", "start", "watch", "hand over")
+
+
+class _Stored(msgspec.Struct, array_like=True, gc=False):
+    """A look in the database; older rows end with `held`."""
+
+    name: str
+    version: str
+    status: str
+    held: str | None
+    trial: bool | None = None
+    waits: str | None = None
+
+    def look(self) -> Look:
+        held, trial, waits = (msgspec.UNSET if one is None else one for one in (self.held, self.trial, self.waits))
+        return (self.name, self.version, self.status, held, trial, waits)  # type: ignore[return-value]
+
+
+_looks = msgspec.json.Decoder(tuple[_Stored, ...])
 _outcomes = msgspec.json.Decoder(dict[str, Outcome])
 _encode = msgspec.json.Encoder().encode
 
 
 class Profile:
-    """The agents as some hosts see them. groups: how many groups use it."""
+    """The agents as some hosts see them, and how their last changes failed there. tells_trial: whether their updater says when
+    a version is in its watch, which the Go updater does not; groups: how many groups use it."""
 
-    __slots__ = ("groups", "kept_text", "looks")
+    __slots__ = ("groups", "kept_text", "looks", "tells_trial", "verdicts")
 
-    def __init__(self, looks: tuple[Look, ...]):
+    def __init__(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = (), tells_trial: bool = False):
         self.looks = looks
+        self.verdicts = verdicts
+        self.tells_trial = tells_trial
         self.groups = 0
         self.kept_text = ""
 
     @property
+    def key(self) -> "Key":
+        return self.looks, self.verdicts, self.tells_trial
+
+    @property
     def text(self) -> str:
-        """For the database."""
+        """Its looks, for the database."""
         if not self.kept_text:
-            held = ((*look[:3], None if look[3] is msgspec.UNSET else look[3]) for look in self.looks)
-            self.kept_text = _encode(tuple(held)).decode()
+            self.kept_text = _encode([_stored(look) for look in self.looks]).decode()
         return self.kept_text
+
+    def verdict(self, agent: str) -> Verdict | None:
+        return next((one for one in self.verdicts if one.agent == agent), None)
+
+
+Key = tuple[tuple[Look, ...], tuple[Verdict, ...], bool]
+
+
+def _stored(look: Look) -> Sequence[object]:
+    """As short as older rows where there is nothing more to say."""
+    values = [None if one is msgspec.UNSET else one for one in look]
+    return values[:4] if values[4:] == [None, None] else values
+
+
+class Group:
+    """The hosts of one class that say the same of their agents; klass is the table's `nowhere` for those that are retired."""
+
+    __slots__ = ("hosts", "klass", "profile")
+
+    def __init__(self, profile: Profile, klass: Class):
+        self.profile = profile
+        self.klass = klass
+        self.hosts: set[Host] = set()
 
 
 class Profiles:
@@ -47,46 +99,54 @@ class Profiles:
 
     def __init__(self) -> None:
         self.weight = 0
-        self._known: dict[tuple[Look, ...], Profile] = {}
-        self._texts: dict[str, Profile] = {}
+        self._known: dict[Key, Profile] = {}
+        self._texts: dict[tuple[str, tuple[Verdict, ...], bool], Profile] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def has_room(self, looks: tuple[Look, ...]) -> bool:
+    def has_room(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = (), tells_trial: bool = False) -> bool:
         """Whether another host may say this: whatever others have said fills the memory for what is heavy, and no more."""
-        return looks in self._known or self.weight < MAX_WEIGHT or _weight(looks) <= LIGHT
+        is_known = (looks, verdicts, tells_trial) in self._known
+        return is_known or self.weight < MAX_WEIGHT or _weight(looks, verdicts) <= LIGHT
 
-    def of(self, looks: tuple[Look, ...]) -> Profile:
+    def admit(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...], tells_trial: bool) -> Profile:
+        """As `of`, for what a report says. Raises TooMany."""
+        if not self.has_room(looks, verdicts, tells_trial):
+            raise TooMany(f"what hosts say of their agents fills {MAX_WEIGHT >> 20} MB: no room for so long a report")
+        return self.of(looks, verdicts, tells_trial)
+
+    def of(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = (), tells_trial: bool = False) -> Profile:
         """To be used by a group at once: `release` forgets it."""
-        profile = self._known.get(looks)
+        profile = self._known.get((looks, verdicts, tells_trial))
         if profile is None:
-            profile = self._known[looks] = Profile(looks)
-            self.weight += _weight(looks)
+            profile = Profile(looks, verdicts, tells_trial)
+            self._known[profile.key] = profile
+            self.weight += _weight(looks, verdicts)
         return profile
 
-    def read(self, text: str) -> Profile:
-        """From the database. Raises msgspec.DecodeError."""
-        profile = self._texts.get(text)
+    def read(self, text: str, verdicts: tuple[Verdict, ...] = (), tells_trial: bool = False) -> Profile:
+        """Of the looks in the database. Raises msgspec.DecodeError."""
+        profile = self._texts.get((text, verdicts, tells_trial))
         if profile is None:
-            looks = tuple((*look[:3], msgspec.UNSET if look[3] is None else look[3]) for look in _looks.decode(text))
-            profile = self.of(looks)
+            profile = self.of(tuple(one.look() for one in _looks.decode(text)), verdicts, tells_trial)
             if text == profile.text:  # else it is spelled in another way, and nobody could release it
-                self._texts[text] = profile
+                self._texts[text, verdicts, tells_trial] = profile
         return profile
 
     def release(self, profile: Profile) -> None:
         """One group less uses it."""
         profile.groups -= 1
         if not profile.groups:
-            del self._known[profile.looks]
-            self.weight -= _weight(profile.looks)
-            self._texts.pop(profile.kept_text, None)
+            del self._known[profile.key]
+            self.weight -= _weight(profile.looks, profile.verdicts)
+            self._texts.pop((profile.kept_text, profile.verdicts, profile.tells_trial), None)
 
 
-def _weight(looks: Iterable[Look]) -> int:
+def _weight(looks: Iterable[Look], verdicts: Iterable[Verdict]) -> int:
     """Bytes, more or less: beside the characters what Python needs for the objects."""
-    return sum(300 + len(name) + len(version) + len(status) + len(held or "") for name, version, status, held in looks)
+    weight = sum(300 + len(look[0]) + len(look[1]) + len(look[2]) + len(look[3] or "") for look in looks)
+    return weight + sum(300 + len(verdict.agent) + len(verdict.to) for verdict in verdicts)
 
 
 def same_looks(agents: Sequence[RealAgent], looks: Sequence[Look]) -> Stamp | None:
@@ -94,10 +154,10 @@ def same_looks(agents: Sequence[RealAgent], looks: Sequence[Look]) -> Stamp | No
     if len(agents) != len(looks):
         return None
     first = mixed = None
-    for agent, (name, version, status, held) in zip(agents, looks, strict=False):
-        if agent.version != version or agent.status != status or agent.name != name:
+    for agent, (name, version, status, held, trial, waits) in zip(agents, looks, strict=False):
+        if agent.version != version or agent.status != status or agent.name != name or agent.trial is not trial:
             return None
-        if agent.held is not held and agent.held != held:
+        if (agent.held is not held and agent.held != held) or (agent.waits is not waits and agent.waits != waits):
             return None
         if agent.timestamp != first:
             mixed, first = first, agent.timestamp
@@ -118,15 +178,21 @@ def clean_looks(agents: Iterable[RealAgent]) -> tuple[tuple[Look, ...], Stamp]:
     for agent in agents:
         name = one_line(agent.name, MAX_NAME)
         held = agent.held if agent.held is msgspec.UNSET else one_line(agent.held, MAX_STATUS)
-        look = (name, one_line(agent.version, MAX_NAME), one_line(agent.status, MAX_STATUS), held)
+        waits = agent.waits if agent.waits in WAITS else msgspec.UNSET
+        version, status = one_line(agent.version, MAX_NAME), one_line(agent.status, MAX_STATUS)
+        look: Look = (name, version, status, held, agent.trial, waits)
         seen[name] = (look, agent.timestamp)
     looks = tuple(look for look, _ in seen.values())
     return looks, _stamp([stamp for _, stamp in seen.values()]) if looks else 0
 
 
-def since_when(looks: Sequence[Look], before: dict[Look, float], now: float) -> float | tuple[float, ...]:
-    """Since when each of them is so; one time, where that is the same for all or they are many. before: what was known."""
-    times = tuple(before.get(look, now) for look in looks)
+State = tuple[str, str, str]  # an agent, its version and its status
+
+
+def since_when(looks: Sequence[Look], before: dict[State, float], now: float) -> float | tuple[float, ...]:
+    """Since when each of them has this version and status; one time, where that is the same for all or they are many. before:
+    what was known."""
+    times = tuple(before.get(look[:3], now) for look in looks)
     return times if len(set(times)) > 1 and len(times) <= MANY else max(times, default=now)
 
 
@@ -148,6 +214,17 @@ def _clean_outcome(outcome: Outcome) -> Outcome:
         at=outcome.at,
         attempt=outcome.attempt,
     )
+
+
+def verdicts_of(outcomes: Mapping[str, Outcome]) -> tuple[Verdict, ...]:
+    """Of the changes that failed, in few enough forms that many hosts share them."""
+    return tuple(_verdict(one) for _, one in sorted(outcomes.items()) if one.result != DONE)
+
+
+def _verdict(outcome: Outcome) -> Verdict:
+    result = outcome.result if outcome.result in (REFUSED, ROLLED_BACK) else FAILED
+    step = outcome.step if outcome.step in _STEPS else ""
+    return Verdict(outcome.agent, outcome.to, step, result, outcome.attempt)
 
 
 def read_outcomes(text: str) -> dict[str, Outcome]:

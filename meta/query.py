@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import translate
 from typing import NamedTuple
 
-import msgspec
-
-from meta.classes import Class, Classes, Look, Step, drifting, drifts, failed
-from meta.failures import outcomes_of
-from meta.hosts import Group, Host, HostTable
+from meta.classes import NO_LOOK, Class, Classes, Look, Step, Verdict, drifting, drifts, failed
+from meta.failures import failed_orders
+from meta.hosts import Host, HostTable
+from meta.profiles import Group
 from meta.records import Label, RecordSet
 from meta.views import AgentView, Count, Drift, HostView, LabelView, Page
 from updater.wire import START, Desired, Outcome
@@ -66,9 +65,12 @@ def view(table: HostTable, host: Host, now: float, ages: Ages) -> HostView:
     agents = []
     for look, since, looked in host.looks():
         order = orders.pop(look[0], None)
-        agents.append(_agent_view(look, order, outcomes.get(look[0]), since, looked))
+        verdict = host.group.profile.verdict(look[0])
+        agents.append(_agent_view(look, order, verdict, outcomes.get(look[0]), since, looked))
     for order in orders.values():
-        agents.append(_agent_view((order.name, "", "", msgspec.UNSET), order, outcomes.get(order.name), 0.0, 0))
+        look = (order.name, *NO_LOOK[1:])
+        verdict = host.group.profile.verdict(order.name)
+        agents.append(_agent_view(look, order, verdict, outcomes.get(order.name), 0.0, 0))
     return HostView(
         name=host.name,
         first_seen=host.first_seen,
@@ -81,19 +83,28 @@ def view(table: HostTable, host: Host, now: float, ages: Ages) -> HostView:
     )
 
 
-def _agent_view(look: Look, order: Desired | None, outcome: Outcome | None, since: float, looked: int) -> AgentView:
-    name, version, status, held = look
+def _agent_view(
+    look: Look,
+    order: Desired | None,
+    verdict: Verdict | None,
+    outcome: Outcome | None,
+    since: float,
+    looked: int,
+) -> AgentView:
+    name, version, status, held, trial, waits = look
     return AgentView(
         name=name,
         version=version,
         status=status,
         held=held if isinstance(held, str) else "",
+        trial=trial is True,
+        waits=waits if isinstance(waits, str) else "",
         since=since,
         looked=looked,
         desired=order.version if order else "",
         desired_cmd=order.cmd if order else "",
         drift=drifts(order, version, status),
-        failed=failed(order, version, status, outcome),
+        failed=failed(order, version, status, verdict),
         outcome=outcome,
     )
 
@@ -163,8 +174,6 @@ def _predicate(table: HostTable, wanted: HostFilter, now: float, ages: Ages) -> 
             fitting = known[group] = _group_fits(group, wanted)
         if not fitting or (label and not label.matches(host.name, labels.get(host.name, {}))):
             return False
-        if wanted.failed and not _has_failed(host, wanted.agent):
-            return False
         state = judge(host, now, ages)
         return state == wanted.state if wanted.state else state != "retired"
 
@@ -184,31 +193,24 @@ def _group_fits(group: Group, wanted: HostFilter) -> bool:
         missing = wanted.agent in group.klass.orders and not (wanted.version or wanted.status)
         if not looks and not (missing and (wanted.drift or wanted.failed)):
             return False
+    if wanted.failed and not any(not wanted.agent or o.name == wanted.agent for o in failed_orders(group)):
+        return False
     if wanted.drift is None and not wanted.failed:
         return True
     late = any(not wanted.agent or o.name == wanted.agent for o in drifting(group.klass.orders, group.profile.looks))
     return late == (True if wanted.drift is None else wanted.drift) and (late or not wanted.failed)
 
 
-def _has_failed(host: Host, agent: str) -> bool:
-    """Whether one of its agents, or this one, is not as desired because its last change failed."""
-    outcomes, orders = outcomes_of(host), host.group.klass.orders
-    looks = {look[0]: look for look in host.group.profile.looks} if outcomes else {}
-    for name in [agent] if agent else outcomes:
-        _, version, status, _ = looks.get(name, ("", "", "", msgspec.UNSET))
-        if failed(orders.get(name), version, status, outcomes.get(name)):
-            return True
-    return False
-
-
 def counts(table: HostTable, agent: str = "") -> list[Count]:
     """How many hosts have which version of which agent in which status, without the retired ones."""
     found: Counter[tuple[str, str, str]] = Counter()
+    trials: Counter[tuple[str, str, str]] = Counter()
     for group, number in _groups(table):
-        for name, version, status, _ in group.profile.looks:
+        for name, version, status, _, trial, _ in group.profile.looks:
             if not agent or name == agent:
                 found[name, version, status] += number
-    return [Count(*key, hosts) for key, hosts in sorted(found.items())]
+                trials[name, version, status] += number if trial is True else 0
+    return [Count(*key, hosts, trials[key]) for key, hosts in sorted(found.items())]
 
 
 def labels(records: RecordSet) -> list[LabelView]:

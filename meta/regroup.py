@@ -10,7 +10,8 @@ from meta.classes import Class, Classes, Step
 from meta.records import RecordSet
 
 if TYPE_CHECKING:
-    from meta.hosts import Group, HostTable
+    from meta.hosts import HostTable
+    from meta.profiles import Group
 
 AT_ONCE = 20_000  # hosts that are moved before the call returns; of more each is looked at later
 STEP = 1000  # hosts that are moved before somebody else gets the lock

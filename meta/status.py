@@ -41,7 +41,7 @@ def _is_fresh(host: Host, now: float) -> bool:
 
 
 def _seen(host: Host, agent: str) -> Seen:
-    for (name, version, status, held), _since, looked in host.looks():
+    for (name, version, status, held, *_), _since, looked in host.looks():
         if name == agent:
             return Seen(host.name, True, version, status, looked, held, host.outcomes.get(agent))
     return Seen(host.name, False)

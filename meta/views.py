@@ -11,16 +11,19 @@ from updater.wire import Outcome
 class AgentView(msgspec.Struct, frozen=True, rename="camel"):
     """One agent of one host, as last reported, beside what it shall be.
 
-    version, status: blank when the host did not report it; held: why a person holds it, or ""; since: when meta first saw
-    this version and status, looked: when the host looked (Unix seconds); desired: the version that it shall have, "" when
-    there is no order; drift: whether it is not as desired; failed: whether it is so because its change to what it shall be
-    now failed (outcome says why).
+    version, status: blank when the host did not report it; held: why a person holds it, or ""; trial: whether the version is
+    in its watch, and may yet be taken back; waits: window, download or lock, what its change waits for, or ""; since: when
+    meta first saw this version and status, looked: when the host looked (Unix seconds); desired: the version that it shall
+    have, "" when there is no order; drift: whether it is not as desired; failed: whether it is so because its change to what
+    it shall be now failed; outcome: what last became of a change there.
     """
 
     name: str
     version: str = ""
     status: str = ""
     held: str = ""
+    trial: bool = False
+    waits: str = ""
     since: float = 0.0
     looked: int = 0
     desired: str = ""
@@ -60,12 +63,13 @@ class LabelView(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Count(msgspec.Struct, frozen=True, rename="camel"):
-    """How many hosts have this version of this agent in this status."""
+    """How many hosts have this version of this agent in this status. trial: how many of them have it in its watch."""
 
     agent: str
     version: str
     status: str
     hosts: int
+    trial: int = 0
 
 
 class Failure(msgspec.Struct, frozen=True, rename="camel"):
@@ -87,3 +91,36 @@ class Drift(msgspec.Struct, frozen=True, rename="camel"):
     agent: str
     version: str
     hosts: int
+
+
+class Standing(msgspec.Struct, frozen=True, rename="camel"):
+    """One host by name. state: to do, on trial, late, lost or held."""
+
+    name: str
+    state: str
+
+
+class Progress(msgspec.Struct, frozen=True, rename="camel"):
+    """How many hosts that shall have an agent are where. good: they have what they shall, and it has come through its watch;
+    trial: it is in its watch; todo: they have not, of these some wait (waits, by word); failed: by their last change (failures
+    has the reasons, and whether it has all of them). late, lost, held: left out of these. last: some of the hosts that are on
+    trial or to do; left_out: some of those left out."""
+
+    agent: str
+    todo: int = 0
+    trial: int = 0
+    good: int = 0
+    failed: int = 0
+    late: int = 0
+    lost: int = 0
+    held: int = 0
+    waits: dict[str, int] = {}
+    last: list[Standing] = []
+    left_out: list[Standing] = []
+    failures: list[Failure] = []
+    failures_are_whole: bool = True
+
+    @property
+    def judged(self) -> int:
+        """Hosts that are not left out."""
+        return self.todo + self.trial + self.good + self.failed

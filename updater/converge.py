@@ -16,7 +16,7 @@ from updater.memory import WATCH, Memory
 from updater.observe import Observed, observe
 from updater.perform import EVIDENCE, Hands, outcome_of
 from updater.plan import Action, Plan, Source, Step, keep_alive, plan, recall
-from updater.wire import DONE, FAILED, Desired, Outcome
+from updater.wire import BY_HAND, DONE, FAILED, ROLLED_BACK, Desired, Outcome
 
 log = logging.getLogger("updater")
 
@@ -30,11 +30,13 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What came of it. waits: why the agent is not as desired, "" when it is; changed: whether the host was changed."""
+    """What came of it. waits: why the agent is not as desired, "" when it is; changed: whether the host was changed; is_news:
+    whether that, or the end of a watch, is to be reported at once."""
 
     agent: str
     waits: str = ""
     changed: bool = False
+    is_news: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +61,18 @@ def converge(host: Host, order: Desired, seen: Observed, source: Source = Source
 
 def _converge(hands: Hands, seen: Observed) -> Turn:
     host, order = hands.host, hands.order
+    before = hands.memory
     todo = _planned(hands, seen)
+    has_passed = before.is_on_trial and hands.memory.good == before.current
     done, failed = _perform(hands, todo)
     if failed and failed.outcome.step in _DOWN_MEANWHILE:
         todo, done, failed = _up_again(hands, todo, done, failed)
     if outcome := _outcome(hands, seen, todo, done, failed):
-        hands.note(partial(Memory.noting, outcome=outcome))
+        hands.note(partial(Memory.noting_done if outcome.result == DONE else Memory.noting, outcome=outcome))
     if todo.waits and todo.waits != host.told.get(order.name):  # once, not each cycle
         log.warning("%s: %s", order.name, todo.waits)
     host.told[order.name] = todo.waits
-    return Turn(order.name, failed.outcome.reason if failed else todo.waits, bool(done))
+    return Turn(order.name, failed.outcome.reason if failed else todo.waits, bool(done), bool(done) or has_passed)
 
 
 def _up_again(
@@ -109,12 +113,20 @@ def _heed_a_hand(hands: Hands, seen: Observed) -> None:
     """What a person on this host has wished since the last turn; a way back counts more than another try."""
     layout = hands.host.layout
     if hand.wishes_rollback(layout, seen.name):
-        hands.note(lambda memory: memory.by_hand(hands.order, seen.installs))
+        before = hands.memory
+        after = hands.note(lambda memory: memory.by_hand(hands.order, seen.installs))
+        if after.rejected != before.rejected:
+            hands.note(partial(Memory.noting, outcome=_taken_back(hands, after.good)))
     elif hand.wishes_retry(layout, seen.name):
         hands.note(Memory.retrying)
     else:
         return
     hand.fulfilled(layout, seen.name)
+
+
+def _taken_back(hands: Hands, back: str) -> Outcome:
+    order, now = hands.order, int(hands.host.now())
+    return Outcome(order.name, back, order.version, WATCH, ROLLED_BACK, BY_HAND, at=now, attempt=order.attempt)
 
 
 def _perform(hands: Hands, todo: Plan) -> tuple[list[Action], "_Failed | None"]:
@@ -123,7 +135,7 @@ def _perform(hands: Hands, todo: Plan) -> tuple[list[Action], "_Failed | None"]:
     for action in todo.actions:
         log.info("%s: %s", action.agent, action)
         try:
-            hands.perform(action)
+            _perform_one(hands, action)
         except UpdaterError as e:
             log.error("%s: %s failed: %s", action.agent, action.step.value, e)
             if action.essential:
@@ -132,6 +144,24 @@ def _perform(hands: Hands, todo: Plan) -> tuple[list[Action], "_Failed | None"]:
             if action.step is not Step.PRUNE:
                 done.append(action)
     return done, None
+
+
+def _perform_one(hands: Hands, action: Action) -> None:
+    """Do it, or raise an UpdaterError. While a download is under way or is to be tried again, meta is told of it."""
+    waits = hands.host.waits
+    waits.pop(action.agent, None)
+    if action.step is not Step.INSTALL:
+        hands.perform(action)
+        return
+    waits[action.agent] = "download"
+    try:
+        hands.perform(action)
+    except TryLater:
+        raise
+    except UpdaterError:
+        waits.pop(action.agent, None)
+        raise
+    waits.pop(action.agent, None)
 
 
 def _outcome(hands: Hands, seen: Observed, todo: Plan, done: list[Action], failed: "_Failed | None") -> Outcome | None:

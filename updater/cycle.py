@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from updater import control, files, meta_client, own
+from updater.control import State
 from updater.converge import Turn, converge
 from updater.errors import TryLater, UpdaterError
 from updater.host import Host
@@ -21,7 +22,7 @@ from updater.layout import OWN_NAME
 from updater.memory import Memory
 from updater.observe import Observed, agent_names, observe
 from updater.plan import Plan, plan, recall
-from updater.wire import MAX_AGENTS, MAX_BODY, REFUSED, VERSION, Desired, Outcome, Report
+from updater.wire import MAX_AGENTS, MAX_BODY, REFUSED, VERSION, Desired, Outcome, RealAgent, Report
 from updater.wirereply import Reply
 
 log = logging.getLogger("updater")
@@ -71,7 +72,7 @@ def run(host: Host) -> Result:
     heard = beat(host)
     turns = _side_by_side(lambda order: converge(host, order, heard.seen[order.name]), list(heard.orders))
     result = Result(heard.seen, heard.orders, heard.refused, turns=tuple(turns))
-    if not any(turn.changed for turn in turns):
+    if not any(turn.is_news for turn in turns):
         return result
     return replace(result, seen=tell(host, heard.refusals(host.now())))
 
@@ -174,10 +175,18 @@ def _that_fit(outcomes: list[tuple[str, Outcome]]) -> list[tuple[str, Outcome]]:
 def _rendered(host: Host, seen: Iterable[Observed], outcomes: list[Outcome]) -> Report:
     return Report(
         host.config.reported_hostname,
-        [one.real_agent() for one in seen if one.current],
+        [_real_agent(host, one) for one in seen if one.current],
         updater_version=VERSION,
         outcomes=outcomes or msgspec.UNSET,
     )
+
+
+def _real_agent(host: Host, seen: Observed) -> RealAgent:
+    try:
+        trial = host.memories.of(seen.name).in_watch(seen.state is State.STARTED, host.now())
+    except TryLater:
+        trial = False  # it is reported with its trouble
+    return seen.real_agent(trial, host.waits.get(seen.name, ""))
 
 
 def _orders(host: Host, reply: Reply) -> tuple[Desired, ...]:

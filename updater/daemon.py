@@ -147,11 +147,11 @@ class Daemon:
     def _until(self, due: float) -> None:
         """Wait until then (monotonic seconds), or until told to stop; see to turns that end and to versions on trial."""
         while not (self._shall_end() or self._cycle_wanted) and (left := due - time.monotonic()) > 0:
-            if any(turn.changed for turn in self._turns.collect()):
+            if any(turn.is_news for turn in self._turns.collect()):
                 self.seen |= cycle.tell(self.host, self._refused)
                 continue
             watched = self._watched()
-            woken = self._sleep(min(left, self.host.config.probe) if watched else left)
+            woken = self._sleep(min(left, self._until_next_look(watched)) if watched else left)
             if watched and not woken and not self._shall_end():
                 self.seen |= cycle.look(self.host, [order.name for order in watched])
                 self._turns.start(watched, self.seen, self._source())
@@ -160,9 +160,17 @@ class Daemon:
         return self.host.stopping or bool(self.host.successor)
 
     def _watched(self) -> list[Desired]:
+        """The orders whose versions are in their watch, or have just come to its end."""
         now, memories = self.host.now(), self.host.memories
         ordered = (order for order in self._good_orders() if not self._turns.is_busy(order.name))
-        return [order for order in ordered if memories.of(order.name).watching(now)]
+        known = ((order, memories.of(order.name)) for order in ordered)
+        return [order for order, memory in known if memory.watching(now) or memory.watch_is_over(now)]
+
+    def _until_next_look(self, watched: list[Desired]) -> float:
+        """Seconds: a probe, but not beyond the end of a watch, which meta is told of at once."""
+        now, probe = self.host.now(), self.host.config.probe
+        trials = (self.host.memories.of(order.name).trial for order in watched)
+        return min([probe, *(trial.until - now for trial in trials if trial and trial.until > now)])
 
     def _sleep(self, seconds: float) -> bool:
         """Sleep, at most so long; returns whether something happened, of which a wish for a reload is seen to here."""

@@ -17,7 +17,8 @@ class Host:
     """Passed to everything that acts; the configuration, and the connections by it, may be replaced (by a reload).
 
     own_version: the install below the root that this process runs from, "" when it does not; successor: the one that it
-    shall become; told: for each agent, what it waits for as it was logged last.
+    shall become; told: for each agent, what it waits for as it was logged last; waits: for some, the same in a word of
+    `wire.WAITS`.
     """
 
     layout: Layout
@@ -27,6 +28,7 @@ class Host:
     own_version: str = ""
     successor: str = ""
     told: dict[str, str] = field(default_factory=dict)
+    waits: dict[str, str] = field(default_factory=dict)
     memories: Memories = field(init=False)
     orders: Orders = field(init=False)
     boot: str = field(init=False)

@@ -18,6 +18,7 @@ from updater.wire import DONE, FAILED, Desired, Outcome
 LIMIT = 4 << 20  # bytes of a memory file; a rejected order alone may have as many as a reply, 1 MiB
 KEPT_OUTCOMES = 8  # that meta has not yet confirmed
 WATCH = "watch"  # the step of an outcome that came after the last action
+_STARTS = ("start", "hand over")  # steps after which the version is watched
 
 
 class Moment(NamedTuple):
@@ -34,7 +35,7 @@ class Trial(msgspec.Struct, frozen=True):
     until: Unix seconds, the end of its watch, 0 before it was seen started; failure: why it was given up, "" when it was
     not; processes: those it was last seen with; restarts: how often all of them had been replaced by others; boot: of the
     machine, in which the watch began, for what is down after another boot has not failed; began: when it was started last,
-    in Unix seconds, 0 when that is not known.
+    in Unix seconds, 0 when that is not known; done: what is reported when it has come through its watch.
     """
 
     version: str
@@ -45,6 +46,7 @@ class Trial(msgspec.Struct, frozen=True):
     restarts: int = 0
     boot: str = ""
     began: float = 0
+    done: Outcome | None = None
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -74,7 +76,7 @@ class Memory(msgspec.Struct, frozen=True):
         if self.rejected is None:
             return self
         if not same_artifact(self.rejected.order, order):
-            return replace(self, rejected=None)
+            return replace(self, rejected=None, last=None)  # that it failed before is no reason not to report it again
         return self.retrying() if order.attempt > self.rejected.order.attempt else self
 
     def retrying(self) -> "Memory":
@@ -83,7 +85,7 @@ class Memory(msgspec.Struct, frozen=True):
             return self
         version = self.rejected.order.version
         trial = Trial(version) if self.trial and self.trial.version == version else self.trial
-        return replace(self, rejected=None, trial=trial)
+        return replace(self, rejected=None, trial=trial, last=None)
 
     def seeing(
         self, current: str, started: bool, installs: Container[str], leaving: bool, moment: "Moment"
@@ -104,10 +106,15 @@ class Memory(msgspec.Struct, frozen=True):
             proven = not trial.failure and (0 < trial.until <= moment.now or (started and leaving))
         if not proven or current not in installs:
             return memory
-        return replace(memory._recovered(current, moment) if started else memory, good=current)
+        over = trial is not None and 0 < trial.until <= moment.now
+        memory = memory._come_through(current, moment) if over and started else memory
+        return replace(memory, good=current)
 
-    def _recovered(self, current: str, moment: "Moment") -> "Memory":
-        """What failed in its watch and has come through it all the same is news, once."""
+    def _come_through(self, current: str, moment: "Moment") -> "Memory":
+        """The watch has passed: the change is done, and so is what failed in its watch and has come through all the same."""
+        if self.trial and self.trial.done and self.good != current:
+            done = replace(self.trial.done, at=int(moment.now))
+            return replace(self, trial=replace(self.trial, done=None)).noting(done)
         last = self.last
         if last is None or (last.to, last.step, last.result) != (current, WATCH, FAILED):
             return self
@@ -188,9 +195,30 @@ class Memory(msgspec.Struct, frozen=True):
             return self
         return replace(self, outcomes=(*self.outcomes, outcome)[-KEPT_OUTCOMES:], last=outcome)
 
+    def noting_done(self, outcome: Outcome) -> "Memory":
+        """The same for a change that went well: what it started is reported when that has come through its watch."""
+        if self.trial is None or not self.is_on_trial or outcome.step not in _STARTS:
+            return self.noting(outcome)
+        return replace(self, trial=replace(self.trial, done=self.trial.done or replace(outcome, step=WATCH)))
+
     def reported(self, outcomes: tuple[Outcome, ...]) -> "Memory":
         """meta has these outcomes."""
         return replace(self, outcomes=tuple(o for o in self.outcomes if o not in outcomes))
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether the current version has yet to prove itself, and has not failed."""
+        trial = self.trial
+        return trial is not None and not trial.failure and trial.version == self.current != self.good
+
+    def in_watch(self, started: bool, now: float) -> bool:
+        """Whether the current version, seen started or not, may yet be taken back: what meta is told as `trial`."""
+        until = self.trial.until if self.trial and self.is_on_trial else -1.0
+        return until > now or (until == 0 and started)
+
+    def watch_is_over(self, now: float) -> bool:
+        """Whether the watch has passed, and a look is to say how."""
+        return self.trial is not None and self.is_on_trial and 0 < self.trial.until <= now
 
     def watching(self, now: float) -> bool:
         """Whether a version is started and still watched."""

@@ -53,8 +53,12 @@ class Observed:
     def state(self) -> State:
         return self.status.state
 
-    def real_agent(self) -> RealAgent:
-        return RealAgent(self.name, self.current, self.status.text, self.at, self.held or msgspec.UNSET)
+    def real_agent(self, trial: bool = False, waits: str = "") -> RealAgent:
+        """As it is reported."""
+        unset = msgspec.UNSET
+        return RealAgent(
+            self.name, self.current, self.status.text, self.at, self.held or unset, trial or unset, waits or unset
+        )
 
 
 def agent_names(layout: Layout) -> list[str]:

@@ -19,7 +19,9 @@ VERSION = __version__  # of the software, shown by both services
 
 COMMANDS = START, STOP = "start", "stop"
 DONE, FAILED, REFUSED, ROLLED_BACK = "done", "failed", "refused", "rolled back"  # results of an outcome
+BY_HAND = "a person on the host took it back"  # reason of an outcome
 STARTED, STOPPED = "started", ("stoped", "stopped")  # the first spelling is the peers'
+WAITS = ("window", "download", "lock")  # what a host may say that an agent's change waits for
 MAX_BODY = 1 << 20  # bytes of a report or a reply
 MAX_AGENTS = 1000  # of one host
 MAX_MIRRORS = 16  # of one agent
@@ -41,17 +43,21 @@ class WireError(ValueError):
 
 class RealAgent(msgspec.Struct, frozen=True, gc=False):
     """One agent as its host saw it. status: the trimmed output of `./control status`, or why there is none;
-    timestamp: Unix seconds of that look; held: why a person holds the agent, an added field."""
+    timestamp: Unix seconds of that look. Added fields, which old peers ignore: held: why a person holds the agent; trial: True
+    while the version is in its watch, and may yet be taken back; waits: one of WAITS, what its change waits for."""
 
     name: str = ""
     version: str = ""
     status: str = ""
     timestamp: Second = 0
     held: str | msgspec.UnsetType = msgspec.UNSET
+    trial: bool | msgspec.UnsetType = msgspec.UNSET
+    waits: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Outcome(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """What became of one attempt to change an agent; an added field of the heartbeat.
+    """What became of one attempt to change an agent; an added field of the heartbeat. A version that was switched to is done
+    when it has come through its watch, not when it is started.
 
     step: where it ended (`order`, `install`, `stop`, `switch`, `start`, `watch`); result: one of the four words
     above; evidence: the last lines of the control script's output; at: Unix seconds; attempt: of the order that was rolled

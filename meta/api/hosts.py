@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 
-from meta import edits, failures, query
+from meta import edits, failures, load, query
 from meta.api.basics import Hostname
 from meta.api.operation import Call, Operation, Reply, operation
 from meta.api.problems import Refusal
-from meta.api.queries import AgentQuery, EditQuery, HostsQuery, WhyQuery
+from meta.api.queries import AgentQuery, EditQuery, HostsQuery, ProgressQuery, WhyQuery
 from meta.api.records import edit, views
 from meta.api.types import (
     Counts,
@@ -22,9 +22,10 @@ from meta.api.types import (
 )
 from meta.auth import Rule
 from meta.hints import did_you_mean, neighbours
+from meta.progress import Asked, progress
 from meta.query import HostFilter
 from meta.records import RecordSet
-from meta.views import HostView
+from meta.views import HostView, Progress
 
 
 @operation("GET", "/hosts", Rule.VIEWER, "Hosts that fit, by name", query=HostsQuery, answers={200: Hosts})
@@ -175,6 +176,21 @@ def get_failures(call: Call) -> Reply:
     return Reply(200, Failures(*failures.failures(call.service.table, call.query.agent)))
 
 
+@operation(
+    "GET",
+    "/progress",
+    Rule.VIEWER,
+    "How far an agent's change has come, on all hosts or some",
+    query=ProgressQuery,
+    answers={200: Progress},
+)
+def get_progress(call: Call) -> Reply:
+    q, service = call.query, call.service
+    selector = load.parse_selector(q.selector, "selector") if q.selector else None
+    asked = Asked(q.agent, selector, q.include_lost)
+    return Reply(200, progress(service.table, asked, call.now, service.ages))
+
+
 @operation("GET", "/states", Rule.VIEWER, "How many hosts are in which state", answers={200: States})
 def get_states(call: Call) -> Reply:
     return Reply(200, States(**query.states(call.service.table, call.now, call.service.ages)))
@@ -203,6 +219,7 @@ OPERATIONS: tuple[Operation, ...] = (
     edit_retirements,
     get_counts,
     get_failures,
+    get_progress,
     get_states,
     get_drift,
 )

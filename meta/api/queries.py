@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from meta.api.basics import END, Body, Number, Why
+from meta.api.basics import END, AgentName, Body, Number, Why
 
 
 class EditQuery(Body):
@@ -45,6 +45,15 @@ class AgentQuery(Body):
     """agent: only this one; blank: all."""
 
     agent: Annotated[str, Meta(max_length=64)] = ""
+
+
+class ProgressQuery(Body):
+    """agent: which; selector: only on these hosts, like `prefix:lg-`, `glob:*.example`, `hosts:h1,h2` or `label:env=staging`;
+    blank: on all; include_lost: late and lost hosts count by what they last said."""
+
+    agent: AgentName
+    selector: Annotated[str, Meta(max_length=8192)] = ""
+    include_lost: bool = False
 
 
 class WhyQuery(Body):

@@ -56,6 +56,8 @@ def _in_short(agent: AgentView) -> str:
         words.append(agent.status)
     if agent.drift:
         words.append(f"-> {desired(agent)}")
+    if agent.trial:
+        words.append("(on trial)")
     if agent.held:
         words.append("(held)")
     return " ".join(words)

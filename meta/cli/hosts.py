@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meta.cli import options
+from updater.wire import BY_HAND
 
 if TYPE_CHECKING:
     from meta.api.types import Explanation
@@ -102,9 +103,19 @@ def _agent_row(agent: "AgentView") -> "list[Cell | str]":
     from meta.cli import host_list, show
 
     shall = show.Cell(host_list.desired(agent), "yellow" if agent.drift else "")
-    drift = "its change failed" if agent.failed else ("not yet as desired" if agent.drift else "")
-    note = f"held: {agent.held}" if agent.held else drift
+    note = _note(agent)
     return [show.Cell(agent.name, "bold"), agent.version, show.word(agent.status), show.when(agent.since), shall, note]
+
+
+def _note(agent: "AgentView") -> str:
+    if agent.held:
+        return f"held: {agent.held}"
+    if agent.failed:
+        by_hand = agent.outcome is not None and agent.outcome.reason == BY_HAND
+        return f"{BY_HAND}: {agent.desired}" if by_hand else "its change failed"
+    if agent.trial:
+        return "on trial, in its watch"
+    return (f"waits for {agent.waits}" if agent.waits else "not yet as desired") if agent.drift else ""
 
 
 def _outcomes(host: "HostView") -> "Iterator[list[Cell]]":

@@ -51,6 +51,8 @@ def test_one_host_as_it_was_last_heard_of(world):
                 "version": "1",
                 "status": "started",
                 "held": "",
+                "trial": False,
+                "waits": "",
                 "since": NOW,
                 "looked": 7,
                 "desired": "2",
@@ -104,8 +106,8 @@ def test_any_glob_has_an_answer(world, name):
 
 def test_counts_states_and_drift(world):
     assert world.call("GET", "counts?agent=a", "viewer").json["items"] == [
-        {"agent": "a", "version": "1", "status": "started", "hosts": 1},
-        {"agent": "a", "version": "2", "status": "started", "hosts": 2},
+        {"agent": "a", "version": "1", "status": "started", "hosts": 1, "trial": 0},
+        {"agent": "a", "version": "2", "status": "started", "hosts": 2, "trial": 0},
     ]
     assert world.call("GET", "counts?agent=b").json["items"] == []
     assert world.call("GET", "drift").json["items"] == [{"agent": "a", "version": "2", "hosts": 1}]

@@ -14,7 +14,7 @@ from meta.absorb import absorb
 from meta.errors import TooMany
 from meta.hostrows import AT_MOST, give_back, learn_ids, load, row_of, take
 from meta.hosts import HostTable
-from meta.profiles import MAX_WEIGHT
+from meta.profiles import MAX_WEIGHT, verdicts_of
 from meta.records import Override, Prefix, Record, RecordSet, resolve
 from meta.regroup import AT_ONCE
 from meta.store import Beat, HostRow, Since
@@ -57,7 +57,9 @@ def check(table):
         assert {group.klass for group in table.aside.values()} <= {table.nowhere}
         assert Counter(group.profile for group in both) == {group.profile: group.profile.groups for group in both}
         assert len(table.profiles) == len({group.profile for group in both})
-        assert bool(table.profiles.weight) == any(group.profile.looks for group in both)
+        assert bool(table.profiles.weight) == any(group.profile.looks or group.profile.verdicts for group in both)
+        assert all(host.group.profile.verdicts == verdicts_of(host.outcomes) for host in everybody)
+        assert all(host.group.profile.tells_trial == bool(host.updater_version) for host in everybody)
         silent, heard = set(table.seen.silent), {host for host in everybody if host.tick}
         assert silent | heard | retired == everybody
         assert len(silent) + len(heard) + len(retired) == len(everybody)

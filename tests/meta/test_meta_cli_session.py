@@ -67,13 +67,19 @@ def test_a_release_to_some_hosts_and_then_to_all(server, boss, alice, tmp_path):
     assert alice("status", "falcon").splitlines() == [
         "VERSION  STATUS   HOSTS  NOTE",
         "1.0.0    started  3      desired",
-        "2 hosts not yet as desired: 2 shall have 1.0.1",
+        "2 to do, 1 on trial",  # until it has said so twice: this updater does not tell of a watch
+        "  web-1 (to do), web-2 (to do), db-1 (on trial)",
     ]
-    assert alice("status", "falcon", "--watch", "--within", "1s", code=1) == ""
+    watched = alice.run("status", "falcon", "--watch", "--within", "1s")
+    assert (watched.returncode, watched.stderr) == (1, "")
+    assert "time is over; not done yet: web-1 (to do), web-2 (to do), db-1 (on trial)" in watched.stdout
     for host in ("web-1", "web-2"):
         server.beat(host, falcon="1.0.1")
+        server.beat(host, falcon="1.0.1")
+    server.beat("db-1", falcon="1.0.0")
     watched = alice("status", "falcon", "--watch").splitlines()
-    assert watched[0].endswith(" 1.0.0 started 1, 1.0.1 started 2; every host is as desired")
+    assert watched[0].endswith(" 1.0.0 started 1, 1.0.1 started 2; every host is as desired: 3 good")
+    assert watched[1:] == ["done: 3 hosts good"]
 
     explained = alice.json("explain", "web-9")
     version = next(field for field in explained["agents"][0]["fields"] if field["field"] == "version")
@@ -444,8 +450,12 @@ def test_a_backup_of_a_live_database_is_whole(server, alice, tmp_path):
         (["ban", "a/b", "1.0", "--why", "x"], 'name "a/b" is not'),
         (["label", "web-1", "a b=c"], 'label "a b=c" is not KEY or KEY=VALUE'),
         (["token", "new", "x", "--role", "viewer", "--expires", "soon"], "is no duration like 30d"),
-        (["status", "falcon", "--within", "1s"], "--within is for --watch"),
+        (["status", "falcon", "--within", "1s"], "--within and --max-failed are for --watch"),
         (["status", "--watch"], "say which agent to watch"),
+        (["status", "falcon", "--watch", "--max-failed", "5%%"], "neither a number of hosts nor a share"),
+        (["status", "falcon", "--watch", "--max-failed", "101%"], "neither a number of hosts nor a share"),
+        (["status", "falcon", "--watch", "--for", "web-"], "does not say how it selects hosts"),
+        (["status", "--for", "prefix:web-"], "say which agent"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_sentence(boss, words, why):

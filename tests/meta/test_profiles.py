@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, DecodeError
 
+from meta.classes import Verdict
 from meta.profiles import (
     LIGHT,
     MANY,
@@ -17,16 +18,24 @@ from meta.profiles import (
     read_outcomes,
     same_looks,
     since_when,
+    verdicts_of,
     write_outcomes,
 )
-from updater.wire import Outcome, RealAgent
+from updater.wire import WAITS, Outcome, RealAgent
 
 A = RealAgent("a", "1", "started", 100)
 B = RealAgent("b", "2", "stoped", 200, "held by ann")
-LOOK_A = ("a", "1", "started", UNSET)
-LOOK_B = ("b", "2", "stoped", "held by ann")
+LOOK_A = ("a", "1", "started", UNSET, UNSET, UNSET)
+LOOK_B = ("b", "2", "stoped", "held by ann", UNSET, UNSET)
 LOOKS = st.lists(
-    st.tuples(st.sampled_from("abc"), st.text(max_size=3), st.text(max_size=3), st.one_of(st.just(UNSET), st.text())),
+    st.tuples(
+        st.sampled_from("abc"),
+        st.text(max_size=3),
+        st.text(max_size=3),
+        st.one_of(st.just(UNSET), st.text()),
+        st.one_of(st.just(UNSET), st.booleans()),
+        st.one_of(st.just(UNSET), st.sampled_from(WAITS)),
+    ),
     max_size=3,
 ).map(tuple)
 
@@ -46,6 +55,8 @@ LOOKS = st.lists(
         ([RealAgent("a", "1", "stoped", 100)], (LOOK_A,), None),
         ([RealAgent("a", "1", "started", 100, "held")], (LOOK_A,), None),
         ([RealAgent("b", "2", "stoped", 200)], (LOOK_B,), None),
+        ([RealAgent("a", "1", "started", 100, trial=True)], (LOOK_A,), None),
+        ([RealAgent("a", "1", "started", 100, waits="download")], (LOOK_A,), None),
     ],
 )
 def test_a_host_that_sees_what_it_saw_only_tells_when_it_looked(agents, looks, looked):
@@ -54,14 +65,14 @@ def test_a_host_that_sees_what_it_saw_only_tells_when_it_looked(agents, looks, l
 
 def test_of_an_agent_that_is_listed_twice_the_last_counts():
     assert clean_looks([A, B, RealAgent("a", "3", "started", 300)]) == (
-        (("a", "3", "started", UNSET), LOOK_B),
+        (("a", "3", "started", UNSET, UNSET, UNSET), LOOK_B),
         (300, 200),
     )
 
 
 def test_what_a_host_says_is_cut_and_cleaned():
     nasty = "ok\nINFO admin login\x00\x1b[2J\ud800" + "x" * 5000
-    (((name, version, status, held),), looked) = clean_looks([RealAgent(nasty, nasty, nasty, 7, nasty)])
+    (((name, version, status, held, _, _),), looked) = clean_looks([RealAgent(nasty, nasty, nasty, 7, nasty)])
     assert name == version == ("ok INFO admin login  [2J " + "x" * 64)[:64]
     assert status == held == ("ok INFO admin login  [2J " + "x" * 300)[:300]
     assert looked == 7
@@ -71,7 +82,7 @@ def test_a_host_with_very_many_agents_has_one_time_for_all():
     agents = [RealAgent(f"a{i}", "1", "started", i) for i in range(MANY + 1)]
     looks, looked = clean_looks(agents)
     assert looked == same_looks(agents, looks) == MANY
-    assert since_when(looks, {looks[0]: 5.0}, 9.0) == 9.0
+    assert since_when(looks, {looks[0][:3]: 5.0}, 9.0) == 9.0
 
 
 @pytest.mark.parametrize(
@@ -85,7 +96,7 @@ def test_a_host_with_very_many_agents_has_one_time_for_all():
     ],
 )
 def test_an_agent_is_so_since_it_was_first_seen_so(looks, since):
-    assert since_when(looks, {LOOK_A: 5.0}, 9.0) == since
+    assert since_when(looks, {LOOK_A[:3]: 5.0}, 9.0) == since
 
 
 # --- sharing ---
@@ -155,3 +166,41 @@ def test_a_host_that_invents_agents_does_not_fill_the_memory():
     assert len(text) <= MAX_TOLD
     assert list(kept) == [f"a{i}" for i in range(40 - len(kept), 40)]
     assert len(kept) > 4
+
+
+def test_what_a_host_says_of_its_trial_is_kept_and_words_that_are_none_are_not():
+    agents = [RealAgent("a", "1", "started", 1, trial=True), RealAgent("b", "1", "started", 1, waits="download")]
+    agents.append(RealAgent("c", "1", "started", 1, waits="for godot"))
+    looks, _ = clean_looks(agents)
+    assert [look[4:] for look in looks] == [(True, UNSET), (UNSET, "download"), (UNSET, UNSET)]
+
+
+def test_rows_of_older_metas_are_read_and_written_as_they_were():
+    text = '[["a","1","started",null],["b","2","stoped","held by ann"]]'
+    profile = Profiles().read(text)
+    assert profile.looks == (LOOK_A, LOOK_B)
+    assert profile.text == text
+
+
+def test_a_verdict_is_of_a_change_that_failed_in_words_of_which_there_are_few():
+    told = [
+        Outcome("d", "1", "2", "watch", "done"),
+        Outcome("b", "1", "2", "watch", "rolled back", "died 3 s after its start", attempt=4),
+        Outcome("a", "1", "2", "on the moon", "lost"),
+    ]
+    assert verdicts_of(clean_outcomes(told)) == (
+        Verdict("a", "2", "", "failed"),
+        Verdict("b", "2", "watch", "rolled back", 4),
+    )
+
+
+def test_hosts_of_different_verdicts_have_different_profiles_that_are_released_alone():
+    profiles = Profiles()
+    plain, failed = profiles.of((LOOK_A,)), profiles.of((LOOK_A,), (Verdict("a", "2", "watch", "rolled back"),))
+    assert plain is not failed
+    assert plain.text == failed.text
+    plain.groups = failed.groups = 1
+    profiles.release(failed)
+    assert profiles.of((LOOK_A,)) is plain
+    profiles.release(plain)
+    assert (len(profiles), profiles.weight) == (0, 0)

@@ -62,7 +62,36 @@ def test_a_first_install_is_started_and_reported_at_once(host, site):
     assert first == {"hostname": "h1", "realAgents": [], "updaterVersion": first["updaterVersion"]}
     [agent] = second["realAgents"]
     assert (agent["name"], agent["version"], agent["status"]) == ("agent", "1", "started")
-    assert [(o["to"], o["result"]) for o in second["outcomes"]] == [("1", "done")]
+    assert agent["trial"] is True
+    assert "outcomes" not in second, "it is done when it has come through its watch"
+
+
+def test_a_version_is_done_when_its_watch_has_passed_and_that_is_reported_at_once(host, site):
+    host.reconfigure(replace(host.config, watch=0.5))
+    site.publish(version="1")
+    site.desire(("agent", "1"))
+    run(host)
+    until("its watch is over", lambda: host.memories.of("agent").watch_is_over(host.now()))
+    before = len(site.reports)
+    run(host)
+    _, told = site.reports[before:]
+    assert "trial" not in told["realAgents"][0]
+    [outcome] = told["outcomes"]
+    assert (outcome["to"], outcome["step"], outcome["result"]) == ("1", "watch", "done")
+    run(host)
+    assert len(site.outcomes()) == 1
+
+
+def test_a_download_that_is_to_be_tried_again_is_reported_as_what_the_change_waits_for(host, site, running):
+    site.desire(site.entry(version="2", tarball="http://127.0.0.1:1"))
+    assert not run(host).matches
+    site.reports.clear()
+    run(host)
+    assert site.reports[0]["realAgents"][0]["waits"] == "download"
+    site.publish(version="2")
+    site.desire(("agent", "2"))
+    run(host)
+    assert "waits" not in site.reports[-1]["realAgents"][0]
 
 
 def test_an_upgrade_stops_the_old_version_only_when_the_new_one_is_there(host, site, running):

@@ -95,12 +95,13 @@ def test_a_good_version_takes_over_in_the_same_process(host, site, publish):
     assert host.running
     assert host.owner() == host.pid
     assert "2.0.0/updater.pyz" in command_line(host.pid)
+    until("meta hears that it is done", lambda: [o for o in site.outcomes() if o["agent"] == NAME])
     publish("3.0.0")
     until("and so does the next one", lambda: reported(site) == "3.0.0")
     assert host.owner() == host.pid
     until("meta hears of both", lambda: len([o for o in site.outcomes() if o["agent"] == NAME]) == 2)
     told = [(o["from"], o["to"], o["step"], o["result"]) for o in site.outcomes() if o["agent"] == NAME]
-    assert told == [("1.0.0", "2.0.0", "hand over", "done"), ("2.0.0", "3.0.0", "hand over", "done")]
+    assert told == [("1.0.0", "2.0.0", "watch", "done"), ("2.0.0", "3.0.0", "watch", "done")]
 
 
 BAD_FROM_THE_START = {

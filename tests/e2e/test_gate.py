@@ -1,0 +1,178 @@
+"""`meta status --watch` as a gate of a release: what it lets through has come through its watch on every host that is there."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+
+from helpers.agents import QUIET, members
+from lab import agents
+from lab.fleet import Host, Meta, until
+from updater.wire import BY_HAND
+
+AGENT = "agent"
+WATCH = 4  # seconds
+SETTINGS = {"interval": 0.5, "watch": WATCH, "probe": 0.2, "timeouts": {"start": 5, "stop": 5, "status": 5}}
+DIES = QUIET.replace("sleep 1000", "sleep 2.5")
+NAMES = ("web-1", "web-2", "web-3")
+
+
+@pytest.fixture
+def meta(tmp_path):
+    with Meta(tmp_path / "meta") as made:
+        for version, control in (("1", QUIET), ("2", QUIET), ("3", DIES)):
+            agents.publish(made.tarballs, AGENT, version, members(control))
+        config = made.directory / "meta.yaml"
+        config.write_text("lateAfter: 3\nlostAfter: 6\n")
+        made.start("--config", str(config))
+        made.run("set", AGENT, "version=1", f"tarball={made.url}/tarball", "--yes")
+        yield made
+
+
+@pytest.fixture
+def hosts(tmp_path, meta):
+    made = [Host(tmp_path / name, meta.address, **SETTINGS) for name in NAMES]
+    try:
+        for host in made:
+            host.start()
+        until("1 has come through its watch", lambda: progress(meta)["good"] == len(NAMES), within=60)
+        yield made
+    finally:
+        for host in made:
+            host.close()
+
+
+def watch(meta, code, *options):
+    """What a watch prints, which must end with this exit code within a time that no failure of ours needs."""
+    return meta.run("status", AGENT, "--watch", "--every", "0.2", "--within", "50s", *options, expect=code).stdout
+
+
+def progress(meta):
+    return json.loads(meta.run("status", AGENT, "-o", "json").stdout)["progress"]
+
+
+def is_gone(meta, *names):
+    return {one["name"] for one in progress(meta)["leftOut"]} == set(names)
+
+
+def test_a_version_that_dies_in_its_watch_is_never_let_through(meta, hosts):
+    meta.run("set", AGENT, "version=3", "--yes")
+    shown = watch(meta, 1)
+    assert "on trial" in shown, "it was started, and not yet good"
+    assert "every host" not in shown
+    assert "failed on 3 hosts" in shown
+    assert "rolled back" in shown
+    assert "after its start" in shown
+    assert [host.current(AGENT) for host in hosts] == ["1", "1", "1"]
+    meta.run("set", AGENT, "version=2", "--yes")
+    watch(meta, 0)
+
+
+def test_more_failures_than_may_be_end_a_watch_at_once_and_fewer_end_it_well(meta, hosts):
+    meta.run("set", AGENT, "version=3", "--for", "hosts:web-1", "--yes")
+    meta.run("set", AGENT, "version=2", "--yes")
+    assert "failed on 1 host:" in watch(meta, 1, "--max-failed", "0")
+    assert "1 failed, which --max-failed allows" in watch(meta, 0, "--max-failed", "1")
+    assert "1 failed, which --max-failed allows" in watch(meta, 0, "--max-failed", "34%")
+    assert "failed on 1 host:" in watch(meta, 1, "--max-failed", "33%")
+    assert "2 good" in watch(meta, 0, "--for", "hosts:web-2,web-3")
+
+
+def test_a_good_version_comes_through_with_a_host_away_which_is_named_and_waited_for_when_it_is_back(meta, hosts):
+    hosts[2].stop()
+    until("it is missed", is_gone, meta, "web-3")
+    meta.run("set", AGENT, "version=2", "--yes")
+    shown = watch(meta, 0)
+    assert "done: 2 hosts good" in shown
+    assert "left out: web-3 (l" in shown
+    assert meta.run("status", AGENT, "--watch", "--within", "1s", "--include-lost", expect=1).stdout
+    hosts[2].start()
+    until("it is back", is_gone, meta)
+    assert "done: 3 hosts good" in watch(meta, 0)
+    assert hosts[2].current(AGENT) == "2"
+
+
+def test_a_watch_waits_for_a_host_that_comes_back_in_between(meta, hosts):
+    for host in hosts[:2]:
+        reconfigure(host, watch=3600)
+    hosts[2].stop()
+    until("it is missed", is_gone, meta, "web-3")
+    meta.run("set", AGENT, "version=2", "--yes")
+    with watching(meta) as gate:
+        until("the others are on trial", lambda: progress(meta)["trial"] == 2, within=60)
+        hosts[2].start()
+        until("it is back, and has 2", lambda: hosts[2].current(AGENT) == "2", within=60)
+        for host in hosts[:2]:
+            reconfigure(host, watch=0)
+        shown = gate.stdout.read()
+        assert gate.wait(60) == 0
+    assert "done: 3 hosts good" in shown
+
+
+def reconfigure(host, **settings):
+    host.config.write_text(json.dumps(json.loads(host.config.read_text()) | settings))
+    os.kill(host.pid, signal.SIGHUP)
+
+
+def watching(meta):
+    """The watch as a process that goes on."""
+    command = [sys.executable, "-m", "meta.cli", "status", AGENT, "--watch", "--every", "0.2", "--within", "100s"]
+    environment = {"META_URL": meta.url, "META_TOKEN_FILE": str(meta.token), "PATH": "/usr/bin:/bin"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def test_a_host_of_the_go_updater_is_good_when_it_has_said_started_twice(meta):
+    beat = {"name": AGENT, "version": "1", "status": "started", "timestamp": 7}
+    send(meta, beat | {"version": "0"})
+    assert progress(meta)["todo"] == 1
+    send(meta, beat)
+    assert [progress(meta)[key] for key in ("todo", "trial", "good")] == [0, 1, 0]
+    send(meta, beat)
+    assert progress(meta)["good"] == 1
+    watch(meta, 0)
+
+
+def send(meta, agent):
+    with requests.Session() as session:
+        session.trust_env = False
+        answer = session.post(f"{meta.url}/heartbeat", json={"hostname": "go-1", "realAgents": [agent]}, timeout=10)
+    assert answer.status_code == 200
+    time.sleep(0.01)  # two beats of a host never come at one moment
+
+
+def test_what_a_person_on_a_host_takes_back_is_said_to_be_so(meta, hosts):
+    meta.run("set", AGENT, "version=2", "--yes")
+    watch(meta, 0)
+    assert hosts[0].run("rollback", AGENT).returncode == 0
+    shown = watch(meta, 1)
+    assert BY_HAND in shown
+    assert f"{BY_HAND}: 2" in meta.run("host", "web-1").stdout
+
+
+def test_hosts_that_hold_the_agent_wait_for_a_person(meta, hosts):
+    for host in hosts:
+        assert host.run("hold", AGENT, "--why", "looking at it").returncode == 0
+    meta.run("set", AGENT, "version=2", "--yes")
+    until("meta knows that it is held", lambda: progress(meta)["held"] == 3)
+    assert "updater unhold" in watch(meta, 3)
+
+
+def test_a_record_that_is_changed_back_meanwhile_ends_a_watch(meta):
+    send(meta, {"name": AGENT, "version": "0", "status": "started", "timestamp": 7})
+    with watching(meta) as gate:
+        assert "1 to do" in gate.stdout.readline()
+        meta.run("set", AGENT, "version=0", "--yes")
+        assert "taken back" in gate.stdout.read()
+        assert gate.wait(60) == 4
+
+
+def test_no_record_and_no_host_are_not_yet(meta):
+    assert "no host to judge" in watch(meta, 1)
+    send(meta, {"name": "other", "version": "1", "status": "started", "timestamp": 7})
+    shown = meta.run("status", "other", "--watch", expect=1).stdout
+    assert "no record says what hosts shall have" in shown

@@ -1,0 +1,159 @@
+"""How far a change has come: what counts as good, on trial, to do and failed, and who is left out."""
+
+import pytest
+from msgspec import UNSET
+
+from meta.classes import NO_LOOK, Verdict
+from meta.failures import sums
+from meta.hosts import HostTable
+from meta.progress import BROKEN, GOOD, HELD, TODO, TRIAL, Asked, progress, stand
+from meta.query import Ages
+from meta.records import Glob, Hosts, Label, Override, Prefix, Record, RecordSet
+from meta.views import Standing
+from updater.wire import Desired, Outcome, RealAgent, Report
+
+NOW = 10_000.0
+AGES = Ages(late_after=100, lost_after=1000)
+RECORD = Record("a", "2", "http://r")
+START, STOP = Desired("a", "2", "http://r", "", "start"), Desired("a", "2", "http://r", "", "stop")
+ROLLED_BACK = Verdict("a", "2", "watch", "rolled back")
+
+
+def look(version="2", status="started", held=UNSET, trial=UNSET):
+    return ("a", version, status, held, trial, UNSET)
+
+
+@pytest.mark.parametrize(
+    ("order", "seen", "verdict", "state"),
+    [
+        (START, look(), None, GOOD),
+        (START, look(trial=False), None, GOOD),
+        (START, look(trial=True), None, TRIAL),
+        (START, look(), ROLLED_BACK, GOOD),
+        (START, look("1"), None, TODO),
+        (START, look("2", "stoped"), None, TODO),
+        (START, look("2", "stoped", trial=True), None, TODO),
+        (START, NO_LOOK, None, TODO),
+        (START, look("1"), ROLLED_BACK, BROKEN),
+        (START, NO_LOOK, Verdict("a", "2", "install", "refused"), BROKEN),
+        (START, look("1"), Verdict("a", "2", "install", "failed"), TODO),  # the network, a full disk: it tries again
+        (START, look("1"), Verdict("a", "1", "watch", "rolled back"), TODO),  # of another version
+        (START, look("1", held="ann"), None, HELD),
+        (START, look("2", held="ann"), None, GOOD),
+        (STOP, look("2", "stoped", trial=True), None, GOOD),
+        (STOP, look(), None, TODO),
+        (STOP, look(), Verdict("a", "2", "stop", "failed"), BROKEN),
+    ],
+)
+def test_how_hosts_stand_to_their_order(order, seen, verdict, state):
+    assert stand(order, seen, verdict) == state
+
+
+def test_a_verdict_of_a_lower_attempt_does_not_count():
+    again = Desired("a", "2", "http://r", "", "start", attempt=5)
+    assert stand(again, look("1"), Verdict("a", "2", "watch", "rolled back", 4)) == TODO
+    assert stand(again, look("1"), Verdict("a", "2", "watch", "rolled back", 5)) == BROKEN
+
+
+@pytest.fixture
+def table():
+    return HostTable(RecordSet(1, (RECORD,)), late_after=100)
+
+
+def beat(table, name, version="2", status="started", now=NOW, outcome=None, updater_version="0.2", **more):
+    outcomes = [outcome] if outcome else UNSET
+    agents = [RealAgent("a", version, status, 7, **more)]
+    table.beat(Report(name, agents, outcomes=outcomes, updater_version=updater_version), "10.0.0.1", now)
+
+
+def rolled_back(reason="died"):
+    return Outcome("a", "1", "2", "watch", "rolled back", reason, "", 5)
+
+
+def shown(table, now=NOW, **asked):
+    found = progress(table, Asked("a", **asked), now, AGES)
+    return {key: n for key in ("todo", "trial", "good", "failed", "late", "lost", "held") if (n := getattr(found, key))}
+
+
+def test_every_host_is_counted_once(table):
+    beat(table, "good")
+    beat(table, "trial", trial=True)
+    beat(table, "todo", "1")
+    beat(table, "fetches", "1", waits="download")
+    beat(table, "held", "1", held="ann")
+    beat(table, "failed", "1", outcome=rolled_back())
+    assert shown(table) == {"todo": 2, "trial": 1, "good": 1, "failed": 1, "held": 1}
+    found = progress(table, Asked("a"), NOW, AGES)
+    assert found.last == [Standing("fetches", TODO), Standing("todo", TODO), Standing("trial", TRIAL)]
+    assert found.left_out == [Standing("held", HELD)]
+    assert found.waits == {"download": 1}
+    assert [(one.hosts, one.reason) for one in found.failures] == [(1, "died")]
+    assert sums(table) == {("a", "2", "rolled back"): 1}
+
+
+def test_silent_hosts_are_left_out_until_they_are_back_or_asked_for(table):
+    beat(table, "here", now=NOW)
+    beat(table, "late", "1", now=NOW - 500)
+    beat(table, "lost", now=NOW - 5000, outcome=rolled_back())
+    table.seen.turn(NOW - 500 + 1)
+    table.seen.turn(NOW + 101)
+    beat(table, "here", now=NOW + 101)
+    found = progress(table, Asked("a"), NOW + 101, AGES)
+    assert shown(table, NOW + 101) == {"good": 1, "late": 1, "lost": 1}
+    assert found.left_out == [Standing("late", "late"), Standing("lost", "lost")]
+    assert found.failures == []
+    assert shown(table, NOW + 101, include_lost=True) == {"todo": 1, "good": 2}
+    beat(table, "late", "1", now=NOW + 102)
+    assert shown(table, NOW + 102) == {"todo": 1, "good": 1, "lost": 1}
+
+
+def test_a_retired_host_is_not_counted_at_all(table):
+    beat(table, "h1")
+    beat(table, "h2", "1")
+    table.retire("h2", NOW)
+    assert shown(table) == {"good": 1}
+
+
+def test_a_host_of_another_updater_is_good_when_it_has_said_started_twice(table):
+    beat(table, "go", "1", updater_version=UNSET)
+    beat(table, "go", updater_version=UNSET, now=NOW + 60)
+    assert shown(table, NOW + 60) == {"trial": 1}
+    beat(table, "go", updater_version=UNSET, now=NOW + 120)
+    assert shown(table, NOW + 120) == {"good": 1}
+    beat(table, "go", updater_version="0.2", now=NOW + 121)
+    assert shown(table, NOW + 121) == {"good": 1}
+
+
+@pytest.mark.parametrize(
+    ("selector", "todo"),
+    [(Prefix("web-"), 2), (Glob("*-1"), 2), (Hosts(frozenset({"db-1"})), 1), (Label("env=test"), 1), (Prefix("x"), 0)],
+)
+def test_only_hosts_of_the_selector_are_counted(selector, todo):
+    table = HostTable(RecordSet(1, (RECORD,), labels={"web-2": {"env": "test"}}))
+    for name in ("web-1", "web-2", "db-1"):
+        beat(table, name, "1", outcome=rolled_back() if name == "db-1" else None)
+    found = progress(table, Asked("a", selector), NOW, AGES)
+    assert found.judged == todo
+    assert found.failed == sum(one.hosts for one in found.failures)
+
+
+def test_hosts_without_an_order_are_not_counted_and_overrides_are_heeded():
+    record = Record("a", "2", "http://r", overrides=(Override(Prefix("old-"), version="1"),))
+    table = HostTable(RecordSet(1, (record,)))
+    beat(table, "old-1", "1")
+    beat(table, "new-1", "2")
+    assert shown(table) == {"good": 2}
+    table.put_in_force(RecordSet(2, ()))
+    assert shown(table) == {}
+
+
+def test_the_end_of_a_trial_is_no_new_version_and_its_verdict_goes_when_it_is_done(table):
+    beat(table, "h1", trial=True)
+    beat(table, "h1", now=NOW + 60)
+    [(_, since, _)] = table.get("h1").looks()
+    assert since == NOW
+    beat(table, "h1", "1", outcome=rolled_back(), now=NOW + 70)
+    assert len(table.get("h1").group.profile.verdicts) == 1
+    beat(table, "h1", outcome=Outcome("a", "1", "2", "watch", "done", at=9), now=NOW + 80)
+    assert table.get("h1").group.profile.verdicts == ()
+    assert len(table.groups) == 1
