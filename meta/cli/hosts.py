@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meta.cli import options
-from updater.wire import BY_HAND
 
 if TYPE_CHECKING:
     from meta.api.types import Explanation
@@ -108,6 +107,8 @@ def _agent_row(agent: "AgentView") -> "list[Cell | str]":
 
 
 def _note(agent: "AgentView") -> str:
+    from updater.wire import BY_HAND
+
     if agent.held:
         return f"held: {agent.held}"
     if agent.failed:

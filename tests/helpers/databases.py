@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from meta.store.migrate import MIGRATIONS
+
 SERVER = "postgresql://postgres@127.0.0.1:5432/postgres"
 KINDS = ("sqlite", "postgresql")
+NEWEST = max(path.name[:4] for path in (MIGRATIONS / "versions").glob("0*.py"))  # the revision that a meta of now makes
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from helpers.databases import NEWEST
 from helpers.meta_server import REPOSITORY, meta
 from meta.cli import SECTIONS, cli
 
@@ -94,13 +95,13 @@ def test_check_passes_on_what_ops_meta_ignores(directory):
 
 def test_the_database_can_be_made_beforehand(directory):
     done = meta("db", "upgrade", directory=directory)
-    assert (done.returncode, done.stdout) == (0, "sqlite:///var/meta.db is at revision 0003\n")
+    assert (done.returncode, done.stdout) == (0, f"sqlite:///var/meta.db is at revision {NEWEST}\n")
     assert (directory / "var/meta.db").is_file()
 
 
 def test_options_come_from_the_environment_too(directory):
     done = meta("db", "upgrade", directory=directory, META_DATABASE="sqlite:///other.db")
-    assert done.stdout == "sqlite:///other.db is at revision 0003\n"
+    assert done.stdout == f"sqlite:///other.db is at revision {NEWEST}\n"
 
 
 def test_reload_without_a_meta_says_so(directory):

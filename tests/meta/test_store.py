@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
-from helpers.databases import connected, execute
+from helpers.databases import NEWEST, connected, execute
 from helpers.threads import in_threads
 from meta.errors import MetaError, Misconfigured, TryLater
 from meta.hostrows import load
@@ -22,7 +22,6 @@ from meta.store import Head, HostRow, Store
 from meta.store.migrate import MIGRATIONS
 from meta.store.tables import metadata
 
-NEWEST = "0004"
 ROW = HostRow(0, "h1", 1.25, 2.5, "::1", "0.1.0", '[["a","1","“up”",null]]', "[1.5,7]", "", 0.0)
 
 

@@ -43,9 +43,10 @@ say("now")
 hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
 """
 BEGIN = f"""
-import hashlib, sys, time, weakref
+import hashlib, signal, sys, time, weakref
 from updater import interrupt
 LATE = {LATE}
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which who started the tests may have ignored
 def say(word):
     print(word, flush=True)
 """
