@@ -103,13 +103,13 @@ def test_failures_are_shown_by_reason_with_one_host_and_old_ones_are_not(server,
     for host, seconds in (("m-1", 3), ("m-2", 4)):
         tell(host, "1.0.1", f"died {seconds} s after its start")
     shown = boss("status", "moni").splitlines()
-    assert shown[-2].endswith(", 2 failed")
+    assert shown[-3] == "2 to do, 2 failed"
     assert shown[-1].startswith("  1.0.1 rolled back on 2 hosts: died 4 s after its start (last: m-2, 1970-")
     listed = boss("hosts", "--failed").splitlines()
     assert listed[0].split()[-2:] == ["FAILED", "LABELS"]
     assert [line.split()[0] for line in listed[1:]] == ["m-1", "m-2"]
     assert "moni 1.0.1 rolled back: died 3 s after its start" in listed[1]
-    [failure] = boss.json("status", "moni")["failures"]
+    [failure] = boss.json("status", "moni")["progress"]["failures"]
     assert (failure["hosts"], failure["example"], failure["version"]) == (2, "m-2", "1.0.1")
 
     boss("set", "moni", "version=1.0.2", "--yes")
