@@ -1,6 +1,7 @@
 """What all tests share: hypothesis that repeats itself, and a guard against leftovers."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,12 @@ from hypothesis import settings
 
 settings.register_profile("same every time", derandomize=True, deadline=None, max_examples=300)
 settings.load_profile("same every time")
+
+
+def pytest_configure():
+    """Ctrl-C means what it means at a terminal, also to the programs that tests start: a shell that starts the tests in the
+    background has them ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ import pytest
 from helpers.cluster import need_postgresql
 
 
+@pytest.mark.timed
 @pytest.mark.timeout(400)
 def test_a_short_run_violates_nothing():
     need_postgresql()

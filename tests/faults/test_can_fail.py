@@ -9,7 +9,7 @@ from faults.test_sample import REPOSITORY, faults
 
 MUTATIONS = {
     "an atomic write's name is not synced": (
-        ("--class", "power", "--scenario", "rollback", "--sample", "12"),
+        ("--class", "power", "--scenario", "rollback", "--sample", "4"),
         "files.py",
         "        temporary.replace(path)\n        sync_directory(path.parent)\n",
         "        temporary.replace(path)\n",

@@ -92,7 +92,8 @@ def test_a_service_that_says_nothing_is_not_waited_for_for_ever(state, service):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"1 ready 1.1\n", b"x y z w\n", b"\xff\xfe 1 2 3\n", b"1 ready x.1 0\n", b"9" * 5000]
+    "content",
+    [b"", b"1 ready 1.1\n", b"x y z w\n", b"\xff\xfe 1 2 3\n", b"1 ready x.1 0\n", b"9" * 5000, b"[" * 100_000, b"{}"],
 )
 def test_a_file_that_says_nothing_usable_is_as_none(state, content):
     state.write_bytes(content)
