@@ -3,7 +3,7 @@
 Promises: a script runs in its version's directory, in a session of its own, with no input, for a bounded time and with
 a bounded output; a daemon that it leaves behind never blocks us, whatever that daemon keeps open. A script that is out of
 time gets TERM and then KILL, with its whole process group. Exit codes are ignored: many scripts have meaningless ones, so
-only `status` counts.
+only `status` counts, and of that the last line on stdout. stderr is evidence, never a word.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import IO
 
-from updater import files
+from updater import files, spoken
 from updater.errors import ControlFailed, TryLater
 from updater.wire import STARTED, STOPPED, one_line
 
@@ -40,7 +40,7 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """text: the trimmed output, or the peers' words for a script that failed."""
+    """text: the word, or what was said instead of one, or the peers' words for a script that failed."""
 
     text: str
 
@@ -54,9 +54,13 @@ class Status:
 def status(install: Path, timeout: float) -> Status:
     """Ask `./control status` of an install. What is wrong with the script is the status; what is with the host, TryLater."""
     try:
-        return Status(one_line(run(install, "status", timeout), 300))
+        with _spawn(["./control", "status"], install, subprocess.PIPE, subprocess.PIPE) as process:
+            output = _Pipes(process)
+            line = spoken.last_line(_follow(process, output, timeout))
     except ControlFailed as e:
         return Status(f"exec `./control status` fail: {e}")
+    found = Status(line)
+    return found if found.state is not State.UNKNOWN else Status(spoken.with_evidence(line, output.errors(), 300))
 
 
 def run(install: Path, verb: str, timeout: float, log: Path | None = None) -> str:
@@ -68,7 +72,7 @@ def run(install: Path, verb: str, timeout: float, log: Path | None = None) -> st
     """
     if log is None:
         with _spawn(["./control", verb], install, subprocess.PIPE) as process:
-            return _follow(process, _Pipe(process), timeout)
+            return _follow(process, _Pipes(process), timeout)
     with _open_log(log) as file, _spawn(["./control", verb], install, file) as process:
         return _follow(process, _File(file), timeout)
 
@@ -76,7 +80,7 @@ def run(install: Path, verb: str, timeout: float, log: Path | None = None) -> st
 def run_program(command: Sequence[str], directory: Path, timeout: float) -> tuple[int, str]:
     """Run a program of our own, whose exit code does count; returns it and the last of the output. Raises ControlFailed."""
     with _spawn(command, directory, subprocess.PIPE) as process:
-        output = _follow(process, _Pipe(process), timeout)
+        output = _follow(process, _Pipes(process), timeout)
         return process.wait(), output
 
 
@@ -104,11 +108,13 @@ def tail(log: Path, limit: int) -> str:
     return "\n".join(line for line in lines if line)[-limit:]
 
 
-def _spawn(command: Sequence[str], directory: Path, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
+def _spawn(
+    command: Sequence[str], directory: Path, output: IO[bytes] | int, errors: int = subprocess.STDOUT
+) -> subprocess.Popen[bytes]:
     # Another thread may be starting a child that still holds the script open from when it was written: a matter of moments.
     for patience in (0.01, 0.05, 0.25, 0.0):
         try:
-            return _popen(command, directory, output)
+            return _popen(command, directory, output, errors)
         except OSError as e:
             if e.errno == errno.ETXTBSY and patience:
                 time.sleep(patience)
@@ -119,13 +125,13 @@ def _spawn(command: Sequence[str], directory: Path, output: IO[bytes] | int) -> 
     raise AssertionError("the last turn raises")
 
 
-def _popen(command: Sequence[str], directory: Path, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
+def _popen(command: Sequence[str], directory: Path, output: IO[bytes] | int, errors: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
         cwd=directory,
         stdin=subprocess.DEVNULL,
         stdout=output,
-        stderr=subprocess.STDOUT,
+        stderr=errors,
         start_new_session=True,
     )
 
@@ -140,7 +146,7 @@ def _open_log(log: Path) -> IO[bytes]:
     return open(fd, "r+b", buffering=0)
 
 
-def _follow(process: subprocess.Popen[bytes], output: "_Pipe | _File", timeout: float) -> str:
+def _follow(process: subprocess.Popen[bytes], output: "_Pipes | _File", timeout: float) -> str:
     try:
         output.follow(process, time.monotonic() + timeout)
     except TimeoutError:
@@ -152,40 +158,48 @@ def _follow(process: subprocess.Popen[bytes], output: "_Pipe | _File", timeout: 
     return output.kept().decode("utf-8", "replace").strip()
 
 
-class _Pipe:
-    """Output through a pipe: read as it comes until the script ends, which may be long before the pipe does."""
+class _Pipes:
+    """Output through pipes, one or two: read as it comes until the script ends, which may be long before a pipe does."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._fd = process.stdout.fileno() if process.stdout else -1
-        self._kept = b""
+        self._kept = {pipe.fileno(): b"" for pipe in (process.stdout, process.stderr) if pipe}
         self._seen = 0
-        os.set_blocking(self._fd, False)
+        for fd in self._kept:
+            os.set_blocking(fd, False)
 
     def follow(self, process: subprocess.Popen[bytes], deadline: float) -> None:
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
+        poll, open_ones = select.poll(), set(self._kept)
+        for fd in open_ones:
+            poll.register(fd, select.POLLIN)
         while process.poll() is None:
             _check(deadline, self._seen)
-            if poll.poll(_TICK * 1000) and self._read() == 0:
-                poll.unregister(
-                    self._fd
-                )  # closed, mostly by the script's end: from here on the poll is only a short sleep
+            for fd, _ in poll.poll(_TICK * 1000) if open_ones else ():
+                if self._read(fd) == 0:
+                    poll.unregister(fd)
+                    open_ones.discard(fd)
+            if not open_ones:  # closed, mostly by the script's end
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_TICK)
-        while self._read():
-            _check(deadline, self._seen)
+        for fd in self._kept:
+            while self._read(fd):
+                _check(deadline, self._seen)
 
-    def _read(self) -> int:
+    def _read(self, fd: int) -> int:
         try:
-            chunk = os.read(self._fd, 1 << 16)
+            chunk = os.read(fd, 1 << 16)
         except BlockingIOError:
             return 0
-        self._kept = (self._kept + chunk)[-KEPT:]
+        self._kept[fd] = (self._kept[fd] + chunk)[-KEPT:]
         self._seen += len(chunk)
         return len(chunk)
 
     def kept(self) -> bytes:
-        return self._kept
+        """The last of stdout."""
+        return next(iter(self._kept.values()))
+
+    def errors(self) -> str:
+        """The last of stderr, where it has a pipe of its own."""
+        return list(self._kept.values())[-1].decode("utf-8", "replace")
 
 
 class _File:

@@ -167,8 +167,8 @@ def test_a_script_that_deletes_its_directory_is_survived(agent):
     assert control.status(directory, 5).state is State.UNKNOWN
 
 
-def test_stderr_counts_as_output(agent):
-    assert control.status(agent(script("echo stoped >&2")), 5).state is State.STOPPED
+def test_stderr_is_in_the_output_of_the_other_verbs(agent):
+    assert control.run(agent(script("echo out; echo error >&2")), "stop", 5).split() == ["out", "error"]
 
 
 def test_the_processes_of_an_install_are_found_and_ended_also_when_they_ignore_term(agent):
