@@ -10,10 +10,12 @@ from updater.wire import (
     base_problem,
     cmd_problem,
     is_digest,
+    leftovers_problem,
     md5_problem,
     name_problem,
     one_line,
     sha256_problem,
+    unknown_status_problem,
     version_problem,
 )
 
@@ -32,6 +34,8 @@ _PROBLEMS: dict[str, Callable[[str], str]] = {
     "md5": md5_problem,
     "cmd": cmd_problem,
     "sha256": sha256_problem,
+    "leftovers": leftovers_problem,
+    "unknownStatus": unknown_status_problem,
     "runUser": lambda user: run_user_problem(user),
     "workDir": lambda path: work_dir_problem(path),
 }

@@ -68,6 +68,8 @@ _UNSET = {
     "cmd": START,
     "sha256": "",
     "attempt": 0,
+    "leftovers": "",
+    "unknownStatus": "",
     "runUser": "",
     "workDir": "",
 }  # what a record has where nobody said anything

@@ -17,11 +17,12 @@ from meta.publications import Publication
 from updater.wire import START, STOP, Desired
 
 _ORDERED = ("version", "tarball", "md5", "cmd", "sha256", "attempt")
+ON_HOST = ("leftovers", "unknownStatus")  # how a host goes about it
 RUN_AS = ("runUser", "workDir")  # only for hosts of coraldane's updater: who runs the agent, and where
-CHANGEABLE = (*_ORDERED, *RUN_AS)  # the keys of a file
+CHANGEABLE = (*_ORDERED, *ON_HOST, *RUN_AS)  # the keys of a file
 _RESOLVED = (*CHANGEABLE, "mirrors")
-_ATTRIBUTES = {"runUser": "run_user", "workDir": "work_dir"}
-RARE = ("attempt", *RUN_AS)  # most records say none of them
+_ATTRIBUTES = {"unknownStatus": "unknown_status", "runUser": "run_user", "workDir": "work_dir"}
+RARE = ("attempt", *ON_HOST, *RUN_AS)  # most records say none of them
 _LEFT_OUT = ("sha256", *RARE)  # where they say nothing
 _NAMED_HOSTS = 3  # of a list of hosts, where it is put in words
 
@@ -99,6 +100,8 @@ class Override(msgspec.Struct, frozen=True):
     run_user: str | None = None
     work_dir: str | None = None
     attempt: int | None = None
+    leftovers: str | None = None
+    unknown_status: str | None = None
 
     def changes(self) -> dict[str, Any]:
         """The fields that this override sets, by key."""
@@ -108,7 +111,8 @@ class Override(msgspec.Struct, frozen=True):
 
 class Record(msgspec.Struct, frozen=True):
     """The desired state of one agent: the same for all hosts, but for the overrides. attempt: a host that rolled the version
-    back at a lower one tries it again."""
+    back at a lower one tries it again; leftovers: what to do with processes that a stopped version leaves; unknown_status:
+    with an agent whose status cannot be understood; both as updater.wire has them, blank where nothing is said."""
 
     name: str
     version: str
@@ -121,6 +125,8 @@ class Record(msgspec.Struct, frozen=True):
     run_user: str = ""
     work_dir: str = ""
     attempt: int = 0
+    leftovers: str = ""
+    unknown_status: str = ""
 
 
 class Ban(msgspec.Struct, frozen=True):
@@ -207,7 +213,7 @@ def resolve_one(record: Record, matches: Callable[[Selector], bool]) -> dict[str
 
 
 def _desired(record: Record, resolved: Mapping[str, Any]) -> Desired:
-    return Desired(record.name, **{key: value for key, value in resolved.items() if key not in RUN_AS})
+    return Desired(record.name, **{attribute(key): value for key, value in resolved.items() if key not in RUN_AS})
 
 
 @lru_cache(maxsize=1 << 16)
@@ -216,8 +222,8 @@ def _pattern(glob: str) -> re.Pattern[str]:
 
 
 def as_fields(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The records as a records file would spell them, ready for JSON or YAML; blank sha256, runUser and workDir, attempt 0
-    and no overrides are left out."""
+    """The records as a records file would spell them, ready for JSON or YAML; what says nothing (no overrides, a
+    rare field that is blank) is left out."""
     return [_record_fields(record) for record in records]
 
 

@@ -3,14 +3,15 @@
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from updater import files
 from updater.errors import Misconfigured, TryLater
 from updater.tarstream import Limits
-from updater.wire import base_problem, hostname_problem, name_problem
+from updater.wire import Desired, base_problem, hostname_problem, name_problem
 
 LIMIT = 1 << 20  # bytes of a cfg.json
 
@@ -38,6 +39,13 @@ class Timeouts(_Section, frozen=True):
     download: Seconds = 1800
 
 
+class AgentSettings(_Section, frozen=True):
+    """How this host goes about one agent, where meta's reply does not say it (a Go meta cannot)."""
+
+    leftovers: Literal["", "leave", "end"] = ""
+    unknown_status: Literal["", "wait", "upgrade"] = ""
+
+
 class Config(_Section, frozen=True):
     """A host's configuration; its keys in cfg.json are the same in camelCase.
 
@@ -47,7 +55,7 @@ class Config(_Section, frozen=True):
     agent are kept beside the current and the previous one; keep_orders: seconds for which meta's last orders count while
     it does not answer; min_speed: bytes a second that a download must come at; ca_file: authorities to trust instead of
     the system's; credentials: `https://host` -> file with what that host wants to see; limits: of a tarball's content;
-    tools: programs that must be on PATH.
+    tools: programs that must be on PATH; agents: by name, what meta's reply leaves open.
     """
 
     server: str
@@ -66,6 +74,7 @@ class Config(_Section, frozen=True):
     credentials: dict[str, str] = {}
     limits: Limits = Limits()
     tools: tuple[str, ...] = ("sh", "tar", "md5sum")
+    agents: dict[str, AgentSettings] = {}
 
     @property
     def base_url(self) -> str:
@@ -78,6 +87,17 @@ class Config(_Section, frozen=True):
     @property
     def reported_hostname(self) -> str:
         return self.hostname or socket.gethostname()
+
+    def completed(self, order: Desired) -> Desired:
+        """The order with what it leaves open as cfg.json has it."""
+        ours = self.agents.get(order.name)
+        if ours is None:
+            return order
+        return replace(
+            order,
+            leftovers=order.leftovers or ours.leftovers,
+            unknown_status=order.unknown_status or ours.unknown_status,
+        )
 
 
 def load(path: Path) -> Config:
@@ -118,6 +138,8 @@ def _checked(config: Config) -> Config:
         _check(f"credentials.{url}", base_problem("it", url))
     if config.ca_file and not Path(config.ca_file).is_file():
         raise _Bad(f"caFile: {config.ca_file} is not a file")
+    for name in config.agents:
+        _check(f"agents.{name}", name_problem(name))
     if config.desired_agent:
         _check("desiredAgent", name_problem(config.desired_agent))
     try:

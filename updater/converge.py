@@ -50,7 +50,7 @@ class _Failed:
 def converge(host: Host, order: Desired, seen: Observed, source: Source = Source.ANSWER) -> Turn:
     """Bring one agent to its order, as far as it goes now. `seen` is this cycle's look at it; source: of the order."""
     try:
-        return _converge(Hands(host, order, source), seen)
+        return _converge(Hands(host, host.config.completed(order), source), seen)
     except UpdaterError as e:
         log.error("%s: %s", order.name, e)
         return Turn(order.name, str(e))

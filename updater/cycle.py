@@ -117,8 +117,9 @@ def preview(host: Host) -> tuple[Beat, list[Plan]]:
     seen |= _look_at_new(host, orders, seen)
     plans = []
     for order in orders:
-        remembered = recall(host.memories.of(order.name), seen[order.name], order, host.moment())
-        plans.append(plan(seen[order.name], order, remembered, host.now(), host.config.keep_versions))
+        complete = host.config.completed(order)
+        remembered = recall(host.memories.of(order.name), seen[order.name], complete, host.moment())
+        plans.append(plan(seen[order.name], complete, remembered, host.now(), host.config.keep_versions))
     return Beat(seen, orders, reply.refused, reply.look), plans
 
 

@@ -15,7 +15,7 @@ from updater.wire import Desired, Outcome
 def why(host: Host, seen: Observed, last: LastReply) -> Iterator[str]:
     """Lines about one agent; changes nothing and asks nobody but the agent itself."""
     now, memory = host.now(), host.memories.of(seen.name)
-    order = next((o for o in last.orders if o.name == seen.name), None)
+    order = next((host.config.completed(o) for o in last.orders if o.name == seen.name), None)
     yield _line("desired", _desired(order, last, now))
     yield _line("observed", f"{seen.current or 'no version'} {seen.status.text}".strip())
     yield _line("installed", ", ".join(sorted(seen.installs)) or "nothing")

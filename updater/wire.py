@@ -21,6 +21,8 @@ COMMANDS = START, STOP = "start", "stop"
 DONE, FAILED, REFUSED, ROLLED_BACK = "done", "failed", "refused", "rolled back"  # results of an outcome
 BY_HAND = "a person on the host took it back"  # reason of an outcome
 STARTED, STOPPED = "started", ("stoped", "stopped")  # the first spelling is the peers'
+LEFTOVERS = LEAVE, END = "leave", "end"  # what to do with processes that a stopped version leaves
+UNKNOWN_STATUS = WAIT, UPGRADE = "wait", "upgrade"  # what to do with an agent whose status says neither word
 WAITS = ("window", "download", "lock")  # what a host may say that an agent's change waits for
 MAX_BODY = 1 << 20  # bytes of a report or a reply
 MAX_AGENTS = 1000  # of one host
@@ -102,9 +104,10 @@ class _FullReport(Report, frozen=True, gc=False, kw_only=True, rename="camel"): 
     real_agents: Annotated[list[_FullAgent], msgspec.Meta(max_length=MAX_AGENTS)]  # type: ignore[assignment]
 
 
-class Desired(msgspec.Struct, frozen=True):
-    """What one agent shall be on one host. Ours, which old peers ignore: sha256, mirrors (more bases of the tarball), and
-    attempt: a host that has rejected the version tries it again when this is higher than it was then."""
+class Desired(msgspec.Struct, frozen=True, rename="camel"):
+    """What one agent shall be on one host. Ours, which old peers ignore: sha256, mirrors (more bases of the tarball), attempt:
+    a host that has rejected the version tries it again when this is higher than it was then; leftovers, unknown_status: one
+    of LEFTOVERS and UNKNOWN_STATUS, "" where nothing is said. A word that is neither means the first."""
 
     name: str = ""
     version: str = ""
@@ -114,6 +117,8 @@ class Desired(msgspec.Struct, frozen=True):
     sha256: str = ""
     mirrors: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_MIRRORS)] = ()
     attempt: Attempt = 0
+    leftovers: str = ""
+    unknown_status: str = ""
 
     @property
     def file_name(self) -> str:
@@ -163,12 +168,12 @@ def render_reply(desired: Sequence[Desired], error_message: str = "") -> bytes:
     return _encoder.encode({"errorMessage": error_message, "desiredAgents": [desired_fields(d) for d in desired]})
 
 
-_OURS = ("sha256", "mirrors", "attempt")
+_OURS = ("sha256", "mirrors", "attempt", "leftovers", "unknownStatus")
 
 
 def desired_fields(desired: Desired) -> dict[str, Any]:
     """One entry of a reply; our own fields appear only where they say something."""
-    fields = msgspec.structs.asdict(desired)
+    fields = msgspec.to_builtins(desired)
     return {key: value for key, value in fields.items() if value or key not in _OURS}
 
 
@@ -235,6 +240,16 @@ def md5_problem(md5: str) -> str:
     if base_problem("md5", md5):
         return f"md5 {_shown(md5)} is neither blank, nor 32 hex digits, nor an http or https URL of a directory"
     return ""
+
+
+def leftovers_problem(word: str) -> str:
+    """Why this says nothing of what a stopped version leaves, or ""."""
+    return "" if word in ("", *LEFTOVERS) else f"leftovers {_shown(word)} is not leave or end"
+
+
+def unknown_status_problem(word: str) -> str:
+    """Why this says nothing of a status that cannot be understood, or ""."""
+    return "" if word in ("", *UNKNOWN_STATUS) else f"unknownStatus {_shown(word)} is not wait or upgrade"
 
 
 def sha256_problem(sha256: str) -> str:

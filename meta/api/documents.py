@@ -7,6 +7,9 @@ from msgspec import UNSET, UnsetType
 from meta.api.basics import AgentName, Body, Hostname, Version
 from updater.wire import Attempt
 
+Leftovers = Literal["", "leave", "end"]
+UnknownStatus = Literal["", "wait", "upgrade"]
+
 
 class OverrideBody(Body, omit_defaults=True):
     """Exactly one of prefix, glob, hosts, label; and at least one of the other fields."""
@@ -21,13 +24,16 @@ class OverrideBody(Body, omit_defaults=True):
     cmd: Literal["start", "stop"] | UnsetType = UNSET
     sha256: str | UnsetType = UNSET
     attempt: Attempt | UnsetType = UNSET
+    leftovers: Leftovers | UnsetType = UNSET
+    unknown_status: UnknownStatus | UnsetType = UNSET
     run_user: str | UnsetType = UNSET
     work_dir: str | UnsetType = UNSET
 
 
 class RecordBody(Body, omit_defaults=True):
     """The desired state of one agent. tarball: one base URL, or a list of them; attempt: hosts that rolled the version back at
-    a lower one try it again; runUser, workDir: for hosts of coraldane's updater alone."""
+    a lower one try it again; leftovers: whether processes that a stopped version leaves are ended; unknownStatus: whether an
+    agent whose status cannot be understood is replaced; runUser, workDir: for hosts of coraldane's updater alone."""
 
     name: AgentName
     version: Version
@@ -36,6 +42,8 @@ class RecordBody(Body, omit_defaults=True):
     cmd: Literal["start", "stop"] | UnsetType = UNSET
     sha256: str | UnsetType = UNSET
     attempt: Attempt | UnsetType = UNSET
+    leftovers: Leftovers | UnsetType = UNSET
+    unknown_status: UnknownStatus | UnsetType = UNSET
     run_user: str | UnsetType = UNSET
     work_dir: str | UnsetType = UNSET
     overrides: list[OverrideBody] | UnsetType = UNSET
@@ -65,6 +73,8 @@ class FieldsBody(Body, omit_defaults=True):
     cmd: Literal["start", "stop"] | UnsetType = UNSET
     sha256: str | UnsetType = UNSET
     attempt: Attempt | UnsetType = UNSET
+    leftovers: Leftovers | UnsetType = UNSET
+    unknown_status: UnknownStatus | UnsetType = UNSET
     run_user: str | UnsetType = UNSET
     work_dir: str | UnsetType = UNSET
 
@@ -74,9 +84,23 @@ class RecordEdit(Body, omit_defaults=True):
     place of the record itself; one that is not there is made, as the last."""
 
     set: FieldsBody | UnsetType = UNSET
-    unset: list[Literal["version", "tarball", "md5", "cmd", "sha256", "attempt", "runUser", "workDir"]] | UnsetType = (
-        UNSET
-    )
+    unset: (
+        list[
+            Literal[
+                "version",
+                "tarball",
+                "md5",
+                "cmd",
+                "sha256",
+                "attempt",
+                "leftovers",
+                "unknownStatus",
+                "runUser",
+                "workDir",
+            ]
+        ]
+        | UnsetType
+    ) = UNSET
     selector: SelectorBody | UnsetType = UNSET
 
 

@@ -48,9 +48,10 @@ def get(client: "Client", agent: str | None, output: str) -> None:
 def set_(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | None) -> None:
     """Change fields of AGENT, for all hosts or for those of --for. A new agent needs version and tarball.
 
-    Fields: version, tarball (given twice or more: mirrors), md5, sha256, cmd (start or stop), attempt (see meta retry), and
-    for hosts of coraldane's updater runUser and workDir. Of several overrides that fit a host the later one wins; a new one
-    comes last.
+    Fields: version, tarball (given twice or more: mirrors), md5, sha256, cmd (start or stop), attempt (see meta retry),
+    leftovers (processes that a stopped version leaves: leave or end), unknownStatus (an agent whose status says neither
+    started nor stoped: wait or upgrade), and for hosts of coraldane's updater runUser and workDir. Of several overrides that
+    fit a host the later one wins; a new one comes last.
 
     \b
     Examples:

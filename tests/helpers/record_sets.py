@@ -12,6 +12,8 @@ BASES = st.sampled_from(["http://r", "https://s/x"])
 MD5S = st.sampled_from(["", "0" * 32, "http://sums"])
 USERS = st.sampled_from(["", "moni", "_x-1.y"])
 DIRECTORIES = st.sampled_from(["", "/srv/agents", "/a"])
+LEFTOVERS = st.sampled_from(["", "leave", "end"])
+UNKNOWN_STATUS = st.sampled_from(["", "wait", "upgrade"])
 COMMANDS = st.sampled_from(["start", "stop"])
 SELECTORS = st.one_of(
     st.sampled_from(["h", "lg-", "x"]).map(Prefix),
@@ -36,6 +38,8 @@ def overrides(draw):
                 "tarball": BASES,
                 "run_user": USERS,
                 "work_dir": DIRECTORIES,
+                "leftovers": LEFTOVERS,
+                "unknown_status": UNKNOWN_STATUS,
             },
         ).filter(bool)
     )
@@ -56,6 +60,8 @@ RECORDS = st.builds(
     overrides=st.lists(overrides(), max_size=3).map(tuple),
     run_user=USERS,
     work_dir=DIRECTORIES,
+    leftovers=LEFTOVERS,
+    unknown_status=UNKNOWN_STATUS,
 )
 RECORD_LISTS = st.lists(RECORDS, max_size=4, unique_by=lambda record: record.name).map(tuple)
 RECORD_SETS = st.builds(

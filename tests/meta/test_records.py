@@ -12,6 +12,7 @@ from helpers.record_sets import RECORD_LISTS, RECORD_SETS, SELECTORS
 from meta.explanation import Explained, Reason, explain
 from meta.overlap import may_overlap, surely_overlap
 from meta.records import (
+    ON_HOST,
     Ban,
     Glob,
     Hosts,
@@ -262,6 +263,8 @@ def test_what_is_explained_is_what_is_resolved(records, hostname):
         values = {reason.field: reason.value for reason in explained[one.name].fields}
         user, directory = values.pop("runUser", ""), values.pop("workDir", "")
         assert (user, directory) == resolve_run_as(records, frozenset(_matching(records, hostname)))[one.name]
+        said = {key: values.pop(key, "") for key in ON_HOST}
+        assert said == {"leftovers": one.leftovers, "unknownStatus": one.unknown_status}
         assert values == {
             "version": one.version,
             "tarball": tarball,

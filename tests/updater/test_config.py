@@ -6,6 +6,7 @@ import pytest
 
 from updater import config
 from updater.errors import Misconfigured
+from updater.wire import Desired
 
 GO = {
     "debug": True,
@@ -62,6 +63,8 @@ BAD = {
     "hostname: hostname": GO | {"hostname": "a b"},
     "desiredAgent: name": GO | {"desiredAgent": "../x"},
     "timeouts.start: Expected `float` > 0.0": GO | {"timeouts": {"start": -1}},
+    "agents[...].leftovers: Invalid enum value 'kill'": GO | {"agents": {"a": {"leftovers": "kill"}}},
+    "agents.../x: name": GO | {"agents": {"../x": {}}},
     "top level: Expected `object`": [],
     "is not JSON": "{",
 }
@@ -87,3 +90,11 @@ def test_a_missing_file_says_what_to_copy(tmp_path):
 )
 def test_addresses_are_written_as_the_peers_write_them(listen, address):
     assert config.address(listen) == address
+
+
+def test_what_a_reply_leaves_open_is_as_the_configuration_has_it(tmp_path):
+    agents = {"a": {"leftovers": "end", "unknownStatus": "upgrade"}}
+    loaded = config.load(write(tmp_path, GO | {"agents": agents}))
+    assert loaded.completed(Desired("a")) == Desired("a", leftovers="end", unknown_status="upgrade")
+    assert loaded.completed(Desired("a", leftovers="leave")).leftovers == "leave"
+    assert loaded.completed(Desired("b")) == Desired("b")

@@ -136,6 +136,11 @@ def test_a_bad_entry_is_refused_and_spoils_only_itself(change, key):
     assert key in why
 
 
+def test_words_of_a_newer_meta_are_no_reason_to_refuse_an_order():
+    [order] = parse_reply(reply(AGENT | {"leftovers": "later", "unknownStatus": "upgrade"})).desired
+    assert (order.leftovers, order.unknown_status) == ("later", "upgrade")
+
+
 def test_an_agent_listed_twice_is_refused_in_both_places():
     parsed = parse_reply(reply(AGENT, AGENT | {"name": "other"}, AGENT | {"version": "2"}))
     assert [d.name for d in parsed.desired] == ["other"]
