@@ -81,7 +81,7 @@ def _asked(host: Host, secret: str) -> str:
     headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
     with Http(host.config.ca_file).exchange("POST", url, within, body, headers, redirects=False) as answer:
         if answer.status not in (200, 201):
-            _raise(url, answer)
+            _raise(answer)
         try:
             token = msgspec.json.decode(answer.read(LIMIT), type=_Given).token
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as e:
@@ -91,13 +91,13 @@ def _asked(host: Host, secret: str) -> str:
     return token
 
 
-def _raise(url: str, answer: Response) -> None:
+def _raise(answer: Response) -> None:
     body = answer.read(LIMIT)
     said = body.decode("utf-8", "replace")
     with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
         problem = msgspec.json.decode(body, type=_Problem)
         said = problem.detail or problem.title or said
-    what = f"{shown(url)} answered {answer.status}: {one_line(said, 200)}"
+    what = f"{answer.way} answered {answer.status}: {one_line(said, 200)}"
     if answer.status in _REMEDIES:
         raise Misconfigured(f"{what} ({_REMEDIES[answer.status]})")
     if answer.status in (408, 425, 429) or answer.status >= 500:

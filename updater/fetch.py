@@ -3,7 +3,7 @@
 What is handed on is the open file that was hashed, never its path: another file may stand there a moment later.
 
 Where the expected digest comes from (the peers' rules, and sha256 of ours): the record's sha256; else the record's md5 when
-it is 32 hex digits; else the file `{base}/{name}-{version}.tar.gz.md5`, as `md5sum` prints it, where base is the record's md5
+it is 32 hex digits; else the file `{base}/{name}-{version}.tar.gz.md5` (digest_files.py), where base is the record's md5
 when that is a URL, and the tarball's own base when it is blank.
 """
 
@@ -17,16 +17,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
-from updater import backoff, files, peer_values
+from updater import backoff, digest_files, files, peer_values
 from updater.errors import Refused, TryLater
-from updater.http import Http, Response, shown
-from updater.wire import Desired, is_digest, one_line
+from updater.http import Http, Response, Way, shown
+from updater.wire import Desired, is_digest
 
 MAX_TARBALL = 4 << 30  # bytes
 MAX_VALIDATOR = 1024  # bytes
 SHORTEST_TRY = 1.0  # seconds; with less left, no further try is begun
-_DIGEST_LINE = re.compile(r"\\?([0-9a-fA-F]{32})(?:[ \t]+[ *]?(.*))?")
 _VALIDATOR = re.compile(r'"[\x21\x23-\x7e]{0,1022}"|[A-Za-z]{3,9},? [A-Za-z0-9,:+ -]{1,40}')  # RFC 9110, 8.8 and 5.6.7
 
 
@@ -68,11 +68,16 @@ def expected_digest(http: Http, order: Desired, within: float) -> Expected:
     if is_digest(order.md5):
         return Expected("md5", order.md5.lower(), "the record's md5")
     base, whose = (order.md5, "the record's md5 URL") if order.md5 else (order.tarball, "the tarball's URL")
-    url = f"{base.rstrip('/')}/{order.file_name}.md5"
+    url = _url(base, f"{order.file_name}.md5")
     with http.exchange("GET", url, within) as answer:
-        _check_status(answer, url, "digest file")
-        text = answer.read(64 << 10).decode("utf-8", "replace")
-    return Expected("md5", _digest_in(text, order.file_name, url), f"{shown(url)}, at {whose}")
+        _check_status(answer, "digest file")
+        digest = digest_files.digest_in(answer.read(64 << 10, of_a_file=True), order.file_name, str(answer.way))
+    return Expected("md5", digest, f"{shown(url)}, at {whose}")
+
+
+def _url(base: str, file_name: str) -> str:
+    """A file's URL. Its name is quoted: stores of the S3 kind take a `+` for a blank."""
+    return f"{base.rstrip('/')}/{quote(file_name, safe='')}"
 
 
 @contextlib.contextmanager
@@ -89,12 +94,12 @@ def fetch(http: Http, order: Desired, expected: Expected, to: Path, terms: Terms
 
 def _fetched(http: Http, order: Desired, expected: Expected, part: "_Part", terms: Terms) -> Fetched:
     deadline = time.monotonic() + terms.within
-    urls = [f"{base.rstrip('/')}/{order.file_name}" for base in (order.tarball, *order.mirrors)]
+    urls = [_url(base, order.file_name) for base in (order.tarball, *order.mirrors)]
     for attempt in itertools.count():
         url = urls[attempt % len(urls)]
         try:
             resumed = _download(http, url, part, deadline, terms)
-            fetched = part.proven(expected, url)
+            fetched = part.proven(expected, str(part.way or shown(url)))
         except Refused as e:
             last = attempt + 1 >= len(urls)
             if isinstance(e, _WrongDigest) and resumed:
@@ -122,6 +127,7 @@ class _Part:
         self._validator = path.with_name(f"{path.name}.validator")
         self._file: BinaryIO | None = files.open_again(path)
         self.size = self._file.tell() if self._file else 0
+        self.way: Way | None = None  # who sent the last of it
 
     def close(self) -> None:
         if self._file:
@@ -151,8 +157,8 @@ class _Part:
         files.append(self._opened(), data)
         self.size += len(data)
 
-    def proven(self, expected: Expected, url: str) -> Fetched:
-        """The whole file, if it has the digest."""
+    def proven(self, expected: Expected, source: str) -> Fetched:
+        """The whole file, if it has the digest. source: where it came from, in words."""
         md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
         file = self._opened()
         for piece in files.pieces(file):
@@ -162,7 +168,7 @@ class _Part:
         fetched = Fetched(file, size, md5.hexdigest(), sha256.hexdigest())
         if (found := getattr(fetched, expected.kind)) != expected.digest:
             raise _WrongDigest(
-                f"{shown(url)} has {expected.kind} {found}, expected {expected.digest} ({expected.source}): {size} bytes came"
+                f"{source} has {expected.kind} {found}, expected {expected.digest} ({expected.source}): {size} bytes came"
             )
         return fetched
 
@@ -185,19 +191,20 @@ def _download(http: Http, url: str, part: _Part, deadline: float, terms: Terms) 
     headers = part.resume_headers()
     left = max(deadline - time.monotonic(), 0.001)
     with http.exchange("GET", url, left, headers=headers) as answer:
+        part.way = answer.way
         if answer.status == 416:  # there is no rest: the part is whole, or of another file
             return True
         resumed = answer.status == 206 and bool(headers)
         if resumed:
-            _check_range(answer, url, part)
+            _check_range(answer, part)
         else:
-            _check_status(answer, url, "tarball")
+            _check_status(answer, "tarball")
             part.begin(_validator(answer))
         _store(answer, part, terms)
     return resumed
 
 
-def _check_range(answer: Response, url: str, part: _Part) -> None:
+def _check_range(answer: Response, part: _Part) -> None:
     try:
         if peer_values.range_start(answer.headers.get("Content-Range", "")) == part.size:
             return
@@ -205,7 +212,7 @@ def _check_range(answer: Response, url: str, part: _Part) -> None:
     except TryLater as e:
         problem = str(e)
     part.discard()
-    raise TryLater(f"{shown(url)}: {problem}")
+    raise TryLater(f"{answer.way}: {problem}")
 
 
 def _validator(answer: Response) -> str:
@@ -218,7 +225,7 @@ def _validator(answer: Response) -> str:
 def _store(answer: Response, part: _Part, terms: Terms) -> None:
     part.check_room(answer.length or 0)
     since, came = time.monotonic(), 0
-    for chunk in answer.chunks():
+    for chunk in answer.chunks(of_a_file=True):
         terms.check()
         part.append(chunk)
         came += len(chunk)
@@ -240,19 +247,9 @@ def _pause(seconds: float, deadline: float, terms: Terms, error: TryLater) -> No
         time.sleep(min(left, 0.2))
 
 
-def _check_status(answer: Response, url: str, what: str) -> None:
+def _check_status(answer: Response, what: str) -> None:
     if answer.status == 200:
         return
     if answer.status in (408, 425, 429) or answer.status >= 500:
-        raise TryLater(f"{shown(url)} answered {answer.status}", answer.retry_after)
-    raise Refused(f"no {what}: {shown(url)} answered {answer.status}")
-
-
-def _digest_in(text: str, file_name: str, url: str) -> str:
-    """The digest of `file_name` in what md5sum printed: the line that names it, or a lone line without a name."""
-    lines = [found for line in text.splitlines() if (found := _DIGEST_LINE.fullmatch(line.strip()))]
-    for digest, name in (line.groups() for line in lines):
-        if (name or "").rpartition("/")[2] == file_name or (not name and len(lines) == 1):
-            return str(digest).lower()
-    shown_text = one_line(text, 80)
-    raise Refused(f'{shown(url)} has no md5 of {file_name} in it (it says "{shown_text}")')
+        raise TryLater(f"{answer.way} answered {answer.status}", answer.retry_after)
+    raise Refused(f"no {what}: {answer.way} answered {answer.status}")

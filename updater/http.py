@@ -1,22 +1,22 @@
 """HTTP out: the only place that opens a connection. Every exchange has one deadline from connect to the last byte.
 
-A timeout of the HTTP library holds for one read only, so a server that drips a byte a second would hold us for hours. Here a
-timer shuts the socket down at the deadline, whatever phase the exchange is in. TLS is verified; redirects are few, stay within
-http(s) and never leave TLS; bodies are taken as they are, so nothing can inflate in memory.
+TLS is verified; redirects are few, stay within http(s) and never leave TLS; bodies are taken as they are, so nothing can
+inflate in memory. A URL is asked for byte by byte as it stands, since a signature may be over it: neither library may write it
+in a better way. Loopback is never asked through a proxy. Errors say where a redirect or a proxy took us.
 """
 
 import contextlib
-import os
 import socket
-import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
@@ -24,6 +24,7 @@ from urllib3.exceptions import HTTPError
 from updater import peer_values
 from updater.connection_errors import in_words
 from updater.credentials import Credentials
+from updater.deadline import Deadline
 from updater.errors import Refused, TryLater
 from updater.wire import VERSION, one_line
 
@@ -31,6 +32,7 @@ CONNECT = 10.0  # seconds for one address to accept
 REDIRECTS = 5
 IDLE = 30.0  # seconds without a byte
 CHUNK = 256 << 10  # bytes
+GZIPPED = ("gzip", "x-gzip")  # what servers say of a file that is called .gz, though they did not pack it
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NO_URL = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)
@@ -69,52 +71,73 @@ class Http:
         everything that the network or the server's state may cause, Refused for an answer that breaks the rules above. Any
         status code is an answer: judging it is the caller's part.
         """
+        asking = _Asking(method, body, headers or {}, within)
         hops = REDIRECTS if redirects and method == "GET" else 0
-        with _Deadline(within) as deadline:
+        way = Way(url, url)
+        with Deadline(within) as deadline:
             try:
-                with _session() as session, self._followed(session, method, url, within, body, headers, hops) as answer:
-                    yield Response(answer, deadline)
+                with _session() as session, self._followed(session, asking, way, hops) as answer:
+                    yield Response(answer, deadline, way)
             except (requests.RequestException, HTTPError, OSError) as e:
                 if deadline.expired:
-                    raise TryLater(f"{shown(url)}: no complete answer within {within:g} s") from e
+                    raise TryLater(f"{way}: no complete answer within {within:g} s") from e
                 if isinstance(e, _NO_URL):
-                    raise Refused(f"{shown(url)} cannot be asked: {in_words(e)}") from e
-                raise TryLater(f"{shown(url)}: {in_words(e)}") from e
+                    raise Refused(f"{way} cannot be asked: {in_words(e)}") from e
+                raise TryLater(f"{way}: {in_words(e)}") from e
 
-    def _followed(
-        self,
-        session: requests.Session,
-        method: str,
-        url: str,
-        within: float,
-        body: bytes | None,
-        headers: Mapping[str, str] | None,
-        hops: int,
-    ) -> requests.Response:
+    def _followed(self, session: requests.Session, asking: "_Asking", way: "Way", hops: int) -> requests.Response:
         """The answer at the end of at most `hops` redirects."""
-        asked = url
         for _ in range(hops + 1):
-            given = {**(headers or {}), **self._credentials.header(asked)}
-            answer = session.request(
-                method,
-                asked,
-                data=body,
-                headers=given,
-                auth=_as_it_is if "Authorization" in given else None,
-                timeout=(min(CONNECT, within), min(IDLE, within)),
-                stream=True,
-                allow_redirects=False,
-                verify=self._ca_file or None,
-            )
+            answer = self._asked(session, asking, way)
             location = answer.headers.get("Location")
             if not hops or location is None or answer.status_code not in _REDIRECTS:
                 return answer
             answer.close()
             try:
-                asked = peer_values.redirect_target(asked, location)
+                way.asked = peer_values.redirect_target(way.asked, location)
             except Refused as e:
-                raise Refused(f"{shown(url)}: {e}") from e
-        raise Refused(f"{shown(url)}: more than {hops} redirects")
+                raise Refused(f"{way}: {e}") from e
+        raise Refused(f"{way}: more than {hops} redirects")
+
+    def _asked(self, session: requests.Session, asking: "_Asking", way: "Way") -> requests.Response:
+        """One request, with what only its own origin may see."""
+        url, within = way.asked, asking.within
+        given = {**asking.headers, **self._credentials.header(url)}
+        auth = _as_it_is if "Authorization" in given else None
+        prepared = session.prepare_request(
+            requests.Request(asking.method, url, headers=given, data=asking.body, auth=auth)
+        )
+        prepared.url = url
+        settings = session.merge_environment_settings(url, {}, True, self._ca_file or None, None)
+        if peer_values.is_loopback(urlsplit(url).hostname or ""):
+            settings["proxies"] = {}
+        way.proxy = select_proxy(url, settings["proxies"]) or ""
+        timeout = (min(CONNECT, within), min(IDLE, within))
+        return session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    method: str
+    body: bytes | None
+    headers: Mapping[str, str]
+    within: float
+
+
+@dataclass(slots=True)
+class Way:
+    """Whom an exchange asks, for messages. first: the URL that was meant; asked: that of the last hop; proxy: the URL of what
+    stands before it, "" for nothing."""
+
+    first: str
+    asked: str
+    proxy: str = ""
+
+    def __str__(self) -> str:
+        text = shown(self.first)
+        if self.asked != self.first:
+            text += f", redirected to {one_line(shown(self.asked).partition('?')[0], 200)}"  # a query may be a secret
+        return f"{text}, through the proxy {one_line(shown(self.proxy), 100)}" if self.proxy else text
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -137,11 +160,12 @@ def _session() -> requests.Session:
 
 
 class Response:
-    """An answer whose body is not read yet."""
+    """An answer whose body is not read yet. way: who gave it."""
 
-    def __init__(self, answer: requests.Response, deadline: "_Deadline") -> None:
+    def __init__(self, answer: requests.Response, deadline: Deadline, way: Way) -> None:
         self._raw: Any = answer.raw
         self._deadline = deadline
+        self.way = way
         self.status: int = answer.status_code
         self.headers: Mapping[str, str] = answer.headers
 
@@ -155,12 +179,17 @@ class Response:
         """The bytes of the body as announced, None when it is not. Raises TryLater for an announcement that is no number."""
         return None if self._raw.chunked else peer_values.content_length(self.headers.get("Content-Length", ""))
 
-    def chunks(self) -> Iterator[bytes]:
-        """The body, as it comes. Raises Refused when it is encoded: we ask for it plain."""
-        if self.headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
-            raise Refused(
-                f"the body is {one_line(self.headers['Content-Encoding'], 40)}-encoded, which was not asked for"
-            )
+    @property
+    def encoding(self) -> str:
+        """What the server says that it did to the body, "" for nothing."""
+        said = self.headers.get("Content-Encoding", "").strip().lower()
+        return "" if said == "identity" else one_line(said, 40)
+
+    def chunks(self, of_a_file: bool = False) -> Iterator[bytes]:
+        """The body, as it comes. Raises Refused when it is encoded: we ask for it plain. of_a_file: "gzip" does no harm: many
+        servers say so of a .tar.gz, and even of the digest beside it, by their names."""
+        if self.encoding and not (of_a_file and self.encoding in GZIPPED):
+            raise Refused(f"{self.way}: the body is {self.encoding}-encoded, which was not asked for")
         _ = self.length  # or a length that cannot be read would be taken for none
         try:
             # What has come, not as much as fits, so that the reader sees how fast it comes. Chunked or not: urllib3's own
@@ -172,10 +201,10 @@ class Response:
         if self._deadline.expired:  # a body without a length ends where the socket does, and that end was ours
             raise TimeoutError
 
-    def read(self, limit: int) -> bytes:
+    def read(self, limit: int, of_a_file: bool = False) -> bytes:
         """The whole body, of at most `limit` bytes; Refused when it is longer."""
         body = b""
-        for chunk in self.chunks():
+        for chunk in self.chunks(of_a_file):
             body += chunk
             if len(body) > limit:
                 raise Refused(f"the answer is longer than {limit} bytes")
@@ -189,72 +218,36 @@ def shown(url: str) -> str:
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
-class _Deadline:
-    """Shuts down the sockets that this thread's exchange uses when the time is up."""
-
-    _of_thread = threading.local()
-
-    def __init__(self, seconds: float) -> None:
-        self.expired = False
-        self._lock = threading.Lock()
-        self._sockets: list[int] = []
-        self._timer = threading.Timer(seconds, self._expire)
-        self._timer.daemon = True
-
-    @classmethod
-    def watch(cls, sock: socket.socket) -> None:
-        """Called by a connection with its new socket."""
-        current: _Deadline | None = getattr(cls._of_thread, "current", None)
-        if current is None:
-            return
-        with current._lock:
-            if current.expired:  # a redirect met the deadline between two connections
-                sock.shutdown(socket.SHUT_RDWR)
-            # A duplicate, because TLS takes the descriptor of the plain socket over.
-            current._sockets.append(os.dup(sock.fileno()))
-
-    def __enter__(self) -> "_Deadline":
-        self._of_thread.current = self
-        self._timer.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._of_thread.current = None
-        self._timer.cancel()
-        with self._lock:
-            for fd in self._sockets:
-                os.close(fd)
-            self._sockets.clear()
-
-    def _expire(self) -> None:
-        with self._lock:
-            self.expired = True
-            for fd in self._sockets:
-                with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
-                    sock.shutdown(socket.SHUT_RDWR)
-
-
 class _WatchedHTTP(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
-        _Deadline.watch(sock)
+        Deadline.watch(sock)
         return sock
 
 
 class _WatchedHTTPS(HTTPSConnection):
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
-        _Deadline.watch(sock)
+        Deadline.watch(sock)
         return sock
 
 
-class _HTTPPool(HTTPConnectionPool):
+class _Literal:
+    """A pool that asks for what it is given: urllib3 would write a %2f in capitals, and take `..` out of a path."""
+
+    def urlopen(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+        self._target = url
+        return super().urlopen(method, url, *args, **kwargs)  # type: ignore[misc]
+
+    def _make_request(self, conn: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+        return super()._make_request(conn, method, self._target, *args, **kwargs)  # type: ignore[misc]
+
+
+class _HTTPPool(_Literal, HTTPConnectionPool):
     ConnectionCls = _WatchedHTTP
 
 
-class _HTTPSPool(HTTPSConnectionPool):
+class _HTTPSPool(_Literal, HTTPSConnectionPool):
     ConnectionCls = _WatchedHTTPS
 
 
@@ -262,6 +255,14 @@ class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        """The target of the request line (RFC 9112, 3.2): requests' choice of its form, its bytes as they stand."""
+        form, url = super().request_url(request, proxies), request.url or ""
+        target = peer_values.target(url)
+        return (
+            target if form.startswith("/") else f"{urlsplit(shown(url)).scheme}://{urlsplit(shown(url)).netloc}{target}"
+        )
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(*args, **kwargs)

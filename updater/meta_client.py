@@ -17,7 +17,7 @@ def heartbeat(host: Host, report: Report) -> Reply:
         if answer.status != 200:
             text = one_line(answer.read(64 << 10).decode("utf-8", "replace"), 200)
             hint = " (it wants to know this host: see `updater enrol --help`)" if answer.status == 401 else ""
-            raise TryLater(f"{shown(url)} answered {answer.status}: {text}{hint}", answer.retry_after)
+            raise TryLater(f"{answer.way} answered {answer.status}: {text}{hint}", answer.retry_after)
         body = answer.read(MAX_BODY)
     try:
         return parse_reply(body)

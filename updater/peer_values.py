@@ -7,6 +7,7 @@ is true of a superscript, `urlsplit` raises a bare ValueError, and a date may ov
 import re
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from urllib.parse import quote, urljoin, urlsplit
 
 from updater.errors import Refused, TryLater
@@ -18,6 +19,9 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)")
 _LONGEST_DATE = 64  # characters
 _LONGEST_URL = 8192  # characters, after quoting
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+_ODD_IN_AUTHORITY = re.compile(r"[^A-Za-z0-9._~:@%!$&'()*+,;=\[\]-]")
+_LOCAL = ("localhost", "localhost.localdomain", "localhost6", "localhost6.localdomain6")
 
 
 def content_length(text: str) -> int | None:
@@ -52,23 +56,52 @@ def wait(text: str, now: datetime) -> float:
 
 
 def redirect_target(url: str, location: str) -> str:
-    """Where a Location leads from `url`: an http or https URL with a host, without a fragment. Raises Refused."""
+    """Where a Location leads from `url`: an http or https URL with a host, without a fragment, as it stands but for
+    what no URL may hold. Raises Refused."""
     said = f"it redirects to {_quoted(location)}"
-    quoted = quote(location.strip().encode("latin-1", "replace"), safe="!#$%&'()*+,/:;=?@[]~")
+    given = quote(location.strip().encode("latin-1", "replace"), safe=_PRINTABLE).partition("#")[0]
     try:
-        alone = urlsplit(quoted)
-        target = urljoin(url, quoted).partition("#")[0]
+        target = _resolved(url, given)
         parts = urlsplit(target)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        if (alone.scheme or quoted.startswith("//")) and not alone.netloc:
-            usable = False  # urljoin takes `http://` for the URL that it came from
     except ValueError as e:
         raise Refused(f"{said}, which is no URL") from e
-    if not usable or not quoted or len(target) > _LONGEST_URL:
+    if not usable or not given or len(target) > _LONGEST_URL or _ODD_IN_AUTHORITY.search(parts.netloc):
         raise Refused(f"{said}, which is no http or https URL")
     if url.startswith("https:") and not target.startswith("https:"):
         raise Refused(f"{said}, from https to http")
     return target
+
+
+def _resolved(url: str, given: str) -> str:
+    """A reference as RFC 3986, 5.2 has it, except that only a relative path is written anew. Raises ValueError."""
+    base, alone = urlsplit(url), urlsplit(given)
+    if alone.scheme:
+        return f"{alone.scheme}{given[len(alone.scheme) :]}" if alone.netloc else ""
+    if given.startswith("//"):
+        return f"{base.scheme}:{given}" if alone.netloc else ""
+    if given.startswith("/"):
+        return f"{base.scheme}://{base.netloc}{given}"
+    return urljoin(url, given)
+
+
+def target(url: str) -> str:
+    """What of a URL is asked for on its host: path and query as they stand."""
+    rest = url.partition("://")[2].partition("#")[0]
+    begin = next((at for at, letter in enumerate(rest) if letter in "/?"), len(rest))
+    return rest[begin:] if rest[begin:].startswith("/") else f"/{rest[begin:]}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host of a URL is this machine itself, by its name or address."""
+    name = host.rstrip(".").lower()
+    if name in _LOCAL or name.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _quoted(text: str) -> str:

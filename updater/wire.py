@@ -29,7 +29,7 @@ MAX_AGENTS = 1000  # of one host
 MAX_MIRRORS = 16  # of one agent
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~=-]{0,63}")
 _HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
@@ -203,7 +203,7 @@ def version_problem(version: str) -> str:
     """Why this version is unsafe as a directory, or ""."""
     if _VERSION.fullmatch(version):
         return ""
-    shape = "1 to 64 letters, digits, '.', '_', '+' or '-', the first a letter or digit"
+    shape = "1 to 64 letters, digits, '.', '_', '+', '~', '=' or '-', the first a letter or digit"
     return f"version {_shown(version)} is not {shape}"
 
 

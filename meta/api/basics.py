@@ -7,9 +7,9 @@ from msgspec import Meta
 
 END = r"(?!\n)$"  # Python's $ alone would let a last newline pass
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}" + END
-VERSION = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}" + END
+VERSION = r"^[A-Za-z0-9][A-Za-z0-9._+~=-]{0,63}" + END
 HOSTNAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}" + END
-TARBALL = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}-[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\.tar\.gz" + END
+TARBALL = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}-[A-Za-z0-9][A-Za-z0-9._+~=-]{0,63}\.tar\.gz" + END
 LABEL_KEY = r"^[A-Za-z0-9._-]{1,63}" + END
 LABEL_VALUE = r"^[A-Za-z0-9._-]{0,63}" + END
 TOKEN_NAME = r"^[A-Za-z0-9][A-Za-z0-9@._ -]{0,63}" + END

@@ -174,7 +174,7 @@ def test_fields_are_set_where_they_are_wanted(before, fields, selector, after):
         ("a", {}, None, ["a: nothing to set; give one of version, tarball, md5, cmd, sha256, attempt, leftovers, unknownStatus, runUser, workDir"]),
         ("a", {"vresion": "2"}, None, ["a.vresion: unknown key; did you mean version?"]),
         ("a", {"name": "c"}, None, ["a.name: unknown key; known here: version, tarball, md5, cmd, sha256, attempt, leftovers, unknownStatus, runUser, workDir"]),
-        ("a", {"version": "$(id)", "cmd": "x"}, None, ["a.version: version \"$(id)\" is not 1 to 64 letters, digits, '.', '_', '+' or '-', the first a letter or digit", 'a.cmd: cmd "x" is not start or stop']),
+        ("a", {"version": "$(id)", "cmd": "x"}, None, ["a.version: version \"$(id)\" is not 1 to 64 letters, digits, '.', '_', '+', '~', '=' or '-', the first a letter or digit", 'a.cmd: cmd "x" is not start or stop']),
         ("a", {"version": ""}, STAGING, ["a [label env=staging].version: version is blank"]),
         ("a", {"tarball": []}, None, ["a.tarball: must be one base URL, or a list of 1 to 16"]),
         ("a", {"tarball": ["http://r", "file:///x"]}, None, ['a.tarball[1]: tarball "file:///x" is not an http or https URL of a directory']),

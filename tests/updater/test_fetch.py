@@ -1,5 +1,6 @@
 """From base URL to proven tarball: the four md5 cases, sha256, and servers that lie."""
 
+import gzip
 import hashlib
 import os
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from helpers.servers import Server, answer, drip, raw, serving
 from updater.errors import Refused, TryLater
 from updater.fetch import Expected, Terms, expected_digest, fetch
 from updater.http import Http
-from updater.wire import Desired
+from updater.wire import Desired, desired_problem
 
 DATA = b"a tarball" * 1000
 MD5 = hashlib.md5(DATA).hexdigest()
@@ -103,6 +104,20 @@ DIGEST_FILES = {
     "the digest alone": MD5.encode(),
     "capitals and CRLF": f"{MD5.upper()}  agent-1.tar.gz\r\n".encode(),
     "among others": b"0" * 32 + b"  other-1.tar.gz\n" + LINE,
+    "one blank, as md5 -r": f"{MD5} agent-1.tar.gz\n".encode(),
+    "BSD's md5": f"MD5 (agent-1.tar.gz) = {MD5}\n".encode(),
+    "BSD's md5 of a path": f"MD5 (/srv/dist/agent-1.tar.gz) = {MD5}\n".encode(),
+    "openssl of old": f"MD5(agent-1.tar.gz)= {MD5}\n".encode(),
+    "openssl of today": f"md5(dist/agent-1.tar.gz)= {MD5}\n".encode(),
+    "openssl through a pipe": f"MD5(stdin)= {MD5}\n".encode(),
+    "openssl of a long time ago through a pipe": f"(stdin)= {MD5}\n".encode(),
+    "md5sum through a pipe": f"{MD5}  -\n".encode(),
+    "a byte order mark": b"\xef\xbb\xbf" + LINE,
+    "as a Windows shell redirects": f"{MD5}  agent-1.tar.gz\r\n".encode("utf-16"),
+    "a Windows path": f"{MD5} *dist\\agent-1.tar.gz\r\n".encode(),
+    "a path that md5sum escaped": f"\\{MD5}  a\\\\b/agent-1.tar.gz\n".encode(),
+    "with comments": b"# made by hand\n\n" + LINE,
+    "several kinds of digest": f"SHA256 (agent-1.tar.gz) = {SHA256}\nMD5 (agent-1.tar.gz) = {MD5}\n".encode(),
 }
 
 
@@ -118,7 +133,63 @@ BAD_DIGEST_FILES = {
     "of another file": b"0" * 32 + b"  other-1.tar.gz\n",
     "a sha256": SHA256.encode() + b"  agent-1.tar.gz\n",
     "not text": b"\xff\xfe\x00",
+    "of a file that only ends like it": f"{MD5}  my-agent-1.tar.gz\n".encode(),
+    "of another file by BSD's md5": f"MD5 (other-1.tar.gz) = {MD5}\n".encode(),
+    "two without a name": f"{MD5}\n{MD5}\n".encode(),
 }
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", "identity"])
+def test_a_tarball_that_is_called_gzip_encoded_is_taken_as_the_bytes_it_is(http, tmp_path, encoding):
+    """Servers say so by the name's end, of the digest's file as well (mod_mime counts every part of `x.tar.gz.md5`)."""
+    said = f"Content-Encoding: {encoding}"
+    with serving(answer(LINE, "200 OK", said), answer(DATA, "200 OK", said)) as server:
+        assert get(http, order(server.url), tmp_path).data == DATA
+
+
+def test_a_tarball_that_was_packed_once_more_on_the_way_is_refused_by_its_digest(http, tmp_path):
+    packed = gzip.compress(DATA)
+    with (
+        serving(answer(packed, "200 OK", "Content-Encoding: gzip")) as server,
+        pytest.raises(Refused, match=rf"expected {MD5} .*: {len(packed)} bytes came"),
+    ):
+        get(http, order(server.url, md5=MD5), tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip"])
+def test_other_encodings_of_a_tarball_are_refused_by_name(http, tmp_path, encoding):
+    with (
+        serving(answer(DATA, "200 OK", f"Content-Encoding: {encoding}")) as server,
+        pytest.raises(Refused, match=f"the body is {encoding}-encoded"),
+    ):
+        get(http, order(server.url, md5=MD5), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("version", "quoted"),
+    [("1.0+git", "1.0%2Bgit"), ("1.0~rc1", "1.0~rc1"), ("1=2", "1%3D2"), ("1.0-2_3", "1.0-2_3")],
+)
+def test_versions_are_quoted_in_the_urls_of_tarball_digest_and_mirrors(http, tmp_path, version, quoted):
+    line = f"{MD5}  agent-{version}.tar.gz\n".encode()
+    with serving(answer(line), answer(b"", "404 Not Found"), answer(DATA)) as server:
+        asked_for = Desired("agent", version, f"{server.url}/a+b", cmd="start", mirrors=(f"{server.url}/mirror",))
+        assert desired_problem(asked_for) == ""
+        assert get(http, asked_for, tmp_path, within=5).data == DATA
+    file = f"agent-{quoted}.tar.gz"
+    assert paths(server) == [f"/a+b/{file}.md5", f"/a+b/{file}", f"/mirror/{file}"]
+
+
+def test_errors_name_the_host_that_a_redirect_led_to_and_no_signature(http, tmp_path):
+    with serving(answer(b"", "403 Forbidden")) as store:
+        away = answer(b"", "302 Found", f"Location: {store.url}/o?sig=secret")
+        words = f"^no tarball: .*, redirected to {store.url}/o answered 403$"
+        with serving(away) as server, pytest.raises(Refused, match=words):
+            get(http, order(server.url, md5=MD5), tmp_path)
+    with serving(answer(b"other")) as store:
+        away = answer(b"", "302 Found", f"Location: {store.url}/o?sig=secret")
+        with serving(away) as server, pytest.raises(Refused, match=f"redirected to {store.url}/o has md5") as caught:
+            get(http, order(server.url, md5=MD5), tmp_path)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", BAD_DIGEST_FILES.values(), ids=BAD_DIGEST_FILES.keys())

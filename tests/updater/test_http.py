@@ -131,17 +131,19 @@ def test_nobody_listening_is_tried_later(http):
     assert str(caught.value) == words
 
 
-def test_an_error_names_who_was_asked_and_not_who_was_meant(http, monkeypatch):
+def test_an_error_names_who_was_asked_and_not_only_who_was_meant(http, monkeypatch):
     """Through a proxy, or after a redirect, these differ."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
         words = f"no answer from 127.0.0.1 port {port}: Connection refused"
-        away = answer(b"", "302 Found", f"Location: http://127.0.0.1:{port}/x")
-        with serving(away) as server, pytest.raises(TryLater, match=f"^{server.url}: {words}$"):
+        there = f"http://127.0.0.1:{port}/x"
+        away = answer(b"", "302 Found", f"Location: {there}?signature=secret")
+        with serving(away) as server, pytest.raises(TryLater, match=f"^{server.url}, redirected to {there}: {words}$"):
             read(http, server.url)
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
-        with pytest.raises(TryLater, match=f"^http://releases.example/x: {words}$"):
+        monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{port}")
+        through = f"through the proxy http://127.0.0.1:{port}"
+        with pytest.raises(TryLater, match=f"^http://releases.example/x, {through}: {words}$"):
             read(http, "http://releases.example/x")
 
 
@@ -200,6 +202,41 @@ def test_a_redirect_is_followed_and_not_further_than_told(http):
     with serving(answer(b"here")) as target, serving(answer(b"", "302 Found", f"Location: {target.url}/x")) as server:
         assert read(http, server.url) == (200, b"here")
         assert read(http, server.url, redirects=False)[0] == 302
+
+
+# What a signature is over, or what a store finds its object by, and which a library would write in a better way.
+LITERAL = [
+    "/a%2fb",
+    "/a%2Fb",
+    "/%7Euser/agent%2B1.tar.gz",
+    "/~user/agent+1.tar.gz",
+    "/a/../b/./c//d",
+    "//two/slashes",
+    "/x?X-Amz-Credential=KEY%2F20260101%2Fus-east-2%2Fs3&X-Amz-Signature=0a%3d&empty=&flag",
+    "/x?",
+    "/x?a=1&a=2;b?c/d",
+    "/{bucket}|a^b`c",
+    "/x?sig=a'b\"c<d>",
+    "/%zz",
+    "/!$&'()*+,;=:@",
+]
+
+
+@pytest.mark.parametrize("path", LITERAL)
+def test_a_redirect_is_followed_byte_by_byte_as_it_stands(http, path):
+    with serving(answer(b"here")) as target:
+        away = answer(b"", "302 Found", f"Location: {target.url}{path}")
+        with serving(away) as server:
+            assert read(http, server.url) == (200, b"here")
+    assert target.requests[0].split(b" ")[1].decode() == path
+
+
+def test_a_redirect_is_followed_as_it_stands_also_through_a_proxy(http, monkeypatch):
+    away = answer(b"", "302 Found", "Location: http://store.example/a%2fb?x=%7e")
+    with serving(away, answer(b"here")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert read(http, "http://releases.example/x") == (200, b"here")
+    assert proxy.requests[1].startswith(b"GET http://store.example/a%2fb?x=%7e HTTP/1.1\r\n")
 
 
 BAD_LOCATIONS = [
@@ -324,6 +361,29 @@ def test_the_proxy_of_the_environment_is_asked(http, monkeypatch):
         monkeypatch.setenv("no_proxy", "direct.example")
         assert read(http, "http://releases.example/x") == (200, b"by proxy")
     assert proxy.requests[0].startswith(b"GET http://releases.example/x HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST"])
+def test_loopback_is_never_asked_through_a_proxy(http, monkeypatch, host):
+    with serving(answer(b"by proxy")) as proxy, serving(answer(b"direct")) as server:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        assert read(http, server.url.replace("127.0.0.1", host)) == (200, b"direct")
+    assert proxy.requests == []
+
+
+def test_what_a_proxy_answers_is_said_to_be_from_a_proxy(http, monkeypatch):
+    with serving(answer(b"log in", "407 Proxy Authentication Required")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        with http.exchange("GET", "http://releases.example/x", 5) as response:
+            assert str(response.way) == f"http://releases.example/x, through the proxy {proxy.url}"
+
+
+def test_a_tunnel_that_a_proxy_refuses_is_said_to_be_the_proxys(http, monkeypatch):
+    with serving(answer(b"", "403 Forbidden")) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        with pytest.raises(TryLater, match=f"through the proxy {proxy.url}: .*403"):
+            read(http, "https://releases.example/x")
 
 
 def test_a_url_is_shown_without_its_password():

@@ -77,6 +77,10 @@ def test_a_wait_is_at_most_a_day_and_none_where_it_cannot_be_understood(text, se
         ("http://[::1]:8/x", "http://[::1]:8/x"),
         ("/caf\u00e9 x", "http://meta:80/caf%E9%20x"),
         ("/a%20b", "http://meta:80/a%20b"),
+        ("/a%2fb/../c?", "http://meta:80/a%2fb/../c?"),
+        ("HTTPS://Other/x?a=%7e", "https://Other/x?a=%7e"),
+        ("?page=2", "http://meta:80/a/b?page=2"),
+        ("../c", "http://meta:80/c"),
     ],
 )
 def test_a_redirect_leads_somewhere(location, target):
@@ -97,6 +101,9 @@ ODD_URLS = [
     "file:///etc/passwd",
     "ftp://a/",
     "javascript:alert(1)",
+    "http:other/x",
+    "http://other\\@evil/x",
+    "http://a{b}/",
     "/" + "x" * 10_000,
 ]
 
@@ -109,8 +116,35 @@ def test_a_redirect_to_no_url_is_refused_in_words(location):
 
 
 def test_a_redirect_does_not_leave_tls():
-    with pytest.raises(Refused, match="from https to http"):
-        peer_values.redirect_target("https://meta/a", "http://meta/a")
+    for location in ("http://meta/a", "HTTP://meta/a"):
+        with pytest.raises(Refused, match="from https to http"):
+            peer_values.redirect_target("https://meta/a", location)
+    assert peer_values.redirect_target("https://meta/a", "HTTPS://meta/b") == "https://meta/b"
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("http://meta", "/"),
+        ("http://meta?x", "/?x"),
+        ("http://u:p@meta:1/a?b/c?d#e", "/a?b/c?d"),
+        ("http://meta//a", "//a"),
+    ],
+)
+def test_what_is_asked_for_is_what_stands_behind_the_host(url, asked):
+    assert peer_values.target(url) == asked
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LocalHost.", "a.localhost", "127.0.0.1", "127.255.0.3", "::1", "::ffff:127.0.0.1"]
+)
+def test_this_machine_itself_is_known_by_its_names_and_addresses(host):
+    assert peer_values.is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["", "meta", "localhost.example", "10.0.0.1", "128.0.0.1", "::2", "notlocalhost"])
+def test_other_hosts_are_not_this_machine(host):
+    assert not peer_values.is_loopback(host)
 
 
 @given(st.text())
