@@ -27,7 +27,8 @@ from meta.front import Front
 from meta.heartbeat import JSON, TEXT
 from meta.limits import Limits, bucket_of, default_limits, host_refusal, is_local, page_refusal
 from meta.service import Service
-from updater.wire import MAX_BODY, VERSION, one_line
+from updater.wire import VERSION, one_line
+from updater.wirelimits import MAX_BODY
 
 View = Callable[..., Any]
 log = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Container, Sequence
 from meta.overlap import may_overlap, surely_overlap
 from meta.records import Ban, Override, Record, Selector
 from updater.wire import (
-    MAX_ATTEMPT,
     base_problem,
     cmd_problem,
     is_digest,
@@ -18,11 +17,11 @@ from updater.wire import (
     unknown_status_problem,
     version_problem,
 )
+from updater.wirelimits import LABEL_FORM, MAX_ATTEMPT
 
-MAX_LABELS = 64  # of one host
 MAX_WHY = 500  # characters
 DIGESTS = ("md5", "sha256")
-_LABEL = re.compile(r"[A-Za-z0-9._-]{1,63}")
+_LABEL = re.compile(LABEL_FORM)
 REQUIRED = ("name", "version", "tarball")
 MAX_PATH = 255  # characters of a workDir
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}")  # what a shell and sudo take for nothing else

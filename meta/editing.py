@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from meta import conflicts, edits, rollbacks
+from meta import capacity, conflicts, edits, rollbacks
 from meta.checks import why_problem
 from meta.errors import EditRefused, MetaError, Problem, TryLater
 from meta.records import RecordSet
@@ -56,15 +56,17 @@ class Editor:
         put_in_force: Callable[[RecordSet], object],
         require_database: Callable[[], object] = lambda: None,
         turn: float = TURN,
+        known_hosts: capacity.KnownHosts = capacity.no_hosts,
     ):
         """require_database: raises TryLater while the database is known not to answer; turn: seconds that an edit waits for
-        others here."""
+        others here; known_hosts: which must be able to take what the records say."""
         self._store = store
         self._in_force = in_force
         self._put_in_force = put_in_force
         self._require_database = require_database
         self._editing = threading.Lock()
         self._longest_wait = turn
+        self._known_hosts = known_hosts
 
     def apply(self, edit: edits.Edit, change: Change) -> Done:
         """Make this change, which may be called more than once. What refuses it (EditRefused, Conflict, TryLater) is raised,
@@ -103,7 +105,7 @@ class Editor:
     def preview(self, change: Change) -> Preview:
         """What this change would do to the records in force. Raises what refuses it."""
         before = self._in_force()
-        after = change(before)
+        after = self._changed(before, change)
         return Preview(before.revision, edits.changes(before, after), after)
 
     def _make(
@@ -117,7 +119,7 @@ class Editor:
         """Raises Moved where `before` is no longer what is in force. So is a refusal, and that nothing changes, only said of
         what the database holds: memory may be a moment behind another meta's edit."""
         try:
-            after = change(before)
+            after = self._changed(before, change)
         except MetaError:
             self._require_last(before)
             raise
@@ -131,6 +133,12 @@ class Editor:
         self._put_in_force(made)
         log.info("%s", _told(revision))
         return Done(made, revision.changes)
+
+    def _changed(self, before: RecordSet, change: Change) -> RecordSet:
+        """Raises what refuses it, too much for a host among it."""
+        after = change(before)
+        capacity.require(before, after, self._known_hosts)
+        return after
 
     def _require_last(self, before: RecordSet) -> None:
         head = self._store.head()

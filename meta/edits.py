@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from meta import legacy, nodes, records_file
 from meta.checks import (
-    MAX_LABELS,
     REQUIRED,
     banned_versions,
     kept_digests,
@@ -31,6 +30,7 @@ from meta.reader import Field, Reader
 from meta.records import CHANGEABLE, Ban, Override, Record, RecordSet, Selector, attribute
 from meta.revisions import BAN, HOST, LABELS, ORDER, RECORD, Change, Edit, Revision, changes, committed, replay, undo
 from updater.wire import START, hostname_problem, one_line
+from updater.wirelimits import MAX_LABELS
 
 __all__ = [
     "BAN",

@@ -13,7 +13,7 @@ from meta.answers import Answer, refusal
 from meta.heartbeat import Dialect, answer
 from meta.limits import client_address, host_refusal, is_local, page_refusal
 from meta.pinning import OneCpu
-from updater.wire import MAX_BODY
+from updater.wirelimits import MAX_BODY
 
 if TYPE_CHECKING:
     from meta.service import Service
@@ -27,7 +27,7 @@ MAX_PASSING = 96  # requests with a body for the framework at once, which reads 
 FEW = 64  # on their way at once: nobody is counted yet
 _DIALECTS = {"/heartbeat": Dialect.FALCON, "/api/heartbeat": Dialect.CORALDANE}
 _NOT_ALLOWED = refusal(405, "method not allowed")
-_TOO_LARGE = refusal(413, "request entity too large")
+_TOO_LARGE = refusal(413, f"request entity too large: at most {MAX_BODY:,} bytes")
 _CROWDED = refusal(503, "too many reports are arriving slowly")
 _ENDED_EARLY = refusal(400, "the body ended early")
 

@@ -1,4 +1,4 @@
-"""Questions about all hosts: one page of those that fit, counts, drift, and how many an edit would touch.
+"""Questions about all hosts: one page of those that fit, counts and drift.
 
 A page never looks at more than SCAN hosts: where few fit, they are found through their groups, the silent or the labels, and
 else by walking the names, page by page (a page may then hold fewer hosts than asked for, or none, and still name a next one).
@@ -7,11 +7,11 @@ else by walking the names, page by page (a page may then hold fewer hosts than a
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from fnmatch import translate
 from typing import NamedTuple
 
-from meta.classes import NO_LOOK, Class, Classes, Look, Step, Verdict, drifting, drifts, failed
+from meta.classes import NO_LOOK, Look, Verdict, drifting, drifts, failed
 from meta.failures import failed_orders
 from meta.hosts import Host, HostTable
 from meta.profiles import Group
@@ -260,41 +260,3 @@ def states(table: HostTable, now: float, ages: Ages) -> dict[str, int]:
     new -= sum(host.first_seen > newest for host in retired)
     ok = total - len(retired) - late - lost - new
     return {"new": new, "ok": ok, "late": late, "lost": lost, "retired": len(retired)}
-
-
-def affected(table: HostTable, after: RecordSet) -> dict[str, int]:
-    """agent -> how many hosts would be told something else about it."""
-    found: Counter[str] = Counter()
-    for (here, there), hosts in _moves(table, Step(table.classes, Classes(after))).items():
-        for name in here.orders.keys() | there.orders.keys():
-            if here.orders.get(name) != there.orders.get(name):
-                found[name] += hosts
-    return {name: hosts for name, hosts in found.items() if hosts}
-
-
-def _moves(table: HostTable, step: Step) -> Counter[tuple[Class, Class]]:
-    """How many hosts would go from which class to which."""
-    found: Counter[tuple[Class, Class]] = Counter()
-    with table.locked() as hosts:  # at one moment, or a host that moves would count twice
-        apart = [(host.group.klass, name) for name in step.relabelled if (host := _current(hosts, name))]
-        groups = [(group.klass, len(group.hosts)) for group in table.groups.values()]
-        mixed = [(g.klass, list(g.hosts)) for g in table.groups.values() if step.whole(g.klass) is None]
-    for here, number in groups:
-        if there := step.whole(here):
-            found[here, there] += number
-    for here, name in apart:
-        if there := step.whole(here):
-            found[here, there] -= 1
-            found[here, step.of(here, name)] += 1
-    for here, some in mixed:
-        names = [host.name for host in some]
-        if here.book is step.before:
-            found.update({(here, there): number for there, number in step.tally(here, names).items()})
-        else:  # these hosts are not even where the records in force put them
-            found.update((step.before.of(name), step.after.of(name)) for name in names)
-    return found
-
-
-def _current(hosts: Mapping[str, Host], name: str) -> Host | None:
-    host = hosts.get(name)
-    return host if host and not host.retired_at else None

@@ -10,7 +10,8 @@ from meta.checks import REQUIRED, label_problem, repeated, stale_digests, unsure
 from meta.nodes import Fields, Items
 from meta.reader import Field, Reader, place
 from meta.records import CHANGEABLE, Glob, Hosts, Label, Override, Prefix, Record, Selector, attribute
-from updater.wire import MAX_ATTEMPT, MAX_MIRRORS, hostname_problem
+from updater.wire import hostname_problem
+from updater.wirelimits import MAX_ATTEMPT, MAX_MIRRORS
 
 SELECTORS = ("prefix", "glob", "hosts", "label")
 _OF_AN_AGENT = ("name", *CHANGEABLE)

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from meta import edits, query, retirement
+from meta import edits, query, reach, retirement
 from meta.auth import Tokens
 from meta.beats import Beats
+from meta.capacity import Matched
 from meta.config import Settings
 from meta.editing import Editor
 from meta.errors import MetaError, TryLater
@@ -41,7 +42,9 @@ class Service:
         # gets the same one when it asks again, or a lost answer would lock it out.
         self.unanswered: dict[tuple[int, str], tuple[str, bytes]] = {}
         self.beats = Beats()
-        self.editor = Editor(store, lambda: self.records, self.put_in_force, self.require_database)
+        self.editor = Editor(
+            store, lambda: self.records, self.put_in_force, self.require_database, known_hosts=self.known_hosts
+        )
         self.ages = query.Ages(settings.new_for, settings.late_after, settings.lost_after)
         self.file = settings.records
         self.beside: dict[str, Callable[[], tuple[int, str]]] = {}  # pages of what is served in this process too
@@ -94,11 +97,17 @@ class Service:
         return self._keeper.condition(now)
 
     def ready(self) -> list[str]:
-        """Why nobody should send us edits now; empty when all is well. Heartbeats are answered all the same."""
+        """Why nobody should send us edits now, or what stops hosts; empty when all is well. Heartbeats are answered all the
+        same."""
         condition = self.condition(time.time())
         if condition.trouble:
             return [condition.trouble]
-        return [f"the database is {condition.lag:.0f} s behind"] if condition.lag > LATE else []
+        late = [f"the database is {condition.lag:.0f} s behind"] if condition.lag > LATE else []
+        return [*late, *reach.overloaded(self.table)]
+
+    def known_hosts(self, records: RecordSet) -> list[Matched]:
+        """The classes that the hosts which have reported fall into under these records."""
+        return reach.classes_under(self.table, records)
 
     def troubles_beside(self) -> list[str]:
         """The same of what is served in this process too."""

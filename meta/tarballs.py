@@ -16,9 +16,10 @@ from secrets import token_hex
 from typing import IO, NamedTuple
 
 from meta.errors import MetaError, TryLater
+from updater.wirelimits import NAME_FORM, VERSION_FORM
 
 CHUNK = 1 << 20
-PUBLISHED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}-[A-Za-z0-9][A-Za-z0-9._+~=-]{0,63}\.tar\.gz")
+PUBLISHED = re.compile(rf"{NAME_FORM}-{VERSION_FORM}\.tar\.gz")
 _GZIP = b"\x1f\x8b\x08"
 _UPLOAD = ".upload-"
 _FORGOTTEN = 86400.0  # seconds after which an upload that was killed is cleared away

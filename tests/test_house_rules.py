@@ -54,7 +54,7 @@ SHARED = {
 }
 
 PURE = (
-    *("updater/plan.py", "updater/trial.py", "updater/backoff.py", "updater/layout.py"),
+    *("updater/plan.py", "updater/trial.py", "updater/backoff.py", "updater/layout.py", "updater/fitting.py"),
     *(
         "meta/records.py",
         "meta/explanation.py",
@@ -66,6 +66,7 @@ PURE = (
         "meta/conflicts.py",
         "meta/rollbacks.py",
         "meta/hints.py",
+        "meta/capacity.py",
     ),
     *("meta/classes.py", "meta/profiles.py", "meta/bridges/elves/translator.py"),
 )

@@ -17,12 +17,13 @@ from updater import control, files, meta_client, own
 from updater.control import State
 from updater.converge import Turn, converge
 from updater.errors import TryLater, UpdaterError
+from updater.fitting import agents_that_fit, outcomes_that_fit
 from updater.host import Host
 from updater.layout import OWN_NAME
 from updater.memory import Memory
 from updater.observe import Observed, agent_names, observe
 from updater.plan import Plan, plan, recall
-from updater.wire import MAX_AGENTS, MAX_BODY, REFUSED, VERSION, Desired, Outcome, RealAgent, Report
+from updater.wire import REFUSED, VERSION, Desired, Outcome, RealAgent, Report
 from updater.wirereply import Reply
 
 log = logging.getLogger("updater")
@@ -112,7 +113,8 @@ def tell(host: Host, refused: tuple[Outcome, ...] = ()) -> dict[str, Observed]:
 def preview(host: Host) -> tuple[Beat, list[Plan]]:
     """What a cycle would do now: the plan of each order. Changes nothing on the host, nor in a meta that knows looks."""
     seen = look(host, agent_names(host.layout))
-    reply = meta_client.heartbeat(host, msgspec.structs.replace(_rendered(host, seen.values(), []), look=True))
+    report = _rendered(host, _agents(host, seen.values()), [])
+    reply = meta_client.heartbeat(host, msgspec.structs.replace(report, look=True))
     orders = _orders(host, reply)
     seen |= _look_at_new(host, orders, seen)
     plans = []
@@ -154,32 +156,26 @@ def _look_at(host: Host, name: str) -> Observed:
 def _report(host: Host, seen: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:
     """Tell meta what is true and what came of its orders; the outcomes that it has got are then forgotten here."""
     pending = [(name, outcome) for name in host.memories.names() for outcome in host.memories.of(name).outcomes]
-    sent = _that_fit([*pending, *(("", outcome) for outcome in refused)])
-    reply = meta_client.heartbeat(host, _rendered(host, seen, [outcome for _, outcome in sent]))
+    agents = _agents(host, seen)
+    sent = outcomes_that_fit([*pending, *(("", outcome) for outcome in refused)], agents)
+    reply = meta_client.heartbeat(host, _rendered(host, agents, [outcome for _, outcome in sent]))
     for agent in sorted({name for name, _ in sent if name}):
         reported = tuple(outcome for name, outcome in sent if name == agent)
         host.memories.change(agent, partial(Memory.reported, outcomes=reported))
     return reply
 
 
-def _that_fit(outcomes: list[tuple[str, Outcome]]) -> list[tuple[str, Outcome]]:
-    """As many as meta accepts in one report, next to the agents; the others go with the next report."""
-    fitting, room = [], MAX_BODY // 2
-    for name, outcome in outcomes[:MAX_AGENTS]:
-        room -= len(msgspec.json.encode(outcome))
-        if room < 0:
-            break
-        fitting.append((name, outcome))
-    return fitting
+def _agents(host: Host, seen: Iterable[Observed]) -> list[RealAgent]:
+    """As they are reported: with those first that meta has orders for, where they are too many for one report."""
+    there = [_real_agent(host, one) for one in seen if one.current]
+    agents = agents_that_fit(there, {order.name for order in host.orders.last.orders})
+    if len(agents) < len(there):
+        log.error("%d agents are more than meta takes of one host: %d are reported", len(there), len(agents))
+    return agents
 
 
-def _rendered(host: Host, seen: Iterable[Observed], outcomes: list[Outcome]) -> Report:
-    return Report(
-        host.config.reported_hostname,
-        [_real_agent(host, one) for one in seen if one.current],
-        updater_version=VERSION,
-        outcomes=outcomes or msgspec.UNSET,
-    )
+def _rendered(host: Host, agents: list[RealAgent], outcomes: list[Outcome]) -> Report:
+    return Report(host.config.reported_hostname, agents, updater_version=VERSION, outcomes=outcomes or msgspec.UNSET)
 
 
 def _real_agent(host: Host, seen: Observed) -> RealAgent:

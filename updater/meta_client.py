@@ -3,7 +3,8 @@
 from updater.errors import Refused, TryLater
 from updater.host import Host
 from updater.http import shown
-from updater.wire import MAX_BODY, Report, WireError, one_line, render_report
+from updater.wire import Report, WireError, one_line, render_report
+from updater.wirelimits import MAX_BODY
 from updater.wirereply import Reply, parse_reply
 
 

@@ -14,6 +14,18 @@ import msgspec
 
 from updater import __version__
 from updater.wirekeys import keys_problem
+from updater.wirelimits import (
+    HOSTNAME_FORM,
+    MAX_AGENTS,
+    MAX_ATTEMPT,
+    MAX_MIRRORS,
+    MAX_URL,
+    MD5_FORM,
+    NAME_FORM,
+    SHA256_FORM,
+    URL_HOST_FORM,
+    VERSION_FORM,
+)
 
 VERSION = __version__  # of the software, shown by both services
 
@@ -24,18 +36,11 @@ STARTED, STOPPED = "started", ("stoped", "stopped")  # the first spelling is the
 LEFTOVERS = LEAVE, END = "leave", "end"  # what to do with processes that a stopped version leaves
 UNKNOWN_STATUS = WAIT, UPGRADE = "wait", "upgrade"  # what to do with an agent whose status says neither word
 WAITS = ("window", "download", "lock")  # what a host may say that an agent's change waits for
-MAX_BODY = 1 << 20  # bytes of a report or a reply
-MAX_AGENTS = 1000  # of one host
-MAX_MIRRORS = 16  # of one agent
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~=-]{0,63}")
-_HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
-_MD5 = re.compile(r"[0-9a-fA-F]{32}")
-_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_NAME, _VERSION, _HOSTNAME = re.compile(NAME_FORM), re.compile(VERSION_FORM), re.compile(HOSTNAME_FORM)
+_MD5, _SHA256, _URL_HOST = re.compile(MD5_FORM), re.compile(SHA256_FORM), re.compile(URL_HOST_FORM)
 _UNSAFE_IN_URL = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")
 Second = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
-MAX_ATTEMPT = 1 << 53  # what every reader of JSON takes for the same number
 Attempt = Annotated[int, msgspec.Meta(ge=0, le=MAX_ATTEMPT)]
 
 
@@ -223,14 +228,23 @@ def base_problem(key: str, url: str) -> str:
     """Why this is no base URL for downloads, or ""."""
     if not url:
         return f"{key} is blank"
+    if len(url) > MAX_URL:
+        return f"{key} has {len(url):,} characters, of {MAX_URL:,} at most: {_shown(url)}"
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = parts.scheme in ("http", "https") and parts.port != 0 and _is_host(parts.netloc)
     except ValueError:
         usable = False
     if not usable or _UNSAFE_IN_URL.search(url) or parts.query or parts.fragment:
         return f"{key} {_shown(url)} is not an http or https URL of a directory"
     return ""
+
+
+def _is_host(authority: str) -> bool:
+    """Whether a program can ask for it: no part of a name is blank or longer than the name service takes."""
+    host = authority.rpartition("@")[2]
+    host = host if host.endswith("]") else re.sub(r":[0-9]*$", "", host)
+    return len(host) <= 254 and _URL_HOST.fullmatch(host) is not None
 
 
 def md5_problem(md5: str) -> str:

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import msgspec
 
-from updater.wire import MAX_AGENTS, Desired, WireError, desired_problem, one_line
+from updater.wire import Desired, WireError, desired_problem, one_line
+from updater.wirelimits import MAX_AGENTS
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -5,13 +5,15 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from updater.wirelimits import HOSTNAME_FORM, LABEL_FORM, NAME_FORM, VERSION_FORM
+
 END = r"(?!\n)$"  # Python's $ alone would let a last newline pass
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}" + END
-VERSION = r"^[A-Za-z0-9][A-Za-z0-9._+~=-]{0,63}" + END
-HOSTNAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}" + END
-TARBALL = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}-[A-Za-z0-9][A-Za-z0-9._+~=-]{0,63}\.tar\.gz" + END
-LABEL_KEY = r"^[A-Za-z0-9._-]{1,63}" + END
-LABEL_VALUE = r"^[A-Za-z0-9._-]{0,63}" + END
+NAME = f"^{NAME_FORM}{END}"
+VERSION = f"^{VERSION_FORM}{END}"
+HOSTNAME = f"^{HOSTNAME_FORM}{END}"
+TARBALL = rf"^{NAME_FORM}-{VERSION_FORM}\.tar\.gz{END}"
+LABEL_KEY = f"^{LABEL_FORM}{END}"
+LABEL_VALUE = f"^({LABEL_FORM})?{END}"
 TOKEN_NAME = r"^[A-Za-z0-9][A-Za-z0-9@._ -]{0,63}" + END
 MAX_WHY = 500
 

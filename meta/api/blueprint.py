@@ -11,13 +11,15 @@ from flask import Blueprint, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from meta.api import files, hosts, openapi, problems, records, retry, revisions, strict, tarballs, tokens
-from meta.api.operation import FILE, MAX_BODY, PREFIX, Call, Operation, Reply, operation
+from meta.api.operation import FILE, PREFIX, Call, Operation, Reply, operation
 from meta.api.problems import Refusal
 from meta.auth import Rule
 from meta.errors import MetaError
+from updater.wirelimits import MAX_BODY
 
 log = logging.getLogger(__name__)
 _encoder = msgspec.json.Encoder()
+TOO_LARGE = f"the body is too large: at most {MAX_BODY:,} bytes are read"
 
 
 def operations() -> list[Operation]:
@@ -85,7 +87,7 @@ def _body() -> bytes:
         raise Refusal(415, "the body must be JSON; send it with Content-Type: application/json")
     body = request.get_data(cache=False)
     if len(body) > MAX_BODY:
-        raise Refusal(413, f"the body is larger than {MAX_BODY} bytes")
+        raise Refusal(413, TOO_LARGE)
     return body
 
 
@@ -94,7 +96,7 @@ def _length(limit: int) -> int:
     if not request.content_length:
         raise Refusal(411, "send the file with its Content-Length")
     if request.content_length > limit:
-        raise Refusal(413, f"a file may have {limit} bytes at most")
+        raise Refusal(413, f"a file may have {limit:,} bytes at most, as `maxTarball` says")
     return request.content_length
 
 
@@ -118,4 +120,5 @@ def problem_response(refused: Refusal) -> Response:
 def http_problem(error: HTTPException) -> Response:
     """The same for what Flask refused, with the headers that belong to it, like Allow."""
     kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After", "Content-Range")}
-    return problem_response(Refusal(error.code or 500, error.description or error.name, headers=kept))
+    text = TOO_LARGE if error.code == 413 else error.description or error.name
+    return problem_response(Refusal(error.code or 500, text, headers=kept))

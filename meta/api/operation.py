@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from meta.service import Service
 
 PREFIX = "/api/v1"
-MAX_BODY = 1 << 20  # bytes of a JSON body
 FILE = "a file"  # in place of a type: bytes that are no JSON
 
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import msgspec
 
-from meta import advice, edits, failures, load, query, tarballs
+from meta import advice, capacity, edits, failures, load, reach, tarballs
 from meta.api.basics import AgentName, Hostname
 from meta.api.conditions import etag, expected, is_known
 from meta.api.documents import RecordBody, RecordEdit, RecordsBody
@@ -181,7 +181,7 @@ def _made(call: Call, action: str, change: Change) -> tuple[EditView, RecordSet]
     editor, asked = call.service.editor, call.query
     if asked.dry_run:
         seen = editor.preview(change)
-        affected = query.affected(call.service.table, seen.after) if seen.changes else {}
+        affected = reach.affected(call.service.table, seen.after) if seen.changes else {}
         doubts = _warnings(call, seen.after) if any(one.kind == edits.RECORD for one in seen.changes) else []
         return EditView(seen.revision, views(seen.changes), affected, True, warnings=doubts), seen.after
     done = editor.apply(edits.Edit(call.now, call.who.name, asked.why, asked.action or action), change)
@@ -199,7 +199,8 @@ def _warnings(call: Call, after: RecordSet) -> list[str]:
             lambda path: tarballs.find(directory, path) is not None,
             lambda: [one.name for one in tarballs.listing(directory)],
         )
-    return advice.warnings(service.records, after, place, partial(failures.rolled_back, service.table))
+    found = advice.warnings(service.records, after, place, partial(failures.rolled_back, service.table))
+    return [*found, *filter(None, [capacity.doubt(after, service.known_hosts)])]
 
 
 def views(changes: Iterable[edits.Change]) -> list[ChangeView]:

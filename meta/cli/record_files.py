@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from meta import edits
-from meta.errors import Misconfigured
+from meta import capacity, edits
+from meta.errors import Misconfigured, Problem, RecordsError
 from meta.legacy import as_ours
 from meta.load import load, parse
 from meta.records import Record, RecordSet, as_fields, from_fields
@@ -47,6 +47,15 @@ def read(file: Path) -> File:
         click.echo(f"warning: {warning}", err=True)
     found = _BASE.match(_content(file) if text is None else text)
     return File(tuple(as_ours(loaded.records)), int(found[2]) if found else None)
+
+
+def require_room(file: Path, records: Sequence[Record]) -> None:
+    """Raises RecordsError for what is more than a host takes, as far as can be told without the hosts; a doubt is told."""
+    all_of_them = RecordSet(records=tuple(records))
+    if texts := capacity.heaviest(all_of_them).problems():
+        raise RecordsError(str(file), [Problem("", 0, text) for text in texts])
+    if doubt := capacity.doubt(all_of_them):
+        click.echo(f"warning: {doubt}", err=True)
 
 
 def present(client: "Client") -> tuple[tuple[Record, ...], int]:

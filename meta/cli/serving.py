@@ -101,16 +101,14 @@ def check(context: click.Context, /, file: Path) -> None:
       meta check records.yaml && meta reload
       meta check meta.env
     """
-    from meta.cli import show
-    from meta.load import load
+    from meta.cli import record_files, show
 
     if file.suffix == ".env":
         _check_variables(file, context.find_root().command)
         return
-    loaded = load(file)
-    for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    click.echo(f"{file}: {show.agents(len(loaded.records))}, no errors")
+    read = record_files.read(file)
+    record_files.require_room(file, read.records)
+    click.echo(f"{file}: {show.agents(len(read.records))}, no errors")
 
 
 def _check_variables(file: Path, command: click.Command) -> None:

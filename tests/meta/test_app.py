@@ -19,7 +19,8 @@ from meta.hosts import HostTable
 from meta.service import Service
 from meta.status import FRESH_FOR
 from meta.store import Store
-from updater.wire import MAX_BODY, VERSION, Outcome, RealAgent, Report, render_report
+from updater.wire import VERSION, Outcome, RealAgent, Report, render_report
+from updater.wirelimits import MAX_BODY
 from updater.wirereply import parse_reply
 
 RECORDED = json.loads((Path(__file__).parents[1] / "wire/go-meta.json").read_text())

@@ -21,7 +21,8 @@ from meta.records import Record
 from meta.revisions import Edit
 from meta.service import Service
 from meta.store import Store
-from updater.wire import MAX_BODY, Desired, Outcome, RealAgent, Report, render_report
+from updater.wire import Desired, Outcome, RealAgent, Report, render_report
+from updater.wirelimits import MAX_BODY
 from updater.wirereply import parse_reply
 
 NOW = 1_800_000_000.0

@@ -166,7 +166,7 @@ def test_a_file_that_is_no_list_of_agents_is_refused(text, expected, loader, mon
         ("{name: a, version: 1, tarball: http://r, cmd: format}", ['2: agents[0].cmd: cmd "format" is not start or stop']),
         ("{name: a, version: 1, tarball: http://r, cmd: }", ['2: agents[0].cmd: cmd "" is not start or stop']),
         ("{name: ../../etc, version: 1, tarball: http://r}", ["2: agents[0].name: name \"../../etc\" is not 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"]),
-        ("{name: a, version: $(id), tarball: http://r}", ["2: agents[0].version: version \"$(id)\" is not 1 to 64 letters, digits, '.', '_', '+' or '-', the first a letter or digit"]),
+        ("{name: a, version: $(id), tarball: http://r}", ["2: agents[0].version: version \"$(id)\" is not 1 to 64 letters, digits, '.', '_', '+', '~', '=' or '-', the first a letter or digit"]),
         ("{name: a, version: 1, tarball: 'file:///etc'}", ['2: agents[0].tarball: tarball "file:///etc" is not an http or https URL of a directory']),
         ("{name: a, version: 1, tarball: http://r, md5: abc}", ['2: agents[0].md5: md5 "abc" is neither blank, nor 32 hex digits, nor an http or https URL of a directory']),
         ("{name: a, version: 1, tarball: http://r, sha256: abc}", ['2: agents[0].sha256: sha256 "abc" is not 64 hex digits']),

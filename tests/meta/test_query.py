@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.record_sets import RECORD_SETS
-from meta import query
+from meta import query, reach
 from meta.hostrows import load, take
 from meta.hosts import HostTable
 from meta.query import SCAN, Ages, HostFilter
@@ -188,7 +188,7 @@ def test_affected_are_those_that_would_be_told_something_else(before, after, ret
         there = {desired.name: desired for desired in resolve(after, name)}
         for key in here.keys() | there.keys():
             expected[key] = expected.get(key, 0) + (here.get(key) != there.get(key))
-    assert query.affected(table, after) == {name: hosts for name, hosts in expected.items() if hosts}
+    assert reach.affected(table, after) == {name: hosts for name, hosts in expected.items() if hosts}
 
 
 # --- many ---
@@ -225,4 +225,4 @@ def test_affected_is_right_while_hosts_are_still_on_their_way(many):
     changed = msgspec.structs.replace(RECORDS.records[0], overrides=(new, Override(Prefix("h"), cmd="stop")))
     many.put_in_force(msgspec.structs.replace(RECORDS, revision=2, records=(changed,)))
     expected = {"a": len(many.names()), "b": len(many.names())}
-    assert query.affected(many, msgspec.structs.replace(RECORDS, revision=3, labels={})) == expected
+    assert reach.affected(many, msgspec.structs.replace(RECORDS, revision=3, labels={})) == expected

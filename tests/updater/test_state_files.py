@@ -8,7 +8,8 @@ from helpers.agents import install
 from updater import cycle, files, hand, own
 from updater.memory import Memories, Memory, Trial
 from updater.orders import Orders
-from updater.wire import MAX_AGENTS, MAX_BODY, Desired, Outcome, parse_report, render_report
+from updater.wire import Desired, Outcome, parse_report, render_report
+from updater.wirelimits import MAX_AGENTS, MAX_BODY
 
 WIDE = "界"  # three bytes a letter
 FAILURES = [Outcome("web", to=f"{n}", result="failed", reason=WIDE * 1000, evidence=WIDE * 2000) for n in range(8)]

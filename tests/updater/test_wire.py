@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from updater.wire import (
-    MAX_AGENTS,
     Desired,
     Outcome,
     RealAgent,
@@ -19,6 +18,7 @@ from updater.wire import (
     render_reply,
     render_report,
 )
+from updater.wirelimits import MAX_AGENTS
 from updater.wirereply import parse_reply
 
 WIRE = Path(__file__).parents[1] / "wire"

@@ -1,0 +1,123 @@
+"""Whether every host can take what the records say: no more agents, and no larger a reply, than an updater reads. Pure.
+
+Exact for the hosts that are known, for one that no override selects, and for one host that each selector could select. For all
+other combinations of selectors there is only a bound, the longest of every field: what is beyond that alone is a doubt, told
+and not refused. Bans count for nothing here, or taking one back could be too much.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from meta.errors import EditRefused, Problem
+from meta.records import Glob, Hosts, Label, Prefix, Record, RecordSet, Selector, matcher, resolve_matched
+from meta.records import selectors as selectors_of
+from updater.wire import Desired, hostname_problem, render_reply
+from updater.wirelimits import agents_problem, reply_problem
+
+Matched = frozenset[Selector]  # what makes a class of hosts
+KnownHosts = Callable[[RecordSet], Iterable[Matched]]  # the classes that the known hosts fall into under these records
+_SENT = tuple(key for key in Desired.__struct_fields__ if key != "name")  # which Record and Override have too
+_NAMED = 3  # selectors, where they are put in words
+_WITNESS = "x"  # the name of a host that is thought up
+
+
+class Load(NamedTuple):
+    """The most that a host is told. size: bytes of the reply, or a bound where that is small enough; whose: of which hosts."""
+
+    agents: int
+    size: int
+    whose: str = ""
+
+    def problems(self) -> list[str]:
+        """Why a host could not take it, each by how much."""
+        size = reply_problem(self.size)
+        return [*filter(None, [agents_problem(self.agents), size and f"{size}: to {self.whose}"])]
+
+
+def no_hosts(_records: RecordSet) -> Iterable[Matched]:
+    """Where no host is known."""
+    return ()
+
+
+def heaviest(records: RecordSet, known: KnownHosts = no_hosts) -> Load:
+    """The most that any host is told which is known, or thought up."""
+    agents, most = len(records.records), bound(records)
+    if not reply_problem(most):
+        return Load(agents, most)
+    unbanned = replace(records, bans=())
+    classes = dict.fromkeys([frozenset[Selector](), *_thought_up(records), *known(records)])
+    sizes = {matched: len(render_reply(resolve_matched(unbanned, matched))) for matched in classes}
+    largest = max(sizes, key=sizes.__getitem__)
+    return Load(agents, sizes[largest], _in_words(largest))
+
+
+def require(before: RecordSet, after: RecordSet, known: KnownHosts = no_hosts) -> None:
+    """Raises EditRefused where a host could not take what comes after, unless it was no better before."""
+    if after.records is before.records and after.labels is before.labels:
+        return
+    load = heaviest(after, known)
+    if texts := load.problems():
+        former = heaviest(before, known)
+        if load.agents > former.agents or load.size > former.size:
+            raise EditRefused([Problem("", 0, text) for text in texts])
+
+
+def doubt(records: RecordSet, known: KnownHosts = no_hosts) -> str:
+    """What a host might not be able to take that no one is known to get, or ""."""
+    most = bound(records)
+    if not reply_problem(most) or heaviest(records, known).problems():
+        return ""
+    return f"a host that many of the overrides select together might not take its orders: {reply_problem(most)}"
+
+
+def bound(records: RecordSet) -> int:
+    """Bytes that no host's reply is larger than: each agent with the longest of what its record and its overrides say."""
+    return len(render_reply([_longest(record) for record in records.records]))
+
+
+def _longest(record: Record) -> Desired:
+    places = (record, *record.overrides)
+    said = {key: [value for one in places if (value := getattr(one, key)) is not None] for key in _SENT}
+    return Desired(record.name, **{key: max(values, key=_length) for key, values in said.items()})
+
+
+def _length(value: Any) -> int:
+    return sum(len(one) + 3 for one in value) if isinstance(value, tuple) else len(str(value))
+
+
+def _thought_up(records: RecordSet) -> Iterator[Matched]:
+    """For each selector a host that it selects: its class, exactly. Hosts that are named or labelled are known by that."""
+    there = selectors_of(records)
+    names: dict[str, Mapping[str, str]] = {}
+    for selector in there:
+        names |= {name: records.labels.get(name, {}) for name in _hosts_of(selector)}
+    names |= records.labels
+    for name in names:
+        matches = matcher(records, name)
+        yield frozenset(selector for selector in there if matches(selector))
+    for selector in there:
+        if isinstance(selector, Label):
+            key, _, value = selector.label.partition("=")
+            yield frozenset(one for one in there if one.matches(_WITNESS, {key: value}))
+
+
+def _hosts_of(selector: Selector) -> Iterable[str]:
+    match selector:
+        case Hosts(hosts):
+            return hosts
+        case Prefix(prefix):
+            return (prefix or _WITNESS,)
+        case Glob(glob):
+            tries = (glob.replace("*", stars).replace("?", "0") for stars in ("", _WITNESS))
+            return [one for one in tries if not hostname_problem(one) and selector.matches(one, {})]
+    return ()
+
+
+def _in_words(matched: Matched) -> str:
+    if not matched:
+        return "every host that no override selects"
+    words = sorted(f"[{selector.in_words()}]" for selector in matched)
+    more = len(words) - _NAMED
+    return f"hosts that {' and '.join(words[:_NAMED])}{f' and {more} more' if more > 0 else ''} select"

@@ -1,0 +1,64 @@
+"""Which hosts an edit reaches: how many would be told something else, which classes they come to, and whether those can take
+their orders."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from meta.classes import Class, Classes, Step
+from meta.hosts import Host, HostTable
+from meta.records import RecordSet, Selector
+from updater.wirelimits import agents_problem, reply_problem
+
+
+def affected(table: HostTable, after: RecordSet) -> dict[str, int]:
+    """agent -> how many hosts would be told something else about it."""
+    found: Counter[str] = Counter()
+    for (here, there), hosts in _moves(table, Step(table.classes, Classes(after))).items():
+        for name in here.orders.keys() | there.orders.keys():
+            if here.orders.get(name) != there.orders.get(name):
+                found[name] += hosts
+    return {name: hosts for name, hosts in found.items() if hosts}
+
+
+def classes_under(table: HostTable, records: RecordSet) -> list[frozenset[Selector]]:
+    """What selects the hosts under these records: each combination that there is, once."""
+    moves = _moves(table, Step(table.classes, Classes(records)))
+    return list({there.matched for (_, there), hosts in moves.items() if hosts})
+
+
+def overloaded(table: HostTable) -> list[str]:
+    """Why hosts cannot take the orders in force: an older meta, or new hosts, may have brought it about."""
+    with table.locked():
+        classes = {group.klass for group in table.groups.values()}
+    sizes = {one: (len(one.desired), len(one.answer.body)) for one in classes}
+    agents = agents_problem(max((agents for agents, _ in sizes.values()), default=0))
+    size = reply_problem(max((size for _, size in sizes.values()), default=0))
+    return [f"hosts cannot take their orders: {text}" for text in (agents, size) if text]
+
+
+def _moves(table: HostTable, step: Step) -> Counter[tuple[Class, Class]]:
+    """How many hosts would go from which class to which."""
+    found: Counter[tuple[Class, Class]] = Counter()
+    with table.locked() as hosts:  # at one moment, or a host that moves would count twice
+        apart = [(host.group.klass, name) for name in step.relabelled if (host := _current(hosts, name))]
+        groups = [(group.klass, len(group.hosts)) for group in table.groups.values()]
+        mixed = [(g.klass, list(g.hosts)) for g in table.groups.values() if step.whole(g.klass) is None]
+    for here, number in groups:
+        if there := step.whole(here):
+            found[here, there] += number
+    for here, name in apart:
+        if there := step.whole(here):
+            found[here, there] -= 1
+            found[here, step.of(here, name)] += 1
+    for here, some in mixed:
+        names = [host.name for host in some]
+        if here.book is step.before:
+            found.update({(here, there): number for there, number in step.tally(here, names).items()})
+        else:  # these hosts are not even where the records in force put them
+            found.update((step.before.of(name), step.after.of(name)) for name in names)
+    return found
+
+
+def _current(hosts: Mapping[str, Host], name: str) -> Host | None:
+    host = hosts.get(name)
+    return host if host and not host.retired_at else None

@@ -1,0 +1,57 @@
+"""What the wire carries at most: how many agents, how large a body, how long a name. Updater and meta both keep to these
+numbers, so that neither says or takes what the other refuses. TABLE is the whole of it, for the documents. Pure.
+"""
+
+from typing import NamedTuple
+
+MAX_BODY = 1 << 20  # bytes of a report or a reply
+ROOM = 256  # bytes of a reply that meta leaves free, for what it may add to one that is ready
+MAX_AGENTS = 1000  # of one host
+MAX_MIRRORS = 16  # of one agent
+MAX_ATTEMPT = 1 << 53  # what every reader of JSON takes for the same number
+MAX_URL = 4096  # characters of a base; servers take request lines of 8 KiB, and the file's name is behind it
+MAX_LABELS = 64  # of one host
+
+NAME_FORM = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+VERSION_FORM = r"[A-Za-z0-9][A-Za-z0-9._+~=-]{0,63}"
+HOSTNAME_FORM = r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}"
+LABEL_FORM = r"[A-Za-z0-9._-]{1,63}"  # its key, and its value
+MD5_FORM = r"[0-9a-fA-F]{32}"
+SHA256_FORM = r"[0-9a-fA-F]{64}"
+URL_HOST_FORM = r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\]"
+
+
+class Limit(NamedTuple):
+    """most: in words, with its unit."""
+
+    what: str
+    most: str
+
+
+TABLE = (
+    Limit("an agent's name, a version", "64 characters"),
+    Limit("a host's name", "253 characters"),
+    Limit("`tarball`, each mirror, `md5` as a URL", f"{MAX_URL:,} characters, each part of its host 63"),
+    Limit("mirrors of an agent", f"{MAX_MIRRORS}"),
+    Limit("`md5`, `sha256`", "exactly 32 and 64 hex digits"),
+    Limit("`attempt`", f"{MAX_ATTEMPT:,}"),
+    Limit("key and value of a label", "63 characters each"),
+    Limit("labels of a host", f"{MAX_LABELS}"),
+    Limit("agents of a host", f"{MAX_AGENTS:,}"),
+    Limit("a report, a reply", f"{MAX_BODY:,} bytes"),
+)
+
+
+def agents_problem(count: int) -> str:
+    """Why so many agents are too many for one host, or ""."""
+    if count <= MAX_AGENTS:
+        return ""
+    return f"{count:,} agents are {count - MAX_AGENTS:,} more than the {MAX_AGENTS:,} that a host takes"
+
+
+def reply_problem(size: int) -> str:
+    """Why a reply of so many bytes is too large, or ""."""
+    most = MAX_BODY - ROOM
+    if size <= most:
+        return ""
+    return f"a reply of {size:,} bytes is {size - most:,} larger than the {most:,} that a host takes"
