@@ -67,13 +67,20 @@ def absorb(table: HostTable, since: Since, now: float, written: float = 0.0) -> 
                     let_go(table, host, written)
 
 
-def renew(table: HostTable, rows: Iterable[HostRow], now: float) -> int:
-    """All rows of a database whose history is another than that we know. It may have lost what we know, and given the ids to
-    others: the same host wins as ever, the ids are theirs, and what it has not got is written again. Returns how many are."""
+def disown(table: HostTable) -> None:
+    """Nothing is known of ids any more: they may be others' by now."""
+    with table.locked() as hosts:
+        for host in hosts.values():
+            set_id(table, host, 0)
+
+
+def renew(table: HostTable, rows: Iterable[HostRow], now: float, forgotten: float = 0.0) -> int:
+    """All rows of a database that may have lost what we know, and given its ids to others: the same host wins as ever, the ids
+    are theirs, and what it has not got is written again. forgotten: of what it has not got only that which was heard of since
+    then; others have forgotten the rest while we were away. Returns how many hosts are written again."""
+    disown(table)
     with table.locked() as hosts:
         known = list(hosts.values())
-        for host in known:
-            set_id(table, host, 0)
     behind: list[Host] = []
 
     def compared() -> Iterator[HostRow]:
@@ -84,9 +91,24 @@ def renew(table: HostTable, rows: Iterable[HostRow], now: float) -> int:
             yield row
 
     _absorb_rows(table, compared(), now)
+    for some in _some(known):
+        with table.locked() as hosts:
+            for host in some:
+                if not host.id and hosts.get(host.name) is host:
+                    _keep_or_forget(table, host, forgotten)
     with table.locked():
-        table.dirty.update(behind, (host for host in known if not host.id))
+        table.dirty.update(behind)
         return len(table.dirty)
+
+
+def _keep_or_forget(table: HostTable, host: Host, forgotten: float) -> None:
+    """The database has not got this host. With the lock held."""
+    if max(host.last_seen, host.retired_at, table.spared.get(host, 0.0)) >= forgotten:
+        table.dirty.add(host)
+        return
+    if not host.retired_at:
+        table.set_aside(host, forgotten)
+    table.forget(host)
 
 
 def _absorb_rows(table: HostTable, rows: Iterable[HostRow], now: float) -> None:

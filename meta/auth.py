@@ -145,6 +145,7 @@ class HostTokens:
         """New tokens of hosts, in place of those they had: (hostname, hash, serial); an empty hash takes a host's token away.
         What is older than what is known changes nothing, nor does what began in another epoch than that of now. reached: all
         facts up to this serial are known now."""
+        facts = list(facts)  # however slow they come, those who enrol do not wait for it
         with self._writing:
             if epoch not in (None, self.epoch):
                 return
@@ -155,10 +156,11 @@ class HostTokens:
 
     def renew(self, facts: Iterable[tuple[str, bytes, int]], reached: int) -> None:
         """These, and no others, whatever was known: the database's history is another one."""
+        hashes = {hostname: hashed for hostname, hashed, _ in facts if hashed}
+        hosts = {hashed: hostname for hostname, hashed in hashes.items()}
         with self._writing:
-            hashes = {hostname: hashed for hostname, hashed, _ in facts if hashed}
             self._order, self.epoch = _Order(reached), self.epoch + 1
-            self._hashes, self._hosts = hashes, {hashed: hostname for hostname, hashed in hashes.items()}
+            self._hashes, self._hosts = hashes, hosts
 
     def _put(self, hostname: str, hashed: bytes) -> None:
         former = self._hashes.get(hostname, b"")
@@ -199,12 +201,13 @@ class HostTokens:
 
 class Tokens:
     """All tokens, in memory. Safe for threads. Serials can be compared within an epoch; another begins where the database turns
-    out to have another history. What writes into the database reads hosts.epoch before, and shows it with the outcome."""
+    out to have another history. What writes into the database reads the epoch before, and shows it with the outcome."""
 
     def __init__(self, tokens: "Iterable[Token]" = ()):
         self.hosts = HostTokens()
         self._tokens: Mapping[bytes, Token] = {token.hash: token for token in tokens}
         self._order = _Order()
+        self.epoch = 0
         self._writing = threading.Lock()
 
     def replace(self, tokens: "Iterable[Token]", serial: int) -> None:
@@ -217,17 +220,16 @@ class Tokens:
             self._tokens = {token.hash: token for token in (found | later).values()}
             self._order.reach(serial)
 
-    def renew(self, tokens: "Iterable[Token]", hosts: Iterable[tuple[str, bytes, int]], serial: int) -> None:
-        """These, and no others, whatever was known: the database's history is another one."""
+    def renew(self, tokens: "Iterable[Token]", serial: int) -> None:
+        """These, and no others, whatever was known: the database's history is another one. Those of hosts are apart."""
         with self._writing:
-            self._order = _Order(serial)
+            self._order, self.epoch = _Order(serial), self.epoch + 1
             self._tokens = {token.hash: token for token in tokens}
-            self.hosts.renew(hosts, serial)
 
     def take(self, token: "Token", serial: int, epoch: int) -> None:
         """This one is so since that serial of this epoch."""
         with self._writing:
-            if epoch == self.hosts.epoch and self._order.is_news(token.id, serial):
+            if epoch == self.epoch and self._order.is_news(token.id, serial):
                 self._tokens = {**self._tokens, token.hash: token}
 
     def all(self) -> "list[Token]":

@@ -9,13 +9,13 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from meta import capacity, conflicts, edits, rollbacks
 from meta.checks import why_problem
 from meta.errors import EditRefused, MetaError, Problem, TryLater
 from meta.records import RecordSet
-from meta.store import HostWrite, Moved, Store
+from meta.store import HostOrder, HostRow, Moved, Store
 from updater.wire import one_line
 
 TRIES = 5
@@ -24,6 +24,7 @@ SHOWN = 10  # names in a log line
 HISTORY = 50  # revisions of an agent that are read at once
 MAX_SINCE = 1000  # revisions that are looked at for the lines of a conflict
 Change = Callable[[RecordSet], RecordSet]
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -71,11 +72,14 @@ class Editor:
     def apply(self, edit: edits.Edit, change: Change) -> Done:
         """Make this change, which may be called more than once. What refuses it (EditRefused, Conflict, TryLater) is raised,
         and nothing was changed; Unknown: nobody can say now. One that changes nothing makes no revision."""
-        return self._committed(edit, change)
+        return self._made_on_last(edit, lambda before: self._make(edit, before, change))
 
-    def _committed(
-        self, edit: edits.Edit, change: Change, more: Sequence[edits.Change] = (), hosts: HostWrite | None = None
-    ) -> Done:
+    def order(self, edit: edits.Edit, what: HostOrder) -> tuple[Done, Sequence[HostRow]]:
+        """Do to hosts what is ordered, and put it into the history; returns the rows that it changed. What is so already makes
+        no revision. Raises EditRefused, TryLater, Unknown."""
+        return self._made_on_last(edit, lambda before: self._order(edit, before, what))
+
+    def _made_on_last(self, edit: edits.Edit, make: Callable[[RecordSet], T]) -> T:
         if problem := why_problem(edit.why):
             raise EditRefused([Problem("", 0, problem)])
         self._require_database()
@@ -83,15 +87,10 @@ class Editor:
             before = self._in_force()
             for _ in range(TRIES):
                 try:
-                    return self._make(edit, before, change, more, hosts)
+                    return make(before)
                 except Moved:
                     before = self._store.load_records()
         raise TryLater("others edit the records all the time; try again")
-
-    def note(self, edit: edits.Edit, changes: Sequence[edits.Change], hosts: HostWrite | None = None) -> int:
-        """Put into the history what changes no records, and with it these rows of hosts; returns its revision. Raises
-        EditRefused, TryLater, Unknown."""
-        return self._committed(edit, lambda before: before, changes, hosts).revision
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -108,14 +107,15 @@ class Editor:
         after = self._changed(before, change)
         return Preview(before.revision, edits.changes(before, after), after)
 
-    def _make(
-        self,
-        edit: edits.Edit,
-        before: RecordSet,
-        change: Change,
-        more: Sequence[edits.Change],
-        hosts: HostWrite | None,
-    ) -> Done:
+    def _order(self, edit: edits.Edit, before: RecordSet, what: HostOrder) -> tuple[Done, Sequence[HostRow]]:
+        """Raises Moved."""
+        ordered = self._store.order(before, edit, what)
+        if ordered is None:
+            self._put_last_in_force(before)
+            return Done(before, ()), ()
+        return self._done(before, ordered.revision), ordered.rows
+
+    def _make(self, edit: edits.Edit, before: RecordSet, change: Change) -> Done:
         """Raises Moved where `before` is no longer what is in force. So is a refusal, and that nothing changes, only said of
         what the database holds: memory may be a moment behind another meta's edit."""
         try:
@@ -123,12 +123,13 @@ class Editor:
         except MetaError:
             self._require_last(before)
             raise
-        if not (changes := (*edits.changes(before, after), *more)):
+        if not edits.changes(before, after):
             self._require_last(before)
-            if before is not self._in_force():
-                self._put_in_force(before)
-            return Done(before, changes)
-        revision = self._store.commit(before, after, edit, more, hosts)
+            self._put_last_in_force(before)
+            return Done(before, ())
+        return self._done(after, self._store.commit(before, after, edit))
+
+    def _done(self, after: RecordSet, revision: edits.Revision) -> Done:
         made = edits.committed(after, revision)
         self._put_in_force(made)
         log.info("%s", _told(revision))
@@ -139,6 +140,10 @@ class Editor:
         after = change(before)
         capacity.require(before, after, self._known_hosts)
         return after
+
+    def _put_last_in_force(self, records: RecordSet) -> None:
+        if records is not self._in_force():
+            self._put_in_force(records)
 
     def _require_last(self, before: RecordSet) -> None:
         head = self._store.head()

@@ -57,11 +57,11 @@ def give_back(table: HostTable, taken: Taken) -> None:
         table.dirty.update(host for host in taken.hosts if hosts.get(host.name) is host)
 
 
-def ordered(table: HostTable, name: str, retired_at: float) -> HostRow | None:
-    """The row of a host that is to be retired, or taken back (< 0), at that time; None: there is none of that name."""
+def known(table: HostTable, name: str) -> HostRow | None:
+    """The row of the host of this name, None where there is none."""
     with table.locked() as hosts:
         host = hosts.get(name)
-        return row_of(table, host)._replace(retired_at=retired_at) if host else None
+        return row_of(table, host) if host else None
 
 
 def learn_ids(table: HostTable, ids: dict[str, int]) -> None:

@@ -1,10 +1,9 @@
-"""Keeps memory and database together, behind the heartbeats' back: follows what other metas wrote (records, tokens, hosts), and
-writes what changed, at most a second late.
+"""Keeps memory and database together, behind the heartbeats' back: follows what other metas wrote, and writes what changed, at
+most a second late.
 
 It follows first, and also while nothing can be written. A database that fails costs nothing but lateness: everything waits and
 is tried again, ever less often, up to RETRY_AT_MOST seconds. The log tells when it starts to fail and when it works again, not
-each try. A database that lost what it had confirmed is noticed by the identities in its log: all of it is read again, and what
-it has not got is written again.
+each try.
 """
 
 import logging
@@ -15,12 +14,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from meta import hostrows
-from meta.absorb import absorb, renew
 from meta.auth import Tokens
 from meta.backlog import Backlog
 from meta.errors import MetaError
+from meta.follower import Follower
 from meta.hosts import HostTable
-from meta.store import Beat, Head, Store
+from meta.store import Beat, Store
 from meta.tidy import Lifetimes, tidy
 
 __all__ = ["Condition", "Keeper", "Lifetimes"]
@@ -28,7 +27,6 @@ GATHER = 0.4  # seconds in which further changes join the same transaction
 RETRY_AT_MOST = 5.0
 TIDY_EVERY = 10.0  # seconds
 AT_ONCE = 100  # ticks of one transaction
-OTHER = "the database does not hold what was followed here (a failover that lost commits, a restored backup, or a long absence)"
 log = logging.getLogger(__name__)
 
 
@@ -41,8 +39,7 @@ class Condition(NamedTuple):
 
 
 class Keeper:
-    """One thread. put_in_force takes the records that another meta edited, and `instead_of`, which they may replace whatever
-    their revisions."""
+    """One thread. put_in_force: see Follower."""
 
     def __init__(
         self,
@@ -54,14 +51,10 @@ class Keeper:
     ):
         self._table = table
         self._store = store
-        self._tokens = tokens
-        self._put_in_force = put_in_force
         self._lifetimes = lifetimes
         self.meta = secrets.token_hex(8)
         self._backlog = Backlog()
-        self._known: Head | None = None  # up to where we know everything
-        self._head: Head | None = None  # the last that we saw
-        self.unread = ""  # why we do not know what the database holds
+        self._follower = Follower(table, store, tokens, put_in_force, self._backlog, self.meta)
         self._unwritten = ""
         self._told = False
         self._read_failures = self._write_failures = 0
@@ -73,11 +66,7 @@ class Keeper:
 
     def load(self, now: float) -> None:
         """Fill the memory, which must be empty. Raises TryLater."""
-        head = self._store.head()
-        self._put_in_force(self._store.load_records())
-        self._read_tokens(head)
-        hostrows.load(self._table, self._store.load_hosts(), now)
-        self._known = head
+        self._follower.load(now)
         self._in_step = self._up_since = now
 
     def start(self) -> None:
@@ -93,7 +82,12 @@ class Keeper:
 
     def condition(self, now: float) -> Condition:
         waiting = len(self._table.dirty) + self._backlog.waiting
-        return Condition(waiting, max(0.0, now - self._in_step), self.unread or self._unwritten)
+        return Condition(waiting, max(0.0, now - self._in_step), self._follower.trouble or self._unwritten)
+
+    @property
+    def refusing(self) -> str:
+        """Why nothing can be ordered now, or ""."""
+        return self._follower.refusing
 
     def _run(self) -> None:
         while not self._closing.wait(0 if self._is_behind else _pause(self._read_failures)):
@@ -104,15 +98,15 @@ class Keeper:
         """One round, as the thread makes them: never raises."""
         is_closing = self._closing.is_set()
         if not is_closing:
-            self.unread = self._why_not(self._follow, now)
-            self._read_failures = self._read_failures + 1 if self.unread else 0
-        is_due = not self.unread and not 0 < self._write_again - now <= RETRY_AT_MOST
+            self._follower.follow(now, self._in_step)
+            self._read_failures = self._read_failures + 1 if self._follower.is_deaf else 0
+        is_due = self._follower.knows_hosts and not 0 < self._write_again - now <= RETRY_AT_MOST
         if is_due or is_closing:
             self._is_behind = False
             self._unwritten = self._why_not(self._keep_hosts, now)
             self._write_failures = self._write_failures + 1 if self._unwritten else 0
             self._write_again = now + _pause(self._write_failures) if self._unwritten else 0.0
-        self._tell(self.unread or self._unwritten)
+        self._tell(self._follower.trouble or self._unwritten)
 
     def _why_not(self, work: Callable[[float], None], now: float) -> str:
         try:
@@ -132,68 +126,9 @@ class Keeper:
             log.warning("the database works again, and holds everything")
         self._told = bool(trouble)
 
-    # --- what other metas wrote ---
-
-    def _follow(self, now: float) -> None:
-        known = self._known
-        head, is_continued = self._store.look(known)
-        if known is None or not is_continued:
-            self._read_again(head, now)
-        else:
-            if head.tokens != known.tokens:
-                self._read_tokens(head, known.tokens)
-            self._follow_records(head)
-            self._known, self._head = known._replace(tokens=head.tokens), head
-
-    def _follow_hosts(self, now: float) -> None:
-        """Apart from what people order: while the table of hosts is locked that goes on."""
-        head, known = self._head, self._known
-        if head is None or known is None or head == known:
-            return
-        if head.hosts != known.hosts:
-            since = self._store.hosts_since(known.hosts, self.meta)
-            absorb(self._table, since, now, self._in_step)
-            head = head._replace(hosts=since.serial)
-        self._known = head
-
-    def _follow_records(self, head: Head) -> None:
-        in_force = self._table.classes.records
-        if (head.revision, head.revision_identity) == (in_force.revision, in_force.identity):
-            return
-        records = self._store.load_records()
-        if (records.revision, records.identity) != (in_force.revision, in_force.identity):
-            self._put_in_force(records, instead_of=in_force)
-            log.info("revision %d of the records is in force, made at another meta", records.revision)
-
-    def _read_tokens(self, head: Head, since: int = 0) -> None:
-        """Those that changed after the serial `since`."""
-        self._tokens.replace(*self._store.tokens_at())
-        self._tokens.hosts.update(self._store.host_tokens(since), head.tokens)
-
-    def _read_again(self, head: Head, now: float) -> None:
-        """Edits are refused meanwhile."""
-        self.unread = f"{OTHER}: reading all of it again"
-        log.error("%s", self.unread)
-        former = self._table.classes.records
-        records = self._store.load_records()
-        self._put_in_force(records, instead_of=former)
-        tokens, serial = self._store.tokens_at()
-        self._tokens.renew(tokens, self._store.host_tokens(0), min(serial, head.tokens))
-        self._backlog.clear()
-        waiting = renew(self._table, self._store.load_hosts(), now)
-        self._known = self._head = head
-        log.warning(
-            "the database was read again: revision %d of the records is in force, before it was %d; %d hosts are written again",
-            records.revision,
-            former.revision,
-            waiting,
-        )
-
     # --- what we heard ---
 
     def _keep_hosts(self, now: float) -> None:
-        if not self._closing.is_set():
-            self._follow_hosts(now)
         while not self._write(now) and self._closing.is_set():
             pass
         if not self._is_behind:

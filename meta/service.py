@@ -16,7 +16,7 @@ from meta.auth import Tokens
 from meta.beats import Beats
 from meta.capacity import Matched
 from meta.config import Settings
-from meta.editing import Editor
+from meta.editing import Done, Editor
 from meta.errors import MetaError, TryLater
 from meta.hosts import HostTable
 from meta.keeper import Condition, Keeper, Lifetimes
@@ -77,13 +77,12 @@ class Service:
     def require_database(self) -> None:
         """Raises TryLater while the database is known not to answer: at once, so that what people order does not queue behind
         it."""
-        if self._keeper.unread:
-            raise TryLater(f"nothing can be ordered now: {self._keeper.unread}")
+        if self._keeper.refusing:
+            raise TryLater(f"nothing can be ordered now: {self._keeper.refusing}")
 
-    def set_aside(self, edit: edits.Edit, hostnames: Sequence[str], retired: bool) -> tuple[list[edits.Change], int]:
+    def set_aside(self, edit: edits.Edit, hostnames: Sequence[str], retired: bool) -> Done:
         """Retire these hosts, or take them back: see meta.retirement."""
-        self.require_database()
-        return retirement.set_aside(self.table, self.store, self.editor, self._keeper.meta, edit, hostnames, retired)
+        return retirement.set_aside(self.table, self.editor, self._keeper.meta, edit, hostnames, retired)
 
     def peer(self, environ: dict[str, Any]) -> tuple[str, bool]:
         """Who sends this request: (address, whether a host may do without a token there)."""

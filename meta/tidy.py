@@ -79,11 +79,12 @@ def forget(table: HostTable, store: Store, meta: str, before: float, now: float)
     gone = list(islice((host for host in retired if host.retired_at < before and host.id), AT_ONCE))
     if not gone:
         return
-    store.forget(meta, now, [host.id for host in gone])
+    forgotten = store.forget(meta, now, [host.id for host in gone], before)
     with table.locked():
-        for host in gone:
-            let_go(table, host)
-    log.info("forgot %d hosts that were retired long ago", len(gone))
+        for number in forgotten:
+            if host := table.by_id.get(number):
+                let_go(table, host)
+    log.info("forgot %d hosts that were retired long ago", len(forgotten))
 
 
 def _tell_moves(table: HostTable) -> None:

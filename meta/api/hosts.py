@@ -21,6 +21,7 @@ from meta.api.types import (
     States,
 )
 from meta.auth import Rule
+from meta.editing import Done
 from meta.hints import did_you_mean, neighbours
 from meta.progress import Asked, progress
 from meta.query import HostFilter
@@ -139,11 +140,11 @@ def delete_retirement(call: Call) -> Reply:
     refusals=[404],
 )
 def edit_retirements(call: Call) -> Reply:
-    changes, revision = _put_aside(call, call.body.hosts, call.body.retired)
-    return Reply(200, EditView(revision, views(changes), {}))
+    done = _put_aside(call, call.body.hosts, call.body.retired)
+    return Reply(200, EditView(done.revision, views(done.changes), {}))
 
 
-def _put_aside(call: Call, hosts: Iterable[str], retired: bool) -> tuple[list[edits.Change], int]:
+def _put_aside(call: Call, hosts: Iterable[str], retired: bool) -> Done:
     names = list(dict.fromkeys(hosts))
     for name in names:
         if call.service.table.get(name) is None:

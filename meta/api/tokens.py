@@ -40,7 +40,7 @@ def make_token(call: Call) -> Reply:
     body = call.body
     _check(body, call.now)
     call.service.require_database()
-    epoch = call.service.host_tokens.epoch
+    epoch = call.service.tokens.epoch
     text, hashed = mint(body.kind)
     token = Token(
         id=0,
@@ -84,7 +84,7 @@ def _check(body: TokenBody, now: float) -> None:
 def revoke_token(call: Call) -> Reply:
     wanted = call.path["id"]
     call.service.require_database()
-    epoch = call.service.host_tokens.epoch
+    epoch = call.service.tokens.epoch
     written = call.service.store.revoke_token(wanted, call.now, call.who.id)
     if written is None:
         raise Refusal(404, f"there is no token {wanted}, or it is revoked already")
@@ -110,13 +110,14 @@ def enrol(call: Call) -> Reply:
     service.require_database()
     epoch = service.host_tokens.epoch
     key = shown.id, host
-    text, hashed = service.unanswered.pop(key) if key in service.unanswered else mint(HOST)
+    text, hashed = service.unanswered.get(key) or mint(HOST)
     try:
         written = service.store.use_enrolment(shown.id, host, hashed, call.now)
     except Unknown:
         if len(service.unanswered) < MAX_UNANSWERED:
             service.unanswered[key] = text, hashed
         raise
+    service.unanswered.pop(key, None)  # only now there is an answer: TryLater of a repetition is none
     if written is None:
         raise Refusal(
             409, f"{host} has a token already, or this enrolment token is used up; an admin can take the token back"

@@ -4,30 +4,29 @@ Promises: what an edit or a token's method returned from is on the disk; what is
 come out as TryLater (away, locked, full, corrupt) or Misconfigured. The tables are made and changed by the migrations alone.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from meta.records import RecordSet
-from meta.revisions import Change, Edit, Revision
+from meta.revisions import Edit, Revision
 from meta.store import hosts, records, tokens
 from meta.store.backup import backup
-from meta.store.counting import REVISION_IDENTITY
+from meta.store.counting import look
 from meta.store.engine import PATIENCE, Database
 from meta.store.migrate import Tables, check, upgrade
-from meta.store.rows import Beat, Head, HostRow, HostWrite, Lost, Moved, Since
-from meta.store.tables import commit_log, head
+from meta.store.rows import Beat, Forgotten, Head, HostOrder, HostRow, Lost, Moved, Ordered, Since
 from meta.store.tokens import LastAdmin, Token, TokenWrite
 
 __all__ = [
     "Beat",
+    "Forgotten",
     "Head",
+    "HostOrder",
     "HostRow",
-    "HostWrite",
     "LastAdmin",
     "Lost",
     "Moved",
+    "Ordered",
     "Since",
     "Store",
     "Tables",
@@ -37,7 +36,9 @@ __all__ = [
 
 
 class Store:
-    """One database. Safe for threads; after a fork each process needs its own. Every method may raise TryLater."""
+    """One database, and what the memory rests on that follows it. Safe for threads; after a fork each process needs its own.
+    Every method may raise TryLater. What writes or reads for memory raises Lost once the database does not hold any more what
+    was read or written so before, until `start_again`."""
 
     def __init__(self, url: str, patience: float = PATIENCE):
         """url: as SQLAlchemy writes it; patience: seconds until a PostgreSQL that is silent is given up. Raises Misconfigured;
@@ -59,23 +60,17 @@ class Store:
 
     def ping(self) -> None:
         """Raises TryLater when the database cannot be read."""
-        self.head()
+        with self._database.reading() as connection:
+            look(connection, frozenset())
 
     def head(self) -> Head:
-        """How far everything is: one cheap read."""
-        return self.look(None)[0]
+        """How far everything is: one cheap read. Raises Lost, Forgotten."""
+        with self._database.following() as (_, found):
+            return found
 
-    def look(self, known: Head | None) -> tuple[Head, bool]:
-        """The same, and whether what was known then is still a part of it. False: the database lost commits, or so many came
-        since that it cannot tell."""
-        of_last = sa.select(commit_log.c.identity).where(commit_log.c.position == head.c.position).scalar_subquery()
-        columns = (head.c.revision, REVISION_IDENTITY, head.c.tokens, head.c.hosts, head.c.position, of_last)
-        with self._database.reading() as connection:
-            found = Head._make(connection.execute(sa.select(*columns)).one())
-            if known is None or known == found:
-                return found, True
-            of_known = sa.select(commit_log.c.identity).where(commit_log.c.position == known.position)
-            return found, connection.execute(of_known).scalar() == known.identity
+    def start_again(self) -> None:
+        """Memory forgets what it rests on: everything is read again."""
+        self._database.basis.clear()
 
     def backup(self, path: Path) -> None:
         """Copy a live SQLite database into a new file, mode 600. Raises Misconfigured for PostgreSQL, and for a file that
@@ -88,18 +83,15 @@ class Store:
         """Everything that engineers have decided."""
         return records.load(self._database)
 
-    def commit(
-        self,
-        before: RecordSet,
-        after: RecordSet,
-        edit: Edit,
-        more: Iterable[Change] = (),
-        aside: HostWrite | None = None,
-    ) -> Revision:
-        """Make `after` of `before` durable, as the revision after before.revision, and rows of hosts with it. more: changes
-        that are of no record set, for the history. Raises Moved when that is no longer the last, Lost when the database does
-        not hold that one, Unknown when it does not say whether it was made."""
-        return records.commit(self._database, before, after, edit, more, aside)
+    def commit(self, before: RecordSet, after: RecordSet, edit: Edit) -> Revision:
+        """Make `after` of `before` durable, as the revision after before.revision. Raises Moved when that is no longer the
+        last, Lost when the database does not hold that one, Unknown when it does not say whether it was made."""
+        return records.commit(self._database, before, after, edit)
+
+    def order(self, before: RecordSet, edit: Edit, what: HostOrder) -> Ordered | None:
+        """Do this to hosts, and tell it in the revision after before.revision. None, and no revision, where all of it is so
+        already. Raises as `commit` does."""
+        return records.order(self._database, before, edit, what)
 
     def revisions(self, agent: str = "", before: int = 0, limit: int = 50) -> list[Revision]:
         """The newest first. agent: only those that changed its record or a ban of it; before: only those with lower numbers."""
@@ -164,10 +156,6 @@ class Store:
         the database does not know counts as new."""
         return hosts.save(self._database, meta, at, rows, seen, earlier)
 
-    def retired(self, hostnames: Sequence[str]) -> dict[str, bool]:
-        """Which of these hosts are put aside; without those that are not there."""
-        return hosts.retired(self._database, hostnames)
-
     def hosts_since(self, serial: int, meta: str) -> Since:
         """What other metas wrote after this serial."""
         return hosts.since(self._database, serial, meta)
@@ -177,6 +165,7 @@ class Store:
         no later report get that beat's time into their row. Returns how many went; if `limit`, there may be more."""
         return hosts.fold(self._database, before, last_seen, limit)
 
-    def forget(self, meta: str, at: float, ids: Sequence[int]) -> None:
-        """Delete hosts; other metas learn it by `hosts_since`. One that reports again gets a new id."""
-        hosts.forget(self._database, meta, at, ids)
+    def forget(self, meta: str, at: float, ids: Sequence[int], before: float) -> list[int]:
+        """Delete those of these hosts that are retired since before this; returns which. Other metas learn it by `hosts_since`.
+        One that reports again gets a new id."""
+        return hosts.forget(self._database, meta, at, ids, before)

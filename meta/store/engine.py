@@ -17,14 +17,15 @@ import sqlalchemy as sa
 
 from meta.errors import Misconfigured, TryLater, Unknown, missing_extra
 from meta.store import files
-from meta.store.counting import count, new_identity
+from meta.store.counting import Basis, Place, count, look, new_identity
+from meta.store.rows import Head
 from meta.store.tables import commit_log, head
 from meta.store.watch import unwatch, watch
 from updater.wire import one_line
 
 BUSY_TIMEOUT = 5000  # milliseconds that SQLite waits for another writer
 PATIENCE = 15.0  # seconds that a connection may be used at once; longer than the server's own limits
-LOADING = 600.0  # seconds that a migration, or reading everything, may take
+LOADING = 600.0  # seconds that a migration may take
 FETCH = 5000  # rows that are fetched at once where there may be a million
 CONNECT = {  # how libpq connects; a URL may say otherwise
     "connect_timeout": "5",
@@ -36,6 +37,7 @@ CONNECT = {  # how libpq connects; a URL may say otherwise
 }
 SESSION = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
 LOCK_WAIT = 5.0  # seconds, as SESSION says
+SHORT_WAIT = 0.2  # seconds for a table that is locked: what waits here can be done later as well
 SETTLING = 5.0  # seconds in which a COMMIT without an answer must be found, or is unknown
 ASK_AGAIN = 0.1  # seconds
 _WRITES = "writes"  # execution option of a connection: SQLite's `synchronous` of its next transaction
@@ -50,6 +52,8 @@ class Database:
         self.engine = _engine(url, patience)
         self.dialect = self.engine.dialect.name
         self.shown = self.engine.url.render_as_string(hide_password=True)
+        self.basis = Basis()
+        self._patience = patience
         self._settling = min(SETTLING, patience)
         self._foreign = (sa.exc.SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error)
 
@@ -58,17 +62,25 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def reading(self, patience: float = 0.0, lock_wait: float = 0.0) -> Iterator[sa.Connection]:
-        """A connection that shows one committed state of everything, whatever others write meanwhile. patience: seconds that it
-        may take, where that is more than usual; lock_wait: seconds to wait for a table that is locked, where that is less."""
+    def reading(self, lock_wait: float = 0.0) -> Iterator[sa.Connection]:
+        """A connection that shows one committed state of everything, whatever others write meanwhile. lock_wait: seconds to
+        wait for a table that is locked, where that is less than usual."""
         with self.errors("read"), self.engine.connect() as connection:
-            self._be_patient(connection, patience)
             if self.dialect == "postgresql":
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 if self.dialect == "postgresql" and lock_wait:
                     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{lock_wait * 1000:.0f}ms'")
                 yield connection
+
+    @contextmanager
+    def following(self) -> Iterator[tuple[sa.Connection, Head]]:
+        """Reading what goes into memory, and how far the database is then. It waits for no lock for long. Raises Lost."""
+        before = self.basis.places
+        with self.reading(SHORT_WAIT) as connection:
+            found = look(connection, before)
+            self.basis.move(before, Place(found.position, found.identity))
+            yield connection, found
 
     @contextmanager
     def writing(
@@ -80,30 +92,31 @@ class Database:
         identity: str = "",
         durable: bool = True,
         patience: float = 0.0,
-        lock_wait: float = LOCK_WAIT,
+        head_wait: float = LOCK_WAIT,
     ) -> Iterator[tuple[sa.Connection, int]]:
         """A transaction and its serial, the next of this counter of the head (of several `steps`: the last). tables: that are
-        waited for before the head is; lock_wait: for how many seconds. durable: on the disk when it is over; otherwise the
-        loss of power may cost the last of them, never their order. Raises Unknown where the answer to the COMMIT was lost, and
-        cannot be found."""
-        identity = identity or new_identity()
+        waited for before the head is, for a moment; head_wait: seconds for the head then. durable: on the disk when it is over;
+        otherwise the loss of power may cost the last of them, never their order. Raises Lost, and Unknown where the answer to
+        the COMMIT was lost, and cannot be found."""
+        identity, before = identity or new_identity(), self.basis.places
         with self.errors("written"), self.engine.connect() as connection:
             self._be_patient(connection, patience)
             connection = connection.execution_options(**{_WRITES: "FULL" if durable else "NORMAL"})
             with connection.begin() as transaction:
-                self._lock(connection, tables, lock_wait)
-                serial, position = count(connection, counter, steps, identity)
+                self._lock(connection, tables, head_wait)
+                serial, position = count(connection, counter, steps, identity, before)
                 yield connection, serial
                 if transaction.is_active:
                     self._commit(transaction, position, identity)
+                    self.basis.move(before, Place(position, identity))
 
-    def _lock(self, connection: sa.Connection, tables: Sequence[sa.Table], wait: float) -> None:
+    def _lock(self, connection: sa.Connection, tables: Sequence[sa.Table], head_wait: float) -> None:
         """Before the head: who waits for a table that somebody locked keeps no other writer waiting."""
         if self.dialect == "postgresql" and tables:
             names = ", ".join(f'"{table.name}"' for table in tables)
             connection.exec_driver_sql(
-                f"SET LOCAL lock_timeout = '{wait * 1000:.0f}ms'; LOCK TABLE {names} IN ROW EXCLUSIVE MODE; "
-                f"SET LOCAL lock_timeout = '{LOCK_WAIT:.0f}s'"
+                f"SET LOCAL lock_timeout = '{SHORT_WAIT * 1000:.0f}ms'; LOCK TABLE {names} IN ROW EXCLUSIVE MODE; "
+                f"SET LOCAL lock_timeout = '{head_wait * 1000:.0f}ms'"
             )
 
     def _commit(self, transaction: sa.RootTransaction, position: int, identity: str) -> None:
@@ -161,12 +174,19 @@ class Database:
                 connection.invalidate()  # with its patience
 
     @contextmanager
-    def stream(self, connection: sa.Connection, query: str) -> Iterator[Iterator[Sequence[Any]]]:
-        """Batches of plain rows, of which neither we nor the server's side of the line holds all."""
+    def stream(self, connection: sa.Connection, query: str, size: int = FETCH) -> Iterator[Iterator[Sequence[Any]]]:
+        """Batches of plain rows, of which neither we nor the server's side of the line holds all. However many there are, a
+        server that is silent at one of them is given up as ever."""
         dbapi: Any = connection.connection.dbapi_connection
         with closing(dbapi.cursor("stream") if self.dialect == "postgresql" else dbapi.cursor()) as cursor:
+
+            def fetch() -> Sequence[Any]:
+                self._be_patient(connection, self._patience)
+                found: Sequence[Any] = cursor.fetchmany(size)
+                return found
+
             cursor.execute(query)
-            yield iter(lambda: cursor.fetchmany(FETCH), [])
+            yield iter(fetch, [])
 
     @contextmanager
     def errors(self, verb: str) -> Iterator[None]:

@@ -8,20 +8,22 @@ by which other metas find them; who comes so late that it is folded searches all
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from meta.store.engine import LOADING, PATIENCE, Database
-from meta.store.rows import Beat, HostRow, HostWrite, Since
+from meta.store.engine import PATIENCE, Database
+from meta.store.rows import Beat, HostRow, Since
 from meta.store.tables import beat, head, host
 
 BATCH = 1000  # rows sent at once, within one transaction
 FOLDED_AT_ONCE = 5000
 SLOWEST = 500  # rows per second, below which a transaction is given up
 TOLERANCE = 1.5  # seconds between the beginning of a beat and the last report in it: a second, and a clock's step
-KEEPER_WAIT = 0.2  # seconds for a table that is locked: what waits here can also be written later
+BEATS = 100  # read at once
+HEAD_WAIT = 1.0  # seconds for other writers: what waits here can also be written later
 T = TypeVar("T")
 _COLUMNS = tuple(host.c[name] for name in HostRow._fields)
 _TABLES = (host, beat)
@@ -31,8 +33,8 @@ _WRITTEN = ("last_seen", "address", "updater_version", "agents", "since", "outco
 def load(database: Database) -> Iterator[HostRow]:
     """All hosts in the order of their ids, their last_seen merged from the beats."""
     made = tuple.__new__  # HostRow itself would take a third of the time of a million
-    with database.reading(LOADING) as connection:
-        seen = _last_beats(connection)  # first: meanwhile they may be folded into the rows
+    with database.following() as (connection, _):
+        seen = _last_beats(database, connection)  # first: meanwhile they may be folded into the rows
         query = f"SELECT {', '.join(HostRow._fields)} FROM host ORDER BY id"  # noqa: S608 - names of ours
         with database.stream(connection, query) as batches:
             for batch in batches:
@@ -41,15 +43,15 @@ def load(database: Database) -> Iterator[HostRow]:
                     yield made(HostRow, (number, name, first, heard if heard > last else last, a, b, c, d, e, f))
 
 
-def _last_beats(connection: sa.Connection) -> "array[float]":
+def _last_beats(database: Database, connection: sa.Connection) -> "array[float]":
     """By id: the time of the last beat, 0 for none."""
     highest = connection.execute(sa.select(sa.func.max(host.c.id))).scalar() or 0
     seen = array("d", bytes(8 * (highest + 1)))
-    query = sa.select(beat.c.at, beat.c.seen).order_by(beat.c.at)
-    for at, ids in connection.execute(query, execution_options={"yield_per": 100}):
-        for number in unpack(ids):
-            if number <= highest:
-                seen[number] = at
+    with database.stream(connection, "SELECT at, seen FROM beat ORDER BY at", BEATS) as batches:
+        for at, ids in chain.from_iterable(batches):
+            for number in unpack(ids):
+                if number <= highest:
+                    seen[number] = at
     return seen
 
 
@@ -59,40 +61,36 @@ def save(
     """Write all of it in one transaction. Returns the ids of the hostnames that had none here, whatever id the row says."""
     if not rows and not seen and not earlier:
         return {}
-    how: dict[str, Any] = {"durable": False, "lock_wait": KEEPER_WAIT, "patience": PATIENCE + len(rows) / SLOWEST}
+    how: dict[str, Any] = {"durable": False, "head_wait": HEAD_WAIT, "patience": PATIENCE + len(rows) / SLOWEST}
     with database.writing("hosts", _TABLES, steps=1 + len(earlier), **how) as (connection, serial):
         for number, one in enumerate(earlier, serial - len(earlier)):
             beats = {"seen": one.seen, "changed": (), "gone": ()}
             connection.execute(sa.insert(beat), _beat(number, meta, one.at, beats))
-        return _write(connection, serial, HostWrite(meta, at, rows), seen)
+        ids, changed = _write(connection, serial, meta, rows)
+        told = {"seen": seen, "changed": changed, "gone": ()}
+        connection.execute(sa.insert(beat), _beat(serial, meta, at, told))
+    return ids
 
 
-def write_beside(connection: sa.Connection, what: HostWrite) -> None:
-    """In a transaction that has the head's lock already."""
+def write_beside(connection: sa.Connection, meta: str, at: float, rows: Sequence[HostRow]) -> None:
+    """In a transaction that has the head's lock already. Its beat is nobody's own: this meta follows it as well, by which it
+    learns of a write whose answer was lost."""
     serial = connection.execute(sa.update(head).values(hosts=head.c.hosts + 1).returning(head.c.hosts)).scalar_one()
-    _write(connection, serial, what, ())
+    _, changed = _write(connection, serial, meta, rows)
+    connection.execute(sa.insert(beat), _beat(serial, "", at, {"seen": (), "changed": changed, "gone": ()}))
 
 
-def _write(connection: sa.Connection, serial: int, what: HostWrite, seen: Sequence[int]) -> dict[str, int]:
-    latest = {row.hostname: row._asdict() | {"serial": serial, "meta": what.meta} for row in what.rows}
+def _write(
+    connection: sa.Connection, serial: int, meta: str, rows: Sequence[HostRow]
+) -> tuple[dict[str, int], list[int]]:
+    """Returns the ids of the hostnames that had none here, and those of all."""
+    latest = {row.hostname: row._asdict() | {"serial": serial, "meta": meta} for row in rows}
     known = [values for values in latest.values() if values["id"]]
     new = [values for values in latest.values() if not values["id"]]
     missing = _update(connection, known)
     ids = _insert(connection, new + missing)
     changed = {*ids.values(), *(values["id"] for values in known)} - {values["id"] for values in missing}
-    ids_of = {"seen": seen, "changed": sorted(changed), "gone": ()}
-    connection.execute(sa.insert(beat), _beat(serial, what.meta, what.at, ids_of))
-    return ids
-
-
-def retired(database: Database, hostnames: Sequence[str]) -> dict[str, bool]:
-    """Which of these hosts are put aside; without those that are not there."""
-    found: dict[str, bool] = {}
-    with database.reading() as connection:
-        for names in _batches(hostnames):
-            rows = connection.execute(sa.select(host.c.hostname, host.c.retired_at).where(host.c.hostname.in_(names)))
-            found.update((hostname, retired_at > 0) for hostname, retired_at in rows)
-    return found
+    return ids, sorted(changed)
 
 
 def _beat(serial: int, meta: str, at: float, ids: Mapping[str, Sequence[int]]) -> dict[str, Any]:
@@ -105,7 +103,7 @@ def _update(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[
     its_row = (host.c.id == sa.bindparam("its_id"), host.c.hostname == sa.bindparam("its_name"))
     statement = sa.update(host).where(*its_row).values(_merged(new))
     missing: list[dict[str, Any]] = []
-    for batch in _batches(rows):
+    for batch in in_batches(rows):
         values = [{f"new_{name}": row[name] for name in _WRITTEN} | _key(row) for row in batch]
         if connection.execute(statement, values).rowcount < len(batch):
             found = sa.select(host.c.id, host.c.hostname).where(host.c.id.in_([row["id"] for row in batch]))
@@ -135,18 +133,18 @@ def _insert(connection: sa.Connection, rows: list[dict[str, Any]]) -> dict[str, 
     kept = insert.on_conflict_do_update(index_elements=["hostname"], set_=merged)
     upsert = kept.returning(host.c.hostname, host.c.id)
     ids: dict[str, int] = {}
-    for batch in _batches([{key: value for key, value in row.items() if key != "id"} for row in rows]):
+    for batch in in_batches([{key: value for key, value in row.items() if key != "id"} for row in rows]):
         ids.update(tuple(pair) for pair in connection.execute(upsert, batch))
     return ids
 
 
-def _batches(rows: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
+def in_batches(rows: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def since(database: Database, serial: int, meta: str) -> Since:
-    with database.reading(lock_wait=KEEPER_WAIT) as connection:
-        reached, folded = connection.execute(sa.select(head.c.hosts, head.c.folded)).one()
+    with database.following() as (connection, now):
+        reached, folded = now.hosts, now.folded
         if reached == serial:
             return Since(reached, [], [], [])
         after = serial if serial < reached else 0  # the database was restored from a backup
@@ -159,7 +157,9 @@ def since(database: Database, serial: int, meta: str) -> Since:
         else:  # also those that this meta wrote over: what it wrote may not be what stayed
             changed = sorted({number for row in beats for number in unpack(row.changed)})
             of_them = sa.select(*_COLUMNS)
-            rows = [row for some in _batches(changed) for row in connection.execute(of_them.where(host.c.id.in_(some)))]
+            rows = [
+                row for some in in_batches(changed) for row in connection.execute(of_them.where(host.c.id.in_(some)))
+            ]
     return Since(
         reached,
         [HostRow._make(row) for row in rows],
@@ -182,8 +182,8 @@ def fold(database: Database, before: float, last_seen: Callable[[int], float], l
     silent = [{"its_id": n, "at": at} for n, at in heard.items() if last_seen(n) <= at + TOLERANCE]
     is_later = (host.c.id == sa.bindparam("its_id"), host.c.last_seen < sa.bindparam("at"))
     later = sa.update(host).where(*is_later).values(last_seen=sa.bindparam("at"))
-    for batch in _batches(silent, FOLDED_AT_ONCE):  # others write in between
-        with database.writing("hosts", _TABLES, durable=False, lock_wait=KEEPER_WAIT) as (connection, _):
+    for batch in in_batches(silent, FOLDED_AT_ONCE):  # others write in between
+        with database.writing("hosts", _TABLES, durable=False, head_wait=HEAD_WAIT) as (connection, _):
             connection.execute(later, batch)
     _drop_beats(database, [row.serial for row in beats])
     return len(beats)
@@ -192,19 +192,23 @@ def fold(database: Database, before: float, last_seen: Callable[[int], float], l
 def _drop_beats(database: Database, serials: list[int]) -> None:
     latest = max(serials)
     folded = sa.case((head.c.folded < latest, latest), else_=head.c.folded)
-    with database.writing("hosts", _TABLES, durable=False, lock_wait=KEEPER_WAIT) as (connection, _):
+    with database.writing("hosts", _TABLES, durable=False, head_wait=HEAD_WAIT) as (connection, _):
         connection.execute(sa.delete(beat).where(beat.c.serial.in_(serials)))
         connection.execute(sa.update(head).values(folded=folded))
 
 
-def forget(database: Database, meta: str, at: float, ids: Sequence[int]) -> None:
+def forget(database: Database, meta: str, at: float, ids: Sequence[int], before: float) -> list[int]:
     if not ids:
-        return
+        return []
+    gone: list[int] = []
     patience = PATIENCE + len(ids) / SLOWEST
-    with database.writing("hosts", _TABLES, patience=patience, lock_wait=KEEPER_WAIT) as (connection, serial):
-        connection.execute(sa.insert(beat), _beat(serial, meta, at, {"seen": (), "changed": (), "gone": ids}))
-        for batch in _batches(ids):
-            connection.execute(sa.delete(host).where(host.c.id.in_(batch)))
+    still = (host.c.retired_at > 0, host.c.retired_at < before)
+    with database.writing("hosts", _TABLES, patience=patience, head_wait=HEAD_WAIT) as (connection, serial):
+        for batch in in_batches(ids):
+            forgotten = sa.delete(host).where(host.c.id.in_(batch), *still).returning(host.c.id)
+            gone += connection.execute(forgotten).scalars()
+        connection.execute(sa.insert(beat), _beat(serial, meta, at, {"seen": (), "changed": (), "gone": gone}))
+    return gone
 
 
 def pack(ids: Sequence[int]) -> bytes:

@@ -1,7 +1,8 @@
 """Records and their history in the database: revisions are only ever added, and beside them stands what they amount to."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -9,12 +10,12 @@ import sqlalchemy as sa
 from meta.errors import Unknown
 from meta.publications import Publication
 from meta.records import Ban, Record, RecordSet, as_fields, from_fields
-from meta.revisions import BAN, LABELS, RECORD, TARBALL, Change, Edit, Revision, changes
-from meta.store import hosts
-from meta.store.counting import REVISION_IDENTITY, new_identity
+from meta.revisions import BAN, HOST, LABELS, RECORD, TARBALL, Change, Edit, Revision, changes
+from meta.store import hosts, orders
+from meta.store.counting import new_identity
 from meta.store.engine import Database
-from meta.store.rows import HostWrite, Lost, Moved
-from meta.store.tables import ban, beat, change, head, host, label, record, revision, tarball
+from meta.store.rows import HostOrder, HostRow, Lost, Moved, Ordered
+from meta.store.tables import ban, beat, change, host, label, record, revision, tarball
 
 _BEFORE = sa.bindparam("its_number", type_=sa.Integer)
 _IS_THERE = sa.or_(
@@ -35,46 +36,75 @@ _labels = msgspec.json.Decoder(dict[str, str])
 
 
 def load(database: Database) -> RecordSet:
-    with database.reading() as connection:
-        at, identity = connection.execute(sa.select(head.c.revision, REVISION_IDENTITY)).one()
+    with database.following() as (connection, head):
         records = connection.execute(sa.select(record).order_by(record.c.position)).all()
         bans = connection.execute(sa.select(ban).order_by(ban.c.position)).all()
         labels = connection.execute(sa.select(label.c.hostname, label.c.body).order_by(label.c.hostname)).all()
         tarballs = connection.execute(sa.select(tarball).order_by(tarball.c.file)).all()
     return RecordSet(
-        revision=at,
+        revision=head.revision,
         records=tuple(from_fields(_fields.decode(row.body)) for row in records),
         bans=tuple(Ban(row.agent, row.version, row.why, row.who, row.at) for row in bans),
         labels={hostname: _labels.decode(body) for hostname, body in labels},
         edited={row.name: row.revision for row in records},
         published={row.file: Publication(*row[1:]) for row in tarballs},
-        identity=identity,
+        identity=head.revision_identity,
     )
 
 
-def commit(
-    database: Database,
-    before: RecordSet,
-    after: RecordSet,
-    edit: Edit,
-    more: Iterable[Change],
-    aside: HostWrite | None,
-) -> Revision:
-    """Add one revision. more: changes of what stands elsewhere. Raises Moved when the records are no longer at before.revision,
-    Lost when that is not the revision which this number has in the database, Unknown."""
-    number, identity = before.revision + 1, new_identity()
-    what = (*changes(before, after), *more)
-    made = Revision(number, edit.at, edit.who, edit.why, edit.action, what, identity)
-    try:
-        with database.writing("revision", (host, beat) if aside else (), identity=identity) as (connection, serial):
-            _add(connection, before, made, serial - 1)
-            _each(connection, sa.insert(change), _change_rows(made))
-            _keep(connection, before, after, made)
-            if aside:
-                hosts.write_beside(connection, aside)
-    except Unknown as e:
-        raise Unknown(f"whether revision {number} was made is unknown; ask `meta history` ({e})") from e
+def commit(database: Database, before: RecordSet, after: RecordSet, edit: Edit) -> Revision:
+    """Add one revision. Raises Moved when the records are no longer at before.revision, Lost when that is not the revision
+    which this number has in the database, Unknown."""
+    with _adding(database, before, edit) as adding:
+        made = adding.add(changes(before, after))
+        _keep(adding.connection, before, after, made)
     return made
+
+
+def order(database: Database, before: RecordSet, edit: Edit, what: HostOrder) -> Ordered | None:
+    """The same of hosts; None where all is so already."""
+    with _adding(database, before, edit, (host, beat)) as adding:
+        rows = orders.judge(adding.connection, what)
+        if not rows:
+            adding.connection.rollback()
+            return None
+        made = adding.add(tuple(_host_changes(rows)))
+        hosts.write_beside(adding.connection, what.meta, what.at, rows)
+    return Ordered(made, rows)
+
+
+class _Adding(NamedTuple):
+    """A transaction that may add one revision."""
+
+    connection: sa.Connection
+    before: RecordSet
+    edit: Edit
+    identity: str
+
+    def add(self, what: tuple[Change, ...]) -> Revision:
+        edit, number = self.edit, self.before.revision + 1
+        made = Revision(number, edit.at, edit.who, edit.why, edit.action, what, self.identity)
+        values = {column.name: getattr(made, column.name) for column in revision.c}
+        if self.connection.execute(_ADD_REVISION, values | _numbers(self.before)).first() is None:
+            raise _lost(self.before)
+        _each(self.connection, sa.insert(change), _change_rows(made))
+        return made
+
+
+@contextmanager
+def _adding(database: Database, before: RecordSet, edit: Edit, tables: Sequence[sa.Table] = ()) -> Iterator[_Adding]:
+    identity = new_identity()
+    try:
+        with database.writing("revision", tables, identity=identity) as (connection, serial):
+            _require(connection, before, serial - 1)
+            yield _Adding(connection, before, edit, identity)
+    except Unknown as e:
+        number = before.revision + 1
+        raise Unknown(f"whether revision {number} was made is unknown; ask `meta history` ({e})") from e
+
+
+def _host_changes(rows: Iterable[HostRow]) -> Iterator[Change]:
+    return (Change(HOST, row.hostname, row.retired_at < 0, row.retired_at > 0) for row in rows)
 
 
 def _keep(connection: sa.Connection, before: RecordSet, after: RecordSet, made: Revision) -> None:
@@ -87,18 +117,18 @@ def _keep(connection: sa.Connection, before: RecordSet, after: RecordSet, made: 
     _keep_tarballs(connection, [c for c in made.changes if c.kind == TARBALL])
 
 
-def _add(connection: sa.Connection, before: RecordSet, made: Revision, last: int) -> None:
-    """Behind the head's lock: the revision, if the database holds the one that it was made on. last: the number of its last."""
-    numbers = {"its_number": before.revision, "its_identity": before.identity}
+def _numbers(before: RecordSet) -> dict[str, Any]:
+    return {"its_number": before.revision, "its_identity": before.identity}
+
+
+def _require(connection: sa.Connection, before: RecordSet, last: int) -> None:
+    """Behind the head's lock, where `last` is the last revision."""
     if last < before.revision or (
-        last > before.revision and not connection.execute(sa.select(_IS_THERE), numbers).scalar()
+        last > before.revision and not connection.execute(sa.select(_IS_THERE), _numbers(before)).scalar()
     ):
         raise _lost(before)
     if last != before.revision:
         raise Moved(f"the records are at revision {last} by now, no longer at {before.revision}")
-    values = {column.name: getattr(made, column.name) for column in revision.c}
-    if connection.execute(_ADD_REVISION, values | numbers).first() is None:
-        raise _lost(before)
 
 
 def _lost(before: RecordSet) -> Lost:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from meta.errors import MetaError, TryLater
+from meta.revisions import Revision
 
 
 class Moved(MetaError):
@@ -11,7 +12,11 @@ class Moved(MetaError):
 
 
 class Lost(TryLater):
-    """The database does not hold the revision that an edit started from: it lost what it had confirmed."""
+    """The database does not hold what memory rests on: it lost what it had confirmed. Nothing was written."""
+
+
+class Forgotten(Lost):
+    """So much was written since that the database cannot tell any more whether it holds what memory rests on."""
 
 
 class Head(NamedTuple):
@@ -26,6 +31,7 @@ class Head(NamedTuple):
     hosts: int  # serial of hosts and beats
     position: int  # of the last transaction of any kind
     identity: str  # of that transaction
+    folded: int  # serial of the latest beat that is gone
 
 
 class HostRow(NamedTuple):
@@ -43,11 +49,19 @@ class HostRow(NamedTuple):
     retired_at: float  # 0 = not
 
 
-class HostWrite(NamedTuple):
-    """Rows that a meta writes at some moment because a person ordered it."""
+class HostOrder(NamedTuple):
+    """What a person orders of some hosts at a meta: to be retired, or to be taken back. rows: as this meta knows them."""
 
     meta: str
     at: float
+    rows: Sequence[HostRow]
+    retired: bool
+
+
+class Ordered(NamedTuple):
+    """What became of it. rows: of the hosts that it changed, each with the time from which on it counts."""
+
+    revision: Revision
     rows: Sequence[HostRow]
 
 

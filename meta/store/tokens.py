@@ -13,8 +13,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from meta.auth import ADMIN, Unauthorised
 from meta.errors import MetaError
-from meta.store.engine import LOADING, Database
-from meta.store.tables import head, host_token, token
+from meta.store.engine import Database
+from meta.store.tables import host_token, token
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -51,10 +51,9 @@ _COLUMNS = tuple(token.c[name] for name in Token.__struct_fields__)
 
 def load(database: Database) -> tuple[list[Token], int]:
     """All tokens that people made, revoked and expired ones too, oldest first; and the serial at which they are so."""
-    with database.reading() as connection:
-        serial = connection.execute(sa.select(head.c.tokens)).scalar_one()
+    with database.following() as (connection, head):
         rows = connection.execute(sa.select(*_COLUMNS).order_by(token.c.id)).all()
-    return [Token(**row._mapping) for row in rows], serial
+    return [Token(**row._mapping) for row in rows], head.tokens
 
 
 def add(database: Database, new: Token, by: int) -> TokenWrite:
@@ -105,8 +104,7 @@ def use_enrolment(database: Database, token_id: int, hostname: str, hashed: byte
     )
     with database.writing("tokens") as (connection, serial):
         if done := _done_before(connection, token_id, hostname, hashed):
-            connection.rollback()
-            return done
+            return done  # and this is committed: the answer rests on it
         row = connection.execute(used).first()
         if row and _keep_host_token(connection, hostname, {"hash": hashed, "at": now, "serial": serial}, row.reenrol):
             return TokenWrite(Token(**row._mapping), serial)
@@ -144,7 +142,10 @@ def revoke_host(database: Database, hostname: str, now: float, by: int) -> int:
 
 def host_tokens(database: Database, since: int) -> Iterator[tuple[str, bytes, int]]:
     query = "SELECT hostname, hash, serial FROM host_token WHERE serial > {} ORDER BY serial"
-    with database.reading(LOADING) as connection, database.stream(connection, query.format(int(since))) as batches:
+    with (
+        database.following() as (connection, _),
+        database.stream(connection, query.format(int(since))) as batches,
+    ):
         for batch in batches:
             for hostname, hashed, serial in batch:
                 yield hostname, bytes(hashed), serial

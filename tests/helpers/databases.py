@@ -6,8 +6,9 @@ skipped and says so; in CI it fails.
 
 import os
 import secrets
+import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,22 +40,27 @@ def database(kind: str, directory: Path) -> Iterator[str]:
 
 
 @contextmanager
-def copied(url: str, directory: Path) -> Iterator[str]:
-    """The URL of a copy, as a standby has it that no longer hears of its primary. Nobody may be connected meanwhile."""
+def copied(url: str, directory: Path) -> Iterator[Callable[[], None]]:
+    """A copy, as a standby has it that hears no more of its primary; what is yielded puts it into the place of that. Nobody may
+    be connected at either moment."""
     if url.startswith("sqlite:"):
-        file = directory / "standby.db"
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as source, closing(sqlite3.connect(file)) as copy:
+        file, copied = Path(url.removeprefix("sqlite:///")), directory / "standby.db"
+        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copied)) as copy:
             source.backup(copy)
-        yield f"sqlite:///{file}"
+        yield lambda: shutil.copy(copied, file)
         return
-    parsed = sa.make_url(url)
+    name = sa.make_url(url).database
     with closing(_server()) as server:
-        name = f"{parsed.database}_standby"
-        server.execute(f"CREATE DATABASE {name} TEMPLATE {parsed.database}")
-        try:
-            yield parsed.set(database=name).render_as_string(hide_password=False)
-        finally:
+        server.execute(f"CREATE DATABASE {name}_standby TEMPLATE {name}")
+
+        def take_over() -> None:
             server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            server.execute(f"ALTER DATABASE {name}_standby RENAME TO {name}")
+
+        try:
+            yield take_over
+        finally:
+            server.execute(f"DROP DATABASE IF EXISTS {name}_standby WITH (FORCE)")
 
 
 def _server_url() -> str:

@@ -6,7 +6,8 @@ import pytest
 
 from helpers.meta_api import NOW, World
 from meta.auth import mint
-from meta.errors import Unknown
+from meta.errors import TryLater, Unknown
+from meta.store import Lost
 
 PROBLEM = "application/problem+json"
 
@@ -226,6 +227,28 @@ def test_an_enrolment_that_nobody_could_say_of_can_be_repeated(world, was_done):
     followed(world)
     assert beat(world, "new1", "new1") == 200
     refused(enrol(world, "new1"), 409)
+
+
+@pytest.mark.parametrize("error", [TryLater("away"), Unknown("it did not say either"), Lost("read again")])
+def test_an_enrolment_that_nobody_could_say_of_can_be_repeated_until_there_is_an_answer(world, error):
+    """It was made, and the database is still in trouble when the host asks again."""
+
+    errors = [Unknown("the database did not say"), error, error]
+
+    class Mute(LateAnswers):
+        def use_enrolment(self, *arguments):
+            if len(errors) == 3:
+                assert self._store.use_enrolment(*arguments)
+            raise errors.pop(0)
+
+    world.service.store = Mute(world.store, None)
+    for status in [504] + [504 if isinstance(error, Unknown) else 503] * 2:
+        refused(enrol(world, "new1"), status)
+    world.service.store = world.store
+    assert enrol(world, "new1").status_code == 201
+    followed(world)
+    assert beat(world, "new1", "new1") == 200
+    assert world.service.unanswered == {}
 
 
 def test_an_admin_who_was_revoked_at_another_meta_makes_no_token_here(world):

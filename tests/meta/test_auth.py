@@ -118,13 +118,14 @@ def test_what_a_database_answered_before_it_lost_it_is_not_taken_for_later_than_
     """An answer that is late, over a failover: its serial is higher than all that there is now."""
     lost, there = token(b"1"), token(b"2", id=2)
     tokens = Tokens()
-    before = tokens.hosts.epoch
-    tokens.renew([there], [("a", b"a", 3)], 3)
+    before, before_hosts = tokens.epoch, tokens.hosts.epoch
+    tokens.renew([there], 3)
+    tokens.hosts.renew([("a", b"a", 3)], 3)
     tokens.take(lost, 9, before)
-    tokens.hosts.update([("a", b"lost", 9), ("b", b"lost too", 9)], epoch=before)
+    tokens.hosts.update([("a", b"lost", 9), ("b", b"lost too", 9)], epoch=before_hosts)
     assert tokens.all() == [there]
     assert (tokens.hosts.owner(b"a"), len(tokens.hosts)) == ("a", 1)
-    tokens.take(lost, 4, tokens.hosts.epoch)
+    tokens.take(lost, 4, tokens.epoch)
     tokens.hosts.update([("a", b"new", 4)], epoch=tokens.hosts.epoch)
     assert {one.hash for one in tokens.all()} == {b"1", b"2"}
     assert tokens.hosts.owner(b"new") == "a"

@@ -10,82 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.databases import KINDS, connected, copied, database, execute
+from helpers.databases import KINDS, connected, database
+from helpers.keeping import NOW, Meta, Sometimes, restarted, settle
 from helpers.meta_server import until
 from meta import query
-from meta.auth import Tokens, mint
+from meta.auth import mint
 from meta.backlog import Backlog
-from meta.editing import Editor
-from meta.errors import TryLater
-from meta.hostrows import row_of
-from meta.hosts import HostTable
+from meta.errors import TryLater, Unknown
 from meta.keeper import Keeper, Lifetimes
-from meta.records import Record, RecordSet
-from meta.retirement import set_aside
-from meta.revisions import Edit, committed
-from meta.store import Lost, Store, Token
+from meta.store import HostRow, Store, Token
+from meta.store.orders import Stored, judged
 from meta.tidy import retire_silent
 from updater.wire import Outcome, RealAgent, Report
 
 A1, A2 = RealAgent("a", "1", "started", 7), RealAgent("a", "2", "started", 8)
-NOW = 1_000_000.0
 AGES = query.Ages()
-
-
-class Sometimes:
-    """A store whose database is away when somebody says so."""
-
-    def __init__(self, store):
-        self._store = store
-        self.is_away = False
-
-    def __getattr__(self, name):
-        if self.is_away:
-            raise TryLater("the database is away")
-        return getattr(self._store, name)
-
-
-class Meta:
-    """The part of a meta that this is about, without its thread."""
-
-    def __init__(self, url, now=NOW, **lifetimes):
-        self.store = Store(url)
-        self.database = Sometimes(self.store)
-        times = Lifetimes(**lifetimes)
-        self.table = HostTable(late_after=times.late_after)
-        self.tokens = Tokens()
-        self.keeper = Keeper(self.table, self.database, self.tokens, self.table.put_in_force, times)
-        self.keeper.load(now)
-
-    def beat(self, name, *agents, now=NOW, **more):
-        self.table.beat(Report(name, list(agents), **more), "10.0.0.1", now)
-
-    def set_aside(self, name, at, is_retired):
-        """What somebody orders here; returns what changed."""
-        edit, editor = Edit(at, "ann", "", "retire"), Editor(self.database, self.in_force, self.table.put_in_force)
-        return set_aside(self.table, self.database, editor, self.keeper.meta, edit, [name], is_retired)[0]
-
-    def in_force(self):
-        return self.table.classes.records
-
-    def hosts(self):
-        """What both metas and the database must agree on."""
-        with self.table.locked() as hosts:
-            rows = [row_of(self.table, host) for host in hosts.values()]
-        return {row.hostname: row._replace(first_seen=0.0, last_seen=0.0, since="") for row in rows}
-
-    def last_seen(self):
-        with self.table.locked() as hosts:
-            return {name: host.last_seen for name, host in hosts.items()}
-
-    def fail_over(self, url):
-        """From now on its database is this one."""
-        self.store.close()
-        self.store = self.database._store = Store(url)
-
-    def close(self):
-        self.keeper.close(10)
-        self.store.close()
 
 
 @pytest.fixture(params=KINDS)
@@ -117,20 +56,6 @@ def fresh(template):
     with tempfile.TemporaryDirectory() as directory:
         shutil.copy(template, f"{directory}/meta.db")
         yield f"sqlite:///{directory}/meta.db"
-
-
-def settle(*metas, now=NOW):
-    """Rounds in turns until nobody has anything to say; not many, or they would never end."""
-    for number in range(8):
-        for meta in metas:
-            meta.keeper.step(now + number / 10)
-            assert meta.keeper.condition(now).trouble == ""
-    assert [meta.table.dirty for meta in metas] == [set()] * len(metas)
-
-
-def restarted(url, now=NOW):
-    with closing(Meta(url, now)) as meta:
-        return meta.hosts()
 
 
 # --- one meta ---
@@ -316,21 +241,13 @@ def test_moved_hosts_are_told_together(metas, caplog):
 # --- two metas on one database ---
 
 
-def commit(meta, version):
-    """An edit made at this meta."""
-    before = meta.table.classes.records
-    after = RecordSet(records=(Record("a", version, "http://r"),))
-    made = meta.store.commit(before, after, Edit(NOW, "ann", "", "set"))
-    meta.table.put_in_force(committed(after, made))
-
-
 def test_two_metas_see_each_others_hosts_records_and_tokens_soon(metas):
     one, other = metas(now=time.time()), metas(now=time.time())
     one.keeper.start()
     other.keeper.start()
     one.beat("h", A1, now=time.time())
     until(lambda: other.table.get("h"), "the other one knows h")
-    commit(other, "9")
+    other.edit("9")
     until(lambda: one.table.classes.records.revision == 1, "the record is in force here too")
     _, hashed = mint("operator")
     token = one.store.add_token(Token(0, "operator", "ann", "editor", hashed, NOW)).token
@@ -486,7 +403,7 @@ def test_what_was_ordered_about_a_host_is_on_the_disk_when_it_is_acknowledged(me
         "known": 0.0,
         "back": -(NOW + 2),
     }
-    assert meta.set_aside("known", NOW + 2, is_retired=False) == []
+    assert meta.set_aside("known", NOW + 2, is_retired=False) == ()
 
 
 def test_what_is_ordered_about_a_host_while_the_database_is_away_is_refused_and_changes_nothing(metas):
@@ -509,6 +426,96 @@ def test_a_host_that_was_retired_elsewhere_a_moment_ago_can_be_taken_back_here(m
     assert other.set_aside("h", NOW + 6, is_retired=False)
     settle(one, other, now=NOW + 7)
     assert retired(one, other) == [[], []]
+
+
+@pytest.mark.parametrize("is_retired", [True, False])
+def test_what_was_ordered_about_a_host_is_known_here_too_where_the_answer_to_its_commit_was_lost(
+    metas, url, is_retired
+):
+    meta = metas()
+    meta.beat("h", A1)
+    meta.keeper.step(NOW)
+    if not is_retired:
+        meta.set_aside("h", NOW + 1, is_retired=True)
+        settle(meta, now=NOW + 1)
+
+    class Mute(Sometimes):
+        def order(self, *arguments):
+            assert self._store.order(*arguments)
+            raise Unknown("the database did not say")
+
+    meta.editor._store = Mute(meta.store)
+    with pytest.raises(Unknown):
+        meta.set_aside("h", NOW + 2, is_retired)
+    settle(meta, now=NOW + 3)
+    assert retired(meta) == [["h"] if is_retired else []]
+    assert meta.hosts() == restarted(url, NOW + 4)
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["in its row", "in a beat"])
+def test_a_host_is_retired_although_the_clock_of_the_meta_that_it_reports_to_is_ahead(metas, url, is_new):
+    one, ahead = metas(), metas()
+    if not is_new:
+        one.beat("h", A1, now=NOW)
+        settle(one, ahead)
+    ahead.beat("h", A1, now=NOW + 30)
+    ahead.keeper.step(NOW + 30)
+    one.keeper.step(NOW + 1)
+    assert one.set_aside("h", NOW + 2, is_retired=True)
+    assert restarted(url)["h"].retired_at == NOW + 31
+    ahead.keeper.step(NOW + 32)
+    settle(one, now=NOW + 3)
+    assert retired(one, ahead) == [["h"], ["h"]]
+    assert one.set_aside("h", NOW + 4, is_retired=False)  # which is before it was retired, by this clock
+    settle(one, now=NOW + 5)
+    settle(ahead, now=NOW + 35)
+    assert retired(one, ahead) == [[], []]
+    assert restarted(url)["h"].retired_at < 0
+
+
+@pytest.mark.parametrize("is_retired", [True, False])
+def test_what_another_meta_ordered_already_is_not_ordered_twice(metas, is_retired):
+    """It is judged by what the database holds; this meta has not heard of it."""
+    one, other = metas(), metas()
+    one.beat("h", A1)
+    settle(one, other)
+    if not is_retired:
+        one.set_aside("h", NOW + 1, is_retired=True)
+        settle(one, other, now=NOW + 1)
+    assert one.set_aside("h", NOW + 5, is_retired)
+    assert other.set_aside("h", NOW + 6, is_retired) == ()
+    assert other.in_force().revision == one.in_force().revision == other.store.head().revision
+    settle(one, other, now=NOW + 7)
+    assert retired(one, other) == [["h"] if is_retired else []] * 2
+
+
+ROW = HostRow(1, "h", 0.0, 100.0, "", "", "[]", "[0,0]", "", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("known", "stored", "retired", "dated"),
+    [
+        ((100.0, 0.0), None, True, 200.0),
+        ((100.0, 0.0), None, False, None),
+        ((100.0, 0.0), (100.0, 0.0), True, 200.0),
+        ((100.0, 0.0), (100.0, 0.0), False, None),
+        ((100.0, 150.0), (100.0, 0.0), True, 200.0),  # that it was silent is not written yet
+        ((100.0, 0.0), (100.0, 150.0), True, None),  # which is not known here yet
+        ((160.0, 0.0), (100.0, 150.0), True, 200.0),  # it has reported since, which is not written yet
+        ((100.0, 0.0), (160.0, 150.0), True, 200.0),  # the same at another meta
+        ((160.0, 0.0), (100.0, 150.0), False, -200.0),
+        ((100.0, 150.0), (160.0, 0.0), False, None),
+        ((100.0, 150.0), (100.0, -160.0), False, None),  # taken back, which is not known here yet
+        ((100.0, 150.0), (100.0, 150.0), False, -200.0),
+        ((100.0, 0.0), (300.0, 0.0), True, 301.0),  # clocks that are ahead
+        ((100.0, 0.0), (100.0, 300.0), False, -300.001),
+        ((100.0, 0.0), (100.0, -300.0), True, 300.001),
+    ],
+)
+def test_an_order_is_later_than_all_that_was_written_before(known, stored, retired, dated):
+    row = ROW._replace(last_seen=known[0], retired_at=known[1])
+    found = judged(row, Stored(*stored) if stored else None, 200.0, retired)
+    assert (found and found.retired_at) == dated
 
 
 def test_a_meta_that_was_stopped_does_not_write_old_reports_over_new_ones(metas, url):
@@ -571,7 +578,7 @@ def test_a_meta_that_cannot_write_hosts_follows_all_the_same(metas, url):
             locking.exec_driver_sql(f"LOCK TABLE host IN {mode} MODE")
             one.beat(mode[:3], A1, now=NOW + 1)
             one.keeper.step(NOW + 1)
-            commit(other, mode[:3])
+            other.edit(mode[:3])
             other.store.revoke_token(token.id, NOW)
             begin = time.monotonic()
             one.keeper.step(NOW + 1.4)
@@ -579,149 +586,8 @@ def test_a_meta_that_cannot_write_hosts_follows_all_the_same(metas, url):
             assert one.table.classes.records == other.table.classes.records
             assert [found.revoked for found in one.tokens.all() if found.id == token.id] == [NOW]
             assert "lock timeout" in one.keeper.condition(NOW + 1.4).trouble
-            assert one.keeper.unread == ""  # or edits would be refused here
+            assert one.refusing() == ""
         settle(one, now=NOW + 10)
-
-
-@pytest.fixture
-def standby(tmp_path):
-    with ExitStack() as stack:
-
-        def copy(url, *metas):
-            """What a standby has that hears no more of its primary from now on."""
-            for meta in metas:
-                meta.store.close()
-            return stack.enter_context(copied(url, tmp_path))
-
-        yield copy
-
-
-def test_after_a_failover_that_lost_edits_all_metas_come_to_what_the_database_holds(metas, url, standby, caplog):
-    """Though their numbers are given again before anybody looks."""
-    one, other, third = metas(), metas(), metas()
-    commit(one, "1")
-    settle(one, other, third)
-    there = standby(url, one, other, third)
-    commit(one, "lost 2")
-    commit(one, "lost 3")
-    settle(one, other)
-    lost = one.table.classes.records
-    for meta in (one, other, third):
-        meta.fail_over(there)
-    third.keeper.step(NOW)
-    commit(third, "2")
-    commit(third, "3")
-    with pytest.raises(Lost):
-        one.store.commit(lost, RecordSet(records=(Record("a", "4", "http://r"),)), Edit(NOW, "ann", "", "set"))
-    one.keeper.step(NOW + 1)
-    assert "the database was read again: revision 3 of the records is in force, before it was 3" in caplog.text
-    settle(one, other, third, now=NOW + 1)
-    assert third.table.classes.records.records[0].version == "3"
-    assert one.table.classes.records == other.table.classes.records == third.table.classes.records
-    assert [meta.table.classes.records.identity for meta in (one, other, third)] != [lost.identity] * 3
-    before = [change.before["version"] for made in one.store.revisions_since(1) for change in made.changes]
-    assert before == ["1", "2"]
-
-
-def test_after_a_failover_that_lost_hosts_they_are_written_again_and_no_id_is_of_two(metas, url, standby):
-    one, other = metas(), metas()
-    one.beat("before", A1)
-    settle(one, other)
-    there = standby(url, one, other)
-    for number in range(5):
-        one.beat(f"lost{number}", A1, now=NOW + 1)
-    one.beat("before", A2, now=NOW + 1)
-    one.set_aside("before", NOW + 1.5, is_retired=True)
-    settle(one, other, now=NOW + 2)
-    other.beat("lost0", A1, now=NOW + 5)
-    known = one.hosts()
-    for meta in (one, other):
-        meta.fail_over(there)
-    for number in range(5):
-        other.beat(f"new{number}", A1, now=NOW + 6)
-    other.keeper.step(NOW + 7)
-    settle(one, other, now=NOW + 8)
-    found = restarted(there, NOW + 9)
-    assert one.hosts() == other.hosts() == found
-    assert len({row.id for row in found.values()}) == 11
-    assert {name: row._replace(id=0) for name, row in found.items() if name in known} == {
-        name: row._replace(id=0) for name, row in known.items()
-    }
-    assert one.table.get("lost0").last_seen >= NOW + 4
-
-
-def test_after_a_failover_that_lost_tokens_those_of_the_database_count(metas, url, standby):
-    one, other = metas(), metas()
-    (text, hashed), (_, enrolment) = mint("host"), mint("enrolment")
-    made = one.store.add_token(Token(0, "enrolment", "e", "", enrolment, NOW)).token
-    settle(one, other)
-    there = standby(url, one, other)
-    one.store.use_enrolment(made.id, "h", hashed, NOW)
-    one.store.revoke_token(made.id, NOW)
-    settle(one, other)
-    assert "h" in other.tokens.hosts
-    for meta in (one, other):
-        meta.fail_over(there)
-    (again, its_hash) = mint("host")
-    one.store.use_enrolment(made.id, "h", its_hash, NOW)
-    one.store.use_enrolment(made.id, "i", b"i", NOW)
-    settle(one, other)
-    for meta in (one, other):
-        assert meta.tokens.all() == meta.store.tokens() == [made]
-        assert meta.tokens.hosts.may_report("h", f"Bearer {again}", False) == ""
-        assert meta.tokens.hosts.may_report("h", f"Bearer {text}", False) != ""
-
-
-def test_while_a_database_that_lost_something_is_read_again_nothing_is_ordered(metas, url, standby):
-    one = metas()
-    commit(one, "1")
-    settle(one)
-    there = standby(url, one)
-    commit(one, "2")
-    settle(one)
-    one.fail_over(there)
-
-    class Failing(Sometimes):
-        def load_hosts(self):
-            assert one.keeper.unread.startswith("the database does not hold what was followed here")
-            raise TryLater("slow")
-
-    one.keeper._store = Failing(one.store)
-    one.keeper.step(NOW)
-    assert (one.keeper.unread, one.table.classes.records.records[0].version) == ("slow", "1")
-    one.keeper._store = one.database
-    settle(one, now=NOW + 10)
-
-
-def test_a_failover_that_lost_nothing_is_not_noticed(metas, url, standby, caplog):
-    one, other = metas(), metas()
-    one.beat("h", A1)
-    commit(one, "1")
-    settle(one, other)
-    there = standby(url, one, other)
-    for meta in (one, other):
-        meta.fail_over(there)
-    commit(other, "2")
-    other.beat("i", A1)
-    settle(one, other)
-    assert one.hosts() == other.hosts() == restarted(there)
-    assert "read again" not in caplog.text
-
-
-def test_a_meta_that_was_away_for_longer_than_the_log_reads_everything_again(metas, url):
-    one, other = metas(), metas()
-    one.beat("h", A1)
-    settle(one, other)
-    one.database.is_away = True
-    one.beat("i", A1, now=NOW + 1)
-    other.beat("h", A2, now=NOW + 2)
-    commit(other, "1")
-    execute(url, "DELETE FROM commit_log WHERE position < (SELECT position FROM head)")
-    other.keeper.step(NOW + 3)
-    one.database.is_away = False
-    settle(one, other, now=NOW + 4)
-    assert one.hosts() == other.hosts() == restarted(url)
-    assert one.table.classes.records == other.table.classes.records
 
 
 HOSTS = st.sampled_from(["h1", "h2", "h3"])

@@ -18,7 +18,7 @@ from helpers.threads import in_threads
 from meta.errors import MetaError, Misconfigured, TryLater
 from meta.hostrows import load
 from meta.hosts import HostTable
-from meta.store import Head, HostRow, Store
+from meta.store import Forgotten, Head, HostRow, Lost, Store, Token
 from meta.store.migrate import MIGRATIONS
 from meta.store.tables import metadata
 
@@ -26,7 +26,7 @@ ROW = HostRow(0, "h1", 1.25, 2.5, "::1", "0.1.0", '[["a","1","“up”",null]]',
 
 
 def test_a_new_database_is_empty(store):
-    assert store.head()._replace(identity="") == Head(0, "", 0, 0, 0, "")
+    assert store.head()._replace(identity="") == Head(0, "", 0, 0, 0, "", 0)
     assert list(store.load_hosts()) == []
     store.ping()
 
@@ -46,7 +46,7 @@ def test_metas_that_upgrade_at_once_wait_for_each_other(url):
     stores = [Store(url) for _ in range(4)]
     assert in_threads(*(store.upgrade for store in stores)) == [NEWEST] * 4
     for store in stores:
-        assert store.head()._replace(identity="") == Head(0, "", 0, 0, 0, "")
+        assert store.head()._replace(identity="") == Head(0, "", 0, 0, 0, "", 0)
         store.close()
 
 
@@ -124,19 +124,55 @@ def test_hosts_of_an_older_database_are_what_memory_can_read(url, caplog):
 # --- the log of transactions ---
 
 
-def test_what_was_followed_is_a_part_of_what_is_there_until_the_database_loses_it(store, url):
+OTHER = "UPDATE commit_log SET identity = 'another' WHERE position = (SELECT position FROM head)"
+TAKEN = "DELETE FROM commit_log WHERE position = (SELECT position FROM head)"
+BACK = "UPDATE head SET position = position - 1"
+
+
+@pytest.mark.parametrize("loss", [[OTHER], [TAKEN, BACK]], ids=["given again", "not there"])
+@pytest.mark.parametrize("way", ["read", "written"])
+def test_what_was_read_or_written_last_must_be_there_for_whatever_comes_next(store, url, way, loss):
+    """Until memory says that it begins again."""
     store.save("m", 1.0, [ROW], [])
-    known = store.head()
-    assert store.look(known) == (known, True)
-    store.save("m", 2.0, [], [1])
-    now = store.head()
-    assert (now.position, now.hosts, now.revision) == (2, 2, 0)
-    assert store.look(known) == (now, True)
-    assert store.look(known._replace(identity="another")) == (
-        now,
-        False,
-    )  # which was lost, and its position given again
-    assert store.look(known._replace(position=3)) == (now, False)
+    if way == "read":
+        with closing(Store(url)) as other:
+            other.save("m", 2.0, [], [1])
+        assert (store.head().position, store.head().hosts, store.head().revision) == (2, 2, 0)
+    execute(url, *loss)
+    before = execute(url, "SELECT * FROM head")
+    works = (
+        store.head,
+        store.load_records,
+        store.tokens_at,
+        lambda: list(store.host_tokens()),
+        lambda: list(store.load_hosts()),
+        lambda: store.hosts_since(0, "n"),
+        lambda: store.save("m", 3.0, [], [1]),
+        lambda: store.add_token(Token(0, "operator", "ann", "admin", b"a")),
+    )
+    for work in works:
+        with pytest.raises(Lost):
+            work()
+    assert execute(url, "SELECT * FROM head") == before
+    store.start_again()
+    store.save("m", 3.0, [], [1])
+    assert store.head().position == before[0][5] + 1
+
+
+def test_a_database_that_has_forgotten_what_was_read_says_so(store, url):
+    store.save("m", 1.0, [ROW], [])
+    with closing(Store(url)) as other:
+        other.save("m", 2.0, [], [1])
+    execute(url, "DELETE FROM commit_log WHERE position < 2")
+    with pytest.raises(Forgotten):
+        store.head()
+
+
+def test_writes_at_once_leave_few_places_to_rest_on(store):
+    in_threads(*[lambda: [store.save("m", 1.0, [ROW], []) for _ in range(10)]] * 3)
+    assert len(store._database.basis.places) <= 3
+    store.head()
+    assert len(store._database.basis.places) == 1
 
 
 def test_the_log_is_bounded(store, url):

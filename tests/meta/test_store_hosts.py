@@ -169,14 +169,24 @@ def test_who_is_ahead_of_a_database_that_was_restored_is_told_everything(store):
 
 
 def test_forgotten_hosts_are_gone_and_others_are_told(store):
-    ids = store.save("m", 3.0, [row("h1"), row("h2")], [])
-    store.forget("m", 4.0, [])
-    store.forget("m", 4.0, [ids["h1"]])
+    ids = store.save("m", 3.0, [row("h1", retired_at=2.6), row("h2")], [])
+    assert store.forget("m", 4.0, [], 3.0) == []
+    assert store.forget("m", 4.0, [ids["h1"]], 3.0) == [ids["h1"]]
     assert last_seen(store) == {"h2": 2.5}
     assert told(store.hosts_since(1, "n")) == (2, [], [], [ids["h1"]])
     again = store.save("n", 5.0, [row("h1", 5.0, ids["h1"])], [])
     assert again["h1"] not in ids.values()  # beats may still name the old one
     assert told(store.hosts_since(1, "x")) == (3, [("h1", again["h1"])], [], [ids["h1"]])
+
+
+@pytest.mark.parametrize("retired_at", [0.0, -2.6, 3.1], ids=["back", "taken back", "retired again"])
+def test_a_host_that_came_back_at_another_meta_is_not_forgotten(store, retired_at):
+    """Who forgets it has not heard of it yet."""
+    ids = store.save("m", 3.0, [row("h1", retired_at=2.6)], [])
+    store.save("n", 3.5, [row("h1", 2.7, ids["h1"], retired_at=retired_at)], [])
+    assert store.forget("m", 4.0, [ids["h1"]], 3.0) == []
+    assert list(last_seen(store)) == ["h1"]
+    assert told(store.hosts_since(2, "n")) == (3, [], [], [])
 
 
 def test_followers_miss_nothing_however_many_write_at_once(store, url):
