@@ -22,7 +22,7 @@ from updater.errors import UpdaterError
 NAME = "ops-updater"
 CHECKOUT = Path(__file__).parent.parent
 EPOCH = 1577836800  # 2020-01-01: the time of every file, where SOURCE_DATE_EPOCH names no other
-_VERSION = re.compile(r'^__version__ = "([A-Za-z0-9][A-Za-z0-9._+-]{0,63})"$', re.MULTILINE)
+_VERSION = re.compile(r'^__version__ = "([A-Za-z0-9][A-Za-z0-9._+~=-]{0,63})"$', re.MULTILINE)
 
 
 def pack(into: Path, source: Path, cache: Path, epoch: int = EPOCH) -> Path:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from updater import control, files, meta_client, own
+from updater import control, files, meta_client, naming, own
 from updater.control import State
 from updater.converge import Turn, converge
 from updater.errors import TryLater, UpdaterError
@@ -81,12 +81,14 @@ def run(host: Host) -> Result:
 def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     """Observe, report, and take the orders. refused_before: of the previous reply, for this report.
 
-    Raises TryLater or Refused when meta gives no usable answer.
+    Raises TryLater or Refused when meta gives no usable answer, and what `naming.reported` raises before it is asked.
     """
+    naming.note(host)
+    name = naming.reported(host)
     seen = look(host, _names(host))
-    reply = _report(host, seen.values(), refused_before)
-    for name, why in reply.refused:
-        log.error("%s: refused: %s", name, why)
+    reply = _report(host, name, seen.values(), refused_before)
+    for agent, why in reply.refused:
+        log.error("%s: refused: %s", agent, why)
     orders = _orders(host, reply)
     seen |= _look_at_new(host, orders, seen)
     try:
@@ -94,7 +96,7 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     except TryLater as e:
         log.warning("old downloads stay for now: %s", e)
     try:
-        host.orders.keep(orders, host.now())
+        host.orders.keep(orders, host.now(), name)
     except TryLater as e:
         log.error("the orders could not be kept for a time without meta: %s", e)
     return Beat(seen, orders, reply.refused)
@@ -104,7 +106,7 @@ def tell(host: Host, refused: tuple[Outcome, ...] = ()) -> dict[str, Observed]:
     """Observe and report what has changed, without taking orders; returns what was seen."""
     seen = look(host, _names(host))
     try:
-        _report(host, seen.values(), refused)
+        _report(host, naming.reported(host), seen.values(), refused)
     except UpdaterError as e:
         log.warning("the news will be in the next report: %s", e)
     return seen
@@ -112,8 +114,9 @@ def tell(host: Host, refused: tuple[Outcome, ...] = ()) -> dict[str, Observed]:
 
 def preview(host: Host) -> tuple[Beat, list[Plan]]:
     """What a cycle would do now: the plan of each order. Changes nothing on the host, nor in a meta that knows looks."""
+    name = naming.reported(host)
     seen = look(host, agent_names(host.layout))
-    report = _rendered(host, _agents(host, seen.values()), [])
+    report = _rendered(host, name, _agents(host, seen.values()), [])
     reply = meta_client.heartbeat(host, msgspec.structs.replace(report, look=True))
     orders = _orders(host, reply)
     seen |= _look_at_new(host, orders, seen)
@@ -153,14 +156,14 @@ def _look_at(host: Host, name: str) -> Observed:
         return Observed(name, trouble=str(e), at=int(host.now()))
 
 
-def _report(host: Host, seen: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:
+def _report(host: Host, name: str, seen: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:
     """Tell meta what is true and what came of its orders; the outcomes that it has got are then forgotten here."""
-    pending = [(name, outcome) for name in host.memories.names() for outcome in host.memories.of(name).outcomes]
+    pending = [(agent, outcome) for agent in host.memories.names() for outcome in host.memories.of(agent).outcomes]
     agents = _agents(host, seen)
     sent = outcomes_that_fit([*pending, *(("", outcome) for outcome in refused)], agents)
-    reply = meta_client.heartbeat(host, _rendered(host, agents, [outcome for _, outcome in sent]))
-    for agent in sorted({name for name, _ in sent if name}):
-        reported = tuple(outcome for name, outcome in sent if name == agent)
+    reply = meta_client.heartbeat(host, _rendered(host, name, agents, [outcome for _, outcome in sent]))
+    for agent in sorted({one for one, _ in sent if one}):
+        reported = tuple(outcome for one, outcome in sent if one == agent)
         host.memories.change(agent, partial(Memory.reported, outcomes=reported))
     return reply
 
@@ -174,8 +177,15 @@ def _agents(host: Host, seen: Iterable[Observed]) -> list[RealAgent]:
     return agents
 
 
-def _rendered(host: Host, agents: list[RealAgent], outcomes: list[Outcome]) -> Report:
-    return Report(host.config.reported_hostname, agents, updater_version=VERSION, outcomes=outcomes or msgspec.UNSET)
+def _rendered(host: Host, name: str, agents: list[RealAgent], outcomes: list[Outcome]) -> Report:
+    return Report(
+        name,
+        agents,
+        updater_version=VERSION,
+        outcomes=outcomes or msgspec.UNSET,
+        machine=naming.machine() or msgspec.UNSET,
+        boot=naming.hashed("boot", host.boot) or msgspec.UNSET,
+    )
 
 
 def _real_agent(host: Host, seen: Observed) -> RealAgent:

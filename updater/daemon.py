@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from updater import backoff, config, cycle, own, readiness
+from updater import backoff, config, cycle, naming, own, readiness
 from updater.errors import Misconfigured, TryLater, UpdaterError
 from updater.host import Host
 from updater.observe import Observed, agent_names
@@ -116,12 +116,13 @@ class Daemon:
             heard = cycle.beat(self.host, self._refused)
         except UpdaterError as e:
             self._failures += 1
-            asked = e.after if isinstance(e, TryLater) else 0.0
-            chance = random.random()  # noqa: S311
-            wait = backoff.until_next_beat(self._failures, self.host.config.interval, asked, chance)
+            wait = self._wait_after(e)
             self._next_beat = time.monotonic() + wait
             log.warning(
-                "no orders in this cycle: %s; %s; the next heartbeat is in %.0f s", e, _IN_FORCE[self._source()], wait
+                "no orders in this cycle: %s; %s; the next heartbeat is in %.0f s",
+                e,
+                _IN_FORCE[self._source()],
+                max(wait, self.host.config.interval),
             )
             self._keep()
             return
@@ -129,6 +130,14 @@ class Daemon:
         self.seen, self._refused = heard.seen, heard.refusals(self.host.now())
         self._turns.start(heard.orders, heard.seen, Source.ANSWER)
         own.note_alive(self.host)
+
+    def _wait_after(self, error: UpdaterError) -> float:
+        """Seconds until the next heartbeat is tried; none more than the interval where meta was not even asked."""
+        if isinstance(error, Misconfigured | naming.NameInDoubt):
+            return 0.0
+        asked = error.after if isinstance(error, TryLater) else 0.0
+        chance = random.random()  # noqa: S311
+        return backoff.until_next_beat(self._failures, self.host.config.interval, asked, chance)
 
     def _keep(self) -> None:
         """Without meta: its last orders, as far as they may be followed now."""

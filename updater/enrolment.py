@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import msgspec
 
-from updater import files
+from updater import files, naming
 from updater.credentials import origin
 from updater.errors import Misconfigured, Refused, TryLater
 from updater.host import Host
@@ -77,7 +77,7 @@ def enrol(host: Host, secret: str) -> None:
 
 def _asked(host: Host, secret: str) -> str:
     url, within = f"{host.config.base_url}/api/v1/enrol", host.config.timeouts.heartbeat
-    body = msgspec.json.encode({"hostname": host.config.reported_hostname})
+    body = msgspec.json.encode({"hostname": naming.reported(host)})
     headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
     with Http(host.config.ca_file).exchange("POST", url, within, body, headers, redirects=False) as answer:
         if answer.status not in (200, 201):

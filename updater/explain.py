@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from updater import enrolment
+from updater import enrolment, naming
 from updater.host import Host
 from updater.memory import Memory
 from updater.observe import Observed
@@ -17,6 +17,8 @@ def why(host: Host, seen: Observed, last: LastReply) -> Iterator[str]:
     now, memory = host.now(), host.memories.of(seen.name)
     order = next((host.config.completed(o) for o in last.orders if o.name == seen.name), None)
     yield _line("desired", _desired(order, last, now))
+    if doubt := naming.trouble(host):
+        yield _line("name", doubt)
     yield _line("observed", f"{seen.current or 'no version'} {seen.status.text}".strip())
     yield _line("installed", ", ".join(sorted(seen.installs)) or "nothing")
     if seen.held:

@@ -5,9 +5,11 @@ A later run of the updater does less by it (`plan.Source`), since a person may h
 Written when the orders change, and else rarely, so that a host at rest does not write.
 """
 
+from math import inf
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from updater import files
 from updater.errors import TryLater
@@ -18,14 +20,25 @@ REWRITE = 6 * 3600.0  # seconds after which unchanged orders are written again, 
 
 
 class LastReply(msgspec.Struct, frozen=True):
-    """The orders of a reply, and when it came, in Unix seconds."""
+    """The orders of a reply, and when it came, in Unix seconds. hostname: the name that it was for, "" where that is not known;
+    renamed, renamed_at: the other name that the machine has had since then, and since when."""
 
     at: float = 0
     orders: tuple[Desired, ...] = ()
+    hostname: str = ""
+    renamed: str = ""
+    renamed_at: float = 0
 
     def still_good(self, now: float, limit: float) -> tuple[Desired, ...]:
         """The orders, if they are at most `limit` seconds old; a clock that went back makes none of them older."""
         return self.orders if now - self.at <= limit else ()
+
+    def seconds_of_name(self, name: str, now: float) -> float:
+        """For how long the machine has had this name: infinite for the one of the reply, or where none is known; 0 when it has
+        just been seen, or the clock went back."""
+        if self.hostname in ("", name):
+            return inf
+        return max(now - self.renamed_at, 0.0) if name == self.renamed else 0.0
 
 
 class Orders:
@@ -36,12 +49,30 @@ class Orders:
         self.of_this_run = False
         self._written = self.last = _load(path)
 
-    def keep(self, orders: tuple[Desired, ...], now: float) -> None:
-        """These came now. Raises TryLater when they cannot be written; they are kept in memory all the same."""
-        self.last, self.of_this_run = LastReply(now, orders), True
-        if orders != self._written.orders or not 0 <= now - self._written.at < REWRITE:
-            files.write_atomic(self._path, msgspec.json.encode(self.last), mode=0o600)  # a URL may hold a password
-            self._written = self.last
+    def keep(self, orders: tuple[Desired, ...], now: float, hostname: str = "") -> None:
+        """These came now, for this name. Raises TryLater when they cannot be written; they are kept in memory all the same."""
+        self.last, self.of_this_run = LastReply(now, orders, hostname), True
+        written = self._written
+        same = (orders, hostname, "") == (written.orders, written.hostname, written.renamed)
+        if not same or not 0 <= now - written.at < REWRITE:
+            self._write()
+
+    def note_name(self, name: str, now: float) -> None:
+        """The machine has this name now. Written only when that is news. Raises TryLater as `keep` does."""
+        last = self.last
+        if last.hostname in ("", name):
+            renamed = replace(last, renamed="", renamed_at=0)
+        elif last.renamed != name or now < last.renamed_at:
+            renamed = replace(last, renamed=name, renamed_at=now)
+        else:
+            return
+        self.last = renamed
+        if (renamed.renamed, renamed.renamed_at) != (self._written.renamed, self._written.renamed_at):
+            self._write()
+
+    def _write(self) -> None:
+        files.write_atomic(self._path, msgspec.json.encode(self.last), mode=0o600)  # a URL may hold a password
+        self._written = self.last
 
 
 def _load(path: Path) -> LastReply:
@@ -50,4 +81,4 @@ def _load(path: Path) -> LastReply:
         last = msgspec.json.decode(data, type=LastReply) if data else LastReply()
     except (ValueError, TryLater, RecursionError):
         return LastReply()
-    return LastReply(last.at, tuple(order for order in last.orders if not desired_problem(order)))
+    return replace(last, orders=tuple(order for order in last.orders if not desired_problem(order)))

@@ -39,6 +39,7 @@ WAITS = ("window", "download", "lock")  # what a host may say that an agent's ch
 
 _NAME, _VERSION, _HOSTNAME = re.compile(NAME_FORM), re.compile(VERSION_FORM), re.compile(HOSTNAME_FORM)
 _MD5, _SHA256, _URL_HOST = re.compile(MD5_FORM), re.compile(SHA256_FORM), re.compile(URL_HOST_FORM)
+_FINGERPRINT = re.compile(r"[0-9a-f]{16,64}")
 _UNSAFE_IN_URL = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")
 Second = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
 Attempt = Annotated[int, msgspec.Meta(ge=0, le=MAX_ATTEMPT)]
@@ -86,7 +87,8 @@ class Report(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A heartbeat, host -> meta. The fields from `ip` on are additions that old peers ignore.
 
     look: this is no heartbeat, the host's orders are only looked up. A meta that knows the key has it in its reply too; others
-    take the report for a heartbeat.
+    take the report for a heartbeat. machine, boot: hashes of the machine's own id and of its boot's, 16 to 64 hex
+    digits; anything else is taken for none.
     """
 
     hostname: str = ""
@@ -95,6 +97,8 @@ class Report(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     updater_version: str | msgspec.UnsetType = msgspec.UNSET
     outcomes: Annotated[list[Outcome], msgspec.Meta(max_length=MAX_AGENTS)] | msgspec.UnsetType | None = msgspec.UNSET
     look: bool | msgspec.UnsetType = msgspec.UNSET
+    machine: Any = msgspec.UNSET
+    boot: Any = msgspec.UNSET
 
 
 class _FullAgent(RealAgent, frozen=True, kw_only=True, gc=False):
@@ -152,6 +156,7 @@ def decode_report(body: bytes) -> Report:
             ours = (report.ip is not msgspec.UNSET) + (report.updater_version is not msgspec.UNSET)
             quotes = 6 + 4 * ours + 14 * len(report.real_agents)  # type: ignore[arg-type]
             quotes += 2 * (report.look is not msgspec.UNSET)
+            quotes += 4 * ((report.machine is not msgspec.UNSET) + (report.boot is not msgspec.UNSET))
         except msgspec.ValidationError:
             report = _report_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
@@ -160,7 +165,16 @@ def decode_report(body: bytes) -> Report:
         raise WireError("hostname is blank")
     if body.count(b'"') != quotes and (problem := keys_problem(body)):
         raise WireError(f"body format error: {one_line(problem, 300)}")
+    if _is_odd(report.machine) or _is_odd(report.boot):
+        unset = msgspec.UNSET
+        machine, boot = (unset if _is_odd(one) else one for one in (report.machine, report.boot))
+        report = msgspec.structs.replace(report, machine=machine, boot=boot)
     return report
+
+
+def _is_odd(fingerprint: Any) -> bool:
+    known = isinstance(fingerprint, str) and _FINGERPRINT.fullmatch(fingerprint)
+    return fingerprint is not msgspec.UNSET and not known
 
 
 def render_report(report: Report) -> bytes:

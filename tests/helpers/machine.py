@@ -35,6 +35,14 @@ def no_mounts() -> str:
 
 
 @functools.cache
+def no_names() -> str:
+    """Why a process of ours cannot have a host name of its own, "" when it can."""
+    if not shutil.which("unshare"):
+        return "there is no unshare"
+    return _tried("unshare --uts true", "host names cannot be set")
+
+
+@functools.cache
 def no_terminal() -> str:
     """Why there are no pseudo-terminals, "" when there are."""
     try:

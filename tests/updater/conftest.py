@@ -37,5 +37,10 @@ def mounts():
 
 
 @pytest.fixture
+def names():
+    machine.require(machine.no_names())
+
+
+@pytest.fixture
 def terminal():
     machine.require(machine.no_terminal())

@@ -59,7 +59,8 @@ def test_a_first_install_is_started_and_reported_at_once(host, site):
     assert run(host).matches
     assert (current(host), status(host)) == ("1", "started")
     first, second = site.reports
-    assert first == {"hostname": "h1", "realAgents": [], "updaterVersion": first["updaterVersion"]}
+    about = {key: first[key] for key in ("updaterVersion", "machine", "boot") if key in first}
+    assert first == {"hostname": "h1", "realAgents": []} | about
     [agent] = second["realAgents"]
     assert (agent["name"], agent["version"], agent["status"]) == ("agent", "1", "started")
     assert agent["trial"] is True

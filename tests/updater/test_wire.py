@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -199,3 +200,21 @@ def test_one_line_is_one_line(text):
     assert len(line) <= 20
     assert line == line.strip()
     assert line.isprintable()
+
+
+def test_hashes_of_machine_and_boot_are_taken_and_odd_ones_are_none():
+    body = render_report(Report("h", [], machine="0123456789abcdef", boot="f" * 64))
+    assert (parse_report(body).machine, parse_report(body).boot) == ("0123456789abcdef", "f" * 64)
+    for odd in (5, None, [], {"a": "b"}, "", "0123456789ABCDEF", "x" * 16, "0" * 65, True):
+        report = parse_report(
+            json.dumps({"hostname": "h", "realAgents": [], "machine": odd, "boot": "0" * 16}).encode()
+        )
+        assert (report.machine, report.boot) == (msgspec.UNSET, "0" * 16), odd
+    assert "machine" not in json.loads(render_report(Report("h", [])))
+
+
+def test_a_hash_that_is_there_twice_is_a_body_that_is_refused():
+    with pytest.raises(WireError, match="machine"):
+        parse_report(
+            b'{"hostname": "h", "realAgents": [], "machine": "0123456789abcdef", "machine": "0123456789abcdee"}'
+        )
