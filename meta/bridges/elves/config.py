@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 from meta.bridges.elves import properties
 from meta.bridges.elves.zookeeper_nodes import check_hosts
 from meta.errors import Misconfigured, Problem, RecordsError
-from meta.hints import closest, did_you_mean
+from meta.hints import closest
 
 SIMPLE, SUPERVISOR, RECORDS = "simple", "supervisor", "records"
 MODES = (SIMPLE, SUPERVISOR, RECORDS)
@@ -133,6 +133,7 @@ KEYS = (
 )
 _BLANK_END = re.compile(r"\s$")
 _OLD_NAMES = {"zookeeper.heartbeat.port": "thrift.heartbeat.port"}
+_OTHER_WORDS = {"mq.host": "mq.ip", "mq.hostname": "mq.ip"}  # by their letters they are nearer to mq.vhost
 
 
 def _cleaned(entries: Mapping[str, str]) -> dict[str, str]:
@@ -163,11 +164,17 @@ def _warnings(values: Mapping[str, str]) -> Iterator[str]:
 
 
 def _unknown(key: str) -> str:
-    return f"is not a known key and has no effect{did_you_mean(key.lower(), KEYS)}"
+    meant = _meant(key)
+    return f"is not a known key and has no effect{f'; did you mean {meant}?' if meant else ''}"
 
 
 def _is_nearly_right(key: str) -> bool:
-    return key not in KEYS and bool(closest(key.lower(), KEYS))
+    return key not in KEYS and bool(_meant(key))
+
+
+def _meant(key: str) -> str:
+    """The known key that is most like this one, "" when none is."""
+    return _OTHER_WORDS.get(key.lower()) or closest(key.lower(), (*KEYS, *_OLD_NAMES))
 
 
 def local_apps(text: str) -> dict[str, str]:

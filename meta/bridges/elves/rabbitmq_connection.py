@@ -15,7 +15,9 @@ from typing import Any
 
 import pika
 from pika import data, frame, spec
+from pika.adapters.utils.connection_workflow import AMQPConnectorException, AMQPConnectorStackTimeout
 from pika.exceptions import (
+    AMQPConnectionError,
     IncompatibleProtocolError,
     InvalidFrameError,
     ProbableAccessDeniedError,
@@ -25,7 +27,8 @@ from pika.exceptions import (
 
 from meta.bridges.elves.config import Settings
 
-CLOSE_WITHIN = 2.0  # seconds
+OPEN_WITHIN = 10.0  # seconds
+CLOSE_WITHIN = 2.0
 HEARTBEAT = 10  # seconds: a broker that is silent for twice as long is gone
 _REMEDIES = {
     ProbableAuthenticationError: "mq.user or mq.password is wrong",
@@ -78,8 +81,13 @@ class TookTooLong(StreamLostError):  # type: ignore[misc]
 class Connection(pika.BlockingConnection):  # type: ignore[misc]
     """A pika.BlockingConnection to the broker of these settings. Raises AMQPError or OSError."""
 
-    def __init__(self, settings: Settings):
-        super().__init__(_parameters(settings), _impl_class=_Transport)
+    def __init__(self, settings: Settings, open_within: float = OPEN_WITHIN):
+        try:
+            super().__init__(_parameters(settings, open_within), _impl_class=_Transport)
+        except AMQPConnectorStackTimeout as e:
+            raise TookTooLong(f"no word of AMQP from what listens there in {open_within:g} s") from e
+        except AMQPConnectorException as e:  # pika's own, but none of its AMQPErrors
+            raise AMQPConnectionError(in_words(e)) from e
 
     def close(self, *reason: Any) -> None:
         with self.within(CLOSE_WITHIN):
@@ -101,7 +109,7 @@ class Connection(pika.BlockingConnection):  # type: ignore[misc]
         self._impl._terminate_stream(TookTooLong(f"no answer of the broker in {seconds:g} s"))
 
 
-def _parameters(settings: Settings) -> pika.ConnectionParameters:
+def _parameters(settings: Settings, open_within: float) -> pika.ConnectionParameters:
     return pika.ConnectionParameters(
         host=settings.mq_ip,
         port=settings.mq_port,
@@ -110,7 +118,7 @@ def _parameters(settings: Settings) -> pika.ConnectionParameters:
         heartbeat=HEARTBEAT,
         blocked_connection_timeout=30,
         socket_timeout=5,
-        stack_timeout=10,
+        stack_timeout=open_within,
         connection_attempts=1,
         client_properties={"product": "meta elves"},
     )
@@ -120,5 +128,5 @@ def in_words(error: BaseException) -> str:
     """pika's errors often have no text of their own, but a cause, or a cause's cause, that has one."""
     known = (*error.args, getattr(error, "exception", None))  # where it keeps them
     causes = [in_words(cause) for cause in known if isinstance(cause, BaseException)]
-    found = "; ".join(causes) or str(error) or type(error).__name__
+    found = "; ".join(causes) or getattr(error, "reply_text", "") or str(error) or type(error).__name__
     return f"{_REMEDIES[type(error)]} ({found})" if type(error) in _REMEDIES else found

@@ -220,6 +220,17 @@ def test_keys_in_capital_letters_are_named():
     assert settle({"MQ.IP": "h"}).warnings == ("MQ.IP is not a known key and has no effect; did you mean mq.ip?",)
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("mq.host", "mq.ip"), ("MQ.hostname", "mq.ip"), ("zookeeper.heartbeat.prot", "zookeeper.heartbeat.port")],
+)
+def test_the_key_that_is_named_is_the_one_that_was_meant(key, meant):
+    text = f"is not a known key and has no effect; did you mean {meant}?"
+    assert settle({key: "10.0.0.1"}).warnings == (f"{key} {text}",)
+    with pytest.raises(RecordsError, match=rf"{key}: {text[:-1]}"):
+        settle({key: "10.0.0.1", "mq.port": "x"})
+
+
 @pytest.mark.parametrize("enabled", ["true", "false", None])
 def test_an_address_of_zookeeper_without_a_word_whether_it_is_used(enabled):
     entries = {"zookeeper.host": "10.0.0.1:2181"} | ({"zookeeper.enabled": enabled} if enabled else {})

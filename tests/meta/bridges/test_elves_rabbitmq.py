@@ -1,8 +1,10 @@
 """Against a real RabbitMQ: the services, both reply addressings, the supervisor's table, and what must not be lost."""
 
 import json
+import socket
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from meta.bridges.elves.config import Settings
 from meta.bridges.elves.kept import KeptTable
 from meta.bridges.elves.numbers import Numbers
 from meta.bridges.elves.online import OnlineAgents
+from meta.bridges.elves.rabbitmq_connection import Connection
 from meta.bridges.elves.services import Services
 from meta.bridges.elves.translator import Agent
 
@@ -274,6 +277,18 @@ def test_why_it_is_away_is_told(kept, caplog, changed, reason):
         until(lambda: reason in broker.trouble, "the reason")
     line = f"RabbitMQ at {settings.mq_ip}:{settings.mq_port} is away, trying again: {broker.trouble}"
     assert caplog.messages.count(line) == 1
+
+
+def test_what_takes_connections_and_says_nothing_is_away_and_no_error_of_ours(kept, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = DEFAULTS._replace(mq_port=silent.getsockname()[1])
+        quick = partial(Connection, open_within=0.3)
+        with starting("elves", "heartbeat", kept, settings=settings, connect=quick) as broker:
+            until(lambda: broker.trouble != "not yet connected", "the reason")
+    place = f"RabbitMQ at 127.0.0.1:{settings.mq_port}"
+    assert [record.message for record in caplog.records if place in record.message] == [
+        f"{place} is away, trying again: no word of AMQP from what listens there in 0.3 s"
+    ]
 
 
 def test_an_exchange_that_was_deleted_and_made_again_is_bound_again(named, kept):
