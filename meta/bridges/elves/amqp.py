@@ -36,6 +36,7 @@ BEGIN_WITHIN = (
 )
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 BIND_EVERY = 20.0  # seconds
+LOOK_AGAIN = 2.0  # seconds: in this time the broker sends what it has for us
 SOON = 5.0  # seconds: a connection that is lost so early, with no message received, may be lost by the first one
 STRIKES = 3  # such connections, after which the first message is taken off the queue
 log = logging.getLogger(__name__)
@@ -76,6 +77,8 @@ class Broker(threading.Thread):
         self._is_consuming = False
         self._received = 0  # messages over this connection
         self._strikes = 0
+        self._received_at_look = 0
+        self._is_stalled = False
         self._next_bind = 0.0
         self.is_connected = False
         self.trouble = "not yet connected"  # why not is_connected
@@ -115,6 +118,7 @@ class Broker(threading.Thread):
     def _session(self) -> None:
         """One connection, until it breaks or we stop."""
         self._is_consuming, self._received, began = False, 0, time.monotonic()
+        self._is_stalled, self._received_at_look = False, 0
         self._connection = self._connect()
         try:
             self._publisher.open()
@@ -171,6 +175,16 @@ class Broker(threading.Thread):
         if refused:
             self._unbound.say("%s", refused)
 
+    def _see_to_our_consuming(self) -> None:
+        """The broker may forget us without a word: that of a quorum queue which is deleted and made again does."""
+        waiting, consumers = rabbitmq_topology.load(self._connection, self._settings.mq_queue)
+        stalled = not consumers or (waiting > 0 and self._received == self._received_at_look)
+        if stalled and self._is_stalled:
+            raise AMQPError("the broker sends us nothing of what is in the queue")
+        self._is_stalled, self._received_at_look = stalled, self._received
+        if stalled:
+            self._next_bind = min(self._next_bind, time.monotonic() + LOOK_AGAIN)
+
     def _take_off_the_first(self) -> None:
         """The first message of the queue has broken each connection: it is acknowledged in the moment in which it is delivered.
         Where it was not its fault, it is served as always."""
@@ -197,6 +211,7 @@ class Broker(threading.Thread):
         if now >= self._next_bind:
             with self._connection.within(BEGIN_WITHIN):
                 self._see_to_the_binding()
+                self._see_to_our_consuming()
         if self._asking and self._reply_queue and (question := self._asking.due(now)):
             self._ask(question)
 

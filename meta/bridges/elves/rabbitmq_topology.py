@@ -40,6 +40,14 @@ def ensure(connection: Any, exchange: str, queue: str) -> str:
     return ""
 
 
+def load(connection: Any, queue: str) -> tuple[int, int]:
+    """(messages of the queue that no consumer has been given, its consumers). Raises AMQPError."""
+    channel = connection.channel()
+    found = channel.queue_declare(queue, passive=True).method
+    channel.close()
+    return found.message_count, found.consumer_count
+
+
 def _ensure(connection: Any, look: Callable[[Any], Any], declare: Callable[[Any], Any]) -> None:
     """Other modules may have made it, with other arguments than ours: it is only made where there is none."""
     try:

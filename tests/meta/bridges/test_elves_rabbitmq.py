@@ -221,6 +221,22 @@ def test_a_queue_that_somebody_deletes_is_made_again(module, named):
     until(lambda: served(module), "the queue is back")
 
 
+@pytest.mark.timed
+def test_a_quorum_queue_that_is_deleted_and_made_again_is_served(named, kept):
+    """Of it RabbitMQ tells its consumers nothing, and sends them nothing."""
+    connection = connect()
+    channel = connection.channel()
+    quorum = {"x-queue-type": "quorum"}
+    channel.queue_declare(named[1], durable=True, arguments=quorum)
+    with serving(*named, kept, bind_every=0.3) as broker, Module(named[0]) as module:
+        assert module.call("agentInfo", {"ip": "10.0.0.1"})["mqbody"]["flag"] == "true"
+        channel.queue_delete(named[1])
+        channel.queue_declare(named[1], durable=True, arguments=quorum)
+        until(lambda: served(module), "its messages reach us")
+        until(lambda: broker.is_connected, "and all is well")
+    connection.close()
+
+
 def served(module: Module) -> bool:
     try:
         return module.call("agentInfo", {"ip": "10.0.0.1"}, within=0.5) is not None
