@@ -26,6 +26,7 @@ from meta.bridges.elves.messages import Dropped, render_call
 from meta.bridges.elves.numbers import Numbers, Reminder, Sparing
 from meta.bridges.elves.rabbitmq_connection import Connection, in_words
 from meta.bridges.elves.rabbitmq_publisher import Publisher, Unpublished
+from meta.bridges.elves.rabbitmq_supply import Supply
 from meta.bridges.elves.services import Reply, Services
 from meta.errors import Misconfigured
 
@@ -77,8 +78,7 @@ class Broker(threading.Thread):
         self._is_consuming = False
         self._received = 0  # messages over this connection
         self._strikes = 0
-        self._received_at_look = 0
-        self._is_stalled = False
+        self._supply = Supply(0)
         self._next_bind = 0.0
         self.is_connected = False
         self.trouble = "not yet connected"  # why not is_connected
@@ -118,7 +118,6 @@ class Broker(threading.Thread):
     def _session(self) -> None:
         """One connection, until it breaks or we stop."""
         self._is_consuming, self._received, began = False, 0, time.monotonic()
-        self._is_stalled, self._received_at_look = False, 0
         self._connection = self._connect()
         try:
             self._publisher.open()
@@ -126,6 +125,7 @@ class Broker(threading.Thread):
                 self._see_to_the_binding()
                 if self._strikes >= STRIKES:
                     self._take_off_the_first()
+                self._supply = Supply(rabbitmq_topology.load(self._connection, self._settings.mq_queue)[0])
                 self._consume()
             self.is_connected = True
             log.info("RabbitMQ at %s: queue %s serves", self._place, self._settings.mq_queue)
@@ -175,14 +175,11 @@ class Broker(threading.Thread):
         if refused:
             self._unbound.say("%s", refused)
 
-    def _see_to_our_consuming(self) -> None:
-        """The broker may forget us without a word: that of a quorum queue which is deleted and made again does."""
+    def _see_to_the_supply(self) -> None:
         waiting, consumers = rabbitmq_topology.load(self._connection, self._settings.mq_queue)
-        stalled = not consumers or (waiting > 0 and self._received == self._received_at_look)
-        if stalled and self._is_stalled:
+        if self._supply.is_cut(waiting, consumers, self._received):
             raise AMQPError("the broker sends us nothing of what is in the queue")
-        self._is_stalled, self._received_at_look = stalled, self._received
-        if stalled:
+        if self._supply.is_doubtful:
             self._next_bind = min(self._next_bind, time.monotonic() + LOOK_AGAIN)
 
     def _take_off_the_first(self) -> None:
@@ -211,7 +208,7 @@ class Broker(threading.Thread):
         if now >= self._next_bind:
             with self._connection.within(BEGIN_WITHIN):
                 self._see_to_the_binding()
-                self._see_to_our_consuming()
+                self._see_to_the_supply()
         if self._asking and self._reply_queue and (question := self._asking.due(now)):
             self._ask(question)
 

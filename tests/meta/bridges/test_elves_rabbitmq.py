@@ -19,6 +19,7 @@ from meta.bridges.elves.kept import KeptTable
 from meta.bridges.elves.numbers import Numbers
 from meta.bridges.elves.online import OnlineAgents
 from meta.bridges.elves.rabbitmq_connection import Connection
+from meta.bridges.elves.rabbitmq_supply import Supply
 from meta.bridges.elves.services import Services
 from meta.bridges.elves.translator import Agent
 
@@ -235,6 +236,36 @@ def test_a_quorum_queue_that_is_deleted_and_made_again_is_served(named, kept):
         until(lambda: served(module), "its messages reach us")
         until(lambda: broker.is_connected, "and all is well")
     connection.close()
+
+
+def test_one_that_waits_while_another_instance_is_the_single_active_consumer(named, kept, caplog):
+    connection = connect()
+    channel = connection.channel()
+    channel.queue_declare(named[1], durable=True, arguments={"x-single-active-consumer": True})
+    channel.basic_consume(named[1], lambda *_: None)
+    with serving(*named, kept, bind_every=0.1) as broker, Module(named[0]) as module:
+        looked = broker._next_bind
+        until(lambda: broker._next_bind > looked + 1, "it was looked after")
+        assert module.channel.queue_declare(named[1], passive=True).method.consumer_count == 2
+    assert not [line for line in caplog.messages if "is away" in line]
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("looks", "cut"),
+    [
+        ([(7, 1, 0), (7, 1, 0), (7, 1, 0)], [False, False, False]),
+        ([(8, 1, 0), (8, 1, 0)], [False, True]),
+        ([(8, 1, 0), (9, 1, 1), (9, 1, 1)], [False, False, False]),
+        ([(9, 1, 5), (9, 2, 9), (0, 2, 9)], [False, False, False]),
+        ([(8, 1, 0), (0, 1, 0), (1, 1, 0), (1, 1, 0)], [False, False, False, True]),
+        ([(0, 0, 0), (0, 0, 0)], [False, True]),
+        ([(0, 0, 0), (0, 1, 0)], [False, False]),
+    ],
+)
+def test_when_the_broker_has_forgotten_us(looks, cut):
+    supply = Supply(waiting=7)
+    assert [supply.is_cut(*look) for look in looks] == cut
 
 
 def served(module: Module) -> bool:
