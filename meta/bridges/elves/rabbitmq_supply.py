@@ -1,7 +1,7 @@
 """Whether the broker still sends us what is in the queue. Pure.
 
-RabbitMQ may forget a consumer without a word, as that of a quorum queue which is deleted and made again. A queue in which messages
-wait is no sign of it alone: with a single active consumer the others get none.
+RabbitMQ may forget a consumer without a word, as that of a quorum queue which is deleted and made again. A queue in which
+messages wait is no sign of it alone: with a single active consumer the others get none.
 """
 
 
