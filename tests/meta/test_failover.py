@@ -1,5 +1,6 @@
 """Databases that lost what they had confirmed, and metas that rest on it: noticed whatever was lost, at whatever numbers."""
 
+import time
 from contextlib import ExitStack, closing
 
 import pytest
@@ -452,6 +453,21 @@ def test_a_table_that_is_locked_keeps_none_of_the_others_from_being_followed(met
             one.edit("3")
     settle(one, other, now=NOW + 10)
     assert known(one) == known(other) == held(url)
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("mode", ["ACCESS EXCLUSIVE", "SHARE"])
+def test_who_orders_something_of_a_host_whose_table_is_locked_is_told_soon_and_keeps_no_edit_waiting(metas, url, mode):
+    one = metas()
+    begin(one)
+    with connected(url) as locking:
+        locking.exec_driver_sql(f"LOCK TABLE host IN {mode} MODE")
+        start = time.monotonic()
+        with pytest.raises(TryLater, match="lock timeout"):
+            one.set_aside("h", NOW + 1, is_retired=True)
+        assert time.monotonic() - start < 2
+        one.edit("2")
+    assert one.set_aside("h", NOW + 1, is_retired=True)
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
