@@ -66,7 +66,7 @@ def run(seed: int, seconds: float) -> tuple[History, list[str]]:
         people.start()
         trouble = []
         try:
-            Breaker(site, history, seed, Event()).run(seconds)
+            Breaker(site, history, people, seed, Event()).run(seconds)
         finally:
             people.stop()
         try:
@@ -91,7 +91,8 @@ def summary(seed: int, history: History) -> str:
     return (
         f"seed {seed}: {len(history.edits)} edits ({acknowledged} acknowledged), {len(history.beats)} heartbeats, "
         f"{len(history.reads)} reads, {len(history.retirements)} retirements, {len(history.orders)} orders of tokens, "
-        f"{len(history.faults)} faults, {len(history.losses)} failovers; all equal {history.end.settled:.1f} s after the end"
+        f"{len(history.faults)} faults, {len(history.losses)} failovers, of which {len(history.sudden)} lost what was just "
+        f"acknowledged; all equal {history.end.settled:.1f} s after the end"
     )
 
 

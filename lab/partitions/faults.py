@@ -10,9 +10,11 @@ from threading import Event
 
 import psycopg
 
-from lab.fleet import until
+from lab.fleet import Late, until
 from lab.line import CUT, CUT_BEFORE, HOLD, PASS
-from lab.partitions.history import Fault, History, Loss
+from lab.partitions.history import Fault, History, Loss, SuddenLoss
+from lab.partitions.judging import AFTER
+from lab.partitions.people import People
 from lab.partitions.site import METAS, Site
 
 EVERYBODY = tuple(range(METAS))
@@ -23,8 +25,8 @@ log = logging.getLogger(__name__)
 class Breaker:
     """Breaks and heals until `ended`."""
 
-    def __init__(self, site: Site, history: History, seed: int, ended: Event):
-        self._site, self._history, self._ended = site, history, ended
+    def __init__(self, site: Site, history: History, people: People, seed: int, ended: Event):
+        self._site, self._history, self._people, self._ended = site, history, people, ended
         self._random = Random(seed)
         self._kinds: dict[str, tuple[Callable[[int], contextlib.AbstractContextManager[None]], bool]] = {
             "refused connections": (self._refused, False),
@@ -40,6 +42,7 @@ class Breaker:
             "a transaction that freezes": (self._locked_head, True),
             "a database that is restarted": (self._restarted, True),
             "a failover to an asynchronous standby": (self._failed_over, True),
+            "a failover that loses what was just acknowledged": (self._lost_at_once, True),
         }
 
     def run(self, seconds: float) -> None:
@@ -118,7 +121,8 @@ class Breaker:
     def _locked_table(self, _meta: int) -> Iterator[None]:
         with self._transaction() as connection:
             mode = self._random.choice(["ACCESS EXCLUSIVE", "SHARE"])
-            connection.execute(f"LOCK TABLE host IN {mode} MODE")
+            table = self._random.choice(["host", "host", "token", "host_token", "record"])
+            connection.execute(f"LOCK TABLE {table} IN {mode} MODE")
             yield
 
     @contextlib.contextmanager
@@ -142,10 +146,39 @@ class Breaker:
     @contextlib.contextmanager
     def _failed_over(self, _meta: int) -> Iterator[None]:
         """The standby has heard nothing for some seconds when it takes over."""
+        begin = self._stop_replication()
+        yield
+        self._fail_over(begin)
+        self._site.follow()
+
+    @contextlib.contextmanager
+    def _lost_at_once(self, meta: int) -> Iterator[None]:
+        """An order is acknowledged, and lost in the same moment, before its meta looks again or in the look after."""
+        what, order = self._people.sudden(self._random, meta)
+        begin = self._stop_replication()
+        before = self._site.readings(meta)
+        was_acknowledged = order()
+        self._fail_over(begin)
+        self._site.follow()
+        yield
+        if was_acknowledged:
+            noticed = self._comes_true(lambda: self._site.readings(meta) > before)
+            self._history.sudden.append(SuddenLoss(meta, what, noticed))
+
+    @staticmethod
+    def _comes_true(probe: Callable[[], bool]) -> bool:
+        try:
+            return until("it is noticed", probe, within=AFTER)
+        except Late:
+            return False
+
+    def _stop_replication(self) -> float:
+        """Returns since when everything may be lost."""
         begin = self._site.clock()
         until("the standby follows", self._site.is_followed, self._site.position(), within=60)
         self._site.replication.frozen.set()
-        yield
+        return begin
+
+    def _fail_over(self, begin: float) -> None:
         self._site.fail_over()
         self._history.losses.append(Loss(begin, self._site.clock()))
-        self._site.follow()

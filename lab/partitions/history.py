@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-OK, CREATED, CONFLICT, UNAVAILABLE, UNKNOWN, NO_ANSWER = 200, 201, 412, 503, 504, 0
+OK, CREATED, UNFOUND, CONFLICT, UNAVAILABLE, UNKNOWN, NO_ANSWER = 200, 201, 404, 412, 503, 504, 0
 IN_DOUBT = (UNKNOWN, NO_ANSWER)  # it may have been done
 
 
@@ -89,6 +89,14 @@ class Loss(NamedTuple):
     end: float
 
 
+class SuddenLoss(NamedTuple):
+    """An order that a meta acknowledged, and that was lost in the same moment. noticed: this meta has read everything again."""
+
+    meta: int
+    what: str
+    noticed: bool
+
+
 class Revision(NamedTuple):
     """As the history holds it in the end. before, after: versions of the agent, "" for none."""
 
@@ -126,5 +134,6 @@ class History:
     probes: list[Probe] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
+    sudden: list[SuddenLoss] = field(default_factory=list)
     kills: list[tuple[int, float]] = field(default_factory=list)  # of which meta, when
     end: End = field(default_factory=End)

@@ -9,10 +9,11 @@ from hashlib import sha256
 from random import Random
 from typing import Any
 
-from lab.partitions.history import OK, Asked, Beat, Edit, History, Probe, Read, Retirement, TokenOrder
+from lab.partitions.history import OK, UNFOUND, Asked, Beat, Edit, History, Probe, Read, Retirement, TokenOrder
 from lab.partitions.site import METAS, Answer, Site
 
 EDITORS, HOSTS, REPORTERS = 6, 200, 3
+SUDDEN = 60  # the client that orders what is to be lost at once
 AGENTS = ("a0", "a1", "a2")  # few, so that editors meet
 API = "/api/v1"
 TARBALL = "http://127.0.0.1/t"
@@ -69,18 +70,22 @@ class People:
         way = random.choice(["condition", "condition", "condition", "any", "former"])
         version = mark if way != "former" else self._former(random, agent) or mark
         expected = int(read.etag.strip('"')) if way == "condition" else 0
+        self._put(random.randrange(METAS), number, mark, agent, version, expected)
+        self._ended.wait(random.uniform(0.0, 0.2))
+
+    def _put(self, meta: int, number: int, mark: str, agent: str, version: str, expected: int = 0) -> Asked:
         answer = self._ask(
-            random.randrange(METAS),
+            meta,
             "PUT",
             f"/records/{agent}?why={mark}",
             number,
             body={"name": agent, "version": version, "tarball": TARBALL},
-            If_Match=read.etag if expected else "*",
+            If_Match=f'"{expected}"' if expected else "*",
         )
         body = answer.body if answer.asked.status == OK else {}
         changed, revision = bool(body.get("changes")), body.get("revision", 0)
         self._history.edits.append(Edit(answer.asked, mark, agent, version, expected, revision, changed))
-        self._ended.wait(random.uniform(0.0, 0.2))
+        return answer.asked
 
     def _former(self, random: Random, agent: str) -> str:
         """A version that it had a short while ago, perhaps still has."""
@@ -117,14 +122,18 @@ class People:
             return
         self._ended.wait(random.uniform(0.0, 0.6))
         for retired in random.choice([[True], [True, False], [True, False, True]]):
-            for _ in range(20):  # until that meta knows it
-                path, method = f"/hosts/{host}/retirement?why={host}", "PUT" if retired else "DELETE"
-                answer = self._ask(random.randrange(METAS), method, path, number)
-                if answer.asked.status != 404:
-                    break
-                self._ended.wait(0.1)
-            self._history.retirements.append(Retirement(answer.asked, host, retired))
+            self._set_aside(number, host, retired, lambda: random.randrange(METAS))
         self._ended.wait(random.uniform(0.2, 1.0))
+
+    def _set_aside(self, number: int, host: str, retired: bool, meta: Callable[[], int]) -> Asked:
+        for _ in range(20):  # until that meta knows it
+            path, method = f"/hosts/{host}/retirement?why={host}", "PUT" if retired else "DELETE"
+            asked = self._ask(meta(), method, path, number).asked
+            if asked.status != UNFOUND:
+                break
+            self._ended.wait(0.1)
+        self._history.retirements.append(Retirement(asked, host, retired))
+        return asked
 
     # --- tokens ---
 
@@ -133,23 +142,29 @@ class People:
         self._ended.wait(random.uniform(0.1, 0.5))
 
     def _one_token(self, random: Random, number: int) -> None:
-        name = self._make_token(random, number, "viewer")
+        name = self._make_token(random, number, "viewer", random.randrange(METAS))
         if name and random.random() < 0.7:
             self._revoke(random, number, name, f"/tokens/{self._ids[name]}", "admin")
 
     def _one_host_token(self, random: Random, number: int) -> None:
-        name = f"e{len(self._history.orders)}"
-        answer = self._ask(random.randrange(METAS), "POST", "/enrol", number, "enrolment", body={"hostname": name})
-        if answer.body and "token" in answer.body:
-            self.tokens[name] = answer.body["token"]
-            self._history.orders.append(TokenOrder(answer.asked, name, "made"))
-            self._probe(random, number, name)
-            if random.random() < 0.7:
-                self._revoke(random, number, name, f"/hosts/{name}/token", "admin")
+        name = self._enrol(random, number, random.randrange(METAS))
+        if name and random.random() < 0.7:
+            self._revoke(random, number, name, f"/hosts/{name}/token", "admin")
+
+    def _enrol(self, random: Random, number: int, meta: int) -> str:
+        """The host's name, "" where it got no token."""
+        name = f"e{number}-{len(self._history.orders)}"
+        answer = self._ask(meta, "POST", "/enrol", number, "enrolment", body={"hostname": name})
+        if not answer.body or "token" not in answer.body:
+            return ""
+        self.tokens[name] = answer.body["token"]
+        self._history.orders.append(TokenOrder(answer.asked, name, "made"))
+        self._probe(random, number, name)
+        return name
 
     def _two_admins(self, random: Random, number: int) -> None:
         """They revoke each other at the same time, at two metas."""
-        one, other = self._make_token(random, number, "admin"), self._make_token(random, number, "admin")
+        one, other = (self._make_token(random, number, "admin", random.randrange(METAS)) for _ in range(2))
         if one and other:
             self._ended.wait(1.0)
             pairs = ((one, other), (other, one))
@@ -157,10 +172,11 @@ class People:
                 for by, whom in pairs:
                     pool.submit(self._revoke, Random(f"{by} {whom}"), number, whom, f"/tokens/{self._ids[whom]}", by)
 
-    def _make_token(self, random: Random, number: int, role: str) -> str:
-        name = f"t{len(self._history.orders)}"
+    def _make_token(self, random: Random, number: int, role: str, meta: int) -> str:
+        """Its name, "" where there is none."""
+        name = f"t{number}-{len(self._history.orders)}"
         body = {"kind": "operator", "name": name, "role": role}
-        answer = self._ask(random.randrange(METAS), "POST", "/tokens", number, body=body)
+        answer = self._ask(meta, "POST", "/tokens", number, body=body)
         if not answer.body or "token" not in answer.body:
             return ""
         self.tokens[name], self._ids[name] = answer.body["token"], answer.body["id"]
@@ -169,11 +185,15 @@ class People:
         return name
 
     def _revoke(self, random: Random, number: int, name: str, path: str, by: str) -> None:
-        asked = self._ask(random.randrange(METAS), "DELETE", path, number, by).asked
-        status = OK if asked.status == 204 else asked.status
-        self._history.orders.append(TokenOrder(asked._replace(status=status), name, "revoked", by))
+        self._take_back(random.randrange(METAS), number, name, path, by)
         for _ in range(3):
             self._probe(random, number, name)
+
+    def _take_back(self, meta: int, number: int, name: str, path: str, by: str) -> Asked:
+        asked = self._ask(meta, "DELETE", path, number, by).asked
+        asked = asked._replace(status=OK if asked.status == 204 else asked.status)
+        self._history.orders.append(TokenOrder(asked, name, "revoked", by))
+        return asked
 
     def _probe(self, random: Random, number: int, name: str) -> None:
         self._history.probes.append(Probe(self.opens(random.randrange(METAS), number, name), name))
@@ -181,6 +201,39 @@ class People:
     def opens(self, meta: int, number: int, name: str) -> Asked:
         """Status 200 when the token opens this meta."""
         return self._ask(meta, "GET", "/whoami", number, name).asked
+
+    # --- what is to be lost at once ---
+
+    def sudden(self, random: Random, meta: int) -> tuple[str, Callable[[], bool]]:
+        """An order for this meta, all prepared: (what it is, what makes it and returns whether it was acknowledged)."""
+        ways = {
+            "an edit": self._sudden_edit,
+            "a token": lambda random, meta: lambda: bool(self._make_token(random, SUDDEN, "viewer", meta)),
+            "a revoked token": self._sudden_revocation,
+            "a host's token": lambda random, meta: lambda: bool(self._enrol(random, SUDDEN, meta)),
+            "a host's token that was taken back": self._sudden_taking_back,
+            "a retirement": self._sudden_retirement,
+        }
+        what = random.choice(sorted(ways))
+        return what, ways[what](random, meta)
+
+    def _sudden_edit(self, random: Random, meta: int) -> Callable[[], bool]:
+        mark, agent = f"{self._seed}-sudden-{len(self._history.edits)}", random.choice(AGENTS)
+        return lambda: self._put(meta, SUDDEN, mark, agent, mark).status == OK
+
+    def _sudden_revocation(self, random: Random, meta: int) -> Callable[[], bool]:
+        name = self._make_token(random, SUDDEN, "viewer", meta)
+        path = f"/tokens/{self._ids.get(name, 0)}"
+        return lambda: bool(name) and self._take_back(meta, SUDDEN, name, path, "admin").status == OK
+
+    def _sudden_taking_back(self, random: Random, meta: int) -> Callable[[], bool]:
+        name = self._enrol(random, SUDDEN, meta)
+        return lambda: bool(name) and self._take_back(meta, SUDDEN, name, f"/hosts/{name}/token", "admin").status == OK
+
+    def _sudden_retirement(self, random: Random, meta: int) -> Callable[[], bool]:
+        host = f"r{SUDDEN}-{len(self._history.retirements)}"
+        self._beat(random, SUDDEN, host)
+        return lambda: self._set_aside(SUDDEN, host, True, lambda: meta).status == OK
 
 
 def digest(content: Any) -> str:

@@ -122,6 +122,10 @@ class Site:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, what)
 
+    def readings(self, number: int) -> int:
+        """How often this meta has read everything again, by its log."""
+        return self.metas[number].log.read_text().count("the database was read again")
+
     def is_ready(self, number: int) -> bool:
         return self.ask(number, "GET", "/ready", "", 250).asked.status == 200
 

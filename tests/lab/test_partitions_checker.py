@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lab.partitions.checker import AFTER, CALM, STALE, violations
+from lab.partitions.checker import violations
 from lab.partitions.history import (
     Asked,
     Beat,
@@ -17,8 +17,10 @@ from lab.partitions.history import (
     Read,
     Retirement,
     Revision,
+    SuddenLoss,
     TokenOrder,
 )
+from lab.partitions.judging import AFTER, CALM, STALE
 
 HOSTS = {"h": ("2", False), "r": ("1", True)}
 
@@ -130,6 +132,9 @@ FORGED = {
     "retirements: host r was retired at meta 0, and is taken back": lambda h: ending(h, kept_hosts=HOSTS | {"r": ("1", False)}),
     "beats: 1 heartbeats were answered 500": lambda h: replace(h, beats=[*h.beats, Beat(asked(40.0, status=500), "h", "2")]),
     "reports: host h reported 2 to meta 1, and 1 is kept": lambda h: ending(h, kept_hosts=HOSTS | {"h": ("1", False)}),
+    "noticed: meta 1 did not notice that it had acknowledged an edit": lambda h: replace(
+        h, sudden=[SuddenLoss(0, "a token", True), SuddenLoss(1, "an edit", False)]
+    ),
     "equal_at_the_end: the metas have different records": lambda h: ending(h, records=[(3, "c3"), (3, "c4"), (3, "c3")]),
     "equal_at_the_end: the metas are at revision 2": lambda h: ending(h, records=[(2, "c2")] * 3),
     "equal_at_the_end: meta 2 knows 1 hosts otherwise": lambda h: ending(h, hosts=[HOSTS, HOSTS, {"h": ("2", False)}]),

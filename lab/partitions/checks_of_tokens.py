@@ -1,0 +1,59 @@
+"""Promises about tokens. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from lab.partitions.history import History, Probe, TokenOrder
+from lab.partitions.judging import STALE, is_calm, is_good, overlaps
+
+
+def tokens(history: History) -> Iterator[str]:
+    """A revoked token opens nothing: at once where it was revoked, soon elsewhere, and nowhere in the end; a good one opens.
+    And there is always an admin."""
+    orders = defaultdict(list)
+    for order in history.orders:
+        orders[order.token].append(order)
+    for probe in history.probes:
+        if is_good(probe.asked) and not overlaps(history.losses, 0.0, probe.asked.end):
+            yield from _opened(history, probe, orders[probe.token])
+    for token, its_orders in orders.items():
+        yield from _token_in_the_end(history, token, [one for one in its_orders if one.what == "revoked"])
+    yield from _duels(history)
+    for meta, opened in enumerate(history.end.tokens):
+        for token, is_open in opened.items():
+            if is_open != history.end.kept_tokens.get(token, False):
+                yield f"token {token} is {'good' if is_open else 'refused'} at meta {meta} in the end, unlike in the database"
+    if history.end.admins < 1:
+        yield "no admin is left"
+
+
+def _duels(history: History) -> Iterator[str]:
+    done = [one for one in history.orders if one.what == "revoked" and is_good(one.asked)]
+    done = [one for one in done if not overlaps(history.losses, one.asked.begin, one.asked.end)]
+    pairs = {(one.by, one.token) for one in done}
+    yield from (
+        f"admins {by} and {token} revoked each other" for by, token in pairs if by < token and (token, by) in pairs
+    )
+
+
+def _opened(history: History, probe: Probe, orders: Iterable[TokenOrder]) -> Iterator[str]:
+    """It was accepted; by whom should it have been refused?"""
+    since = probe.asked.begin - STALE
+    for order in orders:
+        if is_good(order.asked) and order.what == "revoked":
+            here = order.asked.meta == probe.asked.meta and order.asked.end < probe.asked.begin
+            if here or (order.asked.end < since and is_calm(history, since, probe.asked.end)):
+                yield f"token {probe.token} opens meta {probe.asked.meta} after it was revoked at {order.asked.meta}"
+
+
+def _token_in_the_end(history: History, token: str, revoking: Sequence[object]) -> Iterator[str]:
+    orders = [one for one in history.orders if one.token == token]
+    if token not in history.end.kept_tokens or any(
+        overlaps(history.losses, one.asked.begin, one.asked.end) for one in orders
+    ):
+        return
+    is_revoked = any(one.what == "revoked" and is_good(one.asked) for one in orders)
+    if is_revoked and history.end.kept_tokens[token]:
+        yield f"token {token} was revoked, and is good in the end"
+    if not revoking and not history.end.kept_tokens[token]:
+        yield f"token {token} was never revoked, and is not good in the end"
