@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from meta import capacity, conflicts, edits, rollbacks
 from meta.checks import why_problem
-from meta.errors import EditRefused, MetaError, Problem, TryLater
+from meta.errors import EditRefused, MetaError, NotThere, Problem, TryLater
 from meta.records import RecordSet
 from meta.store import HostOrder, HostRow, Moved, Store
 from updater.wire import one_line
@@ -164,7 +164,7 @@ class Editor:
 
     def way_back(self, records: RecordSet, agent: str, to: int | None = None) -> rollbacks.Way:
         """What the record of one agent was after revision `to`; by default before its newest change that was no rollback.
-        Raises EditRefused for a revision or an agent that never was."""
+        Raises NotThere for a revision or an agent that never was."""
         self._require_revision(records, to or 0)
         present, history = records.record(agent), self._history(agent, records.revision)
         if to is None:
@@ -179,9 +179,7 @@ class Editor:
 
     def _require_revision(self, records: RecordSet, number: int) -> None:
         if not 0 <= number <= records.revision:
-            raise EditRefused(
-                [Problem("revision", 0, f"there is no revision {number}; the last is {records.revision}")]
-            )
+            raise NotThere(f"there is no revision {number}; the last is {records.revision}")
 
     def _history(self, agent: str, last: int) -> Iterator[edits.Revision]:
         """The revisions that changed something of this agent up to the last, newest first."""

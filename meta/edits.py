@@ -2,8 +2,8 @@
 
 Promises: an edit is made whole or not at all, touches nothing but what it names, and leaves `revision` and `edited` as they
 were; `committed` numbers what was edited. Refuses, with all problems at once (EditRefused): unsafe values, a version that
-comes to stand under the digest of another, and a version that is banned, unless it stood there before. Whole records
-(put_record, apply) were checked when they were parsed: meta.load.
+comes to stand under the digest of another, and (Banned) one that is banned, unless it stood there before; and what is not there
+(NotThere). Whole records (put_record, apply) were checked when they were parsed: meta.load.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ from meta.checks import (
     why_problem,
 )
 from meta.difference import difference
-from meta.errors import Conflict, EditRefused, Problem
+from meta.errors import Banned, Conflict, EditRefused, NotThere, Problem
 from meta.hints import closest, did_you_mean
 from meta.publications import Publication
 from meta.reader import Field, Reader
@@ -171,9 +171,10 @@ def unban(records: RecordSet, agent: str, version: str) -> RecordSet:
     """The version may be ordered again, where the records say so."""
     left = tuple(one for one in records.bans if (one.agent, one.version) != (agent, version))
     if len(left) == len(records.bans):
-        banned = ", ".join(one.version for one in records.bans if one.agent == agent) or "nothing"
-        text = f'version "{one_line(version, 64)}" is not banned; of this agent is: {banned}'
-        raise EditRefused([Problem(one_line(agent, 64), 0, text)])
+        banned = ", ".join(one.version for one in records.bans if one.agent == agent)
+        text = f"version {one_line(version, 64)} of {one_line(agent, 64)} is not banned"
+        close = did_you_mean(agent, {one.agent for one in records.bans})
+        raise NotThere(f"{text}; of it are: {banned}" if banned else f"{text}{close}")
     return replace(records, bans=left)
 
 
@@ -234,7 +235,7 @@ def _existing(records: RecordSet, agent: str) -> Record:
     if record is None:
         close = closest(agent, (one.name for one in records.records))
         hint = f"did you mean {close}?" if close else "set its version and tarball to make it"
-        raise EditRefused([Problem("", 0, f'there is no agent "{one_line(agent, 64)}"; {hint}')])
+        raise NotThere(f'there is no agent "{one_line(agent, 64)}"; {hint}')
     return record
 
 
@@ -260,7 +261,7 @@ def _without_override(record: Record, selector: Selector, keys: Iterable[str]) -
     """Without these fields in the overrides of this selector; those that then change nothing go."""
     if all(one.selector != selector for one in record.overrides):
         there = " ".join(f"[{one.selector.in_words()}]" for one in record.overrides) or "none"
-        raise EditRefused([Problem(_path(record.name, selector), 0, f"there is no such override; there are: {there}")])
+        raise NotThere(f"{_path(record.name, selector)}: there is no such override; there are: {there}")
     unset: dict[str, Any] = dict.fromkeys(map(attribute, keys)) | ({"mirrors": ()} if "tarball" in keys else {})
     overrides = [replace(one, **unset) if one.selector == selector else one for one in record.overrides]
     return replace(record, overrides=tuple(one for one in overrides if one.changes() or one.selector != selector))
@@ -279,12 +280,12 @@ def _with_records(records: RecordSet, after: Iterable[Record]) -> RecordSet:
     """These records instead; refused where a banned version stands somewhere it did not stand before."""
     after = tuple(after)
     before = {one.name: one for one in records.records}
-    _refuse(
-        [
-            Problem(_path(one.name, selector), 0, text)
-            for one in after
-            if one != before.get(one.name)
-            for selector, text in banned_versions(records.bans, before.get(one.name), one)
-        ]
-    )
+    banned = [
+        Problem(_path(one.name, selector), 0, text)
+        for one in after
+        if one != before.get(one.name)
+        for selector, text in banned_versions(records.bans, before.get(one.name), one)
+    ]
+    if banned:
+        raise Banned(banned)
     return replace(records, records=after)

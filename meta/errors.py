@@ -35,6 +35,10 @@ def missing_extra(error: ImportError, extra: str) -> Misconfigured:
     return Misconfigured(f"the Python package {error.name} is not installed: run ./control install {extra}")
 
 
+class NotThere(MetaError):
+    """What was named does not exist."""
+
+
 class Problem(NamedTuple):
     """One thing wrong in a file. path: like `agents[0].cmd`, "" for the file itself; line: from 1, 0 when there is none."""
 
@@ -70,6 +74,12 @@ class EditRefused(Misconfigured):
 
     def __str__(self) -> str:
         return "\n".join(shown("", problem) for problem in self.problems)
+
+
+class Banned(EditRefused):
+    """An edit that brings in a version that is banned: it is well written, and may be made once the ban is gone."""
+
+    exit_code = 1
 
 
 class Conflict(MetaError):

@@ -7,7 +7,7 @@ Refuses nothing: whether the record may be what it was (it may be banned by now)
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from meta.errors import EditRefused, Problem
+from meta.errors import NotThere
 from meta.records import Record, from_fields
 from meta.revisions import RECORD, Revision
 
@@ -24,13 +24,13 @@ class Way(NamedTuple):
 
 def last_change(present: Record | None, agent: str, history: Iterable[Revision]) -> Way:
     """To before the newest change of the record that was no rollback. present: the record now; history: the revisions that
-    changed anything of this agent, the newest first. Raises EditRefused for an agent that never had a record."""
+    changed anything of this agent, the newest first. Raises NotThere for an agent that never had a record."""
     newest: Revision | None = None
     for revision, before, after in _changes(agent, history):
         newest = newest or revision
         if revision.action != ROLLBACK:
             return Way(before) if after == present else Way(present, newest)
-    raise EditRefused([Problem("", 0, f"nothing of {agent} was changed yet")])
+    raise NotThere(f"nothing of {agent} was changed yet")
 
 
 def after_revision(present: Record | None, agent: str, number: int, history: Iterable[Revision]) -> Way:

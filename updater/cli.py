@@ -13,7 +13,7 @@ import click
 
 from updater import __version__, cli_hand, interrupt
 from updater.cli_options import CONFIG, ROOT, a_host, a_layout, log_to_stderr, working_host
-from updater.errors import Misconfigured, UpdaterError
+from updater.errors import Misconfigured, NotThere, UpdaterError
 
 # Imports of what is slow to load stand in the commands that need it: `--help` must not wait for it.
 
@@ -34,7 +34,7 @@ class _Cli(click.Group):
             context.exit(2)
         except UpdaterError as e:
             click.echo(f"updater: {e}", err=True)
-            context.exit(3)
+            context.exit(1 if isinstance(e, NotThere) else 3)
 
 
 _OF_A_HAND = (cli_hand.why, cli_hand.hold, cli_hand.unhold, cli_hand.rollback, cli_hand.retry, cli_hand.enrol)
@@ -54,7 +54,7 @@ def main() -> None:
     updater enrol                get this host a token of its own from meta
     updater unpack TARBALL DIR   whether hosts would accept a tarball
 
-    Exit codes: 0 well, 1 an agent is not as desired, 2 bad configuration or usage, 3 no usable answer from meta.
+    Exit codes: 0 well, 1 an agent is not as desired or not there, 2 bad configuration or usage, 3 no usable answer from meta.
 
     Shell completion: eval "$(_UPDATER_COMPLETE=bash_source updater)" (or zsh_source, fish_source).
     """

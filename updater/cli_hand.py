@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from updater.cli_options import CONFIG, ROOT, a_host, working_host
-from updater.errors import Misconfigured, TryLater
+from updater.errors import Misconfigured, NotThere, TryLater
 
 if TYPE_CHECKING:
     from updater.host import Host
@@ -26,7 +26,15 @@ def _agents(context: click.Context, _parameter: click.Parameter, begun: str) -> 
     return [name for name in agent_names(Layout(Path(root))) if name.startswith(begun)] if Path(root).is_dir() else []
 
 
-AGENT = click.argument("agent", shell_complete=_agents)
+def _no_strange_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    from updater.wire import name_problem
+
+    if problem := name_problem(value):
+        raise Misconfigured(problem)
+    return value
+
+
+AGENT = click.argument("agent", shell_complete=_agents, callback=_no_strange_name)
 
 
 @click.command()
@@ -40,7 +48,7 @@ def why(config_file: Path, root: Path | None, agent: str) -> None:
     host = a_host(config_file, root)
     seen = cycle.look(host, [agent])[agent]
     if not seen.current and all(order.name != agent for order in host.orders.last.orders):
-        raise Misconfigured(f"no agent {agent} below {host.layout.root}, and meta desires none")
+        raise NotThere(f"no agent {agent} below {host.layout.root}, and meta desires none")
     for line in explain.why(host, seen, host.orders.last):
         click.echo(line)
 
@@ -148,33 +156,31 @@ def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: 
 
 
 def _way_back(host: "Host", agent: str) -> str:
-    """The version to go back to. Raises Misconfigured when there is none, or nothing to go back from."""
+    """The version to go back to. Raises NotThere when there is none, or nothing to go back from."""
     from updater import cycle
 
     seen = cycle.look(host, [agent])[agent]
     order = next((o for o in host.orders.last.orders if o.name == agent), None)
     if seen.held:
-        raise Misconfigured(f"{agent} is held ({seen.held}): updater unhold {agent} first")
+        raise NotThere(f"{agent} is held ({seen.held}): updater unhold {agent} first")
     if order is None or seen.current != order.version:
-        raise Misconfigured(f"{agent} is not at the version that meta desires: there is nothing to take back")
+        raise NotThere(f"{agent} is not at the version that meta desires: there is nothing to take back")
     after = host.memories.of(agent).by_hand(order, seen.installs)
     if after.rejected is None:
-        raise Misconfigured(f"no other version of {agent} is installed to go back to")
+        raise NotThere(f"no other version of {agent} is installed to go back to")
     return after.good
 
 
 def _to_retry(host: "Host", agent: str) -> str:
-    """The version to try again. Raises Misconfigured when there is none."""
+    """The version to try again. Raises NotThere when there is none."""
     from updater import hand
 
     if held := hand.held(host.layout, agent):
-        raise Misconfigured(f"{agent} is held ({held}): updater unhold {agent} first")
+        raise NotThere(f"{agent} is held ({held}): updater unhold {agent} first")
     rejected = host.memories.of(agent).rejected
     order = next((o for o in host.orders.last.orders if o.name == agent), None)
     if rejected is None or order is None or order.version != rejected.order.version:
-        raise Misconfigured(
-            f"no version of {agent} that meta desires was rolled back here: there is nothing to try again"
-        )
+        raise NotThere(f"no version of {agent} that meta desires was rolled back here: there is nothing to try again")
     return rejected.order.version
 
 

@@ -28,5 +28,9 @@ class Misconfigured(UpdaterError):
     """A person must change something on this host."""
 
 
+class NotThere(UpdaterError):
+    """What a person named is not on this host, or nothing of it is to be done."""
+
+
 class ControlFailed(UpdaterError):
     """An agent's control script did not do what it was asked to."""

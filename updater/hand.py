@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 from updater import files
-from updater.errors import Misconfigured, TryLater
+from updater.errors import Misconfigured, NotThere, TryLater
 from updater.layout import Layout
 from updater.wire import name_problem, one_line
 
@@ -17,7 +17,7 @@ LIMIT = 4096  # bytes of a reason
 
 
 def hold(layout: Layout, name: str, why: str) -> str:
-    """From the next look on nothing is done to this agent. Raises Misconfigured, TryLater.
+    """From the next look on nothing is done to this agent. Raises Misconfigured, NotThere, TryLater.
 
     Without `why` an agent that is held already keeps its reason, which is returned; else "".
     """
@@ -93,7 +93,7 @@ def _checked(layout: Layout, name: str) -> str:
         raise Misconfigured(problem)
     if not layout.agent(name).path.is_dir():
         known = ", ".join(n for n in files.names_in(layout.root) if layout.agent(n).version_file.exists())
-        raise Misconfigured(f"no agent {name} below {layout.root}; there are: {known or 'none'}")
+        raise NotThere(f"no agent {name} below {layout.root}; there are: {known or 'none'}")
     return name
 
 

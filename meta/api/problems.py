@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from meta.api.types import Problem, ProblemView
 from meta.auth import Unauthorised
-from meta.errors import Conflict, EditRefused, MetaError, RecordsError, TryLater, Unknown
+from meta.errors import Banned, Conflict, EditRefused, MetaError, NotThere, RecordsError, TryLater, Unknown
 from updater.wire import one_line
 
 CONTENT_TYPE = "application/problem+json"
@@ -41,9 +41,11 @@ def refusal(error: MetaError) -> Refusal:
             return error
         case Unauthorised():
             return Refusal(401, str(error), headers=CHALLENGE)
+        case NotThere():
+            return Refusal(404, str(error))
         case RecordsError() | EditRefused():
             found = [(problem.path, problem.text) for problem in error.problems]
-            return Refusal(400, _first(found), problems=found)
+            return Refusal(409 if isinstance(error, Banned) else 400, _first(found), problems=found)
         case Conflict():
             return Refusal(412, str(error), difference=error.lines)
         case Unknown():

@@ -126,12 +126,7 @@ def put_ban(call: Call) -> Reply:
 def delete_ban(call: Call) -> Reply:
     agent, version = call.path["agent"], call.path["version"]
 
-    def change(before: RecordSet) -> RecordSet:
-        if not any((one.agent, one.version) == (agent, version) for one in before.bans):
-            raise Refusal(404, f"version {version} of {agent} is not banned")
-        return edits.unban(before, agent, version)
-
-    return edit(call, "unban", change, of_records=False)
+    return edit(call, "unban", lambda before: edits.unban(before, agent, version), of_records=False)
 
 
 OPERATIONS: tuple[Operation, ...] = (get_revisions, get_revision, roll_back, get_bans, put_ban, delete_ban)

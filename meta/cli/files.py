@@ -52,8 +52,9 @@ def apply(editor: "Editor", file: Path) -> None:
 @click.command(short_help="Show how a file differs from the records.")
 @_file
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when there is a difference.")
+@options.output
 @options.connected
-def diff(client: "Client", file: Path, exit_code: bool) -> None:
+def diff(client: "Client", file: Path, exit_code: bool, output: str) -> None:
     """Show what `meta apply FILE` would change. Needs no right to change anything.
 
     \b
@@ -61,18 +62,18 @@ def diff(client: "Client", file: Path, exit_code: bool) -> None:
       meta diff records.yaml
       meta diff --exit-code records.yaml || mail -s "records differ" team@example.com
     """
-    from meta.cli import changing, record_files
+    from meta.cli import changing, record_files, show
     from meta.edits import difference
 
     loaded = record_files.read(file)
     present, revision = record_files.present(client)
-    lines = difference(record_files.changes(present, loaded.records))
-    changing.show_difference(lines, err=False)
+    changes = record_files.changes(present, loaded.records)
+    lines = difference(changes)
+    if not show.data({"revision": revision, "base": loaded.base, "changes": changes}, output):
+        changing.show_difference(lines or ["no difference"], err=False)
     if loaded.base not in (None, revision):
         click.echo(f"{file} is based on revision {loaded.base}, meta is at {revision}: see meta history", err=True)
-    if not lines:
-        click.echo("no difference")
-    elif exit_code:
+    if lines and exit_code:
         click.get_current_context().exit(1)
 
 

@@ -147,7 +147,7 @@ def explain(client: "Client", host: str, output: str) -> None:
     from meta.api.types import Explanation
     from meta.cli import show
     from meta.cli.client import at
-    from meta.cli.refusals import NotThere
+    from meta.errors import NotThere
     from meta.views import HostView
 
     found = client.get(at("explain", host), Explanation)

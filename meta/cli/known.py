@@ -2,7 +2,7 @@
 
 from meta.api.types import Counts, Labels
 from meta.cli.client import Client
-from meta.cli.refusals import NotThere
+from meta.errors import NotThere
 from meta.hints import did_you_mean
 from updater.wire import one_line
 

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from meta.api.types import Hosts as HostPage
 from meta.cli.client import Client
-from meta.cli.refusals import NotThere
 from meta.cli.words import selector_of
-from meta.errors import Misconfigured
+from meta.errors import Misconfigured, NotThere
 from meta.records import Glob, Hosts, Label, Prefix, Selector
 from updater.wire import hostname_problem
 

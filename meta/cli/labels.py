@@ -50,8 +50,9 @@ def label(editor: "Editor", words: tuple[str, ...], name: str | None, where: str
 @click.command(short_help="Put hosts aside that are gone.")
 @options.host("hosts", nargs=-1, required=True)
 @options.why
+@options.output
 @options.connected
-def retire(client: "Client", hosts: tuple[str, ...], why: str) -> None:
+def retire(client: "Client", hosts: tuple[str, ...], why: str, output: str) -> None:
     """Put HOSTs aside: they no longer count and are listed only with --state retired. One that reports again is back by itself.
     Who did it and why is in `meta history`.
 
@@ -59,28 +60,32 @@ def retire(client: "Client", hosts: tuple[str, ...], why: str) -> None:
     Example:
       meta retire web-1.example web-2.example --why "rack r7 is gone"
     """
-    _retirement(client, hosts, why, retired=True)
+    _retirement(client, hosts, why, output, retired=True)
 
 
 @click.command(short_help="Take back hosts that were put aside.")
 @options.host("hosts", nargs=-1, required=True)
 @options.why
+@options.output
 @options.connected
-def unretire(client: "Client", hosts: tuple[str, ...], why: str) -> None:
+def unretire(client: "Client", hosts: tuple[str, ...], why: str, output: str) -> None:
     """Take back HOSTs that were retired.
 
     \b
     Example:
       meta unretire web-1.example
     """
-    _retirement(client, hosts, why, retired=False)
+    _retirement(client, hosts, why, output, retired=False)
 
 
-def _retirement(client: "Client", hosts: tuple[str, ...], why: str, retired: bool) -> None:
+def _retirement(client: "Client", hosts: tuple[str, ...], why: str, output: str, retired: bool) -> None:
     from meta.api.types import EditView
+    from meta.cli import show
 
     hosts = tuple(dict.fromkeys(hosts))
     done = client.send("POST", "/retirements", EditView, {"hosts": hosts, "retired": retired}, why=why)
+    if show.data(done, output):
+        return
     changed = {one.name for one in done.changes}
     for host in hosts:
         state = "retired" if retired else "not retired"

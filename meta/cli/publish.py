@@ -20,7 +20,7 @@ from meta import tarballs
 from meta.api.tarball_types import Tarballs, TarballView
 from meta.api.types import Whoami
 from meta.cli.client import Client, at
-from meta.cli.refusals import TO_GET_ONE
+from meta.cli.refusals import TO_GET_ONE, Conflict
 from meta.errors import Misconfigured, TryLater
 from updater import gunzip, unpack
 from updater.errors import Refused, UpdaterError
@@ -109,12 +109,12 @@ def split(file: str, known: list[str], must: bool = False) -> tuple[str, str]:
 
 
 def _already(client: Client, name: str, digests: Digests) -> TarballView | None:
-    """What is published under this name with the same bytes, or None. Raises Misconfigured for other bytes."""
+    """What is published under this name with the same bytes, or None. Raises Conflict for other bytes."""
     there = next((one for one in client.get("/tarballs", Tarballs).items if one.name == name), None)
     if there is None or not there.md5 or not there.published:
         return None  # or meta must read it, or write down that it was published
     if (there.size, there.md5) != (digests.size, digests.md5):
-        raise Misconfigured(f"{name} is published with other bytes (md5 {there.md5}); give yours another version")
+        raise Conflict(f"{name} is published with other bytes (md5 {there.md5}); give yours another version", ())
     there.sha256 = digests.sha256
     return there
 

@@ -129,7 +129,7 @@ def _patch(editor: "Editor", agent: str, body: dict[str, Any], selector: str | N
 def _revision(client: "Client", agent: str) -> int:
     """The revision of the record's last change, ABSENT where there is none."""
     from meta.cli.client import ABSENT, at
-    from meta.cli.refusals import NotThere
+    from meta.errors import NotThere
 
     try:
         return client.get_versioned(at("records", agent), dict[str, Any])[1]

@@ -5,17 +5,13 @@ from collections.abc import Sequence
 import msgspec
 
 from meta.api.types import Problem
-from meta.errors import MetaError, Misconfigured, TryLater
+from meta.errors import MetaError, Misconfigured, NotThere, TryLater
 from updater.wire import one_line
 
 TO_GET_ONE = (
     "put yours into ~/.config/meta/token (mode 600) or META_TOKEN; an admin makes one with `meta token new NAME --role ROLE`, "
     "the very first with --database URL on meta's own machine"
 )
-
-
-class NotThere(MetaError):
-    """What was named does not exist."""
 
 
 class Conflict(MetaError):
@@ -45,7 +41,9 @@ def error(status: int, body: bytes, what: str, has_token: bool) -> MetaError:
         return NotThere(said)
     if status in (409, 412):
         lines = [line.rstrip()[:2000] for line in problem.difference]
-        return Conflict(said, ["".join(c if c.isprintable() else " " for c in line) for line in lines])
+        return Conflict(
+            _all_problems(problem, said), ["".join(c if c.isprintable() else " " for c in line) for line in lines]
+        )
     if status == 500:
         return TryLater(f"meta has a fault ({said}): its log says which")
     if status == 504:

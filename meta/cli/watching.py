@@ -15,8 +15,7 @@ import msgspec
 from meta.api.types import Counts
 from meta.cli import show
 from meta.cli.client import Client, at
-from meta.cli.refusals import NotThere
-from meta.errors import TryLater
+from meta.errors import NotThere, TryLater
 from meta.records import selector_of
 from meta.views import Count, Failure, Progress, Standing
 

@@ -164,7 +164,6 @@ def test_an_agent_is_made_by_setting_what_it_needs(world):
         {"set": {"version": "1"}, "selector": {"glob": ""}},
         {"set": {"version": "1"}, "selector": {"hosts": []}},
         {"set": {"version": "1"}, "selector": None},
-        {"unset": [], "selector": {"prefix": "none"}},
     ],
 )
 def test_what_cannot_be_meant_is_refused(world, body):
@@ -172,6 +171,13 @@ def test_what_cannot_be_meant_is_refused(world, body):
     before = world.service.records
     refused(patch(world, "a", body), 400)
     assert world.service.records is before
+
+
+def test_what_is_not_there_is_not_found(world):
+    put(world, record())
+    refused(patch(world, "a", {"unset": [], "selector": {"prefix": "none"}}), 404)
+    refused(patch(world, "b", {"set": {"version": "1"}, "selector": {"prefix": "x"}}, "*"), 412)
+    refused(world.call("POST", "rollback", "editor", json={"revision": 2}), 404)
 
 
 def test_a_version_under_anothers_digest_is_refused(world):
@@ -295,7 +301,7 @@ def test_a_roll_back_is_a_revision_like_any_other(world):
     assert world.call("GET", "records").json["agents"] == [record(version="1", md5="", cmd="start")]
     latest = world.call("GET", "revisions?limit=1").json["items"][0]
     assert (latest["action"], latest["why"]) == ("rollback", "broken")
-    refused(world.call("POST", "rollback", "editor", json={"revision": 5}), 400)
+    refused(world.call("POST", "rollback", "editor", json={"revision": 5}), 404)
     assert world.call("POST", "rollback", "editor", json={"revision": 0}).status_code == 200
     assert world.call("GET", "records").json == {"agents": []}
 
@@ -314,7 +320,7 @@ def test_a_banned_version_is_ordered_of_nobody(world):
     explained = world.call("GET", "explain/h1", "viewer").json["agents"][0]
     assert explained["ban"]["why"] == "eats disks"
     patch(world, "a", {"set": {"version": "2"}})
-    assert "banned" in refused(patch(world, "a", {"set": {"version": "1"}}), 400)["detail"]
+    assert "banned" in refused(patch(world, "a", {"set": {"version": "1"}}), 409)["detail"]
     assert world.call("DELETE", "bans/a/1", "editor").status_code == 200
     refused(world.call("DELETE", "bans/a/1", "editor"), 404)
     assert world.call("GET", "bans").json == {"items": []}

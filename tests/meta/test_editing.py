@@ -12,7 +12,7 @@ import pytest
 from helpers.threads import in_threads
 from meta import edits
 from meta.editing import TRIES, Editor
-from meta.errors import Conflict, EditRefused, MetaError, TryLater
+from meta.errors import Conflict, EditRefused, MetaError, NotThere, TryLater
 from meta.records import Ban, Record, RecordSet
 from meta.store import Store
 
@@ -93,7 +93,7 @@ def test_a_refusal_by_what_is_old_here_is_looked_at_again(metas):
     here.put("a", "1")
     change = partial(edits.set_fields, agent="a", fields={"version": "2"})
     assert there.editor.apply(edits.Edit(1.0, "anna", "", "set"), change).revision == 2
-    with pytest.raises(EditRefused):
+    with pytest.raises(NotThere):
         there.editor.apply(edits.Edit(1.0, "anna", "", "set"), partial(edits.delete_record, agent="nothing"))
 
 
@@ -307,7 +307,7 @@ def test_a_roll_back_looks_only_at_what_is_in_force(metas):
     here.put("a", "3")
     assert there.editor.rollback(there.records, 1).record("a").version == "1"
     for wanted in (-1, 3):
-        with pytest.raises(EditRefused):
+        with pytest.raises(NotThere):
             there.editor.rollback(there.records, wanted)
 
 

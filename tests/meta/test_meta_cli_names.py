@@ -43,10 +43,30 @@ def boss(server, tmp_path_factory):
         (["ban", "flacon", "9", "--why", "x"], 'there is no agent "flacon"; did you mean falcon?'),
         (["rollback", "--agent", "flacon"], "there is no agent flacon; did you mean falcon?"),
         (["unban", "falcon", "9"], "version 9 of falcon is not banned"),
+        (["rollback", "9999"], "there is no revision 9999; the last is 2"),
+        (["rollback", "9999", "--agent", "falcon"], "there is no revision 9999; the last is 2"),
+        (["rollback", "--agent", "foreign"], "there is no agent foreign"),
+        (
+            ["unset", "falcon", "--for", "prefix:none"],
+            "falcon [prefix none]: there is no such override; there are: none",
+        ),
+        (["unset", "flacon", "md5"], 'there is no agent "flacon"; did you mean falcon?'),
+        (["set", "flacon", "version=2", "--for", "prefix:a"], 'there is no agent "flacon"; did you mean falcon?'),
+        (["retry", "flacon"], "there is no agent flacon; did you mean falcon?"),
     ],
 )
 def test_a_name_that_is_not_there_is_an_error_with_the_nearest_one(boss, words, sentence):
     assert boss(*words, code=1) == f"meta: {sentence}\n"
+
+
+def test_what_is_banned_is_no_wrong_use(boss):
+    boss("ban", "falcon", "6.6.6", "--why", "leaks")
+    refused = boss("set", "falcon", "version=6.6.6", code=1)
+    assert refused == (
+        "meta: falcon: version 6.6.6 is banned by boss (leaks); give another one, or first: meta unban falcon 6.6.6\n"
+    )
+    assert boss("unban", "falcon", "6.6.7", code=1) == "meta: version 6.6.7 of falcon is not banned; of it are: 6.6.6\n"
+    boss("unban", "falcon", "6.6.6")
 
 
 def test_an_agent_to_be_made_under_a_name_like_another_is_asked_about_too(boss):

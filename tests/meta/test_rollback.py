@@ -126,7 +126,7 @@ def test_a_version_that_is_banned_by_now_is_not_gone_back_to(world):
     put(world, "a", "1")
     put(world, "a", "2")
     assert world.call("PUT", "bans/a/1?why=x", "editor").status_code == 200
-    assert "banned" in back(world, code=400)["detail"]
+    assert "banned" in back(world, code=409)["detail"]
     assert version(world) == "2"
 
 
@@ -157,7 +157,7 @@ def test_another_agent_that_was_changed_since_is_no_conflict(world):
 def test_an_agent_that_never_was_and_nothing_to_go_back_to_are_refused(world):
     put(world, "falcon", "1")
     assert back(world, "flacon", code=404)["detail"] == "there is no agent flacon; did you mean falcon?"
-    assert back(world, "falcon", revision=9, code=400)["detail"] == "revision: there is no revision 9; the last is 1"
+    assert back(world, "falcon", revision=9, code=404)["detail"] == "there is no revision 9; the last is 1"
     assert world.call("POST", "rollback", "editor", json={}).status_code == 400
     assert world.call("POST", "rollback", "viewer", json={"agent": "falcon"}).status_code == 403
 

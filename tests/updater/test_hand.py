@@ -104,7 +104,7 @@ def test_a_rollback_by_hand_is_seen_to_by_a_running_daemon_at_once(upgraded, sit
 def test_a_second_rollback_finds_nothing_to_take_back(upgraded):
     upgraded.run("rollback", "agent")
     done = upgraded.run("rollback", "agent")
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "there is nothing to take back" in done.stderr
 
 
@@ -113,14 +113,14 @@ def test_a_rollback_without_another_version_says_so(host, site):
     site.desire(("agent", "1"))
     host.run("once")
     done = host.run("rollback", "agent")
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "no other version of agent is installed" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["hold", "unhold", "rollback", "why"])
 def test_an_agent_that_is_not_here_is_named_as_such(upgraded, command):
     done = upgraded.run(command, "agnet")
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "agnet" in done.stderr
     assert upgraded.run(command, "../../etc").returncode == 2
 
@@ -179,7 +179,7 @@ def test_a_rolled_back_version_is_tried_again_by_hand_without_a_daemon(rejected,
     assert (done.returncode, done.stdout) == (0, "agent is at 3; `updater why agent` tells more\n"), done.stderr
     assert running(rejected, "3")
     done = rejected.run("retry", "agent")
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "there is nothing to try again" in done.stderr
 
 
@@ -207,7 +207,7 @@ def test_a_held_agent_is_not_tried_again(rejected):
     mend(rejected)
     rejected.run("hold", "agent", "--why", "mine")
     done = rejected.run("retry", "agent")
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "agent is held (mine): updater unhold agent first" in done.stderr
 
 
