@@ -12,8 +12,10 @@ from msgspec.structs import replace
 
 from meta import edits
 from meta.classes import Classes
+from meta.errors import NotThere
+from meta.hints import no_such_hosts
 from meta.hosts import Host, HostTable
-from meta.records import Override, Record, RecordSet, Selector
+from meta.records import Hosts, Override, Record, RecordSet, Selector
 from updater.wire import ROLLED_BACK, Desired
 
 _NAMED = 3  # hosts, where they are put in words
@@ -31,7 +33,8 @@ class Outlook(NamedTuple):
         """For the person who asks for it."""
         if not self.trying and not self.unable:
             return "no host is known to have rolled this version back: nothing is tried again"
-        tried = f"{_hosts(self.trying)} rolled this version back and will try it again"
+        rolled = f"{_hosts(self.trying)} rolled this version back and will try it again"
+        tried = rolled if self.trying else "nothing is tried again"
         if not self.unable:
             return tried
         more = self.unable - len(self.some)
@@ -66,6 +69,16 @@ def _with_override(record: Record, selector: Selector, attempt: int) -> Record:
     else:
         overrides.append(Override(selector, attempt=attempt))
     return replace(record, overrides=tuple(overrides))
+
+
+def require_hosts(table: HostTable, records: RecordSet, selectors: Iterable[Selector]) -> None:
+    """Raises NotThere for a selector that fits no host that has reported, and for one that names a host that has not."""
+    for selector in selectors:
+        if isinstance(selector, Hosts):
+            if new := [name for name in sorted(selector.hosts) if table.get(name) is None]:
+                raise NotThere(no_such_hosts(new, table.names()))
+        elif not any(selector.matches(name, records.labels.get(name, {})) for name in table.names()):
+            raise NotThere(f"no host that has reported fits {selector.in_words()}")
 
 
 def outlook(table: HostTable, records: RecordSet, agent: str) -> Outlook:

@@ -171,6 +171,10 @@ class Memory(msgspec.Struct, frozen=True):
             self, good=self.good or current, previous=current or self.previous, current=version, trial=Trial(version)
         )
 
+    def put_back(self, current: str) -> "Memory":
+        """`.version` is `current` again, as before the last switch, and what was switched to has not been tried."""
+        return replace(self, current=current, trial=None)
+
     def failed(self, version: str, reason: str, evidence: str) -> "Memory":
         """The start of `version` did not reach `started` in time."""
         if self.trial is None or self.trial.version != version:

@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from updater import control, files
+from updater import control, files, meta_client, observe, processes
 from updater.control import Status
-from updater.errors import ControlFailed
+from updater.errors import ControlFailed, TryLater
 from updater.host import Host
 from updater.layout import OWN_NAME, Layout
 from updater.observe import Observed
 from updater.plan import Step
-from updater.wire import ROLLED_BACK, STARTED, Desired, Outcome, version_problem
+from updater.wire import FAILED, ROLLED_BACK, STARTED, Desired, Outcome, version_problem
 
 log = logging.getLogger("updater")
 
@@ -58,19 +58,26 @@ def try_out(install: Path, timeout: float) -> None:
 def become(host: Host) -> None:
     """Turn this process into its successor, with a guard of this version beside it.
 
-    Without a guard there is no hand-over: then it takes the successor back and becomes the daemon again, as `take_over`.
+    Without a guard there is no hand-over: then `.version` is put back and this becomes the daemon again, as `take_over`. Where
+    this process cannot become another at all (TryLater), the guard carries on. That is the host's trouble and no verdict on
+    the successor: the next cycle tries the hand-over again.
     """
     agent, watched = host.layout.agent(OWN_NAME), max(host.config.watch, GUARD_AT_LEAST)
     guard = [*_command(agent.install(host.own_version)), "guard", str(os.getpid()), host.successor, host.own_version]
     try:
         control.leave_behind([*guard, str(watched), *_where(sys.argv)], host.layout.root)
     except OSError as e:
-        _undo(host, host.successor, host.own_version, f"its guard could not be started: {e.strerror}")
+        _put_back(host, host.successor, host.own_version, f"its guard could not be started: {e.strerror or e}")
         take_over(sys.argv)
         return
     sys.stderr.flush()
     command = [*_command(agent.install(host.successor)), *sys.argv[1:]]
-    os.execv(command[0], command)  # noqa: S606 (the same arguments, another version's program)
+    try:
+        os.execv(command[0], command)  # noqa: S606 (the same arguments, another version's program)
+    except OSError as e:
+        why = f"it could not be started: {e.strerror or e}"
+        _put_back(host, host.successor, host.own_version, why)
+        raise TryLater(f"{host.successor} was not handed over to: {why}") from e
 
 
 def note_alive(host: Host) -> None:
@@ -81,7 +88,10 @@ def note_alive(host: Host) -> None:
 
 
 def guard(host: Host, pid: int, version: str, back: str, seconds: float) -> bool:
-    """Wait for the new version's good heartbeat; returns True when it came, else undoes the hand-over and returns False."""
+    """Wait for the new version's good heartbeat; returns True when it came, else undoes the hand-over and returns False.
+
+    While meta does not answer us either, that there was none is no verdict on the version.
+    """
     wanted = f"{version} {pid}\n".encode()
     deadline = time.monotonic() + seconds
     why = f"no good heartbeat within {seconds:g} s"
@@ -92,7 +102,9 @@ def guard(host: Host, pid: int, version: str, back: str, seconds: float) -> bool
             why = "it ended before its first good heartbeat"
             break
         time.sleep(0.1)
-    _undo(host, version, back, why)
+    if observe.current(host.layout.agent(OWN_NAME)) == version:  # or the hand-over has failed and was undone
+        is_at_fault = not _is_alive(pid) or meta_client.is_reachable(host)
+        (_reject if is_at_fault else _put_back)(host, version, back, why)
     _end(pid)
     return False
 
@@ -106,14 +118,32 @@ def take_over(arguments: Sequence[str]) -> None:
     os.execv(command[0], command)  # noqa: S606
 
 
-def _undo(host: Host, version: str, back: str, why: str) -> None:
-    # Before the new process is ended, so that whoever starts the updater next starts the old version.
-    files.write_atomic(host.layout.agent(OWN_NAME).version_file, f"{back}\n".encode())
+# Both before the new process is ended, so that whoever starts the updater next starts the old version.
+
+
+def _reject(host: Host, version: str, back: str, why: str) -> None:
+    """Back to the old version, and a verdict on the new one."""
+    _name(host, back)
     order = next((o for o in host.orders.last.orders if o.name == OWN_NAME), Desired(OWN_NAME, version))
-    now = int(host.now())
-    outcome = Outcome(OWN_NAME, back, version, Step.HAND_OVER.value, ROLLED_BACK, why, at=now, attempt=order.attempt)
+    outcome = _outcome(host, version, back, ROLLED_BACK, why, order.attempt)
     host.memories.change(OWN_NAME, lambda memory: memory.rejecting(order, why).noting(outcome))
     log.error("%s: %s was taken back: %s", OWN_NAME, version, why)
+
+
+def _put_back(host: Host, version: str, back: str, why: str) -> None:
+    """Back to the old version as if it had never been left; a later cycle hands over again."""
+    _name(host, back)
+    outcome = _outcome(host, version, back, FAILED, why)
+    host.memories.change(OWN_NAME, lambda memory: memory.put_back(back).noting(outcome))
+    log.error("%s: not handed over to %s, which is tried again later: %s", OWN_NAME, version, why)
+
+
+def _name(host: Host, version: str) -> None:
+    files.write_atomic(host.layout.agent(OWN_NAME).version_file, f"{version}\n".encode())
+
+
+def _outcome(host: Host, version: str, back: str, result: str, why: str, attempt: int = 0) -> Outcome:
+    return Outcome(OWN_NAME, back, version, Step.HAND_OVER.value, result, why, at=int(host.now()), attempt=attempt)
 
 
 def _end(pid: int) -> None:
@@ -128,11 +158,13 @@ def _end(pid: int) -> None:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether the process runs our program; a zombie does not, nor does a later owner of the number."""
+    """Whether the process runs our program; a zombie does not, nor does a later owner of the number. One that is just becoming
+    another program has no command line for a moment."""
     try:
-        return PROGRAM.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+    return PROGRAM.encode() in line if line else processes.identity(pid) != ""
 
 
 def _command(install: Path) -> list[str]:

@@ -22,7 +22,8 @@ from meta.api.types import (
 )
 from meta.auth import Rule
 from meta.editing import Done
-from meta.hints import did_you_mean, neighbours
+from meta.errors import NotThere
+from meta.hints import no_such_hosts
 from meta.progress import Asked, progress
 from meta.query import HostFilter
 from meta.records import RecordSet
@@ -83,6 +84,7 @@ def get_labels(call: Call) -> Reply:
     query=EditQuery,
     body=LabelEdit,
     answers={200: EditView},
+    refusals=[404],
 )
 def edit_labels(call: Call) -> Reply:
     body = call.body
@@ -90,7 +92,15 @@ def edit_labels(call: Call) -> Reply:
     if both or not (body.set or body.remove):
         raise Refusal(400, f"{both[0]} is both set and removed" if both else "give labels to set, or keys to remove")
     wanted = body.set | dict.fromkeys(body.remove)
-    return edit(call, "label", lambda before: _labelled(before, body.hosts, wanted), of_records=False)
+
+    def change(before: RecordSet) -> RecordSet:
+        table = call.service.table
+        new = [one for one in body.hosts if body.known and one not in before.labels and table.get(one) is None]
+        if new:
+            raise NotThere(no_such_hosts(new, table.names()))
+        return _labelled(before, body.hosts, wanted)
+
+    return edit(call, "label", change, of_records=False)
 
 
 def _labelled(records: RecordSet, hosts: Iterable[str], wanted: Mapping[str, str | None]) -> RecordSet:
@@ -234,5 +244,4 @@ def _host(call: Call) -> Reply:
 
 
 def _unknown(call: Call, host: str) -> Refusal:
-    hint = did_you_mean(host, neighbours(host, call.service.table.names()))
-    return Refusal(404, f"no host {host} has reported{hint}")
+    return Refusal(404, no_such_hosts([host], call.service.table.names()))

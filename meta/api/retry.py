@@ -11,6 +11,7 @@ from meta.api.queries import EditQuery
 from meta.api.records import edit_record
 from meta.api.types import EditView
 from meta.auth import Rule
+from meta.records import RecordSet
 
 
 @operation(
@@ -26,17 +27,20 @@ from meta.auth import Rule
     conditional=["If-Match"],
 )
 def retry(call: Call) -> Reply:
-    """notes: on how many hosts that acts, and on how many it cannot."""
+    """notes: on how many hosts that acts, and on how many it cannot. Where it acts on none it is no edit."""
     agent = call.path["agent"]
     wanted = [] if call.body.selectors is UNSET else msgspec.to_builtins(call.body.selectors)
     selectors = [load.parse_selector(one, f"selectors[{index}]") for index, one in enumerate(wanted)]
-    return edit_record(
-        call,
-        "retry",
-        lambda before: attempts.retry(before, agent, selectors),
-        there_is_one=True,
-        note=lambda after: attempts.outlook(call.service.table, after, agent).in_words(),
-    )
+    table, said = call.service.table, attempts.Outlook()
+
+    def change(before: RecordSet) -> RecordSet:
+        nonlocal said
+        attempts.require_hosts(table, before, selectors)
+        after = attempts.retry(before, agent, selectors)
+        said = attempts.outlook(table, after, agent)
+        return after if said.trying else before
+
+    return edit_record(call, "retry", change, there_is_one=True, note=lambda _after: said.in_words())
 
 
 OPERATIONS: tuple[Operation, ...] = (retry,)

@@ -106,11 +106,13 @@ class LabelsBody(Body):
 
 
 class LabelEdit(Body):
-    """Labels to set on all of these hosts, and keys to remove from them: one revision, all or nothing."""
+    """Labels to set on all of these hosts, and keys to remove from them: one revision, all or nothing. known: refuse hosts that
+    have neither reported nor a label."""
 
     hosts: Annotated[list[Hostname], Meta(min_length=1, max_length=10_000)]
     set: LabelSet = field(default_factory=dict)
     remove: list[Annotated[str, Meta(pattern=LABEL_KEY)]] = field(default_factory=list)
+    known: bool = False
 
 
 class RetirementBody(Body):

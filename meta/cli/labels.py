@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     shell_complete=options.selectors,
     help="Hosts that --for selects too: prefix:web-, label:env=staging ...",
 )
+@click.option("--unseen", is_flag=True, help="Also hosts that have not reported yet.")
 @options.changing
-def label(editor: "Editor", words: tuple[str, ...], name: str | None, where: str | None) -> None:
-    """Set labels of HOSTs (KEY=VALUE) or remove them (KEY-). Overrides with --for label:KEY=VALUE select by them. A host need
-    not have reported yet; of those that have, --name and --where choose (both: those that fit both); - takes names from stdin.
+def label(editor: "Editor", words: tuple[str, ...], name: str | None, where: str | None, unseen: bool) -> None:
+    """Set labels of HOSTs (KEY=VALUE) or remove them (KEY-). Overrides with --for label:KEY=VALUE select by them. Of the hosts
+    that have reported --name and --where choose (both: those that fit both); - takes names from stdin.
 
     \b
     Examples:
@@ -32,6 +33,7 @@ def label(editor: "Editor", words: tuple[str, ...], name: str | None, where: str
       meta label --name 'web-*' ring=1
       meta label --where label:ring=1 ring=2 --dry-run
       meta label - env=prod --yes < hosts.txt
+      meta label web-3 env=staging --unseen
     """
     from meta.cli import labelling
     from meta.cli.changing import Wish
@@ -43,8 +45,9 @@ def label(editor: "Editor", words: tuple[str, ...], name: str | None, where: str
         raise click.UsageError("name hosts first, then what to set or remove: meta label web-1 env=staging rack-")
     if named and (name or where):
         raise click.UsageError("name hosts, or choose them by --name and --where")
+    known = {} if unseen else {"known": True}
     hosts = labelling.named(named) if named else labelling.chosen(editor.client, name or "", where or "")
-    editor.make(Wish("POST", "/labels", {"hosts": hosts, "set": wanted, "remove": gone}))
+    editor.make(Wish("POST", "/labels", {"hosts": hosts, "set": wanted, "remove": gone} | known))
 
 
 @click.command(short_help="Put hosts aside that are gone.")

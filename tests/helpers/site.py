@@ -62,7 +62,9 @@ def _handler(site: Site) -> type[http.server.BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             site.gets.append(self.path)
             file = site.files / self.path.lstrip("/")
-            if file.is_file():
+            if self.path == "/health":
+                self._answer(200, b"ok", "text/plain")
+            elif file.is_file():
                 self._answer(200, file.read_bytes(), "application/octet-stream")
             else:
                 self._answer(404, b"not found", "text/plain")

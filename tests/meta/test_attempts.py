@@ -139,10 +139,35 @@ def test_a_retry_for_some_hosts_counts_those_alone(world):
     assert world.call("GET", "records/a").json["overrides"] == [{"prefix": "web-", "attempt": 2}]
 
 
-def test_a_retry_of_what_was_never_rolled_back_says_so(world):
-    assert retry(world).json["notes"] == [
-        "no host is known to have rolled this version back: nothing is tried again",
+def test_a_retry_that_acts_on_no_host_says_so_and_is_no_edit(world):
+    beat(world, "fine", result="done")
+    done = retry(world).json
+    assert done["notes"] == ["no host is known to have rolled this version back: nothing is tried again"]
+    assert (done["revision"], done["changes"]) == (1, [])
+    beat(world, "old-1")
+    done = retry(world).json
+    assert done["notes"] == [
+        "nothing is tried again; it cannot act on 1 host, whose updater does not know attempts: old-1"
     ]
+    assert (done["revision"], done["changes"]) == (1, [])
+    assert world.service.records.revision == 1
+
+
+@pytest.mark.parametrize(
+    ("selector", "sentence"),
+    [
+        ({"prefix": "db-"}, "no host that has reported fits prefix db-"),
+        ({"label": "env=prod"}, "no host that has reported fits label env=prod"),
+        ({"hosts": ["web-1", "wbe-2"]}, "no host wbe-2 has reported; did you mean web-2?"),
+    ],
+)
+def test_a_retry_for_hosts_that_meta_does_not_know_is_not_found(world, selector, sentence):
+    beat(world, "web-1", attempt=0)
+    beat(world, "web-2", attempt=0)
+    for query in ("", "?dryRun=true"):
+        refused = retry(world, {"prefix": "web-"}, selector, query=query)
+        assert (refused.status_code, refused.json["detail"]) == (404, sentence)
+    assert world.service.records.revision == 1
 
 
 @pytest.mark.parametrize(
@@ -158,6 +183,7 @@ def test_a_retry_of_an_agent_that_is_not_there_is_not_found(world):
 
 
 def test_a_retry_of_a_record_that_was_edited_since_is_a_conflict(world):
+    beat(world, "web-1", attempt=0)
     assert retry(world).status_code == 200
     assert retry(world).status_code == 412
 

@@ -17,9 +17,9 @@ def server(tmp_path_factory):
 def boss(server, tmp_path_factory):
     boss = first_admin(server, tmp_path_factory.mktemp("boss"))
     boss("set", "falcon", "version=1.0.0", "tarball=http://r.example/falcon")
-    boss("label", "web-1", "env=staging")
     server.beat("web-1", falcon="1.0.0", foreign="7")
     server.beat("web-2", falcon="1.0.0")
+    boss("label", "web-1", "env=staging", "--yes")
     return boss
 
 
@@ -52,11 +52,21 @@ def boss(server, tmp_path_factory):
         ),
         (["unset", "flacon", "md5"], 'there is no agent "flacon"; did you mean falcon?'),
         (["set", "flacon", "version=2", "--for", "prefix:a"], 'there is no agent "flacon"; did you mean falcon?'),
+        (["label", "wbe-1", "x=1"], "no host wbe-1 has reported; did you mean web-1?"),
+        (["label", "web-1", "wbe-2", "x-"], "no host wbe-2 has reported; did you mean web-2?"),
+        (["retry", "falcon", "--for", "hosts:wbe-1"], "no host wbe-1 has reported; did you mean web-1?"),
+        (["retry", "falcon", "--for", "prefix:db-"], "no host that has reported fits prefix db-"),
         (["retry", "flacon"], "there is no agent flacon; did you mean falcon?"),
     ],
 )
 def test_a_name_that_is_not_there_is_an_error_with_the_nearest_one(boss, words, sentence):
     assert boss(*words, code=1) == f"meta: {sentence}\n"
+
+
+def test_a_host_is_labelled_before_it_reports_where_that_is_said(boss):
+    assert boss("label", "new-1", "rack=r9", "--unseen") == "done: revision 3\n"
+    assert boss("label", "new-1", "rack-") == "done: revision 4\n"  # it is known by its label now
+    assert "no host new-1 has reported" in boss("label", "new-1", "rack-", code=1)
 
 
 def test_what_is_banned_is_no_wrong_use(boss):

@@ -65,7 +65,7 @@ def test_colours_are_for_terminals_that_want_them(boss):
 def test_a_host_is_one_line_at_a_hundred_columns_and_what_drifts_is_not_cut_off(server, boss):
     with_many = {f"a-long-agent-name-{number}": "1.0.0" for number in range(9)}
     server.beat("a-host-with-a-name-of-thirty-four-c", **with_many, falcon="0.9.0")  # reported last
-    boss("label", "a-host-with-a-name-of-thirty-four-c", "environment=staging", "rack=r7")
+    boss("label", "a-host-with-a-name-of-thirty-four-c", "environment=staging", "rack=r7", "--yes")
     with boss.terminal("hosts", "--name", "a-host-*", COLUMNS="100") as terminal:
         assert terminal.end() == 0
     boss("retire", "a-host-with-a-name-of-thirty-four-c")  # the other tests know nothing of it

@@ -1,7 +1,9 @@
 """The updater upgrades itself through meta, and no bad version of it leaves the host without one."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -151,7 +153,7 @@ def test_a_version_that_fails_after_the_hand_over_is_taken_back_by_the_old_one(h
     outcome = until(
         "the old one reports what happened",
         lambda: [o for o in site.outcomes() if o["result"] == "rolled back"],
-        within=40,
+        within=60,
     )[0]
     assert (outcome["agent"], outcome["from"], outcome["to"], outcome["step"]) == (NAME, "1.0.0", "2.0.0", "hand over")
     assert host.current(NAME) == "1.0.0"
@@ -209,6 +211,7 @@ def test_a_rollback_by_hand_hands_back(host, site, publish):
 
 def test_a_new_version_that_ends_by_itself_just_before_it_is_killed_leaves_the_guard_in_charge(host):
     """Between the guard's look at the process and its kill."""
+    (host.root / NAME / ".version").write_text("2.0.0\n")
     given = f"""
 import subprocess
 from pathlib import Path
@@ -226,28 +229,67 @@ new = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", o
     assert host.current(NAME) == "1.0.0"
 
 
-def test_where_no_guard_can_be_started_the_old_version_goes_on(host, site):
-    """As when no more processes may be started, just at the hand-over."""
-    site.desire()
-    (host.root / NAME / ".version").write_text("2.0.0\n")
-    given = f"""
+READY = """
 from pathlib import Path
 from updater import config, own
 from updater.host import Host
 from updater.http import Http
 from updater.layout import Layout
-root, file = {str(host.root)!r}, {str(host.config)!r}
+root, file = {root!r}, {config!r}
 host = Host(Layout(Path(root)), config.load(Path(file)), Http(), own_version="1.0.0", successor="2.0.0")
-sys.argv = [f"{{root}}/{NAME}/1.0.0/updater.pyz", "run", "-c", file, "--root", root]
+host.memories.change(own.OWN_NAME, lambda memory: memory.switching("1.0.0", "2.0.0"))
+sys.argv = [f"{{root}}/{name}/1.0.0/updater.pyz", "run", "-c", file, "--root", root]
 """
-    refusal = "raise BlockingIOError(11, 'Resource temporarily unavailable')"
-    with racing.started("subprocess.Popen", refusal, given, "own.become(host)") as process:
+
+
+def about_to_hand_over(host):
+    (host.root / NAME / ".version").write_text("2.0.0\n")
+    return READY.format(root=str(host.root), config=str(host.config), name=NAME)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(11, "Resource temporarily unavailable"), (12, "Cannot allocate memory"), (28, "No space left")],
+)
+@pytest.mark.parametrize(
+    ("event", "why"), [("subprocess.Popen", "its guard could not be started"), ("os.exec", "it could not be started")]
+)
+def test_trouble_of_the_host_at_a_hand_over_is_no_verdict_and_the_old_version_goes_on(
+    host, site, event, why, number, text
+):
+    """As when no more processes may be started, or there is no memory, just then."""
+    site.desire()
+    refusal = f"raise OSError({number}, {text!r})"
+    with racing.started(event, refusal, about_to_hand_over(host), "own.become(host)") as process:
         try:
             until("1.0.0 reports itself", lambda: reported(site) == "1.0.0", within=30)
-            assert host.owner() == process.pid
+            if event == "subprocess.Popen":
+                assert host.owner() == process.pid
         finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(host.owner(), signal.SIGTERM)
             process.terminate()
+            process.wait(30)
     assert host.current(NAME) == "1.0.0"
-    outcome = next(one for one in site.outcomes() if one["result"] == "rolled back")
-    assert (outcome["from"], outcome["to"]) == ("1.0.0", "2.0.0")
-    assert outcome["reason"] == "its guard could not be started: Resource temporarily unavailable"
+    [outcome] = site.outcomes()
+    assert (outcome["from"], outcome["to"], outcome["result"]) == ("1.0.0", "2.0.0", "failed")
+    assert outcome["reason"] == f"{why}: {text}"
+    memory = json.loads((host.root / ".updater" / "agents" / f"{NAME}.json").read_text())
+    assert (memory["current"], memory["trial"], memory["rejected"]) == ("1.0.0", None, None)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_no_heartbeat_while_meta_answers_nobody_is_no_verdict(host, site, answers):
+    given = about_to_hand_over(host) + (
+        "import subprocess\n"
+        "new = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)', own.PROGRAM])\n"
+        + ("" if answers else "host.reconfigure(config.load(Path(file + '.elsewhere')))\n")
+    )
+    settings = json.loads(host.config.read_text()) | {"server": "127.0.0.1:9"}
+    host.config.with_name(host.config.name + ".elsewhere").write_text(json.dumps(settings))
+    done = racing.run("os.kill", "pass", given, "own.guard(host, new.pid, '2.0.0', '1.0.0', 0)")
+    assert done.returncode == 0, done.stderr
+    assert host.current(NAME) == "1.0.0"
+    memory = json.loads((host.root / ".updater" / "agents" / f"{NAME}.json").read_text())
+    assert (memory["rejected"] is not None) == answers
+    assert memory["outcomes"][-1]["result"] == ("rolled back" if answers else "failed")
