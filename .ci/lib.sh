@@ -1,6 +1,7 @@
 # Sourced by `run` and `long`: what a machine must have, and parts whose seconds are printed in one table at the end.
 set -uo pipefail
 export CI=true # what a test needs and does not find is a failure here
+export PYTEST_ADDOPTS="${PYTEST_ADDOPTS:-} -rs" # what is skipped all the same is named at the end
 export DEBIAN_FRONTEND=noninteractive
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
@@ -16,6 +17,28 @@ needs() {
     echo "ci: installing ${missing[*]}"
     as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# What tests need of a machine, as `needs` takes it.
+TOOLS=(
+    /usr/share/java/zookeeper.jar zookeeper /usr/sbin/nginx nginx /usr/bin/strace strace
+    /usr/lib/postgresql postgresql /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server
+)
+MORE_TOOLS=(/usr/bin/promtool prometheus) # large, and for one test that reads the same rules
+
+# packages PATH PACKAGE...: the packages alone.
+packages() {
+    while [ $# -gt 0 ]; do
+        echo "$2"
+        shift 2
+    done
+}
+
+# in_debian ROOT COMMAND...: CI and TEST_POSTGRESQL_URL hold there too.
+in_debian() {
+    local root=$1
+    shift
+    env -u PIP_FIND_LINKS PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 chroot "$root" "$@"
 }
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -37,10 +60,7 @@ servers() {
     fi
 }
 
-machine() {
-    needs /usr/share/java/zookeeper.jar zookeeper /usr/sbin/nginx nginx /usr/bin/strace strace \
-        /usr/lib/postgresql postgresql /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server "$@" && servers
-}
+machine() { needs "${TOOLS[@]}" "$@" && servers; }
 
 table=()
 failed=0

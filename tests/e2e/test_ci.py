@@ -1,5 +1,6 @@
 """What the scripts of CI print at their end, and what they exit with."""
 
+import os
 import re
 import subprocess
 import sys
@@ -53,6 +54,18 @@ def test_what_failed_is_tried_once_more_and_is_told_apart(tmp_path, second_time,
     assert done.returncode == code, done.stdout + done.stderr
     assert ("tests that passed only alone: mend them" in done.stdout) == (code == 0)
     assert "test_good" not in done.stdout.partition("once more")[2], "only what failed"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may chroot")
+def test_in_a_debian_of_its_own_ci_still_wants_everything_there_and_knows_the_database():
+    asked = "echo $CI $TEST_POSTGRESQL_URL ${PYTEST_ADDOPTS##* } $HOME"
+    done = ci(f"export TEST_POSTGRESQL_URL=postgresql://x\nin_debian / sh -c '{asked}'")
+    assert done.stdout.splitlines()[0] == "true postgresql://x -rs /root", done.stderr
+
+
+def test_what_tests_need_is_installed_in_a_debian_too():
+    done = ci('packages "${TOOLS[@]}" "${MORE_TOOLS[@]}"')
+    assert {"nginx", "strace", "zookeeper", "postgresql", "rabbitmq-server", "prometheus"} <= set(done.stdout.split())
 
 
 @pytest.mark.parametrize("script", ["run", "long", "lib.sh"])

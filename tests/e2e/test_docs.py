@@ -151,6 +151,15 @@ def test_operating_lists_just_the_metrics_there_are(tmp_path):
     assert {re.sub("_bucket$", "", name) for name in used} == there
 
 
+def test_the_document_of_faults_has_every_class_in_both_tables_and_no_count_that_the_suite_outgrows():
+    from faults.suite import CLASSES
+
+    today, _, found_then = (ROOT / "docs" / "faults.md").read_text().partition("## What each class found")
+    assert re.findall(r"^\| `(\w+)` ", today, re.M) == [*CLASSES] * 2
+    assert re.findall(r"[0-9][0-9,]* (?:cases|states)", today) == []
+    assert set(re.findall(r"^\*\*(\w+)\*\*", found_then, re.M)) == {*CLASSES}
+
+
 def test_the_example_configuration_has_every_key_and_its_default():
     text = (ROOT / "meta.example.yaml").read_text()
     assert set(re.findall(r"^(?:# )?([a-zA-Z]+):", text, re.MULTILINE)) == set(config.KEYS)
