@@ -2,15 +2,19 @@
 
 import errno
 import socket
-from contextlib import closing, suppress
 
 from meta.errors import Misconfigured, TryLater
+from updater import listeners
 
 
-def check(host: str, port: int) -> None:
-    """Raises Misconfigured where nothing could listen there. That somebody does is no error."""
-    with suppress(TryLater), closing(reserve(host, port)):
-        pass
+def check(host: str, port: int, running: int | None) -> None:
+    """Raises Misconfigured where nothing could listen there, and TryLater where something else does. running: the process that
+    is stopped first, 0 for none; None where that is not known: then whatever listens there may be that one."""
+    try:
+        reserve(host, port).close()
+    except TryLater:
+        if running == 0 or (running and listeners.others_listen(host, port, running)):
+            raise
 
 
 def reserve(host: str, port: int) -> socket.socket:

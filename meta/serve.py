@@ -78,10 +78,10 @@ def serve(settings: Settings, announcer: Announcer) -> None:
     log.info("meta stopped")
 
 
-def check(settings: Settings) -> None:
-    """Raises Misconfigured or TryLater where `serve` could not start with these; changes nothing. That its address is in use is
-    no error here: it may be this very service that uses it."""
-    listening.check(settings.host, settings.port)
+def check(settings: Settings, running: int | None = None) -> None:
+    """Raises Misconfigured or TryLater where `serve` could not start with these; changes nothing. running: as for
+    meta.listening.check."""
+    listening.check(settings.host, settings.port, running)
     with contextlib.closing(Store(settings.database)) as store:
         if (tables := store.check()) is not Tables.OLDER:
             _refuse_to_be_open(settings, store, store.tokens() if tables is Tables.CURRENT else [])

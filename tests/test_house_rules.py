@@ -43,6 +43,7 @@ DISK_DOORS = {
 # Services of both packages say in one way that they are ready, to the same ./control.
 SHARED = {
     "meta/cli/publish.py": ("updater.unpack", "updater.gunzip", "updater.errors"),
+    "meta/listening.py": ("updater.listeners",),
     "meta/limits.py": ("updater.web_guard",),  # what a browser may not ask of either program
     "meta/cli/__init__.py": ("updater.interrupt",),  # both commands end by Ctrl-C in one way
     "meta/cli/serving.py": ("updater.readiness", "updater.errors"),

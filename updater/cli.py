@@ -71,13 +71,13 @@ def run(config_file: Path, root: Path | None, check: bool) -> None:
     when.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon can handle it
-    from updater import local_api, own, preflight
+    from updater import hand, local_api, own, preflight
     from updater.daemon import Daemon
 
     if check:
         host = a_host(config_file, root)
         preflight.check(host.config, host.layout.root)
-        local_api.check(host.config)
+        local_api.check(host.config, hand.running_updater(host.layout))
         click.echo(f"{config_file} is good")
         return
     with working_host(config_file, root) as host:

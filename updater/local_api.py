@@ -18,7 +18,7 @@ from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from updater import config
+from updater import config, listeners
 from updater.daemon import Daemon
 from updater.errors import Misconfigured
 from updater.web_guard import host_problem, page_problem
@@ -61,8 +61,8 @@ def serve(daemon: Daemon) -> http.server.ThreadingHTTPServer:
     return server
 
 
-def check(settings: config.Config) -> None:
-    """Raises Misconfigured where nothing could listen there. That somebody does is no error here: it may be ourselves."""
+def check(settings: config.Config, running: int) -> None:
+    """Raises Misconfigured where nothing could listen there, once the updater that runs now (its process, or 0) is stopped."""
     if not settings.http.enabled:
         return
     address = config.address(settings.http.listen)
@@ -71,7 +71,7 @@ def check(settings: config.Config) -> None:
         try:
             sock.bind(address)
         except OSError as e:
-            if e.errno != errno.EADDRINUSE:
+            if e.errno != errno.EADDRINUSE or not running or listeners.others_listen(*address, running):
                 raise Misconfigured(f"http.listen: cannot listen on {settings.http.listen}: {e.strerror}") from e
 
 

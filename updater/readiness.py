@@ -54,6 +54,13 @@ class Announcer:
     def of_this_process(file: Path | None) -> "Announcer":
         return Announcer(file, processes.identity(os.getpid()))
 
+    def running(self) -> int | None:
+        """The process that says itself to serve in this file, 0 where none does; None without a file."""
+        if self.file is None:
+            return None
+        found = announced(self.file)
+        return found.pid if found else 0
+
     def withdraw(self) -> None:
         """Whatever was said before does not hold any more."""
         if self.file:

@@ -98,7 +98,7 @@ def elves(
         raise Misconfigured("auth.mode records needs hosts and records: leave --no-hosts out, or choose another mode")
     logs.configure(ours.log_level, ours.log_format)
     if check:
-        server.check(settings, watched, None if no_hosts else Store(ours.database))
+        server.check(settings, watched, None if no_hosts else Store(ours.database), announcing().running())
         click.echo(f"{config} is good")
         return
     announcer = announcing()

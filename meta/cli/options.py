@@ -103,6 +103,7 @@ def long_running(command: Command) -> Command:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if keep_up and not state_file:
             raise Misconfigured("--keep-up needs --state-file, to know whether the service was ever ready")
+        keep_up = keep_up and not named["check"]
         return command(*arguments, announcing=partial(_announcing, keep_up, state_file), **named)
 
     return with_announcer

@@ -82,7 +82,7 @@ def serve(config: Path | None, check: bool, announcing: Callable[[], "Announcer"
     settings = configuration.settle(wanted, load(records) if records else None)
     logs.configure(settings.log_level, settings.log_format)
     if check:
-        server.check(settings)
+        server.check(settings, announcing().running())
         click.echo(f"{config or 'the configuration'} is good")
     else:
         server.serve(settings, announcing())

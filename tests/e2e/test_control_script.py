@@ -205,6 +205,31 @@ def test_a_broken_configuration_stops_nothing(home, service, verb):
     assert control(home, "pid", service).stdout == pid
 
 
+@pytest.mark.parametrize("service", ["updater", "meta", "elves"])
+def test_a_restart_to_an_address_that_another_has_stops_nothing(home, service):
+    configure_all(home)
+    assert control(home, "start", service).returncode == 0
+    pid = control(home, "pid", service).stdout
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        if service == "updater":
+            configure(home, http={"enabled": True, "listen": address})
+        elif service == "meta":
+            env = home / "meta.env"
+            env.write_text(env.read_text() + f"META_LISTEN={address}\n")
+        else:
+            conf = home / "conf.properties"
+            port = f"thrift.heartbeat.port={taken.getsockname()[1]}"
+            conf.write_text(re.sub(r"thrift\.heartbeat\.port=\d+", port, conf.read_text()))
+        done = control(home, "restart", service)
+        assert done.returncode == 1
+        assert "was not restarted" in done.stderr
+        assert "in use" in done.stderr
+        assert control(home, "pid", service).stdout == pid
+    assert control(home, "restart", service).returncode == 0, "once the address is free"
+    assert control(home, "pid", service).stdout != pid
+
+
 def test_a_reload_of_meta_speaks_to_its_own_meta_and_not_to_what_answers_at_the_address(home):
     configure_all(home)
     assert control(home, "start", "meta").returncode == 0

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 
@@ -272,6 +273,22 @@ def test_run_check_finds_what_would_keep_it_from_running(host, settings, problem
     done = host.run("run", "--check")
     assert done.returncode == 2
     assert problem in done.stderr
+
+
+def test_run_check_finds_a_port_that_another_has_whether_an_updater_runs_or_not(host):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = json.loads(host.config.read_text())
+        with host.start():
+            until("it is ready", (host.root / ".updater" / "state").exists)
+            host.config.write_text(json.dumps(settings | {"http": {"listen": f"127.0.0.1:{port}"}}))
+            refused = host.run("run", "--check")
+            assert (refused.returncode, refused.stderr) == (
+                2,
+                f"updater: http.listen: cannot listen on 127.0.0.1:{port}: Address already in use\n",
+            )
+            assert host.running
+        assert host.run("run", "--check").returncode == 2
 
 
 def test_run_check_minds_neither_the_running_daemon_nor_its_port(host):

@@ -104,12 +104,12 @@ def run(
     log.info("meta elves stopped")
 
 
-def check(settings: Settings, http: tuple[str, int] | None, store: Store | None) -> None:
+def check(settings: Settings, http: tuple[str, int] | None, store: Store | None, running: int | None = None) -> None:
     """Raises Misconfigured or TryLater where `run` could not begin with these. store: where hosts are kept, if they are; closed
-    here."""
-    listening.check(settings.thrift_ip, settings.thrift_port)
+    here; running: as for meta.listening.check."""
+    listening.check(settings.thrift_ip, settings.thrift_port, running)
     if http:
-        listening.check(*http)
+        listening.check(*http, running)
     if store:
         with closing(store):
             store.check()
