@@ -1,13 +1,15 @@
 """Tarballs that nothing needs any more: which they are, and how they go.
 
 Promises: one goes only by meta.publications.judge, judged again in the edit that takes it out of the records, so that an edit
-that names it meanwhile keeps it. The file goes after that, unless it was published or named again. A crash in between leaves a
-file that may be published again. Refuses what has other bytes than were published: it is not ours to remove.
+that names it meanwhile keeps it. The file goes after that, unless it was published or named again, also at another meta of the
+same directory. A crash in between leaves a file that may be published again. Refuses what has other bytes than were published:
+it is not ours to remove.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -72,15 +74,14 @@ def prune(service: "Service", directory: Path, terms: Terms, edit: edits.Edit) -
     done = service.editor.apply(edit, change)
     for file, one in seen[-1].gone.items():
         with service.publishing:
-            if not _is_needed_again(service, file):
-                tarballs.remove(directory, file)
+            if tarballs.remove(directory, file, partial(_is_needed_again, service, file)):
                 log.info("%s is removed (%d bytes, sha256 %s), by %s", file, one.size, one.sha256, edit.who)
     return seen[-1]._replace(revision=done.revision)
 
 
 def _is_needed_again(service: "Service", file: str) -> bool:
-    """Whether an edit, a publication or a host has named it since it was judged."""
-    records = service.records
+    """Whether an edit, a publication (at whichever meta) or a host has named it since it was judged. Raises TryLater."""
+    records = service.store.load_records()
     return file in records.published or file in publications.named_by(records.records) or file in run_by(service.table)
 
 

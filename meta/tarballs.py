@@ -8,7 +8,7 @@ with other bytes: hosts and caches keep it for good.
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import md5, sha256
 from pathlib import Path
@@ -21,7 +21,7 @@ from updater.wirelimits import NAME_FORM, VERSION_FORM
 CHUNK = 1 << 20
 PUBLISHED = re.compile(rf"{NAME_FORM}-{VERSION_FORM}\.tar\.gz")
 _GZIP = b"\x1f\x8b\x08"
-_UPLOAD = ".upload-"
+_UPLOAD, _GONE = ".upload-", ".gone-"  # names of what is not published yet, or no more
 _FORGOTTEN = 86400.0  # seconds after which an upload that was killed is cleared away
 _MD5_LINE = re.compile(r"([0-9a-f]{32})\b")
 
@@ -91,12 +91,35 @@ def look(directory: Path, name: str) -> Tarball | None:
     return _known(path) if path else None
 
 
-def remove(directory: Path, name: str) -> None:
-    """Remove a published file and its digest; what is not there is no error. Raises TryLater."""
+def remove(directory: Path, name: str, is_needed: Callable[[], bool]) -> bool:
+    """Remove a published file and its digest, unless it is needed; returns whether that is done. What is not there is no error.
+
+    is_needed is asked once the names are free: who publishes the file now, in this process or in another meta's, either has
+    said so before, or finds the name free and takes it. Raises TryLater.
+    """
+    # Its digest first: no file that is published meanwhile may lose the digest that came with it.
+    names = [(directory / one, directory / f"{_GONE}{token_hex(8)}") for one in (f"{name}.md5", name)]
+    needed = True
     with _disk_errors(name, "removed"):
-        (directory / name).unlink(missing_ok=True)
-        (directory / f"{name}.md5").unlink(missing_ok=True)
-        _sync(directory)
+        moved = [pair for pair in names if _moved(*pair)]
+        try:
+            needed = is_needed()
+        finally:
+            for path, hidden in reversed(moved):
+                if needed:
+                    with suppress(FileExistsError):
+                        os.link(hidden, path)
+                hidden.unlink(missing_ok=True)
+            _sync(directory)
+    return not needed
+
+
+def _moved(path: Path, to: Path) -> bool:
+    try:
+        path.rename(to)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def split(file: str, known: Iterable[str]) -> tuple[str, str]:
@@ -216,7 +239,9 @@ def _sync(directory: Path) -> None:
 
 
 def _clear_forgotten(directory: Path) -> None:
-    for path in directory.glob(f"{_UPLOAD}*"):
+    for path in (*directory.glob(f"{_UPLOAD}*"), *directory.glob(f"{_GONE}*")):
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _FORGOTTEN:
+            stat = path.stat()
+            since = stat.st_mtime if path.name.startswith(_UPLOAD) else stat.st_ctime  # when it got this name
+            if time.time() - since > _FORGOTTEN:
                 path.unlink()

@@ -1,5 +1,6 @@
 """A meta with tokens of every kind, asked without a server between."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ class World:
         self.now = NOW
         self.tarballs = directory / "tarballs"
         self.tarballs.mkdir()
-        self.store = Store(f"sqlite:///{directory}/meta.db")
+        self._database = f"sqlite:///{directory}/meta.db"
+        self.store = Store(self._database)
         self.store.upgrade()
         self.tokens: dict[str, str] = {"forged": mint("operator")[0]}
         self.ids: dict[str, int] = {}  # of the tokens in the store
@@ -39,9 +41,19 @@ class World:
         written = self.store.use_enrolment(self.ids["enrolment"], "h1", hashed, NOW)
         assert written
         self.service.host_tokens.update([("h1", hashed, written.serial)])
-        unlimited = Limits(Buckets(1e9, 1e9), Buckets(1e9, 1e9))
-        self.app = create_app(self.service, lambda: self.now, limits or unlimited)
+        self._limits = limits or Limits(Buckets(1e9, 1e9), Buckets(1e9, 1e9))
+        self.app = create_app(self.service, lambda: self.now, self._limits)
         self.client = self.app.test_client()
+
+    def another(self) -> "World":
+        """Another meta on the same database and directory, which has heard of no later edit than now."""
+        made = copy.copy(self)
+        made.store = Store(self._database)
+        made.service = Service(made.store, self.service.settings)
+        made.service.start(self.now)
+        made.app = create_app(made.service, lambda: made.now, self._limits)
+        made.client = made.app.test_client()
+        return made
 
     def close(self) -> None:
         self.service.close(5)

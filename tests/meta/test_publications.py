@@ -3,13 +3,15 @@
 import gzip
 import hashlib
 import logging
+import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from helpers.meta_api import NOW, REMOTE, World, record
 from helpers.meta_server import until
-from meta import publications
+from meta import publications, tarballs
+from meta.errors import TryLater
 from meta.publications import Publication, Uses, Verdict
 from updater.wire import RealAgent, Report
 
@@ -199,6 +201,78 @@ def test_a_file_that_is_named_before_it_goes_stays(world):
             use(world, "1")
         pruned.result()
     assert there(world) == ["a-1.tar.gz", "a-1.tar.gz.md5"]
+
+
+@pytest.mark.parametrize("names_it", [publish, use])
+def test_a_file_that_another_meta_needs_before_it_goes_stays(world, names_it):
+    many(world, 2)
+    other = world.another()
+    md5 = (world.tarballs / "a-1.tar.gz.md5").read_text()
+    with ThreadPoolExecutor(1) as pool:
+        with world.service.publishing:
+            pruned = pool.submit(prune, world, keep=0, older=0)
+            until(lambda: not world.store.load_records().published, "both publications are taken out")
+            names_it(other, "1")
+        pruned.result()
+    assert there(world) == ["a-1.tar.gz", "a-1.tar.gz.md5"]
+    assert (world.tarballs / "a-1.tar.gz.md5").read_text() == md5
+    other.close()
+
+
+def test_what_is_published_again_while_it_goes_stays_with_its_digest(world):
+    publish(world, "1")
+    before = {name: (world.tarballs / name).read_bytes() for name in there(world)}
+
+    def again():
+        publish(world, "1")
+        return False
+
+    assert tarballs.remove(world.tarballs, "a-1.tar.gz", again)
+    assert {name: (world.tarballs / name).read_bytes() for name in there(world)} == before
+    assert not tarballs.remove(world.tarballs, "a-1.tar.gz", lambda: True)
+    assert not tarballs.remove(world.tarballs, "a-1.tar.gz", lambda: publish(world, "1") is not None)
+    assert {name: (world.tarballs / name).read_bytes() for name in there(world)} == before
+    assert tarballs.known_md5(world.tarballs / "a-1.tar.gz")
+
+
+def test_a_file_whose_need_cannot_be_told_stays(world):
+    publish(world, "1")
+
+    def away():
+        raise TryLater("the database does not answer")
+
+    with pytest.raises(TryLater, match="the database does not answer"):
+        tarballs.remove(world.tarballs, "a-1.tar.gz", away)
+    assert there(world) == ["a-1.tar.gz", "a-1.tar.gz.md5"]
+
+
+def test_metas_that_publish_and_prune_at_once_agree_on_what_is_there(world):
+    """Whatever is said to be published in the end is there, whole and with its digest."""
+    metas, versions = [world, world.another()], ["1", "2", "3"]
+    with ThreadPoolExecutor(4) as pool:
+
+        def work(seed):
+            chance = random.Random(seed)
+            for _ in range(12):
+                meta = metas[chance.randrange(2)]
+                if chance.random() < 0.5:
+                    version = chance.choice(versions)
+                    body = gzip.compress(f"a {version}".encode(), mtime=0)
+                    path, kind = f"tarballs/a-{version}.tar.gz", "application/octet-stream"
+                    assert meta.call("PUT", path, "editor", data=body, content_type=kind).status_code in (200, 201, 503)
+                else:
+                    done = meta.call("POST", "tarballs/prune", "editor", json={"keep": 0, "older": 0})
+                    assert done.status_code in (200, 503), done.text
+
+        list(pool.map(work, range(4)))
+    published = set(world.store.load_records().published)
+    files = set(there(world))
+    lost = published - files
+    for name in lost:  # who published it was told so, and does it again
+        publish(metas[0], name.removeprefix("a-").removesuffix(".tar.gz"))
+    assert {f"{name}.md5" for name in published} <= set(there(world))
+    assert not [name for name in there(world) if name.startswith(".")]
+    metas[1].close()
 
 
 def test_viewers_prune_nothing(world):
