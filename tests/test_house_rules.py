@@ -1,6 +1,7 @@
 """The house rules that a program can keep: who imports whom, one door per effect, pure modules, small modules."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -53,6 +54,9 @@ SHARED = {
     "meta/keep_up.py": ("updater.readiness",),
     "meta/bridges/elves/server.py": ("updater.readiness",),
 }
+
+# What a library says of bad input is put into our own words in these alone.
+WORDED = {"updater/wireproblems.py"}
 
 PURE = (
     *("updater/plan.py", "updater/trial.py", "updater/backoff.py", "updater/layout.py", "updater/fitting.py"),
@@ -120,6 +124,16 @@ def test_the_disk_is_changed_in_few_places(path):
         if isinstance(f.value, ast.Name) and f.value.id in ("os", "shutil") and f.attr in DISK_CHANGES
     }
     assert by_os == set()
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p not in WORDED])
+def test_what_msgspec_says_of_bad_input_is_shown_to_nobody(path):
+    """No `except` that takes its errors puts the error itself into a text."""
+    for handler in (node for node in ast.walk(tree(path)) if isinstance(node, ast.ExceptHandler)):
+        if handler.name and handler.type and re.search(r"DecodeError|ValidationError", ast.unparse(handler.type)):
+            body = "\n".join(map(ast.unparse, handler.body))
+            shown = re.search(rf"{{{handler.name}(?:!\w)?}}|str\({handler.name}\)|repr\({handler.name}\)", body)
+            assert not shown, f"line {handler.lineno}: wireproblems.in_words({handler.name})"
 
 
 @pytest.mark.parametrize("path", PURE)

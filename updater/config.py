@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from updater import files
+from updater import files, wireproblems
 from updater.errors import Misconfigured, TryLater
 from updater.tarstream import Limits
 from updater.wire import Desired, base_problem, hostname_problem, name_problem
@@ -110,10 +110,10 @@ def load(path: Path) -> Config:
         raise Misconfigured(f"{path} does not exist: copy cfg.example.json to {path.name} and edit it")
     try:
         return _checked(msgspec.json.decode(data, type=Config))
-    except msgspec.ValidationError as e:
-        raise Misconfigured(f"{path}: {_at_path(str(e))}") from e
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
-        raise Misconfigured(f"{path} is not JSON: {e}") from e
+        where, text = wireproblems.problem(e)
+        at_key = isinstance(e, msgspec.ValidationError)
+        raise Misconfigured(f"{path}: {where or 'top level'}: {text}" if at_key else f"{path} {text}") from e
     except _Bad as e:
         raise Misconfigured(f"{path}: {e}") from e
 
@@ -152,15 +152,6 @@ def _checked(config: Config) -> Config:
 def _check(path: str, problem: str) -> None:
     if problem:
         raise _Bad(f"{path}: {problem}")
-
-
-def _at_path(message: str) -> str:
-    """msgspec's `text - at `$.a.b`` -> `a.b: text`, the field's own name included where msgspec has only its parent."""
-    text, _, where = message.partition(" - at `$")
-    parent = where.rstrip("`").lstrip(".")
-    if found := re.fullmatch(r"Object (contains unknown|missing required) field `(.+)`", text):
-        parent, text = f"{parent}.{found[2]}".lstrip("."), "unknown key" if found[1][0] == "c" else "is missing"
-    return f"{parent or 'top level'}: {text}"
 
 
 def as_json(config: Config) -> Any:

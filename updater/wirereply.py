@@ -6,6 +6,7 @@ import msgspec
 
 from updater.wire import Desired, WireError, desired_problem, one_line
 from updater.wirelimits import MAX_AGENTS
+from updater.wireproblems import in_words
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -41,7 +42,7 @@ def parse_reply(body: bytes) -> Reply:
     try:
         wire = _reply_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
-        raise WireError(f"not a heartbeat reply: {e}") from e
+        raise WireError(f"not a heartbeat reply: {in_words(e)}") from e
     if wire.error_message:
         raise WireError(f"meta says: {one_line(wire.error_message, 300)}")
     good: dict[str, Desired] = {}
@@ -62,7 +63,7 @@ def _parse_desired(raw: bytes, position: int) -> tuple[str, Desired | None, str]
     try:
         desired = _desired_decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
-        return _name_in(raw) or f"entry {position}", None, str(e)
+        return _name_in(raw) or f"entry {position}", None, in_words(e)
     problem = desired_problem(desired)
     return one_line(desired.name, 64) or f"entry {position}", None if problem else desired, problem
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 
 from meta.api.problems import Refusal
+from updater import wireproblems
 from updater.wire import one_line
 
 MAX_DEPTH = 32
@@ -34,11 +35,11 @@ def parse(body: bytes) -> Any:
         msgspec.json.decode(body)  # knows UTF-8, surrogates and numbers better than the other, which knows doubled keys
         data = json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (msgspec.DecodeError, UnicodeError) as e:
-        raise Refusal(400, f"the body is not JSON: {_shown(e)}") from e
+        raise Refusal(400, f"the body {wireproblems.in_words(e)}") from e
     except RecursionError as e:
         raise Refusal(400, f"the body is nested more than {MAX_DEPTH} deep") from e
     except ValueError as e:
-        raise Refusal(400, f"the body is not JSON: {_shown(e)}") from e
+        raise Refusal(400, "the body holds a number with too many digits") from e
     _check(data)
     return data
 
@@ -115,13 +116,8 @@ def _convert(value: Any, kind: Any, what: str) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as e:
-        raise Refusal(400, f"{what}: {_shown(e)}") from e
+        raise Refusal(400, f"{what}: {wireproblems.in_words(e)}") from e
 
 
 def _refusal(error: msgspec.ValidationError) -> Refusal:
-    text, _, place = str(error).partition(" - at `")
-    return Refusal(400, _shown(text), problems=[(place.rstrip("`").removeprefix("$").removeprefix("."), _shown(text))])
-
-
-def _shown(error: object) -> str:
-    return one_line(str(error), 300)
+    return Refusal(400, wireproblems.in_words(error), problems=[wireproblems.problem(error)])

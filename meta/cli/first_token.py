@@ -10,6 +10,7 @@ from meta.api.types import TokenBody
 from meta.auth import OPERATOR, mint
 from meta.errors import Misconfigured
 from meta.store import Store, Token
+from updater.wireproblems import in_words
 
 
 def write(database: str, body: dict[str, Any]) -> str:
@@ -17,7 +18,7 @@ def write(database: str, body: dict[str, Any]) -> str:
     try:
         wanted = msgspec.convert(body, TokenBody)
     except msgspec.ValidationError as e:
-        raise Misconfigured(f"no token can be made so: {e}") from e
+        raise Misconfigured(f"no token can be made so: {in_words(e)}") from e
     text, hashed = mint(OPERATOR)
     token = Token(0, OPERATOR, wanted.name, wanted.role, hashed, created=time.time(), expires=wanted.expires)
     with closing(Store(database)) as store:

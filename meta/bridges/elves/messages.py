@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from updater.wire import one_line
+from updater.wireproblems import in_words
 
 MAX_BODY = 8 << 20  # bytes: an app table of a hundred apps on five thousand agents
 LARGEST = 1e9  # of a page's size and number
@@ -58,7 +59,7 @@ def parse(data: bytes, reply_to: str = "") -> Request:
         if isinstance(body, str):  # Java's reader takes an object that is written as a text
             body = _fields.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
-        raise Dropped(one_line(f"no message of elves: {e}", 300)) from e
+        raise Dropped(one_line(f"no message of elves: {in_words(e)}", 300)) from e
     parts = [part.strip() for part in envelope.mqkey.strip().split(".")]
     if len(parts) != 3 or not all(parts):
         raise Dropped(f'mqkey "{one_line(envelope.mqkey, 80)}" has not three parts')
@@ -123,7 +124,7 @@ def parse_result(data: bytes) -> msgspec.Raw:
         if isinstance(fields, str):
             fields = _fields.decode(fields)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
-        raise Dropped(one_line(f"no answer of elves: {e}", 300)) from e
+        raise Dropped(one_line(f"no answer of elves: {in_words(e)}", 300)) from e
     fields = fields or Body()
     if text(fields, "flag").lower() == "false":
         raise Dropped(f"it failed: {one_line(text(fields, 'error'), 200) or 'no reason given'}")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from updater.wire import one_line
+from updater.wireproblems import in_words
 
 MAX_ENTRIES = 10_000
 MAX_TEXT = 256
@@ -54,7 +55,7 @@ def parse_table(result: bytes | msgspec.Raw) -> AppTable:
             wire = _entries.decode(wire)
         entries = tuple(map(_entry, wire))
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
-        raise BadTable(one_line(f"no app table: {e}", 300)) from e
+        raise BadTable(one_line(f"no app table: {in_words(e)}", 300)) from e
     if len(entries) > MAX_ENTRIES:
         raise BadTable(f"an app table of {len(entries)} entries, more than {MAX_ENTRIES}")
     return AppTable(entries)
