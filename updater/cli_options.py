@@ -52,12 +52,13 @@ def a_host(config_file: Path, root: Path | None) -> "Host":
 @contextlib.contextmanager
 def working_host(config_file: Path, root: Path | None) -> Iterator["Host"]:
     """A host that may be changed: checked, and locked against a second updater."""
-    from updater import files, preflight
+    from updater import files, preflight, surroundings
     from updater.observe import agent_names
 
     host = a_host(config_file, root)
     log_to_stderr(logging.DEBUG if host.config.debug else logging.INFO)
     preflight.check(host.config, host.layout.root)
+    surroundings.usual_signals()
     with files.only_one(host.layout.lock):
         for directory in host.layout.kept_directories:
             files.settle(directory)

@@ -13,14 +13,15 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import IO
 
-from updater import files, spoken
+from updater import files, spoken, surroundings
 from updater.errors import ControlFailed, TryLater
+from updater.layout import root_of
 from updater.wire import STARTED, STOPPED, one_line
 
 KEPT = 8 << 10  # bytes of output that are kept: the last ones
@@ -54,7 +55,7 @@ class Status:
 def status(install: Path, timeout: float) -> Status:
     """Ask `./control status` of an install. What is wrong with the script is the status; what is with the host, TryLater."""
     try:
-        with _spawn(["./control", "status"], install, subprocess.PIPE, subprocess.PIPE) as process:
+        with _spawn(_script("status", install), subprocess.PIPE, subprocess.PIPE) as process:
             output = _Pipes(process)
             line = spoken.last_line(_follow(process, output, timeout))
     except ControlFailed as e:
@@ -71,15 +72,15 @@ def run(install: Path, verb: str, timeout: float, log: Path | None = None) -> st
     TryLater when this host has no room for another process.
     """
     if log is None:
-        with _spawn(["./control", verb], install, subprocess.PIPE) as process:
+        with _spawn(_script(verb, install), subprocess.PIPE) as process:
             return _follow(process, _Pipes(process), timeout)
-    with _open_log(log) as file, _spawn(["./control", verb], install, file) as process:
+    with _open_log(log) as file, _spawn(_script(verb, install), file) as process:
         return _follow(process, _File(file), timeout)
 
 
 def run_program(command: Sequence[str], directory: Path, timeout: float) -> tuple[int, str]:
     """Run a program of our own, whose exit code does count; returns it and the last of the output. Raises ControlFailed."""
-    with _spawn(command, directory, subprocess.PIPE) as process:
+    with _spawn(_Command(command, directory), subprocess.PIPE) as process:
         output = _follow(process, _Pipes(process), timeout)
         return process.wait(), output
 
@@ -108,27 +109,42 @@ def tail(log: Path, limit: int) -> str:
     return "\n".join(line for line in lines if line)[-limit:]
 
 
-def _spawn(
-    command: Sequence[str], directory: Path, output: IO[bytes] | int, errors: int = subprocess.STDOUT
-) -> subprocess.Popen[bytes]:
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """What to start where. environment, umask: None and -1 for our own."""
+
+    words: Sequence[str]
+    directory: Path
+    environment: Mapping[str, str] | None = None
+    umask: int = -1
+
+
+def _script(verb: str, install: Path) -> _Command:
+    given = surroundings.set_by(root_of(install) / surroundings.FILE)
+    return _Command(["./control", verb], install, surroundings.of_agents(os.environ, given), surroundings.UMASK)
+
+
+def _spawn(command: _Command, output: IO[bytes] | int, errors: int = subprocess.STDOUT) -> subprocess.Popen[bytes]:
     # Another thread may be starting a child that still holds the script open from when it was written: a matter of moments.
     for patience in (0.01, 0.05, 0.25, 0.0):
         try:
-            return _popen(command, directory, output, errors)
+            return _popen(command, output, errors)
         except OSError as e:
             if e.errno == errno.ETXTBSY and patience:
                 time.sleep(patience)
             elif e.errno in _OF_THE_HOST:  # no script is to blame for these
-                raise TryLater(f"cannot start {command[0]}: {e.strerror}") from e
+                raise TryLater(f"cannot start {command.words[0]}: {e.strerror}") from e
             else:
                 raise ControlFailed(e.strerror or str(e)) from e
     raise AssertionError("the last turn raises")
 
 
-def _popen(command: Sequence[str], directory: Path, output: IO[bytes] | int, errors: int) -> subprocess.Popen[bytes]:
+def _popen(command: _Command, output: IO[bytes] | int, errors: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        command,
-        cwd=directory,
+        command.words,
+        cwd=command.directory,
+        env=command.environment,
+        umask=command.umask,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=errors,

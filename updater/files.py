@@ -22,7 +22,8 @@ RESERVE = 64 << 20  # bytes of the disk that are left to others
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Make `path` hold `data`, durably, in one step. The directory must exist. Raises TryLater.
 
-    A file that only its owner may read becomes the directory's owner's, for whom root may write it.
+    mode: whatever the umask is. A file that only its owner may read becomes the directory's owner's, for whom root may
+    write it.
     """
     temporary = path.with_name(f".{path.name}.new")
     try:
@@ -30,6 +31,8 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
             temporary.unlink()
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         with open(fd, "wb") as file:
+            if os.fstat(fd).st_mode & 0o777 != mode:
+                os.fchmod(fd, mode)
             if not mode & 0o077 and (owner := path.parent.stat()).st_uid != os.geteuid():
                 os.fchown(fd, owner.st_uid, owner.st_gid)
             file.write(data)
@@ -148,13 +151,15 @@ def names_in(directory: Path) -> list[str]:
         raise trouble(f"cannot list {directory}", e) from e
 
 
-def make_directory(path: Path) -> None:
-    """mkdir -p, durably. Raises TryLater."""
+def make_directory(path: Path, mode: int | None = None) -> None:
+    """mkdir -p, durably. mode: of a new one, whatever the umask is; None: as the umask has it. Raises TryLater."""
     if path.is_dir():
         return
     try:
         make_directory(path.parent)
         path.mkdir(exist_ok=True)
+        if mode is not None and path.stat().st_mode & 0o777 != mode:
+            path.chmod(mode)
         sync_directory(path.parent)
     except OSError as e:
         raise trouble(f"cannot make the directory {path}", e) from e

@@ -3,6 +3,7 @@
 root/<agent>/.version          the current version, one line (the peers' file)
 root/<agent>/<version>/        an install; complete when it holds `.installed` or `.version` names it
 root/<agent>/.<version>.new/   an install in the making
+root/environment               variables for all agents, which the unit reads
 root/.updater/                 our own: lock, reply.json (meta's last), agents/*.json (memories), downloads/<agent>/*.part,
                                    output/*.log (what `./control start` printed last), held/*, rollback/* and
                                    retry/* (wishes), alive, credentials (this host's own token, which meta gave it),
@@ -99,3 +100,8 @@ class Layout:
 
     def output(self, name: str) -> Path:
         return self.own / "output" / f"{name}.log"
+
+
+def root_of(install: Path) -> Path:
+    """The updater's root that an install lies in."""
+    return install.parent.parent

@@ -71,6 +71,7 @@ def become(host: Host) -> None:
         take_over(sys.argv)
         return
     sys.stderr.flush()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the successor can handle it
     command = [*_command(agent.install(host.successor)), *sys.argv[1:]]
     try:
         os.execv(command[0], command)  # noqa: S606 (the same arguments, another version's program)

@@ -93,7 +93,7 @@ class Hands:
         """Make an install of a proven tarball."""
         staging = self.agent.staging(version)
         try:
-            files.make_directory(self.agent.path)
+            files.make_directory(self.agent.path, 0o755)  # others run the agents' tools, whatever our umask is
             files.remove_tree(staging)
             unpack.unpack(fetched.file, staging, self.host.config.limits)
             marker = Marker(fetched.md5, fetched.sha256, int(self.host.now()))

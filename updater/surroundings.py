@@ -1,0 +1,97 @@
+"""What an agent inherits from the updater: its environment minus what is ours alone, the usual signals and the usual umask.
+
+An agent lives on when the updater is restarted or is another version by then, so nothing may come to it that says how this one
+was started: a Python program would load our libraries, one that speaks to systemd would speak for our unit. What a person has
+written into ROOT/environment is for the agents too, and always passes.
+"""
+
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+from updater import files
+from updater.errors import TryLater
+
+UMASK = 0o022
+FILE = "environment"  # below the root; the unit reads it
+LIMIT = 64 << 10  # bytes of it
+
+# docs/shipping.md says these too.
+_WITHHELD = re.compile(
+    "|".join(
+        (
+            "_?META_.*|_?UPDATER_.*|OPS_UPDATER_.*|ELVES_CONF",  # ours
+            "PYTHON.*|VIRTUAL_ENV.*|__PYVENV_LAUNCHER__",  # of the Python that we run in
+            # systemd.exec(5):
+            "NOTIFY_.*|LISTEN_.*|WATCHDOG_.*|JOURNAL_.*|MEMORY_PRESSURE_.*|INVOCATION_ID|CREDENTIALS_DIRECTORY",
+            "SYSTEMD_EXEC_PID|MAINPID|MANAGERPID|PIDFILE|FDSTORE|(?:RUNTIME|STATE|CACHE|LOGS|CONFIGURATION)_DIRECTORY",
+            "OLDPWD|_",  # of the shell that we were started from
+        )
+    )
+)
+_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+
+
+def of_agents(ours: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The environment of an agent's scripts. ours: this process's; given: what ROOT/environment sets, by whatever reads it."""
+    kept = {name: value for name, value in ours.items() if not _WITHHELD.fullmatch(name)}
+    path = [part for part in ours.get("PATH", "").split(os.pathsep) if part and part not in _own_programs(ours)]
+    return kept | {"PATH": os.pathsep.join(path) or os.defpath} | {name: ours.get(name, given[name]) for name in given}
+
+
+def set_by(file: Path) -> dict[str, str]:
+    """The variables that an environment file sets (systemd.exec(5), EnvironmentFile=), none when there is no such file."""
+    try:
+        text = (files.read_small(file, LIMIT) or b"").decode("utf-8", "replace")
+    except (ValueError, TryLater):
+        return {}
+    found = {}
+    for line in re.sub(r"\\\n", "", text).splitlines():
+        if not line.lstrip().startswith(("#", ";")) and (assignment := _LINE.fullmatch(line)):
+            found[assignment[1]] = _unquoted(assignment[2].strip())
+    return found
+
+
+def more_than_given(has: Mapping[str, str], ours: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
+    """The names of what a process has in its environment that it would not be given now, `PATH` where that led to our own
+    programs; in order."""
+    more = {name for name in has if _WITHHELD.fullmatch(name) and name not in given and name not in ("_", "OLDPWD")}
+    if "PATH" not in given and any(part in _own_programs(ours) for part in has.get("PATH", "").split(os.pathsep)):
+        more.add("PATH")
+    return sorted(more)
+
+
+def usual_signals() -> None:
+    """From here on, what this process ignores is not ignored by the programs that it starts. Only the main thread can do that.
+
+    What is ignored stays so over an exec, and a shell has ignored INT and QUIT of what it starts in the background; a handler
+    does not stay. Python's subprocess sees to PIPE itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _ignore)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """As good as SIG_IGN for this process."""
+
+
+def _own_programs(ours: Mapping[str, str]) -> tuple[str, ...]:
+    """The directories of PATH that lead to our own programs: those of the virtual environment that we run in."""
+    environments = {sys.prefix} if sys.prefix != sys.base_prefix else set()
+    environments |= {ours["VIRTUAL_ENV"]} if ours.get("VIRTUAL_ENV") else set()
+    return tuple(f"{one.rstrip('/')}/bin" for one in environments)
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        return re.sub(r'\\(["\\`$])', r"\1", value[1:-1])
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == "'" else value
