@@ -33,7 +33,7 @@ def tidy(table: HostTable, store: Store, meta: str, lifetimes: Lifetimes, up_sin
     table.names()  # so that nobody who asks has to wait until many are sorted
     fold(table, store, now - lifetimes.late_after)
     if lifetimes.retire_after and up_since < now - lifetimes.late_after:  # before, the silence may be ours
-        retired = retire_silent(table, now - lifetimes.retire_after, now)
+        retired = retire_silent(table, now - lifetimes.retire_after, now, up_since + lifetimes.late_after)
         if retired:
             shown = ", ".join(retired[:5]) + (", ..." if len(retired) > 5 else "")
             log.info("retired %d hosts that were silent for too long: %s", len(retired), shown)
@@ -55,8 +55,9 @@ def fold(table: HostTable, store: Store, before: float) -> None:
         pass
 
 
-def retire_silent(table: HostTable, before: float, now: float) -> list[str]:
-    """Retire every host that was last heard of before this, and not taken back since; returns their names."""
+def retire_silent(table: HostTable, before: float, now: float, since: float = 0.0) -> list[str]:
+    """Retire every host that was last heard of before this, and not taken back since; returns their names. Each is dated by
+    when it was due, at `since` at the earliest: so a report that another meta has heard by now, and not written, is later."""
     gone: list[str] = []
     with table.locked():
         silent = list(table.seen.silent)
@@ -66,7 +67,7 @@ def retire_silent(table: HostTable, before: float, now: float) -> list[str]:
             for host in late[start : start + STEP]:
                 last = max(host.last_seen, table.spared.get(host, 0.0))
                 if host in table.seen.silent and last < before:  # still
-                    table.set_aside(host, now)
+                    table.set_aside(host, max(last + now - before, since))
                     table.dirty.add(host)
                     gone.append(host.name)
     return gone

@@ -39,8 +39,10 @@ def load(database: Database) -> Iterator[HostRow]:
         with database.stream(connection, query) as batches:
             for batch in batches:
                 for number, name, first, last, a, b, c, d, e, f in batch:
-                    heard = seen[number]
-                    yield made(HostRow, (number, name, first, heard if heard > last else last, a, b, c, d, e, f))
+                    if seen[number] > last:
+                        last = seen[number]
+                        f = f if f > last else min(f, 0.0)  # it has come back by that beat
+                    yield made(HostRow, (number, name, first, last, a, b, c, d, e, f))
 
 
 def _last_beats(database: Database, connection: sa.Connection) -> "array[float]":

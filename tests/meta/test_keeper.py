@@ -323,6 +323,20 @@ def test_a_retirement_and_a_later_beat_elsewhere_end_with_the_beat(metas):
     assert retire_silent(one.table, NOW + 15, NOW + 30) == []
 
 
+def test_a_silent_host_that_reports_at_another_meta_in_that_moment_is_not_retired(metas, url):
+    """Its report is not written yet when it is judged to be silent."""
+    one, other = metas(late_after=10, retire_after=100), metas(late_after=10, retire_after=100)
+    one.beat("h", A1, now=NOW)
+    one.beat("silent", A1, now=NOW)
+    settle(one, other)
+    other.beat("h", A1, now=NOW + 150)
+    one.keeper.step(NOW + 150.2)
+    assert retired(one) == [["h", "silent"]]
+    settle(one, other, now=NOW + 150.4)
+    assert retired(one, other) == [["silent"]] * 2
+    assert restarted(url, NOW + 151)["h"].retired_at == 0
+
+
 def test_two_that_retire_the_same_silent_host_do_not_quarrel(metas):
     one, other = metas(), metas()
     one.beat("h", A1, now=NOW)

@@ -179,6 +179,14 @@ def test_forgotten_hosts_are_gone_and_others_are_told(store):
     assert told(store.hosts_since(1, "x")) == (3, [("h1", again["h1"])], [], [ids["h1"]])
 
 
+def test_a_host_that_was_heard_of_after_it_was_retired_is_not_retired(store):
+    """Its meta died between its beat and its row."""
+    rows = [row("back", retired_at=3.0), row("gone", retired_at=5.0), row("spared", retired_at=-5.0)]
+    ids = store.save("m", 3.0, rows, [])
+    store.save("m", 4.0, [], list(ids.values()))
+    assert {row.hostname: row.retired_at for row in store.load_hosts()} == {"back": 0.0, "gone": 5.0, "spared": -5.0}
+
+
 @pytest.mark.parametrize("retired_at", [0.0, -2.6, 3.1], ids=["back", "taken back", "retired again"])
 def test_a_host_that_came_back_at_another_meta_is_not_forgotten(store, retired_at):
     """Who forgets it has not heard of it yet."""
