@@ -162,7 +162,7 @@ class Meta(_Process):
         """Put these records in force, all of them: through the file where it manages them, else with `meta apply`."""
         self.records.write_text(records)
         if self._in_file:
-            self.run("reload", "--url", self.url)
+            self.run("reload", "--url", self.url, "--yes")
         else:
             self.run("apply", str(self.records), "--yes")
 

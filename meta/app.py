@@ -206,11 +206,14 @@ def workdir() -> Response:
 @routes.post("/config/reload")
 @rule(Rule.LOCAL)
 def reload() -> Response:
+    """Of our own: `dryRun=true` only tells what it would do; `yes=true` confirms whatever the file takes away."""
+    dry_run, confirmed = (request.args.get(key) == "true" for key in ("dryRun", "yes"))
     try:
-        data = _service().reload()
+        reading = _service().would_reload() if dry_run else _service().reload(confirmed)
     except MetaError as e:
         return _json({"msg": str(e)})
-    return _json({"msg": "success", "data": data})
+    more = {"difference": reading.difference, "affected": reading.affected, "removals": reading.removals}
+    return _json({"msg": "success", "data": reading.data} | (more if dry_run else {}))
 
 
 @routes.get("/tarball/<path:name>")

@@ -20,6 +20,12 @@ def difference(changes: Iterable[Change]) -> list[str]:
     return [line for change in changes for line in write.get(change.kind, _other)(change)]
 
 
+def touched(affected: Mapping[str, int]) -> str:
+    """`falcon-agent on 120 hosts, dinp-agent on 1 host`; "" when nothing is touched."""
+    found = sorted((agent, count) for agent, count in affected.items() if count)
+    return ", ".join(f"{agent} on {count:,} host{'' if count == 1 else 's'}" for agent, count in found)
+
+
 def _other(change: Change) -> list[str]:
     """What a newer meta has written down."""
     return [f"{change.kind} {change.name}".rstrip()]

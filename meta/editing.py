@@ -62,7 +62,7 @@ class Editor:
         """require_database: raises TryLater while the database is known not to answer; turn: seconds that an edit waits for
         others here; known_hosts: which must be able to take what the records say."""
         self._store = store
-        self._in_force = in_force
+        self.in_force = in_force
         self._put_in_force = put_in_force
         self._require_database = require_database
         self._editing = threading.Lock()
@@ -84,7 +84,7 @@ class Editor:
             raise EditRefused([Problem("", 0, problem)])
         self._require_database()
         with self._turn():
-            before = self._in_force()
+            before = self.in_force()
             for _ in range(TRIES):
                 try:
                     return make(before)
@@ -103,7 +103,7 @@ class Editor:
 
     def preview(self, change: Change) -> Preview:
         """What this change would do to the records in force. Raises what refuses it."""
-        before = self._in_force()
+        before = self.in_force()
         after = self._changed(before, change)
         return Preview(before.revision, edits.changes(before, after), after)
 
@@ -142,7 +142,7 @@ class Editor:
         return after
 
     def _put_last_in_force(self, records: RecordSet) -> None:
-        if records is not self._in_force():
+        if records is not self.in_force():
             self._put_in_force(records)
 
     def _require_last(self, before: RecordSet) -> None:

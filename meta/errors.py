@@ -82,6 +82,22 @@ class Banned(EditRefused):
     exit_code = 1
 
 
+class Unconfirmed(MetaError):
+    """It takes away so much that a person must confirm it. removals: what, in words; remedy: how it is confirmed."""
+
+    exit_code = 2
+
+    def __init__(self, removals: list[str], remedy: str):
+        super().__init__(removals, remedy)
+        self.removals = removals
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return (
+            f"{'; '.join(self.removals)} (a file that was cut short looks like this); if that is meant: {self.remedy}"
+        )
+
+
 class Conflict(MetaError):
     """Somebody else changed it since it was read: read it again, and edit that.
 

@@ -33,6 +33,7 @@ from meta import listening, logs
 from meta.app import create_app
 from meta.auth import Tokens
 from meta.config import Settings, is_loopback
+from meta.difference import touched
 from meta.errors import MetaError, Misconfigured, TryLater, missing_extra
 from meta.service import Service
 from meta.store import Store, Tables, Token
@@ -201,7 +202,9 @@ def _shut_down(service: Service, store: Store) -> None:
 
 
 def _reload(service: Service) -> str:
-    return _agents(len(service.reload()["agents"]))
+    reading = service.reload()
+    touches = f", touches {touched(reading.affected)}" if any(reading.affected.values()) else ""
+    return f"{_agents(len(reading.data['agents']))}{touches}"
 
 
 def _agents(count: int) -> str:
@@ -211,6 +214,8 @@ def _agents(count: int) -> str:
 def _story(settings: Settings, service: Service, store: Store, address: str, port: int) -> str:
     host = f"[{address}]" if ":" in address else address
     where = f"file {settings.records}" if settings.records else f"revision {service.records.revision}"
+    if service.source and service.source.waiting:
+        where = f"revision {service.records.revision}, for {service.source.waiting}"
     return (
         f"meta {VERSION} listens on http://{host}:{port}, records: {where} "
         f"({_agents(len(service.records.records))}), database {store.shown}, tarballs {settings.tarballs or 'none'}"

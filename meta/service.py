@@ -17,11 +17,12 @@ from meta.beats import Beats
 from meta.capacity import Matched
 from meta.config import Settings
 from meta.editing import Done, Editor
-from meta.errors import MetaError, TryLater
+from meta.errors import TryLater
 from meta.hosts import HostTable
 from meta.keeper import Condition, Keeper, Lifetimes
 from meta.limits import allows_anonymous, client_address
-from meta.load import Loaded, load
+from meta.load import Loaded
+from meta.managed import Reading, RecordsFile
 from meta.records import RecordSet
 from meta.store import Store
 
@@ -47,18 +48,18 @@ class Service:
         )
         self.ages = query.Ages(settings.new_for, settings.late_after, settings.lost_after)
         self.file = settings.records
+        self.source = RecordsFile(self.file, self.editor, self.table) if self.file else None
         self.beside: dict[str, Callable[[], tuple[int, str]]] = {}  # pages of what is served in this process too
         self.publishing = threading.Lock()  # held while what was published and the file of it are made to agree
         self.names = ("localhost", "127.0.0.1", "::1", socket.gethostname())  # of this machine
-        self._reloading = threading.Lock()
         lifetimes = Lifetimes(settings.late_after, settings.retire_after, settings.forget_after)
         self._keeper = Keeper(self.table, store, self.tokens, self.put_in_force, lifetimes)
 
     def start(self, now: float) -> None:
         """Fill the memory and begin to keep the store in step. Raises MetaError."""
         self._keeper.load(now)
-        if self.file:
-            self.reload()
+        if self.source:
+            self.source.start()
         self._keeper.start()
 
     def close(self, timeout: float) -> bool:
@@ -102,7 +103,8 @@ class Service:
         if condition.trouble:
             return [condition.trouble]
         late = [f"the database is {condition.lag:.0f} s behind"] if condition.lag > LATE else []
-        return [*late, *reach.overloaded(self.table)]
+        waiting = [self.source.waiting] if self.source and self.source.waiting else []
+        return [*late, *waiting, *reach.overloaded(self.table)]
 
     def known_hosts(self, records: RecordSet) -> list[Matched]:
         """The classes that the hosts which have reported fall into under these records."""
@@ -113,26 +115,16 @@ class Service:
         status, text = self.beside["/ready"]() if self.beside else (200, "")
         return text.splitlines() if status != 200 else []
 
-    def reload(self) -> dict[str, Any]:
-        """Read the records file again and put it in force; returns the records as data. Raises MetaError and changes nothing
-        when it is refused."""
-        with self._reloading:
-            loaded = self._read_again() if self.file else None
-        data = loaded.as_data() if loaded else Loaded("", self.records.records).as_data()
-        log.info("records %sreloaded: %d agents", f"{self.file} " if self.file else "", len(self.records.records))
-        return data
+    def reload(self, confirmed: bool = False) -> Reading:
+        """Read the records file again and put it in force; confirmed: whatever it takes away. Raises MetaError and changes
+        nothing when it is refused."""
+        if self.source:
+            return self.source.reload(confirmed)
+        log.info("records reloaded: %d agents", len(self.records.records))
+        return self.would_reload()
 
-    def _read_again(self) -> Loaded:
-        assert self.file  # noqa: S101
-        try:
-            loaded = load(self.file)
-            edit = edits.Edit(time.time(), "file", f"{self.file.name} was read", "apply")
-            self.editor.apply(edit, lambda records: edits.apply(records, loaded.records))
-        except MetaError as e:
-            log.error("records not reloaded, the former ones stay in force:")
-            for line in str(e).splitlines():
-                log.error("%s", line)
-            raise
-        for warning in loaded.warnings:
-            log.warning("%s", warning)
-        return loaded
+    def would_reload(self) -> Reading:
+        """What `reload` would do. Raises MetaError."""
+        if self.source:
+            return self.source.would_do()
+        return Reading(Loaded("", self.records.records).as_data(), [], {}, [])

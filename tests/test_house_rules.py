@@ -72,6 +72,7 @@ PURE = (
         "meta/rollbacks.py",
         "meta/hints.py",
         "meta/capacity.py",
+        "meta/removals.py",
     ),
     *("meta/classes.py", "meta/profiles.py", "meta/bridges/elves/translator.py"),
 )

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from meta.api.types import Problem, ProblemView
 from meta.auth import Unauthorised
-from meta.errors import Banned, Conflict, EditRefused, MetaError, NotThere, RecordsError, TryLater, Unknown
+from meta.errors import Banned, Conflict, EditRefused, MetaError, NotThere, RecordsError, TryLater, Unconfirmed, Unknown
 from updater.wire import one_line
 
 CONTENT_TYPE = "application/problem+json"
@@ -48,6 +48,8 @@ def refusal(error: MetaError) -> Refusal:
             return Refusal(409 if isinstance(error, Banned) else 400, _first(found), problems=found)
         case Conflict():
             return Refusal(412, str(error), difference=error.lines)
+        case Unconfirmed():
+            return Refusal(409, str(error))
         case Unknown():
             return Refusal(504, str(error))
         case TryLater():

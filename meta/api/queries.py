@@ -16,6 +16,12 @@ class EditQuery(Body):
     action: Literal["", "set", "unset", "apply", "import"] = ""
 
 
+class ApplyQuery(EditQuery):
+    """confirm: also if it takes away more than half of the agents, or of an agent's overrides."""
+
+    confirm: bool = False
+
+
 class RevisionsQuery(Body):
     """agent: only what changed its record or a ban of it; before: only lower numbers, 0 for all."""
 

@@ -5,13 +5,13 @@ from functools import partial
 
 import msgspec
 
-from meta import advice, capacity, edits, failures, load, reach, tarballs
+from meta import advice, capacity, edits, failures, load, reach, removals, tarballs
 from meta.api.basics import AgentName, Hostname
 from meta.api.conditions import etag, expected, is_known
 from meta.api.documents import RecordBody, RecordEdit, RecordsBody
 from meta.api.operation import Call, Operation, Reply, operation
 from meta.api.problems import Refusal
-from meta.api.queries import EditQuery
+from meta.api.queries import ApplyQuery, EditQuery
 from meta.api.types import ChangeView, EditView, ExplainedAgent, Explanation
 from meta.auth import Rule
 from meta.editing import Change
@@ -44,7 +44,7 @@ def get_records(call: Call) -> Reply:
     "/records",
     Rule.EDITOR,
     "Make these all records there are",
-    query=EditQuery,
+    query=ApplyQuery,
     body=RecordsBody,
     check=lambda data: load.parse_data(data, "records"),
     answers={200: EditView},
@@ -57,9 +57,35 @@ def put_records(call: Call) -> Reply:
     def change(before: RecordSet) -> RecordSet:
         if revision is not None:
             call.service.editor.require_all(before, revision)
-        return edits.apply(before, call.body.records)
+        after = edits.apply(before, call.body.records)
+        if not (call.query.dry_run or call.query.confirm):
+            removals.require(before, after, "send the query confirm=true")
+        return after
 
-    return edit(call, "apply", change)
+    reply = edit(call, "apply", change)
+    if call.query.dry_run:
+        reply.body.removals += _removals(call)
+    return reply
+
+
+def _removals(call: Call) -> list[str]:
+    before = call.service.records
+    return removals.mass_removal(before, edits.apply(before, call.body.records))
+
+
+@operation(
+    "POST",
+    "/difference",
+    Rule.VIEWER,
+    "What would change if these were all records, and on how many hosts; nothing is changed",
+    body=RecordsBody,
+    check=lambda data: load.parse_data(data, "records"),
+    answers={200: EditView},
+)
+def compare_records(call: Call) -> Reply:
+    view, _ = _seen(call, lambda before: edits.apply(before, call.body.records))
+    view.removals += _removals(call)
+    return Reply(200, view)
 
 
 @operation(
@@ -158,6 +184,7 @@ def get_explanation(call: Call) -> Reply:
 OPERATIONS: tuple[Operation, ...] = (
     get_records,
     put_records,
+    compare_records,
     get_record,
     put_record,
     patch_record,
@@ -178,14 +205,19 @@ def edit(call: Call, action: str, change: Change, *, of_records: bool = True, no
 
 def _made(call: Call, action: str, change: Change) -> tuple[EditView, RecordSet]:
     """What the edit did, or would do, and the records after it."""
-    editor, asked = call.service.editor, call.query
+    asked = call.query
     if asked.dry_run:
-        seen = editor.preview(change)
-        affected = reach.affected(call.service.table, seen.after) if seen.changes else {}
-        doubts = _warnings(call, seen.after) if any(one.kind == edits.RECORD for one in seen.changes) else []
-        return EditView(seen.revision, views(seen.changes), affected, True, warnings=doubts), seen.after
-    done = editor.apply(edits.Edit(call.now, call.who.name, asked.why, asked.action or action), change)
+        return _seen(call, change)
+    done = call.service.editor.apply(edits.Edit(call.now, call.who.name, asked.why, asked.action or action), change)
     return EditView(done.revision, views(done.changes), {}), done.records
+
+
+def _seen(call: Call, change: Change) -> tuple[EditView, RecordSet]:
+    """The same of an edit that is not made."""
+    seen = call.service.editor.preview(change)
+    affected = reach.affected(call.service.table, seen.after) if seen.changes else {}
+    doubts = _warnings(call, seen.after) if any(one.kind == edits.RECORD for one in seen.changes) else []
+    return EditView(seen.revision, views(seen.changes), affected, True, warnings=doubts), seen.after
 
 
 def _warnings(call: Call, after: RecordSet) -> list[str]:

@@ -38,7 +38,8 @@ class ChangeView(Answer):
 class EditView(Answer):
     """What an edit did, or would do. revision: of the records in force after it (a dry run: those that it looked at); affected:
     of a dry run, by agent the number of hosts whose desired state would change; notes: what is good to know of it; warnings:
-    of a dry run, what speaks against it. An edit that changes nothing makes no revision."""
+    of a dry run, what speaks against it; removals: of a dry run, what it takes away that must be confirmed. An edit that
+    changes nothing makes no revision."""
 
     revision: int
     changes: list[ChangeView]
@@ -46,6 +47,7 @@ class EditView(Answer):
     dry_run: bool = False
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    removals: list[str] = field(default_factory=list)
 
 
 class RevisionView(Answer):

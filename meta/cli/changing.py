@@ -15,8 +15,9 @@ from msgspec.structs import replace
 from meta.api.types import ChangeView, EditView
 from meta.cli import show
 from meta.cli.client import Client
+from meta.difference import touched
 from meta.edits import Change, difference
-from meta.errors import MetaError, Misconfigured
+from meta.errors import MetaError, Misconfigured, Unconfirmed
 
 MOST_LINES = 200  # of a difference
 SHOWN = -2  # in place of a revision: that of the preview
@@ -28,13 +29,15 @@ class Declined(MetaError):
 
 class Wish(NamedTuple):
     """An edit as a request. match: the revision that it is an edit of, client.ABSENT for what must not be there yet, SHOWN for
-    that which the preview looked at, None where it does not matter; action: the verb for the history, "" for the usual."""
+    that which the preview looked at, None where it does not matter; action: the verb for the history, "" for the usual;
+    confirm: what it takes away was confirmed."""
 
     method: str
     path: str
     body: Any = None
     match: int | None = None
     action: str = ""
+    confirm: bool | None = None
 
 
 class Editor:
@@ -54,6 +57,8 @@ class Editor:
             show_changes(preview, err=for_programs or not self._dry_run)
         for note in preview.notes:
             click.echo(show.one_line_kept(note), err=for_programs)
+        for removal in preview.removals:
+            show.styled([show.Cell(f"to be confirmed: {show.one_line_kept(removal)}", "red")], err=True)
         for warning in preview.warnings:
             show.styled([show.Cell(f"warning: {show.one_line_kept(warning)}", "yellow")], err=True)
         if self._dry_run or not preview.changes:
@@ -61,6 +66,8 @@ class Editor:
             self._tell(replace(preview, dry_run=self._dry_run), sentence)
             return preview
         self._agree(preview)
+        if preview.removals:
+            wish = wish._replace(confirm=True)
         done = replace(self._send(wish, dry_run=False), affected=preview.affected)
         if (lines := lines_of(done.changes)) != lines_of(preview.changes):
             click.echo("somebody else changed something meanwhile; what was done is:", err=True)
@@ -69,7 +76,7 @@ class Editor:
         return done
 
     def _send(self, wish: Wish, dry_run: bool) -> EditView:
-        query = {"why": self.why, "action": wish.action, "dryRun": dry_run}
+        query = {"why": self.why, "action": wish.action, "dryRun": dry_run, "confirm": wish.confirm}
         return self.client.send(wish.method, wish.path, EditView, wish.body, wish.match, **query)
 
     def _tell(self, edit: EditView, sentence: str) -> None:
@@ -77,19 +84,27 @@ class Editor:
             click.echo(sentence)
 
     def _agree(self, preview: EditView) -> None:
-        touched = in_words(preview.affected)
-        if self._yes or not (touched or preview.warnings):
+        if self._yes:
             return
-        what = f"this changes {touched}" if touched else "there is a warning"
+        require_confirmed(preview.removals)
+        touches = touched(preview.affected)
+        if preview.removals or not (touches or preview.warnings):
+            return
+        what = f"this changes {touches}" if touches else "there is a warning"
         if not sys.stdin.isatty():
             raise Misconfigured(f"{what}, and nobody is here to be asked: look, then run it again with --yes")
-        if not click.confirm(f"{what.capitalize()}. Go on?" if touched else "Go on all the same?", err=True):
+        if not click.confirm(f"{what.capitalize()}. Go on?" if touches else "Go on all the same?", err=True):
             raise Declined("nothing was changed")
 
 
-def in_words(affected: Mapping[str, int]) -> str:
-    """`falcon-agent on 120 hosts, dinp-agent on 1 host`; "" when nothing is touched."""
-    return ", ".join(f"{agent} on {show.hosts(count)}" for agent, count in sorted(affected.items()) if count)
+def require_confirmed(removals: Iterable[str]) -> None:
+    """Ask a person whether this may be taken away. Raises Misconfigured where nobody can be asked, and Declined."""
+    if not (found := [show.one_line_kept(one) for one in removals]):
+        return
+    if not sys.stdin.isatty():
+        raise Misconfigured(str(Unconfirmed(found, "look, then run it again with --yes")))
+    if not click.confirm(f"{'; '.join(found)}. Is that meant?", err=True):
+        raise Declined("nothing was changed")
 
 
 def lines_of(changes: Iterable[ChangeView]) -> list[str]:
@@ -99,9 +114,15 @@ def lines_of(changes: Iterable[ChangeView]) -> list[str]:
 
 def show_changes(edit: EditView, err: bool) -> None:
     """The difference in lines, and the hosts that it touches."""
+    if not edit.changes:
+        click.echo("no difference", err=err)
+        return
     show_difference(lines_of(edit.changes), err)
-    touched = in_words(edit.affected)
-    show.styled([show.Cell(f"touches {touched}" if touched else "touches no host", "bold")], err)
+    show_touched(edit.affected, err)
+
+
+def show_touched(affected: Mapping[str, int], err: bool) -> None:
+    show.styled([show.Cell(f"touches {touched(affected) or 'no host'}", "bold")], err)
 
 
 def show_difference(lines: list[str], err: bool) -> None:

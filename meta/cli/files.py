@@ -22,7 +22,8 @@ def apply(editor: "Editor", file: Path) -> None:
 
     A file that `meta export` wrote names the revision that it is based on, in its first line. If somebody else changed a
     record since, this is a conflict and shows what they did; export again, or take the line out to overrule them. When all
-    goes well, the line is brought up to date.
+    goes well, the line is brought up to date. A file that takes away more than half of the agents, or of an agent's overrides,
+    may have been cut short: it is refused without --yes.
 
     \b
     Examples:
@@ -55,7 +56,7 @@ def apply(editor: "Editor", file: Path) -> None:
 @options.output
 @options.connected
 def diff(client: "Client", file: Path, exit_code: bool, output: str) -> None:
-    """Show what `meta apply FILE` would change. Needs no right to change anything.
+    """Show what `meta apply FILE` would change, and on how many hosts. Needs no right to change anything.
 
     \b
     Examples:
@@ -63,17 +64,17 @@ def diff(client: "Client", file: Path, exit_code: bool, output: str) -> None:
       meta diff --exit-code records.yaml || mail -s "records differ" team@example.com
     """
     from meta.cli import changing, record_files, show
-    from meta.edits import difference
 
     loaded = record_files.read(file)
-    present, revision = record_files.present(client)
-    changes = record_files.changes(present, loaded.records)
-    lines = difference(changes)
-    if not show.data({"revision": revision, "base": loaded.base, "changes": changes}, output):
-        changing.show_difference(lines or ["no difference"], err=False)
-    if loaded.base not in (None, revision):
-        click.echo(f"{file} is based on revision {loaded.base}, meta is at {revision}: see meta history", err=True)
-    if lines and exit_code:
+    found = record_files.compared(client, loaded.records)
+    data = {"revision": found.revision, "base": loaded.base, "changes": found.changes, "affected": found.affected}
+    if not show.data(data, output):
+        changing.show_changes(found, err=False)
+    if loaded.base not in (None, found.revision):
+        click.echo(
+            f"{file} is based on revision {loaded.base}, meta is at {found.revision}: see meta history", err=True
+        )
+    if found.changes and exit_code:
         click.get_current_context().exit(1)
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from meta import capacity, edits
-from meta.errors import Misconfigured, Problem, RecordsError
+from meta.api.types import ChangeView, EditView
+from meta.errors import Misconfigured, NotThere, Problem, RecordsError
 from meta.legacy import as_ours
 from meta.load import load, parse
 from meta.records import Record, RecordSet, as_fields, from_fields
@@ -62,6 +63,16 @@ def present(client: "Client") -> tuple[tuple[Record, ...], int]:
     """The records in force, and their revision."""
     found, revision = client.get_versioned("/records", dict[str, list[dict[str, Any]]])
     return tuple(map(from_fields, found["agents"])), revision
+
+
+def compared(client: "Client", records: Sequence[Record]) -> EditView:
+    """What would change if these were all records there are, as meta sees it; an older one does not count hosts."""
+    try:
+        return client.send("POST", "/difference", EditView, {"agents": as_fields(records)})
+    except NotThere:
+        before, revision = present(client)
+        found = [ChangeView(one.kind, one.name, one.before, one.after) for one in changes(before, records)]
+        return EditView(revision, found, {}, dry_run=True)
 
 
 def changes(before: Sequence[Record], after: Sequence[Record]) -> tuple[edits.Change, ...]:

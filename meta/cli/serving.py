@@ -1,18 +1,25 @@
 """`meta serve`, `check` and `reload`: the service itself, and its records file where it has one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from meta.cli import options
-from meta.errors import Misconfigured, TryLater
+from meta.errors import MetaError, Misconfigured, TryLater, Unconfirmed
 
 if TYPE_CHECKING:
+    from meta.cli.client import Client
+    from meta.records import Record
     from updater.readiness import Announcer
 
 RELOADS_WITHIN = 60.0  # seconds
+READERS = ("viewer", "editor", "admin")
+_confirmed = click.option(
+    "-y", "--yes", is_flag=True, help="Also if it takes away more than half of the agents, or of an agent's overrides."
+)
 
 
 @click.command(short_help="Answer the hosts' heartbeats.")
@@ -90,10 +97,15 @@ def serve(config: Path | None, check: bool, announcing: Callable[[], "Announcer"
 
 @click.command(short_help="Show every error in a records file.")
 @click.argument("file", type=click.Path(path_type=Path))
+@_confirmed
+@options.connection
 @click.pass_context
-def check(context: click.Context, /, file: Path) -> None:
-    """Check a records FILE: exit 0 if it may be used, else 2 with every error's path and line. Of a FILE called meta.env the
-    names of its variables META_... are checked.
+def check(
+    context: click.Context, /, file: Path, yes: bool, url: str, token_file: Path | None, ca_file: Path | None
+) -> None:
+    """Check a records FILE: exit 0 if it may be used, else 2 with every error's path and line. Where a meta answers, the
+    difference to the records in force is shown, and how many hosts it touches. Of a FILE called meta.env the names of its
+    variables META_... are checked.
 
     \b
     Examples:
@@ -108,7 +120,32 @@ def check(context: click.Context, /, file: Path) -> None:
         return
     read = record_files.read(file)
     record_files.require_room(file, read.records)
+    is_asked_for = context.get_parameter_source("url") is not click.core.ParameterSource.DEFAULT
+    removals = _compare(lambda: options.connect(url, token_file, ca_file), read.records, is_asked_for)
+    if removals and not yes:
+        raise Misconfigured(f"{file}: {Unconfirmed(removals, 'look, then run it again with --yes')}")
     click.echo(f"{file}: {show.agents(len(read.records))}, no errors")
+
+
+def _compare(connect: "Callable[[], Client]", records: "Sequence[Record]", is_asked_for: bool) -> list[str]:
+    """Show how these records differ from those in force, if they can be asked for; returns what must be confirmed of it."""
+    from meta.api.types import Whoami
+    from meta.cli import changing, record_files
+
+    with ExitStack() as stack:
+        try:
+            client = stack.enter_context(connect())
+            problem = "" if client.get("/whoami", Whoami).role in READERS else "this needs a token of a viewer"
+        except MetaError as e:
+            problem = str(e)
+        if problem:
+            if is_asked_for:
+                click.echo(f"note: not compared with the records in force: {problem}", err=True)
+            return []
+        found = record_files.compared(client, records)
+    if found.changes:
+        changing.show_changes(found, err=True)
+    return found.removals
 
 
 def _check_variables(file: Path, command: click.Command) -> None:
@@ -133,18 +170,24 @@ def _check_variables(file: Path, command: click.Command) -> None:
     type=click.Path(path_type=Path),
     help="Tell, by SIGHUP, the meta that names itself in this file, instead of one at a URL.",
 )
-def reload(url: str, state_file: Path | None) -> None:
-    """Make the meta on this machine read its records file again. A file with errors changes nothing: exit 1, and every error.
+@_confirmed
+def reload(url: str, state_file: Path | None, yes: bool) -> None:
+    """Make the meta on this machine read its records file again; what that changes is shown, and how many hosts it touches. A
+    file with errors changes nothing: exit 1, and every error. One that takes away more than half of the agents, or of an
+    agent's overrides, may have been cut short: it is refused without --yes, which SIGHUP cannot say.
 
     \b
     Examples:
       meta reload --url http://127.0.0.1:2100
+      meta reload --yes
       meta reload --state-file var/meta.state
     """
+    if state_file and yes:
+        raise click.UsageError("--yes cannot be told by a signal: name the --url instead of the --state-file")
     if state_file:
         _signal(state_file)
     else:
-        _ask(url)
+        _ask(url, yes)
 
 
 def _signal(state_file: Path) -> None:
@@ -160,19 +203,35 @@ def _signal(state_file: Path) -> None:
     click.echo(f"reloaded: {said.text}")
 
 
-def _ask(url: str) -> None:
-    from meta.cli import show
+def _ask(url: str, yes: bool) -> None:
+    from meta.cli import changing, show
     from meta.cli.client import Client
 
     with Client(url) as client:
-        status, answer = client.plain("/config/reload")
+        found = _asked(client, "?dryRun=true")
+        if (lines := found.get("difference")) is not None:  # else it is an older meta, which has reloaded already
+            changing.show_difference(lines, err=False)
+            if lines:
+                changing.show_touched(found["affected"], err=False)
+            removals = found["removals"]
+            if not yes:
+                changing.require_confirmed(removals)
+            found = _asked(client, "?yes=true" if removals else "")
+    click.echo(f"reloaded: {show.agents(len(found['data']['agents']))}")
+
+
+def _asked(client: "Client", query: str) -> dict[str, Any]:
+    """What /config/reload answers. Raises TryLater and Misconfigured."""
+    status, answer = client.plain(f"/config/reload{query}")
     if status == 403:
-        raise TryLater(f"the meta at {url} reloads only for its own machine: run this there, with its loopback address")
+        raise TryLater(
+            f"the meta at {client.url} reloads only for its own machine: run this there, with its loopback address"
+        )
     if not isinstance(answer, dict):
-        raise Misconfigured(f"what answers at {url} is not meta (status {status})")
+        raise Misconfigured(f"what answers at {client.url} is not meta (status {status})")
     if answer.get("msg") != "success":
         raise _not_reloaded(str(answer.get("msg")))
-    click.echo(f"reloaded: {show.agents(len(answer['data']['agents']))}")
+    return answer
 
 
 def _not_reloaded(why: str) -> TryLater:

@@ -7,7 +7,7 @@ import pytest
 
 from helpers.meta_api import World, record
 from meta.api.blueprint import operations
-from meta.api.queries import EditQuery
+from meta.api.queries import ApplyQuery, EditQuery
 
 FULL = record(
     "a",
@@ -92,7 +92,7 @@ def test_a_dry_run_of_it_says_so_too(world, what):
 
 
 def test_no_edit_that_there_is_was_left_out():
-    edits = {(one.method, one.path) for one in operations() if one.query is EditQuery}
+    edits = {(one.method, one.path) for one in operations() if one.query in (EditQuery, ApplyQuery)}
     assert edits == {(method, path) for method, path, *_ in SAME.values()} | REFUSED_AGAIN
 
 

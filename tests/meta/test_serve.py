@@ -103,7 +103,7 @@ def test_hangup_reloads_the_records_in_the_same_worker(server, records):
 def test_reload_reads_an_edited_file(server, records, tmp_path):
     records.write_text(RECORDS.replace("1.0.0", "2.0.0"))
     done = meta("reload", "--url", server.url, directory=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "reloaded: 1 agent\n")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "reloaded: 1 agent")
     assert version_for(server, "h1") == "2.0.0"
 
 

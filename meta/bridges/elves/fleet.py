@@ -59,7 +59,7 @@ class ServiceFleet(TableFleet):
     def reload(self) -> int:
         """Read the records file again; returns the number of agents. Raises MetaError, logs it and changes nothing where it has
         errors."""
-        return len(self._service.reload()["agents"])
+        return len(self._service.reload().data["agents"])
 
 
 @contextmanager

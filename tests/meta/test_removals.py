@@ -1,0 +1,231 @@
+"""What takes most of the records away asks first: a file at a start, by reload and by SIGHUP; REST and the command line."""
+
+import os
+import signal
+
+import pytest
+
+from helpers.meta_api import World, record
+from helpers.meta_people import Own, Person, first_admin
+from helpers.meta_server import MetaServer, meta, until
+from meta.records import Glob, Hosts, Override, Prefix, Record, RecordSet
+from meta.removals import mass_removal
+
+IF_ANY = {"If-Match": "*"}
+CUT = "(a file that was cut short looks like this); if that is meant: "
+
+
+def agent(name, *overrides, version="1"):
+    return Record(name, version, "http://r.example", overrides=overrides)
+
+
+WEB, DB, LG = (
+    Override(Prefix("web-"), version="2"),
+    Override(Glob("*-db"), cmd="stop"),
+    Override(Prefix("lg-"), version="3"),
+)
+SOME = Override(Hosts(frozenset({"h1", "h2"})), version="2")
+FEWER = Override(Hosts(frozenset({"h2"})), version="2")
+THREE = [agent("a"), agent("b"), agent("c")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ([], THREE, []),
+        (THREE, THREE[:2], []),
+        (THREE, THREE[:1], ["2 of 3 agents would be gone: b, c"]),
+        (THREE[:2], THREE[:1], []),
+        (THREE[:1], [], ["the only agent would be gone: a"]),
+        (THREE[:1], [agent("new")], ["the only agent would be gone: a"]),
+        ([agent(f"a{n}") for n in range(9)], [], ["9 of 9 agents would be gone: a0, a1, a2, a3, a4 and 4 more"]),
+        (
+            [agent("a", WEB, DB, LG)],
+            [agent("a", WEB)],
+            ["2 of 3 overrides of a would be gone: [glob *-db], [prefix lg-]"],
+        ),
+        ([agent("a", WEB, DB, LG)], [agent("a", WEB, LG)], []),
+        ([agent("a", WEB)], [agent("a")], ["the only override of a would be gone: [prefix web-]"]),
+        (
+            [agent("a", WEB, WEB, DB)],
+            [agent("a", DB)],
+            ["2 of 3 overrides of a would be gone: [prefix web-], [prefix web-]"],
+        ),
+        ([agent("a", SOME)], [agent("a", FEWER)], []),
+        ([agent("a", WEB)], [agent("a", version="2")], []),  # what was tried on some is for all now
+        ([agent("a", DB)], [agent("a", version="2")], ["the only override of a would be gone: [glob *-db]"]),
+    ],
+)
+def test_more_than_half_or_the_only_one_must_be_confirmed(before, after, expected):
+    assert mass_removal(RecordSet(records=tuple(before)), RecordSet(records=tuple(after))) == expected
+
+
+def yaml(*names):
+    return "agents:\n" + "".join(f"- {{name: {name}, version: 1, tarball: http://r.example}}\n" for name in names)
+
+
+# --- REST ---
+
+
+def test_by_rest_it_is_refused_until_it_is_confirmed(tmp_path):
+    world = World(tmp_path)
+    try:
+        three, one = ({"agents": [record(name) for name in names]} for names in ("abc", "a"))
+        assert world.call("PUT", "records", headers=IF_ANY, json=three).status_code == 200
+        world.beat("h1")
+        refused = world.call("PUT", "records", headers=IF_ANY, json=one)
+        assert refused.status_code == 409
+        assert refused.json["detail"] == f"2 of 3 agents would be gone: b, c {CUT}send the query confirm=true"
+        dry = world.call("PUT", "records", headers=IF_ANY, json=one, query_string={"dryRun": "true"}).json
+        seen = world.call("POST", "difference", "viewer", json=one).json
+        assert dry == seen
+        assert (dry["removals"], dry["affected"]) == (["2 of 3 agents would be gone: b, c"], {"b": 1, "c": 1})
+        assert world.service.records.revision == 1
+        done = world.call("PUT", "records", headers=IF_ANY, json=one, query_string={"confirm": "true"})
+        assert (done.status_code, len(world.service.records.records)) == (200, 1)
+    finally:
+        world.close()
+
+
+def test_the_difference_to_a_records_file_is_told_where_a_file_manages_the_records(tmp_path):
+    file = tmp_path / "records.yaml"
+    file.write_text(yaml("a", "b", "c"))
+    world = World(tmp_path, records=file)
+    try:
+        assert world.call("POST", "difference", "viewer", json={"agents": []}).json["removals"] != []
+        assert world.call("POST", "difference", "nobody", json={"agents": []}).status_code == 401
+    finally:
+        world.close()
+
+
+# --- a file that manages the records ---
+
+
+@pytest.fixture
+def managed(tmp_path):
+    """A meta of a file with three agents that one host runs."""
+    file = tmp_path / "records.yaml"
+    file.write_text(yaml("a", "b", "c"))
+    with MetaServer(tmp_path, file) as server:
+        server.beat("h1", a="1")
+        yield server, file
+
+
+def reload(server, *words, **environment):
+    directory = server.database.parent.parent
+    return meta("reload", "--url", server.url, *words, directory=directory, **environment)
+
+
+def agents_of(server):
+    return [one["name"] for one in server.beat("h1", a="1")["desiredAgents"]]
+
+
+def test_a_file_that_is_cut_between_two_agents_is_not_reloaded_without_yes(managed):
+    server, file = managed
+    file.write_text(yaml("a"))
+    done = reload(server)
+    assert done.returncode == 2
+    assert done.stdout.splitlines() == [
+        "deleted agent b (version 1)",
+        "deleted agent c (version 1)",
+        "touches b on 1 host, c on 1 host",
+    ]
+    assert f"2 of 3 agents would be gone: b, c {CUT}look, then run it again with --yes" in done.stderr
+    assert (
+        server.ask("GET", "/config/reload").json["msg"] == f"2 of 3 agents would be gone: b, c {CUT}meta reload --yes"
+    )
+    assert agents_of(server) == ["a", "b", "c"]
+    done = reload(server, "--yes")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "reloaded: 1 agent")
+    assert agents_of(server) == ["a"]
+
+
+def test_a_reload_tells_what_it_changes_and_whom_it_touches(managed):
+    server, file = managed
+    file.write_text(yaml("a", "b", "c", "d"))
+    assert reload(server).stdout.splitlines() == [
+        "new agent d: version 1, tarball http://r.example, cmd start",
+        "touches d on 1 host",
+        "reloaded: 4 agents",
+    ]
+    assert reload(server).stdout == "reloaded: 4 agents\n"
+
+
+def test_by_sighup_it_is_refused_and_logged_and_a_restart_keeps_the_former_records_and_says_so(managed):
+    server, file = managed
+    file.write_text(yaml("a"))
+    os.kill(server.pid, signal.SIGHUP)
+    until(lambda: f"2 of 3 agents would be gone: b, c {CUT}meta reload --yes" in server.log(), "the refusal is logged")
+    assert agents_of(server) == ["a", "b", "c"]
+    assert server.ask("GET", "/ready").text == "ready"
+    assert server.stop() == 0
+    server.start()
+    assert agents_of(server) == ["a", "b", "c"]
+    ready = server.ask("GET", "/ready")
+    words = f"{file} is not in force: 2 of 3 agents would be gone: b, c {CUT}meta reload --yes"
+    assert (ready.status, ready.text) == (503, f"{words}\n")
+    assert words in server.log()
+    assert reload(server, "--yes").returncode == 0
+    assert (agents_of(server), server.ask("GET", "/ready").text) == (["a"], "ready")
+    file.write_text("agents: []\n")
+    assert server.stop() == 0
+    server.database.unlink()
+    server.start()
+    assert (agents_of(server), server.ask("GET", "/ready").text) == ([], "ready")  # an empty store takes any file
+
+
+def test_with_a_whole_file_again_a_meta_that_waited_is_ready(managed):
+    server, file = managed
+    file.write_text(yaml("a"))
+    assert server.stop() == 0
+    server.start()
+    assert server.ask("GET", "/ready").status == 503
+    file.write_text(yaml("a", "b", "c", "d"))
+    os.kill(server.pid, signal.SIGHUP)
+    until(lambda: server.ask("GET", "/ready").status == 200, "the whole file is in force")
+    assert agents_of(server) == ["a", "b", "c", "d"]
+
+
+# --- the command line ---
+
+
+@pytest.fixture(scope="module")
+def boss(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("meta")
+    with Own(directory) as server:
+        boss = first_admin(server, tmp_path_factory.mktemp("boss"))
+        boss.server = server
+        yield boss
+
+
+def test_apply_and_check_of_a_cut_file_ask_for_yes(boss, tmp_path):
+    file = tmp_path / "records.yaml"
+    file.write_text(yaml("a", "b", "c"))
+    assert boss("check", str(file)) == f"{file}: 3 agents, no errors\n"
+    boss("apply", str(file))
+    boss.server.beat("h1", b="1")
+    file.write_text(yaml("a"))
+    for command in ("check", "apply"):
+        done = boss.run(command, str(file))
+        assert (done.returncode, "touches b on 1 host, c on 1 host" in done.stderr) == (2, True)
+        assert f"2 of 3 agents would be gone: b, c {CUT}look, then run it again with --yes" in done.stderr
+    assert "to be confirmed: 2 of 3 agents would be gone: b, c" in boss.run("apply", str(file), "--dry-run").stderr
+    assert boss.run("diff", str(file)).stdout.splitlines()[-1] == "touches b on 1 host, c on 1 host"
+    with boss.terminal("apply", str(file)) as terminal:
+        terminal.expect("2 of 3 agents would be gone: b, c. Is that meant? [y/N]:")
+        terminal.type("n\n")
+        assert terminal.end() == 1
+    assert boss("check", str(file), "--yes") == f"{file}: 1 agent, no errors\n"
+    assert boss("apply", str(file), "--yes").startswith("done: revision ")
+    assert [one["name"] for one in boss.json("get")["agents"]] == ["a"]
+
+
+def test_check_without_a_token_or_a_meta_checks_the_file_alone(boss, tmp_path):
+    file = tmp_path / "records.yaml"
+    file.write_text(yaml("x"))
+    nobody = Person(boss.server, tmp_path)
+    done = nobody.run("check", str(file))
+    assert (done.returncode, done.stdout) == (0, f"{file}: 1 agent, no errors\n")
+    assert done.stderr == "note: not compared with the records in force: this needs a token of a viewer\n"
+    done = nobody.run("check", str(file), "--url", "http://127.0.0.1:1")
+    assert (done.returncode, "note: not compared" in done.stderr, "no meta answers" in done.stderr) == (0, True, True)
