@@ -21,7 +21,7 @@ from meta.api import files
 from meta.api.blueprint import blueprint, http_problem, problem_response
 from meta.api.operation import PREFIX
 from meta.api.problems import CHALLENGE, Refusal
-from meta.auth import NOBODY, Principal, Rule, Unauthorised, Verdict, judge
+from meta.auth import ENROLMENT, NOBODY, Principal, Rule, Unauthorised, Verdict, judge
 from meta.errors import MetaError
 from meta.front import Front
 from meta.heartbeat import JSON, TEXT
@@ -89,7 +89,8 @@ def _keep_rule() -> Any:
     limits: Limits = current_app.extensions["meta limits"]
     address, anonymous = _service().peer(request.environ)
     client, now = bucket_of(address), _now()
-    if request.path.startswith(f"{PREFIX}/") and (wait := limits.requests.take(client, now)):
+    counted = request.path.startswith(f"{PREFIX}/") and wanted is not Rule.ENROL
+    if counted and (wait := limits.requests.take(client, now)):
         return _too_many("too many requests", wait)
     if wanted in (Rule.LOCAL, Rule.READ) and (why := page_refusal(request.environ)):
         return _refusal(403, why)
@@ -101,6 +102,10 @@ def _keep_rule() -> Any:
             if wait := limits.failures.take(client, now):
                 return _too_many("too many refused tokens", wait)
             return _refusal(401, str(e))
+    if wanted is Rule.ENROL:
+        shown = f"token {g.principal.id}" if g.principal.role == ENROLMENT else client
+        if wait := limits.enrolments.take(shown, now):
+            return _too_many("too many enrolments", wait)
     return _judged(wanted, g.principal, anonymous) or _misnamed(wanted, g.principal)
 
 

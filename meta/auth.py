@@ -7,6 +7,7 @@ What changes tokens is judged in the database. A token that is shown and not kno
 
 import hmac
 import threading
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from hashlib import sha256
@@ -101,9 +102,25 @@ def bearer(authorization: str) -> str:
     return text
 
 
+def host_token(hostname: str, secret: str) -> tuple[str, bytes]:
+    """The token of a host that made up this secret for its enrolment: (its text, the hash to keep). The same for the same, at
+    every meta and at any time: so a host that did not get the answer asks once more, and meta need not remember anything."""
+    made = sha256(f"{HOST}\0{hostname}\0{secret}".encode()).digest()
+    text = f"ou_{_LETTERS[HOST]}_{urlsafe_b64encode(made).decode().rstrip('=')}"
+    return text, fingerprint(text)
+
+
+def ended(token: "Token", now: float) -> str:
+    """Why this token opens nothing any more, or "". Whether an enrolment token is used up is judged where it is used: a host
+    whose answer was lost may have been the last."""
+    if token.revoked:
+        return "this token was revoked"
+    return "this token has expired" if token.expires and now >= token.expires else ""
+
+
 def is_good(token: "Token", now: float) -> bool:
     """Whether this token still opens anything."""
-    return not token.revoked and (not token.expires or now < token.expires) and token.uses != 0
+    return not ended(token, now)
 
 
 class _Order:
@@ -245,8 +262,10 @@ class Tokens:
             return NOBODY
         hashed = fingerprint(bearer(authorization))
         token = self._tokens.get(hashed)
-        if token and hmac.compare_digest(token.hash, hashed) and is_good(token, now):
+        if token and hmac.compare_digest(token.hash, hashed):
+            if why := ended(token, now):
+                raise Unauthorised(why)
             return Principal(token.name, token.role if token.kind == OPERATOR else ENROLMENT, token.id)
         if hostname := self.hosts.owner(hashed):
             return Principal(hostname, HOST)
-        raise Unauthorised("this token is not known, is revoked, or has expired")
+        raise Unauthorised("this token is not known")

@@ -16,6 +16,7 @@ from meta.errors import Misconfigured, Problem, RecordsError
 from meta.limits import Network
 from meta.load import Loaded
 from meta.reader import Field, Reader, is_blank
+from updater.wiretimes import duration
 
 DEFAULT_LISTEN = "127.0.0.1:2000"
 DEFAULT_DATABASE = "sqlite:///var/meta.db"
@@ -23,7 +24,6 @@ DEFAULT_MAX_TARBALL = 4 << 30
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 _LISTEN = re.compile(r"(?P<host>\[[^\[\]\s]+\]|[^\[\]\s:]*):(?P<port>[0-9]{1,5})")
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Settings(NamedTuple):
@@ -145,10 +145,10 @@ def _count(field: Field, reader: Reader) -> int:
 
 
 def _seconds(field: Field, reader: Reader) -> float:
-    match = re.fullmatch(r"([0-9]{1,9})\s?([smhd]?)", reader.text(field) or "")
-    if not match:
-        raise ValueError("must be seconds, or a number with s, m, h or d: 15m")
-    return float(int(match[1]) * _UNITS[match[2]])
+    found = duration(reader.text(field) or "", bare=True)
+    if found is None:
+        raise ValueError("must be seconds, or a number with s, m, h, d or w: 15m")
+    return found
 
 
 def _networks(field: Field, reader: Reader) -> tuple[Network, ...]:

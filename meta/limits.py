@@ -45,14 +45,18 @@ class Buckets:
 
 
 class Limits(NamedTuple):
-    """failures: tokens that were refused; requests: of the REST API."""
+    """failures: tokens that were refused, by address; requests: of the REST API, by address; enrolments: by enrolment token,
+    for a whole rack may have one address."""
 
     failures: Buckets
     requests: Buckets
+    enrolments: Buckets
 
 
 def default_limits() -> Limits:
-    return Limits(failures=Buckets(rate=1, burst=10), requests=Buckets(rate=50, burst=200))
+    return Limits(
+        failures=Buckets(rate=1, burst=10), requests=Buckets(rate=50, burst=200), enrolments=Buckets(rate=20, burst=200)
+    )
 
 
 def client_address(environ: Mapping[str, Any], trusted: Sequence[Network] = ()) -> str:

@@ -27,6 +27,12 @@ def until_next_beat(failures: int, interval: float, asked: float, chance: float)
     return min(max(doubled * (0.75 + chance / 2), asked), interval * LONGEST)
 
 
+def until_next_enrolment(attempt: int, asked: float, chance: float) -> float:
+    """Seconds until meta is asked again for a token: never before the time it asked for, and spread over a second after it,
+    then two, up to a minute: a rack asks at once, and is told the same."""
+    return max(asked, 0.5) + chance * min(2.0 ** min(attempt, 10), 60.0)
+
+
 def until_retry(attempt: int, asked: float, chance: float) -> float:
     """Seconds until a cut download is gone on with: half a second, doubling up to half a minute, spread as above."""
     return max(min(0.5 * 2.0 ** min(attempt, 10), 30.0) * (0.75 + chance / 2), asked)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from updater import wiretimes
 from updater.cli_options import CONFIG, ROOT, a_host, working_host
 from updater.errors import Misconfigured, NotThere, TryLater
 
@@ -24,6 +25,13 @@ def _agents(context: click.Context, _parameter: click.Parameter, begun: str) -> 
 
     root = context.params.get("root") or context.params.get("config_file", Path("cfg.json")).resolve().parent
     return [name for name in agent_names(Layout(Path(root))) if name.startswith(begun)] if Path(root).is_dir() else []
+
+
+def _seconds(_context: click.Context, _parameter: click.Parameter, text: str) -> float:
+    seconds = 0.0 if text == "0" else wiretimes.duration(text)
+    if seconds is None:
+        raise click.BadParameter(f'"{text}" is no duration like 90s, 5min or 1h')
+    return seconds
 
 
 def _no_strange_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -136,10 +144,19 @@ def retry(config_file: Path, root: Path | None, agent: str) -> None:
     help="The enrolment token is in this file, which must be private. [default: it is read from the standard input]",
 )
 @click.option("--again", is_flag=True, help="Also where this host has a token already, which is replaced then.")
-def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: bool) -> None:
+@click.option(
+    "--within",
+    default="5min",
+    show_default=True,
+    metavar="TIME",
+    callback=_seconds,
+    help="How long to ask again while meta is busy or away; 0: ask once.",
+)
+def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: bool, within: float) -> None:
     """Get this host a token of its own from meta, for an enrolment token that a person was given.
 
-    The running updater shows it to meta from its next heartbeat on; nothing need be configured or restarted.
+    The running updater shows it to meta from its next heartbeat on; nothing need be configured or restarted. When it ends
+    without an answer, do the same again: meta knows that it is the same enrolment.
     """
     from updater import credentials, enrolment
 
@@ -151,7 +168,7 @@ def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: 
         token = click.prompt("Enrolment token", hide_input=True, err=True)
     else:
         token = sys.stdin.read(credentials.LIMIT).strip()
-    enrolment.enrol(host, token)
+    enrolment.enrol(host, token, within, lambda line: click.echo(f"updater: {line}", err=True))
     click.echo(f"{host.config.reported_hostname} is enrolled with {host.config.base_url}")
 
 

@@ -1,15 +1,19 @@
 """A token of this host's own: meta gives it in exchange for an enrolment token, and wants to see it from then on.
 
 Promises that neither token is ever shown or logged, that the host's own one is on the disk, private, before this says that
-it has it, and that an old one stays in force until then.
+it has it, and that an old one stays in force until then. And that an answer that is lost locks nobody out: before meta is asked
+a secret is on the disk, by which meta knows the same enrolment when it is asked for again.
 """
 
+import random
+import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
 
-from updater import files, naming
+from updater import backoff, files, naming
 from updater.credentials import origin
 from updater.errors import Misconfigured, Refused, TryLater
 from updater.host import Host
@@ -18,13 +22,22 @@ from updater.wire import one_line
 
 LIMIT = 64 << 10  # bytes of an answer
 _REMEDIES = {
-    401: "it does not know this enrolment token: get a new one",
+    401: "the enrolment token is wrong: get a new one",
     403: "this enrolment token is not for this host",
     404: "this meta enrols no hosts, and wants no tokens",
     405: "this meta enrols no hosts, and wants no tokens",
-    409: "it has enrolled this host before, or the enrolment token is used up: an admin can take the host's token back",
+    409: "the enrolment token is good: an admin can take the host's token back by `meta token revoke-host`",
     410: "this enrolment token has expired or is used up: get a new one",
 }
+
+
+class _Begun(msgspec.Struct):
+    """An enrolment that meta may have been asked for. secret: sent with it; the rest: where, and by whom."""
+
+    secret: str
+    server: str
+    hostname: str
+    machine: str
 
 
 class _Given(msgspec.Struct):
@@ -65,30 +78,60 @@ def check(host: Host, again: bool) -> None:
         raise Misconfigured(f"this host is enrolled already ({state(host)}): --again gets it another token")
 
 
-def enrol(host: Host, secret: str) -> None:
-    """Exchange an enrolment token for this host's own. Raises Misconfigured, Refused, TryLater."""
-    if not _is_token(secret):
+def enrol(host: Host, token: str, within: float = 0.0, tell: Callable[[str], None] = lambda _line: None) -> None:
+    """Exchange an enrolment token for this host's own. within: seconds for which meta is asked again while it is busy, away or
+    does not answer, each time told in a line. Raises Misconfigured, Refused, TryLater."""
+    if not _is_token(token):
         raise Misconfigured("what was given is no enrolment token: it must be one word")
-    files.make_directory(host.layout.own)  # before meta is asked: it may give a token only once
-    files.check_room(host.layout.own, len(secret))
-    token = _asked(host, secret)
-    files.write_atomic(host.layout.credentials, f"Bearer {token}\n".encode(), mode=0o600)
+    files.make_directory(host.layout.own)  # before meta is asked
+    files.check_room(host.layout.own, len(token))
+    begun = _begun(host)
+    given = _patiently(lambda: _asked(host, token, begun), within, tell)
+    files.write_atomic(host.layout.credentials, f"Bearer {given}\n".encode(), mode=0o600)
+    files.remove_tree(host.layout.enrolment)
 
 
-def _asked(host: Host, secret: str) -> str:
+def _begun(host: Host) -> _Begun:
+    """That of before, when this machine asked the same meta and got no answer, else a new one, which is on the disk now."""
+    machine = naming.machine()
+    new = _Begun(secrets.token_urlsafe(32), host.config.base_url, naming.reported(host), machine)
+    with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
+        kept = msgspec.json.decode(files.read_state(host.layout.enrolment, LIMIT), type=_Begun)
+        if msgspec.structs.replace(new, secret=kept.secret) == kept and _is_token(kept.secret):
+            return kept
+    files.write_atomic(host.layout.enrolment, msgspec.json.encode(new), mode=0o600)
+    return new
+
+
+def _patiently(ask: Callable[[], str], within: float, tell: Callable[[str], None]) -> str:
+    """What is given at last. Raises what asking raises."""
+    deadline, attempt = time.monotonic() + within, 0
+    while True:
+        try:
+            return ask()
+        except TryLater as e:
+            wait = backoff.until_next_enrolment(attempt, e.after, random.random())  # noqa: S311
+            if time.monotonic() + wait > deadline:
+                raise TryLater(f"{e}; try again {f'in {e.after:.0f} s' if e.after else 'later'}", e.after) from e
+            tell(f"{e}; asking again in {wait:.0f} s")
+            time.sleep(wait)
+            attempt += 1
+
+
+def _asked(host: Host, token: str, begun: _Begun) -> str:
     url, within = f"{host.config.base_url}/api/v1/enrol", host.config.timeouts.heartbeat
-    body = msgspec.json.encode({"hostname": naming.reported(host)})
-    headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
+    body = msgspec.json.encode({"hostname": begun.hostname})
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Idempotency-Key": begun.secret}
     with Http(host.config.ca_file).exchange("POST", url, within, body, headers, redirects=False) as answer:
         if answer.status not in (200, 201):
             _raise(answer)
         try:
-            token = msgspec.json.decode(answer.read(LIMIT), type=_Given).token
+            given = msgspec.json.decode(answer.read(LIMIT), type=_Given).token
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as e:
             raise Refused(f"{shown(url)} gave no token, but something else: is it meta?") from e
-    if not _is_token(token):
+    if not _is_token(given):
         raise Refused(f"{shown(url)} gave something that cannot be a token")
-    return token
+    return given
 
 
 def _raise(answer: Response) -> None:
@@ -101,8 +144,7 @@ def _raise(answer: Response) -> None:
     if answer.status in _REMEDIES:
         raise Misconfigured(f"{what} ({_REMEDIES[answer.status]})")
     if answer.status in (408, 425, 429) or answer.status >= 500:
-        wait = f"; try again in {answer.retry_after:.0f} s" if answer.retry_after else "; try again later"
-        raise TryLater(what + wait, answer.retry_after)
+        raise TryLater(what, answer.retry_after)
     raise Refused(what)
 
 

@@ -7,6 +7,7 @@ root/environment               variables for all agents, which the unit reads
 root/.updater/                 our own: lock, reply.json (meta's last), agents/*.json (memories), downloads/<agent>/*.part,
                                    output/*.log (what `./control start` printed last), held/*, rollback/* and
                                    retry/* (wishes), alive, credentials (this host's own token, which meta gave it),
+                                   enrolment (a secret of one that is not answered yet),
                                    state (what the daemon says of itself, see readiness)
 
 No name here joins two foreign ones: of `web`, `agent-1.0` and `web-agent`, `1.0` the joined names would be the same.
@@ -82,6 +83,10 @@ class Layout:
     @property
     def credentials(self) -> Path:
         return self.own / "credentials"
+
+    @property
+    def enrolment(self) -> Path:
+        return self.own / "enrolment"
 
     @property
     def last_reply(self) -> Path:

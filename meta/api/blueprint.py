@@ -11,7 +11,7 @@ from flask import Blueprint, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from meta.api import files, hosts, openapi, problems, records, retry, revisions, strict, tarballs, tokens
-from meta.api.operation import FILE, PREFIX, Call, Operation, Reply, operation
+from meta.api.operation import FILE, PREFIX, SECRET, Call, Operation, Reply, operation
 from meta.api.problems import Refusal
 from meta.auth import Rule
 from meta.errors import MetaError
@@ -75,7 +75,9 @@ def _call(one: Operation, parts: Mapping[str, str]) -> Call:
         body = checked if one.check else body
     match, none_match = (request.headers.get(name, "") for name in ("If-Match", "If-None-Match"))
     origin = (request.scheme, request.headers.get("Host", ""))
-    return Call(service, g.principal, float(clock()), path, query, body, match, none_match, stream, length, origin)
+    secret = request.headers.get(SECRET, "")
+    now = float(clock())
+    return Call(service, g.principal, now, path, query, body, match, none_match, stream, length, origin, secret)
 
 
 class _NoQuery(msgspec.Struct):

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from meta.api.basics import END
-from meta.api.operation import FILE, PREFIX, Operation
+from meta.api.operation import FILE, PREFIX, SECRET, Operation
 from meta.api.problems import CONTENT_TYPE, title
 from meta.api.types import Problem
 from meta.auth import Rule
@@ -17,6 +17,8 @@ JSON, BYTES = "application/json", "application/octet-stream"
 ANY = (400, 413, 429, 503, 504)  # what any operation may refuse with; 504: the database did not say whether it was done
 _HEADERS = {
     "If-Match": "The ETag of what the edit was made from; required to change what is there.",
+    SECRET: "32 to 128 characters that the host made up by chance. With the same ones it is the same enrolment, and the "
+    "answer the same token, which is made from them.",
     "If-None-Match": "`*` to make what must not be there yet, or an ETag that is known already.",
 }
 _PARTS = re.compile(r"{(\w+)}")

@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from meta.service import Service
 
 PREFIX = "/api/v1"
+SECRET = "Idempotency-Key"  # noqa: S105 - the header of what a host made up for its enrolment
 FILE = "a file"  # in place of a type: bytes that are no JSON
 
 
 class Call(NamedTuple):
     """One request, already decoded, by somebody who may make it. now: Unix seconds; path, query, body: values of the
     operation's types (None where it has none); if_match, if_none_match: the headers as they came, "" without; stream,
-    length: of an upload; origin: the scheme and the Host that were asked."""
+    length: of an upload; origin: the scheme and the Host that were asked; secret: the header SECRET."""
 
     service: "Service"
     who: Principal
@@ -29,6 +30,7 @@ class Call(NamedTuple):
     stream: IO[bytes] | None = None
     length: int = 0
     origin: tuple[str, str] = ("http", "")
+    secret: str = ""
 
 
 class Reply(NamedTuple):
@@ -42,7 +44,7 @@ class Reply(NamedTuple):
 
 class Operation(NamedTuple):
     """path: below PREFIX, its parts in braces; parts: their types; answers: status -> type of the body (None: no body);
-    refusals: the statuses it may refuse with, beside those that any may; conditional: the conditional headers it takes; check:
+    refusals: the statuses it may refuse with, beside those that any may; conditional: the headers that are part of it; check:
     what makes the value from the body's data, where it is not the type itself."""
 
     method: str

@@ -2,18 +2,20 @@
 else."""
 
 import logging
+import re
 from fnmatch import fnmatchcase
 from typing import Any
 
 from meta.api.basics import Hostname, Number
-from meta.api.operation import Call, Operation, Reply, operation
+from meta.api.operation import SECRET, Call, Operation, Reply, operation
 from meta.api.problems import Refusal
 from meta.api.types import EnrolBody, Enrolled, NewToken, TokenBody, Tokens, TokenView, Whoami
-from meta.auth import HOST, OPERATOR, Rule, mint
+from meta.auth import HOST, OPERATOR, Rule, Unauthorised, host_token, mint
 from meta.errors import Unknown
-from meta.store import Token
+from meta.store import Taken, Token
 
 MAX_UNANSWERED = 10_000  # enrolments
+_SECRET = re.compile(r"[A-Za-z0-9_-]{32,128}")
 _SHOWN = tuple(TokenView.__struct_fields__)
 log = logging.getLogger(__name__)
 
@@ -101,27 +103,30 @@ def revoke_token(call: Call) -> Reply:
     body=EnrolBody,
     answers={201: Enrolled},
     refusals=[409],
+    conditional=[SECRET],
 )
 def enrol(call: Call) -> Reply:
-    host, service = call.body.hostname, call.service
+    """What is wrong with the enrolment token is a 401 or a 403; a 409 is about the host."""
+    host, service, secret = call.body.hostname, call.service, call.secret
     shown = next((one for one in service.tokens.all() if one.id == call.who.id), None)
     if shown is None or not fnmatchcase(host, shown.pattern):
         raise Refusal(403, f"this enrolment token is not for {host}")
+    if secret and not _SECRET.fullmatch(secret):
+        raise Refusal(400, f"{SECRET} must be 32 to 128 letters, digits, '_' or '-', made by chance")
     service.require_database()
     epoch = service.host_tokens.epoch
     key = shown.id, host
-    text, hashed = service.unanswered.get(key) or mint(HOST)
+    text, hashed = host_token(host, secret) if secret else service.unanswered.get(key) or mint(HOST)
     try:
         written = service.store.use_enrolment(shown.id, host, hashed, call.now)
     except Unknown:
-        if len(service.unanswered) < MAX_UNANSWERED:
+        if not secret and len(service.unanswered) < MAX_UNANSWERED:
             service.unanswered[key] = text, hashed
         raise
+    except (Unauthorised, Taken):
+        service.unanswered.pop(key, None)
+        raise
     service.unanswered.pop(key, None)  # only now there is an answer: TryLater of a repetition is none
-    if written is None:
-        raise Refusal(
-            409, f"{host} has a token already, or this enrolment token is used up; an admin can take the token back"
-        )
     service.host_tokens.update([(host, hashed, written.serial)], epoch=epoch)
     log.info("%s enrolled with token %d (%s)", host, shown.id, shown.name)
     return Reply(201, Enrolled(host, text))

@@ -1,6 +1,5 @@
 """The small languages of arguments: FIELD=VALUE, selectors, labels, durations. Pure; refuses the rest, with an example."""
 
-import re
 from collections.abc import Sequence
 
 from meta.checks import attempt_problem, label_problem, value_problem
@@ -8,10 +7,9 @@ from meta.errors import Misconfigured
 from meta.hints import closest
 from meta.load import parse_selector
 from meta.records import CHANGEABLE, Selector
+from updater.wiretimes import duration
 
 KINDS = ("prefix", "glob", "hosts", "label")
-_DURATION = re.compile(r"([0-9]{1,6})(s|min|m|h|d|w)")
-_SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def fields_of(words: Sequence[str]) -> dict[str, str | int | list[str]]:
@@ -72,7 +70,7 @@ def labels_of(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 def seconds(text: str) -> float:
     """`30d`, `12h`, `90s` -> seconds. Raises Misconfigured."""
-    match = _DURATION.fullmatch(text)
-    if not match or not int(match[1]):
+    found = duration(text)
+    if not found:
         raise Misconfigured(f'"{text}" is no duration like 30d, 12h or 15min')
-    return float(int(match[1]) * _SECONDS[match[2]])
+    return found

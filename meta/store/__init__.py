@@ -15,7 +15,7 @@ from meta.store.counting import look
 from meta.store.engine import PATIENCE, Database
 from meta.store.migrate import Tables, check, upgrade
 from meta.store.rows import Beat, Forgotten, Head, HostOrder, HostRow, Lost, Moved, Ordered, Since
-from meta.store.tokens import LastAdmin, Token, TokenWrite
+from meta.store.tokens import LastAdmin, Taken, Token, TokenWrite
 
 __all__ = [
     "Beat",
@@ -30,6 +30,7 @@ __all__ = [
     "Since",
     "Store",
     "Tables",
+    "Taken",
     "Token",
     "TokenWrite",
 ]
@@ -127,10 +128,10 @@ class Store:
         """Returns None when there is no such token, or it is revoked already. Raises LastAdmin, and Unauthorised as above."""
         return tokens.revoke(self._database, token_id, now, by)
 
-    def use_enrolment(self, token_id: int, hostname: str, hashed: bytes, now: float) -> TokenWrite | None:
-        """Give the host a token (its hash) for one use of an enrolment token. Returns None, and changes nothing, when that is
-        used up, expired or revoked, or the host has a token that nobody revoked and this one does not `reenrol`. The pattern
-        is the caller's to check."""
+    def use_enrolment(self, token_id: int, hostname: str, hashed: bytes, now: float) -> TokenWrite:
+        """Give the host a token (its hash) for one use of an enrolment token. What fails changes nothing: raises Unauthorised
+        when that one is used up, expired or revoked, and Taken when the host has a token that nobody revoked and this one does
+        not `reenrol`. The pattern is the caller's to check."""
         return tokens.use_enrolment(self._database, token_id, hostname, hashed, now)
 
     def revoke_host_token(self, hostname: str, now: float, by: int = 0) -> int:

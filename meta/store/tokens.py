@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from meta.auth import ADMIN, Unauthorised
+from meta.auth import ADMIN, ENROLMENT, Unauthorised, ended
 from meta.errors import MetaError
 from meta.store.engine import Database
 from meta.store.tables import host_token, token
@@ -44,6 +44,10 @@ class TokenWrite(NamedTuple):
 
 class LastAdmin(MetaError):
     """Without this token nobody could make another."""
+
+
+class Taken(MetaError):
+    """The host has a token that nobody took back."""
 
 
 _COLUMNS = tuple(token.c[name] for name in Token.__struct_fields__)
@@ -88,35 +92,38 @@ def _require_admin(connection: sa.Connection, by: int, now: float) -> None:
         raise Unauthorised("your token is no admin's any more: it was revoked, or has expired")
 
 
-def use_enrolment(database: Database, token_id: int, hostname: str, hashed: bytes, now: float) -> TokenWrite | None:
-    """Count one use and keep the host's token, both or neither. The same once more is the same, its answer was lost."""
-    used = (
-        sa.update(token)
-        .where(
-            token.c.id == token_id,
-            token.c.kind == "enrolment",
-            token.c.uses != 0,
-            token.c.revoked == 0,
-            sa.or_(token.c.expires == 0, token.c.expires > now),
-        )
-        .values(uses=sa.case((token.c.uses > 0, token.c.uses - 1), else_=token.c.uses))
-        .returning(*_COLUMNS)
-    )
-    with database.writing("tokens") as (connection, serial):
-        if done := _done_before(connection, token_id, hostname, hashed):
-            return done  # and this is committed: the answer rests on it
-        row = connection.execute(used).first()
-        if row and _keep_host_token(connection, hostname, {"hash": hashed, "at": now, "serial": serial}, row.reenrol):
-            return TokenWrite(Token(**row._mapping), serial)
-        connection.rollback()  # the serial stays too, and no follower reads everything again
-        return None
+def use_enrolment(database: Database, token_id: int, hostname: str, hashed: bytes, now: float) -> TokenWrite:
+    """Count one use and keep the host's token, both or neither. The same once more is the same, its answer was lost: also with
+    a token that is used up since."""
+    with database.writing("tokens") as (
+        connection,
+        serial,
+    ):  # an error leaves the serial too, and no follower reads again
+        row = connection.execute(sa.select(*_COLUMNS).where(token.c.id == token_id)).first()
+        shown = Token(**row._mapping) if row and row.kind == ENROLMENT else None
+        if shown and (done := _done_before(connection, hostname, hashed)):
+            return TokenWrite(shown, done)  # and this is committed: the answer rests on it
+        if why := _refused(shown, now):
+            raise Unauthorised(why)
+        assert shown  # noqa: S101
+        if not _keep_host_token(connection, hostname, {"hash": hashed, "at": now, "serial": serial}, shown.reenrol):
+            raise Taken(f"{hostname} has a token already, which another machine got, or this one before it lost it")
+        left = shown.uses - (shown.uses > 0)
+        connection.execute(sa.update(token).where(token.c.id == token_id).values(uses=left))
+        return TokenWrite(msgspec.structs.replace(shown, uses=left), serial)
 
 
-def _done_before(connection: sa.Connection, token_id: int, hostname: str, hashed: bytes) -> TokenWrite | None:
+def _refused(shown: Token | None, now: float) -> str:
+    """Why no other host may enrol with this token, or ""."""
+    if shown is None:
+        return "this is no enrolment token"
+    return ended(shown, now) or ("" if shown.uses else "this enrolment token is used up")
+
+
+def _done_before(connection: sa.Connection, hostname: str, hashed: bytes) -> int | None:
+    """The serial at which the host got just this token."""
     same = (host_token.c.hostname == hostname, host_token.c.hash == hashed)
-    serial = connection.execute(sa.select(host_token.c.serial).where(*same)).scalar()
-    row = connection.execute(sa.select(*_COLUMNS).where(token.c.id == token_id)).first() if serial else None
-    return TokenWrite(Token(**row._mapping), serial) if row and serial else None
+    return connection.execute(sa.select(host_token.c.serial).where(*same)).scalar()
 
 
 def _keep_host_token(connection: sa.Connection, hostname: str, values: dict[str, Any], again: bool) -> bool:

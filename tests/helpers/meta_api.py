@@ -41,7 +41,7 @@ class World:
         written = self.store.use_enrolment(self.ids["enrolment"], "h1", hashed, NOW)
         assert written
         self.service.host_tokens.update([("h1", hashed, written.serial)])
-        self._limits = limits or Limits(Buckets(1e9, 1e9), Buckets(1e9, 1e9))
+        self._limits = limits or Limits(*[Buckets(1e9, 1e9)] * 3)
         self.app = create_app(self.service, lambda: self.now, self._limits)
         self.client = self.app.test_client()
 

@@ -105,8 +105,9 @@ def test_a_token_that_cannot_be_meant_is_not_made(world, body):
 # --- enrolment ---
 
 
-def enrol(world, host, who="enrolment"):
-    answer = world.call("POST", "enrol", who, json={"hostname": host})
+def enrol(world, host, who="enrolment", secret=""):
+    headers = {"Idempotency-Key": secret} if secret else {}
+    answer = world.call("POST", "enrol", who, headers, json={"hostname": host})
     if answer.status_code == 201:
         world.tokens[host] = answer.json["token"]
     return answer
@@ -147,7 +148,7 @@ def test_a_host_that_has_a_token_is_not_taken_over(world):
 def test_an_enrolment_token_is_for_some_hosts_and_some_uses(world):
     make(world, kind="enrolment", name="lg", uses=2, pattern="lg-*", expires=NOW + 60)
     refused(enrol(world, "bj-1", "lg"), 403)
-    assert [enrol(world, f"lg-{i}", "lg").status_code for i in range(3)] == [201, 201, 409]
+    assert [enrol(world, f"lg-{i}", "lg").status_code for i in range(3)] == [201, 201, 401]
     make(world, kind="enrolment", name="late", expires=NOW + 60)
     world.now += 60
     refused(enrol(world, "lg-9", "late"), 401)
@@ -158,6 +159,48 @@ def test_an_enrolment_token_is_for_some_hosts_and_some_uses(world):
 )
 def test_a_name_that_is_no_hostname_does_not_enrol(world, host):
     refused(enrol(world, host), 400)
+
+
+SECRET = "of-this-machine-" + "a" * 27
+
+
+def test_an_enrolment_that_is_repeated_with_the_same_secret_is_the_same_though_its_token_is_used_up(world):
+    make(world, kind="enrolment", name="one", uses=1)
+    first = enrol(world, "new1", "one", SECRET)
+    followed(world)
+    again = enrol(world, "new1", "one", SECRET)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json == again.json
+    assert beat(world, "new1", "new1") == 200
+    assert "used up" in refused(enrol(world, "new2", "one", SECRET), 401)["detail"]
+    assert "used up" in refused(enrol(world, "new1", "one", SECRET[::-1]), 401)["detail"]
+
+
+def test_it_is_the_same_with_another_enrolment_token_and_costs_none_of_its_uses(world):
+    first = enrol(world, "new1", secret=SECRET)
+    made = make(world, kind="enrolment", name="other", uses=1)
+    assert enrol(world, "new1", "other", SECRET).json == first.json
+    assert next(one for one in world.store.tokens() if one.id == made["id"]).uses == 1
+
+
+def test_another_machine_of_that_name_is_told_that_its_enrolment_token_is_not_what_is_wrong(world):
+    enrol(world, "new1", secret=SECRET)
+    assert "new1 has a token already" in refused(enrol(world, "new1", secret=SECRET[::-1]), 409)["detail"]
+    assert "new1 has a token already" in refused(enrol(world, "new1"), 409)["detail"]
+    assert enrol(world, "new2", secret=SECRET).json["token"] != world.tokens["new1"]  # nor does a secret tell another's
+
+
+@pytest.mark.parametrize("secret", ["short", "a" * 31, "a" * 129, "ä" * 40, "a b" * 20])
+def test_a_secret_that_could_be_guessed_or_is_none_is_refused(world, secret):
+    refused(enrol(world, "new1", secret=secret.encode().decode("latin-1")), 400)
+
+
+def test_what_is_wrong_with_a_token_is_told_to_who_shows_it(world):
+    assert [refused(enrol(world, "new1", who), 401)["detail"] for who in ("forged", "revoked", "expired")] == [
+        "this token is not known",
+        "this token was revoked",
+        "this token has expired",
+    ]
 
 
 class LateAnswers:

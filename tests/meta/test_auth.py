@@ -67,7 +67,7 @@ def test_a_token_is_known_by_its_text_and_only_its_hash_is_kept():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"revoked": NOW}, {"expires": NOW}, {"expires": NOW - 1}, {"uses": 0}, {"hash": mint("operator")[1]}]
+    "fields", [{"revoked": NOW}, {"expires": NOW}, {"expires": NOW - 1}, {"hash": mint("operator")[1]}]
 )
 def test_a_token_that_is_no_longer_good_is_refused_and_not_taken_for_none(fields):
     text, hashed = mint("operator")
@@ -372,7 +372,7 @@ def test_a_forwarded_host_is_not_on_this_machine(world):
 
 
 def test_wrong_tokens_are_slowed_down_and_good_ones_are_not(tmp_path):
-    world = World(tmp_path, Limits(failures=Buckets(1, 10), requests=Buckets(1e9, 1e9)))
+    world = World(tmp_path, Limits(Buckets(1, 10), Buckets(1e9, 1e9), Buckets(1e9, 1e9)))
     try:
         answers = [world.call("GET", "whoami", "forged") for _ in range(1000)]
         assert [a.status_code for a in answers] == [401] * 10 + [429] * 990
@@ -385,8 +385,25 @@ def test_wrong_tokens_are_slowed_down_and_good_ones_are_not(tmp_path):
         world.close()
 
 
+def test_a_rack_behind_one_address_enrols_by_the_bucket_of_its_token_and_wrong_tokens_by_that_of_the_address(tmp_path):
+    world = World(tmp_path, Limits(Buckets(1, 10), Buckets(1, 1), enrolments=Buckets(20, 200)))
+
+    def enrol(who, number):
+        return world.call("POST", "enrol", who, json={"hostname": f"r7-{number}"})
+
+    try:
+        world.add("rack8", kind="enrolment")
+        world.service.tokens.replace(world.store.tokens(), world.store.head().tokens)
+        assert [enrol("enrolment", i).status_code for i in range(202)] == [201] * 200 + [429] * 2
+        assert enrol("enrolment", 203).headers["Retry-After"] == "1"
+        assert [enrol("forged", i).status_code for i in range(12)] == [401] * 10 + [429] * 2
+        assert enrol("rack8", 300).status_code == 201
+    finally:
+        world.close()
+
+
 def test_one_client_may_not_flood_the_api_and_heartbeats_are_not_counted(tmp_path):
-    world = World(tmp_path, Limits(failures=Buckets(1e9, 1e9), requests=Buckets(50, 200)))
+    world = World(tmp_path, Limits(Buckets(1e9, 1e9), Buckets(50, 200), Buckets(1e9, 1e9)))
     try:
         statuses = [world.call("GET", "whoami").status_code for _ in range(300)]
         assert statuses == [200] * 200 + [429] * 100

@@ -143,7 +143,7 @@ def test_what_is_not_said_is_the_default(tmp_path, text):
     ("line", "why"),
     [
         ("lateafter: 5m", "did you mean lateAfter?"),
-        ("lateAfter: soon", "must be seconds, or a number with s, m, h or d"),
+        ("lateAfter: soon", "must be seconds, or a number with s, m, h, d or w"),
         ("maxHosts: -1", "must be a whole number"),
         ("anonymousHosts: maybe", "must be one of true, false"),
         ("logLevel: loud", "must be one of debug"),

@@ -16,7 +16,7 @@ from lab.line import CUT, CUT_BEFORE, HOLD, Line
 from meta.errors import TryLater, Unknown
 from meta.records import Record, RecordSet
 from meta.revisions import Edit, committed
-from meta.store import HostRow, Store, Token
+from meta.store import HostRow, Store, Taken, Token
 
 ROW = HostRow(0, "h1", 1.25, 2.5, "::1", "0.1.0", "[]", "[0,0]", "", 0.0)
 OURS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'meta'"
@@ -205,7 +205,8 @@ def test_an_enrolment_that_nobody_could_say_of_is_repeated_with_the_same_token(s
         line.heal()
         again = far.use_enrolment(token.id, "h", b"1", 2.0)
     assert again.token.uses == 4
-    assert store.use_enrolment(token.id, "h", b"2", 3.0) is None  # another one is still refused
+    with pytest.raises(Taken):  # another one is still refused
+        store.use_enrolment(token.id, "h", b"2", 3.0)
 
 
 # --- locks ---

@@ -11,7 +11,7 @@ from helpers.databases import execute
 from helpers.threads import in_threads
 from meta.auth import Unauthorised
 from meta.errors import TryLater
-from meta.store import LastAdmin, Store, Token
+from meta.store import LastAdmin, Store, Taken, Token
 
 ANN = Token(0, "operator", "ann", "admin", b"\0\xff" * 16, 1.5, 99.0)
 ENROL = Token(0, "enrolment", "rack 7", hash=b"e" * 32, created=2.0, uses=2, pattern="lg-*")
@@ -93,11 +93,21 @@ def test_who_was_revoked_elsewhere_a_moment_ago_makes_and_revokes_no_more_tokens
     assert (store.tokens(), hosts(store), store.head()) == before
 
 
+def enrolled(store, token, hostname, hashed, now):
+    """Whether it was."""
+    try:
+        store.use_enrolment(token.id, hostname, hashed, now)
+    except (Unauthorised, Taken):
+        return False
+    return True
+
+
 def test_an_enrolment_gives_a_host_its_token(store):
     token = store.add_token(ENROL).token
     assert store.use_enrolment(token.id, "lg-1", b"1" * 32, 3.0) == (replace(token, uses=1), 2)
     assert store.use_enrolment(token.id, "lg-2", b"2" * 32, 3.0) == (replace(token, uses=0), 3)
-    assert store.use_enrolment(token.id, "lg-3", b"3" * 32, 3.0) is None  # used up
+    with pytest.raises(Unauthorised, match="used up"):
+        store.use_enrolment(token.id, "lg-3", b"3" * 32, 3.0)
     assert hosts(store) == {"lg-1": b"1" * 32, "lg-2": b"2" * 32}
     assert [token.uses for token in store.tokens()] == [0]
 
@@ -114,22 +124,24 @@ def test_an_enrolment_gives_a_host_its_token(store):
 def test_what_is_no_good_token_enrols_nobody(store, unfit):
     token = store.add_token(unfit).token
     before = store.head()
-    assert store.use_enrolment(token.id, "lg-1", b"1", 10.0) is None
-    assert store.use_enrolment(99, "lg-1", b"1", 10.0) is None
+    for number in (token.id, 99):
+        with pytest.raises(Unauthorised):
+            store.use_enrolment(number, "lg-1", b"1", 10.0)
     assert (store.tokens(), hosts(store), store.head()) == ([token], {}, before)
 
 
 def test_a_token_without_a_count_enrols_any_number_until_it_expires(store):
     token = store.add_token(replace(ENROL, uses=-1, expires=10.0)).token
-    done = [store.use_enrolment(token.id, f"lg-{at}", b"1", float(at)) for at in range(7, 13)]
-    assert [one is not None for one in done] == [True] * 3 + [False] * 3
+    done = [enrolled(store, token, f"lg-{at}", b"1", float(at)) for at in range(7, 13)]
+    assert done == [True] * 3 + [False] * 3
     assert store.tokens() == [token]
 
 
 def test_nobody_takes_the_place_of_a_host_that_has_a_token(store):
     token = store.add_token(ENROL).token
     assert store.use_enrolment(token.id, "lg-1", b"1", 3.0)
-    assert store.use_enrolment(token.id, "lg-1", b"2", 4.0) is None
+    with pytest.raises(Taken):
+        store.use_enrolment(token.id, "lg-1", b"2", 4.0)
     assert hosts(store) == {"lg-1": b"1"}
     assert store.tokens()[0].uses == 1  # the refused one costs nothing
 
@@ -148,8 +160,7 @@ def test_a_host_enrols_again_when_its_token_was_revoked(store):
 
 def test_a_token_for_it_enrols_hosts_again(store):
     token = store.add_token(replace(ENROL, reenrol=True)).token
-    done = [store.use_enrolment(token.id, "lg-1", bytes([i]), 3.0) for i in range(3)]
-    assert [one is not None for one in done] == [True, True, False]
+    assert [enrolled(store, token, "lg-1", bytes([i]), 3.0) for i in range(3)] == [True, True, False]
     assert hosts(store) == {"lg-1": b"\x01"}
 
 
@@ -169,8 +180,7 @@ def test_enrolments_at_once_do_not_exceed_the_count(store, url):
 
     def enrol(index):
         with closing(Store(url)) as mine:
-            enrolled = [mine.use_enrolment(token.id, f"h{index}-{i}", bytes([index, i]), 3.0) for i in range(4)]
-            return [one is not None for one in enrolled]
+            return [enrolled(mine, token, f"h{index}-{i}", bytes([index, i]), 3.0) for i in range(4)]
 
     results = in_threads(*(lambda i=i: enrol(i) for i in range(4)))
     assert sum(map(sum, results)) == 5 == len(hosts(store))
@@ -182,7 +192,7 @@ def test_of_two_that_enrol_as_one_host_at_once_one_wins(store, url):
 
     def enrol(hashed):
         with closing(Store(url)) as mine:
-            return hashed if mine.use_enrolment(token.id, "h", hashed, 3.0) else None
+            return hashed if enrolled(mine, token, "h", hashed, 3.0) else None
 
     results = in_threads(*(lambda i=i: enrol(bytes([i])) for i in range(4)))
     assert sorted(filter(None, results)) == list(hosts(store).values())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from updater.backoff import until_first_beat, until_next_beat, until_retry
+from updater.backoff import until_first_beat, until_next_beat, until_next_enrolment, until_retry
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,13 @@ def test_new_hosts_of_a_rack_spread_over_ten_seconds_or_the_interval():
     assert sum(per_second) == 1000
     assert max(per_second) < 200
     assert max(until_first_beat(5, 0, f"rack7-{number}", False) for number in range(1000)) < 5
+
+
+@pytest.mark.parametrize(
+    ("attempt", "asked", "chance", "seconds"),
+    [(0, 0, 0, 0.5), (0, 7, 0, 7), (0, 7, 1, 8), (3, 7, 1, 15), (99, 7, 1, 67)],
+)
+def test_a_rack_that_enrols_asks_again_never_too_early_and_over_a_longer_time_each_time(
+    attempt, asked, chance, seconds
+):
+    assert until_next_enrolment(attempt, asked, chance) == seconds

@@ -2,15 +2,17 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 
 from helpers.agents import QUIET
-from helpers.servers import answer, serving
+from helpers.servers import answer, raw, serving
 from helpers.site import Site
 from lab.fleet import Host, until
 
@@ -97,7 +99,7 @@ def problem(status, detail):
 
 
 ANSWERS = {
-    "unknown": (problem("401 Unauthorized", "no such token"), 2, "no such token (it does not know"),
+    "unknown": (problem("401 Unauthorized", "no such token"), 2, "no such token (the enrolment token is wrong"),
     "not for it": (problem("403 Forbidden", "not for h1"), 2, "not for this host"),
     "no such thing": (answer(b"404 page", "404 Not Found"), 2, "this meta enrols no hosts"),
     "taken": (problem("409 Conflict", "h1 has a token already"), 2, "an admin can take the host's token back"),
@@ -116,12 +118,63 @@ ANSWERS = {
 def test_an_answer_without_a_token_is_told_with_its_remedy_and_changes_nothing(host, say, code, words):
     with serving(say) as server:
         set_config(host, server=server.url)
-        done = updater(host, "enrol", given=SECRET)
+        done = updater(host, "enrol", "--within", "0", given=SECRET)
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
     assert SECRET not in done.stderr
     assert "Traceback" not in done.stderr
     assert not credentials(host).exists()
+
+
+def secrets_shown(server):
+    return [re.search(rb"Idempotency-Key: (\S+)\r\n", request)[1].decode() for request in server.requests]
+
+
+def test_a_lost_answer_is_asked_for_again_with_the_same_secret_by_the_next_run_too(host):
+    kept = host.root / ".updater" / "enrolment"
+    with serving(raw(b""), raw(b""), GIVEN, GIVEN) as server:
+        set_config(host, server=server.url)
+        assert updater(host, "enrol", "--within", "0", given=SECRET).returncode == 3
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        done = updater(host, "enrol", "--within", "20s", given=SECRET)
+        assert (done.returncode, "asking again in" in done.stderr) == (0, True), done.stderr
+        assert not kept.exists()
+        assert updater(host, "enrol", "--again", given=SECRET).returncode == 0
+    first, second, third, another = secrets_shown(server)
+    assert first == second == third != another
+    assert min(map(len, (first, another))) >= 32
+    assert first not in done.stderr + done.stdout
+
+
+def test_the_secret_of_another_machine_or_for_another_meta_is_not_sent(host):
+    kept = host.root / ".updater" / "enrolment"
+    with serving(raw(b""), raw(b"")) as server:
+        set_config(host, server=server.url)
+        updater(host, "enrol", "--within", "0", given=SECRET)
+        begun = json.loads(kept.read_text())
+        kept.write_text(json.dumps(begun | {"machine": "0" * 16}))
+        updater(host, "enrol", "--within", "0", given=SECRET)
+    with serving(raw(b"")) as other:
+        set_config(host, server=other.url)
+        updater(host, "enrol", "--within", "0", given=SECRET)
+    assert len(set(secrets_shown(server) + secrets_shown(other))) == 3
+
+
+def test_a_rack_that_is_too_much_at_once_waits_as_long_as_meta_says(host):
+    busy = answer(b"", "429 Too Many Requests", "Retry-After: 1")
+    with serving(busy, busy, GIVEN) as server:
+        set_config(host, server=server.url)
+        began = time.monotonic()
+        done = updater(host, "enrol", given=SECRET)
+    assert (done.returncode, len(server.requests)) == (0, 3), done.stderr
+    assert time.monotonic() - began >= 2
+
+
+def test_what_is_wrong_with_the_enrolment_token_is_not_asked_again(host):
+    with serving(problem("401 Unauthorized", "this enrolment token is used up")) as server:
+        set_config(host, server=server.url)
+        assert updater(host, "enrol", given=SECRET).returncode == 2
+    assert len(server.requests) == 1
 
 
 def test_an_enrolment_that_fails_leaves_the_token_that_works(host):
@@ -133,7 +186,7 @@ def test_an_enrolment_that_fails_leaves_the_token_that_works(host):
 
 
 def test_nobody_there_is_no_fault_of_the_token(host):
-    done = updater(host, "enrol", given=SECRET)
+    done = updater(host, "enrol", "--within", "0", given=SECRET)
     assert done.returncode == 3
     assert "Connection refused" in done.stderr
 
