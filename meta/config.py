@@ -5,9 +5,8 @@ The file is YAML or JSON (meta.example.yaml shows all of it); its keys are camel
 Misconfigured and every line at once, what cannot be meant: unknown keys, a port that is none, a directory that is not there.
 """
 
-import re
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from meta.errors import Misconfigured, Problem, RecordsError
 from meta.limits import Network
 from meta.load import Loaded
 from meta.reader import Field, Reader, is_blank
+from updater import addresses
 from updater.wiretimes import duration
 
 DEFAULT_LISTEN = "127.0.0.1:2000"
@@ -23,7 +23,6 @@ DEFAULT_DATABASE = "sqlite:///var/meta.db"
 DEFAULT_MAX_TARBALL = 4 << 30
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
-_LISTEN = re.compile(r"(?P<host>\[[^\[\]\s]+\]|[^\[\]\s:]*):(?P<port>[0-9]{1,5})")
 
 
 class Settings(NamedTuple):
@@ -76,19 +75,16 @@ def _legacy_tarballs(records: Path, directory: str) -> Path | None:
 
 
 def parse_listen(listen: str) -> tuple[str, int]:
-    """`HOST:PORT`, `[IPv6]:PORT`, or `:PORT` for all interfaces. Raises Misconfigured."""
-    match = _LISTEN.fullmatch(listen)
-    if not match or int(match["port"]) > 65535:
-        raise Misconfigured(f'cannot listen on "{listen}": it must be HOST:PORT, or :PORT for all interfaces')
-    return match["host"].strip("[]"), int(match["port"])
+    """As `addresses.parse_listen`. Raises Misconfigured."""
+    try:
+        return addresses.parse_listen(listen)
+    except ValueError as e:
+        raise Misconfigured(f"cannot listen: {e}") from e
 
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach what listens there."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return host == "localhost" or addresses.is_loopback(host)
 
 
 def read(path: Path) -> dict[str, Any]:

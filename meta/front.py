@@ -13,6 +13,7 @@ from meta.answers import Answer, refusal
 from meta.heartbeat import Dialect, answer
 from meta.limits import client_address, host_refusal, is_local, page_refusal
 from meta.pinning import OneCpu
+from updater.addresses import unmapped
 from updater.wirelimits import MAX_BODY
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Front:
         self._reading: dict[int, str] = {}  # the address of the body that each thread reads; the GIL is lock enough
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
+        if (peer := environ.get("REMOTE_ADDR") or "").startswith("::ffff:"):
+            environ["REMOTE_ADDR"] = unmapped(peer)
         dialect = _DIALECTS.get(environ["PATH_INFO"])
         if dialect is None:
             return self._pass_on(environ, start)

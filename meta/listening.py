@@ -4,7 +4,7 @@ import errno
 import socket
 
 from meta.errors import Misconfigured, TryLater
-from updater import listeners
+from updater import addresses, listeners
 
 
 def check(host: str, port: int, running: int | None) -> None:
@@ -23,15 +23,16 @@ def reserve(host: str, port: int) -> socket.socket:
     granian listens with SO_REUSEPORT, under which a second meta would silently take half of the connections. So the port
     is first bound without it, which fails if anybody listens there. Raises Misconfigured or TryLater.
     """
+    shown = addresses.shown(host, port)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            host or "0.0.0.0",  # noqa: S104 (asked for by an address without a host)
+            host or addresses.every_interface(),
             port,
             type=socket.SOCK_STREAM,
         )[0]
         reserved = socket.socket(family, kind, protocol)
     except OSError as e:
-        raise Misconfigured(f"cannot listen on {host}:{port}: {e.strerror}") from e
+        raise Misconfigured(f"cannot listen on {shown}: {e.strerror}") from e
     try:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reserved.bind(address)
@@ -40,7 +41,7 @@ def reserve(host: str, port: int) -> socket.socket:
     except OSError as e:
         reserved.close()
         if e.errno == errno.EADDRINUSE:
-            text = f"{host}:{port} is in use: stop what listens there, or choose another address with --listen"
+            text = f"{shown} is in use: stop what listens there, or choose another address with --listen"
             raise TryLater(text) from e
-        raise Misconfigured(f"cannot listen on {host}:{port}: {e.strerror}") from e
+        raise Misconfigured(f"cannot listen on {shown}: {e.strerror}") from e
     return reserved

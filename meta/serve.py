@@ -29,7 +29,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
-from meta import listening, logs
+from meta import listening, logs, open_files
 from meta.app import create_app
 from meta.auth import Tokens
 from meta.config import Settings, is_loopback
@@ -37,12 +37,13 @@ from meta.difference import touched
 from meta.errors import MetaError, Misconfigured, TryLater, missing_extra
 from meta.service import Service
 from meta.store import Store, Tables, Token
-from updater import readiness
+from updater import addresses, readiness
 from updater.readiness import Announcer
 from updater.wire import VERSION
 
 THREADS = 512  # requests answered at once; more than slow bodies and downloads may hold, so that heartbeats find one
 CONNECTIONS = 4096  # at once; further ones wait to be accepted
+OPEN_FILES = CONNECTIONS + 1024  # the rest for the database, tarballs and the log
 STOP_WITHIN = 8  # seconds for requests under way, then the worker is killed
 FLUSH_WITHIN = 5.0  # seconds of these for the last write
 HTTP1 = HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024)
@@ -53,6 +54,7 @@ log = logging.getLogger(__name__)
 def serve(settings: Settings, announcer: Announcer) -> None:
     """Serve until a signal says stop. Raises Misconfigured or TryLater when it cannot start."""
     _hold({signal.SIGHUP})
+    open_files.allow(OPEN_FILES)
     multiprocessing.set_start_method(
         "fork", force=True
     )  # what the hooks below are for, and all that granian knows to share
@@ -212,12 +214,11 @@ def _agents(count: int) -> str:
 
 
 def _story(settings: Settings, service: Service, store: Store, address: str, port: int) -> str:
-    host = f"[{address}]" if ":" in address else address
     where = f"file {settings.records}" if settings.records else f"revision {service.records.revision}"
     if service.source and service.source.waiting:
         where = f"revision {service.records.revision}, for {service.source.waiting}"
     return (
-        f"meta {VERSION} listens on http://{host}:{port}, records: {where} "
+        f"meta {VERSION} listens on http://{addresses.shown(address, port)}, records: {where} "
         f"({_agents(len(service.records.records))}), database {store.shown}, tarballs {settings.tarballs or 'none'}"
     )
 

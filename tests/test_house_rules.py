@@ -44,13 +44,17 @@ DISK_DOORS = {
 # Services of both packages say in one way that they are ready, to the same ./control.
 SHARED = {
     "meta/cli/publish.py": ("updater.unpack", "updater.gunzip", "updater.errors"),
-    "meta/listening.py": ("updater.listeners",),
+    "meta/config.py": ("updater.addresses",),
+    "meta/front.py": ("updater.addresses",),
+    "meta/listening.py": ("updater.addresses", "updater.listeners"),
+    "meta/bridges/elves/http.py": ("updater.addresses",),
+    "meta/cli/client.py": ("updater.peer_values",),  # which URLs are this machine's
     "meta/limits.py": ("updater.web_guard",),  # what a browser may not ask of either program
     "meta/cli/__init__.py": ("updater.interrupt",),  # both commands end by Ctrl-C in one way
     "meta/cli/serving.py": ("updater.readiness", "updater.errors"),
     "meta/cli/elves.py": ("updater.readiness",),
     "meta/cli/options.py": ("updater.readiness",),
-    "meta/serve.py": ("updater.readiness",),
+    "meta/serve.py": ("updater.addresses", "updater.readiness"),
     "meta/keep_up.py": ("updater.readiness",),
     "meta/bridges/elves/server.py": ("updater.readiness",),
 }

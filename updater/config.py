@@ -1,6 +1,5 @@
 """cfg.json: the Go updater's keys with their meaning, and ours with defaults. An error names the file and the key's path."""
 
-import re
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from updater import files, wireproblems
+from updater import addresses, files, wireproblems
 from updater.errors import Misconfigured, TryLater
 from updater.tarstream import Limits
 from updater.wire import Desired, base_problem, hostname_problem, name_problem
@@ -23,7 +22,7 @@ class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
 
 
 class Http(_Section, frozen=True):
-    """The local HTTP interface. listen: `host:port`; `:port` means all addresses, port 0 a free one."""
+    """The local HTTP interface. listen: `host:port`; `:port` means every interface, port 0 a free one."""
 
     enabled: bool = True
     listen: str = "127.0.0.1:2001"
@@ -118,14 +117,6 @@ def load(path: Path) -> Config:
         raise Misconfigured(f"{path}: {e}") from e
 
 
-def address(listen: str) -> tuple[str, int]:
-    """`host:port` -> (host, port); a blank host is every address. Raises ValueError."""
-    host, colon, port = listen.rpartition(":")
-    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError(f'"{listen}" is not host:port')
-    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 (asked for in the peers' own notation)
-
-
 class _Bad(ValueError):
     pass
 
@@ -143,7 +134,7 @@ def _checked(config: Config) -> Config:
     if config.desired_agent:
         _check("desiredAgent", name_problem(config.desired_agent))
     try:
-        address(config.http.listen)
+        addresses.parse_listen(config.http.listen)
     except ValueError as e:
         raise _Bad(f"http.listen: {e}") from e
     return config

@@ -14,11 +14,10 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Mapping
 from email.message import Message
-from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from updater import config, listeners
+from updater import addresses, config, listeners
 from updater.daemon import Daemon
 from updater.errors import Misconfigured
 from updater.web_guard import host_problem, page_problem
@@ -51,13 +50,13 @@ class Asked(NamedTuple):
 
 def serve(daemon: Daemon) -> http.server.ThreadingHTTPServer:
     """Listen and answer from a thread of its own; `shutdown` and `server_close` end it. Raises Misconfigured."""
-    address = config.address(daemon.host.config.http.listen)
+    listen = daemon.host.config.http.listen
     try:
-        server = _Server(address, _handler(routes(daemon), lambda: {daemon.host.config.reported_hostname}))
+        server = _Server(_address(listen), _handler(routes(daemon), lambda: {daemon.host.config.reported_hostname}))
     except OSError as e:
-        raise Misconfigured(f"http.listen: cannot listen on {daemon.host.config.http.listen}: {e.strerror}") from e
+        raise Misconfigured(f"http.listen: cannot listen on {listen}: {e.strerror}") from e
     threading.Thread(target=server.serve_forever, name="local-http", daemon=True).start()
-    log.info("local HTTP on %s:%d", *server.server_address[:2])
+    log.info("local HTTP on %s", addresses.shown(*server.address))
     return server
 
 
@@ -65,8 +64,8 @@ def check(settings: config.Config, running: int) -> None:
     """Raises Misconfigured where nothing could listen there, once the updater that runs now (its process, or 0) is stopped."""
     if not settings.http.enabled:
         return
-    address = config.address(settings.http.listen)
-    with socket.socket(_family(address), socket.SOCK_STREAM) as sock:
+    address = _address(settings.http.listen)
+    with socket.socket(addresses.family(address[0]), socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind(address)
@@ -99,19 +98,11 @@ def refusal(route: Route, asked: Asked, known: Collection[str]) -> str:
     peer is this machine: another machine may have any name for this one."""
     if route.is_public:
         return ""
-    is_here = _is_loopback(asked.peer)
+    is_here = addresses.is_loopback(asked.peer)
     if route.is_local and not is_here:
         return "no privilege"
     why = page_problem(asked.origin, asked.fetch_site, asked.host)
     return why or (host_problem(asked.host, known) if is_here else "")
-
-
-def _is_loopback(peer: str) -> bool:
-    try:
-        address = ip_address(peer)
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def agents(daemon: Daemon) -> list[dict[str, Any]]:
@@ -120,16 +111,23 @@ def agents(daemon: Daemon) -> list[dict[str, Any]]:
     return [{"name": a.name, "version": a.version, "status": a.status, "timestamp": a.timestamp} for a in found]
 
 
-def _family(address: tuple[str, int]) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+def _address(listen: str) -> tuple[str, int]:
+    host, port = addresses.parse_listen(listen)
+    return host or addresses.every_interface(), port
 
 
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], handler: type[http.server.BaseHTTPRequestHandler]) -> None:
-        self.address_family = _family(address)
+        self.address_family = addresses.family(address[0])
         super().__init__(address, handler)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        host, port = self.server_address[:2]
+        return str(host), port
 
 
 def _asked(peer: str, headers: Message) -> Asked:
@@ -154,7 +152,7 @@ def _handler(table: dict[str, Route], known: Callable[[], Collection[str]]) -> t
                 self._send(404, "not found")
             elif self.command not in route.methods:
                 self._send(405, "method not allowed", {"Allow": ", ".join(route.methods)})
-            elif why := refusal(route, _asked(str(self.client_address[0]), self.headers), known()):
+            elif why := refusal(route, _asked(addresses.unmapped(str(self.client_address[0])), self.headers), known()):
                 self._send(403, why)
             else:
                 self._send(*route.answer())

@@ -7,9 +7,9 @@ is true of a superscript, `urlsplit` raises a bare ValueError, and a date may ov
 import re
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from urllib.parse import quote, urljoin, urlsplit
 
+from updater import addresses
 from updater.errors import Refused, TryLater
 from updater.wire import one_line
 
@@ -97,11 +97,7 @@ def is_loopback(host: str) -> bool:
     name = host.rstrip(".").lower()
     if name in _LOCAL or name.endswith(".localhost"):
         return True
-    try:
-        address = ip_address(name.partition("%")[0])
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    return addresses.is_loopback(name.partition("%")[0])
 
 
 def _quoted(text: str) -> str:

@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
+from updater import addresses
 from updater.wire import one_line
 
 HOSTS = Path("/etc/hosts")
@@ -74,11 +75,8 @@ def own_names(hosts: Path = HOSTS) -> set[str]:
     names = {_plain(socket.gethostname())}
     for line in _lines(hosts):
         address, *more = line.partition("#")[0].split() or [""]
-        try:
-            if ip_address(address).is_loopback:
-                names.update(map(_plain, more))
-        except ValueError:
-            continue
+        if addresses.is_loopback(address):
+            names.update(map(_plain, more))
     return names
 
 

@@ -5,7 +5,6 @@ else: no redirect is followed, no proxy stands before this machine, no .netrc is
 for an answer that is not of the type that was asked for: a portal's page is no list of hosts.
 """
 
-import ipaddress
 import re
 import ssl
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from requests.auth import AuthBase
 
 from meta.cli import refusals
 from meta.errors import Misconfigured, TryLater
+from updater.peer_values import is_loopback
 from updater.wire import VERSION, one_line
 
 PREFIX = "/api/v1"
@@ -204,14 +204,7 @@ def _checked(url: str) -> tuple[str, bool]:
         raise Misconfigured(f'META_URL must be like https://meta.example:2000, not "{one_line(url, 100)}"')
     if "@" in parts.netloc:
         raise Misconfigured("META_URL must hold no name and no password: the token is in META_TOKEN or a file")
-    return url.strip().rstrip("/"), _is_loopback(host)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return url.strip().rstrip("/"), is_loopback(host)
 
 
 def _encoded(body: Any) -> bytes | None:

@@ -103,10 +103,12 @@ class MetaServer:
         self._workers.add(pid)
         return pid
 
-    def start(self) -> None:
+    def start(self, open_files: tuple[int, int] | None = None) -> None:
+        """open_files: the soft and the hard limit, None as they are."""
         before = len(self.log())
+        limit = [] if open_files is None else ["prlimit", f"--nofile={open_files[0]}:{open_files[1]}"]
         with self._log.open("ab") as log:
-            self._main = subprocess.Popen(self._command, cwd=self._directory, env=_environment(), stderr=log)
+            self._main = subprocess.Popen([*limit, *self._command], cwd=self._directory, env=_environment(), stderr=log)
         try:
             self.url = until(lambda: self._address(before), "meta listens")
             assert self.ask("GET", "/health").text == "ok"

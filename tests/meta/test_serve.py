@@ -1,11 +1,14 @@
 """The whole service as it runs: real processes, real signals, a real database."""
 
+import json
 import os
 import signal
 import socket
 import sqlite3
 import threading
 from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -36,6 +39,44 @@ def version_for(server: MetaServer, hostname: str) -> str:
 def test_it_says_what_it_serves_and_answers(server):
     assert "records.yaml (1 agent), database sqlite:///var/meta.db, tarballs tarballs" in server.log()
     assert (version_for(server, "h1"), version_for(server, "lg-1")) == ("1.0.0", "1.0.1")
+
+
+def test_a_low_soft_limit_of_open_files_is_raised_to_what_the_connections_need(server):
+    assert server.stop(signal.SIGTERM) == 0
+    server.start(open_files=(256, 8192))
+    assert int(open_files_of(server)) >= 5120
+    assert "files may be open" not in server.log()
+
+
+def test_a_hard_limit_of_open_files_that_is_too_low_is_told_at_the_start(server):
+    assert server.stop(signal.SIGTERM) == 0
+    server.start(open_files=(256, 1024))
+    assert int(open_files_of(server)) == 1024
+    assert "at most 1024 files may be open, and 5120 are needed" in server.log()
+    assert version_for(server, "h1") == "1.0.0"
+
+
+def open_files_of(server: MetaServer) -> str:
+    """The soft limit of the worker."""
+    limits = Path(f"/proc/{server.worker()}/limits").read_text().splitlines()
+    return next(line for line in limits if line.startswith("Max open files")).split()[3]
+
+
+@pytest.mark.parametrize(
+    ("listen", "hosts"), [(":0", ["127.0.0.1", "::1"]), ("[::]:0", ["127.0.0.1", "::1"]), ("[::1]:0", ["::1"])]
+)
+def test_it_answers_on_every_interface_and_knows_an_ipv4_address_as_that(tmp_path, records, listen, hosts):
+    database = f"sqlite:///{tmp_path / 'var' / 'meta.db'}"
+    made = meta("token", "new", "ann", "--role", "admin", "--database", database, directory=tmp_path)
+    assert made.returncode == 0, made.stderr
+    with MetaServer(tmp_path, records, "--listen", listen) as server:
+        for number, host in enumerate(hosts):
+            body = json.dumps({"hostname": f"h{number}", "realAgents": []})
+            with closing(HTTPConnection(host, urlsplit(server.url).port, timeout=10)) as connection:
+                connection.request("POST", "/heartbeat", body)
+                assert connection.getresponse().status == 200
+        told = server.ask("GET", "/api/v1/hosts", Authorization=f"Bearer {made.stdout.strip()}").json
+    assert {one["name"]: one["address"] for one in told["items"]} == {f"h{n}": host for n, host in enumerate(hosts)}
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

@@ -1,12 +1,12 @@
 """/health, /ready and /metrics for those who watch the bridge, on a small port of its own."""
 
 import logging
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from meta.errors import Misconfigured
+from updater import addresses
 
 SILENT = 5.0  # seconds after which a client loses its thread
 Page = Callable[[], tuple[int, str]]
@@ -18,12 +18,14 @@ class Watching:
 
     def __init__(self, host: str, port: int, pages: Mapping[str, Page]):
         """Raises Misconfigured when it cannot listen there."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        server = type("Server", (ThreadingHTTPServer,), {"address_family": family, "daemon_threads": True})
+        host = host or addresses.every_interface()
+        server = type(
+            "Server", (ThreadingHTTPServer,), {"address_family": addresses.family(host), "daemon_threads": True}
+        )
         try:
             self._server = server((host, port), _handler(dict(pages)))
         except OSError as e:
-            raise Misconfigured(f"cannot listen on {host}:{port}: {e.strerror or e}") from e
+            raise Misconfigured(f"cannot listen on {addresses.shown(host, port)}: {e.strerror or e}") from e
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="http", daemon=True)
         self._thread.start()

@@ -8,7 +8,6 @@ leaves ZooKeeper.
 import asyncio
 import gc
 import logging
-import resource
 import signal
 import sys
 import threading
@@ -20,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from meta import listening
+from meta import listening, open_files
 from meta.bridges.elves.amqp import Broker
 from meta.bridges.elves.asking import Asking
 from meta.bridges.elves.config import SUPERVISOR, Settings
@@ -42,6 +41,7 @@ from updater.wire import VERSION
 TABLE_FILE = "elves-apps.json"
 FORGET_EVERY = 600.0  # seconds
 SWITCH_EVERY = 0.0005  # seconds that another thread may keep agents waiting
+OPEN_FILES = 16_384  # each agent that beats is a connection for a moment
 log = logging.getLogger(__name__)
 
 
@@ -85,7 +85,7 @@ def run(
     """Serve until a signal says stop. http: where to be watched, None for nowhere; reload: what SIGHUP does, and what is then
     announced. Raises Misconfigured, TryLater."""
     began = readiness.now()
-    _allow_many_connections()
+    open_files.allow(OPEN_FILES)
     sys.setswitchinterval(SWITCH_EVERY)
     parts = build(settings, fleet, var)
     gc.freeze()  # what is there now stays; looking through it would only keep agents waiting
@@ -208,9 +208,3 @@ def pages(parts: Parts) -> dict[str, Callable[[], tuple[int, str]]]:
         return 200, parts.numbers.render(gauges)
 
     return {"/health": lambda: (200, "ok\n"), "/ready": ready, "/metrics": metrics}
-
-
-def _allow_many_connections() -> None:
-    """As many open files as this process may have: each agent that beats is one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
