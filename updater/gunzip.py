@@ -23,6 +23,7 @@ try:
 except ImportError:
     isal_zlib = None  # type: ignore[assignment]
 
+_BAD = "the tarball's gzip data is damaged or cut short"  # zlib and isal differ in which of the two they find
 PIECE = 256 << 10  # inflated bytes handed over at once
 AHEAD = 4  # pieces that may wait for the reader
 _INPUT = 64 << 10  # compressed bytes read at once
@@ -70,13 +71,13 @@ def inflate(file: BinaryIO, decompressor: Callable[[], Decompressor] = fastest) 
         try:
             piece = stream.decompress(data, PIECE)
         except _DAMAGE as e:
-            raise Refused("the tarball's gzip data is damaged") from e  # zlib and isal have words of their own
+            raise Refused(_BAD) from e
         if piece:
             yield piece
         if (
             not piece and stream.unconsumed_tail == data and not stream.eof
         ):  # nothing in, nothing out: it never would end
-            raise Refused("the tarball's gzip data is cut short")
+            raise Refused(_BAD)
         data = stream.unconsumed_tail or file.read(_INPUT)
     if rest := stream.unused_data or data:
         what = "a second gzip member" if rest.startswith(_MAGIC[:2]) else "something else"

@@ -311,7 +311,7 @@ def test_what_hosts_would_refuse_is_not_published(server, alice, tmp_path):
     bad = publish(tmp_path, "bad", "1.0.0", {"readme": (b"", 0o644)})
     assert "every host would refuse bad-1.0.0.tar.gz: " in alice("publish", str(bad.path), code=2)
     (tmp_path / "isal-1.0.0.tar.gz").write_bytes(gz_of_isal_alone(tar(CONTROL)))  # some hosts would take it
-    assert "gzip data is damaged" in alice("publish", str(tmp_path / "isal-1.0.0.tar.gz"), code=2)
+    assert "gzip data is damaged or cut short" in alice("publish", str(tmp_path / "isal-1.0.0.tar.gz"), code=2)
     (tmp_path / "text-1.0.0.tar.gz").write_text("no archive")
     assert "every host would refuse text-1.0.0" in alice("publish", str(tmp_path / "text-1.0.0.tar.gz"), code=2)
     assert "none-1.0.0.tar.gz: No such file" in alice("publish", str(tmp_path / "none-1.0.0.tar.gz"), code=2)
