@@ -8,17 +8,52 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import TypeVar
 
 from lab import agents
 from lab.fleet import Host, Late, Meta, until
 from lab.story import Story
 
+T = TypeVar("T")
 AGENT = "load-agent"
 HOSTS = ("web-01", "web-02", "db-01")
 SETTINGS = {"interval": 1, "watch": 3, "timeouts": {"start": 2, "stop": 5}}
+
+
+class Interrupted(Exception):
+    """A person, or who started us, wants it to end."""
+
+
+class Interrupts:
+    """INT and TERM are noted, and end the story where it waits or goes on: never between the start of a process and the note
+    that there is one. What comes while everything is being stopped changes nothing."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.number = self.number or number
+
+    def check(self) -> None:
+        """Raises Interrupted after a signal."""
+        if self.number:
+            raise Interrupted
+
+    def until(self, what: str, probe: Callable[..., T], *arguments: object) -> T:
+        """As lab.fleet.until, which raises Late."""
+
+        def watched() -> T:
+            self.check()
+            return probe(*arguments)
+
+        return until(what, watched)
 
 
 @dataclass
@@ -29,6 +64,7 @@ class Fleet:
     directory: Path
     hosts: list[Host]
     story: Story
+    interrupts: Interrupts
     edited: float = 0.0
 
     def publish(self, version: str, program: str = agents.PROGRAM) -> None:
@@ -58,6 +94,7 @@ class Fleet:
             self.story.say(line)
 
     def _meta(self, *command: str) -> str:
+        self.interrupts.check()
         self.story.say(f"$ meta {shlex.join(command)}")
         return self.meta.run(*command).stdout
 
@@ -65,8 +102,8 @@ class Fleet:
         """Wait until meta has it from each of these hosts that the version runs there, and show it."""
         rows = []
         for host in hosts:
-            until(f"{host.name} runs {version}", self._runs, host, version)
-            up = until(f"{AGENT} notes that it is up", self._came_up, host, version)
+            self.interrupts.until(f"{host.name} runs {version}", self._runs, host, version)
+            up = self.interrupts.until(f"{AGENT} notes that it is up", self._came_up, host, version)
             when = ("already before", "-") if up < self.edited else (f"{up - self.edited:.2f} s", self._down(host))
             rows.append((host.name, version, "started", *when))
         self.story.table(("host", "version", "status", "after the edit", "agent down for"), rows)
@@ -75,9 +112,9 @@ class Fleet:
         """Wait until each host has tried the bad version, gone back, and said so to meta."""
         rows, evidence = [], ""
         for host in self.hosts:
-            outcome = until(f"{host.name} rolls {bad} back", self._rolled_back, host, bad)
-            until(f"{host.name} runs {back} again", self._runs, host, back)
-            up = until(f"{AGENT} notes that it is back", self._came_up, host, back, self.edited)
+            outcome = self.interrupts.until(f"{host.name} rolls {bad} back", self._rolled_back, host, bad)
+            self.interrupts.until(f"{host.name} runs {back} again", self._runs, host, back)
+            up = self.interrupts.until(f"{AGENT} notes that it is back", self._came_up, host, back, self.edited)
             rows.append(
                 (
                     host.name,
@@ -111,17 +148,18 @@ class Fleet:
         return f"{events[-1][2] - events[-2][2]:.2f} s"
 
 
-def play(story: Story, directory: Path, stack: ExitStack) -> None:
-    """The story itself. Raises Late when something does not come true."""
+def play(story: Story, directory: Path, stack: ExitStack, interrupts: Interrupts) -> None:
+    """The story itself. Raises Late when something does not come true, and Interrupted."""
     meta = stack.enter_context(Meta(directory / "meta"))
     story.step("Start meta and three updaters, each with a root of its own")
     meta.start()
     hosts = [stack.enter_context(Host(directory / name, meta.address, **SETTINGS)) for name in HOSTS]
     for host in hosts:
+        interrupts.check()
         host.start()
     story.say(f"meta on {meta.address}; updaters {', '.join(HOSTS)}")
 
-    fleet = Fleet(meta, directory, hosts, story)
+    fleet = Fleet(meta, directory, hosts, story, interrupts)
     story.step(f"First install: publish {AGENT} 1.0.0, and desire it everywhere")
     fleet.publish("1.0.0")
     fleet.set("version=1.0.0", f"tarball={meta.url}/tarball")
@@ -152,22 +190,18 @@ def play(story: Story, directory: Path, stack: ExitStack) -> None:
 
 def main() -> int:
     """Returns the exit code: 0 when everything was seen to be true, 1 when not, 128 + the signal's number when interrupted."""
-    story = Story()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    story, interrupts = Story(), Interrupts()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ops-updater-demo-") as directory:
         try:
             with ExitStack() as stack:
-                try:
-                    play(story, Path(directory), stack)
-                finally:  # a second Ctrl-C must not keep us from cleaning up
-                    signal.signal(signal.SIGINT, signal.SIG_IGN)
-        except Late as e:
+                play(story, Path(directory), stack, interrupts)
+        except (Late, Interrupted) as e:
+            if interrupts.number:  # Ctrl-C ends the command of the moment too, which is late then
+                story.say("interrupted; everything that was started is stopped")
+                return 128 + interrupts.number
             story.fail(str(e), sorted(Path(directory).glob("*/*.log")))
             return 1
-        except KeyboardInterrupt:
-            story.say("interrupted; everything that was started is stopped")
-            return 128 + signal.SIGINT
     story.done(f"All of it was seen to be true, in {time.monotonic() - began:.1f} s; nothing is left running.")
     return 0
 

@@ -46,10 +46,10 @@ def asks_first(stop: Callable[[], None]) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     asked = False
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
+    def ask(number: int, _frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
-            _end()
+            _end(128 + number)
         asked = True
         stop()
         with contextlib.suppress(OSError, RuntimeError):  # a closed terminal; or stderr is being written to right now
@@ -74,8 +74,8 @@ def _wait(read: int) -> None:
             _end()
 
 
-def _end() -> None:
+def _end(code: int = EXIT_CODE) -> None:
     """Not through Python's own end, which would wait for the main thread; but no terminal stays without its cursor."""
     if os.isatty(1) and select.select([], [1], [], 0)[1]:
         os.write(1, _SHOW_CURSOR + b"\n")
-    os._exit(EXIT_CODE)
+    os._exit(code)

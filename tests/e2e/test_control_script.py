@@ -389,6 +389,39 @@ def test_help_names_every_command(home):
     assert control(home, "strat").returncode != 0
 
 
+@pytest.mark.parametrize(
+    ("number", "after"), [(signal.SIGINT, "1. Start"), (signal.SIGINT, "$ meta set"), (signal.SIGTERM, "version=1.0.1")]
+)
+def test_an_interrupted_demo_ends_soon_and_leaves_nothing(request, tmp_path, number, after):
+    """As Ctrl-C does it, to the whole group of the terminal; and once more, by somebody in a hurry."""
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "lab.demo"],
+        cwd=request.config.rootpath,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    with demo:
+        said = ""
+        while after not in said:
+            line = demo.stdout.readline()
+            assert line, said
+            said += line
+        os.killpg(demo.pid, number)
+        os.killpg(demo.pid, number)
+        rest = demo.communicate(timeout=60)[0]
+    assert (demo.returncode, rest.splitlines()[-1].strip()) == (
+        128 + number,
+        "interrupted; everything that was started is stopped",
+    )
+    assert "Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []
+    working = [path for path in Path("/proc").glob("[0-9]*/cwd") if str(tmp_path) in os.path.realpath(path)]
+    assert working == []
+
+
 def test_the_demo_sees_every_step_come_true(request):
     """Run as a person would on a pipe, with the whole environment of this installation."""
     done = subprocess.run(

@@ -1,5 +1,7 @@
 """What a web page in a browser on meta's machine, or on a host, gets of meta: nothing that is answered without a token."""
 
+import socket
+
 import pytest
 
 from helpers.meta_api import World
@@ -78,6 +80,18 @@ def test_who_shows_a_token_may_use_any_name_but_from_another_sites_page(world, p
     assert ask(world, "GET", path, EVIL, "viewer").status_code == 200
     for headers in FROM_ANOTHER_SITE:
         assert ask(world, "GET", path, headers, "viewer").status_code == 403
+
+
+def test_an_updater_of_this_machine_that_uses_a_name_only_dns_knows_is_told_what_to_do(world):
+    """Nothing but loopback lets it report, and a page in a browser here could do the same. A token lets it use any name."""
+    refused = ask(world, "POST", "/heartbeat", {"Host": "meta.internal:2000"}, "local")
+    assert refused.status_code == 403
+    assert "in /etc/hosts" in refused.text
+    for known in ("127.0.0.1:2000", "localhost", "[::1]:2000", socket.gethostname()):
+        assert ask(world, "POST", "/heartbeat", {"Host": known}, "local").status_code == 200
+    shown = {"Host": "meta.internal:2000", "Authorization": f"Bearer {world.tokens['host']}"}
+    beat = render_report(Report("h1", []))
+    assert world.call("POST", "/heartbeat", "local", shown, data=beat).status_code == 200
 
 
 def test_a_host_may_use_a_name_that_meta_does_not_know(tmp_path):

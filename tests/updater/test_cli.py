@@ -80,12 +80,13 @@ def test_the_version_is_told():
     assert updater("--version").stdout.strip() == f"updater {__version__}"
 
 
-def test_once_finishes_a_switch_when_it_is_interrupted(tmp_path, site):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_once_finishes_a_switch_when_it_is_interrupted(tmp_path, site, number):
     with Host(tmp_path / "patient", site.address) as host:
-        interrupted_in_a_switch(host, site)
+        interrupted_in_a_switch(host, site, number)
 
 
-def interrupted_in_a_switch(host, site):
+def interrupted_in_a_switch(host, site, number):
     slow = HEALTHY.replace("stop)", "stop) touch ../stopping; sleep 1;")
     site.publish(version="1", control=slow)
     site.publish(version="2")
@@ -95,7 +96,7 @@ def interrupted_in_a_switch(host, site):
     command = [sys.executable, "-m", "updater.cli", "once", "-c", str(host.config)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         until("the old version is being stopped", (host.root / "agent" / "stopping").exists)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         said = process.communicate(timeout=60)[1]
     assert process.returncode in (0, 1)
     assert "ending after the step at hand; again: at once" in said

@@ -120,14 +120,15 @@ say("done")
         assert process.returncode == 0
 
 
-def test_what_ends_in_good_order_when_it_is_asked_ends_at_once_when_it_is_asked_again():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_ends_in_good_order_when_it_is_asked_ends_at_once_when_it_is_asked_again(number):
     program = f"with interrupt.asks_first(lambda: say('asked')):\n{textwrap.indent(IN_A_RETRY, '    ')}"
     with run(program) as process:
         assert process.stdout.readline() == "now\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.stdout.readline() == "asked\n"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(LATE / 2) == interrupt.EXIT_CODE
+        process.send_signal(number)
+        assert process.wait(LATE / 2) == 128 + number
 
 
 def test_nothing_is_left_behind_where_nobody_interrupts():
