@@ -103,10 +103,11 @@ class Follower:
             self._why_again = f"{e}: reading all of it again"
             log.error("%s", self._why_again)
             self._store.start_again()
-            if not self._again:  # else it is still that of before
-                self._former = self._table.classes.records
+            if not self._again:  # else these are still those of before
+                self._former, self._forgotten = self._table.classes.records, 0.0
+            if isinstance(e, Forgotten):
+                self._forgotten = written
             self._again = {*ORDERED, HOSTS}
-            self._forgotten = written if isinstance(e, Forgotten) else 0.0
             self._backlog.clear()
             absorb.disown(self._table)
             return self._store.head()

@@ -416,6 +416,29 @@ def test_hosts_that_were_forgotten_in_so_long_an_absence_do_not_come_back_from_m
     assert away.hosts() == other.hosts() == restarted(url, NOW + 233)
 
 
+def test_a_failover_while_all_is_read_after_an_absence_brings_no_forgotten_host_back_either(metas, url, standby):
+    away = metas()
+    for name in ("gone", "stays"):
+        away.beat(name, A1, now=NOW)
+    settle(away)
+    away.database.is_away = True
+    with closing(Meta(url, NOW + 200, late_after=10, forget_after=100)) as other:
+        other.set_aside("gone", NOW + 10, is_retired=True)
+        other.keeper.step(NOW + 200)
+        assert list(other.hosts()) == ["stays"]
+    forget_the_log(url)
+    away.database.is_away = False
+    away.keeper._follower._store = failing(away.store, "load_hosts")
+    away.keeper.step(NOW + 201)
+    fail_over = standby.copy(away)
+    away.edit("lost")
+    fail_over()
+    away.keeper.step(NOW + 202)
+    away.keeper._follower._store = away.database
+    settle(away, now=NOW + 210)
+    assert list(away.hosts()) == ["stays"] == list(restarted(url, NOW + 211))
+
+
 # --- tables that are locked ---
 
 LOCKABLE = {
