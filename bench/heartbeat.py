@@ -35,9 +35,9 @@ request = function()
   local stamp = 1700000000 + change
   return wrk.format("POST", "/heartbeat", {headers}, string.format(
     '{{"hostname":"host-%07d.example.com","realAgents":[' ..
-    '{{"name":"falcon-agent","version":"%s","status":"started","timestamp":%d}},' ..
-    '{{"name":"deploy-agent","version":"1.0.0","status":"started","timestamp":%d}},' ..
-    '{{"name":"naming-agent","version":"1.0.0","status":"started","timestamp":%d}}],"updaterVersion":"1.0.0"}}',
+    '{{"name":"falcon-agent","version":"%s","status":"started","timestamp":%d,"trial":false}},' ..
+    '{{"name":"deploy-agent","version":"1.0.0","status":"started","timestamp":%d,"trial":false}},' ..
+    '{{"name":"naming-agent","version":"1.0.0","status":"started","timestamp":%d,"trial":false}}],"updaterVersion":"1.0.0"}}',
     number, version, stamp, stamp, stamp))
 end
 done = function(summary, latency, requests)

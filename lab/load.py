@@ -122,7 +122,7 @@ class Load:
         version, stamp = f"1.0.{self._changed.get(number, 0) % 5}", int(time.time())
         versions = zip(AGENTS, (version, "1.0.0", "1.0.0"), strict=True)
         agents = ",".join(
-            f'{{"name":"{name}","version":"{version}","status":"started","timestamp":{stamp}}}'
+            f'{{"name":"{name}","version":"{version}","status":"started","timestamp":{stamp},"trial":false}}'
             for name, version in versions
         )
         body = f'{{"hostname":"host-{number:07d}.example.com","realAgents":[{agents}],"updaterVersion":"1.0.0"}}'

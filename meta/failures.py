@@ -6,7 +6,7 @@ of their groups; of those that failed, at most SCAN are looked at for their reas
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from meta.classes import NO_LOOK, drifting, failed
@@ -40,19 +40,24 @@ class _Sum:
             self.newest = (outcome.at, host, outcome)
 
 
-def failures(table: HostTable, agent: str = "", chosen: Callable[[Host], bool] | None = None) -> Found:
-    """What failed, by agent, desired version, result and reason, for all agents or one, on all hosts or the chosen.
+def failures(table: HostTable, agent: str = "") -> Found:
+    """What failed, by agent, desired version, result and reason, for all agents or one.
 
     Reasons that differ in nothing but numbers (a process, a count of seconds) are one; the newest stands for them."""
+    return by_reason(_failed(table, agent))
+
+
+def by_reason(failed: Iterable[tuple[Host, Desired]]) -> Found:
+    """The same of these hosts, each with the order that failed there."""
     sums: dict[tuple[str, str, str, str], _Sum] = {}
     looked = 0
-    for host, order in _failed(table, agent):
-        outcome = host.outcomes.get(order.name)
-        if outcome is None or (chosen and not chosen(host)):
-            continue
+    for host, order in failed:
         if looked == SCAN:
             break
         looked += 1
+        outcome = host.outcomes.get(order.name)
+        if outcome is None:  # it has just reported something else
+            continue
         key = (order.name, order.version, outcome.result, _NUMBER.sub("#", outcome.reason))
         sums.setdefault(key, _Sum()).add(host.name, outcome)
     found = [_view(key, one) for key, one in sums.items()]

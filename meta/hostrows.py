@@ -119,7 +119,7 @@ def read(table: HostTable, row: HostRow) -> Content | None:
     try:
         since, looked = _stamps.decode(row.since)
         verdicts = verdicts_of(read_outcomes(row.outcomes)) if row.outcomes else ()
-        return table.profiles.read(row.agents, verdicts, bool(row.updater_version)), since, looked
+        return table.profiles.read(row.agents, verdicts), since, looked
     except (msgspec.DecodeError, TypeError, ValueError) as e:
         log.warning("host %s in the database cannot be read: %s", one_line(row.hostname, 253), e)
         return None

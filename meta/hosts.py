@@ -168,8 +168,7 @@ class HostTable:
     def _take_looks(self, host: Host, looks: tuple[Look, ...], looked: Stamp, now: float) -> None:
         if looks != host.group.profile.looks:
             before = {look[:3]: since for look, since, _ in host.looks()}
-            former = host.group.profile
-            self.move(host, self.profiles.admit(looks, former.verdicts, former.tells_trial))
+            self.move(host, self.profiles.admit(looks, host.group.profile.verdicts))
             host.since = since_when(looks, before, now)
             self.dirty.add(host)
         host.looked = looked
@@ -180,7 +179,7 @@ class HostTable:
             kept = {agent: outcome for agent, outcome in host.outcomes.items() if agent not in told}
             text = write_outcomes(kept | told, self.told > MAX_WEIGHT)
             verdicts = verdicts_of(read_outcomes(text))
-            self.move(host, self.profiles.admit(host.group.profile.looks, verdicts, bool(version)))
+            self.move(host, self.profiles.admit(host.group.profile.looks, verdicts))
             self.tell(host, text)
         elif (version, address) == (host.updater_version, host.address):
             return
@@ -189,15 +188,13 @@ class HostTable:
             if len(self.moved) < MAX_MOVES:
                 self.moved[host.name] = (host.address, address)
         host.updater_version, host.address = sys.intern(version), address
-        self.judge(host)
         self.dirty.add(host)
 
     def judge(self, host: Host) -> None:
-        """Into the group of what its outcomes and its updater's version say, whoever has changed them."""
+        """Into the group of what its outcomes say, whoever has changed them."""
         profile, verdicts = host.group.profile, verdicts_of(host.outcomes) if host.told else ()
-        key = (profile.looks, verdicts, bool(host.updater_version))
-        if key != profile.key:
-            self.move(host, self.profiles.of(*key))
+        if verdicts != profile.verdicts:
+            self.move(host, self.profiles.of(profile.looks, verdicts))
 
     def tell(self, host: Host, told: str) -> None:
         self.told += len(told) - len(host.told)

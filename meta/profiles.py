@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from meta.classes import Class, Look, Verdict
 from meta.errors import TooMany
@@ -26,19 +27,44 @@ Stamp = int | tuple[int, ...]
 _STEPS = ("order", "install", "adopt", "stop", "switch", "start", "watch", "hand over")
 
 
+_APART = (
+    "\x1f"  # in the database, between why a person holds an agent and what else there is to say; in no text of a host
+)
+_ON_TRIAL, _UNTOLD = "trial", "untold"
+
+
 class _Stored(msgspec.Struct, array_like=True, gc=False):
-    """A look in the database; older rows end with `held`."""
+    """A look in the database. The release before knows these four values, the last as `held` alone, and must be able to read
+    what we write: so `trial` and `waits` are words behind it, and "" says that it is neither held nor on trial."""
 
     name: str
     version: str
     status: str
-    held: str | None
-    trial: bool | None = None
-    waits: str | None = None
+    said: str | None
 
     def look(self) -> Look:
-        held, trial, waits = (msgspec.UNSET if one is None else one for one in (self.held, self.trial, self.waits))
-        return (self.name, self.version, self.status, held, trial, waits)  # type: ignore[return-value]
+        return (self.name, self.version, self.status, *_read(self.said))
+
+
+def _read(said: str | None) -> tuple[str | UnsetType, bool | UnsetType, str | UnsetType]:
+    """held, trial and waits."""
+    if said is None:
+        return UNSET, UNSET, UNSET
+    held, apart, rest = said.partition(_APART)
+    if held and not apart:
+        return held, UNSET, UNSET
+    words = rest.split()
+    trial = UNSET if _UNTOLD in words else _ON_TRIAL in words
+    return held or UNSET, trial, next((word for word in words if word in WAITS), UNSET)
+
+
+def _written(held: str | UnsetType, trial: bool | UnsetType, waits: str | UnsetType) -> str | None:
+    """The inverse."""
+    told = _UNTOLD if trial is UNSET else _ON_TRIAL if trial else ""
+    said = " ".join(filter(None, (told, waits or "")))
+    if said == _UNTOLD:
+        return held or None
+    return f"{held or ''}{_APART}{said}" if held or said else ""
 
 
 _looks = msgspec.json.Decoder(tuple[_Stored, ...])
@@ -47,40 +73,32 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Profile:
-    """The agents as some hosts see them, and how their last changes failed there. tells_trial: whether their updater says when
-    a version is in its watch, which the Go updater does not; groups: how many groups use it."""
+    """The agents as some hosts see them, and how their last changes failed there. groups: how many groups use it."""
 
-    __slots__ = ("groups", "kept_text", "looks", "tells_trial", "verdicts")
+    __slots__ = ("groups", "kept_text", "looks", "verdicts")
 
-    def __init__(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = (), tells_trial: bool = False):
+    def __init__(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = ()):
         self.looks = looks
         self.verdicts = verdicts
-        self.tells_trial = tells_trial
         self.groups = 0
         self.kept_text = ""
 
     @property
     def key(self) -> "Key":
-        return self.looks, self.verdicts, self.tells_trial
+        return self.looks, self.verdicts
 
     @property
     def text(self) -> str:
         """Its looks, for the database."""
         if not self.kept_text:
-            self.kept_text = _encode([_stored(look) for look in self.looks]).decode()
+            self.kept_text = _encode([(*look[:3], _written(*look[3:])) for look in self.looks]).decode()
         return self.kept_text
 
     def verdict(self, agent: str) -> Verdict | None:
         return next((one for one in self.verdicts if one.agent == agent), None)
 
 
-Key = tuple[tuple[Look, ...], tuple[Verdict, ...], bool]
-
-
-def _stored(look: Look) -> Sequence[object]:
-    """As short as older rows where there is nothing more to say."""
-    values = [None if one is msgspec.UNSET else one for one in look]
-    return values[:4] if values[4:] == [None, None] else values
+Key = tuple[tuple[Look, ...], tuple[Verdict, ...]]
 
 
 class Group:
@@ -100,38 +118,38 @@ class Profiles:
     def __init__(self) -> None:
         self.weight = 0
         self._known: dict[Key, Profile] = {}
-        self._texts: dict[tuple[str, tuple[Verdict, ...], bool], Profile] = {}
+        self._texts: dict[tuple[str, tuple[Verdict, ...]], Profile] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def has_room(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = (), tells_trial: bool = False) -> bool:
+    def has_room(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = ()) -> bool:
         """Whether another host may say this: whatever others have said fills the memory for what is heavy, and no more."""
-        is_known = (looks, verdicts, tells_trial) in self._known
+        is_known = (looks, verdicts) in self._known
         return is_known or self.weight < MAX_WEIGHT or _weight(looks, verdicts) <= LIGHT
 
-    def admit(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...], tells_trial: bool) -> Profile:
+    def admit(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...]) -> Profile:
         """As `of`, for what a report says. Raises TooMany."""
-        if not self.has_room(looks, verdicts, tells_trial):
+        if not self.has_room(looks, verdicts):
             raise TooMany(f"what hosts say of their agents fills {MAX_WEIGHT >> 20} MB: no room for so long a report")
-        return self.of(looks, verdicts, tells_trial)
+        return self.of(looks, verdicts)
 
-    def of(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = (), tells_trial: bool = False) -> Profile:
+    def of(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = ()) -> Profile:
         """To be used by a group at once: `release` forgets it."""
-        profile = self._known.get((looks, verdicts, tells_trial))
+        profile = self._known.get((looks, verdicts))
         if profile is None:
-            profile = Profile(looks, verdicts, tells_trial)
+            profile = Profile(looks, verdicts)
             self._known[profile.key] = profile
             self.weight += _weight(looks, verdicts)
         return profile
 
-    def read(self, text: str, verdicts: tuple[Verdict, ...] = (), tells_trial: bool = False) -> Profile:
+    def read(self, text: str, verdicts: tuple[Verdict, ...] = ()) -> Profile:
         """Of the looks in the database. Raises msgspec.DecodeError."""
-        profile = self._texts.get((text, verdicts, tells_trial))
+        profile = self._texts.get((text, verdicts))
         if profile is None:
-            profile = self.of(tuple(one.look() for one in _looks.decode(text)), verdicts, tells_trial)
+            profile = self.of(tuple(one.look() for one in _looks.decode(text)), verdicts)
             if text == profile.text:  # else it is spelled in another way, and nobody could release it
-                self._texts[text, verdicts, tells_trial] = profile
+                self._texts[text, verdicts] = profile
         return profile
 
     def release(self, profile: Profile) -> None:
@@ -140,7 +158,7 @@ class Profiles:
         if not profile.groups:
             del self._known[profile.key]
             self.weight -= _weight(profile.looks, profile.verdicts)
-            self._texts.pop((profile.kept_text, profile.verdicts, profile.tells_trial), None)
+            self._texts.pop((profile.kept_text, profile.verdicts), None)
 
 
 def _weight(looks: Iterable[Look], verdicts: Iterable[Verdict]) -> int:
@@ -177,8 +195,8 @@ def clean_looks(agents: Iterable[RealAgent]) -> tuple[tuple[Look, ...], Stamp]:
     seen: dict[str, tuple[Look, int]] = {}
     for agent in agents:
         name = one_line(agent.name, MAX_NAME)
-        held = agent.held if agent.held is msgspec.UNSET else one_line(agent.held, MAX_STATUS)
-        waits = agent.waits if agent.waits in WAITS else msgspec.UNSET
+        held = (one_line(agent.held, MAX_STATUS) if agent.held else "") or UNSET
+        waits = agent.waits if agent.waits in WAITS else UNSET
         version, status = one_line(agent.version, MAX_NAME), one_line(agent.status, MAX_STATUS)
         look: Look = (name, version, status, held, agent.trial, waits)
         seen[name] = (look, agent.timestamp)

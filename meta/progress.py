@@ -1,19 +1,25 @@
 """How far an agent's change has come: which hosts have it for good, which are on trial, to do, failed, or left out.
 
-A sum over groups. One by one are looked at: silent hosts; those of a selector that no record has; and hosts of the Go updater,
-which does not tell that a version is in its watch: there it is good when the host has said `started` twice, an interval apart.
-Hosts whose orders are still being worked out after an edit are to do.
+A sum over groups at one moment, so that every host counts once. One by one are looked at: silent hosts; those of a selector
+that no record has; and hosts whose updater does not tell that a version is in its watch, as the Go updater: there it is good
+when the host has said `started` for as long as hosts take to report again. Hosts whose orders are still being worked out after
+an edit are to do.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from heapq import nsmallest
 from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
+from msgspec import UNSET
+
 from meta import failures
-from meta.classes import NO_LOOK, Look, Verdict, drifts, failed
+from meta.classes import NO_LOOK, Class, Classes, Look, Verdict, drifts, failed
 from meta.hosts import Host, HostTable
-from meta.profiles import Group
+from meta.profiles import Group, Profile
 from meta.query import Ages, counts, judge
 from meta.records import Selector
 from meta.views import Progress, Standing
@@ -22,7 +28,10 @@ from updater.wire import FAILED, START, Desired
 GOOD, TRIAL, TODO, BROKEN, HELD = "good", "on trial", "to do", "failed", "held"
 LATE, LOST = "late", "lost"
 LEFT_OUT = (LATE, LOST, HELD)
+MISSED = 3  # heartbeats of a host that is late, so that its interval is known well enough
 NAMED = 10  # hosts of each kind that are named
+_AMONG = 1000  # hosts of a group among which the names are looked for
+_group_of = attrgetter("group")
 
 
 class Asked(NamedTuple):
@@ -33,6 +42,16 @@ class Asked(NamedTuple):
     include_lost: bool = False
 
 
+class _Part(NamedTuple):
+    """A group at the moment of the question. hosts: None where their number is enough."""
+
+    group: Group
+    klass: Class
+    profile: Profile
+    number: int
+    hosts: list[Host] | None
+
+
 class _Sums:
     """How many hosts are in which state, and the names of some."""
 
@@ -40,45 +59,107 @@ class _Sums:
         self.hosts: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
         self.names: dict[str, list[str]] = {}
+        self.wanted: set[str] = set()
+        self.failing: list[tuple[Desired, Sequence[Host]]] = []
+        self.is_patient = False
 
     def add(self, state: str, hosts: int, some: Iterable[Host], waits: str = "") -> None:
-        """some: of these hosts as many as there are, or NAMED."""
+        """some: of these hosts."""
         self.hosts[state] += hosts
         if waits and state == TODO:
             self.waits[waits] += hosts
-        if state != GOOD:
-            names = [*self.names.get(state, ()), *(host.name for host in some)]
-            self.names[state] = sorted(names)[:NAMED]
+        if state != GOOD and hosts:
+            names = [*self.names.get(state, ()), *(host.name for host in islice(some, _AMONG))]
+            self.names[state] = nsmallest(NAMED, names)
 
     def named(self, *states: str) -> list[Standing]:
         return [Standing(name, state) for state in states for name in self.names.get(state, ())][:NAMED]
 
+    def failed(self) -> Iterator[tuple[Host, Desired]]:
+        return ((host, order) for order, hosts in self.failing for host in hosts)
+
+
+class _Question:
+    """What is asked, by the records `book`."""
+
+    def __init__(self, book: Classes, asked: Asked, ages: Ages):
+        self.book = book
+        self.asked = asked
+        self.ages = ages
+        self._is_known = asked.selector in book.selectors
+        self.state = cache(self._state)
+
+    def _state(self, klass: Class, profile: Profile) -> tuple[Desired | None, str]:
+        """The order of these hosts and how they stand to it; "" where they have none."""
+        agent = self.asked.agent
+        if klass.book is not self.book:  # by former records
+            return klass.orders.get(agent), TODO if self.book.records.record(agent) else ""
+        order = klass.orders.get(agent)
+        return (order, stand(order, _look(profile, agent), profile.verdict(agent))) if order else (None, "")
+
+    def whole(self, klass: Class) -> bool | None:
+        """Whether all hosts of this class are asked for; None: some may be."""
+        if self.asked.selector is None:
+            return True
+        if not self._is_known or klass.book is not self.book:
+            return None
+        return self.asked.selector in klass.matched
+
+    def is_chosen(self, host: Host) -> bool:
+        labels = self.book.records.labels
+        return self.asked.selector is None or self.asked.selector.matches(host.name, labels.get(host.name, {}))
+
+    def is_unsure(self, klass: Class, profile: Profile) -> bool:
+        """Whether each of these hosts is to be asked since when it is as desired."""
+        order, state = self.state(klass, profile)
+        is_untold = _look(profile, self.asked.agent)[4] is UNSET
+        return state == GOOD and is_untold and order is not None and order.cmd == START
+
+    def needs_hosts(self, klass: Class, profile: Profile) -> bool:
+        """Whether their number is not enough."""
+        _, state = self.state(klass, profile)
+        if not state or self.whole(klass) is False:
+            return False
+        return state != GOOD or self.whole(klass) is None or self.is_unsure(klass, profile)
+
+    def is_on_trial(self, host: Host) -> bool:
+        """Whether a host that does not tell it has not been as desired for long enough."""
+        since = host.since
+        if isinstance(since, tuple):
+            since = next((at for look, at, _ in host.looks() if look[0] == self.asked.agent), host.last_seen)
+        return host.last_seen - since < self.ages.late_after / MISSED
+
+
+class _Moment(NamedTuple):
+    """The table at one moment. silent: and groups, the group of each; excused, patience: see `Seen.excuse`."""
+
+    parts: list[_Part]
+    silent: list[Host]
+    groups: list[Group]
+    excused: float
+    patience: float
+
 
 def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress:
     """now: Unix seconds."""
-    with table.locked():
-        groups = list(table.groups.values())
-        silent = [(host, host.group, judge(host, now, ages)) for host in table.seen.silent]
+    question, moment = _look_at(table, asked, now, ages)
     away: dict[Group, dict[Host, str]] = {}
-    for host, group, state in silent:
-        if state in (LATE, LOST) and not asked.include_lost:
+    for host, group in zip(moment.silent, moment.groups, strict=True):
+        state = "" if asked.include_lost else judge(host, now, ages)
+        if state in (LATE, LOST):
             away.setdefault(group, {})[host] = state
-    is_chosen, sums = _choice(table, asked.selector), _Sums()
-    for group in groups:
-        order, state = _state(table, group, asked.agent)
-        if state:
-            look = _look(group, asked.agent)
-            waits = look[5] if isinstance(look[5], str) else ""
-            is_unsure = state == GOOD and not group.profile.tells_trial and order is not None and order.cmd == START
-            if is_chosen or is_unsure:
-                _add_each(sums, table, group, state, waits, away.get(group, {}), is_chosen, asked.agent, is_unsure)
-            else:
-                _add_all(sums, table, group, state, waits, away.get(group, {}))
-    found = failures.failures(
-        table, asked.agent, lambda host: host not in away.get(host.group, ()) and (not is_chosen or is_chosen(host))
-    )
+    sums, records = _Sums(), question.book.records
+    for part in moment.parts:
+        _add(sums, question, part, away.get(part.group, {}), moment.excused)
+    is_settled = all(part.klass.book is question.book for part in moment.parts)
+    found, record = failures.by_reason(sums.failed()), records.record(asked.agent)
     return Progress(
         agent=asked.agent,
+        revision=records.revision,
+        desired=_word(record.version, record.cmd) if record else "",
+        wanted=sorted(sums.wanted),
+        behind="" if is_settled else f"what hosts shall have by revision {records.revision} is being worked out",
+        patience=moment.patience if sums.is_patient else 0.0,
         todo=sums.hosts[TODO],
         trial=sums.hosts[TRIAL],
         good=sums.hosts[GOOD],
@@ -95,7 +176,8 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
 
 
 def stand(order: Desired, look: Look, verdict: Verdict | None) -> str:
-    """The state of the hosts of a group. Pure. A download that failed is tried again by the host, so it is to do."""
+    """The state of the hosts of a group. Pure. A download that failed is tried again by the host, so it is to do; one that was
+    refused (there is no such file, or it has another digest) waits for a person, so it has failed."""
     _, version, status, held, trial, _ = look
     if not drifts(order, version, status):
         return TRIAL if trial is True and order.cmd == START else GOOD
@@ -103,7 +185,7 @@ def stand(order: Desired, look: Look, verdict: Verdict | None) -> str:
         return HELD
     if verdict is None or not failed(order, version, status, verdict):
         return TODO
-    return TODO if (verdict.step, verdict.result) == ("install", FAILED) else BROKEN
+    return TODO if _is_tried_again(verdict) else BROKEN
 
 
 def trials(table: HostTable) -> Counter[tuple[str, str]]:
@@ -115,56 +197,67 @@ def trials(table: HostTable) -> Counter[tuple[str, str]]:
     return found
 
 
-def _look(group: Group, agent: str) -> Look:
-    return next((look for look in group.profile.looks if look[0] == agent), NO_LOOK)
+def _is_tried_again(verdict: Verdict) -> bool:
+    return (verdict.step, verdict.result) == ("install", FAILED)
 
 
-def _state(table: HostTable, group: Group, agent: str) -> tuple[Desired | None, str]:
-    """The order of these hosts and how they stand to it; "" where they have none."""
-    order = group.klass.orders.get(agent)
-    if group.klass.book is not table.classes:  # by former records
-        record = table.classes.records.record(agent)
-        return order, TODO if record else ""
-    return (order, stand(order, _look(group, agent), group.profile.verdict(agent))) if order else (None, "")
+def _look(profile: Profile, agent: str) -> Look:
+    return next((look for look in profile.looks if look[0] == agent), NO_LOOK)
 
 
-def _choice(table: HostTable, selector: Selector | None) -> Callable[[Host], bool] | None:
-    labels = table.classes.records.labels
-    return None if selector is None else lambda host: selector.matches(host.name, labels.get(host.name, {}))
+def _word(version: str, cmd: str) -> str:
+    return version if cmd == START else "stop"
 
 
-def _add_all(sums: _Sums, table: HostTable, group: Group, state: str, waits: str, away: Mapping[Host, str]) -> None:
+def _look_at(table: HostTable, asked: Asked, now: float, ages: Ages) -> tuple[_Question, _Moment]:
+    """With the lock held twice, for as long as it takes to copy: first to learn which groups are to be copied host by host."""
     with table.locked():
-        hosts = len(group.hosts) - sum(host in group.hosts for host in away)
-        some = [] if state == GOOD else list(islice((host for host in group.hosts if host not in away), NAMED))
-    sums.add(state, hosts, some, waits)
-    for its in (LATE, LOST):
-        gone = [host for host, one in away.items() if one == its]
-        sums.add(its, len(gone), gone)
-
-
-def _add_each(
-    sums: _Sums,
-    table: HostTable,
-    group: Group,
-    state: str,
-    waits: str,
-    away: Mapping[Host, str],
-    is_chosen: Callable[[Host], bool] | None,
-    agent: str,
-    is_unsure: bool,
-) -> None:
+        question = _Question(table.classes, asked, ages)
+        groups = [(group.klass, group.profile) for group in table.groups.values()]
+    counted = {pair for pair in groups if not question.needs_hosts(*pair)}
     with table.locked():
-        hosts = list(group.hosts)
+        if table.classes is not question.book:  # other records came in force in between
+            question, counted = _Question(table.classes, asked, ages), set()
+        parts = []
+        for group in table.groups.values():
+            hosts = None if (group.klass, group.profile) in counted else list(group.hosts)
+            parts.append(_Part(group, group.klass, group.profile, len(group.hosts), hosts))
+        silent = list(table.seen.silent)
+        moment = _Moment(parts, silent, list(map(_group_of, silent)), *table.seen.excuse(now))
+    return question, moment
+
+
+def _add(sums: _Sums, question: _Question, part: _Part, away: Mapping[Host, str], excused: float) -> None:
+    order, state = question.state(part.klass, part.profile)
+    if not state or question.whole(part.klass) is False:
+        return
+    waits = _look(part.profile, question.asked.agent)[5]
+    found = _by_state(question, part, state, away)
+    for its, (number, hosts) in found.items():
+        sums.add(its, number, hosts, waits if isinstance(waits, str) else "")
+        sums.is_patient |= its in (LATE, LOST) and any(host.last_seen >= excused for host in hosts)
+    if order is None or not found or part.klass.book is not question.book:
+        return
+    sums.wanted.add(_word(order.version, order.cmd))
+    verdict = part.profile.verdict(order.name)
+    if state in found and (state == BROKEN or (state == TODO and verdict and _is_tried_again(verdict))):
+        sums.failing.append((order, found[state][1]))
+
+
+def _by_state(
+    question: _Question, part: _Part, state: str, away: Mapping[Host, str]
+) -> Mapping[str, tuple[int, Sequence[Host]]]:
+    """How many hosts of a group count for which state, and which (of the good, where they were only counted: none)."""
     found: dict[str, list[Host]] = {}
-    for host in hosts:
-        if is_chosen is None or is_chosen(host):
-            its = away.get(host) or (TRIAL if is_unsure and not _said_so_twice(host, agent) else state)
+    is_unsure, is_whole = question.is_unsure(part.klass, part.profile), question.whole(part.klass)
+    if is_whole and not is_unsure:
+        for host, its in away.items():
             found.setdefault(its, []).append(host)
-    for its, some in found.items():
-        sums.add(its, len(some), some, waits)
-
-
-def _said_so_twice(host: Host, agent: str) -> bool:
-    """Whether the host has reported again since it was first seen with this version and status."""
-    return any(look[0] == agent and since < host.last_seen for look, since, _ in host.looks())
+        here = [host for host in part.hosts or () if host not in away] if away else part.hosts or []
+        counted = {its: (len(hosts), hosts) for its, hosts in found.items()}
+        return counted | ({state: (part.number - len(away), here)} if part.number > len(away) else {})
+    for host in part.hosts or ():
+        if is_whole or question.is_chosen(host):
+            its = away.get(host) or (TRIAL if is_unsure and question.is_on_trial(host) else state)
+            found.setdefault(its, []).append(host)
+    return {its: (len(hosts), hosts) for its, hosts in found.items()}

@@ -41,6 +41,9 @@ class Seen:
         self.full = inf
         self._closed: list[Tick] = []  # since the last turn
         self._past: list[Tick] = []  # by time
+        self._last = -inf  # when any host was heard of
+        self._since = -inf  # since when hosts are, without a break of the horizon's length
+        self._before = -inf  # when any was before that break
 
     def note(self, host: "Host", now: float) -> None:
         """This host beats, for the first time in this tick."""
@@ -51,6 +54,7 @@ class Seen:
         if now < tick.began:
             tick.began = now
             self.full = now + LONGEST
+            self._hear_of_some(now)
 
     def again(self, host: "Host") -> bool:
         """It does so once more. False: too often."""
@@ -100,6 +104,8 @@ class Seen:
 
     def add(self, tick: Tick, now: float) -> None:
         """A tick of another meta."""
+        if tick.hosts:
+            self._hear_of_some(tick.at)
         if tick.at < now - self.horizon:
             self._fall_silent(tick)
         elif tick.hosts:
@@ -117,6 +123,20 @@ class Seen:
             host.tick = tick
         for _, tick in sorted(ticks.items()):
             self.add(tick, now)
+        self._before, self._since = self._last, now  # nobody could reach us
+
+    def _hear_of_some(self, at: float) -> None:
+        if at > self._last + self.horizon:
+            self._before, self._since = self._last, at
+        self._last = max(self._last, at)
+
+    def excuse(self, now: float) -> tuple[float, float]:
+        """A host that was last heard of at the first of these or later may be silent because we were away, or heard no host at
+        all; it is to be waited for for the second, seconds."""
+        if now > self._last + self.horizon:
+            return self._last - self.horizon, self.horizon
+        left = self._since + self.horizon - now
+        return (self._before - self.horizon, min(left, self.horizon)) if left > 0 else (inf, 0.0)
 
     def ticks(self) -> list[Tick]:
         """All that are not over yet, or whose hosts are not silent."""

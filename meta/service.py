@@ -81,6 +81,16 @@ class Service:
         if self._keeper.refusing:
             raise TryLater(f"nothing can be ordered now: {self._keeper.refusing}")
 
+    def behind(self) -> str:
+        """Why another meta may have put newer records in force than these, or ""; asks the database."""
+        if self._keeper.refusing:
+            return self._keeper.refusing
+        try:
+            newest = self.store.head().revision
+        except MetaError as e:
+            return str(e)
+        return f"revision {newest} is not in force here yet" if newest > self.records.revision else ""
+
     def set_aside(self, edit: edits.Edit, hostnames: Sequence[str], retired: bool) -> Done:
         """Retire these hosts, or take them back: see meta.retirement."""
         return retirement.set_aside(self.table, self.editor, self._keeper.meta, edit, hostnames, retired)

@@ -101,12 +101,21 @@ class Standing(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Progress(msgspec.Struct, frozen=True, rename="camel"):
-    """How many hosts that shall have an agent are where. good: they have what they shall, and it has come through its watch;
-    trial: it is in its watch; todo: they have not, of these some wait (waits, by word); failed: by their last change (failures
-    has the reasons, and whether it has all of them). late, lost, held: left out of these. last: some of the hosts that are on
-    trial or to do; left_out: some of those left out."""
+    """How many hosts that shall have an agent are where, at one moment. good: they have what they shall, and it has come
+    through its watch; trial: it is in its watch; todo: they have not, of these some wait (waits, by word); failed: by their
+    last change (failures has the reasons, also of downloads that are tried again, and whether it has all of them). late, lost,
+    held: left out of these. last: some of the hosts that are on trial or to do; left_out: some of those left out.
+
+    revision: of the records that this is by; desired: by the agent's record, "" when there is none; wanted: what the hosts that
+    were asked for shall have, each a version, or `stop`; behind: why this may not be by the newest records, or not by them yet,
+    or "". patience: seconds for which silent hosts are yet to be waited for: they may be silent because meta was away."""
 
     agent: str
+    revision: int = 0
+    desired: str = ""
+    wanted: list[str] = []
+    behind: str = ""
+    patience: float = 0.0
     todo: int = 0
     trial: int = 0
     good: int = 0

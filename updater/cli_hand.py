@@ -220,7 +220,7 @@ def _is_tried(host: "Host", agent: str, version: str) -> bool:
 
 def _memory(host: "Host", agent: str) -> "Memory":
     """What is remembered now, by another process too."""
-    from updater.memory import Memories
+    from updater.memories import Memories
 
     return Memories(host.layout.memories).of(agent)
 

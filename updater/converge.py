@@ -96,17 +96,18 @@ def _up_again(
 
 def _look_again(hands: Hands) -> Observed:
     try:
-        return observe(hands.host.layout, hands.order.name, hands.host.config.timeouts.status, hands.memory.current)
+        limit, clock = hands.host.config.timeouts.status, hands.host.now
+        return observe(hands.host.layout, hands.order.name, limit, hands.memory.current, clock=clock)
     except TryLater as e:
-        return Observed(hands.order.name, trouble=str(e), at=int(hands.host.now()))
+        return Observed(hands.order.name, trouble=str(e), at=hands.host.now())
 
 
 def _planned(hands: Hands, seen: Observed) -> Plan:
-    now, settings = hands.host.now(), hands.host.config
+    moment = hands.host.moment(seen.at)
     if not seen.held:
         _heed_a_hand(hands, seen)
-    remembered = hands.note(lambda memory: recall(memory, seen, hands.order, hands.host.moment(), hands.source))
-    return plan(seen, hands.order, remembered, now, settings.keep_versions, hands.source)
+    remembered = hands.note(lambda memory: recall(memory, seen, hands.order, moment, hands.source))
+    return plan(seen, hands.order, remembered, moment.now, hands.host.config.keep_versions, hands.source)
 
 
 def _heed_a_hand(hands: Hands, seen: Observed) -> None:
@@ -132,6 +133,8 @@ def _taken_back(hands: Hands, back: str) -> Outcome:
 def _perform(hands: Hands, todo: Plan) -> tuple[list[Action], "_Failed | None"]:
     """Perform a plan; returns what was done to the agent, tidying up aside, and the failure that ended it."""
     done: list[Action] = []
+    if all(action.step is not Step.INSTALL for action in todo.actions):
+        hands.host.waits.pop(hands.order.name, None)  # what waited for a download waits for none any more
     for action in todo.actions:
         log.info("%s: %s", action.agent, action)
         try:
@@ -149,7 +152,6 @@ def _perform(hands: Hands, todo: Plan) -> tuple[list[Action], "_Failed | None"]:
 def _perform_one(hands: Hands, action: Action) -> None:
     """Do it, or raise an UpdaterError. While a download is under way or is to be tried again, meta is told of it."""
     waits = hands.host.waits
-    waits.pop(action.agent, None)
     if action.step is not Step.INSTALL:
         hands.perform(action)
         return

@@ -91,6 +91,7 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
         log.error("%s: refused: %s", agent, why)
     orders = _orders(host, reply)
     seen |= _look_at_new(host, orders, seen)
+    host.forget_waits({order.name for order in orders})
     try:
         _tidy_downloads(host, orders, seen)
     except TryLater as e:
@@ -122,9 +123,9 @@ def preview(host: Host) -> tuple[Beat, list[Plan]]:
     seen |= _look_at_new(host, orders, seen)
     plans = []
     for order in orders:
-        complete = host.config.completed(order)
-        remembered = recall(host.memories.of(order.name), seen[order.name], complete, host.moment())
-        plans.append(plan(seen[order.name], complete, remembered, host.now(), host.config.keep_versions))
+        one, complete = seen[order.name], host.config.completed(order)
+        remembered = recall(host.memories.of(order.name), one, complete, host.moment(one.at))
+        plans.append(plan(one, complete, remembered, one.at, host.config.keep_versions))
     return Beat(seen, orders, reply.refused, reply.look), plans
 
 
@@ -148,12 +149,11 @@ def _look_at_new(host: Host, orders: tuple[Desired, ...], seen: dict[str, Observ
 def _look_at(host: Host, name: str) -> Observed:
     try:
         memory = host.memories.of(name)
-        closely = memory.watching(host.now())
-        seen = observe(host.layout, name, host.config.timeouts.status, memory.current, closely)
+        seen = observe(host.layout, name, host.config.timeouts.status, memory.current, memory.is_watched, host.now)
         return own.as_known(seen) if name == OWN_NAME and host.own_version else seen
     except UpdaterError as e:
         log.error("%s: %s", name, e)
-        return Observed(name, trouble=str(e), at=int(host.now()))
+        return Observed(name, trouble=str(e), at=host.now())
 
 
 def _report(host: Host, name: str, seen: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:
@@ -190,9 +190,9 @@ def _rendered(host: Host, name: str, agents: list[RealAgent], outcomes: list[Out
 
 def _real_agent(host: Host, seen: Observed) -> RealAgent:
     try:
-        trial = host.memories.of(seen.name).in_watch(seen.state is State.STARTED, host.now())
+        trial = host.memories.of(seen.name).may_be_taken_back(seen.state is State.STARTED)
     except TryLater:
-        trial = False  # it is reported with its trouble
+        trial = True  # who knows
     return seen.real_agent(trial, host.waits.get(seen.name, ""))
 
 

@@ -46,6 +46,7 @@ class Daemon:
         self._refused: tuple[Outcome, ...] = ()
         self._failures = 0
         self._next_beat = 0.0  # monotonic seconds
+        self._looked_at: dict[str, float] = {}  # by agent the end of its watch at which it was looked at
         # A handler may run between any two bytecodes, also while a lock is held: so it only sets a flag and writes here.
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._turns = Turns(host, self._wake_up)
@@ -162,6 +163,7 @@ class Daemon:
             watched = self._watched()
             woken = self._sleep(min(left, self._until_next_look(watched)) if watched else left)
             if watched and not woken and not self._shall_end():
+                self._note_ends(watched)
                 self.seen |= cycle.look(self.host, [order.name for order in watched])
                 self._turns.start(watched, self.seen, self._source())
 
@@ -170,10 +172,23 @@ class Daemon:
 
     def _watched(self) -> list[Desired]:
         """The orders whose versions are in their watch, or have just come to its end."""
-        now, memories = self.host.now(), self.host.memories
-        ordered = (order for order in self._good_orders() if not self._turns.is_busy(order.name))
-        known = ((order, memories.of(order.name)) for order in ordered)
-        return [order for order, memory in known if memory.watching(now) or memory.watch_is_over(now)]
+        return [order for order in self._good_orders() if not self._turns.is_busy(order.name) and self._is_due(order)]
+
+    def _is_due(self, order: Desired) -> bool:
+        """At the end of a watch there is one look; where that does not decide it, the next one is that of the next cycle."""
+        try:
+            memory, now = self.host.memories.of(order.name), self.host.now()
+        except TryLater:  # the next cycle says so
+            return False
+        until = memory.trial.until if memory.trial else 0.0
+        return memory.watching(now) or (memory.watch_is_over(now) and self._looked_at.get(order.name) != until)
+
+    def _note_ends(self, watched: list[Desired]) -> None:
+        """Just before a look at these."""
+        for order in watched:
+            memory = self.host.memories.of(order.name)
+            if memory.trial and memory.watch_is_over(self.host.now()):
+                self._looked_at[order.name] = memory.trial.until
 
     def _until_next_look(self, watched: list[Desired]) -> float:
         """Seconds: a probe, but not beyond the end of a watch, which meta is told of at once."""

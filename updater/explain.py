@@ -24,7 +24,7 @@ def why(host: Host, seen: Observed, last: LastReply) -> Iterator[str]:
     if seen.held:
         yield _line("held", seen.held)
     if order:
-        yield from _next(host, seen, order, memory, now)
+        yield from _next(host, seen, order, memory)
     if memory.watching(now) and memory.trial:
         yield _line("watched", f"{memory.trial.version}, for another {memory.trial.until - now:.0f} s")
     if memory.good:
@@ -41,9 +41,9 @@ def _desired(order: Desired | None, last: LastReply, now: float) -> str:
     return f"{order.cmd} {order.version}, {age}" if order else f"nothing, {age}"
 
 
-def _next(host: Host, seen: Observed, order: Desired, memory: Memory, now: float) -> Iterator[str]:
-    remembered = recall(memory, seen, order, host.moment())
-    todo = plan(seen, order, remembered, now, host.config.keep_versions)
+def _next(host: Host, seen: Observed, order: Desired, memory: Memory) -> Iterator[str]:
+    remembered = recall(memory, seen, order, host.moment(seen.at))
+    todo = plan(seen, order, remembered, seen.at, host.config.keep_versions)
     for action in todo.actions:
         yield _line("next", str(action))
     if todo.waits:

@@ -1,13 +1,15 @@
 """What one updater works with: its configuration, paths, connections and memories, and the wish of its owner to stop."""
 
 import time
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from updater.config import Config
 from updater.errors import TryLater
 from updater.http import Http
 from updater.layout import Layout
-from updater.memory import Memories, Moment
+from updater.memories import Memories
+from updater.memory import Moment
 from updater.orders import Orders
 from updater.processes import boot_id
 
@@ -42,13 +44,19 @@ class Host:
         """Go on with another configuration."""
         self.config, self.http = config, connections(config, self.layout)
 
+    def forget_waits(self, ordered: Container[str]) -> None:
+        """Only these agents are ordered now: no other waits for anything."""
+        for name in list(self.waits):
+            if name not in ordered:
+                self.waits.pop(name, None)
+
     def now(self) -> float:
         """Unix seconds."""
         return time.time()
 
-    def moment(self) -> Moment:
-        """Now, as memories are judged by it."""
-        return Moment(self.now(), self.config.watch, self.boot)
+    def moment(self, at: float = 0) -> Moment:
+        """As memories are judged by it: now, or when an agent was looked at (Unix seconds)."""
+        return Moment(at or self.now(), self.config.watch, self.boot)
 
     def stop(self) -> None:
         """Begin nothing more; what cannot be left half done is finished."""

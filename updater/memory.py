@@ -1,23 +1,19 @@
 """What a host remembers of one agent between cycles: a version on trial, a rejected order, outcomes not yet reported.
 
-Values and pure changes of them, and at the end their keeper. A memory that cannot be read is an empty one: the worst
-that follows is one more try of a version that was rejected before.
+Values and pure changes of them; `memories` keeps them on the disk.
 """
 
-import threading
-from collections.abc import Callable, Container
-from pathlib import Path
+from collections.abc import Container
 from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from updater import files
-from updater.wire import DONE, FAILED, Desired, Outcome
+from updater.wire import DONE, Desired, Outcome
 
-LIMIT = 4 << 20  # bytes of a memory file; a rejected order alone may have as many as a reply, 1 MiB
 KEPT_OUTCOMES = 8  # that meta has not yet confirmed
 WATCH = "watch"  # the step of an outcome that came after the last action
+CAME_THROUGH = "it has come through its watch"
 _STARTS = ("start", "hand over")  # steps after which the version is watched
 
 
@@ -32,10 +28,10 @@ class Moment(NamedTuple):
 class Trial(msgspec.Struct, frozen=True):
     """The last version that was switched to, until it has proven itself.
 
-    until: Unix seconds, the end of its watch, 0 before it was seen started; failure: why it was given up, "" when it was
-    not; processes: those it was last seen with; restarts: how often all of them had been replaced by others; boot: of the
-    machine, in which the watch began, for what is down after another boot has not failed; began: when it was started last,
-    in Unix seconds, 0 when that is not known; done: what is reported when it has come through its watch.
+    until: Unix seconds, the end of its watch, which it has come through when it is seen started then or later, 0 before it was
+    seen started; failure: why it was given up, "" when it was not; processes: those it was last seen with; restarts: how often
+    all of them had been replaced by others; boot: of the machine, in which the watch began, for what is down after another
+    boot has not failed; began: when it was started last, in Unix seconds, 0 when that is not known.
     """
 
     version: str
@@ -46,7 +42,6 @@ class Trial(msgspec.Struct, frozen=True):
     restarts: int = 0
     boot: str = ""
     began: float = 0
-    done: Outcome | None = None
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -88,9 +83,10 @@ class Memory(msgspec.Struct, frozen=True):
         return replace(self, rejected=None, trial=trial, last=None)
 
     def seeing(
-        self, current: str, started: bool, installs: Container[str], leaving: bool, moment: "Moment"
+        self, name: str, current: str, started: bool, installs: Container[str], leaving: bool, moment: "Moment"
     ) -> "Memory":
-        """What a look teaches: the version on trial is started, or has come through its watch; `good` may be gone.
+        """What a look at the agent `name` teaches: the version on trial is started, or has come through its watch; `good` may
+        be gone. moment: when it was looked at.
 
         leaving: whether the order is for another version; one that is left in good health need not wait for its watch's end.
         """
@@ -99,34 +95,35 @@ class Memory(msgspec.Struct, frozen=True):
             memory = replace(memory, current=current)._on_trial()
         memory = memory._in_this_watch(moment)
         memory = memory.started(current, moment) if started else memory
+        if not started or current not in installs or memory.good == current:
+            return memory
         trial = memory.trial if memory.trial and memory.trial.version == current else None
         if trial is None:
-            proven = started and not memory.good
-        else:
-            proven = not trial.failure and (0 < trial.until <= moment.now or (started and leaving))
-        if not proven or current not in installs:
+            return memory if memory.good else replace(memory, good=current)
+        if trial.failure:
             return memory
-        over = trial is not None and 0 < trial.until <= moment.now
-        memory = memory._come_through(current, moment) if over and started else memory
-        return replace(memory, good=current)
+        if 0 < trial.until <= moment.now:
+            return replace(memory, good=current)._come_through(name, moment)
+        return replace(memory, good=current) if leaving else memory
 
-    def _come_through(self, current: str, moment: "Moment") -> "Memory":
-        """The watch has passed: the change is done, and so is what failed in its watch and has come through all the same."""
-        if self.trial and self.trial.done and self.good != current:
-            done = replace(self.trial.done, at=int(moment.now))
-            return replace(self, trial=replace(self.trial, done=None)).noting(done)
-        last = self.last
-        if last is None or (last.to, last.step, last.result) != (current, WATCH, FAILED):
-            return self
-        why = "it has come through its watch"
-        return self.noting(replace(last, result=DONE, reason=why, evidence="", at=int(moment.now)))
+    def _come_through(self, name: str, moment: "Moment") -> "Memory":
+        """The watch has passed, and only now the change is done. What is told comes from what is remembered of the switch, so
+        that a kill after the start loses nothing."""
+        before = self.previous if self.previous != self.current else ""
+        return self.noting(Outcome(name, before, self.current, WATCH, DONE, CAME_THROUGH, at=int(moment.now)))
 
-    def meeting(self, current: str, processes: frozenset[str], now: float) -> "Memory":
-        """A close look within the watch: an agent whose supervisor starts it again and again says `started` all the time."""
-        if not self.watching(now) or self.trial is None or self.trial.version != current or not processes:
+    def meeting(self, current: str, processes: frozenset[str], moment: "Moment") -> "Memory":
+        """A close look within the watch: an agent whose supervisor starts it again and again says `started` all the time. Each
+        such start begins the watch again."""
+        trial = self.trial
+        if not self.is_watched or trial is None or trial.version != current or not processes:
             return self
-        restarts = self.trial.restarts + (bool(self.trial.processes) and not processes & self.trial.processes)
-        return replace(self, trial=replace(self.trial, processes=processes, restarts=restarts))
+        if not trial.processes or processes & trial.processes:
+            return replace(self, trial=replace(trial, processes=processes))
+        until = moment.now + moment.watch
+        return replace(
+            self, trial=replace(trial, processes=processes, restarts=trial.restarts + 1, until=until, began=moment.now)
+        )
 
     def _on_trial(self) -> "Memory":
         """What is current and has not proven itself is on trial, also when a switch away from it was cut off."""
@@ -137,25 +134,28 @@ class Memory(msgspec.Struct, frozen=True):
     def _in_this_watch(self, moment: "Moment") -> "Memory":
         """A watch of another boot, or one that a clock's jump has made longer than it may be, begins anew."""
         trial = self.trial
-        if trial is None or not trial.until or trial.failure:
+        if trial is None or not trial.until or trial.failure or self.good == trial.version:
             return self
-        if trial.until <= moment.now or (trial.boot == moment.boot and trial.until - moment.now <= moment.watch):
+        if trial.boot == moment.boot and trial.until - moment.now <= moment.watch:
             return self
         return replace(self, trial=replace(trial, until=0.0, processes=frozenset(), restarts=0))
 
     def started(self, version: str, moment: "Moment") -> "Memory":
-        """`version` is started: if it is on trial and not yet watched, its watch ends then."""
-        if self.trial is None or self.trial.version != version or self.trial.until or self.trial.failure:
+        """`version` is started: if it is on trial and not yet watched, its watch begins. So does that of one whose start has
+        failed, where there is none to go back to."""
+        trial = self.trial
+        if trial is None or trial.version != version or (trial.failure and self.good):
             return self
-        trial = replace(self.trial, until=moment.now + moment.watch, boot=moment.boot, began=moment.now)
-        return replace(self, trial=trial)
+        return self.started_again(version, moment) if trial.failure or not trial.until else self
 
     def started_again(self, version: str, moment: "Moment") -> "Memory":
-        """We have started `version` just now; within a watch that goes on for as long as before."""
-        memory = self.started(version, moment)
-        if memory.trial is None or memory.trial.version != version:
-            return memory
-        return replace(memory, trial=replace(memory.trial, began=moment.now))
+        """We have started `version` just now: its watch begins, also where it had begun before, for it was down."""
+        trial = self.trial
+        if trial is None or trial.version != version or (trial.failure and self.good):
+            return self
+        until = moment.now + moment.watch
+        begun = replace(trial, until=until, failure="", evidence="", boot=moment.boot, began=moment.now)
+        return replace(self, trial=replace(begun, processes=frozenset()))
 
     def stopping(self, version: str) -> "Memory":
         """Just before we stop `version` ourselves: that is no failure of its watch."""
@@ -201,9 +201,7 @@ class Memory(msgspec.Struct, frozen=True):
 
     def noting_done(self, outcome: Outcome) -> "Memory":
         """The same for a change that went well: what it started is reported when that has come through its watch."""
-        if self.trial is None or not self.is_on_trial or outcome.step not in _STARTS:
-            return self.noting(outcome)
-        return replace(self, trial=replace(self.trial, done=self.trial.done or replace(outcome, step=WATCH)))
+        return self if self.is_on_trial and outcome.step in _STARTS else self.noting(outcome)
 
     def reported(self, outcomes: tuple[Outcome, ...]) -> "Memory":
         """meta has these outcomes."""
@@ -215,85 +213,28 @@ class Memory(msgspec.Struct, frozen=True):
         trial = self.trial
         return trial is not None and not trial.failure and trial.version == self.current != self.good
 
-    def in_watch(self, started: bool, now: float) -> bool:
-        """Whether the current version, seen started or not, may yet be taken back: what meta is told as `trial`."""
-        until = self.trial.until if self.trial and self.is_on_trial else -1.0
-        return until > now or (until == 0 and started)
+    def may_be_taken_back(self, started: bool) -> bool:
+        """Whether the current version, seen started or not, has yet to prove itself: what meta is told as `trial`. Also after
+        the end of its watch, until a look has said how that ended."""
+        trial = self.trial
+        if trial is None or not (trial.version == self.current != self.good):
+            return False
+        return started or trial.until > 0 or bool(trial.failure)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the current version has been started, and is not judged yet."""
+        return self.trial is not None and self.is_on_trial and self.trial.until > 0
+
+    def watching(self, now: float) -> bool:
+        """Whether its watch still goes on."""
+        return self.trial is not None and self.is_watched and self.trial.until > now
 
     def watch_is_over(self, now: float) -> bool:
         """Whether the watch has passed, and a look is to say how."""
-        return self.trial is not None and self.is_on_trial and 0 < self.trial.until <= now
-
-    def watching(self, now: float) -> bool:
-        """Whether a version is started and still watched."""
-        return self.trial is not None and not self.trial.failure and 0 < self.trial.until > now
+        return self.is_watched and not self.watching(now)
 
 
 def same_artifact(one: Desired, other: Desired) -> bool:
     """Whether two orders mean the same bytes, as far as the orders themselves tell."""
     return (one.version, one.tarball, one.md5, one.sha256) == (other.version, other.tarball, other.md5, other.sha256)
-
-
-class Memories:
-    """The memories of all agents of a host, kept on disk; safe for several threads.
-
-    A change is a function from the memory as it is to the new one, so that two who change the same memory lose nothing.
-    What cannot be read now is not taken for nothing: that raises TryLater. What is damaged is an empty memory.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._lock = threading.Lock()
-        self._known: dict[str, Memory] = {}
-        self._unwritten: set[str] = set()
-
-    def of(self, name: str) -> Memory:
-        """The memory of one agent; an empty one when there is none or it is damaged."""
-        with self._lock:
-            return self._of(name)
-
-    def change(self, name: str, how: Callable[[Memory], Memory], at_least_here: bool = False) -> Memory:
-        """Change a memory, durably before this returns, and return it.
-
-        Raises TryLater when it cannot be written; then nothing has changed, or, `at_least_here`, this process knows it all
-        the same, and the next one does not.
-        """
-        with self._lock:
-            before = self._of(name)
-            after = how(before)
-            if at_least_here:
-                self._known[name] = after
-            if after != before or name in self._unwritten:
-                self._unwritten.add(name)
-                files.make_directory(self._directory)
-                files.write_atomic(self._directory / f"{name}.json", _rendered(after), mode=0o600)
-                self._unwritten.discard(name)
-            self._known[name] = after
-            return after
-
-    def names(self) -> list[str]:
-        """The agents of which anything is remembered."""
-        names = files.names_in(self._directory)
-        return [name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")]
-
-    def _of(self, name: str) -> Memory:
-        if name not in self._known:
-            self._known[name] = _load(self._directory / f"{name}.json")
-        return self._known[name]
-
-
-def _rendered(memory: Memory) -> bytes:
-    """At most LIMIT bytes, or it could not be read back: what decides stays, news and evidence go first."""
-    data = msgspec.json.encode(memory)
-    if len(data) <= LIMIT:
-        return data
-    trial = memory.trial and replace(memory.trial, evidence="", processes=frozenset())
-    return msgspec.json.encode(replace(memory, trial=trial, outcomes=(), last=None))
-
-
-def _load(path: Path) -> Memory:
-    try:
-        data = files.read_small(path, LIMIT)
-        return msgspec.json.decode(data, type=Memory) if data else Memory()
-    except (ValueError, RecursionError):
-        return Memory()

@@ -5,7 +5,7 @@ names it and its control can run: so a host that another updater managed is take
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -33,7 +33,8 @@ class Observed:
     cannot be looked at now, "" when it can; installs: the complete ones;
     foreign: why the directory cannot be an agent's, "" when it can; leftovers: what a killed updater left half done;
     held: why a person holds it, "" when nobody does; processes: those of the current version, if they were asked for;
-    own: whether this is the updater that looks, which knows by itself that it runs."""
+    own: whether this is the updater that looks, which knows by itself that it runs; at: when it was asked (Unix seconds): what
+    it answered was not yet so before."""
 
     name: str
     current: str = ""
@@ -47,18 +48,16 @@ class Observed:
     own: bool = False
     named: str = ""
     trouble: str = ""
-    at: int = 0
+    at: float = 0
 
     @property
     def state(self) -> State:
         return self.status.state
 
-    def real_agent(self, trial: bool = False, waits: str = "") -> RealAgent:
+    def real_agent(self, trial: bool | msgspec.UnsetType = msgspec.UNSET, waits: str = "") -> RealAgent:
         """As it is reported."""
-        unset = msgspec.UNSET
-        return RealAgent(
-            self.name, self.current, self.status.text, self.at, self.held or unset, trial or unset, waits or unset
-        )
+        held, waits_for = self.held or msgspec.UNSET, waits or msgspec.UNSET
+        return RealAgent(self.name, self.current, self.status.text, int(self.at), held, trial, waits_for)
 
 
 def agent_names(layout: Layout) -> list[str]:
@@ -67,10 +66,18 @@ def agent_names(layout: Layout) -> list[str]:
     return [name for name in names if not name_problem(name) and layout.agent(name).version_file.exists()]
 
 
-def observe(layout: Layout, name: str, timeout: float, remembered: str = "", closely: bool = False) -> Observed:
+def observe(
+    layout: Layout,
+    name: str,
+    timeout: float,
+    remembered: str = "",
+    closely: bool = False,
+    clock: Callable[[], float] = time.time,
+) -> Observed:
     """Look at one agent, which may not be there yet; asks its control, for at most `timeout` seconds. Raises TryLater.
 
-    remembered: the version that `.version` named last, for when it is damaged; closely: also look which processes it has.
+    remembered: the version that `.version` named last, for when it is damaged; closely: also look which processes it has;
+    clock: of Unix seconds.
     """
     agent = layout.agent(name)
     entries = files.names_in(agent.path)
@@ -86,16 +93,17 @@ def observe(layout: Layout, name: str, timeout: float, remembered: str = "", clo
         leftovers=leftovers,
         held=hand.held(layout, name),
         named=named,
-        at=int(time.time()),
+        at=clock(),
     )
     if not version:
         return replace(seen, foreign=_foreign(agent, entries))
     install = agent.install(version)
     if not files.is_executable_file(install / "control"):
         return replace(seen, status=_failed("no executable control" if install.is_dir() else "no such directory"))
+    asked = clock()
     status = control_status(install, timeout)
     found = processes.identities(install) if closely else frozenset()
-    return replace(seen, status=status, installs={version: Marker()} | installs, processes=found, at=int(time.time()))
+    return replace(seen, status=status, installs={version: Marker()} | installs, processes=found, at=asked)
 
 
 def current(agent: AgentDir) -> str:

@@ -87,9 +87,13 @@ def recall(memory: Memory, seen: Observed, order: Desired, moment: Moment, sourc
     memory = memory if source is Source.KEPT else memory.heed(order)
     if seen.trouble:
         return memory
+    if order.cmd == STOP and seen.state is not State.STARTED and source is not Source.KEPT:
+        memory = memory.stopping(
+            seen.current
+        )  # it shall be down: that says nothing of it when it is to be started again
     leaving = order.version != seen.current and source is not Source.KEPT
-    taught = memory.seeing(seen.current, seen.state is State.STARTED, seen.installs, leaving, moment)
-    return taught.meeting(seen.current, seen.processes, moment.now)
+    met = memory.meeting(seen.current, seen.processes, moment) if seen.state is State.STARTED else memory
+    return met.seeing(seen.name, seen.current, seen.state is State.STARTED, seen.installs, leaving, moment)
 
 
 def plan(
@@ -164,7 +168,7 @@ def _change(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan:
 def _run(seen: Observed, order: Desired, memory: Memory, now: float, reason: str) -> Plan:
     """The way to the ordered version, which has no other to go back to where it has died already."""
     todo, died = _toward(seen, order.version, reason), trial.death(seen, order, memory, now)
-    return replace(todo, failure=f"{died}; there is no version to go back to") if died and todo.actions else todo
+    return replace(todo, failure=f"{died}; there is no version to go back to") if died else todo
 
 
 def _ourselves(seen: Observed, order: Desired, memory: Memory) -> Plan:

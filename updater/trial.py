@@ -1,7 +1,7 @@
-"""How a version on trial has fared: the judgement that `plan` acts on. Pure."""
+"""How a version on trial has fared: the judgement that `plan` acts on. Pure. All of `now` is when the agent was looked at."""
 
 from updater.control import State
-from updater.memory import Memory
+from updater.memory import Memory, Trial
 from updater.observe import Observed
 from updater.wire import Desired
 
@@ -10,26 +10,27 @@ FLAPS = 3  # restarts within a watch that are too many
 
 def failure(seen: Observed, order: Desired, memory: Memory, now: float) -> str:
     """Why the ordered version is to be given up for the one before, "" when it is not, or when there is none before."""
-    trial = memory.trial
-    if trial is None or not (seen.current == order.version == trial.version):
-        return ""
-    if memory.good not in seen.installs or memory.good == seen.current:
+    trial = _trial(seen, order, memory)
+    if trial is None or memory.good not in seen.installs or memory.good == seen.current:
         return ""  # no way back: the best there is is to try again
-    if trial.failure:
-        return trial.failure
-    if memory.watching(now) and trial.restarts >= FLAPS and seen.state is not State.STOPPED:
-        return f"was started again {trial.restarts} times within its watch"
-    return death(seen, order, memory, now)
+    return trial.failure or death(seen, order, memory, now)
 
 
 def death(seen: Observed, order: Desired, memory: Memory, now: float) -> str:
-    """How the ordered version has died in its watch, "" when it has not."""
-    trial = memory.trial
-    if trial is None or not (seen.current == order.version == trial.version):
+    """How the ordered version has died before it was found well at the end of its watch, "" when it has not."""
+    trial = _trial(seen, order, memory)
+    if trial is None or not memory.is_watched or now < trial.began:  # what was seen before its start says nothing of it
         return ""
-    if not memory.watching(now) or seen.state is not State.STOPPED:
-        return ""
+    if seen.state is not State.STOPPED:
+        return f"was started again {trial.restarts} times within its watch" if trial.restarts >= FLAPS else ""
+    if not memory.watching(now):
+        return "was down when its watch had passed"
     lived = now - trial.began
     if not trial.began:  # a watch that an earlier version of the updater began
         return "died within its watch"
     return f"died {lived:.0f} s after its start" if lived >= 1 else "died within a second of its start"
+
+
+def _trial(seen: Observed, order: Desired, memory: Memory) -> Trial | None:
+    trial = memory.trial
+    return trial if trial and seen.current == order.version == trial.version else None

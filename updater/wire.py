@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from updater import __version__
+from updater import __version__, wireodd
 from updater.wirekeys import keys_problem
 from updater.wirelimits import (
     HOSTNAME_FORM,
@@ -35,13 +35,13 @@ BY_HAND = "a person on the host took it back"  # reason of an outcome
 STARTED, STOPPED = "started", ("stoped", "stopped")  # the first spelling is the peers'
 LEFTOVERS = LEAVE, END = "leave", "end"  # what to do with processes that a stopped version leaves
 UNKNOWN_STATUS = WAIT, UPGRADE = "wait", "upgrade"  # what to do with an agent whose status says neither word
-WAITS = ("window", "download", "lock")  # what a host may say that an agent's change waits for
+WAITS = ("window", "download", "lock")  # what a host may say that a change waits for; no updater says the first and last yet
 
 _NAME, _VERSION, _HOSTNAME = re.compile(NAME_FORM), re.compile(VERSION_FORM), re.compile(HOSTNAME_FORM)
 _MD5, _SHA256, _URL_HOST = re.compile(MD5_FORM), re.compile(SHA256_FORM), re.compile(URL_HOST_FORM)
-_FINGERPRINT = re.compile(r"[0-9a-f]{16,64}")
 _UNSAFE_IN_URL = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")
 Second = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
+Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16,64}\Z")]
 Attempt = Annotated[int, msgspec.Meta(ge=0, le=MAX_ATTEMPT)]
 
 
@@ -51,8 +51,9 @@ class WireError(ValueError):
 
 class RealAgent(msgspec.Struct, frozen=True, gc=False):
     """One agent as its host saw it. status: the trimmed output of `./control status`, or why there is none;
-    timestamp: Unix seconds of that look. Added fields, which old peers ignore: held: why a person holds the agent; trial: True
-    while the version is in its watch, and may yet be taken back; waits: one of WAITS, what its change waits for."""
+    timestamp: Unix seconds of that look. Added fields, which old peers ignore: held: why a person holds the agent; trial:
+    whether the version may yet be taken back, in a report of an updater that tells it, always; waits: one of WAITS, what its
+    change waits for."""
 
     name: str = ""
     version: str = ""
@@ -97,8 +98,8 @@ class Report(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     updater_version: str | msgspec.UnsetType = msgspec.UNSET
     outcomes: Annotated[list[Outcome], msgspec.Meta(max_length=MAX_AGENTS)] | msgspec.UnsetType | None = msgspec.UNSET
     look: bool | msgspec.UnsetType = msgspec.UNSET
-    machine: Any = msgspec.UNSET
-    boot: Any = msgspec.UNSET
+    machine: Fingerprint | msgspec.UnsetType = msgspec.UNSET
+    boot: Fingerprint | msgspec.UnsetType = msgspec.UNSET
 
 
 class _FullAgent(RealAgent, frozen=True, kw_only=True, gc=False):
@@ -154,27 +155,27 @@ def decode_report(body: bytes) -> Report:
         try:
             report: Report = _full_decoder.decode(body)
             ours = (report.ip is not msgspec.UNSET) + (report.updater_version is not msgspec.UNSET)
-            quotes = 6 + 4 * ours + 14 * len(report.real_agents)  # type: ignore[arg-type]
+            trials = [agent.trial for agent in report.real_agents]  # type: ignore[union-attr]
+            quotes = 6 + 4 * ours + 16 * len(trials) - 2 * trials.count(msgspec.UNSET)
             quotes += 2 * (report.look is not msgspec.UNSET)
             quotes += 4 * ((report.machine is not msgspec.UNSET) + (report.boot is not msgspec.UNSET))
         except msgspec.ValidationError:
-            report = _report_decoder.decode(body)
+            report = _decode_other(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
         raise WireError("body format error" if body else "body is blank") from e
     if not report.hostname:
         raise WireError("hostname is blank")
     if body.count(b'"') != quotes and (problem := keys_problem(body)):
         raise WireError(f"body format error: {one_line(problem, 300)}")
-    if _is_odd(report.machine) or _is_odd(report.boot):
-        unset = msgspec.UNSET
-        machine, boot = (unset if _is_odd(one) else one for one in (report.machine, report.boot))
-        report = msgspec.structs.replace(report, machine=machine, boot=boot)
     return report
 
 
-def _is_odd(fingerprint: Any) -> bool:
-    known = isinstance(fingerprint, str) and _FINGERPRINT.fullmatch(fingerprint)
-    return fingerprint is not msgspec.UNSET and not known
+def _decode_other(body: bytes) -> Report:
+    """With keys left out, or odd ones."""
+    try:
+        return _report_decoder.decode(body)
+    except msgspec.ValidationError:
+        return wireodd.decode(body, Report, RealAgent, Outcome, MAX_AGENTS)
 
 
 def render_report(report: Report) -> bytes:

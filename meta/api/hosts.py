@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from msgspec.structs import replace
+
 from meta import edits, failures, load, query
 from meta.api.basics import Hostname
 from meta.api.operation import Call, Operation, Reply, operation
@@ -198,8 +200,9 @@ def get_failures(call: Call) -> Reply:
 def get_progress(call: Call) -> Reply:
     q, service = call.query, call.service
     selector = load.parse_selector(q.selector, "selector") if q.selector else None
-    asked = Asked(q.agent, selector, q.include_lost)
-    return Reply(200, progress(service.table, asked, call.now, service.ages))
+    behind = service.behind()  # before the look: what is newest now is in force then
+    found = progress(service.table, Asked(q.agent, selector, q.include_lost), call.now, service.ages)
+    return Reply(200, replace(found, behind=behind or found.behind))
 
 
 @operation("GET", "/states", Rule.VIEWER, "How many hosts are in which state", answers={200: States})

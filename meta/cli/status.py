@@ -54,6 +54,7 @@ def status(
       meta status falcon-agent --watch --for label:env=staging
     """
     from meta.cli import overview, show, watching
+    from meta.cli.gate import Wanted
     from meta.cli.words import seconds, selector_of
 
     if not watch and (within or max_failed):
@@ -67,7 +68,7 @@ def status(
         return
     if selector:
         selector_of(selector)  # refused here, in its words
-    wanted = watching.Wanted(agent, selector, include_lost, *_failures(max_failed))
+    wanted = Wanted(agent, selector, include_lost, *_failures(max_failed))
     if not watch:
         found = watching.look(client, wanted)
         if not show.data(found, output):

@@ -6,8 +6,7 @@ A watch ends as soon as its end is certain. A meta that does not answer for a wh
 import sys
 import time
 from collections.abc import Iterator
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -15,6 +14,7 @@ import msgspec
 from meta.api.types import Counts
 from meta.cli import show
 from meta.cli.client import Client, at
+from meta.cli.gate import End, Gate, Wanted
 from meta.errors import NotThere, TryLater
 from meta.records import selector_of
 from meta.views import Count, Failure, Progress, Standing
@@ -23,36 +23,12 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 SHOWN = 10  # reasons of failures that are shown
-
-
-class End(IntEnum):
-    """Exit codes of every watch."""
-
-    DONE = 0
-    NOT_YET = 1  # time is over, or it failed
-    WAITS_FOR_A_PERSON = 3  # 2 is wrong use
-    TAKEN_BACK = 4
-
-
-class Wanted(NamedTuple):
-    """What is looked at. max_failed: hosts that may fail, or (is_share) per cent of those that are not left out; None: none,
-    but the watch goes on to the end."""
-
-    agent: str
-    selector: str = ""
-    include_lost: bool = False
-    max_failed: int | None = None
-    is_share: bool = False
-
-    def allowed(self, judged: int) -> int:
-        """How many of so many hosts may fail."""
-        most = self.max_failed or 0
-        return most * judged // 100 if self.is_share else most
+IN_LINE = 3  # of them in a line of a watch
 
 
 class Status(msgspec.Struct, rename="camel"):
-    """One agent. record: None when there is no such record (any more); counts: of all hosts; progress: of those that are asked
-    for."""
+    """One agent. progress: of the hosts that are asked for, which alone is judged; the rest is to be shown beside it. record:
+    None when there is none (any more); counts: of all hosts."""
 
     agent: str
     record: dict[str, Any] | None
@@ -64,9 +40,7 @@ def look(client: Client, wanted: Wanted) -> Status:
     """Raises NotThere when neither the records nor any host know the agent."""
     agent = wanted.agent
     query = {"selector": wanted.selector, "includeLost": wanted.include_lost}
-    progress = client.get(
-        "/progress", Progress, agent=agent, **query
-    )  # before the record: a change in between is then seen
+    progress = client.get("/progress", Progress, agent=agent, **query)
     counts = client.get("/counts", Counts, agent=agent).items
     record: dict[str, Any] | None = None
     try:
@@ -75,28 +49,6 @@ def look(client: Client, wanted: Wanted) -> Status:
         if not counts:
             raise
     return Status(agent, record, counts, progress)
-
-
-def end_of(found: Status, wanted: Wanted, first: Status) -> End | None:
-    """Whether this is the end of a watch that began with `first`; None: not yet. Pure."""
-    if found.record is None or not _versions(first.record) <= _versions(found.record):
-        return End.TAKEN_BACK if first.record is not None else End.NOT_YET
-    progress, allowed = found.progress, wanted.allowed(found.progress.judged)
-    if not progress.judged:
-        return End.WAITS_FOR_A_PERSON if progress.held else End.NOT_YET
-    if progress.failed > allowed and wanted.max_failed is not None:
-        return End.NOT_YET
-    if progress.todo or progress.trial:
-        return None
-    return End.NOT_YET if progress.failed > allowed else End.DONE
-
-
-def _versions(record: dict[str, Any] | None) -> set[tuple[str, str]]:
-    """What hosts shall have by this record."""
-    if record is None:
-        return set()
-    own = {"version": record["version"], "cmd": record.get("cmd", "start")}
-    return {(one["version"], one["cmd"]) for one in (own, *(own | other for other in record.get("overrides", [])))}
 
 
 def print_once(found: Status) -> None:
@@ -130,12 +82,11 @@ Look = tuple[Status, End | None]
 
 def _looks(client: Client, wanted: Wanted, every: float, deadline: float | None) -> Iterator[Look]:
     """One look after the other; the last one is the end, or at the deadline."""
-    first = None
+    gate = Gate(wanted)
     while True:
         try:
             found = look(client, wanted)
-            first = first or found
-            end = end_of(found, wanted, first)
+            end = gate.end(found.progress, time.monotonic())
             yield found, end
             if end is not None:
                 return
@@ -176,20 +127,35 @@ def _last_words(end: End | None, found: Status | None, wanted: Wanted) -> Iterat
         return
     progress = found.progress
     if end is End.TAKEN_BACK:
-        yield "taken back: the record has changed, and what hosts had to have when this began they need not have any more"
+        yield (
+            "taken back: what hosts had to have when this began they need not have any more: meta history "
+            + wanted.agent
+        )
     elif end is End.WAITS_FOR_A_PERSON:
         yield "waits for a person: the hosts that are left hold the agent; on each of them: updater unhold"
     elif end is None:
-        yield f"time is over; not done yet: {_names(progress.last, progress.todo + progress.trial)}"
+        yield f"time is over; not done yet: {_pending(progress)}"
     elif end is End.DONE:
         allowed = f", {progress.failed:,} failed, which --max-failed allows" if progress.failed else ""
         yield f"done: {show.hosts(progress.good)} good{allowed}"
     elif not progress.judged:
-        yield "no record says what hosts shall have" if found.record is None else "no host to judge"
+        yield "no host to judge" if progress.desired else "no record says what hosts shall have"
     else:
         yield f"failed on {show.hosts(progress.failed)}: meta hosts --agent {wanted.agent} --failed"
     if left := progress.late + progress.lost + progress.held:
         yield f"left out: {_names(progress.left_out, left)}"
+
+
+def _pending(progress: Progress) -> str:
+    hosts = progress.todo + progress.trial
+    return _names(progress.last, hosts) if hosts else _why_not_yet(progress) or "it never was for as long as it must"
+
+
+def _why_not_yet(progress: Progress) -> str:
+    """Why this look may end no watch, whatever it shows."""
+    if progress.behind:
+        return f"meta is behind: {progress.behind}"
+    return f"silent hosts may be back within {progress.patience:.0f} s: meta was away" if progress.patience else ""
 
 
 def _names(some: list[Standing], count: int) -> str:
@@ -200,13 +166,13 @@ def _names(some: list[Standing], count: int) -> str:
 def _line(found: Status) -> str:
     """`1.0.1 started 98, 1.0.2 started 22; 98 to do, 22 good; left out: 1 lost`."""
     counts = ", ".join(f"{one.version} {show.one_line_kept(one.status)} {one.hosts}" for one in found.counts)
-    failed = "".join(f"; {''.join(cell.text for cell in _failed(one))}" for one in found.progress.failures[:1])
+    failed = "".join(f"; {''.join(cell.text for cell in _failed(one))}" for one in found.progress.failures[:IN_LINE])
     return f"{counts or 'no host has it'}; {_sentence(found)}{failed}"
 
 
 def _sentence(found: Status) -> str:
     progress = found.progress
-    if found.record is None:
+    if not progress.desired:
         return "no record says what hosts shall have"
     waits = ", ".join(f"{count:,} wait for {word}" for word, count in sorted(progress.waits.items()))
     parts = [
@@ -219,7 +185,8 @@ def _sentence(found: Status) -> str:
     told = ", ".join(filter(None, parts)) or "no host to judge"
     if progress.good == progress.judged > 0:
         told = f"every host is as desired: {told}"
-    return f"{told}; left out: {', '.join(left)}" if left else told
+    told = f"{told}; left out: {', '.join(left)}" if left else told
+    return f"{told}; {_why_not_yet(progress)}" if _why_not_yet(progress) else told
 
 
 def _words(found: Status) -> Iterator[list[show.Cell]]:

@@ -28,7 +28,6 @@ _MOMENTARY = {
     "boot",
     "processes",
     "restarts",
-    "done",  # what a trial will tell in the end: of a start that was cut off, the look in the next report tells it
 }  # what two equal hosts may differ in
 _OWN_CODES = (0, 1, 2, 3)
 

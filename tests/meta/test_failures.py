@@ -1,5 +1,7 @@
 """Failures: those of the version that a host shall have now, and no others; by reason, with one host for each."""
 
+import itertools
+
 import pytest
 
 from meta import failures, query
@@ -106,6 +108,15 @@ def test_an_answer_is_bounded_and_says_so(table):
     found = failures.failures(table)
     assert len(found.failures) == failures.MOST
     assert not found.is_whole
+
+
+def test_no_more_hosts_are_read_than_an_answer_looks_at(table):
+    beat(table, "h1", rolled_back())
+    beat(table, "h2", rolled_back())
+    table.get("h2").told = "this is no JSON"
+    failing = itertools.repeat((table.get("h1"), START_3), failures.SCAN)
+    found = failures.by_reason(itertools.chain(failing, [(table.get("h2"), START_3)]))
+    assert ([one.hosts for one in found.failures], found.is_whole) == ([failures.SCAN], False)
 
 
 def test_hosts_that_rolled_a_version_back_are_counted_whatever_they_shall_have_now(table):

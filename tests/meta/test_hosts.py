@@ -59,7 +59,6 @@ def check(table):
         assert len(table.profiles) == len({group.profile for group in both})
         assert bool(table.profiles.weight) == any(group.profile.looks or group.profile.verdicts for group in both)
         assert all(host.group.profile.verdicts == verdicts_of(host.outcomes) for host in everybody)
-        assert all(host.group.profile.tells_trial == bool(host.updater_version) for host in everybody)
         silent, heard = set(table.seen.silent), {host for host in everybody if host.tick}
         assert silent | heard | retired == everybody
         assert len(silent) + len(heard) + len(retired) == len(everybody)

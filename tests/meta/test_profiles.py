@@ -1,5 +1,6 @@
 """What hosts say of their agents: cleaned, shared, bounded."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ LOOKS = st.lists(
         st.sampled_from("abc"),
         st.text(max_size=3),
         st.text(max_size=3),
-        st.one_of(st.just(UNSET), st.text()),
+        st.one_of(st.just(UNSET), st.text(min_size=1).filter(str.isprintable)),
         st.one_of(st.just(UNSET), st.booleans()),
         st.one_of(st.just(UNSET), st.sampled_from(WAITS)),
     ),
@@ -173,6 +174,30 @@ def test_what_a_host_says_of_its_trial_is_kept_and_words_that_are_none_are_not()
     agents.append(RealAgent("c", "1", "started", 1, waits="for godot"))
     looks, _ = clean_looks(agents)
     assert [look[4:] for look in looks] == [(True, UNSET), (UNSET, "download"), (UNSET, UNSET)]
+
+
+@given(LOOKS)
+def test_the_release_before_reads_what_we_write_and_writes_it_again_unchanged(looks):
+    text = Profiles().of(looks).text
+    read = msgspec.json.decode(text, type=tuple[tuple[str, str, str, str | None], ...])  # as it did
+    assert msgspec.json.encode(read).decode() == text
+    for (*_, said), look in zip(read, looks, strict=True):
+        assert (said or "").startswith(look[3] or "")
+
+
+@pytest.mark.parametrize(
+    ("trial", "held", "said"),
+    [
+        (UNSET, UNSET, None),
+        (False, UNSET, ""),
+        (True, UNSET, "\x1ftrial"),
+        (False, "ann", "ann\x1f"),
+        (UNSET, "ann", "ann"),
+    ],
+)
+def test_how_a_trial_is_written_down(trial, held, said):
+    [row] = msgspec.json.decode(Profiles().of((("a", "1", "started", held, trial, UNSET),)).text)
+    assert row == ["a", "1", "started", said]
 
 
 def test_rows_of_older_metas_are_read_and_written_as_they_were():

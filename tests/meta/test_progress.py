@@ -1,14 +1,18 @@
 """How far a change has come: what counts as good, on trial, to do and failed, and who is left out."""
 
+import itertools
+import threading
+
 import pytest
 from msgspec import UNSET
 
 from meta.classes import NO_LOOK, Verdict
 from meta.failures import sums
+from meta.hostrows import load, row_of
 from meta.hosts import HostTable
-from meta.progress import BROKEN, GOOD, HELD, TODO, TRIAL, Asked, progress, stand
+from meta.progress import BROKEN, GOOD, HELD, MISSED, TODO, TRIAL, Asked, progress, stand
 from meta.query import Ages
-from meta.records import Glob, Hosts, Label, Override, Prefix, Record, RecordSet
+from meta.records import Ban, Glob, Hosts, Label, Override, Prefix, Record, RecordSet
 from meta.views import Standing
 from updater.wire import Desired, Outcome, RealAgent, Report
 
@@ -60,10 +64,11 @@ def table():
     return HostTable(RecordSet(1, (RECORD,)), late_after=100)
 
 
-def beat(table, name, version="2", status="started", now=NOW, outcome=None, updater_version="0.2", **more):
+def beat(table, name, version="2", status="started", now=NOW, outcome=None, trial=False, **more):
+    """By an updater that tells of trials; trial=UNSET: by another."""
     outcomes = [outcome] if outcome else UNSET
-    agents = [RealAgent("a", version, status, 7, **more)]
-    table.beat(Report(name, agents, outcomes=outcomes, updater_version=updater_version), "10.0.0.1", now)
+    agents = [RealAgent("a", version, status, 7, trial=trial, **more)]
+    table.beat(Report(name, agents, outcomes=outcomes, updater_version="0.2"), "10.0.0.1", now)
 
 
 def rolled_back(reason="died"):
@@ -114,14 +119,23 @@ def test_a_retired_host_is_not_counted_at_all(table):
     assert shown(table) == {"good": 1}
 
 
-def test_a_host_of_another_updater_is_good_when_it_has_said_started_twice(table):
-    beat(table, "go", "1", updater_version=UNSET)
-    beat(table, "go", updater_version=UNSET, now=NOW + 60)
-    assert shown(table, NOW + 60) == {"trial": 1}
-    beat(table, "go", updater_version=UNSET, now=NOW + 120)
-    assert shown(table, NOW + 120) == {"good": 1}
-    beat(table, "go", updater_version="0.2", now=NOW + 121)
-    assert shown(table, NOW + 121) == {"good": 1}
+@pytest.mark.parametrize("more", [(), (RealAgent("b", "1", "started", 7),)], ids=["alone", "beside another"])
+def test_a_host_that_tells_of_no_trial_is_good_when_it_has_been_started_for_an_interval(table, more):
+    """Whatever version its updater says it has: ours did not always tell."""
+
+    def says(version, seconds):
+        agents = [RealAgent("a", version, "started", 7), *more]
+        table.beat(Report("go", agents, updater_version="0.1.0"), "10.0.0.1", NOW + seconds)
+        return shown(table, NOW + seconds)
+
+    assert says("1", 0) == {"todo": 1}
+    assert says("2", 60) == {"trial": 1}
+    assert says("2", 61) == {"trial": 1}, "a beat more says little when it comes a second later"
+    assert says("2", 60 + AGES.late_after / MISSED) == {"good": 1}
+    beat(table, "go", now=NOW + 100)
+    assert shown(table, NOW + 100) == {"good": 1}
+    beat(table, "go", now=NOW + 101, trial=True)
+    assert shown(table, NOW + 101) == {"trial": 1}
 
 
 @pytest.mark.parametrize(
@@ -135,6 +149,109 @@ def test_only_hosts_of_the_selector_are_counted(selector, todo):
     found = progress(table, Asked("a", selector), NOW, AGES)
     assert found.judged == todo
     assert found.failed == sum(one.hosts for one in found.failures)
+    assert found.wanted == (["2"] if todo else [])
+
+
+def test_a_selector_of_a_record_is_asked_by_its_class():
+    record = Record("a", "1", "http://r", overrides=(Override(Prefix("web-"), version="2"),))
+    table = HostTable(RecordSet(7, (record,)))
+    for name, version in (("web-1", "2"), ("web-2", "1"), ("db-1", "1")):
+        beat(table, name, version)
+    found = progress(table, Asked("a", Prefix("web-")), NOW, AGES)
+    assert (found.revision, found.desired, found.wanted, found.good, found.todo) == (7, "1", ["2"], 1, 1)
+    assert progress(table, Asked("a"), NOW, AGES).wanted == ["1", "2"]
+
+
+def test_a_banned_version_is_wanted_by_no_host(table):
+    beat(table, "h1")
+    assert progress(table, Asked("a"), NOW, AGES).wanted == ["2"]
+    table.put_in_force(RecordSet(2, (RECORD,), bans=(Ban("a", "2"),)))
+    found = progress(table, Asked("a"), NOW, AGES)
+    assert (found.desired, found.wanted, found.judged) == ("2", [], 0)
+
+
+def test_a_download_that_is_tried_again_is_to_do_and_one_that_is_refused_has_failed_each_with_its_reason(table):
+    beat(table, "away", "1", outcome=Outcome("a", "", "2", "install", "failed", "mirror: timed out"))
+    beat(table, "gone", "1", outcome=Outcome("a", "", "2", "install", "refused", "no tarball: answered 404"))
+    found = progress(table, Asked("a"), NOW, AGES)
+    assert (found.todo, found.failed) == (1, 1)
+    assert [(one.reason, one.hosts) for one in found.failures] == [
+        ("mirror: timed out", 1),
+        ("no tarball: answered 404", 1),
+    ]
+
+
+def test_the_reasons_of_hosts_that_are_not_asked_for_are_not_read(table):
+    for name in ("web-1", "db-1"):
+        beat(table, name, "1", outcome=rolled_back())
+    table.get("db-1").told = "this is no JSON"
+    found = progress(table, Asked("a", Prefix("web-")), NOW, AGES)
+    assert [one.example for one in found.failures] == ["web-1"]
+
+
+def test_all_counts_are_of_one_moment(table):
+    """Whatever hosts say meanwhile, and whoever falls silent or comes back, each is counted once."""
+    hosts = [f"h{number}" for number in range(300)]
+    for name in hosts:
+        beat(table, name, "1", now=NOW - 150)
+    table.seen.turn(NOW)
+    is_over = threading.Event()
+
+    def beats():
+        for number in itertools.count():
+            if is_over.is_set():
+                return
+            name = hosts[number * 7 % len(hosts)]
+            outcome = rolled_back() if number % 5 == 0 else None
+            beat(table, name, str(1 + number % 2), trial=number % 3 == 0, outcome=outcome, now=NOW + number % 3)
+            if number % 50 == 0:
+                with table.locked():
+                    table.seen.turn(NOW + 120)
+
+    beating = threading.Thread(target=beats)
+    beating.start()
+    try:
+        for asked in [Asked("a"), Asked("a", Prefix("h1")), Asked("a", include_lost=True)] * 100:
+            found = progress(table, asked, NOW + 110, AGES)
+            assert found.judged + found.late + found.lost + found.held == (111 if asked.selector else len(hosts))
+            assert min(found.todo, found.trial, found.good, found.failed, found.late) >= 0
+    finally:
+        is_over.set()
+        beating.join()
+
+
+def test_hosts_that_may_be_silent_because_meta_was_away_are_waited_for(table):
+    beat(table, "gone", now=NOW - 5000)
+    for name in ("h1", "h2"):
+        beat(table, name, now=NOW)
+    after = HostTable(RecordSet(1, (RECORD,)), late_after=100)
+    load(
+        after,
+        [row_of(table, table.get(name))._replace(id=n) for n, name in enumerate(("gone", "h1", "h2"), 1)],
+        NOW + 500,
+    )
+    after.seen.turn(NOW + 500)
+    found = progress(after, Asked("a"), NOW + 500, AGES)
+    assert (found.judged, found.late, found.lost, found.patience) == (0, 2, 1, 100)
+    beat(after, "h1", now=NOW + 540)
+    found = progress(after, Asked("a"), NOW + 540, AGES)
+    assert (found.good, found.late, found.lost, found.patience) == (1, 1, 1, 100)
+    beat(after, "h2", now=NOW + 541)
+    found = progress(after, Asked("a"), NOW + 541, AGES)
+    assert (found.good, found.lost, found.patience) == (2, 1, 0), "one that was away before is not waited for"
+
+
+def test_after_as_long_as_hosts_may_be_silent_nobody_waits_for_them(table):
+    beat(table, "h1", now=NOW)
+    beat(table, "h2", now=NOW)
+    table.seen.turn(NOW + 1)
+    beat(table, "h1", now=NOW + 300)
+    table.seen.turn(NOW + 300)
+    assert progress(table, Asked("a"), NOW + 300, AGES).patience == 100
+    for seconds in range(310, 410, 10):
+        beat(table, "h1", now=NOW + seconds)
+    found = progress(table, Asked("a"), NOW + 401, AGES)
+    assert (found.good, found.late, found.patience) == (1, 1, 0)
 
 
 def test_hosts_without_an_order_are_not_counted_and_overrides_are_heeded():

@@ -76,11 +76,41 @@ def test_a_version_is_done_when_its_watch_has_passed_and_that_is_reported_at_onc
     before = len(site.reports)
     run(host)
     _, told = site.reports[before:]
-    assert "trial" not in told["realAgents"][0]
+    assert told["realAgents"][0]["trial"] is False
     [outcome] = told["outcomes"]
     assert (outcome["to"], outcome["step"], outcome["result"]) == ("1", "watch", "done")
     run(host)
     assert len(site.outcomes()) == 1
+
+
+def test_a_version_that_dies_while_nobody_looks_and_is_down_at_the_end_of_its_watch_is_taken_back(host, site, running):
+    host.reconfigure(replace(host.config, watch=0.5))
+    site.publish(version="2")
+    site.desire(("agent", "2"))
+    run(host)
+    os.kill(pid(host), signal.SIGKILL)
+    until("its watch is over", lambda: host.memories.of("agent").watch_is_over(host.now()))
+    site.reports.clear()
+    run(host)
+    assert site.reports[0]["realAgents"][0]["trial"] is True, "until it is judged"
+    assert (current(host), status(host)) == ("1", "started")
+    [outcome] = site.outcomes()
+    assert (outcome["result"], outcome["reason"]) == ("rolled back", "was down when its watch had passed")
+
+
+def test_an_agent_waits_for_its_download_only_as_long_as_it_is_to_have_it(host, site, running):
+    missing = site.entry(version="2", tarball="http://127.0.0.1:1")
+    site.desire(missing)
+    run(host)
+    assert host.waits == {"agent": "download"}
+    site.desire(("agent", "1"))
+    run(host)
+    assert host.waits == {}
+    site.desire(missing)
+    run(host)
+    site.desire()
+    run(host)
+    assert host.waits == {}
 
 
 def test_a_download_that_is_to_be_tried_again_is_reported_as_what_the_change_waits_for(host, site, running):

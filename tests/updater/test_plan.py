@@ -40,7 +40,8 @@ def damaged(current, status):
 TRIED = Memory("2", "1", "1", Trial("2", failure="did not start"), Rejected(order("2"), "did not start"))
 ON_TRIAL = Memory("2", "1", "1", Trial("2"))
 WATCHED = Memory("2", "1", "1", Trial("2", until=NOW + 30))
-PROVEN = Memory("2", "1", "1", Trial("2", until=NOW - 1))
+OVER = Memory("2", "1", "1", Trial("2", until=NOW - 1))
+PROVEN = Memory("2", "2", "1", Trial("2", until=NOW - 1))
 FAILED = Memory("2", "1", "1", Trial("2", failure="not started within 60 s"))
 
 TABLE = [
@@ -96,6 +97,8 @@ TABLE = [
         [REJECT, STOP, SWITCH, START],
     ),
     ("a version that dies after its watch is started again", seen("2", DOWN, "1"), order(), PROVEN, [START]),
+    ("one that was down at its end goes back", seen("2", DOWN, "1"), order(), OVER, [REJECT, STOP, SWITCH, START]),
+    ("one that is not known to be down at its end is left alone", seen("2", HUNG, "1"), order(), OVER, []),
     ("a failure without a way back is tried again", seen("2", DOWN), order(), FAILED, [START]),
     ("a rejected version is not tried again", seen("1", UP, "2"), order(), TRIED, []),
     ("the predecessor of a rejected version is kept running", seen("1", DOWN, "2"), order(), TRIED, [START]),
@@ -310,7 +313,7 @@ def test_the_way_back_from_a_third_version_leads_past_a_failed_second_one():
 
 
 def test_a_version_that_came_through_its_watch_is_the_way_back():
-    assert recall(PROVEN, seen("2", UP, "1"), order("3"), MOMENT).switching("2", "3").good == "2"
+    assert recall(OVER, seen("2", UP, "1"), order("3"), MOMENT).switching("2", "3").good == "2"
 
 
 def test_a_version_left_in_good_health_is_the_way_back_even_within_its_watch():
@@ -346,10 +349,72 @@ def test_a_version_that_dies_in_its_watch_is_said_to_have_died_so_long_after_its
     )
 
 
-def test_a_start_of_ours_within_the_watch_is_the_start_that_counts():
+def test_a_start_of_ours_within_the_watch_begins_it_again():
     again = STARTED_AT.started_again("2", Moment(NOW + 5, WATCH))
-    assert (again.trial.began, again.trial.until) == (NOW + 5, NOW + 30)
-    assert recall(again, seen("2", UP, "1"), order(), Moment(NOW + 9, WATCH)).trial.began == NOW + 5
+    assert (again.trial.began, again.trial.until) == (NOW + 5, NOW + 5 + WATCH)
+    assert recall(again, seen("2", UP, "1"), order(), Moment(NOW + 9, WATCH)).trial == again.trial
+
+
+def test_a_watch_ends_well_only_when_the_version_is_seen_started_at_its_end_or_later():
+    last_look = recall(WATCHED, seen("2", UP, "1"), order(), Moment(NOW + 29.9, WATCH))
+    assert (last_look.good, last_look.outcomes) == ("1", ())
+    assert recall(last_look, seen("2", DOWN, "1"), order(), Moment(NOW + 30, WATCH)).good == "1"
+    unknown = recall(last_look, seen("2", HUNG, "1"), order(), Moment(NOW + 30, WATCH))
+    assert unknown.good == "1"
+    assert unknown.may_be_taken_back(started=False), "it is on trial until a look has said how its watch ended"
+    [done] = recall(unknown, seen("2", UP, "1"), order(), Moment(NOW + 90, WATCH)).outcomes
+    assert (done.agent, done.from_, done.to, done.step, done.result) == ("agent", "1", "2", "watch", "done")
+
+
+def test_what_comes_through_its_watch_is_told_though_nothing_was_written_after_its_start():
+    killed = Memory("1", "1").switching("1", "2")
+    watched = recall(killed, seen("2", UP, "1"), order(), MOMENT)
+    after = recall(watched, seen("2", UP, "1"), order(), Moment(NOW + WATCH, WATCH))
+    assert [(one.from_, one.to, one.result) for one in after.outcomes] == [("1", "2", "done")]
+
+
+@pytest.mark.parametrize("lived", [0.5, 20, 59])
+def test_a_first_version_that_dies_in_every_watch_never_becomes_good(lived):
+    memory, now = Memory().switching("", "2"), NOW
+    for _ in range(50):
+        memory = memory.started_again("2", Moment(now, WATCH))
+        now += lived
+        memory = recall(memory, seen("2", UP), order(), Moment(now, WATCH))
+        planned = plan(seen("2", DOWN), order(), memory, now)
+        assert ([a.step for a in planned.actions], memory.good) == ([START], "")
+        assert planned.failure.endswith("there is no version to go back to")
+
+
+@pytest.mark.parametrize("lived", [0.5, 20, 59])
+def test_a_first_version_that_its_supervisor_starts_again_in_every_watch_never_becomes_good(lived):
+    memory = Memory().switching("", "2").started_again("2", MOMENT)
+    for number in range(50):
+        host = replace(seen("2", UP), processes=frozenset({str(number)}))
+        moment = Moment(NOW + lived * number, WATCH)
+        memory = recall(memory, host, order(), moment)
+        planned = plan(host, order(), memory, moment.now)
+        assert (planned.actions, memory.good) == ((), "")
+        assert ("was started again" in planned.failure) == (number >= 3)
+    assert recall(memory, host, order(), Moment(moment.now + WATCH, WATCH)).good == "2"
+
+
+def test_a_first_version_whose_start_failed_and_that_comes_up_all_the_same_is_watched_then():
+    late = Memory().switching("", "2").failed("2", "not started within 60 s", "")
+    watched = recall(late, seen("2", UP), order(), MOMENT)
+    assert (watched.trial.until, watched.trial.failure, watched.good) == (NOW + WATCH, "", "")
+    assert recall(FAILED, seen("2", UP, "1"), order(), MOMENT).trial == FAILED.trial, "there is a way back"
+    assert FAILED.may_be_taken_back(started=True)
+
+
+def test_what_was_down_while_it_was_to_be_stopped_has_not_failed():
+    stopped = recall(OVER, seen("2", DOWN, "1"), order(cmd="stop"), MOMENT)
+    again = recall(stopped, seen("2", DOWN, "1"), order(), Moment(NOW + 1, WATCH))
+    assert [a.step for a in plan(seen("2", DOWN, "1"), order(), again, NOW + 1).actions] == [START]
+
+
+def test_a_look_from_before_the_start_says_nothing_of_it():
+    assert plan(seen("2", DOWN, "1"), order(), STARTED_AT, NOW - 4).failure == ""
+    assert [a.step for a in plan(seen("2", DOWN, "1"), order(), STARTED_AT, NOW - 4).actions] == [START]
 
 
 def test_a_first_version_that_dies_in_its_watch_is_started_again_as_a_failure():

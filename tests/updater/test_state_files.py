@@ -6,7 +6,8 @@ import pytest
 
 from helpers.agents import install
 from updater import cycle, files, hand, own
-from updater.memory import Memories, Memory, Trial
+from updater.memories import Memories
+from updater.memory import Memory, Trial
 from updater.orders import Orders
 from updater.wire import Desired, Outcome, parse_report, render_report
 from updater.wirelimits import MAX_AGENTS, MAX_BODY

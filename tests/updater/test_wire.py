@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from updater.wire import (
     Desired,
@@ -57,6 +58,56 @@ def test_additions_to_the_heartbeat_appear_only_when_there_are_any():
     more = json.loads(render_report(Report("h", [], updater_version="0.1.0", outcomes=[outcome])))
     assert more["updaterVersion"] == "0.1.0"
     assert more["outcomes"][0]["from"] == "1"
+
+
+SEEN = {"name": "a", "version": "1", "status": "started", "timestamp": 7}
+ODD = (None, 7, "yes", [], {"a": 1}, -1, 1 << 70)
+
+
+def told(report):
+    return [json.loads(msgspec.json.encode(agent)) for agent in report.real_agents]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("key", ["held", "trial", "waits"])
+def test_an_addition_to_an_agent_that_is_of_another_kind_is_ignored(key, odd):
+    kinds = {"held": str, "trial": bool, "waits": str}
+    more = {"held": "ann", "trial": True, "waits": "download"}
+    body = {"hostname": "h", "realAgents": [SEEN | more | {key: odd}]}
+    expected = RealAgent(**SEEN, **(more | {key: odd if isinstance(odd, kinds[key]) else UNSET}))
+    assert told(parse_report(json.dumps(body).encode())) == told(Report(real_agents=[expected]))
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("key", ["ip", "updaterVersion", "outcomes", "look"])
+def test_an_addition_to_a_report_that_is_of_another_kind_is_ignored(key, odd):
+    done = {"agent": "a", "result": "done", "attempt": 3}
+    body = {"hostname": "h", "realAgents": [SEEN | {"trial": False}], "updaterVersion": "1", "outcomes": [done]}
+    found = parse_report(json.dumps(body | {key: odd}).encode())
+    assert told(found) == [SEEN | {"trial": False}]
+    if key != "updaterVersion":
+        assert found.updater_version == "1"
+    if key != "outcomes":
+        assert found.outcomes == [Outcome("a", result="done", attempt=3)]
+
+
+def test_one_odd_outcome_spoils_only_itself():
+    told = [{"agent": "a", "at": "now"}, {"agent": "b", "attempt": -1}, {"agent": "c"}, "d"]
+    body = {"hostname": "h", "realAgents": [], "outcomes": told}
+    assert parse_report(json.dumps(body).encode()).outcomes == [Outcome("c")]
+
+
+@pytest.mark.parametrize("change", [{"version": 1}, {"timestamp": "now"}, {"status": None}])
+def test_what_the_go_peers_know_must_be_of_its_kind(change):
+    body = {"hostname": "h", "realAgents": [SEEN | {"trial": "odd"} | change]}
+    with pytest.raises(WireError):
+        parse_report(json.dumps(body).encode())
+
+
+def test_a_trial_that_is_told_twice_is_refused():
+    agent = b'{"name":"a","version":"1","status":"started","timestamp":7,"trial":false,"trial":true}'
+    with pytest.raises(WireError, match="given twice"):
+        parse_report(b'{"hostname":"h","realAgents":[' + agent + b"]}")
 
 
 @pytest.mark.parametrize("exchange", [e for e in HEARTBEATS if e["status"] == 200], ids=lambda e: e["name"])

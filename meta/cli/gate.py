@@ -1,0 +1,84 @@
+"""When a watch of an agent's change ends, and how: the judgement behind the exit codes of `meta status --watch`. Pure.
+
+Each answer of meta is judged by itself, for it is of one moment and one revision of the records. None is judged that may not be
+by the newest: behind one address there may be several metas, one of which lags.
+"""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from meta.views import Progress
+
+
+class End(IntEnum):
+    """Exit codes of every watch."""
+
+    DONE = 0
+    NOT_YET = 1  # time is over, or it failed
+    WAITS_FOR_A_PERSON = 3  # 2 is wrong use
+    TAKEN_BACK = 4
+
+
+class Wanted(NamedTuple):
+    """What is looked at. max_failed: hosts that may fail, or (is_share) per cent of those that are not left out; None: none,
+    but the watch goes on to the end."""
+
+    agent: str
+    selector: str = ""
+    include_lost: bool = False
+    max_failed: int | None = None
+    is_share: bool = False
+
+    def is_too_much(self, found: Progress) -> bool:
+        """Whether more hosts failed than may."""
+        most = self.max_failed or 0
+        those_who_may_come = found.late + found.lost if found.patience else 0
+        return found.failed > (most * (found.judged + those_who_may_come) // 100 if self.is_share else most)
+
+
+class Gate:
+    """One watch, which is fed with look after look."""
+
+    def __init__(self, wanted: Wanted):
+        self._wanted = wanted
+        self._first: Progress | None = None
+        self._revision = 0
+        self._patient_until: float | None = None
+
+    def end(self, found: Progress, now: float) -> End | None:
+        """Whether the watch ends with this look; now: seconds of any clock that only goes on."""
+        if found.behind or found.revision < self._revision:
+            return None
+        self._first, self._revision = self._first or found, found.revision
+        end = end_of(self._first, found, self._wanted)
+        if not found.patience:
+            self._patient_until = None
+        elif self._patient_until is None:
+            self._patient_until = now + found.patience
+        is_sure = end is End.TAKEN_BACK or (found.failed > 0 and end is End.NOT_YET)
+        return end if is_sure or self._patient_until is None or now >= self._patient_until else None
+
+
+def end_of(first: Progress, found: Progress, wanted: Wanted) -> End | None:
+    """How a watch ends that began with `first`, if it does now; None: not yet. Silent hosts are left out already."""
+    if not found.desired:
+        return End.TAKEN_BACK if first.desired else End.NOT_YET
+    if is_taken_back(first, found):
+        return End.TAKEN_BACK
+    if wanted.max_failed is not None and wanted.is_too_much(found):
+        return End.NOT_YET
+    if not found.judged:
+        return End.WAITS_FOR_A_PERSON if found.held else End.NOT_YET
+    if found.todo or found.trial:
+        return None
+    return End.NOT_YET if wanted.is_too_much(found) else End.DONE
+
+
+def is_taken_back(first: Progress, found: Progress) -> bool:
+    """Whether no host shall have any more what some had to have: another version was set, an override removed, a version
+    banned. What an override tried out, and has become the record's own, goes on."""
+    gone = set(first.wanted) - set(found.wanted)
+    if found.revision == first.revision or not gone:
+        return False
+    is_promoted = found.desired != first.desired and found.desired in set(first.wanted) & set(found.wanted)
+    return not (is_promoted and gone == {first.desired})

@@ -1,0 +1,104 @@
+"""When a watch ends, and with which exit code, look by look."""
+
+import pytest
+from msgspec.structs import replace
+
+from meta.cli.gate import End, Gate, Wanted, end_of, is_taken_back
+from meta.views import Progress
+
+WANTED = Wanted("a")
+FIRST = Progress("a", revision=5, desired="2", wanted=["2"], todo=3)
+
+
+def found(**fields):
+    return replace(FIRST, **({"todo": 0} | fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "max_failed", "end"),
+    [
+        ({"good": 3}, None, End.DONE),
+        ({"good": 2, "trial": 1}, None, None),
+        ({"good": 2, "todo": 1}, None, None),
+        ({"good": 2, "failed": 1, "todo": 1}, None, None),
+        ({"good": 2, "failed": 1}, None, End.NOT_YET),
+        ({"good": 2, "late": 1, "lost": 1, "held": 1}, None, End.DONE),
+        ({"held": 1, "late": 1}, None, End.WAITS_FOR_A_PERSON),
+        ({"late": 1}, None, End.NOT_YET),
+        ({}, None, End.NOT_YET),
+        ({"failed": 1, "todo": 9}, (0, False), End.NOT_YET),
+        ({"failed": 1, "todo": 9}, (1, False), None),
+        ({"failed": 1, "good": 9}, (1, False), End.DONE),
+        ({"failed": 1, "good": 9}, (10, True), End.DONE),
+        ({"failed": 1, "good": 8}, (10, True), End.NOT_YET),
+        ({"desired": "", "wanted": []}, None, End.TAKEN_BACK),
+    ],
+)
+def test_how_a_look_ends_a_watch(fields, max_failed, end):
+    wanted = WANTED._replace(max_failed=max_failed[0], is_share=max_failed[1]) if max_failed else WANTED
+    assert end_of(FIRST, found(**fields), wanted) is end
+
+
+def test_what_no_record_says_is_not_yet_from_the_start():
+    nothing = Progress("a", revision=5)
+    assert end_of(nothing, nothing, WANTED) is End.NOT_YET
+
+
+@pytest.mark.parametrize(
+    ("what", "before", "after", "is_back"),
+    [
+        ("nothing changed", ("2", ["2"]), ("2", ["2"]), False),
+        ("set back", ("2", ["2"]), ("1", ["1"]), True),
+        ("banned", ("2", ["2"]), ("2", []), True),
+        ("stopped", ("2", ["2"]), ("stop", ["stop"]), True),
+        ("another version for some", ("2", ["2"]), ("2", ["2", "3"]), False),
+        ("the canary is promoted", ("1", ["1", "2"]), ("2", ["2"]), False),
+        ("the canary is promoted, and others still have an override", ("1", ["0", "1", "2"]), ("2", ["0", "2"]), False),
+        ("the canary is promoted, as its own hosts see it", ("1", ["2"]), ("2", ["2"]), False),
+        ("the canary is dropped", ("1", ["1", "2"]), ("1", ["1"]), True),
+        ("the canary is dropped, as its own hosts see it", ("1", ["2"]), ("1", ["1"]), True),
+        ("the canary is banned", ("1", ["1", "2"]), ("1", ["1"]), True),
+        ("the canary is dropped and another is set", ("1", ["1", "2"]), ("3", ["3"]), True),
+        ("an override elsewhere is changed", ("1", ["1"]), ("1", ["1"]), False),
+    ],
+)
+def test_what_is_taken_back(what, before, after, is_back):
+    first = Progress("a", revision=5, desired=before[0], wanted=before[1])
+    assert is_taken_back(first, Progress("a", revision=6, desired=after[0], wanted=after[1])) is is_back
+
+
+def test_a_version_that_no_host_is_left_for_is_not_taken_back_without_an_edit():
+    assert not is_taken_back(FIRST, found(wanted=[]))
+
+
+def test_what_may_be_of_old_records_ends_no_watch():
+    gate = Gate(WANTED)
+    assert (
+        gate.end(found(revision=4, desired="1", wanted=["1"], good=3, behind="revision 5 is not in force here yet"), 0)
+        is None
+    )
+    assert gate.end(FIRST, 1) is None
+    assert gate.end(found(revision=4, desired="1", wanted=["1"], good=3), 2) is None, "another meta lags"
+    assert gate.end(found(good=3), 3) is End.DONE
+
+
+def test_hosts_that_are_silent_since_meta_was_away_are_waited_for_as_long_as_they_may_be():
+    gate = Gate(WANTED)
+    assert gate.end(found(late=3, patience=60), 0) is None
+    assert gate.end(found(late=2, good=1, patience=30), 30) is None
+    assert gate.end(found(late=1, good=2, patience=30), 59) is None
+    assert gate.end(found(late=1, good=2, patience=30), 60) is End.DONE
+    gate = Gate(WANTED)
+    assert gate.end(found(late=3, patience=60), 0) is None
+    assert gate.end(found(good=3), 1) is End.DONE
+    assert gate.end(found(late=3, patience=60), 100) is None, "it was away once more"
+    assert gate.end(found(late=3, patience=60), 160) is End.NOT_YET
+
+
+def test_a_failure_and_a_record_that_is_taken_back_wait_for_nobody():
+    assert Gate(WANTED._replace(max_failed=0)).end(found(late=3, failed=1, patience=60), 0) is End.NOT_YET
+    share = Gate(WANTED._replace(max_failed=30, is_share=True))
+    assert share.end(found(late=3, failed=1, patience=60), 0) is None, "of those who may come, one is not too many"
+    gate = Gate(WANTED)
+    gate.end(FIRST, 0)
+    assert gate.end(found(revision=6, late=3, wanted=[], patience=60), 1) is End.TAKEN_BACK
