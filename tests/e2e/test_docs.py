@@ -194,3 +194,17 @@ def test_systemd_takes_the_unit_and_finds_it_shut_in(unit):
         check=False,
     )
     assert score.returncode == 0, score.stdout
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 130])
+@pytest.mark.parametrize("document", ["README.md", "docs/shipping.md"])
+def test_the_gate_of_a_document_ends_as_its_watch_and_takes_back_only_what_failed(document, code, tmp_path):
+    [gate] = re.findall(r"^    (meta status \S+ --watch --within .*?\})$", (ROOT / document).read_text(), re.M | re.S)
+    program = tmp_path / "meta"
+    program.write_text(f'#!/bin/sh\n[ "$1" = status ] && exit {code}\necho "$@" >>{tmp_path}/called\n')
+    program.chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    done = subprocess.run(["sh", "-c", gate], env={"PATH": path}, capture_output=True, text=True, timeout=30)
+    called = tmp_path / "called"
+    assert (done.returncode, done.stderr) == (code, "")
+    assert ("rollback --agent" in called.read_text()) if code == 1 else not called.exists()

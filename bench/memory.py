@@ -1,0 +1,86 @@
+"""Bytes of memory that meta needs for each host, in one process without a server. Prints one JSON object.
+
+    .venv/bin/python -m bench.memory [--hosts N]              # about a minute for a million
+    PYTHONPATH=OTHER_TREE .venv/bin/python bench/memory.py    # the same of another tree's meta, to compare
+
+Hosts of three agents beat as they come from the wire, each from an address of its own. Then, in turns: one in a hundred says
+that its version was rolled back and why, which makes other groups; all say that another version is in its watch; and that it has
+come through.
+"""
+
+import argparse
+import gc
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from meta.hosts import HostTable
+from meta.records import Record, RecordSet
+from updater.wire import decode_report
+
+AGENTS = ("falcon-agent", "deploy-agent", "naming-agent")
+FAILING = 100  # one in so many
+BEATS = 20_000.0  # a second, by the clock of the table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hosts", type=int, default=1_000_000)
+    hosts = parser.parse_args().hosts
+    print(json.dumps(measure(hosts), indent=2))
+
+
+def measure(hosts: int) -> dict[str, object]:
+    records = RecordSet(1, tuple(Record(name, "1.0.1", "http://meta/tarball") for name in AGENTS))
+    table, clock = HostTable(records, max_hosts=hosts), 1_700_000_000.0
+    found: dict[str, object] = {"hosts": hosts}
+    before = resident()
+    rounds: tuple[tuple[str, str, bool, Iterable[int]], ...] = (
+        ("known", "1.0.0", False, range(hosts)),
+        ("one_in_100_failed", "1.0.0", False, range(0, hosts, FAILING)),
+        ("all_on_trial", "1.0.1", True, range(hosts)),
+        ("all_good", "1.0.1", False, range(hosts)),
+    )
+    for what, version, trial, numbers in rounds:
+        started, is_failure = time.perf_counter(), what == "one_in_100_failed"
+        for number in numbers:
+            clock += 1 / BEATS
+            table.beat(decode_report(body(number, version, trial, is_failure, int(clock))), address(number), clock)
+            if not number % int(BEATS):
+                table.seen.turn(clock)
+        table.dirty.clear()  # as if they were written
+        found[what] = {
+            "bytes_per_host": round((resident() - before) / hosts, 1),
+            "groups": len(table.groups),
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+    return found
+
+
+def body(number: int, version: str, trial: bool, is_failure: bool, stamp: int) -> bytes:
+    """A heartbeat as our updater sends it. What is new in it the meta of an older tree leaves out."""
+    told = json.dumps(trial)
+    agents = ",".join(
+        f'{{"name":"{name}","version":"{one}","status":"started","timestamp":{stamp},"trial":{its}}}'
+        for name, one, its in zip(AGENTS, (version, "1.0.0", "1.0.0"), (told, "false", "false"), strict=True)
+    )
+    outcome = {"agent": AGENTS[0], "from": "1.0.0", "to": "1.0.1", "step": "watch", "result": "rolled back"}
+    outcome |= {"reason": f"died {number % 50} s after its start"}
+    outcomes = f',"outcomes":[{json.dumps(outcome | {"at": stamp, "attempt": 0})}]' if is_failure else ""
+    return f'{{"hostname":"host-{number:07d}.example.com","realAgents":[{agents}],"updaterVersion":"1.0.0"{outcomes}}}'.encode()
+
+
+def address(number: int) -> str:
+    return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main()
