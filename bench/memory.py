@@ -4,8 +4,8 @@
     PYTHONPATH=OTHER_TREE .venv/bin/python bench/memory.py    # the same of another tree's meta, to compare
 
 Hosts of three agents beat as they come from the wire, each from an address of its own. Then, in turns: one in a hundred says
-that its version was rolled back and why, which makes other groups; all say that another version is in its watch; and that it has
-come through.
+that its version was rolled back and why, which makes other groups; all say that another version is in its watch; then that it
+has come through.
 """
 
 import argparse

@@ -87,7 +87,7 @@ class _Question:
         self.asked = asked
         self.ages = ages
         self._is_known = asked.selector in book.selectors
-        self.state = cache(self._state)
+        self.state, self.place = cache(self._state), cache(self._place)
 
     def _state(self, klass: Class, profile: Profile) -> tuple[Desired | None, str]:
         """The order of these hosts and how they stand to it; "" where they have none."""
@@ -96,6 +96,10 @@ class _Question:
             return klass.orders.get(agent), TODO if self.book.records.record(agent) else ""
         order = klass.orders.get(agent)
         return (order, stand(order, _look(profile, agent), profile.verdict(agent))) if order else (None, "")
+
+    def _place(self, profile: Profile) -> int:
+        """Of the agent among those of these hosts."""
+        return next((place for place, look in enumerate(profile.looks) if look[0] == self.asked.agent), 0)
 
     def whole(self, klass: Class) -> bool | None:
         """Whether all hosts of this class are asked for; None: some may be."""
@@ -126,7 +130,7 @@ class _Question:
         """Whether a host that does not tell it has not been as desired for long enough."""
         since = host.since
         if isinstance(since, tuple):
-            since = next((at for look, at, _ in host.looks() if look[0] == self.asked.agent), host.last_seen)
+            since = since[min(self.place(host.group.profile), len(since) - 1)]
         return host.last_seen - since < self.ages.late_after / MISSED
 
 

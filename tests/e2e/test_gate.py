@@ -13,6 +13,7 @@ import requests
 from helpers.agents import QUIET, members
 from lab import agents
 from lab.fleet import Host, Meta, until
+from meta.progress import MISSED
 from updater.wire import BY_HAND
 
 AGENT = "agent"
@@ -119,22 +120,99 @@ def reconfigure(host, **settings):
     os.kill(host.pid, signal.SIGHUP)
 
 
-def watching(meta):
+def watching(meta, *options):
     """The watch as a process that goes on."""
-    command = [sys.executable, "-m", "meta.cli", "status", AGENT, "--watch", "--every", "0.2", "--within", "100s"]
+    every = ("--every", "0.2", "--within", "100s")
+    command = [sys.executable, "-m", "meta.cli", "status", AGENT, "--watch", *every, *options]
     environment = {"META_URL": meta.url, "META_TOKEN_FILE": str(meta.token), "PATH": "/usr/bin:/bin"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
-def test_a_host_of_the_go_updater_is_good_when_it_has_said_started_twice(meta):
+def test_a_host_of_the_go_updater_is_good_when_it_has_been_started_for_an_interval(meta):
     beat = {"name": AGENT, "version": "1", "status": "started", "timestamp": 7}
     send(meta, beat | {"version": "0"})
     assert progress(meta)["todo"] == 1
     send(meta, beat)
-    assert [progress(meta)[key] for key in ("todo", "trial", "good")] == [0, 1, 0]
+    begun = time.monotonic()
     send(meta, beat)
-    assert progress(meta)["good"] == 1
+    assert [progress(meta)[key] for key in ("todo", "trial", "good")] == [0, 1, 0]
+
+    def is_good():
+        send(meta, beat)
+        return progress(meta)["good"] == 1
+
+    until("it has been started for long enough", is_good)
+    assert time.monotonic() - begun >= 3 / MISSED - 0.1, "a third of lateAfter"
     watch(meta, 0)
+
+
+def test_a_version_that_cannot_be_downloaded_fails_by_its_reason(meta, hosts):
+    meta.run("set", AGENT, "version=9", "--yes")  # of which there is no tarball
+    shown = watch(meta, 1, "--max-failed", "0")
+    assert "failed on" in shown
+    assert "9 refused on" in shown
+    assert "answered 404" in shown
+    assert [host.current(AGENT) for host in hosts] == ["1", "1", "1"]
+
+
+def test_a_mirror_that_is_away_is_to_do_and_said_to_be_why(meta, hosts):
+    meta.run("set", AGENT, "version=2", "tarball=http://127.0.0.1:1", "md5=" + "0" * 32, "--yes")
+    for host in hosts:
+        reconfigure(host, timeouts=SETTINGS["timeouts"] | {"download": 1})
+    until("they say why", lambda: [one["hosts"] for one in progress(meta)["failures"]] == [3], within=60)
+    shown = meta.run("status", AGENT, "--watch", "--within", "1s", "--max-failed", "0", expect=1).stdout
+    assert "3 to do (" in shown
+    assert "wait for download" in shown
+    assert "time is over" in shown
+    assert "2 failed on 3 hosts" in shown, "the reason"
+
+
+def test_a_version_that_dies_in_the_last_moment_of_its_watch_is_not_let_through(meta, hosts):
+    """Between the last probe and the end nobody looks; the look at the end says how it was."""
+    for host in hosts:
+        reconfigure(host, watch=2.7, probe=2.6)  # it dies 2.5 s after its start
+    meta.run("set", AGENT, "version=3", "--yes")
+    assert "failed on 3 hosts" in watch(meta, 1)
+
+
+def test_a_ban_of_the_watched_version_takes_it_back(meta, hosts):
+    for host in hosts:
+        reconfigure(host, watch=3600)
+    meta.run("set", AGENT, "version=2", "--for", "hosts:web-1", "--yes")
+    with watching(meta) as gate:
+        until("it is on trial", lambda: progress(meta)["trial"] == 1, within=60)
+        meta.run("ban", AGENT, "2", "--why", "leaks", "--yes")
+        assert "taken back" in gate.stdout.read()
+        assert gate.wait(60) == 4
+
+
+def test_a_canary_that_is_promoted_goes_on_and_what_changes_elsewhere_is_not_looked_at(meta, hosts):
+    meta.run("set", AGENT, "version=2", "--for", "prefix:web-1", "--yes")
+    with watching(meta) as gate, watching(meta, "--for", "hosts:web-2") as elsewhere:
+        until("the canary is good", lambda: progress(meta)["good"] == 3, within=60)
+        assert gate.wait(60) == elsewhere.wait(60) == 0
+    for host in hosts:
+        reconfigure(host, watch=6)
+    meta.run("set", AGENT, "version=1", "--for", "prefix:web-1", "--yes")
+    meta.run("set", AGENT, "version=2", "--for", "prefix:web-1", "--yes")
+    meta.run("set", AGENT, "version=2", "--for", "prefix:web-3", "--yes")
+    with watching(meta) as gate, watching(meta, "--for", "hosts:web-1") as canary:
+        until("a canary is on trial", lambda: progress(meta)["trial"] > 0, within=60)
+        meta.run("set", AGENT, "version=2", "--yes")
+        meta.run("unset", AGENT, "--for", "prefix:web-1", "--yes")
+        meta.run("unset", AGENT, "--for", "prefix:web-3", "--yes")
+        assert gate.wait(100) == canary.wait(100) == 0
+    assert [host.current(AGENT) for host in hosts] == ["2", "2", "2"]
+
+
+def test_hosts_that_meta_could_not_hear_of_while_it_was_away_are_waited_for(meta, hosts):
+    meta.stop()
+    away = time.monotonic()
+    until("all hosts are late", lambda: time.monotonic() > away + 4)
+    for host in hosts:
+        reconfigure(host, interval=1.5)
+    meta.start("--config", str(meta.directory / "meta.yaml"))
+    assert "done: 3 hosts good" in watch(meta, 0)
 
 
 def send(meta, agent):

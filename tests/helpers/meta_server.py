@@ -145,9 +145,10 @@ class MetaServer:
         finally:
             connection.close()
 
-    def beat(self, hostname: str, **agents: str) -> Any:
-        """One heartbeat of a host with these agents at these versions; returns the reply."""
-        known = [{"name": name, "version": version, "status": "started"} for name, version in agents.items()]
+    def beat(self, hostname: str, /, trial: bool = False, **agents: str) -> Any:
+        """One heartbeat of a host with these agents at these versions, all on trial or none; returns the reply."""
+        said = {"status": "started", "trial": trial}
+        known = [said | {"name": name, "version": version} for name, version in agents.items()]
         answer = self.ask("POST", "/heartbeat", json.dumps({"hostname": hostname, "realAgents": known}))
         assert answer.status == 200, answer.text
         return answer.json
