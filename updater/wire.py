@@ -35,7 +35,7 @@ BY_HAND = "a person on the host took it back"  # reason of an outcome
 STARTED, STOPPED = "started", ("stoped", "stopped")  # the first spelling is the peers'
 LEFTOVERS = LEAVE, END = "leave", "end"  # what to do with processes that a stopped version leaves
 UNKNOWN_STATUS = WAIT, UPGRADE = "wait", "upgrade"  # what to do with an agent whose status says neither word
-WAITS = ("window", "download", "lock")  # what a host may say that a change waits for; no updater says the first and last yet
+WAITS = ("window", "download", "lock")  # what a change may wait for; no updater says the first and last yet
 
 _NAME, _VERSION, _HOSTNAME = re.compile(NAME_FORM), re.compile(VERSION_FORM), re.compile(HOSTNAME_FORM)
 _MD5, _SHA256, _URL_HOST = re.compile(MD5_FORM), re.compile(SHA256_FORM), re.compile(URL_HOST_FORM)
@@ -171,8 +171,7 @@ def decode_report(body: bytes) -> Report:
 
 
 def _decode_other(body: bytes) -> Report:
-    """With keys left out, or odd ones."""
-    try:
+    try:  # with keys left out, or odd ones
         return _report_decoder.decode(body)
     except msgspec.ValidationError:
         return wireodd.decode(body, Report, RealAgent, Outcome, MAX_AGENTS)
