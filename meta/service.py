@@ -87,7 +87,7 @@ class Service:
             return self._keeper.refusing
         try:
             newest = self.store.head().revision
-        except MetaError as e:
+        except TryLater as e:
             return str(e)
         return f"revision {newest} is not in force here yet" if newest > self.records.revision else ""
 
