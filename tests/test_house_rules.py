@@ -43,7 +43,7 @@ DISK_DOORS = {
 # `meta publish` refuses what hosts would refuse, so it asks their own unpacker: a second one would differ some day.
 # Services of both packages say in one way that they are ready, to the same ./control.
 SHARED = {
-    "meta/cli/publish.py": ("updater.unpack", "updater.gunzip", "updater.errors"),
+    "meta/cli/publish.py": ("updater.unpack", "updater.gunzip", "updater.runnable", "updater.errors"),
     "meta/config.py": ("updater.addresses",),
     "meta/front.py": ("updater.addresses",),
     "meta/listening.py": ("updater.addresses", "updater.listeners"),

@@ -13,7 +13,7 @@ import click
 
 from updater import __version__, cli_hand, interrupt
 from updater.cli_options import CONFIG, ROOT, a_host, a_layout, log_to_stderr, working_host
-from updater.errors import Misconfigured, NotThere, UpdaterError
+from updater.errors import Misconfigured, NotThere, Refused, UpdaterError
 
 # Imports of what is slow to load stand in the commands that need it: `--help` must not wait for it.
 
@@ -189,16 +189,21 @@ def unpack(config_file: Path | None, tarball: Path, directory: Path) -> None:
 
     To know before publishing what hosts would say: exits with 0, or with 1 and the reason, and then DIRECTORY is not made.
     """
-    from updater import config
+    from updater import config, files, runnable
     from updater import unpack as unpacking
 
     limits = config.load(config_file).limits if config_file else unpacking.USUAL
     try:
         with unpacking.opened(tarball) as file:
             done = unpacking.unpack(file, directory, limits)
+        if problem := runnable.problem(directory / "control", os.environ.get("PATH", os.defpath)):
+            files.remove_tree(directory)
+            raise Refused(f"its control cannot run: {problem}")
     except UpdaterError as e:
         click.echo(f"updater: {e}", err=True)
         sys.exit(1)
+    if done.skipped:
+        click.echo(unpacking.in_words(done.skipped))
     click.echo(f"well: {done.members} members, {done.bytes} bytes")
 
 

@@ -19,7 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import IO
 
-from updater import files, spoken, surroundings
+from updater import files, runnable, spoken, surroundings
 from updater.errors import ControlFailed, TryLater
 from updater.layout import root_of
 from updater.wire import STARTED, STOPPED, one_line
@@ -90,6 +90,11 @@ def leave_behind(command: Sequence[str], directory: Path) -> None:
     subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
+def environment(install: Path) -> dict[str, str]:
+    """What the scripts of an install have as their environment."""
+    return surroundings.of_agents(os.environ, surroundings.set_by(root_of(install) / surroundings.FILE))
+
+
 def trim(log: Path) -> None:
     """Empty a log that a daemon has filled beyond FLOOD bytes (it is open for appending, so the daemon writes on)."""
     with contextlib.suppress(OSError):
@@ -120,8 +125,7 @@ class _Command:
 
 
 def _script(verb: str, install: Path) -> _Command:
-    given = surroundings.set_by(root_of(install) / surroundings.FILE)
-    return _Command(["./control", verb], install, surroundings.of_agents(os.environ, given), surroundings.UMASK)
+    return _Command(["./control", verb], install, environment(install), surroundings.UMASK)
 
 
 def _spawn(command: _Command, output: IO[bytes] | int, errors: int = subprocess.STDOUT) -> subprocess.Popen[bytes]:
@@ -135,8 +139,16 @@ def _spawn(command: _Command, output: IO[bytes] | int, errors: int = subprocess.
             elif e.errno in _OF_THE_HOST:  # no script is to blame for these
                 raise TryLater(f"cannot start {command.words[0]}: {e.strerror}") from e
             else:
-                raise ControlFailed(e.strerror or str(e)) from e
+                raise ControlFailed(_why_not(command, e)) from e
     raise AssertionError("the last turn raises")
+
+
+def _why_not(command: _Command, error: OSError) -> str:
+    """Why a program could not be started; of a script that is there the kernel does not say it well."""
+    program = command.directory / command.words[0]
+    if error.errno in (errno.ENOENT, errno.ENOEXEC, errno.EACCES) and command.environment and program.is_file():
+        return runnable.problem(program, command.environment["PATH"]) or error.strerror or str(error)
+    return error.strerror or str(error)
 
 
 def _popen(command: _Command, output: IO[bytes] | int, errors: int) -> subprocess.Popen[bytes]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from updater import control, fetch, files, meta_client, own, processes, unpack
+from updater import control, fetch, files, meta_client, own, processes, runnable, unpack
 from updater.control import State
 from updater.errors import ControlFailed, Refused, TryLater, UpdaterError
 from updater.host import Host
@@ -95,7 +95,12 @@ class Hands:
         try:
             files.make_directory(self.agent.path, 0o755)  # others run the agents' tools, whatever our umask is
             files.remove_tree(staging)
-            unpack.unpack(fetched.file, staging, self.host.config.limits)
+            unpacked = unpack.unpack(fetched.file, staging, self.host.config.limits)
+            if unpacked.skipped:
+                log.info("%s: %s", self.order.name, unpack.in_words(unpacked.skipped))
+            path = control.environment(self.agent.install(version))["PATH"]
+            if problem := runnable.problem(staging / "control", path, self.agent.install(version)):
+                raise Refused(f"control of {version} cannot run: {problem}")
             marker = Marker(fetched.md5, fetched.sha256, int(self.host.now()))
             files.write_atomic(staging / MARKER, msgspec.json.encode(marker))
             files.move_directory(staging, self.agent.install(version))

@@ -25,7 +25,7 @@ from updater import gunzip
 from updater.claims import Claims, linked_name
 from updater.errors import Refused, TryLater
 from updater.syncer import Syncer, syncing
-from updater.tarstream import DIRECTORY, HARD_LINK, PROGRAM, SYMLINK, Limits, Member, members, shown
+from updater.tarstream import DIRECTORY, FILE, HARD_LINK, PROGRAM, SYMLINK, Limits, Member, members, shown
 
 USUAL = Limits()
 _KEPT_OPEN = 64  # directories; a hard link needs two chains of them at once
@@ -34,10 +34,12 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Unpacked(msgspec.Struct, frozen=True):
-    """What was made. members: files, links and directories; bytes: of all files."""
+    """What was made. members: files, links and directories; bytes: of all files; skipped: what macOS's tar puts beside other
+    files for their attributes there (`._NAME`, AppleDouble), which was left out."""
 
     members: int
     bytes: int
+    skipped: tuple[str, ...] = ()
 
 
 def unpack(
@@ -64,10 +66,13 @@ def unpack(
         archive = gunzip.Stream(stack.enter_context(gunzip.Ahead(gunzip.inflate(tarball, decompressor))))
         claims = Claims(limits)
         ceiling = limits.inflated(os.fstat(tarball.fileno()).st_size)
-        symlinks = []
+        symlinks, skipped = [], []
         for member in members(archive, limits, ceiling):
             if not member.name:
                 continue  # the top, which is there already
+            if _is_apple_double(member):
+                skipped.append(member.name)
+                continue
             claims.claim(member)
             if member.kind == SYMLINK:
                 symlinks.append(member)  # made last, so that nothing can be written through one
@@ -77,7 +82,20 @@ def unpack(
         for symlink in symlinks:
             tree.make(symlink, archive)
         tree.finish()
-        return Unpacked(len(claims.kinds), tree.bytes)
+        return Unpacked(len(claims.kinds), tree.bytes, tuple(skipped))
+
+
+def _is_apple_double(member: Member) -> bool:
+    name = member.name.rpartition("/")[2]
+    return member.kind in (FILE, PROGRAM) and name.startswith("._") and len(name) > 2
+
+
+def in_words(skipped: Sequence[str]) -> str:
+    """What was left out, for a person; "" when nothing was."""
+    if not skipped:
+        return ""
+    files = f"{shown(skipped[0])} is" if len(skipped) == 1 else f"{len(skipped)} files such as {shown(skipped[0])} are"
+    return f"{files} left out: attributes for macOS (AppleDouble), which its tar does not write with COPYFILE_DISABLE=1"
 
 
 @contextmanager

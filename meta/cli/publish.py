@@ -5,6 +5,7 @@ bytes under a version that is published: hosts and caches keep it for good.
 """
 
 import hashlib
+import os
 import shlex
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from meta.api.types import Whoami
 from meta.cli.client import Client, at
 from meta.cli.refusals import TO_GET_ONE, Conflict
 from meta.errors import Misconfigured, TryLater
-from updater import gunzip, unpack
+from updater import gunzip, runnable, unpack
 from updater.errors import Refused, UpdaterError
 from updater.wire import name_problem, version_problem
 
@@ -48,7 +49,7 @@ class PublishedView(TarballView, kw_only=True):
 
 class Published(NamedTuple):
     """name, version: of the agent; is_known: whether it has a record; members: of the archive; is_new: whether it had to be
-    sent."""
+    sent; notes: what a person should know of its content."""
 
     name: str
     version: str
@@ -57,6 +58,7 @@ class Published(NamedTuple):
     digests: Digests
     tarball: TarballView
     is_new: bool
+    notes: tuple[str, ...] = ()
 
 
 def view(done: Published, meta: str) -> PublishedView:
@@ -75,16 +77,16 @@ def publish(client: Client, tarball: Path, agent: str | None, why: str = "") -> 
     name, version = split(tarball.name, [agent] if agent else known, must=bool(agent))
     with _opened(tarball) as file:
         digests = _digests(file, tarball.name)
-        members = _checked(file, tarball.name)
+        members, notes = _checked(file, tarball.name)
         there = _already(client, tarball.name, digests)
         if there:
-            return Published(name, version, name in known, members, digests, there, is_new=False)
+            return Published(name, version, name in known, members, digests, there, False, notes)
         file.seek(0)
         with _shown_progress(file, digests.size) as body:
             done = client.upload(
                 at("tarballs", tarball.name), body, TarballView, sha256=digests.sha256, agent=name, why=why
             )
-    return Published(name, version, name in known, members, digests, done, is_new=True)
+    return Published(name, version, name in known, members, digests, done, True, notes)
 
 
 def _known(client: Client) -> list[str]:
@@ -142,12 +144,17 @@ def _digests(file: BinaryIO, name: str) -> Digests:
     return Digests(size, by_md5.hexdigest(), by_sha256.hexdigest())
 
 
-def _checked(tarball: BinaryIO, name: str) -> int:
-    """Unpack it as a host would, in a temporary place; returns the number of members. Raises Misconfigured."""
+def _checked(tarball: BinaryIO, name: str) -> tuple[int, tuple[str, ...]]:
+    """Unpack it as a host would, in a temporary place; returns the number of members, and notes. Raises Misconfigured."""
     with tempfile.TemporaryDirectory(prefix="meta-publish-") as directory:
         try:
             into = Path(directory) / "content"
-            return unpack.unpack(tarball, into, durable=False, decompressor=gunzip.plain).members  # the stricter one
+            done = unpack.unpack(tarball, into, durable=False, decompressor=gunzip.plain)  # the stricter one
+            if problem := runnable.form_problem(into / "control"):
+                raise Refused(f"its control cannot run: {problem}")
+            lacking = runnable.missing(into / "control", os.environ.get("PATH", os.defpath))
+            warning = f"control cannot run here, and on hosts like this: {lacking}" if lacking else ""
+            return done.members, tuple(filter(None, (unpack.in_words(done.skipped), warning)))
         except Refused as e:
             raise Misconfigured(f"every host would refuse {name}: {e}") from e
         except UpdaterError as e:

@@ -32,6 +32,8 @@ def publish(client: "Client", tarball: Path, agent: str | None, why: str, output
     from meta.cli.publish import view
 
     done = send(client, tarball, agent, why)
+    for note in done.notes:
+        click.echo(f"note: {note}", err=True)
     shown = view(done, client.url)
     if show.data(shown, output):
         return

@@ -346,6 +346,31 @@ def test_publish_says_first_what_hosts_refuse_and_why(alice, tmp_path, data, rea
     assert reason in said
 
 
+CANNOT_RUN = {  # the content of a control, and what is said of it
+    "no first line": (
+        b"echo started\n",
+        "its control cannot run: it is neither a program (ELF) nor does it begin with `#!`",
+    ),
+    "CRLF": (b"#!/bin/sh\r\necho started\r\n", "its control cannot run: its first line ends in CR LF"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), CANNOT_RUN.values(), ids=CANNOT_RUN.keys())
+def test_a_control_that_no_host_can_run_is_not_published(server, alice, tmp_path, content, reason):
+    bad = publish(tmp_path, "bad", "1.0.0", {"control": (content, 0o755)})
+    assert f"every host would refuse bad-1.0.0.tar.gz: {reason}" in alice("publish", str(bad.path), code=2)
+    assert server.ask("GET", "/tarball/bad-1.0.0.tar.gz").status == 404
+
+
+def test_an_interpreter_that_is_not_here_is_warned_of_and_so_are_files_of_macos(alice, tmp_path):
+    content = {"control": (b"#!/usr/bin/env no-such-python\n", 0o755), "._control": (b"\0\5\x16\7", 0o644)}
+    done = alice.run("publish", str(publish(tmp_path, "odd", "1.0.0", content).path))
+    lacking = "its interpreter no-such-python is not on the PATH of this machine"
+    assert f"note: control cannot run here, and on hosts like this: {lacking}\n" in done.stderr
+    assert 'note: "._control" is left out: attributes for macOS (AppleDouble)' in done.stderr
+    assert "odd-1.0.0.tar.gz: 1 member, " in done.stdout
+
+
 def test_a_published_version_keeps_its_bytes(server, alice, tmp_path):
     first = publish(tmp_path, "same", "1.0.0")
     view = alice.json("publish", str(first.path))

@@ -57,9 +57,21 @@ def test_the_exit_code_of_a_status_means_nothing(agent):
 
 
 BROKEN = {
-    "no shebang": ("echo started\n", 0o755, "Exec format error"),
-    "a shebang with CRLF": ("#!/bin/sh\r\necho started\r\n", 0o755, "No such file or directory"),
-    "an interpreter that is not here": ("#!/nonexistent/sh\n", 0o755, "No such file or directory"),
+    "no shebang": (
+        "echo started\n",
+        0o755,
+        "it is neither a program (ELF) nor does it begin with `#!`: only a shell would run it",
+    ),
+    "a shebang with CRLF": (
+        "#!/bin/sh\r\necho started\r\n",
+        0o755,
+        "its first line ends in CR LF, as editors of Windows write it: the kernel takes the CR for part of a name",
+    ),
+    "an interpreter that is not here": (
+        "#!/nonexistent/sh\n",
+        0o755,
+        "its interpreter /nonexistent/sh is not on this machine",
+    ),
     "no run bit": ("#!/bin/sh\n", 0o644, "Permission denied"),
 }
 

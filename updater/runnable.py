@@ -1,0 +1,112 @@
+"""Whether the kernel can run a program, and if not why, in words: it itself says "No such file" of a script that is there.
+
+A shell would run a file without `#!` all the same, by a rule of its own, and an editor of Windows shows no carriage return; so
+such a script works for who wrote it and on no host. Only reads; sees no more than the first kilobytes.
+"""
+
+import os
+import re
+import shutil
+import struct
+from pathlib import Path
+
+_HEAD = 4096  # bytes that are looked at
+_LINE = 256  # bytes of the first line that the kernel reads (linux/binfmts.h, BINPRM_BUF_SIZE)
+_ELF = b"\x7fELF"
+_PT_INTERP = 3
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*")
+
+
+def problem(program: Path, path: str, as_if: Path | None = None) -> str:
+    """Why this program of an install cannot be run here, or "". path: its PATH; as_if: where its directory will be later."""
+    return form_problem(program) or missing(program, path, as_if)
+
+
+def form_problem(program: Path) -> str:
+    """Why this program can be run on no host, or ""."""
+    head = _head(program)
+    if head.startswith(_ELF):
+        return ""
+    if not head:
+        return "it is empty"
+    line = head[:_LINE].partition(b"\n")[0]
+    if head.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        return "it begins with a byte order mark: save it as UTF-8 without one"
+    if not line.startswith(b"#!"):
+        hint = ", nor does `# !`" if re.match(rb"#\s*!?\s*/", line) else ""
+        return f"it is neither a program (ELF) nor does it begin with `#!`{hint}: only a shell would run it"
+    if b"\r" in line:
+        return (
+            "its first line ends in CR LF, as editors of Windows write it: the kernel takes the CR for part of a name"
+        )
+    if not line[2:].strip():
+        return "its first line names no interpreter after `#!`"
+    if len(line) == _LINE and not re.match(rb"#![ \t]*[^ \t]+[ \t]", line):
+        return f"its first line is longer than the {_LINE} bytes that the kernel reads"
+    return ""
+
+
+def missing(program: Path, path: str, as_if: Path | None = None) -> str:
+    """Which interpreter of a well-formed program is not on this machine, or "". path, as_if: see `problem`."""
+    head = _head(program)
+    if head.startswith(_ELF):
+        loader = _loader(head)
+        return _interpreter_problem(loader, program.parent, as_if) if loader else ""
+    line = head[:_LINE].partition(b"\n")[0]
+    interpreter, _, argument = line[2:].decode("utf-8", "replace").strip().replace("\t", " ").partition(" ")
+    found = _interpreter_problem(interpreter, program.parent, as_if)
+    if found or Path(interpreter).name != "env":
+        return found
+    return _env_problem(argument.strip(), path)
+
+
+def _interpreter_problem(interpreter: str, directory: Path, as_if: Path | None) -> str:
+    file = Path(interpreter)
+    if as_if and file.is_relative_to(as_if):
+        file = directory / file.relative_to(as_if)
+    file = directory / file  # a relative one is looked for where the program is run
+    if not file.exists():
+        return f"its interpreter {interpreter} is not on this machine"
+    if file.is_dir() or not os.access(file, os.X_OK):
+        return f"its interpreter {interpreter} is no program"
+    return ""
+
+
+def _env_problem(argument: str, path: str) -> str:
+    """The same for what `env` is to look for: the kernel gives it all that follows as one word."""
+    if argument.startswith(("-S", "--split-string")):
+        words = re.sub(r"^(-S|--split-string=?)", "", argument).split()
+    else:
+        words = [argument] if argument else []
+    program = next((word for word in words if not word.startswith("-") and not _ASSIGNMENT.fullmatch(word)), "")
+    if not program or shutil.which(program, path=path):
+        return ""
+    if " " in program and shutil.which(program.split()[0], path=path):
+        return f"env looks for a program called `{program}`, blanks included: write `env -S {program}`"
+    return f"its interpreter {program} is not on the PATH of this machine"
+
+
+def _head(program: Path) -> bytes:
+    try:
+        with program.open("rb") as file:
+            return file.read(_HEAD)
+    except OSError:
+        return b""
+
+
+def _loader(head: bytes) -> str:
+    """The dynamic loader that an ELF program asks for (elf(5), PT_INTERP), "" for none."""
+    wide, order = head[4:5] == b"\x02", "<" if head[5:6] == b"\x01" else ">"
+    try:
+        table = struct.unpack_from(f"{order}{'Q' if wide else 'I'}", head, 32 if wide else 28)[0]
+        size, count = struct.unpack_from(f"{order}HH", head, 54 if wide else 42)
+        for at in range(table, table + size * min(count, 64), size or 1):
+            kind = struct.unpack_from(f"{order}I", head, at)[0]
+            where, length = struct.unpack_from(
+                f"{order}Q16xQ" if wide else f"{order}I8xI", head, at + (8 if wide else 4)
+            )
+            if kind == _PT_INTERP:
+                return head[where : where + length].rstrip(b"\0").decode("utf-8", "replace")
+    except struct.error:
+        pass
+    return ""
