@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from meta import edits
 from meta.classes import Classes
 from meta.errors import NotThere
-from meta.hints import no_such_hosts
 from meta.hosts import Host, HostTable
+from meta.nearly import no_hosts
 from meta.records import Hosts, Override, Record, RecordSet, Selector
 from updater.wire import ROLLED_BACK, Desired
 
@@ -76,7 +76,7 @@ def require_hosts(table: HostTable, records: RecordSet, selectors: Iterable[Sele
     for selector in selectors:
         if isinstance(selector, Hosts):
             if new := [name for name in sorted(selector.hosts) if table.get(name) is None]:
-                raise NotThere(no_such_hosts(new, table.names()))
+                raise NotThere(no_hosts(new, table.names()))
         elif not any(selector.matches(name, records.labels.get(name, {})) for name in table.names()):
             raise NotThere(f"no host that has reported fits {selector.in_words()}")
 

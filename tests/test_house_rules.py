@@ -77,6 +77,7 @@ PURE = (
         "meta/hints.py",
         "meta/capacity.py",
         "meta/removals.py",
+        "meta/nearly.py",
     ),
     *("meta/classes.py", "meta/profiles.py", "meta/bridges/elves/translator.py"),
 )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
-from meta import edits, failures, load, query
+from meta import edits, failures, load, nearly, query
 from meta.api.basics import Hostname
 from meta.api.operation import Call, Operation, Reply, operation
 from meta.api.problems import Refusal
@@ -19,13 +19,15 @@ from meta.api.types import (
     LabelEdit,
     Labels,
     LabelsBody,
+    NameDoubts,
+    NameDoubtView,
     RetirementBody,
     States,
 )
 from meta.auth import Rule
 from meta.editing import Done
 from meta.errors import NotThere
-from meta.hints import no_such_hosts
+from meta.nearly import no_hosts
 from meta.progress import Asked, progress
 from meta.query import HostFilter
 from meta.records import RecordSet
@@ -99,7 +101,7 @@ def edit_labels(call: Call) -> Reply:
         table = call.service.table
         new = [one for one in body.hosts if body.known and one not in before.labels and table.get(one) is None]
         if new:
-            raise NotThere(no_such_hosts(new, table.names()))
+            raise NotThere(no_hosts(new, table.names()))
         return _labelled(before, body.hosts, wanted)
 
     return edit(call, "label", change, of_records=False)
@@ -222,6 +224,18 @@ def get_drift(call: Call) -> Reply:
     return Reply(200, Drifts(query.drift(call.service.table, call.query.agent)))
 
 
+@operation(
+    "GET",
+    "/names",
+    Rule.VIEWER,
+    "Names of hosts that differ only by case or a last dot, or are any machine's",
+    answers={200: NameDoubts},
+)
+def get_names(call: Call) -> Reply:
+    found = nearly.doubtful(call.service.table.names())
+    return Reply(200, NameDoubts([NameDoubtView(one.names, one.why) for one in found]))
+
+
 OPERATIONS: tuple[Operation, ...] = (
     get_hosts,
     get_host,
@@ -236,6 +250,7 @@ OPERATIONS: tuple[Operation, ...] = (
     get_progress,
     get_states,
     get_drift,
+    get_names,
 )
 
 
@@ -247,4 +262,4 @@ def _host(call: Call) -> Reply:
 
 
 def _unknown(call: Call, host: str) -> Refusal:
-    return Refusal(404, no_such_hosts([host], call.service.table.names()))
+    return Refusal(404, no_hosts([host], call.service.table.names()))

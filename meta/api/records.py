@@ -5,7 +5,7 @@ from functools import partial
 
 import msgspec
 
-from meta import advice, capacity, edits, failures, load, reach, removals, tarballs
+from meta import advice, capacity, edits, failures, load, nearly, reach, removals, tarballs
 from meta.api.basics import AgentName, Hostname
 from meta.api.conditions import etag, expected, is_known
 from meta.api.documents import RecordBody, RecordEdit, RecordsBody
@@ -216,8 +216,12 @@ def _seen(call: Call, change: Change) -> tuple[EditView, RecordSet]:
     """The same of an edit that is not made."""
     seen = call.service.editor.preview(change)
     affected = reach.affected(call.service.table, seen.after) if seen.changes else {}
-    doubts = _warnings(call, seen.after) if any(one.kind == edits.RECORD for one in seen.changes) else []
-    return EditView(seen.revision, views(seen.changes), affected, True, warnings=doubts), seen.after
+    view = EditView(seen.revision, views(seen.changes), affected, True)
+    if any(one.kind == edits.RECORD for one in seen.changes):
+        names = nearly.doubts(call.service.records, seen.after, call.service.table.names())
+        view.warnings = [*names.warnings, *_warnings(call, seen.after)]
+        view.notes += names.notes
+    return view, seen.after
 
 
 def _warnings(call: Call, after: RecordSet) -> list[str]:

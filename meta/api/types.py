@@ -128,6 +128,17 @@ class Labels(Answer):
     items: list[LabelView]
 
 
+class NameDoubtView(Answer):
+    """Hosts whose names nearly are one, or which any machine may have."""
+
+    names: list[str]
+    why: str
+
+
+class NameDoubts(Answer):
+    items: list[NameDoubtView]
+
+
 class Counts(Answer):
     items: list[Count]
 

@@ -55,12 +55,7 @@ class Editor:
         for_programs = self._output != "table"
         if preview.changes:
             show_changes(preview, err=for_programs or not self._dry_run)
-        for note in preview.notes:
-            click.echo(show.one_line_kept(note), err=for_programs)
-        for removal in preview.removals:
-            show.styled([show.Cell(f"to be confirmed: {show.one_line_kept(removal)}", "red")], err=True)
-        for warning in preview.warnings:
-            show.styled([show.Cell(f"warning: {show.one_line_kept(warning)}", "yellow")], err=True)
+        show_doubts(preview, err=for_programs)
         if self._dry_run or not preview.changes:
             sentence = "dry run: nothing was changed" if preview.changes else "nothing to change"
             self._tell(replace(preview, dry_run=self._dry_run), sentence)
@@ -119,6 +114,16 @@ def show_changes(edit: EditView, err: bool) -> None:
         return
     show_difference(lines_of(edit.changes), err)
     show_touched(edit.affected, err)
+
+
+def show_doubts(edit: EditView, err: bool) -> None:
+    """What is good to know of it, and what speaks against it. err: of the notes; the rest always goes there."""
+    for note in edit.notes:
+        click.echo(show.one_line_kept(note), err=err)
+    for removal in edit.removals:
+        show.styled([show.Cell(f"to be confirmed: {show.one_line_kept(removal)}", "red")], err=True)
+    for warning in edit.warnings:
+        show.styled([show.Cell(f"warning: {show.one_line_kept(warning)}", "yellow")], err=True)
 
 
 def show_touched(affected: Mapping[str, int], err: bool) -> None:

@@ -70,6 +70,7 @@ def diff(client: "Client", file: Path, exit_code: bool, output: str) -> None:
     data = {"revision": found.revision, "base": loaded.base, "changes": found.changes, "affected": found.affected}
     if not show.data(data, output):
         changing.show_changes(found, err=False)
+        changing.show_doubts(found, err=True)
     if loaded.base not in (None, found.revision):
         click.echo(
             f"{file} is based on revision {loaded.base}, meta is at {found.revision}: see meta history", err=True

@@ -7,7 +7,7 @@ from typing import Any
 
 from meta.api.types import Hosts
 from meta.cli import show
-from meta.cli.client import Client
+from meta.cli.client import Client, at
 from meta.cli.known import require_agent, require_label
 from meta.views import AgentView, HostView
 
@@ -76,6 +76,8 @@ def nothing(client: Client, wanted: Mapping[str, Any]) -> str:
         require_agent(client, wanted["agent"])
     if wanted["label"]:
         require_label(client, wanted["label"])
+    if wanted["name"] and not set("*?[").intersection(wanted["name"]):
+        client.get(at("hosts", wanted["name"]), HostView)  # or it says which name was meant
     others = {key: value for key, value in wanted.items() if value and key not in _ABOUT_CHANGES}
     shown = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in others.items())
     about = wanted["failed"] or wanted["drift"] is not None

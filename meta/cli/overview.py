@@ -6,9 +6,10 @@ from typing import Any
 import click
 import msgspec
 
-from meta.api.types import Counts, Drifts, States
+from meta.api.types import Counts, Drifts, NameDoubts, NameDoubtView, States
 from meta.cli import show
 from meta.cli.client import Client
+from meta.errors import NotThere
 
 
 class Line(msgspec.Struct, rename="camel"):
@@ -25,6 +26,7 @@ class Line(msgspec.Struct, rename="camel"):
 class Overview(msgspec.Struct, rename="camel"):
     agents: list[Line]
     states: States
+    doubtful: list[NameDoubtView]
 
 
 def show_all(client: Client, output: str) -> None:
@@ -36,6 +38,9 @@ def show_all(client: Client, output: str) -> None:
     states = [(name, getattr(found.states, name)) for name in found.states.__struct_fields__]
     told = ", ".join(f"{count:,} {name}" for name, count in states if count)
     click.echo(f"hosts: {told or 'none has reported yet'}")
+    for doubt in found.doubtful:
+        text = f"warning: {' and '.join(doubt.names)} {doubt.why}"
+        show.styled([show.Cell(show.one_line_kept(text), "yellow")], err=True)
 
 
 def look(client: Client) -> Overview:
@@ -49,7 +54,14 @@ def look(client: Client) -> Overview:
     wanted = {one["name"]: (one["version"], len(one.get("overrides", []))) for one in records}
     names = [*wanted, *sorted(reported.keys() - wanted.keys())]
     lines = [Line(name, *wanted.get(name, ("", 0)), reported[name], to_go[name]) for name in names]
-    return Overview(lines, client.get("/states", States))
+    return Overview(lines, client.get("/states", States), _doubtful(client))
+
+
+def _doubtful(client: Client) -> list[NameDoubtView]:
+    try:
+        return client.get("/names", NameDoubts).items
+    except NotThere:  # an older meta
+        return []
 
 
 def _row(line: Line) -> show.Row:

@@ -145,6 +145,7 @@ def _compare(connect: "Callable[[], Client]", records: "Sequence[Record]", is_as
         found = record_files.compared(client, records)
     if found.changes:
         changing.show_changes(found, err=True)
+        changing.show_doubts(found, err=True)
     return found.removals
 
 
