@@ -52,7 +52,7 @@ def a_host(config_file: Path, root: Path | None) -> "Host":
 @contextlib.contextmanager
 def working_host(config_file: Path, root: Path | None) -> Iterator["Host"]:
     """A host that may be changed: checked, and locked against a second updater."""
-    from updater import files, preflight, surroundings
+    from updater import files, output, preflight, surroundings
     from updater.observe import agent_names
 
     host = a_host(config_file, root)
@@ -64,7 +64,8 @@ def working_host(config_file: Path, root: Path | None) -> Iterator["Host"]:
             files.settle(directory)
         for name in agent_names(host.layout):
             files.settle(host.layout.agent(name).path)
-        yield host
+        with output.trimmed(host):
+            yield host
 
 
 def log_to_stderr(level: int) -> None:

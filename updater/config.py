@@ -52,7 +52,8 @@ class Config(_Section, frozen=True):
     machine's own; desired_agent: "" means every agent, else only this one is changed; watch: seconds for which a started
     version can be rolled back; probe: seconds between looks at a watched agent; keep_versions: how many old installs of an
     agent are kept beside the current and the previous one; keep_orders: seconds for which meta's last orders count while
-    it does not answer; min_speed: bytes a second that a download must come at; ca_file: authorities to trust instead of
+    it does not answer; min_speed: bytes a second that a download must come at; max_output: bytes of what
+    an agent's start has printed, from which on only the last are kept; ca_file: authorities to trust instead of
     the system's; credentials: `https://host` -> file with what that host wants to see; limits: of a tarball's content;
     tools: programs that must be on PATH; agents: by name, what meta's reply leaves open.
     """
@@ -69,6 +70,7 @@ class Config(_Section, frozen=True):
     keep_versions: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
     keep_orders: Annotated[float, msgspec.Meta(ge=0)] = 7 * 86400
     min_speed: Annotated[float, msgspec.Meta(ge=0)] = 1024
+    max_output: Annotated[int, msgspec.Meta(ge=64 << 10)] = 16 << 20
     ca_file: str = ""
     credentials: dict[str, str] = {}
     limits: Limits = Limits()

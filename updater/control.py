@@ -95,13 +95,6 @@ def environment(install: Path) -> dict[str, str]:
     return surroundings.of_agents(os.environ, surroundings.set_by(root_of(install) / surroundings.FILE))
 
 
-def trim(log: Path) -> None:
-    """Empty a log that a daemon has filled beyond FLOOD bytes (it is open for appending, so the daemon writes on)."""
-    with contextlib.suppress(OSError):
-        if log.stat().st_size > FLOOD:
-            os.truncate(log, 0)
-
-
 def tail(log: Path, limit: int) -> str:
     """The last lines of a log, at most `limit` characters, fit for a report."""
     try:
@@ -110,7 +103,9 @@ def tail(log: Path, limit: int) -> str:
             text = file.read(KEPT).decode("utf-8", "replace")
     except OSError:
         return ""
-    lines = [one_line(line, 500) for line in text.splitlines()]
+    lines = [
+        one_line(line, 500) for line in text.replace("\0", "").splitlines()
+    ]  # a log that was cut may begin with a hole
     return "\n".join(line for line in lines if line)[-limit:]
 
 

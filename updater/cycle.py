@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from updater import control, files, meta_client, naming, own
+from updater import files, meta_client, naming, own
 from updater.control import State
 from updater.converge import Turn, converge
 from updater.errors import TryLater, UpdaterError
@@ -85,7 +85,7 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     """
     naming.note(host)
     name = naming.reported(host)
-    seen = look(host, _names(host))
+    seen = look(host, agent_names(host.layout))
     reply = _report(host, name, seen.values(), refused_before)
     for agent, why in reply.refused:
         log.error("%s: refused: %s", agent, why)
@@ -105,7 +105,7 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
 
 def tell(host: Host, refused: tuple[Outcome, ...] = ()) -> dict[str, Observed]:
     """Observe and report what has changed, without taking orders; returns what was seen."""
-    seen = look(host, _names(host))
+    seen = look(host, agent_names(host.layout))
     try:
         _report(host, naming.reported(host), seen.values(), refused)
     except UpdaterError as e:
@@ -133,13 +133,6 @@ def look(host: Host, names: Iterable[str]) -> dict[str, Observed]:
     """Observe these agents, side by side."""
     names = list(names)
     return dict(zip(names, _side_by_side(lambda name: _look_at(host, name), names), strict=True))
-
-
-def _names(host: Host) -> list[str]:
-    names = agent_names(host.layout)
-    for name in names:
-        control.trim(host.layout.output(name))
-    return names
 
 
 def _look_at_new(host: Host, orders: tuple[Desired, ...], seen: dict[str, Observed]) -> dict[str, Observed]:

@@ -120,6 +120,21 @@ def append(file: BinaryIO, data: bytes) -> None:
         raise trouble(f"cannot write {file.name}", e) from e
 
 
+def keep_last(path: Path, size: int) -> None:
+    """Cut a file that another process appends to down to its last `size` bytes. Not durable: only the room matters. Raises
+    TryLater."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            last = os.pread(fd, size, max(0, os.fstat(fd).st_size - size))
+            os.ftruncate(fd, 0)
+            os.write(fd, last)
+        finally:
+            os.close(fd)
+    except OSError as e:
+        raise trouble(f"cannot cut {path}", e) from e
+
+
 def pieces(file: BinaryIO) -> Iterator[bytes]:
     """The content of an unbuffered file from its start on, in pieces. Raises TryLater."""
     try:

@@ -103,8 +103,12 @@ class Layout:
     def download(self, name: str, file_name: str) -> Path:
         return self.downloads_of(name) / f"{file_name}.part"
 
+    @property
+    def outputs(self) -> Path:
+        return self.own / "output"
+
     def output(self, name: str) -> Path:
-        return self.own / "output" / f"{name}.log"
+        return self.outputs / f"{name}.log"
 
 
 def root_of(install: Path) -> Path:

@@ -128,18 +128,6 @@ def test_a_daemon_that_keeps_its_start_output_open_goes_on_writing_to_the_log(ag
     until("it beats on", lambda: log.read_text().count("beat") > 2)
 
 
-def test_the_log_of_a_daemon_that_writes_much_is_emptied(agent, tmp_path):
-    log = tmp_path / "out" / "agent.log"
-    directory = agent(
-        script("(sleep 0.2; head -c 2000000 /dev/zero; echo; while :; do echo beat; sleep 0.05; done) & :")
-    )
-    control.run(directory, "start", 30, log)
-    until("it wrote much", lambda: log.stat().st_size > control.FLOOD)
-    control.trim(log)
-    until("it beats on at the beginning", lambda: "beat" in log.read_text())
-    assert log.stat().st_size < control.FLOOD
-
-
 @pytest.mark.parametrize("log", [None, "out/agent.log"])
 def test_a_flood_is_ended(agent, tmp_path, log):
     directory = agent(script("echo $$ >pid; exec yes"))

@@ -1,0 +1,125 @@
+"""What an agent prints for ever into the log of its start: cut by a timer, whatever the cycles do, and written on."""
+
+import json
+import subprocess
+import threading
+
+import pytest
+
+from helpers.agents import install, script
+from lab.fleet import Host, until
+from updater import control, processes
+from updater.output import KEPT, Trimmer
+
+CAP = 256 << 10
+
+# 40 MB a second into what its start has left open; the file says how many rounds there were.
+FLOODING = script(
+    """cd "$(dirname "$0")"
+case $1 in
+start)
+  (n=0
+  while [ ! -e ../enough ]; do
+    head -c 2000000 /dev/zero; n=$((n+1)); echo $n >../rounds.new; mv ../rounds.new ../rounds; sleep 0.05
+  done
+  sleep 1000) & echo $! >pid ;;
+stop) kill "$(cat pid)"; rm pid ;;
+status) if [ -f pid ]; then echo started; else echo stoped; fi ;;
+esac"""
+)
+
+
+@pytest.fixture
+def logs(tmp_path):
+    """A directory of logs that are kept small while the test runs."""
+    directory = tmp_path / "output"
+    directory.mkdir()
+    over = threading.Event()
+    thread = threading.Thread(target=Trimmer(directory, lambda: CAP).run, args=(over,))
+    thread.start()
+    yield directory
+    over.set()
+    thread.join(10)
+    processes.end_all_of(tmp_path)
+
+
+def rounds(root):
+    file = root / "agent" / "rounds"
+    return int(file.read_text() or 0) if file.exists() else 0
+
+
+def test_a_flood_never_fills_a_disk_and_the_agent_writes_on(tmp_path, logs):
+    directory = install(tmp_path, "agent", "1", FLOODING)
+    log = logs / "agent.log"
+    control.run(directory, "start", 30, log)
+    largest = 0
+
+    def flooded():
+        nonlocal largest
+        largest = max(largest, log.stat().st_size)
+        return rounds(tmp_path) >= 60
+
+    until("it has written 120 MB", flooded, within=60)
+    (tmp_path / "agent" / "enough").touch()
+    assert largest < 100_000_000, "what comes within a second or so, and no more"
+    until("it is cut", lambda: log.stat().st_size <= CAP)
+
+
+def test_the_last_of_it_is_kept_and_what_is_printed_then_comes_behind(tmp_path, logs):
+    log = logs / "agent.log"
+    with log.open("ab", buffering=0) as file:
+        file.write(b"first\n" + b"x" * (CAP + 1) + b"\nthe last\n")
+        until("it is cut", lambda: log.stat().st_size == KEPT)
+        file.write(b"more\n")
+    assert log.read_bytes().endswith(b"x\nthe last\nmore\n")
+    assert b"first" not in log.read_bytes()
+    assert control.tail(log, 100).endswith("the last\nmore")
+
+
+def test_a_log_within_its_cap_is_left_alone(tmp_path, logs):
+    (logs / "quiet.log").write_bytes(b"y" * CAP)
+    (logs / "loud.log").write_bytes(b"x" * (CAP + 1))
+    until("the other is cut", lambda: (logs / "loud.log").stat().st_size == KEPT)
+    assert (logs / "quiet.log").stat().st_size == CAP
+
+
+def test_a_writer_that_does_not_append_leaves_a_hole_and_is_not_cut_for_that(tmp_path, logs):
+    log = logs / "agent.log"
+    with log.open("wb", buffering=0) as file:
+        file.write(b"x" * (8 << 20))
+        until("it is cut", lambda: log.stat().st_size == KEPT)
+        file.write(b"the end\n")
+        (logs / "loud.log").write_bytes(b"x" * (CAP + 1))
+        until("there was another look", lambda: (logs / "loud.log").stat().st_size == KEPT)
+        assert log.stat().st_size > CAP
+        assert log.stat().st_blocks * 512 <= CAP
+        assert control.tail(log, 100) == "the end"
+
+
+def test_what_is_planted_among_the_logs_is_not_cut(tmp_path, logs):
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"x" * (CAP + 1))
+    (logs / "agent.log").symlink_to(outside)
+    (logs / "loud.log").write_bytes(b"x" * (CAP + 1))
+    until("there was a look", lambda: (logs / "loud.log").stat().st_size == KEPT)
+    assert outside.stat().st_size == CAP + 1
+
+
+def test_the_daemon_cuts_between_two_cycles(tmp_path, site):
+    with Host(
+        tmp_path / "h1", site.address, interval=60, watch=0, timeouts={"start": 5, "stop": 5, "status": 5}
+    ) as host:
+        host.config.write_text(json.dumps(json.loads(host.config.read_text()) | {"maxOutput": CAP}))
+        site.publish(control=FLOODING)
+        site.desire(("agent", "1"))
+        assert host.run("once").returncode == 0
+        (host.root / "agent" / "enough").touch()
+        log = host.root / ".updater" / "output" / "agent.log"
+        host.start()
+        until("it has had its first cycle", lambda: site.reports)
+        before = len(site.reports)
+        with log.open("ab") as file:
+            file.write(b"x" * (CAP + 1))
+        until("it is cut", lambda: log.stat().st_size <= KEPT)
+        assert len(site.reports) <= before + 1, "and no cycle was waited for"
+        subprocess.run(["./control", "stop"], cwd=host.root / "agent" / "1", check=True)
