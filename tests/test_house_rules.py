@@ -12,6 +12,8 @@ MODULES = {str(p.relative_to(ROOT)): p for room in ("updater", "meta") for p in 
 LONGEST_MODULE, LONGEST_FUNCTION = 300, 50
 LEFTOVERS = ("*.orig", "*.rej", "*.bak", "*~", ".*.sw[a-p]")  # of merges, patches and editors
 
+OLD_WORDS = re.compile(r"\b(anew|nobody|whoever|shall|beside)\b", re.IGNORECASE)
+
 # What only these modules may import or call: one door per effect.
 DOORS = {
     "requests": {"updater/http.py", "meta/cli/client.py"},
@@ -190,6 +192,12 @@ def test_what_merges_patches_and_editors_leave_behind_is_not_committed():
     assert "control" in committed()
     assert committed(*LEFTOVERS) == []
     assert set(LEFTOVERS) <= set((ROOT / ".gitignore").read_text().splitlines()), "git offers none of them either"
+
+
+def test_what_people_read_is_in_plain_words():
+    told = ("README.md", "control", "docs", "deploy", ".ci", "*.example.yaml", "*.example.json")
+    lines = [(f, line) for f in committed(*told) for line in (ROOT / f).read_text(errors="replace").splitlines()]
+    assert [(f, line) for f, line in lines if OLD_WORDS.search(line)] == []
 
 
 def test_no_two_decisions_have_one_number():

@@ -2,7 +2,7 @@
 
 Promises: what touches hosts is never sent unseen - a person is asked, a program must have said --yes; what is sent is bound to
 the revision that was shown, so that nothing of somebody else's is overwritten; where an edit has no such condition (bans,
-labels) and something else was done than was shown, that is told. Refuses to guess an answer nobody gave.
+labels) and something else was done than was shown, that is told. Refuses to guess an answer that was not given.
 """
 
 import sys
@@ -87,7 +87,7 @@ class Editor:
             return
         what = f"this changes {touches}" if touches else "there is a warning"
         if not sys.stdin.isatty():
-            raise Misconfigured(f"{what}, and nobody is here to be asked: look, then run it again with --yes")
+            raise Misconfigured(f"{what}, and there is no terminal to ask at: look, then run it again with --yes")
         if not click.confirm(f"{what.capitalize()}. Go on?" if touches else "Go on all the same?", err=True):
             raise Declined("nothing was changed")
 

@@ -31,14 +31,7 @@ if TYPE_CHECKING:
     help="meta's own settings, as for `meta serve --config`; options win over it.",
 )
 @options.database
-@options.variable(
-    "--records",
-    "RECORDS",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    show_default="the database",
-    help="Manage the records in this file.",
-)
+@options.records
 @click.option("--no-hosts", is_flag=True, help="Keep no hosts: only for auth.mode simple and supervisor.")
 @options.variable(
     "--http",

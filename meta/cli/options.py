@@ -45,6 +45,14 @@ database = variable(
     help="Where all is remembered, an SQLAlchemy URL: sqlite:///FILE or postgresql://USER@HOST/NAME.",
 )
 
+records = variable(
+    "--records",
+    "RECORDS",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    show_default="the database",
+    help="Manage the records in this file: YAML, or ops-meta's cfg.json.",
+)
 state_file = variable(
     "--state-file",
     "STATE_FILE",

@@ -57,6 +57,6 @@ def _agree(count: int, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Misconfigured("nobody is here to be asked: look, then run it again with --yes")
+        raise Misconfigured("there is no terminal to ask at: look, then run it again with --yes")
     if not click.confirm(f"Remove {'it' if count == 1 else 'them'}?", err=True):
         raise Declined("nothing was removed")

@@ -31,14 +31,7 @@ _confirmed = click.option(
     type=click.Path(path_type=Path),
     help="All settings, as meta.example.yaml shows them; options win over it.",
 )
-@options.variable(
-    "--records",
-    "RECORDS",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    show_default="the database",
-    help="Manage the records in this file: YAML, or ops-meta's cfg.json.",
-)
+@options.records
 @options.variable(
     "--listen",
     "LISTEN",

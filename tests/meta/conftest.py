@@ -1,10 +1,12 @@
-"""A store for every test that asks for one: on SQLite, and again on PostgreSQL."""
+"""A store for every test that asks for one: on SQLite, and again on PostgreSQL.
+And a meta for each module that wants one."""
 
 from contextlib import closing
 
 import pytest
 
 from helpers.databases import KINDS, database
+from helpers.meta_people import Own
 from meta.store import Store
 
 
@@ -19,3 +21,10 @@ def store(url):
     with closing(Store(url)) as store:
         store.upgrade()
         yield store
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Its records live in its database."""
+    with Own(tmp_path_factory.mktemp("meta")) as server:
+        yield server

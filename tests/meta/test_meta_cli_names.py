@@ -4,13 +4,7 @@ import json
 
 import pytest
 
-from helpers.meta_people import Own, first_admin
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Own(tmp_path_factory.mktemp("meta")) as server:
-        yield server
+from helpers.meta_people import first_admin
 
 
 @pytest.fixture(scope="module")

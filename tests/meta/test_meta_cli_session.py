@@ -60,7 +60,7 @@ def test_a_release_to_some_hosts_and_then_to_all(server, boss, alice, tmp_path):
     assert dry[1:] == ["touches falcon on 2 hosts", "dry run: nothing was changed"]
     refused = alice(*to_some, code=2).splitlines()
     assert refused[-1] == (
-        "meta: this changes falcon on 2 hosts, and nobody is here to be asked: look, then run it again with --yes"
+        "meta: this changes falcon on 2 hosts, and there is no terminal to ask at: look, then run it again with --yes"
     )
     assert alice(*to_some, "--yes") == "done: revision 4; follow it: meta status falcon --watch\n"
 
@@ -407,7 +407,10 @@ def test_a_version_that_is_not_published_is_asked_about_though_no_host_is_touche
     alice("set", "unpublished", "version=1.0.0", "tarball=http://r.example/u", "cmd=stop", "--yes")
     refused = alice(*words, "cmd=start", code=2).splitlines()
     assert refused[-2].startswith("warning: this meta has no unpublished-1.0.0.tar.gz")
-    assert refused[-1] == "meta: there is a warning, and nobody is here to be asked: look, then run it again with --yes"
+    assert (
+        refused[-1]
+        == "meta: there is a warning, and there is no terminal to ask at: look, then run it again with --yes"
+    )
     assert alice.json(*words, "cmd=start", "--dry-run")["warnings"]
     assert alice(*words, "cmd=start", "--yes").splitlines()[-1].startswith("done: revision ")
 

@@ -6,15 +6,9 @@ import time
 
 import pytest
 
-from helpers.meta_people import Own, first_admin
+from helpers.meta_people import first_admin
 
 ESC = "\x1b["
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Own(tmp_path_factory.mktemp("meta")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
