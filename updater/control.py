@@ -19,7 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import IO
 
-from updater import files, runnable, spoken, surroundings
+from updater import files, places, runnable, spoken, surroundings
 from updater.errors import ControlFailed, TryLater
 from updater.layout import root_of
 from updater.wire import STARTED, STOPPED, one_line
@@ -142,7 +142,12 @@ def _why_not(command: _Command, error: OSError) -> str:
     """Why a program could not be started; of a script that is there the kernel does not say it well."""
     program = command.directory / command.words[0]
     if error.errno in (errno.ENOENT, errno.ENOEXEC, errno.EACCES) and command.environment and program.is_file():
-        return runnable.problem(program, command.environment["PATH"]) or error.strerror or str(error)
+        return (
+            places.noexec(command.directory)
+            or runnable.problem(program, command.environment["PATH"])
+            or error.strerror
+            or str(error)
+        )
     return error.strerror or str(error)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from updater import places
 from updater.errors import Misconfigured, TryLater
 
 RESERVE = 64 << 20  # bytes of the disk that are left to others
@@ -121,8 +122,7 @@ def append(file: BinaryIO, data: bytes) -> None:
 
 
 def keep_last(path: Path, size: int) -> None:
-    """Cut a file that another process appends to down to its last `size` bytes. Not durable: only the room matters. Raises
-    TryLater."""
+    """Cut a file that another process appends to down to its last `size` bytes, not durably. Raises TryLater."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -180,13 +180,14 @@ def make_directory(path: Path, mode: int | None = None) -> None:
         raise trouble(f"cannot make the directory {path}", e) from e
 
 
-def move_directory(source: Path, target: Path) -> None:
-    """Rename a directory whose content is durable; an old `target` is set aside, then removed. Raises TryLater."""
+def move_directory(source: Path, target: Path, marker: str) -> None:
+    """Rename a directory whose content is durable; an old `target` is set aside, then removed. marker: the name in it that says
+    that it is whole. Raises TryLater."""
     aside = target.with_name(f".{target.name}.old")
     try:
         remove_tree(aside)
         if os.path.lexists(target):
-            target.rename(aside)
+            _set_aside(target, aside, marker)
         source.rename(target)
         sync_directory(target.parent)
     except OSError as e:
@@ -194,16 +195,29 @@ def move_directory(source: Path, target: Path) -> None:
     remove_tree(aside)
 
 
-def remove_directory(path: Path) -> None:
-    """Remove a directory so that a crash meanwhile leaves it whole or under a hidden name. Raises TryLater."""
+def remove_directory(path: Path, marker: str) -> None:
+    """Remove a directory so that a crash meanwhile leaves it whole, under a hidden name, or without its marker. Raises
+    TryLater."""
     aside = path.with_name(f".{path.name}.old")
     try:
         remove_tree(aside)
-        path.rename(aside)
+        _set_aside(path, aside, marker)
         sync_directory(path.parent)
     except OSError as e:
         raise trouble(f"cannot remove {path}", e) from e
     remove_tree(aside)
+
+
+def _set_aside(path: Path, aside: Path, marker: str) -> None:
+    """Rename a directory; one of an overlay's lower layer, which cannot be renamed, is removed where it is."""
+    try:
+        path.rename(aside)
+    except OSError as e:
+        if e.errno != errno.EXDEV:
+            raise
+        (path / marker).unlink(missing_ok=True)
+        sync_directory(path)
+        remove_tree(path)
 
 
 def remove_tree(path: Path) -> None:
@@ -253,8 +267,9 @@ def check_room(directory: Path, size: int) -> None:
 
 
 def trouble(what: str, error: OSError) -> TryLater:
-    """An OSError in words."""
-    return TryLater(f"{what}: {error.strerror or error}")
+    """An OSError in words; of a file that is reached through a link that leads nowhere, that too."""
+    broken = places.dangling(Path(error.filename)) if isinstance(error.filename, str) else ""
+    return TryLater(f"{what}: {error.strerror or error}{f' ({broken})' if broken else ''}")
 
 
 @contextlib.contextmanager
@@ -276,9 +291,8 @@ def only_one(lock: Path) -> Iterator[None]:
             raise Misconfigured(
                 f"another updater (pid {owner}) works on {lock.parent.parent}: stop it first, or use another --root"
             ) from e
-        with contextlib.suppress(
-            OSError
-        ):  # it is only told to the next one: a full disk must not keep us from our work
+        # It is only told to the next one: a full disk must not keep us from our work.
+        with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield

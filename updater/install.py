@@ -172,7 +172,7 @@ def _copy(package: Path, agent: AgentDir, done: Done) -> None:
     for name, mode in PACKAGE.items():
         _put(staging / name, (package / name).read_bytes(), mode)
     _put(staging / MARKER, _marker(), 0o644)
-    files.move_directory(staging, install)
+    files.move_directory(staging, install, MARKER)
     done.wrote.append(install)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from updater import files, hand, processes
+from updater import files, hand, places, processes
 from updater.control import State, Status
 from updater.control import status as control_status
 from updater.layout import MARKER, AgentDir, Layout
@@ -99,7 +99,9 @@ def observe(
         return replace(seen, foreign=_foreign(agent, entries))
     install = agent.install(version)
     if not files.is_executable_file(install / "control"):
-        return replace(seen, status=_failed("no executable control" if install.is_dir() else "no such directory"))
+        problem = places.dangling(install / "control")
+        problem = problem or ("no executable control" if install.is_dir() else "no such directory")
+        return replace(seen, status=_failed(problem))
     asked = clock()
     status = control_status(install, timeout)
     found = processes.identities(install) if closely else frozenset()

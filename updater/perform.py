@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from updater import control, fetch, files, meta_client, own, processes, runnable, unpack
+from updater import control, fetch, files, meta_client, own, places, processes, runnable, unpack
 from updater.control import State
 from updater.errors import ControlFailed, Refused, TryLater, UpdaterError
 from updater.host import Host
@@ -51,6 +51,8 @@ class Hands:
         """Do it, or raise an UpdaterError."""
         if action.step in _BEFORE_THE_SWITCH:  # from a stop on, only a finished switch leaves a working agent
             self.host.check_stopping()
+        if action.step is Step.STOP and not action.forced and self.order.cmd == START:
+            places.check(self.agent.install(self.order.version))  # or what runs would be stopped for nothing
         self._does[action.step](action)
 
     @property
@@ -71,6 +73,7 @@ class Hands:
 
     def _install(self, action: Action) -> None:
         timeouts = self.host.config.timeouts
+        places.check(self.agent.path)
         expected = fetch.expected_digest(self.host.http, self.order, timeouts.heartbeat)
         log.info(
             "%s: %s must have %s %s (%s)",
@@ -103,7 +106,7 @@ class Hands:
                 raise Refused(f"control of {version} cannot run: {problem}")
             marker = Marker(fetched.md5, fetched.sha256, int(self.host.now()))
             files.write_atomic(staging / MARKER, msgspec.json.encode(marker))
-            files.move_directory(staging, self.agent.install(version))
+            files.move_directory(staging, self.agent.install(version), MARKER)
         finally:
             files.remove_tree(staging)
 
@@ -173,7 +176,7 @@ class Hands:
         if action.version.startswith("."):
             files.remove_tree(doomed)
         else:
-            files.remove_directory(doomed)
+            files.remove_directory(doomed, MARKER)
 
     def _hand_over(self, action: Action) -> None:
         try:
