@@ -45,7 +45,7 @@ MUTATIONS = {
     ),
     "a memory that cannot be read is taken for none": (
         ("--only", "errno:watch:EIO:read:.updater/agents/agent.json:1"),
-        "memory.py",
+        "memories.py",
         "    except (ValueError, RecursionError):\n        return Memory()",
         "    except Exception:\n        return Memory()",
         "FAILED",

@@ -7,6 +7,7 @@ import pytest
 from helpers.databases import execute
 from helpers.meta_api import NOW, World, record
 from meta.errors import Unknown
+from meta.service import Service
 from meta.store import Store
 from updater.wire import RealAgent
 
@@ -214,3 +215,13 @@ def test_what_nobody_can_say_of_is_told_as_unknown_and_not_to_be_tried_again_at_
     answer = world.call("DELETE", f"tokens/{world.ids['viewer']}")
     assert refused(answer, 504)["detail"] == "the database did not say"
     assert "Retry-After" not in answer.headers
+
+
+def test_progress_says_of_which_revision_it_is_and_whether_that_may_be_an_old_one(world):
+    query = "progress?agent=a"
+    found = world.call("GET", query, "viewer").json
+    revision = world.service.records.revision
+    assert (found["revision"], found["desired"], found["wanted"], found["behind"]) == (revision, "2", ["2"], "")
+    with closing(Store(world._database)) as store:
+        late = Service(store, world.service.settings)  # which has not followed anything yet
+        assert late.behind() == f"revision {revision} is not in force here yet"

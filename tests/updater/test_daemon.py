@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from helpers import audited
-from helpers.agents import HEALTHY, QUIET, install, script
+from helpers.agents import HEALTHY, QUIET, calls, install, script
 from helpers.servers import Server, drip
 from lab.fleet import Host, get, until
 from updater import config, local_api, readiness
@@ -18,6 +19,7 @@ from updater.daemon import Daemon
 from updater.host import Host as Machine
 from updater.http import Http
 from updater.layout import Layout
+from updater.memories import Memories
 
 
 @pytest.fixture
@@ -320,6 +322,27 @@ def test_an_agent_that_flaps_under_its_own_supervisor_is_rolled_back(tmp_path, s
         until("it is back", lambda: started(host, "1"))
         outcome = until("meta hears of it", lambda: [o for o in site.outcomes() if o["result"] == "rolled back"])[0]
     assert "was started again 3 times within its watch" in outcome["reason"]
+
+
+def test_the_end_of_a_watch_that_cannot_be_judged_is_looked_at_once_and_then_each_cycle(tmp_path, site):
+    """Its status says neither word then, so the look at its end decides nothing."""
+    dumb = HEALTHY.replace("status)", "status) [ -e ../.dumb ] && { echo well; exit; };")
+    assert dumb != HEALTHY
+    site.publish(version="1", control=dumb)
+    site.desire(("agent", "1"))
+    with Host(tmp_path / "h9", site.address, interval=3600, watch=8, probe=0.05) as host:
+        host.start()
+        until("it is started", lambda: started(host, "1"))
+        (host.root / "agent" / ".dumb").touch()
+        until("its watch is over", lambda: memory_of(host).watch_is_over(time.time() - 1))
+        before, over = len(calls(host.root, "agent")), time.monotonic()
+        until("a second has passed", lambda: time.monotonic() > over + 1)
+        assert len(calls(host.root, "agent")) == before
+        assert memory_of(host).may_be_taken_back(started=False)
+
+
+def memory_of(host):
+    return Memories(host.root / ".updater" / "agents").of("agent")
 
 
 def test_a_download_that_takes_long_holds_up_neither_the_heartbeat_nor_the_others(tmp_path, site):
