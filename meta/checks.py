@@ -12,12 +12,12 @@ from updater.wire import (
     leftovers_problem,
     md5_problem,
     name_problem,
-    one_line,
     sha256_problem,
     unknown_status_problem,
     version_problem,
 )
 from updater.wirelimits import LABEL_FORM, MAX_ATTEMPT
+from updater.wiretext import quoted
 
 MAX_WHY = 500  # characters
 DIGESTS = ("md5", "sha256")
@@ -50,16 +50,14 @@ def value_problem(key: str, value: str) -> str:
 def attempt_problem(text: str) -> str:
     """Why this is no attempt, or ""."""
     is_one = text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= MAX_ATTEMPT
-    return "" if is_one else f'attempt "{one_line(text, 40)}" is not a whole number from 0 to {MAX_ATTEMPT}'
+    return "" if is_one else f"attempt {quoted(text)} is not a whole number from 0 to {MAX_ATTEMPT}"
 
 
 def run_user_problem(user: str) -> str:
     """Why this is neither blank nor the name of a user, or ""."""
     if not user or _USER.fullmatch(user):
         return ""
-    return (
-        f"runUser \"{one_line(user, 80)}\" is not 1 to 32 letters, digits, '.', '_' or '-', the first a letter or '_'"
-    )
+    return f"runUser {quoted(user)} is not 1 to 32 letters, digits, '.', '_' or '-', the first a letter or '_'"
 
 
 def work_dir_problem(path: str) -> str:
@@ -67,7 +65,7 @@ def work_dir_problem(path: str) -> str:
     if not path or (_PATH.fullmatch(path) and len(path) <= MAX_PATH and not {".", ".."}.intersection(path.split("/"))):
         return ""
     shape = "an absolute path without '.', '..' or a last '/', of letters, digits and any of ._@%+,=:-"
-    return f'workDir "{one_line(path, 80)}" is not {shape}'
+    return f"workDir {quoted(path)} is not {shape}"
 
 
 def stale_digests(record: Record, overrides: Sequence[Override]) -> list[tuple[int, str]]:
@@ -191,7 +189,7 @@ def label_problem(text: str) -> str:
     key, equals, value = text.partition("=")
     if _LABEL.fullmatch(key) and (not equals or _LABEL.fullmatch(value)):
         return ""
-    return f"label \"{one_line(text, 80)}\" is not KEY or KEY=VALUE, each 1 to 63 letters, digits, '.', '_' or '-'"
+    return f"label {quoted(text)} is not KEY or KEY=VALUE, each 1 to 63 letters, digits, '.', '_' or '-'"
 
 
 def why_problem(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from meta import nodes
 from meta.errors import Misconfigured, Problem, RecordsError
 from meta.limits import Network
-from meta.load import Loaded
+from meta.load import Loaded, decode
 from meta.reader import Field, Reader, is_blank
 from updater import addresses
 from updater.wiretimes import duration
@@ -90,10 +90,10 @@ def is_loopback(host: str) -> bool:
 def read(path: Path) -> dict[str, Any]:
     """A configuration file -> the options it gives, for `settle`. Paths are from the file's directory. Raises Misconfigured."""
     try:
-        root = nodes.from_yaml(path.read_bytes().decode("utf-8-sig"))
+        root = nodes.from_yaml(decode(path.read_bytes(), str(path)))
     except nodes.NodeError as e:
         raise RecordsError(str(path), [Problem("", e.line, str(e))]) from e
-    except (OSError, UnicodeDecodeError) as e:
+    except OSError as e:
         raise Misconfigured(f"the configuration {path} cannot be read: {getattr(e, 'strerror', None) or e}") from e
     reader = Reader()
     options: dict[str, Any] = {}

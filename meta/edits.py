@@ -31,6 +31,7 @@ from meta.records import CHANGEABLE, Ban, Override, Record, RecordSet, Selector,
 from meta.revisions import BAN, HOST, LABELS, ORDER, RECORD, Change, Edit, Revision, changes, committed, replay, undo
 from updater.wire import START, hostname_problem, one_line
 from updater.wirelimits import MAX_LABELS
+from updater.wiretext import quoted
 
 __all__ = [
     "BAN",
@@ -199,7 +200,7 @@ def set_labels(records: RecordSet, hostname: str, labels: Mapping[str, str | Non
 def label_hosts(records: RecordSet, hostnames: Iterable[str], labels: Mapping[str, str | None]) -> RecordSet:
     """The same for many hosts at once."""
     texts = [label_problem(f"{key}={value}" if value else key) for key, value in labels.items() if value is not None]
-    texts += [f'label "{one_line(key, 80)}": the key has no =' for key in labels if "=" in key]
+    texts += [f"label {quoted(key)}: the key has no =" for key in labels if "=" in key]
     after = dict(records.labels)
     for hostname in hostnames:
         merged = {**after.pop(hostname, {}), **labels}

@@ -15,6 +15,7 @@ from meta import legacy, nodes, records_file
 from meta.errors import Problem, RecordsError, shown
 from meta.reader import Field, Reader, is_blank
 from meta.records import Record, Selector, as_fields
+from updater.wiretext import utf16_problem
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -35,18 +36,22 @@ class Loaded(msgspec.Struct, frozen=True):
 
 def load(path: Path) -> Loaded:
     """Read and check a records file; raises RecordsError with all problems."""
-    return parse(_read(path), str(path))
-
-
-def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
     except (OSError, ValueError) as e:
-        if isinstance(e, UnicodeDecodeError):
-            problem = Problem("", e.object.count(b"\n", 0, e.start) + 1, f"not UTF-8: byte 0x{e.object[e.start]:02x}")
-        else:
-            problem = Problem("", 0, f"cannot be read: {getattr(e, 'strerror', None) or e}")
-        raise RecordsError(str(path), [problem]) from e
+        raise RecordsError(str(path), [Problem("", 0, f"cannot be read: {getattr(e, 'strerror', None) or e}")]) from e
+    return parse(decode(data, str(path)), str(path))
+
+
+def decode(data: bytes, file: str) -> str:
+    """The text of a file in UTF-8, with or without its mark. Raises RecordsError."""
+    if problem := utf16_problem(data):
+        raise RecordsError(file, [Problem("", 0, problem)])
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        line = data.count(b"\n", 0, e.start) + 1
+        raise RecordsError(file, [Problem("", line, f"not UTF-8: byte 0x{data[e.start]:02x}")]) from e
 
 
 def parse(text: str, file: str) -> Loaded:

@@ -12,6 +12,7 @@ from meta.errors import Problem
 from meta.hints import did_you_mean
 from meta.nodes import Fields, Items, Node, Other, Text
 from updater.wire import one_line
+from updater.wiretext import quoted
 
 
 class Field(NamedTuple):
@@ -116,7 +117,9 @@ def _unknown(key: str, names: list[str]) -> str:
     if key == "<<":
         return "merge keys are not read; write the fields out"
     hint = did_you_mean(key.lower(), names) or f"; known here: {', '.join(names)}"
-    return f"unknown key{hint}"
+    shown = quoted(key)
+    odd = f" {shown}" if shown != f'"{key}"' else ""
+    return f"unknown key{odd}{hint}"
 
 
 def _kind(node: Node) -> str:

@@ -7,6 +7,8 @@ import re
 import socket
 from ipaddress import ip_address
 
+from updater.wiretext import quoted
+
 _LISTEN = re.compile(r"(?P<host>\[[^\[\]\s]+\]|[^\[\]\s:]*):(?P<port>[0-9]{1,5})")
 _INSIDE = "::ffff:"
 
@@ -16,7 +18,7 @@ def parse_listen(listen: str) -> tuple[str, int]:
     ValueError."""
     match = _LISTEN.fullmatch(listen)
     if not match or int(match["port"]) > 65535:
-        raise ValueError(f'"{listen}" is not HOST:PORT, [IPv6]:PORT, or :PORT for every interface')
+        raise ValueError(f"{quoted(listen)} is not HOST:PORT, [IPv6]:PORT, or :PORT for every interface")
     return match["host"].strip("[]"), int(match["port"])
 
 

@@ -11,6 +11,7 @@ from updater import addresses, files, wireproblems
 from updater.errors import Misconfigured, TryLater
 from updater.tarstream import Limits
 from updater.wire import Desired, base_problem, hostname_problem, name_problem
+from updater.wiretext import utf16_problem
 
 LIMIT = 1 << 20  # bytes of a cfg.json
 
@@ -109,6 +110,8 @@ def load(path: Path) -> Config:
         raise Misconfigured(str(e)) from e
     if data is None:
         raise Misconfigured(f"{path} does not exist: copy cfg.example.json to {path.name} and edit it")
+    if problem := utf16_problem(data):
+        raise Misconfigured(f"{path} {problem}")
     try:
         return _checked(msgspec.json.decode(data, type=Config))
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:

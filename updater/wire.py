@@ -26,6 +26,7 @@ from updater.wirelimits import (
     URL_HOST_FORM,
     VERSION_FORM,
 )
+from updater.wiretext import quoted
 
 VERSION = __version__  # of the software, shown by both services
 
@@ -215,7 +216,7 @@ def name_problem(name: str) -> str:
     """Why this agent name is unsafe as a directory, or ""."""
     if _NAME.fullmatch(name):
         return ""
-    return f"name {_shown(name)} is not 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
+    return f"name {quoted(name)} is not 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
 
 
 def version_problem(version: str) -> str:
@@ -223,19 +224,19 @@ def version_problem(version: str) -> str:
     if _VERSION.fullmatch(version):
         return ""
     shape = "1 to 64 letters, digits, '.', '_', '+', '~', '=' or '-', the first a letter or digit"
-    return f"version {_shown(version)} is not {shape}"
+    return f"version {quoted(version)} is not {shape}"
 
 
 def hostname_problem(hostname: str) -> str:
     """Why this is no host name, or ""."""
     if _HOSTNAME.fullmatch(hostname):
         return ""
-    return f"hostname {_shown(hostname)} is not 1 to 253 letters, digits, '.', '_' or '-', the first a letter or digit"
+    return f"hostname {quoted(hostname)} is not 1 to 253 letters, digits, '.', '_' or '-', the first a letter or digit"
 
 
 def cmd_problem(cmd: str) -> str:
     """Why this is no command, or ""."""
-    return "" if cmd in COMMANDS else f"cmd {_shown(cmd)} is not start or stop"
+    return "" if cmd in COMMANDS else f"cmd {quoted(cmd)} is not start or stop"
 
 
 def base_problem(key: str, url: str) -> str:
@@ -243,14 +244,14 @@ def base_problem(key: str, url: str) -> str:
     if not url:
         return f"{key} is blank"
     if len(url) > MAX_URL:
-        return f"{key} has {len(url):,} characters, of {MAX_URL:,} at most: {_shown(url)}"
+        return f"{key} has {len(url):,} characters, of {MAX_URL:,} at most: {quoted(url)}"
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.port != 0 and _is_host(parts.netloc)
     except ValueError:
         usable = False
     if not usable or _UNSAFE_IN_URL.search(url) or parts.query or parts.fragment:
-        return f"{key} {_shown(url)} is not an http or https URL of a directory"
+        return f"{key} {quoted(url)} is not an http or https URL of a directory"
     return ""
 
 
@@ -266,23 +267,23 @@ def md5_problem(md5: str) -> str:
     if not md5 or _MD5.fullmatch(md5):
         return ""
     if base_problem("md5", md5):
-        return f"md5 {_shown(md5)} is neither blank, nor 32 hex digits, nor an http or https URL of a directory"
+        return f"md5 {quoted(md5)} is neither blank, nor 32 hex digits, nor an http or https URL of a directory"
     return ""
 
 
 def leftovers_problem(word: str) -> str:
     """Why this says nothing of what a stopped version leaves, or ""."""
-    return "" if word in ("", *LEFTOVERS) else f"leftovers {_shown(word)} is not leave or end"
+    return "" if word in ("", *LEFTOVERS) else f"leftovers {quoted(word)} is not leave or end"
 
 
 def unknown_status_problem(word: str) -> str:
     """Why this says nothing of a status that cannot be understood, or ""."""
-    return "" if word in ("", *UNKNOWN_STATUS) else f"unknownStatus {_shown(word)} is not wait or upgrade"
+    return "" if word in ("", *UNKNOWN_STATUS) else f"unknownStatus {quoted(word)} is not wait or upgrade"
 
 
 def sha256_problem(sha256: str) -> str:
     """Why this is neither blank nor 64 hex digits, or ""."""
-    return "" if not sha256 or _SHA256.fullmatch(sha256) else f"sha256 {_shown(sha256)} is not 64 hex digits"
+    return "" if not sha256 or _SHA256.fullmatch(sha256) else f"sha256 {quoted(sha256)} is not 64 hex digits"
 
 
 def is_digest(md5: str) -> bool:
@@ -294,7 +295,3 @@ def one_line(text: str, limit: int) -> str:
     """Foreign text made safe for a log line or a table: what cannot be printed, or turns the writing, becomes a blank."""
     line = text.strip()[:limit]
     return line.rstrip() if line.isprintable() else "".join(c if c.isprintable() else " " for c in line).strip()
-
-
-def _shown(text: str) -> str:
-    return f'"{one_line(text, 80)}"'

@@ -16,7 +16,7 @@ from meta import capacity, edits
 from meta.api.types import ChangeView, EditView
 from meta.errors import Misconfigured, NotThere, Problem, RecordsError
 from meta.legacy import as_ours
-from meta.load import load, parse
+from meta.load import decode, load, parse
 from meta.records import Record, RecordSet, as_fields, from_fields
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class File(NamedTuple):
 
 def read(file: Path) -> File:
     """Read a records file, or stdin for `-`; its warnings are told. Raises RecordsError."""
-    text = sys.stdin.read() if str(file) == "-" else None
+    text = decode(sys.stdin.buffer.read(), "stdin") if str(file) == "-" else None
     loaded = load(file) if text is None else parse(text, "stdin")
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)

@@ -145,9 +145,10 @@ def _compare(connect: "Callable[[], Client]", records: "Sequence[Record]", is_as
 def _check_variables(file: Path, command: click.Command) -> None:
     from meta.cli import variables
     from meta.errors import RecordsError
+    from meta.load import decode
 
     try:
-        text = file.read_text("utf-8", "replace")
+        text = decode(file.read_bytes(), str(file))
     except OSError as e:
         raise Misconfigured(f"{file} cannot be read: {e.strerror}") from e
     if found := variables.problems(text, variables.known(command)):

@@ -7,6 +7,7 @@ from meta.errors import Misconfigured
 from meta.hints import closest
 from meta.load import parse_selector
 from meta.records import CHANGEABLE, Selector
+from updater.wiretext import quoted
 from updater.wiretimes import duration
 
 KINDS = ("prefix", "glob", "hosts", "label")
@@ -18,7 +19,7 @@ def fields_of(words: Sequence[str]) -> dict[str, str | int | list[str]]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise Misconfigured(f'"{word}" is no FIELD=VALUE; fields are {", ".join(CHANGEABLE)}')
+            raise Misconfigured(f"{quoted(word)} is no FIELD=VALUE; fields are {', '.join(CHANGEABLE)}")
         if key not in CHANGEABLE:
             close = closest(key, CHANGEABLE)
             hint = f"did you mean {close}?" if close else f"fields are {', '.join(CHANGEABLE)}"

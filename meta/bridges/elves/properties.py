@@ -7,6 +7,8 @@ ISO-8859-1, which is Java's own. Refuses a broken \\u escape, naming its line. P
 import re
 from collections.abc import Iterator
 
+from updater.wiretext import utf16_problem
+
 _BLANKS = " \t\f"
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 _KEY = re.compile(r"((?:\\.|[^\\=: \t\f])*)[ \t\f]*[=:]?[ \t\f]*", re.DOTALL)
@@ -19,6 +21,8 @@ class BadProperties(ValueError):
 
 def parse(data: bytes) -> dict[str, str]:
     """The bytes of a properties file -> its entries, of a key that is there twice the last. Raises BadProperties."""
+    if problem := utf16_problem(data):
+        raise BadProperties(problem)
     entries = {}
     for line, text in _logical_lines(_decoded(data)):
         match = _KEY.match(text)

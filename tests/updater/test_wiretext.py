@@ -1,0 +1,103 @@
+"""Messages show the character that they complain about, and a file in UTF-16 is told from a broken one."""
+
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meta.checks import label_problem, run_user_problem, value_problem, work_dir_problem
+from meta.cli.words import fields_of
+from meta.config import read
+from meta.errors import Misconfigured as MetaMisconfigured
+from meta.errors import RecordsError
+from meta.load import decode, load
+from updater.config import load as load_config
+from updater.errors import Misconfigured
+from updater.wire import base_problem, hostname_problem, md5_problem, name_problem, sha256_problem, version_problem
+from updater.wiretext import UTF_16, quoted, utf16_problem
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1.0", '"1.0"'),
+        ("a b", '"a b"'),
+        ("$(id)", '"$(id)"'),
+        ("1.0\n", r'"1.0\n" (ends with U+000A LINE FEED)'),
+        ("1.0\r\n", r'"1.0\r\n" (with U+000D CARRIAGE RETURN, U+000A LINE FEED)'),
+        ("1.0 ", '"1.0 " (ends with U+0020 SPACE)'),
+        ("falcon\xa0agent", r'"falcon\u00a0agent" (with U+00A0 NO-BREAK SPACE)'),
+        ("1\u200b.0", r'"1\u200b.0" (with U+200B ZERO WIDTH SPACE)'),
+        ("\ufeffa", r'"\ufeffa" (with U+FEFF ZERO WIDTH NO-BREAK SPACE)'),
+        ("\u202ea", r'"\u202ea" (with U+202E RIGHT-TO-LEFT OVERRIDE)'),
+        ("fаlcon", '"fаlcon" (with U+0430 CYRILLIC SMALL LETTER A)'),
+        ("a–b", '"a–b" (with U+2013 EN DASH)'),
+        ("a\x07b", r'"a\u0007b" (with U+0007 CONTROL)'),
+        ("e\u0301", r'"e\u0301" (ends with U+0301 COMBINING ACUTE ACCENT)'),
+        ("", '""'),
+    ],
+)
+def test_what_cannot_be_seen_is_escaped_and_named(text, expected):
+    assert quoted(text) == expected
+
+
+@given(st.text())
+def test_whatever_a_text_is_it_is_shown_on_one_line_that_can_be_printed(text):
+    assert quoted(text).isprintable()
+
+
+ODD = "x\xa0y"
+PROBLEMS = [
+    name_problem, version_problem, hostname_problem, md5_problem, sha256_problem,
+    run_user_problem, work_dir_problem, label_problem,
+    lambda text: base_problem("tarball", f"http://h/{text}"), lambda text: value_problem("cmd", text),
+    lambda text: value_problem("leftovers", text), lambda text: value_problem("unknownStatus", text),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_every_refusal_of_a_value_names_the_character(problem):
+    assert "(with U+00A0 NO-BREAK SPACE)" in problem(ODD)
+    assert "(ends with U+000A LINE FEED)" in problem("x\n")
+
+
+def test_a_records_file_a_command_and_cfg_json_name_it_too(tmp_path):
+    file = tmp_path / "records.yaml"
+    file.write_text('agents: [{name: a, version: "1.0\\n", tarball: "http://h/\u200b", "cm\xa0d": start}]')
+    with pytest.raises(RecordsError) as e:
+        load(file)
+    assert "ends with U+000A LINE FEED" in str(e.value)
+    assert "with U+200B ZERO WIDTH SPACE" in str(e.value)
+    assert r'unknown key "cm\u00a0d" (with U+00A0 NO-BREAK SPACE); did you mean cmd?' in str(e.value)
+    with pytest.raises(MetaMisconfigured, match=r"with U\+00A0 NO-BREAK SPACE"):
+        fields_of(["version=1\xa00"])
+    cfg = tmp_path / "cfg.json"
+    for key, value in (("hostname", "web-1\n"), ("server", "meta\u200b:2000"), ("desiredAgent", "x\xa0")):
+        cfg.write_text(json.dumps({"server": "meta:2000", "interval": 60, key: value}))
+        with pytest.raises(Misconfigured, match=r"U\+00(0A|A0)|U\+200B"):
+            load_config(cfg)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["agents: []\n", '{"server": "meta:2000"}'])
+def test_utf_16_is_recognised_with_its_mark_and_without(tmp_path, encoding, text):
+    data = text.encode(encoding)
+    file = tmp_path / "records.yaml"
+    file.write_bytes(data)
+    for reading, error in (
+        (load, RecordsError),
+        (read, RecordsError),
+        (load_config, Misconfigured),
+        (lambda path: decode(io.BytesIO(path.read_bytes()).read(), "stdin"), RecordsError),
+    ):
+        with pytest.raises(error, match=UTF_16):
+            reading(file)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"a", b"agents: []", "агент".encode(), b"\xff", b"a\0b", b"\xef\xbb\xbfagents: []"]
+)
+def test_what_is_not_utf_16_is_not_taken_for_it(data):
+    assert utf16_problem(data) == ""

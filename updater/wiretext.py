@@ -1,0 +1,56 @@
+"""Foreign text in a message about it: with the character that is wrong with it in plain sight, escaped and named. Pure.
+
+A no-break space looks like a blank, and a character of no width or a last line end like nothing at all; a person who is shown
+them as they are looks for the mistake elsewhere.
+"""
+
+import unicodedata
+
+SHOWN = 80  # characters of a text
+_NAMED = 3  # characters of it that are named
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_CONTROLS = {
+    "\0": "NULL",
+    "\t": "TABULATION",
+    "\n": "LINE FEED",
+    "\r": "CARRIAGE RETURN",
+    "\x1b": "ESCAPE",
+    "\x7f": "DELETE",
+}
+_LOOKED_AT = 400  # bytes of a file
+_MARKS = (b"\xff\xfe", b"\xfe\xff")
+UTF_16 = "looks like UTF-16; save it as UTF-8"
+
+
+def quoted(text: str) -> str:
+    """`"falcon agent"`, or `"falcon\\u00a0agent" (with U+00A0 NO-BREAK SPACE)`: on one line, cut where it is long."""
+    shown = "".join(map(_escaped, text[:SHOWN]))
+    odd = list(dict.fromkeys(c for at, c in enumerate(text) if _is_odd(c, at in (0, len(text) - 1))))
+    if not odd:
+        return f'"{shown}"'
+    names = ", ".join(map(_name, odd[:_NAMED])) + (f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else "")
+    where = "ends with" if odd == [text[-1]] and text.count(text[-1]) == 1 else "with"
+    return f'"{shown}" ({where} {names})'
+
+
+def utf16_problem(data: bytes) -> str:
+    """What to do about a file of text that is UTF-16, with its mark or without; "" for another."""
+    head = data[:_LOOKED_AT]
+    every_other = (head[0::2], head[1::2])
+    is_so = head.startswith(_MARKS) or any(len(half) > 1 and half.count(0) * 10 > len(half) * 7 for half in every_other)
+    return UTF_16 if is_so else ""
+
+
+def _is_odd(c: str, at_an_end: bool) -> bool:
+    return at_an_end if c == " " else not "!" <= c <= "~"
+
+
+def _escaped(c: str) -> str:
+    if c.isprintable() and not unicodedata.combining(c):
+        return c
+    return _SHORT.get(c) or (f"\\u{ord(c):04x}" if ord(c) < 1 << 16 else f"\\U{ord(c):08x}")
+
+
+def _name(c: str) -> str:
+    name = unicodedata.name(c, "") or _CONTROLS.get(c, "CONTROL" if unicodedata.category(c) == "Cc" else "")
+    return f"U+{ord(c):04X} {name}".rstrip()
