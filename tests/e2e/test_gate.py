@@ -255,3 +255,16 @@ def test_no_record_and_no_host_are_not_yet(meta):
     send(meta, {"name": "other", "version": "1", "status": "started", "timestamp": 7})
     shown = meta.run("status", "other", "--watch", expect=1).stdout
     assert "no record says what hosts shall have" in shown
+
+
+def test_a_host_is_shown_to_be_on_trial_and_what_became_of_it(meta, hosts):
+    for host in hosts:
+        reconfigure(host, watch=3600)
+    meta.run("set", AGENT, "version=2", "--yes")
+    until("it is on trial", lambda: progress(meta)["trial"] == 3, within=60)
+    assert "on trial, in its watch" in meta.run("host", "web-1").stdout
+    assert "(on trial)" in meta.run("hosts", "--agent", AGENT).stdout
+    for host in hosts:
+        reconfigure(host, watch=0)
+    watch(meta, 0)
+    assert "it has come through its watch" in meta.run("host", "web-1").stdout

@@ -225,3 +225,13 @@ def test_progress_says_of_which_revision_it_is_and_whether_that_may_be_an_old_on
     with closing(Store(world._database)) as store:
         late = Service(store, world.service.settings)  # which has not followed anything yet
         assert late.behind() == f"revision {revision} is not in force here yet"
+
+
+def test_a_host_and_the_counts_tell_of_a_trial_and_what_a_change_waits_for(world):
+    world.beat("h1", RealAgent("a", "2", "started", 7, trial=True))
+    world.beat("h0", RealAgent("a", "1", "started", 7, trial=False, waits="download"))
+    assert [(one["trial"], one["waits"]) for one in world.call("GET", "hosts/h1").json["agents"]] == [(True, "")]
+    assert [(one["trial"], one["waits"]) for one in world.call("GET", "hosts/h0").json["agents"]] == [
+        (False, "download")
+    ]
+    assert [one["trial"] for one in world.call("GET", "counts?agent=a").json["items"]] == [0, 1]

@@ -13,7 +13,7 @@ from meta.records import Record
 from meta.revisions import Edit
 from meta.service import Service
 from meta.store import Store
-from updater.wire import VERSION, RealAgent, Report
+from updater.wire import VERSION, Outcome, RealAgent, Report
 
 
 @pytest.fixture
@@ -98,3 +98,15 @@ def test_hosts_that_invent_statuses_do_not_push_out_what_many_have(service):
     found = told(service)
     assert found["meta_agent_hosts", "z", "started", "9"] == 2
     assert sum(key[0] == "meta_agent_hosts" for key in found) == MAX_SERIES
+
+
+def test_trials_and_failures_are_told_by_agent_and_version(service):
+    record = Record("a", "2", "http://r")
+    service.editor.apply(Edit(time.time(), "ann", "", "set"), lambda before: edits.put_record(before, record))
+    beat(service, "h1", RealAgent("a", "2", "started", 7, trial=True))
+    failed = Outcome("a", "1", "2", "watch", "rolled back", "died", "", 5)
+    report = Report("h2", [RealAgent("a", "1", "started", 7, trial=False)], outcomes=[failed])
+    service.table.beat(report, "10.0.0.1", time.time())
+    found = told(service)
+    assert found["meta_trial_hosts", "a", "2"] == 1
+    assert found["meta_failed_hosts", "a", "rolled back", "2"] == 1
