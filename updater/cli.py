@@ -119,9 +119,9 @@ def once(config_file: Path, root: Path | None) -> None:
 
     Exits with 0 when the host is as desired, 1 when some agent could not be brought there, 3 when meta gave no usable answer.
     """
-    from updater import cycle
+    from updater import children, cycle
 
-    with working_host(config_file, root) as host, interrupt.asks_first(host.stop):
+    with working_host(config_file, root) as host, interrupt.asks_first(host.stop), children.burying():
         result = cycle.run(host)
     for name, why in result.refused:
         click.echo(f"{name}: refused: {why}", err=True)

@@ -13,13 +13,13 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import IO
 
-from updater import files, places, runnable, spoken, surroundings
+from updater import children, files, places, runnable, spoken, surroundings
 from updater.errors import ControlFailed, TryLater
 from updater.layout import root_of
 from updater.wire import STARTED, STOPPED, one_line
@@ -55,7 +55,7 @@ class Status:
 def status(install: Path, timeout: float) -> Status:
     """Ask `./control status` of an install. What is wrong with the script is the status; what is with the host, TryLater."""
     try:
-        with _spawn(_script("status", install), subprocess.PIPE, subprocess.PIPE) as process:
+        with _running(_script("status", install), subprocess.PIPE, subprocess.PIPE) as process:
             output = _Pipes(process)
             line = spoken.last_line(_follow(process, output, timeout))
     except ControlFailed as e:
@@ -64,23 +64,25 @@ def status(install: Path, timeout: float) -> Status:
     return found if found.state is not State.UNKNOWN else Status(spoken.with_evidence(line, output.errors(), 300))
 
 
-def run(install: Path, verb: str, timeout: float, log: Path | None = None) -> str:
+def run(install: Path, verb: str, timeout: float, log: Path | None = None, mark: surroundings.Mark | None = None) -> str:
     """Run `./control VERB` and return the last of its output (stdout and stderr, at most KEPT bytes).
 
     With `log`, the output goes to that file, which a daemon may go on writing to; else to a pipe that is closed when the
-    script ends. Raises ControlFailed when the script cannot be run, floods, or takes longer than `timeout` seconds, and
-    TryLater when this host has no room for another process.
+    script ends. mark: is put on what the script starts. Raises ControlFailed when the script cannot be run, floods, or
+    takes longer than `timeout` seconds, and TryLater when this host has no room for another process.
     """
     if log is None:
-        with _spawn(_script(verb, install), subprocess.PIPE) as process:
+        with _running(_script(verb, install), subprocess.PIPE) as process:
             return _follow(process, _Pipes(process), timeout)
-    with _open_log(log) as file, _spawn(_script(verb, install), file) as process:
+    with _open_log(log) as file, _running(_script(verb, install, mark), file) as process:
+        if mark:
+            mark.session = process.pid
         return _follow(process, _File(file), timeout)
 
 
 def run_program(command: Sequence[str], directory: Path, timeout: float) -> tuple[int, str]:
     """Run a program of our own, whose exit code does count; returns it and the last of the output. Raises ControlFailed."""
-    with _spawn(_Command(command, directory), subprocess.PIPE) as process:
+    with _running(_Command(command, directory), subprocess.PIPE) as process:
         output = _follow(process, _Pipes(process), timeout)
         return process.wait(), output
 
@@ -119,11 +121,26 @@ class _Command:
     umask: int = -1
 
 
-def _script(verb: str, install: Path) -> _Command:
-    return _Command(["./control", verb], install, environment(install), surroundings.UMASK)
+def _script(verb: str, install: Path, mark: surroundings.Mark | None = None) -> _Command:
+    marked = {surroundings.MARK: mark.token} if mark else {}
+    return _Command(["./control", verb], install, environment(install) | marked, surroundings.UMASK)
 
 
-def _spawn(command: _Command, output: IO[bytes] | int, errors: int = subprocess.STDOUT) -> subprocess.Popen[bytes]:
+@contextlib.contextmanager
+def _running(
+    command: _Command, output: IO[bytes] | int, errors: int = subprocess.STDOUT
+) -> Iterator[subprocess.Popen[bytes]]:
+    with children.starting() as ours:
+        process = _spawn(command, output, errors)
+        ours.add(process.pid)
+    try:
+        with process:
+            yield process
+    finally:
+        ours.discard(process.pid)
+
+
+def _spawn(command: _Command, output: IO[bytes] | int, errors: int) -> subprocess.Popen[bytes]:
     # Another thread may be starting a child that still holds the script open from when it was written: a matter of moments.
     for patience in (0.01, 0.05, 0.25, 0.0):
         try:

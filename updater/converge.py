@@ -10,13 +10,15 @@ from functools import partial
 from msgspec.structs import replace
 
 from updater import control, hand
+from updater.belief import look_at
 from updater.errors import TryLater, UpdaterError
 from updater.host import Host
 from updater.memory import WATCH, Memory
-from updater.observe import Observed, observe
-from updater.perform import EVIDENCE, Hands, outcome_of
+from updater.observe import Observed
+from updater.perform import Hands, outcome_of
 from updater.plan import Action, Plan, Source, Step, keep_alive, plan, recall
-from updater.wire import BY_HAND, DONE, FAILED, ROLLED_BACK, Desired, Outcome
+from updater.stopping import EVIDENCE
+from updater.wire import BY_HAND, DONE, FAILED, ROLLED_BACK, Desired, Outcome, one_line
 
 log = logging.getLogger("updater")
 
@@ -68,6 +70,8 @@ def _converge(hands: Hands, seen: Observed) -> Turn:
     if failed and failed.outcome.step in _DOWN_MEANWHILE:
         todo, done, failed = _up_again(hands, todo, done, failed)
     if outcome := _outcome(hands, seen, todo, done, failed):
+        if hands.remarks:
+            outcome = replace(outcome, reason=one_line("; ".join([outcome.reason, *hands.remarks]), 1000))
         hands.note(partial(Memory.noting_done if outcome.result == DONE else Memory.noting, outcome=outcome))
     if todo.waits and todo.waits != host.told.get(order.name):  # once, not each cycle
         log.warning("%s: %s", order.name, todo.waits)
@@ -96,8 +100,7 @@ def _up_again(
 
 def _look_again(hands: Hands) -> Observed:
     try:
-        limit, clock = hands.host.config.timeouts.status, hands.host.now
-        return observe(hands.host.layout, hands.order.name, limit, hands.memory.current, clock=clock)
+        return look_at(hands.host, hands.order.name)
     except TryLater as e:
         return Observed(hands.order.name, trouble=str(e), at=hands.host.now())
 

@@ -13,15 +13,15 @@ from typing import TypeVar
 
 import msgspec
 
-from updater import files, meta_client, naming, own
+from updater import files, meta_client, naming
+from updater.belief import look_at
 from updater.control import State
 from updater.converge import Turn, converge
 from updater.errors import TryLater, UpdaterError
 from updater.fitting import agents_that_fit, outcomes_that_fit
 from updater.host import Host
-from updater.layout import OWN_NAME
 from updater.memory import Memory
-from updater.observe import Observed, agent_names, observe
+from updater.observe import Observed, agent_names
 from updater.plan import Plan, plan, recall
 from updater.wire import REFUSED, VERSION, Desired, Outcome, RealAgent, Report
 from updater.wirereply import Reply
@@ -141,9 +141,7 @@ def _look_at_new(host: Host, orders: tuple[Desired, ...], seen: dict[str, Observ
 
 def _look_at(host: Host, name: str) -> Observed:
     try:
-        memory = host.memories.of(name)
-        seen = observe(host.layout, name, host.config.timeouts.status, memory.current, memory.is_watched, host.now)
-        return own.as_known(seen) if name == OWN_NAME and host.own_version else seen
+        return look_at(host, name)
     except UpdaterError as e:
         log.error("%s: %s", name, e)
         return Observed(name, trouble=str(e), at=host.now())

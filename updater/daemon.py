@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from updater import backoff, config, cycle, naming, own, readiness
+from updater import backoff, children, config, cycle, naming, own, readiness
 from updater.errors import Misconfigured, TryLater, UpdaterError
 from updater.host import Host
 from updater.observe import Observed, agent_names
@@ -85,7 +85,8 @@ class Daemon:
         self._announcer.withdraw()  # what a process said that was killed
         before = {number: signal.signal(number, self._on_signal) for number in (*_STOP, signal.SIGHUP, signal.SIGUSR1)}
         try:
-            yield
+            with children.burying():
+                yield
         finally:
             self._announcer.withdraw()
             for number, handler in before.items():

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from updater import enrolment, naming
+from updater import enrolment, naming, processes, witness
 from updater.host import Host
 from updater.memory import Memory
 from updater.observe import Observed
@@ -27,6 +27,9 @@ def why(host: Host, seen: Observed, last: LastReply) -> Iterator[str]:
         yield from _next(host, seen, order, memory)
     if memory.watching(now) and memory.trial:
         yield _line("watched", f"{memory.trial.version}, for another {memory.trial.until - now:.0f} s")
+    for version, left in memory.left.items():
+        if words := witness.in_words(version, processes.alive(left)):
+            yield _line("left", words)
     if memory.good:
         yield _line("way back", memory.good)
     if memory.last:

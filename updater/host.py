@@ -11,7 +11,7 @@ from updater.layout import Layout
 from updater.memories import Memories
 from updater.memory import Moment
 from updater.orders import Orders
-from updater.processes import boot_id
+from updater.processes import Table, boot_id
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ class Host:
 
     own_version: the install below the root that this process runs from, "" when it does not; successor: the one that it
     shall become; told: for each agent, what it waits for as it was logged last; waits: for some, the same in a word of
-    `wire.WAITS`.
+    `wire.WAITS`; left_in_peace: for some, the version that does not stay where it is installed, so that its word is believed.
     """
 
     layout: Layout
@@ -31,9 +31,11 @@ class Host:
     successor: str = ""
     told: dict[str, str] = field(default_factory=dict)
     waits: dict[str, str] = field(default_factory=dict)
+    left_in_peace: dict[str, str] = field(default_factory=dict)
     memories: Memories = field(init=False)
     orders: Orders = field(init=False)
     boot: str = field(init=False)
+    _table: Table | None = None
 
     def __post_init__(self) -> None:
         self.memories = Memories(self.layout.memories)
@@ -57,6 +59,13 @@ class Host:
     def moment(self, at: float = 0) -> Moment:
         """As memories are judged by it: now, or when an agent was looked at (Unix seconds)."""
         return Moment(at or self.now(), self.config.watch, self.boot)
+
+    def table(self, since: float) -> Table:
+        """All processes, as they were then (monotonic seconds) or later: what several look for at a time is read once."""
+        table = self._table
+        if table is None or table.at < since:
+            self._table = table = Table()
+        return table
 
     def stop(self) -> None:
         """Begin nothing more; what cannot be left half done is finished."""

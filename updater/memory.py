@@ -3,7 +3,7 @@
 Values and pure changes of them; `memories` keeps them on the disk.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -31,7 +31,9 @@ class Trial(msgspec.Struct, frozen=True):
     until: Unix seconds, the end of its watch, which it has come through when it is seen started then or later, 0 before it was
     seen started; failure: why it was given up, "" when it was not; processes: those it was last seen with; restarts: how often
     all of them had been replaced by others; boot: of the machine, in which the watch began, for what is down after another
-    boot has not failed; began: when it was started last, in Unix seconds, 0 when that is not known.
+    boot has not failed; began: when it was started last, in Unix seconds, 0 when that is not known; doubts: at how many looks
+    in a row it said `stoped` while its processes lived; again: whether it was started once more because it had died while
+    another version's processes lived.
     """
 
     version: str
@@ -42,6 +44,24 @@ class Trial(msgspec.Struct, frozen=True):
     restarts: int = 0
     boot: str = ""
     began: float = 0
+    doubts: int = 0
+    again: bool = False
+
+
+class Recognised(msgspec.Struct, frozen=True):
+    """The processes of a version's last start, as the kernel knew them at the last look.
+
+    boot: of the machine, outside of which they mean nothing; session, token: of the start, as in surroundings.Mark; processes:
+    identities; placed: whether one that had lived for a while lay or worked below the install; ports: on which they listened.
+    """
+
+    version: str
+    boot: str = ""
+    session: int = 0
+    token: str = ""
+    processes: frozenset[str] = frozenset()
+    placed: bool = False
+    ports: frozenset[int] = frozenset()
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -55,7 +75,8 @@ class Memory(msgspec.Struct, frozen=True):
     """All of it, for one agent.
 
     current: the version that `.version` named last; good: the version to go back to, the last one that has proven itself,
-    "" when there is none; previous: what ran before the version that was switched to last.
+    "" when there is none; previous: what ran before the version that was switched to last; running: its processes; left: by
+    version, those that were still there some time after it had stopped; remark: the same of the last switch, for meta.
     """
 
     current: str = ""
@@ -65,6 +86,9 @@ class Memory(msgspec.Struct, frozen=True):
     rejected: Rejected | None = None
     outcomes: tuple[Outcome, ...] = ()
     last: Outcome | None = None
+    running: Recognised | None = None
+    left: Mapping[str, frozenset[str]] = {}
+    remark: str = ""
 
     def heed(self, order: Desired) -> "Memory":
         """A new order lifts the rejection of another one; the same one with a higher attempt has its version tried again."""
@@ -110,7 +134,8 @@ class Memory(msgspec.Struct, frozen=True):
         """The watch has passed, and only now the change is done. What is told comes from what is remembered of the switch, so
         that a kill after the start loses nothing."""
         before = self.previous if self.previous != self.current else ""
-        return self.noting(Outcome(name, before, self.current, WATCH, DONE, CAME_THROUGH, at=int(moment.now)))
+        why = "; ".join(filter(None, (CAME_THROUGH, self.remark)))
+        return self.noting(Outcome(name, before, self.current, WATCH, DONE, why, at=int(moment.now)))
 
     def meeting(self, current: str, processes: frozenset[str], moment: "Moment") -> "Memory":
         """A close look within the watch: an agent whose supervisor starts it again and again says `started` all the time. Each
@@ -124,6 +149,28 @@ class Memory(msgspec.Struct, frozen=True):
         return replace(
             self, trial=replace(trial, processes=processes, restarts=trial.restarts + 1, until=until, began=moment.now)
         )
+
+    def recognising(self, found: Recognised | None) -> "Memory":
+        """A look at the processes of the version that is started."""
+        return self if found is None else replace(self, running=found)
+
+    def leaving(self, version: str, left: frozenset[str], remark: str = "") -> "Memory":
+        """`version` has stopped, but for these. remark: who they are."""
+        others = {one: processes for one, processes in self.left.items() if one != version}
+        return replace(self, left=others | ({version: left} if left else {}), remark=remark)
+
+    def doubting(self, current: str, stopped: bool, processes: frozenset[str]) -> "Memory":
+        """A look within the watch: what it says and what lives may not agree."""
+        if not self.is_watched or self.trial is None or self.trial.version != current:
+            return self
+        doubts = self.trial.doubts + 1 if stopped and processes else 0
+        return self if doubts == self.trial.doubts else replace(self, trial=replace(self.trial, doubts=doubts))
+
+    def trying_again(self, version: str) -> "Memory":
+        """`version` has died beside another one that had not gone, and is started once more."""
+        if self.trial is None or self.trial.version != version:
+            return self
+        return replace(self, trial=replace(self.trial, again=True))
 
     def _on_trial(self) -> "Memory":
         """What is current and has not proven itself is on trial, also when a switch away from it was cut off."""

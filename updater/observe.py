@@ -11,10 +11,11 @@ from pathlib import Path
 
 import msgspec
 
-from updater import files, hand, places, processes
+from updater import files, hand, places
 from updater.control import State, Status
 from updater.control import status as control_status
 from updater.layout import MARKER, AgentDir, Layout
+from updater.memory import Recognised
 from updater.wire import RealAgent, name_problem, version_problem
 
 
@@ -32,7 +33,9 @@ class Observed:
     is none; named: what `.version` names, "" for nothing; trouble: why it
     cannot be looked at now, "" when it can; installs: the complete ones;
     foreign: why the directory cannot be an agent's, "" when it can; leftovers: what a killed updater left half done;
-    held: why a person holds it, "" when nobody does; processes: those of the current version, if they were asked for;
+    held: why a person holds it, "" when nobody does; processes: those of the current version, if it is in its watch;
+    running: what was recognised of them at this look; absent: whether it is not believed to be started, for none exists;
+    occupied: the versions that have left processes;
     own: whether this is the updater that looks, which knows by itself that it runs; at: when it was asked (Unix seconds): what
     it answered was not yet so before."""
 
@@ -45,6 +48,9 @@ class Observed:
     leftovers: tuple[str, ...] = ()
     held: str = ""
     processes: frozenset[str] = frozenset()
+    running: Recognised | None = None
+    absent: bool = False
+    occupied: frozenset[str] = frozenset()
     own: bool = False
     named: str = ""
     trouble: str = ""
@@ -52,7 +58,7 @@ class Observed:
 
     @property
     def state(self) -> State:
-        return self.status.state
+        return State.STOPPED if self.absent else self.status.state
 
     def real_agent(self, trial: bool | msgspec.UnsetType = msgspec.UNSET, waits: str = "") -> RealAgent:
         """As it is reported."""
@@ -71,13 +77,11 @@ def observe(
     name: str,
     timeout: float,
     remembered: str = "",
-    closely: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> Observed:
     """Look at one agent, which may not be there yet; asks its control, for at most `timeout` seconds. Raises TryLater.
 
-    remembered: the version that `.version` named last, for when it is damaged; closely: also look which processes it has;
-    clock: of Unix seconds.
+    remembered: the version that `.version` named last, for when it is damaged; clock: of Unix seconds.
     """
     agent = layout.agent(name)
     entries = files.names_in(agent.path)
@@ -104,8 +108,7 @@ def observe(
         return replace(seen, status=_failed(problem))
     asked = clock()
     status = control_status(install, timeout)
-    found = processes.identities(install) if closely else frozenset()
-    return replace(seen, status=status, installs={version: Marker()} | installs, processes=found, at=asked)
+    return replace(seen, status=status, installs={version: Marker()} | installs, at=asked)
 
 
 def current(agent: AgentDir) -> str:

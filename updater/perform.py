@@ -11,19 +11,18 @@ from pathlib import Path
 
 import msgspec
 
-from updater import control, fetch, files, meta_client, own, places, processes, runnable, unpack
-from updater.control import State
+from updater import control, fetch, files, meta_client, own, places, processes, runnable, starting, stopping, unpack, witness
 from updater.errors import ControlFailed, Refused, TryLater, UpdaterError
 from updater.host import Host
 from updater.layout import MARKER
 from updater.memory import WATCH, Memory
 from updater.observe import Marker
 from updater.plan import Action, Source, Step
+from updater.stopping import EVIDENCE
 from updater.wire import FAILED, REFUSED, ROLLED_BACK, START, Desired, Outcome, one_line
 
 log = logging.getLogger("updater")
 
-EVIDENCE = 2000  # characters of a control script's output in an outcome
 _BEFORE_THE_SWITCH = (Step.INSTALL, Step.ADOPT, Step.STOP, Step.HAND_OVER)
 
 
@@ -35,6 +34,8 @@ class Hands:
         self.order = order
         self.source = source
         self.agent = host.layout.agent(order.name)
+        self.remarks: list[str] = []  # what meta is to be told with the outcome
+        self._is_alone = False  # whether nothing of the agent runs but the version that was stopped in this turn
         self._does: dict[Step, Callable[[Action], None]] = {
             Step.REJECT: self._reject,
             Step.INSTALL: self._install,
@@ -117,33 +118,29 @@ class Hands:
     def _stop(self, action: Action) -> None:
         install = self.agent.install(action.version)
         self.remember(lambda memory: memory.stopping(action.version))
+        were = stopping.before(install, self.memory.running, self.host.boot)
+        self._is_alone = were.alone
+        deadline = time.monotonic() + self.host.config.timeouts.stop
         if not action.forced:
             self._sync(install)  # its marker may be of an updater that was killed before it could see to this
-            self._ask_to_stop(install, action)
+            stopping.ask(were, self.host.config.timeouts, deadline)
+            self.noting_left(action.version, stopping.see_out(were, self.order, deadline))
             return
         try:
             if files.is_executable_file(install / "control"):
-                self._ask_to_stop(install, action)
+                stopping.ask(were, self.host.config.timeouts, deadline)
         except ControlFailed as e:
             log.warning("%s: %s", action.agent, e)
-        if ended := processes.end_all_of(install):
-            log.warning("%s: ended %d processes that %s left", action.agent, ended, action.version)
+        self.noting_left(action.version, stopping.end(were, self.order))
 
-    def _ask_to_stop(self, install: Path, action: Action) -> None:
-        """Have the version's own control stop it. Raises ControlFailed when it does not say that it has, in time."""
-        limit = self.host.config.timeouts.stop
-        deadline = time.monotonic() + limit
-        said, problem = "", ""
-        try:
-            said = control.run(install, "stop", limit)
-        except ControlFailed as e:
-            problem = str(e)
-        status = self._wait_for(State.STOPPED, action, deadline)
-        if status.state is not State.STOPPED:
-            problem = problem or f"its status is still {status.text!r}"
-            raise ControlFailed(
-                f"{action.version} did not stop within {limit:g} s: {problem}", one_line(said, EVIDENCE)
-            )
+    def noting_left(self, version: str, left: frozenset[str]) -> None:
+        """Remember and say what a version has left running."""
+        words = witness.in_words(version, left)
+        if words or version in self.memory.left or self.memory.remark:
+            self.note(lambda memory: memory.leaving(version, left, words))
+        if words:
+            log.warning("%s: %s", self.order.name, words)
+            self.remarks.append(words)
 
     def _name(self, action: Action) -> None:
         files.write_atomic(self.agent.version_file, f"{action.version}\n".encode())
@@ -154,25 +151,25 @@ class Hands:
         self._name(action)
 
     def _start(self, action: Action) -> None:
-        limit = self.host.config.timeouts.start
-        deadline = time.monotonic() + limit
-        output = self.host.layout.output(action.agent)
-        problem = ""
+        start = starting.Start(self.host, self.agent, self.order, action.version, self.memory)
+        if not self._is_alone:
+            for version, left in start.clear_the_way().items():
+                self.noting_left(version, left)
+        if action.forced:
+            self.note(lambda memory: memory.trying_again(action.version))
         try:
-            control.run(self.agent.install(action.version), "start", limit, output)
+            found = start.run(patient=action.forced)
         except ControlFailed as e:
-            problem = str(e)
-        status = self._wait_for(State.STARTED, action, time.monotonic() if problem else deadline)
-        if status.state is State.STARTED:
-            self.note(lambda memory: memory.started_again(action.version, self.host.moment()))
-            return
-        reason = f"not started within {limit:g} s: {problem or f'its status is {status.text!r}'}"
-        evidence = control.tail(output, EVIDENCE)
-        self.note(lambda memory: memory.failed(action.version, reason, evidence))
-        raise ControlFailed(f"{action.version} {reason}", evidence)
+            reason, evidence = str(e), e.evidence
+            self.note(lambda memory: memory.failed(action.version, reason.partition(" ")[2], evidence))
+            raise
+        self.note(lambda memory: memory.started_again(action.version, self.host.moment()).recognising(found))
 
     def _prune(self, action: Action) -> None:
         doomed = self.agent.path / action.version
+        if runs := frozenset(one.identity for one in processes.Table().below(doomed)):
+            self.remember(lambda memory: memory.leaving(action.version, runs))
+            raise TryLater(f"{doomed} stays: {witness.in_words(action.version, runs)}")
         if action.version.startswith("."):
             files.remove_tree(doomed)
         else:
@@ -212,20 +209,6 @@ class Hands:
             files.sync_directory(directory)
         except OSError as e:
             raise files.trouble(f"cannot sync {directory}", e) from e
-
-    def _wait_for(self, state: State, action: Action, deadline: float) -> control.Status:
-        """Ask for the status until it is the wanted one or the deadline (monotonic seconds) is over; at least once."""
-        install = self.agent.install(action.version)
-        limit = self.host.config.timeouts.status
-        pause = 0.01
-        while True:
-            left = deadline - time.monotonic()
-            status = control.status(install, min(limit, max(left, 1.0)))
-            left = deadline - time.monotonic()
-            if status.state is state or left <= 0:
-                return status
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, 0.5)
 
 
 def outcome_of(error: UpdaterError, action: Action, hands: Hands) -> Outcome:

@@ -52,7 +52,7 @@ class Action:
     """One thing to do to one agent. version: or the name of a leftover that is pruned.
 
     replaces: what a switch leaves, or what a reject goes back to. essential: whether its failure ends the plan. forced: a
-    stop that ends the version's processes too, whatever its control says.
+    stop that ends the version's processes too, whatever its control says; a start that first waits for the end of others.
     """
 
     step: Step
@@ -92,8 +92,10 @@ def recall(memory: Memory, seen: Observed, order: Desired, moment: Moment, sourc
             seen.current
         )  # it shall be down: that says nothing of it when it is to be started again
     leaving = order.version != seen.current and source is not Source.KEPT
-    met = memory.meeting(seen.current, seen.processes, moment) if seen.state is State.STARTED else memory
-    return met.seeing(seen.name, seen.current, seen.state is State.STARTED, seen.installs, leaving, moment)
+    memory, is_started = memory.recognising(seen.running), seen.state is State.STARTED
+    met = memory.meeting(seen.current, seen.processes, moment) if is_started else memory
+    taught = met.seeing(seen.name, seen.current, is_started, seen.installs, leaving, moment)
+    return taught.doubting(seen.current, seen.state is State.STOPPED, seen.processes)
 
 
 def plan(
@@ -138,6 +140,8 @@ def _by_a_kept_order(seen: Observed, order: Desired, memory: Memory, now: float)
     rejected = memory.rejected
     if rejected and seen.current == rejected.order.version != memory.good and memory.good in seen.installs:
         return _rejected(seen, rejected.order, memory)
+    if doubted := _doubted(seen, order, memory, now):
+        return doubted
     if reason := trial.failure(seen, order, memory, now):
         return _reject(seen, order, memory, reason)
     if seen.current == order.version and seen.current in seen.installs:
@@ -158,11 +162,22 @@ def _change(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan:
         return Plan(waits=f"{seen.foreign}: move it away")
     if memory.rejected and same_artifact(memory.rejected.order, order):
         return _rejected(seen, order, memory)
+    if doubted := _doubted(seen, order, memory, now):
+        return doubted
     if reason := trial.failure(seen, order, memory, now):
         return _reject(seen, order, memory, reason)
     if problem := _republished(seen, order):
         return Plan(keep_alive(seen), problem)
     return _run(seen, order, memory, now, "desired")
+
+
+def _doubted(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan | None:
+    """What is done instead of a verdict while there is doubt about a version on trial."""
+    if words := trial.doubt(seen, order, memory, now):
+        return Plan(waits=words)
+    if reason := trial.crowded(seen, order, memory, now):
+        return Plan((Action(Step.START, seen.name, order.version, reason, forced=True),))
+    return None
 
 
 def _run(seen: Observed, order: Desired, memory: Memory, now: float, reason: str) -> Plan:
@@ -236,7 +251,7 @@ def _named(seen: Observed) -> tuple[Action, ...]:
 
 def _prune(seen: Observed, order: Desired, memory: Memory, keep_versions: int) -> tuple[Action, ...]:
     """Remove our old installs and what a killed updater left; what another updater left is not ours."""
-    needed = {seen.current, order.version, memory.good, memory.previous}
+    needed = {seen.current, order.version, memory.good, memory.previous, *seen.occupied}
     newest_first = sorted(seen.installs.items(), key=lambda item: item[1].at, reverse=True)
     old = [version for version, marker in newest_first if version not in needed and marker.at]
     reason = f"keeping {keep_versions} beside the current and the previous one"

@@ -1,30 +1,131 @@
-"""The processes of one install, found in /proc: the last resort when a rejected version cannot be stopped by its own control.
+"""The processes of this host, as the kernel tells of them: the only place that reads /proc for others and that signals them.
 
-A process belongs to an install when its program lies there, or when it works there and has no terminal (so that nobody's shell
-is taken for an agent).
+Promises: a process is known by its pid and its start time together, which no later process has, and is signalled only while it
+has both; one that is dead and not yet buried is none. Refuses nothing: what cannot be looked into is said to be so.
 """
 
 import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 GRACE = 3.0  # seconds from TERM to KILL
-_MOMENT = 0.1  # seconds; what a status script leaves behind is gone by then
+_PROC = Path("/proc")
+_KTHREADD = 2  # the parent of the kernel's own threads
+_LISTENING = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}  # the state of a socket that takes what comes
+_SHOWN = 100  # characters of a command line
 
 
-def end_all_of(install: Path) -> int:
-    """End the processes of an install, with TERM and then KILL; returns how many there were."""
-    found = _all_of(install)
-    for sig, grace in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
-        for pid in _all_of(install):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, sig)
-        deadline = time.monotonic() + grace
-        while _all_of(install) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    return len(found)
+class Process(NamedTuple):
+    """One process at one moment. start: clock ticks since the machine's boot, as /proc writes them; name: its program's, at
+    most 15 characters."""
+
+    pid: int
+    parent: int
+    session: int
+    has_terminal: bool
+    start: str
+    name: str
+
+    @property
+    def identity(self) -> str:
+        """`pid.starttime`, which no later process has."""
+        return f"{self.pid}.{self.start}"
+
+    @property
+    def leads_session(self) -> bool:
+        return self.pid == self.session
+
+
+class Table:
+    """All processes that live at one moment, by pid. at: monotonic seconds just before they were read.
+
+    Where they are and what they hold is read when it is asked for, and kept.
+    """
+
+    def __init__(self, proc: Path = _PROC) -> None:
+        self.at = time.monotonic()
+        self._proc = os.fspath(proc)
+        pids = [int(name) for name in os.listdir(self._proc) if name.isdigit()]  # noqa: PTH208 (thousands of them)
+        self.by_pid = {pid: found for pid in pids if (found := _read(self._proc, pid))}
+        self._places: dict[int, tuple[str, str]] = {}
+        self._sockets: Mapping[str, int] | None = None
+
+    def below(self, directory: Path) -> list[Process]:
+        """The processes whose program lies below the directory, or that work there and have no terminal (so that no person's
+        shell is taken for an agent's); but for this one."""
+        where, ourselves = f"{directory.resolve()}/", os.getpid()
+        return [one for one in self.by_pid.values() if one.pid != ourselves and self._is_below(one, where)]
+
+    def by_version(self, agent: Path) -> dict[str, list[Process]]:
+        """The same for an agent's directory, by version."""
+        found: dict[str, list[Process]] = {}
+        where = f"{agent.resolve()}/"
+        for one in self.below(agent):
+            program, working = self._place(one)
+            place = program if program.startswith(where) else working
+            if version := place.removeprefix(where).partition("/")[0]:
+                found.setdefault(version, []).append(one)
+        return found
+
+    def with_variable(self, name: str, value: str) -> list[Process]:
+        """The processes that began their program with this variable in their environment."""
+        wanted = f"{name}={value}\0".encode()
+        ours = [one for one in self.by_pid.values() if not self._is_of_the_kernel(one)]
+        return [one for one in ours if wanted in _environment(self._proc, one.pid)]
+
+    def is_closed(self, process: Process) -> bool:
+        """Whether we may not look where this process is, so that nothing can be said about it."""
+        return self._place(process) == ("", "")
+
+    def ports(self, process: Process) -> frozenset[int]:
+        """Those on which it listens (TCP), or takes datagrams (UDP)."""
+        if self._sockets is None:
+            self._sockets = _listening(self._proc)
+        sockets = self._sockets
+        held = _descriptors(self._proc, process.pid) if sockets else []
+        return frozenset(port for link in held if (port := sockets.get(link)))
+
+    def holders(self, ports: Iterable[int]) -> dict[int, Process]:
+        """Who listens on these ports, as far as we may see it."""
+        wanted, found = set(ports), {}
+        for process in self.by_pid.values() if wanted else ():
+            found.update(dict.fromkeys(wanted & self.ports(process), process))
+        return found
+
+    def _is_below(self, process: Process, where: str) -> bool:
+        program, working = self._place(process)
+        return program.startswith(where) or (working.startswith(where) and not process.has_terminal)
+
+    def _is_of_the_kernel(self, process: Process) -> bool:
+        return _KTHREADD in (process.pid, process.parent) and not _link(self._proc, process.pid, "exe")
+
+    def _place(self, process: Process) -> tuple[str, str]:
+        """Its program and its working directory, each with a slash at its end; "" for what cannot be read."""
+        if (found := self._places.get(process.pid)) is None:
+            program = "" if self._is_of_the_kernel(process) else _link(self._proc, process.pid, "exe")
+            found = self._places[process.pid] = (program, _link(self._proc, process.pid, "cwd") if program else "")
+        return found
+
+
+def identity(pid: int) -> str:
+    """A process as `pid.starttime`; "" when there is none, or it is dead and not yet buried."""
+    found = _read(os.fspath(_PROC), pid)
+    return found.identity if found else ""
+
+
+def is_alive(known: str) -> bool:
+    """Whether this very process, as `identity` names it, still lives."""
+    pid = known.partition(".")[0]
+    return pid.isdigit() and identity(int(pid)) == known
+
+
+def alive(known: Iterable[str]) -> frozenset[str]:
+    """Those of these identities that still live."""
+    return frozenset(filter(is_alive, known))
 
 
 def boot_id() -> str:
@@ -35,62 +136,118 @@ def boot_id() -> str:
         return ""
 
 
-def identity(pid: int) -> str:
-    """A process as `pid.starttime`, which no later process has; "" when there is none, or it is dead and not yet buried."""
+def command(pid: int) -> list[str]:
+    """The arguments of a process, [] when there are none to be seen."""
     try:
-        fields = _stat(pid)
-        return f"{pid}.{fields[19]}" if fields[0] not in "ZX" else ""
-    except (OSError, IndexError):
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return []
+    return line.decode("utf-8", "replace").rstrip("\0").split("\0") if line else []
+
+
+def in_words(known: str) -> str:
+    """`4711 sleep 3600`, for a person."""
+    pid = known.partition(".")[0]
+    return f"{pid} {' '.join(command(int(pid)))}"[:_SHOWN].rstrip()
+
+
+def end(known: Iterable[str], grace: float = GRACE) -> int:
+    """End these very processes (identities), with TERM and after `grace` seconds with KILL; returns how many there were."""
+    here = alive(known)
+    for sig in (signal.SIGTERM, signal.SIGKILL):
+        for one in here:
+            _signal(one, sig)
+        wait_until_gone(here, time.monotonic() + grace)
+    return len(here)
+
+
+def wait_until_gone(known: Iterable[str], deadline: float) -> frozenset[str]:
+    """Wait until these processes have ended, or until then (monotonic seconds); returns those that have not."""
+    left, pause = alive(known), 0.001
+    while left and (rest := deadline - time.monotonic()) > 0:
+        time.sleep(min(pause, rest))
+        left, pause = alive(left), min(pause * 2, 0.1)
+    return left
+
+
+def end_all_of(directory: Path) -> int:
+    """End whatever runs below a directory; returns how many there were."""
+    count = 0
+    while found := {one.identity for one in Table().below(directory)}:
+        count += end(found)
+        if alive(found):
+            break
+    return count
+
+
+def _signal(known: str, sig: signal.Signals) -> None:
+    """To this process and no later one of its number: it is held fast before it is looked at."""
+    pid = int(known.partition(".")[0])
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        try:
+            held = os.pidfd_open(pid)
+        except OSError:  # a kernel without them
+            if is_alive(known):
+                os.kill(pid, sig)
+            return
+        try:
+            if is_alive(known):
+                signal.pidfd_send_signal(held, sig)
+        finally:
+            os.close(held)
+
+
+def _read(proc: str, pid: int) -> Process | None:
+    """The process, see proc(5); None when there is none, or it is dead."""
+    try:
+        file = os.open(f"{proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)  # the quickest way, for there are thousands
+    except OSError:
+        return None
+    try:
+        stat = os.read(file, 1024)
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+    before, _, after = stat.rpartition(b")")
+    fields = after.split()
+    if len(fields) < 20 or fields[0] in (b"Z", b"X", b"x"):
+        return None
+    name = before.partition(b"(")[2].decode("utf-8", "replace")
+    return Process(pid, int(fields[1]), int(fields[3]), fields[4] != b"0", fields[19].decode(), name)
+
+
+def _link(proc: str, pid: int, name: str) -> str:
+    """Where a link of a process leads, also when that was deleted since; "" when it cannot be read."""
+    try:
+        return os.readlink(f"{proc}/{pid}/{name}").removesuffix(" (deleted)") + "/"  # noqa: PTH115 (the same)
+    except OSError:
         return ""
 
 
-def identities(install: Path) -> frozenset[str]:
-    """The processes of an install that live for more than a moment, each as `pid.starttime`, which no later process has."""
-    first = _identities(_all_of(install))
-    if first:
-        time.sleep(_MOMENT)
-    where = _below(install)
-    return first & _identities([pid for pid in (int(one.partition(".")[0]) for one in first) if _belongs(pid, where)])
-
-
-def _identities(pids: list[int]) -> frozenset[str]:
-    found = set()
-    for pid in pids:
-        with contextlib.suppress(OSError, IndexError):
-            found.add(f"{pid}.{_stat(pid)[19]}")
-    return frozenset(found)
-
-
-def _all_of(install: Path) -> list[int]:
-    where, ourselves = _below(install), os.getpid()
-    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 (thousands of them, every few seconds)
-    return [pid for pid in pids if pid != ourselves and _belongs(pid, where)]
-
-
-def _below(install: Path) -> str:
-    return f"{install.resolve()}/"
-
-
-def _belongs(pid: int, where: str) -> bool:
+def _environment(proc: str, pid: int) -> bytes:
     try:
-        if _link(pid, "exe").startswith(where):
-            return True
-        works_there = _link(pid, "cwd").startswith(where)
-        return works_there and not _has_terminal(pid)
-    except (OSError, IndexError):  # gone meanwhile, a kernel thread, or not ours
-        return False
+        return Path(f"{proc}/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
 
 
-def _link(pid: int, name: str) -> str:
-    """Where a link of a process leads, also when that was deleted since; with a slash at its end."""
-    return os.readlink(f"/proc/{pid}/{name}").removesuffix(" (deleted)") + "/"  # noqa: PTH115 (the same)
+def _descriptors(proc: str, pid: int) -> list[str]:
+    found = []
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"{proc}/{pid}/fd"):  # noqa: PTH208
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(f"{proc}/{pid}/fd/{name}"))  # noqa: PTH115
+    return found
 
 
-def _has_terminal(pid: int) -> bool:
-    return _stat(pid)[4] != "0"  # tty_nr
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat that follow the name, see proc(5)."""
-    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    return stat.rpartition(")")[2].split()
+def _listening(proc: str) -> Mapping[str, int]:
+    """The port of each socket that takes what comes, by what its descriptor links to."""
+    found = {}
+    for kind, state in _LISTENING.items():
+        with contextlib.suppress(OSError):
+            for line in Path(f"{proc}/net/{kind}").read_text(encoding="ascii", errors="replace").splitlines()[1:]:
+                fields = line.split()
+                if len(fields) > 9 and fields[3] == state:
+                    found[f"socket:[{fields[9]}]"] = int(fields[1].rpartition(":")[2], 16)
+    return found

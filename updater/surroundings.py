@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +21,7 @@ from updater.errors import TryLater
 UMASK = 0o022
 FILE = "environment"  # below the root; the unit reads it
 LIMIT = 64 << 10  # bytes of it
+MARK = "OPS_UPDATER_START"  # what a start's processes are known by
 
 # docs/shipping.md says these too.
 _WITHHELD = re.compile(
@@ -35,6 +37,15 @@ _WITHHELD = re.compile(
     )
 )
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Mark:
+    """What a script and all that it starts are known by later. token: stands in their environment; session: theirs, if
+    they did not leave it, 0 before the script is started."""
+
+    token: str
+    session: int = 0
 
 
 def of_agents(ours: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
@@ -60,7 +71,9 @@ def set_by(file: Path) -> dict[str, str]:
 def more_than_given(has: Mapping[str, str], ours: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
     """The names of what a process has in its environment that it would not be given now, `PATH` where that led to our own
     programs; in order."""
-    more = {name for name in has if _WITHHELD.fullmatch(name) and name not in given and name not in ("_", "OLDPWD")}
+    more = {
+        name for name in has if _WITHHELD.fullmatch(name) and name not in given and name not in ("_", "OLDPWD", MARK)
+    }
     if "PATH" not in given and any(part in _own_programs(ours) for part in has.get("PATH", "").split(os.pathsep)):
         more.add("PATH")
     return sorted(more)

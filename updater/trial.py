@@ -5,6 +5,7 @@ from updater.memory import Memory, Trial
 from updater.observe import Observed
 from updater.wire import Desired
 
+LOOKS = 3  # at a version that says `stoped` while its processes live, before it is given up
 FLAPS = 3  # restarts within a watch that are too many
 
 
@@ -29,6 +30,26 @@ def death(seen: Observed, order: Desired, memory: Memory, now: float) -> str:
     if not trial.began:  # a watch that an earlier version of the updater began
         return "died within its watch"
     return f"died {lived:.0f} s after its start" if lived >= 1 else "died within a second of its start"
+
+
+def doubt(seen: Observed, order: Desired, memory: Memory, now: float) -> str:
+    """Why there is no verdict yet on the ordered version, which says that it has stopped: its processes live."""
+    trial = _trial(seen, order, memory)
+    if trial is None or seen.state is not State.STOPPED or not seen.processes or trial.doubts >= LOOKS:
+        return ""
+    if not death(seen, order, memory, now):
+        return ""
+    lives = "a process of it lives" if len(seen.processes) == 1 else f"{len(seen.processes)} of its processes live"
+    return f"the status of {seen.current} is {seen.status.text!r}, but {lives}: looking again"
+
+
+def crowded(seen: Observed, order: Desired, memory: Memory, now: float) -> str:
+    """Why the ordered version, which has died, is started once more: another version's processes have not gone."""
+    trial, others = _trial(seen, order, memory), sorted(seen.occupied - {seen.current})
+    if trial is None or trial.again or not others or seen.state is not State.STOPPED:
+        return ""
+    died = death(seen, order, memory, now)
+    return f"{died}, while processes of {', '.join(others)} still run" if died else ""
 
 
 def _trial(seen: Observed, order: Desired, memory: Memory) -> Trial | None:

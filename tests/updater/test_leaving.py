@@ -1,0 +1,269 @@
+"""The old version is gone before the new one starts, and what it leaves is said; only what is an agent's is ever ended."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from helpers.agents import HEALTHY
+from helpers.field import AGENT, SIGNALS_AND_RETURNS, alive, filled, free_port
+from lab.fleet import until
+from updater import control, cycle, explain, processes, witness
+from updater.control import State
+from updater.memory import Memory, Recognised
+from updater.plan import Action, Step
+from updater.processes import Table
+from updater.surroundings import Mark
+
+# What a deploy agent starts for others outlives it, on purpose.
+DEPLOYS = HEALTHY.replace(
+    "start) running ||", "start) (cd / && exec setsid sleep 4711) >/dev/null 2>&1 & echo $! >../app; running ||"
+)
+
+
+def app_of(host):
+    return int((host.layout.agent("agent").path / "app").read_text())
+
+
+@pytest.fixture
+def port():
+    return free_port()
+
+
+@pytest.fixture
+def ended():
+    """Processes (pids) that a test expects to outlive its agents."""
+    pids = []
+    yield pids
+    for pid in pids:
+        processes.end([processes.identity(pid)])
+
+
+def patient(host, stop=8.0):
+    timeouts = host.config.timeouts
+    host.reconfigure(replace_timeouts(host.config, start=4.0, stop=stop, status=timeouts.status))
+    return host
+
+
+def replace_timeouts(config, **seconds):
+    from msgspec.structs import replace
+
+    return replace(config, timeouts=replace(config.timeouts, **seconds))
+
+
+def publish(site, version, grace, port):
+    site.publish(version=version, control=filled(SIGNALS_AND_RETURNS, port, grace), **{"agent.py": AGENT.encode()})
+
+
+def current(host):
+    return host.layout.agent("agent").version_file.read_text().strip()
+
+
+def status(host):
+    return control.status(host.layout.agent("agent").install(current(host)), 5)
+
+
+def app_pid(host, version="1"):
+    return int((host.layout.agent("agent").install(version) / "var/app.pid").read_text())
+
+
+def run(host, site, version, **fields):
+    site.desire(site.entry(version=version, **fields))
+    return cycle.run(host)
+
+
+def outcomes(host):
+    memory = host.memories.of("agent")
+    return [*memory.outcomes, *([memory.trial.done] if memory.trial and memory.trial.done else [])]
+
+
+def test_a_version_that_only_says_it_has_stopped_is_waited_for(host, site, port):
+    """slow_stop_control of the field: the new version found the port taken, and was rejected for good."""
+    patient(host)
+    publish(site, "1", 1.5, port)
+    publish(site, "2", 0, port)
+    assert run(host, site, "1").matches
+    old = app_pid(host)
+    assert run(host, site, "2").matches
+    assert (current(host), status(host).state, alive(old)) == ("2", State.STARTED, False)
+
+
+def test_a_version_that_goes_at_once_is_not_waited_for(host, site):
+    site.publish(version="1")
+    site.publish(version="2")
+    run(host, site, "1")
+    began = time.monotonic()
+    assert run(host, site, "2").matches
+    assert time.monotonic() - began < 3, "much less than LEFT_ALONE"
+
+
+def test_what_is_left_is_left_alone_said_and_never_pruned(host, site, ended):
+    site.publish(version="1", control=DEPLOYS)
+    for version in ("2", "3"):
+        site.publish(version=version)
+    run(host, site, "1")
+    app = app_of(host)
+    ended.append(app)
+    assert run(host, site, "2").matches
+    assert alive(app)
+    words = f"1 process of 1 still runs: {app} sleep 4711"
+    assert words in outcomes(host)[-1].reason
+    seen = cycle.look(host, ["agent"])["agent"]
+    assert words in "\n".join(explain.why(host, seen, host.orders.last))
+    run(host, site, "3")
+    run(host, site, "3")
+    assert (host.layout.agent("agent").path / "1" / "control").exists()
+    os.kill(app, signal.SIGKILL)
+    until("it is gone", lambda: not alive(app))
+    run(host, site, "3")
+    assert not (host.layout.agent("agent").path / "1").exists()
+
+
+def test_leftovers_are_ended_where_that_is_asked_for(host, site, ended):
+    site.publish(version="1", control=DEPLOYS)
+    site.publish(version="2")
+    run(host, site, "1")
+    app = app_of(host)
+    ended.append(app)
+    assert run(host, site, "2", leftovers="end").matches
+    until("it is ended", lambda: not alive(app))
+    assert "still run" not in outcomes(host)[-1].reason
+
+
+def test_what_ignores_term_is_killed_where_leftovers_are_to_end(host, site):
+    deaf = HEALTHY.replace("sleep 1000 >", """sh -c 'trap "" TERM; while :; do sleep 1; done' >""").replace(
+        'stop) running && kill "$(cat pid)" && while running; do sleep 0.01; done', "stop) mv pid old"
+    )
+    site.publish(version="1", control=deaf)
+    site.publish(version="2")
+    run(host, site, "1")
+    old = int((host.layout.agent("agent").install("1") / "pid").read_text())
+    assert run(host, site, "2", leftovers="end").matches
+    assert not alive(old)
+
+
+def test_nothing_else_in_our_control_group_or_session_is_touched(host, site):
+    """Under one unit all agents and the updater share one group; here they even share it with the tests."""
+    bystander = subprocess.Popen(["sleep", "4712"], cwd="/")
+    in_a_neighbour = host.layout.root / "neighbour" / "1"
+    in_a_neighbour.mkdir(parents=True)
+    neighbour = subprocess.Popen(["sleep", "4713"], cwd=in_a_neighbour)
+    try:
+        site.publish(version="1", control=DEPLOYS)
+        site.publish(version="2")
+        run(host, site, "1")
+        run(host, site, "2", leftovers="end")
+        assert (bystander.poll(), neighbour.poll()) == (None, None)
+    finally:
+        for one in (bystander, neighbour):
+            one.kill()
+            one.wait()
+
+
+def test_a_directory_with_processes_is_not_pruned_even_when_nobody_knew_of_them(host, site):
+    from updater.errors import TryLater
+    from updater.perform import Hands
+    from updater.plan import Source
+    from updater.wire import Desired
+
+    old = host.layout.agent("agent").install("0")
+    old.mkdir(parents=True)
+    inside = subprocess.Popen(["sleep", "4714"], cwd=old, start_new_session=True)
+    try:
+        hands = Hands(host, Desired("agent", "1"), Source.ANSWER)
+        with pytest.raises(TryLater, match="sleep 4714"):
+            hands.perform(Action(Step.PRUNE, "agent", "0", "old"))
+        assert old.exists()
+    finally:
+        inside.kill()
+        inside.wait()
+
+
+# --- who is recognised ---
+
+
+def proc(directory, pid, parent=1, session=0, start=100, tty=0, exe="/usr/bin/python3", cwd="/", state="S"):
+    """One process in a /proc of our own."""
+    place = directory / str(pid)
+    place.mkdir(parents=True)
+    fields = [state, parent, pid, session or pid, tty, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 20, 0, 1, 0, start, 0]
+    (place / "stat").write_text(f"{pid} (a) b) {' '.join(map(str, fields))}\n")
+    (place / "exe").symlink_to(exe)
+    (place / "cwd").symlink_to(cwd)
+
+
+@pytest.fixture
+def install(tmp_path):
+    directory = tmp_path / "agent" / "1"
+    directory.mkdir(parents=True)
+    return directory
+
+
+def recognised(tmp_path, install, known=None, boot="b"):
+    return {one.pid for one in witness.recognise(Table(tmp_path / "proc"), install, known, boot)}
+
+
+def test_processes_are_recognised_by_place_session_descent_and_what_was_known(tmp_path, install):
+    for pid, more in {
+        900001: {"exe": install / "bin/agent"},
+        900002: {"cwd": install},
+        900003: {"cwd": install, "tty": 34816},  # a person's shell
+        900004: {"parent": 900001},
+        900005: {"session": 900000},  # in the session of the start, which is known by 900006
+        900006: {"session": 900000},
+        900007: {"session": 900003},
+        900008: {"parent": 900003},
+        900009: {"exe": f"{install}-other/bin/agent"},
+        900010: {"cwd": f"{install} (deleted)"},
+        900011: {"cwd": install, "state": "Z"},
+    }.items():
+        proc(tmp_path / "proc", pid, **more)
+    known = Recognised("1", "b", session=900000, processes=frozenset({"900006.100"}))
+    assert recognised(tmp_path, install, known) == {900001, 900002, 900004, 900005, 900006, 900010}
+    assert recognised(tmp_path, install, known, boot="another") == {900001, 900002, 900004, 900010}
+
+
+def test_a_number_that_another_process_has_by_now_is_not_recognised(tmp_path, install):
+    proc(tmp_path / "proc", 900001, session=900000, start=999)
+    known = Recognised("1", "b", session=900000, processes=frozenset({"900001.100"}))
+    assert recognised(tmp_path, install, known) == set()
+
+
+def test_a_start_is_known_by_its_session_and_by_its_pid_file(tmp_path, install):
+    (install / "var").mkdir()
+    (install / "var" / "app.pid").write_text("900002\n")
+    (install / "old.pid").write_text("900003\n")
+    proc(tmp_path / "proc", 900001, session=900000, start=200)
+    proc(tmp_path / "proc", 900002, start=200)
+    proc(tmp_path / "proc", 900003, start=50)  # was there before the start
+    proc(tmp_path / "proc", 900004, session=900000, start=50)
+    proc(tmp_path / "proc", 900005, start=200)
+    (tmp_path / "proc/900005/environ").write_bytes(b"A=1\0OPS_UPDATER_START=abc\0B=2\0")  # has left the session
+    found = witness.started(Table(tmp_path / "proc"), install, Mark("abc", 900000), 100, "b")
+    assert found.processes == {"900001.200", "900002.200", "900005.200"}
+
+
+def test_main_processes_lead_a_session_or_stand_in_the_pid_file(tmp_path, install):
+    (install / "pid").write_text("900002")
+    proc(tmp_path / "proc", 900001, cwd=install)
+    proc(tmp_path / "proc", 900002, cwd=install, session=900000)
+    proc(tmp_path / "proc", 900003, cwd=install, session=900000)
+    table = Table(tmp_path / "proc")
+    found = witness.recognise(table, install, None, "b")
+    assert witness.main_processes(table, found, install, None) == {"900001.100", "900002.100"}
+
+
+def test_without_such_the_main_processes_are_those_that_no_other_started(tmp_path, install):
+    proc(tmp_path / "proc", 900002, cwd=install, session=900000)
+    proc(tmp_path / "proc", 900003, cwd=install, session=900000, parent=900002)
+    table = Table(tmp_path / "proc")
+    found = witness.recognise(table, install, None, "b")
+    assert witness.main_processes(table, found, install, None) == {"900002.100"}
+
+
+def test_what_a_version_left_is_remembered_until_it_is_gone():
+    memory = Memory().leaving("1", frozenset({"1.2"}))
+    assert memory.left == {"1": {"1.2"}}
+    assert memory.leaving("1", frozenset()).left == {}

@@ -1,0 +1,88 @@
+"""One look at an agent with both witnesses: what its `control` says, and what the kernel knows of its processes.
+
+Words decide what is wanted. The kernel is asked where they may be wrong: an agent whose processes have been recognised by where
+they are is not believed to be started when none exists. An agent that was never recognised so (it only asks systemd, or moves
+away from its directory) is believed. A look costs a look at the processes that are known already; /proc is read as a whole only
+when none of those lives, and while it is not yet known what kind of agent this is.
+"""
+
+import time
+from dataclasses import replace
+
+from updater import own, processes, witness
+from updater.control import State, Status
+from updater.host import Host
+from updater.layout import OWN_NAME
+from updater.memory import Memory, Recognised
+from updater.observe import Observed, observe
+from updater.processes import Table
+
+_MOMENT = 0.1  # seconds between the two looks after which an agent is not believed
+
+
+def look_at(host: Host, name: str) -> Observed:
+    """Observe one agent; in its watch also which processes it has. Raises TryLater."""
+    memory = host.memories.of(name)
+    began = time.monotonic()
+    seen = observe(host.layout, name, host.config.timeouts.status, memory.current, host.now)
+    if name == OWN_NAME and host.own_version:
+        return own.as_known(seen)
+    occupied = frozenset(version for version, left in memory.left.items() if processes.alive(left))
+    seen = replace(seen, occupied=occupied)
+    if memory.is_watched and seen.current in seen.installs:
+        seen = replace(seen, processes=_that_stay(host, seen, memory, began))
+    return _testified(host, seen, memory, began)
+
+
+def _that_stay(host: Host, seen: Observed, memory: Memory, began: float) -> frozenset[str]:
+    """The processes of the current version that live for more than a moment: what a status script leaves is gone by then."""
+    install = host.layout.agent(seen.name).install(seen.current)
+    found = witness.recognise(host.table(began), install, memory.running, host.boot)
+    if found:
+        time.sleep(_MOMENT)
+    return processes.alive(one.identity for one in found)
+
+
+def _testified(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:
+    if seen.state is not State.STARTED:
+        return seen
+    known = memory.running if memory.running and memory.running.version == seen.current else None
+    if known and known.placed:
+        is_there = known.boot == host.boot and any(map(processes.is_alive, known.processes))
+        return seen if is_there else _doubted(host, seen, known, began)
+    install = host.layout.agent(seen.name).install(seen.current)
+    if known and not any(map(processes.is_alive, known.processes)) and witness.names_the_dead(install):
+        return _doubted(host, seen, known, began)
+    return seen if host.left_in_peace.get(seen.name) == seen.current else _learned(host, seen, known)
+
+
+def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
+    """What kind of agent this is: one that stays where it is installed, or one of which nothing can be said."""
+    table, install = host.table(time.monotonic() - 1.0), host.layout.agent(seen.name).install(seen.current)
+    found = witness.seen(table, install, known, host.boot)
+    if found.placed:
+        return replace(seen, running=found)
+    if not table.below(install):
+        host.left_in_peace[seen.name] = seen.current
+    return seen
+
+
+def _doubted(host: Host, seen: Observed, known: Recognised, began: float) -> Observed:
+    """None of the processes that were known is there: others are, or it is not believed."""
+    install = host.layout.agent(seen.name).install(seen.current)
+    table = host.table(began)
+    for again in (True, False):
+        found = witness.seen(table, install, known, host.boot)
+        if found.processes:
+            return replace(seen, running=found)
+        if again:
+            time.sleep(_MOMENT)
+            table = Table()
+    named = witness.pid_files(install).values()
+    if any(table.is_closed(table.by_pid[pid]) for pid in named if pid in table.by_pid):
+        return seen  # nobody can say that it is a stranger
+    who = "; ".join(processes.in_words(str(pid)) for pid in named if pid in table.by_pid)
+    why = f"its control says {seen.status.text}, but none of its processes exists" + (
+        f": its pid is {who}" if who else ""
+    )
+    return replace(seen, status=Status(why), absent=True)

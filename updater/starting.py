@@ -1,0 +1,194 @@
+"""A version comes up: never a second one beside it, and no verdict while its predecessor has not yet gone.
+
+Promises: before anything is started, a `./control start` that an earlier updater left behind is waited for, and another version
+of the agent is stopped by its own control; a pid file that names a stranger is put aside; a start that fails while processes of
+another version live is tried once more when they are gone; a start that leaves nothing but a dead process has failed.
+"""
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from updater import control, files, processes, stopping, witness
+from updater.control import State
+from updater.errors import ControlFailed
+from updater.host import Host
+from updater.layout import AgentDir
+from updater.memory import Memory, Recognised
+from updater.processes import Process, Table
+from updater.stopping import EVIDENCE, wait_for
+from updater.surroundings import Mark
+from updater.wire import Desired
+
+log = logging.getLogger("updater")
+
+_IN_USE = re.compile(r"in use|EADDRINUSE|bind|listen", re.IGNORECASE)
+_PORT = re.compile(r"(?<![\w.])(?:\S*:|port\W{1,3})(\d{2,5})(?!\d)", re.IGNORECASE)
+
+
+class Start:
+    """One start of a version. memory: of the agent, just before."""
+
+    def __init__(self, host: Host, agent: AgentDir, order: Desired, version: str, memory: Memory) -> None:
+        self._host = host
+        self._agent = agent
+        self._order = order
+        self._version = version
+        self._memory = memory
+        self._install = agent.install(version)
+        self._may_be_up = False
+
+    def clear_the_way(self) -> dict[str, frozenset[str]]:
+        """Have everything gone that must not run beside this version; returns what is left, by version.
+
+        A start of this version that is still under way is waited for: whether it came up is then for its status to say.
+        """
+        found = Table().by_version(self._agent.path)
+        if starts := {v: one for v, several in found.items() for one in several if witness.is_start_script(one)}:
+            self._await(starts)
+            found = Table().by_version(self._agent.path)
+        if self._version in found and self._is_started():
+            self._may_be_up = True
+        elif self._version not in found:
+            self._put_stale_pid_files_aside()
+        return {one: self._stop(one) for one, several in found.items() if self._is_in_the_way(one, several)}
+
+    def _await(self, starts: Mapping[str, Process]) -> None:
+        for version, one in starts.items():
+            log.warning("%s: a start of %s was left behind; waiting for its end", self._order.name, version)
+            deadline = time.monotonic() + self._host.config.timeouts.start
+            processes.end(processes.wait_until_gone({one.identity}, deadline))
+
+    def _is_in_the_way(self, version: str, found: Iterable[Process]) -> bool:
+        """Whether there is more of a version than what it is known to have left, but for one that a start has brought up."""
+        is_up = version == self._version and self._may_be_up
+        return not is_up and not {one.identity for one in found} <= self._memory.left.get(version, frozenset())
+
+    def _stop(self, version: str) -> frozenset[str]:
+        install, timeouts = self._agent.install(version), self._host.config.timeouts
+        deadline = time.monotonic() + timeouts.stop
+        were = stopping.before(install, self._memory.running, self._host.boot)
+        log.warning("%s: %s, which is not to run", self._order.name, witness.in_words(version, were.every))
+        try:
+            can_stop = files.is_executable_file(install / "control") and not self._strangers(version)
+            if can_stop and control.status(install, timeouts.status).state is not State.STOPPED:
+                control.run(install, "stop", timeouts.stop)
+        except ControlFailed as e:
+            log.warning("%s: %s", self._order.name, e)
+        return stopping.see_out(were, self._order, deadline)
+
+    def _strangers(self, version: str) -> dict[Path, int]:
+        """The pid files of a version that name no process of its."""
+        table, install = Table(), self._agent.install(version)
+        return witness.strangers(
+            table, install, witness.recognise(table, install, self._memory.running, self._host.boot)
+        )
+
+    def _put_stale_pid_files_aside(self) -> None:
+        """Where a version's processes were recognised before, and none exists: its control would take a stranger for it."""
+        if not self._was_placed():
+            return
+        for path, pid in self._strangers(self._version).items():
+            log.warning("%s names %s, which is none of its processes: put aside", path, processes.in_words(str(pid)))
+            files.put_aside(path)
+
+    def _was_placed(self) -> bool:
+        known = self._memory.running
+        return known is not None and known.version == self._version and known.placed
+
+    def run(self, patient: bool = False) -> Recognised:
+        """Start it; returns the processes that it has then. patient: first wait for the end of other versions' processes.
+        Raises ControlFailed when it does not come up in time."""
+        if patient:
+            deadline = time.monotonic() + self._host.config.timeouts.stop
+            processes.wait_until_gone(frozenset().union(*self._others().values()), deadline)
+        crowd = _in_words(self._left())
+        found, problem = self._once()
+        if problem and (crowd or self._others()):
+            found, problem = self._once_more(problem, crowd)
+        if found is not None:
+            return found
+        evidence = control.tail(self._output, EVIDENCE)
+        if told := self._port_holders(evidence):
+            problem += f"; {told}"
+        raise ControlFailed(f"{self._version} {problem}", evidence)
+
+    def _once_more(self, problem: str, crowd: str) -> tuple[Recognised | None, str]:
+        """Another try after one that failed, as soon as nothing of another version lives. crowd: what lived when that began."""
+        others, deadline = self._others(), time.monotonic() + self._host.config.timeouts.stop
+        log.warning("%s: %s %s, while %s", self._order.name, self._version, problem, _in_words(others) or crowd)
+        if processes.wait_until_gone(frozenset().union(*others.values()), deadline):
+            return None, f"{problem}; {_in_words(self._others())}"
+        self._may_be_up = True
+        return self._once()
+
+    @property
+    def _output(self) -> Path:
+        return self._host.layout.output(self._order.name)
+
+    def _once(self) -> tuple[Recognised | None, str]:
+        """One try: what runs then, or None and why it is not started."""
+        limits, since, problem = self._host.config.timeouts, witness.ticks(), ""
+        deadline, mark = time.monotonic() + limits.start, Mark(secrets.token_hex(16))
+        if not (self._may_be_up and self._is_started()):
+            try:
+                control.run(self._install, "start", limits.start, self._output, mark)
+            except ControlFailed as e:
+                problem = str(e)
+        until = time.monotonic() if problem else deadline
+        status = wait_for(self._install, State.STARTED, limits.status, until)
+        if status.state is not State.STARTED:
+            return None, f"not started within {limits.start:g} s: {problem or f'its status is {status.text!r}'}"
+        found = witness.started(Table(), self._install, mark, since, self._host.boot)
+        found = replace(found, placed=self._was_placed())
+        if not found.processes and (found.placed or witness.names_the_dead(self._install)):
+            return None, f"not started: its status is {status.text!r}, but none of its processes exists"
+        return found, ""
+
+    def _is_started(self) -> bool:
+        """Whether a start that was left behind has brought it up, so that another one would make two."""
+        return control.status(self._install, self._host.config.timeouts.status).state is State.STARTED
+
+    def _others(self) -> dict[str, frozenset[str]]:
+        """The processes of other versions that live, by version."""
+        here = self._left()
+        for version, several in Table().by_version(self._agent.path).items():
+            if version != self._version:
+                here[version] = here.get(version, frozenset()) | {one.identity for one in several}
+        return here
+
+    def _left(self) -> dict[str, frozenset[str]]:
+        """The same as far as it is known without a look at all."""
+        here = {version: processes.alive(left) for version, left in self._memory.left.items()}
+        return {version: left for version, left in here.items() if left and version != self._version}
+
+    def _port_holders(self, evidence: str) -> str:
+        """Who holds the ports that the agent listened on before, or that its start speaks of; "" when nobody else does."""
+        known = self._memory.running
+        ports = (known.ports if known else frozenset()) | _ports_in(evidence)
+        table = Table()
+        own = {p.pid: version for version, several in table.by_version(self._agent.path).items() for p in several}
+        held = {port: one for port, one in table.holders(ports).items() if own.get(one.pid) != self._version}
+        told = [
+            f"port {port} is held by {processes.in_words(one.identity)}{_of(own, one)}" for port, one in held.items()
+        ]
+        return "; ".join(sorted(told))
+
+
+def _of(own: Mapping[int, str], process: Process) -> str:
+    return f" of {own[process.pid]}" if process.pid in own else ", which is none of this agent's processes"
+
+
+def _in_words(left: Mapping[str, frozenset[str]]) -> str:
+    return "; ".join(witness.in_words(version, several) for version, several in sorted(left.items()))
+
+
+def _ports_in(evidence: str) -> frozenset[int]:
+    """The ports that stand in lines that complain of an address in use."""
+    lines = [line for line in evidence.splitlines() if _IN_USE.search(line)]
+    return frozenset(int(port) for line in lines for port in _PORT.findall(line) if 0 < int(port) < 65536)

@@ -1,0 +1,123 @@
+"""A version goes: its own control is asked, and what the kernel knows of its processes says when it is gone.
+
+Promises: after the control has said `stoped`, the version's main processes have a while to end: `LEFT_ALONE` seconds, or with
+`leftovers: end` what is left of `timeouts.stop`, after which they get TERM and KILL. Only recognised processes are ever
+signalled, and what is left is returned. A version whose processes have ended when it says so is not waited for.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from updater import control, processes, witness
+from updater.config import Timeouts
+from updater.control import State
+from updater.errors import ControlFailed
+from updater.memory import Recognised
+from updater.processes import Process, Table
+from updater.wire import END, Desired, one_line
+
+log = logging.getLogger("updater")
+
+EVIDENCE = 2000  # characters of a control script's output in an outcome
+LEFT_ALONE = 5.0  # seconds after a stop for which the main processes are waited for where they are not to be ended
+
+
+def wait_for(
+    install: Path, state: State, limit: float, deadline: float, in_vain: Callable[[], bool] = lambda: False
+) -> control.Status:
+    """Ask for the status until it is the wanted one, or to ask is in vain, or the deadline (monotonic seconds) is over; at
+    least once. limit: seconds that one answer may take."""
+    pause = 0.01
+    while True:
+        answer = control.status(install, min(limit, max(deadline - time.monotonic(), 1.0)))
+        left = deadline - time.monotonic()
+        if answer.state is state or left <= 0 or in_vain():
+            return answer
+        time.sleep(min(pause, left))
+        pause = min(pause * 1.5, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What was known of a version's processes (identities) just before it was stopped. alone: no other version of the agent had
+    any."""
+
+    install: Path
+    every: frozenset[str]
+    main: frozenset[str]
+    known: Recognised | None
+    boot: str
+    alone: bool
+
+    def is_dead(self) -> bool:
+        """Whether all of them have ended, and its pid file names one that is not buried."""
+        return bool(self.every) and not processes.alive(self.every) and witness.names_the_dead(self.install)
+
+
+def ask(were: Before, timeouts: Timeouts, deadline: float) -> None:
+    """Have the version's own control stop it. deadline: monotonic seconds. Raises ControlFailed when it does not say that it
+    has, in time, but for one that takes a dead process, which is not buried, for a running one."""
+    install = were.install
+    said, problem = "", ""
+    try:
+        said = control.run(install, "stop", timeouts.stop)
+    except ControlFailed as e:
+        problem = str(e)
+    status = wait_for(install, State.STOPPED, timeouts.status, deadline, were.is_dead)
+    if status.state is not State.STOPPED and not were.is_dead():
+        problem = problem or f"its status is still {status.text!r}"
+        raise ControlFailed(
+            f"{install.name} did not stop within {timeouts.stop:g} s: {problem}", one_line(said, EVIDENCE)
+        )
+
+
+def before(install: Path, known: Recognised | None, boot: str) -> Before:
+    """Look at the processes of an install that is to be stopped. known: of its last start."""
+    table = Table()
+    found = witness.recognise(table, install, known, boot)
+    main = witness.main_processes(table, found, install, known)
+    every = _identities(found)
+    alone = not {*table.by_version(install.parent)} - {install.name}
+    return Before(install, every, main, known, boot, alone)
+
+
+def see_out(were: Before, order: Desired, deadline: float) -> frozenset[str]:
+    """Wait until the version is gone, after its control has said so; returns what is left of it. deadline: monotonic seconds,
+    when the stop is to be over."""
+    ends = order.leftovers == END
+    left = processes.wait_until_gone(were.main, deadline if ends else time.monotonic() + LEFT_ALONE)
+    if not left and not processes.alive(were.every):
+        return frozenset()
+    return end(were, order) if ends else _identities(_recognised(Table(), were))
+
+
+def end(were: Before, order: Desired) -> frozenset[str]:
+    """End what is recognised of the version, but for what it started elsewhere where leftovers are left alone; returns what is
+    left."""
+    for _ in range(2):  # what was just being started may have been missed
+        table = Table()
+        found = _recognised(table, were)
+        here = {*table.below(were.install)}
+        doomed = _identities(one for one in found if order.leftovers == END or one in here or one.identity in were.main)
+        if not doomed:
+            break
+        log.warning("%s: ending %s", were.install.parent.name, witness.in_words(were.install.name, doomed))
+        processes.end(doomed)
+    return _identities(_recognised(Table(), were))
+
+
+def _recognised(table: Table, were: Before) -> list[Process]:
+    """What lives of the version now, with what was known before."""
+    version, known = were.install.name, were.known
+    if known is None or (known.version, known.boot) != (version, were.boot):
+        known = Recognised(version, were.boot)
+    return witness.recognise(table, were.install, replace(known, processes=were.every), were.boot)
+
+
+def _identities(found: Iterable[Process]) -> frozenset[str]:
+    return frozenset(one.identity for one in found)

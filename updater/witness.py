@@ -1,0 +1,156 @@
+"""What the kernel knows of an install's processes: the second witness, beside the words of its `control`.
+
+Promises: only what surely belongs to an install is recognised as its: what lies or works below it, what its last start has left
+in its session or marked in its environment, what descends from those, and what its own pid file names and started with it.
+Refuses to go by control groups: under one unit all agents and the updater share theirs, so a group tells nothing that is not
+known already.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from updater import files, processes
+from updater.errors import TryLater
+from updater.memory import Recognised
+from updater.processes import Process, Table
+from updater.surroundings import MARK, Mark
+
+SETTLED = 10.0  # seconds of life after which a process that works below its install stays there
+_INIT = 1
+_DIRECTORIES = 32  # of an install that are looked through for a pid file
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def ticks() -> int:
+    """Now, as the start times of processes are counted."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
+
+
+def started(table: Table, install: Path, mark: Mark, since: int, boot: str) -> Recognised:
+    """What has become of a start just now. since: `ticks()` before it."""
+    by_place = table.below(install)
+    named = [table.by_pid.get(pid) for pid in pid_files(install).values()]
+    by_pid_file = [one for one in named if one and int(one.start) >= since]
+    in_session = [one for one in table.by_pid.values() if one.session == mark.session and int(one.start) >= since]
+    found = _with_descendants(table, [*by_place, *by_pid_file, *in_session, *table.with_variable(MARK, mark.token)])
+    return _noted(table, found, Recognised(install.name, boot, mark.session, mark.token))
+
+
+def seen(table: Table, install: Path, known: Recognised | None, boot: str) -> Recognised:
+    """The processes of an install as they are now. known: of its last start, or of the last look."""
+    found = recognise(table, install, known, boot)
+    is_of_now = known is not None and (known.version, known.boot) == (install.name, boot)
+    before = known if known and is_of_now else Recognised(install.name, boot)
+    long_ago = ticks() - SETTLED * _TICKS
+    placed = known is not None and known.version == install.name and known.placed
+    placed = placed or any(int(one.start) <= long_ago for one in table.below(install))
+    return _noted(table, found, replace(before, placed=placed))
+
+
+def recognise(table: Table, install: Path, known: Recognised | None, boot: str) -> list[Process]:
+    """All processes of an install. known: see `seen`."""
+    found = table.below(install)
+    if known and (known.version, known.boot) == (install.name, boot):
+        here = [one for one in table.by_pid.values() if one.identity in known.processes]
+        # A session's number is not given again while one of its processes lives.
+        sessions = {one.session for one in here if one.leads_session or one.session == known.session}
+        found += here + [one for one in table.by_pid.values() if one.session in sessions]
+        found += table.with_variable(MARK, known.token) if known.token else []
+    return _with_descendants(table, found)
+
+
+def main_processes(table: Table, found: Iterable[Process], install: Path, known: Recognised | None) -> frozenset[str]:
+    """Those of an install's processes that are the version itself (identities), not what it started for others: of its last
+    start, or below the install, that lead a session, listen or stand in the pid file; when there are no such, all whose
+    parent is none of them."""
+    found = list(found)
+    below, of_start = set(table.below(install)), known.processes if known else frozenset()
+    candidates = [one for one in found if one in below or one.identity in of_start]
+    named = set(pid_files(install).values())
+    mains = [one for one in candidates if one.pid in named or one.leads_session or table.ports(one)]
+    if not mains:
+        pids = {one.pid for one in candidates}
+        mains = [one for one in candidates if one.parent not in pids]
+    return frozenset(one.identity for one in mains)
+
+
+def strangers(table: Table, install: Path, found: Iterable[Process]) -> dict[Path, int]:
+    """The pid files of an install that name a process which surely is none of its, or a dead one that is not yet buried."""
+    own = {one.pid for one in found}
+    wrong = {}
+    for path, pid in pid_files(install).items():
+        process = table.by_pid.get(pid)
+        is_strange = table.is_closed(process) is False if process else Path(f"/proc/{pid}").exists()
+        if pid not in own and is_strange:
+            wrong[path] = pid
+    return wrong
+
+
+def names_the_dead(install: Path) -> bool:
+    """Whether a pid file names a process that has ended and is not yet buried: `kill -0` takes it for a running one."""
+    return any(not processes.identity(pid) and Path(f"/proc/{pid}").exists() for pid in pid_files(install).values())
+
+
+def pid_files(install: Path) -> dict[Path, int]:
+    """The files `pid` and `*.pid` of an install, one directory deep, that hold a number."""
+    found = {}
+    try:
+        top = [install / name for name in files.names_in(install)]
+        below = [path for path in top if path.is_dir() and not path.is_symlink()][:_DIRECTORIES]
+        every = [*top, *(directory / name for directory in below for name in files.names_in(directory))]
+    except (OSError, TryLater):
+        return {}
+    for path in every:
+        if path.name == "pid" or path.suffix == ".pid":
+            text = files.read_state(path, 64).split()
+            if text and text[0].isdigit() and len(text[0]) <= 10:
+                found[path] = int(text[0])
+    return found
+
+
+def _is_asked_by_us(process: Process) -> bool:
+    """Whether this is a control script that this process is just running."""
+    return process.parent == os.getpid() and processes.command(process.pid)[-2:-1] == ["./control"]
+
+
+def is_start_script(process: Process) -> bool:
+    """Whether this is a `./control start` of an updater's, not yet ended; what it forked does not lead its session."""
+    return process.leads_session and processes.command(process.pid)[-2:] == ["./control", "start"]
+
+
+def in_words(version: str, left: Iterable[str]) -> str:
+    """`2 processes of 1.0 still run: 4711 sleep 3600; 4712 sh`, "" when none does."""
+    here = sorted(left)
+    if not here:
+        return ""
+    shown = "; ".join(processes.in_words(one) for one in here[:_SHOWN]) + ("; ..." if len(here) > _SHOWN else "")
+    one = "1 process" if len(here) == 1 else f"{len(here)} processes"
+    return f"{one} of {version} still run{'s' if len(here) == 1 else ''}: {shown}"
+
+
+_SHOWN = 3
+
+
+def _noted(table: Table, found: list[Process], of: Recognised) -> Recognised:
+    ports = frozenset(port for one in found for port in table.ports(one))
+    return replace(of, processes=frozenset(one.identity for one in found), ports=ports)
+
+
+def _with_descendants(table: Table, found: list[Process]) -> list[Process]:
+    """These and what they have started, as far as that can be traced; never this process and what it alone has started."""
+    ourselves = os.getpid()
+    children: dict[int, list[Process]] = {}
+    for one in table.by_pid.values():
+        children.setdefault(one.parent, []).append(one)
+    known: dict[int, Process] = {}
+    todo = list(found)
+    while todo:
+        one = todo.pop()
+        if one.pid not in known and one.pid not in (ourselves, _INIT) and not _is_asked_by_us(one):
+            known[one.pid] = one
+            todo += children.get(one.pid, ())
+    return list(known.values())
