@@ -27,6 +27,7 @@ _MOMENTARY = {
     "reason",
     "boot",
     "processes",
+    "running",
     "restarts",
 }  # what two equal hosts may differ in
 _OWN_CODES = (0, 1, 2, 3)

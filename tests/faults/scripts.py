@@ -6,12 +6,12 @@ outside the root changes; the host ends on the version that works, or is left as
 
 import time
 
-from faults import goods, invariants
+from faults import field, goods, invariants
 from faults.scenarios import SCENARIOS, A
 from faults.world import Done, World
 
 NAME = "control"
-PARTS = ("new", "current")
+PARTS = ("new", "current", *field.PARTS)
 BOUND = 25.0  # seconds: each of the three verbs may take one, twice over on the way back
 
 _UPGRADE = SCENARIOS["upgrade"]
@@ -68,12 +68,14 @@ SCRIPTS = _scripts()
 
 
 def cases(_: World, part: str) -> list[str]:
-    return [f"{part}:{name}" for name in SCRIPTS]
+    return field.cases(part) if part in field.PARTS else [f"{part}:{name}" for name in SCRIPTS]
 
 
 def run(world: World, case: str) -> list[str]:
     """What is wrong in the cycles of a host with this script, and after a good version is ordered."""
     part, name = case.split(":", 1)
+    if part in field.PARTS:
+        return field.run(world, case)
     world.begin(_UPGRADE)
     with world.impatient(seconds=1):
         return _new(world, name) if part == "new" else _current(world, name)

@@ -1,0 +1,73 @@
+"""The children of this process: those that it started, and those that it inherits as PID 1 of a container or as a subreaper.
+
+Promises: who started a child waits for it and gets its exit code; what was inherited is buried as soon as it is dead, for a
+dead process that is not buried answers `kill -0` and keeps its number. Where nothing is inherited, nothing is done.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+_GET_SUBREAPER = 37  # prctl(2)
+
+_lock = threading.Lock()
+_own: set[int] = set()
+
+
+def inherits() -> bool:
+    """Whether what others leave becomes a child of this process."""
+    if os.getpid() == 1:
+        return True
+    found = ctypes.c_int(0)
+    return ctypes.CDLL(None).prctl(_GET_SUBREAPER, ctypes.byref(found), 0, 0, 0) == 0 and found.value != 0
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[set[int]]:
+    """While the block starts a child: it puts the child's pid into the set, and takes it out when it has waited for it."""
+    with _lock:
+        yield _own
+    if signal.getsignal(signal.SIGCHLD) is _on_death:  # what died meanwhile
+        bury()
+
+
+@contextlib.contextmanager
+def burying() -> Iterator[None]:
+    """While the block runs, in the main thread, what is inherited is buried when it dies."""
+    if not inherits():
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, _on_death)
+    try:
+        bury()
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def bury() -> None:
+    """Take leave of the dead that this process did not start."""
+    if not _lock.acquire(blocking=False):
+        return  # a child is just being started; it is seen to right after that
+    try:
+        for pid in _children() - _own:
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+    finally:
+        _lock.release()
+
+
+def _on_death(*_: object) -> None:
+    bury()
+
+
+def _children() -> set[int]:
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            found.update(map(int, (task / "children").read_text(encoding="ascii").split()))
+    return found
