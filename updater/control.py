@@ -64,7 +64,9 @@ def status(install: Path, timeout: float) -> Status:
     return found if found.state is not State.UNKNOWN else Status(spoken.with_evidence(line, output.errors(), 300))
 
 
-def run(install: Path, verb: str, timeout: float, log: Path | None = None, mark: surroundings.Mark | None = None) -> str:
+def run(
+    install: Path, verb: str, timeout: float, log: Path | None = None, mark: surroundings.Mark | None = None
+) -> str:
     """Run `./control VERB` and return the last of its output (stdout and stderr, at most KEPT bytes).
 
     With `log`, the output goes to that file, which a daemon may go on writing to; else to a pipe that is closed when the

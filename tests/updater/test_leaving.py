@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import pytest
+from msgspec.structs import replace
 
 from helpers.agents import HEALTHY
 from helpers.field import AGENT, SIGNALS_AND_RETURNS, alive, filled, free_port
@@ -48,8 +49,6 @@ def patient(host, stop=8.0):
 
 
 def replace_timeouts(config, **seconds):
-    from msgspec.structs import replace
-
     return replace(config, timeouts=replace(config.timeouts, **seconds))
 
 
@@ -74,11 +73,6 @@ def run(host, site, version, **fields):
     return cycle.run(host)
 
 
-def outcomes(host):
-    memory = host.memories.of("agent")
-    return [*memory.outcomes, *([memory.trial.done] if memory.trial and memory.trial.done else [])]
-
-
 def test_a_version_that_only_says_it_has_stopped_is_waited_for(host, site, port):
     """slow_stop_control of the field: the new version found the port taken, and was rejected for good."""
     patient(host)
@@ -100,6 +94,7 @@ def test_a_version_that_goes_at_once_is_not_waited_for(host, site):
 
 
 def test_what_is_left_is_left_alone_said_and_never_pruned(host, site, ended):
+    host.reconfigure(replace(host.config, watch=0.5))
     site.publish(version="1", control=DEPLOYS)
     for version in ("2", "3"):
         site.publish(version=version)
@@ -109,7 +104,9 @@ def test_what_is_left_is_left_alone_said_and_never_pruned(host, site, ended):
     assert run(host, site, "2").matches
     assert alive(app)
     words = f"1 process of 1 still runs: {app} sleep 4711"
-    assert words in outcomes(host)[-1].reason
+    until("its watch has passed", lambda: host.memories.of("agent").watch_is_over(host.now()))
+    run(host, site, "2")
+    assert words in site.outcomes()[-1]["reason"]
     seen = cycle.look(host, ["agent"])["agent"]
     assert words in "\n".join(explain.why(host, seen, host.orders.last))
     run(host, site, "3")
@@ -129,7 +126,7 @@ def test_leftovers_are_ended_where_that_is_asked_for(host, site, ended):
     ended.append(app)
     assert run(host, site, "2", leftovers="end").matches
     until("it is ended", lambda: not alive(app))
-    assert "still run" not in outcomes(host)[-1].reason
+    assert host.memories.of("agent").remark == ""
 
 
 def test_what_ignores_term_is_killed_where_leftovers_are_to_end(host, site):
