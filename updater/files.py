@@ -195,14 +195,6 @@ def move_directory(source: Path, target: Path, marker: str) -> None:
     remove_tree(aside)
 
 
-def put_aside(path: Path) -> None:
-    """Give a file another name, with `.stale` at its end. Raises TryLater."""
-    try:
-        path.rename(path.with_name(f"{path.name}.stale"))
-    except OSError as e:
-        raise trouble(f"cannot put {path} aside", e) from e
-
-
 def remove_directory(path: Path, marker: str) -> None:
     """Remove a directory so that a crash meanwhile leaves it whole, under a hidden name, or without its marker. Raises
     TryLater."""

@@ -11,7 +11,20 @@ from pathlib import Path
 
 import msgspec
 
-from updater import control, fetch, files, meta_client, own, places, processes, runnable, starting, stopping, unpack, witness
+from updater import (
+    control,
+    fetch,
+    files,
+    meta_client,
+    own,
+    places,
+    processes,
+    runnable,
+    starting,
+    stopping,
+    unpack,
+    witness,
+)
 from updater.errors import ControlFailed, Refused, TryLater, UpdaterError
 from updater.host import Host
 from updater.layout import MARKER

@@ -1,7 +1,7 @@
 """A version comes up: never a second one beside it, and no verdict while its predecessor has not yet gone.
 
 Promises: before anything is started, a `./control start` that an earlier updater left behind is waited for, and another version
-of the agent is stopped by its own control; a pid file that names a stranger is put aside; a start that fails while processes of
+of the agent is stopped by its own control; a pid file that names a stranger is removed; a start that fails while processes of
 another version live is tried once more when they are gone; a start that leaves nothing but a dead process has failed.
 """
 
@@ -55,7 +55,7 @@ class Start:
         if self._version in found and self._is_started():
             self._may_be_up = True
         elif self._version not in found:
-            self._put_stale_pid_files_aside()
+            self._remove_stale_pid_files()
         return {one: self._stop(one) for one, several in found.items() if self._is_in_the_way(one, several)}
 
     def _await(self, starts: Mapping[str, Process]) -> None:
@@ -89,13 +89,13 @@ class Start:
             table, install, witness.recognise(table, install, self._memory.running, self._host.boot)
         )
 
-    def _put_stale_pid_files_aside(self) -> None:
+    def _remove_stale_pid_files(self) -> None:
         """Where a version's processes were recognised before, and none exists: its control would take a stranger for it."""
         if not self._was_placed():
             return
         for path, pid in self._strangers(self._version).items():
-            log.warning("%s names %s, which is none of its processes: put aside", path, processes.in_words(str(pid)))
-            files.put_aside(path)
+            log.warning("%s names %s, which is none of its processes: removed", path, processes.in_words(str(pid)))
+            files.remove_tree(path)
 
     def _was_placed(self) -> bool:
         known = self._memory.running
