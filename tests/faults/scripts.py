@@ -6,12 +6,12 @@ outside the root changes; the host ends on the version that works, or is left as
 
 import time
 
-from faults import field, goods, invariants
+from faults import field, goods, invariants, manners
 from faults.scenarios import SCENARIOS, A
 from faults.world import Done, World
 
 NAME = "control"
-PARTS = ("new", "current", *field.PARTS)
+PARTS = ("new", "current", *field.PARTS, *manners.PARTS)
 BOUND = 25.0  # seconds: each of the three verbs may take one, twice over on the way back
 
 _UPGRADE = SCENARIOS["upgrade"]
@@ -68,14 +68,18 @@ SCRIPTS = _scripts()
 
 
 def cases(_: World, part: str) -> list[str]:
-    return field.cases(part) if part in field.PARTS else [f"{part}:{name}" for name in SCRIPTS]
+    for more in (field, manners):
+        if part in more.PARTS:
+            return more.cases(part)
+    return [f"{part}:{name}" for name in SCRIPTS]
 
 
 def run(world: World, case: str) -> list[str]:
     """What is wrong in the cycles of a host with this script, and after a good version is ordered."""
     part, name = case.split(":", 1)
-    if part in field.PARTS:
-        return field.run(world, case)
+    for more in (field, manners):
+        if part in more.PARTS:
+            return more.run(world, case)
     world.begin(_UPGRADE)
     with world.impatient(seconds=1):
         return _new(world, name) if part == "new" else _current(world, name)
@@ -83,7 +87,7 @@ def run(world: World, case: str) -> list[str]:
 
 def _new(world: World, name: str) -> list[str]:
     """Version 1 runs and is healthy; version 2 has this script."""
-    _publish(world, "2", SCRIPTS[name])
+    manners.publish(world, "2", SCRIPTS[name])
     problems = _bounded(world, world_cycle(world))
     problems += _sound(world)
     up = {daemon.where.name for daemon in world.daemons()}
@@ -136,7 +140,7 @@ def _sound(world: World) -> list[str]:
 
 def _healed(world: World, name: str) -> list[str]:
     """A good version 3 is ordered: it runs after at most two cycles, unless nobody can tell what runs."""
-    _publish(world, "3", goods.CONTROL)
+    manners.publish(world, "3", goods.CONTROL)
     for _ in range(2):
         done, _took = world_cycle(world)
     up = [daemon.where.name for daemon in world.daemons()]
@@ -149,10 +153,3 @@ def _healed(world: World, name: str) -> list[str]:
             else [f"not left alone: {up}: {done.output[-300:]}"]
         )
     return [f"runs {up}, not 3: {done.output[-300:]}"]
-
-
-def _publish(world: World, version: str, control: str) -> None:
-    directory = world.site.files / "scripted"
-    directory.mkdir(exist_ok=True)
-    goods.publish(directory, A, version, control)
-    world.site.desire(world.site.entry(A, version, tarball=f"{world.site.url}/scripted"))
