@@ -48,6 +48,7 @@ class _Process:
 
     def __init__(self, log: Path) -> None:
         self.log = log
+        self.environment: dict[str, str] = {}  # more of it, for what is started from now on
         self._process: subprocess.Popen[bytes] | None = None
 
     def _spawn(self, *command: str, cwd: Path) -> None:
@@ -58,7 +59,7 @@ class _Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=_ENVIRONMENT,
+                env=_ENVIRONMENT | self.environment,
                 start_new_session=True,
             )
 
@@ -162,7 +163,7 @@ class Meta(_Process):
         """Put these records in force, all of them: through the file where it manages them, else with `meta apply`."""
         self.records.write_text(records)
         if self._in_file:
-            self.run("reload", "--url", self.url, "--yes")
+            self.run("reload", "--url", f"http://{self.address}", "--yes")  # only on its own machine
         else:
             self.run("apply", str(self.records), "--yes")
 
@@ -199,7 +200,7 @@ class Host(_Process):
             timeout=timeout,
             check=False,
             cwd=self.root,
-            env=_ENVIRONMENT,
+            env=_ENVIRONMENT | self.environment,
         )
 
     def current(self, agent: str) -> str:

@@ -184,9 +184,12 @@ def health() -> Response:
 @routes.get("/ready")
 @rule(Rule.PUBLIC)
 def ready() -> Response:
-    """Whether edits are taken and written; 503 with the reasons, one on each line, while they are not."""
+    """Whether edits are taken and written; 503 with the reasons, one on each line, while they are not. Warnings stand in the
+    lines after "ready"."""
     troubles = [one_line(trouble, 300) for trouble in (*_service().ready(), *_service().troubles_beside())]
-    return _text("".join(f"{trouble}\n" for trouble in troubles), 503) if troubles else _text("ready")
+    if troubles:
+        return _text("".join(f"{trouble}\n" for trouble in troubles), 503)
+    return _text("\n".join(["ready", *(f"warning: {one}" for one in _service().warnings())]))
 
 
 @routes.get("/version")

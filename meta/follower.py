@@ -13,6 +13,7 @@ from typing import Any
 from meta import absorb, hostrows
 from meta.auth import Tokens
 from meta.backlog import Backlog
+from meta.clocks import Clocks
 from meta.errors import MetaError
 from meta.hosts import HostTable
 from meta.records import RecordSet
@@ -48,6 +49,7 @@ class Follower:
         self._forgotten = 0.0  # see absorb.renew
         self._former = RecordSet()
         self._waiting = 0
+        self.clocks = Clocks()
         self.is_deaf = ""  # why not even the head can be read
         self.troubles: dict[str, str] = {}  # why something cannot be followed
 
@@ -151,6 +153,8 @@ class Follower:
             self._waiting = absorb.renew(self._table, self._store.load_hosts(), now, self._forgotten)
         elif reached != self._reached[HOSTS]:
             since = self._store.hosts_since(self._reached[HOSTS], self._meta)
+            if dates := [*(beat.at for beat in since.beats), *(row.last_seen for row in since.rows)]:
+                self.clocks.wrote(max(dates), now)
             absorb.absorb(self._table, since, now, written)
             reached = since.serial
         self._reached[HOSTS] = reached

@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from meta import hostrows
+from meta import clocks, hostrows, tidy
 from meta.auth import Tokens
 from meta.backlog import Backlog
 from meta.errors import MetaError
 from meta.follower import Follower
 from meta.hosts import HostTable
 from meta.store import Beat, Store
-from meta.tidy import Lifetimes, tidy
+from meta.tidy import Lifetimes
 
 __all__ = ["Condition", "Keeper", "Lifetimes"]
 GATHER = 0.4  # seconds in which further changes join the same transaction
@@ -61,12 +61,14 @@ class Keeper:
         self._write_again = 0.0
         self._is_behind = False  # there is more than one transaction may hold
         self._tidied = self._in_step = self._up_since = time.time()
+        self._clock: clocks.Reading | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
     def load(self, now: float) -> None:
         """Fill the memory, which must be empty. Raises TryLater."""
         self._follower.load(now)
+        self._ask_clock(now)
         self._in_step = self._up_since = now
 
     def start(self) -> None:
@@ -85,14 +87,33 @@ class Keeper:
         return Condition(waiting, max(0.0, now - self._in_step), self._follower.trouble or self._unwritten)
 
     @property
+    def clocks(self) -> clocks.Clocks:
+        """What is known of others' clocks."""
+        return self._follower.clocks
+
+    @property
     def refusing(self) -> str:
         """Why nothing can be ordered now, or ""."""
         return self._follower.refusing
 
     def _run(self) -> None:
         while not self._closing.wait(0 if self._is_behind else _pause(self._read_failures)):
+            self._look_at_clock()
             self.step(time.time())
         self.step(time.time())
+
+    def _look_at_clock(self) -> None:
+        found = clocks.read(time.time, time.monotonic)
+        if by := clocks.was_set_by(self._clock, found):
+            log.warning("the clock was set by %+.0f s, or this machine slept: no host counts as silent for that", by)
+            self.clock_was_set(by, time.time())
+        self._clock = found or self._clock
+
+    def clock_was_set(self, by: float, now: float) -> None:
+        """What was heard before is moved along with the wall clock; nobody is retired or forgotten before hosts have had the
+        time to report. by: seconds; now: since then."""
+        self._up_since, self._in_step = now, min(self._in_step + by, now)
+        tidy.move_along(self._table, by, now)
 
     def step(self, now: float) -> None:
         """One round, as the thread makes them: never raises."""
@@ -134,8 +155,15 @@ class Keeper:
         if not self._is_behind:
             self._in_step = now
             if not self._closing.is_set() and not 0 <= now - self._tidied < TIDY_EVERY:
-                tidy(self._table, self._store, self.meta, self._lifetimes, self._up_since, now)
+                tidy.tidy(self._table, self._store, self.meta, self._lifetimes, self._up_since, now)
+                self._ask_clock(now)
                 self._tidied = now
+
+    def _ask_clock(self, now: float) -> None:
+        before = time.time()
+        theirs = self._store.clock()
+        self.clocks.asked(before, theirs, time.time())
+        self.clocks.tell(now)
 
     def _write(self, now: float) -> bool:
         """As much as one transaction may hold, so that following need not wait; returns whether that was all."""

@@ -90,6 +90,16 @@ def _database(service: "Service", now: float) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "meta_flush_lag_seconds", "Seconds since the database held everything.", value=condition.lag
     )
+    clocks = service.clocks
+    apart = GaugeMetricFamily(
+        "meta_clock_offset_seconds",
+        "Seconds that this machine's clock is ahead of the database's; that another meta's is ahead of this machine's.",
+        labels=["of"],
+    )
+    if clocks.database is not None:
+        apart.add_metric(["database"], clocks.database)
+    apart.add_metric(["metas"], clocks.metas(now))
+    yield apart
     yield GaugeMetricFamily("meta_ready", "1 when edits are taken.", value=not service.ready())
     yield GaugeMetricFamily(
         "meta_records_revision", "Revision of the records in force.", value=service.records.revision

@@ -93,6 +93,17 @@ class Seen:
                 host.tick = None
                 self.silent[host] = None
 
+    def move_along(self, by: float, now: float) -> set[Tick]:
+        """The clock was set by so many seconds, and it is `now`. Returns the ticks that were moved: those that are not written
+        yet may be of after it, which can be seen only of a clock that was set forward."""
+        self.close(now)
+        moved = {*self._past, *(self._closed if by > 0 else ())}
+        for tick in (*self._past, *self._closed):
+            along = by if tick in moved else 0.0
+            tick.at = min(tick.at + along, now)
+            tick.began = min(tick.began + along, tick.at)
+        return moved
+
     def hear(self, host: "Host", tick: Tick) -> None:
         """Another meta has heard of this host, in a tick of its own, which `add` takes when it is complete."""
         if host.tick is self.current:

@@ -15,6 +15,7 @@ from meta import edits, query, reach, retirement
 from meta.auth import Tokens
 from meta.beats import Beats
 from meta.capacity import Matched
+from meta.clocks import Clocks
 from meta.config import Settings
 from meta.editing import Done, Editor
 from meta.errors import TryLater
@@ -115,6 +116,14 @@ class Service:
         late = [f"the database is {condition.lag:.0f} s behind"] if condition.lag > LATE else []
         waiting = [self.source.waiting] if self.source and self.source.waiting else []
         return [*late, *waiting, *reach.overloaded(self.table)]
+
+    def warnings(self) -> list[str]:
+        """What a person should see to, while we are ready."""
+        return self.clocks.warnings(time.time())
+
+    @property
+    def clocks(self) -> Clocks:
+        return self._keeper.clocks
 
     def known_hosts(self, records: RecordSet) -> list[Matched]:
         """The classes that the hosts which have reported fall into under these records."""

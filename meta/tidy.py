@@ -28,11 +28,13 @@ class Lifetimes(NamedTuple):
 
 
 def tidy(table: HostTable, store: Store, meta: str, lifetimes: Lifetimes, up_since: float, now: float) -> None:
-    """One round. meta: who we are; up_since: since when hosts could reach us. Raises TryLater."""
+    """One round. meta: who we are; up_since: since when hosts could reach us, and our clock was not set. Raises TryLater."""
     _tell_moves(table)
     table.names()  # so that nobody who asks has to wait until many are sorted
     fold(table, store, now - lifetimes.late_after)
-    if lifetimes.retire_after and up_since < now - lifetimes.late_after:  # before, the silence may be ours
+    if up_since >= now - lifetimes.late_after:  # until then the silence may be ours, or our clock's
+        return
+    if lifetimes.retire_after:
         retired = retire_silent(table, now - lifetimes.retire_after, now, up_since + lifetimes.late_after)
         if retired:
             shown = ", ".join(retired[:5]) + (", ..." if len(retired) > 5 else "")
@@ -71,6 +73,18 @@ def retire_silent(table: HostTable, before: float, now: float, since: float = 0.
                     table.dirty.add(host)
                     gone.append(host.name)
     return gone
+
+
+def move_along(table: HostTable, by: float, now: float) -> None:
+    """The clock was set by so many seconds, and it is `now`: what was heard before was heard as long ago as it was."""
+    with table.locked() as hosts:
+        known = [host for host in hosts.values() if not host.retired_at]
+        moved = table.seen.move_along(by, now)
+    for start in range(0, len(known), STEP):
+        with table.locked():
+            for host in known[start : start + STEP]:
+                along = by if host.tick is None or host.tick in moved else 0.0
+                host.last_seen = min(host.last_seen + along, now)
 
 
 def forget(table: HostTable, store: Store, meta: str, before: float, now: float) -> None:

@@ -51,7 +51,7 @@ def make_token(call: Call) -> Reply:
         role=body.role,
         hash=hashed,
         created=call.now,
-        expires=body.expires,
+        expires=expiry(body, call.now),
         uses=body.uses,
         pattern=body.pattern,
         reenrol=body.reenrol,
@@ -63,6 +63,11 @@ def make_token(call: Call) -> Reply:
     return Reply(201, NewToken(**_shown(token), token=text))
 
 
+def expiry(body: TokenBody, now: float) -> float:
+    """When a token ends that is made now, 0 for never."""
+    return now + body.expires_in if body.expires_in else body.expires
+
+
 def _check(body: TokenBody, now: float) -> None:
     if body.kind == OPERATOR and not body.role:
         raise Refusal(400, "role is missing: viewer, editor or admin", problems=[("role", "is missing")])
@@ -70,6 +75,8 @@ def _check(body: TokenBody, now: float) -> None:
         raise Refusal(400, "uses, pattern and reenrol are for enrolment tokens")
     if body.kind != OPERATOR and body.role:
         raise Refusal(400, "role is for tokens of operators", problems=[("role", "must be blank")])
+    if body.expires and body.expires_in:
+        raise Refusal(400, "give expires or expiresIn, not both")
     if body.uses == 0 or (body.expires and body.expires <= now):
         raise Refusal(400, "this token could never be used")
 

@@ -201,12 +201,14 @@ class Whoami(Answer):
 
 class TokenBody(Body):
     """A token to make. An operator's needs a role; an enrolment token may have uses (-1: any number) and a glob of the
-    hostnames that it is for; reenrol: it also enrols hosts that have a token. expires: Unix seconds, 0 for never."""
+    hostnames that it is for; reenrol: it also enrols hosts that have a token. expires_in: seconds from now by meta's clock,
+    which is the one that counts; or expires: Unix seconds; neither, or 0: never."""
 
     kind: Literal["operator", "enrolment"]
     name: Annotated[str, Meta(pattern=TOKEN_NAME)]
     role: Literal["", "viewer", "editor", "admin"] = ""
     expires: Annotated[float, Meta(ge=0, le=1e11)] = 0.0
+    expires_in: Annotated[float, Meta(ge=0, le=1e10)] = 0.0
     uses: Annotated[int, Meta(ge=-1, le=1_000_000_000)] = -1
     pattern: Annotated[str, Meta(min_length=1, max_length=253)] = "*"
     reenrol: bool = False

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from meta.api.tokens import expiry
 from meta.api.types import TokenBody
 from meta.auth import OPERATOR, mint
 from meta.errors import Misconfigured
@@ -20,7 +21,8 @@ def write(database: str, body: dict[str, Any]) -> str:
     except msgspec.ValidationError as e:
         raise Misconfigured(f"no token can be made so: {in_words(e)}") from e
     text, hashed = mint(OPERATOR)
-    token = Token(0, OPERATOR, wanted.name, wanted.role, hashed, created=time.time(), expires=wanted.expires)
+    now = time.time()
+    token = Token(0, OPERATOR, wanted.name, wanted.role, hashed, created=now, expires=expiry(wanted, now))
     with closing(Store(database)) as store:
         store.upgrade()
         store.add_token(token)

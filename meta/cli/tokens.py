@@ -61,7 +61,7 @@ def new(name: str, role: str, expires: str | None, database: str | None, **conne
       meta token new alice --role editor --expires 90d
       umask 077; meta token new me --role admin --database sqlite:///var/meta.db > ~/.config/meta/token
     """
-    body = {"kind": "operator", "name": name, "role": role, "expires": _until(expires)}
+    body = {"kind": "operator", "name": name, "role": role, "expiresIn": _lifetime(expires)}
     if database:
         from meta.cli.first_token import write
 
@@ -86,7 +86,7 @@ def enrolment(client: "Client", name: str, uses: int | None, expires: str | None
     Example:
       meta token enrolment rack7 --uses 40 --expires 2d --hosts 'r7-*'
     """
-    body = {"kind": "enrolment", "name": name, "expires": _until(expires), "pattern": pattern, "reenrol": reenrol}
+    body = {"kind": "enrolment", "name": name, "expiresIn": _lifetime(expires), "pattern": pattern, "reenrol": reenrol}
     _hand_out(_made(client, body | {"uses": uses or -1}), f"enrolment token {name}, for {pattern}")
 
 
@@ -161,14 +161,13 @@ def revoke_host(client: "Client", host: str) -> None:
     click.echo(f"the token of {host} is revoked")
 
 
-def _until(expires: str | None) -> float:
+def _lifetime(expires: str | None) -> float:
+    """Seconds, 0 for ever. When that is over meta says, by its own clock."""
     if not expires:
         return 0.0
-    import time
-
     from meta.cli.words import seconds
 
-    return time.time() + seconds(expires)
+    return seconds(expires)
 
 
 def _made(client: "Client", body: dict[str, Any]) -> str:

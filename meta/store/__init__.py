@@ -69,6 +69,10 @@ class Store:
         with self._database.following() as (_, found):
             return found
 
+    def clock(self) -> float | None:
+        """Unix seconds by the database's clock; None for a file, which has none."""
+        return self._database.clock()
+
     def start_again(self) -> None:
         """Memory forgets what it rests on: everything is read again."""
         self._database.basis.clear()

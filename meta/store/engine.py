@@ -73,6 +73,13 @@ class Database:
                     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{lock_wait * 1000:.0f}ms'")
                 yield connection
 
+    def clock(self) -> float | None:
+        """Unix seconds by the server's clock; None where there is no server."""
+        if self.dialect != "postgresql":
+            return None
+        with self.reading() as connection:
+            return float(connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
+
     @contextmanager
     def following(self) -> Iterator[tuple[sa.Connection, Head]]:
         """Reading what goes into memory, and how far the database is then. It waits for no lock for long. Raises Lost."""

@@ -1,10 +1,14 @@
-"""meta and updaters together, as processes on loopback: the job that all this is for."""
+"""meta and updaters together, as processes on loopback: the job that all this is for. Once as they are, once with the hosts'
+clocks two hours before and behind meta's, and once with HAProxy and nginx between, which keep their connections."""
 
 import json
+from contextlib import ExitStack
 
 import pytest
 
+from helpers import proxies
 from helpers.agents import QUIET, members, script
+from helpers.clocks import clock
 from lab import agents
 from lab.fleet import Host, Meta, get, until
 
@@ -12,20 +16,36 @@ AGENT = "agent"
 SETTINGS = {"interval": 0.2, "watch": 5, "probe": 0.1, "timeouts": {"start": 3, "stop": 3, "status": 3}}
 
 
+@pytest.fixture(params=["directly", "clocks apart", "through proxies"])
+def way(request):
+    return request.param
+
+
 @pytest.fixture
-def meta(tmp_path):
-    with Meta(tmp_path / "meta") as made:
+def meta(tmp_path, way):
+    with ExitStack() as stack:
+        made = stack.enter_context(Meta(tmp_path / "meta"))
         for version in ("1.0.0", "1.0.1", "1.0.2"):
             agents.publish(made.tarballs, AGENT, version, members(QUIET))
+        if way == "through proxies":
+            proxies.needed("nginx")
+            proxies.needed("haproxy")
+            made.environment |= {"META_ANONYMOUS_HOSTS": "true", "META_TRUSTED_PROXIES": "127.0.0.1"}
+            inner = stack.enter_context(proxies.nginx(made, made.directory))
+            made.url = stack.enter_context(proxies.haproxy(inner.removeprefix("https://"), made.directory))
         yield made
 
 
 @pytest.fixture
-def hosts(tmp_path, meta):
+def hosts(tmp_path, meta, way):
+    server = meta.url.removeprefix("http://")
     with (
-        Host(tmp_path / "web-01", meta.address, **SETTINGS) as one,
-        Host(tmp_path / "db-01", meta.address, **SETTINGS) as other,
+        Host(tmp_path / "web-01", server, **SETTINGS) as one,
+        Host(tmp_path / "db-01", server, **SETTINGS) as other,
     ):
+        if way == "clocks apart":
+            one.environment |= clock("+2h")
+            other.environment |= clock("-2h")
         yield one, other
 
 
@@ -141,6 +161,6 @@ def test_an_edit_with_an_error_changes_nothing_on_any_host(meta, hosts):
     hosts[0].start()
     until("1.0.0 runs", runs, meta, hosts[0], "1.0.0")
     meta.records.write_text(record(meta, "1.0.1", cmd="format"))
-    answer = get(f"{meta.url}/config/reload").json()["msg"]
+    answer = get(f"http://{meta.address}/config/reload").json()["msg"]
     assert "agents[0].cmd" in answer
     assert hosts[0].run("plan").stdout == "agent: as desired (1.0.0)\n"

@@ -3,17 +3,14 @@
 import json
 import os
 import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 import requests
 
-from lab.fleet import Late, Meta, get, until
-from lab.ports import free_port
+from helpers import proxies
+from helpers.proxies import NAME
+from lab.fleet import Meta, get
 
-ROOT = Path(__file__).parents[2]
-NAME = "meta.internal"  # none that meta knows
 GO = {
     "Content-Type": None,
     "User-Agent": "Go-http-client/1.1",
@@ -41,45 +38,8 @@ def meta(tmp_path_factory):
 @pytest.fixture(scope="module")
 def proxy(meta, tmp_path_factory):
     """The URL of an nginx with our configuration, on a free port."""
-    at = tmp_path_factory.mktemp("nginx")
-    keys = ["-keyout", at / "key.pem", "-out", at / "cert.pem", "-nodes", "-days", "1", "-subj", f"/CN={NAME}"]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", *keys], capture_output=True, timeout=60, check=True
-    )
-    port, text = free_port(), (ROOT / "deploy" / "nginx.conf").read_text()
-    for old, new in (
-        ("/etc/ssl/meta.example.pem", f"{at}/cert.pem"),
-        ("/etc/ssl/private/meta.example.key", f"{at}/key.pem"),
-        ("/var/log/nginx", str(at)),
-        ("    listen [::]:443 ssl;\n", ""),
-        ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
-        ("server 127.0.0.1:2000;", f"server {meta.address};"),
-        ("/var/lib/ops-meta/tarballs", str(meta.tarballs)),
-    ):
-        assert old in text, old
-        text = text.replace(old, new)
-    (at / "meta.conf").write_text(text)
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    rooms = " ".join(f"{kind}_temp_path {at}/{kind};" for kind in kinds)
-    (at / "nginx.conf").write_text(
-        f"daemon off; pid {at}/pid; error_log {at}/error; events {{}} http {{ {rooms} include {at}/meta.conf; }}"
-    )
-    with subprocess.Popen(["nginx", "-c", at / "nginx.conf"], stderr=subprocess.PIPE) as process:
-        url = f"https://127.0.0.1:{port}"
-        try:
-            until("nginx answers", lambda: _answers(process, url))
-            yield url
-        finally:
-            process.terminate()
-
-
-def _answers(process, url):
-    if process.poll() is not None:
-        raise Late(f"nginx ended: {process.stderr.read().decode()}")
-    try:
-        return _ask("GET", f"{url}/health").text == "ok"
-    except requests.ConnectionError:
-        return False
+    with proxies.nginx(meta, tmp_path_factory.mktemp("nginx")) as url:
+        yield url
 
 
 def _ask(method, url, **headers):

@@ -287,7 +287,7 @@ def test_who_may_what(server, boss, people, tmp_path):
     assert refused == "meta: publishing needs the role editor or admin; vera is viewer\n"
     [number] = [one["id"] for one in boss.json("token", "list")["items"] if one["name"] == "vera"]
     boss("token", "revoke", str(number))
-    assert "is revoked" in viewer("whoami", code=2)
+    assert "was revoked" in viewer("whoami", code=2)
     assert "vera" not in boss("token", "list")
     assert "revoked" in boss("token", "list", "--all")
     stranger = Person(server, tmp_path / "home")

@@ -1,0 +1,83 @@
+"""How far our clock is from the database's and from other metas', and whether somebody has set it. Readings are arguments.
+
+A wall clock that leaves the monotonic one was set, or the machine slept; then the times of what was heard before are moved
+along, as nobody was silent meanwhile. A clock that is only wrong is told, and nothing else: whose it is, people find out.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+APART = 5.0  # seconds from which on it is told
+SET = 2.0  # seconds between wall and monotonic clock: no clock that is only slewed gets so far between two rounds
+TOGETHER = 0.5  # seconds in which both must be read, or the reading tells nothing
+FORGOTTEN = 60.0  # seconds after which what another meta wrote tells nothing of its clock
+log = logging.getLogger(__name__)
+
+
+class Reading(NamedTuple):
+    """Both clocks of this machine at one moment, in seconds."""
+
+    wall: float
+    monotonic: float
+
+
+def read(wall: Callable[[], float], monotonic: Callable[[], float]) -> Reading | None:
+    """None where too much time passed in between."""
+    before, now = monotonic(), wall()
+    after = monotonic()
+    return Reading(now, before) if after - before < TOGETHER else None
+
+
+def was_set_by(before: Reading | None, after: Reading | None) -> float:
+    """Seconds by which the wall clock was set between the two, 0.0 when it was not, or nobody can tell."""
+    if before is None or after is None:
+        return 0.0
+    by = (after.wall - before.wall) - (after.monotonic - before.monotonic)
+    return by if abs(by) > SET else 0.0
+
+
+class Clocks:
+    """What is known of other clocks. database: seconds by which ours is ahead of its clock, None where that is not known, as
+    with a file."""
+
+    def __init__(self) -> None:
+        self.database: float | None = None
+        self._metas = 0.0
+        self._doubt = 0.0
+        self._written_at = 0.0
+        self._told: list[str] = []
+
+    def asked(self, before: float, theirs: float | None, after: float) -> None:
+        """The database's clock said this between these two moments of ours."""
+        self.database = None if theirs is None else (before + after) / 2 - theirs
+        self._doubt = abs(after - before) / 2
+
+    def wrote(self, latest: float, now: float) -> None:
+        """Another meta has written something that it dates so. Of several metas the one that is ahead is told."""
+        if latest - now > APART or self.metas(now) <= APART:
+            self._metas, self._written_at = max(0.0, latest - now), now
+
+    def metas(self, now: float) -> float:
+        """Seconds by which another meta's clock is ahead of ours, 0.0 when none is."""
+        return self._metas if abs(now - self._written_at) < FORGOTTEN else 0.0
+
+    def warnings(self, now: float) -> list[str]:
+        """What a person should see to."""
+        found = []
+        if self.database is not None and abs(self.database) - self._doubt > APART:
+            ahead = "ahead of" if self.database > 0 else "behind"
+            found.append(f"this machine's clock is {abs(self.database):.0f} s {ahead} the database's")
+        if (ahead_of_us := self.metas(now)) > APART:
+            found.append(f"another meta's clock is {ahead_of_us:.0f} s ahead of this machine's")
+        return found
+
+    def tell(self, now: float) -> None:
+        """In the log, once, and when it is over."""
+        found = self.warnings(now)
+        if found and not self._told:
+            for line in found:
+                log.warning("%s: times of hosts and revisions are wrong somewhere, and tokens expire by them", line)
+        elif self._told and not found:
+            log.warning("the clocks agree again")
+        self._told = found

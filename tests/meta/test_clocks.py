@@ -1,0 +1,138 @@
+"""Clocks that are apart are told, and one that is set makes no host late and retires none."""
+
+from contextlib import closing
+
+import pytest
+from msgspec.structs import replace
+
+from helpers.databases import database
+from helpers.keeping import NOW, Meta
+from meta import query
+from meta.clocks import Clocks, Reading, read, was_set_by
+from meta.records import Record
+from meta.revisions import Edit
+from meta.store import Store
+from updater.wire import RealAgent
+
+AGES = query.Ages(new_for=0.0)
+A1 = RealAgent("a", "1", "started", 7)
+HOUR, DAY = 3600.0, 86400.0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "by"),
+    [
+        (Reading(100, 5), Reading(101, 6), 0),
+        (Reading(100, 5), Reading(102.9, 6), 0),  # slewed, or slow
+        (Reading(100, 5), Reading(3701, 6), 3600),
+        (Reading(3701, 6), Reading(102, 7), -3600),
+        (None, Reading(102, 7), 0),
+        (Reading(100, 5), None, 0),
+    ],
+)
+def test_a_clock_that_leaves_the_monotonic_one_was_set(before, after, by):
+    assert was_set_by(before, after) == by
+
+
+def test_two_clocks_that_cannot_be_read_together_tell_nothing():
+    moments = iter([10.0, 10.1, 20.0, 21.0])
+    assert read(lambda: 100.0, lambda: next(moments)) == Reading(100.0, 10.0)
+    assert read(lambda: 100.0, lambda: next(moments)) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "theirs", "after", "warnings"),
+    [
+        (100, None, 100, []),
+        (100, 104, 100, []),
+        (100, 107, 100, ["this machine's clock is 7 s behind the database's"]),
+        (100, 93, 100, ["this machine's clock is 7 s ahead of the database's"]),
+        (100, 97, 110, []),  # 8 s, but it may have been asked at any time of these 10
+    ],
+)
+def test_a_clock_that_is_not_the_databases_is_told(before, theirs, after, warnings):
+    clocks = Clocks()
+    clocks.asked(before, theirs, after)
+    assert clocks.warnings(after) == warnings
+
+
+def test_another_metas_clock_that_is_ahead_is_told_while_it_writes_and_no_third_one_hides_it():
+    clocks = Clocks()
+    clocks.wrote(104, 100)
+    assert clocks.warnings(100) == []
+    clocks.wrote(108, 101)
+    clocks.wrote(101, 102)
+    assert clocks.warnings(102) == ["another meta's clock is 7 s ahead of this machine's"]
+    clocks.wrote(163, 163)
+    assert clocks.warnings(163) == []
+
+
+@pytest.fixture
+def meta(tmp_path):
+    with database("sqlite", tmp_path) as url:
+        with closing(Store(url)) as store:
+            store.upgrade()
+        with closing(Meta(url, retire_after=30 * DAY, forget_after=90 * DAY)) as meta:
+            for name in ("alive", "dead", "retired"):
+                meta.beat(name, A1)
+            meta.table.retire("retired", NOW + 1)
+            meta.keeper.step(NOW + 1)
+            yield meta
+
+
+def states(meta, now):
+    counted = query.states(meta.table, now, AGES)
+    assert sum(counted.values()) == len(meta.hosts())
+    judged = {name: query.judge(meta.table.get(name), now, AGES) for name in meta.hosts()}
+    return {name: "ok" if state == "new" else state for name, state in judged.items()}  # by a clock that was set back
+
+
+def beats_until(meta, now, end):
+    """The living one's, each minute; returns when the dead one was late."""
+    while now < end:
+        meta.beat("alive", A1, now=now)
+        meta.keeper.step(now)
+        now += 60
+        if states(meta, now)["dead"] == "late":
+            return now
+    return None
+
+
+@pytest.mark.parametrize("by", [2 * HOUR, 400 * DAY, -2 * HOUR])
+def test_a_clock_that_is_set_makes_no_host_late_retires_and_forgets_none_and_hides_no_silence(meta, by):
+    meta.keeper.step(NOW + 600)
+    meta.beat("alive", A1, now=NOW + 600)
+    since = NOW + 601 + by
+    meta.keeper.clock_was_set(by, since)
+    meta.keeper.step(since)
+    assert states(meta, since + 1) == {"alive": "ok", "dead": "ok", "retired": "retired"}
+    late = beats_until(meta, since, since + 1200)
+    assert since + 240 < late < since + 420  # 15 minutes after its last beat
+    assert states(meta, late)["alive"] == "ok"
+
+
+def test_a_clock_that_is_set_forward_and_back_leaves_all_as_it_was(meta):
+    meta.keeper.step(NOW + 100)
+    before = meta.last_seen()
+    meta.keeper.clock_was_set(40 * DAY, NOW + 100 + 40 * DAY)
+    meta.keeper.step(NOW + 101 + 40 * DAY)
+    meta.keeper.clock_was_set(-40 * DAY, NOW + 102)
+    meta.keeper.step(NOW + 103)
+    assert meta.last_seen() == before
+    assert states(meta, NOW + 103) == {"alive": "ok", "dead": "ok", "retired": "retired"}
+
+
+def test_a_host_that_was_heard_of_before_the_set_clock_was_noticed_counts_as_heard_of_now(meta):
+    for by in (2 * HOUR, -4 * HOUR):
+        now = max(meta.last_seen().values()) + by + 100
+        meta.beat("alive", A1, now=now - 0.5)
+        meta.keeper.clock_was_set(by, now)
+        assert now - 1 < meta.last_seen()["alive"] <= now
+        meta.keeper.step(now)
+
+
+def test_history_is_in_the_order_of_revisions_whatever_their_clocks_said(meta):
+    for at, version in ((NOW, "1"), (NOW - 2 * HOUR, "2")):
+        records = (Record("a", version, "http://r"),)
+        meta.editor.apply(Edit(at, "ann", "", "set"), lambda before, records=records: replace(before, records=records))
+    assert [one.number for one in meta.store.revisions()] == [2, 1]
