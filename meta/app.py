@@ -175,6 +175,16 @@ def _named(agent: str) -> str:
     return agent
 
 
+@routes.route("/", methods=["GET", "OPTIONS"])
+@routes.route("/health", methods=["OPTIONS"])
+@rule(Rule.PUBLIC)
+def options() -> Response:
+    """What a balancer asks to know whether we answer at all; there is no page."""
+    if request.method != "OPTIONS":
+        abort(404)
+    return Response(status=204, headers={"Allow": "GET, HEAD, OPTIONS"})
+
+
 @routes.get("/health")
 @rule(Rule.PUBLIC)
 def health() -> Response:

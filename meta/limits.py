@@ -4,6 +4,7 @@ Promises bounded memory whatever addresses come: the one that was quiet for long
 lets somebody in.
 """
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from updater.web_guard import host_problem, page_problem
 
 MAX_CLIENTS = 20_000
 FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+){1,16}")
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -73,6 +75,16 @@ def client_address(environ: Mapping[str, Any], trusted: Sequence[Network] = ()) 
         if not _is_in(address, trusted):
             break
     return address
+
+
+def path_prefix(environ: Mapping[str, Any], trusted: Sequence[Network] = ()) -> str:
+    """The path below which clients reach us: that of the server, and what a trusted proxy says in X-Forwarded-Prefix. Without
+    a last slash, "" for none."""
+    said = ""
+    if trusted and _is_in(str(environ.get("REMOTE_ADDR") or ""), trusted):
+        said = str(environ.get("HTTP_X_FORWARDED_PREFIX") or "").strip().rstrip("/")
+    prefix = f"{said}{environ.get('SCRIPT_NAME') or ''}".rstrip("/")
+    return prefix if _PREFIX.fullmatch(prefix) else ""
 
 
 def is_local(environ: Mapping[str, Any]) -> bool:

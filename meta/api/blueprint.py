@@ -15,6 +15,7 @@ from meta.api.operation import FILE, PREFIX, SECRET, Call, Operation, Reply, ope
 from meta.api.problems import Refusal
 from meta.auth import Rule
 from meta.errors import MetaError
+from meta.limits import path_prefix
 from updater.wirelimits import MAX_BODY
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,8 @@ def operations() -> list[Operation]:
     document: dict[str, Any] = {}
 
     @operation("GET", "/openapi.json", Rule.PUBLIC, "This document", answers={200: dict[str, Any]})
-    def get_openapi(_call: Call) -> Reply:
-        return Reply(200, document)
+    def get_openapi(call: Call) -> Reply:
+        return Reply(200, document | {"servers": [{"url": call.prefix or "/"}]})
 
     listed = [*(one for module in modules for one in module.OPERATIONS), get_openapi]
     document.update(openapi.document(listed))
@@ -77,7 +78,8 @@ def _call(one: Operation, parts: Mapping[str, str]) -> Call:
     origin = (request.scheme, request.headers.get("Host", ""))
     secret = request.headers.get(SECRET, "")
     now = float(clock())
-    return Call(service, g.principal, now, path, query, body, match, none_match, stream, length, origin, secret)
+    prefix = path_prefix(request.environ, service.settings.trusted_proxies)
+    return Call(service, g.principal, now, path, query, body, match, none_match, stream, length, origin, secret, prefix)
 
 
 class _NoQuery(msgspec.Struct):

@@ -20,6 +20,7 @@ CHUNK = 256 * 1024  # bytes of a file sent at once
 MAX_DOWNLOADS = 48  # at once; each holds one of the server's threads (meta.serve) while its client is slow
 IMMUTABLE = "public, max-age=31536000, immutable"
 MAX_UPLOADS = 4
+_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})", re.ASCII | re.IGNORECASE)
 log = logging.getLogger(__name__)
 
 
@@ -51,16 +52,39 @@ def send(name: str) -> Response:
     request.environ["wsgi.file_wrapper"] = lambda file, _size: _Download(file, free)
     digest = tarballs.known_md5(found)
     try:
-        etag = f"{digest}-{found.stat().st_size:x}" if digest else True
+        size = found.stat().st_size
+        etag = f"{digest}-{size:x}" if digest else True
+        _ignore_what_asks_for_nothing(request.environ, size)
         response = send_file(found, mimetype=tarballs.media_type(found.name), conditional=True, etag=etag)
     except OSError as e:
         log.warning("cannot send %s: %s", found, e.strerror)
         abort(404)
+    if response.status_code == 412:  # with the file as its body
+        response.close()
+        abort(412)
     if digest and _is_for_good(name, found):
         response.headers["Cache-Control"] = IMMUTABLE
     if request.method == "HEAD" or response.status_code == 304:
         response.close()  # no server asks for a body here, so none would close it
     return response
+
+
+def _ignore_what_asks_for_nothing(environ: dict[str, Any], size: int) -> None:
+    """A Range that is not one that can be sent is no Range (RFC 9110, 14.2), and `If-Match: *` is true of what is there."""
+    if asked := one_range(environ.pop("HTTP_RANGE", ""), size):
+        environ["HTTP_RANGE"] = asked
+    if environ.get("HTTP_IF_MATCH", "").strip() == "*":
+        del environ["HTTP_IF_MATCH"]
+
+
+def one_range(header: str, size: int) -> str:
+    """The one part of so many bytes that this asks for, from its first byte on; "" where there is no such part."""
+    match = _RANGE.fullmatch(header.strip())
+    first, last = match.groups() if match else ("", "")
+    if first:
+        is_there = int(first) < size and (not last or int(first) <= int(last))
+        return f"bytes={first}-{last}" if is_there else ""
+    return f"bytes={max(size - int(last), 0)}-" if last and int(last) and size else ""
 
 
 def _is_for_good(name: str, found: Path) -> bool:

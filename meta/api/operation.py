@@ -17,7 +17,8 @@ FILE = "a file"  # in place of a type: bytes that are no JSON
 class Call(NamedTuple):
     """One request, already decoded, by somebody who may make it. now: Unix seconds; path, query, body: values of the
     operation's types (None where it has none); if_match, if_none_match: the headers as they came, "" without; stream,
-    length: of an upload; origin: the scheme and the Host that were asked; secret: the header SECRET."""
+    length: of an upload; origin: the scheme and the Host that were asked; secret: the header SECRET; prefix: the path
+    below which we were asked."""
 
     service: "Service"
     who: Principal
@@ -31,6 +32,7 @@ class Call(NamedTuple):
     length: int = 0
     origin: tuple[str, str] = ("http", "")
     secret: str = ""
+    prefix: str = ""
 
 
 class Reply(NamedTuple):

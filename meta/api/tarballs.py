@@ -44,7 +44,7 @@ def get_tarballs(call: Call) -> Reply:
     "The bytes of a published file",
     parts={"file": str},
     answers={200: FILE, 206: FILE, 304: None},
-    refusals=[404, 416],
+    refusals=[404, 412],
 )
 def get_tarball(call: Call) -> Reply:
     return Reply(200, file=call.path["file"])

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from helpers.metrics import everything
 from meta import config
 from meta.cli import cli as meta
+from meta.serve import HTTP1
 from updater.cli import main as updater
 
 ROOT = Path(__file__).parents[2]
@@ -165,6 +166,17 @@ def test_the_example_configuration_has_every_key_and_its_default():
     assert set(re.findall(r"^(?:# )?([a-zA-Z]+):", text, re.MULTILINE)) == set(config.KEYS)
     read = config.read(ROOT / "meta.example.yaml")
     assert config.settle(read | {"database": None}) == config.Settings()
+
+
+def test_nginx_lets_go_of_a_kept_connection_before_meta_closes_it():
+    """Else a beat may meet the end of it, and is answered with 502."""
+    conf = (ROOT / "deploy" / "nginx.conf").read_text()
+    [kept] = re.findall(r"^    keepalive_timeout ([0-9]+)s;", conf, re.MULTILINE)
+    idle = HTTP1.header_read_timeout / 1000
+    assert int(kept) < idle
+    rows = (ROOT / "docs" / "operating-meta.md").read_text()
+    assert f"| a kept connection without a request | {idle:g} s |" in rows
+    assert f"`keepalive_timeout {kept}s` in nginx.conf" in rows
 
 
 @pytest.fixture

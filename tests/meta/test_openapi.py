@@ -1,13 +1,15 @@
 """The OpenAPI document, and the API run by schemathesis from it: no 500, and no answer that the document does not have."""
 
 import json
+from ipaddress import ip_network
 
 import pytest
 
-from helpers.meta_api import World
+from helpers.meta_api import REMOTE, World
 from meta.api.blueprint import operations
 from meta.api.operation import FILE
 from meta.auth import Rule
+from meta.limits import path_prefix
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +81,33 @@ def test_schemathesis_finds_no_defect_and_nothing_undocumented(tmp_path):
     assert outcome.failures == []
     assert outcome.cases >= 600
     assert outcome.operations == len(operations()) - 1  # it leaves the document itself out
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({}, "/"),
+        ({"HTTP_X_FORWARDED_PREFIX": "/meta/"}, "/meta"),
+        ({"HTTP_X_FORWARDED_PREFIX": "/a/b"}, "/a/b"),
+        ({"HTTP_X_FORWARDED_PREFIX": "/meta", "REMOTE_ADDR": "10.9.9.9"}, "/"),  # no proxy of ours
+        ({"HTTP_X_FORWARDED_PREFIX": "//evil.example"}, "/"),
+        ({"HTTP_X_FORWARDED_PREFIX": "https://evil.example"}, "/"),
+        ({"SCRIPT_NAME": "/below"}, "/below"),
+        ({"SCRIPT_NAME": "/below", "HTTP_X_FORWARDED_PREFIX": "/meta"}, "/meta/below"),
+    ],
+)
+def test_the_server_of_the_document_is_right_below_a_path(environ, url):
+    trusted = (ip_network("10.1.2.3"),)
+    assert (path_prefix({"REMOTE_ADDR": "10.1.2.3"} | environ, trusted) or "/") == url
+
+
+def test_the_document_names_the_path_that_a_trusted_proxy_says(tmp_path):
+    world = World(tmp_path, trusted_proxies=(ip_network(REMOTE),))
+    try:
+        found = world.call(
+            "GET", "openapi.json", "nobody", {"X-Forwarded-Prefix": "/meta", "X-Forwarded-For": "10.0.0.9"}
+        )
+        assert found.json["servers"] == [{"url": "/meta"}]
+        assert world.call("GET", "openapi.json", "nobody").json["servers"] == [{"url": "/"}]
+    finally:
+        world.close()
