@@ -29,10 +29,14 @@ def inherits() -> bool:
 @contextlib.contextmanager
 def starting() -> Iterator[set[int]]:
     """While the block starts a child: it puts the child's pid into the set, and takes it out when it has waited for it."""
+    if (
+        signal.getsignal(signal.SIGCHLD) is not _on_death
+    ):  # nothing is inherited, and starts need not wait for each other
+        yield _own
+        return
     with _lock:
         yield _own
-    if signal.getsignal(signal.SIGCHLD) is _on_death:  # what died meanwhile
-        bury()
+    bury()  # what died meanwhile
 
 
 @contextlib.contextmanager

@@ -157,6 +157,7 @@ def test_the_pid_of_a_stranger_is_not_believed_and_the_agent_is_started(host, si
 
 
 def test_the_pid_of_a_former_boot_is_not_believed_either(host, site, bystander):
+    """A number of the boot before is near the numbers of this one (pongasoft/glu#278, inverse-inc/packetfence#3291)."""
     install(host.layout.root, "agent", "1", KILL_0)
     (here(host, "1") / "pid").write_text(str(bystander.pid))
     former = Recognised("1", "another boot", processes=frozenset({processes.identity(bystander.pid)}), placed=True)
@@ -204,7 +205,7 @@ def test_an_agent_that_moves_away_from_its_directory_is_left_in_peace(host, site
 
 
 def test_a_zombie_does_not_count_as_started(host, site):
-    """What nobody buries answers `kill -0`: here its parent is this test."""
+    """What nobody buries answers `kill -0` (paperclipai/paperclip#12064): here its parent is this test."""
     zombie = subprocess.Popen(["true"])
     until("it is dead", lambda: not alive(zombie.pid))
     try:

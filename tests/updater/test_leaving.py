@@ -74,7 +74,8 @@ def run(host, site, version, **fields):
 
 
 def test_a_version_that_only_says_it_has_stopped_is_waited_for(host, site, port):
-    """slow_stop_control of the field: the new version found the port taken, and was rejected for good."""
+    """slow_stop_control of the field: the new version found the port taken, and was rejected for good. So did docker's init
+    script say that it had stopped (moby/moby#7175), and an old daemon keep its port over an upgrade (mailinabox#1339)."""
     patient(host)
     publish(site, "1", 1.5, port)
     publish(site, "2", 0, port)
@@ -119,6 +120,7 @@ def test_what_is_left_is_left_alone_said_and_never_pruned(host, site, ended):
 
 
 def test_leftovers_are_ended_where_that_is_asked_for(host, site, ended):
+    """What has left the session and the directory too: supervisord's groups miss it (Supervisor/supervisor#1101)."""
     site.publish(version="1", control=DEPLOYS)
     site.publish(version="2")
     run(host, site, "1")
@@ -258,6 +260,17 @@ def test_without_such_the_main_processes_are_those_that_no_other_started(tmp_pat
     table = Table(tmp_path / "proc")
     found = witness.recognise(table, install, None, "b")
     assert witness.main_processes(table, found, install, None) == {"900002.100"}
+
+
+def test_what_cannot_be_looked_into_is_not_called_a_stranger(tmp_path, install):
+    """As vesoft-inc/nebula#6149 has it: only one that is surely another program is."""
+    (install / "a.pid").write_text("900001")
+    (install / "b.pid").write_text("900002")
+    for pid in (900001, 900002):
+        proc(tmp_path / "proc", pid)
+    for link in ("exe", "cwd"):
+        (tmp_path / "proc/900001" / link).unlink()
+    assert witness.strangers(Table(tmp_path / "proc"), install, []) == {install / "b.pid": 900002}
 
 
 def test_what_a_version_left_is_remembered_until_it_is_gone():
