@@ -1,9 +1,10 @@
 """Why an agent is as it is, in a few lines for a person: what is wished, what is seen, what was tried, what comes next."""
 
+import os
 import time
 from collections.abc import Iterator
 
-from updater import enrolment, naming, processes, witness
+from updater import enrolment, naming, processes, surroundings, witness
 from updater.host import Host
 from updater.memory import Memory
 from updater.observe import Observed
@@ -30,11 +31,24 @@ def why(host: Host, seen: Observed, last: LastReply) -> Iterator[str]:
     for version, left in memory.left.items():
         if words := witness.in_words(version, processes.alive(left)):
             yield _line("left", words)
+    yield from _environment(host, seen, memory)
     if memory.good:
         yield _line("way back", memory.good)
     if memory.last:
         yield from _outcome(memory.last)
     yield _line("enrolled", enrolment.state(host))
+
+
+def _environment(host: Host, seen: Observed, memory: Memory) -> Iterator[str]:
+    """What running processes were started with that agents are not given any more."""
+    if not seen.current:
+        return
+    install, table = host.layout.agent(seen.name).install(seen.current), processes.Table()
+    given = surroundings.set_by(host.layout.root / surroundings.FILE)
+    for one in sorted(witness.recognise(table, install, memory.running, host.boot)):
+        if more := surroundings.more_than_given(table.environment(one), os.environ, given):
+            words = f"{one.pid} {one.name} has {', '.join(more)} in its environment, which agents are not given now"
+            yield _line("inherited", f"{words}: gone with its next start, unless its own script sets it")
 
 
 def _desired(order: Desired | None, last: LastReply, now: float) -> str:

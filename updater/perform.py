@@ -136,7 +136,10 @@ class Hands:
         deadline = time.monotonic() + self.host.config.timeouts.stop
         if not action.forced:
             self._sync(install)  # its marker may be of an updater that was killed before it could see to this
-            stopping.ask(were, self.host.config.timeouts, deadline)
+            if action.unheard:
+                stopping.ask_unheard(were, self.order, self.host.config.timeouts, deadline)
+            else:
+                stopping.ask(were, self.host.config.timeouts, deadline)
             self.noting_left(action.version, stopping.see_out(were, self.order, deadline))
             return
         try:

@@ -4,7 +4,7 @@ Invariants, for every state a host can be in, also after a kill between any two 
 - nothing is stopped before the version that replaces it is installed;
 - a host where the desired version runs gets no action;
 - performing the plan, observing and planning again ends in an empty plan, or in a plan that waits for new orders;
-- a version that failed here is not tried again until the order changes, and its predecessor is what runs meanwhile;
+- a version that failed here is not tried again until the order changes, and its predecessor runs meanwhile;
 - an order that was kept from an earlier run fetches, stops and switches nothing, but for taking back our own trial;
 - what runs, what is ordered, what ran before and the version to go back to are never pruned.
 """
@@ -17,7 +17,7 @@ from updater.control import State
 from updater.layout import OWN_NAME
 from updater.memory import Memory, Moment, same_artifact
 from updater.observe import Marker, Observed
-from updater.wire import STOP, Desired, is_digest
+from updater.wire import STOP, UPGRADE, Desired, is_digest
 
 
 class Source(Enum):
@@ -53,6 +53,7 @@ class Action:
 
     replaces: what a switch leaves, or what a reject goes back to. essential: whether its failure ends the plan. forced: a
     stop that ends the version's processes too, whatever its control says; a start that first waits for the end of others.
+    unheard: a stop of what says neither word, over when its processes are known to be gone.
     """
 
     step: Step
@@ -62,6 +63,7 @@ class Action:
     replaces: str = ""
     essential: bool = True
     forced: bool = False
+    unheard: bool = False
 
     def __str__(self) -> str:
         return f"{self.step.value} {self.version} ({self.reason})"
@@ -87,10 +89,9 @@ def recall(memory: Memory, seen: Observed, order: Desired, moment: Moment, sourc
     memory = memory if source is Source.KEPT else memory.heed(order)
     if seen.trouble:
         return memory
+    # It shall be down: that says nothing of it when it is to be started again.
     if order.cmd == STOP and seen.state is not State.STARTED and source is not Source.KEPT:
-        memory = memory.stopping(
-            seen.current
-        )  # it shall be down: that says nothing of it when it is to be started again
+        memory = memory.stopping(seen.current)
     leaving = order.version != seen.current and source is not Source.KEPT
     memory, is_started = memory.recognising(seen.running), seen.state is State.STARTED
     met = memory.meeting(seen.current, seen.processes, moment) if is_started else memory
@@ -182,7 +183,8 @@ def _doubted(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan
 
 def _run(seen: Observed, order: Desired, memory: Memory, now: float, reason: str) -> Plan:
     """The way to the ordered version, which has no other to go back to where it has died already."""
-    todo, died = _toward(seen, order.version, reason), trial.death(seen, order, memory, now)
+    todo = _toward(seen, order.version, reason, replaceable=order.unknown_status == UPGRADE)
+    died = trial.death(seen, order, memory, now)
     return replace(todo, failure=f"{died}; there is no version to go back to") if died else todo
 
 
@@ -252,13 +254,11 @@ def _named(seen: Observed) -> tuple[Action, ...]:
 def _prune(seen: Observed, order: Desired, memory: Memory, keep_versions: int) -> tuple[Action, ...]:
     """Remove our old installs and what a killed updater left; what another updater left is not ours."""
     needed = {seen.current, order.version, memory.good, memory.previous, *seen.occupied}
-    newest_first = sorted(seen.installs.items(), key=lambda item: item[1].at, reverse=True)
-    old = [version for version, marker in newest_first if version not in needed and marker.at]
+    old = [version for version, marker in seen.installs.items() if version not in needed and marker.at]
+    old.sort(key=lambda version: seen.installs[version].at, reverse=True)
     reason = f"keeping {keep_versions} beside the current and the previous one"
-    doomed = [(name, "left half done") for name in seen.leftovers] + [
-        (version, reason) for version in old[keep_versions:]
-    ]
-    return tuple(Action(Step.PRUNE, seen.name, name, why, essential=False) for name, why in doomed)
+    doomed = {**dict.fromkeys(seen.leftovers, "left half done"), **dict.fromkeys(old[keep_versions:], reason)}
+    return tuple(Action(Step.PRUNE, seen.name, name, why, essential=False) for name, why in doomed.items())
 
 
 def keep_alive(seen: Observed) -> tuple[Action, ...]:
@@ -268,8 +268,8 @@ def keep_alive(seen: Observed) -> tuple[Action, ...]:
     return (Action(Step.START, seen.name, seen.current, f"meanwhile, status is {seen.status.text!r}", essential=False),)
 
 
-def _toward(seen: Observed, version: str, reason: str, forced: bool = False) -> Plan:
-    """The actions that make `version` the running one, from wherever the agent is."""
+def _toward(seen: Observed, version: str, reason: str, forced: bool = False, replaceable: bool = False) -> Plan:
+    """The actions that make `version` the running one, from wherever the agent is. replaceable: also what says neither word."""
     install = () if version in seen.installs else (Action(Step.INSTALL, seen.name, version, reason),)
     start = Action(Step.START, seen.name, version, reason)
     if seen.current not in seen.installs:  # nothing that could run or be stopped
@@ -278,7 +278,7 @@ def _toward(seen: Observed, version: str, reason: str, forced: bool = False) -> 
         return Plan((*install, *gone, *switch, start))
     if seen.current == version and seen.state is State.STARTED:
         return Plan()
-    if seen.state is State.UNKNOWN and not forced:
+    if seen.state is State.UNKNOWN and not forced and (not replaceable or seen.current == version):
         waits = f"cannot tell whether {seen.current} runs, so it is left alone: its status is {seen.status.text!r}"
         return Plan(waits=waits)
     if seen.current == version:
@@ -287,14 +287,14 @@ def _toward(seen: Observed, version: str, reason: str, forced: bool = False) -> 
 
 
 def _prepare(seen: Observed, install: tuple[Action, ...]) -> tuple[Action, ...]:
-    # A download may take long or fail: an agent that is down comes up in the old version first.
-    alive = keep_alive(seen) if install else ()
+    alive = keep_alive(seen) if install else ()  # in the old version first: a download may take long or fail
     adopt = () if seen.marked else (Action(Step.ADOPT, seen.name, seen.current, "installed by another updater"),)
     return (*alive, *install, *adopt)
 
 
 def _leave(seen: Observed, version: str, forced: bool, after_install: bool) -> tuple[Action, ...]:
     down = seen.state is State.STOPPED and not after_install and not forced
-    stop = Action(Step.STOP, seen.name, seen.current, f"makes way for {version}", forced=forced)
+    unheard = seen.state is State.UNKNOWN and not forced
+    stop = Action(Step.STOP, seen.name, seen.current, f"makes way for {version}", forced=forced, unheard=unheard)
     switch = Action(Step.SWITCH, seen.name, version, f"from {seen.current}", seen.current)
     return (switch,) if down else (stop, switch)

@@ -71,6 +71,11 @@ class Table:
                 found.setdefault(version, []).append(one)
         return found
 
+    def environment(self, process: Process) -> dict[str, str]:
+        """What a process was started with; nothing where that cannot be read."""
+        pairs = _environment(self._proc, process.pid).decode("utf-8", "replace").split("\0")
+        return {name: value for name, equals, value in (pair.partition("=") for pair in pairs) if equals}
+
     def with_variable(self, name: str, value: str) -> list[Process]:
         """The processes that began their program with this variable in their environment."""
         wanted = f"{name}={value}\0".encode()

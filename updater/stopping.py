@@ -76,6 +76,26 @@ def ask(were: Before, timeouts: Timeouts, deadline: float) -> None:
         )
 
 
+def ask_unheard(were: Before, order: Desired, timeouts: Timeouts, deadline: float) -> None:
+    """The same for a version whose status says neither word: it is gone when its main processes have ended, of which some must
+    have been recognised, now or before. Where leftovers are to be ended, these are, at the deadline. Raises ControlFailed."""
+    version, known, said, problem = were.install.name, were.known, "", ""
+    was_placed = known is not None and known.version == version and (known.placed or bool(known.processes))
+    if not were.every and not was_placed:
+        raise ControlFailed(f"{version} cannot be known to be gone: none of its processes has ever been recognised")
+    if were.every:
+        try:
+            said = control.run(were.install, "stop", timeouts.stop)
+        except ControlFailed as e:
+            problem = f"{e}; "
+    left = processes.wait_until_gone(were.main, deadline)
+    if left and order.leftovers == END:
+        left = end(were, order) & left
+    if left:
+        problem += witness.in_words(version, left)
+        raise ControlFailed(f"{version} did not stop within {timeouts.stop:g} s: {problem}", one_line(said, EVIDENCE))
+
+
 def before(install: Path, known: Recognised | None, boot: str) -> Before:
     """Look at the processes of an install that is to be stopped. known: of its last start."""
     table = Table()

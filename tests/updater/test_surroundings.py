@@ -50,7 +50,7 @@ WITHHELD = {
     "SYSTEMD_EXEC_PID": "1",
     "MAINPID": "1",
     "MEMORY_PRESSURE_WATCH": "x",
-    "OPS_UPDATER_START": "x",
+    "OPS_UPDATER_ROOT": "x",
     "OLDPWD": "/x",
 }
 
