@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from meta.errors import Misconfigured, TryLater, Unknown, missing_extra
 from meta.store import files
 from meta.store.counting import Basis, Place, count, look, new_identity
+from meta.store.pooling import Session, connect, settings_of
 from meta.store.rows import Head
 from meta.store.tables import commit_log, head
 from meta.store.watch import unwatch, watch
@@ -49,7 +50,7 @@ class Database:
 
     def __init__(self, url: str, patience: float = PATIENCE):
         """url: as SQLAlchemy writes it. Raises Misconfigured; touches neither disk nor network."""
-        self.engine = _engine(url, patience)
+        self.engine, self._session = _engine(url, patience)
         self.dialect = self.engine.dialect.name
         self.shown = self.engine.url.render_as_string(hide_password=True)
         self.basis = Basis()
@@ -72,6 +73,12 @@ class Database:
                 if self.dialect == "postgresql" and lock_wait:
                     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{lock_wait * 1000:.0f}ms'")
                 yield connection
+
+    def refuse_transactions(self) -> None:
+        """Raises Misconfigured where what we take for a session is shared with others."""
+        if self._session:
+            with self.errors("read"):
+                self._session.refuse_transactions(self.engine)
 
     def clock(self) -> float | None:
         """Unix seconds by the server's clock; None where there is no server."""
@@ -224,14 +231,14 @@ def is_there(database: Database) -> bool:
     return database.dialect != "sqlite" or files.file_of(database.engine.url).exists()
 
 
-def _engine(url: str, patience: float) -> sa.Engine:
+def _engine(url: str, patience: float) -> tuple[sa.Engine, Session | None]:
     try:
         parsed = sa.make_url(url)
         if parsed.drivername in ("postgres", "postgresql"):
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() not in ("sqlite", "postgresql"):
             raise Misconfigured(f"database {parsed.get_backend_name()} is not known here: use sqlite or postgresql")
-        return _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed, patience)
+        return (_sqlite(parsed), None) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed, patience)
     except ModuleNotFoundError as e:
         raise missing_extra(e, "postgresql") from e
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ValueError) as e:
@@ -264,25 +271,28 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _postgresql(url: sa.URL, patience: float) -> sa.Engine:
+def _postgresql(url: sa.URL, patience: float) -> tuple[sa.Engine, Session]:
     options = {key: value for key, value in CONNECT.items() if key not in url.query}
     options["options"] = f"{SESSION} {url.query.get('options', '')}".rstrip()
+    url = url.difference_update_query(["options"])
     engine = sa.create_engine(url, connect_args=options, pool_timeout=5, use_native_hstore=False)
+    session = Session(settings_of(options["options"]), url.render_as_string(hide_password=True))
 
     def begin_watch(connection: Any, record: Any) -> None:
         watch(record.info, connection, patience)
+        session.begin(connection, record.info)
 
     def check(connection: Any, record: Any, _proxy: Any) -> None:
         """A connection that ended while nobody used it is replaced unseen; SQLAlchemy's own ping does it unwatched."""
         watch(record.info, connection, patience)
         try:
-            connection.execute("SELECT 1")
-            connection.rollback()
+            session.is_still_ours(connection, record.info)
         except engine.dialect.loaded_dbapi.Error as e:
             raise sa.exc.DisconnectionError(str(e)) from e
 
+    sa.event.listen(engine, "do_connect", lambda dialect, _record, args, named: connect(dialect, args, named))
     sa.event.listen(engine, "connect", begin_watch, insert=True)  # before SQLAlchemy's own first questions
     sa.event.listen(engine, "checkout", check)
     for end in ("checkin", "close"):  # one that is broken is closed without being checked in
         sa.event.listen(engine, end, lambda _connection, record: unwatch(record.info))
-    return engine
+    return engine, session

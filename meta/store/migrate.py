@@ -26,6 +26,7 @@ class Tables(enum.Enum):
 def upgrade(database: Database) -> str:
     """Make or migrate the tables and prove that they can be written; returns the revision they are at."""
     prepare_files(database)
+    database.refuse_transactions()
     with database.migrating() as connection:
         revision = _migrate(connection, database.shown)
         # No row changes, but a database that is read-only says so now and not at the first heartbeat.

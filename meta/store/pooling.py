@@ -1,0 +1,108 @@
+"""What stands between us and a PostgreSQL: whether a session is ours alone, and whether its time-outs hold.
+
+A pooler may refuse or ignore what libpq sends with the connection; then it is said by statements, which is as good where a
+session is pooled as a whole. One that pools transactions gives our settings to others, and theirs to us: it is refused.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from meta.errors import Misconfigured
+
+_OPTION = re.compile(r"(?:-c\s*|--)([A-Za-z_.]+)=(\S+)")
+_PID = "pid"  # where a connection's info keeps that of its server process
+log = logging.getLogger(__name__)
+
+
+def settings_of(options: str) -> dict[str, str]:
+    """`-c NAME=VALUE ...` -> the settings, of which a later one counts."""
+    return dict(_OPTION.findall(options))
+
+
+def connect(dialect: Any, arguments: Any, parameters: Mapping[str, Any]) -> Any:
+    """A connection of the driver, without `options` where a pooler does not know them."""
+    try:
+        return dialect.connect(*arguments, **parameters)
+    except dialect.loaded_dbapi.OperationalError as e:
+        if "unsupported startup parameter" not in str(e):
+            raise
+        return dialect.connect(*arguments, **{key: value for key, value in parameters.items() if key != "options"})
+
+
+class Session:
+    """What every connection of one database is asked. wanted: the settings that must hold; shown: the database, in words."""
+
+    def __init__(self, wanted: Mapping[str, str], shown: str):
+        self._wanted = dict(wanted)
+        self._shown = shown
+        self._told = ""
+
+    def begin(self, connection: Any, info: dict[Any, Any]) -> None:
+        """A new connection: its settings are read back, and set where they do not hold."""
+        pid, *found = _row(
+            connection,
+            "SELECT pg_backend_pid()" + "".join(", current_setting(%s)" for _ in self._wanted),
+            list(self._wanted),
+        )
+        info[_PID] = pid
+        if found != list(self._wanted.values()):
+            calls = ", ".join("set_config(%s, %s, false)" for _ in self._wanted)
+            values = [text for pair in self._wanted.items() for text in pair]
+            set_to = list(connection.execute(f"SELECT {calls}", values).fetchone())
+            connection.commit()
+            self._tell(found, set_to, self._read_back(connection))
+
+    def _read_back(self, connection: Any) -> list[str]:
+        return _row(connection, "SELECT " + ", ".join("current_setting(%s)" for _ in self._wanted), list(self._wanted))
+
+    def _tell(self, found: list[str], set_to: list[str], then: list[str]) -> None:
+        """Once, in one line; nothing where the same was only spelt otherwise."""
+        if found == set_to == then:
+            return
+        held = then == set_to
+        wrong = ", ".join(
+            f"{name} {is_so}"
+            for name, is_so, wish in zip(self._wanted, found if held else then, set_to, strict=True)
+            if is_so != wish
+        )
+        told = (
+            f"the database {self._shown} does not take the time-outs that come with a connection (a pooler?): {wrong}; "
+        )
+        told += (
+            "they are set by a statement of each session" if held else "nor those that are set: it may keep us waiting"
+        )
+        if told != self._told:
+            log.warning("%s", told)
+        self._told = told
+
+    def is_still_ours(self, connection: Any, info: Mapping[Any, Any]) -> None:
+        """A connection that is used again. Raises Misconfigured when it leads to another server process now."""
+        (pid,) = _row(connection, "SELECT pg_backend_pid()", [])
+        if info.get(_PID, pid) != pid:
+            raise Misconfigured(self._refusal())
+
+    def refuse_transactions(self, engine: sa.Engine) -> None:
+        """Asks by two connections in turns. Raises Misconfigured where they share a server process, or one has several."""
+        with engine.connect() as one, engine.connect() as other:
+            pids: dict[sa.Connection, set[int]] = {one: set(), other: set()}
+            for connection in (one, other, one, one, other, other):
+                pids[connection].add(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+                connection.rollback()
+        if pids[one] & pids[other] or max(map(len, pids.values())) > 1:
+            raise Misconfigured(self._refusal())
+
+    def _refusal(self) -> str:
+        return (
+            f"the database {self._shown} is behind a pooler that pools transactions, where time-outs and locks would be "
+            "others': let it pool sessions (PgBouncer: pool_mode = session, for this database), or name PostgreSQL itself"
+        )
+
+
+def _row(connection: Any, query: str, values: list[str]) -> list[Any]:
+    found = list(connection.execute(query, values).fetchone())
+    connection.rollback()
+    return found
