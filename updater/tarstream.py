@@ -14,7 +14,6 @@ import msgspec
 
 from updater.errors import Refused
 from updater.gunzip import Stream
-from updater.wire import one_line
 
 FILE, PROGRAM, DIRECTORY, SYMLINK, HARD_LINK = "file", "program", "directory", "symlink", "hard link"
 BLOCK = 512
@@ -133,7 +132,7 @@ def parse_header(block: bytes) -> Header:
         raise Refused(
             f"the tar header of {shown(name)} is neither ustar nor GNU nor PAX: pack it with another --format"
         )
-    elif prefix:
+    elif prefix and kind not in _UNWANTED:  # a sparse file has its map there, and is named as what it is
         raise Refused(f"the GNU header of {shown(name)} has fields of an incremental backup")
     if b"\0" in name or b"\0" in link or pad:
         raise Refused(f"the tar header of {shown(name)} has bytes where there should be none")
@@ -163,10 +162,10 @@ def parse_pax(data: bytes) -> dict[bytes, bytes]:
 
 
 def shown(name: bytes | str) -> str:
-    """A foreign name in quotes, for a sentence: what cannot be printed is escaped, what is long is cut."""
+    """A foreign name in quotes, blanks at its ends included: what cannot be printed is escaped, what is long is cut."""
     text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:400])
-    return f'"{one_line(safe, 120)}"'
+    return f'"{safe[:120]}"'
 
 
 def _block(stream: Stream) -> bytes:

@@ -98,8 +98,9 @@ NAMES: Hostile = {
     "NUL in PAX": holds("cannot be printed", pax_path("good\0../../evil"), file("x")),
     "NUL in a GNU long name": holds("cannot be printed", long_name("good\0evil"), file("x", magic=GNU)),
     "NUL in the header": _named(b"good\0evil", "bytes where there should be none"),
-    "blank at the end": _named("control ", "begins or ends with a blank"),
-    "blank at the start": _named("a/ x", "begins or ends with a blank"),
+    "blank at the end": _named("control ", '"control " has a part that begins or ends with a blank'),
+    "blank at the start": _named(" x", '" x" has a part that begins or ends with a blank'),
+    "blank at the start of a part": _named("a/ x", "begins or ends with a blank"),
     "part of 256 bytes": holds("more than 255 bytes", pax_path("x" * 256), file("x")),
     "part of 256 bytes in 128 letters": holds("more than 255 bytes", pax_path("ö" * 128), file("x")),
     "part of 256 bytes, GNU": holds("more than 255 bytes", long_name("x" * 256), file("x", magic=GNU)),
@@ -199,6 +200,9 @@ KINDS: Hostile = {
     "GNU sparse of 1 TiB": holds("is a sparse file", header("x", b"S", 512, pad=b"", magic=GNU), bytes(512)),
     "GNU sparse that announces 1 TiB": holds("too large", header("x", b"S", base256(1 << 40, 12), magic=GNU)),
     "GNU sparse": holds("is a sparse file", file("x", b"x", kind=b"S", magic=GNU)),
+    "GNU sparse, its map in the header": holds(
+        "is a sparse file", file("x", b"x", kind=b"S", magic=GNU, prefix=bytes(41) + b"00004000000\0" * 2)
+    ),
     "GNU dump directory": holds("incremental backup", file("x", b"Ya\0", kind=b"D", magic=GNU)),
     "GNU volume": holds("is a volume's label", header("x", b"V", magic=GNU)),
     "GNU multi-volume": holds("from another volume", file("x", b"x", kind=b"M", magic=GNU)),

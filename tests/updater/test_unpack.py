@@ -97,6 +97,18 @@ def _contents(top: Path) -> dict[str, object]:
     }
 
 
+@pytest.mark.parametrize("kind", ["gnu", "oldgnu", "posix"])
+def test_a_sparse_file_is_called_one_as_gnu_tar_packs_it(host: Host, kind: str) -> None:
+    (host.top / "source").mkdir()
+    with (host.top / "source" / "hole").open("wb") as hole:
+        hole.truncate(1 << 20)
+    packed = subprocess.run(
+        ["tar", "-Scz", f"--format={kind}", "-C", host.top / "source", "hole"], stdout=subprocess.PIPE
+    )
+    with pytest.raises(Refused, match="a sparse file: pack it without --sparse"):
+        host.unpack(packed.stdout)
+
+
 def test_no_refusal_of_one_archive_is_like_the_next(host: Host) -> None:
     """A refusal names the member, so that the release engineer finds it."""
     with pytest.raises(Refused, match=r'^member "lib/\.\./\.\./x" has a part "\.\."$'):
