@@ -2,7 +2,8 @@
 
 Of a host that both heard of, the later report counts; outcomes are joined, whoever got them. Where what another meta wrote is
 not what we know, the host counts as changed here, so that the database gets the better of both. Times of others that are in
-our future, by their clock, count as now. A host that others forgot comes back by a beat alone, not from our memory.
+our future, by their clock, count as now. A host that others forgot comes back by a beat alone, not from our memory. Who wrote a
+beat of a host that is retired here may be dead by now, so it is us who write that it is back.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -56,7 +57,10 @@ def absorb(table: HostTable, since: Since, now: float, written: float = 0.0) -> 
             with table.locked():
                 for number in numbers:
                     host = table.by_id.get(number)
-                    if host and host.last_seen < beat.at and not host.retired_at:
+                    if host and max(host.last_seen, host.retired_at) < beat.at:
+                        if host.retired_at:
+                            table.bring_back(host)
+                            table.dirty.add(host)
                         ticks.hear(host, beat.at)
                 ticks.close()
     missing = set() if since.ids is None else table.by_id.keys() - set(since.ids)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from meta.store.engine import PATIENCE, Database
+from meta.store.engine import PATIENCE, SHORT_WAIT, Database
 from meta.store.rows import Beat, HostRow, Since
 from meta.store.tables import beat, head, host
 
@@ -41,7 +41,8 @@ def load(database: Database) -> Iterator[HostRow]:
                 for number, name, first, last, a, b, c, d, e, f in batch:
                     if seen[number] > last:
                         last = seen[number]
-                        f = f if f > last else min(f, 0.0)  # it has come back by that beat
+                    if 0.0 < f < last:
+                        f = 0.0  # it has come back by that beat
                     yield made(HostRow, (number, name, first, last, a, b, c, d, e, f))
 
 
@@ -172,8 +173,9 @@ def since(database: Database, serial: int, meta: str) -> Since:
 
 
 def fold(database: Database, before: float, last_seen: Callable[[int], float], limit: int) -> int:
-    """Returns how many beats went. Two metas that fold the same beats at once do the same twice."""
-    with database.reading() as connection:
+    """Returns how many beats went. Two metas that fold the same beats at once do the same twice. Who has not followed a beat
+    yet when it goes finds the row."""
+    with database.reading(SHORT_WAIT) as connection:
         old = sa.select(beat).where(beat.c.at < before).order_by(beat.c.at).limit(limit)
         beats = connection.execute(old).all()
     if not beats:
@@ -182,11 +184,13 @@ def fold(database: Database, before: float, last_seen: Callable[[int], float], l
     for row in beats:
         heard.update(dict.fromkeys(unpack(row.seen), row.at))
     silent = [{"its_id": n, "at": at} for n, at in heard.items() if last_seen(n) <= at + TOLERANCE]
-    is_later = (host.c.id == sa.bindparam("its_id"), host.c.last_seen < sa.bindparam("at"))
-    later = sa.update(host).where(*is_later).values(last_seen=sa.bindparam("at"))
+    at = sa.bindparam("at", type_=sa.Double)
+    word = sa.case((sa.func.abs(host.c.retired_at) < at, 0.0), else_=host.c.retired_at)
+    is_later = (host.c.id == sa.bindparam("its_id"), host.c.last_seen < at)
+    later = sa.update(host).where(*is_later).values(last_seen=at, retired_at=word, serial=sa.bindparam("its_serial"))
     for batch in in_batches(silent, FOLDED_AT_ONCE):  # others write in between
-        with database.writing("hosts", _TABLES, durable=False, head_wait=HEAD_WAIT) as (connection, _):
-            connection.execute(later, batch)
+        with database.writing("hosts", _TABLES, durable=False, head_wait=HEAD_WAIT) as (connection, serial):
+            connection.execute(later, [values | {"its_serial": serial} for values in batch])
     _drop_beats(database, [row.serial for row in beats])
     return len(beats)
 
@@ -204,7 +208,7 @@ def forget(database: Database, meta: str, at: float, ids: Sequence[int], before:
         return []
     gone: list[int] = []
     patience = PATIENCE + len(ids) / SLOWEST
-    still = (host.c.retired_at > 0, host.c.retired_at < before)
+    still = (host.c.retired_at > 0, host.c.retired_at < before, host.c.last_seen <= host.c.retired_at)
     with database.writing("hosts", _TABLES, patience=patience, head_wait=HEAD_WAIT) as (connection, serial):
         for batch in in_batches(ids):
             forgotten = sa.delete(host).where(host.c.id.in_(batch), *still).returning(host.c.id)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.databases import KINDS, connected, database
+from helpers.databases import KINDS, connected, database, execute
 from helpers.keeping import NOW, Meta, Sometimes, restarted, settle
 from helpers.meta_server import until
 from meta import query
@@ -400,6 +400,41 @@ def test_a_beat_after_a_host_was_retired_brings_it_back_at_every_meta(metas, url
     settle(one, other, now=NOW + 10.4)
     assert retired(one, other) == [[], []]
     assert restarted(url)["h"].retired_at == 0
+
+
+def reported_after_it_was_retired(one, dying):
+    """Retired at one meta, it reports at another, which has not followed that, and dies before it does."""
+    dying.beat("h", A1)
+    settle(one, dying)
+    dying.keeper._follower.follow(NOW + 10, NOW + 9)
+    assert one.set_aside("h", NOW + 11, is_retired=True)
+    dying.beat("h", A1, now=NOW + 13)
+    dying.keeper._keep_hosts(NOW + 13.5)
+
+
+def test_a_host_that_reported_after_it_was_retired_is_back_everywhere_though_the_meta_that_heard_it_died(metas, url):
+    one, dying = metas(), metas()
+    reported_after_it_was_retired(one, dying)
+    again = metas(now=NOW + 14)
+    settle(one, again, now=NOW + 20)
+    assert retired(one, again) == [[], []]
+    assert execute(url, "SELECT retired_at FROM host") == [(0.0,)]
+    assert one.set_aside("h", NOW + 30, is_retired=True)
+    settle(one, again, now=NOW + 31)
+    assert retired(one, again) == [["h"], ["h"]]
+    assert restarted(url, NOW + 40)["h"].retired_at == NOW + 30
+
+
+def test_a_host_that_came_back_by_a_beat_is_not_retired_when_that_beat_is_folded_by_who_has_not_followed_it(metas, url):
+    one, dying = metas(late_after=900), metas()
+    reported_after_it_was_retired(one, dying)
+    one.keeper._tidied = 0.0
+    one.keeper._keep_hosts(NOW + 2000)
+    assert execute(url, "SELECT count(*) FROM beat WHERE length(seen) > 0") == [(0,)]
+    assert restarted(url, NOW + 2001)["h"].retired_at == 0.0
+    settle(one, now=NOW + 2001)
+    assert retired(one) == [[]]
+    assert one.last_seen() == {"h": NOW + 13}
 
 
 def test_what_was_ordered_about_a_host_is_on_the_disk_when_it_is_acknowledged(metas, url):

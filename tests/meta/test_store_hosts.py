@@ -1,12 +1,13 @@
 """Hosts in the database: rows, beats, and what other metas are told of them."""
 
 import threading
+import time
 from array import array
 from contextlib import closing
 
 import pytest
 
-from helpers.databases import execute
+from helpers.databases import connected, execute
 from helpers.threads import in_threads
 from meta.errors import TryLater
 from meta.store import Beat, HostRow, Since, Store
@@ -275,6 +276,43 @@ def test_who_follows_too_late_for_the_beats_still_finds_the_rows(store):
     assert told(store.hosts_since(1, "n")) == (3, [("h2", ids["h2"])], [], [])
     assert told(store.hosts_since(0, "n")) == (3, sorted(ids.items()), [], [])
     assert sorted(store.hosts_since(0, "n").ids) == sorted(ids.values())  # which are gone cannot be told any more
+
+
+def test_folding_tells_who_has_not_followed_the_beat(store):
+    [number] = store.save("m", 1.0, [row("h1", 1.0)], []).values()
+    reached = store.head().hosts
+    store.save("m", 5.0, [], [number])
+    assert store.fold(100.0, lambda _: 0.0) == 2
+    assert [(r.hostname, r.last_seen) for r in store.hosts_since(reached, "n").rows] == [("h1", 5.0)]
+
+
+def test_a_beat_after_a_host_was_retired_is_folded_into_its_being_back(store, url):
+    rows = [row("back", retired_at=3.0), row("gone", retired_at=5.0), row("spared", retired_at=-5.0)]
+    ids = store.save("m", 3.0, rows, [])
+    store.save("m", 4.0, [], list(ids.values()))
+    before = list(store.load_hosts())
+    store.fold(100.0, lambda _: 0.0)
+    assert list(store.load_hosts()) == before
+    assert execute(url, "SELECT retired_at FROM host ORDER BY id") == [(0.0,), (5.0,), (-5.0,)]
+    assert store.forget("m", 9.0, list(ids.values()), 8.0) == [ids["gone"]]
+
+
+def test_a_host_that_an_earlier_meta_folded_as_retired_though_it_was_back_is_back_and_not_forgotten(store, url):
+    ids = store.save("m", 3.0, [row("h1", retired_at=3.0)], [])
+    execute(url, "UPDATE host SET last_seen = 4")
+    assert [r.retired_at for r in store.load_hosts()] == [0.0]
+    assert store.forget("m", 9.0, list(ids.values()), 8.0) == []
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # SQLite has no locks of one table
+def test_folding_does_not_wait_for_a_table_that_is_locked(store, url):
+    store.save("m", 1.0, [row("h1", 1.0)], [])
+    with connected(url) as locking:
+        locking.exec_driver_sql("LOCK TABLE beat IN ACCESS EXCLUSIVE MODE")
+        begin = time.monotonic()
+        with pytest.raises(TryLater, match="lock timeout"):
+            store.fold(100.0, lambda _: 0.0)
+        assert time.monotonic() - begin < 2
 
 
 def test_two_metas_that_fold_at_once_lose_nothing(store, url):
