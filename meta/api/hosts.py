@@ -30,6 +30,7 @@ from meta.errors import NotThere
 from meta.nearly import no_hosts
 from meta.progress import Asked, progress
 from meta.query import HostFilter
+from meta.records import Hosts as HostsSelector
 from meta.records import RecordSet
 from meta.views import HostView, Progress
 
@@ -202,6 +203,8 @@ def get_failures(call: Call) -> Reply:
 def get_progress(call: Call) -> Reply:
     q, service = call.query, call.service
     selector = load.parse_selector(q.selector, "selector") if q.selector else None
+    if isinstance(selector, HostsSelector) and not any(map(service.table.get, selector.hosts)):
+        raise NotThere(no_hosts(sorted(selector.hosts), service.table.names()))
     behind = service.behind()  # before the look: what is newest now is in force then
     found = progress(service.table, Asked(q.agent, selector, q.include_lost), call.now, service.ages)
     return Reply(200, replace(found, behind=behind or found.behind))

@@ -50,6 +50,8 @@ def boss(server, tmp_path_factory):
         (["label", "web-1", "wbe-2", "x-"], "no host wbe-2 has reported; did you mean web-2?"),
         (["retry", "falcon", "--for", "hosts:wbe-1"], "no host wbe-1 has reported; did you mean web-1?"),
         (["retry", "falcon", "--for", "prefix:db-"], "no host that has reported fits prefix db-"),
+        (["status", "falcon", "--for", "hosts:wbe-1"], "no host wbe-1 has reported; did you mean web-1?"),
+        (["status", "falcon", "--watch", "--for", "hosts:wbe-1"], "no host wbe-1 has reported; did you mean web-1?"),
         (["retry", "flacon"], "there is no agent flacon; did you mean falcon?"),
     ],
 )
