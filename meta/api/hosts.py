@@ -199,6 +199,7 @@ def get_failures(call: Call) -> Reply:
     "How far an agent's change has come, on all hosts or some",
     query=ProgressQuery,
     answers={200: Progress},
+    refusals=[404],
 )
 def get_progress(call: Call) -> Reply:
     q, service = call.query, call.service
