@@ -34,9 +34,9 @@ from meta.profiles import (
 )
 from meta.records import RecordSet
 from meta.seen import Seen, Tick
+from meta.whereabouts import Whereabouts, mark_of
 from updater.wire import Outcome, Report, WireError, hostname_problem, one_line
 
-MAX_MOVES = 10  # hosts with a new address that are told by name
 BACK = (
     0.001  # seconds by which the beat that takes a host back is later than what put it aside, whatever the clocks say
 )
@@ -45,7 +45,8 @@ _BLANK = Profile(())
 
 class Host(msgspec.Struct, eq=False, gc=False):
     """One host as last heard of. Times are Unix seconds by our clock, but `looked`: when the host looked, by its own; where
-    these differ between its agents, `since` and `looked` are tuples in the profile's order. told: its outcomes as JSON."""
+    these differ between its agents, `since` and `looked` are tuples in the profile's order. told: its outcomes as JSON;
+    mark: of its machine, see meta.whereabouts."""
 
     name: str
     first_seen: float
@@ -57,6 +58,7 @@ class Host(msgspec.Struct, eq=False, gc=False):
     since: float | tuple[float, ...] = 0.0
     looked: Stamp = 0
     told: str = ""
+    mark: int = 0
     retired_at: float = 0.0
     tick: Tick | None = None  # that it was last heard of in; None: silent, or retired
 
@@ -75,8 +77,7 @@ class Host(msgspec.Struct, eq=False, gc=False):
 
 class HostTable:
     """All hosts by name, safe for threads; the lock is held for some microseconds. late_after: seconds without a beat; dirty:
-    the hosts whose rows are to be written; spared: those that somebody took back, and when; moves: of how many hosts the
-    address has changed, and of some of them from where to where."""
+    the hosts whose rows are to be written; spared: those that somebody took back, and when."""
 
     def __init__(self, records: RecordSet | None = None, late_after: float = 900, max_hosts: int = 2_000_000):
         self.classes = Classes(records or RecordSet())
@@ -90,8 +91,7 @@ class HostTable:
         self.by_id: dict[int, Host] = {}
         self.dirty: set[Host] = set()
         self.arrivals = Arrivals()
-        self.moves = 0
-        self.moved: dict[str, tuple[str, str]] = {}
+        self.whereabouts = Whereabouts(late_after)
         self._max_hosts = max_hosts
         self.told = 0  # characters of all outcomes together
         self._hosts: dict[str, Host] = {}
@@ -115,6 +115,7 @@ class HostTable:
         looked = None if agents is None else same_looks(agents, profile.looks)
         said = clean_looks(agents) if looked is None and agents is not None else None
         told = clean_outcomes(report.outcomes) if report.outcomes else None
+        mark = mark_of(report)
         with self._lock:
             if now >= self.seen.full:
                 self.seen.close(now)
@@ -127,8 +128,10 @@ class HostTable:
                 self._take_looks(host, *said, now)
             elif looked is not None:
                 host.looked = looked
-            if told or address != host.address or (report.updater_version or "") != host.updater_version:
-                self._take_rest(host, told, report.updater_version or "", address)
+            version = report.updater_version or ""
+            if told or address != host.address or version != host.updater_version or mark != host.mark:
+                self.whereabouts.report(host, mark, address, now)
+                self._take_rest(host, told, version, address)
             if host.group.klass.book is not self.classes:
                 self.move(host, host.group.profile)
             host.last_seen = now
@@ -184,9 +187,7 @@ class HostTable:
         elif (version, address) == (host.updater_version, host.address):
             return
         if host.address and address != host.address:
-            self.moves += 1
-            if len(self.moved) < MAX_MOVES:
-                self.moved[host.name] = (host.address, address)
+            self.whereabouts.move(host, address)
         host.updater_version, host.address = sys.intern(version), address
         self.dirty.add(host)
 
@@ -270,6 +271,7 @@ class HostTable:
         self.dirty.discard(host)
         self.tell(host, "")
         self.arrivals.remove(host.first_seen)
+        self.whereabouts.forget(host)
         self._names.discard(host.name)
         self._hosts.pop(host.name, None)
         self.by_id.pop(host.id, None)

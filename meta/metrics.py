@@ -62,6 +62,9 @@ def _hosts(service: "Service", now: float) -> Iterator[Metric]:
     for state, hosts in query.states(service.table, now, service.ages).items():
         states.add_metric([state], hosts)
     yield states
+    with service.table.locked():
+        doubled = len(service.table.whereabouts.doubled(now))
+    yield GaugeMetricFamily("meta_doubled_hosts", "Names under which two machines report.", value=doubled)
     drift = GaugeMetricFamily("meta_drift_hosts", "Hosts not as desired.", labels=["agent", "version"])
     for row in nlargest(MAX_SERIES, query.drift(service.table), key=lambda row: row.hosts):
         drift.add_metric([row.agent, row.version], row.hosts)

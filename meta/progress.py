@@ -26,8 +26,8 @@ from meta.views import Progress, Standing
 from updater.wire import FAILED, START, Desired
 
 GOOD, TRIAL, TODO, BROKEN, HELD = "good", "on trial", "to do", "failed", "held"
-LATE, LOST = "late", "lost"
-LEFT_OUT = (LATE, LOST, HELD)
+LATE, LOST, DOUBLED = "late", "lost", "doubled"
+LEFT_OUT = (LATE, LOST, HELD, DOUBLED)
 MISSED = 3  # heartbeats of a host that is late, so that its interval is known well enough
 NAMED = 10  # hosts of each kind that are named
 _AMONG = 1000  # hosts of a group among which the names are looked for
@@ -135,11 +135,13 @@ class _Question:
 
 
 class _Moment(NamedTuple):
-    """The table at one moment. silent: and groups, the group of each; excused, patience: see `Seen.excuse`."""
+    """The table at one moment. silent: and groups, the group of each; doubled: with their groups; excused, patience: see
+    `Seen.excuse`."""
 
     parts: list[_Part]
     silent: list[Host]
     groups: list[Group]
+    doubled: list[tuple[Host, Group]]
     excused: float
     patience: float
 
@@ -152,6 +154,8 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
         state = "" if asked.include_lost else judge(host, now, ages)
         if state in (LATE, LOST):
             away.setdefault(group, {})[host] = state
+    for host, group in moment.doubled:  # what one of its machines says is not so of the other
+        away.setdefault(group, {})[host] = DOUBLED
     sums, records = _Sums(), question.book.records
     for part in moment.parts:
         _add(sums, question, part, away.get(part.group, {}), moment.excused)
@@ -171,6 +175,7 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
         late=sums.hosts[LATE],
         lost=sums.hosts[LOST],
         held=sums.hosts[HELD],
+        doubled=sums.hosts[DOUBLED],
         waits=dict(sums.waits),
         last=sums.named(TODO, TRIAL),
         left_out=sums.named(*LEFT_OUT),
@@ -227,7 +232,8 @@ def _look_at(table: HostTable, asked: Asked, now: float, ages: Ages) -> tuple[_Q
             hosts = None if (group.klass, group.profile) in counted else list(group.hosts)
             parts.append(_Part(group, group.klass, group.profile, len(group.hosts), hosts))
         silent = list(table.seen.silent)
-        moment = _Moment(parts, silent, list(map(_group_of, silent)), *table.seen.excuse(now))
+        doubled = [(host, host.group) for host in table.whereabouts.doubled(now)]
+        moment = _Moment(parts, silent, list(map(_group_of, silent)), doubled, *table.seen.excuse(now))
     return question, moment
 
 

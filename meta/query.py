@@ -35,7 +35,8 @@ class Ages(NamedTuple):
 
 class HostFilter(NamedTuple):
     """What a host must be; "" and None: whatever. name: a glob; label: `env=staging` or `env`; drift: of the agent, if one is
-    given, else of any; failed: only where that is because its last change failed."""
+    given, else of any; failed: only where that is because its last change failed; doubled: only those of which two
+    machines report under the name."""
 
     state: str = ""
     agent: str = ""
@@ -45,6 +46,7 @@ class HostFilter(NamedTuple):
     name: str = ""
     drift: bool | None = None
     failed: bool = False
+    doubled: bool = False
 
 
 def judge(host: Host, now: float, ages: Ages) -> str:
@@ -78,6 +80,7 @@ def view(table: HostTable, host: Host, now: float, ages: Ages) -> HostView:
         address=host.address,
         updater_version=host.updater_version,
         state=judge(host, now, ages),
+        doubled=table.whereabouts.addresses(host, now),
         labels=dict(table.classes.records.labels.get(host.name, {})),
         agents=agents,
     )
@@ -118,7 +121,7 @@ def find(table: HostTable, name: str, now: float, ages: Ages) -> HostView | None
 
 def page(table: HostTable, wanted: HostFilter, now: float, ages: Ages, cursor: str = "", limit: int = 100) -> Page:
     """Hosts by name, from after `cursor` on; retired ones only where they are asked for."""
-    names = _few_names(table, wanted)
+    names = _few_names(table, wanted, now)
     if names is None:
         names = table.names()
     start, end = bisect_right(names, cursor) if cursor else 0, len(names)
@@ -142,12 +145,14 @@ def _glob(pattern: str) -> Callable[[str], object] | None:
     return re.compile(translate(pattern)).match if pattern else None
 
 
-def _few_names(table: HostTable, wanted: HostFilter) -> list[str] | None:
+def _few_names(table: HostTable, wanted: HostFilter, now: float) -> list[str] | None:
     """The sorted names of hosts that may fit, where they are few and there is a short way to them."""
     with table.locked() as hosts:
         labels = table.classes.records.labels
         few: Iterable[Host] | None = None
-        if wanted.state == "retired" and len(table.retired) < FEW:
+        if wanted.doubled:
+            few = table.whereabouts.doubled(now)
+        elif wanted.state == "retired" and len(table.retired) < FEW:
             few = list(table.retired)
         elif wanted.state in ("late", "lost") and len(table.seen.silent) < FEW:
             few = list(table.seen.silent)
@@ -173,6 +178,8 @@ def _predicate(table: HostTable, wanted: HostFilter, now: float, ages: Ages) -> 
         if fitting is None:
             fitting = known[group] = _group_fits(group, wanted)
         if not fitting or (label and not label.matches(host.name, labels.get(host.name, {}))):
+            return False
+        if wanted.doubled and not table.whereabouts.is_doubled(host, now):
             return False
         state = judge(host, now, ages)
         return state == wanted.state if wanted.state else state != "retired"

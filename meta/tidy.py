@@ -29,7 +29,7 @@ class Lifetimes(NamedTuple):
 
 def tidy(table: HostTable, store: Store, meta: str, lifetimes: Lifetimes, up_since: float, now: float) -> None:
     """One round. meta: who we are; up_since: since when hosts could reach us, and our clock was not set. Raises TryLater."""
-    _tell_moves(table)
+    _tell_moves(table, now)
     table.names()  # so that nobody who asks has to wait until many are sorted
     fold(table, store, now - lifetimes.late_after)
     if up_since >= now - lifetimes.late_after:  # until then the silence may be ours, or our clock's
@@ -102,10 +102,11 @@ def forget(table: HostTable, store: Store, meta: str, before: float, now: float)
     log.info("forgot %d hosts that were retired long ago", len(forgotten))
 
 
-def _tell_moves(table: HostTable) -> None:
+def _tell_moves(table: HostTable, now: float) -> None:
     with table.locked():
-        moves, moved = table.moves, table.moved
-        table.moves, table.moved = 0, {}
+        moves, moved = table.whereabouts.tidy(now)
     if moves:
         shown = ", ".join(f"{name} from {now}, before from {before}" for name, (before, now) in moved.items())
-        log.warning("%d hosts report from another address than before (moved, or a name used twice): %s", moves, shown)
+        log.warning(
+            "%d hosts report from another address than before (moved, NAT, or two interfaces): %s", moves, shown
+        )

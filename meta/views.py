@@ -34,7 +34,8 @@ class AgentView(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class HostView(msgspec.Struct, frozen=True, rename="camel"):
-    """One host. first_seen, last_seen: Unix seconds by meta's clock; state: new, ok, late, lost or retired."""
+    """One host. first_seen, last_seen: Unix seconds by meta's clock; state: new, ok, late, lost or retired; doubled: whence two
+    or more machines report under this name, [] where it is one."""
 
     name: str
     first_seen: float = 0.0
@@ -42,6 +43,7 @@ class HostView(msgspec.Struct, frozen=True, rename="camel"):
     address: str = ""
     updater_version: str = ""
     state: str = ""
+    doubled: list[str] = []
     labels: dict[str, str] = {}
     agents: list[AgentView] = []
 
@@ -94,7 +96,7 @@ class Drift(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Standing(msgspec.Struct, frozen=True, rename="camel"):
-    """One host by name. state: to do, on trial, late, lost or held."""
+    """One host by name. state: to do, on trial, late, lost, held or doubled."""
 
     name: str
     state: str
@@ -123,11 +125,17 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
     late: int = 0
     lost: int = 0
     held: int = 0
+    doubled: int = 0
     waits: dict[str, int] = {}
     last: list[Standing] = []
     left_out: list[Standing] = []
     failures: list[Failure] = []
     failures_are_whole: bool = True
+
+    @property
+    def left(self) -> int:
+        """Hosts that are left out."""
+        return self.late + self.lost + self.held + self.doubled
 
     @property
     def judged(self) -> int:

@@ -38,7 +38,7 @@ from meta.views import HostView, Progress
 @operation("GET", "/hosts", Rule.VIEWER, "Hosts that fit, by name", query=HostsQuery, answers={200: Hosts})
 def get_hosts(call: Call) -> Reply:
     q, service = call.query, call.service
-    wanted = HostFilter(q.state, q.agent, q.version, q.status, q.label, q.name, q.drift, q.failed)
+    wanted = HostFilter(q.state, q.agent, q.version, q.status, q.label, q.name, q.drift, q.failed, q.doubled)
     page = query.page(service.table, wanted, call.now, service.ages, q.cursor, q.limit)
     return Reply(200, Hosts(page.hosts, page.next))
 
@@ -213,7 +213,10 @@ def get_progress(call: Call) -> Reply:
 
 @operation("GET", "/states", Rule.VIEWER, "How many hosts are in which state", answers={200: States})
 def get_states(call: Call) -> Reply:
-    return Reply(200, States(**query.states(call.service.table, call.now, call.service.ages)))
+    table = call.service.table
+    with table.locked():
+        doubled = len(table.whereabouts.doubled(call.now))
+    return Reply(200, States(**query.states(table, call.now, call.service.ages), doubled=doubled))
 
 
 @operation(

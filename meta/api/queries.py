@@ -43,6 +43,7 @@ class HostsQuery(Body):
     name: Annotated[str, Meta(max_length=253)] = ""
     drift: bool | None = None
     failed: bool = False
+    doubled: bool = False
     cursor: Annotated[str, Meta(max_length=253)] = ""
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 

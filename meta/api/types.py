@@ -144,13 +144,14 @@ class Counts(Answer):
 
 
 class States(Answer):
-    """Hosts by state."""
+    """Hosts by state. doubled: those of them of which two machines report under the name."""
 
     new: int = 0
     ok: int = 0
     late: int = 0
     lost: int = 0
     retired: int = 0
+    doubled: int = 0
 
 
 class Drifts(Answer):

@@ -35,7 +35,7 @@ def _row(host: HostView) -> list[show.Cell | str]:
     reasons = [_why(agent) for agent in agents if agent.failed]
     return [
         show.Cell(host.name, "bold"),
-        show.word(host.state),
+        show.Cell(f"{host.state}, doubled", "red") if host.doubled else show.word(host.state),
         show.when(host.last_seen, short=True),
         host.address,
         ", ".join(map(_in_short, agents)),
@@ -78,6 +78,8 @@ def nothing(client: Client, wanted: Mapping[str, Any]) -> str:
         require_label(client, wanted["label"])
     if wanted["name"] and not set("*?[").intersection(wanted["name"]):
         client.get(at("hosts", wanted["name"]), HostView)  # or it says which name was meant
+    if wanted["doubled"]:
+        return "no name is used by two machines, as far as their updaters tell"
     others = {key: value for key, value in wanted.items() if value and key not in _ABOUT_CHANGES}
     shown = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in others.items())
     about = wanted["failed"] or wanted["drift"] is not None

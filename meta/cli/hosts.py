@@ -31,6 +31,7 @@ STATES = ("new", "ok", "late", "lost", "retired")
 @click.option("--name", default="", metavar="GLOB", help="Only with such names: 'web-*'.")
 @click.option("--drift/--no-drift", default=None, help="Only those that are not as desired, or only those that are.")
 @click.option("--failed", is_flag=True, help="Only those where the change to what they shall be now failed.")
+@click.option("--doubled", is_flag=True, help="Only names under which two machines report.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @options.output
@@ -51,7 +52,9 @@ def hosts(client: "Client", limit: int, everything: bool, output: str, **wanted:
     from meta.api.types import Hosts
     from meta.cli import host_list, show
 
-    wanted["failed"] = wanted["failed"] or None  # what is not asked is not sent: an older meta would refuse it
+    wanted |= {
+        key: wanted[key] or None for key in ("failed", "doubled")
+    }  # what is not asked is not sent: an older meta would refuse it
     found = Hosts([])
     for page in client.pages("/hosts", Hosts, 0 if everything else limit, **wanted):
         found.items += page.items
@@ -89,6 +92,7 @@ def host(client: "Client", name: str, output: str) -> None:
             ("last seen", show.when(found.last_seen)),
             ("first seen", show.when(found.first_seen)),
             ("address", found.address),
+            *([("doubled", show.Cell(doubled(found), "red"))] if found.doubled else []),
             ("updater", found.updater_version),
             ("labels", show.labels(found.labels)),
         ]
@@ -96,6 +100,10 @@ def host(client: "Client", name: str, output: str) -> None:
     show.table(["agent", "version", "status", "since", "shall be", "note"], [_agent_row(one) for one in found.agents])
     for line in _outcomes(found):
         show.styled(line)
+
+
+def doubled(host: "HostView") -> str:
+    return f"two machines report under this name, from {' and '.join(host.doubled)}: give each a name of its own"
 
 
 def _agent_row(agent: "AgentView") -> "list[Cell | str]":

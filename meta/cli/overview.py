@@ -35,9 +35,14 @@ def show_all(client: Client, output: str) -> None:
         return
     rows: list[show.Row] = [_row(line) for line in found.agents]
     show.table(["agent", "desired", "overrides", "hosts", "not as desired"], rows, "no agents yet")
-    states = [(name, getattr(found.states, name)) for name in found.states.__struct_fields__]
+    states = [(name, getattr(found.states, name)) for name in found.states.__struct_fields__ if name != "doubled"]
     told = ", ".join(f"{count:,} {name}" for name, count in states if count)
     click.echo(f"hosts: {told or 'none has reported yet'}")
+    if found.states.doubled:
+        text = (
+            f"warning: two machines report under one name on {show.hosts(found.states.doubled)}: meta hosts --doubled"
+        )
+        show.styled([show.Cell(text, "yellow")], err=True)
     for doubt in found.doubtful:
         text = f"warning: {' and '.join(doubt.names)} {doubt.why}"
         show.styled([show.Cell(show.one_line_kept(text), "yellow")], err=True)

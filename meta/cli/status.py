@@ -39,7 +39,7 @@ def status(
 ) -> None:
     """Show on how many hosts AGENT has which version and status, and how far its change has come: to do, on trial (started, and
     not yet through its watch), good, or failed and why; without AGENT all agents and the states of the hosts in short. Hosts
-    that are late or lost, or hold the agent, are left out and counted.
+    that are late, lost or doubled, or hold the agent, are left out and counted.
 
     --watch ends when every host that is not left out is good. On a terminal it draws anew, on a pipe it prints a line for each
     change. Every watch exits with 0 when it is done, 1 when it failed or time is over, 2 for wrong use, 3 when it waits for a

@@ -142,7 +142,7 @@ def _last_words(end: End | None, found: Status | None, wanted: Wanted) -> Iterat
         yield "no host to judge" if progress.desired else "no record says what hosts shall have"
     else:
         yield f"failed on {show.hosts(progress.failed)}: meta hosts --agent {wanted.agent} --failed"
-    if left := progress.late + progress.lost + progress.held:
+    if left := progress.left:
         yield f"left out: {_names(progress.left_out, left)}"
 
 
@@ -181,7 +181,7 @@ def _sentence(found: Status) -> str:
         f"{progress.failed:,} failed" if progress.failed else "",
         f"{progress.good:,} good" if progress.good else "",
     ]
-    left = [f"{count:,} {word}" for word in ("late", "lost", "held") if (count := getattr(progress, word))]
+    left = [f"{count:,} {word}" for word in ("late", "lost", "held", "doubled") if (count := getattr(progress, word))]
     told = ", ".join(filter(None, parts)) or "no host to judge"
     if progress.good == progress.judged > 0:
         told = f"every host is as desired: {told}"
@@ -198,7 +198,7 @@ def _words(found: Status) -> Iterator[list[show.Cell]]:
     if 0 < pending <= len(progress.last):
         yield [show.Cell(f"  {_names(progress.last, pending)}")]
     if progress.left_out:
-        left = progress.late + progress.lost + progress.held
+        left = progress.left
         yield [show.Cell(f"  left out: {_names(progress.left_out, left)}", "dim")]
     for failure in progress.failures[:SHOWN]:
         yield [show.Cell("  "), *_failed(failure)]

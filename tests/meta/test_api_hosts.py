@@ -42,6 +42,7 @@ def test_one_host_as_it_was_last_heard_of(world):
         "name": "h0",
         "firstSeen": NOW,
         "lastSeen": NOW,
+        "doubled": [],
         "address": "10.1.2.3",
         "updaterVersion": "",
         "state": "new",
@@ -112,7 +113,7 @@ def test_counts_states_and_drift(world):
     ]
     assert world.call("GET", "counts?agent=b").json["items"] == []
     assert world.call("GET", "drift").json["items"] == [{"agent": "a", "version": "2", "hosts": 1}]
-    assert world.call("GET", "states").json == {"new": 3, "ok": 0, "late": 0, "lost": 0, "retired": 0}
+    assert world.call("GET", "states").json == {"new": 3, "ok": 0, "late": 0, "lost": 0, "retired": 0, "doubled": 0}
 
 
 # --- labels ---
@@ -235,3 +236,13 @@ def test_a_host_and_the_counts_tell_of_a_trial_and_what_a_change_waits_for(world
         (False, "download")
     ]
     assert [one["trial"] for one in world.call("GET", "counts?agent=a").json["items"]] == [0, 1]
+
+
+def test_doubled_hosts_are_told_by_rest_and_on_the_command_line_alike(world):
+    for machine in ("1" * 16, "2" * 16) * 2:
+        report = {"hostname": "twin", "realAgents": [], "machine": machine, "boot": "b" * 16}
+        assert world.call("POST", "/heartbeat", "local", json=report).status_code == 200
+    listed = world.call("GET", "hosts", "viewer", query_string={"doubled": "true"}).json["items"]
+    assert [(one["name"], one["doubled"]) for one in listed] == [("twin", ["127.0.0.1"])]
+    assert world.call("GET", "states", "viewer").json["doubled"] == 1
+    assert "meta_doubled_hosts 1.0" in world.call("GET", "/metrics", "viewer").text

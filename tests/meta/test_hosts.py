@@ -176,11 +176,15 @@ def test_the_evidence_goes_when_the_memory_is_full():
     assert shown(table).agents[0].outcome == Outcome("a", result="failed")
 
 
-def test_a_host_that_comes_from_another_address_is_counted():
+def test_hosts_that_come_from_another_address_are_counted_and_not_their_moves():
     table = HostTable()
     for address in ("10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.1"):
         beat(table, "h", OLD, address=address)
-    assert (table.moves, table.moved) == (2, {"h": ("10.0.0.2", "10.0.0.1")})
+    beat(table, "other", OLD, address="10.0.0.3")
+    for address in ("10.0.0.4", "10.0.0.3", "10.0.0.4"):
+        beat(table, "other", OLD, address=address)
+    assert table.whereabouts.tidy(0.0) == (1, {"other": ("10.0.0.3", "10.0.0.4")})
+    assert table.whereabouts.tidy(0.0) == (0, {})
 
 
 # --- retiring ---

@@ -275,6 +275,18 @@ def test_records_that_a_file_manages_are_not_edited(tmp_path):
         assert boss("ban", "a", "1.0.1", "--why", "x") == "done: revision 3\n"
 
 
+def test_two_machines_under_one_name_are_told(server, boss):
+    boss("set", "twins", "version=1.0.0", "tarball=http://r", "--why", "x", "--yes")
+    for machine in ("1" * 16, "2" * 16) * 2:
+        report = {"hostname": "twin-1", "realAgents": [], "machine": machine, "boot": "b" * 16}
+        assert server.ask("POST", "/heartbeat", json.dumps(report).encode()).status == 200
+    assert "doubled" in boss("hosts", "--doubled")
+    assert "two machines report under this name, from 127.0.0.1" in boss("host", "twin-1")
+    assert "1 doubled" in boss("status", "twins")
+    boss("unset", "twins", "--why", "x", "--yes")
+    assert boss("hosts", "--name", "lab-*", "--doubled").startswith("no name is used by two machines")
+
+
 def test_who_may_what(server, boss, people, tmp_path):
     viewer = people("vera", "viewer")
     assert viewer("whoami") == "vera: viewer\n"

@@ -1,0 +1,102 @@
+"""Which machine reports under a host's name, and from which address. Pure; not safe for threads: the table's lock is held.
+
+Two machines under one name are seen by their hashes: a host whose reports come from one, another, and each of them again is
+*doubled*. A machine that is replaced, or boots again, is never seen again and doubles nothing. Addresses only inform: NAT and
+hosts with two interfaces change them. Of a host that has one machine nothing is kept but a mark, which many hosts share.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from meta.hosts import Host
+    from updater.wire import Report
+
+INTERVALS = 10 / 3  # in lateAfter, which is three heartbeats: within ten a machine must be seen again
+MAX_CHANGED = 50_000  # hosts whose machines are kept; of more the newest are not judged
+MAX_MACHINES = 64  # under one name
+MAX_MOVES = 10  # hosts with a new address that are told by name
+_MARKS = range(1 << 16)
+_shared = list(_MARKS)  # one object for each mark, however many hosts have it
+
+
+def mark_of(report: "Report") -> int:
+    """16 bits of what the report says of its machine and its boot; 0: it says neither."""
+    machine, boot = report.machine, report.boot
+    if not isinstance(machine, str) and not isinstance(boot, str):
+        return 0
+    bits = int(machine[:4], 16) if isinstance(machine, str) else 0
+    return _shared[(bits ^ (int(boot[:4], 16) if isinstance(boot, str) else 0)) or 1]
+
+
+class _Machines:
+    """Of one host. left: when each machine was last seen before another one, by mark; addresses: whence they report; back: the
+    last two times at which one was seen again within the window."""
+
+    __slots__ = ("addresses", "back", "left")
+
+    def __init__(self) -> None:
+        self.left: dict[int, float] = {}
+        self.addresses: dict[int, str] = {}
+        self.back: tuple[float, ...] = ()
+
+
+class Whereabouts:
+    """late_after: seconds, as of the table."""
+
+    def __init__(self, late_after: float):
+        self._window = late_after * INTERVALS
+        self._changed: dict[Host, _Machines] = {}
+        self._moved: dict[Host, tuple[str, str]] = {}
+
+    def report(self, host: "Host", mark: int, address: str, now: float) -> None:
+        """This host's report may have another mark than the last one."""
+        if not mark or mark == host.mark:
+            return
+        former, host.mark = host.mark, mark
+        if not former:
+            return
+        found = self._changed.get(host)
+        if found is None:
+            if len(self._changed) >= MAX_CHANGED:
+                return
+            found = self._changed[host] = _Machines()
+        if 0 <= now - found.left.get(mark, -1e18) <= self._window:
+            found.back = (*found.back[-1:], now)
+        found.left[former] = now
+        found.addresses |= {former: host.address, mark: address}
+        while len(found.addresses) > MAX_MACHINES:
+            gone = next(iter(found.addresses))
+            del found.addresses[gone]
+            found.left.pop(gone, None)
+
+    def is_doubled(self, host: "Host", now: float) -> bool:
+        found = self._changed.get(host)
+        if found is None or len(found.back) < 2 or host.retired_at:
+            return False
+        return found.back[1] - found.back[0] <= self._window and now - found.back[1] <= self._window
+
+    def doubled(self, now: float) -> "list[Host]":
+        """All of them."""
+        return [host for host in self._changed if self.is_doubled(host, now)]
+
+    def addresses(self, host: "Host", now: float) -> list[str]:
+        """Whence the machines of a doubled host report; none of another."""
+        return sorted(set(self._changed[host].addresses.values())) if self.is_doubled(host, now) else []
+
+    def move(self, host: "Host", address: str) -> None:
+        """This host reports from another address than it has."""
+        self._moved[host] = (self._moved.get(host, (host.address,))[0], address)
+
+    def forget(self, host: "Host") -> None:
+        self._changed.pop(host, None)
+        self._moved.pop(host, None)
+
+    def tidy(self, now: float) -> tuple[int, Mapping[str, tuple[str, str]]]:
+        """What is too old to double anything is forgotten. Returns how many hosts report from another address since the last
+        call, without doubled ones, and of some of them from where to where."""
+        for host in [host for host, found in self._changed.items() if now - max(found.left.values()) > self._window]:
+            del self._changed[host]
+        moved = {h.name: way for h, way in self._moved.items() if way[0] != way[1] and not self.is_doubled(h, now)}
+        self._moved = {}
+        return len(moved), dict(list(moved.items())[:MAX_MOVES])

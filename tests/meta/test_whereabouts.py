@@ -1,0 +1,122 @@
+"""Two machines under one name: seen by their hashes, told, and left out of the gate; addresses alone only inform."""
+
+import sys
+
+import pytest
+
+from meta import query
+from meta.hosts import HostTable
+from meta.progress import Asked, progress
+from meta.query import Ages, HostFilter
+from meta.records import Record, RecordSet
+from meta.whereabouts import MAX_CHANGED, Whereabouts, mark_of
+from updater.wire import RealAgent, Report
+
+NOW, AGES = 1_000_000.0, Ages()
+ONE, OTHER, THIRD = "1" * 16, "2" * 16, "3" * 16
+BOOT, REBOOT = "a" * 16, "b" * 16
+AGENT = RealAgent("a", "1", "started", 1)
+MINUTE = 60.0
+
+
+@pytest.fixture
+def table():
+    return HostTable(RecordSet(records=(Record("a", "1", "http://r"),)))
+
+
+def beats(table, *machines, start=NOW, every=5 * MINUTE, name="h"):
+    """(machine, boot, address) of each report; returns when the last one was."""
+    for number, (machine, boot, address) in enumerate(machines):
+        now = start + number * every
+        table.beat(Report(name, [AGENT], machine=machine, boot=boot), address, now)
+    return now
+
+
+def doubled(table, now, name="h"):
+    return query.find(table, name, now, AGES).doubled
+
+
+A, B = (ONE, BOOT, "10.0.0.1"), (OTHER, BOOT, "10.0.0.2")
+CLONE = (ONE, REBOOT, "10.0.0.3")  # of a virtual machine, with its machine-id
+
+
+@pytest.mark.parametrize("pair", [(A, B), (A, CLONE)], ids=["two machines", "a clone with the same machine-id"])
+def test_two_machines_that_alternate_twice_are_one_doubled_host(table, pair):
+    now = beats(table, *pair, pair[0])
+    assert doubled(table, now) == []
+    now = beats(table, *pair, *pair)
+    assert doubled(table, now) == sorted({pair[0][2], pair[1][2]})
+
+
+@pytest.mark.parametrize(
+    "reports",
+    [
+        [A] * 6,
+        [A, (ONE, BOOT, "10.0.0.9")] * 3,  # two interfaces
+        [A, (ONE, REBOOT, "10.0.0.1"), (ONE, "c" * 16, "10.0.0.1")] + [(ONE, "d" * 16, "10.0.0.1")] * 3,  # reboots
+        [A] * 3 + [B] * 3,  # replaced
+        [A, (None, None, "10.0.0.2")] * 4,  # the second is a Go updater, which says nothing
+    ],
+    ids=["one", "two interfaces", "reboots", "replaced", "untold"],
+)
+def test_what_is_no_doubled_host(table, reports):
+    from msgspec import UNSET
+
+    now = beats(table, *[(UNSET if m is None else m, UNSET if b is None else b, address) for m, b, address in reports])
+    assert doubled(table, now) == []
+
+
+def test_machines_that_alternate_in_weeks_double_nothing_and_a_mended_name_is_one_again(table):
+    now = beats(table, *[A, B] * 4, every=7 * 86400)
+    assert doubled(table, now) == []
+    now = beats(table, *[A, B] * 3, start=now + 1)
+    assert doubled(table, now)
+    now = beats(table, *[A] * 12, start=now + 1)
+    assert doubled(table, now) == []
+    table.whereabouts.tidy(now)
+    assert table.whereabouts._changed == {}
+
+
+def test_many_machines_of_one_image_are_a_doubled_host(table):
+    image = [(f"{number:04x}" * 4, BOOT, f"10.0.1.{number}") for number in range(20)]
+    now = beats(table, *image * 2, every=15)
+    assert len(doubled(table, now)) == 20
+
+
+def test_a_doubled_host_is_ordered_as_ever_and_left_out_of_the_gate_and_counted(table):
+    beats(table, (THIRD, BOOT, "10.0.0.4"), name="single")
+    now = beats(table, *[A, B] * 2)
+    assert table.beat(Report("h", [AGENT], machine=ONE, boot=BOOT), "10.0.0.1", now).orders
+    found = progress(table, Asked("a"), now, AGES)
+    assert (found.doubled, found.good + found.trial + found.todo, found.left) == (1, 1, 1)
+    assert [(one.name, one.state) for one in found.left_out] == [("h", "doubled")]
+
+
+def test_doubled_hosts_are_found_and_no_others(table):
+    beats(table, (THIRD, BOOT, "10.0.0.4"), name="single")
+    now = beats(table, *[A, B] * 2)
+    found = query.page(table, HostFilter(doubled=True), now, AGES)
+    assert [host.name for host in found.hosts] == ["h"]
+    table.retire("h", now)
+    assert query.page(table, HostFilter(doubled=True), now, AGES).hosts == []
+
+
+def test_hosts_that_never_changed_cost_nothing_but_a_shared_mark():
+    first, second = (mark_of(Report("h", machine="f" * 15 + last, boot=BOOT)) for last in "01")
+    assert first is second
+    table = HostTable()
+    for number in range(100):
+        beats(table, A, name=f"h{number}")
+    assert table.whereabouts._changed == {}
+    assert sys.getsizeof(table.whereabouts._changed) < 100
+
+
+def test_whoever_makes_all_names_doubled_fills_no_memory():
+    class Named:
+        def __init__(self):
+            self.mark, self.address, self.retired_at = 1, "", 0.0
+
+    whereabouts = Whereabouts(900)
+    for _ in range(MAX_CHANGED + 10):
+        whereabouts.report(Named(), 2, "10.0.0.1", NOW)
+    assert len(whereabouts._changed) == MAX_CHANGED
