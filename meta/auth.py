@@ -171,12 +171,12 @@ class HostTokens:
                     self._put(hostname, hashed)
             self._order.reach(reached)
 
-    def renew(self, facts: Iterable[tuple[str, bytes, int]], reached: int) -> None:
-        """These, and no others, whatever was known: the database's history is another one."""
+    def renew(self, facts: Iterable[tuple[str, bytes, int]], reached: int, epoch: int) -> None:
+        """These, and no others, whatever was known: the database's history is another one, and this is its epoch."""
         hashes = {hostname: hashed for hostname, hashed, _ in facts if hashed}
         hosts = {hashed: hostname for hostname, hashed in hashes.items()}
         with self._writing:
-            self._order, self.epoch = _Order(reached), self.epoch + 1
+            self._order, self.epoch = _Order(reached), epoch
             self._hashes, self._hosts = hashes, hosts
 
     def _put(self, hostname: str, hashed: bytes) -> None:
@@ -218,7 +218,8 @@ class HostTokens:
 
 class Tokens:
     """All tokens, in memory. Safe for threads. Serials can be compared within an epoch; another begins where the database turns
-    out to have another history. What writes into the database reads the epoch before, and shows it with the outcome."""
+    out to have another history, by the number that the store gives it. What writes into the database reads the epoch before,
+    has the store refuse where it is another one by then, and shows it with the outcome."""
 
     def __init__(self, tokens: "Iterable[Token]" = ()):
         self.hosts = HostTokens()
@@ -237,10 +238,10 @@ class Tokens:
             self._tokens = {token.hash: token for token in (found | later).values()}
             self._order.reach(serial)
 
-    def renew(self, tokens: "Iterable[Token]", serial: int) -> None:
-        """These, and no others, whatever was known: the database's history is another one. Those of hosts are apart."""
+    def renew(self, tokens: "Iterable[Token]", serial: int, epoch: int) -> None:
+        """The same of these, but for those of hosts."""
         with self._writing:
-            self._order, self.epoch = _Order(serial), self.epoch + 1
+            self._order, self.epoch = _Order(serial), epoch
             self._tokens = {token.hash: token for token in tokens}
 
     def take(self, token: "Token", serial: int, epoch: int) -> None:

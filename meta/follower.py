@@ -73,7 +73,7 @@ class Follower:
         head = self._store.head()
         self._put_in_force(self._store.load_records())
         self._tokens.replace(*self._store.tokens_at())
-        self._tokens.hosts.renew(self._store.host_tokens(), head.tokens)
+        self._tokens.hosts.renew(self._store.host_tokens(), head.tokens, self._store.epoch)
         hostrows.load(self._table, self._store.load_hosts(), now)
         self._reached = {TOKENS: head.tokens, HOST_TOKENS: head.tokens, HOSTS: head.hosts}
 
@@ -95,6 +95,8 @@ class Follower:
                 self.troubles[part] = why
             else:
                 self._again.discard(part)
+        if not self._again.intersection(ORDERED):
+            self._store.resume()
         if self._why_again and not self._again:
             self._tell_again()
 
@@ -134,7 +136,7 @@ class Follower:
 
     def _follow_tokens(self, head: Head) -> None:
         if TOKENS in self._again:
-            self._tokens.renew(*self._store.tokens_at())
+            self._tokens.renew(*self._store.tokens_at(), self._store.epoch)
         elif head.tokens != self._reached[TOKENS]:
             self._tokens.replace(*self._store.tokens_at())
         self._reached[TOKENS] = head.tokens
@@ -142,7 +144,7 @@ class Follower:
     def _follow_host_tokens(self, head: Head) -> None:
         hosts, reached = self._tokens.hosts, self._reached[HOST_TOKENS]
         if HOST_TOKENS in self._again:
-            hosts.renew(self._store.host_tokens(), head.tokens)
+            hosts.renew(self._store.host_tokens(), head.tokens, self._store.epoch)
         elif head.tokens != reached:
             hosts.update(self._store.host_tokens(reached), head.tokens)
         self._reached[HOST_TOKENS] = head.tokens

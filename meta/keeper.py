@@ -57,6 +57,7 @@ class Keeper:
         self._follower = Follower(table, store, tokens, put_in_force, self._backlog, self.meta)
         self._unwritten = ""
         self._told = False
+        self._is_in_vain = False  # it closes, and knows too little of hosts to write any
         self._read_failures = self._write_failures = 0
         self._write_again = 0.0
         self._is_behind = False  # there is more than one transaction may hold
@@ -80,7 +81,7 @@ class Keeper:
         self._closing.set()
         if self._thread.ident is not None:
             self._thread.join(timeout)
-        return not self._thread.is_alive() and not self._write_failures
+        return not self._thread.is_alive() and not self._write_failures and not self._is_in_vain
 
     def condition(self, now: float) -> Condition:
         waiting = len(self._table.dirty) + self._backlog.waiting
@@ -118,11 +119,11 @@ class Keeper:
     def step(self, now: float) -> None:
         """One round, as the thread makes them: never raises."""
         is_closing = self._closing.is_set()
-        if not is_closing:
-            self._follower.follow(now, self._in_step)
-            self._read_failures = self._read_failures + 1 if self._follower.is_deaf else 0
-        is_due = self._follower.knows_hosts and not 0 < self._write_again - now <= RETRY_AT_MOST
-        if is_due or is_closing:
+        self._follower.follow(now, self._in_step)
+        self._read_failures = self._read_failures + 1 if self._follower.is_deaf else 0
+        if not self._follower.knows_hosts:
+            self._is_in_vain = is_closing
+        elif is_closing or not 0 < self._write_again - now <= RETRY_AT_MOST:
             self._is_behind = False
             self._unwritten = self._why_not(self._keep_hosts, now)
             self._write_failures = self._write_failures + 1 if self._unwritten else 0
@@ -155,7 +156,7 @@ class Keeper:
         if not self._is_behind:
             self._in_step = now
             if not self._closing.is_set() and not 0 <= now - self._tidied < TIDY_EVERY:
-                tidy.tidy(self._table, self._store, self.meta, self._lifetimes, self._up_since, now)
+                tidy.tidy(self._table, self._store, self._lifetimes, self._up_since, now)
                 self._ask_clock(now)
                 self._tidied = now
 

@@ -27,8 +27,8 @@ class Lifetimes(NamedTuple):
     forget_after: float = 90 * 86400
 
 
-def tidy(table: HostTable, store: Store, meta: str, lifetimes: Lifetimes, up_since: float, now: float) -> None:
-    """One round. meta: who we are; up_since: since when hosts could reach us, and our clock was not set. Raises TryLater."""
+def tidy(table: HostTable, store: Store, lifetimes: Lifetimes, up_since: float, now: float) -> None:
+    """One round. up_since: since when hosts could reach us, and our clock was not set. Raises TryLater."""
     _tell_moves(table, now)
     table.names()  # so that nobody who asks has to wait until many are sorted
     fold(table, store, now - lifetimes.late_after)
@@ -40,7 +40,7 @@ def tidy(table: HostTable, store: Store, meta: str, lifetimes: Lifetimes, up_sin
             shown = ", ".join(retired[:5]) + (", ..." if len(retired) > 5 else "")
             log.info("retired %d hosts that were silent for too long: %s", len(retired), shown)
     if lifetimes.forget_after:
-        forget(table, store, meta, now - lifetimes.forget_after, now)
+        forget(table, store, now - lifetimes.forget_after, now)
 
 
 def fold(table: HostTable, store: Store, before: float) -> None:
@@ -87,14 +87,14 @@ def move_along(table: HostTable, by: float, now: float) -> None:
                 host.last_seen = min(host.last_seen + along, now)
 
 
-def forget(table: HostTable, store: Store, meta: str, before: float, now: float) -> None:
+def forget(table: HostTable, store: Store, before: float, now: float) -> None:
     """Delete the hosts that were retired before this. One that comes back meanwhile is a new one."""
     with table.locked():
         retired = list(table.retired)
     gone = list(islice((host for host in retired if host.retired_at < before and host.id), AT_ONCE))
     if not gone:
         return
-    forgotten = store.forget(meta, now, [host.id for host in gone], before)
+    forgotten = store.forget(now, [host.id for host in gone], before)
     with table.locked():
         for number in forgotten:
             if host := table.by_id.get(number):

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from lab.partitions.history import IN_DOUBT, History
-from lab.partitions.judging import AFTER, is_good, overlaps
+from lab.partitions.judging import AFTER, had_time, is_good, overlaps
 
 
 def retirements(history: History) -> Iterator[str]:
@@ -36,7 +36,7 @@ def beats(history: History) -> Iterator[str]:
 
 
 def reports(history: History) -> Iterator[str]:
-    """The last report of a host is what is known of it, if its meta lived on."""
+    """The last report of a host is what is known of it, if its meta lived on until it was written."""
     by_host = defaultdict(list)
     for beat in history.beats:
         by_host[beat.host].append(beat)
@@ -46,7 +46,10 @@ def reports(history: History) -> Iterator[str]:
         if not answered:
             continue
         last = ordered[answered[-1]]
-        killed = any(meta == last.asked.meta and at > last.asked.begin for meta, at in history.kills)
+        killed = any(
+            meta == last.asked.meta and at > last.asked.begin and not had_time(history, meta, last.asked.end, at)
+            for meta, at in history.kills
+        )
         if killed or overlaps(history.losses, last.asked.begin, last.asked.end, AFTER):
             continue
         possible = {beat.version for beat in ordered[answered[-1] :]}

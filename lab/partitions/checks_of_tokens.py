@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from lab.partitions.history import History, Probe, TokenOrder
 from lab.partitions.judging import STALE, is_calm, is_good, overlaps
 
+REFUSED = 401
+
 
 def tokens(history: History) -> Iterator[str]:
     """A revoked token opens nothing: at once where it was revoked, soon elsewhere, and nowhere in the end; a good one opens.
@@ -14,8 +16,10 @@ def tokens(history: History) -> Iterator[str]:
     for order in history.orders:
         orders[order.token].append(order)
     for probe in history.probes:
-        if is_good(probe.asked) and not overlaps(history.losses, 0.0, probe.asked.end):
+        if is_good(probe.asked):
             yield from _opened(history, probe, orders[probe.token])
+        if probe.asked.status == REFUSED:
+            yield from _refused(history, probe, orders[probe.token])
     for token, its_orders in orders.items():
         yield from _token_in_the_end(history, token, [one for one in its_orders if one.what == "revoked"])
     yield from _duels(history)
@@ -38,12 +42,28 @@ def _duels(history: History) -> Iterator[str]:
 
 def _opened(history: History, probe: Probe, orders: Iterable[TokenOrder]) -> Iterator[str]:
     """It was accepted; by whom should it have been refused?"""
-    since = probe.asked.begin - STALE
     for order in orders:
-        if is_good(order.asked) and order.what == "revoked":
-            here = order.asked.meta == probe.asked.meta and order.asked.end < probe.asked.begin
-            if here or (order.asked.end < since and is_calm(history, since, probe.asked.end)):
-                yield f"token {probe.token} opens meta {probe.asked.meta} after it was revoked at {order.asked.meta}"
+        if order.what == "revoked" and _must_be_known(history, order, probe):
+            yield f"token {probe.token} opens meta {probe.asked.meta} after it was revoked at {order.asked.meta}"
+
+
+def _refused(history: History, probe: Probe, orders: Sequence[TokenOrder]) -> Iterator[str]:
+    """It was refused; who may have revoked it?"""
+    if any(order.what == "revoked" and order.asked.begin <= probe.asked.end for order in orders):
+        return
+    for order in orders:
+        if order.what == "made" and _must_be_known(history, order, probe):
+            yield f"token {probe.token} is refused at meta {probe.asked.meta} after it was made at {order.asked.meta}"
+
+
+def _must_be_known(history: History, order: TokenOrder, probe: Probe) -> bool:
+    """Whether this order was in force where the token was tried: it was made at this meta, or elsewhere some time before. One
+    that a failover may have lost need not be; one that was made before stays, whatever is lost after it."""
+    if not is_good(order.asked) or overlaps(history.losses, order.asked.begin, order.asked.end):
+        return False
+    since = probe.asked.begin - STALE
+    is_here = order.asked.meta == probe.asked.meta and order.asked.end < probe.asked.begin
+    return is_here or (order.asked.end < since and is_calm(history, since, probe.asked.end))
 
 
 def _token_in_the_end(history: History, token: str, revoking: Sequence[object]) -> Iterator[str]:

@@ -64,6 +64,16 @@ def judged(history: History, reads: Iterable[Read]) -> list[Read]:
     return [one for one in good if not overlaps(history.losses, one.asked.begin, one.asked.end, AFTER)]
 
 
+def had_time(history: History, meta: int, begin: float, end: float) -> bool:
+    """Whether nothing that this meta felt was broken for CALM seconds within this time, so that it has written everything."""
+    felt = [fault for fault in history.faults if meta in fault.metas]
+    starts = [begin, *(fault.end for fault in felt if begin <= fault.end)]
+    return any(
+        start + CALM <= end and not any(fault.begin <= start + CALM and start < fault.end for fault in felt)
+        for start in starts
+    )
+
+
 def epoch(history: History, at: float) -> float:
     """The end of the last loss before this moment."""
     return max([loss.end for loss in history.losses if loss.end < at], default=0.0)

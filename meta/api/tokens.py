@@ -56,7 +56,7 @@ def make_token(call: Call) -> Reply:
         pattern=body.pattern,
         reenrol=body.reenrol,
     )
-    token, serial = call.service.store.add_token(token, call.who.id)
+    token, serial = call.service.store.add_token(token, call.who.id, epoch)
     call.service.tokens.take(token, serial, epoch)
     role = f" {token.role}" if token.role else ""
     log.info("token %d made: %s%s %s, by %s", token.id, token.kind, role, token.name, call.who.name)
@@ -94,7 +94,7 @@ def revoke_token(call: Call) -> Reply:
     wanted = call.path["id"]
     call.service.require_database()
     epoch = call.service.tokens.epoch
-    written = call.service.store.revoke_token(wanted, call.now, call.who.id)
+    written = call.service.store.revoke_token(wanted, call.now, call.who.id, epoch)
     if written is None:
         raise Refusal(404, f"there is no token {wanted}, or it is revoked already")
     call.service.tokens.take(written.token, written.serial, epoch)
@@ -125,7 +125,7 @@ def enrol(call: Call) -> Reply:
     key = shown.id, host
     text, hashed = host_token(host, secret) if secret else service.unanswered.get(key) or mint(HOST)
     try:
-        written = service.store.use_enrolment(shown.id, host, hashed, call.now)
+        written = service.store.use_enrolment(shown.id, host, hashed, call.now, epoch)
     except Unknown:
         if not secret and len(service.unanswered) < MAX_UNANSWERED:
             service.unanswered[key] = text, hashed
@@ -152,7 +152,7 @@ def revoke_host_token(call: Call) -> Reply:
     host = call.path["host"]
     call.service.require_database()
     epoch = call.service.host_tokens.epoch
-    serial = call.service.store.revoke_host_token(host, call.now, call.who.id)
+    serial = call.service.store.revoke_host_token(host, call.now, call.who.id, epoch)
     if not serial:
         raise Refusal(404, f"{host} has no token")
     call.service.host_tokens.update([(host, b"", serial)], epoch=epoch)

@@ -74,8 +74,17 @@ class Store:
         return self._database.clock()
 
     def start_again(self) -> None:
-        """Memory forgets what it rests on: everything is read again."""
+        """Memory forgets what it rests on: everything is read again, and nothing is written until `resume`."""
         self._database.basis.clear()
+
+    def resume(self) -> None:
+        """Memory knows again whatever people can order."""
+        self._database.basis.resume()
+
+    @property
+    def epoch(self) -> int:
+        """How often everything was read again. Serials can be compared within one."""
+        return self._database.basis.epoch
 
     def backup(self, path: Path) -> None:
         """Copy a live SQLite database into a new file, mode 600. Raises Misconfigured for PostgreSQL, and for a file that
@@ -123,24 +132,27 @@ class Store:
         """The same, and the serial at which they are so."""
         return tokens.load(self._database)
 
-    def add_token(self, token: Token, by: int = 0) -> TokenWrite:
+    def add_token(self, token: Token, by: int = 0, epoch: int | None = None) -> TokenWrite:
         """Its id is a new one, whatever it was. by: the id of the token of who does it, 0: who has the database itself. Raises
-        Unauthorised when that is no admin's any more."""
-        return tokens.add(self._database, token, by)
+        Unauthorised when that is no admin's any more. epoch, of all that writes tokens: of the memory that is to learn it;
+        raises Lost where another has begun."""
+        return tokens.add(self._database, token, by, epoch)
 
-    def revoke_token(self, token_id: int, now: float, by: int = 0) -> TokenWrite | None:
+    def revoke_token(self, token_id: int, now: float, by: int = 0, epoch: int | None = None) -> TokenWrite | None:
         """Returns None when there is no such token, or it is revoked already. Raises LastAdmin, and Unauthorised as above."""
-        return tokens.revoke(self._database, token_id, now, by)
+        return tokens.revoke(self._database, token_id, now, by, epoch)
 
-    def use_enrolment(self, token_id: int, hostname: str, hashed: bytes, now: float) -> TokenWrite:
+    def use_enrolment(
+        self, token_id: int, hostname: str, hashed: bytes, now: float, epoch: int | None = None
+    ) -> TokenWrite:
         """Give the host a token (its hash) for one use of an enrolment token. What fails changes nothing: raises Unauthorised
         when that one is used up, expired or revoked, and Taken when the host has a token that nobody revoked and this one does
         not `reenrol`. The pattern is the caller's to check."""
-        return tokens.use_enrolment(self._database, token_id, hostname, hashed, now)
+        return tokens.use_enrolment(self._database, token_id, hostname, hashed, now, epoch)
 
-    def revoke_host_token(self, hostname: str, now: float, by: int = 0) -> int:
+    def revoke_host_token(self, hostname: str, now: float, by: int = 0, epoch: int | None = None) -> int:
         """The host may enrol again. Returns the serial of the change, 0 when the host had no token. Raises Unauthorised."""
-        return tokens.revoke_host(self._database, hostname, now, by)
+        return tokens.revoke_host(self._database, hostname, now, by, epoch)
 
     def host_tokens(self, since: int = 0) -> Iterator[tuple[str, bytes, int]]:
         """(hostname, hash, serial) of hosts' tokens later than this serial, in its order; a revoked one's hash is blank."""
@@ -170,7 +182,7 @@ class Store:
         no later report get that beat's time into their row. Returns how many went; if `limit`, there may be more."""
         return hosts.fold(self._database, before, last_seen, limit)
 
-    def forget(self, meta: str, at: float, ids: Sequence[int], before: float) -> list[int]:
-        """Delete those of these hosts that are retired since before this; returns which. Other metas learn it by `hosts_since`.
+    def forget(self, at: float, ids: Sequence[int], before: float) -> list[int]:
+        """Delete those of these hosts that are retired since before this; returns which. Every meta learns it by `hosts_since`.
         One that reports again gets a new id."""
-        return hosts.forget(self._database, meta, at, ids, before)
+        return hosts.forget(self._database, at, ids, before)

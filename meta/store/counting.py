@@ -13,13 +13,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from meta.store.rows import Forgotten, Head, Lost
-from meta.store.tables import commit_log, head, revision
+from meta.store.tables import commit_log, head
 
 HOLDING_HEAD = "50ms"  # the longest wait for any other lock while all writers wait for us
 REMEMBERED, PRUNE_EVERY = 20_000, 1000  # transactions in the log
-REVISION_IDENTITY = sa.func.coalesce(
-    sa.select(revision.c.identity).where(revision.c.number == head.c.revision).scalar_subquery(), ""
-)
+AGAIN = "it is read again, try again then"
 LOST = "the database does not hold what was followed here (a failover that lost commits, or a restored backup)"
 FORGOTTEN = "so much was written while nothing could be followed here that the database does not tell what is still so"
 
@@ -32,10 +30,13 @@ class Place(NamedTuple):
 
 
 class Basis:
-    """What a memory rests on: the newest transactions that were read or written for it, few. Safe for threads."""
+    """What a memory rests on: the newest transactions that were read or written for it, few.
+    epoch: how often all was read again. Safe for threads."""
 
     def __init__(self) -> None:
         self.places: frozenset[Place] = frozenset()
+        self.epoch = 0
+        self._is_known = True
         self._lock = threading.Lock()
 
     def move(self, before: frozenset[Place], place: Place) -> None:
@@ -44,9 +45,20 @@ class Basis:
             self.places = self.places - before | {place}
 
     def clear(self) -> None:
-        """Everything is read again."""
+        """Everything is read again, and until `resume` nothing is written: memory would not learn of it."""
         with self._lock:
-            self.places = frozenset()
+            self.places, self.epoch, self._is_known = frozenset(), self.epoch + 1, False
+
+    def resume(self) -> None:
+        with self._lock:
+            self._is_known = True
+
+    def to_write(self, epoch: int | None) -> frozenset[Place]:
+        """What must be held by who writes. epoch: of the memory that this is for. Raises Lost."""
+        with self._lock:
+            if not self._is_known or epoch not in (None, self.epoch):
+                raise Lost(f"{LOST}: {AGAIN}")
+            return self.places
 
 
 _HELD = (
@@ -60,7 +72,14 @@ _HELD = (
 )
 _OF_LAST = sa.select(commit_log.c.identity).where(commit_log.c.position == head.c.position).scalar_subquery()
 _LOOK = sa.select(
-    head.c.revision, REVISION_IDENTITY, head.c.tokens, head.c.hosts, head.c.position, _OF_LAST, head.c.folded, _HELD
+    head.c.revision,
+    head.c.revision_identity,
+    head.c.tokens,
+    head.c.hosts,
+    head.c.position,
+    _OF_LAST,
+    head.c.folded,
+    _HELD,
 )
 
 
@@ -91,7 +110,7 @@ def count(
         connection.execute(sa.insert(commit_log), {"position": position, "identity": identity})
         held = connection.execute(sa.select(_HELD), _places(places)).scalar_one() if places else 0
     if held != len(places):
-        raise Lost(f"{LOST}: it is read again, try again then")
+        raise Lost(f"{LOST}: {AGAIN}")
     if position % PRUNE_EVERY == 0:
         connection.execute(sa.delete(commit_log).where(commit_log.c.position <= position - REMEMBERED))
     return serial, position

@@ -107,12 +107,13 @@ class Database:
         durable: bool = True,
         patience: float = 0.0,
         head_wait: float = LOCK_WAIT,
+        epoch: int | None = None,
     ) -> Iterator[tuple[sa.Connection, int]]:
         """A transaction and its serial, the next of this counter of the head (of several `steps`: the last). tables: that are
         waited for before the head is, for a moment; head_wait: seconds for the head then. durable: on the disk when it is over;
-        otherwise the loss of power may cost the last of them, never their order. Raises Lost, and Unknown where the answer to
-        the COMMIT was lost, and cannot be found."""
-        identity, before = identity or new_identity(), self.basis.places
+        otherwise the loss of power may cost the last of them, never their order. epoch: of the memory that is to learn it.
+        Raises Lost, and Unknown where the answer to the COMMIT was lost, and cannot be found."""
+        identity, before = identity or new_identity(), self.basis.to_write(epoch)
         with self.errors("written"), self.engine.connect() as connection:
             self._be_patient(connection, patience)
             connection = connection.execution_options(**{_WRITES: "FULL" if durable else "NORMAL"})

@@ -203,7 +203,8 @@ def _drop_beats(database: Database, serials: list[int]) -> None:
         connection.execute(sa.update(head).values(folded=folded))
 
 
-def forget(database: Database, meta: str, at: float, ids: Sequence[int], before: float) -> list[int]:
+def forget(database: Database, at: float, ids: Sequence[int], before: float) -> list[int]:
+    """Its beat is nobody's own, as in `write_beside`."""
     if not ids:
         return []
     gone: list[int] = []
@@ -213,7 +214,7 @@ def forget(database: Database, meta: str, at: float, ids: Sequence[int], before:
         for batch in in_batches(ids):
             forgotten = sa.delete(host).where(host.c.id.in_(batch), *still).returning(host.c.id)
             gone += connection.execute(forgotten).scalars()
-        connection.execute(sa.insert(beat), _beat(serial, meta, at, {"seen": (), "changed": (), "gone": gone}))
+        connection.execute(sa.insert(beat), _beat(serial, "", at, {"seen": (), "changed": (), "gone": gone}))
     return gone
 
 

@@ -15,7 +15,7 @@ from meta.store import hosts, orders
 from meta.store.counting import new_identity
 from meta.store.engine import Database
 from meta.store.rows import HostOrder, HostRow, Lost, Moved, Ordered
-from meta.store.tables import ban, beat, change, host, label, record, revision, tarball
+from meta.store.tables import ban, beat, change, head, host, label, record, revision, tarball
 
 _BEFORE = sa.bindparam("its_number", type_=sa.Integer)
 _IS_THERE = sa.or_(
@@ -36,19 +36,19 @@ _labels = msgspec.json.Decoder(dict[str, str])
 
 
 def load(database: Database) -> RecordSet:
-    with database.following() as (connection, head):
+    with database.following() as (connection, now):
         records = connection.execute(sa.select(record).order_by(record.c.position)).all()
         bans = connection.execute(sa.select(ban).order_by(ban.c.position)).all()
         labels = connection.execute(sa.select(label.c.hostname, label.c.body).order_by(label.c.hostname)).all()
         tarballs = connection.execute(sa.select(tarball).order_by(tarball.c.file)).all()
     return RecordSet(
-        revision=head.revision,
+        revision=now.revision,
         records=tuple(from_fields(_fields.decode(row.body)) for row in records),
         bans=tuple(Ban(row.agent, row.version, row.why, row.who, row.at) for row in bans),
         labels={hostname: _labels.decode(body) for hostname, body in labels},
         edited={row.name: row.revision for row in records},
         published={row.file: Publication(*row[1:]) for row in tarballs},
-        identity=head.revision_identity,
+        identity=now.revision_identity,
     )
 
 
@@ -88,6 +88,7 @@ class _Adding(NamedTuple):
         if self.connection.execute(_ADD_REVISION, values | _numbers(self.before)).first() is None:
             raise _lost(self.before)
         _each(self.connection, sa.insert(change), _change_rows(made))
+        self.connection.execute(sa.update(head).values(revision_identity=self.identity))
         return made
 
 

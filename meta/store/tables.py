@@ -12,6 +12,9 @@ head = sa.Table(
     sa.Column("tokens", sa.BigInteger, nullable=False),
     sa.Column("hosts", sa.BigInteger, nullable=False),
     sa.Column("folded", sa.BigInteger, nullable=False),  # serial of the latest beat that is gone
+    sa.Column(
+        "revision_identity", sa.Text, nullable=False, server_default=""
+    ),  # here too: who looks needs no other table
     sa.Column("position", sa.BigInteger, nullable=False, server_default="0"),  # of the last transaction, of any kind
 )
 commit_log = sa.Table(  # the last some thousand transactions

@@ -60,17 +60,17 @@ def load(database: Database) -> tuple[list[Token], int]:
     return [Token(**row._mapping) for row in rows], head.tokens
 
 
-def add(database: Database, new: Token, by: int) -> TokenWrite:
+def add(database: Database, new: Token, by: int, epoch: int | None) -> TokenWrite:
     values = {name: value for name, value in msgspec.structs.asdict(new).items() if name != "id"}
-    with database.writing("tokens") as (connection, serial):
+    with database.writing("tokens", epoch=epoch) as (connection, serial):
         _require_admin(connection, by, new.created)
         number = connection.execute(sa.insert(token).returning(token.c.id), values).scalar_one()
     return TokenWrite(msgspec.structs.replace(new, id=number), serial)
 
 
-def revoke(database: Database, token_id: int, now: float, by: int) -> TokenWrite | None:
+def revoke(database: Database, token_id: int, now: float, by: int, epoch: int | None) -> TokenWrite | None:
     revoked = sa.update(token).where(token.c.id == token_id, token.c.revoked == 0).values(revoked=now)
-    with database.writing("tokens") as (connection, serial):
+    with database.writing("tokens", epoch=epoch) as (connection, serial):
         _require_admin(connection, by, now)
         if _good_admins(connection, now) == {token_id}:
             raise LastAdmin("this is the last admin's token; make another one first")
@@ -92,10 +92,12 @@ def _require_admin(connection: sa.Connection, by: int, now: float) -> None:
         raise Unauthorised("your token is no admin's any more: it was revoked, or has expired")
 
 
-def use_enrolment(database: Database, token_id: int, hostname: str, hashed: bytes, now: float) -> TokenWrite:
+def use_enrolment(
+    database: Database, token_id: int, hostname: str, hashed: bytes, now: float, epoch: int | None
+) -> TokenWrite:
     """Count one use and keep the host's token, both or neither. The same once more is the same, its answer was lost: also with
     a token that is used up since."""
-    with database.writing("tokens") as (
+    with database.writing("tokens", epoch=epoch) as (
         connection,
         serial,
     ):  # an error leaves the serial too, and no follower reads again
@@ -136,10 +138,10 @@ def _keep_host_token(connection: sa.Connection, hostname: str, values: dict[str,
     return connection.execute(kept.returning(host_token.c.hostname)).first() is not None
 
 
-def revoke_host(database: Database, hostname: str, now: float, by: int) -> int:
+def revoke_host(database: Database, hostname: str, now: float, by: int, epoch: int | None) -> int:
     """Returns the serial, 0 where there was nothing to revoke."""
     revoke = sa.update(host_token).where(host_token.c.hostname == hostname, sa.func.length(host_token.c.hash) > 0)
-    with database.writing("tokens") as (connection, serial):
+    with database.writing("tokens", epoch=epoch) as (connection, serial):
         _require_admin(connection, by, now)
         if connection.execute(revoke.values(hash=b"", at=now, serial=serial)).rowcount:
             return serial

@@ -68,23 +68,23 @@ class Meta:
     def add_token(self, name="ann", **fields):
         kind = fields.setdefault("kind", "operator")
         epoch, hashed = self.tokens.epoch, mint(kind)[1]
-        made = self.store.add_token(Token(0, name=name, hash=hashed, created=NOW, **fields))
+        made = self.store.add_token(Token(0, name=name, hash=hashed, created=NOW, **fields), epoch=epoch)
         self.tokens.take(*made, epoch)
         return made.token
 
     def revoke_token(self, token):
         epoch = self.tokens.epoch
-        self.tokens.take(*self.store.revoke_token(token.id, NOW), epoch)
+        self.tokens.take(*self.store.revoke_token(token.id, NOW, epoch=epoch), epoch)
 
     def enrol(self, token, host):
         epoch, (text, hashed) = self.tokens.hosts.epoch, mint("host")
-        written = self.store.use_enrolment(token.id, host, hashed, NOW)
+        written = self.store.use_enrolment(token.id, host, hashed, NOW, epoch)
         self.tokens.hosts.update([(host, hashed, written.serial)], epoch=epoch)
         return text
 
     def take_back(self, host):
         epoch = self.tokens.hosts.epoch
-        self.tokens.hosts.update([(host, b"", self.store.revoke_host_token(host, NOW))], epoch=epoch)
+        self.tokens.hosts.update([(host, b"", self.store.revoke_host_token(host, NOW, epoch=epoch))], epoch=epoch)
 
     def refusing(self):
         """Why nothing can be ordered here now."""

@@ -115,6 +115,12 @@ FORGED = {
         h, reads=[Read(asked(32.2 + STALE, 1), 2, "c2")]
     ),
     "tokens: token gone opens meta 0 after it was revoked at 0": lambda h: replace(h, probes=[Probe(asked(31.2), "gone")]),
+    "tokens: token good is refused at meta 0 after it was made at 0": lambda h: replace(
+        h, probes=[Probe(asked(30.5, status=401), "good")]
+    ),
+    "tokens: token good is refused at meta 2 after it was made at 0": lambda h: replace(
+        h, probes=[Probe(asked(30.2 + STALE, 2, status=401), "good")]
+    ),
     "tokens: token gone opens meta 1 after it was revoked at 0": lambda h: replace(
         h, probes=[Probe(asked(31.2 + STALE, 1), "gone")]
     ),
@@ -161,6 +167,27 @@ def test_what_a_failover_may_have_lost_is_no_violation_and_nothing_else():
     assert violations(history) == []
     history.edits.append(edit(5, 41.5))
     assert any("edit m5 was acknowledged" in line for line in violations(history))
+
+
+@pytest.mark.parametrize("violation", [name for name in FORGED if "opens meta" in name or "is refused at" in name])
+def test_after_a_failover_tokens_are_judged_as_before(violation):
+    """What was ordered before it is not lost by it, and all of what is ordered after it counts."""
+    history = FORGED[violation](honest())
+    history.losses.append(Loss(1.0, 2.0) if "meta 0" in violation else Loss(-AFTER - 2, -AFTER - 1))
+    assert any(line.startswith(violation) for line in violations(history))
+    history.losses.append(Loss(29.9, 32.0))
+    assert not any("opens" in line or "is refused" in line for line in violations(history))
+
+
+def test_a_report_is_judged_though_its_meta_was_killed_long_after():
+    for at, is_judged in ((31.0 + CALM / 2, False), (31.2 + CALM, True)):
+        history = ending(honest(), kept_hosts=HOSTS | {"h": ("1", False)})
+        history.kills.append((1, at))
+        history.faults.append(Fault("a killed meta", (1,), at, at + 2))
+        found = [line for line in violations(history) if line.startswith("reports: host h")]
+        assert bool(found) == is_judged
+        history.faults.append(Fault("a frozen line", (1,), 33.0, 34.0))
+        assert not [line for line in violations(history) if line.startswith("reports: host h")]
 
 
 def test_what_memory_shows_is_judged_again_some_time_after_a_failover():

@@ -119,8 +119,8 @@ def test_what_a_database_answered_before_it_lost_it_is_not_taken_for_later_than_
     lost, there = token(b"1"), token(b"2", id=2)
     tokens = Tokens()
     before, before_hosts = tokens.epoch, tokens.hosts.epoch
-    tokens.renew([there], 3)
-    tokens.hosts.renew([("a", b"a", 3)], 3)
+    tokens.renew([there], 3, 1)
+    tokens.hosts.renew([("a", b"a", 3)], 3, 1)
     tokens.take(lost, 9, before)
     tokens.hosts.update([("a", b"lost", 9), ("b", b"lost too", 9)], epoch=before_hosts)
     assert tokens.all() == [there]

@@ -612,6 +612,53 @@ def test_hosts_that_others_forgot_while_a_meta_was_away_do_not_come_back_from_it
     assert away.hosts() == other.hosts() == restarted(url, NOW + 233)
 
 
+def test_a_host_that_was_forgotten_by_a_commit_without_an_answer_is_forgotten_here_too(metas, url):
+    one, other = metas(late_after=10, forget_after=100), metas()
+    one.beat("gone", A1)
+    one.beat("stays", A1)
+    settle(one, other)
+    assert one.set_aside("gone", NOW + 2, is_retired=True)
+    settle(one, other, now=NOW + 3)
+
+    class Mute(Sometimes):
+        def forget(self, *arguments):
+            self._store.forget(*arguments)
+            raise Unknown("the database did not say")
+
+    one.keeper._store = Mute(one.store)
+    one.beat("stays", A1, now=NOW + 200)
+    one.keeper.step(NOW + 200)
+    one.keeper._store = one.database
+    settle(one, other, now=NOW + 210)
+    assert sorted(one.hosts()) == sorted(other.hosts()) == sorted(restarted(url, NOW + 220)) == ["stays"]
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["and follows that", "and cannot follow"])
+def test_a_meta_that_closes_brings_no_host_back_that_others_forgot(metas, url, knows):
+    closing_one, other = metas(), metas(late_after=10, forget_after=100)
+    for name in ("gone", "stays"):
+        closing_one.beat(name, A1)
+    settle(other, closing_one)
+    closing_one.database.is_away = True
+    closing_one.beat("gone", A2, now=NOW + 1)
+    closing_one.keeper.step(NOW + 1.5)
+    assert other.set_aside("gone", NOW + 5, is_retired=True)
+    other.beat("stays", A1, now=NOW + 200)
+    other.keeper.step(NOW + 200)
+
+    class Deaf(Sometimes):
+        def hosts_since(self, *_):
+            raise TryLater("hosts cannot be read")
+
+    closing_one.database.is_away = False
+    if not knows:
+        closing_one.keeper._follower._store = Deaf(closing_one.store)
+    closing_one.keeper._closing.set()
+    closing_one.keeper.start()
+    assert closing_one.keeper.close(10) == knows
+    assert list(restarted(url, NOW + 301)) == ["stays"]
+
+
 # --- what cannot be written, and what is not there any more ---
 
 

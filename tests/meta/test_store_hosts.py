@@ -171,8 +171,8 @@ def test_who_is_ahead_of_a_database_that_was_restored_is_told_everything(store):
 
 def test_forgotten_hosts_are_gone_and_others_are_told(store):
     ids = store.save("m", 3.0, [row("h1", retired_at=2.6), row("h2")], [])
-    assert store.forget("m", 4.0, [], 3.0) == []
-    assert store.forget("m", 4.0, [ids["h1"]], 3.0) == [ids["h1"]]
+    assert store.forget(4.0, [], 3.0) == []
+    assert store.forget(4.0, [ids["h1"]], 3.0) == [ids["h1"]]
     assert last_seen(store) == {"h2": 2.5}
     assert told(store.hosts_since(1, "n")) == (2, [], [], [ids["h1"]])
     again = store.save("n", 5.0, [row("h1", 5.0, ids["h1"])], [])
@@ -193,7 +193,7 @@ def test_a_host_that_came_back_at_another_meta_is_not_forgotten(store, retired_a
     """Who forgets it has not heard of it yet."""
     ids = store.save("m", 3.0, [row("h1", retired_at=2.6)], [])
     store.save("n", 3.5, [row("h1", 2.7, ids["h1"], retired_at=retired_at)], [])
-    assert store.forget("m", 4.0, [ids["h1"]], 3.0) == []
+    assert store.forget(4.0, [ids["h1"]], 3.0) == []
     assert list(last_seen(store)) == ["h1"]
     assert told(store.hosts_since(2, "n")) == (3, [], [], [])
 
@@ -294,14 +294,14 @@ def test_a_beat_after_a_host_was_retired_is_folded_into_its_being_back(store, ur
     store.fold(100.0, lambda _: 0.0)
     assert list(store.load_hosts()) == before
     assert execute(url, "SELECT retired_at FROM host ORDER BY id") == [(0.0,), (5.0,), (-5.0,)]
-    assert store.forget("m", 9.0, list(ids.values()), 8.0) == [ids["gone"]]
+    assert store.forget(9.0, list(ids.values()), 8.0) == [ids["gone"]]
 
 
 def test_a_host_that_an_earlier_meta_folded_as_retired_though_it_was_back_is_back_and_not_forgotten(store, url):
     ids = store.save("m", 3.0, [row("h1", retired_at=3.0)], [])
     execute(url, "UPDATE host SET last_seen = 4")
     assert [r.retired_at for r in store.load_hosts()] == [0.0]
-    assert store.forget("m", 9.0, list(ids.values()), 8.0) == []
+    assert store.forget(9.0, list(ids.values()), 8.0) == []
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # SQLite has no locks of one table

@@ -11,6 +11,7 @@ down_revision = "0003"
 
 def upgrade() -> None:
     op.add_column("revision", sa.Column("identity", sa.Text, nullable=False, server_default=""))
+    op.add_column("head", sa.Column("revision_identity", sa.Text, nullable=False, server_default=""))
     op.add_column("head", sa.Column("position", sa.BigInteger, nullable=False, server_default="0"))
     log = op.create_table(
         "commit_log",
