@@ -54,7 +54,9 @@ class Service:
         self.publishing = threading.Lock()  # held while what was published and the file of it are made to agree
         self.names = ("localhost", "127.0.0.1", "::1", socket.gethostname())  # of this machine
         lifetimes = Lifetimes(settings.late_after, settings.retire_after, settings.forget_after)
-        self._keeper = Keeper(self.table, store, self.tokens, self.put_in_force, lifetimes)
+        # Or it would wait for a connection while many who order something wait for the head.
+        self._keepers = store.apart()
+        self._keeper = Keeper(self.table, self._keepers, self.tokens, self.put_in_force, lifetimes)
 
     def start(self, now: float) -> None:
         """Fill the memory and begin to keep the store in step. Raises MetaError."""
@@ -65,7 +67,9 @@ class Service:
 
     def close(self, timeout: float) -> bool:
         """Write everything down; returns whether that worked within `timeout` seconds."""
-        return self._keeper.close(timeout)
+        is_written = self._keeper.close(timeout)
+        self._keepers.close()
+        return is_written
 
     @property
     def records(self) -> RecordSet:

@@ -44,8 +44,15 @@ class Store:
     def __init__(self, url: str, patience: float = PATIENCE):
         """url: as SQLAlchemy writes it; patience: seconds until a PostgreSQL that is silent is given up. Raises Misconfigured;
         touches neither disk nor network."""
+        self._url, self._patience = url, patience
         self._database = Database(url, patience)
         self.shown = self._database.shown
+
+    def apart(self) -> "Store":
+        """The same database by connections of its own, which nobody else can use up; what memory rests on is the same, too."""
+        made = Store(self._url, self._patience)
+        made._database.basis = self._database.basis
+        return made
 
     def upgrade(self) -> str:
         """Make or migrate the tables and prove that they can be written; returns the revision they are at."""

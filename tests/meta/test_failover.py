@@ -1,15 +1,19 @@
 """Databases that lost what they had confirmed, and metas that rest on it: noticed whatever was lost, at whatever numbers."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
 import pytest
 
 from helpers.databases import KINDS, connected, database, execute
 from helpers.keeping import NOW, Meta, Sometimes, Standby, held, known, restarted, settle
+from helpers.meta_server import until
+from meta.config import Settings
 from meta.errors import TryLater
 from meta.records import Record, RecordSet
 from meta.revisions import Edit
+from meta.service import Service
 from meta.store import Lost, Store, Token
 from updater.wire import RealAgent
 
@@ -537,6 +541,27 @@ def test_who_orders_something_of_a_host_whose_table_is_locked_is_told_soon_and_k
         assert time.monotonic() - start < 2
         one.edit("2")
     assert one.set_aside("h", NOW + 1, is_retired=True)
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_meta_follows_while_as_many_as_it_has_connections_wait_for_the_head(url):
+    """A meta is frozen while it holds the head, and a rack enrols at this one."""
+    with closing(Store(url)) as store:
+        service = Service(store, Settings())
+        keeper, pool = service._keeper, store._database.engine.pool
+        keeper.load(NOW)
+        tokens = [Token(0, "operator", f"t{number}", "viewer", b"%d" % number, NOW) for number in range(15)]
+        with ThreadPoolExecutor(len(tokens)) as rack, connected(url) as frozen:
+            frozen.exec_driver_sql("SELECT * FROM head FOR UPDATE")
+            waiting = [rack.submit(store.add_token, token) for token in tokens]
+            until(lambda: pool.checkedout() == len(tokens), "all connections are taken")
+            begin = time.monotonic()
+            keeper.step(NOW + 1)
+            assert (keeper.condition(NOW + 1).trouble, keeper.refusing) == ("", "")
+            assert time.monotonic() - begin < 2
+            frozen.rollback()
+            assert [found.result().token.name for found in waiting] == [token.name for token in tokens]
+        assert service.close(5)
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
