@@ -71,6 +71,8 @@ def fulfilled(layout: Layout, name: str) -> None:
 
 def running_updater(layout: Layout) -> int:
     """The process id of the updater that works on this root, 0 when there is none."""
+    if not layout.lock.exists():  # none ever was; nothing is made to find that out
+        return 0
     try:
         with files.only_one(layout.lock):
             return 0
