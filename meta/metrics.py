@@ -1,13 +1,13 @@
 """What Prometheus asks for at /metrics: heartbeats and their latency, hosts by state, drift, how far the database is behind.
 
 Everything is read from memory at the moment of the question; nothing is counted twice for it. Names from hosts cannot make more
-than MAX_SERIES series; those of the most hosts are told.
+than MAX_SERIES series; those of the most hosts are told, and the rest in one.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from meta.service import Service
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-MAX_SERIES = 1000  # of one metric
+MAX_SERIES = 1000  # of one metric, and one
+OTHER = "other"
 
 
 def render(service: "Service") -> bytes:
@@ -65,26 +66,27 @@ def _hosts(service: "Service", now: float) -> Iterator[Metric]:
     with service.table.locked():
         doubled = len(service.table.whereabouts.doubled(now))
     yield GaugeMetricFamily("meta_doubled_hosts", "Names under which two machines report.", value=doubled)
-    drift = GaugeMetricFamily("meta_drift_hosts", "Hosts not as desired.", labels=["agent", "version"])
-    for row in nlargest(MAX_SERIES, query.drift(service.table), key=lambda row: row.hosts):
-        drift.add_metric([row.agent, row.version], row.hosts)
-    yield drift
-    agents = GaugeMetricFamily("meta_agent_hosts", "Hosts by what they run.", labels=["agent", "version", "status"])
-    for seen in nlargest(MAX_SERIES, query.counts(service.table), key=lambda row: row.hosts):
-        agents.add_metric([seen.agent, seen.version, seen.status], seen.hosts)
-    yield agents
-    trials = GaugeMetricFamily("meta_trial_hosts", "Hosts with a version in its watch.", labels=["agent", "version"])
-    for (agent, version), hosts in progress.trials(service.table).most_common(MAX_SERIES):
-        trials.add_metric([agent, version], hosts)
-    yield trials
-    failed = GaugeMetricFamily(
-        "meta_failed_hosts",
-        "Hosts where the change to what they shall be now failed.",
-        labels=["agent", "version", "result"],
-    )
-    for key, hosts in failures.sums(service.table).most_common(MAX_SERIES):
-        failed.add_metric(list(key), hosts)
-    yield failed
+    table = service.table
+    drift = {(row.agent, row.version): row.hosts for row in query.drift(table)}
+    yield _largest("meta_drift_hosts", "Hosts not as desired.", ("agent", "version"), drift)
+    runs = {(row.agent, row.version, row.status): row.hosts for row in query.counts(table)}
+    yield _largest("meta_agent_hosts", "Hosts by what they run.", ("agent", "version", "status"), runs)
+    text = "Hosts with a version in its watch."
+    yield _largest("meta_trial_hosts", text, ("agent", "version"), progress.trials(table))
+    text = "Hosts where the change to what they shall be now failed."
+    yield _largest("meta_failed_hosts", text, ("agent", "version", "result"), failures.sums(table))
+
+
+def _largest(name: str, text: str, labels: Sequence[str], hosts: Mapping[Any, int]) -> Metric:
+    """The series of the most hosts, and one of OTHER for all that are left, so that sums stay right."""
+    most = dict(nlargest(MAX_SERIES, hosts.items(), key=lambda one: one[1]))
+    if rest := sum(hosts.values()) - sum(most.values()):
+        other = (OTHER,) * len(labels)
+        most[other] = most.get(other, 0) + rest
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, number in most.items():
+        family.add_metric(list(key), number)
+    return family
 
 
 def _database(service: "Service", now: float) -> Iterator[Metric]:

@@ -97,7 +97,9 @@ def test_hosts_that_invent_statuses_do_not_push_out_what_many_have(service):
         beat(service, name, RealAgent("z", "9", "started", 1))
     found = told(service)
     assert found["meta_agent_hosts", "z", "started", "9"] == 2
-    assert sum(key[0] == "meta_agent_hosts" for key in found) == MAX_SERIES
+    assert sum(key[0] == "meta_agent_hosts" for key in found) == MAX_SERIES + 1
+    assert found["meta_agent_hosts", "other", "other", "other"] == 51
+    assert sum(hosts for key, hosts in found.items() if key[0] == "meta_agent_hosts") == MAX_SERIES + 52  # all reports
 
 
 def test_trials_and_failures_are_told_by_agent_and_version(service):
