@@ -60,7 +60,7 @@ def measure(store: Store, url: str, years: float) -> dict[str, Any]:
     found["seconds"] = {
         "load records": _timed(store.load_records),
         "load hosts": _timed(lambda: sum(1 for _ in store.load_hosts())),
-        "load tokens of hosts": _timed(lambda: HostTokens().renew(store.host_tokens(), 1)),
+        "load tokens of hosts": _timed(lambda: HostTokens().update(store.host_tokens(), 1)),
         "history": _timed(lambda: store.revisions(limit=10)),
         "history of an agent": _timed(lambda: store.revisions("agent-7", limit=10)),
         "oldest of history": _timed(lambda: store.revisions(before=10, limit=10)),
