@@ -115,7 +115,10 @@ def _copy_edits(engine: sa.Engine, last: int, wanted: int) -> None:
                 f'INSERT INTO change (revision, position, agent, kind, name, "before", "after") SELECT revision + {by}, '
                 f'position, agent, kind, name, "before", "after" FROM change WHERE revision BETWEEN 2 AND {most}'
             )
-        connection.exec_driver_sql("UPDATE head SET revision = (SELECT max(number) FROM revision)")
+        connection.exec_driver_sql(
+            "UPDATE head SET revision = newest.number, revision_identity = newest.identity FROM "
+            "(SELECT number, identity FROM revision ORDER BY number DESC LIMIT 1) AS newest"
+        )
 
 
 def _hosts(store: Store, engine: sa.Engine, wanted: int) -> None:
