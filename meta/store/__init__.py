@@ -39,7 +39,7 @@ __all__ = [
 class Store:
     """One database, and what the memory rests on that follows it. Safe for threads; after a fork each process needs its own.
     Every method may raise TryLater. What writes or reads for memory raises Lost once the database does not hold any more what
-    was read or written so before, until `start_again`."""
+    was read or written so before, until `start_again`, and writes nothing then until `resume`."""
 
     def __init__(self, url: str, patience: float = PATIENCE):
         """url: as SQLAlchemy writes it; patience: seconds until a PostgreSQL that is silent is given up. Raises Misconfigured;
