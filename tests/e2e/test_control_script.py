@@ -387,6 +387,7 @@ def test_help_names_every_command(home):
     for command in ("start", "stop", "restart", "status", "tail", "pid", "version", "reload", "demo", "test"):
         assert f"  {command} " in text
     assert control(home, "strat").returncode != 0
+    assert "2 no usable Python, or a configuration that is no good" in text, "as `check` ends, above"
 
 
 @pytest.mark.parametrize(
