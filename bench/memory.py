@@ -69,7 +69,9 @@ def body(number: int, version: str, trial: bool, is_failure: bool, stamp: int) -
     outcome = {"agent": AGENTS[0], "from": "1.0.0", "to": "1.0.1", "step": "watch", "result": "rolled back"}
     outcome |= {"reason": f"died {number % 50} s after its start"}
     outcomes = f',"outcomes":[{json.dumps(outcome | {"at": stamp, "attempt": 0})}]' if is_failure else ""
-    return f'{{"hostname":"host-{number:07d}.example.com","realAgents":[{agents}],"updaterVersion":"1.0.0"{outcomes}}}'.encode()
+    ids = f'"machine":"{number * 40503 % (1 << 64):016x}","boot":"{number * 2654435761 % (1 << 64):016x}"'
+    host = f'"hostname":"host-{number:07d}.example.com","realAgents":[{agents}],"updaterVersion":"1.0.0",{ids}'
+    return f"{{{host}{outcomes}}}".encode()
 
 
 def address(number: int) -> str:

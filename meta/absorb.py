@@ -164,7 +164,7 @@ def _take_report(table: HostTable, host: Host, row: HostRow) -> None:
     if content := read(table, row):
         profile, host.since, host.looked = content
         table.move(host, profile)
-        host.address, host.updater_version = row.address, row.updater_version
+        host.address, host.updater = row.address, table.whereabouts.updater(row.updater_version, host.updater.mark)
 
 
 def _join_outcomes(table: HostTable, host: Host, row: HostRow) -> None:

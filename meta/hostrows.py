@@ -6,7 +6,6 @@ some milliseconds at most.
 
 import gc
 import logging
-import sys
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any, NamedTuple
@@ -101,7 +100,7 @@ def enter(table: HostTable, row: HostRow) -> Host | None:
         return None
     profile, since, looked = content
     group = table.group(profile, table.classes.of(name) if retired_at <= 0 else table.nowhere)
-    host = Host(name, first_seen, last_seen, group, number, address, sys.intern(version), since, looked)
+    host = Host(name, first_seen, last_seen, group, number, address, table.whereabouts.updater(version), since, looked)
     table.enter(host)
     table.by_id[number] = host
     if told:
@@ -135,7 +134,7 @@ def row_of(table: HostTable, host: Host) -> HostRow:
         first_seen=host.first_seen,
         last_seen=host.last_seen,
         address=host.address,
-        updater_version=host.updater_version,
+        updater_version=host.updater.version,
         agents=host.group.profile.text,
         since=_encode(stamps).decode(),
         outcomes=host.told,

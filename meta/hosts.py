@@ -6,7 +6,6 @@ million hosts. Text from a host is cut and cleaned before it is kept. Whether a 
 whenever somebody asks; it is never stored.
 """
 
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +33,7 @@ from meta.profiles import (
 )
 from meta.records import RecordSet
 from meta.seen import Seen, Tick
-from meta.whereabouts import Whereabouts, mark_of
+from meta.whereabouts import NONE, Updater, Whereabouts, mark_of
 from updater.wire import Outcome, Report, WireError, hostname_problem, one_line
 
 BACK = (
@@ -45,8 +44,7 @@ _BLANK = Profile(())
 
 class Host(msgspec.Struct, eq=False, gc=False):
     """One host as last heard of. Times are Unix seconds by our clock, but `looked`: when the host looked, by its own; where
-    these differ between its agents, `since` and `looked` are tuples in the profile's order. told: its outcomes as JSON;
-    mark: of its machine, see meta.whereabouts."""
+    these differ between its agents, `since` and `looked` are tuples in the profile's order. told: its outcomes as JSON."""
 
     name: str
     first_seen: float
@@ -54,11 +52,10 @@ class Host(msgspec.Struct, eq=False, gc=False):
     group: Group
     id: int = 0  # the database's; 0: not there yet
     address: str = ""
-    updater_version: str = ""
+    updater: Updater = NONE
     since: float | tuple[float, ...] = 0.0
     looked: Stamp = 0
     told: str = ""
-    mark: int = 0
     retired_at: float = 0.0
     tick: Tick | None = None  # that it was last heard of in; None: silent, or retired
 
@@ -128,8 +125,8 @@ class HostTable:
                 self._take_looks(host, *said, now)
             elif looked is not None:
                 host.looked = looked
-            version = report.updater_version or ""
-            if told or address != host.address or version != host.updater_version or mark != host.mark:
+            version, updater = report.updater_version or "", host.updater
+            if told or address != host.address or version != updater.version or mark != updater.mark:
                 self.whereabouts.report(host, mark, address, now)
                 self._take_rest(host, told, version, address)
             if host.group.klass.book is not self.classes:
@@ -184,11 +181,11 @@ class HostTable:
             verdicts = verdicts_of(read_outcomes(text))
             self.move(host, self.profiles.admit(host.group.profile.looks, verdicts))
             self.tell(host, text)
-        elif (version, address) == (host.updater_version, host.address):
+        elif (version, address) == (host.updater.version, host.address):
             return
         if host.address and address != host.address:
             self.whereabouts.move(host, address)
-        host.updater_version, host.address = sys.intern(version), address
+        host.updater, host.address = self.whereabouts.updater(version, host.updater.mark), address
         self.dirty.add(host)
 
     def judge(self, host: Host) -> None:

@@ -78,7 +78,7 @@ def view(table: HostTable, host: Host, now: float, ages: Ages) -> HostView:
         first_seen=host.first_seen,
         last_seen=host.last_seen,
         address=host.address,
-        updater_version=host.updater_version,
+        updater_version=host.updater.version,
         state=judge(host, now, ages),
         doubled=table.whereabouts.addresses(host, now),
         labels=dict(table.classes.records.labels.get(host.name, {})),

@@ -2,11 +2,12 @@
 
 Two machines under one name are seen by their hashes: a host whose reports come from one, another, and each of them again is
 *doubled*. A machine that is replaced, or boots again, is never seen again and doubles nothing. Addresses only inform: NAT and
-hosts with two interfaces change them. Of a host that has one machine nothing is kept but a mark, which many hosts share.
+hosts with two interfaces change them. Of a host that has one machine nothing is kept but a mark, in an object that it shares.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from meta.hosts import Host
@@ -16,17 +17,30 @@ INTERVALS = 10 / 3  # in lateAfter, which is three heartbeats: within ten a mach
 MAX_CHANGED = 50_000  # hosts whose machines are kept; of more the newest are not judged
 MAX_MACHINES = 64  # under one name
 MAX_MOVES = 10  # hosts with a new address that are told by name
-_MARKS = range(1 << 16)
-_shared = list(_MARKS)  # one object for each mark, however many hosts have it
+MARK = 3  # hex digits: few enough that of a million hosts many share one, and of two machines 1 in 4096
+
+
+class Updater:
+    """What reports for a host, shared by all hosts for which that is the same. version: of the updater, "" where that is not
+    ours; mark: of the machine and its boot, 0 where they are not told."""
+
+    __slots__ = ("__weakref__", "mark", "version")
+
+    def __init__(self, version: str = "", mark: int = 0):
+        self.version = version
+        self.mark = mark
+
+
+NONE = Updater()
 
 
 def mark_of(report: "Report") -> int:
-    """16 bits of what the report says of its machine and its boot; 0: it says neither."""
+    """Some bits of what the report says of its machine and its boot; 0: it says neither."""
     machine, boot = report.machine, report.boot
     if not isinstance(machine, str) and not isinstance(boot, str):
         return 0
-    bits = int(machine[:4], 16) if isinstance(machine, str) else 0
-    return _shared[(bits ^ (int(boot[:4], 16) if isinstance(boot, str) else 0)) or 1]
+    bits = int(machine[:MARK], 16) if isinstance(machine, str) else 0
+    return (bits ^ (int(boot[:MARK], 16) if isinstance(boot, str) else 0)) or 1
 
 
 class _Machines:
@@ -48,12 +62,21 @@ class Whereabouts:
         self._window = late_after * INTERVALS
         self._changed: dict[Host, _Machines] = {}
         self._moved: dict[Host, tuple[str, str]] = {}
+        self._updaters: WeakValueDictionary[tuple[str, int], Updater] = WeakValueDictionary()
+
+    def updater(self, version: str, mark: int = 0) -> Updater:
+        """The one object for these two."""
+        found = self._updaters.get((version, mark))
+        if found is None:
+            found = self._updaters[version, mark] = Updater(version, mark)
+        return found
 
     def report(self, host: "Host", mark: int, address: str, now: float) -> None:
-        """This host's report may have another mark than the last one."""
-        if not mark or mark == host.mark:
+        """This host's report, from this address, has such a mark, maybe another than the last one."""
+        former = host.updater.mark
+        if not mark or mark == former:
             return
-        former, host.mark = host.mark, mark
+        host.updater = self.updater(host.updater.version, mark)
         if not former:
             return
         found = self._changed.get(host)
