@@ -8,6 +8,7 @@ and not refused. Bans count for nothing here, or taking one back could be too mu
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from meta.errors import EditRefused, Problem
@@ -20,6 +21,7 @@ Matched = frozenset[Selector]  # what makes a class of hosts
 KnownHosts = Callable[[RecordSet], Iterable[Matched]]  # the classes that the known hosts fall into under these records
 _SENT = tuple(key for key in Desired.__struct_fields__ if key != "name")  # which Record and Override have too
 _NAMED = 3  # selectors, where they are put in words
+_encode = msgspec.json.Encoder().encode
 _WITNESS = "x"  # the name of a host that is thought up
 
 
@@ -80,11 +82,12 @@ def bound(records: RecordSet) -> int:
 def _longest(record: Record) -> Desired:
     places = (record, *record.overrides)
     said = {key: [value for one in places if (value := getattr(one, key)) is not None] for key in _SENT}
-    return Desired(record.name, **{key: max(values, key=_length) for key, values in said.items()})
+    return Desired(record.name, **{key: max(values, key=_weight) for key, values in said.items()})
 
 
-def _length(value: Any) -> int:
-    return sum(len(one) + 3 for one in value) if isinstance(value, tuple) else len(str(value))
+def _weight(value: Any) -> tuple[int, bool]:
+    """What is said weighs more than what a reply leaves out: of attempts 0 and 1 the second."""
+    return len(_encode(value)), bool(value)
 
 
 def _thought_up(records: RecordSet) -> Iterator[Matched]:

@@ -1,30 +1,32 @@
 """Records that take away much of what was there: most of the agents, or most of one agent's overrides. Pure.
 
 A file that was cut off between two agents reads well, and says just that. So what comes from a file is refused then until a
-person confirms it. An override that is gone because the record now says the same is not missed.
+person confirms it. Such a file brings nothing new: so what comes new is taken for what is gone, and an override is not missed
+where the record itself says the same now, or another thing than before, nor for an attempt, which was for once.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from meta.errors import Unconfirmed
-from meta.records import Hosts, Override, Record, RecordSet, attribute
+from meta.records import Hosts, Override, Record, RecordSet, Selector, attribute
 
 SHOWN = 5  # names of what would be gone
+_DIGESTS = ("md5", "sha256")  # which belong to a version
 
 
 def mass_removal(before: RecordSet, after: RecordSet) -> list[str]:
     """In words, what must be confirmed; empty when nothing must."""
+    former = {record.name for record in before.records}
     there = {record.name: record for record in after.records}
     gone = [record.name for record in before.records if record.name not in there]
-    found = [_gone("agent", gone, len(before.records), "")] if 2 * len(gone) > len(before.records) else []
+    found = [_problem("agent", gone, len(former), len(there.keys() - former), "")]
     for record in before.records:
         new = there.get(record.name)
-        lost = _lost(record, new) if new and new != record else []
-        if 2 * len(lost) > len(record.overrides):
-            words = [f"[{override.selector.in_words()}]" for override in lost]
-            found.append(_gone("override", words, len(record.overrides), f" of {record.name}"))
-    return found
+        if new and new != record:
+            found += _lost(record, new)
+    return [*filter(None, found)]
 
 
 def require(before: RecordSet, after: RecordSet, remedy: str) -> None:
@@ -33,26 +35,58 @@ def require(before: RecordSet, after: RecordSet, remedy: str) -> None:
         raise Unconfirmed(found, remedy)
 
 
-def _lost(before: Record, after: Record) -> list[Override]:
-    """The overrides that nothing takes the place of. A list of hosts that some are taken from or added to is the same one."""
+def _lost(before: Record, after: Record) -> Iterator[str]:
+    """Of the overrides, and of each list of hosts. A list that some are taken from or added to is the same one."""
     left = Counter(override.selector for override in after.overrides)
+    former = Counter(override.selector for override in before.overrides)
+    new, missing = left - former, former - left
+    listed, still = _named(missing), _named(new)
     gone = []
     for override in before.overrides:
-        if left[override.selector]:
-            left[override.selector] -= 1
-        elif any(getattr(after, attribute(key)) != value for key, value in override.changes().items()):
-            gone.append(override)
-    named = [selector.hosts for selector, count in left.items() if count and isinstance(selector, Hosts)]
-    return [
-        one
-        for one in gone
-        if not (isinstance(one.selector, Hosts) and any(map(one.selector.hosts.intersection, named)))
-    ]
+        if missing[override.selector]:
+            missing[override.selector] -= 1
+            if _is_missed(before, after, override):
+                gone.append(override.selector)
+    lists = [one for one in gone if not _named([one]).isdisjoint(still)]
+    for one in lists:
+        hosts = _named([one])
+        yield _problem(
+            "host", sorted(hosts - still), len(hosts), len(still - listed), f" of an override of {before.name}"
+        )
+    words = [f"[{one.in_words()}]" for one in gone if one not in lists]
+    instead = [one for one in new.elements() if _named([one]).isdisjoint(listed)]
+    yield _problem("override", words, len(before.overrides), len(instead), f" of {before.name}")
 
 
-def _gone(what: str, names: Sequence[str], of: int, whose: str) -> str:
+def _named(selectors: Collection[Selector]) -> set[str]:
+    return {host for one in selectors if isinstance(one, Hosts) for host in one.hosts}
+
+
+def _is_missed(before: Record, after: Record, override: Override) -> bool:
+    """Whether hosts are told something else without it, by a record that says the same as before."""
+    said = override.changes()
+    said.pop("attempt", None)
+    if "version" in said:
+        said = {key: value for key, value in said.items() if key not in _DIGESTS}
+    for key, value in said.items():
+        was, now = (_plain(key, getattr(one, attribute(key))) for one in (before, after))
+        if now == was != _plain(key, value):
+            return True
+    return False
+
+
+def _plain(key: str, value: Any) -> Any:
+    """A digest is the same in capital letters; the URL of one is not."""
+    return value.lower() if key in _DIGESTS and ":" not in value else value
+
+
+def _problem(what: str, names: Sequence[str], of: int, new: int, whose: str) -> str:
+    """ "" unless more than half are gone that nothing new takes the place of."""
+    if 2 * (len(names) - new) <= of or not names:
+        return ""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     listed = f"{', '.join(names[:SHOWN])}{more}"
     if of == 1:
         return f"the only {what}{whose} would be gone: {listed}"
-    return f"{len(names)} of {of} {what}s{whose} would be gone: {listed}"
+    instead = f", for {new} new" if new else ""
+    return f"{len(names)} of {of} {what}s{whose} would be gone{instead}: {listed}"

@@ -18,6 +18,7 @@ _CONTROLS = {
     "\x7f": "DELETE",
 }
 _LOOKED_AT = 400  # bytes of a file
+_ASCII_AT_LEAST = 20  # one of so many characters, in a text of ours in any language
 _MARKS = (b"\xff\xfe", b"\xfe\xff")
 UTF_16 = "looks like UTF-16; save it as UTF-8"
 
@@ -38,7 +39,20 @@ def utf16_problem(data: bytes) -> str:
     head = data[:_LOOKED_AT]
     every_other = (head[0::2], head[1::2])
     is_so = head.startswith(_MARKS) or any(len(half) > 1 and half.count(0) * 10 > len(half) * 7 for half in every_other)
-    return UTF_16 if is_so else ""
+    return UTF_16 if is_so or _reads_as_utf_16(data) else ""
+
+
+def _reads_as_utf_16(data: bytes) -> bool:
+    """Where most of it is not ASCII: some is, on the same side of its NULs, and all of it can be printed."""
+    big, little = data[0::2].count(0), data[1::2].count(0)
+    few, many = sorted((big, little))
+    if few * 4 > many or not many or many * _ASCII_AT_LEAST < len(data) // 2:
+        return False
+    try:
+        text = data.decode("utf-16-be" if big > little else "utf-16-le")
+    except UnicodeDecodeError:
+        return False
+    return all(c.isprintable() or c in _SHORT for c in text)
 
 
 def _is_odd(c: str, at_an_end: bool) -> bool:

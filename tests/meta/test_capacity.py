@@ -14,7 +14,20 @@ from meta import capacity, edits
 from meta.cli import cli
 from meta.errors import EditRefused, RecordsError
 from meta.load import parse_data
-from meta.records import Ban, Glob, Hosts, Label, Override, Prefix, Record, RecordSet, matcher, resolve, selectors
+from meta.records import (
+    Ban,
+    Glob,
+    Hosts,
+    Label,
+    Override,
+    Prefix,
+    Record,
+    RecordSet,
+    matcher,
+    resolve,
+    resolve_matched,
+    selectors,
+)
 from updater.fitting import agents_that_fit, outcomes_that_fit
 from updater.wire import Outcome, RealAgent, Report, parse_report, render_reply, render_report
 from updater.wirelimits import MAX_AGENTS, MAX_BODY, MAX_MIRRORS, MAX_URL, ROOM, TABLE, reply_problem
@@ -223,6 +236,36 @@ def test_for_each_selector_a_host_is_thought_up_that_it_selects(chosen):
     assert bool(load.problems()) == bool(chosen)
     assert load.size <= capacity.bound(records)
     assert load.size >= len(render_reply(resolve(records, "lg-1")))
+
+
+SAID = {
+    "version": st.sampled_from(["1", "22"]),
+    "tarball": st.sampled_from(LONG[:2]),
+    "mirrors": st.sampled_from([(), (LONG[0],)]),
+    "sha256": st.sampled_from(["", "a" * 64]),
+    "cmd": st.sampled_from(["start", "stop"]),
+    "attempt": st.integers(0, 11),
+    "leftovers": st.sampled_from(["", "end", "leave"]),
+    "unknown_status": st.sampled_from(["", "wait", "upgrade"]),
+}
+
+
+@given(
+    st.fixed_dictionaries(SAID),
+    st.lists(st.tuples(st.sampled_from(CHOSEN_ONES), st.fixed_dictionaries({}, optional=SAID)), max_size=4),
+    st.sets(st.sampled_from(CHOSEN_ONES)),
+)
+def test_no_reply_is_larger_than_the_bound_whatever_selects_a_host(said, overriding, chosen):
+    overrides = tuple(Override(one, **fields) for one, fields in overriding)
+    records = RecordSet(records=(Record("a", **said, overrides=overrides),))
+    assert len(render_reply(resolve_matched(records, frozenset(chosen)))) <= capacity.bound(records)
+
+
+def test_an_attempt_that_only_an_override_has_counts():
+    before = Record("a", "1", "http://r", attempt=0)
+    after = Record("a", "1", "http://r", overrides=(Override(Label("canary"), attempt=1),))
+    there = [capacity.bound(RecordSet(records=(one,))) for one in (before, after)]
+    assert there[1] - there[0] == len(',"attempt":1')
 
 
 def test_the_documents_have_the_table_of_limits_that_both_sides_use():

@@ -8,7 +8,7 @@ import pytest
 from helpers.meta_api import World, record
 from helpers.meta_people import Own, Person, first_admin
 from helpers.meta_server import MetaServer, meta, until
-from meta.records import Glob, Hosts, Override, Prefix, Record, RecordSet
+from meta.records import Glob, Hosts, Label, Override, Prefix, Record, RecordSet
 from meta.removals import mass_removal
 
 IF_ANY = {"If-Match": "*"}
@@ -26,6 +26,17 @@ WEB, DB, LG = (
 )
 SOME = Override(Hosts(frozenset({"h1", "h2"})), version="2")
 FEWER = Override(Hosts(frozenset({"h2"})), version="2")
+
+
+def many(stop, start=0, **said):
+    said = said or {"version": "2"}
+    return Override(Hosts(frozenset(f"h{n}" for n in range(start, stop))), **said)
+
+
+def summed(sha256):
+    return Record("a", "1", "http://r.example", sha256=sha256)
+
+
 THREE = [agent("a"), agent("b"), agent("c")]
 
 
@@ -37,7 +48,13 @@ THREE = [agent("a"), agent("b"), agent("c")]
         (THREE, THREE[:1], ["2 of 3 agents would be gone: b, c"]),
         (THREE[:2], THREE[:1], []),
         (THREE[:1], [], ["the only agent would be gone: a"]),
-        (THREE[:1], [agent("new")], ["the only agent would be gone: a"]),
+        (THREE[:1], [agent("new")], []),  # renamed: a file that was cut brings nothing new
+        (THREE, [agent("a"), agent("new")], []),
+        (
+            [agent(f"a{n}") for n in range(4)],
+            [agent("new")],
+            ["4 of 4 agents would be gone, for 1 new: a0, a1, a2, a3"],
+        ),
         ([agent(f"a{n}") for n in range(9)], [], ["9 of 9 agents would be gone: a0, a1, a2, a3, a4 and 4 more"]),
         (
             [agent("a", WEB, DB, LG)],
@@ -54,6 +71,35 @@ THREE = [agent("a"), agent("b"), agent("c")]
         ([agent("a", SOME)], [agent("a", FEWER)], []),
         ([agent("a", WEB)], [agent("a", version="2")], []),  # what was tried on some is for all now
         ([agent("a", DB)], [agent("a", version="2")], ["the only override of a would be gone: [glob *-db]"]),
+        ([agent("a", WEB)], [agent("a", Override(Prefix("web-0"), version="2"))], []),
+        (
+            [agent("a", Override(Label("ring=1"), version="2"))],
+            [agent("a", Override(Label("ring=2"), version="2"))],
+            [],
+        ),
+        ([agent("a", SOME)], [agent("a", Override(Prefix("h"), version="2"))], []),
+        ([agent("a", WEB)], [agent("a", version="2.1")], []),  # tried, and something newer is for all now
+        (
+            [agent("a", Override(Prefix("web-"), version="2", md5="0" * 32, sha256="a" * 64))],
+            [agent("a", version="2.1")],
+            [],
+        ),
+        ([agent("a", Override(Label("canary"), attempt=1))], [agent("a")], []),
+        ([agent("a", Override(Prefix("w"), sha256="A" * 64))], [summed("a" * 64)], []),
+        (
+            [agent("a", Override(Prefix("w"), sha256="A" * 64))],
+            [agent("a")],
+            ["the only override of a would be gone: [prefix w]"],
+        ),
+        (
+            [agent("a", many(1000), WEB)],
+            [agent("a", many(1), WEB)],
+            ["999 of 1000 hosts of an override of a would be gone: h1, h10, h100, h101, h102 and 994 more"],
+        ),
+        ([agent("a", many(1000))], [agent("a", many(500))], []),
+        ([agent("a", many(3))], [agent("a", many(5, 2))], []),  # others came instead
+        ([agent("a", many(10))], [agent("a", many(5), many(10, 5, cmd="stop"))], []),
+        ([agent("a", many(10))], [agent("a", many(1), version="2")], []),
     ],
 )
 def test_more_than_half_or_the_only_one_must_be_confirmed(before, after, expected):

@@ -81,7 +81,16 @@ def test_a_records_file_a_command_and_cfg_json_name_it_too(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-@pytest.mark.parametrize("text", ["agents: []\n", '{"server": "meta:2000"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "agents: []\n",
+        '{"server": "meta:2000"}',
+        "# Записи агентов, все\nagents:",
+        f"# {'所有代理的记录' * 10}\r\nagents: []\r\n",
+        f"# {'Записи агентов, все ' * 30}\nagents: [] # \U0001f600\n",
+    ],
+)
 def test_utf_16_is_recognised_with_its_mark_and_without(tmp_path, encoding, text):
     data = text.encode(encoding)
     file = tmp_path / "records.yaml"
@@ -97,7 +106,19 @@ def test_utf_16_is_recognised_with_its_mark_and_without(tmp_path, encoding, text
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"a", b"agents: []", "агент".encode(), b"\xff", b"a\0b", b"\xef\xbb\xbfagents: []"]
+    "data",
+    [
+        b"",
+        b"a",
+        b"agents: []",
+        "агент".encode(),
+        b"\xff",
+        b"a\0b",
+        b"\xef\xbb\xbfagents: []",
+        b"a b\0agents: []" + b" " * 31,
+        "# Записи\0агентов, все\nagents:".encode(),
+        bytes(range(256)),
+    ],
 )
 def test_what_is_not_utf_16_is_not_taken_for_it(data):
     assert utf16_problem(data) == ""
