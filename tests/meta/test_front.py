@@ -181,7 +181,7 @@ def test_every_other_path_is_flasks(front, path):
         (b"{}", "hostname is blank"),
         (b'{"hostname":"a b","realAgents":[]}', 'hostname "a b" is not 1 to 253'),
         (b'{"hostname":"<img src=x onerror=alert(1)>","realAgents":[]}', "hostname"),
-        (b'{"hostname":"a\\nb","realAgents":[]}', 'hostname "a b" is not'),
+        (b'{"hostname":"a\\nb","realAgents":[]}', r'hostname "a\nb" (with U+000A LINE FEED) is not'),
         (b'{"hostname":"\\ud800","realAgents":[]}', ""),
         (b'{"hostname":"\xff","realAgents":[]}', "body format error"),
         (b'{"hostname":"a\\u0000","realAgents":[]}', "hostname"),
