@@ -277,7 +277,8 @@ def _postgresql(url: sa.URL, patience: float) -> tuple[sa.Engine, Session]:
     options["options"] = f"{SESSION} {url.query.get('options', '')}".rstrip()
     url = url.difference_update_query(["options"])
     engine = sa.create_engine(url, connect_args=options, pool_timeout=5, use_native_hstore=False)
-    session = Session(settings_of(options["options"]), url.render_as_string(hide_password=True))
+    must, shown = settings_of(SESSION), url.render_as_string(hide_password=True)
+    session = Session(settings_of(options["options"]), must, shown)
 
     def begin_watch(connection: Any, record: Any) -> None:
         watch(record.info, connection, patience)

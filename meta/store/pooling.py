@@ -6,21 +6,28 @@ session is pooled as a whole. One that pools transactions gives our settings to 
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
 from meta.errors import Misconfigured
 
-_OPTION = re.compile(r"(?:-c\s*|--)([A-Za-z_.]+)=(\S+)")
+_WORD = re.compile(r"(?:\\.|[^\\\s])+", re.DOTALL)
 _PID = "pid"  # where a connection's info keeps that of its server process
 log = logging.getLogger(__name__)
 
 
 def settings_of(options: str) -> dict[str, str]:
-    """`-c NAME=VALUE ...` -> the settings, of which a later one counts."""
-    return dict(_OPTION.findall(options))
+    """`-c NAME=VALUE --NAME=VALUE ...`, read as the server does -> the settings, of which a later one counts."""
+    words = [re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL) for word in _WORD.findall(options)]
+    found = {}
+    for before, word in zip(["", *words], words, strict=False):
+        said = word if before == "-c" else word[2:] if word.startswith(("-c", "--")) else ""
+        name, equals, value = said.partition("=")
+        if equals:
+            found[name.replace("-", "_").lower()] = value
+    return found
 
 
 def connect(dialect: Any, arguments: Any, parameters: Mapping[str, Any]) -> Any:
@@ -34,10 +41,12 @@ def connect(dialect: Any, arguments: Any, parameters: Mapping[str, Any]) -> Any:
 
 
 class Session:
-    """What every connection of one database is asked. wanted: the settings that must hold; shown: the database, in words."""
+    """What every connection of one database is asked. options: the settings that are sent with it; must: names of those which
+    must hold, the others are left to the server; shown: the database, in words."""
 
-    def __init__(self, wanted: Mapping[str, str], shown: str):
-        self._wanted = dict(wanted)
+    def __init__(self, options: Mapping[str, str], must: Collection[str], shown: str):
+        self._wanted = {name: options[name] for name in must}
+        self._others = [name for name in options if name not in must]
         self._shown = shown
         self._told = ""
 
@@ -75,6 +84,8 @@ class Session:
         told += (
             "they are set by a statement of each session" if held else "nor those that are set: it may keep us waiting"
         )
+        if self._others:
+            told += f"; nor does it seem to take {', '.join(self._others)}"
         if told != self._told:
             log.warning("%s", told)
         self._told = told

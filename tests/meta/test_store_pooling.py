@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import closing
+from urllib.parse import quote
 
 import pytest
 
@@ -27,6 +28,10 @@ def url(tmp_path):
 
 def test_options_are_read_as_postgresql_reads_them():
     assert settings_of("-c a=1s -cb=2 --c=3 -c a=4ms") == {"a": "4ms", "b": "2", "c": "3"}
+    assert settings_of(r"-c search_path=meta,\ public --Lock-Timeout=1 -d 5") == {
+        "search_path": "meta, public",
+        "lock_timeout": "1",
+    }
 
 
 def timeouts(store):
@@ -40,6 +45,26 @@ def test_a_server_that_takes_our_time_outs_is_not_spoken_of(url, caplog):
         store.upgrade()
         assert timeouts(store) == ["12s", "5s", "10s"]
     assert caplog.text == ""
+
+
+def test_what_else_the_url_asks_of_a_server_is_left_as_it_is(url, caplog):
+    options = r"-c search_path=meta,\ public --statement-timeout=30s -c TimeZone=Asia/Tokyo"
+    with closing(Store(f"{url}?options={quote(options)}")) as store:
+        assert timeouts(store) == ["30s", "5s", "10s"]
+        with store._database.reading() as connection:
+            shown = [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in ("search_path", "TimeZone")]
+    assert shown == ["meta, public", "Asia/Tokyo"]
+    assert caplog.text == ""
+
+
+def with_option(url):
+    return Store(f"{url}{'&' if '?' in url else '?'}options=-csearch_path%3Dmeta")
+
+
+def test_what_else_the_url_asks_of_a_pooler_is_named_where_it_may_not_hold(url, tmp_path, caplog):
+    with pgbouncer(url, tmp_path, "session") as pooled, closing(with_option(pooled)) as store:
+        assert timeouts(store) == ["10s", "5s", "10s"]
+    assert "are set by a statement of each session; nor does it seem to take search_path" in caplog.text
 
 
 @pytest.mark.parametrize("lines", [(), (IGNORING,)], ids=["refuses options", "ignores options"])
