@@ -56,18 +56,16 @@ class Table:
 
     def below(self, directory: Path) -> list[Process]:
         """The processes whose program lies below the directory, or that work there and have no terminal (so that no person's
-        shell is taken for an agent's); but for this one."""
+        shell is taken for an agent's); but for this one, and what only has the same path elsewhere, as in a container."""
         where, ourselves = f"{directory.resolve()}/", os.getpid()
-        return [one for one in self.by_pid.values() if one.pid != ourselves and self._is_below(one, where)]
+        return [one for one in self.by_pid.values() if one.pid != ourselves and self._below(one, where)]
 
     def by_version(self, agent: Path) -> dict[str, list[Process]]:
         """The same for an agent's directory, by version."""
         found: dict[str, list[Process]] = {}
         where = f"{agent.resolve()}/"
         for one in self.below(agent):
-            program, working = self._place(one)
-            place = program if program.startswith(where) else working
-            if version := place.removeprefix(where).partition("/")[0]:
+            if version := self._below(one, where).removeprefix(where).partition("/")[0]:
                 found.setdefault(version, []).append(one)
         return found
 
@@ -101,9 +99,24 @@ class Table:
             found.update(dict.fromkeys(wanted & self.ports(process), process))
         return found
 
-    def _is_below(self, process: Process, where: str) -> bool:
+    def _below(self, process: Process, where: str) -> str:
+        """Where its program lies, or where it works without a terminal, if that is below `where`; else ""."""
         program, working = self._place(process)
-        return program.startswith(where) or (working.startswith(where) and not process.has_terminal)
+        if program.startswith(where) and self._is_here(process, "exe", program):
+            return program
+        is_at_work = working.startswith(where) and not process.has_terminal
+        return working if is_at_work and self._is_here(process, "cwd", working) else ""
+
+    def _is_here(self, process: Process, link: str, place: str) -> bool:
+        """Whether its link leads to the very file that has this path for us: in another mount namespace, or below another
+        root, the same path may be another file. What was deleted has no path, and is told by the namespace alone."""
+        return _is_same(f"{self._proc}/{process.pid}/{link}", place.rstrip("/")) or self._shares_our_files(process)
+
+    def _shares_our_files(self, process: Process) -> bool:
+        """Whether any path means the same for it as for us; False where that cannot be read."""
+        return all(
+            _is_same(f"{self._proc}/{process.pid}/{link}", f"{_PROC}/self/{link}") for link in ("ns/mnt", "root")
+        )
 
     def _is_of_the_kernel(self, process: Process) -> bool:
         return _KTHREADD in (process.pid, process.parent) and not _link(self._proc, process.pid, "exe")
@@ -228,6 +241,14 @@ def _link(proc: str, pid: int, name: str) -> str:
         return os.readlink(f"{proc}/{pid}/{name}").removesuffix(" (deleted)") + "/"  # noqa: PTH115 (the same)
     except OSError:
         return ""
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether both lead to the same file; False where that cannot be told."""
+    try:
+        return os.path.samestat(os.stat(one), os.stat(other))  # noqa: PTH116 (the same)
+    except OSError:
+        return False
 
 
 def _environment(proc: str, pid: int) -> bytes:

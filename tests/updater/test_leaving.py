@@ -191,6 +191,9 @@ def proc(directory, pid, parent=1, session=0, start=100, tty=0, exe="/usr/bin/py
     (place / "stat").write_text(f"{pid} (a) b) {' '.join(map(str, fields))}\n")
     (place / "exe").symlink_to(exe)
     (place / "cwd").symlink_to(cwd)
+    (place / "ns").mkdir()
+    (place / "ns/mnt").symlink_to("/proc/self/ns/mnt")
+    (place / "root").symlink_to("/")
 
 
 @pytest.fixture
