@@ -76,7 +76,7 @@ def require_hosts(table: HostTable, records: RecordSet, selectors: Iterable[Sele
     for selector in selectors:
         if isinstance(selector, Hosts):
             if new := [name for name in sorted(selector.hosts) if table.get(name) is None]:
-                raise NotThere(no_hosts(new, table.names()))
+                raise NotThere(no_hosts(new, table.folded_names()))
         elif not any(selector.matches(name, records.labels.get(name, {})) for name in table.names()):
             raise NotThere(f"no host that has reported fits {selector.in_words()}")
 

@@ -23,10 +23,10 @@ def no_such_hosts(names: Sequence[str], ordered: Sequence[str]) -> str:
     """What is said of hosts that never reported. names: at least one; ordered: those that have, sorted."""
     shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
     host, has = ("host", "has") if len(names) == 1 else ("hosts", "have")
-    return f"no {host} {shown} {has} reported{did_you_mean(names[0], neighbours(names[0], ordered))}"
+    return f"no {host} {shown} {has} reported{did_you_mean(names[0], _neighbours(names[0], ordered))}"
 
 
-def neighbours(name: str, ordered: Sequence[str]) -> Sequence[str]:
+def _neighbours(name: str, ordered: Sequence[str]) -> Sequence[str]:
     """The names next to this one in a sorted list: enough for `closest`, however long the list is."""
     at = bisect_left(ordered, name)
     return ordered[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS]

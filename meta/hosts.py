@@ -15,7 +15,7 @@ import msgspec
 from meta import regroup
 from meta.classes import Class, Classes, Look
 from meta.errors import TooMany
-from meta.names import Arrivals, Names
+from meta.names import Arrivals, Folded, Names
 from meta.profiles import (
     MAX_NAME,
     MAX_WEIGHT,
@@ -288,6 +288,9 @@ class HostTable:
     def names(self) -> list[str]:
         """All names in order. The list never changes once it was handed out."""
         return self._names.all()
+
+    def folded_names(self) -> Folded:
+        return self._names.folded()
 
     def load_order(self) -> None:
         """Of all hosts that entered and did not arrive: a table that is new."""

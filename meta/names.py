@@ -1,12 +1,65 @@
 """The names of all hosts in order, and when they came: kept so that one more host costs next to nothing.
 
-Sorting is put off until somebody asks, and then only merges what is new.
+Sorting is put off until somebody asks, and then only merges what is new. So is finding the names that are not as the name
+service has them.
 """
 
 import threading
 from array import array
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+
+_LAST = "\U0010ffff"  # after all that a name holds
+
+
+def folded(name: str) -> str:
+    """The same for names that the name service takes for one."""
+    return name.rstrip(".").lower()
+
+
+def starting(ordered: Sequence[str], prefix: str) -> range:
+    """Where in a sorted list the names are that start with this."""
+    return range(bisect_left(ordered, prefix), bisect_right(ordered, prefix + _LAST))
+
+
+class Folded:
+    """Sorted names that never change, to be asked for those that are the same but for case or a last dot. Only names that are
+    not as the name service has them take room, so most fleets need none."""
+
+    def __init__(self, ordered: Sequence[str]):
+        self.ordered = ordered
+
+    def __contains__(self, name: str) -> bool:
+        at = bisect_left(self.ordered, name)
+        return at < len(self.ordered) and self.ordered[at] == name
+
+    @cached_property
+    def odd(self) -> dict[str, list[str]]:
+        """By what they are folded to, in order, the names that are something else."""
+        found: dict[str, list[str]] = {}
+        for name in self.ordered:
+            if name[-1] == "." or name != name.lower():
+                found.setdefault(folded(name), []).append(name)
+        return dict(sorted(found.items()))
+
+    @cached_property
+    def _odd_folds(self) -> list[str]:
+        return list(self.odd)
+
+    def same(self, fold: str) -> list[str]:
+        """All that are folded to this, in order."""
+        names = self.odd.get(fold, [])
+        return sorted([fold, *names]) if fold in self else names
+
+    def alike(self, start: str, only_odd: bool = False) -> Iterator[str]:
+        """Those that are folded to what starts with this (folded) text; only_odd: and are something else themselves."""
+        places = starting(self._odd_folds, start)
+        for at in places:
+            yield from self.odd[self._odd_folds[at]]
+        if not only_odd:
+            for at in starting(self.ordered, start):
+                yield self.ordered[at]
 
 
 class Names:
@@ -18,6 +71,7 @@ class Names:
         self._sorted: list[str] = []  # replaced, never changed
         self._new: dict[str, None] = {}
         self._gone: set[str] = set()
+        self._folded = Folded(self._sorted)
 
     def load(self, names: Iterable[str]) -> None:
         """All there are."""
@@ -41,6 +95,13 @@ class Names:
             if new or gone:
                 self._sorted = sorted(stay + sorted(new)) if new else stay  # two runs, which it only merges
             return self._sorted
+
+    def folded(self) -> Folded:
+        """All names, to be looked for by what nearly fits. The same one until there are other names."""
+        names, known = self.all(), self._folded
+        if known.ordered is not names:
+            known = self._folded = Folded(names)
+        return known
 
 
 class Arrivals:

@@ -5,14 +5,19 @@ taken for the same.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import translate
+from itertools import chain, islice
 from typing import NamedTuple
 
-from meta.hints import neighbours, no_such_hosts
+from meta.hints import no_such_hosts
+from meta.names import Folded, folded, starting
 from meta.records import Glob, Hosts, Prefix, RecordSet, Selector
 
 MOST = 100  # doubts that are told
+TOLD = 20  # lines about the selectors of an edit
+LOOKS = 1_000_000  # names that are compared with globs, for one edit: a fraction of a second
+_WILD = re.compile(r"[*?[]")
 EVERYWHERE = re.compile(r"(ip6-)?localhost[46]?(\..*)?", re.IGNORECASE)  # what any machine calls itself
 
 
@@ -30,50 +35,51 @@ class Doubts(NamedTuple):
     notes: list[str]
 
 
-def folded(name: str) -> str:
-    """The same for names that the name service takes for one."""
-    return name.rstrip(".").lower()
+def nearly_fitting(names: Iterable[str], known: Folded) -> dict[str, str]:
+    """By name the known host that it nearly is."""
+    found = {name: _nearest(folded(name), known) for name in names}
+    return {name: host for name, host in found.items() if host and host != name}
 
 
-def nearly_fitting(names: Iterable[str], ordered: Sequence[str]) -> dict[str, str]:
-    """By name the known host that it nearly is. ordered: the known ones, sorted; looks at all of them."""
-    wanted = {folded(name): name for name in names}
-    found = {wanted[fold]: known for known in ordered if (fold := folded(known)) in wanted}
-    for fold, name in wanted.items():
-        if name not in found:
-            near = (one for one in neighbours(name, ordered) if f"{folded(one)}.".startswith(f"{fold}."))
-            longer = (one for one in neighbours(name, ordered) if f"{fold}.".startswith(f"{folded(one)}."))
-            if known := next(near, "") or next(longer, ""):
-                found[name] = known
-    return {name: known for name, known in found.items() if name != known}
+def _nearest(fold: str, known: Folded) -> str:
+    """But for case or a last dot; with a domain; without one."""
+    if same := known.same(fold):
+        return same[-1]
+    if longer := next(known.alike(f"{fold}."), ""):
+        return longer
+    parts = fold.split(".")
+    shorter = (known.same(".".join(parts[:length])) for length in range(len(parts) - 1, 0, -1))
+    return next((names[-1] for names in shorter if names), "")
 
 
-def no_hosts(names: Sequence[str], ordered: Sequence[str]) -> str:
+def no_hosts(names: Sequence[str], known: Folded) -> str:
     """What is said of hosts that never reported; those first of which it is known what was meant. names: at least one."""
-    near = nearly_fitting(names, ordered)
+    near = nearly_fitting(names, known)
     if not near:
-        return no_such_hosts(names, ordered)
-    name, known = next(iter(near.items()))
+        return no_such_hosts(names, known.ordered)
+    name, host = next(iter(near.items()))
     more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-    return f"no host {name} has reported; did you mean {known}?{more}"
+    return f"no host {name} has reported; did you mean {host}?{more}"
 
 
-def doubts(before: RecordSet, after: RecordSet, ordered: Sequence[str]) -> Doubts:
-    """Of the overrides that come new, or are changed. ordered: the hosts that are known, sorted."""
-    found = Doubts([], [])
+def doubts(before: RecordSet, after: RecordSet, known: Folded) -> Doubts:
+    """Of the overrides that come new, or are changed."""
+    warnings, strangers = [], []
+    looks = iter(range(LOOKS))
     for selector in dict.fromkeys(_new(before, after)):
         if isinstance(selector, Hosts):
-            known = set(ordered) if len(selector.hosts) > 1 else ordered
             unknown = [name for name in sorted(selector.hosts) if name not in known]
-            if near := nearly_fitting(unknown, ordered) if unknown else {}:
-                found.warnings.extend(
-                    f"no host {name} has reported; did you mean {near[name]}?" for name in sorted(near)
-                )
-            if left := [name for name in unknown if name not in near]:
-                found.notes.append(no_such_hosts(left, ordered))
-        elif meant := _but_for_case(selector, ordered):
-            found.warnings.append(f"{selector.in_words()} fits no host; did you mean {meant}?")
-    return found
+            near = nearly_fitting(unknown, known)
+            warnings += [f"no host {name} has reported; did you mean {near[name]}?" for name in near]
+            strangers += [left] if (left := [name for name in unknown if name not in near]) else []
+        elif meant := _but_for_case(selector, known, looks):
+            warnings.append(f"{selector.in_words()} fits no host; did you mean {meant}?")
+    notes = [no_such_hosts(names, known.ordered) for names in strangers[:TOLD]]
+    return Doubts(_first(warnings, len(warnings)), _first(notes, len(strangers)))
+
+
+def _first(lines: list[str], of: int) -> list[str]:
+    return lines[:TOLD] + ([f"and {of - TOLD} more like these"] if of > TOLD else [])
 
 
 def _new(before: RecordSet, after: RecordSet) -> Iterable[Selector]:
@@ -83,37 +89,35 @@ def _new(before: RecordSet, after: RecordSet) -> Iterable[Selector]:
         yield from (override.selector for override in record.overrides if override not in there)
 
 
-def _but_for_case(selector: Selector, ordered: Sequence[str]) -> str:
-    """What a prefix or a glob would have to be to fit some host, where it fits none; else ""."""
+def _but_for_case(selector: Selector, known: Folded, looks: Iterator[int]) -> str:
+    """What a prefix or a glob would have to be to fit some host, where it fits none; else "". looks: so many names may be
+    compared."""
     if isinstance(selector, Prefix):
-        pattern = re.compile(re.escape(selector.prefix), re.IGNORECASE)
-    elif isinstance(selector, Glob):
-        pattern = re.compile(translate(selector.glob), re.IGNORECASE)
-    else:
+        prefix = selector.prefix
+        host = "" if starting(known.ordered, prefix) else next(known.alike(prefix.lower()), "")
+        return f"prefix {host[: len(prefix)]}" if len(host) >= len(prefix) and host else ""
+    return _glob_but_for_case(selector, known, looks) if isinstance(selector, Glob) else ""
+
+
+def _glob_but_for_case(selector: Glob, known: Folded, looks: Iterator[int]) -> str:
+    glob = selector.glob
+    start = _WILD.split(glob, maxsplit=1)[0]
+    matches = re.compile(translate(glob), re.IGNORECASE).match
+    small = glob == glob.lower()  # and then fits every name in small letters that it fits but for case
+    meant = next((name for name, _ in zip(known.alike(start.lower(), small), looks, strict=False) if matches(name)), "")
+    if not meant:
         return ""
-    meant = ""
-    for name in ordered:
-        if pattern.match(name):
-            if selector.matches(name, {}):
-                return ""
-            meant = meant or (
-                f"prefix {name[: len(selector.prefix)]}" if isinstance(selector, Prefix) else f"host {name}"
-            )
-    return meant
+    exact = (known.ordered[at] for at in starting(known.ordered, start))
+    fits = any(selector.matches(name, {}) for name, _ in zip(exact, looks, strict=False))
+    return "" if fits or next(looks, None) is None else f"host {meant}"
 
 
-def doubtful(ordered: Sequence[str]) -> list[NameDoubt]:
-    """The hosts whose names cannot be told from another's, or are any machine's. ordered: all, sorted."""
-    odd = [name for name in ordered if name[-1] == "." or name != name.lower()]
-    folds = set(map(folded, odd))
-    same: dict[str, list[str]] = {}
-    for name in ordered:
-        if (fold := folded(name)) in folds:
-            same.setdefault(fold, []).append(name)
-    found = [
-        NameDoubt(names, "differ only by case or a last dot: is it one machine?")
-        for names in same.values()
-        if names[1:]
-    ]
-    found += [NameDoubt([name], "is what any machine calls itself") for name in ordered if EVERYWHERE.fullmatch(name)]
-    return found[:MOST]
+def doubtful(known: Folded) -> list[NameDoubt]:
+    """The hosts whose names cannot be told from another's, or are any machine's."""
+    groups = (known.same(fold) for fold in known.odd)
+    twice = (NameDoubt(names, "differ only by case or a last dot: is it one machine?") for names in groups if names[1:])
+    alike = {name for start in ("localhost", "ip6-localhost") for name in known.alike(start)}
+    everywhere = (
+        NameDoubt([name], "is what any machine calls itself") for name in sorted(filter(EVERYWHERE.fullmatch, alike))
+    )
+    return list(islice(chain(twice, everywhere), MOST))

@@ -102,7 +102,7 @@ def edit_labels(call: Call) -> Reply:
         table = call.service.table
         new = [one for one in body.hosts if body.known and one not in before.labels and table.get(one) is None]
         if new:
-            raise NotThere(no_hosts(new, table.names()))
+            raise NotThere(no_hosts(new, table.folded_names()))
         return _labelled(before, body.hosts, wanted)
 
     return edit(call, "label", change, of_records=False)
@@ -205,7 +205,7 @@ def get_progress(call: Call) -> Reply:
     q, service = call.query, call.service
     selector = load.parse_selector(q.selector, "selector") if q.selector else None
     if isinstance(selector, HostsSelector) and not any(map(service.table.get, selector.hosts)):
-        raise NotThere(no_hosts(sorted(selector.hosts), service.table.names()))
+        raise NotThere(no_hosts(sorted(selector.hosts), service.table.folded_names()))
     behind = service.behind()  # before the look: what is newest now is in force then
     found = progress(service.table, Asked(q.agent, selector, q.include_lost), call.now, service.ages)
     return Reply(200, replace(found, behind=behind or found.behind))
@@ -239,7 +239,7 @@ def get_drift(call: Call) -> Reply:
     answers={200: NameDoubts},
 )
 def get_names(call: Call) -> Reply:
-    found = nearly.doubtful(call.service.table.names())
+    found = nearly.doubtful(call.service.table.folded_names())
     return Reply(200, NameDoubts([NameDoubtView(one.names, one.why) for one in found]))
 
 
@@ -269,4 +269,4 @@ def _host(call: Call) -> Reply:
 
 
 def _unknown(call: Call, host: str) -> Refusal:
-    return Refusal(404, no_hosts([host], call.service.table.names()))
+    return Refusal(404, no_hosts([host], call.service.table.folded_names()))

@@ -218,7 +218,7 @@ def _seen(call: Call, change: Change) -> tuple[EditView, RecordSet]:
     affected = reach.affected(call.service.table, seen.after) if seen.changes else {}
     view = EditView(seen.revision, views(seen.changes), affected, True)
     if any(one.kind == edits.RECORD for one in seen.changes):
-        names = nearly.doubts(call.service.records, seen.after, call.service.table.names())
+        names = nearly.doubts(call.service.records, seen.after, call.service.table.folded_names())
         view.warnings = [*names.warnings, *_warnings(call, seen.after)]
         view.notes += names.notes
     return view, seen.after

@@ -1,12 +1,20 @@
 """Names that nearly fit: what was probably meant is said, and a name stays as it was sent."""
 
+import time
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helpers.meta_api import World, record
 from helpers.meta_people import Own, first_admin
-from meta.nearly import NameDoubt, doubtful, nearly_fitting, no_hosts
+from meta.hosts import HostTable
+from meta.names import Folded
+from meta.nearly import TOLD, NameDoubt, doubtful, doubts, nearly_fitting, no_hosts
+from meta.records import Glob, Hosts, Override, Prefix, Record, RecordSet
+from updater.wire import Report
 
-MANY = sorted(["db-prod-07", "Web-1", *(f"lg-{n}.example" for n in range(3000)), "zz"])
+MANY = Folded(sorted(["db-prod-07", "Web-1", *(f"lg-{n}.example" for n in range(3000)), "zz"]))
 
 
 @pytest.mark.parametrize(
@@ -37,11 +45,65 @@ def test_of_many_names_that_one_is_told_of_which_it_is_known_what_was_meant():
 
 def test_hosts_that_differ_by_case_or_a_dot_and_any_machine_s_names_are_doubtful():
     names = sorted(["web-1", "Web-1", "web-1.", "DB", "localhost", "localhost.localdomain", "localhost-7", "x"])
-    assert doubtful(names) == [
+    assert doubtful(Folded(names)) == [
         NameDoubt(["Web-1", "web-1", "web-1."], "differ only by case or a last dot: is it one machine?"),
         NameDoubt(["localhost"], "is what any machine calls itself"),
         NameDoubt(["localhost.localdomain"], "is what any machine calls itself"),
     ]
+
+
+def edited(selectors):
+    return RecordSet(
+        records=(Record("a", "1", "http://r", overrides=tuple(Override(one, cmd="stop") for one in selectors)),)
+    )
+
+
+def test_of_a_million_names_many_new_selectors_are_told_at_once():
+    """What looks at all names for each of them takes minutes."""
+    known = Folded(sorted([*(f"lg-{n}.example" for n in range(1_000_000)), "Web-1", "DB"]))
+    selectors = []
+    for n in range(70):
+        selectors += [
+            Prefix(f"none-{n}-"),
+            Glob(f"*-none-{n}"),
+            Glob(f"*-None-{n}"),
+            Hosts(frozenset([f"x{n}", f"Lg-{n}"])),
+        ]
+    began = time.monotonic()
+    found = doubts(RecordSet(), edited(selectors), known)
+    assert time.monotonic() - began < 10
+    assert found.warnings[0] == "no host Lg-0 has reported; did you mean lg-0.example?"
+    assert [len(found.warnings), len(found.notes)] == [TOLD + 1, TOLD + 1]
+    assert found.notes[-1] == "and 50 more like these"
+
+
+def test_what_names_nearly_fit_is_found_out_once_until_there_are_other_names():
+    table = HostTable()
+    table.beat(Report("web-1"), "10.0.0.1", 1.0)
+    known = table.folded_names()
+    assert known.odd == {}
+    table.beat(Report("web-1"), "10.0.0.1", 2.0)
+    assert table.folded_names() is known
+    table.beat(Report("Web-1"), "10.0.0.1", 3.0)
+    assert table.folded_names().odd == {"web-1": ["Web-1"]}
+
+
+NAMES = st.from_regex(r"[aA][bB.]{0,3}", fullmatch=True)
+PATTERNS = st.from_regex(r"[aA*][bB.?*]{0,3}", fullmatch=True)
+
+
+@given(st.sets(NAMES).map(sorted), PATTERNS)
+def test_a_glob_or_a_prefix_is_warned_of_where_it_fits_a_host_but_for_case_and_none_as_it_is(names, text):
+    for selector in (Glob(text), Prefix(text.strip("*?.") or "a")):
+        fits = any(selector.matches(name, {}) for name in names)
+        small = [name.lower() for name in names]
+        words = words_of(selector).lower()
+        would = any(type(selector)(words).matches(name, {}) for name in small)
+        assert bool(doubts(RecordSet(), edited([selector]), Folded(names)).warnings) == (would and not fits)
+
+
+def words_of(selector):
+    return selector.glob if isinstance(selector, Glob) else selector.prefix
 
 
 @pytest.fixture
