@@ -154,10 +154,16 @@ class Memory(msgspec.Struct, frozen=True):
         """A look at the processes of the version that is started."""
         return self if found is None else replace(self, running=found)
 
-    def leaving(self, version: str, left: frozenset[str], remark: str = "") -> "Memory":
-        """`version` has stopped, but for these. remark: who they are."""
+    def leaving(self, version: str, left: frozenset[str], remark: str | None = None) -> "Memory":
+        """`version` has stopped, but for these. remark: of the switch, None to leave it as it is."""
         others = {one: processes for one, processes in self.left.items() if one != version}
-        return replace(self, left=others | ({version: left} if left else {}), remark=remark)
+        left_now = others | ({version: left} if left else {})
+        return replace(self, left=left_now, remark=self.remark if remark is None else remark)
+
+    def occupied(self, versions: Container[str]) -> "Memory":
+        """Only these versions have processes that they left; those of the others have ended."""
+        left = {version: processes for version, processes in self.left.items() if version in versions}
+        return self if left == self.left else replace(self, left=left)
 
     def doubting(self, current: str, stopped: bool, processes: frozenset[str]) -> "Memory":
         """A look within the watch: what it says and what lives may not agree."""

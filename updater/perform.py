@@ -132,7 +132,6 @@ class Hands:
         install = self.agent.install(action.version)
         self.remember(lambda memory: memory.stopping(action.version))
         were = stopping.before(install, self.memory.running, self.host.boot)
-        self._is_alone = were.alone
         deadline = time.monotonic() + self.host.config.timeouts.stop
         if not action.forced:
             self._sync(install)  # its marker may be of an updater that was killed before it could see to this
@@ -140,20 +139,23 @@ class Hands:
                 stopping.ask_unheard(were, self.order, self.host.config.timeouts, deadline)
             else:
                 stopping.ask(were, self.host.config.timeouts, deadline)
-            self.noting_left(action.version, stopping.see_out(were, self.order, deadline))
-            return
-        try:
-            if files.is_executable_file(install / "control"):
-                stopping.ask(were, self.host.config.timeouts, deadline)
-        except ControlFailed as e:
-            log.warning("%s: %s", action.agent, e)
-        self.noting_left(action.version, stopping.end(were, self.order))
+            left = stopping.see_out(were, self.order, deadline)
+        else:
+            try:
+                if files.is_executable_file(install / "control"):
+                    stopping.ask(were, self.host.config.timeouts, deadline)
+            except ControlFailed as e:
+                log.warning("%s: %s", action.agent, e)
+            left = stopping.end(were, self.order)
+        self._is_alone = were.alone and not left
+        self._note_left(action.version, left, "")
 
-    def noting_left(self, version: str, left: frozenset[str]) -> None:
-        """Remember and say what a version has left running."""
+    def _note_left(self, version: str, left: frozenset[str], before: str) -> None:
+        """Remember and say what a version has left running. before: the remark of this switch so far."""
         words = witness.in_words(version, left)
-        if words or version in self.memory.left or self.memory.remark:
-            self.note(lambda memory: memory.leaving(version, left, words))
+        remark = "; ".join(filter(None, (before, words)))
+        if words or version in self.memory.left or remark != self.memory.remark:
+            self.note(lambda memory: memory.leaving(version, left, remark))
         if words:
             log.warning("%s: %s", self.order.name, words)
             self.remarks.append(words)
@@ -170,7 +172,7 @@ class Hands:
         start = starting.Start(self.host, self.agent, self.order, action.version, self.memory)
         if not self._is_alone:
             for version, left in start.clear_the_way().items():
-                self.noting_left(version, left)
+                self._note_left(version, left, self.memory.remark)
         if action.forced:
             self.note(lambda memory: memory.trying_again(action.version))
         try:

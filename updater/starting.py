@@ -21,9 +21,9 @@ from updater.host import Host
 from updater.layout import AgentDir
 from updater.memory import Memory, Recognised
 from updater.processes import Process, Table
-from updater.stopping import EVIDENCE, wait_for
+from updater.stopping import EVIDENCE, LEFT_ALONE, wait_for
 from updater.surroundings import Mark
-from updater.wire import Desired
+from updater.wire import END, Desired
 
 log = logging.getLogger("updater")
 
@@ -105,8 +105,7 @@ class Start:
         """Start it; returns the processes that it has then. patient: first wait for the end of other versions' processes.
         Raises ControlFailed when it does not come up in time."""
         if patient:
-            deadline = time.monotonic() + self._host.config.timeouts.stop
-            processes.wait_until_gone(frozenset().union(*self._others().values()), deadline)
+            processes.wait_until_gone(frozenset().union(*self._others().values()), self._patience())
         crowd = _in_words(self._left())
         found, problem = self._once()
         if problem and (crowd or self._others()):
@@ -120,12 +119,17 @@ class Start:
 
     def _once_more(self, problem: str, crowd: str) -> tuple[Recognised | None, str]:
         """Another try after one that failed, as soon as nothing of another version lives. crowd: what lived when that began."""
-        others, deadline = self._others(), time.monotonic() + self._host.config.timeouts.stop
+        others = self._others()
         log.warning("%s: %s %s, while %s", self._order.name, self._version, problem, _in_words(others) or crowd)
-        if processes.wait_until_gone(frozenset().union(*others.values()), deadline):
+        if processes.wait_until_gone(frozenset().union(*others.values()), self._patience()):
             return None, f"{problem}; {_in_words(self._others())}"
         self._may_be_up = True
         return self._once()
+
+    def _patience(self) -> float:
+        """Until when (monotonic seconds) other versions' processes are waited for: what is meant to stay does not end."""
+        stop = self._host.config.timeouts.stop
+        return time.monotonic() + (stop if self._order.leftovers == END else min(LEFT_ALONE, stop))
 
     @property
     def _output(self) -> Path:

@@ -8,15 +8,18 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from helpers.agents import HEALTHY
+from helpers.agents import HEALTHY, script
 from helpers.field import AGENT, SIGNALS_AND_RETURNS, alive, filled, free_port
 from lab.fleet import until
 from updater import control, cycle, explain, processes, witness
 from updater.control import State
+from updater.errors import TryLater
 from updater.memory import Memory, Recognised
-from updater.plan import Action, Step
+from updater.perform import Hands
+from updater.plan import Action, Source, Step
 from updater.processes import Table
 from updater.surroundings import Mark
+from updater.wire import Desired
 
 # What a deploy agent starts for others outlives it, on purpose.
 DEPLOYS = HEALTHY.replace(
@@ -162,11 +165,6 @@ def test_nothing_else_in_our_control_group_or_session_is_touched(host, site):
 
 
 def test_a_directory_with_processes_is_not_pruned_even_when_nobody_knew_of_them(host, site):
-    from updater.errors import TryLater
-    from updater.perform import Hands
-    from updater.plan import Source
-    from updater.wire import Desired
-
     old = host.layout.agent("agent").install("0")
     old.mkdir(parents=True)
     inside = subprocess.Popen(["sleep", "4714"], cwd=old, start_new_session=True)
@@ -175,6 +173,47 @@ def test_a_directory_with_processes_is_not_pruned_even_when_nobody_knew_of_them(
         with pytest.raises(TryLater, match="sleep 4714"):
             hands.perform(Action(Step.PRUNE, "agent", "0", "old"))
         assert old.exists()
+    finally:
+        inside.kill()
+        inside.wait()
+
+
+def test_what_is_meant_to_stay_does_not_keep_the_agent_down_for_long_when_an_upgrade_fails(host, site, ended):
+    patient(host, stop=60)
+    site.publish(version="1", control=DEPLOYS)
+    site.publish(version="2", control=script('[ "$1" = status ] && echo stoped; [ "$1" != start ] || exit 1'))
+    run(host, site, "1")
+    ended.append(app_of(host))
+    began = time.monotonic()
+    run(host, site, "2")
+    assert (current(host), status(host).state) == ("1", State.STARTED)
+    assert alive(app_of(host))
+    assert time.monotonic() - began < 40, "twice `timeouts.stop` were 120"
+
+
+def test_a_start_that_outlives_the_stop_of_its_version_is_not_forgotten(host, site):
+    """What a person began from a script a moment before the upgrade: it would bring up the old version next to the new one."""
+    host.reconfigure(replace_timeouts(host.config, start=10.0, stop=10.0, status=5))
+    site.publish(version="1", control=HEALTHY.replace("start) ", "start) [ ! -e ../slow ] || sleep 6.5; "))
+    site.publish(version="2")
+    run(host, site, "1")
+    (host.layout.agent("agent").path / "slow").touch()
+    late = subprocess.Popen(["./control", "start"], cwd=host.layout.agent("agent").install("1"), start_new_session=True)
+    run(host, site, "2")
+    late.wait()
+    assert (current(host), status(host).state) == ("2", State.STARTED)
+    assert Table().below(host.layout.agent("agent").install("1")) == []
+
+
+def test_a_directory_that_stays_says_so_and_leaves_the_remark_of_the_switch(host, site):
+    host.memories.change("agent", lambda memory: memory.leaving("1", frozenset({"1.2"}), "1 process of 1 still runs"))
+    old = host.layout.agent("agent").install("0")
+    old.mkdir(parents=True)
+    inside = subprocess.Popen(["sleep", "4715"], cwd=old, start_new_session=True)
+    try:
+        with pytest.raises(TryLater):
+            Hands(host, Desired("agent", "2"), Source.ANSWER).perform(Action(Step.PRUNE, "agent", "0", "old"))
+        assert host.memories.of("agent").remark == "1 process of 1 still runs"
     finally:
         inside.kill()
         inside.wait()
@@ -280,3 +319,17 @@ def test_what_a_version_left_is_remembered_until_it_is_gone():
     memory = Memory().leaving("1", frozenset({"1.2"}))
     assert memory.left == {"1": {"1.2"}}
     assert memory.leaving("1", frozenset()).left == {}
+
+
+def test_the_dead_are_forgotten_at_the_next_look(host, site, ended):
+    site.publish(version="1", control=DEPLOYS)
+    site.publish(version="2")
+    run(host, site, "1")
+    ended.append(app_of(host))
+    run(host, site, "2")
+    run(host, site, "2")
+    assert set(host.memories.of("agent").left) == {"1"}
+    os.kill(app_of(host), signal.SIGKILL)
+    until("it is gone", lambda: not alive(app_of(host)))
+    run(host, site, "2")
+    assert host.memories.of("agent").left == {}
