@@ -224,13 +224,13 @@ def workdir() -> Response:
 @routes.post("/config/reload")
 @rule(Rule.LOCAL)
 def reload() -> Response:
-    """Of our own: `dryRun=true` only tells what it would do; `yes=true` confirms whatever the file takes away."""
-    dry_run, confirmed = (request.args.get(key) == "true" for key in ("dryRun", "yes"))
+    """Of our own: `dryRun=true` only tells what it would do, with a seal; `confirm=SEAL` confirms what that takes away."""
+    dry_run = request.args.get("dryRun") == "true"
     try:
-        reading = _service().would_reload() if dry_run else _service().reload(confirmed)
+        reading = _service().would_reload() if dry_run else _service().reload(request.args.get("confirm", ""))
     except MetaError as e:
         return _json({"msg": str(e)})
-    more = {"difference": reading.difference, "affected": reading.affected, "removals": reading.removals}
+    more = {key: getattr(reading, key) for key in ("difference", "affected", "removals", "seal")}
     return _json({"msg": "success", "data": reading.data} | (more if dry_run else {}))
 
 

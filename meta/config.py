@@ -50,6 +50,11 @@ class Settings(NamedTuple):
     elves: Path | None = None
     pin_threads: bool = True
 
+    @property
+    def url(self) -> str:
+        """Where this machine reaches the meta that listens there."""
+        return f"http://{addresses.shown(addresses.from_here(self.host), self.port)}"
+
 
 def settle(options: Mapping[str, Any], legacy: Loaded | None = None) -> Settings:
     """options: by the file's keys in snake_case, those that nobody gave absent or None; legacy: the loaded records file, for

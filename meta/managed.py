@@ -4,69 +4,101 @@ Promises that a file with an error changes nothing, and that one which takes mos
 person confirms it; a store that holds no records takes any file.
 """
 
+import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from meta import edits, reach, removals
+import msgspec
+
+from meta import edits, legacy, reach, removals
 from meta.difference import difference, touched
 from meta.editing import Editor
-from meta.errors import MetaError, Unconfirmed
+from meta.errors import MetaError, TryLater, Unconfirmed
 from meta.hosts import HostTable
 from meta.load import Loaded, load
-from meta.records import RecordSet
+from meta.records import Record, RecordSet, as_fields
 from updater.wire import one_line
 
 LINES = 20  # of a difference in the log
-REMEDY = "meta reload --yes"
+MOST_LINES = 200  # of a difference for those who asked by a signal
 log = logging.getLogger(__name__)
 
 
 class Reading(NamedTuple):
     """What reading the file again did, or would do. data: the records; difference: in lines; affected: by agent, how many hosts
-    are told something else; removals: what of it must be confirmed."""
+    are told something else; removals: what of it must be confirmed, by this seal of the records before and after."""
 
     data: dict[str, Any]
     difference: list[str]
     affected: dict[str, int]
     removals: list[str]
+    seal: str = ""
+
+    def told(self) -> list[str]:
+        """In lines, for people: the difference, whom it touches, and how many agents there are."""
+        lines = [one_line(line, 1000) for line in self.difference[:MOST_LINES]]
+        if len(self.difference) > MOST_LINES:
+            lines.append(f"... and {len(self.difference) - MOST_LINES} lines more")
+        touches = [f"touches {touched(self.affected) or 'no host'}"] if self.difference else []
+        agents = len(self.data["agents"])
+        return [*lines, *touches, f"{agents} agent{'' if agents == 1 else 's'}"]
+
+
+class Waiting(NamedTuple):
+    """Records that were not put in force at the start, and why, in words."""
+
+    records: tuple[Record, ...]
+    why: str
 
 
 class RecordsFile:
-    """Safe for threads. waiting: why the file was not put in force at the start, "" when it was, or a later one."""
+    """Safe for threads. url: where this meta is told to read the file again."""
 
-    def __init__(self, path: Path, editor: Editor, table: HostTable):
+    def __init__(self, path: Path, editor: Editor, table: HostTable, url: str):
         self.path = path
-        self.waiting = ""
+        self._remedy = f"meta reload --url {url} --yes"
+        self._waiting: Waiting | None = None
+        self._others: RecordSet | None = None  # in force, and known not to be those that wait
         self._editor = editor
         self._table = table
         self._reading = threading.Lock()
 
     def start(self) -> None:
         """Put it in force; what a person must confirm waits for that. Raises MetaError."""
-        try:
-            self.reload()
-        except Unconfirmed as e:
-            self.waiting = f"{self.path} is not in force: {e}"
-
-    def reload(self, confirmed: bool = False) -> Reading:
-        """Raises MetaError, logs it and changes nothing when it is refused."""
-        with self._reading:
+        with self._reading, self._refusals():
+            loaded, reading = self._read()
             try:
-                loaded, reading = self._read()
-                if not confirmed and reading.removals:
-                    raise Unconfirmed(reading.removals, REMEDY)
-                edit = edits.Edit(time.time(), "file", f"{self.path.name} was read", "apply")
-                self._editor.apply(edit, _checked(loaded, confirmed))
-            except MetaError as e:
-                log.error("records of %s not reloaded, the former ones stay in force:", self.path)
-                for line in str(e).splitlines():
-                    log.error("%s", line)
-                raise
-            self.waiting = ""
+                self._put_in_force(loaded, reading, "")
+            except Unconfirmed as e:
+                _tell_refusal(self.path, e)
+                self._waiting = Waiting(legacy.as_ours(loaded.records), f"{self.path} is not in force: {e}")
+                return
+        _tell(self.path, loaded, reading)
+
+    def waiting(self) -> str:
+        """Why the file was not put in force at the start; "" when it was, or a later one, or when another meta has done so."""
+        waiting, in_force = self._waiting, self._editor.in_force()
+        if waiting is None:
+            return ""
+        if in_force is not self._others:
+            if in_force.records == waiting.records:
+                self._waiting = None
+                return ""
+            self._others = in_force
+        return waiting.why
+
+    def reload(self, seal: str = "") -> Reading:
+        """seal: of what a person was shown and has confirmed. Raises MetaError, logs it and changes nothing when it is
+        refused."""
+        with self._reading, self._refusals():
+            loaded, reading = self._read()
+            self._put_in_force(loaded, reading, seal)
+            self._waiting = None
         _tell(self.path, loaded, reading)
         return reading
 
@@ -75,22 +107,44 @@ class RecordsFile:
         with self._reading:
             return self._read()[1]
 
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except MetaError as e:
+            _tell_refusal(self.path, e)
+            raise
+
     def _read(self) -> tuple[Loaded, Reading]:
         loaded, before = load(self.path), self._editor.in_force()
-        preview = self._editor.preview(_checked(loaded, confirmed=True))
+        preview = self._editor.preview(lambda records: edits.apply(records, loaded.records))
         affected = reach.affected(self._table, preview.after) if preview.changes else {}
-        found = removals.mass_removal(before, preview.after)
-        return loaded, Reading(loaded.as_data(), difference(preview.changes), affected, found)
+        found, seal = removals.mass_removal(before, preview.after), _seal(before, preview.after)
+        return loaded, Reading(loaded.as_data(), difference(preview.changes), affected, found, seal)
+
+    def _put_in_force(self, loaded: Loaded, reading: Reading, seal: str) -> None:
+        def change(before: RecordSet) -> RecordSet:
+            after = edits.apply(before, loaded.records)
+            if not seal:
+                removals.require(before, after, self._remedy)
+            elif seal != _seal(before, after):
+                raise TryLater(f"what {self.path} changes is not what was confirmed any more: look at it again")
+            return after
+
+        if reading.removals and not seal:
+            raise Unconfirmed(reading.removals, self._remedy)
+        self._editor.apply(edits.Edit(time.time(), "file", f"{self.path.name} was read", "apply"), change)
 
 
-def _checked(loaded: Loaded, confirmed: bool) -> Callable[[RecordSet], RecordSet]:
-    def change(before: RecordSet) -> RecordSet:
-        after = edits.apply(before, loaded.records)
-        if not confirmed:
-            removals.require(before, after, REMEDY)
-        return after
+def _seal(before: RecordSet, after: RecordSet) -> str:
+    both = [as_fields(before.records), as_fields(after.records)]
+    return hashlib.sha256(msgspec.json.encode(both)).hexdigest()
 
-    return change
+
+def _tell_refusal(path: Path, error: MetaError) -> None:
+    log.error("records of %s not reloaded, the former ones stay in force:", path)
+    for line in str(error).splitlines():
+        log.error("%s", line)
 
 
 def _tell(path: Path, loaded: Loaded, reading: Reading) -> None:

@@ -33,7 +33,6 @@ from meta import listening, logs, open_files
 from meta.app import create_app
 from meta.auth import Tokens
 from meta.config import Settings, is_loopback
-from meta.difference import touched
 from meta.errors import MetaError, Misconfigured, TryLater, missing_extra
 from meta.service import Service
 from meta.store import Store, Tables, Token
@@ -152,7 +151,7 @@ def load_app(settings: Settings, announcer: Announcer, address: str, port: int) 
     began = readiness.now()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches both; the main process will tell us
     store = Store(settings.database)
-    service = Service(store, settings)
+    service = Service(store, settings._replace(host=address, port=port))
     try:
         service.start(time.time())
     except MetaError as e:
@@ -204,9 +203,7 @@ def _shut_down(service: Service, store: Store) -> None:
 
 
 def _reload(service: Service) -> str:
-    reading = service.reload()
-    touches = f", touches {touched(reading.affected)}" if any(reading.affected.values()) else ""
-    return f"{_agents(len(reading.data['agents']))}{touches}"
+    return "\n".join(service.reload().told())
 
 
 def _agents(count: int) -> str:
@@ -215,8 +212,8 @@ def _agents(count: int) -> str:
 
 def _story(settings: Settings, service: Service, store: Store, address: str, port: int) -> str:
     where = f"file {settings.records}" if settings.records else f"revision {service.records.revision}"
-    if service.source and service.source.waiting:
-        where = f"revision {service.records.revision}, for {service.source.waiting}"
+    if service.source and (why := service.source.waiting()):
+        where = f"revision {service.records.revision}, for {why}"
     return (
         f"meta {VERSION} listens on http://{addresses.shown(address, port)}, records: {where} "
         f"({_agents(len(service.records.records))}), database {store.shown}, tarballs {settings.tarballs or 'none'}"
@@ -242,9 +239,8 @@ def _guard(address: str, port: int, story: str, serving: Callable[[], None]) -> 
 
 
 def _is_open(address: str, port: int) -> bool:
-    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
     try:
-        socket.create_connection((anywhere.get(address, address), port), timeout=1).close()
+        socket.create_connection((addresses.from_here(address), port), timeout=1).close()
     except OSError:
         return False
     return True

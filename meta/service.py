@@ -49,7 +49,7 @@ class Service:
         )
         self.ages = query.Ages(settings.new_for, settings.late_after, settings.lost_after)
         self.file = settings.records
-        self.source = RecordsFile(self.file, self.editor, self.table) if self.file else None
+        self.source = RecordsFile(self.file, self.editor, self.table, settings.url) if self.file else None
         self.beside: dict[str, Callable[[], tuple[int, str]]] = {}  # pages of what is served in this process too
         self.publishing = threading.Lock()  # held while what was published and the file of it are made to agree
         self.names = ("localhost", "127.0.0.1", "::1", socket.gethostname())  # of this machine
@@ -118,8 +118,8 @@ class Service:
         if condition.trouble:
             return [condition.trouble]
         late = [f"the database is {condition.lag:.0f} s behind"] if condition.lag > LATE else []
-        waiting = [self.source.waiting] if self.source and self.source.waiting else []
-        return [*late, *waiting, *reach.overloaded(self.table)]
+        waiting = self.source.waiting() if self.source else ""
+        return [*late, *filter(None, [waiting]), *reach.overloaded(self.table)]
 
     def warnings(self) -> list[str]:
         """What a person should see to, while we are ready."""
@@ -138,11 +138,11 @@ class Service:
         status, text = self.beside["/ready"]() if self.beside else (200, "")
         return text.splitlines() if status != 200 else []
 
-    def reload(self, confirmed: bool = False) -> Reading:
-        """Read the records file again and put it in force; confirmed: whatever it takes away. Raises MetaError and changes
-        nothing when it is refused."""
+    def reload(self, seal: str = "") -> Reading:
+        """Read the records file again and put it in force; seal: see RecordsFile. Raises MetaError and changes nothing when it
+        is refused."""
         if self.source:
-            return self.source.reload(confirmed)
+            return self.source.reload(seal)
         log.info("records reloaded: %d agents", len(self.records.records))
         return self.would_reload()
 

@@ -39,6 +39,11 @@ def every_interface() -> str:
     return "::" if takes_both else "0.0.0.0"  # noqa: S104 (asked for by an address without a host)
 
 
+def from_here(host: str) -> str:
+    """Where this machine reaches what listens on this host: on every interface, that is by loopback."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+
+
 def family(address: str) -> socket.AddressFamily:
     """Of a socket for this address or name."""
     return socket.AF_INET6 if ":" in address else socket.AF_INET

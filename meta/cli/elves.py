@@ -98,10 +98,8 @@ def elves(
     if no_hosts:
         server.run(settings, None, var, watched, announcer)
         return
-    from meta.cli.show import agents
-
     with opened(ours) as fleet:
-        server.run(settings, fleet, var, watched, announcer, lambda: agents(fleet.reload()))
+        server.run(settings, fleet, var, watched, announcer, fleet.reload)
 
 
 def _meta_settings(config: Path | None, given: dict[str, Any]) -> "Settings":

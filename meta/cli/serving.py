@@ -195,7 +195,10 @@ def _signal(state_file: Path) -> None:
         raise TryLater(str(e)) from e
     if said.word == readiness.REFUSED:
         raise _not_reloaded(said.text)
-    click.echo(f"reloaded: {said.text}")
+    *lines, agents = said.text.splitlines() or [""]
+    for line in lines:
+        click.echo(line)
+    click.echo(f"reloaded: {agents}")
 
 
 def _ask(url: str, yes: bool) -> None:
@@ -211,7 +214,7 @@ def _ask(url: str, yes: bool) -> None:
             removals = found["removals"]
             if not yes:
                 changing.require_confirmed(removals)
-            found = _asked(client, "?yes=true" if removals else "")
+            found = _asked(client, f"?confirm={found['seal']}" if removals else "")
     click.echo(f"reloaded: {show.agents(len(found['data']['agents']))}")
 
 

@@ -162,6 +162,10 @@ def reload(server, *words, **environment):
     return meta("reload", "--url", server.url, *words, directory=directory, **environment)
 
 
+def remedy(server):
+    return f"meta reload --url {server.url} --yes"
+
+
 def agents_of(server):
     return [one["name"] for one in server.beat("h1", a="1")["desiredAgents"]]
 
@@ -177,9 +181,7 @@ def test_a_file_that_is_cut_between_two_agents_is_not_reloaded_without_yes(manag
         "touches b on 1 host, c on 1 host",
     ]
     assert f"2 of 3 agents would be gone: b, c {CUT}look, then run it again with --yes" in done.stderr
-    assert (
-        server.ask("GET", "/config/reload").json["msg"] == f"2 of 3 agents would be gone: b, c {CUT}meta reload --yes"
-    )
+    assert server.ask("GET", "/config/reload").json["msg"] == f"2 of 3 agents would be gone: b, c {CUT}{remedy(server)}"
     assert agents_of(server) == ["a", "b", "c"]
     done = reload(server, "--yes")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "reloaded: 1 agent")
@@ -201,14 +203,14 @@ def test_by_sighup_it_is_refused_and_logged_and_a_restart_keeps_the_former_recor
     server, file = managed
     file.write_text(yaml("a"))
     os.kill(server.pid, signal.SIGHUP)
-    until(lambda: f"2 of 3 agents would be gone: b, c {CUT}meta reload --yes" in server.log(), "the refusal is logged")
+    until(lambda: f"2 of 3 agents would be gone: b, c {CUT}{remedy(server)}" in server.log(), "the refusal is logged")
     assert agents_of(server) == ["a", "b", "c"]
     assert server.ask("GET", "/ready").text == "ready"
     assert server.stop() == 0
     server.start()
     assert agents_of(server) == ["a", "b", "c"]
     ready = server.ask("GET", "/ready")
-    words = f"{file} is not in force: 2 of 3 agents would be gone: b, c {CUT}meta reload --yes"
+    words = f"{file} is not in force: 2 of 3 agents would be gone: b, c {CUT}{remedy(server)}"
     assert (ready.status, ready.text) == (503, f"{words}\n")
     assert words in server.log()
     assert reload(server, "--yes").returncode == 0
@@ -218,6 +220,47 @@ def test_by_sighup_it_is_refused_and_logged_and_a_restart_keeps_the_former_recor
     server.database.unlink()
     server.start()
     assert (agents_of(server), server.ask("GET", "/ready").text) == ([], "ready")  # an empty store takes any file
+
+
+def test_what_was_confirmed_is_what_was_shown_and_nothing_else(managed):
+    server, file = managed
+    file.write_text(yaml("a"))
+    shown = server.ask("GET", "/config/reload?dryRun=true").json
+    file.write_text(yaml("b"))
+    refused = server.ask("GET", f"/config/reload?confirm={shown['seal']}").json
+    assert refused["msg"] == f"what {file} changes is not what was confirmed any more: look at it again"
+    assert "2 of 3" in server.ask("GET", "/config/reload?yes=true").json["msg"]
+    assert agents_of(server) == ["a", "b", "c"]
+    file.write_text(yaml("a"))
+    assert server.ask("GET", f"/config/reload?confirm={shown['seal']}").json["msg"] == "success"
+    assert agents_of(server) == ["a"]
+
+
+def test_a_reload_by_signal_tells_what_it_changes_too(managed):
+    server, file = managed
+    assert server.stop() == 0
+    state = file.parent / "state"
+    with MetaServer(file.parent, file, "--state-file", str(state)) as server:
+        file.write_text(yaml("a", "b", "c", "d"))
+        done = meta("reload", "--state-file", str(state), directory=file.parent)
+        assert done.stdout.splitlines() == [
+            "new agent d: version 1, tarball http://r.example, cmd start",
+            "touches d on 1 host",
+            "reloaded: 4 agents",
+        ]
+        done = meta("reload", "--state-file", str(state), directory=file.parent)
+        assert done.stdout == "reloaded: 4 agents\n"
+
+
+def test_of_several_metas_that_wait_all_are_ready_when_the_file_is_confirmed_at_one(managed):
+    server, file = managed
+    assert server.stop() == 0
+    file.write_text(yaml("a"))
+    with server, MetaServer(file.parent, file) as other:
+        assert [one.ask("GET", "/ready").status for one in (server, other)] == [503, 503]
+        assert reload(server, "--yes").returncode == 0
+        until(lambda: other.ask("GET", "/ready").text == "ready", "the other has the same records in force")
+        assert agents_of(other) == ["a"]
 
 
 def test_with_a_whole_file_again_a_meta_that_waited_is_ready(managed):

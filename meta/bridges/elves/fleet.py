@@ -56,10 +56,10 @@ class ServiceFleet(TableFleet):
         super().__init__(service.table)
         self._service = service
 
-    def reload(self) -> int:
-        """Read the records file again; returns the number of agents. Raises MetaError, logs it and changes nothing where it has
-        errors."""
-        return len(self._service.reload().data["agents"])
+    def reload(self) -> str:
+        """Read the records file again; returns what that changed, in lines. Raises MetaError, logs it and changes nothing where
+        it is refused."""
+        return "\n".join(self._service.reload().told())
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def test_hangup_reloads_the_records_file(tmp_path):
     with Bridge(tmp_path, NOWHERE, "--records", "records.yaml") as bridge:
         (tmp_path / "records.yaml").write_text("agents:\n- {name: ")
         os.kill(bridge.pid, signal.SIGHUP)
-        until(lambda: "records not reloaded" in bridge.log(), "the errors are told")
+        until(lambda: "not reloaded" in bridge.log(), "the errors are told")
         assert apps(bridge.beat()) == {"testApp": "1.0.2"}
         (tmp_path / "records.yaml").write_text(RECORDS.replace("1.0.2", "1.0.3"))
         os.kill(bridge.pid, signal.SIGHUP)
