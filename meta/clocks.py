@@ -5,7 +5,7 @@ along, as nobody was silent meanwhile. A clock that is only wrong is told, and n
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 APART = 5.0  # seconds from which on it is told
@@ -43,9 +43,8 @@ class Clocks:
 
     def __init__(self) -> None:
         self.database: float | None = None
-        self._metas = 0.0
+        self._metas: dict[str, tuple[float, float]] = {}  # by meta: how far it is ahead of us, and since when we know
         self._doubt = 0.0
-        self._written_at = 0.0
         self._told: list[str] = []
 
     def asked(self, before: float, theirs: float | None, after: float) -> None:
@@ -53,14 +52,16 @@ class Clocks:
         self.database = None if theirs is None else (before + after) / 2 - theirs
         self._doubt = abs(after - before) / 2
 
-    def wrote(self, latest: float, now: float) -> None:
-        """Another meta has written something that it dates so. Of several metas the one that is ahead is told."""
-        if latest - now > APART or self.metas(now) <= APART:
-            self._metas, self._written_at = max(0.0, latest - now), now
+    def wrote(self, dates: Mapping[str, float], now: float) -> None:
+        """Each of these metas has written something by now that it dates so; what it wrote before tells nothing any more."""
+        known = {meta: found for meta, found in self._metas.items() if abs(now - found[1]) < FORGOTTEN}
+        self._metas = known | {meta: (latest - now, now) for meta, latest in dates.items()}
 
     def metas(self, now: float) -> float:
-        """Seconds by which another meta's clock is ahead of ours, 0.0 when none is."""
-        return self._metas if abs(now - self._written_at) < FORGOTTEN else 0.0
+        """Seconds by which the clock of the meta that is most ahead is ahead of ours, 0.0 when none is."""
+        return max(
+            (ahead for ahead, at in self._metas.values() if abs(now - at) < FORGOTTEN and ahead > 0), default=0.0
+        )
 
     def warnings(self, now: float) -> list[str]:
         """What a person should see to."""

@@ -7,6 +7,7 @@ ordered, and until the hosts are, nothing is written of them: their ids may be o
 """
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,7 @@ class Follower:
         put_in_force: Callable[..., None],
         backlog: Backlog,
         meta: str,
+        monotonic: Callable[[], float] = time.monotonic,
     ):
         self._table = table
         self._store = store
@@ -43,6 +45,8 @@ class Follower:
         self._put_in_force = put_in_force
         self._backlog = backlog
         self._meta = meta
+        self._monotonic = monotonic
+        self._began = 0.0  # this round, by that clock: it may be slow
         self._reached = dict.fromkeys((TOKENS, HOST_TOKENS, HOSTS), 0)  # serials up to which we know everything
         self._again: set[str] = set()  # what is to be read as a whole
         self._why_again = ""
@@ -79,6 +83,7 @@ class Follower:
 
     def follow(self, now: float, written: float) -> None:
         """One round; never raises. written: what we heard until then is in the database, and known to others."""
+        self._began = self._monotonic()
         found: list[Head] = []
         self.is_deaf = _why_not(lambda: found.append(self._look(written)), bool(self.is_deaf))
         if not found:
@@ -155,8 +160,7 @@ class Follower:
             self._waiting = absorb.renew(self._table, self._store.load_hosts(), now, self._forgotten)
         elif reached != self._reached[HOSTS]:
             since = self._store.hosts_since(self._reached[HOSTS], self._meta)
-            if dates := [*(beat.at for beat in since.beats), *(row.last_seen for row in since.rows)]:
-                self.clocks.wrote(max(dates), now)
+            self.clocks.wrote(since.dates, now + self._monotonic() - self._began)
             absorb.absorb(self._table, since, now, written)
             reached = since.serial
         self._reached[HOSTS] = reached

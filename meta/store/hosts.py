@@ -169,6 +169,7 @@ def since(database: Database, serial: int, meta: str) -> Since:
         [Beat(row.at, unpack(row.seen)) for row in beats if row.seen],
         [number for row in beats for number in unpack(row.gone)],
         ids,
+        {row.meta: row.at for row in sorted(beats, key=lambda row: row.at)},
     )
 
 

@@ -1,6 +1,7 @@
 """The values that go into the store and come out of it, and the one refusal that is its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from meta.errors import MetaError, TryLater
@@ -74,10 +75,11 @@ class Beat(NamedTuple):
 
 class Since(NamedTuple):
     """What other metas wrote up to `serial`. gone: ids of the hosts that were forgotten; ids: of all hosts there are, where the
-    database does not remember any more which are gone."""
+    database does not remember any more which are gone; dates: the latest that each meta gave what it wrote."""
 
     serial: int
     rows: list[HostRow]
     beats: list[Beat]
     gone: list[int]
     ids: Sequence[int] | None = None
+    dates: Mapping[str, float] = MappingProxyType({})

@@ -8,7 +8,11 @@ from msgspec.structs import replace
 from helpers.databases import database
 from helpers.keeping import NOW, Meta
 from meta import query
+from meta.auth import Tokens
+from meta.backlog import Backlog
 from meta.clocks import Clocks, Reading, read, was_set_by
+from meta.follower import Follower
+from meta.hosts import HostTable
 from meta.records import Record
 from meta.revisions import Edit
 from meta.store import Store
@@ -58,13 +62,50 @@ def test_a_clock_that_is_not_the_databases_is_told(before, theirs, after, warnin
 
 def test_another_metas_clock_that_is_ahead_is_told_while_it_writes_and_no_third_one_hides_it():
     clocks = Clocks()
-    clocks.wrote(104, 100)
+    clocks.wrote({"m": 104}, 100)
     assert clocks.warnings(100) == []
-    clocks.wrote(108, 101)
-    clocks.wrote(101, 102)
+    clocks.wrote({"m": 108, "n": 99}, 101)
+    clocks.wrote({"n": 101}, 102)
     assert clocks.warnings(102) == ["another meta's clock is 7 s ahead of this machine's"]
-    clocks.wrote(163, 163)
+    clocks.wrote({"n": 163}, 163)
     assert clocks.warnings(163) == []
+
+
+def test_a_meta_whose_clock_was_set_right_is_not_told_any_more():
+    clocks = Clocks()
+    clocks.wrote({"m": 108}, 101)
+    clocks.wrote({"m": 103}, 103)
+    assert clocks.warnings(103) == []
+
+
+class SlowHead:
+    """A store whose head takes 20 seconds of the clock `moments`, in which another meta writes."""
+
+    def __init__(self, store, moments, write):
+        self._store, self._moments, self._write = store, moments, write
+
+    def head(self):
+        self._moments.append(self._moments[-1] + 20.0)
+        self._write()
+        return self._store.head()
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+
+def test_a_slow_round_is_not_taken_for_another_metas_clock(meta):
+    def write():
+        meta.beat("alive", A1, now=NOW + 19)
+        meta.keeper.step(NOW + 19)
+
+    moments = [5.0]
+    store = SlowHead(meta.store, moments, write)
+    table = HostTable()
+    follower = Follower(table, store, Tokens(), table.put_in_force, Backlog(), "other", lambda: moments[-1])
+    follower.follow(NOW, NOW)
+    assert follower.troubles == {}
+    assert "alive" in table.names()
+    assert follower.clocks.metas(NOW + 20) == 0.0
 
 
 @pytest.fixture

@@ -151,7 +151,9 @@ def test_other_metas_are_told_what_this_one_wrote(store):
     store.save("m", 4.0, [row("h1", 4.0, ids["h1"])], [ids["h2"]])
     both = sorted(ids.items())
     assert told(store.hosts_since(0, "n")) == (2, both, [(4.0, [ids["h2"]])], [])
-    assert store.hosts_since(1, "n") == Since(2, [row("h1", 4.0, ids["h1"])], [Beat(4.0, array("I", [ids["h2"]]))], [])
+    assert store.hosts_since(1, "n") == Since(
+        2, [row("h1", 4.0, ids["h1"])], [Beat(4.0, array("I", [ids["h2"]]))], [], None, {"m": 4.0}
+    )
     assert told(store.hosts_since(2, "n")) == (2, [], [], [])
     assert told(store.hosts_since(0, "m")) == (2, [], [], [])
 
