@@ -68,19 +68,19 @@ def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
 
 
 def _doubted(host: Host, seen: Observed, known: Recognised, began: float) -> Observed:
-    """None of the processes that were known is there: others are, or it is not believed."""
+    """None of the processes that were known is there: others are, or may be, or it is not believed."""
     install = host.layout.agent(seen.name).install(seen.current)
     table = host.table(began)
     for again in (True, False):
         found = witness.seen(table, install, known, host.boot)
         if found.processes:
             return replace(seen, running=found)
+        if witness.may_be_up(table, install):
+            return seen
         if again:
             time.sleep(_MOMENT)
             table = Table()
     named = witness.pid_files(install).values()
-    if any(table.is_closed(table.by_pid[pid]) for pid in named if pid in table.by_pid):
-        return seen  # nobody can say that it is a stranger
     who = "; ".join(processes.in_words(str(pid)) for pid in named if pid in table.by_pid)
     why = f"its control says {seen.status.text}, but none of its processes exists" + (
         f": its pid is {who}" if who else ""

@@ -1,4 +1,4 @@
-"""The processes of this host, as the kernel tells of them: the only place that reads /proc for others and that signals them.
+"""The processes of this host, as the kernel tells of them: the only place that signals them; `procfs` reads.
 
 Promises: a process is known by its pid and its start time together, which no later process has, and is signalled only while it
 has both; one that is dead and not yet buried is none. Refuses nothing: what cannot be looked into is said to be so.
@@ -10,34 +10,14 @@ import signal
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+
+from updater import procfs
+from updater.procfs import Process
 
 GRACE = 3.0  # seconds from TERM to KILL
 _PROC = Path("/proc")
 _KTHREADD = 2  # the parent of the kernel's own threads
-_LISTENING = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}  # the state of a socket that takes what comes
 _SHOWN = 100  # characters of a command line
-
-
-class Process(NamedTuple):
-    """One process at one moment. start: clock ticks since the machine's boot, as /proc writes them; name: its program's, at
-    most 15 characters."""
-
-    pid: int
-    parent: int
-    session: int
-    has_terminal: bool
-    start: str
-    name: str
-
-    @property
-    def identity(self) -> str:
-        """`pid.starttime`, which no later process has."""
-        return f"{self.pid}.{self.start}"
-
-    @property
-    def leads_session(self) -> bool:
-        return self.pid == self.session
 
 
 class Table:
@@ -50,7 +30,7 @@ class Table:
         self.at = time.monotonic()
         self._proc = os.fspath(proc)
         pids = [int(name) for name in os.listdir(self._proc) if name.isdigit()]  # noqa: PTH208 (thousands of them)
-        self.by_pid = {pid: found for pid in pids if (found := _read(self._proc, pid))}
+        self.by_pid = {pid: found for pid in pids if (found := procfs.read(self._proc, pid))}
         self._places: dict[int, tuple[str, str]] = {}
         self._sockets: Mapping[str, int] | None = None
 
@@ -59,6 +39,10 @@ class Table:
         shell is taken for an agent's); but for this one, and what only has the same path elsewhere, as in a container."""
         where, ourselves = f"{directory.resolve()}/", os.getpid()
         return [one for one in self.by_pid.values() if one.pid != ourselves and self._below(one, where)]
+
+    def is_below(self, process: Process, directory: Path) -> bool:
+        """Whether its program lies below the directory, or it works there, with a terminal or without one."""
+        return bool(self._below(process, f"{directory.resolve()}/", with_terminals=True))
 
     def by_version(self, agent: Path) -> dict[str, list[Process]]:
         """The same for an agent's directory, by version."""
@@ -71,14 +55,23 @@ class Table:
 
     def environment(self, process: Process) -> dict[str, str]:
         """What a process was started with; nothing where that cannot be read."""
-        pairs = _environment(self._proc, process.pid).decode("utf-8", "replace").split("\0")
+        pairs = procfs.environment(self._proc, process.pid).decode("utf-8", "replace").split("\0")
         return {name: value for name, equals, value in (pair.partition("=") for pair in pairs) if equals}
 
     def with_variable(self, name: str, value: str) -> list[Process]:
         """The processes that began their program with this variable in their environment."""
         wanted = f"{name}={value}\0".encode()
         ours = [one for one in self.by_pid.values() if not self._is_of_the_kernel(one)]
-        return [one for one in ours if wanted in _environment(self._proc, one.pid)]
+        return [one for one in ours if wanted in procfs.environment(self._proc, one.pid)]
+
+    def may_be_of(self, process: Process, directory: Path) -> bool:
+        """Whether it has anything to do with the directory: its program lies there, or it works there, also in a person's
+        terminal, or one of its arguments names what lies there. Too little to signal it."""
+        if self.is_below(process, directory):
+            return True
+        places = (f"{directory}/", f"{directory.resolve()}/")
+        arguments = procfs.arguments(self._proc, process.pid)
+        return any(place in one for one in arguments for place in places) and self._shares_our_files(process)
 
     def is_closed(self, process: Process) -> bool:
         """Whether we may not look where this process is, so that nothing can be said about it."""
@@ -87,9 +80,9 @@ class Table:
     def ports(self, process: Process) -> frozenset[int]:
         """Those on which it listens (TCP), or takes datagrams (UDP)."""
         if self._sockets is None:
-            self._sockets = _listening(self._proc)
+            self._sockets = procfs.listening(self._proc)
         sockets = self._sockets
-        held = _descriptors(self._proc, process.pid) if sockets else []
+        held = procfs.descriptors(self._proc, process.pid) if sockets else []
         return frozenset(port for link in held if (port := sockets.get(link)))
 
     def holders(self, ports: Iterable[int]) -> dict[int, Process]:
@@ -99,39 +92,70 @@ class Table:
             found.update(dict.fromkeys(wanted & self.ports(process), process))
         return found
 
-    def _below(self, process: Process, where: str) -> str:
-        """Where its program lies, or where it works without a terminal, if that is below `where`; else ""."""
+    def _below(self, process: Process, where: str, with_terminals: bool = False) -> str:
+        """Where its program lies, or where it works without a terminal (or with one), if that is below `where`; else ""."""
         program, working = self._place(process)
         if program.startswith(where) and self._is_here(process, "exe", program):
             return program
-        is_at_work = working.startswith(where) and not process.has_terminal
+        is_at_work = working.startswith(where) and (with_terminals or not process.has_terminal)
         return working if is_at_work and self._is_here(process, "cwd", working) else ""
 
     def _is_here(self, process: Process, link: str, place: str) -> bool:
         """Whether its link leads to the very file that has this path for us: in another mount namespace, or below another
         root, the same path may be another file. What was deleted has no path, and is told by the namespace alone."""
-        return _is_same(f"{self._proc}/{process.pid}/{link}", place.rstrip("/")) or self._shares_our_files(process)
+        return procfs.is_same(f"{self._proc}/{process.pid}/{link}", place.rstrip("/")) or self._shares_our_files(
+            process
+        )
 
     def _shares_our_files(self, process: Process) -> bool:
         """Whether any path means the same for it as for us; False where that cannot be read."""
         return all(
-            _is_same(f"{self._proc}/{process.pid}/{link}", f"{_PROC}/self/{link}") for link in ("ns/mnt", "root")
+            procfs.is_same(f"{self._proc}/{process.pid}/{link}", f"{_PROC}/self/{link}") for link in ("ns/mnt", "root")
         )
 
     def _is_of_the_kernel(self, process: Process) -> bool:
-        return _KTHREADD in (process.pid, process.parent) and not _link(self._proc, process.pid, "exe")
+        return _KTHREADD in (process.pid, process.parent) and not procfs.link(self._proc, process.pid, "exe")
 
     def _place(self, process: Process) -> tuple[str, str]:
         """Its program and its working directory, each with a slash at its end; "" for what cannot be read."""
         if (found := self._places.get(process.pid)) is None:
-            program = "" if self._is_of_the_kernel(process) else _link(self._proc, process.pid, "exe")
-            found = self._places[process.pid] = (program, _link(self._proc, process.pid, "cwd") if program else "")
+            program = "" if self._is_of_the_kernel(process) else procfs.link(self._proc, process.pid, "exe")
+            found = self._places[process.pid] = (
+                program,
+                procfs.link(self._proc, process.pid, "cwd") if program else "",
+            )
         return found
+
+
+def is_dead(pid: int) -> bool:
+    """Whether it has ended and is not yet buried; False where that cannot be read."""
+    fields = procfs.fields_of(os.fspath(_PROC), pid)[1]
+    return bool(fields) and fields[0] in procfs.DEAD
+
+
+def is_thread(pid: int) -> bool:
+    """Whether this number is that of a thread within a process of another number."""
+    try:
+        status = Path(f"{_PROC}/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return f"\nTgid:\t{pid}\n" not in status
+
+
+def is_hidden(pid: int) -> bool:
+    """Whether it exists, and the mount of /proc (`hidepid`) does not let us see it."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return not procfs.fields_of(os.fspath(_PROC), pid)[1]
+    except (ProcessLookupError, OverflowError):
+        pass
+    return False
 
 
 def identity(pid: int) -> str:
     """A process as `pid.starttime`; "" when there is none, or it is dead and not yet buried."""
-    found = _read(os.fspath(_PROC), pid)
+    found = procfs.read(os.fspath(_PROC), pid)
     return found.identity if found else ""
 
 
@@ -156,11 +180,7 @@ def boot_id() -> str:
 
 def command(pid: int) -> list[str]:
     """The arguments of a process, [] when there are none to be seen."""
-    try:
-        line = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return []
-    return line.decode("utf-8", "replace").rstrip("\0").split("\0") if line else []
+    return procfs.arguments(os.fspath(_PROC), pid)
 
 
 def in_words(known: str) -> str:
@@ -213,67 +233,3 @@ def _signal(known: str, sig: signal.Signals) -> None:
                 signal.pidfd_send_signal(held, sig)
         finally:
             os.close(held)
-
-
-def _read(proc: str, pid: int) -> Process | None:
-    """The process, see proc(5); None when there is none, or it is dead."""
-    try:
-        file = os.open(f"{proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)  # the quickest way, for there are thousands
-    except OSError:
-        return None
-    try:
-        stat = os.read(file, 1024)
-    except OSError:
-        return None
-    finally:
-        os.close(file)
-    before, _, after = stat.rpartition(b")")
-    fields = after.split()
-    if len(fields) < 20 or fields[0] in (b"Z", b"X", b"x"):
-        return None
-    name = before.partition(b"(")[2].decode("utf-8", "replace")
-    return Process(pid, int(fields[1]), int(fields[3]), fields[4] != b"0", fields[19].decode(), name)
-
-
-def _link(proc: str, pid: int, name: str) -> str:
-    """Where a link of a process leads, also when that was deleted since; "" when it cannot be read."""
-    try:
-        return os.readlink(f"{proc}/{pid}/{name}").removesuffix(" (deleted)") + "/"  # noqa: PTH115 (the same)
-    except OSError:
-        return ""
-
-
-def _is_same(one: str, other: str) -> bool:
-    """Whether both lead to the same file; False where that cannot be told."""
-    try:
-        return os.path.samestat(os.stat(one), os.stat(other))  # noqa: PTH116 (the same)
-    except OSError:
-        return False
-
-
-def _environment(proc: str, pid: int) -> bytes:
-    try:
-        return Path(f"{proc}/{pid}/environ").read_bytes()
-    except OSError:
-        return b""
-
-
-def _descriptors(proc: str, pid: int) -> list[str]:
-    found = []
-    with contextlib.suppress(OSError):
-        for name in os.listdir(f"{proc}/{pid}/fd"):  # noqa: PTH208
-            with contextlib.suppress(OSError):
-                found.append(os.readlink(f"{proc}/{pid}/fd/{name}"))  # noqa: PTH115
-    return found
-
-
-def _listening(proc: str) -> Mapping[str, int]:
-    """The port of each socket that takes what comes, by what its descriptor links to."""
-    found = {}
-    for kind, state in _LISTENING.items():
-        with contextlib.suppress(OSError):
-            for line in Path(f"{proc}/net/{kind}").read_text(encoding="ascii", errors="replace").splitlines()[1:]:
-                fields = line.split()
-                if len(fields) > 9 and fields[3] == state:
-                    found[f"socket:[{fields[9]}]"] = int(fields[1].rpartition(":")[2], 16)
-    return found

@@ -20,7 +20,8 @@ from updater.errors import ControlFailed
 from updater.host import Host
 from updater.layout import AgentDir
 from updater.memory import Memory, Recognised
-from updater.processes import Process, Table
+from updater.processes import Table
+from updater.procfs import Process
 from updater.stopping import EVIDENCE, LEFT_ALONE, wait_for
 from updater.surroundings import Mark
 from updater.wire import END, Desired
@@ -148,9 +149,11 @@ class Start:
         status = wait_for(self._install, State.STARTED, limits.status, until)
         if status.state is not State.STARTED:
             return None, f"not started within {limits.start:g} s: {problem or f'its status is {status.text!r}'}"
-        found = witness.started(Table(), self._install, mark, since, self._host.boot)
+        table = Table()
+        found = witness.started(table, self._install, mark, since, self._host.boot)
         found = replace(found, placed=self._was_placed())
-        if not found.processes and (found.placed or witness.names_the_dead(self._install)):
+        is_doubtful = not found.processes and (found.placed or witness.names_the_dead(self._install))
+        if is_doubtful and not witness.may_be_up(table, self._install):
             return None, f"not started: its status is {status.text!r}, but none of its processes exists"
         return found, ""
 

@@ -18,7 +18,8 @@ from updater.config import Timeouts
 from updater.control import State
 from updater.errors import ControlFailed
 from updater.memory import Recognised
-from updater.processes import Process, Table
+from updater.processes import Table
+from updater.procfs import Process
 from updater.wire import END, Desired, one_line
 
 log = logging.getLogger("updater")

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from updater import files, processes
 from updater.errors import TryLater
 from updater.memory import Recognised
-from updater.processes import Process, Table
+from updater.processes import Table
+from updater.procfs import Process
 from updater.surroundings import MARK, Mark
 
 SETTLED = 10.0  # seconds of life after which a process that works below its install stays there
@@ -52,8 +53,12 @@ def seen(table: Table, install: Path, known: Recognised | None, boot: str) -> Re
 
 
 def recognise(table: Table, install: Path, known: Recognised | None, boot: str) -> list[Process]:
-    """All processes of an install. known: see `seen`."""
-    found = table.below(install)
+    """All processes of an install. known: see `seen`.
+
+    What a pid file names is one of them also in a terminal, where a person has started it.
+    """
+    named = [table.by_pid[pid] for pid in pid_files(install).values() if pid in table.by_pid]
+    found = table.below(install) + [one for one in named if table.is_below(one, install)]
     if known and (known.version, known.boot) == (install.name, boot):
         here = [one for one in table.by_pid.values() if one.identity in known.processes]
         # A session's number is not given again while one of its processes lives.
@@ -66,11 +71,11 @@ def recognise(table: Table, install: Path, known: Recognised | None, boot: str) 
 def main_processes(table: Table, found: Iterable[Process], install: Path, known: Recognised | None) -> frozenset[str]:
     """Those of an install's processes that are the version itself (identities), not what it started for others: of its last
     start, or below the install, that lead a session, listen or stand in the pid file; when there are no such, all whose
-    parent is none of them."""
+    parent is none of them. Where none is of the start or below, all that were found are looked at: some, if there are any."""
     found = list(found)
     below, of_start = set(table.below(install)), known.processes if known else frozenset()
-    candidates = [one for one in found if one in below or one.identity in of_start]
     named = set(pid_files(install).values())
+    candidates = [one for one in found if one in below or one.pid in named or one.identity in of_start] or found
     mains = [one for one in candidates if one.pid in named or one.leads_session or table.ports(one)]
     if not mains:
         pids = {one.pid for one in candidates}
@@ -81,18 +86,33 @@ def main_processes(table: Table, found: Iterable[Process], install: Path, known:
 def strangers(table: Table, install: Path, found: Iterable[Process]) -> dict[Path, int]:
     """The pid files of an install that name a process which surely is none of its, or a dead one that is not yet buried."""
     own = {one.pid for one in found}
-    wrong = {}
-    for path, pid in pid_files(install).items():
-        process = table.by_pid.get(pid)
-        is_strange = table.is_closed(process) is False if process else Path(f"/proc/{pid}").exists()
-        if pid not in own and is_strange:
-            wrong[path] = pid
-    return wrong
+    named = {path: pid for path, pid in pid_files(install).items() if pid not in own}
+    return {path: pid for path, pid in named.items() if _is_strange(table, install, pid)}
+
+
+def _is_strange(table: Table, install: Path, pid: int) -> bool:
+    if process := table.by_pid.get(pid):
+        return not table.is_closed(process) and not table.may_be_of(process, install)
+    return processes.is_dead(pid) or processes.is_thread(pid)
+
+
+def may_be_up(table: Table, install: Path) -> bool:
+    """Whether something may be the agent that is not recognised as its: a person has started it in a terminal or from another
+    directory, or we may not see it. Where pid files name processes, these alone are asked."""
+    pids = set(pid_files(install).values())
+    named = [table.by_pid[pid] for pid in pids if pid in table.by_pid]
+    if any(table.is_closed(one) for one in named) or any(map(processes.is_hidden, pids)):
+        return True
+    if not named and any(map(processes.is_dead, pids)):
+        return False
+    ourselves = os.getpid()
+    others = [one for one in table.by_pid.values() if one.pid != ourselves and not _is_asked_by_us(one)]
+    return any(table.may_be_of(one, install) for one in named or others)
 
 
 def names_the_dead(install: Path) -> bool:
     """Whether a pid file names a process that has ended and is not yet buried: `kill -0` takes it for a running one."""
-    return any(not processes.identity(pid) and Path(f"/proc/{pid}").exists() for pid in pid_files(install).values())
+    return any(map(processes.is_dead, pid_files(install).values()))
 
 
 def pid_files(install: Path) -> dict[Path, int]:

@@ -2,12 +2,17 @@
 
 import os
 import subprocess
+import sys
 
 import pytest
 
+from helpers.agents import HEALTHY, install
 from lab.fleet import until
-from updater import processes
+from updater import cycle, processes, stopping, witness
+from updater.control import State
+from updater.memory import Recognised
 from updater.processes import Table
+from updater.surroundings import MARK
 
 
 @pytest.fixture
@@ -72,3 +77,119 @@ def test_an_agent_is_ours_after_its_directory_was_deleted(agent, spawn):
     works_in(one, agent)
     (agent / "2").rmdir()
     assert below(agent / "2") == {one.pid}
+
+
+# --- what a person has started ---
+
+HOLD = "import os, pty, sys; pid, fd = pty.fork(); pid or os.execvp(sys.argv[1], sys.argv[1:])\nwhile os.read(fd, 99): pass"
+
+
+def started_from_a_terminal(spawn, place):
+    """A person has logged in, starts the agent and stays; returns the agent's pid."""
+    spawn(sys.executable, "-c", HOLD, "sh", "-c", f"cd {place} && ./control start; exec sleep 4724")
+    return pid_in(place)
+
+
+def installed(host, control=HEALTHY):
+    """An agent that has been recognised by its place, and is stopped."""
+    install(host.layout.root, "agent", "1", control)
+    gone = Recognised("1", host.boot, processes=frozenset({"4194303.1"}), placed=True)
+    host.memories.change("agent", lambda memory: memory.recognising(gone))
+    return host.layout.agent("agent").install("1")
+
+
+def pid_in(place):
+    until("it has written its pid", lambda: (place / "pid").exists() and (place / "pid").read_text().strip())
+    return int((place / "pid").read_text())
+
+
+def look(host):
+    return cycle.look(host, ["agent"])["agent"]
+
+
+def run(host, site, **fields):
+    site.desire(site.entry(version="1", **fields))
+    return cycle.run(host)
+
+
+def test_an_agent_that_a_person_has_restarted_in_his_terminal_runs_on_alone(host, site, spawn, terminal):
+    place = installed(host)
+    pid = started_from_a_terminal(spawn, place)
+    assert Table().by_pid[pid].has_terminal
+    assert look(host).state is State.STARTED
+    site.publish(version="1")
+    assert run(host, site).matches
+    assert pid_in(place) == pid
+    assert pid in {int(one.partition(".")[0]) for one in host.memories.of("agent").running.processes}
+
+
+def test_it_is_waited_for_when_it_stops_and_ended_on_the_way_back(host, spawn, terminal):
+    place = installed(host)
+    pid = started_from_a_terminal(spawn, place)
+    were = stopping.before(place, None, host.boot)
+    assert were.main == were.every == {processes.identity(pid)}, "and not the person's own processes"
+
+
+ELSEWHERE = """#!/bin/sh
+d={install}
+running() {{ kill -0 "$(cat $d/pid 2>/dev/null)" 2>/dev/null; }}
+case "$1" in
+start)  running || {{ cd / && {{ {python} $d/agent.py >/dev/null 2>&1 & echo $! >$d/pid; }}; }} ;;
+stop)   running && kill "$(cat $d/pid)" && while running; do sleep 0.01; done ;;
+status) if running; then echo started; else echo stoped; fi ;;
+esac
+"""
+
+
+def test_an_agent_that_is_restarted_from_another_directory_runs_on_alone(host, site, spawn):
+    place = host.layout.agent("agent").install("1")
+    installed(host, ELSEWHERE.format(install=place, python=sys.executable))
+    (place / "agent.py").write_text("import time\ntime.sleep(4725)\n")
+    spawn(f"{place}/control", "start").wait()
+    pid = pid_in(place)
+    try:
+        until("it runs", lambda: str(place / "agent.py") in processes.command(pid))
+        assert witness.recognise(Table(), place, None, host.boot) == []
+        assert witness.strangers(Table(), place, []) == {}
+        assert look(host).state is State.STARTED
+        site.publish(version="1")
+        assert run(host, site).matches
+        assert pid_in(place) == pid
+    finally:
+        processes.end([processes.identity(pid)])
+
+
+def test_a_start_that_leaves_the_directory_is_believed_though_the_agent_was_at_home_there_before(host, site):
+    """Nothing of it is known but what its arguments name: its pid file lies elsewhere, its environment is its own."""
+    place = host.layout.agent("agent").install("1")
+    control = ELSEWHERE.format(install=place, python=f"env -i setsid {sys.executable}")
+    program = f"import os, time\nopen('{place.parent}/run', 'w').write(str(os.getpid()))\ntime.sleep(4726)\n"
+    site.publish(version="1", control=control.replace("$d/pid", "$d/../run"), **{"agent.py": program.encode()})
+    gone = Recognised("1", host.boot, processes=frozenset({"4194303.1"}), placed=True)
+    host.memories.change("agent", lambda memory: memory.recognising(gone))
+    try:
+        assert run(host, site).matches
+        assert look(host).state is State.STARTED
+    finally:
+        processes.end([processes.identity(int((place.parent / "run").read_text()))])
+
+
+def test_who_only_reads_a_log_of_the_agent_does_not_make_it_up(host, spawn):
+    place = installed(host)
+    (place / "log").touch()
+    stranger = spawn("sleep", "4727")
+    spawn("tail", "-f", f"{place}/log")
+    (place / "pid").write_text(str(stranger.pid))
+    until("it is at work", lambda: processes.command(stranger.pid)[:1] == ["sleep"])
+    assert look(host).state is State.STOPPED
+
+
+# --- which of them are waited for ---
+
+
+def test_those_that_are_known_only_by_the_mark_of_a_start_are_waited_for(agent, spawn):
+    """It moved away from its directory and has replaced the process that its start had left."""
+    one = spawn("sleep", "4728", env=os.environ | {MARK: "abc"})
+    until("it is at work", lambda: processes.command(one.pid) == ["sleep", "4728"])
+    were = stopping.before(agent / "1", Recognised("1", "b", 900000, "abc", frozenset({"4194303.1"})), "b")
+    assert were.main == {processes.identity(one.pid)}
