@@ -5,14 +5,14 @@ other combinations of selectors there is only a bound, the longest of every fiel
 and not refused. Bans count for nothing here, or taking one back could be too much.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec.structs import replace
 
 from meta.errors import EditRefused, Problem
-from meta.records import Glob, Hosts, Label, Prefix, Record, RecordSet, Selector, matcher, resolve_matched
+from meta.records import Glob, Hosts, Label, Prefix, Record, RecordSet, Selector, resolve_matched
 from meta.records import selectors as selectors_of
 from updater.wire import Desired, hostname_problem, render_reply
 from updater.wirelimits import agents_problem, reply_problem
@@ -26,10 +26,12 @@ _WITNESS = "x"  # the name of a host that is thought up
 
 
 class Load(NamedTuple):
-    """The most that a host is told. size: bytes of the reply, or a bound where that is small enough; whose: of which hosts."""
+    """The most that a host is told. size: bytes of the reply, or a bound where that is small enough; bound: that of all
+    combinations; whose: of which hosts."""
 
     agents: int
     size: int
+    bound: int
     whose: str = ""
 
     def problems(self) -> list[str]:
@@ -47,12 +49,40 @@ def heaviest(records: RecordSet, known: KnownHosts = no_hosts) -> Load:
     """The most that any host is told which is known, or thought up."""
     agents, most = len(records.records), bound(records)
     if not reply_problem(most):
-        return Load(agents, most)
-    unbanned = replace(records, bans=())
-    classes = dict.fromkeys([frozenset[Selector](), *_thought_up(records), *known(records)])
-    sizes = {matched: len(render_reply(resolve_matched(unbanned, matched))) for matched in classes}
-    largest = max(sizes, key=sizes.__getitem__)
-    return Load(agents, sizes[largest], _in_words(largest))
+        return Load(agents, most, most)
+    whose: Matched = frozenset()
+    size, gains = _size(records, whose), _gains(records.records)
+    at_most = {
+        matched: size + sum(gains.get(selector, 0) for selector in matched)
+        for matched in (*_thought_up(records), *known(records))
+    }
+    for matched in sorted(at_most, key=at_most.__getitem__, reverse=True):
+        if at_most[matched] <= size or not reply_problem(at_most[matched]):
+            size = max(size, at_most[matched])
+            break
+        if (its := _size(records, matched)) > size:
+            size, whose = its, matched
+    return Load(agents, size, most, _in_words(whose))
+
+
+def _size(records: RecordSet, matched: Matched) -> int:
+    return len(render_reply(resolve_matched(RecordSet(records=records.records), matched)))
+
+
+def _gains(records: Iterable[Record]) -> Counter[Selector]:
+    """By how many bytes a reply can become longer at most where this selects the host: looked at for each class, so that few
+    are worked out."""
+    gains: Counter[Selector] = Counter()
+    for record in records:
+        for override in record.overrides:
+            for key in _SENT:
+                if value := getattr(override, key):
+                    gains[override.selector] += max(0, _told(key, value) - _told(key, getattr(record, key)))
+    return gains
+
+
+def _told(key: str, value: Any) -> int:
+    return len(_encode({key: value})) if value else 0
 
 
 def require(before: RecordSet, after: RecordSet, known: KnownHosts = no_hosts) -> None:
@@ -68,10 +98,11 @@ def require(before: RecordSet, after: RecordSet, known: KnownHosts = no_hosts) -
 
 def doubt(records: RecordSet, known: KnownHosts = no_hosts) -> str:
     """What a host might not be able to take that no one is known to get, or ""."""
-    most = bound(records)
-    if not reply_problem(most) or heaviest(records, known).problems():
+    load = heaviest(records, known)
+    problem = reply_problem(load.bound)
+    if not problem or load.problems():
         return ""
-    return f"a host that many of the overrides select together might not take its orders: {reply_problem(most)}"
+    return f"a host that many of the overrides select together might not take its orders: {problem}"
 
 
 def bound(records: RecordSet) -> int:
@@ -97,13 +128,35 @@ def _thought_up(records: RecordSet) -> Iterator[Matched]:
     for selector in there:
         names |= {name: records.labels.get(name, {}) for name in _hosts_of(selector)}
     names |= records.labels
-    for name in names:
-        matches = matcher(records, name)
-        yield frozenset(selector for selector in there if matches(selector))
+    selecting = _selecting(there)
+    yield from {selecting(name, labels) for name, labels in names.items()}
     for selector in there:
         if isinstance(selector, Label):
             key, _, value = selector.label.partition("=")
-            yield frozenset(one for one in there if one.matches(_WITNESS, {key: value}))
+            yield selecting(_WITNESS, {key: value})
+
+
+def _selecting(there: Iterable[Selector]) -> Callable[[str, Mapping[str, str]], Matched]:
+    """Which of them select a host, found by its name and labels where that goes: many hosts are named and labelled."""
+    lists: dict[str, list[Selector]] = {}
+    labelled: dict[str, Selector] = {}
+    others: list[Selector] = []
+    for selector in there:
+        match selector:
+            case Hosts(hosts):
+                for host in hosts:
+                    lists.setdefault(host, []).append(selector)
+            case Label(label):
+                labelled[label] = selector
+            case _:
+                others.append(selector)
+
+    def select(name: str, labels: Mapping[str, str]) -> Matched:
+        wanted = (label for key, value in labels.items() for label in (key, f"{key}={value}"))
+        by_label = [labelled[label] for label in wanted if label in labelled]
+        return frozenset([*lists.get(name, ()), *by_label, *(one for one in others if one.matches(name, labels))])
+
+    return select
 
 
 def _hosts_of(selector: Selector) -> Iterable[str]:

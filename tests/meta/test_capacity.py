@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -266,6 +267,55 @@ def test_an_attempt_that_only_an_override_has_counts():
     after = Record("a", "1", "http://r", overrides=(Override(Label("canary"), attempt=1),))
     there = [capacity.bound(RecordSet(records=(one,))) for one in (before, after)]
     assert there[1] - there[0] == len(',"attempt":1')
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.tuples(st.sampled_from(CHOSEN_ONES), st.integers(0, 19)), max_size=45, unique=True),
+    st.dictionaries(st.sampled_from(["lg-1", "x", "y-1"]), st.sampled_from([{"big": "1"}, {"small": ""}])),
+)
+def test_it_is_refused_just_where_a_host_that_is_named_or_labelled_cannot_take_it(chosen, labels):
+    made = [
+        Record(f"a{n}", "1", "http://r", overrides=tuple(long_for(one) for one, number in chosen if number == n))
+        for n in range(20)
+    ]
+    records = RecordSet(records=tuple(made), labels=labels)
+    load = capacity.heaviest(records)
+    replies = [len(render_reply(resolve(records, host))) for host in ("lg-1", *labels)]
+    assert load.size >= max(replies) or load.problems() == []
+    if any(map(reply_problem, replies)):
+        assert load.problems() != []
+    if load.problems():
+        assert load.size in {*replies, *map(len, every_reply(records))}
+
+
+def long_for(selector):
+    return Override(selector, tarball=LONG[0], mirrors=tuple(LONG[1:]))
+
+
+def every_reply(records):
+    """To hosts that are thought up."""
+    for name, labels in (("lg-", {}), ("l", {}), ("-1", {}), ("x-1", {}), ("0g", {}), ("0gx", {}), ("x", {"big": ""})):
+        yield render_reply(resolve(RecordSet(records=records.records, labels={name: labels}), name))
+
+
+def test_many_hosts_that_are_labelled_or_named_cost_little():
+    """20,000 hosts, 200 labels, 900 agents, and more than a host of all labels could take; before it was 10 seconds."""
+    labels = {f"h{n}": {"ring": str(n % 200)} for n in range(20_000)}
+    agents = tuple(
+        Record(f"a{n}", "1", "http://r.example", overrides=tuple(Override(one, version=f"1.{n}") for one in chosen))
+        for n, chosen in enumerate([RINGS] * 900)
+    )
+    long = Record("z", "1", "http://r", overrides=tuple(Override(one, tarball=LONG[0]) for one in RINGS))
+    wide = tuple(Record(f"w{n}", "1", LONG[1], overrides=(long_for(RINGS[n]),)) for n in range(20))
+    records = RecordSet(records=(*agents, long, *wide), labels=labels)
+    began = time.monotonic()
+    assert capacity.heaviest(records).problems() == []
+    assert capacity.doubt(records) != ""
+    assert time.monotonic() - began < 6
+
+
+RINGS = [Label(f"ring={n}") for n in range(200)]
 
 
 def test_the_documents_have_the_table_of_limits_that_both_sides_use():
