@@ -336,7 +336,7 @@ def test_the_end_of_a_watch_that_cannot_be_judged_is_looked_at_once_and_then_eac
     site.desire(("agent", "1"))
     with Host(tmp_path / "h9", site.address, interval=3600, watch=8, probe=0.05) as host:
         host.start()
-        until("it is started", lambda: started(host, "1"))
+        until("it has been started", lambda: started(host, "1") and memory_of(host).running)
         (host.root / "agent" / ".dumb").touch()
         until("its watch is over", lambda: memory_of(host).watch_is_over(time.time() - 1))
         before, over = len(calls(host.root, "agent")), time.monotonic()
