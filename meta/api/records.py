@@ -246,7 +246,8 @@ def views(changes: Iterable[edits.Change]) -> list[ChangeView]:
 
 def _refuse_where_a_file_rules(call: Call) -> None:
     if file := call.service.file:
-        raise Refusal(409, f"the records are those of {file}: edit that file, and then: meta reload")
+        then = f"meta reload --url {call.service.settings.url}"
+        raise Refusal(409, f"the records are those of {file}: edit that file, and then on its machine: {then}")
 
 
 def edit_record(

@@ -268,7 +268,8 @@ def test_records_that_a_file_manages_are_not_edited(tmp_path):
         (tmp_path / "home").mkdir()
         boss = first_admin(server, tmp_path / "home")
         refused = boss("set", "a", "version=1.0.1", code=1)
-        assert refused == f"meta: the records are those of {file}: edit that file, and then: meta reload\n"
+        then = f"meta reload --url {server.url}"
+        assert refused == f"meta: the records are those of {file}: edit that file, and then on its machine: {then}\n"
         file.write_text(file.read_text().replace("1.0.0", "1.0.1"))
         assert boss("reload") == "a: version 1.0.0 -> 1.0.1\ntouches no host\nreloaded: 1 agent\n"
         assert boss.json("get", "a")["version"] == "1.0.1"
