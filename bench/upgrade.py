@@ -5,7 +5,7 @@
 The agent is 100 MB in a tarball of about 27 MB, served by meta on loopback. Each round times `curl`, `md5sum` and `tar xzf`
 of the new version's file one after the other, and then `updater once`: from the start of its process until the new version
 notes that it is up (`upgraded`), and to the end of the process, after the second heartbeat (`whole_command`). Then a daemon
-with three agents idles, and its CPU and memory are read.
+with three agents idles, as soon as their processes are known by where they are, and its CPU and memory are read.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from lab.fleet import Host, Meta, until
 AGENT = "big-agent"
 SIZE, RANDOM = 100_000_000, 23_500_000  # bytes of the agent, and those of them that do not compress
 IDLE_CYCLES = 100
+SMALL = "small-agent"
 COUNTING = "counting-agent"  # its status counts the looks at it, and so the cycles
 COUNTING_CONTROL = agents.CONTROL.replace("status)", "status)\n    echo >>../.looks")
 
@@ -40,7 +41,7 @@ def main() -> None:
 def measure(directory: Path, meta: Meta, rounds: int) -> dict[str, object]:
     size = [agents.publish(meta.tarballs, AGENT, f"1.0.{n}", big(n)).path.stat().st_size for n in range(rounds + 1)]
     agents.publish(meta.tarballs, COUNTING, "1.0.0", agents.files("1.0.0", control=COUNTING_CONTROL))
-    agents.publish(meta.tarballs, "small-agent", "1.0.0")
+    agents.publish(meta.tarballs, SMALL, "1.0.0")
     meta.records.write_text(records(meta, 0))
     meta.start()
     with Host(directory / "host", meta.address, watch=0) as host:
@@ -79,7 +80,7 @@ def big(number: int) -> dict[str, tuple[bytes, int]]:
 
 
 def records(meta: Meta, number: int) -> str:
-    names = [(AGENT, f"1.0.{number}"), (COUNTING, "1.0.0"), ("small-agent", "1.0.0")]
+    names = [(AGENT, f"1.0.{number}"), (COUNTING, "1.0.0"), (SMALL, "1.0.0")]
     entries = [f"  - {{name: {name}, version: {version}, tarball: '{meta.url}/tarball'}}\n" for name, version in names]
     return "agents:\n" + "".join(entries)
 
@@ -126,6 +127,7 @@ def idle(host: Host, meta: Meta, next_number: int) -> dict[str, object]:
     host.start()
     until("the daemon has upgraded", lambda: host.current(AGENT) == f"1.0.{next_number}", within=60)
     until("the new version runs", lambda: host.control(AGENT, "status") == "started")
+    until("all have settled", lambda: all(is_placed(host, name) for name in (AGENT, COUNTING, SMALL)), within=60)
     first, cpu = looks(host), cpu_seconds(host.pid)
     until("idle cycles", lambda: looks(host) >= first + IDLE_CYCLES, within=120)
     last = looks(host)
@@ -136,6 +138,12 @@ def idle(host: Host, meta: Meta, next_number: int) -> dict[str, object]:
         "resident_mb": round(int(memory["VmRSS"].split()[0]) / 1024, 1),
         "resident_peak_mb": round(int(memory["VmHWM"].split()[0]) / 1024, 1),
     }
+
+
+def is_placed(host: Host, agent: str) -> bool:
+    """Whether the updater knows the agent's processes by where they are, and looks at nothing else in an idle cycle."""
+    memory = json.loads((host.root / ".updater" / "agents" / f"{agent}.json").read_text())
+    return bool((memory.get("running") or {}).get("placed"))
 
 
 def looks(host: Host) -> int:

@@ -15,6 +15,7 @@ from updater.host import Host
 from updater.layout import OWN_NAME
 from updater.memory import Memory, Recognised
 from updater.observe import Observed, observe
+from updater.pidfiles import pid_files
 from updater.processes import Table
 
 _MOMENT = 0.1  # seconds between the two looks after which an agent is not believed
@@ -57,14 +58,22 @@ def _testified(host: Host, seen: Observed, memory: Memory, began: float) -> Obse
 
 
 def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
-    """What kind of agent this is: one that stays where it is installed, or one of which nothing can be said."""
+    """What kind of agent this is: one that stays where it is installed, or one of which nothing can be said. What is below its
+    install may leave it while it is young, and is looked at again when none of it is."""
+    version, until = host.settles.get(seen.name, ("", 0.0))
+    if version == seen.current and time.monotonic() < until:
+        return seen
     table, install = host.table(time.monotonic() - 1.0), host.layout.agent(seen.name).install(seen.current)
-    found = witness.seen(table, install, known, host.boot)
-    if found.placed:
-        return replace(seen, running=found)
-    if not table.below(install):
+    ages = [witness.age(one) for one in table.below(install)]
+    if not ages:
         host.left_in_peace[seen.name] = seen.current
-    return seen
+        return seen
+    is_old = max(ages) >= witness.SETTLED
+    host.settles[seen.name] = (
+        seen.current,
+        time.monotonic() + (witness.SETTLED if is_old else witness.SETTLED - min(ages)),
+    )
+    return replace(seen, running=witness.seen(table, install, known, host.boot)) if is_old else seen
 
 
 def _doubted(host: Host, seen: Observed, known: Recognised, began: float) -> Observed:
@@ -80,7 +89,7 @@ def _doubted(host: Host, seen: Observed, known: Recognised, began: float) -> Obs
         if again:
             time.sleep(_MOMENT)
             table = Table()
-    named = witness.pid_files(install).values()
+    named = pid_files(install).values()
     who = "; ".join(processes.in_words(str(pid)) for pid in named if pid in table.by_pid)
     why = f"its control says {seen.status.text}, but none of its processes exists" + (
         f": its pid is {who}" if who else ""

@@ -94,9 +94,9 @@ def leave_behind(command: Sequence[str], directory: Path) -> None:
     subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
-def environment(install: Path) -> dict[str, str]:
+def environment(install: Path) -> surroundings.Given:
     """What the scripts of an install have as their environment."""
-    return surroundings.of_agents(os.environ, surroundings.set_by(root_of(install) / surroundings.FILE))
+    return surroundings.given_by(root_of(install) / surroundings.FILE)
 
 
 def tail(log: Path, limit: int) -> str:
@@ -119,13 +119,14 @@ class _Command:
 
     words: Sequence[str]
     directory: Path
-    environment: Mapping[str, str] | None = None
+    environment: Mapping[bytes, bytes] | None = None
     umask: int = -1
 
 
 def _script(verb: str, install: Path, mark: surroundings.Mark | None = None) -> _Command:
-    marked = {surroundings.MARK: mark.token} if mark else {}
-    return _Command(["./control", verb], install, environment(install) | marked, surroundings.UMASK)
+    given = environment(install).encoded
+    marked = {**given, surroundings.MARK.encode(): mark.token.encode()} if mark else given
+    return _Command(["./control", verb], install, marked, surroundings.UMASK)
 
 
 @contextlib.contextmanager
@@ -163,7 +164,7 @@ def _why_not(command: _Command, error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.ENOEXEC, errno.EACCES) and command.environment and program.is_file():
         return (
             places.noexec(command.directory)
-            or runnable.problem(program, command.environment["PATH"])
+            or runnable.problem(program, os.fsdecode(command.environment[b"PATH"]))
             or error.strerror
             or str(error)
         )

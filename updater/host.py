@@ -20,7 +20,8 @@ class Host:
 
     own_version: the install below the root that this process runs from, "" when it does not; successor: the one that it
     shall become; told: for each agent, what it waits for as it was logged last; waits: for some, the same in a word of
-    `wire.WAITS`; left_in_peace: for some, the version that does not stay where it is installed, so that its word is believed.
+    `wire.WAITS`; left_in_peace: for some, the version that does not stay where it is installed, so that its word is believed;
+    settles: for some, the version and when (monotonic seconds) its processes are old enough to be known by where they are.
     """
 
     layout: Layout
@@ -32,6 +33,7 @@ class Host:
     told: dict[str, str] = field(default_factory=dict)
     waits: dict[str, str] = field(default_factory=dict)
     left_in_peace: dict[str, str] = field(default_factory=dict)
+    settles: dict[str, tuple[str, float]] = field(default_factory=dict)
     memories: Memories = field(init=False)
     orders: Orders = field(init=False)
     boot: str = field(init=False)

@@ -11,10 +11,12 @@ import hashlib
 import hmac
 import re
 import socket
+from functools import lru_cache
 from pathlib import Path
 
 from updater.errors import Misconfigured, TryLater
 from updater.host import Host
+from updater.kept import Kept
 from updater.wire import hostname_problem, one_line
 
 PATIENCE = 3600.0  # seconds for which a host whose derived name has changed keeps its last orders
@@ -67,9 +69,10 @@ def derived_problem(derived: str) -> str:
 
 def machine() -> str:
     """A hash of the machine-id, 16 hex digits; "" when there is none yet."""
-    return next((hashed("machine", text) for file in _MACHINE_IDS if (text := _read(file))), "")
+    return next((found for file in _MACHINE_IDS if (found := _hash_in(file))), "")
 
 
+@lru_cache(maxsize=16)
 def hashed(kind: str, text: str) -> str:
     """An id as it may leave the machine, "" for none. kind: what it is of, so that two kinds of one id look different."""
     compact = text.strip().lower().replace("-", "")
@@ -78,10 +81,14 @@ def hashed(kind: str, text: str) -> str:
     return hmac.new(f"ops-updater {kind}".encode(), compact.encode(), hashlib.sha256).hexdigest()[:16]
 
 
-def _read(file: Path) -> str:
+def _hash(file: Path) -> str:
+    """Of the id that it holds."""
     try:
         with file.open(encoding="ascii", errors="replace") as opened:
             text = opened.read(64)
     except OSError:
         return ""
-    return text if hashed("", text) else ""
+    return hashed("machine", text)
+
+
+_hash_in = Kept(_hash)

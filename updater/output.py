@@ -1,8 +1,9 @@
 """What the agents' starts leave in their logs, kept small: a thread that looks at a timer's pace, whatever the cycles do.
 
 Promises that a log is cut back to its last KEPT bytes soon after it is larger than `maxOutput` of cfg.json allows: within SLOW
-seconds, and while anything grows fast, within QUICK ones, so that an agent that floods fills no disk. The agent writes on: its
-descriptor appends. What it writes between the reading of the last bytes and the cut is lost.
+seconds while anything grows, and while it grows fast, within QUICK ones, so that an agent that floods fills no disk. While
+nothing grows the looks become rarer, up to REST seconds, as far as the disk has room for a flood of that time. The agent writes
+on: its descriptor appends. What it writes between the reading of the last bytes and the cut is lost.
 """
 
 import contextlib
@@ -20,6 +21,8 @@ log = logging.getLogger("updater")
 
 KEPT = 64 << 10  # bytes
 QUICK, SLOW = 0.05, 1.0  # seconds between two looks
+REST = 8.0  # seconds between two looks at most
+FLOOD = 1e9  # bytes a second that an agent may begin to write at any time
 FAST = 1 << 20  # bytes of growth between two looks, from which on the next one comes quickly
 
 
@@ -45,11 +48,27 @@ class Trimmer:
         self._cap = cap
         self._sizes: dict[str, int] = {}
         self._complained = ""
+        self._rest = SLOW / 2
 
     def run(self, over: threading.Event) -> None:
         """Look again and again, until it is over."""
-        while not over.wait(QUICK if self._look() > FAST else SLOW):
+        while not over.wait(self._pause(self._look())):
             pass
+
+    def _pause(self, grown: int) -> float:
+        """Seconds until the next look, after one that has found the logs grown by so many bytes."""
+        self._rest = SLOW / 2 if grown else min(self._rest * 2, REST)
+        if grown > FAST:
+            return QUICK
+        return max(SLOW, min(self._rest, self._room() / FLOOD))
+
+    def _room(self) -> int:
+        """Bytes that the disk of the logs still has, 0 where that cannot be said."""
+        try:
+            disk = os.statvfs(self._directory)
+        except OSError:
+            return 0
+        return disk.f_bavail * disk.f_frsize
 
     def _look(self) -> int:
         """Cut what is too large; returns by how many bytes the logs have grown since the last look."""

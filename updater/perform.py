@@ -115,7 +115,7 @@ class Hands:
             unpacked = unpack.unpack(fetched.file, staging, self.host.config.limits)
             if unpacked.skipped:
                 log.info("%s: %s", self.order.name, unpack.in_words(unpacked.skipped))
-            path = control.environment(self.agent.install(version))["PATH"]
+            path = control.environment(self.agent.install(version)).names["PATH"]
             if problem := runnable.problem(staging / "control", path, self.agent.install(version)):
                 raise Refused(f"control of {version} cannot run: {problem}")
             marker = Marker(fetched.md5, fetched.sha256, int(self.host.now()))

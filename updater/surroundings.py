@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 from updater import files
 from updater.errors import TryLater
+from updater.kept import Kept
 
 UMASK = 0o022
 FILE = "environment"  # below the root; the unit reads it
@@ -48,6 +50,25 @@ class Mark:
     session: int = 0
 
 
+class Given(NamedTuple):
+    """The environment of agents' scripts: as it is, and as a new process takes it."""
+
+    names: Mapping[str, str]
+    encoded: Mapping[bytes, bytes]
+
+
+def given_by(file: Path) -> Given:
+    """What the agents are given whose environment file this is."""
+    try:
+        return _given(file)
+    except TryLater:
+        return _encoded(of_agents(os.environ, {}))
+
+
+def _encoded(names: Mapping[str, str]) -> Given:
+    return Given(names, {os.fsencode(name): os.fsencode(value) for name, value in names.items()})
+
+
 def of_agents(ours: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """The environment of an agent's scripts. ours: this process's; given: what ROOT/environment sets, by whatever reads it."""
     kept = {name: value for name, value in ours.items() if not _WITHHELD.fullmatch(name)}
@@ -56,10 +77,17 @@ def of_agents(ours: Mapping[str, str], given: Mapping[str, str]) -> dict[str, st
 
 
 def set_by(file: Path) -> dict[str, str]:
-    """The variables that an environment file sets (systemd.exec(5), EnvironmentFile=), none when there is no such file."""
+    """The variables that an environment file sets (systemd.exec(5), EnvironmentFile=), none when it cannot be read."""
+    try:
+        return _set_by(file)
+    except TryLater:
+        return {}
+
+
+def _set_by(file: Path) -> dict[str, str]:
     try:
         text = (files.read_small(file, LIMIT) or b"").decode("utf-8", "replace")
-    except (ValueError, TryLater):
+    except ValueError:
         return {}
     found = {}
     for line in re.sub(r"\\\n", "", text).splitlines():
@@ -108,3 +136,6 @@ def _unquoted(value: str) -> str:
     if len(value) > 1 and value[0] == value[-1] == '"':
         return re.sub(r'\\(["\\`$])', r"\1", value[1:-1])
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] == "'" else value
+
+
+_given = Kept(lambda file: _encoded(of_agents(os.environ, _set_by(file))))

@@ -13,22 +13,26 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from updater import files, processes
-from updater.errors import TryLater
+from updater import processes
 from updater.memory import Recognised
+from updater.pidfiles import pid_files
 from updater.processes import Table
 from updater.procfs import Process
 from updater.surroundings import MARK, Mark
 
 SETTLED = 10.0  # seconds of life after which a process that works below its install stays there
 _INIT = 1
-_DIRECTORIES = 32  # of an install that are looked through for a pid file
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def ticks() -> int:
     """Now, as the start times of processes are counted."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
+
+
+def age(process: Process) -> float:
+    """Seconds that it has lived."""
+    return (ticks() - int(process.start)) / _TICKS
 
 
 def started(table: Table, install: Path, mark: Mark, since: int, boot: str) -> Recognised:
@@ -46,9 +50,8 @@ def seen(table: Table, install: Path, known: Recognised | None, boot: str) -> Re
     found = recognise(table, install, known, boot)
     is_of_now = known is not None and (known.version, known.boot) == (install.name, boot)
     before = known if known and is_of_now else Recognised(install.name, boot)
-    long_ago = ticks() - SETTLED * _TICKS
     placed = known is not None and known.version == install.name and known.placed
-    placed = placed or any(int(one.start) <= long_ago for one in table.below(install))
+    placed = placed or any(age(one) >= SETTLED for one in table.below(install))
     return _noted(table, found, replace(before, placed=placed))
 
 
@@ -113,23 +116,6 @@ def may_be_up(table: Table, install: Path) -> bool:
 def names_the_dead(install: Path) -> bool:
     """Whether a pid file names a process that has ended and is not yet buried: `kill -0` takes it for a running one."""
     return any(map(processes.is_dead, pid_files(install).values()))
-
-
-def pid_files(install: Path) -> dict[Path, int]:
-    """The files `pid` and `*.pid` of an install, one directory deep, that hold a number."""
-    found = {}
-    try:
-        top = [install / name for name in files.names_in(install)]
-        below = [path for path in top if path.is_dir() and not path.is_symlink()][:_DIRECTORIES]
-        every = [*top, *(directory / name for directory in below for name in files.names_in(directory))]
-    except (OSError, TryLater):
-        return {}
-    for path in every:
-        if path.name == "pid" or path.suffix == ".pid":
-            text = files.read_state(path, 64).split()
-            if text and text[0].isdigit() and len(text[0]) <= 10:
-                found[path] = int(text[0])
-    return found
 
 
 def _is_asked_by_us(process: Process) -> bool:

@@ -250,6 +250,20 @@ def test_an_idle_look_reads_no_more_than_the_processes_that_are_known(host, site
     assert host._table is None
 
 
+def test_an_agent_that_is_young_is_looked_at_again_only_when_it_can_have_settled(host, site):
+    """Until then every cycle read all of /proc, with the environment of each process, for nothing."""
+    site.publish(version="1")
+    run(host, site, "1")
+    host.memories.change("agent", lambda memory: replace(memory, trial=None))
+    cycle.look(host, ["agent"])
+    host._table = None
+    cycle.look(host, ["agent"])
+    assert host._table is None
+    settled = until("it is known by its place", lambda: cycle.look(host, ["agent"])["agent"].running, within=30)
+    assert settled.placed
+    assert [int(one.partition(".")[0]) for one in settled.processes] == living(host, "1")
+
+
 # --- starts that were cut off ---
 
 

@@ -1,11 +1,17 @@
 """What an agent prints for ever into the log of its start: cut by a timer, whatever the cycles do, and written on."""
 
 import json
+import os
+import shlex
+import shutil
 import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+import updater
 from helpers.agents import install, script
 from lab.fleet import Host, until
 from updater import control, processes
@@ -103,6 +109,58 @@ def test_what_is_planted_among_the_logs_is_not_cut(tmp_path, logs):
     (logs / "loud.log").write_bytes(b"x" * (CAP + 1))
     until("there was a look", lambda: (logs / "loud.log").stat().st_size == KEPT)
     assert outside.stat().st_size == CAP + 1
+
+
+class Pauses(list):
+    """Waits for nothing, does this instead, and is over after so many looks."""
+
+    def __init__(self, *deeds):
+        super().__init__()
+        self._deeds = list(deeds)
+
+    def wait(self, seconds):
+        self.append(seconds)
+        if not self._deeds:
+            return True
+        self._deeds.pop(0)()
+        return False
+
+
+def nothing():
+    pass
+
+
+def test_looks_become_rare_while_nothing_grows_and_come_back_with_the_first_growth(tmp_path):
+    log = tmp_path / "agent.log"
+    log.write_bytes(b"")
+    os.truncate(log, 0)
+    pauses = Pauses(
+        *[nothing] * 4, lambda: log.write_bytes(b"x" * 4096), lambda: log.write_bytes(b"x" * (4 << 20)), *[nothing] * 4
+    )
+    Trimmer(tmp_path, lambda: 16 << 20).run(pauses)
+    room = max(1.0, shutil.disk_usage(tmp_path).free / 1e9 * 0.9)
+    assert [min(one, room) for one in pauses] == [
+        min(one, room) for one in (1.0, 2.0, 4.0, 8.0, 8.0, 1.0, 0.05, 1.0, 2.0, 4.0, 8.0)
+    ]
+
+
+def test_on_a_disk_with_little_room_looks_stay_frequent(tmp_path, mounts):
+    asked = Path(updater.__file__).parents[1]
+    code = f"""
+import sys; sys.path.insert(0, {str(asked)!r})
+from pathlib import Path
+from updater.output import Trimmer
+pauses = []
+class Over:
+    def wait(self, seconds):
+        pauses.append(seconds)
+        return len(pauses) == 5
+Trimmer(Path({str(tmp_path)!r}), lambda: 1).run(Over())
+print(max(pauses))
+"""
+    mount = f"mount -t tmpfs -o size=3m none {tmp_path} && exec {sys.executable} -c {shlex.quote(code)}"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True, text=True, check=True)
+    assert done.stdout == "1.0\n"
 
 
 def test_the_daemon_cuts_between_two_cycles(tmp_path, site):

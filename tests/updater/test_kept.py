@@ -1,0 +1,94 @@
+"""What was read is read again only when it has changed: counted, and with real files."""
+
+import os
+import time
+
+import pytest
+
+from lab.fleet import until
+from updater import control, naming, surroundings
+from updater.kept import Kept
+from updater.layout import Layout
+from updater.pidfiles import pid_files
+
+OLD = time.time() - 3600
+
+
+@pytest.fixture
+def reads():
+    return []
+
+
+@pytest.fixture
+def kept(reads):
+    def read(path):
+        reads.append(path)
+        return path.read_text() if path.exists() else ""
+
+    return Kept(read)
+
+
+def is_kept(kept, reads, path):
+    before = len(reads)
+    kept(path)
+    return len(reads) == before
+
+
+def test_what_has_not_changed_is_read_once(tmp_path, kept, reads):
+    file = tmp_path / "a"
+    file.write_text("one")
+    until("it is no longer new", is_kept, kept, reads, file)
+    assert kept(file) == "one"
+    file.write_text("two")
+    assert kept(file) == "two"
+    file.unlink()
+    assert kept(file) == ""
+
+
+def test_what_has_just_changed_is_not_kept_for_a_second_change_may_look_the_same(tmp_path, kept):
+    file = tmp_path / "a"
+    file.write_text("one")
+    assert kept(file) == "one"
+    file.write_text("two")
+    os.utime(file, (OLD, OLD))
+    assert kept(file) == "two"
+    file.write_text("six")
+    os.utime(file, (OLD, OLD))
+    assert kept(file) == "six"
+
+
+def test_what_is_blank_is_read_again(tmp_path, kept, reads):
+    for _ in range(3):
+        assert kept(tmp_path / "none") == ""
+    assert len(reads) == 3
+
+
+def test_the_environment_of_agents_is_made_once_and_again_when_its_file_changes(tmp_path):
+    root = Layout(tmp_path)
+    install = root.agent("agent").install("1")
+    before = control.environment(install)
+    assert control.environment(install) is before
+    (tmp_path / surroundings.FILE).write_text("ADDED=1\n")
+    assert control.environment(install).names["ADDED"] == "1"
+    assert control.environment(install).encoded[b"ADDED"] == b"1"
+    (tmp_path / surroundings.FILE).unlink()
+    assert "ADDED" not in control.environment(install).names
+
+
+def test_a_machine_is_hashed_once():
+    assert naming.hashed("boot", "0a" * 16) is naming.hashed("boot", "0a" * 16)
+
+
+def test_pid_files_that_come_and_change_are_seen(tmp_path):
+    (tmp_path / "var").mkdir()
+    os.utime(tmp_path / "var", (OLD, OLD))
+    assert pid_files(tmp_path) == {}
+    (tmp_path / "var" / "app.pid").write_text("17\n")
+    assert pid_files(tmp_path) == {tmp_path / "var" / "app.pid": 17}
+    with (tmp_path / "var" / "app.pid").open("r+") as file:
+        file.write("18\n")
+    assert pid_files(tmp_path) == {tmp_path / "var" / "app.pid": 18}
+    (tmp_path / "pid").write_text("no number")
+    assert pid_files(tmp_path) == {tmp_path / "var" / "app.pid": 18}
+    (tmp_path / "var" / "app.pid").unlink()
+    assert pid_files(tmp_path) == {}
