@@ -9,7 +9,7 @@ from faults.test_sample import REPOSITORY, faults
 
 MUTATIONS = {
     "an atomic write's name is not synced": (
-        ("--class", "power", "--scenario", "rollback", "--sample", "4"),
+        ("--class", "power", "--scenario", "rollback", "--sample", "6"),
         "files.py",
         "        temporary.replace(path)\n        sync_directory(path.parent)\n",
         "        temporary.replace(path)\n",
@@ -30,11 +30,11 @@ MUTATIONS = {
         "has the marker and is not complete",
     ),
     ".version is written in place": (
-        ("--class", "kill", "--scenario", "upgrade", "--sample", "2"),
+        ("--class", "kill", "--scenario", "upgrade", "--sample", "3"),
         "perform.py",
         'files.write_atomic(self.agent.version_file, f"{action.version}\\n".encode())',
         'self.agent.version_file.write_text(f"{action.version}\\n")',
-        ".version holds b''",
+        ".version holds b'",
     ),
     "the old version is stopped before the new one is there": (
         ("--class", "errno", "--scenario", "upgrade", "--sample", "40"),
