@@ -131,7 +131,7 @@ class Hands:
     def _stop(self, action: Action) -> None:
         install = self.agent.install(action.version)
         self.remember(lambda memory: memory.stopping(action.version))
-        were = stopping.before(install, self.memory.running, self.host.boot)
+        were = stopping.before(install, self.memory, self.host.boot)
         deadline = time.monotonic() + self.host.config.timeouts.stop
         if not action.forced:
             self._sync(install)  # its marker may be of an updater that was killed before it could see to this

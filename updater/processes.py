@@ -44,13 +44,13 @@ class Table:
         """Whether its program lies below the directory, or it works there, with a terminal or without one."""
         return bool(self._below(process, f"{directory.resolve()}/", with_terminals=True))
 
-    def by_version(self, agent: Path) -> dict[str, list[Process]]:
-        """The same for an agent's directory, by version."""
+    def by_entry(self, directory: Path) -> dict[str, list[Process]]:
+        """The same as `below`, by the entry of the directory that they are in."""
         found: dict[str, list[Process]] = {}
-        where = f"{agent.resolve()}/"
-        for one in self.below(agent):
-            if version := self._below(one, where).removeprefix(where).partition("/")[0]:
-                found.setdefault(version, []).append(one)
+        where = f"{directory.resolve()}/"
+        for one in self.below(directory):
+            if entry := self._below(one, where).removeprefix(where).partition("/")[0]:
+                found.setdefault(entry, []).append(one)
         return found
 
     def environment(self, process: Process) -> dict[str, str]:

@@ -49,10 +49,10 @@ class Start:
 
         A start of this version that is still under way is waited for: whether it came up is then for its status to say.
         """
-        found = Table().by_version(self._agent.path)
+        found = witness.by_version(Table(), self._agent.path, self._memory)
         if starts := {v: one for v, several in found.items() for one in several if witness.is_start_script(one)}:
             self._await(starts)
-            found = Table().by_version(self._agent.path)
+            found = witness.by_version(Table(), self._agent.path, self._memory)
         if self._version in found and self._is_started():
             self._may_be_up = True
         elif self._version not in found:
@@ -73,7 +73,7 @@ class Start:
     def _stop(self, version: str) -> frozenset[str]:
         install, timeouts = self._agent.install(version), self._host.config.timeouts
         deadline = time.monotonic() + timeouts.stop
-        were = stopping.before(install, self._memory.running, self._host.boot)
+        were = stopping.before(install, self._memory, self._host.boot)
         log.warning("%s: %s, which is not to run", self._order.name, witness.in_words(version, were.every))
         try:
             can_stop = files.is_executable_file(install / "control") and not self._strangers(version)
@@ -164,7 +164,7 @@ class Start:
     def _others(self) -> dict[str, frozenset[str]]:
         """The processes of other versions that live, by version."""
         here = self._left()
-        for version, several in Table().by_version(self._agent.path).items():
+        for version, several in witness.by_version(Table(), self._agent.path, self._memory).items():
             if version != self._version:
                 here[version] = here.get(version, frozenset()) | {one.identity for one in several}
         return here
@@ -179,7 +179,11 @@ class Start:
         known = self._memory.running
         ports = (known.ports if known else frozenset()) | _ports_in(evidence)
         table = Table()
-        own = {p.pid: version for version, several in table.by_version(self._agent.path).items() for p in several}
+        own = {
+            p.pid: version
+            for version, several in witness.by_version(table, self._agent.path, self._memory).items()
+            for p in several
+        }
         held = {port: one for port, one in table.holders(ports).items() if own.get(one.pid) != self._version}
         told = [
             f"port {port} is held by {processes.in_words(one.identity)}{_of(own, one)}" for port, one in held.items()

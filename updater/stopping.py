@@ -17,7 +17,7 @@ from updater import control, processes, witness
 from updater.config import Timeouts
 from updater.control import State
 from updater.errors import ControlFailed
-from updater.memory import Recognised
+from updater.memory import Memory, Recognised
 from updater.processes import Table
 from updater.procfs import Process
 from updater.wire import END, Desired, one_line
@@ -97,13 +97,13 @@ def ask_unheard(were: Before, order: Desired, timeouts: Timeouts, deadline: floa
         raise ControlFailed(f"{version} did not stop within {timeouts.stop:g} s: {problem}", one_line(said, EVIDENCE))
 
 
-def before(install: Path, known: Recognised | None, boot: str) -> Before:
-    """Look at the processes of an install that is to be stopped. known: of its last start."""
-    table = Table()
+def before(install: Path, memory: Memory, boot: str) -> Before:
+    """Look at the processes of an install that is to be stopped. memory: of its agent."""
+    table, known = Table(), memory.running
     found = witness.recognise(table, install, known, boot)
     main = witness.main_processes(table, found, install, known)
     every = _identities(found)
-    alone = not {*table.by_version(install.parent)} - {install.name}
+    alone = not {*witness.by_version(table, install.parent, memory)} - {install.name}
     return Before(install, every, main, known, boot, alone)
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from updater import processes
-from updater.memory import Recognised
+from updater.layout import MARKER
+from updater.memory import Memory, Recognised
 from updater.pidfiles import pid_files
 from updater.processes import Table
 from updater.procfs import Process
@@ -84,6 +85,23 @@ def main_processes(table: Table, found: Iterable[Process], install: Path, known:
         pids = {one.pid for one in candidates}
         mains = [one for one in candidates if one.parent not in pids]
     return frozenset(one.identity for one in mains)
+
+
+def by_version(table: Table, agent: Path, memory: Memory) -> dict[str, list[Process]]:
+    """The processes that are or work below an agent's directory, by version. What lies there besides, as its data do, is no
+    version: one is remembered, or has a control or a marker."""
+    known = {
+        memory.current,
+        memory.good,
+        memory.previous,
+        *memory.left,
+        memory.running.version if memory.running else "",
+    }
+    return {
+        version: found
+        for version, found in table.by_entry(agent).items()
+        if version in known or any(os.path.lexists(agent / version / name) for name in ("control", MARKER))
+    }
 
 
 def strangers(table: Table, install: Path, found: Iterable[Process]) -> dict[Path, int]:

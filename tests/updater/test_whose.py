@@ -10,7 +10,7 @@ from helpers.agents import HEALTHY, install
 from lab.fleet import until
 from updater import cycle, processes, stopping, witness
 from updater.control import State
-from updater.memory import Recognised
+from updater.memory import Memory, Recognised
 from updater.processes import Table
 from updater.surroundings import MARK
 
@@ -60,7 +60,7 @@ def test_a_process_of_a_container_is_not_ours_though_its_path_is(agent, spawn, m
     until("it is at work", lambda: processes.command(one.pid) == command)
     assert os.readlink(f"/proc/{one.pid}/cwd") == str(agent / "1")
     assert below(agent / "1") == set()
-    assert Table().by_version(agent) == {}
+    assert Table().by_entry(agent) == {}
     assert processes.end_all_of(agent) == 0
     assert one.poll() is None
 
@@ -126,7 +126,7 @@ def test_an_agent_that_a_person_has_restarted_in_his_terminal_runs_on_alone(host
 def test_it_is_waited_for_when_it_stops_and_ended_on_the_way_back(host, spawn, terminal):
     place = installed(host)
     pid = started_from_a_terminal(spawn, place)
-    were = stopping.before(place, None, host.boot)
+    were = stopping.before(place, Memory(), host.boot)
     assert were.main == were.every == {processes.identity(pid)}, "and not the person's own processes"
 
 
@@ -191,5 +191,59 @@ def test_those_that_are_known_only_by_the_mark_of_a_start_are_waited_for(agent, 
     """It moved away from its directory and has replaced the process that its start had left."""
     one = spawn("sleep", "4728", env=os.environ | {MARK: "abc"})
     until("it is at work", lambda: processes.command(one.pid) == ["sleep", "4728"])
-    were = stopping.before(agent / "1", Recognised("1", "b", 900000, "abc", frozenset({"4194303.1"})), "b")
+    known = Recognised("1", "b", 900000, "abc", frozenset({"4194303.1"}))
+    were = stopping.before(agent / "1", Memory(running=known), "b")
     assert were.main == {processes.identity(one.pid)}
+
+
+# --- what is a version ---
+
+
+def test_what_works_in_the_data_of_an_agent_is_no_version_and_runs_on(host, site, spawn):
+    data = host.layout.agent("agent").path / "data"
+    data.mkdir(parents=True)
+    backup = spawn("sleep", "4729", cwd=data)
+    works_in(backup, data)
+    for version in ("1", "2"):
+        site.publish(version=version)
+        site.desire(site.entry(version=version, leftovers="end"))
+        assert cycle.run(host).matches
+    assert backup.poll() is None
+    assert stopping.before(host.layout.agent("agent").install("2"), host.memories.of("agent"), host.boot).alone
+    assert host.memories.of("agent").left == {}
+
+
+def test_a_version_whose_directory_a_person_has_removed_is_one_while_it_is_remembered(agent, spawn):
+    (agent / "2").mkdir()
+    one = spawn("sleep", "4730", cwd=agent / "2")
+    works_in(one, agent)
+    (agent / "2").rmdir()
+    assert list(witness.by_version(Table(), agent, Memory(current="1", previous="2"))) == ["2"]
+    assert list(witness.by_version(Table(), agent, Memory(current="1"))) == []
+
+
+# --- what may not be seen ---
+
+HIDDEN = """
+import os, subprocess, sys
+from pathlib import Path
+from updater import witness
+from updater.processes import Table
+one = subprocess.Popen(["sleep", "4731"], cwd="/")
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+install = Path("/mnt/agent/1")
+install.mkdir(parents=True)
+(install / "pid").write_text(str(one.pid))
+print(witness.names_the_dead(install), witness.strangers(Table(), install, []), witness.may_be_up(Table(), install))
+"""
+
+
+@pytest.mark.parametrize("hidepid", [1, 2])
+def test_a_process_that_proc_hides_from_us_is_neither_dead_nor_a_stranger(mounts, hidepid):
+    """The updater is not root, and the agent was started by another user."""
+    within = f'mount -t proc -o hidepid={hidepid} proc /proc && mount -t tmpfs -o mode=777 none /mnt && exec "$@"'
+    command = ["unshare", "-m", "-p", "-f", "--kill-child", "sh", "-c", within, "sh", sys.executable, "-c", HIDDEN]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("False {} True", 0), done.stderr
