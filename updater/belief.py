@@ -52,7 +52,8 @@ def _testified(host: Host, seen: Observed, memory: Memory, began: float) -> Obse
         is_there = known.boot == host.boot and any(map(processes.is_alive, known.processes))
         return seen if is_there else _doubted(host, seen, known, began)
     install = host.layout.agent(seen.name).install(seen.current)
-    if known and not any(map(processes.is_alive, known.processes)) and witness.names_the_dead(install):
+    lives = known is not None and any(map(processes.is_alive, known.processes))
+    if not lives and witness.names_the_dead(install):
         return _doubted(host, seen, known, began)
     return seen if host.left_in_peace.get(seen.name) == seen.current else _learned(host, seen, known)
 
@@ -76,8 +77,8 @@ def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
     return replace(seen, running=witness.seen(table, install, known, host.boot)) if is_old else seen
 
 
-def _doubted(host: Host, seen: Observed, known: Recognised, began: float) -> Observed:
-    """None of the processes that were known is there: others are, or may be, or it is not believed."""
+def _doubted(host: Host, seen: Observed, known: Recognised | None, began: float) -> Observed:
+    """None of the processes that were known is there, if any were: others are, or may be, or it is not believed."""
     install = host.layout.agent(seen.name).install(seen.current)
     table = host.table(began)
     for again in (True, False):

@@ -91,12 +91,13 @@ class Start:
         )
 
     def _remove_stale_pid_files(self) -> None:
-        """Where a version's processes were recognised before, and none exists: its control would take a stranger for it."""
-        if not self._was_placed():
-            return
+        """Those that name a dead process, or a stranger where a version's processes were recognised before and none
+        exists: its control would take it for a running one."""
+        was_placed = self._was_placed()
         for path, pid in self._strangers(self._version).items():
-            log.warning("%s names %s, which is none of its processes: removed", path, processes.in_words(str(pid)))
-            files.remove_tree(path)
+            if was_placed or processes.is_dead(pid):
+                log.warning("%s names %s, which is none of its processes: removed", path, processes.in_words(str(pid)))
+                files.remove_tree(path)
 
     def _was_placed(self) -> bool:
         known = self._memory.running

@@ -223,6 +223,22 @@ def test_a_zombie_does_not_count_as_started(host, site):
         zombie.wait()
 
 
+def test_a_zombie_does_not_count_as_started_where_nothing_is_remembered(host, site):
+    """A host that is taken over from another updater."""
+    zombie = subprocess.Popen(["true"])
+    until("it is dead", lambda: not alive(zombie.pid))
+    try:
+        install(host.layout.root, "agent", "1", KILL_0)
+        (here(host, "1") / "pid").write_text(str(zombie.pid))
+        assert cycle.look(host, ["agent"])["agent"].state is State.STOPPED
+        assert host.left_in_peace == {}
+        site.publish(version="1")
+        assert run(host, site, "1").matches
+        assert len(living(host, "1")) == 1
+    finally:
+        zombie.wait()
+
+
 def test_a_start_that_leaves_only_a_dead_process_has_failed(host, site):
     zombie = subprocess.Popen(["true"])
     until("it is dead", lambda: not alive(zombie.pid))
