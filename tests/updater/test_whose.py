@@ -3,16 +3,20 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from helpers.agents import HEALTHY, install
 from lab.fleet import until
 from updater import cycle, processes, stopping, witness
+from updater.config import Timeouts
 from updater.control import State
+from updater.errors import ControlFailed
 from updater.memory import Memory, Recognised
 from updater.processes import Table
 from updater.surroundings import MARK
+from updater.wire import Desired
 
 
 @pytest.fixture
@@ -247,3 +251,26 @@ def test_a_process_that_proc_hides_from_us_is_neither_dead_nor_a_stranger(mounts
     command = ["unshare", "-m", "-p", "-f", "--kill-child", "sh", "-c", within, "sh", sys.executable, "-c", HIDDEN]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.stdout.strip(), done.returncode) == ("False {} True", 0), done.stderr
+
+
+def test_the_number_of_a_stranger_s_thread_in_a_pid_file_is_a_stranger_s(agent, spawn):
+    """`kill -0` takes it for a process, though no list of processes shows it."""
+    program = "import threading, time; threading.Thread(target=time.sleep, args=(4732,)).start()"
+    one = spawn(sys.executable, "-c", program)
+    until("it has a second thread", lambda: len(os.listdir(f"/proc/{one.pid}/task")) == 2)
+    [thread] = {int(name) for name in os.listdir(f"/proc/{one.pid}/task")} - {one.pid}
+    (agent / "1" / "pid").write_text(str(thread))
+    assert witness.strangers(Table(), agent / "1", []) == {agent / "1" / "pid": thread}
+    assert not witness.may_be_up(Table(), agent / "1")
+
+
+def test_a_version_that_is_known_only_by_the_mark_of_its_start_is_gone_when_that_is(agent, spawn):
+    """Its status says neither word, so that the kernel alone tells."""
+    (agent / "1" / "control").write_text("#!/bin/sh\n")
+    (agent / "1" / "control").chmod(0o755)
+    one = spawn("sleep", "4733", env=os.environ | {MARK: "abc"})
+    until("it is at work", lambda: processes.command(one.pid) == ["sleep", "4733"])
+    known = Recognised("1", "b", 900000, "abc", frozenset({"4194303.1"}))
+    were = stopping.before(agent / "1", Memory(running=known), "b")
+    with pytest.raises(ControlFailed, match="sleep 4733"):
+        stopping.ask_unheard(were, Desired("agent", "2"), Timeouts(stop=0.2), time.monotonic() + 0.2)
