@@ -10,7 +10,7 @@ from updater.http import Http
 from updater.layout import Layout
 from updater.memories import Memories
 from updater.memory import Moment
-from updater.orders import Orders
+from updater.orders import Orders, Uptime
 from updater.processes import Table, boot_id
 
 
@@ -57,6 +57,10 @@ class Host:
     def now(self) -> float:
         """Unix seconds."""
         return time.time()
+
+    def uptime(self) -> Uptime:
+        """For how long the machine is up; no clock that is set changes that."""
+        return Uptime(self.boot, time.clock_gettime(time.CLOCK_BOOTTIME))
 
     def moment(self, at: float = 0) -> Moment:
         """As memories are judged by it: now, or when an agent was looked at (Unix seconds)."""

@@ -52,7 +52,8 @@ class Recognised(msgspec.Struct, frozen=True):
     """The processes of a version's last start, as the kernel knew them at the last look.
 
     boot: of the machine, outside of which they mean nothing; session, token: of the start, as in surroundings.Mark; processes:
-    identities; placed: whether one that had lived for a while lay or worked below the install; ports: on which they listened.
+    identities; placed: whether one that had lived for a while lay or worked below the install; ports: on which they listened;
+    since: clock ticks of that boot just before the start.
     """
 
     version: str
@@ -62,6 +63,7 @@ class Recognised(msgspec.Struct, frozen=True):
     processes: frozenset[str] = frozenset()
     placed: bool = False
     ports: frozenset[int] = frozenset()
+    since: int = 0
 
 
 class Rejected(msgspec.Struct, frozen=True):

@@ -2,7 +2,8 @@
 
 A machine whose network is not up yet, or whose DHCP server lost its lease, calls itself `localhost` or by another's name for a
 while; by such a name meta would give it another host's orders, or those of no host at all. So a derived name that is none is
-never used, and a new one only after an hour, in which the last orders count as if meta did not answer. And hashes of the ids
+never used, and a new one only after an hour of one boot, in which the last orders count as if meta did not answer: a machine
+without its network has no right time either, so no clock that may be set counts it. And hashes of the ids
 that the machine and its boot have, by which meta can tell two machines of one name: the ids themselves are secrets
 (machine-id(5)).
 """
@@ -37,7 +38,7 @@ def reported(host: Host) -> str:
     if problem := derived_problem(derived):
         raise Misconfigured(problem)
     last = host.orders.last
-    if (left := PATIENCE - last.seconds_of_name(derived, host.now())) > 0:
+    if (left := PATIENCE - last.seconds_of_name(derived, host.uptime())) > 0:
         raise NameInDoubt(
             f"this machine calls itself {derived} now, and was {last.hostname} at its last heartbeat: its last orders are kept "
             f"for another {left / 60:.0f} min, then it reports as {derived}; at once with hostname in cfg.json"
@@ -57,7 +58,7 @@ def trouble(host: Host) -> str:
 def note(host: Host) -> None:
     """Remember since when this machine has had its name, if that is another than meta knows. Raises TryLater."""
     if not host.config.hostname and not derived_problem(derived := socket.gethostname()):
-        host.orders.note_name(derived, host.now())
+        host.orders.note_name(derived, host.uptime())
 
 
 def derived_problem(derived: str) -> str:

@@ -58,10 +58,11 @@ class Table:
         pairs = procfs.environment(self._proc, process.pid).decode("utf-8", "replace").split("\0")
         return {name: value for name, equals, value in (pair.partition("=") for pair in pairs) if equals}
 
-    def with_variable(self, name: str, value: str) -> list[Process]:
-        """The processes that began their program with this variable in their environment."""
+    def with_variable(self, name: str, value: str, since: int = 0) -> list[Process]:
+        """The processes that began their program with this variable in their environment. since: clock ticks of the machine,
+        before which none of them had started."""
         wanted = f"{name}={value}\0".encode()
-        ours = [one for one in self.by_pid.values() if not self._is_of_the_kernel(one)]
+        ours = [one for one in self.by_pid.values() if int(one.start) >= since and not self._is_of_the_kernel(one)]
         return [one for one in ours if wanted in procfs.environment(self._proc, one.pid)]
 
     def may_be_of(self, process: Process, directory: Path) -> bool:
@@ -79,18 +80,25 @@ class Table:
 
     def ports(self, process: Process) -> frozenset[int]:
         """Those on which it listens (TCP), or takes datagrams (UDP)."""
-        if self._sockets is None:
-            self._sockets = procfs.listening(self._proc)
-        sockets = self._sockets
+        sockets = self._listening()
         held = procfs.descriptors(self._proc, process.pid) if sockets else []
         return frozenset(port for link in held if (port := sockets.get(link)))
 
     def holders(self, ports: Iterable[int]) -> dict[int, Process]:
         """Who listens on these ports, as far as we may see it."""
-        wanted, found = set(ports), {}
-        for process in self.by_pid.values() if wanted else ():
-            found.update(dict.fromkeys(wanted & self.ports(process), process))
+        wanted, found = set(ports) & set(self._listening().values()), {}
+        for process in self.by_pid.values():
+            if not wanted:
+                break
+            held = wanted & self.ports(process)
+            found.update(dict.fromkeys(held, process))
+            wanted -= held
         return found
+
+    def _listening(self) -> Mapping[str, int]:
+        if self._sockets is None:
+            self._sockets = procfs.listening(self._proc)
+        return self._sockets
 
     def _below(self, process: Process, where: str, with_terminals: bool = False) -> str:
         """Where its program lies, or where it works without a terminal (or with one), if that is below `where`; else ""."""

@@ -20,6 +20,7 @@ from updater.errors import ControlFailed
 from updater.host import Host
 from updater.layout import AgentDir
 from updater.memory import Memory, Recognised
+from updater.pidfiles import pid_files
 from updater.processes import Table
 from updater.procfs import Process
 from updater.stopping import EVIDENCE, LEFT_ALONE, wait_for
@@ -152,7 +153,8 @@ class Start:
             return None, f"not started within {limits.start:g} s: {problem or f'its status is {status.text!r}'}"
         table = Table()
         found = witness.started(table, self._install, mark, since, self._host.boot)
-        found = replace(found, placed=self._was_placed())
+        # One that runs now and then only, and has no pid file to be wrong, leaves nothing where all is well.
+        found = replace(found, placed=self._was_placed() and bool(found.processes or pid_files(self._install)))
         is_doubtful = not found.processes and (found.placed or witness.names_the_dead(self._install))
         if is_doubtful and not witness.may_be_up(table, self._install):
             return None, f"not started: its status is {status.text!r}, but none of its processes exists"

@@ -42,8 +42,10 @@ def started(table: Table, install: Path, mark: Mark, since: int, boot: str) -> R
     named = [table.by_pid.get(pid) for pid in pid_files(install).values()]
     by_pid_file = [one for one in named if one and int(one.start) >= since]
     in_session = [one for one in table.by_pid.values() if one.session == mark.session and int(one.start) >= since]
-    found = _with_descendants(table, [*by_place, *by_pid_file, *in_session, *table.with_variable(MARK, mark.token)])
-    return _noted(table, found, Recognised(install.name, boot, mark.session, mark.token))
+    found = _with_descendants(
+        table, [*by_place, *by_pid_file, *in_session, *table.with_variable(MARK, mark.token, since)]
+    )
+    return _noted(table, found, Recognised(install.name, boot, mark.session, mark.token, since=since))
 
 
 def seen(table: Table, install: Path, known: Recognised | None, boot: str) -> Recognised:
@@ -68,7 +70,7 @@ def recognise(table: Table, install: Path, known: Recognised | None, boot: str) 
         # A session's number is not given again while one of its processes lives.
         sessions = {one.session for one in here if one.leads_session or one.session == known.session}
         found += here + [one for one in table.by_pid.values() if one.session in sessions]
-        found += table.with_variable(MARK, known.token) if known.token else []
+        found += table.with_variable(MARK, known.token, known.since) if known.token else []
     return _with_descendants(table, found)
 
 

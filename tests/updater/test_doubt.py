@@ -185,6 +185,29 @@ def test_an_agent_that_was_never_recognised_by_its_place_is_left_in_peace(host, 
     assert host.left_in_peace == {"agent": "1"}
 
 
+def test_an_agent_that_only_runs_now_and_then_is_left_in_peace_after_one_start(host, site):
+    """As cron or a socket starts it: it was seen at work once, and says `started` while nothing of it runs."""
+    install(host.layout.root, "agent", "1", script('echo "$1" >>../.calls; [ "$1" != status ] || echo started'))
+    was_placed(host)
+    for _ in range(3):
+        assert run(host, site, "1").matches
+    calls = (host.layout.root / "agent/.calls").read_text().split()
+    assert calls.count("start") == 1
+    assert [outcome["result"] for outcome in site.outcomes()] == ["done"]
+
+
+def test_an_agent_whose_pid_file_names_what_is_gone_has_not_started(host, site):
+    install(
+        host.layout.root,
+        "agent",
+        "1",
+        script('[ "$1" != start ] || echo 4194303 >pid; [ "$1" != status ] || echo started'),
+    )
+    was_placed(host)
+    result = run(host, site, "1")
+    assert "none of its processes exists" in result.turns[0].waits
+
+
 def test_an_agent_that_moves_away_from_its_directory_is_left_in_peace(host, site):
     moves = (
         HEALTHY.replace("sleep 1000 >", "cd / && exec sleep 1000 >")

@@ -304,6 +304,40 @@ def test_without_such_the_main_processes_are_those_that_no_other_started(tmp_pat
     assert witness.main_processes(table, found, install, None) == {"900002.100"}
 
 
+class Counting(Table):
+    """Notes of which processes the ports are asked for."""
+
+    def ports(self, process):
+        self.asked = [*getattr(self, "asked", []), process.pid]
+        return super().ports(process)
+
+
+def test_who_holds_a_port_is_asked_of_no_more_processes_than_it_takes(tmp_path):
+    listening = "  0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4242 1 0 100 0 0 10 0\n"
+    (tmp_path / "proc/net").mkdir(parents=True)
+    (tmp_path / "proc/net/tcp").write_text("the head\n" + listening)
+    for pid in (900001, 900002, 900003):
+        proc(tmp_path / "proc", pid)
+        (tmp_path / f"proc/{pid}/fd").mkdir()
+        (tmp_path / f"proc/{pid}/fd/3").symlink_to("socket:[4242]")
+    table = Counting(tmp_path / "proc")
+    assert table.holders([8080, 9090])[8080].pid == table.asked[0]
+    assert len(table.asked) == 1
+    table = Counting(tmp_path / "proc")
+    assert table.holders([9090]) == {}
+    assert not hasattr(table, "asked")
+
+
+def test_what_was_there_before_a_start_does_not_bear_its_mark(tmp_path, install):
+    """So the environment of what has long run on a host is never read."""
+    for pid, start in ((900001, 50), (900002, 200)):
+        proc(tmp_path / "proc", pid, start=start)
+        (tmp_path / f"proc/{pid}/environ").write_bytes(b"OPS_UPDATER_START=abc\0")
+    found = witness.started(Table(tmp_path / "proc"), install, Mark("abc", 900000), 100, "b")
+    assert found.processes == {"900002.200"}
+    assert recognised(tmp_path, install, replace(found, processes=frozenset())) == {900002}
+
+
 def test_what_cannot_be_looked_into_is_not_called_a_stranger(tmp_path, install):
     """As vesoft-inc/nebula#6149 has it: only one that is surely another program is."""
     (install / "a.pid").write_text("900001")

@@ -13,7 +13,7 @@ import pytest
 from helpers.agents import QUIET
 from lab.fleet import Host, until
 from updater import naming
-from updater.orders import LastReply, Orders
+from updater.orders import LastReply, Orders, Uptime
 from updater.wire import Desired
 
 SET_NAME = """
@@ -100,10 +100,21 @@ def test_after_an_hour_it_reports_under_the_new_name(host, site):
     file = host.root / ".updater" / "reply.json"
     kept = json.loads(file.read_text())
     assert kept["renamed"] == "web-2"
-    file.write_text(json.dumps(kept | {"renamed_at": kept["renamed_at"] - 3601}))
+    file.write_text(json.dumps(kept | {"renamed_up": kept["renamed_up"] - 3601}))
     assert as_machine("web-2", host, "once").returncode == 0
     assert [report["hostname"] for report in site.reports] == ["web-1", "web-2"]
     assert as_machine("web-2", host, "once").returncode == 0, "and from then on it is its name"
+
+
+def test_a_clock_that_is_set_makes_no_hour_of_a_moment(host, site):
+    """A machine without its network begins in 1970: the next look is half a century later."""
+    assert as_machine("web-1", host, "once").returncode == 0
+    assert as_machine("web-2", host, "once").returncode == 3
+    file = host.root / ".updater" / "reply.json"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps({key: 0 if key in ("at", "renamed_at") else value for key, value in kept.items()}))
+    assert as_machine("web-2", host, "once").returncode == 3
+    assert {report["hostname"] for report in site.reports} == {"web-1"}
 
 
 def test_a_plan_notes_nothing_of_a_new_name(host):
@@ -146,24 +157,27 @@ ORDERS = (Desired("agent", "1", "http://m", cmd="start"),)
 
 
 def test_how_long_a_machine_has_had_its_name():
-    reply = LastReply(NOW, ORDERS, "web-1", "web-2", NOW)
-    assert reply.seconds_of_name("web-1", NOW) > 1e9
-    assert reply.seconds_of_name("web-2", NOW + 60) == 60
-    assert reply.seconds_of_name("web-2", NOW - 60) == 0, "a clock that went back makes no name older"
-    assert reply.seconds_of_name("web-3", NOW + 60) == 0
-    assert LastReply().seconds_of_name("web-1", NOW) > 1e9, "a reply of an older updater names none"
+    reply = LastReply(NOW, ORDERS, "web-1", "web-2", "b", 500)
+    assert reply.seconds_of_name("web-1", Uptime("b", 500)) > 1e9
+    assert reply.seconds_of_name("web-2", Uptime("b", 560)) == 60
+    assert reply.seconds_of_name("web-2", Uptime("another", 9999)) == 0, "the time before a boot is not known"
+    assert reply.seconds_of_name("web-3", Uptime("b", 560)) == 0
+    assert LastReply().seconds_of_name("web-1", Uptime("b", 500)) > 1e9, "a reply of an older updater names none"
 
 
 def test_another_name_is_remembered_over_a_restart_and_forgotten_with_the_next_reply(tmp_path):
     file = tmp_path / "reply.json"
     orders = Orders(file)
     orders.keep(ORDERS, NOW, "web-1")
-    orders.note_name("web-2", NOW + 1)
-    orders.note_name("web-2", NOW + 9)
-    assert Orders(file).last.seconds_of_name("web-2", NOW + 11) == 10
+    orders.note_name("web-2", Uptime("b", 1))
+    orders.note_name("web-2", Uptime("b", 9))
+    assert Orders(file).last.seconds_of_name("web-2", Uptime("b", 11)) == 10
     again = Orders(file)
-    again.note_name("web-1", NOW + 12)
-    assert Orders(file).last.seconds_of_name("web-2", NOW + 13) == 0
+    again.note_name("web-1", Uptime("b", 12))
+    assert Orders(file).last.seconds_of_name("web-2", Uptime("b", 13)) == 0
+    again.note_name("web-2", Uptime("b", 20))
+    again.note_name("web-2", Uptime("c", 5))
+    assert Orders(file).last.seconds_of_name("web-2", Uptime("c", 7)) == 2
     again.keep(ORDERS, NOW + 20, "web-1")
     assert Orders(file).last.renamed == ""
 
