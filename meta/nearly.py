@@ -94,8 +94,12 @@ def _but_for_case(selector: Selector, known: Folded, looks: Iterator[int]) -> st
     compared."""
     if isinstance(selector, Prefix):
         prefix = selector.prefix
-        host = "" if starting(known.ordered, prefix) else next(known.alike(prefix.lower()), "")
-        return f"prefix {host[: len(prefix)]}" if len(host) >= len(prefix) and host else ""
+        small = prefix.lower()
+        alike = (name for name in known.alike(folded(prefix)) if name.lower().startswith(small))
+        host = (
+            "" if starting(known.ordered, prefix) else next((name for name, _ in zip(alike, looks, strict=False)), "")
+        )
+        return f"prefix {host[: len(prefix)]}" if host else ""
     return _glob_but_for_case(selector, known, looks) if isinstance(selector, Glob) else ""
 
 
@@ -104,7 +108,7 @@ def _glob_but_for_case(selector: Glob, known: Folded, looks: Iterator[int]) -> s
     start = _WILD.split(glob, maxsplit=1)[0]
     matches = re.compile(translate(glob), re.IGNORECASE).match
     small = glob == glob.lower()  # and then fits every name in small letters that it fits but for case
-    meant = next((name for name, _ in zip(known.alike(start.lower(), small), looks, strict=False) if matches(name)), "")
+    meant = next((name for name, _ in zip(known.alike(folded(start), small), looks, strict=False) if matches(name)), "")
     if not meant:
         return ""
     exact = (known.ordered[at] for at in starting(known.ordered, start))

@@ -157,10 +157,13 @@ class Daemon:
 
     def _until(self, due: float) -> None:
         """Wait until then (monotonic seconds), or until told to stop; see to turns that end and to versions on trial."""
-        while not (self._shall_end() or self._cycle_wanted) and (left := due - time.monotonic()) > 0:
-            if any(turn.is_news for turn in self._turns.collect()):
+        while not self._shall_end():
+            if any(turn.is_news for turn in self._turns.collect()):  # also where cycles take longer than the interval
                 self.seen |= cycle.tell(self.host, self._refused)
                 continue
+            left = due - time.monotonic()
+            if self._cycle_wanted or left <= 0:
+                return
             watched = self._watched()
             woken = self._sleep(min(left, self._until_next_look(watched)) if watched else left)
             if watched and not woken and not self._shall_end():

@@ -99,9 +99,15 @@ def by_version(table: Table, agent: Path, memory: Memory) -> dict[str, list[Proc
         *memory.left,
         memory.running.version if memory.running else "",
     }
+    ours = _of_our_looks(table)
+    found = {
+        version: left
+        for version, several in table.by_entry(agent).items()
+        if (left := [one for one in several if one.pid not in ours])
+    }
     return {
-        version: found
-        for version, found in table.by_entry(agent).items()
+        version: left
+        for version, left in found.items()
         if version in known or any(os.path.lexists(agent / version / name) for name in ("control", MARKER))
     }
 
@@ -141,6 +147,20 @@ def names_the_dead(install: Path) -> bool:
 def _is_asked_by_us(process: Process) -> bool:
     """Whether this is a control script that this process is just running."""
     return process.parent == os.getpid() and processes.command(process.pid)[-2:-1] == ["./control"]
+
+
+def _of_our_looks(table: Table) -> set[int]:
+    """The status scripts that this process is just running, for a look beside a turn, and what they have started (pids)."""
+    ourselves = os.getpid()
+    children: dict[int, list[int]] = {}
+    for one in table.by_pid.values():
+        children.setdefault(one.parent, []).append(one.pid)
+    todo = [pid for pid in children.get(ourselves, ()) if processes.command(pid)[-2:] == ["./control", "status"]]
+    found: set[int] = set()
+    while todo:
+        found.add(pid := todo.pop())
+        todo += children.get(pid, ())
+    return found
 
 
 def is_start_script(process: Process) -> bool:

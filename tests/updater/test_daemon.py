@@ -154,6 +154,18 @@ def test_a_daemon_that_is_told_to_stop_in_a_switch_finishes_it(host, site):
     assert started(host, "2")
 
 
+def test_cycles_that_take_longer_than_the_interval_follow_orders_all_the_same(host, site):
+    slow = HEALTHY.replace("status)", "status) sleep 0.3;")
+    assert slow != HEALTHY
+    site.publish(version="1", control=slow)
+    site.publish(version="2", control=slow)
+    site.desire(("agent", "1"))
+    host.start()
+    until("the first version runs", lambda: started(host, "1"))
+    site.desire(("agent", "2"))
+    until("the second version runs", lambda: started(host, "2"), within=60)
+
+
 def test_hup_reads_the_configuration_again(host, site):
     host.start()
     until("it beats", lambda: site.reports)

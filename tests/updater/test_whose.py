@@ -274,3 +274,15 @@ def test_a_version_that_is_known_only_by_the_mark_of_its_start_is_gone_when_that
     were = stopping.before(agent / "1", Memory(running=known), "b")
     with pytest.raises(ControlFailed, match="sleep 4733"):
         stopping.ask_unheard(were, Desired("agent", "2"), Timeouts(stop=0.2), time.monotonic() + 0.2)
+
+
+def test_a_status_script_of_our_own_and_what_it_runs_are_no_version_that_is_not_to_run(agent, spawn):
+    """A look may be made beside a turn, which then takes its script for something that runs."""
+    (agent / "1" / "control").write_text('#!/bin/sh\ncase "$1" in status) sleep 60 & wait;; esac\n')
+    (agent / "1" / "control").chmod(0o755)
+    script = spawn("/bin/sh", "./control", "status", cwd=agent / "1")
+    until("the script and its sleep are there", lambda: len(below(agent / "1")) == 2)
+    assert witness.by_version(Table(), agent, Memory(current="1")) == {}
+    script.kill()
+    script.wait()
+    assert list(witness.by_version(Table(), agent, Memory(current="1"))) == ["1"], "what it has left behind is one"
