@@ -106,7 +106,11 @@ class Bridge:
         }
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, cwd=self._directory, env=environment, stderr=log)
-        found = until(lambda: self._address(before), "meta elves listens")
+        try:
+            found = until(lambda: self._address(before), "meta elves listens")
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
         self.port, self.http_port = int(found[1]), int(found[2])
 
     def _address(self, start: int) -> re.Match[str] | None:

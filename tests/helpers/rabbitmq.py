@@ -131,9 +131,15 @@ class Node:
                 [SCRIPT], cwd=self._directory, env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         deadline = time.monotonic() + START_WITHIN
-        while not self._serves():
-            assert time.monotonic() < deadline and self._process.poll() is None, (self._directory / "log").read_text()
-            time.sleep(0.05)
+        try:
+            while not self._serves():
+                assert time.monotonic() < deadline and self._process.poll() is None, (
+                    self._directory / "log"
+                ).read_text()
+                time.sleep(0.05)
+        except BaseException:
+            self.kill()
+            raise
 
     def _environment(self) -> dict[str, str]:
         at = self._directory

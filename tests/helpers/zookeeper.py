@@ -77,7 +77,11 @@ class ZooKeeper:
                 stdout=log,
                 stderr=log,
             )
-        until(lambda: is_open(self.port), "ZooKeeper listens")
+        try:
+            until(lambda: is_open(self.port), "ZooKeeper listens")
+        except BaseException:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """As a crash would."""
