@@ -28,6 +28,7 @@ from updater.wire import FAILED, START, Desired
 GOOD, TRIAL, TODO, BROKEN, HELD = "good", "on trial", "to do", "failed", "held"
 LATE, LOST, DOUBLED = "late", "lost", "doubled"
 LEFT_OUT = (LATE, LOST, HELD, DOUBLED)
+PENDING = (TODO, TRIAL, BROKEN)
 MISSED = 3  # heartbeats of a host that is late, so that its interval is known well enough
 NAMED = 10  # hosts of each kind that are named
 _AMONG = 1000  # hosts of a group among which the names are looked for
@@ -60,6 +61,7 @@ class _Sums:
         self.waits: Counter[str] = Counter()
         self.names: dict[str, list[str]] = {}
         self.wanted: set[str] = set()
+        self.pending: set[str] = set()
         self.failing: list[tuple[Desired, Sequence[Host]]] = []
         self.is_patient = False
 
@@ -166,6 +168,7 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
         revision=records.revision,
         desired=_word(record.version, record.cmd) if record else "",
         wanted=sorted(sums.wanted),
+        pending=sorted(sums.pending),
         behind="" if is_settled else f"what hosts shall have by revision {records.revision} is being worked out",
         patience=moment.patience if sums.is_patient else 0.0,
         todo=sums.hosts[TODO],
@@ -248,7 +251,9 @@ def _add(sums: _Sums, question: _Question, part: _Part, away: Mapping[Host, str]
         sums.is_patient |= its in (LATE, LOST) and any(host.last_seen >= excused for host in hosts)
     if order is None or not found or part.klass.book is not question.book:
         return
-    sums.wanted.add(_word(order.version, order.cmd))
+    sums.wanted.add(word := _word(order.version, order.cmd))
+    if not found.keys().isdisjoint(PENDING):
+        sums.pending.add(word)
     verdict = part.profile.verdict(order.name)
     if state in found and (state == BROKEN or (state == TODO and verdict and _is_tried_again(verdict))):
         sums.failing.append((order, found[state][1]))

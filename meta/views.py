@@ -109,13 +109,15 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
     held: left out of these. last: some of the hosts that are on trial or to do; left_out: some of those left out.
 
     revision: of the records that this is by; desired: by the agent's record, "" when there is none; wanted: what the hosts that
-    were asked for shall have, each a version, or `stop`; behind: why this may not be by the newest records, or not by them yet,
-    or "". patience: seconds for which silent hosts are yet to be waited for: they may be silent because meta was away."""
+    were asked for shall have, each a version, or `stop`; pending: those of them that are not good yet on some host; behind: why
+    this may not be by the newest records, or not by them yet, or "". patience: seconds for which silent hosts are yet to be
+    waited for: they may be silent because meta was away."""
 
     agent: str
     revision: int = 0
     desired: str = ""
     wanted: list[str] = []
+    pending: list[str] = []
     behind: str = ""
     patience: float = 0.0
     todo: int = 0

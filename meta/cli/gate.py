@@ -7,6 +7,8 @@ by the newest: behind one address there may be several metas, one of which lags.
 from enum import IntEnum
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from meta.views import Progress
 
 
@@ -49,7 +51,8 @@ class Gate:
         """Whether the watch ends with this look; now: seconds of any clock that only goes on."""
         if found.behind or found.revision < self._revision:
             return None
-        self._first, self._revision = self._first or found, found.revision
+        pending = {*self._first.pending, *found.pending} if self._first else found.pending
+        self._first, self._revision = replace(self._first or found, pending=sorted(pending)), found.revision
         end = end_of(self._first, found, self._wanted)
         if not found.patience:
             self._patient_until = None
@@ -60,7 +63,8 @@ class Gate:
 
 
 def end_of(first: Progress, found: Progress, wanted: Wanted) -> End | None:
-    """How a watch ends that began with `first`, if it does now; None: not yet. Silent hosts are left out already."""
+    """How a watch ends that began with `first`, if it does now; None: not yet. Silent hosts are left out already.
+    first.pending: of all looks until now."""
     if not found.desired:
         return End.TAKEN_BACK if first.desired else End.NOT_YET
     if is_taken_back(first, found):
@@ -76,9 +80,10 @@ def end_of(first: Progress, found: Progress, wanted: Wanted) -> End | None:
 
 def is_taken_back(first: Progress, found: Progress) -> bool:
     """Whether no host shall have any more what some had to have: another version was set, an override removed, a version
-    banned. What an override tried out, and has become the record's own, goes on."""
+    banned. What an override tried out, and has become the record's own, goes on; but where hosts were yet to come to what the
+    record said, it is that which was taken back, and what an override spared from it is none that was tried out."""
     gone = set(first.wanted) - set(found.wanted)
     if found.revision == first.revision or not gone:
         return False
     is_promoted = found.desired != first.desired and found.desired in set(first.wanted) & set(found.wanted)
-    return not (is_promoted and gone == {first.desired})
+    return not (is_promoted and gone == {first.desired} and first.desired not in first.pending)

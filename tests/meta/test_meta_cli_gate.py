@@ -45,14 +45,16 @@ def test_what_no_record_says_is_not_yet_from_the_start():
 
 
 @pytest.mark.parametrize(
-    ("what", "before", "after", "is_back"),
+    ("what", "before", "after", "is_back"),  # desired, wanted, and of these pending
     [
         ("nothing changed", ("2", ["2"]), ("2", ["2"]), False),
         ("set back", ("2", ["2"]), ("1", ["1"]), True),
         ("banned", ("2", ["2"]), ("2", []), True),
         ("stopped", ("2", ["2"]), ("stop", ["stop"]), True),
         ("another version for some", ("2", ["2"]), ("2", ["2", "3"]), False),
-        ("the canary is promoted", ("1", ["1", "2"]), ("2", ["2"]), False),
+        ("the canary is promoted", ("1", ["1", "2"], ["2"]), ("2", ["2"]), False),
+        ("set back to what some were spared it for", ("2", ["1", "2"], ["2"]), ("1", ["1"]), True),
+        ("set back, and both are on their way", ("2", ["1", "2"], ["1", "2"]), ("1", ["1"]), True),
         ("the canary is promoted, and others still have an override", ("1", ["0", "1", "2"]), ("2", ["0", "2"]), False),
         ("the canary is promoted, as its own hosts see it", ("1", ["2"]), ("2", ["2"]), False),
         ("the canary is dropped", ("1", ["1", "2"]), ("1", ["1"]), True),
@@ -63,12 +65,22 @@ def test_what_no_record_says_is_not_yet_from_the_start():
     ],
 )
 def test_what_is_taken_back(what, before, after, is_back):
-    first = Progress("a", revision=5, desired=before[0], wanted=before[1])
+    desired, wanted, *pending = before
+    first = Progress("a", revision=5, desired=desired, wanted=wanted, pending=pending[0] if pending else [])
     assert is_taken_back(first, Progress("a", revision=6, desired=after[0], wanted=after[1])) is is_back
 
 
 def test_a_version_that_no_host_is_left_for_is_not_taken_back_without_an_edit():
     assert not is_taken_back(FIRST, found(wanted=[]))
+
+
+def test_what_was_on_its_way_in_any_look_is_taken_back_when_all_get_what_an_override_had():
+    gate = Gate(WANTED)
+    before = found(wanted=["1", "2"], good=2, trial=1, pending=["1"])
+    assert gate.end(before, 0) is None
+    assert gate.end(replace(before, pending=["1", "2"]), 1) is None
+    assert gate.end(replace(before, pending=["1"]), 2) is None
+    assert gate.end(found(revision=6, desired="1", wanted=["1"], good=3), 3) is End.TAKEN_BACK
 
 
 def test_what_may_be_of_old_records_ends_no_watch():

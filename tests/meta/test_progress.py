@@ -159,7 +159,14 @@ def test_a_selector_of_a_record_is_asked_by_its_class():
         beat(table, name, version)
     found = progress(table, Asked("a", Prefix("web-")), NOW, AGES)
     assert (found.revision, found.desired, found.wanted, found.good, found.todo) == (7, "1", ["2"], 1, 1)
-    assert progress(table, Asked("a"), NOW, AGES).wanted == ["1", "2"]
+    found = progress(table, Asked("a"), NOW, AGES)
+    assert (found.wanted, found.pending) == (["1", "2"], ["2"])
+    beat(table, "web-2", "2", trial=True)
+    beat(table, "db-1", "2")
+    assert progress(table, Asked("a"), NOW, AGES).pending == ["1", "2"]
+    beat(table, "web-2", "2")
+    beat(table, "db-1", "1")
+    assert progress(table, Asked("a"), NOW, AGES).pending == []
 
 
 def test_a_banned_version_is_wanted_by_no_host(table):
