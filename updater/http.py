@@ -180,6 +180,11 @@ class Response:
         return None if self._raw.chunked else peer_values.content_length(self.headers.get("Content-Length", ""))
 
     @property
+    def has_end(self) -> bool:
+        """Whether the answer says where its body ends, so that one that was cut short is known for it."""
+        return bool(self._raw.chunked) or self.length is not None
+
+    @property
     def encoding(self) -> str:
         """What the server says that it did to the body, "" for nothing."""
         said = self.headers.get("Content-Encoding", "").strip().lower()

@@ -440,6 +440,69 @@ def test_when_no_mirror_has_it_the_order_is_refused(http, tmp_path):
     assert left(tmp_path) == []
 
 
+def test_a_mirror_without_it_yet_does_not_outvote_a_source_that_is_only_busy(http, tmp_path):
+    missing = answer(b"", "404 Not Found")
+    with serving(answer(b"", "503 Busy"), answer(DATA)) as first, serving(missing) as second:
+        assert get(http, order(first.url, md5=MD5, mirrors=(second.url,)), tmp_path, within=10).data == DATA
+    assert (len(first.requests), len(second.requests)) == (2, 1)
+
+
+def test_what_a_source_began_to_send_is_gone_on_with_though_a_mirror_has_no_such_file(http, tmp_path):
+    with serving(cut(5000), rest_from(5000)) as first, serving(answer(b"", "404 Not Found")) as second:
+        assert get(http, order(first.url, md5=MD5, mirrors=(second.url,)), tmp_path, within=10).data == DATA
+    assert asked(first.requests[1])["Range"] == "bytes=5000-"
+
+
+@pytest.mark.parametrize("refusal", [answer(b"", "404 Not Found"), answer(b"other bytes")], ids=["no file", "other"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "last"])
+def test_an_order_is_not_refused_while_any_source_is_only_busy(http, tmp_path, refusal, is_first):
+    with serving(answer(b"", "503 Busy")) as busy, serving(refusal) as refusing:
+        urls = (busy.url, refusing.url) if is_first else (refusing.url, busy.url)
+        with pytest.raises(TryLater, match=f"^{busy.url}/agent-1.tar.gz answered 503$"):
+            get(http, order(urls[0], md5=MD5, mirrors=urls[1:]), tmp_path, within=3)
+    assert len(busy.requests) > 1
+    assert len(refusing.requests) == 1, "what it has is known"
+
+
+def test_what_came_stays_for_the_next_cycle_though_a_mirror_has_no_such_file(http, tmp_path):
+    with serving(cut(5000)) as first, serving(answer(b"", "404 Not Found")) as second, pytest.raises(TryLater):
+        get(http, order(first.url, md5=MD5, mirrors=(second.url,)), tmp_path)
+    with serving(rest_from(5000)) as first:
+        assert get(http, order(first.url, md5=MD5), tmp_path).data == DATA
+    assert asked(first.requests[0])["Range"] == "bytes=5000-"
+
+
+def test_a_mirror_is_asked_at_once_though_the_first_source_wants_a_minute(http, tmp_path):
+    with serving(answer(b"", "503 Busy", "Retry-After: 60")) as first, serving(answer(DATA)) as second:
+        assert get(http, order(first.url, md5=MD5, mirrors=(second.url,)), tmp_path, within=5).data == DATA
+
+
+def without_an_end(data):
+    """As HTTP/1.0 sends a body: it ends where the connection does."""
+    return raw(b"HTTP/1.0 200 OK\r\n\r\n" + data)
+
+
+def test_a_body_without_a_length_that_was_cut_is_asked_for_once_more(http, tmp_path):
+    with serving(without_an_end(DATA[:5000]), without_an_end(DATA)) as server:
+        assert get(http, order(server.url, md5=MD5), tmp_path, within=10).data == DATA
+
+
+def test_a_body_without_a_length_is_refused_when_the_same_wrong_one_has_come_twice(http, tmp_path):
+    with serving(without_an_end(DATA[:5000])) as server, pytest.raises(Refused, match=r"expected .*: 5000 bytes came$"):
+        get(http, order(server.url, md5=MD5), tmp_path, within=10)
+    assert len(server.requests) == 2
+    assert left(tmp_path) == []
+
+
+def test_a_body_without_a_length_that_was_cut_is_for_later_when_there_is_no_time_to_ask_again(http, tmp_path):
+    with (
+        serving(without_an_end(DATA[:5000])) as server,
+        pytest.raises(TryLater, match="nothing said how many there are"),
+    ):
+        get(http, order(server.url, md5=MD5), tmp_path)
+    assert left(tmp_path) == []
+
+
 def test_a_dripping_download_ends_at_its_deadline(http, tmp_path):
     server = Server([])
     server.says = [drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n" + DATA, server.stop)]
