@@ -30,18 +30,25 @@ def shown(host: str, port: int) -> str:
 def every_interface() -> str:
     """The address on which a socket hears every interface: `::`, or `0.0.0.0` where there is no IPv6, or where the system keeps
     the two apart (the sysctl net.ipv6.bindv6only)."""
+    return "::" if _takes_both() else "0.0.0.0"  # noqa: S104 (asked for by an address without a host)
+
+
+def _takes_both() -> bool:
+    """Whether what listens on `::` hears IPv4 too."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as trial:
             trial.bind(("::", 0))
-            takes_both = not trial.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            return not trial.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
     except OSError:
-        takes_both = False
-    return "::" if takes_both else "0.0.0.0"  # noqa: S104 (asked for by an address without a host)
+        return False
 
 
 def from_here(host: str) -> str:
-    """Where this machine reaches what listens on this host: on every interface, that is by loopback."""
-    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    """Where this machine reaches what listens on this host: on every interface, that is by loopback. By IPv4 where that can be:
+    a machine on which IPv6 is off by sysctl lets `::` be listened on, but has no address `::1`."""
+    if host == "::":
+        return "127.0.0.1" if _takes_both() else "::1"
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(host, host)  # noqa: S104
 
 
 def family(address: str) -> socket.AddressFamily:

@@ -43,6 +43,21 @@ def no_names() -> str:
 
 
 @functools.cache
+def no_networks() -> str:
+    """Why a process of ours cannot have a network of its own, "" when it can."""
+    if not shutil.which("unshare") or not shutil.which("ip"):
+        return "there is no unshare or no ip"
+    return _tried("unshare -n ip link set lo up", "networks cannot be made")
+
+
+def in_network(*sysctls: str) -> list[str]:
+    """What to put before a command that is to run in a network of its own, with loopback alone and these sysctls: NAME=VALUE,
+    the name below /proc/sys/net."""
+    settings = "".join(f"echo {value} >/proc/sys/net/{name} && " for name, value in (one.split("=") for one in sysctls))
+    return ["unshare", "-n", "sh", "-c", f'{settings}ip link set lo up && exec "$@"', "sh"]
+
+
+@functools.cache
 def no_terminal() -> str:
     """Why there are no pseudo-terminals, "" when there are."""
     try:

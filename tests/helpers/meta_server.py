@@ -121,7 +121,7 @@ class MetaServer:
         log = self.log()[start:]
         assert self.pid and self._main and self._main.poll() is None, f"meta ended:\n{log}"
         found = re.search(r"listens on (http://\S+),", log)
-        return found[1] if found else ""
+        return re.sub(r"//(\[::\]|0\.0\.0\.0):", "//127.0.0.1:", found[1]) if found else ""
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Send the signal to the main process; returns its exit code."""

@@ -5,6 +5,8 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from http.client import HTTPConnection
@@ -13,7 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from helpers.meta_server import MetaServer, is_alive, meta, until
+from helpers import machine
+from helpers.meta_server import REPOSITORY, MetaServer, is_alive, meta, until
 
 RECORDS = "agents:\n- {name: a, version: 1.0.0, tarball: http://r/a, overrides: [{prefix: lg-, version: 1.0.1}]}\n"
 
@@ -77,6 +80,39 @@ def test_it_answers_on_every_interface_and_knows_an_ipv4_address_as_that(tmp_pat
                 assert connection.getresponse().status == 200
         told = server.ask("GET", "/api/v1/hosts", Authorization=f"Bearer {made.stdout.strip()}").json
     assert {one["name"]: one["address"] for one in told["items"]} == {f"h{n}": host for n, host in enumerate(hosts)}
+
+
+SERVED = """
+import sys
+from pathlib import Path
+from helpers.meta_server import MetaServer
+with MetaServer(Path(sys.argv[1]), Path(sys.argv[2]), "--listen", sys.argv[3]) as server:
+    print(server.beat("h1")["desiredAgents"][0]["version"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("sysctl", "listen", "heard"),
+    [
+        ("ipv6/conf/all/disable_ipv6=1", ":0", "[::]"),
+        ("ipv6/conf/all/disable_ipv6=1", "[::]:0", "[::]"),
+        ("ipv6/bindv6only=1", ":0", "0.0.0.0"),
+    ],
+)
+def test_it_is_ready_and_answers_whatever_of_ipv6_is_switched_off(tmp_path, records, sysctl, listen, heard):
+    machine.require(machine.no_networks())
+    database = f"sqlite:///{tmp_path / 'var' / 'meta.db'}"
+    made = meta("token", "new", "ann", "--role", "admin", "--database", database, directory=tmp_path)
+    assert made.returncode == 0, made.stderr
+    done = subprocess.run(
+        [*machine.in_network(sysctl), sys.executable, "-c", SERVED, str(tmp_path), str(records), listen],
+        env=os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.returncode) == ("1.0.0\n", 0), done.stderr
+    assert f"listens on http://{heard}:" in (tmp_path / "meta.log").read_text()
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

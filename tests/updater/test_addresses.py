@@ -44,6 +44,15 @@ def test_every_interface_hears_ipv4_and_ipv6():
                 assert addresses.is_loopback(caller)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::", ""])
+def test_what_listens_here_is_reached_from_here(host):
+    address = host or addresses.every_interface()
+    with socket.socket(addresses.family(address), socket.SOCK_STREAM) as server:
+        server.bind((address, 0))
+        server.listen()
+        socket.create_connection((addresses.from_here(address), server.getsockname()[1]), timeout=10).close()
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
