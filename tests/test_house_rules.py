@@ -134,6 +134,18 @@ def test_the_disk_is_changed_in_few_places(path):
     assert by_os == set()
 
 
+@pytest.mark.parametrize("path", [p for p in MODULES if p.startswith("updater/") and p != "updater/places.py"])
+def test_what_is_there_is_asked_in_one_place(path):
+    """pathlib's own questions raise where a directory is another user's or the disk does not answer."""
+    asked = {
+        node.attr
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id == "places")
+    }
+    assert asked & {"exists", "is_file", "is_symlink"} == set()
+    assert not re.search(r"(?<!places)(?<!entry)\.is_dir\(\)", MODULES[path].read_text()), "places.is_directory"
+
+
 @pytest.mark.parametrize("path", [p for p in MODULES if p not in WORDED])
 def test_what_msgspec_says_of_bad_input_is_shown_to_nobody(path):
     """No `except` that takes its errors puts the error itself into a text."""

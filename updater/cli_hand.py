@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from updater import wiretimes
+from updater import places, wiretimes
 from updater.cli_options import CONFIG, ROOT, a_host, working_host
 from updater.errors import Misconfigured, NotThere, TryLater
 
@@ -24,7 +24,9 @@ def _agents(context: click.Context, _parameter: click.Parameter, begun: str) -> 
     from updater.observe import agent_names
 
     root = context.params.get("root") or context.params.get("config_file", Path("cfg.json")).resolve().parent
-    return [name for name in agent_names(Layout(Path(root))) if name.startswith(begun)] if Path(root).is_dir() else []
+    if not places.is_directory(Path(root)):
+        return []
+    return [name for name in agent_names(Layout(Path(root))) if name.startswith(begun)]
 
 
 def _seconds(_context: click.Context, _parameter: click.Parameter, text: str) -> float:

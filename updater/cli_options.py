@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from updater.errors import Misconfigured
+from updater import places
+from updater.errors import Misconfigured, TryLater
 
 if TYPE_CHECKING:
     from updater.host import Host
@@ -35,7 +36,7 @@ def a_layout(config_file: Path, root: Path | None) -> "Layout":
     from updater.layout import Layout
 
     base = (root or config_file.resolve().parent).resolve()
-    if not base.is_dir():
+    if not places.is_directory(base):
         raise Misconfigured(f"the root {base} is not a directory: make it, or use another --root")
     return Layout(base)
 
@@ -63,9 +64,19 @@ def working_host(config_file: Path, root: Path | None) -> Iterator["Host"]:
         for directory in host.layout.kept_directories:
             files.settle(directory)
         for name in agent_names(host.layout):
-            files.settle(host.layout.agent(name).path)
+            _settle(host.layout.agent(name).path)
         with output.trimmed(host):
             yield host
+
+
+def _settle(agent: Path) -> None:
+    """One agent's directory, which may not answer now: the others are served all the same, and each look says it again."""
+    from updater import files
+
+    try:
+        files.settle(agent)
+    except TryLater as e:
+        logging.getLogger("updater").error("%s", e)
 
 
 def log_to_stderr(level: int) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from updater import addresses, files, wireproblems
+from updater import addresses, files, places, wireproblems
 from updater.errors import Misconfigured, TryLater
 from updater.tarstream import Limits
 from updater.wire import Desired, base_problem, hostname_problem, name_problem
@@ -132,7 +132,7 @@ def _checked(config: Config) -> Config:
         _check("hostname", hostname_problem(config.hostname))
     for url in config.credentials:
         _check(f"credentials.{url}", base_problem("it", url))
-    if config.ca_file and not Path(config.ca_file).is_file():
+    if config.ca_file and not places.is_file(Path(config.ca_file)):
         raise _Bad(f"caFile: {config.ca_file} is not a file")
     for name in config.agents:
         _check(f"agents.{name}", name_problem(name))

@@ -161,7 +161,7 @@ def _spawn(command: _Command, output: IO[bytes] | int, errors: int) -> subproces
 def _why_not(command: _Command, error: OSError) -> str:
     """Why a program could not be started; of a script that is there the kernel does not say it well."""
     program = command.directory / command.words[0]
-    if error.errno in (errno.ENOENT, errno.ENOEXEC, errno.EACCES) and command.environment and program.is_file():
+    if error.errno in (errno.ENOENT, errno.ENOEXEC, errno.EACCES) and command.environment and places.is_file(program):
         return (
             places.noexec(command.directory)
             or runnable.problem(program, os.fsdecode(command.environment[b"PATH"]))

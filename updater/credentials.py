@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from updater import files
+from updater import files, places
 from updater.errors import Misconfigured, TryLater
 
 LIMIT = 8192  # bytes of a file
@@ -27,7 +27,8 @@ class Credentials:
         """The Authorization header for a URL, none when there is no secret for it. Raises Misconfigured."""
         where = origin(url)
         file = self._files.get(where)
-        if file is None and where == self._enrolled[0] and self._enrolled[1].exists():  # maybe only since a moment ago
+        # It may be there only since a moment ago.
+        if file is None and where == self._enrolled[0] and not places.is_missing(self._enrolled[1]):
             file = self._enrolled[1]
         return {"Authorization": _authorization(file)} if file else {}
 

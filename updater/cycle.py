@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from updater import files, meta_client, naming
+from updater import files, meta_client, naming, places
 from updater.belief import look_at
 from updater.control import State
 from updater.converge import Turn, converge
@@ -145,6 +145,9 @@ def _look_at(host: Host, name: str) -> Observed:
     except UpdaterError as e:
         log.error("%s: %s", name, e)
         return Observed(name, trouble=str(e), at=host.now())
+    except OSError as e:  # born where nobody thought of it: that costs this agent its turn, and no other
+        log.exception("%s: a defect of the updater stopped this look", name)
+        return Observed(name, trouble=f"cannot be looked at: {e}", at=host.now())
 
 
 def _report(host: Host, name: str, seen: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:
@@ -197,7 +200,7 @@ def _tidy_downloads(host: Host, orders: tuple[Desired, ...], seen: dict[str, Obs
     wanted = {order.name: order.file_name for order in orders if order.version not in seen[order.name].installs}
     for agent in files.names_in(host.layout.downloads):
         directory = host.layout.downloads_of(agent)
-        if agent not in wanted or directory.is_symlink() or not directory.is_dir():
+        if agent not in wanted or places.is_link(directory) or not places.is_directory(directory):
             files.remove_tree(directory)
             continue
         part = host.layout.download(agent, wanted[agent]).name

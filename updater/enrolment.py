@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import msgspec
 
-from updater import backoff, files, naming
+from updater import backoff, files, naming, places
 from updater.credentials import origin
 from updater.errors import Misconfigured, Refused, TryLater
 from updater.host import Host
@@ -74,7 +74,7 @@ def check(host: Host, again: bool) -> None:
             f"cfg.json names credentials for {host.config.base_url} ({configured}), which count more than an enrolment: "
             "take them out first"
         )
-    if host.layout.credentials.exists() and not again:
+    if not places.is_missing(host.layout.credentials) and not again:
         raise Misconfigured(f"this host is enrolled already ({state(host)}): --again gets it another token")
 
 

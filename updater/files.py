@@ -168,7 +168,7 @@ def names_in(directory: Path) -> list[str]:
 
 def make_directory(path: Path, mode: int | None = None) -> None:
     """mkdir -p, durably. mode: of a new one, whatever the umask is; None: as the umask has it. Raises TryLater."""
-    if path.is_dir():
+    if places.is_directory(path):
         return
     try:
         make_directory(path.parent)
@@ -223,7 +223,7 @@ def _set_aside(path: Path, aside: Path, marker: str) -> None:
 def remove_tree(path: Path) -> None:
     """Remove a file or a directory with all below it; nothing there is well. Raises TryLater."""
     try:
-        if path.is_dir() and not path.is_symlink():
+        if places.is_directory(path) and not places.is_link(path):
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
@@ -235,10 +235,10 @@ def settle(directory: Path) -> None:
     """What a killed owner left in a directory: half-written files go, and the names that are there get durable, since they
     will be built upon. Raises TryLater."""
     for name in names_in(directory):
-        if name.startswith(".") and name.endswith(".new") and not (directory / name).is_dir():
+        if name.startswith(".") and name.endswith(".new") and not places.is_directory(directory / name):
             remove_tree(directory / name)
     try:
-        if directory.is_dir():
+        if places.is_directory(directory):
             sync_directory(directory)
     except OSError as e:
         raise trouble(f"cannot sync {directory}", e) from e

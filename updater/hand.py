@@ -8,7 +8,7 @@ import os
 import signal
 from pathlib import Path
 
-from updater import files
+from updater import files, places
 from updater.errors import Misconfigured, NotThere, TryLater
 from updater.layout import Layout
 from updater.wire import name_problem, one_line
@@ -56,11 +56,11 @@ def ask_retry(layout: Layout, name: str) -> None:
 
 
 def wishes_rollback(layout: Layout, name: str) -> bool:
-    return layout.rollback_wish(name).exists()
+    return places.exists(layout.rollback_wish(name))
 
 
 def wishes_retry(layout: Layout, name: str) -> bool:
-    return layout.retry_wish(name).exists()
+    return places.exists(layout.retry_wish(name))
 
 
 def fulfilled(layout: Layout, name: str) -> None:
@@ -71,7 +71,7 @@ def fulfilled(layout: Layout, name: str) -> None:
 
 def running_updater(layout: Layout) -> int:
     """The process id of the updater that works on this root, 0 when there is none."""
-    if not layout.lock.exists():  # none ever was; nothing is made to find that out
+    if places.is_missing(layout.lock):  # none ever was; nothing is made to find that out
         return 0
     try:
         with files.only_one(layout.lock):
@@ -93,8 +93,8 @@ def _checked(layout: Layout, name: str) -> str:
     problem = name_problem(name)
     if problem:
         raise Misconfigured(problem)
-    if not layout.agent(name).path.is_dir():
-        known = ", ".join(n for n in files.names_in(layout.root) if layout.agent(n).version_file.exists())
+    if not places.is_directory(layout.agent(name).path):
+        known = ", ".join(n for n in files.names_in(layout.root) if places.exists(layout.agent(n).version_file))
         raise NotThere(f"no agent {name} below {layout.root}; there are: {known or 'none'}")
     return name
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from updater import __version__, config, files
+from updater import __version__, config, files, places
 from updater.errors import Misconfigured
 from updater.layout import MARKER, OWN_NAME, AgentDir, Layout
 from updater.observe import Marker
@@ -102,13 +102,13 @@ def _check(wish: Wish) -> tuple[int, int]:
         raise Misconfigured(f"--hardened hides {', '.join(_HIDDEN)}: choose another --root than {wish.root}")
     if wish.destdir == Path("/") and os.geteuid() != 0:
         raise Misconfigured("writes below /etc: run it as root, or have a look first with --destdir DIRECTORY")
-    if missing := [name for name in PACKAGE if not (wish.package / name).is_file()]:
+    if missing := [name for name in PACKAGE if not places.is_file(wish.package / name)]:
         raise Misconfigured(
             f"{wish.package} is no unpacked package, it lacks {', '.join(missing)}: "
             f"unpack {OWN_NAME}-{__version__}.tar.gz and run its ./control install"
         )
     file = wish.layout.root / "cfg.json"
-    if file.exists():
+    if places.exists(file):
         config.load(file)
     elif not wish.server:
         raise Misconfigured(f"there is no {file} yet: say where meta is, --server HOST:PORT")
@@ -123,7 +123,7 @@ def _check(wish: Wish) -> tuple[int, int]:
 
 def _configuration(wish: Wish, done: Done) -> None:
     file = wish.layout.root / "cfg.json"
-    if file.exists():
+    if places.exists(file):
         done.kept.append(f"{file}: is there already")
         return
     settings = msgspec.json.decode((wish.package / "cfg.example.json").read_bytes())
@@ -152,7 +152,7 @@ def _complete_version(agent: AgentDir) -> str:
     with contextlib.suppress(ValueError):
         version = (files.read_small(agent.version_file, 1024) or b"").decode("ascii").strip()
         install = agent.install(version)
-        if not version_problem(version) and all((install / name).is_file() for name in PACKAGE):
+        if not version_problem(version) and all(places.is_file(install / name) for name in PACKAGE):
             return version
     return ""
 
@@ -193,7 +193,7 @@ def _templates(wish: Wish, done: Done) -> None:
     if wish.hardened:
         files.make_directory(wish.drop_in.parent)
         _write(wish.drop_in, drop_in.replace("@ROOT@", str(wish.root)).encode(), 0o644, done)
-    elif wish.drop_in.exists():
+    elif places.exists(wish.drop_in):
         done.kept.append(f"{wish.drop_in}: is there already; remove it if it shall not be")
 
 

@@ -67,9 +67,11 @@ class Observed:
 
 
 def agent_names(layout: Layout) -> list[str]:
-    """The names of the agents on this host: directories with a `.version` (the peers' rule)."""
+    """The names of the agents on this host: directories with a `.version` (the peers' rule), or which do not let that be seen.
+
+    Raises TryLater when the root cannot be listed."""
     names = files.names_in(layout.root)
-    return [name for name in names if not name_problem(name) and layout.agent(name).version_file.exists()]
+    return [name for name in names if not name_problem(name) and not places.is_missing(layout.agent(name).version_file)]
 
 
 def observe(
@@ -104,7 +106,7 @@ def observe(
     install = agent.install(version)
     if not files.is_executable_file(install / "control"):
         problem = places.dangling(install / "control")
-        problem = problem or ("no executable control" if install.is_dir() else "no such directory")
+        problem = problem or ("no executable control" if places.is_directory(install) else "no such directory")
         return replace(seen, status=_failed(problem))
     asked = clock()
     status = control_status(install, timeout)
@@ -138,7 +140,7 @@ def _marker(install: Path) -> Marker | None:
 def _foreign(agent: AgentDir, entries: list[str]) -> str:
     # Other things live beside the agents (our own `var`, say): an agent's directory holds versions and nothing else.
     for entry in entries:
-        if not entry.startswith(".") and not agent.install(entry).is_dir():
+        if not entry.startswith(".") and not places.is_directory(agent.install(entry)):
             return f"{agent.path} holds {entry}, which is no version of an agent"
     return ""
 

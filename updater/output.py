@@ -94,7 +94,7 @@ class Trimmer:
     def _cut(self, name: str, size: int) -> None:
         try:
             files.keep_last(self._directory / name, KEPT)
-        except TryLater as e:
+        except (TryLater, OSError) as e:  # whatever it is: the other logs are cut, and this one at the next look
             if str(e) != self._complained:
                 log.error("an agent's output cannot be cut: %s", e)
             self._complained = str(e)

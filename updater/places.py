@@ -1,23 +1,69 @@
-"""Where a directory really is: links that lead nowhere and mounts that programs cannot be run from, in words. Only looks."""
+"""Where a directory really is: links that lead nowhere and mounts that programs cannot be run from, in words. Only looks.
 
+Promises that a look raises nothing, whatever the disk answers: a directory of another user, a broken disk or a stale NFS handle
+is no "there is nothing" either. pathlib's own questions raise for these, and one that is asked in an `except` ends a cycle.
+"""
+
+import errno
 import os
 import re
+import stat
 from pathlib import Path
 
 from updater.errors import Misconfigured
+
+_NOTHING, _UNKNOWN = 0, -1  # instead of a mode
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+def exists(path: Path) -> bool:
+    """Whether something is certainly there, at a link's end too."""
+    return _mode(path) > 0
+
+
+def is_missing(path: Path) -> bool:
+    """Whether certainly nothing is there, or at a link's end. May be False where `exists` is: that cannot be told now."""
+    return _mode(path) == _NOTHING
+
+
+def is_directory(path: Path) -> bool:
+    """Whether a directory is certainly there, or a link to one."""
+    return (mode := _mode(path)) > 0 and stat.S_ISDIR(mode)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file is certainly there, or a link to one."""
+    return (mode := _mode(path)) > 0 and stat.S_ISREG(mode)
+
+
+def is_link(path: Path) -> bool:
+    """Whether a link is certainly there."""
+    return (mode := _mode(path, follow=False)) > 0 and stat.S_ISLNK(mode)
+
+
+def _mode(path: Path, follow: bool = True) -> int:
+    try:
+        return path.stat(follow_symlinks=follow).st_mode
+    except OSError as e:
+        return _NOTHING if e.errno in _NOT_THERE else _UNKNOWN
+    except ValueError:  # a name with a NUL
+        return _NOTHING
 
 
 def dangling(path: Path) -> str:
     """Which link on the way to a path leads nowhere, or ""."""
     for one in (*reversed(path.parents), path):
-        if one.is_symlink() and not one.exists():
-            return f"{one} is a link to {os.readlink(one)}, which is not there"  # noqa: PTH115 (as it stands)
+        if is_link(one) and is_missing(one):
+            try:
+                return f"{one} is a link to {os.readlink(one)}, which is not there"  # noqa: PTH115 (as it stands)
+            except OSError:
+                return ""
     return ""
 
 
 def noexec(path: Path) -> str:
     """Why programs below a path cannot be run for its mount, or "". The path may not be there yet."""
-    there = next((one for one in (path, *path.parents) if one.exists()), path)
+    there = next((one for one in (path, *path.parents) if exists(one)), path)
     try:
         if not os.statvfs(there).f_flag & os.ST_NOEXEC:
             return ""

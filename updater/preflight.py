@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from updater import places
 from updater.config import Config
 from updater.errors import Misconfigured
 
@@ -16,7 +17,7 @@ def check(config: Config, root: Path) -> None:
             f"not found on PATH: {', '.join(missing)}; install {'it' if len(missing) == 1 else 'them'}, "
             "or list only what your agents need under `tools` in cfg.json"
         )
-    if not root.is_dir():
+    if not places.is_directory(root):
         raise Misconfigured(f"the root {root} is not a directory: make it, or use another --root")
     if not os.access(root, os.W_OK | os.X_OK):
         raise Misconfigured(f"the root {root} cannot be written by this user")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from updater import files, processes
+from updater import files, places, processes
 from updater.errors import TryLater, UpdaterError
 
 READY, RELOADED, REFUSED, AGAIN = "ready", "reloaded", "refused", "again"
@@ -139,7 +139,7 @@ def ask_to_reload(file: Path, within: float) -> Announcement:
 
 
 def _ready(file: Path) -> Announcement:
-    deadline = time.monotonic() + (STARTS_WITHIN if file.exists() else 1.0)
+    deadline = time.monotonic() + (STARTS_WITHIN if places.exists(file) else 1.0)
     while not (found := announced(file)):
         if time.monotonic() > deadline:
             raise TryLater(f"no service that is ready names itself in {file}: it is not running, or starting still")

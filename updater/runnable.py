@@ -10,6 +10,8 @@ import shutil
 import struct
 from pathlib import Path
 
+from updater import places
+
 _HEAD = 4096  # bytes that are looked at
 _LINE = 256  # bytes of the first line that the kernel reads (linux/binfmts.h, BINPRM_BUF_SIZE)
 _ELF = b"\x7fELF"
@@ -65,9 +67,9 @@ def _interpreter_problem(interpreter: str, directory: Path, as_if: Path | None) 
     if as_if and file.is_relative_to(as_if):
         file = directory / file.relative_to(as_if)
     file = directory / file  # a relative one is looked for where the program is run
-    if not file.exists():
+    if places.is_missing(file):
         return f"its interpreter {interpreter} is not on this machine"
-    if file.is_dir() or not os.access(file, os.X_OK):
+    if places.is_directory(file) or not os.access(file, os.X_OK):
         return f"its interpreter {interpreter} is no program"
     return ""
 

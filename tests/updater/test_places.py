@@ -1,19 +1,28 @@
 """File systems as hosts have them: overlays (containers' images), mounts that forbid programs, links that lead nowhere.
 With real mounts, in a mount namespace of the test's own."""
 
+import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from helpers import machine
 from helpers.agents import QUIET, install
 from lab.fleet import Host
-from updater import control, files, places, processes
+from updater import control, cycle, files, places, processes
+from updater.config import Config
 from updater.errors import Misconfigured, TryLater
+from updater.host import Host as UpdaterHost
+from updater.http import Http
+from updater.layout import Layout
+from updater.memories import Memories
 
 UPDATER = f"{sys.executable} -m updater.cli"
+# A root that is asked for its rights like everybody else, so that a directory without any is closed to it.
+AS_USUAL = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 
 
 @pytest.fixture
@@ -187,3 +196,104 @@ def test_a_version_that_is_such_a_link_says_so_in_its_status(host):
     (host.root / "agent" / "1").symlink_to("/nonexistent/1")
     said = host.run("status").stdout
     assert f"{host.root}/agent/1 is a link to /nonexistent/1, which is not there" in said
+
+
+def updater(host, *words):
+    """What the updater says where files have rights, and its exit code."""
+    command = [*AS_USUAL, sys.executable, "-m", "updater.cli", *words, "-c", str(host.config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def closed():
+    """Closes a directory, and opens it when the test is over."""
+    made = []
+
+    def close(directory):
+        directory.chmod(0)
+        made.append(directory)
+
+    yield close
+    for directory in made:
+        directory.chmod(0o755)
+
+
+@pytest.mark.parametrize("which", ["odd", "odd/1"])
+def test_an_agent_that_cannot_be_looked_at_costs_the_others_nothing(host, site, closed, which):
+    whole(host.root, "1", current=True)
+    install(host.root, "odd", "1", QUIET)
+    closed(host.root / which)
+    site.desire(("agent", "1"), ("odd", "1"))
+    words = f"{host.root}/{which}"
+    code, said = updater(host, "status")
+    assert (code, "Traceback" in said) == (0, False), said
+    assert words in said
+    assert "Permission denied" in said
+    code, said = updater(host, "plan")
+    assert (code, "Traceback" in said) == (0, False), said
+    assert "agent: start 1" in said
+    assert words in said
+    code, said = updater(host, "once")
+    assert (code, "Traceback" in said) == (1, False), said
+    assert words in said
+    assert control.status(host.root / "agent" / "1", 5).text == "started"
+    assert [one["name"] for one in site.reports[-1]["realAgents"]] == ["agent"]
+
+
+def test_an_order_for_an_agent_that_cannot_be_looked_at_is_not_taken_for_one_for_a_new_agent(host, site, closed):
+    install(host.root, "odd", "1", QUIET)
+    site.publish(name="odd", version="2", control=QUIET)
+    closed(host.root / "odd")
+    site.desire(("odd", "2"))
+    code, said = updater(host, "once")
+    assert (code, site.gets) == (1, []), said
+
+
+def test_a_control_that_may_not_be_looked_at_is_a_status_in_words(host, closed):
+    directory = install(host.root, "agent", "1", "#!/bin/sh\n")
+    program = (
+        "from pathlib import Path; from updater import control; import os, sys; path = Path(sys.argv[1])\n"
+        "os.chmod(path, 0); print(control.status(path, 5).text)"
+    )
+    closed(directory)
+    command = [*AS_USUAL, sys.executable, "-c", program, str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "exec `./control status` fail: Permission denied\n", done.stderr
+
+
+TOO_LONG = Path(
+    "/" + "x" * 300
+)  # stat's ENAMETOOLONG is to pathlib what EIO and ESTALE are: none of those that it expects
+
+
+def test_a_look_raises_nothing_whatever_the_disk_answers():
+    questions = (places.exists, places.is_missing, places.is_directory, places.is_file, places.is_link)
+    assert [ask(TOO_LONG / "below") for ask in questions] == [False] * 5
+    assert [ask(Path("/a\0b")) for ask in questions] == [False, True, False, False, False]
+    assert places.dangling(TOO_LONG / "below") == ""
+    assert places.noexec(TOO_LONG / "below") == ""
+    error = OSError(errno.EIO, "Input/output error", str(TOO_LONG))
+    assert str(files.trouble("cannot read it", error)) == "cannot read it: Input/output error"
+    for touch in (files.make_directory, files.remove_tree, files.settle, files.is_executable_file):
+        with pytest.raises(TryLater, match="File name too long"):
+            touch(TOO_LONG)
+
+
+class Broken(Memories):
+    """The memories of a disk that fails for one agent."""
+
+    def of(self, name):
+        if name == "odd":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return super().of(name)
+
+
+def test_an_error_of_the_disk_that_nobody_has_wrapped_costs_one_agent_its_turn(tmp_path):
+    install(tmp_path, "agent", "1", QUIET)
+    install(tmp_path, "odd", "1", QUIET)
+    made = UpdaterHost(Layout(tmp_path), Config("127.0.0.1:1", interval=60), Http())
+    made.memories = Broken(made.layout.memories)
+    seen = cycle.look(made, ["agent", "odd"])
+    assert seen["agent"].status.text == "stoped"
+    assert "Stale file handle" in seen["odd"].trouble
