@@ -5,13 +5,14 @@ higher than all that any record ever had: the number of the revision that it com
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from meta import edits
-from meta.classes import Classes
+from meta.classes import Classes, Rejection, rejects
 from meta.errors import NotThere
 from meta.hosts import Host, HostTable
 from meta.nearly import no_hosts
@@ -88,7 +89,7 @@ def outlook(table: HostTable, records: RecordSet, agent: str) -> Outlook:
         return Outlook()
     newest = max(record.attempt, *(one.attempt or 0 for one in record.overrides), 0)
     trying, unable, classes = 0, [], Classes(records)
-    for host in _rolled_back_some(table):
+    for host in _rolled_back_some(table, agent):
         order = classes.of(host.name).orders.get(agent)
         if order is None or order.attempt != newest:
             continue
@@ -98,14 +99,25 @@ def outlook(table: HostTable, records: RecordSet, agent: str) -> Outlook:
     return Outlook(trying, len(unable), tuple(unable[:_NAMED]))
 
 
-def _rolled_back_some(table: HostTable) -> Iterable[Host]:
-    """Cheap for a million hosts: their outcomes are text, of which few have that word."""
+def _rolled_back_some(table: HostTable, agent: str) -> Iterable[Host]:
+    """Cheap for a million hosts: their outcomes are text, of which few have that word, and their profiles are few."""
     found = (table.get(name) for name in table.names())
-    return (host for host in found if host and not host.retired_at and f'"{ROLLED_BACK}"' in host.told)
+    rejected = cache(lambda profile: isinstance(profile.look(agent)[6], Rejection))
+    word = f'"{ROLLED_BACK}"'
+    return (
+        host for host in found if host and not host.retired_at and (word in host.told or rejected(host.group.profile))
+    )
 
 
 def _can_try(host: Host, order: Desired) -> bool | None:
-    """Whether a host that rolled this order's version back can try it again; None where it did not, or not since."""
+    """Whether a host that rolled this order's version back can try it again; None where it did not, or not since. It says
+    itself what it rejects, if it tells of trials."""
+    look = host.group.profile.look(order.name)
+    _, _, _, _, trial, _, rejected = look
+    if isinstance(rejected, Rejection):
+        return True if rejected.version == order.version and not rejects(order, look) else None
+    if trial is not UNSET:
+        return None
     outcome = host.outcomes.get(order.name)
     if outcome is None or (outcome.result, outcome.to) != (ROLLED_BACK, order.version):
         return None

@@ -14,16 +14,25 @@ import msgspec
 
 from meta.answers import JSON, Answer
 from meta.records import RUN_AS, Glob, Prefix, RecordSet, Selector, resolve_matched, resolve_run_as, selectors
-from updater.wire import START, STARTED, STOP, STOPPED, Desired, desired_fields, render_reply
+from updater.wire import ROLLED_BACK, START, STARTED, STOP, STOPPED, Desired, desired_fields, render_reply
 
 Test = Callable[[str, Mapping[str, str]], bool]
 _OF_CORALDANE = {"configFileName": "", "configRemoteUrl": ""}  # its updater expects them, and they may be blank
 _NOTHING: frozenset[Selector] = frozenset()
 _NO_LABELS: Mapping[str, str] = {}
 _Unset = msgspec.UnsetType
-# An agent as its host saw it: name, version, status, held, trial, waits.
-Look = tuple[str, str, str, str | _Unset, bool | _Unset, str | _Unset]
-NO_LOOK: Look = ("", "", "", msgspec.UNSET, msgspec.UNSET, msgspec.UNSET)  # of an agent that a host did not report
+
+
+class Rejection(NamedTuple):
+    """A version that a host has rolled back, and does not try again while its order stays; attempt: of that order."""
+
+    version: str
+    attempt: int = 0
+
+
+# An agent as its host saw it: name, version, status, held, trial, waits, rejected.
+Look = tuple[str, str, str, str | _Unset, bool | _Unset, str | _Unset, Rejection | _Unset]
+NO_LOOK: Look = ("", "", "", *(msgspec.UNSET,) * 4)  # of an agent that a host did not report
 
 
 class Verdict(NamedTuple):
@@ -160,10 +169,27 @@ def drifts(order: Desired | None, version: str, status: str) -> bool:
     return order.cmd == START and (version != order.version or status != STARTED)
 
 
-def failed(order: Desired | None, version: str, status: str, verdict: Verdict | None) -> bool:
-    """Whether this verdict on an agent, seen like this, is a failure of this order: one of the version that it shall have now,
-    or that the running one did not stop. What went wrong with an earlier version, or at a lower attempt, is none."""
-    if order is None or verdict is None or not drifts(order, version, status):
+def rejects(order: Desired, look: Look) -> bool:
+    """Whether these hosts say that they have rolled back what they shall run, and do not try it again by themselves."""
+    rejected = look[6]
+    if isinstance(rejected, msgspec.UnsetType) or order.cmd != START:
+        return False
+    return rejected.version == order.version and rejected.attempt >= order.attempt
+
+
+def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
+    """Whether an agent, seen like this and with this verdict, has failed to follow this order: it cannot run the version that
+    it shall have now, or the running one did not stop. What went wrong with an earlier version, or at a lower attempt, is none.
+
+    Who tells of trials tells what is rejected too, so there a verdict that says `rolled back` counts no more than that."""
+    _, version, status, _, trial, _, _ = look
+    if order is None:
+        return False
+    if rejects(order, look):
+        return True
+    if verdict is None or not drifts(order, version, status):
+        return False
+    if verdict.result == ROLLED_BACK and trial is not msgspec.UNSET:
         return False
     if verdict.attempt is not msgspec.UNSET and verdict.attempt < order.attempt:
         return False

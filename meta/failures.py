@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from meta.classes import NO_LOOK, drifting, failed
+from meta.classes import NO_LOOK, Rejection, failed, rejects
 from meta.hosts import Host, HostTable
 from meta.profiles import Group
-from meta.views import Failure
+from meta.views import NO_REASON, Failure
 from updater.wire import ROLLED_BACK, Desired, Outcome
 
 SCAN = 50_000  # failed hosts that one answer looks at
@@ -55,7 +55,7 @@ def by_reason(failed: Iterable[tuple[Host, Desired]]) -> Found:
         if looked == SCAN:
             break
         looked += 1
-        outcome = host.outcomes.get(order.name)
+        outcome = _outcome(host, order)
         if outcome is None:  # it has just reported something else
             continue
         key = (order.name, order.version, outcome.result, _NUMBER.sub("#", outcome.reason))
@@ -69,12 +69,31 @@ def sums(table: HostTable) -> Counter[tuple[str, str, str]]:
     """How many hosts failed, by agent, desired version and result: a sum over groups."""
     found: Counter[tuple[str, str, str]] = Counter()
     with table.locked():
-        groups = [(group, len(group.hosts)) for group in table.groups.values() if group.profile.verdicts]
+        groups = [(group, len(group.hosts)) for group in table.groups.values() if group.profile.has_failures]
     for group, hosts in groups:
         for order in failed_orders(group):
-            if verdict := group.profile.verdict(order.name):
+            verdict = group.profile.verdict(order.name)
+            if rejects(order, group.profile.look(order.name)):
+                found[order.name, order.version, ROLLED_BACK] += hosts
+            elif verdict:
                 found[order.name, order.version, verdict.result] += hosts
     return found
+
+
+def _outcome(host: Host, order: Desired) -> Outcome | None:
+    """What tells the reason. A host that says that it rejects a version has rolled it back, also where it has told another
+    outcome since, or where that one was lost."""
+    outcome, profile = host.outcomes.get(order.name), host.group.profile
+    if rejects(order, profile.look(order.name)):
+        return rejection(order.name, order.version, outcome)
+    return outcome
+
+
+def rejection(agent: str, version: str, outcome: Outcome | None) -> Outcome:
+    """The outcome of a version that a host rejects. outcome: the last one that it told of the agent."""
+    if outcome and (outcome.to, outcome.result) == (version, ROLLED_BACK):
+        return outcome
+    return Outcome(agent, to=version, step="watch", result=ROLLED_BACK, reason=NO_REASON)
 
 
 def _view(key: tuple[str, str, str, str], one: _Sum) -> Failure:
@@ -93,11 +112,10 @@ def _failed(table: HostTable, agent: str) -> Iterator[tuple[Host, Desired]]:
 def failed_orders(group: Group) -> list[Desired]:
     """The orders of these hosts whose change failed there."""
     profile = group.profile
-    if not profile.verdicts:
+    if not profile.has_failures:
         return []
     looks = {look[0]: look for look in profile.looks}
-    orders = drifting(group.klass.orders, profile.looks)
-    return [o for o in orders if failed(o, *looks.get(o.name, NO_LOOK)[1:3], profile.verdict(o.name))]
+    return [o for o in group.klass.desired if failed(o, looks.get(o.name, NO_LOOK), profile.verdict(o.name))]
 
 
 def _groups(table: HostTable) -> Iterator[tuple[Group, list[Host]]]:
@@ -112,10 +130,13 @@ def _groups(table: HostTable) -> Iterator[tuple[Group, list[Host]]]:
 def rolled_back(table: HostTable, agent: str, version: str) -> str:
     """In words, which hosts rolled this version back the last time they changed the agent, and why; "" where none did."""
     needle, found = f'"to":"{version}"', _Sum()
-    for _, hosts in _groups(table):
+    for group, hosts in _groups(table):
+        rejected = group.profile.look(agent)[6]
         for host in hosts:
             outcome = host.outcomes.get(agent) if needle in host.told else None
-            if outcome and (outcome.to, outcome.result) == (version, ROLLED_BACK):
+            if isinstance(rejected, Rejection) and rejected.version == version:
+                found.add(host.name, rejection(agent, version, outcome))
+            elif outcome and (outcome.to, outcome.result) == (version, ROLLED_BACK):
                 found.add(host.name, outcome)
     if not found.newest:
         return ""

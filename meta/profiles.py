@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from meta.classes import Class, Look, Verdict
+from meta.classes import NO_LOOK, Class, Look, Rejection, Verdict
 from meta.errors import TooMany
-from updater.wire import DONE, FAILED, REFUSED, ROLLED_BACK, WAITS, Outcome, RealAgent, one_line
+from updater.wire import DONE, FAILED, REFUSED, ROLLED_BACK, WAITS, Outcome, RealAgent, one_line, version_problem
 
 if TYPE_CHECKING:
     from meta.hosts import Host
@@ -30,12 +30,13 @@ _STEPS = ("order", "install", "adopt", "stop", "switch", "start", "watch", "hand
 _APART = (
     "\x1f"  # in the database, between why a person holds an agent and what else there is to say; in no text of a host
 )
-_ON_TRIAL, _UNTOLD = "trial", "untold"
+_ON_TRIAL, _UNTOLD, _REJECTED = "trial", "untold", "rejected="
 
 
 class _Stored(msgspec.Struct, array_like=True, gc=False):
     """A look in the database. The release before knows these four values, the last as `held` alone, and must be able to read
-    what we write: so `trial` and `waits` are words behind it, and "" says that it is neither held nor on trial."""
+    what we write: so `trial`, `waits` and `rejected=VERSION@ATTEMPT` are words behind it, of which it skips those that it does
+    not know, and "" says that it is neither held nor on trial."""
 
     name: str
     version: str
@@ -46,22 +47,36 @@ class _Stored(msgspec.Struct, array_like=True, gc=False):
         return (self.name, self.version, self.status, *_read(self.said))
 
 
-def _read(said: str | None) -> tuple[str | UnsetType, bool | UnsetType, str | UnsetType]:
-    """held, trial and waits."""
+_Said = tuple[str | UnsetType, bool | UnsetType, str | UnsetType, Rejection | UnsetType]
+
+
+def _read(said: str | None) -> _Said:
+    """held, trial, waits and rejected."""
     if said is None:
-        return UNSET, UNSET, UNSET
+        return UNSET, UNSET, UNSET, UNSET
     held, apart, rest = said.partition(_APART)
     if held and not apart:
-        return held, UNSET, UNSET
+        return held, UNSET, UNSET, UNSET
     words = rest.split()
     trial = UNSET if _UNTOLD in words else _ON_TRIAL in words
-    return held or UNSET, trial, next((word for word in words if word in WAITS), UNSET)
+    waits = next((word for word in words if word in WAITS), UNSET)
+    rejected = next((_rejection(word) for word in words if word.startswith(_REJECTED)), UNSET)
+    return held or UNSET, trial, waits, rejected
 
 
-def _written(held: str | UnsetType, trial: bool | UnsetType, waits: str | UnsetType) -> str | None:
+def _rejection(word: str) -> Rejection | UnsetType:
+    version, _, attempt = word.removeprefix(_REJECTED).partition("@")
+    is_one = not version_problem(version) and attempt.isascii() and attempt.isdecimal()
+    return Rejection(version, int(attempt)) if is_one else UNSET
+
+
+def _written(
+    held: str | UnsetType, trial: bool | UnsetType, waits: str | UnsetType, rejected: Rejection | UnsetType
+) -> str | None:
     """The inverse."""
     told = _UNTOLD if trial is UNSET else _ON_TRIAL if trial else ""
-    said = " ".join(filter(None, (told, waits or "")))
+    given_up = f"{_REJECTED}{rejected.version}@{rejected.attempt}" if isinstance(rejected, Rejection) else ""
+    said = " ".join(filter(None, (told, waits or "", given_up)))
     if said == _UNTOLD:
         return held or None
     return f"{held or ''}{_APART}{said}" if held or said else ""
@@ -93,6 +108,15 @@ class Profile:
         if not self.kept_text:
             self.kept_text = _encode([(*look[:3], _written(*look[3:])) for look in self.looks]).decode()
         return self.kept_text
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether any of its agents may have failed."""
+        return bool(self.verdicts) or any(look[6] is not UNSET for look in self.looks)
+
+    def look(self, agent: str) -> Look:
+        """At this agent."""
+        return next((look for look in self.looks if look[0] == agent), NO_LOOK)
 
     def verdict(self, agent: str) -> Verdict | None:
         return next((one for one in self.verdicts if one.agent == agent), None)
@@ -172,10 +196,12 @@ def same_looks(agents: Sequence[RealAgent], looks: Sequence[Look]) -> Stamp | No
     if len(agents) != len(looks):
         return None
     first = mixed = None
-    for agent, (name, version, status, held, trial, waits) in zip(agents, looks, strict=False):
+    for agent, (name, version, status, held, trial, waits, rejected) in zip(agents, looks, strict=False):
         if agent.version != version or agent.status != status or agent.name != name or agent.trial is not trial:
             return None
         if (agent.held is not held and agent.held != held) or (agent.waits is not waits and agent.waits != waits):
+            return None
+        if agent.rejected is not rejected and _rejected(agent) != rejected:
             return None
         if agent.timestamp != first:
             mixed, first = first, agent.timestamp
@@ -198,10 +224,16 @@ def clean_looks(agents: Iterable[RealAgent]) -> tuple[tuple[Look, ...], Stamp]:
         held = (one_line(agent.held, MAX_STATUS) if agent.held else "") or UNSET
         waits = agent.waits if agent.waits in WAITS else UNSET
         version, status = one_line(agent.version, MAX_NAME), one_line(agent.status, MAX_STATUS)
-        look: Look = (name, version, status, held, agent.trial, waits)
+        look: Look = (name, version, status, held, agent.trial, waits, _rejected(agent))
         seen[name] = (look, agent.timestamp)
     looks = tuple(look for look, _ in seen.values())
     return looks, _stamp([stamp for _, stamp in seen.values()]) if looks else 0
+
+
+def _rejected(agent: RealAgent) -> Rejection | UnsetType:
+    if agent.rejected is UNSET or version_problem(agent.rejected):
+        return UNSET
+    return Rejection(agent.rejected, 0 if agent.attempt is UNSET else agent.attempt)
 
 
 State = tuple[str, str, str]  # an agent, its version and its status

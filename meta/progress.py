@@ -17,7 +17,7 @@ from typing import NamedTuple
 from msgspec import UNSET
 
 from meta import failures
-from meta.classes import NO_LOOK, Class, Classes, Look, Verdict, drifts, failed
+from meta.classes import NO_LOOK, Class, Classes, Look, Verdict, drifts, failed, rejects
 from meta.hosts import Host, HostTable
 from meta.profiles import Group, Profile
 from meta.query import Ages, counts, judge
@@ -190,14 +190,14 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
 def stand(order: Desired, look: Look, verdict: Verdict | None) -> str:
     """The state of the hosts of a group. Pure. A download that failed is tried again by the host, so it is to do; one that was
     refused (there is no such file, or it has another digest) waits for a person, so it has failed."""
-    _, version, status, held, trial, _ = look
-    if not drifts(order, version, status):
+    _, version, status, held, trial, *_ = look
+    if not drifts(order, version, status) and not rejects(order, look):
         return TRIAL if trial is True and order.cmd == START else GOOD
     if isinstance(held, str) and held:
         return HELD
-    if verdict is None or not failed(order, version, status, verdict):
+    if not failed(order, look, verdict):
         return TODO
-    return TODO if _is_tried_again(verdict) else BROKEN
+    return TODO if verdict and _is_tried_again(verdict) and not rejects(order, look) else BROKEN
 
 
 def trials(table: HostTable) -> Counter[tuple[str, str]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from fnmatch import translate
 from typing import NamedTuple
 
-from meta.classes import NO_LOOK, Look, Verdict, drifting, drifts, failed
+from meta.classes import NO_LOOK, Look, Rejection, Verdict, drifting, drifts, failed
 from meta.failures import failed_orders
 from meta.hosts import Host, HostTable
 from meta.profiles import Group
@@ -94,7 +94,7 @@ def _agent_view(
     since: float,
     looked: int,
 ) -> AgentView:
-    name, version, status, held, trial, waits = look
+    name, version, status, held, trial, waits, rejected = look
     return AgentView(
         name=name,
         version=version,
@@ -107,7 +107,8 @@ def _agent_view(
         desired=order.version if order else "",
         desired_cmd=order.cmd if order else "",
         drift=drifts(order, version, status),
-        failed=failed(order, version, status, verdict),
+        failed=failed(order, look, verdict),
+        rejected=rejected.version if isinstance(rejected, Rejection) else "",
         outcome=outcome,
     )
 
@@ -202,10 +203,10 @@ def _group_fits(group: Group, wanted: HostFilter) -> bool:
             return False
     if wanted.failed and not any(not wanted.agent or o.name == wanted.agent for o in failed_orders(group)):
         return False
-    if wanted.drift is None and not wanted.failed:
+    if wanted.drift is None:
         return True
     late = any(not wanted.agent or o.name == wanted.agent for o in drifting(group.klass.orders, group.profile.looks))
-    return late == (True if wanted.drift is None else wanted.drift) and (late or not wanted.failed)
+    return late == wanted.drift
 
 
 def counts(table: HostTable, agent: str = "") -> list[Count]:
@@ -213,7 +214,7 @@ def counts(table: HostTable, agent: str = "") -> list[Count]:
     found: Counter[tuple[str, str, str]] = Counter()
     trials: Counter[tuple[str, str, str]] = Counter()
     for group, number in _groups(table):
-        for name, version, status, _, trial, _ in group.profile.looks:
+        for name, version, status, _, trial, *_ in group.profile.looks:
             if not agent or name == agent:
                 found[name, version, status] += number
                 trials[name, version, status] += number if trial is True else 0

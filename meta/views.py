@@ -7,6 +7,8 @@ import msgspec
 
 from updater.wire import Outcome
 
+NO_REASON = "its reason is not known here"  # lost with a meta that was killed, or older than what was told since
+
 
 class AgentView(msgspec.Struct, frozen=True, rename="camel"):
     """One agent of one host, as last reported, beside what it shall be.
@@ -14,8 +16,9 @@ class AgentView(msgspec.Struct, frozen=True, rename="camel"):
     version, status: blank when the host did not report it; held: why a person holds it, or ""; trial: whether the version is
     in its watch, and may yet be taken back; waits: window, download or lock, what its change waits for, or ""; since: when
     meta first saw this version and status, looked: when the host looked (Unix seconds); desired: the version that it shall
-    have, "" when there is no order; drift: whether it is not as desired; failed: whether it is so because its change to what
-    it shall be now failed; outcome: what last became of a change there.
+    have, "" when there is no order; drift: whether it is not as desired; failed: whether its change to what it shall be now
+    failed; rejected: the version that the host rolled back and does not try again while its order stays, "" where it says
+    none; outcome: what last became of a change there.
     """
 
     name: str
@@ -30,6 +33,7 @@ class AgentView(msgspec.Struct, frozen=True, rename="camel"):
     desired_cmd: str = ""
     drift: bool = False
     failed: bool = False
+    rejected: str = ""
     outcome: Outcome | None = None
 
 

@@ -33,7 +33,7 @@ _TRIES = 3
 @dataclass(frozen=True, slots=True)
 class Turn:
     """What came of it. waits: why the agent is not as desired, "" when it is; changed: whether the host was changed; is_news:
-    whether that, or the end of a watch, is to be reported at once."""
+    whether that, the end of a watch, or that a version is rejected or is not any more is to be reported at once."""
 
     agent: str
     waits: str = ""
@@ -76,7 +76,8 @@ def _converge(hands: Hands, seen: Observed) -> Turn:
     if todo.waits and todo.waits != host.told.get(order.name):  # once, not each cycle
         log.warning("%s: %s", order.name, todo.waits)
     host.told[order.name] = todo.waits
-    return Turn(order.name, failed.outcome.reason if failed else todo.waits, bool(done), bool(done) or has_passed)
+    is_news = bool(done) or has_passed or hands.memory.rejected != before.rejected
+    return Turn(order.name, failed.outcome.reason if failed else todo.waits, bool(done), is_news)
 
 
 def _up_again(

@@ -183,11 +183,12 @@ def _rendered(host: Host, name: str, agents: list[RealAgent], outcomes: list[Out
 
 
 def _real_agent(host: Host, seen: Observed) -> RealAgent:
+    waits = host.waits.get(seen.name, "")
     try:
-        trial = host.memories.of(seen.name).may_be_taken_back(seen.state is State.STARTED)
+        memory = host.memories.of(seen.name)
     except TryLater:
-        trial = True  # who knows
-    return seen.real_agent(trial, host.waits.get(seen.name, ""))
+        return seen.real_agent(True, waits)  # who knows
+    return seen.real_agent(memory.may_be_taken_back(seen.state is State.STARTED), waits, memory.rejected)
 
 
 def _orders(host: Host, reply: Reply) -> tuple[Desired, ...]:

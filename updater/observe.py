@@ -15,7 +15,7 @@ from updater import files, hand, places
 from updater.control import State, Status
 from updater.control import status as control_status
 from updater.layout import MARKER, AgentDir, Layout
-from updater.memory import Recognised
+from updater.memory import Recognised, Rejected
 from updater.wire import RealAgent, name_problem, version_problem
 
 
@@ -60,10 +60,21 @@ class Observed:
     def state(self) -> State:
         return State.STOPPED if self.absent else self.status.state
 
-    def real_agent(self, trial: bool | msgspec.UnsetType = msgspec.UNSET, waits: str = "") -> RealAgent:
+    def real_agent(
+        self, trial: bool | msgspec.UnsetType = msgspec.UNSET, waits: str = "", rejected: Rejected | None = None
+    ) -> RealAgent:
         """As it is reported."""
-        held, waits_for = self.held or msgspec.UNSET, waits or msgspec.UNSET
-        return RealAgent(self.name, self.current, self.status.text, int(self.at), held, trial, waits_for)
+        return RealAgent(
+            self.name,
+            self.current,
+            self.status.text,
+            int(self.at),
+            held=self.held or msgspec.UNSET,
+            trial=trial,
+            waits=waits or msgspec.UNSET,
+            rejected=rejected.order.version if rejected else msgspec.UNSET,
+            attempt=(rejected.order.attempt if rejected else 0) or msgspec.UNSET,
+        )
 
 
 def agent_names(layout: Layout) -> list[str]:

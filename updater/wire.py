@@ -53,8 +53,9 @@ class WireError(ValueError):
 class RealAgent(msgspec.Struct, frozen=True, gc=False):
     """One agent as its host saw it. status: the trimmed output of `./control status`, or why there is none;
     timestamp: Unix seconds of that look. Added fields, which old peers ignore: held: why a person holds the agent; trial:
-    whether the version may yet be taken back, in a report of an updater that tells it, always; waits: one of WAITS, what its
-    change waits for."""
+    whether the version may yet be taken back, in a report of an updater that tells it and the others, always; waits: one of
+    WAITS, what its change waits for; rejected: the version that was given up here, and is not tried again while the order
+    stays as it is; attempt: of that order, left out for 0."""
 
     name: str = ""
     version: str = ""
@@ -63,6 +64,8 @@ class RealAgent(msgspec.Struct, frozen=True, gc=False):
     held: str | msgspec.UnsetType = msgspec.UNSET
     trial: bool | msgspec.UnsetType = msgspec.UNSET
     waits: str | msgspec.UnsetType = msgspec.UNSET
+    rejected: str | msgspec.UnsetType = msgspec.UNSET
+    attempt: Attempt | msgspec.UnsetType = msgspec.UNSET
 
 
 class Outcome(msgspec.Struct, frozen=True, rename={"from_": "from"}):

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import msgspec
 
 _OF_REPORTS = ("ip", "updaterVersion", "outcomes", "look", "machine", "boot")
-_OF_AGENTS = ("held", "trial", "waits")
+_OF_AGENTS = ("held", "trial", "waits", "rejected", "attempt")
 Kind = type[msgspec.Struct]
 T = TypeVar("T", bound=msgspec.Struct)
 

@@ -9,7 +9,8 @@ from meta.api.types import Hosts
 from meta.cli import show
 from meta.cli.client import Client, at
 from meta.cli.known import require_agent, require_label
-from meta.views import AgentView, HostView
+from meta.views import NO_REASON, AgentView, HostView
+from updater.wire import ROLLED_BACK
 
 NARROW = 120  # columns of a terminal, below which address and labels are left out: agents are what is looked for
 _ABOUT_CHANGES = ("drift", "failed")  # options that say how a host stands to what it shall be
@@ -64,9 +65,12 @@ def _in_short(agent: AgentView) -> str:
 
 
 def _why(agent: AgentView) -> str:
-    """`falcon-agent 1.0.2 rolled back: died 3 s after its start`."""
-    assert agent.outcome  # noqa: S101 (only an outcome makes it failed)
-    return f"{agent.name} {agent.outcome.to} {agent.outcome.result}: {agent.outcome.reason or 'no reason given'}"
+    """`falcon-agent 1.0.2 rolled back: died 3 s after its start`, also where another outcome has been told since."""
+    told = agent.outcome
+    if agent.rejected == agent.desired and (not told or (told.to, told.result) != (agent.rejected, ROLLED_BACK)):
+        return f"{agent.name} {agent.rejected} {ROLLED_BACK}: {NO_REASON}"
+    assert told  # noqa: S101 (what else has failed has told so)
+    return f"{agent.name} {told.to} {told.result}: {told.reason or 'no reason given'}"
 
 
 def nothing(client: Client, wanted: Mapping[str, Any]) -> str:

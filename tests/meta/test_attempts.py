@@ -139,6 +139,22 @@ def test_a_retry_for_some_hosts_counts_those_alone(world):
     assert world.call("GET", "records/a").json["overrides"] == [{"prefix": "web-", "attempt": 2}]
 
 
+def says(world, host, **more):
+    """A host that tells of trials, without an outcome."""
+    report = Report(host, [RealAgent("a", "1", "started", 1, trial=False, **more)])
+    world.service.table.beat(report, "10.0.0.1", NOW + 1)
+
+
+def test_a_host_that_says_what_it_rejects_is_counted_by_that_whatever_it_has_told_before(world):
+    says(world, "web-1", rejected="2")
+    beat(world, "web-2", attempt=0)
+    says(world, "web-2")  # it has heard of another version since
+    beat(world, "web-3", to="1", result="failed")  # on the way back
+    says(world, "web-3", rejected="2")
+    says(world, "web-4", rejected="3")
+    assert retry(world).json["notes"] == ["2 hosts rolled this version back and will try it again"]
+
+
 def test_a_retry_that_acts_on_no_host_says_so_and_is_no_edit(world):
     beat(world, "fine", result="done")
     done = retry(world).json

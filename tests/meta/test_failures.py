@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from meta import failures, query
-from meta.classes import failed
+from meta.classes import NO_LOOK, failed
 from meta.hosts import HostTable
 from meta.query import Ages, HostFilter
 from meta.records import Hosts, Override, Record, RecordSet
@@ -98,7 +98,7 @@ START_3, STOP_3 = Desired("a", "3", "http://r", "", "start"), Desired("a", "3", 
     ],
 )
 def test_what_is_a_failure(order, version, status, outcome, is_failure):
-    assert failed(order, version, status, outcome) is is_failure
+    assert failed(order, ("a", version, status, *NO_LOOK[3:]), outcome) is is_failure
 
 
 def test_an_answer_is_bounded_and_says_so(table):

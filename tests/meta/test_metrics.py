@@ -107,7 +107,7 @@ def test_trials_and_failures_are_told_by_agent_and_version(service):
     service.editor.apply(Edit(time.time(), "ann", "", "set"), lambda before: edits.put_record(before, record))
     beat(service, "h1", RealAgent("a", "2", "started", 7, trial=True))
     failed = Outcome("a", "1", "2", "watch", "rolled back", "died", "", 5)
-    report = Report("h2", [RealAgent("a", "1", "started", 7, trial=False)], outcomes=[failed])
+    report = Report("h2", [RealAgent("a", "1", "started", 7, trial=False, rejected="2")], outcomes=[failed])
     service.table.beat(report, "10.0.0.1", time.time())
     found = told(service)
     assert found["meta_trial_hosts", "a", "2"] == 1

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, DecodeError
 
-from meta.classes import Verdict
+from meta.classes import Rejection, Verdict
 from meta.profiles import (
     LIGHT,
     MANY,
@@ -23,11 +23,12 @@ from meta.profiles import (
     write_outcomes,
 )
 from updater.wire import WAITS, Outcome, RealAgent
+from updater.wirelimits import MAX_ATTEMPT, VERSION_FORM
 
 A = RealAgent("a", "1", "started", 100)
 B = RealAgent("b", "2", "stoped", 200, "held by ann")
-LOOK_A = ("a", "1", "started", UNSET, UNSET, UNSET)
-LOOK_B = ("b", "2", "stoped", "held by ann", UNSET, UNSET)
+LOOK_A = ("a", "1", "started", UNSET, UNSET, UNSET, UNSET)
+LOOK_B = ("b", "2", "stoped", "held by ann", UNSET, UNSET, UNSET)
 LOOKS = st.lists(
     st.tuples(
         st.sampled_from("abc"),
@@ -36,6 +37,10 @@ LOOKS = st.lists(
         st.one_of(st.just(UNSET), st.text(min_size=1).filter(str.isprintable)),
         st.one_of(st.just(UNSET), st.booleans()),
         st.one_of(st.just(UNSET), st.sampled_from(WAITS)),
+        st.one_of(
+            st.just(UNSET),
+            st.builds(Rejection, st.from_regex(VERSION_FORM, fullmatch=True), st.integers(0, MAX_ATTEMPT)),
+        ),
     ),
     max_size=3,
 ).map(tuple)
@@ -58,6 +63,10 @@ LOOKS = st.lists(
         ([RealAgent("b", "2", "stoped", 200)], (LOOK_B,), None),
         ([RealAgent("a", "1", "started", 100, trial=True)], (LOOK_A,), None),
         ([RealAgent("a", "1", "started", 100, waits="download")], (LOOK_A,), None),
+        ([RealAgent("a", "1", "started", 100, rejected="2")], (LOOK_A,), None),
+        ([RealAgent("a", "1", "started", 100, rejected="2")], ((*LOOK_A[:6], Rejection("2")),), 100),
+        ([RealAgent("a", "1", "started", 100, rejected="2", attempt=1)], ((*LOOK_A[:6], Rejection("2")),), None),
+        ([A], ((*LOOK_A[:6], Rejection("2")),), None),
     ],
 )
 def test_a_host_that_sees_what_it_saw_only_tells_when_it_looked(agents, looks, looked):
@@ -66,14 +75,14 @@ def test_a_host_that_sees_what_it_saw_only_tells_when_it_looked(agents, looks, l
 
 def test_of_an_agent_that_is_listed_twice_the_last_counts():
     assert clean_looks([A, B, RealAgent("a", "3", "started", 300)]) == (
-        (("a", "3", "started", UNSET, UNSET, UNSET), LOOK_B),
+        (("a", "3", "started", UNSET, UNSET, UNSET, UNSET), LOOK_B),
         (300, 200),
     )
 
 
 def test_what_a_host_says_is_cut_and_cleaned():
     nasty = "ok\nINFO admin login\x00\x1b[2J\ud800" + "x" * 5000
-    (((name, version, status, held, _, _),), looked) = clean_looks([RealAgent(nasty, nasty, nasty, 7, nasty)])
+    (((name, version, status, held, *_),), looked) = clean_looks([RealAgent(nasty, nasty, nasty, 7, nasty)])
     assert name == version == ("ok INFO admin login  [2J " + "x" * 64)[:64]
     assert status == held == ("ok INFO admin login  [2J " + "x" * 300)[:300]
     assert looked == 7
@@ -173,7 +182,13 @@ def test_what_a_host_says_of_its_trial_is_kept_and_words_that_are_none_are_not()
     agents = [RealAgent("a", "1", "started", 1, trial=True), RealAgent("b", "1", "started", 1, waits="download")]
     agents.append(RealAgent("c", "1", "started", 1, waits="for godot"))
     looks, _ = clean_looks(agents)
-    assert [look[4:] for look in looks] == [(True, UNSET), (UNSET, "download"), (UNSET, UNSET)]
+    assert [look[4:6] for look in looks] == [(True, UNSET), (UNSET, "download"), (UNSET, UNSET)]
+
+
+@pytest.mark.parametrize("rejected", ["", "../2", "2 trial", "2@5", "2\x1f", "x" * 65])
+def test_a_rejected_version_that_is_none_is_not_kept(rejected):
+    ((look,), _) = clean_looks([RealAgent("a", "1", "started", 1, trial=False, rejected=rejected)])
+    assert look[6] is UNSET
 
 
 @given(LOOKS)
@@ -186,18 +201,27 @@ def test_the_release_before_reads_what_we_write_and_writes_it_again_unchanged(lo
 
 
 @pytest.mark.parametrize(
-    ("trial", "held", "said"),
+    ("trial", "held", "rejected", "said"),
     [
-        (UNSET, UNSET, None),
-        (False, UNSET, ""),
-        (True, UNSET, "\x1ftrial"),
-        (False, "ann", "ann\x1f"),
-        (UNSET, "ann", "ann"),
+        (UNSET, UNSET, UNSET, None),
+        (False, UNSET, UNSET, ""),
+        (True, UNSET, UNSET, "\x1ftrial"),
+        (False, "ann", UNSET, "ann\x1f"),
+        (UNSET, "ann", UNSET, "ann"),
+        (False, UNSET, Rejection("2"), "\x1frejected=2@0"),
+        (True, "ann", Rejection("2", 5), "ann\x1ftrial rejected=2@5"),
+        (False, UNSET, Rejection("trial"), "\x1frejected=trial@0"),
     ],
 )
-def test_how_a_trial_is_written_down(trial, held, said):
-    [row] = msgspec.json.decode(Profiles().of((("a", "1", "started", held, trial, UNSET),)).text)
+def test_how_a_trial_and_a_rejection_are_written_down(trial, held, rejected, said):
+    [row] = msgspec.json.decode(Profiles().of((("a", "1", "started", held, trial, UNSET, rejected),)).text)
     assert row == ["a", "1", "started", said]
+
+
+@pytest.mark.parametrize("word", ["rejected=", "rejected=2", "rejected=@1", "rejected=2@", "rejected=2@x", "godot"])
+def test_words_in_a_row_that_are_not_known_are_skipped(word):
+    profile = Profiles().read(f'[["a","1","started","\\u001ftrial {word}"]]')
+    assert profile.looks == ((*LOOK_A[:4], True, UNSET, UNSET),)
 
 
 def test_rows_of_older_metas_are_read_and_written_as_they_were():

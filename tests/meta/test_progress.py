@@ -6,14 +6,15 @@ import threading
 import pytest
 from msgspec import UNSET
 
-from meta.classes import NO_LOOK, Verdict
+from meta.classes import NO_LOOK, Rejection, Verdict
+from meta.failures import rolled_back as rollbacks
 from meta.failures import sums
 from meta.hostrows import load, row_of
 from meta.hosts import HostTable
 from meta.progress import BROKEN, GOOD, HELD, MISSED, TODO, TRIAL, Asked, progress, stand
-from meta.query import Ages
+from meta.query import Ages, HostFilter, find, page
 from meta.records import Ban, Glob, Hosts, Label, Override, Prefix, Record, RecordSet
-from meta.views import Standing
+from meta.views import NO_REASON, Standing
 from updater.wire import Desired, Outcome, RealAgent, Report
 
 NOW = 10_000.0
@@ -23,8 +24,8 @@ START, STOP = Desired("a", "2", "http://r", "", "start"), Desired("a", "2", "htt
 ROLLED_BACK = Verdict("a", "2", "watch", "rolled back")
 
 
-def look(version="2", status="started", held=UNSET, trial=UNSET):
-    return ("a", version, status, held, trial, UNSET)
+def look(version="2", status="started", held=UNSET, trial=UNSET, rejected=UNSET):
+    return ("a", version, status, held, trial, UNSET, rejected)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,19 @@ def look(version="2", status="started", held=UNSET, trial=UNSET):
         (START, look("1"), Verdict("a", "1", "watch", "rolled back"), TODO),  # of another version
         (START, look("1", held="ann"), None, HELD),
         (START, look("2", held="ann"), None, GOOD),
+        (START, look("1", rejected=Rejection("2")), None, BROKEN),
+        (START, look("1", trial=False, rejected=Rejection("2")), ROLLED_BACK, BROKEN),
+        (
+            START,
+            look("1", "stoped", trial=False, rejected=Rejection("2")),
+            Verdict("a", "1", "start", "failed"),
+            BROKEN,
+        ),
+        (START, look("2", trial=True, rejected=Rejection("2")), None, BROKEN),  # it is about to go back
+        (START, look("1", trial=False, rejected=Rejection("3")), None, TODO),
+        (START, look("1", trial=False), ROLLED_BACK, TODO),  # who tells of trials tells of rejections
+        (START, look("1", trial=False), Verdict("a", "2", "start", "failed"), BROKEN),
+        (STOP, look("1", "stoped", trial=False, rejected=Rejection("2")), ROLLED_BACK, GOOD),
         (STOP, look("2", "stoped", trial=True), None, GOOD),
         (STOP, look(), None, TODO),
         (STOP, look(), Verdict("a", "2", "stop", "failed"), BROKEN),
@@ -57,6 +71,8 @@ def test_a_verdict_of_a_lower_attempt_does_not_count():
     again = Desired("a", "2", "http://r", "", "start", attempt=5)
     assert stand(again, look("1"), Verdict("a", "2", "watch", "rolled back", 4)) == TODO
     assert stand(again, look("1"), Verdict("a", "2", "watch", "rolled back", 5)) == BROKEN
+    assert stand(again, look("1", trial=False, rejected=Rejection("2", 4)), None) == TODO
+    assert stand(again, look("1", trial=False, rejected=Rejection("2", 5)), None) == BROKEN
 
 
 @pytest.fixture
@@ -65,7 +81,9 @@ def table():
 
 
 def beat(table, name, version="2", status="started", now=NOW, outcome=None, trial=False, **more):
-    """By an updater that tells of trials; trial=UNSET: by another."""
+    """By an updater that tells of trials and of what it rejects; trial=UNSET: by another."""
+    if outcome and outcome.result == "rolled back" and trial is not UNSET:
+        more = {"rejected": outcome.to} | more
     outcomes = [outcome] if outcome else UNSET
     agents = [RealAgent("a", version, status, 7, trial=trial, **more)]
     table.beat(Report(name, agents, outcomes=outcomes, updater_version="0.2"), "10.0.0.1", now)
@@ -281,3 +299,64 @@ def test_the_end_of_a_trial_is_no_new_version_and_its_verdict_goes_when_it_is_do
     beat(table, "h1", outcome=Outcome("a", "1", "2", "watch", "done", at=9), now=NOW + 80)
     assert table.get("h1").group.profile.verdicts == ()
     assert len(table.groups) == 1
+
+
+# --- what a host rejects ---
+
+
+def reasons(table):
+    return [(one.version, one.result, one.reason) for one in progress(table, Asked("a"), NOW, AGES).failures]
+
+
+def test_a_version_that_is_ordered_again_after_another_has_not_failed(table):
+    """2 failed, 1 was ordered and 2 again: the host tries it, so what it told the first time says nothing of this time."""
+    beat(table, "h1", "1", outcome=rolled_back())
+    assert shown(table) == {"failed": 1}
+    beat(table, "h1", "1")  # it has heard of 1
+    assert shown(table) == {"todo": 1}
+    assert sums(table) == {}
+    beat(table, "h1", "1", rejected="2")  # and what it says now counts
+    assert shown(table) == {"failed": 1}
+
+
+def test_a_host_that_never_heard_of_the_other_version_still_rejects_this_one(table):
+    beat(table, "h1", "1", outcome=rolled_back())
+    for revision, version in ((2, "1"), (3, "2")):
+        table.put_in_force(RecordSet(revision, (Record("a", version, "http://r"),)))
+    assert shown(table) == {"failed": 1}
+    assert reasons(table) == [("2", "rolled back", "died")]
+
+
+def test_a_way_back_that_fails_once_hides_no_rejection(table):
+    beat(table, "h1", "1", outcome=rolled_back())
+    beat(table, "h1", "1", "stoped", outcome=Outcome("a", "2", "1", "start", "failed", "not started"), rejected="2")
+    assert shown(table) == {"failed": 1}
+    assert reasons(table) == [("2", "rolled back", NO_REASON)]
+    assert sums(table) == {("a", "2", "rolled back"): 1}
+
+
+def test_a_stop_that_was_done_after_a_rollback_hides_no_rejection(table):
+    beat(table, "h1", "1", outcome=rolled_back())
+    beat(table, "h1", "1", "stoped", outcome=Outcome("a", "1", "1", "stop", "done"), rejected="2")
+    beat(table, "h1", "1", rejected="2")
+    assert shown(table) == {"failed": 1}
+    assert sums(table) == {("a", "2", "rolled back"): 1}
+    assert [host.name for host in page(table, HostFilter(failed=True), NOW, AGES).hosts] == ["h1"]
+    assert rollbacks(table, "a", "2") == f"host h1 rolled a 2 back: {NO_REASON}"
+
+
+def test_a_rejection_that_was_told_to_a_meta_that_was_killed_is_told_again_by_each_look(table):
+    beat(table, "h1", "1", rejected="2")
+    assert shown(table) == {"failed": 1}
+    assert reasons(table) == [("2", "rolled back", NO_REASON)]
+    [agent] = find(table, "h1", NOW, AGES).agents
+    assert (agent.failed, agent.rejected, agent.outcome) == (True, "2", None)
+    again = HostTable(RecordSet(1, (RECORD,)), late_after=100)
+    load(again, [row_of(table, table.get("h1"))._replace(id=1)], NOW)
+    assert shown(again) == {"failed": 1}
+
+
+def test_a_failure_that_an_updater_told_which_knows_no_trials_counts_as_it_did(table):
+    beat(table, "h1", "1", trial=UNSET, outcome=rolled_back())
+    assert shown(table) == {"failed": 1}
+    assert reasons(table) == [("2", "rolled back", "died")]

@@ -249,6 +249,28 @@ def test_a_version_that_never_starts_is_rolled_back_once_and_said(host, site, ru
     assert current(host) == "3"
 
 
+def test_what_is_rejected_is_in_every_report_until_another_order_lifts_that_and_then_at_once_in_none(
+    host, site, running
+):
+    def said():
+        found = [report["realAgents"][0] for report in site.reports]
+        site.reports.clear()
+        return [(agent.get("rejected"), agent.get("attempt")) for agent in found]
+
+    site.publish(version="2", control=NEVER_STARTS)
+    site.desire(site.entry(version="2", attempt=7))
+    run(host)
+    assert said() == [(None, None), ("2", 7)]
+    run(host, times=2)
+    assert said() == [("2", 7), ("2", 7)]
+    site.desire(("agent", "1"))
+    run(host, times=2)
+    assert said() == [("2", 7), (None, None), (None, None)], "told at once, though nothing was changed"
+    site.desire(site.entry(version="2"))
+    run(host)
+    assert said() == [(None, None), ("2", None)]
+
+
 def test_a_first_version_that_never_starts_is_tried_again_as_there_is_nothing_else(host, site):
     site.publish(version="1", control=NEVER_STARTS)
     site.desire(("agent", "1"))

@@ -69,12 +69,13 @@ def told(report):
 
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)
-@pytest.mark.parametrize("key", ["held", "trial", "waits"])
+@pytest.mark.parametrize("key", ["held", "trial", "waits", "rejected", "attempt"])
 def test_an_addition_to_an_agent_that_is_of_another_kind_is_ignored(key, odd):
-    kinds = {"held": str, "trial": bool, "waits": str}
-    more = {"held": "ann", "trial": True, "waits": "download"}
+    kinds = {"held": str, "trial": bool, "waits": str, "rejected": str}
+    more = {"held": "ann", "trial": True, "waits": "download", "rejected": "2", "attempt": 3}
     body = {"hostname": "h", "realAgents": [SEEN | more | {key: odd}]}
-    expected = RealAgent(**SEEN, **(more | {key: odd if isinstance(odd, kinds[key]) else UNSET}))
+    is_fitting = odd == 7 if key == "attempt" else isinstance(odd, kinds[key])
+    expected = RealAgent(**SEEN, **(more | {key: odd if is_fitting else UNSET}))
     assert told(parse_report(json.dumps(body).encode())) == told(Report(real_agents=[expected]))
 
 
