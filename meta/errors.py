@@ -93,9 +93,8 @@ class Unconfirmed(MetaError):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return (
-            f"{'; '.join(self.removals)} (a file that was cut short looks like this); if that is meant: {self.remedy}"
-        )
+        looks = "(a file that was cut short, or another fleet's, looks like this)"
+        return f"{'; '.join(self.removals)} {looks}; if that is meant: {self.remedy}"
 
 
 class Conflict(MetaError):

@@ -1,8 +1,9 @@
 """Records that take away much of what was there: most of the agents, or most of one agent's overrides. Pure.
 
-A file that was cut off between two agents reads well, and says just that. So what comes from a file is refused then until a
-person confirms it. Such a file brings nothing new: so what comes new is taken for what is gone, and an override is not missed
-where the record itself says the same now, or another thing than before, nor for an attempt, which was for once.
+A file that was cut off between two agents reads well, and says just that; so does one that belongs to another fleet. So what
+comes from a file is refused then until a person confirms it. A file that was cut brings nothing new: so what comes new is taken
+for what is gone, unless that is all agents. An override is not missed where the record itself says the same now, nor for an
+attempt, which was for once; nor where the record says another thing than before, unless the file may be cut just there.
 """
 
 from collections import Counter
@@ -21,11 +22,17 @@ def mass_removal(before: RecordSet, after: RecordSet) -> list[str]:
     former = {record.name for record in before.records}
     there = {record.name: record for record in after.records}
     gone = [record.name for record in before.records if record.name not in there]
-    found = [_problem("agent", gone, len(former), len(there.keys() - former), "")]
-    for record in before.records:
+    most = (
+        len(former) - 1
+    ) // 2  # so that new ones never make up for all: what names none of them is another fleet's file
+    found = [_problem("agent", gone, len(former), len(there.keys() - former), "", most)]
+    for place, record in enumerate(before.records):
         new = there.get(record.name)
         if new and new != record:
-            found += _lost(record, new)
+            is_end = new is after.records[-1] and not any(
+                behind.name in there for behind in before.records[place + 1 :]
+            )
+            found += _lost(record, new, is_end)
     return [*filter(None, found)]
 
 
@@ -35,17 +42,19 @@ def require(before: RecordSet, after: RecordSet, remedy: str) -> None:
         raise Unconfirmed(found, remedy)
 
 
-def _lost(before: Record, after: Record) -> Iterator[str]:
-    """Of the overrides, and of each list of hosts. A list that some are taken from or added to is the same one."""
+def _lost(before: Record, after: Record, is_end: bool) -> Iterator[str]:
+    """Of the overrides, and of each list of hosts. A list that some are taken from or added to is the same one. is_end: nothing
+    that was there before comes behind this record any more."""
     left = Counter(override.selector for override in after.overrides)
     former = Counter(override.selector for override in before.overrides)
     new, missing = left - former, former - left
+    may_be_cut = is_end and _are_last(before.overrides, missing)
     listed, still = _named(missing), _named(new)
     gone = []
     for override in before.overrides:
         if missing[override.selector]:
             missing[override.selector] -= 1
-            if _is_missed(before, after, override):
+            if _is_missed(before, after, override, may_be_cut):
                 gone.append(override.selector)
     lists = [one for one in gone if not _named([one]).isdisjoint(still)]
     for one in lists:
@@ -62,15 +71,22 @@ def _named(selectors: Collection[Selector]) -> set[str]:
     return {host for one in selectors if isinstance(one, Hosts) for host in one.hosts}
 
 
-def _is_missed(before: Record, after: Record, override: Override) -> bool:
-    """Whether hosts are told something else without it, by a record that says the same as before."""
+def _are_last(overrides: Sequence[Override], missing: Counter[Selector]) -> bool:
+    """Whether just the last ones are missing."""
+    count = missing.total()
+    return Counter(override.selector for override in overrides[len(overrides) - count :]) == missing
+
+
+def _is_missed(before: Record, after: Record, override: Override, may_be_cut: bool) -> bool:
+    """Whether hosts are told something else without it, by a record that says the same as before. Where the file may be cut
+    just there, whatever the record says: who raised its version did not take back what holds some hosts."""
     said = override.changes()
     said.pop("attempt", None)
     if "version" in said:
         said = {key: value for key, value in said.items() if key not in _DIGESTS}
     for key, value in said.items():
         was, now = (_plain(key, getattr(one, attribute(key))) for one in (before, after))
-        if now == was != _plain(key, value):
+        if now != _plain(key, value) and (may_be_cut or now == was):
             return True
     return False
 
@@ -80,13 +96,14 @@ def _plain(key: str, value: Any) -> Any:
     return value.lower() if key in _DIGESTS and ":" not in value else value
 
 
-def _problem(what: str, names: Sequence[str], of: int, new: int, whose: str) -> str:
-    """ "" unless more than half are gone that nothing new takes the place of."""
-    if 2 * (len(names) - new) <= of or not names:
+def _problem(what: str, names: Sequence[str], of: int, new: int, whose: str, most: int | None = None) -> str:
+    """ "" unless more than half are gone that nothing new takes the place of; most: of how many it may do that."""
+    made_up = new if most is None else min(new, most)
+    if 2 * (len(names) - made_up) <= of or not names:
         return ""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     listed = f"{', '.join(names[:SHOWN])}{more}"
-    if of == 1:
-        return f"the only {what}{whose} would be gone: {listed}"
     instead = f", for {new} new" if new else ""
+    if of == 1:
+        return f"the only {what}{whose} would be gone{instead}: {listed}"
     return f"{len(names)} of {of} {what}s{whose} would be gone{instead}: {listed}"

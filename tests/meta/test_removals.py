@@ -12,7 +12,7 @@ from meta.records import Glob, Hosts, Label, Override, Prefix, Record, RecordSet
 from meta.removals import mass_removal
 
 IF_ANY = {"If-Match": "*"}
-CUT = "(a file that was cut short looks like this); if that is meant: "
+CUT = "(a file that was cut short, or another fleet's, looks like this); if that is meant: "
 
 
 def agent(name, *overrides, version="1"):
@@ -24,6 +24,8 @@ WEB, DB, LG = (
     Override(Glob("*-db"), cmd="stop"),
     Override(Prefix("lg-"), version="3"),
 )
+HELD = Override(Prefix("old-"), version="1")  # as the record says, to be held back when that is raised
+HELD_IS_GONE = "the only override of a would be gone: [prefix old-]"
 SOME = Override(Hosts(frozenset({"h1", "h2"})), version="2")
 FEWER = Override(Hosts(frozenset({"h2"})), version="2")
 
@@ -48,7 +50,11 @@ THREE = [agent("a"), agent("b"), agent("c")]
         (THREE, THREE[:1], ["2 of 3 agents would be gone: b, c"]),
         (THREE[:2], THREE[:1], []),
         (THREE[:1], [], ["the only agent would be gone: a"]),
-        (THREE[:1], [agent("new")], []),  # renamed: a file that was cut brings nothing new
+        (THREE[:1], [agent("new")], ["the only agent would be gone, for 1 new: a"]),  # renamed, or another fleet's file
+        (THREE, [agent("d"), agent("e"), agent("f")], ["3 of 3 agents would be gone, for 3 new: a, b, c"]),
+        (THREE[:2], [agent("d"), agent("e"), agent("f")], ["2 of 2 agents would be gone, for 3 new: a, b"]),
+        (THREE, [agent("a"), agent("e"), agent("f")], []),  # renamed: a file that was cut brings nothing new
+        (THREE[:2], [agent("d"), agent("b")], []),
         (THREE, [agent("a"), agent("new")], []),
         (
             [agent(f"a{n}") for n in range(4)],
@@ -78,12 +84,37 @@ THREE = [agent("a"), agent("b"), agent("c")]
             [],
         ),
         ([agent("a", SOME)], [agent("a", Override(Prefix("h"), version="2"))], []),
-        ([agent("a", WEB)], [agent("a", version="2.1")], []),  # tried, and something newer is for all now
         (
-            [agent("a", Override(Prefix("web-"), version="2", md5="0" * 32, sha256="a" * 64))],
-            [agent("a", version="2.1")],
+            [agent("a", WEB), agent("b")],
+            [agent("a", version="2.1"), agent("b")],
+            [],
+        ),  # tried, and a newer is for all now
+        (
+            [agent("a", Override(Prefix("web-"), version="2", md5="0" * 32, sha256="a" * 64)), agent("b")],
+            [agent("a", version="2.1"), agent("b")],
             [],
         ),
+        (
+            [agent("a", HELD), agent("b")],
+            [agent("a", version="2.1")],
+            [HELD_IS_GONE],
+        ),  # cut, and the version was raised
+        ([agent("a", HELD)], [agent("a", version="2.1")], [HELD_IS_GONE]),
+        ([agent("a", HELD)], [agent("a", version="2.1"), agent("new")], []),  # not cut there: something comes behind it
+        ([agent("a", HELD), agent("b")], [agent("b"), agent("a", version="2.1")], []),
+        ([agent("b"), agent("a", HELD)], [agent("a", version="2.1"), agent("b")], []),
+        ([agent("a", HELD, WEB, LG)], [agent("a", LG, version="2.1")], []),  # not the last ones
+        (
+            [agent("a", HELD, WEB, LG)],
+            [agent("a", HELD, version="2")],  # what the record says by now is not missed
+            [],
+        ),
+        (
+            [agent("a", DB, HELD, LG)],
+            [agent("a", DB, version="2")],
+            ["2 of 3 overrides of a would be gone: [prefix old-], [prefix lg-]"],
+        ),
+        ([agent("a", SOME)], [agent("a", version="3")], ["the only override of a would be gone: [hosts h1, h2]"]),
         ([agent("a", Override(Label("canary"), attempt=1))], [agent("a")], []),
         ([agent("a", Override(Prefix("w"), sha256="A" * 64))], [summed("a" * 64)], []),
         (
