@@ -113,6 +113,36 @@ def test_a_deleted_agent_comes_back_with_its_overrides_and_a_new_one_goes(world)
     assert version(world, "new") is None
 
 
+def try_again(world, number, attempt, where):
+    """As `meta retry` leaves the record."""
+    more = {"overrides": [{"prefix": "h1", "attempt": attempt}]} if where == "on some hosts" else {"attempt": attempt}
+    put(world, "a", number, **more)
+
+
+@pytest.mark.parametrize("where", ["on all hosts", "on some hosts"])
+def test_a_version_that_was_tried_again_is_taken_back_with_the_change_that_brought_it(world, where):
+    for number in ("1", "2"):
+        put(world, "a", number)
+    try_again(world, "2", 3, where)
+    try_again(world, "2", 4, where)
+    back(world)
+    assert version(world) == "1"
+    assert back(world)["notes"] == ["the last change of a was taken back already, in revision 5 by editor"]
+    try_again(world, "1", 6, where)
+    assert back(world)["changes"] == []
+    assert version(world) == "1"
+
+
+def test_a_try_that_a_rollback_took_back_hides_no_change_either(world):
+    for number in ("1", "2"):
+        put(world, "a", number)
+    try_again(world, "2", 3, "on all hosts")
+    back(world, revision=2)
+    assert world.service.records.record("a").attempt == 0
+    back(world)
+    assert version(world) == "1"
+
+
 def test_labels_and_bans_of_it_are_no_changes_of_its_record(world):
     put(world, "a", "1")
     put(world, "a", "2")
