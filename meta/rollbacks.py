@@ -1,7 +1,7 @@
 """The way back of one agent's record, found in its history. Pure.
 
-Promises: what is taken back is the newest change that was itself no rollback, once; who asks again learns who took it back. That
-a version shall be tried again is no such change: what is taken back then is what brought the version.
+Promises: what is taken back is the newest change that was itself no rollback, once; who asks again learns who took it back.
+That a version shall be tried again is no such change: what is taken back then is what brought the version.
 Refuses nothing: whether the record may be what it was (it may be banned by now) is for the edit to say.
 """
 

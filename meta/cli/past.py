@@ -61,12 +61,14 @@ def rollback(editor: "Editor", revision: int | None, agent: str | None) -> None:
     """Take back the newest change of --agent, or with REVISION make its record what it was right after that. Without --agent
     REVISION takes back all agents at once. It is a new revision: nothing is lost. Bans and labels stay.
 
-    A change that a rollback took back already is left alone, and who did it is shown: twice is safe.
+    A change that a rollback took back already is left alone, and who did it is shown: twice is safe. That a version shall be
+    tried again (meta retry) is no change of its own. A watch has other ends than a failure, so a script looks for its code 1.
 
     \b
     Examples:
       meta rollback --agent falcon-agent --why "1.0.11 leaks memory"
-      meta status falcon-agent --watch --within 15min || meta rollback --agent falcon-agent --yes
+      meta status falcon-agent --watch --within 15min || {
+        code=$?; [ $code != 1 ] || meta rollback --agent falcon-agent --yes; (exit $code); }
       meta rollback --agent falcon-agent 41 --dry-run
       meta rollback 41
     """

@@ -209,9 +209,9 @@ def test_systemd_takes_the_unit_and_finds_it_shut_in(unit):
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 130])
-@pytest.mark.parametrize("document", ["README.md", "docs/shipping.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/shipping.md", "meta/cli/past.py"])
 def test_the_gate_of_a_document_ends_as_its_watch_and_takes_back_only_what_failed(document, code, tmp_path):
-    [gate] = re.findall(r"^    (meta status \S+ --watch --within .*?\})$", (ROOT / document).read_text(), re.M | re.S)
+    [gate] = re.findall(r"^ {4,6}(meta status \S+ --watch --within .*?\})$", (ROOT / document).read_text(), re.M | re.S)
     program = tmp_path / "meta"
     program.write_text(f'#!/bin/sh\n[ "$1" = status ] && exit {code}\necho "$@" >>{tmp_path}/called\n')
     program.chmod(0o755)
