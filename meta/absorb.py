@@ -16,7 +16,7 @@ from meta.hostrows import AT_ONCE, enter, read, row_of, set_id
 from meta.hosts import Host, HostTable
 from meta.profiles import read_outcomes, write_outcomes
 from meta.seen import Tick
-from meta.store import HostRow, Since
+from meta.store import AHEAD, HostRow, Since
 
 SHARE = 1.0  # seconds of which hosts share a tick
 LATER = 2.0  # seconds by which the date of a beat may be too early
@@ -28,23 +28,23 @@ class Ticks:
 
     def __init__(self, table: HostTable, now: float):
         self._table = table
-        self._now = now
+        self.now = now
         self._ticks: dict[int, Tick] = {}
 
     def hear(self, host: Host, at: float) -> None:
         """The host was heard of at this time, which is not before we did. With the lock held."""
-        host.last_seen = min(at, self._now)
+        host.last_seen = min(at, self.now)
         if not host.retired_at:
             number = int(host.last_seen // SHARE)
             tick = self._ticks.get(number)
             if tick is None:
-                tick = self._ticks[number] = Tick(min(self._now, (number + 1) * SHARE))
+                tick = self._ticks[number] = Tick(min(self.now, (number + 1) * SHARE))
             self._table.seen.hear(host, tick)
 
     def close(self) -> None:
         """With the lock held."""
         for tick in self._ticks.values():
-            self._table.seen.add(tick, self._now)
+            self._table.seen.add(tick, self.now)
         self._ticks.clear()
 
 
@@ -90,7 +90,7 @@ def renew(table: HostTable, rows: Iterable[HostRow], now: float, forgotten: floa
     def compared() -> Iterator[HostRow]:
         for row in rows:
             host = table.get(row.hostname)
-            if host and host.last_seen > row.last_seen + LATER:
+            if host and (host.last_seen > row.last_seen + LATER or row.last_seen > now + AHEAD):
                 behind.append(host)
             yield row
 
@@ -141,14 +141,14 @@ def let_go(table: HostTable, host: Host, written: float = 0.0) -> None:
 
 def _absorb_row(table: HostTable, host: Host | None, row: HostRow, ticks: Ticks) -> None:
     if host is None:
-        if host := enter(table, row):
+        if host := enter(table, row, ticks.now):
             table.arrive(host)
             ticks.hear(host, row.last_seen)
         return
     set_id(table, host, row.id)
     is_later = row.last_seen >= host.last_seen
     if is_later:
-        _take_report(table, host, row)
+        _take_report(table, host, row, ticks.now)
     _join_outcomes(table, host, row)
     table.judge(host)
     _settle_retirement(table, host, row)
@@ -160,8 +160,8 @@ def _absorb_row(table: HostTable, host: Host | None, row: HostRow, ticks: Ticks)
         table.dirty.discard(host)
 
 
-def _take_report(table: HostTable, host: Host, row: HostRow) -> None:
-    if content := read(table, row):
+def _take_report(table: HostTable, host: Host, row: HostRow, now: float) -> None:
+    if content := read(table, row, now):
         profile, host.since, host.looked = content
         table.move(host, profile)
         host.address, host.updater = row.address, table.whereabouts.updater(row.updater_version, host.updater.mark)

@@ -36,6 +36,10 @@ class Backlog:
         for _ in range(count):
             self.waiting -= len(self._ticks.popleft()[1])
 
+    def move_along(self, by: float, now: float) -> None:
+        """The clock was set by so many seconds, and it is `now`."""
+        self._ticks = deque((min(at + by, now), seen) for at, seen in self._ticks)
+
     def clear(self) -> None:
         """Their ids mean nothing any more."""
         self._ticks.clear()

@@ -14,7 +14,7 @@ import msgspec
 
 from meta.hosts import Host, HostTable
 from meta.profiles import Profile, Stamp, read_outcomes, verdicts_of
-from meta.store import Beat, HostRow
+from meta.store import AHEAD, Beat, HostRow
 from updater.wire import one_line
 
 AT_ONCE = 2000  # hosts that become rows, or come from them, while the lock is held
@@ -81,10 +81,14 @@ def set_id(table: HostTable, host: Host, number: int) -> None:
 
 
 def load(table: HostTable, rows: Iterable[HostRow], now: float) -> None:
-    """Fill a new table, which nobody uses yet. A row that cannot be read is logged and left out."""
+    """Fill a new table, which nobody uses yet. A row that cannot be read is logged and left out; one that is dated later than
+    now, by a clock that was set back since, counts as of now and is written again."""
     gc.disable()  # a million new objects are no garbage
     try:
-        hosts = [host for row in rows if (host := enter(table, row))]
+        hosts = [host for row in rows if (host := enter(table, row, now))]
+        table.dirty.update(host for host in hosts if host.last_seen > now + AHEAD)
+        for host in (host for host in hosts if host.last_seen > now):
+            host.last_seen = now
         table.seen.load((host for host in hosts if not host.retired_at), now)
         table.load_order()
     finally:
@@ -92,15 +96,17 @@ def load(table: HostTable, rows: Iterable[HostRow], now: float) -> None:
         gc.enable()
 
 
-def enter(table: HostTable, row: HostRow) -> Host | None:
+def enter(table: HostTable, row: HostRow, now: float) -> Host | None:
     """A host that is not there yet, but for its place in time and order. With the lock held."""
     number, name, first_seen, last_seen, address, version, _, _, told, retired_at = row
-    content = read(table, row)
+    content = read(table, row, now)
     if content is None:
         return None
     profile, since, looked = content
     group = table.group(profile, table.classes.of(name) if retired_at <= 0 else table.nowhere)
-    host = Host(name, first_seen, last_seen, group, number, address, table.whereabouts.updater(version), since, looked)
+    host = Host(
+        name, min(first_seen, now), last_seen, group, number, address, table.whereabouts.updater(version), since, looked
+    )
     table.enter(host)
     table.by_id[number] = host
     if told:
@@ -113,10 +119,12 @@ def enter(table: HostTable, row: HostRow) -> Host | None:
     return host
 
 
-def read(table: HostTable, row: HostRow) -> Content | None:
-    """None, and a line in the log, where it is no row of ours. The profile must get its group at once."""
+def read(table: HostTable, row: HostRow, now: float) -> Content | None:
+    """None, and a line in the log, where it is no row of ours. The profile must get its group at once. Nothing
+    is so since later than now."""
     try:
         since, looked = _stamps.decode(row.since)
+        since = tuple(min(one, now) for one in since) if isinstance(since, tuple) else min(since, now)
         verdicts = verdicts_of(read_outcomes(row.outcomes)) if row.outcomes else ()
         return table.profiles.read(row.agents, verdicts), since, looked
     except (msgspec.DecodeError, TypeError, ValueError) as e:

@@ -63,6 +63,9 @@ class Keeper:
         self._is_behind = False  # there is more than one transaction may hold
         self._tidied = self._in_step = self._up_since = time.time()
         self._clock: clocks.Reading | None = None
+        self._set_back: list[
+            tuple[float, float]
+        ] = []  # by which our clock was, and what it said then: not in the database yet
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -113,7 +116,10 @@ class Keeper:
     def clock_was_set(self, by: float, now: float) -> None:
         """What was heard before is moved along with the wall clock; nobody is retired or forgotten before hosts have had the
         time to report. by: seconds; now: since then."""
+        if by < 0:
+            self._set_back.append((by, now))
         self._up_since, self._in_step = now, min(self._in_step + by, now)
+        self._backlog.move_along(by, now)
         tidy.move_along(self._table, by, now)
 
     def step(self, now: float) -> None:
@@ -168,6 +174,9 @@ class Keeper:
 
     def _write(self, now: float) -> bool:
         """As much as one transaction may hold, so that following need not wait; returns whether that was all."""
+        while self._set_back:
+            self._store.redate(self.meta, *self._set_back[0])
+            del self._set_back[0]
         taken = hostrows.take(self._table, now)
         for beat in taken.beats:
             self._backlog.add(*beat)

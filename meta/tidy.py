@@ -76,7 +76,8 @@ def retire_silent(table: HostTable, before: float, now: float, since: float = 0.
 
 
 def move_along(table: HostTable, by: float, now: float) -> None:
-    """The clock was set by so many seconds, and it is `now`: what was heard before was heard as long ago as it was."""
+    """The clock was set by so many seconds, and it is `now`: what was heard before was heard as long ago as it was. What the
+    database dates later than now is written again, or a restart would believe it."""
     with table.locked() as hosts:
         known = [host for host in hosts.values() if not host.retired_at]
         moved = table.seen.move_along(by, now)
@@ -84,6 +85,8 @@ def move_along(table: HostTable, by: float, now: float) -> None:
         with table.locked():
             for host in known[start : start + STEP]:
                 along = by if host.tick is None or host.tick in moved else 0.0
+                if host.last_seen > now:
+                    table.dirty.add(host)
                 host.last_seen = min(host.last_seen + along, now)
 
 

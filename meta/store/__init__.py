@@ -13,11 +13,13 @@ from meta.store import hosts, records, tokens
 from meta.store.backup import backup
 from meta.store.counting import look
 from meta.store.engine import PATIENCE, Database
+from meta.store.hosts import AHEAD
 from meta.store.migrate import Tables, check, upgrade
 from meta.store.rows import Beat, Forgotten, Head, HostOrder, HostRow, Lost, Moved, Ordered, Since
 from meta.store.tokens import LastAdmin, Taken, Token, TokenWrite
 
 __all__ = [
+    "AHEAD",
     "Beat",
     "Forgotten",
     "Head",
@@ -168,7 +170,8 @@ class Store:
     # --- hosts ---
 
     def load_hosts(self) -> Iterator[HostRow]:
-        """All hosts, by id. Keeps a connection until it is exhausted or closed."""
+        """All hosts, by id. Keeps a connection until it is exhausted or closed. A beat that is dated later than the database's
+        now counts only where nothing was written of the host after it."""
         return hosts.load(self._database)
 
     def save(
@@ -176,8 +179,8 @@ class Store:
     ) -> dict[str, int]:
         """Write in one transaction, as this meta, the hosts that changed, and that others (ids) were heard of in the second
         that began `at`, and earlier. What another meta wrote of a host stays where it is later: its report, that it was put
-        aside or taken back. first_seen stays where it is known. Returns the ids of the hostnames that were new; a row whose id
-        the database does not know counts as new."""
+        aside or taken back; but no report stays for being dated later than the database's now. first_seen stays where it is
+        known. Returns the ids of the hostnames that were new; a row whose id the database does not know counts as new."""
         return hosts.save(self._database, meta, at, rows, seen, earlier)
 
     def hosts_since(self, serial: int, meta: str) -> Since:
@@ -188,6 +191,10 @@ class Store:
         """Do away with up to `limit` beats older than `before`; hosts in them of which `last_seen` (by id, 0 for unknown) knows
         no later report get that beat's time into their row. Returns how many went; if `limit`, there may be more."""
         return hosts.fold(self._database, before, last_seen, limit)
+
+    def redate(self, meta: str, by: float, after: float) -> None:
+        """The clock of this meta was set by so many seconds: what its beats date later than `after` is that much later."""
+        hosts.redate(self._database, meta, by, after)
 
     def forget(self, at: float, ids: Sequence[int], before: float) -> list[int]:
         """Delete those of these hosts that are retired since before this; returns which. Every meta learns it by `hosts_since`.

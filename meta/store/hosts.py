@@ -3,6 +3,9 @@
 So a host's last_seen is the later of its row's and of its last beat's. Old beats are folded: hosts that were silent since get
 it into their row, the others have a younger beat, and the old ones go. A beat also names the rows that were written with it,
 by which other metas find them; who comes so late that it is folded searches all rows.
+
+A row that is dated later than the database's now, by AHEAD and more, is of a clock that was set back since: it keeps nothing
+out that is newer.
 """
 
 import sys
@@ -22,11 +25,16 @@ BATCH = 1000  # rows sent at once, within one transaction
 FOLDED_AT_ONCE = 5000
 SLOWEST = 500  # rows per second, below which a transaction is given up
 TOLERANCE = 1.5  # seconds between the beginning of a beat and the last report in it: a second, and a clock's step
+AHEAD = 10.0  # seconds by which a date may be later than the database's clock
 BEATS = 100  # read at once
 HEAD_WAIT = 1.0  # seconds for other writers: what waits here can also be written later
 T = TypeVar("T")
 _COLUMNS = tuple(host.c[name] for name in HostRow._fields)
 _TABLES = (host, beat)
+_CLOCK = {  # Unix seconds; of a file: this machine's
+    "postgresql": "CAST(extract(epoch FROM clock_timestamp()) AS double precision)",
+    "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
+}
 _WRITTEN = ("last_seen", "address", "updater_version", "agents", "since", "outcomes", "retired_at", "serial", "meta")
 
 
@@ -47,19 +55,41 @@ def load(database: Database) -> Iterator[HostRow]:
 
 
 def _last_beats(database: Database, connection: sa.Connection) -> "array[float]":
-    """By id: the time of the last beat, 0 for none."""
+    """By id: the time of the last beat, 0 for none. What is dated in the future counts where nothing was written since."""
+    limit = connection.execute(sa.select(_clock(connection) + AHEAD)).scalar_one()
     highest = connection.execute(sa.select(sa.func.max(host.c.id))).scalar() or 0
     seen = array("d", bytes(8 * (highest + 1)))
     with database.stream(connection, "SELECT at, seen FROM beat ORDER BY at", BEATS) as batches:
         for at, ids in chain.from_iterable(batches):
-            for number in unpack(ids):
+            for number in unpack(ids) if at <= limit else ():
                 if number <= highest:
                     seen[number] = at
+    for number, at in _doubtful(connection, limit).items():
+        if number <= highest:
+            seen[number] = at
     return seen
 
 
+def _doubtful(connection: sa.Connection, limit: float) -> dict[int, float]:
+    """By id: the last beat that is dated later than this, where neither a row nor an earlier date was written after it."""
+    of_them = sa.select(beat.c.serial, beat.c.at, beat.c.seen).where(beat.c.at > limit).order_by(beat.c.at)
+    beats = connection.execute(of_them).all()
+    if not beats:
+        return {}
+    last = max(row.serial for row in beats)
+    since = set(connection.execute(sa.select(host.c.id).where(host.c.serial > last)).scalars())
+    for ids in connection.execute(sa.select(beat.c.seen).where(beat.c.serial > last)).scalars():
+        since.update(unpack(ids))
+    return {number: row.at for row in beats for number in unpack(row.seen) if number not in since}
+
+
 def save(
-    database: Database, meta: str, at: float, rows: Sequence[HostRow], seen: Sequence[int], earlier: Sequence[Beat]
+    database: Database,
+    meta: str,
+    at: float,
+    rows: Sequence[HostRow],
+    seen: Sequence[int],
+    earlier: Sequence[Beat],
 ) -> dict[str, int]:
     """Write all of it in one transaction. Returns the ids of the hostnames that had none here, whatever id the row says."""
     if not rows and not seen and not earlier:
@@ -104,7 +134,7 @@ def _update(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[
     """Returns those that are not there under this id: forgotten by another meta, or lost with a database that was restored."""
     new = {name: sa.bindparam(f"new_{name}", type_=host.c[name].type) for name in _WRITTEN}
     its_row = (host.c.id == sa.bindparam("its_id"), host.c.hostname == sa.bindparam("its_name"))
-    statement = sa.update(host).where(*its_row).values(_merged(new))
+    statement = sa.update(host).where(*its_row).values(_merged(new, connection))
     missing: list[dict[str, Any]] = []
     for batch in in_batches(rows):
         values = [{f"new_{name}": row[name] for name in _WRITTEN} | _key(row) for row in batch]
@@ -115,15 +145,25 @@ def _update(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[
     return missing
 
 
-def _merged(new: Mapping[str, sa.ColumnElement[Any]]) -> dict[str, sa.ColumnElement[Any]]:
+def _merged(new: Mapping[str, sa.ColumnElement[Any]], connection: sa.Connection) -> dict[str, sa.ColumnElement[Any]]:
     """What is written over a row: an older report never replaces a newer one, whoever comes last. Putting a host aside, taking
     it back (retired_at < 0) and its last report are each as of a time; the latest decides."""
-    is_later = new["last_seen"] >= host.c.last_seen
+    is_later = sa.or_(new["last_seen"] >= host.c.last_seen, _is_ahead(connection))
     merged: dict[str, Any] = {name: sa.case((is_later, new[name]), else_=host.c[name]) for name in _WRITTEN}
     is_its_word = sa.func.abs(new["retired_at"]) >= sa.func.abs(host.c.retired_at)
     word = sa.case((is_its_word, new["retired_at"]), else_=host.c.retired_at)
     merged["retired_at"] = sa.case((sa.func.abs(word) < merged["last_seen"], 0.0), else_=word)
     return merged | {"serial": new["serial"]}
+
+
+def _clock(connection: sa.Connection) -> sa.ColumnElement[float]:
+    return sa.literal_column(_CLOCK[connection.dialect.name], sa.Double)
+
+
+def _is_ahead(connection: sa.Connection) -> sa.ColumnElement[bool]:
+    """Whether the row's report is dated by a clock that was set back since. By the database's clock: whoever writes may have
+    been stopped for long before, and what others have written meanwhile is not ahead."""
+    return host.c.last_seen > _clock(connection) + AHEAD
 
 
 def _key(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +172,7 @@ def _key(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _insert(connection: sa.Connection, rows: list[dict[str, Any]]) -> dict[str, int]:
     insert = postgresql.insert(host) if connection.dialect.name == "postgresql" else sqlite.insert(host)
-    merged = _merged({name: insert.excluded[name] for name in _WRITTEN})
+    merged = _merged({name: insert.excluded[name] for name in _WRITTEN}, connection)
     kept = insert.on_conflict_do_update(index_elements=["hostname"], set_=merged)
     upsert = kept.returning(host.c.hostname, host.c.id)
     ids: dict[str, int] = {}
@@ -187,11 +227,12 @@ def fold(database: Database, before: float, last_seen: Callable[[int], float], l
     silent = [{"its_id": n, "at": at} for n, at in heard.items() if last_seen(n) <= at + TOLERANCE]
     at = sa.bindparam("at", type_=sa.Double)
     word = sa.case((sa.func.abs(host.c.retired_at) < at, 0.0), else_=host.c.retired_at)
-    is_later = (host.c.id == sa.bindparam("its_id"), host.c.last_seen < at)
-    later = sa.update(host).where(*is_later).values(last_seen=at, retired_at=word, serial=sa.bindparam("its_serial"))
+    later = {"last_seen": at, "retired_at": word, "serial": sa.bindparam("its_serial")}
     for batch in in_batches(silent, FOLDED_AT_ONCE):  # others write in between
         with database.writing("hosts", _TABLES, durable=False, head_wait=HEAD_WAIT) as (connection, serial):
-            connection.execute(later, [values | {"its_serial": serial} for values in batch])
+            is_later = sa.or_(host.c.last_seen < at, _is_ahead(connection))
+            statement = sa.update(host).where(host.c.id == sa.bindparam("its_id"), is_later).values(later)
+            connection.execute(statement, [values | {"its_serial": serial} for values in batch])
     _drop_beats(database, [row.serial for row in beats])
     return len(beats)
 
@@ -202,6 +243,12 @@ def _drop_beats(database: Database, serials: list[int]) -> None:
     with database.writing("hosts", _TABLES, durable=False, head_wait=HEAD_WAIT) as (connection, _):
         connection.execute(sa.delete(beat).where(beat.c.serial.in_(serials)))
         connection.execute(sa.update(head).values(folded=folded))
+
+
+def redate(database: Database, meta: str, by: float, after: float) -> None:
+    own = sa.update(beat).where(beat.c.meta == meta, beat.c.at > after).values(at=beat.c.at + by)
+    with database.writing("hosts", _TABLES, durable=False, head_wait=HEAD_WAIT) as (connection, _):
+        connection.execute(own)
 
 
 def forget(database: Database, at: float, ids: Sequence[int], before: float) -> list[int]:

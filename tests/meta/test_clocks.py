@@ -1,12 +1,13 @@
 """Clocks that are apart are told, and one that is set makes no host late and retires none."""
 
-from contextlib import closing
+import time
+from contextlib import ExitStack, closing
 
 import pytest
 from msgspec.structs import replace
 
-from helpers.databases import database
-from helpers.keeping import NOW, Meta
+from helpers.databases import KINDS, database
+from helpers.keeping import NOW, Meta, restarted, settle
 from meta import query
 from meta.auth import Tokens
 from meta.backlog import Backlog
@@ -19,7 +20,7 @@ from meta.store import Store
 from updater.wire import RealAgent
 
 AGES = query.Ages(new_for=0.0)
-A1 = RealAgent("a", "1", "started", 7)
+A1, A2 = RealAgent("a", "1", "started", 7), RealAgent("a", "2", "started", 8)
 HOUR, DAY = 3600.0, 86400.0
 
 
@@ -121,6 +122,13 @@ def meta(tmp_path):
             yield meta
 
 
+def started(metas, url, now):
+    """A meta on this database, whose clock says so."""
+    with closing(Store(url)) as store:
+        store.upgrade()
+    return metas.enter_context(closing(Meta(url, now)))
+
+
 def states(meta, now):
     counted = query.states(meta.table, now, AGES)
     assert sum(counted.values()) == len(meta.hosts())
@@ -161,6 +169,79 @@ def test_a_clock_that_is_set_forward_and_back_leaves_all_as_it_was(meta):
     meta.keeper.step(NOW + 103)
     assert meta.last_seen() == before
     assert states(meta, NOW + 103) == {"alive": "ok", "dead": "ok", "retired": "retired"}
+
+
+def served(meta, name):
+    """The version that the host runs, as this meta knows it."""
+    return meta.table.get(name).group.profile.looks[0][1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_after_a_clock_was_set_back_a_restart_finds_what_hosts_said_since_and_who_was_silent(tmp_path, kind):
+    """By the real clock, which the database has: it was two hours ahead of it at first."""
+    now = time.time()
+    ahead = now + 2 * HOUR
+    with database(kind, tmp_path) as url, ExitStack() as metas:
+        meta = started(metas, url, ahead - 100)
+        for name in ("alive", "dead"):
+            meta.beat(name, A1, now=ahead - 90)
+            meta.keeper.step(ahead - 89)
+            meta.beat(name, A1, now=ahead - 80)
+        meta.keeper.step(ahead - 79)
+        meta.beat("alive", A1, now=ahead)
+        meta.keeper.step(ahead + 0.5)
+        meta.keeper.clock_was_set(-2 * HOUR, now + 1)
+        meta.keeper.step(now + 1)
+        meta.beat("alive", A2, now=now + 2)
+        meta.keeper.step(now + 3)
+        again = started(metas, url, now + 4)
+        assert served(again, "alive") == "2"
+        assert again.last_seen() == meta.last_seen() == {"alive": now + 2, "dead": pytest.approx(now - 80, abs=1)}
+        again.beat("alive", A1, now=now + 2000)
+        again.keeper.step(now + 2001)
+        assert query.judge(again.table.get("dead"), now + 2001, AGES) == "late"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_meta_wrote_ahead_of_its_time_is_believed_once_by_who_starts_with_the_clock_set_right(tmp_path, kind):
+    now = time.time()
+    with database(kind, tmp_path) as url, ExitStack() as metas:
+        ahead = started(metas, url, now + 2 * HOUR)
+        ahead.beat("h1", A1, now=now + 2 * HOUR)
+        ahead.keeper.step(now + 2 * HOUR)
+        ahead.beat("h1", A1, now=now + 2 * HOUR + 1)
+        ahead.keeper.step(now + 2 * HOUR + 1)
+        first = started(metas, url, now)
+        assert first.last_seen() == {"h1": now}
+        with first.table.locked() as hosts:
+            assert (hosts["h1"].first_seen, hosts["h1"].since) == (now, now)
+        first.keeper.step(now)
+        assert started(metas, url, now + 600).last_seen() == {"h1": now}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_metas_of_which_one_was_ahead_come_to_what_hosts_said_last(tmp_path, kind):
+    now = time.time()
+    with database(kind, tmp_path) as url, ExitStack() as metas:
+        one, other = started(metas, url, now + 2 * HOUR), started(metas, url, now)
+        one.beat("h1", A1, now=now + 2 * HOUR)
+        one.keeper.step(now + 2 * HOUR)
+        one.keeper.clock_was_set(-2 * HOUR, now + 1)
+        for at, teller, version in ((now + 2, other, A2), (now + 4, one, A1), (now + 6, other, A2)):
+            for meta in (one, other):
+                meta.keeper.step(at)
+            teller.beat("h1", version, now=at + 0.5)
+            settle(one, other, now=at + 1)
+            assert [served(meta, "h1") for meta in (one, other)] == [version.version] * 2
+            assert one.hosts() == other.hosts() == restarted(url, at + 1.8)
+
+
+def test_what_waits_for_the_database_is_moved_along_with_the_clock():
+    backlog = Backlog()
+    for at, seen in ((100.0, [1]), (200.0, [2])):
+        backlog.add(at, seen)
+    backlog.move_along(-50.0, 120.0)
+    assert [(beat.at, list(beat.seen)) for beat in backlog.first(9)] == [(50.0, [1]), (120.0, [2])]
 
 
 def test_a_host_that_was_heard_of_before_the_set_clock_was_noticed_counts_as_heard_of_now(meta):

@@ -116,6 +116,33 @@ def test_an_older_report_never_replaces_a_newer_one_whoever_comes_last(store):
 
 
 @pytest.mark.parametrize("known", [True, False])
+def test_a_report_that_is_dated_in_the_future_keeps_no_newer_one_out(store, known):
+    now = time.time()
+    [number] = store.save("m", now + 7200, [row("h1", now + 7200, agents="[1]", address="old")], []).values()
+    store.save("m", now, [row("h1", now, number if known else 0, agents="[2]", address="new")], [])
+    (found,) = store.load_hosts()
+    assert (found.last_seen, found.agents, found.address) == (now, "[2]", "new")
+
+
+def test_a_beat_that_is_dated_in_the_future_counts_only_where_nothing_was_written_after_it(store):
+    now = time.time()
+    ids = store.save("m", 3.0, [row("changed"), row("beats"), row("silent")], [])
+    store.save("m", now + 7200, [], list(ids.values()))
+    assert set(last_seen(store).values()) == {now + 7200}
+    store.save("m", now, [row("changed", now - 1, ids["changed"])], [ids["beats"]])
+    assert last_seen(store) == {"changed": now - 1, "beats": now, "silent": now + 7200}
+
+
+def test_the_beats_of_a_meta_whose_clock_was_set_back_are_dated_anew(store):
+    ids = store.save("m", 3.0, [row("h1"), row("h2")], [])
+    store.save("m", 100.0, [], [ids["h1"]])
+    store.save("n", 101.0, [], [ids["h2"]])
+    store.save("m", 50.0, [], [ids["h2"]])
+    store.redate("m", -60.0, after=90.0)
+    assert last_seen(store) == {"h1": 40.0, "h2": 101.0}
+
+
+@pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(
     ("first", "second", "left"),  # last_seen, retired_at (< 0: taken back)
     [
@@ -241,6 +268,14 @@ def test_followers_miss_nothing_however_many_write_at_once(store, url):
 
 
 # --- folding ---
+
+
+def test_a_row_that_is_dated_in_the_future_does_not_hide_a_beat_that_is_folded(store):
+    now = time.time()
+    [number] = store.save("m", now + 7200, [row("h1", now + 7200)], []).values()
+    store.save("m", now - 100, [], [number])
+    assert store.fold(now - 50, lambda _: 0.0) == 1
+    assert last_seen(store) == {"h1": now - 100}
 
 
 def test_folding_keeps_when_a_silent_host_was_last_seen(store, url):
