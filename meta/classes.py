@@ -7,12 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import translate
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import NamedTuple
 
 import msgspec
 
 from meta.answers import JSON, Answer
+from meta.grounds import grounds
 from meta.records import RUN_AS, Glob, Prefix, RecordSet, Selector, resolve_matched, resolve_run_as, selectors
 from updater.wire import ROLLED_BACK, START, STARTED, STOP, STOPPED, Desired, desired_fields, render_reply
 
@@ -67,6 +68,7 @@ class Classes:
 
     def __init__(self, records: RecordSet):
         self.records = records
+        self.grounds = cache(partial(grounds, records))  # by agent
         self.selectors = selectors(records)
         self.tests = [(selector, _test(selector)) for selector in self.selectors]
         self._known: dict[frozenset[Selector], Class] = {}

@@ -166,6 +166,7 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
     return Progress(
         agent=asked.agent,
         revision=records.revision,
+        grounds=question.book.grounds(asked.agent),
         desired=_word(record.version, record.cmd) if record else "",
         wanted=sorted(sums.wanted),
         pending=sorted(sums.pending),

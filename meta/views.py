@@ -112,13 +112,15 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
     last change (failures has the reasons, also of downloads that are tried again, and whether it has all of them). late, lost,
     held: left out of these. last: some of the hosts that are on trial or to do; left_out: some of those left out.
 
-    revision: of the records that this is by; desired: by the agent's record, "" when there is none; wanted: what the hosts that
-    were asked for shall have, each a version, or `stop`; pending: those of them that are not good yet on some host; behind: why
-    this may not be by the newest records, or not by them yet, or "". patience: seconds for which silent hosts are yet to be
-    waited for: they may be silent because meta was away."""
+    revision: of the records that this is by; grounds: the same as long as nobody edits which hosts shall have which version;
+    desired: by the agent's record, "" when there is none; wanted: what the hosts that were asked for shall have, each a
+    version, or `stop`; pending: those of them that are not good yet on some host; behind: why this may not be by the newest
+    records, or not by them yet, or "". patience: seconds for which silent hosts are yet to be waited for: they may be silent
+    because meta was away."""
 
     agent: str
     revision: int = 0
+    grounds: str = ""
     desired: str = ""
     wanted: list[str] = []
     pending: list[str] = []

@@ -79,11 +79,13 @@ def end_of(first: Progress, found: Progress, wanted: Wanted) -> End | None:
 
 
 def is_taken_back(first: Progress, found: Progress) -> bool:
-    """Whether no host shall have any more what some had to have: another version was set, an override removed, a version
-    banned. What an override tried out, and has become the record's own, goes on; but where hosts were yet to come to what the
-    record said, it is that which was taken back, and what an override spared from it is none that was tried out."""
+    """Whether no host shall have any more what some had to have because somebody edited it: another version was set, an
+    override removed, a version banned. It is not when those hosts are gone, or were put aside. What an override tried out, and
+    has become the record's own, goes on; but where hosts were yet to come to what the record said, it is that which was taken
+    back, and what an override spared from it is none that was tried out."""
     gone = set(first.wanted) - set(found.wanted)
-    if found.revision == first.revision or not gone:
+    is_edited = found.grounds != first.grounds if found.grounds else found.revision != first.revision  # an older meta
+    if not is_edited or not gone:
         return False
     is_promoted = found.desired != first.desired and found.desired in set(first.wanted) & set(found.wanted)
     return not (is_promoted and gone == {first.desired} and first.desired not in first.pending)

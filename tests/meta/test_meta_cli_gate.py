@@ -72,6 +72,9 @@ def test_what_is_taken_back(what, before, after, is_back):
 
 def test_a_version_that_no_host_is_left_for_is_not_taken_back_without_an_edit():
     assert not is_taken_back(FIRST, found(wanted=[]))
+    first, after = replace(FIRST, grounds="x"), found(wanted=[], revision=6)
+    assert not is_taken_back(first, replace(after, grounds="x")), "what was edited is not who shall have which version"
+    assert is_taken_back(first, replace(after, grounds="y"))
 
 
 def test_what_was_on_its_way_in_any_look_is_taken_back_when_all_get_what_an_override_had():

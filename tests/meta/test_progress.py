@@ -5,10 +5,12 @@ import threading
 
 import pytest
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from meta.classes import NO_LOOK, Rejection, Verdict
 from meta.failures import rolled_back as rollbacks
 from meta.failures import sums
+from meta.grounds import grounds
 from meta.hostrows import load, row_of
 from meta.hosts import HostTable
 from meta.progress import BROKEN, GOOD, HELD, MISSED, TODO, TRIAL, Asked, progress, stand
@@ -21,6 +23,8 @@ NOW = 10_000.0
 AGES = Ages(late_after=100, lost_after=1000)
 RECORD = Record("a", "2", "http://r")
 START, STOP = Desired("a", "2", "http://r", "", "start"), Desired("a", "2", "http://r", "", "stop")
+CANARY = Record("a", "1", "http://r", overrides=(Override(Label("ring=1"), version="2"),))
+LABELS = {"web-2": {"ring": "1"}, "web-1": {"rack": "1"}}
 ROLLED_BACK = Verdict("a", "2", "watch", "rolled back")
 
 
@@ -193,6 +197,39 @@ def test_a_banned_version_is_wanted_by_no_host(table):
     table.put_in_force(RecordSet(2, (RECORD,), bans=(Ban("a", "2"),)))
     found = progress(table, Asked("a"), NOW, AGES)
     assert (found.desired, found.wanted, found.judged) == ("2", [], 0)
+
+
+@pytest.mark.parametrize(
+    ("edit", "is_other"),
+    [
+        ({"records": (Record("b", "1", "http://r"), CANARY)}, False),
+        ({"records": (replace(CANARY, tarball="http://m", attempt=7),)}, False),
+        ({"bans": (Ban("b", "2"),)}, False),
+        ({"labels": LABELS | {"web-1": {"rack": "2"}, "web-3": {"rack": "2"}}}, False),
+        ({"bans": (Ban("a", "2"),)}, True),
+        ({"labels": LABELS | {"web-2": {"ring": "2"}}}, True),
+        ({"labels": {}}, True),
+        ({"records": (replace(CANARY, version="3"),)}, True),
+        ({"records": (replace(CANARY, cmd="stop"),)}, True),
+        ({"records": (replace(CANARY, overrides=()),)}, True),
+        ({"records": (replace(CANARY, overrides=(replace(CANARY.overrides[0], version="3"),)),)}, True),
+    ],
+)
+def test_what_the_orders_of_an_agent_rest_on_changes_with_them_and_with_nothing_else(edit, is_other):
+    before = RecordSet(1, (CANARY,), labels=LABELS)
+    after = replace(before, revision=2, **edit)
+    assert (grounds(after, "a") != grounds(before, "a")) is is_other
+
+
+def test_a_host_that_is_put_aside_leaves_the_grounds_of_the_orders_as_they_were():
+    table = HostTable(RecordSet(1, (CANARY,), labels=LABELS))
+    beat(table, "web-1", "1")
+    beat(table, "web-2", "1")
+    before = progress(table, Asked("a"), NOW, AGES)
+    table.retire("web-2", NOW)
+    after = progress(table, Asked("a"), NOW, AGES)
+    assert (before.wanted, after.wanted) == (["1", "2"], ["1"])
+    assert before.grounds == after.grounds != ""
 
 
 def test_a_download_that_is_tried_again_is_to_do_and_one_that_is_refused_has_failed_each_with_its_reason(table):
