@@ -36,8 +36,8 @@ class Status(msgspec.Struct, rename="camel"):
     progress: Progress
 
 
-def look(client: Client, wanted: Wanted) -> Status:
-    """Raises NotThere when neither the records nor any host know the agent."""
+def look(client: Client, wanted: Wanted, is_known: bool = False) -> Status:
+    """Raises NotThere when neither the records nor any host know the agent, unless it is_known from an earlier look."""
     agent = wanted.agent
     query = {"selector": wanted.selector, "includeLost": wanted.include_lost}
     progress = client.get("/progress", Progress, agent=agent, **query)
@@ -46,7 +46,7 @@ def look(client: Client, wanted: Wanted) -> Status:
     try:
         record = client.get(at("records", agent), dict[str, Any])
     except NotThere:
-        if not counts:
+        if not counts and not is_known:
             raise
     return Status(agent, record, counts, progress)
 
@@ -82,10 +82,10 @@ Look = tuple[Status, End | None]
 
 def _looks(client: Client, wanted: Wanted, every: float, deadline: float | None) -> Iterator[Look]:
     """One look after the other; the last one is the end, or at the deadline."""
-    gate = Gate(wanted)
+    gate, found = Gate(wanted), None
     while True:
         try:
-            found = look(client, wanted)
+            found = look(client, wanted, is_known=found is not None)
             end = gate.end(found.progress, time.monotonic())
             yield found, end
             if end is not None:

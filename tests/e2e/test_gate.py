@@ -215,10 +215,10 @@ def test_hosts_that_meta_could_not_hear_of_while_it_was_away_are_waited_for(meta
     assert "done: 3 hosts good" in watch(meta, 0)
 
 
-def send(meta, agent):
+def send(meta, agent, host="go-1"):
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.post(f"{meta.url}/heartbeat", json={"hostname": "go-1", "realAgents": [agent]}, timeout=10)
+        answer = session.post(f"{meta.url}/heartbeat", json={"hostname": host, "realAgents": [agent]}, timeout=10)
     assert answer.status_code == 200
     time.sleep(0.01)  # two beats of a host never come at one moment
 
@@ -247,6 +247,50 @@ def test_a_record_that_is_changed_back_meanwhile_ends_a_watch(meta):
         meta.run("set", AGENT, "version=0", "--yes")
         assert "taken back" in gate.stdout.read()
         assert gate.wait(60) == 4
+
+
+def test_a_record_that_is_removed_while_no_host_has_the_agent_yet_ends_a_watch(meta):
+    send(meta, {"name": "other", "version": "1", "status": "started", "timestamp": 7})
+    with watching(meta) as gate:
+        assert "1 to do" in gate.stdout.readline()
+        meta.run("unset", AGENT, "--yes")
+        assert "taken back" in gate.stdout.read()
+        assert gate.wait(60) == 4
+
+
+def test_a_version_that_is_set_back_to_what_an_override_spared_some_for_is_taken_back(meta):
+    for host, version in (("go-1", "0"), ("old-1", "1")):
+        send(meta, {"name": AGENT, "version": version, "status": "started", "timestamp": 7}, host)
+    meta.run("set", AGENT, "version=1", "--for", "hosts:old-1", "--yes")
+    meta.run("set", AGENT, "version=2", "--yes")
+    with watching(meta, "--include-lost") as gate:
+        assert "1 to do" in gate.stdout.readline()
+        meta.run("rollback", "--agent", AGENT, "--yes")
+        assert "taken back" in gate.stdout.read()
+        assert gate.wait(60) == 4
+
+
+def test_a_host_that_is_put_aside_takes_no_version_back(meta):
+    for host, version in (("go-1", "0"), ("lab-1", "3")):
+        send(meta, {"name": AGENT, "version": version, "status": "started", "timestamp": 7}, host)
+    meta.run("set", AGENT, "version=3", "--for", "hosts:lab-1", "--yes")
+    with watching(meta, "--include-lost") as gate:
+        assert "1 to do, 1 on trial" in gate.stdout.readline()
+        meta.run("retire", "lab-1")
+        assert gate.stdout.readline().endswith("; 1 to do\n")
+
+        def has_ended():
+            send(meta, {"name": AGENT, "version": "1", "status": "started", "timestamp": 7})
+            return gate.poll() is not None
+
+        until("the other host is good", has_ended)
+        assert gate.returncode == 0
+
+
+def test_a_host_that_is_asked_for_by_name_and_has_never_reported_is_refused(meta):
+    send(meta, {"name": AGENT, "version": "1", "status": "started", "timestamp": 7})
+    shown = meta.run("status", AGENT, "--watch", "--for", "hosts:go-1,go-12", expect=1)
+    assert "no host go-12" in shown.stdout + shown.stderr
 
 
 def test_no_record_and_no_host_are_not_yet(meta):
