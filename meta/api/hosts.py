@@ -204,8 +204,10 @@ def get_failures(call: Call) -> Reply:
 def get_progress(call: Call) -> Reply:
     q, service = call.query, call.service
     selector = load.parse_selector(q.selector, "selector") if q.selector else None
-    if isinstance(selector, HostsSelector) and not any(map(service.table.get, selector.hosts)):
-        raise NotThere(no_hosts(sorted(selector.hosts), service.table.folded_names()))
+    if isinstance(selector, HostsSelector) and (
+        new := [one for one in selector.hosts if service.table.get(one) is None]
+    ):
+        raise NotThere(no_hosts(sorted(new), service.table.folded_names()))
     behind = service.behind()  # before the look: what is newest now is in force then
     found = progress(service.table, Asked(q.agent, selector, q.include_lost), call.now, service.ages)
     return Reply(200, replace(found, behind=behind or found.behind))
