@@ -16,6 +16,15 @@ _HEAD = 4096  # bytes that are looked at
 _LINE = 256  # bytes of the first line that the kernel reads (linux/binfmts.h, BINPRM_BUF_SIZE)
 _ELF = b"\x7fELF"
 _PT_INTERP = 3
+_SPLIT = re.compile(r"-v*S|--split-string=")
+_BEYOND_US = re.compile(
+    r"""["'\\$#]|(?:^|\s)PATH="""
+)  # env(1) has a language of its own for -S, and may look elsewhere
+# The options of env(1) after which a program is looked for as before; u and C have an argument.
+_OPTION = re.compile(
+    r"-v*(?:(?P<short>[uC])(?P<joined>.*))?|--(?P<long>unset|chdir)(?:=(?P<value>.*))?|--debug|--"
+    r"|--(?:block|default|ignore)-signal(?:=.*)?|--list-signal-handling"
+)
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*")
 
 
@@ -59,7 +68,7 @@ def missing(program: Path, path: str, as_if: Path | None = None) -> str:
     found = _interpreter_problem(interpreter, program.parent, as_if)
     if found or Path(interpreter).name != "env":
         return found
-    return _env_problem(argument.strip(), path)
+    return _env_problem(argument.strip(), path, program.parent, as_if)
 
 
 def _interpreter_problem(interpreter: str, directory: Path, as_if: Path | None) -> str:
@@ -69,23 +78,55 @@ def _interpreter_problem(interpreter: str, directory: Path, as_if: Path | None) 
     file = directory / file  # a relative one is looked for where the program is run
     if places.is_missing(file):
         return f"its interpreter {interpreter} is not on this machine"
+    if not places.exists(file):  # the disk does not tell now: the start will
+        return ""
     if places.is_directory(file) or not os.access(file, os.X_OK):
         return f"its interpreter {interpreter} is no program"
     return ""
 
 
-def _env_problem(argument: str, path: str) -> str:
+def _env_problem(argument: str, path: str, directory: Path, as_if: Path | None) -> str:
     """The same for what `env` is to look for: the kernel gives it all that follows as one word."""
-    if argument.startswith(("-S", "--split-string")):
-        words = re.sub(r"^(-S|--split-string=?)", "", argument).split()
-    else:
+    split = _SPLIT.match(argument)
+    if not split:
         words = [argument] if argument else []
-    program = next((word for word in words if not word.startswith("-") and not _ASSIGNMENT.fullmatch(word)), "")
-    if not program or shutil.which(program, path=path):
+    elif _BEYOND_US.search(argument, split.end()):
         return ""
-    if " " in program and shutil.which(program.split()[0], path=path):
+    else:
+        words = argument[split.end() :].split()
+    program, is_moved = _program_of(words)
+    if not program or (is_moved and "/" in program and not program.startswith("/")):
+        return ""
+
+    def lacks(name: str) -> str:
+        if "/" in name:
+            return _interpreter_problem(name, directory, as_if)
+        return "" if shutil.which(name, path=path) else f"its interpreter {name} is not on the PATH of this machine"
+
+    found = lacks(program)
+    if found and " " in program and not lacks(program.split()[0]):
         return f"env looks for a program called `{program}`, blanks included: write `env -S {program}`"
-    return f"its interpreter {program} is not on the PATH of this machine"
+    return found
+
+
+def _program_of(words: list[str]) -> tuple[str, bool]:
+    """What env runs by these words, "" where it is not for us to say, and whether it goes to another directory first."""
+    is_moved, rest = False, list(words)
+    while rest:
+        word = rest.pop(0)
+        if _ASSIGNMENT.fullmatch(word):
+            continue
+        if not word.startswith("-"):
+            return word, is_moved
+        option = _OPTION.fullmatch(word)
+        if not option:  # it empties the environment with its PATH, or is one of another env's
+            return "", is_moved
+        takes, given = (option["short"] or option["long"] or "")[:1], option["value"] or option["joined"]
+        name = given or (rest.pop(0) if takes and rest else "")
+        if takes == "u" and name == "PATH":
+            return "", is_moved
+        is_moved = is_moved or takes in ("C", "c")
+    return "", is_moved
 
 
 def _head(program: Path) -> bytes:

@@ -4,6 +4,7 @@ is there already. Kinds of public reports: files that "are not there" and are, s
 import os
 import shutil
 import struct
+import subprocess
 
 import pytest
 
@@ -68,6 +69,16 @@ MISSING = {
     "by env": ("#!/usr/bin/env no-such-python\n", "no-such-python is not on the PATH of this machine"),
     "by env -S": ("#!/usr/bin/env -S LANG=C no-such-python -u\n", "no-such-python is not on the PATH"),
     "by env, with an option": ("#!/usr/bin/env sh -e\n", "called `sh -e`, blanks included: write `env -S sh -e`"),
+    "by env -S, after options": (
+        "#!/usr/bin/env -S -vu LANG -C / --unset=TZ --unset HOME -uX A=1 no-such-python\n",
+        "no-such-python is not on the PATH",
+    ),
+    "by env, of its own, but not there": (
+        "#!/usr/bin/env ./bin/python\n",
+        "its interpreter ./bin/python is not on this",
+    ),
+    "by env, a file without a run bit": ("#!/usr/bin/env /etc/passwd\n", "its interpreter /etc/passwd is no program"),
+    "by env, of its own, with an option": ("#!/usr/bin/env /bin/sh -e\n", "write `env -S /bin/sh -e`"),
     "of its own, but not there": ("#!bin/python\n", "its interpreter bin/python is not on this machine"),
     "a loader of another C library": (elf("/lib/ld-musl-none.so.1"), "its interpreter /lib/ld-musl-none.so.1 is not"),
 }
@@ -93,6 +104,46 @@ GOOD = {
     "a static program": elf("").replace(b"\x03\0\0\0\x04", b"\x01\0\0\0\x04"),
     "a program that is cut short": b"\x7fELF\x02\x01",
 }
+
+
+BY_ENV = {
+    "an option with an argument": "-S -u LD_PRELOAD sh -e",
+    "a long option with an argument": "-S --unset FOO sh",
+    "a long option with its argument": "-S --unset=FOO -vuBAR sh",
+    "quotes": '-S "sh" -e',
+    "quotes within": "-S s'h' -e",
+    "a blank that is escaped": r"-S sh\_-e",
+    "a program of its own": "./bin/sh",
+    "a program of its own, with options": "-S ./bin/sh -e",
+    "another directory": "-S -C / sh",
+    "another directory and a program there": "-S -C bin ./sh",
+    "a variable": "-S ${OWN}/sh",
+    "a PATH of its own": "-S PATH={later}/bin:/bin own-sh",
+    "no environment": "-S -i sh",
+    "the end of the options": "-S -v -- sh",
+    "a remark": "-S sh # of ours",
+    "a program where it will be": "{later}/bin/sh",
+    "a program where it will be, with options": "-S A=1 {later}/bin/sh -e",
+    "an option of a newer env": "-S --argv0=x sh",
+}
+
+
+@pytest.mark.parametrize("line", BY_ENV.values(), ids=BY_ENV.keys())
+def test_what_env_can_run_has_no_problem(tmp_path, monkeypatch, line):
+    """And it runs where it will be, which is the proof, but for what needs a newer env than hosts have."""
+    staging, later = tmp_path / ".1.new", tmp_path / "1"
+    (staging / "bin").mkdir(parents=True)
+    for name in ("sh", "own-sh"):
+        shutil.copy("/bin/sh", staging / "bin" / name)
+    file = staging / "control"
+    file.write_text(f"#!/usr/bin/env {line.replace('{later}', str(later))}\necho started\n")
+    file.chmod(0o755)
+    assert runnable.problem(file, PATH, later) == ""
+    staging.rename(later)
+    monkeypatch.setenv("OWN", str(later / "bin"))
+    if "argv0" not in line:
+        done = subprocess.run([later / "control"], cwd=later, capture_output=True, text=True, timeout=20, check=False)
+        assert done.stdout == "started\n", done.stderr
 
 
 @pytest.mark.parametrize("content", GOOD.values(), ids=GOOD.keys())
