@@ -2,15 +2,16 @@
 
 An agent lives on when the updater is restarted or is another version by then, so nothing may come to it that says how this one
 was started: a Python program would load our libraries, one that speaks to systemd would speak for our unit. What a person has
-written into ROOT/environment is for the agents too, and always passes.
+written into ROOT/environment is for the agents too, and always passes: as the file is now, not as it was when we were started.
 """
 
+import logging
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,6 +20,8 @@ from typing import NamedTuple
 from updater import files
 from updater.errors import TryLater
 from updater.kept import Kept
+
+log = logging.getLogger("updater")
 
 UMASK = 0o022
 FILE = "environment"  # below the root; the unit reads it
@@ -39,6 +42,8 @@ _WITHHELD = re.compile(
     )
 )
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_PLAIN = re.compile(r""" "(?:[^"\\]|\\.)*" | '[^']*' | (?:[^"'\\][^\\]*)? """, re.VERBOSE)
+_CLOSED = re.compile(r""" (?:"(?:[^"\\]|\\.)*" | '[^']*')* (?:[^"'].*)? """, re.VERBOSE)
 
 
 @dataclass(slots=True)
@@ -58,10 +63,12 @@ class Given(NamedTuple):
 
 
 def given_by(file: Path) -> Given:
-    """What the agents are given whose environment file this is."""
+    """What the agents are given whose environment file this is. One that is there and cannot be read sets nothing, and that is
+    logged once."""
     try:
         return _given(file)
-    except TryLater:
+    except TryLater as e:
+        _complaints.say(file, str(e))
         return _encoded(of_agents(os.environ, {}))
 
 
@@ -69,31 +76,61 @@ def _encoded(names: Mapping[str, str]) -> Given:
     return Given(names, {os.fsencode(name): os.fsencode(value) for name, value in names.items()})
 
 
-def of_agents(ours: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """The environment of an agent's scripts. ours: this process's; given: what ROOT/environment sets, by whatever reads it."""
+def of_agents(ours: Mapping[str, str], given: Mapping[str, str], unsure: Container[str] = ()) -> dict[str, str]:
+    """The environment of an agent's scripts.
+
+    ours: this process's, which a shell has made, or systemd of the file as it was when we were started; given: what
+    ROOT/environment sets now, which counts more; unsure: of that, what is written in a manner that only systemd reads: ours
+    counts more there, for it may be what systemd has read.
+    """
     kept = {name: value for name, value in ours.items() if not _WITHHELD.fullmatch(name)}
     path = [part for part in ours.get("PATH", "").split(os.pathsep) if part and part not in _own_programs(ours)]
-    return kept | {"PATH": os.pathsep.join(path) or os.defpath} | {name: ours.get(name, given[name]) for name in given}
+    set_there = {name: ours.get(name, value) if name in unsure else value for name, value in given.items()}
+    return kept | {"PATH": os.pathsep.join(path) or os.defpath} | set_there
 
 
 def set_by(file: Path) -> dict[str, str]:
     """The variables that an environment file sets (systemd.exec(5), EnvironmentFile=), none when it cannot be read."""
     try:
-        return _set_by(file)
+        return _set_by(file)[0]
     except TryLater:
         return {}
 
 
-def _set_by(file: Path) -> dict[str, str]:
+def _set_by(file: Path) -> tuple[dict[str, str], set[str]]:
+    """What a file sets, and which of that is not plainly written: quotes within quotes, backslashes, more than one line."""
     try:
         text = (files.read_small(file, LIMIT) or b"").decode("utf-8", "replace")
-    except ValueError:
-        return {}
-    found = {}
+    except ValueError as e:
+        _complaints.say(file, str(e))
+        return {}, set()
+    _complaints.over(file)
+    found, unsure, is_open = {}, set(), False
     for line in re.sub(r"\\\n", "", text).splitlines():
-        if not line.lstrip().startswith(("#", ";")) and (assignment := _LINE.fullmatch(line)):
-            found[assignment[1]] = _unquoted(assignment[2].strip())
-    return found
+        if line.lstrip().startswith(("#", ";")) or not (assignment := _LINE.fullmatch(line)):
+            continue
+        name, value = assignment[1], assignment[2].strip()
+        found[name] = _unquoted(value)
+        is_open = is_open or not _CLOSED.fullmatch(value)  # what follows may be within its quotes
+        unsure.discard(name)
+        if is_open or not _PLAIN.fullmatch(value):
+            unsure.add(name)
+    return found, unsure
+
+
+class _Complaints:
+    """What is wrong with the environment files, each said once until it is another or over."""
+
+    def __init__(self) -> None:
+        self._said: dict[Path, str] = {}
+
+    def say(self, file: Path, problem: str) -> None:
+        if self._said.get(file) != problem:
+            self._said[file] = problem
+            log.error("agents are started without what %s sets: %s", file, problem)
+
+    def over(self, file: Path) -> None:
+        self._said.pop(file, None)
 
 
 def more_than_given(has: Mapping[str, str], ours: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
@@ -138,4 +175,5 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] == "'" else value
 
 
-_given = Kept(lambda file: _encoded(of_agents(os.environ, _set_by(file))))
+_complaints = _Complaints()
+_given = Kept(lambda file: _encoded(of_agents(os.environ, *_set_by(file))))

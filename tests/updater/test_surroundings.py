@@ -62,8 +62,10 @@ def test_agents_inherit_all_but_what_says_how_the_updater_was_started():
 def test_what_the_root_sets_passes_whoever_started_the_updater():
     given = {"PYTHON": "python3.13", "PYTHONPATH": "/agents", "NEW": "1"}
     got = surroundings.of_agents(OURS | WITHHELD, given)
-    assert (got["PYTHON"], got["PYTHONPATH"], got["NEW"]) == ("python3.12", "/x", "1"), (
-        "ours where we have it: as systemd read it"
+    assert {name: got[name] for name in given} == given, "whatever a shell has in its place, or systemd read once"
+    got = surroundings.of_agents(OURS | WITHHELD, given, {"PYTHON", "NEW"})
+    assert (got["PYTHON"], got["PYTHONPATH"], got["NEW"]) == ("python3.12", "/agents", "1"), (
+        "ours where the file is not plainly written and we have it: as systemd read it"
     )
 
 
@@ -72,7 +74,9 @@ def test_our_own_programs_are_not_in_the_path_of_agents():
     path = f"/venv/bin:/usr/bin:{own}::/bin"
     assert surroundings.of_agents({"PATH": path, "VIRTUAL_ENV": "/venv"}, {})["PATH"] == "/usr/bin:/bin"
     assert surroundings.of_agents({"PATH": own}, {})["PATH"] == os.defpath
-    assert surroundings.of_agents({"PATH": own}, {"PATH": "/x"})["PATH"] == own, "a person may want it so"
+    assert surroundings.of_agents({"PATH": own}, {"PATH": f"/x:{own}"})["PATH"] == f"/x:{own}", (
+        "a person may want it so"
+    )
 
 
 def test_an_environment_file_is_read_as_systemd_reads_it(tmp_path):
@@ -94,6 +98,61 @@ def test_an_environment_file_is_read_as_systemd_reads_it(tmp_path):
     assert surroundings.set_by(tmp_path / "none") == {}
     (tmp_path / "directory").mkdir()
     assert surroundings.set_by(tmp_path / "directory") == {}
+
+
+MANNERS = r"""
+PATH=/opt/java/bin:/usr/bin
+LANG="C.UTF-8"
+TZ='UTC'
+NAME=it's plain
+MONEY=$5
+QUOTED="a \"b\""
+JOINED='it''s'
+SPACED=a\ b
+TWICE="a" "b"
+JOINED=plain now
+LINES="one
+TWO=two"
+AFTER=3
+"""
+
+
+def test_the_file_counts_more_than_the_updaters_own_where_it_is_plainly_written(root, monkeypatch):
+    """A person starts the updater from a shell that has all of these otherwise, or edits the file while systemd's unit runs."""
+    (root / "environment").write_text(MANNERS)
+    for name in surroundings.set_by(root / "environment"):
+        monkeypatch.setenv(name, "ours")
+    got = surroundings.given_by(root / "environment").names
+    assert {name: got[name] for name in surroundings.set_by(root / "environment")} == {
+        "PATH": "/opt/java/bin:/usr/bin",
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "NAME": "it's plain",
+        "MONEY": "$5",
+        "QUOTED": 'a "b"',
+        "JOINED": "plain now",
+        "SPACED": "ours",
+        "TWICE": "ours",
+        "LINES": "ours",
+        "TWO": "ours",
+        "AFTER": "ours",
+    }
+
+
+def test_an_environment_file_that_cannot_be_read_is_named_once(root, caplog):
+    file = root / "environment"
+    for _ in range(2):
+        surroundings.given_by(file)
+    assert caplog.messages == [], "one that is not there is well"
+    file.symlink_to("/etc/hostname")
+    for _ in range(3):
+        surroundings.given_by(file)
+    assert caplog.messages == [f"agents are started without what {file} sets: {file} is not a regular file"]
+    file.unlink()
+    surroundings.given_by(file)
+    file.mkdir()
+    surroundings.given_by(file)
+    assert len(caplog.messages) == 2, "and again when it is broken again"
 
 
 def test_what_a_process_has_more_is_named_and_not_shown():
