@@ -25,7 +25,7 @@ from updater.layout import root_of
 from updater.wire import STARTED, STOPPED, one_line
 
 KEPT = 8 << 10  # bytes of output that are kept: the last ones
-FLOOD = 1 << 20  # bytes of output after which a script is ended
+FLOOD = 1 << 20  # bytes of output through a pipe after which a script is ended
 GRACE = 2.0  # seconds from TERM to KILL
 _TICK = 0.02
 _OF_THE_HOST = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ETXTBSY)
@@ -70,7 +70,7 @@ def run(
     """Run `./control VERB` and return the last of its output (stdout and stderr, at most KEPT bytes).
 
     With `log`, the output goes to that file, which a daemon may go on writing to; else to a pipe that is closed when the
-    script ends. mark: is put on what the script starts. Raises ControlFailed when the script cannot be run, floods, or
+    script ends. mark: is put on what the script starts. Raises ControlFailed when the script cannot be run, floods the pipe, or
     takes longer than `timeout` seconds, and TryLater when this host has no room for another process.
     """
     if log is None:
@@ -251,14 +251,14 @@ class _Pipes:
 
 
 class _File:
-    """Output to a file that outlives the script."""
+    """Output to a file that outlives the script. However much it is: the file is kept small by `output`, also meanwhile."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._fd = file.fileno()
 
     def follow(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         while process.poll() is None:
-            _check(deadline, os.fstat(self._fd).st_size)
+            _check(deadline)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_TICK)
 
@@ -267,7 +267,7 @@ class _File:
         return os.pread(self._fd, KEPT, max(0, size - KEPT))
 
 
-def _check(deadline: float, printed: int) -> None:
+def _check(deadline: float, printed: int = 0) -> None:
     if printed > FLOOD:
         raise ControlFailed(f"printed more than {FLOOD >> 20} MiB")
     if time.monotonic() > deadline:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,38 @@ def test_a_flood_never_fills_a_disk_and_the_agent_writes_on(tmp_path, logs):
     (tmp_path / "agent" / "enough").touch()
     assert largest < 100_000_000, "what comes within a second or so, and no more"
     until("it is cut", lambda: log.stat().st_size <= CAP)
+
+
+# Launches its daemon and waits for it, as one that waits for a port does, while the daemon logs 20 MB into the start's output.
+LOUD_START = script(
+    """cd "$(dirname "$0")"
+case $1 in
+start)
+  (n=0; while [ $n -lt 40 ]; do head -c 500000 /dev/zero; n=$((n+1)); echo $n >../rounds; sleep 0.05; done; echo up; >ready
+  exec sleep 1000) & echo $! >pid
+  while [ ! -e ready ]; do sleep 0.05; done ;;
+stop) kill "$(cat pid)"; rm pid ;;
+status) if [ -e ready ]; then echo started; else echo stoped; fi ;;
+esac"""
+)
+
+
+def test_a_start_that_prints_much_is_left_to_succeed_and_fills_no_disk(tmp_path, logs):
+    directory = install(tmp_path, "agent", "1", LOUD_START)
+    log, largest = logs / "agent.log", 0
+    with ThreadPoolExecutor(1) as pool:
+        start = pool.submit(control.run, directory, "start", 60, log)
+
+        def ended():
+            nonlocal largest
+            largest = max(largest, log.stat().st_size if log.exists() else 0)
+            return start.done()
+
+        until("the start has ended", ended, within=60)
+    assert start.result().endswith("up")
+    assert rounds(tmp_path) == 40
+    assert control.status(directory, 5).text == "started"
+    assert CAP < largest < 15_000_000, "it was cut while the start went on"
 
 
 def test_the_last_of_it_is_kept_and_what_is_printed_then_comes_behind(tmp_path, logs):
