@@ -48,6 +48,7 @@ class Hands:
         self.source = source
         self.agent = host.layout.agent(order.name)
         self.remarks: list[str] = []  # what meta is to be told with the outcome
+        self._checked = ""  # the version whose place has been looked at
         self._is_alone = False  # whether nothing of the agent runs but the version that was stopped in this turn
         self._does: dict[Step, Callable[[Action], None]] = {
             Step.REJECT: self._reject,
@@ -65,9 +66,17 @@ class Hands:
         """Do it, or raise an UpdaterError."""
         if action.step in _BEFORE_THE_SWITCH:  # from a stop on, only a finished switch leaves a working agent
             self.host.check_stopping()
-        if action.step is Step.STOP and not action.forced and self.order.cmd == START:
-            places.check(self.agent.install(self.order.version))  # or what runs would be stopped for nothing
+        if action.step in (Step.STOP, Step.SWITCH) and self.order.cmd == START:
+            self._check_place(action)
         self._does[action.step](action)
+
+    def _check_place(self, action: Action) -> None:
+        """Before the first of a stop and a switch: or what runs would be stopped, or `.version` changed, for nothing."""
+        back = self.memory.good if self.memory.rejected else self.order.version
+        version = action.version if action.step is Step.SWITCH else back
+        if version != self._checked:
+            places.check(self.agent.install(version))
+            self._checked = version
 
     @property
     def memory(self) -> Memory:

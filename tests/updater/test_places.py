@@ -2,6 +2,7 @@
 With real mounts, in a mount namespace of the test's own."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -151,6 +152,53 @@ def test_a_version_on_a_mount_without_exec_is_named_before_the_old_one_is_stoppe
     assert f"{host.root}/agent/2 is mounted noexec" in said
     assert host.current("agent") == "1"
     assert (host.root / "agent" / "1" / "pid").read_text() == pid
+    assert control.status(host.root / "agent" / "1", 5).text == "started"
+    processes.end_all_of(host.root)
+
+
+def on_noexec_mount(host, version):
+    """What a cycle says when this version of the agent cannot be run for its mount; it must not reach what is desired."""
+    return in_mounts(
+        'mount --bind "$place" "$place"; mount -o remount,bind,noexec "$place"; '
+        f'cd /; {UPDATER} once -c "$root/cfg.json" || [ $? = 1 ]',
+        root=host.root,
+        place=host.root / "agent" / version,
+    )
+
+
+def test_such_a_version_is_named_before_a_switch_that_needs_no_stop(host, site):
+    whole(host.root, "1", current=True)
+    whole(host.root, "2")
+    site.desire(("agent", "2"))
+    said = on_noexec_mount(host, "2")
+    assert f"switch failed: {host.root}/agent/2 is mounted noexec" in said
+    assert host.current("agent") == "1"
+    assert control.status(host.root / "agent" / "1", 5).text == "started", "what there is runs meanwhile"
+    processes.end_all_of(host.root)
+
+
+def test_such_a_version_is_named_before_what_is_left_of_a_deleted_one_is_ended(host, site):
+    whole(host.root, "2")
+    (host.root / "agent" / ".version").write_text("1\n")
+    site.desire(("agent", "2"))
+    said = on_noexec_mount(host, "2")
+    assert f"stop failed: {host.root}/agent/2 is mounted noexec" in said
+    assert host.current("agent") == "1"
+
+
+def test_a_way_back_to_such_a_version_leaves_what_is_there(host, site):
+    host.config.write_text(json.dumps(json.loads(host.config.read_text()) | {"watch": 60}))
+    for version in ("1", "2"):
+        whole(host.root, version, current=version == "1")
+        site.desire(("agent", version))
+        assert host.run("once").returncode == 0
+    control.run(host.root / "agent" / "2", "stop", 5)
+    said = on_noexec_mount(host, "1")
+    assert "reject 2" in said
+    assert f"stop failed: {host.root}/agent/1 is mounted noexec" in said
+    assert host.current("agent") == "2"
+    assert host.run("once").returncode == 1
+    assert host.current("agent") == "1", "and once it can be run, it is"
     assert control.status(host.root / "agent" / "1", 5).text == "started"
     processes.end_all_of(host.root)
 
