@@ -3,7 +3,7 @@ the framework."""
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import msgspec
@@ -20,7 +20,6 @@ from updater.wirelimits import MAX_BODY
 
 log = logging.getLogger(__name__)
 _encoder = msgspec.json.Encoder()
-TOO_LARGE = f"the body is too large: at most {MAX_BODY:,} bytes are read"
 
 
 def operations() -> list[Operation]:
@@ -49,13 +48,19 @@ def blueprint() -> Blueprint:
 def _served(one: Operation) -> Callable[..., Response]:
     def view(**parts: str) -> Response:
         try:
-            with files.place_for_upload() if one.body is FILE else nullcontext():
+            with _place(one):
                 return _rendered(one.view(_call(one, parts)), one)
         except MetaError as e:
             return problem_response(problems.refusal(e))
 
     view.rule = one.rule  # type: ignore[attr-defined]
     return view
+
+
+def _place(one: Operation) -> AbstractContextManager[None]:
+    if one.body is FILE:
+        return files.place_for_upload()
+    return files.place_for_large_body() if one.most >= (request.content_length or 0) > MAX_BODY else nullcontext()
 
 
 def _call(one: Operation, parts: Mapping[str, str]) -> Call:
@@ -70,7 +75,7 @@ def _call(one: Operation, parts: Mapping[str, str]) -> Call:
         request.max_content_length = length + 1
         stream = request.stream
     elif one.body is not None:
-        data = strict.parse(_body())
+        data = strict.parse(_body(one.most))
         checked = one.check(data) if one.check else None  # first, as its words say more
         body = strict.convert(data, one.body)
         body = checked if one.check else body
@@ -86,13 +91,22 @@ class _NoQuery(msgspec.Struct):
     """For operations that take none."""
 
 
-def _body() -> bytes:
+def _body(most: int) -> bytes:
+    """A large one has a place, so it must say that it is one."""
     if request.mimetype != "application/json":
         raise Refusal(415, "the body must be JSON; send it with Content-Type: application/json")
-    body = request.get_data(cache=False)
-    if len(body) > MAX_BODY:
-        raise Refusal(413, TOO_LARGE)
+    length = request.content_length
+    if length is None:
+        most = MAX_BODY
+    request.max_content_length = most + 1
+    body = request.get_data(cache=False) if (length or 0) <= most else b""
+    if max(length or 0, len(body)) > most:
+        raise Refusal(413, _too_large(most))
     return body
+
+
+def _too_large(most: int) -> str:
+    return f"the body is too large: at most {most:,} bytes are read"
 
 
 def _length(limit: int) -> int:
@@ -124,5 +138,5 @@ def problem_response(refused: Refusal) -> Response:
 def http_problem(error: HTTPException) -> Response:
     """The same for what Flask refused, with the headers that belong to it, like Allow."""
     kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After", "Content-Range")}
-    text = TOO_LARGE if error.code == 413 else error.description or error.name
+    text = _too_large(MAX_BODY) if error.code == 413 else error.description or error.name
     return problem_response(Refusal(error.code or 500, text, headers=kept))

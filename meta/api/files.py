@@ -1,10 +1,11 @@
-"""Sends files of the tarball directory: in parts, resumable, and no more at once than the server has threads to spare."""
+"""Sends files of the tarball directory: in parts, resumable, and no more at once than the server has threads to spare. The
+places for these, for uploads and for large bodies are counted here."""
 
 import logging
 import re
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, BinaryIO
@@ -20,22 +21,33 @@ CHUNK = 256 * 1024  # bytes of a file sent at once
 MAX_DOWNLOADS = 48  # at once; each holds one of the server's threads (meta.serve) while its client is slow
 IMMUTABLE = "public, max-age=31536000, immutable"
 MAX_UPLOADS = 4
+MAX_LARGE = 2  # bodies of more than 1 MiB at once: each takes some hundred megabytes while it is judged
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})", re.ASCII | re.IGNORECASE)
 log = logging.getLogger(__name__)
 
 
 def limit_transfers(app: Any) -> None:
-    """Give this application its places for downloads and uploads."""
+    """Give this application its places for downloads, uploads and large bodies."""
     app.extensions["meta downloads"] = BoundedSemaphore(MAX_DOWNLOADS)
     app.extensions["meta uploads"] = BoundedSemaphore(MAX_UPLOADS)
+    app.extensions["meta large bodies"] = BoundedSemaphore(MAX_LARGE)
+
+
+def place_for_upload() -> AbstractContextManager[None]:
+    """Raises TryLater when all are taken."""
+    return _place("meta uploads", f"{MAX_UPLOADS} uploads are under way; wait for one of them")
+
+
+def place_for_large_body() -> AbstractContextManager[None]:
+    """Raises TryLater when all are taken."""
+    return _place("meta large bodies", f"{MAX_LARGE} bodies as large are under way; wait for one of them")
 
 
 @contextmanager
-def place_for_upload() -> Iterator[None]:
-    """Raises TryLater when all are taken."""
-    free = current_app.extensions["meta uploads"]
+def _place(name: str, problem: str) -> Iterator[None]:
+    free = current_app.extensions[name]
     if not free.acquire(blocking=False):
-        raise TryLater(f"{MAX_UPLOADS} uploads are under way; wait for one of them")
+        raise TryLater(problem)
     try:
         yield
     finally:

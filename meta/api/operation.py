@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from meta.auth import Principal, Rule
+from updater.wirelimits import MAX_BODY
 
 if TYPE_CHECKING:
     from meta.service import Service
 
 PREFIX = "/api/v1"
 SECRET = "Idempotency-Key"  # noqa: S105 - the header of what a host made up for its enrolment
+MAX_RECORDS = 32 << 20  # bytes of a body that holds records: as many values of 30 bytes as a records file may hold
 FILE = "a file"  # in place of a type: bytes that are no JSON
 
 
@@ -47,7 +49,7 @@ class Reply(NamedTuple):
 class Operation(NamedTuple):
     """path: below PREFIX, its parts in braces; parts: their types; answers: status -> type of the body (None: no body);
     refusals: the statuses it may refuse with, beside those that any may; conditional: the headers that are part of it; check:
-    what makes the value from the body's data, where it is not the type itself."""
+    what makes the value from the body's data, where it is not the type itself; most: bytes of a JSON body."""
 
     method: str
     path: str
@@ -61,6 +63,7 @@ class Operation(NamedTuple):
     refusals: tuple[int, ...]
     conditional: tuple[str, ...]
     check: Callable[[Any], Any] | None
+    most: int
 
     @property
     def name(self) -> str:
@@ -80,11 +83,12 @@ def operation(
     refusals: Iterable[int] = (),
     conditional: Iterable[str] = (),
     check: Callable[[Any], Any] | None = None,
+    most: int = MAX_BODY,
 ) -> Callable[[Callable[[Call], Reply]], Operation]:
     """Makes a view function an Operation."""
 
     def made(view: Callable[[Call], Reply]) -> Operation:
         kinds, more, headers = dict(parts or {}), tuple(refusals), tuple(conditional)
-        return Operation(method, path, rule, summary, view, kinds, query, body, answers, more, headers, check)
+        return Operation(method, path, rule, summary, view, kinds, query, body, answers, more, headers, check, most)
 
     return made

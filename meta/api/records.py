@@ -9,7 +9,7 @@ from meta import advice, capacity, edits, failures, load, nearly, reach, removal
 from meta.api.basics import AgentName, Hostname
 from meta.api.conditions import etag, expected, is_known
 from meta.api.documents import RecordBody, RecordEdit, RecordsBody
-from meta.api.operation import Call, Operation, Reply, operation
+from meta.api.operation import MAX_RECORDS, Call, Operation, Reply, operation
 from meta.api.problems import Refusal
 from meta.api.queries import ApplyQuery, EditQuery
 from meta.api.types import ChangeView, EditView, ExplainedAgent, Explanation
@@ -46,6 +46,7 @@ def get_records(call: Call) -> Reply:
     "Make these all records there are",
     query=ApplyQuery,
     body=RecordsBody,
+    most=MAX_RECORDS,
     check=lambda data: load.parse_data(data, "records"),
     answers={200: EditView},
     refusals=_EDIT_REFUSALS,
@@ -79,6 +80,7 @@ def _removals(call: Call) -> list[str]:
     Rule.VIEWER,
     "What would change if these were all records, and on how many hosts; nothing is changed",
     body=RecordsBody,
+    most=MAX_RECORDS,
     check=lambda data: load.parse_data(data, "records"),
     answers={200: EditView},
 )
@@ -115,6 +117,7 @@ def get_record(call: Call) -> Reply:
     parts={"agent": AgentName},
     query=EditQuery,
     body=RecordBody,
+    most=MAX_RECORDS,
     check=lambda data: load.parse_record(data, "record"),
     answers={200: EditView, 201: EditView},
     refusals=_EDIT_REFUSALS,
@@ -136,6 +139,7 @@ def put_record(call: Call) -> Reply:
     parts={"agent": AgentName},
     query=EditQuery,
     body=RecordEdit,
+    most=MAX_RECORDS,
     answers={200: EditView, 201: EditView},
     refusals=_EDIT_REFUSALS,
     conditional=_CONDITIONS,

@@ -26,6 +26,10 @@ class Conflict(MetaError):
         return self.sentence
 
 
+class TooLarge(Misconfigured):
+    """More than is taken there in one request."""
+
+
 def error(status: int, body: bytes, what: str, has_token: bool) -> MetaError:
     """what: the answer in words, for one that is no problem document."""
     try:
@@ -44,6 +48,8 @@ def error(status: int, body: bytes, what: str, has_token: bool) -> MetaError:
         return Conflict(
             _all_problems(problem, said), ["".join(c if c.isprintable() else " " for c in line) for line in lines]
         )
+    if status == 413:
+        return TooLarge(said)
     if status == 500:
         return TryLater(f"meta has a fault ({said}): its log says which")
     if status == 504:
@@ -56,6 +62,10 @@ def error(status: int, body: bytes, what: str, has_token: bool) -> MetaError:
 def _foreign(status: int, what: str) -> MetaError:
     if status in (502, 503, 504):
         return TryLater(f"no meta answers behind what does ({what}); try again in a moment")
+    if status == 413:
+        return TooLarge(
+            f"what stands before meta takes no body as large ({what}): deploy/nginx.conf has what meta takes"
+        )
     return Misconfigured(f"what answers is not meta, or not of this version ({what}): look at META_URL")
 
 

@@ -124,18 +124,24 @@ def _compare(connect: "Callable[[], Client]", records: "Sequence[Record]", is_as
     """Show how these records differ from those in force, if they can be asked for; returns what must be confirmed of it."""
     from meta.api.types import Whoami
     from meta.cli import changing, record_files
+    from meta.cli.refusals import TooLarge
 
+    found = None
     with ExitStack() as stack:
         try:
             client = stack.enter_context(connect())
             problem = "" if client.get("/whoami", Whoami).role in READERS else "this needs a token of a viewer"
         except MetaError as e:
             problem = str(e)
-        if problem:
-            if is_asked_for:
-                click.echo(f"note: not compared with the records in force: {problem}", err=True)
-            return []
-        found = record_files.compared(client, records)
+        if not problem:
+            try:
+                found = record_files.compared(client, records)
+            except (TryLater, TooLarge) as e:  # any other refusal is the file's
+                problem, is_asked_for = str(e), True
+    if found is None:
+        if is_asked_for:
+            click.echo(f"note: not compared with the records in force: {problem}", err=True)
+        return []
     if found.changes:
         changing.show_changes(found, err=True)
         changing.show_doubts(found, err=True)

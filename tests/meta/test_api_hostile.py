@@ -1,10 +1,13 @@
 """What anybody may send to the REST API: a 4xx that says why, nothing in the log, nothing changed."""
 
+import contextlib
 import json
 
 import pytest
 
 from helpers.meta_api import World, record
+from meta.api.files import MAX_LARGE, place_for_large_body
+from meta.api.operation import MAX_RECORDS
 
 PROBLEM = "application/problem+json"
 GOOD = json.dumps(record())
@@ -81,10 +84,10 @@ def world(tmp_path_factory):
     world.close()
 
 
-def send(world, method, path, body, content_type="application/json"):
+def send(world, method, path, body, content_type="application/json", **more):
     who = "enrolment" if path == "enrol" else "admin"
     headers = {"If-None-Match": "*"} if path == "records/a" else {"If-Match": "*"}
-    return world.call(method, path, who, headers, data=body, content_type=content_type)
+    return world.call(method, path, who, headers, data=body, content_type=content_type, **more)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: " ".join(target))
@@ -99,12 +102,46 @@ def test_a_hostile_body_is_a_400_that_says_why(world, caplog, target, body):
     assert world.service.records.revision == 0
 
 
+def is_of_records(path):
+    return path.startswith(("records", "difference"))
+
+
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: " ".join(target))
 def test_a_body_over_one_mebibyte_is_a_413(world, target):
     body = b'{"name":"' + b"x" * (1 << 20) + b'"}'
     for data in (body, body * 3):
         answer = send(world, *target, data)
-        assert (answer.status_code, answer.content_type) == (413, PROBLEM)
+        wanted = 400 if is_of_records(target[1]) else 413  # these may hold more, but not such a name
+        assert (answer.status_code, answer.content_type) == (wanted, PROBLEM)
+
+
+@pytest.mark.parametrize(
+    "target", [one for one in TARGETS if is_of_records(one[1])], ids=lambda target: " ".join(target)
+)
+def test_a_body_of_records_over_32_mebibytes_or_of_no_length_over_one_is_a_413(world, target):
+    body = b" " * (MAX_RECORDS + 1)
+    answer = send(world, *target, body)
+    assert (answer.status_code, "at most 33,554,432 bytes are read" in answer.json["detail"]) == (413, True)
+    unknown = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+    answer = send(world, *target, body, environ_overrides=unknown)
+    assert (answer.status_code, "at most 1,048,576 bytes are read" in answer.json["detail"]) == (413, True)
+
+
+def test_who_may_not_send_records_is_refused_before_they_are_read(world):
+    for path, who, status in (("difference", "nobody", 401), ("records", "viewer", 403), ("difference", "host", 403)):
+        method = "PUT" if path == "records" else "POST"
+        answer = world.call(method, path, who, data=b" " * (2 << 20), content_type="application/json")
+        assert answer.status_code == status
+
+
+def test_only_so_many_large_bodies_are_read_at_once(world):
+    with contextlib.ExitStack() as others, world.app.app_context():
+        for _ in range(MAX_LARGE):
+            others.enter_context(place_for_large_body())
+        busy = send(world, "POST", "difference", b" " * (1 << 20) + b'{"agents":[]}')
+        assert (busy.status_code, bool(busy.headers["Retry-After"])) == (503, True)
+        assert send(world, "POST", "difference", b'{"agents":[]}').status_code == 200
+    assert send(world, "POST", "difference", b" " * (1 << 20) + b'{"agents":[]}').status_code == 200
 
 
 @pytest.mark.parametrize(
