@@ -15,7 +15,7 @@ import msgspec
 from meta.answers import JSON, Answer
 from meta.grounds import grounds
 from meta.records import RUN_AS, Glob, Prefix, RecordSet, Selector, resolve_matched, resolve_run_as, selectors
-from updater.wire import ROLLED_BACK, START, STARTED, STOP, STOPPED, Desired, desired_fields, render_reply
+from updater.wire import FAILED, ROLLED_BACK, START, STARTED, STOP, STOPPED, Desired, desired_fields, render_reply
 
 Test = Callable[[str, Mapping[str, str]], bool]
 _OF_CORALDANE = {"configFileName": "", "configRemoteUrl": ""}  # its updater expects them, and they may be blank
@@ -182,6 +182,7 @@ def rejects(order: Desired, look: Look) -> bool:
 def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
     """Whether an agent, seen like this and with this verdict, has failed to follow this order: it cannot run the version that
     it shall have now, or the running one did not stop. What went wrong with an earlier version, or at a lower attempt, is none.
+    One that died in its watch, and was started again as there is none to go back to, has failed until it has come through.
 
     Who tells of trials tells what is rejected too, so there a verdict that says `rolled back` counts no more than that."""
     _, version, status, _, trial, _, _ = look
@@ -189,14 +190,17 @@ def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
         return False
     if rejects(order, look):
         return True
-    if verdict is None or not drifts(order, version, status):
+    if verdict is None:
         return False
     if verdict.result == ROLLED_BACK and trial is not msgspec.UNSET:
         return False
     if verdict.attempt is not msgspec.UNSET and verdict.attempt < order.attempt:
         return False
+    is_its = order.cmd == START and verdict.to == order.version
+    if not drifts(order, version, status):
+        return is_its and trial is True and (verdict.step, verdict.result) == ("watch", FAILED)
     is_stuck = verdict.step == STOP and verdict.to in (version, order.version)
-    return is_stuck or (order.cmd == START and verdict.to == order.version)
+    return is_stuck or is_its
 
 
 def drifting(orders: Mapping[str, Desired], looks: Sequence[Look]) -> list[Desired]:

@@ -6,17 +6,20 @@ of their groups; of those that failed, at most SCAN are looked at for their reas
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from meta.classes import NO_LOOK, Rejection, failed, rejects
 from meta.hosts import Host, HostTable
 from meta.profiles import Group
 from meta.views import NO_REASON, Failure
-from updater.wire import ROLLED_BACK, Desired, Outcome
+from updater.wire import FAILED, ROLLED_BACK, Desired, Outcome
 
 SCAN = 50_000  # failed hosts that one answer looks at
 MOST = 100  # groups that are told, those of most hosts first
+SILENT = "fell silent on trial"
+How = Callable[[Host, Desired], Outcome | None]
+Failed = tuple[Host, Desired, How]  # a host, the order that failed there, and what tells how
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
 
@@ -47,15 +50,15 @@ def failures(table: HostTable, agent: str = "") -> Found:
     return by_reason(_failed(table, agent))
 
 
-def by_reason(failed: Iterable[tuple[Host, Desired]]) -> Found:
-    """The same of these hosts, each with the order that failed there."""
+def by_reason(failed: Iterable[Failed]) -> Found:
+    """The same of these hosts."""
     sums: dict[tuple[str, str, str, str], _Sum] = {}
     looked = 0
-    for host, order in failed:
+    for host, order, how in failed:
         if looked == SCAN:
             break
         looked += 1
-        outcome = _outcome(host, order)
+        outcome = how(host, order)
         if outcome is None:  # it has just reported something else
             continue
         key = (order.name, order.version, outcome.result, _NUMBER.sub("#", outcome.reason))
@@ -80,7 +83,7 @@ def sums(table: HostTable) -> Counter[tuple[str, str, str]]:
     return found
 
 
-def _outcome(host: Host, order: Desired) -> Outcome | None:
+def outcome_of(host: Host, order: Desired) -> Outcome | None:
     """What tells the reason. A host that says that it rejects a version has rolled it back, also where it has told another
     outcome since, or where that one was lost."""
     outcome, profile = host.outcomes.get(order.name), host.group.profile
@@ -102,11 +105,16 @@ def _view(key: tuple[str, str, str, str], one: _Sum) -> Failure:
     return Failure(key[0], key[1], outcome.result, outcome.reason, one.hosts, host, at)
 
 
-def _failed(table: HostTable, agent: str) -> Iterator[tuple[Host, Desired]]:
+def fell_silent(host: Host, order: Desired) -> Outcome:
+    """Of a host that is silent since it had the version in its watch: nobody knows whether it lives."""
+    return Outcome(order.name, to=order.version, step="watch", result=FAILED, reason=SILENT, at=int(host.last_seen))
+
+
+def _failed(table: HostTable, agent: str) -> Iterator[Failed]:
     for group, hosts in _groups(table):
-        orders = failed_orders(group)
+        orders = [order for order in failed_orders(group) if not agent or order.name == agent]
         for host in hosts if orders else ():
-            yield from ((host, order) for order in orders if not agent or order.name == agent)
+            yield from ((host, order, outcome_of) for order in orders)
 
 
 def failed_orders(group: Group) -> list[Desired]:

@@ -28,7 +28,8 @@ from updater.wire import FAILED, START, Desired
 GOOD, TRIAL, TODO, BROKEN, HELD = "good", "on trial", "to do", "failed", "held"
 LATE, LOST, DOUBLED = "late", "lost", "doubled"
 LEFT_OUT = (LATE, LOST, HELD, DOUBLED)
-PENDING = (TODO, TRIAL, BROKEN)
+SILENT = "silent on trial"  # which counts as failed
+PENDING = (TODO, TRIAL, BROKEN, SILENT)
 MISSED = 3  # heartbeats of a host that is late, so that its interval is known well enough
 NAMED = 10  # hosts of each kind that are named
 _AMONG = 1000  # hosts of a group among which the names are looked for
@@ -62,11 +63,12 @@ class _Sums:
         self.names: dict[str, list[str]] = {}
         self.wanted: set[str] = set()
         self.pending: set[str] = set()
-        self.failing: list[tuple[Desired, Sequence[Host]]] = []
+        self.failing: list[tuple[Desired, Sequence[Host], failures.How]] = []
         self.is_patient = False
 
     def add(self, state: str, hosts: int, some: Iterable[Host], waits: str = "") -> None:
         """some: of these hosts."""
+        state = BROKEN if state == SILENT else state
         self.hosts[state] += hosts
         if waits and state == TODO:
             self.waits[waits] += hosts
@@ -77,8 +79,8 @@ class _Sums:
     def named(self, *states: str) -> list[Standing]:
         return [Standing(name, state) for state in states for name in self.names.get(state, ())][:NAMED]
 
-    def failed(self) -> Iterator[tuple[Host, Desired]]:
-        return ((host, order) for order, hosts in self.failing for host in hosts)
+    def failed(self) -> Iterator[failures.Failed]:
+        return ((host, order, how) for order, hosts, how in self.failing for host in hosts)
 
 
 class _Question:
@@ -135,6 +137,13 @@ class _Question:
             since = since[min(self.place(host.group.profile), len(since) - 1)]
         return host.last_seen - since < self.ages.late_after / MISSED
 
+    def away(self, host: Host, its: str, state: str, excused: float) -> str:
+        """What a host that is late, lost or doubled (its) counts for. Whoever was on trial may be down by the version, but not
+        when it is meta that was away."""
+        if its != DOUBLED and state == TRIAL and host.last_seen < excused:
+            return SILENT
+        return state if its != DOUBLED and self.asked.include_lost else its
+
 
 class _Moment(NamedTuple):
     """The table at one moment. silent: and groups, the group of each; doubled: with their groups; excused, patience: see
@@ -153,8 +162,7 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
     question, moment = _look_at(table, asked, now, ages)
     away: dict[Group, dict[Host, str]] = {}
     for host, group in zip(moment.silent, moment.groups, strict=True):
-        state = "" if asked.include_lost else judge(host, now, ages)
-        if state in (LATE, LOST):
+        if (state := judge(host, now, ages)) in (LATE, LOST):
             away.setdefault(group, {})[host] = state
     for host, group in moment.doubled:  # what one of its machines says is not so of the other
         away.setdefault(group, {})[host] = DOUBLED
@@ -190,15 +198,15 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
 
 def stand(order: Desired, look: Look, verdict: Verdict | None) -> str:
     """The state of the hosts of a group. Pure. A download that failed is tried again by the host, so it is to do; one that was
-    refused (there is no such file, or it has another digest) waits for a person, so it has failed."""
+    refused (there is no such file, or it has another digest) waits for a person, so it has failed. What has failed is not
+    less so because a person holds it since."""
     _, version, status, held, trial, *_ = look
-    if not drifts(order, version, status) and not rejects(order, look):
+    is_tried_again = verdict is not None and _is_tried_again(verdict) and not rejects(order, look)
+    if failed(order, look, verdict) and not is_tried_again:
+        return BROKEN
+    if not drifts(order, version, status):
         return TRIAL if trial is True and order.cmd == START else GOOD
-    if isinstance(held, str) and held:
-        return HELD
-    if not failed(order, look, verdict):
-        return TODO
-    return TODO if verdict and _is_tried_again(verdict) and not rejects(order, look) else BROKEN
+    return HELD if isinstance(held, str) and held else TODO
 
 
 def trials(table: HostTable) -> Counter[tuple[str, str]]:
@@ -246,7 +254,7 @@ def _add(sums: _Sums, question: _Question, part: _Part, away: Mapping[Host, str]
     if not state or question.whole(part.klass) is False:
         return
     waits = _look(part.profile, question.asked.agent)[5]
-    found = _by_state(question, part, state, away)
+    found = _by_state(question, part, state, away, excused)
     for its, (number, hosts) in found.items():
         sums.add(its, number, hosts, waits if isinstance(waits, str) else "")
         sums.is_patient |= its in (LATE, LOST) and any(host.last_seen >= excused for host in hosts)
@@ -257,16 +265,20 @@ def _add(sums: _Sums, question: _Question, part: _Part, away: Mapping[Host, str]
         sums.pending.add(word)
     verdict = part.profile.verdict(order.name)
     if state in found and (state == BROKEN or (state == TODO and verdict and _is_tried_again(verdict))):
-        sums.failing.append((order, found[state][1]))
+        sums.failing.append((order, found[state][1], failures.outcome_of))
+    if SILENT in found:
+        sums.failing.append((order, found[SILENT][1], failures.fell_silent))
 
 
 def _by_state(
-    question: _Question, part: _Part, state: str, away: Mapping[Host, str]
+    question: _Question, part: _Part, state: str, away: Mapping[Host, str], excused: float
 ) -> Mapping[str, tuple[int, Sequence[Host]]]:
     """How many hosts of a group count for which state, and which (of the good, where they were only counted: none)."""
     found: dict[str, list[Host]] = {}
     is_unsure, is_whole = question.is_unsure(part.klass, part.profile), question.whole(part.klass)
     if is_whole and not is_unsure:
+        words = {host: question.away(host, its, state, excused) for host, its in away.items()}
+        away = {host: its for host, its in words.items() if its != state}
         for host, its in away.items():
             found.setdefault(its, []).append(host)
         here = [host for host in part.hosts or () if host not in away] if away else part.hosts or []
@@ -274,6 +286,7 @@ def _by_state(
         return counted | ({state: (part.number - len(away), here)} if part.number > len(away) else {})
     for host in part.hosts or ():
         if is_whole or question.is_chosen(host):
-            its = away.get(host) or (TRIAL if is_unsure and question.is_on_trial(host) else state)
+            its = TRIAL if is_unsure and question.is_on_trial(host) else state
+            its = question.away(host, away[host], its, excused) if host in away else its
             found.setdefault(its, []).append(host)
     return {its: (len(hosts), hosts) for its, hosts in found.items()}

@@ -73,6 +73,29 @@ def test_a_version_that_dies_in_its_watch_is_never_let_through(meta, hosts):
     watch(meta, 0)
 
 
+def test_a_first_version_that_dies_in_its_watch_is_not_let_through_though_it_is_started_again(tmp_path, meta):
+    """There is none to go back to."""
+    meta.run("set", AGENT, "version=3", "--yes")
+    with Host(tmp_path / "new-1", meta.address, **SETTINGS) as host:
+        host.start()
+        until("it has come to it", lambda: progress(meta)["trial"] + progress(meta)["failed"] > 0, within=60)
+        shown = watch(meta, 1, "--max-failed", "0")
+    assert "failed on 1 host" in shown
+    assert "after its start" in shown
+
+
+def test_a_host_that_falls_silent_on_trial_is_not_left_out(meta, hosts):
+    reconfigure(hosts[2], watch=3600)
+    meta.run("set", AGENT, "version=2", "--yes")
+    until("it is on trial alone", lambda: [progress(meta)[key] for key in ("trial", "good")] == [1, 2], within=60)
+    hosts[2].stop()
+    assert "2 failed on 1 host: fell silent on trial (last: web-3" in watch(meta, 1)
+    reconfigure(hosts[2], watch=0)
+    hosts[2].start()
+    until("it is back", lambda: progress(meta)["failed"] == 0, within=60)
+    assert "done: 3 hosts good" in watch(meta, 0)
+
+
 def test_more_failures_than_may_be_end_a_watch_at_once_and_fewer_end_it_well(meta, hosts):
     meta.run("set", AGENT, "version=3", "--for", "hosts:web-1", "--yes")
     meta.run("set", AGENT, "version=2", "--yes")
@@ -116,7 +139,8 @@ def test_a_watch_waits_for_a_host_that_comes_back_in_between(meta, hosts):
 
 def reconfigure(host, **settings):
     host.config.write_text(json.dumps(json.loads(host.config.read_text()) | settings))
-    os.kill(host.pid, signal.SIGHUP)
+    if host.running:
+        os.kill(host.pid, signal.SIGHUP)
 
 
 def watching(meta, *options):

@@ -114,8 +114,8 @@ def test_no_more_hosts_are_read_than_an_answer_looks_at(table):
     beat(table, "h1", rolled_back())
     beat(table, "h2", rolled_back())
     table.get("h2").told = "this is no JSON"
-    failing = itertools.repeat((table.get("h1"), START_3), failures.SCAN)
-    found = failures.by_reason(itertools.chain(failing, [(table.get("h2"), START_3)]))
+    failing = itertools.repeat((table.get("h1"), START_3, failures.outcome_of), failures.SCAN)
+    found = failures.by_reason(itertools.chain(failing, [(table.get("h2"), START_3, failures.outcome_of)]))
     assert ([one.hosts for one in found.failures], found.is_whole) == ([failures.SCAN], False)
 
 

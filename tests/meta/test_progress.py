@@ -8,8 +8,8 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from meta.classes import NO_LOOK, Rejection, Verdict
+from meta.failures import failures, sums
 from meta.failures import rolled_back as rollbacks
-from meta.failures import sums
 from meta.grounds import grounds
 from meta.hostrows import load, row_of
 from meta.hosts import HostTable
@@ -25,6 +25,7 @@ RECORD = Record("a", "2", "http://r")
 START, STOP = Desired("a", "2", "http://r", "", "start"), Desired("a", "2", "http://r", "", "stop")
 CANARY = Record("a", "1", "http://r", overrides=(Override(Label("ring=1"), version="2"),))
 LABELS = {"web-2": {"ring": "1"}, "web-1": {"rack": "1"}}
+DIED = Verdict("a", "2", "watch", "failed")
 ROLLED_BACK = Verdict("a", "2", "watch", "rolled back")
 
 
@@ -49,6 +50,13 @@ def look(version="2", status="started", held=UNSET, trial=UNSET, rejected=UNSET)
         (START, look("1"), Verdict("a", "1", "watch", "rolled back"), TODO),  # of another version
         (START, look("1", held="ann"), None, HELD),
         (START, look("2", held="ann"), None, GOOD),
+        (START, look("1", held="ann"), ROLLED_BACK, BROKEN),
+        (START, look("1", held="ann"), Verdict("a", "2", "install", "failed"), HELD),
+        (START, look("2", "stoped", held="ann", trial=False), Verdict("a", "2", "start", "failed"), BROKEN),
+        (START, look(trial=True), DIED, BROKEN),  # and was started again: there is nothing to go back to
+        (START, look(trial=True), Verdict("a", "1", "watch", "failed"), TRIAL),
+        (START, look(trial=True), Verdict("a", "2", "start", "failed"), TRIAL),
+        (START, look(trial=False), DIED, GOOD),
         (START, look("1", rejected=Rejection("2")), None, BROKEN),
         (START, look("1", trial=False, rejected=Rejection("2")), ROLLED_BACK, BROKEN),
         (
@@ -121,7 +129,7 @@ def test_every_host_is_counted_once(table):
 def test_silent_hosts_are_left_out_until_they_are_back_or_asked_for(table):
     beat(table, "here", now=NOW)
     beat(table, "late", "1", now=NOW - 500)
-    beat(table, "lost", now=NOW - 5000, outcome=rolled_back())
+    beat(table, "lost", now=NOW - 5000, outcome=rolled_back(), rejected=UNSET)
     table.seen.turn(NOW - 500 + 1)
     table.seen.turn(NOW + 101)
     beat(table, "here", now=NOW + 101)
@@ -132,6 +140,56 @@ def test_silent_hosts_are_left_out_until_they_are_back_or_asked_for(table):
     assert shown(table, NOW + 101, include_lost=True) == {"todo": 1, "good": 2}
     beat(table, "late", "1", now=NOW + 102)
     assert shown(table, NOW + 102) == {"todo": 1, "good": 1, "lost": 1}
+
+
+@pytest.mark.parametrize("trial", [True, UNSET], ids=["told", "untold"])
+@pytest.mark.parametrize("asked", [{}, {"selector": Prefix("h")}, {"include_lost": True}])
+def test_a_host_that_falls_silent_on_trial_has_failed_until_it_is_back(table, trial, asked):
+    beat(table, "there")
+    beat(table, "h1", now=NOW - 200, trial=trial)
+    beat(table, "h2", "1", now=NOW - 200)  # before it had the order
+    beat(table, "there")
+    table.seen.turn(NOW)
+    beat(table, "there", now=NOW + 301)
+    table.seen.turn(NOW + 301)
+    for seconds in range(310, 420, 10):
+        beat(table, "there", now=NOW + seconds)
+    now = NOW + 420
+    found = progress(table, Asked("a", **asked), now, AGES)
+    expected = {"todo": 1} if "include_lost" in asked else {"late": 1}
+    here = {} if "selector" in asked else {"good": 1}
+    assert shown(table, now, **asked) == here | {"failed": 1} | expected
+    assert [(one.reason, one.example, one.result, one.hosts) for one in found.failures] == [
+        ("fell silent on trial", "h1", "failed", 1)
+    ]
+    assert found.pending == ["2"]
+    beat(table, "h1", now=now)
+    beat(table, "h1", now=now + 50)
+    assert shown(table, now + 50, **asked).get("failed") is None
+
+
+def test_whoever_is_silent_on_trial_because_meta_was_away_has_not_failed(table):
+    beat(table, "h1", trial=True)
+    beat(table, "h2")
+    after = HostTable(RecordSet(1, (RECORD,)), late_after=100)
+    load(after, [row_of(table, table.get(name))._replace(id=n) for n, name in enumerate(("h1", "h2"), 1)], NOW + 500)
+    after.seen.turn(NOW + 500)
+    assert shown(after, NOW + 500) == {"late": 2}
+    for seconds in range(510, 620, 10):
+        beat(after, "h2", now=NOW + seconds)
+    assert shown(after, NOW + 620) == {"good": 1, "failed": 1}, "then it has"
+
+
+def test_a_host_whose_first_version_dies_in_its_watch_again_and_again_is_found_as_failed(table):
+    died = Outcome("a", "2", "2", "watch", "failed", "died 12 s after its start", "", 5)
+    beat(table, "h1", trial=True, outcome=died)
+    assert shown(table) == {"failed": 1}
+    assert sums(table) == {("a", "2", "failed"): 1}
+    assert [one.reason for one in failures(table).failures] == ["died 12 s after its start"]
+    [listed] = page(table, HostFilter(failed=True), NOW, AGES).hosts
+    assert listed.agents[0].failed
+    beat(table, "h1", outcome=Outcome("a", "", "2", "watch", "done", at=9), now=NOW + 60)
+    assert shown(table, NOW + 60) == {"good": 1}
 
 
 def test_a_retired_host_is_not_counted_at_all(table):
