@@ -154,7 +154,7 @@ def plan(config_file: Path, root: Path | None) -> None:
     if not beat.orders and not beat.refused:
         click.echo("meta desires nothing of this host")
     if not beat.look:
-        taken = f"{host.config.server} took this for a heartbeat of {host.config.reported_hostname}"
+        taken = f"{host.config.shown_url} took this for a heartbeat of {host.config.reported_hostname}"
         click.echo(f"{taken}: it does not know reports that only look", err=True)
 
 

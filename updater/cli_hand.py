@@ -171,7 +171,7 @@ def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: 
     else:
         token = sys.stdin.read(credentials.LIMIT).strip()
     enrolment.enrol(host, token, within, lambda line: click.echo(f"updater: {line}", err=True))
-    click.echo(f"{host.config.reported_hostname} is enrolled with {host.config.base_url}")
+    click.echo(f"{host.config.reported_hostname} is enrolled with {host.config.shown_url}")
 
 
 def _way_back(host: "Host", agent: str) -> str:

@@ -12,6 +12,7 @@ from updater.errors import Misconfigured, TryLater
 from updater.tarstream import Limits
 from updater.wire import Desired, base_problem, hostname_problem, name_problem
 from updater.wiretext import utf16_problem
+from updater.wireurls import shown
 
 LIMIT = 1 << 20  # bytes of a cfg.json
 
@@ -83,6 +84,11 @@ class Config(_Section, frozen=True):
         return (self.server if "://" in self.server else f"http://{self.server}").rstrip("/")
 
     @property
+    def shown_url(self) -> str:
+        """meta's URL for people: without a password."""
+        return shown(self.base_url)
+
+    @property
     def heartbeat_url(self) -> str:
         return f"{self.base_url}/heartbeat"
 
@@ -131,7 +137,7 @@ def _checked(config: Config) -> Config:
     if config.hostname:
         _check("hostname", hostname_problem(config.hostname))
     for url in config.credentials:
-        _check(f"credentials.{url}", base_problem("it", url))
+        _check(f"credentials.{shown(url)}", base_problem("it", url))
     if config.ca_file and not places.is_file(Path(config.ca_file)):
         raise _Bad(f"caFile: {config.ca_file} is not a file")
     for name in config.agents:
@@ -151,7 +157,8 @@ def _check(path: str, problem: str) -> None:
 
 
 def as_json(config: Config) -> Any:
-    """The configuration as plain values, for the local HTTP interface; not where the credentials are."""
+    """The configuration as plain values, for the local HTTP interface; no password, and not where the credentials are."""
     values = msgspec.to_builtins(config)
     del values["credentials"]
+    values["server"] = shown(config.server)
     return values

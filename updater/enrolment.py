@@ -17,8 +17,9 @@ from updater import backoff, files, naming, places
 from updater.credentials import origin
 from updater.errors import Misconfigured, Refused, TryLater
 from updater.host import Host
-from updater.http import Http, Response, shown
+from updater.http import Http, Response
 from updater.wire import one_line
+from updater.wireurls import shown
 
 LIMIT = 64 << 10  # bytes of an answer
 _REMEDIES = {
@@ -64,14 +65,14 @@ def state(host: Host) -> str:
         return "no"
     except OSError as e:
         return f"unknown: {e.strerror}"
-    return f"with {host.config.base_url}, {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}"
+    return f"with {host.config.shown_url}, {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}"
 
 
 def check(host: Host, again: bool) -> None:
     """Raises Misconfigured when this host should not enrol now; again: although it has a token."""
     if configured := _configured(host):
         raise Misconfigured(
-            f"cfg.json names credentials for {host.config.base_url} ({configured}), which count more than an enrolment: "
+            f"cfg.json names credentials for {host.config.shown_url} ({configured}), which count more than an enrolment: "
             "take them out first"
         )
     if not places.is_missing(host.layout.credentials) and not again:

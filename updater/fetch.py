@@ -15,11 +15,12 @@ from urllib.parse import quote
 
 from updater import backoff, digest_files, peer_values
 from updater.errors import Refused, TryLater
-from updater.http import Http, Response, shown
+from updater.http import Http, Response
 from updater.parts import Expected as Expected
 from updater.parts import Fetched as Fetched
 from updater.parts import Part, WrongBytes
 from updater.wire import Desired, is_digest
+from updater.wireurls import shown
 
 MAX_TARBALL = 4 << 30  # bytes
 SHORTEST_TRY = 1.0  # seconds; with less left, no further try is begun

@@ -21,12 +21,13 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
-from updater import peer_values
+from updater import peer_values, wireurls
 from updater.connection_errors import in_words
 from updater.credentials import Credentials
 from updater.deadline import Deadline
-from updater.errors import Refused, TryLater
+from updater.errors import Misconfigured, Refused, TryLater
 from updater.wire import VERSION, one_line
+from updater.wireurls import shown
 
 CONNECT = 10.0  # seconds for one address to accept
 REDIRECTS = 5
@@ -68,8 +69,9 @@ class Http:
         """Send a request; the block reads the response, all in at most `within` seconds, none of them IDLE without a byte.
 
         redirects: whether a GET follows them, each hop with the credentials of its own origin alone. Raises TryLater for
-        everything that the network or the server's state may cause, Refused for an answer that breaks the rules above. Any
-        status code is an answer: judging it is the caller's part.
+        everything that the network or the server's state may cause, Refused for an answer that breaks the rules above,
+        Misconfigured for credentials or a proxy of this host that are none. Any status code is an answer: judging it is the
+        caller's part.
         """
         asking = _Asking(method, body, headers or {}, within)
         hops = REDIRECTS if redirects and method == "GET" else 0
@@ -103,15 +105,17 @@ class Http:
         """One request, with what only its own origin may see."""
         url, within = way.asked, asking.within
         given = {**asking.headers, **self._credentials.header(url)}
+        if "Authorization" not in given and (said := wireurls.basic_auth(url)):
+            given["Authorization"] = said
         auth = _as_it_is if "Authorization" in given else None
         prepared = session.prepare_request(
             requests.Request(asking.method, url, headers=given, data=asking.body, auth=auth)
         )
         prepared.url = url
         settings = session.merge_environment_settings(url, {}, True, self._ca_file or None, None)
-        if peer_values.is_loopback(urlsplit(url).hostname or ""):
-            settings["proxies"] = {}
-        way.proxy = select_proxy(url, settings["proxies"]) or ""
+        is_here = peer_values.is_loopback(urlsplit(url).hostname or "")
+        way.proxy = "" if is_here else select_proxy(url, settings["proxies"]) or ""
+        settings["proxies"] = _proxies(way) if way.proxy else {}
         timeout = (min(CONNECT, within), min(IDLE, within))
         return session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
 
@@ -126,8 +130,8 @@ class _Asking:
 
 @dataclass(slots=True)
 class Way:
-    """Whom an exchange asks, for messages. first: the URL that was meant; asked: that of the last hop; proxy: the URL of what
-    stands before it, "" for nothing."""
+    """Whom an exchange asks, for messages. first: the URL that was meant; asked: that of the last hop; proxy: what stands
+    before it, as the environment says it, "" for nothing."""
 
     first: str
     asked: str
@@ -137,7 +141,15 @@ class Way:
         text = shown(self.first)
         if self.asked != self.first:
             text += f", redirected to {one_line(shown(self.asked).partition('?')[0], 200)}"  # a query may be a secret
-        return f"{text}, through the proxy {one_line(shown(self.proxy), 100)}" if self.proxy else text
+        return f"{text}, through the proxy {wireurls.proxy_shown(self.proxy)}" if self.proxy else text
+
+
+def _proxies(way: Way) -> dict[str, str]:
+    """The library's form of a proxy. Raises Misconfigured."""
+    usable = wireurls.proxy(way.proxy)
+    if not usable:
+        raise Misconfigured(f"{way}: the environment's proxy is to be like http://HOST:PORT, by http or https")
+    return {urlsplit(way.asked).scheme: usable}
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -216,13 +228,6 @@ class Response:
         return body
 
 
-def shown(url: str) -> str:
-    """A URL fit for logs: without a user's name and password."""
-    scheme, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
-
-
 class _WatchedHTTP(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
@@ -268,6 +273,11 @@ class _Adapter(HTTPAdapter):
         return (
             target if form.startswith("/") else f"{urlsplit(shown(url)).scheme}://{urlsplit(shown(url)).netloc}{target}"
         )
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        """As the base class, which knows Latin-1 alone."""
+        said = wireurls.basic_auth(proxy)
+        return {"Proxy-Authorization": said} if said else {}
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(*args, **kwargs)

@@ -1,11 +1,11 @@
 """The heartbeat as the host sends it: one POST, one checked reply."""
 
-from updater.errors import Refused, TryLater
+from updater.errors import Misconfigured, Refused, TryLater
 from updater.host import Host
-from updater.http import shown
 from updater.wire import Report, WireError, one_line, render_report
 from updater.wirelimits import MAX_BODY
 from updater.wirereply import Reply, parse_reply
+from updater.wireurls import shown
 
 
 def heartbeat(host: Host, report: Report) -> Reply:
@@ -32,5 +32,5 @@ def is_reachable(host: Host) -> bool:
     try:
         with host.http.exchange("GET", url, host.config.timeouts.heartbeat) as answer:
             return answer.status == 200
-    except (TryLater, Refused):
+    except (TryLater, Refused, Misconfigured):
         return False

@@ -8,7 +8,6 @@ checked here once: names, versions and commands become paths and arguments later
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -19,14 +18,14 @@ from updater.wirelimits import (
     MAX_AGENTS,
     MAX_ATTEMPT,
     MAX_MIRRORS,
-    MAX_URL,
     MD5_FORM,
     NAME_FORM,
     SHA256_FORM,
-    URL_HOST_FORM,
     VERSION_FORM,
 )
 from updater.wiretext import quoted
+from updater.wireurls import base_problem as base_problem
+from updater.wireurls import shown
 
 VERSION = __version__  # of the software, shown by both services
 
@@ -39,8 +38,7 @@ UNKNOWN_STATUS = WAIT, UPGRADE = "wait", "upgrade"  # what to do with an agent w
 WAITS = ("window", "download", "lock")  # what a change may wait for; no updater says the first and last yet
 
 _NAME, _VERSION, _HOSTNAME = re.compile(NAME_FORM), re.compile(VERSION_FORM), re.compile(HOSTNAME_FORM)
-_MD5, _SHA256, _URL_HOST = re.compile(MD5_FORM), re.compile(SHA256_FORM), re.compile(URL_HOST_FORM)
-_UNSAFE_IN_URL = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")
+_MD5, _SHA256 = re.compile(MD5_FORM), re.compile(SHA256_FORM)
 Second = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
 Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16,64}\Z")]
 Attempt = Annotated[int, msgspec.Meta(ge=0, le=MAX_ATTEMPT)]
@@ -242,35 +240,12 @@ def cmd_problem(cmd: str) -> str:
     return "" if cmd in COMMANDS else f"cmd {quoted(cmd)} is not start or stop"
 
 
-def base_problem(key: str, url: str) -> str:
-    """Why this is no base URL for downloads, or ""."""
-    if not url:
-        return f"{key} is blank"
-    if len(url) > MAX_URL:
-        return f"{key} has {len(url):,} characters, of {MAX_URL:,} at most: {quoted(url)}"
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.port != 0 and _is_host(parts.netloc)
-    except ValueError:
-        usable = False
-    if not usable or _UNSAFE_IN_URL.search(url) or parts.query or parts.fragment:
-        return f"{key} {quoted(url)} is not an http or https URL of a directory"
-    return ""
-
-
-def _is_host(authority: str) -> bool:
-    """Whether a program can ask for it: no part of a name is blank or longer than the name service takes."""
-    host = authority.rpartition("@")[2]
-    host = host if host.endswith("]") else re.sub(r":[0-9]*$", "", host)
-    return len(host) <= 254 and _URL_HOST.fullmatch(host) is not None
-
-
 def md5_problem(md5: str) -> str:
     """Why this is neither blank, nor 32 hex digits, nor the URL of a directory, or ""."""
     if not md5 or _MD5.fullmatch(md5):
         return ""
     if base_problem("md5", md5):
-        return f"md5 {quoted(md5)} is neither blank, nor 32 hex digits, nor an http or https URL of a directory"
+        return f"md5 {quoted(shown(md5))} is neither blank, nor 32 hex digits, nor an http or https URL of a directory"
     return ""
 
 

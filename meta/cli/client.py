@@ -22,6 +22,7 @@ from meta.cli import refusals
 from meta.errors import Misconfigured, TryLater
 from updater.peer_values import is_loopback
 from updater.wire import VERSION, one_line
+from updater.wireurls import proxy, proxy_shown, shown
 
 PREFIX = "/api/v1"
 CONNECT, READ, UPLOAD = 5.0, 60.0, 600.0  # seconds; UPLOAD: until meta has digested and kept what was sent
@@ -45,7 +46,7 @@ class Client:
         self._has_token = bool(token)
         self._session = requests.Session()
         self._session.trust_env = False  # no .netrc; proxies are looked up below
-        self._session.proxies.update({} if is_local else requests.utils.get_environ_proxies(self.url))
+        self._session.proxies.update({} if is_local else _proxies(self.url))
         self._session.verify = str(ca_file) if ca_file else True
         self._session.auth = _Bearer(token)
         self._session.headers["User-Agent"] = f"meta/{VERSION}"
@@ -112,7 +113,7 @@ class Client:
         given = {key: _shown(value) for key, value in query.items() if value not in ("", None)}
         response = self._exchange(method, f"{self.url}{PREFIX}{path}", given, body, headers, patience)
         if response.is_redirect:
-            where = one_line(response.headers["Location"], 200)
+            where = one_line(shown(response.headers["Location"]), 200)
             raise Misconfigured(f"{self.url} sends us on to {where}: if meta is there, say so with META_URL or --url")
         if not response.ok:
             raise refusals.error(response.status_code, response.content, self._what_answers(response), self._has_token)
@@ -199,12 +200,24 @@ def _checked(url: str) -> tuple[str, bool]:
         parts = urlsplit(url.strip())
         host, _ = parts.hostname or "", parts.port
     except ValueError as e:
-        raise Misconfigured(f"META_URL is no URL: {e}") from e
+        raise Misconfigured("META_URL is no URL: its host or its port cannot be read") from e
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-        raise Misconfigured(f'META_URL must be like https://meta.example:2000, not "{one_line(url, 100)}"')
+        raise Misconfigured(f'META_URL must be like https://meta.example:2000, not "{one_line(shown(url), 100)}"')
     if "@" in parts.netloc:
         raise Misconfigured("META_URL must hold no name and no password: the token is in META_TOKEN or a file")
     return url.strip().rstrip("/"), is_loopback(host)
+
+
+def _proxies(url: str) -> dict[str, str]:
+    """The environment's proxy for a URL, in the library's form."""
+    named = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    if not named:
+        return {}
+    if not (usable := proxy(named)):
+        raise Misconfigured(
+            f"the environment's proxy {proxy_shown(named)} is to be like http://HOST:PORT, by http or https"
+        )
+    return {urlsplit(url).scheme: usable}
 
 
 def _encoded(body: Any) -> bytes | None:

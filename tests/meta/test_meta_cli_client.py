@@ -1,5 +1,6 @@
 """What the command line says when meta refuses, is not there, or is something else: one sentence and an exit code."""
 
+import base64
 import contextlib
 import json
 import socket
@@ -61,6 +62,31 @@ def test_a_netrc_and_a_proxy_have_no_part_in_it(tmp_path, monkeypatch):
     with serving(answer(b"{}", "200 OK", JSON)) as server, Client(server.url) as client:
         client.get("/hosts", dict)
     assert b"Authorization" not in server.requests[0]
+
+
+@pytest.mark.parametrize("form", ["http://bob:s3/cret@{}", "bob:s3/cret@{}"])
+def test_a_proxy_is_understood_as_curl_does(monkeypatch, form):
+    with serving(answer(b"{}", "200 OK", JSON)) as proxy:
+        monkeypatch.setenv("http_proxy", form.format(proxy.url.removeprefix("http://")))
+        with Client("http://meta.example") as client:
+            client.get("/hosts", dict)
+    assert proxy.requests[0].startswith(b"GET http://meta.example/api/v1/hosts HTTP/1.1\r\n")
+    assert b"Proxy-Authorization: Basic " + base64.b64encode(b"bob:s3/cret") in proxy.requests[0]
+
+
+@pytest.mark.parametrize("proxy", ["http://bob:s3cret@", "socks5://bob:s3cret@proxy", "bob:s3cret@proxy:port"])
+def test_a_proxy_that_is_none_is_said_so_without_its_password(monkeypatch, proxy):
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(Misconfigured, match=r"^the environment's proxy .* is to be like http://HOST:PORT") as caught:
+        Client("http://meta.example")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://bob:s3/cret@meta.example", "ftp://bob:s3cret@meta.example"])
+def test_a_url_of_meta_that_is_none_is_shown_without_its_password(url):
+    with pytest.raises(Misconfigured, match=r"^META_URL ") as caught:
+        Client(url)
+    assert "s3" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ import base64
 import pytest
 
 from helpers.servers import answer, serving
+from updater import meta_client
 from updater.credentials import Credentials
 from updater.errors import Misconfigured
+from updater.host import Host
 from updater.http import Http
 
 
@@ -74,3 +76,10 @@ def test_what_is_no_secret_is_refused_without_being_shown(secret, text):
 def test_a_missing_file_is_an_error_of_configuration(tmp_path):
     with pytest.raises(Misconfigured, match="cannot read the credentials"):
         Credentials({"http://meta": str(tmp_path / "nothing")}).header("http://meta/")
+
+
+def test_meta_is_not_reached_while_its_credentials_cannot_be_read(host, site, tmp_path):
+    """A trial of the updater asks this to judge itself, and must not end by it."""
+    without = Host(host.layout, host.config, Http(credentials={host.config.base_url: str(tmp_path / "gone")}))
+    assert meta_client.is_reachable(host)
+    assert not meta_client.is_reachable(without)

@@ -1,18 +1,20 @@
 """HTTP out against servers that break every rule: each costs at most its deadline and its limit."""
 
+import base64
 import re
 import socket
 import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import unquote
 
 import pytest
 import trustme
 
 from helpers.servers import Server, answer, drip, endless, raw, serving
-from updater.errors import Refused, TryLater
-from updater.http import Http, shown
+from updater.errors import Misconfigured, Refused, TryLater
+from updater.http import Http
 
 
 @pytest.fixture
@@ -142,7 +144,7 @@ def test_an_error_names_who_was_asked_and_not_only_who_was_meant(http, monkeypat
         with serving(away) as server, pytest.raises(TryLater, match=f"^{server.url}, redirected to {there}: {words}$"):
             read(http, server.url)
         monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{port}")
-        through = f"through the proxy http://127.0.0.1:{port}"
+        through = f"through the proxy 127.0.0.1:{port}"
         with pytest.raises(TryLater, match=f"^http://releases.example/x, {through}: {words}$"):
             read(http, "http://releases.example/x")
 
@@ -372,20 +374,83 @@ def test_loopback_is_never_asked_through_a_proxy(http, monkeypatch, host):
     assert proxy.requests == []
 
 
+def place(server):
+    return server.url.removeprefix("http://")
+
+
+PROXIES = ["http://bob:{}@{}", "bob:{}@{}", "HTTP://bob:{}@{}/", " bob:{}@{} "]
+PASSWORDS = ["s3cret", "s3@cret", "s3#cret?", "s3[cret", "s3:cret", "s3%cret", "пароль"]
+
+
+def credentials_in(request, header):
+    [line] = [line for line in request.split(b"\r\n") if line.lower().startswith(header.lower().encode() + b":")]
+    return base64.b64decode(line.partition(b"Basic ")[2]).decode()
+
+
+@pytest.mark.parametrize(
+    ("form", "password"), [(form, "s3/cret") for form in PROXIES] + [(PROXIES[1], one) for one in PASSWORDS]
+)
+def test_a_proxy_is_told_its_password_and_an_error_tells_it_to_nobody(http, monkeypatch, form, password):
+    with serving(answer(b"by proxy"), raw(b"")) as proxy:
+        monkeypatch.setenv("http_proxy", form.format(password, place(proxy)))
+        assert read(http, "http://releases.example/x") == (200, b"by proxy")
+        with pytest.raises(TryLater) as caught:
+            read(http, "http://releases.example/x")
+    words = f"no answer from {place(proxy).replace(':', ' port ')}: the connection was closed without an answer"
+    assert str(caught.value) == f"http://releases.example/x, through the proxy {place(proxy)}: {words}"
+    assert credentials_in(proxy.requests[0], "Proxy-Authorization") == f"bob:{password}"
+
+
+def test_a_quoted_password_of_a_proxy_is_what_it_quotes_also_for_a_tunnel(http, monkeypatch):
+    with serving(answer(b"", "403 Forbidden")) as proxy:
+        monkeypatch.setenv("https_proxy", f"bob:s3%2Fcr%D0%BF@{place(proxy)}")
+        with pytest.raises(TryLater, match=f"through the proxy {place(proxy)}: .*403"):
+            read(http, "https://releases.example/x")
+    assert credentials_in(proxy.requests[0], "Proxy-Authorization") == "bob:s3/cr\u043f"
+
+
+def test_a_proxy_without_a_scheme_is_asked(http, monkeypatch):
+    with serving(answer(b"by proxy")) as proxy:
+        monkeypatch.setenv("http_proxy", place(proxy))
+        assert read(http, "http://releases.example/x") == (200, b"by proxy")
+
+
+NO_PROXIES = {
+    "http://bob:s3cret@": "(a proxy that is no URL)",
+    "http://bob:s3cret@proxy:port": "(a proxy that is no URL)",
+    "bob:s3cret@a proxy": "(a proxy that is no URL)",
+    "socks5://bob:s3cret@proxy:1": "proxy:1",
+    "bob://s3cret@proxy:1": "proxy:1",
+}
+
+
+@pytest.mark.parametrize("proxy", NO_PROXIES)
+def test_a_proxy_that_is_none_is_for_a_person_to_mend_and_shown_without_its_password(http, monkeypatch, proxy):
+    monkeypatch.setenv("http_proxy", proxy)
+    words = re.escape(
+        f"http://releases.example/x, through the proxy {NO_PROXIES[proxy]}: the environment's proxy is to be"
+    )
+    with pytest.raises(Misconfigured, match=f"^{words}") as caught:
+        read(http, "http://releases.example/x")
+    assert not re.search("s3cret|bob", str(caught.value))
+
+
+@pytest.mark.parametrize("quoted", ["s3cret", "p%D0%BF", "a%2Fb", "%zz"])
+def test_a_password_in_a_url_is_told_to_its_server_in_utf_8(http, quoted):
+    with serving(answer(b"here")) as server:
+        assert read(http, server.url.replace("//", f"//bob:{quoted}@")) == (200, b"here")
+    assert credentials_in(server.requests[0], "Authorization") == f"bob:{unquote(quoted)}"
+
+
 def test_what_a_proxy_answers_is_said_to_be_from_a_proxy(http, monkeypatch):
     with serving(answer(b"log in", "407 Proxy Authentication Required")) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         with http.exchange("GET", "http://releases.example/x", 5) as response:
-            assert str(response.way) == f"http://releases.example/x, through the proxy {proxy.url}"
+            assert str(response.way) == f"http://releases.example/x, through the proxy {place(proxy)}"
 
 
 def test_a_tunnel_that_a_proxy_refuses_is_said_to_be_the_proxys(http, monkeypatch):
     with serving(answer(b"", "403 Forbidden")) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)
-        with pytest.raises(TryLater, match=f"through the proxy {proxy.url}: .*403"):
+        with pytest.raises(TryLater, match=f"through the proxy {place(proxy)}: .*403"):
             read(http, "https://releases.example/x")
-
-
-def test_a_url_is_shown_without_its_password():
-    assert shown("http://user:secret@meta:80/x@y") == "http://meta:80/x@y"
-    assert shown("http://meta/x") == "http://meta/x"
