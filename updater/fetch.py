@@ -47,8 +47,8 @@ def expected_digest(http: Http, order: Desired, within: float) -> Expected:
     url = _url(base, f"{order.file_name}.md5")
     with http.exchange("GET", url, within) as answer:
         _check_status(answer, "digest file")
-        digest = digest_files.digest_in(answer.read(64 << 10, of_a_file=True), order.file_name, str(answer.way))
-    return Expected("md5", digest, f"{shown(url)}, at {whose}")
+        kind, digest = digest_files.digest_in(answer.read(64 << 10, of_a_file=True), order.file_name, _whence(answer))
+    return Expected(kind, digest, f"{shown(url)}, at {whose}")
 
 
 def _url(base: str, file_name: str) -> str:
@@ -143,7 +143,7 @@ def _download(http: Http, url: str, part: Part, deadline: float, terms: Terms) -
     left = max(deadline - time.monotonic(), 0.001)
     with http.exchange("GET", url, left, headers=headers) as answer:
         if answer.status == 416 and headers:  # there is no rest: the part is whole, or of another file
-            return _Came(str(answer.way), is_rest=True, has_end=True)
+            return _Came(_whence(answer), is_rest=True, has_end=True)
         is_rest = answer.status == 206 and bool(headers)
         if is_rest:
             _check_range(answer, part)
@@ -151,7 +151,12 @@ def _download(http: Http, url: str, part: Part, deadline: float, terms: Terms) -
             _check_status(answer, "tarball")
             part.begin(answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", ""))
         _store(answer, part, terms)
-        return _Came(str(answer.way), is_rest, answer.has_end)
+        return _Came(_whence(answer), is_rest, answer.has_end)
+
+
+def _whence(answer: Response) -> str:
+    """Who sent these bytes, and what it said that it did to them: maybe they are not those of the file."""
+    return f"{answer.way} (which calls it {answer.encoding}-encoded)" if answer.encoding else str(answer.way)
 
 
 def _check_range(answer: Response, part: Part) -> None:

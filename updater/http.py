@@ -33,7 +33,6 @@ CONNECT = 10.0  # seconds for one address to accept
 REDIRECTS = 5
 IDLE = 30.0  # seconds without a byte
 CHUNK = 256 << 10  # bytes
-GZIPPED = ("gzip", "x-gzip")  # what servers say of a file that is called .gz, though they did not pack it
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NO_URL = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)
@@ -189,7 +188,10 @@ class Response:
     @property
     def length(self) -> int | None:
         """The bytes of the body as announced, None when it is not. Raises TryLater for an announcement that is no number."""
-        return None if self._raw.chunked else peer_values.content_length(self.headers.get("Content-Length", ""))
+        try:
+            return None if self._raw.chunked else peer_values.content_length(self.headers.get("Content-Length", ""))
+        except TryLater as e:
+            raise TryLater(f"{self.way}: {e}") from e
 
     @property
     def has_end(self) -> bool:
@@ -203,9 +205,10 @@ class Response:
         return "" if said == "identity" else one_line(said, 40)
 
     def chunks(self, of_a_file: bool = False) -> Iterator[bytes]:
-        """The body, as it comes. Raises Refused when it is encoded: we ask for it plain. of_a_file: "gzip" does no harm: many
-        servers say so of a .tar.gz, and even of the digest beside it, by their names."""
-        if self.encoding and not (of_a_file and self.encoding in GZIPPED):
+        """The body, as it comes. Raises Refused when it is encoded: we ask for it plain. of_a_file: what it is called does no
+        harm, for its bytes speak for themselves: many servers say "gzip" of a .tar.gz, and even of the digest beside it, by
+        their names, and stores give back whatever word came with the upload."""
+        if self.encoding and not of_a_file:
             raise Refused(f"{self.way}: the body is {self.encoding}-encoded, which was not asked for")
         _ = self.length  # or a length that cannot be read would be taken for none
         try:
@@ -214,7 +217,7 @@ class Response:
             while chunk := self._raw.read1(CHUNK, decode_content=False):
                 yield chunk
         except ValueError as e:
-            raise TryLater(f"the answer is not HTTP ({one_line(str(e), 100)})") from e
+            raise TryLater(f"{self.way}: the answer is not HTTP ({one_line(str(e), 100)})") from e
         if self._deadline.expired:  # a body without a length ends where the socket does, and that end was ours
             raise TimeoutError
 
@@ -224,7 +227,7 @@ class Response:
         for chunk in self.chunks(of_a_file):
             body += chunk
             if len(body) > limit:
-                raise Refused(f"the answer is longer than {limit} bytes")
+                raise Refused(f"{self.way}: the answer is longer than {limit} bytes")
         return body
 
 

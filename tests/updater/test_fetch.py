@@ -117,6 +117,19 @@ DIGEST_FILES = {
     "a Windows path": f"{MD5} *dist\\agent-1.tar.gz\r\n".encode(),
     "a path that md5sum escaped": f"\\{MD5}  a\\\\b/agent-1.tar.gz\n".encode(),
     "with comments": b"# made by hand\n\n" + LINE,
+    "a table of PowerShell's": f"\r\nAlgorithm       Hash{' ' * 67}Path\r\n---------       ----{' ' * 67}----\r\n"
+    f"MD5             {MD5.upper()}{' ' * 39}C:\\my dist\\agent-1.tar.gz\r\n\r\n\r\n".encode("utf-16"),
+    "a table among others'": f"MD5  {'A' * 32}  C:\\other-1.tar.gz\r\nMD5  {MD5.upper()}  C:\\agent-1.tar.gz\r\n".encode(),
+    "PowerShell's as it does unasked": f"SHA256          {SHA256.upper()}       C:\\agent-1.tar.gz\r\n".encode(
+        "utf-16"
+    ),
+    "a list of PowerShell's": f"Algorithm : MD5\r\nHash      : {MD5.upper()}\r\nPath      : C:\\agent-1.tar.gz\r\n".encode(),
+    "CSV": f'"Algorithm","Hash","Path"\r\n"MD5","{MD5.upper()}","C:\\dist\\agent-1.tar.gz"\r\n'.encode(),
+    "UTF-16 without a mark": f"{MD5}  agent-1.tar.gz\r\n".encode("utf-16-le"),
+    "big-endian UTF-16 without a mark": f"{MD5}  agent-1.tar.gz\r\n".encode("utf-16-be"),
+    "a name in quotes": f'{MD5} *"agent-1.tar.gz"\n'.encode(),
+    "a path in quotes": f"{MD5}  'my dist/agent-1.tar.gz'\n".encode(),
+    "a sha256": f"{SHA256}  agent-1.tar.gz\n".encode(),
     "several kinds of digest": f"SHA256 (agent-1.tar.gz) = {SHA256}\nMD5 (agent-1.tar.gz) = {MD5}\n".encode(),
 }
 
@@ -131,7 +144,10 @@ BAD_DIGEST_FILES = {
     "empty": b"",
     "a page": b"<html>log in</html>",
     "of another file": b"0" * 32 + b"  other-1.tar.gz\n",
-    "a sha256": SHA256.encode() + b"  agent-1.tar.gz\n",
+    "a sha256 of another file": SHA256.encode() + b"  other-1.tar.gz\n",
+    "a sha1": b"a" * 40 + b"  agent-1.tar.gz\n",
+    "two digests of one file in a line": f"{MD5} {MD5} agent-1.tar.gz\n".encode(),
+    "a table with a file that only ends like it": f"MD5  {MD5}  C:\\my-agent-1.tar.gz\r\n".encode("utf-16"),
     "not text": b"\xff\xfe\x00",
     "of a file that only ends like it": f"{MD5}  my-agent-1.tar.gz\n".encode(),
     "of another file by BSD's md5": f"MD5 (other-1.tar.gz) = {MD5}\n".encode(),
@@ -139,9 +155,23 @@ BAD_DIGEST_FILES = {
 }
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", "identity"])
-def test_a_tarball_that_is_called_gzip_encoded_is_taken_as_the_bytes_it_is(http, tmp_path, encoding):
-    """Servers say so by the name's end, of the digest's file as well (mod_mime counts every part of `x.tar.gz.md5`)."""
+ENCODINGS = [
+    "gzip",
+    "x-gzip",
+    "GZIP",
+    "identity",
+    "aws-chunked",
+    "gzip, aws-chunked",
+    "utf-8",
+    "application/x-gzip",
+    "br",
+]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_tarball_that_is_called_encoded_is_taken_as_the_bytes_it_is(http, tmp_path, encoding):
+    """Servers say so by the name's end, of the digest's file as well (mod_mime counts every part of `x.tar.gz.md5`); stores
+    say what came with the upload."""
     said = f"Content-Encoding: {encoding}"
     with serving(answer(LINE, "200 OK", said), answer(DATA, "200 OK", said)) as server:
         assert get(http, order(server.url), tmp_path).data == DATA
@@ -157,12 +187,42 @@ def test_a_tarball_that_was_packed_once_more_on_the_way_is_refused_by_its_digest
 
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip"])
-def test_other_encodings_of_a_tarball_are_refused_by_name(http, tmp_path, encoding):
-    with (
-        serving(answer(DATA, "200 OK", f"Content-Encoding: {encoding}")) as server,
-        pytest.raises(Refused, match=f"the body is {encoding}-encoded"),
-    ):
-        get(http, order(server.url, md5=MD5), tmp_path)
+def test_what_a_server_did_to_a_file_is_named_when_it_is_not_the_one_that_was_wanted(http, tmp_path, encoding):
+    said = f"Content-Encoding: {encoding}"
+    with serving(answer(b"packed", "200 OK", said)) as server:
+        whence = f"^{server.url}/agent-1.tar.gz \\(which calls it {encoding}-encoded\\) has md5 "
+        with pytest.raises(Refused, match=whence):
+            get(http, order(server.url, md5=MD5), tmp_path)
+        whence = f"^{server.url}/agent-1.tar.gz.md5 \\(which calls it {encoding}-encoded\\) has no md5 of "
+        with pytest.raises(Refused, match=whence):
+            get(http, order(server.url), tmp_path)
+
+
+LATE_ERRORS = {
+    "a digest file without end": (answer(b" " * 70_000), {}, "the answer is longer than 65536 bytes"),
+    "no length": (raw(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), {"md5": MD5}, "its Content-Length is not"),
+    "no file": (answer(b"", "416 Range Not Satisfiable"), {"md5": MD5}, "answered 416"),
+}
+
+
+@pytest.mark.parametrize(("say", "fields", "words"), LATE_ERRORS.values(), ids=LATE_ERRORS.keys())
+def test_errors_of_a_body_name_the_host_and_the_proxy_too(http, tmp_path, monkeypatch, say, fields, words):
+    with serving(say) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        through = f"http://releases.example/agent-1.tar.gz.*, through the proxy {proxy.url.removeprefix('http://')}"
+        with pytest.raises((Refused, TryLater), match=f"^{through}:? {words}"):
+            get(http, order("http://releases.example", **fields), tmp_path)
+
+
+def test_a_download_that_is_too_slow_names_the_host_that_a_redirect_led_to(http, tmp_path):
+    slow = Server([])
+    slow.says = [drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n" + DATA, slow.stop, every=0.02)]
+    terms = Terms(within=1.5, min_speed=1000, slow_after=0.2)
+    with slow.running(), serving(answer(b"", "302 Found", f"Location: {slow.url}/o")) as server:
+        words = f"^{server.url}/agent-1.tar.gz, redirected to {slow.url}/o: only .* bytes a second came"
+        one, expected = order(server.url), Expected("md5", MD5, "test")
+        with pytest.raises(TryLater, match=words), fetch(http, one, expected, tmp_path / "downloads" / "part", terms):
+            pass
 
 
 @pytest.mark.parametrize(
