@@ -62,24 +62,39 @@ def nginx(meta: Meta, at: Path) -> Iterator[str]:
     ):
         assert old in text, old
         text = text.replace(old, new)
-    (at / "meta.conf").write_text(text)
+    with nginx_with(text, at, f"https://127.0.0.1:{port}") as url:
+        yield url
+
+
+@contextlib.contextmanager
+def nginx_with(text: str, at: Path, url: str) -> Iterator[str]:
+    """The URL of an nginx with this in its http block; `at` is for its files."""
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     rooms = " ".join(f"{kind}_temp_path {at}/{kind};" for kind in kinds)
     user = "user root; " if os.geteuid() == 0 else ""  # who may read what a test has made
+    (at / "http.conf").write_text(text)
     (at / "nginx.conf").write_text(
-        f"{user}daemon off; pid {at}/pid; error_log {at}/error; events {{}} http {{ {rooms} include {at}/meta.conf; }}"
+        f"{user}daemon off; pid {at}/pid; error_log {at}/error; events {{}} http {{ {rooms} include {at}/http.conf; }}"
     )
-    with _running(["nginx", "-c", str(at / "nginx.conf")], f"https://127.0.0.1:{port}") as url:
-        yield url
+    with _running(["nginx", "-c", str(at / "nginx.conf")], url) as running:
+        yield running
 
 
 @contextlib.contextmanager
 def haproxy(target: str, at: Path) -> Iterator[str]:
     """The URL of a HAProxy before what answers at https://TARGET."""
     port = free_port()
-    (at / "haproxy.cfg").write_text(HAPROXY.format(port=port, name=NAME, target=target))
-    with _running(["haproxy", "-db", "-f", str(at / "haproxy.cfg")], f"http://127.0.0.1:{port}") as url:
+    text = HAPROXY.format(port=port, name=NAME, target=target)
+    with haproxy_with(text, at, f"http://127.0.0.1:{port}") as url:
         yield url
+
+
+@contextlib.contextmanager
+def haproxy_with(text: str, at: Path, url: str) -> Iterator[str]:
+    """The URL of a HAProxy with this configuration."""
+    (at / "haproxy.cfg").write_text(text)
+    with _running(["haproxy", "-db", "-f", str(at / "haproxy.cfg")], url) as running:
+        yield running
 
 
 @contextlib.contextmanager
