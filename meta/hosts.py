@@ -128,7 +128,7 @@ class HostTable:
             version, updater = report.updater_version or "", host.updater
             if told or address != host.address or version != updater.version or mark != updater.mark:
                 self.whereabouts.report(host, mark, address, now)
-                self._take_rest(host, told, version, address)
+                self._take_rest(host, told, version, address, now)
             if host.group.klass.book is not self.classes:
                 self.move(host, host.group.profile)
             host.last_seen = now
@@ -173,7 +173,7 @@ class HostTable:
             self.dirty.add(host)
         host.looked = looked
 
-    def _take_rest(self, host: Host, told: dict[str, Outcome] | None, version: str, address: str) -> None:
+    def _take_rest(self, host: Host, told: dict[str, Outcome] | None, version: str, address: str, now: float) -> None:
         version, address = one_line(version, MAX_NAME), one_line(address, MAX_NAME)
         if told:  # an outcome stays until the same agent has another
             kept = {agent: outcome for agent, outcome in host.outcomes.items() if agent not in told}
@@ -184,7 +184,7 @@ class HostTable:
         elif (version, address) == (host.updater.version, host.address):
             return
         if host.address and address != host.address:
-            self.whereabouts.move(host, address)
+            self.whereabouts.move(host, address, now)
         host.updater, host.address = self.whereabouts.updater(version, host.updater.mark), address
         self.dirty.add(host)
 

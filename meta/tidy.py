@@ -107,9 +107,12 @@ def forget(table: HostTable, store: Store, before: float, now: float) -> None:
 
 def _tell_moves(table: HostTable, now: float) -> None:
     with table.locked():
-        moves, moved = table.whereabouts.tidy(now)
-    if moves:
-        shown = ", ".join(f"{name} from {now}, before from {before}" for name, (before, now) in moved.items())
+        moves = table.whereabouts.tidy(now)
+    if moves.hosts:
+        shown = ", ".join(f"{name} from {now}, before from {before}" for name, (before, now) in moves.ways.items())
         log.warning(
-            "%d hosts report from another address than before (moved, NAT, or two interfaces): %s", moves, shown
+            "%s%d hosts report from another address than within the last day (moved, NAT, or two interfaces): %s",
+            "" if moves.is_all else "more than ",
+            moves.hosts,
+            shown,
         )

@@ -2,11 +2,13 @@
 
 Two machines under one name are seen by their hashes: a host whose reports come from one, another, and each of them again is
 *doubled*. A machine that is replaced, or boots again, is never seen again and doubles nothing. Addresses only inform: NAT and
-hosts with two interfaces change them. Of a host that has one machine nothing is kept but a mark, in an object that it shares.
+hosts with two interfaces change them. So an address counts as another one when the host was not seen there within a day, and
+all are told together, once an hour at most. Of a host that has one machine and one address nothing is kept but a mark, in an
+object that it shares.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 
 INTERVALS = 10 / 3  # in lateAfter, which is three heartbeats: within ten a machine must be seen again
 MAX_CHANGED = 50_000  # hosts whose machines are kept; of more the newest are not judged
+MAX_MOVED = 50_000  # hosts whose addresses are kept; of more those that moved last
+MAX_ADDRESSES = 16  # of one host
+KNOWN_FOR = 86400.0  # seconds after which an address at which a host was not seen is another one again
+TOLD_EVERY = 3600.0  # seconds at least
 MAX_MACHINES = 64  # under one name
 MAX_MOVES = 10  # hosts with a new address that are told by name
 MARK = 3  # hex digits: few enough that of a million hosts many share one, and of two machines 1 in 4096
@@ -55,13 +61,23 @@ class _Machines:
         self.back: tuple[float, ...] = ()
 
 
+class Moves(NamedTuple):
+    """hosts: how many report from another address; is_all: whether there were no more; ways: of some, from where to where."""
+
+    hosts: int
+    is_all: bool
+    ways: Mapping[str, tuple[str, str]]
+
+
 class Whereabouts:
     """late_after: seconds, as of the table."""
 
     def __init__(self, late_after: float):
         self._window = late_after * INTERVALS
         self._changed: dict[Host, _Machines] = {}
-        self._moved: dict[Host, tuple[str, str]] = {}
+        self._seen: dict[Host, dict[str, float]] = {}  # when at which address, the latest last, as the hosts are
+        self._moved: dict[Host, tuple[str, str]] = {}  # and not told yet
+        self._told_at = -TOLD_EVERY
         self._updaters: WeakValueDictionary[tuple[str, int], Updater] = WeakValueDictionary()
 
     def updater(self, version: str, mark: int = 0) -> Updater:
@@ -87,7 +103,9 @@ class Whereabouts:
         if 0 <= now - found.left.get(mark, -1e18) <= self._window:
             found.back = (*found.back[-1:], now)
         found.left[former] = now
-        found.addresses |= {former: host.address, mark: address}
+        for one, where in ((former, host.address), (mark, address)):
+            found.addresses.pop(one, None)  # the latest are last, and those that go are the first
+            found.addresses[one] = where
         while len(found.addresses) > MAX_MACHINES:
             gone = next(iter(found.addresses))
             del found.addresses[gone]
@@ -107,19 +125,46 @@ class Whereabouts:
         """Whence the machines of a doubled host report; none of another."""
         return sorted(set(self._changed[host].addresses.values())) if self.is_doubled(host, now) else []
 
-    def move(self, host: "Host", address: str) -> None:
+    def move(self, host: "Host", address: str, now: float) -> None:
         """This host reports from another address than it has."""
-        self._moved[host] = (self._moved.get(host, (host.address,))[0], address)
+        seen = self._seen.pop(host, {})
+        is_known = _is_recent(seen.get(address), now)
+        for one in (host.address, address):
+            seen.pop(one, None)
+            seen[one] = now
+        while len(seen) > MAX_ADDRESSES:
+            del seen[next(iter(seen))]
+        while len(self._seen) >= MAX_MOVED:
+            del self._seen[next(iter(self._seen))]
+        self._seen[host] = seen
+        if not is_known and (host in self._moved or len(self._moved) < MAX_MOVED):
+            self._moved[host] = (self._moved.get(host, (host.address,))[0], address)
 
     def forget(self, host: "Host") -> None:
         self._changed.pop(host, None)
+        self._seen.pop(host, None)
         self._moved.pop(host, None)
 
-    def tidy(self, now: float) -> tuple[int, Mapping[str, tuple[str, str]]]:
-        """What is too old to double anything is forgotten. Returns how many hosts report from another address since the last
-        call, without doubled ones, and of some of them from where to where."""
+    def tidy(self, now: float) -> Moves:
+        """What is too old to double anything, or to be known, is forgotten. Returns which hosts report from another address
+        since that was last told, without doubled ones; none until it is to be told again."""
         for host in [host for host, found in self._changed.items() if now - max(found.left.values()) > self._window]:
             del self._changed[host]
+        while self._seen and not _is_recent(_last(next(iter(self._seen.values()))), now):
+            del self._seen[next(iter(self._seen))]
+        if 0 <= now - self._told_at < TOLD_EVERY:
+            return Moves(0, True, {})
         moved = {h.name: way for h, way in self._moved.items() if way[0] != way[1] and not self.is_doubled(h, now)}
+        is_all = len(self._moved) < MAX_MOVED
         self._moved = {}
-        return len(moved), dict(list(moved.items())[:MAX_MOVES])
+        if moved:
+            self._told_at = now
+        return Moves(len(moved), is_all, dict(list(moved.items())[:MAX_MOVES]))
+
+
+def _last(seen: dict[str, float]) -> float:
+    return next(reversed(seen.values()))
+
+
+def _is_recent(at: float | None, now: float) -> bool:
+    return at is not None and 0 <= now - at <= KNOWN_FOR

@@ -238,6 +238,31 @@ def test_moved_hosts_are_told_together(metas, caplog):
     assert "h15" not in told
 
 
+def test_hosts_that_alternate_between_two_addresses_are_told_once_a_day(metas, caplog):
+    meta = metas(late_after=1e9)
+    meta.keeper.step(NOW)
+    for beat in range(200):
+        now = NOW + 600 * beat  # a day and nine hours
+        for number in range(3):
+            meta.table.beat(Report(f"h{number}", [A1]), f"10.0.{beat % 2}.1", now)
+        meta.keeper.step(now + 20)
+    told = [record.message for record in caplog.records if "another address" in record.message]
+    assert [one.partition(" (")[0] for one in told] == ["3 hosts report from another address than within the last day"]
+
+
+def test_many_moves_are_told_once_an_hour(metas, caplog):
+    meta = metas(late_after=1e9)
+    meta.keeper.step(NOW)
+    for beat in range(36):
+        now = NOW + 300 * beat
+        for number in range(3):
+            meta.table.beat(Report(f"h{number}", [A1]), f"10.0.{beat}.1", now)
+        meta.keeper.step(now + 20)
+    told = [record.message for record in caplog.records if "another address" in record.message]
+    assert len(told) == 3
+    assert "h1 from 10.0.13.1, before from 10.0.1.1" in told[1]
+
+
 # --- two metas on one database ---
 
 

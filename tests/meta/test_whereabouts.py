@@ -3,11 +3,11 @@
 import pytest
 
 from meta import query
-from meta.hosts import HostTable
+from meta.hosts import Host, HostTable
 from meta.progress import Asked, progress
 from meta.query import Ages, HostFilter
 from meta.records import Record, RecordSet
-from meta.whereabouts import MAX_CHANGED, Updater, Whereabouts
+from meta.whereabouts import KNOWN_FOR, MAX_ADDRESSES, MAX_CHANGED, MAX_MACHINES, MAX_MOVED, Updater, Whereabouts
 from updater.wire import RealAgent, Report
 
 NOW, AGES = 1_000_000.0, Ages()
@@ -79,6 +79,40 @@ def test_many_machines_of_one_image_are_a_doubled_host(table):
     image = [(f"{number + 1:03x}" * 5 + "0", BOOT, f"10.0.1.{number}") for number in range(20)]
     now = beats(table, *image * 2, every=15)
     assert len(doubled(table, now)) == 20
+
+
+def test_a_machine_that_was_just_seen_stays_known_however_many_there_are(table):
+    table.beat(Report("h", [AGENT]), "10.0.0.1", NOW)
+    whereabouts, host = table.whereabouts, table.get("h")
+    for number, mark in enumerate([*range(1, MAX_MACHINES + 1), 1, 1000, 1]):
+        whereabouts.report(host, mark, f"10.0.1.{mark % 250}", NOW + number)
+    assert whereabouts.is_doubled(host, NOW + number)  # the first came back twice
+
+
+@pytest.mark.parametrize(
+    ("hours", "expected"), [([0, 1, 2, 3], 1), ([0, 1, 20, 40, 60], 1), ([0, 1, 30, 60, 90], 4), ([0, 2, 4, 30], 2)]
+)
+def test_an_address_at_which_a_host_was_seen_within_a_day_is_no_other_one(table, hours, expected):
+    told = 0
+    for number, hour in enumerate(hours):
+        beats(table, (ONE, BOOT, f"10.0.0.{number % 2}"), start=NOW + hour * 3600)
+        told += table.whereabouts.tidy(NOW + hour * 3600).hosts
+    assert told == expected
+
+
+def test_hosts_that_move_fill_no_memory(table):
+    whereabouts = table.whereabouts
+    table.beat(Report("h", [AGENT]), "10.0.0.0", NOW)
+    for number in range(MAX_ADDRESSES + 9):
+        table.beat(Report("h", [AGENT]), f"10.0.0.{number}", NOW + number)
+    assert len(whereabouts._seen[table.get("h")]) == MAX_ADDRESSES
+    others = [Host(f"h{number}", NOW, NOW, table.get("h").group, address="10.0.0.1") for number in range(MAX_MOVED + 9)]
+    for host in others:
+        whereabouts.move(host, "10.0.0.2", NOW + 100)
+    assert (len(whereabouts._seen), len(whereabouts._moved)) == (MAX_MOVED, MAX_MOVED)
+    assert whereabouts.tidy(NOW + 200)[:2] == (MAX_MOVED, False)
+    assert whereabouts.tidy(NOW + KNOWN_FOR + 200).hosts == 0
+    assert (whereabouts._seen, whereabouts._moved) == ({}, {})
 
 
 def test_a_doubled_host_is_ordered_as_ever_and_left_out_of_the_gate_and_counted(table):
