@@ -99,10 +99,14 @@ def forget(table: HostTable, store: Store, before: float, now: float) -> None:
         return
     forgotten = store.forget(now, [host.id for host in gone], before)
     with table.locked():
-        for number in forgotten:
+        for number in forgotten.ids:
             if host := table.by_id.get(number):
                 let_go(table, host)
-    log.info("forgot %d hosts that were retired long ago", len(forgotten))
+    log.info(
+        "forgot %d hosts that were retired long ago, and took back the tokens of %d",
+        len(forgotten.ids),
+        forgotten.tokens,
+    )
 
 
 def _tell_moves(table: HostTable, now: float) -> None:

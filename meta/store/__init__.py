@@ -15,13 +15,14 @@ from meta.store.counting import look
 from meta.store.engine import PATIENCE, Database
 from meta.store.hosts import AHEAD
 from meta.store.migrate import Tables, check, upgrade
-from meta.store.rows import Beat, Forgotten, Head, HostOrder, HostRow, Lost, Moved, Ordered, Since
+from meta.store.rows import Beat, Forgotten, Gone, Head, HostOrder, HostRow, Lost, Moved, Ordered, Since
 from meta.store.tokens import LastAdmin, Taken, Token, TokenWrite
 
 __all__ = [
     "AHEAD",
     "Beat",
     "Forgotten",
+    "Gone",
     "Head",
     "HostOrder",
     "HostRow",
@@ -196,7 +197,7 @@ class Store:
         """The clock of this meta was set by so many seconds: what its beats date later than `after` is that much later."""
         hosts.redate(self._database, meta, by, after)
 
-    def forget(self, at: float, ids: Sequence[int], before: float) -> list[int]:
-        """Delete those of these hosts that are retired since before this; returns which. Every meta learns it by `hosts_since`.
-        One that reports again gets a new id."""
+    def forget(self, at: float, ids: Sequence[int], before: float) -> Gone:
+        """Delete those of these hosts that are retired since before this, and take back the tokens that they have since before
+        then; returns which. Every meta learns it by `hosts_since` and `host_tokens`. One that reports again gets a new id."""
         return hosts.forget(self._database, at, ids, before)

@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from meta.store.engine import PATIENCE, SHORT_WAIT, Database
-from meta.store.rows import Beat, HostRow, Since
-from meta.store.tables import beat, head, host
+from meta.store.rows import Beat, Gone, HostRow, Since
+from meta.store.tables import beat, head, host, host_token
 
 BATCH = 1000  # rows sent at once, within one transaction
 FOLDED_AT_ONCE = 5000
@@ -251,19 +251,34 @@ def redate(database: Database, meta: str, by: float, after: float) -> None:
         connection.execute(own)
 
 
-def forget(database: Database, at: float, ids: Sequence[int], before: float) -> list[int]:
+def forget(database: Database, at: float, ids: Sequence[int], before: float) -> Gone:
     """Its beat is nobody's own, as in `write_beside`."""
     if not ids:
-        return []
+        return Gone([], 0)
     gone: list[int] = []
+    names: list[str] = []
     patience = PATIENCE + len(ids) / SLOWEST
     still = (host.c.retired_at > 0, host.c.retired_at < before, host.c.last_seen <= host.c.retired_at)
-    with database.writing("hosts", _TABLES, patience=patience, head_wait=HEAD_WAIT) as (connection, serial):
+    tables = (*_TABLES, host_token)
+    with database.writing("hosts", tables, patience=patience, head_wait=HEAD_WAIT) as (connection, serial):
         for batch in in_batches(ids):
-            forgotten = sa.delete(host).where(host.c.id.in_(batch), *still).returning(host.c.id)
-            gone += connection.execute(forgotten).scalars()
+            forgotten = sa.delete(host).where(host.c.id.in_(batch), *still).returning(host.c.id, host.c.hostname)
+            for number, name in connection.execute(forgotten):
+                gone.append(number)
+                names.append(name)
+        revoked = _revoke(connection, names, at, before)
         connection.execute(sa.insert(beat), _beat(serial, "", at, {"seen": (), "changed": (), "gone": gone}))
-    return gone
+    return Gone(gone, revoked)
+
+
+def _revoke(connection: sa.Connection, names: Sequence[str], at: float, before: float) -> int:
+    """Take their tokens back, but for those that are younger than `before`: such a host enrolled again and is about to report.
+    Returns how many had one. In a transaction that has the head's lock."""
+    is_theirs = (sa.func.length(host_token.c.hash) > 0, host_token.c.at < before)
+    counted = sa.update(head).values(tokens=head.c.tokens + 1).returning(head.c.tokens)
+    serial = connection.execute(counted).scalar_one() if names else 0
+    blank = sa.update(host_token).values(hash=b"", at=at, serial=serial).where(*is_theirs)
+    return sum(connection.execute(blank.where(host_token.c.hostname.in_(some))).rowcount for some in in_batches(names))
 
 
 def pack(ids: Sequence[int]) -> bytes:

@@ -73,6 +73,13 @@ class Beat(NamedTuple):
     seen: Sequence[int]
 
 
+class Gone(NamedTuple):
+    """Hosts that were forgotten, by id, and how many of them had a token, which is taken back."""
+
+    ids: list[int]
+    tokens: int
+
+
 class Since(NamedTuple):
     """What other metas wrote up to `serial`. gone: ids of the hosts that were forgotten; ids: of all hosts there are, where the
     database does not remember any more which are gone; dates: the latest that each meta gave what it wrote."""

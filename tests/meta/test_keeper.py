@@ -213,6 +213,24 @@ def test_hosts_that_are_silent_for_too_long_are_retired_and_then_forgotten(metas
     assert list(meta.hosts()) == ["h2"] == list(restarted(url))
 
 
+def test_a_forgotten_host_must_enrol_again_at_every_meta(metas, caplog):
+    caplog.set_level("INFO")
+    one, other = metas(late_after=10, retire_after=100, forget_after=1000), metas()
+    enrolment = one.add_token("rack", kind="enrolment").id
+    for name in ("h1", "h2"):
+        one.store.use_enrolment(enrolment, name, name.encode(), NOW - 5000)
+        one.beat(name, A1, now=NOW)
+    settle(one, other)
+    assert [("h1" in meta.tokens.hosts, "h2" in meta.tokens.hosts) for meta in (one, other)] == [(True, True)] * 2
+    for after in (50, 115, 1195):
+        one.beat("h2", A1, now=NOW + after)
+        one.keeper.step(NOW + after + 1)
+    settle(one, other, now=NOW + 1200)
+    settle(one, other, now=NOW + 1201)
+    assert [("h1" in meta.tokens.hosts, "h2" in meta.tokens.hosts) for meta in (one, other)] == [(False, True)] * 2
+    assert "forgot 1 hosts that were retired long ago, and took back the tokens of 1" in caplog.text
+
+
 def test_a_meta_that_was_down_for_long_does_not_blame_the_hosts(metas):
     first = metas(late_after=10, retire_after=100)
     first.beat("h", A1, now=NOW)

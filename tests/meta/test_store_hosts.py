@@ -10,7 +10,7 @@ import pytest
 from helpers.databases import connected, execute
 from helpers.threads import in_threads
 from meta.errors import TryLater
-from meta.store import Beat, HostRow, Since, Store
+from meta.store import Beat, HostRow, Since, Store, Token
 from meta.store.hosts import pack, unpack
 
 
@@ -200,13 +200,32 @@ def test_who_is_ahead_of_a_database_that_was_restored_is_told_everything(store):
 
 def test_forgotten_hosts_are_gone_and_others_are_told(store):
     ids = store.save("m", 3.0, [row("h1", retired_at=2.6), row("h2")], [])
-    assert store.forget(4.0, [], 3.0) == []
-    assert store.forget(4.0, [ids["h1"]], 3.0) == [ids["h1"]]
+    assert store.forget(4.0, [], 3.0).ids == []
+    assert store.forget(4.0, [ids["h1"]], 3.0).ids == [ids["h1"]]
     assert last_seen(store) == {"h2": 2.5}
     assert told(store.hosts_since(1, "n")) == (2, [], [], [ids["h1"]])
     again = store.save("n", 5.0, [row("h1", 5.0, ids["h1"])], [])
     assert again["h1"] not in ids.values()  # beats may still name the old one
     assert told(store.hosts_since(1, "x")) == (3, [("h1", again["h1"])], [], [ids["h1"]])
+
+
+def test_tokens_of_forgotten_hosts_are_taken_back_and_their_followers_are_told(store):
+    names = ["gone", "other", "back", "fresh", "without"]
+    rows = [row(name, retired_at=0.0 if name in ("other", "back") else 2.6) for name in names]
+    ids = store.save("m", 3.0, rows, [])
+    enrolment = store.add_token(Token(0, "enrolment", "rack", hash=b"e")).token.id
+    for number, name in enumerate(names[:4]):
+        store.use_enrolment(enrolment, name, bytes([number]), 5.0 if name == "fresh" else 1.0)
+    before = store.head().tokens
+    assert store.forget(6.0, [ids[name] for name in names], 4.0) == (
+        sorted(ids[n] for n in ("gone", "fresh", "without")),
+        1,
+    )
+    assert store.head().tokens == before + 1
+    assert list(store.host_tokens(before)) == [("gone", b"", before + 1)]
+    assert [name for name, hashed, _ in store.host_tokens() if hashed] == ["other", "back", "fresh"]
+    store.use_enrolment(enrolment, "gone", b"new", 7.0)  # as it had none
+    assert ("gone", b"new", before + 2) in list(store.host_tokens(before))
 
 
 def test_a_host_that_was_heard_of_after_it_was_retired_is_not_retired(store):
@@ -222,7 +241,7 @@ def test_a_host_that_came_back_at_another_meta_is_not_forgotten(store, retired_a
     """Who forgets it has not heard of it yet."""
     ids = store.save("m", 3.0, [row("h1", retired_at=2.6)], [])
     store.save("n", 3.5, [row("h1", 2.7, ids["h1"], retired_at=retired_at)], [])
-    assert store.forget(4.0, [ids["h1"]], 3.0) == []
+    assert store.forget(4.0, [ids["h1"]], 3.0).ids == []
     assert list(last_seen(store)) == ["h1"]
     assert told(store.hosts_since(2, "n")) == (3, [], [], [])
 
@@ -331,14 +350,14 @@ def test_a_beat_after_a_host_was_retired_is_folded_into_its_being_back(store, ur
     store.fold(100.0, lambda _: 0.0)
     assert list(store.load_hosts()) == before
     assert execute(url, "SELECT retired_at FROM host ORDER BY id") == [(0.0,), (5.0,), (-5.0,)]
-    assert store.forget(9.0, list(ids.values()), 8.0) == [ids["gone"]]
+    assert store.forget(9.0, list(ids.values()), 8.0).ids == [ids["gone"]]
 
 
 def test_a_host_that_an_earlier_meta_folded_as_retired_though_it_was_back_is_back_and_not_forgotten(store, url):
     ids = store.save("m", 3.0, [row("h1", retired_at=3.0)], [])
     execute(url, "UPDATE host SET last_seen = 4")
     assert [r.retired_at for r in store.load_hosts()] == [0.0]
-    assert store.forget(9.0, list(ids.values()), 8.0) == []
+    assert store.forget(9.0, list(ids.values()), 8.0).ids == []
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # SQLite has no locks of one table
