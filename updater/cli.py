@@ -23,7 +23,7 @@ class _Cli(click.Group):
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
         given = list(sys.argv[1:] if args is None else args)
-        with nullcontext() if given[:1] in (["run"], ["guard"]) else interrupt.always_ends():
+        with interrupt.has_a_code(), nullcontext() if given[:1] in (["run"], ["guard"]) else interrupt.always_ends():
             return super().main(given, *more, **named)
 
     def invoke(self, context: click.Context) -> object:

@@ -3,7 +3,7 @@
 Python raises KeyboardInterrupt wherever the main thread happens to be. Inside a finaliser or a callback (the import system has
 such) it is printed and forgotten; while a C function runs (the resolver's, say) it waits. So a thread learns of the signal too,
 and ends the process where the main thread did not within GRACE seconds, or at a second Ctrl-C. Where SIGINT has a handler of
-the command's own, that decides alone.
+the command's own, that decides alone. Otherwise the exit code is EXIT_CODE, and never that of a failure.
 """
 
 import contextlib
@@ -18,6 +18,41 @@ from types import FrameType
 GRACE = 1.0  # seconds
 EXIT_CODE = 128 + signal.SIGINT
 _SHOW_CURSOR = b"\x1b[?25h"
+
+
+class _Interrupt:
+    """SIGINT's handler: raises KeyboardInterrupt, as Python's own, and knows whether it did."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def has_a_code() -> Iterator[None]:
+    """While the block runs, SIGINT raises KeyboardInterrupt. That ends the process with EXIT_CODE and no traceback, also where
+    something has made a failure of it: click ends with 1 then. Behind the block SIGINT ends the process by itself. Where it is
+    ignored, or in another thread than the main one, this does nothing."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) not in (signal.SIG_DFL, signal.default_int_handler):
+        yield
+        return
+    interrupt = _Interrupt()
+    try:
+        try:
+            signal.signal(signal.SIGINT, interrupt)
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end would show a traceback
+    except KeyboardInterrupt:
+        sys.exit(EXIT_CODE)
+    except SystemExit as e:
+        if e.code and interrupt.came:
+            sys.exit(EXIT_CODE)
+        raise
 
 
 @contextlib.contextmanager
@@ -67,11 +102,15 @@ def asks_first(stop: Callable[[], None]) -> Iterator[None]:
 def _wait(read: int) -> None:
     """Until the other end is closed. `read` brings the number of each signal, one byte each."""
     while signals := os.read(read, 64):
-        if signal.SIGINT not in signals or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        if signal.SIGINT not in signals or not _is_to_end_us(signal.getsignal(signal.SIGINT)):
             continue
         is_over = select.select([read], [], [], GRACE)[0] and not os.read(read, 64)
         if not is_over:
             _end()
+
+
+def _is_to_end_us(handler: object) -> bool:
+    return handler is signal.default_int_handler or isinstance(handler, _Interrupt)
 
 
 def _end(code: int = EXIT_CODE) -> None:

@@ -87,7 +87,12 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The entry point: the only place that turns an error into an exit code."""
+    """The only place that turns an error into an exit code; what interrupts it is updater.interrupt's."""
+    with interrupt.has_a_code():
+        _run()
+
+
+def _run() -> None:
     if "_META_COMPLETE" not in os.environ:  # a shell that completes shows nothing of it
         for sentence in variables.near_misses(os.environ, variables.known(cli)):
             click.echo(f"warning: {sentence}", err=True)

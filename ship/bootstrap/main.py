@@ -7,6 +7,7 @@ and closed to all others; what it loads has no byte-code that a power cut could 
 """
 
 import os
+import signal
 import stat
 import sys
 
@@ -76,6 +77,8 @@ def main() -> None:
     directory = libraries(pyz)
     sys.path[:] = [directory] + [entry for entry in sys.path if os.path.abspath(entry) != pyz]
     sys.dont_write_bytecode = True
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # as updater.program does: a traceback tells nobody anything
     try:
         from updater.cli import main as updater
     except ImportError as e:
@@ -84,4 +87,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # while the libraries were looked for, or unpacked
+        sys.exit(130)

@@ -1,10 +1,15 @@
 """Ctrl-C while Python cannot raise KeyboardInterrupt, or forgets it."""
 
+import json
+import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -52,10 +57,10 @@ def say(word):
 """
 
 
-def run(program, block="interrupt.always_ends()"):
+def run(program, block="interrupt.always_ends()", stdin=None):
     body = "".join(f"    {line}\n" for line in program.strip().splitlines())
     command = [sys.executable, "-c", f"{BEGIN}\nimport contextlib\nwith {block}:\n{body}"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 every_program = pytest.mark.parametrize(
@@ -135,3 +140,72 @@ def test_nothing_is_left_behind_where_nobody_interrupts():
     with run("interrupt.GRACE = LATE\nsay('done')") as process:
         assert process.communicate(timeout=LATE / 2) == ("done\n", "")
         assert process.returncode == 0
+
+
+WITH_CLICK = """
+import click
+@click.command()
+def command():
+    {}
+command()
+"""
+
+
+@pytest.mark.parametrize("does", ["say('now'); time.sleep(LATE)", "say('now'); click.confirm('?', abort=True)"])
+def test_an_interrupt_of_a_command_is_no_failure_of_it(does):
+    with run(
+        WITH_CLICK.format(does), "interrupt.has_a_code(), interrupt.always_ends()", stdin=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == "now\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LATE / 2) == interrupt.EXIT_CODE
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_a_question_that_nobody_answers_is_a_failure():
+    program = WITH_CLICK.format("click.confirm('?', abort=True)")
+    with run(program, "interrupt.has_a_code()", stdin=subprocess.DEVNULL) as process:
+        assert process.wait(LATE / 2) == 1
+
+
+def test_who_ignores_interrupts_goes_on_ignoring_them():
+    program = """
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with interrupt.has_a_code():
+    signal.raise_signal(signal.SIGINT)
+say("goes on")
+"""
+    with run(program, "contextlib.nullcontext()") as process:
+        assert process.communicate(timeout=LATE / 2)[0] == "goes on\n"
+
+
+@pytest.fixture
+def silent():
+    """Something that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+@pytest.mark.parametrize("name", ["meta", "updater"])
+@pytest.mark.parametrize("moment", [0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 2, None])
+def test_ctrl_c_is_no_failure_whenever_it_comes(name, moment, silent, tmp_path):
+    address = "{}:{}".format(*silent.getsockname())
+    (tmp_path / "cfg.json").write_text(json.dumps({"server": address, "interval": 60, "hostname": "web-1"}))
+    more = ["status", "falcon", "--watch"] if name == "meta" else ["plan", "-c", str(tmp_path / "cfg.json")]
+    with subprocess.Popen(
+        [Path(sys.executable).with_name(name), *more],
+        env=os.environ | {"META_URL": f"http://{address}", "META_TOKEN": "x", "NO_PROXY": "127.0.0.1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which who started the tests may ignore
+    ) as process:
+        if moment is None:  # when it has asked
+            assert select.select([silent], [], [], LATE)[0]
+        else:
+            time.sleep(moment)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=LATE / 2)[1]
+    if "init_import_site" not in said:  # else it was Python's own start that it ended: no line of ours was reached
+        assert process.returncode in (130, -signal.SIGINT)
+        assert "Traceback" not in said or process.returncode == -signal.SIGINT

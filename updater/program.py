@@ -1,0 +1,15 @@
+"""The command `updater` from its first line on: Ctrl-C ends it before its parts are loaded, too, as it ends any program.
+
+Else Python raises KeyboardInterrupt wherever the loading happens to be, which is a traceback, or is lost.
+"""
+
+import signal
+
+
+def main() -> None:
+    """The entry point: all else is updater.cli's."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else who started us ignores it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until updater.interrupt takes over
+    from updater.cli import main as command
+
+    command(prog_name="updater")
