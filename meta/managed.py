@@ -18,7 +18,7 @@ import msgspec
 from meta import edits, legacy, reach, removals
 from meta.difference import difference, touched
 from meta.editing import Editor
-from meta.errors import MetaError, TryLater, Unconfirmed
+from meta.errors import MetaError, Misconfigured, TryLater, Unconfirmed
 from meta.hosts import HostTable
 from meta.load import Loaded, load
 from meta.records import Record, RecordSet, as_fields
@@ -56,12 +56,25 @@ class Waiting(NamedTuple):
     why: str
 
 
+def check(path: Path, before: RecordSet, url: str) -> None:
+    """Raises the MetaError with which a reload would refuse the file where these are the records in force; a start would leave
+    them in force. url: as for RecordsFile."""
+    try:
+        removals.require(before, edits.apply(before, load(path).records), _remedy(url))
+    except Unconfirmed as e:
+        raise Misconfigured(f"{path} would not be put in force, the former records would stay: {e}") from e
+
+
+def _remedy(url: str) -> str:
+    return f"meta reload --url {url} --yes"
+
+
 class RecordsFile:
     """Safe for threads. url: where this meta is told to read the file again."""
 
     def __init__(self, path: Path, editor: Editor, table: HostTable, url: str):
         self.path = path
-        self._remedy = f"meta reload --url {url} --yes"
+        self._remedy = _remedy(url)
         self._waiting: Waiting | None = None
         self._others: RecordSet | None = None  # in force, and known not to be those that wait
         self._editor = editor

@@ -29,7 +29,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
-from meta import listening, logs, open_files
+from meta import listening, logs, managed, open_files
 from meta.app import create_app
 from meta.auth import Tokens
 from meta.config import Settings, is_loopback
@@ -81,12 +81,14 @@ def serve(settings: Settings, announcer: Announcer) -> None:
 
 
 def check(settings: Settings, running: int | None = None) -> None:
-    """Raises Misconfigured or TryLater where `serve` could not start with these; changes nothing. running: as for
-    meta.listening.check."""
+    """Raises a MetaError where `serve` could not start with these, or would not put its records file in force; changes
+    nothing. running: as for meta.listening.check."""
     listening.check(settings.host, settings.port, running)
     with contextlib.closing(Store(settings.database)) as store:
         if (tables := store.check()) is not Tables.OLDER:
             _refuse_to_be_open(settings, store, store.tokens() if tables is Tables.CURRENT else [])
+        if settings.records and tables is Tables.CURRENT:
+            managed.check(settings.records, store.load_records(), settings.url)
     if settings.elves:
         _elves_settings(settings.elves)
 

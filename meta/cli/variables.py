@@ -11,7 +11,10 @@ from meta.hints import closest
 
 PREFIX = "META_"
 OF_THE_TOKEN = "META_TOKEN"  # noqa: S105 (a variable's name)
-_SET = re.compile(r"\s*(?:export\s+)?(META_\w*)=")
+_NO_CODE = re.compile(  # for a shell: what a backslash, quotes and a number sign make of the text
+    r"""\\.|'[^']*'|"(?:\\.|[^"\\])*"|(?<![^\s;&|()])#[^\n]*""", re.DOTALL
+)
+_SET = re.compile(r"(?<![^\s;&|(){}`])(META_\w*)=")
 
 
 def known(command: click.Command) -> set[str]:
@@ -26,13 +29,19 @@ def problems(text: str, names: Iterable[str]) -> list[Problem]:
     """What is wrong in a meta.env, which a shell reads: variables META_... that are not known."""
     names = sorted(names)
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        match = _SET.match(line)
-        if match and match[1] not in names:
-            close = _nearest(match[1], names)
-            hint = f"did you mean {close}?" if close else f"known are {', '.join(names)}"
-            found.append(Problem(match[1], number, f"unknown variable; {hint}"))
+    for number, line in enumerate(_NO_CODE.sub(_blank, text).split("\n"), 1):
+        for variable in _SET.findall(line):
+            if variable not in names:
+                close = _nearest(variable, names)
+                hint = f"did you mean {close}?" if close else f"known are {', '.join(names)}"
+                found.append(Problem(variable, number, f"unknown variable; {hint}"))
     return found
+
+
+def _blank(match: re.Match[str]) -> str:
+    """What sets nothing, as many lines of it. A quotation stays a part of its word."""
+    lines = "\n" * match[0].count("\n")
+    return lines if match[0][0] == "#" or match[0] == "\\\n" else f"q{lines}q"
 
 
 def near_misses(environment: Iterable[str], names: Iterable[str]) -> Iterator[str]:

@@ -355,12 +355,59 @@ def test_meta_with_a_records_file_reads_it_again_by_reload(home):
     assert "records.yaml:1: agents[0].nam" in refused.stderr
 
 
+def test_a_records_file_that_would_not_be_put_in_force_is_no_good_configuration(home):
+    address = f"http://127.0.0.1:{configure_all(home)['meta']}"
+    assert control(home, "start", "meta").returncode == 0
+    (home / "records.yaml").write_text("agents: []\n")
+    for verb, code in (("check", 2), ("restart", 1), ("reload", 1)):
+        done = control(home, verb, "meta")
+        assert done.returncode == code
+        assert "2 of 2 agents would be gone: falcon-agent, dinp-agent " in done.stderr
+        assert f"if that is meant: meta reload --url {address} --yes" in done.stderr
+    assert get(f"{address}/ready").text == "ready"
+    meta = home / ".venv" / "bin" / "meta"
+    subprocess.run([meta, "reload", "--url", address, "--yes"], capture_output=True, timeout=60, check=True)
+    assert control(home, "restart", "meta").returncode == 0, "what was confirmed is in force"
+    assert get(f"{address}/ready").text == "ready"
+
+
 def test_a_misspelt_variable_in_meta_env_is_refused_with_its_line(home):
     (home / "meta.env").write_text("# meta\nMETA_LISTN=127.0.0.1:0\n")
     done = control(home, "start", "meta")
     assert done.returncode == 2
     assert "meta.env:2: META_LISTN: unknown variable; did you mean META_LISTEN?" in done.stderr
     assert control(home, "status", "meta").stdout == "stoped\n"
+
+
+@pytest.mark.parametrize("verb", ["restart", "reload", "check"])
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("META_LISTNE=127.0.0.1:0", "meta.env:4: META_LISTNE: unknown variable; did you mean META_LISTEN?"),
+        ("META_URL='http://", "nterminated quoted string"),
+        ('META_DATABASE="${NOBODY_SETS_THIS:?is needed}"', "is needed"),
+    ],
+)
+def test_a_broken_meta_env_stops_nothing_and_its_mistake_is_said_once(home, verb, line, problem):
+    configure_all(home)
+    env = home / "meta.env"
+    env.write_text("".join(env.read_text().splitlines(keepends=True)[:3]))
+    assert control(home, "start", "meta").returncode == 0
+    pid = control(home, "pid", "meta").stdout
+    env.write_text(f"{env.read_text()}{line}\n")
+    done = control(home, verb, "meta")
+    assert done.returncode == (2 if verb == "check" else 1)
+    assert done.stderr.count(problem) == 1
+    assert "means nothing here" not in done.stderr
+    assert verb == "check" or "it goes on as before" in done.stderr
+    assert control(home, "pid", "meta").stdout == pid
+
+
+def test_a_variable_that_is_not_set_is_nothing_in_meta_env(home):
+    address = f"127.0.0.1:{free_port()}"
+    (home / "meta.env").write_text(f"META_LISTEN={address}$NOBODY_SETS_THIS\n")
+    assert control(home, "start", "meta").returncode == 0
+    assert answers(address)
 
 
 def test_a_meta_that_cannot_start_shows_why(home):

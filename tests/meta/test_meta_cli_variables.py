@@ -23,6 +23,41 @@ def test_a_misspelt_variable_in_meta_env_is_refused_with_its_line(tmp_path):
     assert second.startswith("meta.env:5: META_XYZZY: unknown variable; known are META_")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "META_LISTEN=:2000 META_LISTNE=3",
+        "export META_LISTEN=:2000 META_LISTNE=3",
+        "export A=1 META_LISTNE=3",
+        "A='1'; META_LISTNE=3",
+        "export A=1 \\\nMETA_LISTNE=3",
+        'A="it\'s"\nB=x#y META_LISTNE=3',
+        "A=\\' META_LISTNE=3 # it's",
+        "[ -f x ] && META_LISTNE=3",
+        "A='one\ntwo' META_LISTNE=3",
+    ],
+)
+def test_every_assignment_of_a_line_is_looked_at(text):
+    [problem] = variables.problems(text, NAMES)
+    assert (problem.path, problem.line) == ("META_LISTNE", text[: text.index("META_LISTNE")].count("\n") + 1)
+    assert problem.text == "unknown variable; did you mean META_LISTEN?"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#META_LISTNE=3",
+        "A=1 # META_LISTNE=3",
+        "A='x META_LISTNE=3'",
+        'A="\n META_LISTNE=3\n"',
+        "A=META_LISTNE=3",
+        "echo $META_LISTNE",
+    ],
+)
+def test_what_is_quoted_or_a_comment_sets_nothing(text):
+    assert variables.problems(text, NAMES) == []
+
+
 def test_a_good_meta_env_is_said_to_be_good(tmp_path):
     (tmp_path / "meta.env").write_text("META_LISTEN=:2000\nMETA_TOKEN=x\nELVES_CONF=conf\n")
     done = meta("check", "meta.env", directory=tmp_path)
