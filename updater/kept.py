@@ -22,6 +22,7 @@ class Kept(Generic[T]):
     def __init__(self, read: Callable[[Path], T]) -> None:
         self._read = read
         self._kept: dict[Path, tuple[tuple[int, ...], T]] = {}
+        os.register_at_fork(after_in_child=self._kept.clear)  # a fork begins as a process of its own does
 
     def __call__(self, path: Path) -> T:
         """Raises what `read` does."""

@@ -7,14 +7,14 @@ import errno
 import time
 
 from faults import invariants, kills
-from faults.observers import FAILED, NEEDS_ROOM, Fail, Full
+from faults.observers import FAILED, NEEDS_ROOM, Fail, FailEach, Full
 from faults.scenarios import SCENARIOS
 from faults.world import World
 
 NAME = "errno"
 _ONLY_KILLED = ("many", "adopt", "half")  # the calls of these are those of the others
 PARTS = tuple(name for name in SCENARIOS if name not in _ONLY_KILLED)
-FULL, SHORT = "FULL", "SHORT"
+FULL, SHORT, EACH = "FULL", "SHORT", "EACH"
 BOUND = 8.0  # seconds that a cycle may take under a fault; the time for a download is 2.5
 
 _ERRNOS = {
@@ -31,14 +31,18 @@ _EACH = 1  # errnos per call; they take turns
 
 
 def cases(world: World, part: str) -> list[str]:
-    """`SCENARIO:ERRNO:CALL` for each fault of a scenario; FULL and SHORT stand for a disk that is full from there on."""
+    """`SCENARIO:ERRNO:CALL` for each fault of a scenario; FULL and SHORT stand for a disk that is full from there on, EACH for
+    a file that is read a number of times, which is not known, and never answers."""
     found = []
-    keys = [key.removesuffix(FAILED) for key in kills.calls(world, SCENARIOS[part])]
+    # Sorted: some calls are made by threads, and each is to have the same errno in every run.
+    keys = sorted(key.removesuffix(FAILED) for key in kills.calls(world, SCENARIOS[part]))
     for position, key in enumerate(keys):
         op = key.split(":")[0]
         possible = _OF_A_PROCESS if ":/" in key else _ERRNOS.get(op, _OTHERS)
         numbers = [possible[(position + turn) % len(possible)] for turn in range(_EACH)]
         found += [f"{part}:{errno.errorcode[number]}:{key}" for number in numbers]
+        if kills.is_first_of_a_kept_one(key):
+            found.append(f"{part}:{EACH}:{key}")
         # A watch's verdict cannot be remembered on a full disk: then the version is started again, and that is well.
         if op in NEEDS_ROOM and ":/" not in key and part != "watch":
             found.append(f"{part}:{FULL}:{key}")
@@ -62,11 +66,13 @@ def run(world: World, case: str) -> list[str]:
         return [f"the call did not come: {done.output[-300:]}"]
     problems = [] if took < BOUND else [f"took {took:.1f} s"]
     problems += invariants.after_fault(world, scenario, before)
-    problems += invariants.after_return(world, scenario, before, done, endless=what in (FULL, SHORT))
+    problems += invariants.after_return(world, scenario, before, done, endless=what in (FULL, SHORT, EACH))
     return problems or kills.heals(world, scenario, ending)
 
 
-def _observer(world: World, what: str, key: str) -> Fail | Full:
+def _observer(world: World, what: str, key: str) -> Fail | FailEach | Full:
+    if what == EACH:
+        return FailEach(key, errno.EIO, world.log)
     if what == FULL:
         return Full(key, world.log)
     if what == SHORT:

@@ -102,6 +102,20 @@ class Fail(Note):
         raise OSError(self._number, os.strerror(self._number), call.path)
 
 
+class FailEach(Note):
+    """From one call on each of its kind on its path fails with an errno; notes that they did."""
+
+    def __init__(self, key: str, number: int, log: Path) -> None:
+        super().__init__(log)
+        self._kind, self._number = key.rpartition(":")[0], number
+
+    def __call__(self, call: Call, do: Callable[..., Any]) -> Any:
+        if call.key.rpartition(":")[0] != self._kind:
+            return do()
+        self.note(call)
+        raise OSError(self._number, os.strerror(self._number), call.path)
+
+
 class Full(Note):
     """From one call on the disk is full: nothing new is made or written, what is there can be removed and renamed."""
 

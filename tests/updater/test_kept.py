@@ -57,6 +57,17 @@ def test_what_has_just_changed_is_not_kept_for_a_second_change_may_look_the_same
     assert kept(file) == "six"
 
 
+def test_a_fork_reads_for_itself(tmp_path, kept, reads):
+    file = tmp_path / "a"
+    file.write_text("one")
+    until("it is no longer new", is_kept, kept, reads, file)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if not is_kept(kept, reads, file) and is_kept(kept, reads, file) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert is_kept(kept, reads, file), "and we go on"
+
+
 def test_what_is_blank_is_read_again(tmp_path, kept, reads):
     for _ in range(3):
         assert kept(tmp_path / "none") == ""
