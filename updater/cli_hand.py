@@ -115,9 +115,9 @@ def rollback(config_file: Path, root: Path | None, agent: str) -> None:
 @ROOT
 @AGENT
 def retry(config_file: Path, root: Path | None, agent: str) -> None:
-    """Try the version of AGENT again that was rolled back on this host, if meta still desires it.
+    """Try the version of AGENT again that was rolled back on this host, or refused for its content, if meta still desires it.
 
-    Exits with 0 once it is started, and with 1 when it was rolled back again. For many hosts: meta retry.
+    Exits with 0 once it is started, and with 1 when it was rolled back or refused again. For many hosts: meta retry.
     """
     from updater import cycle, hand
 
@@ -130,9 +130,10 @@ def retry(config_file: Path, root: Path | None, agent: str) -> None:
     else:
         with working_host(config_file, root) as working:
             cycle.run(working)
-    rejected = _memory(host, agent).rejected
-    if rejected:
-        click.echo(f"{agent} {version} was rolled back again: {rejected.reason}", err=True)
+    memory = _memory(host, agent)
+    if failed := memory.rejected or memory.unfit:
+        what = "rolled back" if memory.rejected else "refused"
+        click.echo(f"{agent} {version} was {what} again: {failed.reason}", err=True)
         sys.exit(1)
     click.echo(f"{agent} is at {_current(host, agent)}; `updater why {agent}` tells more")
 
@@ -196,11 +197,13 @@ def _to_retry(host: "Host", agent: str) -> str:
 
     if held := hand.held(host.layout, agent):
         raise NotThere(f"{agent} is held ({held}): updater unhold {agent} first")
-    rejected = host.memories.of(agent).rejected
+    memory = host.memories.of(agent)
     order = next((o for o in host.orders.last.orders if o.name == agent), None)
-    if rejected is None or order is None or order.version != rejected.order.version:
+    failed = {memory.rejected.order.version} if memory.rejected else set()
+    failed |= {memory.unfit.version} if memory.unfit else set()
+    if order is None or order.version not in failed:
         raise NotThere(f"no version of {agent} that meta desires was rolled back here: there is nothing to try again")
-    return rejected.order.version
+    return order.version
 
 
 def _wait_for_retry(host: "Host", agent: str, version: str) -> None:
@@ -217,7 +220,7 @@ def _wait_for_retry(host: "Host", agent: str, version: str) -> None:
 def _is_tried(host: "Host", agent: str, version: str) -> bool:
     memory = _memory(host, agent)
     started = memory.trial is None or memory.trial.version != version or memory.trial.until > 0
-    return memory.rejected is not None or (_current(host, agent) == version and started)
+    return bool(memory.rejected or memory.unfit) or (_current(host, agent) == version and started)
 
 
 def _memory(host: "Host", agent: str) -> "Memory":

@@ -196,8 +196,8 @@ def _orders(host: Host, reply: Reply) -> tuple[Desired, ...]:
 
 
 def _tidy_downloads(host: Host, orders: tuple[Desired, ...], seen: dict[str, Observed]) -> None:
-    """Downloads that were cut off stay while they are still wanted, to be gone on with. What lies there outside of an agent's
-    directory is from older versions of the updater."""
+    """Downloads that were cut off, or wait for what this host lacks, stay while they are still wanted, to be gone on with. What
+    lies there outside of an agent's directory is from older versions of the updater."""
     wanted = {order.name: order.file_name for order in orders if order.version not in seen[order.name].installs}
     for agent in files.names_in(host.layout.downloads):
         directory = host.layout.downloads_of(agent)
@@ -206,7 +206,7 @@ def _tidy_downloads(host: Host, orders: tuple[Desired, ...], seen: dict[str, Obs
             continue
         part = host.layout.download(agent, wanted[agent]).name
         for name in files.names_in(directory):
-            if name.removesuffix(".validator") != part:
+            if not name.startswith(part):
                 files.remove_tree(directory / name)
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from updater.unfit import Unfit
 from updater.wire import DONE, Desired, Outcome
 
 KEPT_OUTCOMES = 8  # that meta has not yet confirmed
@@ -78,7 +79,8 @@ class Memory(msgspec.Struct, frozen=True):
 
     current: the version that `.version` named last; good: the version to go back to, the last one that has proven itself,
     "" when there is none; previous: what ran before the version that was switched to last; running: its processes; left: by
-    version, those that were still there some time after it had stopped; remark: the same of the last switch, for meta.
+    version, those that were still there some time after it had stopped; remark: the same of the last switch, for meta; unfit: a
+    tarball that is not fetched again.
     """
 
     current: str = ""
@@ -91,9 +93,12 @@ class Memory(msgspec.Struct, frozen=True):
     running: Recognised | None = None
     left: Mapping[str, frozenset[str]] = {}
     remark: str = ""
+    unfit: Unfit | None = None
 
     def heed(self, order: Desired) -> "Memory":
         """A new order lifts the rejection of another one; the same one with a higher attempt has its version tried again."""
+        if self.unfit and not self.unfit.holds_for(order):
+            return replace(self, unfit=None, last=None).heed(order)
         if self.rejected is None:
             return self
         if not same_artifact(self.rejected.order, order):
@@ -101,12 +106,12 @@ class Memory(msgspec.Struct, frozen=True):
         return self.retrying() if order.attempt > self.rejected.order.attempt else self
 
     def retrying(self) -> "Memory":
-        """The rejected version may be tried again, as if it had not failed."""
+        """The rejected or refused version may be tried again, as if it had not failed."""
         if self.rejected is None:
-            return self
+            return replace(self, unfit=None, last=None) if self.unfit else self
         version = self.rejected.order.version
         trial = Trial(version) if self.trial and self.trial.version == version else self.trial
-        return replace(self, rejected=None, trial=trial, last=None)
+        return replace(self, rejected=None, trial=trial, last=None, unfit=None)
 
     def seeing(
         self, name: str, current: str, started: bool, installs: Container[str], leaving: bool, moment: "Moment"

@@ -4,6 +4,7 @@ The order of writes is the crash safety: an install gets its marker and then its
 before `.version` changes, and a rejection is remembered before anything is taken back.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from updater import (
     own,
     places,
     processes,
+    proven,
     runnable,
     starting,
     stopping,
@@ -32,11 +34,16 @@ from updater.memory import WATCH, Memory
 from updater.observe import Marker
 from updater.plan import Action, Source, Step
 from updater.stopping import EVIDENCE
+from updater.unfit import Unfit, named, terms_of
 from updater.wire import FAILED, REFUSED, ROLLED_BACK, START, Desired, Outcome, one_line
 
 log = logging.getLogger("updater")
 
 _BEFORE_THE_SWITCH = (Step.INSTALL, Step.ADOPT, Step.STOP, Step.HAND_OVER)
+
+
+class _Lacking(Refused):
+    """This host lacks what a version needs."""
 
 
 class Hands:
@@ -106,32 +113,58 @@ class Hands:
             expected.digest,
             expected.source,
         )
-        layout = self.host.layout
-        download = layout.download(action.agent, self.order.file_name)
+        if (unfit := self.memory.unfit) and unfit.is_of(expected, terms_of(self.host.config.limits)):
+            raise Refused(unfit.reason)
+        download = self.host.layout.download(action.agent, self.order.file_name)
+        install = self.agent.install(action.version)
+        if lacking := proven.still_lacking(download, expected, self._programs(install), install):
+            raise _Lacking(_cannot_run(action.version, lacking))
         terms = fetch.Terms(timeouts.download, self.host.config.min_speed, self.host.check_stopping)
-        with fetch.fetch(self.host.http, self.order, expected, download, terms) as fetched:
-            try:
-                self._lay_out(fetched, action.version)
-            finally:
-                files.remove_tree(layout.downloads_of(action.agent))
+        with contextlib.ExitStack() as stack:
+            fetched = stack.enter_context(proven.kept(download, expected))
+            if fetched is None:
+                fetched = stack.enter_context(fetch.fetch(self.host.http, self.order, expected, download, terms))
+            self._use(fetched, action.version, expected)
 
-    def _lay_out(self, fetched: fetch.Fetched, version: str) -> None:
-        """Make an install of a proven tarball."""
+    def _use(self, fetched: fetch.Fetched, version: str, expected: fetch.Expected) -> None:
+        """Make an install of a proven tarball, which stays while it is this host that does not let that be, and is remembered
+        when it never will."""
+        download = self.host.layout.download(self.order.name, self.order.file_name)
         staging = self.agent.staging(version)
         try:
-            files.make_directory(self.agent.path, 0o755)  # others run the agents' tools, whatever our umask is
-            files.remove_tree(staging)
-            unpacked = unpack.unpack(fetched.file, staging, self.host.config.limits)
-            if unpacked.skipped:
-                log.info("%s: %s", self.order.name, unpack.in_words(unpacked.skipped))
-            path = control.environment(self.agent.install(version)).names["PATH"]
-            if problem := runnable.problem(staging / "control", path, self.agent.install(version)):
-                raise Refused(f"control of {version} cannot run: {problem}")
-            marker = Marker(fetched.md5, fetched.sha256, int(self.host.now()))
-            files.write_atomic(staging / MARKER, msgspec.json.encode(marker))
-            files.move_directory(staging, self.agent.install(version), MARKER)
+            self._lay_out(fetched, version)
+        except _Lacking:
+            proven.keep_head(staging / "control", download, expected)
+            raise
+        except Refused as e:
+            terms = terms_of(self.host.config.limits)
+            unfit = Unfit(version, named(expected), str(e), terms, self.order.attempt)
+            self.note(lambda memory: msgspec.structs.replace(memory, unfit=unfit))
+            files.remove_tree(download.parent)
+            raise
         finally:
             files.remove_tree(staging)
+        files.remove_tree(download.parent)
+
+    def _lay_out(self, fetched: fetch.Fetched, version: str) -> None:
+        """Make the install, from a staging directory that the caller removes."""
+        staging, install = self.agent.staging(version), self.agent.install(version)
+        files.make_directory(self.agent.path, 0o755)  # others run the agents' tools, whatever our umask is
+        files.remove_tree(staging)
+        unpacked = unpack.unpack(fetched.file, staging, self.host.config.limits)
+        if unpacked.skipped:
+            log.info("%s: %s", self.order.name, unpack.in_words(unpacked.skipped))
+        if problem := runnable.form_problem(staging / "control"):
+            raise Refused(_cannot_run(version, problem))
+        if problem := runnable.missing(staging / "control", self._programs(install), install):
+            raise _Lacking(_cannot_run(version, problem))
+        marker = Marker(fetched.md5, fetched.sha256, int(self.host.now()))
+        files.write_atomic(staging / MARKER, msgspec.json.encode(marker))
+        files.move_directory(staging, install, MARKER)
+
+    def _programs(self, install: Path) -> str:
+        """The PATH of an install's scripts."""
+        return control.environment(install).names["PATH"]
 
     def _adopt(self, action: Action) -> None:
         marker = Marker(at=int(self.host.now()))
@@ -236,6 +269,10 @@ class Hands:
             files.sync_directory(directory)
         except OSError as e:
             raise files.trouble(f"cannot sync {directory}", e) from e
+
+
+def _cannot_run(version: str, problem: str) -> str:
+    return f"control of {version} cannot run: {problem}"
 
 
 def outcome_of(error: UpdaterError, action: Action, hands: Hands) -> Outcome:
