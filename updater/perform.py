@@ -145,6 +145,8 @@ class Hands:
         finally:
             files.remove_tree(staging)
         files.remove_tree(download.parent)
+        if self.memory.unfit:  # other bytes of the same version, or its terms have changed
+            self.note(lambda memory: msgspec.structs.replace(memory, unfit=None))
 
     def _lay_out(self, fetched: fetch.Fetched, version: str) -> None:
         """Make the install, from a staging directory that the caller removes."""

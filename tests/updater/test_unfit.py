@@ -69,6 +69,7 @@ def test_it_is_fetched_when_other_bytes_are_published(refusing, site):
     site.publish(version="2")
     assert run(refusing).matches
     assert (current(refusing), tarballs(site)) == ("2", 2)
+    assert refusing.memories.of("agent").unfit is None, "and all is forgotten"
 
 
 def test_it_is_fetched_again_for_a_new_attempt_and_that_is_told_again(refusing, site):
