@@ -19,11 +19,11 @@ _HEAD = 4096  # bytes of a control that say what it needs
 def kept(path: Path, expected: Expected) -> Iterator[Fetched | None]:
     """The tarball of an earlier cycle, open, if the whole of it is at `path`, else None. Raises TryLater."""
     with contextlib.closing(Part(path)) as part:
-        is_cut = not part.size or bool(part.resume_headers())
-        try:
-            yield None if is_cut else part.proven(expected, "what came before")
-        except WrongBytes:
-            yield None
+        found = None
+        if part.size and not part.resume_headers():  # else it was cut off
+            with contextlib.suppress(WrongBytes):
+                found = part.proven(expected, "what came before")
+        yield found
 
 
 def keep_head(control: Path, path: Path, expected: Expected) -> None:

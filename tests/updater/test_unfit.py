@@ -72,6 +72,14 @@ def test_it_is_fetched_when_other_bytes_are_published(refusing, site):
     assert refusing.memories.of("agent").unfit is None, "and all is forgotten"
 
 
+def test_bytes_that_are_not_the_wanted_ones_are_refused_as_ever_and_asked_for_again(host, site):
+    site.publish(version="1")
+    site.desire(site.entry("agent", "1", md5="0" * 32))
+    assert f"expected {'0' * 32}" in refused_often(host)
+    assert [one["result"] for one in site.outcomes()] == ["refused"]
+    assert tarballs(site) >= 3, "for a mirror may get the right ones"
+
+
 def test_it_is_fetched_again_for_a_new_attempt_and_that_is_told_again(refusing, site):
     site.desire(site.entry("agent", "2", attempt=7))
     refused_often(refusing)
