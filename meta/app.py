@@ -17,6 +17,7 @@ from flask import Blueprint, Flask, Response, abort, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
 from meta import metrics, status
+from meta.answers import JSON, TEXT
 from meta.api import files
 from meta.api.blueprint import blueprint, http_problem, problem_response
 from meta.api.operation import PREFIX
@@ -24,7 +25,6 @@ from meta.api.problems import CHALLENGE, Refusal
 from meta.auth import ENROLMENT, NOBODY, Principal, Rule, Unauthorised, Verdict, judge
 from meta.errors import MetaError
 from meta.front import Front
-from meta.heartbeat import JSON, TEXT
 from meta.limits import Limits, bucket_of, default_limits, host_refusal, is_local, page_refusal
 from meta.service import Service
 from updater.wire import VERSION, one_line

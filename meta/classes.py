@@ -1,24 +1,22 @@
 """Desired state, worked out once for all hosts that the same selectors match: a million hosts fall into a few classes.
 
-Pure: a class is a frozen value with its reply already rendered in both dialects, so that a heartbeat only has to look it up.
+Pure. What a heartbeat is answered with is rendered once for each class, and kept with it.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from fnmatch import translate
-from functools import cache, cached_property, partial
-from typing import NamedTuple
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import msgspec
 
-from meta.answers import JSON, Answer
 from meta.grounds import grounds
-from meta.records import RUN_AS, Glob, Prefix, RecordSet, Selector, resolve_matched, resolve_run_as, selectors
-from updater.wire import FAILED, ROLLED_BACK, START, STARTED, STOP, STOPPED, Desired, desired_fields, render_reply
+from meta.records import Glob, Prefix, RecordSet, Selector, resolve_matched, selectors
+from updater.wire import FAILED, ROLLED_BACK, START, STARTED, STOP, STOPPED, Desired
 
 Test = Callable[[str, Mapping[str, str]], bool]
-_OF_CORALDANE = {"configFileName": "", "configRemoteUrl": ""}  # its updater expects them, and they may be blank
 _NOTHING: frozenset[Selector] = frozenset()
 _NO_LABELS: Mapping[str, str] = {}
 _Unset = msgspec.UnsetType
@@ -49,18 +47,15 @@ class Verdict(NamedTuple):
 
 
 class Class:
-    """The hosts that just these selectors match. book: the Classes it belongs to."""
+    """The hosts that just these selectors match. book: the Classes it belongs to; replies: what its hosts are answered, by the
+    form that they speak, kept here by the room that renders it."""
 
     def __init__(self, book: "Classes", matched: frozenset[Selector], desired: tuple[Desired, ...]):
         self.book = book
         self.matched = matched
         self.desired = desired
         self.orders = {d.name: d for d in desired}
-        self.answer = Answer(200, JSON, render_reply(desired))
-
-    @cached_property
-    def coraldane_answer(self) -> Answer:
-        return Answer(200, JSON, render_coraldane_reply(self.desired, resolve_run_as(self.book.records, self.matched)))
+        self.replies: dict[Hashable, Any] = {}
 
 
 class Classes:
@@ -207,16 +202,3 @@ def drifting(orders: Mapping[str, Desired], looks: Sequence[Look]) -> list[Desir
     """The orders that a host with these agents does not fulfil."""
     seen = {look[0]: look for look in looks}
     return [order for name, order in orders.items() if drifts(order, *seen.get(name, NO_LOOK)[1:3])]
-
-
-def render_coraldane_reply(desired: Sequence[Desired], run_as: Mapping[str, tuple[str, str]]) -> bytes:
-    """The reply in the dialect of coraldane's fork. run_as: by agent its runUser and workDir.
-
-    That updater stops an agent and removes it when either differs from what it had last. So an agent without both is left out,
-    which touches nothing there."""
-    agents = [
-        desired_fields(one) | dict(zip(RUN_AS, run_as[one.name], strict=True)) | _OF_CORALDANE
-        for one in desired
-        if all(run_as[one.name])
-    ]
-    return msgspec.json.encode({"errorMessage": "", "desiredAgents": agents})

@@ -10,7 +10,8 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from meta.answers import Answer, refusal
-from meta.heartbeat import Dialect, answer
+from meta.dialects import Dialect
+from meta.heartbeat import answer
 from meta.limits import client_address, host_refusal, is_local, page_refusal
 from meta.pinning import OneCpu
 from updater.addresses import unmapped

@@ -6,24 +6,16 @@ our own is a 500, never an empty list of desired agents.
 
 import logging
 from collections.abc import Callable
-from enum import Enum
 
-from meta.answers import JSON, TEXT, Answer, refusal
+from meta.answers import JSON, Answer, refusal
+from meta.dialects import Dialect, reply
 from meta.errors import TooMany
 from meta.hosts import HostTable
 from updater.wire import WireError, decode_report, hostname_problem
 
-__all__ = ["JSON", "TEXT", "Answer", "Dialect", "answer"]
 Check = Callable[[str, str, bool], str]  # hostname, Authorization, anonymous allowed -> why not, or ""
 _LOOKED = b',"look":true}'  # in place of a reply's last brace
 log = logging.getLogger(__name__)
-
-
-class Dialect(Enum):
-    """Whose form of the reply."""
-
-    FALCON = "open-falcon"
-    CORALDANE = "coraldane"
 
 
 def answer(
@@ -45,7 +37,7 @@ def answer(
         if report.look is True:
             return _looked_up(hosts, report.hostname, dialect)
         klass = hosts.beat(report, address, now)
-        return klass.answer if dialect is Dialect.FALCON else klass.coraldane_answer
+        return reply(klass, dialect)
     except WireError as e:
         return refusal(400, str(e))
     except TooMany as e:
@@ -60,6 +52,5 @@ def _looked_up(hosts: HostTable, hostname: str, dialect: Dialect) -> Answer:
     is none."""
     if problem := hostname_problem(hostname):
         raise WireError(problem)
-    klass = hosts.classes.of(hostname)
-    reply = klass.answer if dialect is Dialect.FALCON else klass.coraldane_answer
-    return Answer(200, JSON, reply.body[:-1] + _LOOKED)
+    orders = reply(hosts.classes.of(hostname), dialect)
+    return Answer(200, JSON, orders.body[:-1] + _LOOKED)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from meta.classes import Class, Classes, Step
 from meta.hosts import Host, HostTable
 from meta.records import RecordSet, Selector
+from updater.wire import render_reply
 from updater.wirelimits import agents_problem, reply_problem
 
 
@@ -30,7 +31,7 @@ def overloaded(table: HostTable) -> list[str]:
     """Why hosts cannot take the orders in force: an older meta, or new hosts, may have brought it about."""
     with table.locked():
         classes = {group.klass for group in table.groups.values()}
-    sizes = {one: (len(one.desired), len(one.answer.body)) for one in classes}
+    sizes = {one: (len(one.desired), len(render_reply(one.desired))) for one in classes}
     agents = agents_problem(max((agents for agents, _ in sizes.values()), default=0))
     size = reply_problem(max((size for _, size in sizes.values()), default=0))
     return [f"hosts cannot take their orders: {text}" for text in (agents, size) if text]

@@ -81,7 +81,7 @@ def test_an_override_is_refused_that_makes_a_reply_too_large_for_hosts_that_are_
         r"\[prefix lg-\] select",
         answers[-1].json["detail"],
     )
-    assert len(parse_reply(world.service.table.classes.of("lg-1").answer.body).desired) == 20
+    assert len(world.service.table.classes.of("lg-1").desired) == 20
 
 
 def test_what_only_hosts_of_several_selectors_would_get_is_a_doubt_until_there_is_one(world):

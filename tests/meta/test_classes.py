@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from helpers.record_sets import HOSTNAMES, RECORD_SETS
 from meta.classes import Classes, Step, drifting, drifts
+from meta.dialects import Dialect, reply
 from meta.records import Glob, Label, Override, Prefix, Record, RecordSet, resolve
 from updater.wire import Desired
 from updater.wirereply import parse_reply
@@ -77,11 +78,14 @@ def test_labels_and_globs_select():
     assert [classes.of(name).orders["a"].version for name in NAMES] == ["2", "1", "1", "3", "1"]
 
 
-def test_a_class_has_its_answer_ready_in_both_dialects():
+def test_a_class_has_one_answer_in_each_dialect():
     found = Classes(one()).of("h1")
-    assert parse_reply(found.answer.body).desired == found.desired
-    assert (found.answer.line, dict(found.answer.headers)["Content-Length"]) == ("200 OK", str(len(found.answer.body)))
-    assert found.answer.parts == [found.answer.body]
+    answer = reply(found, Dialect.FALCON)
+    assert parse_reply(answer.body).desired == found.desired
+    assert (answer.line, dict(answer.headers)["Content-Length"]) == ("200 OK", str(len(answer.body)))
+    assert answer.parts == [answer.body]
+    assert reply(found, Dialect.FALCON) is answer
+    assert json.loads(reply(found, Dialect.CORALDANE).body) == {"errorMessage": "", "desiredAgents": []}
 
 
 def test_coraldanes_updater_is_told_only_of_agents_with_a_user_and_a_directory():
@@ -104,16 +108,18 @@ def test_coraldanes_updater_is_told_only_of_agents_with_a_user_and_a_directory()
         )
     )
     classes = Classes(records)
-    told = {name: json.loads(classes.of(name).coraldane_answer.body)["desiredAgents"] for name in ("h1", "lg-1")}
+    told = {
+        name: json.loads(reply(classes.of(name), Dialect.CORALDANE).body)["desiredAgents"] for name in ("h1", "lg-1")
+    }
     assert {name: [one["name"] for one in agents] for name, agents in told.items()} == {
         "h1": ["a", "not"],
         "lg-1": ["a", "some"],
     }
-    plain = json.loads(classes.of("h1").answer.body)["desiredAgents"]
+    plain = json.loads(reply(classes.of("h1"), Dialect.FALCON).body)["desiredAgents"]
     more = {"runUser": "moni", "workDir": "/srv/agents", "configFileName": "", "configRemoteUrl": ""}
     assert told["h1"][0] == plain[0] | more
     assert [one["name"] for one in plain] == ["a", "half", "none", "some", "not"]
-    assert b"runUser" not in classes.of("h1").answer.body
+    assert b"runUser" not in reply(classes.of("h1"), Dialect.FALCON).body
 
 
 @pytest.mark.parametrize(
