@@ -4,7 +4,8 @@
 
 Assumed: 50 edits a day by people and their pipelines, each of a record that has three overrides, one of ten of a host's labels;
 10,000 hosts with three agents, and 200 more each day that live for a day (retired after 30 days, forgotten after 90 more), each
-enrolled with a token of its own; events: a beat row every second until it is folded, and the log of transactions.
+enrolled with a token of its own, and labelled, those of a day by one edit, whose labels one more edit takes out when they are
+forgotten; events: a beat row every second until it is folded, and the log of transactions.
 
 A sample is made by meta's own store; the rest are copies of its rows with other numbers and names, made by the database.
 """
@@ -28,6 +29,7 @@ from meta.store import HostRow, Store
 EDITS_A_DAY, SAMPLE = 50, 500
 HOSTS, NEW_A_DAY, KEPT_DAYS, HOST_SAMPLE = 10_000, 200, 120, 1000
 AGENTS = 30
+LABELS = {"env": "staging", "rack": "r17"}
 DAY = 86400.0
 
 
@@ -50,21 +52,30 @@ def measure(store: Store, url: str, years: float) -> dict[str, Any]:
     last = _edits(store)
     _copy_edits(engine, last, EDITS_A_DAY * days)
     found["history_MB"] = _grown(engine, found)
-    _hosts(store, engine, HOSTS + NEW_A_DAY * KEPT_DAYS)
-    found["hosts"] = HOSTS + NEW_A_DAY * KEPT_DAYS
+    known = HOSTS + NEW_A_DAY * KEPT_DAYS
+    _hosts(store, engine, known)
+    found["hosts"] = known
     found["hosts_MB"] = _grown(engine, found)
-    _host_tokens(engine, HOSTS + NEW_A_DAY * days)
-    found["host_tokens"] = HOSTS + NEW_A_DAY * days
+    _labels(engine, known)
+    found["labels"] = known
+    found["labels_MB"] = _grown(engine, found)
+    _history_of_labels(engine, days)
+    found["changes_of_labels"] = 2 * NEW_A_DAY * days
+    found["history_of_labels_MB"] = _grown(engine, found)
+    enrolled = HOSTS + NEW_A_DAY * days
+    _host_tokens(engine, enrolled, known)
+    found["host_tokens"], found["host_tokens_in_force"] = enrolled, min(enrolled, known)
     found["host_tokens_MB"] = _grown(engine, found)
     found["all_MB"] = _size(engine)
+    records = store.load_records()
     found["seconds"] = {
         "load records": _timed(store.load_records),
         "load hosts": _timed(lambda: sum(1 for _ in store.load_hosts())),
-        "load tokens of hosts": _timed(lambda: HostTokens().update(store.host_tokens(), 1)),
+        "load tokens of hosts": _timed(lambda: HostTokens().renew(store.host_tokens(), 1, 0)),
         "history": _timed(lambda: store.revisions(limit=10)),
         "history of an agent": _timed(lambda: store.revisions("agent-7", limit=10)),
         "oldest of history": _timed(lambda: store.revisions(before=10, limit=10)),
-        "an edit": _timed(lambda: _one_edit(store, store.load_records(), 1)),
+        "an edit": _timed(lambda: _one_edit(store, records, 1)),
     }
     engine.dispose()
     return found
@@ -140,12 +151,45 @@ def _hosts(store: Store, engine: sa.Engine, wanted: int) -> None:
             )
 
 
-def _host_tokens(engine: sa.Engine, wanted: int) -> None:
+def _labels(engine: sa.Engine, wanted: int) -> None:
+    """Of the hosts that are known, and of no others: those of forgotten ones are gone with them."""
+    body = json.dumps(LABELS)
+    with engine.begin() as connection:
+        insert = sa.text("INSERT INTO label (hostname, body, revision) VALUES (:name, :body, 1)")
+        connection.execute(insert, [{"name": f"node-{n}.example", "body": body} for n in range(wanted)])
+
+
+def _history_of_labels(engine: sa.Engine, days: int) -> None:
+    """Each day's hosts are labelled, and those of an earlier day lose their labels: changes of the revisions that are there."""
+    body = json.dumps(LABELS)
+    with engine.begin() as connection:
+        insert = sa.text(
+            'INSERT INTO change (revision, position, agent, kind, name, "before", "after") VALUES (:revision, :position, '
+            "'', 'labels', :name, :before, :after)"
+        )
+        for day in range(days):
+            changes = [
+                {
+                    "revision": 2 + day * EDITS_A_DAY + is_out,
+                    "position": 100 + n,
+                    "name": f"node-{day * NEW_A_DAY + n}.example",
+                    "before": body if is_out else None,
+                    "after": None if is_out else body,
+                }
+                for is_out in (0, 1)
+                for n in range(NEW_A_DAY)
+            ]
+            connection.execute(insert, changes)
+
+
+def _host_tokens(engine: sa.Engine, wanted: int, in_force: int) -> None:
+    """Of all that ever enrolled; those of forgotten hosts are blank."""
     with engine.begin() as connection:
         insert = sa.text("INSERT INTO host_token (hostname, hash, at, serial) VALUES (:name, :hash, 1.6e9, :serial)")
         for start in range(0, wanted, 10_000):
             numbers = range(start, min(start + 10_000, wanted))
-            rows = [{"name": f"web-{n}.example", "hash": n.to_bytes(32, "big"), "serial": n + 1} for n in numbers]
+            hashes = {n: n.to_bytes(32, "big") if n >= wanted - in_force else b"" for n in numbers}
+            rows = [{"name": f"web-{n}.example", "hash": hashed, "serial": n + 1} for n, hashed in hashes.items()]
             connection.execute(insert, rows)
 
 

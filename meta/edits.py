@@ -60,6 +60,7 @@ __all__ = [
     "set_labels",
     "unban",
     "undo",
+    "unlabel_hosts",
     "unpublish",
     "unset_fields",
 ]
@@ -212,6 +213,12 @@ def label_hosts(records: RecordSet, hostnames: Iterable[str], labels: Mapping[st
             after[hostname] = left
     _refuse([Problem("", 0, text) for text in texts if text])
     return replace(records, labels=after)
+
+
+def unlabel_hosts(records: RecordSet, hostnames: Iterable[str]) -> RecordSet:
+    """These hosts have no labels any more."""
+    gone = frozenset(hostnames)
+    return replace(records, labels={name: labels for name, labels in records.labels.items() if name not in gone})
 
 
 def _refuse(problems: Sequence[Problem]) -> None:

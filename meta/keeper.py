@@ -21,6 +21,7 @@ from meta.follower import Follower
 from meta.hosts import HostTable
 from meta.store import Beat, Store
 from meta.tidy import Lifetimes
+from meta.unlabelling import Unlabelling
 
 __all__ = ["Condition", "Keeper", "Lifetimes"]
 GATHER = 0.4  # seconds in which further changes join the same transaction
@@ -48,10 +49,12 @@ class Keeper:
         tokens: Tokens,
         put_in_force: Callable[..., None],
         lifetimes: Lifetimes,
+        unlabel: Unlabelling,
     ):
         self._table = table
         self._store = store
         self._lifetimes = lifetimes
+        self._unlabel = unlabel
         self.meta = secrets.token_hex(8)
         self._backlog = Backlog()
         self._follower = Follower(table, store, tokens, put_in_force, self._backlog, self.meta)
@@ -162,7 +165,7 @@ class Keeper:
         if not self._is_behind:
             self._in_step = now
             if not self._closing.is_set() and not 0 <= now - self._tidied < TIDY_EVERY:
-                tidy.tidy(self._table, self._store, self._lifetimes, self._up_since, now)
+                tidy.tidy(self._table, self._store, self._lifetimes, self._up_since, now, self._unlabel)
                 self._ask_clock(now)
                 self._tidied = now
 

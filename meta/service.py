@@ -26,6 +26,7 @@ from meta.load import Loaded
 from meta.managed import Reading, RecordsFile
 from meta.records import RecordSet
 from meta.store import Store
+from meta.unlabelling import Unlabelling
 
 LATE = 10.0  # seconds behind the database, after which we are not ready
 log = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ class Service:
         lifetimes = Lifetimes(settings.late_after, settings.retire_after, settings.forget_after)
         # Or it would wait for a connection while many who order something wait for the head.
         self._keepers = store.apart()
-        self._keeper = Keeper(self.table, self._keepers, self.tokens, self.put_in_force, lifetimes)
+        unlabel = Unlabelling(self.editor)
+        self._keeper = Keeper(self.table, self._keepers, self.tokens, self.put_in_force, lifetimes, unlabel)
 
     def start(self, now: float) -> None:
         """Fill the memory and begin to keep the store in step. Raises MetaError."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from meta.absorb import let_go
 from meta.hosts import HostTable
 from meta.store import Store
+from meta.unlabelling import Unlabelling
 
 STEP = 1000  # hosts that are looked at before somebody else gets the lock
 AT_ONCE = 5000  # hosts that are forgotten in one transaction
@@ -27,7 +28,9 @@ class Lifetimes(NamedTuple):
     forget_after: float = 90 * 86400
 
 
-def tidy(table: HostTable, store: Store, lifetimes: Lifetimes, up_since: float, now: float) -> None:
+def tidy(
+    table: HostTable, store: Store, lifetimes: Lifetimes, up_since: float, now: float, unlabel: Unlabelling
+) -> None:
     """One round. up_since: since when hosts could reach us, and our clock was not set. Raises TryLater."""
     _tell_moves(table, now)
     table.names()  # so that nobody who asks has to wait until many are sorted
@@ -40,7 +43,7 @@ def tidy(table: HostTable, store: Store, lifetimes: Lifetimes, up_since: float, 
             shown = ", ".join(retired[:5]) + (", ..." if len(retired) > 5 else "")
             log.info("retired %d hosts that were silent for too long: %s", len(retired), shown)
     if lifetimes.forget_after:
-        forget(table, store, now - lifetimes.forget_after, now)
+        forget(table, store, now - lifetimes.forget_after, now, unlabel)
 
 
 def fold(table: HostTable, store: Store, before: float) -> None:
@@ -90,11 +93,14 @@ def move_along(table: HostTable, by: float, now: float) -> None:
                 host.last_seen = min(host.last_seen + along, now)
 
 
-def forget(table: HostTable, store: Store, before: float, now: float) -> None:
-    """Delete the hosts that were retired before this. One that comes back meanwhile is a new one."""
+def forget(table: HostTable, store: Store, before: float, now: float, unlabel: Unlabelling) -> None:
+    """Delete the hosts that were retired before this, and whose labels are gone. One that comes back meanwhile is a new one."""
     with table.locked():
         retired = list(table.retired)
-    gone = list(islice((host for host in retired if host.retired_at < before and host.id), AT_ONCE))
+    due = [host for host in retired if host.retired_at < before and host.id]
+    unlabel(due, before, now)
+    labels = table.classes.records.labels
+    gone = list(islice((host for host in due if host.name not in labels), AT_ONCE))
     if not gone:
         return
     forgotten = store.forget(now, [host.id for host in gone], before)

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from helpers.databases import copied
 from meta.auth import Tokens, mint
 from meta.editing import Editor
+from meta.edits import set_labels
 from meta.errors import TryLater
 from meta.hostrows import row_of
 from meta.hosts import HostTable
@@ -15,6 +16,7 @@ from meta.records import Record, RecordSet
 from meta.retirement import set_aside
 from meta.revisions import Edit
 from meta.store import Store, Token
+from meta.unlabelling import Unlabelling
 from updater.wire import Report
 
 NOW = 1_000_000.0
@@ -42,8 +44,9 @@ class Meta:
         times = Lifetimes(**lifetimes)
         self.table = HostTable(late_after=times.late_after)
         self.tokens = Tokens()
-        self.keeper = Keeper(self.table, self.database, self.tokens, self.table.put_in_force, times)
         self.editor = Editor(self.database, self.in_force, self.table.put_in_force, self._require_database)
+        unlabel = Unlabelling(self.editor)
+        self.keeper = Keeper(self.table, self.database, self.tokens, self.table.put_in_force, times, unlabel)
         self.keeper.load(now)
 
     def _require_database(self):
@@ -62,6 +65,9 @@ class Meta:
         """An edit made here."""
         after = RecordSet(records=(Record("a", version, "http://r"),))
         self.editor.apply(Edit(NOW, "ann", "", "set"), lambda before: replace(before, records=after.records))
+
+    def label(self, name, **labels):
+        self.editor.apply(Edit(NOW, "ann", "", "label"), lambda before: set_labels(before, name, labels))
 
     # --- tokens, as the API makes them ---
 

@@ -15,5 +15,9 @@ def test_the_history_of_some_weeks_is_as_long_as_it_says_and_is_read_in_no_time(
         assert [one.number for one in newest] == [36 * EDITS_A_DAY + 1, 36 * EDITS_A_DAY]
         assert all(one.changes for one in newest)
         assert [one.number for one in store.revisions(before=3)] == [2, 1]
+        labels = store.load_records().labels
+        in_force = sum(1 for _, hashed, _ in store.host_tokens() if hashed)
+    assert len(labels) >= found["labels"] == found["hosts"]
+    assert in_force == found["host_tokens_in_force"] == min(found["hosts"], found["host_tokens"])
     assert 0 < found["history_MB"] < 10
     assert max(found["seconds"].values()) < 10

@@ -231,6 +231,55 @@ def test_a_forgotten_host_must_enrol_again_at_every_meta(metas, caplog):
     assert "forgot 1 hosts that were retired long ago, and took back the tokens of 1" in caplog.text
 
 
+def of_meta(meta):
+    return [one for one in meta.store.revisions() if one.who == "meta"]
+
+
+def test_labels_of_forgotten_hosts_go_with_them_once_a_day(metas, url, caplog):
+    caplog.set_level("INFO")
+    one, other = metas(late_after=10, forget_after=1000), metas(late_after=10, forget_after=1000)
+    for name in ("h1", "h2", "h3", "h4", "plain", "stays"):
+        one.beat(name, A1, now=NOW)
+    for name in ("h1", "h2", "h3", "h4", "stays", "never"):
+        one.label(name, env="staging", rack="r7")
+    settle(one, other)
+    one.set_aside("h1", NOW + 10, is_retired=True)
+    one.set_aside("h2", NOW + 10, is_retired=True)
+    one.set_aside("h3", NOW + 2000, is_retired=True)
+    one.set_aside("plain", NOW + 2000, is_retired=True)
+    one.set_aside("h4", NOW + 86400 + 500, is_retired=True)
+    for after in (1100, 1120, 4000):
+        settle(one, other, now=NOW + after)
+    assert sorted(one.hosts()) == sorted(other.hosts()) == ["h1", "h2", "h3", "h4", "stays"]
+    day = NOW + 86400
+    for after in (1000, 1020, 1040):
+        settle(one, other, now=day + after)
+    assert sorted(one.hosts()) == sorted(other.hosts()) == sorted(restarted(url, day + 1050)) == ["h4", "stays"]
+    assert sorted(one.in_force().labels) == sorted(other.in_force().labels) == ["h4", "never", "stays"]
+    (made,) = of_meta(one)
+    assert (made.action, sorted(change.name for change in made.changes)) == ("label", ["h1", "h2", "h3"])
+    assert made.changes[0].before == {"env": "staging", "rack": "r7"}
+    assert f"revision {made.number}: label h1, h2, h3 by meta: {made.why}" in caplog.text
+
+
+def test_hosts_are_forgotten_though_an_edit_of_labels_is_refused_for_now(metas, caplog):
+    meta = metas(late_after=10, forget_after=100)
+    meta.beat("h1", A1, now=NOW)
+    meta.beat("h2", A1, now=NOW)
+    meta.label("h1", env="staging")
+    meta.keeper.step(NOW)
+    for name in ("h1", "h2"):
+        meta.set_aside(name, NOW + 1, is_retired=True)
+    later = NOW + 86400 + 200
+    with meta.editor._turn():  # somebody else's edit hangs
+        meta.keeper.step(later)
+    assert list(meta.hosts()) == ["h1"]
+    assert meta.keeper.condition(later).trouble == ""
+    assert "labels of 1 hosts that are to be forgotten stay for now: another edit waits" in caplog.text
+    meta.keeper.step(later + 700)
+    assert (meta.hosts(), meta.in_force().labels) == ({}, {})
+
+
 def test_a_meta_that_was_down_for_long_does_not_blame_the_hosts(metas):
     first = metas(late_after=10, retire_after=100)
     first.beat("h", A1, now=NOW)
