@@ -22,7 +22,7 @@ from meta.api import files
 from meta.api.blueprint import blueprint, http_problem, problem_response
 from meta.api.operation import PREFIX
 from meta.api.problems import CHALLENGE, Refusal
-from meta.auth import ENROLMENT, NOBODY, Principal, Rule, Unauthorised, Verdict, judge
+from meta.auth import ENROLMENT, NOBODY, NotKnown, Principal, Rule, Unauthorised, Verdict, judge
 from meta.errors import MetaError
 from meta.front import Front
 from meta.limits import Limits, bucket_of, default_limits, host_refusal, is_local, page_refusal
@@ -101,7 +101,8 @@ def _keep_rule() -> Any:
         except Unauthorised as e:
             if wait := limits.failures.take(client, now):
                 return _too_many("too many refused tokens", wait)
-            return _refusal(401, str(e))
+            soon = {"Retry-After": "1"} if wanted is Rule.ENROL and isinstance(e, NotKnown) else {}
+            return _refusal(401, str(e), CHALLENGE | soon)
     if wanted is Rule.ENROL:
         shown = f"token {g.principal.id}" if g.principal.role == ENROLMENT else client
         if wait := limits.enrolments.take(shown, now):

@@ -30,6 +30,10 @@ class Unauthorised(MetaError):
     """The token that was shown is none of ours, is revoked, has expired, or is somebody else's."""
 
 
+class NotKnown(Unauthorised):
+    """None of ours, as far as is known here: another meta may have made it a moment ago."""
+
+
 class Principal(NamedTuple):
     """Who asks. role: viewer, editor, admin, host (name is its hostname), enrolment, or "" for nobody; id: of the token."""
 
@@ -269,4 +273,4 @@ class Tokens:
             return Principal(token.name, token.role if token.kind == OPERATOR else ENROLMENT, token.id)
         if hostname := self.hosts.owner(hashed):
             return Principal(hostname, HOST)
-        raise Unauthorised("this token is not known")
+        raise NotKnown("this token is not known")

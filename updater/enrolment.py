@@ -22,6 +22,7 @@ from updater.wire import one_line
 from updater.wireurls import shown
 
 LIMIT = 64 << 10  # bytes of an answer
+KNOWN_WITHIN = 5.0  # seconds after which every meta knows an enrolment token that was made at another
 _REMEDIES = {
     401: "the enrolment token is wrong: get a new one",
     403: "this enrolment token is not for this host",
@@ -30,6 +31,14 @@ _REMEDIES = {
     409: "the enrolment token is good: an admin can take the host's token back by `meta token revoke-host`",
     410: "this enrolment token has expired or is used up: get a new one",
 }
+
+
+class _NotKnownYet(Misconfigured):
+    """meta does not know the enrolment token, and says that it may soon. after: seconds."""
+
+    def __init__(self, text: str, after: float):
+        super().__init__(text)
+        self.after = after
 
 
 class _Begun(msgspec.Struct):
@@ -81,7 +90,8 @@ def check(host: Host, again: bool) -> None:
 
 def enrol(host: Host, token: str, within: float = 0.0, tell: Callable[[str], None] = lambda _line: None) -> None:
     """Exchange an enrolment token for this host's own. within: seconds for which meta is asked again while it is busy, away or
-    does not answer, each time told in a line. Raises Misconfigured, Refused, TryLater."""
+    does not answer, or KNOWN_WITHIN at most while it does not know the token, each time told in a line. Raises Misconfigured,
+    Refused, TryLater."""
     if not _is_token(token):
         raise Misconfigured("what was given is no enrolment token: it must be one word")
     files.make_directory(host.layout.own)  # before meta is asked
@@ -107,9 +117,16 @@ def _begun(host: Host) -> _Begun:
 def _patiently(ask: Callable[[], str], within: float, tell: Callable[[str], None]) -> str:
     """What is given at last. Raises what asking raises."""
     deadline, attempt = time.monotonic() + within, 0
+    known = time.monotonic() + min(within, KNOWN_WITHIN)
     while True:
         try:
             return ask()
+        except _NotKnownYet as e:
+            wait = backoff.until_next_enrolment(0, e.after, random.random())  # noqa: S311
+            if time.monotonic() + wait > known:
+                raise
+            tell(f"{e}; if it was made just now, it will be known soon: asking again in {wait:.0f} s")
+            time.sleep(wait)
         except TryLater as e:
             wait = backoff.until_next_enrolment(attempt, e.after, random.random())  # noqa: S311
             if time.monotonic() + wait > deadline:
@@ -142,6 +159,8 @@ def _raise(answer: Response) -> None:
         problem = msgspec.json.decode(body, type=_Problem)
         said = problem.detail or problem.title or said
     what = f"{answer.way} answered {answer.status}: {one_line(said, 200)}"
+    if answer.status == 401 and answer.retry_after:
+        raise _NotKnownYet(f"{what} ({_REMEDIES[401]})", answer.retry_after)
     if answer.status in _REMEDIES:
         raise Misconfigured(f"{what} ({_REMEDIES[answer.status]})")
     if answer.status in (408, 425, 429) or answer.status >= 500:

@@ -5,9 +5,10 @@ import logging
 import pytest
 
 from helpers.meta_api import NOW, World
-from meta.auth import mint
+from helpers.meta_server import until
+from meta.auth import fingerprint, mint
 from meta.errors import TryLater, Unknown
-from meta.store import Lost
+from meta.store import Lost, Token
 
 PROBLEM = "application/problem+json"
 
@@ -201,6 +202,27 @@ def test_what_is_wrong_with_a_token_is_told_to_who_shows_it(world):
         "this token was revoked",
         "this token has expired",
     ]
+
+
+def test_an_enrolment_token_that_was_made_at_another_meta_is_known_soon_and_said_to_be_so(world):
+    other = world.another()
+    try:
+        world.store.add_token(Token(0, "enrolment", "rack8", hash=fingerprint("new-one")))
+        world.tokens["rack8"] = "new-one"
+        refusals = []
+        until(
+            lambda: (answer := enrol(other, "new1", "rack8")).status_code == 201 or refusals.append(answer),
+            "it is known",
+        )
+        answer = enrol(other, "new1", "forged")
+        for one in (*filter(None, refusals), answer):
+            assert (refused(one, 401)["detail"], one.headers["Retry-After"]) == ("this token is not known", "1")
+            assert one.headers["WWW-Authenticate"]
+        for who in ("revoked", "expired"):  # which nothing mends
+            assert "Retry-After" not in enrol(other, "new1", who).headers
+        assert "Retry-After" not in other.call("GET", "tokens", "forged").headers
+    finally:
+        other.close()
 
 
 class LateAnswers:

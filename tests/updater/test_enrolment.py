@@ -177,6 +177,28 @@ def test_what_is_wrong_with_the_enrolment_token_is_not_asked_again(host):
     assert len(server.requests) == 1
 
 
+def test_a_token_that_meta_may_know_soon_is_shown_again_for_some_seconds(host):
+    unknown = answer(b'{"detail": "this token is not known"}', "401 Unauthorized", "Retry-After: 1")
+    with serving(unknown, unknown, GIVEN) as server:
+        set_config(host, server=server.url)
+        done = updater(host, "enrol", given=SECRET)
+    assert (done.returncode, len(server.requests)) == (0, 3), done.stderr
+    assert (
+        "this token is not known (the enrolment token is wrong: get a new one); if it was made just now" in done.stderr
+    )
+    credentials(host).unlink()
+    with serving(*[unknown] * 9) as server:
+        set_config(host, server=server.url)
+        began = time.monotonic()
+        done = updater(host, "enrol", given=SECRET)
+        assert (done.returncode, "the enrolment token is wrong" in done.stderr) == (2, True)
+        assert time.monotonic() - began < 20  # and not five minutes
+        assert 2 <= len(server.requests) <= 5
+        asked = len(server.requests)
+        assert updater(host, "enrol", "--within", "0", given=SECRET).returncode == 2
+    assert len(server.requests) == asked + 1
+
+
 def test_an_enrolment_that_fails_leaves_the_token_that_works(host):
     with serving(GIVEN, problem("410 Gone", "expired")) as server:
         set_config(host, server=server.url)
