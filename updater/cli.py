@@ -82,14 +82,14 @@ def run(config_file: Path, root: Path | None, check: bool) -> None:
         return
     with working_host(config_file, root) as host:
         daemon = Daemon(host, config_file)
-        server = local_api.serve(daemon) if host.config.http.enabled else None
+        listening = local_api.Listening(daemon)
+        daemon.listens = listening.follow
+        listening.follow(host.config)
         try:
             with daemon.signals():
                 daemon.run()
         finally:
-            if server:
-                server.shutdown()
-                server.server_close()
+            listening.close()
     if host.successor and not host.stopping:
         own.become(host)
 

@@ -13,7 +13,7 @@ import random
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -35,11 +35,13 @@ _IN_FORCE = {
 
 
 class Daemon:
-    """Runs cycles until told to stop. `seen` is the last look at every agent, for the local HTTP interface."""
+    """Runs cycles until told to stop. `seen` is the last look at every agent, for the local HTTP interface; `listens` goes
+    where another configuration wants that to listen, and raises Misconfigured where it cannot."""
 
     def __init__(self, host: Host, config_file: Path) -> None:
         self.host = host
         self.seen: dict[str, Observed] = {}
+        self.listens: Callable[[config.Config], object] = lambda _settings: None
         self._config_file = config_file
         self._reload_wanted = False
         self._cycle_wanted = False
@@ -75,7 +77,9 @@ class Daemon:
 
     def reload(self) -> config.Config:
         """Take cfg.json as it is now. Raises Misconfigured, and keeps the old configuration, when it has an error."""
-        self.host.reconfigure(config.load(self._config_file))
+        settings = config.load(self._config_file)
+        self.listens(settings)
+        self.host.reconfigure(settings)
         log.info("configuration read again from %s", self._config_file)
         return self.host.config
 

@@ -48,16 +48,62 @@ class Asked(NamedTuple):
     fetch_site: str = ""
 
 
-def serve(daemon: Daemon) -> http.server.ThreadingHTTPServer:
-    """Listen and answer from a thread of its own; `shutdown` and `server_close` end it. Raises Misconfigured."""
-    listen = daemon.host.config.http.listen
-    try:
-        server = _Server(_address(listen), _handler(routes(daemon), lambda: {daemon.host.config.reported_hostname}))
-    except OSError as e:
-        raise Misconfigured(f"http.listen: cannot listen on {listen}: {e.strerror}") from e
-    threading.Thread(target=server.serve_forever, name="local-http", daemon=True).start()
-    log.info("local HTTP on %s", addresses.shown(*server.address))
-    return server
+class Listening:
+    """Listens where the configuration says, and answers from a thread of its own. Safe for threads."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._handler = _handler(routes(daemon), lambda: {daemon.host.config.reported_hostname})
+        self._changing = threading.Lock()
+        self._where = ""
+        self._server: _Server | None = None
+
+    def follow(self, settings: config.Config) -> None:
+        """From now on where these settings say, if anywhere. Raises Misconfigured, and then listens where it did before."""
+        wanted = settings.http.listen if settings.http.enabled else ""
+        with self._changing:
+            if wanted == self._where:
+                return
+            try:
+                self._go_to(wanted)
+            except OSError as e:
+                raise Misconfigured(f"http.listen: cannot listen on {wanted}: {e.strerror}") from e
+            self._where = wanted
+
+    def close(self) -> None:
+        with self._changing:
+            _end(self._server)
+            self._where, self._server = "", None
+
+    def _go_to(self, wanted: str) -> None:
+        before = self._server
+        try:
+            self._server = self._started(wanted)
+        except OSError:
+            if before is None or _address(wanted)[1] != before.address[1]:
+                raise
+            _end(before)  # it may be we who have this port, at another address of this machine
+            try:
+                self._server = self._started(wanted)
+            except OSError:
+                self._server = self._started(self._where)
+                raise
+        else:
+            _end(before)
+
+    def _started(self, listen: str) -> "_Server | None":
+        if not listen:
+            return None
+        server = _Server(_address(listen), self._handler)
+        threading.Thread(target=server.serve_forever, name="local-http", daemon=True).start()
+        log.info("local HTTP on %s", addresses.shown(*server.address))
+        return server
+
+
+def _end(server: "_Server | None") -> None:
+    """No new connections; those that are being answered are answered."""
+    if server:
+        server.shutdown()
+        server.server_close()
 
 
 def check(settings: config.Config, running: int) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from helpers import audited
 from helpers.agents import HEALTHY, QUIET, calls, install, script
 from helpers.servers import Server, drip
 from lab.fleet import Host, get, until
+from lab.ports import free_port
 from updater import config, local_api, readiness
 from updater.daemon import Daemon
 from updater.host import Host as Machine
@@ -289,9 +291,46 @@ def test_a_reload_speaks_to_its_own_daemon_and_not_to_what_answers_on_the_port(h
         host.start()
         until("both are ready", lambda: ready(host) and ready(other))
         configure(host, http={"enabled": True, "listen": other.api.removeprefix("http://")})
-        assert host.run("reload").returncode == 0
-        assert "read again" in log_of(host)
+        done = host.run("reload")
+        assert done.returncode == 2
+        assert f"cannot listen on {other.api.removeprefix('http://')}" in done.stderr
+        assert "the old configuration stays in force" in log_of(host)
         assert "read again" not in other.log.read_text()
+        assert answers(other.api)
+
+
+def listens_at(host, address):
+    configure(host, http={"enabled": bool(address), "listen": address or "127.0.0.1:2001"})
+    return host.run("reload")
+
+
+def test_a_reload_listens_where_the_configuration_says_now_and_nowhere_else(host):
+    host.start()
+    until("it answers", answers, host.api)
+    address = f"127.0.0.1:{free_port()}"
+    assert listens_at(host, address).returncode == 0
+    assert answers(f"http://{address}")
+    assert not answers(host.api)
+    other_name = address.replace("127.0.0.1", "localhost")
+    assert listens_at(host, other_name).returncode == 0, "the port is its own"
+    assert answers(f"http://{other_name}")
+    assert listens_at(host, "").returncode == 0
+    assert not answers(f"http://{other_name}")
+    assert listens_at(host, address).returncode == 0
+    assert answers(f"http://{address}")
+
+
+def test_a_reload_to_an_address_that_another_has_changes_nothing(host):
+    host.start()
+    until("it answers", answers, host.api)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "{}:{}".format(*taken.getsockname())
+        done = listens_at(host, address)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"the old configuration stays in force: http.listen: cannot listen on {address}" in done.stderr
+    assert answers(host.api)
+    assert get(f"{host.api}/config/reload").json()["msg"] == "success", "and when the address is free, it goes there"
+    assert answers(f"http://{address}")
 
 
 def test_a_reload_of_what_was_killed_disturbs_nobody(host):

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from lab.ports import free_port
 from updater import config, local_api
 from updater.daemon import Daemon
 from updater.host import Host
@@ -18,13 +19,17 @@ from updater.layout import Layout
 def local_http(tmp_path):
     """The interface of a daemon that does nothing else."""
     file = tmp_path / "cfg.json"
-    settings = {"server": "127.0.0.1:1", "interval": 60, "http": {"listen": "127.0.0.1:0"}}
+    settings = {
+        "server": "127.0.0.1:1",
+        "interval": 60,
+        "http": {"enabled": True, "listen": f"127.0.0.1:{free_port()}"},
+    }
     file.write_text(json.dumps(settings | {"credentials": {"https://releases.example": "/secret"}}))
     daemon = Daemon(Host(Layout(tmp_path), config.load(file), Http()), file)
-    server = local_api.serve(daemon)
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    listening = local_api.Listening(daemon)
+    listening.follow(daemon.host.config)
+    yield f"http://{daemon.host.config.http.listen}"
+    listening.close()
 
 
 FROM_A_PAGE = [
