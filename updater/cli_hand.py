@@ -177,8 +177,9 @@ def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: 
 
 def _way_back(host: "Host", agent: str) -> str:
     """The version to go back to. Raises NotThere when there is none, or nothing to go back from."""
-    from updater import cycle
+    from updater import cycle, hand
 
+    hand.require(host.layout, agent)
     seen = cycle.look(host, [agent])[agent]
     order = next((o for o in host.orders.last.orders if o.name == agent), None)
     if seen.held:
@@ -195,6 +196,7 @@ def _to_retry(host: "Host", agent: str) -> str:
     """The version to try again. Raises NotThere when there is none."""
     from updater import hand
 
+    hand.require(host.layout, agent)
     if held := hand.held(host.layout, agent):
         raise NotThere(f"{agent} is held ({held}): updater unhold {agent} first")
     memory = host.memories.of(agent)

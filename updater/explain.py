@@ -8,7 +8,7 @@ from updater import enrolment, naming, processes, surroundings, witness
 from updater.host import Host
 from updater.memory import Memory
 from updater.observe import Observed
-from updater.orders import LastReply
+from updater.orders import REWRITE, LastReply
 from updater.plan import plan, recall
 from updater.wire import Desired, Outcome
 
@@ -54,8 +54,14 @@ def _environment(host: Host, seen: Observed, memory: Memory) -> Iterator[str]:
 def _desired(order: Desired | None, last: LastReply, now: float) -> str:
     if not last.at:
         return "unknown: meta has not answered yet"
-    age = f"as of {max(now - last.at, 0):.0f} s ago"
+    age = _age(max(now - last.at, 0))
     return f"{order.cmd} {order.version}, {age}" if order else f"nothing, {age}"
+
+
+def _age(seconds: float) -> str:
+    """Of orders that were written so long ago: an answer that says the same is not written before REWRITE is over."""
+    silent = f"; meta has not answered in the last {seconds - REWRITE:.0f} s" if seconds > REWRITE else ""
+    return f"as of {seconds:.0f} s ago or later{silent}"
 
 
 def _next(host: Host, seen: Observed, order: Desired, memory: Memory) -> Iterator[str]:

@@ -90,13 +90,18 @@ def wake(pid: int) -> None:
 
 
 def _checked(layout: Layout, name: str) -> str:
+    require(layout, name)
+    return name
+
+
+def require(layout: Layout, name: str) -> None:
+    """Raises Misconfigured for what is no name, NotThere for an agent that is not here, with those that are."""
     problem = name_problem(name)
     if problem:
         raise Misconfigured(problem)
     if not places.is_directory(layout.agent(name).path):
         known = ", ".join(n for n in files.names_in(layout.root) if places.exists(layout.agent(n).version_file))
         raise NotThere(f"no agent {name} below {layout.root}; there are: {known or 'none'}")
-    return name
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import time
 
 import pytest
 
@@ -117,11 +119,11 @@ def test_a_rollback_without_another_version_says_so(host, site):
     assert "no other version of agent is installed" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["hold", "unhold", "rollback", "why"])
+@pytest.mark.parametrize("command", ["hold", "unhold", "rollback", "retry", "why"])
 def test_an_agent_that_is_not_here_is_named_as_such(upgraded, command):
     done = upgraded.run(command, "agnet")
     assert done.returncode == 1
-    assert "agnet" in done.stderr
+    assert f"no agent agnet below {upgraded.root}" in done.stderr
     assert upgraded.run(command, "../../etc").returncode == 2
 
 
@@ -135,11 +137,22 @@ def test_why_tells_what_is_desired_seen_tried_and_next(upgraded, site):
     lines = upgraded.run("why", "agent").stdout.splitlines()
     told = {line.split()[0]: line.partition(" ")[2].strip() for line in lines}
     assert told["desired"].startswith("start 3, as of")
+    assert told["desired"].endswith("s ago or later")
     assert told["observed"] == "2 started"
     assert told["installed"] == "2, 3"
     assert "3 was rolled back (not started within 2 s" in told["waits"]
     assert (told["way"], told["evidence"]) == ("back   2", "no agent.conf")
     assert "rolled back at start: 2 -> 3" in told["last"]
+
+
+def test_why_says_since_when_meta_cannot_have_answered(upgraded):
+    reply = upgraded.root / ".updater" / "reply.json"
+    kept = json.loads(reply.read_text())
+    reply.write_text(json.dumps(kept | {"at": time.time() - 7 * 3600}))
+    desired = upgraded.run("why", "agent").stdout.splitlines()[0]
+    found = re.search(r"as of (\d+) s ago or later; meta has not answered in the last (\d+) s$", desired)
+    assert found, desired
+    assert int(found[1]) - int(found[2]) == 6 * 3600
 
 
 def test_why_of_an_agent_that_is_as_desired(upgraded):
