@@ -95,9 +95,17 @@ summary() {
 # All tests. What failed is tried once more, alone, and named: what passes then is not deterministic, which is a defect of its own.
 tests() {
     ./control test && return
+    local name names
+    names=$(failed_tests)
     echo "ci: the tests that failed, once more and alone"
     .venv/bin/python -m pytest -v --last-failed --last-failed-no-failures none --maxfail 6 || return
     table+=("$(printf '%-44s %8s  %s' "tests that passed only alone: mend them" - "see above")")
+    while read -r name; do table+=("  $name"); done <<<"$names"
+}
+
+# The names of the tests that failed last, one a line.
+failed_tests() {
+    .venv/bin/python -c 'import json; print(*json.load(open(".pytest_cache/v/cache/lastfailed")), sep="\n")'
 }
 
 faults() { ./control faults "$@"; }

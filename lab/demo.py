@@ -46,14 +46,14 @@ class Interrupts:
         if self.number:
             raise Interrupted
 
-    def until(self, what: str, probe: Callable[..., T], *arguments: object) -> T:
+    def until(self, what: str, probe: Callable[..., T], *arguments: object, within: float = 20) -> T:
         """As lab.fleet.until, which raises Late."""
 
         def watched() -> T:
             self.check()
             return probe(*arguments)
 
-        return until(what, watched)
+        return until(what, watched, within=within)
 
 
 @dataclass
@@ -152,7 +152,7 @@ def play(story: Story, directory: Path, stack: ExitStack, interrupts: Interrupts
     """The story itself. Raises Late when something does not come true, and Interrupted."""
     meta = stack.enter_context(Meta(directory / "meta"))
     story.step("Start meta and three updaters, each with a root of its own")
-    meta.start()
+    meta.start(wait=interrupts.until)
     hosts = [stack.enter_context(Host(directory / name, meta.address, **SETTINGS)) for name in HOSTS]
     for host in hosts:
         interrupts.check()

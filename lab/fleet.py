@@ -115,8 +115,8 @@ class Meta(_Process):
         self.tarballs.mkdir(exist_ok=True)
         self._in_file = False
 
-    def start(self, *options: str) -> Self:
-        """options: more of them for `meta serve`."""
+    def start(self, *options: str, wait: Callable[..., object] = until) -> Self:
+        """options: more of them for `meta serve`; wait: as `until`, and may raise what ends the wait sooner."""
         if not self.token.exists():
             made = self.run("token", "new", "lab", "--role", "admin", "--database", self.database)
             self.token.touch(mode=0o600)
@@ -126,7 +126,7 @@ class Meta(_Process):
         if self._in_file:
             command += ["--records", str(self.records)]
         self._spawn(sys.executable, "-m", "meta.cli", *command, *options, cwd=self.directory)
-        until("meta answers", self._answers, within=60)
+        wait("meta answers", self._answers, within=60)
         return self
 
     def _answers(self) -> bool:

@@ -10,8 +10,10 @@ from meta.cli.secret import token
 from meta.cli.words import KINDS
 from meta.errors import MetaError
 from meta.records import CHANGEABLE
+from updater.wire import LEFTOVERS, START, STOP, UNKNOWN_STATUS
 
 PATIENCE = 2.0  # seconds that somebody at a shell waits for
+_WORDS = {"cmd": (START, STOP), "leftovers": LEFTOVERS, "unknownStatus": UNKNOWN_STATUS}  # of fields that have few
 MOST = 100  # names of hosts offered at once
 
 
@@ -53,9 +55,7 @@ def fields(begun: str, before: Sequence[str], agent: str) -> list[str]:
 
 
 def _values(key: str, begun: str, agent: str) -> list[str]:
-    if key == "cmd":
-        return _begun(begun, ("start", "stop"))
-    return versions(begun, agent) if key == "version" else []
+    return versions(begun, agent) if key == "version" else _begun(begun, _WORDS.get(key, ()))
 
 
 def selectors(begun: str) -> list[str]:

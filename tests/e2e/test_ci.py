@@ -53,6 +53,7 @@ def test_what_failed_is_tried_once_more_and_is_told_apart(tmp_path, second_time,
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert ("tests that passed only alone: mend them" in done.stdout) == (code == 0)
+    assert ("\n  test_it.py::test_bad\n" in done.stdout) == (code == 0), "which those are"
     assert "test_good" not in done.stdout.partition("once more")[2], "only what failed"
 
 

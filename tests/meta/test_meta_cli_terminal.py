@@ -126,6 +126,8 @@ def test_the_shell_completes_agents_and_hosts(server, boss):
     assert completed("meta set shell version=1.0") == ["version=1.0.0"]
     assert completed("meta set shell version = 1.0") == ["1.0.0"]  # as bash takes it apart
     assert completed("meta set shell cmd=st") == ["cmd=start", "cmd=stop"]
+    assert completed("meta set shell leftovers=") == ["leftovers=leave", "leftovers=end"]
+    assert completed("meta set shell unknownStatus=u") == ["unknownStatus=upgrade"]
     assert completed("meta set shell version=2 --for ") == ["prefix:", "glob:", "hosts:", "label:"]
     assert completed("meta set shell version=2 --for hosts:web-1,w") == ["hosts:web-1,web-1", "hosts:web-1,web-2"]
     assert completed("meta unset shell m") == ["md5"]

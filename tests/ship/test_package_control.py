@@ -174,9 +174,10 @@ def test_who_may_not_look_is_told_so_and_starts_no_second_one(open_root, bare, c
 def test_who_may_look_but_not_stop_it_is_told_so_at_once(open_root, bare):
     control = open_root / "ops-updater" / FIRST / "control"
     assert bare.run(control, "start").returncode == 0
-    done = bare.run(*STRANGER, control, "stop")
-    assert (done.returncode, done.stdout) == (4, "")
-    assert "no permission to stop updater" in done.stderr
+    for verb in ("stop", "reload"):
+        done = bare.run(*STRANGER, control, verb)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert f"no permission to {verb} updater" in done.stderr
     assert bare.run(control, "stop").returncode == 0
 
 
