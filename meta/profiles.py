@@ -283,10 +283,18 @@ def read_outcomes(text: str) -> dict[str, Outcome]:
 
 
 def write_outcomes(outcomes: dict[str, Outcome], brief: bool) -> str:
-    """As they are kept, the last ones told if they are too many. brief: without the evidence, where memory is short."""
+    """As they are kept, the last ones told if they are too many. brief: without the evidence, where memory is short. What is
+    too long loses evidence first, that of the older half, and so on; only then whole outcomes, first of what went well."""
     kept = list(outcomes.items())[-MAX_OUTCOMES:]
-    if brief:
-        kept = [(agent, msgspec.structs.replace(outcome, evidence="")) for agent, outcome in kept]
-    while len(text := _encode(dict(kept)).decode()) > MAX_TOLD:
-        kept = kept[(len(kept) + 1) // 2 :]
+    bare = len(kept) if brief else 0  # so many are without evidence, those told first
+    while True:
+        some = [(agent, msgspec.structs.replace(outcome, evidence="")) for agent, outcome in kept[:bare]]
+        text = _encode(dict(some + kept[bare:])).decode()
+        if len(text) <= MAX_TOLD or bare == len(kept):
+            break
+        bare = (bare + len(kept) + 1) // 2
+    left = sorted(some, key=lambda pair: pair[1].result != DONE)
+    while len(text) > MAX_TOLD:
+        left = left[(len(left) + 1) // 2 :]
+        text = _encode(dict(left)).decode()
     return text if kept else ""

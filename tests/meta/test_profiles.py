@@ -174,8 +174,13 @@ def test_a_host_that_invents_agents_does_not_fill_the_memory():
     long = {f"a{i}": Outcome(f"a{i}", evidence="x" * 2000) for i in range(40)}
     kept = read_outcomes(text := write_outcomes(long, brief=False))
     assert len(text) <= MAX_TOLD
-    assert list(kept) == [f"a{i}" for i in range(40 - len(kept), 40)]
-    assert len(kept) > 4
+    assert list(kept) == list(long), "evidence goes first, of what was told first"
+    assert [bool(one.evidence) for one in kept.values()] == [False] * 35 + [True] * 5
+    wordy = {f"a{i}": Outcome(f"a{i}", result="failed" if i % 3 else "done", reason="x" * 300) for i in range(90)}
+    kept = read_outcomes(text := write_outcomes(wordy, brief=False))
+    assert len(text) <= MAX_TOLD
+    assert len(kept) > 40
+    assert {one.result for one in kept.values()} == {"failed"}, "then what went well"
 
 
 def test_what_a_host_says_of_its_trial_is_kept_and_words_that_are_none_are_not():
