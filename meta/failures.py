@@ -83,6 +83,15 @@ def sums(table: HostTable) -> Counter[tuple[str, str, str]]:
     return found
 
 
+def by_agent(table: HostTable, agent: str = "") -> dict[str, int]:
+    """On how many hosts the change of each agent, or of this one, failed."""
+    found: Counter[str] = Counter()
+    for (name, _, _), hosts in sums(table).items():
+        if not agent or name == agent:
+            found[name] += hosts
+    return dict(sorted(found.items()))
+
+
 def outcome_of(host: Host, order: Desired) -> Outcome | None:
     """What tells the reason. A host that says that it rejects a version has rolled it back, also where it has told another
     outcome since, or where that one was lost."""

@@ -71,7 +71,7 @@ def _hosts(service: "Service", now: float) -> Iterator[Metric]:
     yield _largest("meta_drift_hosts", "Hosts not as desired.", ("agent", "version"), drift)
     runs = {(row.agent, row.version, row.status): row.hosts for row in query.counts(table)}
     yield _largest("meta_agent_hosts", "Hosts by what they run.", ("agent", "version", "status"), runs)
-    text = "Hosts with a version in its watch."
+    text = "Hosts with a version in its watch, by updaters that tell it."
     yield _largest("meta_trial_hosts", text, ("agent", "version"), progress.trials(table))
     text = "Hosts where the change to what they shall be now failed."
     yield _largest("meta_failed_hosts", text, ("agent", "version", "result"), failures.sums(table))

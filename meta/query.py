@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from fnmatch import translate
 from typing import NamedTuple
 
+from msgspec import UNSET
+
 from meta.classes import NO_LOOK, Look, Rejection, Verdict, drifting, drifts, failed
 from meta.failures import failed_orders
 from meta.hosts import Host, HostTable
@@ -100,7 +102,7 @@ def _agent_view(
         version=version,
         status=status,
         held=held if isinstance(held, str) else "",
-        trial=trial is True,
+        trial=None if trial is UNSET else bool(trial),
         waits=waits if isinstance(waits, str) else "",
         since=since,
         looked=looked,
@@ -213,12 +215,15 @@ def counts(table: HostTable, agent: str = "") -> list[Count]:
     """How many hosts have which version of which agent in which status, without the retired ones."""
     found: Counter[tuple[str, str, str]] = Counter()
     trials: Counter[tuple[str, str, str]] = Counter()
+    failures: Counter[tuple[str, str, str]] = Counter()
     for group, number in _groups(table):
+        failed = {order.name for order in failed_orders(group)}
         for name, version, status, _, trial, *_ in group.profile.looks:
             if not agent or name == agent:
                 found[name, version, status] += number
                 trials[name, version, status] += number if trial is True else 0
-    return [Count(*key, hosts, trials[key]) for key, hosts in sorted(found.items())]
+                failures[name, version, status] += number if name in failed else 0
+    return [Count(*key, hosts, trials[key], failures[key]) for key, hosts in sorted(found.items())]
 
 
 def labels(records: RecordSet) -> list[LabelView]:

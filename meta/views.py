@@ -13,19 +13,19 @@ NO_REASON = "its reason is not known here"  # lost with a meta that was killed, 
 class AgentView(msgspec.Struct, frozen=True, rename="camel"):
     """One agent of one host, as last reported, beside what it shall be.
 
-    version, status: blank when the host did not report it; held: why a person holds it, or ""; trial: whether the version is
-    in its watch, and may yet be taken back; waits: window, download or lock, what its change waits for, or ""; since: when
-    meta first saw this version and status, looked: when the host looked (Unix seconds); desired: the version that it shall
-    have, "" when there is no order; drift: whether it is not as desired; failed: whether its change to what it shall be now
-    failed; rejected: the version that the host rolled back and does not try again while its order stays, "" where it says
-    none; outcome: what last became of a change there.
+    version, status: blank when the host did not report it; held: why a person holds it, or ""; trial: whether the version
+    is in its watch, and may yet be taken back, None where the updater does not tell it; waits: window, download or lock,
+    what its change waits for, or ""; since: when meta first saw this version and status, looked: when the host looked (Unix
+    seconds); desired: the version that it shall have, "" when there is no order; drift: whether it is not as desired;
+    failed: whether its change to what it shall be now failed; rejected: the version that the host rolled back and does not
+    try again while its order stays, "" where it says none; outcome: what last became of a change there.
     """
 
     name: str
     version: str = ""
     status: str = ""
     held: str = ""
-    trial: bool = False
+    trial: bool | None = None
     waits: str = ""
     since: float = 0.0
     looked: int = 0
@@ -69,13 +69,15 @@ class LabelView(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Count(msgspec.Struct, frozen=True, rename="camel"):
-    """How many hosts have this version of this agent in this status. trial: how many of them have it in its watch."""
+    """How many hosts have this version of this agent in this status. trial: how many of them have it in its watch, by updaters
+    that tell it; failed: on how many of them the change to what they shall be now failed."""
 
     agent: str
     version: str
     status: str
     hosts: int
     trial: int = 0
+    failed: int = 0
 
 
 class Failure(msgspec.Struct, frozen=True, rename="camel"):

@@ -177,7 +177,8 @@ def _put_aside(call: Call, hosts: Iterable[str], retired: bool) -> Done:
     answers={200: Counts},
 )
 def get_counts(call: Call) -> Reply:
-    return Reply(200, Counts(query.counts(call.service.table, call.query.agent)))
+    table, agent = call.service.table, call.query.agent
+    return Reply(200, Counts(query.counts(table, agent), failures.by_agent(table, agent)))
 
 
 @operation(

@@ -140,7 +140,10 @@ class NameDoubts(Answer):
 
 
 class Counts(Answer):
+    """failed: by agent on how many hosts its change failed, also where they report nothing of it."""
+
     items: list[Count]
+    failed: dict[str, int] = field(default_factory=dict)
 
 
 class States(Answer):

@@ -14,13 +14,16 @@ from meta.errors import NotThere
 
 class Line(msgspec.Struct, rename="camel"):
     """One agent. desired: the record's own version, "" when there is no record; hosts: that report it; to_go: hosts that are
-    not as desired, those that report nothing of it too."""
+    not as desired, those that report nothing of it too; trial: that have it in its watch, by updaters that tell it; failed: on
+    which its change failed."""
 
     agent: str
     desired: str
     overrides: int
     hosts: int
     to_go: int
+    trial: int = 0
+    failed: int = 0
 
 
 class Overview(msgspec.Struct, rename="camel"):
@@ -34,7 +37,9 @@ def show_all(client: Client, output: str) -> None:
     if show.data(found, output):
         return
     rows: list[show.Row] = [_row(line) for line in found.agents]
-    show.table(["agent", "desired", "overrides", "hosts", "not as desired"], rows, "no agents yet")
+    show.table(
+        ["agent", "desired", "overrides", "hosts", "not as desired", "on trial", "failed"], rows, "no agents yet"
+    )
     states = [(name, getattr(found.states, name)) for name in found.states.__struct_fields__ if name != "doubled"]
     told = ", ".join(f"{count:,} {name}" for name, count in states if count)
     click.echo(f"hosts: {told or 'none has reported yet'}")
@@ -52,13 +57,17 @@ def look(client: Client) -> Overview:
     records = client.get("/records", dict[str, list[dict[str, Any]]])["agents"]
     reported: Counter[str] = Counter()
     to_go: Counter[str] = Counter()
-    for count in client.get("/counts", Counts).items:
+    trial: Counter[str] = Counter()
+    counts = client.get("/counts", Counts)
+    for count in counts.items:
         reported[count.agent] += count.hosts
+        trial[count.agent] += count.trial
     for drift in client.get("/drift", Drifts).items:
         to_go[drift.agent] += drift.hosts
     wanted = {one["name"]: (one["version"], len(one.get("overrides", []))) for one in records}
     names = [*wanted, *sorted(reported.keys() - wanted.keys())]
-    lines = [Line(name, *wanted.get(name, ("", 0)), reported[name], to_go[name]) for name in names]
+    hosts = {name: (reported[name], to_go[name], trial[name], counts.failed.get(name, 0)) for name in names}
+    lines = [Line(name, *wanted.get(name, ("", 0)), *hosts[name]) for name in names]
     return Overview(lines, client.get("/states", States), _doubtful(client))
 
 
@@ -78,4 +87,6 @@ def _row(line: Line) -> show.Row:
         overrides,
         f"{line.hosts:,}",
         show.Cell(f"{line.to_go:,}", style if line.desired else ""),
+        f"{line.trial:,}" if line.trial else "",
+        show.Cell(f"{line.failed:,}" if line.failed else "", "red"),
     ]

@@ -216,7 +216,8 @@ def _rows(found: Status) -> list[list[show.Cell | str]]:
 
 def _note(count: Count, wanted: dict[str, str]) -> str:
     trial = f"{count.trial:,} on trial" if count.trial else ""
-    return "; ".join(filter(None, [wanted.get(count.version, ""), trial]))
+    failed = f"{count.failed:,} failed" if count.failed else ""
+    return "; ".join(filter(None, [wanted.get(count.version, ""), trial, failed]))
 
 
 def _wanted(record: dict[str, Any] | None) -> dict[str, str]:

@@ -235,7 +235,10 @@ def test_a_host_and_the_counts_tell_of_a_trial_and_what_a_change_waits_for(world
     assert [(one["trial"], one["waits"]) for one in world.call("GET", "hosts/h0").json["agents"]] == [
         (False, "download")
     ]
-    assert [one["trial"] for one in world.call("GET", "counts?agent=a").json["items"]] == [0, 1]
+    world.beat("go", RealAgent("a", "2", "started", 7))
+    assert [one["trial"] for one in world.call("GET", "hosts/go").json["agents"]] == [None], "it does not say"
+    counts = world.call("GET", "counts?agent=a").json
+    assert [(one["hosts"], one["trial"]) for one in counts["items"]] == [(1, 0), (3, 1)]
 
 
 def test_doubled_hosts_are_told_by_rest_and_on_the_command_line_alike(world):

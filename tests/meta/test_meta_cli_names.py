@@ -135,6 +135,11 @@ def test_failures_are_shown_by_reason_with_one_host_and_old_ones_are_not(server,
     assert listed[0].split()[-2:] == ["FAILED", "LABELS"]
     assert [line.split()[0] for line in listed[1:]] == ["m-1", "m-2"]
     assert "moni 1.0.1 rolled back: died 3 s after its start" in listed[1]
+    counts = boss.json("status", "moni")["counts"]
+    assert [(one["version"], one["hosts"], one["failed"]) for one in counts] == [("1.0.0", 2, 2)]
+    [line] = [one for one in boss.json("status")["agents"] if one["agent"] == "moni"]
+    assert (line["hosts"], line["toGo"], line["trial"], line["failed"]) == (2, 4, 0, 2)
+    assert [row.split()[-3:] for row in boss("status").splitlines() if row.startswith("moni ")] == [["4", "-", "2"]]
     [failure] = boss.json("status", "moni")["progress"]["failures"]
     assert (failure["hosts"], failure["example"], failure["version"]) == (2, "m-2", "1.0.1")
 
