@@ -14,7 +14,7 @@ import msgspec
 
 from meta.hostrows import AT_ONCE, enter, read, row_of, set_id
 from meta.hosts import Host, HostTable
-from meta.profiles import read_outcomes, write_outcomes
+from meta.outcomes import read_outcomes, write_outcomes
 from meta.seen import Tick
 from meta.store import AHEAD, HostRow, Since
 

@@ -198,6 +198,18 @@ def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
     return is_stuck or is_its
 
 
+def outdated(verdicts: Sequence[Verdict], before: Mapping[str, Desired], after: Mapping[str, Desired]) -> set[str]:
+    """The agents whose verdict says nothing of what their hosts shall have now: another artifact than when they failed. What
+    was rolled back they do not try again by themselves, and say so; anything else they do, and tell what comes of it."""
+    agents = {one.agent for one in verdicts if one.result != ROLLED_BACK}
+    both = {agent for agent in agents if agent in before and agent in after}
+    return {agent for agent in both if _artifact(before[agent]) != _artifact(after[agent])}
+
+
+def _artifact(order: Desired) -> tuple[object, ...]:
+    return order.version, order.tarball, order.mirrors, order.md5, order.sha256
+
+
 def drifting(orders: Mapping[str, Desired], looks: Sequence[Look]) -> list[Desired]:
     """The orders that a host with these agents does not fulfil."""
     seen = {look[0]: look for look in looks}

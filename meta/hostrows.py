@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from meta.hosts import Host, HostTable
-from meta.profiles import Profile, Stamp, read_outcomes, verdicts_of
+from meta.outcomes import read_outcomes, verdicts_of
+from meta.profiles import Profile, Stamp
 from meta.store import AHEAD, Beat, HostRow
 from updater.wire import one_line
 

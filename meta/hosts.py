@@ -16,29 +16,14 @@ from meta import regroup
 from meta.classes import Class, Classes, Look
 from meta.errors import TooMany
 from meta.names import Arrivals, Folded, Names
-from meta.profiles import (
-    MAX_NAME,
-    MAX_WEIGHT,
-    Group,
-    Profile,
-    Profiles,
-    Stamp,
-    clean_looks,
-    clean_outcomes,
-    read_outcomes,
-    same_looks,
-    since_when,
-    verdicts_of,
-    write_outcomes,
-)
+from meta.outcomes import clean_outcomes, read_outcomes, verdicts_of, write_outcomes
+from meta.profiles import MAX_NAME, MAX_WEIGHT, Group, Profile, Profiles, Stamp, clean_looks, same_looks, since_when
 from meta.records import RecordSet
 from meta.seen import Seen, Tick
 from meta.whereabouts import NONE, Updater, Whereabouts, mark_of
 from updater.wire import Outcome, Report, WireError, hostname_problem, one_line
 
-BACK = (
-    0.001  # seconds by which the beat that takes a host back is later than what put it aside, whatever the clocks say
-)
+BACK = 0.001  # seconds by which the beat that takes a host back is later than what put it aside, whatever clocks say
 _BLANK = Profile(())
 
 
@@ -179,8 +164,9 @@ class HostTable:
             kept = {agent: outcome for agent, outcome in host.outcomes.items() if agent not in told}
             text = write_outcomes(kept | told, self.told > MAX_WEIGHT)
             verdicts = verdicts_of(read_outcomes(text))
-            self.move(host, self.profiles.admit(host.group.profile.looks, verdicts))
-            self.tell(host, text)
+            profile = self.profiles.admit(host.group.profile.looks, verdicts)
+            self.tell(host, text)  # first: with the move its order may become another
+            self.move(host, profile)
         elif (version, address) == (host.updater.version, host.address):
             return
         if host.address and address != host.address:
@@ -213,7 +199,10 @@ class HostTable:
         former = host.group
         if klass is None:
             klass = former.klass if former.klass.book is self.classes else self.classes.of(host.name)
-        group = self.group(profile, self.nowhere if host.retired_at else klass)
+        klass = self.nowhere if host.retired_at else klass
+        if profile.verdicts and klass is not former.klass:
+            profile = regroup.without_outdated(self, host, profile, klass)
+        group = self.group(profile, klass)
         if group is not former:
             group.hosts.add(host)
             host.group = group

@@ -1,8 +1,8 @@
-"""What hosts say of their agents and of their orders: cleaned, kept once however many hosts say the same, and bounded however
-much they say. Pure.
+"""What hosts say of their agents, and how their last changes failed: cleaned, kept once however many hosts say the same, and
+bounded however much they say. Pure.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,21 +10,17 @@ from msgspec import UNSET, UnsetType
 
 from meta.classes import NO_LOOK, Class, Look, Rejection, Verdict
 from meta.errors import TooMany
-from updater.wire import DONE, FAILED, REFUSED, ROLLED_BACK, WAITS, Outcome, RealAgent, one_line, version_problem
+from updater.wire import WAITS, RealAgent, one_line, version_problem
 
 if TYPE_CHECKING:
     from meta.hosts import Host
 
 MAX_NAME = 64
 MAX_STATUS = 300  # characters, like every other foreign sentence here
-MAX_EVIDENCE = 2000
-MAX_OUTCOMES = 100  # kept per host: one per agent, the latest
-MAX_TOLD = 20_000  # characters of these
 MANY = 64  # agents of one host, beyond which it has one time for all
 LIGHT = 4096  # bytes of a profile that are nobody's trouble
 MAX_WEIGHT = 256 << 20  # bytes of all profiles, beyond which only light ones are new
 Stamp = int | tuple[int, ...]
-_STEPS = ("order", "install", "adopt", "stop", "switch", "start", "watch", "hand over")
 
 
 _APART = (
@@ -83,7 +79,6 @@ def _written(
 
 
 _looks = msgspec.json.Decoder(tuple[_Stored, ...])
-_outcomes = msgspec.json.Decoder(dict[str, Outcome])
 _encode = msgspec.json.Encoder().encode
 
 
@@ -244,57 +239,3 @@ def since_when(looks: Sequence[Look], before: dict[State, float], now: float) ->
     what was known."""
     times = tuple(before.get(look[:3], now) for look in looks)
     return times if len(set(times)) > 1 and len(times) <= MANY else max(times, default=now)
-
-
-def clean_outcomes(told: Iterable[Outcome]) -> dict[str, Outcome]:
-    """What a report says became of its orders: the last of each agent."""
-    return {outcome.agent: outcome for outcome in map(_clean_outcome, told)}
-
-
-def _clean_outcome(outcome: Outcome) -> Outcome:
-    evidence = "\n".join(one_line(line, MAX_STATUS) for line in outcome.evidence[:MAX_EVIDENCE].splitlines())
-    return Outcome(
-        agent=one_line(outcome.agent, MAX_NAME),
-        from_=one_line(outcome.from_, MAX_NAME),
-        to=one_line(outcome.to, MAX_NAME),
-        step=one_line(outcome.step, MAX_NAME),
-        result=one_line(outcome.result, MAX_NAME),
-        reason=one_line(outcome.reason, MAX_STATUS),
-        evidence=evidence,
-        at=outcome.at,
-        attempt=outcome.attempt,
-    )
-
-
-def verdicts_of(outcomes: Mapping[str, Outcome]) -> tuple[Verdict, ...]:
-    """Of the changes that failed, in few enough forms that many hosts share them."""
-    return tuple(_verdict(one) for _, one in sorted(outcomes.items()) if one.result != DONE)
-
-
-def _verdict(outcome: Outcome) -> Verdict:
-    result = outcome.result if outcome.result in (REFUSED, ROLLED_BACK) else FAILED
-    step = outcome.step if outcome.step in _STEPS else ""
-    return Verdict(outcome.agent, outcome.to, step, result, outcome.attempt)
-
-
-def read_outcomes(text: str) -> dict[str, Outcome]:
-    """The inverse of write_outcomes. Raises msgspec.DecodeError."""
-    return _outcomes.decode(text) if text else {}
-
-
-def write_outcomes(outcomes: dict[str, Outcome], brief: bool) -> str:
-    """As they are kept, the last ones told if they are too many. brief: without the evidence, where memory is short. What is
-    too long loses evidence first, that of the older half, and so on; only then whole outcomes, first of what went well."""
-    kept = list(outcomes.items())[-MAX_OUTCOMES:]
-    bare = len(kept) if brief else 0  # so many are without evidence, those told first
-    while True:
-        some = [(agent, msgspec.structs.replace(outcome, evidence="")) for agent, outcome in kept[:bare]]
-        text = _encode(dict(some + kept[bare:])).decode()
-        if len(text) <= MAX_TOLD or bare == len(kept):
-            break
-        bare = (bare + len(kept) + 1) // 2
-    left = sorted(some, key=lambda pair: pair[1].result != DONE)
-    while len(text) > MAX_TOLD:
-        left = left[(len(left) + 1) // 2 :]
-        text = _encode(dict(left)).decode()
-    return text if kept else ""

@@ -6,12 +6,14 @@ Some at a time, so that nobody waits for a million of them; until then counts ar
 import threading
 from typing import TYPE_CHECKING
 
-from meta.classes import Class, Classes, Step
+from meta.classes import Class, Classes, Step, outdated
+from meta.outcomes import marked_former, verdicts_of, write_outcomes
+from meta.profiles import MAX_WEIGHT
 from meta.records import RecordSet
 
 if TYPE_CHECKING:
-    from meta.hosts import HostTable
-    from meta.profiles import Group
+    from meta.hosts import Host, HostTable
+    from meta.profiles import Group, Profile
 
 AT_ONCE = 20_000  # hosts that are moved before the call returns; of more each is looked at later
 STEP = 1000  # hosts that are moved before somebody else gets the lock
@@ -55,6 +57,21 @@ def regroup(table: "HostTable", step: Step, groups: "list[Group]") -> None:
                         table.move(host, group.profile, klass)
 
 
+def without_outdated(table: "HostTable", host: "Host", profile: "Profile", klass: Class) -> "Profile":
+    """The profile of a host whose orders become those of this class. What it told of former ones is kept, and marked as such
+    for other metas and the next start. With the lock held."""
+    agents = outdated(profile.verdicts, host.group.klass.orders, klass.orders)
+    if not agents:
+        return profile
+    table.tell(host, write_outcomes(marked_former(host.outcomes, agents), table.told > MAX_WEIGHT))
+    table.dirty.add(host)
+    found = table.profiles.of(profile.looks, verdicts_of(host.outcomes))
+    if not profile.groups:  # it is new, and gets no group now
+        profile.groups = 1
+        table.profiles.release(profile)
+    return found
+
+
 def _relabel(table: "HostTable", step: Step) -> None:
     names = list(step.relabelled)
     for start in range(0, len(names), STEP):
@@ -68,7 +85,10 @@ def _relabel(table: "HostTable", step: Step) -> None:
 
 
 def _rekey(table: "HostTable", group: "Group", klass: Class) -> bool:
-    """The group gets another class, and the few hosts that are in that already. False: they are many."""
+    """The group gets another class, and the few hosts that are in that already. False: they are many, or what they told is to
+    be marked one by one."""
+    if outdated(group.profile.verdicts, group.klass.orders, klass.orders):
+        return False
     there = table.groups.get((group.profile, klass))
     if there is not None:
         if len(there.hosts) > STEP:

@@ -14,7 +14,8 @@ from meta.absorb import absorb
 from meta.errors import TooMany
 from meta.hostrows import AT_MOST, give_back, learn_ids, load, row_of, take
 from meta.hosts import HostTable
-from meta.profiles import MAX_WEIGHT, verdicts_of
+from meta.outcomes import verdicts_of
+from meta.profiles import MAX_WEIGHT
 from meta.records import Override, Prefix, Record, RecordSet, resolve
 from meta.regroup import AT_ONCE
 from meta.store import Beat, HostRow, Since

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from helpers.databases import KINDS, connected, database, execute
 from helpers.keeping import NOW, Meta, Sometimes, restarted, settle
 from helpers.meta_server import until
-from meta import query
+from meta import failures, query
 from meta.auth import mint
 from meta.backlog import Backlog
 from meta.errors import TryLater, Unknown
@@ -351,6 +352,31 @@ def test_two_metas_see_each_others_hosts_records_and_tokens_soon(metas):
     one.beat("h", A2, now=time.time())
     until(lambda: not other.table.retired, "h is back there too")
     until(lambda: one.hosts() == other.hosts(), "both know the same")
+
+
+def test_a_failure_of_a_former_order_is_forgotten_at_every_meta_and_after_a_restart(metas, url):
+    refused = Outcome("a", "1", "2", "install", "refused", "another sha256", at=5)
+    one, other = metas(), metas()
+    one.edit("2")
+    one.beat("h", A1, outcomes=[refused])
+    settle(one, other)
+
+    def failed():
+        return [failures.by_agent(meta.table) for meta in (one, other, *again)]
+
+    again = []
+    assert failed() == [{"a": 1}, {"a": 1}]
+    other.edit("1")
+    settle(one, other)
+    other.edit("2")
+    settle(one, other)
+    again.append(metas())
+    assert failed() == [{}, {}, {}]
+    assert one.hosts() == other.hosts() == again[0].hosts() == restarted(url)
+    assert one.table.get("h").outcomes["a"].reason == "another sha256"
+    one.beat("h", A1, outcomes=[replace(refused, at=9)], now=NOW + 9)
+    settle(one, other, again[0])
+    assert failed() == [{"a": 1}] * 3
 
 
 def test_tokens_of_hosts_reach_the_other_meta(metas):

@@ -7,21 +7,8 @@ from hypothesis import strategies as st
 from msgspec import UNSET, DecodeError
 
 from meta.classes import Rejection, Verdict
-from meta.profiles import (
-    LIGHT,
-    MANY,
-    MAX_OUTCOMES,
-    MAX_TOLD,
-    MAX_WEIGHT,
-    Profiles,
-    clean_looks,
-    clean_outcomes,
-    read_outcomes,
-    same_looks,
-    since_when,
-    verdicts_of,
-    write_outcomes,
-)
+from meta.outcomes import MAX_OUTCOMES, MAX_TOLD, clean_outcomes, read_outcomes, verdicts_of, write_outcomes
+from meta.profiles import LIGHT, MANY, MAX_WEIGHT, Profiles, clean_looks, same_looks, since_when
 from updater.wire import WAITS, Outcome, RealAgent
 from updater.wirelimits import MAX_ATTEMPT, VERSION_FORM
 

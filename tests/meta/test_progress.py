@@ -7,7 +7,8 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from meta.classes import NO_LOOK, Rejection, Verdict
+from meta.absorb import absorb
+from meta.classes import NO_LOOK, Classes, Rejection, Verdict
 from meta.failures import failures, sums
 from meta.failures import rolled_back as rollbacks
 from meta.grounds import grounds
@@ -16,6 +17,7 @@ from meta.hosts import HostTable
 from meta.progress import BROKEN, GOOD, HELD, MISSED, TODO, TRIAL, Asked, progress, stand
 from meta.query import Ages, HostFilter, find, page
 from meta.records import Ban, Glob, Hosts, Label, Override, Prefix, Record, RecordSet
+from meta.store import Since
 from meta.views import NO_REASON, Standing
 from updater.wire import Desired, Outcome, RealAgent, Report
 
@@ -190,6 +192,50 @@ def test_a_host_whose_first_version_dies_in_its_watch_again_and_again_is_found_a
     assert listed.agents[0].failed
     beat(table, "h1", outcome=Outcome("a", "", "2", "watch", "done", at=9), now=NOW + 60)
     assert shown(table, NOW + 60) == {"good": 1}
+
+
+REFUSED = Outcome("a", "1", "2", "install", "refused", "another sha256", "", 5)
+
+
+@pytest.mark.parametrize("change", [{"sha256": "1" * 64}, {"tarball": "http://m"}, {"md5": "1" * 32}])
+def test_a_failure_of_an_artifact_that_is_ordered_no_more_is_forgotten(change):
+    first, second = RecordSet(1, (RECORD,)), RecordSet(2, (replace(RECORD, **change),))
+    table, other = HostTable(first), HostTable(first)
+    beat(table, "h1", "1", outcome=REFUSED)
+    load(other, [row_of(table, table.get("h1"))._replace(id=1)], NOW)
+    assert shown(table) == shown(other) == {"failed": 1}
+    table.put_in_force(second)
+    assert shown(table) == {"todo": 1}
+    assert table.get("h1").outcomes["a"].reason == "another sha256", "it is told on"
+    restarted = HostTable(second)
+    row = row_of(table, table.get("h1"))._replace(id=1)
+    load(restarted, [row], NOW)
+    assert shown(restarted) == {"todo": 1}
+    other.put_in_force(second)
+    absorb(other, Since(1, [row], [], []), NOW)
+    assert row_of(other, other.get("h1")) == row
+    assert shown(other) == {"todo": 1}
+    beat(table, "h1", "1", outcome=replace(REFUSED, at=9), now=NOW + 1)
+    assert shown(table, NOW + 1) == {"failed": 1}
+
+
+def test_a_failure_stays_while_the_artifact_does_and_is_forgotten_with_another_version_in_between():
+    table = HostTable(RecordSet(1, (RECORD,)))
+    beat(table, "h1", "1", outcome=REFUSED)
+    table.put_in_force(RecordSet(2, (replace(RECORD, attempt=2), Record("b", "1", "http://r"))))
+    assert shown(table) == {"failed": 1}
+    table.put_in_force(RecordSet(3, (replace(RECORD, version="1"),)))
+    table.put_in_force(RecordSet(4, (RECORD,)))
+    assert shown(table) == {"todo": 1}
+
+
+def test_what_a_host_tells_in_the_beat_that_first_gets_another_order_is_of_the_former():
+    table = HostTable(RecordSet(1, (RECORD,)))
+    beat(table, "h1", "1")
+    table.classes = Classes(RecordSet(2, (replace(RECORD, sha256="1" * 64),)))  # and no host was moved yet
+    beat(table, "h1", "1", outcome=REFUSED, now=NOW + 1)
+    assert shown(table, NOW + 1) == {"todo": 1}
+    assert len(table.profiles) == len(table.groups) == 1
 
 
 def test_a_retired_host_is_not_counted_at_all(table):
