@@ -108,8 +108,8 @@ def test_any_glob_has_an_answer(world, name):
 
 def test_counts_states_and_drift(world):
     assert world.call("GET", "counts?agent=a", "viewer").json["items"] == [
-        {"agent": "a", "version": "1", "status": "started", "hosts": 1, "trial": 0},
-        {"agent": "a", "version": "2", "status": "started", "hosts": 2, "trial": 0},
+        {"agent": "a", "version": "1", "status": "started", "hosts": 1, "trial": 0, "failed": 0},
+        {"agent": "a", "version": "2", "status": "started", "hosts": 2, "trial": 0, "failed": 0},
     ]
     assert world.call("GET", "counts?agent=b").json["items"] == []
     assert world.call("GET", "drift").json["items"] == [{"agent": "a", "version": "2", "hosts": 1}]
