@@ -113,14 +113,9 @@ class Memory(msgspec.Struct, frozen=True):
         trial = Trial(version) if self.trial and self.trial.version == version else self.trial
         return replace(self, rejected=None, trial=trial, last=None, unfit=None)
 
-    def seeing(
-        self, name: str, current: str, started: bool, installs: Container[str], leaving: bool, moment: "Moment"
-    ) -> "Memory":
+    def seeing(self, name: str, current: str, started: bool, installs: Container[str], moment: "Moment") -> "Memory":
         """What a look at the agent `name` teaches: the version on trial is started, or has come through its watch; `good` may
-        be gone. moment: when it was looked at.
-
-        leaving: whether the order is for another version; one that is left in good health need not wait for its watch's end.
-        """
+        be gone. moment: when it was looked at."""
         memory = self if self.good in installs else replace(self, good="")
         if current in installs:
             memory = replace(memory, current=current)._on_trial()
@@ -135,7 +130,7 @@ class Memory(msgspec.Struct, frozen=True):
             return memory
         if 0 < trial.until <= moment.now:
             return replace(memory, good=current)._come_through(name, moment)
-        return replace(memory, good=current) if leaving else memory
+        return memory
 
     def _come_through(self, name: str, moment: "Moment") -> "Memory":
         """The watch has passed, and only now the change is done. What is told comes from what is remembered of the switch, so
@@ -223,13 +218,15 @@ class Memory(msgspec.Struct, frozen=True):
             return self
         return replace(self, trial=replace(self.trial, until=0.0))
 
-    def switching(self, current: str, version: str) -> "Memory":
-        """Just before `.version` goes from `current` ("" when that cannot run) to `version`: a trial, unless it is `good`."""
-        if version == self.good:
+    def switching(self, current: str, version: str, was_well: bool = False) -> "Memory":
+        """Just before `.version` goes from `current` ("" when that cannot run) to `version`: a trial, unless it is `good`.
+
+        was_well: whether `current` was started when it was stopped for this. Then it need not have come to its watch's end;
+        not before, for an order that is taken back while the other version is still fetched leaves it on trial."""
+        good = current if was_well and current else self.good or current
+        if version == good:
             return replace(self, current=version)
-        return replace(
-            self, good=self.good or current, previous=current or self.previous, current=version, trial=Trial(version)
-        )
+        return replace(self, good=good, previous=current or self.previous, current=version, trial=Trial(version))
 
     def put_back(self, current: str) -> "Memory":
         """`.version` is `current` again, as before the last switch, and what was switched to has not been tried."""

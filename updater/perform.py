@@ -27,6 +27,7 @@ from updater import (
     unpack,
     witness,
 )
+from updater.control import State
 from updater.errors import ControlFailed, Refused, TryLater, UpdaterError
 from updater.host import Host
 from updater.layout import MARKER
@@ -56,6 +57,7 @@ class Hands:
         self.agent = host.layout.agent(order.name)
         self.remarks: list[str] = []  # what meta is to be told with the outcome
         self._checked = ""  # the version whose place has been looked at
+        self._was_well = ""  # the version on trial that was started when it was stopped to make way
         self._is_alone = False  # whether nothing of the agent runs but the version that was stopped in this turn
         self._does: dict[Step, Callable[[Action], None]] = {
             Step.REJECT: self._reject,
@@ -174,6 +176,7 @@ class Hands:
 
     def _stop(self, action: Action) -> None:
         install = self.agent.install(action.version)
+        was_well = not action.forced and self._is_well(install)
         self.remember(lambda memory: memory.stopping(action.version))
         were = stopping.before(install, self.memory, self.host.boot)
         deadline = time.monotonic() + self.host.config.timeouts.stop
@@ -191,8 +194,17 @@ class Hands:
             except ControlFailed as e:
                 log.warning("%s: %s", action.agent, e)
             left = stopping.end(were, self.order)
+        self._was_well = action.version if was_well else ""
         self._is_alone = were.alone and not left
         self._note_left(action.version, left, "")
+
+    def _is_well(self, install: Path) -> bool:
+        """Whether a version within its watch is started now, after what may have been a long download of the next one. One
+        that has nothing before it to go back to is not asked: what follows goes back to it in any case."""
+        memory = self.memory
+        if self.order.cmd != START or not memory.is_watched or memory.current != install.name or not memory.good:
+            return False
+        return control.status(install, self.host.config.timeouts.status).state is State.STARTED
 
     def _note_left(self, version: str, left: frozenset[str], before: str) -> None:
         """Remember and say what a version has left running. before: the remark of this switch so far."""
@@ -209,7 +221,10 @@ class Hands:
 
     def _switch(self, action: Action) -> None:
         way_back = action.version == self.memory.good
-        (self.note if way_back else self.remember)(lambda memory: memory.switching(action.replaces, action.version))
+        was_well = action.replaces != "" and action.replaces == self._was_well
+        (self.note if way_back else self.remember)(
+            lambda memory: memory.switching(action.replaces, action.version, was_well)
+        )
         self._name(action)
 
     def _start(self, action: Action) -> None:

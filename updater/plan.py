@@ -92,10 +92,9 @@ def recall(memory: Memory, seen: Observed, order: Desired, moment: Moment, sourc
     # It shall be down: that says nothing of it when it is to be started again.
     if order.cmd == STOP and seen.state is not State.STARTED and source is not Source.KEPT:
         memory = memory.stopping(seen.current)
-    leaving = order.version != seen.current and source is not Source.KEPT
     memory, is_started = memory.occupied(seen.occupied).recognising(seen.running), seen.state is State.STARTED
     met = memory.meeting(seen.current, seen.processes, moment) if is_started else memory
-    taught = met.seeing(seen.name, seen.current, is_started, seen.installs, leaving, moment)
+    taught = met.seeing(seen.name, seen.current, is_started, seen.installs, moment)
     return taught.doubting(seen.current, seen.state is State.STOPPED, seen.processes)
 
 

@@ -49,6 +49,15 @@ def running(host, site):
     return pid(host)
 
 
+def prove(host):
+    """What runs comes through its watch."""
+    watch = host.config.watch
+    host.reconfigure(replace(host.config, watch=0))
+    run(host)
+    host.reconfigure(replace(host.config, watch=watch))
+    assert not host.memories.of("agent").is_on_trial
+
+
 def untouched(host, running):
     return (current(host), status(host), pid(host)) == ("1", "started", running)
 
@@ -626,3 +635,42 @@ def test_a_version_file_that_is_a_link_is_not_followed(host, site, running, tmp_
     assert secret.read_text() == "1"
     assert not file.is_symlink()
     assert State.STARTED.value == status(host)
+
+
+def test_an_order_for_what_cannot_be_had_does_not_end_the_watch_of_what_runs(host, site, running):
+    """2 is in its watch, 3 is ordered by mistake and has no tarball, then 2 again: it can still be taken back."""
+    prove(host)
+    site.publish(version="2")
+    site.desire(("agent", "2"))
+    run(host)
+    site.desire(site.entry(version="3", tarball="http://127.0.0.1:1"))
+    run(host, times=2)
+    site.desire(("agent", "2"))
+    site.reports.clear()
+    run(host)
+    assert site.reports[-1]["realAgents"][0]["trial"] is True
+    os.kill(pid(host), signal.SIGKILL)
+    run(host)
+    assert (current(host), status(host)) == ("1", "started")
+    assert [(told["to"], told["result"]) for told in site.outcomes()] == [("2", "rolled back")]
+
+
+@pytest.mark.parametrize(("dies", "back"), [(False, "2"), (True, "1")], ids=["well", "dead"])
+def test_a_version_that_makes_way_in_its_watch_is_gone_back_to_if_it_was_well_at_that_moment(
+    host, site, running, dies, back
+):
+    prove(host)
+    site.publish(version="2")
+    site.desire(("agent", "2"))
+    run(host)
+    third = site.publish(version="3", control=NEVER_STARTS)
+
+    def say(connection):
+        if dies:  # while the other one is fetched
+            os.kill(pid(host), signal.SIGKILL)
+        answer((site.files / "agent-3.tar.gz").read_bytes())(connection)
+
+    with Server([say]).running() as mirror:
+        site.desire(site.entry(version="3", tarball=mirror.url, md5=third.md5))
+        run(host)
+    assert (current(host), status(host)) == (back, "started")

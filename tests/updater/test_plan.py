@@ -325,9 +325,19 @@ def test_a_version_that_came_through_its_watch_is_the_way_back():
 
 
 def test_a_version_left_in_good_health_is_the_way_back_even_within_its_watch():
-    assert recall(WATCHED, seen("2", UP, "1"), order("3"), MOMENT).good == "2"
-    assert recall(WATCHED, seen("2", DOWN, "1"), order("3"), MOMENT).good == "1"
-    assert recall(WATCHED, seen("2", UP, "1"), order("2"), MOMENT).good == "1"
+    assert WATCHED.switching("2", "3", was_well=True).good == "2"
+    assert WATCHED.switching("2", "3").good == "1"
+    back = WATCHED.switching("2", "1", was_well=True)
+    assert (back.good, back.trial, back.previous) == ("2", Trial("1"), "2")
+
+
+def test_a_version_in_its_watch_has_proven_nothing_while_another_one_is_ordered():
+    after = recall(WATCHED, seen("2", UP, "1"), order("3"), MOMENT)
+    assert (after.good, after.is_watched, after.may_be_taken_back(started=True)) == ("1", True, True)
+    again = recall(after, seen("2", DOWN, "1"), order("2"), Moment(NOW + 5, WATCH))
+    assert plan(seen("2", DOWN, "1"), order("2"), again, NOW + 5).is_way_back
+    through = recall(after, seen("2", UP, "1"), order("3"), Moment(NOW + 31, WATCH))
+    assert (through.good, through.last.to, through.last.result) == ("2", "2", "done")
 
 
 def test_a_version_that_another_updater_runs_is_the_way_back():
