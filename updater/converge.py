@@ -72,7 +72,7 @@ def _converge(hands: Hands, seen: Observed) -> Turn:
     if outcome := _outcome(hands, seen, todo, done, failed):
         if hands.remarks:
             outcome = replace(outcome, reason=one_line("; ".join([outcome.reason, *hands.remarks]), 1000))
-        hands.note(partial(Memory.noting_done if outcome.result == DONE else Memory.noting, outcome=outcome))
+        hands.note(partial(Memory.noting_turn, outcome=outcome, order=order))
     if todo.waits and todo.waits != host.told.get(order.name):  # once, not each cycle
         log.warning("%s: %s", order.name, todo.waits)
     host.told[order.name] = todo.waits

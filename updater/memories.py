@@ -70,7 +70,9 @@ def _rendered(memory: Memory) -> bytes:
     if len(data) <= LIMIT:
         return data
     trial = memory.trial and replace(memory.trial, evidence="", processes=frozenset())
-    return msgspec.json.encode(replace(memory, trial=trial, outcomes=(), last=None, running=None, left={}))
+    return msgspec.json.encode(
+        replace(memory, trial=trial, outcomes=(), last=None, told_of=None, running=None, left={})
+    )
 
 
 def _load(path: Path) -> Memory:

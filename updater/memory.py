@@ -76,11 +76,10 @@ class Rejected(msgspec.Struct, frozen=True):
 
 class Memory(msgspec.Struct, frozen=True):
     """All of it, for one agent.
-
     current: the version that `.version` named last; good: the version to go back to, the last one that has proven itself,
     "" when there is none; previous: what ran before the version that was switched to last; running: its processes; left: by
-    version, those that were still there some time after it had stopped; remark: the same of the last switch, for meta; unfit: a
-    tarball that is not fetched again.
+    version, those that were still there some time after it had stopped; remark: the same of the last switch, for meta;
+    last: the outcome that was noted last; told_of: the order of which that is a failure; unfit: a tarball that is not fetched again.
     """
 
     current: str = ""
@@ -90,20 +89,25 @@ class Memory(msgspec.Struct, frozen=True):
     rejected: Rejected | None = None
     outcomes: tuple[Outcome, ...] = ()
     last: Outcome | None = None
+    told_of: Desired | None = None
     running: Recognised | None = None
     left: Mapping[str, frozenset[str]] = {}
     remark: str = ""
     unfit: Unfit | None = None
 
     def heed(self, order: Desired) -> "Memory":
-        """A new order lifts the rejection of another one; the same one with a higher attempt has its version tried again."""
-        if self.unfit and not self.unfit.holds_for(order):
-            return replace(self, unfit=None, last=None).heed(order)
-        if self.rejected is None:
-            return self
-        if not same_artifact(self.rejected.order, order):
-            return replace(self, rejected=None, last=None)  # that it failed before is no reason not to report it again
-        return self.retrying() if order.attempt > self.rejected.order.attempt else self
+        """A new order lifts the rejection of another one; the same one with a higher attempt has its version tried again. What
+        fails of a new order is told, also where it reads like a failure of the one before."""
+        told = self.told_of or order
+        is_told = same_artifact(told, order) and (told.mirrors, told.attempt) == (order.mirrors, order.attempt)
+        memory = self if is_told else replace(self, last=None, told_of=None)
+        if memory.unfit and not memory.unfit.holds_for(order):
+            memory = replace(memory, unfit=None, last=None)
+        if memory.rejected is None:
+            return memory
+        if not same_artifact(memory.rejected.order, order):
+            return replace(memory, rejected=None, last=None)
+        return memory.retrying() if order.attempt > memory.rejected.order.attempt else memory
 
     def retrying(self) -> "Memory":
         """The rejected or refused version may be tried again, as if it had not failed."""
@@ -249,16 +253,18 @@ class Memory(msgspec.Struct, frozen=True):
         """The order's version is given up in favour of `good`."""
         return replace(self.failed(order.version, reason, ""), rejected=Rejected(order, reason))
 
-    def noting(self, outcome: Outcome) -> "Memory":
-        """Keep an outcome for the next report, unless it is the same failure again."""
+    def noting(self, outcome: Outcome, order: Desired | None = None) -> "Memory":
+        """Keep an outcome for the next report, unless it is the same failure again. order: of which it is a failure."""
         again = self.last and replace(outcome, at=self.last.at, evidence=self.last.evidence) == self.last
         if again and outcome.result != DONE:
             return self
-        return replace(self, outcomes=(*self.outcomes, outcome)[-KEPT_OUTCOMES:], last=outcome)
+        told_of = None if outcome.result == DONE else order
+        return replace(self, outcomes=(*self.outcomes, outcome)[-KEPT_OUTCOMES:], last=outcome, told_of=told_of)
 
-    def noting_done(self, outcome: Outcome) -> "Memory":
-        """The same for a change that went well: what it started is reported when that has come through its watch."""
-        return self if self.is_on_trial and outcome.step in _STARTS else self.noting(outcome)
+    def noting_turn(self, outcome: Outcome, order: Desired) -> "Memory":
+        """The same for what came of a turn: what it started is done, and reported, when that has come through its watch."""
+        is_early = outcome.result == DONE and self.is_on_trial and outcome.step in _STARTS
+        return self if is_early else self.noting(outcome, order)
 
     def reported(self, outcomes: tuple[Outcome, ...]) -> "Memory":
         """meta has these outcomes."""

@@ -164,6 +164,24 @@ def test_an_upgrade_asks_and_does_no_more_than_it_must(host, site, running):
     assert calls(host.layout.root, "agent")[before:] == ["status", "stop", "status", "start", "status", "status"]
 
 
+def test_a_failure_is_told_once_for_each_order_also_where_it_reads_as_the_one_before(host, site, running):
+    def told():
+        found = [(outcome["to"], outcome["result"]) for outcome in site.outcomes()]
+        site.reports.clear()
+        return found
+
+    missing, once = site.entry(version="9"), [("9", "refused")]
+    for entry in (missing, missing | {"attempt": 3}, missing | {"attempt": 3, "mirrors": [f"{site.url}/mirror"]}):
+        site.desire(entry)
+        run(host, times=3)
+        assert told() == once
+    site.desire(("agent", "1"))
+    run(host)
+    site.desire(entry)
+    run(host, times=3)
+    assert told() == once, "though another version was ordered in between"
+
+
 def test_the_new_version_is_complete_before_the_old_one_is_stopped(host, site):
     """The old version's own stop sees the new version, with its control and its marker."""
     looks = HEALTHY.replace("stop)", "stop) ls -A ../2 >../seen-at-stop;")
