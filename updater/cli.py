@@ -123,7 +123,7 @@ def once(config_file: Path, root: Path | None) -> None:
 
     with working_host(config_file, root) as host, interrupt.asks_first(host.stop), children.burying():
         result = cycle.run(host)
-    for name, why in result.refused:
+    for name, why, _ in result.refused:
         click.echo(f"{name}: refused: {why}", err=True)
     for turn in result.turns:
         click.echo(f"{turn.agent}: {turn.waits or ('changed' if turn.changed else 'as desired')}")
@@ -144,7 +144,7 @@ def plan(config_file: Path, root: Path | None) -> None:
     host = a_host(config_file, root)
     log_to_stderr(logging.WARNING)
     beat, plans = cycle.preview(host)
-    for name, why in beat.refused:
+    for name, why, _ in beat.refused:
         click.echo(f"{name}: refused: {why}")
     for order, todo in zip(beat.orders, plans, strict=True):
         for action in todo.actions:

@@ -24,7 +24,7 @@ from updater.memory import Memory
 from updater.observe import Observed, agent_names
 from updater.plan import Plan, plan, recall
 from updater.wire import REFUSED, VERSION, Desired, Outcome, RealAgent, Report
-from updater.wirereply import Reply
+from updater.wirereply import RefusedOrder, Reply
 
 log = logging.getLogger("updater")
 
@@ -36,20 +36,20 @@ AT_ONCE = 8  # agents that are looked at or changed at the same time
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """One exchange with meta. orders: those that may be followed; refused: (entry, why) of those that may not; look: meta
-    knows that it was no heartbeat."""
+    """One exchange with meta. orders: those that may be followed; refused: those that may not; look: meta knows that it was
+    no heartbeat."""
 
     seen: dict[str, Observed]
     orders: tuple[Desired, ...] = ()
-    refused: tuple[tuple[str, str], ...] = ()
+    refused: tuple[RefusedOrder, ...] = ()
     look: bool = False
 
     def refusals(self, now: float) -> tuple[Outcome, ...]:
         """The refused orders, as outcomes for the next report."""
-        current = {name: self.seen[name].current for name, _ in self.refused if name in self.seen}
+        current = {name: self.seen[name].current for name, _, _ in self.refused if name in self.seen}
         return tuple(
-            Outcome(name, current.get(name, ""), step="order", result=REFUSED, reason=why, at=int(now))
-            for name, why in self.refused
+            Outcome(name, current.get(name, ""), version, step="order", result=REFUSED, reason=why, at=int(now))
+            for name, why, version in self.refused
         )
 
 
@@ -87,7 +87,7 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     name = naming.reported(host)
     seen = look(host, agent_names(host.layout))
     reply = _report(host, name, seen.values(), refused_before)
-    for agent, why in reply.refused:
+    for agent, why, _ in reply.refused:
         log.error("%s: refused: %s", agent, why)
     orders = _orders(host, reply)
     seen |= _look_at_new(host, orders, seen)

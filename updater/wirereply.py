@@ -1,6 +1,6 @@
 """A heartbeat's reply as the host reads it: each order is checked by itself, for names and versions become paths and words."""
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -9,12 +9,21 @@ from updater.wirelimits import MAX_AGENTS
 from updater.wireproblems import in_words
 
 
+class RefusedOrder(NamedTuple):
+    """An entry that did not pass all checks. name: of its agent, or which entry it is; version: what it asks for, "" where that
+    cannot be read or is not one."""
+
+    name: str
+    why: str
+    version: str = ""
+
+
 class Reply(msgspec.Struct, frozen=True):
-    """meta's answer: the desired agents that passed all checks, and (name, why) of those that did not. look: meta says that
-    it took the report for a look."""
+    """meta's answer: the desired agents that passed all checks, and those that did not. look: meta says that it took the
+    report for a look."""
 
     desired: tuple[Desired, ...] = ()
-    refused: tuple[tuple[str, str], ...] = ()
+    refused: tuple[RefusedOrder, ...] = ()
     look: bool = False
 
 
@@ -28,9 +37,14 @@ class _Named(msgspec.Struct):
     name: str
 
 
+class _Versioned(msgspec.Struct):
+    version: str
+
+
 _reply_decoder = msgspec.json.Decoder(_WireReply)
 _desired_decoder = msgspec.json.Decoder(Desired)
 _named_decoder = msgspec.json.Decoder(_Named)
+_versioned_decoder = msgspec.json.Decoder(_Versioned)
 
 
 def parse_reply(body: bytes) -> Reply:
@@ -46,17 +60,17 @@ def parse_reply(body: bytes) -> Reply:
     if wire.error_message:
         raise WireError(f"meta says: {one_line(wire.error_message, 300)}")
     good: dict[str, Desired] = {}
-    refused: dict[str, str] = {}
+    refused: dict[str, RefusedOrder] = {}
     for position, raw in enumerate(wire.desired_agents or ()):
         name, desired, problem = _parse_desired(bytes(raw), position)
-        if name in good or name in refused:
-            good.pop(name, None)
-            refused[name] = "listed more than once"
+        version = _version_in(bytes(raw))
+        if first := good.pop(name, None) or refused.get(name):
+            refused[name] = RefusedOrder(name, "listed more than once", version if version == first.version else "")
         elif desired is None:
-            refused[name] = problem
+            refused[name] = RefusedOrder(name, problem, version)
         else:
             good[name] = desired
-    return Reply(tuple(good.values()), tuple(refused.items()), wire.look)
+    return Reply(tuple(good.values()), tuple(refused.values()), wire.look)
 
 
 def _parse_desired(raw: bytes, position: int) -> tuple[str, Desired | None, str]:
@@ -66,6 +80,13 @@ def _parse_desired(raw: bytes, position: int) -> tuple[str, Desired | None, str]
         return _name_in(raw) or f"entry {position}", None, in_words(e)
     problem = desired_problem(desired)
     return one_line(desired.name, 64) or f"entry {position}", None if problem else desired, problem
+
+
+def _version_in(raw: bytes) -> str:
+    try:
+        return one_line(_versioned_decoder.decode(raw).version, 64)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""
 
 
 def _name_in(raw: bytes) -> str:

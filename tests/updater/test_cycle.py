@@ -493,13 +493,14 @@ def test_an_order_that_is_not_safe_is_refused_and_reported(host, site, running, 
     assert current(host, "other") == "1", "the other orders of the reply are followed"
     [outcome] = [o for o in site.outcomes() if o["step"] == "order"]
     assert (outcome["from"], outcome["result"]) == ("1" if outcome["agent"] == "agent" else "", "refused")
+    assert outcome["to"] == change.get("version", "1"), "what it was that is refused"
     assert sorted(p.name for p in host.layout.root.iterdir()) == [".updater", "agent", "other"]
 
 
 def test_an_agent_that_is_ordered_twice_is_left_as_it_is(host, site, running):
     site.publish(version="2")
     site.desire(("agent", "1"), ("agent", "2"))
-    assert run(host).refused == (("agent", "listed more than once"),)
+    assert run(host).refused == (("agent", "listed more than once", ""),)
     assert untouched(host, running)
 
 

@@ -185,7 +185,7 @@ BAD_ENTRIES = {
 def test_a_bad_entry_is_refused_and_spoils_only_itself(change, key):
     parsed = parse_reply(reply(AGENT | change, AGENT | {"name": "other"}))
     assert [d.name for d in parsed.desired] == ["other"]
-    [(_, why)] = parsed.refused
+    [(_, why, _)] = parsed.refused
     assert key in why
 
 
@@ -197,13 +197,14 @@ def test_words_of_a_newer_meta_are_no_reason_to_refuse_an_order():
 def test_an_agent_listed_twice_is_refused_in_both_places():
     parsed = parse_reply(reply(AGENT, AGENT | {"name": "other"}, AGENT | {"version": "2"}))
     assert [d.name for d in parsed.desired] == ["other"]
-    assert parsed.refused == (("agent", "listed more than once"),)
+    assert parsed.refused == (("agent", "listed more than once", ""),)
+    assert parse_reply(reply(AGENT, AGENT)).refused == (("agent", "listed more than once", AGENT["version"]),)
 
 
 def test_a_broken_twin_spoils_its_agent_too():
     parsed = parse_reply(reply(AGENT, AGENT | {"version": 5}))
     assert parsed.desired == ()
-    assert [name for name, _ in parsed.refused] == ["agent"]
+    assert [(one.name, one.version) for one in parsed.refused] == [("agent", "")]
 
 
 def test_stop_needs_no_version_and_no_tarball():
