@@ -210,6 +210,15 @@ def _artifact(order: Desired) -> tuple[object, ...]:
     return order.version, order.tarball, order.mirrors, order.md5, order.sha256
 
 
+def on_trial(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
+    """Whether these hosts say that they have in its watch what they shall run, and it has not failed. Of a version that no
+    order asks for any more, and of an agent that shall be stopped, nobody waits for the end of its watch."""
+    _, version, status, _, trial, *_ = look
+    if trial is not True or order is None or order.cmd != START or drifts(order, version, status):
+        return False
+    return not failed(order, look, verdict)
+
+
 def drifting(orders: Mapping[str, Desired], looks: Sequence[Look]) -> list[Desired]:
     """The orders that a host with these agents does not fulfil."""
     seen = {look[0]: look for look in looks}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
-from meta.classes import NO_LOOK, Look, Rejection, Verdict, drifting, drifts, failed
+from meta.classes import NO_LOOK, Look, Rejection, Verdict, drifting, drifts, failed, on_trial
 from meta.failures import failed_orders
 from meta.hosts import Host, HostTable
 from meta.profiles import Group
@@ -218,10 +218,12 @@ def counts(table: HostTable, agent: str = "") -> list[Count]:
     failures: Counter[tuple[str, str, str]] = Counter()
     for group, number in _groups(table):
         failed = {order.name for order in failed_orders(group)}
-        for name, version, status, _, trial, *_ in group.profile.looks:
+        for look in group.profile.looks:
+            name, version, status, *_ = look
             if not agent or name == agent:
                 found[name, version, status] += number
-                trials[name, version, status] += number if trial is True else 0
+                is_on_trial = on_trial(group.klass.orders.get(name), look, group.profile.verdict(name))
+                trials[name, version, status] += number if is_on_trial else 0
                 failures[name, version, status] += number if name in failed else 0
     return [Count(*key, hosts, trials[key], failures[key]) for key, hosts in sorted(found.items())]
 

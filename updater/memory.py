@@ -278,11 +278,12 @@ class Memory(msgspec.Struct, frozen=True):
 
     def may_be_taken_back(self, started: bool) -> bool:
         """Whether the current version, seen started or not, has yet to prove itself: what meta is told as `trial`. Also after
-        the end of its watch, until a look has said how that ended."""
+        the end of its watch, until a look has said how that ended; one that has failed only as long as it is to be taken back,
+        so not where there is nothing before it."""
         trial = self.trial
         if trial is None or not (trial.version == self.current != self.good):
             return False
-        return started or trial.until > 0 or bool(trial.failure)
+        return started or trial.until > 0 or (bool(trial.failure) and self.good != "")
 
     @property
     def is_watched(self) -> bool:

@@ -10,7 +10,7 @@ from meta.cli import show
 from meta.cli.client import Client, at
 from meta.cli.known import require_agent, require_label
 from meta.views import NO_REASON, AgentView, HostView
-from updater.wire import ROLLED_BACK
+from updater.wire import ROLLED_BACK, START
 
 NARROW = 120  # columns of a terminal, below which address and labels are left out: agents are what is looked for
 _ABOUT_CHANGES = ("drift", "failed")  # options that say how a host stands to what it shall be
@@ -50,6 +50,11 @@ def desired(agent: AgentView) -> str:
     return agent.desired if agent.desired_cmd != "stop" else "stop"
 
 
+def is_on_trial(agent: AgentView) -> bool:
+    """Whether what it shall have is in its watch: of what no order asks for any more nobody waits for the end."""
+    return bool(agent.trial and agent.desired_cmd == START and not agent.drift and not agent.failed)
+
+
 def _in_short(agent: AgentView) -> str:
     """`falcon-agent 1.0.1`, `falcon-agent 1.0.1 stoped -> 1.0.2`."""
     words = [agent.name, agent.version or "(not there)"]
@@ -57,7 +62,7 @@ def _in_short(agent: AgentView) -> str:
         words.append(agent.status)
     if agent.drift:
         words.append(f"-> {desired(agent)}")
-    if agent.trial:
+    if is_on_trial(agent):
         words.append("(on trial)")
     if agent.held:
         words.append("(held)")

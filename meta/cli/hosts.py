@@ -115,6 +115,7 @@ def _agent_row(agent: "AgentView") -> "list[Cell | str]":
 
 
 def _note(agent: "AgentView") -> str:
+    from meta.cli import host_list
     from updater.wire import BY_HAND
 
     if agent.held:
@@ -122,7 +123,7 @@ def _note(agent: "AgentView") -> str:
     if agent.failed:
         by_hand = agent.outcome is not None and agent.outcome.reason == BY_HAND
         return f"{BY_HAND}: {agent.desired}" if by_hand else "its change failed"
-    if agent.trial:
+    if host_list.is_on_trial(agent):
         return "on trial, in its watch"
     return (f"waits for {agent.waits}" if agent.waits else "not yet as desired") if agent.drift else ""
 

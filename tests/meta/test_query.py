@@ -135,6 +135,24 @@ def test_counts_and_drift_are_without_the_retired(table):
     assert query.drift(table, "b") == [Drift("b", "stop", 1)]
 
 
+def test_on_trial_are_those_that_have_what_they_shall_run_in_its_watch(table):
+    """Not those that lost their order meanwhile, shall run another version or none, are down, or have failed."""
+    table = HostTable(RecordSet(1, (Record("a", "2", "http://r"), Record("b", "1", "http://r", cmd="stop"))))
+    seen = {
+        "in its watch": RealAgent("a", "2", "started", 7, trial=True),
+        "it has failed": RealAgent("a", "2", "started", 7, trial=True, rejected="2"),
+        "it is down": RealAgent("a", "2", "stoped", 7, trial=True),
+        "another version": RealAgent("a", "1", "started", 7, trial=True),
+        "to be stopped": RealAgent("b", "1", "started", 7, trial=True),
+        "without an order": RealAgent("c", "1", "started", 7, trial=True),
+    }
+    for number, agent in enumerate(seen.values()):
+        table.beat(Report(f"h{number}", [agent]), "10.0.0.1", NOW)
+    assert [(one.agent, one.version, one.status, one.trial) for one in query.counts(table) if one.trial] == [
+        ("a", "2", "started", 1)
+    ]
+
+
 def test_states_count_every_host_once(table):
     assert query.states(table, NOW, AGES) == {"new": 1, "ok": 3, "late": 1, "lost": 1, "retired": 1}
     take(table, NOW + 60)

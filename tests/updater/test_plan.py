@@ -344,6 +344,15 @@ def test_a_version_that_another_updater_runs_is_the_way_back():
     assert recall(Memory(), seen("1", UP, marked=False), order("2"), MOMENT).switching("1", "2").good == "1"
 
 
+def test_a_first_version_that_has_failed_is_not_on_trial_while_it_is_down():
+    """There is nothing before it, so nothing takes it back: it is told as failed, and nobody waits for its watch."""
+    first = Memory().switching("", "2").failed("2", "not started within 60 s", "")
+    assert not first.may_be_taken_back(started=False)
+    assert not recall(first, seen("2", DOWN), order(cmd="stop"), MOMENT).may_be_taken_back(started=False)
+    assert recall(first, seen("2", UP), order(), MOMENT).may_be_taken_back(started=True)
+    assert FAILED.may_be_taken_back(started=False), "it is about to be taken back"
+
+
 def test_a_version_from_which_a_switch_was_cut_off_is_on_trial_as_before():
     cut_off = ON_TRIAL.switching("2", "3")
     assert cut_off.trial == Trial("3")
