@@ -14,7 +14,7 @@ import msgspec
 
 from meta.grounds import grounds
 from meta.records import Glob, Prefix, RecordSet, Selector, resolve_matched, selectors
-from updater.wire import FAILED, ROLLED_BACK, START, STARTED, STOP, STOPPED, Desired
+from updater.wire import FAILED, REFUSED, ROLLED_BACK, START, STARTED, STOP, STOPPED, Desired
 
 Test = Callable[[str, Mapping[str, str]], bool]
 _NOTHING: frozenset[Selector] = frozenset()
@@ -177,6 +177,7 @@ def rejects(order: Desired, look: Look) -> bool:
 def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
     """Whether an agent, seen like this and with this verdict, has failed to follow this order: it cannot run the version that
     it shall have now, or the running one did not stop. What went wrong with an earlier version, or at a lower attempt, is none.
+    An order that its host refused has failed, whichever version it names; older updaters did not say which.
     One that died in its watch, and was started again as there is none to go back to, has failed until it has come through.
 
     Who tells of trials tells what is rejected too, so there a verdict that says `rolled back` counts no more than that."""
@@ -195,7 +196,8 @@ def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
     if not drifts(order, version, status):
         return is_its and trial is True and (verdict.step, verdict.result) == ("watch", FAILED)
     is_stuck = verdict.step == STOP and verdict.to in (version, order.version)
-    return is_stuck or is_its
+    is_refused = (verdict.step, verdict.result) == ("order", REFUSED) and verdict.to in ("", order.version)
+    return is_stuck or is_its or is_refused
 
 
 def outdated(verdicts: Sequence[Verdict], before: Mapping[str, Desired], after: Mapping[str, Desired]) -> set[str]:

@@ -95,6 +95,11 @@ START_3, STOP_3 = Desired("a", "3", "http://r", "", "start"), Desired("a", "3", 
         (STOP_3, "1", "started", Outcome("a", "1", "1", "stop", "failed", "will not stop"), True),
         (STOP_3, "1", "started", rolled_back("3"), False),  # it shall not run at all any more
         (STOP_3, "1", "stoped", Outcome("a", "1", "1", "stop", "failed", "will not stop"), False),
+        (START_3, "1", "started", Outcome("a", "1", "3", "order", "refused", "tarball is no URL"), True),
+        (START_3, "1", "started", Outcome("a", "1", "2", "order", "refused", "tarball is no URL"), False),
+        (START_3, "1", "started", Outcome("a", "1", "", "order", "refused", "listed more than once"), True),
+        (START_3, "3", "started", Outcome("a", "1", "", "order", "refused", "listed more than once"), False),
+        (STOP_3, "1", "started", Outcome("a", "1", "", "order", "refused", "listed more than once"), True),
     ],
 )
 def test_what_is_a_failure(order, version, status, outcome, is_failure):
