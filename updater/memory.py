@@ -75,25 +75,20 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """All of it, for one agent.
-    current: the version that `.version` named last; good: the version to go back to, the last one that has proven itself,
-    "" when there is none; previous: what ran before the version that was switched to last; running: its processes; left: by
-    version, those that were still there some time after it had stopped; remark: the same of the last switch, for meta;
-    last: the outcome that was noted last; told_of: the order of which that is a failure; unfit: a tarball that is not fetched again.
-    """
+    """All of it, for one agent."""
 
-    current: str = ""
-    good: str = ""
-    previous: str = ""
+    current: str = ""  # the version that `.version` named last
+    good: str = ""  # the version to go back to, the last one that has proven itself; "" when there is none
+    previous: str = ""  # what ran before the version that was switched to last
     trial: Trial | None = None
     rejected: Rejected | None = None
-    outcomes: tuple[Outcome, ...] = ()
-    last: Outcome | None = None
-    told_of: Desired | None = None
-    running: Recognised | None = None
-    left: Mapping[str, frozenset[str]] = {}
-    remark: str = ""
-    unfit: Unfit | None = None
+    outcomes: tuple[Outcome, ...] = ()  # that meta has not yet confirmed
+    last: Outcome | None = None  # what was noted last
+    told_of: Desired | None = None  # the order of which that is a failure
+    running: Recognised | None = None  # the processes of the current version
+    left: Mapping[str, frozenset[str]] = {}  # by version, its processes that outlived its stop for some time
+    remark: str = ""  # the same of the last switch, for meta
+    unfit: Unfit | None = None  # a tarball that is not fetched again
 
     def heed(self, order: Desired) -> "Memory":
         """A new order lifts the rejection of another one; the same one with a higher attempt has its version tried again. What
