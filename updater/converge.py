@@ -11,14 +11,14 @@ from msgspec.structs import replace
 
 from updater import control, hand
 from updater.belief import look_at
-from updater.errors import TryLater, UpdaterError
+from updater.errors import Refused, TryLater, UpdaterError
 from updater.host import Host
 from updater.memory import WATCH, Memory
 from updater.observe import Observed
-from updater.perform import Hands, outcome_of
+from updater.perform import Hands
 from updater.plan import Action, Plan, Source, Step, keep_alive, plan, recall
 from updater.stopping import EVIDENCE
-from updater.wire import BY_HAND, DONE, FAILED, ROLLED_BACK, Desired, Outcome, one_line
+from updater.wire import BY_HAND, DONE, FAILED, REFUSED, ROLLED_BACK, START, Desired, Outcome, one_line
 
 log = logging.getLogger("updater")
 
@@ -146,7 +146,7 @@ def _perform(hands: Hands, todo: Plan) -> tuple[list[Action], "_Failed | None"]:
         except UpdaterError as e:
             log.error("%s: %s failed: %s", action.agent, action.step.value, e)
             if action.essential:
-                return done, _Failed(outcome_of(e, action, hands), e)
+                return done, _Failed(_outcome_of(e, action, hands), e)
         else:
             if action.step is not Step.PRUNE:
                 done.append(action)
@@ -186,3 +186,18 @@ def _done(actions: list[Action], now: float) -> Outcome:
     switch = next((a for a in actions if a.step is Step.SWITCH), last)
     from_ = switch.replaces if switch.step in (Step.SWITCH, Step.HAND_OVER) else last.version
     return Outcome(last.agent, from_, last.version, last.step.value, DONE, last.reason, at=int(now))
+
+
+def _outcome_of(error: UpdaterError, action: Action, hands: Hands) -> Outcome:
+    """What a failed action is in the next report."""
+    on_the_way = action.step in (Step.STOP, Step.ADOPT) and not action.forced and hands.order.cmd == START
+    return Outcome(
+        action.agent,
+        from_=action.replaces,
+        to=hands.order.version if on_the_way else action.version,
+        step=action.step.value,
+        result=REFUSED if isinstance(error, Refused) else FAILED,
+        reason=one_line(str(error), 1000),
+        evidence=error.evidence,
+        at=int(hands.host.now()),
+    )

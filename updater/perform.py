@@ -28,7 +28,7 @@ from updater import (
     witness,
 )
 from updater.control import State
-from updater.errors import ControlFailed, Refused, TryLater, UpdaterError
+from updater.errors import ControlFailed, Refused, TryLater
 from updater.host import Host
 from updater.layout import MARKER
 from updater.memory import WATCH, Memory
@@ -36,7 +36,7 @@ from updater.observe import Marker
 from updater.plan import Action, Source, Step
 from updater.stopping import EVIDENCE
 from updater.unfit import Unfit, named, terms_of
-from updater.wire import FAILED, REFUSED, ROLLED_BACK, START, Desired, Outcome, one_line
+from updater.wire import ROLLED_BACK, START, Desired, Outcome, one_line
 
 log = logging.getLogger("updater")
 
@@ -290,18 +290,3 @@ class Hands:
 
 def _cannot_run(version: str, problem: str) -> str:
     return f"control of {version} cannot run: {problem}"
-
-
-def outcome_of(error: UpdaterError, action: Action, hands: Hands) -> Outcome:
-    """What a failed action is in the next report."""
-    on_the_way = action.step in (Step.STOP, Step.ADOPT) and not action.forced and hands.order.cmd == START
-    return Outcome(
-        action.agent,
-        from_=action.replaces,
-        to=hands.order.version if on_the_way else action.version,
-        step=action.step.value,
-        result=REFUSED if isinstance(error, Refused) else FAILED,
-        reason=one_line(str(error), 1000),
-        evidence=error.evidence,
-        at=int(hands.host.now()),
-    )
