@@ -102,8 +102,8 @@ class HostTable:
             if now >= self.seen.full:
                 self.seen.close(now)
             if host is None or host.retired_at:
-                now = max(now, host.retired_at + BACK) if host else now
-                host = self._welcome(report.hostname, now)
+                heard, now = now, max(now, host.retired_at + BACK) if host else now
+                host = self._welcome(report.hostname, heard)
             if said is None and agents is not None and host.group.profile is not profile:
                 said = clean_looks(agents)  # which it was compared with, and is not any more
             if said is not None:

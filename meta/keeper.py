@@ -26,6 +26,7 @@ from meta.unlabelling import Unlabelling
 __all__ = ["Condition", "Keeper", "Lifetimes"]
 GATHER = 0.4  # seconds in which further changes join the same transaction
 RETRY_AT_MOST = 5.0
+DAY = 86400.0  # seconds
 TIDY_EVERY = 10.0  # seconds
 AT_ONCE = 100  # ticks of one transaction
 log = logging.getLogger(__name__)
@@ -65,10 +66,9 @@ class Keeper:
         self._write_again = 0.0
         self._is_behind = False  # there is more than one transaction may hold
         self._tidied = self._in_step = self._up_since = time.time()
+        self._away = 0.0  # seconds before our start in which no host was heard of
         self._clock: clocks.Reading | None = None
-        self._set_back: list[
-            tuple[float, float]
-        ] = []  # by which our clock was, and what it said then: not in the database yet
+        self._was_set: list[tuple[float, float]] = []  # what is to be told to Store.redate
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -77,6 +77,8 @@ class Keeper:
         self._follower.load(now)
         self._ask_clock(now)
         self._in_step = self._up_since = now
+        away = self._table.seen.unheard(now)
+        self._away = away if away > DAY else 0.0
 
     def start(self) -> None:
         self._in_step = time.time()  # a long load is no lag
@@ -97,6 +99,18 @@ class Keeper:
     def clocks(self) -> clocks.Clocks:
         """What is known of others' clocks."""
         return self._follower.clocks
+
+    def warnings(self, now: float) -> list[str]:
+        """What a person should see to."""
+        found = self.clocks.warnings(now)
+        waiting = ["no host is retired or forgotten until the clocks agree"] if found else []
+        if self._away:
+            days = f"{self._away / DAY:.0f} days"
+            waiting.append(
+                f"no host was heard of for {days} before meta started (was it away, or is its clock ahead?): hosts are "
+                f"retired and forgotten {days} later"
+            )
+        return found + waiting
 
     @property
     def refusing(self) -> str:
@@ -119,8 +133,7 @@ class Keeper:
     def clock_was_set(self, by: float, now: float) -> None:
         """What was heard before is moved along with the wall clock; nobody is retired or forgotten before hosts have had the
         time to report. by: seconds; now: since then."""
-        if by < 0:
-            self._set_back.append((by, now))
+        self._was_set.append((by, now if by < 0 else 0.0))
         self._up_since, self._in_step = now, min(self._in_step + by, now)
         self._backlog.move_along(by, now)
         tidy.move_along(self._table, by, now)
@@ -165,8 +178,9 @@ class Keeper:
         if not self._is_behind:
             self._in_step = now
             if not self._closing.is_set() and not 0 <= now - self._tidied < TIDY_EVERY:
-                tidy.tidy(self._table, self._store, self._lifetimes, self._up_since, now, self._unlabel)
                 self._ask_clock(now)
+                times, is_sure = self._lifetimes.without(self._away), not self.clocks.warnings(now)
+                tidy.tidy(self._table, self._store, times, self._up_since, now, self._unlabel, is_sure)
                 self._tidied = now
 
     def _ask_clock(self, now: float) -> None:
@@ -177,9 +191,9 @@ class Keeper:
 
     def _write(self, now: float) -> bool:
         """As much as one transaction may hold, so that following need not wait; returns whether that was all."""
-        while self._set_back:
-            self._store.redate(self.meta, *self._set_back[0])
-            del self._set_back[0]
+        while self._was_set:
+            self._store.redate(self.meta, *self._was_set[0])
+            del self._was_set[0]
         taken = hostrows.take(self._table, now)
         for beat in taken.beats:
             self._backlog.add(*beat)

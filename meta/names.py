@@ -123,6 +123,10 @@ class Arrivals:
     def remove(self, at: float) -> None:
         del self._times[bisect_left(self._times, at)]
 
+    def move_along(self, by: float, latest: float) -> None:
+        """Each was seen so many seconds later, at `latest` at most."""
+        self._times = array("d", [min(at + by, latest) for at in self._times])
+
     def after(self, at: float) -> int:
         """How many came later than this."""
         return len(self._times) - bisect_right(self._times, at)

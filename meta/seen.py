@@ -102,7 +102,13 @@ class Seen:
             along = by if tick in moved else 0.0
             tick.at = min(tick.at + along, now)
             tick.began = min(tick.began + along, tick.at)
+        self._last, self._since = min(self._last + by, now), min(self._since + by, now)
+        self._before = min(self._before + by, now)
         return moved
+
+    def unheard(self, now: float) -> float:
+        """Seconds since any host was heard of, 0.0 when none ever was."""
+        return max(0.0, now - self._last) if self._last > -inf else 0.0
 
     def hear(self, host: "Host", tick: Tick) -> None:
         """Another meta has heard of this host, in a tick of its own, which `add` takes when it is complete."""

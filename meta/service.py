@@ -125,7 +125,7 @@ class Service:
 
     def warnings(self) -> list[str]:
         """What a person should see to, while we are ready."""
-        return self.clocks.warnings(time.time())
+        return self._keeper.warnings(time.time())
 
     @property
     def clocks(self) -> Clocks:

@@ -9,12 +9,13 @@ from itertools import islice
 from typing import NamedTuple
 
 from meta.absorb import let_go
-from meta.hosts import HostTable
+from meta.hosts import Host, HostTable
 from meta.store import Store
 from meta.unlabelling import Unlabelling
 
 STEP = 1000  # hosts that are looked at before somebody else gets the lock
 AT_ONCE = 5000  # hosts that are forgotten in one transaction
+LONG = 86400.0  # seconds by which a clock is set, and which a restart would take for silence of all hosts
 FOLDED = 50  # beats
 FOLDING = 1.0  # seconds of one round, after which the rest waits for the next
 log = logging.getLogger(__name__)
@@ -27,15 +28,26 @@ class Lifetimes(NamedTuple):
     retire_after: float = 30 * 86400
     forget_after: float = 90 * 86400
 
+    def without(self, away: float) -> "Lifetimes":
+        """The same where so many seconds of silence were ours."""
+        longer = {"retire_after": self.retire_after + away, "forget_after": self.forget_after + away}
+        return self._replace(**{name: seconds for name, seconds in longer.items() if getattr(self, name)})
 
 def tidy(
-    table: HostTable, store: Store, lifetimes: Lifetimes, up_since: float, now: float, unlabel: Unlabelling
+    table: HostTable,
+    store: Store,
+    lifetimes: Lifetimes,
+    up_since: float,
+    now: float,
+    unlabel: Unlabelling,
+    is_sure: bool = True,
 ) -> None:
-    """One round. up_since: since when hosts could reach us, and our clock was not set. Raises TryLater."""
+    """One round. up_since: since when hosts could reach us, and our clock was not set; is_sure: that it is right, or nobody is
+    retired or forgotten. Raises TryLater."""
     _tell_moves(table, now)
     table.names()  # so that nobody who asks has to wait until many are sorted
     fold(table, store, now - lifetimes.late_after)
-    if up_since >= now - lifetimes.late_after:  # until then the silence may be ours, or our clock's
+    if not is_sure or up_since >= now - lifetimes.late_after:  # until then the silence may be ours, or our clock's
         return
     if lifetimes.retire_after:
         retired = retire_silent(table, now - lifetimes.retire_after, now, up_since + lifetimes.late_after)
@@ -80,17 +92,34 @@ def retire_silent(table: HostTable, before: float, now: float, since: float = 0.
 
 def move_along(table: HostTable, by: float, now: float) -> None:
     """The clock was set by so many seconds, and it is `now`: what was heard before was heard as long ago as it was. What the
-    database dates later than now is written again, or a restart would believe it."""
+    database dates later than now, or days too early, is written again, or a restart would believe it."""
     with table.locked() as hosts:
-        known = [host for host in hosts.values() if not host.retired_at]
+        known = list(hosts.values())
         moved = table.seen.move_along(by, now)
+        table.arrivals.move_along(by, now)
+        table.whereabouts.move_along(by, now)
+        table.spared = {host: min(at + by, now) for host, at in table.spared.items()}
+        table.dirty.update(table.spared)
     for start in range(0, len(known), STEP):
         with table.locked():
             for host in known[start : start + STEP]:
-                along = by if host.tick is None or host.tick in moved else 0.0
-                if host.last_seen > now:
+                if host.last_seen > now or host.retired_at or by > LONG:
                     table.dirty.add(host)
-                host.last_seen = min(host.last_seen + along, now)
+                along = by if host.tick is None or host.tick in moved else 0.0
+                _move(host, by, now, along)
+
+
+def _move(host: Host, by: float, now: float, along: float) -> None:
+    """along: seconds by which it was heard of later. With the lock held."""
+    host.last_seen = min(host.last_seen + along, now)
+    first, since = host.first_seen, host.since
+    host.first_seen = min(first + by, now)
+    if isinstance(since, tuple):
+        host.since = tuple(min(one + by, now) for one in since)
+    else:
+        host.since = host.first_seen if since == first else min(since + by, now)
+    if host.retired_at:
+        host.retired_at = min(host.retired_at + by, now)
 
 
 def forget(table: HostTable, store: Store, before: float, now: float, unlabel: Unlabelling) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from updater.wire import Report
 
 INTERVALS = 10 / 3  # in lateAfter, which is three heartbeats: within ten a machine must be seen again
+EARLY = 1.0  # seconds by which a thread may have taken the time before another
 MAX_CHANGED = 50_000  # hosts whose machines are kept; of more the newest are not judged
 MAX_MOVED = 50_000  # hosts whose addresses are kept; of more those that moved last
 MAX_ADDRESSES = 16  # of one host
@@ -115,7 +116,11 @@ class Whereabouts:
         found = self._changed.get(host)
         if found is None or len(found.back) < 2 or host.retired_at:
             return False
-        return found.back[1] - found.back[0] <= self._window and now - found.back[1] <= self._window
+        return found.back[1] - found.back[0] <= self._window and self._is_recent(found.back[1], now)
+
+    def _is_recent(self, at: float, now: float) -> bool:
+        """A time that is later than now is none of ours."""
+        return -EARLY <= now - at <= self._window
 
     def doubled(self, now: float) -> "list[Host]":
         """All of them."""
@@ -128,7 +133,7 @@ class Whereabouts:
     def move(self, host: "Host", address: str, now: float) -> None:
         """This host reports from another address than it has."""
         seen = self._seen.pop(host, {})
-        is_known = _is_recent(seen.get(address), now)
+        is_known = _is_known(seen.get(address), now)
         for one in (host.address, address):
             seen.pop(one, None)
             seen[one] = now
@@ -140,6 +145,15 @@ class Whereabouts:
         if not is_known and (host in self._moved or len(self._moved) < MAX_MOVED):
             self._moved[host] = (self._moved.get(host, (host.address,))[0], address)
 
+    def move_along(self, by: float, now: float) -> None:
+        """The clock was set by so many seconds, and it is `now`."""
+        for found in self._changed.values():
+            found.left = {mark: min(at + by, now) for mark, at in found.left.items()}
+            found.back = tuple(min(at + by, now) for at in found.back)
+        for host, seen in self._seen.items():
+            self._seen[host] = {address: min(at + by, now) for address, at in seen.items()}
+        self._told_at = min(self._told_at + by, now)
+
     def forget(self, host: "Host") -> None:
         self._changed.pop(host, None)
         self._seen.pop(host, None)
@@ -148,9 +162,9 @@ class Whereabouts:
     def tidy(self, now: float) -> Moves:
         """What is too old to double anything, or to be known, is forgotten. Returns which hosts report from another address
         since that was last told, without doubled ones; none until it is to be told again."""
-        for host in [host for host, found in self._changed.items() if now - max(found.left.values()) > self._window]:
+        for host in [h for h, found in self._changed.items() if not self._is_recent(max(found.left.values()), now)]:
             del self._changed[host]
-        while self._seen and not _is_recent(_last(next(iter(self._seen.values()))), now):
+        while self._seen and not _is_known(_last(next(iter(self._seen.values()))), now):
             del self._seen[next(iter(self._seen))]
         if 0 <= now - self._told_at < TOLD_EVERY:
             return Moves(0, True, {})
@@ -166,5 +180,5 @@ def _last(seen: dict[str, float]) -> float:
     return next(reversed(seen.values()))
 
 
-def _is_recent(at: float | None, now: float) -> bool:
-    return at is not None and 0 <= now - at <= KNOWN_FOR
+def _is_known(at: float | None, now: float) -> bool:
+    return at is not None and -EARLY <= now - at <= KNOWN_FOR

@@ -194,7 +194,7 @@ class Store:
         return hosts.fold(self._database, before, last_seen, limit)
 
     def redate(self, meta: str, by: float, after: float) -> None:
-        """The clock of this meta was set by so many seconds: what its beats date later than `after` is that much later."""
+        """The clock of this meta was set by so many seconds: what its beats date later than `after` was that much later."""
         hosts.redate(self._database, meta, by, after)
 
     def forget(self, at: float, ids: Sequence[int], before: float) -> Gone:

@@ -148,9 +148,12 @@ def _update(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[
 def _merged(new: Mapping[str, sa.ColumnElement[Any]], connection: sa.Connection) -> dict[str, sa.ColumnElement[Any]]:
     """What is written over a row: an older report never replaces a newer one, whoever comes last. Putting a host aside, taking
     it back (retired_at < 0) and its last report are each as of a time; the latest decides."""
-    is_later = sa.or_(new["last_seen"] >= host.c.last_seen, _is_ahead(connection))
+    is_later = sa.or_(new["last_seen"] >= host.c.last_seen, _is_ahead(host.c.last_seen, connection))
     merged: dict[str, Any] = {name: sa.case((is_later, new[name]), else_=host.c[name]) for name in _WRITTEN}
-    is_its_word = sa.func.abs(new["retired_at"]) >= sa.func.abs(host.c.retired_at)
+    old_word = sa.func.abs(host.c.retired_at)
+    is_its_word = sa.or_(
+        sa.func.abs(new["retired_at"]) >= old_word, sa.and_(new["retired_at"] != 0.0, _is_ahead(old_word, connection))
+    )
     word = sa.case((is_its_word, new["retired_at"]), else_=host.c.retired_at)
     merged["retired_at"] = sa.case((sa.func.abs(word) < merged["last_seen"], 0.0), else_=word)
     return merged | {"serial": new["serial"]}
@@ -160,10 +163,10 @@ def _clock(connection: sa.Connection) -> sa.ColumnElement[float]:
     return sa.literal_column(_CLOCK[connection.dialect.name], sa.Double)
 
 
-def _is_ahead(connection: sa.Connection) -> sa.ColumnElement[bool]:
-    """Whether the row's report is dated by a clock that was set back since. By the database's clock: whoever writes may have
+def _is_ahead(at: sa.ColumnElement[float], connection: sa.Connection) -> sa.ColumnElement[bool]:
+    """Whether this is dated by a clock that was set back since. By the database's clock: whoever writes may have
     been stopped for long before, and what others have written meanwhile is not ahead."""
-    return host.c.last_seen > _clock(connection) + AHEAD
+    return at > _clock(connection) + AHEAD
 
 
 def _key(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,7 +233,7 @@ def fold(database: Database, before: float, last_seen: Callable[[int], float], l
     later = {"last_seen": at, "retired_at": word, "serial": sa.bindparam("its_serial")}
     for batch in in_batches(silent, FOLDED_AT_ONCE):  # others write in between
         with database.writing("hosts", _TABLES, durable=False, head_wait=HEAD_WAIT) as (connection, serial):
-            is_later = sa.or_(host.c.last_seen < at, _is_ahead(connection))
+            is_later = sa.or_(host.c.last_seen < at, _is_ahead(host.c.last_seen, connection))
             statement = sa.update(host).where(host.c.id == sa.bindparam("its_id"), is_later).values(later)
             connection.execute(statement, [values | {"its_serial": serial} for values in batch])
     _drop_beats(database, [row.serial for row in beats])

@@ -136,13 +136,13 @@ def states(meta, now):
     return {name: "ok" if state == "new" else state for name, state in judged.items()}  # by a clock that was set back
 
 
-def beats_until(meta, now, end):
-    """The living one's, each minute; returns when the dead one was late."""
+def beats_until(meta, now, end, is_late=False):
+    """The living one's, each minute; returns when the dead one was late, or goes on where it is."""
     while now < end:
         meta.beat("alive", A1, now=now)
         meta.keeper.step(now)
         now += 60
-        if states(meta, now)["dead"] == "late":
+        if not is_late and states(meta, now)["dead"] == "late":
             return now
     return None
 
@@ -158,6 +158,80 @@ def test_a_clock_that_is_set_makes_no_host_late_retires_and_forgets_none_and_hid
     late = beats_until(meta, since, since + 1200)
     assert since + 240 < late < since + 420  # 15 minutes after its last beat
     assert states(meta, late)["alive"] == "ok"
+    beats_until(meta, late, since + 1800, is_late=True)  # by which it would retire and forget
+    assert states(meta, since + 1800) == {"alive": "ok", "dead": "late", "retired": "retired"}
+
+
+def test_after_a_clock_was_set_forward_a_restart_finds_who_was_silent_for_how_long(meta):
+    now = NOW + 600 + 400 * DAY
+    meta.keeper.clock_was_set(400 * DAY, now)
+    meta.keeper.step(now)
+    with closing(Meta(meta.url, now + 1, retire_after=30 * DAY, forget_after=90 * DAY)) as again:
+        again.keeper.step(now + 1800)
+        assert states(again, now + 1800) == {"alive": "late", "dead": "late", "retired": "retired"}
+        assert again.last_seen() == meta.last_seen()
+
+
+@pytest.mark.parametrize("by", [2 * HOUR, -2 * HOUR])
+def test_all_that_happened_before_a_clock_was_set_is_as_long_ago_as_it_was(meta, by):
+    def ages(now):
+        with meta.table.locked() as hosts:
+            times = {name: (h.first_seen, h.last_seen, h.retired_at or now, h.since) for name, h in hosts.items()}
+        del times["dead"]
+        return {name: tuple(now - at for at in its) for name, its in times.items()}
+
+    for at, machine in ((10, "1"), (11, "2"), (12, "1"), (13, "2")):
+        meta.beat("alive", A1, now=NOW + at, machine=machine * 64)
+    meta.beat("dead", RealAgent("b", "1", "started", 7), A1, now=NOW + 20)
+    meta.table.unretire("dead", NOW + 21)
+    meta.keeper.step(NOW + 100)
+    with meta.table.locked() as hosts:
+        hosts["dead"].since = (NOW + 20.0, NOW)
+        before = hosts["dead"].since
+    states_before = query.states(meta.table, NOW + 100, query.Ages())
+    excuse_before = meta.table.seen.excuse(NOW + 100)
+    since = NOW + 100 + by
+    ages_before = ages(NOW + 100)
+    meta.keeper.clock_was_set(by, since)
+    assert ages(since) == ages_before
+    with meta.table.locked() as hosts:
+        assert hosts["dead"].since == tuple(at + by for at in before)
+        assert meta.table.spared == {hosts["dead"]: NOW + 21 + by}
+    assert query.states(meta.table, since, query.Ages()) == states_before
+    last, patience = meta.table.seen.excuse(since)
+    assert (last - by, patience) == excuse_before
+    assert meta.table.whereabouts.doubled(since) == [meta.table.get("alive")]
+    assert meta.table.whereabouts.doubled(since + 2912) == [meta.table.get("alive")]
+    assert meta.table.whereabouts.doubled(since + 2914) == []
+
+
+def test_while_clocks_are_apart_no_host_is_retired_or_forgotten(meta):
+    now = NOW + 100 * DAY
+    meta.keeper.clocks.wrote({"other": now + 6}, now)
+    meta.keeper.step(now)
+    assert states(meta, now) == {"alive": "lost", "dead": "lost", "retired": "retired"}
+    assert meta.keeper.warnings(now) == [
+        "another meta's clock is 6 s ahead of this machine's",
+        "no host is retired or forgotten until the clocks agree",
+    ]
+    meta.keeper.step(now + 70)
+    assert meta.keeper.warnings(now + 70) == []
+    assert states(meta, now + 70) == {"alive": "retired", "dead": "retired"}
+
+
+def test_a_silence_of_all_hosts_before_meta_started_is_not_theirs(meta):
+    """It was away, or its clock is ahead now."""
+    start = NOW + 100 * DAY
+    with closing(Meta(meta.url, start, retire_after=30 * DAY, forget_after=90 * DAY)) as again:
+        again.beat("alive", A1, now=start + 60)
+        for now in (start + 61, start + 1000, start + 29 * DAY):
+            again.keeper.step(now)
+            assert states(again, now)["dead"] == "lost"
+            assert states(again, now)["retired"] == "retired"
+        (warning,) = again.keeper.warnings(now)
+        assert "no host was heard of for 100 days before meta started" in warning
+        again.keeper.step(start + 31 * DAY)
+        assert states(again, start + 31 * DAY)["dead"] == "retired"
 
 
 def test_a_clock_that_is_set_forward_and_back_leaves_all_as_it_was(meta):

@@ -75,6 +75,14 @@ def test_machines_that_alternate_in_weeks_double_nothing_and_a_mended_name_is_on
     assert table.whereabouts._changed == {}
 
 
+def test_a_host_that_was_doubled_later_than_now_is_none_and_is_forgotten(table):
+    now = beats(table, A, B, A, B)
+    assert len(doubled(table, now - 0.5)) == 2  # asked by a thread that took the time earlier
+    assert doubled(table, now - 60) == []
+    table.whereabouts.tidy(now - 60)
+    assert doubled(table, now) == []
+
+
 def test_many_machines_of_one_image_are_a_doubled_host(table):
     image = [(f"{number + 1:03x}" * 5 + "0", BOOT, f"10.0.1.{number}") for number in range(20)]
     now = beats(table, *image * 2, every=15)
