@@ -33,6 +33,7 @@ class Lifetimes(NamedTuple):
         longer = {"retire_after": self.retire_after + away, "forget_after": self.forget_after + away}
         return self._replace(**{name: seconds for name, seconds in longer.items() if getattr(self, name)})
 
+
 def tidy(
     table: HostTable,
     store: Store,
