@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 APART = 5.0  # seconds from which on it is told
 SET = 2.0  # seconds between wall and monotonic clock: no clock that is only slewed gets so far between two rounds
+SLACK = 1.0  # seconds that are no change of how far two clocks are apart
 TOGETHER = 0.5  # seconds in which both must be read, or the reading tells nothing
 FORGOTTEN = 60.0  # seconds after which what another meta wrote tells nothing of its clock
 log = logging.getLogger(__name__)
@@ -39,10 +40,11 @@ def was_set_by(before: Reading | None, after: Reading | None) -> float:
 
 class Clocks:
     """What is known of other clocks. database: seconds by which ours is ahead of its clock, None where that is not known, as
-    with a file."""
+    with a file; ahead: the same in whole seconds, 0.0 where it is not known or too little to matter."""
 
     def __init__(self) -> None:
         self.database: float | None = None
+        self.ahead = 0.0
         self._metas: dict[str, tuple[float, float]] = {}  # by meta: how far it is ahead of us, and since when we know
         self._doubt = 0.0
         self._told: list[str] = []
@@ -51,6 +53,18 @@ class Clocks:
         """The database's clock said this between these two moments of ours."""
         self.database = None if theirs is None else (before + after) / 2 - theirs
         self._doubt = abs(after - before) / 2
+        self._round()
+
+    def was_set(self, by: float) -> None:
+        """Our clock was, by so many seconds."""
+        if self.database is not None:
+            self.database += by
+            self._round()
+
+    def _round(self) -> None:
+        found = self.database or 0.0
+        if abs(found - self.ahead) > SLACK + self._doubt:
+            self.ahead = float(round(found)) if abs(found) - self._doubt > APART else 0.0
 
     def wrote(self, dates: Mapping[str, float], now: float) -> None:
         """Each of these metas has written something by now that it dates so; what it wrote before tells nothing any more."""

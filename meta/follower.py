@@ -74,6 +74,7 @@ class Follower:
 
     def load(self, now: float) -> None:
         """Fill the memory, which must be empty. Raises TryLater."""
+        self._store.date_by(self.clocks.ahead)
         head = self._store.head()
         self._put_in_force(self._store.load_records())
         self._tokens.replace(*self._store.tokens_at())
@@ -106,6 +107,7 @@ class Follower:
             self._tell_again()
 
     def _look(self, written: float) -> Head:
+        self._store.date_by(self.clocks.ahead)
         try:
             return self._store.head()
         except Lost as e:

@@ -74,8 +74,8 @@ class Keeper:
 
     def load(self, now: float) -> None:
         """Fill the memory, which must be empty. Raises TryLater."""
-        self._follower.load(now)
         self._ask_clock(now)
+        self._follower.load(now)
         self._in_step = self._up_since = now
         away = self._table.seen.unheard(now)
         self._away = away if away > DAY else 0.0
@@ -133,7 +133,9 @@ class Keeper:
     def clock_was_set(self, by: float, now: float) -> None:
         """What was heard before is moved along with the wall clock; nobody is retired or forgotten before hosts have had the
         time to report. by: seconds; now: since then."""
-        self._was_set.append((by, now if by < 0 else 0.0))
+        self.clocks.was_set(by)
+        if self.clocks.database is None:  # else what is written is by the database's clock, which nobody set
+            self._was_set.append((by, now if by < 0 else 0.0))
         self._up_since, self._in_step = now, min(self._in_step + by, now)
         self._backlog.move_along(by, now)
         tidy.move_along(self._table, by, now)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from meta.records import RecordSet
 from meta.revisions import Edit, Revision
-from meta.store import hosts, records, tokens
+from meta.store import dates, hosts, records, tokens
 from meta.store.backup import backup
 from meta.store.counting import look
 from meta.store.engine import PATIENCE, Database
@@ -83,6 +83,14 @@ class Store:
         """Unix seconds by the database's clock; None for a file, which has none."""
         return self._database.clock()
 
+    def date_by(self, ahead: float) -> None:
+        """Our clock is so many whole seconds ahead of the database's: times of hosts go in and come out accordingly."""
+        self._database.basis.ahead = ahead
+
+    @property
+    def _ahead(self) -> float:
+        return self._database.basis.ahead
+
     def start_again(self) -> None:
         """Memory forgets what it rests on: everything is read again, and nothing is written until `resume`."""
         self._database.basis.clear()
@@ -115,7 +123,9 @@ class Store:
     def order(self, before: RecordSet, edit: Edit, what: HostOrder) -> Ordered | None:
         """Do this to hosts, and tell it in the revision after before.revision. None, and no revision, where all of it is so
         already. Raises as `commit` does."""
-        return records.order(self._database, before, edit, what)
+        ahead = self._ahead
+        done = records.order(self._database, before, edit, dates.moved_order(what, -ahead))
+        return done and done._replace(rows=dates.moved_all(done.rows, ahead))
 
     def revisions(self, agent: str = "", before: int = 0, limit: int = 50) -> list[Revision]:
         """The newest first. agent: only those that changed its record or a ban of it; before: only those with lower numbers."""
@@ -173,7 +183,8 @@ class Store:
     def load_hosts(self) -> Iterator[HostRow]:
         """All hosts, by id. Keeps a connection until it is exhausted or closed. A beat that is dated later than the database's
         now counts only where nothing was written of the host after it."""
-        return hosts.load(self._database)
+        found = hosts.load(self._database)
+        return dates.moved_each(found, self._ahead) if self._ahead else found
 
     def save(
         self, meta: str, at: float, rows: Sequence[HostRow], seen: Sequence[int], earlier: Sequence[Beat] = ()
@@ -182,16 +193,20 @@ class Store:
         that began `at`, and earlier. What another meta wrote of a host stays where it is later: its report, that it was put
         aside or taken back; but no report stays for being dated later than the database's now. first_seen stays where it is
         known. Returns the ids of the hostnames that were new; a row whose id the database does not know counts as new."""
-        return hosts.save(self._database, meta, at, rows, seen, earlier)
+        by = -self._ahead
+        rows, earlier = dates.moved_all(rows, by), dates.moved_beats(earlier, by)
+        return hosts.save(self._database, meta, at + by, rows, seen, earlier)
 
     def hosts_since(self, serial: int, meta: str) -> Since:
         """What other metas wrote after this serial."""
-        return hosts.since(self._database, serial, meta)
+        found = hosts.since(self._database, serial, meta)
+        return dates.moved_since(found, self._ahead) if self._ahead else found
 
     def fold(self, before: float, last_seen: Callable[[int], float], limit: int = 50) -> int:
         """Do away with up to `limit` beats older than `before`; hosts in them of which `last_seen` (by id, 0 for unknown) knows
         no later report get that beat's time into their row. Returns how many went; if `limit`, there may be more."""
-        return hosts.fold(self._database, before, last_seen, limit)
+        ahead = self._ahead
+        return hosts.fold(self._database, before - ahead, lambda number: last_seen(number) - ahead, limit)
 
     def redate(self, meta: str, by: float, after: float) -> None:
         """The clock of this meta was set by so many seconds: what its beats date later than `after` was that much later."""
@@ -200,4 +215,4 @@ class Store:
     def forget(self, at: float, ids: Sequence[int], before: float) -> Gone:
         """Delete those of these hosts that are retired since before this, and take back the tokens that they have since before
         then; returns which. Every meta learns it by `hosts_since` and `host_tokens`. One that reports again gets a new id."""
-        return hosts.forget(self._database, at, ids, before)
+        return hosts.forget(self._database, at - self._ahead, ids, before - self._ahead)

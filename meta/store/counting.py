@@ -36,6 +36,7 @@ class Basis:
     def __init__(self) -> None:
         self.places: frozenset[Place] = frozenset()
         self.epoch = 0
+        self.ahead = 0.0  # see meta.store.dates
         self._is_known = True
         self._lock = threading.Lock()
 

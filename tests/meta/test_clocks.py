@@ -61,6 +61,24 @@ def test_a_clock_that_is_not_the_databases_is_told(before, theirs, after, warnin
     assert clocks.warnings(after) == warnings
 
 
+def test_times_are_moved_by_whole_seconds_and_only_where_the_clocks_are_surely_apart():
+    clocks, found = Clocks(), []
+    for before, theirs, after in (
+        (100, 96, 100),
+        (100, 92.4, 100),
+        (100, 91.8, 100),
+        (100, 107, 120),
+        (100, 100.3, 100),
+    ):
+        clocks.asked(before, theirs, after)
+        found.append(clocks.ahead)
+    assert found == [0, 8, 8, 8, 0]
+    clocks.was_set(-7200)
+    assert clocks.ahead == -7200
+    clocks.asked(100, None, 100)
+    assert clocks.ahead == 0
+
+
 def test_another_metas_clock_that_is_ahead_is_told_while_it_writes_and_no_third_one_hides_it():
     clocks = Clocks()
     clocks.wrote({"m": 104}, 100)
@@ -250,12 +268,11 @@ def served(meta, name):
     return meta.table.get(name).group.profile.looks[0][1]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_after_a_clock_was_set_back_a_restart_finds_what_hosts_said_since_and_who_was_silent(tmp_path, kind):
-    """By the real clock, which the database has: it was two hours ahead of it at first."""
+def test_after_a_clock_was_set_back_a_restart_finds_what_hosts_said_since_and_who_was_silent(tmp_path):
+    """By the real clock, which the file has: it was two hours ahead of it at first. A server has a clock of its own."""
     now = time.time()
     ahead = now + 2 * HOUR
-    with database(kind, tmp_path) as url, ExitStack() as metas:
+    with database("sqlite", tmp_path) as url, ExitStack() as metas:
         meta = started(metas, url, ahead - 100)
         for name in ("alive", "dead"):
             meta.beat(name, A1, now=ahead - 90)
@@ -293,10 +310,9 @@ def test_what_a_meta_wrote_ahead_of_its_time_is_believed_once_by_who_starts_with
         assert started(metas, url, now + 600).last_seen() == {"h1": now}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_metas_of_which_one_was_ahead_come_to_what_hosts_said_last(tmp_path, kind):
+def test_two_metas_of_which_one_was_ahead_come_to_what_hosts_said_last(tmp_path):
     now = time.time()
-    with database(kind, tmp_path) as url, ExitStack() as metas:
+    with database("sqlite", tmp_path) as url, ExitStack() as metas:
         one, other = started(metas, url, now + 2 * HOUR), started(metas, url, now)
         one.beat("h1", A1, now=now + 2 * HOUR)
         one.keeper.step(now + 2 * HOUR)

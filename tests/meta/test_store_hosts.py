@@ -10,7 +10,8 @@ import pytest
 from helpers.databases import connected, execute
 from helpers.threads import in_threads
 from meta.errors import TryLater
-from meta.store import Beat, HostRow, Since, Store, Token
+from meta.revisions import Edit
+from meta.store import Beat, HostOrder, HostRow, Since, Store, Token
 from meta.store.hosts import pack, unpack
 
 
@@ -284,6 +285,49 @@ def test_followers_miss_nothing_however_many_write_at_once(store, url):
     assert len(beats) == 78
     assert serials == sorted(serials)
     assert serials[-1] == 80
+
+
+# --- clocks that are apart ---
+
+
+def test_what_a_meta_writes_whose_clock_is_ahead_is_by_the_databases_clock_and_comes_back_by_its_own(store, url):
+    now, ahead = time.time(), 7200.0
+    since, times = "[[%r,%r],7]", (now - 5.25, now)
+    with closing(Store(url)) as other:
+        other.date_by(ahead)
+        mine = row("h1", now + ahead, retired_at=-now - ahead, since=since % (now - 5.25 + ahead, now + ahead))
+        mine = mine._replace(first_seen=now - 100 + ahead)
+        ids = other.save("m", now + ahead, [mine, row("h2", now - 50 + ahead)], [])
+        other.save("m", now + ahead + 3, [], [ids["h2"]], [Beat(now + ahead + 2, [ids["h2"]])])
+        found = {one.hostname: one for one in store.load_hosts()}
+        assert found["h1"] == mine._replace(
+            id=ids["h1"], first_seen=now - 100, last_seen=now, retired_at=-now, since=since % times
+        )
+        assert found["h2"].last_seen == now + 3
+        assert next(one for one in other.load_hosts() if one.hostname == "h1") == mine._replace(id=ids["h1"])
+        told_here, told_there = store.hosts_since(0, "x"), other.hosts_since(0, "x")
+        assert [beat.at + ahead for beat in told_here.beats] == [beat.at for beat in told_there.beats]
+        assert [one.last_seen + ahead for one in told_here.rows] == [one.last_seen for one in told_there.rows]
+        assert (told_here.dates, told_there.dates) == ({"m": now + 3}, {"m": now + 3 + ahead})
+        known = {ids["h2"]: now + ahead + 3}
+        assert other.fold(now + ahead + 10, lambda number: known.get(number, 0.0)) == 3
+        assert last_seen(store) == {"h1": now, "h2": now + 3}
+        gone = row("h3", now - 200 + ahead, retired_at=now - 150 + ahead)
+        [number] = other.save("m", now + ahead, [gone], []).values()
+        assert other.forget(now + ahead, [number], now - 151 + ahead) == []
+        assert other.forget(now + ahead, [number], now - 149 + ahead) == [number]
+
+
+def test_a_host_is_retired_by_who_is_ahead_as_of_the_databases_now(store, url):
+    now, ahead = time.time(), 7200.0
+    ids = store.save("m", now, [row("h1", now)], [])
+    edit = Edit(now + ahead, "ann", "", "retire")
+    with closing(Store(url)) as other:
+        other.date_by(ahead)
+        what = HostOrder("n", now + ahead + 9, [row("h1", now + ahead, ids["h1"])], retired=True)
+        done = other.order(other.load_records(), edit, what)
+        assert [one.retired_at for one in done.rows] == [now + ahead + 9]
+    assert [one.retired_at for one in store.load_hosts()] == [now + 9]
 
 
 # --- folding ---

@@ -1,0 +1,66 @@
+"""Times of hosts in the database are by the database's clock, so that metas whose clocks are apart mean the same by them.
+
+ahead: seconds by which our clock is ahead of it, whole ones, so that a time that goes and comes back is the same to the last
+bit; 0.0 where the clocks agree, and for a file, which has this machine's.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
+import msgspec
+
+from meta.store.rows import Beat, HostOrder, HostRow, Since
+
+_since = msgspec.json.Decoder(tuple[float | tuple[float, ...], msgspec.Raw])
+_encode = msgspec.json.Encoder().encode
+
+
+def moved(row: HostRow, by: float) -> HostRow:
+    """The row by a clock that is ahead by so many seconds."""
+    if not by:
+        return row
+    sign = (row.retired_at > 0) - (row.retired_at < 0)
+    return row._replace(
+        first_seen=row.first_seen + by,
+        last_seen=row.last_seen + by,
+        since=_moved_since(row.since, by),
+        retired_at=row.retired_at + sign * by,
+    )
+
+
+def _moved_since(text: str, by: float) -> str:
+    """What cannot be read stays as it is: who reads the row says so."""
+    try:
+        since, looked = _since.decode(text)
+    except msgspec.DecodeError:
+        return text
+    later = tuple(at + by for at in since) if isinstance(since, tuple) else since + by
+    return _encode((later, looked)).decode()
+
+
+def moved_all(rows: Sequence[HostRow], by: float) -> Sequence[HostRow]:
+    return [moved(row, by) for row in rows] if by else rows
+
+
+def moved_each(rows: Iterator[HostRow], by: float) -> Iterator[HostRow]:
+    """One by one."""
+    with closing(rows):  # type: ignore[type-var]
+        for row in rows:
+            yield moved(row, by)
+
+
+def moved_beats(beats: Sequence[Beat], by: float) -> list[Beat]:
+    return [Beat(one.at + by, one.seen) for one in beats]
+
+
+def moved_order(what: HostOrder, by: float) -> HostOrder:
+    return what._replace(at=what.at + by, rows=moved_all(what.rows, by))
+
+
+def moved_since(found: Since, by: float) -> Since:
+    """What others wrote."""
+    return found._replace(
+        rows=list(moved_all(found.rows, by)),
+        beats=moved_beats(found.beats, by),
+        dates={meta: at + by for meta, at in found.dates.items()},
+    )
