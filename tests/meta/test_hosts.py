@@ -184,8 +184,9 @@ def test_hosts_that_come_from_another_address_are_counted_and_not_their_moves():
     beat(table, "other", OLD, address="10.0.0.3")
     for address in ("10.0.0.4", "10.0.0.3", "10.0.0.4"):
         beat(table, "other", OLD, address=address)
-    assert table.whereabouts.tidy(0.0) == (1, {"other": ("10.0.0.3", "10.0.0.4")})
-    assert table.whereabouts.tidy(0.0) == (0, {})
+    ways = {"h": ("10.0.0.1", "10.0.0.2"), "other": ("10.0.0.3", "10.0.0.4")}
+    assert table.whereabouts.tidy(0.0) == (2, True, ways)
+    assert table.whereabouts.tidy(0.0) == (0, True, {})
 
 
 # --- retiring ---

@@ -22,6 +22,7 @@ from meta.keeper import Keeper, Lifetimes
 from meta.store import HostRow, Store, Token
 from meta.store.orders import Stored, judged
 from meta.tidy import retire_silent
+from meta.unlabelling import Unlabelling
 from updater.wire import Outcome, RealAgent, Report
 
 A1, A2 = RealAgent("a", "1", "started", 7), RealAgent("a", "2", "started", 8)
@@ -192,6 +193,7 @@ def test_a_host_that_beats_while_its_old_beat_is_folded_keeps_it(metas, url):
         meta.tokens,
         meta.table.put_in_force,
         Lifetimes(late_after=30),
+        Unlabelling(meta.editor),
     )
     late.step(time.time() + 100)
     with closing(Store(url)) as store:

@@ -314,8 +314,8 @@ def test_what_a_meta_writes_whose_clock_is_ahead_is_by_the_databases_clock_and_c
         assert last_seen(store) == {"h1": now, "h2": now + 3}
         gone = row("h3", now - 200 + ahead, retired_at=now - 150 + ahead)
         [number] = other.save("m", now + ahead, [gone], []).values()
-        assert other.forget(now + ahead, [number], now - 151 + ahead) == []
-        assert other.forget(now + ahead, [number], now - 149 + ahead) == [number]
+        assert other.forget(now + ahead, [number], now - 151 + ahead).ids == []
+        assert other.forget(now + ahead, [number], now - 149 + ahead).ids == [number]
 
 
 def test_a_host_is_retired_by_who_is_ahead_as_of_the_databases_now(store, url):
