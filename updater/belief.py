@@ -13,10 +13,11 @@ from updater import own, processes, witness
 from updater.control import State, Status
 from updater.host import Host
 from updater.layout import OWN_NAME
-from updater.memory import Memory, Recognised
+from updater.memory import Memory
 from updater.observe import Observed, observe
 from updater.pidfiles import pid_files
 from updater.processes import Table
+from updater.recognised import Recognised
 
 _MOMENT = 0.1  # seconds between the two looks after which an agent is not believed
 
@@ -28,26 +29,30 @@ def look_at(host: Host, name: str) -> Observed:
     seen = observe(host.layout, name, host.config.timeouts.status, memory.current, host.now)
     if name == OWN_NAME and host.own_version:
         return own.as_known(seen)
-    occupied = frozenset(version for version, left in memory.left.items() if processes.alive(left))
-    seen = replace(seen, occupied=occupied)
+    crowding = frozenset(version for version, left in memory.left.items() if processes.alive(left))
+    visited = frozenset(version for version, there in memory.there.items() if processes.alive(there))
+    seen = replace(seen, crowding=crowding, occupied=crowding | visited)
     if memory.is_watched and seen.current in seen.installs:
-        seen = replace(seen, processes=_that_stay(host, seen, memory, began))
+        seen = _close_look(host, seen, memory, began)
     return _testified(host, seen, memory, began)
 
 
-def _that_stay(host: Host, seen: Observed, memory: Memory, began: float) -> frozenset[str]:
-    """The processes of the current version that live for more than a moment: what a status script leaves is gone by then."""
-    install = host.layout.agent(seen.name).install(seen.current)
-    found = witness.recognise(host.table(began), install, memory.running, host.boot)
+def _close_look(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:
+    """With the processes of the current version that live for more than a moment: what a status script leaves is gone by
+    then."""
+    install, table = host.layout.agent(seen.name).install(seen.current), host.table(began)
+    found = witness.recognise(table, install, memory.known(seen.current), host.boot)
     if found:
         time.sleep(_MOMENT)
-    return processes.alive(one.identity for one in found)
+    staying = processes.alive(one.identity for one in found)
+    mains = witness.of_start(table, found, install, memory.known(seen.current), host.boot)
+    return replace(seen, processes=staying, mains=mains & staying)
 
 
 def _testified(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:
     if seen.state is not State.STARTED:
         return seen
-    known = memory.running if memory.running and memory.running.version == seen.current else None
+    known = memory.known(seen.current)
     if known and known.placed:
         is_there = known.boot == host.boot and any(map(processes.is_alive, known.processes))
         return seen if is_there else _doubted(host, seen, known, began)
@@ -65,7 +70,7 @@ def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
     if version == seen.current and time.monotonic() < until:
         return seen
     table, install = host.table(time.monotonic() - 1.0), host.layout.agent(seen.name).install(seen.current)
-    ages = [witness.age(one) for one in table.below(install)]
+    ages = [witness.age(one) for one in witness.at_home(table, install, known, host.boot)]
     if not ages:
         host.left_in_peace[seen.name] = seen.current
         return seen
@@ -95,4 +100,5 @@ def _doubted(host: Host, seen: Observed, known: Recognised | None, began: float)
     why = f"its control says {seen.status.text}, but none of its processes exists" + (
         f": its pid is {who}" if who else ""
     )
-    return replace(seen, status=Status(why), absent=True)
+    leads_astray = bool(witness.misleading(table, install, known, host.boot))
+    return replace(seen, status=Status(why), absent=True, strange=leads_astray)

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from updater import places, procfs
+
 _GET_SUBREAPER = 37  # prctl(2)
 
 _lock = threading.Lock()
@@ -70,8 +72,18 @@ def _on_death(*_: object) -> None:
 
 
 def _children() -> set[int]:
+    return children_of(os.getpid())
+
+
+def children_of(pid: int, proc: Path = Path("/proc")) -> set[int]:
+    """The children of a process. A kernel that does not list them (it was built without CONFIG_PROC_CHILDREN) is asked for the
+    parent of each process instead."""
+    own = proc / str(pid) / "task"
+    if places.is_missing(own / str(pid) / "children"):
+        names = [int(path.name) for path in proc.iterdir() if path.name.isdigit()]
+        return {one for one in names if procfs.fields_of(str(proc), one)[1][1:2] == [str(pid).encode()]}
     found: set[int] = set()
-    for task in Path("/proc/self/task").iterdir():
+    for task in own.iterdir():
         with contextlib.suppress(OSError):
             found.update(map(int, (task / "children").read_text(encoding="ascii").split()))
     return found

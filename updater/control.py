@@ -74,7 +74,7 @@ def run(
     takes longer than `timeout` seconds, and TryLater when this host has no room for another process.
     """
     if log is None:
-        with _running(_script(verb, install), subprocess.PIPE) as process:
+        with _running(_script(verb, install, mark), subprocess.PIPE) as process:
             return _follow(process, _Pipes(process), timeout)
     with _open_log(log) as file, _running(_script(verb, install, mark), file) as process:
         if mark:

@@ -178,7 +178,7 @@ def _rendered(host: Host, name: str, agents: list[RealAgent], outcomes: list[Out
         updater_version=VERSION,
         outcomes=outcomes or msgspec.UNSET,
         machine=naming.machine() or msgspec.UNSET,
-        boot=naming.hashed("boot", host.boot) or msgspec.UNSET,
+        boot=naming.hashed("boot", host.machine_boot) or msgspec.UNSET,
     )
 
 

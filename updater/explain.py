@@ -28,9 +28,7 @@ def why(host: Host, seen: Observed, last: LastReply) -> Iterator[str]:
         yield from _next(host, seen, order, memory)
     if memory.watching(now) and memory.trial:
         yield _line("watched", f"{memory.trial.version}, for another {memory.trial.until - now:.0f} s")
-    for version, left in memory.left.items():
-        if words := witness.in_words(version, processes.alive(left)):
-            yield _line("left", words)
+    yield from _remaining(memory)
     yield from _environment(host, seen, memory)
     if memory.good:
         yield _line("way back", memory.good)
@@ -39,13 +37,23 @@ def why(host: Host, seen: Observed, last: LastReply) -> Iterator[str]:
     yield _line("enrolled", enrolment.state(host))
 
 
+def _remaining(memory: Memory) -> Iterator[str]:
+    """What lives of versions that were stopped, and what else keeps their directories."""
+    for version, left in memory.left.items():
+        if words := witness.in_words(version, processes.alive(left)):
+            yield _line("left", words)
+    for version, there in memory.there.items():
+        if words := witness.in_words(version, processes.alive(there), by="in"):
+            yield _line("there", f"{words}, which is none of the agent's own: its directory stays")
+
+
 def _environment(host: Host, seen: Observed, memory: Memory) -> Iterator[str]:
     """What running processes were started with that agents are not given any more."""
     if not seen.current:
         return
     install, table = host.layout.agent(seen.name).install(seen.current), processes.Table()
     given = surroundings.set_by(host.layout.root / surroundings.FILE)
-    for one in sorted(witness.recognise(table, install, memory.running, host.boot)):
+    for one in sorted(witness.recognise(table, install, memory.known(seen.current), host.boot)):
         if more := surroundings.more_than_given(table.environment(one), os.environ, given):
             words = f"{one.pid} {one.name} has {', '.join(more)} in its environment, which agents are not given now"
             yield _line("inherited", f"{words}: gone with its next start, unless its own script sets it")

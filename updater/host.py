@@ -11,17 +11,19 @@ from updater.layout import Layout
 from updater.memories import Memories
 from updater.memory import Moment
 from updater.orders import Orders, Uptime
-from updater.processes import Table, boot_id
+from updater.processes import Table, boot_here, boot_id
 
 
 @dataclass(slots=True)
 class Host:
     """Passed to everything that acts; the configuration, and the connections by it, may be replaced (by a reload).
 
-    own_version: the install below the root that this process runs from, "" when it does not; successor: the one that it
-    shall become; told: for each agent, what it waits for as it was logged last; waits: for some, the same in a word of
-    `wire.WAITS`; left_in_peace: for some, the version that does not stay where it is installed, so that its word is believed;
-    settles: for some, the version and when (monotonic seconds) its processes are old enough to be known by where they are.
+    own_version: the install below the root that this process runs from, "" when it does not; successor: the one that it shall
+    become; told: for each agent, what it waits for as it was logged last; waits: for some, the same in a word of `wire.WAITS`;
+    left_in_peace: for some, the version that does not stay where it is installed, so that its word is believed; boot: which
+    start of this machine or, in a container, of this container, outside of which processes mean nothing; machine_boot: of the
+    machine alone; settles: for some, the version and when (monotonic seconds) its processes are old enough to be known by
+    where they are.
     """
 
     layout: Layout
@@ -37,12 +39,13 @@ class Host:
     memories: Memories = field(init=False)
     orders: Orders = field(init=False)
     boot: str = field(init=False)
+    machine_boot: str = field(init=False)
     _table: Table | None = None
 
     def __post_init__(self) -> None:
         self.memories = Memories(self.layout.memories)
         self.orders = Orders(self.layout.last_reply)
-        self.boot = boot_id()
+        self.boot, self.machine_boot = boot_here(), boot_id()
 
     def reconfigure(self, config: Config) -> None:
         """Go on with another configuration."""
@@ -60,7 +63,7 @@ class Host:
 
     def uptime(self) -> Uptime:
         """For how long the machine is up; no clock that is set changes that."""
-        return Uptime(self.boot, time.clock_gettime(time.CLOCK_BOOTTIME))
+        return Uptime(self.machine_boot, time.clock_gettime(time.CLOCK_BOOTTIME))
 
     def moment(self, at: float = 0) -> Moment:
         """As memories are judged by it: now, or when an agent was looked at (Unix seconds)."""

@@ -69,10 +69,11 @@ def _rendered(memory: Memory) -> bytes:
     data = msgspec.json.encode(memory)
     if len(data) <= LIMIT:
         return data
-    trial = memory.trial and replace(memory.trial, evidence="", processes=frozenset())
-    return msgspec.json.encode(
-        replace(memory, trial=trial, outcomes=(), last=None, told_of=None, running=None, left={})
+    trial = memory.trial and replace(memory.trial, evidence="", processes=frozenset(), mains=frozenset())
+    bare = replace(
+        memory, trial=trial, outcomes=(), last=None, told_of=None, running=None, begun=None, left={}, there={}
     )
+    return msgspec.json.encode(bare)
 
 
 def _load(path: Path) -> Memory:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from updater.recognised import Recognised
 from updater.unfit import Unfit
 from updater.wire import DONE, Desired, Outcome
 
@@ -30,41 +31,23 @@ class Trial(msgspec.Struct, frozen=True):
     """The last version that was switched to, until it has proven itself.
 
     until: Unix seconds, the end of its watch, which it has come through when it is seen started then or later, 0 before it was
-    seen started; failure: why it was given up, "" when it was not; processes: those it was last seen with; restarts: how often
-    all of them had been replaced by others; boot: of the machine, in which the watch began, for what is down after another
-    boot has not failed; began: when it was started last, in Unix seconds, 0 when that is not known; doubts: at how many looks
-    in a row it said `stoped` while its processes lived; again: whether it was started once more because it had died while
-    another version's processes lived.
+    seen started; processes: those it was last seen with, mains: those of them that only another start replaces; restarts: how
+    often all were; boot: in which the watch began, for what is down after another one has not failed; began: when it was
+    started last (Unix seconds), 0 when that is not known; again: once more, for it had died while another version lived.
     """
 
     version: str
     until: float = 0
-    failure: str = ""
+    failure: str = ""  # why it was given up
     evidence: str = ""
     processes: frozenset[str] = frozenset()
+    mains: frozenset[str] = frozenset()
     restarts: int = 0
     boot: str = ""
     began: float = 0
-    doubts: int = 0
+    doubts: int = 0  # looks in a row at which it said `stoped` while its processes lived
+    lost: int = 0  # looks at which it said `started` while none existed
     again: bool = False
-
-
-class Recognised(msgspec.Struct, frozen=True):
-    """The processes of a version's last start, as the kernel knew them at the last look.
-
-    boot: of the machine, outside of which they mean nothing; session, token: of the start, as in surroundings.Mark; processes:
-    identities; placed: whether one that had lived for a while lay or worked below the install; ports: on which they listened;
-    since: clock ticks of that boot just before the start.
-    """
-
-    version: str
-    boot: str = ""
-    session: int = 0
-    token: str = ""
-    processes: frozenset[str] = frozenset()
-    placed: bool = False
-    ports: frozenset[int] = frozenset()
-    since: int = 0
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -86,8 +69,10 @@ class Memory(msgspec.Struct, frozen=True):
     last: Outcome | None = None  # what was noted last
     told_of: Desired | None = None  # the order of which that is a failure
     running: Recognised | None = None  # the processes of the current version
+    begun: Recognised | None = None  # those of a start that has not come to its end
     left: Mapping[str, frozenset[str]] = {}  # by version, its processes that outlived its stop for some time
-    remark: str = ""  # the same of the last switch, for meta
+    there: Mapping[str, frozenset[str]] = {}  # by version, what is not the agent's own and works in its directory
+    remark: str = ""  # what the last switch left, for meta
     unfit: Unfit | None = None  # a tarball that is not fetched again
 
     def heed(self, order: Desired) -> "Memory":
@@ -138,22 +123,32 @@ class Memory(msgspec.Struct, frozen=True):
         why = "; ".join(filter(None, (CAME_THROUGH, self.remark)))
         return self.noting(Outcome(name, before, self.current, WATCH, DONE, why, at=int(moment.now)))
 
-    def meeting(self, current: str, processes: frozenset[str], moment: "Moment") -> "Memory":
+    def meeting(self, current: str, processes: frozenset[str], mains: frozenset[str], moment: "Moment") -> "Memory":
         """A close look within the watch: an agent whose supervisor starts it again and again says `started` all the time. Each
-        such start begins the watch again."""
+        such start begins the watch again. mains: those of its processes that only such a start replaces."""
         trial = self.trial
         if not self.is_watched or trial is None or trial.version != current or not processes:
             return self
-        if not trial.processes or processes & trial.processes:
-            return replace(self, trial=replace(trial, processes=processes))
+        met = replace(trial, processes=processes, mains=mains or trial.mains)
+        if not (trial.mains and mains) or mains & trial.mains or processes & trial.processes:
+            return replace(self, trial=met)
         until = moment.now + moment.watch
-        return replace(
-            self, trial=replace(trial, processes=processes, restarts=trial.restarts + 1, until=until, began=moment.now)
-        )
+        return replace(self, trial=replace(met, restarts=trial.restarts + 1, until=until, began=moment.now))
+
+    def known(self, version: str) -> Recognised | None:
+        """What is known of a version's processes, None where nothing is."""
+        return next((one for one in (self.begun, self.running) if one and one.version == version), None)
+
+    def beginning(self, version: str, boot: str, token: str, since: int) -> "Memory":
+        """Just before a start of `version`: what it leaves is known by its mark, also when it fails or is cut off."""
+        before = self.known(version) or Recognised(version, boot)
+        return replace(self, begun=before.beginning(boot, token, since))
 
     def recognising(self, found: Recognised | None) -> "Memory":
         """A look at the processes of the version that is started."""
-        return self if found is None else replace(self, running=found)
+        if found is None:
+            return self
+        return replace(self, running=found, begun=None if self.known(found.version) is self.begun else self.begun)
 
     def leaving(self, version: str, left: frozenset[str], remark: str | None = None) -> "Memory":
         """`version` has stopped, but for these. remark: of the switch, None to leave it as it is."""
@@ -161,17 +156,23 @@ class Memory(msgspec.Struct, frozen=True):
         left_now = others | ({version: left} if left else {})
         return replace(self, left=left_now, remark=self.remark if remark is None else remark)
 
-    def occupied(self, versions: Container[str]) -> "Memory":
-        """Only these versions have processes that they left; those of the others have ended."""
-        left = {version: processes for version, processes in self.left.items() if version in versions}
-        return self if left == self.left else replace(self, left=left)
+    def finding(self, version: str, there: frozenset[str]) -> "Memory":
+        """These work in the directory of `version`, and are not the agent's own."""
+        others = {one: processes for one, processes in self.there.items() if one != version}
+        return replace(self, there=others | ({version: there} if there else {}))
 
-    def doubting(self, current: str, stopped: bool, processes: frozenset[str]) -> "Memory":
-        """A look within the watch: what it says and what lives may not agree."""
+    def occupied(self, versions: Container[str], crowding: Container[str]) -> "Memory":
+        """Only these versions have processes in their directories or, crowding, that they left; those of others have ended."""
+        left = {version: processes for version, processes in self.left.items() if version in crowding}
+        there = {version: processes for version, processes in self.there.items() if version in versions}
+        return self if (left, there) == (self.left, self.there) else replace(self, left=left, there=there)
+
+    def doubting(self, current: str, stopped: bool, processes: frozenset[str], absent: bool) -> "Memory":
+        """A look within the watch: what it says and what lives may not agree. absent: it says started, and is not."""
         if not self.is_watched or self.trial is None or self.trial.version != current:
             return self
-        doubts = self.trial.doubts + 1 if stopped and processes else 0
-        return self if doubts == self.trial.doubts else replace(self, trial=replace(self.trial, doubts=doubts))
+        doubts = self.trial.doubts + 1 if stopped and processes and not absent else 0
+        return replace(self, trial=replace(self.trial, doubts=doubts, lost=self.trial.lost + absent))
 
     def trying_again(self, version: str) -> "Memory":
         """`version` has died beside another one that had not gone, and is started once more."""
@@ -192,7 +193,7 @@ class Memory(msgspec.Struct, frozen=True):
             return self
         if trial.boot == moment.boot and trial.until - moment.now <= moment.watch:
             return self
-        return replace(self, trial=replace(trial, until=0.0, processes=frozenset(), restarts=0))
+        return replace(self, trial=replace(trial, until=0.0, processes=frozenset(), mains=frozenset(), restarts=0))
 
     def started(self, version: str, moment: "Moment") -> "Memory":
         """`version` is started: if it is on trial and not yet watched, its watch begins. So does that of one whose start has
@@ -209,7 +210,7 @@ class Memory(msgspec.Struct, frozen=True):
             return self
         until = moment.now + moment.watch
         begun = replace(trial, until=until, failure="", evidence="", boot=moment.boot, began=moment.now)
-        return replace(self, trial=replace(begun, processes=frozenset()))
+        return replace(self, trial=replace(begun, processes=frozenset(), mains=frozenset()))
 
     def stopping(self, version: str) -> "Memory":
         """Just before we stop `version` ourselves: that is no failure of its watch."""

@@ -15,7 +15,8 @@ from updater import files, hand, places
 from updater.control import State, Status
 from updater.control import status as control_status
 from updater.layout import MARKER, AgentDir, Layout
-from updater.memory import Recognised, Rejected
+from updater.memory import Rejected
+from updater.recognised import Recognised
 from updater.wire import RealAgent, name_problem, version_problem
 
 
@@ -34,8 +35,10 @@ class Observed:
     cannot be looked at now, "" when it can; installs: the complete ones;
     foreign: why the directory cannot be an agent's, "" when it can; leftovers: what a killed updater left half done;
     held: why a person holds it, "" when nobody does; processes: those of the current version, if it is in its watch;
+    mains: those of them that are replaced only when it is started again;
     running: what was recognised of them at this look; absent: whether it is not believed to be started, for none exists;
-    occupied: the versions that have left processes;
+    strange: whether its own stop might then end a stranger, which a pid file of it names;
+    occupied: the versions that have left processes; crowding: those of which these are the agent's own;
     own: whether this is the updater that looks, which knows by itself that it runs; at: when it was asked (Unix seconds): what
     it answered was not yet so before."""
 
@@ -48,9 +51,12 @@ class Observed:
     leftovers: tuple[str, ...] = ()
     held: str = ""
     processes: frozenset[str] = frozenset()
+    mains: frozenset[str] = frozenset()
     running: Recognised | None = None
     absent: bool = False
+    strange: bool = False
     occupied: frozenset[str] = frozenset()
+    crowding: frozenset[str] = frozenset()
     own: bool = False
     named: str = ""
     trouble: str = ""
@@ -59,6 +65,11 @@ class Observed:
     @property
     def state(self) -> State:
         return State.STOPPED if self.absent else self.status.state
+
+    @property
+    def may_be_told_to_stop(self) -> bool:
+        """Whether its own control is asked to stop it though it is not believed to run."""
+        return self.absent and not self.strange
 
     def real_agent(
         self, trial: bool | msgspec.UnsetType = msgspec.UNSET, waits: str = "", rejected: Rejected | None = None

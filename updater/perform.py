@@ -6,7 +6,7 @@ before `.version` changes, and a rejection is remembered before anything is take
 
 import contextlib
 import logging
-import time
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from updater import (
     meta_client,
     own,
     places,
-    processes,
     proven,
     runnable,
     starting,
@@ -58,6 +57,8 @@ class Hands:
         self.remarks: list[str] = []  # what meta is to be told with the outcome
         self._checked = ""  # the version whose place has been looked at
         self._was_well = ""  # the version on trial that was started when it was stopped to make way
+        self._stopped: list[stopping.Before] = []
+        self._marks: dict[str, str] = {}  # of the starts of this turn, by version
         self._is_alone = False  # whether nothing of the agent runs but the version that was stopped in this turn
         self._does: dict[Step, Callable[[Action], None]] = {
             Step.REJECT: self._reject,
@@ -179,22 +180,11 @@ class Hands:
         was_well = not action.forced and self._is_well(install)
         self.remember(lambda memory: memory.stopping(action.version))
         were = stopping.before(install, self.memory, self.host.boot)
-        deadline = time.monotonic() + self.host.config.timeouts.stop
         if not action.forced:
             self._sync(install)  # its marker may be of an updater that was killed before it could see to this
-            if action.unheard:
-                stopping.ask_unheard(were, self.order, self.host.config.timeouts, deadline)
-            else:
-                stopping.ask(were, self.host.config.timeouts, deadline)
-            left = stopping.see_out(were, self.order, deadline)
-        else:
-            try:
-                if files.is_executable_file(install / "control"):
-                    stopping.ask(were, self.host.config.timeouts, deadline)
-            except ControlFailed as e:
-                log.warning("%s: %s", action.agent, e)
-            left = stopping.end(were, self.order)
+        left = stopping.bring_down(were, self.order, self.host.config.timeouts, action)
         self._was_well = action.version if was_well else ""
+        self._stopped.append(were)
         self._is_alone = were.alone and not left
         self._note_left(action.version, left, "")
 
@@ -205,6 +195,14 @@ class Hands:
         if self.order.cmd != START or not memory.is_watched or memory.current != install.name or not memory.good:
             return False
         return control.status(install, self.host.config.timeouts.status).state is State.STARTED
+
+    def _see_what_came(self) -> None:
+        """What the versions that were stopped in this turn had begun while they were: nobody is down meanwhile."""
+        while self._stopped:
+            were = self._stopped.pop()
+            version, known = were.install.name, self.memory.left.get(were.install.name, frozenset())
+            if (left := stopping.late(were, self.order)) != known:
+                self._note_left(version, left, "" if known else self.memory.remark)
 
     def _note_left(self, version: str, left: frozenset[str], before: str) -> None:
         """Remember and say what a version has left running. before: the remark of this switch so far."""
@@ -220,33 +218,43 @@ class Hands:
         files.write_atomic(self.agent.version_file, f"{action.version}\n".encode())
 
     def _switch(self, action: Action) -> None:
-        way_back = action.version == self.memory.good
+        keep = self.note if action.version == self.memory.good else self.remember  # on the way back
         was_well = action.replaces != "" and action.replaces == self._was_well
-        (self.note if way_back else self.remember)(
-            lambda memory: memory.switching(action.replaces, action.version, was_well)
-        )
+        begun = self._beginning(action.version)
+        keep(lambda memory: begun(memory.switching(action.replaces, action.version, was_well)))
         self._name(action)
+
+    def _beginning(self, version: str) -> Callable[[Memory], Memory]:
+        """How a start of this version is remembered before it is made. Its mark is one for all tries of a turn."""
+        token, since = self._marks.setdefault(version, secrets.token_hex(16)), witness.ticks()
+        return lambda memory: memory.beginning(version, self.host.boot, token, since)
 
     def _start(self, action: Action) -> None:
         start = starting.Start(self.host, self.agent, self.order, action.version, self.memory)
         if not self._is_alone:
             for version, left in start.clear_the_way().items():
                 self._note_left(version, left, self.memory.remark)
+        if action.version not in self._marks:
+            self.note(self._beginning(action.version))
         if action.forced:
             self.note(lambda memory: memory.trying_again(action.version))
         try:
-            found = start.run(patient=action.forced)
+            found = start.run(self._marks[action.version], patient=action.forced)
         except ControlFailed as e:
+            self._see_what_came()
             reason, evidence = str(e), e.evidence
             self.note(lambda memory: memory.failed(action.version, reason.partition(" ")[2], evidence))
             raise
         self.note(lambda memory: memory.started_again(action.version, self.host.moment()).recognising(found))
+        self._see_what_came()
 
     def _prune(self, action: Action) -> None:
         doomed = self.agent.path / action.version
-        if runs := frozenset(one.identity for one in processes.Table().below(doomed)):
-            self.remember(lambda memory: memory.leaving(action.version, runs))
-            raise TryLater(f"{doomed} stays: {witness.in_words(action.version, runs)}")
+        left, there = witness.visitors(doomed, self.memory.known(action.version), self.host.boot)
+        if left or there:
+            self.remember(lambda memory: memory.leaving(action.version, left).finding(action.version, there))
+            words = witness.in_words(action.version, left) or witness.in_words(action.version, there, by="in")
+            raise TryLater(f"{doomed} stays: {words}")
         if action.version.startswith("."):
             files.remove_tree(doomed)
         else:

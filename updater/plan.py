@@ -53,7 +53,8 @@ class Action:
 
     replaces: what a switch leaves, or what a reject goes back to. essential: whether its failure ends the plan. forced: a
     stop that ends the version's processes too, whatever its control says; a start that first waits for the end of others.
-    unheard: a stop of what says neither word, over when its processes are known to be gone.
+    unheard: a stop of what says neither word, over when its processes are known to be gone; doubtful: one of what is not
+    believed to run, so that its control need not say that it has stopped.
     """
 
     step: Step
@@ -64,6 +65,7 @@ class Action:
     essential: bool = True
     forced: bool = False
     unheard: bool = False
+    doubtful: bool = False
 
     def __str__(self) -> str:
         return f"{self.step.value} {self.version} ({self.reason})"
@@ -92,19 +94,15 @@ def recall(memory: Memory, seen: Observed, order: Desired, moment: Moment, sourc
     # It shall be down: that says nothing of it when it is to be started again.
     if order.cmd == STOP and seen.state is not State.STARTED and source is not Source.KEPT:
         memory = memory.stopping(seen.current)
-    memory, is_started = memory.occupied(seen.occupied).recognising(seen.running), seen.state is State.STARTED
-    met = memory.meeting(seen.current, seen.processes, moment) if is_started else memory
+    memory, is_started = memory.occupied(seen.occupied, seen.crowding), seen.state is State.STARTED
+    memory = memory.recognising(seen.running)
+    met = memory.meeting(seen.current, seen.processes, seen.mains, moment) if is_started else memory
     taught = met.seeing(seen.name, seen.current, is_started, seen.installs, moment)
-    return taught.doubting(seen.current, seen.state is State.STOPPED, seen.processes)
+    return taught.doubting(seen.current, seen.state is State.STOPPED, seen.processes, seen.absent)
 
 
 def plan(
-    seen: Observed,
-    order: Desired,
-    memory: Memory,
-    now: float,
-    keep_versions: int = 0,
-    source: Source = Source.ANSWER,
+    seen: Observed, order: Desired, memory: Memory, now: float, keep_versions: int = 0, source: Source = Source.ANSWER
 ) -> Plan:
     """The plan for one agent. The order has passed `desired_problem`, the memory `recall` with the same source.
 
@@ -175,8 +173,8 @@ def _doubted(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan
     """What is done instead of a verdict while there is doubt about a version on trial."""
     if words := trial.doubt(seen, order, memory, now):
         return Plan(waits=words)
-    if reason := trial.crowded(seen, order, memory, now):
-        return Plan((Action(Step.START, seen.name, order.version, reason, forced=True),))
+    if reason := trial.once_more(seen, order, memory, now):
+        return Plan((Action(Step.START, seen.name, order.version, reason, forced=not seen.absent),))
     return None
 
 
@@ -204,7 +202,7 @@ def _ourselves(seen: Observed, order: Desired, memory: Memory) -> Plan:
 
 
 def _stopped(seen: Observed) -> Plan:
-    if not seen.current or seen.state is State.STOPPED:
+    if not seen.current or (seen.state is State.STOPPED and not seen.may_be_told_to_stop):
         return Plan()
     if seen.current not in seen.installs:
         return Plan(waits=f"nothing to stop {seen.current} with: {seen.status.text}")
@@ -292,8 +290,9 @@ def _prepare(seen: Observed, install: tuple[Action, ...]) -> tuple[Action, ...]:
 
 
 def _leave(seen: Observed, version: str, forced: bool, after_install: bool) -> tuple[Action, ...]:
-    down = seen.state is State.STOPPED and not after_install and not forced
+    down = seen.state is State.STOPPED and not (after_install or forced or seen.may_be_told_to_stop)
     unheard = seen.state is State.UNKNOWN and not forced
     stop = Action(Step.STOP, seen.name, seen.current, f"makes way for {version}", forced=forced, unheard=unheard)
+    stop = replace(stop, doubtful=seen.absent and not after_install)
     switch = Action(Step.SWITCH, seen.name, version, f"from {seen.current}", seen.current)
     return (switch,) if down else (stop, switch)

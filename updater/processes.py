@@ -16,6 +16,8 @@ from updater.procfs import Process
 
 GRACE = 3.0  # seconds from TERM to KILL
 _PROC = Path("/proc")
+_INIT = 1
+_OF_THE_MACHINE = 60  # seconds after the machine's start within which its own first process begins
 _KTHREADD = 2  # the parent of the kernel's own threads
 _SHOWN = 100  # characters of a command line
 
@@ -32,30 +34,52 @@ class Table:
         pids = [int(name) for name in os.listdir(self._proc) if name.isdigit()]  # noqa: PTH208 (thousands of them)
         self.by_pid = {pid: found for pid in pids if (found := procfs.read(self._proc, pid))}
         self._places: dict[int, tuple[str, str]] = {}
+        self._directories: dict[Path, str] = {}
         self._sockets: Mapping[str, int] | None = None
 
     def below(self, directory: Path) -> list[Process]:
         """The processes whose program lies below the directory, or that work there and have no terminal (so that no person's
-        shell is taken for an agent's); but for this one, and what only has the same path elsewhere, as in a container."""
-        where, ourselves = f"{directory.resolve()}/", os.getpid()
-        return [one for one in self.by_pid.values() if one.pid != ourselves and self._below(one, where)]
+        shell counts); but for this one, and what only has the same path elsewhere, as in a container. Whose they are is for
+        `whose` to say."""
+        ourselves = os.getpid()
+        return [
+            one
+            for one in self.by_pid.values()
+            if one.pid != ourselves
+            and (self.lies(one, directory) or (not one.has_terminal and self.works(one, directory)))
+        ]
 
-    def is_below(self, process: Process, directory: Path) -> bool:
-        """Whether its program lies below the directory, or it works there, with a terminal or without one."""
-        return bool(self._below(process, f"{directory.resolve()}/", with_terminals=True))
+    def lies(self, process: Process, directory: Path) -> bool:
+        """Whether its program lies below the directory."""
+        program, where = self.places(process)[0], self._resolved(directory)
+        return program.startswith(where) and self._is_here(process, "exe", program)
+
+    def works(self, process: Process, directory: Path) -> bool:
+        """Whether it works there, in a person's terminal or not."""
+        working, where = self.places(process)[1], self._resolved(directory)
+        return working.startswith(where) and self._is_here(process, "cwd", working)
 
     def by_entry(self, directory: Path) -> dict[str, list[Process]]:
         """The same as `below`, by the entry of the directory that they are in."""
         found: dict[str, list[Process]] = {}
-        where = f"{directory.resolve()}/"
+        where = self._resolved(directory)
         for one in self.below(directory):
-            if entry := self._below(one, where).removeprefix(where).partition("/")[0]:
+            place = self.places(one)[0 if self.lies(one, directory) else 1]
+            if entry := place.removeprefix(where).partition("/")[0]:
                 found.setdefault(entry, []).append(one)
+        return found
+
+    def places(self, process: Process) -> tuple[str, str]:
+        """Where its program lies and where it works, each with a slash at its end; "" for what cannot be read."""
+        if (found := self._places.get(process.pid)) is None:
+            program = "" if self._is_of_the_kernel(process) else procfs.link(self._proc, process.place, "exe")
+            working = procfs.link(self._proc, process.place, "cwd") if program else ""
+            found = self._places[process.pid] = (program, working)
         return found
 
     def environment(self, process: Process) -> dict[str, str]:
         """What a process was started with; nothing where that cannot be read."""
-        pairs = procfs.environment(self._proc, process.pid).decode("utf-8", "replace").split("\0")
+        pairs = procfs.environment(self._proc, process.place).decode("utf-8", "replace").split("\0")
         return {name: value for name, equals, value in (pair.partition("=") for pair in pairs) if equals}
 
     def with_variable(self, name: str, value: str, since: int = 0) -> list[Process]:
@@ -63,25 +87,27 @@ class Table:
         before which none of them had started."""
         wanted = f"{name}={value}\0".encode()
         ours = [one for one in self.by_pid.values() if int(one.start) >= since and not self._is_of_the_kernel(one)]
-        return [one for one in ours if wanted in procfs.environment(self._proc, one.pid)]
+        return [one for one in ours if wanted in procfs.environment(self._proc, one.place)]
 
-    def may_be_of(self, process: Process, directory: Path) -> bool:
-        """Whether it has anything to do with the directory: its program lies there, or it works there, also in a person's
-        terminal, or one of its arguments names what lies there. Too little to signal it."""
-        if self.is_below(process, directory):
-            return True
-        places = (f"{directory}/", f"{directory.resolve()}/")
-        arguments = procfs.arguments(self._proc, process.pid)
-        return any(place in one for one in arguments for place in places) and self._shares_our_files(process)
+    def names(self, process: Process, directory: Path) -> bool:
+        """Whether one of its arguments names what lies below the directory; also where we may not see where it works itself."""
+        places = (f"{directory}/", self._resolved(directory))
+        arguments = procfs.arguments(self._proc, process.place)
+        is_named = any(place in one for one in arguments for place in places)
+        return is_named and (self.is_closed(process) or self._shares_our_files(process))
+
+    def arguments(self, process: Process) -> list[str]:
+        """Those of its command line, with the program's name first."""
+        return procfs.arguments(self._proc, process.place)
 
     def is_closed(self, process: Process) -> bool:
         """Whether we may not look where this process is, so that nothing can be said about it."""
-        return self._place(process) == ("", "")
+        return self.places(process) == ("", "")
 
     def ports(self, process: Process) -> frozenset[int]:
         """Those on which it listens (TCP), or takes datagrams (UDP)."""
         sockets = self._listening()
-        held = procfs.descriptors(self._proc, process.pid) if sockets else []
+        held = procfs.descriptors(self._proc, process.place) if sockets else []
         return frozenset(port for link in held if (port := sockets.get(link)))
 
     def holders(self, ports: Iterable[int]) -> dict[int, Process]:
@@ -100,45 +126,33 @@ class Table:
             self._sockets = procfs.listening(self._proc)
         return self._sockets
 
-    def _below(self, process: Process, where: str, with_terminals: bool = False) -> str:
-        """Where its program lies, or where it works without a terminal (or with one), if that is below `where`; else ""."""
-        program, working = self._place(process)
-        if program.startswith(where) and self._is_here(process, "exe", program):
-            return program
-        is_at_work = working.startswith(where) and (with_terminals or not process.has_terminal)
-        return working if is_at_work and self._is_here(process, "cwd", working) else ""
+    def _resolved(self, directory: Path) -> str:
+        if (found := self._directories.get(directory)) is None:
+            found = self._directories[directory] = f"{directory.resolve()}/"
+        return found
 
     def _is_here(self, process: Process, link: str, place: str) -> bool:
         """Whether its link leads to the very file that has this path for us: in another mount namespace, or below another
         root, the same path may be another file. What was deleted has no path, and is told by the namespace alone."""
-        return procfs.is_same(f"{self._proc}/{process.pid}/{link}", place.rstrip("/")) or self._shares_our_files(
+        return procfs.is_same(f"{self._proc}/{process.place}/{link}", place.rstrip("/")) or self._shares_our_files(
             process
         )
 
     def _shares_our_files(self, process: Process) -> bool:
         """Whether any path means the same for it as for us; False where that cannot be read."""
         return all(
-            procfs.is_same(f"{self._proc}/{process.pid}/{link}", f"{_PROC}/self/{link}") for link in ("ns/mnt", "root")
+            procfs.is_same(f"{self._proc}/{process.place}/{link}", f"{_PROC}/self/{link}")
+            for link in ("ns/mnt", "root")
         )
 
     def _is_of_the_kernel(self, process: Process) -> bool:
-        return _KTHREADD in (process.pid, process.parent) and not procfs.link(self._proc, process.pid, "exe")
-
-    def _place(self, process: Process) -> tuple[str, str]:
-        """Its program and its working directory, each with a slash at its end; "" for what cannot be read."""
-        if (found := self._places.get(process.pid)) is None:
-            program = "" if self._is_of_the_kernel(process) else procfs.link(self._proc, process.pid, "exe")
-            found = self._places[process.pid] = (
-                program,
-                procfs.link(self._proc, process.pid, "cwd") if program else "",
-            )
-        return found
+        return _KTHREADD in (process.pid, process.parent) and not procfs.link(self._proc, process.place, "exe")
 
 
 def is_dead(pid: int) -> bool:
     """Whether it has ended and is not yet buried; False where that cannot be read."""
     fields = procfs.fields_of(os.fspath(_PROC), pid)[1]
-    return bool(fields) and fields[0] in procfs.DEAD
+    return bool(fields) and procfs.is_dead(fields)
 
 
 def is_thread(pid: int) -> bool:
@@ -179,16 +193,26 @@ def alive(known: Iterable[str]) -> frozenset[str]:
 
 
 def boot_id() -> str:
-    """Which start of the machine this is, "" where the kernel does not say."""
+    """Which start of the machine this is, "" where the kernel does not say; the same in all its containers."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
 
 
+def boot_here() -> str:
+    """Which start of what this process sees this is: of the machine, or within it of a container, whose processes end when it
+    is started again though the machine goes on."""
+    init = procfs.read(os.fspath(_PROC), _INIT)
+    ticks = int(init.start) if init else 0
+    is_machine_s = ticks < _OF_THE_MACHINE * os.sysconf("SC_CLK_TCK")
+    return boot_id() if is_machine_s else f"{boot_id()}.{ticks}"
+
+
 def command(pid: int) -> list[str]:
     """The arguments of a process, [] when there are none to be seen."""
-    return procfs.arguments(os.fspath(_PROC), pid)
+    found = procfs.read(os.fspath(_PROC), pid)
+    return procfs.arguments(os.fspath(_PROC), found.place) if found else []
 
 
 def in_words(known: str) -> str:

@@ -7,7 +7,6 @@ another version live is tried once more when they are gone; a start that leaves 
 
 import logging
 import re
-import secrets
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,10 +18,11 @@ from updater.control import State
 from updater.errors import ControlFailed
 from updater.host import Host
 from updater.layout import AgentDir
-from updater.memory import Memory, Recognised
+from updater.memory import Memory
 from updater.pidfiles import pid_files
 from updater.processes import Table
 from updater.procfs import Process
+from updater.recognised import Recognised
 from updater.stopping import EVIDENCE, LEFT_ALONE, wait_for
 from updater.surroundings import Mark
 from updater.wire import END, Desired
@@ -44,16 +44,17 @@ class Start:
         self._memory = memory
         self._install = agent.install(version)
         self._may_be_up = False
+        self._token = ""
 
     def clear_the_way(self) -> dict[str, frozenset[str]]:
         """Have everything gone that must not run beside this version; returns what is left, by version.
 
         A start of this version that is still under way is waited for: whether it came up is then for its status to say.
         """
-        found = witness.by_version(Table(), self._agent.path, self._memory)
+        found = self._by_version()
         if starts := {v: one for v, several in found.items() for one in several if witness.is_start_script(one)}:
             self._await(starts)
-            found = witness.by_version(Table(), self._agent.path, self._memory)
+            found = self._by_version()
         if self._version in found and self._is_started():
             self._may_be_up = True
         elif self._version not in found:
@@ -72,41 +73,55 @@ class Start:
         return not is_up and not {one.identity for one in found} <= self._memory.left.get(version, frozenset())
 
     def _stop(self, version: str) -> frozenset[str]:
+        """Have what is not to run gone: its control is asked, unless it says that it has stopped and nothing else says that
+        this is the agent itself; which is ended when it stays, also where leftovers are left alone."""
         install, timeouts = self._agent.install(version), self._host.config.timeouts
-        deadline = time.monotonic() + timeouts.stop
-        were = stopping.before(install, self._memory, self._host.boot)
+        deadline, boot = time.monotonic() + timeouts.stop, self._host.boot
+        were, itself = stopping.before(install, self._memory, boot), self._itself(version)
         log.warning("%s: %s, which is not to run", self._order.name, witness.in_words(version, were.every))
         try:
-            can_stop = files.is_executable_file(install / "control") and not self._strangers(version)
-            if can_stop and control.status(install, timeouts.status).state is not State.STOPPED:
-                control.run(install, "stop", timeouts.stop)
+            can_stop = files.is_executable_file(install / "control")
+            can_stop = can_stop and not witness.misleading(Table(), install, self._memory.known(version), boot)
+            if can_stop and (itself or control.status(install, timeouts.status).state is not State.STOPPED):
+                control.run(install, "stop", timeouts.stop, mark=were.mark)
         except ControlFailed as e:
             log.warning("%s: %s", self._order.name, e)
-        return stopping.see_out(were, self._order, deadline)
+        left = stopping.see_out(were, self._order, deadline)
+        if stays := left & (itself | self._itself(version)):
+            log.warning("%s: ending %s", self._order.name, witness.in_words(version, stays))
+            processes.end(stays)
+            left = stopping.left(were)
+        return left
 
-    def _strangers(self, version: str) -> dict[Path, int]:
-        """The pid files of a version that name no process of its."""
+    def _itself(self, version: str) -> frozenset[str]:
+        """The processes of a version that are the agent itself, so that a start would make two."""
         table, install = Table(), self._agent.install(version)
-        return witness.strangers(
-            table, install, witness.recognise(table, install, self._memory.running, self._host.boot)
-        )
+        itself = witness.itself(table, install, self._memory.known(version), self._host.boot)
+        return itself - self._memory.left.get(version, frozenset())
+
+    def _by_version(self) -> dict[str, list[Process]]:
+        return witness.by_version(Table(), self._agent.path, self._memory, self._host.boot)
 
     def _remove_stale_pid_files(self) -> None:
-        """Those that name a dead process, or a stranger where a version's processes were recognised before and none
-        exists: its control would take it for a running one."""
+        """Those by which its status says that it is started, though they name a dead process, or a stranger where a version's
+        processes were recognised before and none exists."""
+        found = witness.misleading(Table(), self._install, self._memory.known(self._version), self._host.boot)
         was_placed = self._was_placed()
-        for path, pid in self._strangers(self._version).items():
-            if was_placed or processes.is_dead(pid):
-                log.warning("%s names %s, which is none of its processes: removed", path, processes.in_words(str(pid)))
-                files.remove_tree(path)
+        lies = {path: pid for path, pid in found.items() if was_placed or processes.is_dead(pid)}
+        if not lies or not self._is_started():
+            return
+        for path, pid in lies.items():
+            log.warning("%s names %s, which is none of its processes: removed", path, processes.in_words(str(pid)))
+            files.remove_tree(path)
 
     def _was_placed(self) -> bool:
-        known = self._memory.running
-        return known is not None and known.version == self._version and known.placed
+        known = self._memory.known(self._version)
+        return known is not None and known.placed
 
-    def run(self, patient: bool = False) -> Recognised:
-        """Start it; returns the processes that it has then. patient: first wait for the end of other versions' processes.
-        Raises ControlFailed when it does not come up in time."""
+    def run(self, token: str, patient: bool = False) -> Recognised:
+        """Start it; returns the processes that it has then. token: of its mark; patient: first wait for the end of other
+        versions' processes. Raises ControlFailed when it does not come up in time."""
+        self._token = token
         if patient:
             processes.wait_until_gone(frozenset().union(*self._others().values()), self._patience())
         crowd = _in_words(self._left())
@@ -141,7 +156,7 @@ class Start:
     def _once(self) -> tuple[Recognised | None, str]:
         """One try: what runs then, or None and why it is not started."""
         limits, since, problem = self._host.config.timeouts, witness.ticks(), ""
-        deadline, mark = time.monotonic() + limits.start, Mark(secrets.token_hex(16))
+        deadline, mark = time.monotonic() + limits.start, Mark(self._token)
         if not (self._may_be_up and self._is_started()):
             try:
                 control.run(self._install, "start", limits.start, self._output, mark)
@@ -156,9 +171,14 @@ class Start:
         # One that runs now and then only, and has no pid file to be wrong, leaves nothing where all is well.
         found = replace(found, placed=self._was_placed() and bool(found.processes or pid_files(self._install)))
         is_doubtful = not found.processes and (found.placed or witness.names_the_dead(self._install))
-        if is_doubtful and not witness.may_be_up(table, self._install):
+        if is_doubtful and not self._is_given_time() and not witness.may_be_up(table, self._install):
             return None, f"not started: its status is {status.text!r}, but none of its processes exists"
         return found, ""
+
+    def _is_given_time(self) -> bool:
+        """Whether it is started again because it is not believed to run, in its watch: more than one such look is a verdict."""
+        trial = self._memory.trial
+        return trial is not None and trial.version == self._version and trial.lost > 0 and not trial.failure
 
     def _is_started(self) -> bool:
         """Whether a start that was left behind has brought it up, so that another one would make two."""
@@ -167,7 +187,7 @@ class Start:
     def _others(self) -> dict[str, frozenset[str]]:
         """The processes of other versions that live, by version."""
         here = self._left()
-        for version, several in witness.by_version(Table(), self._agent.path, self._memory).items():
+        for version, several in self._by_version().items():
             if version != self._version:
                 here[version] = here.get(version, frozenset()) | {one.identity for one in several}
         return here
@@ -184,7 +204,7 @@ class Start:
         table = Table()
         own = {
             p.pid: version
-            for version, several in witness.by_version(table, self._agent.path, self._memory).items()
+            for version, several in witness.by_version(table, self._agent.path, self._memory, self._host.boot).items()
             for p in several
         }
         held = {port: one for port, one in table.holders(ports).items() if own.get(one.pid) != self._version}

@@ -6,6 +6,7 @@ signalled, and what is left is returned. A version whose processes have ended wh
 """
 
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,13 +14,16 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from updater import control, processes, witness
+from updater import control, files, processes, witness
 from updater.config import Timeouts
 from updater.control import State
 from updater.errors import ControlFailed
-from updater.memory import Memory, Recognised
+from updater.memory import Memory
+from updater.plan import Action
 from updater.processes import Table
 from updater.procfs import Process
+from updater.recognised import Recognised
+from updater.surroundings import Mark
 from updater.wire import END, Desired, one_line
 
 log = logging.getLogger("updater")
@@ -45,19 +49,39 @@ def wait_for(
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What was known of a version's processes (identities) just before it was stopped. alone: no other version of the agent had
-    any."""
+    """What was known of a version's own processes (identities) just before it was stopped. near: those that are the version
+    rather than what it started for others; known: with the mark that its stop gets too, so that what that leaves is known;
+    alone: no other version of the agent had any."""
 
     install: Path
     every: frozenset[str]
+    near: frozenset[str]
     main: frozenset[str]
-    known: Recognised | None
-    boot: str
+    known: Recognised
     alone: bool
+
+    @property
+    def mark(self) -> Mark:
+        return Mark(self.known.token)
 
     def is_dead(self) -> bool:
         """Whether all of them have ended, and its pid file names one that is not buried."""
         return bool(self.every) and not processes.alive(self.every) and witness.names_the_dead(self.install)
+
+
+def bring_down(were: Before, order: Desired, timeouts: Timeouts, manner: Action) -> frozenset[str]:
+    """Stop a version. manner: how; returns what is left of it. Raises ControlFailed when it does not stop."""
+    deadline, install = time.monotonic() + timeouts.stop, were.install
+    try:
+        if manner.unheard and not manner.forced:
+            ask_unheard(were, order, timeouts, deadline)
+        elif not manner.forced or files.is_executable_file(install / "control"):
+            ask(were, timeouts, deadline)
+    except ControlFailed as e:
+        if not (manner.forced or manner.doubtful):
+            raise
+        log.warning("%s: %s", install.parent.name, e)
+    return end(were, order) if manner.forced else see_out(were, order, deadline)
 
 
 def ask(were: Before, timeouts: Timeouts, deadline: float) -> None:
@@ -66,7 +90,7 @@ def ask(were: Before, timeouts: Timeouts, deadline: float) -> None:
     install = were.install
     said, problem = "", ""
     try:
-        said = control.run(install, "stop", timeouts.stop)
+        said = control.run(install, "stop", timeouts.stop, mark=were.mark)
     except ControlFailed as e:
         problem = str(e)
     status = wait_for(install, State.STOPPED, timeouts.status, deadline, were.is_dead)
@@ -79,65 +103,82 @@ def ask(were: Before, timeouts: Timeouts, deadline: float) -> None:
 
 def ask_unheard(were: Before, order: Desired, timeouts: Timeouts, deadline: float) -> None:
     """The same for a version whose status says neither word: it is gone when its main processes have ended, of which some must
-    have been recognised, now or before. Where leftovers are to be ended, these are, at the deadline. Raises ControlFailed."""
+    have been recognised now, or before by where they were, and nothing else may be it. Where leftovers are to be ended, these
+    are, at the deadline. Raises ControlFailed."""
     version, known, said, problem = were.install.name, were.known, "", ""
-    was_placed = known is not None and known.version == version and (known.placed or bool(known.processes))
-    if not were.every and not was_placed:
+    if not were.every and not (known.placed or known.pid_files):
         raise ControlFailed(f"{version} cannot be known to be gone: none of its processes has ever been recognised")
-    if were.every:
-        try:
-            said = control.run(were.install, "stop", timeouts.stop)
-        except ControlFailed as e:
-            problem = f"{e}; "
+    try:
+        if not witness.misleading(Table(), were.install, known, known.boot):
+            said = control.run(were.install, "stop", timeouts.stop, mark=were.mark)
+    except ControlFailed as e:
+        problem = f"{e}; "
     left = processes.wait_until_gone(were.main, deadline)
     if left and order.leftovers == END:
         left = end(were, order) & left
     if left:
         problem += witness.in_words(version, left)
         raise ControlFailed(f"{version} did not stop within {timeouts.stop:g} s: {problem}", one_line(said, EVIDENCE))
+    if witness.may_be_up(Table(), were.install):
+        raise ControlFailed(
+            f"{version} cannot be known to be gone: {problem}something may be it that is not known to be"
+        )
 
 
 def before(install: Path, memory: Memory, boot: str) -> Before:
     """Look at the processes of an install that is to be stopped. memory: of its agent."""
-    table, known = Table(), memory.running
+    table, known = Table(), memory.known(install.name) or Recognised(install.name, boot)
+    if known.boot != boot:
+        known = Recognised(install.name, boot, placed=known.placed, pid_files=known.pid_files)
     found = witness.recognise(table, install, known, boot)
+    near = witness.near_processes(table, found, install, known)
     main = witness.main_processes(table, found, install, known)
     every = _identities(found)
-    alone = not {*witness.by_version(table, install.parent, memory)} - {install.name}
-    return Before(install, every, main, known, boot, alone)
+    alone = not witness.by_version(table, install.parent, memory, boot, but=install.name)
+    if not known.token:
+        known = replace(known, token=secrets.token_hex(16), since=witness.ticks())
+    return Before(install, every, near, main, replace(known, processes=every), alone)
 
 
 def see_out(were: Before, order: Desired, deadline: float) -> frozenset[str]:
     """Wait until the version is gone, after its control has said so; returns what is left of it. deadline: monotonic seconds,
-    when the stop is to be over."""
+    when the stop is to be over. What was forked meanwhile is seen where anything is left; else `left` sees it later."""
     ends = order.leftovers == END
-    left = processes.wait_until_gone(were.main, deadline if ends else time.monotonic() + LEFT_ALONE)
-    if not left and not processes.alive(were.every):
+    remaining = processes.wait_until_gone(were.main, deadline if ends else time.monotonic() + LEFT_ALONE)
+    if not remaining and not processes.alive(were.every):
         return frozenset()
-    return end(were, order) if ends else _identities(_recognised(Table(), were))
+    return end(were, order) if ends else left(were)
+
+
+def late(were: Before, order: Desired) -> frozenset[str]:
+    """What is left of a version that was stopped some time ago, also of what it began meanwhile, after that was ended where
+    leftovers are."""
+    return end(were, order) if order.leftovers == END else left(were)
+
+
+def left(were: Before) -> frozenset[str]:
+    """What lives of the version now, with what it has started while it was stopped."""
+    return _identities(_recognised(Table(), were))
 
 
 def end(were: Before, order: Desired) -> frozenset[str]:
-    """End what is recognised of the version, but for what it started elsewhere where leftovers are left alone; returns what is
+    """End what is recognised of the version, but for what it started for others where leftovers are left alone; returns what is
     left."""
     for _ in range(2):  # what was just being started may have been missed
         table = Table()
         found = _recognised(table, were)
-        here = {*table.below(were.install)}
-        doomed = _identities(one for one in found if order.leftovers == END or one in here or one.identity in were.main)
+        near = witness.near_processes(table, found, were.install, were.known) | were.near
+        doomed = _identities(one for one in found if order.leftovers == END or one.identity in near)
         if not doomed:
             break
         log.warning("%s: ending %s", were.install.parent.name, witness.in_words(were.install.name, doomed))
         processes.end(doomed)
-    return _identities(_recognised(Table(), were))
+    return left(were)
 
 
 def _recognised(table: Table, were: Before) -> list[Process]:
     """What lives of the version now, with what was known before."""
-    version, known = were.install.name, were.known
-    if known is None or (known.version, known.boot) != (version, were.boot):
-        known = Recognised(version, were.boot)
-    return witness.recognise(table, were.install, replace(known, processes=were.every), were.boot)
+    return witness.recognise(table, were.install, were.known, were.known.boot)
 
 
 def _identities(found: Iterable[Process]) -> frozenset[str]:

@@ -5,7 +5,7 @@ from updater.memory import Memory, Trial
 from updater.observe import Observed
 from updater.wire import Desired
 
-LOOKS = 3  # at a version that says `stoped` while its processes live, before it is given up
+LOOKS = 3  # at a version whose words and processes do not agree, before it is given up
 FLAPS = 3  # restarts within a watch that are too many
 
 
@@ -43,9 +43,23 @@ def doubt(seen: Observed, order: Desired, memory: Memory, now: float) -> str:
     return f"the status of {seen.current} is {seen.status.text!r}, but {lives}: looking again"
 
 
+def once_more(seen: Observed, order: Desired, memory: Memory, now: float) -> str:
+    """Why the ordered version is started again instead of a verdict, "" when it is not."""
+    return _lost(seen, order, memory, now) or crowded(seen, order, memory, now)
+
+
+def _lost(seen: Observed, order: Desired, memory: Memory, now: float) -> str:
+    """Why the ordered version, which says that it is started, is started once more instead of a verdict: none of its processes
+    is found, but what it has left where it is installed may not have been the agent."""
+    trial = _trial(seen, order, memory)
+    if trial is None or not seen.absent or trial.lost >= LOOKS or not death(seen, order, memory, now):
+        return ""
+    return f"{seen.status.text}: trying again"
+
+
 def crowded(seen: Observed, order: Desired, memory: Memory, now: float) -> str:
     """Why the ordered version, which has died, is started once more: another version's processes have not gone."""
-    trial, others = _trial(seen, order, memory), sorted(seen.occupied - {seen.current})
+    trial, others = _trial(seen, order, memory), sorted(seen.crowding - {seen.current})
     if trial is None or trial.again or not others or seen.state is not State.STOPPED:
         return ""
     died = death(seen, order, memory, now)

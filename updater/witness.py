@@ -1,9 +1,7 @@
 """What the kernel knows of an install's processes: the second witness, beside the words of its `control`.
 
-Promises: only what surely belongs to an install is recognised as its: what lies or works below it, what its last start has left
-in its session or marked in its environment, what descends from those, and what its own pid file names and started with it.
-Refuses to go by control groups: under one unit all agents and the updater share theirs, so a group tells nothing that is not
-known already.
+Promises: only what surely belongs to an install is recognised as its, see `whose`. Refuses to go by control groups: under one
+unit all agents and the updater share theirs, so a group tells nothing that is not known already.
 """
 
 import os
@@ -15,14 +13,15 @@ from msgspec.structs import replace
 
 from updater import processes
 from updater.layout import MARKER
-from updater.memory import Memory, Recognised
+from updater.memory import Memory
 from updater.pidfiles import pid_files
 from updater.processes import Table
 from updater.procfs import Process
+from updater.recognised import Recognised
 from updater.surroundings import MARK, Mark
+from updater.whose import Owner, is_asked_by_us
 
 SETTLED = 10.0  # seconds of life after which a process that works below its install stays there
-_INIT = 1
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -38,78 +37,89 @@ def age(process: Process) -> float:
 
 def started(table: Table, install: Path, mark: Mark, since: int, boot: str) -> Recognised:
     """What has become of a start just now. since: `ticks()` before it."""
-    by_place = table.below(install)
+    of = Recognised(install.name, boot, mark.session, mark.token, since=since)
+    owner = Owner(table, install, of)
     named = [table.by_pid.get(pid) for pid in pid_files(install).values()]
     by_pid_file = [one for one in named if one and int(one.start) >= since]
-    in_session = [one for one in table.by_pid.values() if one.session == mark.session and int(one.start) >= since]
-    found = _with_descendants(
-        table, [*by_place, *by_pid_file, *in_session, *table.with_variable(MARK, mark.token, since)]
+    young = [one for one in table.by_pid.values() if int(one.start) >= since]
+    in_session = [one for one in young if mark.session and one.session == mark.session]
+    found = owner.with_descendants(
+        owner.by_itself(), [*by_pid_file, *in_session, *table.with_variable(MARK, mark.token, since)]
     )
-    return _noted(table, found, Recognised(install.name, boot, mark.session, mark.token, since=since))
+    return _noted(table, install, found, of)
 
 
 def seen(table: Table, install: Path, known: Recognised | None, boot: str) -> Recognised:
     """The processes of an install as they are now. known: of its last start, or of the last look."""
     found = recognise(table, install, known, boot)
-    is_of_now = known is not None and (known.version, known.boot) == (install.name, boot)
-    before = known if known and is_of_now else Recognised(install.name, boot)
+    now = _of_now(known, install, boot)
+    before = now or Recognised(install.name, boot)
     placed = known is not None and known.version == install.name and known.placed
-    placed = placed or any(age(one) >= SETTLED for one in table.below(install))
-    return _noted(table, found, replace(before, placed=placed))
+    placed = placed or any(age(one) >= SETTLED for one in Owner(table, install, now).at_home(found))
+    return _noted(table, install, found, replace(before, placed=placed))
+
+
+def at_home(table: Table, install: Path, known: Recognised | None, boot: str) -> list[Process]:
+    """The processes by which an install is known to be one that stays where it is, once they have lived for a while."""
+    return Owner(table, install, _of_now(known, install, boot)).at_home(recognise(table, install, known, boot))
 
 
 def recognise(table: Table, install: Path, known: Recognised | None, boot: str) -> list[Process]:
-    """All processes of an install. known: see `seen`.
-
-    What a pid file names is one of them also in a terminal, where a person has started it.
-    """
-    named = [table.by_pid[pid] for pid in pid_files(install).values() if pid in table.by_pid]
-    found = table.below(install) + [one for one in named if table.is_below(one, install)]
-    if known and (known.version, known.boot) == (install.name, boot):
-        here = [one for one in table.by_pid.values() if one.identity in known.processes]
-        # A session's number is not given again while one of its processes lives.
-        sessions = {one.session for one in here if one.leads_session or one.session == known.session}
-        found += here + [one for one in table.by_pid.values() if one.session in sessions]
-        found += table.with_variable(MARK, known.token, known.since) if known.token else []
-    return _with_descendants(table, found)
+    """All processes that are an install's own. known: see `seen`."""
+    return Owner(table, install, _of_now(known, install, boot)).own()
 
 
 def main_processes(table: Table, found: Iterable[Process], install: Path, known: Recognised | None) -> frozenset[str]:
-    """Those of an install's processes that are the version itself (identities), not what it started for others: of its last
-    start, or below the install, that lead a session, listen or stand in the pid file; when there are no such, all whose
-    parent is none of them. Where none is of the start or below, all that were found are looked at: some, if there are any."""
-    found = list(found)
-    below, of_start = set(table.below(install)), known.processes if known else frozenset()
-    named = set(pid_files(install).values())
-    candidates = [one for one in found if one in below or one.pid in named or one.identity in of_start] or found
-    mains = [one for one in candidates if one.pid in named or one.leads_session or table.ports(one)]
-    if not mains:
-        pids = {one.pid for one in candidates}
-        mains = [one for one in candidates if one.parent not in pids]
-    return frozenset(one.identity for one in mains)
+    """Those of an install's own processes that are the version itself (identities), not what it started for others. Where none
+    is near the version, all that were found are looked at: some, if there are any."""
+    owner, found = Owner(table, install, known), list(found)
+    return frozenset(one.identity for one in owner.main(owner.near(found) or found))
 
 
-def by_version(table: Table, agent: Path, memory: Memory) -> dict[str, list[Process]]:
-    """The processes that are or work below an agent's directory, by version. What lies there besides, as its data do, is no
-    version: one is remembered, or has a control or a marker."""
-    known = {
-        memory.current,
-        memory.good,
-        memory.previous,
-        *memory.left,
-        memory.running.version if memory.running else "",
-    }
+def visitors(install: Path, known: Recognised | None, boot: str) -> tuple[frozenset[str], frozenset[str]]:
+    """What lies or works below an install (identities): its own processes, and others."""
+    table = Table()
+    there = frozenset(one.identity for one in table.below(install))
+    own = there & {one.identity for one in recognise(table, install, known, boot)} if there else there
+    return own, there - own
+
+
+def near_processes(table: Table, found: Iterable[Process], install: Path, known: Recognised | None) -> frozenset[str]:
+    """Those of an install's own processes that lie or work there, stand in a pid file or are in the session of its start."""
+    return frozenset(one.identity for one in Owner(table, install, known).near(found))
+
+
+def of_start(
+    table: Table, found: Iterable[Process], install: Path, known: Recognised | None, boot: str
+) -> frozenset[str]:
+    """Those of an install's own processes (identities) that are replaced only when the agent is started again."""
+    return Owner(table, install, _of_now(known, install, boot)).of_start(found)
+
+
+def itself(table: Table, install: Path, known: Recognised | None, boot: str) -> frozenset[str]:
+    """Those of an install's own processes (identities) that are the agent, so that another start would make two of it."""
+    owner = Owner(table, install, _of_now(known, install, boot))
+    return frozenset(one.identity for one in owner.itself(owner.own()))
+
+
+def by_version(table: Table, agent: Path, memory: Memory, boot: str = "", but: str = "") -> dict[str, list[Process]]:
+    """The agent's own processes that are or work below its directory, or stand in a pid file there, by version. What lies there
+    besides, as its data do, is no version: one is remembered, or has a control or a marker. but: a version not to look at."""
+    running = {one.version for one in (memory.running, memory.begun) if one}
+    known = {memory.current, memory.good, memory.previous, *memory.left, *running} - {""}
+    there = table.by_entry(agent)
+    versions = {*there, *running} - {"", but}
     ours = _of_our_looks(table)
-    found = {
-        version: left
-        for version, several in table.by_entry(agent).items()
-        if (left := [one for one in several if one.pid not in ours])
-    }
-    return {
-        version: left
-        for version, left in found.items()
-        if version in known or any(os.path.lexists(agent / version / name) for name in ("control", MARKER))
-    }
+    found: dict[str, list[Process]] = {}
+    for version in sorted(versions):
+        install = agent / version
+        if version in known or any(os.path.lexists(install / name) for name in ("control", MARKER)):
+            named = set(pid_files(install).values())
+            own = [one for one in recognise(table, install, memory.known(version), boot) if one.pid not in ours]
+            here = [one for one in own if one.pid in named or table.lies(one, install) or table.works(one, install)]
+            here += [one for one in there.get(version, []) if is_start_script(one) and one not in here]
+            found |= {version: here} if here else {}
+    return found
 
 
 def strangers(table: Table, install: Path, found: Iterable[Process]) -> dict[Path, int]:
@@ -119,9 +129,19 @@ def strangers(table: Table, install: Path, found: Iterable[Process]) -> dict[Pat
     return {path: pid for path, pid in named.items() if _is_strange(table, install, pid)}
 
 
+def misleading(table: Table, install: Path, known: Recognised | None, boot: str) -> dict[Path, int]:
+    """Those of the `strangers` that the version's own control goes by, as far as can be told: in `pid` or NAME.pid, or in a
+    file that has named a process of the version before. Others may be an agent's books of what it runs for others."""
+    own = {install / "pid", install / f"{install.parent.name}.pid"}
+    if known and known.version == install.name:
+        own |= {install / name for name in known.pid_files}
+    found = strangers(table, install, recognise(table, install, known, boot))
+    return {path: pid for path, pid in found.items() if path in own}
+
+
 def _is_strange(table: Table, install: Path, pid: int) -> bool:
     if process := table.by_pid.get(pid):
-        return not table.is_closed(process) and not table.may_be_of(process, install)
+        return not table.is_closed(process) and not Owner(table, install).is_named_rightly(process)
     return processes.is_dead(pid) or processes.is_thread(pid)
 
 
@@ -134,19 +154,16 @@ def may_be_up(table: Table, install: Path) -> bool:
         return True
     if not named and any(map(processes.is_dead, pids)):
         return False
-    ourselves = os.getpid()
-    others = [one for one in table.by_pid.values() if one.pid != ourselves and not _is_asked_by_us(one)]
-    return any(table.may_be_of(one, install) for one in named or others)
+    owner, ourselves = Owner(table, install), os.getpid()
+    if named:
+        return any(map(owner.is_named_rightly, named))
+    others = [one for one in table.by_pid.values() if one.pid != ourselves and not is_asked_by_us(one)]
+    return any(map(owner.may_be_it, others))
 
 
 def names_the_dead(install: Path) -> bool:
     """Whether a pid file names a process that has ended and is not yet buried: `kill -0` takes it for a running one."""
     return any(map(processes.is_dead, pid_files(install).values()))
-
-
-def _is_asked_by_us(process: Process) -> bool:
-    """Whether this is a control script that this process is just running."""
-    return process.parent == os.getpid() and processes.command(process.pid)[-2:-1] == ["./control"]
 
 
 def _of_our_looks(table: Table) -> set[int]:
@@ -168,35 +185,26 @@ def is_start_script(process: Process) -> bool:
     return process.leads_session and processes.command(process.pid)[-2:] == ["./control", "start"]
 
 
-def in_words(version: str, left: Iterable[str]) -> str:
-    """`2 processes of 1.0 still run: 4711 sleep 3600; 4712 sh`, "" when none does."""
+def in_words(version: str, left: Iterable[str], by: str = "of") -> str:
+    """`2 processes of 1.0 still run: 4711 sleep 3600; 4712 sh`, "" when none does. by: "in" for what is only there."""
     here = sorted(left)
     if not here:
         return ""
     shown = "; ".join(processes.in_words(one) for one in here[:_SHOWN]) + ("; ..." if len(here) > _SHOWN else "")
     one = "1 process" if len(here) == 1 else f"{len(here)} processes"
-    return f"{one} of {version} still run{'s' if len(here) == 1 else ''}: {shown}"
+    return f"{one} {by} {version} still run{'s' if len(here) == 1 else ''}: {shown}"
 
 
 _SHOWN = 3
 
 
-def _noted(table: Table, found: list[Process], of: Recognised) -> Recognised:
+def _of_now(known: Recognised | None, install: Path, boot: str) -> Recognised | None:
+    """What is known, where it is of this version and this boot."""
+    return known if known and (known.version, known.boot) == (install.name, boot) else None
+
+
+def _noted(table: Table, install: Path, found: list[Process], of: Recognised) -> Recognised:
     ports = frozenset(port for one in found for port in table.ports(one))
-    return replace(of, processes=frozenset(one.identity for one in found), ports=ports)
-
-
-def _with_descendants(table: Table, found: list[Process]) -> list[Process]:
-    """These and what they have started, as far as that can be traced; never this process and what it alone has started."""
-    ourselves = os.getpid()
-    children: dict[int, list[Process]] = {}
-    for one in table.by_pid.values():
-        children.setdefault(one.parent, []).append(one)
-    known: dict[int, Process] = {}
-    todo = list(found)
-    while todo:
-        one = todo.pop()
-        if one.pid not in known and one.pid not in (ourselves, _INIT) and not _is_asked_by_us(one):
-            known[one.pid] = one
-            todo += children.get(one.pid, ())
-    return list(known.values())
+    named = Owner(table, install, of).right_pid_files(found)
+    identities = frozenset(one.identity for one in found)
+    return replace(of, processes=identities, ports=ports, pid_files=of.pid_files | named)

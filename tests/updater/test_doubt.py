@@ -14,8 +14,8 @@ from helpers.field import AGENT, KILL_0, SIGNALS_AND_RETURNS, alive, filled, fre
 from lab.fleet import until
 from updater import control, cycle, processes
 from updater.control import State
-from updater.memory import Recognised
 from updater.processes import Table
+from updater.recognised import Recognised
 
 NEVER = script('[ "$1" = status ] && echo stoped; exit 0')
 

@@ -1,6 +1,7 @@
 """The old version is gone before the new one starts, and what it leaves is said; only what is an agent's is ever ended."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -14,10 +15,11 @@ from lab.fleet import until
 from updater import control, cycle, explain, processes, witness
 from updater.control import State
 from updater.errors import TryLater
-from updater.memory import Memory, Recognised
+from updater.memory import Memory
 from updater.perform import Hands
 from updater.plan import Action, Source, Step
 from updater.processes import Table
+from updater.recognised import Recognised
 from updater.surroundings import Mark
 from updater.wire import Desired
 
@@ -198,7 +200,8 @@ def test_a_start_that_outlives_the_stop_of_its_version_is_not_forgotten(host, si
     site.publish(version="2")
     run(host, site, "1")
     (host.layout.agent("agent").path / "slow").touch()
-    late = subprocess.Popen(["./control", "start"], cwd=host.layout.agent("agent").install("1"), start_new_session=True)
+    command = ["setsid", "-w", "./control", "start"]  # by another process than this one, as in life
+    late = subprocess.Popen(command, cwd=host.layout.agent("agent").install("1"), start_new_session=True)
     run(host, site, "2")
     late.wait()
     assert (current(host), status(host).state) == ("2", State.STARTED)
@@ -249,7 +252,7 @@ def recognised(tmp_path, install, known=None, boot="b"):
 def test_processes_are_recognised_by_place_session_descent_and_what_was_known(tmp_path, install):
     for pid, more in {
         900001: {"exe": install / "bin/agent"},
-        900002: {"cwd": install},
+        900002: {"cwd": install},  # a backup, or a person's tmux server
         900003: {"cwd": install, "tty": 34816},  # a person's shell
         900004: {"parent": 900001},
         900005: {"session": 900000},  # in the session of the start, which is known by 900006
@@ -257,13 +260,32 @@ def test_processes_are_recognised_by_place_session_descent_and_what_was_known(tm
         900007: {"session": 900003},
         900008: {"parent": 900003},
         900009: {"exe": f"{install}-other/bin/agent"},
-        900010: {"cwd": f"{install} (deleted)"},
-        900011: {"cwd": install, "state": "Z"},
+        900010: {"exe": f"{install}/bin/agent (deleted)"},
+        900011: {"exe": install / "bin/agent", "state": "Z"},
+        900012: {"parent": 900002},
+        900013: {"exe": install / "bin/tool", "parent": 900003, "session": 900003, "tty": 34816},  # by hand
+        900014: {"parent": 900001, "tty": 34816},  # a person's shell that the agent has opened
+        900015: {"parent": 900014, "session": 900014, "tty": 34816},
+        900016: {"exe": install / "bin/agent", "session": 800000, "tty": 34816},  # left by who started it in a terminal
     }.items():
         proc(tmp_path / "proc", pid, **more)
     known = Recognised("1", "b", session=900000, processes=frozenset({"900006.100"}))
-    assert recognised(tmp_path, install, known) == {900001, 900002, 900004, 900005, 900006, 900010}
-    assert recognised(tmp_path, install, known, boot="another") == {900001, 900002, 900004, 900010}
+    by_itself = {900001, 900004, 900010, 900016}
+    assert recognised(tmp_path, install, known) == {900005, 900006, *by_itself}
+    assert recognised(tmp_path, install, known, boot="another") == by_itself
+
+
+def test_a_session_without_a_number_is_nobody_s(tmp_path, install):
+    """In a namespace of pids whose session's leader is outside of it, all have session 0."""
+    for pid, more in {900001: {"exe": install / "agent"}, 900002: {}, 900003: {"parent": 900001}}.items():
+        proc(tmp_path / "proc", pid, session=0, **more)
+        stat = tmp_path / f"proc/{pid}/stat"
+        stat.write_text(re.sub(r"^(.*\) S \d+ \d+ )\d+", r"\g<1>0", stat.read_text()))
+    assert Table(tmp_path / "proc").by_pid[900002].session == 0
+    known = Recognised("1", "b", session=0, processes=frozenset({"900001.100"}))
+    assert recognised(tmp_path, install, known) == {900001, 900003}
+    found = witness.started(Table(tmp_path / "proc"), install, Mark("abc"), 50, "b")
+    assert found.processes == {"900001.100", "900003.100"}
 
 
 def test_a_number_that_another_process_has_by_now_is_not_recognised(tmp_path, install):
@@ -288,17 +310,17 @@ def test_a_start_is_known_by_its_session_and_by_its_pid_file(tmp_path, install):
 
 def test_main_processes_lead_a_session_or_stand_in_the_pid_file(tmp_path, install):
     (install / "pid").write_text("900002")
-    proc(tmp_path / "proc", 900001, cwd=install)
+    proc(tmp_path / "proc", 900001, exe=install / "agent")
     proc(tmp_path / "proc", 900002, cwd=install, session=900000)
-    proc(tmp_path / "proc", 900003, cwd=install, session=900000)
+    proc(tmp_path / "proc", 900003, exe=install / "agent", session=900000)
     table = Table(tmp_path / "proc")
     found = witness.recognise(table, install, None, "b")
     assert witness.main_processes(table, found, install, None) == {"900001.100", "900002.100"}
 
 
 def test_without_such_the_main_processes_are_those_that_no_other_started(tmp_path, install):
-    proc(tmp_path / "proc", 900002, cwd=install, session=900000)
-    proc(tmp_path / "proc", 900003, cwd=install, session=900000, parent=900002)
+    proc(tmp_path / "proc", 900002, exe=install / "agent", session=900000)
+    proc(tmp_path / "proc", 900003, exe=install / "agent", session=900000, parent=900002)
     table = Table(tmp_path / "proc")
     found = witness.recognise(table, install, None, "b")
     assert witness.main_processes(table, found, install, None) == {"900002.100"}

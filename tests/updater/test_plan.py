@@ -416,13 +416,53 @@ def test_a_first_version_that_dies_in_every_watch_never_becomes_good(lived):
 def test_a_first_version_that_its_supervisor_starts_again_in_every_watch_never_becomes_good(lived):
     memory = Memory().switching("", "2").started_again("2", MOMENT)
     for number in range(50):
-        host = replace(seen("2", UP), processes=frozenset({str(number)}))
+        host = replace(seen("2", UP), processes=frozenset({str(number)}), mains=frozenset({str(number)}))
         moment = Moment(NOW + lived * number, WATCH)
         memory = recall(memory, host, order(), moment)
         planned = plan(host, order(), memory, moment.now)
         assert (planned.actions, memory.good) == ((), "")
         assert ("was started again" in planned.failure) == (number >= 3)
     assert recall(memory, host, order(), Moment(moment.now + WATCH, WATCH)).good == "2"
+
+
+def test_what_works_now_and_then_only_is_not_taken_for_an_agent_that_is_started_again():
+    """As cron's jobs do, or what a socket starts: none of them is of the agent's start."""
+    memory = Memory(good="1", current="2", trial=Trial("2")).started_again("2", MOMENT)
+    for number in range(10):
+        host = replace(seen("2", UP, "1"), processes=frozenset({str(number)}))
+        memory = recall(memory, host, order(), Moment(NOW + number, WATCH))
+        assert plan(host, order(), memory, NOW + number) == Plan()
+    assert recall(memory, host, order(), Moment(NOW + WATCH, WATCH)).good == "2"
+
+
+def test_a_helper_s_end_is_no_restart_while_a_main_process_lives_on():
+    memory = Memory(good="1", current="2", trial=Trial("2")).started_again("2", MOMENT)
+    for number in range(10):
+        host = replace(seen("2", UP, "1"), processes=frozenset({"0", f"{number}.1"}), mains=frozenset({"0"}))
+        memory = recall(memory, host, order(), Moment(NOW + number, WATCH))
+    assert memory.trial.restarts == 0
+
+
+def test_a_version_in_its_watch_that_is_not_believed_to_run_is_started_twice_before_a_verdict():
+    """What it had left where it is installed may not have been the agent."""
+    memory = Memory(good="1", current="2", trial=Trial("2")).started_again("2", MOMENT)
+    lost = replace(seen("2", UP, "1"), absent=True)
+    for number in (1, 2, 3):
+        memory = recall(memory, lost, order(), Moment(NOW + 3 * number, WATCH))
+        [first, *_] = plan(lost, order(), memory, NOW + 3 * number).actions
+        assert (first.step, first.forced) == ((START if number < 3 else REJECT), False)
+        memory = memory if number == 3 else memory.started_again("2", Moment(NOW + 3 * number, WATCH))
+        memory = recall(memory, seen("2", UP, "1"), order(), Moment(NOW + 3 * number + 1, WATCH))
+    assert first.reason.startswith("died ")
+
+
+def test_what_is_not_believed_to_run_is_told_to_stop_unless_a_stranger_would_be():
+    lost = replace(seen("2", UP, "1"), absent=True)
+    for host, stops in ((lost, [STOP]), (replace(lost, strange=True), [])):
+        assert [a.step for a in plan(host, order("2", "stop"), PROVEN, NOW).actions] == stops
+        todo = plan(host, order("1"), recall(PROVEN, host, order("1"), MOMENT), NOW)
+        assert [a.step for a in todo.actions] == [*stops, SWITCH, START]
+        assert [a.doubtful for a in todo.actions if a.step is STOP] == [True for _ in stops]
 
 
 def test_a_first_version_whose_start_failed_and_that_comes_up_all_the_same_is_watched_then():

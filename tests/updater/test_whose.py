@@ -1,6 +1,7 @@
 """Which processes are an install's: the wrong answer ends a stranger, or has two of one agent run."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,8 +14,9 @@ from updater import cycle, processes, stopping, witness
 from updater.config import Timeouts
 from updater.control import State
 from updater.errors import ControlFailed
-from updater.memory import Memory, Recognised
+from updater.memory import Memory
 from updater.processes import Table
+from updater.recognised import Recognised
 from updater.surroundings import MARK
 from updater.wire import Desired
 
@@ -153,7 +155,7 @@ def test_an_agent_that_is_restarted_from_another_directory_runs_on_alone(host, s
     pid = pid_in(place)
     try:
         until("it runs", lambda: str(place / "agent.py") in processes.command(pid))
-        assert witness.recognise(Table(), place, None, host.boot) == []
+        assert [one.pid for one in witness.recognise(Table(), place, None, host.boot)] == [pid]
         assert witness.strangers(Table(), place, []) == {}
         assert look(host).state is State.STARTED
         site.publish(version="1")
@@ -219,9 +221,10 @@ def test_what_works_in_the_data_of_an_agent_is_no_version_and_runs_on(host, site
 
 def test_a_version_whose_directory_a_person_has_removed_is_one_while_it_is_remembered(agent, spawn):
     (agent / "2").mkdir()
-    one = spawn("sleep", "4730", cwd=agent / "2")
-    works_in(one, agent)
-    (agent / "2").rmdir()
+    shutil.copy("/bin/sleep", agent / "2" / "sleep")
+    one = spawn(agent / "2" / "sleep", "4730")
+    until("it runs", lambda: os.readlink(f"/proc/{one.pid}/exe").startswith(str(agent)))
+    shutil.rmtree(agent / "2")
     assert list(witness.by_version(Table(), agent, Memory(current="1", previous="2"))) == ["2"]
     assert list(witness.by_version(Table(), agent, Memory(current="1"))) == []
 
@@ -285,4 +288,5 @@ def test_a_status_script_of_our_own_and_what_it_runs_are_no_version_that_is_not_
     assert witness.by_version(Table(), agent, Memory(current="1")) == {}
     script.kill()
     script.wait()
-    assert list(witness.by_version(Table(), agent, Memory(current="1"))) == ["1"], "what it has left behind is one"
+    assert witness.by_version(Table(), agent, Memory(current="1")) == {}, "what it has left behind is only there"
+    assert len(below(agent / "1")) == 1
