@@ -57,6 +57,11 @@ GOOD = {
     .replace("<pid", "<var/app.pid")
     .replace(">pid", ">var/app.pid")
     .replace("state=\n", "mkdir -p var; state=\n", 1),
+    "forks while it stops": _with(stop=f'stop) {_DETACHED} kill "$pid"; rm -f pid ;;\n'),
+    "forks while it stops and leaves": _with(stop=f'stop) setsid {_DETACHED} kill "$pid"; rm -f pid ;;\n'),
+    "keeps books of others": _with(
+        f'start) mkdir -p apps; echo $PPID >apps/a.pid; [ "$up" ] || {{ {_DETACHED} echo $! >pid; }} ;;'
+    ),
     "says more than a word": _with(words=f"echo checking; {_WORDS}"),
     "warns": _with(words=f"echo 'old configuration' >&2; {_WORDS}"),
 }
@@ -66,7 +71,14 @@ BAD = {
     "leaves only a helper": _with(f"start) {_DETACHED} ;;"),
     "loses its pid": _with(f'start) [ "$up" ] || {{ {_DETACHED} }} ;;'),
 }
-SCRIPTS = GOOD | BAD
+# Only as the version that runs: it says `stoped` by and by, and what runs is not to be forgotten for that.
+RUNNING = {
+    "has lost its pid": _with(_starting(f"(sleep 0.3; rm -f pid) >/dev/null 2>&1 & {_DETACHED}")),
+    "has lost its pid and leads a session": _with(
+        _starting(f"(sleep 0.3; rm -f pid) >/dev/null 2>&1 & setsid {_DETACHED}")
+    ),
+}
+SCRIPTS = GOOD | BAD | RUNNING
 PARTS = ("field-new", "field-current")
 _KILLS = (
     "",
@@ -78,7 +90,7 @@ _KILLS = (
 
 def cases(part: str) -> list[str]:
     """`PART:KILL:SCRIPT`; a version that does not work is not the one that runs."""
-    scripts = SCRIPTS if part == "field-new" else GOOD
+    scripts = GOOD | (BAD if part == "field-new" else RUNNING)
     return [f"{part}:{kill}/{name}" for kill, name in itertools.product(_KILLS, scripts)]
 
 
