@@ -219,13 +219,13 @@ class Memory(msgspec.Struct, frozen=True):
         return replace(self, trial=replace(self.trial, until=0.0))
 
     def switching(self, current: str, version: str, was_well: bool = False) -> "Memory":
-        """Just before `.version` goes from `current` ("" when that cannot run) to `version`: a trial, unless it is `good`.
-
-        was_well: whether `current` was started when it was stopped for this. Then it need not have come to its watch's end;
-        not before, for an order that is taken back while the other version is still fetched leaves it on trial."""
-        good = current if was_well and current else self.good or current
-        if version == good:
+        """Just before `.version` goes from `current` ("" when that cannot run) to `version`: a trial, unless it is `good`, and
+        it stays that: what is taken back has not proven itself. was_well: whether `current` was started when it was stopped for
+        this. Then it need not have come to its watch's end; not before, for an order that is taken back while the other version
+        is still fetched leaves it on trial."""
+        if version == (self.good or current):
             return replace(self, current=version)
+        good = current if was_well and current else self.good or current
         return replace(self, good=good, previous=current or self.previous, current=version, trial=Trial(version))
 
     def put_back(self, current: str) -> "Memory":

@@ -327,8 +327,13 @@ def test_a_version_that_came_through_its_watch_is_the_way_back():
 def test_a_version_left_in_good_health_is_the_way_back_even_within_its_watch():
     assert WATCHED.switching("2", "3", was_well=True).good == "2"
     assert WATCHED.switching("2", "3").good == "1"
+
+
+def test_a_version_that_is_taken_back_within_its_watch_is_nothing_to_go_back_to_however_well_it_was():
     back = WATCHED.switching("2", "1", was_well=True)
-    assert (back.good, back.trial, back.previous) == ("2", Trial("1"), "2")
+    assert (back.current, back.good, back.is_on_trial, back.may_be_taken_back(started=True)) == ("1", "1", False, False)
+    hiccup = recall(back, seen("1", DOWN, "2"), order("1"), MOMENT)
+    assert not plan(seen("1", DOWN, "2"), order("1"), hiccup, NOW).is_way_back
 
 
 def test_a_version_in_its_watch_has_proven_nothing_while_another_one_is_ordered():
