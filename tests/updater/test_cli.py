@@ -198,7 +198,7 @@ def test_plan_says_when_there_is_nothing_to_do(host, site):
 
 def test_plan_says_when_a_meta_takes_it_for_a_heartbeat(host, site):
     assert host.run("plan").stderr == (
-        f"{site.address} took this for a heartbeat of {host.name}: it does not know reports that only look\n"
+        f"http://{site.address} took this for a heartbeat of {host.name}: it does not know reports that only look\n"
     )
     assert site.reports[-1]["look"] is True
 
