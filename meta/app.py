@@ -212,7 +212,7 @@ def version() -> Response:
 @routes.get("/metrics")
 @rule(Rule.READ)
 def prometheus() -> Response:
-    return Response(metrics.render(_service()), content_type=metrics.CONTENT_TYPE)
+    return Response(metrics.render(_service(), _now()), content_type=metrics.CONTENT_TYPE)
 
 
 @routes.get("/workdir")

@@ -4,7 +4,6 @@ Everything is read from memory at the moment of the question; nothing is counted
 than MAX_SERIES series; those of the most hosts are told, and the rest in one.
 """
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
@@ -25,26 +24,26 @@ MAX_SERIES = 1000  # of one metric, and one
 OTHER = "other"
 
 
-def render(service: "Service") -> bytes:
-    """The text of /metrics."""
+def render(service: "Service", now: float) -> bytes:
+    """The text of /metrics. now: Unix seconds, by the clock that heartbeats have."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(service))
+    registry.register(_Collector(service, now))
     _, beside = service.beside["/metrics"]() if service.beside else (200, "")
     return generate_latest(registry) + beside.encode()
 
 
 class _Collector(Collector):
-    def __init__(self, service: "Service"):
+    def __init__(self, service: "Service", now: float):
         self._service = service
+        self._now = now
 
     def describe(self) -> Iterable[Metric]:
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        now = time.time()
         yield from _heartbeats(self._service)
-        yield from _hosts(self._service, now)
-        yield from _database(self._service, now)
+        yield from _hosts(self._service, self._now)
+        yield from _database(self._service, self._now)
 
 
 def _heartbeats(service: "Service") -> Iterator[Metric]:

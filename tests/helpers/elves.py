@@ -109,7 +109,8 @@ class Bridge:
         try:
             found = until(lambda: self._address(before), "meta elves listens")
         except BaseException:
-            self.stop(signal.SIGKILL)
+            if self._process.poll() is None:  # else the test may ask how it ended
+                self.stop(signal.SIGKILL)
             raise
         self.port, self.http_port = int(found[1]), int(found[2])
 

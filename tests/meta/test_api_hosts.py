@@ -53,7 +53,7 @@ def test_one_host_as_it_was_last_heard_of(world):
                 "version": "1",
                 "status": "started",
                 "held": "",
-                "trial": False,
+                "trial": None,
                 "waits": "",
                 "since": NOW,
                 "looked": 7,
@@ -61,6 +61,7 @@ def test_one_host_as_it_was_last_heard_of(world):
                 "desiredCmd": "start",
                 "drift": True,
                 "failed": False,
+                "rejected": "",
                 "outcome": None,
             }
         ],

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from helpers.meta_api import World, record
 from meta import capacity, edits
+from meta.api.operation import MAX_RECORDS
 from meta.cli import cli
 from meta.errors import EditRefused, RecordsError
 from meta.load import parse_data
@@ -133,14 +134,18 @@ def test_a_rollback_to_what_no_host_takes_is_refused(world):
     assert (answer.status_code, "1,001 agents are 1 more" in answer.json["detail"]) == (400, True)
 
 
-@pytest.mark.parametrize(
-    ("path", "headers"),
-    [("/heartbeat", {}), ("/api/heartbeat", {}), ("records", {"Content-Type": "application/json", **IF_ANY})],
-)
-def test_a_request_that_is_too_large_is_told_the_limit(world, path, headers):
+@pytest.mark.parametrize("path", ["/heartbeat", "/api/heartbeat", "labels"])
+def test_a_request_that_is_too_large_is_told_the_limit(world, path):
     for size in (MAX_BODY + 1, 3 * MAX_BODY):
-        answer = world.call("PUT" if path == "records" else "POST", path, headers=headers, data=b"x" * size)
+        answer = world.call("POST", path, headers={"Content-Type": "application/json"}, data=b"x" * size)
         assert (answer.status_code, "1,048,576 bytes" in answer.text) == (413, True)
+
+
+def test_records_that_are_too_large_are_told_their_own_limit(world):
+    answer = world.call(
+        "PUT", "records", headers={"Content-Type": "application/json", **IF_ANY}, data=b"x" * (MAX_RECORDS + 1)
+    )
+    assert (answer.status_code, "33,554,432 bytes" in answer.text) == (413, True)
 
 
 def test_check_refuses_a_file_with_more_than_a_host_takes(tmp_path):

@@ -255,9 +255,28 @@ def test_all_agents_in_short(server, boss, alice):
         1,
         sum(found["states"].values()) - found["states"]["retired"],
     )
-    assert lines["foreign"] == {"agent": "foreign", "desired": "", "overrides": 0, "hosts": 1, "toGo": 0}
+    assert lines["foreign"] == {
+        "agent": "foreign",
+        "desired": "",
+        "overrides": 0,
+        "hosts": 1,
+        "toGo": 0,
+        "trial": 0,
+        "failed": 0,
+    }
     shown = boss("status").splitlines()
-    assert shown[0].split() == ["AGENT", "DESIRED", "OVERRIDES", "HOSTS", "NOT", "AS", "DESIRED"]
+    assert shown[0].split() == [
+        "AGENT",
+        "DESIRED",
+        "OVERRIDES",
+        "HOSTS",
+        "NOT",
+        "AS",
+        "DESIRED",
+        "ON",
+        "TRIAL",
+        "FAILED",
+    ]
     assert shown[-1].startswith("hosts: ")
 
 

@@ -28,7 +28,7 @@ def service(tmp_path):
 
 def told(service):
     """{(name, *values of its labels in the order of their names): value}"""
-    families = text_string_to_metric_families(metrics.render(service).decode())
+    families = text_string_to_metric_families(metrics.render(service, time.time()).decode())
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in families
