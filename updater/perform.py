@@ -6,7 +6,6 @@ before `.version` changes, and a rejection is remembered before anything is take
 
 import contextlib
 import logging
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from updater import (
     runnable,
     starting,
     stopping,
+    surroundings,
     unpack,
     witness,
 )
@@ -226,7 +226,7 @@ class Hands:
 
     def _beginning(self, version: str) -> Callable[[Memory], Memory]:
         """How a start of this version is remembered before it is made. Its mark is one for all tries of a turn."""
-        token, since = self._marks.setdefault(version, secrets.token_hex(16)), witness.ticks()
+        token, since = self._marks.setdefault(version, surroundings.new_token(self.order.name)), witness.ticks()
         return lambda memory: memory.beginning(version, self.host.boot, token, since)
 
     def _start(self, action: Action) -> None:

@@ -94,7 +94,12 @@ class Table:
         places = (f"{directory}/", self._resolved(directory))
         arguments = procfs.arguments(self._proc, process.place)
         is_named = any(place in one for one in arguments for place in places)
-        return is_named and (self.is_closed(process) or self._shares_our_files(process))
+        return is_named and (self.is_closed(process) or self.shares_our_files(process))
+
+    def is_called(self, process: Process, directory: Path) -> bool:
+        """Whether the name that it was called by is a path below the directory, wherever its program lies."""
+        name = "".join(self.arguments(process)[:1])
+        return name.startswith((f"{directory}/", self._resolved(directory))) and self.shares_our_files(process)
 
     def arguments(self, process: Process) -> list[str]:
         """Those of its command line, with the program's name first."""
@@ -134,11 +139,11 @@ class Table:
     def _is_here(self, process: Process, link: str, place: str) -> bool:
         """Whether its link leads to the very file that has this path for us: in another mount namespace, or below another
         root, the same path may be another file. What was deleted has no path, and is told by the namespace alone."""
-        return procfs.is_same(f"{self._proc}/{process.place}/{link}", place.rstrip("/")) or self._shares_our_files(
+        return procfs.is_same(f"{self._proc}/{process.place}/{link}", place.rstrip("/")) or self.shares_our_files(
             process
         )
 
-    def _shares_our_files(self, process: Process) -> bool:
+    def shares_our_files(self, process: Process) -> bool:
         """Whether any path means the same for it as for us; False where that cannot be read."""
         return all(
             procfs.is_same(f"{self._proc}/{process.place}/{link}", f"{_PROC}/self/{link}")

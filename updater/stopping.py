@@ -6,7 +6,6 @@ signalled, and what is left is returned. A version whose processes have ended wh
 """
 
 import logging
-import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from updater.plan import Action
 from updater.processes import Table
 from updater.procfs import Process
 from updater.recognised import Recognised
-from updater.surroundings import Mark
+from updater.surroundings import Mark, new_token
 from updater.wire import END, Desired, one_line
 
 log = logging.getLogger("updater")
@@ -136,7 +135,8 @@ def before(install: Path, memory: Memory, boot: str) -> Before:
     every = _identities(found)
     alone = not witness.by_version(table, install.parent, memory, boot, but=install.name)
     if not known.token:
-        known = replace(known, token=secrets.token_hex(16), since=witness.ticks())
+        # Of no start of ours: nothing tells when what it has may have begun.
+        known = replace(known, token=new_token(install.parent.name), since=0)
     return Before(install, every, near, main, replace(known, processes=every), alone)
 
 

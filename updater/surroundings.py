@@ -8,6 +8,7 @@ written into ROOT/environment is for the agents too, and always passes: as the f
 import logging
 import os
 import re
+import secrets
 import signal
 import sys
 import threading
@@ -53,6 +54,16 @@ class Mark:
 
     token: str
     session: int = 0
+
+
+def new_token(agent: str) -> str:
+    """For the mark of a start or a stop of this agent, which says so to who looks for another's."""
+    return f"{agent}:{secrets.token_hex(16)}"
+
+
+def agent_of(token: str) -> str:
+    """Whose mark it is; "" where it does not say, as one of an older updater."""
+    return token.rpartition(":")[0]
 
 
 class Given(NamedTuple):

@@ -1,34 +1,33 @@
 """Whose a process is that has to do with an install: the install's own, or merely there.
 
-Promises two grades. *Its own* are the processes whose program lies below the install, those that its pid file names, unless
-that is a stranger, scripts of the install that work there, and what a start of it has left: by its session, its mark or
-descent. Only these are signalled, waited for, or taken for the agent. *Merely there* is what only works below the install, as
-a person's shell, a backup or a tmux server does: it keeps the directory from being removed, and is named. Never its own is
-what lies or works below another agent of this root, and what has a terminal of its own or was started below one.
+Promises two grades. *Its own* are signalled, waited for, and taken for the agent. *Merely there* is what only works below the
+install, as a person's shell, a backup or a tmux server does: it keeps the directory from being removed, and is named; what has
+begun there since the last start of the agent, or listens, is waited for besides. What tells whose a process is, the strongest
+first:
+
+1. a pid file of the install that names it, where it lies or works there, runs a script of it or bears the start's mark;
+2. the mark or session of a start of the install, where its program lies there too;
+3. another agent of this root whose pid file names it, 4. or below which it works, 5. or whose start's mark it bears;
+6. that it lies below the install, 7. or works there and runs a script of it: never what a person has in a terminal;
+8. the mark or session of the install's last start, or its descent from one of these.
 """
 
 import contextlib
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from updater import files, places, processes
+from updater import files, places, processes, scripts
 from updater.errors import TryLater
 from updater.layout import root_of
 from updater.pidfiles import pid_files
 from updater.processes import Table
 from updater.procfs import Process
 from updater.recognised import Recognised
-from updater.surroundings import MARK
+from updater.surroundings import MARK, agent_of
 
 _INIT = 1
-_INTERPRETERS = re.compile(
-    r"(?:a|ba|da|k|mk|lk|z|c|tc|fi)?sh|(?:python|pypy|perl|ruby|jruby|php|lua|luajit|tclsh|guile|node|nodejs|java)[\d.\-]*"
-    r"|mono|dotnet|deno|bun|gawk|mawk|expect|Rscript"
-)
-_PROGRAMS = 1000  # of an install that are looked at
-_MANY_IN_ONE = ("busybox", "toybox")  # programs that are what they are called as
+_PROGRAMS = 1000  # files of an install that are looked at
 
 
 class Owner:
@@ -41,8 +40,9 @@ class Owner:
         self._known = known or Recognised(install.name)
         self._pid_files = pid_files(install)
         self._named = set(self._pid_files.values())
+        self._at_top = {pid for path, pid in self._pid_files.items() if path.parent == install}
         self._of_others: set[int] | None = None
-        self._of_install: set[str] | None = None
+        self._of_install: dict[str, bool] | None = None
 
     def own(self) -> list[Process]:
         """All processes that are its own."""
@@ -62,28 +62,40 @@ class Owner:
     def is_by_itself(self, process: Process) -> bool:
         """Whether it is the install's own whoever has started it."""
         table, install = self._table, self._install
-        if process.pid in self._named and self.is_named_rightly(process):
+        if self.is_named_rightly(process):
             return not self._is_another_s(process)
         if not (table.lies(process, install) or (table.works(process, install) and self._runs_a_script(process))):
             return False
         return not self._is_a_person_s(process) and not self._is_another_s(process)
 
     def is_named_rightly(self, process: Process) -> bool:
-        """Whether a pid file that names it may well mean it: it lies or works there, also in the terminal of the person who has
-        started it, or has an argument that names what lies there."""
+        """Whether a pid file names it and surely means it: it lies or works there, also in the terminal of the person who has
+        started it, or, where the file is at the top, it runs a script of the install or is of the start."""
         table, install = self._table, self._install
-        if table.lies(process, install) or table.names(process, install):
-            return True
-        is_shell = process.leads_session and process.has_terminal
-        return not is_shell and table.works(process, install)
-
-    def is_named(self, process: Process) -> bool:
-        """Whether a pid file means it: at the top of the install, or deeper where it is `is_named_rightly`; those below may
-        also be an agent's books of what it runs for others."""
         if process.pid not in self._named:
             return False
-        at_top = {pid for path, pid in self._pid_files.items() if path.parent == self._install}
-        return process.pid in at_top or self.is_named_rightly(process)
+        is_shell = process.leads_session and process.has_terminal
+        if table.lies(process, install) or (not is_shell and table.works(process, install)):
+            return True
+        return process.pid in self._at_top and (self._is_of_start(process) or self._runs_a_script(process))
+
+    def may_be_named(self, process: Process) -> bool:
+        """Whether a pid file may mean it, so that it is believed to: also where only an argument names what lies there."""
+        is_told = process.pid in self._at_top and self._table.names(process, self._install)
+        return is_told or self.is_named_rightly(process)
+
+    def is_named(self, process: Process) -> bool:
+        """Whether a pid file means it, of those that are its own: at the top of the install, or deeper where it is
+        `is_named_rightly`; those below may also be an agent's books of what it runs for others."""
+        return process.pid in self._at_top or self.is_named_rightly(process)
+
+    def _is_of_start(self, process: Process) -> bool:
+        """Whether the last start has left it in its session, or it bears the mark of one of this agent's starts."""
+        known = self._known
+        if known.session and process.session == known.session and int(process.start) >= known.since:
+            return True
+        mark = self._table.environment(process).get(MARK, "")
+        return bool(mark) and (mark == known.token or agent_of(mark) == self._install.parent.name)
 
     def with_descendants(self, by_itself: Iterable[Process], started: Iterable[Process] = ()) -> list[Process]:
         """These and what they have started, as far as that can be traced and is nobody else's. by_itself: as above; started:
@@ -104,16 +116,27 @@ class Owner:
 
     def near(self, found: Iterable[Process]) -> list[Process]:
         """Those of its own that are the version rather than what it has started for others: they lie or work there, stand in
-        a pid file, or are in the very session of the start."""
-        table, install, session = self._table, self._install, self._known.session
+        a pid file, or are in the very session of the start, or may be its daemon."""
+        table, install = self._table, self._install
         return [
             one
             for one in found
             if self.is_named(one)
-            or (session and one.session == session)
+            or self._is_in_session(one)
             or table.lies(one, install)
             or table.works(one, install)
+            or self._may_be_its_daemon(one)
         ]
+
+    def _is_in_session(self, process: Process) -> bool:
+        return bool(self._known.session) and process.session == self._known.session
+
+    def _may_be_its_daemon(self, process: Process) -> bool:
+        """Where no pid file says which one is the agent: whether it bears the start's mark, and has settled as daemons do, as
+        the leader of a session and at the root of all files. What it runs for others has another directory."""
+        if self._pid_files or not process.leads_session or self._table.places(process)[1] != "//":
+            return False
+        return self._is_of_start(process)
 
     def main(self, near: Iterable[Process]) -> list[Process]:
         """Those of these that lead a session, listen or stand in a pid file; where none does, those whose parent is none of
@@ -128,8 +151,13 @@ class Owner:
         a helper does, while a pid file says which one is the agent."""
         near = self.near(found)
         is_lost = not self._pid_files
-        surely = [one for one in near if self.is_by_itself(one) or (is_lost and self._table.works(one, self._install))]
-        return [one for one in self.main(near) if one in surely]
+        return [
+            one
+            for one in self.main(near)
+            if self.is_by_itself(one)
+            or self._is_in_session(one)
+            or (is_lost and (self._table.works(one, self._install) or self._may_be_its_daemon(one)))
+        ]
 
     def of_start(self, found: Iterable[Process]) -> frozenset[str]:
         """Those of these (identities) that a pid file names or that the start has left to run: which of them lives tells
@@ -154,60 +182,74 @@ class Owner:
             or (one.leads_session and self._table.works(one, self._install))
         ]
 
-    def may_be_it(self, process: Process) -> bool:
+    def may_be_it(self, process: Process, strictly: bool = False) -> bool:
         """Whether it may be the agent though it is not known to be its own, so that it is believed to run: its program lies
-        there, an argument names what lies there, a person has started it there in his terminal and left it; or we may not see
-        where it is, and it is called as a program of the install is."""
+        there, it runs a script of the install or is called as what lies there, a person has started it there in his terminal
+        and left it; or we may not see where it is, and it is called so. strictly: a pid file says that the agent was another,
+        so that neither its name nor its terminal counts."""
         table, install = self._table, self._install
-        if table.lies(process, install) or table.names(process, install):
-            return True
         if table.is_closed(process):
-            return process.name in self._programs()
-        return table.works(process, install) and process.has_terminal and not self._is_a_person_s(process)
+            return self._is_called_so(process)
+        if table.lies(process, install) or self._runs_a_script(process):
+            return True
+        is_left = table.works(process, install) and process.has_terminal and not self._is_a_person_s(process)
+        return not strictly and (is_left or table.is_called(process, install))
 
-    def _programs(self) -> set[str]:
-        """The names of the install's programs, as the kernel has them of a process: 15 characters."""
+    def _is_called_so(self, process: Process) -> bool:
+        """Whether one of which we see no more than its command line names what lies there, or is called as a program of the
+        install is; of an interpreter, its script."""
+        if self._table.names(process, self._install):
+            return True
+        if scripts.is_interpreter(process.name):
+            run = scripts.run_by("", self._table.arguments(process))
+            return any(os.path.basename(one) in self._files() for one in run)  # noqa: PTH119 (no file of ours)
+        return process.name in {name[:15] for name, is_program in self._files().items() if is_program}
+
+    def _files(self) -> dict[str, bool]:
+        """The names of the install's files, and whether each is a program."""
         if self._of_install is None:
             found = [*self._install.glob("*"), *self._install.glob("*/*")][:_PROGRAMS]
-            self._of_install = {path.name[:15] for path in found if files.is_executable_file(path)} - {"control"}
+            self._of_install = {path.name: files.is_executable_file(path) for path in found if path.name != "control"}
         return self._of_install
 
     def right_pid_files(self, found: Iterable[Process]) -> frozenset[str]:
         """The pid files, relative to the install, that name one of these, which is the version or may well be meant."""
         session = self._known.session
-        right = {one.pid for one in found if self.is_named_rightly(one) or (session and one.session == session)}
+        right = {one.pid for one in found if self.may_be_named(one) or (session and one.session == session)}
         return frozenset(str(path.relative_to(self._install)) for path, pid in self._pid_files.items() if pid in right)
 
     def _runs_a_script(self, process: Process) -> bool:
-        """Whether it is an interpreter, and the first file that its arguments name is one of the install."""
-        program, working = (where.rstrip("/") for where in self._table.places(process))
-        name, arguments = os.path.basename(program), self._table.arguments(process)  # noqa: PTH119 (no file of ours)
-        if name in _MANY_IN_ONE and arguments:
-            name = os.path.basename(arguments[0])  # noqa: PTH119
-        if not _INTERPRETERS.fullmatch(name):
-            return False
-        words = (word for argument in arguments[1:] for word in re.split("[=:]", argument) if word)
-        for word in words:
-            file = os.path.normpath(os.path.join(working, word))  # noqa: PTH118
-            if os.path.isfile(file):  # noqa: PTH113
-                return file.startswith(f"{self._install.resolve()}/")
-        return False
+        """Whether it is an interpreter, and what it runs is a file of the install."""
+        table = self._table
+        program, working = (where.rstrip("/") for where in table.places(process))
+        run = scripts.run_by(program, table.arguments(process)) if working or program else []
+        return scripts.is_any_below(self._install, working, run) and table.shares_our_files(process)
 
     def _is_another_s(self, process: Process) -> bool:
-        """Whether it lies or works below another agent of this root, or such a one's pid file names it."""
-        table, agent = self._table, self._install.parent
-        if table.lies(process, self._install):
-            return False
-        root = f"{root_of(self._install).resolve()}/"
-        for place in table.places(process):
-            entry = place.removeprefix(root).partition("/")[0] if place.startswith(root) else ""
-            if entry and entry != agent.name and not places.is_missing(root_of(self._install) / entry / ".version"):
-                return True
-        if process.pid in self._named or table.works(process, self._install):
+        """Whether it is another agent's of this root: see at the top, 1 to 6."""
+        table, install = self._table, self._install
+        lies = table.lies(process, install)
+        if self.is_named_rightly(process) or (lies and self._is_of_start(process)):
             return False
         if self._of_others is None:
-            self._of_others = _named_by_others(agent)
-        return process.pid in self._of_others
+            self._of_others = _named_by_others(table, install.parent)
+        if process.pid in self._of_others:
+            return True
+        program, working = table.places(process)
+        if table.works(process, install) or self._is_below_another(working):
+            return not table.works(process, install)
+        if not lies:
+            return self._is_below_another(program)
+        marked = agent_of(table.environment(process).get(MARK, ""))
+        return marked != install.parent.name and self._is_agent(marked)
+
+    def _is_below_another(self, place: str) -> bool:
+        root = f"{root_of(self._install).resolve()}/"
+        entry = place.removeprefix(root).partition("/")[0] if place.startswith(root) else ""
+        return entry != self._install.parent.name and self._is_agent(entry)
+
+    def _is_agent(self, name: str) -> bool:
+        return bool(name) and not places.is_missing(root_of(self._install) / name / ".version")
 
     def _is_a_person_s(self, process: Process, since: int = 0) -> bool:
         """Whether it has a terminal of its own, or was started below one. since: clock ticks, before which nothing of a start
@@ -227,8 +269,9 @@ def is_asked_by_us(process: Process) -> bool:
     return process.parent == os.getpid() and processes.command(process.pid)[-2:-1] == ["./control"]
 
 
-def _named_by_others(agent: Path) -> set[int]:
-    """The processes that the pid files of the other agents' current versions name."""
+def _named_by_others(table: Table, agent: Path) -> set[int]:
+    """The processes that the pid files of the other agents' current versions name; those deeper may be its books, and mean what
+    lies or works there."""
     found: set[int] = set()
     with contextlib.suppress(TryLater):
         for name in files.names_in(agent.parent):
@@ -236,5 +279,11 @@ def _named_by_others(agent: Path) -> set[int]:
                 continue
             version = files.read_state(agent.parent / name / ".version", 1024).decode("utf-8", "replace").strip()
             if version and "/" not in version:
-                found.update(pid_files(agent.parent / name / version).values())
+                install = agent.parent / name / version
+                found.update(pid for path, pid in pid_files(install).items() if _is_meant(table, install, path, pid))
     return found
+
+
+def _is_meant(table: Table, install: Path, path: Path, pid: int) -> bool:
+    one = table.by_pid.get(pid)
+    return one is not None and (path.parent == install or table.lies(one, install) or table.works(one, install))

@@ -103,7 +103,7 @@ def itself(table: Table, install: Path, known: Recognised | None, boot: str) -> 
 
 
 def by_version(table: Table, agent: Path, memory: Memory, boot: str = "", but: str = "") -> dict[str, list[Process]]:
-    """The agent's own processes that are or work below its directory, or stand in a pid file there, by version. What lies there
+    """The agent's own processes that are a version rather than what that has started for others, by version. What lies there
     besides, as its data do, is no version: one is remembered, or has a control or a marker. but: a version not to look at."""
     running = {one.version for one in (memory.running, memory.begun) if one}
     known = {memory.current, memory.good, memory.previous, *memory.left, *running} - {""}
@@ -114,9 +114,8 @@ def by_version(table: Table, agent: Path, memory: Memory, boot: str = "", but: s
     for version in sorted(versions):
         install = agent / version
         if version in known or any(os.path.lexists(install / name) for name in ("control", MARKER)):
-            named = set(pid_files(install).values())
-            own = [one for one in recognise(table, install, memory.known(version), boot) if one.pid not in ours]
-            here = [one for one in own if one.pid in named or table.lies(one, install) or table.works(one, install)]
+            owner = Owner(table, install, _of_now(memory.known(version), install, boot))
+            here = [one for one in owner.near(owner.own()) if one.pid not in ours]
             here += [one for one in there.get(version, []) if is_start_script(one) and one not in here]
             found |= {version: here} if here else {}
     return found
@@ -141,7 +140,7 @@ def misleading(table: Table, install: Path, known: Recognised | None, boot: str)
 
 def _is_strange(table: Table, install: Path, pid: int) -> bool:
     if process := table.by_pid.get(pid):
-        return not table.is_closed(process) and not Owner(table, install).is_named_rightly(process)
+        return not table.is_closed(process) and not Owner(table, install).may_be_named(process)
     return processes.is_dead(pid) or processes.is_thread(pid)
 
 
@@ -156,9 +155,9 @@ def may_be_up(table: Table, install: Path) -> bool:
         return False
     owner, ourselves = Owner(table, install), os.getpid()
     if named:
-        return any(map(owner.is_named_rightly, named))
+        return any(map(owner.may_be_named, named))
     others = [one for one in table.by_pid.values() if one.pid != ourselves and not is_asked_by_us(one)]
-    return any(map(owner.may_be_it, others))
+    return any(owner.may_be_it(one, strictly=bool(pids)) for one in others)
 
 
 def names_the_dead(install: Path) -> bool:

@@ -1,0 +1,314 @@
+"""What tells whose a process is, the stronger before the weaker: nothing of another agent, of a person or of a bystander ends
+because its program, an argument or a directory is the agent's."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from msgspec.structs import replace
+
+from helpers.agents import QUIET, install, script
+from helpers.field import alive
+from lab.fleet import until
+from updater import cycle, processes, stopping, witness
+from updater.memory import Memory
+from updater.processes import Table
+from updater.whose import Owner
+from updater.wire import Desired
+
+
+@pytest.fixture
+def spawn():
+    """Runs commands that end with the test, each in a session of its own."""
+    started = []
+
+    def spawning(*command, **more):
+        one = subprocess.Popen(command, **({"start_new_session": True, "cwd": "/"} | more))
+        started.append(one)
+        until("it runs what it is to", lambda: processes.command(one.pid) == [os.fspath(word) for word in command])
+        return one
+
+    yield spawning
+    for one in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(one.pid, signal.SIGKILL)
+        one.wait()
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A directory outside of the root; the processes that its files *.pid name, one a line, end with the test."""
+    directory = tmp_path / "elsewhere"
+    directory.mkdir()
+    yield directory
+    for file in directory.glob("*.pid"):
+        processes.end(processes.identity(int(line)) for line in file.read_text().split())
+
+
+def run(host, site, version, **fields):
+    site.desire(site.entry(version=version, **fields))
+    return cycle.run(host)
+
+
+def here(host, version, name="agent"):
+    return host.layout.agent(name).install(version)
+
+
+def current(host):
+    return host.layout.agent("agent").version_file.read_text().strip()
+
+
+def number_in(file):
+    return int(file.read_text().split()[-1])
+
+
+def without_a_watch(host, site, version):
+    host.reconfigure(replace(host.config, watch=0))
+    run(host, site, version)
+
+
+# --- another agent of this root ---
+
+RUNTIME = script(
+    "case $1 in start) cp /bin/sleep java; touch up;; stop) rm -f up;; status) [ -f up ] && echo started || echo stoped;; esac"
+)
+ON_THE_RUNTIME = QUIET.replace("sleep 1000", "../../jdk/1/java 4851")
+
+
+@pytest.mark.parametrize("is_upgraded", [True, False], ids=["upgraded", "started again"])
+def test_an_agent_whose_program_lies_in_a_runtime_agent_is_its_own_agent(host, site, is_upgraded):
+    for version in ("1", "2"):
+        site.publish(name="jdk", version=version, control=RUNTIME)
+    site.publish(name="app", version="1", control=ON_THE_RUNTIME)
+    site.desire(("jdk", "1"))
+    cycle.run(host)
+    site.desire(("jdk", "1"), ("app", "1"))
+    cycle.run(host)
+    app = number_in(here(host, "1", "app") / "pid")
+    until("it runs", lambda: processes.command(app) == ["../../jdk/1/java", "4851"])
+    known = {name: host.memories.of(name).known("1") for name in ("app", "jdk")}
+    own = {
+        name: [one.pid for one in witness.recognise(Table(), here(host, "1", name), known[name], host.boot)]
+        for name in ("app", "jdk")
+    }
+    assert own == {"app": [app], "jdk": []}
+    if not is_upgraded:
+        (here(host, "1", "jdk") / "up").unlink()
+    site.desire(site.entry(name="jdk", version="2" if is_upgraded else "1", leftovers="end"), ("app", "1"))
+    cycle.run(host)
+    assert (here(host, "2" if is_upgraded else "1", "jdk") / "up").exists()
+    assert alive(app)
+
+
+@pytest.mark.parametrize("evidence", ["pid file", "mark"])
+def test_what_another_agent_claims_is_its_own_wherever_its_program_lies_and_it_works(host, spawn, evidence):
+    root = host.layout.root
+    app, runtime = install(root, "app", "1", QUIET), install(root, "jdk", "1", QUIET)
+    shutil.copy("/bin/sleep", runtime / "java")
+    marks = {"OPS_UPDATER_START": "app:12"} if evidence == "mark" else {}
+    one = spawn(runtime / "java", "4852", env=os.environ | marks)
+    if evidence == "pid file":
+        (app / "pid").write_text(str(one.pid))
+    assert witness.recognise(Table(), runtime, None, "b") == []
+    (runtime / "pid").write_text(str(one.pid))
+    assert [o.pid for o in witness.recognise(Table(), runtime, None, "b")] == [one.pid], "its own pid file counts more"
+
+
+def test_what_an_old_number_in_another_agent_s_pid_file_hits_stays_this_one_s(host, spawn):
+    root = host.layout.root
+    other, place = install(root, "other", "1", QUIET), install(root, "agent", "1", QUIET)
+    shutil.copy("/bin/sleep", place / "worker")
+    one = spawn(place / "worker", "4853", env=os.environ | {"OPS_UPDATER_START": "agent:12"})
+    (other / "pid").write_text(str(one.pid))
+    assert [o.pid for o in witness.recognise(Table(), place, None, "b")] == [one.pid]
+
+
+# --- a deploy agent's books ---
+
+DEPLOYS = """case $1 in
+start)
+  mkdir -p services
+  books=$PWD/services/app.pid
+  kill -0 $(cat $books) 2>/dev/null || {{
+    cd {0}; setsid {1} app.py --pid-file=$books >/dev/null 2>&1 & echo $! >$books; cp $books {0}; }}
+  touch {2}/up ;;
+stop) rm -f up ;;
+status) [ -f up ] && echo started || echo stoped ;;
+esac"""
+
+
+def test_the_services_of_a_deploy_agent_run_on_when_it_is_started_again(host, site, elsewhere):
+    (elsewhere / "app.py").write_text("import time\ntime.sleep(4854)\n")
+    site.publish(version="1", control=script(DEPLOYS.format(elsewhere, sys.executable, here(host, "1"))))
+    run(host, site, "1")
+    without_a_watch(host, site, "1")
+    app = number_in(here(host, "1") / "services/app.pid")
+    until("it runs", lambda: "app.py" in processes.command(app))
+    (here(host, "1") / "up").unlink()
+    assert run(host, site, "1").matches
+    assert (here(host, "1") / "up").exists()
+    assert alive(app)
+
+
+def test_an_argument_that_names_the_install_makes_a_pid_file_believed_and_its_process_not_signalled(tmp_path, spawn):
+    place = tmp_path / "agent/1"
+    (place / "services").mkdir(parents=True)
+    one = spawn(
+        "tail", "-f", "/dev/null", f"--pid={os.getpid()}", "-s", "1", "--", f"{place}/services", stdout=-3, stderr=-3
+    )
+    (place / "pid").write_text(str(one.pid))
+    assert witness.may_be_up(Table(), place)
+    assert witness.recognise(Table(), place, None, "b") == []
+    (place / "pid").rename(place / "services/app.pid")
+    assert not witness.may_be_up(Table(), place)
+
+
+# --- never two of one agent ---
+
+KEEPS_ITS_PID_ELSEWHERE = """p={0}/x
+up() {{ [ -f $p ] && kill -0 $(cat $p) 2>/dev/null; }}
+case $1 in
+start) up && exit 0; cd /; {1} sleep 4855 >/dev/null 2>&1 & echo $! >$p; echo $! >>{0}/all.pid ;;
+stop) up && kill $(cat $p); rm -f $p ;;
+status) if up; then echo started; else echo stoped; fi ;;
+esac"""
+
+
+@pytest.mark.parametrize("how", ["", "setsid"])
+def test_one_that_runs_at_the_root_and_has_lost_its_pid_file_is_ended_before_it_is_started(host, site, elsewhere, how):
+    """Known by the session of its start, or by the mark."""
+    site.publish(version="1", control=script(KEEPS_ITS_PID_ELSEWHERE.format(elsewhere, how)))
+    run(host, site, "1")
+    without_a_watch(host, site, "1")
+    first = number_in(elsewhere / "all.pid")
+    (elsewhere / "x").unlink()
+    assert run(host, site, "1").matches
+    assert not alive(first)
+    assert alive(number_in(elsewhere / "all.pid"))
+
+
+# --- a person's terminal ---
+
+HOLDS_A_TERMINAL = """import os, pty, signal, time
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+pid, fd = pty.fork()
+if pid == 0:
+    os.chdir("/")
+    os.execv("/bin/sleep", ["sleep", "4856"])
+time.sleep(4857)
+"""
+
+
+def test_a_terminal_below_an_adopted_agent_outlives_its_stop(tmp_path, spawn):
+    place = install(tmp_path, "agent", "1", QUIET)
+    (place / "term.py").write_text(HOLDS_A_TERMINAL)
+    one = spawn(sys.executable, "term.py", cwd=place)
+    below = lambda: [o.pid for o in Table().by_pid.values() if o.parent == one.pid and o.name == "sleep"]  # noqa: E731
+    until("its terminal is there", below)
+    [shell] = below()
+    were = stopping.before(place, Memory(), processes.boot_here())
+    assert were.every == {processes.identity(one.pid)}
+    assert stopping.left(were) == were.every
+    stopping.end(were, Desired(name="agent", version="1", tarball="x", leftovers="end"))
+    assert (alive(one.pid), processes.command(shell)) == (False, ["sleep", "4856"])
+    processes.end([processes.identity(shell)])
+
+
+# --- bystanders ---
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["perl", "-e", "sleep 4858", "app.log"],
+        [sys.executable, "-c", "import time; time.sleep(4858)", "app.log"],
+        ["sh", "-c", "sleep 4858; :", "app.log"],
+        [sys.executable, "-m", "agent", "app.log"],
+    ],
+)
+def test_a_bystander_with_a_data_file_of_the_install_runs_no_script_of_it(tmp_path, spawn, command):
+    place = install(tmp_path, "agent", "1", QUIET)
+    (place / "app.log").touch()
+    elsewhere = tmp_path / "modules"
+    elsewhere.mkdir()
+    (elsewhere / "agent.py").write_text("import time\ntime.sleep(4858)\n")
+    one = spawn(*command, cwd=place, env=os.environ | {"PYTHONPATH": f"{elsewhere}"})
+    until("it works there", lambda: os.readlink(f"/proc/{one.pid}/cwd") == str(place))
+    assert witness.recognise(Table(), place, None, "b") == []
+    assert witness.itself(Table(), place, None, "b") == frozenset()
+
+
+def test_a_script_is_the_install_s_by_any_path_of_it(tmp_path, spawn):
+    place = install(tmp_path / "real", "agent", "1", QUIET)
+    (tmp_path / "link").symlink_to("real")
+    (place / "agent.py").write_text("import time\ntime.sleep(4859)\n")
+    linked = tmp_path / "link/agent/1"
+    for script_path in (linked / "agent.py", place / "agent.py", "agent.py"):
+        one = spawn(sys.executable, script_path, cwd=place)
+        for install_path in (place, linked):
+            assert Owner(Table(), install_path).is_by_itself(Table().by_pid[one.pid]), (script_path, install_path)
+
+
+def test_a_bystander_elsewhere_does_not_make_the_number_of_nobody_believed(tmp_path, spawn):
+    place = install(tmp_path, "agent", "1", QUIET)
+    (place / "app.log").touch()
+    (place / "agent.py").write_text("import time\ntime.sleep(4860)\n")
+    (place / "pid").write_text("4194303\n")
+    log = spawn("tail", "-F", place / "app.log", stdout=subprocess.DEVNULL)
+    called = spawn(f"{place}/agent", "4860", executable="/bin/sleep")
+    assert not witness.may_be_up(Table(), place)
+    (place / "pid").unlink()
+    assert witness.may_be_up(Table(), place), "called as what lies there"
+    called.kill()
+    called.wait()
+    assert not witness.may_be_up(Table(), place)
+    (place / "pid").write_text("4194303\n")
+    spawn(sys.executable, place / "agent.py")
+    assert witness.may_be_up(Table(), place)
+    assert log.poll() is None
+
+
+# --- what may not be looked into ---
+
+AS_ANOTHER = """
+import os, shutil, subprocess, sys
+from pathlib import Path
+from updater import witness
+from updater.processes import Table
+install = Path("/mnt/agent/1")
+(install / "bin").mkdir(parents=True)
+shutil.copy("/bin/sleep", install / "bin/python3")
+(install / "agent.py").touch()
+python = Path("/mnt/python3")
+shutil.copy(sys.executable, python)
+for script in ("agent.py", "backup.py"):
+    Path("/mnt", script).write_text("import time; print(flush=True); time.sleep(4861)")
+    one = subprocess.Popen([sys.executable, script], executable=sys.executable, cwd="/mnt", start_new_session=True, stdout=-1)
+    one.stdout.readline()
+    Path(f"/proc/{one.pid}/comm").read_text()
+    asking = os.fork()
+    if asking == 0:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        table = Table()
+        print(table.is_closed(table.by_pid[one.pid]), witness.may_be_up(table, install), flush=True)
+        os._exit(0)
+    os.waitpid(asking, 0)
+    os.killpg(one.pid, 9)
+    one.wait()
+"""
+
+
+def test_a_closed_interpreter_may_be_the_agent_by_its_script_not_by_its_name(mounts):
+    """The install has a python3 of its own, and so is every other one called."""
+    within = 'mount -t tmpfs -o mode=777 none /mnt && exec "$@"'
+    command = ["unshare", "-m", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", within, "sh"]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", AS_ANOTHER], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.stdout.splitlines(), done.returncode) == (["True True", "True False"], 0), done.stderr
