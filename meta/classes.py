@@ -5,10 +5,11 @@ Pure. What a heartbeat is answered with is rendered once for each class, and kep
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from fnmatch import translate
 from functools import cache, partial
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import msgspec
 
@@ -48,7 +49,8 @@ class Verdict(NamedTuple):
 
 class Class:
     """The hosts that just these selectors match. book: the Classes it belongs to; replies: what its hosts are answered, by the
-    form that they speak, kept here by the room that renders it."""
+    form that they speak, kept here by the room that renders it; since: by agent, since when its order is in force here (Unix
+    seconds), where that was seen: whoever was heard of last before then has not heard of it."""
 
     def __init__(self, book: "Classes", matched: frozenset[Selector], desired: tuple[Desired, ...]):
         self.book = book
@@ -56,13 +58,34 @@ class Class:
         self.desired = desired
         self.orders = {d.name: d for d in desired}
         self.replies: dict[Hashable, Any] = {}
+        self.since: dict[str, float] = {}
+        self._joined: WeakSet[Class] = WeakSet()
+
+    def join(self, former: "Class") -> None:
+        """Hosts of that class come to this one. Where they come from classes with other orders, the latest time counts."""
+        if former in self._joined:
+            return
+        self._joined.add(former)
+        for agent, order in self.orders.items():
+            before = former.orders.get(agent)
+            is_known = before is not None and not is_renewed(before, order)
+            since = former.since.get(agent, 0.0) if is_known else self.book.at
+            if since > self.since.get(agent, 0.0):
+                self.since[agent] = since
+
+    def unheard(self, agents: Iterable[str], last_seen: float) -> set[str]:
+        """Those of which a host of this class that was last heard of at that time does not know its order yet."""
+        since = self.since
+        return {agent for agent in agents if last_seen < since.get(agent, 0.0)} if since else set()
 
 
 class Classes:
-    """All classes under one set of records; made as hosts come."""
+    """All classes under one set of records; made as hosts come. at: when they came in force here (Unix seconds); 0.0: nobody
+    knows, and hosts may have heard of them before."""
 
-    def __init__(self, records: RecordSet):
+    def __init__(self, records: RecordSet, at: float = 0.0):
         self.records = records
+        self.at = at
         self.grounds = cache(partial(grounds, records))  # by agent
         self.selectors = selectors(records)
         self.tests = [(selector, _test(selector)) for selector in self.selectors]
@@ -87,6 +110,12 @@ class Classes:
         if found is None:
             found = self._known.setdefault(matched, Class(self, matched, resolve_matched(self.records, matched)))
         return found
+
+    def move_along(self, by: float, now: float) -> None:
+        """The clock was set by so many seconds, and it is `now`."""
+        self.at = min(self.at + by, now) if self.at else 0.0
+        for klass in list(self._known.values()):
+            klass.since = {agent: min(at + by, now) for agent, at in klass.since.items()}
 
 
 def matches(tests: Sequence[tuple[Selector, Test]], hostname: str, labels: Mapping[str, str]) -> frozenset[Selector]:
@@ -200,16 +229,36 @@ def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
     return is_stuck or is_its or is_refused
 
 
-def outdated(verdicts: Sequence[Verdict], before: Mapping[str, Desired], after: Mapping[str, Desired]) -> set[str]:
-    """The agents whose verdict says nothing of what their hosts shall have now: another artifact than when they failed. What
-    was rolled back they do not try again by themselves, and say so; anything else they do, and tell what comes of it."""
-    agents = {one.agent for one in verdicts if one.result != ROLLED_BACK}
-    both = {agent for agent in agents if agent in before and agent in after}
-    return {agent for agent in both if _artifact(before[agent]) != _artifact(after[agent])}
+def outdated(
+    looks: Sequence[Look], verdicts: Sequence[Verdict], before: Mapping[str, Desired], after: Mapping[str, Desired]
+) -> tuple[set[str], set[str]]:
+    """The agents whose verdict, and those whose rejection, says nothing of what their hosts shall have now: another artifact
+    than when they failed, or the same again after a stop. What they go on to reject they say again; anything else they try, and
+    tell what comes of it. What names the version of the new order, and not that of the former, is of the new one: the host has
+    heard of it from another meta. Who tells of rejections says by them alone what was rolled back."""
+    renewed = {agent for agent, order in after.items() if agent in before and is_renewed(before[agent], order)}
+
+    def is_former(agent: str, version: str) -> bool:
+        return agent in renewed and not before[agent].version != after[agent].version == version
+
+    telling = {look[0] for look in looks if look[4] is not msgspec.UNSET}
+    told = {one for one in verdicts if one.result != ROLLED_BACK or one.agent not in telling}
+    rejected = {look[0] for look in looks if isinstance(look[6], Rejection) and is_former(look[0], look[6].version)}
+    return {one.agent for one in told if is_former(one.agent, one.to)}, rejected
+
+
+def without_rejections(looks: Sequence[Look], agents: Container[str]) -> tuple[Look, ...]:
+    """The same, but that these agents reject nothing."""
+    return tuple((*look[:6], msgspec.UNSET) if look[0] in agents else look for look in looks)
+
+
+def is_renewed(before: Desired, after: Desired) -> bool:
+    """Whether a host that gets this order after that one tries anew: it is of another artifact or another command."""
+    return _artifact(before) != _artifact(after)
 
 
 def _artifact(order: Desired) -> tuple[object, ...]:
-    return order.version, order.tarball, order.mirrors, order.md5, order.sha256
+    return order.version, order.tarball, order.mirrors, order.md5, order.sha256, order.cmd
 
 
 def on_trial(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:

@@ -7,7 +7,7 @@ whenever somebody asks; it is never stored.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -81,11 +81,14 @@ class HostTable:
         self._names = Names(self._lock)
         self._changing_records = threading.Lock()
 
-    def put_in_force(self, records: RecordSet, instead_of: RecordSet | None = None) -> None:
+    def put_in_force(
+        self, records: RecordSet, instead_of: RecordSet | None = None, clock: Callable[[], float] | None = None
+    ) -> None:
         """Every beat from now on is answered by these records; counts and drift follow within seconds. Older ones than those in
-        force change nothing, unless those in force are `instead_of`, which the database has lost."""
+        force change nothing, unless those in force are `instead_of`, which the database has lost. clock: the one that dates
+        beats, None where hosts may have heard of these records before."""
         with self._changing_records:
-            regroup.put_in_force(self, records, instead_of)
+            regroup.put_in_force(self, records, instead_of, clock)
 
     # --- the hot path ---
 
@@ -104,6 +107,8 @@ class HostTable:
             if host is None or host.retired_at:
                 heard, now = now, max(now, host.retired_at + BACK) if host else now
                 host = self._welcome(report.hostname, heard)
+            if host.group.klass.book is not self.classes:
+                self.move(host, host.group.profile)
             if said is None and agents is not None and host.group.profile is not profile:
                 said = clean_looks(agents)  # which it was compared with, and is not any more
             if said is not None:
@@ -114,8 +119,6 @@ class HostTable:
             if told or address != host.address or version != updater.version or mark != updater.mark:
                 self.whereabouts.report(host, mark, address, now)
                 self._take_rest(host, told, version, address, now)
-            if host.group.klass.book is not self.classes:
-                self.move(host, host.group.profile)
             host.last_seen = now
             if host.tick is not self.seen.current:
                 self.seen.note(host, now)
@@ -151,6 +154,7 @@ class HostTable:
         self._names.add(host.name)
 
     def _take_looks(self, host: Host, looks: tuple[Look, ...], looked: Stamp, now: float) -> None:
+        looks = regroup.looks_as_heard(host, looks)
         if looks != host.group.profile.looks:
             before = {look[:3]: since for look, since, _ in host.looks()}
             self.move(host, self.profiles.admit(looks, host.group.profile.verdicts))
@@ -162,10 +166,10 @@ class HostTable:
         version, address = one_line(version, MAX_NAME), one_line(address, MAX_NAME)
         if told:  # an outcome stays until the same agent has another
             kept = {agent: outcome for agent, outcome in host.outcomes.items() if agent not in told}
-            text = write_outcomes(kept | told, self.told > MAX_WEIGHT)
+            text = write_outcomes(kept | regroup.told_as_heard(host, told), self.told > MAX_WEIGHT)
             verdicts = verdicts_of(read_outcomes(text))
             profile = self.profiles.admit(host.group.profile.looks, verdicts)
-            self.tell(host, text)  # first: with the move its order may become another
+            self.tell(host, text)
             self.move(host, profile)
         elif (version, address) == (host.updater.version, host.address):
             return
@@ -200,8 +204,9 @@ class HostTable:
         if klass is None:
             klass = former.klass if former.klass.book is self.classes else self.classes.of(host.name)
         klass = self.nowhere if host.retired_at else klass
-        if profile.verdicts and klass is not former.klass:
-            profile = regroup.without_outdated(self, host, profile, klass)
+        if klass is not former.klass and former.klass is not self.nowhere is not klass:
+            klass.join(former.klass)
+            profile = regroup.without_outdated(self, host, profile, klass) if profile.has_failures else profile
         group = self.group(profile, klass)
         if group is not former:
             group.hosts.add(host)

@@ -4,9 +4,10 @@ Some at a time, so that nobody waits for a million of them; until then counts ar
 """
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from meta.classes import Class, Classes, Step, outdated
+from meta.classes import Class, Classes, Look, Step, outdated, without_rejections
 from meta.outcomes import marked_former, verdicts_of, write_outcomes
 from meta.profiles import MAX_WEIGHT
 from meta.records import RecordSet
@@ -14,18 +15,23 @@ from meta.records import RecordSet
 if TYPE_CHECKING:
     from meta.hosts import Host, HostTable
     from meta.profiles import Group, Profile
+    from updater.wire import Outcome
 
 AT_ONCE = 20_000  # hosts that are moved before the call returns; of more each is looked at later
 STEP = 1000  # hosts that are moved before somebody else gets the lock
 
 
-def put_in_force(table: "HostTable", records: RecordSet, instead_of: RecordSet | None) -> None:
-    """Not twice at once. Older records than those in force change nothing, unless those are `instead_of`."""
+def put_in_force(
+    table: "HostTable", records: RecordSet, instead_of: RecordSet | None, clock: Callable[[], float] | None
+) -> None:
+    """Not twice at once. Older records than those in force change nothing, unless those are `instead_of`. clock: the one that
+    dates beats."""
     in_force = table.classes.records
     if records.revision < in_force.revision and in_force is not instead_of:
         return
     step = Step(table.classes, Classes(records))
     with table.locked() as hosts:
+        step.after.at = clock() if clock else 0.0  # not before any beat that was answered by the former records
         table.classes = step.after
         groups = list(table.groups.values())
         few = len(hosts) <= AT_ONCE
@@ -60,16 +66,31 @@ def regroup(table: "HostTable", step: Step, groups: "list[Group]") -> None:
 def without_outdated(table: "HostTable", host: "Host", profile: "Profile", klass: Class) -> "Profile":
     """The profile of a host whose orders become those of this class. What it told of former ones is kept, and marked as such
     for other metas and the next start. With the lock held."""
-    agents = outdated(profile.verdicts, host.group.klass.orders, klass.orders)
-    if not agents:
+    agents, rejected = outdated(profile.looks, profile.verdicts, host.group.klass.orders, klass.orders)
+    if not agents and not rejected:
         return profile
-    table.tell(host, write_outcomes(marked_former(host.outcomes, agents), table.told > MAX_WEIGHT))
+    if agents:
+        table.tell(host, write_outcomes(marked_former(host.outcomes, agents), table.told > MAX_WEIGHT))
     table.dirty.add(host)
-    found = table.profiles.of(profile.looks, verdicts_of(host.outcomes))
+    looks = without_rejections(profile.looks, rejected) if rejected else profile.looks
+    found = table.profiles.of(looks, verdicts_of(host.outcomes))
     if not profile.groups:  # it is new, and gets no group now
         profile.groups = 1
         table.profiles.release(profile)
     return found
+
+
+def looks_as_heard(host: "Host", looks: tuple[Look, ...]) -> tuple[Look, ...]:
+    """What a report says, without what it rejects of an order that is another by now: this host has yet to hear of that. If it
+    still rejects it then, its next report says so. With the lock held."""
+    klass = host.group.klass
+    unheard = klass.unheard([look[0] for look in looks], host.last_seen) if klass.since else None
+    return without_rejections(looks, unheard) if unheard else looks
+
+
+def told_as_heard(host: "Host", told: "dict[str, Outcome]") -> "dict[str, Outcome]":
+    """Outcomes of a report, those marked that are of orders before the one that this host has yet to hear of."""
+    return marked_former(told, host.group.klass.unheard(told, host.last_seen))
 
 
 def _relabel(table: "HostTable", step: Step) -> None:
@@ -87,8 +108,10 @@ def _relabel(table: "HostTable", step: Step) -> None:
 def _rekey(table: "HostTable", group: "Group", klass: Class) -> bool:
     """The group gets another class, and the few hosts that are in that already. False: they are many, or what they told is to
     be marked one by one."""
-    if outdated(group.profile.verdicts, group.klass.orders, klass.orders):
+    profile = group.profile
+    if profile.has_failures and any(outdated(profile.looks, profile.verdicts, group.klass.orders, klass.orders)):
         return False
+    klass.join(group.klass)
     there = table.groups.get((group.profile, klass))
     if there is not None:
         if len(there.hosts) > STEP:

@@ -99,6 +99,7 @@ def move_along(table: HostTable, by: float, now: float) -> None:
         moved = table.seen.move_along(by, now)
         table.arrivals.move_along(by, now)
         table.whereabouts.move_along(by, now)
+        table.classes.move_along(by, now)
         table.spared = {host: min(at + by, now) for host, at in table.spared.items()}
         table.dirty.update(table.spared)
     for start in range(0, len(known), STEP):

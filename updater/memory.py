@@ -77,10 +77,8 @@ class Memory(msgspec.Struct, frozen=True):
 
     def heed(self, order: Desired) -> "Memory":
         """A new order lifts the rejection of another one; the same one with a higher attempt has its version tried again. What
-        fails of a new order is told, also where it reads like a failure of the one before."""
-        told = self.told_of or order
-        is_told = same_artifact(told, order) and (told.mirrors, told.attempt) == (order.mirrors, order.attempt)
-        memory = self if is_told else replace(self, last=None, told_of=None)
+        fails of a new order, or after a stop, is told, also where it reads like a failure of the one before."""
+        memory = self if self.told_of in (None, order) else replace(self, last=None, told_of=None)
         if memory.unfit and not memory.unfit.holds_for(order):
             memory = replace(memory, unfit=None, last=None)
         if memory.rejected is None:
@@ -254,8 +252,8 @@ class Memory(msgspec.Struct, frozen=True):
         again = self.last and replace(outcome, at=self.last.at, evidence=self.last.evidence) == self.last
         if again and outcome.result != DONE:
             return self
-        told_of = None if outcome.result == DONE else order
-        return replace(self, outcomes=(*self.outcomes, outcome)[-KEPT_OUTCOMES:], last=outcome, told_of=told_of)
+        kept = (*self.outcomes, outcome)[-KEPT_OUTCOMES:]
+        return replace(self, outcomes=kept, last=outcome, told_of=None if outcome.result == DONE else order)
 
     def noting_turn(self, outcome: Outcome, order: Desired) -> "Memory":
         """The same for what came of a turn: what it started is done, and reported, when that has come through its watch."""

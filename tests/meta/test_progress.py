@@ -18,6 +18,7 @@ from meta.progress import BROKEN, GOOD, HELD, MISSED, TODO, TRIAL, Asked, progre
 from meta.query import Ages, HostFilter, find, page
 from meta.records import Ban, Glob, Hosts, Label, Override, Prefix, Record, RecordSet
 from meta.store import Since
+from meta.tidy import move_along
 from meta.views import NO_REASON, Standing
 from updater.wire import Desired, Outcome, RealAgent, Report
 
@@ -232,7 +233,8 @@ def test_a_failure_stays_while_the_artifact_does_and_is_forgotten_with_another_v
 def test_what_a_host_tells_in_the_beat_that_first_gets_another_order_is_of_the_former():
     table = HostTable(RecordSet(1, (RECORD,)))
     beat(table, "h1", "1")
-    table.classes = Classes(RecordSet(2, (replace(RECORD, sha256="1" * 64),)))  # and no host was moved yet
+    mended = RecordSet(2, (replace(RECORD, sha256="1" * 64),))
+    table.classes = Classes(mended, at=NOW + 0.5)  # and no host was moved yet
     beat(table, "h1", "1", outcome=REFUSED, now=NOW + 1)
     assert shown(table, NOW + 1) == {"todo": 1}
     assert len(table.profiles) == len(table.groups) == 1
@@ -463,9 +465,103 @@ def test_a_version_that_is_ordered_again_after_another_has_not_failed(table):
 def test_a_host_that_never_heard_of_the_other_version_still_rejects_this_one(table):
     beat(table, "h1", "1", outcome=rolled_back())
     for revision, version in ((2, "1"), (3, "2")):
-        table.put_in_force(RecordSet(revision, (Record("a", version, "http://r"),)))
+        order(table, revision, replace(RECORD, version=version), at=NOW + 1)
+    assert shown(table) == {"todo": 1}, "nobody knows whether it has heard of 1"
+    beat(table, "h1", "1", rejected="2", now=NOW + 2)
+    assert shown(table) == {"todo": 1}
+    beat(table, "h1", "1", rejected="2", now=NOW + 3)
     assert shown(table) == {"failed": 1}
     assert reasons(table) == [("2", "rolled back", "died")]
+
+
+# --- what a host tells before it has heard of its present order ---
+
+MENDED = replace(RECORD, sha256="1" * 64)
+
+
+def order(table, revision, *records, at=NOW + 1, **more):
+    table.put_in_force(RecordSet(revision, records, **more), clock=lambda: at)
+
+
+def test_a_refusal_that_is_told_after_the_record_was_mended_is_of_the_former_order(table):
+    beat(table, "h1", "1")
+    order(table, 2, MENDED)
+    beat(table, "h1", "1", outcome=REFUSED, now=NOW + 2)
+    assert shown(table, NOW + 2) == {"todo": 1}
+    assert progress(table, Asked("a"), NOW + 2, AGES).failures == []
+    assert table.get("h1").outcomes["a"].reason == "another sha256", "it is told on"
+    beat(table, "h1", "1", outcome=replace(REFUSED, at=9), now=NOW + 3)
+    assert shown(table, NOW + 3) == {"failed": 1}, "this it tells of the mended one"
+
+
+@pytest.mark.parametrize("trial", [False, UNSET], ids=["told", "untold"])
+@pytest.mark.parametrize("is_known", [True, False], ids=["before", "after"])
+def test_what_was_rolled_back_is_to_do_when_another_tarball_is_ordered_as_the_same_version(table, trial, is_known):
+    beat(table, "h1", "1", trial=trial, outcome=rolled_back() if is_known else None)
+    order(table, 2, replace(RECORD, tarball="http://r/other"))
+    assert shown(table) == {"todo": 1}
+    its = {} if trial is UNSET else {"rejected": "2"}
+    beat(table, "h1", "1", trial=trial, outcome=None if is_known else rolled_back(), now=NOW + 2, **its)
+    assert shown(table, NOW + 2) == {"todo": 1}, "it has had no answer yet that asks for the other one"
+    assert sums(table) == {}
+    beat(table, "h1", "1", trial=trial, outcome=rolled_back("died again"), now=NOW + 3)
+    assert shown(table, NOW + 3) == {"failed": 1}
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_a_version_that_an_older_updater_rolled_back_is_to_do_when_it_is_ordered_again_after_another(table, hears):
+    beat(table, "h1", "1", trial=UNSET, outcome=rolled_back())
+    order(table, 2, replace(RECORD, version="1"))
+    if hears:
+        beat(table, "h1", "1", trial=UNSET, now=NOW + 2)
+    order(table, 3, RECORD, at=NOW + 3)
+    assert shown(table, NOW + 4) == {"todo": 1}
+
+
+def test_a_version_that_failed_to_start_is_to_do_when_it_is_ordered_again_after_a_stop(table):
+    failed = Outcome("a", "", "2", "start", "failed", "not started within 60 s", "", 5)
+    beat(table, "h1", "2", "stoped", outcome=failed)
+    assert shown(table) == {"failed": 1}
+    order(table, 2, replace(RECORD, cmd="stop"))
+    assert shown(table) == {"good": 1}
+    order(table, 3, RECORD, at=NOW + 2)
+    assert shown(table) == {"todo": 1}
+    beat(table, "h1", "2", "stoped", now=NOW + 3)
+    beat(table, "h1", "2", "stoped", outcome=replace(failed, at=9), now=NOW + 4)
+    assert shown(table, NOW + 4) == {"failed": 1}
+
+
+def test_an_edit_that_gives_others_another_order_hides_no_failure(table):
+    beat(table, "h1", "1")
+    beat(table, "x1", "1")
+    spared = replace(RECORD, overrides=(Override(Prefix("x"), version="3"),))
+    order(table, 2, spared, Record("b", "1", "http://r"))
+    beat(table, "h1", "1", outcome=REFUSED, now=NOW + 2)
+    beat(table, "x1", "1", outcome=REFUSED, now=NOW + 2)
+    assert shown(table, NOW + 2) == {"todo": 1, "failed": 1}
+    order(table, 3, RECORD, at=NOW + 3)
+    assert shown(table, NOW + 3) == {"todo": 1, "failed": 1}
+    assert table.get("x1").group.klass.since == {"a": NOW + 3}
+
+
+def test_what_a_host_has_yet_to_hear_of_stays_so_when_the_clock_is_set(table):
+    beat(table, "h1", "1")
+    table.seen.turn(NOW + 1)
+    order(table, 2, MENDED)
+    move_along(table, -5000.0, NOW - 4998)
+    beat(table, "h1", "1", outcome=REFUSED, now=NOW - 4997)
+    assert shown(table, NOW - 4997) == {"todo": 1}
+    beat(table, "h1", "1", outcome=replace(REFUSED, at=9), now=NOW - 4996)
+    assert shown(table, NOW - 4996) == {"failed": 1}
+
+
+def test_a_failure_of_the_new_order_that_came_to_a_meta_which_lags_is_none_of_the_former(table):
+    third = replace(RECORD, version="3")
+    beat(table, "h1", "2", outcome=Outcome("a", "2", "3", "start", "failed", "no good", "", 5))
+    beat(table, "h2", "2", rejected="3")
+    assert shown(table) == {"good": 2}
+    order(table, 2, third)
+    assert shown(table) == {"failed": 2}
 
 
 def test_a_way_back_that_fails_once_hides_no_rejection(table):

@@ -311,6 +311,14 @@ def test_the_same_digest_in_capitals_is_the_same_version(kind):
     assert planned == plan(installed_with("2"), order(), Memory(), NOW)
 
 
+def test_the_same_failure_is_told_again_when_it_comes_after_a_stop():
+    failure = Outcome("agent", "", "2", "start", "failed", "not started within 60 s", at=1)
+    memory = Memory("2", "2").heed(order()).noting(failure, order())
+    assert memory.heed(order()).noting(failure, order()).outcomes == (failure,)
+    after = memory.heed(order(cmd="stop")).heed(order()).noting(replace_fields(failure, at=9), order())
+    assert [outcome.at for outcome in after.outcomes] == [1, 9]
+
+
 def test_a_stop_by_order_is_no_failure_of_the_watched_version():
     again = recall(WATCHED.stopping("2"), seen("2", DOWN, "1"), order(), Moment(NOW + 1, WATCH))
     assert [a.step for a in plan(seen("2", DOWN, "1"), order(), again, NOW + 1).actions] == [START]
