@@ -73,6 +73,10 @@ class Class:
             if since > self.since.get(agent, 0.0):
                 self.since[agent] = since
 
+    def has_heard(self, agent: str, last_seen: float) -> bool:
+        """Whether a host of this class that was last heard of at that time is known to have got its order by then."""
+        return 0.0 < self.since.get(agent, 0.0) <= last_seen
+
     def unheard(self, agents: Iterable[str], last_seen: float) -> set[str]:
         """Those of which a host of this class that was last heard of at that time does not know its order yet."""
         since = self.since

@@ -17,7 +17,7 @@ from updater.wire import FAILED, ROLLED_BACK, Desired, Outcome
 
 SCAN = 50_000  # failed hosts that one answer looks at
 MOST = 100  # groups that are told, those of most hosts first
-SILENT = "fell silent on trial"
+SILENT_ON_TRIAL, SILENT = "fell silent on trial", "fell silent after it got the order"
 How = Callable[[Host, Desired], Outcome | None]
 Failed = tuple[Host, Desired, How]  # a host, the order that failed there, and what tells how
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")
@@ -114,9 +114,15 @@ def _view(key: tuple[str, str, str, str], one: _Sum) -> Failure:
     return Failure(key[0], key[1], outcome.result, outcome.reason, one.hosts, host, at)
 
 
-def fell_silent(host: Host, order: Desired) -> Outcome:
+def fell_silent_on_trial(host: Host, order: Desired) -> Outcome:
     """Of a host that is silent since it had the version in its watch: nobody knows whether it lives."""
-    return Outcome(order.name, to=order.version, step="watch", result=FAILED, reason=SILENT, at=int(host.last_seen))
+    at = int(host.last_seen)
+    return Outcome(order.name, to=order.version, step="watch", result=FAILED, reason=SILENT_ON_TRIAL, at=at)
+
+
+def fell_silent(host: Host, order: Desired) -> Outcome:
+    """Of one that is silent since it has heard of its order, and told nothing of what came of it."""
+    return Outcome(order.name, to=order.version, step="order", result=FAILED, reason=SILENT, at=int(host.last_seen))
 
 
 def _failed(table: HostTable, agent: str) -> Iterator[Failed]:

@@ -28,7 +28,7 @@ from updater.wire import FAILED, START, Desired
 GOOD, TRIAL, TODO, BROKEN, HELD = "good", "on trial", "to do", "failed", "held"
 LATE, LOST, DOUBLED = "late", "lost", "doubled"
 LEFT_OUT = (LATE, LOST, HELD, DOUBLED)
-SILENT = "silent on trial"  # which counts as failed
+SILENT = "silent since it was on trial, or had its order"  # which counts as failed
 PENDING = (TODO, TRIAL, BROKEN, SILENT)
 MISSED = 3  # heartbeats of a host that is late, so that its interval is known well enough
 NAMED = 10  # hosts of each kind that are named
@@ -137,12 +137,16 @@ class _Question:
             since = since[min(self.place(host.group.profile), len(since) - 1)]
         return host.last_seen - since < self.ages.late_after / MISSED
 
-    def away(self, host: Host, its: str, state: str, excused: float) -> str:
-        """What a host that is late, lost or doubled (its) counts for. Whoever was on trial may be down by the version, but not
-        when it is meta that was away."""
-        if its != DOUBLED and state == TRIAL and host.last_seen < excused:
-            return SILENT
+    def away(self, host: Host, klass: Class, its: str, state: str, excused: float) -> str:
+        """What a host that is late, lost or doubled (its) counts for. Whoever was on trial, or had heard of its order, may be
+        down by the version, but not when it is meta that was away."""
+        may_be_down = its != DOUBLED and state in PENDING and host.last_seen < excused
+        if may_be_down and (state == TRIAL or self._has_heard(klass, host)):
+            return BROKEN if state == BROKEN else SILENT
         return state if its != DOUBLED and self.asked.include_lost else its
+
+    def _has_heard(self, klass: Class, host: Host) -> bool:
+        return klass.book is self.book and klass.has_heard(self.asked.agent, host.last_seen)
 
 
 class _Moment(NamedTuple):
@@ -267,7 +271,8 @@ def _add(sums: _Sums, question: _Question, part: _Part, away: Mapping[Host, str]
     if state in found and (state == BROKEN or (state == TODO and verdict and _is_tried_again(verdict))):
         sums.failing.append((order, found[state][1], failures.outcome_of))
     if SILENT in found:
-        sums.failing.append((order, found[SILENT][1], failures.fell_silent))
+        how = failures.fell_silent if state == TODO else failures.fell_silent_on_trial
+        sums.failing.append((order, found[SILENT][1], how))
 
 
 def _by_state(
@@ -277,7 +282,7 @@ def _by_state(
     found: dict[str, list[Host]] = {}
     is_unsure, is_whole = question.is_unsure(part.klass, part.profile), question.whole(part.klass)
     if is_whole and not is_unsure:
-        words = {host: question.away(host, its, state, excused) for host, its in away.items()}
+        words = {host: question.away(host, part.klass, its, state, excused) for host, its in away.items()}
         away = {host: its for host, its in words.items() if its != state}
         for host, its in away.items():
             found.setdefault(its, []).append(host)
@@ -287,6 +292,6 @@ def _by_state(
     for host in part.hosts or ():
         if is_whole or question.is_chosen(host):
             its = TRIAL if is_unsure and question.is_on_trial(host) else state
-            its = question.away(host, away[host], its, excused) if host in away else its
+            its = question.away(host, part.klass, away[host], its, excused) if host in away else its
             found.setdefault(its, []).append(host)
     return {its: (len(hosts), hosts) for its, hosts in found.items()}

@@ -111,9 +111,9 @@ class Standing(msgspec.Struct, frozen=True, rename="camel"):
 class Progress(msgspec.Struct, frozen=True, rename="camel"):
     """How many hosts that shall have an agent are where, at one moment. good: they have what they shall, and it has come
     through its watch; trial: it is in its watch; todo: they have not, of these some wait (waits, by word); failed: by their
-    last change, or fell silent on trial (failures has the reasons, also of downloads that are tried again, and whether it
-    has all of them). late, lost, held: left out of these. last: some of the hosts that are on trial or to do; left_out:
-    some of those left out.
+    last change, or fell silent on trial or after they got their order (failures has the reasons, also of downloads that are
+    tried again, and whether it has all of them). late, lost, held: left out of these. last: some of the hosts that are on trial
+    or to do; left_out: some of those left out.
 
     revision: of the records that this is by; grounds: the same as long as nobody edits which hosts shall have which version;
     desired: by the agent's record, "" when there is none; wanted: what the hosts that were asked for shall have, each a

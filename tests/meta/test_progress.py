@@ -171,6 +171,42 @@ def test_a_host_that_falls_silent_on_trial_has_failed_until_it_is_back(table, tr
     assert shown(table, now + 50, **asked).get("failed") is None
 
 
+def keep_beating(table, until):
+    """One host beats all the time, so that meta was not away."""
+    for at in range(int(NOW) + 50, int(until) + 1, 50):
+        table.seen.turn(at)
+        beat(table, "here", now=float(at))
+
+
+@pytest.mark.parametrize("asked", [{}, {"selector": Prefix("h")}, {"include_lost": True}])
+def test_a_host_that_falls_silent_after_it_got_the_order_has_failed_until_it_is_back(asked):
+    table = HostTable(RecordSet(1, (replace(RECORD, version="1"),)), late_after=100)
+    for name in ("here", "h-dead", "h-held", "h-failed", "h-away"):
+        beat(table, name, "1", held="ann" if name == "h-held" else UNSET, now=NOW)
+    order(table, 2, RECORD, at=NOW + 1)
+    for name in ("here", "h-dead", "h-held", "h-failed"):
+        beat(table, name, "1", held="ann" if name == "h-held" else UNSET, now=NOW + 2)
+    beat(table, "h-failed", "1", now=NOW + 3, outcome=REFUSED)
+    keep_beating(table, NOW + 150)
+    found = progress(table, Asked("a", **asked), NOW + 150, AGES)
+    assert (found.failed, found.todo) == (2, 1 if "include_lost" in asked else 0)
+    assert sorted(one.reason for one in found.failures) == ["another sha256", "fell silent after it got the order"]
+    if "include_lost" not in asked:
+        assert [one.name for one in found.left_out] == ["h-away", "h-held"]
+    beat(table, "h-dead", now=NOW + 151)
+    assert progress(table, Asked("a", **asked), NOW + 151, AGES).failed == 1
+
+
+def test_a_host_that_fell_silent_before_this_meta_began_is_left_out():
+    table = HostTable(late_after=100)
+    other = HostTable(RecordSet(1, (RECORD,)))
+    beat(other, "h1", "1")
+    order(table, 1, RECORD, at=NOW + 50)
+    load(table, [row_of(other, other.get("h1"))._replace(id=1)], NOW + 50)
+    keep_beating(table, NOW + 300)
+    assert shown(table, NOW + 300) == {"good": 1, "late": 1}
+
+
 def test_whoever_is_silent_on_trial_because_meta_was_away_has_not_failed(table):
     beat(table, "h1", trial=True)
     beat(table, "h2")
