@@ -17,6 +17,7 @@ from updater.wire import FAILED, ROLLED_BACK, Desired, Outcome
 
 SCAN = 50_000  # failed hosts that one answer looks at
 MOST = 100  # groups that are told, those of most hosts first
+DOWN = "down on trial, held"
 SILENT_ON_TRIAL, SILENT = "fell silent on trial", "fell silent after it got the order"
 How = Callable[[Host, Desired], Outcome | None]
 Failed = tuple[Host, Desired, How]  # a host, the order that failed there, and what tells how
@@ -123,6 +124,11 @@ def fell_silent_on_trial(host: Host, order: Desired) -> Outcome:
 def fell_silent(host: Host, order: Desired) -> Outcome:
     """Of one that is silent since it has heard of its order, and told nothing of what came of it."""
     return Outcome(order.name, to=order.version, step="order", result=FAILED, reason=SILENT, at=int(host.last_seen))
+
+
+def down_while_held(host: Host, order: Desired) -> Outcome:
+    """Of one whose version went down within its watch while a person held it, so that it is not taken back."""
+    return Outcome(order.name, to=order.version, step="watch", result=FAILED, reason=DOWN, at=int(host.last_seen))
 
 
 def _failed(table: HostTable, agent: str) -> Iterator[Failed]:

@@ -202,15 +202,17 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
 
 def stand(order: Desired, look: Look, verdict: Verdict | None) -> str:
     """The state of the hosts of a group. Pure. A download that failed is tried again by the host, so it is to do; one that was
-    refused (there is no such file, or it has another digest) waits for a person, so it has failed. What has failed is not
-    less so because a person holds it since."""
+    refused (there is no such file, or it has another digest) waits for a person, so it has failed. What has failed, or is down
+    within its watch, is not less so because a person holds it."""
     _, version, status, held, trial, *_ = look
     is_tried_again = verdict is not None and _is_tried_again(verdict) and not rejects(order, look)
     if failed(order, look, verdict) and not is_tried_again:
         return BROKEN
     if not drifts(order, version, status):
         return TRIAL if trial is True and order.cmd == START else GOOD
-    return HELD if isinstance(held, str) and held else TODO
+    if not (isinstance(held, str) and held):
+        return TODO
+    return BROKEN if order.cmd == START and trial is True and version == order.version else HELD
 
 
 def trials(table: HostTable) -> Counter[tuple[str, str]]:
@@ -267,9 +269,10 @@ def _add(sums: _Sums, question: _Question, part: _Part, away: Mapping[Host, str]
     sums.wanted.add(word := _word(order.version, order.cmd))
     if not found.keys().isdisjoint(PENDING):
         sums.pending.add(word)
-    verdict = part.profile.verdict(order.name)
+    look, verdict = _look(part.profile, order.name), part.profile.verdict(order.name)
     if state in found and (state == BROKEN or (state == TODO and verdict and _is_tried_again(verdict))):
-        sums.failing.append((order, found[state][1], failures.outcome_of))
+        how = failures.outcome_of if failed(order, look, verdict) else failures.down_while_held
+        sums.failing.append((order, found[state][1], how))
     if SILENT in found:
         how = failures.fell_silent if state == TODO else failures.fell_silent_on_trial
         sums.failing.append((order, found[SILENT][1], how))

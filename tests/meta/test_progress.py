@@ -56,6 +56,9 @@ def look(version="2", status="started", held=UNSET, trial=UNSET, rejected=UNSET)
         (START, look("1", held="ann"), ROLLED_BACK, BROKEN),
         (START, look("1", held="ann"), Verdict("a", "2", "install", "failed"), HELD),
         (START, look("2", "stoped", held="ann", trial=False), Verdict("a", "2", "start", "failed"), BROKEN),
+        (START, look("2", "stoped", held="ann", trial=True), None, BROKEN),  # it went down within its watch
+        (START, look("1", "stoped", held="ann", trial=True), None, HELD),
+        (STOP, look("2", held="ann", trial=True), None, HELD),
         (START, look(trial=True), DIED, BROKEN),  # and was started again: there is nothing to go back to
         (START, look(trial=True), Verdict("a", "1", "watch", "failed"), TRIAL),
         (START, look(trial=True), Verdict("a", "2", "start", "failed"), TRIAL),
@@ -229,6 +232,13 @@ def test_a_host_whose_first_version_dies_in_its_watch_again_and_again_is_found_a
     assert listed.agents[0].failed
     beat(table, "h1", outcome=Outcome("a", "", "2", "watch", "done", at=9), now=NOW + 60)
     assert shown(table, NOW + 60) == {"good": 1}
+
+
+def test_a_version_that_goes_down_within_its_watch_while_a_person_holds_it_has_failed(table):
+    beat(table, "h1", "2", "stoped", trial=True, held="ann debugs")
+    beat(table, "h2", "1", held="ann debugs")
+    assert shown(table) == {"failed": 1, "held": 1}
+    assert reasons(table) == [("2", "failed", "down on trial, held")]
 
 
 REFUSED = Outcome("a", "1", "2", "install", "refused", "another sha256", "", 5)
