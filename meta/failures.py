@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from meta.classes import NO_LOOK, Rejection, failed, rejects
 from meta.hosts import Host, HostTable
+from meta.outcomes import is_failure
 from meta.profiles import Group
 from meta.views import NO_REASON, Failure
 from updater.wire import FAILED, ROLLED_BACK, Desired, Outcome
@@ -103,8 +104,9 @@ def outcome_of(host: Host, order: Desired) -> Outcome | None:
 
 
 def rejection(agent: str, version: str, outcome: Outcome | None) -> Outcome:
-    """The outcome of a version that a host rejects. outcome: the last one that it told of the agent."""
-    if outcome and (outcome.to, outcome.result) == (version, ROLLED_BACK):
+    """The outcome of a version that a host rejects. outcome: the last one that it told of the agent; a failed try-out of the
+    updater itself is no rollback, and gives the reason as well."""
+    if outcome and outcome.to == version and is_failure(outcome):
         return outcome
     return Outcome(agent, to=version, step="watch", result=ROLLED_BACK, reason=NO_REASON)
 

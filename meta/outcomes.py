@@ -37,10 +37,14 @@ def _clean_outcome(outcome: Outcome) -> Outcome:
     )
 
 
+def is_failure(outcome: Outcome) -> bool:
+    """Whether it tells that the present order failed, not one before."""
+    return outcome.result != DONE and not outcome.result.endswith(_FORMER)
+
+
 def verdicts_of(outcomes: Mapping[str, Outcome]) -> tuple[Verdict, ...]:
     """Of the changes that failed, in few enough forms that many hosts share them."""
-    failed = (one for _, one in sorted(outcomes.items()) if one.result != DONE and not one.result.endswith(_FORMER))
-    return tuple(map(_verdict, failed))
+    return tuple(_verdict(one) for _, one in sorted(outcomes.items()) if is_failure(one))
 
 
 def marked_former(outcomes: Mapping[str, Outcome], agents: Iterable[str]) -> dict[str, Outcome]:
@@ -50,7 +54,7 @@ def marked_former(outcomes: Mapping[str, Outcome], agents: Iterable[str]) -> dic
     return {**outcomes} | {
         agent: msgspec.structs.replace(one, result=f"{one.result}{_FORMER}")
         for agent, one in former.items()
-        if one.result != DONE and not one.result.endswith(_FORMER)
+        if is_failure(one)
     }
 
 

@@ -618,6 +618,16 @@ def test_a_way_back_that_fails_once_hides_no_rejection(table):
     assert sums(table) == {("a", "2", "rolled back"): 1}
 
 
+def test_a_version_of_the_updater_that_failed_its_try_out_is_rejected_with_its_reason(table):
+    tried = Outcome("a", "1", "2", "hand over", "failed", "2 was not taken, its try-out failed: no python", "", 5)
+    beat(table, "h1", "1", outcome=tried, rejected="2")
+    assert shown(table) == {"failed": 1}
+    assert reasons(table) == [("2", "failed", "2 was not taken, its try-out failed: no python")]
+    assert rollbacks(table, "a", "2") == "host h1 rolled a 2 back: 2 was not taken, its try-out failed: no python"
+    beat(table, "h2", "1", outcome=replace(tried, result="failed before"), rejected="2")
+    assert ("2", "rolled back", NO_REASON) in reasons(table)
+
+
 def test_a_stop_that_was_done_after_a_rollback_hides_no_rejection(table):
     beat(table, "h1", "1", outcome=rolled_back())
     beat(table, "h1", "1", "stoped", outcome=Outcome("a", "1", "1", "stop", "done"), rejected="2")
