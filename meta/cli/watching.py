@@ -1,6 +1,7 @@
 """What `meta status` shows: an agent's versions and statuses by hosts, how far its change has come, and where that failed.
 
-A watch ends as soon as its end is certain. A meta that does not answer for a while ends no watch; a wrong token or URL does.
+A watch ends as soon as its end is certain. A meta that does not answer for a while, or does not know what another one has told of,
+ends no watch; a wrong token or URL does.
 """
 
 import sys
@@ -90,7 +91,9 @@ def _looks(client: Client, wanted: Wanted, every: float, deadline: float | None)
             yield found, end
             if end is not None:
                 return
-        except TryLater as e:
+        except (TryLater, NotThere) as e:
+            if isinstance(e, NotThere) and found is None:
+                raise
             click.echo(f"meta: {e}", err=True)
         left = every if deadline is None else min(every, deadline - time.monotonic())
         if left <= 0:

@@ -3,7 +3,10 @@
 import pytest
 from msgspec.structs import replace
 
+from meta.api.types import Counts
+from meta.cli import watching
 from meta.cli.gate import End, Gate, Wanted, end_of, is_taken_back
+from meta.errors import NotThere
 from meta.views import Progress
 
 WANTED = Wanted("a")
@@ -117,3 +120,28 @@ def test_a_failure_and_a_record_that_is_taken_back_wait_for_nobody():
     gate = Gate(WANTED)
     gate.end(FIRST, 0)
     assert gate.end(found(revision=6, late=3, wanted=[], patience=60), 1) is End.TAKEN_BACK
+
+
+class Metas:
+    """Metas behind one address, which answer a watch in turns; None: that one does not know what is asked for."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def get(self, path, type_, **query):
+        if path == "/counts":
+            return Counts([])
+        if path != "/progress":
+            return {"version": "2"}
+        answer = self.answers.pop(0)
+        if answer is None:
+            raise NotThere("no host web-9 has reported")
+        return answer
+
+
+def test_a_meta_that_does_not_know_yet_what_another_one_told_of_ends_no_watch(capsys):
+    metas = Metas(FIRST, None, None, found(good=3))
+    assert watching.watch(metas, WANTED, every=0.001, within=60, as_json=False) == 0
+    assert capsys.readouterr().err.count("meta: no host web-9 has reported") == 2
+    with pytest.raises(NotThere):
+        watching.watch(Metas(None), WANTED, every=0.001, within=60, as_json=False)
