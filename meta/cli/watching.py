@@ -1,7 +1,7 @@
 """What `meta status` shows: an agent's versions and statuses by hosts, how far its change has come, and where that failed.
 
-A watch ends as soon as its end is certain. A meta that does not answer for a while, or does not know what another one has told of,
-ends no watch; a wrong token or URL does.
+A watch ends as soon as its end is certain. A meta that does not answer for a while, or does not know what another one has
+told of, ends no watch; a wrong token or URL does.
 """
 
 import sys
