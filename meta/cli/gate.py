@@ -51,8 +51,10 @@ class Gate:
         """Whether the watch ends with this look; now: seconds of any clock that only goes on."""
         if found.behind or found.revision < self._revision:
             return None
-        pending = {*self._first.pending, *found.pending} if self._first else found.pending
-        self._first, self._revision = replace(self._first or found, pending=sorted(pending)), found.revision
+        first = self._first or found
+        if not _is_edited(first, found):  # the last look before an edit says what was on its way
+            first = replace(first, pending=found.pending)
+        self._first, self._revision = first, found.revision
         end = end_of(self._first, found, self._wanted)
         if not found.patience:
             self._patient_until = None
@@ -64,7 +66,7 @@ class Gate:
 
 def end_of(first: Progress, found: Progress, wanted: Wanted) -> End | None:
     """How a watch ends that began with `first`, if it does now; None: not yet. Silent hosts are left out already.
-    first.pending: of all looks until now."""
+    first.pending: of the last look before what hosts shall have was edited."""
     if not found.desired:
         return End.TAKEN_BACK if first.desired else End.NOT_YET
     if is_taken_back(first, found):
@@ -84,8 +86,14 @@ def is_taken_back(first: Progress, found: Progress) -> bool:
     has become the record's own, goes on; but where hosts were yet to come to what the record said, it is that which was taken
     back, and what an override spared from it is none that was tried out."""
     gone = set(first.wanted) - set(found.wanted)
-    is_edited = found.grounds != first.grounds if found.grounds else found.revision != first.revision  # an older meta
-    if not is_edited or not gone:
+    if not _is_edited(first, found) or not gone:
         return False
     is_promoted = found.desired != first.desired and found.desired in set(first.wanted) & set(found.wanted)
     return not (is_promoted and gone == {first.desired} and first.desired not in first.pending)
+
+
+def _is_edited(before: Progress, found: Progress) -> bool:
+    """Whether somebody edited which hosts shall have which version; an older meta tells of no grounds."""
+    if before.grounds and found.grounds:
+        return found.grounds != before.grounds
+    return found.revision != before.revision

@@ -80,13 +80,35 @@ def test_a_version_that_no_host_is_left_for_is_not_taken_back_without_an_edit():
     assert is_taken_back(first, replace(after, grounds="y"))
 
 
-def test_what_was_on_its_way_in_any_look_is_taken_back_when_all_get_what_an_override_had():
+CANARY = found(wanted=["1", "2"], desired="1", grounds="x", good=2, trial=1)
+PROMOTED = found(revision=6, wanted=["2"], desired="2", grounds="y", todo=3)
+
+
+@pytest.mark.parametrize(
+    ("looks", "end"),
+    [
+        ([["1", "2"], ["2"]], None),
+        ([["1", "2"], []], None),
+        ([["2"], ["1", "2"]], End.TAKEN_BACK),
+        ([["1", "2"], ["1"]], End.TAKEN_BACK),
+    ],
+    ids=["all have it", "all are good", "some are back on their way", "some are still on their way"],
+)
+def test_a_canary_is_promoted_where_the_last_look_before_has_no_host_on_its_way_to_what_it_replaces(looks, end):
     gate = Gate(WANTED)
-    before = found(wanted=["1", "2"], good=2, trial=1, pending=["1"])
-    assert gate.end(before, 0) is None
-    assert gate.end(replace(before, pending=["1", "2"]), 1) is None
-    assert gate.end(replace(before, pending=["1"]), 2) is None
-    assert gate.end(found(revision=6, desired="1", wanted=["1"], good=3), 3) is End.TAKEN_BACK
+    for now, pending in enumerate(looks):
+        assert gate.end(replace(CANARY, pending=pending), now) is None
+    assert gate.end(replace(PROMOTED, pending=["2"]), 2) is end
+    if end is None:
+        after = replace(PROMOTED, revision=7, grounds="z", wanted=["1"], desired="1", good=3, todo=0)
+        assert gate.end(after, 3) is End.TAKEN_BACK, "what was promoted is set back"
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "y"), ("x", "")], ids=["older before", "older after"])
+def test_where_an_older_meta_tells_of_no_grounds_revisions_tell_of_edits(before, after):
+    first = replace(FIRST, grounds=before, wanted=["1", "2"])
+    assert not is_taken_back(first, found(grounds=after))
+    assert is_taken_back(first, found(grounds=after, revision=6))
 
 
 def test_what_may_be_of_old_records_ends_no_watch():
