@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from updater import places
+
 _MANY_IN_ONE = ("busybox", "toybox")  # programs that are what they are called as
 
 
@@ -76,11 +78,10 @@ def is_interpreter(name: str) -> bool:
 def is_any_below(install: Path, working: str, words: Iterable[str]) -> bool:
     """Whether one of these paths leads to what is below the install. working: where they are relative to."""
     for word in words:
-        path = os.path.join(working, word)  # noqa: PTH118 (of another process)
-        if os.path.exists(path):  # noqa: PTH110
-            directory, name = os.path.split(path)
-            real = os.path.realpath(path if os.path.isdir(path) else directory)  # noqa: PTH112
-            if f"{real}/{name}/".startswith(f"{install.resolve()}/"):
+        path = Path(working, word)
+        if places.exists(path):
+            real = path.resolve() if places.is_directory(path) else path.parent.resolve() / path.name
+            if install.resolve() in (real, *real.parents):
                 return True
     return False
 
