@@ -45,8 +45,8 @@ def _close_look(host: Host, seen: Observed, memory: Memory, began: float) -> Obs
     if found:
         time.sleep(_MOMENT)
     staying = processes.alive(one.identity for one in found)
-    mains = witness.of_start(table, found, install, memory.known(seen.current), host.boot)
-    return replace(seen, processes=staying, mains=mains & staying)
+    mains, alone = witness.of_start(table, found, install, memory.known(seen.current), host.boot)
+    return replace(seen, processes=staying, mains=mains & staying, mains_alone=alone)
 
 
 def _testified(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:

@@ -69,6 +69,7 @@ def _converge(hands: Hands, seen: Observed) -> Turn:
     done, failed = _perform(hands, todo)
     if failed and failed.outcome.step in _DOWN_MEANWHILE:
         todo, done, failed = _up_again(hands, todo, done, failed)
+    hands.see_what_came()
     if outcome := _outcome(hands, seen, todo, done, failed):
         if hands.remarks:
             outcome = replace(outcome, reason=one_line("; ".join([outcome.reason, *hands.remarks]), 1000))

@@ -35,7 +35,7 @@ class Observed:
     cannot be looked at now, "" when it can; installs: the complete ones;
     foreign: why the directory cannot be an agent's, "" when it can; leftovers: what a killed updater left half done;
     held: why a person holds it, "" when nobody does; processes: those of the current version, if it is in its watch;
-    mains: those of them that are replaced only when it is started again;
+    mains: those of them that are replaced only when it is started again; mains_alone: whether these alone tell that it was;
     running: what was recognised of them at this look; absent: whether it is not believed to be started, for none exists;
     strange: whether its own stop might then end a stranger, which a pid file of it names;
     occupied: the versions that have left processes; crowding: those of which these are the agent's own;
@@ -52,6 +52,7 @@ class Observed:
     held: str = ""
     processes: frozenset[str] = frozenset()
     mains: frozenset[str] = frozenset()
+    mains_alone: bool = False
     running: Recognised | None = None
     absent: bool = False
     strange: bool = False
@@ -61,6 +62,11 @@ class Observed:
     named: str = ""
     trouble: str = ""
     at: float = 0
+
+    @property
+    def deciding(self) -> frozenset[str]:
+        """The processes of which one that stays shows that it was not started again."""
+        return self.mains if self.mains_alone else self.processes
 
     @property
     def state(self) -> State:

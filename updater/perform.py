@@ -196,7 +196,7 @@ class Hands:
             return False
         return control.status(install, self.host.config.timeouts.status).state is State.STARTED
 
-    def _see_what_came(self) -> None:
+    def see_what_came(self) -> None:
         """What the versions that were stopped in this turn had begun while they were: nobody is down meanwhile."""
         while self._stopped:
             were = self._stopped.pop()
@@ -241,12 +241,12 @@ class Hands:
         try:
             found = start.run(self._marks[action.version], patient=action.forced)
         except ControlFailed as e:
-            self._see_what_came()
+            self.see_what_came()
             reason, evidence = str(e), e.evidence
             self.note(lambda memory: memory.failed(action.version, reason.partition(" ")[2], evidence))
             raise
         self.note(lambda memory: memory.started_again(action.version, self.host.moment()).recognising(found))
-        self._see_what_came()
+        self.see_what_came()
 
     def _prune(self, action: Action) -> None:
         doomed = self.agent.path / action.version

@@ -96,7 +96,7 @@ def recall(memory: Memory, seen: Observed, order: Desired, moment: Moment, sourc
         memory = memory.stopping(seen.current)
     memory, is_started = memory.occupied(seen.occupied, seen.crowding), seen.state is State.STARTED
     memory = memory.recognising(seen.running)
-    met = memory.meeting(seen.current, seen.processes, seen.mains, moment) if is_started else memory
+    met = memory.meeting(seen.current, seen.deciding, seen.mains, moment) if is_started else memory
     taught = met.seeing(seen.name, seen.current, is_started, seen.installs, moment)
     return taught.doubting(seen.current, seen.state is State.STOPPED, seen.processes, seen.absent)
 

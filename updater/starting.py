@@ -124,10 +124,10 @@ class Start:
         self._token = token
         if patient:
             processes.wait_until_gone(frozenset().union(*self._others().values()), self._patience())
-        crowd = _in_words(self._left())
+        crowd, services = _in_words(self._left()), self._services()
         found, problem = self._once()
-        if problem and (crowd or self._others()):
-            found, problem = self._once_more(problem, crowd)
+        if problem and (crowd or services or self._others()):
+            found, problem = self._once_more(problem, crowd, services)
         if found is not None:
             return found
         evidence = control.tail(self._output, EVIDENCE)
@@ -135,14 +135,22 @@ class Start:
             problem += f"; {told}"
         raise ControlFailed(f"{self._version} {problem}", evidence)
 
-    def _once_more(self, problem: str, crowd: str) -> tuple[Recognised | None, str]:
-        """Another try after one that failed, as soon as nothing of another version lives. crowd: what lived when that began."""
-        others = self._others()
-        log.warning("%s: %s %s, while %s", self._order.name, self._version, problem, _in_words(others) or crowd)
-        if processes.wait_until_gone(frozenset().union(*others.values()), self._patience()):
+    def _once_more(
+        self, problem: str, crowd: str, services: Mapping[str, frozenset[str]]
+    ) -> tuple[Recognised | None, str]:
+        """Another try after one that failed, as soon as nothing of another version lives. crowd: what lived when that began;
+        services: what else may be of the agent, and hold what it needs, by version; that may also stay."""
+        others, deadline = self._others(), self._patience()
+        here = _in_words(others) or crowd or _in_words(services, "in")
+        log.warning("%s: %s %s, while %s", self._order.name, self._version, problem, here)
+        if processes.wait_until_gone(frozenset().union(*others.values()), deadline):
             return None, f"{problem}; {_in_words(self._others())}"
+        processes.wait_until_gone(frozenset().union(*services.values()), deadline)
         self._may_be_up = True
         return self._once()
+
+    def _services(self) -> dict[str, frozenset[str]]:
+        return witness.services_by_version(Table(), self._agent.path, self._memory, self._host.boot)
 
     def _patience(self) -> float:
         """Until when (monotonic seconds) other versions' processes are waited for: what is meant to stay does not end."""
@@ -168,8 +176,9 @@ class Start:
             return None, f"not started within {limits.start:g} s: {problem or f'its status is {status.text!r}'}"
         table = Table()
         found = witness.started(table, self._install, mark, since, self._host.boot)
-        # One that runs now and then only, and has no pid file to be wrong, leaves nothing where all is well.
-        found = replace(found, placed=self._was_placed() and bool(found.processes or pid_files(self._install)))
+        # What has no pid file to be wrong, and of which a start leaves helpers or nothing, runs elsewhere or now and then.
+        stays = pid_files(self._install) or witness.at_home(table, self._install, found, self._host.boot)
+        found = replace(found, placed=self._was_placed() and bool(stays))
         is_doubtful = not found.processes and (found.placed or witness.names_the_dead(self._install))
         if is_doubtful and not self._is_given_time() and not witness.may_be_up(table, self._install):
             return None, f"not started: its status is {status.text!r}, but none of its processes exists"
@@ -218,8 +227,8 @@ def _of(own: Mapping[int, str], process: Process) -> str:
     return f" of {own[process.pid]}" if process.pid in own else ", which is none of this agent's processes"
 
 
-def _in_words(left: Mapping[str, frozenset[str]]) -> str:
-    return "; ".join(witness.in_words(version, several) for version, several in sorted(left.items()))
+def _in_words(left: Mapping[str, frozenset[str]], by: str = "of") -> str:
+    return "; ".join(witness.in_words(version, several, by) for version, several in sorted(left.items()))
 
 
 def _ports_in(evidence: str) -> frozenset[int]:

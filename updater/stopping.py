@@ -50,7 +50,7 @@ def wait_for(
 class Before:
     """What was known of a version's own processes (identities) just before it was stopped. near: those that are the version
     rather than what it started for others; known: with the mark that its stop gets too, so that what that leaves is known;
-    alone: no other version of the agent had any."""
+    alone: no other version of the agent had any; services: what is merely there and is waited for too."""
 
     install: Path
     every: frozenset[str]
@@ -58,6 +58,7 @@ class Before:
     main: frozenset[str]
     known: Recognised
     alone: bool
+    services: frozenset[str] = frozenset()
 
     @property
     def mark(self) -> Mark:
@@ -132,19 +133,20 @@ def before(install: Path, memory: Memory, boot: str) -> Before:
     found = witness.recognise(table, install, known, boot)
     near = witness.near_processes(table, found, install, known)
     main = witness.main_processes(table, found, install, known)
-    every = _identities(found)
+    every, services = _identities(found), witness.services(table, install, known, boot)
     alone = not witness.by_version(table, install.parent, memory, boot, but=install.name)
     if not known.token:
         # Of no start of ours: nothing tells when what it has may have begun.
         known = replace(known, token=new_token(install.parent.name), since=0)
-    return Before(install, every, near, main, replace(known, processes=every), alone)
+    return Before(install, every, near, main, replace(known, processes=every), alone, services)
 
 
 def see_out(were: Before, order: Desired, deadline: float) -> frozenset[str]:
     """Wait until the version is gone, after its control has said so; returns what is left of it. deadline: monotonic seconds,
     when the stop is to be over. What was forked meanwhile is seen where anything is left; else `left` sees it later."""
-    ends = order.leftovers == END
-    remaining = processes.wait_until_gone(were.main, deadline if ends else time.monotonic() + LEFT_ALONE)
+    ends, soon = order.leftovers == END, time.monotonic() + LEFT_ALONE
+    remaining = processes.wait_until_gone(were.main, deadline if ends else soon)
+    processes.wait_until_gone(were.services, soon)
     if not remaining and not processes.alive(were.every):
         return frozenset()
     return end(were, order) if ends else left(were)

@@ -12,15 +12,13 @@ first:
 8. the mark or session of the install's last start, or its descent from one of these.
 """
 
-import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from updater import files, places, processes, scripts
-from updater.errors import TryLater
 from updater.layout import root_of
-from updater.pidfiles import pid_files
+from updater.pidfiles import named_by_others, pid_files
 from updater.processes import Table
 from updater.procfs import Process
 from updater.recognised import Recognised
@@ -58,6 +56,18 @@ class Owner:
     def by_itself(self) -> list[Process]:
         """Those that are its own whoever has started them."""
         return [one for one in self._table.by_pid.values() if one.pid != os.getpid() and self.is_by_itself(one)]
+
+    def services(self, own: Iterable[Process]) -> list[Process]:
+        """What is merely there and may be a service of the agent that has dropped its mark, as nginx or redis do: it has begun
+        since the last start, or listens, and no person has started it. It is waited for, and never signalled."""
+        known, owned = self._known, {one.pid for one in own}
+        return [
+            one
+            for one in self._table.below(self._install)
+            if one.pid not in owned
+            and (0 < known.since <= int(one.start) or self._table.ports(one))
+            and not (is_asked_by_us(one) or self._is_a_person_s(one, known.since) or self._is_another_s(one))
+        ]
 
     def is_by_itself(self, process: Process) -> bool:
         """Whether it is the install's own whoever has started it."""
@@ -159,27 +169,31 @@ class Owner:
             or (is_lost and (self._table.works(one, self._install) or self._may_be_its_daemon(one)))
         ]
 
-    def of_start(self, found: Iterable[Process]) -> frozenset[str]:
-        """Those of these (identities) that a pid file names or that the start has left to run: which of them lives tells
-        whether something has started the agent again."""
-        session, mark = self._known.session, self._known.token
+    def of_start(self, found: Iterable[Process]) -> tuple[frozenset[str], bool]:
+        """Those of these (identities) that tell by whether they live if something has started the agent again, and whether
+        they do so alone: what a pid file at the top names, or else what the start has left to run."""
+        found = list(found)
+        if named := frozenset(one.identity for one in found if one.pid in self._at_top):
+            return named, True
+        mark, table = self._known.token, self._table
         return frozenset(
             one.identity
             for one in found
             if self.is_named(one)
-            or (session and one.session == session)
-            or (mark and one.leads_session and self._table.environment(one).get(MARK) == mark)
-        )
+            or self._is_in_session(one)
+            or (mark and one.leads_session and table.environment(one).get(MARK) == mark)
+        ), False
 
     def at_home(self, found: Iterable[Process]) -> list[Process]:
-        """Those of these by which the version is known to stay where it is installed: its program lies there, its pid file
-        names it, or it leads a session of its own there."""
+        """Those of these by which the version is known to stay where it is installed: its pid file names it, or it lies or
+        works there and leads a session, or lies there and listens. What else lies there may be a helper of one elsewhere."""
+        table, install = self._table, self._install
         return [
             one
             for one in found
-            if (one.pid in self._named and self.is_named_rightly(one))
-            or self._table.lies(one, self._install)
-            or (one.leads_session and self._table.works(one, self._install))
+            if self.is_named_rightly(one)
+            or (one.leads_session and table.works(one, install))
+            or (table.lies(one, install) and (one.leads_session or table.ports(one)))
         ]
 
     def may_be_it(self, process: Process, strictly: bool = False) -> bool:
@@ -232,7 +246,7 @@ class Owner:
         if self.is_named_rightly(process) or (lies and self._is_of_start(process)):
             return False
         if self._of_others is None:
-            self._of_others = _named_by_others(table, install.parent)
+            self._of_others = named_by_others(table, install.parent)
         if process.pid in self._of_others:
             return True
         program, working = table.places(process)
@@ -267,23 +281,3 @@ class Owner:
 def is_asked_by_us(process: Process) -> bool:
     """Whether this is a control script that this process is just running."""
     return process.parent == os.getpid() and processes.command(process.pid)[-2:-1] == ["./control"]
-
-
-def _named_by_others(table: Table, agent: Path) -> set[int]:
-    """The processes that the pid files of the other agents' current versions name; those deeper may be its books, and mean what
-    lies or works there."""
-    found: set[int] = set()
-    with contextlib.suppress(TryLater):
-        for name in files.names_in(agent.parent):
-            if name == agent.name or not places.is_file(agent.parent / name / ".version"):
-                continue
-            version = files.read_state(agent.parent / name / ".version", 1024).decode("utf-8", "replace").strip()
-            if version and "/" not in version:
-                install = agent.parent / name / version
-                found.update(pid for path, pid in pid_files(install).items() if _is_meant(table, install, path, pid))
-    return found
-
-
-def _is_meant(table: Table, install: Path, path: Path, pid: int) -> bool:
-    one = table.by_pid.get(pid)
-    return one is not None and (path.parent == install or table.lies(one, install) or table.works(one, install))

@@ -91,9 +91,24 @@ def near_processes(table: Table, found: Iterable[Process], install: Path, known:
 
 def of_start(
     table: Table, found: Iterable[Process], install: Path, known: Recognised | None, boot: str
-) -> frozenset[str]:
-    """Those of an install's own processes (identities) that are replaced only when the agent is started again."""
+) -> tuple[frozenset[str], bool]:
+    """Those of an install's own processes (identities) that are replaced only when the agent is started again, and whether
+    these alone tell that, for a pid file names them."""
     return Owner(table, install, _of_now(known, install, boot)).of_start(found)
+
+
+def services(table: Table, install: Path, known: Recognised | None, boot: str) -> frozenset[str]:
+    """What is merely there (identities) and is waited for, as it may be a service of the agent."""
+    owner = Owner(table, install, _of_now(known, install, boot))
+    return frozenset(one.identity for one in owner.services(owner.own()))
+
+
+def services_by_version(table: Table, agent: Path, memory: Memory, boot: str) -> dict[str, frozenset[str]]:
+    """The same of all versions of an agent."""
+    found = {
+        version: services(table, agent / version, memory.known(version), boot) for version in table.by_entry(agent)
+    }
+    return {version: there for version, there in found.items() if there}
 
 
 def itself(table: Table, install: Path, known: Recognised | None, boot: str) -> frozenset[str]:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from lab.fleet import until
 from updater import cycle, processes, stopping, witness
 from updater.memory import Memory
 from updater.processes import Table
+from updater.recognised import Recognised
 from updater.whose import Owner
 from updater.wire import Desired
 
@@ -69,6 +71,10 @@ def number_in(file):
 def without_a_watch(host, site, version):
     host.reconfigure(replace(host.config, watch=0))
     run(host, site, version)
+
+
+def with_timeouts(host, **seconds):
+    host.reconfigure(replace(host.config, timeouts=replace(host.config.timeouts, **seconds)))
 
 
 # --- another agent of this root ---
@@ -312,3 +318,171 @@ def test_a_closed_interpreter_may_be_the_agent_by_its_script_not_by_its_name(mou
         [*command, sys.executable, "-c", AS_ANOTHER], capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.stdout.splitlines(), done.returncode) == (["True True", "True False"], 0), done.stderr
+
+
+# --- what may be a service of the agent that has dropped its mark ---
+
+TITLED = """import ctypes, os, signal, socket, sys, time
+fields = open("/proc/self/stat").read().rpartition(")")[2].split()
+first, last = int(fields[47]), int(fields[48])
+ctypes.memset(first, 0, last - first)  # as setproctitle, nginx and redis do
+listening = socket.socket()
+listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listening.bind(("127.0.0.1", int(sys.argv[1])))
+listening.listen()
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(float(sys.argv[2])), os._exit(0)))
+print(os.getpid(), file=open("{0}/titled.pid", "a"))
+open("{0}/x", "w").write(str(os.getpid()))
+while True:
+    time.sleep(1)
+"""
+SIGNALS_AND_RETURNS = """p={0}/x
+up() {{ [ -f $p ] && kill -0 $(cat $p) 2>/dev/null; }}
+case $1 in
+start) setsid {1} {0}/titled.py {2} {3} >/dev/null 2>../err & n=0
+  until up; do
+    sleep 0.05; n=$((n+1)); kill -0 $! && [ $n -lt 40 ] || {{ cat ../err; exit 1; }}
+  done ;;
+stop) kill $(cat $p); rm -f $p ;;
+status) if up; then echo started; else echo stoped; fi ;;
+esac"""
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture
+def titled(site, elsewhere):
+    """Versions of an agent that leaves no mark, and takes longer for its end than a stop may."""
+    (elsewhere / "titled.py").write_text(TITLED.replace("{0}", str(elsewhere)))
+    text = script(SIGNALS_AND_RETURNS.format(elsewhere, sys.executable, free_port(), 2.5))
+    for version in ("1", "2"):
+        site.publish(version=version, control=text)
+    return elsewhere
+
+
+@pytest.mark.parametrize("leftovers", ["leave", "end"])
+def test_a_daemon_that_has_wiped_its_environment_is_waited_for(host, site, titled, leftovers):
+    with_timeouts(host, stop=2, start=4)
+    run(host, site, "1")
+    without_a_watch(host, site, "1")
+    first = number_in(titled / "titled.pid")
+    assert witness.recognise(Table(), here(host, "1"), host.memories.of("agent").running, host.boot) == []
+    assert run(host, site, "2", leftovers=leftovers).matches
+    memory = host.memories.of("agent")
+    assert (current(host), memory.rejected, memory.left) == ("2", None, {})
+    assert (alive(first), alive(number_in(titled / "titled.pid"))) == (False, True)
+
+
+def test_a_start_whose_port_something_in_the_directory_holds_is_tried_once_more(host, site, titled):
+    """It was told to end by hand, just before the agent is started again."""
+    with_timeouts(host, stop=5, start=4)
+    run(host, site, "1")
+    without_a_watch(host, site, "1")
+    first = number_in(titled / "titled.pid")
+    (titled / "x").unlink()
+    os.kill(first, signal.SIGTERM)
+    assert run(host, site, "1").matches
+    assert (alive(first), alive(number_in(titled / "titled.pid"))) == (False, True)
+
+
+def test_what_may_be_a_service_is_never_ended(host, site, spawn):
+    site.publish(version="1", control=QUIET)
+    site.publish(version="2", control=QUIET)
+    run(host, site, "1")
+    one = spawn("sleep", "4862", cwd=here(host, "1"))
+    until("it works there", lambda: os.readlink(f"/proc/{one.pid}/cwd") == str(here(host, "1")))
+    assert run(host, site, "2", leftovers="end").matches
+    assert (one.poll(), host.memories.of("agent").left) == (None, {})
+
+
+# --- an agent that runs elsewhere, and ships a helper ---
+
+RUNS_ELSEWHERE = """p={0}/service.pid
+up() {{ [ -f $p ] && kill -0 $(cat $p) 2>/dev/null; }}
+case $1 in
+start) up || {{ (cd /; exec env -i setsid sleep 4863) >/dev/null 2>&1 & echo $! >$p; }}
+  cp /bin/sleep warm; {1} ./warm {2} >/dev/null 2>&1 & ;;
+stop) kill $(cat $p); rm -f $p ;;
+status) if up; then echo started; else echo stoped; fi ;;
+esac"""
+
+
+def test_a_program_of_the_install_that_helps_at_a_start_does_not_make_the_agent_one_that_stays(host, site, elsewhere):
+    site.publish(version="1", control=script(RUNS_ELSEWHERE.format(elsewhere, "", "4864")))
+    run(host, site, "1")
+    memory, table = host.memories.of("agent"), Table()
+    [helper] = table.below(here(host, "1"))
+    assert helper.identity in memory.running.processes
+    assert witness.at_home(table, here(host, "1"), memory.running, host.boot) == []
+    server = subprocess.Popen([here(host, "1") / "warm", "4864"], cwd="/", start_new_session=True)
+    try:
+        until("it runs", lambda: processes.command(server.pid)[1:] == ["4864"])
+        found = witness.at_home(Table(), here(host, "1"), memory.running, host.boot)
+        assert [one.pid for one in found] == [server.pid], "what leads a session is none that helps"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_a_start_that_leaves_helpers_alone_shows_that_the_agent_is_elsewhere(host, site, elsewhere):
+    """It was taken for one that stays. There is no verdict, however often its helper ends."""
+    site.publish(version="1", control=QUIET)
+    site.publish(version="2", control=script(RUNS_ELSEWHERE.format(elsewhere, "", "0.3")))
+    for version in ("1", "2"):
+        run(host, site, version)
+    gone = Recognised("2", host.boot, processes=frozenset({"4194303.1"}), placed=True)
+    host.memories.change("agent", lambda memory: memory.recognising(gone))
+    for _ in range(5):
+        until("its helper has ended", lambda: not Table().below(here(host, "2")))
+        run(host, site, "2")
+        assert (current(host), host.memories.of("agent").trial.lost) == ("2", 1)
+    assert not host.memories.of("agent").known("2").placed
+
+
+# --- an order to stop ---
+
+
+@pytest.mark.parametrize("leftovers", ["leave", "end"])
+def test_what_an_ordered_stop_forks_is_said_and_ended_where_leftovers_are(host, site, leftovers):
+    forks = QUIET.replace("stop) running &&", "stop) (setsid sleep 4865 >/dev/null 2>&1 &); running &&")
+    site.publish(version="1", control=forks)
+    run(host, site, "1", leftovers=leftovers)
+    run(host, site, "1", leftovers=leftovers, cmd="stop")
+    memory, living = host.memories.of("agent"), Table().below(here(host, "1"))
+    if leftovers == "end":
+        assert (living, memory.left) == ([], {})
+        return
+    assert memory.left == {"1": {one.identity for one in living}}
+    assert f"1 process of 1 still runs: {living[0].pid} sleep 4865" in memory.remark
+
+
+# --- started again and again ---
+
+
+def test_a_version_that_dies_again_and_again_under_a_loop_is_given_up(host, site):
+    """The loop is in the start's session and stays; the pid file says which one is the agent."""
+    loops = QUIET.replace(
+        "{ sleep 1000 >/dev/null 2>&1 & echo $! >pid; }",
+        "{ (while :; do sleep 4866 & echo $! >pid; wait; done) >/dev/null 2>&1 & until running; do sleep 0.01; done; }",
+    )
+    site.publish(version="1", control=QUIET)
+    site.publish(version="2", control=loops)
+    for version in ("1", "2"):
+        run(host, site, version)
+    file = here(host, "2") / "pid"
+    for restarts in (1, 2):
+        run(host, site, "2")
+        before = number_in(file)
+        os.kill(before, signal.SIGKILL)
+        until("the loop has started it again", lambda: file.read_text().strip() not in ("", str(before)))  # noqa: B023
+        run(host, site, "2")
+        assert (current(host), host.memories.of("agent").trial.restarts) == ("2", restarts)
+    before = number_in(file)
+    os.kill(before, signal.SIGKILL)
+    until("the loop has started it again", lambda: file.read_text().strip() not in ("", str(before)))
+    run(host, site, "2")
+    assert current(host) == "1"
