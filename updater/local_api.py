@@ -85,7 +85,13 @@ class Listening:
             try:
                 self._server = self._started(wanted)
             except OSError:
-                self._server = self._started(self._where)
+                where, self._where, self._server = (
+                    self._where,
+                    "",
+                    None,
+                )  # so that a reload tries again if this fails, too
+                self._server = self._started(where)
+                self._where = where
                 raise
         else:
             _end(before)

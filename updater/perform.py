@@ -139,6 +139,9 @@ class Hands:
         except _Lacking:
             proven.keep_head(staging / "control", download, expected)
             raise
+        except TryLater:
+            proven.give_way(download)
+            raise
         except Refused as e:
             terms = terms_of(self.host.config.limits)
             unfit = Unfit(version, named(expected), str(e), terms, self.order.attempt)

@@ -33,9 +33,19 @@ def keep_head(control: Path, path: Path, expected: Expected) -> None:
 
 
 def still_lacking(path: Path, expected: Expected, programs: str, install: Path) -> str:
-    """Which interpreter the control of a kept tarball still lacks, "" for none. programs: its PATH; install: its place."""
+    """Which interpreter the control of a kept tarball still lacks, "" for none, and where only the unpacked install can tell.
+    programs: its PATH; install: its place."""
     head = _head_of(path, expected)
-    return runnable.missing(head, programs, install) if places.is_file(head) else ""
+    if not places.is_file(head) or runnable.needs_its_place(head, install):
+        return ""
+    return runnable.missing(head, programs, install)
+
+
+def give_way(path: Path) -> None:
+    """Remove the tarball at `path` where another agent's is kept, too: each might wait for the room that the other takes."""
+    others = [path.parent.with_name(name) for name in files.names_in(path.parent.parent) if name != path.parent.name]
+    if any(files.names_in(one) for one in others):
+        files.remove_tree(path.parent)
 
 
 def _head_of(path: Path, expected: Expected) -> Path:

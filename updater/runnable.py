@@ -34,9 +34,9 @@ def problem(program: Path, path: str, as_if: Path | None = None) -> str:
 
 
 def form_problem(program: Path) -> str:
-    """Why this program can be run on no host, or ""."""
+    """Why this program can be run on no host, or ""; of one that cannot be read now the start will tell."""
     head = _head(program)
-    if head.startswith(_ELF):
+    if head is None or head.startswith(_ELF):
         return ""
     if not head:
         return "it is empty"
@@ -60,6 +60,8 @@ def form_problem(program: Path) -> str:
 def missing(program: Path, path: str, as_if: Path | None = None) -> str:
     """Which interpreter of a well-formed program is not on this machine, or "". path, as_if: see `problem`."""
     head = _head(program)
+    if head is None:
+        return ""
     if head.startswith(_ELF):
         loader = _loader(head)
         return _interpreter_problem(loader, program.parent, as_if) if loader else ""
@@ -129,12 +131,22 @@ def _program_of(words: list[str]) -> tuple[str, bool]:
     return "", is_moved
 
 
-def _head(program: Path) -> bytes:
+def needs_its_place(program: Path, install: Path) -> bool:
+    """Whether an interpreter of this script is looked for from where it lies, or in `install`, where it will be later."""
+    line = (_head(program) or b"")[:_LINE].partition(b"\n")[0].decode("utf-8", "replace")
+    words = [word for word in line.removeprefix("#!").split() if "/" in word]
+    return any(not word.startswith("/") or Path(word).is_relative_to(install) for word in words)
+
+
+def _head(program: Path) -> bytes | None:
+    """None where the disk does not tell now, for which no program can be blamed."""
     try:
         with program.open("rb") as file:
             return file.read(_HEAD)
-    except OSError:
+    except FileNotFoundError:
         return b""
+    except OSError:
+        return None
 
 
 def _loader(head: bytes) -> str:

@@ -18,6 +18,7 @@ _UNSAFE_IN_URL = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _END_OF_AUTHORITY = re.compile(r"[/?#\\]")
 _PLACE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_MISTYPED = re.compile(r"https?:?", re.IGNORECASE)  # a scheme without its `://`
 _KEPT = "%:!$&'()*+,;=~"  # in a name and a password, which may be quoted already
 
 
@@ -49,7 +50,8 @@ def shown(url: str) -> str:
     scheme, rest = _split(url)
     authority = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0]
     path = rest[len(authority) :]
-    if "@" in path and "@" not in authority and not _PLACE.fullmatch(authority):
+    is_place = _PLACE.fullmatch(authority) and not _MISTYPED.fullmatch(authority)
+    if "@" in path and "@" not in authority and not is_place:
         authority, _, path = "", *path.rpartition("@")[1:]  # a password with a slash in it
     return f"{scheme}{authority.rpartition('@')[2]}{path}"
 

@@ -1,6 +1,7 @@
 """What is refused after it was fetched, or cannot be laid out for what the host lacks: one download, however many cycles."""
 
 import os
+import resource
 import shutil
 
 import pytest
@@ -8,7 +9,7 @@ from msgspec.structs import replace
 
 from helpers.agents import HEALTHY, script
 from lab.fleet import Host as Machine
-from updater import control, hand
+from updater import control, hand, proven, runnable
 from updater.cycle import run
 from updater.memories import Memories
 from updater.tarstream import Limits
@@ -193,3 +194,40 @@ def test_a_tarball_that_found_no_room_waits_here_until_there_is_some(host, site)
     assert run(host).matches
     assert tarballs(site) == 1
     assert not host.layout.downloads_of("agent").exists()
+
+
+def test_an_interpreter_beside_the_install_is_looked_for_from_where_the_install_will_be(host, site):
+    site.publish(control=HEALTHY.replace("#!/bin/sh", "#!../../runtime/sh"))
+    site.desire(("agent", "1"))
+    assert "its interpreter ../../runtime/sh is not on this machine" in refused_often(host)
+    assert tarballs(site) == 1
+    runtime = host.layout.root / "runtime"
+    runtime.mkdir()
+    shutil.copy("/bin/sh", runtime / "sh")
+    assert run(host).matches
+    assert tarballs(site) == 1
+
+
+def test_a_control_that_cannot_be_read_for_a_moment_is_not_refused(tmp_path):
+    program = tmp_path / "control"
+    program.write_text(HEALTHY)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+    try:
+        problem = runnable.problem(program, os.environ["PATH"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert problem == ""
+    program.write_text("")
+    assert runnable.problem(program, os.environ["PATH"]) == "it is empty"
+
+
+def test_two_tarballs_that_wait_do_not_both_take_the_room_that_they_wait_for(host):
+    kept = {name: host.layout.download(name, f"{name}-1.tar.gz") for name in ("one", "two")}
+    for file in kept.values():
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"a tarball")
+    proven.give_way(kept["one"])
+    assert [name for name, file in kept.items() if file.exists()] == ["two"]
+    proven.give_way(kept["two"])
+    assert kept["two"].exists(), "nobody else waits"
