@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from meta import failures, progress, query
+from meta import failures, query
 from meta.beats import BUCKETS
 from updater.wire import VERSION
 
@@ -71,7 +71,7 @@ def _hosts(service: "Service", now: float) -> Iterator[Metric]:
     runs = {(row.agent, row.version, row.status): row.hosts for row in query.counts(table)}
     yield _largest("meta_agent_hosts", "Hosts by what they run.", ("agent", "version", "status"), runs)
     text = "Hosts with a version in its watch, by updaters that tell it."
-    yield _largest("meta_trial_hosts", text, ("agent", "version"), progress.trials(table))
+    yield _largest("meta_trial_hosts", text, ("agent", "version"), query.trials(table))
     text = "Hosts where the change to what they shall be now failed."
     yield _largest("meta_failed_hosts", text, ("agent", "version", "result"), failures.sums(table))
 

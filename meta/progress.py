@@ -20,7 +20,7 @@ from meta import failures
 from meta.classes import NO_LOOK, Class, Classes, Look, Verdict, drifts, failed, rejects
 from meta.hosts import Host, HostTable
 from meta.profiles import Group, Profile
-from meta.query import Ages, counts, judge
+from meta.query import Ages, judge
 from meta.records import Selector
 from meta.views import Progress, Standing
 from updater.wire import FAILED, START, Desired
@@ -61,7 +61,7 @@ class _Sums:
         self.hosts: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
         self.names: dict[str, list[str]] = {}
-        self.wanted: set[str] = set()
+        self.ordered: Counter[str] = Counter()
         self.pending: set[str] = set()
         self.failing: list[tuple[Desired, Sequence[Host], failures.How]] = []
         self.is_patient = False
@@ -180,7 +180,8 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
         revision=records.revision,
         grounds=question.book.grounds(asked.agent),
         desired=_word(record.version, record.cmd) if record else "",
-        wanted=sorted(sums.wanted),
+        wanted=sorted(sums.ordered),
+        ordered=dict(sums.ordered),
         pending=sorted(sums.pending),
         behind="" if is_settled else f"what hosts shall have by revision {records.revision} is being worked out",
         patience=moment.patience if sums.is_patient else 0.0,
@@ -213,15 +214,6 @@ def stand(order: Desired, look: Look, verdict: Verdict | None) -> str:
     if not (isinstance(held, str) and held):
         return TODO
     return BROKEN if order.cmd == START and trial is True and version == order.version else HELD
-
-
-def trials(table: HostTable) -> Counter[tuple[str, str]]:
-    """How many hosts have a version in its watch, by agent and version."""
-    found: Counter[tuple[str, str]] = Counter()
-    for one in counts(table):
-        if one.trial:
-            found[one.agent, one.version] += one.trial
-    return found
 
 
 def _is_tried_again(verdict: Verdict) -> bool:
@@ -266,7 +258,7 @@ def _add(sums: _Sums, question: _Question, part: _Part, away: Mapping[Host, str]
         sums.is_patient |= its in (LATE, LOST) and any(host.last_seen >= excused for host in hosts)
     if order is None or not found or part.klass.book is not question.book:
         return
-    sums.wanted.add(word := _word(order.version, order.cmd))
+    sums.ordered[word := _word(order.version, order.cmd)] += sum(number for number, _ in found.values())
     if not found.keys().isdisjoint(PENDING):
         sums.pending.add(word)
     look, verdict = _look(part.profile, order.name), part.profile.verdict(order.name)

@@ -228,6 +228,15 @@ def counts(table: HostTable, agent: str = "") -> list[Count]:
     return [Count(*key, hosts, trials[key], failures[key]) for key, hosts in sorted(found.items())]
 
 
+def trials(table: HostTable) -> Counter[tuple[str, str]]:
+    """How many hosts have a version in its watch, by agent and version."""
+    found: Counter[tuple[str, str]] = Counter()
+    for one in counts(table):
+        if one.trial:
+            found[one.agent, one.version] += one.trial
+    return found
+
+
 def labels(records: RecordSet) -> list[LabelView]:
     """The labels of hosts, by key."""
     found: dict[str, Counter[str]] = {}

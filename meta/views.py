@@ -117,15 +117,16 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
 
     revision: of the records that this is by; grounds: the same as long as nobody edits which hosts shall have which version;
     desired: by the agent's record, "" when there is none; wanted: what the hosts that were asked for shall have, each a
-    version, or `stop`; pending: those of them that are not good yet on some host; behind: why this may not be by the newest
-    records, or not by them yet, or "". patience: seconds for which silent hosts are yet to be waited for: they may be silent
-    because meta was away."""
+    version, or `stop`; ordered: of how many hosts it is wanted; pending: those of them that are not good yet on some host;
+    behind: why this may not be by the newest records, or not by them yet, or "". patience: seconds for which silent hosts
+    are yet to be waited for: they may be silent because meta was away."""
 
     agent: str
     revision: int = 0
     grounds: str = ""
     desired: str = ""
     wanted: list[str] = []
+    ordered: dict[str, int] = {}
     pending: list[str] = []
     behind: str = ""
     patience: float = 0.0

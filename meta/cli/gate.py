@@ -39,12 +39,15 @@ class Wanted(NamedTuple):
 
 
 class Gate:
-    """One watch, which is fed with look after look."""
+    """One watch, which is fed with look after look. taken: from how many hosts the last edit took what they had to have;
+    missing: hosts that failed and are chosen by their label no more, so that nobody knows what became of them."""
 
     def __init__(self, wanted: Wanted):
         self._wanted = wanted
         self._first: Progress | None = None
+        self._last: Progress | None = None
         self._revision = 0
+        self.taken = self.missing = 0
         self._patient_until: float | None = None
 
     def end(self, found: Progress, now: float) -> End | None:
@@ -54,13 +57,17 @@ class Gate:
         first = self._first or found
         if not _is_edited(first, found):  # the last look before an edit says what was on its way
             first = replace(first, pending=found.pending)
-        self._first, self._revision = first, found.revision
-        end = end_of(self._first, found, self._wanted)
+        last, self._last = self._last or found, found
+        self._first, self._revision, self.taken = first, found.revision, taken_from(last, found)
+        if self._wanted.selector.startswith("label:"):
+            self.missing = max(0, self.missing + _gone_failures(last, found))
+        judged = replace(found, failed=found.failed + self.missing)
+        end = End.TAKEN_BACK if found.desired and self.taken else end_of(first, judged, self._wanted)
         if not found.patience:
             self._patient_until = None
         elif self._patient_until is None:
             self._patient_until = now + found.patience
-        is_sure = end is End.TAKEN_BACK or (found.failed > 0 and end is End.NOT_YET)
+        is_sure = end is End.TAKEN_BACK or (judged.failed > 0 and end is End.NOT_YET)
         return end if is_sure or self._patient_until is None or now >= self._patient_until else None
 
 
@@ -90,6 +97,27 @@ def is_taken_back(first: Progress, found: Progress) -> bool:
         return False
     is_promoted = found.desired != first.desired and found.desired in set(first.wanted) & set(found.wanted)
     return not (is_promoted and gone == {first.desired} and first.desired not in first.pending)
+
+
+def taken_from(before: Progress, found: Progress) -> int:
+    """From how many hosts an edit between these two looks has taken the version that they had to have, and gave them another.
+    Not so where hosts of the record's own version, none of which were on their way to it, get one that others had already."""
+    if not _is_edited(before, found):
+        return 0
+    moved = {
+        word: found.ordered.get(word, 0) - before.ordered.get(word, 0) for word in {*before.ordered, *found.ordered}
+    }
+    gained = {word for word, hosts in moved.items() if hosts > 0}
+    spared = {before.desired} - set(before.pending) if gained <= set(before.wanted) else set()
+    lost = sum(-hosts for word, hosts in moved.items() if hosts < 0 and word not in spared)
+    return min(lost, sum(moved[word] for word in gained))
+
+
+def _gone_failures(before: Progress, found: Progress) -> int:
+    """How many hosts that had failed are not among those that are asked for any more; negative: are so again."""
+    fewer = before.judged + before.left - found.judged - found.left
+    healed = before.failed - found.failed
+    return min(fewer, healed) if fewer > 0 and healed > 0 else max(fewer, healed) if fewer < 0 and healed < 0 else 0
 
 
 def _is_edited(before: Progress, found: Progress) -> bool:

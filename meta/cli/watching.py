@@ -66,14 +66,14 @@ def print_once(found: Status) -> None:
 def watch(client: Client, wanted: Wanted, every: float, within: float | None, as_json: bool) -> int:
     """Look and show until the end, or `within` these seconds; returns the exit code: one of End, or 130 for Ctrl-C."""
     deadline = time.monotonic() + within if within else None
-    shower = _live if show.is_terminal() and not as_json else _lines
+    shower, gate = _live if show.is_terminal() and not as_json else _lines, Gate(wanted)
     try:
-        last = shower(_looks(client, wanted, every, deadline), as_json)
+        last = shower(_looks(client, wanted, gate, every, deadline), as_json)
     except KeyboardInterrupt:
         return 130
     found, end = last or (None, None)
     if not as_json:
-        for line in _last_words(end, found, wanted):
+        for line in _last_words(end, found, wanted, gate):
             click.echo(line)
     return End.NOT_YET if end is None else end
 
@@ -81,9 +81,9 @@ def watch(client: Client, wanted: Wanted, every: float, within: float | None, as
 Look = tuple[Status, End | None]
 
 
-def _looks(client: Client, wanted: Wanted, every: float, deadline: float | None) -> Iterator[Look]:
+def _looks(client: Client, wanted: Wanted, gate: Gate, every: float, deadline: float | None) -> Iterator[Look]:
     """One look after the other; the last one is the end, or at the deadline."""
-    gate, found = Gate(wanted), None
+    found = None
     while True:
         try:
             found = look(client, wanted, is_known=found is not None)
@@ -123,17 +123,16 @@ def _live(looks: Iterator[Look], _as_json: bool) -> Look | None:
     return last
 
 
-def _last_words(end: End | None, found: Status | None, wanted: Wanted) -> Iterator[str]:
+def _last_words(end: End | None, found: Status | None, wanted: Wanted, gate: Gate) -> Iterator[str]:
     """How it ended, and the hosts that one would ask about then."""
     if found is None:
         yield "meta did not answer"
         return
     progress = found.progress
     if end is End.TAKEN_BACK:
-        yield (
-            "taken back: what hosts had to have when this began they need not have any more: meta history "
-            + wanted.agent
-        )
+        whom, who = (f" from {show.hosts(gate.taken)}", "they") if gate.taken else ("", "hosts")
+        text = f"taken back{whom}: what {who} had to have when this began they need not have any more"
+        yield f"{text}: meta history {wanted.agent}"
     elif end is End.WAITS_FOR_A_PERSON:
         yield "waits for a person: the hosts that are left hold the agent; on each of them: updater unhold"
     elif end is None:
@@ -143,8 +142,10 @@ def _last_words(end: End | None, found: Status | None, wanted: Wanted) -> Iterat
         yield f"done: {show.hosts(progress.good)} good{allowed}"
     elif not progress.judged:
         yield "no host to judge" if progress.desired else "no record says what hosts shall have"
-    else:
+    elif progress.failed:
         yield f"failed on {show.hosts(progress.failed)}: meta hosts --agent {wanted.agent} --failed"
+    if gate.missing and end is not End.TAKEN_BACK:
+        yield f"failed on {show.hosts(gate.missing)} that {wanted.selector} does not choose any more"
     if left := progress.left:
         yield f"left out: {_names(progress.left_out, left)}"
 

@@ -294,6 +294,17 @@ def test_a_version_that_is_set_back_to_what_an_override_spared_some_for_is_taken
         assert gate.wait(60) == 4
 
 
+def test_a_version_that_an_override_takes_back_from_all_hosts_but_one_is_taken_back(meta):
+    for host in ("go-1", "go-2", "go-3"):
+        send(meta, {"name": AGENT, "version": "1", "status": "started", "timestamp": 7}, host)
+    meta.run("set", AGENT, "version=2", "--yes")
+    with watching(meta, "--include-lost") as gate:
+        assert "3 to do" in gate.stdout.readline()
+        meta.run("set", AGENT, "version=1", "--for", "hosts:go-2,go-3", "--yes")
+        assert gate.wait(60) == 4
+        assert "taken back from 2 hosts" in gate.stdout.read()
+
+
 def test_a_host_that_is_put_aside_takes_no_version_back(meta):
     for host, version in (("go-1", "0"), ("lab-1", "3")):
         send(meta, {"name": AGENT, "version": version, "status": "started", "timestamp": 7}, host)

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from meta.api.types import Counts
 from meta.cli import watching
-from meta.cli.gate import End, Gate, Wanted, end_of, is_taken_back
+from meta.cli.gate import End, Gate, Wanted, end_of, is_taken_back, taken_from
 from meta.errors import NotThere
 from meta.views import Progress
 
@@ -15,6 +15,23 @@ FIRST = Progress("a", revision=5, desired="2", wanted=["2"], todo=3)
 
 def found(**fields):
     return replace(FIRST, **({"todo": 0} | fields))
+
+
+class Metas:
+    """Metas behind one address, which answer a watch in turns; None: that one does not know what is asked for."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def get(self, path, type_, **query):
+        if path == "/counts":
+            return Counts([])
+        if path != "/progress":
+            return {"version": "2"}
+        answer = self.answers.pop(0)
+        if answer is None:
+            raise NotThere("no host web-9 has reported")
+        return answer
 
 
 @pytest.mark.parametrize(
@@ -111,6 +128,55 @@ def test_where_an_older_meta_tells_of_no_grounds_revisions_tell_of_edits(before,
     assert is_taken_back(first, found(grounds=after, revision=6))
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "hosts"),  # desired, by what hosts shall have how many, and what of it is pending
+    [
+        (("2", {"2": 10}, ["2"]), ("2", {"1": 9, "2": 1}), 9),
+        (("2", {"2": 10}, ["2"]), ("2", {"stop": 9, "2": 1}), 9),
+        (("2", {"2": 10}, ["2"]), ("2", {"2": 10}), 0),
+        (("2", {"2": 10}, ["2"]), ("2", {"2": 1}), 0),  # hosts are gone, or were put aside
+        (("2", {"2": 10}, ["2"]), ("2", {"2": 12, "3": 1}), 0),  # others came
+        (("1", {"1": 98, "2": 2}, ["2"]), ("1", {"1": 50, "2": 50}), 0),  # a canary is widened
+        (("1", {"1": 98, "2": 2}, ["2"]), ("2", {"2": 100}), 0),
+        (("1", {"1": 50, "2": 50}, ["2"]), ("1", {"1": 98, "2": 2}), 48),
+        (("2", {"1": 50, "2": 50}, ["2"]), ("2", {"1": 98, "2": 2}), 48),
+        (("1", {"1": 98, "2": 2}, []), ("1", {"1": 50, "3": 48, "2": 2}), 48),
+        (("2", {}, ["2"]), ("2", {"1": 9, "2": 1}), 0),  # an older meta does not tell
+    ],
+)
+def test_from_how_many_hosts_an_edit_takes_what_they_had_to_have(before, after, hosts):
+    desired, ordered, pending = before
+    look = Progress("a", 5, "x", desired, sorted(ordered), ordered, pending, todo=9)
+    edited = replace(look, revision=6, grounds="y", desired=after[0], wanted=sorted(after[1]), ordered=after[1])
+    assert taken_from(look, edited) == hosts
+    assert taken_from(look, replace(edited, revision=5, grounds="x")) == 0, "nobody edited it"
+    gate = Gate(WANTED)
+    assert gate.end(look, 0) is None
+    if hosts:
+        assert gate.end(edited, 1) is End.TAKEN_BACK
+        assert gate.taken == hosts
+
+
+def test_what_is_taken_back_from_some_hosts_is_said_with_their_number(capsys):
+    first = replace(FIRST, grounds="x", ordered={"2": 3}, pending=["2"])
+    after = found(revision=6, grounds="y", wanted=["1", "2"], ordered={"1": 2, "2": 1}, good=3)
+    assert watching.watch(Metas(first, after), WANTED, every=0.001, within=60, as_json=False) == 4
+    assert "taken back from 2 hosts: what they had to have when this began" in capsys.readouterr().out
+
+
+def test_a_failure_is_not_forgotten_with_the_label_of_its_host(capsys):
+    wanted = WANTED._replace(selector="label:env=staging")
+    looks = [found(failed=1, trial=1), found(trial=1), found(good=1)]
+    assert watching.watch(Metas(*looks), wanted, every=0.001, within=60, as_json=False) == 1
+    assert "failed on 1 host that label:env=staging does not choose any more" in capsys.readouterr().out
+    allowed = wanted._replace(max_failed=1)
+    assert watching.watch(Metas(*looks), allowed, every=0.001, within=60, as_json=False) == 0
+    back = [found(failed=1, trial=1), found(trial=1), found(failed=1, trial=1), found(good=2)]
+    assert watching.watch(Metas(*back), wanted, every=0.001, within=60, as_json=False) == 0
+    healed = [found(failed=1, trial=2), found(trial=3), found(good=2)]
+    assert watching.watch(Metas(*healed), wanted, every=0.001, within=60, as_json=False) == 0
+
+
 def test_what_may_be_of_old_records_ends_no_watch():
     gate = Gate(WANTED)
     assert (
@@ -142,23 +208,6 @@ def test_a_failure_and_a_record_that_is_taken_back_wait_for_nobody():
     gate = Gate(WANTED)
     gate.end(FIRST, 0)
     assert gate.end(found(revision=6, late=3, wanted=[], patience=60), 1) is End.TAKEN_BACK
-
-
-class Metas:
-    """Metas behind one address, which answer a watch in turns; None: that one does not know what is asked for."""
-
-    def __init__(self, *answers):
-        self.answers = list(answers)
-
-    def get(self, path, type_, **query):
-        if path == "/counts":
-            return Counts([])
-        if path != "/progress":
-            return {"version": "2"}
-        answer = self.answers.pop(0)
-        if answer is None:
-            raise NotThere("no host web-9 has reported")
-        return answer
 
 
 def test_a_meta_that_does_not_know_yet_what_another_one_told_of_ends_no_watch(capsys):

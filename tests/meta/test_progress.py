@@ -343,6 +343,17 @@ def test_a_selector_of_a_record_is_asked_by_its_class():
     assert progress(table, Asked("a"), NOW, AGES).pending == []
 
 
+def test_of_how_many_hosts_each_version_is_wanted_whether_they_are_there_or_not():
+    table = HostTable(RecordSet(1, (replace(RECORD, overrides=(Override(Prefix("x"), version="1"),)),)), late_after=100)
+    for name in ("h1", "h2", "x1"):
+        beat(table, name)
+    table.seen.turn(NOW + 1)
+    table.seen.turn(NOW + 150)
+    beat(table, "h1", now=NOW + 150)
+    assert progress(table, Asked("a"), NOW + 150, AGES).ordered == {"1": 1, "2": 2}
+    assert progress(table, Asked("a", Prefix("h")), NOW + 150, AGES).ordered == {"2": 2}
+
+
 def test_a_banned_version_is_wanted_by_no_host(table):
     beat(table, "h1")
     assert progress(table, Asked("a"), NOW, AGES).wanted == ["2"]
