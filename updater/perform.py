@@ -108,14 +108,8 @@ class Hands:
         timeouts = self.host.config.timeouts
         places.check(self.agent.path)
         expected = fetch.expected_digest(self.host.http, self.order, timeouts.heartbeat)
-        log.info(
-            "%s: %s must have %s %s (%s)",
-            action.agent,
-            self.order.file_name,
-            expected.kind,
-            expected.digest,
-            expected.source,
-        )
+        digest = expected.kind, expected.digest, expected.source
+        log.info("%s: %s must have %s %s (%s)", action.agent, self.order.file_name, *digest)
         if (unfit := self.memory.unfit) and unfit.is_of(expected, terms_of(self.host.config.limits)):
             raise Refused(unfit.reason)
         download = self.host.layout.download(action.agent, self.order.file_name)
