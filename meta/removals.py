@@ -29,10 +29,9 @@ def mass_removal(before: RecordSet, after: RecordSet) -> list[str]:
     for place, record in enumerate(before.records):
         new = there.get(record.name)
         if new and new != record:
-            is_end = new is after.records[-1] and not any(
-                behind.name in there for behind in before.records[place + 1 :]
-            )
-            found += _lost(record, new, is_end)
+            behind = before.records[place + 1 :]
+            is_end = new is after.records[-1] and not any(one.name in there for one in behind)
+            found += _lost(record, new, is_end, is_end and bool(behind))
     return [*filter(None, found)]
 
 
@@ -42,13 +41,13 @@ def require(before: RecordSet, after: RecordSet, remedy: str) -> None:
         raise Unconfirmed(found, remedy)
 
 
-def _lost(before: Record, after: Record, is_end: bool) -> Iterator[str]:
+def _lost(before: Record, after: Record, is_end: bool, is_cut: bool) -> Iterator[str]:
     """Of the overrides, and of each list of hosts. A list that some are taken from or added to is the same one. is_end: nothing
-    that was there before comes behind this record any more."""
+    that was there before comes behind this record any more; is_cut: and something did."""
     left = Counter(override.selector for override in after.overrides)
     former = Counter(override.selector for override in before.overrides)
     new, missing = left - former, former - left
-    may_be_cut = is_end and _are_last(before.overrides, missing)
+    may_be_cut = is_end and _are_last(before.overrides, missing) and (is_cut or _holds_some(before, missing))
     listed, still = _named(missing), _named(new)
     gone = []
     for override in before.overrides:
@@ -75,6 +74,11 @@ def _are_last(overrides: Sequence[Override], missing: Counter[Selector]) -> bool
     """Whether just the last ones are missing."""
     count = missing.total()
     return Counter(override.selector for override in overrides[len(overrides) - count :]) == missing
+
+
+def _holds_some(before: Record, missing: Counter[Selector]) -> bool:
+    """Whether one of these holds hosts at the version that was everybody's: no try that is over goes with it."""
+    return any(one.version == before.version for one in before.overrides if missing[one.selector])
 
 
 def _is_missed(before: Record, after: Record, override: Override, may_be_cut: bool) -> bool:

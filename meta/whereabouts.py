@@ -7,6 +7,7 @@ all are told together, once an hour at most. Of a host that has one machine and 
 object that it shares.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
@@ -76,7 +77,9 @@ class Whereabouts:
     def __init__(self, late_after: float):
         self._window = late_after * INTERVALS
         self._changed: dict[Host, _Machines] = {}
-        self._seen: dict[Host, dict[str, float]] = {}  # when at which address, the latest last, as the hosts are
+        self._seen: OrderedDict[Host, dict[str, float]] = (
+            OrderedDict()
+        )  # when at which address; the latest last, as the hosts
         self._moved: dict[Host, tuple[str, str]] = {}  # and not told yet
         self._told_at = -TOLD_EVERY
         self._updaters: WeakValueDictionary[tuple[str, int], Updater] = WeakValueDictionary()
@@ -140,7 +143,7 @@ class Whereabouts:
         while len(seen) > MAX_ADDRESSES:
             del seen[next(iter(seen))]
         while len(self._seen) >= MAX_MOVED:
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)
         self._seen[host] = seen
         if not is_known and (host in self._moved or len(self._moved) < MAX_MOVED):
             self._moved[host] = (self._moved.get(host, (host.address,))[0], address)
@@ -165,7 +168,7 @@ class Whereabouts:
         for host in [h for h, found in self._changed.items() if not self._is_recent(max(found.left.values()), now)]:
             del self._changed[host]
         while self._seen and not _is_known(_last(next(iter(self._seen.values()))), now):
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)  # of a plain dict each of them would cost a search for the first
         if 0 <= now - self._told_at < TOLD_EVERY:
             return Moves(0, True, {})
         moved = {h.name: way for h, way in self._moved.items() if way[0] != way[1] and not self.is_doubled(h, now)}

@@ -12,10 +12,12 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 
 from meta.api.problems import Refusal
+from meta.nodes import MAX_NODES
 from updater import wireproblems
 from updater.wire import one_line
 
 MAX_DEPTH = 32
+_BEFORE_A_VALUE = (b",", b"[", b"{")
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
@@ -31,6 +33,10 @@ def parse(body: bytes) -> Any:
     """A JSON body -> data in which each key is given once. Raises Refusal."""
     if not body:
         raise Refusal(400, "the body is blank; it must be a JSON object")
+    if (
+        sum(map(body.count, _BEFORE_A_VALUE)) > MAX_NODES
+    ):  # a text may hold these, too: of so many that is no honest body
+        raise Refusal(400, f"the body holds more than {MAX_NODES:,} values")
     try:
         msgspec.json.decode(body)  # knows UTF-8, surrogates and numbers better than the other, which knows doubled keys
         data = json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_constant)
@@ -47,8 +53,8 @@ def parse(body: bytes) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        left = set(fields)
+        twice = next(key for key, _ in pairs if key not in left or left.remove(key))  # type: ignore[func-returns-value]
         raise Refusal(400, f'the key "{one_line(twice, 40)}" is given twice')
     return fields
 

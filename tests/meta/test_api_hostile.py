@@ -8,6 +8,9 @@ import pytest
 from helpers.meta_api import World, record
 from meta.api.files import MAX_LARGE, place_for_large_body
 from meta.api.operation import MAX_RECORDS
+from meta.api.problems import Refusal
+from meta.api.strict import parse
+from meta.nodes import MAX_NODES
 
 PROBLEM = "application/problem+json"
 GOOD = json.dumps(record())
@@ -254,3 +257,17 @@ def test_a_defect_of_ours_tells_the_client_nothing_and_the_log_everything(tmp_pa
         assert [bool(one.exc_info) for one in caplog.records] == [True]
     finally:
         world.close()
+
+
+def test_a_doubled_key_behind_many_others_is_found_in_one_pass():
+    """2 of 100,000 keys compared with each other would take minutes."""
+    fields = ",".join(f'"k{number}":0' for number in range(100_000))
+    with pytest.raises(Refusal, match='the key "k7" is given twice'):
+        parse(f'{{{fields},"k7":1}}'.encode())
+
+
+def test_more_values_than_records_may_have_are_refused_before_they_are_built():
+    body = b"[" + b'{"":0},' * (MAX_NODES // 2 + 1) + b"0]"
+    with pytest.raises(Refusal, match="more than 1,000,000 values"):
+        parse(body)
+    assert parse(b"[" + b"0," * 1000 + b"0]") == [0] * 1001

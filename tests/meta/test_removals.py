@@ -100,6 +100,8 @@ THREE = [agent("a"), agent("b"), agent("c")]
             [HELD_IS_GONE],
         ),  # cut, and the version was raised
         ([agent("a", HELD)], [agent("a", version="2.1")], [HELD_IS_GONE]),
+        ([agent("a", WEB)], [agent("a", version="2.1")], []),  # a canary that was overtaken, in a file of one agent
+        ([agent("b"), agent("a", WEB)], [agent("b"), agent("a", version="2.1")], []),  # or of the last one
         ([agent("a", HELD)], [agent("a", version="2.1"), agent("new")], []),  # not cut there: something comes behind it
         ([agent("a", HELD), agent("b")], [agent("b"), agent("a", version="2.1")], []),
         ([agent("b"), agent("a", HELD)], [agent("a", version="2.1"), agent("b")], []),
@@ -114,7 +116,12 @@ THREE = [agent("a"), agent("b"), agent("c")]
             [agent("a", DB, version="2")],
             ["2 of 3 overrides of a would be gone: [prefix old-], [prefix lg-]"],
         ),
-        ([agent("a", SOME)], [agent("a", version="3")], ["the only override of a would be gone: [hosts h1, h2]"]),
+        (
+            [agent("a", SOME), agent("b")],
+            [agent("a", version="3")],
+            ["the only override of a would be gone: [hosts h1, h2]"],
+        ),
+        ([agent("a", SOME)], [agent("a", version="3")], []),
         ([agent("a", Override(Label("canary"), attempt=1))], [agent("a")], []),
         ([agent("a", Override(Prefix("w"), sha256="A" * 64))], [summed("a" * 64)], []),
         (

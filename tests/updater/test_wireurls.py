@@ -17,8 +17,8 @@ SHOWN = {
     "http://user:sec\\ret@meta:80/x": "http://meta:80/x",
     "http://user:secret@ret@meta:80/x": "http://meta:80/x",
     "user:secret@meta:80/x": "meta:80/x",
-    "http:/user:secret@meta:80/x": "@meta:80/x",
-    "http//user:secret@meta:80/x": "@meta:80/x",
+    "http:/user:secret@meta:80/x": "meta:80/x",
+    "http//user:secret@meta:80/x": "meta:80/x",
     "meta:80/x": "meta:80/x",
     "": "",
 }
