@@ -6,7 +6,7 @@ begun there since the last start of the agent, or listens, is waited for besides
 first:
 
 1. a pid file of the install that names it, where it lies or works there, runs a script of it or bears the start's mark;
-2. the mark or session of a start of the install, where its program lies there too;
+2. the mark or session of a start of the install, where it lies there too, or works there and lies below no other agent;
 3. another agent of this root whose pid file names it, 4. or below which it works, 5. or whose start's mark it bears;
 6. that it lies below the install, 7. or works there and runs a script of it: never what a person has in a terminal;
 8. the mark or session of the install's last start, or its descent from one of these.
@@ -242,16 +242,17 @@ class Owner:
     def _is_another_s(self, process: Process) -> bool:
         """Whether it is another agent's of this root: see at the top, 1 to 6."""
         table, install = self._table, self._install
-        lies = table.lies(process, install)
-        if self.is_named_rightly(process) or (lies and self._is_of_start(process)):
+        lies, works = table.lies(process, install), table.works(process, install)
+        program, working = table.places(process)
+        is_here = lies or (works and not self._is_below_another(program))
+        if self.is_named_rightly(process) or (is_here and self._is_of_start(process)):
             return False
         if self._of_others is None:
             self._of_others = named_by_others(table, install.parent)
         if process.pid in self._of_others:
             return True
-        program, working = table.places(process)
-        if table.works(process, install) or self._is_below_another(working):
-            return not table.works(process, install)
+        if works or self._is_below_another(working):
+            return not works
         if not lies:
             return self._is_below_another(program)
         marked = agent_of(table.environment(process).get(MARK, ""))

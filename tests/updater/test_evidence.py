@@ -124,13 +124,16 @@ def test_what_another_agent_claims_is_its_own_wherever_its_program_lies_and_it_w
     assert [o.pid for o in witness.recognise(Table(), runtime, None, "b")] == [one.pid], "its own pid file counts more"
 
 
-def test_what_an_old_number_in_another_agent_s_pid_file_hits_stays_this_one_s(host, spawn):
+@pytest.mark.parametrize("evidence", ["program", "directory"])
+def test_what_an_old_number_in_another_agent_s_pid_file_hits_stays_this_one_s(host, spawn, evidence):
     root = host.layout.root
     other, place = install(root, "other", "1", QUIET), install(root, "agent", "1", QUIET)
     shutil.copy("/bin/sleep", place / "worker")
-    one = spawn(place / "worker", "4853", env=os.environ | {"OPS_UPDATER_START": "agent:12"})
+    program, directory = (place / "worker", "/") if evidence == "program" else ("/bin/sleep", place)
+    one = spawn(program, "4853", cwd=directory, env=os.environ | {"OPS_UPDATER_START": "agent:12"})
     (other / "pid").write_text(str(one.pid))
-    assert [o.pid for o in witness.recognise(Table(), place, None, "b")] == [one.pid]
+    known = Recognised("1", "b", token="agent:12")
+    assert [o.pid for o in witness.recognise(Table(), place, known, "b")] == [one.pid]
 
 
 # --- a deploy agent's books ---
@@ -138,21 +141,23 @@ def test_what_an_old_number_in_another_agent_s_pid_file_hits_stays_this_one_s(ho
 DEPLOYS = """case $1 in
 start)
   mkdir -p services
-  books=$PWD/services/app.pid
+  books={3}/app.pid
   kill -0 $(cat $books) 2>/dev/null || {{
-    cd {0}; setsid {1} app.py --pid-file=$books >/dev/null 2>&1 & echo $! >$books; cp $books {0}; }}
+    cd {0}; setsid {1} app.py --pid-file=$books >/dev/null 2>&1 & echo $! >$books; echo $! >{0}/app.pid; }}
   touch {2}/up ;;
 stop) rm -f up ;;
 status) [ -f up ] && echo started || echo stoped ;;
 esac"""
 
 
-def test_the_services_of_a_deploy_agent_run_on_when_it_is_started_again(host, site, elsewhere):
+@pytest.mark.parametrize("books", ["services", ".."], ids=["below the install", "elsewhere"])
+def test_the_services_of_a_deploy_agent_run_on_when_it_is_started_again(host, site, elsewhere, books):
     (elsewhere / "app.py").write_text("import time\ntime.sleep(4854)\n")
-    site.publish(version="1", control=script(DEPLOYS.format(elsewhere, sys.executable, here(host, "1"))))
+    books = here(host, "1") / books
+    site.publish(version="1", control=script(DEPLOYS.format(elsewhere, sys.executable, here(host, "1"), books)))
     run(host, site, "1")
     without_a_watch(host, site, "1")
-    app = number_in(here(host, "1") / "services/app.pid")
+    app = number_in(elsewhere / "app.pid")
     until("it runs", lambda: "app.py" in processes.command(app))
     (here(host, "1") / "up").unlink()
     assert run(host, site, "1").matches
