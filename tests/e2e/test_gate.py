@@ -166,7 +166,9 @@ def test_a_host_of_the_go_updater_is_good_when_it_has_been_started_for_an_interv
 
     until("it has been started for long enough", is_good)
     assert time.monotonic() - begun >= 3 / MISSED - 0.1, "a third of lateAfter"
-    watch(meta, 0)
+    with watching(meta) as gate:
+        until("the watch has ended, with the host there", lambda: send(meta, beat) or gate.poll() is not None)
+        assert gate.returncode == 0
 
 
 def test_a_version_that_cannot_be_downloaded_fails_by_its_reason(meta, hosts):
