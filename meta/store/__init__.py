@@ -4,6 +4,7 @@ Promises: what an edit or a token's method returned from is on the disk; what is
 come out as TryLater (away, locked, full, corrupt) or Misconfigured. The tables are made and changed by the migrations alone.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -85,7 +86,7 @@ class Store:
 
     def date_by(self, ahead: float) -> None:
         """Our clock is so many whole seconds ahead of the database's: times of hosts go in and come out accordingly."""
-        self._database.basis.ahead = ahead
+        self._database.basis.date_by(ahead, time.monotonic())
 
     @property
     def _ahead(self) -> float:
@@ -206,7 +207,8 @@ class Store:
         """Do away with up to `limit` beats older than `before`; hosts in them of which `last_seen` (by id, 0 for unknown) knows
         no later report get that beat's time into their row. Returns how many went; if `limit`, there may be more."""
         ahead = self._ahead
-        return hosts.fold(self._database, before - ahead, lambda number: last_seen(number) - ahead, limit)
+        moved = ahead + self._database.basis.drifted(time.monotonic())  # what memory has from before is dated otherwise
+        return hosts.fold(self._database, before - ahead, lambda number: last_seen(number) - moved, limit)
 
     def redate(self, meta: str, by: float, after: float) -> None:
         """The clock of this meta was set by so many seconds: what its beats date later than `after` was that much later."""

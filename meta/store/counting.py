@@ -29,6 +29,9 @@ class Place(NamedTuple):
     identity: str
 
 
+DRIFTS = 3600.0  # seconds after which nothing in memory is dated by a former difference of clocks
+
+
 class Basis:
     """What a memory rests on: the newest transactions that were read or written for it, few.
     epoch: how often all was read again. Safe for threads."""
@@ -37,8 +40,20 @@ class Basis:
         self.places: frozenset[Place] = frozenset()
         self.epoch = 0
         self.ahead = 0.0  # see meta.store.dates
+        self._drift = (0.0, 0.0)
         self._is_known = True
         self._lock = threading.Lock()
+
+    def date_by(self, ahead: float, now: float) -> None:
+        """now: monotonic."""
+        if ahead != self.ahead:
+            self._drift = (self.drifted(now) + abs(ahead - self.ahead), now)
+            self.ahead = ahead
+
+    def drifted(self, now: float) -> float:
+        """Seconds by which `ahead` has changed at most of late, as it does when a clock is slewed."""
+        seconds, at = self._drift
+        return seconds if now - at < DRIFTS else 0.0
 
     def move(self, before: frozenset[Place], place: Place) -> None:
         """This transaction comes after those before, which the log held when it was made or read."""

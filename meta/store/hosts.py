@@ -151,9 +151,7 @@ def _merged(new: Mapping[str, sa.ColumnElement[Any]], connection: sa.Connection)
     is_later = sa.or_(new["last_seen"] >= host.c.last_seen, _is_ahead(host.c.last_seen, connection))
     merged: dict[str, Any] = {name: sa.case((is_later, new[name]), else_=host.c[name]) for name in _WRITTEN}
     old_word = sa.func.abs(host.c.retired_at)
-    is_its_word = sa.or_(
-        sa.func.abs(new["retired_at"]) >= old_word, sa.and_(new["retired_at"] != 0.0, _is_ahead(old_word, connection))
-    )
+    is_its_word = sa.or_(sa.func.abs(new["retired_at"]) >= old_word, _is_ahead(old_word, connection))
     word = sa.case((is_its_word, new["retired_at"]), else_=host.c.retired_at)
     merged["retired_at"] = sa.case((sa.func.abs(word) < merged["last_seen"], 0.0), else_=word)
     return merged | {"serial": new["serial"]}
@@ -229,11 +227,13 @@ def fold(database: Database, before: float, last_seen: Callable[[int], float], l
         heard.update(dict.fromkeys(unpack(row.seen), row.at))
     silent = [{"its_id": n, "at": at} for n, at in heard.items() if last_seen(n) <= at + TOLERANCE]
     at = sa.bindparam("at", type_=sa.Double)
-    word = sa.case((sa.func.abs(host.c.retired_at) < at, 0.0), else_=host.c.retired_at)
-    later = {"last_seen": at, "retired_at": word, "serial": sa.bindparam("its_serial")}
+    old_word = sa.func.abs(host.c.retired_at)
     for batch in in_batches(silent, FOLDED_AT_ONCE):  # others write in between
         with database.writing("hosts", _TABLES, durable=False, head_wait=HEAD_WAIT) as (connection, serial):
             is_later = sa.or_(host.c.last_seen < at, _is_ahead(host.c.last_seen, connection))
+            is_over = sa.or_(old_word < at, _is_ahead(old_word, connection))
+            word = sa.case((is_over, 0.0), else_=host.c.retired_at)
+            later = {"last_seen": at, "retired_at": word, "serial": sa.bindparam("its_serial")}
             statement = sa.update(host).where(host.c.id == sa.bindparam("its_id"), is_later).values(later)
             connection.execute(statement, [values | {"its_serial": serial} for values in batch])
     _drop_beats(database, [row.serial for row in beats])
