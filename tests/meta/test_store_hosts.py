@@ -436,7 +436,7 @@ def test_a_host_that_reports_again_is_not_retired_by_a_clock_that_was_ahead(stor
     now = time.time()
     ids = store.save("m", now, [row(name, now, retired_at=now + 7200) for name in ("h1", "h2")], [])
     store.save("n", now + 1, [row("h1", now + 1, ids["h1"])], [ids["h2"]])
-    assert store.fold(now + 5, lambda _: 0.0) == 1
+    store.fold(now + 5, lambda _: 0.0)
     assert {one.hostname: one.retired_at for one in store.load_hosts()} == {"h1": 0.0, "h2": 0.0}
 
 
@@ -447,5 +447,5 @@ def test_a_beat_is_folded_although_its_metas_clock_was_slewed_since(store):
     [number] = store.save("m", now - 900, [row("h1", now - 900)], []).values()
     store.save("m", now - 100, [], [number])
     store.date_by(0.0)
-    assert store.fold(now - 50, lambda _: now - 100) == 1
+    store.fold(now - 50, lambda _: now - 100)
     assert last_seen(store) == {"h1": now - 105}
