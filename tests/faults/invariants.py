@@ -23,10 +23,13 @@ _MOMENTARY = {
     "began",
     "outcomes",
     "last",
+    "told_of",
     "evidence",
     "reason",
     "boot",
     "processes",
+    "mains",
+    "begun",
     "running",
     "restarts",
 }  # what two equal hosts may differ in
