@@ -1,5 +1,6 @@
 """What meta shows at /metrics, with a series of every metric."""
 
+import time
 from pathlib import Path
 
 from meta import config
@@ -21,7 +22,7 @@ def everything(directory: Path) -> str:
         service.table.beat(Report("h", [RealAgent("a", "1", "started", 1)]), "::1", 1.0)
         for status in (200, 500):
             service.beats.note(status, 0.001)
-        return render(service).decode()
+        return render(service, time.time()).decode()
     finally:
         service.close(5)
         store.close()

@@ -89,6 +89,7 @@ def test_a_watch_ends_by_ctrl_c_and_shows_why_hosts_failed(server, boss):
     boss("set", "falcon", "version=1.0.2", "--yes")
     outcome = {"agent": "falcon", "from": "1.0.1", "to": "1.0.2", "step": "watch", "result": "rolled back", "at": 5}
     report = {"hostname": "web-1", "realAgents": [{"name": "falcon", "version": "1.0.1", "status": "started"}]}
+    server.ask("POST", "/heartbeat", json.dumps(report))  # this is how it hears of the order
     server.ask("POST", "/heartbeat", json.dumps(report | {"outcomes": [outcome | {"reason": "died\x1b[2J [red]x"}]}))
     with boss.terminal("status", "falcon", "--watch", "--every", "0.2") as terminal:
         terminal.expect("1 failed")
