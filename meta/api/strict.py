@@ -6,6 +6,7 @@ surrogates, NUL, nesting deeper than MAX_DEPTH, and fields that are not known. W
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
@@ -53,8 +54,7 @@ def parse(body: bytes) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        left = set(fields)
-        twice = next(key for key, _ in pairs if key not in left or left.remove(key))  # type: ignore[func-returns-value]
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
         raise Refusal(400, f'the key "{one_line(twice, 40)}" is given twice')
     return fields
 
