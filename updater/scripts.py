@@ -16,45 +16,147 @@ _MANY_IN_ONE = ("busybox", "toybox")  # programs that are what they are called a
 
 
 class _Manner(NamedTuple):
-    """How an interpreter reads its options. stops: those after which no script comes; takes: those that take the next word, or
-    the rest of theirs; eats: those that take the rest of theirs alone; file: those whose value is the script; commands: words
-    before it; only_by_option: a word that is no option is the program's text."""
+    """How an interpreter reads its options. stops: letters after which no script comes; takes: those that take the next word,
+    or the rest of theirs; takes_next: those that take the next word in any case; eats: those that take the rest of theirs
+    alone; file: those whose value is the script; long_*: the same of options that are whole words; commands: words before
+    it; only_by_option: a word that is no option is the program's text; is_shell: options also begin with a plus, and a
+    hyphen alone ends them."""
 
     stops: str = ""
     takes: str = ""
+    takes_next: str = ""
     eats: str = ""
     file: str = ""
     long_stops: tuple[str, ...] = ()
     long_takes: tuple[str, ...] = ()
+    long_file: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     only_by_option: bool = False
+    is_shell: bool = False
 
+
+# All that take a value, of which node takes the next word; those of V8 do not.
+_OF_NODE = """
+allow-fs-read allow-fs-write build-snapshot-config conditions cpu-prof-dir cpu-prof-interval cpu-prof-name debug-port
+diagnostic-dir disable-proto disable-warning dns-result-order env-file env-file-if-exists experimental-config-file
+experimental-default-type experimental-loader experimental-policy experimental-sea-config heap-prof-dir
+heap-prof-interval heap-prof-name heapsnapshot-near-heap-limit heapsnapshot-signal icu-data-dir import input-type
+inspect-port inspect-publish-uid loader localstorage-file max-http-header-size
+network-family-autoselection-attempt-timeout openssl-config policy-integrity redirect-warnings report-dir
+report-directory report-filename report-signal require secure-heap secure-heap-min security-revert snapshot-blob
+test-concurrency test-coverage-exclude test-coverage-include test-global-setup test-isolation test-name-pattern
+test-reporter test-reporter-destination test-shard test-skip-pattern test-timeout title tls-cipher-list tls-keylog
+trace-event-categories trace-event-file-pattern trace-require-module unhandled-rejections use-largepages v8-pool-size
+watch-kill-signal watch-path
+"""
 
 _MANNERS = {
-    r"(?:a|ba|da|k|mk|lk|z|c|tc|fi)?sh": _Manner("cs", "oO", long_takes=("--rcfile", "--init-file")),
-    r"(?:python|pypy)[\d.]*": _Manner("cm", "WX", long_takes=("--check-hash-based-pycs",)),
-    r"perl[\d.]*": _Manner("eE", "I", "MmiFCDdVx"),
-    r"j?ruby[\d.]*": _Manner("e", "rICE", "KTWxiF"),
-    r"php[\d.\-]*": _Manner("rRBES", "cdzgt", file="fF"),
-    r"lua(?:jit)?[\d.\-]*": _Manner("e", "l"),
-    r"tclsh[\d.]*|mono": _Manner(),
-    r"guile[\d.\-]*": _Manner("c", "leLx", file="s"),
+    r"(?:r?ba|da|a|r?k|mk|lk|ok|pdk|r?z|ya|po)?sh": _Manner(
+        "cs", takes_next="oO", long_takes=("--rcfile", "--init-file"), is_shell=True
+    ),
+    r"t?csh": _Manner("cs"),
+    r"fish": _Manner(
+        "c",
+        "CdDfop",
+        long_stops=("--command",),
+        long_takes=("--init-command", "--debug", "--debug-output", "--features", "--profile", "--profile-startup"),
+    ),
+    r"(?:python|pypy)": _Manner("cm", "WXQ", long_takes=("--check-hash-based-pycs",)),
+    r"perl": _Manner("eE", "I", eats="MmiFCDdVx"),
+    r"j?ruby(?:-mri)?": _Manner(
+        "e",
+        "rICEX",
+        eats="KTWxiF",
+        long_takes=(
+            "--disable",
+            "--enable",
+            "--encoding",
+            "--external-encoding",
+            "--internal-encoding",
+            "--backtrace-limit",
+        ),
+    ),
+    r"php(?:-cgi|-cli)?": _Manner(
+        "rRBES",
+        "cdzgt",
+        file="fF",
+        long_stops=("--run", "--server", "--process-code", "--process-begin", "--process-end"),
+        long_takes=("--php-ini", "--define", "--zend-extension", "--docroot"),
+        long_file=("--file", "--process-file"),
+    ),
+    r"lua(?:jit)?": _Manner("e", "l"),
+    r"tclsh": _Manner(long_takes=("-encoding",)),
+    r"mono(?:-sgen)?": _Manner(long_takes=("--config",)),
+    r"guile": _Manner("c", "leLxC", file="s"),
     r"node|nodejs": _Manner(
         "ep",
         "rC",
-        long_stops=("--eval", "--print", "--test"),
-        long_takes=("--require", "--import", "--loader", "--experimental-loader", "--conditions"),
+        long_stops=("--eval", "--print", "--test", "--run"),
+        long_takes=tuple(f"--{name}" for name in _OF_NODE.split()),
     ),
     r"dotnet": _Manner(
-        long_takes=("--depsfile", "--runtimeconfig", "--fx-version", "--additionalprobingpath"), commands=("exec",)
+        long_takes=(
+            "--depsfile",
+            "--runtimeconfig",
+            "--fx-version",
+            "--additionalprobingpath",
+            "--roll-forward",
+            "--additional-deps",
+        ),
+        commands=("exec",),
     ),
-    r"deno|bun": _Manner(commands=("run",)),
-    r"[gmn]?awk": _Manner("e", "vFil", file="fE", long_stops=("--source",), only_by_option=True),
-    r"expect": _Manner("c", "d", file="f"),
+    r"deno": _Manner(
+        takes="cL",
+        long_takes=("--config", "--import-map", "--cert", "--location", "--seed", "--log-level", "--lock", "--preload"),
+        commands=("run",),
+    ),
+    r"bun": _Manner(
+        "ep",
+        "rcdl",
+        long_stops=("--eval", "--print"),
+        long_takes=(
+            "--preload",
+            "--require",
+            "--import",
+            "--config",
+            "--cwd",
+            "--env-file",
+            "--define",
+            "--loader",
+            "--port",
+        ),
+        commands=("run",),
+    ),
+    r"[gmn]?awk|original-awk": _Manner(
+        "e",
+        "vFilW",
+        eats="dDopL",
+        file="fE",
+        long_stops=("--source",),
+        long_takes=("--assign", "--field-separator", "--include", "--load"),
+        long_file=("--file", "--exec"),
+        only_by_option=True,
+    ),
+    r"expect": _Manner("c", "D", file="fb"),
     r"Rscript": _Manner("e"),
+    r"R": _Manner("e", "dg", file="f", long_file=("--file",), only_by_option=True),
 }
-_BY_NAME = [(re.compile(name), manner) for name, manner in _MANNERS.items()]
-_CLASSPATHS = ("-cp", "-classpath", "--class-path", "-p", "--module-path")
+# python3.13t, python3.11-dbg, perl5.36-x86_64-linux-gnu, bash-5.2, zsh-static: but no node-exporter.
+_FLAVOUR = r"(?:-?\d[\w.+\-]*|-static|-dbg|-c)?"
+_BY_NAME = [(re.compile(f"(?:{name}){_FLAVOUR}"), manner) for name, manner in _MANNERS.items()]
+_CLASSPATHS = ("-cp", "-classpath", "--class-path", "-p", "--module-path", "--upgrade-module-path")
+_OF_JAVA = (
+    "--add-exports",
+    "--add-modules",
+    "--add-opens",
+    "--add-reads",
+    "--describe-module",
+    "--enable-native-access",
+    "--limit-modules",
+    "--patch-module",
+    "--source",
+    "-d",
+)  # each takes the next word, where it has no `=`
 
 
 def run_by(program: str, arguments: Sequence[str]) -> list[str]:
@@ -87,23 +189,37 @@ def is_any_below(install: Path, working: str, words: Iterable[str]) -> bool:
 
 
 def _script(manner: _Manner, words: list[str]) -> list[str]:
-    while words and words[0].startswith("-"):
-        word = words.pop(0)
-        if word == "-":
-            return []
-        if word == "--":
-            break
-        read = _long_option if word.startswith("--") else _letters
-        if (found := read(manner, word, words)) is not None:
+    for _ in range(1 + len(manner.commands)):
+        found, is_over = _options(manner, words)
+        if found is not None:
             return found
-    if words and words[0] in manner.commands:
-        words = words[1:]
+        if is_over or not words or words[0] not in manner.commands:
+            break
+        del words[0]
     return [] if manner.only_by_option else words[:1]
+
+
+def _options(manner: _Manner, words: list[str]) -> tuple[list[str] | None, bool]:
+    """Takes the options off the words; returns the script that they name, [] where there is none, None where one may come, and
+    whether they were said to be over."""
+    while words and words[0].startswith(("-", "+") if manner.is_shell else "-"):
+        word = words.pop(0)
+        if word == "--" or (word == "-" and manner.is_shell):
+            return None, True
+        if word == "-":
+            return [], True
+        is_long = word.startswith("--") or word in manner.long_takes
+        if (found := (_long_option if is_long else _letters)(manner, word, words)) is not None:
+            return found, False
+    return None, False
 
 
 def _long_option(manner: _Manner, word: str, words: list[str]) -> list[str] | None:
     """The script that it names, [] where there is none, None where one may come; takes its value from `words`."""
-    option, equals, _ = word.partition("=")
+    option, equals, value = word.partition("=")
+    option = option.replace("_", "-")  # as node does
+    if option in manner.long_file:
+        return [value] if equals else words[:1]
     if option in manner.long_takes and not equals:
         del words[:1]
     return [] if option in manner.long_stops else None
@@ -117,7 +233,7 @@ def _letters(manner: _Manner, word: str, words: list[str]) -> list[str] | None:
             return []
         if letter in manner.file:
             return [value] if value else words[:1]
-        if letter in manner.takes and not value:
+        if letter in manner.takes_next or (letter in manner.takes and not value):
             del words[:1]
         if letter in manner.takes + manner.eats:
             break
@@ -127,17 +243,20 @@ def _letters(manner: _Manner, word: str, words: list[str]) -> list[str] | None:
 def _of_java(words: list[str]) -> list[str]:
     """Its jar, the entries of its classpath, or a source file."""
     found: list[str] = []
+    is_jar = False
     while words:
         word = words.pop(0)
         option, equals, value = word.partition("=")
         if word == "-jar":
-            return words[:1]
-        if option in _CLASSPATHS:
+            is_jar = True
+        elif option in _CLASSPATHS:
             found += (value if equals else "".join(words[:1])).split(":")
             del words[: not equals]
-        elif word in ("-m", "--module"):
+        elif option in _OF_JAVA:
+            del words[: not equals]
+        elif word in ("-m", "--module") or option == "--module":
             break
         elif not word.startswith(("-", "@")):
-            found.append(word)
+            found = [word] if is_jar else [*found, word]
             break
     return [one.removesuffix("*") for one in found if one.removesuffix("*")]
