@@ -5,11 +5,12 @@ Pure. What a heartbeat is answered with is rendered once for each class, and kep
 
 import re
 from collections import Counter
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from fnmatch import translate
 from functools import cache, partial
+from itertools import islice
 from typing import Any, NamedTuple
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -21,6 +22,8 @@ Test = Callable[[str, Mapping[str, str]], bool]
 _NOTHING: frozenset[Selector] = frozenset()
 _NO_LABELS: Mapping[str, str] = {}
 _Unset = msgspec.UnsetType
+COHORTS = 1000  # of one class
+LIKELY = 8  # of them that are looked at for a host which has heard of its orders
 
 
 class Rejection(NamedTuple):
@@ -48,9 +51,10 @@ class Verdict(NamedTuple):
 
 
 class Class:
-    """The hosts that just these selectors match. book: the Classes it belongs to; replies: what its hosts are answered, by the
-    form that they speak, kept here by the room that renders it; since: by agent, since when its order is in force here (Unix
-    seconds), where that was seen: whoever was heard of last before then has not heard of it."""
+    """The hosts that just these selectors match, or a cohort of them: those whose orders are in force since the same times.
+    book: the Classes it belongs to; replies: what its hosts are answered, by the form that they speak, kept here by the room
+    that renders it; since: by agent, since when its order is in force for these hosts (Unix seconds), where that was seen:
+    whoever was heard of last before then has not heard of it."""
 
     def __init__(self, book: "Classes", matched: frozenset[Selector], desired: tuple[Desired, ...]):
         self.book = book
@@ -59,19 +63,55 @@ class Class:
         self.orders = {d.name: d for d in desired}
         self.replies: dict[Hashable, Any] = {}
         self.since: dict[str, float] = {}
-        self._joined: WeakSet[Class] = WeakSet()
+        self._cohorts: dict[frozenset[tuple[str, float]], Class] = {frozenset(): self}
+        self._comers: WeakKeyDictionary[Class, Class] = WeakKeyDictionary()
 
-    def join(self, former: "Class") -> None:
-        """Hosts of that class come to this one. Where they come from classes with other orders, the latest time counts."""
-        if former in self._joined:
-            return
-        self._joined.add(former)
-        for agent, order in self.orders.items():
-            before = former.orders.get(agent)
-            is_known = before is not None and not is_renewed(before, order)
-            since = former.since.get(agent, 0.0) if is_known else self.book.at
-            if since > self.since.get(agent, 0.0):
-                self.since[agent] = since
+    def newcomers(self) -> "Class":
+        """The cohort of hosts that report for the first time."""
+        at = self.book.at
+        return self._cohort(dict.fromkeys(self.orders, at)) if at else self
+
+    def comers(self, former: "Class", last_seen: float = 0.0) -> "Class":
+        """The cohort of hosts that come from that class: of the orders that stay the same they have heard as before. last_seen:
+        of one host; if it has heard of its orders, any cohort of those that have will do, so that cohorts stay few."""
+        found = self._comers.get(former)
+        if found is None:
+            since = {agent: at for agent, order in self.orders.items() if (at := self._since(former, agent, order))}
+            found = self._comers[former] = self._cohort(since)
+        if not found.since or not last_seen:
+            return found
+        likely = islice(self._cohorts.values(), LIKELY)
+        return next((one for one in likely if one is found or one._serves(found.since, last_seen)), found)
+
+    def _since(self, former: "Class", agent: str, order: Desired) -> float:
+        before = former.orders.get(agent)
+        is_known = before is not None and not is_renewed(before, order)
+        return former.since.get(agent, 0.0) if is_known else self.book.at
+
+    def _serves(self, since: Mapping[str, float], last_seen: float) -> bool:
+        """Whether a host of these times has heard of the same orders by the times of this cohort."""
+        if since.keys() != self.since.keys():
+            return False
+        return all(at == self.since[agent] or at <= last_seen >= self.since[agent] for agent, at in since.items())
+
+    def _cohort(self, since: dict[str, float]) -> "Class":
+        key = frozenset(since.items())
+        found = self._cohorts.get(key)
+        if found is None and len(self._cohorts) < COHORTS:
+            found = self._cohorts[key] = Class(self.book, self.matched, self.desired)
+            found.replies, found.since, found._cohorts = self.replies, since, self._cohorts
+        if found is None:  # then the latest time counts for all of the newest cohort
+            found = next(reversed(self._cohorts.values()))
+            found.since = {agent: max(at, found.since.get(agent, 0.0)) for agent, at in (found.since | since).items()}
+        return found
+
+    def move_along(self, by: float, now: float) -> None:
+        """The clock was set by so many seconds, and it is `now`: for all cohorts."""
+        cohorts = list(self._cohorts.values())
+        self._cohorts.clear()
+        for one in cohorts:
+            one.since = {agent: min(at + by, now) for agent, at in one.since.items()}
+            self._cohorts[frozenset(one.since.items())] = one
 
     def has_heard(self, agent: str, last_seen: float) -> bool:
         """Whether a host of this class that was last heard of at that time is known to have got its order by then."""
@@ -119,7 +159,7 @@ class Classes:
         """The clock was set by so many seconds, and it is `now`."""
         self.at = min(self.at + by, now) if self.at else 0.0
         for klass in list(self._known.values()):
-            klass.since = {agent: min(at + by, now) for agent, at in klass.since.items()}
+            klass.move_along(by, now)
 
 
 def matches(tests: Sequence[tuple[Selector, Test]], hostname: str, labels: Mapping[str, str]) -> frozenset[Selector]:
@@ -231,29 +271,6 @@ def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
     is_stuck = verdict.step == STOP and verdict.to in (version, order.version)
     is_refused = (verdict.step, verdict.result) == ("order", REFUSED) and verdict.to in ("", order.version)
     return is_stuck or is_its or is_refused
-
-
-def outdated(
-    looks: Sequence[Look], verdicts: Sequence[Verdict], before: Mapping[str, Desired], after: Mapping[str, Desired]
-) -> tuple[set[str], set[str]]:
-    """The agents whose verdict, and those whose rejection, says nothing of what their hosts shall have now: another artifact
-    than when they failed, or the same again after a stop. What they go on to reject they say again; anything else they try, and
-    tell what comes of it. What names the version of the new order, and not that of the former, is of the new one: the host has
-    heard of it from another meta. Who tells of rejections says by them alone what was rolled back."""
-    renewed = {agent for agent, order in after.items() if agent in before and is_renewed(before[agent], order)}
-
-    def is_former(agent: str, version: str) -> bool:
-        return agent in renewed and not before[agent].version != after[agent].version == version
-
-    telling = {look[0] for look in looks if look[4] is not msgspec.UNSET}
-    told = {one for one in verdicts if one.result != ROLLED_BACK or one.agent not in telling}
-    rejected = {look[0] for look in looks if isinstance(look[6], Rejection) and is_former(look[0], look[6].version)}
-    return {one.agent for one in told if is_former(one.agent, one.to)}, rejected
-
-
-def without_rejections(looks: Sequence[Look], agents: Container[str]) -> tuple[Look, ...]:
-    """The same, but that these agents reject nothing."""
-    return tuple((*look[:6], msgspec.UNSET) if look[0] in agents else look for look in looks)
 
 
 def is_renewed(before: Desired, after: Desired) -> bool:

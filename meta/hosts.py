@@ -138,7 +138,7 @@ class HostTable:
             raise WireError(problem)
         if len(self._hosts) >= self._max_hosts:
             raise TooMany(f"there are {self._max_hosts} hosts already: forget some, or raise maxHosts")
-        host = Host(name, now, now, self.group(self.profiles.of(()), self.classes.of(name)), since=now)
+        host = Host(name, now, now, self.group(self.profiles.of(()), self.classes.of(name).newcomers()), since=now)
         self.enter(host)
         self.arrive(host)
         self.seen.note(host, now)
@@ -205,7 +205,7 @@ class HostTable:
             klass = former.klass if former.klass.book is self.classes else self.classes.of(host.name)
         klass = self.nowhere if host.retired_at else klass
         if klass is not former.klass and former.klass is not self.nowhere is not klass:
-            klass.join(former.klass)
+            klass = klass.comers(former.klass, host.last_seen)
             profile = regroup.without_outdated(self, host, profile, klass) if profile.has_failures else profile
         group = self.group(profile, klass)
         if group is not former:

@@ -4,13 +4,16 @@ Some at a time, so that nobody waits for a million of them; until then counts ar
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from meta.classes import Class, Classes, Look, Step, outdated, without_rejections
+from msgspec import UNSET
+
+from meta.classes import Class, Classes, Look, Rejection, Step, Verdict, is_renewed
 from meta.outcomes import marked_former, verdicts_of, write_outcomes
 from meta.profiles import MAX_WEIGHT
 from meta.records import RecordSet
+from updater.wire import ROLLED_BACK, Desired
 
 if TYPE_CHECKING:
     from meta.hosts import Host, HostTable
@@ -106,12 +109,14 @@ def _relabel(table: "HostTable", step: Step) -> None:
 
 
 def _rekey(table: "HostTable", group: "Group", klass: Class) -> bool:
-    """The group gets another class, and the few hosts that are in that already. False: they are many, or what they told is to
-    be marked one by one."""
+    """The group gets another class, and the few hosts that are in that already. False: they are many, or to
+    be looked at one by one: what they told is to be marked, or they may have heard of their orders by now."""
     profile = group.profile
     if profile.has_failures and any(outdated(profile.looks, profile.verdicts, group.klass.orders, klass.orders)):
         return False
-    klass.join(group.klass)
+    if group.klass.since and len(group.hosts) <= STEP:
+        return False
+    klass = klass.comers(group.klass)
     there = table.groups.get((group.profile, klass))
     if there is not None:
         if len(there.hosts) > STEP:
@@ -125,3 +130,26 @@ def _rekey(table: "HostTable", group: "Group", klass: Class) -> bool:
     group.klass = klass
     table.groups[group.profile, klass] = group
     return True
+
+
+def outdated(
+    looks: Sequence[Look], verdicts: Sequence[Verdict], before: Mapping[str, Desired], after: Mapping[str, Desired]
+) -> tuple[set[str], set[str]]:
+    """The agents whose verdict, and those whose rejection, says nothing of what their hosts shall have now: another artifact
+    than when they failed, or the same again after a stop. What they go on to reject they say again; anything else they try, and
+    tell what comes of it. What names the version of the new order, and not that of the former, is of the new one: the host has
+    heard of it from another meta. Who tells of rejections says by them alone what was rolled back."""
+    renewed = {agent for agent, order in after.items() if agent in before and is_renewed(before[agent], order)}
+
+    def is_former(agent: str, version: str) -> bool:
+        return agent in renewed and not before[agent].version != after[agent].version == version
+
+    telling = {look[0] for look in looks if look[4] is not UNSET}
+    told = {one for one in verdicts if one.result != ROLLED_BACK or one.agent not in telling}
+    rejected = {look[0] for look in looks if isinstance(look[6], Rejection) and is_former(look[0], look[6].version)}
+    return {one.agent for one in told if is_former(one.agent, one.to)}, rejected
+
+
+def without_rejections(looks: Sequence[Look], agents: Container[str]) -> tuple[Look, ...]:
+    """The same, but that these agents reject nothing."""
+    return tuple((*look[:6], UNSET) if look[0] in agents else look for look in looks)

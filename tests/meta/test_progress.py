@@ -8,7 +8,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from meta.absorb import absorb
-from meta.classes import NO_LOOK, Classes, Rejection, Verdict
+from meta.classes import COHORTS, NO_LOOK, Classes, Rejection, Verdict
 from meta.failures import failures, sums
 from meta.failures import rolled_back as rollbacks
 from meta.grounds import grounds
@@ -599,6 +599,109 @@ def test_an_edit_that_gives_others_another_order_hides_no_failure(table):
     order(table, 3, RECORD, at=NOW + 3)
     assert shown(table, NOW + 3) == {"todo": 1, "failed": 1}
     assert table.get("x1").group.klass.since == {"a": NOW + 3}
+
+
+def ringed(*names):
+    """Version 1 for all, 2 for the hosts of ring 1."""
+    return RecordSet(2, (CANARY,), labels={name: {"ring": "1"} for name in names})
+
+
+JOINS = {
+    "a label is given": (ringed("h1", "here"), ringed("h1", "here", "x1")),
+    "a label is taken away": (
+        RecordSet(
+            2, (replace(RECORD, overrides=(Override(Label("pin=1"), version="1"),)),), labels={"x1": {"pin": "1"}}
+        ),
+        RecordSet(2, (replace(RECORD, overrides=(Override(Label("pin=1"), version="1"),)),)),
+    ),
+    "an override is taken away": (
+        RecordSet(2, (replace(RECORD, overrides=(Override(Hosts(frozenset({"x1"})), version="1"),)),)),
+        RecordSet(2, (RECORD,)),
+    ),
+    "an override is widened": (
+        RecordSet(2, (replace(CANARY, overrides=(Override(Prefix("h"), version="2"),)),)),
+        RecordSet(2, (replace(CANARY, overrides=(Override(Glob("*"), version="2"),)),)),
+    ),
+}
+
+
+@pytest.fixture(params=JOINS)
+def widened(request):
+    """A table where h1 and here have got the order of version 2, and what makes x1 get it too at a time."""
+    before, after = JOINS[request.param]
+    table = HostTable(RecordSet(1, (replace(RECORD, version="1"),), labels=before.labels), late_after=100)
+
+    def widen(at):
+        table.put_in_force(replace(after, revision=3), clock=lambda: at)
+
+    return table, before, widen
+
+
+def told_of_2(table, before, trial=False, status="started"):
+    for name in ("h1", "here", "x1"):
+        beat(table, name, "1", status, trial=trial)
+    table.put_in_force(before, clock=lambda: NOW + 1)
+    for name in ("h1", "here", "x1"):
+        beat(table, name, "1", status, trial=trial, now=NOW + 2)
+    table.seen.turn(NOW + 3)
+
+
+@pytest.mark.parametrize(
+    ("trial", "outcome"),
+    [
+        (False, Outcome("a", "1", "2", "install", "refused", "another sha256", "", 5)),
+        (False, Outcome("a", "1", "2", "start", "failed", "not started", "", 5)),
+        (UNSET, Outcome("a", "1", "2", "watch", "rolled back", "died", "", 5)),
+    ],
+    ids=["refused", "start failed", "rolled back by an older updater"],
+)
+def test_a_host_that_joins_others_hides_none_of_their_failures(widened, trial, outcome):
+    table, before, widen = widened
+    told_of_2(table, before, trial)
+    widen(NOW + 3)
+    beat(table, "h1", "1", trial=trial, outcome=outcome, now=NOW + 4)
+    beat(table, "x1", "1", trial=trial, outcome=outcome, now=NOW + 4)
+    assert (shown(table, NOW + 4)["failed"], sum(shown(table, NOW + 4).values())) == (1, 3)
+    widen(NOW + 5)
+    for at in range(6, 30, 10):
+        beat(table, "h1", "1", trial=trial, now=NOW + at)
+    assert shown(table, NOW + 30)["failed"] == 1
+
+
+def test_a_host_that_joins_others_does_not_excuse_those_that_fell_silent(widened):
+    table, before, widen = widened
+    told_of_2(table, before)
+    keep_beating(table, NOW + 60)
+    widen(NOW + 61)
+    beat(table, "x1", now=NOW + 70)
+    keep_beating(table, NOW + 150)
+    beat(table, "x1", now=NOW + 150)
+    assert shown(table, NOW + 150) == {"good": 2, "failed": 1}
+    keep_beating(table, NOW + 300)
+    assert shown(table, NOW + 300) == {"good": 1, "failed": 1, "late": 1}, "x1 was good"
+
+
+def test_hosts_that_are_labelled_one_by_one_and_have_heard_of_it_are_one_cohort():
+    table = HostTable(RecordSet(1, (replace(RECORD, version="1"),)), late_after=100)
+    names = [f"h{number}" for number in range(50)]
+    for name in names:
+        beat(table, name, "1")
+    for number, name in enumerate(names):
+        records = RecordSet(2 + number, (CANARY,), labels={name: {"ring": "1"} for name in names[: number + 1]})
+        table.put_in_force(records, clock=lambda at=NOW + number: at)
+        beat(table, name, now=NOW + number + 0.5)
+    assert shown(table, NOW + 51) == {"good": 50}
+    assert len({group.klass for group in table.groups.values()}) <= 3
+
+
+def test_a_host_of_a_class_with_too_many_cohorts_is_of_the_newest():
+    book = Classes(RecordSet(1, (RECORD,)), at=NOW)
+    there = book.of("h1")
+    for number in range(COHORTS + 5):
+        there.comers(Classes(RecordSet(1, (CANARY,)), at=NOW + number).of("h1")).book.at += 1
+    found = there.comers(Classes(RecordSet(1, (CANARY,))).of("h1"))
+    assert found.since == {"a": NOW + COHORTS + 5}
+    assert not found.has_heard("a", NOW + COHORTS)
 
 
 def test_what_a_host_has_yet_to_hear_of_stays_so_when_the_clock_is_set(table):
