@@ -52,7 +52,7 @@ class Start:
         A start of this version that is still under way is waited for: whether it came up is then for its status to say.
         """
         found = self._by_version()
-        if starts := {v: one for v, several in found.items() for one in several if witness.is_start_script(one)}:
+        if starts := {v: one for v, several in found.items() for one in several if self._is_under_way(one)}:
             self._await(starts)
             found = self._by_version()
         if self._version in found and self._is_started():
@@ -61,11 +61,20 @@ class Start:
             self._remove_stale_pid_files()
         return {one: self._stop(one) for one, several in found.items() if self._is_in_the_way(one, several)}
 
+    def _is_under_way(self, process: Process) -> bool:
+        """Whether it is a start that was left behind: not one that was there when a start had come to its end, as a supervisor
+        is that is called like one."""
+        known = [one.processes for one in (self._memory.running, self._memory.begun) if one]
+        return witness.is_start_script(process) and not any(process.identity in one for one in known)
+
     def _await(self, starts: Mapping[str, Process]) -> None:
+        """Until its end; what stays is ended, unless it has brought this version up: then it may be a supervisor."""
         for version, one in starts.items():
             log.warning("%s: a start of %s was left behind; waiting for its end", self._order.name, version)
             deadline = time.monotonic() + self._host.config.timeouts.start
-            processes.end(processes.wait_until_gone({one.identity}, deadline))
+            stays = processes.wait_until_gone({one.identity}, deadline)
+            if stays and not (version == self._version and self._is_started()):
+                processes.end(stays)
 
     def _is_in_the_way(self, version: str, found: Iterable[Process]) -> bool:
         """Whether there is more of a version than what it is known to have left, but for one that a start has brought up."""

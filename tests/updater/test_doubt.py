@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -325,6 +326,46 @@ def test_a_start_that_is_still_under_way_is_waited_for_and_no_second_one_made(ho
     before.wait()
     assert len(living(host, "1")) == 1
     assert int((here(host, "1") / "pid").read_text()) == living(host, "1")[0]
+
+
+# A control that runs on as its agent's supervisor, and is called as the start was.
+SUPERVISED = """cd "$(dirname "$0")"
+up() { [ -s child.pid ] && [ "/proc/$(cat child.pid)/cwd" -ef . ]; }
+case $1 in
+start)
+  if [ -z "$SUPER" ]; then
+    up && exit; SUPER=1 setsid ./control start >/dev/null 2>&1 & until up; do sleep 0.05; done; exit
+  fi
+  echo $$ >sup; while :; do sleep 4871 & echo $! >child.pid; wait; sleep 1; done ;;
+stop) kill $(cat sup) $(cat child.pid); while up; do sleep 0.02; done; rm -f child.pid sup ;;
+status) if up; then echo started; else echo stoped; fi ;;
+esac"""
+
+
+@pytest.mark.parametrize("is_adopted", [False, True], ids=["started here", "adopted"])
+def test_a_supervisor_that_is_called_like_a_start_is_none_that_was_left_behind(host, site, is_adopted):
+    """Started here, it need not be waited for; adopted, it may be a start, and is not ended when the agent is up."""
+    timeouts(host, start=3, stop=4)
+    site.publish(version="1", control=script(SUPERVISED))
+    if is_adopted:
+        install(host.layout.root, "agent", "1", script(SUPERVISED))
+        subprocess.run(["./control", "start"], cwd=here(host, "1"), check=True)
+    run(host, site, "1")
+    host.reconfigure(replace(host.config, watch=0))
+    run(host, site, "1")
+    number = lambda name: int((here(host, "1") / name).read_text())  # noqa: E731
+    child, supervisor = number("child.pid"), number("sup")
+    os.kill(child, signal.SIGKILL)
+    until("it is gone", lambda: not alive(child))
+    began = time.monotonic()
+    run(host, site, "1")
+    assert run(host, site, "1").matches
+    assert [alive(number(name)) for name in ("child.pid", "sup")] == [True, True]
+    assert [one.pid for one in Table().below(here(host, "1")) if one.name == "sleep"] == [number("child.pid")]
+    if is_adopted:
+        assert number("sup") == supervisor
+    else:
+        assert time.monotonic() - began < 3, "less than a start may take"
 
 
 def test_a_start_of_another_version_that_is_still_under_way_is_stopped_before_anything_is_started(host, site):
