@@ -6,6 +6,7 @@ import re
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, BinaryIO
@@ -23,6 +24,7 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 MAX_UPLOADS = 4
 MAX_LARGE = 2  # bodies of more than 1 MiB at once: each takes some hundred megabytes while it is judged
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})", re.ASCII | re.IGNORECASE)
+_JUDGED = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_RANGE")
 log = logging.getLogger(__name__)
 
 
@@ -66,14 +68,11 @@ def send(name: str) -> Response:
     try:
         size = found.stat().st_size
         etag = f"{digest}-{size:x}" if digest else True
-        _ignore_what_asks_for_nothing(request.environ, size)
-        response = send_file(found, mimetype=tarballs.media_type(found.name), conditional=True, etag=etag)
+        response = send_file(found, mimetype=tarballs.media_type(found.name), conditional=False, etag=etag)
     except OSError as e:
         log.warning("cannot send %s: %s", found, e.strerror)
         abort(404)
-    if response.status_code == 412:  # with the file as its body
-        response.close()
-        abort(412)
+    _heed_conditions(response, size)
     if digest and _is_for_good(name, found):
         response.headers["Cache-Control"] = IMMUTABLE
     if request.method == "HEAD" or response.status_code == 304:
@@ -81,12 +80,36 @@ def send(name: str) -> Response:
     return response
 
 
-def _ignore_what_asks_for_nothing(environ: dict[str, Any], size: int) -> None:
-    """A Range that is not one that can be sent is no Range (RFC 9110, 14.2), and `If-Match: *` is true of what is there."""
-    if asked := one_range(environ.pop("HTTP_RANGE", ""), size):
-        environ["HTTP_RANGE"] = asked
-    if environ.get("HTTP_IF_MATCH", "").strip() == "*":
-        del environ["HTTP_IF_MATCH"]
+def _heed_conditions(response: Response, size: int) -> None:
+    """Before the range: what they rule out is not sent in part either (RFC 9110, 13.2.2). A Range that is not one that can be
+    sent is no Range (14.2)."""
+    status = _ruled_out(response.get_etag()[0] or "", response.last_modified)
+    if status == 412:
+        response.close()
+        abort(status)
+    asked = "" if status else one_range(request.headers.get("Range", ""), size)
+    environ = {key: value for key, value in request.environ.items() if key not in _JUDGED}
+    response.make_conditional(
+        environ | ({"HTTP_RANGE": asked} if asked else {}), accept_ranges=True, complete_length=size
+    )
+    response.status_code = status or response.status_code
+
+
+def _ruled_out(etag: str, modified: datetime | None) -> int:
+    """412 or 304 where a condition of this request says so of a file with this tag, which is there; else 0."""
+    if request.if_match:
+        if not request.if_match.contains(etag):
+            return 412
+    elif _is_later(modified, request.if_unmodified_since):
+        return 412
+    if request.if_none_match:
+        return 304 if request.if_none_match.contains_weak(etag) else 0
+    since = request.if_modified_since
+    return 304 if since and modified and not _is_later(modified, since) else 0
+
+
+def _is_later(modified: datetime | None, than: datetime | None) -> bool:
+    return bool(modified and than and modified > than)
 
 
 def one_range(header: str, size: int) -> str:

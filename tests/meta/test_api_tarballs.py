@@ -247,6 +247,31 @@ def test_a_download_goes_on_where_it_broke_off(world):
     assert (failed.status_code, failed.content_type, failed.json["status"]) == (412, PROBLEM, 412)
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("conditions", "status"),
+    [
+        ({"If-Match": '"other"'}, 412),
+        ({"If-Match": '"other"', "If-None-Match": "*"}, 412),
+        ({"If-Unmodified-Since": "Mon, 01 Jan 2001 00:00:00 GMT"}, 412),
+        ({"If-None-Match": "*"}, 304),
+        ({"If-Match": "*", "If-None-Match": "*"}, 304),
+        ({"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}, 304),
+        ({"If-Match": "*", "If-Unmodified-Since": "Mon, 01 Jan 2001 00:00:00 GMT"}, 206),
+        ({"If-None-Match": '"other"', "If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}, 206),
+    ],
+)
+def test_conditions_are_judged_before_the_range(world, method, conditions, status):
+    put(world)
+    path = f"/tarball/{NAME}"
+    with world.call(method, path, "host", {"Range": "bytes=0-3", **conditions}) as answer:
+        assert answer.status_code == status
+        assert status == 206 or PACKED[:4] not in answer.data
+    whole = {206: 200}.get(status, status)
+    with world.call(method, path, "host", conditions) as answer:
+        assert answer.status_code == whole
+
+
 @pytest.mark.parametrize(
     "path",
     ["..%2f..%2fmeta.db", "%2e%2e/meta.db", "%252e%252e%252fmeta.db", "..\\meta.db", ".hidden", "out", "sub", ""],
