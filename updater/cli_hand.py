@@ -14,6 +14,7 @@ from updater.errors import Misconfigured, NotThere, TryLater
 if TYPE_CHECKING:
     from updater.host import Host
     from updater.memory import Memory
+    from updater.wire import Desired
 
 _WAIT = 150.0  # seconds for a running updater to see to a wish: a stop and a start, and a little
 
@@ -177,7 +178,7 @@ def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: 
 
 def _way_back(host: "Host", agent: str) -> str:
     """The version to go back to. Raises NotThere when there is none, or nothing to go back from."""
-    from updater import cycle, hand
+    from updater import cycle, explain, hand
 
     hand.require(host.layout, agent)
     seen = cycle.look(host, [agent])[agent]
@@ -186,10 +187,9 @@ def _way_back(host: "Host", agent: str) -> str:
         raise NotThere(f"{agent} is held ({seen.held}): updater unhold {agent} first")
     if order is None or seen.current != order.version:
         raise NotThere(f"{agent} is not at the version that meta desires: there is nothing to take back")
-    after = host.memories.of(agent).by_hand(order, seen.installs)
-    if after.rejected is None:
-        raise NotThere(f"no other version of {agent} is installed to go back to")
-    return after.good
+    if back := explain.way_back(seen, order, host.memories.of(agent)):
+        return back
+    raise NotThere(f"no other version of {agent} is installed to go back to")
 
 
 def _to_retry(host: "Host", agent: str) -> str:
@@ -204,8 +204,23 @@ def _to_retry(host: "Host", agent: str) -> str:
     failed = {memory.rejected.order.version} if memory.rejected else set()
     failed |= {memory.unfit.version} if memory.unfit else set()
     if order is None or order.version not in failed:
-        raise NotThere(f"no version of {agent} that meta desires was rolled back here: there is nothing to try again")
+        raise NotThere(_why_no_retry(host, agent, order, memory))
     return order.version
+
+
+def _why_no_retry(host: "Host", agent: str, order: "Desired | None", memory: "Memory") -> str:
+    """What is said where nothing was given up that another try could begin again."""
+    from updater import cycle, explain
+    from updater.wire import DONE
+
+    todo = explain.next_steps(host, cycle.look(host, [agent])[agent], order, memory) if order else None
+    last = memory.last
+    if order and last and last.to == order.version and last.result != DONE and todo and todo.actions:
+        what = f"{agent} {order.version}: {last.result} at {last.step} ({last.reason})"
+        return f"{what}. It is tried again in each cycle by itself: there is nothing to ask for"
+    if todo and todo.waits:
+        return f"{agent}: {todo.waits}. No other try would change that"
+    return f"no version of {agent} that meta desires was rolled back or refused here: there is nothing to try again"
 
 
 def _wait_for_retry(host: "Host", agent: str, version: str) -> None:

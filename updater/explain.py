@@ -9,7 +9,7 @@ from updater.host import Host
 from updater.memory import Memory
 from updater.observe import Observed
 from updater.orders import REWRITE, LastReply
-from updater.plan import plan, recall
+from updater.plan import Plan, plan, recall
 from updater.wire import Desired, Outcome
 
 
@@ -30,11 +30,16 @@ def why(host: Host, seen: Observed, last: LastReply) -> Iterator[str]:
         yield _line("watched", f"{memory.trial.version}, for another {memory.trial.until - now:.0f} s")
     yield from _remaining(memory)
     yield from _environment(host, seen, memory)
-    if memory.good:
-        yield _line("way back", memory.good)
+    if back := way_back(seen, order, memory):
+        yield _line("way back", back)
     if memory.last:
         yield from _outcome(memory.last)
     yield _line("enrolled", enrolment.state(host))
+
+
+def way_back(seen: Observed, order: Desired | None, memory: Memory) -> str:
+    """The version that `updater rollback` takes the agent to, "" where it takes it nowhere."""
+    return memory.way_back(seen.current, seen.installs) if order and seen.current == order.version else ""
 
 
 def _remaining(memory: Memory) -> Iterator[str]:
@@ -72,9 +77,14 @@ def _age(seconds: float) -> str:
     return f"as of {seconds:.0f} s ago or later{silent}"
 
 
-def _next(host: Host, seen: Observed, order: Desired, memory: Memory) -> Iterator[str]:
+def next_steps(host: Host, seen: Observed, order: Desired, memory: Memory) -> Plan:
+    """What the next cycle does with this order, as far as it is known now."""
     remembered = recall(memory, seen, order, host.moment(seen.at))
-    todo = plan(seen, order, remembered, seen.at, host.config.keep_versions)
+    return plan(seen, order, remembered, seen.at, host.config.keep_versions)
+
+
+def _next(host: Host, seen: Observed, order: Desired, memory: Memory) -> Iterator[str]:
+    todo = next_steps(host, seen, order, memory)
     for action in todo.actions:
         yield _line("next", str(action))
     if todo.waits:

@@ -238,10 +238,12 @@ class Memory(msgspec.Struct, frozen=True):
 
     def by_hand(self, order: Desired, installs: Container[str]) -> "Memory":
         """A person takes the order's version back: to what ran before it, if that is still there."""
-        back = self.previous if self.previous in installs and self.previous != order.version else self.good
-        if back not in installs or back == order.version:
-            return self
-        return replace(self, good=back).rejecting(order, "by hand")
+        back = self.way_back(order.version, installs)
+        return replace(self, good=back).rejecting(order, "by hand") if back else self
+
+    def way_back(self, version: str, installs: Container[str]) -> str:
+        """Where a person's rollback takes `version`, "" where no other is there."""
+        return next((one for one in (self.previous, self.good) if one in installs and one != version), "")
 
     def rejecting(self, order: Desired, reason: str) -> "Memory":
         """The order's version is given up in favour of `good`."""

@@ -141,8 +141,43 @@ def test_why_tells_what_is_desired_seen_tried_and_next(upgraded, site):
     assert told["observed"] == "2 started"
     assert told["installed"] == "2, 3"
     assert "3 was rolled back (not started within 2 s" in told["waits"]
-    assert (told["way"], told["evidence"]) == ("back   2", "no agent.conf")
+    assert (told.get("way"), told["evidence"]) == (None, "no agent.conf"), "it is at 2 again"
     assert "rolled back at start: 2 -> 3" in told["last"]
+
+
+def way_back(host):
+    """As `why` shows it, and where a rollback then takes the agent."""
+    shown = [line.split()[-1] for line in host.run("why", "agent").stdout.splitlines() if line.startswith("way back")]
+    done = host.run("rollback", "agent")
+    return shown, [host.current("agent")] if done.returncode == 0 else []
+
+
+def test_why_shows_the_way_back_that_a_rollback_takes_and_no_other(upgraded, site):
+    assert way_back(upgraded) == (["1"], ["1"])
+    assert way_back(upgraded) == ([], []), "it is taken back already"
+    site.desire(("agent", "1"))
+    assert upgraded.run("once").returncode == 0
+    assert "installed  1\n" in upgraded.run("why", "agent").stdout
+    assert way_back(upgraded) == ([], []), "no other version is left"
+
+
+def test_a_retry_of_a_download_with_other_bytes_says_that_it_is_fetched_again_anyway(upgraded, site):
+    site.publish(version="3", control=QUIET)
+    site.desire(site.entry("agent", "3", md5="0" * 32))
+    assert upgraded.run("once").returncode == 1
+    done = upgraded.run("retry", "agent")
+    assert done.returncode == 1
+    assert "agent 3: refused at install (" in done.stderr
+    assert "It is tried again in each cycle by itself: there is nothing to ask for" in done.stderr
+
+
+def test_a_retry_of_a_version_that_was_published_again_with_other_bytes_says_why_it_is_none(upgraded, site):
+    site.desire(site.entry("agent", "2", md5="0" * 32))
+    assert upgraded.run("once").returncode == 1
+    done = upgraded.run("retry", "agent")
+    assert done.returncode == 1
+    assert "0" * 32 in done.stderr
+    assert "No other try would change that" in done.stderr
 
 
 def test_why_says_since_when_meta_cannot_have_answered(upgraded):
