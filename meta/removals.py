@@ -3,7 +3,8 @@
 A file that was cut off between two agents reads well, and says just that; so does one that belongs to another fleet. So what
 comes from a file is refused then until a person confirms it. A file that was cut brings nothing new: so what comes new is taken
 for what is gone, unless that is all agents. An override is not missed where the record itself says the same now, nor for an
-attempt, which was for once; nor where the record says another thing than before, unless the file may be cut just there.
+attempt, which was for once. That the record says another thing than before does not tell: who raised its version in a file
+that was cut did not take back what holds some hosts.
 """
 
 from collections import Counter
@@ -26,12 +27,10 @@ def mass_removal(before: RecordSet, after: RecordSet) -> list[str]:
         len(former) - 1
     ) // 2  # so that new ones never make up for all: what names none of them is another fleet's file
     found = [_problem("agent", gone, len(former), len(there.keys() - former), "", most)]
-    for place, record in enumerate(before.records):
+    for record in before.records:
         new = there.get(record.name)
         if new and new != record:
-            behind = before.records[place + 1 :]
-            is_end = new is after.records[-1] and not any(one.name in there for one in behind)
-            found += _lost(record, new, is_end, is_end and bool(behind))
+            found += _lost(record, new)
     return [*filter(None, found)]
 
 
@@ -41,19 +40,17 @@ def require(before: RecordSet, after: RecordSet, remedy: str) -> None:
         raise Unconfirmed(found, remedy)
 
 
-def _lost(before: Record, after: Record, is_end: bool, is_cut: bool) -> Iterator[str]:
-    """Of the overrides, and of each list of hosts. A list that some are taken from or added to is the same one. is_end: nothing
-    that was there before comes behind this record any more; is_cut: and something did."""
+def _lost(before: Record, after: Record) -> Iterator[str]:
+    """Of the overrides, and of each list of hosts. A list that some are taken from or added to is the same one."""
     left = Counter(override.selector for override in after.overrides)
     former = Counter(override.selector for override in before.overrides)
     new, missing = left - former, former - left
-    may_be_cut = is_end and _are_last(before.overrides, missing) and (is_cut or _holds_some(before, missing))
     listed, still = _named(missing), _named(new)
     gone = []
     for override in before.overrides:
         if missing[override.selector]:
             missing[override.selector] -= 1
-            if _is_missed(before, after, override, may_be_cut):
+            if _is_missed(after, override):
                 gone.append(override.selector)
     lists = [one for one in gone if not _named([one]).isdisjoint(still)]
     for one in lists:
@@ -70,29 +67,13 @@ def _named(selectors: Collection[Selector]) -> set[str]:
     return {host for one in selectors if isinstance(one, Hosts) for host in one.hosts}
 
 
-def _are_last(overrides: Sequence[Override], missing: Counter[Selector]) -> bool:
-    """Whether just the last ones are missing."""
-    count = missing.total()
-    return Counter(override.selector for override in overrides[len(overrides) - count :]) == missing
-
-
-def _holds_some(before: Record, missing: Counter[Selector]) -> bool:
-    """Whether one of these holds hosts at the version that was everybody's: no try that is over goes with it."""
-    return any(one.version == before.version for one in before.overrides if missing[one.selector])
-
-
-def _is_missed(before: Record, after: Record, override: Override, may_be_cut: bool) -> bool:
-    """Whether hosts are told something else without it, by a record that says the same as before. Where the file may be cut
-    just there, whatever the record says: who raised its version did not take back what holds some hosts."""
+def _is_missed(after: Record, override: Override) -> bool:
+    """Whether hosts are told something else by the record than this override said."""
     said = override.changes()
     said.pop("attempt", None)
     if "version" in said:
         said = {key: value for key, value in said.items() if key not in _DIGESTS}
-    for key, value in said.items():
-        was, now = (_plain(key, getattr(one, attribute(key))) for one in (before, after))
-        if now != _plain(key, value) and (may_be_cut or now == was):
-            return True
-    return False
+    return any(_plain(key, getattr(after, attribute(key))) != _plain(key, value) for key, value in said.items())
 
 
 def _plain(key: str, value: Any) -> Any:

@@ -26,6 +26,8 @@ WEB, DB, LG = (
 )
 HELD = Override(Prefix("old-"), version="1")  # as the record says, to be held back when that is raised
 HELD_IS_GONE = "the only override of a would be gone: [prefix old-]"
+WEB_IS_GONE = "the only override of a would be gone: [prefix web-]"
+LEGACY, EL6 = Override(Prefix("legacy-"), version="1.0.0"), Override(Prefix("el6-"), version="1.0.5")
 SOME = Override(Hosts(frozenset({"h1", "h2"})), version="2")
 FEWER = Override(Hosts(frozenset({"h2"})), version="2")
 
@@ -87,25 +89,42 @@ THREE = [agent("a"), agent("b"), agent("c")]
         (
             [agent("a", WEB), agent("b")],
             [agent("a", version="2.1"), agent("b")],
-            [],
-        ),  # tried, and a newer is for all now
+            [WEB_IS_GONE],
+        ),  # tried, and a newer is for all now: which cannot be told from what holds some hosts
         (
             [agent("a", Override(Prefix("web-"), version="2", md5="0" * 32, sha256="a" * 64)), agent("b")],
             [agent("a", version="2.1"), agent("b")],
-            [],
+            [WEB_IS_GONE],
         ),
+        ([agent("a", WEB), agent("b")], [agent("a", version="2"), agent("b")], []),
         (
             [agent("a", HELD), agent("b")],
             [agent("a", version="2.1")],
             [HELD_IS_GONE],
         ),  # cut, and the version was raised
         ([agent("a", HELD)], [agent("a", version="2.1")], [HELD_IS_GONE]),
-        ([agent("a", WEB)], [agent("a", version="2.1")], []),  # a canary that was overtaken, in a file of one agent
-        ([agent("b"), agent("a", WEB)], [agent("b"), agent("a", version="2.1")], []),  # or of the last one
-        ([agent("a", HELD)], [agent("a", version="2.1"), agent("new")], []),  # not cut there: something comes behind it
-        ([agent("a", HELD), agent("b")], [agent("b"), agent("a", version="2.1")], []),
-        ([agent("b"), agent("a", HELD)], [agent("a", version="2.1"), agent("b")], []),
-        ([agent("a", HELD, WEB, LG)], [agent("a", LG, version="2.1")], []),  # not the last ones
+        ([agent("a", HELD)], [agent("a", version="2.1"), agent("new")], [HELD_IS_GONE]),
+        ([agent("b"), agent("a", HELD)], [agent("a", version="2.1"), agent("b")], [HELD_IS_GONE]),
+        (
+            [agent("falcon", LEGACY, EL6, version="2.0.0")],
+            [agent("falcon", version="3.0.0")],
+            ["2 of 2 overrides of falcon would be gone: [prefix legacy-], [prefix el6-]"],
+        ),
+        (
+            [agent("a"), agent("falcon", LEGACY, EL6, WEB, version="2.0.0")],
+            [agent("a"), agent("falcon", LEGACY, version="3.0.0")],
+            ["2 of 3 overrides of falcon would be gone: [prefix el6-], [prefix web-]"],
+        ),
+        (
+            [agent("falcon", many(5, version="1.0.0"), version="2.0.0")],
+            [agent("falcon", many(1, version="1.0.0"), version="3.0.0")],
+            ["4 of 5 hosts of an override of falcon would be gone: h1, h2, h3, h4"],
+        ),
+        (
+            [agent("a", HELD, WEB, LG)],
+            [agent("a", LG, version="2.1")],
+            ["2 of 3 overrides of a would be gone: [prefix old-], [prefix web-]"],
+        ),
         (
             [agent("a", HELD, WEB, LG)],
             [agent("a", HELD, version="2")],  # what the record says by now is not missed
@@ -121,7 +140,7 @@ THREE = [agent("a"), agent("b"), agent("c")]
             [agent("a", version="3")],
             ["the only override of a would be gone: [hosts h1, h2]"],
         ),
-        ([agent("a", SOME)], [agent("a", version="3")], []),
+        ([agent("a", SOME)], [agent("a", version="2")], []),
         ([agent("a", Override(Label("canary"), attempt=1))], [agent("a")], []),
         ([agent("a", Override(Prefix("w"), sha256="A" * 64))], [summed("a" * 64)], []),
         (
