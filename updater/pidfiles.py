@@ -40,6 +40,11 @@ def pid_files(install: Path) -> dict[Path, int]:
     return found
 
 
+def own_files(install: Path) -> tuple[Path, Path]:
+    """Those that name the agent itself, whatever else an agent keeps books of."""
+    return install / "pid", install / f"{install.parent.name}.pid"
+
+
 def _list(directory: Path) -> _Listing:
     with os.scandir(directory) as entries:
         every = sorted(entries, key=lambda entry: entry.name)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from updater import files, places, processes, scripts
 from updater.layout import root_of
-from updater.pidfiles import named_by_others, pid_files
+from updater.pidfiles import named_by_others, own_files, pid_files
 from updater.processes import Table
 from updater.procfs import Process
 from updater.recognised import Recognised
@@ -171,9 +171,10 @@ class Owner:
 
     def of_start(self, found: Iterable[Process]) -> tuple[frozenset[str], bool]:
         """Those of these (identities) that tell by whether they live if something has started the agent again, and whether
-        they do so alone: what a pid file at the top names, or else what the start has left to run."""
-        found = list(found)
-        if named := frozenset(one.identity for one in found if one.pid in self._at_top):
+        they do so alone: what `pid` or NAME.pid names, or else what the start has left to run. Another pid file may be that of
+        its jobs, and tells only where nothing else stays."""
+        found, numbers = list(found), {self._pid_files.get(path) for path in own_files(self._install)}
+        if named := frozenset(one.identity for one in found if one.pid in numbers):
             return named, True
         mark, table = self._known.token, self._table
         return frozenset(

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from updater import processes
 from updater.layout import MARKER
 from updater.memory import Memory
-from updater.pidfiles import pid_files
+from updater.pidfiles import own_files, pid_files
 from updater.processes import Table
 from updater.procfs import Process
 from updater.recognised import Recognised
@@ -93,7 +93,7 @@ def of_start(
     table: Table, found: Iterable[Process], install: Path, known: Recognised | None, boot: str
 ) -> tuple[frozenset[str], bool]:
     """Those of an install's own processes (identities) that are replaced only when the agent is started again, and whether
-    these alone tell that, for a pid file names them."""
+    these alone tell that, for its own pid file names them."""
     return Owner(table, install, _of_now(known, install, boot)).of_start(found)
 
 
@@ -146,7 +146,7 @@ def strangers(table: Table, install: Path, found: Iterable[Process]) -> dict[Pat
 def misleading(table: Table, install: Path, known: Recognised | None, boot: str) -> dict[Path, int]:
     """Those of the `strangers` that the version's own control goes by, as far as can be told: in `pid` or NAME.pid, or in a
     file that has named a process of the version before. Others may be an agent's books of what it runs for others."""
-    own = {install / "pid", install / f"{install.parent.name}.pid"}
+    own = set(own_files(install))
     if known and known.version == install.name:
         own |= {install / name for name in known.pid_files}
     found = strangers(table, install, recognise(table, install, known, boot))

@@ -491,3 +491,31 @@ def test_a_version_that_dies_again_and_again_under_a_loop_is_given_up(host, site
     until("the loop has started it again", lambda: file.read_text().strip() not in ("", str(before)))
     run(host, site, "2")
     assert current(host) == "1"
+
+
+# Its main process runs on, and is named one directory deeper; each of its jobs has a pid file at the top for a while.
+HAS_JOBS = """cd "$(dirname "$0")"; mkdir -p var
+up() {{ [ -s {main} ] && [ "/proc/$(cat {main})/cwd" -ef . ]; }}
+case $1 in
+start) up && exit; sh -c 'while :; do sleep 4872 & echo $! >job.pid; wait $!; done' >/dev/null 2>&1 & echo $! >{main} ;;
+stop) kill $(cat {main}); kill $(cat job.pid); while up; do sleep 0.02; done; rm -f {main} job.pid ;;
+status) if up; then echo started; else echo stoped; fi ;;
+esac"""
+
+
+@pytest.mark.parametrize("main", ["var/app.pid", "main"], ids=["a pid file names it", "none does"])
+def test_a_version_whose_jobs_alone_are_replaced_was_not_started_again(host, site, main):
+    site.publish(version="1", control=QUIET)
+    site.publish(version="2", control=script(HAS_JOBS.format(main=main)))
+    for version in ("1", "2"):
+        run(host, site, version)
+    file = here(host, "2") / "job.pid"
+    for _ in range(4):
+        until("a job is at work", lambda: file.exists() and alive(number_in(file)))
+        run(host, site, "2")
+        before = number_in(file)
+        os.kill(before, signal.SIGKILL)
+        until("the next job is at work", lambda: file.read_text().strip() not in ("", str(before)))  # noqa: B023
+    run(host, site, "2")
+    memory = host.memories.of("agent")
+    assert (current(host), memory.trial.restarts, memory.rejected) == ("2", 0, None)
