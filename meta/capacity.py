@@ -2,7 +2,8 @@
 
 Exact for the hosts that are known, for one that no override selects, and for one host that each selector could select. For all
 other combinations of selectors there is only a bound, the longest of every field: what is beyond that alone is a doubt, told
-and not refused. Bans count for nothing here, or taking one back could be too much.
+and not refused, as long as no host is there that it is true of: from then on only what makes it less is taken. Bans count for
+nothing here, or taking one back could be too much.
 """
 
 from collections import Counter
@@ -15,10 +16,12 @@ from meta.errors import EditRefused, Problem
 from meta.records import Glob, Hosts, Label, Prefix, Record, RecordSet, Selector, resolve_matched
 from meta.records import selectors as selectors_of
 from updater.wire import Desired, hostname_problem, render_reply
-from updater.wirelimits import agents_problem, reply_problem
+from updater.wirelimits import MAX_AGENTS, MAX_BODY, ROOM, agents_problem, reply_problem
 
 Matched = frozenset[Selector]  # what makes a class of hosts
-KnownHosts = Callable[[RecordSet], Iterable[Matched]]  # the classes that the known hosts fall into under these records
+KnownHosts = Callable[
+    [RecordSet], Mapping[Matched, int]
+]  # how many known hosts fall into which class under these records
 _SENT = tuple(key for key in Desired.__struct_fields__ if key != "name")  # which Record and Override have too
 _NAMED = 3  # selectors, where they are put in words
 _encode = msgspec.json.Encoder().encode
@@ -40,9 +43,9 @@ class Load(NamedTuple):
         return [*filter(None, [agents_problem(self.agents), size and f"{size}: to {self.whose}"])]
 
 
-def no_hosts(_records: RecordSet) -> Iterable[Matched]:
+def no_hosts(_records: RecordSet) -> Mapping[Matched, int]:
     """Where no host is known."""
-    return ()
+    return {}
 
 
 def heaviest(records: RecordSet, known: KnownHosts = no_hosts) -> Load:
@@ -51,11 +54,7 @@ def heaviest(records: RecordSet, known: KnownHosts = no_hosts) -> Load:
     if not reply_problem(most):
         return Load(agents, most, most)
     whose: Matched = frozenset()
-    size, gains = _size(records, whose), _gains(records.records)
-    at_most = {
-        matched: size + sum(gains.get(selector, 0) for selector in matched)
-        for matched in (*_thought_up(records), *known(records))
-    }
+    size, at_most = _at_most(records, (*_thought_up(records), *known(records)))
     for matched in sorted(at_most, key=at_most.__getitem__, reverse=True):
         if at_most[matched] <= size or not reply_problem(at_most[matched]):
             size = max(size, at_most[matched])
@@ -63,6 +62,21 @@ def heaviest(records: RecordSet, known: KnownHosts = no_hosts) -> Load:
         if (its := _size(records, matched)) > size:
             size, whose = its, matched
     return Load(agents, size, most, _in_words(whose))
+
+
+def _at_most(records: RecordSet, classes: Iterable[Matched]) -> tuple[int, dict[Matched, int]]:
+    """The bytes of a reply to hosts that nothing selects, and a quick bound of that to each of these."""
+    size, gains = _size(records, frozenset()), _gains(records.records)
+    return size, {matched: size + sum(gains.get(selector, 0) for selector in matched) for matched in classes}
+
+
+def _excess(records: RecordSet, known: KnownHosts) -> tuple[int, int]:
+    """By how many agents and bytes it is too much for the known hosts, all of them together."""
+    hosts = known(records)
+    _, at_most = _at_most(records, hosts)
+    large = [matched for matched, most in at_most.items() if reply_problem(most)]
+    size = sum(hosts[matched] * max(0, _size(records, matched) - (MAX_BODY - ROOM)) for matched in large)
+    return sum(hosts.values()) * max(0, len(records.records) - MAX_AGENTS), size
 
 
 def _size(records: RecordSet, matched: Matched) -> int:
@@ -86,14 +100,21 @@ def _told(key: str, value: Any) -> int:
 
 
 def require(before: RecordSet, after: RecordSet, known: KnownHosts = no_hosts) -> None:
-    """Raises EditRefused where a host could not take what comes after, unless it was no better before."""
+    """Raises EditRefused where a host could not take what comes after, unless it was no better before; and where hosts are
+    there that can not, unless it was worse before."""
     if after.records is before.records and after.labels is before.labels:
         return
     load = heaviest(after, known)
-    if texts := load.problems():
-        former = heaviest(before, known)
-        if load.agents > former.agents or load.size > former.size:
-            raise EditRefused([Problem("", 0, text) for text in texts])
+    if not (texts := load.problems()):
+        return
+    former = heaviest(before, known)
+    if load.agents > former.agents or load.size > former.size:
+        raise EditRefused([Problem("", 0, text) for text in texts])
+    now, was = _excess(after, known), _excess(before, known)
+    is_no_more = all(one <= other for one, other in zip(now, was, strict=True))
+    if any(now) and not (is_no_more and (now != was or after.records is before.records)):
+        stays = "; hosts get no orders for that, so first make this less"
+        raise EditRefused([Problem("", 0, text + stays) for text in texts])
 
 
 def doubt(records: RecordSet, known: KnownHosts = no_hosts) -> str:

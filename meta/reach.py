@@ -21,10 +21,13 @@ def affected(table: HostTable, after: RecordSet) -> dict[str, int]:
     return {name: hosts for name, hosts in found.items() if hosts}
 
 
-def classes_under(table: HostTable, records: RecordSet) -> list[frozenset[Selector]]:
-    """What selects the hosts under these records: each combination that there is, once."""
-    moves = _moves(table, Step(table.classes, Classes(records)))
-    return list({there.matched for (_, there), hosts in moves.items() if hosts})
+def classes_under(table: HostTable, records: RecordSet) -> Counter[frozenset[Selector]]:
+    """What selects the hosts under these records: of each combination that there is, how many hosts."""
+    found: Counter[frozenset[Selector]] = Counter()
+    for (_, there), hosts in _moves(table, Step(table.classes, Classes(records))).items():
+        if hosts:
+            found[there.matched] += hosts
+    return found
 
 
 def overloaded(table: HostTable) -> list[str]:

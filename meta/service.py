@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from meta import edits, query, reach, retirement
@@ -131,8 +131,8 @@ class Service:
     def clocks(self) -> Clocks:
         return self._keeper.clocks
 
-    def known_hosts(self, records: RecordSet) -> list[Matched]:
-        """The classes that the hosts which have reported fall into under these records."""
+    def known_hosts(self, records: RecordSet) -> Mapping[Matched, int]:
+        """The classes that the hosts which have reported fall into under these records, and how many into each."""
         return reach.classes_under(self.table, records)
 
     def troubles_beside(self) -> list[str]:

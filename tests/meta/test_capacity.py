@@ -111,6 +111,53 @@ def test_a_host_that_comes_into_what_it_cannot_take_is_told_by_ready(world):
     assert text.startswith("hosts cannot take their orders: a reply of 1,")
 
 
+def test_while_hosts_cannot_take_their_orders_only_what_makes_it_less_is_accepted(world):
+    put_all(world, [record(f"a{number}") for number in range(20)])
+    for number in range(20):
+        selector = {"prefix": "lg-"} if number % 2 else {"glob": "*-1"}
+        assert long_override(world, number, selector).status_code == 200
+    world.beat("lg-1")
+    world.beat("web-2")
+    for changed in ({"set": {"version": "2.0"}}, {"selector": {"prefix": "web-"}, "set": {"version": "2"}}):
+        for query in ({}, {"dryRun": "true"}):
+            refused = world.call("PATCH", "records/a0", headers=IF_ANY, json=changed, query_string=query)
+            assert (refused.status_code, "hosts get no orders for that" in refused.json["detail"]) == (400, True)
+    assert world.call("POST", "labels", json={"hosts": ["web-2"], "set": {"big": ""}}).status_code == 200
+    for number in (1, 3, 5, 7, 9):  # each makes it less, and the last is enough
+        assert world.service.ready() != []
+        shorter = {"selector": {"prefix": "lg-"}, "set": {"tarball": LONG[:1]}}
+        assert world.call("PATCH", f"records/a{number}", headers=IF_ANY, json=shorter).status_code == 200
+    assert world.service.ready() == []
+    assert world.call("PATCH", "records/a0", headers=IF_ANY, json={"set": {"version": "2.0"}}).status_code == 200
+
+
+def test_hosts_may_leave_a_class_that_cannot_take_its_orders_and_none_may_come_into_it(world):
+    put_all(world, [record(f"a{number}") for number in range(20)])
+    hosts = ["lg-1", "lg-2", "lg-3"]
+    for host in hosts:
+        world.beat(host)
+    for number in range(20):
+        assert long_override(world, number, {"label": "one"} if number % 2 else {"label": "two"}).status_code == 200
+    label(world, {"hosts": ["new-1", "new-2"], "set": {"one": "", "two": ""}}, 400)
+    label(world, {"hosts": hosts, "set": {"one": ""}}, 200)
+    labels = {"new-1": {"one": "", "two": ""}, "new-2": {"one": "", "two": ""}}
+    older = world.store.load_records()
+    after = edits.label_hosts(edits.label_hosts(older, labels, {"one": ""}), labels, {"two": ""})
+    world.store.commit(older, after, edits.Edit(1.0, "older", "", "label"))
+    world.service.put_in_force(world.store.load_records())
+    for host in labels:
+        world.beat(host)
+    label(world, {"hosts": ["lg-1"], "set": {"two": ""}}, 400)
+    label(world, {"hosts": ["lg-1"], "set": {"three": ""}}, 200)
+    label(world, {"hosts": ["new-1"], "remove": ["two"]}, 200)
+    label(world, {"hosts": ["new-2"], "remove": ["two"]}, 200)
+
+
+def label(world, body, status):
+    answer = world.call("POST", "labels", json=body)
+    assert (answer.status_code, body) == (status, body), answer.text
+
+
 def test_neither_a_ban_nor_its_end_is_refused_and_what_was_too_much_before_may_become_less():
     many = tuple(Record(f"a{number}", "1", "http://r") for number in range(MAX_AGENTS + 2))
     before = RecordSet(records=many, bans=(Ban("a1", "1"),))
@@ -191,7 +238,7 @@ def test_whatever_meta_accepts_every_updater_takes(agents, times):
     try:
         records = edits.apply(RecordSet(), parse_data({"agents": more}, "records").records)
         records = edits.label_hosts(records, ["x-9"], {"big": "1"})
-        capacity.require(RecordSet(), records, lambda after: [matched(after, "lg-1")])
+        capacity.require(RecordSet(), records, lambda after: {matched(after, "lg-1"): 1})
     except (RecordsError, EditRefused):
         return
     for host in ("lg-", "x-1", "lg-1", "x-9", "other"):
