@@ -4,13 +4,13 @@ That is a version whose tarball meta itself would have to send and does not have
 runUser or workDir. Pure but for the questions that are handed in.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from meta.hints import did_you_mean
 from meta.publications import file_name
-from meta.records import Record, RecordSet
+from meta.records import Record, RecordSet, Selector
 from updater.wire import STOP
 
 _PORTS = {"http": 80, "https": 443}
@@ -34,22 +34,45 @@ class Place(NamedTuple):
 
 
 def warnings(
-    before: RecordSet, after: RecordSet, place: Place | None, rolled_back: Callable[[str, str], str]
+    before: RecordSet,
+    after: RecordSet,
+    place: Place | None,
+    rolled_back: Callable[[str, str], str],
+    reached: Collection[tuple[str, str]] = (),
 ) -> list[str]:
     """One sentence for each doubt about what comes new. place: None where meta offers no tarballs; rolled_back: (agent,
-    version) -> in words, on which hosts it was rolled back, or ""."""
+    version) -> in words, on which hosts it was rolled back, or ""; reached: (agent, version) that come to hosts which are
+    known and were not to run them before."""
     found: list[str] = []
     for record in after.records:
         if doubt := _run_as(before.record(record.name), record):
             found.append(doubt)
         former = set(orders(before.record(record.name)))
-        versions = {one.version for one in former}
         for order in orders(record):
             if place and order not in former and (lack := _lack(order, place)):
                 found.append(lack)
-            if order.version not in versions and (words := rolled_back(order.agent, order.version)):
-                found.append(words)
+        brought = {(record.name, version) for version in brought_by(before.record(record.name), record)}
+        found += filter(None, [rolled_back(*one) for one in sorted(brought.union(reached)) if one[0] == record.name])
     return list(dict.fromkeys(found))
+
+
+def brought_by(before: Record | None, after: Record) -> set[str]:
+    """The versions that hosts would be told to run which were not to run them before: those that no selector chooses, or one
+    alone, known or not."""
+    former, now = _by_selector(before), _by_selector(after)
+    there = ((now.get(one, now[None]), former.get(one, former[None])) for one in now.keys() | former.keys())
+    return {new for new, old in there if new not in ("", old)}
+
+
+def _by_selector(record: Record | None) -> dict[Selector | None, str]:
+    """By selector which version is to run where it alone chooses, and for None where none does; "" where none is to."""
+    if record is None:
+        return {None: ""}
+    told: dict[Selector | None, tuple[str, str]] = {None: (record.version, record.cmd)}
+    for one in record.overrides:
+        version, cmd = told.get(one.selector, told[None])
+        told[one.selector] = (version if one.version is None else one.version, cmd if one.cmd is None else one.cmd)
+    return {selector: "" if cmd == STOP else version for selector, (version, cmd) in told.items()}
 
 
 def _run_as(before: Record | None, after: Record) -> str:

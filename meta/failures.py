@@ -159,7 +159,8 @@ def _groups(table: HostTable) -> Iterator[tuple[Group, list[Host]]]:
 
 
 def rolled_back(table: HostTable, agent: str, version: str) -> str:
-    """In words, which hosts rolled this version back the last time they changed the agent, and why; "" where none did."""
+    """In words, which hosts rolled this version back the last time they changed the agent, or say that they do not try it
+    again, and why; "" where none did. What a host did before its last change is not kept."""
     needle, found = f'"to":"{version}"', _Sum()
     for group, hosts in _groups(table):
         rejected = group.profile.look(agent)[6]
@@ -173,4 +174,5 @@ def rolled_back(table: HostTable, agent: str, version: str) -> str:
         return ""
     _, example, outcome = found.newest
     who = f"{found.hosts:,} hosts, {example} among them," if found.hosts > 1 else f"host {example}"
-    return f"{who} rolled {agent} {version} back: {outcome.reason or 'no reason given'}"
+    last = "their" if found.hosts > 1 else "its"
+    return f"{who} rolled {agent} {version} back as {last} last change of it: {outcome.reason or 'no reason given'}"

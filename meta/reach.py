@@ -1,24 +1,47 @@
-"""Which hosts an edit reaches: how many would be told something else, which classes they come to, and whether those can take
-their orders."""
+"""Which hosts an edit reaches: how many would be told something else, which versions come to some, which classes they come to,
+and whether those can take their orders."""
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from meta.classes import Class, Classes, Step
 from meta.hosts import Host, HostTable
 from meta.records import RecordSet, Selector
-from updater.wire import render_reply
+from updater.wire import STOP, Desired, render_reply
 from updater.wirelimits import agents_problem, reply_problem
+
+
+class Reached(NamedTuple):
+    """affected: agent -> how many hosts would be told something else about it; brought: (agent, version) that some hosts would
+    be told to run which are not to run it now."""
+
+    affected: dict[str, int]
+    brought: frozenset[tuple[str, str]]
 
 
 def affected(table: HostTable, after: RecordSet) -> dict[str, int]:
     """agent -> how many hosts would be told something else about it."""
+    return reached(table, after).affected
+
+
+def reached(table: HostTable, after: RecordSet) -> Reached:
+    """What hosts would be told under these records."""
     found: Counter[str] = Counter()
+    brought: set[tuple[str, str]] = set()
     for (here, there), hosts in _moves(table, Step(table.classes, Classes(after))).items():
         for name in here.orders.keys() | there.orders.keys():
-            if here.orders.get(name) != there.orders.get(name):
-                found[name] += hosts
-    return {name: hosts for name, hosts in found.items() if hosts}
+            before, then = here.orders.get(name), there.orders.get(name)
+            if before == then:
+                continue
+            found[name] += hosts
+            if hosts and then and _to_run(then) not in ("", _to_run(before)):
+                brought.add((name, then.version))
+    return Reached({name: hosts for name, hosts in found.items() if hosts}, frozenset(brought))
+
+
+def _to_run(order: Desired | None) -> str:
+    return order.version if order and order.cmd != STOP else ""
 
 
 def classes_under(table: HostTable, records: RecordSet) -> Counter[frozenset[Selector]]:

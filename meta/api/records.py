@@ -1,6 +1,6 @@
 """Records by REST: all of them, or one; read, written and explained."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 import msgspec
@@ -219,17 +219,20 @@ def _made(call: Call, action: str, change: Change) -> tuple[EditView, RecordSet]
 def _seen(call: Call, change: Change) -> tuple[EditView, RecordSet]:
     """The same of an edit that is not made."""
     seen = call.service.editor.preview(change)
-    affected = reach.affected(call.service.table, seen.after) if seen.changes else {}
-    view = EditView(seen.revision, views(seen.changes), affected, True)
+    reached = reach.reached(call.service.table, seen.after) if seen.changes else reach.Reached({}, frozenset())
+    view = EditView(seen.revision, views(seen.changes), reached.affected, True)
     if any(one.kind == edits.RECORD for one in seen.changes):
         names = nearly.doubts(call.service.records, seen.after, call.service.table.folded_names())
-        view.warnings = [*names.warnings, *_warnings(call, seen.after)]
+        view.warnings = [*names.warnings, *_warnings(call, seen.after, reached.brought)]
         view.notes += names.notes
+    else:  # a ban is lifted, or labels bring hosts to an override
+        said = [failures.rolled_back(call.service.table, *one) for one in sorted(reached.brought)]
+        view.warnings = list(filter(None, said))
     return view, seen.after
 
 
-def _warnings(call: Call, after: RecordSet) -> list[str]:
-    """What speaks against what comes new in these records."""
+def _warnings(call: Call, after: RecordSet, brought: Collection[tuple[str, str]]) -> list[str]:
+    """What speaks against what comes new in these records. brought: (agent, version) that come to hosts."""
     service = call.service
     directory, place = service.settings.tarballs, None
     if directory is not None:
@@ -239,7 +242,7 @@ def _warnings(call: Call, after: RecordSet) -> list[str]:
             lambda path: tarballs.find(directory, path) is not None,
             lambda: [one.name for one in tarballs.listing(directory)],
         )
-    found = advice.warnings(service.records, after, place, partial(failures.rolled_back, service.table))
+    found = advice.warnings(service.records, after, place, partial(failures.rolled_back, service.table), brought)
     return [*found, *filter(None, [capacity.doubt(after, service.known_hosts)])]
 
 

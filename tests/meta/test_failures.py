@@ -130,7 +130,10 @@ def test_hosts_that_rolled_a_version_back_are_counted_whatever_they_shall_have_n
     beat(table, "h0", rolled_back(to="3"))  # its last word
     beat(table, "refused", rolled_back(to="2", result="refused"))
     said = failures.rolled_back(table, "a", "2")
-    assert said == "3 hosts, h3 among them, rolled a 2 back: died 3 s after its start"
-    assert failures.rolled_back(table, "a", "3") == "host h0 rolled a 3 back: died 3 s after its start"
+    assert said == "3 hosts, h3 among them, rolled a 2 back as their last change of it: died 3 s after its start"
+    assert (
+        failures.rolled_back(table, "a", "3")
+        == "host h0 rolled a 3 back as its last change of it: died 3 s after its start"
+    )
     assert failures.rolled_back(table, "b", "2") == ""
     assert failures.rolled_back(table, "a", "9") == ""

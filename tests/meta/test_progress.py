@@ -737,7 +737,10 @@ def test_a_version_of_the_updater_that_failed_its_try_out_is_rejected_with_its_r
     beat(table, "h1", "1", outcome=tried, rejected="2")
     assert shown(table) == {"failed": 1}
     assert reasons(table) == [("2", "failed", "2 was not taken, its try-out failed: no python")]
-    assert rollbacks(table, "a", "2") == "host h1 rolled a 2 back: 2 was not taken, its try-out failed: no python"
+    assert (
+        rollbacks(table, "a", "2")
+        == "host h1 rolled a 2 back as its last change of it: 2 was not taken, its try-out failed: no python"
+    )
     beat(table, "h2", "1", outcome=replace(tried, result="failed before"), rejected="2")
     assert ("2", "rolled back", NO_REASON) in reasons(table)
 
@@ -749,7 +752,7 @@ def test_a_stop_that_was_done_after_a_rollback_hides_no_rejection(table):
     assert shown(table) == {"failed": 1}
     assert sums(table) == {("a", "2", "rolled back"): 1}
     assert [host.name for host in page(table, HostFilter(failed=True), NOW, AGES).hosts] == ["h1"]
-    assert rollbacks(table, "a", "2") == f"host h1 rolled a 2 back: {NO_REASON}"
+    assert rollbacks(table, "a", "2") == f"host h1 rolled a 2 back as its last change of it: {NO_REASON}"
 
 
 def test_a_rejection_that_was_told_to_a_meta_that_was_killed_is_told_again_by_each_look(table):
