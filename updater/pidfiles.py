@@ -3,15 +3,13 @@
 Reads again only what has changed, for an idle cycle asks for them too.
 """
 
-import contextlib
 import os
 from pathlib import Path
 from typing import NamedTuple
 
-from updater import files, places
+from updater import files
 from updater.errors import TryLater
 from updater.kept import Kept
-from updater.processes import Table
 
 _DIRECTORIES = 32  # of an install that are looked through
 
@@ -57,26 +55,6 @@ def _read(path: Path) -> int:
     """0 where it holds none."""
     text = files.read_state(path, 64).split()
     return int(text[0]) if text and text[0].isdigit() and len(text[0]) <= 10 else 0
-
-
-def named_by_others(table: Table, agent: Path) -> set[int]:
-    """The processes that the pid files of the other agents' current versions name; those deeper may be its books, and mean what
-    lies or works there."""
-    found: set[int] = set()
-    with contextlib.suppress(TryLater):
-        for name in files.names_in(agent.parent):
-            if name == agent.name or not places.is_file(agent.parent / name / ".version"):
-                continue
-            version = files.read_state(agent.parent / name / ".version", 1024).decode("utf-8", "replace").strip()
-            if version and "/" not in version:
-                install = agent.parent / name / version
-                found.update(pid for path, pid in pid_files(install).items() if _is_meant(table, install, path, pid))
-    return found
-
-
-def _is_meant(table: Table, install: Path, path: Path, pid: int) -> bool:
-    one = table.by_pid.get(pid)
-    return one is not None and (path.parent == install or table.lies(one, install) or table.works(one, install))
 
 
 _listed, _number = Kept(_list), Kept(_read)

@@ -7,7 +7,8 @@ first:
 
 1. a pid file of the install that names it, where it lies or works there, runs a script of it or bears the start's mark;
 2. the mark or session of a start of the install, where it lies there too, or works there and lies below no other agent;
-3. another agent of this root whose pid file names it, 4. or below which it works, 5. or whose start's mark it bears;
+3. another agent of this root below which it works, or of which it runs a script, 4. whose pid file has its number, 5. which
+   remembers it as its own, or whose start's mark it bears;
 6. that it lies below the install, 7. or works there and runs a script of it: never what a person has in a terminal;
 8. the mark or session of the install's last start, or its descent from one of these.
 """
@@ -16,9 +17,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from updater import files, places, processes, scripts
-from updater.layout import root_of
-from updater.pidfiles import named_by_others, own_files, pid_files
+from updater import files, processes, scripts
+from updater.others import Others, runs_below
+from updater.pidfiles import own_files, pid_files
 from updater.processes import Table
 from updater.procfs import Process
 from updater.recognised import Recognised
@@ -39,7 +40,7 @@ class Owner:
         self._pid_files = pid_files(install)
         self._named = set(self._pid_files.values())
         self._at_top = {pid for path, pid in self._pid_files.items() if path.parent == install}
-        self._of_others: set[int] | None = None
+        self._others = Others(table, install)
         self._of_install: dict[str, bool] | None = None
 
     def own(self) -> list[Process]:
@@ -235,37 +236,29 @@ class Owner:
 
     def _runs_a_script(self, process: Process) -> bool:
         """Whether it is an interpreter, and what it runs is a file of the install."""
-        table = self._table
-        program, working = (where.rstrip("/") for where in table.places(process))
-        run = scripts.run_by(program, table.arguments(process)) if working or program else []
-        return scripts.is_any_below(self._install, working, run) and table.shares_our_files(process)
+        return runs_below(self._table, process, self._install)
 
     def _is_another_s(self, process: Process) -> bool:
-        """Whether it is another agent's of this root: see at the top, 1 to 6."""
-        table, install = self._table, self._install
+        """Whether it is another agent's of this root: see at the top, 1 to 5. A program alone says little, for it may be a
+        runtime's, which other agents run."""
+        if self.is_named_rightly(process):
+            return False
+        table, install, others = self._table, self._install, self._others
         lies, works = table.lies(process, install), table.works(process, install)
         program, working = table.places(process)
-        is_here = lies or (works and not self._is_below_another(program))
-        if self.is_named_rightly(process) or (is_here and self._is_of_start(process)):
-            return False
-        if self._of_others is None:
-            self._of_others = named_by_others(table, install.parent)
-        if process.pid in self._of_others:
+        works_there, runs_theirs = others.have(working), not works and others.run(process)
+        if (works_there or runs_theirs) and others.surely_names(process):
             return True
-        if works or self._is_below_another(working):
-            return not works
+        if ((lies and not runs_theirs) or (works and not others.have(program))) and self._is_of_start(process):
+            return False
+        if works or works_there or runs_theirs:
+            return not works or others.names(process)
+        if others.keep_books_of(process):
+            return True
         if not lies:
-            return self._is_below_another(program)
+            return others.have(program) and not self._runs_a_script(process)
         marked = agent_of(table.environment(process).get(MARK, ""))
-        return marked != install.parent.name and self._is_agent(marked)
-
-    def _is_below_another(self, place: str) -> bool:
-        root = f"{root_of(self._install).resolve()}/"
-        entry = place.removeprefix(root).partition("/")[0] if place.startswith(root) else ""
-        return entry != self._install.parent.name and self._is_agent(entry)
-
-    def _is_agent(self, name: str) -> bool:
-        return bool(name) and not places.is_missing(root_of(self._install) / name / ".version")
+        return marked != install.parent.name and others.is_agent(marked)
 
     def _is_a_person_s(self, process: Process, since: int = 0) -> bool:
         """Whether it has a terminal of its own, or was started below one. since: clock ticks, before which nothing of a start

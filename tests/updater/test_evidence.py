@@ -110,18 +110,63 @@ def test_an_agent_whose_program_lies_in_a_runtime_agent_is_its_own_agent(host, s
     assert alive(app)
 
 
-@pytest.mark.parametrize("evidence", ["pid file", "mark"])
+# Its control resets the environment, as sudo does, and works elsewhere, with its pid file one directory deep.
+IN_NO_ENVIRONMENT = """cd "$(dirname "$0")"; mkdir -p var; here=$PWD
+up() {{ [ -s var/app.pid ] && grep -qs '^State:[[:space:]]*[RSDTtIWKP]' "/proc/$(cat var/app.pid)/status"; }}
+case $1 in
+start) up || {{ (cd {0}; exec env -i setsid $here/../../jdk/1/java {1}) >/dev/null 2>&1 &
+  echo $! >{0}/app.pid; echo $! >var/app.pid; }} ;;
+stop) up && kill $(cat var/app.pid); while up; do sleep 0.05; done ;;
+status) if up; then echo started; else echo stoped; fi ;;
+esac"""
+
+
+@pytest.mark.parametrize("program", ["$here/main.sh", "{}/main.sh"], ids=["its script", "a script elsewhere"])
+@pytest.mark.parametrize("how", ["started again", "upgraded", "stopped"])
+def test_an_agent_that_a_runtime_agent_runs_outlives_that_whatever_it_has_dropped(host, site, elsewhere, program, how):
+    runtime = RUNTIME.replace("/bin/sleep", "/bin/sh")
+    for version in ("1", "2"):
+        site.publish(name="jdk", version=version, control=runtime)
+    main = "[ -p fifo ] || mkfifo fifo; read x <>fifo"
+    (elsewhere / "main.sh").write_text(main)
+    text = script(IN_NO_ENVIRONMENT.format(elsewhere, program.format(elsewhere)))
+    site.publish(name="app", version="1", control=text, **{"main.sh": main.encode()})
+    site.desire(("jdk", "1"))
+    cycle.run(host)
+    site.desire(("jdk", "1"), ("app", "1"))
+    cycle.run(host)
+    host.reconfigure(replace(host.config, watch=0))
+    cycle.run(host)
+    app = number_in(elsewhere / "app.pid")
+    until("it runs", lambda: "".join(processes.command(app)[1:]).endswith("main.sh"))
+    if how == "started again":
+        (here(host, "1", "jdk") / "up").unlink()
+    fields = {"upgraded": {"version": "2"}, "stopped": {"version": "1", "cmd": "stop"}}.get(how, {"version": "1"})
+    site.desire(site.entry(name="jdk", leftovers="end", **fields), ("app", "1"))
+    cycle.run(host)
+    assert alive(app)
+    assert number_in(elsewhere / "app.pid") == app
+
+
+@pytest.mark.parametrize("evidence", ["pid file", "deeper pid file", "mark", "script", "memory"])
 def test_what_another_agent_claims_is_its_own_wherever_its_program_lies_and_it_works(host, spawn, evidence):
     root = host.layout.root
     app, runtime = install(root, "app", "1", QUIET), install(root, "jdk", "1", QUIET)
-    shutil.copy("/bin/sleep", runtime / "java")
+    shutil.copy("/bin/sh", runtime / "java")
+    (app / "var").mkdir()
+    main = (app if evidence == "script" else root.parent) / "main.sh"
+    main.write_text("sleep 4852; :")
     marks = {"OPS_UPDATER_START": "app:12"} if evidence == "mark" else {}
-    one = spawn(runtime / "java", "4852", env=os.environ | marks)
-    if evidence == "pid file":
-        (app / "pid").write_text(str(one.pid))
+    one = spawn(runtime / "java", main, env=os.environ | marks)
+    if evidence.endswith("pid file"):
+        (app / ("pid" if evidence == "pid file" else "var/app.pid")).write_text(str(one.pid))
+    if evidence == "memory":
+        known = Recognised("1", host.boot, processes=frozenset({processes.identity(one.pid)}))
+        host.memories.change("app", lambda memory: memory.recognising(known))
     assert witness.recognise(Table(), runtime, None, "b") == []
     (runtime / "pid").write_text(str(one.pid))
-    assert [o.pid for o in witness.recognise(Table(), runtime, None, "b")] == [one.pid], "its own pid file counts more"
+    until("its child is there", lambda: len(witness.recognise(Table(), runtime, None, "b")) == 2)
+    assert one.pid in [o.pid for o in witness.recognise(Table(), runtime, None, "b")], "its own pid file counts more"
 
 
 @pytest.mark.parametrize("evidence", ["program", "directory"])
