@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Callable, Container, Sequence
+from fnmatch import fnmatchcase
+from string import ascii_letters, digits
 
 from meta.overlap import may_overlap, surely_overlap
 from meta.records import Ban, Override, Record, Selector
 from updater.wire import (
     base_problem,
     cmd_problem,
+    hostname_problem,
     is_digest,
     leftovers_problem,
     md5_problem,
@@ -21,8 +24,12 @@ from updater.wiretext import quoted
 
 MAX_WHY = 500  # characters
 DIGESTS = ("md5", "sha256")
+_FIRST = ascii_letters + digits  # of a hostname
+_ANY = f"{_FIRST}._-"
+_PART = re.compile(r"\[!?\]?[^]]*]|.", re.DOTALL)  # of a glob: what stands for one character, or `*`
 _LABEL = re.compile(LABEL_FORM)
 REQUIRED = ("name", "version", "tarball")
+MAX_HOSTNAME = 253  # characters
 MAX_PATH = 255  # characters of a workDir
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}")  # what a shell and sudo take for nothing else
 _PATH = re.compile(r"(?:/[A-Za-z0-9._@%+,=:-]+)+")
@@ -182,6 +189,18 @@ def _banned_text(ban: Ban) -> str:
 def is_literal(key: str, digest: str) -> bool:
     """Whether this is the digest itself, which fits one version alone."""
     return is_digest(digest) if key == "md5" else bool(digest)
+
+
+def pattern_problem(key: str, text: str) -> str:
+    """Why no host can have a name that starts with this prefix, or that this glob fits (any other key), or ""."""
+    if key == "prefix":
+        fits = not hostname_problem(text)
+    else:
+        parts = [part for part in _PART.findall(text) if part != "*"]
+        first = _ANY if text.startswith("*") else _FIRST
+        allowed = zip(parts, [first, *(_ANY for _ in parts[1:])], strict=False)
+        fits = len(parts) <= MAX_HOSTNAME and all(any(fnmatchcase(c, part) for c in known) for part, known in allowed)
+    return "" if fits else f"{key} {quoted(text)} fits no host: a hostname has only letters, digits, '.', '_' and '-'"
 
 
 def label_problem(text: str) -> str:

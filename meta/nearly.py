@@ -72,10 +72,16 @@ def doubts(before: RecordSet, after: RecordSet, known: Folded) -> Doubts:
             near = nearly_fitting(unknown, known)
             warnings += [f"no host {name} has reported; did you mean {near[name]}?" for name in near]
             strangers += [left] if (left := [name for name in unknown if name not in near]) else []
-        elif meant := _but_for_case(selector, known, looks):
-            warnings.append(f"{selector.in_words()} fits no host; did you mean {meant}?")
+        else:
+            warnings += nearly_selecting(selector, known, looks)
     notes = [no_such_hosts(names, known.ordered) for names in strangers[:TOLD]]
     return Doubts(_first(warnings, len(warnings)), _first(notes, len(strangers)))
+
+
+def nearly_selecting(selector: Selector, known: Folded, looks: Iterator[int] | None = None) -> list[str]:
+    """In one line what was probably meant by a prefix or a glob that fits no host. looks: so many names may be compared."""
+    meant = _but_for_case(selector, known, iter(range(LOOKS)) if looks is None else looks)
+    return [f"{selector.in_words()} fits no host; did you mean {meant}?"] if meant else []
 
 
 def _first(lines: list[str], of: int) -> list[str]:

@@ -6,7 +6,7 @@ changes nothing, and a version changed under a digest that fits only another.
 
 from typing import Any
 
-from meta.checks import REQUIRED, label_problem, repeated, stale_digests, unsure_digests, value_problem
+from meta.checks import REQUIRED, label_problem, pattern_problem, repeated, stale_digests, unsure_digests, value_problem
 from meta.nodes import Fields, Items
 from meta.reader import Field, Reader, place
 from meta.records import CHANGEABLE, Glob, Hosts, Label, Override, Prefix, Record, Selector, attribute
@@ -15,7 +15,6 @@ from updater.wirelimits import MAX_ATTEMPT, MAX_MIRRORS
 
 SELECTORS = ("prefix", "glob", "hosts", "label")
 _OF_AN_AGENT = ("name", *CHANGEABLE)
-_WILDCARDS = str.maketrans("", "", "*?[]!")
 
 
 def read(top: Field, reader: Reader) -> list[Record]:
@@ -127,8 +126,8 @@ def _read_selector(key: str, field: Field, reader: Reader) -> Selector | None:
         reader.problem(field, f'{key} is blank; to select every host write glob: "*"')
     elif key == "label":
         return _checked_label(text, field, reader)
-    elif _selects_nobody(text if key == "prefix" else text.translate(_WILDCARDS)):
-        reader.problem(field, f"{key} fits no host: a hostname has only letters, digits, '.', '_' and '-'")
+    elif problem := pattern_problem(key, text):
+        reader.problem(field, problem)
     else:
         return Prefix(text) if key == "prefix" else Glob(text)
     return None
@@ -139,11 +138,6 @@ def _checked_label(text: str, field: Field, reader: Reader) -> Label | None:
         reader.problem(field, problem)
         return None
     return Label(text)
-
-
-def _selects_nobody(part: str) -> bool:
-    """Whether no hostname can contain this."""
-    return hostname_problem("h" + part) != ""
 
 
 def _read_hosts(field: Field, reader: Reader) -> Hosts | None:

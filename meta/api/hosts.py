@@ -30,8 +30,8 @@ from meta.errors import NotThere
 from meta.nearly import no_hosts
 from meta.progress import Asked, progress
 from meta.query import HostFilter
+from meta.records import Glob, RecordSet
 from meta.records import Hosts as HostsSelector
-from meta.records import RecordSet
 from meta.views import HostView, Progress
 
 
@@ -40,7 +40,9 @@ def get_hosts(call: Call) -> Reply:
     q, service = call.query, call.service
     wanted = HostFilter(q.state, q.agent, q.version, q.status, q.label, q.name, q.drift, q.failed, q.doubled)
     page = query.page(service.table, wanted, call.now, service.ages, q.cursor, q.limit)
-    return Reply(200, Hosts(page.hosts, page.next))
+    is_none = q.name and not page.hosts and not page.next
+    meant = nearly.nearly_selecting(Glob(q.name), service.table.folded_names()) if is_none else []
+    return Reply(200, Hosts(page.hosts, page.next, *meant))
 
 
 @operation(

@@ -11,7 +11,10 @@ from meta.api.operation import SECRET, Call, Operation, Reply, operation
 from meta.api.problems import Refusal
 from meta.api.types import EnrolBody, Enrolled, NewToken, TokenBody, Tokens, TokenView, Whoami
 from meta.auth import HOST, OPERATOR, Rule, Unauthorised, host_token, mint
+from meta.checks import pattern_problem
 from meta.errors import Unknown
+from meta.nearly import nearly_selecting
+from meta.records import Glob
 from meta.store import Taken, Token
 
 MAX_UNANSWERED = 10_000  # enrolments
@@ -60,7 +63,8 @@ def make_token(call: Call) -> Reply:
     call.service.tokens.take(token, serial, epoch)
     role = f" {token.role}" if token.role else ""
     log.info("token %d made: %s%s %s, by %s", token.id, token.kind, role, token.name, call.who.name)
-    return Reply(201, NewToken(**_shown(token), token=text))
+    warnings = nearly_selecting(Glob(token.pattern), call.service.table.folded_names())
+    return Reply(201, NewToken(**_shown(token), token=text, warnings=warnings))
 
 
 def expiry(body: TokenBody, now: float) -> float:
@@ -75,6 +79,8 @@ def _check(body: TokenBody, now: float) -> None:
         raise Refusal(400, "uses, pattern and reenrol are for enrolment tokens")
     if body.kind != OPERATOR and body.role:
         raise Refusal(400, "role is for tokens of operators", problems=[("role", "must be blank")])
+    if problem := pattern_problem("hosts", body.pattern):
+        raise Refusal(400, problem, problems=[("pattern", problem)])
     if body.expires and body.expires_in:
         raise Refusal(400, "give expires or expiresIn, not both")
     if body.uses == 0 or (body.expires and body.expires <= now):

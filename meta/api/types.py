@@ -95,10 +95,12 @@ class Bans(Answer):
 
 
 class Hosts(Answer):
-    """By name. next: the cursor of the next page, "" on the last one."""
+    """By name. next: the cursor of the next page, "" on the last one; hint: of a name that fits no host at all, which one was
+    probably meant."""
 
     items: list[HostView]
     next: str = ""
+    hint: str = ""
 
 
 class LabelsBody(Body):
@@ -238,9 +240,10 @@ class Tokens(Answer):
 
 
 class NewToken(TokenView, kw_only=True):
-    """token: its text, shown this once."""
+    """token: its text, shown this once; warnings: what a person should know, as that the pattern nearly fits a host."""
 
     token: str
+    warnings: list[str] = field(default_factory=list)
 
 
 class EnrolBody(Body):

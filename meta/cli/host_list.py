@@ -78,15 +78,17 @@ def _why(agent: AgentView) -> str:
     return f"{agent.name} {told.to} {told.result}: {told.reason or 'no reason given'}"
 
 
-def nothing(client: Client, wanted: Mapping[str, Any]) -> str:
-    """Why no host fits. wanted: the options of `meta hosts` by name. Raises NotThere for an agent or a label that is not
-    there at all."""
+def nothing(client: Client, wanted: Mapping[str, Any], hint: str) -> str:
+    """Why no host fits. wanted: the options of `meta hosts` by name; hint: meta's, which name was meant. Raises
+    NotThere for an agent or a label that is not there at all."""
     if wanted["agent"]:
         require_agent(client, wanted["agent"])
     if wanted["label"]:
         require_label(client, wanted["label"])
     if wanted["name"] and not set("*?[").intersection(wanted["name"]):
         client.get(at("hosts", wanted["name"]), HostView)  # or it says which name was meant
+    if hint:
+        return hint
     if wanted["doubled"]:
         return "no name is used by two machines, as far as their updaters tell"
     others = {key: value for key, value in wanted.items() if value and key not in _ABOUT_CHANGES}

@@ -58,8 +58,8 @@ def hosts(client: "Client", limit: int, everything: bool, output: str, **wanted:
     found = Hosts([])
     for page in client.pages("/hosts", Hosts, 0 if everything else limit, **wanted):
         found.items += page.items
-        found.next = page.next
-    nothing = "" if found.items else host_list.nothing(client, wanted)
+        found.next, found.hint = page.next, page.hint
+    nothing = "" if found.items else host_list.nothing(client, wanted, found.hint)
     if show.data(found, output):
         return
     host_list.print_hosts(found.items, nothing)

@@ -172,8 +172,12 @@ def _lifetime(expires: str | None) -> float:
 
 def _made(client: "Client", body: dict[str, Any]) -> str:
     from meta.api.types import NewToken
+    from meta.cli import show
 
-    return client.send("POST", "/tokens", NewToken, body).token
+    made = client.send("POST", "/tokens", NewToken, body)
+    for warning in made.warnings:
+        click.echo(f"warning: {show.one_line_kept(warning)}", err=True)
+    return made.token
 
 
 def _hand_out(text: str, what: str) -> None:

@@ -46,7 +46,7 @@ def test_a_new_token_works_at_once_and_is_shown_once(world):
     assert world.call("GET", "whoami", "Anna B.").json == {"name": "Anna B.", "role": "editor"}
     listing = world.call("GET", "tokens")
     assert [one for one in listing.json["items"] if one["id"] == made["id"]] == [
-        {key: value for key, value in made.items() if key != "token"}
+        {key: value for key, value in made.items() if key not in ("token", "warnings")}
     ]
     assert made["token"] not in listing.text
     assert "hash" not in listing.text
@@ -95,12 +95,25 @@ def test_the_last_admin_is_not_locked_out(world):
         {"kind": "enrolment", "name": "x", "expires": -1},
         {"kind": "enrolment", "name": "x", "expires": "never"},
         {"kind": "enrolment", "name": "x", "pattern": ""},
+        {"kind": "enrolment", "name": "x", "pattern": "r7-*\u00a0"},
+        {"kind": "enrolment", "name": "x", "pattern": "a b"},
+        {"kind": "enrolment", "name": "x", "pattern": "web,db"},
+        {"kind": "enrolment", "name": "x", "pattern": "prefix:r7-"},
+        {"kind": "enrolment", "name": "x", "pattern": "["},
+        {"kind": "enrolment", "name": "x", "pattern": "-*"},
     ],
 )
 def test_a_token_that_cannot_be_meant_is_not_made(world, body):
     before = len(world.store.tokens())
     refused(world.call("POST", "tokens", json=body), 400)
     assert len(world.store.tokens()) == before
+
+
+def test_a_pattern_that_fits_no_host_is_shown(world):
+    body = {"kind": "enrolment", "name": "x", "pattern": "r7-*\u00a0"}
+    problem = refused(world.call("POST", "tokens", json=body), 400)
+    shown = 'hosts "r7-*\u00a0" (ends with U+00A0 NO-BREAK SPACE) fits no host: a hostname has only letters'
+    assert problem["detail"].startswith(shown.replace("\u00a0", "\\u00a0"))
 
 
 # --- enrolment ---

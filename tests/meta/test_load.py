@@ -80,6 +80,9 @@ def test_a_tarball_may_be_a_list_of_which_the_first_is_asked_first():
     assert parse(json.dumps({"agents": as_fields([record])}), "r.yaml").records == (record,)
 
 
+NO_HOST = "no host: a hostname has only letters, digits, '.', '_' and '-'"
+
+
 @pytest.mark.parametrize(
     ("bases", "line"),
     [("[]", "a list of 1 to 16"), ("[http://one, file:///x]", "agents[0].tarball[1]"), ("[[x]]", "must be text")],
@@ -186,8 +189,15 @@ def test_a_wrong_agent_is_refused(agent, expected):
         ("{prefix: a}", ": changes nothing; give one of version, tarball, md5, cmd, sha256, attempt, leftovers, unknownStatus, runUser, workDir"),
         ("{prefix: '', cmd: stop}", '.prefix: prefix is blank; to select every host write glob: "*"'),
         ("{glob: , cmd: stop}", '.glob: glob is blank; to select every host write glob: "*"'),
-        ("{prefix: 'a b', cmd: stop}", ".prefix: prefix fits no host: a hostname has only letters, digits, '.', '_' and '-'"),
-        ("{glob: '{a,b}*', cmd: stop}", ".glob: glob fits no host: a hostname has only letters, digits, '.', '_' and '-'"),
+        ("{prefix: 'a b', cmd: stop}", f'.prefix: prefix "a b" fits {NO_HOST}'),
+        ("{prefix: -b, cmd: stop}", f'.prefix: prefix "-b" fits {NO_HOST}'),
+        ("{glob: '{a,b}*', cmd: stop}", f'.glob: glob "{{a,b}}*" fits {NO_HOST}'),
+        ("{glob: '[', cmd: stop}", f'.glob: glob "[" fits {NO_HOST}'),
+        ("{glob: 'a[!-.0-9A-Za-z_]', cmd: stop}", f'.glob: glob "a[!-.0-9A-Za-z_]" fits {NO_HOST}'),
+        (
+            "{glob: 'r7-*\u00a0', cmd: stop}",
+            rf'.glob: glob "r7-*\u00a0" (ends with U+00A0 NO-BREAK SPACE) fits {NO_HOST}',
+        ),
         ("{prefix: [a], cmd: stop}", ".prefix: must be text, not a list"),
         ("{hosts: h1, cmd: stop}", ".hosts: must be a list, not text"),
         ("{hosts: [], cmd: stop}", ".hosts: hosts is empty, so this override selects nobody"),

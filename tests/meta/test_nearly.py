@@ -148,6 +148,12 @@ def test_the_commands_say_what_was_meant(tmp_path):
         meant = "no host Db-Prod-07 has reported; did you mean db-prod-07?"
         for words in (["host"], ["retire"], ["hosts", "--name"]):
             assert meant in boss(*words, "Db-Prod-07", code=1)
+        assert boss.run("hosts", "--name", "DB-*").stderr == "glob DB-* fits no host; did you mean host db-prod-07?\n"
+        enrolment = ["token", "enrolment", "rack", "--hosts"]
+        warned = boss.run(*enrolment, "Db-Prod-*").stderr
+        assert "warning: glob Db-Prod-* fits no host; did you mean host db-prod-07?\n" in warned
+        for hosts in ("db-*", "db-prod-07", "new-*"):
+            assert "warning" not in boss.run(*enrolment, hosts).stderr
         assert meant in boss("label", "Db-Prod-07", "x=1", code=1)
         assert f"note: {meant}" in boss.run("explain", "Db-Prod-07").stderr
         done = boss.run("set", "a", "version=2", "--for", "hosts:Db-Prod-07")
