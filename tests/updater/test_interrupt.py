@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import time
 from pathlib import Path
@@ -209,3 +210,23 @@ def test_ctrl_c_is_no_failure_whenever_it_comes(name, moment, silent, tmp_path):
     if "init_import_site" not in said:  # else it was Python's own start that it ended: no line of ours was reached
         assert process.returncode in (130, -signal.SIGINT)
         assert "Traceback" not in said or process.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("command", ["meta", "updater"])
+def test_an_interrupt_while_python_itself_starts_ends_the_command_as_any_program(tmp_path, command):
+    """Python takes what is raised there for a failure of its start, or forgets it."""
+    program = Path(sys.prefix, "bin", command)
+    if subprocess.run(["env", "-S", "--block-signal=INT true"], check=False, capture_output=True).returncode:
+        pytest.skip("this env blocks no signals")
+    begun = "signal.signal(signal.SIGINT, signal.default_int_handler); os.kill(os.getpid(), signal.SIGINT)"
+    (tmp_path / "sitecustomize.py").write_text(f"import os, signal; {begun}\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [program, "--version"], env=environment, capture_output=True, text=True, timeout=LATE, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_nothing_of_ours_is_loaded_before_the_first_line_of_a_command():
+    packages = Path(sysconfig.get_path("purelib"))
+    assert [path.name for path in packages.glob("__editable__*finder*")] == []
