@@ -57,9 +57,10 @@ def serve(settings: Settings, announcer: Announcer) -> None:
     multiprocessing.set_start_method(
         "fork", force=True
     )  # what the hooks below are for, and all that granian knows to share
+    told: set[str] = set()
     with (
         contextlib.closing(listening.reserve(settings.host, settings.port)) as reserved,
-        contextlib.closing(Store(settings.database)) as store,
+        contextlib.closing(Store(settings.database, told=told)) as store,
     ):
         store.upgrade()  # after the address is ours: another meta that serves here keeps its database as it is
         _refuse_to_be_open(settings, store, store.tokens())
@@ -71,7 +72,7 @@ def serve(settings: Settings, announcer: Announcer) -> None:
         os.register_at_fork(
             before=partial(_hold, both), after_in_parent=partial(_take, both), after_in_child=_stop_at_once
         )
-        load = partial(load_app, settings, announcer, address, port)
+        load = partial(load_app, settings, announcer, address, port, told)
         try:
             server.serve(target_loader=load, wrap_loader=False)
         except SystemExit:
@@ -147,12 +148,13 @@ def _stop_at_once() -> None:
     _take({signal.SIGTERM})  # a SIGHUP waits until the records that it is about are there
 
 
-def load_app(settings: Settings, announcer: Announcer, address: str, port: int) -> Callable[..., Any]:
-    """In the worker: all state, made here and flushed when the process ends. Returns the WSGI application."""
+def load_app(settings: Settings, announcer: Announcer, address: str, port: int, told: set[str]) -> Callable[..., Any]:
+    """In the worker: all state, made here and flushed when the process ends. Returns the WSGI application. told: as for a
+    Store."""
     announcer.starts()
     began = readiness.now()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches both; the main process will tell us
-    store = Store(settings.database)
+    store = Store(settings.database, told=told)
     service = Service(store, settings._replace(host=address, port=port))
     try:
         service.start(time.time())

@@ -45,16 +45,16 @@ class Store:
     Every method may raise TryLater. What writes or reads for memory raises Lost once the database does not hold any more what
     was read or written so before, until `start_again`, and writes nothing then until `resume`."""
 
-    def __init__(self, url: str, patience: float = PATIENCE):
-        """url: as SQLAlchemy writes it; patience: seconds until a PostgreSQL that is silent is given up. Raises Misconfigured;
-        touches neither disk nor network."""
-        self._url, self._patience = url, patience
-        self._database = Database(url, patience)
+    def __init__(self, url: str, patience: float = PATIENCE, told: set[str] | None = None):
+        """url: as SQLAlchemy writes it; patience: seconds until a PostgreSQL that is silent is given up; told: what was said of
+        its time-outs before, which is not said again. Raises Misconfigured; touches neither disk nor network."""
+        self._url, self._patience, self._told = url, patience, set() if told is None else told
+        self._database = Database(url, patience, self._told)
         self.shown = self._database.shown
 
     def apart(self) -> "Store":
         """The same database by connections of its own, which nobody else can use up; what memory rests on is the same, too."""
-        made = Store(self._url, self._patience)
+        made = Store(self._url, self._patience, self._told)
         made._database.basis = self._database.basis
         return made
 

@@ -48,9 +48,9 @@ log = logging.getLogger(__name__)
 class Database:
     """One database. Safe for threads; after a fork each process needs its own."""
 
-    def __init__(self, url: str, patience: float = PATIENCE):
-        """url: as SQLAlchemy writes it. Raises Misconfigured; touches neither disk nor network."""
-        self.engine, self._session = _engine(url, patience)
+    def __init__(self, url: str, patience: float = PATIENCE, told: set[str] | None = None):
+        """url: as SQLAlchemy writes it; told: as for a Store. Raises Misconfigured; touches neither disk nor network."""
+        self.engine, self._session = _engine(url, patience, set() if told is None else told)
         self.dialect = self.engine.dialect.name
         self.shown = self.engine.url.render_as_string(hide_password=True)
         self.basis = Basis()
@@ -232,14 +232,14 @@ def is_there(database: Database) -> bool:
     return database.dialect != "sqlite" or files.file_of(database.engine.url).exists()
 
 
-def _engine(url: str, patience: float) -> tuple[sa.Engine, Session | None]:
+def _engine(url: str, patience: float, told: set[str]) -> tuple[sa.Engine, Session | None]:
     try:
         parsed = sa.make_url(url)
         if parsed.drivername in ("postgres", "postgresql"):
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() not in ("sqlite", "postgresql"):
             raise Misconfigured(f"database {parsed.get_backend_name()} is not known here: use sqlite or postgresql")
-        return (_sqlite(parsed), None) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed, patience)
+        return (_sqlite(parsed), None) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed, patience, told)
     except ModuleNotFoundError as e:
         raise missing_extra(e, "postgresql") from e
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ValueError) as e:
@@ -272,13 +272,13 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _postgresql(url: sa.URL, patience: float) -> tuple[sa.Engine, Session]:
+def _postgresql(url: sa.URL, patience: float, told: set[str]) -> tuple[sa.Engine, Session]:
     options = {key: value for key, value in CONNECT.items() if key not in url.query}
     options["options"] = f"{SESSION} {url.query.get('options', '')}".rstrip()
     url = url.difference_update_query(["options"])
     engine = sa.create_engine(url, connect_args=options, pool_timeout=5, use_native_hstore=False)
     must, shown = settings_of(SESSION), url.render_as_string(hide_password=True)
-    session = Session(settings_of(options["options"]), must, shown)
+    session = Session(settings_of(options["options"]), must, shown, told)
 
     def begin_watch(connection: Any, record: Any) -> None:
         watch(record.info, connection, patience)

@@ -42,21 +42,23 @@ def connect(dialect: Any, arguments: Any, parameters: Mapping[str, Any]) -> Any:
 
 class Session:
     """What every connection of one database is asked. options: the settings that are sent with it; must: names of those which
-    must hold, the others are left to the server; shown: the database, in words."""
+    must hold, the others are left to the server; shown: the database, in words; told: what was said of it, and is not again."""
 
-    def __init__(self, options: Mapping[str, str], must: Collection[str], shown: str):
+    def __init__(self, options: Mapping[str, str], must: Collection[str], shown: str, told: set[str]):
         self._wanted = {name: options[name] for name in must}
         self._others = [name for name in options if name not in must]
         self._shown = shown
-        self._told = ""
+        self._told = told
 
     def begin(self, connection: Any, info: dict[Any, Any]) -> None:
         """A new connection: its settings are read back, and set where they do not hold."""
-        pid, *found = _row(
-            connection,
-            "SELECT pg_backend_pid()" + "".join(", current_setting(%s)" for _ in self._wanted),
-            list(self._wanted),
-        )
+        query = "SELECT pg_backend_pid()" + "".join(", current_setting(%s)" for _ in self._wanted)
+        try:
+            pid, *found = _row(connection, query, list(self._wanted))
+        except connection.Error as e:
+            if "statement pooling" in str(e):
+                raise Misconfigured(self._refusal("statements, so that there is no transaction")) from e
+            raise
         info[_PID] = pid
         if found != list(self._wanted.values()):
             calls = ", ".join("set_config(%s, %s, false)" for _ in self._wanted)
@@ -86,9 +88,9 @@ class Session:
         )
         if self._others:
             told += f"; nor does it seem to take {', '.join(self._others)}"
-        if told != self._told:
+        if told not in self._told:
             log.warning("%s", told)
-        self._told = told
+        self._told.add(told)
 
     def is_still_ours(self, connection: Any, info: Mapping[Any, Any]) -> None:
         """A connection that is used again. Raises Misconfigured when it leads to another server process now."""
@@ -106,10 +108,10 @@ class Session:
         if pids[one] & pids[other] or max(map(len, pids.values())) > 1:
             raise Misconfigured(self._refusal())
 
-    def _refusal(self) -> str:
+    def _refusal(self, what: str = "transactions, where time-outs and locks would be others'") -> str:
         return (
-            f"the database {self._shown} is behind a pooler that pools transactions, where time-outs and locks would be "
-            "others': let it pool sessions (PgBouncer: pool_mode = session, for this database), or name PostgreSQL itself"
+            f"the database {self._shown} is behind a pooler that pools {what}: "
+            "let it pool sessions (PgBouncer: pool_mode = session, for this database), or name PostgreSQL itself"
         )
 
 

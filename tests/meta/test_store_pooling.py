@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from helpers.databases import database, execute
-from helpers.meta_server import meta
+from helpers.meta_server import MetaServer, meta
 from helpers.pgbouncer import pgbouncer
 from helpers.threads import in_threads
 from meta.errors import Misconfigured
@@ -77,6 +77,27 @@ def test_where_sessions_are_pooled_everything_works_and_one_line_tells_of_the_ti
     assert len(warned) == 1
     assert "statement_timeout 0, lock_timeout 0" in warned[0]
     assert "are set by a statement of each session" in warned[0]
+
+
+def test_a_start_tells_of_the_time_outs_once(url, tmp_path):
+    file = tmp_path / "records.yaml"
+    file.write_text("agents: []\n")
+    with (
+        pgbouncer(url, tmp_path, "session") as pooled,
+        MetaServer(tmp_path, file, "--database", pooled) as server,
+    ):
+        assert server.beat("h1")["desiredAgents"] == []
+        assert server.log().count("does not take the time-outs") == 1
+
+
+def test_where_statements_are_pooled_meta_does_not_start_and_says_why(url, tmp_path):
+    with pgbouncer(url, tmp_path, "statement", IGNORING) as pooled:
+        done = meta("serve", "--listen", "127.0.0.1:0", "--database", pooled, directory=tmp_path)
+    assert done.returncode == 2
+    assert (
+        "is behind a pooler that pools statements, so that there is no transaction: let it pool sessions" in done.stderr
+    )
+    assert "pool_mode = session" in done.stderr
 
 
 @pytest.mark.parametrize("lines", [(), (IGNORING, "server_round_robin = 1", "min_pool_size = 3")])
