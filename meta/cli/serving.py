@@ -97,8 +97,8 @@ def check(
     context: click.Context, /, file: Path, yes: bool, url: str, token_file: Path | None, ca_file: Path | None
 ) -> None:
     """Check a records FILE: exit 0 if it may be used, else 2 with every error's path and line. Where a meta answers, the
-    difference to the records in force is shown, and how many hosts it touches. Of a FILE called meta.env the names of its
-    variables META_... are checked.
+    difference to the records in force is shown, and how many hosts it touches. A FILE called meta.env is
+    checked for variables META_... that are not known, and lines that set none.
 
     \b
     Examples:
@@ -159,7 +159,7 @@ def _check_variables(file: Path, command: click.Command) -> None:
         raise Misconfigured(f"{file} cannot be read: {e.strerror}") from e
     if found := variables.problems(text, variables.known(command)):
         raise RecordsError(str(file), found)
-    click.echo(f"{file}: no unknown variables")
+    click.echo(f"{file}: no unknown variables, and nothing but variables")
 
 
 @click.command(short_help="Put an edited records file in force.")

@@ -1,8 +1,8 @@
-"""The variables META_... that are known: one that is misspelt is refused in meta.env, and warned of in the environment, where
-others may have put what is not for us. Pure."""
+"""The variables META_... that are known: one that is misspelt is refused in meta.env, where nothing but assignments may stand,
+and warned of in the environment, where others may have put what is not for us. Pure."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
@@ -14,7 +14,14 @@ OF_THE_TOKEN = "META_TOKEN"  # noqa: S105 (a variable's name)
 _NO_CODE = re.compile(  # for a shell: what a backslash, quotes and a number sign make of the text
     r"""\\.|'[^']*'|"(?:\\.|[^"\\])*"|(?<![^\s;&|()])#[^\n]*""", re.DOTALL
 )
-_SET = re.compile(r"(?<![^\s;&|(){}`])(META_\w*)=")
+_SET = re.compile(r"(?<![^\s;&|(){}`])([A-Za-z_]\w*)=", re.ASCII)
+_SUBSTITUTED = re.compile(r"\$\([^()]*\)|\$\{[^{}]*\}|`[^`]*`")
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_VALUE = r"=[^\s;&|<>()]*"
+_ASSIGNS = re.compile(rf"\s*(?:{_NAME}{_VALUE}(?:\s+{_NAME}{_VALUE})*|export(?:\s+{_NAME}(?:{_VALUE})?)+)?\s*")
+_APART = re.compile(rf"\s*(?:export\s+)?({_NAME})\s+=")
+_BREAK = "\0"  # the end of a line within a quotation, or behind a backslash
+_MISSPELT = ("META", "EMTA", "MTEA", "MEAT", "MEA", "MET", "MMETA", "MEETA", "METTA", "METAA")
 
 
 def known(command: click.Command) -> set[str]:
@@ -26,29 +33,71 @@ def known(command: click.Command) -> set[str]:
 
 
 def problems(text: str, names: Iterable[str]) -> list[Problem]:
-    """What is wrong in a meta.env, which a shell reads: variables META_... that are not known."""
+    """What is wrong in a meta.env, which a shell reads: variables META_... that are not known, others that nearly are, and what
+    sets no variable."""
     names = sorted(names)
-    found = []
-    for number, line in enumerate(_NO_CODE.sub(_blank, text).split("\n"), 1):
-        for variable in _SET.findall(line):
-            if variable not in names:
-                close = _nearest(variable, names)
-                hint = f"did you mean {close}?" if close else f"known are {', '.join(names)}"
-                found.append(Problem(variable, number, f"unknown variable; {hint}"))
+    found, number = [], 1
+    for kept in _NO_CODE.sub(_blank, text).split("\n"):
+        line = kept.replace(_BREAK, "")
+        wrong = [(match, _unknown(match[1], names)) for match in _SET.finditer(line)]
+        wrong = [(match, text) for match, text in wrong if text]
+        found += [Problem(match[1], number + _breaks(kept, match.start()), text) for match, text in wrong]
+        if not wrong and (text := _no_assignment(line)):
+            found.append(Problem("", number, text))
+        number += 1 + kept.count(_BREAK)
     return found
 
 
+def _unknown(variable: str, names: Sequence[str]) -> str:
+    """What is wrong with a variable that is set, "" for nothing."""
+    if variable in names:
+        return ""
+    if variable.startswith(PREFIX):
+        close = _nearest(variable, names)
+        return (
+            f"unknown variable; did you mean {close}?" if close else f"unknown variable; known are {', '.join(names)}"
+        )
+    close = _with_prefix(variable, names)
+    return f"is none of meta's, which begin with {PREFIX}; did you mean {close}?" if close else ""
+
+
+def _no_assignment(line: str) -> str:
+    """Why a line, without quotations, is none that only sets variables; "" where it is one."""
+    line = _SUBSTITUTED.sub("q", line)
+    if all(_ASSIGNS.fullmatch(part) for part in line.split(";")):
+        return ""
+    text = "sets no variable: write NAME=value, without blanks around the =, and in quotes what has blanks in it"
+    return (
+        f"a shell takes {apart[1]} for a command: no blank may stand before its ="
+        if (apart := _APART.match(line))
+        else text
+    )
+
+
 def _blank(match: re.Match[str]) -> str:
-    """What sets nothing, as many lines of it. A quotation stays a part of its word."""
-    lines = "\n" * match[0].count("\n")
-    return lines if match[0][0] == "#" or match[0] == "\\\n" else f"q{lines}q"
+    """What sets nothing, with a mark for each end of a line that ends no command. A quotation stays a part of its word."""
+    breaks = _BREAK * match[0].count("\n")
+    return breaks if match[0][0] == "#" or match[0] == "\\\n" else f"q{breaks}q"
+
+
+def _breaks(kept: str, at: int) -> int:
+    """How many marks stand before the character that is the `at`th without them."""
+    passed = 0
+    for position, character in enumerate(kept):
+        if character == _BREAK:
+            passed += 1
+        elif position - passed == at:
+            break
+    return passed
 
 
 def near_misses(environment: Iterable[str], names: Iterable[str]) -> Iterator[str]:
-    """A sentence for each variable META_... that is probably misspelt."""
+    """A sentence for each variable that is probably a misspelt META_..."""
     names = sorted(names)
     for variable in sorted(environment):
-        if variable.startswith(PREFIX) and variable not in names and (close := _nearest(variable, names)):
+        if variable in names:
+            continue
+        if close := (_nearest if variable.startswith(PREFIX) else _with_prefix)(variable, names):
             yield f"the variable {variable} means nothing here; did you mean {close}?"
 
 
@@ -56,3 +105,13 @@ def _nearest(variable: str, names: Iterable[str]) -> str:
     """By what follows the prefix, which all have in common; "" where none is near."""
     close = closest(variable.removeprefix(PREFIX), (name.removeprefix(PREFIX) for name in names))
     return PREFIX + close if close else ""
+
+
+def _with_prefix(variable: str, names: Iterable[str]) -> str:
+    """The name that this is but for a slip in its prefix: letters in another order, one too many, no underscore, small ones."""
+    text = variable.upper()
+    for name in names:
+        end = name.removeprefix(PREFIX)
+        if text.endswith(end) and text.removesuffix(end).strip("_") in _MISSPELT:
+            return name
+    return ""

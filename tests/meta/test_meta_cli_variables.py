@@ -51,17 +51,61 @@ def test_every_assignment_of_a_line_is_looked_at(text):
         "A='x META_LISTNE=3'",
         'A="\n META_LISTNE=3\n"',
         "A=META_LISTNE=3",
-        "echo $META_LISTNE",
+        "A=$META_LISTNE B=${META_LISTNE:-x y} C=$(cat x y) D=`cat x`; export E F=1",
+        "",
+        "  \t",
+        "A=one\\\nMETA_LISTNE=3",
     ],
 )
 def test_what_is_quoted_or_a_comment_sets_nothing(text):
     assert variables.problems(text, NAMES) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("META_RECORDS = records.yaml", "a shell takes META_RECORDS for a command: no blank may stand before its ="),
+        (
+            "export META_RECORDS =records.yaml",
+            "a shell takes META_RECORDS for a command: no blank may stand before its =",
+        ),
+        ("META_RECORDS= records.yaml", "sets no variable: write NAME=value"),
+        ("META_RECORDS=my records.yaml", "sets no variable: write NAME=value"),
+        ("META_RECORDS: records.yaml", "sets no variable: write NAME=value"),
+        ("META-LISTEN=:2000", "sets no variable: write NAME=value"),
+        ("META_URL=http://m/?a&b", "sets no variable: write NAME=value"),
+        ("echo $META_LISTEN", "sets no variable: write NAME=value"),
+        ("A=1; [ -f x ] && B=3", "sets no variable: write NAME=value"),
+    ],
+)
+def test_a_line_of_meta_env_that_sets_nothing_is_refused(line, said):
+    [problem] = variables.problems(f"# it's\nMETA_URL='x\n'\\\n\n{line}\nMETA_LISTEN=:2000\n", NAMES)
+    assert (problem.path, problem.line) == ("", 5)
+    assert problem.text.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "name", ["MTEA_LISTEN", "METALISTEN", "MEAT_LISTEN", "METTA_LISTEN", "meta_listen", "_META_LISTEN"]
+)
+def test_a_slip_in_the_prefix_is_refused_in_meta_env_and_warned_of_in_the_environment(name):
+    [problem] = variables.problems(f"\nexport {name}=3", NAMES)
+    assert (problem.path, problem.line) == (name, 2)
+    assert problem.text == "is none of meta's, which begin with META_; did you mean META_LISTEN?"
+    assert list(variables.near_misses([name], NAMES)) == [
+        f"the variable {name} means nothing here; did you mean META_LISTEN?"
+    ]
+
+
+@pytest.mark.parametrize("name", ["BETA_URL", "TEAM_TOKEN", "URL", "ELVES_CONF", "MY_META_URL", "METADATA"])
+def test_what_others_may_well_call_so_is_let_be(name):
+    assert variables.problems(f"{name}=1", NAMES) == []
+    assert list(variables.near_misses([name], NAMES)) == []
+
+
 def test_a_good_meta_env_is_said_to_be_good(tmp_path):
     (tmp_path / "meta.env").write_text("META_LISTEN=:2000\nMETA_TOKEN=x\nELVES_CONF=conf\n")
     done = meta("check", "meta.env", directory=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "meta.env: no unknown variables\n")
+    assert (done.returncode, done.stdout) == (0, "meta.env: no unknown variables, and nothing but variables\n")
     assert meta("check", "none.env", directory=tmp_path).returncode == 2
 
 
