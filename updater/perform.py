@@ -58,6 +58,7 @@ class Hands:
         self._checked = ""  # the version whose place has been looked at
         self._was_well = ""  # the version on trial that was started when it was stopped to make way
         self._stopped: list[stopping.Before] = []
+        self._departing: dict[str, frozenset[str]] = {}  # what stops of this turn may still be ending, by version
         self._marks: dict[str, str] = {}  # of the starts of this turn, by version
         self._is_alone = False  # whether nothing of the agent runs but the version that was stopped in this turn
         self._does: dict[Step, Callable[[Action], None]] = {
@@ -182,6 +183,7 @@ class Hands:
         left = stopping.bring_down(were, self.order, self.host.config.timeouts, action)
         self._was_well = action.version if was_well else ""
         self._stopped.append(were)
+        self._departing[action.version] = were.departing()
         self._is_alone = were.alone and not left
         self._note_left(action.version, left, "")
 
@@ -236,7 +238,7 @@ class Hands:
         if action.forced:
             self.note(lambda memory: memory.trying_again(action.version))
         try:
-            found = start.run(self._marks[action.version], patient=action.forced)
+            found = start.run(self._marks[action.version], action.forced, self._departing)
         except ControlFailed as e:
             self.see_what_came()
             reason, evidence = str(e), e.evidence

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from msgspec.structs import replace
 
@@ -45,6 +46,7 @@ class Start:
         self._install = agent.install(version)
         self._may_be_up = False
         self._token = ""
+        self._departing: Mapping[str, frozenset[str]] = {}
 
     def clear_the_way(self) -> dict[str, frozenset[str]]:
         """Have everything gone that must not run beside this version; returns what is left, by version.
@@ -127,10 +129,13 @@ class Start:
         known = self._memory.known(self._version)
         return known is not None and known.placed
 
-    def run(self, token: str, patient: bool = False) -> Recognised:
+    def run(
+        self, token: str, patient: bool = False, departing: Mapping[str, frozenset[str]] = MappingProxyType({})
+    ) -> Recognised:
         """Start it; returns the processes that it has then. token: of its mark; patient: first wait for the end of other
-        versions' processes. Raises ControlFailed when it does not come up in time."""
-        self._token = token
+        versions' processes; departing: what their stop in this turn may be ending, by version. Raises ControlFailed when it
+        does not come up in time."""
+        self._token, self._departing = token, departing
         if patient:
             processes.wait_until_gone(frozenset().union(*self._others().values()), self._patience())
         crowd, services = _in_words(self._left()), self._services()
@@ -159,7 +164,12 @@ class Start:
         return self._once()
 
     def _services(self) -> dict[str, frozenset[str]]:
-        return witness.services_by_version(Table(), self._agent.path, self._memory, self._host.boot)
+        """What lives and may be of the agent, though it is not known to be its own, by version."""
+        found = witness.services_by_version(Table(), self._agent.path, self._memory, self._host.boot)
+        for version, several in self._departing.items():
+            if lives := processes.alive(several):
+                found[version] = found.get(version, frozenset()) | lives
+        return found
 
     def _patience(self) -> float:
         """Until when (monotonic seconds) other versions' processes are waited for: what is meant to stay does not end."""
@@ -225,7 +235,13 @@ class Start:
             for version, several in witness.by_version(table, self._agent.path, self._memory, self._host.boot).items()
             for p in several
         }
-        held = {port: one for port, one in table.holders(ports).items() if own.get(one.pid) != self._version}
+        going = {one: version for version, several in self._departing.items() for one in several}
+        held = {
+            port: one
+            for port, one in table.holders(ports).items()
+            if one.identity in going or own.get(one.pid) != self._version
+        }
+        own |= {one.pid: going[one.identity] for one in held.values() if one.identity in going}
         told = [
             f"port {port} is held by {processes.in_words(one.identity)}{_of(own, one)}" for port, one in held.items()
         ]

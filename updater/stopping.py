@@ -7,8 +7,8 @@ signalled, and what is left is returned. A version whose processes have ended wh
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from updater.config import Timeouts
 from updater.control import State
 from updater.errors import ControlFailed
 from updater.memory import Memory
+from updater.pidfiles import own_files, pid_files
 from updater.plan import Action
 from updater.processes import Table
 from updater.procfs import Process
@@ -50,7 +51,8 @@ def wait_for(
 class Before:
     """What was known of a version's own processes (identities) just before it was stopped. near: those that are the version
     rather than what it started for others; known: with the mark that its stop gets too, so that what that leaves is known;
-    alone: no other version of the agent had any; services: what is merely there and is waited for too."""
+    alone: no other version of the agent had any; services: what is merely there and is waited for too; named: what else its
+    pid files named, with the file."""
 
     install: Path
     every: frozenset[str]
@@ -59,6 +61,7 @@ class Before:
     known: Recognised
     alone: bool
     services: frozenset[str] = frozenset()
+    named: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def mark(self) -> Mark:
@@ -67,6 +70,13 @@ class Before:
     def is_dead(self) -> bool:
         """Whether all of them have ended, and its pid file names one that is not buried."""
         return bool(self.every) and not processes.alive(self.every) and witness.names_the_dead(self.install)
+
+    def departing(self) -> frozenset[str]:
+        """What lives of the services, and of what its pid files named, where its stop has taken that out of its file, or the
+        file is the agent's own: other files may be its books. It is waited for, and never signalled."""
+        now, own = pid_files(self.install), own_files(self.install)
+        named = {one for one, file in self.named.items() if file in own or str(now.get(file)) != one.partition(".")[0]}
+        return processes.alive(self.services | named)
 
 
 def bring_down(were: Before, order: Desired, timeouts: Timeouts, manner: Action) -> frozenset[str]:
@@ -81,7 +91,11 @@ def bring_down(were: Before, order: Desired, timeouts: Timeouts, manner: Action)
         if not (manner.forced or manner.doubtful):
             raise
         log.warning("%s: %s", install.parent.name, e)
-    return end(were, order) if manner.forced else see_out(were, order, deadline)
+    if not manner.forced:
+        return see_out(were, order, deadline)
+    soon, left = time.monotonic() + LEFT_ALONE, end(were, order)
+    processes.wait_until_gone(were.departing(), soon)
+    return left
 
 
 def ask(were: Before, timeouts: Timeouts, deadline: float) -> None:
@@ -138,7 +152,8 @@ def before(install: Path, memory: Memory, boot: str) -> Before:
     if not known.token:
         # Of no start of ours: nothing tells when what it has may have begun.
         known = replace(known, token=new_token(install.parent.name), since=0)
-    return Before(install, every, near, main, replace(known, processes=every), alone, services)
+    named = {one.identity: file for one, file in witness.named(table, install) if one.identity not in every}
+    return Before(install, every, near, main, replace(known, processes=every), alone, services, named)
 
 
 def see_out(were: Before, order: Desired, deadline: float) -> frozenset[str]:
@@ -146,7 +161,7 @@ def see_out(were: Before, order: Desired, deadline: float) -> frozenset[str]:
     when the stop is to be over. What was forked meanwhile is seen where anything is left; else `left` sees it later."""
     ends, soon = order.leftovers == END, time.monotonic() + LEFT_ALONE
     remaining = processes.wait_until_gone(were.main, deadline if ends else soon)
-    processes.wait_until_gone(were.services, soon)
+    processes.wait_until_gone(were.departing(), soon)
     if not remaining and not processes.alive(were.every):
         return frozenset()
     return end(were, order) if ends else left(were)

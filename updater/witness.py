@@ -4,6 +4,7 @@ Promises: only what surely belongs to an install is recognised as its, see `whos
 unit all agents and the updater share theirs, so a group tells nothing that is not known already.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ from updater.whose import Owner, is_asked_by_us
 
 SETTLED = 10.0  # seconds of life after which a process that works below its install stays there
 _TICKS = os.sysconf("SC_CLK_TCK")
+_COARSE = 2.0  # seconds that two clocks may differ in
 
 
 def ticks() -> int:
@@ -109,6 +111,18 @@ def services_by_version(table: Table, agent: Path, memory: Memory, boot: str) ->
         version: services(table, agent / version, memory.known(version), boot) for version in table.by_entry(agent)
     }
     return {version: there for version, there in found.items() if there}
+
+
+def named(table: Table, install: Path) -> list[tuple[Process, Path]]:
+    """What the pid files of an install name, whosever it is, but for numbers that have come again: a file that was written
+    before the process began does not mean it."""
+    found = []
+    for file, pid in pid_files(install).items():
+        with contextlib.suppress(OSError):
+            one = table.by_pid.get(pid)
+            if one and pid != os.getpid() and file.stat().st_mtime > time.time() - age(one) - _COARSE:
+                found.append((one, file))
+    return found
 
 
 def itself(table: Table, install: Path, known: Recognised | None, boot: str) -> frozenset[str]:

@@ -123,7 +123,7 @@ esac"""
 
 @pytest.mark.parametrize("program", ["$here/main.sh", "{}/main.sh"], ids=["its script", "a script elsewhere"])
 @pytest.mark.parametrize("how", ["started again", "upgraded", "stopped"])
-def test_an_agent_that_a_runtime_agent_runs_outlives_that_whatever_it_has_dropped(host, site, elsewhere, program, how):
+def test_an_agent_that_a_runtime_agent_runs_outlives_that_with_no_mark_of_its_own(host, site, elsewhere, program, how):
     runtime = RUNTIME.replace("/bin/sleep", "/bin/sh")
     for version in ("1", "2"):
         site.publish(name="jdk", version=version, control=runtime)

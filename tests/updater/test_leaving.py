@@ -4,17 +4,19 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 from msgspec.structs import replace
 
 from helpers.agents import HEALTHY, script
+from helpers.agents import install as install_agent
 from helpers.field import AGENT, SIGNALS_AND_RETURNS, alive, filled, free_port
 from lab.fleet import until
-from updater import control, cycle, explain, processes, witness
+from updater import control, cycle, explain, processes, starting, stopping, witness
 from updater.control import State
-from updater.errors import TryLater
+from updater.errors import ControlFailed, TryLater
 from updater.memory import Memory
 from updater.perform import Hands
 from updater.plan import Action, Source, Step
@@ -65,6 +67,10 @@ def current(host):
     return host.layout.agent("agent").version_file.read_text().strip()
 
 
+def number_in(file):
+    return int(file.read_text())
+
+
 def status(host):
     return control.status(host.layout.agent("agent").install(current(host)), 5)
 
@@ -88,6 +94,92 @@ def test_a_version_that_only_says_it_has_stopped_is_waited_for(host, site, port)
     old = app_pid(host)
     assert run(host, site, "2").matches
     assert (current(host), status(host).state, alive(old)) == ("2", State.STARTED, False)
+
+
+# As start-stop-daemon does it: a program of the system at the root, which only the pid file makes the agent's.
+AT_THE_ROOT = """cd "$(dirname "$0")" || exit 1
+up() {{ [ -s agent.pid ] && grep -qs '^State:[[:space:]]*[RSDTtIWKP]' "/proc/$(cat agent.pid)/status"; }}
+case $1 in
+start) up && exit 0
+  (cd /; exec setsid {0} {1} {2} {3}) >out 2>&1 </dev/null & echo $! >agent.pid
+  sleep 0.5; up || {{ cat out; exit 1; }} ;;
+stop) kill $(cat agent.pid); rm -f agent.pid ;;
+status) if up; then echo started; else echo stoped; fi ;;
+esac"""
+
+
+@pytest.mark.parametrize(
+    ("is_adopted", "leftovers", "grace"),
+    [(False, "leave", 1.0), (False, "end", 1.0), (True, "leave", 1.0), (True, "leave", 6.5)],
+    ids=["by a person", "by a person, to be ended", "adopted", "longer than it is waited for"],
+)
+def test_what_the_pid_file_alone_named_is_waited_for(host, site, port, ended, tmp_path, is_adopted, leftovers, grace):
+    """A person has started it, or another updater, so that it bears no mark: the next version found its port taken."""
+    patient(host)
+    program = tmp_path / "program.py"
+    program.write_text(AGENT)
+    text = script(AT_THE_ROOT.format(sys.executable, program, port, grace))
+    for version in ("1", "2"):
+        site.publish(version=version, control=text)
+    place = host.layout.agent("agent").install("1")
+    if is_adopted:
+        install_agent(host.layout.root, "agent", "1", text)
+    else:
+        run(host, site, "1")
+        old = number_in(place / "agent.pid")
+        subprocess.run(["./control", "stop"], cwd=place, check=True)
+        until("it is gone", lambda: not alive(old))
+    subprocess.run(["./control", "start"], cwd=place, check=True)
+    host.reconfigure(replace(host.config, watch=0))
+    run(host, site, "1")
+    old = number_in(place / "agent.pid")
+    ended.append(old)
+    assert witness.recognise(Table(), place, host.memories.of("agent").running, host.boot) == []
+    assert run(host, site, "2", leftovers=leftovers).matches
+    ended.append(number_in(host.layout.agent("agent").install("2") / "agent.pid"))
+    assert (current(host), status(host).state, alive(old)) == ("2", State.STARTED, False)
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_who_holds_the_port_is_no_stranger_where_the_pid_file_named_it(host, port, ended, tmp_path, version):
+    """On the way back it is of the very version that is started."""
+    patient(host, stop=1.0)
+    program = tmp_path / "program.py"
+    program.write_text(AGENT)
+    text = script(AT_THE_ROOT.format(sys.executable, program, port, 60))
+    place, _ = [install_agent(host.layout.root, "agent", version, text) for version in ("1", "2")]
+    subprocess.run(["./control", "start"], cwd=place, check=True)
+    old = number_in(place / "agent.pid")
+    ended.append(old)
+    were = stopping.before(place, Memory(), host.boot)
+    subprocess.run(["./control", "stop"], cwd=place, check=True)
+    order = Desired(name="agent", version=version, tarball="x")
+    start = starting.Start(host, host.layout.agent("agent"), order, version, Memory())
+    with pytest.raises(ControlFailed, match=rf"port {port} is held by {old} .* of 1$"):
+        start.run("agent:1", departing={"1": were.departing()})
+    assert alive(old), "it is none that is known to be the agent's own"
+
+
+def test_only_what_a_stop_has_taken_out_of_a_pid_file_is_waited_for(tmp_path, ended):
+    place = install_agent(tmp_path, "agent", "1")
+    one = subprocess.Popen(["sleep", "4873"], cwd="/", start_new_session=True)
+    ended.append(one.pid)
+    named = {processes.identity(one.pid)}
+    before = lambda: stopping.before(place, Memory(), processes.boot_here())  # noqa: E731
+    (place / "agent.pid").write_text(str(one.pid))
+    assert before().departing() == named, "its own file"
+    os.utime(place / "agent.pid", (1e9, 1e9))
+    assert before().departing() == set(), "the number has come again since it was written"
+    books = place / "services/app.pid"
+    books.parent.mkdir()
+    books.write_text(str(one.pid))
+    were = before()
+    assert were.departing() == set(), "it goes on with what it runs for others"
+    books.unlink()
+    assert were.departing() == named
+    one.kill()
+    one.wait()
+    assert were.departing() == set()
 
 
 def test_a_version_that_goes_at_once_is_not_waited_for(host, site):
