@@ -6,17 +6,18 @@ Misconfigured and every line at once, what cannot be meant: unknown keys, a port
 """
 
 from collections.abc import Callable, Mapping
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from meta import nodes
 from meta.errors import Misconfigured, Problem, RecordsError
-from meta.limits import Network
+from meta.limits import Network, network
 from meta.load import Loaded, decode
 from meta.reader import Field, Reader, is_blank
 from updater import addresses
+from updater.wiretext import in_plain_sight, plain, quoted
 from updater.wiretimes import duration
+from updater.wireurls import shown
 
 DEFAULT_LISTEN = "127.0.0.1:2000"
 DEFAULT_DATABASE = "sqlite:///var/meta.db"
@@ -64,7 +65,7 @@ def settle(options: Mapping[str, Any], legacy: Loaded | None = None) -> Settings
     host, port = parse_listen(given.pop("listen", "") or (own.listen if own else "") or DEFAULT_LISTEN)
     tarballs = given.pop("tarballs", None)
     if tarballs is not None and not tarballs.is_dir():
-        raise Misconfigured(f"the tarball directory {tarballs} is not there")
+        raise Misconfigured(f"the tarball directory {plain(str(tarballs))} is not there")
     if tarballs is None and own and legacy and own.tarball_dir:
         tarballs = _legacy_tarballs(Path(legacy.file), own.tarball_dir)
     settings = Settings(host=host, port=port, tarballs=tarballs, **given)
@@ -117,18 +118,21 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _text(field: Field, reader: Reader) -> str | None:
-    return reader.text(field)
+    text = reader.text(field)
+    if text and not in_plain_sight(text):
+        raise ValueError(f"{quoted(shown(text))} has a character that cannot be seen")
+    return text
 
 
 def _path(field: Field, reader: Reader) -> Path:
-    return Path(reader.text(field) or "")
+    return Path(_text(field, reader) or "")
 
 
 def _chosen(*allowed: str) -> Callable[[Field, Reader], str]:
     def parse(field: Field, reader: Reader) -> str:
         text = reader.text(field) or ""
         if text not in allowed:
-            raise ValueError(f"must be one of {', '.join(allowed)}")
+            raise ValueError(f"must be one of {', '.join(allowed)}{_not(text)}")
         return text
 
     return parse
@@ -141,19 +145,24 @@ def _boolean(field: Field, reader: Reader) -> bool:
 def _count(field: Field, reader: Reader) -> int:
     text = reader.text(field) or ""
     if not text.isascii() or not text.isdecimal() or len(text) > 15:
-        raise ValueError("must be a whole number")
+        raise ValueError(f"must be a whole number{_not(text)}")
     return int(text)
 
 
 def _seconds(field: Field, reader: Reader) -> float:
-    found = duration(reader.text(field) or "", bare=True)
+    text = reader.text(field) or ""
+    found = duration(text, bare=True)
     if found is None:
-        raise ValueError("must be seconds, or a number with s, m, h, d or w: 15m")
+        raise ValueError(f"must be seconds, or a number with s, m, h, d or w: 15m{_not(text)}")
     return found
 
 
+def _not(text: str) -> str:
+    return f", not {quoted(text)}" if text else ""
+
+
 def _networks(field: Field, reader: Reader) -> tuple[Network, ...]:
-    return tuple(ip_network(text) for item in reader.items(field) if (text := reader.text(item)))
+    return tuple(network(text) for item in reader.items(field) if (text := reader.text(item)))
 
 
 KEYS: dict[str, tuple[str, Callable[[Field, Reader], Any]]] = {

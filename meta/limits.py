@@ -13,9 +13,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any, NamedTuple
 
 from updater.web_guard import host_problem, page_problem
+from updater.wiretext import quoted
 
 MAX_CLIENTS = 20_000
 FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")
+_INSIDE = 96  # bits of an IPv6 address before the IPv4 address inside it
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+){1,16}")
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -59,6 +61,25 @@ def default_limits() -> Limits:
     return Limits(
         failures=Buckets(rate=1, burst=10), requests=Buckets(rate=50, burst=200), enrolments=Buckets(rate=20, burst=200)
     )
+
+
+def network(text: str) -> Network:
+    """An address or a network; IPv4 inside IPv6 is that of IPv4. Raises ValueError."""
+    try:
+        found = ip_network(text)
+    except ValueError as e:
+        raise ValueError(f"{quoted(text)} is no address like 10.0.0.1 and no network like {_meant(text)}") from e
+    if isinstance(found, IPv6Network) and found.prefixlen >= _INSIDE and (inside := found.network_address.ipv4_mapped):
+        return IPv4Network((inside, found.prefixlen - _INSIDE))
+    return found
+
+
+def _meant(text: str) -> str:
+    """That which begins before what was written, or an example."""
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        return "10.0.0.0/8"
 
 
 def client_address(environ: Mapping[str, Any], trusted: Sequence[Network] = ()) -> str:

@@ -12,7 +12,7 @@ from meta.errors import Problem
 from meta.hints import did_you_mean
 from meta.nodes import Fields, Items, Node, Other, Text
 from updater.wire import one_line
-from updater.wiretext import quoted
+from updater.wiretext import plain, quoted
 
 
 class Field(NamedTuple):
@@ -117,8 +117,7 @@ def _unknown(key: str, names: list[str]) -> str:
     if key == "<<":
         return "merge keys are not read; write the fields out"
     hint = did_you_mean(key.lower(), names) or f"; known here: {', '.join(names)}"
-    shown = quoted(key)
-    odd = f" {shown}" if shown != f'"{key}"' else ""
+    odd = "" if plain(key) == key else f" {quoted(key)}"
     return f"unknown key{odd}{hint}"
 
 
@@ -127,4 +126,6 @@ def _kind(node: Node) -> str:
         return "blank"
     if isinstance(node, Other):
         return node.kind
-    return {Text: "text", Items: "a list", Fields: "a mapping"}[type(node)]
+    if isinstance(node, Text):
+        return "text" if plain(node.value) == node.value else f"text {quoted(node.value)}"
+    return "a list" if isinstance(node, Items) else "a mapping"

@@ -33,7 +33,9 @@ def _agents(context: click.Context, _parameter: click.Parameter, begun: str) -> 
 def _seconds(_context: click.Context, _parameter: click.Parameter, text: str) -> float:
     seconds = 0.0 if text == "0" else wiretimes.duration(text)
     if seconds is None:
-        raise click.BadParameter(f'"{text}" is no duration like 90s, 5min or 1h')
+        from updater.wiretext import quoted
+
+        raise click.BadParameter(f"{quoted(text)} is no duration like 90s, 5min or 1h")
     return seconds
 
 

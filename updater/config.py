@@ -11,7 +11,7 @@ from updater import addresses, files, places, wireproblems
 from updater.errors import Misconfigured, TryLater
 from updater.tarstream import Limits
 from updater.wire import Desired, base_problem, hostname_problem, name_problem
-from updater.wiretext import utf16_problem
+from updater.wiretext import plain, utf16_problem
 from updater.wireurls import shown
 
 LIMIT = 1 << 20  # bytes of a cfg.json
@@ -121,7 +121,7 @@ def load(path: Path) -> Config:
     try:
         return _checked(msgspec.json.decode(data, type=Config))
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
-        where, text = wireproblems.problem(e)
+        where, text = wireproblems.problem(e, data)
         at_key = isinstance(e, msgspec.ValidationError)
         raise Misconfigured(f"{path}: {where or 'top level'}: {text}" if at_key else f"{path} {text}") from e
     except _Bad as e:
@@ -137,11 +137,11 @@ def _checked(config: Config) -> Config:
     if config.hostname:
         _check("hostname", hostname_problem(config.hostname))
     for url in config.credentials:
-        _check(f"credentials.{shown(url)}", base_problem("it", url))
+        _check(f"credentials.{plain(shown(url))}", base_problem("it", url))
     if config.ca_file and not places.is_file(Path(config.ca_file)):
-        raise _Bad(f"caFile: {config.ca_file} is not a file")
+        raise _Bad(f"caFile: {plain(config.ca_file)} is not a file")
     for name in config.agents:
-        _check(f"agents.{name}", name_problem(name))
+        _check(f"agents.{plain(name)}", name_problem(name))
     if config.desired_agent:
         _check("desiredAgent", name_problem(config.desired_agent))
     try:

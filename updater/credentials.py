@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from updater import files, places
 from updater.errors import Misconfigured, TryLater
+from updater.wiretext import odd_characters, utf16_problem
 
 LIMIT = 8192  # bytes of a file
 
@@ -47,14 +48,19 @@ def _authorization(file: Path) -> str:
         return text
     if ":" in text and text.isprintable():
         return f"Basic {base64.b64encode(text.encode()).decode()}"
-    raise Misconfigured(f"the credentials {file} are neither `Bearer TOKEN` nor `USER:PASSWORD` on one line")
+    odd = odd_characters(text)
+    with_odd = f", but hold {odd}" if odd else ""
+    raise Misconfigured(f"the credentials {file} are neither `Bearer TOKEN` nor `USER:PASSWORD` on one line{with_odd}")
 
 
 def private(file: Path, what: str) -> str:
     """The text of a small file that nobody else may read. Raises Misconfigured, with what it should have held."""
     try:
         mode = file.stat().st_mode
-        text = (files.read_small(file.resolve(), LIMIT) or b"").decode().strip()
+        data = files.read_small(file.resolve(), LIMIT) or b""
+        if problem := utf16_problem(data):
+            raise ValueError(f"it {problem}")
+        text = data.decode("utf-8-sig").strip()
     except (OSError, ValueError, TryLater) as e:
         raise Misconfigured(f"cannot read the {what} {file}: {e}") from e
     if stat.S_IMODE(mode) & 0o077:

@@ -19,6 +19,7 @@ from updater.errors import Misconfigured, Refused, TryLater
 from updater.host import Host
 from updater.http import Http, Response
 from updater.wire import one_line
+from updater.wiretext import odd_characters
 from updater.wireurls import shown
 
 LIMIT = 64 << 10  # bytes of an answer
@@ -93,7 +94,8 @@ def enrol(host: Host, token: str, within: float = 0.0, tell: Callable[[str], Non
     does not answer, or KNOWN_WITHIN at most while it does not know the token, each time told in a line. Raises Misconfigured,
     Refused, TryLater."""
     if not _is_token(token):
-        raise Misconfigured("what was given is no enrolment token: it must be one word")
+        odd = odd_characters(token)
+        raise Misconfigured(f"what was given is no enrolment token: it must be one word{odd and f', without {odd}'}")
     files.make_directory(host.layout.own)  # before meta is asked
     files.check_room(host.layout.own, len(token))
     begun = _begun(host)

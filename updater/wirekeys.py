@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from updater.wiretext import quoted
+
 
 def keys_problem(body: bytes) -> str:
     """Which key of this JSON is given twice in one object, or what else no reader should take; "" when all is well. Parses all
@@ -20,7 +22,7 @@ def _refuse_doubled(pairs: list[tuple[str, Any]]) -> None:
     seen: set[str] = set()
     for key, _ in pairs:
         if key in seen:
-            raise ValueError(f'the key "{key}" is given twice')
+            raise ValueError(f"the key {quoted(key)} is given twice")
         seen.add(key)
 
 

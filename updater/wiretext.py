@@ -34,6 +34,23 @@ def quoted(text: str) -> str:
     return f'"{shown}" ({where} {names})'
 
 
+def plain(text: str) -> str:
+    """The text as it is where nothing about it is odd, else quoted: for a place in a message without quotation marks."""
+    shown = quoted(text)
+    return text if shown == f'"{text}"' else shown
+
+
+def in_plain_sight(text: str) -> bool:
+    """Whether there is nothing in it that a person cannot see."""
+    return text.isprintable() and text == text.strip()
+
+
+def odd_characters(text: str) -> str:
+    """Those of them that are no visible ASCII, in words: for a text that is not to be shown. "" for none."""
+    odd = list(dict.fromkeys(c for c in text if _is_odd(c, True)))
+    return ", ".join(map(_name, odd[:_NAMED])) + (f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else "")
+
+
 def utf16_problem(data: bytes) -> str:
     """What to do about a file of text that is UTF-16, with its mark or without; "" for another."""
     head = data[:_LOOKED_AT]

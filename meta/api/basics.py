@@ -17,6 +17,16 @@ LABEL_VALUE = f"^({LABEL_FORM})?{END}"
 TOKEN_NAME = r"^[A-Za-z0-9][A-Za-z0-9@._ -]{0,63}" + END
 MAX_WHY = 500
 
+IN_WORDS = {
+    NAME: "1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit",
+    VERSION: "1 to 64 letters, digits or any of ._+~=-, the first a letter or digit",
+    HOSTNAME: "1 to 253 letters, digits, '.', '_' or '-', the first a letter or digit",
+    TARBALL: "NAME-VERSION.tar.gz",
+    LABEL_KEY: "1 to 63 letters, digits, '.', '_' or '-'",
+    LABEL_VALUE: "blank or 1 to 63 letters, digits, '.', '_' or '-'",
+    TOKEN_NAME: "1 to 64 letters, digits, blanks or any of @._-, the first a letter or digit",
+}  # the forms, for people
+
 AgentName = Annotated[str, Meta(pattern=NAME)]
 Version = Annotated[str, Meta(pattern=VERSION)]
 Hostname = Annotated[str, Meta(pattern=HOSTNAME)]

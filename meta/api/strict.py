@@ -12,10 +12,11 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
+from meta.api.basics import IN_WORDS
 from meta.api.problems import Refusal
 from meta.nodes import MAX_NODES
 from updater import wireproblems
-from updater.wire import one_line
+from updater.wiretext import quoted
 
 MAX_DEPTH = 32
 _BEFORE_A_VALUE = (b",", b"[", b"{")
@@ -27,7 +28,7 @@ def convert(data: Any, kind: Any) -> Any:
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as e:
-        raise _refusal(e) from e
+        raise _refusal(e, data) from e
 
 
 def parse(body: bytes) -> Any:
@@ -42,7 +43,7 @@ def parse(body: bytes) -> Any:
         msgspec.json.decode(body)  # knows UTF-8, surrogates and numbers better than the other, which knows doubled keys
         data = json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (msgspec.DecodeError, UnicodeError) as e:
-        raise Refusal(400, f"the body {wireproblems.in_words(e)}") from e
+        raise Refusal(400, f"the body {wireproblems.in_words(e, body)}") from e
     except RecursionError as e:
         raise Refusal(400, f"the body is nested more than {MAX_DEPTH} deep") from e
     except ValueError as e:
@@ -55,7 +56,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
         twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise Refusal(400, f'the key "{one_line(twice, 40)}" is given twice')
+        raise Refusal(400, f"the key {quoted(twice)} is given twice")
     return fields
 
 
@@ -88,7 +89,7 @@ def query(arguments: Iterable[tuple[str, str]], kind: type[Any]) -> Any:
     for key, text in arguments:
         if key not in fields:
             known = ", ".join(sorted(fields)) or "none"
-            raise Refusal(400, f'unknown query "{one_line(key, 40)}"; known here: {known}')
+            raise Refusal(400, f"unknown query {quoted(key)}; known here: {known}")
         if key in found:
             raise Refusal(400, f'the query "{key}" is given twice')
         if "\0" in text:
@@ -122,8 +123,23 @@ def _convert(value: Any, kind: Any, what: str) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as e:
-        raise Refusal(400, f"{what}: {wireproblems.in_words(e)}") from e
+        raise Refusal(400, f"{what}: {': '.join(filter(None, _problem(e, value)))}") from e
 
 
-def _refusal(error: msgspec.ValidationError) -> Refusal:
-    return Refusal(400, wireproblems.in_words(error), problems=[wireproblems.problem(error)])
+def _refusal(error: msgspec.ValidationError, data: Any) -> Refusal:
+    where, text = _problem(error, data)
+    return Refusal(400, f"{where}: {text}" if where else text, problems=[(where, text)])
+
+
+def _problem(error: msgspec.ValidationError, data: Any) -> tuple[str, str]:
+    """As wireproblems has it; a text that is not of its form is shown, and the form told in words."""
+    where, text = wireproblems.problem(error)
+    form = IN_WORDS.get(text.removeprefix("a key ").removeprefix("is not of the form "))
+    if not form:
+        return where, text
+    for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", where):
+        data = (
+            data.get(key) if isinstance(data, dict) else data[int(index)] if index and isinstance(data, list) else None
+        )
+    is_shown = isinstance(data, str) and not text.startswith("a key ")
+    return where, f"{quoted(data)} is not {form}" if is_shown else f"{text.split(' is ')[0]} is not {form}"

@@ -18,7 +18,7 @@ STATES = ("new", "ok", "late", "lost", "retired")
 
 @click.command(short_help="List hosts.")
 @click.option("--state", type=click.Choice(STATES), help="Only those; retired ones are shown only so.")
-@click.option("--agent", default="", metavar="NAME", help="Only with this agent.", shell_complete=options.agents)
+@click.option("--agent", default="", metavar="NAME", help="Only with this agent.", **options.OF_AN_AGENT)
 @click.option(
     "--version",
     default="",

@@ -4,7 +4,7 @@ from meta.api.types import Counts, Labels
 from meta.cli.client import Client
 from meta.errors import NotThere
 from meta.hints import did_you_mean
-from updater.wire import one_line
+from updater.wiretext import quoted
 
 
 def agents(client: Client) -> list[str]:
@@ -17,7 +17,7 @@ def require_agent(client: Client, agent: str) -> None:
     """Raises NotThere for an agent without a record that no host reports."""
     known = agents(client)
     if agent not in known:
-        raise NotThere(f'there is no agent "{one_line(agent, 64)}"{did_you_mean(agent, known)}')
+        raise NotThere(f"there is no agent {quoted(agent)}{did_you_mean(agent, known)}")
 
 
 def require_label(client: Client, label: str) -> None:
@@ -25,10 +25,10 @@ def require_label(client: Client, label: str) -> None:
     key, equals, value = label.partition("=")
     known = {one.key: one for one in client.get("/labels", Labels).items}
     if key not in known:
-        raise NotThere(f'no host has a label "{one_line(key, 64)}"{did_you_mean(key, known) or _among(list(known))}')
+        raise NotThere(f"no host has a label {quoted(key)}{did_you_mean(key, known) or _among(list(known))}")
     found = known[key]
     if equals and not found.more and value not in found.values:
-        raise NotThere(f'no host has the label "{one_line(label, 128)}"{_among([f"{key}={v}" for v in found.values])}')
+        raise NotThere(f"no host has the label {quoted(label)}{_among([f'{key}={v}' for v in found.values])}")
 
 
 def _among(names: list[str]) -> str:

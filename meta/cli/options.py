@@ -251,6 +251,9 @@ def _no_strange_host(_context: click.Context, _parameter: click.Parameter, value
     return _unless(next(filter(None, map(hostname_problem, names)), ""), value)
 
 
+OF_AN_AGENT: Any = {"shell_complete": agents, "callback": _no_strange_agent}  # of an option that names one
+
+
 def _unless(problem: str, value: Any) -> Any:
     if problem:
         raise Misconfigured(problem)

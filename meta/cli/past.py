@@ -55,7 +55,7 @@ def _show(revision: "RevisionView") -> None:
 
 @click.command(short_help="Take an agent's last change back.")
 @click.argument("revision", type=click.IntRange(0), required=False)
-@click.option("--agent", metavar="NAME", help="Only the record of this agent.", shell_complete=options.agents)
+@click.option("--agent", metavar="NAME", help="Only the record of this agent.", **options.OF_AN_AGENT)
 @options.changing
 def rollback(editor: "Editor", revision: int | None, agent: str | None) -> None:
     """Take back the newest change of --agent, or with REVISION make its record what it was right after that. Without --agent

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from meta.errors import Misconfigured
+from updater.wiretext import odd_characters, utf16_problem
 
 LIMIT = 500  # characters of a token
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750
@@ -31,7 +32,9 @@ def token(file: Path | None) -> str:
         raise Misconfigured(f"the token file {path} cannot be read: {e.strerror}") from e
     if stat.S_IMODE(mode) & 0o077:
         raise Misconfigured(f"the token file {path} can be read by others: chmod 600 {path}")
-    return _checked(text.decode("ascii", "replace").strip(), str(path))
+    if problem := utf16_problem(text):
+        raise Misconfigured(f"the token file {path} {problem}")
+    return _checked(text.decode("utf-8-sig", "replace").strip(), str(path))
 
 
 def default_file() -> Path:
@@ -42,5 +45,7 @@ def default_file() -> Path:
 
 def _checked(text: str, where: str) -> str:
     if not _TOKEN.fullmatch(text) or len(text) > LIMIT:
-        raise Misconfigured(f"{where} holds no token: it must be the one line that `meta token new` printed")
+        odd = odd_characters(text)
+        found = f", without {odd}" if odd else ""
+        raise Misconfigured(f"{where} holds no token: it must be the one line that `meta token new` printed{found}")
     return text

@@ -84,5 +84,7 @@ def _failures(text: str | None) -> tuple[int | None, bool]:
         return None, False
     number, is_share = text.removesuffix("%"), text.endswith("%")
     if not (number.isascii() and number.isdigit() and len(number) < 10) or (is_share and int(number) > 100):
-        raise click.UsageError(f'--max-failed "{text}" is neither a number of hosts nor a share like 5%')
+        from updater.wiretext import quoted
+
+        raise click.UsageError(f"--max-failed {quoted(text)} is neither a number of hosts nor a share like 5%")
     return int(number), is_share

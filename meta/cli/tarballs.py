@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Check a tarball and upload it.")
 @click.argument("tarball", type=click.Path(path_type=Path))
-@click.option("--agent", metavar="NAME", help="Whose it is, where the file's name can be read in two ways.")
+@click.option(
+    "--agent", metavar="NAME", help="Whose it is, where the file's name can be read in two ways.", **options.OF_AN_AGENT
+)
 @options.why
 @options.output
 @options.connected

@@ -7,7 +7,7 @@ from meta.errors import Misconfigured
 from meta.hints import closest
 from meta.load import parse_selector
 from meta.records import CHANGEABLE, Selector
-from updater.wiretext import quoted
+from updater.wiretext import plain, quoted
 from updater.wiretimes import duration
 
 KINDS = ("prefix", "glob", "hosts", "label")
@@ -23,7 +23,7 @@ def fields_of(words: Sequence[str]) -> dict[str, str | int | list[str]]:
         if key not in CHANGEABLE:
             close = closest(key, CHANGEABLE)
             hint = f"did you mean {close}?" if close else f"fields are {', '.join(CHANGEABLE)}"
-            raise Misconfigured(f'"{key}" is no field; {hint}')
+            raise Misconfigured(f"{quoted(key)} is no field; {hint}")
         if problem := attempt_problem(value) if key == "attempt" else value_problem(key, value):
             raise Misconfigured(problem)
         found.setdefault(key, []).append(value)
@@ -41,10 +41,11 @@ def selector_of(text: str) -> Selector:
     """`prefix:web-`, `glob:*-db-*`, `hosts:a,b` or `label:env=staging`. Raises Misconfigured."""
     kind, colon, value = text.partition(":")
     if not colon:
-        ways = f"prefix:{text}, glob:{text}, hosts:{text} or label:KEY=VALUE"
-        raise Misconfigured(f'"{text}" does not say how it selects hosts: write {ways}')
+        name = text if plain(text) == text else "NAME"
+        ways = f"prefix:{name}, glob:{name}, hosts:{name} or label:KEY=VALUE"
+        raise Misconfigured(f"{quoted(text)} does not say how it selects hosts: write {ways}")
     if kind not in KINDS:
-        raise Misconfigured(f'"{kind}" selects nothing; there are {", ".join(f"{k}:" for k in KINDS)}')
+        raise Misconfigured(f"{quoted(kind)} selects nothing; there are {', '.join(f'{k}:' for k in KINDS)}")
     if not value:
         raise Misconfigured(f'nothing stands behind "{kind}:"; every host is glob:*')
     return parse_selector(text, "--for")
@@ -57,11 +58,11 @@ def labels_of(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals and not word.endswith("-"):
-            raise Misconfigured(f'"{word}" is neither KEY=VALUE, which sets a label, nor KEY-, which removes one')
+            raise Misconfigured(f"{quoted(word)} is neither KEY=VALUE, which sets a label, nor KEY-, which removes one")
+        if problem := label_problem((word if value else key) if equals else word[:-1]):
+            raise Misconfigured(problem)
         if not equals:
             gone.append(word[:-1])
-        elif problem := label_problem(word if value else key):
-            raise Misconfigured(problem)
         else:
             wanted[key] = value
     if both := sorted(wanted.keys() & set(gone)):
@@ -73,5 +74,5 @@ def seconds(text: str) -> float:
     """`30d`, `12h`, `90s` -> seconds. Raises Misconfigured."""
     found = duration(text)
     if not found:
-        raise Misconfigured(f'"{text}" is no duration like 30d, 12h or 15min')
+        raise Misconfigured(f"{quoted(text)} is no duration like 30d, 12h or 15min")
     return found

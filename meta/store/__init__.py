@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from meta.errors import Misconfigured
 from meta.records import RecordSet
 from meta.revisions import Edit, Revision
 from meta.store import dates, hosts, records, tokens
@@ -18,6 +19,8 @@ from meta.store.hosts import AHEAD
 from meta.store.migrate import Tables, check, upgrade
 from meta.store.rows import Beat, Forgotten, Gone, Head, HostOrder, HostRow, Lost, Moved, Ordered, Since
 from meta.store.tokens import LastAdmin, Taken, Token, TokenWrite
+from updater import wireurls
+from updater.wiretext import in_plain_sight, quoted
 
 __all__ = [
     "AHEAD",
@@ -48,6 +51,8 @@ class Store:
     def __init__(self, url: str, patience: float = PATIENCE, told: set[str] | None = None):
         """url: as SQLAlchemy writes it; patience: seconds until a PostgreSQL that is silent is given up; told: what was said of
         its time-outs before, which is not said again. Raises Misconfigured; touches neither disk nor network."""
+        if not in_plain_sight(url):
+            raise Misconfigured(f"the database {quoted(wireurls.shown(url))} has a character that cannot be seen")
         self._url, self._patience, self._told = url, patience, set() if told is None else told
         self._database = Database(url, patience, self._told)
         self.shown = self._database.shown

@@ -109,6 +109,21 @@ def test_a_token_that_cannot_be_meant_is_not_made(world, body):
     assert len(world.store.tokens()) == before
 
 
+def test_a_name_that_is_not_of_its_form_is_shown_and_the_form_told_in_words(world):
+    body = {"kind": "operator", "name": "al\u200bice", "role": "viewer"}
+    told = refused(world.call("POST", "tokens", json=body), 400)
+    words = (
+        r'"al\u200bice" (with U+200B ZERO WIDTH SPACE) is not 1 to 64 letters, digits, blanks or any of @._-, the first'
+    )
+    assert told["detail"] == f"name: {words} a letter or digit"
+    told = refused(world.call("POST", "rollback", json={"agent": "a0\u200b"}), 400)
+    assert told["detail"].startswith(r'agent: "a0\u200b" (ends with U+200B ZERO WIDTH SPACE) is not 1 to 64 letters')
+    told = refused(world.call("GET", "records/a%c2%a0"), 400)
+    assert told["detail"].startswith(r'agent: "a\u00a0" (ends with U+00A0 NO-BREAK SPACE) is not 1 to 64 letters')
+    told = refused(world.call("POST", "labels", json={"hosts": ["h", "h\xa0"], "set": {"a": ""}}), 400)
+    assert told["detail"].startswith(r'hosts[1]: "h\u00a0" (ends with U+00A0 NO-BREAK SPACE) is not 1 to 253 letters')
+
+
 def test_a_pattern_that_fits_no_host_is_shown(world):
     body = {"kind": "enrolment", "name": "x", "pattern": "r7-*\u00a0"}
     problem = refused(world.call("POST", "tokens", json=body), 400)

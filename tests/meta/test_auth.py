@@ -7,7 +7,7 @@ from werkzeug.routing import Rule as Route
 
 from helpers.meta_api import KINDS, NOW, World
 from meta.auth import NOBODY, HostTokens, Principal, Rule, Tokens, Unauthorised, judge, mint
-from meta.limits import Buckets, Limits, allows_anonymous, bucket_of, client_address, is_local
+from meta.limits import Buckets, Limits, allows_anonymous, bucket_of, client_address, is_local, network
 from meta.store import Token
 
 HOST = Principal("h", "host")
@@ -248,6 +248,23 @@ def test_a_forwarded_address_is_believed_from_our_proxies_only(remote, forwarded
     trusted = (ip_network("10.0.0.0/30"),)
     assert client_address(environ(remote, HTTP_X_FORWARDED_FOR=forwarded), trusted) == client
     assert client_address(environ(remote, HTTP_X_FORWARDED_FOR=forwarded)) == remote
+
+
+@pytest.mark.parametrize(
+    ("text", "remote", "is_ours"),
+    [
+        ("::ffff:127.0.0.1", "127.0.0.1", True),
+        ("::ffff:127.0.0.1", "::ffff:127.0.0.1", True),
+        ("::ffff:10.0.0.0/104", "10.1.2.3", True),
+        ("::ffff:10.0.0.0/104", "11.1.2.3", False),
+        ("::ffff:0:0/96", "11.1.2.3", True),
+        ("fd00::/8", "fd00::1", True),
+        ("fd00::/8", "10.0.0.1", False),
+    ],
+)
+def test_a_proxy_that_is_an_ipv4_address_inside_ipv6_is_that_ipv4_address(text, remote, is_ours):
+    asked = environ(remote, HTTP_X_FORWARDED_FOR="1.1.1.1")
+    assert client_address(asked, [network(text)]) == ("1.1.1.1" if is_ours else remote)
 
 
 @pytest.mark.parametrize("header", ["HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP"])

@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meta.checks import label_problem, run_user_problem, value_problem, work_dir_problem
-from meta.cli.words import fields_of
+from meta.cli.secret import token
+from meta.cli.words import fields_of, labels_of, seconds, selector_of
 from meta.config import read
 from meta.errors import Misconfigured as MetaMisconfigured
 from meta.errors import RecordsError
 from meta.load import decode, load
+from meta.store import Store
 from updater.config import load as load_config
+from updater.credentials import Credentials
 from updater.errors import Misconfigured
 from updater.wire import base_problem, hostname_problem, md5_problem, name_problem, sha256_problem, version_problem
 from updater.wiretext import UTF_16, quoted, utf16_problem
@@ -46,6 +49,116 @@ def test_what_cannot_be_seen_is_escaped_and_named(text, expected):
 @given(st.text())
 def test_whatever_a_text_is_it_is_shown_on_one_line_that_can_be_printed(text):
     assert quoted(text).isprintable()
+
+
+N, Z = "\xa0", "\u200b"
+NO_BREAK, NO_WIDTH = "U+00A0 NO-BREAK SPACE", "U+200B ZERO WIDTH SPACE"
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        (lambda: fields_of([f"version{N}=2"]), r'"version\u00a0" (ends with U+00A0 NO-BREAK SPACE) is no field'),
+        (lambda: selector_of(f"prefix{N}:web-"), r'"prefix\u00a0" (ends with U+00A0 NO-BREAK SPACE) selects nothing'),
+        (lambda: selector_of(f"web{N}"), r'"web\u00a0" (ends with U+00A0 NO-BREAK SPACE) does not say how'),
+        (lambda: selector_of(f"prefix:web-{N}"), r'prefix "web-\u00a0" (ends with U+00A0 NO-BREAK SPACE) fits no host'),
+        (lambda: selector_of(f"glob:w*{N}"), r'glob "w*\u00a0" (ends with U+00A0 NO-BREAK SPACE) fits no host'),
+        (lambda: labels_of([f"env{N}"]), r'"env\u00a0" (ends with U+00A0 NO-BREAK SPACE) is neither'),
+        (lambda: labels_of([f"env{Z}-"]), r'label "env\u200b" (ends with U+200B ZERO WIDTH SPACE) is not'),
+        (lambda: seconds(f"90d{N}"), r'"90d\u00a0" (ends with U+00A0 NO-BREAK SPACE) is no duration'),
+        (
+            lambda: Store(f"sqlite:///x.db{N}"),
+            r'"sqlite:///x.db\u00a0" (ends with U+00A0 NO-BREAK SPACE) has a character',
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_argument_is_in_plain_sight(argument, told):
+    with pytest.raises(MetaMisconfigured) as raised:
+        argument()
+    assert told in str(raised.value)
+
+
+def test_a_password_is_not_shown_with_a_database_that_cannot_be_meant():
+    with pytest.raises(MetaMisconfigured) as raised:
+        Store(f"postgresql://meta:hunter2@host/meta{N}")
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (f'retireAfter: "30{N}d"', rf', not "30\u00a0d" (with {NO_BREAK})'),
+        (f'maxHosts: "3{Z}"', rf', not "3\u200b" (ends with {NO_WIDTH})'),
+        (f'logLevel: "info{Z}"', rf', not "info\u200b" (ends with {NO_WIDTH})'),
+        (f'trustedProxies: ["127.0.0.1{N}"]', rf'"127.0.0.1\u00a0" (ends with {NO_BREAK}) is no address'),
+        ('trustedProxies: ["10.0.0.1/8"]', '"10.0.0.1/8" is no address like 10.0.0.1 and no network like 10.0.0.0/8'),
+        (f"listen:{N}127.0.0.1:2000", rf'must be a mapping, not text "listen:\u00a0127.0.0.1:2000" (with {NO_BREAK})'),
+        (f'listen: "127.0.0.1:2000{N}"', rf'"127.0.0.1:2000\u00a0" (ends with {NO_BREAK})'),
+        (f'database: "sqlite:///x.db{N}"', rf'"sqlite:///x.db\u00a0" (ends with {NO_BREAK})'),
+        (f'records: "/x{Z}"', rf'"/x\u200b" (ends with {NO_WIDTH})'),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_of_meta_is_in_plain_sight(tmp_path, line, told):
+    file = tmp_path / "meta.yaml"
+    file.write_text(f"{line}\n")
+    with pytest.raises(MetaMisconfigured) as raised:
+        read(file)
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f'{{"keep{N}Versions": 1, SERVER}}', rf': "keep\u00a0Versions" (with {NO_BREAK}): unknown key'),
+        (
+            f'{{"agents": {{"a": {{"leftovers": "end{N}"}}}}, SERVER}}',
+            rf'"end\u00a0" (ends with {NO_BREAK}) is none of',
+        ),
+        (f'{{"caFile": "/x{Z}", SERVER}}', rf'caFile: "/x\u200b" (ends with {NO_WIDTH}) is not a file'),
+        (f'{{"agents": {{"a{Z}": {{}}}}, SERVER}}', rf'agents."a\u200b" (ends with {NO_WIDTH}): name "a\u200b"'),
+        (f'{{SERVER,{N}"debug": true}}', f"is not JSON at byte 47: there is {NO_BREAK}"),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_of_the_updater_is_in_plain_sight(tmp_path, text, told):
+    file = tmp_path / "cfg.json"
+    file.write_text(text.replace("SERVER", '"server": "http://127.0.0.1:1", "interval": 5'))
+    with pytest.raises(Misconfigured) as raised:
+        load_config(file)
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("ou_o_abc".encode("utf-16"), UTF_16),
+        ("ou_o_abc".encode("utf-16-le"), UTF_16),
+        (f"ou_o_abc{Z}\n".encode(), f"without {NO_WIDTH}"),
+        (f"ou_o{N}abc\n".encode(), f"without {NO_BREAK}"),
+    ],
+)
+def test_what_is_wrong_with_a_token_is_named_and_the_token_is_not_shown(tmp_path, data, told):
+    file = tmp_path / "token"
+    file.write_bytes(data)
+    file.chmod(0o600)
+    with pytest.raises(MetaMisconfigured) as raised:
+        token(file)
+    assert told in str(raised.value)
+    assert "abc" not in str(raised.value)
+
+
+def test_a_token_in_the_environment_is_told_of_its_odd_character(monkeypatch):
+    monkeypatch.setenv("META_TOKEN", f"ou_o{N}abc")
+    with pytest.raises(MetaMisconfigured, match=r"META_TOKEN .*, without U.00A0 NO-BREAK SPACE"):
+        token(None)
+
+
+@pytest.mark.parametrize("data", ["Bearer x".encode("utf-16"), f"Bearer x{Z}".encode()])
+def test_what_is_wrong_with_a_secret_of_the_updater_is_named(tmp_path, data):
+    file = tmp_path / "secret"
+    file.write_bytes(data)
+    file.chmod(0o600)
+    with pytest.raises(Misconfigured, match=r"UTF-16|U.200B ZERO WIDTH SPACE"):
+        Credentials({"http://h": str(file)}).header("http://h/x")
 
 
 ODD = "x\xa0y"
