@@ -1,10 +1,11 @@
-"""Another try of versions that hosts have rolled back: the edit that asks for it, and what will come of it.
+"""Another try of versions that hosts have rolled back or refused: the edit that asks for it, and what will come of it.
 
-A host tries a rejected version again when its order has a higher attempt than the one it was rejected at. So a new attempt is
+A host tries such a version again when its order has a higher attempt than the one it failed at. So a new attempt is
 higher than all that any record ever had: the number of the revision that it comes with.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -17,35 +18,51 @@ from meta.errors import NotThere
 from meta.hosts import Host, HostTable
 from meta.nearly import no_hosts
 from meta.records import Hosts, Override, Record, RecordSet, Selector
-from updater.wire import ROLLED_BACK, Desired
+from updater.wire import REFUSED, ROLLED_BACK, Desired
 
 _NAMED = 3  # hosts, where they are put in words
 
 
 class Outlook(NamedTuple):
-    """What a new attempt does. trying: hosts that try their version again; unable: those that rolled it back too, and whose
-    updater does not know attempts; some: of the latter, by name."""
+    """What a new attempt does. trying: hosts that rolled their version back and try it again; refused: that refused it and do;
+    unable: those of both kinds whose updater does not know attempts; some: of the latter, by name."""
 
     trying: int = 0
+    refused: int = 0
     unable: int = 0
     some: tuple[str, ...] = ()
 
+    @property
+    def acts(self) -> bool:
+        """Whether any host tries its version again."""
+        return self.trying > 0 or self.refused > 0
+
     def in_words(self) -> str:
         """For the person who asks for it."""
-        if not self.trying and not self.unable:
-            return "no host is known to have rolled this version back: nothing is tried again"
-        rolled = f"{_hosts(self.trying)} rolled this version back and will try it again"
-        tried = rolled if self.trying else "nothing is tried again"
+        if not self.acts and not self.unable:
+            return "no host is known to have rolled this version back or refused it: nothing is tried again"
         if not self.unable:
-            return tried
+            return self._tried()
         more = self.unable - len(self.some)
         names = ", ".join(self.some) + (f" and {more} more" if more else "")
-        return f"{tried}; it cannot act on {_hosts(self.unable)}, whose updater does not know attempts: {names}"
+        return f"{self._tried()}; it cannot act on {_hosts(self.unable)}, whose updater does not know attempts: {names}"
+
+    def _tried(self) -> str:
+        if self.trying and self.refused:
+            rolled, refused = _hosts(self.trying), _hosts(self.refused)
+            return f"{rolled} rolled this version back and {refused} refused it: they will try it again"
+        if self.refused:
+            return f"{_hosts(self.refused)} refused this version and will try it again"
+        return (
+            f"{_hosts(self.trying)} rolled this version back and will try it again"
+            if self.trying
+            else "nothing is tried again"
+        )
 
 
 def retry(records: RecordSet, agent: str, selectors: Sequence[Selector] = ()) -> RecordSet:
-    """The agent's version is tried again where it was rolled back: on the hosts of these selectors, without any on all. The
-    agent has a record."""
+    """The agent's version is tried again where it was rolled back or refused: on the hosts of these selectors, without any on
+    all. The agent has a record."""
     record = next(one for one in records.records if one.name == agent)
     known = (record.attempt, *(one.attempt or 0 for one in record.overrides))
     attempt = max(records.revision, *known) + 1
@@ -88,42 +105,45 @@ def outlook(table: HostTable, records: RecordSet, agent: str) -> Outlook:
     if record is None:
         return Outlook()
     newest = max(record.attempt, *(one.attempt or 0 for one in record.overrides), 0)
-    trying, unable, classes = 0, [], Classes(records)
-    for host in _rolled_back_some(table, agent):
+    found: Counter[str] = Counter()
+    unable, classes = [], Classes(records)
+    for host in _failed_some(table, agent):
         order = classes.of(host.name).orders.get(agent)
         if order is None or order.attempt != newest:
             continue
-        can = _can_try(host, order)
-        trying += can is True
+        result, can = _can_try(host, order)
+        found[result] += can is True
         unable += [host.name] if can is False else []
-    return Outlook(trying, len(unable), tuple(unable[:_NAMED]))
+    return Outlook(found[ROLLED_BACK], found[REFUSED], len(unable), tuple(unable[:_NAMED]))
 
 
-def _rolled_back_some(table: HostTable, agent: str) -> Iterable[Host]:
-    """Cheap for a million hosts: their outcomes are text, of which few have that word, and their profiles are few."""
+def _failed_some(table: HostTable, agent: str) -> Iterator[Host]:
+    """Cheap for a million hosts: their outcomes are text, of which few have those words, and their profiles are few."""
     found = (table.get(name) for name in table.names())
     rejected = cache(lambda profile: isinstance(profile.look(agent)[6], Rejection))
-    word = f'"{ROLLED_BACK}"'
+    words = (f'"{ROLLED_BACK}"', f'"{REFUSED}"')
     return (
-        host for host in found if host and not host.retired_at and (word in host.told or rejected(host.group.profile))
+        host
+        for host in found
+        if host and not host.retired_at and (any(word in host.told for word in words) or rejected(host.group.profile))
     )
 
 
-def _can_try(host: Host, order: Desired) -> bool | None:
-    """Whether a host that rolled this order's version back can try it again; None where it did not, or not since. It says
-    itself what it rejects, if it tells of trials."""
-    look = host.group.profile.look(order.name)
-    _, _, _, _, trial, _, rejected = look
+def _can_try(host: Host, order: Desired) -> tuple[str, bool | None]:
+    """How this order's version failed on a host, and whether that can try it again; None where it did not, or not since. It
+    says itself what it rejects, if it tells of trials; who does knows attempts. What was wrong with the order itself no
+    attempt mends."""
+    look, outcome = host.group.profile.look(order.name), host.outcomes.get(order.name)
+    trial, rejected = look[4], look[6]
     if isinstance(rejected, Rejection):
-        return True if rejected.version == order.version and not rejects(order, look) else None
-    if trial is not UNSET:
-        return None
-    outcome = host.outcomes.get(order.name)
-    if outcome is None or (outcome.result, outcome.to) != (ROLLED_BACK, order.version):
-        return None
+        can = True if rejected.version == order.version and not rejects(order, look) else None
+        return ROLLED_BACK, can
+    result = outcome.result if outcome and outcome.to == order.version and outcome.step != "order" else ""
+    if outcome is None or result not in (ROLLED_BACK, REFUSED) or (result == ROLLED_BACK and trial is not UNSET):
+        return "", None
     if outcome.attempt is UNSET:
-        return False
-    return True if outcome.attempt < order.attempt else None
+        return result, trial is not UNSET
+    return result, True if outcome.attempt < order.attempt else None
 
 
 def _hosts(count: int) -> str:

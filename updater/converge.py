@@ -178,7 +178,8 @@ def _outcome(hands: Hands, seen: Observed, todo: Plan, done: list[Action], faile
     if todo.failure:
         evidence = control.tail(hands.host.layout.output(seen.name), EVIDENCE)
         now, version = int(hands.host.now()), hands.order.version
-        return Outcome(seen.name, seen.current, version, WATCH, FAILED, todo.failure, evidence, now)
+        failed = (WATCH, FAILED, todo.failure, evidence, now, hands.order.attempt)
+        return Outcome(seen.name, seen.current, version, *failed)
     return _done(done, hands.host.now()) if done and not todo.waits else None
 
 
@@ -201,4 +202,5 @@ def _outcome_of(error: UpdaterError, action: Action, hands: Hands) -> Outcome:
         reason=one_line(str(error), 1000),
         evidence=error.evidence,
         at=int(hands.host.now()),
+        attempt=hands.order.attempt,
     )

@@ -125,8 +125,8 @@ def take_over(arguments: Sequence[str]) -> None:
 def _reject(host: Host, version: str, back: str, why: str) -> None:
     """Back to the old version, and a verdict on the new one."""
     _name(host, back)
-    order = next((o for o in host.orders.last.orders if o.name == OWN_NAME), Desired(OWN_NAME, version))
-    outcome = _outcome(host, version, back, ROLLED_BACK, why, order.attempt)
+    order = _order(host, version)
+    outcome = _outcome(host, version, back, ROLLED_BACK, why)
     host.memories.change(OWN_NAME, lambda memory: memory.rejecting(order, why).noting(outcome))
     log.error("%s: %s was taken back: %s", OWN_NAME, version, why)
 
@@ -143,7 +143,12 @@ def _name(host: Host, version: str) -> None:
     files.write_atomic(host.layout.agent(OWN_NAME).version_file, f"{version}\n".encode())
 
 
-def _outcome(host: Host, version: str, back: str, result: str, why: str, attempt: int = 0) -> Outcome:
+def _order(host: Host, version: str) -> Desired:
+    return next((o for o in host.orders.last.orders if o.name == OWN_NAME), Desired(OWN_NAME, version))
+
+
+def _outcome(host: Host, version: str, back: str, result: str, why: str) -> Outcome:
+    attempt = _order(host, version).attempt
     return Outcome(OWN_NAME, back, version, Step.HAND_OVER.value, result, why, at=int(host.now()), attempt=attempt)
 
 

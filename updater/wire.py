@@ -71,8 +71,8 @@ class Outcome(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     when it has come through its watch, not when it is started.
 
     step: where it ended (`order`, `install`, `stop`, `switch`, `start`, `watch`); result: one of the four words
-    above; evidence: the last lines of the control script's output; at: Unix seconds; attempt: of the order that was rolled
-    back, from an updater that tries a rolled back version again when its order has a higher one.
+    above; evidence: the last lines of the control script's output; at: Unix seconds; attempt: of the order that failed, from an
+    updater that tries a version again when its order has a higher one; older ones tell it of rollbacks alone.
     """
 
     agent: str = ""

@@ -1,4 +1,4 @@
-"""Another try of a version that hosts have rolled back, by REST."""
+"""Another try of a version that hosts have rolled back or refused, by REST."""
 
 import msgspec
 from msgspec import UNSET
@@ -18,7 +18,7 @@ from meta.records import RecordSet
     "POST",
     "/records/{agent}/retry",
     Rule.EDITOR,
-    "Hosts that rolled the version of this agent back try it again",
+    "Hosts that rolled the version of this agent back or refused it try it again",
     parts={"agent": AgentName},
     query=EditQuery,
     body=RetryBody,
@@ -38,7 +38,7 @@ def retry(call: Call) -> Reply:
         attempts.require_hosts(table, before, selectors)
         after = attempts.retry(before, agent, selectors)
         said = attempts.outlook(table, after, agent)
-        return after if said.trying else before
+        return after if said.acts else before
 
     return edit_record(call, "retry", change, there_is_one=True, note=lambda _after: said.in_words())
 

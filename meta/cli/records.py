@@ -90,12 +90,12 @@ def unset(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str |
         editor.make(Wish("DELETE", at("records", agent), match=_revision(editor.client, agent)))
 
 
-@click.command(short_help="Try a version again that was rolled back.")
+@click.command(short_help="Try a version again that was rolled back or refused.")
 @options.agent()
 @click.option("--for", "selectors", metavar="SELECTOR", multiple=True, help=f"{_SELECTOR_HELP} Repeatable.")
 @options.changing
 def retry(editor: "Editor", agent: str, selectors: tuple[str, ...]) -> None:
-    """Have the version of AGENT tried again by the hosts that rolled it back: by all, or by those of --for.
+    """Have the version of AGENT tried again by the hosts that rolled it back or refused it: by all, or by those of --for.
 
     It raises the record's `attempt`, or that of an override. Hosts on which the version runs, or has not been tried yet, do
     nothing. Says how many will try, and on how many it cannot act because their updater does not know attempts. On one host:

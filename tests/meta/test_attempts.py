@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
 from helpers.meta_api import NOW, World
 from meta import attempts, edits, load
@@ -155,10 +156,35 @@ def test_a_host_that_says_what_it_rejects_is_counted_by_that_whatever_it_has_tol
     assert retry(world).json["notes"] == ["2 hosts rolled this version back and will try it again"]
 
 
+def refused(world, host, trial=False, **more):
+    told = Outcome("a", "1", **{"to": "2", "step": "install", "result": "refused", "reason": "x", "at": 1} | more)
+    report = Report(host, [RealAgent("a", "1", "started", 1, trial=trial)], outcomes=[told])
+    world.service.table.beat(report, "10.0.0.1", NOW)
+
+
+def test_hosts_that_refused_the_version_try_it_again_too(world):
+    refused(world, "web-1", attempt=0)
+    said = retry(world, query="?dryRun=true").json["notes"]
+    assert said == ["1 host refused this version and will try it again"]
+    refused(world, "web-2")  # by an updater that knows attempts, and told them of rollbacks alone
+    refused(world, "web-3", to="3", attempt=0)
+    refused(world, "web-4", step="order", attempt=0)
+    refused(world, "old-1", trial=UNSET)
+    says(world, "web-5", rejected="2")
+    done = retry(world).json
+    assert done["notes"] == [
+        "1 host rolled this version back and 2 hosts refused it: they will try it again; it cannot act on 1 host, whose "
+        "updater does not know attempts: old-1"
+    ]
+    assert done["revision"] == 2
+    progress = world.call("GET", "progress?agent=a").json
+    assert (progress["failed"], progress["todo"]) == (2, 4), "what failed at a lower attempt is older than the order"
+
+
 def test_a_retry_that_acts_on_no_host_says_so_and_is_no_edit(world):
     beat(world, "fine", result="done")
     done = retry(world).json
-    assert done["notes"] == ["no host is known to have rolled this version back: nothing is tried again"]
+    assert done["notes"] == ["no host is known to have rolled this version back or refused it: nothing is tried again"]
     assert (done["revision"], done["changes"]) == (1, [])
     beat(world, "old-1")
     done = retry(world).json
