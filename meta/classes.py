@@ -247,17 +247,25 @@ def rejects(order: Desired, look: Look) -> bool:
     return rejected.version == order.version and rejected.attempt >= order.attempt
 
 
+def is_down_while_held(order: Desired, look: Look) -> bool:
+    """Whether the version went down within its watch while a person held it."""
+    _, version, status, held, trial, *_ = look
+    is_its = order.cmd == START and trial is True and version == order.version
+    return is_its and isinstance(held, str) and bool(held) and drifts(order, version, status)
+
+
 def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
     """Whether an agent, seen like this and with this verdict, has failed to follow this order: it cannot run the version that
     it shall have now, or the running one did not stop. What went wrong with an earlier version, or at a lower attempt, is none.
     An order that its host refused has failed, whichever version it names; older updaters did not say which.
-    One that died in its watch, and was started again as there is none to go back to, has failed until it has come through.
+    One that died in its watch, and was started again as there is none to go back to, has failed until it has come through; one
+    that went down in its watch while a person held it, so that it is not taken back, has too.
 
     Who tells of trials tells what is rejected too, so there a verdict that says `rolled back` counts no more than that."""
     _, version, status, _, trial, _, _ = look
     if order is None:
         return False
-    if rejects(order, look):
+    if rejects(order, look) or is_down_while_held(order, look):
         return True
     if verdict is None:
         return False
@@ -280,15 +288,6 @@ def is_renewed(before: Desired, after: Desired) -> bool:
 
 def _artifact(order: Desired) -> tuple[object, ...]:
     return order.version, order.tarball, order.mirrors, order.md5, order.sha256, order.cmd
-
-
-def on_trial(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
-    """Whether these hosts say that they have in its watch what they shall run, and it has not failed. Of a version that no
-    order asks for any more, and of an agent that shall be stopped, nobody waits for the end of its watch."""
-    _, version, status, _, trial, *_ = look
-    if trial is not True or order is None or order.cmd != START or drifts(order, version, status):
-        return False
-    return not failed(order, look, verdict)
 
 
 def drifting(orders: Mapping[str, Desired], looks: Sequence[Look]) -> list[Desired]:

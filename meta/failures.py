@@ -1,18 +1,23 @@
 """Changes that failed: of the version that a host shall have now, grouped by reason, and of one version on all hosts.
 
 What a host told of an earlier version says nothing of the present one and is not counted. Hosts are found through the verdicts
-of their groups; of those that failed, at most SCAN are looked at for their reasons in one answer, which then says so.
+of their groups, or among the silent (`fell_silent_hosts`); of those that failed at most SCAN are looked at for their reasons in
+one answer, which then says so.
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
+from itertools import chain
 from typing import NamedTuple
 
-from meta.classes import NO_LOOK, Rejection, failed, rejects
+from meta import standing
+from meta.classes import NO_LOOK, Class, Rejection, failed, is_down_while_held, rejects
 from meta.hosts import Host, HostTable
 from meta.outcomes import is_failure
-from meta.profiles import Group
+from meta.profiles import Group, Profile
+from meta.standing import TODO, TRIAL
 from meta.views import NO_REASON, Failure
 from updater.wire import FAILED, ROLLED_BACK, Desired, Outcome
 
@@ -45,11 +50,12 @@ class _Sum:
             self.newest = (outcome.at, host, outcome)
 
 
-def failures(table: HostTable, agent: str = "") -> Found:
-    """What failed, by agent, desired version, result and reason, for all agents or one.
+def failures(table: HostTable, now: float, agent: str = "") -> Found:
+    """What failed, by agent, desired version, result and reason, for all agents or one. now: Unix seconds.
 
     Reasons that differ in nothing but numbers (a process, a count of seconds) are one; the newest stands for them."""
-    return by_reason(_failed(table, agent))
+    silent = ((one.host, one.order, one.how) for one in fell_silent_hosts(table, now, agent))
+    return by_reason(chain(_failed(table, agent), silent))
 
 
 def by_reason(failed: Iterable[Failed]) -> Found:
@@ -70,8 +76,8 @@ def by_reason(failed: Iterable[Failed]) -> Found:
     return Found(found[:MOST], looked < SCAN and len(found) <= MOST)
 
 
-def sums(table: HostTable) -> Counter[tuple[str, str, str]]:
-    """How many hosts failed, by agent, desired version and result: a sum over groups."""
+def sums(table: HostTable, now: float) -> Counter[tuple[str, str, str]]:
+    """How many hosts failed, by agent, desired version and result: a sum over groups, and over those that fell silent."""
     found: Counter[tuple[str, str, str]] = Counter()
     with table.locked():
         groups = [(group, len(group.hosts)) for group in table.groups.values() if group.profile.has_failures]
@@ -80,15 +86,18 @@ def sums(table: HostTable) -> Counter[tuple[str, str, str]]:
             verdict = group.profile.verdict(order.name)
             if rejects(order, group.profile.look(order.name)):
                 found[order.name, order.version, ROLLED_BACK] += hosts
-            elif verdict:
-                found[order.name, order.version, verdict.result] += hosts
+            else:
+                is_told = verdict and not is_down_while_held(order, group.profile.look(order.name))
+                found[order.name, order.version, verdict.result if verdict and is_told else FAILED] += hosts
+    for one in fell_silent_hosts(table, now):
+        found[one.order.name, one.order.version, FAILED] += 1
     return found
 
 
-def by_agent(table: HostTable, agent: str = "") -> dict[str, int]:
+def by_agent(table: HostTable, now: float, agent: str = "") -> dict[str, int]:
     """On how many hosts the change of each agent, or of this one, failed."""
     found: Counter[str] = Counter()
-    for (name, _, _), hosts in sums(table).items():
+    for (name, _, _), hosts in sums(table, now).items():
         if not agent or name == agent:
             found[name] += hosts
     return dict(sorted(found.items()))
@@ -97,9 +106,11 @@ def by_agent(table: HostTable, agent: str = "") -> dict[str, int]:
 def outcome_of(host: Host, order: Desired) -> Outcome | None:
     """What tells the reason. A host that says that it rejects a version has rolled it back, also where it has told another
     outcome since, or where that one was lost."""
-    outcome, profile = host.outcomes.get(order.name), host.group.profile
-    if rejects(order, profile.look(order.name)):
+    outcome, look = host.outcomes.get(order.name), host.group.profile.look(order.name)
+    if rejects(order, look):
         return rejection(order.name, order.version, outcome)
+    if is_down_while_held(order, look) and not (outcome and outcome.to == order.version and is_failure(outcome)):
+        return down_while_held(host, order)
     return outcome
 
 
@@ -115,6 +126,65 @@ def _view(key: tuple[str, str, str, str], one: _Sum) -> Failure:
     assert one.newest  # noqa: S101 (a sum begins with its first host)
     at, host, outcome = one.newest
     return Failure(key[0], key[1], outcome.result, outcome.reason, one.hosts, host, at)
+
+
+class Silent(NamedTuple):
+    """A host that fell silent, and has failed by that until it is back. was_on_trial: it told that it had its version in its
+    watch, and counts as such in the sum over its group."""
+
+    host: Host
+    group: Group
+    order: Desired
+    how: How
+    was_on_trial: bool
+
+
+def fell_silent_hosts(table: HostTable, now: float, agent: str = "") -> Iterator[Silent]:
+    """Late and lost hosts that failed by their silence, for all agents or one."""
+    with table.locked():
+        book, (excused, _) = table.classes, table.seen.excuse(now)
+        doubled = set(table.whereabouts.doubled(now))
+        silent = [(host, host.group) for host in table.seen.silent if host not in doubled]
+    orders = cache(partial(_may_be_down, agent))
+    for host, group in silent:
+        if group.klass.book is book and host.last_seen < now - table.seen.horizon:
+            yield from _silent(host, group, orders(group.klass, group.profile), excused, table.seen.horizon)
+
+
+def silent_of(table: HostTable, host: Host, now: float) -> Iterator[Silent]:
+    """The same of one host. With the lock held."""
+    is_silent = host in table.seen.silent and host.last_seen < now - table.seen.horizon
+    if is_silent and host.group.klass.book is table.classes and not table.whereabouts.is_doubled(host, now):
+        orders = _may_be_down("", host.group.klass, host.group.profile)
+        yield from _silent(host, host.group, orders, table.seen.excuse(now)[0], table.seen.horizon)
+
+
+def _may_be_down(agent: str, klass: Class, profile: Profile) -> list[tuple[Desired, str, int]]:
+    """The orders that silent hosts of this group may be down by, how they stand to each, and the place of its look."""
+    found = []
+    places = {look[0]: place for place, look in enumerate(profile.looks)}
+    for order in klass.desired:
+        if not agent or order.name == agent:
+            look = profile.look(order.name)
+            state = standing.stand(order, look, profile.verdict(order.name))
+            if state in (TODO, TRIAL) or standing.is_unsure(order, look, state):
+                found.append((order, state, places.get(order.name, 0)))
+    return found
+
+
+def _silent(
+    host: Host, group: Group, orders: list[tuple[Desired, str, int]], excused: float, late_after: float
+) -> Iterator[Silent]:
+    for order, told, place in orders:
+        state = TRIAL if told == standing.GOOD and standing.is_on_trial(host, place, late_after) else told
+        if standing.is_down(state, group.klass, order.name, host.last_seen, excused):
+            was_on_trial = standing.on_trial(order, group.profile.look(order.name), group.profile.verdict(order.name))
+            yield Silent(host, group, order, silent_how(state), was_on_trial)
+
+
+def silent_how(state: str) -> How:
+    """What tells how silent hosts of this state have failed."""
+    return fell_silent if state == TODO else fell_silent_on_trial
 
 
 def fell_silent_on_trial(host: Host, order: Desired) -> Outcome:

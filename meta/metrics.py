@@ -68,12 +68,12 @@ def _hosts(service: "Service", now: float) -> Iterator[Metric]:
     table = service.table
     drift = {(row.agent, row.version): row.hosts for row in query.drift(table)}
     yield _largest("meta_drift_hosts", "Hosts not as desired.", ("agent", "version"), drift)
-    runs = {(row.agent, row.version, row.status): row.hosts for row in query.counts(table)}
+    runs = {(row.agent, row.version, row.status): row.hosts for row in query.counts(table, now)}
     yield _largest("meta_agent_hosts", "Hosts by what they run.", ("agent", "version", "status"), runs)
     text = "Hosts with a version in its watch, by updaters that tell it."
-    yield _largest("meta_trial_hosts", text, ("agent", "version"), query.trials(table))
+    yield _largest("meta_trial_hosts", text, ("agent", "version"), query.trials(table, now))
     text = "Hosts where the change to what they shall be now failed."
-    yield _largest("meta_failed_hosts", text, ("agent", "version", "result"), failures.sums(table))
+    yield _largest("meta_failed_hosts", text, ("agent", "version", "result"), failures.sums(table, now))
 
 
 def _largest(name: str, text: str, labels: Sequence[str], hosts: Mapping[Any, int]) -> Metric:

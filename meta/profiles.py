@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_NAME = 64
 MAX_STATUS = 300  # characters, like every other foreign sentence here
-MANY = 64  # agents of one host, beyond which it has one time for all
+MANY = 64  # agents of one host, beyond which it has one time for all at which it looked
 LIGHT = 4096  # bytes of a profile that are nobody's trouble
 MAX_WEIGHT = 256 << 20  # bytes of all profiles, beyond which only light ones are new
 Stamp = int | tuple[int, ...]
@@ -107,7 +107,7 @@ class Profile:
     @property
     def has_failures(self) -> bool:
         """Whether any of its agents may have failed."""
-        return bool(self.verdicts) or any(look[6] is not UNSET for look in self.looks)
+        return bool(self.verdicts) or any(look[6] is not UNSET or (look[4] is True and look[3]) for look in self.looks)
 
     def look(self, agent: str) -> Look:
         """At this agent."""
@@ -235,7 +235,6 @@ State = tuple[str, str, str]  # an agent, its version and its status
 
 
 def since_when(looks: Sequence[Look], before: dict[State, float], now: float) -> float | tuple[float, ...]:
-    """Since when each of them has this version and status; one time, where that is the same for all or they are many. before:
-    what was known."""
+    """Since when each of them has this version and status; one time, where that is the same for all. before: what was known."""
     times = tuple(before.get(look[:3], now) for look in looks)
-    return times if len(set(times)) > 1 and len(times) <= MANY else max(times, default=now)
+    return times if len(set(times)) > 1 else max(times, default=now)

@@ -14,34 +14,34 @@ from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
-from msgspec import UNSET
-
-from meta import failures
-from meta.classes import NO_LOOK, Class, Classes, Look, Verdict, drifts, failed, rejects
+from meta import failures, standing
+from meta.classes import NO_LOOK, Class, Classes, Look
 from meta.hosts import Host, HostTable
 from meta.profiles import Group, Profile
 from meta.query import Ages, judge
 from meta.records import Selector
+from meta.standing import BROKEN, GOOD, HELD, MISSED, TODO, TRIAL, is_asked_for_again, is_tried_again, stand
 from meta.views import Progress, Standing
-from updater.wire import FAILED, START, Desired
+from updater.wire import START, Desired
 
-GOOD, TRIAL, TODO, BROKEN, HELD = "good", "on trial", "to do", "failed", "held"
 LATE, LOST, DOUBLED = "late", "lost", "doubled"
 LEFT_OUT = (LATE, LOST, HELD, DOUBLED)
 SILENT = "silent since it was on trial, or had its order"  # which counts as failed
 PENDING = (TODO, TRIAL, BROKEN, SILENT)
-MISSED = 3  # heartbeats of a host that is late, so that its interval is known well enough
 NAMED = 10  # hosts of each kind that are named
+MOST_FAILED = 100  # of those that failed
 _AMONG = 1000  # hosts of a group among which the names are looked for
 _group_of = attrgetter("group")
 
 
 class Asked(NamedTuple):
-    """Of which agent, on which hosts (None: all), and whether late and lost ones count by what they last said."""
+    """Of which agent, on which hosts (None: all), and whether late and lost ones count by what they last said. failed_before:
+    names of hosts that had failed in an earlier look."""
 
     agent: str
     selector: Selector | None = None
     include_lost: bool = False
+    failed_before: Iterable[str] = ()
 
 
 class _Part(NamedTuple):
@@ -65,6 +65,7 @@ class _Sums:
         self.pending: set[str] = set()
         self.failing: list[tuple[Desired, Sequence[Host], failures.How]] = []
         self.is_patient = False
+        self.refused = 0
 
     def add(self, state: str, hosts: int, some: Iterable[Host], waits: str = "") -> None:
         """some: of these hosts."""
@@ -74,7 +75,7 @@ class _Sums:
             self.waits[waits] += hosts
         if state != GOOD and hosts:
             names = [*self.names.get(state, ()), *(host.name for host in islice(some, _AMONG))]
-            self.names[state] = nsmallest(NAMED, names)
+            self.names[state] = nsmallest(MOST_FAILED if state == BROKEN else NAMED, names)
 
     def named(self, *states: str) -> list[Standing]:
         return [Standing(name, state) for state in states for name in self.names.get(state, ())][:NAMED]
@@ -120,8 +121,7 @@ class _Question:
     def is_unsure(self, klass: Class, profile: Profile) -> bool:
         """Whether each of these hosts is to be asked since when it is as desired."""
         order, state = self.state(klass, profile)
-        is_untold = _look(profile, self.asked.agent)[4] is UNSET
-        return state == GOOD and is_untold and order is not None and order.cmd == START
+        return order is not None and standing.is_unsure(order, _look(profile, self.asked.agent), state)
 
     def needs_hosts(self, klass: Class, profile: Profile) -> bool:
         """Whether their number is not enough."""
@@ -131,27 +131,20 @@ class _Question:
         return state != GOOD or self.whole(klass) is None or self.is_unsure(klass, profile)
 
     def is_on_trial(self, host: Host) -> bool:
-        """Whether a host that does not tell it has not been as desired for long enough."""
-        since = host.since
-        if isinstance(since, tuple):
-            since = since[min(self.place(host.group.profile), len(since) - 1)]
-        return host.last_seen - since < self.ages.late_after / MISSED
+        return standing.is_on_trial(host, self.place(host.group.profile), self.ages.late_after)
 
     def away(self, host: Host, klass: Class, its: str, state: str, excused: float) -> str:
         """What a host that is late, lost or doubled (its) counts for. Whoever was on trial, or had heard of its order, may be
         down by the version, but not when it is meta that was away."""
-        may_be_down = its != DOUBLED and state in PENDING and host.last_seen < excused
-        if may_be_down and (state == TRIAL or self._has_heard(klass, host)):
+        is_its = its != DOUBLED and klass.book is self.book
+        if is_its and standing.is_down(state, klass, self.asked.agent, host.last_seen, excused):
             return BROKEN if state == BROKEN else SILENT
         return state if its != DOUBLED and self.asked.include_lost else its
-
-    def _has_heard(self, klass: Class, host: Host) -> bool:
-        return klass.book is self.book and klass.has_heard(self.asked.agent, host.last_seen)
 
 
 class _Moment(NamedTuple):
     """The table at one moment. silent: and groups, the group of each; doubled: with their groups; excused, patience: see
-    `Seen.excuse`."""
+    `Seen.excuse`; gone: of the hosts that had failed those that are asked for no more, but for retired ones."""
 
     parts: list[_Part]
     silent: list[Host]
@@ -159,6 +152,7 @@ class _Moment(NamedTuple):
     doubled: list[tuple[Host, Group]]
     excused: float
     patience: float
+    gone: list[str]
 
 
 def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress:
@@ -198,26 +192,11 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
         left_out=sums.named(*LEFT_OUT),
         failures=found.failures,
         failures_are_whole=found.is_whole,
+        failed_hosts=sums.names.get(BROKEN, []),
+        gone=moment.gone,
+        refused=sums.refused,
+        asked_within=2 * ages.late_after / MISSED,
     )
-
-
-def stand(order: Desired, look: Look, verdict: Verdict | None) -> str:
-    """The state of the hosts of a group. Pure. A download that failed is tried again by the host, so it is to do; one that was
-    refused (there is no such file, or it has another digest) waits for a person, so it has failed. What has failed, or is down
-    within its watch, is not less so because a person holds it."""
-    _, version, status, held, trial, *_ = look
-    is_tried_again = verdict is not None and _is_tried_again(verdict) and not rejects(order, look)
-    if failed(order, look, verdict) and not is_tried_again:
-        return BROKEN
-    if not drifts(order, version, status):
-        return TRIAL if trial is True and order.cmd == START else GOOD
-    if not (isinstance(held, str) and held):
-        return TODO
-    return BROKEN if order.cmd == START and trial is True and version == order.version else HELD
-
-
-def _is_tried_again(verdict: Verdict) -> bool:
-    return (verdict.step, verdict.result) == ("install", FAILED)
 
 
 def _look(profile: Profile, agent: str) -> Look:
@@ -234,16 +213,18 @@ def _look_at(table: HostTable, asked: Asked, now: float, ages: Ages) -> tuple[_Q
         question = _Question(table.classes, asked, ages)
         groups = [(group.klass, group.profile) for group in table.groups.values()]
     counted = {pair for pair in groups if not question.needs_hosts(*pair)}
-    with table.locked():
+    with table.locked() as hosts:
         if table.classes is not question.book:  # other records came in force in between
             question, counted = _Question(table.classes, asked, ages), set()
         parts = []
         for group in table.groups.values():
-            hosts = None if (group.klass, group.profile) in counted else list(group.hosts)
-            parts.append(_Part(group, group.klass, group.profile, len(group.hosts), hosts))
+            its = None if (group.klass, group.profile) in counted else list(group.hosts)
+            parts.append(_Part(group, group.klass, group.profile, len(group.hosts), its))
         silent = list(table.seen.silent)
         doubled = [(host, host.group) for host in table.whereabouts.doubled(now)]
-        moment = _Moment(parts, silent, list(map(_group_of, silent)), doubled, *table.seen.excuse(now))
+        before = [host for name in asked.failed_before if (host := hosts.get(name)) and not host.retired_at]
+        gone = sorted(host.name for host in before if not question.is_chosen(host))
+        moment = _Moment(parts, silent, list(map(_group_of, silent)), doubled, *table.seen.excuse(now), gone)
     return question, moment
 
 
@@ -262,12 +243,12 @@ def _add(sums: _Sums, question: _Question, part: _Part, away: Mapping[Host, str]
     if not found.keys().isdisjoint(PENDING):
         sums.pending.add(word)
     look, verdict = _look(part.profile, order.name), part.profile.verdict(order.name)
-    if state in found and (state == BROKEN or (state == TODO and verdict and _is_tried_again(verdict))):
-        how = failures.outcome_of if failed(order, look, verdict) else failures.down_while_held
-        sums.failing.append((order, found[state][1], how))
+    if state in found and (state == BROKEN or (state == TODO and is_tried_again(order, look, verdict))):
+        sums.failing.append((order, found[state][1], failures.outcome_of))
+        if state == BROKEN and is_asked_for_again(order, look, verdict):
+            sums.refused += found[state][0]
     if SILENT in found:
-        how = failures.fell_silent if state == TODO else failures.fell_silent_on_trial
-        sums.failing.append((order, found[SILENT][1], how))
+        sums.failing.append((order, found[SILENT][1], failures.silent_how(state)))
 
 
 def _by_state(

@@ -12,12 +12,14 @@ from fnmatch import translate
 from typing import NamedTuple
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
-from meta.classes import NO_LOOK, Look, Rejection, Verdict, drifting, drifts, failed, on_trial
-from meta.failures import failed_orders
+from meta.classes import NO_LOOK, Look, Rejection, Verdict, drifting, drifts, failed, is_down_while_held
+from meta.failures import failed_orders, fell_silent_hosts, outcome_of, silent_of
 from meta.hosts import Host, HostTable
 from meta.profiles import Group
 from meta.records import Label, RecordSet
+from meta.standing import on_trial
 from meta.views import AgentView, Count, Drift, HostView, LabelView, Page
 from updater.wire import START, Desired, Outcome
 
@@ -65,16 +67,17 @@ def judge(host: Host, now: float, ages: Ages) -> str:
 
 def view(table: HostTable, host: Host, now: float, ages: Ages) -> HostView:
     """One host as it is shown: what it reported, then what it shall have and did not report."""
-    orders, outcomes = dict(table.classes.of(host.name).orders), host.outcomes
+    orders, outcomes = table.classes.of(host.name).orders, host.outcomes
+    silent = {one.order.name: outcome for one in silent_of(table, host, now) if (outcome := one.how(host, one.order))}
+    reported = list(host.looks())
+    known = {look[0] for look, _, _ in reported}
     agents = []
-    for look, since, looked in host.looks():
-        order = orders.pop(look[0], None)
-        verdict = host.group.profile.verdict(look[0])
-        agents.append(_agent_view(look, order, verdict, outcomes.get(look[0]), since, looked))
-    for order in orders.values():
-        look = (order.name, *NO_LOOK[1:])
-        verdict = host.group.profile.verdict(order.name)
-        agents.append(_agent_view(look, order, verdict, outcomes.get(order.name), 0.0, 0))
+    for look, since, looked in [*reported, *(((name, *NO_LOOK[1:]), 0.0, 0) for name in orders if name not in known)]:
+        order, verdict = orders.get(look[0]), host.group.profile.verdict(look[0])
+        is_down = order is not None and is_down_while_held(order, look)
+        outcome = outcome_of(host, order) if order and is_down else (outcomes | silent).get(look[0])
+        shown = _agent_view(look, order, verdict, outcome, since, looked)
+        agents.append(replace(shown, failed=True) if look[0] in silent else shown)
     return HostView(
         name=host.name,
         first_seen=host.first_seen,
@@ -124,14 +127,15 @@ def find(table: HostTable, name: str, now: float, ages: Ages) -> HostView | None
 
 def page(table: HostTable, wanted: HostFilter, now: float, ages: Ages, cursor: str = "", limit: int = 100) -> Page:
     """Hosts by name, from after `cursor` on; retired ones only where they are asked for."""
-    names = _few_names(table, wanted, now)
+    silent = {one.host for one in fell_silent_hosts(table, now, wanted.agent)} if wanted.failed else set()
+    names = _few_names(table, wanted, now, silent)
     if names is None:
         names = table.names()
     start, end = bisect_right(names, cursor) if cursor else 0, len(names)
     literal = re.split(r"[*?\[]", wanted.name, maxsplit=1)[0]
     if literal:
         start, end = max(start, bisect_left(names, literal)), bisect_right(names, literal + "\U0010ffff")
-    fits, is_named = _predicate(table, wanted, now, ages), _glob(wanted.name)
+    fits, is_named = _predicate(table, wanted, now, ages, silent), _glob(wanted.name)
     found: list[HostView] = []
     for name in names[start : min(end, start + SCAN)]:
         if is_named and not is_named(name):
@@ -148,8 +152,8 @@ def _glob(pattern: str) -> Callable[[str], object] | None:
     return re.compile(translate(pattern)).match if pattern else None
 
 
-def _few_names(table: HostTable, wanted: HostFilter, now: float) -> list[str] | None:
-    """The sorted names of hosts that may fit, where they are few and there is a short way to them."""
+def _few_names(table: HostTable, wanted: HostFilter, now: float, silent: set[Host]) -> list[str] | None:
+    """The sorted names of hosts that may fit, where they are few and there is a short way to them. silent: failed by it."""
     with table.locked() as hosts:
         labels = table.classes.records.labels
         few: Iterable[Host] | None = None
@@ -164,22 +168,24 @@ def _few_names(table: HostTable, wanted: HostFilter, now: float) -> list[str] | 
         groups = [*table.groups.values(), *(table.aside.values() if wanted.state == "retired" else ())]
     if few is None and (wanted.agent or wanted.version or wanted.status or wanted.failed or wanted.drift is not None):
         fitting = [group for group in groups if _group_fits(group, wanted)]
-        if sum(len(group.hosts) for group in fitting) < FEW:
-            few = [host for group in fitting for host in list(group.hosts)]
+        if sum(len(group.hosts) for group in fitting) + len(silent) < FEW:
+            few = silent.union(*(list(group.hosts) for group in fitting))
     return None if few is None else sorted(host.name for host in few)
 
 
-def _predicate(table: HostTable, wanted: HostFilter, now: float, ages: Ages) -> Callable[[Host], bool]:
+def _predicate(
+    table: HostTable, wanted: HostFilter, now: float, ages: Ages, silent: set[Host]
+) -> Callable[[Host], bool]:
     """Everything but the name."""
     labels = table.classes.records.labels
-    known: dict[Group, bool] = {}
+    known: dict[tuple[Group, bool], bool] = {}
     label = Label(wanted.label) if wanted.label else None
 
     def fits(host: Host) -> bool:
-        group = host.group
-        fitting = known.get(group)
+        key = host.group, host in silent
+        fitting = known.get(key)
         if fitting is None:
-            fitting = known[group] = _group_fits(group, wanted)
+            fitting = known[key] = _group_fits(key[0], wanted, is_silent=key[1])
         if not fitting or (label and not label.matches(host.name, labels.get(host.name, {}))):
             return False
         if wanted.doubled and not table.whereabouts.is_doubled(host, now):
@@ -190,7 +196,7 @@ def _predicate(table: HostTable, wanted: HostFilter, now: float, ages: Ages) -> 
     return fits
 
 
-def _group_fits(group: Group, wanted: HostFilter) -> bool:
+def _group_fits(group: Group, wanted: HostFilter, is_silent: bool = False) -> bool:
     looks = group.profile.looks
     if wanted.agent or wanted.version or wanted.status:
         looks = tuple(
@@ -203,7 +209,8 @@ def _group_fits(group: Group, wanted: HostFilter) -> bool:
         missing = wanted.agent in group.klass.orders and not (wanted.version or wanted.status)
         if not looks and not (missing and (wanted.drift or wanted.failed)):
             return False
-    if wanted.failed and not any(not wanted.agent or o.name == wanted.agent for o in failed_orders(group)):
+    failing = failed_orders(group) if wanted.failed and not is_silent else ()
+    if wanted.failed and not is_silent and not any(not wanted.agent or o.name == wanted.agent for o in failing):
         return False
     if wanted.drift is None:
         return True
@@ -211,8 +218,8 @@ def _group_fits(group: Group, wanted: HostFilter) -> bool:
     return late == wanted.drift
 
 
-def counts(table: HostTable, agent: str = "") -> list[Count]:
-    """How many hosts have which version of which agent in which status, without the retired ones."""
+def counts(table: HostTable, now: float, agent: str = "") -> list[Count]:
+    """How many hosts have which version of which agent in which status, without the retired ones. now: Unix seconds."""
     found: Counter[tuple[str, str, str]] = Counter()
     trials: Counter[tuple[str, str, str]] = Counter()
     failures: Counter[tuple[str, str, str]] = Counter()
@@ -225,13 +232,17 @@ def counts(table: HostTable, agent: str = "") -> list[Count]:
                 is_on_trial = on_trial(group.klass.orders.get(name), look, group.profile.verdict(name))
                 trials[name, version, status] += number if is_on_trial else 0
                 failures[name, version, status] += number if name in failed else 0
+    for one in fell_silent_hosts(table, now, agent):
+        if (key := one.group.profile.look(one.order.name)[:3]) in found:
+            trials[key] -= one.was_on_trial
+            failures[key] += 1
     return [Count(*key, hosts, trials[key], failures[key]) for key, hosts in sorted(found.items())]
 
 
-def trials(table: HostTable) -> Counter[tuple[str, str]]:
+def trials(table: HostTable, now: float) -> Counter[tuple[str, str]]:
     """How many hosts have a version in its watch, by agent and version."""
     found: Counter[tuple[str, str]] = Counter()
-    for one in counts(table):
+    for one in counts(table, now):
         if one.trial:
             found[one.agent, one.version] += one.trial
     return found

@@ -119,7 +119,11 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
     desired: by the agent's record, "" when there is none; wanted: what the hosts that were asked for shall have, each a
     version, or `stop`; ordered: of how many hosts it is wanted; pending: those of them that are not good yet on some host;
     behind: why this may not be by the newest records, or not by them yet, or "". patience: seconds for which silent hosts
-    are yet to be waited for: they may be silent because meta was away."""
+    are yet to be waited for: they may be silent because meta was away.
+
+    failed_hosts: some of those that failed; gone: of those that the question named as failed before, the hosts that are not
+    asked for any more, but for retired ones; refused: of the failed, on how many it is a download that was refused, which they
+    take without another order once it is mended; asked_within: seconds within which a host surely has asked again and told."""
 
     agent: str
     revision: int = 0
@@ -143,6 +147,10 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
     left_out: list[Standing] = []
     failures: list[Failure] = []
     failures_are_whole: bool = True
+    failed_hosts: list[str] = []
+    gone: list[str] = []
+    refused: int = 0
+    asked_within: float = 0.0
 
     @property
     def left(self) -> int:

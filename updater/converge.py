@@ -178,8 +178,8 @@ def _outcome(hands: Hands, seen: Observed, todo: Plan, done: list[Action], faile
     if todo.failure:
         evidence = control.tail(hands.host.layout.output(seen.name), EVIDENCE)
         now, version = int(hands.host.now()), hands.order.version
-        failed = (WATCH, FAILED, todo.failure, evidence, now, hands.order.attempt)
-        return Outcome(seen.name, seen.current, version, *failed)
+        from_, attempt = seen.current, hands.order.attempt
+        return Outcome(seen.name, from_, version, WATCH, FAILED, todo.failure, evidence, now, attempt)
     return _done(done, hands.host.now()) if done and not todo.waits else None
 
 

@@ -179,8 +179,8 @@ def _put_aside(call: Call, hosts: Iterable[str], retired: bool) -> Done:
     answers={200: Counts},
 )
 def get_counts(call: Call) -> Reply:
-    table, agent = call.service.table, call.query.agent
-    return Reply(200, Counts(query.counts(table, agent), failures.by_agent(table, agent)))
+    about = call.service.table, call.now, call.query.agent
+    return Reply(200, Counts(query.counts(*about), failures.by_agent(*about)))
 
 
 @operation(
@@ -192,7 +192,7 @@ def get_counts(call: Call) -> Reply:
     answers={200: Failures},
 )
 def get_failures(call: Call) -> Reply:
-    return Reply(200, Failures(*failures.failures(call.service.table, call.query.agent)))
+    return Reply(200, Failures(*failures.failures(call.service.table, call.now, call.query.agent)))
 
 
 @operation(
@@ -212,7 +212,8 @@ def get_progress(call: Call) -> Reply:
     ):
         raise NotThere(no_hosts(sorted(new), service.table.folded_names()))
     behind = service.behind()  # before the look: what is newest now is in force then
-    found = progress(service.table, Asked(q.agent, selector, q.include_lost), call.now, service.ages)
+    asked = Asked(q.agent, selector, q.include_lost, q.failed_before.split(","))
+    found = progress(service.table, asked, call.now, service.ages)
     return Reply(200, replace(found, behind=behind or found.behind))
 
 

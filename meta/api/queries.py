@@ -56,11 +56,13 @@ class AgentQuery(Body):
 
 class ProgressQuery(Body):
     """agent: which; selector: only on these hosts, like `prefix:lg-`, `glob:*.example`, `hosts:h1,h2` or `label:env=staging`;
-    blank: on all; include_lost: late and lost hosts count by what they last said."""
+    blank: on all; include_lost: late and lost hosts count by what they last said; failed_before: names of hosts,
+    apart by commas, that had failed in an earlier look: those that the selector does not choose any more are told."""
 
     agent: AgentName
     selector: Annotated[str, Meta(max_length=8192)] = ""
     include_lost: bool = False
+    failed_before: Annotated[str, Meta(max_length=8192)] = ""
 
 
 class WhyQuery(Body):

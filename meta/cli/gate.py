@@ -5,11 +5,14 @@ by the newest: behind one address there may be several metas, one of which lags.
 """
 
 from enum import IntEnum
+from itertools import accumulate
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from meta.views import Progress
+
+AT_MOST = 4000  # characters of names of hosts that failed
 
 
 class End(IntEnum):
@@ -40,7 +43,11 @@ class Wanted(NamedTuple):
 
 class Gate:
     """One watch, which is fed with look after look. taken: from how many hosts the last edit took what they had to have;
-    missing: hosts that failed and are chosen by their label no more, so that nobody knows what became of them."""
+    missing: hosts that failed and are chosen by their label no more, so that nobody knows what became of them;
+    failed_before: by name, those and the ones that failed, of which meta is to say so.
+
+    What was refused before the watch began may be mended by now, without an edit: the hosts go on to ask. So long as they may
+    not have asked and told since, that fails no watch."""
 
     def __init__(self, wanted: Wanted):
         self._wanted = wanted
@@ -48,6 +55,9 @@ class Gate:
         self._last: Progress | None = None
         self._revision = 0
         self.taken = self.missing = 0
+        self.failed_before: list[str] = []
+        self._old_refusals = 0
+        self._refused_until: float | None = None
         self._patient_until: float | None = None
 
     def end(self, found: Progress, now: float) -> End | None:
@@ -60,8 +70,10 @@ class Gate:
         last, self._last = self._last or found, found
         self._first, self._revision, self.taken = first, found.revision, taken_from(last, found)
         if self._wanted.selector.startswith("label:"):
-            self.missing = max(0, self.missing + _gone_failures(last, found))
-        judged = replace(found, failed=found.failed + self.missing)
+            self.missing = len(found.gone)
+            self.failed_before = _few([*found.gone, *found.failed_hosts])
+        old = self._may_be_mended(found, now)
+        judged = replace(found, failed=found.failed - old + self.missing, todo=found.todo + old)
         end = End.TAKEN_BACK if found.desired and self.taken else end_of(first, judged, self._wanted)
         if not found.patience:
             self._patient_until = None
@@ -69,6 +81,13 @@ class Gate:
             self._patient_until = now + found.patience
         is_sure = end is End.TAKEN_BACK or (judged.failed > 0 and end is End.NOT_YET)
         return end if is_sure or self._patient_until is None or now >= self._patient_until else None
+
+    def _may_be_mended(self, found: Progress, now: float) -> int:
+        """On how many hosts a refusal of before the watch may still be the last that was told."""
+        if self._refused_until is None:
+            self._old_refusals, self._refused_until = found.refused, now + found.asked_within
+        self._old_refusals = min(self._old_refusals, found.refused) if now < self._refused_until else 0
+        return self._old_refusals
 
 
 def end_of(first: Progress, found: Progress, wanted: Wanted) -> End | None:
@@ -113,11 +132,10 @@ def taken_from(before: Progress, found: Progress) -> int:
     return min(lost, sum(moved[word] for word in gained))
 
 
-def _gone_failures(before: Progress, found: Progress) -> int:
-    """How many hosts that had failed are not among those that are asked for any more; negative: are so again."""
-    fewer = before.judged + before.left - found.judged - found.left
-    healed = before.failed - found.failed
-    return min(fewer, healed) if fewer > 0 and healed > 0 else max(fewer, healed) if fewer < 0 and healed < 0 else 0
+def _few(names: list[str]) -> list[str]:
+    """As many as fit into a question."""
+    lengths = accumulate(len(name) + 1 for name in names)
+    return [name for name, length in zip(names, lengths, strict=True) if length <= AT_MOST]
 
 
 def _is_edited(before: Progress, found: Progress) -> bool:

@@ -135,7 +135,8 @@ def _outcomes(host: "HostView") -> "Iterator[list[Cell]]":
         if outcome := agent.outcome:
             moved = outcome.to not in ("", outcome.from_)
             way = f"{outcome.from_ or 'nothing'} -> {outcome.to}" if moved else outcome.to or outcome.from_
-            rest = f" {show.when(outcome.at)} at {outcome.step}: {outcome.reason or 'no reason given'}"
+            when = f" {show.when(outcome.at)}" if outcome.at else ""
+            rest = f"{when} at {outcome.step}: {outcome.reason or 'no reason given'}"
             yield [show.Cell(f"{agent.name} {way}: "), show.word(outcome.result), show.Cell(show.one_line_kept(rest))]
             for line in outcome.evidence.splitlines()[-10:]:
                 yield [show.Cell(f"    {show.one_line_kept(line)}", "dim")]

@@ -6,7 +6,7 @@ told of, ends no watch; a wrong token or URL does.
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +16,8 @@ from meta.api.types import Counts
 from meta.cli import show
 from meta.cli.client import Client, at
 from meta.cli.gate import End, Gate, Wanted
-from meta.errors import NotThere, TryLater
+from meta.cli.known import require_label
+from meta.errors import Misconfigured, NotThere, TryLater
 from meta.records import selector_of
 from meta.views import Count, Failure, Progress, Standing
 
@@ -37,10 +38,11 @@ class Status(msgspec.Struct, rename="camel"):
     progress: Progress
 
 
-def look(client: Client, wanted: Wanted, is_known: bool = False) -> Status:
-    """Raises NotThere when neither the records nor any host know the agent, unless it is_known from an earlier look."""
+def look(client: Client, wanted: Wanted, is_known: bool = False, failed_before: Sequence[str] = ()) -> Status:
+    """Raises NotThere when neither the records nor any host know the agent, or no host a label that is asked for, unless
+    they are known from an earlier look. failed_before: names of hosts that had failed then."""
     agent = wanted.agent
-    query = {"selector": wanted.selector, "includeLost": wanted.include_lost}
+    query = {"selector": wanted.selector, "includeLost": wanted.include_lost, "failedBefore": ",".join(failed_before)}
     progress = client.get("/progress", Progress, agent=agent, **query)
     counts = client.get("/counts", Counts, agent=agent).items
     record: dict[str, Any] | None = None
@@ -49,6 +51,8 @@ def look(client: Client, wanted: Wanted, is_known: bool = False) -> Status:
     except NotThere:
         if not counts and not is_known:
             raise
+    if not is_known and not progress.judged + progress.left and wanted.selector.startswith("label:"):
+        require_label(client, wanted.selector.removeprefix("label:"))
     return Status(agent, record, counts, progress)
 
 
@@ -86,14 +90,14 @@ def _looks(client: Client, wanted: Wanted, gate: Gate, every: float, deadline: f
     found = None
     while True:
         try:
-            found = look(client, wanted, is_known=found is not None)
+            found = look(client, wanted, found is not None, gate.failed_before)
             end = gate.end(found.progress, time.monotonic())
             yield found, end
             if end is not None:
                 return
         except (TryLater, NotThere) as e:
-            if isinstance(e, NotThere) and found is None:
-                raise
+            if isinstance(e, NotThere) and found is None:  # a misspelt name, and no failure of a version
+                raise Misconfigured(str(e)) from e
             click.echo(f"meta: {e}", err=True)
         left = every if deadline is None else min(every, deadline - time.monotonic())
         if left <= 0:
@@ -134,7 +138,7 @@ def _last_words(end: End | None, found: Status | None, wanted: Wanted, gate: Gat
         text = f"taken back{whom}: what {who} had to have when this began they need not have any more"
         yield f"{text}: meta history {wanted.agent}"
     elif end is End.WAITS_FOR_A_PERSON:
-        yield "waits for a person: the hosts that are left hold the agent; on each of them: updater unhold"
+        yield "waits for a person: there is no host to judge but those that hold the agent; on each: updater unhold"
     elif end is None:
         yield f"time is over; not done yet: {_pending(progress)}"
     elif end is End.DONE:
@@ -152,7 +156,10 @@ def _last_words(end: End | None, found: Status | None, wanted: Wanted, gate: Gat
 
 def _pending(progress: Progress) -> str:
     hosts = progress.todo + progress.trial
-    return _names(progress.last, hosts) if hosts else _why_not_yet(progress) or "it never was for as long as it must"
+    if hosts:
+        return _names(progress.last, hosts)
+    refused = f"{show.hosts(progress.refused)} refused a download before this began, and may not have asked again"
+    return _why_not_yet(progress) or (refused if progress.refused else "it never was for as long as it must")
 
 
 def _why_not_yet(progress: Progress) -> str:
@@ -238,7 +245,8 @@ def _wanted(record: dict[str, Any] | None) -> dict[str, str]:
 def _failed(failure: Failure) -> list[show.Cell]:
     """`1.0.2 rolled back on 2 hosts: died 3 s after its start (last: web-1, 2026-11-29T04:00:00+00:00)`."""
     reason = show.one_line_kept(failure.reason) or "no reason given"
-    text = f" on {show.hosts(failure.hosts)}: {reason} (last: {failure.example}, {show.when(failure.at)})"
+    last = ", ".join(filter(None, (failure.example, show.when(failure.at))))  # of what is not known, nor is when
+    text = f" on {show.hosts(failure.hosts)}: {reason} (last: {last})"
     return [show.Cell(f"{show.one_line_kept(failure.version)} "), show.word(failure.result), show.Cell(text)]
 
 

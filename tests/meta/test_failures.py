@@ -40,7 +40,7 @@ def test_only_failures_of_the_version_that_a_host_shall_have_now_count(table):
     beat(table, "now", rolled_back(to="3"))
     beat(table, "well", rolled_back(to="3", result="done"))
     beat(table, "mended", rolled_back(to="3"), version="3")
-    found = failures.failures(table)
+    found = failures.failures(table, NOW)
     assert [(one.version, one.hosts, one.example) for one in found.failures] == [("2", 1, "other"), ("3", 1, "now")]
     assert failing(table) == ["now", "other"]
     assert failing(table, agent="b") == []
@@ -51,9 +51,9 @@ def test_only_failures_of_the_version_that_a_host_shall_have_now_count(table):
 
 def test_when_another_version_is_desired_the_old_failures_are_gone(table):
     beat(table, "h1", rolled_back(to="3"))
-    assert failures.failures(table).failures
+    assert failures.failures(table, NOW).failures
     table.put_in_force(RecordSet(2, (Record("a", "4", "http://r"),)))
-    assert failures.failures(table).failures == []
+    assert failures.failures(table, NOW).failures == []
     assert failing(table) == []
 
 
@@ -63,14 +63,14 @@ def test_reasons_that_differ_in_numbers_alone_are_one_and_the_newest_stands_for_
     beat(table, "x", rolled_back(reason="disk full", result="failed"))
     died = Failure("a", "3", "rolled back", "died 29 s after its start", 30, "h29", 29)
     full = Failure("a", "3", "failed", "disk full", 1, "x", 5)
-    assert failures.failures(table, "a") == ([died, full], True)
-    assert failures.failures(table, "b") == ([], True)
+    assert failures.failures(table, NOW, "a") == ([died, full], True)
+    assert failures.failures(table, NOW, "b") == ([], True)
 
 
 def test_retired_hosts_are_not_counted(table):
     beat(table, "h1", rolled_back())
     table.retire("h1", NOW)
-    assert failures.failures(table).failures == []
+    assert failures.failures(table, NOW).failures == []
 
 
 def test_an_agent_that_was_never_installed_can_have_failed(table):
@@ -110,7 +110,7 @@ def test_an_answer_is_bounded_and_says_so(table):
     for number in range(failures.MOST + 1):
         letters = "".join(chr(ord("a") + int(digit)) for digit in str(number))
         beat(table, f"h{number}", rolled_back(reason=f"reason {letters}"))
-    found = failures.failures(table)
+    found = failures.failures(table, NOW)
     assert len(found.failures) == failures.MOST
     assert not found.is_whole
 

@@ -196,10 +196,10 @@ def test_a_retired_host_is_back_with_its_next_beat():
     table = HostTable()
     beat(table, "h", OLD, now=1.0)
     assert table.retire("h", 2.0)
-    assert (shown(table).state, query.counts(table)) == ("retired", [])
+    assert (shown(table).state, query.counts(table, 3.0)) == ("retired", [])
     check(table)
     beat(table, "h", OLD, now=3.0)
-    assert (shown(table, now=3.0).state, len(query.counts(table))) == ("new", 1)
+    assert (shown(table, now=3.0).state, len(query.counts(table, 3.0))) == ("new", 1)
     check(table)
 
 

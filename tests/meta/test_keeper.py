@@ -364,7 +364,7 @@ def test_a_failure_of_a_former_order_is_forgotten_at_every_meta_and_after_a_rest
     settle(one, other)
 
     def failed():
-        return [failures.by_agent(meta.table) for meta in (one, other, *again)]
+        return [failures.by_agent(meta.table, time.time()) for meta in (one, other, *again)]
 
     again = []
     assert failed() == [{"a": 1}, {"a": 1}]

@@ -6,8 +6,8 @@ from msgspec.structs import replace
 from meta.api.types import Counts
 from meta.cli import watching
 from meta.cli.gate import End, Gate, Wanted, end_of, is_taken_back, taken_from
-from meta.errors import NotThere
-from meta.views import Progress
+from meta.errors import Misconfigured, NotThere
+from meta.views import Failure, Progress
 
 WANTED = Wanted("a")
 FIRST = Progress("a", revision=5, desired="2", wanted=["2"], todo=3)
@@ -22,12 +22,14 @@ class Metas:
 
     def __init__(self, *answers):
         self.answers = list(answers)
+        self.asked = []
 
     def get(self, path, type_, **query):
         if path == "/counts":
             return Counts([])
         if path != "/progress":
             return {"version": "2"}
+        self.asked.append(query.get("failedBefore"))
         answer = self.answers.pop(0)
         if answer is None:
             raise NotThere("no host web-9 has reported")
@@ -166,15 +168,48 @@ def test_what_is_taken_back_from_some_hosts_is_said_with_their_number(capsys):
 
 def test_a_failure_is_not_forgotten_with_the_label_of_its_host(capsys):
     wanted = WANTED._replace(selector="label:env=staging")
-    looks = [found(failed=1, trial=1), found(trial=1), found(good=1)]
-    assert watching.watch(Metas(*looks), wanted, every=0.001, within=60, as_json=False) == 1
+    failed, gone = found(failed=1, trial=1, failed_hosts=["h-1"]), {"gone": ["h-1"]}
+    looks = [failed, found(trial=2, **gone), found(good=2, **gone)]
+    metas = Metas(*looks)
+    assert watching.watch(metas, wanted, every=0.001, within=60, as_json=False) == 1
+    assert metas.asked == ["", "h-1", "h-1"], "also where another host got the label in between"
     assert "failed on 1 host that label:env=staging does not choose any more" in capsys.readouterr().out
     allowed = wanted._replace(max_failed=1)
     assert watching.watch(Metas(*looks), allowed, every=0.001, within=60, as_json=False) == 0
-    back = [found(failed=1, trial=1), found(trial=1), found(failed=1, trial=1), found(good=2)]
+    back = [failed, found(trial=1, **gone), failed, found(good=2)]
     assert watching.watch(Metas(*back), wanted, every=0.001, within=60, as_json=False) == 0
-    healed = [found(failed=1, trial=2), found(trial=3), found(good=2)]
-    assert watching.watch(Metas(*healed), wanted, every=0.001, within=60, as_json=False) == 0
+    retired = [failed, found(trial=1), found(good=1)]
+    assert watching.watch(Metas(*retired), wanted, every=0.001, within=60, as_json=False) == 0
+
+
+def test_hosts_that_failed_are_named_as_far_as_a_question_goes():
+    gate = Gate(WANTED._replace(selector="label:env=staging"))
+    gate.end(found(failed=99, todo=1, failed_hosts=[f"{number:0253}" for number in range(99)]), 0)
+    assert 0 < len(",".join(gate.failed_before)) <= 4000
+
+
+def test_what_was_refused_before_a_watch_fails_it_only_when_hosts_have_asked_again():
+    refused = {"failed": 1, "refused": 1, "asked_within": 60.0}
+    for wanted in (WANTED, WANTED._replace(max_failed=0)):
+        gate = Gate(wanted)
+        assert gate.end(found(good=2, **refused), 0) is None
+        assert gate.end(found(good=2, **refused), 59) is None
+        assert gate.end(found(good=2, **refused), 60) is End.NOT_YET
+        gate = Gate(wanted)
+        assert gate.end(found(good=2, **refused), 0) is None
+        assert gate.end(found(good=3), 20) is End.DONE
+        gate = Gate(wanted)
+        assert gate.end(FIRST, 0) is None
+        assert gate.end(found(good=2, **refused), 1) is End.NOT_YET, "it was told since the watch began"
+    gate = Gate(WANTED._replace(max_failed=0))
+    assert gate.end(found(good=1, **refused | {"failed": 2}), 0) is End.NOT_YET, "the other one goes on to try nothing"
+
+
+@pytest.mark.parametrize(("at", "last"), [(0, "(last: h-1)"), (5, "(last: h-1, 1970-")])
+def test_of_a_failure_of_which_nothing_is_known_no_time_is_told(capsys, at, last):
+    failure = Failure("a", "2", "rolled back", "died", 1, "h-1", at)
+    watching.watch(Metas(found(failed=1, failures=[failure])), WANTED, every=0.001, within=60, as_json=False)
+    assert last in capsys.readouterr().out
 
 
 def test_what_may_be_of_old_records_ends_no_watch():
@@ -214,5 +249,5 @@ def test_a_meta_that_does_not_know_yet_what_another_one_told_of_ends_no_watch(ca
     metas = Metas(FIRST, None, None, found(good=3))
     assert watching.watch(metas, WANTED, every=0.001, within=60, as_json=False) == 0
     assert capsys.readouterr().err.count("meta: no host web-9 has reported") == 2
-    with pytest.raises(NotThere):
+    with pytest.raises(Misconfigured, match="web-9"):
         watching.watch(Metas(None), WANTED, every=0.001, within=60, as_json=False)

@@ -9,14 +9,15 @@ from msgspec.structs import replace
 
 from meta.absorb import absorb
 from meta.classes import COHORTS, NO_LOOK, Classes, Rejection, Verdict
-from meta.failures import failures, sums
+from meta.failures import by_agent, failures, sums
 from meta.failures import rolled_back as rollbacks
 from meta.grounds import grounds
 from meta.hostrows import load, row_of
 from meta.hosts import HostTable
-from meta.progress import BROKEN, GOOD, HELD, MISSED, TODO, TRIAL, Asked, progress, stand
-from meta.query import Ages, HostFilter, find, page
+from meta.progress import Asked, progress
+from meta.query import Ages, HostFilter, counts, find, page
 from meta.records import Ban, Glob, Hosts, Label, Override, Prefix, Record, RecordSet
+from meta.standing import BROKEN, GOOD, HELD, MISSED, TODO, TRIAL, stand
 from meta.store import Since
 from meta.tidy import move_along
 from meta.views import NO_REASON, Standing
@@ -129,7 +130,7 @@ def test_every_host_is_counted_once(table):
     assert found.left_out == [Standing("held", HELD)]
     assert found.waits == {"download": 1}
     assert [(one.hosts, one.reason) for one in found.failures] == [(1, "died")]
-    assert sums(table) == {("a", "2", "rolled back"): 1}
+    assert sums(table, NOW) == {("a", "2", "rolled back"): 1}
 
 
 def test_silent_hosts_are_left_out_until_they_are_back_or_asked_for(table):
@@ -226,8 +227,8 @@ def test_a_host_whose_first_version_dies_in_its_watch_again_and_again_is_found_a
     died = Outcome("a", "2", "2", "watch", "failed", "died 12 s after its start", "", 5)
     beat(table, "h1", trial=True, outcome=died)
     assert shown(table) == {"failed": 1}
-    assert sums(table) == {("a", "2", "failed"): 1}
-    assert [one.reason for one in failures(table).failures] == ["died 12 s after its start"]
+    assert sums(table, NOW) == {("a", "2", "failed"): 1}
+    assert [one.reason for one in failures(table, NOW).failures] == ["died 12 s after its start"]
     [listed] = page(table, HostFilter(failed=True), NOW, AGES).hosts
     assert listed.agents[0].failed
     beat(table, "h1", outcome=Outcome("a", "", "2", "watch", "done", at=9), now=NOW + 60)
@@ -514,7 +515,7 @@ def test_a_version_that_is_ordered_again_after_another_has_not_failed(table):
     assert shown(table) == {"failed": 1}
     beat(table, "h1", "1")  # it has heard of 1
     assert shown(table) == {"todo": 1}
-    assert sums(table) == {}
+    assert sums(table, NOW) == {}
     beat(table, "h1", "1", rejected="2")  # and what it says now counts
     assert shown(table) == {"failed": 1}
 
@@ -560,7 +561,7 @@ def test_what_was_rolled_back_is_to_do_when_another_tarball_is_ordered_as_the_sa
     its = {} if trial is UNSET else {"rejected": "2"}
     beat(table, "h1", "1", trial=trial, outcome=None if is_known else rolled_back(), now=NOW + 2, **its)
     assert shown(table, NOW + 2) == {"todo": 1}, "it has had no answer yet that asks for the other one"
-    assert sums(table) == {}
+    assert sums(table, NOW) == {}
     beat(table, "h1", "1", trial=trial, outcome=rolled_back("died again"), now=NOW + 3)
     assert shown(table, NOW + 3) == {"failed": 1}
 
@@ -729,7 +730,7 @@ def test_a_way_back_that_fails_once_hides_no_rejection(table):
     beat(table, "h1", "1", "stoped", outcome=Outcome("a", "2", "1", "start", "failed", "not started"), rejected="2")
     assert shown(table) == {"failed": 1}
     assert reasons(table) == [("2", "rolled back", NO_REASON)]
-    assert sums(table) == {("a", "2", "rolled back"): 1}
+    assert sums(table, NOW) == {("a", "2", "rolled back"): 1}
 
 
 def test_a_version_of_the_updater_that_failed_its_try_out_is_rejected_with_its_reason(table):
@@ -750,7 +751,7 @@ def test_a_stop_that_was_done_after_a_rollback_hides_no_rejection(table):
     beat(table, "h1", "1", "stoped", outcome=Outcome("a", "1", "1", "stop", "done"), rejected="2")
     beat(table, "h1", "1", rejected="2")
     assert shown(table) == {"failed": 1}
-    assert sums(table) == {("a", "2", "rolled back"): 1}
+    assert sums(table, NOW) == {("a", "2", "rolled back"): 1}
     assert [host.name for host in page(table, HostFilter(failed=True), NOW, AGES).hosts] == ["h1"]
     assert rollbacks(table, "a", "2") == f"host h1 rolled a 2 back as its last change of it: {NO_REASON}"
 
@@ -770,3 +771,78 @@ def test_a_failure_that_an_updater_told_which_knows_no_trials_counts_as_it_did(t
     beat(table, "h1", "1", trial=UNSET, outcome=rolled_back())
     assert shown(table) == {"failed": 1}
     assert reasons(table) == [("2", "rolled back", "died")]
+
+
+def told_everywhere(table, now):
+    """On which hosts the change of the agent failed, by each way to ask for it."""
+    agents = {name: find(table, name, now, AGES).agents[0] for name in table.names()}
+    failed = [name for name, agent in agents.items() if agent.failed]
+    for wanted in (HostFilter(failed=True), HostFilter(agent="a", failed=True), HostFilter(failed=True, name="*")):
+        assert [host.name for host in page(table, wanted, now, AGES).hosts] == failed
+    number, reasons = len(failed), failures(table, now)
+    assert sum(sums(table, now).values()) == by_agent(table, now).get("a", 0) == number
+    assert sum(one.hosts for one in reasons.failures) == number
+    assert (sum(one.failed for one in counts(table, now)), progress(table, Asked("a"), now, AGES).failed) == (
+        number,
+    ) * 2
+    assert sum(one.trial for one in counts(table, now)) == progress(table, Asked("a"), now, AGES).trial
+    assert sorted(agents[name].outcome.reason for name in failed) == sorted(
+        one.reason for one in reasons.failures for _ in range(one.hosts)
+    )
+    return {name: agents[name].outcome.reason for name in failed}
+
+
+def test_whoever_failed_by_silence_or_while_it_was_held_is_told_wherever_one_asks():
+    table = HostTable(RecordSet(1, (replace(RECORD, version="1"),)), late_after=100)
+    for name in ("here", "h-dead", "h-trial", "h-held", "h-away"):
+        beat(table, name, "1")
+    order(table, 2, RECORD, at=NOW + 1)
+    for name in ("here", "h-dead"):
+        beat(table, name, "1", now=NOW + 2)
+    beat(table, "h-trial", trial=True, now=NOW + 3)
+    table.seen.turn(NOW + 4)
+    keep_beating(table, NOW + 150)
+    beat(table, "h-held", "2", "stoped", trial=True, held="ann", now=NOW + 151)
+    failed = {
+        "h-dead": "fell silent after it got the order",
+        "h-held": "down on trial, held",
+        "h-trial": "fell silent on trial",
+    }
+    assert told_everywhere(table, NOW + 151) == failed
+    assert sums(table, NOW + 151) == {("a", "2", "failed"): 3}
+    beat(table, "h-dead", now=NOW + 152)
+    beat(table, "h-held", now=NOW + 152)
+    assert told_everywhere(table, NOW + 152) == {"h-trial": "fell silent on trial"}
+
+
+def test_of_the_hosts_that_failed_before_those_are_named_that_are_not_asked_for_any_more():
+    records = RecordSet(1, (RECORD,), labels={"web-1": {"env": "st"}, "web-2": {"env": "st"}})
+    table = HostTable(records, late_after=100)
+    for name in ("web-1", "web-2"):
+        beat(table, name, "1", outcome=rolled_back())
+    asked = Asked("a", Label("env=st"))
+    failed = progress(table, asked, NOW, AGES).failed_hosts
+    assert failed == ["web-1", "web-2"]
+    asked = asked._replace(failed_before=[*failed, "unknown"])
+    assert progress(table, asked, NOW, AGES).gone == []
+    order(table, 2, RECORD, labels={"web-2": {"env": "st"}, "web-3": {"env": "st"}})
+    beat(table, "web-3", now=NOW + 2)
+    assert progress(table, asked, NOW + 2, AGES).gone == ["web-1"]
+    table.retire("web-1", NOW + 3)
+    assert progress(table, asked, NOW + 3, AGES).gone == [], "a retired host is left out"
+
+
+def test_a_refused_download_is_told_apart_from_what_no_host_goes_on_to_ask_for(table):
+    beat(table, "h1", "1", outcome=REFUSED)
+    beat(table, "h2", "1", outcome=rolled_back())
+    found = progress(table, Asked("a"), NOW, AGES)
+    assert (found.failed, found.refused, found.asked_within) == (2, 1, 2 * 100 / MISSED)
+
+
+@pytest.mark.parametrize("others", [10, 64, 200])
+def test_an_agent_among_many_is_good_though_another_one_changes_at_each_beat(table, others):
+    for number in range(50):
+        flapping = "started" if number % 2 else "stoped"
+        agents = [RealAgent(f"x{place}", "1", "started" if place else flapping, 7) for place in range(others)]
+        table.beat(Report("go", [RealAgent("a", "2", "started", 7), *agents]), "10.0.0.1", NOW + 10 * number)
+    assert shown(table, NOW + 490) == {"good": 1}

@@ -122,7 +122,7 @@ def test_a_host_is_shown_as_it_was_seen_beside_what_it_shall_be(table):
 
 
 def test_counts_and_drift_are_without_the_retired(table):
-    assert query.counts(table) == [
+    assert query.counts(table, NOW) == [
         Count("a", "1", "started", 1),
         Count("a", "2", "started", 2),
         Count("a", "2", "stoped", 1),
@@ -130,7 +130,7 @@ def test_counts_and_drift_are_without_the_retired(table):
         Count("b", "1", "started", 1),
         Count("b", "1", "stoped", 1),
     ]
-    assert query.counts(table, "b") == query.counts(table)[-2:]
+    assert query.counts(table, NOW, "b") == query.counts(table, NOW)[-2:]
     assert query.drift(table) == [Drift("a", "2", 3), Drift("b", "stop", 1)]
     assert query.drift(table, "b") == [Drift("b", "stop", 1)]
 
@@ -148,7 +148,7 @@ def test_on_trial_are_those_that_have_what_they_shall_run_in_its_watch(table):
     }
     for number, agent in enumerate(seen.values()):
         table.beat(Report(f"h{number}", [agent]), "10.0.0.1", NOW)
-    assert [(one.agent, one.version, one.status, one.trial) for one in query.counts(table) if one.trial] == [
+    assert [(one.agent, one.version, one.status, one.trial) for one in query.counts(table, NOW) if one.trial] == [
         ("a", "2", "started", 1)
     ]
 
