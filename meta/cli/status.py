@@ -42,7 +42,7 @@ def status(
     that are late, lost or doubled, or hold the agent, are left out and counted.
 
     --watch ends when every host that is not left out is good. On a terminal it draws anew, on a pipe it prints a line for each
-    change. Every watch exits with 0 when it is done, 1 when it failed or time is over, 2 for wrong use (also of an unknown name),
+    change. Every watch exits with 0 when it is done, 1 when it failed or time is over, 2 for wrong use (or a name not known),
     3 when it waits for a person (none is left to judge, and some hold the agent), 4 when the record was changed meanwhile.
 
     \b

@@ -324,10 +324,17 @@ def test_a_host_that_is_put_aside_takes_no_version_back(meta):
         assert gate.returncode == 0
 
 
-def test_a_host_that_is_asked_for_by_name_and_has_never_reported_is_refused(meta):
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("agnet",), "there is no agent agnet; did you mean agent?"),
+        ((AGENT, "--for", "hosts:go-1,go-12"), "no host go-12"),
+        ((AGENT, "--for", "label:env=stagign"), 'no host has a label "env"'),
+    ],
+)
+def test_a_name_that_nothing_knows_is_wrong_use_and_no_failure(meta, asked, said):
     send(meta, {"name": AGENT, "version": "1", "status": "started", "timestamp": 7})
-    shown = meta.run("status", AGENT, "--watch", "--for", "hosts:go-1,go-12", expect=1)
-    assert "no host go-12" in shown.stdout + shown.stderr
+    assert said in meta.run("status", "--watch", *asked, expect=2).stderr
 
 
 def test_no_record_and_no_host_are_not_yet(meta):
@@ -335,6 +342,41 @@ def test_no_record_and_no_host_are_not_yet(meta):
     send(meta, {"name": "other", "version": "1", "status": "started", "timestamp": 7})
     shown = meta.run("status", "other", "--watch", expect=1).stdout
     assert "no record says what hosts shall have" in shown
+
+
+@pytest.mark.parametrize(("is_retired", "code"), [(False, 1), (True, 0)])
+def test_a_host_that_failed_is_not_forgotten_when_another_gets_its_label_unless_it_is_retired(meta, is_retired, code):
+    agent = {"name": AGENT, "version": "1", "status": "started", "timestamp": 7, "trial": False}
+    send(meta, agent | {"version": "0", "rejected": "1"})
+    send(meta, agent | {"trial": True}, "go-2")
+    send(meta, agent | {"trial": True}, "go-3")
+    meta.run("label", "go-1", "go-2", "env=st", "--yes")
+    with watching(meta, "--for", "label:env=st", "--every", "1") as gate:
+        assert "1 failed" in gate.stdout.readline()
+        if is_retired:
+            meta.run("retire", "go-1")
+        else:
+            meta.run("label", "go-1", "env-", "--yes")
+        meta.run("label", "go-3", "env=st", "--yes")
+
+        def has_ended():
+            for host in ("go-2", "go-3"):
+                send(meta, agent, host)
+            return gate.poll() is not None
+
+        until("the others are good", has_ended)
+        assert gate.returncode == code, gate.stdout.read()
+
+
+def test_a_version_that_is_published_after_hosts_were_refused_it_comes_through(meta, hosts):
+    meta.run("set", AGENT, "version=8", "--yes")
+    until("all hosts were refused it", lambda: progress(meta)["refused"] == 3, within=60)
+    agents.publish(meta.tarballs, AGENT, "8", members("echo no shebang\n"))
+    until("they do not ask again", lambda: "neither a program" in progress(meta)["failures"][0]["reason"], within=60)
+    agents.publish(meta.tarballs, AGENT, "8", members(QUIET))
+    said = meta.run("retry", AGENT, "--yes").stdout
+    assert "hosts refused this version and will try it again" in said
+    assert "done: 3 hosts good" in watch(meta, 0)
 
 
 def test_a_host_is_shown_to_be_on_trial_and_what_became_of_it(meta, hosts):
