@@ -17,6 +17,7 @@ from meta.outcomes import read_outcomes, verdicts_of
 from meta.profiles import Profile, Stamp
 from meta.store import AHEAD, Beat, HostRow
 from updater.wire import one_line
+from updater.wireproblems import in_words
 
 AT_ONCE = 2000  # hosts that become rows, or come from them, while the lock is held
 AT_MOST = 20_000  # rows of one write
@@ -129,7 +130,8 @@ def read(table: HostTable, row: HostRow, now: float) -> Content | None:
         verdicts = verdicts_of(read_outcomes(row.outcomes)) if row.outcomes else ()
         return table.profiles.read(row.agents, verdicts), since, looked
     except (msgspec.DecodeError, TypeError, ValueError) as e:
-        log.warning("host %s in the database cannot be read: %s", one_line(row.hostname, 253), e)
+        why = in_words(e) if isinstance(e, msgspec.DecodeError) else "not of the form that is kept"
+        log.warning("host %s in the database cannot be read: %s", one_line(row.hostname, 253), why)
         return None
 
 

@@ -8,13 +8,17 @@ MAX_DEPTH, aliases that contain themselves, and aliases that unfold to more than
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import yaml
 
+from updater import mistakes
+
 MAX_DEPTH = 32
 MAX_NODES = 1_000_000
+_READ_AGAIN = 1 << 20  # characters of a text that is read once more, slowly, for what is wrong with it
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _JSON_WORD = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|[^\s{}\[\],:"]+|\n')
 _BRACKET = re.compile(r"""'[^'\n]*'|"(?:[^"\\]|\\.)*"|(?<!\S)\#[^\n]*|(?P<open>[\[{])|(?P<close>[]}])""", re.S)
@@ -131,30 +135,44 @@ def _bound_brackets(text: str, start: int = 0, end: int | None = None, depth: in
 
 def from_yaml(text: str) -> Node | None:
     """YAML of one document -> its tree, or None when there is nothing in it; raises NodeError."""
+    if odd := _UNPRINTABLE.search(text):
+        line, _ = mistakes.place(text, odd.start())
+        raise NodeError(line, f"not YAML: character U+{ord(odd[0]):04X} is not allowed")
     builder = _Builder()
     read = 0
     try:
         for event in _yaml_events(text):
             _take(builder, event)
             read = event.end_mark.index
-    except yaml.MarkedYAMLError as e:
-        mark = e.problem_mark or e.context_mark
+    except yaml.YAMLError as e:
+        mark = _mark(e)
         _bound_brackets(text, read, mark.index + 1 if mark else None, builder.depth)
-        raise _syntax_error("YAML", text, mark.line + 1 if mark else 0, e.problem or e.context) from e
-    except yaml.reader.ReaderError as e:
-        line = text.count("\n", 0, e.position) + 1
-        raise NodeError(line, f"not YAML: character U+{_code(e.character):04X} is not allowed") from e
+        raise _no_yaml(text, e) from e
     return builder.root
 
 
-def _syntax_error(language: str, text: str, line: int, remark: str | None) -> NodeError:
-    """remark: the library's own, which differs from version to version. At the end of the text some name a line after it."""
-    last = max(1, len(text.splitlines()))
-    return NodeError(min(line, last), f"not {language}" + (f" ({remark})" if remark else ""))
+def _mark(error: yaml.YAMLError) -> Any:
+    return getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
 
 
-def _code(character: Any) -> int:
-    return character if isinstance(character, int) else ord(character)
+def _no_yaml(text: str, error: yaml.YAMLError) -> NodeError:
+    """In our own words, and where the parser in Python finds it: libyaml's places are not all the same."""
+    opened: list[Any] = []
+    events: Iterable[Any] = yaml.parse(text, Loader=yaml.SafeLoader) if len(text) < _READ_AGAIN else ()
+    try:
+        for event in events:
+            if isinstance(event, yaml.CollectionStartEvent):
+                opened.append(event.start_mark.index if event.flow_style else None)
+            elif isinstance(event, yaml.CollectionEndEvent):
+                opened.pop()
+    except yaml.YAMLError as e:
+        error = e
+    mark, context = _mark(error), getattr(error, "context_mark", None)
+    if mark is None:
+        return NodeError(0, "not YAML")
+    since = context.index if context and context.index < mark.index else None
+    hint = mistakes.in_yaml(text, mark.index, since, opened[-1] if opened else None)
+    return NodeError(mistakes.place(text, mark.index)[0], f"not YAML {mistakes.in_words(text, mark.index, hint)}")
 
 
 def _yaml_events(text: str) -> Iterator[Any]:
@@ -241,7 +259,8 @@ def _check_json(text: str) -> None:
     try:
         json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
     except json.JSONDecodeError as e:
-        raise _syntax_error("JSON", text, e.lineno, e.msg) from e
+        at, hint = mistakes.in_json(text, e.pos)
+        raise NodeError(mistakes.place(text, at)[0], f"not JSON {mistakes.in_words(text, at, hint)}") from e
     except RecursionError as e:
         raise _too_deep(0) from e
 

@@ -90,3 +90,11 @@ def test_what_a_reply_leaves_open_is_as_the_configuration_has_it(tmp_path):
     assert loaded.completed(Desired("a")) == Desired("a", leftovers="end", unknown_status="upgrade")
     assert loaded.completed(Desired("a", leftovers="leave")).leftovers == "leave"
     assert loaded.completed(Desired("b")) == Desired("b")
+
+
+def test_what_is_no_json_is_shown_with_its_line_and_what_may_be_meant(tmp_path):
+    path = write(tmp_path, '{\n  "server": "m:2000",\n  "interval": 60,\n}\n')
+    with pytest.raises(Misconfigured) as caught:
+        config.load(path)
+    said = """3: is not JSON at column 17 (a comma, and nothing behind it): ""interval": 60,", from "," on"""
+    assert str(caught.value) == f"{path}:{said}"
