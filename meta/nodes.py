@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from updater import mistakes
+from updater import wiremistakes
 
 MAX_DEPTH = 32
 MAX_NODES = 1_000_000
@@ -136,7 +136,7 @@ def _bound_brackets(text: str, start: int = 0, end: int | None = None, depth: in
 def from_yaml(text: str) -> Node | None:
     """YAML of one document -> its tree, or None when there is nothing in it; raises NodeError."""
     if odd := _UNPRINTABLE.search(text):
-        line, _ = mistakes.place(text, odd.start())
+        line, _ = wiremistakes.place(text, odd.start())
         raise NodeError(line, f"not YAML: character U+{ord(odd[0]):04X} is not allowed")
     builder = _Builder()
     read = 0
@@ -162,7 +162,8 @@ def _no_yaml(text: str, error: yaml.YAMLError) -> NodeError:
     try:
         for event in events:
             if isinstance(event, yaml.CollectionStartEvent):
-                opened.append(event.start_mark.index if event.flow_style else None)
+                start: Any = event.start_mark
+                opened.append(start.index if event.flow_style else None)
             elif isinstance(event, yaml.CollectionEndEvent):
                 opened.pop()
     except yaml.YAMLError as e:
@@ -171,8 +172,10 @@ def _no_yaml(text: str, error: yaml.YAMLError) -> NodeError:
     if mark is None:
         return NodeError(0, "not YAML")
     since = context.index if context and context.index < mark.index else None
-    hint = mistakes.in_yaml(text, mark.index, since, opened[-1] if opened else None)
-    return NodeError(mistakes.place(text, mark.index)[0], f"not YAML {mistakes.in_words(text, mark.index, hint)}")
+    hint = wiremistakes.in_yaml(text, mark.index, since, opened[-1] if opened else None)
+    return NodeError(
+        wiremistakes.place(text, mark.index)[0], f"not YAML {wiremistakes.in_words(text, mark.index, hint)}"
+    )
 
 
 def _yaml_events(text: str) -> Iterator[Any]:
@@ -259,8 +262,8 @@ def _check_json(text: str) -> None:
     try:
         json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
     except json.JSONDecodeError as e:
-        at, hint = mistakes.in_json(text, e.pos)
-        raise NodeError(mistakes.place(text, at)[0], f"not JSON {mistakes.in_words(text, at, hint)}") from e
+        at, hint = wiremistakes.in_json(text, e.pos)
+        raise NodeError(wiremistakes.place(text, at)[0], f"not JSON {wiremistakes.in_words(text, at, hint)}") from e
     except RecursionError as e:
         raise _too_deep(0) from e
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from updater import addresses, files, mistakes, places, wireproblems
+from updater import addresses, files, places, wiremistakes, wireproblems
 from updater.errors import Misconfigured, TryLater
 from updater.tarstream import Limits
 from updater.wire import Desired, base_problem, hostname_problem, name_problem
@@ -123,7 +123,7 @@ def load(path: Path) -> Config:
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
         where, text = wireproblems.problem(e, data)
         at_key = isinstance(e, msgspec.ValidationError)
-        if type(e) is msgspec.DecodeError and (mistake := mistakes.in_json_file(data)):
+        if type(e) is msgspec.DecodeError and (mistake := wiremistakes.in_json_file(data)):
             raise Misconfigured(f"{path}:{mistake}") from e
         raise Misconfigured(f"{path}: {where or 'top level'}: {text}" if at_key else f"{path} {text}") from e
     except _Bad as e:
