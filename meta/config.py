@@ -100,7 +100,9 @@ def read(path: Path) -> dict[str, Any]:
     except nodes.NodeError as e:
         raise RecordsError(str(path), [Problem("", e.line, str(e))]) from e
     except OSError as e:
-        raise Misconfigured(f"the configuration {path} cannot be read: {getattr(e, 'strerror', None) or e}") from e
+        raise Misconfigured(
+            f"the configuration {plain(str(path))} cannot be read: {getattr(e, 'strerror', None) or e}"
+        ) from e
     reader = Reader()
     options: dict[str, Any] = {}
     if root is not None and not is_blank(root):

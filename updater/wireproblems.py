@@ -37,7 +37,7 @@ def problem(error: Exception, data: bytes = b"") -> tuple[str, str]:
     is_key = where.startswith(_OF_A_KEY)
     path = where.removesuffix("`").removeprefix(_OF_A_KEY).removeprefix("$").removeprefix(".")
     if named := re.fullmatch(r"Object (contains unknown|missing required) field `(.+)`", text, re.DOTALL):
-        its_path = f"{path}.{plain(named[2])}".lstrip(".")
+        its_path = f"{path}.{plain(named[2][:100])}".lstrip(".")
         return its_path, "unknown key" if named[1] == "contains unknown" else "is missing"
     return path, f"a key {_told(text)}" if is_key else _told(text)
 

@@ -26,7 +26,7 @@ UTF_16 = "looks like UTF-16; save it as UTF-8"
 def quoted(text: str) -> str:
     """`"falcon agent"`, or `"falcon\\u00a0agent" (with U+00A0 NO-BREAK SPACE)`: on one line, cut where it is long."""
     shown = "".join(map(_escaped, text[:SHOWN]))
-    odd = list(dict.fromkeys(c for at, c in enumerate(text) if _is_odd(c, at in (0, len(text) - 1))))
+    odd = _odd_ones(text)
     if not odd:
         return f'"{shown}"'
     names = ", ".join(map(_name, odd[:_NAMED])) + (f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else "")
@@ -34,10 +34,13 @@ def quoted(text: str) -> str:
     return f'"{shown}" ({where} {names})'
 
 
+def _odd_ones(text: str) -> list[str]:
+    return list(dict.fromkeys(c for at, c in enumerate(text) if _is_odd(c, at in (0, len(text) - 1))))
+
+
 def plain(text: str) -> str:
     """The text as it is where nothing about it is odd, else quoted: for a place in a message without quotation marks."""
-    shown = quoted(text)
-    return text if shown == f'"{text}"' else shown
+    return quoted(text) if _odd_ones(text) else text
 
 
 def in_plain_sight(text: str) -> bool:

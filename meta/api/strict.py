@@ -123,12 +123,16 @@ def _convert(value: Any, kind: Any, what: str) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as e:
-        raise Refusal(400, f"{what}: {': '.join(filter(None, _problem(e, value)))}") from e
+        raise Refusal(400, f"{what}: {in_words(e, value)}") from e
 
 
 def _refusal(error: msgspec.ValidationError, data: Any) -> Refusal:
-    where, text = _problem(error, data)
-    return Refusal(400, f"{where}: {text}" if where else text, problems=[(where, text)])
+    return Refusal(400, in_words(error, data), problems=[_problem(error, data)])
+
+
+def in_words(error: msgspec.ValidationError, data: Any) -> str:
+    """What is wrong with this data, on one line."""
+    return ": ".join(filter(None, _problem(error, data)))
 
 
 def _problem(error: msgspec.ValidationError, data: Any) -> tuple[str, str]:

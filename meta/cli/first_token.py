@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
+from meta.api import strict
 from meta.api.tokens import expiry
 from meta.api.types import TokenBody
 from meta.auth import OPERATOR, mint
 from meta.errors import Misconfigured
 from meta.store import Store, Token
-from updater.wireproblems import in_words
 
 
 def write(database: str, body: dict[str, Any]) -> str:
@@ -19,7 +19,7 @@ def write(database: str, body: dict[str, Any]) -> str:
     try:
         wanted = msgspec.convert(body, TokenBody)
     except msgspec.ValidationError as e:
-        raise Misconfigured(f"no token can be made so: {in_words(e)}") from e
+        raise Misconfigured(f"no token can be made so: {strict.in_words(e, body)}") from e
     text, hashed = mint(OPERATOR)
     now = time.time()
     token = Token(0, OPERATOR, wanted.name, wanted.role, hashed, created=now, expires=expiry(wanted, now))

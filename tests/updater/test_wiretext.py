@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meta.checks import label_problem, run_user_problem, value_problem, work_dir_problem
+from meta.cli.first_token import write
 from meta.cli.secret import token
 from meta.cli.words import fields_of, labels_of, seconds, selector_of
 from meta.config import read
@@ -19,7 +20,7 @@ from updater.config import load as load_config
 from updater.credentials import Credentials
 from updater.errors import Misconfigured
 from updater.wire import base_problem, hostname_problem, md5_problem, name_problem, sha256_problem, version_problem
-from updater.wiretext import UTF_16, quoted, utf16_problem
+from updater.wiretext import UTF_16, plain, quoted, utf16_problem
 
 
 @pytest.mark.parametrize(
@@ -46,12 +47,19 @@ def test_what_cannot_be_seen_is_escaped_and_named(text, expected):
     assert quoted(text) == expected
 
 
+def test_a_long_text_without_anything_odd_is_shown_whole_and_an_odd_one_is_quoted():
+    path = "/" + "x" * 300
+    assert plain(path) == path
+    assert plain("/x\u200b") == r'"/x\u200b" (ends with U+200B ZERO WIDTH SPACE)'
+
+
 @given(st.text())
 def test_whatever_a_text_is_it_is_shown_on_one_line_that_can_be_printed(text):
     assert quoted(text).isprintable()
 
 
 N, Z = "\xa0", "\u200b"
+OPERATOR = {"kind": "operator", "role": "viewer"}
 NO_BREAK, NO_WIDTH = "U+00A0 NO-BREAK SPACE", "U+200B ZERO WIDTH SPACE"
 
 
@@ -65,6 +73,10 @@ NO_BREAK, NO_WIDTH = "U+00A0 NO-BREAK SPACE", "U+200B ZERO WIDTH SPACE"
         (lambda: selector_of(f"glob:w*{N}"), r'glob "w*\u00a0" (ends with U+00A0 NO-BREAK SPACE) fits no host'),
         (lambda: labels_of([f"env{N}"]), r'"env\u00a0" (ends with U+00A0 NO-BREAK SPACE) is neither'),
         (lambda: labels_of([f"env{Z}-"]), r'label "env\u200b" (ends with U+200B ZERO WIDTH SPACE) is not'),
+        (
+            lambda: write("sqlite:///x.db", OPERATOR | {"name": f"al{Z}ice"}),
+            r'name: "al\u200bice" (with U+200B ZERO WIDTH',
+        ),
         (lambda: seconds(f"90d{N}"), r'"90d\u00a0" (ends with U+00A0 NO-BREAK SPACE) is no duration'),
         (
             lambda: Store(f"sqlite:///x.db{N}"),
