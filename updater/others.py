@@ -40,7 +40,9 @@ class Others:
 
     def run(self, process: Process) -> bool:
         """Whether it is an interpreter, and what it runs is another agent's."""
-        return any(runs_below(self._table, process, agent) for agent in self._agents())
+        return runs_below(self._table, process, self._layout.root) and any(
+            runs_below(self._table, process, agent) for agent in self._agents()
+        )
 
     def names(self, process: Process) -> bool:
         """Whether the pid file of another agent's current version means it: at the top, or where it surely is that version's;

@@ -72,11 +72,11 @@ class Before:
         return bool(self.every) and not processes.alive(self.every) and witness.names_the_dead(self.install)
 
     def departing(self) -> frozenset[str]:
-        """What lives of the services, and of what its pid files named, where its stop has taken that out of its file, or the
-        file is the agent's own: other files may be its books. It is waited for, and never signalled."""
+        """What lives of that which its pid files named, where its stop has taken it out of its file, or the file is the agent's
+        own: other files may be its books. It is waited for, and never signalled."""
         now, own = pid_files(self.install), own_files(self.install)
         named = {one for one, file in self.named.items() if file in own or str(now.get(file)) != one.partition(".")[0]}
-        return processes.alive(self.services | named)
+        return processes.alive(named)
 
 
 def bring_down(were: Before, order: Desired, timeouts: Timeouts, manner: Action) -> frozenset[str]:
@@ -161,7 +161,7 @@ def see_out(were: Before, order: Desired, deadline: float) -> frozenset[str]:
     when the stop is to be over. What was forked meanwhile is seen where anything is left; else `left` sees it later."""
     ends, soon = order.leftovers == END, time.monotonic() + LEFT_ALONE
     remaining = processes.wait_until_gone(were.main, deadline if ends else soon)
-    processes.wait_until_gone(were.departing(), soon)
+    processes.wait_until_gone(were.services | were.departing(), soon)
     if not remaining and not processes.alive(were.every):
         return frozenset()
     return end(were, order) if ends else left(were)
