@@ -22,6 +22,8 @@ from meta.cli import refusals
 from meta.errors import Misconfigured, TryLater
 from updater.peer_values import is_loopback
 from updater.wire import VERSION, one_line
+from updater.wiretext import in_plain_sight, plain
+from updater.wiretext import quoted as shown_in_message
 from updater.wireurls import proxy, proxy_shown, shown
 
 PREFIX = "/api/v1"
@@ -39,7 +41,7 @@ class Client:
         """patience: seconds without a byte."""
         self.url, is_local = _checked(url)
         if ca_file and not ca_file.is_file():
-            raise Misconfigured(f"the file of authorities {ca_file} is not there")
+            raise Misconfigured(f"the file of authorities {plain(str(ca_file))} is not there")
         if token and not is_local and self.url.startswith("http:"):
             click.echo(f"warning: your token goes to {self.url} unencrypted; use https", err=True)
         self._patience = patience
@@ -190,7 +192,7 @@ def at(*parts: str) -> str:
     """A path below the API's prefix: `at("hosts", name)`. Raises Misconfigured for a name that cannot be a part of one."""
     for part in parts:
         if not part.strip(".") or "/" in part:
-            raise Misconfigured(f'"{part}" is no name')
+            raise Misconfigured(f"{shown_in_message(part)} is no name")
     return "".join("/" + quote(part, safe="") for part in parts)
 
 
@@ -201,8 +203,9 @@ def _checked(url: str) -> tuple[str, bool]:
         host, _ = parts.hostname or "", parts.port
     except ValueError as e:
         raise Misconfigured("META_URL is no URL: its host or its port cannot be read") from e
-    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-        raise Misconfigured(f'META_URL must be like https://meta.example:2000, not "{one_line(shown(url), 100)}"')
+    is_usual = parts.scheme in ("http", "https") and host and not parts.query and not parts.fragment
+    if not is_usual or not in_plain_sight(url.strip()):
+        raise Misconfigured(f"META_URL must be like https://meta.example:2000, not {shown_in_message(shown(url))}")
     if "@" in parts.netloc:
         raise Misconfigured("META_URL must hold no name and no password: the token is in META_TOKEN or a file")
     return url.strip().rstrip("/"), is_loopback(host)

@@ -96,3 +96,10 @@ def test_what_a_peer_wrote_is_one_line_of_it_at_most():
         msgspec.json.decode(msgspec.json.encode({"inner": {}, "a\n\x1b`b" * 99: 1}), type=Outer)
     assert in_words(caught.value).isprintable()
     assert len(in_words(caught.value)) < 250
+
+
+def test_a_character_that_is_no_json_is_named_where_the_bytes_are_at_hand():
+    body = '{"inner":\xa0{}}'.encode()
+    with pytest.raises(msgspec.DecodeError) as caught:
+        msgspec.json.decode(body, type=Outer)
+    assert in_words(caught.value, body) == "is not JSON at byte 9: there is U+00A0 NO-BREAK SPACE"
