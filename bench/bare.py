@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from meta.config import Settings
-from meta.serve import make_server
-from updater.wire import Desired, Report, render_reply
+from meta.server import make_server
+from meta.settings import Settings
+from updater.wire.heartbeat import Desired, Report, render_reply
 
 
 def load() -> Callable[..., Iterable[bytes]]:

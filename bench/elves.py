@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lab.fleet import until
-from meta.bridges.elves.thrift_codec import parse_answer, render_call
-from meta.bridges.elves.thrift_wire import Messages
+from meta.bridges.elves.thrift.codec import parse_answer, render_call
+from meta.bridges.elves.thrift.framing import Messages
 from meta.bridges.elves.translator import Info
 
 EVERY = 60.0  # seconds between two beats of an agent

@@ -21,9 +21,10 @@ from typing import Any
 import sqlalchemy as sa
 from msgspec.structs import replace
 
-from meta.auth import HostTokens
-from meta.records import Override, Prefix, Record, RecordSet
-from meta.revisions import Edit, committed
+from meta.access.tokens import HostTokens
+from meta.records.history import Edit, committed
+from meta.records.model import Override, Record, RecordSet
+from meta.records.selectors import Prefix
 from meta.store import HostRow, Store
 
 EDITS_A_DAY, SAMPLE = 50, 500

@@ -16,9 +16,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from meta.hosts import HostTable
-from meta.records import Record, RecordSet
-from updater.wire import decode_report
+from meta.hosts.table import HostTable
+from meta.records.model import Record, RecordSet
+from updater.wire.heartbeat import decode_report
 
 AGENTS = ("falcon-agent", "deploy-agent", "naming-agent")
 FAILING = 100  # one in so many

@@ -22,8 +22,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from updater import gunzip
-from updater.unpack import opened, unpack
+from updater.artifact import gzip_stream
+from updater.artifact.extract import opened, unpack
 
 BIG_FILES, BIG_SIZE, BIG_RANDOM = 40, 2_500_000, 330_000  # bytes of a file, and those of them that do not compress
 SMALL_FILES, SMALL_DIRECTORIES = 3000, 60
@@ -37,7 +37,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ops-updater-bench-", dir=given.directory) as directory:
         top = Path(directory)
         found = {name: compare(top, name, files, given.rounds) for name, files in (("big", big()), ("small", small()))}
-        print(json.dumps({"rounds": given.rounds, "inflater": type(gunzip.fastest()).__module__, **found}, indent=2))
+        print(
+            json.dumps({"rounds": given.rounds, "inflater": type(gzip_stream.fastest()).__module__, **found}, indent=2)
+        )
 
 
 def big() -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 import requests
 
 from lab.ports import free_port
-from updater import processes
+from updater.kernel import processes
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import logging.config
 from datetime import UTC, datetime
 from typing import Any
 
-from updater.wire import one_line
+from updater.wire.text import one_line
 
 LEVELS = ("debug", "info", "warning", "error")
 MAX_LINE = 4000

@@ -10,7 +10,7 @@ import signal
 def main() -> None:
     """The entry point: all else is meta.cli's."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else who started us ignores it
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until updater.interrupt takes over
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until updater.service.interrupt takes over
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from meta.cli import main as command
 

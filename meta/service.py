@@ -11,22 +11,26 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from meta import edits, query, reach, retirement
-from meta.auth import Tokens
-from meta.beats import Beats
-from meta.capacity import Matched
-from meta.clocks import Clocks
-from meta.config import Settings
-from meta.editing import Done, Editor
+from meta.access.clients import allows_anonymous, client_address
+from meta.access.tokens import Tokens
+from meta.edits import reach
+from meta.edits.editor import Done, Editor
+from meta.edits.managed_file import Reading, RecordsFile
+from meta.edits.unlabelling import Unlabelling
 from meta.errors import TryLater
-from meta.hosts import HostTable
-from meta.keeper import Condition, Keeper, Lifetimes
-from meta.limits import allows_anonymous, client_address
-from meta.load import Loaded
-from meta.managed import Reading, RecordsFile
-from meta.records import RecordSet
+from meta.heartbeat.stats import Beats
+from meta.hosts.table import HostTable
+from meta.queries import pages
+from meta.records import history
+from meta.records.capacity import Matched
+from meta.records.files.load import Loaded
+from meta.records.model import RecordSet
+from meta.settings import Settings
 from meta.store import Store
-from meta.unlabelling import Unlabelling
+from meta.sync import retirement
+from meta.sync.clocks import Clocks
+from meta.sync.housekeeping import Lifetimes
+from meta.sync.loop import Condition, Keeper
 
 LATE = 10.0  # seconds behind the database, after which we are not ready
 log = logging.getLogger(__name__)
@@ -48,7 +52,7 @@ class Service:
         self.editor = Editor(
             store, lambda: self.records, self.put_in_force, self.require_database, known_hosts=self.known_hosts
         )
-        self.ages = query.Ages(settings.new_for, settings.late_after, settings.lost_after)
+        self.ages = pages.Ages(settings.new_for, settings.late_after, settings.lost_after)
         self.file = settings.records
         self.source = RecordsFile(self.file, self.editor, self.table, settings.url) if self.file else None
         self.beside: dict[str, Callable[[], tuple[int, str]]] = {}  # pages of what is served in this process too
@@ -98,8 +102,8 @@ class Service:
             return str(e)
         return f"revision {newest} is not in force here yet" if newest > self.records.revision else ""
 
-    def set_aside(self, edit: edits.Edit, hostnames: Sequence[str], retired: bool) -> Done:
-        """Retire these hosts, or take them back: see meta.retirement."""
+    def set_aside(self, edit: history.Edit, hostnames: Sequence[str], retired: bool) -> Done:
+        """Retire these hosts, or take them back: see meta.sync.retirement."""
         return retirement.set_aside(self.table, self.editor, self._keeper.meta, edit, hostnames, retired)
 
     def peer(self, environ: dict[str, Any]) -> tuple[str, bool]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from ship import pyz, wheels
-from updater import unpack
+from updater.artifact import extract
 from updater.errors import UpdaterError
 
 NAME = "ops-updater"
@@ -43,8 +43,8 @@ def pack(into: Path, source: Path, cache: Path, epoch: int = EPOCH) -> Path:
     into.mkdir(parents=True, exist_ok=True)
     tarball = into / f"{NAME}-{version_of(source)}.tar.gz"
     tarball.write_bytes(data)
-    with tempfile.TemporaryDirectory() as directory, unpack.opened(tarball) as written:
-        unpack.unpack(written, Path(directory) / "tried", durable=False)
+    with tempfile.TemporaryDirectory() as directory, extract.opened(tarball) as written:
+        extract.unpack(written, Path(directory) / "tried", durable=False)
     md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
     tarball.with_name(f"{tarball.name}.md5").write_text(f"{md5}  {tarball.name}\n", encoding="ascii")
     return tarball

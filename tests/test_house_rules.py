@@ -3,6 +3,8 @@
 import ast
 import re
 import subprocess
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,89 +18,221 @@ OLD_WORDS = re.compile(r"\b(anew|nobody|whoever|shall|beside)\b", re.IGNORECASE)
 
 # What only these modules may import or call: one door per effect.
 DOORS = {
-    "requests": {"updater/http.py", "meta/cli/client.py"},
-    "urllib3": {"updater/http.py"},
-    "subprocess": {"updater/control.py"},
-    "fcntl": {"updater/files.py"},
-    "sqlalchemy": {"meta/store/", "meta/migrations/"},
-    "alembic": {"meta/store/", "meta/migrations/"},
-    "flask": {"meta/app.py", "meta/api/blueprint.py", "meta/api/files.py"},
-    "pika": {"meta/bridges/elves/amqp.py", "meta/bridges/elves/rabbitmq_"},
-    "kazoo": {f"meta/bridges/elves/zookeeper{part}.py" for part in ("", "_nodes", "_writes")},
-    "prometheus_client": {"meta/metrics.py", "meta/bridges/elves/http.py"},
-    "granian": {"meta/serve.py"},
-    "yaml": {"meta/nodes.py"},
+    "requests": {"updater/net/http.py", "meta/cli/client.py"},
+    "urllib3": {"updater/net/http.py"},
+    "subprocess": {"updater/host/control_script.py"},
+    "fcntl": {"updater/durable_files.py"},
+    "sqlalchemy": {"meta/store/"},
+    "alembic": {"meta/store/"},
+    "flask": {"meta/web/app.py", "meta/api/routes.py", "meta/artifacts/transfer.py"},
+    "pika": {
+        "meta/bridges/elves/rabbitmq/consumer.py",
+        "meta/bridges/elves/rabbitmq/connection.py",
+        "meta/bridges/elves/rabbitmq/publisher.py",
+        "meta/bridges/elves/rabbitmq/topology.py",
+    },
+    "kazoo": {"meta/bridges/elves/zookeeper/"},
+    "prometheus_client": {"meta/web/metrics.py", "meta/bridges/elves/http.py"},
+    "granian": {"meta/server.py"},
+    "yaml": {"meta/records/files/located_tree.py"},
     "tarfile": set(),
 }
-DISK_CHANGES = {"rename", "replace", "fsync", "link", "symlink", "rmtree", "rmdir", "unlink", "truncate", "ftruncate"}
+# Changes of the disk by os and shutil, and by methods of a path; `replace` of a path has one argument, that of a text two.
+OS_CHANGES = {
+    "rename",
+    "replace",
+    "fsync",
+    "link",
+    "symlink",
+    "rmtree",
+    "rmdir",
+    "unlink",
+    "truncate",
+    "ftruncate",
+    "mkdir",
+}
+PATH_CHANGES = {
+    "rename",
+    "unlink",
+    "write_text",
+    "write_bytes",
+    "touch",
+    "mkdir",
+    "rmdir",
+    "symlink_to",
+    "hardlink_to",
+    "chmod",
+}
 DISK_DOORS = {
-    "updater/files.py",
-    "updater/unpack.py",
-    "updater/syncer.py",
-    "updater/control.py",
-    "updater/install.py",
-    "meta/store/backup.py",
-    "meta/tarballs.py",
-    "meta/bridges/elves/kept.py",
+    "updater/durable_files.py",
+    "updater/artifact/extract.py",
+    "updater/artifact/fsync_pool.py",
+    "updater/self_update/install_package.py",
+    "meta/store/sqlite/backup.py",
+    "meta/store/sqlite/files.py",
+    "meta/artifacts/tarballs.py",
+    "meta/bridges/elves/app_table_store.py",
+    "meta/cli/steps/record_files.py",
 }
 
-# `meta publish` refuses what hosts would refuse, so it asks their own unpacker: a second one would differ some day.
-# Services of both packages say in one way that they are ready, to the same ./control.
-SHARED = {
-    "meta/cli/publish.py": ("updater.unpack", "updater.gunzip", "updater.runnable", "updater.errors"),
-    "meta/config.py": ("updater.addresses",),
-    "meta/front.py": ("updater.addresses",),
-    "meta/listening.py": ("updater.addresses", "updater.listeners"),
-    "meta/bridges/elves/http.py": ("updater.addresses",),
-    "meta/cli/client.py": ("updater.peer_values",),  # which URLs are this machine's
-    "meta/limits.py": ("updater.web_guard",),  # what a browser may not ask of either program
-    "meta/cli/__init__.py": ("updater.interrupt",),  # both commands end by Ctrl-C in one way
-    "meta/cli/serving.py": ("updater.readiness", "updater.errors"),
-    "meta/cli/elves.py": ("updater.readiness",),
-    "meta/cli/options.py": ("updater.readiness",),
-    "meta/serve.py": ("updater.addresses", "updater.readiness"),
-    "meta/keep_up.py": ("updater.readiness",),
-    "meta/bridges/elves/server.py": ("updater.readiness",),
+# The rooms of each package, from the ground up: a room imports from lower floors alone. docs/architecture.md has the picture.
+FLOORS = {
+    "updater": (
+        {"errors", "cached_reads"},
+        {"places", "wire"},
+        {"durable_files", "model"},
+        {"kernel", "net"},
+        {"artifact", "service"},
+        {"host"},
+        {"meta_client"},
+        {"self_update"},
+        {"reconcile"},
+        {"local_api"},
+        {"cli"},
+        {"program"},
+    ),
+    "meta": (
+        {"errors", "logs", "suggestions"},
+        {"access", "process", "records"},
+        {"hosts", "settings", "store"},
+        {"edits", "heartbeat", "queries"},
+        {"artifacts", "sync"},
+        {"api", "service"},
+        {"bridges", "web"},
+        {"server"},
+        {"cli"},
+        {"program"},
+    ),
 }
+MOST_MODULES = 12  # in a folder
+
+# What meta uses of the updater's package: the wire, and what both services do in one way.
+SHARED = ("updater.wire", "updater.service", "updater.net.addresses", "updater.net.peer_values", "updater.errors")
+# `meta publish` refuses what hosts would refuse, so it asks their own unpacker: a second one would differ some day.
+PUBLISHING = ("updater.artifact.extract", "updater.artifact.gzip_stream", "updater.artifact.runnable")
 
 # What a library says of bad input is put into our own words in these alone.
-WORDED = {"updater/wireproblems.py"}
+WORDED = {"updater/wire/decode_problems.py"}
 
+# What decides and what describes: no path of imports leads from these to a clock, a disk, a thread, a log or chance.
 PURE = (
-    *("updater/plan.py", "updater/trial.py", "updater/backoff.py", "updater/layout.py", "updater/fitting.py"),
-    *(
-        "meta/records.py",
-        "meta/explanation.py",
-        "meta/checks.py",
-        "meta/edits.py",
-        "meta/revisions.py",
-        "meta/difference.py",
-        "meta/overlap.py",
-        "meta/conflicts.py",
-        "meta/rollbacks.py",
-        "meta/hints.py",
-        "meta/capacity.py",
-        "meta/removals.py",
-        "meta/nearly.py",
-    ),
-    *("meta/classes.py", "meta/profiles.py", "meta/bridges/elves/translator.py"),
+    "updater/wire/",
+    "updater/model/",
+    "updater/net/backoff.py",
+    "updater/reconcile/plan.py",
+    "updater/reconcile/trial.py",
+    "updater/artifact/digest_files.py",
+    "updater/host/status_words.py",
+    "meta/access/roles.py",
+    *(f"meta/records/{name}.py" for name in ("model", "selectors", "validate", "history", "explanation", "rollbacks")),
+    *(f"meta/records/{name}.py" for name in ("capacity", "removals", "advice", "grounds", "publications")),
+    *(f"meta/records/files/{name}.py" for name in ("own_format", "ops_meta_format", "located_tree", "problem_reader")),
+    *(f"meta/edits/{name}.py" for name in ("operations", "diff", "conflicts")),
+    *(f"meta/hosts/{name}.py" for name in ("model", "classes", "agent_sets", "outcomes", "machines", "last_seen")),
+    "meta/heartbeat/dialects.py",
+    "meta/queries/representations.py",
+    "meta/api/schemas/",
+    "meta/cli/views/gate.py",
+    "meta/suggestions.py",
+    "meta/bridges/elves/translator.py",
+    "meta/bridges/elves/app_table.py",
+    *(f"meta/bridges/elves/rabbitmq/{name}.py" for name in ("messages", "supply")),
+    *(f"meta/bridges/elves/thrift/{name}.py" for name in ("codec", "framing")),
 )
-IMPURE = {"time", "os", "logging", "random", "socket", "shutil", "threading", "subprocess", "datetime"}
+IMPURE = {
+    "time",
+    "os",
+    "logging",
+    "random",
+    "secrets",
+    "socket",
+    "select",
+    "shutil",
+    "threading",
+    "subprocess",
+    "signal",
+    "datetime",
+}
 
 
+@cache
 def tree(path):
     return ast.parse(MODULES[path].read_text())
 
 
-def imports(path):
-    """The modules that this one imports, wherever in it, by their full names."""
-    found = set()
+def imports(path, typing_too=True):
+    """The modules that this one imports, wherever in it, by their full names; those for types alone too, if wanted."""
+    found, for_types = set(), set()
     for node in ast.walk(tree(path)):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not typing_too:
+            for_types |= set(map(id, ast.walk(node)))
+    for node in ast.walk(tree(path)):
+        if id(node) in for_types:
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+@cache
+def arrows(path):
+    """The modules of ours that are loaded when this one is, by path."""
+    names = imports(path, typing_too=False)
+    packages = {
+        name.rpartition(".")[0] for name in names if _file(name)
+    }  # of which a module is taken, and nothing else
+    return frozenset({file for name in names if (file := _file(name)) and name not in packages} - {path})
+
+
+def _file(name):
+    """The path of a module of ours, "" for anything else."""
+    base = name.replace(".", "/")
+    return next((one for one in (f"{base}.py", f"{base}/__init__.py") if one in MODULES), "")
+
+
+def reached(path):
+    """All modules of ours that are loaded with this one, however long the way."""
+    found, left = {path}, [path]
+    while left:
+        new = arrows(left.pop()) - found
+        found |= new
+        left += new
+    return found
+
+
+def room(path):
+    """(package, its room): a folder below the package, or a module there."""
+    package, _, rest = path.partition("/")
+    return package, rest.partition("/")[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.count("/") > 1 or not p.endswith("__init__.py")])
+def test_a_room_imports_from_lower_floors_alone(path):
+    package, mine = room(path)
+    floor = {one: number for number, rooms in enumerate(FLOORS[package]) for one in rooms}
+    others = {room(one)[1] for one in arrows(path) if room(one)[0] == package} - {mine, "__init__"}
+    assert {one for one in others if floor[one] >= floor[mine]} == set()
+
+
+def test_every_room_has_its_floor():
+    rooms = {room(path) for path in MODULES} - {("updater", "__init__"), ("meta", "__init__")}
+    assert {(package, one) for package in FLOORS for floor in FLOORS[package] for one in floor} == rooms
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_no_imports_go_in_a_circle(path):
+    assert [one for one in arrows(path) if path in reached(one)] == []
+
+
+def test_no_folder_is_crowded():
+    folders = Counter(
+        str(Path(path).parent) for path in MODULES if Path(path).name not in ("__init__.py", "__main__.py")
+    )
+    assert {
+        folder: count for folder, count in folders.items() if count > MOST_MODULES and "versions" not in folder
+    } == {}
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p.startswith("updater/")])
@@ -107,10 +241,11 @@ def test_the_updater_never_imports_meta(path):
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p.startswith("meta/")])
-def test_meta_shares_the_wire_with_the_updater_and_nothing_else(path):
-    ours = {name for name in imports(path) if name.split(".")[0] == "updater"}
-    allowed = ("updater.wire", *SHARED.get(path, ()))
-    assert {name for name in ours if name != "updater" and not name.startswith(allowed)} == set()
+def test_meta_shares_the_wire_and_the_ways_of_a_service_with_the_updater_and_nothing_else(path):
+    ours = {name for name in imports(path) if name.startswith("updater.")}
+    allowed = (*SHARED, *(PUBLISHING if path == "meta/cli/steps/publishing.py" else ()))
+    rooms = {"updater.net", "updater.artifact"} if path == "meta/cli/steps/publishing.py" else {"updater.net"}
+    assert {name for name in ours - rooms if not name.startswith(allowed)} == set()
 
 
 @pytest.mark.parametrize("library", DOORS)
@@ -121,17 +256,15 @@ def test_one_door_per_effect(library):
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p not in DISK_DOORS])
 def test_the_disk_is_changed_in_few_places(path):
-    calls = [
-        node.func
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-    ]
-    by_os = {
-        f.attr
-        for f in calls
-        if isinstance(f.value, ast.Name) and f.value.id in ("os", "shutil") and f.attr in DISK_CHANGES
-    }
-    assert by_os == set()
+    found = []
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            by_os = isinstance(node.func.value, ast.Name) and node.func.value.id in ("os", "shutil")
+            one = len(node.args) == 1 and not node.keywords and not isinstance(node.args[0], ast.Starred)
+            replaces = node.func.attr == "replace" and one
+            if node.func.attr in OS_CHANGES if by_os else node.func.attr in PATH_CHANGES or replaces:
+                found.append(f"{node.lineno}: {ast.unparse(node)}")
+    assert found == []
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p.startswith("updater/") and p != "updater/places.py"])
@@ -156,9 +289,13 @@ def test_what_msgspec_says_of_bad_input_is_shown_to_nobody(path):
             assert not shown, f"line {handler.lineno}: wireproblems.in_words({handler.name})"
 
 
-@pytest.mark.parametrize("path", PURE)
-def test_what_is_called_pure_neither_logs_nor_sleeps_nor_looks_at_a_clock(path):
-    assert imports(path) & IMPURE == set()
+@pytest.mark.parametrize("path", [p for p in MODULES if p.startswith(PURE)])
+def test_what_is_called_pure_reaches_no_clock_no_disk_and_no_thread_by_any_path(path):
+    assert {(one, name) for one in reached(path) for name in imports(one, typing_too=False) & IMPURE} == set()
+
+
+def test_what_is_called_pure_is_there():
+    assert [name for name in PURE if not any(path.startswith(name) for path in MODULES)] == []
 
 
 @pytest.mark.parametrize("path", MODULES)
@@ -190,7 +327,7 @@ def test_nothing_happens_at_import(path):
             "TYPE_CHECKING" in ast.unparse(node.test) or "__main__" in ast.unparse(node.test)
         )
         optional = isinstance(node, ast.Try) and any(isinstance(n, ast.Import | ast.ImportFrom) for n in node.body)
-        migration = path.startswith("meta/migrations/env.py")
+        migration = path == "meta/store/migrations/env.py"
         assert isinstance(node, allowed) or docstring or guard or optional or migration, ast.unparse(node)
 
 

@@ -1,5 +1,5 @@
 """The host's own HTTP interface: what this updater is and sees, for people and monitors on the same machine. A web page in
-a browser on this machine gets none of it but /health and /version (updater.web_guard).
+a browser on this machine gets none of it but /health and /version (updater.service.web_guard).
 
 The standard library's server does: four short answers do not repay the memory of a framework on every host (docs/adr/0003).
 """
@@ -17,11 +17,13 @@ from email.message import Message
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from updater import addresses, config, listeners
-from updater.daemon import Daemon
 from updater.errors import Misconfigured
-from updater.web_guard import host_problem, page_problem
-from updater.wire import VERSION
+from updater.host import config
+from updater.net import addresses
+from updater.reconcile.daemon import Daemon
+from updater.service import listeners
+from updater.service.web_guard import host_problem, page_problem
+from updater.wire.heartbeat import VERSION
 
 log = logging.getLogger("updater")
 

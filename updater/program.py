@@ -10,8 +10,8 @@ import signal
 def main() -> None:
     """The entry point: all else is updater.cli's."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else who started us ignores it
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until updater.interrupt takes over
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until updater.service.interrupt takes over
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    from updater.cli import main as command
+    from updater.cli.main import main as command
 
     command(prog_name="updater")

@@ -8,7 +8,7 @@ from lab.fleet import Late, until
 from lab.partitions.history import OK, End, History, Revision
 from lab.partitions.people import API, People, digest
 from lab.partitions.site import METAS, Site
-from meta.auth import fingerprint, is_good
+from meta.access.tokens import fingerprint, is_good
 from meta.store import Store
 
 CLIENT = 240

@@ -8,9 +8,10 @@ from contextlib import nullcontext
 
 import click
 
-from meta.cli import database, elves, files, hosts, labels, past, records, serving, status, tarballs, tokens, variables
+from meta.cli import variables
+from meta.cli.commands import database, elves, files, history, hosts, labels, records, serve, status, tarballs, tokens
 from meta.errors import EditRefused, MetaError, RecordsError
-from updater import interrupt
+from updater.service import interrupt
 
 _PAST = ("history", "rollback", "ban", "unban", "bans")
 SECTIONS = {
@@ -29,7 +30,7 @@ SERVING = (
 
 def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from updater.wire import VERSION
+        from updater.wire.heartbeat import VERSION
 
         click.echo(f"meta {VERSION}")
         context.exit()
@@ -47,11 +48,11 @@ class _Group(click.Group):
 COMMANDS = (
     *(records.get, records.set_, records.unset, records.retry),
     *(files.apply, files.diff, files.export, files.import_),
-    *(past.history, past.rollback, past.ban, past.unban, past.bans),
+    *(history.history, history.rollback, history.ban, history.unban, history.bans),
     *(status.status, hosts.hosts, hosts.host, hosts.explain),
     *(labels.label, labels.retire, labels.unretire),
     *(tarballs.publish, tarballs.tarballs, tokens.token, tokens.whoami),
-    *(serving.serve, serving.check, serving.reload, database.db, database.backup, elves.elves),
+    *(serve.serve, serve.check, serve.reload, database.db, database.backup, elves.elves),
 )
 
 
@@ -87,7 +88,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The only place that turns an error into an exit code; what interrupts it is updater.interrupt's."""
+    """The only place that turns an error into an exit code; what interrupts it is updater.service.interrupt's."""
     with interrupt.has_a_code():
         _run()
 

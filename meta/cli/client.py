@@ -18,13 +18,13 @@ import msgspec
 import requests
 from requests.auth import AuthBase
 
-from meta.cli import refusals
+from meta.cli import errors
 from meta.errors import Misconfigured, TryLater
-from updater.peer_values import is_loopback
-from updater.wire import VERSION, one_line
-from updater.wiretext import in_plain_sight, plain
-from updater.wiretext import quoted as shown_in_message
-from updater.wireurls import proxy, proxy_shown, shown
+from updater.net.peer_values import is_loopback
+from updater.wire.heartbeat import VERSION
+from updater.wire.text import in_plain_sight, one_line, plain
+from updater.wire.text import quoted as shown_in_message
+from updater.wire.urls import proxy, proxy_shown, shown
 
 PREFIX = "/api/v1"
 CONNECT, READ, UPLOAD = 5.0, 60.0, 600.0  # seconds; UPLOAD: until meta has digested and kept what was sent
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Client:
-    """Speaks with one meta. Every method raises Misconfigured, TryLater, or what meta.cli.refusals makes of a refusal."""
+    """Speaks with one meta. Every method raises Misconfigured, TryLater, or what meta.cli.errors makes of a refusal."""
 
     def __init__(self, url: str, token: str = "", ca_file: Path | None = None, patience: float = READ):
         """patience: seconds without a byte."""
@@ -118,7 +118,7 @@ class Client:
             where = one_line(shown(response.headers["Location"]), 200)
             raise Misconfigured(f"{self.url} sends us on to {where}: if meta is there, say so with META_URL or --url")
         if not response.ok:
-            raise refusals.error(response.status_code, response.content, self._what_answers(response), self._has_token)
+            raise errors.error(response.status_code, response.content, self._what_answers(response), self._has_token)
         return response
 
     def _exchange(
@@ -144,14 +144,14 @@ class Client:
             raise self._failed(method, e) from e
 
     def _failed(self, method: str, error: Exception) -> Exception:
-        why = refusals.in_words(error)
+        why = errors.in_words(error)
         if isinstance(error, requests.exceptions.SSLError | ssl.SSLError):
             if "CERTIFICATE" not in why:
                 return Misconfigured(f"what answers at {self.url} does not speak TLS as it should ({why}): is it http?")
             return Misconfigured(
                 f"the certificate of {self.url} is not trusted ({why}): META_CA_FILE names authorities"
             )
-        if isinstance(error, requests.ConnectTimeout | requests.exceptions.ProxyError) or refusals.is_unreached(error):
+        if isinstance(error, requests.ConnectTimeout | requests.exceptions.ProxyError) or errors.is_unreached(error):
             return TryLater(f"no meta answers at {self.url} ({why}): is it running, and is META_URL right?")
         if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError):
             doubt = "; whether it was done you see in `meta history`" if method in _CHANGES else "; try again"

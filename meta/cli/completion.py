@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from meta.cli.client import Client
-from meta.cli.options import LOCAL
-from meta.cli.secret import token
-from meta.cli.words import KINDS
+from meta.cli.environment import LOCAL, token
 from meta.errors import MetaError
-from meta.records import CHANGEABLE
-from updater.wire import LEFTOVERS, START, STOP, UNKNOWN_STATUS
+from meta.records.model import CHANGEABLE
+from meta.records.selectors import KINDS
+from updater.wire.names import LEFTOVERS, START, STOP, UNKNOWN_STATUS
 
 PATIENCE = 2.0  # seconds that somebody at a shell waits for
 _WORDS = {"cmd": (START, STOP), "leftovers": LEFTOVERS, "unknownStatus": UNKNOWN_STATUS}  # of fields that have few

@@ -1,10 +1,10 @@
 """Names that nothing knows: who asks for one gets an error with the nearest name, never an empty list."""
 
-from meta.api.types import Counts, Labels
+from meta.api.schemas.types import Counts, Labels
 from meta.cli.client import Client
 from meta.errors import NotThere
-from meta.hints import did_you_mean
-from updater.wiretext import quoted
+from meta.suggestions import did_you_mean
+from updater.wire.text import quoted
 
 
 def agents(client: Client) -> list[str]:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from meta.cli.environment import LOCAL
 from meta.errors import Misconfigured
 
 if TYPE_CHECKING:
     from meta.cli.client import Client
-    from updater.readiness import Announcer
+    from updater.service.readiness import Announcer
 
 Command = Callable[..., Any]
-LOCAL = "http://127.0.0.1:2000"
 
 
 def variable(name: str, envvar: str, *short: str, **attributes: Any) -> Callable[[Command], Command]:
@@ -118,8 +118,8 @@ def long_running(command: Command) -> Command:
 
 
 def _announcing(keeping: bool, state_file: Path | None) -> "Announcer":
-    from meta.keep_up import keep_up
-    from updater.readiness import Announcer
+    from meta.process.keep_up import keep_up
+    from updater.service.readiness import Announcer
 
     announcer = Announcer.of_this_process(state_file)
     if keeping:
@@ -134,7 +134,7 @@ def connection(command: Command) -> Command:
 
 def connect(url: str, token_file: Path | None, ca_file: Path | None) -> "Client":
     from meta.cli.client import Client
-    from meta.cli.secret import token
+    from meta.cli.environment import token
 
     return Client(url, token(token_file), ca_file)
 
@@ -152,7 +152,7 @@ def connected(command: Command) -> Command:
 
 
 def changing(command: Command) -> Command:
-    """Gives the command a meta.cli.changing.Editor as its first argument, made from the options of everything that changes
+    """Gives the command a meta.cli.steps.confirm.Editor as its first argument, made from the options of everything that changes
     the desired state."""
 
     @why
@@ -164,7 +164,7 @@ def changing(command: Command) -> Command:
     def with_editor(
         client: "Client", *arguments: Any, why: str, dry_run: bool, yes: bool, output: str, **named: Any
     ) -> Any:
-        from meta.cli.changing import Editor
+        from meta.cli.steps.confirm import Editor
 
         return command(Editor(client, why, dry_run, yes, output), *arguments, **named)
 
@@ -239,13 +239,13 @@ def host(name: str, **attributes: Any) -> Callable[[Command], Command]:
 
 
 def _no_strange_agent(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
-    from updater.wire import name_problem
+    from updater.wire.names import name_problem
 
     return _unless(name_problem(value) if value else "", value)
 
 
 def _no_strange_host(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
-    from updater.wire import hostname_problem
+    from updater.wire.names import hostname_problem
 
     names = value if isinstance(value, tuple) else (value,)
     return _unless(next(filter(None, map(hostname_problem, names)), ""), value)

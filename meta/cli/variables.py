@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import click
 
 from meta.errors import Problem
-from meta.hints import closest
+from meta.suggestions import closest
 
 PREFIX = "META_"
 OF_THE_TOKEN = "META_TOKEN"  # noqa: S105 (a variable's name)

@@ -8,19 +8,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from meta.access.tokens import Token
 from meta.errors import Misconfigured
-from meta.records import RecordSet
-from meta.revisions import Edit, Revision
+from meta.records.history import Edit, Revision
+from meta.records.model import RecordSet
 from meta.store import dates, hosts, records, tokens
-from meta.store.backup import backup
 from meta.store.counting import look
 from meta.store.engine import PATIENCE, Database
 from meta.store.hosts import AHEAD
 from meta.store.migrate import Tables, check, upgrade
 from meta.store.rows import Beat, Forgotten, Gone, Head, HostOrder, HostRow, Lost, Moved, Ordered, Since
-from meta.store.tokens import LastAdmin, Taken, Token, TokenWrite
-from updater import wireurls
-from updater.wiretext import in_plain_sight, quoted
+from meta.store.sqlite.backup import backup
+from meta.store.tokens import LastAdmin, Taken, TokenWrite
+from updater.wire import urls  # was wireurls
+from updater.wire.text import in_plain_sight, quoted
 
 __all__ = [
     "AHEAD",
@@ -52,7 +53,7 @@ class Store:
         """url: as SQLAlchemy writes it; patience: seconds until a PostgreSQL that is silent is given up; told: what was said of
         its time-outs before, which is not said again. Raises Misconfigured; touches neither disk nor network."""
         if not in_plain_sight(url):
-            raise Misconfigured(f"the database {quoted(wireurls.shown(url))} has a character that cannot be seen")
+            raise Misconfigured(f"the database {quoted(urls.shown(url))} has a character that cannot be seen")
         self._url, self._patience, self._told = url, patience, set() if told is None else told
         self._database = Database(url, patience, self._told)
         self.shown = self._database.shown

@@ -16,13 +16,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from meta.errors import Misconfigured, TryLater, Unknown, missing_extra
-from meta.store import files
 from meta.store.counting import Basis, Place, count, look, new_identity
-from meta.store.pooling import Session, connect, settings_of
+from meta.store.postgresql.pooling import Session, connect, settings_of
+from meta.store.postgresql.watch import unwatch, watch
 from meta.store.rows import Head
+from meta.store.sqlite import files
 from meta.store.tables import commit_log, head
-from meta.store.watch import unwatch, watch
-from updater.wire import one_line
+from updater.wire.text import one_line
 
 BUSY_TIMEOUT = 5000  # milliseconds that SQLite waits for another writer
 PATIENCE = 15.0  # seconds that a connection may be used at once; longer than the server's own limits

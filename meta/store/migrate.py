@@ -9,12 +9,12 @@ import sqlalchemy as sa
 from meta.errors import TryLater
 from meta.store.engine import Database, is_there, prepare_files
 from meta.store.tables import head
-from updater.wire import one_line
+from updater.wire.text import one_line
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-MIGRATIONS = Path(__file__).parents[1] / "migrations"
+MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Tables(enum.Enum):

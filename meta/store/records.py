@@ -8,9 +8,9 @@ import msgspec
 import sqlalchemy as sa
 
 from meta.errors import Unknown
-from meta.publications import Publication
-from meta.records import Ban, Record, RecordSet, as_fields, from_fields
-from meta.revisions import BAN, HOST, LABELS, RECORD, TARBALL, Change, Edit, Revision, changes
+from meta.records.history import BAN, HOST, LABELS, RECORD, TARBALL, Change, Edit, Revision, changes
+from meta.records.model import Ban, Record, RecordSet, as_fields, from_fields
+from meta.records.publications import Publication
 from meta.store import hosts, orders
 from meta.store.counting import new_identity
 from meta.store.engine import Database

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from meta.errors import MetaError, TryLater
-from meta.revisions import Revision
+from meta.records.history import Revision
 
 
 class Moved(MetaError):

@@ -11,28 +11,11 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from meta.auth import ADMIN, ENROLMENT, Unauthorised, ended
+from meta.access.roles import ADMIN, ENROLMENT
+from meta.access.tokens import Token, Unauthorised, ended
 from meta.errors import MetaError
 from meta.store.engine import Database
 from meta.store.tables import host_token, token
-
-
-class Token(msgspec.Struct, frozen=True):
-    """One operator's or enrolment token. id: 0 until it is stored; hash: SHA-256 of its text; times: Unix seconds; expires: 0
-    for never; uses: left, -1 for any number; pattern: a glob of the hostnames that may enrol with it; revoked: when, 0 for not;
-    reenrol: it also enrols hosts that have a token already."""
-
-    id: int
-    kind: str
-    name: str
-    role: str = ""
-    hash: bytes = b""
-    created: float = 0.0
-    expires: float = 0.0
-    uses: int = -1
-    pattern: str = "*"
-    revoked: float = 0.0
-    reenrol: bool = False
 
 
 class TokenWrite(NamedTuple):

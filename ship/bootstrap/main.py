@@ -80,7 +80,7 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # as updater.program does: a traceback tells nobody anything
     try:
-        from updater.cli import main as updater
+        from updater.cli.main import main as updater
     except ImportError as e:
         refuse(f"cannot load its libraries from {directory}: {e}")
     updater(prog_name="updater")

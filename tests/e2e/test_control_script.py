@@ -20,7 +20,7 @@ from helpers.elves import beat
 from helpers.meta_server import is_alive
 from lab.fleet import get, until
 from lab.ports import free_port
-from updater.wire import VERSION
+from updater.wire.heartbeat import VERSION
 
 MADE_FROM = ("setup.cfg", "pyproject.toml", "requirements.lock")
 

@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from helpers.metrics import everything
-from meta import config
+from meta import settings
 from meta.cli import cli as meta
-from meta.serve import HTTP1
-from updater.cli import main as updater
+from meta.server import HTTP1
+from updater.cli.main import main as updater
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")))]
@@ -163,9 +163,9 @@ def test_the_document_of_faults_has_every_class_in_both_tables_and_no_count_that
 
 def test_the_example_configuration_has_every_key_and_its_default():
     text = (ROOT / "meta.example.yaml").read_text()
-    assert set(re.findall(r"^(?:# )?([a-zA-Z]+):", text, re.MULTILINE)) == set(config.KEYS)
-    read = config.read(ROOT / "meta.example.yaml")
-    assert config.settle(read | {"database": None}) == config.Settings()
+    assert set(re.findall(r"^(?:# )?([a-zA-Z]+):", text, re.MULTILINE)) == set(settings.KEYS)
+    read = settings.read(ROOT / "meta.example.yaml")
+    assert settings.settle(read | {"database": None}) == settings.Settings()
 
 
 def test_nginx_lets_go_of_a_kept_connection_before_meta_closes_it():
@@ -209,7 +209,7 @@ def test_systemd_takes_the_unit_and_finds_it_shut_in(unit):
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 130])
-@pytest.mark.parametrize("document", ["README.md", "docs/shipping.md", "meta/cli/past.py"])
+@pytest.mark.parametrize("document", ["README.md", "docs/shipping.md", "meta/cli/commands/history.py"])
 def test_the_gate_of_a_document_ends_as_its_watch_and_takes_back_only_what_failed(document, code, tmp_path):
     [gate] = re.findall(r"^ {4,6}(meta status \S+ --watch --within .*?\})$", (ROOT / document).read_text(), re.M | re.S)
     program = tmp_path / "meta"

@@ -13,8 +13,8 @@ import requests
 from helpers.agents import QUIET, members
 from lab import agents
 from lab.fleet import Host, Meta, until
-from meta.progress import MISSED
-from updater.wire import BY_HAND
+from meta.queries.progress import MISSED
+from updater.wire.heartbeat import BY_HAND
 
 AGENT = "agent"
 WATCH = 4  # seconds

@@ -33,7 +33,7 @@ def calls(world: World, scenario: Scenario) -> list[str]:
 
 
 def is_first_of_a_kept_one(key: str) -> bool | None:
-    """Of a call that reads what updater/kept.py keeps, whether it is the first one; None for all other calls.
+    """Of a call that reads what updater/cached_reads.py keeps, whether it is the first one; None for all other calls.
 
     Whether there is a second one depends on how old the file is by then, and on whether two threads ask at once.
     """

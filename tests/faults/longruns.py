@@ -17,11 +17,12 @@ from faults.scenarios import SCENARIOS, A
 from faults.world import World
 from helpers.agents import calls
 from lab.ports import free_port
-from updater import config, cycle
 from updater.errors import TryLater
-from updater.host import Host
-from updater.http import Http
-from updater.layout import Layout
+from updater.host import config
+from updater.host.context import Host
+from updater.model.layout import Layout
+from updater.net.http import Http
+from updater.reconcile import cycle
 
 NAME = "long"
 PARTS = ("clock", "start", "cycles")

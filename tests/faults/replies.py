@@ -13,7 +13,7 @@ from helpers.servers import Say, Server, answer, drip, endless, raw
 
 NAME = "http"
 PARTS = ("meta", "tarball", "digest")
-BOUND = 12.0  # seconds; the heartbeat may take 3 of them
+BOUND = 24.0  # seconds before it counts as hanging; the heartbeat may take 3 of them
 
 _UPGRADE = SCENARIOS["upgrade"]
 Make = Callable[[Server], Say]

@@ -21,14 +21,17 @@ def forget_environment() -> None:
 
 def load_all(directory: Path, site: Site, settings: dict[str, Any]) -> None:
     """Import here, once, what each child would import else, and what libraries do at the first use of each type."""
-    for module in pkgutil.iter_modules(updater.__path__):
-        importlib.import_module(f"updater.{module.name}")
+    for module in pkgutil.walk_packages(updater.__path__, "updater."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
     for name in ("difflib", "netrc", "encodings.ascii", "encodings.idna"):
         importlib.import_module(name)
-    from updater import config, cycle, files
-    from updater.host import Host
-    from updater.http import Http
-    from updater.layout import Layout
+    from updater import durable_files
+    from updater.host import config
+    from updater.host.context import Host
+    from updater.model.layout import Layout
+    from updater.net.http import Http
+    from updater.reconcile import cycle
 
     layout, file = Layout(directory / "root"), directory / "cfg.json"
     layout.root.mkdir(parents=True)
@@ -36,7 +39,7 @@ def load_all(directory: Path, site: Site, settings: dict[str, Any]) -> None:
     goods.publish(site.files, "first", "1")
     site.desire(("first", "1"))
     for _ in range(2):
-        with files.only_one(layout.lock):
+        with durable_files.only_one(layout.lock):
             cycle.run(Host(layout, config.load(file), Http()))
     reaper.end_all()
     shutil.rmtree(directory)

@@ -243,7 +243,7 @@ class World:
 
 def run_updater(arguments: list[str]) -> int:
     """The command `updater` in this process; returns its exit code."""
-    from updater.cli import main
+    from updater.cli.main import main
 
     try:
         main(arguments)

@@ -43,7 +43,7 @@ def main() -> None:
         elif event == "open" and isinstance(args[2], int) and args[2] & WRITING:
             os.write(log, f"write {args!r}\n".encode())
 
-    from updater.cli import main as updater
+    from updater.cli.main import main as updater
 
     sys.addaudithook(hook)
     updater(sys.argv[2:])

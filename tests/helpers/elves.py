@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from helpers.meta_server import PATIENCE, REPOSITORY, until
-from meta.bridges.elves.numbers import Numbers
-from meta.bridges.elves.thrift_codec import parse_answer, render_call
-from meta.bridges.elves.thrift_server import ThriftServer
-from meta.bridges.elves.thrift_wire import Messages
+from meta.bridges.elves.counters import Numbers
+from meta.bridges.elves.thrift.codec import parse_answer, render_call
+from meta.bridges.elves.thrift.framing import Messages
+from meta.bridges.elves.thrift.server import ThriftServer
 from meta.bridges.elves.translator import Info
 
 RECORDED = bytes.fromhex(

@@ -5,19 +5,20 @@ from contextlib import ExitStack, closing
 from msgspec.structs import replace
 
 from helpers.databases import copied
-from meta.auth import Tokens, mint
-from meta.editing import Editor
-from meta.edits import set_labels
+from meta.access.tokens import Token, Tokens, mint
+from meta.edits.editor import Editor
+from meta.edits.operations import set_labels
+from meta.edits.unlabelling import Unlabelling
 from meta.errors import TryLater
-from meta.hostrows import row_of
-from meta.hosts import HostTable
-from meta.keeper import Keeper, Lifetimes
-from meta.records import Record, RecordSet
-from meta.retirement import set_aside
-from meta.revisions import Edit
-from meta.store import Store, Token
-from meta.unlabelling import Unlabelling
-from updater.wire import Report
+from meta.hosts.table import HostTable
+from meta.records.history import Edit
+from meta.records.model import Record, RecordSet
+from meta.store import Store
+from meta.sync.housekeeping import Lifetimes
+from meta.sync.loop import Keeper
+from meta.sync.retirement import set_aside
+from meta.sync.rows import row_of
+from updater.wire.heartbeat import Report
 
 NOW = 1_000_000.0
 

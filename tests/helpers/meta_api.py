@@ -4,13 +4,13 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from meta.app import create_app
-from meta.auth import mint
-from meta.config import Settings
-from meta.limits import Buckets, Limits
+from meta.access.clients import Buckets, Limits
+from meta.access.tokens import Token, mint
 from meta.service import Service
-from meta.store import Store, Token
-from updater.wire import RealAgent, Report
+from meta.settings import Settings
+from meta.store import Store
+from meta.web.app import create_app
+from updater.wire.heartbeat import RealAgent, Report
 
 NOW = 1_800_000_000.0
 REMOTE = "10.1.2.3"

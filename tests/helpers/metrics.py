@@ -3,11 +3,11 @@
 import time
 from pathlib import Path
 
-from meta import config
-from meta.metrics import render
+from meta import settings
 from meta.service import Service
 from meta.store import Store
-from updater.wire import RealAgent, Report
+from meta.web.metrics import render
+from updater.wire.heartbeat import RealAgent, Report
 
 
 def everything(directory: Path) -> str:
@@ -16,7 +16,7 @@ def everything(directory: Path) -> str:
     records.write_text("agents: [{name: a, version: '2', tarball: http://r}]\n")
     store = Store(f"sqlite:///{directory}/meta.db")
     store.upgrade()
-    service = Service(store, config.Settings(records=records))
+    service = Service(store, settings.Settings(records=records))
     service.start(1.0)
     try:
         service.table.beat(Report("h", [RealAgent("a", "1", "started", 1)]), "::1", 1.0)

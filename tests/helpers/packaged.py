@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lab.ports import free_port
-from updater import unpack
+from updater.artifact import extract
 
 PYTHON = Path(sys.executable).resolve()  # the interpreter itself, without the libraries of this installation
 
@@ -58,8 +58,8 @@ class Bare:
 def unpacked(tarball: Path, into: Path) -> Path:
     """A package, as the updater unpacks it."""
     into.parent.mkdir(parents=True, exist_ok=True)
-    with unpack.opened(tarball) as file:
-        unpack.unpack(file, into, durable=False)
+    with extract.opened(tarball) as file:
+        extract.unpack(file, into, durable=False)
     return into
 
 

@@ -2,8 +2,9 @@
 
 from hypothesis import strategies as st
 
-from meta.publications import Publication
-from meta.records import Ban, Glob, Hosts, Label, Override, Prefix, Record, RecordSet
+from meta.records.model import Ban, Override, Record, RecordSet
+from meta.records.publications import Publication
+from meta.records.selectors import Glob, Hosts, Label, Prefix
 
 HOSTNAMES = st.sampled_from(["h1", "h2", "lg-1.x", "lg-2", "x"])
 AGENTS = st.sampled_from(["a", "b", "c", "d"])

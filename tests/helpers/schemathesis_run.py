@@ -28,8 +28,8 @@ from schemathesis.generation import GenerationMode
 
 from helpers.databases import execute
 from helpers.meta_api import REMOTE, World, record
-from updater.wire import Outcome as HostOutcome
-from updater.wire import RealAgent, Report
+from updater.wire.heartbeat import Outcome as HostOutcome
+from updater.wire.heartbeat import RealAgent, Report
 
 # What they would refuse is right here: text that fits a schema may still be no URL; a revoked token is not looked at twice.
 EXCLUDED = {"positive_data_acceptance", "missing_required_header", "use_after_free", "ensure_resource_availability"}

@@ -8,17 +8,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from helpers.trees import snapshot
-from updater import gunzip
+from updater.artifact import gzip_stream
+from updater.artifact.extract import USUAL, Unpacked, opened, unpack
+from updater.artifact.tar_reader import Limits
 from updater.errors import Refused, TryLater
-from updater.tarstream import Limits
-from updater.unpack import USUAL, Unpacked, opened, unpack
 
 _ROOT = Path(__file__).parents[2]
 _CHILD = """
 import resource, sys
 from pathlib import Path
 from updater.errors import UpdaterError
-from updater.unpack import opened, unpack
+from updater.artifact.extract import opened
+from updater.artifact.extract import unpack
 {first}
 try:
     with opened(Path(sys.argv[1])) as file:
@@ -47,7 +48,7 @@ class Host:
         limits: Limits = USUAL,
         *,
         durable: bool = False,
-        decompressor: Callable[[], gunzip.Decompressor] = gunzip.fastest,
+        decompressor: Callable[[], gzip_stream.Decompressor] = gzip_stream.fastest,
     ) -> Unpacked:
         """Unpack a tarball of these bytes. Whatever becomes of it, all the rest must be as before, no descriptor and no
         thread left over, and after an error nothing at all."""

@@ -8,7 +8,7 @@ import pytest
 from helpers.packaged import Bare, configure, unpacked
 from ship import wheels
 from ship.pack import CHECKOUT, pack
-from updater import processes
+from updater.kernel import processes
 
 
 @pytest.fixture(scope="session")

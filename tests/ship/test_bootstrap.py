@@ -18,7 +18,8 @@ from helpers.packaged import PYTHON, configure, libraries
 from helpers.site import Site
 from lab.fleet import until
 from ship import pyz as packer
-from updater import __version__, processes
+from updater import __version__
+from updater.kernel import processes
 
 MAIN = Path(packer.HERE / "bootstrap" / "main.py")
 ISOLATED = (PYTHON, "-IS")

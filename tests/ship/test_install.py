@@ -13,9 +13,10 @@ from helpers.packaged import configure, libraries, unpacked
 from helpers.trees import snapshot
 from lab.fleet import until
 from ship.pyz import HERE
-from updater import __version__, processes
+from updater import __version__
 from updater.errors import Misconfigured
-from updater.install import Wish, install
+from updater.kernel import processes
+from updater.self_update.install_package import Wish, install
 
 UNIT = "etc/systemd/system/ops-updater.service"
 ROOT = "opt/ops-updater"
@@ -191,7 +192,7 @@ def test_a_running_updater_is_not_disturbed(installing, host, bare):
 
 
 def enabling(bare):
-    return bare.run(sys.executable, "-c", "from updater.install import enable; enable()")
+    return bare.run(sys.executable, "-c", "from updater.self_update.install_package import enable; enable()")
 
 
 def test_enable_has_systemd_read_the_unit_and_start_it(bare):

@@ -4,11 +4,11 @@ import pytest
 
 from helpers import machine
 from helpers.site import Site
-from updater import processes
-from updater.config import Config, Timeouts
-from updater.host import Host
-from updater.http import Http
-from updater.layout import Layout
+from updater.host.config import Config, Timeouts
+from updater.host.context import Host
+from updater.kernel import processes
+from updater.model.layout import Layout
+from updater.net.http import Http
 
 
 @pytest.fixture

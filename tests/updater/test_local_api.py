@@ -8,11 +8,12 @@ import pytest
 import requests
 
 from lab.ports import free_port
-from updater import config, local_api
-from updater.daemon import Daemon
-from updater.host import Host
-from updater.http import Http
-from updater.layout import Layout
+from updater import local_api
+from updater.host import config
+from updater.host.context import Host
+from updater.model.layout import Layout
+from updater.net.http import Http
+from updater.reconcile.daemon import Daemon
 
 
 @pytest.fixture

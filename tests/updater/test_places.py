@@ -13,13 +13,16 @@ import pytest
 from helpers import machine
 from helpers.agents import QUIET, install
 from lab.fleet import Host
-from updater import control, cycle, files, places, processes
-from updater.config import Config
+from updater import durable_files, places
 from updater.errors import Misconfigured, TryLater
-from updater.host import Host as UpdaterHost
-from updater.http import Http
-from updater.layout import Layout
-from updater.memories import Memories
+from updater.host import control_script
+from updater.host.config import Config
+from updater.host.context import Host as UpdaterHost
+from updater.host.memories import Memories
+from updater.kernel import processes
+from updater.model.layout import Layout
+from updater.net.http import Http
+from updater.reconcile import cycle
 
 UPDATER = f"{sys.executable} -m updater.cli"
 # A root that is asked for its rights like everybody else, so that a directory without any is closed to it.
@@ -108,7 +111,7 @@ def test_a_removal_that_is_cut_off_leaves_nothing_that_is_taken_for_whole(tmp_pa
     whole(low, "1")
     program = f"""
 from pathlib import Path
-from updater import files
+from updater import durable_files  # was files
 path = Path({str(low)!r}, "agent/1")
 try: files.remove_directory(path, ".installed")
 except files.TryLater as e: print(e)
@@ -152,7 +155,7 @@ def test_a_version_on_a_mount_without_exec_is_named_before_the_old_one_is_stoppe
     assert f"{host.root}/agent/2 is mounted noexec" in said
     assert host.current("agent") == "1"
     assert (host.root / "agent" / "1" / "pid").read_text() == pid
-    assert control.status(host.root / "agent" / "1", 5).text == "started"
+    assert control_script.status(host.root / "agent" / "1", 5).text == "started"
     processes.end_all_of(host.root)
 
 
@@ -173,7 +176,7 @@ def test_such_a_version_is_named_before_a_switch_that_needs_no_stop(host, site):
     said = on_noexec_mount(host, "2")
     assert f"switch failed: {host.root}/agent/2 is mounted noexec" in said
     assert host.current("agent") == "1"
-    assert control.status(host.root / "agent" / "1", 5).text == "started", "what there is runs meanwhile"
+    assert control_script.status(host.root / "agent" / "1", 5).text == "started", "what there is runs meanwhile"
     processes.end_all_of(host.root)
 
 
@@ -192,14 +195,14 @@ def test_a_way_back_to_such_a_version_leaves_what_is_there(host, site):
         whole(host.root, version, current=version == "1")
         site.desire(("agent", version))
         assert host.run("once").returncode == 0
-    control.run(host.root / "agent" / "2", "stop", 5)
+    control_script.run(host.root / "agent" / "2", "stop", 5)
     said = on_noexec_mount(host, "1")
     assert "reject 2" in said
     assert f"stop failed: {host.root}/agent/1 is mounted noexec" in said
     assert host.current("agent") == "2"
     assert host.run("once").returncode == 1
     assert host.current("agent") == "1", "and once it can be run, it is"
-    assert control.status(host.root / "agent" / "1", 5).text == "started"
+    assert control_script.status(host.root / "agent" / "1", 5).text == "started"
     processes.end_all_of(host.root)
 
 
@@ -220,7 +223,7 @@ def test_links_that_lead_nowhere_are_named(tmp_path):
     assert places.dangling(link / "1" / "control") == words
     assert places.dangling(tmp_path / "none") == ""
     with pytest.raises(TryLater, match=r"cannot make the directory .*which is not there"):
-        files.make_directory(link)
+        durable_files.make_directory(link)
     with pytest.raises(Misconfigured, match="is a link to /nonexistent/disk, which is not there"):
         places.check(link)
     loop = tmp_path / "loop"
@@ -285,7 +288,7 @@ def test_an_agent_that_cannot_be_looked_at_costs_the_others_nothing(host, site, 
     code, said = updater(host, "once")
     assert (code, "Traceback" in said) == (1, False), said
     assert words in said
-    assert control.status(host.root / "agent" / "1", 5).text == "started"
+    assert control_script.status(host.root / "agent" / "1", 5).text == "started"
     assert [one["name"] for one in site.reports[-1]["realAgents"]] == ["agent"]
 
 
@@ -301,8 +304,8 @@ def test_an_order_for_an_agent_that_cannot_be_looked_at_is_not_taken_for_one_for
 def test_a_control_that_may_not_be_looked_at_is_a_status_in_words(host, closed):
     directory = install(host.root, "agent", "1", "#!/bin/sh\n")
     program = (
-        "from pathlib import Path; from updater import control; import os, sys; path = Path(sys.argv[1])\n"
-        "os.chmod(path, 0); print(control.status(path, 5).text)"
+        "from pathlib import Path; from updater.host import control_script; import os, sys; path = Path(sys.argv[1])\n"
+        "os.chmod(path, 0); print(control_script.status(path, 5).text)"
     )
     closed(directory)
     command = [*AS_USUAL, sys.executable, "-c", program, str(directory)]
@@ -322,8 +325,13 @@ def test_a_look_raises_nothing_whatever_the_disk_answers():
     assert places.dangling(TOO_LONG / "below") == ""
     assert places.noexec(TOO_LONG / "below") == ""
     error = OSError(errno.EIO, "Input/output error", str(TOO_LONG))
-    assert str(files.trouble("cannot read it", error)) == "cannot read it: Input/output error"
-    for touch in (files.make_directory, files.remove_tree, files.settle, files.is_executable_file):
+    assert str(durable_files.trouble("cannot read it", error)) == "cannot read it: Input/output error"
+    for touch in (
+        durable_files.make_directory,
+        durable_files.remove_tree,
+        durable_files.settle,
+        durable_files.is_executable_file,
+    ):
         with pytest.raises(TryLater, match="File name too long"):
             touch(TOO_LONG)
 

@@ -5,12 +5,16 @@ import json
 import pytest
 
 from helpers.agents import install
-from updater import cycle, files, hand, own
-from updater.memories import Memories
-from updater.memory import Memory, Trial
-from updater.orders import Orders
-from updater.wire import Desired, Outcome, parse_report, render_report
-from updater.wirelimits import MAX_AGENTS, MAX_BODY
+from updater import durable_files
+from updater.host import operator_requests
+from updater.host.last_reply import Orders
+from updater.host.memories import Memories
+from updater.model.memory import Memory
+from updater.model.trials import Trial
+from updater.reconcile import cycle
+from updater.self_update import handover
+from updater.wire.heartbeat import Desired, Outcome, parse_report, render_report
+from updater.wire.limits import MAX_AGENTS, MAX_BODY
 
 WIDE = "界"  # three bytes a letter
 FAILURES = [Outcome("web", to=f"{n}", result="failed", reason=WIDE * 1000, evidence=WIDE * 2000) for n in range(8)]
@@ -56,8 +60,8 @@ def test_the_longest_reply_there_can_be_is_kept_and_read_back(tmp_path):
 
 def test_a_hold_keeps_though_its_reason_is_long(host):
     install(host.layout.root, "web", "1")
-    hand.hold(host.layout, "web", WIDE * 5000)
-    assert hand.held(host.layout, "web").startswith(WIDE * 200)
+    operator_requests.hold(host.layout, "web", WIDE * 5000)
+    assert operator_requests.held(host.layout, "web").startswith(WIDE * 200)
 
 
 @pytest.mark.parametrize("what", ["directory", "symlink", "garbage"])
@@ -74,13 +78,13 @@ def test_state_of_another_kind_counts_as_none_and_is_no_defect(host, tmp_path, w
     assert Orders(host.layout.last_reply).last.orders == ()
     assert Memories(host.layout.memories).of("web") == Memory()
     if what != "directory":  # which write_atomic refuses in words
-        own.note_alive(host)
+        handover.note_alive(host)
         assert host.layout.alive.read_text().startswith("1.0 ")
 
 
 def test_a_directory_is_told_from_a_disk_that_does_not_answer(tmp_path):
     with pytest.raises(ValueError, match="is not a regular file"):
-        files.read_small(tmp_path, 10)
+        durable_files.read_small(tmp_path, 10)
 
 
 def test_more_news_than_a_report_may_hold_goes_with_the_next_reports(host, site):

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Protocol
 
-from meta.config import Settings
 from meta.errors import TryLater
-from meta.hosts import HostTable
+from meta.hosts.table import HostTable
 from meta.service import Service
+from meta.settings import Settings
 from meta.store import Store
-from updater.wire import Desired, Report
+from updater.wire.heartbeat import Desired, Report
 
 FLUSH_WITHIN = 5.0  # seconds for the last write
 

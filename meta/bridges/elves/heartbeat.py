@@ -8,11 +8,11 @@ missing in it, the agent is told to keep what it has.
 import logging
 from collections.abc import Callable
 
-from meta.bridges.elves.config import RECORDS, SIMPLE, Settings
+from meta.bridges.elves.app_table_store import KeptTable
+from meta.bridges.elves.counters import Numbers, Sparing
 from meta.bridges.elves.fleet import Fleet
-from meta.bridges.elves.kept import KeptTable
-from meta.bridges.elves.numbers import Numbers, Sparing
-from meta.bridges.elves.online import OnlineAgents
+from meta.bridges.elves.online_agents import OnlineAgents
+from meta.bridges.elves.settings import RECORDS, SIMPLE, Settings
 from meta.bridges.elves.translator import Agent, Info, Judged, apps_of, as_report, hostname, judge, render_apps
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from meta.errors import Misconfigured
-from updater import addresses
+from updater.net import addresses
 
 SILENT = 5.0  # seconds after which a client loses its thread
 Page = Callable[[], tuple[int, str]]

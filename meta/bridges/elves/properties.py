@@ -7,7 +7,7 @@ ISO-8859-1, which is Java's own. Refuses a broken \\u escape, naming its line. P
 import re
 from collections.abc import Iterator
 
-from updater.wiretext import utf16_problem
+from updater.wire.text import utf16_problem
 
 _BLANKS = " \t\f"
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}

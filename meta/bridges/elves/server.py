@@ -19,24 +19,24 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from meta import listening, open_files
-from meta.bridges.elves.amqp import Broker
-from meta.bridges.elves.asking import Asking
-from meta.bridges.elves.config import SUPERVISOR, Settings
+from meta.bridges.elves.app_table_store import KeptTable
+from meta.bridges.elves.counters import Numbers
 from meta.bridges.elves.fleet import Fleet
 from meta.bridges.elves.heartbeat import Heartbeat
 from meta.bridges.elves.http import Watching
-from meta.bridges.elves.kept import KeptTable
-from meta.bridges.elves.numbers import Numbers
-from meta.bridges.elves.online import OnlineAgents
-from meta.bridges.elves.services import Services
-from meta.bridges.elves.thrift_server import ThriftServer
-from meta.bridges.elves.zookeeper import Sharing
+from meta.bridges.elves.online_agents import OnlineAgents
+from meta.bridges.elves.rabbitmq.consumer import Broker
+from meta.bridges.elves.rabbitmq.services import Services
+from meta.bridges.elves.rabbitmq.supervisor_poll import Asking
+from meta.bridges.elves.settings import SUPERVISOR, Settings
+from meta.bridges.elves.thrift.server import ThriftServer
+from meta.bridges.elves.zookeeper.shared_agents import Sharing
 from meta.errors import MetaError
+from meta.process import listening, open_files
 from meta.store import Store
-from updater import readiness
-from updater.readiness import Announcer
-from updater.wire import VERSION
+from updater.service import readiness
+from updater.service.readiness import Announcer
+from updater.wire.heartbeat import VERSION
 
 TABLE_FILE = "elves-apps.json"
 FORGET_EVERY = 600.0  # seconds
@@ -106,7 +106,7 @@ def run(
 
 def check(settings: Settings, http: tuple[str, int] | None, store: Store | None, running: int | None = None) -> None:
     """Raises Misconfigured or TryLater where `run` could not begin with these. store: where hosts are kept, if they are; closed
-    here; running: as for meta.listening.check."""
+    here; running: as for meta.process.listening.check."""
     listening.check(settings.thrift_ip, settings.thrift_port, running)
     if http:
         listening.check(*http, running)

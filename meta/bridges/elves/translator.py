@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from updater.wire import START, STARTED, Desired, RealAgent, Report, hostname_problem, one_line
+from updater.wire.heartbeat import STARTED, Desired, RealAgent, Report
+from updater.wire.names import START, hostname_problem
+from updater.wire.text import one_line
 
 MAX_APPS = 1000  # of one agent
 MAX_TEXT = 128  # characters of an app's name, a version, an asset

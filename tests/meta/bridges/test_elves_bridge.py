@@ -16,14 +16,14 @@ from helpers.elves import AGENT, RECORDED, Bridge, agent, beat, receive
 from helpers.meta_server import MetaServer, until
 from helpers.rabbitmq import Module, Node, connect, names
 from helpers.zookeeper import ZooKeeper
-from meta.bridges.elves.config import Settings
 from meta.bridges.elves.fleet import TableFleet, opened
 from meta.bridges.elves.server import Beside, pages
-from meta.config import Settings as MetaSettings
+from meta.bridges.elves.settings import Settings
 from meta.errors import TryLater
-from meta.hosts import HostTable
-from meta.records import Record, RecordSet
-from updater import readiness
+from meta.hosts.table import HostTable
+from meta.records.model import Record, RecordSet
+from meta.settings import Settings as MetaSettings
+from updater.service import readiness
 
 RECORDS = (
     "agents:\n- {name: testApp, version: 1.0.2, tarball: http://r/a, overrides: [{prefix: CX9, version: 2.0.0}]}\n"

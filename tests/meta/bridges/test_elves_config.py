@@ -2,8 +2,8 @@
 
 import pytest
 
-from meta.bridges.elves import config, properties
-from meta.bridges.elves.config import Settings, local_apps, settle
+from meta.bridges.elves import properties, settings
+from meta.bridges.elves.settings import Settings, local_apps, settle
 from meta.errors import Misconfigured, RecordsError
 
 ORIGINAL = """
@@ -148,7 +148,7 @@ def test_mode_simple_without_apps_would_wipe_every_agent():
 def test_unknown_keys_are_told(tmp_path):
     file = tmp_path / "conf.properties"
     file.write_text("auth.mdoe=simple\nmore=1")
-    assert config.read(file).warnings == (
+    assert settings.read(file).warnings == (
         "auth.mdoe is not a known key and has no effect; did you mean auth.mode?",
         "more is not a known key and has no effect",
     )
@@ -160,7 +160,7 @@ def test_files_that_cannot_be_read(tmp_path):
         if content is not None:
             file.write_bytes(content)
         with pytest.raises(Misconfigured):
-            config.read(file)
+            settings.read(file)
 
 
 def test_a_key_that_is_nearly_right_is_named_beside_the_error():

@@ -4,17 +4,18 @@ import json
 
 import pytest
 
-from meta.bridges.elves.config import Settings
+from meta.bridges.elves.app_table import AppTable, Entry
+from meta.bridges.elves.app_table_store import KeptTable
+from meta.bridges.elves.counters import Numbers
 from meta.bridges.elves.fleet import TableFleet, opened
 from meta.bridges.elves.heartbeat import Heartbeat, Undecided
-from meta.bridges.elves.kept import KeptTable
-from meta.bridges.elves.numbers import Numbers
-from meta.bridges.elves.online import OnlineAgents
-from meta.bridges.elves.table import AppTable, Entry
+from meta.bridges.elves.online_agents import OnlineAgents
+from meta.bridges.elves.settings import Settings
 from meta.bridges.elves.translator import Info
-from meta.config import Settings as MetaSettings
-from meta.hosts import HostTable
-from meta.records import Ban, Override, Prefix, Record, RecordSet
+from meta.hosts.table import HostTable
+from meta.records.model import Ban, Override, Record, RecordSet
+from meta.records.selectors import Prefix
+from meta.settings import Settings as MetaSettings
 
 NOW = 1_700_000_000.0
 AGENT = Info("CX0001", "10.0.0.1", "0.4.3", '{"testApp":"1.0.0","own":"7"}')

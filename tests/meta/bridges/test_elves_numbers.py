@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from helpers.meta_server import until
-from meta.bridges.elves.numbers import REASONS, REMIND_EVERY, Reminder
+from meta.bridges.elves.counters import REASONS, REMIND_EVERY, Reminder
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from test_elves_rabbitmq import TABLE, Supervisor, serving, starting
 from helpers.meta_server import until
 from helpers.proxy import proxied
 from helpers.rabbitmq import PORT, Guest, Module, connect, names
-from meta.bridges.elves.config import Settings
-from meta.bridges.elves.kept import KeptTable
-from meta.bridges.elves.rabbitmq_connection import Connection
+from meta.bridges.elves.app_table_store import KeptTable
+from meta.bridges.elves.rabbitmq.connection import Connection
+from meta.bridges.elves.settings import Settings
 
 EXCHANGE, QUEUE = "elves", "heartbeat"
 pytestmark = pytest.mark.timed

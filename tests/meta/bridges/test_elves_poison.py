@@ -11,9 +11,9 @@ from test_elves_rabbitmq import serving
 from helpers.amqp_bytes import Properties, field, long, table
 from helpers.meta_server import until
 from helpers.rabbitmq import Module, connect, names
-from meta.bridges.elves.config import Settings
-from meta.bridges.elves.kept import KeptTable
-from meta.bridges.elves.rabbitmq_connection import Connection
+from meta.bridges.elves.app_table_store import KeptTable
+from meta.bridges.elves.rabbitmq.connection import Connection
+from meta.bridges.elves.settings import Settings
 
 pytestmark = pytest.mark.timed
 SOON = 1.0  # seconds

@@ -12,15 +12,15 @@ import pytest
 from helpers.amqp_bytes import Properties, field, table
 from helpers.meta_server import until
 from helpers.rabbitmq import Module, connect, names
-from meta.bridges.elves.amqp import BIND_EVERY, Broker
-from meta.bridges.elves.asking import Asking
-from meta.bridges.elves.config import Settings
-from meta.bridges.elves.kept import KeptTable
-from meta.bridges.elves.numbers import Numbers
-from meta.bridges.elves.online import OnlineAgents
-from meta.bridges.elves.rabbitmq_connection import Connection
-from meta.bridges.elves.rabbitmq_supply import Supply
-from meta.bridges.elves.services import Services
+from meta.bridges.elves.app_table_store import KeptTable
+from meta.bridges.elves.counters import Numbers
+from meta.bridges.elves.online_agents import OnlineAgents
+from meta.bridges.elves.rabbitmq.connection import Connection
+from meta.bridges.elves.rabbitmq.consumer import BIND_EVERY, Broker
+from meta.bridges.elves.rabbitmq.services import Services
+from meta.bridges.elves.rabbitmq.supervisor_poll import Asking
+from meta.bridges.elves.rabbitmq.supply import Supply
+from meta.bridges.elves.settings import Settings
 from meta.bridges.elves.translator import Agent
 
 DEFAULTS = Settings()

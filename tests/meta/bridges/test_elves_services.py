@@ -6,13 +6,13 @@ import tracemalloc
 
 import pytest
 
-from meta.bridges.elves.asking import Asking
-from meta.bridges.elves.kept import KeptTable
-from meta.bridges.elves.messages import Dropped, Request, parse
-from meta.bridges.elves.numbers import AT_MOST
-from meta.bridges.elves.online import OnlineAgents
-from meta.bridges.elves.services import Reply, Services
-from meta.bridges.elves.table import AppTable, BadTable, Entry, parse_table, render_table
+from meta.bridges.elves.app_table import AppTable, BadTable, Entry, parse_table, render_table
+from meta.bridges.elves.app_table_store import KeptTable
+from meta.bridges.elves.counters import AT_MOST
+from meta.bridges.elves.online_agents import OnlineAgents
+from meta.bridges.elves.rabbitmq.messages import Dropped, Request, parse
+from meta.bridges.elves.rabbitmq.services import Reply, Services
+from meta.bridges.elves.rabbitmq.supervisor_poll import Asking
 from meta.bridges.elves.translator import Agent
 
 NOW = 1_700_000_000.0

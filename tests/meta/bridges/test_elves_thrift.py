@@ -20,9 +20,9 @@ from thriftpy2.thrift import TApplicationException as OurException
 
 from helpers.elves import AGENT, RECORDED, agent, beat, receive, serving
 from helpers.meta_server import PATIENCE, until
-from meta.bridges.elves import thrift_codec
 from meta.bridges.elves.heartbeat import Undecided
-from meta.bridges.elves.thrift_wire import MAX_MESSAGE, Malformed, Messages
+from meta.bridges.elves.thrift import codec
+from meta.bridges.elves.thrift.framing import MAX_MESSAGE, Malformed, Messages
 from meta.bridges.elves.translator import Info
 
 WIRE = Path(__file__).parents[2] / "wire" / "elves-heartbeat.thrift.hex"
@@ -126,8 +126,8 @@ def test_the_recorded_bytes_of_the_real_agent_get_an_answer_that_a_strict_client
 
 
 def test_our_bytes_are_those_of_the_real_agent():
-    assert thrift_codec.render_call(AGENT, 1) == RECORDED
-    assert thrift_codec.parse_call(RECORDED) == thrift_codec.Call("heartbeatPackage", 1, AGENT)
+    assert codec.render_call(AGENT, 1) == RECORDED
+    assert codec.parse_call(RECORDED) == codec.Call("heartbeatPackage", 1, AGENT)
 
 
 def test_a_second_implementation_of_the_client_agrees(port):
@@ -165,10 +165,10 @@ def test_both_implementations_write_the_same_bytes(info, sequence):
     buffer = TMemoryBuffer()
     protocol = TBinaryProtocol(buffer, strictWrite=True)
     Second.write_call(protocol, info)
-    ours = thrift_codec.render_call(info, 7)
+    ours = codec.render_call(info, 7)
     assert buffer.getvalue() == ours
-    assert thrift_codec.parse_call(ours) == ("heartbeatPackage", 7, info)
-    assert thrift_codec.parse_call(thrift_codec.render_call(info, sequence)).sequence == sequence
+    assert codec.parse_call(ours) == ("heartbeatPackage", 7, info)
+    assert codec.parse_call(codec.render_call(info, sequence)).sequence == sequence
 
 
 @given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 3))
@@ -186,7 +186,7 @@ def test_whatever_comes_is_waited_for_refused_or_parsed(noise, at):
     data = RECORDED[:at] + noise + RECORDED[at:]
     try:
         for message in Messages().feed(data):
-            thrift_codec.parse_call(message)
+            codec.parse_call(message)
     except Malformed:
         pass
 
@@ -219,17 +219,17 @@ def test_a_call_without_its_argument_is_an_exception(port):
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         connection.sendall(call(b"\0"))
         with pytest.raises(OurException) as raised:
-            thrift_codec.parse_answer(receive(connection))
+            codec.parse_answer(receive(connection))
     assert raised.value.type == OurException.PROTOCOL_ERROR
 
 
 def test_one_connection_may_carry_many_beats(port):
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
-        connection.sendall(b"".join(thrift_codec.render_call(agent(i), i) for i in range(100)))
+        connection.sendall(b"".join(codec.render_call(agent(i), i) for i in range(100)))
         messages, found = Messages(), []
         while len(found) < 100:
             found += messages.feed(connection.recv(65536))
-    assert [json.loads(thrift_codec.parse_answer(m))["data"]["app"] for m in found] == [agent(i).id for i in range(100)]
+    assert [json.loads(codec.parse_answer(m))["data"]["app"] for m in found] == [agent(i).id for i in range(100)]
 
 
 # --- hostile bytes ---
@@ -290,8 +290,8 @@ REFUSED = {
     "3,000 empty strings": call(field(15, 9, b"\x0b" + length(3000) + bytes(12_000)) + b"\0"),
     "a list of strings that never come": call(field(15, 9, b"\x0b" + length(MAX_MESSAGE))),
     "a map of 60,000 entries": call(field(13, 9, b"\x02\x02" + length(60_000))),
-    "100 kB of apps": thrift_codec.render_call(AGENT._replace(apps="x" * 100_000)),
-    "10 MB of apps": thrift_codec.render_call(AGENT._replace(apps="x" * 10_000_000)),
+    "100 kB of apps": codec.render_call(AGENT._replace(apps="x" * 100_000)),
+    "10 MB of apps": codec.render_call(AGENT._replace(apps="x" * 10_000_000)),
     **{f"a name of {n} bytes": struct.pack("!Ii", 0x80010001, n) for n in (*HUGE, *NEGATIVE)},
     **{f"an id of {n} bytes": call(INFO + field(11, 1, length(n))) for n in (*HUGE, *NEGATIVE)},
     **{f"a list of {n}": call(field(15, 9, b"\x02" + length(n))) for n in (*HUGE, *NEGATIVE)},
@@ -352,7 +352,7 @@ def test_hostile_bytes_cost_little(case):
     try:
         with pytest.raises(Malformed):
             for message in Messages().feed(REFUSED[case][:262_144]):
-                thrift_codec.parse_call(message)
+                codec.parse_call(message)
         assert tracemalloc.get_traced_memory()[1] < 2 << 20
     finally:
         tracemalloc.stop()
@@ -363,7 +363,7 @@ def test_hostile_bytes_cost_little(case):
 def test_odd_but_possible_messages_are_answered(port, case):
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         connection.sendall(ANSWERED[case])
-        assert "data" in json.loads(thrift_codec.parse_answer(receive(connection)))
+        assert "data" in json.loads(codec.parse_answer(receive(connection)))
 
 
 @pytest.mark.timed
@@ -436,7 +436,7 @@ def test_more_connections_than_there_may_be_are_closed_and_the_others_served():
 
 
 def test_incomplete_messages_of_all_connections_share_a_bound():
-    begun = thrift_codec.render_call(AGENT._replace(apps="x" * 50_000))[:-1]
+    begun = codec.render_call(AGENT._replace(apps="x" * 50_000))[:-1]
     with serving(answer, max_held=200_000) as (port, server):
         connections = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(10)]
         for connection in connections:

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from meta.bridges.elves.online import ONLINE_FOR, OnlineAgents
+from meta.bridges.elves.online_agents import ONLINE_FOR, OnlineAgents
 from meta.bridges.elves.translator import Agent, Info, apps_of, as_report, hostname, judge, parse_apps, render_apps
-from meta.bridges.elves.zookeeper_nodes import parse_node, render_node
-from updater.wire import Desired, RealAgent, Report, parse_report, render_report
+from meta.bridges.elves.zookeeper.nodes import parse_node, render_node
+from updater.wire.heartbeat import Desired, RealAgent, Report, parse_report, render_report
 
 NOW = 1_700_000_000.0
 

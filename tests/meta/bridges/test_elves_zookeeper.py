@@ -9,10 +9,10 @@ from kazoo.client import KazooClient
 
 from helpers.meta_server import until
 from helpers.zookeeper import ZooKeeper
-from meta.bridges.elves.numbers import Numbers
-from meta.bridges.elves.online import OnlineAgents
+from meta.bridges.elves.counters import Numbers
+from meta.bridges.elves.online_agents import OnlineAgents
 from meta.bridges.elves.translator import Agent
-from meta.bridges.elves.zookeeper import Sharing
+from meta.bridges.elves.zookeeper.shared_agents import Sharing
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from test_elves_zookeeper import instance, registered
 from helpers.meta_server import until
 from helpers.proxy import proxied
 from helpers.zookeeper import ZooKeeper
-from meta.bridges.elves.numbers import Numbers
+from meta.bridges.elves.counters import Numbers
 from meta.bridges.elves.translator import Agent
-from meta.bridges.elves.zookeeper_writes import Writes
+from meta.bridges.elves.zookeeper.writes import Writes
 
 
 @pytest.fixture(scope="module")

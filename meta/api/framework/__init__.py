@@ -1,0 +1,1 @@
+"""What makes operations out of functions: decoding, problems, conditions, the OpenAPI document."""

@@ -1,0 +1,149 @@
+"""Bytes and query texts from anybody -> values of our types, or a Refusal that says why.
+
+Stricter than JSON parsers are by themselves: refuses doubled keys, NaN and infinity, numbers that no double holds, lone
+surrogates, NUL, nesting deeper than MAX_DEPTH, and fields that are not known. Whatever is sent here is a value or a 400.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+
+from meta.api.framework.problems import Refusal
+from meta.api.schemas.basics import IN_WORDS
+from meta.records.files.located_tree import MAX_NODES
+from updater.wire import decode_problems
+from updater.wire.text import quoted
+
+MAX_DEPTH = 32
+_BEFORE_A_VALUE = (b",", b"[", b"{")
+_INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+
+
+def convert(data: Any, kind: Any) -> Any:
+    """The data of a JSON body -> a value of this type. Raises Refusal."""
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as e:
+        raise _refusal(e, data) from e
+
+
+def parse(body: bytes) -> Any:
+    """A JSON body -> data in which each key is given once. Raises Refusal."""
+    if not body:
+        raise Refusal(400, "the body is blank; it must be a JSON object")
+    if (
+        sum(map(body.count, _BEFORE_A_VALUE)) > MAX_NODES
+    ):  # a text may hold these, too: of so many that is no honest body
+        raise Refusal(400, f"the body holds more than {MAX_NODES:,} values")
+    try:
+        msgspec.json.decode(body)  # knows UTF-8, surrogates and numbers better than the other, which knows doubled keys
+        data = json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (msgspec.DecodeError, UnicodeError) as e:
+        raise Refusal(400, f"the body {decode_problems.in_words(e, body)}") from e
+    except RecursionError as e:
+        raise Refusal(400, f"the body is nested more than {MAX_DEPTH} deep") from e
+    except ValueError as e:
+        raise Refusal(400, "the body holds a number with too many digits") from e
+    _check(data)
+    return data
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise Refusal(400, f"the key {quoted(twice)} is given twice")
+    return fields
+
+
+def _refuse_constant(name: str) -> None:
+    raise Refusal(400, f"the body is not JSON: {name} is no value")
+
+
+def _check(data: Any) -> None:
+    """Level by level, so that no nesting exhausts Python's stack."""
+    level = [data]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, str) and "\0" in value:
+                raise Refusal(400, "a text holds a NUL character")
+            if isinstance(value, dict):
+                inner += [*value.keys(), *value.values()]
+            elif isinstance(value, list):
+                inner += value
+        if not inner:
+            return
+        level = inner
+    raise Refusal(400, f"the body is nested more than {MAX_DEPTH} deep")
+
+
+def query(arguments: Iterable[tuple[str, str]], kind: type[Any]) -> Any:
+    """The query of a URL -> a value of this struct: each known key at most once, as the type says. Raises Refusal."""
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    found: dict[str, Any] = {}
+    for key, text in arguments:
+        if key not in fields:
+            known = ", ".join(sorted(fields)) or "none"
+            raise Refusal(400, f"unknown query {quoted(key)}; known here: {known}")
+        if key in found:
+            raise Refusal(400, f'the query "{key}" is given twice')
+        if "\0" in text:
+            raise Refusal(400, f'the query "{key}" holds a NUL character')
+        found[key] = _plain(text, fields[key])
+    return _convert(found, kind, "query")
+
+
+def path(values: Mapping[str, str], kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a path -> values of these types. Raises Refusal."""
+    return {key: _convert(_plain(text, kinds[key]), kinds[key], key) for key, text in values.items()}
+
+
+def _plain(text: str, kind: Any) -> Any:
+    """The number or the boolean that this text spells, if one is wanted; else the text as it stands."""
+    wanted = _flat(kind)
+    if bool in wanted:
+        return {"true": True, "false": False}.get(text, text)
+    if int in wanted and _INTEGER.fullmatch(text):
+        return int(text)
+    return text
+
+
+def _flat(kind: Any) -> set[Any]:
+    """The plain types in an annotated one, or in a union."""
+    inner = get_args(kind) if get_origin(kind) is not Literal else ()
+    return {kind}.union(*(_flat(part) for part in inner))
+
+
+def _convert(value: Any, kind: Any, what: str) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as e:
+        raise Refusal(400, f"{what}: {in_words(e, value)}") from e
+
+
+def _refusal(error: msgspec.ValidationError, data: Any) -> Refusal:
+    return Refusal(400, in_words(error, data), problems=[_problem(error, data)])
+
+
+def in_words(error: msgspec.ValidationError, data: Any) -> str:
+    """What is wrong with this data, on one line."""
+    return ": ".join(filter(None, _problem(error, data)))
+
+
+def _problem(error: msgspec.ValidationError, data: Any) -> tuple[str, str]:
+    """As wireproblems has it; a text that is not of its form is shown, and the form told in words."""
+    where, text = decode_problems.problem(error)
+    form = IN_WORDS.get(text.removeprefix("a key ").removeprefix("is not of the form "))
+    if not form:
+        return where, text
+    for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", where):
+        data = (
+            data.get(key) if isinstance(data, dict) else data[int(index)] if index and isinstance(data, list) else None
+        )
+    is_shown = isinstance(data, str) and not text.startswith("a key ")
+    return where, f"{quoted(data)} is not {form}" if is_shown else f"{text.split(' is ')[0]} is not {form}"

@@ -1,0 +1,144 @@
+"""The REST API's operations as routes of Flask: decode, call, encode. Besides meta.artifacts.transfer, which
+sends files, nothing below the API knows Flask."""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, current_app, g, request
+from werkzeug.exceptions import HTTPException
+
+from meta.access.clients import path_prefix
+from meta.access.roles import Rule
+from meta.api.framework import openapi, problems, strict
+from meta.api.framework.operation import FILE, PREFIX, SECRET, Call, Operation, Reply, operation
+from meta.api.framework.problems import Refusal
+from meta.api.resources import hosts, records, retry, revisions, tarballs, tokens
+from meta.artifacts import transfer
+from meta.errors import MetaError
+from updater.wire.limits import MAX_BODY
+
+log = logging.getLogger(__name__)
+_encoder = msgspec.json.Encoder()
+
+
+def operations() -> list[Operation]:
+    """All of them, in the order of the document."""
+    modules = (records, retry, revisions, hosts, tokens, tarballs)
+    document: dict[str, Any] = {}
+
+    @operation("GET", "/openapi.json", Rule.PUBLIC, "This document", answers={200: dict[str, Any]})
+    def get_openapi(call: Call) -> Reply:
+        return Reply(200, document | {"servers": [{"url": call.prefix or "/"}]})
+
+    listed = [*(one for module in modules for one in module.OPERATIONS), get_openapi]
+    document.update(openapi.document(listed))
+    return listed
+
+
+def blueprint() -> Blueprint:
+    """Routes with their rule on the view function, as create_app wants them."""
+    api = Blueprint("api", __name__, url_prefix=PREFIX)
+    for one in operations():
+        path = one.path.replace("{", "<").replace("}", ">")
+        api.add_url_rule(path, one.name, _served(one), methods=[one.method])
+    return api
+
+
+def _served(one: Operation) -> Callable[..., Response]:
+    def view(**parts: str) -> Response:
+        try:
+            with _place(one):
+                return _rendered(one.view(_call(one, parts)), one)
+        except MetaError as e:
+            return problem_response(problems.refusal(e))
+
+    view.rule = one.rule  # type: ignore[attr-defined]
+    return view
+
+
+def _place(one: Operation) -> AbstractContextManager[None]:
+    if one.body is FILE:
+        return transfer.place_for_upload()
+    return transfer.place_for_large_body() if one.most >= (request.content_length or 0) > MAX_BODY else nullcontext()
+
+
+def _call(one: Operation, parts: Mapping[str, str]) -> Call:
+    service, clock = current_app.extensions["meta"]
+    path = strict.path(parts, one.parts)
+    pairs = list(request.args.items(multi=True))
+    query = strict.query(pairs, one.query or _NoQuery)
+    body = stream = None
+    length = 0
+    if one.body is FILE:
+        length = _length(service.settings.max_tarball)
+        request.max_content_length = length + 1
+        stream = request.stream
+    elif one.body is not None:
+        data = strict.parse(_body(one.most))
+        checked = one.check(data) if one.check else None  # first, as its words say more
+        body = strict.convert(data, one.body)
+        body = checked if one.check else body
+    match, none_match = (request.headers.get(name, "") for name in ("If-Match", "If-None-Match"))
+    origin = (request.scheme, request.headers.get("Host", ""))
+    secret = request.headers.get(SECRET, "")
+    now = float(clock())
+    prefix = path_prefix(request.environ, service.settings.trusted_proxies)
+    return Call(service, g.principal, now, path, query, body, match, none_match, stream, length, origin, secret, prefix)
+
+
+class _NoQuery(msgspec.Struct):
+    """For operations that take none."""
+
+
+def _body(most: int) -> bytes:
+    """A large one has a place, so it must say that it is one."""
+    if request.mimetype != "application/json":
+        raise Refusal(415, "the body must be JSON; send it with Content-Type: application/json")
+    length = request.content_length
+    if length is None:
+        most = MAX_BODY
+    request.max_content_length = most + 1
+    body = request.get_data(cache=False) if (length or 0) <= most else b""
+    if max(length or 0, len(body)) > most:
+        raise Refusal(413, _too_large(most))
+    return body
+
+
+def _too_large(most: int) -> str:
+    return f"the body is too large: at most {most:,} bytes are read"
+
+
+def _length(limit: int) -> int:
+    """How many bytes are to come. Without it nobody could tell a file from the first half of it."""
+    if not request.content_length:
+        raise Refusal(411, "send the file with its Content-Length")
+    if request.content_length > limit:
+        raise Refusal(413, f"a file may have {limit:,} bytes at most, as `maxTarball` says")
+    return request.content_length
+
+
+def _rendered(reply: Reply, one: Operation) -> Response:
+    if one.answers[reply.status] is FILE:
+        return transfer.send(reply.file)
+    if reply.body is None:
+        return Response(status=reply.status, headers=dict(reply.headers))
+    body = _encoder.encode(reply.body)
+    response = Response(body, reply.status, dict(reply.headers), content_type=openapi.JSON)
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def problem_response(refused: Refusal) -> Response:
+    """A refusal as the API tells it."""
+    body = _encoder.encode(problems.problem(refused))
+    return Response(body, refused.status, refused.headers, content_type=problems.CONTENT_TYPE)
+
+
+def http_problem(error: HTTPException) -> Response:
+    """The same for what Flask refused, with the headers that belong to it, like Allow."""
+    kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After", "Content-Range")}
+    text = _too_large(MAX_BODY) if error.code == 413 else error.description or error.name
+    return problem_response(Refusal(error.code or 500, text, headers=kept))

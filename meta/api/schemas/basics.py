@@ -1,0 +1,44 @@
+"""What the types of the REST API are made of: names and other texts with their patterns, and the two kinds of bodies."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from updater.wire.limits import HOSTNAME_FORM, LABEL_FORM, NAME_FORM, VERSION_FORM
+
+END = r"(?!\n)$"  # Python's $ alone would let a last newline pass
+NAME = f"^{NAME_FORM}{END}"
+VERSION = f"^{VERSION_FORM}{END}"
+HOSTNAME = f"^{HOSTNAME_FORM}{END}"
+TARBALL = rf"^{NAME_FORM}-{VERSION_FORM}\.tar\.gz{END}"
+LABEL_KEY = f"^{LABEL_FORM}{END}"
+LABEL_VALUE = f"^({LABEL_FORM})?{END}"
+TOKEN_NAME = r"^[A-Za-z0-9][A-Za-z0-9@._ -]{0,63}" + END
+MAX_WHY = 500
+
+IN_WORDS = {
+    NAME: "1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit",
+    VERSION: "1 to 64 letters, digits or any of ._+~=-, the first a letter or digit",
+    HOSTNAME: "1 to 253 letters, digits, '.', '_' or '-', the first a letter or digit",
+    TARBALL: "NAME-VERSION.tar.gz",
+    LABEL_KEY: "1 to 63 letters, digits, '.', '_' or '-'",
+    LABEL_VALUE: "blank or 1 to 63 letters, digits, '.', '_' or '-'",
+    TOKEN_NAME: "1 to 64 letters, digits, blanks or any of @._-, the first a letter or digit",
+}  # the forms, for people
+
+AgentName = Annotated[str, Meta(pattern=NAME)]
+Version = Annotated[str, Meta(pattern=VERSION)]
+Hostname = Annotated[str, Meta(pattern=HOSTNAME)]
+Why = Annotated[str, Meta(max_length=MAX_WHY)]
+Number = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
+Role = Literal["viewer", "editor", "admin"]
+LabelSet = dict[Annotated[str, Meta(pattern=LABEL_KEY)], Annotated[str, Meta(pattern=LABEL_VALUE)]]
+
+
+class Body(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """What clients send: an unknown field is refused, never dropped."""
+
+
+class Answer(msgspec.Struct, rename="camel"):
+    """What meta answers: clients let fields that they do not know pass."""

@@ -1,0 +1,1 @@
+"""The tarball directory: publishing into it, sending from it, and removing what nothing needs."""

@@ -1,0 +1,105 @@
+"""Tarballs that nothing needs any more: which they are, and how they go.
+
+Promises: one goes only by meta.records.publications.judge, judged again in the edit that takes it out of the records: an
+edit that names it in between keeps it. The file goes after that, unless it was published or named again, also at another
+meta of the same directory. A crash in between leaves a file that may be published again. Refuses what has other bytes than
+were published: it is not ours to remove.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from meta.artifacts import tarballs
+from meta.edits import operations
+from meta.records import history, publications
+from meta.records.model import RecordSet
+from meta.records.publications import Publication, Uses, Verdict
+
+if TYPE_CHECKING:
+    from meta.hosts.table import HostTable
+    from meta.service import Service
+
+REVISIONS = 50  # the last that changed a record: a rollback to them finds its tarballs
+log = logging.getLogger(__name__)
+
+
+class Terms(NamedTuple):
+    """keep: how many of each agent stay, the newest; older: seconds; files: only these, None for all."""
+
+    keep: int
+    older: float
+    files: Collection[str] | None = None
+
+
+class Pruned(NamedTuple):
+    """gone: what was, or would be, removed; stays: all others that were published through meta, and why."""
+
+    revision: int
+    gone: dict[str, Publication]
+    stays: list[Verdict]
+
+
+def uses(service: "Service", records: RecordSet) -> Uses:
+    """What needs which tarball now. Raises TryLater."""
+    revisions = publications.named_in(service.store.last_of_records(REVISIONS))
+    return Uses(publications.named_by(records.records), revisions, run_by(service.table))
+
+
+def run_by(table: "HostTable") -> Counter[str]:
+    """file -> how many hosts run its version, those that are put aside too."""
+    found: Counter[str] = Counter()
+    with table.locked():
+        groups = [(g.profile.looks, len(g.hosts)) for g in (*table.groups.values(), *table.aside.values())]
+    for looks, hosts in groups:
+        for name, version, *_ in looks:
+            found[publications.file_name(name, version)] += hosts
+    return found
+
+
+def preview(service: "Service", directory: Path, terms: Terms, now: float) -> Pruned:
+    """What `prune` would do. Raises TryLater."""
+    return _judged(service, directory, service.records, terms, now)
+
+
+def prune(service: "Service", directory: Path, terms: Terms, edit: history.Edit) -> Pruned:
+    """Remove what nothing needs. Raises EditRefused, TryLater."""
+    seen: list[Pruned] = []
+
+    def change(before: RecordSet) -> RecordSet:
+        seen.append(_judged(service, directory, before, terms, edit.at))
+        return operations.unpublish(before, seen[-1].gone) if seen[-1].gone else before
+
+    done = service.editor.apply(edit, change)
+    for file, one in seen[-1].gone.items():
+        with service.publishing:
+            if tarballs.remove(directory, file, partial(_is_needed_again, service, file)):
+                log.info("%s is removed (%d bytes, sha256 %s), by %s", file, one.size, one.sha256, edit.who)
+    return seen[-1]._replace(revision=done.revision)
+
+
+def _is_needed_again(service: "Service", file: str) -> bool:
+    """Whether an edit, a publication (at whichever meta) or a host has named it since it was judged. Raises TryLater."""
+    records = service.store.load_records()
+    return file in records.published or file in publications.named_by(records.records) or file in run_by(service.table)
+
+
+def _judged(service: "Service", directory: Path, records: RecordSet, terms: Terms, now: float) -> Pruned:
+    verdicts = publications.judge(records.published, uses(service, records), now, terms.keep, terms.older)
+    verdicts = [
+        one._replace(why=one.why or _strange(directory, one.file, records.published[one.file])) for one in verdicts
+    ]
+    gone = [one.file for one in verdicts if not one.why and (terms.files is None or one.file in terms.files)]
+    stays = [one for one in verdicts if one.why]
+    return Pruned(records.revision, {file: records.published[file] for file in gone}, stays)
+
+
+def _strange(directory: Path, file: str, published: Publication) -> str:
+    """Why a file that is there is not what was published; "" when it is, or is not there at all."""
+    found = tarballs.look(directory, file)
+    if found and (found.size, found.md5) != (published.size, published.md5):
+        return "has other bytes than were published"
+    return ""

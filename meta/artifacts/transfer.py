@@ -1,0 +1,147 @@
+"""Sends files of the tarball directory: in parts, resumable, and no more at once than the server has threads to spare. The
+places for these, for uploads and for large bodies are counted here."""
+
+import logging
+import re
+import weakref
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import Any, BinaryIO
+
+from flask import Response, abort, current_app, request, send_file
+from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.wsgi import FileWrapper
+
+from meta.artifacts import tarballs
+from meta.errors import TryLater
+
+CHUNK = 256 * 1024  # bytes of a file sent at once
+MAX_DOWNLOADS = 48  # at once; each holds one of the server's threads (meta.server) while its client is slow
+IMMUTABLE = "public, max-age=31536000, immutable"
+MAX_UPLOADS = 4
+MAX_LARGE = 2  # bodies of more than 1 MiB at once: each takes some hundred megabytes while it is judged
+_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})", re.ASCII | re.IGNORECASE)
+_JUDGED = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_RANGE")
+log = logging.getLogger(__name__)
+
+
+def limit_transfers(app: Any) -> None:
+    """Give this application its places for downloads, uploads and large bodies."""
+    app.extensions["meta downloads"] = BoundedSemaphore(MAX_DOWNLOADS)
+    app.extensions["meta uploads"] = BoundedSemaphore(MAX_UPLOADS)
+    app.extensions["meta large bodies"] = BoundedSemaphore(MAX_LARGE)
+
+
+def place_for_upload() -> AbstractContextManager[None]:
+    """Raises TryLater when all are taken."""
+    return _place("meta uploads", f"{MAX_UPLOADS} uploads are under way; wait for one of them")
+
+
+def place_for_large_body() -> AbstractContextManager[None]:
+    """Raises TryLater when all are taken."""
+    return _place("meta large bodies", f"{MAX_LARGE} bodies as large are under way; wait for one of them")
+
+
+@contextmanager
+def _place(name: str, problem: str) -> Iterator[None]:
+    free = current_app.extensions[name]
+    if not free.acquire(blocking=False):
+        raise TryLater(problem)
+    try:
+        yield
+    finally:
+        free.release()
+
+
+def send(name: str) -> Response:
+    """The published file that this path below the tarball directory means, or 404."""
+    directory = current_app.extensions["meta"][0].settings.tarballs
+    found = tarballs.find(directory, name) if directory else None
+    if found is None:
+        abort(404)
+    free = current_app.extensions["meta downloads"]
+    request.environ["wsgi.file_wrapper"] = lambda file, _size: _Download(file, free)
+    digest = tarballs.known_md5(found)
+    try:
+        size = found.stat().st_size
+        etag = f"{digest}-{size:x}" if digest else True
+        response = send_file(found, mimetype=tarballs.media_type(found.name), conditional=False, etag=etag)
+    except OSError as e:
+        log.warning("cannot send %s: %s", found, e.strerror)
+        abort(404)
+    _heed_conditions(response, size)
+    if digest and _is_for_good(name, found):
+        response.headers["Cache-Control"] = IMMUTABLE
+    if request.method == "HEAD" or response.status_code == 304:
+        response.close()  # no server asks for a body here, so none would close it
+    return response
+
+
+def _heed_conditions(response: Response, size: int) -> None:
+    """Before the range: what they rule out is not sent in part either (RFC 9110, 13.2.2). A Range that is not one that can be
+    sent is no Range (14.2)."""
+    status = _ruled_out(response.get_etag()[0] or "", response.last_modified)
+    if status == 412:
+        response.close()
+        abort(status)
+    asked = "" if status else one_range(request.headers.get("Range", ""), size)
+    environ = {key: value for key, value in request.environ.items() if key not in _JUDGED}
+    response.make_conditional(
+        environ | ({"HTTP_RANGE": asked} if asked else {}), accept_ranges=True, complete_length=size
+    )
+    response.status_code = status or response.status_code
+
+
+def _ruled_out(etag: str, modified: datetime | None) -> int:
+    """412 or 304 where a condition of this request says so of a file with this tag, which is there; else 0."""
+    if request.if_match:
+        if not request.if_match.contains(etag):
+            return 412
+    elif _is_later(modified, request.if_unmodified_since):
+        return 412
+    if request.if_none_match:
+        return 304 if request.if_none_match.contains_weak(etag) else 0
+    since = request.if_modified_since
+    return 304 if since and modified and not _is_later(modified, since) else 0
+
+
+def _is_later(modified: datetime | None, than: datetime | None) -> bool:
+    return bool(modified and than and modified > than)
+
+
+def one_range(header: str, size: int) -> str:
+    """The one part of so many bytes that this asks for, from its first byte on; "" where there is no such part."""
+    match = _RANGE.fullmatch(header.strip())
+    first, last = match.groups() if match else ("", "")
+    if first:
+        is_there = int(first) < size and (not last or int(first) <= int(last))
+        return f"bytes={first}-{last}" if is_there else ""
+    return f"bytes={max(size - int(last), 0)}-" if last and int(last) and size else ""
+
+
+def _is_for_good(name: str, found: Path) -> bool:
+    """Whether this name means these bytes for ever: that of a published version, not of a symlink to one."""
+    return name.rsplit("/", 1)[-1] == found.name and bool(re.fullmatch(tarballs.PUBLISHED, found.name))
+
+
+class _Download(FileWrapper):
+    """A file on its way, with one of the places for downloads. Both are given back when it is closed, or dropped: a server
+    may forget it when its client goes away."""
+
+    def __init__(self, file: BinaryIO, free: BoundedSemaphore):
+        if not free.acquire(blocking=False):
+            file.close()
+            raise ServiceUnavailable(retry_after=5)
+        super().__init__(file, CHUNK)
+        self._end = weakref.finalize(self, self._give_back, file, free)
+
+    @staticmethod
+    def _give_back(file: BinaryIO, free: BoundedSemaphore) -> None:
+        file.close()
+        free.release()
+
+    def close(self) -> None:
+        self._end()

@@ -1,0 +1,134 @@
+"""The messages of elves' modules on RabbitMQ: bytes -> request, answer -> bytes. Pure.
+
+    {"mqkey": "<from>.heartbeat.<service>", "mqtype": "call" | "call.<ID>" | "cast", "mqbody": {...}}
+
+The document writes `call.<ID>` and wants the answer at the routing key <ID>; the code writes `call` and uses AMQP's reply_to.
+Both are read. The document names the type of an answer `mqtype`, the code `mqflag`: an answer has both.
+"""
+
+from collections.abc import Mapping
+from math import isnan
+from typing import Any, NamedTuple
+
+import msgspec
+
+from updater.wire.decode_problems import in_words
+from updater.wire.text import one_line
+
+MAX_BODY = 8 << 20  # bytes: an app table of a hundred apps on five thousand agents
+LARGEST = 1e9  # of a page's size and number
+MAX_KEY = 255  # bytes of a routing key, by AMQP
+Body = dict[str, msgspec.Raw]
+
+
+class Dropped(ValueError):
+    """This message is none of ours; the text says why."""
+
+
+class Request(NamedTuple):
+    """answer_to: the queue or routing key that waits for an answer, "" when nobody does; by_id: whether it was the ID of the
+    message, not AMQP's reply_to."""
+
+    sender: str
+    service: str
+    is_call: bool
+    answer_to: str
+    by_id: bool
+    body: Body
+
+
+class _Envelope(msgspec.Struct):
+    mqkey: str
+    mqtype: str
+    mqbody: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_body = msgspec.json.Decoder(Body | str | None)
+_fields = msgspec.json.Decoder(Body)
+_value = msgspec.json.Decoder(str | int | float | None)
+
+
+def parse(data: bytes, reply_to: str = "") -> Request:
+    """Raises Dropped."""
+    if len(data) > MAX_BODY:
+        raise Dropped(f"a body of {len(data)} bytes")
+    try:
+        envelope = _envelope.decode(data)
+        body = _body.decode(bytes(envelope.mqbody))
+        if isinstance(body, str):  # Java's reader takes an object that is written as a text
+            body = _fields.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
+        raise Dropped(one_line(f"no message of elves: {in_words(e)}", 300)) from e
+    parts = [part.strip() for part in envelope.mqkey.strip().split(".")]
+    if len(parts) != 3 or not all(parts):
+        raise Dropped(f'mqkey "{one_line(envelope.mqkey, 80)}" has not three parts')
+    is_call, call_id = _kind(envelope.mqtype.strip())
+    if len(call_id.encode()) > MAX_KEY:
+        raise Dropped("the ID of its call is too long for a routing key")
+    answer_to = (reply_to or call_id) if is_call else ""
+    return Request(parts[0], parts[2], is_call, answer_to, not reply_to and bool(call_id), body or {})
+
+
+def _kind(mqtype: str) -> tuple[bool, str]:
+    """(whether somebody waits for an answer, the ID)."""
+    if mqtype in ("call", "cast"):
+        return mqtype == "call", ""
+    word, _, call_id = mqtype.partition(".")
+    if word != "call" or not call_id:
+        raise Dropped(f'mqtype "{one_line(mqtype, 80)}" is neither call nor cast')
+    return True, call_id
+
+
+def text(body: Body, *keys: str) -> str:
+    """The first of these that says something, as text; numbers are taken too. Raises Dropped for what is neither."""
+    for key in keys:
+        if key in body:
+            try:
+                value = _value.decode(bytes(body[key]))
+            except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
+                raise Dropped(f"{key} is no text") from e
+            if value is not None and str(value).strip():
+                return str(value).strip()
+    return ""
+
+
+def whole_number(body: Body, key: str) -> int:
+    """A number, or a text that is one, 10.0 too; 0 for everything else. Not beyond a thousand million, either way."""
+    try:
+        number = float(text(body, key))
+    except ValueError:  # Dropped is one
+        return 0
+    if isnan(number):
+        return 0
+    number = max(-LARGEST, min(number, LARGEST))
+    return int(number) if number.is_integer() else 0
+
+
+def render_answer(sender: str, body: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode({"mqkey": f"heartbeat.{sender}", "mqtype": "cast", "mqflag": "cast", "mqbody": body})
+
+
+def render_call(key: str) -> bytes:
+    """A call with an empty body; its answer is awaited at AMQP's reply_to. key: heartbeat.MODULE.SERVICE."""
+    return msgspec.json.encode({"mqkey": key, "mqtype": "call", "mqbody": {}})
+
+
+def parse_result(data: bytes) -> msgspec.Raw:
+    """The `mqbody.result` of an answer. Raises Dropped when there is none, or when the answer says that it failed."""
+    if len(data) > MAX_BODY:
+        raise Dropped(f"an answer of {len(data)} bytes")
+    try:
+        body = _fields.decode(data).get("mqbody", msgspec.Raw(b"null"))
+        fields = _body.decode(bytes(body))
+        if isinstance(fields, str):
+            fields = _fields.decode(fields)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
+        raise Dropped(one_line(f"no answer of elves: {in_words(e)}", 300)) from e
+    fields = fields or Body()
+    if text(fields, "flag").lower() == "false":
+        raise Dropped(f"it failed: {one_line(text(fields, 'error'), 200) or 'no reason given'}")
+    result: msgspec.Raw | None = fields.get("result")
+    if result is None or bytes(result) == b"null":
+        raise Dropped("an answer without a result")
+    return result

@@ -1,0 +1,58 @@
+"""The call of `appAuthInfo` to the supervisor: when it is due, and what its answer means. Knows no broker.
+
+A call that is not answered in five seconds, or answered by something else, keeps the last app table.
+"""
+
+import logging
+import time
+from uuid import uuid4
+
+from meta.bridges.elves.app_table import BadTable, parse_table
+from meta.bridges.elves.app_table_store import KeptTable
+from meta.bridges.elves.counters import Sparing
+from meta.bridges.elves.rabbitmq.messages import Dropped, parse_result
+
+SUPERVISOR_KEY = "heartbeat.supervisor"
+CALL = f"{SUPERVISOR_KEY}.appAuthInfo"
+ANSWER_WITHIN = 5.0  # seconds
+log = logging.getLogger(__name__)
+
+
+class Asking:
+    """every: seconds between two calls. One thread's."""
+
+    def __init__(self, kept: KeptTable, every: float):
+        self._kept = kept
+        self._every = every
+        self._next = 0.0
+        self._asked = 0.0
+        self._id = ""
+        self._sparing = Sparing()
+
+    def due(self, now: float) -> str:
+        """The correlation id of the call that is to be made now, "" for none. now: monotonic seconds."""
+        if self._id and now - self._asked >= ANSWER_WITHIN:
+            log.warning("the supervisor did not answer appAuthInfo in %g s; the last app table stays", ANSWER_WITHIN)
+            self._id = ""
+        if self._id or now < self._next:
+            return ""
+        self._id, self._asked, self._next = uuid4().hex, now, now + self._every
+        return self._id
+
+    def reconnected(self) -> None:
+        """What was asked over the former connection is never answered; ask again at once."""
+        self._id, self._next = "", 0.0
+
+    def answered(self, correlation_id: str | None, data: bytes) -> None:
+        """Whatever came to our reply queue."""
+        if not self._id or correlation_id not in (None, "", self._id):
+            text = "an answer to no question of ours, or one that came too late, is dropped"
+            self._sparing.say(log, time.time(), text)
+            return
+        self._id = ""
+        try:
+            table = parse_table(parse_result(data))
+        except (Dropped, BadTable) as e:
+            log.warning("appAuthInfo was answered by %s; the last app table stays", e)
+            return
+        self._kept.put(table, "appAuthInfo")

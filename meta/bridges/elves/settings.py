@@ -1,0 +1,252 @@
+"""The heartbeat module's conf.properties -> what the bridge shall do.
+
+Takes the original file as it is: every key of it, the names of older versions, and the comments that its documentation shows
+behind values (` #...`), which Java would take as part of them. Ours are marked so. Refuses with all problems, a sentence each.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
+
+from meta.bridges.elves import properties
+from meta.bridges.elves.zookeeper.nodes import check_hosts
+from meta.errors import Misconfigured, Problem, RecordsError
+from meta.suggestions import closest
+
+SIMPLE, SUPERVISOR, RECORDS = "simple", "supervisor", "records"
+MODES = (SIMPLE, SUPERVISOR, RECORDS)
+AGENT_INFO_FORMS = {"object": False, "list": True}
+T = TypeVar("T")
+MAX_FILE = 1 << 20  # bytes
+_COMMENT = re.compile(r"(?:^|\s+)#.*$", re.DOTALL)  # a value that is nothing but a comment is blank
+_ROOT = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[^/\x00-\x20\x7f]+)+")
+_HOSTS = re.compile(r"[^\s,]+(?:,[^\s,]+)*")
+_WORDS = {"true": True, "false": False}
+
+
+class Settings(NamedTuple):
+    """zookeeper_hosts: "" when it is off; out_time: seconds; local_apps: of mode simple; sync_every: seconds between two calls
+    of appAuthInfo; agent_info_list: whether agentInfo is answered with a list; warnings: what the file's owner should know."""
+
+    mode: str = RECORDS
+    local_apps: Mapping[str, str] = MappingProxyType({})
+    thrift_ip: str = ""
+    thrift_port: int = 11102
+    mq_ip: str = "127.0.0.1"
+    mq_port: int = 5672
+    mq_user: str = "guest"
+    mq_password: str = "guest"  # noqa: S105 (RabbitMQ's own default)
+    mq_vhost: str = "/"
+    mq_exchange: str = "elves"
+    mq_queue: str = "heartbeat"
+    agent_info_list: bool = False
+    zookeeper_hosts: str = ""
+    out_time: float = 10.0
+    root: str = "/elves"
+    sync_every: float = 60.0
+    warnings: tuple[str, ...] = ()
+
+
+def read(path: Path) -> Settings:
+    """Raises Misconfigured."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as e:
+        raise Misconfigured(f"the configuration {path} cannot be read: {e.strerror or e}") from e
+    if len(data) > MAX_FILE:
+        raise Misconfigured(f"the configuration {path} has more than {MAX_FILE} bytes: it is something else")
+    try:
+        entries = properties.parse(data)
+    except properties.BadProperties as e:
+        raise Misconfigured(f"the configuration {path} cannot be read: {e}") from e
+    return settle(entries, str(path))
+
+
+def settle(entries: Mapping[str, str], file: str = "conf.properties") -> Settings:
+    """The file's entries -> Settings. Raises RecordsError, a Misconfigured with every problem."""
+    values = _cleaned(entries)
+    problems: list[Problem] = []
+
+    def of(key: str, parse: Callable[[str], T], default: T) -> T:
+        text = values.get(key, "")
+        try:
+            return parse(text) if text else default
+        except ValueError as e:
+            problems.append(Problem(key, 0, str(e)))
+            return default
+
+    mode = of("auth.mode", _mode, RECORDS)
+    nothing: dict[str, str] = {}
+    apps = of("auth.localAppInfo", local_apps, nothing)
+    if mode == SIMPLE and not values.get("auth.localAppInfo"):
+        text = "is missing in mode simple, and every agent would remove all its apps; write {} if that is meant"
+        problems.append(Problem("auth.localAppInfo", 0, text))
+    settings = Settings(
+        mode=mode,
+        local_apps=apps,
+        thrift_ip=values.get("thrift.heartbeat.ip", ""),
+        thrift_port=of("thrift.heartbeat.port", _port, 11102),
+        mq_ip=values.get("mq.ip") or "127.0.0.1",
+        mq_port=of("mq.port", _port, 5672),
+        mq_user=values.get("mq.user") or "guest",
+        mq_password=values.get("mq.password") or "guest",
+        mq_vhost=values.get("mq.vhost") or "/",
+        mq_exchange=of("mq.exchange", _short, "elves"),
+        mq_queue=of("mq.queue", _short, "heartbeat"),
+        agent_info_list=of("mq.agentInfo", _agent_info, False),
+        zookeeper_hosts=of("zookeeper.host", _hosts, "127.0.0.1:2181")
+        if of("zookeeper.enabled", _boolean, False)
+        else "",
+        out_time=of("zookeeper.outTime", _milliseconds, 10.0),
+        root=of("zookeeper.root", _root, "/elves"),
+        sync_every=of("auth.syncSeconds", _seconds, 60.0),
+        warnings=tuple(_warnings(values)),
+    )
+    if problems:
+        raise RecordsError(file, problems + [Problem(key, 0, _unknown(key)) for key in values if _is_nearly_right(key)])
+    return settings
+
+
+KEYS = (
+    "zookeeper.enabled",
+    "zookeeper.host",
+    "zookeeper.outTime",
+    "zookeeper.root",
+    "mq.ip",
+    "mq.port",
+    "mq.user",
+    "mq.password",
+    "mq.exchange",
+    "auth.mode",
+    "auth.localAppInfo",
+    "thrift.heartbeat.port",
+    "thrift.heartbeat.ip",  # ours, as all that follow: where to listen, all interfaces when blank
+    "mq.vhost",
+    "mq.queue",
+    "mq.agentInfo",
+    "auth.syncSeconds",
+)
+_BLANK_END = re.compile(r"\s$")
+_OLD_NAMES = {"zookeeper.heartbeat.port": "thrift.heartbeat.port"}
+_OTHER_WORDS = {"mq.host": "mq.ip", "mq.hostname": "mq.ip"}  # by their letters they are nearer to mq.vhost
+
+
+def _cleaned(entries: Mapping[str, str]) -> dict[str, str]:
+    """Trailing comments and blanks gone, but of the password, and old names replaced where the new one is not given."""
+    values = {key: text if key == "mq.password" else _COMMENT.sub("", text).strip() for key, text in entries.items()}
+    for old, new in _OLD_NAMES.items():
+        if old in values:
+            values.setdefault(new, values.pop(old))
+            values.pop(old, None)
+    return values
+
+
+def _warnings(values: Mapping[str, str]) -> Iterator[str]:
+    """What the file's owner may not have meant. The password itself is never shown."""
+    for key in values:
+        if key not in KEYS:
+            yield f"{key} {_unknown(key)}"
+    password = values.get("mq.password", "")
+    if _COMMENT.search(password):
+        yield "mq.password has a # where a comment may begin, and all is password; put a comment on a line of its own"
+    elif _BLANK_END.search(password):
+        yield "mq.password ends with a blank, which is part of the password"
+    if values.get("zookeeper.host") and not values.get("zookeeper.enabled"):
+        yield (
+            "zookeeper.host is given but zookeeper.enabled is not: agents are not shared with other instances; "
+            "write zookeeper.enabled = true, or false if that is meant"
+        )
+
+
+def _unknown(key: str) -> str:
+    meant = _meant(key)
+    return f"is not a known key and has no effect{f'; did you mean {meant}?' if meant else ''}"
+
+
+def _is_nearly_right(key: str) -> bool:
+    return key not in KEYS and bool(_meant(key))
+
+
+def _meant(key: str) -> str:
+    """The known key that is most like this one, "" when none is."""
+    return _OTHER_WORDS.get(key.lower()) or closest(key.lower(), (*KEYS, *_OLD_NAMES))
+
+
+def local_apps(text: str) -> dict[str, str]:
+    """`{'app1':'1.0.1'}` in either kind of quotes -> app -> version. Raises ValueError."""
+    try:
+        try:
+            apps = json.loads(text)
+        except ValueError:
+            apps = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        apps = None
+    if not isinstance(apps, dict) or not all(
+        isinstance(v, str) and v and isinstance(k, str) and k for k, v in apps.items()
+    ):
+        raise ValueError("must be apps and their versions, like {'app1':'1.0.1','app2':'1.0.2'}")
+    return apps
+
+
+def _mode(text: str) -> str:
+    if text.lower() not in MODES:
+        raise ValueError("must be simple, supervisor or records")
+    return text.lower()
+
+
+def _agent_info(text: str) -> bool:
+    if text.lower() not in AGENT_INFO_FORMS:
+        raise ValueError("must be object or list")
+    return AGENT_INFO_FORMS[text.lower()]
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in _WORDS:
+        raise ValueError("must be true or false")
+    return _WORDS[text.lower()]
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 5 or int(text) > 65535:
+        raise ValueError("must be a port, 0 to 65535")
+    return int(text)
+
+
+def _milliseconds(text: str) -> float:
+    if not text.isascii() or not text.isdecimal() or not 100 <= int(text[:9]) <= 3_600_000:
+        raise ValueError("must be milliseconds, 100 to 3600000")
+    return int(text) / 1000
+
+
+def _seconds(text: str) -> float:
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:9]) <= 86400:
+        raise ValueError("must be seconds, 1 to 86400")
+    return float(text)
+
+
+def _short(text: str) -> str:
+    if len(text.encode()) > 127 or text.startswith("amq."):
+        raise ValueError("must be a name of at most 127 bytes that does not begin with amq.")
+    return text
+
+
+def _hosts(text: str) -> str:
+    hosts, _, chroot = text.partition("/")
+    try:
+        if not _HOSTS.fullmatch(hosts) or (chroot and not _ROOT.fullmatch(f"/{chroot}")):
+            raise ValueError
+        check_hosts(hosts)
+    except ValueError:
+        raise ValueError("must be HOST:PORT, more of them separated by commas without blanks") from None
+    return text
+
+
+def _root(text: str) -> str:
+    if not _ROOT.fullmatch(text.rstrip("/")):
+        raise ValueError("must be a path like /elves")
+    return text.rstrip("/")

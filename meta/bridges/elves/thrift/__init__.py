@@ -1,0 +1,1 @@
+"""elves' Thrift: the server that elves-agents call, and its bytes."""

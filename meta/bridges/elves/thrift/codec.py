@@ -1,0 +1,124 @@
+"""Thrift messages <-> values, with thriftpy2's strict binary protocol.
+
+Reads only complete messages that `thrift_wire` has bounded, from a buffer that never gives less than it was asked for: a reader
+that is led astray by wrong types ends with the buffer. Source of the service: elves' heartbeat.thrift.
+"""
+
+import struct
+from io import BytesIO
+from typing import Any, ClassVar, NamedTuple
+
+from thriftpy2.protocol.binary import TBinaryProtocol
+from thriftpy2.thrift import TApplicationException, TException, TMessageType, TPayload, TType
+
+from meta.bridges.elves.thrift.framing import MAX_DEPTH, Malformed
+from meta.bridges.elves.translator import Info
+
+METHOD = "heartbeatPackage"
+UNKNOWN_METHOD = TApplicationException.UNKNOWN_METHOD
+INTERNAL_ERROR = TApplicationException.INTERNAL_ERROR
+PROTOCOL_ERROR = TApplicationException.PROTOCOL_ERROR
+
+
+class AgentInfo(TPayload):
+    """struct AgentInfo { 1: string id  2: string ip  3: string version  4: string apps }"""
+
+    thrift_spec: ClassVar[dict[int, Any]] = {
+        1: (TType.STRING, "id", False),
+        2: (TType.STRING, "ip", False),
+        3: (TType.STRING, "version", False),
+        4: (TType.STRING, "apps", False),
+    }
+    default_spec: ClassVar[list[Any]] = [("id", None), ("ip", None), ("version", None), ("apps", None)]
+
+
+class Arguments(TPayload):
+    """Of string heartbeatPackage(1: AgentInfo info)."""
+
+    thrift_spec: ClassVar[dict[int, Any]] = {1: (TType.STRUCT, "info", AgentInfo, False)}
+    default_spec: ClassVar[list[Any]] = [("info", None)]
+
+
+class Result(TPayload):
+    """Its result."""
+
+    thrift_spec: ClassVar[dict[int, Any]] = {0: (TType.STRING, "success", False)}
+    default_spec: ClassVar[list[Any]] = [("success", None)]
+
+
+class Call(NamedTuple):
+    """info: None when the method is another one, or came without it."""
+
+    method: str
+    sequence: int
+    info: Info | None
+
+
+class _Exact(BytesIO):
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if size is not None and len(data) != size:
+            raise EOFError
+        return data
+
+
+def parse_call(message: bytes) -> Call:
+    """One complete message. Raises Malformed."""
+    buffer = _Exact(message)
+    protocol = _protocol(buffer)
+    try:
+        method, kind, sequence = protocol.read_message_begin()
+        if kind != TMessageType.CALL:
+            raise Malformed(f"a message of type {kind}, not a call")
+        if method != METHOD:
+            return Call(method, sequence, None)
+        arguments: Any = Arguments()
+        arguments.read(protocol)
+        if buffer.tell() != len(message):  # thriftpy2 reads a text where a struct should be as if it were one
+            raise Malformed("wrong types")
+        info = arguments.info and Info(*(getattr(arguments.info, name) or "" for name in Info._fields))
+    except (TException, struct.error, ValueError, EOFError, TypeError, RecursionError, OverflowError) as e:
+        raise e if isinstance(e, Malformed) else Malformed(f"no call: {type(e).__name__}") from e
+    return Call(method, sequence, info)
+
+
+def render_call(info: Info, sequence: int = 0) -> bytes:
+    """What an agent sends; for simulators and tests."""
+    return _message(METHOD, TMessageType.CALL, sequence, Arguments(AgentInfo(*info)))  # type: ignore[call-arg]
+
+
+def render_result(text: str, sequence: int) -> bytes:
+    return _message(METHOD, TMessageType.REPLY, sequence, Result(text))  # type: ignore[call-arg]
+
+
+def render_exception(method: str, sequence: int, kind: int, text: str) -> bytes:
+    """A TApplicationException: the agent changes nothing."""
+    return _message(method, TMessageType.EXCEPTION, sequence, TApplicationException(kind, text))
+
+
+def parse_answer(message: bytes) -> str:
+    """What an agent receives; for simulators and tests. Raises TApplicationException, Malformed."""
+    protocol = _protocol(_Exact(message))
+    _, kind, _ = protocol.read_message_begin()
+    if kind == TMessageType.EXCEPTION:
+        exception = TApplicationException()
+        exception.read(protocol)
+        raise exception
+    result: Any = Result()
+    result.read(protocol)
+    if kind != TMessageType.REPLY or result.success is None:
+        raise Malformed("no answer")
+    return str(result.success)
+
+
+def _message(method: str, kind: int, sequence: int, payload: TPayload) -> bytes:
+    buffer = BytesIO()
+    protocol = _protocol(buffer)
+    protocol.write_message_begin(method, kind, sequence)
+    payload.write(protocol)
+    return buffer.getvalue()
+
+
+def _protocol(buffer: BytesIO) -> Any:
+    protocol: Any = TBinaryProtocol  # not typed
+    return protocol(buffer, strict_read=True, strict_write=True, strict_decode=True, max_depth=MAX_DEPTH + 2)

@@ -1,0 +1,1 @@
+"""elves' ZooKeeper: heartbeat instances share the agents that they hear of."""

@@ -1,0 +1,1 @@
+"""The subcommands of `meta`, a module for each topic."""

@@ -1,0 +1,126 @@
+"""`meta apply`, `diff`, `import` and `export`: all records as a file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meta.cli import options
+
+if TYPE_CHECKING:
+    from meta.cli.client import Client
+    from meta.cli.steps.confirm import Editor
+
+_file = click.argument("file", type=click.Path(path_type=Path))
+
+
+@click.command(short_help="Make the records what a file says.")
+@_file
+@options.changing
+def apply(editor: "Editor", file: Path) -> None:
+    """Make the records just what FILE says (- is stdin): agents that are not in it are deleted. All or nothing.
+
+    A file that `meta export` wrote names the revision that it is based on, in its first line. If somebody else changed a
+    record since, this is a conflict and shows what they did; export again, or take the line out to overrule them. When all
+    goes well, the line is brought up to date. A file that takes away more than half of the agents, or of an agent's overrides,
+    may have been cut short: it is refused without --yes.
+
+    \b
+    Examples:
+      meta export -o records.yaml && $EDITOR records.yaml && meta apply records.yaml
+      meta apply records.yaml --dry-run
+      meta apply records.yaml --yes --why "from git, commit 1a2b3c"
+    """
+    from meta.cli.errors import Conflict
+    from meta.cli.steps import record_files
+    from meta.cli.steps.confirm import Wish
+
+    loaded = record_files.read(file)
+    revision = loaded.base
+    if revision is None:
+        revision = editor.client.get_versioned("/records", dict[str, Any])[1]
+    try:
+        done = editor.make(Wish("PUT", "/records", loaded.body, revision))
+    except Conflict as e:
+        if loaded.base is None or not e.lines:
+            raise
+        hint = f"meta export, edit that; or take `# revision: {loaded.base}` out of {file} to overrule them"
+        raise Conflict(f"{e}: {hint}", e.lines) from e
+    if loaded.base is not None and not done.dry_run:
+        record_files.rebase(file, done.revision)
+
+
+@click.command(short_help="Show how a file differs from the records.")
+@_file
+@click.option("--exit-code", is_flag=True, help="Exit with 1 when there is a difference.")
+@options.output
+@options.connected
+def diff(client: "Client", file: Path, exit_code: bool, output: str) -> None:
+    """Show what `meta apply FILE` would change, and on how many hosts. Needs no right to change anything.
+
+    \b
+    Examples:
+      meta diff records.yaml
+      meta diff --exit-code records.yaml || mail -s "records differ" team@example.com
+    """
+    from meta.cli.steps import confirm, record_files
+    from meta.cli.views import show
+
+    loaded = record_files.read(file)
+    found = record_files.compared(client, loaded.records)
+    data = {"revision": found.revision, "base": loaded.base, "changes": found.changes, "affected": found.affected}
+    if not show.data(data, output):
+        confirm.show_changes(found, err=False)
+        confirm.show_doubts(found, err=True)
+    if loaded.base not in (None, found.revision):
+        click.echo(
+            f"{file} is based on revision {loaded.base}, meta is at {found.revision}: see meta history", err=True
+        )
+    if found.changes and exit_code:
+        click.get_current_context().exit(1)
+
+
+@click.command("import", short_help="Take agents from a file, and keep the others.")
+@_file
+@options.changing
+def import_(editor: "Editor", file: Path) -> None:
+    """Take the agents of FILE, ops-meta's cfg.json or a records file, into the records. Agents that it does not name stay as
+    they are; what it would overwrite is shown.
+
+    \b
+    Examples:
+      meta import cfg.json --dry-run
+      meta import cfg.json --why "moved over from ops-meta"
+    """
+    from meta.cli.steps import record_files
+    from meta.cli.steps.confirm import Wish
+
+    loaded = record_files.read(file)
+    present, revision = record_files.present(editor.client)
+    for name in record_files.overwritten(present, loaded.records):
+        click.echo(f"overwrites {name}, which is there already", err=True)
+    editor.make(Wish("PUT", "/records", record_files.merged(present, loaded.records), revision, "import"))
+
+
+@click.command(short_help="Write the records as a file.")
+@click.option("-o", "--output", "file", type=click.Path(path_type=Path), help="Where to; stdout if it is not given.")
+@options.connected
+def export(client: "Client", file: Path | None) -> None:
+    """Write the records as a file for `meta apply`. Its first line names the revision, so that an edit of it cannot undo what
+    somebody else changes meanwhile.
+
+    \b
+    Examples:
+      meta export -o records.yaml
+      meta export | grep version
+    """
+    from meta.cli.steps import record_files
+    from meta.cli.views import show
+
+    present, revision = record_files.present(client)
+    text = record_files.text(present, revision)
+    if file is None:
+        click.echo(text, nl=False)
+    else:
+        record_files.write(file, text)
+        click.echo(f"{file}: revision {revision}, {show.agents(len(present))}", err=True)

@@ -1,0 +1,140 @@
+"""`meta history` and `rollback`: what was decided, by whom, and the way back. `ban`, `unban` and `bans`: what never again."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from meta.cli import options
+
+if TYPE_CHECKING:
+    from meta.api.schemas.types import RevisionView
+    from meta.cli.client import Client
+    from meta.cli.steps.confirm import Editor
+
+
+@click.command(short_help="Show who changed what, and why.")
+@options.agent(required=False, default="")
+@click.option("--limit", type=click.IntRange(1, 500), default=10, show_default=True, help="How many, newest first.")
+@click.option("--before", type=click.IntRange(0), default=0, metavar="REVISION", help="Only older ones than this.")
+@options.output
+@options.connected
+def history(client: "Client", agent: str, limit: int, before: int, output: str) -> None:
+    """Show the newest revisions, or those that changed AGENT: when, who, why, and the difference.
+
+    \b
+    Examples:
+      meta history
+      meta history falcon-agent --limit 3
+    """
+    from meta.api.schemas.types import Revisions
+    from meta.cli import known
+    from meta.cli.views import show
+
+    found = client.get("/revisions", Revisions, agent=agent, before=before or "", limit=limit)
+    if agent and not found.items and not (before and client.get("/revisions", Revisions, agent=agent, limit=1).items):
+        known.require_agent(client, agent)
+    if show.data(found, output):
+        return
+    for revision in found.items:
+        _show(revision)
+    if not found.items:
+        of_it = f" of {agent}" if agent else ""
+        click.echo(f"nothing{of_it} was changed {f'before revision {before}' if before else 'yet'}")
+    elif found.next:
+        click.echo(f"older ones: --before {found.next}", err=True)
+
+
+def _show(revision: "RevisionView") -> None:
+    from meta.cli.steps.confirm import lines_of, show_difference
+    from meta.cli.views import show
+
+    why = f": {show.one_line_kept(revision.why)}" if revision.why else ""
+    head = f" {revision.action} by {revision.who or 'nobody'} at {show.when(revision.at)}{why}"
+    show.styled([show.Cell(f"revision {revision.number}", "bold"), show.Cell(show.one_line_kept(head))])
+    show_difference([f"  {line}" for line in lines_of(revision.changes)], err=False)
+
+
+@click.command(short_help="Take an agent's last change back.")
+@click.argument("revision", type=click.IntRange(0), required=False)
+@click.option("--agent", metavar="NAME", help="Only the record of this agent.", **options.OF_AN_AGENT)
+@options.changing
+def rollback(editor: "Editor", revision: int | None, agent: str | None) -> None:
+    """Take back the newest change of --agent, or with REVISION make its record what it was right after that. Without --agent
+    REVISION takes back all agents at once. It is a new revision: nothing is lost. Bans and labels stay.
+
+    A change that a rollback took back already is left alone, and who did it is shown: twice is safe. That a version shall be
+    tried again (meta retry) is no change of its own. A watch has other ends than a failure, so a script looks for its code 1.
+
+    \b
+    Examples:
+      meta rollback --agent falcon-agent --why "1.0.11 leaks memory"
+      meta status falcon-agent --watch --within 15min || {
+        code=$?; [ $code != 1 ] || meta rollback --agent falcon-agent --yes; (exit $code); }
+      meta rollback --agent falcon-agent 41 --dry-run
+      meta rollback 41
+    """
+    from meta.cli.steps.confirm import SHOWN, Wish
+
+    if revision is None and not agent:
+        raise click.UsageError("say which --agent, or which REVISION to go back to (meta history shows them)")
+    body = {"revision": revision, "agent": agent or None}
+    given = {key: value for key, value in body.items() if value is not None}
+    editor.make(Wish("POST", "/rollback", given, SHOWN))
+
+
+@click.command(short_help="Let no host run a version.")
+@options.agent()
+@click.argument("version", shell_complete=options.versions)
+@options.changing
+def ban(editor: "Editor", agent: str, version: str) -> None:
+    """Let no host be told to run VERSION of AGENT, whatever the records say. Where it runs it runs on, until the records say
+    another.
+
+    \b
+    Example:
+      meta ban falcon-agent 1.0.11 --why "leaks memory"
+    """
+    from meta.cli.client import at
+    from meta.cli.known import require_agent
+    from meta.cli.steps.confirm import Wish
+
+    if not editor.why:
+        raise click.UsageError("say why, for those who will wonder: --why TEXT")
+    require_agent(editor.client, agent)
+    editor.make(Wish("PUT", at("bans", agent, version)))
+
+
+@click.command(short_help="Take a ban back.")
+@options.agent()
+@click.argument("version", shell_complete=options.banned)
+@options.changing
+def unban(editor: "Editor", agent: str, version: str) -> None:
+    """Let VERSION of AGENT be run again, where the records say so.
+
+    \b
+    Example:
+      meta unban falcon-agent 1.0.11 --why "was the kernel"
+    """
+    from meta.cli.client import at
+    from meta.cli.steps.confirm import Wish
+
+    editor.make(Wish("DELETE", at("bans", agent, version)))
+
+
+@click.command(short_help="Show the banned versions.")
+@options.output
+@options.connected
+def bans(client: "Client", output: str) -> None:
+    """Show the versions that no host is told to run, who banned them and why.
+
+    \b
+    Example:
+      meta bans -o json | jq -r '.items[] | .agent + " " + .version'
+    """
+    from meta.api.schemas.types import Bans
+    from meta.cli.views import show
+
+    found = client.get("/bans", Bans)
+    if not show.data(found, output):
+        rows = [[one.agent, one.version, one.who, show.when(one.at), one.why] for one in found.items]
+        show.table(["agent", "version", "by", "at", "why"], rows, "nothing is banned")

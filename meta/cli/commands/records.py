@@ -1,0 +1,137 @@
+"""`meta get`, `set` and `unset`: what one agent shall be."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meta.cli import options
+
+if TYPE_CHECKING:
+    from meta.cli.client import Client
+    from meta.cli.steps.confirm import Editor
+
+_SELECTOR_HELP = "Only for these hosts: prefix:web-, glob:*-db-*, hosts:a,b or label:env=staging."
+_for = click.option("--for", "selector", metavar="SELECTOR", help=_SELECTOR_HELP, shell_complete=options.selectors)
+
+
+@click.command(short_help="Show what the agents shall be.")
+@options.agent(required=False)
+@options.output
+@options.connected
+def get(client: "Client", agent: str | None, output: str) -> None:
+    """Show what AGENT shall be, or all agents.
+
+    \b
+    Examples:
+      meta get
+      meta get falcon-agent
+      meta get falcon-agent -o json | jq -r .version
+    """
+    from meta.cli.client import at
+    from meta.cli.views import record_tables, show
+
+    if agent:
+        record, revision = client.get_versioned(at("records", agent), dict[str, Any])
+        if not show.data(record, output):
+            record_tables.one(record, revision)
+        return
+    records, revision = client.get_versioned("/records", dict[str, Any])
+    if not show.data(records, output):
+        record_tables.all_of(records["agents"], revision)
+
+
+@click.command("set", short_help="Change what an agent shall be.")
+@options.agent()
+@click.argument("fields", metavar="FIELD=VALUE...", nargs=-1, required=True, shell_complete=options.fields)
+@_for
+@options.changing
+def set_(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | None) -> None:
+    """Change fields of AGENT, for all hosts or for those of --for. A new agent needs version and tarball.
+
+    Fields: version, tarball (given twice or more: mirrors), md5, sha256, cmd (start or stop), attempt (see meta retry),
+    leftovers (processes that a stopped version leaves: leave or end), unknownStatus (an agent whose status says neither
+    started nor stoped: wait or upgrade), and for hosts of coraldane's updater runUser and workDir. Of several overrides that
+    fit a host the later one wins; a new one comes last.
+
+    \b
+    Examples:
+      meta set falcon-agent version=1.0.11
+      meta set falcon-agent version=1.1.0 --for label:env=staging --why "try the new one"
+      meta set falcon-agent cmd=stop --for hosts:web-1,web-2
+      meta set new-agent version=0.1.0 tarball=http://releases.example/new
+    """
+    from meta.cli.arguments import fields_of
+
+    _patch(editor, agent, {"set": fields_of(fields)}, selector)
+
+
+@click.command(short_help="Take back fields, an override or an agent.")
+@options.agent()
+@click.argument("fields", metavar="[FIELD...]", nargs=-1, shell_complete=options.field_names)
+@_for
+@options.changing
+def unset(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | None) -> None:
+    """Take back FIELDs of AGENT, or without any the whole override of --for, or the whole agent: what runs then runs on, and no
+    host is told anything about it any more.
+
+    \b
+    Examples:
+      meta unset falcon-agent sha256
+      meta unset falcon-agent version --for label:env=staging
+      meta unset falcon-agent --for prefix:lg-
+      meta unset falcon-agent --why "replaced by the new one"
+    """
+    from meta.cli.client import at
+    from meta.cli.steps.confirm import Wish
+
+    if fields or selector:
+        _patch(editor, agent, {"unset": fields}, selector)
+    else:
+        editor.make(Wish("DELETE", at("records", agent), match=_revision(editor.client, agent)))
+
+
+@click.command(short_help="Try a version again that was rolled back or refused.")
+@options.agent()
+@click.option("--for", "selectors", metavar="SELECTOR", multiple=True, help=f"{_SELECTOR_HELP} Repeatable.")
+@options.changing
+def retry(editor: "Editor", agent: str, selectors: tuple[str, ...]) -> None:
+    """Have the version of AGENT tried again by the hosts that rolled it back or refused it: by all, or by those of --for.
+
+    It raises the record's `attempt`, or that of an override. Hosts on which the version runs, or has not been tried yet, do
+    nothing. Says how many will try, and on how many it cannot act because their updater does not know attempts. On one host:
+    updater retry AGENT.
+
+    \b
+    Examples:
+      meta retry falcon-agent --why "the disks have room again"
+      meta retry falcon-agent --for hosts:web-1,web-2 --for label:env=staging
+    """
+    from meta.cli.arguments import selector_of
+    from meta.cli.client import at
+    from meta.cli.steps.confirm import Wish
+    from meta.records.selectors import selector_fields
+
+    wanted = [selector_fields(selector_of(text)) for text in selectors]
+    editor.make(Wish("POST", at("records", agent, "retry"), {"selectors": wanted}, _revision(editor.client, agent)))
+
+
+def _patch(editor: "Editor", agent: str, body: dict[str, Any], selector: str | None) -> None:
+    from meta.cli.arguments import selector_of
+    from meta.cli.client import at
+    from meta.cli.steps.confirm import Wish
+    from meta.records.selectors import selector_fields
+
+    if selector:
+        body["selector"] = selector_fields(selector_of(selector))
+    editor.make(Wish("PATCH", at("records", agent), body, _revision(editor.client, agent)))
+
+
+def _revision(client: "Client", agent: str) -> int:
+    """The revision of the record's last change, ABSENT where there is none."""
+    from meta.cli.client import ABSENT, at
+    from meta.errors import NotThere
+
+    try:
+        return client.get_versioned(at("records", agent), dict[str, Any])[1]
+    except NotThere:
+        return ABSENT

@@ -1,0 +1,245 @@
+"""`meta serve`, `check` and `reload`: the service itself, and its records file where it has one."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meta.cli import options
+from meta.cli.environment import LOCAL
+from meta.errors import MetaError, Misconfigured, TryLater, Unconfirmed
+
+if TYPE_CHECKING:
+    from meta.cli.client import Client
+    from meta.records.model import Record
+    from updater.service.readiness import Announcer
+
+RELOADS_WITHIN = 60.0  # seconds
+READERS = ("viewer", "editor", "admin")
+_confirmed = click.option(
+    "-y", "--yes", is_flag=True, help="Also if it takes away more than half of the agents, or of an agent's overrides."
+)
+
+
+@click.command(short_help="Answer the hosts' heartbeats.")
+@options.variable(
+    "--config",
+    "CONFIG",
+    "-c",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="All settings, as meta.example.yaml shows them; options win over it.",
+)
+@options.records
+@options.variable(
+    "--listen",
+    "LISTEN",
+    metavar="HOST:PORT",
+    show_default="127.0.0.1:2000",
+    help="Where to listen; :PORT is every interface, port 0 any free one.",
+)
+@options.database
+@options.variable(
+    "--tarballs",
+    "TARBALLS",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    show_default="none",
+    help="Offer the files of this directory under /tarball/ and /, and publish into it.",
+)
+@options.variable(
+    "--anonymous-hosts/--no-anonymous-hosts",
+    "ANONYMOUS_HOSTS",
+    default=None,
+    show_default="those on this machine",
+    help="Whether hosts without a token are answered.",
+)
+@options.log_level
+@options.log_format
+@options.long_running
+def serve(config: Path | None, check: bool, announcing: Callable[[], "Announcer"], **given: Any) -> None:
+    """Answer the hosts' heartbeats until SIGTERM or Ctrl-C; SIGHUP reloads the records file.
+
+    Records live in the database and are changed by `meta set`, `apply` and the like; or, with --records, in a file that is read
+    at the start and by `meta reload`. Beyond this machine meta listens only when there is an admin (meta token --help).
+
+    \b
+    Examples:
+      meta serve --tarballs /srv/tarballs
+      meta serve --config /etc/meta/meta.yaml
+      meta serve --records records.yaml --listen :2000
+      META_RECORDS=cfg.json META_DATABASE=sqlite:////var/lib/meta/meta.db meta serve
+    """
+    from meta import logs
+    from meta import server as server
+    from meta import settings as configuration
+    from meta.records.files.load import load
+
+    wanted = configuration.read(config) if config else {}
+    wanted |= {key: value for key, value in given.items() if value is not None}
+    records = wanted.get("records")
+    settings = configuration.settle(wanted, load(records) if records else None)
+    logs.configure(settings.log_level, settings.log_format)
+    if check:
+        server.check(settings, announcing().running())
+        click.echo(f"{config or 'the configuration'} is good")
+    else:
+        server.serve(settings, announcing())
+
+
+@click.command(short_help="Show every error in a records file.")
+@click.argument("file", type=click.Path(path_type=Path))
+@_confirmed
+@options.connection
+@click.pass_context
+def check(
+    context: click.Context, /, file: Path, yes: bool, url: str, token_file: Path | None, ca_file: Path | None
+) -> None:
+    """Check a records FILE: exit 0 if it may be used, else 2 with every error's path and line. Where a meta answers, the
+    difference to the records in force is shown, and how many hosts it touches. A FILE called meta.env is
+    checked for variables META_... that are not known, and lines that set none.
+
+    \b
+    Examples:
+      meta check records.yaml && meta apply records.yaml
+      meta check records.yaml && meta reload
+      meta check meta.env
+    """
+    from meta.cli.steps import record_files
+    from meta.cli.views import show
+
+    if file.suffix == ".env":
+        _check_variables(file, context.find_root().command)
+        return
+    read = record_files.read(file)
+    record_files.require_room(file, read.records)
+    is_asked_for = context.get_parameter_source("url") is not click.core.ParameterSource.DEFAULT
+    removals = _compare(lambda: options.connect(url, token_file, ca_file), read.records, is_asked_for)
+    if removals and not yes:
+        raise Misconfigured(f"{file}: {Unconfirmed(removals, 'look, then run it again with --yes')}")
+    click.echo(f"{file}: {show.agents(len(read.records))}, no errors")
+
+
+def _compare(connect: "Callable[[], Client]", records: "Sequence[Record]", is_asked_for: bool) -> list[str]:
+    """Show how these records differ from those in force, if they can be asked for; returns what must be confirmed of it."""
+    from meta.api.schemas.types import Whoami
+    from meta.cli.errors import TooLarge
+    from meta.cli.steps import confirm, record_files
+
+    found = None
+    with ExitStack() as stack:
+        try:
+            client = stack.enter_context(connect())
+            problem = "" if client.get("/whoami", Whoami).role in READERS else "this needs a token of a viewer"
+        except MetaError as e:
+            problem = str(e)
+        if not problem:
+            try:
+                found = record_files.compared(client, records)
+            except (TryLater, TooLarge) as e:  # any other refusal is the file's
+                problem, is_asked_for = str(e), True
+    if found is None:
+        if is_asked_for:
+            click.echo(f"note: not compared with the records in force: {problem}", err=True)
+        return []
+    if found.changes:
+        confirm.show_changes(found, err=True)
+        confirm.show_doubts(found, err=True)
+    return found.removals
+
+
+def _check_variables(file: Path, command: click.Command) -> None:
+    from meta.cli import variables
+    from meta.errors import RecordsError
+    from meta.records.files.load import decode
+
+    try:
+        text = decode(file.read_bytes(), str(file))
+    except OSError as e:
+        raise Misconfigured(f"{file} cannot be read: {e.strerror}") from e
+    if found := variables.problems(text, variables.known(command)):
+        raise RecordsError(str(file), found)
+    click.echo(f"{file}: no unknown variables, and nothing but variables")
+
+
+@click.command(short_help="Put an edited records file in force.")
+@options.variable("--url", "URL", metavar="URL", default=LOCAL, show_default=True, help="The meta to tell.")
+@options.variable(
+    "--state-file",
+    "STATE_FILE",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Tell, by SIGHUP, the meta that names itself in this file, instead of one at a URL.",
+)
+@_confirmed
+def reload(url: str, state_file: Path | None, yes: bool) -> None:
+    """Make the meta on this machine read its records file again; what that changes is shown, and how many hosts it touches. A
+    file with errors changes nothing: exit 1, and every error. One that takes away more than half of the agents, or of an
+    agent's overrides, may have been cut short: it is refused without --yes, which SIGHUP cannot say.
+
+    \b
+    Examples:
+      meta reload --url http://127.0.0.1:2100
+      meta reload --yes
+      meta reload --state-file var/meta.state
+    """
+    if state_file and yes:
+        raise click.UsageError("--yes cannot be told by a signal: name the --url instead of the --state-file")
+    if state_file:
+        _signal(state_file)
+    else:
+        _ask(url, yes)
+
+
+def _signal(state_file: Path) -> None:
+    from updater.errors import TryLater as NoAnswer
+    from updater.service import readiness
+
+    try:
+        said = readiness.ask_to_reload(state_file, RELOADS_WITHIN)
+    except NoAnswer as e:
+        raise TryLater(str(e)) from e
+    if said.word == readiness.REFUSED:
+        raise _not_reloaded(said.text)
+    *lines, agents = said.text.splitlines() or [""]
+    for line in lines:
+        click.echo(line)
+    click.echo(f"reloaded: {agents}")
+
+
+def _ask(url: str, yes: bool) -> None:
+    from meta.cli.client import Client
+    from meta.cli.steps import confirm
+    from meta.cli.views import show
+
+    with Client(url) as client:
+        found = _asked(client, "?dryRun=true")
+        if (lines := found.get("difference")) is not None:  # else it is an older meta, which has reloaded already
+            confirm.show_difference(lines, err=False)
+            if lines:
+                confirm.show_touched(found["affected"], err=False)
+            removals = found["removals"]
+            if not yes:
+                confirm.require_confirmed(removals)
+            found = _asked(client, f"?confirm={found['seal']}" if removals else "")
+    click.echo(f"reloaded: {show.agents(len(found['data']['agents']))}")
+
+
+def _asked(client: "Client", query: str) -> dict[str, Any]:
+    """What /config/reload answers. Raises TryLater and Misconfigured."""
+    status, answer = client.plain(f"/config/reload{query}")
+    if status == 403:
+        raise TryLater(
+            f"the meta at {client.url} reloads only for its own machine: run this there, with its loopback address"
+        )
+    if not isinstance(answer, dict):
+        raise Misconfigured(f"what answers at {client.url} is not meta (status {status})")
+    if answer.get("msg") != "success":
+        raise _not_reloaded(str(answer.get("msg")))
+    return answer
+
+
+def _not_reloaded(why: str) -> TryLater:
+    return TryLater(f"not reloaded, the former records stay in force:\n{why}")

@@ -1,0 +1,90 @@
+"""`meta status`: how far a change has come, once or until it is done."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from meta.cli import options
+
+if TYPE_CHECKING:
+    from meta.cli.client import Client
+
+
+@click.command(short_help="Show how far an agent's change has come.")
+@options.agent(required=False)
+@click.option("--watch", is_flag=True, help="Go on until it is done or has failed; Ctrl-C ends it before.")
+@click.option("--within", metavar="TIME", help="With --watch: exit with 1 if it is not done by then: 10min.")
+@click.option("--every", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Seconds between two looks.")
+@click.option(
+    "--max-failed",
+    metavar="N|N%",
+    help="With --watch: go on while no more hosts than these have failed, and end at once when more have.",
+)
+@click.option("--include-lost", is_flag=True, help="Count late and lost hosts too, by what they last said.")
+@click.option(
+    "--for", "selector", default="", metavar="SELECTOR", help="Only hosts like prefix:web-, label:env=staging."
+)
+@options.output
+@options.connected
+def status(
+    client: "Client",
+    agent: str | None,
+    watch: bool,
+    within: str | None,
+    every: float,
+    max_failed: str | None,
+    include_lost: bool,
+    selector: str,
+    output: str,
+) -> None:
+    """Show on how many hosts AGENT has which version and status, and how far its change has come: to do, on trial (started, and
+    not yet through its watch), good, or failed and why; without AGENT all agents and the states of the hosts in short. Hosts
+    that are late, lost or doubled, or hold the agent, are left out and counted.
+
+    --watch ends when every host that is not left out is good. On a terminal it draws anew, on a pipe it prints a line for each
+    change. Every watch exits with 0 when it is done, 1 when it failed or time is over, 2 for wrong use (or a name not known),
+    3 when it waits for a person (none is left to judge, and some hold the agent), 4 when the record was changed meanwhile.
+
+    \b
+    Examples:
+      meta status
+      meta status falcon-agent
+      meta set falcon-agent version=1.0.11 && meta status falcon-agent --watch
+      meta status falcon-agent --watch --within 10min --max-failed 1%
+      meta status falcon-agent --watch --for label:env=staging
+    """
+    from meta.cli.arguments import seconds, selector_of
+    from meta.cli.views import agent_status, overview, show
+    from meta.cli.views.gate import Wanted
+
+    if not watch and (within or max_failed):
+        raise click.UsageError("--within and --max-failed are for --watch")
+    if watch and (output == "yaml" or not agent):
+        raise click.UsageError("--watch prints a table or json" if agent else "say which agent to watch")
+    if not agent:
+        if selector or include_lost:
+            raise click.UsageError("say which agent: --for and --include-lost are for one")
+        overview.show_all(client, output)
+        return
+    if selector:
+        selector_of(selector)  # refused here, in its words
+    wanted = Wanted(agent, selector, include_lost, *_failures(max_failed))
+    if not watch:
+        found = agent_status.look(client, wanted)
+        if not show.data(found, output):
+            agent_status.print_once(found)
+    else:
+        limit = seconds(within) if within else None
+        click.get_current_context().exit(agent_status.watch(client, wanted, every, limit, as_json=output == "json"))
+
+
+def _failures(text: str | None) -> tuple[int | None, bool]:
+    """`3` or `5%` -> the number, and whether it is a share."""
+    if text is None:
+        return None, False
+    number, is_share = text.removesuffix("%"), text.endswith("%")
+    if not (number.isascii() and number.isdigit() and len(number) < 10) or (is_share and int(number) > 100):
+        from updater.wire.text import quoted
+
+        raise click.UsageError(f"--max-failed {quoted(text)} is neither a number of hosts nor a share like 5%")
+    return int(number), is_share

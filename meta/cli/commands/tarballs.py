@@ -1,0 +1,109 @@
+"""`meta publish` and `meta tarballs`: what hosts fetch, put where they fetch it, listed, and removed when nothing needs it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meta.cli import options
+
+if TYPE_CHECKING:
+    from meta.cli.client import Client
+    from meta.cli.views.show import Row
+
+
+@click.command(short_help="Check a tarball and upload it.")
+@click.argument("tarball", type=click.Path(path_type=Path))
+@click.option(
+    "--agent", metavar="NAME", help="Whose it is, where the file's name can be read in two ways.", **options.OF_AN_AGENT
+)
+@options.why
+@options.output
+@options.connected
+def publish(client: "Client", tarball: Path, agent: str | None, why: str, output: str) -> None:
+    """Check TARBALL (NAME-VERSION.tar.gz) by the rules that every host keeps to, and upload it to meta's tarballs. No host is
+    told of it yet: what is printed does that. The same bytes may be published again, others under the same version may not.
+
+    \b
+    Examples:
+      meta publish my-agent-1.0.1.tar.gz
+      meta publish my-agent-1.0.1.tar.gz -o json | jq -r .next
+    """
+    from meta.cli.steps.publishing import publish as send
+    from meta.cli.steps.publishing import view
+    from meta.cli.views import show
+
+    done = send(client, tarball, agent, why)
+    for note in done.notes:
+        click.echo(f"note: {note}", err=True)
+    shown = view(done, client.url)
+    if show.data(shown, output):
+        return
+    what = "published" if done.is_new else "was published already"
+    members = "1 member" if done.members == 1 else f"{done.members} members"
+    click.echo(f"{tarball.name}: {members}, {done.digests.size} bytes, {what}")
+    click.echo(f"put it in force: {shown.next}")
+
+
+@click.group("tarballs", short_help="List published tarballs, or prune them.", invoke_without_command=True)
+@options.output
+@options.connection
+@click.pass_context
+def tarballs(context: click.Context, /, output: str, **connection: Any) -> None:
+    """List what meta offers hosts: version, size, digest, who published it, which records say it, how many hosts run it. What
+    came into the directory in another way than by `meta publish` stands without a name.
+
+    \b
+    Examples:
+      meta tarballs
+      meta tarballs -o json | jq -r '.items[] | select(.hosts == 0) | .name'
+    """
+    if context.invoked_subcommand is None:
+        with options.connect(**connection) as client:
+            _list(client, output)
+
+
+def _list(client: "Client", output: str) -> None:
+    from meta.api.schemas.tarballs import Tarballs
+    from meta.cli.views import show
+
+    found = client.get("/tarballs", Tarballs)
+    if show.data(found, output):
+        return
+    heads = ["agent", "version", "size", "sha256", "published", "by", "desired by", "hosts"]
+    rows: list[Row] = []
+    for one in sorted(found.items, key=lambda one: (one.agent, one.published or one.modified, one.name)):
+        digest = one.sha256[:12] if show.is_terminal() else one.sha256  # the whole is in -o json, and on a pipe
+        cells: list[show.Cell | str] = [show.Cell(one.agent, "bold"), one.version, f"{one.size:,}", digest]
+        rows.append(
+            [*cells, show.when(one.published, short=True), one.who, ", ".join(one.desired_by), f"{one.hosts:,}"]
+        )
+    show.table(heads, rows, "nothing is published: meta publish NAME-VERSION.tar.gz", cut=["by", "desired by"])
+
+
+@tarballs.command(short_help="Remove tarballs that nothing needs.")
+@click.option(
+    "--keep", type=click.IntRange(0), default=3, show_default=True, help="How many of each agent stay, the newest."
+)
+@click.option("--older", metavar="TIME", default="30d", show_default=True, help="Only what was published longer ago.")
+@click.option("--dry-run", is_flag=True, help="Show what would go and what stays; remove nothing.")
+@options.yes
+@options.why
+@options.output
+@options.connected
+def prune(client: "Client", keep: int, older: str, dry_run: bool, yes: bool, why: str, output: str) -> None:
+    """Remove tarballs that were published through meta and that nothing needs any more: shown first, and asked for.
+
+    Never removed is what a record, an override or one of the last 50 revisions of the records names, what any host runs, and
+    what came into the directory in another way than by `meta publish`.
+
+    \b
+    Examples:
+      meta tarballs prune --dry-run
+      meta tarballs prune --keep 5 --older 90d --yes
+    """
+    from meta.cli.arguments import seconds
+    from meta.cli.steps import pruning
+
+    terms = {"keep": keep, "older": seconds(older)}
+    pruning.prune(client, terms, why, dry_run=dry_run, yes=yes, output=output)

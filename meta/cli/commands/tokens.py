@@ -1,0 +1,186 @@
+"""`meta token` and `whoami`: who may do what. A token's text is printed once, alone on stdout; it is never an argument."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meta.cli import options
+
+if TYPE_CHECKING:
+    from meta.cli.client import Client
+
+_expires = click.option("--expires", metavar="TIME", help="For how long it is good: 30d, 12h. For ever if not given.")
+
+
+@click.command(short_help="Show whose token this is.")
+@options.output
+@options.connected
+def whoami(client: "Client", output: str) -> None:
+    """Show whom meta takes you for, and your role.
+
+    \b
+    Example:
+      meta whoami
+    """
+    from meta.api.schemas.types import Whoami
+    from meta.cli.views import show
+
+    found = client.get("/whoami", Whoami)
+    if not show.data(found, output):
+        click.echo(f"{show.one_line_kept(found.name)}: {found.role}" if found.role else "nobody: no token was shown")
+
+
+@click.group()
+def token() -> None:
+    """Make, list and revoke tokens.
+
+    \b
+    The first admin, on meta's machine (who can write the database may do all anyway):
+      umask 077; mkdir -p ~/.config/meta
+      meta token new me --role admin --database sqlite:///var/meta.db > ~/.config/meta/token
+    Then others, from anywhere:
+      meta token new alice --role editor --expires 90d
+    And for new hosts, which get a token of their own for it:
+      meta token enrolment rack7 --uses 40 --expires 2d --hosts 'r7-*'
+    """
+
+
+@token.command(short_help="Make a token for a person or a program.")
+@click.argument("name")
+@click.option("--role", type=click.Choice(["viewer", "editor", "admin"]), required=True, help="What it may do.")
+@_expires
+@click.option("--database", metavar="URL", help="Write it straight into this store, as meta serve --database has it.")
+@options.connection
+def new(name: str, role: str, expires: str | None, database: str | None, **connection: Any) -> None:
+    """Make a token and print it: viewers look, editors change records, bans and labels and publish, admins make tokens too.
+
+    With --database it is written straight into the store, which needs no token: so the first one is made.
+
+    \b
+    Examples:
+      meta token new alice --role editor --expires 90d
+      umask 077; meta token new me --role admin --database sqlite:///var/meta.db > ~/.config/meta/token
+    """
+    body = {"kind": "operator", "name": name, "role": role, "expiresIn": _lifetime(expires)}
+    if database:
+        from meta.cli.steps.first_token import write
+
+        made = write(database, body)
+    else:
+        with options.connect(**connection) as client:
+            made = _made(client, body)
+    _hand_out(made, f"token of {name}, {role}")
+
+
+@token.command(short_help="Make a token that hosts enrol with.")
+@click.argument("name")
+@click.option("--uses", type=click.IntRange(1), metavar="N", help="How many hosts; any number if not given.")
+@_expires
+@click.option("--hosts", "pattern", default="*", show_default=True, metavar="GLOB", help="Which hosts.")
+@click.option("--reenrol", is_flag=True, help="Also hosts that have a token already, which then gets void.")
+@options.connected
+def enrolment(client: "Client", name: str, uses: int | None, expires: str | None, pattern: str, reenrol: bool) -> None:
+    """Make a token with which new hosts get one of their own, and print it. Better short-lived and for few.
+
+    \b
+    Example:
+      meta token enrolment rack7 --uses 40 --expires 2d --hosts 'r7-*'
+    """
+    body = {"kind": "enrolment", "name": name, "expiresIn": _lifetime(expires), "pattern": pattern, "reenrol": reenrol}
+    _hand_out(_made(client, body | {"uses": uses or -1}), f"enrolment token {name}, for {pattern}")
+
+
+@token.command("list", short_help="List tokens.")
+@click.option("--all", "everything", is_flag=True, help="Also those that are revoked, expired or used up.")
+@options.output
+@options.connected
+def list_(client: "Client", everything: bool, output: str) -> None:
+    """List the tokens of people and for enrolment, without their text, which nobody but their owners has.
+
+    \b
+    Example:
+      meta token list --all
+    """
+    import time
+
+    from meta.api.schemas.types import Tokens
+    from meta.cli.views import show
+
+    found = client.get("/tokens", Tokens)
+    now = time.time()
+    if not everything:
+        found.items = [t for t in found.items if not t.revoked and t.uses and not 0 < t.expires <= now]
+    if show.data(found, output):
+        return
+    rows = [[str(one.id), one.name, *_what(one), show.when(one.created), _end(one, now)] for one in found.items]
+    show.table(["id", "name", "role", "for", "made", "ends"], rows, "no tokens")
+
+
+def _what(one: Any) -> list[str]:
+    """Its role, and for an enrolment token which hosts and how many."""
+    if one.kind == "operator":
+        return [one.role, ""]
+    return [one.kind, one.pattern if one.uses < 0 else f"{one.pattern}, {one.uses} more"]
+
+
+def _end(one: Any, now: float) -> str:
+    from meta.cli.views import show
+
+    if one.revoked:
+        return f"revoked {show.when(one.revoked, now)}"
+    return show.when(one.expires, now) if one.expires else "never"
+
+
+@token.command(short_help="Revoke a token.")
+@click.argument("number", metavar="ID", type=click.IntRange(1))
+@options.connected
+def revoke(client: "Client", number: int) -> None:
+    """Revoke the token with this ID (see `meta token list`), at once and for good.
+
+    \b
+    Example:
+      meta token revoke 3
+    """
+    client.send("DELETE", f"/tokens/{number}", type(None))
+    click.echo(f"token {number} is revoked")
+
+
+@token.command(short_help="Take a host's token back.")
+@options.host("host")
+@options.connected
+def revoke_host(client: "Client", host: str) -> None:
+    """Take back the token of HOST. Then it may enrol again; until then it counts as a host without a token.
+
+    \b
+    Example:
+      meta token revoke-host web-1.example
+    """
+    from meta.cli.client import at
+
+    client.send("DELETE", at("hosts", host, "token"), type(None))
+    click.echo(f"the token of {host} is revoked")
+
+
+def _lifetime(expires: str | None) -> float:
+    """Seconds, 0 for ever. When that is over meta says, by its own clock."""
+    if not expires:
+        return 0.0
+    from meta.cli.arguments import seconds
+
+    return seconds(expires)
+
+
+def _made(client: "Client", body: dict[str, Any]) -> str:
+    from meta.api.schemas.types import NewToken
+    from meta.cli.views import show
+
+    made = client.send("POST", "/tokens", NewToken, body)
+    for warning in made.warnings:
+        click.echo(f"warning: {show.one_line_kept(warning)}", err=True)
+    return made.token
+
+
+def _hand_out(text: str, what: str) -> None:
+    """The token alone on stdout, the rest on stderr."""
+    click.echo(f"{what}; it is shown this once:", err=True)
+    click.echo(text)

@@ -1,0 +1,54 @@
+"""What the command line takes from its environment: its token from META_TOKEN, else from a file that only its owner can read.
+
+A token is never an argument, since `ps` shows those.
+
+Refuses a file that others can read, and a text that cannot be a token: a wrong file would be sent to whoever answers.
+"""
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from meta.errors import Misconfigured
+from updater.wire.text import odd_characters, utf16_problem
+
+LOCAL = "http://127.0.0.1:2000"
+LIMIT = 500  # characters of a token
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750
+
+
+def token(file: Path | None) -> str:
+    """The token, or "" when there is none. file: as the option says, which then must be there. Raises Misconfigured."""
+    if file is None and (given := os.environ.get("META_TOKEN", "").strip()):
+        return _checked(given, "META_TOKEN")
+    path = file or default_file()
+    try:
+        with path.open("rb") as opened:
+            mode = os.fstat(opened.fileno()).st_mode
+            text = opened.read(LIMIT + 2)
+    except FileNotFoundError:
+        if file is None:
+            return ""
+        raise Misconfigured(f"the token file {path} is not there") from None
+    except OSError as e:
+        raise Misconfigured(f"the token file {path} cannot be read: {e.strerror}") from e
+    if stat.S_IMODE(mode) & 0o077:
+        raise Misconfigured(f"the token file {path} can be read by others: chmod 600 {path}")
+    if problem := utf16_problem(text):
+        raise Misconfigured(f"the token file {path} {problem}")
+    return _checked(text.decode("utf-8-sig", "replace").strip(), str(path))
+
+
+def default_file() -> Path:
+    """~/.config/meta/token, or where XDG_CONFIG_HOME says."""
+    config = os.environ.get("XDG_CONFIG_HOME", "")
+    return (Path(config) if config.startswith("/") else Path.home() / ".config") / "meta" / "token"
+
+
+def _checked(text: str, where: str) -> str:
+    if not _TOKEN.fullmatch(text) or len(text) > LIMIT:
+        odd = odd_characters(text)
+        found = f", without {odd}" if odd else ""
+        raise Misconfigured(f"{where} holds no token: it must be the one line that `meta token new` printed{found}")
+    return text

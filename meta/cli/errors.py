@@ -1,0 +1,94 @@
+"""What meta refused, in one sentence that says what to do: an HTTP status and a problem document (RFC 9457) -> an error."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from meta.api.schemas.types import Problem
+from meta.errors import MetaError, Misconfigured, NotThere, TryLater
+from updater.wire.text import one_line
+
+TO_GET_ONE = (
+    "put yours into ~/.config/meta/token (mode 600) or META_TOKEN; an admin makes one with `meta token new NAME --role ROLE`, "
+    "the very first with --database URL on meta's own machine"
+)
+
+
+class Conflict(MetaError):
+    """What is there now does not allow it. lines: what somebody else changed since this edit was made, if that is why."""
+
+    def __init__(self, sentence: str, lines: Sequence[str]):
+        super().__init__(sentence, lines)
+        self.sentence = sentence
+        self.lines = list(lines)
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class TooLarge(Misconfigured):
+    """More than is taken there in one request."""
+
+
+def error(status: int, body: bytes, what: str, has_token: bool) -> MetaError:
+    """what: the answer in words, for one that is no problem document."""
+    try:
+        problem = msgspec.json.decode(body, type=Problem)
+    except (msgspec.DecodeError, UnicodeError):
+        return _foreign(status, what)
+    said = one_line(problem.detail or problem.title, 2000)
+    if status == 401:
+        return Misconfigured(f"{said}: {TO_GET_ONE}" if has_token else f"this needs a token: {TO_GET_ONE}")
+    if status == 403:
+        return Misconfigured(said)
+    if status == 404:
+        return NotThere(said)
+    if status in (409, 412):
+        lines = [line.rstrip()[:2000] for line in problem.difference]
+        return Conflict(
+            _all_problems(problem, said), ["".join(c if c.isprintable() else " " for c in line) for line in lines]
+        )
+    if status == 413:
+        return TooLarge(said)
+    if status == 500:
+        return TryLater(f"meta has a fault ({said}): its log says which")
+    if status == 504:
+        return TryLater(f"meta says: {said}")  # and not: try again
+    if status in (408, 429) or status > 500:
+        return TryLater(f"meta says: {said}; try again in a moment")
+    return Misconfigured(_all_problems(problem, said))
+
+
+def _foreign(status: int, what: str) -> MetaError:
+    if status in (502, 503, 504):
+        return TryLater(f"no meta answers behind what does ({what}); try again in a moment")
+    if status == 413:
+        return TooLarge(
+            f"what stands before meta takes no body as large ({what}): deploy/nginx.conf has what meta takes"
+        )
+    return Misconfigured(f"what answers is not meta, or not of this version ({what}): look at META_URL")
+
+
+def _all_problems(problem: Problem, said: str) -> str:
+    if not problem.problems:
+        return said
+    return "\n".join(
+        ": ".join(part for part in (one.path, one_line(one.text, 2000)) if part) for one in problem.problems
+    )
+
+
+def in_words(failure: Exception) -> str:
+    """What lies at the ground of an error of the HTTP library."""
+    cause: BaseException = failure
+    while True:
+        found = (getattr(cause, "reason", None), *cause.args, None if isinstance(cause, OSError) else cause.__cause__)
+        inner = next((one for one in found if isinstance(one, BaseException)), None)
+        if inner is None:
+            break
+        cause = inner
+    return one_line(getattr(cause, "strerror", None) or str(cause) or type(cause).__name__, 200)
+
+
+def is_unreached(failure: Exception) -> bool:
+    """Whether the request surely did not arrive anywhere."""
+    return "NewConnectionError" in repr(failure) or "NameResolutionError" in repr(failure)

@@ -1,0 +1,61 @@
+"""The hosts that `meta label` is about: as named, from stdin, or chosen among those that have reported."""
+
+import sys
+from collections.abc import Sequence
+
+from meta.api.schemas.types import Hosts as HostPage
+from meta.cli.arguments import selector_of
+from meta.cli.client import Client
+from meta.errors import Misconfigured, NotThere
+from meta.records.selectors import Glob, Hosts, Label, Prefix, Selector
+from updater.wire.names import hostname_problem
+
+MOST = 10_000  # hosts that meta labels in one edit
+STDIN = "-"
+
+
+def named(words: Sequence[str]) -> list[str]:
+    """Hostnames, in place of `-` those of stdin, between any white space. Raises Misconfigured."""
+    found: list[str] = []
+    for word in words:
+        found += sys.stdin.read().split() if word == STDIN else [word]
+    if problem := next(filter(None, map(hostname_problem, found)), ""):
+        raise Misconfigured(problem)
+    if not found:
+        raise Misconfigured("no hostnames came from stdin")
+    return _not_too_many(list(dict.fromkeys(found)))
+
+
+def chosen(client: Client, name: str, where: str) -> list[str]:
+    """The hosts that have reported and fit both, where both are given. name: a glob; where: a selector as of --for. Raises
+    NotThere when none does."""
+    selector = selector_of(where) if where else None
+    query = {"name": name, **_narrowed(selector, name)}
+    found: list[str] = []
+    for page in client.pages("/hosts", HostPage, 0, **query):
+        found += [one.name for one in page.items if selector is None or selector.matches(one.name, one.labels)]
+        _not_too_many(found)
+    if not found:
+        shown = " and ".join(filter(None, (name and f"--name {name}", where and f"--where {where}")))
+        raise NotThere(f"no host that has reported fits {shown}")
+    return found
+
+
+def _narrowed(selector: Selector | None, name: str) -> dict[str, str]:
+    """A query that lets all hosts of this selector through, and not many others."""
+    match selector:
+        case Label(label):
+            return {"label": label}
+        case Prefix(prefix) if not name:
+            return {"name": f"{prefix}*"}
+        case Glob(glob) if not name:
+            return {"name": glob}
+        case Hosts(hosts) if not name and len(hosts) == 1:
+            return {"name": next(iter(hosts))}
+    return {}
+
+
+def _not_too_many(hosts: list[str]) -> list[str]:
+    if len(hosts) > MOST:
+        raise Misconfigured(f"that is more than {MOST:,} hosts, which is the most for one edit: choose fewer at once")
+    return hosts

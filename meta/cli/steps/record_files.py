@@ -1,0 +1,140 @@
+"""Records files as the command line reads and writes them: with a first line that names the revision they are based on.
+
+Promises to replace a file whole or not at all, and to touch nothing of it but that line when it brings it up to date.
+"""
+
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from meta.api.schemas.types import ChangeView, EditView
+from meta.errors import Misconfigured, NotThere, Problem, RecordsError
+from meta.records import capacity, history
+from meta.records.files.load import decode, load, parse
+from meta.records.files.ops_meta_format import as_ours
+from meta.records.model import Record, RecordSet, as_fields, from_fields
+
+if TYPE_CHECKING:
+    from meta.cli.client import Client
+
+_BASE = re.compile(r"\A(﻿?(?:#[^\n]*\n)*?# revision: )([0-9]{1,15})[ \t\r]*$", re.MULTILINE)
+_HEAD = """\
+# revision: {revision}
+# The records at that revision. Edit them, then: meta apply FILE. If somebody else has changed them by then, you are told what.
+"""
+
+
+class File(NamedTuple):
+    """records: what it says; base: the revision it is based on, None when it does not say."""
+
+    records: tuple[Record, ...]
+    base: int | None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return {"agents": as_fields(self.records)}
+
+
+def read(file: Path) -> File:
+    """Read a records file, or stdin for `-`; its warnings are told. Raises RecordsError."""
+    text = decode(sys.stdin.buffer.read(), "stdin") if str(file) == "-" else None
+    loaded = load(file) if text is None else parse(text, "stdin")
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    found = _BASE.match(_content(file) if text is None else text)
+    return File(tuple(as_ours(loaded.records)), int(found[2]) if found else None)
+
+
+def require_room(file: Path, records: Sequence[Record]) -> None:
+    """Raises RecordsError for what is more than a host takes, as far as can be told without the hosts; a doubt is told."""
+    all_of_them = RecordSet(records=tuple(records))
+    if texts := capacity.heaviest(all_of_them).problems():
+        raise RecordsError(str(file), [Problem("", 0, text) for text in texts])
+    if doubt := capacity.doubt(all_of_them):
+        click.echo(f"warning: {doubt}", err=True)
+
+
+def present(client: "Client") -> tuple[tuple[Record, ...], int]:
+    """The records in force, and their revision."""
+    found, revision = client.get_versioned("/records", dict[str, list[dict[str, Any]]])
+    return tuple(map(from_fields, found["agents"])), revision
+
+
+def compared(client: "Client", records: Sequence[Record]) -> EditView:
+    """What would change if these were all records there are, as meta sees it; an older one does not count hosts."""
+    try:
+        return client.send("POST", "/difference", EditView, {"agents": as_fields(records)})
+    except NotThere:
+        before, revision = present(client)
+        found = [ChangeView(one.kind, one.name, one.before, one.after) for one in changes(before, records)]
+        return EditView(revision, found, {}, dry_run=True)
+
+
+def changes(before: Sequence[Record], after: Sequence[Record]) -> tuple[history.Change, ...]:
+    return history.changes(RecordSet(records=tuple(before)), RecordSet(records=tuple(after)))
+
+
+def overwritten(before: Sequence[Record], new: Sequence[Record]) -> list[str]:
+    """The agents that are there, and would become something else."""
+    there = {record.name: record for record in before}
+    return [record.name for record in new if there.get(record.name, record) != record]
+
+
+def merged(before: Sequence[Record], new: Sequence[Record]) -> dict[str, Any]:
+    """The body of all records: what is there, in its order, with the new ones in their places or at the end."""
+    found = {record.name: record for record in before} | {record.name: record for record in new}
+    return {"agents": as_fields(list(found.values()))}
+
+
+def text(records: Sequence[Record], revision: int) -> str:
+    """A records file that `apply` takes."""
+    from meta.cli.views import show
+
+    return _HEAD.format(revision=revision) + show.yaml({"agents": as_fields(records)})
+
+
+def rebase(file: Path, revision: int) -> None:
+    """Name the new revision in the file's line, so that the next edit of it is based on this one."""
+    if not file.is_file():
+        return  # stdin, or a pipe
+    old = _content(file)
+    new = _BASE.sub(rf"\g<1>{revision}", old, count=1)
+    if new == old:
+        return
+    try:
+        write(file, new)
+    except Misconfigured as e:
+        click.echo(f"warning: {e}; write `# revision: {revision}` into its first line yourself", err=True)
+
+
+def write(file: Path, content: str) -> None:
+    """Replace a file whole; a new one is its owner's alone, whatever the umask, for a base URL may hold a password. Raises
+    Misconfigured."""
+    target = file.resolve()
+    if target.exists() and not target.is_file():  # a device, a pipe
+        target.write_text(content)
+        return
+    try:
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        fresh = Path(name)
+        try:
+            with open(descriptor, "w", encoding="utf-8", newline="") as opened:
+                opened.write(content)
+            fresh.chmod(mode)
+            fresh.replace(target)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+    except OSError as e:
+        raise Misconfigured(f"{file} cannot be written: {e.strerror}") from e
+
+
+def _content(file: Path) -> str:
+    """As it stands, its line ends too. It was read before, so it is text."""
+    return file.read_bytes().decode("utf-8", "replace")

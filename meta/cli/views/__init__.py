@@ -1,0 +1,1 @@
+"""What commands show: tables, lines and JSON. They decide nothing."""

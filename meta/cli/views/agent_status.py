@@ -1,0 +1,261 @@
+"""What `meta status` shows: an agent's versions and statuses by hosts, how far its change has come, and where that failed.
+
+A watch ends as soon as its end is certain. A meta that does not answer for a while, or does not know what another one has
+told of, ends no watch; a wrong token or URL does.
+"""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from meta.api.schemas.types import Counts
+from meta.cli.client import Client, at
+from meta.cli.known import require_label
+from meta.cli.views import show
+from meta.cli.views.gate import End, Gate, Wanted
+from meta.errors import Misconfigured, NotThere, TryLater
+from meta.queries.representations import Count, Failure, Progress, Standing
+from meta.records.selectors import selector_of
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+SHOWN = 10  # reasons of failures that are shown
+IN_LINE = 3  # of them in a line of a watch
+
+
+class Status(msgspec.Struct, rename="camel"):
+    """One agent. progress: of the hosts that are asked for, which alone is judged; the rest is to be shown beside it. record:
+    None when there is none (any more); counts: of all hosts."""
+
+    agent: str
+    record: dict[str, Any] | None
+    counts: list[Count]
+    progress: Progress
+
+
+def look(client: Client, wanted: Wanted, is_known: bool = False, failed_before: Sequence[str] = ()) -> Status:
+    """Raises NotThere when neither the records nor any host know the agent, or no host a label that is asked for, unless
+    they are known from an earlier look. failed_before: names of hosts that had failed then."""
+    agent = wanted.agent
+    query = {"selector": wanted.selector, "includeLost": wanted.include_lost, "failedBefore": ",".join(failed_before)}
+    progress = client.get("/progress", Progress, agent=agent, **query)
+    counts = client.get("/counts", Counts, agent=agent).items
+    record: dict[str, Any] | None = None
+    try:
+        record = client.get(at("records", agent), dict[str, Any])
+    except NotThere:
+        if not counts and not is_known:
+            raise
+    if not is_known and not progress.judged + progress.left and wanted.selector.startswith("label:"):
+        require_label(client, wanted.selector.removeprefix("label:"))
+    return Status(agent, record, counts, progress)
+
+
+def print_once(found: Status) -> None:
+    if show.is_terminal():
+        from rich.console import Console
+
+        Console().print(_drawn(found))
+        return
+    show.table(["version", "status", "hosts", "note"], _rows(found), f"no host has reported {found.agent}")
+    for cells in _words(found):
+        click.echo("".join(cell.text for cell in cells))
+
+
+def watch(client: Client, wanted: Wanted, every: float, within: float | None, as_json: bool) -> int:
+    """Look and show until the end, or `within` these seconds; returns the exit code: one of End, or 130 for Ctrl-C."""
+    deadline = time.monotonic() + within if within else None
+    shower, gate = _live if show.is_terminal() and not as_json else _lines, Gate(wanted)
+    try:
+        last = shower(_looks(client, wanted, gate, every, deadline), as_json)
+    except KeyboardInterrupt:
+        return 130
+    found, end = last or (None, None)
+    if not as_json:
+        for line in _last_words(end, found, wanted, gate):
+            click.echo(line)
+    return End.NOT_YET if end is None else end
+
+
+Look = tuple[Status, End | None]
+
+
+def _looks(client: Client, wanted: Wanted, gate: Gate, every: float, deadline: float | None) -> Iterator[Look]:
+    """One look after the other; the last one is the end, or at the deadline."""
+    found = None
+    while True:
+        try:
+            found = look(client, wanted, found is not None, gate.failed_before)
+            end = gate.end(found.progress, time.monotonic())
+            yield found, end
+            if end is not None:
+                return
+        except (TryLater, NotThere) as e:
+            if isinstance(e, NotThere) and found is None:  # a misspelt name, and no failure of a version
+                raise Misconfigured(str(e)) from e
+            click.echo(f"meta: {e}", err=True)
+        left = every if deadline is None else min(every, deadline - time.monotonic())
+        if left <= 0:
+            return
+        time.sleep(left)
+
+
+def _lines(looks: Iterator[Look], as_json: bool) -> Look | None:
+    """Show them, and return the last."""
+    shown, last = "", None
+    for last in looks:
+        line = msgspec.json.encode(show.for_programs(last[0])).decode() if as_json else _line(last[0])
+        if line != shown:
+            click.echo(line if as_json else f"{time.strftime('%H:%M:%S')} {line}")
+            sys.stdout.flush()
+        shown = line
+    return last
+
+
+def _live(looks: Iterator[Look], _as_json: bool) -> Look | None:
+    from rich.live import Live
+
+    last = None
+    with Live(auto_refresh=False) as live:
+        for last in looks:
+            live.update(_drawn(last[0]), refresh=True)
+    return last
+
+
+def _last_words(end: End | None, found: Status | None, wanted: Wanted, gate: Gate) -> Iterator[str]:
+    """How it ended, and the hosts that one would ask about then."""
+    if found is None:
+        yield "meta did not answer"
+        return
+    progress = found.progress
+    if end is End.TAKEN_BACK:
+        whom, who = (f" from {show.hosts(gate.taken)}", "they") if gate.taken else ("", "hosts")
+        text = f"taken back{whom}: what {who} had to have when this began they need not have any more"
+        yield f"{text}: meta history {wanted.agent}"
+    elif end is End.WAITS_FOR_A_PERSON:
+        yield "waits for a person: there is no host to judge but those that hold the agent; on each: updater unhold"
+    elif end is None:
+        yield f"time is over; not done yet: {_pending(progress)}"
+    elif end is End.DONE:
+        allowed = f", {progress.failed:,} failed, which --max-failed allows" if progress.failed else ""
+        yield f"done: {show.hosts(progress.good)} good{allowed}"
+    elif not progress.judged:
+        yield "no host to judge" if progress.desired else "no record says what hosts shall have"
+    elif progress.failed:
+        yield f"failed on {show.hosts(progress.failed)}: meta hosts --agent {wanted.agent} --failed"
+    if gate.missing and end is not End.TAKEN_BACK:
+        yield f"failed on {show.hosts(gate.missing)} that {wanted.selector} does not choose any more"
+    if left := progress.left:
+        yield f"left out: {_names(progress.left_out, left)}"
+
+
+def _pending(progress: Progress) -> str:
+    hosts = progress.todo + progress.trial
+    if hosts:
+        return _names(progress.last, hosts)
+    refused = f"{show.hosts(progress.refused)} refused a download before this began, and may not have asked again"
+    return _why_not_yet(progress) or (refused if progress.refused else "it never was for as long as it must")
+
+
+def _why_not_yet(progress: Progress) -> str:
+    """Why this look may end no watch, whatever it shows."""
+    if progress.behind:
+        return f"meta is behind: {progress.behind}"
+    return f"silent hosts may be back within {progress.patience:.0f} s: meta was away" if progress.patience else ""
+
+
+def _names(some: list[Standing], count: int) -> str:
+    named = ", ".join(f"{one.name} ({one.state})" for one in some)
+    return f"{named} and {count - len(some):,} more" if count > len(some) else named
+
+
+def _line(found: Status) -> str:
+    """`1.0.1 started 98, 1.0.2 started 22; 98 to do, 22 good; left out: 1 lost`."""
+    counts = ", ".join(f"{one.version} {show.one_line_kept(one.status)} {one.hosts}" for one in found.counts)
+    failed = "".join(f"; {''.join(cell.text for cell in _failed(one))}" for one in found.progress.failures[:IN_LINE])
+    return f"{counts or 'no host has it'}; {_sentence(found)}{failed}"
+
+
+def _sentence(found: Status) -> str:
+    progress = found.progress
+    if not progress.desired:
+        return "no record says what hosts shall have"
+    waits = ", ".join(f"{count:,} wait for {word}" for word, count in sorted(progress.waits.items()))
+    parts = [
+        f"{progress.todo:,} to do{f' ({waits})' if waits else ''}" if progress.todo else "",
+        f"{progress.trial:,} on trial" if progress.trial else "",
+        f"{progress.failed:,} failed" if progress.failed else "",
+        f"{progress.good:,} good" if progress.good else "",
+    ]
+    left = [f"{count:,} {word}" for word in ("late", "lost", "held", "doubled") if (count := getattr(progress, word))]
+    told = ", ".join(filter(None, parts)) or "no host to judge"
+    if progress.good == progress.judged > 0:
+        told = f"every host is as desired: {told}"
+    told = f"{told}; left out: {', '.join(left)}" if left else told
+    return f"{told}; {_why_not_yet(progress)}" if _why_not_yet(progress) else told
+
+
+def _words(found: Status) -> Iterator[list[show.Cell]]:
+    """The sentence, the last hosts, and the failures."""
+    progress = found.progress
+    settled = progress.good == progress.judged > 0
+    yield [show.Cell(_sentence(found), "green" if settled else "yellow")]
+    pending = progress.todo + progress.trial
+    if 0 < pending <= len(progress.last):
+        yield [show.Cell(f"  {_names(progress.last, pending)}")]
+    if progress.left_out:
+        left = progress.left
+        yield [show.Cell(f"  left out: {_names(progress.left_out, left)}", "dim")]
+    for failure in progress.failures[:SHOWN]:
+        yield [show.Cell("  "), *_failed(failure)]
+    if len(progress.failures) > SHOWN:
+        yield [show.Cell(f"  ... and more: meta hosts --agent {found.agent} --failed", "dim")]
+
+
+def _rows(found: Status) -> list[list[show.Cell | str]]:
+    wanted = _wanted(found.record)
+    return [
+        [one.version, show.word(one.status), f"{one.hosts:,}", _note(one, wanted)]
+        for one in sorted(found.counts, key=lambda one: -one.hosts)
+    ]
+
+
+def _note(count: Count, wanted: dict[str, str]) -> str:
+    trial = f"{count.trial:,} on trial" if count.trial else ""
+    failed = f"{count.failed:,} failed" if count.failed else ""
+    return "; ".join(filter(None, [wanted.get(count.version, ""), trial, failed]))
+
+
+def _wanted(record: dict[str, Any] | None) -> dict[str, str]:
+    """For each version that somebody shall have, who that is."""
+    if record is None:
+        return {}
+    found = {record["version"]: ["desired"]}
+    for override in record.get("overrides", []):
+        if "version" in override:
+            found.setdefault(override["version"], []).append(f"for {selector_of(override).in_words()}")
+    return {version: ", ".join(words) for version, words in found.items()}
+
+
+def _failed(failure: Failure) -> list[show.Cell]:
+    """`1.0.2 rolled back on 2 hosts: died 3 s after its start (last: web-1, 2026-11-29T04:00:00+00:00)`."""
+    reason = show.one_line_kept(failure.reason) or "no reason given"
+    last = ", ".join(filter(None, (failure.example, show.when(failure.at))))  # of what is not known, nor is when
+    text = f" on {show.hosts(failure.hosts)}: {reason} (last: {last})"
+    return [show.Cell(f"{show.one_line_kept(failure.version)} "), show.word(failure.result), show.Cell(text)]
+
+
+def _drawn(found: Status) -> "Group":
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[Any] = [Text(found.agent, style="bold")]
+    if found.counts:
+        parts.append(show.rich_table(["version", "status", "hosts", "note"], _rows(found)))
+    parts += [Text.assemble(*((cell.text, cell.style) for cell in cells)) for cells in _words(found)]
+    return Group(*parts)

@@ -1,0 +1,1 @@
+"""Changes of the records: the operations, what they change in words, and the editor that commits them."""

@@ -1,0 +1,152 @@
+"""Another try of versions that hosts have rolled back or refused: the edit that asks for it, and what will come of it.
+
+A host tries such a version again when its order has a higher attempt than the one it failed at. So a new attempt is
+higher than all that any record ever had: the number of the revision that it comes with.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from meta.edits import operations
+from meta.errors import NotThere
+from meta.hosts.classes import Classes, Rejection, rejects
+from meta.hosts.model import Host
+from meta.hosts.similar_names import no_hosts
+from meta.hosts.table import HostTable
+from meta.records.model import Override, Record, RecordSet
+from meta.records.selectors import Hosts, Selector
+from updater.wire.heartbeat import REFUSED, ROLLED_BACK, Desired
+
+_NAMED = 3  # hosts, where they are put in words
+
+
+class Outlook(NamedTuple):
+    """What a new attempt does. trying: hosts that rolled their version back and try it again; refused: that refused it and do;
+    unable: those of both kinds whose updater does not know attempts; some: of the latter, by name."""
+
+    trying: int = 0
+    refused: int = 0
+    unable: int = 0
+    some: tuple[str, ...] = ()
+
+    @property
+    def acts(self) -> bool:
+        """Whether any host tries its version again."""
+        return self.trying > 0 or self.refused > 0
+
+    def in_words(self) -> str:
+        """For the person who asks for it."""
+        if not self.acts and not self.unable:
+            return "no host is known to have rolled this version back or refused it: nothing is tried again"
+        if not self.unable:
+            return self._tried()
+        more = self.unable - len(self.some)
+        names = ", ".join(self.some) + (f" and {more} more" if more else "")
+        return f"{self._tried()}; it cannot act on {_hosts(self.unable)}, whose updater does not know attempts: {names}"
+
+    def _tried(self) -> str:
+        if self.trying and self.refused:
+            rolled, refused = _hosts(self.trying), _hosts(self.refused)
+            return f"{rolled} rolled this version back and {refused} refused it: they will try it again"
+        if self.refused:
+            return f"{_hosts(self.refused)} refused this version and will try it again"
+        return (
+            f"{_hosts(self.trying)} rolled this version back and will try it again"
+            if self.trying
+            else "nothing is tried again"
+        )
+
+
+def retry(records: RecordSet, agent: str, selectors: Sequence[Selector] = ()) -> RecordSet:
+    """The agent's version is tried again where it was rolled back or refused: on the hosts of these selectors, without any on
+    all. The agent has a record."""
+    record = next(one for one in records.records if one.name == agent)
+    known = (record.attempt, *(one.attempt or 0 for one in record.overrides))
+    attempt = max(records.revision, *known) + 1
+    for selector in selectors:
+        record = _with_override(record, selector, attempt)
+    return operations.put_record(records, record if selectors else _for_all(record, attempt))
+
+
+def _for_all(record: Record, attempt: int) -> Record:
+    """No override may have a lower one."""
+    overrides = [replace(one, attempt=None) if one.attempt is not None else one for one in record.overrides]
+    return replace(record, attempt=attempt, overrides=tuple(one for one in overrides if one.changes()))
+
+
+def _with_override(record: Record, selector: Selector, attempt: int) -> Record:
+    """As the last override that sets an attempt, for the later one wins."""
+    overrides = list(record.overrides)
+    places = [i for i, one in enumerate(overrides) if one.selector == selector]
+    later = [i for i, one in enumerate(overrides) if one.attempt is not None and one.selector != selector]
+    if places and (not later or later[-1] < places[-1]):
+        overrides[places[-1]] = replace(overrides[places[-1]], attempt=attempt)
+    else:
+        overrides.append(Override(selector, attempt=attempt))
+    return replace(record, overrides=tuple(overrides))
+
+
+def require_hosts(table: HostTable, records: RecordSet, selectors: Iterable[Selector]) -> None:
+    """Raises NotThere for a selector that fits no host that has reported, and for one that names a host that has not."""
+    for selector in selectors:
+        if isinstance(selector, Hosts):
+            if new := [name for name in sorted(selector.hosts) if table.get(name) is None]:
+                raise NotThere(no_hosts(new, table.folded_names()))
+        elif not any(selector.matches(name, records.labels.get(name, {})) for name in table.names()):
+            raise NotThere(f"no host that has reported fits {selector.in_words()}")
+
+
+def outlook(table: HostTable, records: RecordSet, agent: str) -> Outlook:
+    """What the newest attempt of the agent in these records does, by what each host last said of it."""
+    record = records.record(agent)
+    if record is None:
+        return Outlook()
+    newest = max(record.attempt, *(one.attempt or 0 for one in record.overrides), 0)
+    found: Counter[str] = Counter()
+    unable, classes = [], Classes(records)
+    for host in _failed_some(table, agent):
+        order = classes.of(host.name).orders.get(agent)
+        if order is None or order.attempt != newest:
+            continue
+        result, can = _can_try(host, order)
+        found[result] += can is True
+        unable += [host.name] if can is False else []
+    return Outlook(found[ROLLED_BACK], found[REFUSED], len(unable), tuple(unable[:_NAMED]))
+
+
+def _failed_some(table: HostTable, agent: str) -> Iterator[Host]:
+    """Cheap for a million hosts: their outcomes are text, of which few have those words, and their profiles are few."""
+    found = (table.get(name) for name in table.names())
+    rejected = cache(lambda profile: isinstance(profile.look(agent)[6], Rejection))
+    words = (f'"{ROLLED_BACK}"', f'"{REFUSED}"')
+    return (
+        host
+        for host in found
+        if host and not host.retired_at and (any(word in host.told for word in words) or rejected(host.group.profile))
+    )
+
+
+def _can_try(host: Host, order: Desired) -> tuple[str, bool | None]:
+    """How this order's version failed on a host, and whether that can try it again; None where it did not, or not since. It
+    says itself what it rejects, if it tells of trials; who does knows attempts. What was wrong with the order itself no
+    attempt mends."""
+    look, outcome = host.group.profile.look(order.name), host.outcomes.get(order.name)
+    trial, rejected = look[4], look[6]
+    if isinstance(rejected, Rejection):
+        can = True if rejected.version == order.version and not rejects(order, look) else None
+        return ROLLED_BACK, can
+    result = outcome.result if outcome and outcome.to == order.version and outcome.step != "order" else ""
+    if outcome is None or result not in (ROLLED_BACK, REFUSED) or (result == ROLLED_BACK and trial is not UNSET):
+        return "", None
+    if outcome.attempt is UNSET:
+        return result, trial is not UNSET
+    return result, True if outcome.attempt < order.attempt else None
+
+
+def _hosts(count: int) -> str:
+    return "1 host" if count == 1 else f"{count} hosts"

@@ -1,0 +1,269 @@
+"""Edits of the records: a RecordSet and what somebody wants -> the RecordSet after it. Pure.
+
+Promises: an edit is made whole or not at all, touches nothing but what it names, and leaves `revision` and `edited` as they
+were; `committed` numbers what was edited. Refuses, with all problems at once (EditRefused): unsafe values, a version that
+comes to stand under the digest of another, and (Banned) one that is banned, unless it stood there before; and what is not there
+(NotThere). Whole records (put_record, apply) were checked when they were parsed: meta.records.files.load.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from meta.errors import Banned, EditRefused, NotThere, Problem
+from meta.records.files import located_tree, ops_meta_format, own_format
+from meta.records.files.problem_reader import Field, Reader
+from meta.records.history import (
+    Revision,
+    undo,
+)
+from meta.records.model import CHANGEABLE, Ban, Override, Record, RecordSet, attribute
+from meta.records.publications import Publication
+from meta.records.selectors import Selector, label_problem
+from meta.records.validate import (
+    REQUIRED,
+    banned_versions,
+    kept_digests,
+    repeated,
+    stale_digests,
+    value_problem,
+    why_problem,
+)
+from meta.suggestions import closest, did_you_mean
+from updater.wire.limits import MAX_LABELS
+from updater.wire.names import START, hostname_problem
+from updater.wire.text import one_line, quoted
+
+_UNSET = {
+    "md5": "",
+    "cmd": START,
+    "sha256": "",
+    "attempt": 0,
+    "leftovers": "",
+    "unknownStatus": "",
+    "runUser": "",
+    "workDir": "",
+}  # what a record has where nobody said anything
+
+
+def put_record(records: RecordSet, record: Record) -> RecordSet:
+    """This record instead of the one of its name, in its place; a new one comes last."""
+    found = {one.name: one for one in records.records} | {record.name: record}
+    return _with_records(records, found.values())
+
+
+def delete_record(records: RecordSet, agent: str) -> RecordSet:
+    """No more orders for this agent: what runs goes on running. Its bans stay."""
+    _existing(records, agent)
+    return replace(records, records=tuple(one for one in records.records if one.name != agent))
+
+
+def set_fields(
+    records: RecordSet, agent: str, fields: Mapping[str, str | int | Sequence[str]], selector: Selector | None = None
+) -> RecordSet:
+    """These fields of the record, or of its (last) override with exactly this selector; what is not there is made, a new
+    override as the last, which wins. fields: as a records file spells them, a list of bases for `tarball`."""
+    path = _path(agent, selector)
+    reader = Reader()
+    values = own_format.read_values(_field(dict(fields), path), reader)
+    if not fields:
+        reader.problems.append(Problem(path, 0, f"nothing to set; give one of {', '.join(CHANGEABLE)}"))
+    _refuse(reader.problems)
+    before = records.record(agent)
+    if selector is not None:
+        before = _existing(records, agent)
+        after = _with_override(before, selector, values)
+    elif before is None:
+        after = _new_record(records, agent, values)
+    else:
+        after = replace(before, **values)
+    _refuse(_digest_problems(before, after, {(selector, key) for key in fields}))
+    return put_record(records, after)
+
+
+def unset_fields(
+    records: RecordSet, agent: str, keys: Iterable[str] = (), selector: Selector | None = None
+) -> RecordSet:
+    """Without these fields; without keys all: the overrides with exactly this selector, or the whole record."""
+    before, keys, path = _existing(records, agent), tuple(keys), _path(agent, selector)
+    if not keys and selector is None:
+        return delete_record(records, agent)
+    reader = Reader()
+    reader.fields(_field(dict.fromkeys(keys), path), CHANGEABLE)
+    needed = [key for key in keys if key in REQUIRED and selector is None]
+    texts = [f"{key} cannot be unset; set another, or unset the whole agent" for key in needed]
+    _refuse([*reader.problems, *(Problem(path, 0, text) for text in texts)])
+    if selector is None:
+        after = replace(before, **{attribute(key): _UNSET[key] for key in keys})
+    else:
+        after = _without_override(before, selector, keys or CHANGEABLE)
+    _refuse(_digest_problems(before, after, set()))
+    return put_record(records, after)
+
+
+def apply(records: RecordSet, new_records: Sequence[Record]) -> RecordSet:
+    """Exactly these records, in this order; agents that are not among them are deleted. Bans and labels stay."""
+    twice = [new_records[index].name for index, _ in repeated(new_records)]
+    _refuse([Problem(name, 0, "is given twice; leave one of them out") for name in twice])
+    return _with_records(records, ops_meta_format.as_ours(new_records))
+
+
+def rollback(records: RecordSet, revisions: Sequence[Revision]) -> RecordSet:
+    """The records without what these revisions changed. revisions: all after the wanted one, newest first; ValueError where
+    one is missing. Bans and labels stay as they are now, and what is banned by now is refused."""
+    former = records.records
+    for number, revision in zip(range(records.revision, -1, -1), revisions, strict=False):
+        if revision.number != number:
+            raise ValueError(f"revision {revision.number} given where {number} was due")
+        former = undo(former, revision)
+    return _with_records(records, former)
+
+
+def restore(records: RecordSet, agent: str, former: Record | None) -> RecordSet:
+    """The record of this agent as it was, None for no record; the others stay as they are."""
+    others = (one for one in records.records if one.name != agent)
+    return put_record(records, former) if former else _with_records(records, others)
+
+
+def ban(records: RecordSet, new: Ban) -> RecordSet:
+    """No host is told to start this version from now on. A ban that is there gets the new reason, if there is one; otherwise
+    it stays that of who made it."""
+    texts = (value_problem("name", new.agent), value_problem("version", new.version), why_problem(new.why))
+    _refuse([Problem("", 0, text) for text in texts if text])
+    banned = {(one.agent, one.version): one for one in records.bans}
+    there = banned.get((new.agent, new.version))
+    if there and new.why in ("", there.why):
+        return records
+    banned[new.agent, new.version] = new
+    return replace(records, bans=tuple(banned[key] for key in sorted(banned)))
+
+
+def unban(records: RecordSet, agent: str, version: str) -> RecordSet:
+    """The version may be ordered again, where the records say so."""
+    left = tuple(one for one in records.bans if (one.agent, one.version) != (agent, version))
+    if len(left) == len(records.bans):
+        banned = ", ".join(one.version for one in records.bans if one.agent == agent)
+        text = f"version {one_line(version, 64)} of {one_line(agent, 64)} is not banned"
+        close = did_you_mean(agent, {one.agent for one in records.bans})
+        raise NotThere(f"{text}; of it are: {banned}" if banned else f"{text}{close}")
+    return replace(records, bans=left)
+
+
+def publish(records: RecordSet, file: str, made: Publication) -> RecordSet:
+    """This tarball is published; one that is known with the same bytes stays as it was."""
+    known = records.published.get(file)
+    if known and (known.size, known.sha256) == (made.size, made.sha256):
+        return records
+    return replace(records, published={**records.published, file: made})
+
+
+def unpublish(records: RecordSet, files: Collection[str]) -> RecordSet:
+    """These tarballs are no longer there."""
+    return replace(records, published={file: one for file, one in records.published.items() if file not in files})
+
+
+def set_labels(records: RecordSet, hostname: str, labels: Mapping[str, str | None]) -> RecordSet:
+    """These labels of the host set, and those with None removed; the others stay. A blank value is a label without one."""
+    return label_hosts(records, (hostname,), labels)
+
+
+def label_hosts(records: RecordSet, hostnames: Iterable[str], labels: Mapping[str, str | None]) -> RecordSet:
+    """The same for many hosts at once."""
+    texts = [label_problem(f"{key}={value}" if value else key) for key, value in labels.items() if value is not None]
+    texts += [f"label {quoted(key)}: the key has no =" for key in labels if "=" in key]
+    after = dict(records.labels)
+    for hostname in hostnames:
+        merged = {**after.pop(hostname, {}), **labels}
+        left = {key: value for key, value in sorted(merged.items()) if value is not None}
+        texts.append(hostname_problem(hostname))
+        if len(left) > MAX_LABELS:
+            texts.append(f"{one_line(hostname, 80)} would have {len(left)} labels, of {MAX_LABELS}; remove some first")
+        if left:
+            after[hostname] = left
+    _refuse([Problem("", 0, text) for text in texts if text])
+    return replace(records, labels=after)
+
+
+def unlabel_hosts(records: RecordSet, hostnames: Iterable[str]) -> RecordSet:
+    """These hosts have no labels any more."""
+    gone = frozenset(hostnames)
+    return replace(records, labels={name: labels for name, labels in records.labels.items() if name not in gone})
+
+
+def _refuse(problems: Sequence[Problem]) -> None:
+    if problems:
+        raise EditRefused(list(problems))
+
+
+def _field(data: Any, path: str) -> Field:
+    try:
+        return Field(located_tree.from_data(data) or located_tree.Text("", 0), path, 0)
+    except located_tree.NodeError as e:
+        raise EditRefused([Problem(path, 0, str(e))]) from e
+
+
+def _path(agent: str, selector: Selector | None) -> str:
+    agent = one_line(agent, 64)
+    return f"{agent} [{selector.in_words()}]" if selector is not None else agent
+
+
+def _existing(records: RecordSet, agent: str) -> Record:
+    record = records.record(agent)
+    if record is None:
+        close = closest(agent, (one.name for one in records.records))
+        hint = f"did you mean {close}?" if close else "set its version and tarball to make it"
+        raise NotThere(f'there is no agent "{one_line(agent, 64)}"; {hint}')
+    return record
+
+
+def _new_record(records: RecordSet, agent: str, values: Mapping[str, Any]) -> Record:
+    texts = [value_problem("name", agent)]
+    hint = did_you_mean(agent, (one.name for one in records.records))
+    texts += [f"{key} is missing; a new agent needs it{hint}" for key in ("version", "tarball") if key not in values]
+    _refuse([Problem(_path(agent, None), 0, text) for text in texts if text])
+    return Record(agent, **values)
+
+
+def _with_override(record: Record, selector: Selector, values: Mapping[str, Any]) -> Record:
+    overrides = list(record.overrides)
+    places = [index for index, one in enumerate(overrides) if one.selector == selector]
+    if places:
+        overrides[places[-1]] = replace(overrides[places[-1]], **values)
+    else:
+        overrides.append(Override(selector, **values))
+    return replace(record, overrides=tuple(overrides))
+
+
+def _without_override(record: Record, selector: Selector, keys: Iterable[str]) -> Record:
+    """Without these fields in the overrides of this selector; those that then change nothing go."""
+    if all(one.selector != selector for one in record.overrides):
+        there = " ".join(f"[{one.selector.in_words()}]" for one in record.overrides) or "none"
+        raise NotThere(f"{_path(record.name, selector)}: there is no such override; there are: {there}")
+    unset: dict[str, Any] = dict.fromkeys(map(attribute, keys)) | ({"mirrors": ()} if "tarball" in keys else {})
+    overrides = [replace(one, **unset) if one.selector == selector else one for one in record.overrides]
+    return replace(record, overrides=tuple(one for one in overrides if one.changes() or one.selector != selector))
+
+
+def _digest_problems(before: Record | None, after: Record, given: set[tuple[Selector | None, str]]) -> list[Problem]:
+    found = kept_digests(before, after, given) if before else []
+    former = {text for _, text in stale_digests(before, before.overrides)} if before else set()
+    new = [
+        (after.overrides[i].selector, text) for i, text in stale_digests(after, after.overrides) if text not in former
+    ]
+    return [Problem(_path(after.name, selector), 0, text) for selector, text in [*found, *new]]
+
+
+def _with_records(records: RecordSet, after: Iterable[Record]) -> RecordSet:
+    """These records instead; refused where a banned version stands somewhere it did not stand before."""
+    after = tuple(after)
+    before = {one.name: one for one in records.records}
+    banned = [
+        Problem(_path(one.name, selector), 0, text)
+        for one in after
+        if one != before.get(one.name)
+        for selector, text in banned_versions(records.bans, before.get(one.name), one)
+    ]
+    if banned:
+        raise Banned(banned)
+    return replace(records, records=after)

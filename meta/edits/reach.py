@@ -1,0 +1,94 @@
+"""Which hosts an edit reaches: how many would be told something else, which versions come to some, which classes they come to,
+and whether those can take their orders."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from meta.hosts.classes import Class, Classes, Step
+from meta.hosts.model import Host
+from meta.hosts.table import HostTable
+from meta.records.model import RecordSet
+from meta.records.selectors import Selector
+from updater.wire.heartbeat import Desired, render_reply
+from updater.wire.limits import agents_problem, reply_problem
+from updater.wire.names import STOP
+
+
+class Reached(NamedTuple):
+    """affected: agent -> how many hosts would be told something else about it; brought: (agent, version) that some hosts would
+    be told to run which are not to run it now."""
+
+    affected: dict[str, int]
+    brought: frozenset[tuple[str, str]]
+
+
+def affected(table: HostTable, after: RecordSet) -> dict[str, int]:
+    """agent -> how many hosts would be told something else about it."""
+    return reached(table, after).affected
+
+
+def reached(table: HostTable, after: RecordSet) -> Reached:
+    """What hosts would be told under these records."""
+    found: Counter[str] = Counter()
+    brought: set[tuple[str, str]] = set()
+    for (here, there), hosts in _moves(table, Step(table.classes, Classes(after))).items():
+        for name in here.orders.keys() | there.orders.keys():
+            before, then = here.orders.get(name), there.orders.get(name)
+            if before == then:
+                continue
+            found[name] += hosts
+            if hosts and then and _to_run(then) not in ("", _to_run(before)):
+                brought.add((name, then.version))
+    return Reached({name: hosts for name, hosts in found.items() if hosts}, frozenset(brought))
+
+
+def _to_run(order: Desired | None) -> str:
+    return order.version if order and order.cmd != STOP else ""
+
+
+def classes_under(table: HostTable, records: RecordSet) -> Counter[frozenset[Selector]]:
+    """What selects the hosts under these records: of each combination that there is, how many hosts."""
+    found: Counter[frozenset[Selector]] = Counter()
+    for (_, there), hosts in _moves(table, Step(table.classes, Classes(records))).items():
+        if hosts:
+            found[there.matched] += hosts
+    return found
+
+
+def overloaded(table: HostTable) -> list[str]:
+    """Why hosts cannot take the orders in force: an older meta, or new hosts, may have brought it about."""
+    with table.locked():
+        classes = {group.klass for group in table.groups.values()}
+    sizes = {one: (len(one.desired), len(render_reply(one.desired))) for one in classes}
+    agents = agents_problem(max((agents for agents, _ in sizes.values()), default=0))
+    size = reply_problem(max((size for _, size in sizes.values()), default=0))
+    return [f"hosts cannot take their orders: {text}" for text in (agents, size) if text]
+
+
+def _moves(table: HostTable, step: Step) -> Counter[tuple[Class, Class]]:
+    """How many hosts would go from which class to which."""
+    found: Counter[tuple[Class, Class]] = Counter()
+    with table.locked() as hosts:  # at one moment, or a host that moves would count twice
+        apart = [(host.group.klass, name) for name in step.relabelled if (host := _current(hosts, name))]
+        groups = [(group.klass, len(group.hosts)) for group in table.groups.values()]
+        mixed = [(g.klass, list(g.hosts)) for g in table.groups.values() if step.whole(g.klass) is None]
+    for here, number in groups:
+        if there := step.whole(here):
+            found[here, there] += number
+    for here, name in apart:
+        if there := step.whole(here):
+            found[here, there] -= 1
+            found[here, step.of(here, name)] += 1
+    for here, some in mixed:
+        names = [host.name for host in some]
+        if here.book is step.before:
+            found.update({(here, there): number for there, number in step.tally(here, names).items()})
+        else:  # these hosts are not even where the records in force put them
+            found.update((step.before.of(name), step.after.of(name)) for name in names)
+    return found
+
+
+def _current(hosts: Mapping[str, Host], name: str) -> Host | None:
+    host = hosts.get(name)
+    return host if host and not host.retired_at else None

@@ -1,0 +1,45 @@
+"""The two forms of a reply, open-falcon's and that of coraldane's fork of it. Each is rendered once for a class of hosts."""
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+
+import msgspec
+
+from meta.heartbeat.responses import JSON, Answer
+from meta.hosts.classes import Class
+from meta.records.model import RUN_AS, resolve_run_as
+from updater.wire.heartbeat import Desired, desired_fields, render_reply
+
+_OF_CORALDANE = {"configFileName": "", "configRemoteUrl": ""}  # its updater expects them, and they may be blank
+
+
+class Dialect(Enum):
+    """Whose form of the reply."""
+
+    FALCON = "open-falcon"
+    CORALDANE = "coraldane"
+
+
+def reply(klass: Class, dialect: Dialect) -> Answer:
+    """What a heartbeat of a host of this class is answered."""
+    found: Answer | None = klass.replies.get(dialect)
+    if found is None:
+        if dialect is Dialect.FALCON:
+            body = render_reply(klass.desired)
+        else:
+            body = render_coraldane_reply(klass.desired, resolve_run_as(klass.book.records, klass.matched))
+        found = klass.replies.setdefault(dialect, Answer(200, JSON, body))
+    return found
+
+
+def render_coraldane_reply(desired: Sequence[Desired], run_as: Mapping[str, tuple[str, str]]) -> bytes:
+    """The reply in the dialect of coraldane's fork. run_as: by agent its runUser and workDir.
+
+    That updater stops an agent and removes it when either differs from what it had last. So an agent without both is left out,
+    which touches nothing there."""
+    agents = [
+        desired_fields(one) | dict(zip(RUN_AS, run_as[one.name], strict=True)) | _OF_CORALDANE
+        for one in desired
+        if all(run_as[one.name])
+    ]
+    return msgspec.json.encode({"errorMessage": "", "desiredAgents": agents})

@@ -1,0 +1,88 @@
+"""What hosts tell of their orders: cleaned, bounded however much they tell, and what of it says that a change failed. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from meta.hosts.agent_sets import MAX_NAME, MAX_STATUS
+from meta.hosts.classes import Verdict
+from updater.wire.heartbeat import DONE, FAILED, REFUSED, ROLLED_BACK, Outcome
+from updater.wire.text import one_line
+
+MAX_EVIDENCE = 2000
+MAX_OUTCOMES = 100  # kept per host: one per agent, the latest
+MAX_TOLD = 20_000  # characters of these
+_FORMER = " before"  # behind a result: of an order that is another by now
+_STEPS = ("order", "install", "adopt", "stop", "switch", "start", "watch", "hand over")
+_outcomes = msgspec.json.Decoder(dict[str, Outcome])
+_encode = msgspec.json.Encoder().encode
+
+
+def clean_outcomes(told: Iterable[Outcome]) -> dict[str, Outcome]:
+    """What a report says became of its orders: the last of each agent."""
+    return {outcome.agent: outcome for outcome in map(_clean_outcome, told)}
+
+
+def _clean_outcome(outcome: Outcome) -> Outcome:
+    evidence = "\n".join(one_line(line, MAX_STATUS) for line in outcome.evidence[:MAX_EVIDENCE].splitlines())
+    return Outcome(
+        agent=one_line(outcome.agent, MAX_NAME),
+        from_=one_line(outcome.from_, MAX_NAME),
+        to=one_line(outcome.to, MAX_NAME),
+        step=one_line(outcome.step, MAX_NAME),
+        result=one_line(outcome.result, MAX_NAME),
+        reason=one_line(outcome.reason, MAX_STATUS),
+        evidence=evidence,
+        at=outcome.at,
+        attempt=outcome.attempt,
+    )
+
+
+def is_failure(outcome: Outcome) -> bool:
+    """Whether it tells that the present order failed, not one before."""
+    return outcome.result != DONE and not outcome.result.endswith(_FORMER)
+
+
+def verdicts_of(outcomes: Mapping[str, Outcome]) -> tuple[Verdict, ...]:
+    """Of the changes that failed, in few enough forms that many hosts share them."""
+    return tuple(_verdict(one) for _, one in sorted(outcomes.items()) if is_failure(one))
+
+
+def marked_former(outcomes: Mapping[str, Outcome], agents: Iterable[str]) -> dict[str, Outcome]:
+    """What became of orders that these agents have no more. Of two that differ by this alone the marked one sorts later, so
+    that metas which join what they know keep the mark; the release before takes it for a failure."""
+    former = {agent: outcomes[agent] for agent in agents if agent in outcomes}
+    return {**outcomes} | {
+        agent: msgspec.structs.replace(one, result=f"{one.result}{_FORMER}")
+        for agent, one in former.items()
+        if is_failure(one)
+    }
+
+
+def _verdict(outcome: Outcome) -> Verdict:
+    result = outcome.result if outcome.result in (REFUSED, ROLLED_BACK) else FAILED
+    step = outcome.step if outcome.step in _STEPS else ""
+    return Verdict(outcome.agent, outcome.to, step, result, outcome.attempt)
+
+
+def read_outcomes(text: str) -> dict[str, Outcome]:
+    """The inverse of write_outcomes. Raises msgspec.DecodeError."""
+    return _outcomes.decode(text) if text else {}
+
+
+def write_outcomes(outcomes: dict[str, Outcome], brief: bool) -> str:
+    """As they are kept, the last ones told if they are too many. brief: without the evidence, where memory is short. What is
+    too long loses evidence first, that of the older half, and so on; only then whole outcomes, first of what went well."""
+    kept = list(outcomes.items())[-MAX_OUTCOMES:]
+    bare = len(kept) if brief else 0  # so many are without evidence, those told first
+    while True:
+        some = [(agent, msgspec.structs.replace(outcome, evidence="")) for agent, outcome in kept[:bare]]
+        text = _encode(dict(some + kept[bare:])).decode()
+        if len(text) <= MAX_TOLD or bare == len(kept):
+            break
+        bare = (bare + len(kept) + 1) // 2
+    left = sorted(some, key=lambda pair: pair[1].result != DONE)
+    while len(text) > MAX_TOLD:
+        left = left[(len(left) + 1) // 2 :]
+        text = _encode(dict(left)).decode()
+    return text if kept else ""

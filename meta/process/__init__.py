@@ -1,0 +1,1 @@
+"""A service as a process: kept up, its address, its limit of open files."""

@@ -1,0 +1,249 @@
+"""Changes that failed: of the version that a host shall have now, grouped by reason, and of one version on all hosts.
+
+What a host told of an earlier version says nothing of the present one and is not counted. Hosts are found through the verdicts
+of their groups, or among the silent (`fell_silent_hosts`); of those that failed at most SCAN are looked at for their reasons in
+one answer, which then says so.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
+from itertools import chain
+from typing import NamedTuple
+
+from meta.hosts import standing
+from meta.hosts.agent_sets import Group, Profile
+from meta.hosts.classes import NO_LOOK, Class, Rejection, failed, is_down_while_held, rejects
+from meta.hosts.model import Host
+from meta.hosts.outcomes import is_failure
+from meta.hosts.standing import TODO, TRIAL
+from meta.hosts.table import HostTable
+from meta.queries.representations import NO_REASON, Failure
+from updater.wire.heartbeat import FAILED, ROLLED_BACK, Desired, Outcome
+
+SCAN = 50_000  # failed hosts that one answer looks at
+MOST = 100  # groups that are told, those of most hosts first
+DOWN = "down on trial, held"
+SILENT_ON_TRIAL, SILENT = "fell silent on trial", "fell silent after it got the order"
+How = Callable[[Host, Desired], Outcome | None]
+Failed = tuple[Host, Desired, How]  # a host, the order that failed there, and what tells how
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+
+
+class Found(NamedTuple):
+    """is_whole: whether every host that failed was looked at."""
+
+    failures: list[Failure]
+    is_whole: bool
+
+
+class _Sum:
+    """Hosts that failed alike."""
+
+    def __init__(self) -> None:
+        self.hosts = 0
+        self.newest: tuple[int, str, Outcome] | None = None
+
+    def add(self, host: str, outcome: Outcome) -> None:
+        self.hosts += 1
+        if self.newest is None or (outcome.at, host) > self.newest[:2]:
+            self.newest = (outcome.at, host, outcome)
+
+
+def failures(table: HostTable, now: float, agent: str = "") -> Found:
+    """What failed, by agent, desired version, result and reason, for all agents or one. now: Unix seconds.
+
+    Reasons that differ in nothing but numbers (a process, a count of seconds) are one; the newest stands for them."""
+    silent = ((one.host, one.order, one.how) for one in fell_silent_hosts(table, now, agent))
+    return by_reason(chain(_failed(table, agent), silent))
+
+
+def by_reason(failed: Iterable[Failed]) -> Found:
+    """The same of these hosts."""
+    sums: dict[tuple[str, str, str, str], _Sum] = {}
+    looked = 0
+    for host, order, how in failed:
+        if looked == SCAN:
+            break
+        looked += 1
+        outcome = how(host, order)
+        if outcome is None:  # it has just reported something else
+            continue
+        key = (order.name, order.version, outcome.result, _NUMBER.sub("#", outcome.reason))
+        sums.setdefault(key, _Sum()).add(host.name, outcome)
+    found = [_view(key, one) for key, one in sums.items()]
+    found.sort(key=lambda one: (-one.hosts, one.agent, one.version, one.reason))
+    return Found(found[:MOST], looked < SCAN and len(found) <= MOST)
+
+
+def sums(table: HostTable, now: float) -> Counter[tuple[str, str, str]]:
+    """How many hosts failed, by agent, desired version and result: a sum over groups, and over those that fell silent."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    with table.locked():
+        groups = [(group, len(group.hosts)) for group in table.groups.values() if group.profile.has_failures]
+    for group, hosts in groups:
+        for order in failed_orders(group):
+            verdict = group.profile.verdict(order.name)
+            if rejects(order, group.profile.look(order.name)):
+                found[order.name, order.version, ROLLED_BACK] += hosts
+            else:
+                is_told = verdict and not is_down_while_held(order, group.profile.look(order.name))
+                found[order.name, order.version, verdict.result if verdict and is_told else FAILED] += hosts
+    for one in fell_silent_hosts(table, now):
+        found[one.order.name, one.order.version, FAILED] += 1
+    return found
+
+
+def by_agent(table: HostTable, now: float, agent: str = "") -> dict[str, int]:
+    """On how many hosts the change of each agent, or of this one, failed."""
+    found: Counter[str] = Counter()
+    for (name, _, _), hosts in sums(table, now).items():
+        if not agent or name == agent:
+            found[name] += hosts
+    return dict(sorted(found.items()))
+
+
+def outcome_of(host: Host, order: Desired) -> Outcome | None:
+    """What tells the reason. A host that says that it rejects a version has rolled it back, also where it has told another
+    outcome since, or where that one was lost."""
+    outcome, look = host.outcomes.get(order.name), host.group.profile.look(order.name)
+    if rejects(order, look):
+        return rejection(order.name, order.version, outcome)
+    if is_down_while_held(order, look) and not (outcome and outcome.to == order.version and is_failure(outcome)):
+        return down_while_held(host, order)
+    return outcome
+
+
+def rejection(agent: str, version: str, outcome: Outcome | None) -> Outcome:
+    """The outcome of a version that a host rejects. outcome: the last one that it told of the agent; a failed try-out of the
+    updater itself is no rollback, and gives the reason as well."""
+    if outcome and outcome.to == version and is_failure(outcome):
+        return outcome
+    return Outcome(agent, to=version, step="watch", result=ROLLED_BACK, reason=NO_REASON)
+
+
+def _view(key: tuple[str, str, str, str], one: _Sum) -> Failure:
+    assert one.newest  # noqa: S101 (a sum begins with its first host)
+    at, host, outcome = one.newest
+    return Failure(key[0], key[1], outcome.result, outcome.reason, one.hosts, host, at)
+
+
+class Silent(NamedTuple):
+    """A host that fell silent, and has failed by that until it is back. was_on_trial: it told that it had its version in its
+    watch, and counts as such in the sum over its group."""
+
+    host: Host
+    group: Group
+    order: Desired
+    how: How
+    was_on_trial: bool
+
+
+def fell_silent_hosts(table: HostTable, now: float, agent: str = "") -> Iterator[Silent]:
+    """Late and lost hosts that failed by their silence, for all agents or one."""
+    with table.locked():
+        book, (excused, _) = table.classes, table.seen.excuse(now)
+        doubled = set(table.whereabouts.doubled(now))
+        silent = [(host, host.group) for host in table.seen.silent if host not in doubled]
+    orders = cache(partial(_may_be_down, agent))
+    for host, group in silent:
+        if group.klass.book is book and host.last_seen < now - table.seen.horizon:
+            yield from _silent(host, group, orders(group.klass, group.profile), excused, table.seen.horizon)
+
+
+def silent_of(table: HostTable, host: Host, now: float) -> Iterator[Silent]:
+    """The same of one host. With the lock held."""
+    is_silent = host in table.seen.silent and host.last_seen < now - table.seen.horizon
+    if is_silent and host.group.klass.book is table.classes and not table.whereabouts.is_doubled(host, now):
+        orders = _may_be_down("", host.group.klass, host.group.profile)
+        yield from _silent(host, host.group, orders, table.seen.excuse(now)[0], table.seen.horizon)
+
+
+def _may_be_down(agent: str, klass: Class, profile: Profile) -> list[tuple[Desired, str, int]]:
+    """The orders that silent hosts of this group may be down by, how they stand to each, and the place of its look."""
+    found = []
+    places = {look[0]: place for place, look in enumerate(profile.looks)}
+    for order in klass.desired:
+        if not agent or order.name == agent:
+            look = profile.look(order.name)
+            state = standing.stand(order, look, profile.verdict(order.name))
+            if state in (TODO, TRIAL) or standing.is_unsure(order, look, state):
+                found.append((order, state, places.get(order.name, 0)))
+    return found
+
+
+def _silent(
+    host: Host, group: Group, orders: list[tuple[Desired, str, int]], excused: float, late_after: float
+) -> Iterator[Silent]:
+    for order, told, place in orders:
+        state = TRIAL if told == standing.GOOD and standing.is_on_trial(host, place, late_after) else told
+        if standing.is_down(state, group.klass, order.name, host.last_seen, excused):
+            was_on_trial = standing.on_trial(order, group.profile.look(order.name), group.profile.verdict(order.name))
+            yield Silent(host, group, order, silent_how(state), was_on_trial)
+
+
+def silent_how(state: str) -> How:
+    """What tells how silent hosts of this state have failed."""
+    return fell_silent if state == TODO else fell_silent_on_trial
+
+
+def fell_silent_on_trial(host: Host, order: Desired) -> Outcome:
+    """Of a host that is silent since it had the version in its watch: nobody knows whether it lives."""
+    at = int(host.last_seen)
+    return Outcome(order.name, to=order.version, step="watch", result=FAILED, reason=SILENT_ON_TRIAL, at=at)
+
+
+def fell_silent(host: Host, order: Desired) -> Outcome:
+    """Of one that is silent since it has heard of its order, and told nothing of what came of it."""
+    return Outcome(order.name, to=order.version, step="order", result=FAILED, reason=SILENT, at=int(host.last_seen))
+
+
+def down_while_held(host: Host, order: Desired) -> Outcome:
+    """Of one whose version went down within its watch while a person held it, so that it is not taken back."""
+    return Outcome(order.name, to=order.version, step="watch", result=FAILED, reason=DOWN, at=int(host.last_seen))
+
+
+def _failed(table: HostTable, agent: str) -> Iterator[Failed]:
+    for group, hosts in _groups(table):
+        orders = [order for order in failed_orders(group) if not agent or order.name == agent]
+        for host in hosts if orders else ():
+            yield from ((host, order, outcome_of) for order in orders)
+
+
+def failed_orders(group: Group) -> list[Desired]:
+    """The orders of these hosts whose change failed there."""
+    profile = group.profile
+    if not profile.has_failures:
+        return []
+    looks = {look[0]: look for look in profile.looks}
+    return [o for o in group.klass.desired if failed(o, looks.get(o.name, NO_LOOK), profile.verdict(o.name))]
+
+
+def _groups(table: HostTable) -> Iterator[tuple[Group, list[Host]]]:
+    with table.locked():
+        groups = list(table.groups.values())
+    for group in groups:
+        with table.locked():
+            hosts = list(group.hosts)
+        yield group, hosts
+
+
+def rolled_back(table: HostTable, agent: str, version: str) -> str:
+    """In words, which hosts rolled this version back the last time they changed the agent, or say that they do not try it
+    again, and why; "" where none did. What a host did before its last change is not kept."""
+    needle, found = f'"to":"{version}"', _Sum()
+    for group, hosts in _groups(table):
+        rejected = group.profile.look(agent)[6]
+        for host in hosts:
+            outcome = host.outcomes.get(agent) if needle in host.told else None
+            if isinstance(rejected, Rejection) and rejected.version == version:
+                found.add(host.name, rejection(agent, version, outcome))
+            elif outcome and (outcome.to, outcome.result) == (version, ROLLED_BACK):
+                found.add(host.name, outcome)
+    if not found.newest:
+        return ""
+    _, example, outcome = found.newest
+    who = f"{found.hosts:,} hosts, {example} among them," if found.hosts > 1 else f"host {example}"
+    last = "their" if found.hosts > 1 else "its"
+    return f"{who} rolled {agent} {version} back as {last} last change of it: {outcome.reason or 'no reason given'}"

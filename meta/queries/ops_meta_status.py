@@ -1,0 +1,77 @@
+"""What ops-meta's /status/ shows of one agent on all hosts, as its peers read it. Walks the hosts by name, a few at a time, so
+that heartbeats never wait for it.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from meta.hosts.model import Host
+from meta.hosts.table import HostTable
+
+FRESH_FOR = 3 * 86400  # seconds without a report after which a host is no longer shown, as the peers do
+STEP = 1000  # hosts looked at before somebody else gets the lock
+
+
+class Seen(NamedTuple):
+    """One host's agent as it was reported. found: whether the host has it at all."""
+
+    host: str
+    found: bool
+    version: str = ""
+    status: str = ""
+    timestamp: int = 0
+    held: str | msgspec.UnsetType = msgspec.UNSET
+    outcome: Any = None
+
+
+def seen(table: HostTable, agent: str, now: float) -> Iterator[Seen]:
+    """The hosts with at least one agent that were heard of in the last three days, by name."""
+    names = table.names()
+    for start in range(0, len(names), STEP):
+        with table.locked() as hosts:
+            known = [hosts.get(name) for name in names[start : start + STEP]]
+            shown = [_seen(host, agent) for host in known if host and _is_fresh(host, now)]
+        yield from shown
+
+
+def _is_fresh(host: Host, now: float) -> bool:
+    return bool(host.group.profile.looks) and not host.retired_at and now - host.last_seen < FRESH_FOR
+
+
+def _seen(host: Host, agent: str) -> Seen:
+    for (name, version, status, held, *_), _since, looked in host.looks():
+        if name == agent:
+            return Seen(host.name, True, version, status, looked, held, host.outcomes.get(agent))
+    return Seen(host.name, False)
+
+
+def as_fields(table: HostTable, agent: str, now: float) -> dict[str, Any]:
+    """hostname -> {name, version, status, timestamp} (and `held` and `outcome`, where the host told them), or None."""
+    return {one.host: _fields(agent, one) if one.found else None for one in seen(table, agent, now)}
+
+
+def _fields(agent: str, one: Seen) -> dict[str, Any]:
+    fields = {"name": agent, "version": one.version, "status": one.status, "timestamp": one.timestamp}
+    if isinstance(one.held, str):
+        fields["held"] = one.held
+    return fields | ({"outcome": msgspec.to_builtins(one.outcome)} if one.outcome else {})
+
+
+def as_text(table: HostTable, agent: str, now: float) -> str:
+    """The same for people: `host version status timestamp YYYY-MM-DD HH:MM:SS` (UTC), or `host not found`."""
+    return "".join(f"{one.host} {_line(one)}\n" for one in seen(table, agent, now))
+
+
+def _line(one: Seen) -> str:
+    return f"{one.version} {one.status} {one.timestamp} {_date(one.timestamp)}" if one.found else "not found"
+
+
+def _date(timestamp: int) -> str:
+    """A host may claim any second there is; those without a calendar day show as "-"."""
+    try:
+        return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return "-"

@@ -1,0 +1,300 @@
+"""Questions about all hosts: one page of those that fit, counts and drift.
+
+A page never looks at more than SCAN hosts: where few fit, they are found through their groups, the silent or the labels, and
+else by walking the names, page by page (a page may then hold fewer hosts than asked for, or none, and still name a next one).
+"""
+
+import re
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable
+from fnmatch import translate
+from typing import NamedTuple
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from meta.hosts.agent_sets import Group
+from meta.hosts.classes import NO_LOOK, Look, Rejection, Verdict, drifting, drifts, failed, is_down_while_held
+from meta.hosts.model import Host
+from meta.hosts.standing import on_trial
+from meta.hosts.table import HostTable
+from meta.queries.failures import failed_orders, fell_silent_hosts, outcome_of, silent_of
+from meta.queries.representations import AgentView, Count, Drift, HostView, LabelView, Page
+from meta.records.model import RecordSet
+from meta.records.selectors import Label
+from updater.wire.heartbeat import Desired, Outcome
+from updater.wire.names import START
+
+SCAN = 50_000  # hosts that one page may look at
+VALUES = 50  # of one label that are named
+FEW = 20_000  # hosts that are gathered and sorted instead
+STATES = ("new", "ok", "late", "lost", "retired")
+
+
+class Ages(NamedTuple):
+    """Seconds. A host is new after its first beat, late and lost without one."""
+
+    new_for: float = 3600
+    late_after: float = 900
+    lost_after: float = 3600
+
+
+class HostFilter(NamedTuple):
+    """What a host must be; "" and None: whatever. name: a glob; label: `env=staging` or `env`; drift: of the agent, if one is
+    given, else of any; failed: only where that is because its last change failed; doubled: only those of which two
+    machines report under the name."""
+
+    state: str = ""
+    agent: str = ""
+    version: str = ""
+    status: str = ""
+    label: str = ""
+    name: str = ""
+    drift: bool | None = None
+    failed: bool = False
+    doubled: bool = False
+
+
+def judge(host: Host, now: float, ages: Ages) -> str:
+    """The host's state."""
+    silence = now - host.last_seen
+    if host.retired_at:
+        return "retired"
+    if silence > ages.lost_after:
+        return "lost"
+    if silence > ages.late_after:
+        return "late"
+    return "new" if now - host.first_seen < ages.new_for else "ok"
+
+
+def view(table: HostTable, host: Host, now: float, ages: Ages) -> HostView:
+    """One host as it is shown: what it reported, then what it shall have and did not report."""
+    orders, outcomes = table.classes.of(host.name).orders, host.outcomes
+    silent = {one.order.name: outcome for one in silent_of(table, host, now) if (outcome := one.how(host, one.order))}
+    reported = list(host.looks())
+    known = {look[0] for look, _, _ in reported}
+    agents = []
+    for look, since, looked in [*reported, *(((name, *NO_LOOK[1:]), 0.0, 0) for name in orders if name not in known)]:
+        order, verdict = orders.get(look[0]), host.group.profile.verdict(look[0])
+        is_down = order is not None and is_down_while_held(order, look)
+        outcome = outcome_of(host, order) if order and is_down else (outcomes | silent).get(look[0])
+        shown = _agent_view(look, order, verdict, outcome, since, looked)
+        agents.append(replace(shown, failed=True) if look[0] in silent else shown)
+    return HostView(
+        name=host.name,
+        first_seen=host.first_seen,
+        last_seen=host.last_seen,
+        address=host.address,
+        updater_version=host.updater.version,
+        state=judge(host, now, ages),
+        doubled=table.whereabouts.addresses(host, now),
+        labels=dict(table.classes.records.labels.get(host.name, {})),
+        agents=agents,
+    )
+
+
+def _agent_view(
+    look: Look,
+    order: Desired | None,
+    verdict: Verdict | None,
+    outcome: Outcome | None,
+    since: float,
+    looked: int,
+) -> AgentView:
+    name, version, status, held, trial, waits, rejected = look
+    return AgentView(
+        name=name,
+        version=version,
+        status=status,
+        held=held if isinstance(held, str) else "",
+        trial=None if trial is UNSET else bool(trial),
+        waits=waits if isinstance(waits, str) else "",
+        since=since,
+        looked=looked,
+        desired=order.version if order else "",
+        desired_cmd=order.cmd if order else "",
+        drift=drifts(order, version, status),
+        failed=failed(order, look, verdict),
+        rejected=rejected.version if isinstance(rejected, Rejection) else "",
+        outcome=outcome,
+    )
+
+
+def find(table: HostTable, name: str, now: float, ages: Ages) -> HostView | None:
+    """One host by its name."""
+    with table.locked() as hosts:
+        host = hosts.get(name)
+        return view(table, host, now, ages) if host else None
+
+
+def page(table: HostTable, wanted: HostFilter, now: float, ages: Ages, cursor: str = "", limit: int = 100) -> Page:
+    """Hosts by name, from after `cursor` on; retired ones only where they are asked for."""
+    silent = {one.host for one in fell_silent_hosts(table, now, wanted.agent)} if wanted.failed else set()
+    names = _few_names(table, wanted, now, silent)
+    if names is None:
+        names = table.names()
+    start, end = bisect_right(names, cursor) if cursor else 0, len(names)
+    literal = re.split(r"[*?\[]", wanted.name, maxsplit=1)[0]
+    if literal:
+        start, end = max(start, bisect_left(names, literal)), bisect_right(names, literal + "\U0010ffff")
+    fits, is_named = _predicate(table, wanted, now, ages, silent), _glob(wanted.name)
+    found: list[HostView] = []
+    for name in names[start : min(end, start + SCAN)]:
+        if is_named and not is_named(name):
+            continue
+        if (host := table.get(name)) and fits(host):  # without the lock: each step sees one state or the next
+            with table.locked():
+                found.append(view(table, host, now, ages))
+            if len(found) == limit:
+                return Page(found, name)
+    return Page(found, names[start + SCAN - 1] if end > start + SCAN else "")
+
+
+def _glob(pattern: str) -> Callable[[str], object] | None:
+    return re.compile(translate(pattern)).match if pattern else None
+
+
+def _few_names(table: HostTable, wanted: HostFilter, now: float, silent: set[Host]) -> list[str] | None:
+    """The sorted names of hosts that may fit, where they are few and there is a short way to them. silent: failed by it."""
+    with table.locked() as hosts:
+        labels = table.classes.records.labels
+        few: Iterable[Host] | None = None
+        if wanted.doubled:
+            few = table.whereabouts.doubled(now)
+        elif wanted.state == "retired" and len(table.retired) < FEW:
+            few = list(table.retired)
+        elif wanted.state in ("late", "lost") and len(table.seen.silent) < FEW:
+            few = list(table.seen.silent)
+        elif wanted.label and len(labels) < FEW:
+            few = [hosts[name] for name in labels if name in hosts]
+        groups = [*table.groups.values(), *(table.aside.values() if wanted.state == "retired" else ())]
+    if few is None and (wanted.agent or wanted.version or wanted.status or wanted.failed or wanted.drift is not None):
+        fitting = [group for group in groups if _group_fits(group, wanted)]
+        if sum(len(group.hosts) for group in fitting) + len(silent) < FEW:
+            few = silent.union(*(list(group.hosts) for group in fitting))
+    return None if few is None else sorted(host.name for host in few)
+
+
+def _predicate(
+    table: HostTable, wanted: HostFilter, now: float, ages: Ages, silent: set[Host]
+) -> Callable[[Host], bool]:
+    """Everything but the name."""
+    labels = table.classes.records.labels
+    known: dict[tuple[Group, bool], bool] = {}
+    label = Label(wanted.label) if wanted.label else None
+
+    def fits(host: Host) -> bool:
+        key = host.group, host in silent
+        fitting = known.get(key)
+        if fitting is None:
+            fitting = known[key] = _group_fits(key[0], wanted, is_silent=key[1])
+        if not fitting or (label and not label.matches(host.name, labels.get(host.name, {}))):
+            return False
+        if wanted.doubled and not table.whereabouts.is_doubled(host, now):
+            return False
+        state = judge(host, now, ages)
+        return state == wanted.state if wanted.state else state != "retired"
+
+    return fits
+
+
+def _group_fits(group: Group, wanted: HostFilter, is_silent: bool = False) -> bool:
+    looks = group.profile.looks
+    if wanted.agent or wanted.version or wanted.status:
+        looks = tuple(
+            look
+            for look in looks
+            if (not wanted.agent or look[0] == wanted.agent)
+            and (not wanted.version or look[1] == wanted.version)
+            and (not wanted.status or look[2] == wanted.status)
+        )
+        missing = wanted.agent in group.klass.orders and not (wanted.version or wanted.status)
+        if not looks and not (missing and (wanted.drift or wanted.failed)):
+            return False
+    failing = failed_orders(group) if wanted.failed and not is_silent else ()
+    if wanted.failed and not is_silent and not any(not wanted.agent or o.name == wanted.agent for o in failing):
+        return False
+    if wanted.drift is None:
+        return True
+    late = any(not wanted.agent or o.name == wanted.agent for o in drifting(group.klass.orders, group.profile.looks))
+    return late == wanted.drift
+
+
+def counts(table: HostTable, now: float, agent: str = "") -> list[Count]:
+    """How many hosts have which version of which agent in which status, without the retired ones. now: Unix seconds."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    trials: Counter[tuple[str, str, str]] = Counter()
+    failures: Counter[tuple[str, str, str]] = Counter()
+    for group, number in _groups(table):
+        failed = {order.name for order in failed_orders(group)}
+        for look in group.profile.looks:
+            name, version, status, *_ = look
+            if not agent or name == agent:
+                found[name, version, status] += number
+                is_on_trial = on_trial(group.klass.orders.get(name), look, group.profile.verdict(name))
+                trials[name, version, status] += number if is_on_trial else 0
+                failures[name, version, status] += number if name in failed else 0
+    for one in fell_silent_hosts(table, now, agent):
+        if (key := one.group.profile.look(one.order.name)[:3]) in found:
+            trials[key] -= one.was_on_trial
+            failures[key] += 1
+    return [Count(*key, hosts, trials[key], failures[key]) for key, hosts in sorted(found.items())]
+
+
+def trials(table: HostTable, now: float) -> Counter[tuple[str, str]]:
+    """How many hosts have a version in its watch, by agent and version."""
+    found: Counter[tuple[str, str]] = Counter()
+    for one in counts(table, now):
+        if one.trial:
+            found[one.agent, one.version] += one.trial
+    return found
+
+
+def labels(records: RecordSet) -> list[LabelView]:
+    """The labels of hosts, by key."""
+    found: dict[str, Counter[str]] = {}
+    for of_host in records.labels.values():
+        for key, value in of_host.items():
+            found.setdefault(key, Counter())[value] += 1
+    return [
+        LabelView(key, values.total(), [value for value, _ in values.most_common(VALUES)], len(values) > VALUES)
+        for key, values in sorted(found.items())
+    ]
+
+
+def drift(table: HostTable, agent: str = "") -> list[Drift]:
+    """How many hosts are not as desired, by agent and desired version."""
+    found: Counter[tuple[str, str]] = Counter()
+    for group, number in _groups(table):
+        for order in drifting(group.klass.orders, group.profile.looks):
+            if not agent or order.name == agent:
+                found[order.name, order.version if order.cmd == START else "stop"] += number
+    return [Drift(*key, hosts) for key, hosts in sorted(found.items())]
+
+
+def _groups(table: HostTable) -> list[tuple[Group, int]]:
+    """And how many hosts are in each, at one moment."""
+    with table.locked():
+        return [(group, len(group.hosts)) for group in table.groups.values()]
+
+
+def states(table: HostTable, now: float, ages: Ages) -> dict[str, int]:
+    """How many hosts are in each state."""
+    newest = now - ages.new_for
+    with table.locked() as hosts:
+        total, new = len(hosts), table.arrivals.after(newest)
+        retired, silent = list(table.retired), list(table.seen.silent)
+    late = lost = 0
+    for host in silent:
+        silence = now - host.last_seen
+        if silence > ages.lost_after:
+            lost += 1
+        elif silence > ages.late_after:
+            late += 1
+        else:
+            continue
+        new -= host.first_seen > newest
+    new -= sum(host.first_seen > newest for host in retired)
+    ok = total - len(retired) - late - lost - new
+    return {"new": new, "ok": ok, "late": late, "lost": lost, "retired": len(retired)}

@@ -1,0 +1,276 @@
+"""How far an agent's change has come: which hosts have it for good, which are on trial, to do, failed, or left out.
+
+A sum over groups at one moment, so that every host counts once. One by one are looked at: silent hosts; those of a selector
+that no record has; and hosts whose updater does not tell that a version is in its watch, as the Go updater: there it is good
+when the host has said `started` for as long as hosts take to report again. Hosts whose orders are still being worked out after
+an edit are to do.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from heapq import nsmallest
+from itertools import islice
+from operator import attrgetter
+from typing import NamedTuple
+
+from meta.hosts import standing
+from meta.hosts.agent_sets import Group, Profile
+from meta.hosts.classes import NO_LOOK, Class, Classes, Look
+from meta.hosts.model import Host
+from meta.hosts.standing import BROKEN, GOOD, HELD, MISSED, TODO, TRIAL, is_asked_for_again, is_tried_again, stand
+from meta.hosts.table import HostTable
+from meta.queries import failures
+from meta.queries.pages import Ages, judge
+from meta.queries.representations import Progress, Standing
+from meta.records.selectors import Selector
+from updater.wire.heartbeat import Desired
+from updater.wire.names import START
+
+LATE, LOST, DOUBLED = "late", "lost", "doubled"
+LEFT_OUT = (LATE, LOST, HELD, DOUBLED)
+SILENT = "silent since it was on trial, or had its order"  # which counts as failed
+PENDING = (TODO, TRIAL, BROKEN, SILENT)
+NAMED = 10  # hosts of each kind that are named
+MOST_FAILED = 100  # of those that failed
+_AMONG = 1000  # hosts of a group among which the names are looked for
+_group_of = attrgetter("group")
+
+
+class Asked(NamedTuple):
+    """Of which agent, on which hosts (None: all), and whether late and lost ones count by what they last said. failed_before:
+    names of hosts that had failed in an earlier look."""
+
+    agent: str
+    selector: Selector | None = None
+    include_lost: bool = False
+    failed_before: Iterable[str] = ()
+
+
+class _Part(NamedTuple):
+    """A group at the moment of the question. hosts: None where their number is enough."""
+
+    group: Group
+    klass: Class
+    profile: Profile
+    number: int
+    hosts: list[Host] | None
+
+
+class _Sums:
+    """How many hosts are in which state, and the names of some."""
+
+    def __init__(self) -> None:
+        self.hosts: Counter[str] = Counter()
+        self.waits: Counter[str] = Counter()
+        self.names: dict[str, list[str]] = {}
+        self.ordered: Counter[str] = Counter()
+        self.pending: set[str] = set()
+        self.failing: list[tuple[Desired, Sequence[Host], failures.How]] = []
+        self.is_patient = False
+        self.refused = 0
+
+    def add(self, state: str, hosts: int, some: Iterable[Host], waits: str = "") -> None:
+        """some: of these hosts."""
+        state = BROKEN if state == SILENT else state
+        self.hosts[state] += hosts
+        if waits and state == TODO:
+            self.waits[waits] += hosts
+        if state != GOOD and hosts:
+            names = [*self.names.get(state, ()), *(host.name for host in islice(some, _AMONG))]
+            self.names[state] = nsmallest(MOST_FAILED if state == BROKEN else NAMED, names)
+
+    def named(self, *states: str) -> list[Standing]:
+        return [Standing(name, state) for state in states for name in self.names.get(state, ())][:NAMED]
+
+    def failed(self) -> Iterator[failures.Failed]:
+        return ((host, order, how) for order, hosts, how in self.failing for host in hosts)
+
+
+class _Question:
+    """What is asked, by the records `book`."""
+
+    def __init__(self, book: Classes, asked: Asked, ages: Ages):
+        self.book = book
+        self.asked = asked
+        self.ages = ages
+        self._is_known = asked.selector in book.selectors
+        self.state, self.place = cache(self._state), cache(self._place)
+
+    def _state(self, klass: Class, profile: Profile) -> tuple[Desired | None, str]:
+        """The order of these hosts and how they stand to it; "" where they have none."""
+        agent = self.asked.agent
+        if klass.book is not self.book:  # by former records
+            return klass.orders.get(agent), TODO if self.book.records.record(agent) else ""
+        order = klass.orders.get(agent)
+        return (order, stand(order, _look(profile, agent), profile.verdict(agent))) if order else (None, "")
+
+    def _place(self, profile: Profile) -> int:
+        """Of the agent among those of these hosts."""
+        return next((place for place, look in enumerate(profile.looks) if look[0] == self.asked.agent), 0)
+
+    def whole(self, klass: Class) -> bool | None:
+        """Whether all hosts of this class are asked for; None: some may be."""
+        if self.asked.selector is None:
+            return True
+        if not self._is_known or klass.book is not self.book:
+            return None
+        return self.asked.selector in klass.matched
+
+    def is_chosen(self, host: Host) -> bool:
+        labels = self.book.records.labels
+        return self.asked.selector is None or self.asked.selector.matches(host.name, labels.get(host.name, {}))
+
+    def is_unsure(self, klass: Class, profile: Profile) -> bool:
+        """Whether each of these hosts is to be asked since when it is as desired."""
+        order, state = self.state(klass, profile)
+        return order is not None and standing.is_unsure(order, _look(profile, self.asked.agent), state)
+
+    def needs_hosts(self, klass: Class, profile: Profile) -> bool:
+        """Whether their number is not enough."""
+        _, state = self.state(klass, profile)
+        if not state or self.whole(klass) is False:
+            return False
+        return state != GOOD or self.whole(klass) is None or self.is_unsure(klass, profile)
+
+    def is_on_trial(self, host: Host) -> bool:
+        return standing.is_on_trial(host, self.place(host.group.profile), self.ages.late_after)
+
+    def away(self, host: Host, klass: Class, its: str, state: str, excused: float) -> str:
+        """What a host that is late, lost or doubled (its) counts for. Whoever was on trial, or had heard of its order, may be
+        down by the version, but not when it is meta that was away."""
+        is_its = its != DOUBLED and klass.book is self.book
+        if is_its and standing.is_down(state, klass, self.asked.agent, host.last_seen, excused):
+            return BROKEN if state == BROKEN else SILENT
+        return state if its != DOUBLED and self.asked.include_lost else its
+
+
+class _Moment(NamedTuple):
+    """The table at one moment. silent: and groups, the group of each; doubled: with their groups; excused, patience: see
+    `Seen.excuse`; gone: of the hosts that had failed those that are asked for no more, but for retired ones."""
+
+    parts: list[_Part]
+    silent: list[Host]
+    groups: list[Group]
+    doubled: list[tuple[Host, Group]]
+    excused: float
+    patience: float
+    gone: list[str]
+
+
+def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress:
+    """now: Unix seconds."""
+    question, moment = _look_at(table, asked, now, ages)
+    away: dict[Group, dict[Host, str]] = {}
+    for host, group in zip(moment.silent, moment.groups, strict=True):
+        if (state := judge(host, now, ages)) in (LATE, LOST):
+            away.setdefault(group, {})[host] = state
+    for host, group in moment.doubled:  # what one of its machines says is not so of the other
+        away.setdefault(group, {})[host] = DOUBLED
+    sums, records = _Sums(), question.book.records
+    for part in moment.parts:
+        _add(sums, question, part, away.get(part.group, {}), moment.excused)
+    is_settled = all(part.klass.book is question.book for part in moment.parts)
+    found, record = failures.by_reason(sums.failed()), records.record(asked.agent)
+    return Progress(
+        agent=asked.agent,
+        revision=records.revision,
+        grounds=question.book.grounds(asked.agent),
+        desired=_word(record.version, record.cmd) if record else "",
+        wanted=sorted(sums.ordered),
+        ordered=dict(sums.ordered),
+        pending=sorted(sums.pending),
+        behind="" if is_settled else f"what hosts shall have by revision {records.revision} is being worked out",
+        patience=moment.patience if sums.is_patient else 0.0,
+        todo=sums.hosts[TODO],
+        trial=sums.hosts[TRIAL],
+        good=sums.hosts[GOOD],
+        failed=sums.hosts[BROKEN],
+        late=sums.hosts[LATE],
+        lost=sums.hosts[LOST],
+        held=sums.hosts[HELD],
+        doubled=sums.hosts[DOUBLED],
+        waits=dict(sums.waits),
+        last=sums.named(TODO, TRIAL),
+        left_out=sums.named(*LEFT_OUT),
+        failures=found.failures,
+        failures_are_whole=found.is_whole,
+        failed_hosts=sums.names.get(BROKEN, []),
+        gone=moment.gone,
+        refused=sums.refused,
+        asked_within=2 * ages.late_after / MISSED,
+    )
+
+
+def _look(profile: Profile, agent: str) -> Look:
+    return next((look for look in profile.looks if look[0] == agent), NO_LOOK)
+
+
+def _word(version: str, cmd: str) -> str:
+    return version if cmd == START else "stop"
+
+
+def _look_at(table: HostTable, asked: Asked, now: float, ages: Ages) -> tuple[_Question, _Moment]:
+    """With the lock held twice, for as long as it takes to copy: first to learn which groups are to be copied host by host."""
+    with table.locked():
+        question = _Question(table.classes, asked, ages)
+        groups = [(group.klass, group.profile) for group in table.groups.values()]
+    counted = {pair for pair in groups if not question.needs_hosts(*pair)}
+    with table.locked() as hosts:
+        if table.classes is not question.book:  # other records came in force in between
+            question, counted = _Question(table.classes, asked, ages), set()
+        parts = []
+        for group in table.groups.values():
+            its = None if (group.klass, group.profile) in counted else list(group.hosts)
+            parts.append(_Part(group, group.klass, group.profile, len(group.hosts), its))
+        silent = list(table.seen.silent)
+        doubled = [(host, host.group) for host in table.whereabouts.doubled(now)]
+        before = [host for name in asked.failed_before if (host := hosts.get(name)) and not host.retired_at]
+        gone = sorted(host.name for host in before if not question.is_chosen(host))
+        moment = _Moment(parts, silent, list(map(_group_of, silent)), doubled, *table.seen.excuse(now), gone)
+    return question, moment
+
+
+def _add(sums: _Sums, question: _Question, part: _Part, away: Mapping[Host, str], excused: float) -> None:
+    order, state = question.state(part.klass, part.profile)
+    if not state or question.whole(part.klass) is False:
+        return
+    waits = _look(part.profile, question.asked.agent)[5]
+    found = _by_state(question, part, state, away, excused)
+    for its, (number, hosts) in found.items():
+        sums.add(its, number, hosts, waits if isinstance(waits, str) else "")
+        sums.is_patient |= its in (LATE, LOST) and any(host.last_seen >= excused for host in hosts)
+    if order is None or not found or part.klass.book is not question.book:
+        return
+    sums.ordered[word := _word(order.version, order.cmd)] += sum(number for number, _ in found.values())
+    if not found.keys().isdisjoint(PENDING):
+        sums.pending.add(word)
+    look, verdict = _look(part.profile, order.name), part.profile.verdict(order.name)
+    if state in found and (state == BROKEN or (state == TODO and is_tried_again(order, look, verdict))):
+        sums.failing.append((order, found[state][1], failures.outcome_of))
+        if state == BROKEN and is_asked_for_again(order, look, verdict):
+            sums.refused += found[state][0]
+    if SILENT in found:
+        sums.failing.append((order, found[SILENT][1], failures.silent_how(state)))
+
+
+def _by_state(
+    question: _Question, part: _Part, state: str, away: Mapping[Host, str], excused: float
+) -> Mapping[str, tuple[int, Sequence[Host]]]:
+    """How many hosts of a group count for which state, and which (of the good, where they were only counted: none)."""
+    found: dict[str, list[Host]] = {}
+    is_unsure, is_whole = question.is_unsure(part.klass, part.profile), question.whole(part.klass)
+    if is_whole and not is_unsure:
+        words = {host: question.away(host, part.klass, its, state, excused) for host, its in away.items()}
+        away = {host: its for host, its in words.items() if its != state}
+        for host, its in away.items():
+            found.setdefault(its, []).append(host)
+        here = [host for host in part.hosts or () if host not in away] if away else part.hosts or []
+        counted = {its: (len(hosts), hosts) for its, hosts in found.items()}
+        return counted | ({state: (part.number - len(away), here)} if part.number > len(away) else {})
+    for host in part.hosts or ():
+        if is_whole or question.is_chosen(host):
+            its = TRIAL if is_unsure and question.is_on_trial(host) else state
+            its = question.away(host, part.klass, away[host], its, excused) if host in away else its
+            found.setdefault(its, []).append(host)
+    return {its: (len(hosts), hosts) for its, hosts in found.items()}

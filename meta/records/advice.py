@@ -1,0 +1,141 @@
+"""What speaks against an edit of the records, though it may be made: said before it is, so that a person can think again.
+
+That is a version whose tarball meta itself would have to send and does not have, one that hosts have rolled back, and another
+runUser or workDir. Pure but for the questions that are handed in.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from meta.records.model import Record, RecordSet
+from meta.records.publications import file_name
+from meta.records.selectors import Selector
+from meta.suggestions import did_you_mean
+from updater.wire.names import STOP
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class Order(NamedTuple):
+    """What a record or one of its overrides says of a version. bases: of the tarball, the mirrors too."""
+
+    agent: str
+    version: str
+    bases: tuple[str, ...]
+
+
+class Place(NamedTuple):
+    """What meta itself offers. authorities: HOST:PORT, under which it is reached; has: whether a path below its tarball
+    directory is there; files: the names that are published."""
+
+    authorities: frozenset[str]
+    has: Callable[[str], bool]
+    files: Callable[[], Sequence[str]]
+
+
+def warnings(
+    before: RecordSet,
+    after: RecordSet,
+    place: Place | None,
+    rolled_back: Callable[[str, str], str],
+    reached: Collection[tuple[str, str]] = (),
+) -> list[str]:
+    """One sentence for each doubt about what comes new. place: None where meta offers no tarballs; rolled_back: (agent,
+    version) -> in words, on which hosts it was rolled back, or ""; reached: (agent, version) that come to hosts which are
+    known and were not to run them before."""
+    found: list[str] = []
+    for record in after.records:
+        if doubt := _run_as(before.record(record.name), record):
+            found.append(doubt)
+        former = set(orders(before.record(record.name)))
+        for order in orders(record):
+            if place and order not in former and (lack := _lack(order, place)):
+                found.append(lack)
+        brought = {(record.name, version) for version in brought_by(before.record(record.name), record)}
+        found += filter(None, [rolled_back(*one) for one in sorted(brought.union(reached)) if one[0] == record.name])
+    return list(dict.fromkeys(found))
+
+
+def brought_by(before: Record | None, after: Record) -> set[str]:
+    """The versions that hosts would be told to run which were not to run them before: those that no selector chooses, or one
+    alone, known or not."""
+    former, now = _by_selector(before), _by_selector(after)
+    there = ((now.get(one, now[None]), former.get(one, former[None])) for one in now.keys() | former.keys())
+    return {new for new, old in there if new not in ("", old)}
+
+
+def _by_selector(record: Record | None) -> dict[Selector | None, str]:
+    """By selector which version is to run where it alone chooses, and for None where none does; "" where none is to."""
+    if record is None:
+        return {None: ""}
+    told: dict[Selector | None, tuple[str, str]] = {None: (record.version, record.cmd)}
+    for one in record.overrides:
+        version, cmd = told.get(one.selector, told[None])
+        told[one.selector] = (version if one.version is None else one.version, cmd if one.cmd is None else one.cmd)
+    return {selector: "" if cmd == STOP else version for selector, (version, cmd) in told.items()}
+
+
+def _run_as(before: Record | None, after: Record) -> str:
+    former, now = _places_run_as(before), _places_run_as(after)
+    if former == now:
+        return ""
+    return (
+        f"runUser and workDir of {after.name} have no effect on our own updaters yet; coraldane's updater stops the agent and "
+        "removes its directory where either changes"
+    )
+
+
+def _places_run_as(record: Record | None) -> list[tuple[object, ...]]:
+    """What is said of them, and for whom."""
+    if record is None:
+        return []
+    said = [(None, record.run_user, record.work_dir), *((o.selector, o.run_user, o.work_dir) for o in record.overrides)]
+    return [one for one in said if one[1:] not in (("", ""), (None, None))]
+
+
+def orders(record: Record | None) -> Iterator[Order]:
+    """What the record says, and each of its overrides; nothing where it says `stop`."""
+    if record is None:
+        return
+    if record.cmd != STOP:
+        yield Order(record.name, record.version, (record.tarball, *record.mirrors))
+    for one in record.overrides:
+        bases = (record.tarball, *record.mirrors) if one.tarball is None else (one.tarball, *one.mirrors)
+        version = record.version if one.version is None else one.version
+        if (record.cmd if one.cmd is None else one.cmd) != STOP:
+            yield Order(record.name, version, bases)
+
+
+def _lack(order: Order, place: Place) -> str:
+    file = file_name(order.agent, order.version)
+    paths = [path for base in order.bases if (path := _path_here(base, place.authorities)) is not None]
+    if all(place.has(f"{path}/{file}".lstrip("/")) for path in paths):
+        return ""
+    hint = did_you_mean(file, place.files())
+    return f"this meta has no {file}, which hosts would fetch from it: publish it first{hint}"
+
+
+def _path_here(base: str, authorities: frozenset[str]) -> str | None:
+    """The path below our tarball directory that this base means; None for one that is not ours."""
+    try:
+        url = urlsplit(base)
+        authority = f"{(url.hostname or '').lower()}:{url.port or _PORTS.get(url.scheme, 0)}"
+    except ValueError:
+        return None
+    if authority not in authorities:
+        return None
+    path = url.path.rstrip("/")
+    return path.removeprefix("/tarball") if path == "/tarball" or path.startswith("/tarball/") else path
+
+
+def authorities(host_header: str, scheme: str, names: Sequence[str], port: int) -> frozenset[str]:
+    """HOST:PORT under which this meta is reached. host_header: of the request that asks; names: of this machine; port: on which
+    it listens."""
+    own = {f"{name.lower()}:{port}" for name in names}
+    try:
+        asked = urlsplit(f"{scheme}://{host_header}")
+        own.add(f"{(asked.hostname or '').lower()}:{asked.port or _PORTS.get(scheme, 0)}")
+    except ValueError:
+        pass
+    return frozenset(own)

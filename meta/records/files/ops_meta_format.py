@@ -1,0 +1,155 @@
+"""ops-meta's cfg.json, read as it is.
+
+Format: {debug, tarballDir, http: {enabled, listen}, agents: [{default: {name, version, tarball, md5, cmd},
+others: [{prefix, version, tarball, md5, cmd}]}]}. An override's blank field changes nothing, a blank prefix selects every
+host, an entry without `default` is skipped, `others` may be absent or null, keys are matched as Go matches them. What the
+peer would pass on unseen and no host could follow (an unsafe name, a bad cmd, a tarball that is no URL) is refused.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from meta.records.files.located_tree import Fields, Items, Node, Text
+from meta.records.files.problem_reader import Field, Reader, is_blank
+from meta.records.model import Override, Record
+from meta.records.selectors import Glob, Prefix
+from meta.records.validate import repeated, stale_digests, value_problem
+
+_OF_AN_OVERRIDE = ("version", "tarball", "md5", "cmd")
+_OF_AN_AGENT = ("name", *_OF_AN_OVERRIDE)
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What a cfg.json says besides the records, with Go's zero values for what is absent."""
+
+    debug: bool = False
+    tarball_dir: str = ""
+    enabled: bool = False
+    listen: str = ""
+
+
+def is_legacy(root: Node) -> bool:
+    """Whether this JSON is ops-meta's: our own form, written in JSON, has a `name` in its agents."""
+    agents = [node for node in _values(root, "agents") if isinstance(node, Items)]
+    return not any(_values(entry, "name") for node in agents for entry in node.items)
+
+
+def _values(node: Node, wanted: str) -> list[Node]:
+    pairs = node.pairs if isinstance(node, Fields) else []
+    return [value for key, value in pairs if isinstance(key, Text) and key.value == wanted]
+
+
+def read(top: Field, reader: Reader) -> tuple[list[Record], Settings]:
+    """The records and settings of a cfg.json; what is wrong goes to the reader."""
+    fields = _fields(top, ("debug", "tarballDir", "http", "agents"), reader)
+    http = _fields(fields.get("http"), ("enabled", "listen"), reader)
+    settings = Settings(
+        debug=_bool(fields.get("debug"), reader),
+        tarball_dir=_string(fields.get("tarballDir"), reader),
+        enabled=_bool(http.get("enabled"), reader),
+        listen=_string(http.get("listen"), reader),
+    )
+    if "agents" not in fields and isinstance(top.node, Fields):
+        reader.problem(top, "agents is missing; write [] if no agent is meant")
+    return _read_agents(_items(fields.get("agents"), reader), reader), settings
+
+
+def _read_agents(entries: list[Field], reader: Reader) -> list[Record]:
+    read: list[tuple[Field, Record]] = []
+    for entry in entries:
+        fields = _fields(entry, ("default", "others"), reader)
+        if "default" in fields:
+            record = _read_record(fields["default"], fields.get("others"), reader)
+            read.append((fields["default"], record))
+        else:
+            reader.warn(entry, "has no default; skipped, as ops-meta does")
+    for index, first in repeated([record for _, record in read]):
+        field, record = read[index]
+        if record.name:
+            reader.problem(field, f'agent "{record.name}" is given twice, first on line {read[first][0].line}')
+    return [record for _, record in read]
+
+
+def _read_record(default: Field, others: Field | None, reader: Reader) -> Record:
+    fields = _fields(default, _OF_AN_AGENT, reader)
+    values: dict[str, Any] = {key: _string(fields.get(key), reader) for key in _OF_AN_AGENT}
+    for key, value in values.items():
+        if problem := value_problem(key, value):
+            reader.problem(fields.get(key, default), problem)
+    places = _items(others, reader)
+    record = Record(**values, overrides=tuple(_read_other(place, reader) for place in places))
+    for index, text in stale_digests(record, record.overrides):
+        reader.warn(places[index], text)
+    return record
+
+
+def _read_other(other: Field, reader: Reader) -> Override:
+    fields = _fields(other, ("prefix", *_OF_AN_OVERRIDE), reader)
+    values: dict[str, Any] = {key: value for key in _OF_AN_OVERRIDE if (value := _string(fields.get(key), reader))}
+    for key, value in values.items():
+        if problem := value_problem(key, value):
+            reader.problem(fields[key], problem)
+    if not values:
+        reader.warn(other, "changes nothing")
+    prefix = _string(fields.get("prefix"), reader)
+    if not prefix:
+        reader.warn(other, "has no prefix, so it is for every host")
+    return Override(Prefix(prefix), **values)
+
+
+def _fields(at: Field | None, known: tuple[str, ...], reader: Reader) -> dict[str, Field]:
+    """The values that are there; null is as good as absent."""
+    found = reader.lenient_fields(at, known) if at else {}
+    return {key: field for key, field in found.items() if not is_blank(field.node)}
+
+
+def _items(at: Field | None, reader: Reader) -> list[Field]:
+    return reader.items(at) if at else []
+
+
+def _string(at: Field | None, reader: Reader) -> str:
+    text = reader.text(at) if at else None
+    if at and isinstance(at.node, Text) and at.node.plain:
+        reader.problem(at, "must be a string in quotes")
+    return text or ""
+
+
+def _bool(at: Field | None, reader: Reader) -> bool:
+    text = reader.text(at) if at else None
+    if at and text is not None and text not in ("true", "false"):
+        reader.problem(at, "must be true or false")
+    return text == "true"
+
+
+def as_data(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
+    """A cfg.json's value as ops-meta shows it on /config/reload: every field, blank where it is not set."""
+    return {
+        "debug": settings.debug,
+        "tarballDir": settings.tarball_dir,
+        "http": {"enabled": settings.enabled, "listen": settings.listen},
+        "agents": [_entry(record) for record in records],
+    }
+
+
+def as_ours(records: Sequence[Record]) -> tuple[Record, ...]:
+    """The same orders in a spelling that our own form accepts: what selects every host is the glob `*`, and overrides that
+    change nothing are left out."""
+    return tuple(msgspec.structs.replace(one, overrides=tuple(_our_overrides(one))) for one in records)
+
+
+def _our_overrides(record: Record) -> Iterator[Override]:
+    for override in record.overrides:
+        if override.changes():
+            every_host = override.selector == Prefix("")
+            yield msgspec.structs.replace(override, selector=Glob("*")) if every_host else override
+
+
+def _entry(record: Record) -> dict[str, Any]:
+    default = {key: getattr(record, key) for key in _OF_AN_AGENT}
+    others = [
+        {"prefix": getattr(o.selector, "prefix", "")} | {key: getattr(o, key) or "" for key in _OF_AN_OVERRIDE}
+        for o in record.overrides
+    ]
+    return {"default": default, "others": others or None}

@@ -1,0 +1,141 @@
+"""Our own form of a records file: `agents`, a list of records with overrides (records.example.yaml shows all of it).
+
+Refuses whatever would reach a host as a surprise: unknown and doubled keys, unsafe values, an override that selects nobody or
+changes nothing, and a version changed under a digest that fits only another.
+"""
+
+from typing import Any
+
+from meta.records.files.located_tree import Fields, Items
+from meta.records.files.problem_reader import Field, Reader, place
+from meta.records.model import CHANGEABLE, Override, Record, attribute
+from meta.records.selectors import KINDS, LISTS, Selector, selector_of, selector_problem
+from meta.records.validate import REQUIRED, repeated, stale_digests, unsure_digests, value_problem
+from updater.wire.limits import MAX_ATTEMPT, MAX_MIRRORS
+
+_OF_AN_AGENT = ("name", *CHANGEABLE)
+
+
+def read(top: Field, reader: Reader) -> list[Record]:
+    """The records below the top of the tree; what is wrong goes to the reader."""
+    agents = reader.fields(top, ["agents"]).get("agents")
+    if agents is None:
+        if isinstance(top.node, Fields):
+            reader.problem(top, "agents is missing; write `agents: []` if no agent is meant")
+        return []
+    read = [(field, record) for field in reader.items(agents) if (record := read_record(field, reader))]
+    for index, first in repeated([record for _, record in read]):
+        field, record = read[index]
+        reader.problem(field, f'agent "{record.name}" is given twice, first {place(read[first][0])}')
+    return [record for _, record in read]
+
+
+def read_record(agent: Field, reader: Reader) -> Record | None:
+    """One agent, or None without a usable name; with other problems it is still returned, for the checks across records."""
+    fields = reader.fields(agent, (*_OF_AN_AGENT, "overrides"))
+    if not isinstance(agent.node, Fields):
+        return None
+    for key in REQUIRED:
+        if key not in fields:
+            reader.problem(agent, f"{key} is missing")
+    values = _read_values(fields, _OF_AN_AGENT, reader)
+    places = reader.items(fields["overrides"]) if "overrides" in fields else []
+    read = [(field, override) for field in places if (override := _read_override(field, reader))]
+    overrides = tuple(override for _, override in read)
+    record = Record(**{"name": "", "version": "", "tarball": ""} | values, overrides=overrides)
+    for index, text in stale_digests(record, record.overrides):
+        reader.problem(read[index][0], text)
+    for index, text in unsure_digests(record):
+        reader.warn(read[index][0], text)
+    return record if record.name else None
+
+
+def _read_values(fields: dict[str, Field], keys: tuple[str, ...], reader: Reader) -> dict[str, Any]:
+    """The values of these fields, by attribute; an unsafe one is a problem, and left out."""
+    values: dict[str, Any] = {}
+    for key in keys:
+        if key == "tarball" and key in fields:
+            values |= _read_bases(fields[key], reader)
+        elif key == "attempt" and key in fields:
+            if (number := reader.whole_number(fields[key], MAX_ATTEMPT)) is not None:
+                values[key] = number
+        elif key in fields and (text := _read_value(key, fields[key], reader)) is not None:
+            values[attribute(key)] = text
+    return values
+
+
+def _read_value(key: str, field: Field, reader: Reader) -> str | None:
+    text = reader.text(field)
+    if text is not None and (problem := value_problem(key, text)):
+        reader.problem(field, problem)
+        return None
+    return text
+
+
+def _read_bases(field: Field, reader: Reader) -> dict[str, Any]:
+    """`tarball`: one base URL, or a list of them, of which the hosts ask the first first."""
+    if not isinstance(field.node, Items):
+        base = _read_value("tarball", field, reader)
+        return {} if base is None else {"tarball": base, "mirrors": ()}
+    items = reader.items(field)
+    if not 1 <= len(items) <= MAX_MIRRORS:
+        reader.problem(field, f"must be one base URL, or a list of 1 to {MAX_MIRRORS}")
+        return {}
+    bases = [base for item in items if (base := _read_value("tarball", item, reader)) is not None]
+    return {"tarball": bases[0], "mirrors": tuple(bases[1:])} if len(bases) == len(items) else {}
+
+
+def _read_override(override: Field, reader: Reader) -> Override | None:
+    fields = reader.fields(override, (*KINDS, *CHANGEABLE))
+    if not isinstance(override.node, Fields):
+        return None
+    selector = _read_selector_of(override, fields, reader)
+    if not any(key in fields for key in CHANGEABLE):
+        reader.problem(override, f"changes nothing; give one of {', '.join(CHANGEABLE)}")
+    values = _read_values(fields, CHANGEABLE, reader)
+    return Override(selector, **values) if selector else None
+
+
+def read_values(at: Field, reader: Reader) -> dict[str, Any]:
+    """The values of some of a record's fields, all but its name: what an edit sets."""
+    return _read_values(reader.fields(at, CHANGEABLE), CHANGEABLE, reader)
+
+
+def read_selector(at: Field, reader: Reader) -> Selector | None:
+    """A selector that stands alone, like {prefix: lg-}."""
+    fields = reader.fields(at, KINDS)
+    return _read_selector_of(at, fields, reader) if isinstance(at.node, Fields) else None
+
+
+def _read_selector_of(at: Field, fields: dict[str, Field], reader: Reader) -> Selector | None:
+    chosen = [key for key in KINDS if key in fields]
+    if len(chosen) != 1:
+        reader.problem(at, f"needs exactly one of {', '.join(KINDS)}; has {' and '.join(chosen) or 'none'}")
+    selectors = [_read_selector(key, fields[key], reader) for key in chosen]
+    return selectors[0] if len(selectors) == 1 else None
+
+
+def _read_selector(kind: str, field: Field, reader: Reader) -> Selector | None:
+    if kind in LISTS:
+        return _read_list(kind, field, reader)
+    text = reader.text(field)
+    if text is None:
+        return None
+    if problem := selector_problem(kind, text) if text else f'{kind} is blank; to select every host write glob: "*"':
+        reader.problem(field, problem)
+        return None
+    return selector_of({kind: text})
+
+
+def _read_list(kind: str, field: Field, reader: Reader) -> Selector | None:
+    items = reader.items(field)
+    if isinstance(field.node, Items) and not items:
+        reader.problem(field, f"{kind} is empty, so this override selects nobody")
+    values: list[str] = []
+    for item in items:
+        value = reader.text(item)
+        if value is not None and (problem := selector_problem(kind, value)):
+            reader.problem(item, problem)
+        elif value is not None:
+            values.append(value)
+    return selector_of({kind: values}) if values else None

@@ -1,0 +1,29 @@
+"""What the orders of an agent rest on, in a few characters: equal as long as nobody edits which hosts shall have which version.
+
+By this a watch tells a version that was taken back from one whose hosts are gone, or were put aside. Pure.
+"""
+
+import hashlib
+
+import msgspec
+
+from meta.records.model import RecordSet
+from meta.records.selectors import Label, selector_fields
+
+
+def grounds(records: RecordSet, agent: str) -> str:
+    """Of its record and overrides their versions and commands, its bans, and the labels by which the overrides choose; ""
+    where it has no record."""
+    record = records.record(agent)
+    if record is None:
+        return ""
+    overrides = [one for one in record.overrides if one.version is not None or one.cmd is not None]
+    told = [(selector_fields(one.selector), one.version, one.cmd) for one in overrides]
+    bans = sorted(ban.version for ban in records.bans if ban.agent == agent)
+    found = hashlib.sha256(msgspec.json.encode([record.version, record.cmd, told, bans]))
+    keys = {one.selector.label.partition("=")[0] for one in overrides if isinstance(one.selector, Label)}
+    for host in sorted(records.labels) if keys else ():
+        labels = records.labels[host]
+        if chosen := sorted((key, labels[key]) for key in keys if key in labels):
+            found.update(msgspec.json.encode([host, chosen]))
+    return found.hexdigest()[:16]

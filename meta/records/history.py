@@ -1,0 +1,177 @@
+"""Revisions: what an edit changed, as JSON data, and how to take it forth and back. Pure.
+
+Promises: over the set it was made from, `replay` of a revision gives exactly the set it made, and `undo` gives the former
+records back, in their former order. So the revisions alone are enough to follow another meta, and to roll back. A change of
+kind `order` stands in a revision only when the order of the records cannot be told from the other changes; it is the last
+of the changes of records. Refuses a revision that does not follow: a gap would give a set that nobody ever decided.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec.structs import asdict
+
+from meta.records.model import Ban, Record, RecordSet, as_fields, from_fields
+from meta.records.publications import Publication
+
+RECORD, ORDER, BAN, LABELS, TARBALL, HOST = "record", "order", "ban", "labels", "tarball", "host"  # kinds of a change
+
+
+class Edit(msgspec.Struct, frozen=True):
+    """Who edits, when (Unix seconds), why, and with which verb: set, unset, apply, import, rollback, ban, unban, label,
+    publish, prune, retire, unretire."""
+
+    at: float
+    who: str
+    why: str
+    action: str
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One thing that an edit changed. name: the agent's, `AGENT/VERSION` of a ban, the file of a tarball, the hostname of
+    labels and of a host that was put aside (after: true), "" for the order of the records; before, after: JSON data as a
+    records file spells it (order: the names), None where there was or is nothing."""
+
+    kind: str
+    name: str
+    before: Any = None
+    after: Any = None
+
+
+class Revision(msgspec.Struct, frozen=True):
+    """One edit as it was committed. number: from 1, without gaps; identity: that no other revision has, also where a database
+    that lost some gives their numbers again."""
+
+    number: int
+    at: float
+    who: str
+    why: str
+    action: str
+    changes: tuple[Change, ...] = ()
+    identity: str = ""
+
+
+def changes(before: RecordSet, after: RecordSet) -> tuple[Change, ...]:
+    """What differs, always in the same order: records (those that were there first), their order, bans, labels, tarballs."""
+    found = (*_record_changes(before, after), *_ban_changes(before, after), *_label_changes(before, after))
+    return (*found, *_tarball_changes(before, after))
+
+
+def committed(after: RecordSet, made: Revision) -> RecordSet:
+    """The same decisions as this revision, which made them."""
+    touched = {change.name: made.number for change in made.changes if change.kind == RECORD}
+    names = [record.name for record in after.records]
+    edited = {name: touched.get(name) or after.edited.get(name, made.number) for name in names}
+    return msgspec.structs.replace(after, revision=made.number, identity=made.identity, edited=edited)
+
+
+def replay(before: RecordSet, revision: Revision) -> RecordSet:
+    """The set after this revision; raises ValueError when it is not the next one."""
+    if revision.number != before.revision + 1:
+        raise ValueError(f"revision {revision.number} does not follow {before.revision}")
+    after = msgspec.structs.replace(
+        before,
+        records=_moved(before.records, revision.changes, forth=True),
+        bans=_moved_bans(before.bans, revision.changes),
+        labels=_moved_labels(before.labels, revision.changes),
+        published=_moved_tarballs(before.published, revision.changes),
+    )
+    return committed(after, revision)
+
+
+def undo(records: tuple[Record, ...], revision: Revision) -> tuple[Record, ...]:
+    """The records before this revision; `records` are those after it."""
+    return _moved(records, revision.changes, forth=False)
+
+
+def _record_changes(before: RecordSet, after: RecordSet) -> tuple[Change, ...]:
+    old = {record.name: record for record in before.records}
+    new = {record.name: record for record in after.records}
+    found = tuple(
+        Change(RECORD, name, _record_data(old.get(name)), _record_data(new.get(name)))
+        for name in old | new
+        if old.get(name) != new.get(name)
+    )
+    there, back = _moved(before.records, found, forth=True), _moved(after.records, found, forth=False)
+    if list(there) == list(after.records) and list(back) == list(before.records):
+        return found
+    return (*found, Change(ORDER, "", list(old), list(new)))
+
+
+def _record_data(record: Record | None) -> Any:
+    return as_fields([record])[0] if record else None
+
+
+def _moved(records: tuple[Record, ...], changes: Iterable[Change], forth: bool) -> tuple[Record, ...]:
+    """The records with these changes made, or taken back; what comes new comes last, unless the order is given."""
+    found = {record.name: record for record in records}
+    for change in changes:
+        data = change.after if forth else change.before
+        if change.kind == ORDER:
+            found = {name: found[name] for name in data if name in found} | found
+        elif change.kind == RECORD and data is None:
+            found.pop(change.name, None)
+        elif change.kind == RECORD:
+            found[change.name] = from_fields(data)
+    return tuple(found.values())
+
+
+def _ban_changes(before: RecordSet, after: RecordSet) -> tuple[Change, ...]:
+    old, new = _bans_by_name(before.bans), _bans_by_name(after.bans)
+    return _differing(BAN, _as_data(old), _as_data(new))
+
+
+def _bans_by_name(bans: Iterable[Ban]) -> dict[str, Ban]:
+    return {f"{ban.agent}/{ban.version}": ban for ban in bans}
+
+
+def _as_data(bans: Mapping[str, Ban]) -> dict[str, Any]:
+    return {name: asdict(ban) for name, ban in bans.items()}
+
+
+def _label_changes(before: RecordSet, after: RecordSet) -> tuple[Change, ...]:
+    return () if before.labels is after.labels else _differing(LABELS, before.labels, after.labels)
+
+
+def _tarball_changes(before: RecordSet, after: RecordSet) -> tuple[Change, ...]:
+    if before.published is after.published:
+        return ()
+    old, new = ({file: asdict(one) for file, one in some.published.items()} for some in (before, after))
+    return _differing(TARBALL, old, new)
+
+
+def _differing(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change, ...]:
+    names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    return tuple(Change(kind, name, old.get(name), new.get(name)) for name in names)
+
+
+def _moved_bans(bans: tuple[Ban, ...], changes: Iterable[Change]) -> tuple[Ban, ...]:
+    found = _bans_by_name(bans)
+    for change in changes:
+        if change.kind == BAN:
+            found.pop(change.name, None)
+            if change.after is not None:
+                found[change.name] = Ban(**change.after)
+    return tuple(sorted(found.values(), key=lambda ban: (ban.agent, ban.version)))
+
+
+def _moved_tarballs(published: Mapping[str, Publication], changes: Iterable[Change]) -> Mapping[str, Publication]:
+    of_them = [change for change in changes if change.kind == TARBALL]
+    gone = {change.name for change in of_them}
+    come = {change.name: Publication(**change.after) for change in of_them if change.after is not None}
+    return {file: one for file, one in published.items() if file not in gone} | come if of_them else published
+
+
+def _moved_labels(
+    labels: Mapping[str, Mapping[str, str]], changes: Iterable[Change]
+) -> Mapping[str, Mapping[str, str]]:
+    of_labels = [change for change in changes if change.kind == LABELS]
+    if not of_labels:
+        return labels
+    found = dict(labels)
+    for change in of_labels:
+        found.pop(change.name, None)
+        if change.after is not None:
+            found[change.name] = dict(change.after)
+    return found

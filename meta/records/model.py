@@ -1,0 +1,200 @@
+"""Records: what each agent shall be, and for which hosts something else.
+
+Pure: `resolve` is the whole meaning of a record (`explanation` has its reasons). A later override that selects the host wins
+over an earlier one, field by field. Values here were checked when they were loaded; this module refuses nothing and reads
+nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from meta.records.publications import Publication
+from meta.records.selectors import Selector, selector_fields, selector_of
+from updater.wire.heartbeat import Desired
+from updater.wire.names import START, STOP
+
+_ORDERED = ("version", "tarball", "md5", "cmd", "sha256", "attempt")
+ON_HOST = ("leftovers", "unknownStatus")  # how a host goes about it
+RUN_AS = ("runUser", "workDir")  # only for hosts of coraldane's updater: who runs the agent, and where
+CHANGEABLE = (*_ORDERED, *ON_HOST, *RUN_AS)  # the keys of a file
+_RESOLVED = (*CHANGEABLE, "mirrors")
+_ATTRIBUTES = {"unknownStatus": "unknown_status", "runUser": "run_user", "workDir": "work_dir"}
+RARE = ("attempt", *ON_HOST, *RUN_AS)  # most records say none of them
+_LEFT_OUT = ("sha256", *RARE)  # where they say nothing
+
+
+def attribute(key: str) -> str:
+    """The name that a field of this key has in Record and Override."""
+    return _ATTRIBUTES.get(key, key)
+
+
+class Override(msgspec.Struct, frozen=True):
+    """What some hosts shall have instead. None: as without this override; "" is a value like any other. mirrors: more
+    bases of the same tarball, changed together with it; attempt: as a record's."""
+
+    selector: Selector
+    version: str | None = None
+    tarball: str | None = None
+    md5: str | None = None
+    cmd: str | None = None
+    sha256: str | None = None
+    mirrors: tuple[str, ...] = ()
+    run_user: str | None = None
+    work_dir: str | None = None
+    attempt: int | None = None
+    leftovers: str | None = None
+    unknown_status: str | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that this override sets, by key."""
+        changes = {key: value for key in CHANGEABLE if (value := getattr(self, attribute(key))) is not None}
+        return changes if self.tarball is None else changes | {"mirrors": self.mirrors}
+
+
+class Record(msgspec.Struct, frozen=True):
+    """The desired state of one agent: the same for all hosts, but for the overrides. attempt: a host that rolled the version
+    back at a lower one tries it again; leftovers: what to do with processes that a stopped version leaves; unknown_status:
+    with an agent whose status cannot be understood; both as updater.wire.heartbeat has them, blank where nothing is said."""
+
+    name: str
+    version: str
+    tarball: str
+    md5: str = ""
+    cmd: str = START
+    sha256: str = ""
+    mirrors: tuple[str, ...] = ()
+    overrides: tuple[Override, ...] = ()
+    run_user: str = ""
+    work_dir: str = ""
+    attempt: int = 0
+    leftovers: str = ""
+    unknown_status: str = ""
+
+
+class Ban(msgspec.Struct, frozen=True):
+    """No host is told to run this version of this agent, whatever the records say. at: Unix seconds."""
+
+    agent: str
+    version: str
+    why: str = ""
+    who: str = ""
+    at: float = 0.0
+
+
+class RecordSet(msgspec.Struct, frozen=True):
+    """Everything that engineers have decided, at one revision.
+
+    labels: of hosts, by hostname; edited: by a record's name the revision of its last change; published: tarballs that were
+    published through meta, by file name; identity: of the revision.
+    """
+
+    revision: int = 0
+    records: tuple[Record, ...] = ()
+    bans: tuple[Ban, ...] = ()
+    labels: Mapping[str, Mapping[str, str]] = {}
+    edited: Mapping[str, int] = {}
+    published: Mapping[str, Publication] = {}
+    identity: str = ""
+
+    def record(self, name: str) -> Record | None:
+        return next((record for record in self.records if record.name == name), None)
+
+
+def selectors(records: RecordSet) -> tuple[Selector, ...]:
+    """The distinct selectors, in order of first use. Hosts that the same ones match share their desired state."""
+    return tuple(dict.fromkeys(override.selector for record in records.records for override in record.overrides))
+
+
+def resolve(records: RecordSet, hostname: str) -> tuple[Desired, ...]:
+    """What this host shall run, in the records' order; no order at all where that is the start of a banned version."""
+    return _resolve(records, matcher(records, hostname))
+
+
+def resolve_matched(records: RecordSet, matched: frozenset[Selector]) -> tuple[Desired, ...]:
+    """The same for all hosts that just these selectors match."""
+    return _resolve(records, matched.__contains__)
+
+
+def matcher(records: RecordSet, hostname: str) -> Callable[[Selector], bool]:
+    """Whether a selector selects this host; each distinct one is looked at once, however many agents use it."""
+    labels = records.labels.get(hostname, {})
+    known: dict[Selector, bool] = {}
+
+    def matches(selector: Selector) -> bool:
+        if (known_to := known.get(selector)) is None:
+            known_to = known[selector] = selector.matches(hostname, labels)
+        return known_to
+
+    return matches
+
+
+def _resolve(records: RecordSet, matches: Callable[[Selector], bool]) -> tuple[Desired, ...]:
+    banned = banned_versions(records)
+    desired = (_desired(record, resolve_one(record, matches)) for record in records.records)
+    return tuple(d for d in desired if d.cmd == STOP or (d.name, d.version) not in banned)
+
+
+def banned_versions(records: RecordSet) -> dict[tuple[str, str], Ban]:
+    """By agent and version."""
+    return {(ban.agent, ban.version): ban for ban in records.bans}
+
+
+def resolve_run_as(records: RecordSet, matched: frozenset[Selector]) -> dict[str, tuple[str, str]]:
+    """By agent the runUser and the workDir for the hosts that just these selectors match."""
+    resolved = {record.name: resolve_one(record, matched.__contains__) for record in records.records}
+    return {name: (fields["runUser"], fields["workDir"]) for name, fields in resolved.items()}
+
+
+def resolve_one(record: Record, matches: Callable[[Selector], bool]) -> dict[str, Any]:
+    """The fields by key, and the mirrors."""
+    fields = {key: getattr(record, attribute(key)) for key in _RESOLVED}
+    for override in record.overrides:
+        if matches(override.selector):
+            fields.update(override.changes())
+    return fields
+
+
+def _desired(record: Record, resolved: Mapping[str, Any]) -> Desired:
+    return Desired(record.name, **{attribute(key): value for key, value in resolved.items() if key not in RUN_AS})
+
+
+def as_fields(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """The records as a records file would spell them, ready for JSON or YAML; what says nothing (no overrides, a
+    rare field that is blank) is left out."""
+    return [_record_fields(record) for record in records]
+
+
+def _record_fields(record: Record) -> dict[str, Any]:
+    fields: dict[str, Any] = {"name": record.name}
+    values = {key: getattr(record, attribute(key)) for key in _RESOLVED}
+    fields.update((key, value) for key, value in values.items() if value or key not in _LEFT_OUT)
+    fields = _with_mirrors(fields)
+    if record.overrides:
+        fields["overrides"] = [selector_fields(o.selector) | _with_mirrors(o.changes()) for o in record.overrides]
+    return fields
+
+
+def _with_mirrors(fields: dict[str, Any]) -> dict[str, Any]:
+    """Where there are mirrors, `tarball` is the list of all bases."""
+    mirrors = fields.pop("mirrors", ())
+    return fields | {"tarball": [fields["tarball"], *mirrors]} if mirrors else fields
+
+
+def from_fields(fields: Mapping[str, Any]) -> Record:
+    """The inverse of as_fields for one record. For data of our own: what a person or a file says goes through `files.load`."""
+    values = _without_bases(fields)
+    overrides = tuple(_override(override) for override in values.pop("overrides", ()))
+    return Record(**{attribute(key): value for key, value in values.items()}, overrides=overrides)
+
+
+def _override(fields: Mapping[str, Any]) -> Override:
+    values = _without_bases(fields)
+    selector = selector_of(values)
+    return Override(selector, **{attribute(key): value for key, value in values.items() if key in _RESOLVED})
+
+
+def _without_bases(fields: Mapping[str, Any]) -> dict[str, Any]:
+    bases = fields.get("tarball")
+    return {**fields, "tarball": bases[0], "mirrors": tuple(bases[1:])} if isinstance(bases, list) else dict(fields)

@@ -1,0 +1,107 @@
+"""What was published through meta, and what still needs it: which tarballs may go. Pure.
+
+Promises: a tarball goes only if it was published through meta and no record, override, one of the last revisions of the records
+or host names it, if newer ones of its agent remain, and if it is old enough. Refuses nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from meta.records.history import Revision
+    from meta.records.model import Record
+
+_UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
+
+
+class Publication(msgspec.Struct, frozen=True):
+    """One tarball that was published through meta. size: bytes; md5, sha256: lower hex; at: Unix seconds."""
+
+    agent: str
+    version: str
+    size: int
+    md5: str
+    sha256: str
+    who: str = ""
+    at: float = 0.0
+
+
+class Uses(NamedTuple):
+    """By file name. records: in words, which records and overrides name it; revisions: the newest of the last revisions that
+    does; hosts: how many hosts run it."""
+
+    records: Mapping[str, Sequence[str]]
+    revisions: Mapping[str, int]
+    hosts: Mapping[str, int]
+
+
+class Verdict(NamedTuple):
+    """Whether a tarball goes. why: what keeps it, "" for one that goes."""
+
+    file: str
+    why: str
+
+
+def file_name(agent: str, version: str) -> str:
+    """As hosts ask for it."""
+    return f"{agent}-{version}.tar.gz"
+
+
+def named_by(records: Iterable["Record"]) -> dict[str, list[str]]:
+    """file -> the records and overrides that say its version: `falcon`, `falcon [prefix web-]`."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        found.setdefault(file_name(record.name, record.version), []).append(record.name)
+        for override in record.overrides:
+            if override.version is not None:
+                words = f"{record.name} [{override.selector.in_words()}]"
+                found.setdefault(file_name(record.name, override.version), []).append(words)
+    return found
+
+
+def named_in(revisions: Iterable["Revision"]) -> dict[str, int]:
+    """file -> the newest of these revisions that says its version, before or after its change."""
+    found: dict[str, int] = {}
+    for revision in revisions:
+        for change in revision.changes:
+            for data in (change.before, change.after) if change.kind == "record" else ():
+                for version in _versions(data):
+                    file = file_name(change.name, version)
+                    found[file] = max(found.get(file, 0), revision.number)
+    return found
+
+
+def _versions(record: Any) -> Iterable[str]:
+    """Of a record as a records file spells it, and of its overrides."""
+    if record:
+        yield record["version"]
+        yield from (one["version"] for one in record.get("overrides", ()) if "version" in one)
+
+
+def judge(published: Mapping[str, Publication], uses: Uses, now: float, keep: int, older: float) -> list[Verdict]:
+    """All of them by name. keep: how many of each agent stay, the newest; older: seconds for which every one stays."""
+    by_agent: dict[str, list[tuple[float, str]]] = {}
+    for file, one in published.items():
+        by_agent.setdefault(one.agent, []).append((one.at, file))
+    newest = {file for files in by_agent.values() for _, file in sorted(files, reverse=True)[:keep]}
+    return [Verdict(file, _why(file, one, uses, now, older, file in newest)) for file, one in sorted(published.items())]
+
+
+def _why(file: str, one: Publication, uses: Uses, now: float, older: float, is_newest: bool) -> str:
+    if words := uses.records.get(file):
+        return f"desired by {', '.join(words)}"
+    if hosts := uses.hosts.get(file):
+        return f"{hosts} host{'s run' if hosts > 1 else ' runs'} it"
+    if number := uses.revisions.get(file):
+        return f"revision {number} names it: a rollback may need it"
+    if is_newest:
+        return f"one of the newest of {one.agent}"
+    return f"published {_ago(now - one.at)} ago" if now - one.at < older else ""
+
+
+def _ago(seconds: float) -> str:
+    size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= size), (60, "minute"))
+    count = int(max(seconds, 0) // size)
+    return f"{count} {unit}{'' if count == 1 else 's'}"

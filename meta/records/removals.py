@@ -1,0 +1,95 @@
+"""Records that take away much of what was there: most of the agents, or most of one agent's overrides. Pure.
+
+A file that was cut off between two agents reads well, and says just that; so does one that belongs to another fleet. So what
+comes from a file is refused then until a person confirms it. A file that was cut brings nothing new: so what comes new is taken
+for what is gone, unless that is all agents. An override is not missed where the record itself says the same now, nor for an
+attempt, which was for once. That the record says another thing than before does not tell: who raised its version in a file
+that was cut did not take back what holds some hosts.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from meta.errors import Unconfirmed
+from meta.records.model import Override, Record, RecordSet, attribute
+from meta.records.selectors import Hosts, Selector
+
+SHOWN = 5  # names of what would be gone
+_DIGESTS = ("md5", "sha256")  # which belong to a version
+
+
+def mass_removal(before: RecordSet, after: RecordSet) -> list[str]:
+    """In words, what must be confirmed; empty when nothing must."""
+    former = {record.name for record in before.records}
+    there = {record.name: record for record in after.records}
+    gone = [record.name for record in before.records if record.name not in there]
+    most = (
+        len(former) - 1
+    ) // 2  # so that new ones never make up for all: what names none of them is another fleet's file
+    found = [_problem("agent", gone, len(former), len(there.keys() - former), "", most)]
+    for record in before.records:
+        new = there.get(record.name)
+        if new and new != record:
+            found += _lost(record, new)
+    return [*filter(None, found)]
+
+
+def require(before: RecordSet, after: RecordSet, remedy: str) -> None:
+    """Raises Unconfirmed where a person must confirm it; remedy: how."""
+    if found := mass_removal(before, after):
+        raise Unconfirmed(found, remedy)
+
+
+def _lost(before: Record, after: Record) -> Iterator[str]:
+    """Of the overrides, and of each list of hosts. A list that some are taken from or added to is the same one."""
+    left = Counter(override.selector for override in after.overrides)
+    former = Counter(override.selector for override in before.overrides)
+    new, missing = left - former, former - left
+    listed, still = _named(missing), _named(new)
+    gone = []
+    for override in before.overrides:
+        if missing[override.selector]:
+            missing[override.selector] -= 1
+            if _is_missed(after, override):
+                gone.append(override.selector)
+    lists = [one for one in gone if not _named([one]).isdisjoint(still)]
+    for one in lists:
+        hosts = _named([one])
+        yield _problem(
+            "host", sorted(hosts - still), len(hosts), len(still - listed), f" of an override of {before.name}"
+        )
+    words = [f"[{one.in_words()}]" for one in gone if one not in lists]
+    instead = [one for one in new.elements() if _named([one]).isdisjoint(listed)]
+    yield _problem("override", words, len(before.overrides), len(instead), f" of {before.name}")
+
+
+def _named(selectors: Collection[Selector]) -> set[str]:
+    return {host for one in selectors if isinstance(one, Hosts) for host in one.hosts}
+
+
+def _is_missed(after: Record, override: Override) -> bool:
+    """Whether hosts are told something else by the record than this override said."""
+    said = override.changes()
+    said.pop("attempt", None)
+    if "version" in said:
+        said = {key: value for key, value in said.items() if key not in _DIGESTS}
+    return any(_plain(key, getattr(after, attribute(key))) != _plain(key, value) for key, value in said.items())
+
+
+def _plain(key: str, value: Any) -> Any:
+    """A digest is the same in capital letters; the URL of one is not."""
+    return value.lower() if key in _DIGESTS and ":" not in value else value
+
+
+def _problem(what: str, names: Sequence[str], of: int, new: int, whose: str, most: int | None = None) -> str:
+    """ "" unless more than half are gone that nothing new takes the place of; most: of how many it may do that."""
+    made_up = new if most is None else min(new, most)
+    if 2 * (len(names) - made_up) <= of or not names:
+        return ""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    listed = f"{', '.join(names[:SHOWN])}{more}"
+    instead = f", for {new} new" if new else ""
+    if of == 1:
+        return f"the only {what}{whose} would be gone{instead}: {listed}"
+    return f"{len(names)} of {of} {what}s{whose} would be gone{instead}: {listed}"

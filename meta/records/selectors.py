@@ -1,0 +1,226 @@
+"""Selectors: which hosts an override, a label or a question is for. Pure.
+
+A kind of selector is a class in KINDS, and all that is different from kind to kind is in its class and in the two questions
+about pairs below: a new kind is added here, and everybody who reads, writes, shows or compares selectors takes it from here.
+"""
+
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase, translate
+from functools import lru_cache
+from string import ascii_letters, digits
+from typing import Any
+
+import msgspec
+
+from updater.wire.limits import LABEL_FORM
+from updater.wire.names import hostname_problem
+from updater.wire.text import quoted
+
+MAX_HOSTNAME = 253  # characters
+_NAMED_HOSTS = 3  # of a list of hosts, where it is put in words
+_FIRST = ascii_letters + digits  # of a hostname
+_ANY = f"{_FIRST}._-"
+_PART = re.compile(r"\[!?\]?[^]]*]|.", re.DOTALL)  # of a glob: what stands for one character, or `*`
+_WILDCARD = re.compile(r"[*?[]")
+_LABEL = re.compile(LABEL_FORM)
+
+
+class Prefix(msgspec.Struct, frozen=True):
+    """Selects the hosts whose name starts with it."""
+
+    prefix: str
+
+    def matches(self, hostname: str, _labels: Mapping[str, str]) -> bool:
+        return hostname.startswith(self.prefix)
+
+    def in_words(self) -> str:
+        return f"prefix {self.prefix}" if self.prefix else 'prefix ""'
+
+    @classmethod
+    def of(cls, value: str) -> "Prefix":
+        return cls(value)
+
+
+class Glob(msgspec.Struct, frozen=True):
+    """Selects the hosts whose whole name fits a shell pattern; case matters."""
+
+    glob: str
+
+    def matches(self, hostname: str, _labels: Mapping[str, str]) -> bool:
+        return _pattern(self.glob).match(hostname) is not None
+
+    def in_words(self) -> str:
+        return f"glob {self.glob}"
+
+    @classmethod
+    def of(cls, value: str) -> "Glob":
+        return cls(value)
+
+
+class Hosts(msgspec.Struct, frozen=True):
+    """Selects exactly these hosts."""
+
+    hosts: frozenset[str]
+
+    def matches(self, hostname: str, _labels: Mapping[str, str]) -> bool:
+        return hostname in self.hosts
+
+    def in_words(self) -> str:
+        names = sorted(self.hosts)
+        more = len(names) - _NAMED_HOSTS
+        return f"hosts {', '.join(names[:_NAMED_HOSTS])}" + (f" and {more} more" if more > 0 else "")
+
+    @classmethod
+    def of(cls, value: list[str]) -> "Hosts":
+        return cls(frozenset(value))
+
+
+class Label(msgspec.Struct, frozen=True):
+    """Selects the hosts that engineers gave this label: `env=staging`, or `env` for any value of it."""
+
+    label: str
+
+    def matches(self, _hostname: str, labels: Mapping[str, str]) -> bool:
+        key, equals, value = self.label.partition("=")
+        return labels.get(key) == value if equals else key in labels
+
+    def in_words(self) -> str:
+        return f"label {self.label}"
+
+    @classmethod
+    def of(cls, value: str) -> "Label":
+        return cls(value)
+
+
+Selector = Prefix | Glob | Hosts | Label
+# By the key that a records file and `--for` have for it. A kind's value is text, or a list of texts.
+KINDS: dict[str, type[Prefix] | type[Glob] | type[Hosts] | type[Label]] = {
+    "prefix": Prefix,
+    "glob": Glob,
+    "hosts": Hosts,
+    "label": Label,
+}
+LISTS = ("hosts",)  # the kinds whose value is a list
+WAYS = "prefix:{0}, glob:{0}, hosts:{0} or label:KEY=VALUE"  # how each is written as text
+
+
+def selector_fields(selector: Selector) -> dict[str, Any]:
+    """The selector's key in a records file, and its value."""
+    [(key, value)] = msgspec.structs.asdict(selector).items()
+    return {key: sorted(value) if key in LISTS else value}
+
+
+def selector_of(fields: Mapping[str, Any]) -> Selector:
+    """The inverse of selector_fields; `fields` may hold an override's other fields too. Checks nothing."""
+    [key] = KINDS.keys() & fields.keys()
+    return KINDS[key].of(fields[key])
+
+
+def fields_of_text(text: str) -> dict[str, Any] | None:
+    """`prefix:lg-`, `hosts:a,b` and the like as a records file spells them; None when no kind stands there."""
+    kind, colon, value = text.partition(":")
+    if not colon or kind not in KINDS:
+        return None
+    return {kind: value.split(",") if kind in LISTS else value}
+
+
+def selector_problem(kind: str, value: str) -> str:
+    """Why this selects no host that there can be, or ""; of a list, one of its items."""
+    if kind == "label":
+        return label_problem(value)
+    return hostname_problem(value) if kind in LISTS else pattern_problem(kind, value)
+
+
+def pattern_problem(key: str, text: str) -> str:
+    """Why no host can have a name that starts with this prefix, or that this glob fits (any other key), or ""."""
+    if key == "prefix":
+        fits = not hostname_problem(text)
+    else:
+        parts = [part for part in _PART.findall(text) if part != "*"]
+        first = _ANY if text.startswith("*") else _FIRST
+        allowed = zip(parts, [first, *(_ANY for _ in parts[1:])], strict=False)
+        fits = len(parts) <= MAX_HOSTNAME and all(any(fnmatchcase(c, part) for c in known) for part, known in allowed)
+    return "" if fits else f"{key} {quoted(text)} fits no host: a hostname has only letters, digits, '.', '_' and '-'"
+
+
+def label_problem(text: str) -> str:
+    """Why this is no label, `KEY` or `KEY=VALUE`, or ""."""
+    key, equals, value = text.partition("=")
+    if _LABEL.fullmatch(key) and (not equals or _LABEL.fullmatch(value)):
+        return ""
+    return f"label {quoted(text)} is not KEY or KEY=VALUE, each 1 to 63 letters, digits, '.', '_' or '-'"
+
+
+# --- pairs: not for all of them it can be told, so there are two questions, and what lies between their answers is unknown ---
+
+
+def surely_overlap(one: Selector, other: Selector) -> bool:
+    """Whether some host is certainly selected by both, since hosts are named freely: each prefix and label has some. False may
+    also mean that it cannot be told (two globs, a label)."""
+    one, other = _simplest(one), _simplest(other)
+    if isinstance(one, Hosts) or isinstance(other, Hosts):
+        return _share_a_host(one, other)
+    if isinstance(one, Prefix) and isinstance(other, Prefix):
+        return one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix)
+    if isinstance(one, Label) and isinstance(other, Label):
+        return one.label == other.label or other.label in _key_and_all(one) or one.label in _key_and_all(other)
+    return one == other or _within(one, other) or _within(other, one)
+
+
+def may_overlap(one: Selector, other: Selector) -> bool:
+    """Whether some host may be selected by both. False: certainly none."""
+    one, other = _simplest(one), _simplest(other)
+    if isinstance(one, Label) and isinstance(other, Label):
+        key, equals, _ = one.label.partition("=")
+        other_key, other_equals, _ = other.label.partition("=")
+        return one == other or key != other_key or not (equals and other_equals)
+    if isinstance(one, Label) or isinstance(other, Label):
+        return True
+    if isinstance(one, Hosts) or isinstance(other, Hosts):
+        return _share_a_host(one, other)
+    (head, tail), (other_head, other_tail) = _ends(one), _ends(other)
+    heads = head.startswith(other_head) or other_head.startswith(head)
+    return heads and (tail.endswith(other_tail) or other_tail.endswith(tail))
+
+
+def _simplest(selector: Selector) -> Selector:
+    """A glob without wildcards names one host, and one with a last `*` alone is a prefix."""
+    if not isinstance(selector, Glob):
+        return selector
+    if not _WILDCARD.search(selector.glob):
+        return Hosts(frozenset((selector.glob,)))
+    if selector.glob.endswith("*") and not _WILDCARD.search(selector.glob[:-1]):
+        return Prefix(selector.glob[:-1])
+    return selector
+
+
+def _share_a_host(one: Selector, other: Selector) -> bool:
+    if isinstance(one, Hosts) and isinstance(other, Hosts):
+        return not one.hosts.isdisjoint(other.hosts)
+    listed, rule = (one, other) if isinstance(one, Hosts) else (other, one)
+    return isinstance(listed, Hosts) and any(rule.matches(host, {}) for host in listed.hosts)
+
+
+def _within(one: Selector, other: Selector) -> bool:
+    """Whether other is a prefix that all hosts of one have."""
+    return isinstance(other, Prefix) and _ends(one)[0].startswith(other.prefix)
+
+
+def _key_and_all(label: Label) -> tuple[str, str]:
+    return label.label, label.label.partition("=")[0]
+
+
+def _ends(selector: Selector) -> tuple[str, str]:
+    """How each name that a prefix or a glob selects certainly begins and ends."""
+    if isinstance(selector, Prefix):
+        return selector.prefix, ""
+    if not isinstance(selector, Glob):
+        return "", ""
+    parts = _WILDCARD.split(selector.glob)
+    return parts[0], "" if "[" in selector.glob else parts[-1]
+
+
+@lru_cache(maxsize=1 << 16)
+def _pattern(glob: str) -> re.Pattern[str]:
+    return re.compile(translate(glob))

@@ -1,0 +1,253 @@
+"""Runs meta under granian: the main process checks and supervises, one worker holds all state and answers.
+
+Promises: everything that can be wrong is found before the worker starts; a stop takes at most some ten seconds and loses no
+acknowledged heartbeat; a worker that crashes is started again from the database; a worker never outlives the main process.
+SIGTERM and SIGINT stop, SIGHUP reloads the records in place and is never lost: it waits until the worker can handle it. granian
+would answer SIGHUP with a second worker beside the first, which two memories of the same hosts do not allow, so that signal is
+ours.
+"""
+
+import contextlib
+import gc
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import wait
+from multiprocessing.util import Finalize
+from pathlib import Path
+from typing import Any
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+
+from meta import logs
+from meta.access.tokens import Token, Tokens
+from meta.edits import managed_file
+from meta.errors import MetaError, Misconfigured, TryLater, missing_extra
+from meta.process import listening, open_files
+from meta.service import Service
+from meta.settings import Settings, is_loopback
+from meta.store import Store, Tables
+from meta.web.app import create_app
+from updater.net import addresses
+from updater.service import readiness
+from updater.service.readiness import Announcer
+from updater.wire.heartbeat import VERSION
+
+THREADS = 512  # requests answered at once; more than slow bodies and downloads may hold, so that heartbeats find one
+CONNECTIONS = 4096  # at once; further ones wait to be accepted
+OPEN_FILES = CONNECTIONS + 1024  # the rest for the database, tarballs and the log
+STOP_WITHIN = 8  # seconds for requests under way, then the worker is killed
+FLUSH_WITHIN = 5.0  # seconds of these for the last write
+HTTP1 = HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024)
+VAR = Path("var")  # what the bridge to elves keeps
+log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings, announcer: Announcer) -> None:
+    """Serve until a signal says stop. Raises Misconfigured or TryLater when it cannot start."""
+    _hold({signal.SIGHUP})
+    open_files.allow(OPEN_FILES)
+    multiprocessing.set_start_method(
+        "fork", force=True
+    )  # what the hooks below are for, and all that granian knows to share
+    told: set[str] = set()
+    with (
+        contextlib.closing(listening.reserve(settings.host, settings.port)) as reserved,
+        contextlib.closing(Store(settings.database, told=told)) as store,
+    ):
+        store.upgrade()  # after the address is ours: another meta that serves here keeps its database as it is
+        _refuse_to_be_open(settings, store, store.tokens())
+        store.close()
+        address, port = reserved.getsockname()[:2]
+        server = make_server(settings, address, port)
+        server.on_startup(_forward_hangups)
+        both = {signal.SIGTERM, signal.SIGHUP}
+        os.register_at_fork(
+            before=partial(_hold, both), after_in_parent=partial(_take, both), after_in_child=_stop_at_once
+        )
+        load = partial(load_app, settings, announcer, address, port, told)
+        try:
+            server.serve(target_loader=load, wrap_loader=False)
+        except SystemExit:
+            if not server.interrupt_signal:  # else the worker got the same signal and was only quicker than we
+                raise TryLater("the worker does not stay up; its log lines above say why") from None
+    log.info("meta stopped")
+
+
+def check(settings: Settings, running: int | None = None) -> None:
+    """Raises a MetaError where `serve` could not start with these, or would not put its records file in force; changes
+    nothing. running: as for meta.process.listening.check."""
+    listening.check(settings.host, settings.port, running)
+    with contextlib.closing(Store(settings.database)) as store:
+        if (tables := store.check()) is not Tables.OLDER:
+            _refuse_to_be_open(settings, store, store.tokens() if tables is Tables.CURRENT else [])
+        if settings.records and tables is Tables.CURRENT:
+            managed_file.check(settings.records, store.load_records(), settings.url)
+    if settings.elves:
+        _elves_settings(settings.elves)
+
+
+def _refuse_to_be_open(settings: Settings, store: Store, tokens: list[Token]) -> None:
+    """Beyond loopback somebody must be able to say who may do what. Raises Misconfigured."""
+    if is_loopback(settings.host) or Tokens(tokens).has_admin(time.time()):
+        return
+    raise Misconfigured(
+        f"meta does not listen on {settings.host or 'every interface'} before there is an admin: make a token with "
+        f"`meta token new NAME --role admin --database {store.shown}`"
+    )
+
+
+def make_server(settings: Settings, address: str, port: int) -> Any:
+    """granian with one worker, as meta runs it."""
+    return Granian(
+        "meta",
+        address=address,
+        port=port,
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1,
+        websockets=False,
+        blocking_threads=THREADS,
+        backpressure=CONNECTIONS,
+        respawn_failed_workers=True,
+        workers_kill_timeout=STOP_WITHIN,
+        log_level=LogLevels.warning,
+        log_dictconfig=logs.config(settings.log_level, settings.log_format),
+    )
+
+
+def _forward_hangups() -> None:
+    def forward(_signal: int, _frame: Any) -> None:
+        for child in multiprocessing.active_children():
+            if child.pid:
+                with contextlib.suppress(ProcessLookupError):  # another thread, granian's, may just have waited for it
+                    os.kill(child.pid, signal.SIGHUP)
+
+    signal.signal(signal.SIGHUP, forward)
+    _take({signal.SIGHUP})
+
+
+def _hold(signals: set[signal.Signals]) -> None:
+    """A new worker inherits the main process's handlers, which would swallow what comes before it has its own."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+
+def _take(signals: set[signal.Signals]) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+
+def _stop_at_once() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _take({signal.SIGTERM})  # a SIGHUP waits until the records that it is about are there
+
+
+def load_app(settings: Settings, announcer: Announcer, address: str, port: int, told: set[str]) -> Callable[..., Any]:
+    """In the worker: all state, made here and flushed when the process ends. Returns the WSGI application. told: as for a
+    Store."""
+    announcer.starts()
+    began = readiness.now()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches both; the main process will tell us
+    store = Store(settings.database, told=told)
+    service = Service(store, settings._replace(host=address, port=port))
+    try:
+        service.start(time.time())
+    except MetaError as e:
+        for line in str(e).splitlines():
+            log.error("%s", line)
+        sys.exit(e.exit_code)
+    Finalize(None, _shut_down, args=(service, store), exitpriority=10)
+    if settings.elves:
+        _serve_elves(settings.elves, service)
+    reload = partial(announcer.reload, partial(_reload, service), MetaError)
+    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload).start())
+    _take({signal.SIGHUP})
+    story = _story(settings, service, store, address, port)
+    serving = partial(announcer.ready, began, _agents(len(service.records.records)))
+    threading.Thread(target=_guard, args=(address, port, story, serving), name="guard", daemon=True).start()
+    gc.set_threshold(50_000, 20, 50)  # a beat leaves no cycles, and a million hosts take long to look through
+    return create_app(service).wsgi_app
+
+
+def _serve_elves(conf: Path, service: Service) -> None:
+    """elves-agents, in a thread of this process. Ends it when they cannot be served."""
+    try:
+        settings = _elves_settings(conf)
+        from meta.bridges.elves import server
+        from meta.bridges.elves.fleet import TableFleet
+
+        beside = server.Beside(settings, TableFleet(service.table), VAR)
+        beside.start()
+    except MetaError as e:
+        log.error("elves: %s", e)
+        sys.exit(e.exit_code)
+    service.beside = server.pages(beside.parts)
+    Finalize(None, beside.stop, exitpriority=20)  # before what it tells us is written for the last time
+
+
+def _elves_settings(conf: Path) -> Any:
+    """Raises Misconfigured."""
+    try:
+        from meta.bridges.elves import server, settings  # noqa: F401 (loads all that it needs)
+    except ImportError as e:
+        raise Misconfigured(missing_extra(e, "elves")) from e
+    return settings.read(conf)
+
+
+def _shut_down(service: Service, store: Store) -> None:
+    if not service.close(FLUSH_WITHIN):
+        log.error("the last changes of some hosts could not be written; their next heartbeat will tell them again")
+    store.close()
+
+
+def _reload(service: Service) -> str:
+    return "\n".join(service.reload().told())
+
+
+def _agents(count: int) -> str:
+    return f"{count} agent{'' if count == 1 else 's'}"
+
+
+def _story(settings: Settings, service: Service, store: Store, address: str, port: int) -> str:
+    where = f"file {settings.records}" if settings.records else f"revision {service.records.revision}"
+    if service.source and (why := service.source.waiting()):
+        where = f"revision {service.records.revision}, for {why}"
+    return (
+        f"meta {VERSION} listens on http://{addresses.shown(address, port)}, records: {where} "
+        f"({_agents(len(service.records.records))}), database {store.shown}, tarballs {settings.tarballs or 'none'}"
+    )
+
+
+def _guard(address: str, port: int, story: str, serving: Callable[[], None]) -> None:
+    """Say when we can be reached; then wait for the main process's death, and follow it."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    while not _is_open(address, port):
+        if wait([parent.sentinel], 0.02):
+            break
+    else:
+        log.info("%s", story)
+        serving()
+    wait([parent.sentinel])
+    log.error("the main process is gone; stopping")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP_WITHIN)
+    os._exit(1)
+
+
+def _is_open(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((addresses.from_here(address), port), timeout=1).close()
+    except OSError:
+        return False
+    return True

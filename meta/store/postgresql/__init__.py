@@ -1,0 +1,1 @@
+"""What only a PostgreSQL needs: what a pooler breaks, and a watch over a silent server."""

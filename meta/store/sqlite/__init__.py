@@ -1,0 +1,1 @@
+"""What only an SQLite database needs: its files' modes, and backups."""

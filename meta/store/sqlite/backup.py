@@ -1,0 +1,52 @@
+"""A copy of an SQLite database while others write to it: one moment of it, whole, checked, and readable by its owner alone."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from meta.errors import Misconfigured, TryLater
+from meta.store.engine import Database
+from meta.store.sqlite.files import file_of
+
+
+def backup(database: Database, path: Path) -> None:
+    """Until it is complete the copy stands under `path` + ".partial"; what exists is never replaced."""
+    if database.dialect != "sqlite":
+        raise Misconfigured(f"{database.shown} is a PostgreSQL database: back it up with pg_dump")
+    if not file_of(database.engine.url).exists():
+        raise Misconfigured(f"there is no database {database.shown}: name the one that meta serves with --database")
+    partial = path.with_name(path.name + ".partial")
+    try:
+        if path.exists():
+            raise Misconfigured(f"{path} exists already and is not overwritten: name another file")
+        partial.unlink(missing_ok=True)
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            with database.errors(f"copied to {path}"):
+                _copy(database, partial)
+            _sync(partial)
+            partial.rename(path)
+            _sync(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as e:
+        raise TryLater(f"the backup {path} cannot be written: {e.strerror}") from e
+
+
+def _copy(database: Database, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+        with closing(database.engine.raw_connection()) as source:
+            source.backup(copy)  # in one step: in several, each write of others would begin it anew
+        copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+        wrong = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if wrong != "ok":
+            raise sqlite3.DatabaseError(f"the copy is damaged, and so the database may be: {wrong}")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

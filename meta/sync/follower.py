@@ -1,0 +1,180 @@
+"""Follows what other metas wrote: records, tokens, tokens of hosts, hosts. Each for itself: what cannot be read, for a table
+that somebody locked, keeps none of the others back; it is told, and tried again in the next round.
+
+A database that does not hold any more what was read or written here is read again as a whole: after a failover that lost
+commits, a restored backup, or an absence that is longer than its log. Until the records and tokens are read nothing can be
+ordered, and until the hosts are, nothing is written of them: their ids may be others'.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from meta.access.tokens import Tokens
+from meta.errors import MetaError
+from meta.hosts.table import HostTable
+from meta.records.model import RecordSet
+from meta.store import Forgotten, Head, Lost, Store
+from meta.sync import merge, rows
+from meta.sync.backlog import Backlog
+from meta.sync.clocks import Clocks
+
+RECORDS, TOKENS, HOST_TOKENS, HOSTS = "records", "tokens", "tokens of hosts", "hosts"
+ORDERED = (RECORDS, TOKENS, HOST_TOKENS)  # what people order
+log = logging.getLogger(__name__)
+
+
+class Follower:
+    """For one thread. put_in_force takes the records that another meta edited, and `instead_of`, which they may replace
+    whatever their revisions; backlog: of ids, forgotten where they mean nothing any more; meta: who we are."""
+
+    def __init__(
+        self,
+        table: HostTable,
+        store: Store,
+        tokens: Tokens,
+        put_in_force: Callable[..., None],
+        backlog: Backlog,
+        meta: str,
+        monotonic: Callable[[], float] = time.monotonic,
+    ):
+        self._table = table
+        self._store = store
+        self._tokens = tokens
+        self._put_in_force = put_in_force
+        self._backlog = backlog
+        self._meta = meta
+        self._monotonic = monotonic
+        self._began = 0.0  # this round, by that clock: it may be slow
+        self._reached = dict.fromkeys((TOKENS, HOST_TOKENS, HOSTS), 0)  # serials up to which we know everything
+        self._again: set[str] = set()  # what is to be read as a whole
+        self._why_again = ""
+        self._forgotten = 0.0  # see absorb.renew
+        self._former = RecordSet()
+        self._waiting = 0
+        self.clocks = Clocks()
+        self.is_deaf = ""  # why not even the head can be read
+        self.troubles: dict[str, str] = {}  # why something cannot be followed
+
+    @property
+    def refusing(self) -> str:
+        """Why nothing can be ordered now."""
+        return self.is_deaf or (self._why_again if self._again.intersection(ORDERED) else "")
+
+    @property
+    def trouble(self) -> str:
+        """Everything that is wrong, or ""."""
+        apart = "; ".join(f"{part} cannot be followed: {why}" for part, why in self.troubles.items())
+        return self.is_deaf or ": ".join(filter(None, (self._why_again if self._again else "", apart)))
+
+    @property
+    def knows_hosts(self) -> bool:
+        return not self.is_deaf and HOSTS not in self.troubles and HOSTS not in self._again
+
+    def load(self, now: float) -> None:
+        """Fill the memory, which must be empty. Raises TryLater."""
+        self._store.date_by(self.clocks.ahead)
+        head = self._store.head()
+        self._put_in_force(self._store.load_records())
+        self._tokens.replace(*self._store.tokens_at())
+        self._tokens.hosts.renew(self._store.host_tokens(), head.tokens, self._store.epoch)
+        rows.load(self._table, self._store.load_hosts(), now)
+        self._reached = {TOKENS: head.tokens, HOST_TOKENS: head.tokens, HOSTS: head.hosts}
+
+    def follow(self, now: float, written: float) -> None:
+        """One round; never raises. written: what we heard until then is in the database, and known to others."""
+        self._began = self._monotonic()
+        found: list[Head] = []
+        self.is_deaf = _why_not(lambda: found.append(self._look(written)), bool(self.is_deaf))
+        if not found:
+            return
+        works: dict[str, Callable[[Head], Any]] = {
+            RECORDS: self._follow_records,
+            TOKENS: self._follow_tokens,
+            HOST_TOKENS: self._follow_host_tokens,
+            HOSTS: lambda head: self._follow_hosts(head, now, written),
+        }
+        before, self.troubles = self.troubles, {}
+        for part, work in works.items():
+            if why := _why_not(lambda work=work: work(found[0]), part in before):  # type: ignore[misc]
+                self.troubles[part] = why
+            else:
+                self._again.discard(part)
+        if not self._again.intersection(ORDERED):
+            self._store.resume()
+        if self._why_again and not self._again:
+            self._tell_again()
+
+    def _look(self, written: float) -> Head:
+        self._store.date_by(self.clocks.ahead)
+        try:
+            return self._store.head()
+        except Lost as e:
+            self._why_again = f"{e}: reading all of it again"
+            log.error("%s", self._why_again)
+            self._store.start_again()
+            if not self._again:  # else these are still those of before
+                self._former, self._forgotten = self._table.classes.records, 0.0
+            if isinstance(e, Forgotten):
+                self._forgotten = written
+            self._again = {*ORDERED, HOSTS}
+            self._backlog.clear()
+            merge.disown(self._table)
+            return self._store.head()
+
+    def _tell_again(self) -> None:
+        self._why_again = ""
+        log.warning(
+            "the database was read again: revision %d of the records is in force, before it was %d; %d hosts are written again",
+            self._table.classes.records.revision,
+            self._former.revision,
+            self._waiting,
+        )
+
+    def _follow_records(self, head: Head) -> None:
+        in_force = self._table.classes.records
+        if (head.revision, head.revision_identity) == (in_force.revision, in_force.identity):
+            return
+        records = self._store.load_records()
+        if (records.revision, records.identity) != (in_force.revision, in_force.identity):
+            self._put_in_force(records, instead_of=in_force)
+            log.info("revision %d of the records is in force, made at another meta", records.revision)
+
+    def _follow_tokens(self, head: Head) -> None:
+        if TOKENS in self._again:
+            self._tokens.renew(*self._store.tokens_at(), self._store.epoch)
+        elif head.tokens != self._reached[TOKENS]:
+            self._tokens.replace(*self._store.tokens_at())
+        self._reached[TOKENS] = head.tokens
+
+    def _follow_host_tokens(self, head: Head) -> None:
+        hosts, reached = self._tokens.hosts, self._reached[HOST_TOKENS]
+        if HOST_TOKENS in self._again:
+            hosts.renew(self._store.host_tokens(), head.tokens, self._store.epoch)
+        elif head.tokens != reached:
+            hosts.update(self._store.host_tokens(reached), head.tokens)
+        self._reached[HOST_TOKENS] = head.tokens
+
+    def _follow_hosts(self, head: Head, now: float, written: float) -> None:
+        reached = head.hosts
+        if HOSTS in self._again:
+            self._waiting = merge.renew(self._table, self._store.load_hosts(), now, self._forgotten)
+        elif reached != self._reached[HOSTS]:
+            since = self._store.hosts_since(self._reached[HOSTS], self._meta)
+            self.clocks.wrote(since.dates, now + self._monotonic() - self._began)
+            merge.absorb(self._table, since, now, written)
+            reached = since.serial
+        self._reached[HOSTS] = reached
+
+
+def _why_not(work: Callable[[], Any], is_known: bool) -> str:
+    try:
+        work()
+    except MetaError as e:
+        return str(e)
+    except Exception as e:
+        if not is_known:
+            log.exception("cannot follow the database")
+        return type(e).__name__
+    return ""

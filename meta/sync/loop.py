@@ -1,0 +1,215 @@
+"""Keeps memory and database together, behind the heartbeats' back: follows what other metas wrote, and writes what changed, at
+most a second late.
+
+It follows first, and also while nothing can be written. A database that fails costs nothing but lateness: everything waits and
+is tried again, ever less often, up to RETRY_AT_MOST seconds. The log tells when it starts to fail and when it works again, not
+each try.
+"""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from meta.access.tokens import Tokens
+from meta.edits.unlabelling import Unlabelling
+from meta.errors import MetaError
+from meta.hosts.table import HostTable
+from meta.store import Beat, Store
+from meta.sync import clocks, housekeeping, rows
+from meta.sync.backlog import Backlog
+from meta.sync.follower import Follower
+from meta.sync.housekeeping import Lifetimes
+
+GATHER = 0.4  # seconds in which further changes join the same transaction
+RETRY_AT_MOST = 5.0
+DAY = 86400.0  # seconds
+TIDY_EVERY = 10.0  # seconds
+AT_ONCE = 100  # ticks of one transaction
+log = logging.getLogger(__name__)
+
+
+class Condition(NamedTuple):
+    """How well memory and database agree. waiting: hosts to be written; lag: seconds since everything was; trouble: why not."""
+
+    waiting: int
+    lag: float
+    trouble: str
+
+
+class Keeper:
+    """One thread. put_in_force: see Follower."""
+
+    def __init__(
+        self,
+        table: HostTable,
+        store: Store,
+        tokens: Tokens,
+        put_in_force: Callable[..., None],
+        lifetimes: Lifetimes,
+        unlabel: Unlabelling,
+    ):
+        self._table = table
+        self._store = store
+        self._lifetimes = lifetimes
+        self._unlabel = unlabel
+        self.meta = secrets.token_hex(8)
+        self._backlog = Backlog()
+        self._follower = Follower(table, store, tokens, put_in_force, self._backlog, self.meta)
+        self._unwritten = ""
+        self._told = False
+        self._is_in_vain = False  # it closes, and knows too little of hosts to write any
+        self._read_failures = self._write_failures = 0
+        self._write_again = 0.0
+        self._is_behind = False  # there is more than one transaction may hold
+        self._tidied = self._in_step = self._up_since = time.time()
+        self._away = 0.0  # seconds before our start in which no host was heard of
+        self._clock: clocks.Reading | None = None
+        self._was_set: list[tuple[float, float]] = []  # what is to be told to Store.redate
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def load(self, now: float) -> None:
+        """Fill the memory, which must be empty. Raises TryLater."""
+        self._ask_clock(now)
+        self._follower.load(now)
+        self._in_step = self._up_since = now
+        away = self._table.seen.unheard(now)
+        self._away = away if away > DAY else 0.0
+
+    def start(self) -> None:
+        self._in_step = time.time()  # a long load is no lag
+        self._thread.start()
+
+    def close(self, timeout: float) -> bool:
+        """Write what is left, and stop. Returns whether everything was written within `timeout` seconds."""
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive() and not self._write_failures and not self._is_in_vain
+
+    def condition(self, now: float) -> Condition:
+        waiting = len(self._table.dirty) + self._backlog.waiting
+        return Condition(waiting, max(0.0, now - self._in_step), self._follower.trouble or self._unwritten)
+
+    @property
+    def clocks(self) -> clocks.Clocks:
+        """What is known of others' clocks."""
+        return self._follower.clocks
+
+    def warnings(self, now: float) -> list[str]:
+        """What a person should see to."""
+        found = self.clocks.warnings(now)
+        waiting = ["no host is retired or forgotten until the clocks agree"] if found else []
+        if self._away:
+            days = f"{self._away / DAY:.0f} days"
+            waiting.append(
+                f"no host was heard of for {days} before meta started (was it away, or is its clock ahead?): hosts are "
+                f"retired and forgotten {days} later"
+            )
+        return found + waiting
+
+    @property
+    def refusing(self) -> str:
+        """Why nothing can be ordered now, or ""."""
+        return self._follower.refusing
+
+    def _run(self) -> None:
+        while not self._closing.wait(0 if self._is_behind else _pause(self._read_failures)):
+            self._look_at_clock()
+            self.step(time.time())
+        self.step(time.time())
+
+    def _look_at_clock(self) -> None:
+        found = clocks.read(time.time, time.monotonic)
+        if by := clocks.was_set_by(self._clock, found):
+            log.warning("the clock was set by %+.0f s, or this machine slept: no host counts as silent for that", by)
+            self.clock_was_set(by, time.time())
+        self._clock = found or self._clock
+
+    def clock_was_set(self, by: float, now: float) -> None:
+        """What was heard before is moved along with the wall clock; nobody is retired or forgotten before hosts have had the
+        time to report. by: seconds; now: since then."""
+        self.clocks.was_set(by)
+        if self.clocks.database is None:  # else what is written is by the database's clock, which nobody set
+            self._was_set.append((by, now if by < 0 else 0.0))
+        self._up_since, self._in_step = now, min(self._in_step + by, now)
+        self._backlog.move_along(by, now)
+        housekeeping.move_along(self._table, by, now)
+
+    def step(self, now: float) -> None:
+        """One round, as the thread makes them: never raises."""
+        is_closing = self._closing.is_set()
+        self._follower.follow(now, self._in_step)
+        self._read_failures = self._read_failures + 1 if self._follower.is_deaf else 0
+        if not self._follower.knows_hosts:
+            self._is_in_vain = is_closing
+        elif is_closing or not 0 < self._write_again - now <= RETRY_AT_MOST:
+            self._is_behind = False
+            self._unwritten = self._why_not(self._keep_hosts, now)
+            self._write_failures = self._write_failures + 1 if self._unwritten else 0
+            self._write_again = now + _pause(self._write_failures) if self._unwritten else 0.0
+        self._tell(self._follower.trouble or self._unwritten)
+
+    def _why_not(self, work: Callable[[float], None], now: float) -> str:
+        try:
+            work(now)
+        except MetaError as e:
+            return str(e)
+        except Exception as e:
+            if not self._told:
+                log.exception("cannot keep the database in step")
+            return type(e).__name__
+        return ""
+
+    def _tell(self, trouble: str) -> None:
+        if trouble and not self._told:
+            log.error("the database fails, will go on trying: %s", trouble)
+        elif self._told and not trouble:
+            log.warning("the database works again, and holds everything")
+        self._told = bool(trouble)
+
+    # --- what we heard ---
+
+    def _keep_hosts(self, now: float) -> None:
+        while not self._write(now) and self._closing.is_set():
+            pass
+        if not self._is_behind:
+            self._in_step = now
+            if not self._closing.is_set() and not 0 <= now - self._tidied < TIDY_EVERY:
+                self._ask_clock(now)
+                times, is_sure = self._lifetimes.without(self._away), not self.clocks.warnings(now)
+                housekeeping.tidy(self._table, self._store, times, self._up_since, now, self._unlabel, is_sure)
+                self._tidied = now
+
+    def _ask_clock(self, now: float) -> None:
+        before = time.time()
+        theirs = self._store.clock()
+        self.clocks.asked(before, theirs, time.time())
+        self.clocks.tell(now)
+
+    def _write(self, now: float) -> bool:
+        """As much as one transaction may hold, so that following need not wait; returns whether that was all."""
+        while self._was_set:
+            self._store.redate(self.meta, *self._was_set[0])
+            del self._was_set[0]
+        taken = rows.take(self._table, now)
+        for beat in taken.beats:
+            self._backlog.add(*beat)
+        beats = self._backlog.first(AT_ONCE)
+        last = beats[-1] if beats else Beat(now, ())
+        try:
+            ids = self._store.save(self.meta, last.at, taken.rows, last.seen, beats[:-1])
+        except BaseException:
+            rows.give_back(self._table, taken)
+            raise
+        rows.learn_ids(self._table, ids)
+        self._backlog.drop(len(beats))
+        self._is_behind = len(taken.rows) == rows.AT_MOST or self._backlog.waiting > 0
+        return not self._is_behind
+
+
+def _pause(failures: int) -> float:
+    return min(GATHER * (1 << min(failures, 16)), RETRY_AT_MOST)

@@ -1,0 +1,159 @@
+"""Who was heard of when: ticks, the silent, names and arrivals."""
+
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meta.hosts.last_seen import MAX_REPEATS, Seen, Tick
+from meta.hosts.model import Host
+from meta.hosts.sorted_names import Arrivals, Names
+from meta.hosts.table import HostTable
+from meta.sync.rows import learn_ids, take
+from updater.wire.heartbeat import Report
+
+TABLE = HostTable()
+
+
+def host(name: str = "h", last_seen: float = 0.0) -> Host:
+    return Host(name, 0.0, last_seen, TABLE.group(TABLE.profiles.of(()), TABLE.nowhere))
+
+
+def names(hosts):
+    return sorted(host.name for host in hosts)
+
+
+def turned(seen, now):
+    """The names of those heard of, by the tick's beginning."""
+    return {tick.began: names(tick.hosts) for tick in seen.turn(now)}
+
+
+def test_a_tick_names_every_host_once_and_has_the_date_of_its_first_beat():
+    seen, a, b = Seen(10), host("a"), host("b")
+    seen.note(a, 0.7)
+    assert seen.again(a)
+    seen.note(b, 0.8)
+    assert turned(seen, 1.0) == {0.7: ["a", "b"]}
+    seen.note(a, 1.6)
+    seen.note(b, 1.5)  # a thread that took the time earlier, and the lock later
+    assert turned(seen, 2.0) == {1.5: ["a", "b"]}
+    assert turned(seen, 3.0) == {}
+
+
+def test_while_the_database_is_slow_ticks_end_by_themselves():
+    table = HostTable()
+    for number in range(50):
+        table.beat(Report(f"h{number}"), "", 100.0 + number / 10)
+    taken = take(table, 105.0)
+    learn_ids(table, {row.hostname: number for number, row in enumerate(taken.rows, 1)})
+    for number in range(50):
+        table.beat(Report(f"h{number}"), "", 200.0 + number / 10)
+        assert not table.seen.is_written(table.get(f"h{number}").tick)
+    assert [(beat.at, len(beat.seen)) for beat in take(table, 260.0).beats] == [(200.0 + s, 10) for s in range(5)]
+    assert table.seen.is_written(table.get("h0").tick)
+
+
+def test_a_host_falls_silent_with_the_last_tick_that_it_was_heard_in():
+    seen, a, b = Seen(10), host("a"), host("b")
+    seen.note(a, 0.5)
+    seen.note(b, 0.5)
+    seen.turn(1.0)
+    seen.note(a, 0.5)
+    seen.turn(5.0)
+    seen.turn(11.0)
+    assert names(seen.silent) == []
+    seen.turn(11.1)
+    assert (names(seen.silent), b.tick) == (["b"], None)
+    seen.turn(15.1)
+    assert names(seen.silent) == ["a", "b"]
+    seen.note(b, 0.5)
+    assert names(seen.silent) == ["a"]
+
+
+def test_a_host_that_beats_without_end_is_told_to_slow_down():
+    seen, a = Seen(10), host("a")
+    seen.turn(100.0)
+    seen.note(a, 100.1)
+    answers = [seen.again(a) for _ in range(MAX_REPEATS + 5)]
+    assert answers == [True] * (MAX_REPEATS - 1) + [False] * 6
+    seen.turn(101.0)
+    seen.note(a, 101.1)
+    assert seen.again(a)
+
+
+def test_ticks_of_other_metas_find_their_place_in_time():
+    seen, a, b, c = Seen(10), host("a"), host("b"), host("c")
+    seen.note(a, 0.5)
+    seen.turn(20.0)
+    for one, at in ((b, 15.0), (c, 5.0)):
+        tick = Tick(at)
+        seen.hear(one, tick)
+        seen.add(tick, 20.0)
+    assert [tick.at for tick in seen.ticks()] == [15.0, 20.0, 0.0]
+    assert names(seen.silent) == ["c"]
+    seen.turn(25.1)
+    assert names(seen.silent) == ["b", "c"]
+
+
+def test_what_is_heard_of_here_and_now_is_not_heard_of_again_elsewhere():
+    seen, a = Seen(10), host("a")
+    seen.note(a, 0.5)
+    seen.hear(a, Tick(1.0))
+    assert a.tick is seen.current
+
+
+def test_loaded_hosts_are_silent_by_their_last_seen():
+    seen = Seen(900)
+    hosts = [host(f"h{i}", 10_000.0 - i * 100) for i in range(20)]
+    seen.load(hosts, 10_000.0)
+    assert names(seen.silent) == names(h for h in hosts if h.last_seen < 10_000 - 930)
+    assert all((h.tick is None) == (h in seen.silent) for h in hosts)
+
+
+def test_a_clock_that_was_in_the_future_keeps_nobody_from_falling_silent():
+    seen = Seen(900)
+    ahead, behind = host("ahead", 99_999.0), host("behind", 10_000.0)
+    seen.load([ahead, behind], 10_000.0)
+    seen.turn(10_901.0)
+    assert names(seen.silent) == ["ahead", "behind"]
+
+
+# --- names, arrivals ---
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "discard", "ask"]), st.sampled_from("abcdef"))))
+def test_the_names_are_those_that_came_and_did_not_go(steps):
+    found, expected = Names(threading.Lock()), set()
+    for step, name in steps:
+        if step == "add" and name not in expected:
+            found.add(name)
+            expected.add(name)
+        elif step == "discard" and name in expected:
+            found.discard(name)
+            expected.discard(name)
+        elif step == "ask":
+            assert found.all() == sorted(expected)
+    assert found.all() == sorted(expected)
+
+
+def test_a_list_of_names_never_changes_in_somebodys_hands():
+    found = Names(threading.Lock())
+    found.load(["b", "a"])
+    mine = found.all()
+    found.add("c")
+    found.discard("a")
+    assert (mine, found.all()) == (["a", "b"], ["b", "c"])
+
+
+@given(st.lists(st.floats(0, 100)), st.floats(0, 100), st.booleans())
+def test_arrivals_are_counted_by_time(times, at, loaded):
+    arrivals = Arrivals()
+    if loaded:
+        arrivals.load(times)
+    else:
+        for time in times:
+            arrivals.add(time)
+    assert arrivals.after(at) == sum(time > at for time in times)
+    for time in times[: len(times) // 2]:
+        arrivals.remove(time)
+    assert arrivals.after(at) == sum(time > at for time in times[len(times) // 2 :])

@@ -1,0 +1,849 @@
+"""How far a change has come: what counts as good, on trial, to do and failed, and who is left out."""
+
+import itertools
+import threading
+
+import pytest
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from meta.hosts.classes import COHORTS, NO_LOOK, Classes, Rejection, Verdict
+from meta.hosts.standing import BROKEN, GOOD, HELD, MISSED, TODO, TRIAL, stand
+from meta.hosts.table import HostTable
+from meta.queries.failures import by_agent, failures, sums
+from meta.queries.failures import rolled_back as rollbacks
+from meta.queries.pages import Ages, HostFilter, counts, find, page
+from meta.queries.progress import Asked, progress
+from meta.queries.representations import NO_REASON, Standing
+from meta.records.grounds import grounds
+from meta.records.model import Ban, Override, Record, RecordSet
+from meta.records.selectors import Glob, Hosts, Label, Prefix
+from meta.store import Since
+from meta.sync.housekeeping import move_along
+from meta.sync.merge import absorb
+from meta.sync.rows import load, row_of
+from updater.wire.heartbeat import Desired, Outcome, RealAgent, Report
+
+NOW = 10_000.0
+AGES = Ages(late_after=100, lost_after=1000)
+RECORD = Record("a", "2", "http://r")
+START, STOP = Desired("a", "2", "http://r", "", "start"), Desired("a", "2", "http://r", "", "stop")
+CANARY = Record("a", "1", "http://r", overrides=(Override(Label("ring=1"), version="2"),))
+LABELS = {"web-2": {"ring": "1"}, "web-1": {"rack": "1"}}
+DIED = Verdict("a", "2", "watch", "failed")
+ROLLED_BACK = Verdict("a", "2", "watch", "rolled back")
+
+
+def look(version="2", status="started", held=UNSET, trial=UNSET, rejected=UNSET):
+    return ("a", version, status, held, trial, UNSET, rejected)
+
+
+@pytest.mark.parametrize(
+    ("order", "seen", "verdict", "state"),
+    [
+        (START, look(), None, GOOD),
+        (START, look(trial=False), None, GOOD),
+        (START, look(trial=True), None, TRIAL),
+        (START, look(), ROLLED_BACK, GOOD),
+        (START, look("1"), None, TODO),
+        (START, look("2", "stoped"), None, TODO),
+        (START, look("2", "stoped", trial=True), None, TODO),
+        (START, NO_LOOK, None, TODO),
+        (START, look("1"), ROLLED_BACK, BROKEN),
+        (START, NO_LOOK, Verdict("a", "2", "install", "refused"), BROKEN),
+        (START, look("1"), Verdict("a", "2", "install", "failed"), TODO),  # the network, a full disk: it tries again
+        (START, look("1"), Verdict("a", "1", "watch", "rolled back"), TODO),  # of another version
+        (START, look("1", held="ann"), None, HELD),
+        (START, look("2", held="ann"), None, GOOD),
+        (START, look("1", held="ann"), ROLLED_BACK, BROKEN),
+        (START, look("1", held="ann"), Verdict("a", "2", "install", "failed"), HELD),
+        (START, look("2", "stoped", held="ann", trial=False), Verdict("a", "2", "start", "failed"), BROKEN),
+        (START, look("2", "stoped", held="ann", trial=True), None, BROKEN),  # it went down within its watch
+        (START, look("1", "stoped", held="ann", trial=True), None, HELD),
+        (STOP, look("2", held="ann", trial=True), None, HELD),
+        (START, look(trial=True), DIED, BROKEN),  # and was started again: there is nothing to go back to
+        (START, look(trial=True), Verdict("a", "1", "watch", "failed"), TRIAL),
+        (START, look(trial=True), Verdict("a", "2", "start", "failed"), TRIAL),
+        (START, look(trial=False), DIED, GOOD),
+        (START, look("1", rejected=Rejection("2")), None, BROKEN),
+        (START, look("1", trial=False, rejected=Rejection("2")), ROLLED_BACK, BROKEN),
+        (
+            START,
+            look("1", "stoped", trial=False, rejected=Rejection("2")),
+            Verdict("a", "1", "start", "failed"),
+            BROKEN,
+        ),
+        (START, look("2", trial=True, rejected=Rejection("2")), None, BROKEN),  # it is about to go back
+        (START, look("1", trial=False, rejected=Rejection("3")), None, TODO),
+        (START, look("1", trial=False), ROLLED_BACK, TODO),  # who tells of trials tells of rejections
+        (START, look("1", trial=False), Verdict("a", "2", "start", "failed"), BROKEN),
+        (STOP, look("1", "stoped", trial=False, rejected=Rejection("2")), ROLLED_BACK, GOOD),
+        (STOP, look("2", "stoped", trial=True), None, GOOD),
+        (STOP, look(), None, TODO),
+        (STOP, look(), Verdict("a", "2", "stop", "failed"), BROKEN),
+    ],
+)
+def test_how_hosts_stand_to_their_order(order, seen, verdict, state):
+    assert stand(order, seen, verdict) == state
+
+
+def test_a_verdict_of_a_lower_attempt_does_not_count():
+    again = Desired("a", "2", "http://r", "", "start", attempt=5)
+    assert stand(again, look("1"), Verdict("a", "2", "watch", "rolled back", 4)) == TODO
+    assert stand(again, look("1"), Verdict("a", "2", "watch", "rolled back", 5)) == BROKEN
+    assert stand(again, look("1", trial=False, rejected=Rejection("2", 4)), None) == TODO
+    assert stand(again, look("1", trial=False, rejected=Rejection("2", 5)), None) == BROKEN
+
+
+@pytest.fixture
+def table():
+    return HostTable(RecordSet(1, (RECORD,)), late_after=100)
+
+
+def beat(table, name, version="2", status="started", now=NOW, outcome=None, trial=False, **more):
+    """By an updater that tells of trials and of what it rejects; trial=UNSET: by another."""
+    if outcome and outcome.result == "rolled back" and trial is not UNSET:
+        more = {"rejected": outcome.to} | more
+    outcomes = [outcome] if outcome else UNSET
+    agents = [RealAgent("a", version, status, 7, trial=trial, **more)]
+    table.beat(Report(name, agents, outcomes=outcomes, updater_version="0.2"), "10.0.0.1", now)
+
+
+def rolled_back(reason="died"):
+    return Outcome("a", "1", "2", "watch", "rolled back", reason, "", 5)
+
+
+def shown(table, now=NOW, **asked):
+    found = progress(table, Asked("a", **asked), now, AGES)
+    return {key: n for key in ("todo", "trial", "good", "failed", "late", "lost", "held") if (n := getattr(found, key))}
+
+
+def test_every_host_is_counted_once(table):
+    beat(table, "good")
+    beat(table, "trial", trial=True)
+    beat(table, "todo", "1")
+    beat(table, "fetches", "1", waits="download")
+    beat(table, "held", "1", held="ann")
+    beat(table, "failed", "1", outcome=rolled_back())
+    assert shown(table) == {"todo": 2, "trial": 1, "good": 1, "failed": 1, "held": 1}
+    found = progress(table, Asked("a"), NOW, AGES)
+    assert found.last == [Standing("fetches", TODO), Standing("todo", TODO), Standing("trial", TRIAL)]
+    assert found.left_out == [Standing("held", HELD)]
+    assert found.waits == {"download": 1}
+    assert [(one.hosts, one.reason) for one in found.failures] == [(1, "died")]
+    assert sums(table, NOW) == {("a", "2", "rolled back"): 1}
+
+
+def test_silent_hosts_are_left_out_until_they_are_back_or_asked_for(table):
+    beat(table, "here", now=NOW)
+    beat(table, "late", "1", now=NOW - 500)
+    beat(table, "lost", now=NOW - 5000, outcome=rolled_back(), rejected=UNSET)
+    table.seen.turn(NOW - 500 + 1)
+    table.seen.turn(NOW + 101)
+    beat(table, "here", now=NOW + 101)
+    found = progress(table, Asked("a"), NOW + 101, AGES)
+    assert shown(table, NOW + 101) == {"good": 1, "late": 1, "lost": 1}
+    assert found.left_out == [Standing("late", "late"), Standing("lost", "lost")]
+    assert found.failures == []
+    assert shown(table, NOW + 101, include_lost=True) == {"todo": 1, "good": 2}
+    beat(table, "late", "1", now=NOW + 102)
+    assert shown(table, NOW + 102) == {"todo": 1, "good": 1, "lost": 1}
+
+
+@pytest.mark.parametrize("trial", [True, UNSET], ids=["told", "untold"])
+@pytest.mark.parametrize("asked", [{}, {"selector": Prefix("h")}, {"include_lost": True}])
+def test_a_host_that_falls_silent_on_trial_has_failed_until_it_is_back(table, trial, asked):
+    beat(table, "there")
+    beat(table, "h1", now=NOW - 200, trial=trial)
+    beat(table, "h2", "1", now=NOW - 200)  # before it had the order
+    beat(table, "there")
+    table.seen.turn(NOW)
+    beat(table, "there", now=NOW + 301)
+    table.seen.turn(NOW + 301)
+    for seconds in range(310, 420, 10):
+        beat(table, "there", now=NOW + seconds)
+    now = NOW + 420
+    found = progress(table, Asked("a", **asked), now, AGES)
+    expected = {"todo": 1} if "include_lost" in asked else {"late": 1}
+    here = {} if "selector" in asked else {"good": 1}
+    assert shown(table, now, **asked) == here | {"failed": 1} | expected
+    assert [(one.reason, one.example, one.result, one.hosts) for one in found.failures] == [
+        ("fell silent on trial", "h1", "failed", 1)
+    ]
+    assert found.pending == ["2"]
+    beat(table, "h1", now=now)
+    beat(table, "h1", now=now + 50)
+    assert shown(table, now + 50, **asked).get("failed") is None
+
+
+def keep_beating(table, until):
+    """One host beats all the time, so that meta was not away."""
+    for at in range(int(NOW) + 50, int(until) + 1, 50):
+        table.seen.turn(at)
+        beat(table, "here", now=float(at))
+
+
+@pytest.mark.parametrize("asked", [{}, {"selector": Prefix("h")}, {"include_lost": True}])
+def test_a_host_that_falls_silent_after_it_got_the_order_has_failed_until_it_is_back(asked):
+    table = HostTable(RecordSet(1, (replace(RECORD, version="1"),)), late_after=100)
+    for name in ("here", "h-dead", "h-held", "h-failed", "h-away"):
+        beat(table, name, "1", held="ann" if name == "h-held" else UNSET, now=NOW)
+    order(table, 2, RECORD, at=NOW + 1)
+    for name in ("here", "h-dead", "h-held", "h-failed"):
+        beat(table, name, "1", held="ann" if name == "h-held" else UNSET, now=NOW + 2)
+    beat(table, "h-failed", "1", now=NOW + 3, outcome=REFUSED)
+    keep_beating(table, NOW + 150)
+    found = progress(table, Asked("a", **asked), NOW + 150, AGES)
+    assert (found.failed, found.todo) == (2, 1 if "include_lost" in asked else 0)
+    assert sorted(one.reason for one in found.failures) == ["another sha256", "fell silent after it got the order"]
+    if "include_lost" not in asked:
+        assert [one.name for one in found.left_out] == ["h-away", "h-held"]
+    beat(table, "h-dead", now=NOW + 151)
+    assert progress(table, Asked("a", **asked), NOW + 151, AGES).failed == 1
+
+
+def test_a_host_that_fell_silent_before_this_meta_began_is_left_out():
+    table = HostTable(late_after=100)
+    other = HostTable(RecordSet(1, (RECORD,)))
+    beat(other, "h1", "1")
+    order(table, 1, RECORD, at=NOW + 50)
+    load(table, [row_of(other, other.get("h1"))._replace(id=1)], NOW + 50)
+    keep_beating(table, NOW + 300)
+    assert shown(table, NOW + 300) == {"good": 1, "late": 1}
+
+
+def test_whoever_is_silent_on_trial_because_meta_was_away_has_not_failed(table):
+    beat(table, "h1", trial=True)
+    beat(table, "h2")
+    after = HostTable(RecordSet(1, (RECORD,)), late_after=100)
+    load(after, [row_of(table, table.get(name))._replace(id=n) for n, name in enumerate(("h1", "h2"), 1)], NOW + 500)
+    after.seen.turn(NOW + 500)
+    assert shown(after, NOW + 500) == {"late": 2}
+    for seconds in range(510, 620, 10):
+        beat(after, "h2", now=NOW + seconds)
+    assert shown(after, NOW + 620) == {"good": 1, "failed": 1}, "then it has"
+
+
+def test_a_host_whose_first_version_dies_in_its_watch_again_and_again_is_found_as_failed(table):
+    died = Outcome("a", "2", "2", "watch", "failed", "died 12 s after its start", "", 5)
+    beat(table, "h1", trial=True, outcome=died)
+    assert shown(table) == {"failed": 1}
+    assert sums(table, NOW) == {("a", "2", "failed"): 1}
+    assert [one.reason for one in failures(table, NOW).failures] == ["died 12 s after its start"]
+    [listed] = page(table, HostFilter(failed=True), NOW, AGES).hosts
+    assert listed.agents[0].failed
+    beat(table, "h1", outcome=Outcome("a", "", "2", "watch", "done", at=9), now=NOW + 60)
+    assert shown(table, NOW + 60) == {"good": 1}
+
+
+def test_a_version_that_goes_down_within_its_watch_while_a_person_holds_it_has_failed(table):
+    beat(table, "h1", "2", "stoped", trial=True, held="ann debugs")
+    beat(table, "h2", "1", held="ann debugs")
+    assert shown(table) == {"failed": 1, "held": 1}
+    assert reasons(table) == [("2", "failed", "down on trial, held")]
+
+
+REFUSED = Outcome("a", "1", "2", "install", "refused", "another sha256", "", 5)
+
+
+@pytest.mark.parametrize("change", [{"sha256": "1" * 64}, {"tarball": "http://m"}, {"md5": "1" * 32}])
+def test_a_failure_of_an_artifact_that_is_ordered_no_more_is_forgotten(change):
+    first, second = RecordSet(1, (RECORD,)), RecordSet(2, (replace(RECORD, **change),))
+    table, other = HostTable(first), HostTable(first)
+    beat(table, "h1", "1", outcome=REFUSED)
+    load(other, [row_of(table, table.get("h1"))._replace(id=1)], NOW)
+    assert shown(table) == shown(other) == {"failed": 1}
+    table.put_in_force(second)
+    assert shown(table) == {"todo": 1}
+    assert table.get("h1").outcomes["a"].reason == "another sha256", "it is told on"
+    restarted = HostTable(second)
+    row = row_of(table, table.get("h1"))._replace(id=1)
+    load(restarted, [row], NOW)
+    assert shown(restarted) == {"todo": 1}
+    other.put_in_force(second)
+    absorb(other, Since(1, [row], [], []), NOW)
+    assert row_of(other, other.get("h1")) == row
+    assert shown(other) == {"todo": 1}
+    beat(table, "h1", "1", outcome=replace(REFUSED, at=9), now=NOW + 1)
+    assert shown(table, NOW + 1) == {"failed": 1}
+
+
+def test_a_failure_stays_while_the_artifact_does_and_is_forgotten_with_another_version_in_between():
+    table = HostTable(RecordSet(1, (RECORD,)))
+    beat(table, "h1", "1", outcome=REFUSED)
+    table.put_in_force(RecordSet(2, (replace(RECORD, attempt=2), Record("b", "1", "http://r"))))
+    assert shown(table) == {"failed": 1}
+    table.put_in_force(RecordSet(3, (replace(RECORD, version="1"),)))
+    table.put_in_force(RecordSet(4, (RECORD,)))
+    assert shown(table) == {"todo": 1}
+
+
+def test_what_a_host_tells_in_the_beat_that_first_gets_another_order_is_of_the_former():
+    table = HostTable(RecordSet(1, (RECORD,)))
+    beat(table, "h1", "1")
+    mended = RecordSet(2, (replace(RECORD, sha256="1" * 64),))
+    table.classes = Classes(mended, at=NOW + 0.5)  # and no host was moved yet
+    beat(table, "h1", "1", outcome=REFUSED, now=NOW + 1)
+    assert shown(table, NOW + 1) == {"todo": 1}
+    assert len(table.profiles) == len(table.groups) == 1
+
+
+def test_a_retired_host_is_not_counted_at_all(table):
+    beat(table, "h1")
+    beat(table, "h2", "1")
+    table.retire("h2", NOW)
+    assert shown(table) == {"good": 1}
+
+
+@pytest.mark.parametrize("more", [(), (RealAgent("b", "1", "started", 7),)], ids=["alone", "beside another"])
+def test_a_host_that_tells_of_no_trial_is_good_when_it_has_been_started_for_an_interval(table, more):
+    """Whatever version its updater says it has: ours did not always tell."""
+
+    def says(version, seconds):
+        agents = [RealAgent("a", version, "started", 7), *more]
+        table.beat(Report("go", agents, updater_version="0.1.0"), "10.0.0.1", NOW + seconds)
+        return shown(table, NOW + seconds)
+
+    assert says("1", 0) == {"todo": 1}
+    assert says("2", 60) == {"trial": 1}
+    assert says("2", 61) == {"trial": 1}, "a beat more says little when it comes a second later"
+    assert says("2", 60 + AGES.late_after / MISSED) == {"good": 1}
+    beat(table, "go", now=NOW + 100)
+    assert shown(table, NOW + 100) == {"good": 1}
+    beat(table, "go", now=NOW + 101, trial=True)
+    assert shown(table, NOW + 101) == {"trial": 1}
+
+
+@pytest.mark.parametrize(
+    ("selector", "todo"),
+    [(Prefix("web-"), 2), (Glob("*-1"), 2), (Hosts(frozenset({"db-1"})), 1), (Label("env=test"), 1), (Prefix("x"), 0)],
+)
+def test_only_hosts_of_the_selector_are_counted(selector, todo):
+    table = HostTable(RecordSet(1, (RECORD,), labels={"web-2": {"env": "test"}}))
+    for name in ("web-1", "web-2", "db-1"):
+        beat(table, name, "1", outcome=rolled_back() if name == "db-1" else None)
+    found = progress(table, Asked("a", selector), NOW, AGES)
+    assert found.judged == todo
+    assert found.failed == sum(one.hosts for one in found.failures)
+    assert found.wanted == (["2"] if todo else [])
+
+
+def test_a_selector_of_a_record_is_asked_by_its_class():
+    record = Record("a", "1", "http://r", overrides=(Override(Prefix("web-"), version="2"),))
+    table = HostTable(RecordSet(7, (record,)))
+    for name, version in (("web-1", "2"), ("web-2", "1"), ("db-1", "1")):
+        beat(table, name, version)
+    found = progress(table, Asked("a", Prefix("web-")), NOW, AGES)
+    assert (found.revision, found.desired, found.wanted, found.good, found.todo) == (7, "1", ["2"], 1, 1)
+    found = progress(table, Asked("a"), NOW, AGES)
+    assert (found.wanted, found.pending) == (["1", "2"], ["2"])
+    beat(table, "web-2", "2", trial=True)
+    beat(table, "db-1", "2")
+    assert progress(table, Asked("a"), NOW, AGES).pending == ["1", "2"]
+    beat(table, "web-2", "2")
+    beat(table, "db-1", "1")
+    assert progress(table, Asked("a"), NOW, AGES).pending == []
+
+
+def test_of_how_many_hosts_each_version_is_wanted_whether_they_are_there_or_not():
+    table = HostTable(RecordSet(1, (replace(RECORD, overrides=(Override(Prefix("x"), version="1"),)),)), late_after=100)
+    for name in ("h1", "h2", "x1"):
+        beat(table, name)
+    table.seen.turn(NOW + 1)
+    table.seen.turn(NOW + 150)
+    beat(table, "h1", now=NOW + 150)
+    assert progress(table, Asked("a"), NOW + 150, AGES).ordered == {"1": 1, "2": 2}
+    assert progress(table, Asked("a", Prefix("h")), NOW + 150, AGES).ordered == {"2": 2}
+
+
+def test_a_banned_version_is_wanted_by_no_host(table):
+    beat(table, "h1")
+    assert progress(table, Asked("a"), NOW, AGES).wanted == ["2"]
+    table.put_in_force(RecordSet(2, (RECORD,), bans=(Ban("a", "2"),)))
+    found = progress(table, Asked("a"), NOW, AGES)
+    assert (found.desired, found.wanted, found.judged) == ("2", [], 0)
+
+
+@pytest.mark.parametrize(
+    ("edit", "is_other"),
+    [
+        ({"records": (Record("b", "1", "http://r"), CANARY)}, False),
+        ({"records": (replace(CANARY, tarball="http://m", attempt=7),)}, False),
+        ({"bans": (Ban("b", "2"),)}, False),
+        ({"labels": LABELS | {"web-1": {"rack": "2"}, "web-3": {"rack": "2"}}}, False),
+        ({"bans": (Ban("a", "2"),)}, True),
+        ({"labels": LABELS | {"web-2": {"ring": "2"}}}, True),
+        ({"labels": {}}, True),
+        ({"records": (replace(CANARY, version="3"),)}, True),
+        ({"records": (replace(CANARY, cmd="stop"),)}, True),
+        ({"records": (replace(CANARY, overrides=()),)}, True),
+        ({"records": (replace(CANARY, overrides=(replace(CANARY.overrides[0], version="3"),)),)}, True),
+    ],
+)
+def test_what_the_orders_of_an_agent_rest_on_changes_with_them_and_with_nothing_else(edit, is_other):
+    before = RecordSet(1, (CANARY,), labels=LABELS)
+    after = replace(before, revision=2, **edit)
+    assert (grounds(after, "a") != grounds(before, "a")) is is_other
+
+
+def test_a_host_that_is_put_aside_leaves_the_grounds_of_the_orders_as_they_were():
+    table = HostTable(RecordSet(1, (CANARY,), labels=LABELS))
+    beat(table, "web-1", "1")
+    beat(table, "web-2", "1")
+    before = progress(table, Asked("a"), NOW, AGES)
+    table.retire("web-2", NOW)
+    after = progress(table, Asked("a"), NOW, AGES)
+    assert (before.wanted, after.wanted) == (["1", "2"], ["1"])
+    assert before.grounds == after.grounds != ""
+
+
+def test_a_download_that_is_tried_again_is_to_do_and_one_that_is_refused_has_failed_each_with_its_reason(table):
+    beat(table, "away", "1", outcome=Outcome("a", "", "2", "install", "failed", "mirror: timed out"))
+    beat(table, "gone", "1", outcome=Outcome("a", "", "2", "install", "refused", "no tarball: answered 404"))
+    found = progress(table, Asked("a"), NOW, AGES)
+    assert (found.todo, found.failed) == (1, 1)
+    assert [(one.reason, one.hosts) for one in found.failures] == [
+        ("mirror: timed out", 1),
+        ("no tarball: answered 404", 1),
+    ]
+
+
+def test_the_reasons_of_hosts_that_are_not_asked_for_are_not_read(table):
+    for name in ("web-1", "db-1"):
+        beat(table, name, "1", outcome=rolled_back())
+    table.get("db-1").told = "this is no JSON"
+    found = progress(table, Asked("a", Prefix("web-")), NOW, AGES)
+    assert [one.example for one in found.failures] == ["web-1"]
+
+
+def test_all_counts_are_of_one_moment(table):
+    """Whatever hosts say meanwhile, and whoever falls silent or comes back, each is counted once."""
+    hosts = [f"h{number}" for number in range(300)]
+    for name in hosts:
+        beat(table, name, "1", now=NOW - 150)
+    table.seen.turn(NOW)
+    is_over = threading.Event()
+
+    def beats():
+        for number in itertools.count():
+            if is_over.is_set():
+                return
+            name = hosts[number * 7 % len(hosts)]
+            outcome = rolled_back() if number % 5 == 0 else None
+            beat(table, name, str(1 + number % 2), trial=number % 3 == 0, outcome=outcome, now=NOW + number % 3)
+            if number % 50 == 0:
+                with table.locked():
+                    table.seen.turn(NOW + 120)
+
+    beating = threading.Thread(target=beats)
+    beating.start()
+    try:
+        for asked in [Asked("a"), Asked("a", Prefix("h1")), Asked("a", include_lost=True)] * 100:
+            found = progress(table, asked, NOW + 110, AGES)
+            assert found.judged + found.late + found.lost + found.held == (111 if asked.selector else len(hosts))
+            assert min(found.todo, found.trial, found.good, found.failed, found.late) >= 0
+    finally:
+        is_over.set()
+        beating.join()
+
+
+def test_hosts_that_may_be_silent_because_meta_was_away_are_waited_for(table):
+    beat(table, "gone", now=NOW - 5000)
+    for name in ("h1", "h2"):
+        beat(table, name, now=NOW)
+    after = HostTable(RecordSet(1, (RECORD,)), late_after=100)
+    load(
+        after,
+        [row_of(table, table.get(name))._replace(id=n) for n, name in enumerate(("gone", "h1", "h2"), 1)],
+        NOW + 500,
+    )
+    after.seen.turn(NOW + 500)
+    found = progress(after, Asked("a"), NOW + 500, AGES)
+    assert (found.judged, found.late, found.lost, found.patience) == (0, 2, 1, 100)
+    beat(after, "h1", now=NOW + 540)
+    found = progress(after, Asked("a"), NOW + 540, AGES)
+    assert (found.good, found.late, found.lost, found.patience) == (1, 1, 1, 100)
+    beat(after, "h2", now=NOW + 541)
+    found = progress(after, Asked("a"), NOW + 541, AGES)
+    assert (found.good, found.lost, found.patience) == (2, 1, 0), "one that was away before is not waited for"
+
+
+def test_after_as_long_as_hosts_may_be_silent_nobody_waits_for_them(table):
+    beat(table, "h1", now=NOW)
+    beat(table, "h2", now=NOW)
+    table.seen.turn(NOW + 1)
+    beat(table, "h1", now=NOW + 300)
+    table.seen.turn(NOW + 300)
+    assert progress(table, Asked("a"), NOW + 300, AGES).patience == 100
+    for seconds in range(310, 410, 10):
+        beat(table, "h1", now=NOW + seconds)
+    found = progress(table, Asked("a"), NOW + 401, AGES)
+    assert (found.good, found.late, found.patience) == (1, 1, 0)
+
+
+def test_hosts_without_an_order_are_not_counted_and_overrides_are_heeded():
+    record = Record("a", "2", "http://r", overrides=(Override(Prefix("old-"), version="1"),))
+    table = HostTable(RecordSet(1, (record,)))
+    beat(table, "old-1", "1")
+    beat(table, "new-1", "2")
+    assert shown(table) == {"good": 2}
+    table.put_in_force(RecordSet(2, ()))
+    assert shown(table) == {}
+
+
+def test_the_end_of_a_trial_is_no_new_version_and_its_verdict_goes_when_it_is_done(table):
+    beat(table, "h1", trial=True)
+    beat(table, "h1", now=NOW + 60)
+    [(_, since, _)] = table.get("h1").looks()
+    assert since == NOW
+    beat(table, "h1", "1", outcome=rolled_back(), now=NOW + 70)
+    assert len(table.get("h1").group.profile.verdicts) == 1
+    beat(table, "h1", outcome=Outcome("a", "1", "2", "watch", "done", at=9), now=NOW + 80)
+    assert table.get("h1").group.profile.verdicts == ()
+    assert len(table.groups) == 1
+
+
+# --- what a host rejects ---
+
+
+def reasons(table):
+    return [(one.version, one.result, one.reason) for one in progress(table, Asked("a"), NOW, AGES).failures]
+
+
+def test_a_version_that_is_ordered_again_after_another_has_not_failed(table):
+    """2 failed, 1 was ordered and 2 again: the host tries it, so what it told the first time says nothing of this time."""
+    beat(table, "h1", "1", outcome=rolled_back())
+    assert shown(table) == {"failed": 1}
+    beat(table, "h1", "1")  # it has heard of 1
+    assert shown(table) == {"todo": 1}
+    assert sums(table, NOW) == {}
+    beat(table, "h1", "1", rejected="2")  # and what it says now counts
+    assert shown(table) == {"failed": 1}
+
+
+def test_a_host_that_never_heard_of_the_other_version_still_rejects_this_one(table):
+    beat(table, "h1", "1", outcome=rolled_back())
+    for revision, version in ((2, "1"), (3, "2")):
+        order(table, revision, replace(RECORD, version=version), at=NOW + 1)
+    assert shown(table) == {"todo": 1}, "nobody knows whether it has heard of 1"
+    beat(table, "h1", "1", rejected="2", now=NOW + 2)
+    assert shown(table) == {"todo": 1}
+    beat(table, "h1", "1", rejected="2", now=NOW + 3)
+    assert shown(table) == {"failed": 1}
+    assert reasons(table) == [("2", "rolled back", "died")]
+
+
+# --- what a host tells before it has heard of its present order ---
+
+MENDED = replace(RECORD, sha256="1" * 64)
+
+
+def order(table, revision, *records, at=NOW + 1, **more):
+    table.put_in_force(RecordSet(revision, records, **more), clock=lambda: at)
+
+
+def test_a_refusal_that_is_told_after_the_record_was_mended_is_of_the_former_order(table):
+    beat(table, "h1", "1")
+    order(table, 2, MENDED)
+    beat(table, "h1", "1", outcome=REFUSED, now=NOW + 2)
+    assert shown(table, NOW + 2) == {"todo": 1}
+    assert progress(table, Asked("a"), NOW + 2, AGES).failures == []
+    assert table.get("h1").outcomes["a"].reason == "another sha256", "it is told on"
+    beat(table, "h1", "1", outcome=replace(REFUSED, at=9), now=NOW + 3)
+    assert shown(table, NOW + 3) == {"failed": 1}, "this it tells of the mended one"
+
+
+@pytest.mark.parametrize("trial", [False, UNSET], ids=["told", "untold"])
+@pytest.mark.parametrize("is_known", [True, False], ids=["before", "after"])
+def test_what_was_rolled_back_is_to_do_when_another_tarball_is_ordered_as_the_same_version(table, trial, is_known):
+    beat(table, "h1", "1", trial=trial, outcome=rolled_back() if is_known else None)
+    order(table, 2, replace(RECORD, tarball="http://r/other"))
+    assert shown(table) == {"todo": 1}
+    its = {} if trial is UNSET else {"rejected": "2"}
+    beat(table, "h1", "1", trial=trial, outcome=None if is_known else rolled_back(), now=NOW + 2, **its)
+    assert shown(table, NOW + 2) == {"todo": 1}, "it has had no answer yet that asks for the other one"
+    assert sums(table, NOW) == {}
+    beat(table, "h1", "1", trial=trial, outcome=rolled_back("died again"), now=NOW + 3)
+    assert shown(table, NOW + 3) == {"failed": 1}
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_a_version_that_an_older_updater_rolled_back_is_to_do_when_it_is_ordered_again_after_another(table, hears):
+    beat(table, "h1", "1", trial=UNSET, outcome=rolled_back())
+    order(table, 2, replace(RECORD, version="1"))
+    if hears:
+        beat(table, "h1", "1", trial=UNSET, now=NOW + 2)
+    order(table, 3, RECORD, at=NOW + 3)
+    assert shown(table, NOW + 4) == {"todo": 1}
+
+
+def test_a_version_that_failed_to_start_is_to_do_when_it_is_ordered_again_after_a_stop(table):
+    failed = Outcome("a", "", "2", "start", "failed", "not started within 60 s", "", 5)
+    beat(table, "h1", "2", "stoped", outcome=failed)
+    assert shown(table) == {"failed": 1}
+    order(table, 2, replace(RECORD, cmd="stop"))
+    assert shown(table) == {"good": 1}
+    order(table, 3, RECORD, at=NOW + 2)
+    assert shown(table) == {"todo": 1}
+    beat(table, "h1", "2", "stoped", now=NOW + 3)
+    beat(table, "h1", "2", "stoped", outcome=replace(failed, at=9), now=NOW + 4)
+    assert shown(table, NOW + 4) == {"failed": 1}
+
+
+def test_an_edit_that_gives_others_another_order_hides_no_failure(table):
+    beat(table, "h1", "1")
+    beat(table, "x1", "1")
+    spared = replace(RECORD, overrides=(Override(Prefix("x"), version="3"),))
+    order(table, 2, spared, Record("b", "1", "http://r"))
+    beat(table, "h1", "1", outcome=REFUSED, now=NOW + 2)
+    beat(table, "x1", "1", outcome=REFUSED, now=NOW + 2)
+    assert shown(table, NOW + 2) == {"todo": 1, "failed": 1}
+    order(table, 3, RECORD, at=NOW + 3)
+    assert shown(table, NOW + 3) == {"todo": 1, "failed": 1}
+    assert table.get("x1").group.klass.since == {"a": NOW + 3}
+
+
+def ringed(*names):
+    """Version 1 for all, 2 for the hosts of ring 1."""
+    return RecordSet(2, (CANARY,), labels={name: {"ring": "1"} for name in names})
+
+
+JOINS = {
+    "a label is given": (ringed("h1", "here"), ringed("h1", "here", "x1")),
+    "a label is taken away": (
+        RecordSet(
+            2, (replace(RECORD, overrides=(Override(Label("pin=1"), version="1"),)),), labels={"x1": {"pin": "1"}}
+        ),
+        RecordSet(2, (replace(RECORD, overrides=(Override(Label("pin=1"), version="1"),)),)),
+    ),
+    "an override is taken away": (
+        RecordSet(2, (replace(RECORD, overrides=(Override(Hosts(frozenset({"x1"})), version="1"),)),)),
+        RecordSet(2, (RECORD,)),
+    ),
+    "an override is widened": (
+        RecordSet(2, (replace(CANARY, overrides=(Override(Prefix("h"), version="2"),)),)),
+        RecordSet(2, (replace(CANARY, overrides=(Override(Glob("*"), version="2"),)),)),
+    ),
+}
+
+
+@pytest.fixture(params=JOINS)
+def widened(request):
+    """A table where h1 and here have got the order of version 2, and what makes x1 get it too at a time."""
+    before, after = JOINS[request.param]
+    table = HostTable(RecordSet(1, (replace(RECORD, version="1"),), labels=before.labels), late_after=100)
+
+    def widen(at):
+        table.put_in_force(replace(after, revision=3), clock=lambda: at)
+
+    return table, before, widen
+
+
+def told_of_2(table, before, trial=False, status="started"):
+    for name in ("h1", "here", "x1"):
+        beat(table, name, "1", status, trial=trial)
+    table.put_in_force(before, clock=lambda: NOW + 1)
+    for name in ("h1", "here", "x1"):
+        beat(table, name, "1", status, trial=trial, now=NOW + 2)
+    table.seen.turn(NOW + 3)
+
+
+@pytest.mark.parametrize(
+    ("trial", "outcome"),
+    [
+        (False, Outcome("a", "1", "2", "install", "refused", "another sha256", "", 5)),
+        (False, Outcome("a", "1", "2", "start", "failed", "not started", "", 5)),
+        (UNSET, Outcome("a", "1", "2", "watch", "rolled back", "died", "", 5)),
+    ],
+    ids=["refused", "start failed", "rolled back by an older updater"],
+)
+def test_a_host_that_joins_others_hides_none_of_their_failures(widened, trial, outcome):
+    table, before, widen = widened
+    told_of_2(table, before, trial)
+    widen(NOW + 3)
+    beat(table, "h1", "1", trial=trial, outcome=outcome, now=NOW + 4)
+    beat(table, "x1", "1", trial=trial, outcome=outcome, now=NOW + 4)
+    assert (shown(table, NOW + 4)["failed"], sum(shown(table, NOW + 4).values())) == (1, 3)
+    widen(NOW + 5)
+    for at in range(6, 30, 10):
+        beat(table, "h1", "1", trial=trial, now=NOW + at)
+    assert shown(table, NOW + 30)["failed"] == 1
+
+
+def test_a_host_that_joins_others_does_not_excuse_those_that_fell_silent(widened):
+    table, before, widen = widened
+    told_of_2(table, before)
+    keep_beating(table, NOW + 60)
+    widen(NOW + 61)
+    beat(table, "x1", now=NOW + 70)
+    keep_beating(table, NOW + 150)
+    beat(table, "x1", now=NOW + 150)
+    assert shown(table, NOW + 150) == {"good": 2, "failed": 1}
+    keep_beating(table, NOW + 300)
+    assert shown(table, NOW + 300) == {"good": 1, "failed": 1, "late": 1}, "x1 was good"
+
+
+def test_hosts_that_are_labelled_one_by_one_and_have_heard_of_it_are_one_cohort():
+    table = HostTable(RecordSet(1, (replace(RECORD, version="1"),)), late_after=100)
+    names = [f"h{number}" for number in range(50)]
+    for name in names:
+        beat(table, name, "1")
+    for number, name in enumerate(names):
+        records = RecordSet(2 + number, (CANARY,), labels={name: {"ring": "1"} for name in names[: number + 1]})
+        table.put_in_force(records, clock=lambda at=NOW + number: at)
+        beat(table, name, now=NOW + number + 0.5)
+    assert shown(table, NOW + 51) == {"good": 50}
+    assert len({group.klass for group in table.groups.values()}) <= 3
+
+
+def test_a_host_of_a_class_with_too_many_cohorts_is_of_the_newest():
+    book = Classes(RecordSet(1, (RECORD,)), at=NOW)
+    there = book.of("h1")
+    for number in range(COHORTS + 5):
+        there.comers(Classes(RecordSet(1, (CANARY,)), at=NOW + number).of("h1")).book.at += 1
+    found = there.comers(Classes(RecordSet(1, (CANARY,))).of("h1"))
+    assert found.since == {"a": NOW + COHORTS + 5}
+    assert not found.has_heard("a", NOW + COHORTS)
+
+
+def test_what_a_host_has_yet_to_hear_of_stays_so_when_the_clock_is_set(table):
+    beat(table, "h1", "1")
+    table.seen.turn(NOW + 1)
+    order(table, 2, MENDED)
+    move_along(table, -5000.0, NOW - 4998)
+    beat(table, "h1", "1", outcome=REFUSED, now=NOW - 4997)
+    assert shown(table, NOW - 4997) == {"todo": 1}
+    beat(table, "h1", "1", outcome=replace(REFUSED, at=9), now=NOW - 4996)
+    assert shown(table, NOW - 4996) == {"failed": 1}
+
+
+def test_a_failure_of_the_new_order_that_came_to_a_meta_which_lags_is_none_of_the_former(table):
+    third = replace(RECORD, version="3")
+    beat(table, "h1", "2", outcome=Outcome("a", "2", "3", "start", "failed", "no good", "", 5))
+    beat(table, "h2", "2", rejected="3")
+    assert shown(table) == {"good": 2}
+    order(table, 2, third)
+    assert shown(table) == {"failed": 2}
+
+
+def test_a_way_back_that_fails_once_hides_no_rejection(table):
+    beat(table, "h1", "1", outcome=rolled_back())
+    beat(table, "h1", "1", "stoped", outcome=Outcome("a", "2", "1", "start", "failed", "not started"), rejected="2")
+    assert shown(table) == {"failed": 1}
+    assert reasons(table) == [("2", "rolled back", NO_REASON)]
+    assert sums(table, NOW) == {("a", "2", "rolled back"): 1}
+
+
+def test_a_version_of_the_updater_that_failed_its_try_out_is_rejected_with_its_reason(table):
+    tried = Outcome("a", "1", "2", "hand over", "failed", "2 was not taken, its try-out failed: no python", "", 5)
+    beat(table, "h1", "1", outcome=tried, rejected="2")
+    assert shown(table) == {"failed": 1}
+    assert reasons(table) == [("2", "failed", "2 was not taken, its try-out failed: no python")]
+    assert (
+        rollbacks(table, "a", "2")
+        == "host h1 rolled a 2 back as its last change of it: 2 was not taken, its try-out failed: no python"
+    )
+    beat(table, "h2", "1", outcome=replace(tried, result="failed before"), rejected="2")
+    assert ("2", "rolled back", NO_REASON) in reasons(table)
+
+
+def test_a_stop_that_was_done_after_a_rollback_hides_no_rejection(table):
+    beat(table, "h1", "1", outcome=rolled_back())
+    beat(table, "h1", "1", "stoped", outcome=Outcome("a", "1", "1", "stop", "done"), rejected="2")
+    beat(table, "h1", "1", rejected="2")
+    assert shown(table) == {"failed": 1}
+    assert sums(table, NOW) == {("a", "2", "rolled back"): 1}
+    assert [host.name for host in page(table, HostFilter(failed=True), NOW, AGES).hosts] == ["h1"]
+    assert rollbacks(table, "a", "2") == f"host h1 rolled a 2 back as its last change of it: {NO_REASON}"
+
+
+def test_a_rejection_that_was_told_to_a_meta_that_was_killed_is_told_again_by_each_look(table):
+    beat(table, "h1", "1", rejected="2")
+    assert shown(table) == {"failed": 1}
+    assert reasons(table) == [("2", "rolled back", NO_REASON)]
+    [agent] = find(table, "h1", NOW, AGES).agents
+    assert (agent.failed, agent.rejected, agent.outcome) == (True, "2", None)
+    again = HostTable(RecordSet(1, (RECORD,)), late_after=100)
+    load(again, [row_of(table, table.get("h1"))._replace(id=1)], NOW)
+    assert shown(again) == {"failed": 1}
+
+
+def test_a_failure_that_an_updater_told_which_knows_no_trials_counts_as_it_did(table):
+    beat(table, "h1", "1", trial=UNSET, outcome=rolled_back())
+    assert shown(table) == {"failed": 1}
+    assert reasons(table) == [("2", "rolled back", "died")]
+
+
+def told_everywhere(table, now):
+    """On which hosts the change of the agent failed, by each way to ask for it."""
+    agents = {name: find(table, name, now, AGES).agents[0] for name in table.names()}
+    failed = [name for name, agent in agents.items() if agent.failed]
+    for wanted in (HostFilter(failed=True), HostFilter(agent="a", failed=True), HostFilter(failed=True, name="*")):
+        assert [host.name for host in page(table, wanted, now, AGES).hosts] == failed
+    number, reasons = len(failed), failures(table, now)
+    assert sum(sums(table, now).values()) == by_agent(table, now).get("a", 0) == number
+    assert sum(one.hosts for one in reasons.failures) == number
+    assert (sum(one.failed for one in counts(table, now)), progress(table, Asked("a"), now, AGES).failed) == (
+        number,
+    ) * 2
+    assert sum(one.trial for one in counts(table, now)) == progress(table, Asked("a"), now, AGES).trial
+    assert sorted(agents[name].outcome.reason for name in failed) == sorted(
+        one.reason for one in reasons.failures for _ in range(one.hosts)
+    )
+    return {name: agents[name].outcome.reason for name in failed}
+
+
+def test_whoever_failed_by_silence_or_while_it_was_held_is_told_wherever_one_asks():
+    table = HostTable(RecordSet(1, (replace(RECORD, version="1"),)), late_after=100)
+    for name in ("here", "h-dead", "h-trial", "h-held", "h-away"):
+        beat(table, name, "1")
+    order(table, 2, RECORD, at=NOW + 1)
+    for name in ("here", "h-dead"):
+        beat(table, name, "1", now=NOW + 2)
+    beat(table, "h-trial", trial=True, now=NOW + 3)
+    table.seen.turn(NOW + 4)
+    keep_beating(table, NOW + 150)
+    beat(table, "h-held", "2", "stoped", trial=True, held="ann", now=NOW + 151)
+    failed = {
+        "h-dead": "fell silent after it got the order",
+        "h-held": "down on trial, held",
+        "h-trial": "fell silent on trial",
+    }
+    assert told_everywhere(table, NOW + 151) == failed
+    assert sums(table, NOW + 151) == {("a", "2", "failed"): 3}
+    beat(table, "h-dead", now=NOW + 152)
+    beat(table, "h-held", now=NOW + 152)
+    assert told_everywhere(table, NOW + 152) == {"h-trial": "fell silent on trial"}
+
+
+def test_of_the_hosts_that_failed_before_those_are_named_that_are_not_asked_for_any_more():
+    records = RecordSet(1, (RECORD,), labels={"web-1": {"env": "st"}, "web-2": {"env": "st"}})
+    table = HostTable(records, late_after=100)
+    for name in ("web-1", "web-2"):
+        beat(table, name, "1", outcome=rolled_back())
+    asked = Asked("a", Label("env=st"))
+    failed = progress(table, asked, NOW, AGES).failed_hosts
+    assert failed == ["web-1", "web-2"]
+    asked = asked._replace(failed_before=[*failed, "unknown"])
+    assert progress(table, asked, NOW, AGES).gone == []
+    order(table, 2, RECORD, labels={"web-2": {"env": "st"}, "web-3": {"env": "st"}})
+    beat(table, "web-3", now=NOW + 2)
+    assert progress(table, asked, NOW + 2, AGES).gone == ["web-1"]
+    table.retire("web-1", NOW + 3)
+    assert progress(table, asked, NOW + 3, AGES).gone == [], "a retired host is left out"
+
+
+def test_a_refused_download_is_told_apart_from_what_no_host_goes_on_to_ask_for(table):
+    beat(table, "h1", "1", outcome=REFUSED)
+    beat(table, "h2", "1", outcome=rolled_back())
+    found = progress(table, Asked("a"), NOW, AGES)
+    assert (found.failed, found.refused, found.asked_within) == (2, 1, 2 * 100 / MISSED)
+
+
+@pytest.mark.parametrize("others", [10, 64, 200])
+def test_an_agent_among_many_is_good_though_another_one_changes_at_each_beat(table, others):
+    for number in range(50):
+        flapping = "started" if number % 2 else "stoped"
+        agents = [RealAgent(f"x{place}", "1", "started" if place else flapping, 7) for place in range(others)]
+        table.beat(Report("go", [RealAgent("a", "2", "started", 7), *agents]), "10.0.0.1", NOW + 10 * number)
+    assert shown(table, NOW + 490) == {"good": 1}

@@ -1,0 +1,516 @@
+"""The plan as a table: what is, what shall be, what was -> the steps, in order."""
+
+from dataclasses import replace
+
+import pytest
+from msgspec.structs import replace as replace_fields
+
+from updater.model.actions import Plan, Source, Step
+from updater.model.memory import Memory
+from updater.model.observed import Marker, Observed, Status
+from updater.model.trials import Moment, Rejected, Trial
+from updater.reconcile.plan import plan, recall
+from updater.wire.heartbeat import Desired, Outcome
+
+NOW, WATCH = 1_000_000.0, 60.0
+MOMENT = Moment(NOW, WATCH)
+UP, DOWN = "started", "stoped"
+HUNG = "exec `./control status` fail: timed out after 10 s"
+
+REJECT, INSTALL, ADOPT, STOP, SWITCH, START, PRUNE, HAND_OVER, NAME = Step
+
+
+def order(version="2", cmd="start", **fields):
+    return Desired("agent", version, "http://meta/tarball", cmd=cmd, **fields)
+
+
+def seen(current="", status="", installs=(), marked=True, foreign=""):
+    markers = {version: Marker(at=1) for version in (*installs, *([current] if current else []))}
+    return Observed("agent", current, Status(status), markers, marked, foreign, named=current)
+
+
+def broken(current, installs=()):
+    markers = {version: Marker(at=1) for version in installs}
+    return Observed("agent", current, Status("exec `./control status` fail: no such directory"), markers, named=current)
+
+
+def damaged(current, status):
+    return replace(seen(current, status), named="")
+
+
+TRIED = Memory("2", "1", "1", Trial("2", failure="did not start"), Rejected(order("2"), "did not start"))
+ON_TRIAL = Memory("2", "1", "1", Trial("2"))
+WATCHED = Memory("2", "1", "1", Trial("2", until=NOW + 30))
+OVER = Memory("2", "1", "1", Trial("2", until=NOW - 1))
+PROVEN = Memory("2", "2", "1", Trial("2", until=NOW - 1))
+FAILED = Memory("2", "1", "1", Trial("2", failure="not started within 60 s"))
+
+TABLE = [
+    ("a host without the agent gets it", seen(), order(), Memory(), [INSTALL, SWITCH, START]),
+    ("an install that a kill left unswitched is used", seen(installs="2"), order(), Memory(), [SWITCH, START]),
+    ("a converged host gets nothing", seen("2", UP), order(), Memory(), []),
+    ("an agent that died is started", seen("2", DOWN), order(), Memory(), [START]),
+    ("an upgrade installs before it stops", seen("1", UP), order(), Memory(), [INSTALL, STOP, SWITCH, START]),
+    ("an installed version is not downloaded again", seen("1", UP, "2"), order(), Memory(), [STOP, SWITCH, START]),
+    ("an upgrade cut off after the stop goes on", seen("1", DOWN, "2"), order(), Memory(), [SWITCH, START]),
+    ("an upgrade cut off after the switch goes on", seen("2", DOWN, "1"), order(), ON_TRIAL, [START]),
+    (
+        "an agent that is down comes up in the old version while the new one is fetched",
+        seen("1", DOWN),
+        order(),
+        Memory(),
+        [START, INSTALL, STOP, SWITCH, START],
+    ),
+    (
+        "an install of another updater is adopted before it is left",
+        seen("1", UP, marked=False),
+        order(),
+        Memory(),
+        [INSTALL, ADOPT, STOP, SWITCH, START],
+    ),
+    (
+        "a current version without its directory is installed again",
+        broken("2"),
+        order(),
+        Memory(),
+        [INSTALL, STOP, START],
+    ),
+    (
+        "what is left of an old version without its directory is ended",
+        broken("1"),
+        order(),
+        Memory(),
+        [INSTALL, STOP, SWITCH, START],
+    ),
+    ("a failed start goes back", seen("2", DOWN, "1"), order(), FAILED, [REJECT, STOP, SWITCH, START]),
+    (
+        "a started version that dies in its watch goes back",
+        seen("2", DOWN, "1"),
+        order(),
+        WATCHED,
+        [REJECT, STOP, SWITCH, START],
+    ),
+    (
+        "a hung version whose start failed is stopped by force",
+        seen("2", HUNG, "1"),
+        order(),
+        FAILED,
+        [REJECT, STOP, SWITCH, START],
+    ),
+    ("a version that dies after its watch is started again", seen("2", DOWN, "1"), order(), PROVEN, [START]),
+    ("one that was down at its end goes back", seen("2", DOWN, "1"), order(), OVER, [REJECT, STOP, SWITCH, START]),
+    ("one that is not known to be down at its end is left alone", seen("2", HUNG, "1"), order(), OVER, []),
+    ("a failure without a way back is tried again", seen("2", DOWN), order(), FAILED, [START]),
+    ("a rejected version is not tried again", seen("1", UP, "2"), order(), TRIED, []),
+    ("the predecessor of a rejected version is kept running", seen("1", DOWN, "2"), order(), TRIED, [START]),
+    ("a way back that was cut off goes on", seen("2", UP, "1"), order(), TRIED, [STOP, SWITCH, START]),
+    ("another order lifts the rejection", seen("1", UP), order("3"), TRIED, [INSTALL, STOP, SWITCH, START]),
+    ("an old version is removed", seen("2", UP, "01"), order(), Memory("2", "1"), [PRUNE]),
+    ("the version to go back to is kept", seen("2", UP, "1"), order(), Memory("2", "1"), []),
+    (
+        "a hung version is replaced where its record says so",
+        seen("1", HUNG),
+        order(unknown_status="upgrade"),
+        Memory(),
+        [INSTALL, STOP, SWITCH, START],
+    ),
+    ("but not by itself", seen("2", HUNG), order(unknown_status="upgrade"), Memory(), []),
+    ("a damaged .version is written again", damaged("2", UP), order(), Memory("2"), [NAME]),
+    ("and then the rest is done", damaged("1", UP), order(), Memory("1"), [NAME, INSTALL, STOP, SWITCH, START]),
+    ("the version before is kept", seen("2", UP, "1"), order(), Memory("2", "2", "1"), []),
+    ("what is removed is removed last", seen("1", UP, "0"), order(), Memory(), [INSTALL, STOP, SWITCH, START, PRUNE]),
+    (
+        "the same version from elsewhere is another order",
+        seen("1", UP, "2"),
+        order(md5="f" * 32),
+        TRIED,
+        [STOP, SWITCH, START],
+    ),
+    ("stop stops whatever version runs", seen("1", UP), order("2", "stop"), Memory(), [STOP]),
+    ("stop of a stopped agent does nothing", seen("1", DOWN), order("2", "stop"), Memory(), []),
+    ("stop of an agent that is not here does nothing", seen(), order("2", "stop"), Memory(), []),
+    ("stop of an agent that cannot tell is tried", seen("1", HUNG), order("2", "stop"), Memory(), [STOP]),
+    ("an agent that cannot tell is left alone", seen("1", HUNG), order(), Memory(), []),
+    ("a directory of other things is left alone", seen(foreign="var holds app.log"), order(), Memory(), []),
+]
+
+
+@pytest.mark.parametrize(("what", "host", "desired", "memory", "steps"), TABLE, ids=[row[0] for row in TABLE])
+def test_the_plan(what, host, desired, memory, steps):
+    planned = plan(host, desired, recall(memory, host, desired, MOMENT), NOW)
+    assert [action.step for action in planned.actions] == steps
+    assert all(action.reason for action in planned.actions)
+
+
+def installed(*versions):
+    """Installs of which the first is the newest, none of them running."""
+    markers = {version: Marker(at=100 - age) for age, version in enumerate(versions)}
+    return Observed("agent", versions[0], Status(UP), markers, True, named=versions[0])
+
+
+@pytest.mark.parametrize(("keep", "pruned"), [(0, ["3", "2", "1"]), (1, ["2", "1"]), (2, ["1"]), (5, [])])
+def test_the_newest_of_the_old_versions_are_kept(keep, pruned):
+    planned = plan(installed("5", "4", "3", "2", "1"), order("5"), Memory("5", "4"), NOW, keep)
+    assert [(a.step, a.version) for a in planned.actions] == [(PRUNE, version) for version in pruned]
+
+
+def test_what_is_down_after_another_boot_has_not_failed():
+    host, rebooted = seen("2", DOWN, "1"), Moment(NOW, WATCH, "another boot")
+    assert [a.step for a in plan(host, order(), recall(WATCHED, host, order(), rebooted), NOW).actions] == [START]
+
+
+def test_a_clock_that_jumps_back_makes_no_watch_of_years():
+    host, then = seen("2", DOWN, "1"), NOW - 10 * 365 * 86400
+    assert [a.step for a in plan(host, order(), recall(WATCHED, host, order(), Moment(then, WATCH)), then).actions] == [
+        START
+    ]
+
+
+def test_a_version_that_another_updater_left_is_not_ours_to_remove():
+    host = Observed("agent", "2", Status(UP), {"2": Marker(at=1), "1": Marker()}, True, named="2")
+    assert plan(host, order(), Memory(), NOW).actions == ()
+
+
+def test_what_a_killed_updater_left_half_done_is_removed():
+    host = replace(seen("2", UP), leftovers=(".3.new", ".1.old"))
+    assert [(a.step, a.version) for a in plan(host, order(), Memory(), NOW).actions] == [
+        (PRUNE, ".3.new"),
+        (PRUNE, ".1.old"),
+    ]
+
+
+EARLIER = [
+    ("nothing is fetched", seen("1", UP), order(), []),
+    ("what is down comes up as it was", seen("1", DOWN), order(), [START]),
+    ("the ordered version that is down comes up", seen("2", DOWN), order(), [START]),
+    ("what is installed already may be switched to", seen("1", UP, "2"), order(), [STOP, SWITCH, START]),
+    ("a stop is a stop", seen("1", UP), order(cmd="stop"), [STOP]),
+]
+
+
+@pytest.mark.parametrize(("what", "host", "desired", "steps"), EARLIER, ids=[row[0] for row in EARLIER])
+def test_while_meta_is_away_its_answer_of_this_run_stays_in_force_but_nothing_is_fetched(what, host, desired, steps):
+    planned = plan(host, desired, Memory(), NOW, source=Source.EARLIER)
+    assert [action.step for action in planned.actions] == steps
+
+
+REJECTED_3 = Memory("3", "1", "1", Trial("3", failure="by hand"), Rejected(order("3"), "by hand"))
+NO_WAY_BACK = Memory("2", "", "", Trial("2", failure="not started within 60 s"))
+KEPT = [
+    ("what runs as ordered stays", seen("2", UP), order(), Memory(), []),
+    ("nothing is fetched", seen("1", UP), order(), Memory(), []),
+    ("nothing is installed on an empty host", seen(), order(), Memory(), []),
+    ("what is installed already is not switched to", seen("1", UP, "2"), order(), Memory(), []),
+    ("a switch that was cut off waits, and the old version comes up", seen("1", DOWN, "2"), order(), Memory(), [START]),
+    ("nothing is stopped", seen("1", UP), order(cmd="stop"), Memory(), []),
+    ("what was to stop is not started", seen("2", DOWN), order(cmd="stop"), Memory(), []),
+    ("what .version names comes up", seen("2", DOWN), order(), Memory(), [START]),
+    ("also where another version was desired", seen("1", DOWN), order(), Memory(), [START]),
+    ("what cannot tell is left alone", seen("2", HUNG), order(), Memory(), []),
+    ("what has no control is left alone", broken("2"), order(), Memory(), []),
+    ("what is held is left alone", replace(seen("2", DOWN), held="mine"), order(), Memory(), []),
+    ("nothing is removed", replace(seen("2", UP, "0"), leftovers=(".3.new",)), order(), Memory("2", "1"), []),
+    ("a damaged .version is written again", damaged("2", DOWN), order(), Memory("2"), [NAME, START]),
+    ("our own trial that a kill left unstarted is started", seen("2", DOWN, "1"), order(), ON_TRIAL, [START]),
+    ("a trial whose start failed goes back", seen("2", DOWN, "1"), order(), FAILED, [REJECT, STOP, SWITCH, START]),
+    ("so does one that dies in its watch", seen("2", DOWN, "1"), order(), WATCHED, [REJECT, STOP, SWITCH, START]),
+    ("a way back that was cut off goes on", seen("2", UP, "1"), order(), TRIED, [STOP, SWITCH, START]),
+    ("also where meta desired another one since", seen("3", UP, "1"), order(), REJECTED_3, [STOP, SWITCH, START]),
+    ("a failure without a way back is tried again", seen("2", DOWN), order(), NO_WAY_BACK, [START]),
+    ("a rejected version is not tried again", seen("1", UP, "2"), order(), TRIED, []),
+    ("its predecessor is kept running", seen("1", DOWN, "2"), order(), TRIED, [START]),
+    ("a person's own switch is no way back of ours", seen("0", UP, "12"), order(), TRIED, []),
+]
+
+
+@pytest.mark.parametrize(("what", "host", "desired", "memory", "steps"), KEPT, ids=[row[0] for row in KEPT])
+def test_before_meta_has_answered_in_this_run_what_ran_runs_and_nothing_else_is_done(
+    what, host, desired, memory, steps
+):
+    planned = plan(host, desired, recall(memory, host, desired, MOMENT, Source.KEPT), NOW, source=Source.KEPT)
+    assert [action.step for action in planned.actions] == steps
+    assert all(action.version in (host.current, memory.good) for action in planned.actions)
+
+
+@pytest.mark.parametrize("desired", [order("2"), order("1", cmd="stop")])
+def test_what_an_order_of_an_earlier_run_would_change_is_said_to_wait(desired):
+    waits = plan(seen("1", UP, "2"), desired, Memory(), NOW, source=Source.KEPT).waits
+    assert f"{desired.cmd} {desired.version} was desired before this updater started" in waits
+
+
+def test_an_order_of_an_earlier_run_lifts_no_rejection_and_ends_no_watch():
+    host = seen("1", UP, "2")
+    assert recall(TRIED, host, order("3"), MOMENT, Source.KEPT).rejected == TRIED.rejected
+    assert recall(WATCHED, seen("2", UP, "1"), order("3"), MOMENT, Source.KEPT).good == "1"
+
+
+def ourselves(current="1", *installs, own=True):
+    markers = {version: Marker(at=1) for version in (current, *installs)}
+    return Observed("ops-updater", current, Status(UP), markers, True, own=own, named=current)
+
+
+GOING_BACK = Memory("2", "1", "1", Trial("2", failure="by hand"), Rejected(order("2"), "by hand"))
+OWN = [
+    ("as desired, it does nothing", ourselves("2"), order(), Memory(), []),
+    ("it installs its successor and hands over", ourselves(), order(), Memory(), [INSTALL, HAND_OVER]),
+    ("a successor that is here already is handed over to", ourselves("1", "2"), order(), Memory(), [HAND_OVER]),
+    ("it is never stopped", ourselves(), order(cmd="stop"), Memory(), []),
+    ("it does not replace itself from outside", ourselves(own=False), order(), Memory(), []),
+    ("a rejected successor is not tried again", ourselves("1", "2"), order(), TRIED, []),
+    ("a hand on the host may send it back", ourselves("2", "1"), order(), GOING_BACK, [HAND_OVER]),
+    ("old versions of it are removed", ourselves("2", "1", "0"), order(), Memory("2", "1", "1"), [PRUNE]),
+]
+
+
+@pytest.mark.parametrize(("what", "host", "desired", "memory", "steps"), OWN, ids=[row[0] for row in OWN])
+def test_before_meta_has_answered_in_this_run_the_updater_does_not_replace_itself(what, host, desired, memory, steps):
+    assert plan(host, desired, memory, NOW, source=Source.KEPT).actions == ()
+
+
+@pytest.mark.parametrize(("what", "host", "desired", "memory", "steps"), OWN, ids=[row[0] for row in OWN])
+def test_the_plan_about_ourselves(what, host, desired, memory, steps):
+    planned = plan(host, desired, recall(memory, host, desired, MOMENT), NOW)
+    assert [action.step for action in planned.actions] == steps
+
+
+WAITS = [
+    (
+        "a rejected version",
+        seen("1", UP, "2"),
+        order(),
+        TRIED,
+        "2 was rolled back (did not start); waits for another version",
+    ),
+    ("a way back", seen("2", DOWN, "1"), order(), FAILED, "waits for another version"),
+    ("an agent that cannot tell", seen("1", HUNG), order(), Memory(), "cannot tell whether 1 runs"),
+    ("a foreign directory", seen(foreign="var holds app.log"), order(), Memory(), "move it away"),
+    ("a stop without a control", broken("1"), order("1", "stop"), Memory(), "nothing to stop 1 with"),
+]
+
+
+@pytest.mark.parametrize(("what", "host", "desired", "memory", "why"), WAITS, ids=[row[0] for row in WAITS])
+def test_a_plan_that_does_not_reach_the_desired_state_says_why(what, host, desired, memory, why):
+    assert why in plan(host, desired, recall(memory, host, desired, MOMENT), NOW).waits
+
+
+def installed_with(version, **digests):
+    return Observed("agent", version, Status(UP), {version: Marker(at=1, **digests)}, True, named=version)
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha256"])
+def test_a_version_published_again_with_other_bytes_is_refused_and_said(kind):
+    ours, theirs = ("a" * 32, "B" * 32) if kind == "md5" else ("a" * 64, "B" * 64)
+    planned = plan(installed_with("2", **{kind: ours}), order(**{kind: theirs}), Memory(), NOW)
+    assert planned.actions == ()
+    assert f"{kind} {ours}, desired says {theirs.lower()}" in planned.waits
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha256"])
+def test_the_same_digest_in_capitals_is_the_same_version(kind):
+    digest = "a" * (32 if kind == "md5" else 64)
+    planned = plan(installed_with("2", **{kind: digest}), order(**{kind: digest.upper()}), Memory(), NOW)
+    assert planned == plan(installed_with("2"), order(), Memory(), NOW)
+
+
+def test_the_same_failure_is_told_again_when_it_comes_after_a_stop():
+    failure = Outcome("agent", "", "2", "start", "failed", "not started within 60 s", at=1)
+    memory = Memory("2", "2").heed(order()).noting(failure, order())
+    assert memory.heed(order()).noting(failure, order()).outcomes == (failure,)
+    after = memory.heed(order(cmd="stop")).heed(order()).noting(replace_fields(failure, at=9), order())
+    assert [outcome.at for outcome in after.outcomes] == [1, 9]
+
+
+def test_a_stop_by_order_is_no_failure_of_the_watched_version():
+    again = recall(WATCHED.stopping("2"), seen("2", DOWN, "1"), order(), Moment(NOW + 1, WATCH))
+    assert [a.step for a in plan(seen("2", DOWN, "1"), order(), again, NOW + 1).actions] == [START]
+
+
+def test_the_way_back_from_a_third_version_leads_past_a_failed_second_one():
+    assert recall(FAILED, seen("2", DOWN, "1"), order("3"), MOMENT).switching("2", "3").good == "1"
+
+
+def test_a_version_that_came_through_its_watch_is_the_way_back():
+    assert recall(OVER, seen("2", UP, "1"), order("3"), MOMENT).switching("2", "3").good == "2"
+
+
+def test_a_version_left_in_good_health_is_the_way_back_even_within_its_watch():
+    assert WATCHED.switching("2", "3", was_well=True).good == "2"
+    assert WATCHED.switching("2", "3").good == "1"
+
+
+def test_a_version_that_is_taken_back_within_its_watch_is_nothing_to_go_back_to_however_well_it_was():
+    back = WATCHED.switching("2", "1", was_well=True)
+    assert (back.current, back.good, back.is_on_trial, back.may_be_taken_back(started=True)) == ("1", "1", False, False)
+    hiccup = recall(back, seen("1", DOWN, "2"), order("1"), MOMENT)
+    assert not plan(seen("1", DOWN, "2"), order("1"), hiccup, NOW).is_way_back
+
+
+def test_a_version_in_its_watch_has_proven_nothing_while_another_one_is_ordered():
+    after = recall(WATCHED, seen("2", UP, "1"), order("3"), MOMENT)
+    assert (after.good, after.is_watched, after.may_be_taken_back(started=True)) == ("1", True, True)
+    again = recall(after, seen("2", DOWN, "1"), order("2"), Moment(NOW + 5, WATCH))
+    assert plan(seen("2", DOWN, "1"), order("2"), again, NOW + 5).is_way_back
+    through = recall(after, seen("2", UP, "1"), order("3"), Moment(NOW + 31, WATCH))
+    assert (through.good, through.last.to, through.last.result) == ("2", "2", "done")
+
+
+def test_a_version_that_another_updater_runs_is_the_way_back():
+    assert recall(Memory(), seen("1", UP, marked=False), order("2"), MOMENT).switching("1", "2").good == "1"
+
+
+def test_a_first_version_that_has_failed_is_not_on_trial_while_it_is_down():
+    """There is nothing before it, so nothing takes it back: it is told as failed, and nobody waits for its watch."""
+    first = Memory().switching("", "2").failed("2", "not started within 60 s", "")
+    assert not first.may_be_taken_back(started=False)
+    assert not recall(first, seen("2", DOWN), order(cmd="stop"), MOMENT).may_be_taken_back(started=False)
+    assert recall(first, seen("2", UP), order(), MOMENT).may_be_taken_back(started=True)
+    assert FAILED.may_be_taken_back(started=False), "it is about to be taken back"
+
+
+def test_a_version_from_which_a_switch_was_cut_off_is_on_trial_as_before():
+    cut_off = ON_TRIAL.switching("2", "3")
+    assert cut_off.trial == Trial("3")
+    assert recall(cut_off, seen("2", DOWN, "13"), order("2"), MOMENT).trial == Trial("2")
+
+
+def test_a_way_back_that_is_gone_is_none():
+    assert recall(Memory("1", "0"), seen("1", UP), order("2"), MOMENT).good == "1"
+    assert recall(Memory("1", "0", "0", Trial("1")), seen("1", DOWN), order("2"), MOMENT).good == ""
+
+
+STARTED_AT = Memory("2", "1", "1", Trial("2", until=NOW + 30, began=NOW - 3))
+
+
+def test_a_version_that_dies_in_its_watch_is_said_to_have_died_so_long_after_its_start():
+    host = seen("2", DOWN, "1")
+    [reject, *_] = plan(host, order(), STARTED_AT, NOW).actions
+    assert (reject.step, reject.reason) == (REJECT, "died 3 s after its start")
+    assert plan(host, order(), WATCHED, NOW).actions[0].reason == "died within its watch", (
+        "of an earlier updater's memory"
+    )
+
+
+def test_a_start_of_ours_within_the_watch_begins_it_again():
+    again = STARTED_AT.started_again("2", Moment(NOW + 5, WATCH))
+    assert (again.trial.began, again.trial.until) == (NOW + 5, NOW + 5 + WATCH)
+    assert recall(again, seen("2", UP, "1"), order(), Moment(NOW + 9, WATCH)).trial == again.trial
+
+
+def test_a_watch_ends_well_only_when_the_version_is_seen_started_at_its_end_or_later():
+    last_look = recall(WATCHED, seen("2", UP, "1"), order(), Moment(NOW + 29.9, WATCH))
+    assert (last_look.good, last_look.outcomes) == ("1", ())
+    assert recall(last_look, seen("2", DOWN, "1"), order(), Moment(NOW + 30, WATCH)).good == "1"
+    unknown = recall(last_look, seen("2", HUNG, "1"), order(), Moment(NOW + 30, WATCH))
+    assert unknown.good == "1"
+    assert unknown.may_be_taken_back(started=False), "it is on trial until a look has said how its watch ended"
+    [done] = recall(unknown, seen("2", UP, "1"), order(), Moment(NOW + 90, WATCH)).outcomes
+    assert (done.agent, done.from_, done.to, done.step, done.result) == ("agent", "1", "2", "watch", "done")
+
+
+def test_what_comes_through_its_watch_is_told_though_nothing_was_written_after_its_start():
+    killed = Memory("1", "1").switching("1", "2")
+    watched = recall(killed, seen("2", UP, "1"), order(), MOMENT)
+    after = recall(watched, seen("2", UP, "1"), order(), Moment(NOW + WATCH, WATCH))
+    assert [(one.from_, one.to, one.result) for one in after.outcomes] == [("1", "2", "done")]
+
+
+@pytest.mark.parametrize("lived", [0.5, 20, 59])
+def test_a_first_version_that_dies_in_every_watch_never_becomes_good(lived):
+    memory, now = Memory().switching("", "2"), NOW
+    for _ in range(50):
+        memory = memory.started_again("2", Moment(now, WATCH))
+        now += lived
+        memory = recall(memory, seen("2", UP), order(), Moment(now, WATCH))
+        planned = plan(seen("2", DOWN), order(), memory, now)
+        assert ([a.step for a in planned.actions], memory.good) == ([START], "")
+        assert planned.failure.endswith("there is no version to go back to")
+
+
+@pytest.mark.parametrize("lived", [0.5, 20, 59])
+def test_a_first_version_that_its_supervisor_starts_again_in_every_watch_never_becomes_good(lived):
+    memory = Memory().switching("", "2").started_again("2", MOMENT)
+    for number in range(50):
+        host = replace(seen("2", UP), processes=frozenset({str(number)}), mains=frozenset({str(number)}))
+        moment = Moment(NOW + lived * number, WATCH)
+        memory = recall(memory, host, order(), moment)
+        planned = plan(host, order(), memory, moment.now)
+        assert (planned.actions, memory.good) == ((), "")
+        assert ("was started again" in planned.failure) == (number >= 3)
+    assert recall(memory, host, order(), Moment(moment.now + WATCH, WATCH)).good == "2"
+
+
+def test_what_works_now_and_then_only_is_not_taken_for_an_agent_that_is_started_again():
+    """As cron's jobs do, or what a socket starts: none of them is of the agent's start."""
+    memory = Memory(good="1", current="2", trial=Trial("2")).started_again("2", MOMENT)
+    for number in range(10):
+        host = replace(seen("2", UP, "1"), processes=frozenset({str(number)}))
+        memory = recall(memory, host, order(), Moment(NOW + number, WATCH))
+        assert plan(host, order(), memory, NOW + number) == Plan()
+    assert recall(memory, host, order(), Moment(NOW + WATCH, WATCH)).good == "2"
+
+
+def test_a_helper_s_end_is_no_restart_while_a_main_process_lives_on():
+    memory = Memory(good="1", current="2", trial=Trial("2")).started_again("2", MOMENT)
+    for number in range(10):
+        host = replace(seen("2", UP, "1"), processes=frozenset({"0", f"{number}.1"}), mains=frozenset({"0"}))
+        memory = recall(memory, host, order(), Moment(NOW + number, WATCH))
+    assert memory.trial.restarts == 0
+
+
+def test_a_version_in_its_watch_that_is_not_believed_to_run_is_started_twice_before_a_verdict():
+    """What it had left where it is installed may not have been the agent."""
+    memory = Memory(good="1", current="2", trial=Trial("2")).started_again("2", MOMENT)
+    lost = replace(seen("2", UP, "1"), absent=True)
+    for number in (1, 2, 3):
+        memory = recall(memory, lost, order(), Moment(NOW + 3 * number, WATCH))
+        [first, *_] = plan(lost, order(), memory, NOW + 3 * number).actions
+        assert (first.step, first.forced) == ((START if number < 3 else REJECT), False)
+        memory = memory if number == 3 else memory.started_again("2", Moment(NOW + 3 * number, WATCH))
+        memory = recall(memory, seen("2", UP, "1"), order(), Moment(NOW + 3 * number + 1, WATCH))
+    assert first.reason.startswith("died ")
+
+
+def test_what_is_not_believed_to_run_is_told_to_stop_unless_a_stranger_would_be():
+    lost = replace(seen("2", UP, "1"), absent=True)
+    for host, stops in ((lost, [STOP]), (replace(lost, strange=True), [])):
+        assert [a.step for a in plan(host, order("2", "stop"), PROVEN, NOW).actions] == stops
+        todo = plan(host, order("1"), recall(PROVEN, host, order("1"), MOMENT), NOW)
+        assert [a.step for a in todo.actions] == [*stops, SWITCH, START]
+        assert [a.doubtful for a in todo.actions if a.step is STOP] == [True for _ in stops]
+
+
+def test_a_first_version_whose_start_failed_and_that_comes_up_all_the_same_is_watched_then():
+    late = Memory().switching("", "2").failed("2", "not started within 60 s", "")
+    watched = recall(late, seen("2", UP), order(), MOMENT)
+    assert (watched.trial.until, watched.trial.failure, watched.good) == (NOW + WATCH, "", "")
+    assert recall(FAILED, seen("2", UP, "1"), order(), MOMENT).trial == FAILED.trial, "there is a way back"
+    assert FAILED.may_be_taken_back(started=True)
+
+
+def test_what_was_down_while_it_was_to_be_stopped_has_not_failed():
+    stopped = recall(OVER, seen("2", DOWN, "1"), order(cmd="stop"), MOMENT)
+    again = recall(stopped, seen("2", DOWN, "1"), order(), Moment(NOW + 1, WATCH))
+    assert [a.step for a in plan(seen("2", DOWN, "1"), order(), again, NOW + 1).actions] == [START]
+
+
+def test_a_look_from_before_the_start_says_nothing_of_it():
+    assert plan(seen("2", DOWN, "1"), order(), STARTED_AT, NOW - 4).failure == ""
+    assert [a.step for a in plan(seen("2", DOWN, "1"), order(), STARTED_AT, NOW - 4).actions] == [START]
+
+
+def test_a_first_version_that_dies_in_its_watch_is_started_again_as_a_failure():
+    first = Memory("2", "", "", Trial("2", until=NOW + 30, began=NOW - 3))
+    planned = plan(seen("2", DOWN), order(), first, NOW)
+    assert [a.step for a in planned.actions] == [START]
+    assert planned.failure == "died 3 s after its start; there is no version to go back to"
+    assert plan(seen("2", UP), order(), first, NOW) == Plan()
+
+
+def test_a_failure_in_a_watch_that_is_come_through_is_told_as_done_once():
+    failed = Outcome("agent", "", "2", "watch", "failed", "died 3 s after its start", "evidence", 1)
+    memory = replace_fields(Memory("2", "", "", Trial("2", until=NOW - 1, began=NOW - 30)), last=failed)
+    after = recall(memory, seen("2", UP), order(), MOMENT)
+    done = Outcome("agent", "", "2", "watch", "done", "it has come through its watch", at=int(NOW))
+    assert (after.outcomes, after.last, after.good) == ((done,), done, "2")
+    assert recall(after, seen("2", UP), order(), MOMENT) == after
+    assert recall(memory, seen("2", DOWN), order(), MOMENT).outcomes == (), "it is down"

@@ -1,0 +1,253 @@
+"""Messages show the character that they complain about, and a file in UTF-16 is told from a broken one."""
+
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meta.cli.arguments import fields_of, labels_of, seconds, selector_of
+from meta.cli.client import Client
+from meta.cli.environment import token
+from meta.cli.steps.first_token import write
+from meta.errors import Misconfigured as MetaMisconfigured
+from meta.errors import RecordsError
+from meta.records.files.load import decode, load
+from meta.records.selectors import label_problem
+from meta.records.validate import run_user_problem, value_problem, work_dir_problem
+from meta.settings import read
+from meta.store import Store
+from updater.errors import Misconfigured
+from updater.host.config import load as load_config
+from updater.net.credentials import Credentials
+from updater.wire.names import hostname_problem, md5_problem, name_problem, sha256_problem, version_problem
+from updater.wire.text import UTF_16, plain, quoted, utf16_problem
+from updater.wire.urls import base_problem
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1.0", '"1.0"'),
+        ("a b", '"a b"'),
+        ("$(id)", '"$(id)"'),
+        ("1.0\n", r'"1.0\n" (ends with U+000A LINE FEED)'),
+        ("1.0\r\n", r'"1.0\r\n" (with U+000D CARRIAGE RETURN, U+000A LINE FEED)'),
+        ("1.0 ", '"1.0 " (ends with U+0020 SPACE)'),
+        ("falcon\xa0agent", r'"falcon\u00a0agent" (with U+00A0 NO-BREAK SPACE)'),
+        ("1\u200b.0", r'"1\u200b.0" (with U+200B ZERO WIDTH SPACE)'),
+        ("\ufeffa", r'"\ufeffa" (with U+FEFF ZERO WIDTH NO-BREAK SPACE)'),
+        ("\u202ea", r'"\u202ea" (with U+202E RIGHT-TO-LEFT OVERRIDE)'),
+        ("fаlcon", '"fаlcon" (with U+0430 CYRILLIC SMALL LETTER A)'),
+        ("a–b", '"a–b" (with U+2013 EN DASH)'),
+        ("a\x07b", r'"a\u0007b" (with U+0007 CONTROL)'),
+        ("e\u0301", r'"e\u0301" (ends with U+0301 COMBINING ACUTE ACCENT)'),
+        ("", '""'),
+    ],
+)
+def test_what_cannot_be_seen_is_escaped_and_named(text, expected):
+    assert quoted(text) == expected
+
+
+def test_a_long_text_without_anything_odd_is_shown_whole_and_an_odd_one_is_quoted():
+    path = "/" + "x" * 300
+    assert plain(path) == path
+    assert plain("/x\u200b") == r'"/x\u200b" (ends with U+200B ZERO WIDTH SPACE)'
+
+
+@given(st.text())
+def test_whatever_a_text_is_it_is_shown_on_one_line_that_can_be_printed(text):
+    assert quoted(text).isprintable()
+
+
+N, Z = "\xa0", "\u200b"
+OPERATOR = {"kind": "operator", "role": "viewer"}
+NO_BREAK, NO_WIDTH = "U+00A0 NO-BREAK SPACE", "U+200B ZERO WIDTH SPACE"
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        (lambda: fields_of([f"version{N}=2"]), r'"version\u00a0" (ends with U+00A0 NO-BREAK SPACE) is no field'),
+        (lambda: selector_of(f"prefix{N}:web-"), r'"prefix\u00a0" (ends with U+00A0 NO-BREAK SPACE) selects nothing'),
+        (lambda: selector_of(f"web{N}"), r'"web\u00a0" (ends with U+00A0 NO-BREAK SPACE) does not say how'),
+        (lambda: selector_of(f"prefix:web-{N}"), r'prefix "web-\u00a0" (ends with U+00A0 NO-BREAK SPACE) fits no host'),
+        (lambda: selector_of(f"glob:w*{N}"), r'glob "w*\u00a0" (ends with U+00A0 NO-BREAK SPACE) fits no host'),
+        (lambda: labels_of([f"env{N}"]), r'"env\u00a0" (ends with U+00A0 NO-BREAK SPACE) is neither'),
+        (lambda: labels_of([f"env{Z}-"]), r'label "env\u200b" (ends with U+200B ZERO WIDTH SPACE) is not'),
+        (lambda: Client(f"http://me{Z}ta:1"), r'not "http://me\u200bta:1" (with U+200B ZERO WIDTH SPACE)'),
+        (
+            lambda: write("sqlite:///x.db", OPERATOR | {"name": f"al{Z}ice"}),
+            r'name: "al\u200bice" (with U+200B ZERO WIDTH',
+        ),
+        (lambda: seconds(f"90d{N}"), r'"90d\u00a0" (ends with U+00A0 NO-BREAK SPACE) is no duration'),
+        (
+            lambda: Store(f"sqlite:///x.db{N}"),
+            r'"sqlite:///x.db\u00a0" (ends with U+00A0 NO-BREAK SPACE) has a character',
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_argument_is_in_plain_sight(argument, told):
+    with pytest.raises(MetaMisconfigured) as raised:
+        argument()
+    assert told in str(raised.value)
+
+
+def test_a_password_is_not_shown_with_a_database_that_cannot_be_meant():
+    with pytest.raises(MetaMisconfigured) as raised:
+        Store(f"postgresql://meta:hunter2@host/meta{N}")
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (f'retireAfter: "30{N}d"', rf', not "30\u00a0d" (with {NO_BREAK})'),
+        (f'maxHosts: "3{Z}"', rf', not "3\u200b" (ends with {NO_WIDTH})'),
+        (f'logLevel: "info{Z}"', rf', not "info\u200b" (ends with {NO_WIDTH})'),
+        (f'trustedProxies: ["127.0.0.1{N}"]', rf'"127.0.0.1\u00a0" (ends with {NO_BREAK}) is no address'),
+        ('trustedProxies: ["10.0.0.1/8"]', '"10.0.0.1/8" is no address like 10.0.0.1 and no network like 10.0.0.0/8'),
+        (f"listen:{N}127.0.0.1:2000", rf'must be a mapping, not text "listen:\u00a0127.0.0.1:2000" (with {NO_BREAK})'),
+        (f'listen: "127.0.0.1:2000{N}"', rf'"127.0.0.1:2000\u00a0" (ends with {NO_BREAK})'),
+        (f'database: "sqlite:///x.db{N}"', rf'"sqlite:///x.db\u00a0" (ends with {NO_BREAK})'),
+        (f'records: "/x{Z}"', rf'"/x\u200b" (ends with {NO_WIDTH})'),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_of_meta_is_in_plain_sight(tmp_path, line, told):
+    file = tmp_path / "meta.yaml"
+    file.write_text(f"{line}\n")
+    with pytest.raises(MetaMisconfigured) as raised:
+        read(file)
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f'{{"keep{N}Versions": 1, SERVER}}', rf': "keep\u00a0Versions" (with {NO_BREAK}): unknown key'),
+        (
+            f'{{"agents": {{"a": {{"leftovers": "end{N}"}}}}, SERVER}}',
+            rf'"end\u00a0" (ends with {NO_BREAK}) is none of',
+        ),
+        (f'{{"caFile": "/x{Z}", SERVER}}', rf'caFile: "/x\u200b" (ends with {NO_WIDTH}) is not a file'),
+        (f'{{"agents": {{"a{Z}": {{}}}}, SERVER}}', rf'agents."a\u200b" (ends with {NO_WIDTH}): name "a\u200b"'),
+        (f'{{SERVER,{N}"debug": true}}', f"(with {NO_BREAK})"),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_of_the_updater_is_in_plain_sight(tmp_path, text, told):
+    file = tmp_path / "cfg.json"
+    file.write_text(text.replace("SERVER", '"server": "http://127.0.0.1:1", "interval": 5'))
+    with pytest.raises(Misconfigured) as raised:
+        load_config(file)
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("ou_o_abc".encode("utf-16"), UTF_16),
+        ("ou_o_abc".encode("utf-16-le"), UTF_16),
+        (f"ou_o_abc{Z}\n".encode(), f"without {NO_WIDTH}"),
+        (f"ou_o{N}abc\n".encode(), f"without {NO_BREAK}"),
+    ],
+)
+def test_what_is_wrong_with_a_token_is_named_and_the_token_is_not_shown(tmp_path, data, told):
+    file = tmp_path / "token"
+    file.write_bytes(data)
+    file.chmod(0o600)
+    with pytest.raises(MetaMisconfigured) as raised:
+        token(file)
+    assert told in str(raised.value)
+    assert "abc" not in str(raised.value)
+
+
+def test_a_token_in_the_environment_is_told_of_its_odd_character(monkeypatch):
+    monkeypatch.setenv("META_TOKEN", f"ou_o{N}abc")
+    with pytest.raises(MetaMisconfigured, match=r"META_TOKEN .*, without U.00A0 NO-BREAK SPACE"):
+        token(None)
+
+
+@pytest.mark.parametrize("data", ["Bearer x".encode("utf-16"), f"Bearer x{Z}".encode()])
+def test_what_is_wrong_with_a_secret_of_the_updater_is_named(tmp_path, data):
+    file = tmp_path / "secret"
+    file.write_bytes(data)
+    file.chmod(0o600)
+    with pytest.raises(Misconfigured, match=r"UTF-16|U.200B ZERO WIDTH SPACE"):
+        Credentials({"http://h": str(file)}).header("http://h/x")
+
+
+ODD = "x\xa0y"
+PROBLEMS = [
+    name_problem, version_problem, hostname_problem, md5_problem, sha256_problem,
+    run_user_problem, work_dir_problem, label_problem,
+    lambda text: base_problem("tarball", f"http://h/{text}"), lambda text: value_problem("cmd", text),
+    lambda text: value_problem("leftovers", text), lambda text: value_problem("unknownStatus", text),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_every_refusal_of_a_value_names_the_character(problem):
+    assert "(with U+00A0 NO-BREAK SPACE)" in problem(ODD)
+    assert "(ends with U+000A LINE FEED)" in problem("x\n")
+
+
+def test_a_records_file_a_command_and_cfg_json_name_it_too(tmp_path):
+    file = tmp_path / "records.yaml"
+    file.write_text('agents: [{name: a, version: "1.0\\n", tarball: "http://h/\u200b", "cm\xa0d": start}]')
+    with pytest.raises(RecordsError) as e:
+        load(file)
+    assert "ends with U+000A LINE FEED" in str(e.value)
+    assert "with U+200B ZERO WIDTH SPACE" in str(e.value)
+    assert r'unknown key "cm\u00a0d" (with U+00A0 NO-BREAK SPACE); did you mean cmd?' in str(e.value)
+    with pytest.raises(MetaMisconfigured, match=r"with U\+00A0 NO-BREAK SPACE"):
+        fields_of(["version=1\xa00"])
+    cfg = tmp_path / "cfg.json"
+    for key, value in (("hostname", "web-1\n"), ("server", "meta\u200b:2000"), ("desiredAgent", "x\xa0")):
+        cfg.write_text(json.dumps({"server": "meta:2000", "interval": 60, key: value}))
+        with pytest.raises(Misconfigured, match=r"U\+00(0A|A0)|U\+200B"):
+            load_config(cfg)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "agents: []\n",
+        '{"server": "meta:2000"}',
+        "# Записи агентов, все\nagents:",
+        f"# {'所有代理的记录' * 10}\r\nagents: []\r\n",
+        f"# {'Записи агентов, все ' * 30}\nagents: [] # \U0001f600\n",
+    ],
+)
+def test_utf_16_is_recognised_with_its_mark_and_without(tmp_path, encoding, text):
+    data = text.encode(encoding)
+    file = tmp_path / "records.yaml"
+    file.write_bytes(data)
+    for reading, error in (
+        (load, RecordsError),
+        (read, RecordsError),
+        (load_config, Misconfigured),
+        (lambda path: decode(io.BytesIO(path.read_bytes()).read(), "stdin"), RecordsError),
+    ):
+        with pytest.raises(error, match=UTF_16):
+            reading(file)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"a",
+        b"agents: []",
+        "агент".encode(),
+        b"\xff",
+        b"a\0b",
+        b"\xef\xbb\xbfagents: []",
+        b"a b\0agents: []" + b" " * 31,
+        "# Записи\0агентов, все\nagents:".encode(),
+        bytes(range(256)),
+    ],
+)
+def test_what_is_not_utf_16_is_not_taken_for_it(data):
+    assert utf16_problem(data) == ""

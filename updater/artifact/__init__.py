@@ -1,0 +1,1 @@
+"""A tarball from its URL to an unpacked directory: download, digest, members, extraction."""

@@ -1,0 +1,207 @@
+"""A tarball from its base URL to the disk, proven by its digest: nothing is handed on before the whole file's is right.
+
+Where the expected digest comes from (the peers' rules, and sha256 of ours): the record's sha256; else the record's md5 when
+it is 32 hex digits; else the file `{base}/{name}-{version}.tar.gz.md5` (digest_files.py), where base is the record's md5
+when that is a URL, and the tarball's own base when it is blank.
+"""
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from updater.artifact import digest_files
+from updater.artifact.partial_download import Expected as Expected
+from updater.artifact.partial_download import Fetched as Fetched
+from updater.artifact.partial_download import Part, WrongBytes
+from updater.errors import Refused, TryLater
+from updater.net import backoff, peer_values
+from updater.net.http import Http, Response
+from updater.wire.heartbeat import Desired
+from updater.wire.names import is_digest
+from updater.wire.urls import shown
+
+MAX_TARBALL = 4 << 30  # bytes
+SHORTEST_TRY = 1.0  # seconds; with less left, no further try is begun
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a download is gone about. within: seconds for all of it, every try and pause included; min_speed: bytes a second,
+    less than that over `slow_after` seconds is given up; check: called often, may raise to end it."""
+
+    within: float
+    min_speed: float = 1024
+    check: Callable[[], None] = lambda: None
+    slow_after: float = 30.0
+
+
+def expected_digest(http: Http, order: Desired, within: float) -> Expected:
+    """The digest that the tarball must have. Raises Refused when there is none to be had, TryLater for the network."""
+    if order.sha256:
+        return Expected("sha256", order.sha256.lower(), "the record's sha256")
+    if is_digest(order.md5):
+        return Expected("md5", order.md5.lower(), "the record's md5")
+    base, whose = (order.md5, "the record's md5 URL") if order.md5 else (order.tarball, "the tarball's URL")
+    url = _url(base, f"{order.file_name}.md5")
+    with http.exchange("GET", url, within) as answer:
+        _check_status(answer, "digest file")
+        kind, digest = digest_files.digest_in(answer.read(64 << 10, of_a_file=True), order.file_name, _whence(answer))
+    return Expected(kind, digest, f"{shown(url)}, at {whose}")
+
+
+def _url(base: str, file_name: str) -> str:
+    """A file's URL. Its name is quoted: stores of the S3 kind take a `+` for a blank."""
+    return f"{base.rstrip('/')}/{quote(file_name, safe='')}"
+
+
+@contextlib.contextmanager
+def fetch(http: Http, order: Desired, expected: Expected, to: Path, terms: Terms) -> Iterator[Fetched]:
+    """Download the tarball to `to` and prove it; goes on where a cut download ended, also one of an earlier cycle.
+
+    The block has the open file. The order's mirrors are asked in turn. Raises Refused when each of them has a wrong digest or
+    no such file, and then nothing is left at `to`; TryLater while the network, the disk or a busy server keeps one of them
+    from saying so, and then what came so far stays for the next cycle.
+    """
+    with contextlib.closing(Part(to)) as part:
+        yield _fetched(http, order, expected, part, terms)
+
+
+class _Source:
+    """A URL that may have the tarball, and what came of asking it in this fetch."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.due = 0.0  # by the monotonic clock, when it may be asked next
+        self.is_settled = False  # it has refused, and is not asked again
+        self._tries = 0
+        self._doubted = ""
+
+    def put_off(self, asked: float) -> None:
+        """Not to be asked again for a while. asked: seconds that it wants at least."""
+        self.due = time.monotonic() + backoff.until_retry(self._tries, asked, random.random())  # noqa: S311
+        self._tries += 1
+
+    def is_in_doubt(self, found: str) -> bool:
+        """Whether other bytes of this digest may be the right ones cut short: until they came twice."""
+        before, self._doubted = self._doubted, found
+        return found != before
+
+
+def _fetched(http: Http, order: Desired, expected: Expected, part: Part, terms: Terms) -> Fetched:
+    """Asks each source in turn until one has it, or all have refused. One that is only busy may have it a moment later, and
+    the rest of what it began to send, whatever the others say."""
+    deadline = time.monotonic() + terms.within
+    sources = [_Source(_url(base, order.file_name)) for base in (order.tarball, *order.mirrors)]
+    later: TryLater | None = None
+    while True:
+        source = min((one for one in sources if not one.is_settled), key=lambda one: one.due)
+        _wait(source.due, deadline, terms, later)
+        try:
+            fetched = _asked(http, source, expected, part, deadline, terms)
+        except TryLater as e:
+            later = e
+            source.put_off(e.after)
+        except Refused:
+            source.is_settled = True
+            if all(one.is_settled for one in sources):
+                part.discard()
+                raise
+        else:
+            part.forget_validator()
+            return fetched
+
+
+def _asked(http: Http, source: _Source, expected: Expected, part: Part, deadline: float, terms: Terms) -> Fetched:
+    """The tarball as one source has it. Raises TryLater, Refused."""
+    came = _download(http, source.url, part, deadline, terms)
+    try:
+        return part.proven(expected, came.whence)
+    except WrongBytes as e:
+        part.discard()
+        if not came.is_rest:
+            if came.has_end or not source.is_in_doubt(e.found):
+                raise
+            raise TryLater(f"{e}, and maybe not all: nothing said how many there are") from e
+    # Two files may have been joined: once more from the first byte.
+    return _asked(http, source, expected, part, deadline, terms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Came:
+    """What an answer brought. whence: from where, in words; is_rest: only what was missing; has_end: a cut would have shown."""
+
+    whence: str
+    is_rest: bool
+    has_end: bool
+
+
+def _download(http: Http, url: str, part: Part, deadline: float, terms: Terms) -> _Came:
+    """Fetch a file, or the rest of it."""
+    headers = part.resume_headers()
+    left = max(deadline - time.monotonic(), 0.001)
+    with http.exchange("GET", url, left, headers=headers) as answer:
+        if answer.status == 416 and headers:  # there is no rest: the part is whole, or of another file
+            return _Came(_whence(answer), is_rest=True, has_end=True)
+        is_rest = answer.status == 206 and bool(headers)
+        if is_rest:
+            _check_range(answer, part)
+        else:
+            _check_status(answer, "tarball")
+            part.begin(answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", ""))
+        _store(answer, part, terms)
+        return _Came(_whence(answer), is_rest, answer.has_end)
+
+
+def _whence(answer: Response) -> str:
+    """Who sent these bytes, and what it said that it did to them: maybe they are not those of the file."""
+    return f"{answer.way} (which calls it {answer.encoding}-encoded)" if answer.encoding else str(answer.way)
+
+
+def _check_range(answer: Response, part: Part) -> None:
+    try:
+        if peer_values.range_start(answer.headers.get("Content-Range", "")) == part.size:
+            return
+        problem = "answered with another part than asked for"
+    except TryLater as e:
+        problem = str(e)
+    part.discard()
+    raise TryLater(f"{answer.way}: {problem}")
+
+
+def _store(answer: Response, part: Part, terms: Terms) -> None:
+    part.check_room(answer.length or 0)
+    since, came = time.monotonic(), 0
+    for chunk in answer.chunks(of_a_file=True):
+        terms.check()
+        part.append(chunk)
+        came += len(chunk)
+        if part.size > MAX_TARBALL:
+            part.discard()
+            raise Refused(f"{answer.way}: the tarball is larger than {MAX_TARBALL} bytes")
+        if (took := time.monotonic() - since) > terms.slow_after:
+            if came < terms.min_speed * took:
+                slow = f"only {came / took:.0f} bytes a second came, which is less than {terms.min_speed:.0f}"
+                raise TryLater(f"{answer.way}: {slow}")
+            since, came = time.monotonic(), 0
+
+
+def _wait(due: float, deadline: float, terms: Terms, error: TryLater | None) -> None:
+    """Wait until a source may be asked, or raise the last error when there would be no time left for that."""
+    terms.check()
+    if error and due > time.monotonic() and due + SHORTEST_TRY >= deadline:
+        raise error
+    while (left := due - time.monotonic()) > 0:
+        terms.check()
+        time.sleep(min(left, 0.2))
+
+
+def _check_status(answer: Response, what: str) -> None:
+    if answer.status == 200:
+        return
+    if answer.status in (408, 416, 425, 429) or answer.status >= 500:  # 416: to a request that named no range
+        raise TryLater(f"{answer.way} answered {answer.status}", answer.retry_after)
+    raise Refused(f"no {what}: {answer.way} answered {answer.status}")

@@ -1,0 +1,280 @@
+"""The commands for a hand on this host: why, hold, unhold, rollback, retry, enrol."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from updater import places
+from updater.cli.options import CONFIG, ROOT, a_host, working_host
+from updater.errors import Misconfigured, NotThere, TryLater
+from updater.wire import durations
+
+if TYPE_CHECKING:
+    from updater.host.context import Host
+    from updater.model.memory import Memory
+    from updater.wire.heartbeat import Desired
+
+_WAIT = 150.0  # seconds for a running updater to see to a wish: a stop and a start, and a little
+
+
+def _agents(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Shell completion: the agents of this host that begin so."""
+    from updater.host.observe import agent_names
+    from updater.model.layout import Layout
+
+    root = context.params.get("root") or context.params.get("config_file", Path("cfg.json")).resolve().parent
+    if not places.is_directory(Path(root)):
+        return []
+    return [name for name in agent_names(Layout(Path(root))) if name.startswith(begun)]
+
+
+def _seconds(_context: click.Context, _parameter: click.Parameter, text: str) -> float:
+    seconds = 0.0 if text == "0" else durations.duration(text)
+    if seconds is None:
+        from updater.wire.text import quoted
+
+        raise click.BadParameter(f"{quoted(text)} is no duration like 90s, 5min or 1h")
+    return seconds
+
+
+def _no_strange_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    from updater.wire.names import name_problem
+
+    if problem := name_problem(value):
+        raise Misconfigured(problem)
+    return value
+
+
+AGENT = click.argument("agent", shell_complete=_agents, callback=_no_strange_name)
+
+
+@click.command()
+@CONFIG
+@ROOT
+@AGENT
+def why(config_file: Path, root: Path | None, agent: str) -> None:
+    """Show why AGENT is as it is: desired, observed, what was tried last, and what comes next."""
+    from updater.cli import explain
+    from updater.reconcile import cycle
+
+    host = a_host(config_file, root)
+    seen = cycle.look(host, [agent])[agent]
+    if not seen.current and all(order.name != agent for order in host.orders.last.orders):
+        raise NotThere(f"no agent {agent} below {host.layout.root}, and meta desires none")
+    for line in explain.why(host, seen, host.orders.last):
+        click.echo(line)
+
+
+@click.command()
+@CONFIG
+@ROOT
+@AGENT
+@click.option("--why", "reason", default="", help="Shown in the reports to meta and by `updater why`.")
+def hold(config_file: Path, root: Path | None, agent: str, reason: str) -> None:
+    """Leave AGENT alone, whatever meta desires: no upgrade, no start, no stop, until `updater unhold`."""
+    from updater.host import operator_requests
+
+    before = operator_requests.hold(a_host(config_file, root).layout, agent, reason)
+    click.echo(
+        f"{agent} is held already ({before}); with --why it gets another reason" if before else f"{agent} is held"
+    )
+
+
+@click.command()
+@CONFIG
+@ROOT
+@AGENT
+def unhold(config_file: Path, root: Path | None, agent: str) -> None:
+    """Let AGENT be changed again."""
+    from updater.host import operator_requests
+
+    was_held = operator_requests.unhold(a_host(config_file, root).layout, agent)
+    click.echo(f"{agent} is no longer held" if was_held else f"{agent} was not held")
+
+
+@click.command()
+@CONFIG
+@ROOT
+@AGENT
+def rollback(config_file: Path, root: Path | None, agent: str) -> None:
+    """Take AGENT back to the version before, and stay there until meta desires another than the one it desires now."""
+    from updater.host import operator_requests
+
+    host = a_host(config_file, root)
+    target = _way_back(host, agent)
+    operator_requests.ask_rollback(host.layout, agent)
+    pid = operator_requests.running_updater(host.layout)
+    if pid:
+        operator_requests.wake(pid)
+        _wait_for(host, agent, target)
+    else:
+        _by_ourselves(config_file, root, agent)
+    click.echo(f"{agent} is at {target}; `updater why {agent}` tells more")
+
+
+@click.command()
+@CONFIG
+@ROOT
+@AGENT
+def retry(config_file: Path, root: Path | None, agent: str) -> None:
+    """Try the version of AGENT again that was rolled back on this host, or refused for its content, if meta still desires it.
+
+    Exits with 0 once it is started, and with 1 when it was rolled back or refused again. For many hosts: meta retry.
+    """
+    from updater.host import operator_requests
+    from updater.reconcile import cycle
+
+    host = a_host(config_file, root)
+    version = _to_retry(host, agent)
+    operator_requests.ask_retry(host.layout, agent)
+    if pid := operator_requests.running_updater(host.layout):
+        operator_requests.wake(pid)
+        _wait_for_retry(host, agent, version)
+    else:
+        with working_host(config_file, root) as working:
+            cycle.run(working)
+    memory = _memory(host, agent)
+    if failed := memory.rejected or memory.unfit:
+        what = "rolled back" if memory.rejected else "refused"
+        click.echo(f"{agent} {version} was {what} again: {failed.reason}", err=True)
+        sys.exit(1)
+    click.echo(f"{agent} is at {_current(host, agent)}; `updater why {agent}` tells more")
+
+
+@click.command()
+@CONFIG
+@ROOT
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The enrolment token is in this file, which must be private. [default: it is read from the standard input]",
+)
+@click.option("--again", is_flag=True, help="Also where this host has a token already, which is replaced then.")
+@click.option(
+    "--within",
+    default="5min",
+    show_default=True,
+    metavar="TIME",
+    callback=_seconds,
+    help="How long to ask again while meta is busy or away; 0: ask once.",
+)
+def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: bool, within: float) -> None:
+    """Get this host a token of its own from meta, for an enrolment token that a person was given.
+
+    The running updater shows it to meta from its next heartbeat on; nothing need be configured or restarted. When it ends
+    without an answer, do the same again: meta knows that it is the same enrolment.
+    """
+    from updater.meta_client import enrolment
+    from updater.net import credentials
+
+    host = a_host(config_file, root)
+    enrolment.check(host, again)
+    if token_file:
+        token = credentials.private(token_file, "enrolment token")
+    elif sys.stdin.isatty():
+        token = click.prompt("Enrolment token", hide_input=True, err=True)
+    else:
+        token = sys.stdin.read(credentials.LIMIT).strip()
+    enrolment.enrol(host, token, within, lambda line: click.echo(f"updater: {line}", err=True))
+    click.echo(f"{host.config.reported_hostname} is enrolled with {host.config.shown_url}")
+
+
+def _way_back(host: "Host", agent: str) -> str:
+    """The version to go back to. Raises NotThere when there is none, or nothing to go back from."""
+    from updater.cli import explain
+    from updater.host import operator_requests
+    from updater.reconcile import cycle
+
+    operator_requests.require(host.layout, agent)
+    seen = cycle.look(host, [agent])[agent]
+    order = next((o for o in host.orders.last.orders if o.name == agent), None)
+    if seen.held:
+        raise NotThere(f"{agent} is held ({seen.held}): updater unhold {agent} first")
+    if order is None or seen.current != order.version:
+        raise NotThere(f"{agent} is not at the version that meta desires: there is nothing to take back")
+    if back := explain.way_back(seen, order, host.memories.of(agent)):
+        return back
+    raise NotThere(f"no other version of {agent} is installed to go back to")
+
+
+def _to_retry(host: "Host", agent: str) -> str:
+    """The version to try again. Raises NotThere when there is none."""
+    from updater.host import operator_requests
+
+    operator_requests.require(host.layout, agent)
+    if held := operator_requests.held(host.layout, agent):
+        raise NotThere(f"{agent} is held ({held}): updater unhold {agent} first")
+    memory = host.memories.of(agent)
+    order = next((o for o in host.orders.last.orders if o.name == agent), None)
+    failed = {memory.rejected.order.version} if memory.rejected else set()
+    failed |= {memory.unfit.version} if memory.unfit else set()
+    if order is None or order.version not in failed:
+        raise NotThere(_why_no_retry(host, agent, order, memory))
+    return order.version
+
+
+def _why_no_retry(host: "Host", agent: str, order: "Desired | None", memory: "Memory") -> str:
+    """What is said where nothing was given up that another try could begin again."""
+    from updater.cli import explain
+    from updater.reconcile import cycle
+    from updater.wire.heartbeat import DONE
+
+    todo = explain.next_steps(host, cycle.look(host, [agent])[agent], order, memory) if order else None
+    last = memory.last
+    if order and last and last.to == order.version and last.result != DONE and todo and todo.actions:
+        what = f"{agent} {order.version}: {last.result} at {last.step} ({last.reason})"
+        return f"{what}. It is tried again in each cycle by itself: there is nothing to ask for"
+    if todo and todo.waits:
+        return f"{agent}: {todo.waits}. No other try would change that"
+    return f"no version of {agent} that meta desires was rolled back or refused here: there is nothing to try again"
+
+
+def _wait_for_retry(host: "Host", agent: str, version: str) -> None:
+    """Until the version is started, or rolled back again. Raises TryLater."""
+    from updater.host import operator_requests
+
+    deadline = time.monotonic() + _WAIT
+    while operator_requests.wishes_retry(host.layout, agent) or not _is_tried(host, agent, version):
+        if time.monotonic() > deadline:
+            raise TryLater(f"{agent} {version} was not tried again within {_WAIT:.0f} s: see the updater's log")
+        time.sleep(0.1)
+
+
+def _is_tried(host: "Host", agent: str, version: str) -> bool:
+    memory = _memory(host, agent)
+    started = memory.trial is None or memory.trial.version != version or memory.trial.until > 0
+    return bool(memory.rejected or memory.unfit) or (_current(host, agent) == version and started)
+
+
+def _memory(host: "Host", agent: str) -> "Memory":
+    """What is remembered now, by another process too."""
+    from updater.host.memories import Memories
+
+    return Memories(host.layout.memories).of(agent)
+
+
+def _wait_for(host: "Host", agent: str, version: str) -> None:
+    deadline = time.monotonic() + _WAIT
+    while _current(host, agent) != version:
+        if time.monotonic() > deadline:
+            raise TryLater(f"the updater has not taken {agent} back within {_WAIT:.0f} s: see its log")
+        time.sleep(0.1)
+
+
+def _by_ourselves(config_file: Path, root: Path | None, agent: str) -> None:
+    from updater.model.actions import Source
+    from updater.reconcile import cycle
+    from updater.reconcile.agent_turn import converge
+
+    with working_host(config_file, root) as host:
+        order = next(o for o in host.orders.last.orders if o.name == agent)
+        converge(host, order, cycle.look(host, [agent])[agent], Source.KEPT)
+
+
+def _current(host: "Host", agent: str) -> str:
+    from updater.host.observe import current
+
+    return current(host.layout.agent(agent))

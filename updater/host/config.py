@@ -1,0 +1,169 @@
+"""cfg.json: the Go updater's keys with their meaning, and ours with defaults. An error names the file and the key's path."""
+
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from updater import durable_files, places
+from updater.artifact.tar_reader import Limits
+from updater.errors import Misconfigured, TryLater
+from updater.net import addresses
+from updater.wire import decode_problems, syntax_mistakes
+from updater.wire.heartbeat import Desired
+from updater.wire.names import hostname_problem, name_problem
+from updater.wire.text import plain, utf16_problem
+from updater.wire.urls import base_problem, shown
+
+LIMIT = 1 << 20  # bytes of a cfg.json
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
+
+
+class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    pass
+
+
+class Http(_Section, frozen=True):
+    """The local HTTP interface. listen: `host:port`; `:port` means every interface, port 0 a free one."""
+
+    enabled: bool = True
+    listen: str = "127.0.0.1:2001"
+
+
+class Timeouts(_Section, frozen=True):
+    """Seconds that each thing may take. start and stop include the wait for `./control status` to say so."""
+
+    status: Seconds = 10
+    start: Seconds = 60
+    stop: Seconds = 60
+    heartbeat: Seconds = 30
+    download: Seconds = 1800
+
+
+class AgentSettings(_Section, frozen=True):
+    """How this host goes about one agent, where meta's reply does not say it (a Go meta cannot)."""
+
+    leftovers: Literal["", "leave", "end"] = ""
+    unknown_status: Literal["", "wait", "upgrade"] = ""
+
+
+class Config(_Section, frozen=True):
+    """A host's configuration; its keys in cfg.json are the same in camelCase.
+
+    server: meta's `host:port`, or an http or https URL; interval: seconds between heartbeats; hostname: "" means the
+    machine's own; desired_agent: "" means every agent, else only this one is changed; watch: seconds for which a started
+    version can be rolled back; probe: seconds between looks at a watched agent; keep_versions: how many old installs of an
+    agent are kept beside the current and the previous one; keep_orders: seconds for which meta's last orders count while
+    it does not answer; min_speed: bytes a second that a download must come at; max_output: bytes of what
+    an agent's start has printed, from which on only the last are kept; ca_file: authorities to trust instead of
+    the system's; credentials: `https://host` -> file with what that host wants to see; limits: of a tarball's content;
+    tools: programs that must be on PATH; agents: by name, what meta's reply leaves open.
+    """
+
+    server: str
+    interval: Seconds
+    debug: bool = False
+    hostname: str = ""
+    desired_agent: str = ""
+    http: Http = Http()
+    timeouts: Timeouts = Timeouts()
+    watch: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 60
+    probe: Seconds = 2
+    keep_versions: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    keep_orders: Annotated[float, msgspec.Meta(ge=0)] = 7 * 86400
+    min_speed: Annotated[float, msgspec.Meta(ge=0)] = 1024
+    max_output: Annotated[int, msgspec.Meta(ge=64 << 10)] = 16 << 20
+    ca_file: str = ""
+    credentials: dict[str, str] = {}
+    limits: Limits = Limits()
+    tools: tuple[str, ...] = ("sh", "tar", "md5sum")
+    agents: dict[str, AgentSettings] = {}
+
+    @property
+    def base_url(self) -> str:
+        return (self.server if "://" in self.server else f"http://{self.server}").rstrip("/")
+
+    @property
+    def shown_url(self) -> str:
+        """meta's URL for people: without a password."""
+        return shown(self.base_url)
+
+    @property
+    def heartbeat_url(self) -> str:
+        return f"{self.base_url}/heartbeat"
+
+    @property
+    def reported_hostname(self) -> str:
+        return self.hostname or socket.gethostname()
+
+    def completed(self, order: Desired) -> Desired:
+        """The order with what it leaves open as cfg.json has it."""
+        ours = self.agents.get(order.name)
+        if ours is None:
+            return order
+        return replace(
+            order,
+            leftovers=order.leftovers or ours.leftovers,
+            unknown_status=order.unknown_status or ours.unknown_status,
+        )
+
+
+def load(path: Path) -> Config:
+    """Read cfg.json. Raises Misconfigured with one sentence that names the file and the key's path."""
+    try:
+        data = durable_files.read_small(path.resolve(), LIMIT)
+    except (ValueError, TryLater, OSError) as e:
+        raise Misconfigured(str(e)) from e
+    if data is None:
+        raise Misconfigured(f"{path} does not exist: copy cfg.example.json to {path.name} and edit it")
+    if problem := utf16_problem(data):
+        raise Misconfigured(f"{path} {problem}")
+    try:
+        return _checked(msgspec.json.decode(data, type=Config))
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
+        where, text = decode_problems.problem(e, data)
+        at_key = isinstance(e, msgspec.ValidationError)
+        if type(e) is msgspec.DecodeError and (mistake := syntax_mistakes.in_json_file(data)):
+            raise Misconfigured(f"{path}:{mistake}") from e
+        raise Misconfigured(f"{path}: {where or 'top level'}: {text}" if at_key else f"{path} {text}") from e
+    except _Bad as e:
+        raise Misconfigured(f"{path}: {e}") from e
+
+
+class _Bad(ValueError):
+    pass
+
+
+def _checked(config: Config) -> Config:
+    _check("server", base_problem("server", config.heartbeat_url))
+    if config.hostname:
+        _check("hostname", hostname_problem(config.hostname))
+    for url in config.credentials:
+        _check(f"credentials.{plain(shown(url))}", base_problem("it", url))
+    if config.ca_file and not places.is_file(Path(config.ca_file)):
+        raise _Bad(f"caFile: {plain(config.ca_file)} is not a file")
+    for name in config.agents:
+        _check(f"agents.{plain(name)}", name_problem(name))
+    if config.desired_agent:
+        _check("desiredAgent", name_problem(config.desired_agent))
+    try:
+        addresses.parse_listen(config.http.listen)
+    except ValueError as e:
+        raise _Bad(f"http.listen: {e}") from e
+    return config
+
+
+def _check(path: str, problem: str) -> None:
+    if problem:
+        raise _Bad(f"{path}: {problem}")
+
+
+def as_json(config: Config) -> Any:
+    """The configuration as plain values, for the local HTTP interface; no password, and not where the credentials are."""
+    values = msgspec.to_builtins(config)
+    del values["credentials"]
+    values["server"] = shown(config.server)
+    return values

@@ -1,0 +1,82 @@
+"""What a host remembers of its agents, on the disk.
+
+A memory that cannot be read is an empty one: the worst that follows is one more try of a version that was rejected before.
+"""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from updater import durable_files
+from updater.model.memory import LIMIT, Memory
+
+
+class Memories:
+    """The memories of all agents of a host, kept on disk; safe for several threads.
+
+    A change is a function from the memory as it is to the new one, so that two who change the same memory lose nothing.
+    What cannot be read now is not taken for nothing: that raises TryLater. What is damaged is an empty memory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._known: dict[str, Memory] = {}
+        self._unwritten: set[str] = set()
+
+    def of(self, name: str) -> Memory:
+        """The memory of one agent; an empty one when there is none or it is damaged."""
+        with self._lock:
+            return self._of(name)
+
+    def change(self, name: str, how: Callable[[Memory], Memory], at_least_here: bool = False) -> Memory:
+        """Change a memory, durably before this returns, and return it.
+
+        Raises TryLater when it cannot be written; then nothing has changed, or, `at_least_here`, this process knows it all
+        the same, and the next one does not.
+        """
+        with self._lock:
+            before = self._of(name)
+            after = how(before)
+            if at_least_here:
+                self._known[name] = after
+            if after != before or name in self._unwritten:
+                self._unwritten.add(name)
+                durable_files.make_directory(self._directory)
+                durable_files.write_atomic(self._directory / f"{name}.json", _rendered(after), mode=0o600)
+                self._unwritten.discard(name)
+            self._known[name] = after
+            return after
+
+    def names(self) -> list[str]:
+        """The agents of which anything is remembered."""
+        names = durable_files.names_in(self._directory)
+        return [name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")]
+
+    def _of(self, name: str) -> Memory:
+        if name not in self._known:
+            self._known[name] = _load(self._directory / f"{name}.json")
+        return self._known[name]
+
+
+def _rendered(memory: Memory) -> bytes:
+    """At most LIMIT bytes, or it could not be read back: what decides stays, news and evidence go first."""
+    data = msgspec.json.encode(memory)
+    if len(data) <= LIMIT:
+        return data
+    trial = memory.trial and replace(memory.trial, evidence="", processes=frozenset(), mains=frozenset())
+    bare = replace(
+        memory, trial=trial, outcomes=(), last=None, told_of=None, running=None, begun=None, left={}, there={}
+    )
+    return msgspec.json.encode(bare)
+
+
+def _load(path: Path) -> Memory:
+    try:
+        data = durable_files.read_small(path, LIMIT)
+        return msgspec.json.decode(data, type=Memory) if data else Memory()
+    except (ValueError, RecursionError):
+        return Memory()

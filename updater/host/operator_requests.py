@@ -1,0 +1,110 @@
+"""What a person on this host may ask of the updater: to leave an agent alone, to take its last change back, or to try a
+version again that was rolled back here.
+
+Asked by files below `.updater`, so whoever may write there may ask, and an updater that does not run finds it when it does.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+from updater import durable_files, places
+from updater.errors import Misconfigured, NotThere, TryLater
+from updater.model.layout import Layout
+from updater.wire.names import name_problem
+from updater.wire.text import one_line
+
+LIMIT = 4096  # bytes of a reason
+
+
+def hold(layout: Layout, name: str, why: str) -> str:
+    """From the next look on nothing is done to this agent. Raises Misconfigured, NotThere, TryLater.
+
+    Without `why` an agent that is held already keeps its reason, which is returned; else "".
+    """
+    path = layout.held(_checked(layout, name))
+    if not why and (before := held(layout, name)):
+        return before
+    _write(path, why or "no reason given")
+    return ""
+
+
+def unhold(layout: Layout, name: str) -> bool:
+    """Let the agent be changed again; returns whether it was held."""
+    path = layout.held(_checked(layout, name))
+    was = held(layout, name) != ""
+    durable_files.remove_tree(path)
+    return was
+
+
+def held(layout: Layout, name: str) -> str:
+    """Why the agent is held, "" when it is not. What is no reason counts as held: somebody put it there. Raises TryLater."""
+    try:
+        reason = durable_files.read_small(layout.held(name), LIMIT)
+    except ValueError as e:
+        return str(e)
+    return "" if reason is None else one_line(reason.decode("utf-8", "replace"), 200) or "no reason given"
+
+
+def ask_rollback(layout: Layout, name: str) -> None:
+    """Wish the agent back to the version before, at its next turn."""
+    _write(layout.rollback_wish(_checked(layout, name)), "wished by hand")
+
+
+def ask_retry(layout: Layout, name: str) -> None:
+    """Wish that the agent's rejected version is tried again, at its next turn."""
+    _write(layout.retry_wish(_checked(layout, name)), "wished by hand")
+
+
+def wishes_rollback(layout: Layout, name: str) -> bool:
+    return places.exists(layout.rollback_wish(name))
+
+
+def wishes_retry(layout: Layout, name: str) -> bool:
+    return places.exists(layout.retry_wish(name))
+
+
+def fulfilled(layout: Layout, name: str) -> None:
+    """The wishes were seen to, one way or the other."""
+    for wish in (layout.rollback_wish(name), layout.retry_wish(name)):
+        durable_files.remove_tree(wish)
+
+
+def running_updater(layout: Layout) -> int:
+    """The process id of the updater that works on this root, 0 when there is none."""
+    if places.is_missing(layout.lock):  # none ever was; nothing is made to find that out
+        return 0
+    try:
+        with durable_files.only_one(layout.lock):
+            return 0
+    except Misconfigured:
+        owner = durable_files.read_state(layout.lock, 64).decode("ascii", "replace").strip()
+        return int(owner) if owner.isdigit() else 0
+
+
+def wake(pid: int) -> None:
+    """Have the running updater look at once."""
+    try:
+        os.kill(pid, signal.SIGUSR1)
+    except OSError as e:
+        raise TryLater(f"cannot wake the updater (pid {pid}): {e.strerror}; it will see to it in its next cycle") from e
+
+
+def _checked(layout: Layout, name: str) -> str:
+    require(layout, name)
+    return name
+
+
+def require(layout: Layout, name: str) -> None:
+    """Raises Misconfigured for what is no name, NotThere for an agent that is not here, with those that are."""
+    problem = name_problem(name)
+    if problem:
+        raise Misconfigured(problem)
+    if not places.is_directory(layout.agent(name).path):
+        known = ", ".join(n for n in durable_files.names_in(layout.root) if places.exists(layout.agent(n).version_file))
+        raise NotThere(f"no agent {name} below {layout.root}; there are: {known or 'none'}")
+
+
+def _write(path: Path, text: str) -> None:
+    durable_files.make_directory(path.parent)
+    durable_files.write_atomic(path, text.encode()[:LIMIT])

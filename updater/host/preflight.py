@@ -1,0 +1,23 @@
+"""What must be true before the first cycle, so that a host fails at its start and not at its first upgrade."""
+
+import os
+import shutil
+from pathlib import Path
+
+from updater import places
+from updater.errors import Misconfigured
+from updater.host.config import Config
+
+
+def check(config: Config, root: Path) -> None:
+    """Raises Misconfigured for a missing tool or a root that cannot be written."""
+    missing = [tool for tool in config.tools if shutil.which(tool) is None]
+    if missing:
+        raise Misconfigured(
+            f"not found on PATH: {', '.join(missing)}; install {'it' if len(missing) == 1 else 'them'}, "
+            "or list only what your agents need under `tools` in cfg.json"
+        )
+    if not places.is_directory(root):
+        raise Misconfigured(f"the root {root} is not a directory: make it, or use another --root")
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise Misconfigured(f"the root {root} cannot be written by this user")

@@ -1,0 +1,1 @@
+"""What the kernel knows of an agent's processes, and the only place that signals them."""

@@ -1,0 +1,111 @@
+"""What the other agents of a root claim, as seen from one install: by their pid files, places, scripts and memories.
+
+Promises that what cannot be read claims nothing. Refuses to weigh the claims: that is for `whose`.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from updater import durable_files, places
+from updater.cached_reads import Kept
+from updater.errors import TryLater
+from updater.kernel import interpreted
+from updater.kernel.pid_files import pid_files
+from updater.kernel.processes import Table
+from updater.kernel.procfs import Process
+from updater.model.layout import Layout, root_of
+from updater.model.memory import LIMIT, Memory
+
+
+class Others:
+    """The other agents, at the moment of a table; each question is answered when it is asked."""
+
+    def __init__(self, table: Table, install: Path) -> None:
+        self._table = table
+        self._name = install.parent.name
+        self._layout = Layout(root_of(install))
+        self._root = f"{self._layout.root.resolve()}/"
+        self._found: list[Path] | None = None
+        self._named: dict[int, list[tuple[Path, Path]]] | None = None
+        self._remembered: frozenset[str] | None = None
+
+    def is_agent(self, name: str) -> bool:
+        """Whether there is another agent of this name."""
+        return bool(name) and name != self._name and not places.is_missing(self._layout.agent(name).version_file)
+
+    def have(self, place: str) -> bool:
+        """Whether a path is below another agent."""
+        return place.startswith(self._root) and self.is_agent(place.removeprefix(self._root).partition("/")[0])
+
+    def run(self, process: Process) -> bool:
+        """Whether it is an interpreter, and what it runs is another agent's."""
+        return runs_below(self._table, process, self._layout.root) and any(
+            runs_below(self._table, process, agent) for agent in self._agents()
+        )
+
+    def names(self, process: Process) -> bool:
+        """Whether the pid file of another agent's current version means it: at the top, or where it surely is that version's;
+        those deeper may be books."""
+        return any(file.parent == install for install, file in self._naming(process)) or self.surely_names(process)
+
+    def surely_names(self, process: Process) -> bool:
+        """Whether one names it, and it lies, works or runs a script there."""
+        table = self._table
+        return any(
+            table.lies(process, install) or table.works(process, install) or runs_below(table, process, install)
+            for install, _ in self._naming(process)
+        )
+
+    def keep_books_of(self, process: Process) -> bool:
+        """Whether any of their pid files has its number, or one remembers it as its own."""
+        if self._remembered is None:
+            found = (_remembered_by(self._layout.memories / f"{agent.name}.json") for agent in self._agents())
+            self._remembered = frozenset[str]().union(*found)
+        return bool(self._naming(process)) or process.identity in self._remembered
+
+    def _agents(self) -> list[Path]:
+        if self._found is None:
+            try:
+                names = durable_files.names_in(self._layout.root)
+            except TryLater:
+                names = []
+            self._found = [self._layout.agent(name).path for name in names if self.is_agent(name)]
+        return self._found
+
+    def _naming(self, process: Process) -> list[tuple[Path, Path]]:
+        """The installs, current ones, whose pid files have its number, each with that file."""
+        if self._named is None:
+            self._named = {}
+            for install in filter(None, map(_current, self._agents())):
+                for file, pid in pid_files(install).items():
+                    self._named.setdefault(pid, []).append((install, file))
+        return self._named.get(process.pid, [])
+
+
+def runs_below(table: Table, process: Process, directory: Path) -> bool:
+    """Whether a process is an interpreter, and what it runs is a file below a directory."""
+    program, working = (where.rstrip("/") for where in table.places(process))
+    run = interpreted.run_by(program, table.arguments(process)) if working or program else []
+    return interpreted.is_any_below(directory, working, run) and table.shares_our_files(process)
+
+
+def _current(agent: Path) -> Path | None:
+    try:
+        version = durable_files.read_state(agent / ".version", 1024).decode("utf-8", "replace").strip()
+    except TryLater:
+        return None
+    return agent / version if version and "/" not in version else None
+
+
+def _remembered(file: Path) -> frozenset[str]:
+    """The processes (identities) that an agent's memory holds."""
+    try:
+        memory = msgspec.json.decode(durable_files.read_state(file, LIMIT), type=Memory)
+    except (TryLater, ValueError, RecursionError):
+        return frozenset()
+    starts = [one.processes for one in (memory.running, memory.begun) if one]
+    return frozenset[str]().union(*starts, *memory.left.values())
+
+
+_remembered_by = Kept(_remembered)

@@ -1,0 +1,272 @@
+"""The processes of this host, as the kernel tells of them: the only place that signals them; `procfs` reads.
+
+Promises: a process is known by its pid and its start time together, which no later process has, and is signalled only while it
+has both; one that is dead and not yet buried is none. Refuses nothing: what cannot be looked into is said to be so.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from updater.kernel import procfs
+from updater.kernel.procfs import Process
+
+GRACE = 3.0  # seconds from TERM to KILL
+_PROC = Path("/proc")
+_INIT = 1
+_OF_THE_MACHINE = 60  # seconds after the machine's start within which its own first process begins
+_KTHREADD = 2  # the parent of the kernel's own threads
+_SHOWN = 100  # characters of a command line
+
+
+class Table:
+    """All processes that live at one moment, by pid. at: monotonic seconds just before they were read.
+
+    Where they are and what they hold is read when it is asked for, and kept.
+    """
+
+    def __init__(self, proc: Path = _PROC) -> None:
+        self.at = time.monotonic()
+        self._proc = os.fspath(proc)
+        pids = [int(name) for name in os.listdir(self._proc) if name.isdigit()]  # noqa: PTH208 (thousands of them)
+        self.by_pid = {pid: found for pid in pids if (found := procfs.read(self._proc, pid))}
+        self._places: dict[int, tuple[str, str]] = {}
+        self._directories: dict[Path, str] = {}
+        self._sockets: Mapping[str, int] | None = None
+
+    def below(self, directory: Path) -> list[Process]:
+        """The processes whose program lies below the directory, or that work there and have no terminal (so that no person's
+        shell counts); but for this one, and what only has the same path elsewhere, as in a container. Whose they are is for
+        `whose` to say."""
+        ourselves = os.getpid()
+        return [
+            one
+            for one in self.by_pid.values()
+            if one.pid != ourselves
+            and (self.lies(one, directory) or (not one.has_terminal and self.works(one, directory)))
+        ]
+
+    def lies(self, process: Process, directory: Path) -> bool:
+        """Whether its program lies below the directory."""
+        program, where = self.places(process)[0], self._resolved(directory)
+        return program.startswith(where) and self._is_here(process, "exe", program)
+
+    def works(self, process: Process, directory: Path) -> bool:
+        """Whether it works there, in a person's terminal or not."""
+        working, where = self.places(process)[1], self._resolved(directory)
+        return working.startswith(where) and self._is_here(process, "cwd", working)
+
+    def by_entry(self, directory: Path) -> dict[str, list[Process]]:
+        """The same as `below`, by the entry of the directory that they are in."""
+        found: dict[str, list[Process]] = {}
+        where = self._resolved(directory)
+        for one in self.below(directory):
+            place = self.places(one)[0 if self.lies(one, directory) else 1]
+            if entry := place.removeprefix(where).partition("/")[0]:
+                found.setdefault(entry, []).append(one)
+        return found
+
+    def places(self, process: Process) -> tuple[str, str]:
+        """Where its program lies and where it works, each with a slash at its end; "" for what cannot be read."""
+        if (found := self._places.get(process.pid)) is None:
+            program = "" if self._is_of_the_kernel(process) else procfs.link(self._proc, process.place, "exe")
+            working = procfs.link(self._proc, process.place, "cwd") if program else ""
+            found = self._places[process.pid] = (program, working)
+        return found
+
+    def environment(self, process: Process) -> dict[str, str]:
+        """What a process was started with; nothing where that cannot be read."""
+        pairs = procfs.environment(self._proc, process.place).decode("utf-8", "replace").split("\0")
+        return {name: value for name, equals, value in (pair.partition("=") for pair in pairs) if equals}
+
+    def with_variable(self, name: str, value: str, since: int = 0) -> list[Process]:
+        """The processes that began their program with this variable in their environment. since: clock ticks of the machine,
+        before which none of them had started."""
+        wanted = f"{name}={value}\0".encode()
+        ours = [one for one in self.by_pid.values() if int(one.start) >= since and not self._is_of_the_kernel(one)]
+        return [one for one in ours if wanted in procfs.environment(self._proc, one.place)]
+
+    def names(self, process: Process, directory: Path) -> bool:
+        """Whether one of its arguments names what lies below the directory; also where we may not see where it works itself."""
+        places = (f"{directory}/", self._resolved(directory))
+        arguments = procfs.arguments(self._proc, process.place)
+        is_named = any(place in one for one in arguments for place in places)
+        return is_named and (self.is_closed(process) or self.shares_our_files(process))
+
+    def is_called(self, process: Process, directory: Path) -> bool:
+        """Whether the name that it was called by is a path below the directory, wherever its program lies."""
+        name = "".join(self.arguments(process)[:1])
+        return name.startswith((f"{directory}/", self._resolved(directory))) and self.shares_our_files(process)
+
+    def arguments(self, process: Process) -> list[str]:
+        """Those of its command line, with the program's name first."""
+        return procfs.arguments(self._proc, process.place)
+
+    def is_closed(self, process: Process) -> bool:
+        """Whether we may not look where this process is, so that nothing can be said about it."""
+        return self.places(process) == ("", "")
+
+    def ports(self, process: Process) -> frozenset[int]:
+        """Those on which it listens (TCP), or takes datagrams (UDP)."""
+        sockets = self._listening()
+        held = procfs.descriptors(self._proc, process.place) if sockets else []
+        return frozenset(port for link in held if (port := sockets.get(link)))
+
+    def holders(self, ports: Iterable[int]) -> dict[int, Process]:
+        """Who listens on these ports, as far as we may see it."""
+        wanted, found = set(ports) & set(self._listening().values()), {}
+        for process in self.by_pid.values():
+            if not wanted:
+                break
+            held = wanted & self.ports(process)
+            found.update(dict.fromkeys(held, process))
+            wanted -= held
+        return found
+
+    def _listening(self) -> Mapping[str, int]:
+        if self._sockets is None:
+            self._sockets = procfs.listening(self._proc)
+        return self._sockets
+
+    def _resolved(self, directory: Path) -> str:
+        if (found := self._directories.get(directory)) is None:
+            found = self._directories[directory] = f"{directory.resolve()}/"
+        return found
+
+    def _is_here(self, process: Process, link: str, place: str) -> bool:
+        """Whether its link leads to the very file that has this path for us: in another mount namespace, or below another
+        root, the same path may be another file. What was deleted has no path, and is told by the namespace alone."""
+        return procfs.is_same(f"{self._proc}/{process.place}/{link}", place.rstrip("/")) or self.shares_our_files(
+            process
+        )
+
+    def shares_our_files(self, process: Process) -> bool:
+        """Whether any path means the same for it as for us; False where that cannot be read."""
+        return all(
+            procfs.is_same(f"{self._proc}/{process.place}/{link}", f"{_PROC}/self/{link}")
+            for link in ("ns/mnt", "root")
+        )
+
+    def _is_of_the_kernel(self, process: Process) -> bool:
+        return _KTHREADD in (process.pid, process.parent) and not procfs.link(self._proc, process.place, "exe")
+
+
+def is_dead(pid: int) -> bool:
+    """Whether it has ended and is not yet buried; False where that cannot be read."""
+    fields = procfs.fields_of(os.fspath(_PROC), pid)[1]
+    return bool(fields) and procfs.is_dead(fields)
+
+
+def is_thread(pid: int) -> bool:
+    """Whether this number is that of a thread within a process of another number."""
+    try:
+        status = Path(f"{_PROC}/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return f"\nTgid:\t{pid}\n" not in status
+
+
+def is_hidden(pid: int) -> bool:
+    """Whether it exists, and the mount of /proc (`hidepid`) does not let us see it."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return not procfs.fields_of(os.fspath(_PROC), pid)[1]
+    except (ProcessLookupError, OverflowError):
+        pass
+    return False
+
+
+def identity(pid: int) -> str:
+    """A process as `pid.starttime`; "" when there is none, or it is dead and not yet buried."""
+    found = procfs.read(os.fspath(_PROC), pid)
+    return found.identity if found else ""
+
+
+def is_alive(known: str) -> bool:
+    """Whether this very process, as `identity` names it, still lives."""
+    pid = known.partition(".")[0]
+    return pid.isdigit() and identity(int(pid)) == known
+
+
+def alive(known: Iterable[str]) -> frozenset[str]:
+    """Those of these identities that still live."""
+    return frozenset(filter(is_alive, known))
+
+
+def boot_id() -> str:
+    """Which start of the machine this is, "" where the kernel does not say; the same in all its containers."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def boot_here() -> str:
+    """Which start of what this process sees this is: of the machine, or within it of a container, whose processes end when it
+    is started again though the machine goes on."""
+    init = procfs.read(os.fspath(_PROC), _INIT)
+    ticks = int(init.start) if init else 0
+    is_machine_s = ticks < _OF_THE_MACHINE * os.sysconf("SC_CLK_TCK")
+    return boot_id() if is_machine_s else f"{boot_id()}.{ticks}"
+
+
+def command(pid: int) -> list[str]:
+    """The arguments of a process, [] when there are none to be seen."""
+    found = procfs.read(os.fspath(_PROC), pid)
+    return procfs.arguments(os.fspath(_PROC), found.place) if found else []
+
+
+def in_words(known: str) -> str:
+    """`4711 sleep 3600`, for a person."""
+    pid = known.partition(".")[0]
+    return f"{pid} {' '.join(command(int(pid)))}"[:_SHOWN].rstrip()
+
+
+def end(known: Iterable[str], grace: float = GRACE) -> int:
+    """End these very processes (identities), with TERM and after `grace` seconds with KILL; returns how many there were."""
+    here = alive(known)
+    for sig in (signal.SIGTERM, signal.SIGKILL):
+        for one in here:
+            _signal(one, sig)
+        wait_until_gone(here, time.monotonic() + grace)
+    return len(here)
+
+
+def wait_until_gone(known: Iterable[str], deadline: float) -> frozenset[str]:
+    """Wait until these processes have ended, or until then (monotonic seconds); returns those that have not."""
+    left, pause = alive(known), 0.001
+    while left and (rest := deadline - time.monotonic()) > 0:
+        time.sleep(min(pause, rest))
+        left, pause = alive(left), min(pause * 2, 0.1)
+    return left
+
+
+def end_all_of(directory: Path) -> int:
+    """End whatever runs below a directory; returns how many there were."""
+    count = 0
+    while found := {one.identity for one in Table().below(directory)}:
+        count += end(found)
+        if alive(found):
+            break
+    return count
+
+
+def _signal(known: str, sig: signal.Signals) -> None:
+    """To this process and no later one of its number: it is held fast before it is looked at."""
+    pid = int(known.partition(".")[0])
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        try:
+            held = os.pidfd_open(pid)
+        except OSError:  # a kernel without them
+            if is_alive(known):
+                os.kill(pid, sig)
+            return
+        try:
+            if is_alive(known):
+                signal.pidfd_send_signal(held, sig)
+        finally:
+            os.close(held)

@@ -1,0 +1,1 @@
+"""What a host sends to meta: heartbeats, and its enrolment."""

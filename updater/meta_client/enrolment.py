@@ -1,0 +1,181 @@
+"""A token of this host's own: meta gives it in exchange for an enrolment token, and wants to see it from then on.
+
+Promises that neither token is ever shown or logged, that the host's own one is on the disk, private, before this says that
+it has it, and that an old one stays in force until then. And that an answer that is lost locks nobody out: before meta is asked
+a secret is on the disk, by which meta knows the same enrolment when it is asked for again.
+"""
+
+import random
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from updater import durable_files, places
+from updater.errors import Misconfigured, Refused, TryLater
+from updater.host import host_name
+from updater.host.context import Host
+from updater.net import backoff
+from updater.net.credentials import origin
+from updater.net.http import Http, Response
+from updater.wire.text import odd_characters, one_line
+from updater.wire.urls import shown
+
+LIMIT = 64 << 10  # bytes of an answer
+KNOWN_WITHIN = 5.0  # seconds after which every meta knows an enrolment token that was made at another
+_REMEDIES = {
+    401: "the enrolment token is wrong: get a new one",
+    403: "this enrolment token is not for this host",
+    404: "this meta enrols no hosts, and wants no tokens",
+    405: "this meta enrols no hosts, and wants no tokens",
+    409: "the enrolment token is good: an admin can take the host's token back by `meta token revoke-host`",
+    410: "this enrolment token has expired or is used up: get a new one",
+}
+
+
+class _NotKnownYet(Misconfigured):
+    """meta does not know the enrolment token, and says that it may soon. after: seconds."""
+
+    def __init__(self, text: str, after: float):
+        super().__init__(text)
+        self.after = after
+
+
+class _Begun(msgspec.Struct):
+    """An enrolment that meta may have been asked for. secret: sent with it; the rest: where, and by whom."""
+
+    secret: str
+    server: str
+    hostname: str
+    machine: str
+
+
+class _Given(msgspec.Struct):
+    """meta's answer, as far as we care."""
+
+    token: str
+
+
+class _Problem(msgspec.Struct):
+    """An error of meta's, in the words of RFC 9457."""
+
+    detail: str = ""
+    title: str = ""
+
+
+def state(host: Host) -> str:
+    """Whether this host has a token for meta and where it is from, in words."""
+    configured = _configured(host)
+    if configured:
+        return f"by cfg.json, with {configured}"
+    try:
+        since = host.layout.credentials.stat().st_mtime
+    except FileNotFoundError:
+        return "no"
+    except OSError as e:
+        return f"unknown: {e.strerror}"
+    return f"with {host.config.shown_url}, {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}"
+
+
+def check(host: Host, again: bool) -> None:
+    """Raises Misconfigured when this host should not enrol now; again: although it has a token."""
+    if configured := _configured(host):
+        raise Misconfigured(
+            f"cfg.json names credentials for {host.config.shown_url} ({configured}), which count more than an enrolment: "
+            "take them out first"
+        )
+    if not places.is_missing(host.layout.credentials) and not again:
+        raise Misconfigured(f"this host is enrolled already ({state(host)}): --again gets it another token")
+
+
+def enrol(host: Host, token: str, within: float = 0.0, tell: Callable[[str], None] = lambda _line: None) -> None:
+    """Exchange an enrolment token for this host's own. within: seconds for which meta is asked again while it is busy, away or
+    does not answer, or KNOWN_WITHIN at most while it does not know the token, each time told in a line. Raises Misconfigured,
+    Refused, TryLater."""
+    if not _is_token(token):
+        odd = odd_characters(token)
+        raise Misconfigured(f"what was given is no enrolment token: it must be one word{odd and f', without {odd}'}")
+    durable_files.make_directory(host.layout.own)  # before meta is asked
+    durable_files.check_room(host.layout.own, len(token))
+    begun = _begun(host)
+    given = _patiently(lambda: _asked(host, token, begun), within, tell)
+    durable_files.write_atomic(host.layout.credentials, f"Bearer {given}\n".encode(), mode=0o600)
+    durable_files.remove_tree(host.layout.enrolment)
+
+
+def _begun(host: Host) -> _Begun:
+    """That of before, when this machine asked the same meta and got no answer, else a new one, which is on the disk now."""
+    machine = host_name.machine()
+    new = _Begun(secrets.token_urlsafe(32), host.config.base_url, host_name.reported(host), machine)
+    with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
+        kept = msgspec.json.decode(durable_files.read_state(host.layout.enrolment, LIMIT), type=_Begun)
+        if msgspec.structs.replace(new, secret=kept.secret) == kept and _is_token(kept.secret):
+            return kept
+    durable_files.write_atomic(host.layout.enrolment, msgspec.json.encode(new), mode=0o600)
+    return new
+
+
+def _patiently(ask: Callable[[], str], within: float, tell: Callable[[str], None]) -> str:
+    """What is given at last. Raises what asking raises."""
+    deadline, attempt = time.monotonic() + within, 0
+    known = time.monotonic() + min(within, KNOWN_WITHIN)
+    while True:
+        try:
+            return ask()
+        except _NotKnownYet as e:
+            wait = backoff.until_next_enrolment(0, e.after, random.random())  # noqa: S311
+            if time.monotonic() + wait > known:
+                raise
+            tell(f"{e}; if it was made just now, it will be known soon: asking again in {wait:.0f} s")
+            time.sleep(wait)
+        except TryLater as e:
+            wait = backoff.until_next_enrolment(attempt, e.after, random.random())  # noqa: S311
+            if time.monotonic() + wait > deadline:
+                raise TryLater(f"{e}; try again {f'in {e.after:.0f} s' if e.after else 'later'}", e.after) from e
+            tell(f"{e}; asking again in {wait:.0f} s")
+            time.sleep(wait)
+            attempt += 1
+
+
+def _asked(host: Host, token: str, begun: _Begun) -> str:
+    url, within = f"{host.config.base_url}/api/v1/enrol", host.config.timeouts.heartbeat
+    body = msgspec.json.encode({"hostname": begun.hostname})
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Idempotency-Key": begun.secret}
+    with Http(host.config.ca_file).exchange("POST", url, within, body, headers, redirects=False) as answer:
+        if answer.status not in (200, 201):
+            _raise(answer)
+        try:
+            given = msgspec.json.decode(answer.read(LIMIT), type=_Given).token
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as e:
+            raise Refused(f"{shown(url)} gave no token, but something else: is it meta?") from e
+    if not _is_token(given):
+        raise Refused(f"{shown(url)} gave something that cannot be a token")
+    return given
+
+
+def _raise(answer: Response) -> None:
+    body = answer.read(LIMIT)
+    said = body.decode("utf-8", "replace")
+    with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
+        problem = msgspec.json.decode(body, type=_Problem)
+        said = problem.detail or problem.title or said
+    what = f"{answer.way} answered {answer.status}: {one_line(said, 200)}"
+    if answer.status == 401 and answer.retry_after:
+        raise _NotKnownYet(f"{what} ({_REMEDIES[401]})", answer.retry_after)
+    if answer.status in _REMEDIES:
+        raise Misconfigured(f"{what} ({_REMEDIES[answer.status]})")
+    if answer.status in (408, 425, 429) or answer.status >= 500:
+        raise TryLater(what, answer.retry_after)
+    raise Refused(what)
+
+
+def _configured(host: Host) -> str:
+    """The file that cfg.json names for meta's origin, or ""."""
+    meta = origin(host.config.base_url)
+    return next((file for url, file in host.config.credentials.items() if origin(url) == meta), "")
+
+
+def _is_token(text: str) -> bool:
+    return 0 < len(text) <= 4096 and text.isascii() and text.isprintable() and " " not in text

@@ -1,0 +1,37 @@
+"""The heartbeat as the host sends it: one POST, one checked reply."""
+
+from updater.errors import Misconfigured, Refused, TryLater
+from updater.host.context import Host
+from updater.wire.heartbeat import Report, WireError, render_report
+from updater.wire.limits import MAX_BODY
+from updater.wire.reply import Reply, parse_reply
+from updater.wire.text import one_line
+from updater.wire.urls import shown
+
+
+def heartbeat(host: Host, report: Report) -> Reply:
+    """Report to meta and return its orders.
+
+    Raises TryLater or Refused when there is no usable answer; then nothing may be changed on the host.
+    """
+    url, within = host.config.heartbeat_url, host.config.timeouts.heartbeat
+    with host.http.exchange("POST", url, within, render_report(report), redirects=False) as answer:
+        if answer.status != 200:
+            text = one_line(answer.read(64 << 10).decode("utf-8", "replace"), 200)
+            hint = " (it wants to know this host: see `updater enrol --help`)" if answer.status == 401 else ""
+            raise TryLater(f"{answer.way} answered {answer.status}: {text}{hint}", answer.retry_after)
+        body = answer.read(MAX_BODY)
+    try:
+        return parse_reply(body)
+    except WireError as e:
+        raise Refused(f"{shown(url)}: {e}") from e
+
+
+def is_reachable(host: Host) -> bool:
+    """Whether meta answers us at all now."""
+    url = f"{host.config.base_url}/health"
+    try:
+        with host.http.exchange("GET", url, host.config.timeouts.heartbeat) as answer:
+            return answer.status == 200
+    except (TryLater, Refused, Misconfigured):
+        return False

@@ -1,0 +1,1 @@
+"""Values: paths, memories, plans, what was observed. Nothing here touches the host."""

@@ -1,0 +1,61 @@
+"""Errors of the HTTP library in plain words: who was asked, and what happened. Names none of the library's own classes.
+
+The cause is what the operating system, TLS or HTTP's parser said; the library wraps it several times over, each time with a
+text of its own that shows its objects.
+"""
+
+import http.client
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+
+from updater.wire.text import one_line
+
+_OPENSSL = re.compile(r"^\[[^\]]*\] | \(_ssl\.c:\d+\)$")
+
+
+def in_words(error: BaseException) -> str:
+    """One line: `no answer from HOST port N: REASON`, or the reason alone where the library does not say whom it asked."""
+    place, cause = "", error
+    for cause in _causes(error):
+        place = place or _place(cause)
+    reason = one_line(_reason(cause), 200)
+    return f"no answer from {place}: {reason}" if place else reason
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, what it wraps, and so on."""
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        wrapped = (vars(following).get("reason"), *following.args, following.__cause__)
+        following = next((one for one in wrapped if isinstance(one, BaseException)), None)
+
+
+def _place(error: BaseException) -> str:
+    """The host and port of the connection that an error carries, or ""."""
+    for one in (vars(error).get("conn"), vars(error).get("pool"), *error.args):
+        if hasattr(one, "host") and hasattr(one, "port"):
+            return f"{one.host} port {one.port}"
+    return ""
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, socket.gaierror):
+        return f"the name cannot be resolved ({error.strerror})"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return _OPENSSL.sub("", error.strerror or str(error))
+    if isinstance(error, http.client.RemoteDisconnected):
+        return "the connection was closed without an answer"
+    if isinstance(error, http.client.IncompleteRead):
+        return "the answer was cut short"
+    if isinstance(error, http.client.HTTPException):
+        return f"the answer is not HTTP ({str(error).strip() or type(error).__name__})"
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

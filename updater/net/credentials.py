@@ -1,0 +1,68 @@
+"""Secrets that a server wants to see, from files that only we may read; they appear in no log, no argument and no URL."""
+
+import base64
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from updater import durable_files, places
+from updater.errors import Misconfigured, TryLater
+from updater.wire.text import odd_characters, utf16_problem
+
+LIMIT = 8192  # bytes of a file
+
+
+class Credentials:
+    """Files by origin (`https://host[:port]`). A secret goes to its own origin and to no other, wherever a redirect leads.
+
+    enrolled: meta's URL and the file of the token that meta gave this host, if it did; by_origin has precedence over it.
+    """
+
+    def __init__(self, by_origin: Mapping[str, str], enrolled: tuple[str, Path] | None = None) -> None:
+        self._files = {origin(url): Path(file) for url, file in by_origin.items()}
+        self._enrolled = (origin(enrolled[0]), enrolled[1]) if enrolled else ("", Path())
+
+    def header(self, url: str) -> dict[str, str]:
+        """The Authorization header for a URL, none when there is no secret for it. Raises Misconfigured."""
+        where = origin(url)
+        file = self._files.get(where)
+        # It may be there only since a moment ago.
+        if file is None and where == self._enrolled[0] and not places.is_missing(self._enrolled[1]):
+            file = self._enrolled[1]
+        return {"Authorization": _authorization(file)} if file else {}
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL, in one form."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{parts.hostname}:{port}"
+
+
+def _authorization(file: Path) -> str:
+    """One line: `Bearer TOKEN`, or `USER:PASSWORD` for basic auth. Read each time, so a new secret needs no restart."""
+    text = private(file, "credentials")
+    if text.lower().startswith("bearer ") and text.isprintable():
+        return text
+    if ":" in text and text.isprintable():
+        return f"Basic {base64.b64encode(text.encode()).decode()}"
+    odd = odd_characters(text)
+    with_odd = f", but hold {odd}" if odd else ""
+    raise Misconfigured(f"the credentials {file} are neither `Bearer TOKEN` nor `USER:PASSWORD` on one line{with_odd}")
+
+
+def private(file: Path, what: str) -> str:
+    """The text of a small file that nobody else may read. Raises Misconfigured, with what it should have held."""
+    try:
+        mode = file.stat().st_mode
+        data = durable_files.read_small(file.resolve(), LIMIT) or b""
+        if problem := utf16_problem(data):
+            raise ValueError(f"it {problem}")
+        text = data.decode("utf-8-sig").strip()
+    except (OSError, ValueError, TryLater) as e:
+        raise Misconfigured(f"cannot read the {what} {file}: {e}") from e
+    if stat.S_IMODE(mode) & 0o077:
+        raise Misconfigured(f"the {what} {file} can be read by others: chmod 600 {os.fspath(file)}")
+    return text

@@ -1,0 +1,104 @@
+"""Numbers, waits and URLs as peers write them in headers: each becomes a value, or an error in words.
+
+Pure. Python's own readers are no good for these: `int` takes digits of other scripts and balks at 5,000 of them, `isdigit`
+is true of a superscript, `urlsplit` raises a bare ValueError, and a date may overflow.
+"""
+
+import re
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import quote, urljoin, urlsplit
+
+from updater.errors import Refused, TryLater
+from updater.net import addresses
+from updater.wire.text import one_line
+
+LONGEST_WAIT = 86400.0  # seconds
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)")
+_LONGEST_DATE = 64  # characters
+_LONGEST_URL = 8192  # characters, after quoting
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+_ODD_IN_AUTHORITY = re.compile(r"[^A-Za-z0-9._~:@%!$&'()*+,;=\[\]-]")
+_LOCAL = ("localhost", "localhost.localdomain", "localhost6", "localhost6.localdomain6")
+
+
+def content_length(text: str) -> int | None:
+    """Bytes that a Content-Length announces, None for a blank one; the same number given twice is that number (RFC 9110,
+    8.6). Raises TryLater for everything else."""
+    if not text:
+        return None
+    numbers = {one.strip() for one in text.split(",")}
+    if len(numbers) > 1 or not _NUMBER.fullmatch(number := numbers.pop()):
+        raise TryLater(f"its Content-Length is not a number of bytes: {_quoted(text)}")
+    return int(number)
+
+
+def range_start(text: str) -> int:
+    """The first byte of a Content-Range. Raises TryLater."""
+    found = _RANGE.fullmatch(text)
+    if not found:
+        raise TryLater(f"its Content-Range is not a range of bytes: {_quoted(text)}")
+    return int(found[1])
+
+
+def wait(text: str, now: datetime) -> float:
+    """The seconds that a Retry-After asks for, at most a day; 0 for one that cannot be understood, since it is only advice."""
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), LONGEST_WAIT)
+    try:
+        until = parsedate_to_datetime(text[:_LONGEST_DATE])
+        return min(max((until - now).total_seconds(), 0.0), LONGEST_WAIT)
+    except (ValueError, TypeError, OverflowError, IndexError):  # all of which that parser was seen to raise
+        return 0.0
+
+
+def redirect_target(url: str, location: str) -> str:
+    """Where a Location leads from `url`: an http or https URL with a host, without a fragment, as it stands but for
+    what no URL may hold. Raises Refused."""
+    said = f"it redirects to {_quoted(location)}"
+    given = quote(location.strip().encode("latin-1", "replace"), safe=_PRINTABLE).partition("#")[0]
+    try:
+        target = _resolved(url, given)
+        parts = urlsplit(target)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError as e:
+        raise Refused(f"{said}, which is no URL") from e
+    if not usable or not given or len(target) > _LONGEST_URL or _ODD_IN_AUTHORITY.search(parts.netloc):
+        raise Refused(f"{said}, which is no http or https URL")
+    if url.startswith("https:") and not target.startswith("https:"):
+        raise Refused(f"{said}, from https to http")
+    return target
+
+
+def _resolved(url: str, given: str) -> str:
+    """A reference as RFC 3986, 5.2 has it, except that only a relative path is written anew. Raises ValueError."""
+    base, alone = urlsplit(url), urlsplit(given)
+    if alone.scheme:
+        return f"{alone.scheme}{given[len(alone.scheme) :]}" if alone.netloc else ""
+    if given.startswith("//"):
+        return f"{base.scheme}:{given}" if alone.netloc else ""
+    if given.startswith("/"):
+        return f"{base.scheme}://{base.netloc}{given}"
+    return urljoin(url, given)
+
+
+def target(url: str) -> str:
+    """What of a URL is asked for on its host: path and query as they stand."""
+    rest = url.partition("://")[2].partition("#")[0]
+    begin = next((at for at, letter in enumerate(rest) if letter in "/?"), len(rest))
+    return rest[begin:] if rest[begin:].startswith("/") else f"/{rest[begin:]}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host of a URL is this machine itself, by its name or address."""
+    name = host.rstrip(".").lower()
+    if name in _LOCAL or name.endswith(".localhost"):
+        return True
+    return addresses.is_loopback(name.partition("%")[0])
+
+
+def _quoted(text: str) -> str:
+    return f'"{one_line(text, 80)}"'

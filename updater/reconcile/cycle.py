@@ -1,0 +1,220 @@
+"""One cycle of a host: observe -> report -> reply -> plan and perform, agent by agent -> outcomes for the next report.
+
+No usable reply means no orders, and then nothing is changed. Agents take their turns side by side, so one that hangs costs
+the others nothing.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+
+from updater import durable_files, places
+from updater.errors import TryLater, UpdaterError
+from updater.host import host_name
+from updater.host.context import Host
+from updater.host.observe import agent_names
+from updater.meta_client import heartbeats
+from updater.model.actions import Plan
+from updater.model.memory import Memory
+from updater.model.observed import Observed, State
+from updater.reconcile.agent_turn import Turn, converge
+from updater.reconcile.belief import look_at
+from updater.reconcile.plan import plan, recall
+from updater.wire.fitting import agents_that_fit, outcomes_that_fit
+from updater.wire.heartbeat import REFUSED, VERSION, Desired, Outcome, RealAgent, Report
+from updater.wire.reply import RefusedOrder, Reply
+
+log = logging.getLogger("updater")
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AT_ONCE = 8  # agents that are looked at or changed at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One exchange with meta. orders: those that may be followed; refused: those that may not; look: meta knows that it was
+    no heartbeat."""
+
+    seen: dict[str, Observed]
+    orders: tuple[Desired, ...] = ()
+    refused: tuple[RefusedOrder, ...] = ()
+    look: bool = False
+
+    def refusals(self, now: float) -> tuple[Outcome, ...]:
+        """The refused orders, as outcomes for the next report."""
+        current = {name: self.seen[name].current for name, _, _ in self.refused if name in self.seen}
+        return tuple(
+            Outcome(name, current.get(name, ""), version, step="order", result=REFUSED, reason=why, at=int(now))
+            for name, why, version in self.refused
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Beat):
+    """A whole cycle."""
+
+    turns: tuple[Turn, ...] = ()
+
+    @property
+    def matches(self) -> bool:
+        """Whether the host is as desired."""
+        return not self.refused and not any(turn.waits for turn in self.turns)
+
+
+def run(host: Host) -> Result:
+    """One cycle, to its end; a host that it changed is reported again at once, so that the news need not wait.
+
+    Raises TryLater or Refused when meta gives no usable answer; then nothing was changed.
+    """
+    heard = beat(host)
+    turns = _side_by_side(lambda order: converge(host, order, heard.seen[order.name]), list(heard.orders))
+    result = Result(heard.seen, heard.orders, heard.refused, turns=tuple(turns))
+    if not any(turn.is_news for turn in turns):
+        return result
+    return replace(result, seen=tell(host, heard.refusals(host.now())))
+
+
+def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
+    """Observe, report, and take the orders. refused_before: of the previous reply, for this report.
+
+    Raises TryLater or Refused when meta gives no usable answer, and what `host_name.reported` raises before it is asked.
+    """
+    host_name.note(host)
+    name = host_name.reported(host)
+    seen = look(host, agent_names(host.layout))
+    reply = _report(host, name, seen.values(), refused_before)
+    for agent, why, _ in reply.refused:
+        log.error("%s: refused: %s", agent, why)
+    orders = _orders(host, reply)
+    seen |= _look_at_new(host, orders, seen)
+    host.forget_waits({order.name for order in orders})
+    try:
+        _tidy_downloads(host, orders, seen)
+    except TryLater as e:
+        log.warning("old downloads stay for now: %s", e)
+    try:
+        host.orders.keep(orders, host.now(), name)
+    except TryLater as e:
+        log.error("the orders could not be kept for a time without meta: %s", e)
+    return Beat(seen, orders, reply.refused)
+
+
+def tell(host: Host, refused: tuple[Outcome, ...] = ()) -> dict[str, Observed]:
+    """Observe and report what has changed, without taking orders; returns what was seen."""
+    seen = look(host, agent_names(host.layout))
+    try:
+        _report(host, host_name.reported(host), seen.values(), refused)
+    except UpdaterError as e:
+        log.warning("the news will be in the next report: %s", e)
+    return seen
+
+
+def preview(host: Host) -> tuple[Beat, list[Plan]]:
+    """What a cycle would do now: the plan of each order. Changes nothing on the host, nor in a meta that knows looks."""
+    name = host_name.reported(host)
+    seen = look(host, agent_names(host.layout))
+    report = _rendered(host, name, _agents(host, seen.values()), [])
+    reply = heartbeats.heartbeat(host, msgspec.structs.replace(report, look=True))
+    orders = _orders(host, reply)
+    seen |= _look_at_new(host, orders, seen)
+    plans = []
+    for order in orders:
+        one, complete = seen[order.name], host.config.completed(order)
+        remembered = recall(host.memories.of(order.name), one, complete, host.moment(one.at))
+        plans.append(plan(one, complete, remembered, one.at, host.config.keep_versions))
+    return Beat(seen, orders, reply.refused, reply.look), plans
+
+
+def look(host: Host, names: Iterable[str]) -> dict[str, Observed]:
+    """Observe these agents, side by side."""
+    names = list(names)
+    return dict(zip(names, _side_by_side(lambda name: _look_at(host, name), names), strict=True))
+
+
+def _look_at_new(host: Host, orders: tuple[Desired, ...], seen: dict[str, Observed]) -> dict[str, Observed]:
+    return look(host, [order.name for order in orders if order.name not in seen])
+
+
+def _look_at(host: Host, name: str) -> Observed:
+    try:
+        return look_at(host, name)
+    except UpdaterError as e:
+        log.error("%s: %s", name, e)
+        return Observed(name, trouble=str(e), at=host.now())
+    except OSError as e:  # born where nobody thought of it: that costs this agent its turn, and no other
+        log.exception("%s: a defect of the updater stopped this look", name)
+        return Observed(name, trouble=f"cannot be looked at: {e}", at=host.now())
+
+
+def _report(host: Host, name: str, seen: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:
+    """Tell meta what is true and what came of its orders; the outcomes that it has got are then forgotten here."""
+    pending = [(agent, outcome) for agent in host.memories.names() for outcome in host.memories.of(agent).outcomes]
+    agents = _agents(host, seen)
+    sent = outcomes_that_fit([*pending, *(("", outcome) for outcome in refused)], agents)
+    reply = heartbeats.heartbeat(host, _rendered(host, name, agents, [outcome for _, outcome in sent]))
+    for agent in sorted({one for one, _ in sent if one}):
+        reported = tuple(outcome for one, outcome in sent if one == agent)
+        host.memories.change(agent, partial(Memory.reported, outcomes=reported))
+    return reply
+
+
+def _agents(host: Host, seen: Iterable[Observed]) -> list[RealAgent]:
+    """As they are reported: with those first that meta has orders for, where they are too many for one report."""
+    there = [_real_agent(host, one) for one in seen if one.current]
+    agents = agents_that_fit(there, {order.name for order in host.orders.last.orders})
+    if len(agents) < len(there):
+        log.error("%d agents are more than meta takes of one host: %d are reported", len(there), len(agents))
+    return agents
+
+
+def _rendered(host: Host, name: str, agents: list[RealAgent], outcomes: list[Outcome]) -> Report:
+    return Report(
+        name,
+        agents,
+        updater_version=VERSION,
+        outcomes=outcomes or msgspec.UNSET,
+        machine=host_name.machine() or msgspec.UNSET,
+        boot=host_name.hashed("boot", host.machine_boot) or msgspec.UNSET,
+    )
+
+
+def _real_agent(host: Host, seen: Observed) -> RealAgent:
+    waits = host.waits.get(seen.name, "")
+    try:
+        memory = host.memories.of(seen.name)
+    except TryLater:
+        return seen.real_agent(True, waits)  # who knows
+    return seen.real_agent(memory.may_be_taken_back(seen.state is State.STARTED), waits, memory.rejected)
+
+
+def _orders(host: Host, reply: Reply) -> tuple[Desired, ...]:
+    return tuple(order for order in reply.desired if host.config.desired_agent in ("", order.name))
+
+
+def _tidy_downloads(host: Host, orders: tuple[Desired, ...], seen: dict[str, Observed]) -> None:
+    """Downloads that were cut off, or wait for what this host lacks, stay while they are still wanted, to be gone on with. What
+    lies there outside of an agent's directory is from older versions of the updater."""
+    wanted = {order.name: order.file_name for order in orders if order.version not in seen[order.name].installs}
+    for agent in durable_files.names_in(host.layout.downloads):
+        directory = host.layout.downloads_of(agent)
+        if agent not in wanted or places.is_link(directory) or not places.is_directory(directory):
+            durable_files.remove_tree(directory)
+            continue
+        part = host.layout.download(agent, wanted[agent]).name
+        for name in durable_files.names_in(directory):
+            if not name.startswith(part):
+                durable_files.remove_tree(directory / name)
+
+
+def _side_by_side(do: Callable[[T], R], items: list[T]) -> list[R]:
+    if len(items) <= 1:
+        return [do(item) for item in items]
+    with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
+        return list(pool.map(do, items))

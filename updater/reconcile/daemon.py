@@ -1,0 +1,229 @@
+"""The daemon: a first sleep (`backoff.until_first_beat`), a cycle each interval, closer looks at a version that is on trial.
+
+While meta is away, its last answer in this run stays in force as far as nothing has to be fetched. Before its first answer
+in this run, what an earlier run kept of it does no more than `actions.Source.KEPT` says. Signals: TERM and INT end the daemon
+after the actions in hand, HUP reads cfg.json again, USR1 begins a cycle at once. A configuration with an error changes
+nothing.
+"""
+
+import contextlib
+import logging
+import os
+import random
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from updater.errors import Misconfigured, TryLater, UpdaterError
+from updater.host import config, host_name
+from updater.host.context import Host
+from updater.host.observe import agent_names
+from updater.kernel import children
+from updater.model.actions import Source
+from updater.model.observed import Observed
+from updater.net import backoff
+from updater.reconcile import cycle
+from updater.reconcile.workers import Turns
+from updater.self_update import handover
+from updater.service import readiness
+from updater.wire.heartbeat import Desired, Outcome
+
+log = logging.getLogger("updater")
+
+_STOP = (signal.SIGTERM, signal.SIGINT)
+_IN_FORCE = {
+    Source.EARLIER: "those of its last answer stay in force, and nothing is fetched",
+    Source.KEPT: "until its first answer in this run, what was running is kept running and nothing else is changed",
+}
+
+
+class Daemon:
+    """Runs cycles until told to stop. `seen` is the last look at every agent, for the local HTTP interface; `listens` goes
+    where another configuration wants that to listen, and raises Misconfigured where it cannot."""
+
+    def __init__(self, host: Host, config_file: Path) -> None:
+        self.host = host
+        self.seen: dict[str, Observed] = {}
+        self.listens: Callable[[config.Config], object] = lambda _settings: None
+        self._config_file = config_file
+        self._reload_wanted = False
+        self._cycle_wanted = False
+        self._refused: tuple[Outcome, ...] = ()
+        self._failures = 0
+        self._next_beat = 0.0  # monotonic seconds
+        self._looked_at: dict[str, float] = {}  # by agent the end of its watch at which it was looked at
+        # A handler may run between any two bytecodes, also while a lock is held: so it only sets a flag and writes here.
+        self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._turns = Turns(host, self._wake_up)
+        self._announcer = readiness.Announcer.of_this_process(host.layout.state)
+
+    def run(self) -> None:
+        """Sleep until the first heartbeat is due, and go on until stopped."""
+        first = self._first_sleep()
+        log.info("first cycle in %.1f s, then every %g s", first, self.host.config.interval)
+        self._announcer.ready(0)
+        self._until(time.monotonic() + first)
+        while not self._shall_end():
+            due = time.monotonic() + self.host.config.interval
+            self._cycle_wanted = False
+            self._cycle()
+            self._until(due)
+        self._turns.finish()
+        log.info("ready for %s" if self.host.successor else "stopped%s; the agents run on", self.host.successor)
+
+    def _first_sleep(self) -> float:
+        if handover.is_successor(self.host):
+            return 0.0  # a guard of the old version waits for our first heartbeat
+        settings, chance = self.host.config, random.random()  # noqa: S311 (jitter, not a secret)
+        was_answered = self.host.orders.last.at > 0
+        return backoff.until_first_beat(settings.interval, chance, settings.reported_hostname, was_answered)
+
+    def reload(self) -> config.Config:
+        """Take cfg.json as it is now. Raises Misconfigured, and keeps the old configuration, when it has an error."""
+        settings = config.load(self._config_file)
+        self.listens(settings)
+        self.host.reconfigure(settings)
+        log.info("configuration read again from %s", self._config_file)
+        return self.host.config
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """While the block runs, TERM, INT and HUP mean what they mean to a daemon."""
+        self._announcer.withdraw()  # what a process said that was killed
+        before = {number: signal.signal(number, self._on_signal) for number in (*_STOP, signal.SIGHUP, signal.SIGUSR1)}
+        try:
+            with children.burying():
+                yield
+        finally:
+            self._announcer.withdraw()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        self._reload_wanted = self._reload_wanted or number == signal.SIGHUP
+        self._cycle_wanted = self._cycle_wanted or number == signal.SIGUSR1
+        self.host.stopping = self.host.stopping or number in _STOP
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake, b"!")
+
+    def _cycle(self) -> None:
+        try:
+            if time.monotonic() >= self._next_beat:
+                self._beat()
+            else:
+                self._keep()
+        except UpdaterError as e:
+            log.error("%s", e)
+        except Exception:
+            log.exception("a defect of the updater ended this cycle")
+
+    def _beat(self) -> None:
+        try:
+            heard = cycle.beat(self.host, self._refused)
+        except UpdaterError as e:
+            self._failures += 1
+            wait = self._wait_after(e)
+            self._next_beat = time.monotonic() + wait
+            log.warning(
+                "no orders in this cycle: %s; %s; the next heartbeat is in %.0f s",
+                e,
+                _IN_FORCE[self._source()],
+                max(wait, self.host.config.interval),
+            )
+            self._keep()
+            return
+        self._failures, self._next_beat = 0, 0.0
+        self.seen, self._refused = heard.seen, heard.refusals(self.host.now())
+        self._turns.start(heard.orders, heard.seen, Source.ANSWER)
+        handover.note_alive(self.host)
+
+    def _wait_after(self, error: UpdaterError) -> float:
+        """Seconds until the next heartbeat is tried; none more than the interval where meta was not even asked."""
+        if isinstance(error, Misconfigured | host_name.NameInDoubt):
+            return 0.0
+        asked = error.after if isinstance(error, TryLater) else 0.0
+        chance = random.random()  # noqa: S311
+        return backoff.until_next_beat(self._failures, self.host.config.interval, asked, chance)
+
+    def _keep(self) -> None:
+        """Without meta: its last orders, as far as they may be followed now."""
+        self.seen = cycle.look(self.host, agent_names(self.host.layout))
+        self._turns.start(self._good_orders(), self.seen, self._source())
+
+    def _source(self) -> Source:
+        """Of the orders that were kept last."""
+        if not self.host.orders.of_this_run:
+            return Source.KEPT
+        return Source.EARLIER if self._failures else Source.ANSWER
+
+    def _good_orders(self) -> tuple[Desired, ...]:
+        return self.host.orders.last.still_good(self.host.now(), self.host.config.keep_orders)
+
+    def _until(self, due: float) -> None:
+        """Wait until then (monotonic seconds), or until told to stop; see to turns that end and to versions on trial."""
+        while not self._shall_end():
+            if any(turn.is_news for turn in self._turns.collect()):  # also where cycles take longer than the interval
+                self.seen |= cycle.tell(self.host, self._refused)
+                continue
+            left = due - time.monotonic()
+            if self._cycle_wanted or left <= 0:
+                return
+            watched = self._watched()
+            woken = self._sleep(min(left, self._until_next_look(watched)) if watched else left)
+            if watched and not woken and not self._shall_end():
+                self._note_ends(watched)
+                self.seen |= cycle.look(self.host, [order.name for order in watched])
+                self._turns.start(watched, self.seen, self._source())
+
+    def _shall_end(self) -> bool:
+        return self.host.stopping or bool(self.host.successor)
+
+    def _watched(self) -> list[Desired]:
+        """The orders whose versions are in their watch, or have just come to its end."""
+        return [order for order in self._good_orders() if not self._turns.is_busy(order.name) and self._is_due(order)]
+
+    def _is_due(self, order: Desired) -> bool:
+        """At the end of a watch there is one look; where that does not decide it, the next one is that of the next cycle."""
+        try:
+            memory, now = self.host.memories.of(order.name), self.host.now()
+        except TryLater:  # the next cycle says so
+            return False
+        until = memory.trial.until if memory.trial else 0.0
+        return memory.watching(now) or (memory.watch_is_over(now) and self._looked_at.get(order.name) != until)
+
+    def _note_ends(self, watched: list[Desired]) -> None:
+        """Just before a look at these."""
+        for order in watched:
+            memory = self.host.memories.of(order.name)
+            if memory.trial and memory.watch_is_over(self.host.now()):
+                self._looked_at[order.name] = memory.trial.until
+
+    def _until_next_look(self, watched: list[Desired]) -> float:
+        """Seconds: a probe, but not beyond the end of a watch, which meta is told of at once."""
+        now, probe = self.host.now(), self.host.config.probe
+        trials = (self.host.memories.of(order.name).trial for order in watched)
+        return min([probe, *(trial.until - now for trial in trials if trial and trial.until > now)])
+
+    def _sleep(self, seconds: float) -> bool:
+        """Sleep, at most so long; returns whether something happened, of which a wish for a reload is seen to here."""
+        if not select.select([self._woken], [], [], seconds)[0]:
+            return False
+        os.read(self._woken, 64)
+        if self._reload_wanted:
+            self._reload_wanted = False
+            self._announcer.reload(self._reload, Misconfigured)
+        return True
+
+    def _reload(self) -> str:
+        try:
+            self.reload()
+        except Misconfigured as e:
+            log.error("the old configuration stays in force: %s", e)
+            raise
+        return "configuration read again"

@@ -1,0 +1,292 @@
+"""One action, done to the host. Each leaves the agent in a state from which the next plan goes on, wherever it is cut off.
+
+The order of writes is the crash safety: an install gets its marker and then its name, a switch is remembered as a trial
+before `.version` changes, and a rejection is remembered before anything is taken back.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from updater import durable_files, places
+from updater.artifact import download, extract, proven, runnable
+from updater.errors import ControlFailed, Refused, TryLater
+from updater.host import control_script
+from updater.host.context import Host
+from updater.kernel import agent_environment, witness
+from updater.meta_client import heartbeats
+from updater.model.actions import Action, Source, Step
+from updater.model.layout import MARKER
+from updater.model.memory import WATCH, Memory
+from updater.model.observed import Marker, State
+from updater.model.unfit import Unfit
+from updater.reconcile import starting, stopping
+from updater.reconcile.stopping import EVIDENCE
+from updater.self_update import handover
+from updater.wire.heartbeat import ROLLED_BACK, VERSION, Desired, Outcome
+from updater.wire.names import START
+from updater.wire.text import one_line
+
+log = logging.getLogger("updater")
+
+_BEFORE_THE_SWITCH = (Step.INSTALL, Step.ADOPT, Step.STOP, Step.HAND_OVER)
+
+
+class _Lacking(Refused):
+    """This host lacks what a version needs."""
+
+
+class Hands:
+    """Performs the actions of one agent and changes what is remembered of it. source: where its order is from."""
+
+    def __init__(self, host: Host, order: Desired, source: Source) -> None:
+        self.host = host
+        self.order = order
+        self.source = source
+        self.agent = host.layout.agent(order.name)
+        self.remarks: list[str] = []  # what meta is to be told with the outcome
+        self._terms = f"{VERSION} {host.config.limits}"  # by what a content is judged
+        self._checked = ""  # the version whose place has been looked at
+        self._was_well = ""  # the version on trial that was started when it was stopped to make way
+        self._stopped: list[stopping.Before] = []
+        self._departing: dict[str, frozenset[str]] = {}  # what stops of this turn may still be ending, by version
+        self._marks: dict[str, str] = {}  # of the starts of this turn, by version
+        self._is_alone = False  # whether nothing of the agent runs but the version that was stopped in this turn
+        self._does: dict[Step, Callable[[Action], None]] = {
+            Step.REJECT: self._reject,
+            Step.INSTALL: self._install,
+            Step.ADOPT: self._adopt,
+            Step.STOP: self._stop,
+            Step.SWITCH: self._switch,
+            Step.START: self._start,
+            Step.PRUNE: self._prune,
+            Step.HAND_OVER: self._hand_over,
+            Step.NAME: self._name,
+        }
+
+    def perform(self, action: Action) -> None:
+        """Do it, or raise an UpdaterError."""
+        if action.step in _BEFORE_THE_SWITCH:  # from a stop on, only a finished switch leaves a working agent
+            self.host.check_stopping()
+        if action.step in (Step.STOP, Step.SWITCH) and self.order.cmd == START:
+            self._check_place(action)
+        self._does[action.step](action)
+
+    def _check_place(self, action: Action) -> None:
+        """Before the first of a stop and a switch: or what runs would be stopped, or `.version` changed, for nothing."""
+        back = self.memory.good if self.memory.rejected else self.order.version
+        version = action.version if action.step is Step.SWITCH else back
+        if version != self._checked:
+            places.check(self.agent.install(version))
+            self._checked = version
+
+    @property
+    def memory(self) -> Memory:
+        return self.host.memories.of(self.order.name)
+
+    def remember(self, how: Callable[[Memory], Memory]) -> Memory:
+        """Change the agent's memory, durably. Raises TryLater."""
+        return self.host.memories.change(self.order.name, how)
+
+    def note(self, how: Callable[[Memory], Memory]) -> Memory:
+        """The same where going on is better than stopping for it: a crash would cost one more try of a bad version."""
+        try:
+            return self.host.memories.change(self.order.name, how, at_least_here=True)
+        except TryLater as e:
+            log.error("%s: %s", self.order.name, e)
+            return self.memory
+
+    def _install(self, action: Action) -> None:
+        timeouts = self.host.config.timeouts
+        places.check(self.agent.path)
+        expected = download.expected_digest(self.host.http, self.order, timeouts.heartbeat)
+        digest = expected.kind, expected.digest, expected.source
+        log.info("%s: %s must have %s %s (%s)", action.agent, self.order.file_name, *digest)
+        if (unfit := self.memory.unfit) and (unfit.digest, unfit.terms) == (expected.named, self._terms):
+            raise Refused(unfit.reason)
+        path = self.host.layout.download(action.agent, self.order.file_name)
+        install = self.agent.install(action.version)
+        if lacking := proven.still_lacking(path, expected, self._programs(install), install):
+            raise _Lacking(_cannot_run(action.version, lacking))
+        terms = download.Terms(timeouts.download, self.host.config.min_speed, self.host.check_stopping)
+        with contextlib.ExitStack() as stack:
+            fetched = stack.enter_context(proven.kept(path, expected))
+            if fetched is None:
+                fetched = stack.enter_context(download.fetch(self.host.http, self.order, expected, path, terms))
+            self._use(fetched, action.version, expected)
+
+    def _use(self, fetched: download.Fetched, version: str, expected: download.Expected) -> None:
+        """Make an install of a proven tarball, which stays while it is this host that does not let that be, and is remembered
+        when it never will."""
+        path = self.host.layout.download(self.order.name, self.order.file_name)
+        staging = self.agent.staging(version)
+        try:
+            self._lay_out(fetched, version)
+        except _Lacking:
+            proven.keep_head(staging / "control", path, expected)
+            raise
+        except TryLater:
+            proven.give_way(path)
+            raise
+        except Refused as e:
+            unfit = Unfit(version, expected.named, str(e), self._terms, self.order.attempt)
+            self.note(lambda memory: msgspec.structs.replace(memory, unfit=unfit))
+            durable_files.remove_tree(path.parent)
+            raise
+        finally:
+            durable_files.remove_tree(staging)
+        durable_files.remove_tree(path.parent)
+        if self.memory.unfit:  # other bytes of the same version, or its terms have changed
+            self.note(lambda memory: msgspec.structs.replace(memory, unfit=None))
+
+    def _lay_out(self, fetched: download.Fetched, version: str) -> None:
+        """Make the install, from a staging directory that the caller removes."""
+        staging, install = self.agent.staging(version), self.agent.install(version)
+        durable_files.make_directory(self.agent.path, 0o755)  # others run the agents' tools, whatever our umask is
+        durable_files.remove_tree(staging)
+        unpacked = extract.unpack(fetched.file, staging, self.host.config.limits)
+        if unpacked.skipped:
+            log.info("%s: %s", self.order.name, extract.in_words(unpacked.skipped))
+        if problem := runnable.form_problem(staging / "control"):
+            raise Refused(_cannot_run(version, problem))
+        if problem := runnable.missing(staging / "control", self._programs(install), install):
+            raise _Lacking(_cannot_run(version, problem))
+        marker = Marker(fetched.md5, fetched.sha256, int(self.host.now()))
+        durable_files.write_atomic(staging / MARKER, msgspec.json.encode(marker))
+        durable_files.move_directory(staging, install, MARKER)
+
+    def _programs(self, install: Path) -> str:
+        """The PATH of an install's scripts."""
+        return control_script.environment(install).names["PATH"]
+
+    def _adopt(self, action: Action) -> None:
+        marker = Marker(at=int(self.host.now()))
+        durable_files.write_atomic(self.agent.install(action.version) / MARKER, msgspec.json.encode(marker))
+
+    def _stop(self, action: Action) -> None:
+        install = self.agent.install(action.version)
+        was_well = not action.forced and self._is_well(install)
+        self.remember(lambda memory: memory.stopping(action.version))
+        were = stopping.before(install, self.memory, self.host.boot)
+        if not action.forced:
+            self._sync(install)  # its marker may be of an updater that was killed before it could see to this
+        left = stopping.bring_down(were, self.order, self.host.config.timeouts, action)
+        self._was_well = action.version if was_well else ""
+        self._stopped.append(were)
+        self._departing[action.version] = were.departing()
+        self._is_alone = were.alone and not left
+        self._note_left(action.version, left, "")
+
+    def _is_well(self, install: Path) -> bool:
+        """Whether a version within its watch is started now, after what may have been a long download of the next one. One
+        that has nothing before it to go back to is not asked: what follows goes back to it in any case."""
+        memory = self.memory
+        if self.order.cmd != START or not memory.is_watched or memory.current != install.name or not memory.good:
+            return False
+        return control_script.status(install, self.host.config.timeouts.status).state is State.STARTED
+
+    def see_what_came(self) -> None:
+        """What the versions that were stopped in this turn had begun while they were: nobody is down meanwhile."""
+        while self._stopped:
+            were = self._stopped.pop()
+            version, known = were.install.name, self.memory.left.get(were.install.name, frozenset())
+            if (left := stopping.late(were, self.order)) != known:
+                self._note_left(version, left, "" if known else self.memory.remark)
+
+    def _note_left(self, version: str, left: frozenset[str], before: str) -> None:
+        """Remember and say what a version has left running. before: the remark of this switch so far."""
+        words = witness.in_words(version, left)
+        remark = "; ".join(filter(None, (before, words)))
+        if words or version in self.memory.left or remark != self.memory.remark:
+            self.note(lambda memory: memory.leaving(version, left, remark))
+        if words:
+            log.warning("%s: %s", self.order.name, words)
+            self.remarks.append(words)
+
+    def _name(self, action: Action) -> None:
+        durable_files.write_atomic(self.agent.version_file, f"{action.version}\n".encode())
+
+    def _switch(self, action: Action) -> None:
+        keep = self.note if action.version == self.memory.good else self.remember  # on the way back
+        was_well = action.replaces != "" and action.replaces == self._was_well
+        begun = self._beginning(action.version)
+        keep(lambda memory: begun(memory.switching(action.replaces, action.version, was_well)))
+        self._name(action)
+
+    def _beginning(self, version: str) -> Callable[[Memory], Memory]:
+        """How a start of this version is remembered before it is made. Its mark is one for all tries of a turn."""
+        token, since = self._marks.setdefault(version, agent_environment.new_token(self.order.name)), witness.ticks()
+        return lambda memory: memory.beginning(version, self.host.boot, token, since)
+
+    def _start(self, action: Action) -> None:
+        start = starting.Start(self.host, self.agent, self.order, action.version, self.memory)
+        if not self._is_alone:
+            for version, left in start.clear_the_way().items():
+                self._note_left(version, left, self.memory.remark)
+        if action.version not in self._marks:
+            self.note(self._beginning(action.version))
+        if action.forced:
+            self.note(lambda memory: memory.trying_again(action.version))
+        try:
+            found = start.run(self._marks[action.version], action.forced, self._departing)
+        except ControlFailed as e:
+            self.see_what_came()
+            reason, evidence = str(e), e.evidence
+            self.note(lambda memory: memory.failed(action.version, reason.partition(" ")[2], evidence))
+            raise
+        self.note(lambda memory: memory.started_again(action.version, self.host.moment()).recognising(found))
+        self.see_what_came()
+
+    def _prune(self, action: Action) -> None:
+        doomed = self.agent.path / action.version
+        left, there = witness.visitors(doomed, self.memory.known(action.version), self.host.boot)
+        if left or there:
+            self.remember(lambda memory: memory.leaving(action.version, left).finding(action.version, there))
+            words = witness.in_words(action.version, left) or witness.in_words(action.version, there, by="in")
+            raise TryLater(f"{doomed} stays: {words}")
+        if action.version.startswith("."):
+            durable_files.remove_tree(doomed)
+        else:
+            durable_files.remove_directory(doomed, MARKER)
+
+    def _hand_over(self, action: Action) -> None:
+        try:
+            handover.try_out(self.agent.install(action.version), self.host.config.timeouts.start)
+        except ControlFailed as e:
+            if not heartbeats.is_reachable(self.host):
+                raise TryLater(f"meta does not answer, so {action.version} could not be tried out") from e
+            reason = f"its try-out failed: {e}"
+            self.remember(lambda memory: memory.rejecting(self.order, reason))
+            raise ControlFailed(f"{action.version} was not taken, {reason}", one_line(e.evidence, EVIDENCE)) from e
+        self._switch(action)
+        self.host.successor = action.version
+
+    def _reject(self, action: Action) -> None:
+        trial = self.memory.trial
+        evidence = trial.evidence if trial else ""
+        evidence = evidence or control_script.tail(self.host.layout.output(action.agent), EVIDENCE)
+        outcome = Outcome(
+            action.agent,
+            from_=action.replaces,
+            to=action.version,
+            step="start" if trial and trial.failure else WATCH,
+            result=ROLLED_BACK,
+            reason=action.reason,
+            evidence=evidence,
+            at=int(self.host.now()),
+            attempt=self.order.attempt,
+        )
+        self.note(lambda memory: memory.rejecting(self.order, action.reason).noting(outcome))
+
+    def _sync(self, directory: Path) -> None:
+        try:
+            durable_files.sync_directory(directory)
+        except OSError as e:
+            raise durable_files.trouble(f"cannot sync {directory}", e) from e
+
+
+def _cannot_run(version: str, problem: str) -> str:
+    return f"control of {version} cannot run: {problem}"

@@ -1,0 +1,266 @@
+"""A version comes up: never a second one beside it, and no verdict while its predecessor has not yet gone.
+
+Promises: before anything is started, a `./control start` that an earlier updater left behind is waited for, and another version
+of the agent is stopped by its own control; a pid file that names a stranger is removed; a start that fails while processes of
+another version live is tried once more when they are gone; a start that leaves nothing but a dead process has failed.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from msgspec.structs import replace
+
+from updater import durable_files
+from updater.errors import ControlFailed
+from updater.host import control_script
+from updater.host.context import Host
+from updater.kernel import processes, witness
+from updater.kernel.agent_environment import Mark
+from updater.kernel.pid_files import pid_files
+from updater.kernel.processes import Table
+from updater.kernel.procfs import Process
+from updater.model.layout import AgentDir
+from updater.model.memory import Memory
+from updater.model.observed import State
+from updater.model.recognised import Recognised
+from updater.reconcile import stopping
+from updater.reconcile.stopping import EVIDENCE, LEFT_ALONE, wait_for
+from updater.wire.heartbeat import Desired
+from updater.wire.names import END
+
+log = logging.getLogger("updater")
+
+_IN_USE = re.compile(r"in use|EADDRINUSE|bind|listen", re.IGNORECASE)
+_PORT = re.compile(r"(?<![\w.])(?:\S*:|port\W{1,3})(\d{2,5})(?!\d)", re.IGNORECASE)
+
+
+class Start:
+    """One start of a version. memory: of the agent, just before."""
+
+    def __init__(self, host: Host, agent: AgentDir, order: Desired, version: str, memory: Memory) -> None:
+        self._host = host
+        self._agent = agent
+        self._order = order
+        self._version = version
+        self._memory = memory
+        self._install = agent.install(version)
+        self._may_be_up = False
+        self._token = ""
+        self._departing: Mapping[str, frozenset[str]] = {}
+
+    def clear_the_way(self) -> dict[str, frozenset[str]]:
+        """Have everything gone that must not run beside this version; returns what is left, by version.
+
+        A start of this version that is still under way is waited for: whether it came up is then for its status to say.
+        """
+        found = self._by_version()
+        if starts := {v: one for v, several in found.items() for one in several if self._is_under_way(one)}:
+            self._await(starts)
+            found = self._by_version()
+        if self._version in found and self._is_started():
+            self._may_be_up = True
+        elif self._version not in found:
+            self._remove_stale_pid_files()
+        return {one: self._stop(one) for one, several in found.items() if self._is_in_the_way(one, several)}
+
+    def _is_under_way(self, process: Process) -> bool:
+        """Whether it is a start that was left behind: not one that was there when a start had come to its end, as a supervisor
+        is that is called like one."""
+        known = [one.processes for one in (self._memory.running, self._memory.begun) if one]
+        return witness.is_start_script(process) and not any(process.identity in one for one in known)
+
+    def _await(self, starts: Mapping[str, Process]) -> None:
+        """Until its end; what stays is ended, unless it has brought this version up: then it may be a supervisor."""
+        for version, one in starts.items():
+            log.warning("%s: a start of %s was left behind; waiting for its end", self._order.name, version)
+            deadline = time.monotonic() + self._host.config.timeouts.start
+            stays = processes.wait_until_gone({one.identity}, deadline)
+            if stays and not (version == self._version and self._is_started()):
+                processes.end(stays)
+
+    def _is_in_the_way(self, version: str, found: Iterable[Process]) -> bool:
+        """Whether there is more of a version than what it is known to have left, but for one that a start has brought up."""
+        is_up = version == self._version and self._may_be_up
+        return not is_up and not {one.identity for one in found} <= self._memory.left.get(version, frozenset())
+
+    def _stop(self, version: str) -> frozenset[str]:
+        """Have what is not to run gone: its control is asked, unless it says that it has stopped and nothing else says that
+        this is the agent itself; which is ended when it stays, also where leftovers are left alone."""
+        install, timeouts = self._agent.install(version), self._host.config.timeouts
+        deadline, boot = time.monotonic() + timeouts.stop, self._host.boot
+        were, itself = stopping.before(install, self._memory, boot), self._itself(version)
+        log.warning("%s: %s, which is not to run", self._order.name, witness.in_words(version, were.every))
+        try:
+            can_stop = durable_files.is_executable_file(install / "control")
+            can_stop = can_stop and not witness.misleading(Table(), install, self._memory.known(version), boot)
+            if can_stop and (itself or control_script.status(install, timeouts.status).state is not State.STOPPED):
+                control_script.run(install, "stop", timeouts.stop, mark=were.mark)
+        except ControlFailed as e:
+            log.warning("%s: %s", self._order.name, e)
+        left = stopping.see_out(were, self._order, deadline)
+        if stays := left & (itself | self._itself(version)):
+            log.warning("%s: ending %s", self._order.name, witness.in_words(version, stays))
+            processes.end(stays)
+            left = stopping.left(were)
+        return left
+
+    def _itself(self, version: str) -> frozenset[str]:
+        """The processes of a version that are the agent itself, so that a start would make two."""
+        table, install = Table(), self._agent.install(version)
+        itself = witness.itself(table, install, self._memory.known(version), self._host.boot)
+        return itself - self._memory.left.get(version, frozenset())
+
+    def _by_version(self) -> dict[str, list[Process]]:
+        return witness.by_version(Table(), self._agent.path, self._memory, self._host.boot)
+
+    def _remove_stale_pid_files(self) -> None:
+        """Those by which its status says that it is started, though they name a dead process, or a stranger where a version's
+        processes were recognised before and none exists."""
+        found = witness.misleading(Table(), self._install, self._memory.known(self._version), self._host.boot)
+        was_placed = self._was_placed()
+        lies = {path: pid for path, pid in found.items() if was_placed or processes.is_dead(pid)}
+        if not lies or not self._is_started():
+            return
+        for path, pid in lies.items():
+            log.warning("%s names %s, which is none of its processes: removed", path, processes.in_words(str(pid)))
+            durable_files.remove_tree(path)
+
+    def _was_placed(self) -> bool:
+        known = self._memory.known(self._version)
+        return known is not None and known.placed
+
+    def run(
+        self, token: str, patient: bool = False, departing: Mapping[str, frozenset[str]] = MappingProxyType({})
+    ) -> Recognised:
+        """Start it; returns the processes that it has then. token: of its mark; patient: first wait for the end of other
+        versions' processes; departing: what their stop in this turn may be ending, by version. Raises ControlFailed when it
+        does not come up in time."""
+        self._token, self._departing = token, departing
+        if patient:
+            processes.wait_until_gone(frozenset().union(*self._others().values()), self._patience())
+        crowd, services = _in_words(self._left()), self._services()
+        found, problem = self._once()
+        if problem and (crowd or services or self._others()):
+            found, problem = self._once_more(problem, crowd, services)
+        if found is not None:
+            return found
+        evidence = control_script.tail(self._output, EVIDENCE)
+        if told := self._port_holders(evidence):
+            problem += f"; {told}"
+        raise ControlFailed(f"{self._version} {problem}", evidence)
+
+    def _once_more(
+        self, problem: str, crowd: str, services: Mapping[str, frozenset[str]]
+    ) -> tuple[Recognised | None, str]:
+        """Another try after one that failed, as soon as nothing of another version lives. crowd: what lived when that began;
+        services: what else may be of the agent, and hold what it needs, by version; that may also stay."""
+        others, deadline = self._others(), self._patience()
+        here = _in_words(others) or crowd or _in_words(services, "in")
+        log.warning("%s: %s %s, while %s", self._order.name, self._version, problem, here)
+        if processes.wait_until_gone(frozenset().union(*others.values()), deadline):
+            return None, f"{problem}; {_in_words(self._others())}"
+        processes.wait_until_gone(frozenset().union(*services.values()), deadline)
+        self._may_be_up = True
+        return self._once()
+
+    def _services(self) -> dict[str, frozenset[str]]:
+        """What lives and may be of the agent, though it is not known to be its own, by version."""
+        found = witness.services_by_version(Table(), self._agent.path, self._memory, self._host.boot)
+        for version, several in self._departing.items():
+            if lives := processes.alive(several):
+                found[version] = found.get(version, frozenset()) | lives
+        return found
+
+    def _patience(self) -> float:
+        """Until when (monotonic seconds) other versions' processes are waited for: what is meant to stay does not end."""
+        stop = self._host.config.timeouts.stop
+        return time.monotonic() + (stop if self._order.leftovers == END else min(LEFT_ALONE, stop))
+
+    @property
+    def _output(self) -> Path:
+        return self._host.layout.output(self._order.name)
+
+    def _once(self) -> tuple[Recognised | None, str]:
+        """One try: what runs then, or None and why it is not started."""
+        limits, since, problem = self._host.config.timeouts, witness.ticks(), ""
+        deadline, mark = time.monotonic() + limits.start, Mark(self._token)
+        if not (self._may_be_up and self._is_started()):
+            try:
+                control_script.run(self._install, "start", limits.start, self._output, mark)
+            except ControlFailed as e:
+                problem = str(e)
+        until = time.monotonic() if problem else deadline
+        status = wait_for(self._install, State.STARTED, limits.status, until)
+        if status.state is not State.STARTED:
+            return None, f"not started within {limits.start:g} s: {problem or f'its status is {status.text!r}'}"
+        table = Table()
+        found = witness.started(table, self._install, mark, since, self._host.boot)
+        # What has no pid file to be wrong, and of which a start leaves helpers or nothing, runs elsewhere or now and then.
+        stays = pid_files(self._install) or witness.at_home(table, self._install, found, self._host.boot)
+        found = replace(found, placed=self._was_placed() and bool(stays))
+        is_doubtful = not found.processes and (found.placed or witness.names_the_dead(self._install))
+        if is_doubtful and not self._is_given_time() and not witness.may_be_up(table, self._install):
+            return None, f"not started: its status is {status.text!r}, but none of its processes exists"
+        return found, ""
+
+    def _is_given_time(self) -> bool:
+        """Whether it is started again because it is not believed to run, in its watch: more than one such look is a verdict."""
+        trial = self._memory.trial
+        return trial is not None and trial.version == self._version and trial.lost > 0 and not trial.failure
+
+    def _is_started(self) -> bool:
+        """Whether a start that was left behind has brought it up, so that another one would make two."""
+        return control_script.status(self._install, self._host.config.timeouts.status).state is State.STARTED
+
+    def _others(self) -> dict[str, frozenset[str]]:
+        """The processes of other versions that live, by version."""
+        here = self._left()
+        for version, several in self._by_version().items():
+            if version != self._version:
+                here[version] = here.get(version, frozenset()) | {one.identity for one in several}
+        return here
+
+    def _left(self) -> dict[str, frozenset[str]]:
+        """The same as far as it is known without a look at all."""
+        here = {version: processes.alive(left) for version, left in self._memory.left.items()}
+        return {version: left for version, left in here.items() if left and version != self._version}
+
+    def _port_holders(self, evidence: str) -> str:
+        """Who holds the ports that the agent listened on before, or that its start speaks of; "" when nobody else does."""
+        known = self._memory.running
+        ports = (known.ports if known else frozenset()) | _ports_in(evidence)
+        table = Table()
+        own = {
+            p.pid: version
+            for version, several in witness.by_version(table, self._agent.path, self._memory, self._host.boot).items()
+            for p in several
+        }
+        going = {one: version for version, several in self._departing.items() for one in several}
+        held = {
+            port: one
+            for port, one in table.holders(ports).items()
+            if one.identity in going or own.get(one.pid) != self._version
+        }
+        own |= {one.pid: going[one.identity] for one in held.values() if one.identity in going}
+        told = [
+            f"port {port} is held by {processes.in_words(one.identity)}{_of(own, one)}" for port, one in held.items()
+        ]
+        return "; ".join(sorted(told))
+
+
+def _of(own: Mapping[int, str], process: Process) -> str:
+    return f" of {own[process.pid]}" if process.pid in own else ", which is none of this agent's processes"
+
+
+def _in_words(left: Mapping[str, frozenset[str]], by: str = "of") -> str:
+    return "; ".join(witness.in_words(version, several, by) for version, several in sorted(left.items()))
+
+
+def _ports_in(evidence: str) -> frozenset[int]:
+    """The ports that stand in lines that complain of an address in use."""
+    lines = [line for line in evidence.splitlines() if _IN_USE.search(line)]
+    return frozenset(int(port) for line in lines for port in _PORT.findall(line) if 0 < int(port) < 65536)

@@ -1,0 +1,189 @@
+"""The updater as an agent of itself: it cannot stop itself to start its successor, so it hands over.
+
+The new version is installed beside the old as any agent's is. Then it must prove itself twice: before anything changes, its
+own `plan` must get a usable answer from meta; and after the old process has become the new one, a guard that still runs the
+old version waits for a good heartbeat of the new one, and takes over again when there is none in time.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from updater import durable_files
+from updater.errors import ControlFailed, TryLater
+from updater.host import control_script, observe
+from updater.host.context import Host
+from updater.kernel import processes
+from updater.meta_client import heartbeats
+from updater.model.actions import Step
+from updater.model.layout import OWN_NAME, Layout
+from updater.model.observed import Observed, Status
+from updater.wire.heartbeat import FAILED, ROLLED_BACK, STARTED, Desired, Outcome
+from updater.wire.names import version_problem
+
+log = logging.getLogger("updater")
+
+PROGRAM = "updater.pyz"
+GUARD_AT_LEAST = 10.0  # seconds for a first heartbeat after the hand-over, however short the watch
+
+
+def running_version(layout: Layout, program: Path) -> str:
+    """The version whose program this process runs, "" when it does not run from an install below the root."""
+    install = program.resolve().parent
+    is_install = install.parent == layout.agent(OWN_NAME).path.resolve() and not version_problem(install.name)
+    return install.name if is_install else ""
+
+
+def as_known(seen: Observed) -> Observed:
+    """What was seen of ourselves, corrected by what we know: it runs, whatever a script would say."""
+    return replace(seen, status=Status(STARTED), own=True)
+
+
+def is_successor(host: Host) -> bool:
+    """Whether this process was handed over to and has not yet proven itself."""
+    trial = host.memories.of(OWN_NAME).trial
+    return trial is not None and trial.version == host.own_version and not trial.until and not trial.failure
+
+
+def try_out(install: Path, timeout: float) -> None:
+    """Have the version there report to meta and plan by its answer. Raises ControlFailed when it cannot, and why."""
+    code, output = control_script.run_program([*_command(install), "plan", *_where(sys.argv)], install, timeout)
+    if code != 0:
+        raise ControlFailed(f"its own plan ended with exit code {code}", output)
+
+
+def become(host: Host) -> None:
+    """Turn this process into its successor, with a guard of this version beside it.
+
+    Without a guard there is no hand-over: then `.version` is put back and this becomes the daemon again, as `take_over`. Where
+    this process cannot become another at all (TryLater), the guard carries on. That is the host's trouble and no verdict on
+    the successor: the next cycle tries the hand-over again.
+    """
+    agent, watched = host.layout.agent(OWN_NAME), max(host.config.watch, GUARD_AT_LEAST)
+    guard = [*_command(agent.install(host.own_version)), "guard", str(os.getpid()), host.successor, host.own_version]
+    try:
+        control_script.leave_behind([*guard, str(watched), *_where(sys.argv)], host.layout.root)
+    except OSError as e:
+        _put_back(host, host.successor, host.own_version, f"its guard could not be started: {e.strerror or e}")
+        take_over(sys.argv)
+        return
+    sys.stderr.flush()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the successor can handle it
+    command = [*_command(agent.install(host.successor)), *sys.argv[1:]]
+    try:
+        os.execv(command[0], command)  # noqa: S606 (the same arguments, another version's program)
+    except OSError as e:
+        why = f"it could not be started: {e.strerror or e}"
+        _put_back(host, host.successor, host.own_version, why)
+        raise TryLater(f"{host.successor} was not handed over to: {why}") from e
+
+
+def note_alive(host: Host) -> None:
+    """This process has had a good answer from meta: a guard may go home."""
+    text = f"{host.own_version} {os.getpid()}\n".encode()
+    if host.own_version and durable_files.read_state(host.layout.alive, 256) != text:
+        durable_files.write_atomic(host.layout.alive, text)
+
+
+def guard(host: Host, pid: int, version: str, back: str, seconds: float) -> bool:
+    """Wait for the new version's good heartbeat; returns True when it came, else undoes the hand-over and returns False.
+
+    While meta does not answer us either, that there was none is no verdict on the version.
+    """
+    wanted = f"{version} {pid}\n".encode()
+    deadline = time.monotonic() + seconds
+    why = f"no good heartbeat within {seconds:g} s"
+    while time.monotonic() < deadline:
+        if durable_files.read_state(host.layout.alive, 256) == wanted:
+            return True
+        if not _is_alive(pid):
+            why = "it ended before its first good heartbeat"
+            break
+        time.sleep(0.1)
+    if observe.current(host.layout.agent(OWN_NAME)) == version:  # or the hand-over has failed and was undone
+        is_at_fault = not _is_alive(pid) or heartbeats.is_reachable(host)
+        (_reject if is_at_fault else _put_back)(host, version, back, why)
+    _end(pid)
+    return False
+
+
+def take_over(arguments: Sequence[str]) -> None:
+    """Become the daemon again, unless systemd starts it. Does not return, but then. arguments: ours, which say what host
+    this is."""
+    if "INVOCATION_ID" in os.environ:  # the unit is started again, by `.version`
+        return
+    command = [*_command(Path(sys.argv[0]).resolve().parent), "run", *_where(arguments)]
+    os.execv(command[0], command)  # noqa: S606
+
+
+# Both before the new process is ended, so that whoever starts the updater next starts the old version.
+
+
+def _reject(host: Host, version: str, back: str, why: str) -> None:
+    """Back to the old version, and a verdict on the new one."""
+    _name(host, back)
+    order = _order(host, version)
+    outcome = _outcome(host, version, back, ROLLED_BACK, why)
+    host.memories.change(OWN_NAME, lambda memory: memory.rejecting(order, why).noting(outcome))
+    log.error("%s: %s was taken back: %s", OWN_NAME, version, why)
+
+
+def _put_back(host: Host, version: str, back: str, why: str) -> None:
+    """Back to the old version as if it had never been left; a later cycle hands over again."""
+    _name(host, back)
+    outcome = _outcome(host, version, back, FAILED, why)
+    host.memories.change(OWN_NAME, lambda memory: memory.put_back(back).noting(outcome))
+    log.error("%s: not handed over to %s, which is tried again later: %s", OWN_NAME, version, why)
+
+
+def _name(host: Host, version: str) -> None:
+    durable_files.write_atomic(host.layout.agent(OWN_NAME).version_file, f"{version}\n".encode())
+
+
+def _order(host: Host, version: str) -> Desired:
+    return next((o for o in host.orders.last.orders if o.name == OWN_NAME), Desired(OWN_NAME, version))
+
+
+def _outcome(host: Host, version: str, back: str, result: str, why: str) -> Outcome:
+    attempt = _order(host, version).attempt
+    return Outcome(OWN_NAME, back, version, Step.HAND_OVER.value, result, why, at=int(host.now()), attempt=attempt)
+
+
+def _end(pid: int) -> None:
+    for sig, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        deadline = time.monotonic() + seconds
+        while _is_alive(pid):
+            if time.monotonic() > deadline:
+                break
+            with contextlib.suppress(ProcessLookupError):  # it may end between the look and this
+                os.kill(pid, sig)
+            time.sleep(0.2)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether the process runs our program; a zombie does not, nor does a later owner of the number. One that is just becoming
+    another program has no command line for a moment."""
+    try:
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return PROGRAM.encode() in line if line else processes.identity(pid) != ""
+
+
+def _command(install: Path) -> list[str]:
+    return [sys.executable, str(install / PROGRAM)]
+
+
+def _where(arguments: Sequence[str]) -> list[str]:
+    """Those of our arguments that say which host this is."""
+    found = []
+    for at, argument in enumerate(arguments):
+        if argument in ("-c", "--config", "--root"):
+            found += [argument, *arguments[at + 1 : at + 2]]
+    return found

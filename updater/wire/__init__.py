@@ -1,0 +1,1 @@
+"""What updater and meta say to each other: its types, their bounds, and why bytes or values are none."""

@@ -1,0 +1,96 @@
+"""Foreign text in a message about it: with the character that is wrong with it in plain sight, escaped and named. Pure.
+
+A no-break space looks like a blank, and a character of no width or a last line end like nothing at all; a person who is shown
+them as they are looks for the mistake elsewhere.
+"""
+
+import unicodedata
+
+SHOWN = 80  # characters of a text
+_NAMED = 3  # characters of it that are named
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_CONTROLS = {
+    "\0": "NULL",
+    "\t": "TABULATION",
+    "\n": "LINE FEED",
+    "\r": "CARRIAGE RETURN",
+    "\x1b": "ESCAPE",
+    "\x7f": "DELETE",
+}
+_LOOKED_AT = 400  # bytes of a file
+_ASCII_AT_LEAST = 20  # one of so many characters, in a text of ours in any language
+_MARKS = (b"\xff\xfe", b"\xfe\xff")
+UTF_16 = "looks like UTF-16; save it as UTF-8"
+
+
+def quoted(text: str) -> str:
+    """`"falcon agent"`, or `"falcon\\u00a0agent" (with U+00A0 NO-BREAK SPACE)`: on one line, cut where it is long."""
+    shown = "".join(map(_escaped, text[:SHOWN]))
+    odd = _odd_ones(text)
+    if not odd:
+        return f'"{shown}"'
+    names = ", ".join(map(_name, odd[:_NAMED])) + (f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else "")
+    where = "ends with" if odd == [text[-1]] and text.count(text[-1]) == 1 else "with"
+    return f'"{shown}" ({where} {names})'
+
+
+def _odd_ones(text: str) -> list[str]:
+    return list(dict.fromkeys(c for at, c in enumerate(text) if _is_odd(c, at in (0, len(text) - 1))))
+
+
+def plain(text: str) -> str:
+    """The text as it is where nothing about it is odd, else quoted: for a place in a message without quotation marks."""
+    return quoted(text) if _odd_ones(text) else text
+
+
+def in_plain_sight(text: str) -> bool:
+    """Whether there is nothing in it that a person cannot see."""
+    return text.isprintable() and text == text.strip()
+
+
+def odd_characters(text: str) -> str:
+    """Those of them that are no visible ASCII, in words: for a text that is not to be shown. "" for none."""
+    odd = list(dict.fromkeys(c for c in text if _is_odd(c, True)))
+    return ", ".join(map(_name, odd[:_NAMED])) + (f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else "")
+
+
+def utf16_problem(data: bytes) -> str:
+    """What to do about a file of text that is UTF-16, with its mark or without; "" for another."""
+    head = data[:_LOOKED_AT]
+    every_other = (head[0::2], head[1::2])
+    is_so = head.startswith(_MARKS) or any(len(half) > 1 and half.count(0) * 10 > len(half) * 7 for half in every_other)
+    return UTF_16 if is_so or _reads_as_utf_16(data) else ""
+
+
+def _reads_as_utf_16(data: bytes) -> bool:
+    """Where most of it is not ASCII: some is, on the same side of its NULs, and all of it can be printed."""
+    big, little = data[0::2].count(0), data[1::2].count(0)
+    few, many = sorted((big, little))
+    if few * 4 > many or not many or many * _ASCII_AT_LEAST < len(data) // 2:
+        return False
+    try:
+        text = data.decode("utf-16-be" if big > little else "utf-16-le")
+    except UnicodeDecodeError:
+        return False
+    return all(c.isprintable() or c in _SHORT for c in text)
+
+
+def _is_odd(c: str, at_an_end: bool) -> bool:
+    return at_an_end if c == " " else not "!" <= c <= "~"
+
+
+def _escaped(c: str) -> str:
+    if c.isprintable() and not unicodedata.combining(c):
+        return c
+    return _SHORT.get(c) or (f"\\u{ord(c):04x}" if ord(c) < 1 << 16 else f"\\U{ord(c):08x}")
+
+
+def _name(c: str) -> str:
+    name = unicodedata.name(c, "") or _CONTROLS.get(c, "CONTROL" if unicodedata.category(c) == "Cc" else "")
+    return f"U+{ord(c):04X} {name}".rstrip()
+
+
+def one_line(text: str, limit: int) -> str:
+    """Foreign text made safe for a log line or a table: what cannot be printed, or turns the writing, becomes a blank."""
+    line = text.strip()[:limit]
+    return line.rstrip() if line.isprintable() else "".join(c if c.isprintable() else " " for c in line).strip()

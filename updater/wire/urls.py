@@ -1,0 +1,95 @@
+"""URLs of bases and proxies: which are none, what is sent of a name and a password in them, and what may be shown. Pure.
+
+A password may hold what no URL does (a slash, a `#`, an `@`), and a proxy may be named without a scheme, as curl takes it.
+Where it is not sure what is the password, more is left out of sight than must be.
+"""
+
+import base64
+import re
+from urllib.parse import quote, unquote, urlsplit
+
+from updater.wire.limits import MAX_URL, URL_HOST_FORM
+from updater.wire.text import quoted
+
+NO_PROXY_URL = "(a proxy that is no URL)"
+
+_URL_HOST = re.compile(URL_HOST_FORM)
+_UNSAFE_IN_URL = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_END_OF_AUTHORITY = re.compile(r"[/?#\\]")
+_PLACE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_MISTYPED = re.compile(r"https?:?", re.IGNORECASE)  # a scheme without its `://`
+_KEPT = "%:!$&'()*+,;=~"  # in a name and a password, which may be quoted already
+
+
+def base_problem(key: str, url: str) -> str:
+    """Why this is no base URL for downloads, or ""."""
+    if not url:
+        return f"{key} is blank"
+    if len(url) > MAX_URL:
+        return f"{key} has {len(url):,} characters, of {MAX_URL:,} at most: {quoted(shown(url))}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.port != 0 and _is_host(parts.netloc)
+    except ValueError:
+        usable = False
+    if not usable or _UNSAFE_IN_URL.search(url) or parts.query or parts.fragment:
+        return f"{key} {quoted(shown(url))} is not an http or https URL of a directory"
+    return ""
+
+
+def _is_host(authority: str) -> bool:
+    """Whether a program can ask for it: no part of a name is blank or longer than the name service takes."""
+    host = authority.rpartition("@")[2]
+    host = host if host.endswith("]") else re.sub(r":[0-9]*$", "", host)
+    return len(host) <= 254 and _URL_HOST.fullmatch(host) is not None
+
+
+def shown(url: str) -> str:
+    """A URL, or what was meant to be one, fit for logs: without a name and a password."""
+    scheme, rest = _split(url)
+    authority = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0]
+    path = rest[len(authority) :]
+    is_place = _PLACE.fullmatch(authority) and not _MISTYPED.fullmatch(authority)
+    if "@" in path and "@" not in authority and not is_place:
+        authority, _, path = "", *path.rpartition("@")[1:]  # a password with a slash in it
+    return f"{scheme}{authority.rpartition('@')[2]}{path}"
+
+
+def basic_auth(url: str) -> str:
+    """The value of an Authorization header for the name and password in a URL, in UTF-8; "" when it holds none."""
+    authority = _END_OF_AUTHORITY.split(_split(url)[1], maxsplit=1)[0]
+    return _basic(authority.rpartition("@")[0])
+
+
+def _basic(userinfo: str) -> str:
+    name, _, password = userinfo.partition(":")
+    pair = f"{unquote(name)}:{unquote(password)}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}" if userinfo else ""
+
+
+def proxy(text: str) -> str:
+    """The URL of a proxy as the environment names it; "" when it names no http or https proxy."""
+    scheme, userinfo, place = _proxy_parts(text)
+    if scheme.lower() not in ("http://", "https://") or not _PLACE.fullmatch(place):
+        return ""
+    return f"{scheme.lower()}{quote(userinfo, safe=_KEPT)}{'@' if userinfo else ''}{place}"
+
+
+def proxy_shown(text: str) -> str:
+    """HOST:PORT of a proxy as the environment names it, and nothing else of it."""
+    place = _proxy_parts(text)[2]
+    return place if _PLACE.fullmatch(place) else NO_PROXY_URL
+
+
+def _proxy_parts(text: str) -> tuple[str, str, str]:
+    """(scheme, name and password, host and port): the last of what an `@` parts, for a proxy has no path."""
+    scheme, rest = _split(text.strip())
+    userinfo, _, place = rest.rpartition("@")
+    return scheme or "http://", userinfo, _END_OF_AUTHORITY.split(place, maxsplit=1)[0]
+
+
+def _split(url: str) -> tuple[str, str]:
+    """(scheme with its `://` or "", the rest)."""
+    found = _SCHEME.match(url)
+    return (found[0], url[found.end() :]) if found else ("", url)
