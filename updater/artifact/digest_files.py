@@ -1,4 +1,4 @@
-"""The digest of one file in a digest file, as md5sum, BSD's md5, openssl, PowerShell and any editor write it. Pure."""
+"""Finds the digest of one file in a digest file, in the forms of md5sum, BSD md5, openssl and PowerShell. Pure."""
 
 import codecs
 import re
@@ -10,19 +10,21 @@ _FORMS = (
     re.compile(r"\\?(?P<digest>[0-9a-f]{32})(?:[ \t]+[ *]?(?P<name>.*))?", re.IGNORECASE),  # md5sum, md5 -r
     re.compile(
         r"\\?(?:md5|hash)?[ \t]*(?:\((?P<name>.*)\))?[ \t]*[=:][ \t]*(?P<digest>[0-9a-f]{32})", re.IGNORECASE
-    ),  # md5, openssl, a list of PowerShell's
+    ),  # md5, openssl, PowerShell's Format-List
 )
 _HEX = re.compile(r"[0-9A-Fa-f]+")
-_PARTS = re.compile(r"[\s,;\"'*/\\]")  # columns, quotes, and the ends of directories
+_PARTS = re.compile(r"[\s,;\"'*/\\]")  # separators of columns and of paths, and quotes
 _ENDS = " \t\"'"
 _NAMELESS = ("", "-", "stdin")  # of a file that came through a pipe
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 def digest_in(data: bytes, file_name: str, source: str) -> tuple[str, str]:
-    """(`md5`, digest of `file_name` in lower-case hex): of the line that names it, with whatever path, or of a lone line
-    without a name. `sha256` where there is no md5 but one of these, as PowerShell writes unasked. source: where the data is
-    from, in words. Raises Refused."""
+    """Return (kind, digest of `file_name` in lower-case hex); kind is `md5`, or `sha256` if the file has no md5.
+
+    The digest is taken from the line that names the file, with any path, or from the only line if that has no name.
+    PowerShell writes sha256 by default. source: where the data is from, for messages. Raises Refused if there is no digest.
+    """
     text = data.decode(_codec(data), "replace")
     lines = [found for line in text.splitlines() if (found := _read(line.strip()))]
     for digest, name in lines:
@@ -36,7 +38,7 @@ def digest_in(data: bytes, file_name: str, source: str) -> tuple[str, str]:
 
 
 def _codec(data: bytes) -> str:
-    """By its mark, or by a NUL at every second byte."""
+    """The text encoding, by the byte order mark or by NULs at every second byte; UTF-8 otherwise."""
     if marked := next((codec for mark, codec in _BOMS if data.startswith(mark)), ""):
         return marked
     half = len(data) // 2
@@ -46,7 +48,7 @@ def _codec(data: bytes) -> str:
 
 
 def _of_a_table(line: str, file_name: str, size: int) -> str:
-    """The digest of so many digits in a line that has no other one, in whatever column, and ends with the file's name."""
+    """The digest of `size` digits in any column of a line that ends with the file name; "" if there is none or several."""
     before = line.removesuffix(file_name)
     if before == line or (before and not _PARTS.fullmatch(before[-1])):
         return ""
@@ -55,7 +57,7 @@ def _of_a_table(line: str, file_name: str, size: int) -> str:
 
 
 def _read(line: str) -> tuple[str, str] | None:
-    """(digest, name without its path) of a line, None when it is of no such form."""
+    """(digest, file name without its path) of a line, or None if it has none of the forms above."""
     for form in _FORMS:
         if found := form.fullmatch(line):
             return found["digest"].lower(), re.split(r"[/\\]", found["name"] or "")[-1].strip(_ENDS)

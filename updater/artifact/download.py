@@ -1,8 +1,8 @@
-"""A tarball from its base URL to the disk, proven by its digest: nothing is handed on before the whole file's is right.
+"""Downloads a tarball to the disk and checks its digest; callers get the file only if the digest is right.
 
-Where the expected digest comes from (the peers' rules, and sha256 of ours): the record's sha256; else the record's md5 when
-it is 32 hex digits; else the file `{base}/{name}-{version}.tar.gz.md5` (digest_files.py), where base is the record's md5
-when that is a URL, and the tarball's own base when it is blank.
+The expected digest is the record's sha256, else the record's md5 if it is 32 hex digits. Otherwise it is read from the file
+`{base}/{name}-{version}.tar.gz.md5` (digest_files.py). There, base is the record's md5 if that is a URL, and the base of the
+tarball if it is blank. These are ops-updater's rules, with sha256 added.
 """
 
 import contextlib
@@ -25,22 +25,21 @@ from updater.wire.names import is_digest
 from updater.wire.urls import shown
 
 MAX_TARBALL = 4 << 30  # bytes
-SHORTEST_TRY = 1.0  # seconds; with less left, no further try is begun
+SHORTEST_TRY = 1.0  # seconds; with less time left, no further try is started
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a download is gone about. within: seconds for all of it, every try and pause included; min_speed: bytes a second,
-    less than that over `slow_after` seconds is given up; check: called often, may raise to end it."""
+    """The limits of a download."""
 
-    within: float
-    min_speed: float = 1024
-    check: Callable[[], None] = lambda: None
-    slow_after: float = 30.0
+    within: float  # seconds for the whole download, with all tries and pauses
+    min_speed: float = 1024  # bytes per second; a try that is slower for `slow_after` seconds ends
+    check: Callable[[], None] = lambda: None  # called often; may raise to end the download
+    slow_after: float = 30.0  # seconds
 
 
 def expected_digest(http: Http, order: Desired, within: float) -> Expected:
-    """The digest that the tarball must have. Raises Refused when there is none to be had, TryLater for the network."""
+    """The digest that the tarball must have. Raises Refused if there is none, TryLater for network errors."""
     if order.sha256:
         return Expected("sha256", order.sha256.lower(), "the record's sha256")
     if is_digest(order.md5):
@@ -54,46 +53,46 @@ def expected_digest(http: Http, order: Desired, within: float) -> Expected:
 
 
 def _url(base: str, file_name: str) -> str:
-    """A file's URL. Its name is quoted: stores of the S3 kind take a `+` for a blank."""
+    """The URL of a file. The file name is quoted, since S3-like stores read a `+` as a blank."""
     return f"{base.rstrip('/')}/{quote(file_name, safe='')}"
 
 
 @contextlib.contextmanager
 def fetch(http: Http, order: Desired, expected: Expected, to: Path, terms: Terms) -> Iterator[Fetched]:
-    """Download the tarball to `to` and prove it; goes on where a cut download ended, also one of an earlier cycle.
+    """Download the tarball to `to`, check its digest, and yield the open file. Resumes an interrupted download.
 
-    The block has the open file. The order's mirrors are asked in turn. Raises Refused when each of them has a wrong digest or
-    no such file, and then nothing is left at `to`; TryLater while the network, the disk or a busy server keeps one of them
-    from saying so, and then what came so far stays for the next cycle.
+    The tarball's base and its mirrors are asked in turn. Raises Refused if each of them has a wrong digest or no such file;
+    then nothing is left at `to`. Raises TryLater for errors of the network, the disk or a busy server; then the part that was
+    received stays for the next cycle.
     """
     with contextlib.closing(Part(to)) as part:
         yield _fetched(http, order, expected, part, terms)
 
 
 class _Source:
-    """A URL that may have the tarball, and what came of asking it in this fetch."""
+    """A URL that may have the tarball, and the results of asking it during this download."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.due = 0.0  # by the monotonic clock, when it may be asked next
+        self.due = 0.0  # when it may be asked next, on the monotonic clock
         self.is_settled = False  # it has refused, and is not asked again
         self._tries = 0
-        self._doubted = ""
+        self._doubted = ""  # the wrong digest received last
 
     def put_off(self, asked: float) -> None:
-        """Not to be asked again for a while. asked: seconds that it wants at least."""
+        """Delay the next request. asked: the least number of seconds that the server wants."""
         self.due = time.monotonic() + backoff.until_retry(self._tries, asked, random.random())  # noqa: S311
         self._tries += 1
 
     def is_in_doubt(self, found: str) -> bool:
-        """Whether other bytes of this digest may be the right ones cut short: until they came twice."""
+        """Whether bytes with the wrong digest `found` may be a truncated file: true until the same digest came twice."""
         before, self._doubted = self._doubted, found
         return found != before
 
 
 def _fetched(http: Http, order: Desired, expected: Expected, part: Part, terms: Terms) -> Fetched:
-    """Asks each source in turn until one has it, or all have refused. One that is only busy may have it a moment later, and
-    the rest of what it began to send, whatever the others say."""
+    """Ask each source in turn until one delivers or all have refused. A busy source may still deliver later, and can
+    complete the part that it began to send."""
     deadline = time.monotonic() + terms.within
     sources = [_Source(_url(base, order.file_name)) for base in (order.tarball, *order.mirrors)]
     later: TryLater | None = None
@@ -116,7 +115,7 @@ def _fetched(http: Http, order: Desired, expected: Expected, part: Part, terms: 
 
 
 def _asked(http: Http, source: _Source, expected: Expected, part: Part, deadline: float, terms: Terms) -> Fetched:
-    """The tarball as one source has it. Raises TryLater, Refused."""
+    """Download from one source and check the digest. Raises TryLater, Refused."""
     came = _download(http, source.url, part, deadline, terms)
     try:
         return part.proven(expected, came.whence)
@@ -126,17 +125,17 @@ def _asked(http: Http, source: _Source, expected: Expected, part: Part, deadline
             if came.has_end or not source.is_in_doubt(e.found):
                 raise
             raise TryLater(f"{e}, and maybe not all: nothing said how many there are") from e
-    # Two files may have been joined: once more from the first byte.
+    # The parts may be of two different files: download once more from the first byte.
     return _asked(http, source, expected, part, deadline, terms)
 
 
 @dataclass(frozen=True, slots=True)
 class _Came:
-    """What an answer brought. whence: from where, in words; is_rest: only what was missing; has_end: a cut would have shown."""
+    """What a response brought."""
 
-    whence: str
-    is_rest: bool
-    has_end: bool
+    whence: str  # its origin, for messages
+    is_rest: bool  # only the missing rest was sent
+    has_end: bool  # a truncated body would have been noticed
 
 
 def _download(http: Http, url: str, part: Part, deadline: float, terms: Terms) -> _Came:
@@ -144,7 +143,7 @@ def _download(http: Http, url: str, part: Part, deadline: float, terms: Terms) -
     headers = part.resume_headers()
     left = max(deadline - time.monotonic(), 0.001)
     with http.exchange("GET", url, left, headers=headers) as answer:
-        if answer.status == 416 and headers:  # there is no rest: the part is whole, or of another file
+        if answer.status == 416 and headers:  # there is no rest: the part is complete, or of another file
             return _Came(_whence(answer), is_rest=True, has_end=True)
         is_rest = answer.status == 206 and bool(headers)
         if is_rest:
@@ -157,7 +156,7 @@ def _download(http: Http, url: str, part: Part, deadline: float, terms: Terms) -
 
 
 def _whence(answer: Response) -> str:
-    """Who sent these bytes, and what it said that it did to them: maybe they are not those of the file."""
+    """Who sent these bytes, for messages, with the Content-Encoding if there is one: the bytes may not be the file's."""
     return f"{answer.way} (which calls it {answer.encoding}-encoded)" if answer.encoding else str(answer.way)
 
 
@@ -190,7 +189,7 @@ def _store(answer: Response, part: Part, terms: Terms) -> None:
 
 
 def _wait(due: float, deadline: float, terms: Terms, error: TryLater | None) -> None:
-    """Wait until a source may be asked, or raise the last error when there would be no time left for that."""
+    """Wait until a source may be asked, or raise the last error if there would be no time left for a try."""
     terms.check()
     if error and due > time.monotonic() and due + SHORTEST_TRY >= deadline:
         raise error
@@ -202,6 +201,6 @@ def _wait(due: float, deadline: float, terms: Terms, error: TryLater | None) -> 
 def _check_status(answer: Response, what: str) -> None:
     if answer.status == 200:
         return
-    if answer.status in (408, 416, 425, 429) or answer.status >= 500:  # 416: to a request that named no range
+    if answer.status in (408, 416, 425, 429) or answer.status >= 500:  # 416 here answers a request without a range
         raise TryLater(f"{answer.way} answered {answer.status}", answer.retry_after)
     raise Refused(f"no {what}: {answer.way} answered {answer.status}")

@@ -1,12 +1,12 @@
-"""Unpacks a .tar.gz from a stranger into a directory of its own, as root, so that nothing else can be touched.
+"""Unpacks an untrusted .tar.gz as root into a new directory, and touches nothing outside of it.
 
-Promises: what returns is a complete tree of files (0644, or 0755 where the archive has any run bit), directories (0755),
-symlinks that stay inside and hard links among those files, all of it on the disk; what raises leaves nothing. Nothing is
-written before its announced size was held against the limits and the free space, and nothing is reached by a path that
-could lead elsewhere: only through descriptors of directories that this module made, never following a link. The owner is
-us; files keep their times where they are sane, since compiled Python beside its source is valid by them alone.
-Refuses everything else: see tarstream.py for the format, claims.py for the names. Not tarfile, on purpose: its filters
-were bypassed again and again.
+On success the tree is complete and on the disk: files (0644, or 0755 if the archive has any run bit), directories (0755),
+symlinks that stay inside, and hard links among those files. On an error nothing is left. Each announced size is checked
+against the limits and the free space before anything is written. Paths are only reached through descriptors of directories
+that this module made, and no link is followed. Files belong to the user of the process. They keep their times if these are
+not in the future, since compiled Python next to its source is valid only with the right times. Everything else is refused:
+see tar_reader.py for the format and member_rules.py for the names. tarfile is not used, as its filters were bypassed
+repeatedly (ADR 5).
 """
 
 import errno
@@ -28,18 +28,17 @@ from updater.artifact.tar_reader import DIRECTORY, FILE, HARD_LINK, PROGRAM, SYM
 from updater.errors import Refused, TryLater
 
 USUAL = Limits()
-_KEPT_OPEN = 64  # directories; a hard link needs two chains of them at once
+_KEPT_OPEN = 64  # open directories; a hard link needs two chains of them at once
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Unpacked(msgspec.Struct, frozen=True):
-    """What was made. members: files, links and directories; bytes: of all files; skipped: what macOS's tar puts beside other
-    files for their attributes there (`._NAME`, AppleDouble), which was left out."""
+    """The result of unpacking."""
 
-    members: int
-    bytes: int
-    skipped: tuple[str, ...] = ()
+    members: int  # files, links and directories
+    bytes: int  # of all files
+    skipped: tuple[str, ...] = ()  # AppleDouble files (`._NAME`), in which macOS's tar stores attributes; not unpacked
 
 
 def unpack(
@@ -51,12 +50,12 @@ def unpack(
     durable: bool = True,
     decompressor: Callable[[], gzip_stream.Decompressor] = gzip_stream.fastest,
 ) -> Unpacked:
-    """Unpack a .tar.gz, open and unbuffered (see `opened`), into the directory `into`, which must not exist yet while its
-    parent must. The open file and not a path, so that what is unpacked is what the caller has verified.
+    """Unpack an open, unbuffered .tar.gz (see `opened`) into the new directory `into`, whose parent must exist.
 
-    need: names at the archive's root that must be files with a run bit. durable: fsync every file and directory made;
-    the entry of `into` in its parent is left to the caller, who will rename it. Raises Refused for a bad archive and
-    TryLater for trouble of this host; in both cases `into` is gone again.
+    It takes an open file rather than a path, so that the bytes unpacked are those that the caller verified. need: names at
+    the archive's root that must be executable files. durable: fsync every file and directory made; the caller syncs the
+    parent of `into`, after renaming it. Raises Refused for a bad archive and TryLater for errors of this host; in both cases
+    `into` is removed.
     """
     with ExitStack() as stack:
         root = stack.enter_context(_fresh(into))
@@ -69,7 +68,7 @@ def unpack(
         symlinks, skipped = [], []
         for member in members(archive, limits, ceiling):
             if not member.name:
-                continue  # the top, which is there already
+                continue  # the archive's root, which exists already
             if _is_apple_double(member):
                 skipped.append(member.name)
                 continue
@@ -91,7 +90,7 @@ def _is_apple_double(member: Member) -> bool:
 
 
 def in_words(skipped: Sequence[str]) -> str:
-    """What was left out, for a person; "" when nothing was."""
+    """One sentence about the files that were left out, or ""."""
     if not skipped:
         return ""
     files = f"{shown(skipped[0])} is" if len(skipped) == 1 else f"{len(skipped)} files such as {shown(skipped[0])} are"
@@ -100,9 +99,9 @@ def in_words(skipped: Sequence[str]) -> str:
 
 @contextmanager
 def opened(tarball: Path) -> Iterator[BinaryIO]:
-    """A tarball as `unpack` wants it. Raises TryLater when it cannot be opened, Refused when it is no regular file."""
+    """Open a tarball for `unpack`. Raises TryLater if it cannot be opened, Refused if it is not a regular file."""
     try:
-        fd = os.open(tarball, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # or a FIFO would hold us up
+        fd = os.open(tarball, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # opening a FIFO would block
     except OSError as e:
         raise TryLater(f"cannot open {tarball}: {e.strerror}") from e
     with _closed_after(fd):
@@ -114,7 +113,7 @@ def opened(tarball: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _fresh(into: Path) -> Iterator[int]:
-    """The descriptor of a new directory that only we may enter; it is removed when the block fails."""
+    """Yield the descriptor of a new directory of mode 0700; if the block fails, the directory is removed."""
     try:
         parent = os.open(into.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as e:
@@ -128,7 +127,7 @@ def _fresh(into: Path) -> Iterator[int]:
             with _closed_after(os.open(into.name, _OPEN_DIRECTORY, dir_fd=parent)) as root:
                 yield root
         except (OSError, MemoryError) as e:
-            trouble = f"cannot unpack into {into}: {_in_words(e, parent)}"  # said before the removal makes room
+            trouble = f"cannot unpack into {into}: {_in_words(e, parent)}"  # before the removal frees disk space
             if isinstance(e, FileExistsError):
                 trouble += " (this file system takes two names of the archive for one, as those without case do)"
             _remove(into, parent, trouble)
@@ -151,7 +150,7 @@ def _in_words(e: OSError | MemoryError, directory: int) -> str:
         return "out of memory"
     words = e.strerror or str(e)
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
-        with suppress(OSError):  # what can be said of the disk must not keep us from cleaning up
+        with suppress(OSError):  # a failing statvfs must not prevent the cleanup
             disk = os.fstatvfs(directory)
             words += f" ({disk.f_bavail * disk.f_frsize} bytes and {disk.f_favail} inodes are free there)"
     return words
@@ -165,13 +164,13 @@ def _remove(into: Path, parent: int, why: str) -> None:
 
 
 class _Tree:
-    """The directory being filled, reached from its descriptor `root` on. bytes: of all its files."""
+    """The directory being filled, reached from the descriptor `root`."""
 
     def __init__(self, root: int, limits: Limits, syncer: Syncer | None) -> None:
-        self.bytes = 0
+        self.bytes = 0  # written to files so far
         self._root, self._syncer = root, syncer
         self._made: dict[str, None] = {}  # directories, parents first
-        self._open: dict[str, int] = {}  # descriptors of some of them, the one used last at the end
+        self._open: dict[str, int] = {}  # descriptors of some of them, the most recently used last
         disk = os.fstatvfs(root)
         self._block, self._free, self._reserve = disk.f_frsize, disk.f_bavail * disk.f_frsize, limits.reserve
         self._now = int(time.time())
@@ -181,7 +180,7 @@ class _Tree:
             os.close(fd)
 
     def make(self, member: Member, archive: gzip_stream.Stream) -> None:
-        """Make a member whose name is claimed; a file takes its data from the archive."""
+        """Create a member whose name was accepted by Claims; a file's data is read from the archive."""
         above, _, name = member.name.rpartition("/")
         if member.kind == DIRECTORY:
             self._directory(member.name)
@@ -194,7 +193,7 @@ class _Tree:
             self._write(member, name, self._directory(above), archive)
 
     def finish(self) -> None:
-        """See everything to the disk, and open the tree to all eyes, its top last."""
+        """Sync everything to the disk and make the directories readable for all users, the root last."""
         if self._syncer:
             self._syncer.wait()
         for path in (*self._made, ""):
@@ -204,7 +203,7 @@ class _Tree:
                 os.fsync(fd)
 
     def _directory(self, path: str) -> int:
-        """The descriptor of a directory, made when it is new: part by part from the root, so that no link is followed."""
+        """The descriptor of a directory, created if new; opened part by part from the root, so that no link is followed."""
         if not path:
             return self._root
         fd = self._open.pop(path, -1)
@@ -225,7 +224,7 @@ class _Tree:
         os.link(old, name, src_dir_fd=self._directory(above), dst_dir_fd=directory, follow_symlinks=False)
 
     def _take_space(self, member: Member) -> None:
-        """Keep the book of free bytes that began with one look at the disk; ask it before a file is begun."""
+        """Subtract the file from the free bytes measured at the start. Raises TryLater if it does not fit."""
         blocks = -(-member.size // self._block)
         if blocks * self._block > self._free - self._reserve:
             raise TryLater(

@@ -1,12 +1,12 @@
-"""Inflates a local gzip file in a thread of its own, a few pieces ahead of whoever reads it.
+"""Inflates a local gzip file in a thread of its own, a few pieces ahead of its reader.
 
-Promises a bounded memory (AHEAD pieces of PIECE bytes and one in the making) whatever the file holds, and that the pieces
-end without an error only if the CRC and the length in the gzip's trailer are right. Refuses what is no gzip, a file cut
-short, and anything that follows the one gzip member: there is one way to read an archive, not two.
+Memory is bounded for any input: AHEAD pieces of PIECE bytes, and one more in the making. The pieces end without an error
+only if the CRC and the length in the gzip trailer are right. Refuses files that are not gzip, truncated files, and anything
+behind the first gzip member, so that no two readers can see different archives.
 
-The header is read here and the inflater gets a bare one, since zlib and isal differ in what they take: reserved flags, an extra
-field of 65,535 bytes, a CRC of a header with a long name. Of the data behind it isal takes some that zlib refuses, and that no
-compressor makes (incomplete code sets): `meta publish` inflates with zlib.
+The header is read here and the inflater gets a minimal one, since zlib and isal accept different headers. They differ in
+reserved flags, an extra field of 65,535 bytes, and the CRC of a header with a long name. isal also accepts some data that
+zlib refuses and that no compressor writes (incomplete code sets), so `meta publish` inflates with zlib.
 """
 
 import zlib
@@ -24,19 +24,19 @@ except ImportError:
     isal_zlib = None  # type: ignore[assignment]
 
 _BAD = "the tarball's gzip data is damaged or cut short"  # zlib and isal differ in which of the two they find
-PIECE = 256 << 10  # inflated bytes handed over at once
+PIECE = 256 << 10  # inflated bytes in one piece
 AHEAD = 4  # pieces that may wait for the reader
 _INPUT = 64 << 10  # compressed bytes read at once
-_GZIP = 31  # zlib's wbits: gzip's header and trailer only, the largest window
+_GZIP = 31  # zlib's wbits: gzip header and trailer only, the largest window
 _DAMAGE: tuple[type[Exception], ...] = (zlib.error, getattr(isal_zlib, "error", zlib.error))
-_MAGIC = b"\x1f\x8b\x08"  # RFC 1952, 2.3: two bytes of identity, then the one method there is
-_HEADER_CRC, _EXTRA, _NAME, _COMMENT, _RESERVED = 2, 4, 8, 16, 0xE0  # its flags; 1, "this is text", means nothing here
+_MAGIC = b"\x1f\x8b\x08"  # RFC 1952, 2.3: two magic bytes, then the only compression method
+_HEADER_CRC, _EXTRA, _NAME, _COMMENT, _RESERVED = 2, 4, 8, 16, 0xE0  # header flags; 1, "this is text", is ignored
 _BARE = _MAGIC + bytes(6) + b"\xff"  # a header without optional fields
 MAX_HEADER = 256 << 10  # bytes; the extra field has 64 KB at most, a name and a comment are short
 
 
 class Decompressor(Protocol):
-    """The part of zlib's decompressobj that is used here; isal's has the same."""
+    """The part of zlib's decompressobj that is used here; isal's object has it, too."""
 
     @property
     def eof(self) -> bool: ...
@@ -53,7 +53,7 @@ def plain() -> Decompressor:
 
 
 def fastest() -> Decompressor:
-    """isal's inflater, two to three times as fast, where there is one."""
+    """isal's inflater, which is two to three times as fast, if isal is installed; else the standard library's."""
     if isal_zlib is None:
         return plain()
     inflater: Decompressor = isal_zlib.decompressobj(wbits=_GZIP)
@@ -61,9 +61,9 @@ def fastest() -> Decompressor:
 
 
 def inflate(file: BinaryIO, decompressor: Callable[[], Decompressor] = fastest) -> Iterator[bytes]:
-    """A gzip file -> its content in pieces of 1 to PIECE bytes; raises Refused at the first sign that it is no whole one.
+    """Yield a gzip file's content in pieces of 1 to PIECE bytes; raises Refused as soon as the file is seen to be bad.
 
-    Each piece costs at most PIECE bytes of memory, so that a bomb is as cheap as any other file until its reader stops.
+    Each piece takes at most PIECE bytes of memory, so a decompression bomb costs no more than other files.
     """
     data = _BARE + _behind_header(file)
     stream = decompressor()
@@ -74,9 +74,7 @@ def inflate(file: BinaryIO, decompressor: Callable[[], Decompressor] = fastest) 
             raise Refused(_BAD) from e
         if piece:
             yield piece
-        if (
-            not piece and stream.unconsumed_tail == data and not stream.eof
-        ):  # nothing in, nothing out: it never would end
+        if not piece and stream.unconsumed_tail == data and not stream.eof:  # no progress: it would never end
             raise Refused(_BAD)
         data = stream.unconsumed_tail or file.read(_INPUT)
     if rest := stream.unused_data or data:
@@ -85,7 +83,7 @@ def inflate(file: BinaryIO, decompressor: Callable[[], Decompressor] = fastest) 
 
 
 def _behind_header(file: BinaryIO) -> bytes:
-    """Reads a gzip's header, and returns what was read of the data behind it."""
+    """Read the gzip header, and return the bytes that were read beyond it."""
     data = file.read(_INPUT)
     if not data.startswith(_MAGIC):
         raise Refused(f"the tarball is not a gzip file{_what_else(data)}")
@@ -100,7 +98,7 @@ def _behind_header(file: BinaryIO) -> bytes:
 
 
 def _header_end(data: bytes) -> int:
-    """The position behind the header, -1 when that is not among these bytes. Raises Refused for a header that is not valid."""
+    """The position behind the header, or -1 if these bytes do not hold all of it. Raises Refused for an invalid header."""
     if len(data) < len(_BARE):
         return -1
     flags, at = data[3], len(_BARE)
@@ -127,10 +125,10 @@ def _what_else(start: bytes) -> str:
 
 
 class Ahead:
-    """Runs an iterator of pieces in a thread, at most AHEAD of them before the reader; a context manager.
+    """Context manager that runs an iterator of pieces in a thread, at most AHEAD pieces before the reader.
 
-    What the iterator raises is raised to the reader, in its turn. Leaving the context ends the thread, which holds up
-    the leaving for as long as one piece takes.
+    An exception of the iterator is raised to the reader after the pieces before it. Leaving the context ends the thread,
+    and waits for the piece in progress.
     """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
@@ -171,21 +169,21 @@ class Ahead:
             if isinstance(piece, Exception):
                 raise piece
             yield piece
-            del piece  # or it would be kept while the next one is waited for
+            del piece  # free it before waiting for the next one
             self._room.put(None)
 
 
 class Stream:
-    """Exact reads from pieces. at: how many bytes were read or skipped so far."""
+    """Reads of exact sizes from an iterator of pieces."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._piece = b""
-        self._next = 0  # the first byte of the piece that was not read yet
-        self.at = 0
+        self._next = 0  # position in the piece of the first byte that was not read yet
+        self.at = 0  # bytes that were read or skipped so far
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes, fewer only where the content ends."""
+        """The next `size` bytes; fewer only at the end of the content."""
         start = self._next
         data = self._piece[start : start + size]
         if len(data) == size:
@@ -195,7 +193,7 @@ class Stream:
         return b"".join(self.parts(size))
 
     def parts(self, size: int) -> Iterator[memoryview]:
-        """The next `size` bytes without copying them, fewer only where the content ends."""
+        """The next `size` bytes without copying them; fewer only at the end of the content."""
         while size > 0 and (self._next < len(self._piece) or self._more()):
             part = memoryview(self._piece)[self._next : self._next + size]
             self._next += len(part)
@@ -205,6 +203,6 @@ class Stream:
 
     def _more(self) -> bool:
         self._next = 0
-        self._piece = b""  # let go before the next one is made
+        self._piece = b""  # free it before the next one is made
         self._piece = next(self._pieces, b"")
         return bool(self._piece)

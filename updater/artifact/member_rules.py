@@ -1,7 +1,7 @@
-"""Which names an archive may use: pure rules, and a book of what its members have claimed so far.
+"""Rules for the names in an archive, and the set of paths that its members have used so far. No I/O.
 
-Promises that no two members mean the same path, that none lies below a symlink or a file, and that every symlink, followed to
-its end, stays inside. Names are Linux's: `Makefile` and `makefile` are two, and a backslash is a letter like others.
+No two members have the same path, none lies below a symlink or a file, and every symlink, followed to its end, stays inside
+the archive. Names are compared as on Linux: case matters, and a backslash is an ordinary character.
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from updater.artifact.tar_reader import DIRECTORY, FILE, HARD_LINK, PROGRAM, SYMLINK, Limits, Member, shown
 from updater.errors import Refused
 
-# At the top these belong to the updater, which writes a file under a name of its own and then renames it.
+# Names at the archive's root that the updater writes itself: first under a temporary name, then renamed.
 _OURS = (".version", ".installed", "..version.new", "..installed.new")
 _A_GOOD_TARGET = 'a target must be relative, with every ".." first, and stay inside the archive'
 
 
 def name_problem(name: str, limits: Limits) -> str:
-    """Why a member must not have this relative name (no slash at its end), or ""."""
+    """Why a member must not have this relative name (without a trailing slash), or ""."""
     if problem := _text_problem(name, limits):
         return problem
     parts = name.split("/")
@@ -35,8 +35,8 @@ def name_problem(name: str, limits: Limits) -> str:
 def target_problem(name: str, target: str, limits: Limits) -> str:
     """Why the symlink `name` must not have this target, or "".
 
-    All `..` must come first: there they climb real directories, as no member lies below a symlink. One that comes after a
-    name could climb from wherever a symlink of that name leads: `here -> .`, then `out -> here/..`.
+    Every `..` must come first, where it climbs a real directory, since no member lies below a symlink. After a name it could
+    climb out of the target of another symlink: `here -> .`, then `out -> here/..`.
     """
     if problem := _text_problem(target, limits):
         return problem
@@ -64,15 +64,14 @@ def _text_problem(text: str, limits: Limits) -> str:
 
 
 class Claims:
-    """The paths that exist after the members so far. kinds: of each path; directories are among them
-    also when only a name below implied them."""
+    """The paths that exist once the members so far are unpacked."""
 
     def __init__(self, limits: Limits) -> None:
-        self.kinds: dict[str, str] = {}
+        self.kinds: dict[str, str] = {}  # kind by path, with the directories that are only implied by a name below them
         self._limits = limits
 
     def claim(self, member: Member) -> None:
-        """Enter a member into the book; raises Refused with the reason when it must not be made."""
+        """Add a member's path; raises Refused with the reason if the member must not be unpacked."""
         name, kind = member.name, member.kind
         if problem := name_problem(name, self._limits):
             raise Refused(f"member {shown(name)} {problem}")
@@ -87,7 +86,7 @@ class Claims:
             self._enter(name, kind)
 
     def check_programs(self, needed: Sequence[str]) -> None:
-        """Raises Refused unless each of these top-level names is a file with a run bit."""
+        """Raises Refused unless each of these top-level names is an executable file."""
         for name in needed:
             kind = self.kinds.get(name)
             if kind is None:
@@ -128,5 +127,5 @@ class Claims:
 
 
 def linked_name(link: Member) -> str:
-    """The member that a hard link's target means; `tar c .` writes it with `./`."""
+    """The member name that a hard link refers to; `tar c .` writes targets with a leading `./`."""
     return link.target.removeprefix("./")

@@ -1,6 +1,6 @@
-"""A download on the disk: what of it has come, and the proof that it is all of it.
+"""A download on the disk, complete or partial, and the check of its digest.
 
-What is handed on is the open file that was hashed, never its path: another file may stand there a moment later.
+Callers get the open file that was hashed, never its path: another file may be at that path a moment later.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ _VALIDATOR = re.compile(r'"[\x21\x23-\x7e]{0,1022}"|[A-Za-z]{3,9},? [A-Za-z0-9,:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A digest in lower-case hex, its kind (`md5` or `sha256`), and where it comes from, in words."""
+    """The digest that a tarball must have."""
 
-    kind: str
-    digest: str
-    source: str
+    kind: str  # `md5` or `sha256`
+    digest: str  # lower-case hex
+    source: str  # where the digest comes from, for messages
 
     @property
     def named(self) -> str:
@@ -32,17 +32,16 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A tarball on the disk that has the expected digest. file: open, what was hashed; size: bytes; md5, sha256: lower-case
-    hex."""
+    """A tarball on the disk that has the expected digest."""
 
-    file: BinaryIO
-    size: int
-    md5: str
-    sha256: str
+    file: BinaryIO  # open: the very file that was hashed
+    size: int  # bytes
+    md5: str  # lower-case hex
+    sha256: str  # lower-case hex
 
 
 class WrongBytes(Refused):
-    """What came is another file than the one that was wanted. found: its digest, "" where that was never asked."""
+    """The bytes received are not those of the expected file. found: their digest, "" if it was not computed."""
 
     def __init__(self, text: str, found: str = "") -> None:
         super().__init__(text)
@@ -50,7 +49,7 @@ class WrongBytes(Refused):
 
 
 class Part:
-    """A download on the disk, and next to it what the server called this state of its file (ETag or Last-Modified)."""
+    """A partial download on the disk, with the server's validator (ETag or Last-Modified) in a file next to it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -64,15 +63,17 @@ class Part:
         self._file, self.size = None, 0
 
     def resume_headers(self) -> dict[str, str]:
-        """What asks for the rest only, if the file is still the same; nothing when there is no part to go on with."""
+        """Request headers that ask for the missing rest only, if the file did not change; {} if nothing can be resumed."""
         validator = durable_files.read_state(self._validator, MAX_VALIDATOR).decode("latin-1")
         if not self.size or not _VALIDATOR.fullmatch(validator):
             return {}
         return {"Range": f"bytes={self.size}-", "If-Range": validator}
 
     def begin(self, *names: str) -> None:
-        """A new file, to be filled from its first byte on. names: what the server calls this state of it, best first; kept is
-        a strong ETag or a date. One that is long or odd is not: it would have to be read back and sent."""
+        """Start a new file. names: the server's validators, best first; the first strong ETag or date is stored.
+
+        Long or malformed validators are dropped, since they would have to be sent back later.
+        """
         validator = next((text for text in names if _VALIDATOR.fullmatch(text)), "")
         self.discard()
         durable_files.make_directory(self._path.parent)
@@ -81,7 +82,7 @@ class Part:
         self._file = durable_files.open_new(self._path)
 
     def check_room(self, more: int) -> None:
-        """Raises TryLater when the disk has no room for so many bytes."""
+        """Raises TryLater if the disk has no room for `more` bytes."""
         durable_files.check_room(self._path.parent, more)
 
     def append(self, data: bytes) -> None:
@@ -89,7 +90,7 @@ class Part:
         self.size += len(data)
 
     def proven(self, expected: Expected, source: str) -> Fetched:
-        """The whole file, if it has the digest; else raises WrongBytes. source: where it came from, in words."""
+        """The complete file, if it has the expected digest; else raises WrongBytes. source: its origin, for messages."""
         md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
         file = self._opened()
         for piece in durable_files.pieces(file):

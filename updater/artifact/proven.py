@@ -1,7 +1,7 @@
-"""A tarball that was fetched and proven, and cannot be laid out for what this host lacks: an interpreter, room on the disk.
+"""Keeps a verified tarball that cannot be unpacked yet, because this host lacks an interpreter or disk space.
 
-Promises that it is not fetched again for that: it stays where it came, is proven again by its digest, and is not even unpacked
-while the interpreter is missing. What a killed updater left there is only used if it is whole.
+Such a tarball is not downloaded again: it stays where it was stored, and its digest is checked again before each use. While
+the interpreter is missing it is not even unpacked. What a killed updater left there is used only if it is complete.
 """
 
 import contextlib
@@ -18,24 +18,26 @@ _HEAD = 4096  # bytes of a control that say what it needs
 
 @contextlib.contextmanager
 def kept(path: Path, expected: Expected) -> Iterator[Fetched | None]:
-    """The tarball of an earlier cycle, open, if the whole of it is at `path`, else None. Raises TryLater."""
+    """Yield the open tarball of an earlier cycle if all of it is at `path`, else None. Raises TryLater."""
     with contextlib.closing(Part(path)) as part:
         found = None
-        if part.size and not part.resume_headers():  # else it was cut off
+        if part.size and not part.resume_headers():  # else the download was cut short
             with contextlib.suppress(WrongBytes):
                 found = part.proven(expected, "what came before")
         yield found
 
 
 def keep_head(control: Path, path: Path, expected: Expected) -> None:
-    """Keep the beginning of a control that lacks an interpreter, to be asked in place of the tarball at `path`."""
-    with contextlib.suppress(TryLater, OSError), control.open("rb") as file:  # or else it is unpacked again
+    """Store the first bytes of `control`, whose interpreter is missing, so that later cycles need not unpack `path` again."""
+    with contextlib.suppress(TryLater, OSError), control.open("rb") as file:  # on failure the tarball is unpacked again
         durable_files.write_atomic(_head_of(path, expected), file.read(_HEAD))
 
 
 def still_lacking(path: Path, expected: Expected, programs: str, install: Path) -> str:
-    """Which interpreter the control of a kept tarball still lacks, "" for none, and where only the unpacked install can tell.
-    programs: its PATH; install: its place."""
+    """Why the control of a kept tarball still cannot run here; "" if it can, or if only the unpacked install can tell.
+
+    programs: the PATH of the control; install: where the tarball will be unpacked.
+    """
     head = _head_of(path, expected)
     if not places.is_file(head) or runnable.needs_its_place(head, install):
         return ""
@@ -43,7 +45,7 @@ def still_lacking(path: Path, expected: Expected, programs: str, install: Path) 
 
 
 def give_way(path: Path) -> None:
-    """Remove the tarball at `path` where another agent's is kept, too: each might wait for the room that the other takes."""
+    """Remove the tarball at `path` if another agent's is kept too, as each could wait for the disk space of the other."""
     others = [
         path.parent.with_name(name) for name in durable_files.names_in(path.parent.parent) if name != path.parent.name
     ]

@@ -1,7 +1,7 @@
-"""Whether the kernel can run a program, and if not why, in words: it itself says "No such file" of a script that is there.
+"""Checks whether the kernel can run a program, and says why not: the kernel itself only says "No such file".
 
-A shell would run a file without `#!` all the same, by a rule of its own, and an editor of Windows shows no carriage return; so
-such a script works for who wrote it and on no host. Only reads; sees no more than the first kilobytes.
+Some scripts work for their author and on no host: a shell runs a file without `#!` by a rule of its own, and Windows editors
+hide carriage returns. This module only reads, and at most the first _HEAD bytes of a program.
 """
 
 import os
@@ -12,15 +12,14 @@ from pathlib import Path
 
 from updater import places
 
-_HEAD = 4096  # bytes that are looked at
+_HEAD = 4096  # bytes that are read
 _LINE = 256  # bytes of the first line that the kernel reads (linux/binfmts.h, BINPRM_BUF_SIZE)
 _ELF = b"\x7fELF"
 _PT_INTERP = 3
 _SPLIT = re.compile(r"-v*S|--split-string=")
-_BEYOND_US = re.compile(
-    r"""["'\\$#]|(?:^|\s)PATH="""
-)  # env(1) has a language of its own for -S, and may look elsewhere
-# The options of env(1) after which a program is looked for as before; u and C have an argument.
+# What this module does not interpret: quoting and variables in env's -S, and a PATH of its own.
+_UNSUPPORTED = re.compile(r"""["'\\$#]|(?:^|\s)PATH=""")
+# The options of env(1) that do not change where it looks for a program; u and C take an argument.
 _OPTION = re.compile(
     r"-v*(?:(?P<short>[uC])(?P<joined>.*))?|--(?P<long>unset|chdir)(?:=(?P<value>.*))?|--debug|--"
     r"|--(?:block|default|ignore)-signal(?:=.*)?|--list-signal-handling"
@@ -29,12 +28,15 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*")
 
 
 def problem(program: Path, path: str, as_if: Path | None = None) -> str:
-    """Why this program of an install cannot be run here, or "". path: its PATH; as_if: where its directory will be later."""
+    """Why this program cannot be run on this host, or "".
+
+    path: the PATH that it will have; as_if: where its directory will be moved to, None if it stays.
+    """
     return form_problem(program) or missing(program, path, as_if)
 
 
 def form_problem(program: Path) -> str:
-    """Why this program can be run on no host, or ""; of one that cannot be read now the start will tell."""
+    """Why this program cannot be run on any host, or "". A file that cannot be read now counts as good; its start will tell."""
     head = _head(program)
     if head is None or head.startswith(_ELF):
         return ""
@@ -58,7 +60,7 @@ def form_problem(program: Path) -> str:
 
 
 def missing(program: Path, path: str, as_if: Path | None = None) -> str:
-    """Which interpreter of a well-formed program is not on this machine, or "". path, as_if: see `problem`."""
+    """Why the interpreter of a well-formed program cannot be used on this host, or "". path, as_if: see `problem`."""
     head = _head(program)
     if head is None:
         return ""
@@ -80,7 +82,7 @@ def _interpreter_problem(interpreter: str, directory: Path, as_if: Path | None) 
     file = directory / file  # a relative one is looked for where the program is run
     if places.is_missing(file):
         return f"its interpreter {interpreter} is not on this machine"
-    if not places.exists(file):  # the disk does not tell now: the start will
+    if not places.exists(file):  # the disk does not answer now; the start will show
         return ""
     if places.is_directory(file) or not os.access(file, os.X_OK):
         return f"its interpreter {interpreter} is no program"
@@ -88,11 +90,11 @@ def _interpreter_problem(interpreter: str, directory: Path, as_if: Path | None) 
 
 
 def _env_problem(argument: str, path: str, directory: Path, as_if: Path | None) -> str:
-    """The same for what `env` is to look for: the kernel gives it all that follows as one word."""
+    """The same for the program that `env` looks for. The kernel passes everything after `env` as one argument."""
     split = _SPLIT.match(argument)
     if not split:
         words = [argument] if argument else []
-    elif _BEYOND_US.search(argument, split.end()):
+    elif _UNSUPPORTED.search(argument, split.end()):
         return ""
     else:
         words = argument[split.end() :].split()
@@ -112,7 +114,7 @@ def _env_problem(argument: str, path: str, directory: Path, as_if: Path | None) 
 
 
 def _program_of(words: list[str]) -> tuple[str, bool]:
-    """What env runs by these words, "" where it is not for us to say, and whether it goes to another directory first."""
+    """(the program that env runs with these arguments, "" if unknown; whether env changes the directory first)."""
     is_moved, rest = False, list(words)
     while rest:
         word = rest.pop(0)
@@ -121,7 +123,7 @@ def _program_of(words: list[str]) -> tuple[str, bool]:
         if not word.startswith("-"):
             return word, is_moved
         option = _OPTION.fullmatch(word)
-        if not option:  # it empties the environment with its PATH, or is one of another env's
+        if not option:  # it clears the environment and thus PATH, or belongs to another implementation of env
             return "", is_moved
         takes, given = (option["short"] or option["long"] or "")[:1], option["value"] or option["joined"]
         name = given or (rest.pop(0) if takes and rest else "")
@@ -132,14 +134,14 @@ def _program_of(words: list[str]) -> tuple[str, bool]:
 
 
 def needs_its_place(program: Path, install: Path) -> bool:
-    """Whether an interpreter of this script is looked for from where it lies, or in `install`, where it will be later."""
+    """Whether this script's interpreter is a relative path, or lies in `install`, its future directory."""
     line = (_head(program) or b"")[:_LINE].partition(b"\n")[0].decode("utf-8", "replace")
     words = [word for word in line.removeprefix("#!").split() if "/" in word]
     return any(not word.startswith("/") or Path(word).is_relative_to(install) for word in words)
 
 
 def _head(program: Path) -> bytes | None:
-    """None where the disk does not tell now, for which no program can be blamed."""
+    """The first bytes, b"" if there is no such file, None if it cannot be read now."""
     try:
         with program.open("rb") as file:
             return file.read(_HEAD)
@@ -150,7 +152,7 @@ def _head(program: Path) -> bytes | None:
 
 
 def _loader(head: bytes) -> str:
-    """The dynamic loader that an ELF program asks for (elf(5), PT_INTERP), "" for none."""
+    """The dynamic loader that an ELF program names (elf(5), PT_INTERP), "" if it names none."""
     wide, order = head[4:5] == b"\x02", "<" if head[5:6] == b"\x01" else ">"
     try:
         table = struct.unpack_from(f"{order}{'Q' if wide else 'I'}", head, 32 if wide else 28)[0]

@@ -1,8 +1,8 @@
-"""Reads tar: a stream of 512-byte blocks -> the members of an archive, in their order. Touches no file but the stream.
+"""Reads tar: a stream of 512-byte blocks -> the members of an archive, in order. Touches no file but the stream.
 
-Understands ustar, GNU's long names (L, K) and PAX headers (x, g), as POSIX.1-2017 pax(1) and GNU tar's manual ("Basic Tar
-Format") have them. Promises that every announced size was held against the limits before anything of it is read. Refuses
-what two readers could understand differently, and every kind of member but files, directories, symlinks and hard links.
+Understands ustar, GNU's long names (L, K) and PAX headers (x, g), as in POSIX.1-2017 pax(1) and GNU tar's manual ("Basic
+Tar Format"). Each announced size is checked against the limits before its data is read. Refuses what two readers could
+understand differently, and every kind of member but files, directories, symlinks and hard links.
 """
 
 import re
@@ -19,13 +19,13 @@ FILE, PROGRAM, DIRECTORY, SYMLINK, HARD_LINK = "file", "program", "directory", "
 BLOCK = 512
 
 _ZEROS = bytes(BLOCK)
-_PADDING = 8 << 20  # zeros after the end mark; GNU tar fills up 10 KB, or as much as its -b says
-_FIELDS = struct.Struct("100s8s16x12s12s8sc100s8s80x155s12s")  # owner and device are never looked at
+_PADDING = 8 << 20  # zeros allowed after the end mark; GNU tar fills up to 10 KB, or to the size given with -b
+_FIELDS = struct.Struct("100s8s16x12s12s8sc100s8s80x155s12s")  # owner and device are ignored
 _USTAR, _GNU = b"ustar\x0000", b"ustar  \0"
 _OCTAL = re.compile(rb" *([0-7]+)[ \0]*")
-_BEYOND_OCTAL = 8**11  # the first size that a header's own field cannot say in octal
+_BEYOND_OCTAL = 8**11  # the first size that does not fit into a header's octal field
 _RECORD = re.compile(rb"([1-9][0-9]{0,6}) ")
-_RECORDS = 100  # of one PAX header; a member needs ten, and 20,000 headers of 10,000 each would take minutes
+_RECORDS = 100  # records of one PAX header; a member needs ten, and 20,000 headers of 10,000 records would take minutes
 _DECIMAL = re.compile(rb"[0-9]{1,19}")
 _KINDS = {b"0": FILE, b"\0": FILE, b"1": HARD_LINK, b"2": SYMLINK, b"5": DIRECTORY}
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL = b"L", b"K", b"x", b"g"
@@ -43,56 +43,49 @@ _UNWANTED = {
 
 
 class Limits(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """Ceilings of one unpacking; each is asked before the bytes in question are read or written.
+    """Limits of one unpacking; each is checked before the bytes in question are read or written."""
 
-    members: files, directories (also those only implied by a name), links and global headers; file: bytes of one file;
-    total: inflated bytes of the archive; ratio: inflated bytes to one of the tarball, not asked of the first `lenient`
-    bytes, for small archives of zeros and logs are honest; header: bytes of one extended header; path: bytes of a name or
-    of a link's target; part: bytes between two slashes; depth: parts of a name; reserve: bytes left free on the disk.
-    """
-
-    members: int = 20_000
-    file: int = 2 << 30
-    total: int = 4 << 30
-    ratio: int = 200
-    lenient: int = 10 << 20
-    header: int = 64 << 10
-    path: int = 1024
-    part: int = 255
-    depth: int = 20
-    reserve: int = 64 << 20
+    members: int = 20_000  # files, directories (also those only implied by a name), links and global headers
+    file: int = 2 << 30  # bytes of one file
+    total: int = 4 << 30  # inflated bytes of the archive
+    ratio: int = 200  # inflated bytes per byte of the tarball, beyond the first `lenient` bytes
+    lenient: int = 10 << 20  # inflated bytes that are always allowed: small archives of zeros or logs are legitimate
+    header: int = 64 << 10  # bytes of one extended header
+    path: int = 1024  # bytes of a name or of a link's target
+    part: int = 255  # bytes between two slashes
+    depth: int = 20  # parts of a name
+    reserve: int = 64 << 20  # bytes that stay free on the disk
 
     def inflated(self, tarball: int) -> int:
-        """How many bytes a tarball of this many bytes may inflate to."""
+        """How many bytes a tarball of `tarball` bytes may inflate to."""
         return min(self.total, max(self.lenient, self.ratio * tarball))
 
 
 class Header(msgspec.Struct, frozen=True):
-    """One header block as it stands. mtime: Unix seconds, None where the field is none of octal digits."""
+    """The fields of one header block."""
 
     name: bytes
     kind: bytes
     mode: int
-    size: int
-    mtime: int | None
+    size: int  # bytes
+    mtime: int | None  # Unix seconds, None if not octal
     link: bytes
 
 
 class Member(msgspec.Struct, frozen=True):
-    """One thing to make. name: relative, without a slash at its end, "" for the archive's top; kind: FILE, PROGRAM (a file
-    with a run bit), DIRECTORY, SYMLINK or HARD_LINK; size: bytes that follow; target: of a link, as it stands."""
+    """One thing to unpack."""
 
-    name: str
-    kind: str
-    size: int
-    mtime: int | None
-    target: str
+    name: str  # relative, without a trailing slash; "" for the archive's root
+    kind: str  # FILE, PROGRAM (an executable file), DIRECTORY, SYMLINK or HARD_LINK
+    size: int  # bytes of data that follow
+    mtime: int | None  # Unix seconds
+    target: str  # of a link, unchanged; else ""
 
 
 def members(stream: Stream, limits: Limits, ceiling: int) -> Iterator[Member]:
-    """The archive's members, the stream standing at the data of the one just given; what of it is not read is skipped.
+    """Yield the archive's members, with the stream at the data of each; data that is not read is skipped.
 
-    ceiling: how many inflated bytes there may be. Raises Refused, also for whatever follows the end mark.
+    ceiling: the largest allowed number of inflated bytes. Raises Refused, also for data after the end mark.
     """
     pending: dict[bytes, bytes] = {}  # extensions of the member to come
     count = 0
@@ -119,9 +112,9 @@ def members(stream: Stream, limits: Limits, ceiling: int) -> Iterator[Member]:
 
 
 def parse_header(block: bytes) -> Header:
-    """512 bytes -> Header; raises Refused for what is no ustar or GNU header, or no honest one."""
+    """512 bytes -> Header; raises Refused for anything but a consistent ustar or GNU header."""
     name, mode, size, mtime, checksum, kind, link, magic, prefix, pad = _FIELDS.unpack(block)
-    # Adler-32's low half is 1 + the sum of the bytes, exactly, for up to 256 bytes; the checksum's own field counts as blanks.
+    # Adler-32's low half is 1 + the sum of the bytes (exact for up to 256 bytes); the checksum field itself counts as blanks.
     total = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2 - sum(checksum) + 8 * 32
     name, link, prefix, pad = name.rstrip(b"\0"), link.rstrip(b"\0"), prefix.rstrip(b"\0"), pad.rstrip(b"\0")
     if _octal(checksum) != total:
@@ -132,7 +125,7 @@ def parse_header(block: bytes) -> Header:
         raise Refused(
             f"the tar header of {shown(name)} is neither ustar nor GNU nor PAX: pack it with another --format"
         )
-    elif prefix and kind not in _UNWANTED:  # a sparse file has its map there, and is named as what it is
+    elif prefix and kind not in _UNWANTED:  # a sparse file has its map there, and is refused below by its kind
         raise Refused(f"the GNU header of {shown(name)} has fields of an incremental backup")
     if b"\0" in name or b"\0" in link or pad:
         raise Refused(f"the tar header of {shown(name)} has bytes where there should be none")
@@ -143,7 +136,7 @@ def parse_header(block: bytes) -> Header:
 
 
 def parse_pax(data: bytes) -> dict[bytes, bytes]:
-    """The records of a PAX header, `length key=value\\n` each; raises Refused unless every byte belongs to a good one."""
+    """The records of a PAX header, `length key=value\\n` each; raises Refused unless every byte belongs to a valid record."""
     records: dict[bytes, bytes] = {}
     at = 0
     while at < len(data):
@@ -162,7 +155,7 @@ def parse_pax(data: bytes) -> dict[bytes, bytes]:
 
 
 def shown(name: bytes | str) -> str:
-    """A foreign name in quotes, blanks at its ends included: what cannot be printed is escaped, what is long is cut."""
+    """A foreign name in quotes for messages: unprintable characters are escaped, and long names are cut."""
     text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:400])
     return f'"{safe[:120]}"'
@@ -188,7 +181,7 @@ def _expect_nothing_more(stream: Stream) -> None:
 
 
 def _checked_end(name: bytes, size: int, at: int, most: int, ceiling: int) -> int:
-    """Where the data of a member ends, its padding included, or Refused when that is too far."""
+    """The position at which a member's data ends, with its padding. Raises Refused if it is beyond a limit."""
     if size > most:
         raise Refused(f"member {shown(name)} is too large: {size} bytes where {most} are allowed")
     if at + size > ceiling:
@@ -229,7 +222,7 @@ def _check_records(records: dict[bytes, bytes], unwanted: tuple[bytes, ...] = ()
 
 
 def _member(header: Header, pending: dict[bytes, bytes]) -> Member:
-    """A header and the extensions before it -> what is meant."""
+    """Combine a header with the extended headers before it."""
     name, link, records = header.name, header.link, {}
     if pending:
         records = parse_pax(pending[_PAX]) if _PAX in pending else {}
@@ -241,7 +234,7 @@ def _member(header: Header, pending: dict[bytes, bytes]) -> Member:
         raise Refused(
             f"member {shown(name)} is {_UNWANTED.get(header.kind, f'of the unknown kind {shown(header.kind)}')}"
         )
-    if header.mode & 0o7000 and kind != DIRECTORY:  # a directory's say nothing of what may be run, and are dropped
+    if header.mode & 0o7000 and kind != DIRECTORY:  # on a directory they do not affect what may be run, and are dropped
         mode = f"mode {header.mode & 0o7777:04o}"
         raise Refused(f"member {shown(name)} has a set-uid, set-gid or sticky bit ({mode}): no host would keep it")
     size = _size(name, header.size, records)
@@ -255,8 +248,8 @@ def _member(header: Header, pending: dict[bytes, bytes]) -> Member:
 
 
 def _size(name: bytes, size: int, records: dict[bytes, bytes]) -> int:
-    """PAX's size rules, and may differ from the header's only where that has no room for it: else a reader that knows
-    no PAX would take the data for headers."""
+    """The size in bytes. PAX overrides the header, and may differ only if the size does not fit into the header's field:
+    otherwise a reader without PAX would take the data for headers."""
     if b"size" not in records:
         return size
     said = int(records[b"size"]) if _DECIMAL.fullmatch(records[b"size"]) else -1
@@ -266,7 +259,7 @@ def _size(name: bytes, size: int, records: dict[bytes, bytes]) -> int:
 
 
 def _member_name(raw: bytes, kind: str) -> str:
-    """The name with neither the `./` that `tar c .` puts before it nor the slash after a directory's."""
+    """The name without the leading `./` of `tar c .` and without a directory's trailing slash."""
     name = _decoded(raw)
     if kind == DIRECTORY and name in (".", "./"):
         return ""
@@ -295,5 +288,5 @@ def _octal(field: bytes) -> int | None:
 
 
 def _number(field: bytes) -> int | None:
-    """A number in octal, or in GNU's base-256 where the first bit is set; None for what is neither or negative."""
+    """A number in octal, or in GNU's base-256 if the first bit is set; None if neither, or negative."""
     return int.from_bytes(field[1:]) if field[0] == 0x80 else _octal(field)

@@ -1,6 +1,6 @@
-"""Where a service listens and who calls it: addresses as people write them, as sockets have them, and as messages show them.
+"""Addresses on which a service listens and from which it is called: parsed, converted for sockets, and shown in messages.
 
-Used by both services. An IPv4 address inside IPv6 (`::ffff:10.0.0.1`) is that IPv4 address, whoever looks at it.
+Used by both services. An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) is always treated as that IPv4 address.
 """
 
 import re
@@ -14,8 +14,8 @@ _INSIDE = "::ffff:"
 
 
 def parse_listen(listen: str) -> tuple[str, int]:
-    """`HOST:PORT`, `[IPv6]:PORT`, or `:PORT` for every interface -> (host, port), the host "" for every interface. Raises
-    ValueError."""
+    """`HOST:PORT`, `[IPv6]:PORT`, or `:PORT` for every interface -> (host, port). The host is "" for every interface.
+    Raises ValueError."""
     match = _LISTEN.fullmatch(listen)
     if not match or int(match["port"]) > 65535:
         raise ValueError(f"{quoted(listen)} is not HOST:PORT, [IPv6]:PORT, or :PORT for every interface")
@@ -23,18 +23,20 @@ def parse_listen(listen: str) -> tuple[str, int]:
 
 
 def shown(host: str, port: int) -> str:
-    """As a person writes it: `10.0.0.1:2000`, `[::1]:2000`, `:2000` for every interface."""
+    """An address for messages: `10.0.0.1:2000`, `[::1]:2000`, `:2000` for every interface."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def every_interface() -> str:
-    """The address on which a socket hears every interface: `::`, or `0.0.0.0` where there is no IPv6, or where the system keeps
-    the two apart (the sysctl net.ipv6.bindv6only)."""
+    """The address on which a socket listens on every interface: `::`, or `0.0.0.0` if `::` does not take IPv4, too.
+
+    It does not if there is no IPv6, or with the sysctl net.ipv6.bindv6only.
+    """
     return "::" if _takes_both() else "0.0.0.0"  # noqa: S104 (asked for by an address without a host)
 
 
 def _takes_both() -> bool:
-    """Whether what listens on `::` hears IPv4 too."""
+    """Whether a socket that listens on `::` accepts IPv4 too."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as trial:
             trial.bind(("::", 0))
@@ -44,20 +46,22 @@ def _takes_both() -> bool:
 
 
 def from_here(host: str) -> str:
-    """Where this machine reaches what listens on this host: on every interface, that is by loopback. By IPv4 where that can be:
-    a machine on which IPv6 is off by sysctl lets `::` be listened on, but has no address `::1`."""
+    """The host by which this machine reaches a service that listens on `host`: loopback if that is every interface.
+
+    IPv4 is preferred, since a machine on which a sysctl turned IPv6 off can listen on `::` but has no address `::1`.
+    """
     if host == "::":
         return "127.0.0.1" if _takes_both() else "::1"
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(host, host)  # noqa: S104
 
 
 def family(address: str) -> socket.AddressFamily:
-    """Of a socket for this address or name."""
+    """The family of a socket for this address or name."""
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def unmapped(address: str) -> str:
-    """The IPv4 address that is inside an IPv6 one, as a socket that takes both has it; any other as it is."""
+    """The IPv4 address inside an IPv4-mapped IPv6 address; any other address unchanged."""
     if not address.startswith(_INSIDE):
         return address
     inside = address[len(_INSIDE) :]
@@ -65,7 +69,7 @@ def unmapped(address: str) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether it is an address that only this machine can reach; no name is one."""
+    """Whether it is an IP address that only this machine can reach; False for every name."""
     try:
         parsed = ip_address(address)
     except ValueError:

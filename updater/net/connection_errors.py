@@ -1,7 +1,7 @@
-"""Errors of the HTTP library in plain words: who was asked, and what happened. Names none of the library's own classes.
+"""Describes errors of the HTTP library in plain words: which server was asked, and what happened.
 
-The cause is what the operating system, TLS or HTTP's parser said; the library wraps it several times over, each time with a
-text of its own that shows its objects.
+The cause is an error of the operating system, TLS or the HTTP parser. The library wraps it several times, each time with a
+text that shows its internal objects.
 """
 
 import http.client
@@ -16,7 +16,7 @@ _OPENSSL = re.compile(r"^\[[^\]]*\] | \(_ssl\.c:\d+\)$")
 
 
 def in_words(error: BaseException) -> str:
-    """One line: `no answer from HOST port N: REASON`, or the reason alone where the library does not say whom it asked."""
+    """One line: `no answer from HOST port N: REASON`, or the reason alone if the error does not name the server."""
     place, cause = "", error
     for cause in _causes(error):
         place = place or _place(cause)
@@ -25,7 +25,7 @@ def in_words(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, what it wraps, and so on."""
+    """The error, then the error it wraps, and so on."""
     seen: set[int] = set()
     following: BaseException | None = error
     while following is not None and id(following) not in seen:

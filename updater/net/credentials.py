@@ -1,4 +1,4 @@
-"""Secrets that a server wants to see, from files that only we may read; they appear in no log, no argument and no URL."""
+"""Secrets for servers, from files that only their owner may read; they appear in no log, no argument and no URL."""
 
 import base64
 import os
@@ -15,9 +15,9 @@ LIMIT = 8192  # bytes of a file
 
 
 class Credentials:
-    """Files by origin (`https://host[:port]`). A secret goes to its own origin and to no other, wherever a redirect leads.
+    """Credential files by origin (`https://host[:port]`). A secret is sent to its own origin only, also after a redirect.
 
-    enrolled: meta's URL and the file of the token that meta gave this host, if it did; by_origin has precedence over it.
+    enrolled: meta's URL and the file for the token that meta issues to this host; by_origin has precedence over it.
     """
 
     def __init__(self, by_origin: Mapping[str, str], enrolled: tuple[str, Path] | None = None) -> None:
@@ -25,24 +25,25 @@ class Credentials:
         self._enrolled = (origin(enrolled[0]), enrolled[1]) if enrolled else ("", Path())
 
     def header(self, url: str) -> dict[str, str]:
-        """The Authorization header for a URL, none when there is no secret for it. Raises Misconfigured."""
+        """The Authorization header for a URL, {} if there is no secret for it. Raises Misconfigured."""
         where = origin(url)
         file = self._files.get(where)
-        # It may be there only since a moment ago.
+        # Looked up each time: the host may have enrolled a moment ago.
         if file is None and where == self._enrolled[0] and not places.is_missing(self._enrolled[1]):
             file = self._enrolled[1]
         return {"Authorization": _authorization(file)} if file else {}
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of a URL, in one form."""
+    """Scheme, host and port of a URL in a canonical form, the port always given."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     return f"{parts.scheme}://{parts.hostname}:{port}"
 
 
 def _authorization(file: Path) -> str:
-    """One line: `Bearer TOKEN`, or `USER:PASSWORD` for basic auth. Read each time, so a new secret needs no restart."""
+    """The header's value, from a file of one line: `Bearer TOKEN`, or `USER:PASSWORD` for basic auth.
+    Read each time, so a new secret needs no restart."""
     text = private(file, "credentials")
     if text.lower().startswith("bearer ") and text.isprintable():
         return text
@@ -54,7 +55,7 @@ def _authorization(file: Path) -> str:
 
 
 def private(file: Path, what: str) -> str:
-    """The text of a small file that nobody else may read. Raises Misconfigured, with what it should have held."""
+    """The text of a small file that only its owner may read. what: its content, for messages. Raises Misconfigured."""
     try:
         mode = file.stat().st_mode
         data = durable_files.read_small(file.resolve(), LIMIT) or b""

@@ -1,6 +1,6 @@
-"""One deadline for a whole exchange: when the time is up, the sockets that this thread's exchange uses are shut down.
+"""One deadline for a whole HTTP exchange: when the time is up, the sockets of this thread's exchange are shut down.
 
-A timeout of the HTTP library holds for one read only, so a server that drips a byte a second would hold us for hours.
+A timeout of the HTTP library holds for one read only, so a server that sends a byte per second could keep a thread for hours.
 """
 
 import contextlib
@@ -11,12 +11,12 @@ from types import TracebackType
 
 
 class Deadline:
-    """A block that has so many seconds; `expired` says whether they were over before it ended."""
+    """Context manager: the exchange in its block may take `seconds`."""
 
     _of_thread = threading.local()
 
     def __init__(self, seconds: float) -> None:
-        self.expired = False
+        self.expired = False  # the time was up before the block ended
         self._lock = threading.Lock()
         self._sockets: list[int] = []
         self._timer = threading.Timer(seconds, self._expire)
@@ -24,14 +24,14 @@ class Deadline:
 
     @classmethod
     def watch(cls, sock: socket.socket) -> None:
-        """Called by a connection with its new socket."""
+        """Add a connection's new socket to the deadline of the current thread, if there is one."""
         current: Deadline | None = getattr(cls._of_thread, "current", None)
         if current is None:
             return
         with current._lock:
-            if current.expired:  # a redirect met the deadline between two connections
+            if current.expired:  # the deadline passed between two connections of a redirect
                 sock.shutdown(socket.SHUT_RDWR)
-            # A duplicate, because TLS takes the descriptor of the plain socket over.
+            # A duplicate, because TLS takes over the descriptor of the plain socket.
             current._sockets.append(os.dup(sock.fileno()))
 
     def __enter__(self) -> "Deadline":

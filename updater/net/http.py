@@ -1,8 +1,8 @@
-"""HTTP out: the only place that opens a connection. Every exchange has one deadline from connect to the last byte.
+"""The HTTP client: the only module that opens a connection. Every exchange has one deadline from connect to the last byte.
 
-TLS is verified; redirects are few, stay within http(s) and never leave TLS; bodies are taken as they are, so nothing can
-inflate in memory. A URL is asked for byte by byte as it stands, since a signature may be over it: neither library may write it
-in a better way. Loopback is never asked through a proxy. Errors say where a redirect or a proxy took us.
+TLS is verified. Redirects are limited, stay within http(s) and never leave TLS. Bodies are never decompressed, so nothing can
+inflate in memory. URLs are sent byte for byte, since they may be signed: neither library may normalise them. Loopback is
+never asked through a proxy. Errors name the redirects and the proxy that were followed.
 """
 
 import contextlib
@@ -31,9 +31,9 @@ from updater.wire.heartbeat import VERSION
 from updater.wire.text import one_line
 from updater.wire.urls import shown
 
-CONNECT = 10.0  # seconds for one address to accept
+CONNECT = 10.0  # seconds to connect to one address
 REDIRECTS = 5
-IDLE = 30.0  # seconds without a byte
+IDLE = 30.0  # longest wait for the next byte, in seconds
 CHUNK = 256 << 10  # bytes
 
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -41,11 +41,11 @@ _NO_URL = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)
 
 
 class Http:
-    """Makes exchanges, from any thread.
+    """Makes exchanges, from any thread, each over a new connection.
 
-    Each has a connection of its own: between two heartbeats a kept one would mostly be closed by the server, or by a
-    firewall without a word. ca_file: authorities to trust instead of the system's, "" for the latter; credentials: origin
-    -> file, and enrolled: meta and the file of its token, see Credentials.
+    A connection kept open between two heartbeats would mostly be closed by the server, or dropped silently by a firewall.
+    ca_file: authorities to trust instead of the system's, "" for the system's; credentials (origin -> file) and enrolled:
+    see Credentials.
     """
 
     def __init__(
@@ -67,12 +67,11 @@ class Http:
         headers: Mapping[str, str] | None = None,
         redirects: bool = True,
     ) -> Iterator["Response"]:
-        """Send a request; the block reads the response, all in at most `within` seconds, none of them IDLE without a byte.
+        """Send a request and yield the response; the whole block may take `within` seconds, each read at most IDLE seconds.
 
-        redirects: whether a GET follows them, each hop with the credentials of its own origin alone. Raises TryLater for
-        everything that the network or the server's state may cause, Refused for an answer that breaks the rules above,
-        Misconfigured for credentials or a proxy of this host that are none. Any status code is an answer: judging it is the
-        caller's part.
+        redirects: whether a GET follows them, each hop with the credentials of its own origin only. Raises TryLater for
+        errors of the network or the server, and Refused for a response that breaks the rules above. Raises Misconfigured for
+        unusable credentials or an unusable proxy of this host. A response of any status is returned; the caller judges it.
         """
         asking = _Asking(method, body, headers or {}, within)
         hops = REDIRECTS if redirects and method == "GET" else 0
@@ -89,7 +88,7 @@ class Http:
                 raise TryLater(f"{way}: {in_words(e)}") from e
 
     def _followed(self, session: requests.Session, asking: "_Asking", way: "Way", hops: int) -> requests.Response:
-        """The answer at the end of at most `hops` redirects."""
+        """The response after at most `hops` redirects."""
         for _ in range(hops + 1):
             answer = self._asked(session, asking, way)
             location = answer.headers.get("Location")
@@ -103,7 +102,7 @@ class Http:
         raise Refused(f"{way}: more than {hops} redirects")
 
     def _asked(self, session: requests.Session, asking: "_Asking", way: "Way") -> requests.Response:
-        """One request, with what only its own origin may see."""
+        """Send one request, with the credentials of its own origin."""
         url, within = way.asked, asking.within
         given = {**asking.headers, **self._credentials.header(url)}
         if "Authorization" not in given and (said := urls.basic_auth(url)):
@@ -131,12 +130,11 @@ class _Asking:
 
 @dataclass(slots=True)
 class Way:
-    """Whom an exchange asks, for messages. first: the URL that was meant; asked: that of the last hop; proxy: what stands
-    before it, as the environment says it, "" for nothing."""
+    """The servers that an exchange asks, for messages."""
 
-    first: str
-    asked: str
-    proxy: str = ""
+    first: str  # the URL of the request
+    asked: str  # the URL of the last redirect
+    proxy: str = ""  # as in the environment, "" for none
 
     def __str__(self) -> str:
         text = shown(self.first)
@@ -146,7 +144,7 @@ class Way:
 
 
 def _proxies(way: Way) -> dict[str, str]:
-    """The library's form of a proxy. Raises Misconfigured."""
+    """The proxy in the form that requests takes. Raises Misconfigured."""
     usable = urls.proxy(way.proxy)
     if not usable:
         raise Misconfigured(f"{way}: the environment's proxy is to be like http://HOST:PORT, by http or https")
@@ -154,13 +152,13 @@ def _proxies(way: Way) -> dict[str, str]:
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keeps requests from putting what a ~/.netrc says in the place of our own Authorization."""
+    """Keeps requests from replacing our Authorization header by an entry of ~/.netrc."""
     return request
 
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Location is read by peer_values alone; requests would look at it even when told not to follow."""
+        """Only peer_values reads Location; requests would parse it even if told not to follow redirects."""
 
 
 def _session() -> requests.Session:
@@ -173,7 +171,7 @@ def _session() -> requests.Session:
 
 
 class Response:
-    """An answer whose body is not read yet. way: who gave it."""
+    """A response whose body is not read yet. way: the servers that were asked."""
 
     def __init__(self, answer: requests.Response, deadline: Deadline, way: Way) -> None:
         self._raw: Any = answer.raw
@@ -184,12 +182,12 @@ class Response:
 
     @property
     def retry_after(self) -> float:
-        """The seconds that the server asks us to wait, at most a day; 0 when it does not, or in words we do not know."""
+        """Seconds to wait as the server asks (Retry-After), at most a day; 0 if it does not ask, or not intelligibly."""
         return peer_values.wait(self.headers.get("Retry-After", ""), datetime.now(UTC))
 
     @property
     def length(self) -> int | None:
-        """The bytes of the body as announced, None when it is not. Raises TryLater for an announcement that is no number."""
+        """The announced size of the body in bytes, None if there is none. Raises TryLater if it is not a number."""
         try:
             return None if self._raw.chunked else peer_values.content_length(self.headers.get("Content-Length", ""))
         except TryLater as e:
@@ -197,34 +195,36 @@ class Response:
 
     @property
     def has_end(self) -> bool:
-        """Whether the answer says where its body ends, so that one that was cut short is known for it."""
+        """Whether the response says where its body ends, so that a truncated one can be recognised."""
         return bool(self._raw.chunked) or self.length is not None
 
     @property
     def encoding(self) -> str:
-        """What the server says that it did to the body, "" for nothing."""
+        """The Content-Encoding of the body in lower case, "" for none."""
         said = self.headers.get("Content-Encoding", "").strip().lower()
         return "" if said == "identity" else one_line(said, 40)
 
     def chunks(self, of_a_file: bool = False) -> Iterator[bytes]:
-        """The body, as it comes. Raises Refused when it is encoded: we ask for it plain. of_a_file: what it is called does no
-        harm, for its bytes speak for themselves: many servers say "gzip" of a .tar.gz, and even of the digest beside it, by
-        their names, and stores give back whatever word came with the upload."""
+        """Yield the body as it arrives. Raises Refused if it has a Content-Encoding, since none was asked for.
+
+        of_a_file: accept one, since a digest follows anyway. Many servers say "gzip" for a .tar.gz and for its digest file,
+        and object stores repeat the header of the upload.
+        """
         if self.encoding and not of_a_file:
             raise Refused(f"{self.way}: the body is {self.encoding}-encoded, which was not asked for")
-        _ = self.length  # or a length that cannot be read would be taken for none
+        _ = self.length  # raises if the length is malformed; otherwise it would count as absent
         try:
-            # What has come, not as much as fits, so that the reader sees how fast it comes. Chunked or not: urllib3's own
-            # reader of chunks takes a length of -1 for "all there is", in memory.
+            # read1 returns what has arrived rather than filling its buffer, so that the caller can measure the speed.
+            # It is used for chunked bodies, too: urllib3's own reader takes a chunk length of -1 for "all of it", in memory.
             while chunk := self._raw.read1(CHUNK, decode_content=False):
                 yield chunk
         except ValueError as e:
             raise TryLater(f"{self.way}: the answer is not HTTP ({one_line(str(e), 100)})") from e
-        if self._deadline.expired:  # a body without a length ends where the socket does, and that end was ours
+        if self._deadline.expired:  # a body without a length ends with the socket, which the deadline has shut down
             raise TimeoutError
 
     def read(self, limit: int, of_a_file: bool = False) -> bytes:
-        """The whole body, of at most `limit` bytes; Refused when it is longer."""
+        """The whole body. Raises Refused if it is longer than `limit` bytes."""
         body = b""
         for chunk in self.chunks(of_a_file):
             body += chunk
@@ -248,7 +248,7 @@ class _WatchedHTTPS(HTTPSConnection):
 
 
 class _Literal:
-    """A pool that asks for what it is given: urllib3 would write a %2f in capitals, and take `..` out of a path."""
+    """A pool that sends the target unchanged: urllib3 would write %2f in capitals, and remove `..` from a path."""
 
     def urlopen(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
         self._target = url
@@ -272,7 +272,7 @@ class _Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
-        """The target of the request line (RFC 9112, 3.2): requests' choice of its form, its bytes as they stand."""
+        """The target of the request line (RFC 9112, 3.2): requests chooses the form, the bytes stay unchanged."""
         form, url = super().request_url(request, proxies), request.url or ""
         target = peer_values.target(url)
         return (
@@ -280,7 +280,7 @@ class _Adapter(HTTPAdapter):
         )
 
     def proxy_headers(self, proxy: str) -> dict[str, str]:
-        """As the base class, which knows Latin-1 alone."""
+        """Like the base class, which however encodes names and passwords in Latin-1 only."""
         said = urls.basic_auth(proxy)
         return {"Proxy-Authorization": said} if said else {}
 

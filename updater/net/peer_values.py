@@ -1,7 +1,7 @@
-"""Numbers, waits and URLs as peers write them in headers: each becomes a value, or an error in words.
+"""Parses numbers, waits and URLs in the headers of peers: each becomes a value, or an error with a clear text.
 
-Pure. Python's own readers are no good for these: `int` takes digits of other scripts and balks at 5,000 of them, `isdigit`
-is true of a superscript, `urlsplit` raises a bare ValueError, and a date may overflow.
+Pure. Python's own parsers do not suffice: `int` takes digits of other scripts and fails on 5,000 of them, `isdigit` is true
+for superscripts, `urlsplit` raises a bare ValueError, and dates may overflow.
 """
 
 import re
@@ -25,8 +25,8 @@ _LOCAL = ("localhost", "localhost.localdomain", "localhost6", "localhost6.locald
 
 
 def content_length(text: str) -> int | None:
-    """Bytes that a Content-Length announces, None for a blank one; the same number given twice is that number (RFC 9110,
-    8.6). Raises TryLater for everything else."""
+    """The bytes that a Content-Length announces, None if blank. One number given twice counts once (RFC 9110, 8.6).
+    Raises TryLater for everything else."""
     if not text:
         return None
     numbers = {one.strip() for one in text.split(",")}
@@ -36,7 +36,7 @@ def content_length(text: str) -> int | None:
 
 
 def range_start(text: str) -> int:
-    """The first byte of a Content-Range. Raises TryLater."""
+    """The position of the first byte of a Content-Range. Raises TryLater."""
     found = _RANGE.fullmatch(text)
     if not found:
         raise TryLater(f"its Content-Range is not a range of bytes: {_quoted(text)}")
@@ -44,20 +44,22 @@ def range_start(text: str) -> int:
 
 
 def wait(text: str, now: datetime) -> float:
-    """The seconds that a Retry-After asks for, at most a day; 0 for one that cannot be understood, since it is only advice."""
+    """The seconds that a Retry-After asks for, at most a day; 0 if it cannot be parsed, since it is only advice."""
     text = text.strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), LONGEST_WAIT)
     try:
         until = parsedate_to_datetime(text[:_LONGEST_DATE])
         return min(max((until - now).total_seconds(), 0.0), LONGEST_WAIT)
-    except (ValueError, TypeError, OverflowError, IndexError):  # all of which that parser was seen to raise
+    except (ValueError, TypeError, OverflowError, IndexError):  # all of them were observed
         return 0.0
 
 
 def redirect_target(url: str, location: str) -> str:
-    """Where a Location leads from `url`: an http or https URL with a host, without a fragment, as it stands but for
-    what no URL may hold. Raises Refused."""
+    """The http or https URL to which a Location redirects from `url`, without a fragment.
+
+    Only characters that no URL may contain are quoted. Raises Refused.
+    """
     said = f"it redirects to {_quoted(location)}"
     given = quote(location.strip().encode("latin-1", "replace"), safe=_PRINTABLE).partition("#")[0]
     try:
@@ -74,7 +76,7 @@ def redirect_target(url: str, location: str) -> str:
 
 
 def _resolved(url: str, given: str) -> str:
-    """A reference as RFC 3986, 5.2 has it, except that only a relative path is written anew. Raises ValueError."""
+    """Resolve a reference as in RFC 3986, 5.2, but normalise only relative paths. Raises ValueError."""
     base, alone = urlsplit(url), urlsplit(given)
     if alone.scheme:
         return f"{alone.scheme}{given[len(alone.scheme) :]}" if alone.netloc else ""
@@ -86,14 +88,14 @@ def _resolved(url: str, given: str) -> str:
 
 
 def target(url: str) -> str:
-    """What of a URL is asked for on its host: path and query as they stand."""
+    """The path and query of a URL, unchanged, as the target of a request."""
     rest = url.partition("://")[2].partition("#")[0]
     begin = next((at for at, letter in enumerate(rest) if letter in "/?"), len(rest))
     return rest[begin:] if rest[begin:].startswith("/") else f"/{rest[begin:]}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host of a URL is this machine itself, by its name or address."""
+    """Whether the host of a URL is this machine, by its name or address."""
     name = host.rstrip(".").lower()
     if name in _LOCAL or name.endswith(".localhost"):
         return True

@@ -1,4 +1,7 @@
-"""A report in which an addition of ours is of another kind than we know: that one is ignored, for none may cost a heartbeat."""
+"""Decodes reports whose added fields have unexpected types: such fields are ignored, so that no heartbeat is lost.
+
+Added fields are those that ops-updater's own reports do not have.
+"""
 
 from typing import Any, TypeVar
 
@@ -11,8 +14,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 def decode(body: bytes, report: type[T], agent: Kind, outcome: Kind, most: int) -> T:
-    """The JSON as a `report` with at most so many outcomes, without what does not fit. Raises msgspec.DecodeError where that is
-    no addition."""
+    """Decode JSON as a `report` with at most `most` outcomes, without added fields of a wrong type.
+
+    Raises msgspec.DecodeError for any other field of a wrong type.
+    """
     fields = msgspec.json.decode(body)
     if isinstance(fields, dict):
         if isinstance(agents := fields.get("realAgents"), list):

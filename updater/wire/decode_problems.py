@@ -1,8 +1,7 @@
-"""What is wrong with bytes or values that did not become one of our types, in our own words: those of the library that decodes
-them are its own business, and others in each release. The only place that reads them.
+"""Describes why bytes or values could not be decoded into one of our types.
 
-Promises a path and a text for whatever it is given. What a newer library says in words that are not known here is still
-refused, only less precisely.
+The texts of msgspec change with its releases, so this is the only module that reads them, and they are never shown. Every
+error gets a path and a text; an error text that is not known here gets a less precise one.
 """
 
 import ast
@@ -14,7 +13,7 @@ import msgspec
 from updater.wire.text import odd_characters, one_line, plain, quoted, utf16_problem
 
 TOO_DEEP: Final = "is nested too deep"
-_BLANKS: Final = " \t\r\n"  # that JSON knows
+_BLANKS: Final = " \t\r\n"  # JSON's white space
 _AT, _OF_A_KEY = " - at `", "key` in `"
 _KINDS = {
     "object": "an object", "array": "a list", "str": "text", "int": "a whole number", "float": "a number",
@@ -25,8 +24,11 @@ _BOUNDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"
 
 
 def problem(error: Exception, data: bytes = b"") -> tuple[str, str]:
-    """A msgspec.DecodeError, UnicodeError or RecursionError -> (path, text), like ("http.listen", "must be text, not a whole
-    number"). path: "" for the whole; a key that is missing or unknown belongs to it; data: what was decoded."""
+    """A msgspec.DecodeError, UnicodeError or RecursionError -> (path, text).
+
+    An example is ("http.listen", "must be text, not a whole number"). The path is "" for the whole document, and includes a
+    missing or unknown key. data: the bytes that were decoded.
+    """
     if isinstance(error, RecursionError):
         return "", TOO_DEEP
     if not isinstance(error, msgspec.ValidationError):
@@ -73,7 +75,7 @@ def _told(text: str) -> str:
 
 
 def _as_written(told: str) -> str:
-    """A value that the library tells as Python writes it."""
+    """A value that the library shows as a Python literal."""
     try:
         return str(ast.literal_eval(told))
     except (ValueError, SyntaxError, RecursionError, MemoryError):

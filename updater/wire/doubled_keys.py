@@ -1,4 +1,4 @@
-"""JSON in which a key is given twice, of which every reader takes another one: told, so that it is refused."""
+"""Finds JSON that gives a key twice in one object, since parsers differ in which value they take."""
 
 import json
 from typing import Any
@@ -7,8 +7,10 @@ from updater.wire.text import quoted
 
 
 def keys_problem(body: bytes) -> str:
-    """Which key of this JSON is given twice in one object, or what else no reader should take; "" when all is well. Parses all
-    of it once more."""
+    """Which key of this JSON is given twice in one object, or another reason to refuse it; "" if there is none.
+
+    Parses the whole body a second time.
+    """
     try:
         json.loads(body, object_pairs_hook=_refuse_doubled, parse_constant=_refuse_constant)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Durations as people write them, for options and settings of both programs. Pure; refuses what could be meant otherwise."""
+"""Parses durations in options and settings of both programs. Pure; ambiguous forms are refused."""
 
 import re
 
@@ -7,6 +7,6 @@ _SECONDS = {None: 1, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604
 
 
 def duration(text: str, bare: bool = False) -> float | None:
-    """`30d`, `12h`, `15min`, `90s` -> seconds, None for what is none. bare: a number alone is seconds."""
+    """`30d`, `12h`, `15min`, `90s` -> seconds; None if it is not a duration. bare: a number alone is seconds."""
     match = _FORM.fullmatch(text)
     return float(int(match[1]) * _SECONDS[match[2]]) if match and (match[2] or bare) else None

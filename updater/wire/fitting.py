@@ -1,7 +1,8 @@
-"""What of a host's news fits into one report, as the wire takes it. Pure.
+"""Limits a report to what meta accepts. Pure.
 
-Promises that no report is too large for meta, whatever scripts say and however many agents there are: one that meta refuses
-whole would leave the host without orders. What does not fit is cut, left out and said, or goes with the next report.
+No report is too large for meta, however long statuses are and however many agents there are: meta would refuse the whole
+report, and the host would get no orders. Long texts are cut, surplus agents are left out, and surplus outcomes wait for the
+next report.
 """
 
 from collections.abc import Container, Sequence
@@ -12,12 +13,12 @@ from msgspec.structs import replace
 from updater.wire.heartbeat import Outcome, RealAgent
 from updater.wire.limits import MAX_AGENTS, MAX_BODY
 
-CUT = 24  # characters that are left of a status where they are too long together
-_HEAD = 4096  # bytes of all that is neither agent nor outcome
+CUT = 24  # characters that remain of each status if all statuses together are too long
+_HEAD = 4096  # bytes reserved for the rest of the report
 
 
 def agents_that_fit(agents: Sequence[RealAgent], ordered: Container[str]) -> list[RealAgent]:
-    """As many as meta accepts, those first that it has orders for; ordered: their names."""
+    """As many agents as meta accepts. ordered: names of agents that have an order; these are kept first."""
     kept = list(agents)
     if len(kept) > MAX_AGENTS:
         ours = sorted(range(len(kept)), key=lambda place: kept[place].name not in ordered)[:MAX_AGENTS]
@@ -30,7 +31,7 @@ def agents_that_fit(agents: Sequence[RealAgent], ordered: Container[str]) -> lis
 def outcomes_that_fit(
     outcomes: Sequence[tuple[str, Outcome]], agents: Sequence[RealAgent]
 ) -> list[tuple[str, Outcome]]:
-    """As many as meta accepts in one report with these agents; the others go with the next report."""
+    """The first outcomes, as many as meta accepts in one report with these agents; the others wait for the next report."""
     fitting, room = [], MAX_BODY - _HEAD - sum(map(_size, agents))
     for name, outcome in outcomes[:MAX_AGENTS]:
         room -= _size(outcome)

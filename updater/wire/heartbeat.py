@@ -1,8 +1,8 @@
-"""The heartbeat's wire, spoken by updater and meta alike: parse (bytes -> value) and render (value -> bytes).
+"""The wire format of heartbeats, for updater and meta: parse (bytes -> value) and render (value -> bytes).
 
-Source of the format: open-falcon's ops-updater and ops-meta, as recorded under tests/wire. Unknown fields are ignored
-on both sides and a peer never needs ours, so either side may run against the Go program. What a peer sends is
-checked here once: names, versions and commands become paths and arguments later.
+The format is that of open-falcon's ops-updater and ops-meta, as recorded in tests/wire. Both sides ignore unknown fields,
+and our added fields are optional, so either side works with the Go programs. Everything a peer sends is checked here once,
+since names, versions and commands become paths and arguments later.
 """
 
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ VERSION = __version__  # of the software, shown by both services
 
 DONE, FAILED, REFUSED, ROLLED_BACK = "done", "failed", "refused", "rolled back"  # results of an outcome
 BY_HAND = "a person on the host took it back"  # reason of an outcome
-STARTED, STOPPED = "started", ("stoped", "stopped")  # the first spelling is the peers'
-WAITS = ("window", "download", "lock")  # what a change may wait for; no updater says the first and last yet
+STARTED, STOPPED = "started", ("stoped", "stopped")  # the first spelling of "stopped" is ops-updater's
+WAITS = ("window", "download", "lock")  # what a change may wait for; no updater sends the first and the last yet
 
 Second = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
 Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16,64}\Z")]
@@ -39,63 +39,56 @@ Attempt = Annotated[int, msgspec.Meta(ge=0, le=MAX_ATTEMPT)]
 
 
 class WireError(ValueError):
-    """A body that is not of the wire. The text is the peers' own where they have one."""
+    """A body that violates the wire format. The text is that of ops-meta where it has one."""
 
 
 class RealAgent(msgspec.Struct, frozen=True, gc=False):
-    """One agent as its host saw it. status: the trimmed output of `./control status`, or why there is none;
-    timestamp: Unix seconds of that look. Added fields, which old peers ignore: held: why a person holds the agent; trial:
-    whether the version may yet be taken back, in a report of an updater that tells it and the others, always; waits: one of
-    WAITS, what its change waits for; rejected: the version that was given up here, and is not tried again while the order
-    stays as it is; attempt: of that order, left out for 0."""
+    """One agent as observed on its host."""
 
     name: str = ""
     version: str = ""
-    status: str = ""
-    timestamp: Second = 0
-    held: str | msgspec.UnsetType = msgspec.UNSET
-    trial: bool | msgspec.UnsetType = msgspec.UNSET
-    waits: str | msgspec.UnsetType = msgspec.UNSET
-    rejected: str | msgspec.UnsetType = msgspec.UNSET
-    attempt: Attempt | msgspec.UnsetType = msgspec.UNSET
+    status: str = ""  # the trimmed output of `./control status`, or why there is none
+    timestamp: Second = 0  # when it was observed, in Unix seconds
+    # Added fields, which old peers ignore:
+    held: str | msgspec.UnsetType = msgspec.UNSET  # why a person holds the agent
+    trial: bool | msgspec.UnsetType = (
+        msgspec.UNSET
+    )  # whether the version is on trial; set by updaters that know these fields
+    waits: str | msgspec.UnsetType = msgspec.UNSET  # what its change waits for, one of WAITS
+    rejected: str | msgspec.UnsetType = msgspec.UNSET  # the version that failed here, not tried again for this order
+    attempt: Attempt | msgspec.UnsetType = msgspec.UNSET  # the attempt of that order, left out for 0
 
 
 class Outcome(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """What became of one attempt to change an agent; an added field of the heartbeat. A version that was switched to is done
-    when it has come through its watch, not when it is started.
+    """The result of one attempt to change an agent; an added field of the heartbeat.
 
-    step: where it ended (`order`, `install`, `stop`, `switch`, `start`, `watch`); result: one of the four words
-    above; evidence: the last lines of the control script's output; at: Unix seconds; attempt: of the order that failed, from an
-    updater that tries a version again when its order has a higher one; older ones tell it of rollbacks alone.
+    A new version counts as done when it has passed its watch, not when it is started.
     """
 
     agent: str = ""
-    from_: str = ""
-    to: str = ""
-    step: str = ""
-    result: str = ""
+    from_: str = ""  # version
+    to: str = ""  # version
+    step: str = ""  # where it ended: `order`, `install`, `stop`, `switch`, `start` or `watch`
+    result: str = ""  # DONE, FAILED, REFUSED or ROLLED_BACK
     reason: str = ""
-    evidence: str = ""
-    at: Second = 0
-    attempt: Attempt | msgspec.UnsetType = msgspec.UNSET
+    evidence: str = ""  # the last lines of the control script's output
+    at: Second = 0  # Unix seconds
+    attempt: Attempt | msgspec.UnsetType = msgspec.UNSET  # of the failed order; old updaters send it for rollbacks only
 
 
 class Report(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """A heartbeat, host -> meta. The fields from `ip` on are additions that old peers ignore.
-
-    look: this is no heartbeat, the host's orders are only looked up. A meta that knows the key has it in its reply too; others
-    take the report for a heartbeat. machine, boot: hashes of the machine's own id and of its boot's, 16 to 64 hex
-    digits; anything else is taken for none.
-    """
+    """A heartbeat, host -> meta."""
 
     hostname: str = ""
     real_agents: Annotated[list[RealAgent], msgspec.Meta(max_length=MAX_AGENTS)] | None = None
+    # Added fields, which old peers ignore:
     ip: str | msgspec.UnsetType = msgspec.UNSET
     updater_version: str | msgspec.UnsetType = msgspec.UNSET
     outcomes: Annotated[list[Outcome], msgspec.Meta(max_length=MAX_AGENTS)] | msgspec.UnsetType | None = msgspec.UNSET
+    # Not a heartbeat: the host only asks for its orders. The reply has the key, too, unless meta is too old to know it.
     look: bool | msgspec.UnsetType = msgspec.UNSET
-    machine: Fingerprint | msgspec.UnsetType = msgspec.UNSET
-    boot: Fingerprint | msgspec.UnsetType = msgspec.UNSET
+    machine: Fingerprint | msgspec.UnsetType = msgspec.UNSET  # hash of the machine id, 16 to 64 hex digits
+    boot: Fingerprint | msgspec.UnsetType = msgspec.UNSET  # hash of the boot id, in the same form
 
 
 class _FullAgent(RealAgent, frozen=True, kw_only=True, gc=False):
@@ -111,20 +104,19 @@ class _FullReport(Report, frozen=True, gc=False, kw_only=True, rename="camel"): 
 
 
 class Desired(msgspec.Struct, frozen=True, rename="camel"):
-    """What one agent shall be on one host. Ours, which old peers ignore: sha256, mirrors (more bases of the tarball), attempt:
-    a host that has rejected the version tries it again when this is higher than it was then; leftovers, unknown_status: one
-    of LEFTOVERS and UNKNOWN_STATUS, "" where nothing is said. A word that is neither means the first."""
+    """The desired state of one agent on one host."""
 
     name: str = ""
     version: str = ""
-    tarball: str = ""
-    md5: str = ""
-    cmd: str = ""
-    sha256: str = ""
-    mirrors: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_MIRRORS)] = ()
-    attempt: Attempt = 0
-    leftovers: str = ""
-    unknown_status: str = ""
+    tarball: str = ""  # base URL: the directory that has the tarball
+    md5: str = ""  # 32 hex digits, or the base URL of a digest file, or "" for the tarball's base
+    cmd: str = ""  # START or STOP
+    # Added fields, which old peers ignore:
+    sha256: str = ""  # 64 hex digits, or "" for none
+    mirrors: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_MIRRORS)] = ()  # more bases of the tarball
+    attempt: Attempt = 0  # a host that rejected the version tries it again when this number is higher than it was then
+    leftovers: str = ""  # one of LEFTOVERS; any other word means the first
+    unknown_status: str = ""  # one of UNKNOWN_STATUS; any other word means the first
 
     @property
     def file_name(self) -> str:
@@ -137,7 +129,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def parse_report(body: bytes) -> Report:
-    """A heartbeat's body -> Report; raises WireError with the text that the peers answer."""
+    """A heartbeat's body -> Report; raises WireError with the text that ops-meta answers."""
     report = decode_report(body)
     if problem := hostname_problem(report.hostname):
         raise WireError(problem)
@@ -145,7 +137,7 @@ def parse_report(body: bytes) -> Report:
 
 
 def decode_report(body: bytes) -> Report:
-    """The same for whoever looks at the hostname himself: it is only known not to be blank."""
+    """Like `parse_report`, for callers that check the host name themselves: here it is only checked not to be blank."""
     quotes = -1
     try:
         try:
@@ -167,19 +159,19 @@ def decode_report(body: bytes) -> Report:
 
 
 def _decode_other(body: bytes) -> Report:
-    try:  # with keys left out, or odd ones
+    try:  # with keys left out, or unexpected ones
         return _report_decoder.decode(body)
     except msgspec.ValidationError:
         return additions.decode(body, Report, RealAgent, Outcome, MAX_AGENTS)
 
 
 def render_report(report: Report) -> bytes:
-    """Report -> a heartbeat's body; additions that are unset do not appear."""
+    """Report -> a heartbeat's body, without the fields that are unset."""
     return _encoder.encode(report)
 
 
 def render_reply(desired: Sequence[Desired], error_message: str = "") -> bytes:
-    """The desired agents of one host -> a reply's body, in the peers' form."""
+    """The desired agents of one host -> a reply's body."""
     return _encoder.encode({"errorMessage": error_message, "desiredAgents": [desired_fields(d) for d in desired]})
 
 
@@ -187,13 +179,13 @@ _OURS = ("sha256", "mirrors", "attempt", "leftovers", "unknownStatus")
 
 
 def desired_fields(desired: Desired) -> dict[str, Any]:
-    """One entry of a reply; our own fields appear only where they say something."""
+    """One entry of a reply; added fields appear only if they are not empty."""
     fields = msgspec.to_builtins(desired)
     return {key: value for key, value in fields.items() if value or key not in _OURS}
 
 
 def desired_problem(desired: Desired) -> str:
-    """Why this order must not be followed, or "" when it may. A `stop` needs nothing but a name."""
+    """Why this order must not be followed, or "" if it may. A `stop` needs only a name."""
     if problem := name_problem(desired.name) or cmd_problem(desired.cmd):
         return problem
     if desired.cmd == STOP:

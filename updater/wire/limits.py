@@ -1,14 +1,15 @@
-"""What the wire carries at most: how many agents, how large a body, how long a name. Updater and meta both keep to these
-numbers, so that neither says or takes what the other refuses. TABLE is the whole of it, for the documents. Pure.
+"""Limits of the wire: how many agents, how large a body, how long a name. Pure.
+
+Updater and meta share these numbers, so that neither sends what the other refuses. TABLE lists them for the documents.
 """
 
 from typing import NamedTuple
 
 MAX_BODY = 1 << 20  # bytes of a report or a reply
-ROOM = 256  # bytes of a reply that meta leaves free, for what it may add to one that is ready
+ROOM = 256  # bytes of a reply that meta leaves free, for additions to a rendered reply
 MAX_AGENTS = 1000  # of one host
 MAX_MIRRORS = 16  # of one agent
-MAX_ATTEMPT = 1 << 53  # what every reader of JSON takes for the same number
+MAX_ATTEMPT = 1 << 53  # the largest integer that every JSON parser reads exactly
 MAX_URL = 4096  # characters of a base; servers take request lines of 8 KiB, and the file's name is behind it
 MAX_LABELS = 64  # of one host
 
@@ -22,10 +23,10 @@ URL_HOST_FORM = r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?|\[[0-9A-Fa-f:
 
 
 class Limit(NamedTuple):
-    """most: in words, with its unit."""
+    """One row of TABLE."""
 
     what: str
-    most: str
+    most: str  # in words, with its unit
 
 
 TABLE = (
@@ -43,14 +44,14 @@ TABLE = (
 
 
 def agents_problem(count: int) -> str:
-    """Why so many agents are too many for one host, or ""."""
+    """Why `count` agents are too many for one host, or ""."""
     if count <= MAX_AGENTS:
         return ""
     return f"{count:,} agents are {count - MAX_AGENTS:,} more than the {MAX_AGENTS:,} that a host takes"
 
 
 def reply_problem(size: int) -> str:
-    """Why a reply of so many bytes is too large, or ""."""
+    """Why a reply of `size` bytes is too large, or ""."""
     most = MAX_BODY - ROOM
     if size <= most:
         return ""

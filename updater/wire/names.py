@@ -1,4 +1,7 @@
-"""Names, versions, digests and commands of the wire: which are none, and why, for they become paths and arguments. Pure."""
+"""Checks names, versions, digests and commands of the wire, since they become paths and arguments. Pure.
+
+Each `*_problem` function returns why a value is invalid, or "".
+"""
 
 import re
 
@@ -29,14 +32,14 @@ def version_problem(version: str) -> str:
 
 
 def hostname_problem(hostname: str) -> str:
-    """Why this is no host name, or ""."""
+    """Why this is not a valid host name, or ""."""
     if _HOSTNAME.fullmatch(hostname):
         return ""
     return f"hostname {quoted(hostname)} is not 1 to 253 letters, digits, '.', '_' or '-', the first a letter or digit"
 
 
 def cmd_problem(cmd: str) -> str:
-    """Why this is no command, or ""."""
+    """Why this is not a command, or ""."""
     return "" if cmd in COMMANDS else f"cmd {quoted(cmd)} is not start or stop"
 
 
@@ -50,12 +53,12 @@ def md5_problem(md5: str) -> str:
 
 
 def leftovers_problem(word: str) -> str:
-    """Why this says nothing of what a stopped version leaves, or ""."""
+    """Why this is not a valid `leftovers`, or ""."""
     return "" if word in ("", *LEFTOVERS) else f"leftovers {quoted(word)} is not leave or end"
 
 
 def unknown_status_problem(word: str) -> str:
-    """Why this says nothing of a status that cannot be understood, or ""."""
+    """Why this is not a valid `unknownStatus`, or ""."""
     return "" if word in ("", *UNKNOWN_STATUS) else f"unknownStatus {quoted(word)} is not wait or upgrade"
 
 
@@ -65,5 +68,5 @@ def sha256_problem(sha256: str) -> str:
 
 
 def is_digest(md5: str) -> bool:
-    """Whether a record's md5 is the digest itself, not the place of a digest file."""
+    """Whether a record's md5 is the digest itself, not the URL of a digest file."""
     return _MD5.fullmatch(md5) is not None

@@ -1,4 +1,4 @@
-"""A heartbeat's reply as the host reads it: each order is checked by itself, for names and versions become paths and words."""
+"""Parses a heartbeat's reply on the host. Each order is checked by itself, as names and versions become paths and arguments."""
 
 from typing import Annotated, NamedTuple
 
@@ -11,21 +11,19 @@ from updater.wire.text import one_line
 
 
 class RefusedOrder(NamedTuple):
-    """An entry that did not pass all checks. name: of its agent, or which entry it is; version: what it asks for, "" where that
-    cannot be read or is not one."""
+    """An entry of a reply that failed a check."""
 
-    name: str
+    name: str  # the agent's, or "entry N" if that cannot be read
     why: str
-    version: str = ""
+    version: str = ""  # the version that it orders, "" if that cannot be read or is ambiguous
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """meta's answer: the desired agents that passed all checks, and those that did not. look: meta says that it took the
-    report for a look."""
+    """meta's reply, checked."""
 
-    desired: tuple[Desired, ...] = ()
-    refused: tuple[RefusedOrder, ...] = ()
-    look: bool = False
+    desired: tuple[Desired, ...] = ()  # orders that passed all checks
+    refused: tuple[RefusedOrder, ...] = ()  # the others
+    look: bool = False  # meta says that it took the report for a look, not for a heartbeat
 
 
 class _WireReply(msgspec.Struct, rename="camel"):
@@ -49,10 +47,10 @@ _versioned_decoder = msgspec.json.Decoder(_Versioned)
 
 
 def parse_reply(body: bytes) -> Reply:
-    """meta's 200 answer -> Reply; raises WireError when it is no usable answer at all.
+    """The body of meta's 200 response -> Reply; raises WireError if it is not a reply at all.
 
-    One bad entry spoils only itself: it lands in `refused` and the others stand. An agent listed twice is refused
-    whole, since nobody can tell which entry is meant.
+    A bad entry goes to `refused` and does not affect the others. An agent that is listed twice is refused, since it is
+    unknown which entry is meant.
     """
     try:
         wire = _reply_decoder.decode(body)

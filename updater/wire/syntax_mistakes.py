@@ -1,6 +1,7 @@
-"""Where a text stops being JSON or YAML, and what is commonly meant there, in our words: a parser's differ with its release.
+"""Describes syntax errors in JSON and YAML: where they are, and the probable mistake. Pure.
 
-Pure. The place is what a parser says, moved to where every parser could have said it.
+The texts are our own, since those of a parser change with its release. The position is the parser's, moved to a place that
+does not depend on the parser.
 """
 
 import re
@@ -14,13 +15,13 @@ _TEXT = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
 
 
 def place(text: str, at: int) -> tuple[int, int]:
-    """Its line and column, from 1; the end of the text belongs to the last line that is not blank."""
+    """(line, column), from 1, of the position `at`; the end of the text belongs to the last line that is not blank."""
     start = _start(text, at := _clamped(text, at))
     return len(re.findall(r"\r\n|[\n\r\x85\u2028\u2029]", text[:start])) + 1, at - start + 1
 
 
 def in_words(text: str, at: int, hint: str) -> str:
-    """`at column 12 (hint): "the line", from "there" on`: cut where it is long, without the blanks that it begins with."""
+    """`at column 12 (hint): "the line", from "there" on`: long lines are cut, and leading blanks are left out."""
     start = _start(text, at := _clamped(text, at))
     line = re.split(f"[{_BREAKS}]", text[start : at + SHOWN], maxsplit=1)[0]
     shown = line[max(0, at - start - _BEFORE) :].lstrip(" ")[:SHOWN].rstrip(" ")
@@ -38,7 +39,7 @@ def _start(text: str, at: int) -> int:
 
 
 def in_json(text: str, at: int) -> tuple[int, str]:
-    """Where the mistake is, and what it may be ("" where that is not known). at: where a parser stopped."""
+    """(position of the mistake, what it may be, or "" if unknown). at: the position at which a parser stopped."""
     before = text[:at].rstrip()
     if text[at : at + 1] in ("}", "]") and before.endswith(","):
         at = len(before) - 1
@@ -75,7 +76,7 @@ def _json_hint(text: str, at: int, here: str, before: str, opened: list[int]) ->
 
 
 def _opened(text: str) -> list[int]:
-    """Where the brackets stand that are open at the end."""
+    """The positions of the brackets that are still open at the end."""
     opened: list[int] = []
     for found in _WORD.finditer(text):
         if found[0] in "{[":
@@ -86,7 +87,10 @@ def _opened(text: str) -> list[int]:
 
 
 def in_yaml(text: str, at: int, since: int | None, opened: int | None) -> str:
-    """What the mistake may be. since: where began what cannot be understood; opened: where a bracket stands that is open."""
+    """What the mistake may be, or "" if unknown. at: the position at which a parser stopped.
+
+    since: where the construct that cannot be parsed begins; opened: the position of an open bracket.
+    """
     at = _clamped(text, at)
     here, start = text[at : at + 1], _start(text, at)
     indent = re.match(r"[ \t]*", text[start:])
@@ -123,7 +127,7 @@ def _yaml_hint(text: str, at: int, start: int) -> str:
 
 
 def in_json_file(data: bytes) -> str:
-    """`3: is not JSON at column 5 ...`, for behind a file's name and a colon; "" where Python's parser finds nothing."""
+    """`3: is not JSON at column 5 ...`, to follow a file name and a colon; "" if Python's parser finds no error."""
     import json
 
     text = data.decode("utf-8", "replace")

@@ -1,13 +1,13 @@
-"""Foreign text in a message about it: with the character that is wrong with it in plain sight, escaped and named. Pure.
+"""Shows foreign text in messages, with its odd characters escaped and named. Pure.
 
-A no-break space looks like a blank, and a character of no width or a last line end like nothing at all; a person who is shown
-them as they are looks for the mistake elsewhere.
+A no-break space looks like a blank, and zero-width characters or a final line break are invisible. Shown unescaped, they
+would send the reader looking for the mistake elsewhere.
 """
 
 import unicodedata
 
 SHOWN = 80  # characters of a text
-_NAMED = 3  # characters of it that are named
+_NAMED = 3  # odd characters that are named
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _CONTROLS = {
     "\0": "NULL",
@@ -17,14 +17,14 @@ _CONTROLS = {
     "\x1b": "ESCAPE",
     "\x7f": "DELETE",
 }
-_LOOKED_AT = 400  # bytes of a file
-_ASCII_AT_LEAST = 20  # one of so many characters, in a text of ours in any language
+_LOOKED_AT = 400  # bytes of a file that are examined
+_ASCII_AT_LEAST = 20  # at least one of so many characters is ASCII, in a configuration file in any language
 _MARKS = (b"\xff\xfe", b"\xfe\xff")
 UTF_16 = "looks like UTF-16; save it as UTF-8"
 
 
 def quoted(text: str) -> str:
-    """`"falcon agent"`, or `"falcon\\u00a0agent" (with U+00A0 NO-BREAK SPACE)`: on one line, cut where it is long."""
+    """`"falcon agent"`, or `"falcon\\u00a0agent" (with U+00A0 NO-BREAK SPACE)`: on one line, and at most SHOWN characters."""
     shown = "".join(map(_escaped, text[:SHOWN]))
     odd = _odd_ones(text)
     if not odd:
@@ -39,23 +39,23 @@ def _odd_ones(text: str) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """The text as it is where nothing about it is odd, else quoted: for a place in a message without quotation marks."""
+    """The text unchanged if it has no odd characters, else quoted: for messages that show it without quotation marks."""
     return quoted(text) if _odd_ones(text) else text
 
 
 def in_plain_sight(text: str) -> bool:
-    """Whether there is nothing in it that a person cannot see."""
+    """Whether a reader can see every character of it."""
     return text.isprintable() and text == text.strip()
 
 
 def odd_characters(text: str) -> str:
-    """Those of them that are no visible ASCII, in words: for a text that is not to be shown. "" for none."""
+    """The names of its characters that are not visible ASCII, for a text that must not be shown itself; "" for none."""
     odd = list(dict.fromkeys(c for c in text if _is_odd(c, True)))
     return ", ".join(map(_name, odd[:_NAMED])) + (f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else "")
 
 
 def utf16_problem(data: bytes) -> str:
-    """What to do about a file of text that is UTF-16, with its mark or without; "" for another."""
+    """What to do about a text file in UTF-16, with a byte order mark or without; "" for other files."""
     head = data[:_LOOKED_AT]
     every_other = (head[0::2], head[1::2])
     is_so = head.startswith(_MARKS) or any(len(half) > 1 and half.count(0) * 10 > len(half) * 7 for half in every_other)
@@ -63,7 +63,7 @@ def utf16_problem(data: bytes) -> str:
 
 
 def _reads_as_utf_16(data: bytes) -> bool:
-    """Where most of it is not ASCII: some is, on the same side of its NULs, and all of it can be printed."""
+    """Whether mostly non-ASCII bytes are UTF-16: some ASCII has its NULs on the same side, and all of it is printable."""
     big, little = data[0::2].count(0), data[1::2].count(0)
     few, many = sorted((big, little))
     if few * 4 > many or not many or many * _ASCII_AT_LEAST < len(data) // 2:
@@ -91,6 +91,6 @@ def _name(c: str) -> str:
 
 
 def one_line(text: str, limit: int) -> str:
-    """Foreign text made safe for a log line or a table: what cannot be printed, or turns the writing, becomes a blank."""
+    """Foreign text made safe for a log line or a table: unprintable and bidirectional control characters become blanks."""
     line = text.strip()[:limit]
     return line.rstrip() if line.isprintable() else "".join(c if c.isprintable() else " " for c in line).strip()

@@ -1,7 +1,7 @@
-"""URLs of bases and proxies: which are none, what is sent of a name and a password in them, and what may be shown. Pure.
+"""Checks URLs of bases and proxies, and separates the credentials in them: for requests, and from what is shown. Pure.
 
-A password may hold what no URL does (a slash, a `#`, an `@`), and a proxy may be named without a scheme, as curl takes it.
-Where it is not sure what is the password, more is left out of sight than must be.
+Passwords may contain characters that no URL allows (a slash, a `#`, an `@`), and a proxy may be given without a scheme, as
+for curl. Where the password is ambiguous, more than necessary is hidden.
 """
 
 import base64
@@ -19,11 +19,11 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _END_OF_AUTHORITY = re.compile(r"[/?#\\]")
 _PLACE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _MISTYPED = re.compile(r"https?:?", re.IGNORECASE)  # a scheme without its `://`
-_KEPT = "%:!$&'()*+,;=~"  # in a name and a password, which may be quoted already
+_KEPT = "%:!$&'()*+,;=~"  # not quoted in a name and a password, which may be quoted already
 
 
 def base_problem(key: str, url: str) -> str:
-    """Why this is no base URL for downloads, or ""."""
+    """Why this is not a base URL for downloads, or "". key: the field's name, for the message."""
     if not url:
         return f"{key} is blank"
     if len(url) > MAX_URL:
@@ -39,14 +39,14 @@ def base_problem(key: str, url: str) -> str:
 
 
 def _is_host(authority: str) -> bool:
-    """Whether a program can ask for it: no part of a name is blank or longer than the name service takes."""
+    """Whether the host can be looked up: no part of its name is blank or longer than DNS allows."""
     host = authority.rpartition("@")[2]
     host = host if host.endswith("]") else re.sub(r":[0-9]*$", "", host)
     return len(host) <= 254 and _URL_HOST.fullmatch(host) is not None
 
 
 def shown(url: str) -> str:
-    """A URL, or what was meant to be one, fit for logs: without a name and a password."""
+    """A URL without its name and password, for logs; also for malformed URLs."""
     scheme, rest = _split(url)
     authority = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0]
     path = rest[len(authority) :]
@@ -57,7 +57,7 @@ def shown(url: str) -> str:
 
 
 def basic_auth(url: str) -> str:
-    """The value of an Authorization header for the name and password in a URL, in UTF-8; "" when it holds none."""
+    """The value of an Authorization header for the name and password in a URL, in UTF-8; "" if it has none."""
     authority = _END_OF_AUTHORITY.split(_split(url)[1], maxsplit=1)[0]
     return _basic(authority.rpartition("@")[0])
 
@@ -69,7 +69,7 @@ def _basic(userinfo: str) -> str:
 
 
 def proxy(text: str) -> str:
-    """The URL of a proxy as the environment names it; "" when it names no http or https proxy."""
+    """The URL of a proxy from an environment variable; "" if it is not an http or https proxy."""
     scheme, userinfo, place = _proxy_parts(text)
     if scheme.lower() not in ("http://", "https://") or not _PLACE.fullmatch(place):
         return ""
@@ -77,13 +77,13 @@ def proxy(text: str) -> str:
 
 
 def proxy_shown(text: str) -> str:
-    """HOST:PORT of a proxy as the environment names it, and nothing else of it."""
+    """Only HOST:PORT of a proxy from an environment variable."""
     place = _proxy_parts(text)[2]
     return place if _PLACE.fullmatch(place) else NO_PROXY_URL
 
 
 def _proxy_parts(text: str) -> tuple[str, str, str]:
-    """(scheme, name and password, host and port): the last of what an `@` parts, for a proxy has no path."""
+    """(scheme, name and password, host and port). The last `@` separates the credentials, since a proxy has no path."""
     scheme, rest = _split(text.strip())
     userinfo, _, place = rest.rpartition("@")
     return scheme or "http://", userinfo, _END_OF_AUTHORITY.split(place, maxsplit=1)[0]
