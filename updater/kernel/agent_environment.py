@@ -1,8 +1,8 @@
-"""What an agent inherits from the updater: its environment minus what is ours alone, the usual signals and the usual umask.
+"""What an agent inherits from the updater: a cleaned environment, default signal handlers and the usual umask.
 
-An agent lives on when the updater is restarted or is another version by then, so nothing may come to it that says how this one
-was started: a Python program would load our libraries, one that speaks to systemd would speak for our unit. What a person has
-written into ROOT/environment is for the agents too, and always passes: as the file is now, not as it was when we were started.
+Agents outlive restarts and upgrades of the updater, so variables that belong to the updater itself are removed. Otherwise a
+Python agent would load the updater's libraries, and an agent that talks to systemd would speak for the updater's unit.
+Variables in ROOT/environment always pass to the agents, from the file's current content.
 """
 
 import logging
@@ -26,19 +26,18 @@ log = logging.getLogger("updater")
 
 UMASK = 0o022
 FILE = "environment"  # below the root; the unit reads it
-LIMIT = 64 << 10  # bytes of it
-MARK = "OPS_UPDATER_START"  # what a start's processes are known by
-
-# docs/shipping.md says these too.
+LIMIT = 64 << 10  # bytes of FILE
+MARK = "OPS_UPDATER_START"  # the variable that marks the processes of a start
+# docs/shipping.md lists these too.
 _WITHHELD = re.compile(
     "|".join(
         (
-            "_?META_.*|_?UPDATER_.*|OPS_UPDATER_.*|ELVES_CONF",  # ours
-            "PYTHON.*|VIRTUAL_ENV.*|__PYVENV_LAUNCHER__",  # of the Python that we run in
+            "_?META_.*|_?UPDATER_.*|OPS_UPDATER_.*|ELVES_CONF",  # of the updater and meta
+            "PYTHON.*|VIRTUAL_ENV.*|__PYVENV_LAUNCHER__",  # of the updater's Python
             # systemd.exec(5):
             "NOTIFY_.*|LISTEN_.*|WATCHDOG_.*|JOURNAL_.*|MEMORY_PRESSURE_.*|INVOCATION_ID|CREDENTIALS_DIRECTORY",
             "SYSTEMD_EXEC_PID|MAINPID|MANAGERPID|PIDFILE|FDSTORE|(?:RUNTIME|STATE|CACHE|LOGS|CONFIGURATION)_DIRECTORY",
-            "OLDPWD|_",  # of the shell that we were started from
+            "OLDPWD|_",  # of the shell that started the updater
         )
     )
 )
@@ -49,33 +48,31 @@ _CLOSED = re.compile(r""" (?:"(?:[^"\\]|\\.)*" | '[^']*')* (?:[^"'].*)? """, re.
 
 @dataclass(slots=True)
 class Mark:
-    """What a script and all that it starts are known by later. token: stands in their environment; session: theirs, if
-    they did not leave it, 0 before the script is started."""
+    """Marks a control script and everything that it starts, to recognise them later."""
 
-    token: str
-    session: int = 0
+    token: str  # the value of MARK in their environment
+    session: int = 0  # their session unless they left it; 0 before the script is started
 
 
 def new_token(agent: str) -> str:
-    """For the mark of a start or a stop of this agent, which says so to who looks for another's."""
+    """A new token for the Mark of a start or a stop; it contains the agent's name."""
     return f"{agent}:{secrets.token_hex(16)}"
 
 
 def agent_of(token: str) -> str:
-    """Whose mark it is; "" where it does not say, as one of an older updater."""
+    """The agent's name in a token; "" in tokens of old updaters, which have none."""
     return token.rpartition(":")[0]
 
 
 class Given(NamedTuple):
-    """The environment of agents' scripts: as it is, and as a new process takes it."""
+    """The environment of agents' scripts."""
 
     names: Mapping[str, str]
-    encoded: Mapping[bytes, bytes]
+    encoded: Mapping[bytes, bytes]  # the same, for a new process
 
 
 def given_by(file: Path) -> Given:
-    """What the agents are given whose environment file this is. One that is there and cannot be read sets nothing, and that is
-    logged once."""
+    """The environment for agents with this environment file. A file that cannot be read sets nothing, and is logged once."""
     try:
         return _given(file)
     except TryLater as e:
@@ -90,9 +87,9 @@ def _encoded(names: Mapping[str, str]) -> Given:
 def of_agents(ours: Mapping[str, str], given: Mapping[str, str], unsure: Container[str] = ()) -> dict[str, str]:
     """The environment of an agent's scripts.
 
-    ours: this process's, which a shell has made, or systemd of the file as it was when we were started; given: what
-    ROOT/environment sets now, which counts more; unsure: of that, what is written in a manner that only systemd reads: ours
-    counts more there, for it may be what systemd has read.
+    ours: this process's environment, from a shell or from systemd, which has read ROOT/environment at the start. given: what
+    ROOT/environment sets now; it has precedence. unsure: names in `given` whose syntax only systemd understands fully; for
+    these `ours` has precedence, as it may be what systemd has read.
     """
     kept = {name: value for name, value in ours.items() if not _WITHHELD.fullmatch(name)}
     path = [part for part in ours.get("PATH", "").split(os.pathsep) if part and part not in _own_programs(ours)]
@@ -101,7 +98,7 @@ def of_agents(ours: Mapping[str, str], given: Mapping[str, str], unsure: Contain
 
 
 def set_by(file: Path) -> dict[str, str]:
-    """The variables that an environment file sets (systemd.exec(5), EnvironmentFile=), none when it cannot be read."""
+    """The variables that an environment file sets (systemd.exec(5), EnvironmentFile=); {} if it cannot be read."""
     try:
         return _set_by(file)[0]
     except TryLater:
@@ -130,7 +127,7 @@ def _set_by(file: Path) -> tuple[dict[str, str], set[str]]:
 
 
 class _Complaints:
-    """What is wrong with the environment files, each said once until it is another or over."""
+    """Logs problems of environment files, each once until it changes or ends."""
 
     def __init__(self) -> None:
         self._said: dict[Path, str] = {}
@@ -145,8 +142,10 @@ class _Complaints:
 
 
 def more_than_given(has: Mapping[str, str], ours: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
-    """The names of what a process has in its environment that it would not be given now, `PATH` where that led to our own
-    programs; in order."""
+    """The sorted names of variables that a process has and that would be withheld from it now.
+
+    `PATH` is among them if it includes the updater's own programs.
+    """
     more = {
         name for name in has if _WITHHELD.fullmatch(name) and name not in given and name not in ("_", "OLDPWD", MARK)
     }
@@ -156,10 +155,10 @@ def more_than_given(has: Mapping[str, str], ours: Mapping[str, str], given: Mapp
 
 
 def usual_signals() -> None:
-    """From here on, what this process ignores is not ignored by the programs that it starts. Only the main thread can do that.
+    """Make sure that programs started from now on do not inherit ignored signals. Has no effect outside the main thread.
 
-    What is ignored stays so over an exec, and a shell has ignored INT and QUIT of what it starts in the background; a handler
-    does not stay. Python's subprocess sees to PIPE itself.
+    Ignored signals stay ignored after exec, and a shell ignores INT and QUIT for background jobs; a handler does not survive
+    exec. Python's subprocess restores PIPE itself.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -170,11 +169,11 @@ def usual_signals() -> None:
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """As good as SIG_IGN for this process."""
+    """A handler that does nothing: like SIG_IGN, but reset by exec."""
 
 
 def _own_programs(ours: Mapping[str, str]) -> tuple[str, ...]:
-    """The directories of PATH that lead to our own programs: those of the virtual environment that we run in."""
+    """The directories of the updater's own programs: those of its virtual environment."""
     environments = {sys.prefix} if sys.prefix != sys.base_prefix else set()
     environments |= {ours["VIRTUAL_ENV"]} if ours.get("VIRTUAL_ENV") else set()
     return tuple(f"{one.rstrip('/')}/bin" for one in environments)

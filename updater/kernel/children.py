@@ -1,7 +1,7 @@
-"""The children of this process: those that it started, and those that it inherits as PID 1 of a container or as a subreaper.
+"""Reaps the children that this process inherits as PID 1 of a container or as a subreaper.
 
-Promises: who started a child waits for it and gets its exit code; what was inherited is buried as soon as it is dead, for a
-dead process that is not buried answers `kill -0` and keeps its number. Where nothing is inherited, nothing is done.
+Children that this process started itself are left to their starters, which wait for the exit code. An inherited child is reaped
+as soon as it is dead, since a zombie answers `kill -0` and keeps its pid. A process that inherits nothing does nothing here.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _own: set[int] = set()
 
 
 def inherits() -> bool:
-    """Whether what others leave becomes a child of this process."""
+    """Whether orphaned processes become children of this process."""
     if os.getpid() == 1:
         return True
     found = ctypes.c_int(0)
@@ -31,7 +31,7 @@ def inherits() -> bool:
 
 @contextlib.contextmanager
 def starting() -> Iterator[set[int]]:
-    """While the block starts a child: it puts the child's pid into the set, and takes it out when it has waited for it."""
+    """Context for starting a child: the block adds the child's pid to the set, and removes it after waiting for it."""
     if (
         signal.getsignal(signal.SIGCHLD) is not _on_death
     ):  # nothing is inherited, and starts need not wait for each other
@@ -39,12 +39,12 @@ def starting() -> Iterator[set[int]]:
         return
     with _lock:
         yield _own
-    bury()  # what died meanwhile
+    bury()  # children that died while the lock was held
 
 
 @contextlib.contextmanager
 def burying() -> Iterator[None]:
-    """While the block runs, in the main thread, what is inherited is buried when it dies."""
+    """Context for the main thread: while its block runs, inherited children are reaped when they die."""
     if not inherits():
         yield
         return
@@ -57,9 +57,9 @@ def burying() -> Iterator[None]:
 
 
 def bury() -> None:
-    """Take leave of the dead that this process did not start."""
+    """Reap the dead children that this process did not start."""
     if not _lock.acquire(blocking=False):
-        return  # a child is just being started; it is seen to right after that
+        return  # a child is being started; `starting` reaps right after that
     try:
         for pid in _children() - _own:
             with contextlib.suppress(ChildProcessError):
@@ -77,8 +77,7 @@ def _children() -> set[int]:
 
 
 def children_of(pid: int, proc: Path = Path("/proc")) -> set[int]:
-    """The children of a process. A kernel that does not list them (it was built without CONFIG_PROC_CHILDREN) is asked for the
-    parent of each process instead."""
+    """The pids of a process's children. Without CONFIG_PROC_CHILDREN in the kernel, the parent of each process is read."""
     own = proc / str(pid) / "task"
     if places.is_missing(own / str(pid) / "children"):
         names = [int(path.name) for path in proc.iterdir() if path.name.isdigit()]

@@ -1,7 +1,7 @@
-"""Which files a process runs that is an interpreter: its script, or the classpath of a java.
+"""Finds the files that an interpreter process runs: its script, or the classpath of a java.
 
-Promises: only what stands where the interpreter takes its program from. A program on the command line (`-c`, `-e`, `-m`) has no
-script, and what follows it is data, as every word after a script is.
+Only the argument that the interpreter takes its program from counts. A program on the command line (`-c`, `-e`, `-m`) has no
+script. Arguments after a program or a script are data.
 """
 
 import os
@@ -12,30 +12,26 @@ from typing import NamedTuple
 
 from updater import places
 
-_MANY_IN_ONE = ("busybox", "toybox")  # programs that are what they are called as
+_MANY_IN_ONE = ("busybox", "toybox")  # programs that behave as the name by which they are called
 
 
 class _Manner(NamedTuple):
-    """How an interpreter reads its options. stops: letters after which no script comes; takes: those that take the next word,
-    or the rest of theirs; takes_next: those that take the next word in any case; eats: those that take the rest of theirs
-    alone; file: those whose value is the script; long_*: the same of options that are whole words; commands: words before
-    it; only_by_option: a word that is no option is the program's text; is_shell: options also begin with a plus, and a
-    hyphen alone ends them."""
+    """How an interpreter parses its options: letters of short options, and the names of long ones."""
 
-    stops: str = ""
-    takes: str = ""
-    takes_next: str = ""
-    eats: str = ""
-    file: str = ""
+    stops: str = ""  # no script follows
+    takes: str = ""  # the value is the rest of the word or, if that is empty, the next word
+    takes_next: str = ""  # the value is always the next word
+    eats: str = ""  # the value is the rest of the word only
+    file: str = ""  # the value is the script
     long_stops: tuple[str, ...] = ()
     long_takes: tuple[str, ...] = ()
     long_file: tuple[str, ...] = ()
-    commands: tuple[str, ...] = ()
-    only_by_option: bool = False
-    is_shell: bool = False
+    commands: tuple[str, ...] = ()  # subcommands that may precede the script
+    only_by_option: bool = False  # a word that is not an option is the text of a program
+    is_shell: bool = False  # options may also begin with `+`, and a lone `-` ends them
 
 
-# All that take a value, of which node takes the next word; those of V8 do not.
+# All options of node itself that take the next word as their value; options of V8 do not.
 _OF_NODE = """
 allow-fs-read allow-fs-write build-snapshot-config conditions cpu-prof-dir cpu-prof-interval cpu-prof-name debug-port
 diagnostic-dir disable-proto disable-warning dns-result-order env-file env-file-if-exists experimental-config-file
@@ -160,9 +156,11 @@ _OF_JAVA = (
 
 
 def run_by(program: str, arguments: Sequence[str]) -> list[str]:
-    """What an interpreter runs, in the words of its command line: paths, [] where there are none. program: the path of its own,
-    "" where that cannot be read; arguments: with its name first."""
-    name, words = os.path.basename(program), list(arguments[1:])  # noqa: PTH119 (no file of ours)
+    """The paths that an interpreter runs, as written on its command line; [] if there are none.
+
+    program: the path of the interpreter, "" if it cannot be read; arguments: the command line, its name first.
+    """
+    name, words = os.path.basename(program), list(arguments[1:])  # noqa: PTH119 (only a name)
     if arguments and (not name or name in _MANY_IN_ONE):
         name = os.path.basename(arguments[0]).lstrip("-")  # noqa: PTH119
     if name in _MANY_IN_ONE and words:
@@ -173,12 +171,12 @@ def run_by(program: str, arguments: Sequence[str]) -> list[str]:
 
 
 def is_interpreter(name: str) -> bool:
-    """Whether a program of this name runs others' scripts."""
+    """Whether a program of this name is an interpreter."""
     return name == "java" or any(pattern.fullmatch(name) for pattern, _ in _BY_NAME)
 
 
 def is_any_below(install: Path, working: str, words: Iterable[str]) -> bool:
-    """Whether one of these paths leads to what is below the install. working: where they are relative to."""
+    """Whether one of these paths leads below the install. working: the directory that they are relative to."""
     for word in words:
         path = Path(working, word)
         if places.exists(path):
@@ -200,8 +198,10 @@ def _script(manner: _Manner, words: list[str]) -> list[str]:
 
 
 def _options(manner: _Manner, words: list[str]) -> tuple[list[str] | None, bool]:
-    """Takes the options off the words; returns the script that they name, [] where there is none, None where one may come, and
-    whether they were said to be over."""
+    """Remove the options from `words`; return (script, whether a `--` or `-` ended the options).
+
+    The script is a list of one path if an option names it, [] if there is none, None if it may follow.
+    """
     while words and words[0].startswith(("-", "+") if manner.is_shell else "-"):
         word = words.pop(0)
         if word == "--" or (word == "-" and manner.is_shell):
@@ -215,7 +215,7 @@ def _options(manner: _Manner, words: list[str]) -> tuple[list[str] | None, bool]
 
 
 def _long_option(manner: _Manner, word: str, words: list[str]) -> list[str] | None:
-    """The script that it names, [] where there is none, None where one may come; takes its value from `words`."""
+    """The script as in `_options`; an option's value is removed from `words`."""
     option, equals, value = word.partition("=")
     option = option.replace("_", "-")  # as node does
     if option in manner.long_file:
@@ -241,7 +241,7 @@ def _letters(manner: _Manner, word: str, words: list[str]) -> list[str] | None:
 
 
 def _of_java(words: list[str]) -> list[str]:
-    """Its jar, the entries of its classpath, or a source file."""
+    """The jar, the entries of the classpath, or a source file."""
     found: list[str] = []
     is_jar = False
     while words:

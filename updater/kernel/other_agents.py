@@ -1,6 +1,6 @@
-"""What the other agents of a root claim, as seen from one install: by their pid files, places, scripts and memories.
+"""Finds out what connects a process with the other agents of a root: their pid files, directories, scripts and memories.
 
-Promises that what cannot be read claims nothing. Refuses to weigh the claims: that is for `whose`.
+What cannot be read counts as no connection. `whose` decides between several agents.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from updater.model.memory import LIMIT, Memory
 
 
 class Others:
-    """The other agents, at the moment of a table; each question is answered when it is asked."""
+    """The other agents at the time of a process table, as seen from one install. Everything is read on demand."""
 
     def __init__(self, table: Table, install: Path) -> None:
         self._table = table
@@ -39,18 +39,20 @@ class Others:
         return place.startswith(self._root) and self.is_agent(place.removeprefix(self._root).partition("/")[0])
 
     def run(self, process: Process) -> bool:
-        """Whether it is an interpreter, and what it runs is another agent's."""
+        """Whether the process is an interpreter that runs another agent's script."""
         return runs_below(self._table, process, self._layout.root) and any(
             runs_below(self._table, process, agent) for agent in self._agents()
         )
 
     def names(self, process: Process) -> bool:
-        """Whether the pid file of another agent's current version means it: at the top, or where it surely is that version's;
-        those deeper may be books."""
+        """Whether a pid file of another agent's current version names the process.
+
+        A pid file at the top of an install counts always, one in a subdirectory only if `surely_names` holds.
+        """
         return any(file.parent == install for install, file in self._naming(process)) or self.surely_names(process)
 
     def surely_names(self, process: Process) -> bool:
-        """Whether one names it, and it lies, works or runs a script there."""
+        """Whether a pid file names the process, and its program, working directory or script is in that install."""
         table = self._table
         return any(
             table.lies(process, install) or table.works(process, install) or runs_below(table, process, install)
@@ -58,7 +60,7 @@ class Others:
         )
 
     def keep_books_of(self, process: Process) -> bool:
-        """Whether any of their pid files has its number, or one remembers it as its own."""
+        """Whether any of their pid files holds its pid, or one of their memories lists it."""
         if self._remembered is None:
             found = (_remembered_by(self._layout.memories / f"{agent.name}.json") for agent in self._agents())
             self._remembered = frozenset[str]().union(*found)
@@ -74,7 +76,7 @@ class Others:
         return self._found
 
     def _naming(self, process: Process) -> list[tuple[Path, Path]]:
-        """The installs, current ones, whose pid files have its number, each with that file."""
+        """The current installs whose pid files hold its pid, each with that file."""
         if self._named is None:
             self._named = {}
             for install in filter(None, map(_current, self._agents())):
@@ -84,7 +86,7 @@ class Others:
 
 
 def runs_below(table: Table, process: Process, directory: Path) -> bool:
-    """Whether a process is an interpreter, and what it runs is a file below a directory."""
+    """Whether a process is an interpreter that runs a file below a directory."""
     program, working = (where.rstrip("/") for where in table.places(process))
     run = interpreted.run_by(program, table.arguments(process)) if working or program else []
     return interpreted.is_any_below(directory, working, run) and table.shares_our_files(process)
@@ -99,7 +101,7 @@ def _current(agent: Path) -> Path | None:
 
 
 def _remembered(file: Path) -> frozenset[str]:
-    """The processes (identities) that an agent's memory holds."""
+    """The identities of the processes in an agent's memory."""
     try:
         memory = msgspec.json.decode(durable_files.read_state(file, LIMIT), type=Memory)
     except (TryLater, ValueError, RecursionError):

@@ -1,6 +1,6 @@
-"""The pid files of an install: which there are, and which number each holds.
+"""Finds the pid files of an install and the number in each.
 
-Reads again only what has changed, for an idle cycle asks for them too.
+Results are cached until a file changes, since every idle cycle asks for them.
 """
 
 import os
@@ -11,18 +11,18 @@ from updater import durable_files
 from updater.cached_reads import Kept
 from updater.errors import TryLater
 
-_DIRECTORIES = 32  # of an install that are looked through
+_DIRECTORIES = 32  # subdirectories of an install that are searched
 
 
 class _Listing(NamedTuple):
-    """Of one directory."""
+    """The pid files and the subdirectories of one directory."""
 
     pid_files: list[Path]
     directories: list[Path]
 
 
 def pid_files(install: Path) -> dict[Path, int]:
-    """The files `pid` and `*.pid` of an install, one directory deep, that hold a number."""
+    """The files `pid` and `*.pid` of an install and of its subdirectories, with the number that each holds."""
     try:
         top = _listed(install)
         every = top.pid_files + [path for below in top.directories for path in _listed(below).pid_files]
@@ -39,7 +39,7 @@ def pid_files(install: Path) -> dict[Path, int]:
 
 
 def own_files(install: Path) -> tuple[Path, Path]:
-    """Those that name the agent itself, whatever else an agent keeps books of."""
+    """The paths of the pid files that name the agent itself; others may name processes that it runs for others."""
     return install / "pid", install / f"{install.parent.name}.pid"
 
 
@@ -52,7 +52,7 @@ def _list(directory: Path) -> _Listing:
 
 
 def _read(path: Path) -> int:
-    """0 where it holds none."""
+    """The number in a pid file, 0 if there is none."""
     text = durable_files.read_state(path, 64).split()
     return int(text[0]) if text and text[0].isdigit() and len(text[0]) <= 10 else 0
 

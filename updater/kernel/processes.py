@@ -1,7 +1,7 @@
-"""The processes of this host, as the kernel tells of them: the only place that signals them; `procfs` reads.
+"""The processes of this host. This is the only module that signals them; `procfs` reads them.
 
-Promises: a process is known by its pid and its start time together, which no later process has, and is signalled only while it
-has both; one that is dead and not yet buried is none. Refuses nothing: what cannot be looked into is said to be so.
+A process is identified by its pid and start time together, which no later process shares, and is signalled only if both match.
+Zombies do not count as processes. Processes that cannot be inspected are reported as such (`is_closed`, `is_hidden`).
 """
 
 import contextlib
@@ -17,19 +17,16 @@ from updater.kernel.procfs import Process
 GRACE = 3.0  # seconds from TERM to KILL
 _PROC = Path("/proc")
 _INIT = 1
-_OF_THE_MACHINE = 60  # seconds after the machine's start within which its own first process begins
+_OF_THE_MACHINE = 60  # seconds after the boot within which the machine's own first process starts
 _KTHREADD = 2  # the parent of the kernel's own threads
 _SHOWN = 100  # characters of a command line
 
 
 class Table:
-    """All processes that live at one moment, by pid. at: monotonic seconds just before they were read.
-
-    Where they are and what they hold is read when it is asked for, and kept.
-    """
+    """All processes that are alive at one moment. Their directories and sockets are read on demand and cached."""
 
     def __init__(self, proc: Path = _PROC) -> None:
-        self.at = time.monotonic()
+        self.at = time.monotonic()  # just before the processes were read  # just before the processes were read
         self._proc = os.fspath(proc)
         pids = [int(name) for name in os.listdir(self._proc) if name.isdigit()]  # noqa: PTH208 (thousands of them)
         self.by_pid = {pid: found for pid in pids if (found := procfs.read(self._proc, pid))}
@@ -38,9 +35,11 @@ class Table:
         self._sockets: Mapping[str, int] | None = None
 
     def below(self, directory: Path) -> list[Process]:
-        """The processes whose program lies below the directory, or that work there and have no terminal (so that no person's
-        shell counts); but for this one, and what only has the same path elsewhere, as in a container. Whose they are is for
-        `whose` to say."""
+        """The processes whose program lies below the directory, or that work there without a terminal.
+
+        The last condition excludes shells of people. This process itself and processes that only see the same path elsewhere,
+        as in a container, are not among them. `whose` decides which agent they belong to.
+        """
         ourselves = os.getpid()
         return [
             one
@@ -55,12 +54,12 @@ class Table:
         return program.startswith(where) and self._is_here(process, "exe", program)
 
     def works(self, process: Process, directory: Path) -> bool:
-        """Whether it works there, in a person's terminal or not."""
+        """Whether its working directory is below the directory."""
         working, where = self.places(process)[1], self._resolved(directory)
         return working.startswith(where) and self._is_here(process, "cwd", working)
 
     def by_entry(self, directory: Path) -> dict[str, list[Process]]:
-        """The same as `below`, by the entry of the directory that they are in."""
+        """Like `below`, grouped by the entry of the directory that they are in."""
         found: dict[str, list[Process]] = {}
         where = self._resolved(directory)
         for one in self.below(directory):
@@ -70,7 +69,7 @@ class Table:
         return found
 
     def places(self, process: Process) -> tuple[str, str]:
-        """Where its program lies and where it works, each with a slash at its end; "" for what cannot be read."""
+        """(path of its program, working directory), each with a trailing slash; "" if it cannot be read."""
         if (found := self._places.get(process.pid)) is None:
             program = "" if self._is_of_the_kernel(process) else procfs.link(self._proc, process.place, "exe")
             working = procfs.link(self._proc, process.place, "cwd") if program else ""
@@ -78,45 +77,44 @@ class Table:
         return found
 
     def environment(self, process: Process) -> dict[str, str]:
-        """What a process was started with; nothing where that cannot be read."""
+        """The environment that a process was started with; {} if it cannot be read."""
         pairs = procfs.environment(self._proc, process.place).decode("utf-8", "replace").split("\0")
         return {name: value for name, equals, value in (pair.partition("=") for pair in pairs) if equals}
 
     def with_variable(self, name: str, value: str, since: int = 0) -> list[Process]:
-        """The processes that began their program with this variable in their environment. since: clock ticks of the machine,
-        before which none of them had started."""
+        """The processes that were started with this variable in their environment, at `since` (clock ticks) or later."""
         wanted = f"{name}={value}\0".encode()
         ours = [one for one in self.by_pid.values() if int(one.start) >= since and not self._is_of_the_kernel(one)]
         return [one for one in ours if wanted in procfs.environment(self._proc, one.place)]
 
     def names(self, process: Process, directory: Path) -> bool:
-        """Whether one of its arguments names what lies below the directory; also where we may not see where it works itself."""
+        """Whether one of its arguments contains a path below the directory; also for processes that cannot be inspected."""
         places = (f"{directory}/", self._resolved(directory))
         arguments = procfs.arguments(self._proc, process.place)
         is_named = any(place in one for one in arguments for place in places)
         return is_named and (self.is_closed(process) or self.shares_our_files(process))
 
     def is_called(self, process: Process, directory: Path) -> bool:
-        """Whether the name that it was called by is a path below the directory, wherever its program lies."""
+        """Whether its argument 0 is a path below the directory; its program may be elsewhere."""
         name = "".join(self.arguments(process)[:1])
         return name.startswith((f"{directory}/", self._resolved(directory))) and self.shares_our_files(process)
 
     def arguments(self, process: Process) -> list[str]:
-        """Those of its command line, with the program's name first."""
+        """Its command line, the program's name first."""
         return procfs.arguments(self._proc, process.place)
 
     def is_closed(self, process: Process) -> bool:
-        """Whether we may not look where this process is, so that nothing can be said about it."""
+        """Whether the kernel does not let us see its program and working directory."""
         return self.places(process) == ("", "")
 
     def ports(self, process: Process) -> frozenset[int]:
-        """Those on which it listens (TCP), or takes datagrams (UDP)."""
+        """The ports on which it listens (TCP) or receives (UDP)."""
         sockets = self._listening()
         held = procfs.descriptors(self._proc, process.place) if sockets else []
         return frozenset(port for link in held if (port := sockets.get(link)))
 
     def holders(self, ports: Iterable[int]) -> dict[int, Process]:
-        """Who listens on these ports, as far as we may see it."""
+        """The process that listens on each of these ports, as far as the kernel shows it."""
         wanted, found = set(ports) & set(self._listening().values()), {}
         for process in self.by_pid.values():
             if not wanted:
@@ -137,14 +135,17 @@ class Table:
         return found
 
     def _is_here(self, process: Process, link: str, place: str) -> bool:
-        """Whether its link leads to the very file that has this path for us: in another mount namespace, or below another
-        root, the same path may be another file. What was deleted has no path, and is told by the namespace alone."""
+        """Whether its link leads to the file that has this path for us.
+
+        In another mount namespace or below another root, the same path may be another file. A deleted file has no path; for
+        it only the namespaces are compared.
+        """
         return procfs.is_same(f"{self._proc}/{process.place}/{link}", place.rstrip("/")) or self.shares_our_files(
             process
         )
 
     def shares_our_files(self, process: Process) -> bool:
-        """Whether any path means the same for it as for us; False where that cannot be read."""
+        """Whether it has our mount namespace and root, so that paths mean the same; False if that cannot be read."""
         return all(
             procfs.is_same(f"{self._proc}/{process.place}/{link}", f"{_PROC}/self/{link}")
             for link in ("ns/mnt", "root")
@@ -155,13 +156,13 @@ class Table:
 
 
 def is_dead(pid: int) -> bool:
-    """Whether it has ended and is not yet buried; False where that cannot be read."""
+    """Whether it is a zombie: ended, but not yet reaped. False if that cannot be read."""
     fields = procfs.fields_of(os.fspath(_PROC), pid)[1]
     return bool(fields) and procfs.is_dead(fields)
 
 
 def is_thread(pid: int) -> bool:
-    """Whether this number is that of a thread within a process of another number."""
+    """Whether this number is the id of a thread other than a main thread."""
     try:
         status = Path(f"{_PROC}/{pid}/status").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -170,7 +171,7 @@ def is_thread(pid: int) -> bool:
 
 
 def is_hidden(pid: int) -> bool:
-    """Whether it exists, and the mount of /proc (`hidepid`) does not let us see it."""
+    """Whether it exists but is hidden from us by the mount option `hidepid` of /proc."""
     try:
         os.kill(pid, 0)
     except PermissionError:
@@ -181,24 +182,24 @@ def is_hidden(pid: int) -> bool:
 
 
 def identity(pid: int) -> str:
-    """A process as `pid.starttime`; "" when there is none, or it is dead and not yet buried."""
+    """A process as `pid.starttime`; "" if there is none, or only a zombie."""
     found = procfs.read(os.fspath(_PROC), pid)
     return found.identity if found else ""
 
 
 def is_alive(known: str) -> bool:
-    """Whether this very process, as `identity` names it, still lives."""
+    """Whether the process of this identity is still alive."""
     pid = known.partition(".")[0]
     return pid.isdigit() and identity(int(pid)) == known
 
 
 def alive(known: Iterable[str]) -> frozenset[str]:
-    """Those of these identities that still live."""
+    """The identities whose processes are still alive."""
     return frozenset(filter(is_alive, known))
 
 
 def boot_id() -> str:
-    """Which start of the machine this is, "" where the kernel does not say; the same in all its containers."""
+    """The id of the machine's current boot, the same in all its containers; "" if the kernel does not say."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -206,8 +207,10 @@ def boot_id() -> str:
 
 
 def boot_here() -> str:
-    """Which start of what this process sees this is: of the machine, or within it of a container, whose processes end when it
-    is started again though the machine goes on."""
+    """The id of the current boot of the machine or, in a container, of the container's current start.
+
+    When a container restarts, its processes end although the machine keeps running.
+    """
     init = procfs.read(os.fspath(_PROC), _INIT)
     ticks = int(init.start) if init else 0
     is_machine_s = ticks < _OF_THE_MACHINE * os.sysconf("SC_CLK_TCK")
@@ -215,19 +218,19 @@ def boot_here() -> str:
 
 
 def command(pid: int) -> list[str]:
-    """The arguments of a process, [] when there are none to be seen."""
+    """The arguments of a process, [] if they cannot be read."""
     found = procfs.read(os.fspath(_PROC), pid)
     return procfs.arguments(os.fspath(_PROC), found.place) if found else []
 
 
 def in_words(known: str) -> str:
-    """`4711 sleep 3600`, for a person."""
+    """`4711 sleep 3600`, for messages."""
     pid = known.partition(".")[0]
     return f"{pid} {' '.join(command(int(pid)))}"[:_SHOWN].rstrip()
 
 
 def end(known: Iterable[str], grace: float = GRACE) -> int:
-    """End these very processes (identities), with TERM and after `grace` seconds with KILL; returns how many there were."""
+    """End the processes of these identities, with TERM and after `grace` seconds with KILL; returns how many there were."""
     here = alive(known)
     for sig in (signal.SIGTERM, signal.SIGKILL):
         for one in here:
@@ -237,7 +240,7 @@ def end(known: Iterable[str], grace: float = GRACE) -> int:
 
 
 def wait_until_gone(known: Iterable[str], deadline: float) -> frozenset[str]:
-    """Wait until these processes have ended, or until then (monotonic seconds); returns those that have not."""
+    """Wait until these processes have ended, or until `deadline` (monotonic seconds); returns those that have not ended."""
     left, pause = alive(known), 0.001
     while left and (rest := deadline - time.monotonic()) > 0:
         time.sleep(min(pause, rest))
@@ -246,7 +249,7 @@ def wait_until_gone(known: Iterable[str], deadline: float) -> frozenset[str]:
 
 
 def end_all_of(directory: Path) -> int:
-    """End whatever runs below a directory; returns how many there were."""
+    """End all processes below a directory; returns how many there were."""
     count = 0
     while found := {one.identity for one in Table().below(directory)}:
         count += end(found)
@@ -256,12 +259,12 @@ def end_all_of(directory: Path) -> int:
 
 
 def _signal(known: str, sig: signal.Signals) -> None:
-    """To this process and no later one of its number: it is held fast before it is looked at."""
+    """Signal this process only, never a later one with the same pid: a pidfd is opened before the identity is checked."""
     pid = int(known.partition(".")[0])
     with contextlib.suppress(ProcessLookupError, PermissionError):
         try:
             held = os.pidfd_open(pid)
-        except OSError:  # a kernel without them
+        except OSError:  # a kernel without pidfds
             if is_alive(known):
                 os.kill(pid, sig)
             return

@@ -1,8 +1,7 @@
-"""What one process is, as its directory below /proc tells, see proc(5). Each function is told where /proc is, so that a test
-can have one of its own.
+"""Reads one process's directory below /proc, see proc(5). Each function takes the path of /proc, so that tests can use another.
 
-Promises: what cannot be read is empty, never an error: a process may end while it is looked at. Refuses to judge: whose a
-process is, and whether it is signalled, is for `processes` and `witness`.
+What cannot be read is empty, never an error, since a process may end at any time. Owners and signals are left to `processes`
+and `witness`.
 """
 
 import contextlib
@@ -17,21 +16,19 @@ _THREADS = 17  # the place of the number of threads among the fields after the n
 
 
 class Process(NamedTuple):
-    """One process at one moment. start: clock ticks since the machine's boot, as /proc writes them; name: its program's, at
-    most 15 characters; place: below /proc, where it can be looked into: its number, or where its main thread has ended, which
-    hides all but its numbers, the directory of one that lives."""
+    """One process at one moment."""
 
     pid: int
     parent: int
     session: int
     has_terminal: bool
-    start: str
-    name: str
-    place: str
+    start: str  # clock ticks since the machine's boot, as in /proc
+    name: str  # of its program, at most 15 characters
+    place: str  # its directory below /proc; that of a living thread if the main thread has ended
 
     @property
     def identity(self) -> str:
-        """`pid.starttime`, which no later process has."""
+        """`pid.starttime`, which is unique within one boot."""
         return f"{self.pid}.{self.start}"
 
     @property
@@ -40,7 +37,7 @@ class Process(NamedTuple):
 
 
 def arguments(proc: str, place: str) -> list[str]:
-    """Those of its command line, with the program's name first. place: as of `Process`, here and below."""
+    """Its command line, the program's name first. place: see `Process`, here and below."""
     try:
         line = Path(f"{proc}/{place}/cmdline").read_bytes()
     except OSError:
@@ -49,7 +46,7 @@ def arguments(proc: str, place: str) -> list[str]:
 
 
 def read(proc: str, pid: int) -> Process | None:
-    """The process; None when there is none, or it is dead, or may not be seen."""
+    """The process; None if there is none, or if it is dead or hidden."""
     name, fields = fields_of(proc, pid)
     if not fields or is_dead(fields):
         return None
@@ -58,13 +55,13 @@ def read(proc: str, pid: int) -> Process | None:
 
 
 def is_dead(fields: list[bytes]) -> bool:
-    """Whether a process, of which `fields_of` tells this, has ended. One whose main thread has ended while others go on has the
-    state of a dead one, and lives."""
+    """Whether a process with these fields (see `fields_of`) has ended. One whose main thread has ended while other threads
+    go on has the state of a zombie, but is alive."""
     return fields[0] in _DEAD and int(fields[_THREADS]) <= 1
 
 
 def _living_thread(proc: str, pid: int) -> int:
-    """One of its threads that is not the main one; the number of that where there is none any more."""
+    """The id of a thread other than the main one; the main thread's if there is no other."""
     try:
         others = [int(name) for name in os.listdir(f"{proc}/{pid}/task") if int(name) != pid]  # noqa: PTH208
     except OSError:
@@ -73,7 +70,7 @@ def _living_thread(proc: str, pid: int) -> int:
 
 
 def fields_of(proc: str, pid: int) -> tuple[str, list[bytes]]:
-    """Its program's name and the fields after it, see proc(5); none when they cannot be read."""
+    """(program name, the fields after it in /proc/PID/stat); ("", []) if they cannot be read."""
     try:
         file = os.open(f"{proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)  # the quickest way, for there are thousands
     except OSError:
@@ -90,7 +87,7 @@ def fields_of(proc: str, pid: int) -> tuple[str, list[bytes]]:
 
 
 def link(proc: str, place: str, name: str) -> str:
-    """Where a link of a process leads, also when that was deleted since; "" when it cannot be read."""
+    """The target of a process's link, with a trailing slash, also if it was deleted; "" if the link cannot be read."""
     try:
         return os.readlink(f"{proc}/{place}/{name}").removesuffix(" (deleted)") + "/"  # noqa: PTH115 (the same)
     except OSError:
@@ -98,7 +95,7 @@ def link(proc: str, place: str, name: str) -> str:
 
 
 def is_same(one: str, other: str) -> bool:
-    """Whether both lead to the same file; False where that cannot be told."""
+    """Whether both paths lead to the same file; False if that cannot be read."""
     try:
         return os.path.samestat(os.stat(one), os.stat(other))  # noqa: PTH116 (the same)
     except OSError:
@@ -122,7 +119,7 @@ def descriptors(proc: str, place: str) -> list[str]:
 
 
 def listening(proc: str) -> Mapping[str, int]:
-    """The port of each socket that takes what comes, by what its descriptor links to."""
+    """The port of each socket that listens (TCP) or receives (UDP), by the target of its descriptor's link."""
     found = {}
     for kind, state in _LISTENING.items():
         with contextlib.suppress(OSError):

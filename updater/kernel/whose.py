@@ -1,16 +1,19 @@
-"""Whose a process is that has to do with an install: the install's own, or merely there.
+"""Decides whether a process connected with an install is the install's own, or merely there.
 
-Promises two grades. *Its own* are signalled, waited for, and taken for the agent. *Merely there* is what only works below the
-install, as a person's shell, a backup or a tmux server does: it keeps the directory from being removed, and is named; what has
-begun there since the last start of the agent, or listens, is waited for besides. What tells whose a process is, the strongest
-first:
+Processes of an install's *own* are signalled, waited for, and taken for the agent. Processes *merely there*, such as a person's
+shell, a backup or a tmux server, only work below the install. They are named in messages, and keep the directory from being
+removed. If they were started since the agent's last start, or listen on a port, they are also waited for.
 
-1. a pid file of the install that names it, where it lies or works there, runs a script of it or bears the start's mark;
-2. the mark or session of a start of the install, where it lies there too, or works there and lies below no other agent;
-3. another agent of this root below which it works, or of which it runs a script, 4. whose pid file has its number, 5. which
-   remembers it as its own, or whose start's mark it bears;
-6. that it lies below the install, 7. or works there and runs a script of it: never what a person has in a terminal;
-8. the mark or session of the install's last start, or its descent from one of these.
+A process *lies* where its program file is, and *works* in its working directory. The evidence, the strongest first:
+
+1. A pid file of the install names it, and it lies or works there, runs a script of it or has the mark of a start.
+2. It has the mark or session of a start of the install, and lies there, or works there and lies below no other agent.
+3. It works below another agent of this root, or runs a script of one.
+4. A pid file of another agent holds its pid.
+5. The memory of another agent lists it, or it has the mark of another agent's start.
+6. It lies below the install, and is not in a person's terminal.
+7. It works there and runs a script of the install, and is not in a person's terminal.
+8. It has the mark or session of the install's last start, or descends from one of these.
 """
 
 import os
@@ -27,12 +30,14 @@ from updater.kernel.procfs import Process
 from updater.model.recognised import Recognised
 
 _INIT = 1
-_PROGRAMS = 1000  # files of an install that are looked at
+_PROGRAMS = 1000  # files of an install that are examined
 
 
 class Owner:
-    """An install as the owner of processes, at the moment of a table. known: of its last start, None where that was none of
-    this boot or of another version."""
+    """An install as the owner of processes, at the time of a process table.
+
+    known: what was recognised at its last start; None if there was none in this boot, or it was another version's.
+    """
 
     def __init__(self, table: Table, install: Path, known: Recognised | None = None) -> None:
         self._table = table
@@ -48,7 +53,7 @@ class Owner:
         """All processes that are its own."""
         everything = list(self._table.by_pid.values())
         here = [one for one in everything if one.identity in self._known.processes]
-        # A session's number is not given again while one of its processes lives. 0 is one whose leader no list shows.
+        # A session id is not reused while one of its processes is alive. 0 means that the leader is in no list.
         sessions = {one.session for one in here if one.leads_session or one.session == self._known.session} - {0}
         started = here + [one for one in everything if one.session in sessions]
         if token := self._known.token:
@@ -56,12 +61,12 @@ class Owner:
         return self.with_descendants(self.by_itself(), started)
 
     def by_itself(self) -> list[Process]:
-        """Those that are its own whoever has started them."""
+        """The processes that are its own, no matter what started them."""
         return [one for one in self._table.by_pid.values() if one.pid != os.getpid() and self.is_by_itself(one)]
 
     def services(self, own: Iterable[Process]) -> list[Process]:
-        """What is merely there and may be a service of the agent that has dropped its mark, as nginx or redis do: it has begun
-        since the last start, or listens, and no person has started it. It is waited for, and never signalled."""
+        """Processes merely there that may be a service of the agent, as nginx is: waited for, and never signalled.
+        They were started since the last start, or listen, and not by a person. Their environment may have lost the mark."""
         known, owned = self._known, {one.pid for one in own}
         return [
             one
@@ -72,7 +77,7 @@ class Owner:
         ]
 
     def is_by_itself(self, process: Process) -> bool:
-        """Whether it is the install's own whoever has started it."""
+        """Whether it is the install's own, no matter what started it."""
         table, install = self._table, self._install
         if self.is_named_rightly(process):
             return not self._is_another_s(process)
@@ -81,8 +86,8 @@ class Owner:
         return not self._is_a_person_s(process) and not self._is_another_s(process)
 
     def is_named_rightly(self, process: Process) -> bool:
-        """Whether a pid file names it and surely means it: it lies or works there, also in the terminal of the person who has
-        started it, or, where the file is at the top, it runs a script of the install or is of the start."""
+        """Whether a pid file names it, and certainly means this process. It must lie or work there, even in a terminal.
+        If the file is at the top, running a script of the install or having the mark of a start is enough."""
         table, install = self._table, self._install
         if process.pid not in self._named:
             return False
@@ -92,17 +97,17 @@ class Owner:
         return process.pid in self._at_top and (self._is_of_start(process) or self._runs_a_script(process))
 
     def may_be_named(self, process: Process) -> bool:
-        """Whether a pid file may mean it, so that it is believed to: also where only an argument names what lies there."""
+        """Whether a pid file probably means it; an argument that names a file of the install is enough."""
         is_told = process.pid in self._at_top and self._table.names(process, self._install)
         return is_told or self.is_named_rightly(process)
 
     def is_named(self, process: Process) -> bool:
-        """Whether a pid file means it, of those that are its own: at the top of the install, or deeper where it is
-        `is_named_rightly`; those below may also be an agent's books of what it runs for others."""
+        """Whether a pid file means this process of its own: one at the top of the install, or as in `is_named_rightly`.
+        Others may name processes that the agent runs for others."""
         return process.pid in self._at_top or self.is_named_rightly(process)
 
     def _is_of_start(self, process: Process) -> bool:
-        """Whether the last start has left it in its session, or it bears the mark of one of this agent's starts."""
+        """Whether it is in the session of the last start, or has the mark of one of this agent's starts."""
         known = self._known
         if known.session and process.session == known.session and int(process.start) >= known.since:
             return True
@@ -110,8 +115,8 @@ class Owner:
         return bool(mark) and (mark == known.token or agent_of(mark) == self._install.parent.name)
 
     def with_descendants(self, by_itself: Iterable[Process], started: Iterable[Process] = ()) -> list[Process]:
-        """These and what they have started, as far as that can be traced and is nobody else's. by_itself: as above; started:
-        what else a start has left."""
+        """These processes and their descendants, without those of other agents and of people.
+        by_itself: see the method of this name; started: other processes of a start."""
         children: dict[int, list[Process]] = {}
         for one in self._table.by_pid.values():
             children.setdefault(one.parent, []).append(one)
@@ -127,8 +132,8 @@ class Owner:
         return list(known.values())
 
     def near(self, found: Iterable[Process]) -> list[Process]:
-        """Those of its own that are the version rather than what it has started for others: they lie or work there, stand in
-        a pid file, or are in the very session of the start, or may be its daemon."""
+        """The processes of its own that are the version itself, without those that it runs for others.
+        They lie or work there, are named by a pid file, are in the session of the start, or may be its daemon."""
         table, install = self._table, self._install
         return [
             one
@@ -144,23 +149,21 @@ class Owner:
         return bool(self._known.session) and process.session == self._known.session
 
     def _may_be_its_daemon(self, process: Process) -> bool:
-        """Where no pid file says which one is the agent: whether it bears the start's mark, and has settled as daemons do, as
-        the leader of a session and at the root of all files. What it runs for others has another directory."""
+        """Whether it looks like a daemon of a start: it leads a session and works in `/`. False if there are pid files."""
         if self._pid_files or not process.leads_session or self._table.places(process)[1] != "//":
             return False
         return self._is_of_start(process)
 
     def main(self, near: Iterable[Process]) -> list[Process]:
-        """Those of these that lead a session, listen or stand in a pid file; where none does, those whose parent is none of
-        them."""
+        """Those that lead a session, listen or are named by a pid file; if there are none, those whose parent is not listed."""
         near = list(near)
         mains = [one for one in near if self.is_named(one) or one.leads_session or self._table.ports(one)]
         pids = {one.pid for one in near}
         return mains or [one for one in near if one.parent not in pids]
 
     def itself(self, found: Iterable[Process]) -> list[Process]:
-        """The main ones of these that are the agent itself, so that another start would make two: not what only works there, as
-        a helper does, while a pid file says which one is the agent."""
+        """The main processes that are the agent itself, so that another start would run it twice.
+        If a pid file names the agent, helpers that only work there are not among them."""
         near = self.near(found)
         is_lost = not self._pid_files
         return [
@@ -172,9 +175,8 @@ class Owner:
         ]
 
     def of_start(self, found: Iterable[Process]) -> tuple[frozenset[str], bool]:
-        """Those of these (identities) that tell by whether they live if something has started the agent again, and whether
-        they do so alone: what `pid` or NAME.pid names, or else what the start has left to run. Another pid file may be that of
-        its jobs, and tells only where nothing else stays."""
+        """(identities that end only if something starts the agent again, whether these alone decide that).
+        They alone decide if `pid` or NAME.pid names them. Otherwise they are the processes that the start left running."""
         found, numbers = list(found), {self._pid_files.get(path) for path in own_files(self._install)}
         if named := frozenset(one.identity for one in found if one.pid in numbers):
             return named, True
@@ -188,8 +190,11 @@ class Owner:
         ), False
 
     def at_home(self, found: Iterable[Process]) -> list[Process]:
-        """Those of these by which the version is known to stay where it is installed: its pid file names it, or it lies or
-        works there and leads a session, or lies there and listens. What else lies there may be a helper of one elsewhere."""
+        """The processes which show that the version keeps running in its install.
+
+        A pid file names them, or they lie or work there and lead a session, or they lie there and listen. Other processes
+        that lie there may be helpers of one that runs elsewhere.
+        """
         table, install = self._table, self._install
         return [
             one
@@ -200,10 +205,12 @@ class Owner:
         ]
 
     def may_be_it(self, process: Process, strictly: bool = False) -> bool:
-        """Whether it may be the agent though it is not known to be its own, so that it is believed to run: its program lies
-        there, it runs a script of the install or is called as what lies there, a person has started it there in his terminal
-        and left it; or we may not see where it is, and it is called so. strictly: a pid file says that the agent was another,
-        so that neither its name nor its terminal counts."""
+        """Whether it may be the agent although it was not recognised, so that the agent is believed to run.
+
+        That holds if its program lies there, if it runs a script of the install, or if its argument 0 is a path there. It
+        also holds if a person started it there in a terminal and left it, or if it is hidden from us and has the name of a
+        program there. strictly: a pid file named another process, so that neither its name nor its terminal counts.
+        """
         table, install = self._table, self._install
         if table.is_closed(process):
             return self._is_called_so(process)
@@ -213,17 +220,19 @@ class Owner:
         return not strictly and (is_left or table.is_called(process, install))
 
     def _is_called_so(self, process: Process) -> bool:
-        """Whether one of which we see no more than its command line names what lies there, or is called as a program of the
-        install is; of an interpreter, its script."""
+        """Whether the command line of a hidden process names a file of the install, or its name is that of a program there.
+
+        For an interpreter, its script is compared instead of its name.
+        """
         if self._table.names(process, self._install):
             return True
         if interpreted.is_interpreter(process.name):
             run = interpreted.run_by("", self._table.arguments(process))
-            return any(os.path.basename(one) in self._files() for one in run)  # noqa: PTH119 (no file of ours)
+            return any(os.path.basename(one) in self._files() for one in run)  # noqa: PTH119 (only a name)
         return process.name in {name[:15] for name, is_program in self._files().items() if is_program}
 
     def _files(self) -> dict[str, bool]:
-        """The names of the install's files, and whether each is a program."""
+        """The names of the install's files, and whether each is executable."""
         if self._of_install is None:
             found = [*self._install.glob("*"), *self._install.glob("*/*")][:_PROGRAMS]
             self._of_install = {
@@ -232,18 +241,20 @@ class Owner:
         return self._of_install
 
     def right_pid_files(self, found: Iterable[Process]) -> frozenset[str]:
-        """The pid files, relative to the install, that name one of these, which is the version or may well be meant."""
+        """The pid files, relative to the install, that name one of these processes and probably mean it."""
         session = self._known.session
         right = {one.pid for one in found if self.may_be_named(one) or (session and one.session == session)}
         return frozenset(str(path.relative_to(self._install)) for path, pid in self._pid_files.items() if pid in right)
 
     def _runs_a_script(self, process: Process) -> bool:
-        """Whether it is an interpreter, and what it runs is a file of the install."""
+        """Whether it is an interpreter that runs a file of the install."""
         return runs_below(self._table, process, self._install)
 
     def _is_another_s(self, process: Process) -> bool:
-        """Whether it is another agent's of this root: see at the top, 1 to 5. A program alone says little, for it may be a
-        runtime's, which other agents run."""
+        """Whether it belongs to another agent of this root: see the top of this module, 1 to 5.
+
+        Where its program lies says little by itself, since one agent may be a runtime that others use.
+        """
         if self.is_named_rightly(process):
             return False
         table, install, others = self._table, self._install, self._others
@@ -264,8 +275,7 @@ class Owner:
         return marked != install.parent.name and others.is_agent(marked)
 
     def _is_a_person_s(self, process: Process, since: int = 0) -> bool:
-        """Whether it has a terminal of its own, or was started below one. since: clock ticks, before which nothing of a start
-        can have begun."""
+        """Whether it or an ancestor has a terminal of its own. since: clock ticks; ancestors older than that do not count."""
         one: Process | None = process
         for _ in self._table.by_pid:
             if one is None or one.pid in (os.getpid(), _INIT) or int(one.start) < since:
@@ -277,5 +287,5 @@ class Owner:
 
 
 def is_asked_by_us(process: Process) -> bool:
-    """Whether this is a control script that this process is just running."""
+    """Whether this is a control script that this process is running at the moment."""
     return process.parent == os.getpid() and processes.command(process.pid)[-2:-1] == ["./control"]

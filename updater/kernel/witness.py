@@ -1,7 +1,7 @@
-"""What the kernel knows of an install's processes: the second witness, beside the words of its `control`.
+"""Recognises an install's processes by what the kernel says: a second source of truth besides the output of its `control`.
 
-Promises: only what surely belongs to an install is recognised as its, see `whose`. Refuses to go by control groups: under one
-unit all agents and the updater share theirs, so a group tells nothing that is not known already.
+A process counts as an install's only if that is certain, see `whose`. Control groups are not used, since all agents and the
+updater share one under systemd.
 """
 
 import contextlib
@@ -22,23 +22,23 @@ from updater.model.layout import MARKER
 from updater.model.memory import Memory
 from updater.model.recognised import Recognised
 
-SETTLED = 10.0  # seconds of life after which a process that works below its install stays there
+SETTLED = 10.0  # age in seconds from which a process that works below its install is expected to stay there
 _TICKS = os.sysconf("SC_CLK_TCK")
-_COARSE = 2.0  # seconds that two clocks may differ in
+_COARSE = 2.0  # seconds by which two clocks may differ
 
 
 def ticks() -> int:
-    """Now, as the start times of processes are counted."""
+    """The current time in clock ticks since the boot, as in the start times of processes."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
 
 
 def age(process: Process) -> float:
-    """Seconds that it has lived."""
+    """Seconds since the process was started."""
     return (ticks() - int(process.start)) / _TICKS
 
 
 def started(table: Table, install: Path, mark: Mark, since: int, boot: str) -> Recognised:
-    """What has become of a start just now. since: `ticks()` before it."""
+    """The processes of a start that was just made. since: `ticks()` before it."""
     of = Recognised(install.name, boot, mark.session, mark.token, since=since)
     owner = Owner(table, install, of)
     named = [table.by_pid.get(pid) for pid in pid_files(install).values()]
@@ -52,7 +52,7 @@ def started(table: Table, install: Path, mark: Mark, since: int, boot: str) -> R
 
 
 def seen(table: Table, install: Path, known: Recognised | None, boot: str) -> Recognised:
-    """The processes of an install as they are now. known: of its last start, or of the last look."""
+    """The processes of an install now. known: what was recognised at its last start or last look."""
     found = recognise(table, install, known, boot)
     now = _of_now(known, install, boot)
     before = now or Recognised(install.name, boot)
@@ -62,24 +62,26 @@ def seen(table: Table, install: Path, known: Recognised | None, boot: str) -> Re
 
 
 def at_home(table: Table, install: Path, known: Recognised | None, boot: str) -> list[Process]:
-    """The processes by which an install is known to be one that stays where it is, once they have lived for a while."""
+    """The processes that show that the version keeps running in its install, once they have run for a while."""
     return Owner(table, install, _of_now(known, install, boot)).at_home(recognise(table, install, known, boot))
 
 
 def recognise(table: Table, install: Path, known: Recognised | None, boot: str) -> list[Process]:
-    """All processes that are an install's own. known: see `seen`."""
+    """All of an install's own processes. known: see `seen`."""
     return Owner(table, install, _of_now(known, install, boot)).own()
 
 
 def main_processes(table: Table, found: Iterable[Process], install: Path, known: Recognised | None) -> frozenset[str]:
-    """Those of an install's own processes that are the version itself (identities), not what it started for others. Where none
-    is near the version, all that were found are looked at: some, if there are any."""
+    """The identities of the version's main processes, without those that it runs for others.
+
+    They are chosen among the processes near the version, or among all `found` if none is near. Not empty unless `found` is.
+    """
     owner, found = Owner(table, install, known), list(found)
     return frozenset(one.identity for one in owner.main(owner.near(found) or found))
 
 
 def visitors(install: Path, known: Recognised | None, boot: str) -> tuple[frozenset[str], frozenset[str]]:
-    """What lies or works below an install (identities): its own processes, and others."""
+    """(its own processes, other processes) below an install, as identities."""
     table = Table()
     there = frozenset(one.identity for one in table.below(install))
     own = there & {one.identity for one in recognise(table, install, known, boot)} if there else there
@@ -87,26 +89,28 @@ def visitors(install: Path, known: Recognised | None, boot: str) -> tuple[frozen
 
 
 def near_processes(table: Table, found: Iterable[Process], install: Path, known: Recognised | None) -> frozenset[str]:
-    """Those of an install's own processes that lie or work there, stand in a pid file or are in the session of its start."""
+    """The identities of its own processes that lie or work there, are named by a pid file, or are in its start's session."""
     return frozenset(one.identity for one in Owner(table, install, known).near(found))
 
 
 def of_start(
     table: Table, found: Iterable[Process], install: Path, known: Recognised | None, boot: str
 ) -> tuple[frozenset[str], bool]:
-    """Those of an install's own processes (identities) that are replaced only when the agent is started again, and whether
-    these alone tell that, for its own pid file names them."""
+    """(identities of its own processes that only another start replaces, whether these alone decide that).
+
+    They alone decide if the agent's own pid file names them.
+    """
     return Owner(table, install, _of_now(known, install, boot)).of_start(found)
 
 
 def services(table: Table, install: Path, known: Recognised | None, boot: str) -> frozenset[str]:
-    """What is merely there (identities) and is waited for, as it may be a service of the agent."""
+    """The identities of processes that are merely there but are waited for, as they may be a service of the agent."""
     owner = Owner(table, install, _of_now(known, install, boot))
     return frozenset(one.identity for one in owner.services(owner.own()))
 
 
 def services_by_version(table: Table, agent: Path, memory: Memory, boot: str) -> dict[str, frozenset[str]]:
-    """The same of all versions of an agent."""
+    """`services` for all versions of an agent, by version."""
     found = {
         version: services(table, agent / version, memory.known(version), boot) for version in table.by_entry(agent)
     }
@@ -114,8 +118,10 @@ def services_by_version(table: Table, agent: Path, memory: Memory, boot: str) ->
 
 
 def named(table: Table, install: Path) -> list[tuple[Process, Path]]:
-    """What the pid files of an install name, whosever it is, but for numbers that have come again: a file that was written
-    before the process began does not mean it."""
+    """The processes that the pid files of an install name, no matter who owns them, each with its file.
+
+    A pid file that is older than the process is skipped, since the pid was reused.
+    """
     found = []
     for file, pid in pid_files(install).items():
         with contextlib.suppress(OSError):
@@ -126,14 +132,17 @@ def named(table: Table, install: Path) -> list[tuple[Process, Path]]:
 
 
 def itself(table: Table, install: Path, known: Recognised | None, boot: str) -> frozenset[str]:
-    """Those of an install's own processes (identities) that are the agent, so that another start would make two of it."""
+    """The identities of its own processes that are the agent itself, so that another start would run it twice."""
     owner = Owner(table, install, _of_now(known, install, boot))
     return frozenset(one.identity for one in owner.itself(owner.own()))
 
 
 def by_version(table: Table, agent: Path, memory: Memory, boot: str = "", but: str = "") -> dict[str, list[Process]]:
-    """The agent's own processes that are a version rather than what that has started for others, by version. What lies there
-    besides, as its data do, is no version: one is remembered, or has a control or a marker. but: a version not to look at."""
+    """The agent's own processes by version, without those that a version runs for others.
+
+    A directory counts as a version if it is remembered or has a control or a marker; others, such as data, do not.
+    but: a version to skip.
+    """
     running = {one.version for one in (memory.running, memory.begun) if one}
     known = {memory.current, memory.good, memory.previous, *memory.left, *running} - {""}
     there = table.by_entry(agent)
@@ -151,15 +160,18 @@ def by_version(table: Table, agent: Path, memory: Memory, boot: str = "", but: s
 
 
 def strangers(table: Table, install: Path, found: Iterable[Process]) -> dict[Path, int]:
-    """The pid files of an install that name a process which surely is none of its, or a dead one that is not yet buried."""
+    """The pid files of an install that name a process which certainly is not its own, or a zombie; with the pid."""
     own = {one.pid for one in found}
     named = {path: pid for path, pid in pid_files(install).items() if pid not in own}
     return {path: pid for path, pid in named.items() if _is_strange(table, install, pid)}
 
 
 def misleading(table: Table, install: Path, known: Recognised | None, boot: str) -> dict[Path, int]:
-    """Those of the `strangers` that the version's own control goes by, as far as can be told: in `pid` or NAME.pid, or in a
-    file that has named a process of the version before. Others may be an agent's books of what it runs for others."""
+    """The `strangers` among the pid files that the version's control probably relies on.
+
+    These are `pid`, NAME.pid, and files that have named a process of the version before. Other pid files may name processes
+    that the agent runs for others.
+    """
     own = set(own_files(install))
     if known and known.version == install.name:
         own |= {install / name for name in known.pid_files}
@@ -174,8 +186,10 @@ def _is_strange(table: Table, install: Path, pid: int) -> bool:
 
 
 def may_be_up(table: Table, install: Path) -> bool:
-    """Whether something may be the agent that is not recognised as its: a person has started it in a terminal or from another
-    directory, or we may not see it. Where pid files name processes, these alone are asked."""
+    """Whether an unrecognised process may be the agent: started by a person, from another directory, or hidden from us.
+
+    If pid files name processes, only these are considered.
+    """
     pids = set(pid_files(install).values())
     named = [table.by_pid[pid] for pid in pids if pid in table.by_pid]
     if any(table.is_closed(one) for one in named) or any(map(processes.is_hidden, pids)):
@@ -190,12 +204,12 @@ def may_be_up(table: Table, install: Path) -> bool:
 
 
 def names_the_dead(install: Path) -> bool:
-    """Whether a pid file names a process that has ended and is not yet buried: `kill -0` takes it for a running one."""
+    """Whether a pid file names a zombie, which `kill -0` takes for a running process."""
     return any(map(processes.is_dead, pid_files(install).values()))
 
 
 def _of_our_looks(table: Table) -> set[int]:
-    """The status scripts that this process is just running, for a look beside a turn, and what they have started (pids)."""
+    """The pids of the status scripts that this process is running at the moment, and of their descendants."""
     ourselves = os.getpid()
     children: dict[int, list[int]] = {}
     for one in table.by_pid.values():
@@ -209,12 +223,12 @@ def _of_our_looks(table: Table) -> set[int]:
 
 
 def is_start_script(process: Process) -> bool:
-    """Whether this is a `./control start` of an updater's, not yet ended; what it forked does not lead its session."""
+    """Whether this is an updater's `./control start` that still runs; its children do not lead the session."""
     return process.leads_session and processes.command(process.pid)[-2:] == ["./control", "start"]
 
 
 def in_words(version: str, left: Iterable[str], by: str = "of") -> str:
-    """`2 processes of 1.0 still run: 4711 sleep 3600; 4712 sh`, "" when none does. by: "in" for what is only there."""
+    """`2 processes of 1.0 still run: 4711 sleep 3600; 4712 sh`, "" if none does. by: "in" for processes merely there."""
     here = sorted(left)
     if not here:
         return ""
@@ -227,7 +241,7 @@ _SHOWN = 3
 
 
 def _of_now(known: Recognised | None, install: Path, boot: str) -> Recognised | None:
-    """What is known, where it is of this version and this boot."""
+    """`known` if it is about this version and this boot, else None."""
     return known if known and (known.version, known.boot) == (install.name, boot) else None
 
 

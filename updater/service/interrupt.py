@@ -1,9 +1,9 @@
-"""Ctrl-C ends a command in the foreground, every time it is pressed.
+"""Makes sure that Ctrl-C always ends a command in the foreground.
 
-Python raises KeyboardInterrupt wherever the main thread happens to be. Inside a finaliser or a callback (the import system has
-such) it is printed and forgotten; while a C function runs (the resolver's, say) it waits. So a thread learns of the signal too,
-and ends the process where the main thread did not within GRACE seconds, or at a second Ctrl-C. Where SIGINT has a handler of
-the command's own, that decides alone. Otherwise the exit code is EXIT_CODE, and never that of a failure.
+Python raises KeyboardInterrupt in the main thread. In a finaliser or a callback of the import system it is printed and lost.
+During a C function, such as a DNS lookup, it is delayed. Therefore a thread watches the signal, too. It
+ends the process if the main thread did not end within GRACE seconds, or at a second Ctrl-C. A SIGINT handler of the command
+itself takes precedence. The exit code is EXIT_CODE, never that of a failure.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _SHOW_CURSOR = b"\x1b[?25h"
 
 
 class _Interrupt:
-    """SIGINT's handler: raises KeyboardInterrupt, as Python's own, and knows whether it did."""
+    """A handler of SIGINT that raises KeyboardInterrupt, as Python's own, and records that it did."""
 
     def __init__(self) -> None:
         self.came = False
@@ -33,9 +33,10 @@ class _Interrupt:
 
 @contextlib.contextmanager
 def has_a_code() -> Iterator[None]:
-    """While the block runs, SIGINT raises KeyboardInterrupt. That ends the process with EXIT_CODE and no traceback, also where
-    something has made a failure of it: click ends with 1 then. Behind the block SIGINT ends the process by itself. Where it is
-    ignored, or in another thread than the main one, this does nothing."""
+    """Context in which SIGINT ends the process with EXIT_CODE and no traceback, even if click turns it into exit code 1.
+
+    After the block SIGINT has its default action. Nothing is done if SIGINT is ignored, or outside the main thread.
+    """
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGINT) not in (signal.SIG_DFL, signal.default_int_handler):
         yield
@@ -57,7 +58,7 @@ def has_a_code() -> Iterator[None]:
 
 @contextlib.contextmanager
 def always_ends() -> Iterator[None]:
-    """While the block runs. In another thread than the main one, which gets no signals, it does nothing."""
+    """Context in which Ctrl-C always ends the process. Does nothing outside the main thread, which alone gets signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -77,7 +78,7 @@ def always_ends() -> Iterator[None]:
 
 @contextlib.contextmanager
 def asks_first(stop: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, the first INT or TERM calls `stop`, which ends the work in good order; a second one ends it."""
+    """Context in which the first INT or TERM calls `stop`, to end the work in good order; a second one ends the process."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     asked = False
 
@@ -100,7 +101,7 @@ def asks_first(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def _wait(read: int) -> None:
-    """Until the other end is closed. `read` brings the number of each signal, one byte each."""
+    """Watch for SIGINT until the pipe is closed. `read`: the pipe's end, which gets one byte with the number of each signal."""
     while signals := os.read(read, 64):
         if signal.SIGINT not in signals or not _is_to_end_us(signal.getsignal(signal.SIGINT)):
             continue
@@ -114,7 +115,7 @@ def _is_to_end_us(handler: object) -> bool:
 
 
 def _end(code: int = EXIT_CODE) -> None:
-    """Not through Python's own end, which would wait for the main thread; but no terminal stays without its cursor."""
+    """End without Python's cleanup, which would wait for the main thread; but show the terminal's cursor again."""
     if os.isatty(1) and select.select([], [1], [], 0)[1]:
         os.write(1, _SHOW_CURSOR + b"\n")
     os._exit(code)

@@ -1,6 +1,6 @@
-"""Who listens on a port of this machine, by /proc: before a service is stopped to start again elsewhere, or at all.
+"""Finds out from /proc whether another process listens on a port of this machine, without opening a socket.
 
-Promises an answer without opening anything. Where the kernel does not say, nobody else listens.
+Used before a service starts or moves to another address. If the kernel does not say, the answer is no.
 """
 
 import socket
@@ -13,8 +13,10 @@ _Ip = IPv4Address | IPv6Address
 
 
 def others_listen(host: str, port: int, pid: int) -> bool:
-    """Whether something else than this process, and what it has started, listens where `host` (a name, "" for all)
-    would: there or on every interface. pid: 0 for none."""
+    """Whether a process other than `pid` and its descendants listens on this port of `host` or of every interface.
+
+    host: a name or address, "" for every interface; pid: 0 for none.
+    """
     addresses = _addresses(host, port)
     meets = {inode for ip, inode in _listening(port) if any(_meet(ip, one) for one in addresses)}
     return bool(meets - _sockets_of(pid))
@@ -50,7 +52,7 @@ def _listening(port: int) -> Iterator[tuple[_Ip, str]]:
 
 
 def _sockets_of(pid: int) -> set[str]:
-    """The inodes of the sockets that a process has open, or one of those that it has started."""
+    """The inodes of the sockets that a process and its descendants have open."""
     found = set()
     for one in _family(pid) if pid else ():
         for link in _links(Path(f"/proc/{one}/fd")):
@@ -77,7 +79,7 @@ def _links(directory: Path) -> Iterator[str]:
         for entry in directory.iterdir():
             try:
                 yield str(entry.readlink())
-            except OSError:  # closed meanwhile
+            except OSError:  # closed since it was listed
                 continue
     except OSError:  # it has ended, or is another user's
         return

@@ -1,10 +1,11 @@
-"""What a service says of itself to those who start it or make it reload: that it serves, and how its last reload went.
+"""A service's announcements to those who start it or reload it: that it serves, and the result of its last reload.
 
-It is said in a small file: the first line is `PID WORD IDENTITY SINCE`, any further ones are text for people. WORD is `ready`,
-`reloaded`, `refused`, or `again` for one that was ready and is starting again; IDENTITY is the process's number and start time,
-which no later process has; SINCE is when it began to read its configuration for that, in nanoseconds of the monotonic clock.
-Promises that the file is always whole, and that no reload is taken for another: an answer counts only if its reading began
-after the question. A file that cannot be written is a line in the log and stops no service.
+They are written to a small file. Its first line is `PID WORD IDENTITY SINCE`; any further lines are text for people. WORD is
+`ready`, `reloaded`, `refused`, or `again` for a service that was ready and is starting again. IDENTITY is the process's pid and
+start time. SINCE is when it began to read its configuration for that, in nanoseconds of the monotonic clock.
+
+The file is replaced atomically. An answer to a reload counts only if the reading began after the request. If the file cannot be
+written, that is logged and the service goes on.
 """
 
 import logging
@@ -32,12 +33,12 @@ def now() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What a service said last. process: `PID.STARTTIME`; since: see above; text: the reason, or what was read."""
+    """The last announcement of a service."""
 
-    process: str
-    word: str
-    since: int
-    text: str
+    process: str  # `PID.STARTTIME`
+    word: str  # READY, RELOADED, REFUSED or AGAIN
+    since: int  # when reading began, see above
+    text: str  # the reason, or what was read
 
     @property
     def pid(self) -> int:
@@ -46,39 +47,39 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Announcer:
-    """Says it for one process, which SIGHUP is sent to; others that it has started may do so for it. file: None for nowhere."""
+    """Writes the announcements of one process, to which SIGHUP is sent; its children may write them on its behalf."""
 
-    file: Path | None
-    process: str
+    file: Path | None  # None: announcements are dropped
+    process: str  # `PID.STARTTIME`
 
     @staticmethod
     def of_this_process(file: Path | None) -> "Announcer":
         return Announcer(file, processes.identity(os.getpid()))
 
     def running(self) -> int | None:
-        """The process that says itself to serve in this file, 0 where none does; None without a file."""
+        """The pid of the process that this file announces, 0 if there is none; None without a file."""
         if self.file is None:
             return None
         found = announced(self.file)
         return found.pid if found else 0
 
     def withdraw(self) -> None:
-        """Whatever was said before does not hold any more."""
+        """Remove the announcement."""
         if self.file:
             self._try(lambda file: durable_files.remove_tree(file))
 
     def ready(self, since: int, text: str = "") -> None:
-        """It serves, and SIGHUP is understood. text: what it has read."""
+        """Announce that the process serves and handles SIGHUP. text: what it has read."""
         self._say(READY, since, text)
 
     def starts(self) -> None:
-        """It does not serve now; but that it did once stays said."""
+        """Announce that a process that served before is starting again."""
         if self.said():
             self._say(AGAIN, 0, "")
 
     def reload(self, read: Callable[[], str], refusal: type[Exception]) -> None:
-        """Read the configuration again and say how that went. read: returns what is to be said; refusal: what it raises when
-        nothing was changed."""
+        """Read the configuration again and announce the result. read: returns the text of the announcement; refusal: the
+        exception that it raises if nothing was changed."""
         since = now()
         try:
             text = read()
@@ -88,7 +89,7 @@ class Announcer:
             self._say(RELOADED, since, text)
 
     def said(self) -> Announcement | None:
-        """What this very process said last."""
+        """The last announcement of this process."""
         found = announced(self.file) if self.file else None
         return found if found and found.process == self.process else None
 
@@ -106,7 +107,7 @@ class Announcer:
 
 
 def announced(file: Path) -> Announcement | None:
-    """What the service of this file said last; None when it said nothing, or runs no more."""
+    """The last announcement in this file; None if there is none, or if its process has ended."""
     try:
         first, _, text = (durable_files.read_small(file, _LIMIT) or b"").decode("utf-8", "replace").partition("\n")
         _, word, process, since = first.split()
@@ -117,8 +118,10 @@ def announced(file: Path) -> Announcement | None:
 
 
 def ask_to_reload(file: Path, within: float) -> Announcement:
-    """Send SIGHUP to the service of this file, and wait for what it says of that; returns RELOADED or REFUSED with a text.
-    within: seconds. Raises TryLater when it does not run, ends meanwhile, or says nothing in time."""
+    """Send SIGHUP to the service of this file and wait for its announcement, RELOADED or REFUSED, for `within` seconds.
+
+    Raises TryLater if the service does not run, ends before it answers, or does not answer in time.
+    """
     before = _ready(file)
     asked, deadline = now(), time.monotonic() + within
     _hang_up(before)
@@ -129,9 +132,9 @@ def ask_to_reload(file: Path, within: float) -> Announcement:
                 f"process {before.pid} has ended instead of reading its configuration again; its log says why"
             )
         if found and found.since >= asked:
-            # A start after the question has read everything as it is now.
+            # A service that started after the request has read the current configuration.
             return found if found.word != READY else Announcement(found.process, RELOADED, found.since, found.text)
-        if found and found != before:  # an earlier question's answer, or a worker that was starting: ask that one too
+        if found and found != before:  # the answer to an earlier request, or of a worker that was starting: ask it, too
             before = found
             _hang_up(found)
         if time.monotonic() > deadline:

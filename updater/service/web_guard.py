@@ -1,11 +1,12 @@
-"""Keeps web pages away from what is answered because of where it is asked from. Used by the updater's local HTTP and by meta.
+"""Refuses requests of web pages where an answer is given because the client is on this machine. Used by updater and meta.
 
-A browser on this machine is as local as curl, whatever page made it ask. Two things tell its requests apart:
-- It says which page asks: Origin, and Sec-Fetch-Site (https://www.w3.org/TR/fetch-metadata/). No page can forge them, and
-  what is no browser (curl, Prometheus, the Go peers) sends neither.
-- Under a name whose owner lets it point to 127.0.0.1 (DNS rebinding) the page is of the same origin, and a GET carries neither
-  of the two. But Host is then that name, which is none of this machine's.
-Refuses to guess: what is there twice or cannot be read counts as another site's.
+A browser on this machine is as local as curl, no matter which page made the request. Two things reveal such requests:
+
+- The headers Origin and Sec-Fetch-Site (https://www.w3.org/TR/fetch-metadata/) say which page asks. Pages cannot forge them,
+  and programs such as curl, Prometheus and the Go peers do not send them.
+- With DNS rebinding, a page's own name points to 127.0.0.1. Then a GET has neither header, but Host is that foreign name.
+
+Headers that occur twice or cannot be parsed count as those of another site.
 """
 
 import re
@@ -20,7 +21,7 @@ from updater.net import addresses
 from updater.wire.text import one_line
 
 HOSTS = Path("/etc/hosts")
-_LIMIT = 1 << 20  # bytes of it
+_LIMIT = 1 << 20  # bytes of HOSTS
 _HOST = re.compile(
     r"(?:\[(?P<v6>[0-9a-f:.]+(?:%[^\]\s]+)?)\]|(?P<name>[a-z0-9._-]+))(?::(?P<port>[0-9]{0,5}))?", re.ASCII
 )
@@ -34,8 +35,10 @@ class _Place(NamedTuple):
 
 
 def page_problem(origin: str, fetch_site: str, host: str) -> str:
-    """Why a page of another site makes this request, or "" when none does. Arguments: the headers Origin, Sec-Fetch-Site and
-    Host, "" for one that is not there, the values of one that is there twice joined by a comma."""
+    """Why this request comes from a page of another site, or "".
+
+    Arguments: the headers Origin, Sec-Fetch-Site and Host; "" if missing, joined by a comma if repeated.
+    """
     site = fetch_site.strip().lower()
     if site and site not in _OWN_PAGES:
         return _another_site(origin)
@@ -45,7 +48,7 @@ def page_problem(origin: str, fetch_site: str, host: str) -> str:
     page, here = _place(authority), _place(host)
     if page is None or here is None or page.name != here.name:
         return _another_site(origin)
-    # A proxy may hand a Host on without its port; a browser that says same-origin has compared it.
+    # A proxy may forward a Host without its port; a browser that says same-origin has compared the ports.
     port = _PORTS.get(scheme, "")
     return "" if site == "same-origin" or (page.port or port) == (here.port or port) else _another_site(origin)
 
@@ -56,8 +59,10 @@ def _another_site(origin: str) -> str:
 
 
 def host_problem(host: str, known: Collection[str] = ()) -> str:
-    """Why this Host is none of this machine's, or "": an address, localhost, a name of this machine, or one of `known`. What
-    sends no Host is no browser."""
+    """Why this Host is not an address, localhost, a name of this machine or one of `known`; "" if it is.
+
+    "" also for a request without Host, since every browser sends one.
+    """
     if not host or _is_certain(host):
         return ""
     place = _place(host)
@@ -70,8 +75,10 @@ def host_problem(host: str, known: Collection[str] = ()) -> str:
 
 
 def own_names(hosts: Path = HOSTS) -> set[str]:
-    """The names by which this machine can reach itself on loopback: its own, and those that /etc/hosts gives such an address.
-    No DNS is asked: there anybody may let a name of theirs point here."""
+    """The names by which this machine can reach itself: its own, and those with a loopback address in /etc/hosts.
+
+    DNS is not asked, since its owners can point any name to this machine.
+    """
     names = {_plain(socket.gethostname())}
     for line in _lines(hosts):
         address, *more = line.partition("#")[0].split() or [""]
@@ -90,8 +97,8 @@ def _lines(file: Path) -> list[str]:
 
 @lru_cache(256)
 def _is_certain(host: str) -> bool:
-    """Whether it is localhost, or the address of one machine, which no DNS can let point elsewhere. 0.0.0.0 is none, though it
-    leads here: browsers do not mark what they send there."""
+    """Whether it is localhost or an IP address, which DNS cannot redirect. 0.0.0.0 does not count, although it leads here:
+    browsers send requests to it without the headers above."""
     place = _place(host)
     if place is None or place.name == "localhost":
         return place is not None
@@ -109,5 +116,5 @@ def _place(host: str) -> _Place | None:
 
 
 def _plain(name: str) -> str:
-    """Case and a last dot make no difference in DNS."""
+    """A DNS name in lower case and without its last dot, which make no difference."""
     return name.strip().lower().removesuffix(".")
