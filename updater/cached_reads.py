@@ -1,7 +1,7 @@
-"""What was read of a file or a directory, kept until that changes: a cycle in which nothing happens reads it no second time.
+"""Caches what was read from a file or directory until it changes, so that an idle cycle reads nothing twice.
 
-Promises that a change is seen: a file is told from the one before by inode, size and both times, and what has changed within
-the last second is never kept, since the kernel's times are coarse. What is blank is not kept either, nor what raises.
+Changes are recognised by inode, size and both times. A file that changed within the last second is never cached, since the
+kernel's times are coarse. Empty results and exceptions are not cached either.
 """
 
 import os
@@ -13,19 +13,19 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _COARSE = 1.0  # seconds
-_MOST = 1024  # paths for which something is kept
+_MOST = 1024  # cached paths
 
 
 class Kept(Generic[T]):
-    """Calls `read` with a path, and gives its last answer as long as what is there is the same."""
+    """Calls `read` with a path, and returns its last result while the file is unchanged."""
 
     def __init__(self, read: Callable[[Path], T]) -> None:
         self._read = read
         self._kept: dict[Path, tuple[tuple[int, ...], T]] = {}
-        os.register_at_fork(after_in_child=self._kept.clear)  # a fork begins as a process of its own does
+        os.register_at_fork(after_in_child=self._kept.clear)  # a forked child starts with an empty cache
 
     def __call__(self, path: Path) -> T:
-        """Raises what `read` does."""
+        """The result of `read` for this path. Raises what `read` raises."""
         stamp, changed = _stamp(path)
         kept = self._kept.get(path)
         if kept and kept[0] == stamp:
@@ -39,7 +39,7 @@ class Kept(Generic[T]):
 
 
 def _stamp(path: Path) -> tuple[tuple[int, ...], float]:
-    """What tells it from another, and when it changed last (Unix seconds); nothing for what is not there."""
+    """(what identifies this state of the file, when it changed last in Unix seconds); ((), 0) if it is not there."""
     try:
         status = os.stat(path)  # noqa: PTH116 (the quickest way)
     except OSError:

@@ -1,7 +1,7 @@
-"""Files that survive a crash: atomic writes, durable renames, careful reads, the lock.
+"""Files that survive a crash: atomic writes, durable renames, careful reads, and the lock.
 
-Promises: a reader sees the old content or the new one, never a part; what returned without an error is on the disk.
-Refuses to follow a link or to open anything but a regular file when it reads a file that others can plant.
+Readers see the old content or the new one, never a mixture, and what returned without an error is on the disk. Reads follow no
+links and open nothing but regular files, since others may have placed something there.
 """
 
 import contextlib
@@ -21,11 +21,9 @@ RESERVE = 64 << 20  # bytes of the disk that are left to others
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Make `path` hold `data`, durably, in one step. The directory must exist. Raises TryLater.
-
-    mode: whatever the umask is. A file that only its owner may read becomes the directory's owner's, for whom root may
-    write it.
-    """
+    """Replace the content of `path` by `data`, atomically and durably. The directory must exist. Raises TryLater.
+    mode: independent of the umask. A file that only its owner may read is given to the directory's owner, as root may
+    write it for another user."""
     temporary = path.with_name(f".{path.name}.new")
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -48,9 +46,9 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def read_small(path: Path, limit: int) -> bytes | None:
-    """The whole content of a regular file of at most `limit` bytes; None when there is no file.
+    """The content of a regular file of at most `limit` bytes; None if there is no file.
 
-    Raises ValueError for a link, a directory, a FIFO or a larger file, TryLater when the disk does not answer.
+    Raises ValueError for a link, a directory, a FIFO or a larger file, and TryLater if it cannot be read now.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -61,7 +59,7 @@ def read_small(path: Path, limit: int) -> bytes | None:
             raise ValueError(f"{path} is not a regular file") from e
         raise trouble(f"cannot read {path}", e) from e
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):  # asked first: open() has an error of its own for a directory
+        if not stat.S_ISREG(os.fstat(fd).st_mode):  # checked first, since open() raises another error for a directory
             raise ValueError(f"{path} is not a regular file")
         with open(fd, "rb", closefd=False) as file:
             data = file.read(limit + 1)
@@ -75,8 +73,10 @@ def read_small(path: Path, limit: int) -> bytes | None:
 
 
 def read_state(path: Path, limit: int) -> bytes:
-    """A file that this program wrote; b"" when there is none, and when what is there cannot be ours: a link, a directory, or
-    more than `limit` bytes. Raises TryLater when the disk does not answer."""
+    """The content of a file that this program wrote; b"" if there is none.
+
+    b"" also if it cannot be such a file: a link, a directory, or more than `limit` bytes. Raises TryLater.
+    """
     try:
         return read_small(path, limit) or b""
     except ValueError:
@@ -84,13 +84,13 @@ def read_state(path: Path, limit: int) -> bytes:
 
 
 def open_new(path: Path) -> BinaryIO:
-    """A new file in place of what is there, unbuffered, to `append` to and to read again by `pieces`. Raises TryLater."""
+    """Create a new unbuffered file, replacing an old one; use `append` to write and `pieces` to read. Raises TryLater."""
     remove_tree(path)
     return _opened(path, os.O_CREAT | os.O_EXCL)
 
 
 def open_again(path: Path) -> BinaryIO | None:
-    """An existing regular file, positioned at its end, else as `open_new`; None when there is none. Raises TryLater."""
+    """Open an existing regular file at its end, else like `open_new`; None if there is none. Raises TryLater."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return None
@@ -112,7 +112,7 @@ def _opened(path: Path, flags: int) -> BinaryIO:
 
 
 def append(file: BinaryIO, data: bytes) -> None:
-    """Write all of it to the end of an unbuffered file. Not fsynced. Raises TryLater."""
+    """Write all data to the end of an unbuffered file, without fsync. Raises TryLater."""
     rest = memoryview(data)
     try:
         while rest:
@@ -122,7 +122,7 @@ def append(file: BinaryIO, data: bytes) -> None:
 
 
 def keep_last(path: Path, size: int) -> None:
-    """Cut a file that another process appends to down to its last `size` bytes, not durably. Raises TryLater."""
+    """Cut a file to which another process appends to its last `size` bytes, without fsync. Raises TryLater."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -136,7 +136,7 @@ def keep_last(path: Path, size: int) -> None:
 
 
 def pieces(file: BinaryIO) -> Iterator[bytes]:
-    """The content of an unbuffered file from its start on, in pieces. Raises TryLater."""
+    """Yield the content of an unbuffered file from its start, in pieces. Raises TryLater."""
     try:
         file.seek(0)
         while piece := file.read(256 << 10):
@@ -146,7 +146,7 @@ def pieces(file: BinaryIO) -> Iterator[bytes]:
 
 
 def is_executable_file(path: Path) -> bool:
-    """Whether a regular file with a run bit is here. Raises TryLater when the disk does not tell."""
+    """Whether the path is a regular file with a run bit. Raises TryLater if that cannot be read now."""
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -157,7 +157,7 @@ def is_executable_file(path: Path) -> bool:
 
 
 def names_in(directory: Path) -> list[str]:
-    """The names in a directory, sorted; none when it is not there. Raises TryLater."""
+    """The sorted names in a directory; [] if it does not exist. Raises TryLater."""
     try:
         return sorted(entry.name for entry in directory.iterdir())
     except FileNotFoundError:
@@ -167,7 +167,7 @@ def names_in(directory: Path) -> list[str]:
 
 
 def make_directory(path: Path, mode: int | None = None) -> None:
-    """mkdir -p, durably. mode: of a new one, whatever the umask is; None: as the umask has it. Raises TryLater."""
+    """mkdir -p, durably. mode: of a new directory, independent of the umask; None: by the umask. Raises TryLater."""
     if places.is_directory(path):
         return
     try:
@@ -181,8 +181,8 @@ def make_directory(path: Path, mode: int | None = None) -> None:
 
 
 def move_directory(source: Path, target: Path, marker: str) -> None:
-    """Rename a directory whose content is durable; an old `target` is set aside, then removed. marker: the name in it that says
-    that it is whole. Raises TryLater."""
+    """Rename a directory whose content is durable; an old `target` is set aside, then removed. Raises TryLater.
+    marker: the name of the file in it which says that it is complete."""
     aside = target.with_name(f".{target.name}.old")
     try:
         remove_tree(aside)
@@ -196,8 +196,8 @@ def move_directory(source: Path, target: Path, marker: str) -> None:
 
 
 def remove_directory(path: Path, marker: str) -> None:
-    """Remove a directory so that a crash meanwhile leaves it whole, under a hidden name, or without its marker. Raises
-    TryLater."""
+    """Remove a directory. Raises TryLater.
+    A crash leaves it complete, under a hidden name, or without its marker."""
     aside = path.with_name(f".{path.name}.old")
     try:
         remove_tree(aside)
@@ -209,7 +209,7 @@ def remove_directory(path: Path, marker: str) -> None:
 
 
 def _set_aside(path: Path, aside: Path, marker: str) -> None:
-    """Rename a directory; one of an overlay's lower layer, which cannot be renamed, is removed where it is."""
+    """Rename a directory; one in an overlay's lower layer, which cannot be renamed, is removed in place."""
     try:
         path.rename(aside)
     except OSError as e:
@@ -221,7 +221,7 @@ def _set_aside(path: Path, aside: Path, marker: str) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or a directory with all below it; nothing there is well. Raises TryLater."""
+    """Remove a file or a directory with its content, if it exists. Raises TryLater."""
     try:
         if places.is_directory(path) and not places.is_link(path):
             shutil.rmtree(path)
@@ -232,8 +232,7 @@ def remove_tree(path: Path) -> None:
 
 
 def settle(directory: Path) -> None:
-    """What a killed owner left in a directory: half-written files go, and the names that are there get durable, since they
-    will be built upon. Raises TryLater."""
+    """Clean a directory up after a killed owner: remove half-written files, and sync the remaining names. Raises TryLater."""
     for name in names_in(directory):
         if name.startswith(".") and name.endswith(".new") and not places.is_directory(directory / name):
             remove_tree(directory / name)
@@ -254,7 +253,7 @@ def sync_directory(path: Path) -> None:
 
 
 def check_room(directory: Path, size: int) -> None:
-    """Raises TryLater when a file of `size` bytes would leave less than the RESERVE free."""
+    """Raises TryLater if a file of `size` bytes would leave less than RESERVE bytes free."""
     try:
         disk = os.statvfs(directory)
     except OSError as e:
@@ -267,16 +266,16 @@ def check_room(directory: Path, size: int) -> None:
 
 
 def trouble(what: str, error: OSError) -> TryLater:
-    """An OSError in words; of a file that is reached through a link that leads nowhere, that too."""
+    """An OSError as TryLater with a clear text; it names a dangling link on the way to the file."""
     broken = places.dangling(Path(error.filename)) if isinstance(error.filename, str) else ""
     return TryLater(f"{what}: {error.strerror or error}{f' ({broken})' if broken else ''}")
 
 
 @contextlib.contextmanager
 def only_one(lock: Path) -> Iterator[None]:
-    """Hold the lock file for the time of the block. Raises Misconfigured when another process holds it.
+    """Context that holds the lock file. Raises Misconfigured if another process holds it.
 
-    The descriptor is closed in children, so a daemon that an agent's script leaves behind does not keep the lock.
+    Children do not inherit the descriptor, so a daemon that an agent's script starts does not keep the lock.
     """
     make_directory(lock.parent)
     try:
@@ -291,7 +290,7 @@ def only_one(lock: Path) -> Iterator[None]:
             raise Misconfigured(
                 f"another updater (pid {owner}) works on {lock.parent.parent}: stop it first, or use another --root"
             ) from e
-        # It is only told to the next one: a full disk must not keep us from our work.
+        # Only for the message above: a full disk must not stop the updater.
         with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)

@@ -1,7 +1,7 @@
-"""The host's own HTTP interface: what this updater is and sees, for people and monitors on the same machine. A web page in
-a browser on this machine gets none of it but /health and /version (updater.service.web_guard).
+"""The host's local HTTP interface: this updater's state, for people and monitors on the same machine.
 
-The standard library's server does: four short answers do not repay the memory of a framework on every host (docs/adr/0003).
+Web pages in a browser on this machine get only /health and /version (updater.service.web_guard). The standard library's server
+is used, since a few short responses do not justify the memory of a framework on every host (docs/adr/0003).
 """
 
 import errno
@@ -28,30 +28,30 @@ from updater.wire.heartbeat import VERSION
 log = logging.getLogger("updater")
 
 GET, GET_OR_POST = ("GET",), ("GET", "POST")
-MAX_POSTED = 64 << 10  # bytes of a body, which no route wants
+MAX_POSTED = 64 << 10  # bytes of a request's body, which no route uses
 Answer = tuple[int, str | dict[str, Any] | list[dict[str, Any]]]
 
 
 class Route(NamedTuple):
-    """is_public: also for web pages; is_local: only for who asks from this machine."""
+    """One path of the interface."""
 
     answer: Callable[[], Answer]
-    is_public: bool = False
-    is_local: bool = False
+    is_public: bool = False  # also for web pages
+    is_local: bool = False  # only for clients on this machine
     methods: tuple[str, ...] = GET
 
 
 class Asked(NamedTuple):
-    """Who asks. peer: the address; the rest: headers, "" where they are not sent."""
+    """The client of a request: its address, and headers, which are "" if they are missing."""
 
-    peer: str
+    peer: str  # address
     host: str = ""
     origin: str = ""
     fetch_site: str = ""
 
 
 class Listening:
-    """Listens where the configuration says, and answers from a thread of its own. Safe for threads."""
+    """Serves at the configured address, in a thread of its own. Safe for threads."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._handler = _handler(routes(daemon), lambda: {daemon.host.config.reported_hostname})
@@ -60,7 +60,7 @@ class Listening:
         self._server: _Server | None = None
 
     def follow(self, settings: config.Config) -> None:
-        """From now on where these settings say, if anywhere. Raises Misconfigured, and then listens where it did before."""
+        """Move to the address in these settings, or stop. Raises Misconfigured; then the old address stays in use."""
         wanted = settings.http.listen if settings.http.enabled else ""
         with self._changing:
             if wanted == self._where:
@@ -83,7 +83,7 @@ class Listening:
         except OSError:
             if before is None or _address(wanted)[1] != before.address[1]:
                 raise
-            _end(before)  # it may be we who have this port, at another address of this machine
+            _end(before)  # the port may be in use by our own server, at another address
             try:
                 self._server = self._started(wanted)
             except OSError:
@@ -108,14 +108,15 @@ class Listening:
 
 
 def _end(server: "_Server | None") -> None:
-    """No new connections; those that are being answered are answered."""
+    """Close the server: no new connections, while requests in progress are completed."""
     if server:
         server.shutdown()
         server.server_close()
 
 
 def check(settings: config.Config, running: int) -> None:
-    """Raises Misconfigured where nothing could listen there, once the updater that runs now (its process, or 0) is stopped."""
+    """Raises Misconfigured if the configured address cannot be used. running: pid of the current updater, 0 for none; it may
+    use the address."""
     if not settings.http.enabled:
         return
     address = _address(settings.http.listen)
@@ -129,7 +130,7 @@ def check(settings: config.Config, running: int) -> None:
 
 
 def routes(daemon: Daemon) -> dict[str, Route]:
-    """Path -> what answers it: (status, text or JSON value)."""
+    """The routes by path."""
 
     def reload() -> Answer:
         try:
@@ -142,14 +143,16 @@ def routes(daemon: Daemon) -> dict[str, Route]:
         "/version": Route(lambda: (200, VERSION), is_public=True),
         "/workdir": Route(lambda: (200, {"msg": "success", "data": os.fspath(daemon.host.layout.root)})),
         "/agents": Route(lambda: (200, agents(daemon))),
-        # It is GET for the peers' `control`, and changes nothing but what the file says already.
+        # GET, too, for the `control` of the Go updater; it changes nothing but to apply what the file says.
         "/config/reload": Route(reload, is_local=True, methods=GET_OR_POST),
     }
 
 
 def refusal(route: Route, asked: Asked, known: Collection[str]) -> str:
-    """Why this route is not for who asks, or "". known: this host's names besides its own. The Host counts only where the
-    peer is this machine: another machine may have any name for this one."""
+    """Why this client may not use this route, or "". known: more names of this host.
+
+    The Host header is checked only for clients on this machine, since another machine may use any name for this one.
+    """
     if route.is_public:
         return ""
     is_here = addresses.is_loopback(asked.peer)
@@ -189,7 +192,7 @@ def _asked(peer: str, headers: Message) -> Asked:
 
 
 def _length(text: str) -> int | None:
-    """Of a body; None for one that is too long, or has no length that can be read."""
+    """The length of a body; None if it is too long or cannot be parsed."""
     length = int(text) if re.fullmatch("[0-9]{1,9}", text) else MAX_POSTED + 1
     return length if length <= MAX_POSTED else None
 
@@ -216,7 +219,7 @@ def _handler(table: dict[str, Route], known: Callable[[], Collection[str]]) -> t
             if length is None:
                 self._send(413, "request entity too large")
                 return
-            self.rfile.read(length)  # or its sender would not get to see the answer
+            self.rfile.read(length)  # otherwise the client could not read the response
             self.do_GET()
 
         def _send(self, status: int, body: Any, more: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -1,7 +1,7 @@
-"""Where a directory really is: links that lead nowhere and mounts that programs cannot be run from, in words. Only looks.
+"""Asks what a path is, and finds dangling links and mounts without exec. Only reads.
 
-Promises that a look raises nothing, whatever the disk answers: a directory of another user, a broken disk or a stale NFS handle
-is no "there is nothing" either. pathlib's own questions raise for these, and one that is asked in an `except` ends a cycle.
+The questions never raise: for another user's directory, a broken disk or a stale NFS handle, neither `exists` nor `is_missing`
+is true. pathlib's own methods raise in these cases, which would end a cycle if called in an `except`.
 """
 
 import errno
@@ -17,27 +17,27 @@ _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def exists(path: Path) -> bool:
-    """Whether something is certainly there, at a link's end too."""
+    """Whether the path, or the target of a link, certainly exists."""
     return _mode(path) > 0
 
 
 def is_missing(path: Path) -> bool:
-    """Whether certainly nothing is there, or at a link's end. May be False where `exists` is: that cannot be told now."""
+    """Whether the path, or the target of a link, certainly does not exist. False, like `exists`, if that is unknown."""
     return _mode(path) == _NOTHING
 
 
 def is_directory(path: Path) -> bool:
-    """Whether a directory is certainly there, or a link to one."""
+    """Whether the path is certainly a directory or a link to one."""
     return (mode := _mode(path)) > 0 and stat.S_ISDIR(mode)
 
 
 def is_file(path: Path) -> bool:
-    """Whether a regular file is certainly there, or a link to one."""
+    """Whether the path is certainly a regular file or a link to one."""
     return (mode := _mode(path)) > 0 and stat.S_ISREG(mode)
 
 
 def is_link(path: Path) -> bool:
-    """Whether a link is certainly there."""
+    """Whether the path is certainly a symlink."""
     return (mode := _mode(path, follow=False)) > 0 and stat.S_ISLNK(mode)
 
 
@@ -51,7 +51,7 @@ def _mode(path: Path, follow: bool = True) -> int:
 
 
 def dangling(path: Path) -> str:
-    """Which link on the way to a path leads nowhere, or ""."""
+    """Which link on the way to a path is dangling, as text for people, or ""."""
     for one in (*reversed(path.parents), path):
         if is_link(one) and is_missing(one):
             try:
@@ -62,7 +62,7 @@ def dangling(path: Path) -> str:
 
 
 def noexec(path: Path) -> str:
-    """Why programs below a path cannot be run for its mount, or "". The path may not be there yet."""
+    """Why the mount of a path does not let programs run, or "". The path need not exist yet."""
     there = next((one for one in (path, *path.parents) if exists(one)), path)
     try:
         if not os.statvfs(there).f_flag & os.ST_NOEXEC:
@@ -74,13 +74,13 @@ def noexec(path: Path) -> str:
 
 
 def _mount_of(path: Path) -> Path:
-    """Where the mount of a path is, as proc_pid_mountinfo(5) tells; a bind mount has no device number of its own."""
+    """The mount point of a path, from proc_pid_mountinfo(5), since a bind mount has no device number of its own."""
     text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     points = [re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), line.split()[4]) for line in text.splitlines()]
     return max((Path(one) for one in points if path.is_relative_to(one)), key=lambda one: len(one.parts), default=path)
 
 
 def check(directory: Path) -> None:
-    """Raises Misconfigured when an agent cannot live in a directory, which may not be there yet."""
+    """Raises Misconfigured if no agent can be run in this directory, which need not exist yet."""
     if problem := dangling(directory) or noexec(directory):
         raise Misconfigured(problem)

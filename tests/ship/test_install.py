@@ -280,7 +280,7 @@ def test_hardened_is_a_drop_in_beside_the_unit(installing, host):
     assert "@" not in text.replace("@system-service", "")
     assert installing("--hardened").stdout.count("wrote") == 0
     done = installing()
-    assert f"kept {drop_in}: is there already; remove it if it shall not be\n" in done.stdout
+    assert f"kept {drop_in}: is there already; remove it if it is not wanted\n" in done.stdout
     assert drop_in.read_text() == text
 
 

@@ -1,4 +1,4 @@
-"""cfg.json: the Go updater's keys with their meaning, and ours with defaults. An error names the file and the key's path."""
+"""Reads cfg.json: the keys of the Go updater, and added keys with defaults. Errors name the file and the key's path."""
 
 import socket
 from pathlib import Path
@@ -27,60 +27,54 @@ class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
 
 
 class Http(_Section, frozen=True):
-    """The local HTTP interface. listen: `host:port`; `:port` means every interface, port 0 a free one."""
+    """The local HTTP interface."""
 
     enabled: bool = True
-    listen: str = "127.0.0.1:2001"
+    listen: str = "127.0.0.1:2001"  # `host:port`; `:port` means every interface, port 0 any free port
 
 
 class Timeouts(_Section, frozen=True):
-    """Seconds that each thing may take. start and stop include the wait for `./control status` to say so."""
+    """Seconds that each operation may take."""
 
     status: Seconds = 10
-    start: Seconds = 60
-    stop: Seconds = 60
+    start: Seconds = 60  # with the wait for `./control status` to confirm it
+    stop: Seconds = 60  # likewise
     heartbeat: Seconds = 30
     download: Seconds = 1800
 
 
 class AgentSettings(_Section, frozen=True):
-    """How this host goes about one agent, where meta's reply does not say it (a Go meta cannot)."""
+    """Settings of one agent on this host; they count where meta's reply has none (a Go meta never has)."""
 
     leftovers: Literal["", "leave", "end"] = ""
     unknown_status: Literal["", "wait", "upgrade"] = ""
 
 
 class Config(_Section, frozen=True):
-    """A host's configuration; its keys in cfg.json are the same in camelCase.
+    """A host's configuration; the keys in cfg.json are the same in camelCase."""
 
-    server: meta's `host:port`, or an http or https URL; interval: seconds between heartbeats; hostname: "" means the
-    machine's own; desired_agent: "" means every agent, else only this one is changed; watch: seconds for which a started
-    version can be rolled back; probe: seconds between looks at a watched agent; keep_versions: how many old installs of an
-    agent are kept beside the current and the previous one; keep_orders: seconds for which meta's last orders count while
-    it does not answer; min_speed: bytes a second that a download must come at; max_output: bytes of what
-    an agent's start has printed, from which on only the last are kept; ca_file: authorities to trust instead of
-    the system's; credentials: `https://host` -> file with what that host wants to see; limits: of a tarball's content;
-    tools: programs that must be on PATH; agents: by name, what meta's reply leaves open.
-    """
-
-    server: str
-    interval: Seconds
+    server: str  # meta's `host:port`, or an http or https URL
+    interval: Seconds  # between two heartbeats
     debug: bool = False
-    hostname: str = ""
-    desired_agent: str = ""
+    hostname: str = ""  # "" means the machine's own name
+    desired_agent: str = ""  # only this agent is changed; "" means every agent
     http: Http = Http()
     timeouts: Timeouts = Timeouts()
+    # Seconds for which a started version is on trial and can be rolled back:
     watch: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 60
-    probe: Seconds = 2
+    probe: Seconds = 2  # between two looks at an agent on trial
+    # Old installs of an agent that are kept in addition to the current and the previous one:
     keep_versions: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    # Seconds for which meta's last orders stay in force while it does not answer:
     keep_orders: Annotated[float, msgspec.Meta(ge=0)] = 7 * 86400
-    min_speed: Annotated[float, msgspec.Meta(ge=0)] = 1024
+    min_speed: Annotated[float, msgspec.Meta(ge=0)] = 1024  # bytes per second of a download
+    # Bytes of output of an agent's start; beyond them only the last are kept:
     max_output: Annotated[int, msgspec.Meta(ge=64 << 10)] = 16 << 20
-    ca_file: str = ""
-    credentials: dict[str, str] = {}
-    limits: Limits = Limits()
-    tools: tuple[str, ...] = ("sh", "tar", "md5sum")
-    agents: dict[str, AgentSettings] = {}
+    ca_file: str = ""  # certificate authorities to trust instead of the system's
+    credentials: dict[str, str] = {}  # origin (`https://host`) -> file with the credentials for it
+    limits: Limits = Limits()  # of a tarball's content
+    tools: tuple[str, ...] = ("sh", "tar", "md5sum")  # programs that must be on PATH
+    agents: dict[str, AgentSettings] = {}  # by name
 
     @property
     def base_url(self) -> str:
@@ -88,7 +82,7 @@ class Config(_Section, frozen=True):
 
     @property
     def shown_url(self) -> str:
-        """meta's URL for people: without a password."""
+        """meta's URL for messages, without a password."""
         return shown(self.base_url)
 
     @property
@@ -100,7 +94,7 @@ class Config(_Section, frozen=True):
         return self.hostname or socket.gethostname()
 
     def completed(self, order: Desired) -> Desired:
-        """The order with what it leaves open as cfg.json has it."""
+        """The order, its open settings filled in from `agents`."""
         ours = self.agents.get(order.name)
         if ours is None:
             return order
@@ -112,7 +106,7 @@ class Config(_Section, frozen=True):
 
 
 def load(path: Path) -> Config:
-    """Read cfg.json. Raises Misconfigured with one sentence that names the file and the key's path."""
+    """Read and check cfg.json. Raises Misconfigured with one sentence that names the file and the key's path."""
     try:
         data = durable_files.read_small(path.resolve(), LIMIT)
     except (ValueError, TryLater, OSError) as e:
@@ -162,7 +156,7 @@ def _check(path: str, problem: str) -> None:
 
 
 def as_json(config: Config) -> Any:
-    """The configuration as plain values, for the local HTTP interface; no password, and not where the credentials are."""
+    """The configuration as plain values for the local HTTP interface, without passwords and the paths of credentials."""
     values = msgspec.to_builtins(config)
     del values["credentials"]
     values["server"] = shown(config.server)

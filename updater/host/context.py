@@ -1,4 +1,4 @@
-"""What one updater works with: its configuration, paths, connections and memories, and the wish of its owner to stop."""
+"""The context of one updater: its configuration, paths, HTTP client and memories, and whether it is asked to stop."""
 
 import time
 from collections.abc import Container
@@ -16,30 +16,24 @@ from updater.net.http import Http
 
 @dataclass(slots=True)
 class Host:
-    """Passed to everything that acts; the configuration, and the connections by it, may be replaced (by a reload).
-
-    own_version: the install below the root that this process runs from, "" when it does not; successor: the one that it shall
-    become; told: for each agent, what it waits for as it was logged last; waits: for some, the same in a word of `wire.WAITS`;
-    left_in_peace: for some, the version that does not stay where it is installed, so that its word is believed; boot: which
-    start of this machine or, in a container, of this container, outside of which processes mean nothing; machine_boot: of the
-    machine alone; settles: for some, the version and when (monotonic seconds) its processes are old enough to be known by
-    where they are.
-    """
+    """Passed to everything that acts. A reload replaces `config` and `http`. Dictionaries are by agent name."""
 
     layout: Layout
     config: Config
     http: Http
     stopping: bool = False
-    own_version: str = ""
-    successor: str = ""
-    told: dict[str, str] = field(default_factory=dict)
-    waits: dict[str, str] = field(default_factory=dict)
+    own_version: str = ""  # the install below the root that this process runs from, "" if none
+    successor: str = ""  # the version of the updater that this process is to become
+    told: dict[str, str] = field(default_factory=dict)  # what each agent waits for, as logged last
+    waits: dict[str, str] = field(default_factory=dict)  # the same for some, as one of `heartbeat.WAITS`
+    # Versions that do not run in their install, so that the output of their `control` is believed:
     left_in_peace: dict[str, str] = field(default_factory=dict)
+    # (version, monotonic seconds from which its processes are old enough to be recognised by their directory):
     settles: dict[str, tuple[str, float]] = field(default_factory=dict)
     memories: Memories = field(init=False)
     orders: Orders = field(init=False)
-    boot: str = field(init=False)
-    machine_boot: str = field(init=False)
+    boot: str = field(init=False)  # the current boot of the machine or container; process ids are valid within it only
+    machine_boot: str = field(init=False)  # the current boot of the machine
     _table: Table | None = None
 
     def __post_init__(self) -> None:
@@ -48,11 +42,11 @@ class Host:
         self.boot, self.machine_boot = boot_here(), boot_id()
 
     def reconfigure(self, config: Config) -> None:
-        """Go on with another configuration."""
+        """Replace the configuration, and the HTTP client that depends on it."""
         self.config, self.http = config, connections(config, self.layout)
 
     def forget_waits(self, ordered: Container[str]) -> None:
-        """Only these agents are ordered now: no other waits for anything."""
+        """Drop the waits of agents that have no order any more. ordered: names of the agents that have one."""
         for name in list(self.waits):
             if name not in ordered:
                 self.waits.pop(name, None)
@@ -62,30 +56,30 @@ class Host:
         return time.time()
 
     def uptime(self) -> Uptime:
-        """For how long the machine is up; no clock that is set changes that."""
+        """The time since the machine's boot, which setting the clock does not change."""
         return Uptime(self.machine_boot, time.clock_gettime(time.CLOCK_BOOTTIME))
 
     def moment(self, at: float = 0) -> Moment:
-        """As memories are judged by it: now, or when an agent was looked at (Unix seconds)."""
+        """The time by which memories are judged. at: when an agent was observed, in Unix seconds; 0 for now."""
         return Moment(at or self.now(), self.config.watch, self.boot)
 
     def table(self, since: float) -> Table:
-        """All processes, as they were then (monotonic seconds) or later: what several look for at a time is read once."""
+        """All processes, read at `since` (monotonic seconds) or later; agents that look at the same time share one table."""
         table = self._table
         if table is None or table.at < since:
             self._table = table = Table()
         return table
 
     def stop(self) -> None:
-        """Begin nothing more; what cannot be left half done is finished."""
+        """Ask everything to stop: nothing new is started, and only what must not be interrupted is finished."""
         self.stopping = True
 
     def check_stopping(self) -> None:
-        """Raises TryLater once the updater is asked to stop: what has not begun stays undone."""
+        """Raises TryLater if the updater was asked to stop."""
         if self.stopping:
             raise TryLater("the updater is stopping")
 
 
 def connections(config: Config, layout: Layout) -> Http:
-    """What this host speaks to servers with: meta also sees the token that it gave us, if it did."""
+    """The HTTP client of this host. It also sends the token that meta issued to this host, if there is one, to meta."""
     return Http(config.ca_file, config.credentials, (config.base_url, layout.credentials))

@@ -1,9 +1,9 @@
-"""An agent's own `./control` script: the only place that starts processes.
+"""Runs an agent's `./control` script. This is the only module that starts processes.
 
-Promises: a script runs in its version's directory, in a session of its own, with no input, for a bounded time and with
-a bounded output; a daemon that it leaves behind never blocks us, whatever that daemon keeps open. A script that is out of
-time gets TERM and then KILL, with its whole process group. Exit codes are ignored: many scripts have meaningless ones, so
-only `status` counts, and of that the last line on stdout. stderr is evidence, never a word.
+A script runs in its version's directory, in a new session, without input, with limited time and limited output. A daemon that
+it starts never blocks the updater, even if it keeps the pipes open. A script that exceeds its time gets TERM and then KILL,
+with its whole process group. Exit codes are ignored, since those of many scripts are meaningless: only the last line on stdout
+of `status` counts. stderr is reported, but never interpreted.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ from updater.model.observed import State, Status
 from updater.wire.text import one_line
 
 KEPT = 8 << 10  # bytes of output that are kept: the last ones
-FLOOD = 1 << 20  # bytes of output through a pipe after which a script is ended
+FLOOD = 1 << 20  # bytes of output through a pipe; a script that prints more is ended
 GRACE = 2.0  # seconds from TERM to KILL
 _TICK = 0.02
 _OF_THE_HOST = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ETXTBSY)
 
 
 def status(install: Path, timeout: float) -> Status:
-    """Ask `./control status` of an install. What is wrong with the script is the status; what is with the host, TryLater."""
+    """Run `./control status` of an install. An error of the script becomes the status; an error of the host raises TryLater."""
     try:
         with _running(_script("status", install), subprocess.PIPE, subprocess.PIPE) as process:
             output = _Pipes(process)
@@ -51,9 +51,9 @@ def run(
 ) -> str:
     """Run `./control VERB` and return the last of its output (stdout and stderr, at most KEPT bytes).
 
-    With `log`, the output goes to that file, which a daemon may go on writing to; else to a pipe that is closed when the
-    script ends. mark: is put on what the script starts. Raises ControlFailed when the script cannot be run, floods the pipe, or
-    takes longer than `timeout` seconds, and TryLater when this host has no room for another process.
+    With `log`, the output goes to that file, and a daemon may go on writing to it; otherwise to a pipe that is closed when
+    the script ends. mark: marks the processes that the script starts. Raises ControlFailed if the script cannot be run,
+    prints more than FLOOD, or takes longer than `timeout` seconds. Raises TryLater if the host cannot start a process now.
     """
     if log is None:
         with _running(_script(verb, install, mark), subprocess.PIPE) as process:
@@ -65,44 +65,43 @@ def run(
 
 
 def run_program(command: Sequence[str], directory: Path, timeout: float) -> tuple[int, str]:
-    """Run a program of our own, whose exit code does count; returns it and the last of the output. Raises ControlFailed."""
+    """Run one of the updater's own programs; returns (exit code, last of the output). Raises ControlFailed."""
     with _running(_Command(command, directory), subprocess.PIPE) as process:
         output = _follow(process, _Pipes(process), timeout)
         return process.wait(), output
 
 
 def leave_behind(command: Sequence[str], directory: Path) -> None:
-    """Start a program of our own that outlives this process; it writes where we do. Raises OSError."""
+    """Start one of the updater's own programs that outlives this process and shares its output. Raises OSError."""
     subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
 def environment(install: Path) -> agent_environment.Given:
-    """What the scripts of an install have as their environment."""
+    """The environment of an install's scripts."""
     return agent_environment.given_by(root_of(install) / agent_environment.FILE)
 
 
 def tail(log: Path, limit: int) -> str:
-    """The last lines of a log, at most `limit` characters, fit for a report."""
+    """The last lines of a log, at most `limit` characters, made safe for a report."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - KEPT))
             text = file.read(KEPT).decode("utf-8", "replace")
     except OSError:
         return ""
-    lines = [
-        one_line(line, 500) for line in text.replace("\0", "").splitlines()
-    ]  # a log that was cut may begin with a hole
+    # A log that was cut may begin with NULs.
+    lines = [one_line(line, 500) for line in text.replace("\0", "").splitlines()]
     return "\n".join(line for line in lines if line)[-limit:]
 
 
 @dataclass(frozen=True, slots=True)
 class _Command:
-    """What to start where. environment, umask: None and -1 for our own."""
+    """A command to start."""
 
     words: Sequence[str]
     directory: Path
-    environment: Mapping[bytes, bytes] | None = None
-    umask: int = -1
+    environment: Mapping[bytes, bytes] | None = None  # None: that of this process
+    umask: int = -1  # -1: that of this process
 
 
 def _script(verb: str, install: Path, mark: agent_environment.Mark | None = None) -> _Command:
@@ -126,7 +125,7 @@ def _running(
 
 
 def _spawn(command: _Command, output: IO[bytes] | int, errors: int) -> subprocess.Popen[bytes]:
-    # Another thread may be starting a child that still holds the script open from when it was written: a matter of moments.
+    # A child that another thread is just starting may hold the script open for writing for a moment.
     for patience in (0.01, 0.05, 0.25, 0.0):
         try:
             return _popen(command, output, errors)
@@ -141,7 +140,7 @@ def _spawn(command: _Command, output: IO[bytes] | int, errors: int) -> subproces
 
 
 def _why_not(command: _Command, error: OSError) -> str:
-    """Why a program could not be started; of a script that is there the kernel does not say it well."""
+    """Why a program could not be started; for an existing script the kernel's own words are misleading."""
     program = command.directory / command.words[0]
     if error.errno in (errno.ENOENT, errno.ENOEXEC, errno.EACCES) and command.environment and places.is_file(program):
         return (
@@ -167,7 +166,7 @@ def _popen(command: _Command, output: IO[bytes] | int, errors: int) -> subproces
 
 
 def _open_log(log: Path) -> IO[bytes]:
-    # A full disk must not keep an agent from its start: then there is no evidence, but an agent.
+    # A full disk must not prevent the start of an agent: then its output is lost.
     try:
         durable_files.make_directory(log.parent)
         fd = os.open(log, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o640)
@@ -189,7 +188,7 @@ def _follow(process: subprocess.Popen[bytes], output: "_Pipes | _File", timeout:
 
 
 class _Pipes:
-    """Output through pipes, one or two: read as it comes until the script ends, which may be long before a pipe does."""
+    """Output through one or two pipes, read until the script ends; a daemon may keep the pipes open for longer."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._kept = {pipe.fileno(): b"" for pipe in (process.stdout, process.stderr) if pipe}
@@ -228,12 +227,12 @@ class _Pipes:
         return next(iter(self._kept.values()))
 
     def errors(self) -> str:
-        """The last of stderr, where it has a pipe of its own."""
+        """The last of stderr, if it has a pipe of its own."""
         return list(self._kept.values())[-1].decode("utf-8", "replace")
 
 
 class _File:
-    """Output to a file that outlives the script. However much it is: the file is kept small by `output`, also meanwhile."""
+    """Output to a file that outlives the script; `start_output` keeps the file small."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._fd = file.fileno()
@@ -257,7 +256,7 @@ def _check(deadline: float, printed: int = 0) -> None:
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """TERM, then KILL, to everything in the script's session that did not leave its process group."""
+    """End the script's process group, with TERM and then with KILL."""
     for sig in (signal.SIGTERM, signal.SIGKILL):
         _kill_group(process.pid, sig)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -267,6 +266,6 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _kill_group(group: int, sig: signal.Signals) -> None:
-    # It may have ended by itself; or what is left of it belongs to another user, by sudo.
+    # It may have ended by itself, or its remaining processes belong to another user (sudo).
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, sig)

@@ -1,11 +1,12 @@
-"""The name that this host reports under: cfg.json's as it is, else the machine's own where that can be believed.
+"""Determines the name that this host reports under: that of cfg.json, else the machine's own name if it is plausible.
 
-A machine whose network is not up yet, or whose DHCP server lost its lease, calls itself `localhost` or by another's name for a
-while; by such a name meta would give it another host's orders, or those of no host at all. So a derived name that is none is
-never used, and a new one only after an hour of one boot, in which the last orders count as if meta did not answer: a machine
-without its network has no right time either, so no clock that may be set counts it. And hashes of the ids
-that the machine and its boot have, by which meta can tell two machines of one name: the ids themselves are secrets
-(machine-id(5)).
+Before its network is up, or after its DHCP lease was lost, a machine may be called `localhost` or have another host's name.
+Under such a name meta would answer with the orders of another host, or with none. Therefore an invalid machine name is never
+used, and a new one only after PATIENCE seconds within one boot. Until then the last orders count as if meta did not answer. The
+time is measured since the boot, since a machine without its network may have a wrong clock.
+
+This module also hashes the ids of the machine and of its boot, by which meta distinguishes two machines of one name. The ids
+themselves are secrets (machine-id(5)).
 """
 
 import hashlib
@@ -21,18 +22,18 @@ from updater.host.context import Host
 from updater.wire.names import hostname_problem
 from updater.wire.text import one_line
 
-PATIENCE = 3600.0  # seconds for which a host whose derived name has changed keeps its last orders
+PATIENCE = 3600.0  # seconds for which a host keeps its last orders after its machine's name has changed
 _NONE = ("localhost", "localhost4", "localhost6", "(none)", "")  # with or without a domain
 _ID = re.compile(r"[0-9a-f]{32}")
 _MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 
 
 class NameInDoubt(TryLater):
-    """This machine has another name than it had: its last orders stay in force for a time, and meta is not asked."""
+    """This machine's name has changed: its last orders stay in force for PATIENCE seconds, and meta is not asked."""
 
 
 def reported(host: Host) -> str:
-    """The name for a report that is sent now. Raises Misconfigured for a derived one that is none, NameInDoubt for another."""
+    """The name for the next report. Raises Misconfigured if the machine's name is invalid, NameInDoubt if it has changed."""
     if host.config.hostname:
         return host.config.hostname
     derived = socket.gethostname()
@@ -48,7 +49,7 @@ def reported(host: Host) -> str:
 
 
 def trouble(host: Host) -> str:
-    """Why this host sends no report now because of its name, or ""."""
+    """Why this host's name keeps it from sending reports now, or ""."""
     try:
         reported(host)
     except (Misconfigured, NameInDoubt) as e:
@@ -57,26 +58,26 @@ def trouble(host: Host) -> str:
 
 
 def note(host: Host) -> None:
-    """Remember since when this machine has had its name, if that is another than meta knows. Raises TryLater."""
+    """Store since when this machine has had its name, if it differs from the one that meta knows. Raises TryLater."""
     if not host.config.hostname and not derived_problem(derived := socket.gethostname()):
         host.orders.note_name(derived, host.uptime())
 
 
 def derived_problem(derived: str) -> str:
-    """Why this name of a machine is not to be used, or ""."""
+    """Why this machine name must not be used, or ""."""
     if derived.lower().partition(".")[0] in _NONE or hostname_problem(derived):
         return f'this machine calls itself "{one_line(derived, 80)}", which names no host: set hostname in cfg.json'
     return ""
 
 
 def machine() -> str:
-    """A hash of the machine-id, 16 hex digits; "" when there is none yet."""
+    """A hash of the machine id, 16 hex digits; "" if there is none yet."""
     return next((found for file in _MACHINE_IDS if (found := _hash_in(file))), "")
 
 
 @lru_cache(maxsize=16)
 def hashed(kind: str, text: str) -> str:
-    """An id as it may leave the machine, "" for none. kind: what it is of, so that two kinds of one id look different."""
+    """The hash of an id, 16 hex digits; "" if it is not an id. kind: hashed with it, so that kinds cannot be compared."""
     compact = text.strip().lower().replace("-", "")
     if not _ID.fullmatch(compact):
         return ""  # `uninitialized` in an image that has never booted
@@ -84,7 +85,7 @@ def hashed(kind: str, text: str) -> str:
 
 
 def _hash(file: Path) -> str:
-    """Of the id that it holds."""
+    """The hash of the machine id in a file, or ""."""
     try:
         with file.open(encoding="ascii", errors="replace") as opened:
             text = opened.read(64)

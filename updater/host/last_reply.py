@@ -1,8 +1,7 @@
-"""meta's last good reply, kept for the days on which it does not answer: what runs is then kept running by it.
+"""Stores meta's last good reply, so that its agents are kept running while meta does not answer.
 
-A later run of the updater does less by it (`actions.Source`), since a person may have taken it back meanwhile.
-
-Written when the orders change, and else rarely, so that a host at rest does not write.
+A later run of the updater follows it only in part (`actions.Source`), since its orders may have been withdrawn by then. It is
+written when the orders change, and otherwise every REWRITE seconds, so that an idle host hardly writes.
 """
 
 from math import inf
@@ -16,35 +15,36 @@ from updater import durable_files
 from updater.errors import TryLater
 from updater.wire.heartbeat import Desired, desired_problem
 
-LIMIT = 4 << 20  # bytes; more than a reply can have, with the keys that it may leave out
-REWRITE = 6 * 3600.0  # seconds after which unchanged orders are written again, for their age
+LIMIT = 4 << 20  # bytes; more than a reply can have, with the keys that it may omit
+REWRITE = 6 * 3600.0  # seconds after which unchanged orders are written again, to renew their time
 
 
 class Uptime(NamedTuple):
-    """A moment of a machine. boot: which start of it; seconds: since then."""
+    """A point in time, relative to a boot of the machine."""
 
-    boot: str
-    seconds: float
+    boot: str  # the boot's id
+    seconds: float  # since the boot
 
 
 class LastReply(msgspec.Struct, frozen=True):
-    """The orders of a reply, and when it came, in Unix seconds. hostname: the name that it was for, "" where that is not known;
-    renamed, renamed_boot, renamed_up: the other name that the machine has had since then, and since when."""
+    """The orders of the last reply."""
 
-    at: float = 0
+    at: float = 0  # when it came, in Unix seconds
     orders: tuple[Desired, ...] = ()
-    hostname: str = ""
-    renamed: str = ""
-    renamed_boot: str = ""
-    renamed_up: float = 0
+    hostname: str = ""  # the host name in the report, "" if unknown
+    renamed: str = ""  # another name that the machine has had since then, "" if none
+    renamed_boot: str = ""  # the boot in which it was first seen
+    renamed_up: float = 0  # seconds from that boot until it was first seen
 
     def still_good(self, now: float, limit: float) -> tuple[Desired, ...]:
-        """The orders, if they are at most `limit` seconds old; a clock that went back makes none of them older."""
+        """The orders if they are at most `limit` seconds old, else (); they also count if the clock was set back."""
         return self.orders if now - self.at <= limit else ()
 
     def seconds_of_name(self, name: str, now: Uptime) -> float:
-        """For how long the machine has had this name in this boot: infinite for the one of the reply, or where none is known;
-        0 when it has just been seen."""
+        """For how many seconds the machine has had this name in this boot: 0 for a new name.
+
+        Infinite for the name of the reply, or if that is unknown.
+        """
         if self.hostname in ("", name):
             return inf
         is_known = (name, now.boot) == (self.renamed, self.renamed_boot)
@@ -52,15 +52,15 @@ class LastReply(msgspec.Struct, frozen=True):
 
 
 class Orders:
-    """Keeps the last reply, in memory and in its file. of_this_run: whether it came to this process."""
+    """Keeps the last reply in memory and in its file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.of_this_run = False
+        self.of_this_run = False  # whether the last reply came to this process
         self._written = self.last = _load(path)
 
     def keep(self, orders: tuple[Desired, ...], now: float, hostname: str = "") -> None:
-        """These came now, for this name. Raises TryLater when they cannot be written; they are kept in memory all the same."""
+        """Keep the orders of a reply for this host name. Raises TryLater if they cannot be written; memory has them anyway."""
         self.last, self.of_this_run = LastReply(now, orders, hostname), True
         written = self._written
         same = (orders, hostname, "") == (written.orders, written.hostname, written.renamed)
@@ -68,7 +68,7 @@ class Orders:
             self._write()
 
     def note_name(self, name: str, now: Uptime) -> None:
-        """The machine has this name now. Written only when that is news. Raises TryLater as `keep` does."""
+        """Note the machine's current name; written only if it is new. Raises TryLater as `keep` does."""
         last = self.last
         if last.hostname in ("", name):
             renamed = replace(last, renamed="", renamed_boot="", renamed_up=0)

@@ -1,6 +1,6 @@
-"""What a host remembers of its agents, on the disk.
+"""Stores what a host remembers of its agents on the disk.
 
-A memory that cannot be read is an empty one: the worst that follows is one more try of a version that was rejected before.
+A damaged memory counts as empty: at worst, a version that was rejected before is tried once more.
 """
 
 import threading
@@ -15,10 +15,10 @@ from updater.model.memory import LIMIT, Memory
 
 
 class Memories:
-    """The memories of all agents of a host, kept on disk; safe for several threads.
+    """The memories of all agents of a host, stored on the disk. Safe for threads.
 
-    A change is a function from the memory as it is to the new one, so that two who change the same memory lose nothing.
-    What cannot be read now is not taken for nothing: that raises TryLater. What is damaged is an empty memory.
+    A change is a function from the current memory to the new one, so that concurrent changes are not lost. A damaged file
+    counts as an empty memory; a file that cannot be read now raises TryLater.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -28,15 +28,15 @@ class Memories:
         self._unwritten: set[str] = set()
 
     def of(self, name: str) -> Memory:
-        """The memory of one agent; an empty one when there is none or it is damaged."""
+        """The memory of one agent; empty if there is none or it is damaged."""
         with self._lock:
             return self._of(name)
 
     def change(self, name: str, how: Callable[[Memory], Memory], at_least_here: bool = False) -> Memory:
-        """Change a memory, durably before this returns, and return it.
+        """Change a memory, write it durably, and return it.
 
-        Raises TryLater when it cannot be written; then nothing has changed, or, `at_least_here`, this process knows it all
-        the same, and the next one does not.
+        Raises TryLater if it cannot be written. Then nothing has changed, or, with `at_least_here`, this process has the
+        change while the next one will not.
         """
         with self._lock:
             before = self._of(name)
@@ -52,7 +52,7 @@ class Memories:
             return after
 
     def names(self) -> list[str]:
-        """The agents of which anything is remembered."""
+        """The names of the agents that have a memory."""
         names = durable_files.names_in(self._directory)
         return [name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")]
 
@@ -63,7 +63,10 @@ class Memories:
 
 
 def _rendered(memory: Memory) -> bytes:
-    """At most LIMIT bytes, or it could not be read back: what decides stays, news and evidence go first."""
+    """The memory as JSON of at most LIMIT bytes, since a larger file could not be read back.
+
+    If necessary, outcomes and evidence are dropped; what decides is kept.
+    """
     data = msgspec.json.encode(memory)
     if len(data) <= LIMIT:
         return data

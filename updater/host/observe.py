@@ -1,7 +1,7 @@
-"""What is true on this host now: which agents there are, what is installed, what each agent's own `control` says.
+"""Observes this host: which agents there are, what is installed, and what each agent's `control` says. Only reads.
 
-Reads only. An install is believed in when its marker was written (last, after digest, unpack and fsync), or when `.version`
-names it and its control can run: so a host that another updater managed is taken over as it is.
+An install counts if it has its marker, which is written last, after digest, unpack and fsync. It also counts if `.version`
+names it and its control is executable, so that hosts of another updater are taken over without changes.
 """
 
 import time
@@ -20,9 +20,10 @@ from updater.wire.names import name_problem, version_problem
 
 
 def agent_names(layout: Layout) -> list[str]:
-    """The names of the agents on this host: directories with a `.version` (the peers' rule), or which do not let that be seen.
+    """The names of the agents on this host: directories with a `.version`, or of which that cannot be read now.
 
-    Raises TryLater when the root cannot be listed."""
+    Raises TryLater if the root cannot be listed.
+    """
     names = durable_files.names_in(layout.root)
     return [name for name in names if not name_problem(name) and not places.is_missing(layout.agent(name).version_file)]
 
@@ -34,9 +35,9 @@ def observe(
     remembered: str = "",
     clock: Callable[[], float] = time.time,
 ) -> Observed:
-    """Look at one agent, which may not be there yet; asks its control, for at most `timeout` seconds. Raises TryLater.
+    """Observe one agent, which need not exist; its control script may take `timeout` seconds. Raises TryLater.
 
-    remembered: the version that `.version` named last, for when it is damaged; clock: of Unix seconds.
+    remembered: the version that `.version` named last, used if the file is damaged; clock: returns Unix seconds.
     """
     agent = layout.agent(name)
     entries = durable_files.names_in(agent.path)
@@ -67,11 +68,11 @@ def observe(
 
 
 def current(agent: AgentDir) -> str:
-    """The version in `.version`, "" when there is none that could be one."""
+    """The version in `.version`, "" if it has no valid one."""
     try:
         data = durable_files.read_small(agent.version_file, 1024) or b""
         version = data.decode("ascii").strip()
-    except ValueError:  # not TryLater: what cannot be read now may well run
+    except ValueError:  # TryLater is passed on: a version that cannot be read now may well run
         return ""
     return "" if version_problem(version) else version
 
@@ -91,7 +92,7 @@ def _marker(install: Path) -> Marker | None:
 
 
 def _foreign(agent: AgentDir, entries: list[str]) -> str:
-    # Other things live beside the agents (our own `var`, say): an agent's directory holds versions and nothing else.
+    # The root also has other directories, such as our own `var`; an agent's directory holds nothing but versions.
     for entry in entries:
         if not entry.startswith(".") and not places.is_directory(agent.install(entry)):
             return f"{agent.path} holds {entry}, which is no version of an agent"

@@ -1,7 +1,7 @@
-"""What a person on this host may ask of the updater: to leave an agent alone, to take its last change back, or to try a
-version again that was rolled back here.
+"""Requests of a person on this host: to leave an agent alone, to roll it back, or to retry a rejected version.
 
-Asked by files below `.updater`, so whoever may write there may ask, and an updater that does not run finds it when it does.
+A request is a file below `.updater`. So everyone who can write there can make one, and an updater that is not running finds it
+later.
 """
 
 import os
@@ -18,9 +18,9 @@ LIMIT = 4096  # bytes of a reason
 
 
 def hold(layout: Layout, name: str, why: str) -> str:
-    """From the next look on nothing is done to this agent. Raises Misconfigured, NotThere, TryLater.
+    """Hold an agent: from the next look on it is not changed. Raises Misconfigured, NotThere, TryLater.
 
-    Without `why` an agent that is held already keeps its reason, which is returned; else "".
+    Without `why`, an agent that is already held keeps its reason, which is returned; otherwise returns "".
     """
     path = layout.held(_checked(layout, name))
     if not why and (before := held(layout, name)):
@@ -38,7 +38,7 @@ def unhold(layout: Layout, name: str) -> bool:
 
 
 def held(layout: Layout, name: str) -> str:
-    """Why the agent is held, "" when it is not. What is no reason counts as held: somebody put it there. Raises TryLater."""
+    """Why the agent is held, "" if it is not. A file without a valid reason also counts. Raises TryLater."""
     try:
         reason = durable_files.read_small(layout.held(name), LIMIT)
     except ValueError as e:
@@ -47,12 +47,12 @@ def held(layout: Layout, name: str) -> str:
 
 
 def ask_rollback(layout: Layout, name: str) -> None:
-    """Wish the agent back to the version before, at its next turn."""
+    """Request that the agent goes back to the previous version at its next turn."""
     _write(layout.rollback_wish(_checked(layout, name)), "wished by hand")
 
 
 def ask_retry(layout: Layout, name: str) -> None:
-    """Wish that the agent's rejected version is tried again, at its next turn."""
+    """Request that the agent's rejected version is tried again at its next turn."""
     _write(layout.retry_wish(_checked(layout, name)), "wished by hand")
 
 
@@ -65,14 +65,14 @@ def wishes_retry(layout: Layout, name: str) -> bool:
 
 
 def fulfilled(layout: Layout, name: str) -> None:
-    """The wishes were seen to, one way or the other."""
+    """Remove the requests for an agent, once they were carried out or refused."""
     for wish in (layout.rollback_wish(name), layout.retry_wish(name)):
         durable_files.remove_tree(wish)
 
 
 def running_updater(layout: Layout) -> int:
-    """The process id of the updater that works on this root, 0 when there is none."""
-    if places.is_missing(layout.lock):  # none ever was; nothing is made to find that out
+    """The process id of the updater that works on this root, 0 if there is none."""
+    if places.is_missing(layout.lock):  # no updater ever ran here; do not create the lock file
         return 0
     try:
         with durable_files.only_one(layout.lock):
@@ -83,7 +83,7 @@ def running_updater(layout: Layout) -> int:
 
 
 def wake(pid: int) -> None:
-    """Have the running updater look at once."""
+    """Make the running updater start a cycle at once. Raises TryLater."""
     try:
         os.kill(pid, signal.SIGUSR1)
     except OSError as e:
@@ -96,7 +96,7 @@ def _checked(layout: Layout, name: str) -> str:
 
 
 def require(layout: Layout, name: str) -> None:
-    """Raises Misconfigured for what is no name, NotThere for an agent that is not here, with those that are."""
+    """Raises Misconfigured for an invalid name, NotThere, with a list of those that are, for an agent not on this host."""
     problem = name_problem(name)
     if problem:
         raise Misconfigured(problem)

@@ -1,4 +1,4 @@
-"""What must be true before the first cycle, so that a host fails at its start and not at its first upgrade."""
+"""Checks the host before the first cycle, so that errors show at the start and not at the first upgrade."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from updater.host.config import Config
 
 
 def check(config: Config, root: Path) -> None:
-    """Raises Misconfigured for a missing tool or a root that cannot be written."""
+    """Raises Misconfigured if a tool is missing or the root is not writable."""
     missing = [tool for tool in config.tools if shutil.which(tool) is None]
     if missing:
         raise Misconfigured(

@@ -1,9 +1,9 @@
-"""What the agents' starts leave in their logs, kept small: a thread that looks at a timer's pace, whatever the cycles do.
+"""Keeps the output of agents' starts small, in a thread that is independent of the cycles.
 
-Promises that a log is cut back to its last KEPT bytes soon after it is larger than `maxOutput` of cfg.json allows: within SLOW
-seconds while anything grows, and while it grows fast, within QUICK ones, so that an agent that floods fills no disk. While
-nothing grows the looks become rarer, up to REST seconds, as far as the disk has room for a flood of that time. The agent writes
-on: its descriptor appends. What it writes between the reading of the last bytes and the cut is lost.
+A log that is larger than `maxOutput` of cfg.json is cut to its last KEPT bytes: within SLOW seconds while any log grows, and
+within QUICK seconds while logs grow fast, so that an agent cannot fill the disk. While no log grows, the checks become rarer,
+up to REST seconds, if the disk has room for a flood of that duration. The agent keeps its descriptor, which appends. Output
+written between the reading of the last bytes and the cut is lost.
 """
 
 import contextlib
@@ -20,15 +20,15 @@ from updater.host.context import Host
 log = logging.getLogger("updater")
 
 KEPT = 64 << 10  # bytes
-QUICK, SLOW = 0.05, 1.0  # seconds between two looks
-REST = 8.0  # seconds between two looks at most
-FLOOD = 1e9  # bytes a second that an agent may begin to write at any time
-FAST = 1 << 20  # bytes of growth between two looks, from which on the next one comes quickly
+QUICK, SLOW = 0.05, 1.0  # seconds between two checks
+REST = 8.0  # longest time between two checks, in seconds
+FLOOD = 1e9  # bytes per second at which an agent may start to write at any time
+FAST = 1 << 20  # bytes of growth between two checks from which the next one follows after QUICK
 
 
 @contextlib.contextmanager
 def trimmed(host: Host) -> Iterator[None]:
-    """Keep the logs small while the block runs, and from the first moment on."""
+    """Context in which the logs are kept small."""
     trimmer = Trimmer(host.layout.outputs, lambda: host.config.max_output)
     over = threading.Event()
     thread = threading.Thread(target=trimmer.run, args=(over,), name="output", daemon=True)
@@ -41,7 +41,7 @@ def trimmed(host: Host) -> Iterator[None]:
 
 
 class Trimmer:
-    """Looks at all logs of a directory. cap: bytes that one may have, asked for at each look."""
+    """Checks all logs of a directory. cap: returns how many bytes one may have; called at each check."""
 
     def __init__(self, directory: Path, cap: Callable[[], int]) -> None:
         self._directory = directory
@@ -51,19 +51,19 @@ class Trimmer:
         self._rest = SLOW / 2
 
     def run(self, over: threading.Event) -> None:
-        """Look again and again, until it is over."""
+        """Check repeatedly until `over` is set."""
         while not over.wait(self._pause(self._look())):
             pass
 
     def _pause(self, grown: int) -> float:
-        """Seconds until the next look, after one that has found the logs grown by so many bytes."""
+        """Seconds until the next check, after one that found the logs grown by `grown` bytes."""
         self._rest = SLOW / 2 if grown else min(self._rest * 2, REST)
         if grown > FAST:
             return QUICK
         return max(SLOW, min(self._rest, self._room() / FLOOD))
 
     def _room(self) -> int:
-        """Bytes that the disk of the logs still has, 0 where that cannot be said."""
+        """Free bytes on the disk of the logs, 0 if unknown."""
         try:
             disk = os.statvfs(self._directory)
         except OSError:
@@ -71,7 +71,7 @@ class Trimmer:
         return disk.f_bavail * disk.f_frsize
 
     def _look(self) -> int:
-        """Cut what is too large; returns by how many bytes the logs have grown since the last look."""
+        """Cut logs that are too large; returns by how many bytes the logs have grown since the last check."""
         sizes = self._measured()
         grown = sum(max(size - self._sizes.get(name, 0), 0) for name, size in sizes.items())
         for name, size in sizes.items():
@@ -82,7 +82,7 @@ class Trimmer:
         return grown
 
     def _measured(self) -> dict[str, int]:
-        """The bytes that each log has on the disk: one that is not appended to may have a hole in front of them."""
+        """The bytes of each log on the disk, without the hole at its start if it was cut and is not appended to."""
         found = {}
         with contextlib.suppress(OSError), os.scandir(self._directory) as entries:
             for entry in entries:
@@ -94,7 +94,7 @@ class Trimmer:
     def _cut(self, name: str, size: int) -> None:
         try:
             durable_files.keep_last(self._directory / name, KEPT)
-        except (TryLater, OSError) as e:  # whatever it is: the other logs are cut, and this one at the next look
+        except (TryLater, OSError) as e:  # the other logs are still cut, and this one at the next check
             if str(e) != self._complained:
                 log.error("an agent's output cannot be cut: %s", e)
             self._complained = str(e)

@@ -1,7 +1,7 @@
-"""What a control script printed, read as a person at a terminal would: pure functions of text.
+"""Finds the status in a control script's output as a person at a terminal would read it. Pure.
 
-The word of a status is the last line that is not blank. Before it scripts print warnings and progress, and around it colours,
-carriage returns and blanks; what turns colours off again (`tput sgr0`) may even follow the line's end.
+The status is the last line that is not blank. Scripts print warnings and progress before it, and colours, carriage returns and
+blanks around it. A sequence that turns colours off (`tput sgr0`) may even follow the line's end.
 """
 
 import re
@@ -21,13 +21,13 @@ _LINE_ENDS = re.compile(r"[\r\n]")  # after a carriage return the terminal write
 
 
 def last_line(text: str) -> str:
-    """The last line that is not blank, without what a terminal does not show; "" when there is none."""
+    """The last line that is not blank, without characters that a terminal does not show; "" if there is none."""
     lines = (line.strip() for line in _LINE_ENDS.split(_SEQUENCES.sub("", text)))
     return next((line for line in reversed(list(lines)) if line), "")
 
 
 def with_evidence(line: str, errors: str, limit: int) -> str:
-    """A status that is none, for a report: the line, and what came on stderr; at most `limit` characters."""
+    """An unknown status for a report: the line and the last line of stderr, at most `limit` characters."""
     if not (said := last_line(errors)):
         return one_line(line, limit)
     return one_line(f"{one_line(line, limit // 3) or 'nothing'} (stderr: {one_line(said, limit // 2)})", limit)

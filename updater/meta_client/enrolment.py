@@ -1,8 +1,8 @@
-"""A token of this host's own: meta gives it in exchange for an enrolment token, and wants to see it from then on.
+"""Enrolment: exchanges an enrolment token for this host's own token, which meta requires from then on.
 
-Promises that neither token is ever shown or logged, that the host's own one is on the disk, private, before this says that
-it has it, and that an old one stays in force until then. And that an answer that is lost locks nobody out: before meta is asked
-a secret is on the disk, by which meta knows the same enrolment when it is asked for again.
+Neither token is ever shown or logged. The host's token is on the disk, readable only by its owner, before success is reported;
+until then an old token stays in force. A lost answer does not lock the host out: before meta is asked, a secret is written to
+the disk, by which meta recognises a repeated request.
 """
 
 import random
@@ -23,8 +23,8 @@ from updater.net.http import Http, Response
 from updater.wire.text import odd_characters, one_line
 from updater.wire.urls import shown
 
-LIMIT = 64 << 10  # bytes of an answer
-KNOWN_WITHIN = 5.0  # seconds after which every meta knows an enrolment token that was made at another
+LIMIT = 64 << 10  # bytes of a response
+KNOWN_WITHIN = 5.0  # seconds until every meta knows an enrolment token that was created at another
 _REMEDIES = {
     401: "the enrolment token is wrong: get a new one",
     403: "this enrolment token is not for this host",
@@ -36,7 +36,7 @@ _REMEDIES = {
 
 
 class _NotKnownYet(Misconfigured):
-    """meta does not know the enrolment token, and says that it may soon. after: seconds."""
+    """meta does not know the enrolment token yet; it may in `after` seconds."""
 
     def __init__(self, text: str, after: float):
         super().__init__(text)
@@ -44,29 +44,29 @@ class _NotKnownYet(Misconfigured):
 
 
 class _Begun(msgspec.Struct):
-    """An enrolment that meta may have been asked for. secret: sent with it; the rest: where, and by whom."""
+    """An enrolment that may have been requested from meta."""
 
-    secret: str
-    server: str
+    secret: str  # sent with the request
+    server: str  # meta's base URL
     hostname: str
-    machine: str
+    machine: str  # hash of the machine id
 
 
 class _Given(msgspec.Struct):
-    """meta's answer, as far as we care."""
+    """The part of meta's response that is used."""
 
     token: str
 
 
 class _Problem(msgspec.Struct):
-    """An error of meta's, in the words of RFC 9457."""
+    """An error response of meta (RFC 9457)."""
 
     detail: str = ""
     title: str = ""
 
 
 def state(host: Host) -> str:
-    """Whether this host has a token for meta and where it is from, in words."""
+    """Whether this host has a token for meta and where it is from, as text for people."""
     configured = _configured(host)
     if configured:
         return f"by cfg.json, with {configured}"
@@ -80,7 +80,7 @@ def state(host: Host) -> str:
 
 
 def check(host: Host, again: bool) -> None:
-    """Raises Misconfigured when this host should not enrol now; again: although it has a token."""
+    """Raises Misconfigured if this host should not enrol now. again: allow it although the host has a token."""
     if configured := _configured(host):
         raise Misconfigured(
             f"cfg.json names credentials for {host.config.shown_url} ({configured}), which count more than an enrolment: "
@@ -91,9 +91,11 @@ def check(host: Host, again: bool) -> None:
 
 
 def enrol(host: Host, token: str, within: float = 0.0, tell: Callable[[str], None] = lambda _line: None) -> None:
-    """Exchange an enrolment token for this host's own. within: seconds for which meta is asked again while it is busy, away or
-    does not answer, or KNOWN_WITHIN at most while it does not know the token, each time told in a line. Raises Misconfigured,
-    Refused, TryLater."""
+    """Exchange an enrolment token for this host's own token. Raises Misconfigured, Refused, TryLater.
+
+    within: seconds for which the request is repeated while meta is busy or away. While meta does not know the token, it is
+    repeated for at most KNOWN_WITHIN seconds. tell: called with one line of text before each repetition.
+    """
     if not _is_token(token):
         odd = odd_characters(token)
         raise Misconfigured(f"what was given is no enrolment token: it must be one word{odd and f', without {odd}'}")
@@ -106,7 +108,7 @@ def enrol(host: Host, token: str, within: float = 0.0, tell: Callable[[str], Non
 
 
 def _begun(host: Host) -> _Begun:
-    """That of before, when this machine asked the same meta and got no answer, else a new one, which is on the disk now."""
+    """The earlier enrolment if this machine asked the same meta and got no answer; else a new one, written to the disk."""
     machine = host_name.machine()
     new = _Begun(secrets.token_urlsafe(32), host.config.base_url, host_name.reported(host), machine)
     with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -118,7 +120,7 @@ def _begun(host: Host) -> _Begun:
 
 
 def _patiently(ask: Callable[[], str], within: float, tell: Callable[[str], None]) -> str:
-    """What is given at last. Raises what asking raises."""
+    """Repeat `ask` until it returns, see `enrol`. Raises what `ask` raises."""
     deadline, attempt = time.monotonic() + within, 0
     known = time.monotonic() + min(within, KNOWN_WITHIN)
     while True:

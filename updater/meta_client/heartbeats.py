@@ -1,4 +1,4 @@
-"""The heartbeat as the host sends it: one POST, one checked reply."""
+"""Sends the host's heartbeat: one POST, one checked reply."""
 
 from updater.errors import Misconfigured, Refused, TryLater
 from updater.host.context import Host
@@ -10,9 +10,9 @@ from updater.wire.urls import shown
 
 
 def heartbeat(host: Host, report: Report) -> Reply:
-    """Report to meta and return its orders.
+    """Send a report to meta and return its reply.
 
-    Raises TryLater or Refused when there is no usable answer; then nothing may be changed on the host.
+    Raises TryLater or Refused if there is no usable reply; then nothing may be changed on the host.
     """
     url, within = host.config.heartbeat_url, host.config.timeouts.heartbeat
     with host.http.exchange("POST", url, within, render_report(report), redirects=False) as answer:
@@ -28,7 +28,7 @@ def heartbeat(host: Host, report: Report) -> Reply:
 
 
 def is_reachable(host: Host) -> bool:
-    """Whether meta answers us at all now."""
+    """Whether meta answers `/health` now."""
     url = f"{host.config.base_url}/health"
     try:
         with host.http.exchange("GET", url, host.config.timeouts.heartbeat) as answer:

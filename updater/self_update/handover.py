@@ -1,8 +1,8 @@
-"""The updater as an agent of itself: it cannot stop itself to start its successor, so it hands over.
+"""Upgrades the updater, which is an agent of itself: it cannot stop itself to start its successor, so it hands over.
 
-The new version is installed beside the old as any agent's is. Then it must prove itself twice: before anything changes, its
-own `plan` must get a usable answer from meta; and after the old process has become the new one, a guard that still runs the
-old version waits for a good heartbeat of the new one, and takes over again when there is none in time.
+The new version is installed next to the old one, as for any agent. Then it must prove itself twice. Before anything changes,
+its own `plan` must get a usable reply from meta. After the old process has become the new one, a guard still runs the old
+version. It waits for a good heartbeat of the new version, and takes over again if there is none in time.
 """
 
 import contextlib
@@ -30,40 +30,39 @@ from updater.wire.names import version_problem
 log = logging.getLogger("updater")
 
 PROGRAM = "updater.pyz"
-GUARD_AT_LEAST = 10.0  # seconds for a first heartbeat after the hand-over, however short the watch
+GUARD_AT_LEAST = 10.0  # seconds for a first heartbeat after the hand-over, even if the watch is shorter
 
 
 def running_version(layout: Layout, program: Path) -> str:
-    """The version whose program this process runs, "" when it does not run from an install below the root."""
+    """The version whose program this process runs, "" if that is not in an install below the root."""
     install = program.resolve().parent
     is_install = install.parent == layout.agent(OWN_NAME).path.resolve() and not version_problem(install.name)
     return install.name if is_install else ""
 
 
 def as_known(seen: Observed) -> Observed:
-    """What was seen of ourselves, corrected by what we know: it runs, whatever a script would say."""
+    """The observation of the updater itself, corrected: it is running, so its control script need not be asked."""
     return replace(seen, status=Status(STARTED), own=True)
 
 
 def is_successor(host: Host) -> bool:
-    """Whether this process was handed over to and has not yet proven itself."""
+    """Whether this process is the successor of a hand-over and has not proven itself yet."""
     trial = host.memories.of(OWN_NAME).trial
     return trial is not None and trial.version == host.own_version and not trial.until and not trial.failure
 
 
 def try_out(install: Path, timeout: float) -> None:
-    """Have the version there report to meta and plan by its answer. Raises ControlFailed when it cannot, and why."""
+    """Run the new version's `plan`, which sends a report to meta and reads the reply. Raises ControlFailed with the reason."""
     code, output = control_script.run_program([*_command(install), "plan", *_where(sys.argv)], install, timeout)
     if code != 0:
         raise ControlFailed(f"its own plan ended with exit code {code}", output)
 
 
 def become(host: Host) -> None:
-    """Turn this process into its successor, with a guard of this version beside it.
+    """Turn this process into its successor by exec, after starting a guard that runs the current version.
 
-    Without a guard there is no hand-over: then `.version` is put back and this becomes the daemon again, as `take_over`. Where
-    this process cannot become another at all (TryLater), the guard carries on. That is the host's trouble and no verdict on
-    the successor: the next cycle tries the hand-over again.
+    If the guard cannot be started, `.version` is put back and this process becomes the daemon again, see `take_over`. If exec
+    fails, raises TryLater, and the guard carries on. Neither is a verdict on the successor: a later cycle tries again.
     """
     agent, watched = host.layout.agent(OWN_NAME), max(host.config.watch, GUARD_AT_LEAST)
     guard = [*_command(agent.install(host.own_version)), "guard", str(os.getpid()), host.successor, host.own_version]
@@ -85,16 +84,16 @@ def become(host: Host) -> None:
 
 
 def note_alive(host: Host) -> None:
-    """This process has had a good answer from meta: a guard may go home."""
+    """Tell the guard that this process has had a good reply from meta, so that the guard can end."""
     text = f"{host.own_version} {os.getpid()}\n".encode()
     if host.own_version and durable_files.read_state(host.layout.alive, 256) != text:
         durable_files.write_atomic(host.layout.alive, text)
 
 
 def guard(host: Host, pid: int, version: str, back: str, seconds: float) -> bool:
-    """Wait for the new version's good heartbeat; returns True when it came, else undoes the hand-over and returns False.
+    """Wait for the new version's good heartbeat; returns True if it came, else undoes the hand-over and returns False.
 
-    While meta does not answer us either, that there was none is no verdict on the version.
+    If meta does not answer the guard either, the missing heartbeat is no verdict on the version.
     """
     wanted = f"{version} {pid}\n".encode()
     deadline = time.monotonic() + seconds
@@ -114,19 +113,21 @@ def guard(host: Host, pid: int, version: str, back: str, seconds: float) -> bool
 
 
 def take_over(arguments: Sequence[str]) -> None:
-    """Become the daemon again, unless systemd starts it. Does not return, but then. arguments: ours, which say what host
-    this is."""
-    if "INVOCATION_ID" in os.environ:  # the unit is started again, by `.version`
+    """Become the daemon again by exec; returns only under systemd, which starts it itself.
+
+    arguments: of this process; those that say which host this is are passed on.
+    """
+    if "INVOCATION_ID" in os.environ:  # systemd starts the unit again, with the version in `.version`
         return
     command = [*_command(Path(sys.argv[0]).resolve().parent), "run", *_where(arguments)]
     os.execv(command[0], command)  # noqa: S606
 
 
-# Both before the new process is ended, so that whoever starts the updater next starts the old version.
+# Both run before the new process is ended, so that the next start of the updater is of the old version.
 
 
 def _reject(host: Host, version: str, back: str, why: str) -> None:
-    """Back to the old version, and a verdict on the new one."""
+    """Go back to the old version, and reject the new one."""
     _name(host, back)
     order = _order(host, version)
     outcome = _outcome(host, version, back, ROLLED_BACK, why)
@@ -135,7 +136,7 @@ def _reject(host: Host, version: str, back: str, why: str) -> None:
 
 
 def _put_back(host: Host, version: str, back: str, why: str) -> None:
-    """Back to the old version as if it had never been left; a later cycle hands over again."""
+    """Go back to the old version without rejecting the new one; a later cycle hands over again."""
     _name(host, back)
     outcome = _outcome(host, version, back, FAILED, why)
     host.memories.change(OWN_NAME, lambda memory: memory.put_back(back).noting(outcome))
@@ -167,8 +168,10 @@ def _end(pid: int) -> None:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether the process runs our program; a zombie does not, nor does a later owner of the number. One that is just becoming
-    another program has no command line for a moment."""
+    """Whether the process runs the updater; False for a zombie or a reused pid.
+
+    During exec a process has no command line for a moment; then it counts as alive.
+    """
     try:
         line = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -181,7 +184,7 @@ def _command(install: Path) -> list[str]:
 
 
 def _where(arguments: Sequence[str]) -> list[str]:
-    """Those of our arguments that say which host this is."""
+    """The options among the arguments that say which host this is: --config and --root."""
     found = []
     for at, argument in enumerate(arguments):
         if argument in ("-c", "--config", "--root"):

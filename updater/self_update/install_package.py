@@ -1,8 +1,8 @@
-"""`updater install`: makes a host's root from an unpacked package: configuration, first version, launcher, systemd unit.
+"""`updater install`: creates a host's root from an unpacked package: configuration, first version, launcher, systemd unit.
 
-Promises that a second run changes nothing, that each file appears whole or not at all, and that what a person or meta has
-decided stays: cfg.json is never written over, and an updater that is at another version already is left at it.
-Refuses, before anything is written, what a person has to change first.
+A second run changes nothing, and each file appears complete or not at all. Decisions of people and of meta are kept: cfg.json
+is never overwritten, and an installed updater keeps its version. All problems that a person has to solve are found before
+anything is written.
 """
 
 import contextlib
@@ -25,26 +25,24 @@ from updater.wire.urls import base_problem
 
 UNIT = f"{OWN_NAME}.service"
 HARDENED = "hardened.conf"
-_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 (what a hardened unit does not see)
-PACKAGE = {"cfg.example.json": 0o644, "control": 0o755, "updater.pyz": 0o755}  # what a package holds
-INTERVAL = 300  # seconds, in a new cfg.json
+_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 (a hardened unit cannot see these)
+PACKAGE = {"cfg.example.json": 0o644, "control": 0o755, "updater.pyz": 0o755}  # files of a package and their modes
+INTERVAL = 300  # seconds between heartbeats, in a new cfg.json
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What to install where. package: an unpacked one; root: as the running host will see it; server: meta, "" where
-    there is a cfg.json; destdir: a directory that stands for / while the files are written; hardened: with the drop-in
-    that takes from all agents what most need not."""
+    """The options of an installation."""
 
-    package: Path
-    root: Path
-    server: str = ""
+    package: Path  # an unpacked package
+    root: Path  # as the running host will see it
+    server: str = ""  # meta's address; may be "" if there is a cfg.json
     user: str = "root"
-    destdir: Path = Path("/")
-    hardened: bool = False
+    destdir: Path = Path("/")  # stands for / while the files are written
+    hardened: bool = False  # install the systemd drop-in that restricts all agents
 
     def real(self, path: Path) -> Path:
-        """Where a path of the host is written."""
+        """The path below `destdir` at which a path of the host is written."""
         return self.destdir / path.relative_to("/")
 
     @property
@@ -62,19 +60,19 @@ class Wish:
 
 @dataclass(slots=True)
 class Done:
-    """What was written, and what was left as it is and why."""
+    """The result of an installation."""
 
     wrote: list[Path] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)  # `PATH: why it was not changed`
 
     def lines(self) -> list[str]:
-        """For the person who runs it."""
+        """The result as lines of text for people."""
         told = [f"wrote {path}" for path in self.wrote] + [f"kept {what}" for what in self.kept]
         return told if self.wrote else [*told, "nothing to change"]
 
 
 def install(wish: Wish) -> Done:
-    """Do it. Raises Misconfigured, TryLater."""
+    """Install the package. Raises Misconfigured, TryLater."""
     uid, gid = _check(wish)
     done = Done()
     durable_files.make_directory(wish.layout.root)
@@ -87,7 +85,7 @@ def install(wish: Wish) -> Done:
 
 
 def enable() -> None:
-    """Become the systemctl that makes systemd read the unit, starts it now, and with every boot. Raises Misconfigured."""
+    """Exec systemctl to start the unit now and at every boot. Raises Misconfigured."""
     try:
         os.execvp("systemctl", ["systemctl", "enable", "--now", UNIT])  # noqa: S606 (no shell is what we want)
     except OSError as e:
@@ -97,7 +95,7 @@ def enable() -> None:
 
 
 def _check(wish: Wish) -> tuple[int, int]:
-    """Everything that can be known to be wrong before the first write; returns the user's ids."""
+    """Check everything before the first write; returns (uid, gid) of the user. Raises Misconfigured."""
     if not wish.root.is_absolute() or any(not c.isprintable() or c in " \"'\\%$" for c in str(wish.root)):
         raise Misconfigured(f"the root {wish.root} must be an absolute path without blanks, quotes, % or $")
     if wish.hardened and any(wish.root.is_relative_to(hidden) for hidden in _HIDDEN):
@@ -134,7 +132,7 @@ def _configuration(wish: Wish, done: Done) -> None:
 
 
 def _first_version(wish: Wish, done: Done) -> None:
-    """Copy the package as the agent's first version, unless there is one: from then on, meta decides."""
+    """Copy the package as the agent's first version, unless it has one; later versions are decided by meta."""
     agent = wish.layout.agent(OWN_NAME)
     if current := _complete_version(agent):
         why = "is there already" if current == __version__ else "is the current version, which is meta's to change"
@@ -150,7 +148,7 @@ def _first_version(wish: Wish, done: Done) -> None:
 
 
 def _complete_version(agent: AgentDir) -> str:
-    """The version in `.version`, "" unless it can run."""
+    """The version in `.version`, "" unless its install is complete."""
     with contextlib.suppress(ValueError):
         version = (durable_files.read_small(agent.version_file, 1024) or b"").decode("ascii").strip()
         install = agent.install(version)
@@ -164,9 +162,9 @@ def _same(package: Path, install: Path) -> bool:
 
 
 def _copy(package: Path, agent: AgentDir, done: Done) -> None:
-    """An install as `executor` makes them: beside, marked, then moved to its name."""
+    """Make an install as `executor` does: in a staging directory, marked, then renamed."""
     install, staging = agent.install(__version__), agent.staging(__version__)
-    if package == install:  # unpacked in its place by hand
+    if package == install:  # a person unpacked it at its final place
         _write(install / MARKER, _marker(), 0o644, done)
         return
     durable_files.remove_tree(staging)
@@ -196,7 +194,7 @@ def _templates(wish: Wish, done: Done) -> None:
         durable_files.make_directory(wish.drop_in.parent)
         _write(wish.drop_in, drop_in.replace("@ROOT@", str(wish.root)).encode(), 0o644, done)
     elif places.exists(wish.drop_in):
-        done.kept.append(f"{wish.drop_in}: is there already; remove it if it shall not be")
+        done.kept.append(f"{wish.drop_in}: is there already; remove it if it is not wanted")
 
 
 def _write(path: Path, data: bytes, mode: int, done: Done) -> None:
@@ -209,7 +207,7 @@ def _write(path: Path, data: bytes, mode: int, done: Done) -> None:
 
 
 def _put(path: Path, data: bytes, mode: int) -> None:
-    """files.write_atomic for a file that appears with its mode: a program that cannot be run must never be seen."""
+    """durable_files.write_atomic for a file that appears with its mode, so that no program is ever not executable."""
     temporary = path.with_name(f".{path.name}.new")
     durable_files.write_atomic(temporary, data)
     try:
@@ -223,7 +221,7 @@ def _put(path: Path, data: bytes, mode: int) -> None:
 
 
 def _give(layout: Layout, uid: int, gid: int) -> None:
-    """Make the root and what is our own in it the user's, but no other agent."""
+    """Make the user the owner of the root and of the updater's own files in it, but not of other agents."""
     try:
         os.chown(layout.root, uid, gid)
         for top in (layout.agent(OWN_NAME).path, layout.own):
