@@ -1,7 +1,7 @@
-"""What speaks against an edit of the records, though it may be made: said before it is, so that a person can think again.
+"""Warnings about an edit of the records that is allowed but may be a mistake, shown before it is made.
 
-That is a version whose tarball meta itself would have to send and does not have, one that hosts have rolled back, and another
-runUser or workDir. Pure but for the questions that are handed in.
+They concern versions whose tarball this meta should serve but does not have, versions that hosts have rolled back, and changes
+of runUser or workDir. Pure, apart from the functions passed in.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -18,20 +18,19 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Order(NamedTuple):
-    """What a record or one of its overrides says of a version. bases: of the tarball, the mirrors too."""
+    """A version that a record or one of its overrides orders."""
 
     agent: str
     version: str
-    bases: tuple[str, ...]
+    bases: tuple[str, ...]  # of the tarball, with the mirrors
 
 
 class Place(NamedTuple):
-    """What meta itself offers. authorities: HOST:PORT, under which it is reached; has: whether a path below its tarball
-    directory is there; files: the names that are published."""
+    """The tarballs that this meta serves."""
 
-    authorities: frozenset[str]
-    has: Callable[[str], bool]
-    files: Callable[[], Sequence[str]]
+    authorities: frozenset[str]  # HOST:PORT by which it is reached
+    has: Callable[[str], bool]  # whether a path below its tarball directory exists
+    files: Callable[[], Sequence[str]]  # the published file names
 
 
 def warnings(
@@ -41,9 +40,11 @@ def warnings(
     rolled_back: Callable[[str, str], str],
     reached: Collection[tuple[str, str]] = (),
 ) -> list[str]:
-    """One sentence for each doubt about what comes new. place: None where meta offers no tarballs; rolled_back: (agent,
-    version) -> in words, on which hosts it was rolled back, or ""; reached: (agent, version) that come to hosts which are
-    known and were not to run them before."""
+    """One sentence for each warning about what is new.
+
+    place: None if this meta serves no tarballs; rolled_back: (agent, version) -> text that says on which hosts it was rolled
+    back, or ""; reached: (agent, version) that are new to some known hosts.
+    """
     found: list[str] = []
     for record in after.records:
         if doubt := _run_as(before.record(record.name), record):
@@ -58,15 +59,14 @@ def warnings(
 
 
 def brought_by(before: Record | None, after: Record) -> set[str]:
-    """The versions that hosts would be told to run which were not to run them before: those that no selector chooses, or one
-    alone, known or not."""
+    """The versions that would be new to hosts that no selector, or just one, selects; the hosts need not be known."""
     former, now = _by_selector(before), _by_selector(after)
     there = ((now.get(one, now[None]), former.get(one, former[None])) for one in now.keys() | former.keys())
     return {new for new, old in there if new not in ("", old)}
 
 
 def _by_selector(record: Record | None) -> dict[Selector | None, str]:
-    """By selector which version is to run where it alone chooses, and for None where none does; "" where none is to."""
+    """The version for hosts that only this selector selects, and under None for hosts that none selects; "" for stop."""
     if record is None:
         return {None: ""}
     told: dict[Selector | None, tuple[str, str]] = {None: (record.version, record.cmd)}
@@ -87,7 +87,7 @@ def _run_as(before: Record | None, after: Record) -> str:
 
 
 def _places_run_as(record: Record | None) -> list[tuple[object, ...]]:
-    """What is said of them, and for whom."""
+    """(selector or None, runUser, workDir) where they are set."""
     if record is None:
         return []
     said = [(None, record.run_user, record.work_dir), *((o.selector, o.run_user, o.work_dir) for o in record.overrides)]
@@ -95,7 +95,7 @@ def _places_run_as(record: Record | None) -> list[tuple[object, ...]]:
 
 
 def orders(record: Record | None) -> Iterator[Order]:
-    """What the record says, and each of its overrides; nothing where it says `stop`."""
+    """The orders of the record and of each override, without those that say `stop`."""
     if record is None:
         return
     if record.cmd != STOP:
@@ -117,7 +117,7 @@ def _lack(order: Order, place: Place) -> str:
 
 
 def _path_here(base: str, authorities: frozenset[str]) -> str | None:
-    """The path below our tarball directory that this base means; None for one that is not ours."""
+    """The path below this meta's tarball directory that a base refers to; None if it is on another server."""
     try:
         url = urlsplit(base)
         authority = f"{(url.hostname or '').lower()}:{url.port or _PORTS.get(url.scheme, 0)}"
@@ -130,7 +130,7 @@ def _path_here(base: str, authorities: frozenset[str]) -> str | None:
 
 
 def authorities(host_header: str, scheme: str, names: Sequence[str], port: int) -> frozenset[str]:
-    """HOST:PORT under which this meta is reached. host_header: of the request that asks; names: of this machine; port: on which
+    """HOST:PORT by which this meta is reached. host_header: of the current request; names: of this machine; port: on which
     it listens."""
     own = {f"{name.lower()}:{port}" for name in names}
     try:

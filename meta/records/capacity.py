@@ -1,9 +1,9 @@
-"""Whether every host can take what the records say: no more agents, and no larger a reply, than an updater reads. Pure.
+"""Checks that no host gets more agents, or a larger reply, than an updater accepts. Pure.
 
-Exact for the hosts that are known, for one that no override selects, and for one host that each selector could select. For all
-other combinations of selectors there is only a bound, the longest of every field: what is beyond that alone is a doubt, told
-and not refused, as long as no host is there that it is true of: from then on only what makes it less is taken. Bans count for
-nothing here, or taking one back could be too much.
+The check is exact for known hosts, for a host that no override selects, and for one possible host of each selector. For all
+other combinations of selectors there is an upper bound, from the longest value of every field. Exceeding only that bound is a
+warning. Once a known host exceeds the limit, only edits that reduce the excess are accepted. Bans are ignored, since lifting
+one must not exceed the limit.
 """
 
 from collections import Counter
@@ -20,38 +20,35 @@ from updater.wire.heartbeat import Desired, render_reply
 from updater.wire.limits import MAX_AGENTS, MAX_BODY, ROOM, agents_problem, reply_problem
 from updater.wire.names import hostname_problem
 
-Matched = frozenset[Selector]  # what makes a class of hosts
-KnownHosts = Callable[
-    [RecordSet], Mapping[Matched, int]
-]  # how many known hosts fall into which class under these records
-_SENT = tuple(key for key in Desired.__struct_fields__ if key != "name")  # which Record and Override have too
-_NAMED = 3  # selectors, where they are put in words
+Matched = frozenset[Selector]  # the selectors that define a class of hosts
+KnownHosts = Callable[[RecordSet], Mapping[Matched, int]]  # how many known hosts each class has under these records
+_SENT = tuple(key for key in Desired.__struct_fields__ if key != "name")  # Record and Override have them, too
+_NAMED = 3  # selectors that are listed in a message
 _encode = msgspec.json.Encoder().encode
-_WITNESS = "x"  # the name of a host that is thought up
+_WITNESS = "x"  # the name of a hypothetical host
 
 
 class Load(NamedTuple):
-    """The most that a host is told. size: bytes of the reply, or a bound where that is small enough; bound: that of all
-    combinations; whose: of which hosts."""
+    """The largest reply."""
 
     agents: int
-    size: int
-    bound: int
-    whose: str = ""
+    size: int  # bytes; an upper bound if that is within the limit
+    bound: int  # bytes; an upper bound for all combinations of selectors
+    whose: str = ""  # the hosts that get it, in words
 
     def problems(self) -> list[str]:
-        """Why a host could not take it, each by how much."""
+        """Why a host could not take it, with the excess; [] if it can."""
         size = reply_problem(self.size)
         return [*filter(None, [agents_problem(self.agents), size and f"{size}: to {self.whose}"])]
 
 
 def no_hosts(_records: RecordSet) -> Mapping[Matched, int]:
-    """Where no host is known."""
+    """KnownHosts for an empty fleet."""
     return {}
 
 
 def heaviest(records: RecordSet, known: KnownHosts = no_hosts) -> Load:
-    """The most that any host is told which is known, or thought up."""
+    """The largest reply to any known or hypothetical host."""
     agents, most = len(records.records), bound(records)
     if not reply_problem(most):
         return Load(agents, most, most)
@@ -67,13 +64,13 @@ def heaviest(records: RecordSet, known: KnownHosts = no_hosts) -> Load:
 
 
 def _at_most(records: RecordSet, classes: Iterable[Matched]) -> tuple[int, dict[Matched, int]]:
-    """The bytes of a reply to hosts that nothing selects, and a quick bound of that to each of these."""
+    """(bytes of a reply to hosts that nothing selects, a cheap upper bound for each of these classes)."""
     size, gains = _size(records, frozenset()), _gains(records.records)
     return size, {matched: size + sum(gains.get(selector, 0) for selector in matched) for matched in classes}
 
 
 def _excess(records: RecordSet, known: KnownHosts) -> tuple[int, int]:
-    """By how many agents and bytes it is too much for the known hosts, all of them together."""
+    """(agents, bytes) beyond the limits, summed over all known hosts."""
     hosts = known(records)
     _, at_most = _at_most(records, hosts)
     large = [matched for matched, most in at_most.items() if reply_problem(most)]
@@ -86,8 +83,7 @@ def _size(records: RecordSet, matched: Matched) -> int:
 
 
 def _gains(records: Iterable[Record]) -> Counter[Selector]:
-    """By how many bytes a reply can become longer at most where this selects the host: looked at for each class, so that few
-    are worked out."""
+    """By how many bytes each selector can lengthen a reply at most. With it, few classes need an exact size."""
     gains: Counter[Selector] = Counter()
     for record in records:
         for override in record.overrides:
@@ -102,8 +98,10 @@ def _told(key: str, value: Any) -> int:
 
 
 def require(before: RecordSet, after: RecordSet, known: KnownHosts = no_hosts) -> None:
-    """Raises EditRefused where a host could not take what comes after, unless it was no better before; and where hosts are
-    there that can not, unless it was worse before."""
+    """Raises EditRefused if a host could not take its orders after the edit, and the edit does not reduce the excess.
+
+    For hypothetical hosts an edit that does not increase the excess is enough.
+    """
     if after.records is before.records and after.labels is before.labels:
         return
     load = heaviest(after, known)
@@ -120,7 +118,7 @@ def require(before: RecordSet, after: RecordSet, known: KnownHosts = no_hosts) -
 
 
 def doubt(records: RecordSet, known: KnownHosts = no_hosts) -> str:
-    """What a host might not be able to take that no one is known to get, or ""."""
+    """A warning if some combination of overrides, of no known host, might exceed the limit; or ""."""
     load = heaviest(records, known)
     problem = reply_problem(load.bound)
     if not problem or load.problems():
@@ -129,7 +127,7 @@ def doubt(records: RecordSet, known: KnownHosts = no_hosts) -> str:
 
 
 def bound(records: RecordSet) -> int:
-    """Bytes that no host's reply is larger than: each agent with the longest of what its record and its overrides say."""
+    """An upper bound of every reply in bytes: each agent with the longest values of its record and its overrides."""
     return len(render_reply([_longest(record) for record in records.records]))
 
 
@@ -140,12 +138,12 @@ def _longest(record: Record) -> Desired:
 
 
 def _weight(value: Any) -> tuple[int, bool]:
-    """What is said weighs more than what a reply leaves out: of attempts 0 and 1 the second."""
+    """Values that a reply leaves out, such as attempt 0, weigh less than others of the same length."""
     return len(_encode(value)), bool(value)
 
 
 def _thought_up(records: RecordSet) -> Iterator[Matched]:
-    """For each selector a host that it selects: its class, exactly. Hosts that are named or labelled are known by that."""
+    """The class of one possible host of each selector, and of every host that is named or labelled."""
     there = selectors_of(records)
     names: dict[str, Mapping[str, str]] = {}
     for selector in there:
@@ -160,7 +158,7 @@ def _thought_up(records: RecordSet) -> Iterator[Matched]:
 
 
 def _selecting(there: Iterable[Selector]) -> Callable[[str, Mapping[str, str]], Matched]:
-    """Which of them select a host, found by its name and labels where that goes: many hosts are named and labelled."""
+    """A function that returns which selectors select a host; lists and labels are indexed, as there may be many."""
     lists: dict[str, list[Selector]] = {}
     labelled: dict[str, Selector] = {}
     others: list[Selector] = []

@@ -1,4 +1,4 @@
-"""Why each field of each agent is as it is on a host. Pure; the same resolution as meta.records.model."""
+"""Explains the value of each field of each agent on a host. Pure; resolves as meta.records.model does."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,26 +11,25 @@ from updater.wire.names import STOP
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """One resolved field, and what set it: the record itself, or the override with this index (from 0) and selector.
-    value: of `tarball` the list of all bases, where there are mirrors; of `attempt` a number."""
+    """One resolved field, and what set it."""
 
     field: str
-    value: str | int | tuple[str, ...]
-    by: str = "record"
-    override: int | None = None
-    selector: str = ""
+    value: str | int | tuple[str, ...]  # all bases for a `tarball` with mirrors, a number for `attempt`, else text
+    by: str = "record"  # or "override"
+    override: int | None = None  # its index in the record, from 0
+    selector: str = ""  # of the override
 
 
 class Explained(msgspec.Struct, frozen=True):
-    """Why one agent shall be so on one host. ban: what keeps it from being ordered, None where nothing does."""
+    """The desired state of one agent on one host, with reasons."""
 
     agent: str
     fields: tuple[Reason, ...]
-    ban: Ban | None = None
+    ban: Ban | None = None  # the ban because of which the host gets no order for it
 
 
 def explain(records: RecordSet, hostname: str) -> tuple[Explained, ...]:
-    """The same as `resolve`, with what set each field; agents that are not ordered are here too, with their ban."""
+    """Like `resolve`, with the reason for each field; agents that are not ordered because of a ban are included."""
     matches, banned = matcher(records, hostname), banned_versions(records)
     return tuple(_explain_one(record, matches, banned) for record in records.records)
 

@@ -1,6 +1,6 @@
-"""What the orders of an agent rest on, in a few characters: equal as long as nobody edits which hosts shall have which version.
+"""A fingerprint of the decisions about an agent's versions: it stays the same until they are edited.
 
-By this a watch tells a version that was taken back from one whose hosts are gone, or were put aside. Pure.
+`meta status --watch` uses it to distinguish a version that was withdrawn from one whose hosts are gone or retired. Pure.
 """
 
 import hashlib
@@ -12,8 +12,10 @@ from meta.records.selectors import Label, selector_fields
 
 
 def grounds(records: RecordSet, agent: str) -> str:
-    """Of its record and overrides their versions and commands, its bans, and the labels by which the overrides choose; ""
-    where it has no record."""
+    """The fingerprint of an agent, 16 hex digits; "" if it has no record.
+
+    It covers the versions and commands of the record and its overrides, the bans, and the labels that overrides select by.
+    """
     record = records.record(agent)
     if record is None:
         return ""

@@ -1,9 +1,9 @@
-"""Revisions: what an edit changed, as JSON data, and how to take it forth and back. Pure.
+"""Revisions: what an edit changed, as JSON data, and how to replay and undo it. Pure.
 
-Promises: over the set it was made from, `replay` of a revision gives exactly the set it made, and `undo` gives the former
-records back, in their former order. So the revisions alone are enough to follow another meta, and to roll back. A change of
-kind `order` stands in a revision only when the order of the records cannot be told from the other changes; it is the last
-of the changes of records. Refuses a revision that does not follow: a gap would give a set that nobody ever decided.
+Applied to the set it was made from, `replay` of a revision gives exactly the set that it made, and `undo` gives the former
+records in their former order. So revisions are enough to follow another meta, and to roll back. A change of kind `order` is in
+a revision only if the order of the records does not follow from the other changes; it is the last of the changes of records.
+A revision that does not follow its predecessor is refused, since the result would be a set that no edit made.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,47 +19,43 @@ RECORD, ORDER, BAN, LABELS, TARBALL, HOST = "record", "order", "ban", "labels", 
 
 
 class Edit(msgspec.Struct, frozen=True):
-    """Who edits, when (Unix seconds), why, and with which verb: set, unset, apply, import, rollback, ban, unban, label,
-    publish, prune, retire, unretire."""
+    """Who makes an edit, when and why."""
 
-    at: float
+    at: float  # Unix seconds
     who: str
     why: str
-    action: str
+    action: str  # set, unset, apply, import, rollback, ban, unban, label, publish, prune, retire or unretire
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One thing that an edit changed. name: the agent's, `AGENT/VERSION` of a ban, the file of a tarball, the hostname of
-    labels and of a host that was put aside (after: true), "" for the order of the records; before, after: JSON data as a
-    records file spells it (order: the names), None where there was or is nothing."""
+    """One thing that an edit changed. `before` and `after` are JSON data in the form of a records file, None for nothing."""
 
-    kind: str
-    name: str
+    kind: str  # one of the kinds above
+    name: str  # the agent, `AGENT/VERSION` of a ban, the file of a tarball, the host name; "" for the order of records
     before: Any = None
-    after: Any = None
+    after: Any = None  # for the order: the names; for a host: true if it was retired
 
 
 class Revision(msgspec.Struct, frozen=True):
-    """One edit as it was committed. number: from 1, without gaps; identity: that no other revision has, also where a database
-    that lost some gives their numbers again."""
+    """One committed edit."""
 
-    number: int
-    at: float
+    number: int  # from 1, without gaps
+    at: float  # Unix seconds
     who: str
     why: str
     action: str
     changes: tuple[Change, ...] = ()
-    identity: str = ""
+    identity: str = ""  # unique, even if a database that lost revisions assigns their numbers a second time
 
 
 def changes(before: RecordSet, after: RecordSet) -> tuple[Change, ...]:
-    """What differs, always in the same order: records (those that were there first), their order, bans, labels, tarballs."""
+    """The differences, in this order: records (existing ones first), their order, bans, labels, tarballs."""
     found = (*_record_changes(before, after), *_ban_changes(before, after), *_label_changes(before, after))
     return (*found, *_tarball_changes(before, after))
 
 
 def committed(after: RecordSet, made: Revision) -> RecordSet:
-    """The same decisions as this revision, which made them."""
+    """The set `after`, numbered as the result of the revision `made`."""
     touched = {change.name: made.number for change in made.changes if change.kind == RECORD}
     names = [record.name for record in after.records]
     edited = {name: touched.get(name) or after.edited.get(name, made.number) for name in names}
@@ -67,7 +63,7 @@ def committed(after: RecordSet, made: Revision) -> RecordSet:
 
 
 def replay(before: RecordSet, revision: Revision) -> RecordSet:
-    """The set after this revision; raises ValueError when it is not the next one."""
+    """The set after this revision; raises ValueError if it is not the next one."""
     if revision.number != before.revision + 1:
         raise ValueError(f"revision {revision.number} does not follow {before.revision}")
     after = msgspec.structs.replace(
@@ -104,7 +100,7 @@ def _record_data(record: Record | None) -> Any:
 
 
 def _moved(records: tuple[Record, ...], changes: Iterable[Change], forth: bool) -> tuple[Record, ...]:
-    """The records with these changes made, or taken back; what comes new comes last, unless the order is given."""
+    """The records with these changes made or undone; new records come last, unless the order is given."""
     found = {record.name: record for record in records}
     for change in changes:
         data = change.after if forth else change.before

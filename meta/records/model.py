@@ -1,8 +1,7 @@
-"""Records: what each agent shall be, and for which hosts something else.
+"""Records: the desired state of each agent, and overrides of it for some hosts. Pure.
 
-Pure: `resolve` is the whole meaning of a record (`explanation` has its reasons). A later override that selects the host wins
-over an earlier one, field by field. Values here were checked when they were loaded; this module refuses nothing and reads
-nothing.
+`resolve` defines the meaning of a record (`explanation` gives its reasons). Of several overrides that select a host, a later
+one wins over an earlier one, field by field. Values were checked when they were loaded; nothing is checked here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,23 +15,22 @@ from updater.wire.heartbeat import Desired
 from updater.wire.names import START, STOP
 
 _ORDERED = ("version", "tarball", "md5", "cmd", "sha256", "attempt")
-ON_HOST = ("leftovers", "unknownStatus")  # how a host goes about it
+ON_HOST = ("leftovers", "unknownStatus")  # how a host handles special cases
 RUN_AS = ("runUser", "workDir")  # only for hosts of coraldane's updater: who runs the agent, and where
-CHANGEABLE = (*_ORDERED, *ON_HOST, *RUN_AS)  # the keys of a file
+CHANGEABLE = (*_ORDERED, *ON_HOST, *RUN_AS)  # the keys in a records file
 _RESOLVED = (*CHANGEABLE, "mirrors")
 _ATTRIBUTES = {"unknownStatus": "unknown_status", "runUser": "run_user", "workDir": "work_dir"}
-RARE = ("attempt", *ON_HOST, *RUN_AS)  # most records say none of them
-_LEFT_OUT = ("sha256", *RARE)  # where they say nothing
+RARE = ("attempt", *ON_HOST, *RUN_AS)  # most records have none of them
+_LEFT_OUT = ("sha256", *RARE)  # left out of a records file if empty
 
 
 def attribute(key: str) -> str:
-    """The name that a field of this key has in Record and Override."""
+    """The attribute of Record and Override for a key of a records file."""
     return _ATTRIBUTES.get(key, key)
 
 
 class Override(msgspec.Struct, frozen=True):
-    """What some hosts shall have instead. None: as without this override; "" is a value like any other. mirrors: more
-    bases of the same tarball, changed together with it; attempt: as a record's."""
+    """Other values for the hosts of a selector. None means not overridden; "" is a value like any other."""
 
     selector: Selector
     version: str | None = None
@@ -40,7 +38,7 @@ class Override(msgspec.Struct, frozen=True):
     md5: str | None = None
     cmd: str | None = None
     sha256: str | None = None
-    mirrors: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()  # more bases of the tarball, overridden together with it
     run_user: str | None = None
     work_dir: str | None = None
     attempt: int | None = None
@@ -54,9 +52,7 @@ class Override(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """The desired state of one agent: the same for all hosts, but for the overrides. attempt: a host that rolled the version
-    back at a lower one tries it again; leftovers: what to do with processes that a stopped version leaves; unknown_status:
-    with an agent whose status cannot be understood; both as updater.wire.heartbeat has them, blank where nothing is said."""
+    """The desired state of one agent, the same for all hosts except for the overrides."""
 
     name: str
     version: str
@@ -64,61 +60,57 @@ class Record(msgspec.Struct, frozen=True):
     md5: str = ""
     cmd: str = START
     sha256: str = ""
-    mirrors: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()  # more bases of the tarball
     overrides: tuple[Override, ...] = ()
     run_user: str = ""
     work_dir: str = ""
-    attempt: int = 0
-    leftovers: str = ""
-    unknown_status: str = ""
+    attempt: int = 0  # a host that rolled the version back at a lower attempt tries it again
+    leftovers: str = ""  # what to do with processes that a stopped version leaves, as in wire.heartbeat.Desired
+    unknown_status: str = ""  # what to do with an agent of unknown status, as in wire.heartbeat.Desired
 
 
 class Ban(msgspec.Struct, frozen=True):
-    """No host is told to run this version of this agent, whatever the records say. at: Unix seconds."""
+    """No host is told to run this version of this agent, even if records have it."""
 
     agent: str
     version: str
     why: str = ""
     who: str = ""
-    at: float = 0.0
+    at: float = 0.0  # Unix seconds
 
 
 class RecordSet(msgspec.Struct, frozen=True):
-    """Everything that engineers have decided, at one revision.
-
-    labels: of hosts, by hostname; edited: by a record's name the revision of its last change; published: tarballs that were
-    published through meta, by file name; identity: of the revision.
-    """
+    """Everything that engineers have decided, at one revision."""
 
     revision: int = 0
     records: tuple[Record, ...] = ()
     bans: tuple[Ban, ...] = ()
-    labels: Mapping[str, Mapping[str, str]] = {}
-    edited: Mapping[str, int] = {}
-    published: Mapping[str, Publication] = {}
-    identity: str = ""
+    labels: Mapping[str, Mapping[str, str]] = {}  # host name -> key -> value
+    edited: Mapping[str, int] = {}  # record name -> the revision of its last change
+    published: Mapping[str, Publication] = {}  # file name -> tarball published through meta
+    identity: str = ""  # of the revision
 
     def record(self, name: str) -> Record | None:
         return next((record for record in self.records if record.name == name), None)
 
 
 def selectors(records: RecordSet) -> tuple[Selector, ...]:
-    """The distinct selectors, in order of first use. Hosts that the same ones match share their desired state."""
+    """The distinct selectors, in order of first use. Hosts matched by the same selectors share their desired state."""
     return tuple(dict.fromkeys(override.selector for record in records.records for override in record.overrides))
 
 
 def resolve(records: RecordSet, hostname: str) -> tuple[Desired, ...]:
-    """What this host shall run, in the records' order; no order at all where that is the start of a banned version."""
+    """The desired agents of this host, in the records' order; without orders to start a banned version."""
     return _resolve(records, matcher(records, hostname))
 
 
 def resolve_matched(records: RecordSet, matched: frozenset[Selector]) -> tuple[Desired, ...]:
-    """The same for all hosts that just these selectors match."""
+    """The desired agents of all hosts that exactly these selectors match."""
     return _resolve(records, matched.__contains__)
 
 
 def matcher(records: RecordSet, hostname: str) -> Callable[[Selector], bool]:
-    """Whether a selector selects this host; each distinct one is looked at once, however many agents use it."""
+    """A function that says whether a selector selects this host; each distinct selector is evaluated once."""
     labels = records.labels.get(hostname, {})
     known: dict[Selector, bool] = {}
 
@@ -137,18 +129,18 @@ def _resolve(records: RecordSet, matches: Callable[[Selector], bool]) -> tuple[D
 
 
 def banned_versions(records: RecordSet) -> dict[tuple[str, str], Ban]:
-    """By agent and version."""
+    """The bans by (agent, version)."""
     return {(ban.agent, ban.version): ban for ban in records.bans}
 
 
 def resolve_run_as(records: RecordSet, matched: frozenset[Selector]) -> dict[str, tuple[str, str]]:
-    """By agent the runUser and the workDir for the hosts that just these selectors match."""
+    """agent -> (runUser, workDir) for hosts that exactly these selectors match."""
     resolved = {record.name: resolve_one(record, matched.__contains__) for record in records.records}
     return {name: (fields["runUser"], fields["workDir"]) for name, fields in resolved.items()}
 
 
 def resolve_one(record: Record, matches: Callable[[Selector], bool]) -> dict[str, Any]:
-    """The fields by key, and the mirrors."""
+    """The resolved fields of a record by key, with the mirrors."""
     fields = {key: getattr(record, attribute(key)) for key in _RESOLVED}
     for override in record.overrides:
         if matches(override.selector):
@@ -161,8 +153,7 @@ def _desired(record: Record, resolved: Mapping[str, Any]) -> Desired:
 
 
 def as_fields(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The records as a records file would spell them, ready for JSON or YAML; what says nothing (no overrides, a
-    rare field that is blank) is left out."""
+    """The records in the form of a records file, ready for JSON or YAML; empty overrides and rare fields are left out."""
     return [_record_fields(record) for record in records]
 
 
@@ -177,13 +168,13 @@ def _record_fields(record: Record) -> dict[str, Any]:
 
 
 def _with_mirrors(fields: dict[str, Any]) -> dict[str, Any]:
-    """Where there are mirrors, `tarball` is the list of all bases."""
+    """The fields with `tarball` as the list of all bases if there are mirrors."""
     mirrors = fields.pop("mirrors", ())
     return fields | {"tarball": [fields["tarball"], *mirrors]} if mirrors else fields
 
 
 def from_fields(fields: Mapping[str, Any]) -> Record:
-    """The inverse of as_fields for one record. For data of our own: what a person or a file says goes through `files.load`."""
+    """The inverse of as_fields for one record. Checks nothing; data from people or files goes through `files.load`."""
     values = _without_bases(fields)
     overrides = tuple(_override(override) for override in values.pop("overrides", ()))
     return Record(**{attribute(key): value for key, value in values.items()}, overrides=overrides)

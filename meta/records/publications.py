@@ -1,7 +1,7 @@
-"""What was published through meta, and what still needs it: which tarballs may go. Pure.
+"""Decides which published tarballs may be removed. Pure.
 
-Promises: a tarball goes only if it was published through meta and no record, override, one of the last revisions of the records
-or host names it, if newer ones of its agent remain, and if it is old enough. Refuses nothing.
+A tarball may be removed only if it was published through meta, is old enough, and newer ones of its agent remain. No record,
+override, recent revision or host may use it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,40 +17,39 @@ _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
 
 
 class Publication(msgspec.Struct, frozen=True):
-    """One tarball that was published through meta. size: bytes; md5, sha256: lower hex; at: Unix seconds."""
+    """One tarball that was published through meta."""
 
     agent: str
     version: str
-    size: int
-    md5: str
-    sha256: str
+    size: int  # bytes
+    md5: str  # lower-case hex
+    sha256: str  # lower-case hex
     who: str = ""
-    at: float = 0.0
+    at: float = 0.0  # Unix seconds
 
 
 class Uses(NamedTuple):
-    """By file name. records: in words, which records and overrides name it; revisions: the newest of the last revisions that
-    does; hosts: how many hosts run it."""
+    """What uses each tarball, by file name."""
 
-    records: Mapping[str, Sequence[str]]
-    revisions: Mapping[str, int]
-    hosts: Mapping[str, int]
+    records: Mapping[str, Sequence[str]]  # the records and overrides that have its version, as text
+    revisions: Mapping[str, int]  # the newest of the recent revisions that have its version
+    hosts: Mapping[str, int]  # how many hosts run it
 
 
 class Verdict(NamedTuple):
-    """Whether a tarball goes. why: what keeps it, "" for one that goes."""
+    """Whether a tarball may be removed."""
 
     file: str
-    why: str
+    why: str  # why it is kept, "" if it may be removed
 
 
 def file_name(agent: str, version: str) -> str:
-    """As hosts ask for it."""
+    """The file name of a tarball."""
     return f"{agent}-{version}.tar.gz"
 
 
 def named_by(records: Iterable["Record"]) -> dict[str, list[str]]:
-    """file -> the records and overrides that say its version: `falcon`, `falcon [prefix web-]`."""
+    """file -> the records and overrides that have its version, as `falcon` or `falcon [prefix web-]`."""
     found: dict[str, list[str]] = {}
     for record in records:
         found.setdefault(file_name(record.name, record.version), []).append(record.name)
@@ -62,7 +61,7 @@ def named_by(records: Iterable["Record"]) -> dict[str, list[str]]:
 
 
 def named_in(revisions: Iterable["Revision"]) -> dict[str, int]:
-    """file -> the newest of these revisions that says its version, before or after its change."""
+    """file -> the newest of these revisions that has its version before or after its change."""
     found: dict[str, int] = {}
     for revision in revisions:
         for change in revision.changes:
@@ -74,14 +73,15 @@ def named_in(revisions: Iterable["Revision"]) -> dict[str, int]:
 
 
 def _versions(record: Any) -> Iterable[str]:
-    """Of a record as a records file spells it, and of its overrides."""
+    """The versions of a record in the form of a records file, and of its overrides."""
     if record:
         yield record["version"]
         yield from (one["version"] for one in record.get("overrides", ()) if "version" in one)
 
 
 def judge(published: Mapping[str, Publication], uses: Uses, now: float, keep: int, older: float) -> list[Verdict]:
-    """All of them by name. keep: how many of each agent stay, the newest; older: seconds for which every one stays."""
+    """A verdict for each tarball, by name. keep: how many of the newest of each agent are kept; older: seconds for which
+    every tarball is kept."""
     by_agent: dict[str, list[tuple[float, str]]] = {}
     for file, one in published.items():
         by_agent.setdefault(one.agent, []).append((one.at, file))

@@ -1,10 +1,9 @@
-"""Records that take away much of what was there: most of the agents, or most of one agent's overrides. Pure.
+"""Detects records files that would remove most agents, or most overrides of an agent. Pure.
 
-A file that was cut off between two agents reads well, and says just that; so does one that belongs to another fleet. So what
-comes from a file is refused then until a person confirms it. A file that was cut brings nothing new: so what comes new is taken
-for what is gone, unless that is all agents. An override is not missed where the record itself says the same now, nor for an
-attempt, which was for once. That the record says another thing than before does not tell: who raised its version in a file
-that was cut did not take back what holds some hosts.
+A file that was truncated between two agents, or that belongs to another fleet, is valid and would remove much. Such a file is
+refused until a person confirms it. A truncated file adds nothing, so new entries count as replacements of removed ones, unless
+all agents are gone. A removed override does not count if the record itself now has the same values, or if it only set an
+attempt. A changed value of the record is no replacement: its version may have been raised in a truncated file.
 """
 
 from collections import Counter
@@ -20,13 +19,13 @@ _DIGESTS = ("md5", "sha256")  # which belong to a version
 
 
 def mass_removal(before: RecordSet, after: RecordSet) -> list[str]:
-    """In words, what must be confirmed; empty when nothing must."""
+    """What a person must confirm, one sentence each; [] if nothing."""
     former = {record.name for record in before.records}
     there = {record.name: record for record in after.records}
     gone = [record.name for record in before.records if record.name not in there]
     most = (
         len(former) - 1
-    ) // 2  # so that new ones never make up for all: what names none of them is another fleet's file
+    ) // 2  # new agents never replace all: a file that names none of the old ones is another fleet's
     found = [_problem("agent", gone, len(former), len(there.keys() - former), "", most)]
     for record in before.records:
         new = there.get(record.name)
@@ -36,13 +35,13 @@ def mass_removal(before: RecordSet, after: RecordSet) -> list[str]:
 
 
 def require(before: RecordSet, after: RecordSet, remedy: str) -> None:
-    """Raises Unconfirmed where a person must confirm it; remedy: how."""
+    """Raises Unconfirmed if a person must confirm the removal. remedy: the command for that."""
     if found := mass_removal(before, after):
         raise Unconfirmed(found, remedy)
 
 
 def _lost(before: Record, after: Record) -> Iterator[str]:
-    """Of the overrides, and of each list of hosts. A list that some are taken from or added to is the same one."""
+    """Removed overrides, and removed hosts of each list of hosts. A list that shares hosts with an old one replaces it."""
     left = Counter(override.selector for override in after.overrides)
     former = Counter(override.selector for override in before.overrides)
     new, missing = left - former, former - left
@@ -69,7 +68,7 @@ def _named(selectors: Collection[Selector]) -> set[str]:
 
 
 def _is_missed(after: Record, override: Override) -> bool:
-    """Whether hosts are told something else by the record than this override said."""
+    """Whether the record's values differ from those of this removed override."""
     said = override.changes()
     said.pop("attempt", None)
     if "version" in said:
@@ -78,12 +77,12 @@ def _is_missed(after: Record, override: Override) -> bool:
 
 
 def _plain(key: str, value: Any) -> Any:
-    """A digest is the same in capital letters; the URL of one is not."""
+    """A digest in lower case, since case does not matter; other values, also URLs, unchanged."""
     return value.lower() if key in _DIGESTS and ":" not in value else value
 
 
 def _problem(what: str, names: Sequence[str], of: int, new: int, whose: str, most: int | None = None) -> str:
-    """ "" unless more than half are gone that nothing new takes the place of; most: of how many it may do that."""
+    """The sentence to confirm, "" unless more than half are gone and not replaced. most: how many new ones may replace."""
     made_up = new if most is None else min(new, most)
     if 2 * (len(names) - made_up) <= of or not names:
         return ""

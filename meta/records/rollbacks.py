@@ -1,8 +1,8 @@
-"""The way back of one agent's record, found in its history. Pure.
+"""Finds the former state of one agent's record to which a rollback leads. Pure.
 
-Promises: what is taken back is the newest change that was itself no rollback, once; who asks again learns who took it back.
-That a version shall be tried again is no such change: what is taken back then is what brought the version.
-Refuses nothing: whether the record may be what it was (it may be banned by now) is for the edit to say.
+A rollback undoes the newest change that was not itself a rollback, and only once; a second one finds out who did it already.
+Retries do not count as changes: the rollback undoes the change that brought the version. Whether the former state is allowed
+now (it may be banned) is checked by the edit.
 """
 
 from collections.abc import Iterable
@@ -18,16 +18,17 @@ ROLLBACK = "rollback"  # the verb of these edits in the history
 
 
 class Way(NamedTuple):
-    """record: what the agent's record was, None for none; done_by: the revision that took it back already, None where nobody
-    did."""
+    """The result of a search."""
 
-    record: Record | None
-    done_by: Revision | None = None
+    record: Record | None  # the former record, None for no record
+    done_by: Revision | None = None  # the revision that rolled the change back already
 
 
 def last_change(present: Record | None, agent: str, history: Iterable[Revision]) -> Way:
-    """To before the newest change of the record that was no rollback. present: the record now; history: the revisions that
-    changed anything of this agent, the newest first. Raises NotThere for an agent that never had a record."""
+    """The record before its newest change that was not a rollback. Raises NotThere for an agent that never had a record.
+
+    present: the record now; history: the revisions that changed anything of this agent, the newest first.
+    """
     newest: Revision | None = None
     for revision, before, after in _changes(agent, history):
         if _without_attempts(before) == _without_attempts(after):
@@ -40,7 +41,7 @@ def last_change(present: Record | None, agent: str, history: Iterable[Revision])
 
 
 def after_revision(present: Record | None, agent: str, number: int, history: Iterable[Revision]) -> Way:
-    """To after revision `number`; the history may end there."""
+    """The record after revision `number`; the history may end there."""
     record = present
     for revision, before, _ in _changes(agent, history):
         if revision.number <= number:
@@ -50,7 +51,7 @@ def after_revision(present: Record | None, agent: str, number: int, history: Ite
 
 
 def _changes(agent: str, history: Iterable[Revision]) -> Iterable[tuple[Revision, Record | None, Record | None]]:
-    """The revisions that changed its record, with the record before and after."""
+    """(revision, record before, record after) for each change of the agent's record."""
     for revision in history:
         for change in revision.changes:
             if (change.kind, change.name) == (RECORD, agent):
@@ -58,7 +59,7 @@ def _changes(agent: str, history: Iterable[Revision]) -> Iterable[tuple[Revision
 
 
 def _without_attempts(record: Record | None) -> Record | None:
-    """The record as if nobody had asked to try a version again."""
+    """The record without its retries."""
     if record is None:
         return None
     overrides = (replace(one, attempt=None) for one in record.overrides)

@@ -1,7 +1,7 @@
-"""Selectors: which hosts an override, a label or a question is for. Pure.
+"""Selectors: which hosts an override, a label or a query is for. Pure.
 
-A kind of selector is a class in KINDS, and all that is different from kind to kind is in its class and in the two questions
-about pairs below: a new kind is added here, and everybody who reads, writes, shows or compares selectors takes it from here.
+Each kind of selector is a class in KINDS. Everything that differs between kinds is in its class and in the two functions on
+pairs below, so that a new kind is added in this module alone.
 """
 
 import re
@@ -18,16 +18,16 @@ from updater.wire.names import hostname_problem
 from updater.wire.text import quoted
 
 MAX_HOSTNAME = 253  # characters
-_NAMED_HOSTS = 3  # of a list of hosts, where it is put in words
-_FIRST = ascii_letters + digits  # of a hostname
+_NAMED_HOSTS = 3  # hosts of a list that are shown in a message
+_FIRST = ascii_letters + digits  # the first character of a host name
 _ANY = f"{_FIRST}._-"
-_PART = re.compile(r"\[!?\]?[^]]*]|.", re.DOTALL)  # of a glob: what stands for one character, or `*`
+_PART = re.compile(r"\[!?\]?[^]]*]|.", re.DOTALL)  # a part of a glob: a pattern for one character, or `*`
 _WILDCARD = re.compile(r"[*?[]")
 _LABEL = re.compile(LABEL_FORM)
 
 
 class Prefix(msgspec.Struct, frozen=True):
-    """Selects the hosts whose name starts with it."""
+    """Selects the hosts whose name starts with the prefix."""
 
     prefix: str
 
@@ -77,7 +77,7 @@ class Hosts(msgspec.Struct, frozen=True):
 
 
 class Label(msgspec.Struct, frozen=True):
-    """Selects the hosts that engineers gave this label: `env=staging`, or `env` for any value of it."""
+    """Selects the hosts with this label: `env=staging`, or `env` for any value."""
 
     label: str
 
@@ -94,7 +94,7 @@ class Label(msgspec.Struct, frozen=True):
 
 
 Selector = Prefix | Glob | Hosts | Label
-# By the key that a records file and `--for` have for it. A kind's value is text, or a list of texts.
+# By the key in a records file and in `--for`. A kind's value is text, or a list of texts.
 KINDS: dict[str, type[Prefix] | type[Glob] | type[Hosts] | type[Label]] = {
     "prefix": Prefix,
     "glob": Glob,
@@ -106,7 +106,7 @@ WAYS = "prefix:{0}, glob:{0}, hosts:{0} or label:KEY=VALUE"  # how each is writt
 
 
 def selector_fields(selector: Selector) -> dict[str, Any]:
-    """The selector's key in a records file, and its value."""
+    """{key: value} of the selector in a records file."""
     [(key, value)] = msgspec.structs.asdict(selector).items()
     return {key: sorted(value) if key in LISTS else value}
 
@@ -118,7 +118,7 @@ def selector_of(fields: Mapping[str, Any]) -> Selector:
 
 
 def fields_of_text(text: str) -> dict[str, Any] | None:
-    """`prefix:lg-`, `hosts:a,b` and the like as a records file spells them; None when no kind stands there."""
+    """`prefix:lg-`, `hosts:a,b` and the like in the form of a records file; None if it names no kind."""
     kind, colon, value = text.partition(":")
     if not colon or kind not in KINDS:
         return None
@@ -126,14 +126,14 @@ def fields_of_text(text: str) -> dict[str, Any] | None:
 
 
 def selector_problem(kind: str, value: str) -> str:
-    """Why this selects no host that there can be, or ""; of a list, one of its items."""
+    """Why this value can select no host, or "". value: the text, or one item of a list."""
     if kind == "label":
         return label_problem(value)
     return hostname_problem(value) if kind in LISTS else pattern_problem(kind, value)
 
 
 def pattern_problem(key: str, text: str) -> str:
-    """Why no host can have a name that starts with this prefix, or that this glob fits (any other key), or ""."""
+    """Why no possible host name starts with this prefix, or matches this glob (any other key), or ""."""
     if key == "prefix":
         fits = not hostname_problem(text)
     else:
@@ -145,19 +145,18 @@ def pattern_problem(key: str, text: str) -> str:
 
 
 def label_problem(text: str) -> str:
-    """Why this is no label, `KEY` or `KEY=VALUE`, or ""."""
+    """Why this is not a label, `KEY` or `KEY=VALUE`, or ""."""
     key, equals, value = text.partition("=")
     if _LABEL.fullmatch(key) and (not equals or _LABEL.fullmatch(value)):
         return ""
     return f"label {quoted(text)} is not KEY or KEY=VALUE, each 1 to 63 letters, digits, '.', '_' or '-'"
 
 
-# --- pairs: not for all of them it can be told, so there are two questions, and what lies between their answers is unknown ---
+# --- pairs: whether two selectors overlap is not always known, so one function is sure of a yes, the other of a no ---
 
 
 def surely_overlap(one: Selector, other: Selector) -> bool:
-    """Whether some host is certainly selected by both, since hosts are named freely: each prefix and label has some. False may
-    also mean that it cannot be told (two globs, a label)."""
+    """Whether some possible host is selected by both. True is certain; False may also mean unknown (two globs, a label)."""
     one, other = _simplest(one), _simplest(other)
     if isinstance(one, Hosts) or isinstance(other, Hosts):
         return _share_a_host(one, other)
@@ -169,7 +168,7 @@ def surely_overlap(one: Selector, other: Selector) -> bool:
 
 
 def may_overlap(one: Selector, other: Selector) -> bool:
-    """Whether some host may be selected by both. False: certainly none."""
+    """Whether some possible host may be selected by both. False is certain."""
     one, other = _simplest(one), _simplest(other)
     if isinstance(one, Label) and isinstance(other, Label):
         key, equals, _ = one.label.partition("=")
@@ -185,7 +184,7 @@ def may_overlap(one: Selector, other: Selector) -> bool:
 
 
 def _simplest(selector: Selector) -> Selector:
-    """A glob without wildcards names one host, and one with a last `*` alone is a prefix."""
+    """An equivalent simpler selector: a glob without wildcards is a host, and one with only a final `*` is a prefix."""
     if not isinstance(selector, Glob):
         return selector
     if not _WILDCARD.search(selector.glob):
@@ -203,7 +202,7 @@ def _share_a_host(one: Selector, other: Selector) -> bool:
 
 
 def _within(one: Selector, other: Selector) -> bool:
-    """Whether other is a prefix that all hosts of one have."""
+    """Whether `other` is a prefix that all hosts of `one` have."""
     return isinstance(other, Prefix) and _ends(one)[0].startswith(other.prefix)
 
 
@@ -212,7 +211,7 @@ def _key_and_all(label: Label) -> tuple[str, str]:
 
 
 def _ends(selector: Selector) -> tuple[str, str]:
-    """How each name that a prefix or a glob selects certainly begins and ends."""
+    """(beginning, end) that all names selected by a prefix or a glob share."""
     if isinstance(selector, Prefix):
         return selector.prefix, ""
     if not isinstance(selector, Glob):

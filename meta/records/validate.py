@@ -1,4 +1,4 @@
-"""Whether a record's values are safe and can work together. Pure; the texts go to the person who wrote them."""
+"""Checks that a record's values are safe and consistent. Pure; the texts are for the author of the record."""
 
 import re
 from collections.abc import Callable, Container, Sequence
@@ -27,7 +27,7 @@ MAX_WHY = 500  # characters
 DIGESTS = ("md5", "sha256")
 REQUIRED = ("name", "version", "tarball")
 MAX_PATH = 255  # characters of a workDir
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}")  # what a shell and sudo take for nothing else
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}")  # safe for a shell and for sudo
 _PATH = re.compile(r"(?:/[A-Za-z0-9._@%+,=:-]+)+")
 _PROBLEMS: dict[str, Callable[[str], str]] = {
     "name": name_problem,
@@ -51,7 +51,7 @@ def value_problem(key: str, value: str) -> str:
 
 
 def attempt_problem(text: str) -> str:
-    """Why this is no attempt, or ""."""
+    """Why this is not a valid attempt, or ""."""
     is_one = text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= MAX_ATTEMPT
     return "" if is_one else f"attempt {quoted(text)} is not a whole number from 0 to {MAX_ATTEMPT}"
 
@@ -72,7 +72,7 @@ def work_dir_problem(path: str) -> str:
 
 
 def stale_digests(record: Record, overrides: Sequence[Override]) -> list[tuple[int, str]]:
-    """The overrides (by index) that can never work, and why: their version is certain to inherit another version's digest."""
+    """(index, why) of overrides that can never work, since their version certainly inherits another version's digest."""
     found = []
     for index, override in enumerate(overrides):
         for key in DIGESTS:
@@ -86,7 +86,7 @@ def stale_digests(record: Record, overrides: Sequence[Override]) -> list[tuple[i
 
 
 def _inherited(key: str, record: Record, override: Override, before: Sequence[Override]) -> tuple[str, str]:
-    """The digest in force for this override's hosts before it, and the version it was written for."""
+    """(the digest that this override's hosts inherit, the version that it was written for)."""
     for index, earlier in reversed(list(enumerate(before))):
         digest = getattr(earlier, key)
         if digest is not None and surely_overlap(earlier.selector, override.selector):
@@ -95,7 +95,7 @@ def _inherited(key: str, record: Record, override: Override, before: Sequence[Ov
 
 
 def version_at(record: Record, index: int | None) -> str:
-    """The version that the hosts of this override have up to it, as far as anybody can tell; None: of the record itself."""
+    """The version that the hosts of this override certainly get from it and those before it; None: of the record itself."""
     if index is None:
         return record.version
     here = record.overrides[index]
@@ -106,8 +106,10 @@ def version_at(record: Record, index: int | None) -> str:
 
 
 def unsure_digests(record: Record) -> list[tuple[int, str]]:
-    """The overrides (by index) that may meet an earlier one on some host, so that the version of the one comes with the
-    digest of the other: where nobody can tell from here whether they do. Of several earlier ones the first is named."""
+    """(index, why) of overrides that could combine one's version with another's digest.
+
+    Only pairs of which it is unknown whether they select a common host; of several earlier overrides the first is named.
+    """
     found = []
     for key in DIGESTS:
         literal = [is_literal(key, getattr(override, key) or "") for override in record.overrides]
@@ -119,8 +121,7 @@ def unsure_digests(record: Record) -> list[tuple[int, str]]:
 
 
 def _clash(record: Record, earlier: Override, later: Override, key: str) -> str:
-    """What is wrong on a host that both select, as if there were no other, or "" (also where they surely meet, or never
-    do)."""
+    """What is wrong on a host that both select; "" if nothing, or if it is certain whether they select a common host."""
     if later.version is not None and getattr(later, key) is None:
         version, digest, version_of_digest = later.version, earlier, earlier.version or record.version
     elif later.version is None and earlier.version is not None:
@@ -141,8 +142,10 @@ def _clash(record: Record, earlier: Override, later: Override, key: str) -> str:
 def kept_digests(
     before: Record, after: Record, given: Container[tuple[Selector | None, str]]
 ) -> list[tuple[Selector | None, str]]:
-    """The digests that an edit left standing while the version under them changed: (where, why). given: the (place, field)s
-    that the edit itself set; a place is an override's selector, or None for the record."""
+    """(place, why) of digests that an edit left unchanged although it changed their version.
+
+    A place is an override's selector, or None for the record. given: the (place, field) pairs that the edit set.
+    """
     old, found = _digests(before), []
     for (place, key), (digest, version) in _digests(after).items():
         former = old.get((place, key))
@@ -152,7 +155,7 @@ def kept_digests(
 
 
 def _digests(record: Record) -> dict[tuple[Selector | None, str], tuple[str, str]]:
-    """The literal digests, by place and field, and the version that each is of."""
+    """(place, field) -> (literal digest, the version that it is of)."""
     found: dict[tuple[Selector | None, str], tuple[str, str]] = {}
     for key in DIGESTS:
         if is_literal(key, getattr(record, key)):
@@ -164,7 +167,7 @@ def _digests(record: Record) -> dict[tuple[Selector | None, str], tuple[str, str
 
 
 def banned_versions(bans: Sequence[Ban], before: Record | None, after: Record) -> list[tuple[Selector | None, str]]:
-    """The banned versions that stand in `after` where they did not stand before: (where, why)."""
+    """(place, why) of banned versions that are in `after` at a place where they were not before."""
     banned = {ban.version: ban for ban in bans if ban.agent == after.name}
     old = set(_versions(before)) if before and banned else set()
     new = [(place, version) for place, version in _versions(after) if version in banned] if banned else []
@@ -183,18 +186,18 @@ def _banned_text(ban: Ban) -> str:
 
 
 def is_literal(key: str, digest: str) -> bool:
-    """Whether this is the digest itself, which fits one version alone."""
+    """Whether this is a digest itself, which fits only one version, and not the URL of a digest file."""
     return is_digest(digest) if key == "md5" else bool(digest)
 
 
 def why_problem(text: str) -> str:
-    """Why this cannot stand in the history as somebody's reason, or ""."""
+    """Why this text cannot be stored as the reason of an edit, or ""."""
     if len(text) > MAX_WHY:
         return f"why has {len(text)} characters; at most {MAX_WHY} are kept"
     return "" if text.isprintable() else "why must be one line of printable text"
 
 
 def repeated(records: Sequence[Record]) -> list[tuple[int, int]]:
-    """The records whose name an earlier one has: (index, index of the first)."""
+    """(index, index of the first) of records with the name of an earlier one."""
     first: dict[str, int] = {}
     return [(i, first[r.name]) for i, r in enumerate(records) if first.setdefault(r.name, i) != i]

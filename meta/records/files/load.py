@@ -1,8 +1,8 @@
-"""A records file, or a body that says the same -> its value, or every reason why it must not be used.
+"""Loads records from a file or a request's body; on errors it reports all problems at once.
 
-Two forms: our own, in YAML or JSON (`own_format`), and ops-meta's cfg.json as it is (`ops_meta_format`). A file that is
-empty or has no `agents` is refused: a truncated file must never mean "no agents". What is already decoded JSON (parse_data,
-parse_record, parse_selector) goes through the same reader, so that the same is refused in the same words everywhere.
+There are two formats: our own, in YAML or JSON (`own_format`), and ops-meta's unchanged cfg.json (`ops_meta_format`). A file
+that is empty or has no `agents` is refused, since a truncated file must not mean "no agents". Decoded JSON (parse_data,
+parse_record, parse_selector) goes through the same reader, so that it is refused for the same reasons.
 """
 
 from collections.abc import Mapping
@@ -20,16 +20,15 @@ from updater.wire.text import utf16_problem
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """A records file as it was read: the records, what to tell its owner, and ops-meta's own settings if it was a
-    cfg.json."""
+    """The content of a records file."""
 
     file: str
     records: tuple[Record, ...]
     warnings: tuple[str, ...] = ()
-    settings: ops_meta_format.Settings | None = None
+    settings: ops_meta_format.Settings | None = None  # ops-meta's settings, if the file is a cfg.json
 
     def as_data(self) -> dict[str, Any]:
-        """The whole file as JSON data: ops-meta's form for a cfg.json, else ours."""
+        """The whole file as JSON data, in ops-meta's format for a cfg.json, else in ours."""
         if self.settings:
             return ops_meta_format.as_data(self.records, self.settings)
         return {"agents": as_fields(self.records)}
@@ -45,7 +44,7 @@ def load(path: Path) -> Loaded:
 
 
 def decode(data: bytes, file: str) -> str:
-    """The text of a file in UTF-8, with or without its mark. Raises RecordsError."""
+    """The text of a file in UTF-8, with or without a byte order mark. Raises RecordsError."""
     if problem := utf16_problem(data):
         raise RecordsError(file, [Problem("", 0, problem)])
     try:
@@ -56,7 +55,7 @@ def decode(data: bytes, file: str) -> str:
 
 
 def parse(text: str, file: str) -> Loaded:
-    """The text of a records file -> its value; `file` is its name for the messages. Raises RecordsError."""
+    """Parse the text of a records file. file: its name, for messages. Raises RecordsError."""
     try:
         root, is_json = _compose(text, file)
     except located_tree.NodeError as e:
@@ -75,8 +74,7 @@ def parse(text: str, file: str) -> Loaded:
 
 
 def parse_data(data: Any, source: str) -> Loaded:
-    """The decoded JSON of a records file in our form -> its value; `source` is its name for the messages. Raises
-    RecordsError."""
+    """Parse the decoded JSON of a records file in our format. source: its name, for messages. Raises RecordsError."""
     reader = Reader()
     records = own_format.read(_top(data, source), reader)
     _refuse(reader, source)
@@ -84,8 +82,10 @@ def parse_data(data: Any, source: str) -> Loaded:
 
 
 def parse_record(data: Any, source: str, name: str = "") -> Record:
-    """The decoded JSON of one record, as a records file spells it. name: whose it is, so that it need not say so itself,
-    and must not say otherwise. Raises RecordsError."""
+    """Parse the decoded JSON of one record, in the form of a records file. Raises RecordsError.
+
+    name: the agent; then the data may omit its `name`, and must not have another one.
+    """
     if name and isinstance(data, Mapping):
         data = {"name": name, **data}
     reader = Reader()
@@ -99,7 +99,7 @@ def parse_record(data: Any, source: str, name: str = "") -> Record:
 
 
 def parse_selector(data: Any, source: str) -> Selector:
-    """A selector alone: decoded JSON like {"prefix": "lg-"}, or text like `prefix:lg-`, `hosts:a,b`, `label:env=staging`.
+    """Parse a selector: decoded JSON like {"prefix": "lg-"}, or text like `prefix:lg-`, `hosts:a,b`, `label:env=staging`.
     Raises RecordsError."""
     if isinstance(data, str):
         if (fields := fields_of_text(data)) is None:

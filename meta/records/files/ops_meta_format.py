@@ -1,9 +1,9 @@
-"""ops-meta's cfg.json, read as it is.
+"""Reads ops-meta's unchanged cfg.json.
 
 Format: {debug, tarballDir, http: {enabled, listen}, agents: [{default: {name, version, tarball, md5, cmd},
-others: [{prefix, version, tarball, md5, cmd}]}]}. An override's blank field changes nothing, a blank prefix selects every
-host, an entry without `default` is skipped, `others` may be absent or null, keys are matched as Go matches them. What the
-peer would pass on unseen and no host could follow (an unsafe name, a bad cmd, a tarball that is no URL) is refused.
+others: [{prefix, version, tarball, md5, cmd}]}]}. An override's blank field changes nothing, and a blank prefix selects every
+host. An entry without `default` is skipped, `others` may be absent or null, and keys are matched as in Go. Values that ops-meta
+would send unchecked and that no host could follow are refused: an unsafe name, a bad cmd, a tarball that is not a URL.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ _OF_AN_AGENT = ("name", *_OF_AN_OVERRIDE)
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What a cfg.json says besides the records, with Go's zero values for what is absent."""
+    """The settings in a cfg.json, with Go's zero values for absent ones."""
 
     debug: bool = False
     tarball_dir: str = ""
@@ -31,7 +31,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def is_legacy(root: Node) -> bool:
-    """Whether this JSON is ops-meta's: our own form, written in JSON, has a `name` in its agents."""
+    """Whether this JSON is in ops-meta's format; agents in our own format have a `name`."""
     agents = [node for node in _values(root, "agents") if isinstance(node, Items)]
     return not any(_values(entry, "name") for node in agents for entry in node.items)
 
@@ -42,7 +42,7 @@ def _values(node: Node, wanted: str) -> list[Node]:
 
 
 def read(top: Field, reader: Reader) -> tuple[list[Record], Settings]:
-    """The records and settings of a cfg.json; what is wrong goes to the reader."""
+    """Read the records and settings of a cfg.json; problems go to the reader."""
     fields = _fields(top, ("debug", "tarballDir", "http", "agents"), reader)
     http = _fields(fields.get("http"), ("enabled", "listen"), reader)
     settings = Settings(
@@ -100,7 +100,7 @@ def _read_other(other: Field, reader: Reader) -> Override:
 
 
 def _fields(at: Field | None, known: tuple[str, ...], reader: Reader) -> dict[str, Field]:
-    """The values that are there; null is as good as absent."""
+    """The values by key; null counts as absent."""
     found = reader.lenient_fields(at, known) if at else {}
     return {key: field for key, field in found.items() if not is_blank(field.node)}
 
@@ -124,7 +124,7 @@ def _bool(at: Field | None, reader: Reader) -> bool:
 
 
 def as_data(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
-    """A cfg.json's value as ops-meta shows it on /config/reload: every field, blank where it is not set."""
+    """A cfg.json's content as ops-meta shows it on /config/reload: every field, blank if it is not set."""
     return {
         "debug": settings.debug,
         "tarballDir": settings.tarball_dir,
@@ -134,8 +134,8 @@ def as_data(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
 
 
 def as_ours(records: Sequence[Record]) -> tuple[Record, ...]:
-    """The same orders in a spelling that our own form accepts: what selects every host is the glob `*`, and overrides that
-    change nothing are left out."""
+    """The same records in a form that our own format accepts: a blank prefix becomes the glob `*`, and overrides that change
+    nothing are left out."""
     return tuple(msgspec.structs.replace(one, overrides=tuple(_our_overrides(one))) for one in records)
 
 

@@ -1,7 +1,7 @@
-"""Our own form of a records file: `agents`, a list of records with overrides (records.example.yaml shows all of it).
+"""Our own format of a records file: `agents`, a list of records with overrides (records.example.yaml shows all of it).
 
-Refuses whatever would reach a host as a surprise: unknown and doubled keys, unsafe values, an override that selects nobody or
-changes nothing, and a version changed under a digest that fits only another.
+Refuses mistakes that would surprise hosts: unknown and repeated keys, unsafe values, overrides that select no host or change
+nothing, and a version with the digest of another version.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ _OF_AN_AGENT = ("name", *CHANGEABLE)
 
 
 def read(top: Field, reader: Reader) -> list[Record]:
-    """The records below the top of the tree; what is wrong goes to the reader."""
+    """Read the records of a file; problems go to the reader."""
     agents = reader.fields(top, ["agents"]).get("agents")
     if agents is None:
         if isinstance(top.node, Fields):
@@ -31,7 +31,7 @@ def read(top: Field, reader: Reader) -> list[Record]:
 
 
 def read_record(agent: Field, reader: Reader) -> Record | None:
-    """One agent, or None without a usable name; with other problems it is still returned, for the checks across records."""
+    """Read one agent. None without a usable name; with other problems it is still returned, for checks across records."""
     fields = reader.fields(agent, (*_OF_AN_AGENT, "overrides"))
     if not isinstance(agent.node, Fields):
         return None
@@ -51,7 +51,7 @@ def read_record(agent: Field, reader: Reader) -> Record | None:
 
 
 def _read_values(fields: dict[str, Field], keys: tuple[str, ...], reader: Reader) -> dict[str, Any]:
-    """The values of these fields, by attribute; an unsafe one is a problem, and left out."""
+    """The values of these fields by attribute; unsafe values are problems and are left out."""
     values: dict[str, Any] = {}
     for key in keys:
         if key == "tarball" and key in fields:
@@ -73,7 +73,7 @@ def _read_value(key: str, field: Field, reader: Reader) -> str | None:
 
 
 def _read_bases(field: Field, reader: Reader) -> dict[str, Any]:
-    """`tarball`: one base URL, or a list of them, of which the hosts ask the first first."""
+    """Read `tarball`: one base URL, or a list of them in the order in which hosts ask them."""
     if not isinstance(field.node, Items):
         base = _read_value("tarball", field, reader)
         return {} if base is None else {"tarball": base, "mirrors": ()}
@@ -97,12 +97,12 @@ def _read_override(override: Field, reader: Reader) -> Override | None:
 
 
 def read_values(at: Field, reader: Reader) -> dict[str, Any]:
-    """The values of some of a record's fields, all but its name: what an edit sets."""
+    """The values that an edit sets, by attribute: any fields of a record except its name."""
     return _read_values(reader.fields(at, CHANGEABLE), CHANGEABLE, reader)
 
 
 def read_selector(at: Field, reader: Reader) -> Selector | None:
-    """A selector that stands alone, like {prefix: lg-}."""
+    """Read a selector by itself, like {prefix: lg-}."""
     fields = reader.fields(at, KINDS)
     return _read_selector_of(at, fields, reader) if isinstance(at.node, Fields) else None
 
@@ -130,7 +130,7 @@ def _read_selector(kind: str, field: Field, reader: Reader) -> Selector | None:
 def _read_list(kind: str, field: Field, reader: Reader) -> Selector | None:
     items = reader.items(field)
     if isinstance(field.node, Items) and not items:
-        reader.problem(field, f"{kind} is empty, so this override selects nobody")
+        reader.problem(field, f"{kind} is empty, so this override selects no host")
     values: list[str] = []
     for item in items:
         value = reader.text(item)

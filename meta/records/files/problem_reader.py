@@ -1,7 +1,7 @@
-"""Takes a tree of nodes apart and keeps a list of everything that is wrong, instead of stopping at the first.
+"""Reads values from a tree of nodes and collects all problems, instead of stopping at the first.
 
-Each method returns something usable even when it found a problem, so that the walk goes on. Nothing is raised here; whoever
-walks looks at `problems` at the end.
+Each method returns a usable value even if it found a problem, so that reading goes on, and none raises. The caller checks
+`problems` at the end.
 """
 
 import re
@@ -15,11 +15,11 @@ from updater.wire.text import one_line, plain, quoted
 
 
 class Field(NamedTuple):
-    """One value and where it stands: the line of its key, or its own in a list."""
+    """One value with its position."""
 
     node: Node
     path: str
-    line: int
+    line: int  # of its key or, in a list, of the value itself
 
 
 class Reader:
@@ -36,7 +36,7 @@ class Reader:
         self.warnings.append(Problem(at.path, at.line, text))
 
     def fields(self, at: Field, known: Iterable[str]) -> dict[str, Field]:
-        """A mapping's values by key; anything else than known keys, each once, is a problem."""
+        """A mapping's values by key. Unknown and repeated keys are problems."""
         found: dict[str, Field] = {}
         names = list(known)
         for key, field in self._pairs(at):
@@ -49,8 +49,8 @@ class Reader:
         return found
 
     def lenient_fields(self, at: Field, known: Iterable[str]) -> dict[str, Field]:
-        """The same as Go's JSON reads it: case does not matter, the last of a key wins, unknown keys are only warned
-        about."""
+        """Like `fields`, but as Go reads JSON: case is ignored, the last of a repeated key wins, and unknown keys only give a
+        warning."""
         found: dict[str, Field] = {}
         names = {name.lower(): name for name in known}
         for key, field in self._pairs(at):
@@ -81,14 +81,14 @@ class Reader:
         return []
 
     def text(self, at: Field) -> str | None:
-        """A scalar as it was written; None when it is something else."""
+        """A scalar as it was written; None, with a problem, if it is something else."""
         if isinstance(at.node, Text):
             return at.node.value
         self.problem(at, f"must be text, not {_kind(at.node)}")
         return None
 
     def whole_number(self, at: Field, most: int) -> int | None:
-        """A whole number from 0 to `most`; None when it is something else."""
+        """A whole number from 0 to `most`; None, with a problem, if it is something else."""
         number = at.node.number if isinstance(at.node, Other) else None
         if isinstance(at.node, Text) and re.fullmatch(r"[0-9]{1,16}", at.node.value, re.ASCII):
             number = int(at.node.value)
@@ -99,7 +99,7 @@ class Reader:
 
 
 def place(field: Field) -> str:
-    """Where it stands, in words: by its line where it has one."""
+    """The position of a field for messages: its line if known, else its path."""
     return f"on line {field.line}" if field.line else f"as {field.path}"
 
 

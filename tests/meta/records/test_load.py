@@ -201,7 +201,7 @@ def test_a_wrong_agent_is_refused(agent, expected):
         ),
         ("{prefix: [a], cmd: stop}", ".prefix: must be text, not a list"),
         ("{hosts: h1, cmd: stop}", ".hosts: must be a list, not text"),
-        ("{hosts: [], cmd: stop}", ".hosts: hosts is empty, so this override selects nobody"),
+        ("{hosts: [], cmd: stop}", ".hosts: hosts is empty, so this override selects no host"),
         ("{hosts: [h1, 'a b'], cmd: stop}", ".hosts[1]: hostname \"a b\" is not 1 to 253 letters, digits, '.', '_' or '-', the first a letter or digit"),
         ("{hosts: [h1, [h2]], cmd: stop}", ".hosts[1]: must be text, not a list"),
         ("{label: , cmd: stop}", '.label: label is blank; to select every host write glob: "*"'),
@@ -509,7 +509,7 @@ def test_a_selector_alone_is_text_or_data(text, data, selector):
         ("prefix:", ['--for: prefix: prefix is blank; to select every host write glob: "*"']),
         ("hosts:h1,", ["--for: hosts[1]: hostname \"\" is not 1 to 253 letters, digits, '.', '_' or '-', the first a letter or digit"]),
         ({"prefix": "a", "label": "b"}, ["--for: needs exactly one of prefix, glob, hosts, label; has prefix and label"]),
-        ({"hosts": []}, ["--for: hosts: hosts is empty, so this override selects nobody"]),
+        ({"hosts": []}, ["--for: hosts: hosts is empty, so this override selects no host"]),
         (5, ["--for: must be a mapping, not a number"]),
     ],
 )  # fmt: skip
