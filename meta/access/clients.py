@@ -1,7 +1,7 @@
-"""How much one client may ask for, and who a client is behind proxies. Pure but for the counters; time is an argument.
+"""Rate limits of clients, and the identity of a client behind proxies. Pure, apart from the counters; time is an argument.
 
-Promises bounded memory whatever addresses come: the one that was quiet for longest is forgotten first, and forgetting only ever
-lets somebody in.
+Memory is bounded: the client that was idle for longest is forgotten first. Forgetting can only allow a request, never refuse
+one.
 """
 
 import re
@@ -24,7 +24,7 @@ Network = IPv4Network | IPv6Network
 
 
 class Buckets:
-    """A bucket of `burst` permits for each client, refilled at `rate` a second. Safe for threads."""
+    """A token bucket of `burst` permits for each client, refilled at `rate` per second. Safe for threads."""
 
     def __init__(self, rate: float, burst: float, clients: int = MAX_CLIENTS):
         self.rate = rate
@@ -34,7 +34,7 @@ class Buckets:
         self._lock = threading.Lock()
 
     def take(self, client: str, now: float) -> float:
-        """Take a permit: 0.0, or the seconds to wait for the next one (and none was taken)."""
+        """Take a permit and return 0.0; if there is none, return the seconds until the next one. now: Unix seconds."""
         with self._lock:
             level, at = self._levels.pop(client, (self.burst, now))
             level = min(self.burst, level + max(0.0, now - at) * self.rate)
@@ -49,12 +49,11 @@ class Buckets:
 
 
 class Limits(NamedTuple):
-    """failures: tokens that were refused, by address; requests: of the REST API, by address; enrolments: by enrolment token,
-    for a whole rack may have one address."""
+    """The rate limits of meta."""
 
-    failures: Buckets
-    requests: Buckets
-    enrolments: Buckets
+    failures: Buckets  # refused tokens, by address
+    requests: Buckets  # requests to the REST API, by address
+    enrolments: Buckets  # by enrolment token, since a whole rack may share one address
 
 
 def default_limits() -> Limits:
@@ -64,7 +63,7 @@ def default_limits() -> Limits:
 
 
 def network(text: str) -> Network:
-    """An address or a network; IPv4 inside IPv6 is that of IPv4. Raises ValueError."""
+    """Parse an address or a network; an IPv4-mapped IPv6 one becomes IPv4. Raises ValueError."""
     try:
         found = ip_network(text)
     except ValueError as e:
@@ -75,7 +74,7 @@ def network(text: str) -> Network:
 
 
 def _meant(text: str) -> str:
-    """That which begins before what was written, or an example."""
+    """The network that was probably meant, or an example."""
     try:
         return str(ip_network(text, strict=False))
     except ValueError:
@@ -83,8 +82,8 @@ def _meant(text: str) -> str:
 
 
 def client_address(environ: Mapping[str, Any], trusted: Sequence[Network] = ()) -> str:
-    """The address of who asks. X-Forwarded-For is believed only as far as trusted proxies wrote it: from the right, the first
-    address that is none of them is the client."""
+    """The client's address. X-Forwarded-For is believed only as far as trusted proxies wrote it: from the right, the first
+    address that is not a trusted proxy is the client."""
     address = str(environ.get("REMOTE_ADDR") or "")
     if not trusted or not _is_in(address, trusted):
         return address
@@ -99,8 +98,10 @@ def client_address(environ: Mapping[str, Any], trusted: Sequence[Network] = ()) 
 
 
 def path_prefix(environ: Mapping[str, Any], trusted: Sequence[Network] = ()) -> str:
-    """The path below which clients reach us: that of the server, and what a trusted proxy says in X-Forwarded-Prefix. Without
-    a last slash, "" for none."""
+    """The path below which clients reach meta, without a trailing slash, "" for none.
+
+    It is X-Forwarded-Prefix, if a trusted proxy sends it, followed by the server's own prefix.
+    """
     said = ""
     if trusted and _is_in(str(environ.get("REMOTE_ADDR") or ""), trusted):
         said = str(environ.get("HTTP_X_FORWARDED_PREFIX") or "").strip().rstrip("/")
@@ -109,29 +110,29 @@ def path_prefix(environ: Mapping[str, Any], trusted: Sequence[Network] = ()) -> 
 
 
 def is_local(environ: Mapping[str, Any]) -> bool:
-    """Whether the request was made on this machine, and not only handed on by a proxy on it."""
+    """Whether the request was made on this machine, and not only forwarded by a proxy on it."""
     address = _parse(str(environ.get("REMOTE_ADDR") or ""))
     return address is not None and address.is_loopback and not any(header in environ for header in FORWARDED)
 
 
 def page_refusal(environ: Mapping[str, Any]) -> str:
-    """Why what asks is a web page of another site, or ""."""
+    """Why this request comes from a web page of another site, or ""."""
     origin, site = environ.get("HTTP_ORIGIN", ""), environ.get("HTTP_SEC_FETCH_SITE", "")
     return page_problem(origin, site, environ.get("HTTP_HOST", "")) if origin or site else ""
 
 
 def host_refusal(environ: Mapping[str, Any]) -> str:
-    """Why it may be a web page under a name that only leads here, or "". For what is allowed because it is_local."""
+    """Why this request may come from a web page by DNS rebinding, or "". For routes that only `is_local` allows."""
     return host_problem(environ.get("HTTP_HOST", ""))
 
 
 def allows_anonymous(setting: bool | None, environ: Mapping[str, Any]) -> bool:
-    """setting: `anonymousHosts`, true for everybody, false for nobody, None for who asks on this machine."""
+    """Whether a host without a token is accepted. setting: `anonymousHosts`; None means only from this machine."""
     return is_local(environ) if setting is None else setting
 
 
 def bucket_of(address: str) -> str:
-    """Which clients share a bucket: one IPv4 address, or the 64 bits of IPv6 that one customer has anyway."""
+    """The key of an address's bucket: the IPv4 address, or the /64 network of IPv6, which one customer owns anyway."""
     parsed = _parse(address)
     return str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else address
 
@@ -143,7 +144,7 @@ def _is_in(address: str, networks: Sequence[Network]) -> bool:
 
 @lru_cache(4096)
 def _parse(text: str) -> Address | None:
-    """An IPv4 address inside IPv6 is that IPv4 address."""
+    """Parse an address; an IPv4-mapped IPv6 address becomes IPv4. None if it is not an address."""
     try:
         address = ip_address(text)
     except ValueError:

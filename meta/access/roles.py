@@ -1,38 +1,38 @@
-"""Who may use a route: roles, the rules that routes have, and the judgement. Pure."""
+"""Authorisation: roles of principals, rules of routes, and the decision who may use a route. Pure."""
 
 from enum import Enum
 from typing import NamedTuple
 
 OPERATOR, ENROLMENT, HOST = "operator", "enrolment", "host"  # kinds of a token
-VIEWER, EDITOR, ADMIN = "viewer", "editor", "admin"  # roles of an operator, each may do what those before it may
+VIEWER, EDITOR, ADMIN = "viewer", "editor", "admin"  # roles of an operator; each includes those before it
 ROLES = (VIEWER, EDITOR, ADMIN)
 
 
 class Principal(NamedTuple):
-    """Who asks. role: viewer, editor, admin, host (name is its hostname), enrolment, or "" for nobody; id: of the token."""
+    """Who makes a request."""
 
-    name: str = ""
-    role: str = ""
-    id: int = 0
+    name: str = ""  # of the token; a host's own name
+    role: str = ""  # viewer, editor, admin, host, enrolment, or "" without a token
+    id: int = 0  # of the token
 
 
-NOBODY = Principal()
+NOBODY = Principal()  # a request without a token
 
 
 class Rule(Enum):
     """Who may use a route."""
 
     PUBLIC = "everybody"
-    LOCAL = "who asks on this machine itself, whatever his token"
+    LOCAL = "clients on this machine, with any token or none"
     READ = "any operator or host; without a token where anonymous hosts are allowed"
     VIEWER = "operators"
     EDITOR = "editors and admins"
     ADMIN = "admins"
-    ENROL = "who shows an enrolment token"
+    ENROL = "holders of an enrolment token"
 
 
 class Verdict(Enum):
-    """The value is the HTTP status of the refusal, 0 when there is none."""
+    """The decision; the value is the HTTP status of a refusal, 0 for ALLOWED."""
 
     ALLOWED = 0
     WHO_ARE_YOU = 401
@@ -43,7 +43,10 @@ _LOWEST = {Rule.VIEWER: 0, Rule.EDITOR: 1, Rule.ADMIN: 2}
 
 
 def judge(rule: Rule, principal: Principal, is_local: bool, anonymous: bool) -> Verdict:
-    """is_local: asked on this machine, not through a proxy; anonymous: whether hosts without a token are allowed from there."""
+    """Decide whether the principal may use a route of this rule.
+
+    is_local: the request was made on this machine, not through a proxy; anonymous: hosts without a token are accepted.
+    """
     if rule is Rule.PUBLIC:
         return Verdict.ALLOWED
     if rule is Rule.LOCAL:

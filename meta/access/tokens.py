@@ -1,8 +1,8 @@
-"""Tokens of operators and hosts: who asks, by the token that is shown.
+"""Authentication by the tokens of operators and hosts.
 
-Only a token's SHA-256 is kept; its text exists once, in the answer that makes it. Requests are judged from memory, in which
-each token keeps the serial of its last change: however late an answer of the database is, it replaces nothing that is later.
-What changes tokens is judged in the database. A token that is shown and not known is refused everywhere, never treated as none.
+Only a token's SHA-256 is stored; its text appears once, in the response that creates it. Requests are authenticated from
+memory. There, each token has the serial of its last change, so that a late answer of the database never replaces newer data.
+Changes of tokens are authorised in the database. An unknown token is refused everywhere, never treated as a missing one.
 """
 
 import hmac
@@ -38,15 +38,15 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class Unauthorised(MetaError):
-    """The token that was shown is none of ours, is revoked, has expired, or is somebody else's."""
+    """The token in a request is unknown, is revoked, has expired, or belongs to another principal."""
 
 
 class NotKnown(Unauthorised):
-    """None of ours, as far as is known here: another meta may have made it a moment ago."""
+    """The token is not known here; another meta may have created it a moment ago."""
 
 
 def mint(kind: str) -> tuple[str, bytes]:
-    """A new token: (its text, the hash to keep)."""
+    """A new token: (its text, the hash to store)."""
     text = f"ou_{_LETTERS[kind]}_{token_urlsafe(32)}"
     return text, fingerprint(text)
 
@@ -56,7 +56,7 @@ def fingerprint(text: str) -> bytes:
 
 
 def bearer(authorization: str) -> str:
-    """The token in an Authorization header. Raises Unauthorised when there is another thing in it."""
+    """The token in an Authorization header. Raises Unauthorised if the header has another form."""
     scheme, _, text = authorization.strip().partition(" ")
     text = text.strip()
     if scheme.lower() != "bearer" or not text or len(authorization) > MAX_HEADER:
@@ -65,43 +65,50 @@ def bearer(authorization: str) -> str:
 
 
 def host_token(hostname: str, secret: str) -> tuple[str, bytes]:
-    """The token of a host that made up this secret for its enrolment: (its text, the hash to keep). The same for the same, at
-    every meta and at any time: so a host that did not get the answer asks once more, and meta need not remember anything."""
+    """The token of a host that chose this secret for its enrolment: (its text, the hash to store).
+
+    It depends only on the arguments. So a host that did not get the response can ask again at any meta, and gets the same
+    token.
+    """
     made = sha256(f"{HOST}\0{hostname}\0{secret}".encode()).digest()
     text = f"ou_{_LETTERS[HOST]}_{urlsafe_b64encode(made).decode().rstrip('=')}"
     return text, fingerprint(text)
 
 
 def ended(token: Token, now: float) -> str:
-    """Why this token opens nothing any more, or "". Whether an enrolment token is used up is judged where it is used: a host
-    whose answer was lost may have been the last."""
+    """Why this token is no longer valid, or "".
+
+    Whether an enrolment token is used up is checked where it is used, since a host whose response was lost may repeat its use.
+    """
     if token.revoked:
         return "this token was revoked"
     return "this token has expired" if token.expires and now >= token.expires else ""
 
 
 def is_good(token: Token, now: float) -> bool:
-    """Whether this token still opens anything."""
+    """Whether this token is still valid."""
     return not ended(token, now)
 
 
 class _Order:
-    """Which facts are news. Each came with the serial of the transaction that wrote it; answers of the database may arrive in
-    any order, so only a later fact replaces one. Not safe for threads."""
+    """Decides which facts are new, by the serial of the transaction that wrote each. Not safe for threads.
+
+    Answers of the database may arrive in any order, so a fact is only replaced by a later one.
+    """
 
     def __init__(self, reached: int = 0) -> None:
         self.reached = reached  # everything up to this serial is known
-        self._later: dict[str | int, int] = {}  # of what is known already beyond that: its serial
+        self._later: dict[str | int, int] = {}  # serials of facts known beyond that, by key
 
     def is_news(self, key: str | int, serial: int) -> bool:
-        """Whether a fact about this key is later than what is known of it; it is known from now on."""
+        """Whether a fact about this key is later than the known one; from now on it counts as known."""
         if serial <= max(self.reached, self._later.get(key, 0)):
             return False
         self._later[key] = serial
         return True
 
     def is_later(self, key: str | int, serial: int) -> bool:
-        """Whether something later than this serial is known of the key."""
+        """Whether a fact later than this serial is known about the key."""
         return self._later.get(key, 0) > serial
 
     def reach(self, serial: int) -> None:
@@ -111,7 +118,7 @@ class _Order:
 
 
 class HostTokens:
-    """The hosts that have a token, by name. Safe for threads: one writes at a time, and readers need no lock."""
+    """The hosts that have a token, by name. Safe for threads: writers take a lock, and readers need none."""
 
     def __init__(self) -> None:
         self._hashes: dict[str, bytes] = {}
@@ -121,10 +128,12 @@ class HostTokens:
         self._writing = threading.Lock()
 
     def update(self, facts: Iterable[tuple[str, bytes, int]], reached: int = 0, epoch: int | None = None) -> None:
-        """New tokens of hosts, in place of those they had: (hostname, hash, serial); an empty hash takes a host's token away.
-        What is older than what is known changes nothing, nor does what began in another epoch than that of now. reached: all
-        facts up to this serial are known now."""
-        facts = list(facts)  # however slow they come, those who enrol do not wait for it
+        """Set tokens of hosts, as (hostname, hash, serial); an empty hash removes a host's token.
+
+        Facts older than the known ones are ignored, and so are all if `epoch` is not the current one. reached: all facts up to
+        this serial are known now.
+        """
+        facts = list(facts)  # read before the lock is taken, as they may arrive slowly
         with self._writing:
             if epoch not in (None, self.epoch):
                 return
@@ -134,7 +143,7 @@ class HostTokens:
             self._order.reach(reached)
 
     def renew(self, facts: Iterable[tuple[str, bytes, int]], reached: int, epoch: int) -> None:
-        """These, and no others, whatever was known: the database's history is another one, and this is its epoch."""
+        """Replace all tokens by these, since the database has another history now; `epoch` is its number."""
         hashes = {hostname: hashed for hostname, hashed, _ in facts if hashed}
         hosts = {hashed: hostname for hostname, hashed in hashes.items()}
         with self._writing:
@@ -143,7 +152,7 @@ class HostTokens:
 
     def _put(self, hostname: str, hashed: bytes) -> None:
         former = self._hashes.get(hostname, b"")
-        if hashed:  # never without a token in between, or anybody could report in that moment
+        if hashed:  # replaced, not removed and added: without a token, anyone could report for a moment
             self._hashes[hostname] = hashed
             self._hosts[hashed] = hostname
         else:
@@ -163,7 +172,7 @@ class HostTokens:
         return hostname if hmac.compare_digest(self._hashes.get(hostname, b""), hashed) else ""
 
     def may_report(self, hostname: str, authorization: str, anonymous: bool) -> str:
-        """Why this must not be this host's heartbeat, or "". anonymous: whether one without a token may come from there."""
+        """Why a heartbeat with this Authorization is refused for the host, or "". anonymous: one without a token is allowed."""
         hashed = self._hashes.get(hostname)
         if hashed is None and not authorization:
             return "" if anonymous else "this host has no token, and anonymous hosts are not allowed here"
@@ -179,9 +188,12 @@ class HostTokens:
 
 
 class Tokens:
-    """All tokens, in memory. Safe for threads. Serials can be compared within an epoch; another begins where the database turns
-    out to have another history, by the number that the store gives it. What writes into the database reads the epoch before,
-    has the store refuse where it is another one by then, and shows it with the outcome."""
+    """All tokens, in memory. Safe for threads.
+
+    Serials can be compared within one epoch. The store starts a new epoch if the database turns out to have another history.
+    A writer reads the epoch first and passes it to the store, which refuses the write if the epoch has changed; with the
+    result, it passes the epoch to this object.
+    """
 
     def __init__(self, tokens: Iterable[Token] = ()):
         self.hosts = HostTokens()
@@ -191,7 +203,7 @@ class Tokens:
         self._writing = threading.Lock()
 
     def replace(self, tokens: Iterable[Token], serial: int) -> None:
-        """These, and no others, as of this serial; what is known to be later stays."""
+        """Replace all tokens by these, as of this serial; tokens with later changes are kept."""
         with self._writing:
             if serial < self._order.reached:
                 return
@@ -201,13 +213,13 @@ class Tokens:
             self._order.reach(serial)
 
     def renew(self, tokens: Iterable[Token], serial: int, epoch: int) -> None:
-        """The same of these, but for those of hosts."""
+        """Like HostTokens.renew, for the tokens of operators and enrolments."""
         with self._writing:
             self._order, self.epoch = _Order(serial), epoch
             self._tokens = {token.hash: token for token in tokens}
 
     def take(self, token: Token, serial: int, epoch: int) -> None:
-        """This one is so since that serial of this epoch."""
+        """Set one token, as of this serial of this epoch."""
         with self._writing:
             if epoch == self.epoch and self._order.is_news(token.id, serial):
                 self._tokens = {**self._tokens, token.hash: token}
@@ -216,11 +228,11 @@ class Tokens:
         return sorted(self._tokens.values(), key=lambda token: token.id)
 
     def has_admin(self, now: float) -> bool:
-        """Whether there is somebody who can make tokens for others."""
+        """Whether there is a valid admin token."""
         return any(token.role == ADMIN and is_good(token, now) for token in self._tokens.values())
 
     def authenticate(self, authorization: str, now: float) -> Principal:
-        """An Authorization header -> who shows it; a blank one is NOBODY's. Raises Unauthorised."""
+        """The principal of an Authorization header; NOBODY if it is blank. Raises Unauthorised."""
         if not authorization:
             return NOBODY
         hashed = fingerprint(bearer(authorization))

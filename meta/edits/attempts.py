@@ -1,7 +1,7 @@
-"""Another try of versions that hosts have rolled back or refused: the edit that asks for it, and what will come of it.
+"""Retries of versions that hosts have rolled back or refused: the edit that orders one, and a forecast of its effect.
 
-A host tries such a version again when its order has a higher attempt than the one it failed at. So a new attempt is
-higher than all that any record ever had: the number of the revision that it comes with.
+A host tries such a version again when its order has a higher attempt than the one at which it failed. A new attempt is the
+number of its own revision, and thus higher than all attempts before.
 """
 
 from collections import Counter
@@ -22,17 +22,16 @@ from meta.records.model import Override, Record, RecordSet
 from meta.records.selectors import Hosts, Selector
 from updater.wire.heartbeat import REFUSED, ROLLED_BACK, Desired
 
-_NAMED = 3  # hosts, where they are put in words
+_NAMED = 3  # hosts that are named in a message
 
 
 class Outlook(NamedTuple):
-    """What a new attempt does. trying: hosts that rolled their version back and try it again; refused: that refused it and do;
-    unable: those of both kinds whose updater does not know attempts; some: of the latter, by name."""
+    """The expected effect of a new attempt."""
 
-    trying: int = 0
-    refused: int = 0
-    unable: int = 0
-    some: tuple[str, ...] = ()
+    trying: int = 0  # hosts that rolled the version back and will try it again
+    refused: int = 0  # hosts that refused it and will try it again
+    unable: int = 0  # hosts of both kinds whose updater does not know attempts
+    some: tuple[str, ...] = ()  # names of some of the latter
 
     @property
     def acts(self) -> bool:
@@ -40,7 +39,7 @@ class Outlook(NamedTuple):
         return self.trying > 0 or self.refused > 0
 
     def in_words(self) -> str:
-        """For the person who asks for it."""
+        """One sentence for people."""
         if not self.acts and not self.unable:
             return "no host is known to have rolled this version back or refused it: nothing is tried again"
         if not self.unable:
@@ -63,8 +62,10 @@ class Outlook(NamedTuple):
 
 
 def retry(records: RecordSet, agent: str, selectors: Sequence[Selector] = ()) -> RecordSet:
-    """The agent's version is tried again where it was rolled back or refused: on the hosts of these selectors, without any on
-    all. The agent has a record."""
+    """The records with a new attempt for the agent, which must have a record.
+
+    The attempt is for the hosts of these selectors, or for all hosts without any.
+    """
     record = next(one for one in records.records if one.name == agent)
     known = (record.attempt, *(one.attempt or 0 for one in record.overrides))
     attempt = max(records.revision, *known) + 1
@@ -74,13 +75,13 @@ def retry(records: RecordSet, agent: str, selectors: Sequence[Selector] = ()) ->
 
 
 def _for_all(record: Record, attempt: int) -> Record:
-    """No override may have a lower one."""
+    """The record with this attempt, and without the lower attempts of its overrides."""
     overrides = [replace(one, attempt=None) if one.attempt is not None else one for one in record.overrides]
     return replace(record, attempt=attempt, overrides=tuple(one for one in overrides if one.changes()))
 
 
 def _with_override(record: Record, selector: Selector, attempt: int) -> Record:
-    """As the last override that sets an attempt, for the later one wins."""
+    """The record with this attempt in its last override that sets one, since later overrides win."""
     overrides = list(record.overrides)
     places = [i for i, one in enumerate(overrides) if one.selector == selector]
     later = [i for i, one in enumerate(overrides) if one.attempt is not None and one.selector != selector]
@@ -92,7 +93,7 @@ def _with_override(record: Record, selector: Selector, attempt: int) -> Record:
 
 
 def require_hosts(table: HostTable, records: RecordSet, selectors: Iterable[Selector]) -> None:
-    """Raises NotThere for a selector that fits no host that has reported, and for one that names a host that has not."""
+    """Raises NotThere for a selector that no known host matches, or that names an unknown host."""
     for selector in selectors:
         if isinstance(selector, Hosts):
             if new := [name for name in sorted(selector.hosts) if table.get(name) is None]:
@@ -102,7 +103,7 @@ def require_hosts(table: HostTable, records: RecordSet, selectors: Iterable[Sele
 
 
 def outlook(table: HostTable, records: RecordSet, agent: str) -> Outlook:
-    """What the newest attempt of the agent in these records does, by what each host last said of it."""
+    """The effect of the agent's newest attempt in these records, by the last report of each host."""
     record = records.record(agent)
     if record is None:
         return Outlook()
@@ -120,7 +121,8 @@ def outlook(table: HostTable, records: RecordSet, agent: str) -> Outlook:
 
 
 def _failed_some(table: HostTable, agent: str) -> Iterator[Host]:
-    """Cheap for a million hosts: their outcomes are text, of which few have those words, and their profiles are few."""
+    """The hosts on which the agent may have failed. Cheap for a million hosts: outcomes are searched as text, and hosts share
+    few profiles."""
     found = (table.get(name) for name in table.names())
     rejected = cache(lambda profile: isinstance(profile.look(agent)[6], Rejection))
     words = (f'"{ROLLED_BACK}"', f'"{REFUSED}"')
@@ -132,9 +134,10 @@ def _failed_some(table: HostTable, agent: str) -> Iterator[Host]:
 
 
 def _can_try(host: Host, order: Desired) -> tuple[str, bool | None]:
-    """How this order's version failed on a host, and whether that can try it again; None where it did not, or not since. It
-    says itself what it rejects, if it tells of trials; who does knows attempts. What was wrong with the order itself no
-    attempt mends."""
+    """(how this order's version failed on a host, whether the host can try it again: None if it did not fail).
+
+    An updater that reports trials reports rejections, too, and knows attempts. A faulty order is not helped by a new attempt.
+    """
     look, outcome = host.group.profile.look(order.name), host.outcomes.get(order.name)
     trial, rejected = look[4], look[6]
     if isinstance(rejected, Rejection):

@@ -1,5 +1,4 @@
-"""What an edit was made from must still be there: refuses (Conflict) what somebody else has changed since it was read, and says
-what that was. Pure."""
+"""Detects conflicts: an edit whose base others have changed is refused (Conflict), with a list of their changes. Pure."""
 
 from collections.abc import Iterable
 
@@ -10,8 +9,10 @@ from meta.records.model import RecordSet
 
 
 def require(records: RecordSet, agent: str, expected: int, since: Iterable[Revision] = ()) -> None:
-    """Raise Conflict unless the agent's record is still the one of revision `expected` (0: there is none). since: the
-    revisions after it, in any order, for the lines of what was changed."""
+    """Raise Conflict unless the agent's record is still the one of revision `expected` (0: there is none).
+
+    since: the revisions after it, in any order, for the list of changes.
+    """
     actual = records.edited.get(agent, records.revision) if records.record(agent) else 0
     if actual != expected:
         mine = ((one, [c for c in one.changes if (c.kind, c.name) == (RECORD, agent)]) for one in since)
@@ -19,8 +20,10 @@ def require(records: RecordSet, agent: str, expected: int, since: Iterable[Revis
 
 
 def require_all(records: RecordSet, expected: int, since: Iterable[Revision] = (), agent: str = "") -> None:
-    """The same for all records together, or for one that need not be there, since a revision of everything. Bans and labels
-    that were changed since are no conflict, where `since` is complete."""
+    """Like `require`, for all records, or for one record that need not exist, since revision `expected` of the whole set.
+
+    Changes of bans and labels are no conflict, provided that `since` is complete.
+    """
     since = [one for one in since if one.number > expected]
     kinds = (RECORD,) if agent else (RECORD, ORDER)
     told = _told(

@@ -1,7 +1,6 @@
-"""Changes -> lines for people: what `meta diff`, the history and a conflict show. Pure.
+"""Describes changes in lines of text, for `meta diff`, the history and conflicts. Pure.
 
-Promises: a line for everything that a change says, in the order of the changes, each line alone understandable. Refuses
-nothing.
+There is a line for everything that a change contains, in the order of the changes; each can be understood by itself.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,24 +10,24 @@ from meta.records.history import BAN, HOST, LABELS, ORDER, RECORD, TARBALL, Chan
 from meta.records.model import CHANGEABLE
 from meta.records.selectors import Hosts, Selector, selector_of
 
-_SHOWN_HOSTS = 10  # of those that came to a list of hosts, and of those that went
+_SHOWN_HOSTS = 10  # host names shown of those added to a list, and of those removed
 _Place = tuple[Selector, int]  # an override: its selector, and which of several with the same one
 
 
 def difference(changes: Iterable[Change]) -> list[str]:
-    """Like `falcon-agent [prefix lg-]: version 1.0.0 -> 1.0.1`, `ban x 1.0.2: why`."""
+    """The lines, like `falcon-agent [prefix lg-]: version 1.0.0 -> 1.0.1` or `ban x 1.0.2: why`."""
     write = {RECORD: _record, ORDER: _order, BAN: _ban, LABELS: _labels, TARBALL: _tarball, HOST: _host}
     return [line for change in changes for line in write.get(change.kind, _other)(change)]
 
 
 def touched(affected: Mapping[str, int]) -> str:
-    """`falcon-agent on 120 hosts, dinp-agent on 1 host`; "" when nothing is touched."""
+    """`falcon-agent on 120 hosts, dinp-agent on 1 host`; "" if no host is affected."""
     found = sorted((agent, count) for agent, count in affected.items() if count)
     return ", ".join(f"{agent} on {count:,} host{'' if count == 1 else 's'}" for agent, count in found)
 
 
 def _other(change: Change) -> list[str]:
-    """What a newer meta has written down."""
+    """A change of a kind that only a newer meta knows."""
     return [f"{change.kind} {change.name}".rstrip()]
 
 
@@ -49,7 +48,7 @@ def _fields(before: Mapping[str, Any], after: Mapping[str, Any], absent: str | N
 
 
 def _values(fields: Mapping[str, Any]) -> str:
-    """What is set: of an override all, of a new record what is not blank."""
+    """The fields that are set: all of an override, the non-blank ones of a new record."""
     is_record = "name" in fields
     return ", ".join(
         f"{key} {_shown(fields[key])}" for key in CHANGEABLE if key in fields and (fields[key] or not is_record)
@@ -90,7 +89,7 @@ def _by_place(overrides: list[dict[str, Any]]) -> dict[_Place, dict[str, Any]]:
 
 
 def _relisted(old: Mapping[_Place, Any], new: Mapping[_Place, Any]) -> list[tuple[_Place, _Place]]:
-    """The lists of hosts that got or lost some names and set the same as before: (place before, place after)."""
+    """(place before, place after) of lists of hosts that gained or lost names and set the same fields as before."""
     gone = [place for place in old if place not in new and isinstance(place[0], Hosts)]
     come = [place for place in new if place not in old and isinstance(place[0], Hosts)]
     pairs = []
@@ -118,7 +117,7 @@ def _some(sign: str, names: frozenset[str]) -> str:
 
 
 def _order(change: Change) -> list[str]:
-    """Only where agents that stay changed places; where others came and went their own lines say enough."""
+    """A line only if remaining agents changed places; added and removed agents have lines of their own."""
     before = [name for name in change.before if name in change.after]
     after = [name for name in change.after if name in change.before]
     return [] if before == after else [f"order of agents: {', '.join(change.after)}"]

@@ -1,8 +1,7 @@
-"""Edits that are meant: made on the records in force, committed, and put in force.
+"""Commits edits with optimistic locking, then puts them in force.
 
-Promises: what `apply` returned from is on the disk and in force here; an edit is made on what it was meant for, also when
-another meta commits between (then it is made again on what is there now, with its own checks); when the database is away,
-nothing changes. Authorises nothing: who may edit was settled before.
+When `apply` returns, the edit is on the disk and in force here. If another meta commits first, the edit is repeated on the new
+records, with all its checks. While the database is away, nothing changes. Authorisation is the caller's task.
 """
 
 import logging
@@ -20,19 +19,19 @@ from meta.store import HostOrder, HostRow, Moved, Store
 from updater.wire.text import one_line
 
 TRIES = 5
-TURN = 5.0  # seconds
+TURN = 5.0  # seconds that an edit waits for others
 SHOWN = 10  # names in a log line
 HISTORY = 50  # revisions of an agent that are read at once
-MAX_SINCE = 1000  # revisions that are looked at for the lines of a conflict
+MAX_SINCE = 1000  # revisions that are read to describe a conflict
 Change = Callable[[RecordSet], RecordSet]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 class Done(NamedTuple):
-    """What an edit did. records: that it led to."""
+    """What an edit did."""
 
-    records: RecordSet
+    records: RecordSet  # after the edit
     changes: tuple[history.Change, ...]
 
     @property
@@ -41,15 +40,15 @@ class Done(NamedTuple):
 
 
 class Preview(NamedTuple):
-    """What an edit would do. revision: of the records that it looked at."""
+    """What an edit would do."""
 
-    revision: int
+    revision: int  # of the records on which it is based
     changes: tuple[history.Change, ...]
     after: RecordSet
 
 
 class Editor:
-    """Safe for threads: one edit at a time."""
+    """Makes edits, one at a time. Safe for threads."""
 
     def __init__(
         self,
@@ -60,8 +59,11 @@ class Editor:
         turn: float = TURN,
         known_hosts: capacity.KnownHosts = capacity.no_hosts,
     ):
-        """require_database: raises TryLater while the database is known not to answer; turn: seconds that an edit waits for
-        others here; known_hosts: which must be able to take what the records say."""
+        """in_force: returns the records in force; put_in_force: activates others.
+
+        require_database: raises TryLater while the database is known not to answer; turn: seconds that an edit waits for
+        others in this process; known_hosts: the hosts that must be able to take their orders.
+        """
         self._store = store
         self.in_force = in_force
         self._put_in_force = put_in_force
@@ -71,13 +73,17 @@ class Editor:
         self._known_hosts = known_hosts
 
     def apply(self, edit: history.Edit, change: Change) -> Done:
-        """Make this change, which may be called more than once. What refuses it (EditRefused, Conflict, TryLater) is raised,
-        and nothing was changed; Unknown: nobody can say now. One that changes nothing makes no revision."""
+        """Make this change; `change` may be called more than once. A change that has no effect makes no revision.
+
+        Raises EditRefused, Conflict or TryLater, and then nothing was changed; Unknown if that cannot be determined now.
+        """
         return self._made_on_last(edit, lambda before: self._make(edit, before, change))
 
     def order(self, edit: history.Edit, what: HostOrder) -> tuple[Done, Sequence[HostRow]]:
-        """Do to hosts what is ordered, and put it into the history; returns the rows that it changed. What is so already makes
-        no revision. Raises EditRefused, TryLater, Unknown."""
+        """Retire hosts or take them back, with a revision; returns the result and the changed rows.
+
+        An order without effect makes no revision. Raises EditRefused, TryLater, Unknown.
+        """
         return self._made_on_last(edit, lambda before: self._order(edit, before, what))
 
     def _made_on_last(self, edit: history.Edit, make: Callable[[RecordSet], T]) -> T:
@@ -103,7 +109,7 @@ class Editor:
             self._editing.release()
 
     def preview(self, change: Change) -> Preview:
-        """What this change would do to the records in force. Raises what refuses it."""
+        """What this change would do to the records in force. Raises as the change does."""
         before = self.in_force()
         after = self._changed(before, change)
         return Preview(before.revision, history.changes(before, after), after)
@@ -117,8 +123,10 @@ class Editor:
         return self._done(before, ordered.revision), ordered.rows
 
     def _make(self, edit: history.Edit, before: RecordSet, change: Change) -> Done:
-        """Raises Moved where `before` is no longer what is in force. So is a refusal, and that nothing changes, only said of
-        what the database holds: memory may be a moment behind another meta's edit."""
+        """Make the change on `before`. Raises Moved if the database has newer records.
+
+        That is checked for refusals and for changes without effect, too, since memory may be behind another meta's edit.
+        """
         try:
             after = self._changed(before, change)
         except MetaError:
@@ -137,7 +145,7 @@ class Editor:
         return Done(made, revision.changes)
 
     def _changed(self, before: RecordSet, change: Change) -> RecordSet:
-        """Raises what refuses it, too much for a host among it."""
+        """The records after the change. Raises as the change does, and EditRefused if it is too much for a host."""
         after = change(before)
         capacity.require(before, after, self._known_hosts)
         return after
@@ -151,7 +159,7 @@ class Editor:
         if (head.revision, head.revision_identity) != (before.revision, before.identity):
             raise Moved(f"the records are at revision {head.revision} by now, no longer at {before.revision}")
 
-    # --- what changes are made of ---
+    # --- helpers for changes ---
 
     def require(self, records: RecordSet, agent: str, expected: int) -> None:
         """Raise Conflict unless the agent's record is still that of revision `expected` (0: there is none)."""
@@ -164,8 +172,8 @@ class Editor:
             conflicts.require_all(records, expected, self._since(records, expected), agent)
 
     def way_back(self, records: RecordSet, agent: str, to: int | None = None) -> rollbacks.Way:
-        """What the record of one agent was after revision `to`; by default before its newest change that was no rollback.
-        Raises NotThere for a revision or an agent that never was."""
+        """The agent's record after revision `to`; by default before its newest change that was not a rollback.
+        Raises NotThere for a revision or an agent that never existed."""
         self._require_revision(records, to or 0)
         present, past = records.record(agent), self._history(agent, records.revision)
         if to is None:
@@ -183,7 +191,7 @@ class Editor:
             raise NotThere(f"there is no revision {number}; the last is {records.revision}")
 
     def _history(self, agent: str, last: int) -> Iterator[history.Revision]:
-        """The revisions that changed something of this agent up to the last, newest first."""
+        """The revisions up to `last` that changed anything of this agent, newest first."""
         before = last + 1
         while found := self._store.revisions(agent, before, HISTORY):
             yield from found

@@ -1,7 +1,7 @@
-"""The file that manages the records, where there is one: read at the start and again by a reload, and made an edit by "file".
+"""The records file, if there is one: read at the start and at each reload, and applied as an edit by "file".
 
-Promises that a file with an error changes nothing, and that one which takes most of the records away does not either until a
-person confirms it; a store that holds no records takes any file.
+A file with an error changes nothing. Neither does one that would remove most records, until a person confirms it. If the store
+has no records yet, any file is applied.
 """
 
 import hashlib
@@ -27,22 +27,21 @@ from meta.records.model import Record, RecordSet, as_fields
 from updater.wire.text import one_line
 
 LINES = 20  # of a difference in the log
-MOST_LINES = 200  # of a difference for those who asked by a signal
+MOST_LINES = 200  # of a difference in the answer to a reload by signal
 log = logging.getLogger(__name__)
 
 
 class Reading(NamedTuple):
-    """What reading the file again did, or would do. data: the records; difference: in lines; affected: by agent, how many hosts
-    are told something else; removals: what of it must be confirmed, by this seal of the records before and after."""
+    """What a reload of the file did, or would do."""
 
-    data: dict[str, Any]
-    difference: list[str]
-    affected: dict[str, int]
-    removals: list[str]
-    seal: str = ""
+    data: dict[str, Any]  # the records
+    difference: list[str]  # lines of text
+    affected: dict[str, int]  # agent -> how many hosts get another order
+    removals: list[str]  # what a person must confirm
+    seal: str = ""  # identifies the records before and after; a confirmation must name it
 
     def told(self) -> list[str]:
-        """In lines, for people: the difference, whom it touches, and how many agents there are."""
+        """Lines for people: the difference, the affected hosts, and the number of agents."""
         lines = [one_line(line, 1000) for line in self.difference[:MOST_LINES]]
         if len(self.difference) > MOST_LINES:
             lines.append(f"... and {len(self.difference) - MOST_LINES} lines more")
@@ -52,15 +51,15 @@ class Reading(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """Records that were not put in force at the start, and why, in words."""
+    """Records that were not put in force at the start, and why."""
 
     records: tuple[Record, ...]
     why: str
 
 
 def check(path: Path, before: RecordSet, url: str) -> None:
-    """Raises the MetaError with which a reload would refuse the file where these are the records in force; a start would leave
-    them in force. url: as for RecordsFile."""
+    """Raises the MetaError with which a start or a reload would refuse the file. before: the records in force; url: as for
+    RecordsFile."""
     try:
         removals.require(before, operations.apply(before, load(path).records), _remedy(url))
     except Unconfirmed as e:
@@ -72,19 +71,19 @@ def _remedy(url: str) -> str:
 
 
 class RecordsFile:
-    """Safe for threads. url: where this meta is told to read the file again."""
+    """The records file of a meta. Safe for threads. url: of this meta, for the reload command in messages."""
 
     def __init__(self, path: Path, editor: Editor, table: HostTable, url: str):
         self.path = path
         self._remedy = _remedy(url)
         self._waiting: Waiting | None = None
-        self._others: RecordSet | None = None  # in force, and known not to be those that wait
+        self._others: RecordSet | None = None  # the records in force, already compared with those that wait
         self._editor = editor
         self._table = table
         self._reading = threading.Lock()
 
     def start(self) -> None:
-        """Put it in force; what a person must confirm waits for that. Raises MetaError."""
+        """Put the file in force; if a person must confirm it, it waits. Raises MetaError."""
         with self._reading, self._refusals():
             loaded, reading = self._read()
             try:
@@ -96,7 +95,7 @@ class RecordsFile:
         _tell(self.path, loaded, reading)
 
     def waiting(self) -> str:
-        """Why the file was not put in force at the start; "" when it was, or a later one, or when another meta has done so."""
+        """Why the file was not put in force at the start; "" once it, or a later one, is in force."""
         waiting, in_force = self._waiting, self._editor.in_force()
         if waiting is None:
             return ""
@@ -108,8 +107,10 @@ class RecordsFile:
         return waiting.why
 
     def reload(self, seal: str = "") -> Reading:
-        """seal: of what a person was shown and has confirmed. Raises MetaError, logs it and changes nothing when it is
-        refused."""
+        """Read the file again and put it in force. seal: of the reading that a person has confirmed.
+
+        Raises and logs MetaError if it is refused; then nothing has changed.
+        """
         with self._reading, self._refusals():
             loaded, reading = self._read()
             self._put_in_force(loaded, reading, seal)
@@ -118,7 +119,7 @@ class RecordsFile:
         return reading
 
     def would_do(self) -> Reading:
-        """What a reload would do. Raises what would refuse it, but for what can be confirmed."""
+        """What a reload would do. Raises MetaError if it would be refused even with a confirmation."""
         with self._reading:
             return self._read()[1]
 

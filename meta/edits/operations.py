@@ -1,9 +1,9 @@
-"""Edits of the records: a RecordSet and what somebody wants -> the RecordSet after it. Pure.
+"""Edits of the records: each function returns the RecordSet after an edit. Pure.
 
-Promises: an edit is made whole or not at all, touches nothing but what it names, and leaves `revision` and `edited` as they
-were; `committed` numbers what was edited. Refuses, with all problems at once (EditRefused): unsafe values, a version that
-comes to stand under the digest of another, and (Banned) one that is banned, unless it stood there before; and what is not there
-(NotThere). Whole records (put_record, apply) were checked when they were parsed: meta.records.files.load.
+An edit is made completely or not at all, and changes only what it names. `revision` and `edited` are left unchanged;
+`committed` sets them. Raises EditRefused, with all problems at once, for unsafe values and for a version with another version's
+digest. Raises Banned for a banned version at a place where it was not before, and NotThere for missing things. Whole records
+(put_record, apply) were checked when they were parsed, see meta.records.files.load.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -44,17 +44,17 @@ _UNSET = {
     "unknownStatus": "",
     "runUser": "",
     "workDir": "",
-}  # what a record has where nobody said anything
+}  # the defaults of a record's fields
 
 
 def put_record(records: RecordSet, record: Record) -> RecordSet:
-    """This record instead of the one of its name, in its place; a new one comes last."""
+    """Replace the record of this name; a new one is added at the end."""
     found = {one.name: one for one in records.records} | {record.name: record}
     return _with_records(records, found.values())
 
 
 def delete_record(records: RecordSet, agent: str) -> RecordSet:
-    """No more orders for this agent: what runs goes on running. Its bans stay."""
+    """Delete the agent's record: hosts get no more orders for it, and keep it running. Its bans are kept."""
     _existing(records, agent)
     return replace(records, records=tuple(one for one in records.records if one.name != agent))
 
@@ -62,8 +62,11 @@ def delete_record(records: RecordSet, agent: str) -> RecordSet:
 def set_fields(
     records: RecordSet, agent: str, fields: Mapping[str, str | int | Sequence[str]], selector: Selector | None = None
 ) -> RecordSet:
-    """These fields of the record, or of its (last) override with exactly this selector; what is not there is made, a new
-    override as the last, which wins. fields: as a records file spells them, a list of bases for `tarball`."""
+    """Set fields of the record, or of its last override with exactly this selector.
+
+    A missing record or override is created, the override as the last one, which wins. fields: in the form of a records file,
+    with a list of bases for `tarball`.
+    """
     path = _path(agent, selector)
     reader = Reader()
     values = own_format.read_values(_field(dict(fields), path), reader)
@@ -85,7 +88,7 @@ def set_fields(
 def unset_fields(
     records: RecordSet, agent: str, keys: Iterable[str] = (), selector: Selector | None = None
 ) -> RecordSet:
-    """Without these fields; without keys all: the overrides with exactly this selector, or the whole record."""
+    """Unset these fields. Without keys, remove the overrides with exactly this selector, or the whole record."""
     before, keys, path = _existing(records, agent), tuple(keys), _path(agent, selector)
     if not keys and selector is None:
         return delete_record(records, agent)
@@ -103,15 +106,17 @@ def unset_fields(
 
 
 def apply(records: RecordSet, new_records: Sequence[Record]) -> RecordSet:
-    """Exactly these records, in this order; agents that are not among them are deleted. Bans and labels stay."""
+    """Replace all records by these, in this order; other agents are deleted. Bans and labels are kept."""
     twice = [new_records[index].name for index, _ in repeated(new_records)]
     _refuse([Problem(name, 0, "is given twice; leave one of them out") for name in twice])
     return _with_records(records, ops_meta_format.as_ours(new_records))
 
 
 def rollback(records: RecordSet, revisions: Sequence[Revision]) -> RecordSet:
-    """The records without what these revisions changed. revisions: all after the wanted one, newest first; ValueError where
-    one is missing. Bans and labels stay as they are now, and what is banned by now is refused."""
+    """Undo these revisions. Bans and labels stay as they are now, and versions that are now banned are refused.
+
+    revisions: all after the wanted one, newest first; raises ValueError if one is missing.
+    """
     former = records.records
     for number, revision in zip(range(records.revision, -1, -1), revisions, strict=False):
         if revision.number != number:
@@ -121,14 +126,13 @@ def rollback(records: RecordSet, revisions: Sequence[Revision]) -> RecordSet:
 
 
 def restore(records: RecordSet, agent: str, former: Record | None) -> RecordSet:
-    """The record of this agent as it was, None for no record; the others stay as they are."""
+    """Replace the agent's record by a former one, None for no record; the others are unchanged."""
     others = (one for one in records.records if one.name != agent)
     return put_record(records, former) if former else _with_records(records, others)
 
 
 def ban(records: RecordSet, new: Ban) -> RecordSet:
-    """No host is told to start this version from now on. A ban that is there gets the new reason, if there is one; otherwise
-    it stays that of who made it."""
+    """Ban a version: no host is told to start it. An existing ban is replaced only if a new reason is given."""
     texts = (value_problem("name", new.agent), value_problem("version", new.version), why_problem(new.why))
     _refuse([Problem("", 0, text) for text in texts if text])
     banned = {(one.agent, one.version): one for one in records.bans}
@@ -140,7 +144,7 @@ def ban(records: RecordSet, new: Ban) -> RecordSet:
 
 
 def unban(records: RecordSet, agent: str, version: str) -> RecordSet:
-    """The version may be ordered again, where the records say so."""
+    """Lift a ban: the version is ordered again where the records have it."""
     left = tuple(one for one in records.bans if (one.agent, one.version) != (agent, version))
     if len(left) == len(records.bans):
         banned = ", ".join(one.version for one in records.bans if one.agent == agent)
@@ -151,7 +155,7 @@ def unban(records: RecordSet, agent: str, version: str) -> RecordSet:
 
 
 def publish(records: RecordSet, file: str, made: Publication) -> RecordSet:
-    """This tarball is published; one that is known with the same bytes stays as it was."""
+    """Add a published tarball; a known one with the same bytes is unchanged."""
     known = records.published.get(file)
     if known and (known.size, known.sha256) == (made.size, made.sha256):
         return records
@@ -159,17 +163,17 @@ def publish(records: RecordSet, file: str, made: Publication) -> RecordSet:
 
 
 def unpublish(records: RecordSet, files: Collection[str]) -> RecordSet:
-    """These tarballs are no longer there."""
+    """Remove tarballs from the list of published ones."""
     return replace(records, published={file: one for file, one in records.published.items() if file not in files})
 
 
 def set_labels(records: RecordSet, hostname: str, labels: Mapping[str, str | None]) -> RecordSet:
-    """These labels of the host set, and those with None removed; the others stay. A blank value is a label without one."""
+    """Set labels of a host, and remove those with None; the others are kept. A blank value is a label without a value."""
     return label_hosts(records, (hostname,), labels)
 
 
 def label_hosts(records: RecordSet, hostnames: Iterable[str], labels: Mapping[str, str | None]) -> RecordSet:
-    """The same for many hosts at once."""
+    """`set_labels` for many hosts."""
     texts = [label_problem(f"{key}={value}" if value else key) for key, value in labels.items() if value is not None]
     texts += [f"label {quoted(key)}: the key has no =" for key in labels if "=" in key]
     after = dict(records.labels)
@@ -186,7 +190,7 @@ def label_hosts(records: RecordSet, hostnames: Iterable[str], labels: Mapping[st
 
 
 def unlabel_hosts(records: RecordSet, hostnames: Iterable[str]) -> RecordSet:
-    """These hosts have no labels any more."""
+    """Remove all labels of these hosts."""
     gone = frozenset(hostnames)
     return replace(records, labels={name: labels for name, labels in records.labels.items() if name not in gone})
 
@@ -236,7 +240,7 @@ def _with_override(record: Record, selector: Selector, values: Mapping[str, Any]
 
 
 def _without_override(record: Record, selector: Selector, keys: Iterable[str]) -> Record:
-    """Without these fields in the overrides of this selector; those that then change nothing go."""
+    """Unset fields in the overrides of this selector; overrides that then change nothing are removed."""
     if all(one.selector != selector for one in record.overrides):
         there = " ".join(f"[{one.selector.in_words()}]" for one in record.overrides) or "none"
         raise NotThere(f"{_path(record.name, selector)}: there is no such override; there are: {there}")
@@ -255,7 +259,7 @@ def _digest_problems(before: Record | None, after: Record, given: set[tuple[Sele
 
 
 def _with_records(records: RecordSet, after: Iterable[Record]) -> RecordSet:
-    """These records instead; refused where a banned version stands somewhere it did not stand before."""
+    """Replace the records; raises Banned for a banned version at a place where it was not before."""
     after = tuple(after)
     before = {one.name: one for one in records.records}
     banned = [

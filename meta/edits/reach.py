@@ -1,5 +1,5 @@
-"""Which hosts an edit reaches: how many would be told something else, which versions come to some, which classes they come to,
-and whether those can take their orders."""
+"""The effect of an edit on the known hosts: how many get other orders, which versions are new to some, and which classes there
+would be. Also finds hosts that cannot take their current orders."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -16,20 +16,19 @@ from updater.wire.names import STOP
 
 
 class Reached(NamedTuple):
-    """affected: agent -> how many hosts would be told something else about it; brought: (agent, version) that some hosts would
-    be told to run which are not to run it now."""
+    """The effect of an edit."""
 
-    affected: dict[str, int]
-    brought: frozenset[tuple[str, str]]
+    affected: dict[str, int]  # agent -> how many hosts would get another order for it
+    brought: frozenset[tuple[str, str]]  # (agent, version) that are new to some hosts
 
 
 def affected(table: HostTable, after: RecordSet) -> dict[str, int]:
-    """agent -> how many hosts would be told something else about it."""
+    """agent -> how many hosts would get another order for it."""
     return reached(table, after).affected
 
 
 def reached(table: HostTable, after: RecordSet) -> Reached:
-    """What hosts would be told under these records."""
+    """The effect of replacing the records in force by these."""
     found: Counter[str] = Counter()
     brought: set[tuple[str, str]] = set()
     for (here, there), hosts in _moves(table, Step(table.classes, Classes(after))).items():
@@ -48,7 +47,7 @@ def _to_run(order: Desired | None) -> str:
 
 
 def classes_under(table: HostTable, records: RecordSet) -> Counter[frozenset[Selector]]:
-    """What selects the hosts under these records: of each combination that there is, how many hosts."""
+    """How many hosts each combination of selectors would match under these records."""
     found: Counter[frozenset[Selector]] = Counter()
     for (_, there), hosts in _moves(table, Step(table.classes, Classes(records))).items():
         if hosts:
@@ -57,7 +56,7 @@ def classes_under(table: HostTable, records: RecordSet) -> Counter[frozenset[Sel
 
 
 def overloaded(table: HostTable) -> list[str]:
-    """Why hosts cannot take the orders in force: an older meta, or new hosts, may have brought it about."""
+    """Why hosts cannot take the orders in force, which may be due to an older meta or to new hosts; [] if they can."""
     with table.locked():
         classes = {group.klass for group in table.groups.values()}
     sizes = {one: (len(one.desired), len(render_reply(one.desired))) for one in classes}
@@ -67,7 +66,7 @@ def overloaded(table: HostTable) -> list[str]:
 
 
 def _moves(table: HostTable, step: Step) -> Counter[tuple[Class, Class]]:
-    """How many hosts would go from which class to which."""
+    """How many hosts would move from which class to which."""
     found: Counter[tuple[Class, Class]] = Counter()
     with table.locked() as hosts:  # at one moment, or a host that moves would count twice
         apart = [(host.group.klass, name) for name in step.relabelled if (host := _current(hosts, name))]
@@ -84,7 +83,7 @@ def _moves(table: HostTable, step: Step) -> Counter[tuple[Class, Class]]:
         names = [host.name for host in some]
         if here.book is step.before:
             found.update({(here, there): number for there, number in step.tally(here, names).items()})
-        else:  # these hosts are not even where the records in force put them
+        else:  # these hosts have not been regrouped by the records in force yet
             found.update((step.before.of(name), step.after.of(name)) for name in names)
     return found
 

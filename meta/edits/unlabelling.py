@@ -1,8 +1,8 @@
-"""Takes the labels of hosts that are about to be forgotten out of the records, as a revision by "meta", one a day at most.
+"""Removes the labels of hosts that are about to be forgotten, in a revision by "meta", at most one per day.
 
-So nothing is left of a host that is gone for good. Hosts with labels are forgotten after that only: whatever ends in between,
-their rows tell which labels are still to go. The first of them waits a day for others, so that however many metas there are,
-and however often they start, there is one revision for all. Labels of hosts that never reported are left to people.
+Hosts with labels are forgotten only afterwards, so that their rows still show which labels to remove if meta ends in between.
+The first host waits a day for others, so that there is one revision for all, even with several metas or many restarts. Labels
+of hosts that never reported are left to people.
 """
 
 import logging
@@ -14,23 +14,25 @@ from meta.errors import MetaError
 from meta.hosts.model import Host
 from meta.records import history
 
-GATHER = 86400.0  # seconds
-AGAIN = 600.0  # seconds, where it was refused
-AT_ONCE = 10_000  # hosts of one revision; where there are more, the next follows at once
+GATHER = 86400.0  # seconds that the first host waits for others
+AGAIN = 600.0  # seconds until the next try after a refusal
+AT_ONCE = 10_000  # hosts in one revision; if there are more, the next revision follows at once
 WHY = "these hosts are retired for so long that they are forgotten"
 log = logging.getLogger(__name__)
 
 
 class Unlabelling:
-    """For one thread."""
+    """Removes labels. To be called from one thread only."""
 
     def __init__(self, editor: Editor):
         self._editor = editor
         self._refused_at = -AGAIN
 
     def __call__(self, due: Sequence[Host], before: float, now: float) -> None:
-        """The labels of these hosts, which were retired before that, are to go; returns also while they stay. Whether they are
-        gone is to be seen in the records in force."""
+        """Remove the labels of `due`, hosts retired earlier than `before`, if it is time for that. Times in Unix seconds.
+
+        Returns without an error if they are kept for now; the records in force show whether they are gone.
+        """
         labels = self._editor.in_force().labels
         labelled = [host for host in due if host.name in labels]
         is_due = any(host.retired_at < before - GATHER for host in labelled)

@@ -1,7 +1,7 @@
-"""A heartbeat's body -> its answer, from memory alone: decode, check the host's token, take the report in, look its reply up.
+"""Answers a heartbeat from memory: decodes the body, checks the host's token, stores the report, and looks the reply up.
 
-The hot path: knows neither server nor framework nor database. Promises an answer to every body there is, and that a fault of
-our own is a 500, never an empty list of desired agents.
+This is the hot path: it uses no server, framework or database. Every body gets an answer, and an internal error is a 500, never
+an empty list of desired agents.
 """
 
 import logging
@@ -15,7 +15,7 @@ from updater.wire.heartbeat import WireError, decode_report
 from updater.wire.names import hostname_problem
 
 Check = Callable[[str, str, bool], str]  # hostname, Authorization, anonymous allowed -> why not, or ""
-_LOOKED = b',"look":true}'  # in place of a reply's last brace
+_LOOKED = b',"look":true}'  # replaces the last brace of a reply
 log = logging.getLogger(__name__)
 
 
@@ -29,8 +29,10 @@ def answer(
     now: float,
     dialect: Dialect = Dialect.FALCON,
 ) -> Answer:
-    """One heartbeat, or a look at what one would be answered. address: of the peer that sent it; anonymous: whether it may do
-    without a token; now: Unix seconds."""
+    """Answer a heartbeat, or a look that only asks for the reply.
+
+    address: of the peer; anonymous: whether a host without a token is accepted; now: Unix seconds.
+    """
     try:
         report = decode_report(body)
         if problem := may_report(report.hostname, authorization, anonymous):
@@ -43,14 +45,13 @@ def answer(
         return refusal(400, str(e))
     except TooMany as e:
         return refusal(429, str(e))
-    except Exception:  # whatever it is, the host must see a failure and change nothing
+    except Exception:  # the host must see a failure and change nothing
         log.exception("heartbeat from %s failed", address)
         return refusal(500, "internal error")
 
 
 def _looked_up(hosts: HostTable, hostname: str, dialect: Dialect) -> Answer:
-    """What a heartbeat of this host would be answered, and that it was none; nothing is kept. Raises WireError for a name that
-    is none."""
+    """The reply that a heartbeat of this host would get, marked as a look; nothing is stored. Raises WireError."""
     if problem := hostname_problem(hostname):
         raise WireError(problem)
     orders = reply(hosts.classes.of(hostname), dialect)

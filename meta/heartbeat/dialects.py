@@ -1,4 +1,4 @@
-"""The two forms of a reply, open-falcon's and that of coraldane's fork of it. Each is rendered once for a class of hosts."""
+"""The two dialects of a reply, open-falcon's and that of coraldane's fork. Each is rendered once for a class of hosts."""
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -14,14 +14,14 @@ _OF_CORALDANE = {"configFileName": "", "configRemoteUrl": ""}  # its updater exp
 
 
 class Dialect(Enum):
-    """Whose form of the reply."""
+    """The form of a reply."""
 
     FALCON = "open-falcon"
     CORALDANE = "coraldane"
 
 
 def reply(klass: Class, dialect: Dialect) -> Answer:
-    """What a heartbeat of a host of this class is answered."""
+    """The reply to hosts of this class, rendered on first use."""
     found: Answer | None = klass.replies.get(dialect)
     if found is None:
         if dialect is Dialect.FALCON:
@@ -33,10 +33,11 @@ def reply(klass: Class, dialect: Dialect) -> Answer:
 
 
 def render_coraldane_reply(desired: Sequence[Desired], run_as: Mapping[str, tuple[str, str]]) -> bytes:
-    """The reply in the dialect of coraldane's fork. run_as: by agent its runUser and workDir.
+    """The reply in the dialect of coraldane's fork. run_as: agent -> (runUser, workDir).
 
-    That updater stops an agent and removes it when either differs from what it had last. So an agent without both is left out,
-    which touches nothing there."""
+    That updater stops and removes an agent if either value changes. So an agent without both is left out, which leaves it
+    unchanged there.
+    """
     agents = [
         desired_fields(one) | dict(zip(RUN_AS, run_as[one.name], strict=True)) | _OF_CORALDANE
         for one in desired

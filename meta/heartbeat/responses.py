@@ -1,4 +1,4 @@
-"""What goes back to a host over HTTP, made ready once: a class's reply is the same bytes and headers for all of its hosts."""
+"""HTTP responses that are rendered once and sent many times: all hosts of a class get the same bytes and headers."""
 
 from http import HTTPStatus
 
@@ -13,7 +13,7 @@ _MORE = {
 
 
 class Answer:
-    """line, headers, parts: as WSGI wants them; nobody may change them."""
+    """A complete response; `line`, `headers` and `parts` are as WSGI needs them, and must not be changed."""
 
     __slots__ = ("body", "content_type", "headers", "line", "parts", "status")
 
@@ -32,5 +32,5 @@ class Answer:
 
 
 def refusal(status: int, why: str) -> Answer:
-    """One line of text."""
+    """A response of one line of text."""
     return Answer(status, TEXT, f"{why}\n".encode("utf-8", "replace"))

@@ -1,6 +1,6 @@
-"""What became of the heartbeats, for /metrics: how many by status, and how long they took once the body was there.
+"""Statistics of heartbeats for /metrics: counts by status, and durations from the received body to the answer.
 
-What all are is noted with one append, and counted some thousands at a time.
+Successful heartbeats cost one append each, and are counted in batches.
 """
 
 import threading
@@ -9,32 +9,32 @@ from collections import Counter
 from typing import NamedTuple
 
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)  # seconds, for the histogram
-GATHER = 1024  # beats that wait to be counted
+GATHER = 1024  # heartbeats that are counted in one batch
 
 
 class Counted(NamedTuple):
-    """Since the start. by_bucket: how many took no longer than each of BUCKETS, and all; seconds: of them together."""
+    """Totals since the start."""
 
     by_status: dict[int, int]
-    by_bucket: list[int]
-    seconds: float
+    by_bucket: list[int]  # heartbeats that took at most each of BUCKETS, and all
+    seconds: float  # total duration
 
 
 class Beats:
-    """Safe for threads."""
+    """Counts heartbeats. Safe for threads."""
 
     def __init__(self) -> None:
-        self._times: list[float] = []  # of those that were answered with 200
+        self._times: list[float] = []  # durations of heartbeats with status 200 that are not counted yet
         self._by_status: Counter[int] = Counter()
         self._by_bucket = [0] * (len(BUCKETS) + 1)
         self._seconds = 0.0
         self._lock = threading.Lock()
 
     def note(self, status: int, seconds: float) -> None:
-        """One was answered."""
+        """Record one answered heartbeat. seconds: its duration."""
         if status == 200:
             times = self._times
-            times.append(seconds)  # the GIL is lock enough
+            times.append(seconds)  # atomic under the GIL
             if len(times) >= GATHER:
                 self.counted()
         else:
@@ -42,16 +42,16 @@ class Beats:
                 self._count(status, [seconds])
 
     def refused(self, status: int) -> None:
-        """One was not even read."""
+        """Record one that was refused before its body was read."""
         with self._lock:
             self._by_status[status] += 1
 
     def counted(self) -> Counted:
-        """All so far."""
+        """The totals so far."""
         with self._lock:
             number = len(self._times)
             times = self._times[:number]
-            del self._times[:number]  # others append meanwhile
+            del self._times[:number]  # other threads may have appended more
             self._count(200, times)
             return Counted(dict(self._by_status), list(self._by_bucket), self._seconds)
 

@@ -1,7 +1,7 @@
-"""The plain WSGI callable in front of Flask: heartbeats are answered here, everything else goes on to the framework.
+"""The WSGI callable in front of Flask: answers heartbeats itself, and passes everything else on to the framework.
 
-Promises that slow senders cannot stop the others: a heartbeat's body holds one of the server's threads while it arrives, so
-only so many may be on their way at once, and a part of that from one address.
+Slow senders cannot stop others: while a body arrives it occupies one of the server's threads. So the number of bodies that are
+read at the same time is limited, in total and per address.
 """
 
 import time
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 Environ = dict[str, Any]
 Start = Callable[..., Any]
-MAX_DRAINED = 2 * MAX_BODY  # too large, but read, so that its sender gets to see the answer
-MAX_READING = 400  # bodies on their way at once; the server has more threads than that
-MAX_READING_FROM_ONE = 256
-MAX_PASSING = 96  # requests with a body for the framework at once, which reads it in the same thread
-FEW = 64  # on their way at once: nobody is counted yet
+MAX_DRAINED = 2 * MAX_BODY  # bytes of a body that is refused but still read, so that its sender can read the answer
+MAX_READING = 400  # bodies that are read at the same time; the server has more threads
+MAX_READING_FROM_ONE = 256  # of these, from one address
+MAX_PASSING = 96  # requests with a body that the framework handles at the same time
+FEW = 64  # up to so many bodies at the same time, the limits are not checked
 _DIALECTS = {"/heartbeat": Dialect.FALCON, "/api/heartbeat": Dialect.CORALDANE}
 _NOT_ALLOWED = refusal(405, "method not allowed")
 _TOO_LARGE = refusal(413, f"request entity too large: at most {MAX_BODY:,} bytes")
@@ -35,7 +35,7 @@ _ENDED_EARLY = refusal(400, "the body ended early")
 
 
 class Front:
-    """inner: the WSGI application for all other paths; clock: Unix seconds."""
+    """The WSGI callable. inner: the application for all other paths; clock: returns Unix seconds."""
 
     def __init__(
         self, service: "Service", inner: Callable[..., Iterable[bytes]], clock: Callable[[], float] = time.time
@@ -48,8 +48,8 @@ class Front:
         self._may_report = service.host_tokens.may_report
         self._anonymous = service.settings.anonymous_hosts
         self._proxies = service.settings.trusted_proxies
-        self._passing: set[int] = set()  # the threads in which the framework reads a body
-        self._reading: dict[int, str] = {}  # the address of the body that each thread reads; the GIL is lock enough
+        self._passing: set[int] = set()  # threads in which the framework reads a body
+        self._reading: dict[int, str] = {}  # thread -> address of the body that it reads; atomic under the GIL
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
         if (peer := environ.get("REMOTE_ADDR") or "").startswith("::ffff:"):
@@ -77,14 +77,14 @@ class Front:
         return told.parts
 
     def _refused(self, environ: Environ, anonymous: bool) -> Answer | None:
-        """What a web page must not send from the browser of a host."""
+        """A refusal of a request that a web page sends from a browser, or None."""
         why = page_refusal(environ)
         if not why and anonymous and self._anonymous is None:
             why = host_refusal(environ)
         return refusal(403, why) if why else None
 
     def _pass_on(self, environ: Environ, start: Start) -> Iterable[bytes]:
-        """To the framework; too many bodies at once are refused, for a slow one holds a thread as a slow report does."""
+        """Pass a request to the framework; if too many have bodies, refuse it, since slow bodies occupy threads."""
         if environ.get("CONTENT_LENGTH") in (None, "", "0") and "HTTP_TRANSFER_ENCODING" not in environ:
             return self._inner(environ, start)
         passing, me = self._passing, get_ident()
@@ -123,6 +123,6 @@ class Front:
         return body if len(body) <= MAX_BODY else _TOO_LARGE
 
     def _is_crowded(self, address: str) -> bool:
-        """This one is counted already."""
+        """Whether too many bodies are being read; the current one is included."""
         addresses = list(self._reading.values())
         return len(addresses) > MAX_READING or addresses.count(address) > MAX_READING_FROM_ONE

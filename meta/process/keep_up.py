@@ -1,9 +1,8 @@
-"""Keeps a service up, whatever serves inside: a process of its own that starts it again when it ends by itself.
+"""Keeps a service running: a supervising process restarts it when it ends by itself.
 
-Promises a pause of FIRST seconds before the first new start, then twice as long each time, up to LONGEST, and FIRST again after
-it was up for STEADY; a line in the log for each; that TERM and INT stop it at any moment, also within a pause; that HUP reaches
-the service; that the service never outlives its keeper. A service that ends before it was ever ready is not started again: it
-has said why.
+The pause before a restart is FIRST seconds, doubled each time up to LONGEST, and FIRST again after the service ran for STEADY
+seconds. Each restart is logged. TERM and INT stop the service at any time, also during a pause, and HUP is forwarded to it. The
+service never outlives the supervisor. A service that ends before it was ever ready is not restarted, since it has reported why.
 """
 
 import ctypes
@@ -24,9 +23,11 @@ log = logging.getLogger(__name__)
 
 
 def keep_up(announcer: Announcer) -> None:
-    """Returns in a new process, which is to serve and to announce itself. This one stays as its keeper, and ends by SystemExit
-    when it is told to stop. To be called before there are threads."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # they are waited for, and so cannot come between two lines
+    """Return in a new process, which must serve and announce itself; this process stays as its supervisor.
+
+    The supervisor ends by SystemExit when it is told to stop. Call this before any thread is started.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # signals are fetched by sigtimedwait only
     keeper, pause, was_ready = os.getpid(), 0.0, False
     while True:
         announcer.withdraw()
@@ -47,12 +48,12 @@ def keep_up(announcer: Announcer) -> None:
 
 
 def next_pause(pause: float, up: float) -> float:
-    """Seconds until the next start. pause: before the last one, 0.0 for none; up: seconds from that to its end."""
+    """Seconds until the next start. pause: before the last start, 0.0 for none; up: seconds that the service ran."""
     return min(2 * pause, LONGEST) if pause and up < STEADY else FIRST
 
 
 def _serve_below(keeper: int) -> None:
-    """In the new process: as in any other, but that it is stopped when its keeper dies."""
+    """Prepare the new process: usual signals, and TERM when its supervisor dies."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != keeper:
         raise TryLater("the process that kept meta up is gone")
@@ -60,11 +61,11 @@ def _serve_below(keeper: int) -> None:
 
 
 def _end_of(child: int) -> tuple[int, bool]:
-    """Wait for the child's end; returns its exit code, or minus its signal, and whether we were told to stop."""
+    """Wait for the child's end; returns (its exit code, or minus its signal; whether we were told to stop)."""
     stopping = False
     while True:
         found = signal.sigtimedwait(_SIGNALS, LOOK_EVERY)
-        ended, status = os.waitpid(child, os.WNOHANG)  # whatever woke us: a SIGCHLD alone is no promise
+        ended, status = os.waitpid(child, os.WNOHANG)  # always checked, since several SIGCHLD may be merged
         if ended:
             return os.waitstatus_to_exitcode(status), stopping or _is_stop(found)
         if _is_stop(found):
@@ -79,7 +80,7 @@ def _is_stop(found: signal.struct_siginfo | None) -> bool:
 
 
 def _told_to_stop(within: float) -> bool:
-    """Wait so many seconds, or until told to stop. A HUP changes nothing: the next start reads everything anyway."""
+    """Wait `within` seconds, or until told to stop. A HUP is ignored, since the next start reads everything anyway."""
     deadline = time.monotonic() + within
     while (left := deadline - time.monotonic()) > 0:
         if _is_stop(signal.sigtimedwait(_SIGNALS, left)):

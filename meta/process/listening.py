@@ -1,4 +1,4 @@
-"""The address that a service listens on: taken so that no other can share it, and tried out before a start."""
+"""Reserves the address that a service listens on, so that no other process can share it, and checks it before a start."""
 
 import errno
 import socket
@@ -9,8 +9,10 @@ from updater.service import listeners
 
 
 def check(host: str, port: int, running: int | None) -> None:
-    """Raises Misconfigured where nothing could listen there, and TryLater where something else does. running: the process that
-    is stopped first, 0 for none; None where that is not known: then whatever listens there may be that one."""
+    """Raises Misconfigured if the address cannot be used, and TryLater if another process listens there.
+
+    running: pid of the process that is stopped first, 0 for none; None if unknown: then any process there may be that one.
+    """
     try:
         reserve(host, port).close()
     except TryLater:
@@ -19,10 +21,10 @@ def check(host: str, port: int, running: int | None) -> None:
 
 
 def reserve(host: str, port: int) -> socket.socket:
-    """A socket bound to this address, which keeps others from it and only lets our own worker listen there.
+    """A socket bound to this address, which reserves it for our own worker. Raises Misconfigured or TryLater.
 
-    granian listens with SO_REUSEPORT, under which a second meta would silently take half of the connections. So the port
-    is first bound without it, which fails if anybody listens there. Raises Misconfigured or TryLater.
+    granian listens with SO_REUSEPORT, with which a second meta would silently take half of the connections. So the port is
+    first bound without it, which fails if another process listens there.
     """
     shown = addresses.shown(host, port)
     try:

@@ -1,6 +1,6 @@
-"""The limit of open files of this process: each connection is one, and 1,024 is what many systems and shells give.
+"""Raises the limit of open files of this process: each connection needs one, and the default is often 1,024.
 
-Promises that a service which may serve so many connections either can, or says at its start that it cannot and what to do.
+If the limit is too low for the connections that a service may have, it says so at its start, and what to do.
 """
 
 import logging
@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 def allow(wanted: int) -> None:
-    """Raise the soft limit to `wanted` files, as far as the hard one lets us; what is missing is logged."""
+    """Raise the soft limit to `wanted` files, or as far as the hard limit allows; then log a warning."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
