@@ -20,7 +20,7 @@ from meta.store.migrate import Tables, check, upgrade
 from meta.store.rows import Beat, Forgotten, Gone, Head, HostOrder, HostRow, Lost, Moved, Ordered, Since
 from meta.store.sqlite.backup import backup
 from meta.store.tokens import LastAdmin, Taken, TokenWrite
-from updater.wire import urls  # was wireurls
+from updater.wire import urls
 from updater.wire.text import in_plain_sight, quoted
 
 __all__ = [

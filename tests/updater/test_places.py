@@ -111,10 +111,10 @@ def test_a_removal_that_is_cut_off_leaves_nothing_that_is_taken_for_whole(tmp_pa
     whole(low, "1")
     program = f"""
 from pathlib import Path
-from updater import durable_files  # was files
+from updater import durable_files
 path = Path({str(low)!r}, "agent/1")
-try: files.remove_directory(path, ".installed")
-except files.TryLater as e: print(e)
+try: durable_files.remove_directory(path, ".installed")
+except durable_files.TryLater as e: print(e)
 print(sorted(p.name for p in path.iterdir()))
 """
     said = in_mounts(

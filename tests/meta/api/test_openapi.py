@@ -74,6 +74,7 @@ def test_schemathesis_would_find_a_defect(tmp_path):
     assert any(": Server error" in text for text in found), found
 
 
+@pytest.mark.timeout(400)
 def test_schemathesis_finds_no_defect_and_nothing_undocumented(tmp_path):
     from helpers.schemathesis_run import run
 

@@ -51,12 +51,16 @@ def boss(server, tmp_path_factory):
         (["retry", "falcon", "--for", "hosts:wbe-1"], "no host wbe-1 has reported; did you mean web-1?"),
         (["retry", "falcon", "--for", "prefix:db-"], "no host that has reported fits prefix db-"),
         (["status", "falcon", "--for", "hosts:wbe-1"], "no host wbe-1 has reported; did you mean web-1?"),
-        (["status", "falcon", "--watch", "--for", "hosts:wbe-1"], "no host wbe-1 has reported; did you mean web-1?"),
         (["retry", "flacon"], "there is no agent flacon; did you mean falcon?"),
     ],
 )
 def test_a_name_that_is_not_there_is_an_error_with_the_nearest_one(boss, words, sentence):
     assert boss(*words, code=1) == f"meta: {sentence}\n"
+
+
+def test_a_watch_of_a_name_that_is_not_there_is_wrong_use(boss):
+    said = boss("status", "falcon", "--watch", "--for", "hosts:wbe-1", code=2)
+    assert said == "meta: no host wbe-1 has reported; did you mean web-1?\n"
 
 
 def test_a_host_is_labelled_before_it_reports_where_that_is_said(boss):

@@ -341,6 +341,7 @@ def every_reply(records):
         yield render_reply(resolve(RecordSet(records=records.records, labels={name: labels}), name))
 
 
+@pytest.mark.timed
 def test_many_hosts_that_are_labelled_or_named_cost_little():
     """20,000 hosts, 200 labels, 900 agents, and more than a host of all labels could take; before it was 10 seconds."""
     labels = {f"h{n}": {"ring": str(n % 200)} for n in range(20_000)}

@@ -252,7 +252,7 @@ def _on_tmpfs(host: Host, options: str, data: bytes) -> str:
 if ctypes.CDLL(None, use_errno=True).unshare(0x20000): raise SystemExit(f"unshare: {{ctypes.get_errno()}}")
 subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 subprocess.run(["mount", "-t", "tmpfs", "-o", {options!r}, "none", {str(host.into.parent / "small")!r}], check=True)
-from updater.artifact import extract  # was unpack
+from updater.artifact import extract as module
 sys.argv[2] = {str(host.into.parent / "small" / "new")!r}
 small = module.Limits(reserve=0)
 whole, unpack = unpack, lambda tarball, into: whole(tarball, into, small)

@@ -95,10 +95,10 @@ ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 sys.path.insert(0, {str(Path(__file__).parents[3])!r})
 from pathlib import Path
 from updater.kernel import children
-from updater.host import control_script  # was control
+from updater.host import control_script
 with children.burying():
     for code in (3, 0, 7) * 5:
-        done = control.run_program(["sh", "-c", f"(sleep 0.01 &) ; exit {{code}}"], Path("/"), 10)
+        done = control_script.run_program(["sh", "-c", f"(sleep 0.01 &) ; exit {{code}}"], Path("/"), 10)
         assert done[0] == code, done
 print("well")
 """

@@ -18,7 +18,7 @@ CONTROL = '#!/bin/sh\n[ "$1" = status ] && echo started\nexit 0\n'
 GOOD = """
 import sys
 sys.path.insert(0, {root!r})
-from updater.cli import main
+from updater.cli.main import main
 main()
 """
 ELSEWHERE = """
@@ -216,15 +216,15 @@ def test_a_new_version_that_ends_by_itself_just_before_it_is_killed_leaves_the_g
 import subprocess
 from pathlib import Path
 from updater.host import config
-from updater.self_update import handover  # was own
+from updater.self_update import handover
 from updater.host.context import Host
 from updater.net.http import Http
 from updater.model.layout import Layout
 host = Host(Layout(Path({str(host.root)!r})), config.load(Path({str(host.config)!r})), Http())
-new = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", own.PROGRAM])
+new = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", handover.PROGRAM])
 """
     done = racing.run(
-        "os.kill", "new.kill(); new.wait()", given, "print(own.guard(host, new.pid, '2.0.0', '1.0.0', 0))"
+        "os.kill", "new.kill(); new.wait()", given, "print(handover.guard(host, new.pid, '2.0.0', '1.0.0', 0))"
     )
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
     assert host.current(NAME) == "1.0.0"
@@ -233,13 +233,13 @@ new = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", o
 READY = """
 from pathlib import Path
 from updater.host import config
-from updater.self_update import handover  # was own
+from updater.self_update import handover
 from updater.host.context import Host
 from updater.net.http import Http
 from updater.model.layout import Layout
 root, file = {root!r}, {config!r}
 host = Host(Layout(Path(root)), config.load(Path(file)), Http(), own_version="1.0.0", successor="2.0.0")
-host.memories.change(own.OWN_NAME, lambda memory: memory.switching("1.0.0", "2.0.0"))
+host.memories.change(handover.OWN_NAME, lambda memory: memory.switching("1.0.0", "2.0.0"))
 sys.argv = [f"{{root}}/{name}/1.0.0/updater.pyz", "run", "-c", file, "--root", root]
 """
 
@@ -262,7 +262,7 @@ def test_trouble_of_the_host_at_a_hand_over_is_no_verdict_and_the_old_version_go
     """As when no more processes may be started, or there is no memory, just then."""
     site.desire()
     refusal = f"raise OSError({number}, {text!r})"
-    with racing.started(event, refusal, about_to_hand_over(host), "own.become(host)") as process:
+    with racing.started(event, refusal, about_to_hand_over(host), "handover.become(host)") as process:
         try:
             until("1.0.0 reports itself", lambda: reported(site) == "1.0.0", within=30)
             if event == "subprocess.Popen":
@@ -284,12 +284,12 @@ def test_trouble_of_the_host_at_a_hand_over_is_no_verdict_and_the_old_version_go
 def test_no_heartbeat_while_meta_answers_nobody_is_no_verdict(host, site, answers):
     given = about_to_hand_over(host) + (
         "import subprocess\n"
-        "new = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)', own.PROGRAM])\n"
+        "new = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)', handover.PROGRAM])\n"
         + ("" if answers else "host.reconfigure(config.load(Path(file + '.elsewhere')))\n")
     )
     settings = json.loads(host.config.read_text()) | {"server": "127.0.0.1:9"}
     host.config.with_name(host.config.name + ".elsewhere").write_text(json.dumps(settings))
-    done = racing.run("os.kill", "pass", given, "own.guard(host, new.pid, '2.0.0', '1.0.0', 0)")
+    done = racing.run("os.kill", "pass", given, "handover.guard(host, new.pid, '2.0.0', '1.0.0', 0)")
     assert done.returncode == 0, done.stderr
     assert host.current(NAME) == "1.0.0"
     memory = json.loads((host.root / ".updater" / "agents" / f"{NAME}.json").read_text())
