@@ -1,7 +1,8 @@
 """The heartbeat module's conf.properties -> what the bridge shall do.
 
-Takes the original file as it is: every key of it, the names of older versions, and the comments that its documentation shows
-behind values (` #...`), which Java would take as part of them. Ours are marked so. Refuses with all problems, a sentence each.
+Takes the original file as it is, in UTF-8 or Java's own ISO-8859-1: every key of it, the names of older versions, and the
+comments that its documentation shows behind values (` #...`), which Java would take as part of them. Ours are marked so.
+Refuses with all problems, a sentence each.
 """
 
 import ast
@@ -12,10 +13,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
-from meta.bridges.elves import properties
+import javaproperties
+
 from meta.bridges.elves.zookeeper.nodes import check_hosts
 from meta.errors import Misconfigured, Problem, RecordsError
 from meta.suggestions import closest
+from updater.wire.text import utf16_problem
 
 SIMPLE, SUPERVISOR, RECORDS = "simple", "supervisor", "records"
 MODES = (SIMPLE, SUPERVISOR, RECORDS)
@@ -23,9 +26,14 @@ AGENT_INFO_FORMS = {"object": False, "list": True}
 T = TypeVar("T")
 MAX_FILE = 1 << 20  # bytes
 _COMMENT = re.compile(r"(?:^|\s+)#.*$", re.DOTALL)  # a value that is nothing but a comment is blank
+_LINE_ENDS = re.compile(r"\r\n|\r|\n")
 _ROOT = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[^/\x00-\x20\x7f]+)+")
 _HOSTS = re.compile(r"[^\s,]+(?:,[^\s,]+)*")
 _WORDS = {"true": True, "false": False}
+
+
+class BadProperties(ValueError):
+    """The file is no properties file; the text names the line."""
 
 
 class Settings(NamedTuple):
@@ -61,10 +69,28 @@ def read(path: Path) -> Settings:
     if len(data) > MAX_FILE:
         raise Misconfigured(f"the configuration {path} has more than {MAX_FILE} bytes: it is something else")
     try:
-        entries = properties.parse(data)
-    except properties.BadProperties as e:
+        return settle(parse(data), str(path))
+    except BadProperties as e:
         raise Misconfigured(f"the configuration {path} cannot be read: {e}") from e
-    return settle(entries, str(path))
+
+
+def parse(data: bytes) -> dict[str, str]:
+    """The bytes of a properties file -> its entries, of a key that is there twice the last. Raises BadProperties."""
+    if problem := utf16_problem(data):
+        raise BadProperties(problem)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("iso-8859-1")
+    entries, line = {}, 1
+    try:
+        for element in javaproperties.parse(text):
+            if isinstance(element, javaproperties.KeyValue):
+                entries[element.key] = element.value
+            line += len(_LINE_ENDS.findall(element.source))
+    except javaproperties.InvalidUEscapeError as e:
+        raise BadProperties(f"line {line}: \\u must be followed by four hex digits") from e
+    return entries
 
 
 def settle(entries: Mapping[str, str], file: str = "conf.properties") -> Settings:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from meta.bridges.elves import properties, settings
-from meta.bridges.elves.settings import Settings, local_apps, settle
+from meta.bridges.elves import settings
+from meta.bridges.elves.settings import BadProperties, Settings, local_apps, parse, settle
 from meta.errors import Misconfigured, RecordsError
 
 ORIGINAL = """
@@ -31,7 +31,7 @@ APPS = {"app1": "1.0.1", "app2": "1.0.2"}
 
 
 def test_the_original_file_as_it_is():
-    assert settle(properties.parse(ORIGINAL.encode())) == Settings(
+    assert settle(parse(ORIGINAL.encode())) == Settings(
         mode="supervisor", local_apps=APPS, mq_ip="192.168.0.1", mq_user="admin", mq_password="1234567890"
     )
 
@@ -46,7 +46,7 @@ auth.mode = simple              #权限模式
 auth.localAppInfo={'app1':'1.0.1','app2':'1.0.2'}      #simple模式的app列表
 mq.password=a #b
 """
-    assert settle(properties.parse(text.encode())) == Settings(
+    assert settle(parse(text.encode())) == Settings(
         mode="simple",
         local_apps=APPS,
         thrift_port=11202,
@@ -81,21 +81,24 @@ def test_nothing_said_is_our_own_records_without_zookeeper():
         ("=1", {"": "1"}),
         ("", {}),
         ("# comment \\\na=1", {"a": "1"}),
+        ("a=\\ud83d\\ude00", {"a": "😀"}),
     ],
 )
 def test_java_syntax(text, entries):
-    assert properties.parse(text.encode()) == entries
+    assert parse(text.encode()) == entries
 
 
 def test_utf8_and_latin1_and_a_byte_order_mark():
-    assert properties.parse("a=ü中".encode()) == {"a": "ü中"}
-    assert properties.parse("a=ü".encode("latin-1")) == {"a": "ü"}
-    assert properties.parse(b"\xef\xbb\xbfa=1") == {"a": "1"}
+    assert parse("a=ü中".encode()) == {"a": "ü中"}
+    assert parse("a=ü".encode("latin-1")) == {"a": "ü"}
+    assert parse(b"\xef\xbb\xbfa=1") == {"a": "1"}
 
 
 def test_a_broken_escape_names_its_line():
-    with pytest.raises(properties.BadProperties, match="line 2"):
-        properties.parse(b"a=1\nb=\\u12")
+    with pytest.raises(BadProperties, match="line 2"):
+        parse(b"a=1\nb=\\u12")
+    with pytest.raises(BadProperties, match=r"^line 6: "):
+        parse("# \u2028\r\n\ra=1\\\n  2\n\n b = \\u 123".encode())
 
 
 @pytest.mark.parametrize(
@@ -184,14 +187,14 @@ def test_a_key_that_is_nearly_right_is_named_beside_the_error():
     ],
 )
 def test_a_password_is_taken_whole_and_what_may_not_be_meant_is_warned_of_without_showing_it(line, warned, password):
-    settings = settle(properties.parse(line.encode()))
+    settings = settle(parse(line.encode()))
     assert settings.mq_password == password
     assert [("mq.password" in text, "secret" in text) for text in settings.warnings] == [(True, False)] * warned
 
 
 def test_a_comment_in_place_of_a_value_leaves_it_at_its_default():
     text = "mq.ip =     # the broker\nmq.exchange=#its exchange\nzookeeper.root =\t# of all instances\nmq.port =\n"
-    assert settle(properties.parse(text.encode())) == settle({})
+    assert settle(parse(text.encode())) == settle({})
 
 
 @pytest.mark.parametrize(
