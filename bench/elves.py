@@ -178,8 +178,8 @@ def quantile(ordered: list[float], part: float) -> float:
 
 def metric(bridge: Bridge, name: str) -> int:
     with urllib.request.urlopen(f"{bridge.http}/metrics", timeout=10) as answer:
-        found = re.search(rf"^meta_elves_{name} (\d+)$", answer.read().decode(), re.MULTILINE)
-    return int(found[1]) if found else 0
+        found = re.search(rf"^meta_elves_{name} ([0-9.e+]+)$", answer.read().decode(), re.MULTILINE)
+    return int(float(found[1])) if found else 0
 
 
 def cpu_seconds(pid: int) -> float:

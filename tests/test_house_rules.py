@@ -32,7 +32,7 @@ DOORS = {
         "meta/bridges/elves/rabbitmq/topology.py",
     },
     "kazoo": {"meta/bridges/elves/zookeeper/"},
-    "prometheus_client": {"meta/web/metrics.py", "meta/bridges/elves/http.py"},
+    "prometheus_client": {"meta/web/metrics.py", "meta/bridges/elves/counters.py"},
     "granian": {"meta/server.py"},
     "yaml": {"meta/records/files/located_tree.py"},
     "tarfile": set(),

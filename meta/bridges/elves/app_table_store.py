@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from meta.bridges.elves.app_table import AppTable, BadTable, parse_table, render_table
-from meta.bridges.elves.counters import Reminder, Sparing
+from meta.bridges.elves.rate_limited_log import RateLimitedLog, Reminder
 
 MAX_FILE = 64 << 20  # bytes
 SAVE_EVERY = 2.0  # seconds between two tries
@@ -26,7 +26,7 @@ class KeptTable:
         self._file = file
         self._saving = threading.Lock()
         self._unsaved = Reminder(log)
-        self._sparing = Sparing()
+        self._limited_log = RateLimitedLog()
         self._next_try = 0.0
         self.table = self._load()  # None: there was never one
         self.is_saved = True
@@ -45,10 +45,10 @@ class KeptTable:
 
     def _say(self, table: AppTable, by: str) -> None:
         now, many = time.time(), len(table.entries)
-        self._sparing.say(log, now, "%s: the app table has %d entries", by, many, level=logging.INFO)
+        self._limited_log.say(log, now, "%s: the app table has %d entries", by, many, level=logging.INFO)
         if not many:
             text = "the app table is empty now: by it, every agent removes all its apps"
-            self._sparing.say(log, now, text)
+            self._limited_log.say(log, now, text)
 
     def save(self) -> bool:
         """Write what is not yet on the disk; whether all is there."""

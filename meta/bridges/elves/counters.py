@@ -1,96 +1,61 @@
-"""What happened how often, for /metrics; and warnings that a hostile peer cannot fill a disk with."""
+"""What happened how often, and what is now, for /metrics: in a registry that each bridge has for itself."""
 
-import logging
 import threading
-import time
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 
-EVERY = 10.0  # seconds
-AT_MOST = 20  # lines of one kind in this time
-REMIND_EVERY = 60.0  # seconds between two lines that say the same of a trouble that lasts
-REASONS = 10  # that such a trouble may have in this time
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+COUNTERS = {
+    "beats": "Heartbeats of agents.",
+    "beats_not_stored": "Heartbeats that were answered but not stored: a bad ip or apps text.",
+    "thrift_connections": "Connections that agents have opened.",
+    "thrift_exceptions": "Calls answered with a Thrift exception, by which the agent changes nothing.",
+    "thrift_refused": "Connections of agents closed for bad bytes, a limit or a deadline.",
+    "messages": "Messages taken from the queue.",
+    "messages_dropped": "Messages that could not be served.",
+    "answers_nobody_takes": "Answers that the broker could not deliver.",
+    "agents_shared": "Agents written to ZooKeeper.",
+    "agents_not_shared": "Agents that ZooKeeper did not take; each is tried again.",
+    "hosts_not_remembered": "Heartbeats that meta did not take as a host's report.",
+}
+GAUGES = {
+    "agents_online": "Agents that beat within the last 600 seconds.",
+    "connections": "Connections of agents that are open.",
+    "rabbitmq_up": "1 while RabbitMQ is connected.",
+    "zookeeper_up": "1 while ZooKeeper is connected.",
+}
 
 
-class Numbers:
-    """Counters by name. Safe for threads."""
+class Numbers(Collector):
+    """Counters and gauges by name, of COUNTERS and GAUGES alone. Safe for threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
+        self._counts = dict.fromkeys(COUNTERS, 0)
+        self._gauges: dict[str, Callable[[], float]] = {}
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
 
     def add(self, name: str, by: int = 1) -> None:
         with self._lock:
             self._counts[name] += by
 
     def get(self, name: str) -> int:
-        with self._lock:
-            return self._counts[name]
+        return self._counts[name]
 
-    def render(self, gauges: Mapping[str, float]) -> str:
-        """Prometheus' text format. gauges: looked up by whoever asks."""
-        with self._lock:
-            counts = dict(self._counts)
-        lines = []
-        for name, value in sorted(counts.items()):
-            lines += [f"# TYPE meta_elves_{name}_total counter", f"meta_elves_{name}_total {value}"]
-        for name, gauge in sorted(gauges.items()):
-            lines += [f"# TYPE meta_elves_{name} gauge", f"meta_elves_{name} {gauge:g}"]
-        return "\n".join(lines) + "\n"
+    def watch(self, name: str, gauge: Callable[[], float]) -> None:
+        """gauge: asked at each look at /metrics."""
+        self._gauges[name] = gauge
 
+    def collect(self) -> Iterator[Metric]:
+        """For the registry."""
+        for name, text in COUNTERS.items():
+            yield CounterMetricFamily(f"meta_elves_{name}", text, value=self.get(name))
+        for name, gauge in self._gauges.items():
+            yield GaugeMetricFamily(f"meta_elves_{name}", GAUGES[name], value=gauge())
 
-class Sparing:
-    """Logs what others cause: of one text at most some lines in ten seconds, and how many were left out."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._begun: dict[str, float] = {}
-        self._said: Counter[str] = Counter()
-
-    def say(
-        self,
-        log: logging.Logger,
-        now: float,
-        text: str,
-        *arguments: object,
-        level: int = logging.WARNING,
-        trace: bool = False,
-    ) -> None:
-        """text: a constant of the program, with its arguments apart; trace: an error, with the exception in hand."""
-        level = logging.ERROR if trace else level
-        with self._lock:
-            left_out = 0
-            if not 0 <= now - self._begun.get(text, 0.0) < EVERY:
-                left_out = max(0, self._said[text] - AT_MOST)
-                self._begun[text] = now
-                self._said[text] = 0
-            self._said[text] += 1
-            too_many = self._said[text] > AT_MOST
-        if left_out:
-            log.log(level, "%d more lines like the following were left out", left_out)
-        if not too_many:
-            log.log(level, text, *arguments, exc_info=trace)
-
-
-class Reminder:
-    """Logs a trouble that lasts: each reason once, and again each minute. One thread's."""
-
-    def __init__(self, log: logging.Logger, again: float = REMIND_EVERY):
-        self._log = log
-        self._again = again
-        self._said: dict[str, float] = {}
-
-    @property
-    def is_on(self) -> bool:
-        return bool(self._said)
-
-    def say(self, text: str, *arguments: object) -> None:
-        now, line = time.monotonic(), text % arguments
-        self._said = {said: at for said, at in self._said.items() if now - at < self._again}
-        if line not in self._said and len(self._said) < REASONS:
-            self._said[line] = now
-            self._log.warning("%s", line)
-
-    def over(self) -> None:
-        """The next trouble is logged at once."""
-        self._said.clear()
+    def render(self) -> str:
+        """The text of /metrics."""
+        return generate_latest(self._registry).decode()

@@ -9,9 +9,10 @@ import logging
 from collections.abc import Callable
 
 from meta.bridges.elves.app_table_store import KeptTable
-from meta.bridges.elves.counters import Numbers, Sparing
+from meta.bridges.elves.counters import Numbers
 from meta.bridges.elves.fleet import Fleet
 from meta.bridges.elves.online_agents import OnlineAgents
+from meta.bridges.elves.rate_limited_log import RateLimitedLog
 from meta.bridges.elves.settings import RECORDS, SIMPLE, Settings
 from meta.bridges.elves.translator import Agent, Info, Judged, apps_of, as_report, hostname, judge, render_apps
 
@@ -41,7 +42,7 @@ class Heartbeat:
         self._fleet = fleet
         self._numbers = numbers
         self._heard = heard
-        self._sparing = Sparing()
+        self._limited_log = RateLimitedLog()
 
     def beat(self, info: Info, peer: str, now: float) -> str:
         """The answer's text. peer: the address that it came from; now: Unix seconds. Raises Undecided, and whatever fails."""
@@ -53,7 +54,7 @@ class Heartbeat:
             self._heard(judged.agent)
         else:
             self._numbers.add("beats_not_stored")
-            self._sparing.say(log, now, "a beat from %s is answered but not stored: %s", peer, judged.problem)
+            self._limited_log.say(log, now, "a beat from %s is answered but not stored: %s", peer, judged.problem)
         return render_apps(self._apps(judged, now))
 
     def _apps(self, judged: Judged, now: float) -> dict[str, str]:
@@ -94,7 +95,7 @@ class Heartbeat:
             self._fleet.beat(as_report(judged.agent, hostname(judged.asset, judged.ip)), judged.ip, now)
         except Exception as e:  # noqa: BLE001 (whatever it is: the answer comes from elsewhere)
             self._numbers.add("hosts_not_remembered")
-            self._sparing.say(log, now, "agent %s is not remembered as a host: %s", judged.ip, e)
+            self._limited_log.say(log, now, "agent %s is not remembered as a host: %s", judged.ip, e)
 
 
 def _as_it_is(judged: Judged) -> dict[str, str]:

@@ -71,7 +71,13 @@ def build(settings: Settings, fleet: Fleet | None, var: Path) -> Parts:
     broker = Broker(settings, Services(online, kept, settings.agent_info_list), kept, asking, numbers)
     heard = sharing.note if sharing else (lambda _agent: None)
     heartbeat = Heartbeat(settings, online, kept, fleet, numbers, heard)
-    return Parts(online, kept, numbers, broker, sharing, ThriftServer(heartbeat.beat, numbers))
+    thrift = ThriftServer(heartbeat.beat, numbers)
+    numbers.watch("agents_online", lambda: online.count(time.time()))
+    numbers.watch("connections", lambda: len(thrift.connections))
+    numbers.watch("rabbitmq_up", lambda: broker.is_connected)
+    if sharing:
+        numbers.watch("zookeeper_up", lambda: sharing.is_connected)
+    return Parts(online, kept, numbers, broker, sharing, thrift)
 
 
 def run(
@@ -197,14 +203,4 @@ def pages(parts: Parts) -> dict[str, Callable[[], tuple[int, str]]]:
         found = troubles()
         return (503, "".join(f"{trouble}\n" for trouble in found)) if found else (200, "ok\n")
 
-    def metrics() -> tuple[int, str]:
-        gauges: dict[str, float] = {
-            "agents_online": parts.online.count(time.time()),
-            "connections": len(parts.thrift.connections),
-            "rabbitmq_up": parts.broker.is_connected,
-        }
-        if parts.sharing:
-            gauges["zookeeper_up"] = parts.sharing.is_connected
-        return 200, parts.numbers.render(gauges)
-
-    return {"/health": lambda: (200, "ok\n"), "/ready": ready, "/metrics": metrics}
+    return {"/health": lambda: (200, "ok\n"), "/ready": ready, "/metrics": lambda: (200, parts.numbers.render())}

@@ -95,7 +95,7 @@ def test_nothing_else_needs_to_be_there(tmp_path, how):
         status, text = bridge.get("/ready")
         assert (status, "RabbitMQ is away: " in text, "ZooKeeper is away" in text) == (503, True, True)
         metrics = bridge.get("/metrics")[1]
-        assert "meta_elves_beats_total 1\n" in metrics and "meta_elves_agents_online 1\n" in metrics
+        assert "meta_elves_beats_total 1.0\n" in metrics and "meta_elves_agents_online 1.0\n" in metrics
         assert bridge.get("/other")[0] == 404
         assert bridge.stop(how) == 0
         assert "ERROR" not in bridge.log()
@@ -107,7 +107,7 @@ def test_a_beat_that_is_under_way_at_the_stop_is_answered(tmp_path):
         socket.create_connection(("127.0.0.1", bridge.port), 10) as connection,
     ):
         connection.sendall(RECORDED[:50])
-        until(lambda: "meta_elves_connections 1\n" in bridge.get("/metrics")[1], "it is there")
+        until(lambda: "meta_elves_connections 1.0\n" in bridge.get("/metrics")[1], "it is there")
         stopped = threading.Thread(target=bridge.stop)
         stopped.start()
         until(lambda: refused(bridge.port), "no new connections")
@@ -313,7 +313,7 @@ def test_huge_messages_cost_no_memory_for_long(tmp_path, broker):
         with Module("elves", broker.port) as module:
             for _ in range(12):
                 module.send(b"[" * 10_000_000)
-        patiently(lambda: "meta_elves_messages_dropped_total 12\n" in bridge.get("/metrics")[1], "all are dropped")
+        patiently(lambda: "meta_elves_messages_dropped_total 12.0\n" in bridge.get("/metrics")[1], "all are dropped")
         status = Path(f"/proc/{bridge.pid}/status").read_text()
         peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
         assert peak < 250_000, "kB"
@@ -339,7 +339,7 @@ def test_two_instances_one_is_killed(tmp_path, broker):
             patiently(lambda: one.is_ready() and two.is_ready(), "both serve")
             one.beat(agent(1))
             two.beat(agent(2))
-            everybody = "meta_elves_agents_online 2\n"
+            everybody = "meta_elves_agents_online 2.0\n"
             patiently(lambda: all(everybody in b.get("/metrics")[1] for b in (one, two)), "each knows both")
             one.stop(signal.SIGKILL)
             soon(lambda: all(asked(broker.port, agent(n).ip) == "true" for n in (1, 2)), "the other answers for both")
@@ -359,7 +359,7 @@ def test_the_bridge_beside_another_service_in_its_process(tmp_path):
     port = beside.start()
     try:
         assert apps(beat(port)) == {"testApp": "1.0.1"}
-        assert "meta_elves_beats_total 1\n" in pages(beside.parts)["/metrics"]()[1]
+        assert "meta_elves_beats_total 1.0\n" in pages(beside.parts)["/metrics"]()[1]
         with pytest.raises(TryLater, match="cannot listen"):
             Beside(settings._replace(thrift_port=port), TableFleet(table), tmp_path).start()
     finally:

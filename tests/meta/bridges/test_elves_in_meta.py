@@ -26,7 +26,7 @@ def test_an_elves_agent_is_a_host_of_meta_and_its_records_decide(meta, port):
     meta.run("set", "testApp", "version=1.0.2", "tarball=http://127.0.0.1/t", "--yes")
     assert '"testApp": "1.0.2"' in beat(port).replace('":"', '": "')
     assert "CX0001" in meta.run("hosts").stdout
-    assert "meta_elves_beats_total 1" in get(f"{meta.url}/metrics").text
+    assert "meta_elves_beats_total 1.0" in get(f"{meta.url}/metrics").text
     until("meta says that RabbitMQ is away", lambda: "RabbitMQ is away" in get(f"{meta.url}/ready").text)
     assert meta.stop() == 0
 

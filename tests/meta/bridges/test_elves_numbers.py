@@ -5,7 +5,8 @@ import logging
 import pytest
 
 from helpers.meta_server import until
-from meta.bridges.elves.counters import REASONS, REMIND_EVERY, Reminder
+from meta.bridges.elves.counters import COUNTERS, Numbers
+from meta.bridges.elves.rate_limited_log import REASONS, REMIND_EVERY, Reminder
 
 log = logging.getLogger(__name__)
 
@@ -40,3 +41,18 @@ def test_reasons_that_are_always_new_do_not_fill_the_log(caplog):
     for number in range(1_000):
         reminder.say("away: %d", number)
     assert len(caplog.messages) == REASONS
+
+
+def test_each_bridge_counts_for_itself_in_prometheus_text_with_a_line_that_says_what():
+    one, other = Numbers(), Numbers()
+    one.add("agents_shared", 39)
+    one.watch("connections", lambda: 2)
+    lines = one.render().splitlines()
+    assert "# HELP meta_elves_agents_shared_total Agents written to ZooKeeper." in lines
+    assert "# TYPE meta_elves_agents_shared_total counter" in lines
+    assert "meta_elves_agents_shared_total 39.0" in lines
+    assert "# TYPE meta_elves_connections gauge" in lines and "meta_elves_connections 2.0" in lines
+    assert len(lines) == 3 * (len(COUNTERS) + 1), "no series but these"
+    assert "meta_elves_agents_shared_total 0.0" in other.render().splitlines(), (
+        "from the start, so that a rate sees the first"
+    )

@@ -8,11 +8,11 @@ import pytest
 
 from meta.bridges.elves.app_table import AppTable, BadTable, Entry, parse_table, render_table
 from meta.bridges.elves.app_table_store import KeptTable
-from meta.bridges.elves.counters import AT_MOST
 from meta.bridges.elves.online_agents import OnlineAgents
 from meta.bridges.elves.rabbitmq.messages import Dropped, Request, parse
 from meta.bridges.elves.rabbitmq.services import Reply, Services
 from meta.bridges.elves.rabbitmq.supervisor_poll import Asking
+from meta.bridges.elves.rate_limited_log import AT_MOST
 from meta.bridges.elves.translator import Agent
 
 NOW = 1_700_000_000.0

@@ -19,7 +19,7 @@ import pika
 from pika.exceptions import AMQPConnectionError, AMQPError, ChannelClosedByBroker
 
 from meta.bridges.elves.app_table_store import KeptTable
-from meta.bridges.elves.counters import Numbers, Reminder, Sparing
+from meta.bridges.elves.counters import Numbers
 from meta.bridges.elves.rabbitmq import topology
 from meta.bridges.elves.rabbitmq.connection import Connection, in_words
 from meta.bridges.elves.rabbitmq.messages import Dropped, render_call
@@ -27,6 +27,7 @@ from meta.bridges.elves.rabbitmq.publisher import Publisher, Unpublished
 from meta.bridges.elves.rabbitmq.services import Reply, Services
 from meta.bridges.elves.rabbitmq.supervisor_poll import CALL, SUPERVISOR_KEY, Asking
 from meta.bridges.elves.rabbitmq.supply import Supply
+from meta.bridges.elves.rate_limited_log import RateLimitedLog, Reminder
 from meta.bridges.elves.settings import Settings
 from meta.errors import Misconfigured
 
@@ -67,7 +68,7 @@ class Broker(threading.Thread):
         self._bind_every = bind_every
         self._publisher = Publisher(self._connect, settings.mq_exchange)
         self._stopping = threading.Event()
-        self._sparing = Sparing()
+        self._limited_log = RateLimitedLog()
         self._away = Reminder(log)
         self._unbound = Reminder(log)
         self._connection: Any = None
@@ -189,7 +190,7 @@ class Broker(threading.Thread):
             method, properties, body = self._connection.channel().basic_get(self._settings.mq_queue, auto_ack=True)
         except AMQPConnectionError:
             self._numbers.add("messages_dropped")
-            self._sparing.say(log, time.time(), "a message is dropped: it broke %d connections", self._strikes + 1)
+            self._limited_log.say(log, time.time(), "a message is dropped: it broke %d connections", self._strikes + 1)
             raise
         if method:
             self._serve(properties, body)
@@ -217,7 +218,7 @@ class Broker(threading.Thread):
         try:
             self._publisher.publish(self._settings.mq_exchange, SUPERVISOR_KEY, render_call(CALL), properties)
         except Unpublished as e:
-            self._sparing.say(log, time.time(), "appAuthInfo reaches no supervisor: %s", e)
+            self._limited_log.say(log, time.time(), "appAuthInfo reaches no supervisor: %s", e)
 
     def _receive(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._received += 1
@@ -231,11 +232,11 @@ class Broker(threading.Thread):
             reply = self._services.handle(body, properties.reply_to or "", time.time())
         except Dropped as e:
             self._numbers.add("messages_dropped")
-            self._sparing.say(log, time.time(), "a message is dropped: %s", e)
+            self._limited_log.say(log, time.time(), "a message is dropped: %s", e)
             reply = Reply()
         except Exception:  # noqa: BLE001 (nothing that a message says may end the consumer)
             self._numbers.add("messages_dropped")
-            self._sparing.say(log, time.time(), "a message is dropped after an internal error", trace=True)
+            self._limited_log.say(log, time.time(), "a message is dropped after an internal error", trace=True)
             reply = Reply()
         if tag is not None:
             self._acknowledge(tag, reply.is_done)
@@ -257,7 +258,7 @@ class Broker(threading.Thread):
             self._publisher.answer(reply.to, reply.by_id, reply.data, properties)
         except Unpublished as e:
             self._numbers.add("answers_nobody_takes")
-            self._sparing.say(log, time.time(), "an answer to %r cannot be delivered: %s", reply.to[:80], e)
+            self._limited_log.say(log, time.time(), "an answer to %r cannot be delivered: %s", reply.to[:80], e)
 
     def _receive_answer(self, _channel: Any, _method: Any, properties: Any, body: bytes) -> None:
         if self._asking:

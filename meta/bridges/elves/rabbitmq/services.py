@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from meta.bridges.elves.app_table import BadTable, parse_table
 from meta.bridges.elves.app_table_store import KeptTable
-from meta.bridges.elves.counters import Sparing
 from meta.bridges.elves.online_agents import OnlineAgents
 from meta.bridges.elves.rabbitmq import messages
 from meta.bridges.elves.rabbitmq.messages import Body, Dropped, Request
+from meta.bridges.elves.rate_limited_log import RateLimitedLog
 from meta.bridges.elves.translator import Agent
 from updater.wire.text import one_line
 
@@ -40,7 +40,7 @@ class Services:
         self._online = online
         self._kept = kept
         self._agent_info_list = agent_info_list
-        self._sparing = Sparing()
+        self._limited_log = RateLimitedLog()
         self._table: dict[str, Callable[[Body, float], dict[str, Any]]] = {
             "agentInfo": self._agent_info,
             "agentList": self._agent_list,
@@ -62,7 +62,7 @@ class Services:
         except Dropped as e:
             body = _failed(request.service, f"{UNUSABLE}{e}")
         except Exception:  # noqa: BLE001 (logged with its trace)
-            self._sparing.say(log, now, "%s failed", request.service, trace=True)
+            self._limited_log.say(log, now, "%s failed", request.service, trace=True)
             body = _failed(request.service, FAILED)
         if request.service == "agentInfo" and self._agent_info_list:
             body["result"] = [body["result"]] if body["result"] else []

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 from meta.bridges.elves.app_table import BadTable, parse_table
 from meta.bridges.elves.app_table_store import KeptTable
-from meta.bridges.elves.counters import Sparing
 from meta.bridges.elves.rabbitmq.messages import Dropped, parse_result
+from meta.bridges.elves.rate_limited_log import RateLimitedLog
 
 SUPERVISOR_KEY = "heartbeat.supervisor"
 CALL = f"{SUPERVISOR_KEY}.appAuthInfo"
@@ -27,7 +27,7 @@ class Asking:
         self._next = 0.0
         self._asked = 0.0
         self._id = ""
-        self._sparing = Sparing()
+        self._limited_log = RateLimitedLog()
 
     def due(self, now: float) -> str:
         """The correlation id of the call that is to be made now, "" for none. now: monotonic seconds."""
@@ -47,7 +47,7 @@ class Asking:
         """Whatever came to our reply queue."""
         if not self._id or correlation_id not in (None, "", self._id):
             text = "an answer to no question of ours, or one that came too late, is dropped"
-            self._sparing.say(log, time.time(), text)
+            self._limited_log.say(log, time.time(), text)
             return
         self._id = ""
         try:

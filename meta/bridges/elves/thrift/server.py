@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from meta.bridges.elves.counters import Numbers, Sparing
+from meta.bridges.elves.counters import Numbers
 from meta.bridges.elves.heartbeat import Undecided
+from meta.bridges.elves.rate_limited_log import RateLimitedLog
 from meta.bridges.elves.thrift.codec import (
     INTERNAL_ERROR,
     METHOD,
@@ -58,7 +59,7 @@ class ThriftServer:
         self.max_held = max_held
         self.connections: set[_Connection] = set()
         self.held = 0
-        self.sparing = Sparing()
+        self.limited_log = RateLimitedLog()
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -106,10 +107,10 @@ class ThriftServer:
         try:
             return render_result(self.beat(call.info, peer, time.time()), call.sequence)
         except Undecided as e:
-            self.sparing.say(log, time.time(), "%s gets no apps and shall change nothing: %s", peer, e)
+            self.limited_log.say(log, time.time(), "%s gets no apps and shall change nothing: %s", peer, e)
             text = str(e)
         except Exception:  # noqa: BLE001 (whatever it is, the agent must see a failure and change nothing)
-            self.sparing.say(log, time.time(), "the beat from %s failed; it shall change nothing", peer, trace=True)
+            self.limited_log.say(log, time.time(), "the beat from %s failed; it shall change nothing", peer, trace=True)
             text = "internal error"
         self.numbers.add("thrift_exceptions")
         return render_exception(METHOD, call.sequence, INTERNAL_ERROR, text)
@@ -164,7 +165,7 @@ class _Connection(asyncio.Protocol):
 
     def _refuse(self, why: str) -> None:
         self._server.numbers.add("thrift_refused")
-        self._server.sparing.say(log, time.time(), "the connection of %s is closed: %s", self._peer, why)
+        self._server.limited_log.say(log, time.time(), "the connection of %s is closed: %s", self._peer, why)
         self.close()
 
     def close(self) -> None:

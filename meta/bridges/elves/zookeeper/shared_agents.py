@@ -22,8 +22,9 @@ from kazoo.protocol.states import KeeperState
 from kazoo.recipe.cache import TreeCache, TreeEvent
 from kazoo.retry import KazooRetry
 
-from meta.bridges.elves.counters import Numbers, Reminder, Sparing
+from meta.bridges.elves.counters import Numbers
 from meta.bridges.elves.online_agents import OnlineAgents
+from meta.bridges.elves.rate_limited_log import RateLimitedLog, Reminder
 from meta.bridges.elves.translator import Agent
 from meta.bridges.elves.zookeeper.nodes import parse_node
 from meta.bridges.elves.zookeeper.writes import Writes, in_words
@@ -80,7 +81,7 @@ class Sharing(threading.Thread):
         self._next_look = 0.0
         self._register_after = 0.0
         self._away_since = 0.0
-        self._sparing = Sparing()
+        self._limited_log = RateLimitedLog()
         self._away = Reminder(log)
         self._unregistered = Reminder(log)
         self._unregistered_why = ""
@@ -150,7 +151,7 @@ class Sharing(threading.Thread):
             if self._session == self._registered_in and not self._is_crowded():
                 self._write()
         except Exception:  # noqa: BLE001 (logged with its trace)
-            self._sparing.say(log, time.time(), "ZooKeeper at %s: internal error", self._hosts, trace=True)
+            self._limited_log.say(log, time.time(), "ZooKeeper at %s: internal error", self._hosts, trace=True)
 
     def _is_to_look(self, now: float) -> bool:
         return now >= self._register_after and (self._session != self._registered_in or now >= self._next_look)
@@ -170,7 +171,7 @@ class Sharing(threading.Thread):
 
     def _write(self) -> None:
         if lost := self._writes.write(self._client, self._stopping.is_set()):
-            self._sparing.say(log, time.time(), "ZooKeeper at %s: %s", self._hosts, lost)
+            self._limited_log.say(log, time.time(), "ZooKeeper at %s: %s", self._hosts, lost)
 
     def _wait_for_it(self, now: float) -> None:
         if self._reason.text or now - self._away_since > SAY_AFTER:
@@ -226,7 +227,7 @@ class Sharing(threading.Thread):
         return None
 
     def _fault(self, error: Exception) -> None:
-        self._sparing.say(
+        self._limited_log.say(
             log, time.time(), "ZooKeeper at %s: what others write cannot be read: %s", self._hosts, in_words(error)
         )
 
@@ -243,4 +244,4 @@ class Sharing(threading.Thread):
             self._online.share(agent, time.time())
         else:
             text = "ZooKeeper has something unusable of agent %s"
-            self._sparing.say(log, time.time(), text, one_line(ip, 80))
+            self._limited_log.say(log, time.time(), text, one_line(ip, 80))

@@ -23,7 +23,8 @@ from kazoo.exceptions import (
 )
 from kazoo.handlers.threading import KazooTimeoutError
 
-from meta.bridges.elves.counters import Numbers, Sparing
+from meta.bridges.elves.counters import Numbers
+from meta.bridges.elves.rate_limited_log import RateLimitedLog
 from meta.bridges.elves.translator import Agent
 from meta.bridges.elves.zookeeper.nodes import render_node
 from updater.wire.text import one_line
@@ -56,7 +57,7 @@ class Writes:
         self._set_aside: dict[str, float] = {}  # ip -> monotonic seconds at which it is tried again
         self._noted = 0
         self._batch = BATCH
-        self._sparing = Sparing()
+        self._limited_log = RateLimitedLog()
 
     def note(self, agent: Agent) -> None:
         """It is to be written; instead of what was to be written of it before."""
@@ -101,7 +102,7 @@ class Writes:
     def _put_aside(self, agent: Agent, error: Exception) -> None:
         self._numbers.add("agents_not_shared")
         text = "agent %s is not shared through ZooKeeper, tried again in %g s: %s"
-        self._sparing.say(log, time.time(), text, agent.ip, self._set_aside_for, one_line(in_words(error), 300))
+        self._limited_log.say(log, time.time(), text, agent.ip, self._set_aside_for, one_line(in_words(error), 300))
         with self._lock:
             self._set_aside[agent.ip] = time.monotonic() + self._set_aside_for
 
