@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 from collections import Counter
+from configparser import ConfigParser
 from functools import cache
 from pathlib import Path
 
@@ -352,3 +353,15 @@ def test_what_people_read_is_in_plain_words():
 def test_no_two_decisions_have_one_number():
     numbers = [Path(name).name[:4] for name in committed("docs/adr")]
     assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
+
+
+def test_what_a_package_reads_is_installed_with_it():
+    """setuptools takes modules by itself, and other files only where setup.cfg names them."""
+    parser = ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    named = parser["options.package_data"]
+    others = [Path(name) for name in committed("updater", "meta") if not name.endswith(".py")]
+    left_out = [
+        path for path in others if path.name not in (named["*"], named.get(".".join(path.parts[:-1]), "").strip())
+    ]
+    assert left_out == []

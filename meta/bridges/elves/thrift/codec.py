@@ -1,15 +1,17 @@
 """Thrift messages <-> values, with thriftpy2's strict binary protocol.
 
 Reads only complete messages that `thrift_wire` has bounded, from a buffer that never gives less than it was asked for: a reader
-that is led astray by wrong types ends with the buffer. Source of the service: elves' heartbeat.thrift.
+that is led astray by wrong types ends with the buffer. heartbeat.thrift, read when this module is loaded, has the service.
 """
 
 import struct
 from io import BytesIO
-from typing import Any, ClassVar, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import thriftpy2
 from thriftpy2.protocol.binary import TBinaryProtocol
-from thriftpy2.thrift import TApplicationException, TException, TMessageType, TPayload, TType
+from thriftpy2.thrift import TApplicationException, TException, TMessageType, TPayload
 
 from meta.bridges.elves.thrift.framing import MAX_DEPTH, Malformed
 from meta.bridges.elves.translator import Info
@@ -18,32 +20,8 @@ METHOD = "heartbeatPackage"
 UNKNOWN_METHOD = TApplicationException.UNKNOWN_METHOD
 INTERNAL_ERROR = TApplicationException.INTERNAL_ERROR
 PROTOCOL_ERROR = TApplicationException.PROTOCOL_ERROR
-
-
-class AgentInfo(TPayload):
-    """struct AgentInfo { 1: string id  2: string ip  3: string version  4: string apps }"""
-
-    thrift_spec: ClassVar[dict[int, Any]] = {
-        1: (TType.STRING, "id", False),
-        2: (TType.STRING, "ip", False),
-        3: (TType.STRING, "version", False),
-        4: (TType.STRING, "apps", False),
-    }
-    default_spec: ClassVar[list[Any]] = [("id", None), ("ip", None), ("version", None), ("apps", None)]
-
-
-class Arguments(TPayload):
-    """Of string heartbeatPackage(1: AgentInfo info)."""
-
-    thrift_spec: ClassVar[dict[int, Any]] = {1: (TType.STRUCT, "info", AgentInfo, False)}
-    default_spec: ClassVar[list[Any]] = [("info", None)]
-
-
-class Result(TPayload):
-    """Its result."""
-
-    thrift_spec: ClassVar[dict[int, Any]] = {0: (TType.STRING, "success", False)}
-    default_spec: ClassVar[list[Any]] = [("success", None)]
+_IDL: Any = thriftpy2.load(str(Path(__file__).with_name("heartbeat.thrift")), "elves_heartbeat_thrift")
+_Arguments, _Result = _IDL.HeartbeatService.heartbeatPackage_args, _IDL.HeartbeatService.heartbeatPackage_result
 
 
 class Call(NamedTuple):
@@ -72,7 +50,7 @@ def parse_call(message: bytes) -> Call:
             raise Malformed(f"a message of type {kind}, not a call")
         if method != METHOD:
             return Call(method, sequence, None)
-        arguments: Any = Arguments()
+        arguments = _Arguments()
         arguments.read(protocol)
         if buffer.tell() != len(message):  # thriftpy2 reads a text where a struct should be as if it were one
             raise Malformed("wrong types")
@@ -84,11 +62,11 @@ def parse_call(message: bytes) -> Call:
 
 def render_call(info: Info, sequence: int = 0) -> bytes:
     """What an agent sends; for simulators and tests."""
-    return _message(METHOD, TMessageType.CALL, sequence, Arguments(AgentInfo(*info)))  # type: ignore[call-arg]
+    return _message(METHOD, TMessageType.CALL, sequence, _Arguments(_IDL.AgentInfo(*info)))
 
 
 def render_result(text: str, sequence: int) -> bytes:
-    return _message(METHOD, TMessageType.REPLY, sequence, Result(text))  # type: ignore[call-arg]
+    return _message(METHOD, TMessageType.REPLY, sequence, _Result(text))
 
 
 def render_exception(method: str, sequence: int, kind: int, text: str) -> bytes:
@@ -104,7 +82,7 @@ def parse_answer(message: bytes) -> str:
         exception = TApplicationException()
         exception.read(protocol)
         raise exception
-    result: Any = Result()
+    result = _Result()
     result.read(protocol)
     if kind != TMessageType.REPLY or result.success is None:
         raise Malformed("no answer")
