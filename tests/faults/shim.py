@@ -28,6 +28,7 @@ _READS = ("listdir", "scandir")
 NAMES = (*_BY_PATH, *_BY_FD, *_WRITES, *_TO_SECOND, *_SAME, *_READS, "open", "copy_file_range")
 
 real = {name: getattr(os, name) for name in NAMES}
+_OURS = (threading.main_thread().name, "turn")  # the threads that do one thing after the other, with one agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Call:
 
     source: of a rename or link, as `path`, or a symlink's target; data, offset: of a write (of an open: the flags);
     number: the mode of a chmod, mkdir or open, the size of a truncate; new: an open makes the file; mine: made by the main
-    thread.
+    thread or in an agent's turn, for which that waits.
     """
 
     op: str
@@ -117,7 +118,7 @@ class Shim:
         with self._lock:
             self._counts[op, path] += 1
             nth = self._counts[op, path]
-        more: dict[str, Any] = {"mine": threading.current_thread() is threading.main_thread()}
+        more: dict[str, Any] = {"mine": threading.current_thread().name.startswith(_OURS)}
         if op in ("rename", "link"):
             more["source"] = self._inside(args[0], kwargs.get("src_dir_fd")) or os.fspath(args[0])
         elif op == "symlink":

@@ -39,8 +39,8 @@ MUTATIONS = {
     "the old version is stopped before the new one is there": (
         ("--class", "errno", "--scenario", "upgrade", "--sample", "40"),
         "reconcile/plan.py",
-        "(*_prepare(seen, install), *_leave(seen, version, forced, bool(install)), start)",
-        "(*(leave := _leave(seen, version, forced, bool(install)))[:1], *_prepare(seen, install), *leave[1:], start)",
+        "(*_prepare(observed, install), *_leave(observed, version, forced, bool(install)), start)",
+        "(*(leave := _leave(observed, version, forced, bool(install)))[:1], *_prepare(observed, install), *leave[1:], start)",
         "ran before and does not run now",
     ),
     "a memory that cannot be read is taken for none": (

@@ -24,7 +24,7 @@ def test_a_rejection_is_remembered_though_the_evidence_beside_it_is_long_and_chi
     order = Desired("web", "2", "http://meta/x", cmd="start")
     memories = Memories(tmp_path)
     for outcome in FAILURES:
-        memories.change("web", lambda memory, outcome=outcome: memory.noting(outcome))
+        memories.change("web", lambda memory, outcome=outcome: memory.with_outcome(outcome))
     kept = memories.change("web", lambda memory: memory.rejecting(order, "it died"))
     assert Memories(tmp_path).of("web") == kept
     assert kept.rejected is not None

@@ -12,7 +12,7 @@ from updater.meta_client import enrolment
 from updater.model.actions import Plan
 from updater.model.memory import Memory
 from updater.model.observed import Observed
-from updater.reconcile.plan import plan, recall
+from updater.reconcile.plan import plan
 from updater.wire.heartbeat import Desired, Outcome
 
 
@@ -82,8 +82,7 @@ def _age(seconds: float) -> str:
 
 def next_steps(host: Host, seen: Observed, order: Desired, memory: Memory) -> Plan:
     """What the next cycle does with this order, as far as it is known now."""
-    remembered = recall(memory, seen, order, host.moment(seen.at))
-    return plan(seen, order, remembered, seen.at, host.config.keep_versions)
+    return plan(seen, order, memory, host.moment(seen.at), host.config.keep_versions)
 
 
 def _next(host: Host, seen: Observed, order: Desired, memory: Memory) -> Iterator[str]:

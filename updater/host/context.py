@@ -24,10 +24,10 @@ class Host:
     stopping: bool = False
     own_version: str = ""  # the install below the root that this process runs from, "" if none
     successor: str = ""  # the version of the updater that this process is to become
-    told: dict[str, str] = field(default_factory=dict)  # what each agent waits for, as logged last
+    last_logged: dict[str, str] = field(default_factory=dict)  # what each agent waits for, as logged last
     waits: dict[str, str] = field(default_factory=dict)  # the same for some, as one of `heartbeat.WAITS`
     # Versions that do not run in their install, so that the output of their `control` is believed:
-    left_in_peace: dict[str, str] = field(default_factory=dict)
+    believed: dict[str, str] = field(default_factory=dict)
     # (version, monotonic seconds from which its processes are old enough to be recognised by their directory):
     settles: dict[str, tuple[str, float]] = field(default_factory=dict)
     memories: Memories = field(init=False)

@@ -1,7 +1,9 @@
 """What a plan is made of: actions with their reasons, and from which answer of meta it follows. Values only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+
+from updater.model.memory import Memory
 
 
 class Source(Enum):
@@ -58,6 +60,7 @@ class Plan:
     actions: tuple[Action, ...] = ()
     waits: str = ""  # why the actions do not reach the desired state, "" when they do
     failure: str = ""  # how the version that is started again has failed, "" when it has not
+    memory: Memory = field(default_factory=Memory)  # of the agent, with what the look and the order have taught
 
     @property
     def is_way_back(self) -> bool:

@@ -38,7 +38,7 @@ class Memory(msgspec.Struct, frozen=True):
     remark: str = ""  # what the last switch left, for meta
     unfit: Unfit | None = None  # a tarball that is not fetched again
 
-    def heed(self, order: Desired) -> "Memory":
+    def with_order(self, order: Desired) -> "Memory":
         """A new order lifts the rejection of another one; the same one with a higher attempt has its version tried again. What
         fails of a new order, or after a stop, is told, also where it reads like a failure of the one before."""
         memory = self if self.told_of in (None, order) else replace(self, last=None, told_of=None)
@@ -58,7 +58,9 @@ class Memory(msgspec.Struct, frozen=True):
         trial = Trial(version) if self.trial and self.trial.version == version else self.trial
         return replace(self, rejected=None, trial=trial, last=None, unfit=None)
 
-    def seeing(self, name: str, current: str, started: bool, installs: Container[str], moment: "Moment") -> "Memory":
+    def after_look(
+        self, name: str, current: str, started: bool, installs: Container[str], moment: "Moment"
+    ) -> "Memory":
         """What a look at the agent `name` teaches: the version on trial is started, or has come through its watch; `good` may
         be gone. moment: when it was looked at."""
         memory = self if self.good in installs else replace(self, good="")
@@ -82,9 +84,9 @@ class Memory(msgspec.Struct, frozen=True):
         that a kill after the start loses nothing."""
         before = self.previous if self.previous != self.current else ""
         why = "; ".join(filter(None, (CAME_THROUGH, self.remark)))
-        return self.noting(Outcome(name, before, self.current, WATCH, DONE, why, at=int(moment.now)))
+        return self.with_outcome(Outcome(name, before, self.current, WATCH, DONE, why, at=int(moment.now)))
 
-    def meeting(self, current: str, processes: frozenset[str], mains: frozenset[str], moment: "Moment") -> "Memory":
+    def after_probe(self, current: str, processes: frozenset[str], mains: frozenset[str], moment: "Moment") -> "Memory":
         """A close look within the watch: an agent whose supervisor starts it again and again says `started` all the time. Each
         such start begins the watch again. mains: those of its processes that only such a start replaces."""
         trial = self.trial
@@ -199,7 +201,7 @@ class Memory(msgspec.Struct, frozen=True):
             return self
         return replace(self, trial=replace(self.trial, failure=reason, evidence=evidence))
 
-    def by_hand(self, order: Desired, installs: Container[str]) -> "Memory":
+    def rolled_back_by_operator(self, order: Desired, installs: Container[str]) -> "Memory":
         """A person takes the order's version back: to what ran before it, if that is still there."""
         back = self.way_back(order.version, installs)
         return replace(self, good=back).rejecting(order, "by hand") if back else self
@@ -212,7 +214,7 @@ class Memory(msgspec.Struct, frozen=True):
         """The order's version is given up in favour of `good`."""
         return replace(self.failed(order.version, reason, ""), rejected=Rejected(order, reason))
 
-    def noting(self, outcome: Outcome, order: Desired | None = None) -> "Memory":
+    def with_outcome(self, outcome: Outcome, order: Desired | None = None) -> "Memory":
         """Keep an outcome for the next report, unless it is the same failure again. order: of which it is a failure."""
         again = self.last and replace(outcome, at=self.last.at, evidence=self.last.evidence) == self.last
         if again and outcome.result != DONE:
@@ -220,10 +222,10 @@ class Memory(msgspec.Struct, frozen=True):
         kept = (*self.outcomes, outcome)[-KEPT_OUTCOMES:]
         return replace(self, outcomes=kept, last=outcome, told_of=None if outcome.result == DONE else order)
 
-    def noting_turn(self, outcome: Outcome, order: Desired) -> "Memory":
+    def with_turn_outcome(self, outcome: Outcome, order: Desired) -> "Memory":
         """The same for what came of a turn: what it started is done, and reported, when that has come through its watch."""
         is_early = outcome.result == DONE and self.is_on_trial and outcome.step in _STARTS
-        return self if is_early else self.noting(outcome, order)
+        return self if is_early else self.with_outcome(outcome, order)
 
     def reported(self, outcomes: tuple[Outcome, ...]) -> "Memory":
         """meta has these outcomes."""

@@ -61,7 +61,7 @@ def _testified(host: Host, seen: Observed, memory: Memory, began: float) -> Obse
     lives = known is not None and any(map(processes.is_alive, known.processes))
     if not lives and witness.names_the_dead(install):
         return _doubted(host, seen, known, began)
-    return seen if host.left_in_peace.get(seen.name) == seen.current else _learned(host, seen, known)
+    return seen if host.believed.get(seen.name) == seen.current else _learned(host, seen, known)
 
 
 def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
@@ -73,7 +73,7 @@ def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
     table, install = host.table(time.monotonic() - 1.0), host.layout.agent(seen.name).install(seen.current)
     ages = [witness.age(one) for one in witness.at_home(table, install, known, host.boot)]
     if not ages:
-        host.left_in_peace[seen.name] = seen.current
+        host.believed[seen.name] = seen.current
         return seen
     is_old = max(ages) >= witness.SETTLED
     host.settles[seen.name] = (

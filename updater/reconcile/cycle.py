@@ -1,13 +1,13 @@
 """One cycle of a host: observe -> report -> reply -> plan and perform, agent by agent -> outcomes for the next report.
 
 No usable reply means no orders, and then nothing is changed. Agents take their turns side by side, so one that hangs costs
-the others nothing.
+the others nothing. `updater once` runs a cycle to its end; the daemon does the same in the same steps, and need not wait.
 """
 
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -19,12 +19,13 @@ from updater.host import host_name
 from updater.host.context import Host
 from updater.host.observe import agent_names
 from updater.meta_client import heartbeats
-from updater.model.actions import Plan
+from updater.model.actions import Plan, Source
 from updater.model.memory import Memory
 from updater.model.observed import Observed, State
-from updater.reconcile.agent_turn import Turn, converge
+from updater.reconcile.agent_turn import Turn
 from updater.reconcile.belief import look_at
-from updater.reconcile.plan import plan, recall
+from updater.reconcile.plan import plan
+from updater.reconcile.workers import AT_ONCE, Workers
 from updater.wire.fitting import agents_that_fit, outcomes_that_fit
 from updater.wire.heartbeat import REFUSED, VERSION, Desired, Outcome, RealAgent, Report
 from updater.wire.reply import RefusedOrder, Reply
@@ -33,8 +34,6 @@ log = logging.getLogger("updater")
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-AT_ONCE = 8  # agents that are looked at or changed at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +72,24 @@ def run(host: Host) -> Result:
 
     Raises TryLater or Refused when meta gives no usable answer; then nothing was changed.
     """
-    heard = beat(host)
-    turns = _side_by_side(lambda order: converge(host, order, heard.seen[order.name]), list(heard.orders))
-    result = Result(heard.seen, heard.orders, heard.refused, turns=tuple(turns))
-    if not any(turn.is_news for turn in turns):
-        return result
-    return replace(result, seen=tell(host, heard.refusals(host.now())))
+    workers = Workers(host)
+    heard = begin(host, workers)
+    turns = workers.finish()
+    news = tell_news(host, turns, heard.refusals(host.now()))
+    return Result(heard.seen if news is None else news, heard.orders, heard.refused, turns=tuple(turns))
+
+
+def begin(host: Host, workers: Workers, refused_before: tuple[Outcome, ...] = ()) -> Beat:
+    """The beginning of a cycle: a heartbeat, and a turn for each agent that may be changed. See `beat`."""
+    heard = beat(host, refused_before)
+    workers.start(heard.orders, heard.seen, Source.ANSWER)
+    return heard
+
+
+def tell_news(host: Host, ended: list[Turn], refused: tuple[Outcome, ...]) -> dict[str, Observed] | None:
+    """The end of a cycle, or of some of its turns: what is news is reported at once. Returns what was seen then, None without
+    news."""
+    return tell(host, refused) if any(turn.is_news for turn in ended) else None
 
 
 def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
@@ -126,9 +137,8 @@ def preview(host: Host) -> tuple[Beat, list[Plan]]:
     seen |= _look_at_new(host, orders, seen)
     plans = []
     for order in orders:
-        one, complete = seen[order.name], host.config.completed(order)
-        remembered = recall(host.memories.of(order.name), one, complete, host.moment(one.at))
-        plans.append(plan(one, complete, remembered, one.at, host.config.keep_versions))
+        one, complete, memory = seen[order.name], host.config.completed(order), host.memories.of(order.name)
+        plans.append(plan(one, complete, memory, host.moment(one.at), host.config.keep_versions))
     return Beat(seen, orders, reply.refused, reply.look), plans
 
 

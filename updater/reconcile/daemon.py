@@ -26,7 +26,7 @@ from updater.model.actions import Source
 from updater.model.observed import Observed
 from updater.net import backoff
 from updater.reconcile import cycle
-from updater.reconcile.workers import Turns
+from updater.reconcile.workers import Workers
 from updater.self_update import handover
 from updater.service import readiness
 from updater.wire.heartbeat import Desired, Outcome
@@ -57,7 +57,7 @@ class Daemon:
         self._looked_at: dict[str, float] = {}  # by agent the end of its watch at which it was looked at
         # A handler may run between any two bytecodes, also while a lock is held: so it only sets a flag and writes here.
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._turns = Turns(host, self._wake_up)
+        self._workers = Workers(host, self._wake_up)
         self._announcer = readiness.Announcer.of_this_process(host.layout.state)
 
     def run(self) -> None:
@@ -66,12 +66,12 @@ class Daemon:
         log.info("first cycle in %.1f s, then every %g s", first, self.host.config.interval)
         self._announcer.ready(0)
         self._until(time.monotonic() + first)
-        while not self._shall_end():
+        while not self._is_ending():
             due = time.monotonic() + self.host.config.interval
             self._cycle_wanted = False
             self._cycle()
             self._until(due)
-        self._turns.finish()
+        self._workers.finish()
         log.info("ready for %s" if self.host.successor else "stopped%s; the agents run on", self.host.successor)
 
     def _first_sleep(self) -> float:
@@ -125,7 +125,7 @@ class Daemon:
 
     def _beat(self) -> None:
         try:
-            heard = cycle.beat(self.host, self._refused)
+            heard = cycle.begin(self.host, self._workers, self._refused)
         except UpdaterError as e:
             self._failures += 1
             wait = self._wait_after(e)
@@ -140,7 +140,6 @@ class Daemon:
             return
         self._failures, self._next_beat = 0, 0.0
         self.seen, self._refused = heard.seen, heard.refusals(self.host.now())
-        self._turns.start(heard.orders, heard.seen, Source.ANSWER)
         handover.note_alive(self.host)
 
     def _wait_after(self, error: UpdaterError) -> float:
@@ -154,7 +153,7 @@ class Daemon:
     def _keep(self) -> None:
         """Without meta: its last orders, as far as they may be followed now."""
         self.seen = cycle.look(self.host, agent_names(self.host.layout))
-        self._turns.start(self._good_orders(), self.seen, self._source())
+        self._workers.start(self._good_orders(), self.seen, self._source())
 
     def _source(self) -> Source:
         """Of the orders that were kept last."""
@@ -167,26 +166,31 @@ class Daemon:
 
     def _until(self, due: float) -> None:
         """Wait until then (monotonic seconds), or until told to stop; see to turns that end and to versions on trial."""
-        while not self._shall_end():
-            if any(turn.is_news for turn in self._turns.collect()):  # also where cycles take longer than the interval
-                self.seen |= cycle.tell(self.host, self._refused)
+        while not self._is_ending():
+            # Also where cycles take longer than the interval.
+            if (news := cycle.tell_news(self.host, self._workers.collect(), self._refused)) is not None:
+                self.seen |= news
                 continue
             left = due - time.monotonic()
             if self._cycle_wanted or left <= 0:
                 return
             watched = self._watched()
             woken = self._sleep(min(left, self._until_next_look(watched)) if watched else left)
-            if watched and not woken and not self._shall_end():
-                self._note_ends(watched)
-                self.seen |= cycle.look(self.host, [order.name for order in watched])
-                self._turns.start(watched, self.seen, self._source())
+            if watched and not woken and not self._is_ending():
+                self._probe(watched)
 
-    def _shall_end(self) -> bool:
+    def _probe(self, watched: list[Desired]) -> None:
+        """A closer look at versions on trial, by which these agents have a turn between two cycles."""
+        self._note_ends(watched)
+        self.seen |= cycle.look(self.host, [order.name for order in watched])
+        self._workers.start(watched, self.seen, self._source())
+
+    def _is_ending(self) -> bool:
         return self.host.stopping or bool(self.host.successor)
 
     def _watched(self) -> list[Desired]:
         """The orders whose versions are in their watch, or have just come to its end."""
-        return [order for order in self._good_orders() if not self._turns.is_busy(order.name) and self._is_due(order)]
+        return [order for order in self._good_orders() if not self._workers.is_busy(order.name) and self._is_due(order)]
 
     def _is_due(self, order: Desired) -> bool:
         """At the end of a watch there is one look; where that does not decide it, the next one is that of the next cycle."""

@@ -39,7 +39,7 @@ class _Lacking(Refused):
     """This host lacks what a version needs."""
 
 
-class Hands:
+class Executor:
     """Performs the actions of one agent and changes what is remembered of it. source: where its order is from."""
 
     def __init__(self, host: Host, order: Desired, source: Source) -> None:
@@ -279,7 +279,7 @@ class Hands:
             at=int(self.host.now()),
             attempt=self.order.attempt,
         )
-        self.note(lambda memory: memory.rejecting(self.order, action.reason).noting(outcome))
+        self.note(lambda memory: memory.rejecting(self.order, action.reason).with_outcome(outcome))
 
     def _sync(self, directory: Path) -> None:
         try:

@@ -1,4 +1,4 @@
-"""From what is (Observed), what shall be (Desired) and what was (Memory) to the actions that close the gap. Pure.
+"""From what is (Observed), what is to be (Desired) and what was (Memory) to the actions that close the gap. Pure.
 
 Invariants, for every state a host can be in, also after a kill between any two actions:
 - nothing is stopped before the version that replaces it is installed;
@@ -21,213 +21,240 @@ from updater.wire.heartbeat import Desired
 from updater.wire.names import STOP, UPGRADE, is_digest
 
 
-def recall(memory: Memory, seen: Observed, order: Desired, moment: Moment, source: Source = Source.ANSWER) -> Memory:
-    """The memory brought up to this look and this order, as `plan` wants it. A kept order changes nothing in it."""
-    memory = memory if source is Source.KEPT else memory.heed(order)
-    if seen.trouble:
-        return memory
-    # It shall be down: that says nothing of it when it is to be started again.
-    if order.cmd == STOP and seen.state is not State.STARTED and source is not Source.KEPT:
-        memory = memory.stopping(seen.current)
-    memory, is_started = memory.occupied(seen.occupied, seen.crowding), seen.state is State.STARTED
-    memory = memory.recognising(seen.running)
-    met = memory.meeting(seen.current, seen.deciding, seen.mains, moment) if is_started else memory
-    taught = met.seeing(seen.name, seen.current, is_started, seen.installs, moment)
-    return taught.doubting(seen.current, seen.state is State.STOPPED, seen.processes, seen.absent)
-
-
 def plan(
-    seen: Observed, order: Desired, memory: Memory, now: float, keep_versions: int = 0, source: Source = Source.ANSWER
+    observed: Observed,
+    desired: Desired,
+    memory: Memory,
+    moment: Moment,
+    keep_versions: int = 0,
+    source: Source = Source.ANSWER,
 ) -> Plan:
-    """The plan for one agent. The order has passed `desired_problem`, the memory `recall` with the same source.
+    """The plan for one agent, with its memory brought up to this look. `desired` has passed `desired_problem`.
 
-    now: Unix seconds; keep_versions: how many installs are kept beside the current, the ordered and the one to go back to;
-    source: where the order is from.
+    moment: of the look; keep_versions: how many installs stay, apart from the current, the desired and the one to go back to;
+    source: where `desired` is from.
     """
-    if seen.held:
-        return Plan(waits=f"held: {seen.held}")
-    if seen.trouble:
-        return Plan(waits=seen.trouble)
+    memory = _brought_up(memory, observed, desired, moment, source)
+    return replace(_todo(observed, desired, memory, moment.now, keep_versions, source), memory=memory)
+
+
+def _brought_up(memory: Memory, observed: Observed, desired: Desired, moment: Moment, source: Source) -> Memory:
+    """What this look and this order teach. A kept order changes nothing in the memory."""
+    memory = memory if source is Source.KEPT else memory.with_order(desired)
+    if observed.trouble:
+        return memory
+    # It is to be down: that says nothing of it when it is to be started again.
+    if desired.cmd == STOP and observed.state is not State.STARTED and source is not Source.KEPT:
+        memory = memory.stopping(observed.current)
+    memory, is_started = memory.occupied(observed.occupied, observed.crowding), observed.state is State.STARTED
+    memory = memory.recognising(observed.running)
+    if is_started:
+        memory = memory.after_probe(observed.current, observed.deciding, observed.mains, moment)
+    memory = memory.after_look(observed.name, observed.current, is_started, observed.installs, moment)
+    is_stopped = observed.state is State.STOPPED
+    return memory.doubting(observed.current, is_stopped, observed.processes, observed.absent)
+
+
+def _todo(observed: Observed, desired: Desired, memory: Memory, now: float, keep_versions: int, source: Source) -> Plan:
+    """The plan by a memory that knows this look. now: of the look, Unix seconds."""
+    if observed.held:
+        return Plan(waits=f"held: {observed.held}")
+    if observed.trouble:
+        return Plan(waits=observed.trouble)
     if source is Source.KEPT:
-        todo = _by_a_kept_order(seen, order, memory, now)
-        return replace(todo, actions=(*_named(seen), *todo.actions))
-    todo = _change(seen, order, memory, now)
+        todo = _by_a_kept_order(observed, desired, memory, now)
+        return replace(todo, actions=(*_named(observed), *todo.actions))
+    todo = _change(observed, desired, memory, now)
     if source is Source.EARLIER:
-        todo = _without_fetching(todo, seen)
-    return replace(todo, actions=(*_named(seen), *todo.actions, *_prune(seen, order, memory, keep_versions)))
+        todo = _without_fetching(todo, observed)
+    pruned = _prune(observed, desired, memory, keep_versions)
+    return replace(todo, actions=(*_named(observed), *todo.actions, *pruned))
 
 
-def _without_fetching(todo: Plan, seen: Observed) -> Plan:
+def _without_fetching(todo: Plan, observed: Observed) -> Plan:
     """The plan as far as it goes while meta is away: nothing is fetched, what is down comes up as it was."""
     if all(action.step not in (Step.INSTALL, Step.HAND_OVER) for action in todo.actions):
         return todo
-    return Plan(keep_alive(seen), "meta is away, so nothing is fetched")
+    return Plan(keep_alive(observed), "meta is away, so nothing is fetched")
 
 
-def _by_a_kept_order(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan:
+def _by_a_kept_order(observed: Observed, desired: Desired, memory: Memory, now: float) -> Plan:
     """What is done by an order of an earlier run, before meta has answered in this one."""
-    if seen.name == OWN_NAME:
+    if observed.name == OWN_NAME:
         return Plan()
-    if order.cmd == STOP:
-        return Plan(waits=_not_yet(order) if seen.current and seen.state is not State.STOPPED else "")
+    if desired.cmd == STOP:
+        return Plan(waits=_not_yet(desired) if observed.current and observed.state is not State.STOPPED else "")
     rejected = memory.rejected
-    if rejected and seen.current == rejected.order.version != memory.good and memory.good in seen.installs:
-        return _rejected(seen, rejected.order, memory)
-    if doubted := _doubted(seen, order, memory, now):
+    if rejected and observed.current == rejected.order.version != memory.good and memory.good in observed.installs:
+        return _rejected(observed, rejected.order, memory)
+    if doubted := _doubted(observed, desired, memory, now):
         return doubted
-    if reason := trial.failure(seen, order, memory, now):
-        return _reject(seen, order, memory, reason)
-    if seen.current == order.version and seen.current in seen.installs:
-        return _run(seen, order, memory, now, "desired before this updater started")
-    return Plan(keep_alive(seen), _not_yet(order))
+    if reason := trial.failure(observed, desired, memory, now):
+        return _reject(observed, desired, memory, reason)
+    if observed.current == desired.version and observed.current in observed.installs:
+        return _run(observed, desired, memory, now, "desired before this updater started")
+    return Plan(keep_alive(observed), _not_yet(desired))
 
 
-def _not_yet(order: Desired) -> str:
-    return f"{order.cmd} {order.version} was desired before this updater started: waits for meta to say it again"
+def _not_yet(desired: Desired) -> str:
+    return f"{desired.cmd} {desired.version} was desired before this updater started: waits for meta to say it again"
 
 
-def _change(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan:
-    if seen.name == OWN_NAME:
-        return _ourselves(seen, order, memory)
-    if order.cmd == STOP:
-        return _stopped(seen)
-    if seen.foreign:
-        return Plan(waits=f"{seen.foreign}: move it away")
-    if memory.rejected and same_artifact(memory.rejected.order, order):
-        return _rejected(seen, order, memory)
-    if doubted := _doubted(seen, order, memory, now):
+def _change(observed: Observed, desired: Desired, memory: Memory, now: float) -> Plan:
+    if observed.name == OWN_NAME:
+        return _ourselves(observed, desired, memory)
+    if desired.cmd == STOP:
+        return _stopped(observed)
+    if observed.foreign:
+        return Plan(waits=f"{observed.foreign}: move it away")
+    if memory.rejected and same_artifact(memory.rejected.order, desired):
+        return _rejected(observed, desired, memory)
+    if doubted := _doubted(observed, desired, memory, now):
         return doubted
-    if reason := trial.failure(seen, order, memory, now):
-        return _reject(seen, order, memory, reason)
-    if problem := _republished(seen, order):
-        return Plan(keep_alive(seen), problem)
-    return _run(seen, order, memory, now, "desired")
+    if reason := trial.failure(observed, desired, memory, now):
+        return _reject(observed, desired, memory, reason)
+    if problem := _republished(observed, desired):
+        return Plan(keep_alive(observed), problem)
+    return _run(observed, desired, memory, now, "desired")
 
 
-def _doubted(seen: Observed, order: Desired, memory: Memory, now: float) -> Plan | None:
+def _doubted(observed: Observed, desired: Desired, memory: Memory, now: float) -> Plan | None:
     """What is done instead of a verdict while there is doubt about a version on trial."""
-    if words := trial.doubt(seen, order, memory, now):
+    if words := trial.doubt(observed, desired, memory, now):
         return Plan(waits=words)
-    if reason := trial.once_more(seen, order, memory, now):
-        return Plan((Action(Step.START, seen.name, order.version, reason, forced=not seen.absent),))
+    if reason := trial.once_more(observed, desired, memory, now):
+        return Plan((Action(Step.START, observed.name, desired.version, reason, forced=not observed.absent),))
     return None
 
 
-def _run(seen: Observed, order: Desired, memory: Memory, now: float, reason: str) -> Plan:
+def _run(observed: Observed, desired: Desired, memory: Memory, now: float, reason: str) -> Plan:
     """The way to the ordered version, which has no other to go back to where it has died already."""
-    todo = _toward(seen, order.version, reason, replaceable=order.unknown_status == UPGRADE)
-    died = trial.death(seen, order, memory, now)
+    todo = _toward(observed, desired.version, reason, replaceable=desired.unknown_status == UPGRADE)
+    died = trial.death(observed, desired, memory, now)
     return replace(todo, failure=f"{died}; there is no version to go back to") if died else todo
 
 
-def _ourselves(seen: Observed, order: Desired, memory: Memory) -> Plan:
+def _ourselves(observed: Observed, desired: Desired, memory: Memory) -> Plan:
     """The updater cannot stop itself and start another: it installs its successor and hands over to it."""
-    if order.cmd == STOP:
+    if desired.cmd == STOP:
         return Plan(waits="the updater does not stop itself: nobody could start it again from afar")
-    if not seen.own:
+    if not observed.own:
         return Plan(waits=f"this updater does not run from {OWN_NAME}/<version>, so it does not replace itself")
-    version, waits = order.version, _republished(seen, order)
-    if memory.rejected and same_artifact(memory.rejected.order, order):
-        waits = _rolled_back(order, memory.rejected.reason)
-        version = memory.good if seen.current == order.version and memory.good in seen.installs else seen.current
-    if version == seen.current or (waits and version == order.version):
+    version, waits = desired.version, _republished(observed, desired)
+    if memory.rejected and same_artifact(memory.rejected.order, desired):
+        waits = _rolled_back(desired, memory.rejected.reason)
+        goes_back = observed.current == desired.version and memory.good in observed.installs
+        version = memory.good if goes_back else observed.current
+    if version == observed.current or (waits and version == desired.version):
         return Plan(waits=waits)
-    install = () if version in seen.installs else (Action(Step.INSTALL, seen.name, version, "desired"),)
-    return Plan((*install, Action(Step.HAND_OVER, seen.name, version, f"from {seen.current}", seen.current)), waits)
+    install = () if version in observed.installs else (Action(Step.INSTALL, observed.name, version, "desired"),)
+    hand_over = Action(Step.HAND_OVER, observed.name, version, f"from {observed.current}", observed.current)
+    return Plan((*install, hand_over), waits)
 
 
-def _stopped(seen: Observed) -> Plan:
-    if not seen.current or (seen.state is State.STOPPED and not seen.may_be_told_to_stop):
+def _stopped(observed: Observed) -> Plan:
+    if not observed.current or (observed.state is State.STOPPED and not observed.may_be_told_to_stop):
         return Plan()
-    if seen.current not in seen.installs:
-        return Plan(waits=f"nothing to stop {seen.current} with: {seen.status.text}")
-    return Plan((Action(Step.STOP, seen.name, seen.current, f"desired is stop, status is {seen.status.text!r}"),))
+    if observed.current not in observed.installs:
+        return Plan(waits=f"nothing to stop {observed.current} with: {observed.status.text}")
+    reason = f"desired is stop, status is {observed.status.text!r}"
+    return Plan((Action(Step.STOP, observed.name, observed.current, reason),))
 
 
-def _reject(seen: Observed, order: Desired, memory: Memory, reason: str) -> Plan:
-    reject = Action(Step.REJECT, seen.name, order.version, reason, memory.good)
-    back = _toward(seen, memory.good, f"{order.version} failed", forced=True)
-    return Plan((reject, *back.actions), _rolled_back(order, reason))
+def _reject(observed: Observed, desired: Desired, memory: Memory, reason: str) -> Plan:
+    reject = Action(Step.REJECT, observed.name, desired.version, reason, memory.good)
+    back = _toward(observed, memory.good, f"{desired.version} failed", forced=True)
+    return Plan((reject, *back.actions), _rolled_back(desired, reason))
 
 
-def _rejected(seen: Observed, order: Desired, memory: Memory) -> Plan:
-    waits = _rolled_back(order, memory.rejected.reason if memory.rejected else "")
-    if memory.good not in seen.installs:
-        return Plan(keep_alive(seen), waits)
-    forced = seen.current == order.version
-    return Plan(_toward(seen, memory.good, f"{order.version} was rejected", forced).actions, waits)
+def _rejected(observed: Observed, desired: Desired, memory: Memory) -> Plan:
+    waits = _rolled_back(desired, memory.rejected.reason if memory.rejected else "")
+    if memory.good not in observed.installs:
+        return Plan(keep_alive(observed), waits)
+    forced = observed.current == desired.version
+    return Plan(_toward(observed, memory.good, f"{desired.version} was rejected", forced).actions, waits)
 
 
-def _rolled_back(order: Desired, reason: str) -> str:
-    return f"{order.version} was rolled back ({reason}); waits for another version"
+def _rolled_back(desired: Desired, reason: str) -> str:
+    return f"{desired.version} was rolled back ({reason}); waits for another version"
 
 
-def _republished(seen: Observed, order: Desired) -> str:
-    installed = seen.installs.get(order.version, Marker())
+def _republished(observed: Observed, desired: Desired) -> str:
+    installed = observed.installs.get(desired.version, Marker())
     for kind, ours, theirs in (
-        ("sha256", installed.sha256, order.sha256),
-        ("md5", installed.md5, order.md5 if is_digest(order.md5) and not order.sha256 else ""),
+        ("sha256", installed.sha256, desired.sha256),
+        ("md5", installed.md5, desired.md5 if is_digest(desired.md5) and not desired.sha256 else ""),
     ):
         if ours and theirs and ours != theirs.lower():
             return (
-                f"{order.version} is installed with {kind} {ours}, desired says {theirs.lower()}: "
+                f"{desired.version} is installed with {kind} {ours}, desired says {theirs.lower()}: "
                 "publish changed bytes as a new version"
             )
     return ""
 
 
-def _named(seen: Observed) -> tuple[Action, ...]:
+def _named(observed: Observed) -> tuple[Action, ...]:
     """A damaged `.version` is written again: it names what was switched to last."""
-    if seen.named == seen.current or seen.current not in seen.installs:
+    if observed.named == observed.current or observed.current not in observed.installs:
         return ()
-    return (Action(Step.NAME, seen.name, seen.current, f".version names {seen.named or 'nothing'!r}"),)
+    return (Action(Step.NAME, observed.name, observed.current, f".version names {observed.named or 'nothing'!r}"),)
 
 
-def _prune(seen: Observed, order: Desired, memory: Memory, keep_versions: int) -> tuple[Action, ...]:
+def _prune(observed: Observed, desired: Desired, memory: Memory, keep_versions: int) -> tuple[Action, ...]:
     """Remove our old installs and what a killed updater left; what another updater left is not ours."""
-    needed = {seen.current, order.version, memory.good, memory.previous, *seen.occupied}
-    old = [version for version, marker in seen.installs.items() if version not in needed and marker.at]
-    old.sort(key=lambda version: seen.installs[version].at, reverse=True)
+    needed = {observed.current, desired.version, memory.good, memory.previous, *observed.occupied}
+    old = [version for version, marker in observed.installs.items() if version not in needed and marker.at]
+    old.sort(key=lambda version: observed.installs[version].at, reverse=True)
     reason = f"keeping {keep_versions} beside the current and the previous one"
-    doomed = {**dict.fromkeys(seen.leftovers, "left half done"), **dict.fromkeys(old[keep_versions:], reason)}
-    return tuple(Action(Step.PRUNE, seen.name, name, why, essential=False) for name, why in doomed.items())
+    doomed = {**dict.fromkeys(observed.leftovers, "left half done"), **dict.fromkeys(old[keep_versions:], reason)}
+    return tuple(Action(Step.PRUNE, observed.name, name, why, essential=False) for name, why in doomed.items())
 
 
-def keep_alive(seen: Observed) -> tuple[Action, ...]:
+def keep_alive(observed: Observed) -> tuple[Action, ...]:
     """What runs goes on running while the order cannot be followed."""
-    if seen.current not in seen.installs or seen.state is not State.STOPPED:
+    if observed.current not in observed.installs or observed.state is not State.STOPPED:
         return ()
-    return (Action(Step.START, seen.name, seen.current, f"meanwhile, status is {seen.status.text!r}", essential=False),)
+    reason = f"meanwhile, status is {observed.status.text!r}"
+    return (Action(Step.START, observed.name, observed.current, reason, essential=False),)
 
 
-def _toward(seen: Observed, version: str, reason: str, forced: bool = False, replaceable: bool = False) -> Plan:
+def _toward(observed: Observed, version: str, reason: str, forced: bool = False, replaceable: bool = False) -> Plan:
     """The actions that make `version` the running one, from wherever the agent is. replaceable: also what says neither word."""
-    install = () if version in seen.installs else (Action(Step.INSTALL, seen.name, version, reason),)
-    start = Action(Step.START, seen.name, version, reason)
-    if seen.current not in seen.installs:  # nothing that could run or be stopped
-        gone = (Action(Step.STOP, seen.name, seen.current, "its control is gone", forced=True),) if seen.current else ()
-        switch = () if seen.current == version else (Action(Step.SWITCH, seen.name, version, reason),)
-        return Plan((*install, *gone, *switch, start))
-    if seen.current == version and seen.state is State.STARTED:
+    install = () if version in observed.installs else (Action(Step.INSTALL, observed.name, version, reason),)
+    start = Action(Step.START, observed.name, version, reason)
+    if observed.current not in observed.installs:  # nothing that could run or be stopped
+        gone = Action(Step.STOP, observed.name, observed.current, "its control is gone", forced=True)
+        leave = (gone,) if observed.current else ()
+        switch = () if observed.current == version else (Action(Step.SWITCH, observed.name, version, reason),)
+        return Plan((*install, *leave, *switch, start))
+    if observed.current == version and observed.state is State.STARTED:
         return Plan()
-    if seen.state is State.UNKNOWN and not forced and (not replaceable or seen.current == version):
-        waits = f"cannot tell whether {seen.current} runs, so it is left alone: its status is {seen.status.text!r}"
+    if observed.state is State.UNKNOWN and not forced and (not replaceable or observed.current == version):
+        waits = (
+            f"cannot tell whether {observed.current} runs, so it is left alone: its status is {observed.status.text!r}"
+        )
         return Plan(waits=waits)
-    if seen.current == version:
-        return Plan((Action(Step.START, seen.name, version, f"{reason}, status is {seen.status.text!r}"),))
-    return Plan((*_prepare(seen, install), *_leave(seen, version, forced, bool(install)), start))
+    if observed.current == version:
+        return Plan((Action(Step.START, observed.name, version, f"{reason}, status is {observed.status.text!r}"),))
+    return Plan((*_prepare(observed, install), *_leave(observed, version, forced, bool(install)), start))
 
 
-def _prepare(seen: Observed, install: tuple[Action, ...]) -> tuple[Action, ...]:
-    alive = keep_alive(seen) if install else ()  # in the old version first: a download may take long or fail
-    adopt = () if seen.marked else (Action(Step.ADOPT, seen.name, seen.current, "installed by another updater"),)
+def _prepare(observed: Observed, install: tuple[Action, ...]) -> tuple[Action, ...]:
+    alive = keep_alive(observed) if install else ()  # in the old version first: a download may take long or fail
+    adopt = (
+        ()
+        if observed.marked
+        else (Action(Step.ADOPT, observed.name, observed.current, "installed by another updater"),)
+    )
     return (*alive, *install, *adopt)
 
 
-def _leave(seen: Observed, version: str, forced: bool, after_install: bool) -> tuple[Action, ...]:
-    down = seen.state is State.STOPPED and not (after_install or forced or seen.may_be_told_to_stop)
-    unheard = seen.state is State.UNKNOWN and not forced
-    stop = Action(Step.STOP, seen.name, seen.current, f"makes way for {version}", forced=forced, unheard=unheard)
-    stop = replace(stop, doubtful=seen.absent and not after_install)
-    switch = Action(Step.SWITCH, seen.name, version, f"from {seen.current}", seen.current)
+def _leave(observed: Observed, version: str, forced: bool, after_install: bool) -> tuple[Action, ...]:
+    down = observed.state is State.STOPPED and not (after_install or forced or observed.may_be_told_to_stop)
+    unheard = observed.state is State.UNKNOWN and not forced
+    stop = Action(
+        Step.STOP, observed.name, observed.current, f"makes way for {version}", forced=forced, unheard=unheard
+    )
+    stop = replace(stop, doubtful=observed.absent and not after_install)
+    switch = Action(Step.SWITCH, observed.name, version, f"from {observed.current}", observed.current)
     return (switch,) if down else (stop, switch)

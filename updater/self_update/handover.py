@@ -131,7 +131,7 @@ def _reject(host: Host, version: str, back: str, why: str) -> None:
     _name(host, back)
     order = _order(host, version)
     outcome = _outcome(host, version, back, ROLLED_BACK, why)
-    host.memories.change(OWN_NAME, lambda memory: memory.rejecting(order, why).noting(outcome))
+    host.memories.change(OWN_NAME, lambda memory: memory.rejecting(order, why).with_outcome(outcome))
     log.error("%s: %s was taken back: %s", OWN_NAME, version, why)
 
 
@@ -139,7 +139,7 @@ def _put_back(host: Host, version: str, back: str, why: str) -> None:
     """Go back to the old version without rejecting the new one; a later cycle hands over again."""
     _name(host, back)
     outcome = _outcome(host, version, back, FAILED, why)
-    host.memories.change(OWN_NAME, lambda memory: memory.put_back(back).noting(outcome))
+    host.memories.change(OWN_NAME, lambda memory: memory.put_back(back).with_outcome(outcome))
     log.error("%s: not handed over to %s, which is tried again later: %s", OWN_NAME, version, why)
 
 

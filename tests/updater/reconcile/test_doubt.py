@@ -178,17 +178,17 @@ def test_an_upgrade_does_not_stop_a_stranger(host, site, bystander):
     assert (current(host), bystander.poll()) == ("2", None)
 
 
-def test_an_agent_that_was_never_recognised_by_its_place_is_left_in_peace(host, site, bystander):
+def test_an_agent_that_was_never_recognised_by_its_place_is_believed(host, site, bystander):
     """It asks another program, as `systemctl start` does; nothing of it is below the install."""
     install(host.layout.root, "agent", "1", script(f'echo "$1" >>../.calls; kill -0 {bystander.pid} && echo started'))
     for _ in range(3):
         assert run(host, site, "1").matches
     calls = (host.layout.root / "agent/.calls").read_text().split()
     assert set(calls) == {"status"}
-    assert host.left_in_peace == {"agent": "1"}
+    assert host.believed == {"agent": "1"}
 
 
-def test_an_agent_that_only_runs_now_and_then_is_left_in_peace_after_one_start(host, site):
+def test_an_agent_that_only_runs_now_and_then_is_believed_after_one_start(host, site):
     """As cron or a socket starts it: it was seen at work once, and says `started` while nothing of it runs."""
     install(host.layout.root, "agent", "1", script('echo "$1" >>../.calls; [ "$1" != status ] || echo started'))
     was_placed(host)
@@ -211,7 +211,7 @@ def test_an_agent_whose_pid_file_names_what_is_gone_has_not_started(host, site):
     assert "none of its processes exists" in result.turns[0].waits
 
 
-def test_an_agent_that_moves_away_from_its_directory_is_left_in_peace(host, site):
+def test_an_agent_that_moves_away_from_its_directory_is_believed(host, site):
     moves = (
         HEALTHY.replace("sleep 1000 >", "cd / && exec sleep 1000 >")
         .replace("{ cd", "{ (cd")
@@ -257,7 +257,7 @@ def test_a_zombie_does_not_count_as_started_where_nothing_is_remembered(host, si
         install(host.layout.root, "agent", "1", KILL_0)
         (here(host, "1") / "pid").write_text(str(zombie.pid))
         assert cycle.look(host, ["agent"])["agent"].state is State.STOPPED
-        assert host.left_in_peace == {}
+        assert host.believed == {}
         site.publish(version="1")
         assert run(host, site, "1").matches
         assert len(living(host, "1")) == 1

@@ -313,7 +313,7 @@ def test_a_visitor_does_not_make_an_agent_that_runs_elsewhere_one_that_stays(hos
     assert witness.at_home(Table(), here(host, "1"), known, host.boot) == []
     assert run(host, site, "1").matches
     assert run(host, site, "1").matches
-    assert host.left_in_peace == {"agent": "1"}
+    assert host.believed == {"agent": "1"}
 
 
 def test_a_helper_of_a_start_does_not_make_it_one_that_stays(host, site, elsewhere):

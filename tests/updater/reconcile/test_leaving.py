@@ -25,7 +25,7 @@ from updater.model.memory import Memory
 from updater.model.observed import State
 from updater.model.recognised import Recognised
 from updater.reconcile import cycle, starting, stopping
-from updater.reconcile.executor import Hands
+from updater.reconcile.executor import Executor
 from updater.wire.heartbeat import Desired
 
 # What a deploy agent starts for others outlives it, on purpose.
@@ -266,9 +266,9 @@ def test_a_directory_with_processes_is_not_pruned_even_when_nobody_knew_of_them(
     old.mkdir(parents=True)
     inside = subprocess.Popen(["sleep", "4714"], cwd=old, start_new_session=True)
     try:
-        hands = Hands(host, Desired("agent", "1"), Source.ANSWER)
+        executor = Executor(host, Desired("agent", "1"), Source.ANSWER)
         with pytest.raises(TryLater, match="sleep 4714"):
-            hands.perform(Action(Step.PRUNE, "agent", "0", "old"))
+            executor.perform(Action(Step.PRUNE, "agent", "0", "old"))
         assert old.exists()
     finally:
         inside.kill()
@@ -310,7 +310,7 @@ def test_a_directory_that_stays_says_so_and_leaves_the_remark_of_the_switch(host
     inside = subprocess.Popen(["sleep", "4715"], cwd=old, start_new_session=True)
     try:
         with pytest.raises(TryLater):
-            Hands(host, Desired("agent", "2"), Source.ANSWER).perform(Action(Step.PRUNE, "agent", "0", "old"))
+            Executor(host, Desired("agent", "2"), Source.ANSWER).perform(Action(Step.PRUNE, "agent", "0", "old"))
         assert host.memories.of("agent").remark == "1 process of 1 still runs"
     finally:
         inside.kill()

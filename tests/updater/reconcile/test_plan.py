@@ -1,4 +1,4 @@
-"""The plan as a table: what is, what shall be, what was -> the steps, in order."""
+"""The plan as a table: what is, what is to be, what was -> the steps, in order."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from updater.model.actions import Plan, Source, Step
 from updater.model.memory import Memory
 from updater.model.observed import Marker, Observed, Status
 from updater.model.trials import Moment, Rejected, Trial
-from updater.reconcile.plan import plan, recall
+from updater.reconcile.plan import plan
 from updater.wire.heartbeat import Desired, Outcome
 
 NOW, WATCH = 1_000_000.0, 60.0
@@ -36,6 +36,11 @@ def broken(current, installs=()):
 
 def damaged(current, status):
     return replace(seen(current, status), named="")
+
+
+def remembered(memory, host, desired, moment=MOMENT, source=Source.ANSWER):
+    """The memory as planning leaves it."""
+    return plan(host, desired, memory, moment, source=source).memory
 
 
 TRIED = Memory("2", "1", "1", Trial("2", failure="did not start"), Rejected(order("2"), "did not start"))
@@ -137,7 +142,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("what", "host", "desired", "memory", "steps"), TABLE, ids=[row[0] for row in TABLE])
 def test_the_plan(what, host, desired, memory, steps):
-    planned = plan(host, desired, recall(memory, host, desired, MOMENT), NOW)
+    planned = plan(host, desired, memory, MOMENT)
     assert [action.step for action in planned.actions] == steps
     assert all(action.reason for action in planned.actions)
 
@@ -150,30 +155,28 @@ def installed(*versions):
 
 @pytest.mark.parametrize(("keep", "pruned"), [(0, ["3", "2", "1"]), (1, ["2", "1"]), (2, ["1"]), (5, [])])
 def test_the_newest_of_the_old_versions_are_kept(keep, pruned):
-    planned = plan(installed("5", "4", "3", "2", "1"), order("5"), Memory("5", "4"), NOW, keep)
+    planned = plan(installed("5", "4", "3", "2", "1"), order("5"), Memory("5", "4"), MOMENT, keep)
     assert [(a.step, a.version) for a in planned.actions] == [(PRUNE, version) for version in pruned]
 
 
 def test_what_is_down_after_another_boot_has_not_failed():
     host, rebooted = seen("2", DOWN, "1"), Moment(NOW, WATCH, "another boot")
-    assert [a.step for a in plan(host, order(), recall(WATCHED, host, order(), rebooted), NOW).actions] == [START]
+    assert [a.step for a in plan(host, order(), WATCHED, rebooted).actions] == [START]
 
 
 def test_a_clock_that_jumps_back_makes_no_watch_of_years():
     host, then = seen("2", DOWN, "1"), NOW - 10 * 365 * 86400
-    assert [a.step for a in plan(host, order(), recall(WATCHED, host, order(), Moment(then, WATCH)), then).actions] == [
-        START
-    ]
+    assert [a.step for a in plan(host, order(), WATCHED, Moment(then, WATCH)).actions] == [START]
 
 
 def test_a_version_that_another_updater_left_is_not_ours_to_remove():
     host = Observed("agent", "2", Status(UP), {"2": Marker(at=1), "1": Marker()}, True, named="2")
-    assert plan(host, order(), Memory(), NOW).actions == ()
+    assert plan(host, order(), Memory(), MOMENT).actions == ()
 
 
 def test_what_a_killed_updater_left_half_done_is_removed():
     host = replace(seen("2", UP), leftovers=(".3.new", ".1.old"))
-    assert [(a.step, a.version) for a in plan(host, order(), Memory(), NOW).actions] == [
+    assert [(a.step, a.version) for a in plan(host, order(), Memory(), MOMENT).actions] == [
         (PRUNE, ".3.new"),
         (PRUNE, ".1.old"),
     ]
@@ -190,7 +193,7 @@ EARLIER = [
 
 @pytest.mark.parametrize(("what", "host", "desired", "steps"), EARLIER, ids=[row[0] for row in EARLIER])
 def test_while_meta_is_away_its_answer_of_this_run_stays_in_force_but_nothing_is_fetched(what, host, desired, steps):
-    planned = plan(host, desired, Memory(), NOW, source=Source.EARLIER)
+    planned = plan(host, desired, Memory(), MOMENT, source=Source.EARLIER)
     assert [action.step for action in planned.actions] == steps
 
 
@@ -227,21 +230,21 @@ KEPT = [
 def test_before_meta_has_answered_in_this_run_what_ran_runs_and_nothing_else_is_done(
     what, host, desired, memory, steps
 ):
-    planned = plan(host, desired, recall(memory, host, desired, MOMENT, Source.KEPT), NOW, source=Source.KEPT)
+    planned = plan(host, desired, memory, MOMENT, source=Source.KEPT)
     assert [action.step for action in planned.actions] == steps
     assert all(action.version in (host.current, memory.good) for action in planned.actions)
 
 
 @pytest.mark.parametrize("desired", [order("2"), order("1", cmd="stop")])
 def test_what_an_order_of_an_earlier_run_would_change_is_said_to_wait(desired):
-    waits = plan(seen("1", UP, "2"), desired, Memory(), NOW, source=Source.KEPT).waits
+    waits = plan(seen("1", UP, "2"), desired, Memory(), MOMENT, source=Source.KEPT).waits
     assert f"{desired.cmd} {desired.version} was desired before this updater started" in waits
 
 
 def test_an_order_of_an_earlier_run_lifts_no_rejection_and_ends_no_watch():
     host = seen("1", UP, "2")
-    assert recall(TRIED, host, order("3"), MOMENT, Source.KEPT).rejected == TRIED.rejected
-    assert recall(WATCHED, seen("2", UP, "1"), order("3"), MOMENT, Source.KEPT).good == "1"
+    assert remembered(TRIED, host, order("3"), MOMENT, Source.KEPT).rejected == TRIED.rejected
+    assert remembered(WATCHED, seen("2", UP, "1"), order("3"), MOMENT, Source.KEPT).good == "1"
 
 
 def ourselves(current="1", *installs, own=True):
@@ -264,12 +267,12 @@ OWN = [
 
 @pytest.mark.parametrize(("what", "host", "desired", "memory", "steps"), OWN, ids=[row[0] for row in OWN])
 def test_before_meta_has_answered_in_this_run_the_updater_does_not_replace_itself(what, host, desired, memory, steps):
-    assert plan(host, desired, memory, NOW, source=Source.KEPT).actions == ()
+    assert plan(host, desired, memory, MOMENT, source=Source.KEPT).actions == ()
 
 
 @pytest.mark.parametrize(("what", "host", "desired", "memory", "steps"), OWN, ids=[row[0] for row in OWN])
 def test_the_plan_about_ourselves(what, host, desired, memory, steps):
-    planned = plan(host, desired, recall(memory, host, desired, MOMENT), NOW)
+    planned = plan(host, desired, memory, MOMENT)
     assert [action.step for action in planned.actions] == steps
 
 
@@ -290,7 +293,7 @@ WAITS = [
 
 @pytest.mark.parametrize(("what", "host", "desired", "memory", "why"), WAITS, ids=[row[0] for row in WAITS])
 def test_a_plan_that_does_not_reach_the_desired_state_says_why(what, host, desired, memory, why):
-    assert why in plan(host, desired, recall(memory, host, desired, MOMENT), NOW).waits
+    assert why in plan(host, desired, memory, MOMENT).waits
 
 
 def installed_with(version, **digests):
@@ -300,7 +303,7 @@ def installed_with(version, **digests):
 @pytest.mark.parametrize("kind", ["md5", "sha256"])
 def test_a_version_published_again_with_other_bytes_is_refused_and_said(kind):
     ours, theirs = ("a" * 32, "B" * 32) if kind == "md5" else ("a" * 64, "B" * 64)
-    planned = plan(installed_with("2", **{kind: ours}), order(**{kind: theirs}), Memory(), NOW)
+    planned = plan(installed_with("2", **{kind: ours}), order(**{kind: theirs}), Memory(), MOMENT)
     assert planned.actions == ()
     assert f"{kind} {ours}, desired says {theirs.lower()}" in planned.waits
 
@@ -308,29 +311,31 @@ def test_a_version_published_again_with_other_bytes_is_refused_and_said(kind):
 @pytest.mark.parametrize("kind", ["md5", "sha256"])
 def test_the_same_digest_in_capitals_is_the_same_version(kind):
     digest = "a" * (32 if kind == "md5" else 64)
-    planned = plan(installed_with("2", **{kind: digest}), order(**{kind: digest.upper()}), Memory(), NOW)
-    assert planned == plan(installed_with("2"), order(), Memory(), NOW)
+    planned = plan(installed_with("2", **{kind: digest}), order(**{kind: digest.upper()}), Memory(), MOMENT)
+    assert planned == plan(installed_with("2"), order(), Memory(), MOMENT)
 
 
 def test_the_same_failure_is_told_again_when_it_comes_after_a_stop():
     failure = Outcome("agent", "", "2", "start", "failed", "not started within 60 s", at=1)
-    memory = Memory("2", "2").heed(order()).noting(failure, order())
-    assert memory.heed(order()).noting(failure, order()).outcomes == (failure,)
-    after = memory.heed(order(cmd="stop")).heed(order()).noting(replace_fields(failure, at=9), order())
+    memory = Memory("2", "2").with_order(order()).with_outcome(failure, order())
+    assert memory.with_order(order()).with_outcome(failure, order()).outcomes == (failure,)
+    after = (
+        memory.with_order(order(cmd="stop")).with_order(order()).with_outcome(replace_fields(failure, at=9), order())
+    )
     assert [outcome.at for outcome in after.outcomes] == [1, 9]
 
 
 def test_a_stop_by_order_is_no_failure_of_the_watched_version():
-    again = recall(WATCHED.stopping("2"), seen("2", DOWN, "1"), order(), Moment(NOW + 1, WATCH))
-    assert [a.step for a in plan(seen("2", DOWN, "1"), order(), again, NOW + 1).actions] == [START]
+    again = plan(seen("2", DOWN, "1"), order(), WATCHED.stopping("2"), Moment(NOW + 1, WATCH))
+    assert [a.step for a in again.actions] == [START]
 
 
 def test_the_way_back_from_a_third_version_leads_past_a_failed_second_one():
-    assert recall(FAILED, seen("2", DOWN, "1"), order("3"), MOMENT).switching("2", "3").good == "1"
+    assert remembered(FAILED, seen("2", DOWN, "1"), order("3"), MOMENT).switching("2", "3").good == "1"
 
 
 def test_a_version_that_came_through_its_watch_is_the_way_back():
-    assert recall(OVER, seen("2", UP, "1"), order("3"), MOMENT).switching("2", "3").good == "2"
+    assert remembered(OVER, seen("2", UP, "1"), order("3"), MOMENT).switching("2", "3").good == "2"
 
 
 def test_a_version_left_in_good_health_is_the_way_back_even_within_its_watch():
@@ -341,41 +346,39 @@ def test_a_version_left_in_good_health_is_the_way_back_even_within_its_watch():
 def test_a_version_that_is_taken_back_within_its_watch_is_nothing_to_go_back_to_however_well_it_was():
     back = WATCHED.switching("2", "1", was_well=True)
     assert (back.current, back.good, back.is_on_trial, back.may_be_taken_back(started=True)) == ("1", "1", False, False)
-    hiccup = recall(back, seen("1", DOWN, "2"), order("1"), MOMENT)
-    assert not plan(seen("1", DOWN, "2"), order("1"), hiccup, NOW).is_way_back
+    assert not plan(seen("1", DOWN, "2"), order("1"), back, MOMENT).is_way_back
 
 
 def test_a_version_in_its_watch_has_proven_nothing_while_another_one_is_ordered():
-    after = recall(WATCHED, seen("2", UP, "1"), order("3"), MOMENT)
+    after = remembered(WATCHED, seen("2", UP, "1"), order("3"), MOMENT)
     assert (after.good, after.is_watched, after.may_be_taken_back(started=True)) == ("1", True, True)
-    again = recall(after, seen("2", DOWN, "1"), order("2"), Moment(NOW + 5, WATCH))
-    assert plan(seen("2", DOWN, "1"), order("2"), again, NOW + 5).is_way_back
-    through = recall(after, seen("2", UP, "1"), order("3"), Moment(NOW + 31, WATCH))
+    assert plan(seen("2", DOWN, "1"), order("2"), after, Moment(NOW + 5, WATCH)).is_way_back
+    through = remembered(after, seen("2", UP, "1"), order("3"), Moment(NOW + 31, WATCH))
     assert (through.good, through.last.to, through.last.result) == ("2", "2", "done")
 
 
 def test_a_version_that_another_updater_runs_is_the_way_back():
-    assert recall(Memory(), seen("1", UP, marked=False), order("2"), MOMENT).switching("1", "2").good == "1"
+    assert remembered(Memory(), seen("1", UP, marked=False), order("2"), MOMENT).switching("1", "2").good == "1"
 
 
 def test_a_first_version_that_has_failed_is_not_on_trial_while_it_is_down():
     """There is nothing before it, so nothing takes it back: it is told as failed, and nobody waits for its watch."""
     first = Memory().switching("", "2").failed("2", "not started within 60 s", "")
     assert not first.may_be_taken_back(started=False)
-    assert not recall(first, seen("2", DOWN), order(cmd="stop"), MOMENT).may_be_taken_back(started=False)
-    assert recall(first, seen("2", UP), order(), MOMENT).may_be_taken_back(started=True)
+    assert not remembered(first, seen("2", DOWN), order(cmd="stop"), MOMENT).may_be_taken_back(started=False)
+    assert remembered(first, seen("2", UP), order(), MOMENT).may_be_taken_back(started=True)
     assert FAILED.may_be_taken_back(started=False), "it is about to be taken back"
 
 
 def test_a_version_from_which_a_switch_was_cut_off_is_on_trial_as_before():
     cut_off = ON_TRIAL.switching("2", "3")
     assert cut_off.trial == Trial("3")
-    assert recall(cut_off, seen("2", DOWN, "13"), order("2"), MOMENT).trial == Trial("2")
+    assert remembered(cut_off, seen("2", DOWN, "13"), order("2"), MOMENT).trial == Trial("2")
 
 
 def test_a_way_back_that_is_gone_is_none():
-    assert recall(Memory("1", "0"), seen("1", UP), order("2"), MOMENT).good == "1"
-    assert recall(Memory("1", "0", "0", Trial("1")), seen("1", DOWN), order("2"), MOMENT).good == ""
+    assert remembered(Memory("1", "0"), seen("1", UP), order("2"), MOMENT).good == "1"
+    assert remembered(Memory("1", "0", "0", Trial("1")), seen("1", DOWN), order("2"), MOMENT).good == ""
 
 
 STARTED_AT = Memory("2", "1", "1", Trial("2", until=NOW + 30, began=NOW - 3))
@@ -383,9 +386,9 @@ STARTED_AT = Memory("2", "1", "1", Trial("2", until=NOW + 30, began=NOW - 3))
 
 def test_a_version_that_dies_in_its_watch_is_said_to_have_died_so_long_after_its_start():
     host = seen("2", DOWN, "1")
-    [reject, *_] = plan(host, order(), STARTED_AT, NOW).actions
+    [reject, *_] = plan(host, order(), STARTED_AT, MOMENT).actions
     assert (reject.step, reject.reason) == (REJECT, "died 3 s after its start")
-    assert plan(host, order(), WATCHED, NOW).actions[0].reason == "died within its watch", (
+    assert plan(host, order(), WATCHED, MOMENT).actions[0].reason == "died within its watch", (
         "of an earlier updater's memory"
     )
 
@@ -393,24 +396,24 @@ def test_a_version_that_dies_in_its_watch_is_said_to_have_died_so_long_after_its
 def test_a_start_of_ours_within_the_watch_begins_it_again():
     again = STARTED_AT.started_again("2", Moment(NOW + 5, WATCH))
     assert (again.trial.began, again.trial.until) == (NOW + 5, NOW + 5 + WATCH)
-    assert recall(again, seen("2", UP, "1"), order(), Moment(NOW + 9, WATCH)).trial == again.trial
+    assert remembered(again, seen("2", UP, "1"), order(), Moment(NOW + 9, WATCH)).trial == again.trial
 
 
 def test_a_watch_ends_well_only_when_the_version_is_seen_started_at_its_end_or_later():
-    last_look = recall(WATCHED, seen("2", UP, "1"), order(), Moment(NOW + 29.9, WATCH))
+    last_look = remembered(WATCHED, seen("2", UP, "1"), order(), Moment(NOW + 29.9, WATCH))
     assert (last_look.good, last_look.outcomes) == ("1", ())
-    assert recall(last_look, seen("2", DOWN, "1"), order(), Moment(NOW + 30, WATCH)).good == "1"
-    unknown = recall(last_look, seen("2", HUNG, "1"), order(), Moment(NOW + 30, WATCH))
+    assert remembered(last_look, seen("2", DOWN, "1"), order(), Moment(NOW + 30, WATCH)).good == "1"
+    unknown = remembered(last_look, seen("2", HUNG, "1"), order(), Moment(NOW + 30, WATCH))
     assert unknown.good == "1"
     assert unknown.may_be_taken_back(started=False), "it is on trial until a look has said how its watch ended"
-    [done] = recall(unknown, seen("2", UP, "1"), order(), Moment(NOW + 90, WATCH)).outcomes
+    [done] = remembered(unknown, seen("2", UP, "1"), order(), Moment(NOW + 90, WATCH)).outcomes
     assert (done.agent, done.from_, done.to, done.step, done.result) == ("agent", "1", "2", "watch", "done")
 
 
 def test_what_comes_through_its_watch_is_told_though_nothing_was_written_after_its_start():
     killed = Memory("1", "1").switching("1", "2")
-    watched = recall(killed, seen("2", UP, "1"), order(), MOMENT)
-    after = recall(watched, seen("2", UP, "1"), order(), Moment(NOW + WATCH, WATCH))
+    watched = remembered(killed, seen("2", UP, "1"), order(), MOMENT)
+    after = remembered(watched, seen("2", UP, "1"), order(), Moment(NOW + WATCH, WATCH))
     assert [(one.from_, one.to, one.result) for one in after.outcomes] == [("1", "2", "done")]
 
 
@@ -420,9 +423,9 @@ def test_a_first_version_that_dies_in_every_watch_never_becomes_good(lived):
     for _ in range(50):
         memory = memory.started_again("2", Moment(now, WATCH))
         now += lived
-        memory = recall(memory, seen("2", UP), order(), Moment(now, WATCH))
-        planned = plan(seen("2", DOWN), order(), memory, now)
-        assert ([a.step for a in planned.actions], memory.good) == ([START], "")
+        memory = remembered(memory, seen("2", UP), order(), Moment(now, WATCH))
+        planned = plan(seen("2", DOWN), order(), memory, Moment(now, WATCH))
+        assert ([a.step for a in planned.actions], planned.memory.good) == ([START], "")
         assert planned.failure.endswith("there is no version to go back to")
 
 
@@ -432,11 +435,11 @@ def test_a_first_version_that_its_supervisor_starts_again_in_every_watch_never_b
     for number in range(50):
         host = replace(seen("2", UP), processes=frozenset({str(number)}), mains=frozenset({str(number)}))
         moment = Moment(NOW + lived * number, WATCH)
-        memory = recall(memory, host, order(), moment)
-        planned = plan(host, order(), memory, moment.now)
+        planned = plan(host, order(), memory, moment)
+        memory = planned.memory
         assert (planned.actions, memory.good) == ((), "")
         assert ("was started again" in planned.failure) == (number >= 3)
-    assert recall(memory, host, order(), Moment(moment.now + WATCH, WATCH)).good == "2"
+    assert remembered(memory, host, order(), Moment(moment.now + WATCH, WATCH)).good == "2"
 
 
 def test_what_works_now_and_then_only_is_not_taken_for_an_agent_that_is_started_again():
@@ -444,16 +447,17 @@ def test_what_works_now_and_then_only_is_not_taken_for_an_agent_that_is_started_
     memory = Memory(good="1", current="2", trial=Trial("2")).started_again("2", MOMENT)
     for number in range(10):
         host = replace(seen("2", UP, "1"), processes=frozenset({str(number)}))
-        memory = recall(memory, host, order(), Moment(NOW + number, WATCH))
-        assert plan(host, order(), memory, NOW + number) == Plan()
-    assert recall(memory, host, order(), Moment(NOW + WATCH, WATCH)).good == "2"
+        planned = plan(host, order(), memory, Moment(NOW + number, WATCH))
+        memory = planned.memory
+        assert planned == Plan(memory=memory)
+    assert remembered(memory, host, order(), Moment(NOW + WATCH, WATCH)).good == "2"
 
 
 def test_a_helper_s_end_is_no_restart_while_a_main_process_lives_on():
     memory = Memory(good="1", current="2", trial=Trial("2")).started_again("2", MOMENT)
     for number in range(10):
         host = replace(seen("2", UP, "1"), processes=frozenset({"0", f"{number}.1"}), mains=frozenset({"0"}))
-        memory = recall(memory, host, order(), Moment(NOW + number, WATCH))
+        memory = remembered(memory, host, order(), Moment(NOW + number, WATCH))
     assert memory.trial.restarts == 0
 
 
@@ -462,55 +466,56 @@ def test_a_version_in_its_watch_that_is_not_believed_to_run_is_started_twice_bef
     memory = Memory(good="1", current="2", trial=Trial("2")).started_again("2", MOMENT)
     lost = replace(seen("2", UP, "1"), absent=True)
     for number in (1, 2, 3):
-        memory = recall(memory, lost, order(), Moment(NOW + 3 * number, WATCH))
-        [first, *_] = plan(lost, order(), memory, NOW + 3 * number).actions
+        planned = plan(lost, order(), memory, Moment(NOW + 3 * number, WATCH))
+        memory, [first, *_] = planned.memory, planned.actions
         assert (first.step, first.forced) == ((START if number < 3 else REJECT), False)
         memory = memory if number == 3 else memory.started_again("2", Moment(NOW + 3 * number, WATCH))
-        memory = recall(memory, seen("2", UP, "1"), order(), Moment(NOW + 3 * number + 1, WATCH))
+        memory = remembered(memory, seen("2", UP, "1"), order(), Moment(NOW + 3 * number + 1, WATCH))
     assert first.reason.startswith("died ")
 
 
 def test_what_is_not_believed_to_run_is_told_to_stop_unless_a_stranger_would_be():
     lost = replace(seen("2", UP, "1"), absent=True)
     for host, stops in ((lost, [STOP]), (replace(lost, strange=True), [])):
-        assert [a.step for a in plan(host, order("2", "stop"), PROVEN, NOW).actions] == stops
-        todo = plan(host, order("1"), recall(PROVEN, host, order("1"), MOMENT), NOW)
+        assert [a.step for a in plan(host, order("2", "stop"), PROVEN, MOMENT).actions] == stops
+        todo = plan(host, order("1"), PROVEN, MOMENT)
         assert [a.step for a in todo.actions] == [*stops, SWITCH, START]
         assert [a.doubtful for a in todo.actions if a.step is STOP] == [True for _ in stops]
 
 
 def test_a_first_version_whose_start_failed_and_that_comes_up_all_the_same_is_watched_then():
     late = Memory().switching("", "2").failed("2", "not started within 60 s", "")
-    watched = recall(late, seen("2", UP), order(), MOMENT)
+    watched = remembered(late, seen("2", UP), order(), MOMENT)
     assert (watched.trial.until, watched.trial.failure, watched.good) == (NOW + WATCH, "", "")
-    assert recall(FAILED, seen("2", UP, "1"), order(), MOMENT).trial == FAILED.trial, "there is a way back"
+    assert remembered(FAILED, seen("2", UP, "1"), order(), MOMENT).trial == FAILED.trial, "there is a way back"
     assert FAILED.may_be_taken_back(started=True)
 
 
 def test_what_was_down_while_it_was_to_be_stopped_has_not_failed():
-    stopped = recall(OVER, seen("2", DOWN, "1"), order(cmd="stop"), MOMENT)
-    again = recall(stopped, seen("2", DOWN, "1"), order(), Moment(NOW + 1, WATCH))
-    assert [a.step for a in plan(seen("2", DOWN, "1"), order(), again, NOW + 1).actions] == [START]
+    stopped = remembered(OVER, seen("2", DOWN, "1"), order(cmd="stop"), MOMENT)
+    again = plan(seen("2", DOWN, "1"), order(), stopped, Moment(NOW + 1, WATCH))
+    assert [a.step for a in again.actions] == [START]
 
 
 def test_a_look_from_before_the_start_says_nothing_of_it():
-    assert plan(seen("2", DOWN, "1"), order(), STARTED_AT, NOW - 4).failure == ""
-    assert [a.step for a in plan(seen("2", DOWN, "1"), order(), STARTED_AT, NOW - 4).actions] == [START]
+    planned = plan(seen("2", DOWN, "1"), order(), STARTED_AT, Moment(NOW - 4, WATCH))
+    assert (planned.failure, [a.step for a in planned.actions]) == ("", [START])
 
 
 def test_a_first_version_that_dies_in_its_watch_is_started_again_as_a_failure():
     first = Memory("2", "", "", Trial("2", until=NOW + 30, began=NOW - 3))
-    planned = plan(seen("2", DOWN), order(), first, NOW)
+    planned = plan(seen("2", DOWN), order(), first, MOMENT)
     assert [a.step for a in planned.actions] == [START]
     assert planned.failure == "died 3 s after its start; there is no version to go back to"
-    assert plan(seen("2", UP), order(), first, NOW) == Plan()
+    well = plan(seen("2", UP), order(), first, MOMENT)
+    assert well == Plan(memory=well.memory)
 
 
 def test_a_failure_in_a_watch_that_is_come_through_is_told_as_done_once():
     failed = Outcome("agent", "", "2", "watch", "failed", "died 3 s after its start", "evidence", 1)
     memory = replace_fields(Memory("2", "", "", Trial("2", until=NOW - 1, began=NOW - 30)), last=failed)
-    after = recall(memory, seen("2", UP), order(), MOMENT)
+    after = remembered(memory, seen("2", UP), order(), MOMENT)
     done = Outcome("agent", "", "2", "watch", "done", "it has come through its watch", at=int(NOW))
     assert (after.outcomes, after.last, after.good) == ((done,), done, "2")
-    assert recall(after, seen("2", UP), order(), MOMENT) == after
-    assert recall(memory, seen("2", DOWN), order(), MOMENT).outcomes == (), "it is down"
+    assert remembered(after, seen("2", UP), order(), MOMENT) == after
+    assert remembered(memory, seen("2", DOWN), order(), MOMENT).outcomes == (), "it is down"

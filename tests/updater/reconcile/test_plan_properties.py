@@ -12,7 +12,7 @@ from updater.model.actions import Plan, Source, Step
 from updater.model.memory import Memory
 from updater.model.observed import Marker, Observed, Status
 from updater.model.trials import Moment
-from updater.reconcile.plan import plan, recall
+from updater.reconcile.plan import plan
 from updater.wire.heartbeat import Desired
 from updater.wire.names import START, STOP
 
@@ -84,8 +84,9 @@ class Model:
                 self.memory = self.memory.rejecting(order, action.reason)
 
     def plan(self, order, source=Source.ANSWER) -> Plan:
-        self.memory = recall(self.memory, self.seen(), order, Moment(self.now, WATCH), source)
-        return plan(self.seen(), order, self.memory, self.now, source=source)
+        todo = plan(self.seen(), order, self.memory, Moment(self.now, WATCH), source=source)
+        self.memory = todo.memory
+        return todo
 
     def turn(self, order, source):
         """What converge does: the plan, and after a failed start the way back."""
@@ -133,9 +134,9 @@ def test_whatever_was_killed_before_two_clean_cycles_end_in_an_empty_plan(histor
     host.cycle(last)
     if last.cmd == STOP:
         assert host.running == ""
-        assert host.plan(last) == Plan()
+        assert host.plan(last) == Plan(memory=host.memory)
     elif last.version not in bad:
-        assert host.plan(last) == Plan()
+        assert host.plan(last) == Plan(memory=host.memory)
         assert host.running == host.current == last.version
     else:
         assert host.running != last.version
