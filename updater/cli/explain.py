@@ -1,4 +1,4 @@
-"""Why an agent is as it is, in a few lines for a person: what is wished, what is seen, what was tried, what comes next."""
+"""Why an agent is as it is, in a few lines for a person: what is desired, what is observed, what was tried, what comes next."""
 
 import os
 import time

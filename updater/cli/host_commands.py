@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from updater.model.memory import Memory
     from updater.wire.heartbeat import Desired
 
-_WAIT = 150.0  # seconds for a running updater to see to a wish: a stop and a start, and a little
+_WAIT = 150.0  # seconds for a running updater to see to a request: a stop and a start, and a little
 
 
 def _agents(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
@@ -105,7 +105,7 @@ def rollback(config_file: Path, root: Path | None, agent: str) -> None:
 
     host = a_host(config_file, root)
     target = _way_back(host, agent)
-    operator_requests.ask_rollback(host.layout, agent)
+    operator_requests.request_rollback(host.layout, agent)
     pid = operator_requests.running_updater(host.layout)
     if pid:
         operator_requests.wake(pid)
@@ -129,7 +129,7 @@ def retry(config_file: Path, root: Path | None, agent: str) -> None:
 
     host = a_host(config_file, root)
     version = _to_retry(host, agent)
-    operator_requests.ask_retry(host.layout, agent)
+    operator_requests.request_retry(host.layout, agent)
     if pid := operator_requests.running_updater(host.layout):
         operator_requests.wake(pid)
         _wait_for_retry(host, agent, version)
@@ -237,7 +237,7 @@ def _wait_for_retry(host: "Host", agent: str, version: str) -> None:
     from updater.host import operator_requests
 
     deadline = time.monotonic() + _WAIT
-    while operator_requests.wishes_retry(host.layout, agent) or not _is_tried(host, agent, version):
+    while operator_requests.retry_requested(host.layout, agent) or not _is_tried(host, agent, version):
         if time.monotonic() > deadline:
             raise TryLater(f"{agent} {version} was not tried again within {_WAIT:.0f} s: see the updater's log")
         time.sleep(0.1)

@@ -46,28 +46,28 @@ def held(layout: Layout, name: str) -> str:
     return "" if reason is None else one_line(reason.decode("utf-8", "replace"), 200) or "no reason given"
 
 
-def ask_rollback(layout: Layout, name: str) -> None:
+def request_rollback(layout: Layout, name: str) -> None:
     """Request that the agent goes back to the previous version at its next turn."""
-    _write(layout.rollback_wish(_checked(layout, name)), "wished by hand")
+    _write(layout.rollback_request(_checked(layout, name)), "requested by hand")
 
 
-def ask_retry(layout: Layout, name: str) -> None:
+def request_retry(layout: Layout, name: str) -> None:
     """Request that the agent's rejected version is tried again at its next turn."""
-    _write(layout.retry_wish(_checked(layout, name)), "wished by hand")
+    _write(layout.retry_request(_checked(layout, name)), "requested by hand")
 
 
-def wishes_rollback(layout: Layout, name: str) -> bool:
-    return places.exists(layout.rollback_wish(name))
+def rollback_requested(layout: Layout, name: str) -> bool:
+    return places.exists(layout.rollback_request(name))
 
 
-def wishes_retry(layout: Layout, name: str) -> bool:
-    return places.exists(layout.retry_wish(name))
+def retry_requested(layout: Layout, name: str) -> bool:
+    return places.exists(layout.retry_request(name))
 
 
-def fulfilled(layout: Layout, name: str) -> None:
+def clear(layout: Layout, name: str) -> None:
     """Remove the requests for an agent, once they were carried out or refused."""
-    for wish in (layout.rollback_wish(name), layout.retry_wish(name)):
-        durable_files.remove_tree(wish)
+    for request in (layout.rollback_request(name), layout.retry_request(name)):
+        durable_files.remove_tree(request)
 
 
 def running_updater(layout: Layout) -> int:

@@ -6,7 +6,7 @@ root/<agent>/.<version>.new/   an install in the making
 root/environment               variables for all agents, which the unit reads
 root/.updater/                 our own: lock, reply.json (meta's last), agents/*.json (memories), downloads/<agent>/*.part,
                                    output/*.log (what `./control start` printed last), held/*, rollback/* and
-                                   retry/* (wishes), alive, credentials (this host's own token, which meta gave it),
+                                   retry/* (operator requests), alive, credentials (this host's own token, which meta gave it),
                                    enrolment (a secret of one that is not answered yet),
                                    state (what the daemon says of itself, see readiness)
 
@@ -70,10 +70,10 @@ class Layout:
     def held(self, name: str) -> Path:
         return self.own / "held" / name
 
-    def rollback_wish(self, name: str) -> Path:
+    def rollback_request(self, name: str) -> Path:
         return self.own / "rollback" / name
 
-    def retry_wish(self, name: str) -> Path:
+    def retry_request(self, name: str) -> Path:
         return self.own / "retry" / name
 
     @property

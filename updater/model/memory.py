@@ -39,8 +39,10 @@ class Memory(msgspec.Struct, frozen=True):
     unfit: Unfit | None = None  # a tarball that is not fetched again
 
     def with_order(self, order: Desired) -> "Memory":
-        """A new order lifts the rejection of another one; the same one with a higher attempt has its version tried again. What
-        fails of a new order, or after a stop, is told, also where it reads like a failure of the one before."""
+        """A new order lifts the rejection of another one. The same one with a higher attempt has its version tried again.
+
+        What fails of a new order, or after a stop, is reported, also where it reads like a failure of the one before.
+        """
         memory = self if self.told_of in (None, order) else replace(self, last=None, told_of=None)
         if memory.unfit and not memory.unfit.holds_for(order):
             memory = replace(memory, unfit=None, last=None)
@@ -61,8 +63,10 @@ class Memory(msgspec.Struct, frozen=True):
     def after_look(
         self, name: str, current: str, started: bool, installs: Container[str], moment: "Moment"
     ) -> "Memory":
-        """What a look at the agent `name` teaches: the version on trial is started, or has come through its watch; `good` may
-        be gone. moment: when it was looked at."""
+        """What a look at the agent `name` teaches: the version on trial is started, or has come through its watch.
+
+        `good` may be gone. moment: when it was looked at.
+        """
         memory = self if self.good in installs else replace(self, good="")
         if current in installs:
             memory = replace(memory, current=current)._on_trial()
@@ -87,8 +91,10 @@ class Memory(msgspec.Struct, frozen=True):
         return self.with_outcome(Outcome(name, before, self.current, WATCH, DONE, why, at=int(moment.now)))
 
     def after_probe(self, current: str, processes: frozenset[str], mains: frozenset[str], moment: "Moment") -> "Memory":
-        """A close look within the watch: an agent whose supervisor starts it again and again says `started` all the time. Each
-        such start begins the watch again. mains: those of its processes that only such a start replaces."""
+        """A probe within the watch: each start by the agent's own supervisor begins the watch again.
+
+        Such an agent says `started` all the time, so its processes tell. mains: those that only such a start replaces.
+        """
         trial = self.trial
         if not self.is_watched or trial is None or trial.version != current or not processes:
             return self
@@ -202,7 +208,7 @@ class Memory(msgspec.Struct, frozen=True):
         return replace(self, trial=replace(self.trial, failure=reason, evidence=evidence))
 
     def rolled_back_by_operator(self, order: Desired, installs: Container[str]) -> "Memory":
-        """A person takes the order's version back: to what ran before it, if that is still there."""
+        """A person on the host takes the order's version back: to what ran before it, if that is still there."""
         back = self.way_back(order.version, installs)
         return replace(self, good=back).rejecting(order, "by hand") if back else self
 

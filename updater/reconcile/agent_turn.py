@@ -124,16 +124,16 @@ def _planned(executor: Executor, observed: Observed) -> Plan:
 def _follow_operator(executor: Executor, observed: Observed) -> None:
     """What a person on this host has asked for since the last turn; a way back counts more than another try."""
     layout = executor.host.layout
-    if operator_requests.wishes_rollback(layout, observed.name):
+    if operator_requests.rollback_requested(layout, observed.name):
         before = executor.memory
         after = executor.note(lambda memory: memory.rolled_back_by_operator(executor.order, observed.installs))
         if after.rejected != before.rejected:
             executor.note(partial(Memory.with_outcome, outcome=_taken_back(executor, after.good)))
-    elif operator_requests.wishes_retry(layout, observed.name):
+    elif operator_requests.retry_requested(layout, observed.name):
         executor.note(Memory.retrying)
     else:
         return
-    operator_requests.fulfilled(layout, observed.name)
+    operator_requests.clear(layout, observed.name)
 
 
 def _taken_back(executor: Executor, back: str) -> Outcome:

@@ -215,7 +215,7 @@ class Daemon:
         return min([probe, *(trial.until - now for trial in trials if trial and trial.until > now)])
 
     def _sleep(self, seconds: float) -> bool:
-        """Sleep, at most so long; returns whether something happened, of which a wish for a reload is seen to here."""
+        """Sleep, at most so long; returns whether something happened; a reload that was asked for is made here."""
         if not select.select([self._woken], [], [], seconds)[0]:
             return False
         os.read(self._woken, 64)

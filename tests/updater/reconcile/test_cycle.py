@@ -12,9 +12,11 @@ from helpers.agents import HEALTHY, calls, install, script
 from helpers.servers import Server, answer, drip, endless, raw
 from lab.fleet import until
 from updater.errors import Refused, TryLater
-from updater.host import control_script
-from updater.model.observed import State
+from updater.host import control_script, operator_requests
+from updater.model.actions import Source
+from updater.model.observed import Observed, State
 from updater.reconcile import cycle
+from updater.reconcile.agent_turn import converge
 
 NEVER_STARTS = script('[ "$1" = status ] && echo stoped; [ "$1" = start ] && echo "cannot read agent.conf" >&2; exit 0')
 
@@ -694,3 +696,16 @@ def test_a_version_that_makes_way_in_its_watch_is_gone_back_to_if_it_was_well_at
         site.desire(site.entry(version="3", tarball=mirror.url, md5=third.md5))
         run(host)
     assert (current(host), status(host)) == (back, "started")
+
+
+def test_a_rollback_by_a_person_waits_for_an_agent_that_cannot_be_looked_at_now(host, site, running):
+    site.publish(version="2")
+    site.desire(("agent", "2"))
+    run(host)
+    operator_requests.request_rollback(host.layout, "agent")
+    [order] = host.orders.last.orders
+    lost = Observed("agent", trouble="Stale file handle", at=host.now())
+    assert converge(host, order, lost, Source.KEPT).waits == "Stale file handle"
+    assert current(host) == "2"
+    run(host)
+    assert (current(host), status(host)) == ("1", "started")
