@@ -164,7 +164,7 @@ def refusal(route: Route, asked: Asked, known: Collection[str]) -> str:
 
 def agents(daemon: Daemon) -> list[dict[str, Any]]:
     """The last look at each agent: name, version, status, timestamp (Unix seconds)."""
-    found = (seen.real_agent() for _, seen in sorted(daemon.seen.items()) if seen.current)
+    found = (one.real_agent() for _, one in sorted(daemon.observed.items()) if one.current)
     return [{"name": a.name, "version": a.version, "status": a.status, "timestamp": a.timestamp} for a in found]
 
 

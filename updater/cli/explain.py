@@ -16,33 +16,33 @@ from updater.reconcile.plan import plan
 from updater.wire.heartbeat import Desired, Outcome
 
 
-def why(host: Host, seen: Observed, last: LastReply) -> Iterator[str]:
+def why(host: Host, observed: Observed, last: LastReply) -> Iterator[str]:
     """Lines about one agent; changes nothing and asks nobody but the agent itself."""
-    now, memory = host.now(), host.memories.of(seen.name)
-    order = next((host.config.completed(o) for o in last.orders if o.name == seen.name), None)
+    now, memory = host.now(), host.memories.of(observed.name)
+    order = next((host.config.completed(o) for o in last.orders if o.name == observed.name), None)
     yield _line("desired", _desired(order, last, now))
     if doubt := host_name.trouble(host):
         yield _line("name", doubt)
-    yield _line("observed", f"{seen.current or 'no version'} {seen.status.text}".strip())
-    yield _line("installed", ", ".join(sorted(seen.installs)) or "nothing")
-    if seen.held:
-        yield _line("held", seen.held)
+    yield _line("observed", f"{observed.current or 'no version'} {observed.status.text}".strip())
+    yield _line("installed", ", ".join(sorted(observed.installs)) or "nothing")
+    if observed.held:
+        yield _line("held", observed.held)
     if order:
-        yield from _next(host, seen, order, memory)
+        yield from _next(host, observed, order, memory)
     if memory.watching(now) and memory.trial:
         yield _line("watched", f"{memory.trial.version}, for another {memory.trial.until - now:.0f} s")
     yield from _remaining(memory)
-    yield from _environment(host, seen, memory)
-    if back := way_back(seen, order, memory):
+    yield from _environment(host, observed, memory)
+    if back := way_back(observed, order, memory):
         yield _line("way back", back)
     if memory.last:
         yield from _outcome(memory.last)
     yield _line("enrolled", enrolment.state(host))
 
 
-def way_back(seen: Observed, order: Desired | None, memory: Memory) -> str:
+def way_back(observed: Observed, order: Desired | None, memory: Memory) -> str:
     """The version that `updater rollback` takes the agent to, "" where it takes it nowhere."""
-    return memory.way_back(seen.current, seen.installs) if order and seen.current == order.version else ""
+    return memory.way_back(observed.current, observed.installs) if order and observed.current == order.version else ""
 
 
 def _remaining(memory: Memory) -> Iterator[str]:
@@ -55,13 +55,13 @@ def _remaining(memory: Memory) -> Iterator[str]:
             yield _line("there", f"{words}, which is none of the agent's own: its directory stays")
 
 
-def _environment(host: Host, seen: Observed, memory: Memory) -> Iterator[str]:
+def _environment(host: Host, observed: Observed, memory: Memory) -> Iterator[str]:
     """What running processes were started with that agents are not given any more."""
-    if not seen.current:
+    if not observed.current:
         return
-    install, table = host.layout.agent(seen.name).install(seen.current), processes.Table()
+    install, table = host.layout.agent(observed.name).install(observed.current), processes.Table()
     given = agent_environment.set_by(host.layout.root / agent_environment.FILE)
-    for one in sorted(witness.recognise(table, install, memory.known(seen.current), host.boot)):
+    for one in sorted(witness.recognise(table, install, memory.known(observed.current), host.boot)):
         if more := agent_environment.more_than_given(table.environment(one), os.environ, given):
             words = f"{one.pid} {one.name} has {', '.join(more)} in its environment, which agents are not given now"
             yield _line("inherited", f"{words}: gone with its next start, unless its own script sets it")
@@ -80,13 +80,13 @@ def _age(seconds: float) -> str:
     return f"as of {seconds:.0f} s ago or later{silent}"
 
 
-def next_steps(host: Host, seen: Observed, order: Desired, memory: Memory) -> Plan:
+def next_steps(host: Host, observed: Observed, order: Desired, memory: Memory) -> Plan:
     """What the next cycle does with this order, as far as it is known now."""
-    return plan(seen, order, memory, host.moment(seen.at), host.config.keep_versions)
+    return plan(observed, order, memory, host.moment(observed.at), host.config.keep_versions)
 
 
-def _next(host: Host, seen: Observed, order: Desired, memory: Memory) -> Iterator[str]:
-    todo = next_steps(host, seen, order, memory)
+def _next(host: Host, observed: Observed, order: Desired, memory: Memory) -> Iterator[str]:
+    todo = next_steps(host, observed, order, memory)
     for action in todo.actions:
         yield _line("next", str(action))
     if todo.waits:

@@ -61,10 +61,10 @@ def why(config_file: Path, root: Path | None, agent: str) -> None:
     from updater.reconcile import cycle
 
     host = a_host(config_file, root)
-    seen = cycle.look(host, [agent])[agent]
-    if not seen.current and all(order.name != agent for order in host.orders.last.orders):
+    observed = cycle.look(host, [agent])[agent]
+    if not observed.current and all(order.name != agent for order in host.orders.last.orders):
         raise NotThere(f"no agent {agent} below {host.layout.root}, and meta desires none")
-    for line in explain.why(host, seen, host.orders.last):
+    for line in explain.why(host, observed, host.orders.last):
         click.echo(line)
 
 
@@ -189,13 +189,13 @@ def _way_back(host: "Host", agent: str) -> str:
     from updater.reconcile import cycle
 
     operator_requests.require(host.layout, agent)
-    seen = cycle.look(host, [agent])[agent]
+    observed = cycle.look(host, [agent])[agent]
     order = next((o for o in host.orders.last.orders if o.name == agent), None)
-    if seen.held:
-        raise NotThere(f"{agent} is held ({seen.held}): updater unhold {agent} first")
-    if order is None or seen.current != order.version:
+    if observed.held:
+        raise NotThere(f"{agent} is held ({observed.held}): updater unhold {agent} first")
+    if order is None or observed.current != order.version:
         raise NotThere(f"{agent} is not at the version that meta desires: there is nothing to take back")
-    if back := explain.way_back(seen, order, host.memories.of(agent)):
+    if back := explain.way_back(observed, order, host.memories.of(agent)):
         return back
     raise NotThere(f"no other version of {agent} is installed to go back to")
 

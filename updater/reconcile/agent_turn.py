@@ -29,13 +29,12 @@ log = logging.getLogger("updater")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What came of it. waits: why the agent is not as desired, "" when it is; changed: whether the host was changed; is_news:
-    whether that, the end of a watch, or that a version is rejected or is not any more is to be reported at once."""
+    """What came of it."""
 
     agent: str
-    waits: str = ""
-    changed: bool = False
-    is_news: bool = False
+    waits: str = ""  # why the agent is not as desired, "" when it is
+    changed: bool = False  # whether the host was changed
+    is_news: bool = False  # that, the end of a watch, or a rejection that came or went: reported at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,17 +38,16 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """One exchange with meta. orders: those that may be followed; refused: those that may not; look: meta knows that it was
-    no heartbeat."""
+    """One exchange with meta."""
 
-    seen: dict[str, Observed]
-    orders: tuple[Desired, ...] = ()
-    refused: tuple[RefusedOrder, ...] = ()
-    look: bool = False
+    observed: dict[str, Observed]
+    orders: tuple[Desired, ...] = ()  # those that may be followed
+    refused: tuple[RefusedOrder, ...] = ()  # those that may not
+    look: bool = False  # meta knows that it was no heartbeat
 
     def refusals(self, now: float) -> tuple[Outcome, ...]:
         """The refused orders, as outcomes for the next report."""
-        current = {name: self.seen[name].current for name, _, _ in self.refused if name in self.seen}
+        current = {name: self.observed[name].current for name, _, _ in self.refused if name in self.observed}
         return tuple(
             Outcome(name, current.get(name, ""), version, step="order", result=REFUSED, reason=why, at=int(now))
             for name, why, version in self.refused
@@ -76,13 +75,13 @@ def run(host: Host) -> Result:
     heard = begin(host, workers)
     turns = workers.finish()
     news = tell_news(host, turns, heard.refusals(host.now()))
-    return Result(heard.seen if news is None else news, heard.orders, heard.refused, turns=tuple(turns))
+    return Result(heard.observed if news is None else news, heard.orders, heard.refused, turns=tuple(turns))
 
 
 def begin(host: Host, workers: Workers, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     """The beginning of a cycle: a heartbeat, and a turn for each agent that may be changed. See `beat`."""
     heard = beat(host, refused_before)
-    workers.start(heard.orders, heard.seen, Source.ANSWER)
+    workers.start(heard.orders, heard.observed, Source.ANSWER)
     return heard
 
 
@@ -99,47 +98,47 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     """
     host_name.note(host)
     name = host_name.reported(host)
-    seen = look(host, agent_names(host.layout))
-    reply = _report(host, name, seen.values(), refused_before)
+    observed = look(host, agent_names(host.layout))
+    reply = _report(host, name, observed.values(), refused_before)
     for agent, why, _ in reply.refused:
         log.error("%s: refused: %s", agent, why)
     orders = _orders(host, reply)
-    seen |= _look_at_new(host, orders, seen)
+    observed |= _look_at_new(host, orders, observed)
     host.forget_waits({order.name for order in orders})
     try:
-        _tidy_downloads(host, orders, seen)
+        _tidy_downloads(host, orders, observed)
     except TryLater as e:
         log.warning("old downloads stay for now: %s", e)
     try:
         host.orders.keep(orders, host.now(), name)
     except TryLater as e:
         log.error("the orders could not be kept for a time without meta: %s", e)
-    return Beat(seen, orders, reply.refused)
+    return Beat(observed, orders, reply.refused)
 
 
 def tell(host: Host, refused: tuple[Outcome, ...] = ()) -> dict[str, Observed]:
     """Observe and report what has changed, without taking orders; returns what was seen."""
-    seen = look(host, agent_names(host.layout))
+    observed = look(host, agent_names(host.layout))
     try:
-        _report(host, host_name.reported(host), seen.values(), refused)
+        _report(host, host_name.reported(host), observed.values(), refused)
     except UpdaterError as e:
         log.warning("the news will be in the next report: %s", e)
-    return seen
+    return observed
 
 
 def preview(host: Host) -> tuple[Beat, list[Plan]]:
     """What a cycle would do now: the plan of each order. Changes nothing on the host, nor in a meta that knows looks."""
     name = host_name.reported(host)
-    seen = look(host, agent_names(host.layout))
-    report = _rendered(host, name, _agents(host, seen.values()), [])
+    observed = look(host, agent_names(host.layout))
+    report = _rendered(host, name, _agents(host, observed.values()), [])
     reply = heartbeats.heartbeat(host, msgspec.structs.replace(report, look=True))
     orders = _orders(host, reply)
-    seen |= _look_at_new(host, orders, seen)
+    observed |= _look_at_new(host, orders, observed)
     plans = []
     for order in orders:
-        one, complete, memory = seen[order.name], host.config.completed(order), host.memories.of(order.name)
+        one, complete, memory = observed[order.name], host.config.completed(order), host.memories.of(order.name)
         plans.append(plan(one, complete, memory, host.moment(one.at), host.config.keep_versions))
-    return Beat(seen, orders, reply.refused, reply.look), plans
+    return Beat(observed, orders, reply.refused, reply.look), plans
 
 
 def look(host: Host, names: Iterable[str]) -> dict[str, Observed]:
@@ -148,8 +147,8 @@ def look(host: Host, names: Iterable[str]) -> dict[str, Observed]:
     return dict(zip(names, _side_by_side(lambda name: _look_at(host, name), names), strict=True))
 
 
-def _look_at_new(host: Host, orders: tuple[Desired, ...], seen: dict[str, Observed]) -> dict[str, Observed]:
-    return look(host, [order.name for order in orders if order.name not in seen])
+def _look_at_new(host: Host, orders: tuple[Desired, ...], observed: dict[str, Observed]) -> dict[str, Observed]:
+    return look(host, [order.name for order in orders if order.name not in observed])
 
 
 def _look_at(host: Host, name: str) -> Observed:
@@ -163,10 +162,10 @@ def _look_at(host: Host, name: str) -> Observed:
         return Observed(name, trouble=f"cannot be looked at: {e}", at=host.now())
 
 
-def _report(host: Host, name: str, seen: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:
+def _report(host: Host, name: str, observed: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:
     """Tell meta what is true and what came of its orders; the outcomes that it has got are then forgotten here."""
     pending = [(agent, outcome) for agent in host.memories.names() for outcome in host.memories.of(agent).outcomes]
-    agents = _agents(host, seen)
+    agents = _agents(host, observed)
     sent = outcomes_that_fit([*pending, *(("", outcome) for outcome in refused)], agents)
     reply = heartbeats.heartbeat(host, _rendered(host, name, agents, [outcome for _, outcome in sent]))
     for agent in sorted({one for one, _ in sent if one}):
@@ -175,9 +174,9 @@ def _report(host: Host, name: str, seen: Iterable[Observed], refused: tuple[Outc
     return reply
 
 
-def _agents(host: Host, seen: Iterable[Observed]) -> list[RealAgent]:
+def _agents(host: Host, observed: Iterable[Observed]) -> list[RealAgent]:
     """As they are reported: with those first that meta has orders for, where they are too many for one report."""
-    there = [_real_agent(host, one) for one in seen if one.current]
+    there = [_real_agent(host, one) for one in observed if one.current]
     agents = agents_that_fit(there, {order.name for order in host.orders.last.orders})
     if len(agents) < len(there):
         log.error("%d agents are more than meta takes of one host: %d are reported", len(there), len(agents))
@@ -195,23 +194,23 @@ def _rendered(host: Host, name: str, agents: list[RealAgent], outcomes: list[Out
     )
 
 
-def _real_agent(host: Host, seen: Observed) -> RealAgent:
-    waits = host.waits.get(seen.name, "")
+def _real_agent(host: Host, observed: Observed) -> RealAgent:
+    waits = host.waits.get(observed.name, "")
     try:
-        memory = host.memories.of(seen.name)
+        memory = host.memories.of(observed.name)
     except TryLater:
-        return seen.real_agent(True, waits)  # who knows
-    return seen.real_agent(memory.may_be_taken_back(seen.state is State.STARTED), waits, memory.rejected)
+        return observed.real_agent(True, waits)  # who knows
+    return observed.real_agent(memory.may_be_taken_back(observed.state is State.STARTED), waits, memory.rejected)
 
 
 def _orders(host: Host, reply: Reply) -> tuple[Desired, ...]:
     return tuple(order for order in reply.desired if host.config.desired_agent in ("", order.name))
 
 
-def _tidy_downloads(host: Host, orders: tuple[Desired, ...], seen: dict[str, Observed]) -> None:
+def _tidy_downloads(host: Host, orders: tuple[Desired, ...], observed: dict[str, Observed]) -> None:
     """Downloads that were cut off, or wait for what this host lacks, stay while they are still wanted, to be gone on with. What
     lies there outside of an agent's directory is from older versions of the updater."""
-    wanted = {order.name: order.file_name for order in orders if order.version not in seen[order.name].installs}
+    wanted = {order.name: order.file_name for order in orders if order.version not in observed[order.name].installs}
     for agent in durable_files.names_in(host.layout.downloads):
         directory = host.layout.downloads_of(agent)
         if agent not in wanted or places.is_link(directory) or not places.is_directory(directory):

@@ -41,12 +41,12 @@ _IN_FORCE = {
 
 
 class Daemon:
-    """Runs cycles until told to stop. `seen` is the last look at every agent, for the local HTTP interface; `listens` goes
+    """Runs cycles until told to stop. `observed` is the last look at every agent, for the local HTTP interface; `listens` goes
     where another configuration wants that to listen, and raises Misconfigured where it cannot."""
 
     def __init__(self, host: Host, config_file: Path) -> None:
         self.host = host
-        self.seen: dict[str, Observed] = {}
+        self.observed: dict[str, Observed] = {}
         self.listens: Callable[[config.Config], object] = lambda _settings: None
         self._config_file = config_file
         self._reload_wanted = False
@@ -139,7 +139,7 @@ class Daemon:
             self._keep()
             return
         self._failures, self._next_beat = 0, 0.0
-        self.seen, self._refused = heard.seen, heard.refusals(self.host.now())
+        self.observed, self._refused = heard.observed, heard.refusals(self.host.now())
         handover.note_alive(self.host)
 
     def _wait_after(self, error: UpdaterError) -> float:
@@ -152,8 +152,8 @@ class Daemon:
 
     def _keep(self) -> None:
         """Without meta: its last orders, as far as they may be followed now."""
-        self.seen = cycle.look(self.host, agent_names(self.host.layout))
-        self._workers.start(self._good_orders(), self.seen, self._source())
+        self.observed = cycle.look(self.host, agent_names(self.host.layout))
+        self._workers.start(self._good_orders(), self.observed, self._source())
 
     def _source(self) -> Source:
         """Of the orders that were kept last."""
@@ -169,7 +169,7 @@ class Daemon:
         while not self._is_ending():
             # Also where cycles take longer than the interval.
             if (news := cycle.tell_news(self.host, self._workers.collect(), self._refused)) is not None:
-                self.seen |= news
+                self.observed |= news
                 continue
             left = due - time.monotonic()
             if self._cycle_wanted or left <= 0:
@@ -182,8 +182,8 @@ class Daemon:
     def _probe(self, watched: list[Desired]) -> None:
         """A closer look at versions on trial, by which these agents have a turn between two cycles."""
         self._note_ends(watched)
-        self.seen |= cycle.look(self.host, [order.name for order in watched])
-        self._workers.start(watched, self.seen, self._source())
+        self.observed |= cycle.look(self.host, [order.name for order in watched])
+        self._workers.start(watched, self.observed, self._source())
 
     def _is_ending(self) -> bool:
         return self.host.stopping or bool(self.host.successor)
