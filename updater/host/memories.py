@@ -72,7 +72,7 @@ def _rendered(memory: Memory) -> bytes:
         return data
     trial = memory.trial and replace(memory.trial, evidence="", processes=frozenset(), mains=frozenset())
     bare = replace(
-        memory, trial=trial, outcomes=(), last=None, told_of=None, running=None, begun=None, left={}, there={}
+        memory, trial=trial, outcomes=(), last=None, failed_order=None, running=None, begun=None, left={}, there={}
     )
     return msgspec.json.encode(bare)
 

@@ -30,7 +30,8 @@ class Memory(msgspec.Struct, frozen=True):
     rejected: Rejected | None = None
     outcomes: tuple[Outcome, ...] = ()  # that meta has not yet confirmed
     last: Outcome | None = None  # what was noted last
-    told_of: Desired | None = None  # the order of which that is a failure
+    # The order of which `last` is a failure; the name on the disk is that of earlier versions.
+    failed_order: Desired | None = msgspec.field(default=None, name="told_of")
     running: Recognised | None = None  # the processes of the current version
     begun: Recognised | None = None  # those of a start that has not come to its end
     left: Mapping[str, frozenset[str]] = {}  # by version, its processes that outlived its stop for some time
@@ -43,7 +44,7 @@ class Memory(msgspec.Struct, frozen=True):
 
         What fails of a new order, or after a stop, is reported, also where it reads like a failure of the one before.
         """
-        memory = self if self.told_of in (None, order) else replace(self, last=None, told_of=None)
+        memory = self if self.failed_order in (None, order) else replace(self, last=None, failed_order=None)
         if memory.unfit and not memory.unfit.holds_for(order):
             memory = replace(memory, unfit=None, last=None)
         if memory.rejected is None:
@@ -226,7 +227,8 @@ class Memory(msgspec.Struct, frozen=True):
         if again and outcome.result != DONE:
             return self
         kept = (*self.outcomes, outcome)[-KEPT_OUTCOMES:]
-        return replace(self, outcomes=kept, last=outcome, told_of=None if outcome.result == DONE else order)
+        failed = None if outcome.result == DONE else order
+        return replace(self, outcomes=kept, last=outcome, failed_order=failed)
 
     def with_turn_outcome(self, outcome: Outcome, order: Desired) -> "Memory":
         """The same for what came of a turn: what it started is done, and reported, when that has come through its watch."""

@@ -149,8 +149,8 @@ class Start:
         if found is not None:
             return found
         evidence = control_script.tail(self._output, EVIDENCE)
-        if told := self._port_holders(evidence):
-            problem += f"; {told}"
+        if holders := self._port_holders(evidence):
+            problem += f"; {holders}"
         raise ControlFailed(f"{self._version} {problem}", evidence)
 
     def _once_more(
@@ -246,10 +246,10 @@ class Start:
             if one.identity in going or own.get(one.pid) != self._version
         }
         own |= {one.pid: going[one.identity] for one in held.values() if one.identity in going}
-        told = [
+        lines = [
             f"port {port} is held by {processes.in_words(one.identity)}{_of(own, one)}" for port, one in held.items()
         ]
-        return "; ".join(sorted(told))
+        return "; ".join(sorted(lines))
 
 
 def _of(own: Mapping[int, str], process: Process) -> str:
