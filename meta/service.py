@@ -84,7 +84,7 @@ class Service:
 
     def put_in_force(self, records: RecordSet, instead_of: RecordSet | None = None) -> None:
         """From now on these; an older revision than that in force changes nothing, unless that is `instead_of`."""
-        self.table.put_in_force(records, instead_of, time.time)
+        self.table.activate(records, instead_of, time.time)
 
     def require_database(self) -> None:
         """Raises TryLater while the database is known not to answer: at once, so that what people order does not queue behind

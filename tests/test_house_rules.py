@@ -129,6 +129,7 @@ PURE = (
     *(f"meta/records/files/{name}.py" for name in ("own_format", "ops_meta_format", "located_tree", "problem_reader")),
     *(f"meta/edits/{name}.py" for name in ("operations", "diff", "conflicts")),
     *(f"meta/hosts/{name}.py" for name in ("model", "classes", "agent_sets", "outcomes", "machines", "last_seen")),
+    *(f"meta/hosts/core/{name}.py" for name in ("groups", "outdated", "batches")),
     "meta/heartbeat/dialects.py",
     "meta/queries/representations.py",
     "meta/api/schemas/",
@@ -246,6 +247,12 @@ def test_meta_shares_the_wire_and_the_ways_of_a_service_with_the_updater_and_not
     allowed = (*SHARED, *(PUBLISHING if path == "meta/cli/steps/publishing.py" else ()))
     rooms = {"updater.net", "updater.artifact"} if path == "meta/cli/steps/publishing.py" else {"updater.net"}
     assert {name for name in ours - rooms if not name.startswith(allowed)} == set()
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.startswith("meta/") and not p.startswith("meta/hosts/")])
+def test_the_table_of_hosts_is_reached_by_its_verbs_alone(path):
+    assert not {name for name in imports(path) if name.startswith("meta.hosts.core")}
+    assert not re.search(r"(?<!app_)table\._", MODULES[path].read_text())
 
 
 @pytest.mark.parametrize("library", DOORS)

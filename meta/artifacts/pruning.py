@@ -52,11 +52,9 @@ def uses(service: "Service", records: RecordSet) -> Uses:
 def run_by(table: "HostTable") -> Counter[str]:
     """file -> how many hosts run its version, those that are put aside too."""
     found: Counter[str] = Counter()
-    with table.locked():
-        groups = [(g.profile.looks, len(g.hosts)) for g in (*table.groups.values(), *table.aside.values())]
-    for looks, hosts in groups:
-        for name, version, *_ in looks:
-            found[publications.file_name(name, version)] += hosts
+    for part in table.parts(retired_too=True):
+        for name, version, *_ in part.profile.looks:
+            found[publications.file_name(name, version)] += part.number
     return found
 
 

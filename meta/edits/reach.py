@@ -2,11 +2,9 @@
 would be. Also finds hosts that cannot take their current orders."""
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from meta.hosts.classes import Class, Classes, Step
-from meta.hosts.model import Host
 from meta.hosts.table import HostTable
 from meta.records.model import RecordSet
 from meta.records.selectors import Selector
@@ -57,8 +55,7 @@ def classes_under(table: HostTable, records: RecordSet) -> Counter[frozenset[Sel
 
 def overloaded(table: HostTable) -> list[str]:
     """Why hosts cannot take the orders in force, which may be due to an older meta or to new hosts; [] if they can."""
-    with table.locked():
-        classes = {group.klass for group in table.groups.values()}
+    classes = {part.klass for part in table.parts()}
     sizes = {one: (len(one.desired), len(render_reply(one.desired))) for one in classes}
     agents = agents_problem(max((agents for agents, _ in sizes.values()), default=0))
     size = reply_problem(max((size for _, size in sizes.values()), default=0))
@@ -68,26 +65,19 @@ def overloaded(table: HostTable) -> list[str]:
 def _moves(table: HostTable, step: Step) -> Counter[tuple[Class, Class]]:
     """How many hosts would move from which class to which."""
     found: Counter[tuple[Class, Class]] = Counter()
-    with table.locked() as hosts:  # at one moment, or a host that moves would count twice
-        apart = [(host.group.klass, name) for name in step.relabelled if (host := _current(hosts, name))]
-        groups = [(group.klass, len(group.hosts)) for group in table.groups.values()]
-        mixed = [(g.klass, list(g.hosts)) for g in table.groups.values() if step.whole(g.klass) is None]
-    for here, number in groups:
-        if there := step.whole(here):
-            found[here, there] += number
-    for here, name in apart:
+    counted = {(part.klass, part.profile) for part in table.parts() if step.whole(part.klass)}
+    roll = table.roll(counted, step.relabelled)
+    for host, here in roll.named:
         if there := step.whole(here):
             found[here, there] -= 1
-            found[here, step.of(here, name)] += 1
-    for here, some in mixed:
-        names = [host.name for host in some]
+            found[here, step.of(here, host.name)] += 1
+    for _, here, _, number, hosts in roll.parts:
+        if there := step.whole(here):
+            found[here, there] += number
+            continue
+        names = [host.name for host in hosts or ()]
         if here.book is step.before:
             found.update({(here, there): number for there, number in step.tally(here, names).items()})
         else:  # these hosts have not been regrouped by the records in force yet
             found.update((step.before.of(name), step.after.of(name)) for name in names)
     return found
-
-
-def _current(hosts: Mapping[str, Host], name: str) -> Host | None:
-    host = hosts.get(name)
-    return host if host and not host.retired_at else None

@@ -3,7 +3,7 @@
 Every half second is a *tick*: the hosts heard of in it, which become one row of the database, dated by the first beat in it; so
 a host never seems to be heard of later than it was. While the database is slow a tick is as long as LONGEST. A host is in its
 newest tick only; what is left in a tick when it is older than the horizon is *silent*. So the late and the lost are found among
-the silent, and a host that goes on beating is never looked at. Not safe for threads: the table's lock is held around it.
+the silent, and a host that goes on beating is never looked at. Not safe for threads.
 """
 
 from bisect import insort

@@ -1,4 +1,4 @@
-"""Which machine reports under a host's name, and from which address. Pure; not safe for threads: the table's lock is held.
+"""Which machine reports under a host's name, and from which address. Pure; not safe for threads.
 
 Two machines under one name are seen by their hashes: a host whose reports come from one, another, and each of them again is
 *doubled*. A machine that is replaced, or boots again, is never seen again and doubles nothing. Addresses only inform: NAT and

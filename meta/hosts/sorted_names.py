@@ -63,7 +63,7 @@ class Folded:
 
 
 class Names:
-    """lock: that of the table, held by whoever adds and discards."""
+    """lock: that of the table, which adds and discards under it; what asks takes it here."""
 
     def __init__(self, lock: threading.Lock):
         self._lock = lock

@@ -13,9 +13,9 @@ from itertools import chain
 from typing import NamedTuple
 
 from meta.hosts import standing
-from meta.hosts.agent_sets import Group, Profile
+from meta.hosts.agent_sets import Profile
 from meta.hosts.classes import NO_LOOK, Class, Rejection, failed, is_down_while_held, rejects
-from meta.hosts.model import Host
+from meta.hosts.model import Host, Silence
 from meta.hosts.outcomes import is_failure
 from meta.hosts.standing import TODO, TRIAL
 from meta.hosts.table import HostTable
@@ -80,15 +80,13 @@ def by_reason(failed: Iterable[Failed]) -> Found:
 def sums(table: HostTable, now: float) -> Counter[tuple[str, str, str]]:
     """How many hosts failed, by agent, desired version and result: a sum over groups, and over those that fell silent."""
     found: Counter[tuple[str, str, str]] = Counter()
-    with table.locked():
-        groups = [(group, len(group.hosts)) for group in table.groups.values() if group.profile.has_failures]
-    for group, hosts in groups:
-        for order in failed_orders(group):
-            verdict = group.profile.verdict(order.name)
-            if rejects(order, group.profile.look(order.name)):
+    for _, klass, profile, hosts, _ in table.parts():
+        for order in failed_orders(klass, profile):
+            verdict = profile.verdict(order.name)
+            if rejects(order, profile.look(order.name)):
                 found[order.name, order.version, ROLLED_BACK] += hosts
             else:
-                is_told = verdict and not is_down_while_held(order, group.profile.look(order.name))
+                is_told = verdict and not is_down_while_held(order, profile.look(order.name))
                 found[order.name, order.version, verdict.result if verdict and is_told else FAILED] += hosts
     for one in fell_silent_hosts(table, now):
         found[one.order.name, one.order.version, FAILED] += 1
@@ -134,7 +132,7 @@ class Silent(NamedTuple):
     watch, and counts as such in the sum over its group."""
 
     host: Host
-    group: Group
+    profile: Profile
     order: Desired
     how: How
     was_on_trial: bool
@@ -142,22 +140,15 @@ class Silent(NamedTuple):
 
 def fell_silent_hosts(table: HostTable, now: float, agent: str = "") -> Iterator[Silent]:
     """Late and lost hosts that failed by their silence, for all agents or one."""
-    with table.locked():
-        book, (excused, _) = table.classes, table.seen.excuse(now)
-        doubled = set(table.whereabouts.doubled(now))
-        silent = [(host, host.group) for host in table.seen.silent if host not in doubled]
+    return silent_of(table.silence(now), now, agent)
+
+
+def silent_of(silence: Silence, now: float, agent: str = "") -> Iterator[Silent]:
+    """The same of these silent hosts."""
     orders = cache(partial(_may_be_down, agent))
-    for host, group in silent:
-        if group.klass.book is book and host.last_seen < now - table.seen.horizon:
-            yield from _silent(host, group, orders(group.klass, group.profile), excused, table.seen.horizon)
-
-
-def silent_of(table: HostTable, host: Host, now: float) -> Iterator[Silent]:
-    """The same of one host. With the lock held."""
-    is_silent = host in table.seen.silent and host.last_seen < now - table.seen.horizon
-    if is_silent and host.group.klass.book is table.classes and not table.whereabouts.is_doubled(host, now):
-        orders = _may_be_down("", host.group.klass, host.group.profile)
-        yield from _silent(host, host.group, orders, table.seen.excuse(now)[0], table.seen.horizon)
+    for host, klass, profile in silence.hosts:
+        if klass.book is silence.book and host.last_seen < now - silence.horizon:
+            yield from _silent(host, klass, profile, orders(klass, profile), silence)
 
 
 def _may_be_down(agent: str, klass: Class, profile: Profile) -> list[tuple[Desired, str, int]]:
@@ -174,13 +165,13 @@ def _may_be_down(agent: str, klass: Class, profile: Profile) -> list[tuple[Desir
 
 
 def _silent(
-    host: Host, group: Group, orders: list[tuple[Desired, str, int]], excused: float, late_after: float
+    host: Host, klass: Class, profile: Profile, orders: list[tuple[Desired, str, int]], silence: Silence
 ) -> Iterator[Silent]:
     for order, told, place in orders:
-        state = TRIAL if told == standing.GOOD and standing.is_on_trial(host, place, late_after) else told
-        if standing.is_down(state, group.klass, order.name, host.last_seen, excused):
-            was_on_trial = standing.on_trial(order, group.profile.look(order.name), group.profile.verdict(order.name))
-            yield Silent(host, group, order, silent_how(state), was_on_trial)
+        state = TRIAL if told == standing.GOOD and standing.is_on_trial(host, place, silence.horizon) else told
+        if standing.is_down(state, klass, order.name, host.last_seen, silence.excused):
+            was_on_trial = standing.on_trial(order, profile.look(order.name), profile.verdict(order.name))
+            yield Silent(host, profile, order, silent_how(state), was_on_trial)
 
 
 def silent_how(state: str) -> How:
@@ -205,37 +196,27 @@ def down_while_held(host: Host, order: Desired) -> Outcome:
 
 
 def _failed(table: HostTable, agent: str) -> Iterator[Failed]:
-    for group, hosts in _groups(table):
-        orders = [order for order in failed_orders(group) if not agent or order.name == agent]
-        for host in hosts if orders else ():
+    for group, klass, profile, *_ in table.parts():
+        orders = [order for order in failed_orders(klass, profile) if not agent or order.name == agent]
+        for host in table.members([group]) if orders else ():
             yield from ((host, order, outcome_of) for order in orders)
 
 
-def failed_orders(group: Group) -> list[Desired]:
-    """The orders of these hosts whose change failed there."""
-    profile = group.profile
+def failed_orders(klass: Class, profile: Profile) -> list[Desired]:
+    """The orders of the hosts of this class and profile whose change failed there."""
     if not profile.has_failures:
         return []
     looks = {look[0]: look for look in profile.looks}
-    return [o for o in group.klass.desired if failed(o, looks.get(o.name, NO_LOOK), profile.verdict(o.name))]
-
-
-def _groups(table: HostTable) -> Iterator[tuple[Group, list[Host]]]:
-    with table.locked():
-        groups = list(table.groups.values())
-    for group in groups:
-        with table.locked():
-            hosts = list(group.hosts)
-        yield group, hosts
+    return [o for o in klass.desired if failed(o, looks.get(o.name, NO_LOOK), profile.verdict(o.name))]
 
 
 def rolled_back(table: HostTable, agent: str, version: str) -> str:
     """In words, which hosts rolled this version back the last time they changed the agent, or say that they do not try it
     again, and why; "" where none did. What a host did before its last change is not kept."""
     needle, found = f'"to":"{version}"', _Sum()
-    for group, hosts in _groups(table):
-        rejected = group.profile.look(agent)[6]
-        for host in hosts:
+    for group, _, profile, *_ in table.parts():
+        rejected = profile.look(agent)[6]
+        for host in table.members([group]):
             outcome = host.outcomes.get(agent) if needle in host.told else None
             if isinstance(rejected, Rejection) and rejected.version == version:
                 found.add(host.name, rejection(agent, version, outcome))

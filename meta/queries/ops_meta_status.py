@@ -12,7 +12,7 @@ from meta.hosts.model import Host
 from meta.hosts.table import HostTable
 
 FRESH_FOR = 3 * 86400  # seconds without a report after which a host is no longer shown, as the peers do
-STEP = 1000  # hosts looked at before somebody else gets the lock
+STEP = 1000  # hosts looked at at once
 
 
 class Seen(NamedTuple):
@@ -31,10 +31,8 @@ def seen(table: HostTable, agent: str, now: float) -> Iterator[Seen]:
     """The hosts with at least one agent that were heard of in the last three days, by name."""
     names = table.names()
     for start in range(0, len(names), STEP):
-        with table.locked() as hosts:
-            known = [hosts.get(name) for name in names[start : start + STEP]]
-            shown = [_seen(host, agent) for host in known if host and _is_fresh(host, now)]
-        yield from shown
+        known = table.copies(names[start : start + STEP])
+        yield from (_seen(host, agent) for host in known if _is_fresh(host, now))
 
 
 def _is_fresh(host: Host, now: float) -> bool:

@@ -9,14 +9,15 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable
 from fnmatch import translate
+from functools import cache, partial
 from typing import NamedTuple
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from meta.hosts.agent_sets import Group
-from meta.hosts.classes import NO_LOOK, Look, Rejection, Verdict, drifting, drifts, failed, is_down_while_held
-from meta.hosts.model import Host
+from meta.hosts.agent_sets import Profile
+from meta.hosts.classes import NO_LOOK, Class, Look, Rejection, Verdict, drifting, drifts, failed, is_down_while_held
+from meta.hosts.model import Host, Snapshot
 from meta.hosts.standing import on_trial
 from meta.hosts.table import HostTable
 from meta.queries.failures import failed_orders, fell_silent_hosts, outcome_of, silent_of
@@ -68,10 +69,11 @@ def judge(host: Host, now: float, ages: Ages) -> str:
     return "new" if now - host.first_seen < ages.new_for else "ok"
 
 
-def view(table: HostTable, host: Host, now: float, ages: Ages) -> HostView:
+def view(found: Snapshot, now: float, ages: Ages) -> HostView:
     """One host as it is shown: what it reported, then what it shall have and did not report."""
-    orders, outcomes = table.classes.of(host.name).orders, host.outcomes
-    silent = {one.order.name: outcome for one in silent_of(table, host, now) if (outcome := one.how(host, one.order))}
+    host, book = found.host, found.silence.book
+    orders, outcomes = book.of(host.name).orders, host.outcomes
+    silent = {one.order.name: told for one in silent_of(found.silence, now) if (told := one.how(host, one.order))}
     reported = list(host.looks())
     known = {look[0] for look, _, _ in reported}
     agents = []
@@ -88,8 +90,8 @@ def view(table: HostTable, host: Host, now: float, ages: Ages) -> HostView:
         address=host.address,
         updater_version=host.updater.version,
         state=judge(host, now, ages),
-        doubled=table.whereabouts.addresses(host, now),
-        labels=dict(table.classes.records.labels.get(host.name, {})),
+        doubled=found.addresses,
+        labels=dict(book.records.labels.get(host.name, {})),
         agents=agents,
     )
 
@@ -123,9 +125,8 @@ def _agent_view(
 
 def find(table: HostTable, name: str, now: float, ages: Ages) -> HostView | None:
     """One host by its name."""
-    with table.locked() as hosts:
-        host = hosts.get(name)
-        return view(table, host, now, ages) if host else None
+    found = table.snapshot(name, now)
+    return view(found, now, ages) if found else None
 
 
 def page(table: HostTable, wanted: HostFilter, now: float, ages: Ages, cursor: str = "", limit: int = 100) -> Page:
@@ -143,9 +144,8 @@ def page(table: HostTable, wanted: HostFilter, now: float, ages: Ages, cursor: s
     for name in names[start : min(end, start + SCAN)]:
         if is_named and not is_named(name):
             continue
-        if (host := table.get(name)) and fits(host):  # without the lock: each step sees one state or the next
-            with table.locked():
-                found.append(view(table, host, now, ages))
+        if (host := table.get(name)) and fits(host) and (shown := find(table, name, now, ages)):
+            found.append(shown)
             if len(found) == limit:
                 return Page(found, name)
     return Page(found, names[start + SCAN - 1] if end > start + SCAN else "")
@@ -157,22 +157,21 @@ def _glob(pattern: str) -> Callable[[str], object] | None:
 
 def _few_names(table: HostTable, wanted: HostFilter, now: float, silent: set[Host]) -> list[str] | None:
     """The sorted names of hosts that may fit, where they are few and there is a short way to them. silent: failed by it."""
-    with table.locked() as hosts:
-        labels = table.classes.records.labels
-        few: Iterable[Host] | None = None
-        if wanted.doubled:
-            few = table.whereabouts.doubled(now)
-        elif wanted.state == "retired" and len(table.retired) < FEW:
-            few = list(table.retired)
-        elif wanted.state in ("late", "lost") and len(table.seen.silent) < FEW:
-            few = list(table.seen.silent)
-        elif wanted.label and len(labels) < FEW:
-            few = [hosts[name] for name in labels if name in hosts]
-        groups = [*table.groups.values(), *(table.aside.values() if wanted.state == "retired" else ())]
+    labels = table.classes.records.labels
+    few: Iterable[Host] | None = None
+    if wanted.doubled:
+        few = table.doubled(now)
+    elif wanted.state == "retired" and len(retired := table.retired()) < FEW:
+        few = retired
+    elif wanted.state in ("late", "lost") and len(quiet := table.silent()) < FEW:
+        few = quiet
+    elif wanted.label and len(labels) < FEW:
+        few = [host for name in labels if (host := table.get(name))]
     if few is None and (wanted.agent or wanted.version or wanted.status or wanted.failed or wanted.drift is not None):
-        fitting = [group for group in groups if _group_fits(group, wanted)]
-        if sum(len(group.hosts) for group in fitting) + len(silent) < FEW:
-            few = silent.union(*(list(group.hosts) for group in fitting))
+        parts = table.parts(retired_too=wanted.state == "retired")
+        fitting = [part for part in parts if _group_fits(part.klass, part.profile, wanted)]
+        if sum(part.number for part in fitting) + len(silent) < FEW:
+            few = silent.union(table.members([part.group for part in fitting]))
     return None if few is None else sorted(host.name for host in few)
 
 
@@ -181,17 +180,17 @@ def _predicate(
 ) -> Callable[[Host], bool]:
     """Everything but the name."""
     labels = table.classes.records.labels
-    known: dict[tuple[Group, bool], bool] = {}
     label = Label(wanted.label) if wanted.label else None
+    group_fits = cache(partial(_group_fits, wanted=wanted))
+    doubled = set(table.doubled(now)) if wanted.doubled else set()
 
     def fits(host: Host) -> bool:
-        key = host.group, host in silent
-        fitting = known.get(key)
-        if fitting is None:
-            fitting = known[key] = _group_fits(key[0], wanted, is_silent=key[1])
-        if not fitting or (label and not label.matches(host.name, labels.get(host.name, {}))):
+        group = host.group
+        if not group_fits(group.klass, group.profile, is_silent=host in silent) or (
+            label and not label.matches(host.name, labels.get(host.name, {}))
+        ):
             return False
-        if wanted.doubled and not table.whereabouts.is_doubled(host, now):
+        if wanted.doubled and host not in doubled:
             return False
         state = judge(host, now, ages)
         return state == wanted.state if wanted.state else state != "retired"
@@ -199,8 +198,8 @@ def _predicate(
     return fits
 
 
-def _group_fits(group: Group, wanted: HostFilter, is_silent: bool = False) -> bool:
-    looks = group.profile.looks
+def _group_fits(klass: Class, profile: Profile, wanted: HostFilter, is_silent: bool = False) -> bool:
+    looks = profile.looks
     if wanted.agent or wanted.version or wanted.status:
         looks = tuple(
             look
@@ -209,15 +208,15 @@ def _group_fits(group: Group, wanted: HostFilter, is_silent: bool = False) -> bo
             and (not wanted.version or look[1] == wanted.version)
             and (not wanted.status or look[2] == wanted.status)
         )
-        missing = wanted.agent in group.klass.orders and not (wanted.version or wanted.status)
+        missing = wanted.agent in klass.orders and not (wanted.version or wanted.status)
         if not looks and not (missing and (wanted.drift or wanted.failed)):
             return False
-    failing = failed_orders(group) if wanted.failed and not is_silent else ()
+    failing = failed_orders(klass, profile) if wanted.failed and not is_silent else ()
     if wanted.failed and not is_silent and not any(not wanted.agent or o.name == wanted.agent for o in failing):
         return False
     if wanted.drift is None:
         return True
-    late = any(not wanted.agent or o.name == wanted.agent for o in drifting(group.klass.orders, group.profile.looks))
+    late = any(not wanted.agent or o.name == wanted.agent for o in drifting(klass.orders, profile.looks))
     return late == wanted.drift
 
 
@@ -226,17 +225,17 @@ def counts(table: HostTable, now: float, agent: str = "") -> list[Count]:
     found: Counter[tuple[str, str, str]] = Counter()
     trials: Counter[tuple[str, str, str]] = Counter()
     failures: Counter[tuple[str, str, str]] = Counter()
-    for group, number in _groups(table):
-        failed = {order.name for order in failed_orders(group)}
-        for look in group.profile.looks:
+    for _, klass, profile, number, _ in table.parts():
+        failed = {order.name for order in failed_orders(klass, profile)}
+        for look in profile.looks:
             name, version, status, *_ = look
             if not agent or name == agent:
                 found[name, version, status] += number
-                is_on_trial = on_trial(group.klass.orders.get(name), look, group.profile.verdict(name))
+                is_on_trial = on_trial(klass.orders.get(name), look, profile.verdict(name))
                 trials[name, version, status] += number if is_on_trial else 0
                 failures[name, version, status] += number if name in failed else 0
     for one in fell_silent_hosts(table, now, agent):
-        if (key := one.group.profile.look(one.order.name)[:3]) in found:
+        if (key := one.profile.look(one.order.name)[:3]) in found:
             trials[key] -= one.was_on_trial
             failures[key] += 1
     return [Count(*key, hosts, trials[key], failures[key]) for key, hosts in sorted(found.items())]
@@ -266,25 +265,17 @@ def labels(records: RecordSet) -> list[LabelView]:
 def drift(table: HostTable, agent: str = "") -> list[Drift]:
     """How many hosts are not as desired, by agent and desired version."""
     found: Counter[tuple[str, str]] = Counter()
-    for group, number in _groups(table):
-        for order in drifting(group.klass.orders, group.profile.looks):
+    for _, klass, profile, number, _ in table.parts():
+        for order in drifting(klass.orders, profile.looks):
             if not agent or order.name == agent:
                 found[order.name, order.version if order.cmd == START else "stop"] += number
     return [Drift(*key, hosts) for key, hosts in sorted(found.items())]
 
 
-def _groups(table: HostTable) -> list[tuple[Group, int]]:
-    """And how many hosts are in each, at one moment."""
-    with table.locked():
-        return [(group, len(group.hosts)) for group in table.groups.values()]
-
-
 def states(table: HostTable, now: float, ages: Ages) -> dict[str, int]:
     """How many hosts are in each state."""
     newest = now - ages.new_for
-    with table.locked() as hosts:
-        total, new = len(hosts), table.arrivals.after(newest)
-        retired, silent = list(table.retired), list(table.seen.silent)
+    total, new, retired, silent = table.census(newest)
     late = lost = 0
     for host in silent:
         silence = now - host.last_seen

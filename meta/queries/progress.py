@@ -11,13 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from heapq import nsmallest
 from itertools import islice
-from operator import attrgetter
 from typing import NamedTuple
 
 from meta.hosts import standing
 from meta.hosts.agent_sets import Group, Profile
 from meta.hosts.classes import NO_LOOK, Class, Classes, Look
-from meta.hosts.model import Host
+from meta.hosts.model import Host, Moment, Part
 from meta.hosts.standing import BROKEN, GOOD, HELD, MISSED, TODO, TRIAL, is_asked_for_again, is_tried_again, stand
 from meta.hosts.table import HostTable
 from meta.queries import failures
@@ -34,7 +33,6 @@ PENDING = (TODO, TRIAL, BROKEN, SILENT)
 NAMED = 10  # hosts of each kind that are named
 MOST_FAILED = 100  # of those that failed
 _AMONG = 1000  # hosts of a group among which the names are looked for
-_group_of = attrgetter("group")
 
 
 class Asked(NamedTuple):
@@ -45,16 +43,6 @@ class Asked(NamedTuple):
     selector: Selector | None = None
     include_lost: bool = False
     failed_before: Iterable[str] = ()
-
-
-class _Part(NamedTuple):
-    """A group at the moment of the question. hosts: None where their number is enough."""
-
-    group: Group
-    klass: Class
-    profile: Profile
-    number: int
-    hosts: list[Host] | None
 
 
 class _Sums:
@@ -145,19 +133,6 @@ class _Question:
         return state if its != DOUBLED and self.asked.include_lost else its
 
 
-class _Moment(NamedTuple):
-    """The table at one moment. silent: and groups, the group of each; doubled: with their groups; excused, patience: see
-    `Seen.excuse`; gone: of the hosts that had failed those that are asked for no more, but for retired ones."""
-
-    parts: list[_Part]
-    silent: list[Host]
-    groups: list[Group]
-    doubled: list[tuple[Host, Group]]
-    excused: float
-    patience: float
-    gone: list[str]
-
-
 def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress:
     """now: Unix seconds."""
     question, moment = _look_at(table, asked, now, ages)
@@ -168,9 +143,9 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
     for host, group in moment.doubled:  # what one of its machines says is not so of the other
         away.setdefault(group, {})[host] = DOUBLED
     sums, records = _Sums(), question.book.records
-    for part in moment.parts:
+    for part in moment.roll.parts:
         _add(sums, question, part, away.get(part.group, {}), moment.excused)
-    is_settled = all(part.klass.book is question.book for part in moment.parts)
+    is_settled = all(part.klass.book is question.book for part in moment.roll.parts)
     found, record = failures.by_reason(sums.failed()), records.record(asked.agent)
     return Progress(
         agent=asked.agent,
@@ -196,7 +171,7 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
         failures=found.failures,
         failures_are_whole=found.is_whole,
         failed_hosts=sums.names.get(BROKEN, []),
-        gone=moment.gone,
+        gone=sorted(host.name for host, _ in moment.roll.named if not question.is_chosen(host)),
         refused=sums.refused,
         asked_within=2 * ages.late_after / MISSED,
     )
@@ -210,28 +185,19 @@ def _word(version: str, cmd: str) -> str:
     return version if cmd == START else "stop"
 
 
-def _look_at(table: HostTable, asked: Asked, now: float, ages: Ages) -> tuple[_Question, _Moment]:
-    """With the lock held twice, for as long as it takes to copy: first to learn which groups are to be copied host by host."""
-    with table.locked():
-        question = _Question(table.classes, asked, ages)
-        groups = [(group.klass, group.profile) for group in table.groups.values()]
-    counted = {pair for pair in groups if not question.needs_hosts(*pair)}
-    with table.locked() as hosts:
-        if table.classes is not question.book:  # other records came in force in between
-            question, counted = _Question(table.classes, asked, ages), set()
-        parts = []
-        for group in table.groups.values():
-            its = None if (group.klass, group.profile) in counted else list(group.hosts)
-            parts.append(_Part(group, group.klass, group.profile, len(group.hosts), its))
-        silent = list(table.seen.silent)
-        doubled = [(host, host.group) for host in table.whereabouts.doubled(now)]
-        before = [host for name in asked.failed_before if (host := hosts.get(name)) and not host.retired_at]
-        gone = sorted(host.name for host in before if not question.is_chosen(host))
-        moment = _Moment(parts, silent, list(map(_group_of, silent)), doubled, *table.seen.excuse(now), gone)
+def _look_at(table: HostTable, asked: Asked, now: float, ages: Ages) -> tuple[_Question, Moment]:
+    """Twice: first to learn which groups are to be looked at host by host."""
+    question = _Question(table.classes, asked, ages)
+    pairs = [(part.klass, part.profile) for part in table.parts()]
+    counted = {pair for pair in pairs if not question.needs_hosts(*pair)}
+    moment = table.moment(now, counted, asked.failed_before)
+    if moment.roll.book is not question.book:  # other records came in force in between
+        moment = table.moment(now, names=asked.failed_before)
+        question = _Question(moment.roll.book, asked, ages)
     return question, moment
 
 
-def _add(sums: _Sums, question: _Question, part: _Part, away: Mapping[Host, str], excused: float) -> None:
+def _add(sums: _Sums, question: _Question, part: Part, away: Mapping[Host, str], excused: float) -> None:
     order, state = question.state(part.klass, part.profile)
     if not state or question.whole(part.klass) is False:
         return
@@ -255,7 +221,7 @@ def _add(sums: _Sums, question: _Question, part: _Part, away: Mapping[Host, str]
 
 
 def _by_state(
-    question: _Question, part: _Part, state: str, away: Mapping[Host, str], excused: float
+    question: _Question, part: Part, state: str, away: Mapping[Host, str], excused: float
 ) -> Mapping[str, tuple[int, Sequence[Host]]]:
     """How many hosts of a group count for which state, and which (of the good, where they were only counted: none)."""
     found: dict[str, list[Host]] = {}

@@ -50,7 +50,7 @@ class Follower:
         self._reached = dict.fromkeys((TOKENS, HOST_TOKENS, HOSTS), 0)  # serials up to which we know everything
         self._again: set[str] = set()  # what is to be read as a whole
         self._why_again = ""
-        self._forgotten = 0.0  # see absorb.renew
+        self._forgotten = 0.0  # see merge.renew
         self._former = RecordSet()
         self._waiting = 0
         self.clocks = Clocks()
@@ -120,7 +120,7 @@ class Follower:
                 self._forgotten = written
             self._again = {*ORDERED, HOSTS}
             self._backlog.clear()
-            merge.disown(self._table)
+            self._table.forget_ids()
             return self._store.head()
 
     def _tell_again(self) -> None:

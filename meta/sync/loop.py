@@ -76,7 +76,7 @@ class Keeper:
         self._ask_clock(now)
         self._follower.load(now)
         self._in_step = self._up_since = now
-        away = self._table.seen.unheard(now)
+        away = self._table.unheard(now)
         self._away = away if away > DAY else 0.0
 
     def start(self) -> None:
@@ -91,7 +91,7 @@ class Keeper:
         return not self._thread.is_alive() and not self._write_failures and not self._is_in_vain
 
     def condition(self, now: float) -> Condition:
-        waiting = len(self._table.dirty) + self._backlog.waiting
+        waiting = self._table.waiting + self._backlog.waiting
         return Condition(waiting, max(0.0, now - self._in_step), self._follower.trouble or self._unwritten)
 
     @property
@@ -137,7 +137,7 @@ class Keeper:
             self._was_set.append((by, now if by < 0 else 0.0))
         self._up_since, self._in_step = now, min(self._in_step + by, now)
         self._backlog.move_along(by, now)
-        housekeeping.move_along(self._table, by, now)
+        self._table.move_along(by, now)
 
     def step(self, now: float) -> None:
         """One round, as the thread makes them: never raises."""
@@ -203,9 +203,9 @@ class Keeper:
         try:
             ids = self._store.save(self.meta, last.at, taken.rows, last.seen, beats[:-1])
         except BaseException:
-            rows.give_back(self._table, taken)
+            self._table.mark_dirty(taken.hosts)
             raise
-        rows.learn_ids(self._table, ids)
+        self._table.mark_written(ids)
         self._backlog.drop(len(beats))
         self._is_behind = len(taken.rows) == rows.AT_MOST or self._backlog.waiting > 0
         return not self._is_behind

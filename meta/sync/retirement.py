@@ -18,5 +18,9 @@ def set_aside(
     found = [row for name in hostnames if (row := rows.known(table, name))]
     done, ordered = editor.order(edit, HostOrder(meta, edit.at, found, retired))
     for row in ordered:
-        (table.retire if retired else table.unretire)(row.hostname, abs(row.retired_at))
+        saved = rows.saved_of(row)
+        if retired:
+            table.retire(saved.name, saved.retired_at)
+        else:
+            table.unretire(saved.name, saved.unretired_at)
     return done

@@ -62,8 +62,7 @@ def _hosts(service: "Service", now: float) -> Iterator[Metric]:
     for state, hosts in pages.states(service.table, now, service.ages).items():
         states.add_metric([state], hosts)
     yield states
-    with service.table.locked():
-        doubled = len(service.table.whereabouts.doubled(now))
+    doubled = len(service.table.doubled(now))
     yield GaugeMetricFamily("meta_doubled_hosts", "Names under which two machines report.", value=doubled)
     table = service.table
     drift = {(row.agent, row.version): row.hosts for row in pages.drift(table)}

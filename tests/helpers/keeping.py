@@ -17,7 +17,7 @@ from meta.store import Store
 from meta.sync.housekeeping import Lifetimes
 from meta.sync.loop import Keeper
 from meta.sync.retirement import set_aside
-from meta.sync.rows import row_of
+from meta.sync.rows import known as row_of
 from updater.wire.heartbeat import Report
 
 NOW = 1_000_000.0
@@ -45,9 +45,9 @@ class Meta:
         times = Lifetimes(**lifetimes)
         self.table = HostTable(late_after=times.late_after)
         self.tokens = Tokens()
-        self.editor = Editor(self.database, self.in_force, self.table.put_in_force, self._require_database)
+        self.editor = Editor(self.database, self.in_force, self.table.activate, self._require_database)
         unlabel = Unlabelling(self.editor)
-        self.keeper = Keeper(self.table, self.database, self.tokens, self.table.put_in_force, times, unlabel)
+        self.keeper = Keeper(self.table, self.database, self.tokens, self.table.activate, times, unlabel)
         self.keeper.load(now)
 
     def _require_database(self):
@@ -102,13 +102,11 @@ class Meta:
 
     def hosts(self):
         """What both metas and the database must agree on."""
-        with self.table.locked() as hosts:
-            rows = [row_of(self.table, host) for host in hosts.values()]
+        rows = [row_of(self.table, name) for name in self.table.names()]
         return {row.hostname: row._replace(first_seen=0.0, last_seen=0.0, since="") for row in rows}
 
     def last_seen(self):
-        with self.table.locked() as hosts:
-            return {name: host.last_seen for name, host in hosts.items()}
+        return {name: self.table.get(name).last_seen for name in self.table.names()}
 
     def close(self):
         self.keeper.close(10)
@@ -121,7 +119,7 @@ def settle(*metas, now=NOW):
         for meta in metas:
             meta.keeper.step(now + number / 10)
             assert meta.keeper.condition(now).trouble == ""
-    assert [meta.table.dirty for meta in metas] == [set()] * len(metas)
+    assert [meta.table.waiting for meta in metas] == [0] * len(metas)
 
 
 def restarted(url, now=NOW):

@@ -226,8 +226,7 @@ def get_progress(call: Call) -> Reply:
 @operation("GET", "/states", Rule.VIEWER, "How many hosts are in which state", answers={200: States})
 def get_states(call: Call) -> Reply:
     table = call.service.table
-    with table.locked():
-        doubled = len(table.whereabouts.doubled(call.now))
+    doubled = len(table.doubled(call.now))
     return Reply(200, States(**pages.states(table, call.now, call.service.ages), doubled=doubled))
 
 

@@ -44,11 +44,12 @@ def test_our_records_decide_and_the_agents_are_hosts(tmp_path):
         assert apps(bridge.beat(agent(90000))) == {"testApp": "2.0.0"}
         assert bridge.stop(signal.SIGTERM) == 0
         assert bridge.log().endswith("meta elves stopped\n")
-    with (
-        opened(MetaSettings(database=f"sqlite:///{tmp_path / 'var' / 'meta.db'}")) as fleet,
-        fleet._table.locked() as hosts,
-    ):
-        assert {name: host.address for name, host in hosts.items()} == {"CX0001": AGENT.ip, "CX90000": agent(90000).ip}
+    with opened(MetaSettings(database=f"sqlite:///{tmp_path / 'var' / 'meta.db'}")) as fleet:
+        table = fleet._table
+        assert {name: table.get(name).address for name in table.names()} == {
+            "CX0001": AGENT.ip,
+            "CX90000": agent(90000).ip,
+        }
 
 
 def test_hangup_reloads_the_records_file(tmp_path):

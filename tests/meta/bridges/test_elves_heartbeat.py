@@ -68,10 +68,9 @@ def test_by_records_the_apps_that_shall_be_started(table):
 
 def test_an_agent_is_a_host_and_its_apps_are_agents(table):
     Bridge(TableFleet(table)).beat()
-    with table.locked() as hosts:
-        host = hosts["CX0001"]
-        assert (host.address, host.updater.version) == ("10.0.0.1", "elves-agent 0.4.3")
-        assert [look[:3] for look, _, _ in host.looks()] == [("testApp", "1.0.0", "started"), ("own", "7", "started")]
+    host = table.get("CX0001")
+    assert (host.address, host.updater.version) == ("10.0.0.1", "elves-agent 0.4.3")
+    assert [look[:3] for look, _, _ in host.looks()] == [("testApp", "1.0.0", "started"), ("own", "7", "started")]
 
 
 @pytest.mark.parametrize("changed", [{"ip": ""}, {"ip": "a/b"}, {"apps": "[]"}])
@@ -145,5 +144,4 @@ def test_the_standalone_fleet_keeps_hosts_and_records_in_its_database(tmp_path):
         assert Bridge(fleet).beat() == {"testApp": "1.0.1"}
     with opened(settings) as fleet:
         assert fleet.resolve("CX0001")[0].version == "1.0.1"
-        with fleet._table.locked() as hosts:
-            assert list(hosts) == ["CX0001"]
+        assert fleet._table.names() == ["CX0001"]

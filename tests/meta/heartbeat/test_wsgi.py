@@ -126,7 +126,8 @@ def look(hostname="h1", **more):
 
 def metrics_of_hosts(front):
     table = front.service.table
-    return table.names(), len(table.groups), table.dirty, table.seen.current
+    names = table.names()
+    return names, table.parts(), table.waiting, [table.get(name).tick for name in names]
 
 
 def test_a_look_is_answered_as_a_heartbeat_would_be_and_forgotten(front):
@@ -272,7 +273,7 @@ def test_hosts_that_are_too_many_are_told_to_wait(make):
 
 
 def test_a_fault_of_our_own_is_a_failure_and_no_order(front, caplog):
-    front.service.table.seen = None
+    front.service.table._seen = None
     found = Asked(front, environ())
     assert (found.status, found.body) == (500, b"internal error\n")
     assert "heartbeat from 127.0.0.1 failed" in caplog.text

@@ -18,9 +18,8 @@ from meta.queries import pages
 from meta.records.model import Override, Record, RecordSet, resolve
 from meta.records.selectors import Prefix
 from meta.store import Beat, HostRow, Since
-from meta.sync.housekeeping import retire_silent
 from meta.sync.merge import absorb
-from meta.sync.rows import AT_MOST, give_back, learn_ids, load, row_of, take
+from meta.sync.rows import AT_MOST, known, load, take
 from updater.wire.heartbeat import Outcome, RealAgent, Report, WireError
 
 OLD = RealAgent("a", "1.0.0", "started", 100)
@@ -44,40 +43,46 @@ def agents_of(table, name="h"):
 
 def check(table):
     """Every index agrees."""
-    with table.locked() as hosts:
-        everybody = set(hosts.values())
+    index = table._index
+    with table._lock:
+        everybody = set(index.hosts.values())
         retired = {host for host in everybody if host.retired_at}
-        assert {host.name for host in everybody} == set(hosts)
-        assert set(table.retired) == retired
-        for groups, members in ((table.groups, everybody - retired), (table.aside, retired)):
+        assert {host.name for host in everybody} == set(index.hosts)
+        assert set(index.retired) == retired
+        active, apart = index.groups._active, index.groups._retired
+        for groups, members in ((active, everybody - retired), (apart, retired)):
             found = [host for group in groups.values() for host in group.hosts]
             assert Counter(found) == Counter(members)
             assert all(group.hosts for group in groups.values())
             assert all((group.profile, group.klass) == key for key, group in groups.items())
             assert all(host.group is group for group in groups.values() for host in group.hosts)
-        both = [*table.groups.values(), *table.aside.values()]
-        assert {group.klass for group in table.aside.values()} <= {table.nowhere}
+        both, profiles = [*active.values(), *apart.values()], index.groups.profiles
+        assert {group.klass for group in apart.values()} <= {index.groups.retired_class}
         assert Counter(group.profile for group in both) == {group.profile: group.profile.groups for group in both}
-        assert len(table.profiles) == len({group.profile for group in both})
-        assert bool(table.profiles.weight) == any(group.profile.looks or group.profile.verdicts for group in both)
+        assert len(profiles) == len({group.profile for group in both})
+        assert bool(profiles.weight) == any(group.profile.looks or group.profile.verdicts for group in both)
         assert all(host.group.profile.verdicts == verdicts_of(host.outcomes) for host in everybody)
-        silent, heard = set(table.seen.silent), {host for host in everybody if host.tick}
+        silent, heard = set(index.seen.silent), {host for host in everybody if host.tick}
         assert silent | heard | retired == everybody
         assert len(silent) + len(heard) + len(retired) == len(everybody)
-        ticks = table.seen.ticks()
+        ticks = index.seen.ticks()
         assert {host for tick in ticks for host in tick.hosts if host.tick is tick} == heard
         assert [tick.at for tick in ticks[:-1]] == sorted(tick.at for tick in ticks[:-1])
-        assert table.by_id == {host.id: host for host in everybody if host.id}
-        assert table.dirty <= everybody
-        assert set(table.spared) <= everybody - retired
-        assert table.told == sum(len(host.told) for host in everybody)
-        assert len(table.arrivals) == len(everybody)
-    assert table.names() == sorted(hosts)
-    assert {group.klass.book for group in table.groups.values()} <= {table.classes}
+        assert index.by_id == {host.id: host for host in everybody if host.id}
+        assert index.dirty <= everybody
+        assert set(index.unretired) <= everybody - retired
+        assert index.told == sum(len(host.told) for host in everybody)
+        assert len(index.arrivals) == len(everybody)
+    assert table.names() == sorted(index.hosts)
+    assert {part.klass.book for part in table.parts()} <= {table.classes}
     for host in list(everybody - retired)[:500]:
         assert host.group.klass.desired == resolve(table.classes.records, host.name)
     states = pages.states(table, 50.0, AGES)
     assert (sum(states.values()), states["retired"]) == (len(everybody), len(retired))
+
+
+def test_the_table_is_closed():
+    assert [name for name in vars(HostTable()) if not name.startswith("_")] == []
 
 
 # --- what a report does ---
@@ -103,7 +108,7 @@ def test_a_report_replaces_the_agents_if_it_lists_any():
     assert list(agents_of(table)) == ["a", "b"]
     beat(table, "h", now=4.0)
     assert agents_of(table) == {}
-    assert len(table.profiles) == 1
+    assert len(table.parts()) == 1
 
 
 def test_an_unchanged_beat_changes_nothing_but_when():
@@ -111,8 +116,8 @@ def test_an_unchanged_beat_changes_nothing_but_when():
     beat(table, "h", OLD, now=1.0)
     take(table, 1.0)
     beat(table, "h", RealAgent("a", "1.0.0", "started", 400), now=301.0)
-    assert (table.dirty, shown(table).last_seen, agents_of(table)["a"]) == (
-        set(),
+    assert (table.waiting, shown(table).last_seen, agents_of(table)["a"]) == (
+        0,
         301.0,
         ("1.0.0", "started", 1.0, 400),
     )
@@ -158,7 +163,7 @@ def test_long_reports_that_no_other_host_makes_are_refused_when_the_memory_is_fu
     table = HostTable()
     longer = [RealAgent(f"a{i}", "1", "x" * 300, i) for i in range(1000)]
     beat(table, "h1", *longer)
-    table.profiles.weight += MAX_WEIGHT
+    table._index.groups.profiles.weight += MAX_WEIGHT
     beat(table, "h2", *longer)
     with pytest.raises(TooMany, match="no room"):
         beat(table, "new", *longer, OLD)
@@ -166,14 +171,14 @@ def test_long_reports_that_no_other_host_makes_are_refused_when_the_memory_is_fu
     with pytest.raises(TooMany, match="no room"):
         beat(table, "h2", *longer, OLD)
     beat(table, "h3", OLD)
-    table.profiles.weight -= MAX_WEIGHT
+    table._index.groups.profiles.weight -= MAX_WEIGHT
     check(table)
     assert table.names() == ["h1", "h2", "h3", "new"]
 
 
 def test_the_evidence_goes_when_the_memory_is_full():
     table = HostTable()
-    table.told = MAX_WEIGHT + 1
+    table._index.told = MAX_WEIGHT + 1
     beat(table, "h", OLD, outcomes=[Outcome("a", result="failed", evidence="much")])
     assert shown(table).agents[0].outcome == Outcome("a", result="failed")
 
@@ -186,8 +191,8 @@ def test_hosts_that_come_from_another_address_are_counted_and_not_their_moves():
     for address in ("10.0.0.4", "10.0.0.3", "10.0.0.4"):
         beat(table, "other", OLD, address=address)
     ways = {"h": ("10.0.0.1", "10.0.0.2"), "other": ("10.0.0.3", "10.0.0.4")}
-    assert table.whereabouts.tidy(0.0) == (2, True, ways)
-    assert table.whereabouts.tidy(0.0) == (0, True, {})
+    assert table.take_moves(0.0) == (2, True, ways)
+    assert table.take_moves(0.0) == (0, True, {})
 
 
 # --- retiring ---
@@ -215,16 +220,16 @@ def test_the_silent_are_retired_and_who_is_taken_back_may_be_silent_as_long_agai
     beat(table, "h2", OLD, now=90.0)
     take(table, 91.0)
     take(table, 120.0)
-    assert retire_silent(table, before=50.0, now=120.0) == ["h1"]
+    assert table.retire_silent(before=50.0, now=120.0) == ["h1"]
     assert table.unretire("h1", 121.0)
-    assert retire_silent(table, before=51.0, now=122.0) == []
+    assert table.retire_silent(before=51.0, now=122.0) == []
     check(table)
     (row,) = take(table, 122.0).rows
     assert (row.hostname, row.last_seen, row.retired_at) == ("h1", 1.0, -121.0)
     again = HostTable(late_after=10)
     load(again, [row._replace(id=7)], 123.0)
-    assert retire_silent(again, before=52.0, now=124.0) == []
-    assert retire_silent(again, before=121.5, now=200.0) == ["h1"]
+    assert again.retire_silent(before=52.0, now=124.0) == []
+    assert again.retire_silent(before=121.5, now=200.0) == ["h1"]
     check(again)
 
 
@@ -232,8 +237,8 @@ def test_a_retired_host_holds_no_old_records():
     table = HostTable(RecordSet(1, (Record("a", "1", "http://r"),)))
     beat(table, "h", OLD)
     table.retire("h", 2.0)
-    table.put_in_force(RecordSet(2, (Record("a", "2", "http://r"),)))
-    assert table.get("h").group.klass is table.nowhere
+    table.activate(RecordSet(2, (Record("a", "2", "http://r"),)))
+    assert table.get("h").group.klass is table._index.groups.retired_class
     assert shown(table).agents[0].desired == "2"
     assert table.unretire("h", 3.0)
     check(table)
@@ -263,9 +268,9 @@ def regrouped():
 def test_the_next_beat_is_answered_by_the_new_records():
     table = HostTable(records(1))
     assert beat(table, "h", OLD).orders["a"].version == "1"
-    table.put_in_force(records(2, "2"))
+    table.activate(records(2, "2"))
     assert beat(table, "h", OLD).orders["a"].version == "2"
-    table.put_in_force(records(1))
+    table.activate(records(1))
     assert table.classes.records.revision == 2
     check(table)
 
@@ -281,18 +286,18 @@ def test_the_next_beat_is_answered_by_the_new_records():
 def test_many_hosts_move_behind_the_answers(before, after):
     """More than are moved at once: by groups, or one after the other in a thread of its own."""
     table = full(before)
-    table.put_in_force(after)
+    table.activate(after)
     some = [f"h{i}" for i in range(0, MANY, 50)]
     assert [beat(table, name, OLD, now=30_000.0).desired for name in some] == [resolve(after, name) for name in some]
     regrouped()
     check(table)
-    assert sum(len(group.hosts) for group in table.groups.values()) == MANY
+    assert sum(part.number for part in table.parts()) == MANY
 
 
 def test_records_that_change_while_hosts_move_are_those_that_count():
     table = full(records(1))
     for revision in range(2, 8):
-        table.put_in_force(records(revision, "2", Override(Prefix(f"h{revision}"), version="3")))
+        table.activate(records(revision, "2", Override(Prefix(f"h{revision}"), version="3")))
     regrouped()
     check(table)
 
@@ -310,7 +315,7 @@ def test_a_host_becomes_a_row_and_comes_back_from_it():
     load(again, [row._replace(id=7)], 3.0)
     assert again.get("h").id == 7
     assert shown(again) == shown(table)
-    assert row_of(again, again.get("h")) == row._replace(id=7)
+    assert known(again, "h") == row._replace(id=7)
     check(again)
 
 
@@ -319,7 +324,7 @@ def test_who_was_heard_of_and_did_not_change_costs_only_an_id():
     beat(table, "h1", OLD)
     beat(table, "h2", OLD)
     assert len(take(table, 2.0).rows) == 2
-    learn_ids(table, {"h1": 11, "h2": 12, "unknown": 13})
+    table.mark_written({"h1": 11, "h2": 12, "unknown": 13})
     beat(table, "h1", OLD, now=3.0)
     beat(table, "h2", NEW, now=3.0)
     taken = take(table, 4.0)
@@ -332,7 +337,7 @@ def test_what_could_not_be_written_is_taken_again():
     beat(table, "h", OLD)
     taken = take(table, 2.0)
     assert take(table, 3.0) == ([], [], [])
-    give_back(table, taken)
+    table.mark_dirty(taken.hosts)
     assert take(table, 4.0).rows == taken.rows
 
 
@@ -414,19 +419,19 @@ def do(table, database, step, now):
         case "unretire", name:
             table.unretire(name, now)
         case "records", found:
-            table.put_in_force(found)
+            table.activate(found)
         case ("retire silent",):
-            retire_silent(table, now - 30, now)
+            table.retire_silent(now - 30, now)
         case ("write",):
-            learn_ids(table, database.save(take(table, now).rows))
+            table.mark_written(database.save(take(table, now).rows))
         case ("fail to write",):
-            give_back(table, take(table, now))
+            table.mark_dirty(take(table, now).hosts)
         case ("forget",):
-            gone = [host.id for host in table.retired if host.id]
+            gone = [host.id for host in table.retired() if host.id]
             database.rows = {name: row for name, row in database.rows.items() if row.id not in gone}
             absorb(table, Since(0, [], [], gone), now)
         case ("restart",):
-            learn_ids(table, database.save(take(table, now).rows))
+            table.mark_written(database.save(take(table, now).rows))
             after = HostTable(table.classes.records, late_after=20)
             load(after, list(database.rows.values()), now)
             return after
@@ -455,7 +460,7 @@ def test_whatever_another_meta_writes_all_indexes_agree(steps):
         else:
             other = do(other, database, step, now)
             taken = take(other, now)
-            learn_ids(other, database.save(taken.rows))
+            other.mark_written(database.save(taken.rows))
             rows = [database.rows[row.hostname] for row in taken.rows]
             absorb(one, Since(0, rows, taken.beats, []), now)
         check(one)
@@ -501,7 +506,7 @@ def test_a_host_that_changes_while_it_moves_keeps_its_change():
     table, selector = HostTable(records(1)), Interrupting()
     beat(table, "h", OLD)
     selector.meanwhile = [lambda: beat(table, "h", NEW)]
-    table.put_in_force(records(2, "2", Override(selector, version="3")))
+    table.activate(records(2, "2", Override(selector, version="3")))
     assert agents_of(table)["a"][0] == "1.0.1"
     check(table)
 
@@ -520,7 +525,7 @@ def test_many_threads_lose_no_change():
             new = [row.hostname for row in taken.rows if not row.id]
             rows.update((row.hostname, row) for row in taken.rows)
             heard.update(number for one in taken.beats for number in one.seen)
-            learn_ids(table, {name: ids + n for n, name in enumerate(new, 1)})
+            table.mark_written({name: ids + n for n, name in enumerate(new, 1)})
             ids += len(new)
             if last:
                 return
@@ -530,7 +535,7 @@ def test_many_threads_lose_no_change():
             name = f"h{(number * 7 + i) % 200}"
             table.beat(Report(name, [RealAgent("a", str(i % 5), "started", i)]), "10.0.0.1", float(i))
             if i % 50 == 0:
-                table.put_in_force(records(number * each + i, "1", Override(Prefix(f"h{number}"), version="2")))
+                table.activate(records(number * each + i, "1", Override(Prefix(f"h{number}"), version="2")))
             if i % 33 == 0:
                 table.retire(name, 1000.0)
 
@@ -542,10 +547,9 @@ def test_many_threads_lose_no_change():
         done.set()
         writer.join()
     assert len(rows) == 200
-    with table.locked() as hosts:
-        ours = {name: row_of(table, host) for name, host in hosts.items()}
+    ours = {name: known(table, name) for name in table.names()}
     assert {name: (row.agents, row.retired_at) for name, row in rows.items()} == {
         name: (row.agents, row.retired_at) for name, row in ours.items()
     }
-    assert heard | set(table.by_id) == set(table.by_id)
+    assert heard <= table.ids()
     check(table)

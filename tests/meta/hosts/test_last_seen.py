@@ -5,18 +5,19 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meta.hosts.core.groups import Groups
 from meta.hosts.last_seen import MAX_REPEATS, Seen, Tick
 from meta.hosts.model import Host
 from meta.hosts.sorted_names import Arrivals, Names
 from meta.hosts.table import HostTable
-from meta.sync.rows import learn_ids, take
+from meta.sync.rows import take
 from updater.wire.heartbeat import Report
 
-TABLE = HostTable()
+GROUPS = Groups()
 
 
 def host(name: str = "h", last_seen: float = 0.0) -> Host:
-    return Host(name, 0.0, last_seen, TABLE.group(TABLE.profiles.of(()), TABLE.nowhere))
+    return Host(name, 0.0, last_seen, GROUPS.of(GROUPS.profiles.of(()), GROUPS.retired_class))
 
 
 def names(hosts):
@@ -45,12 +46,12 @@ def test_while_the_database_is_slow_ticks_end_by_themselves():
     for number in range(50):
         table.beat(Report(f"h{number}"), "", 100.0 + number / 10)
     taken = take(table, 105.0)
-    learn_ids(table, {row.hostname: number for number, row in enumerate(taken.rows, 1)})
+    table.mark_written({row.hostname: number for number, row in enumerate(taken.rows, 1)})
     for number in range(50):
         table.beat(Report(f"h{number}"), "", 200.0 + number / 10)
-        assert not table.seen.is_written(table.get(f"h{number}").tick)
+        assert table.written(number + 1) == 0.0
     assert [(beat.at, len(beat.seen)) for beat in take(table, 260.0).beats] == [(200.0 + s, 10) for s in range(5)]
-    assert table.seen.is_written(table.get("h0").tick)
+    assert table.written(1) == 200.0
 
 
 def test_a_host_falls_silent_with_the_last_tick_that_it_was_heard_in():

@@ -72,15 +72,15 @@ def test_machines_that_alternate_in_weeks_double_nothing_and_a_mended_name_is_on
     assert doubled(table, now)
     now = beats(table, *[A] * 12, start=now + 1)
     assert doubled(table, now) == []
-    table.whereabouts.tidy(now)
-    assert table.whereabouts._changed == {}
+    table.take_moves(now)
+    assert table._index.whereabouts._changed == {}
 
 
 def test_a_host_that_was_doubled_later_than_now_is_none_and_is_forgotten(table):
     now = beats(table, A, B, A, B)
     assert len(doubled(table, now - 0.5)) == 2  # asked by a thread that took the time earlier
     assert doubled(table, now - 60) == []
-    table.whereabouts.tidy(now - 60)
+    table.take_moves(now - 60)
     assert doubled(table, now) == []
 
 
@@ -92,7 +92,7 @@ def test_many_machines_of_one_image_are_a_doubled_host(table):
 
 def test_a_machine_that_was_just_seen_stays_known_however_many_there_are(table):
     table.beat(Report("h", [AGENT]), "10.0.0.1", NOW)
-    whereabouts, host = table.whereabouts, table.get("h")
+    whereabouts, host = table._index.whereabouts, table.get("h")
     for number, mark in enumerate([*range(1, MAX_MACHINES + 1), 1, 1000, 1]):
         whereabouts.report(host, mark, f"10.0.1.{mark % 250}", NOW + number)
     assert whereabouts.is_doubled(host, NOW + number)  # the first came back twice
@@ -105,12 +105,12 @@ def test_an_address_at_which_a_host_was_seen_within_a_day_is_no_other_one(table,
     told = 0
     for number, hour in enumerate(hours):
         beats(table, (ONE, BOOT, f"10.0.0.{number % 2}"), start=NOW + hour * 3600)
-        told += table.whereabouts.tidy(NOW + hour * 3600).hosts
+        told += table.take_moves(NOW + hour * 3600).hosts
     assert told == expected
 
 
 def test_hosts_that_move_fill_no_memory(table):
-    whereabouts = table.whereabouts
+    whereabouts = table._index.whereabouts
     table.beat(Report("h", [AGENT]), "10.0.0.0", NOW)
     for number in range(MAX_ADDRESSES + 9):
         table.beat(Report("h", [AGENT]), f"10.0.0.{number}", NOW + number)
@@ -119,8 +119,8 @@ def test_hosts_that_move_fill_no_memory(table):
     for host in others:
         whereabouts.move(host, "10.0.0.2", NOW + 100)
     assert (len(whereabouts._seen), len(whereabouts._moved)) == (MAX_MOVED, MAX_MOVED)
-    assert whereabouts.tidy(NOW + 200)[:2] == (MAX_MOVED, False)
-    assert whereabouts.tidy(NOW + KNOWN_FOR + 200).hosts == 0
+    assert table.take_moves(NOW + 200)[:2] == (MAX_MOVED, False)
+    assert table.take_moves(NOW + KNOWN_FOR + 200).hosts == 0
     assert (whereabouts._seen, whereabouts._moved) == ({}, {})
 
 
@@ -147,7 +147,7 @@ def test_hosts_that_never_changed_share_all_that_is_kept_of_their_machines(table
         beats(table, A, name=f"h{number}")
     updaters = {id(table.get(f"h{number}").updater) for number in range(100)}
     assert len(updaters) == 1
-    assert table.whereabouts._changed == {}
+    assert table._index.whereabouts._changed == {}
 
 
 def test_whoever_makes_all_names_doubled_fills_no_memory():

@@ -53,7 +53,7 @@ def test_only_failures_of_the_version_that_a_host_shall_have_now_count(table):
 def test_when_another_version_is_desired_the_old_failures_are_gone(table):
     beat(table, "h1", rolled_back(to="3"))
     assert failures.failures(table, NOW).failures
-    table.put_in_force(RecordSet(2, (Record("a", "4", "http://r"),)))
+    table.activate(RecordSet(2, (Record("a", "4", "http://r"),)))
     assert failures.failures(table, NOW).failures == []
     assert failing(table) == []
 

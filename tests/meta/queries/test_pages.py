@@ -243,6 +243,6 @@ def test_affected_is_right_while_hosts_are_still_on_their_way(many):
     assert len(many.names()) > AT_ONCE
     new = Override(Glob("h*[05]"), version="9")
     changed = msgspec.structs.replace(RECORDS.records[0], overrides=(new, Override(Prefix("h"), cmd="stop")))
-    many.put_in_force(msgspec.structs.replace(RECORDS, revision=2, records=(changed,)))
+    many.activate(msgspec.structs.replace(RECORDS, revision=2, records=(changed,)))
     expected = {"a": len(many.names()), "b": len(many.names())}
     assert reach.affected(many, msgspec.structs.replace(RECORDS, revision=3, labels={})) == expected

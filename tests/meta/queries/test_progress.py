@@ -19,9 +19,8 @@ from meta.records.grounds import grounds
 from meta.records.model import Ban, Override, Record, RecordSet
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 from meta.store import Since
-from meta.sync.housekeeping import move_along
 from meta.sync.merge import absorb
-from meta.sync.rows import load, row_of
+from meta.sync.rows import known, load, take
 from updater.wire.heartbeat import Desired, Outcome, RealAgent, Report
 
 NOW = 10_000.0
@@ -138,8 +137,8 @@ def test_silent_hosts_are_left_out_until_they_are_back_or_asked_for(table):
     beat(table, "here", now=NOW)
     beat(table, "late", "1", now=NOW - 500)
     beat(table, "lost", now=NOW - 5000, outcome=rolled_back(), rejected=UNSET)
-    table.seen.turn(NOW - 500 + 1)
-    table.seen.turn(NOW + 101)
+    take(table, NOW - 500 + 1)
+    take(table, NOW + 101)
     beat(table, "here", now=NOW + 101)
     found = progress(table, Asked("a"), NOW + 101, AGES)
     assert shown(table, NOW + 101) == {"good": 1, "late": 1, "lost": 1}
@@ -157,9 +156,9 @@ def test_a_host_that_falls_silent_on_trial_has_failed_until_it_is_back(table, tr
     beat(table, "h1", now=NOW - 200, trial=trial)
     beat(table, "h2", "1", now=NOW - 200)  # before it had the order
     beat(table, "there")
-    table.seen.turn(NOW)
+    take(table, NOW)
     beat(table, "there", now=NOW + 301)
-    table.seen.turn(NOW + 301)
+    take(table, NOW + 301)
     for seconds in range(310, 420, 10):
         beat(table, "there", now=NOW + seconds)
     now = NOW + 420
@@ -179,7 +178,7 @@ def test_a_host_that_falls_silent_on_trial_has_failed_until_it_is_back(table, tr
 def keep_beating(table, until):
     """One host beats all the time, so that meta was not away."""
     for at in range(int(NOW) + 50, int(until) + 1, 50):
-        table.seen.turn(at)
+        take(table, at)
         beat(table, "here", now=float(at))
 
 
@@ -207,7 +206,7 @@ def test_a_host_that_fell_silent_before_this_meta_began_is_left_out():
     other = HostTable(RecordSet(1, (RECORD,)))
     beat(other, "h1", "1")
     order(table, 1, RECORD, at=NOW + 50)
-    load(table, [row_of(other, other.get("h1"))._replace(id=1)], NOW + 50)
+    load(table, [known(other, "h1")._replace(id=1)], NOW + 50)
     keep_beating(table, NOW + 300)
     assert shown(table, NOW + 300) == {"good": 1, "late": 1}
 
@@ -216,8 +215,8 @@ def test_whoever_is_silent_on_trial_because_meta_was_away_has_not_failed(table):
     beat(table, "h1", trial=True)
     beat(table, "h2")
     after = HostTable(RecordSet(1, (RECORD,)), late_after=100)
-    load(after, [row_of(table, table.get(name))._replace(id=n) for n, name in enumerate(("h1", "h2"), 1)], NOW + 500)
-    after.seen.turn(NOW + 500)
+    load(after, [known(table, name)._replace(id=n) for n, name in enumerate(("h1", "h2"), 1)], NOW + 500)
+    take(after, NOW + 500)
     assert shown(after, NOW + 500) == {"late": 2}
     for seconds in range(510, 620, 10):
         beat(after, "h2", now=NOW + seconds)
@@ -251,18 +250,18 @@ def test_a_failure_of_an_artifact_that_is_ordered_no_more_is_forgotten(change):
     first, second = RecordSet(1, (RECORD,)), RecordSet(2, (replace(RECORD, **change),))
     table, other = HostTable(first), HostTable(first)
     beat(table, "h1", "1", outcome=REFUSED)
-    load(other, [row_of(table, table.get("h1"))._replace(id=1)], NOW)
+    load(other, [known(table, "h1")._replace(id=1)], NOW)
     assert shown(table) == shown(other) == {"failed": 1}
-    table.put_in_force(second)
+    table.activate(second)
     assert shown(table) == {"todo": 1}
     assert table.get("h1").outcomes["a"].reason == "another sha256", "it is told on"
     restarted = HostTable(second)
-    row = row_of(table, table.get("h1"))._replace(id=1)
+    row = known(table, "h1")._replace(id=1)
     load(restarted, [row], NOW)
     assert shown(restarted) == {"todo": 1}
-    other.put_in_force(second)
+    other.activate(second)
     absorb(other, Since(1, [row], [], []), NOW)
-    assert row_of(other, other.get("h1")) == row
+    assert known(other, "h1") == row
     assert shown(other) == {"todo": 1}
     beat(table, "h1", "1", outcome=replace(REFUSED, at=9), now=NOW + 1)
     assert shown(table, NOW + 1) == {"failed": 1}
@@ -271,10 +270,10 @@ def test_a_failure_of_an_artifact_that_is_ordered_no_more_is_forgotten(change):
 def test_a_failure_stays_while_the_artifact_does_and_is_forgotten_with_another_version_in_between():
     table = HostTable(RecordSet(1, (RECORD,)))
     beat(table, "h1", "1", outcome=REFUSED)
-    table.put_in_force(RecordSet(2, (replace(RECORD, attempt=2), Record("b", "1", "http://r"))))
+    table.activate(RecordSet(2, (replace(RECORD, attempt=2), Record("b", "1", "http://r"))))
     assert shown(table) == {"failed": 1}
-    table.put_in_force(RecordSet(3, (replace(RECORD, version="1"),)))
-    table.put_in_force(RecordSet(4, (RECORD,)))
+    table.activate(RecordSet(3, (replace(RECORD, version="1"),)))
+    table.activate(RecordSet(4, (RECORD,)))
     assert shown(table) == {"todo": 1}
 
 
@@ -282,10 +281,10 @@ def test_what_a_host_tells_in_the_beat_that_first_gets_another_order_is_of_the_f
     table = HostTable(RecordSet(1, (RECORD,)))
     beat(table, "h1", "1")
     mended = RecordSet(2, (replace(RECORD, sha256="1" * 64),))
-    table.classes = Classes(mended, at=NOW + 0.5)  # and no host was moved yet
+    table._index.classes = Classes(mended, at=NOW + 0.5)  # and no host was moved yet
     beat(table, "h1", "1", outcome=REFUSED, now=NOW + 1)
     assert shown(table, NOW + 1) == {"todo": 1}
-    assert len(table.profiles) == len(table.groups) == 1
+    assert len(table.parts()) == 1
 
 
 def test_a_retired_host_is_not_counted_at_all(table):
@@ -349,8 +348,8 @@ def test_of_how_many_hosts_each_version_is_wanted_whether_they_are_there_or_not(
     table = HostTable(RecordSet(1, (replace(RECORD, overrides=(Override(Prefix("x"), version="1"),)),)), late_after=100)
     for name in ("h1", "h2", "x1"):
         beat(table, name)
-    table.seen.turn(NOW + 1)
-    table.seen.turn(NOW + 150)
+    take(table, NOW + 1)
+    take(table, NOW + 150)
     beat(table, "h1", now=NOW + 150)
     assert progress(table, Asked("a"), NOW + 150, AGES).ordered == {"1": 1, "2": 2}
     assert progress(table, Asked("a", Prefix("h")), NOW + 150, AGES).ordered == {"2": 2}
@@ -359,7 +358,7 @@ def test_of_how_many_hosts_each_version_is_wanted_whether_they_are_there_or_not(
 def test_a_banned_version_is_wanted_by_no_host(table):
     beat(table, "h1")
     assert progress(table, Asked("a"), NOW, AGES).wanted == ["2"]
-    table.put_in_force(RecordSet(2, (RECORD,), bans=(Ban("a", "2"),)))
+    table.activate(RecordSet(2, (RECORD,), bans=(Ban("a", "2"),)))
     found = progress(table, Asked("a"), NOW, AGES)
     assert (found.desired, found.wanted, found.judged) == ("2", [], 0)
 
@@ -421,7 +420,7 @@ def test_all_counts_are_of_one_moment(table):
     hosts = [f"h{number}" for number in range(300)]
     for name in hosts:
         beat(table, name, "1", now=NOW - 150)
-    table.seen.turn(NOW)
+    take(table, NOW)
     is_over = threading.Event()
 
     def beats():
@@ -432,8 +431,7 @@ def test_all_counts_are_of_one_moment(table):
             outcome = rolled_back() if number % 5 == 0 else None
             beat(table, name, str(1 + number % 2), trial=number % 3 == 0, outcome=outcome, now=NOW + number % 3)
             if number % 50 == 0:
-                with table.locked():
-                    table.seen.turn(NOW + 120)
+                take(table, NOW + 120)
 
     beating = threading.Thread(target=beats)
     beating.start()
@@ -454,10 +452,10 @@ def test_hosts_that_may_be_silent_because_meta_was_away_are_waited_for(table):
     after = HostTable(RecordSet(1, (RECORD,)), late_after=100)
     load(
         after,
-        [row_of(table, table.get(name))._replace(id=n) for n, name in enumerate(("gone", "h1", "h2"), 1)],
+        [known(table, name)._replace(id=n) for n, name in enumerate(("gone", "h1", "h2"), 1)],
         NOW + 500,
     )
-    after.seen.turn(NOW + 500)
+    take(after, NOW + 500)
     found = progress(after, Asked("a"), NOW + 500, AGES)
     assert (found.judged, found.late, found.lost, found.patience) == (0, 2, 1, 100)
     beat(after, "h1", now=NOW + 540)
@@ -471,9 +469,9 @@ def test_hosts_that_may_be_silent_because_meta_was_away_are_waited_for(table):
 def test_after_as_long_as_hosts_may_be_silent_nobody_waits_for_them(table):
     beat(table, "h1", now=NOW)
     beat(table, "h2", now=NOW)
-    table.seen.turn(NOW + 1)
+    take(table, NOW + 1)
     beat(table, "h1", now=NOW + 300)
-    table.seen.turn(NOW + 300)
+    take(table, NOW + 300)
     assert progress(table, Asked("a"), NOW + 300, AGES).patience == 100
     for seconds in range(310, 410, 10):
         beat(table, "h1", now=NOW + seconds)
@@ -487,7 +485,7 @@ def test_hosts_without_an_order_are_not_counted_and_overrides_are_heeded():
     beat(table, "old-1", "1")
     beat(table, "new-1", "2")
     assert shown(table) == {"good": 2}
-    table.put_in_force(RecordSet(2, ()))
+    table.activate(RecordSet(2, ()))
     assert shown(table) == {}
 
 
@@ -500,7 +498,7 @@ def test_the_end_of_a_trial_is_no_new_version_and_its_verdict_goes_when_it_is_do
     assert len(table.get("h1").group.profile.verdicts) == 1
     beat(table, "h1", outcome=Outcome("a", "1", "2", "watch", "done", at=9), now=NOW + 80)
     assert table.get("h1").group.profile.verdicts == ()
-    assert len(table.groups) == 1
+    assert len(table.parts()) == 1
 
 
 # --- what a host rejects ---
@@ -539,7 +537,7 @@ MENDED = replace(RECORD, sha256="1" * 64)
 
 
 def order(table, revision, *records, at=NOW + 1, **more):
-    table.put_in_force(RecordSet(revision, records, **more), clock=lambda: at)
+    table.activate(RecordSet(revision, records, **more), clock=lambda: at)
 
 
 def test_a_refusal_that_is_told_after_the_record_was_mended_is_of_the_former_order(table):
@@ -634,7 +632,7 @@ def widened(request):
     table = HostTable(RecordSet(1, (replace(RECORD, version="1"),), labels=before.labels), late_after=100)
 
     def widen(at):
-        table.put_in_force(replace(after, revision=3), clock=lambda: at)
+        table.activate(replace(after, revision=3), clock=lambda: at)
 
     return table, before, widen
 
@@ -642,10 +640,10 @@ def widened(request):
 def told_of_2(table, before, trial=False, status="started"):
     for name in ("h1", "here", "x1"):
         beat(table, name, "1", status, trial=trial)
-    table.put_in_force(before, clock=lambda: NOW + 1)
+    table.activate(before, clock=lambda: NOW + 1)
     for name in ("h1", "here", "x1"):
         beat(table, name, "1", status, trial=trial, now=NOW + 2)
-    table.seen.turn(NOW + 3)
+    take(table, NOW + 3)
 
 
 @pytest.mark.parametrize(
@@ -690,10 +688,10 @@ def test_hosts_that_are_labelled_one_by_one_and_have_heard_of_it_are_one_cohort(
         beat(table, name, "1")
     for number, name in enumerate(names):
         records = RecordSet(2 + number, (CANARY,), labels={name: {"ring": "1"} for name in names[: number + 1]})
-        table.put_in_force(records, clock=lambda at=NOW + number: at)
+        table.activate(records, clock=lambda at=NOW + number: at)
         beat(table, name, now=NOW + number + 0.5)
     assert shown(table, NOW + 51) == {"good": 50}
-    assert len({group.klass for group in table.groups.values()}) <= 3
+    assert len({part.klass for part in table.parts()}) <= 3
 
 
 def test_a_host_of_a_class_with_too_many_cohorts_is_of_the_newest():
@@ -708,9 +706,9 @@ def test_a_host_of_a_class_with_too_many_cohorts_is_of_the_newest():
 
 def test_what_a_host_has_yet_to_hear_of_stays_so_when_the_clock_is_set(table):
     beat(table, "h1", "1")
-    table.seen.turn(NOW + 1)
+    take(table, NOW + 1)
     order(table, 2, MENDED)
-    move_along(table, -5000.0, NOW - 4998)
+    table.move_along(-5000.0, NOW - 4998)
     beat(table, "h1", "1", outcome=REFUSED, now=NOW - 4997)
     assert shown(table, NOW - 4997) == {"todo": 1}
     beat(table, "h1", "1", outcome=replace(REFUSED, at=9), now=NOW - 4996)
@@ -764,7 +762,7 @@ def test_a_rejection_that_was_told_to_a_meta_that_was_killed_is_told_again_by_ea
     [agent] = find(table, "h1", NOW, AGES).agents
     assert (agent.failed, agent.rejected, agent.outcome) == (True, "2", None)
     again = HostTable(RecordSet(1, (RECORD,)), late_after=100)
-    load(again, [row_of(table, table.get("h1"))._replace(id=1)], NOW)
+    load(again, [known(table, "h1")._replace(id=1)], NOW)
     assert shown(again) == {"failed": 1}
 
 
@@ -801,7 +799,7 @@ def test_whoever_failed_by_silence_or_while_it_was_held_is_told_wherever_one_ask
     for name in ("here", "h-dead"):
         beat(table, name, "1", now=NOW + 2)
     beat(table, "h-trial", trial=True, now=NOW + 3)
-    table.seen.turn(NOW + 4)
+    take(table, NOW + 4)
     keep_beating(table, NOW + 150)
     beat(table, "h-held", "2", "stoped", trial=True, held="ann", now=NOW + 151)
     failed = {

@@ -117,8 +117,9 @@ def test_hosts_of_an_older_database_are_what_memory_can_read(url, caplog):
         store.upgrade()
         table = HostTable()
         load(table, store.load_hosts(), 10.0)
-    assert sorted(host.name for host in table.by_id.values()) == ["bare", "broken", "first", "second"]
-    [first] = [host for host in table.by_id.values() if host.name == "first"]
+    assert table.names() == ["bare", "broken", "first", "second"]
+    assert len(table.ids()) == 4
+    first = table.get("first")
     assert [(look[0], since, looked) for look, since, looked in first.looks()] == [("a", 8.5, 2**62), ("b", 8.5, -5)]
 
 

@@ -120,7 +120,7 @@ def test_a_slow_round_is_not_taken_for_another_metas_clock(meta):
     moments = [5.0]
     store = SlowHead(meta.store, moments, write)
     table = HostTable()
-    follower = Follower(table, store, Tokens(), table.put_in_force, Backlog(), "other", lambda: moments[-1])
+    follower = Follower(table, store, Tokens(), table.activate, Backlog(), "other", lambda: moments[-1])
     follower.follow(NOW, NOW)
     assert follower.troubles == {}
     assert "alive" in table.names()
@@ -190,11 +190,16 @@ def test_after_a_clock_was_set_forward_a_restart_finds_who_was_silent_for_how_lo
         assert again.last_seen() == meta.last_seen()
 
 
+def excuse(meta, now):
+    moment = meta.table.moment(now)
+    return moment.excused, moment.patience
+
+
 @pytest.mark.parametrize("by", [2 * HOUR, -2 * HOUR])
 def test_all_that_happened_before_a_clock_was_set_is_as_long_ago_as_it_was(meta, by):
     def ages(now):
-        with meta.table.locked() as hosts:
-            times = {name: (h.first_seen, h.last_seen, h.retired_at or now, h.since) for name, h in hosts.items()}
+        hosts = {name: meta.table.get(name) for name in meta.table.names()}
+        times = {name: (h.first_seen, h.last_seen, h.retired_at or now, h.since) for name, h in hosts.items()}
         del times["dead"]
         return {name: tuple(now - at for at in its) for name, its in times.items()}
 
@@ -203,24 +208,24 @@ def test_all_that_happened_before_a_clock_was_set_is_as_long_ago_as_it_was(meta,
     meta.beat("dead", RealAgent("b", "1", "started", 7), A1, now=NOW + 20)
     meta.table.unretire("dead", NOW + 21)
     meta.keeper.step(NOW + 100)
-    with meta.table.locked() as hosts:
-        hosts["dead"].since = (NOW + 20.0, NOW)
-        before = hosts["dead"].since
+    dead = meta.table.get("dead")
+    before = dead.since = (NOW + 20.0, NOW)
     states_before = pages.states(meta.table, NOW + 100, pages.Ages())
-    excuse_before = meta.table.seen.excuse(NOW + 100)
+    excuse_before = excuse(meta, NOW + 100)
     since = NOW + 100 + by
     ages_before = ages(NOW + 100)
     meta.keeper.clock_was_set(by, since)
     assert ages(since) == ages_before
-    with meta.table.locked() as hosts:
-        assert hosts["dead"].since == tuple(at + by for at in before)
-        assert meta.table.spared == {hosts["dead"]: NOW + 21 + by}
+    assert dead.since == tuple(at + by for at in before)
+    assert {name: meta.table.saved(name).unretired_at for name in meta.hosts()} == dict.fromkeys(meta.hosts(), 0.0) | {
+        "dead": NOW + 21 + by
+    }
     assert pages.states(meta.table, since, pages.Ages()) == states_before
-    last, patience = meta.table.seen.excuse(since)
+    last, patience = excuse(meta, since)
     assert (last - by, patience) == excuse_before
-    assert meta.table.whereabouts.doubled(since) == [meta.table.get("alive")]
-    assert meta.table.whereabouts.doubled(since + 2912) == [meta.table.get("alive")]
-    assert meta.table.whereabouts.doubled(since + 2914) == []
+    assert meta.table.doubled(since) == [meta.table.get("alive")]
+    assert meta.table.doubled(since + 2912) == [meta.table.get("alive")]
+    assert meta.table.doubled(since + 2914) == []
 
 
 def test_while_clocks_are_apart_no_host_is_retired_or_forgotten(meta):
@@ -304,8 +309,8 @@ def test_what_a_meta_wrote_ahead_of_its_time_is_believed_once_by_who_starts_with
         ahead.keeper.step(now + 2 * HOUR + 1)
         first = started(metas, url, now)
         assert first.last_seen() == {"h1": now}
-        with first.table.locked() as hosts:
-            assert (hosts["h1"].first_seen, hosts["h1"].since) == (now, now)
+        h1 = first.table.get("h1")
+        assert (h1.first_seen, h1.since) == (now, now)
         first.keeper.step(now)
         assert started(metas, url, now + 600).last_seen() == {"h1": now}
 

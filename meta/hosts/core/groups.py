@@ -1,0 +1,70 @@
+"""Hosts by what they say of their agents and by what they are to run, so that counts are sums over few groups."""
+
+from typing import TYPE_CHECKING
+
+from meta.hosts.agent_sets import Group, Profile, Profiles
+from meta.hosts.classes import Class, Classes
+from meta.records.model import RecordSet
+
+if TYPE_CHECKING:
+    from meta.hosts.model import Host
+
+FEW = 1000  # hosts that join another group at once
+
+
+class Groups:
+    """All groups; those of retired hosts are kept apart. A group without hosts is forgotten. Not safe for threads."""
+
+    def __init__(self) -> None:
+        self.profiles = Profiles()
+        self.retired_class = Classes(RecordSet()).matching(frozenset())
+        self._active: dict[tuple[Profile, Class], Group] = {}
+        self._retired: dict[tuple[Profile, Class], Group] = {}
+
+    def all(self, retired_too: bool = False) -> list[Group]:
+        """Those of hosts that are not retired, or all of them."""
+        return [*self._active.values(), *(self._retired.values() if retired_too else ())]
+
+    def of(self, profile: Profile, klass: Class) -> Group:
+        """To be joined at once."""
+        groups = self._groups_of(klass)
+        group = groups.get((profile, klass))
+        if group is None:
+            group = groups[profile, klass] = Group(profile, klass)
+            profile.groups += 1
+        return group
+
+    def move(self, host: "Host", group: Group) -> None:
+        """The host leaves its group for this one."""
+        former = host.group
+        if group is not former:
+            group.hosts.add(host)
+            host.group = group
+            self.leave(former, host)
+
+    def leave(self, group: Group, host: "Host") -> None:
+        """This host is in that group no more."""
+        group.hosts.discard(host)
+        if not group.hosts:
+            del self._groups_of(group.klass)[group.profile, group.klass]
+            self.profiles.release(group.profile)
+
+    def rename(self, group: Group, klass: Class) -> bool:
+        """All hosts of an active group come to this class at once, and the few that are there already join them. False, and
+        nothing is changed, where those are many."""
+        there = self._active.get((group.profile, klass))
+        if there is not None:
+            if len(there.hosts) > FEW:
+                return False
+            for host in there.hosts:
+                host.group = group
+            group.hosts |= there.hosts
+            there.hosts = set()
+            group.profile.groups -= 1
+        del self._active[group.profile, group.klass]
+        group.klass = klass
+        self._active[group.profile, klass] = group
+        return True
+
+    def _groups_of(self, klass: Class) -> dict[tuple[Profile, Class], Group]:
+        return self._retired if klass is self.retired_class else self._active

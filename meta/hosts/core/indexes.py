@@ -1,0 +1,212 @@
+"""All hosts in memory and every index of them, kept in agreement: whatever changes a host changes its indexes too."""
+
+from collections.abc import Container, Iterable
+
+from meta.errors import TooMany
+from meta.hosts.agent_sets import MAX_NAME, MAX_WEIGHT, Profile, Stamp, since_when
+from meta.hosts.classes import Class, Classes, Look
+from meta.hosts.core.groups import Groups
+from meta.hosts.core.outdated import looks_as_heard, outdated, told_as_heard, without_rejections
+from meta.hosts.last_seen import Seen, Tick
+from meta.hosts.machines import Whereabouts
+from meta.hosts.model import Host
+from meta.hosts.outcomes import marked_former, read_outcomes, verdicts_of, write_outcomes
+from meta.hosts.sorted_names import Arrivals, Names
+from updater.wire.heartbeat import Outcome, WireError
+from updater.wire.names import hostname_problem
+from updater.wire.text import one_line
+
+LONG = 86400.0  # seconds by which a clock is set, and which a restart would take for silence of all hosts
+
+
+class Indexes:
+    """Not safe for threads: HostTable holds its lock around every use."""
+
+    def __init__(self, classes: Classes, names: Names, late_after: float, max_hosts: int):
+        self.classes = classes  # in force
+        self.hosts: dict[str, Host] = {}  # by name
+        self.by_id: dict[int, Host] = {}
+        self.groups = Groups()
+        self.seen = Seen(late_after)
+        self.retired: dict[Host, None] = {}
+        self.unretired: dict[Host, float] = {}  # when a person took them back
+        self.dirty: set[Host] = set()  # whose rows are to be written
+        self.arrivals = Arrivals()
+        self.whereabouts = Whereabouts(late_after)
+        self.told = 0  # characters of all outcomes together
+        self._names = names
+        self._max_hosts = max_hosts
+
+    # --- what a report says ---
+
+    def welcome(self, name: str, now: float) -> Host:
+        """A host that is new, or back. Raises WireError for a name that is none, TooMany."""
+        if host := self.hosts.get(name):
+            if host.retired_at:
+                self.unretire(host)
+                self.seen.note(host, now)  # at once: its report may still be refused
+                self.dirty.add(host)
+            return host
+        if problem := hostname_problem(name):
+            raise WireError(problem)
+        if len(self.hosts) >= self._max_hosts:
+            raise TooMany(f"there are {self._max_hosts} hosts already: forget some, or raise maxHosts")
+        group = self.groups.of(self.groups.profiles.of(()), self.classes.of(name).newcomers())
+        host = Host(name, now, now, group, since=now)
+        self.enter(host)
+        self.arrive(host)
+        self.seen.note(host, now)
+        self.dirty.add(host)
+        return host
+
+    def take_looks(self, host: Host, looks: tuple[Look, ...], looked: Stamp, now: float) -> None:
+        """What its report says of its agents. Raises TooMany."""
+        looks = looks_as_heard(host, looks)
+        if looks != host.group.profile.looks:
+            before = {look[:3]: since for look, since, _ in host.looks()}
+            self.move(host, self.groups.profiles.admit(looks, host.group.profile.verdicts))
+            host.since = since_when(looks, before, now)
+            self.dirty.add(host)
+        host.looked = looked
+
+    def take_rest(
+        self, host: Host, told: dict[str, Outcome] | None, version: str, mark: int, address: str, now: float
+    ) -> None:
+        """What else its report says: outcomes, the updater's version, the machine's mark, the address. Raises TooMany."""
+        self.whereabouts.report(host, mark, address, now)
+        version, address = one_line(version, MAX_NAME), one_line(address, MAX_NAME)
+        if told:  # an outcome stays until the same agent has another
+            kept = {agent: outcome for agent, outcome in host.outcomes.items() if agent not in told}
+            text = write_outcomes(kept | told_as_heard(host, told), self.told > MAX_WEIGHT)
+            verdicts = verdicts_of(read_outcomes(text))
+            profile = self.groups.profiles.admit(host.group.profile.looks, verdicts)
+            self.tell(host, text)
+            self.move(host, profile)
+        elif (version, address) == (host.updater.version, host.address):
+            return
+        if host.address and address != host.address:
+            self.whereabouts.move(host, address, now)
+        host.updater, host.address = self.whereabouts.updater(version, host.updater.mark), address
+        self.dirty.add(host)
+
+    def tell(self, host: Host, told: str) -> None:
+        """The host's outcomes are these; `judge` or `move` must follow."""
+        self.told += len(told) - len(host.told)
+        host.told = told
+
+    def judge(self, host: Host) -> None:
+        """Into the group of what its outcomes say."""
+        profile, verdicts = host.group.profile, verdicts_of(host.outcomes) if host.told else ()
+        if verdicts != profile.verdicts:
+            self.move(host, self.groups.profiles.of(profile.looks, verdicts))
+
+    def move(self, host: Host, profile: Profile, klass: Class | None = None) -> None:
+        """Into the group of this profile and class; by default that of the host by the records in force."""
+        former, retired_class = host.group.klass, self.groups.retired_class
+        if klass is None:
+            klass = former if former.book is self.classes else self.classes.of(host.name)
+        klass = retired_class if host.retired_at else klass
+        if klass is not former and former is not retired_class is not klass:
+            klass = klass.comers(former, host.last_seen)
+            profile = self._without_outdated(host, profile, klass) if profile.has_failures else profile
+        self.groups.move(host, self.groups.of(profile, klass))
+
+    def _without_outdated(self, host: Host, profile: Profile, klass: Class) -> Profile:
+        """The profile of a host whose orders become those of this class. What it told of former ones is kept, and marked as
+        such for other metas and the next start."""
+        agents, rejected = outdated(profile.looks, profile.verdicts, host.group.klass.orders, klass.orders)
+        if not agents and not rejected:
+            return profile
+        if agents:
+            self.tell(host, write_outcomes(marked_former(host.outcomes, agents), self.told > MAX_WEIGHT))
+        self.dirty.add(host)
+        looks = without_rejections(profile.looks, rejected) if rejected else profile.looks
+        found = self.groups.profiles.of(looks, verdicts_of(host.outcomes))
+        if not profile.groups:  # it is new, and gets no group now
+            profile.groups = 1
+            self.groups.profiles.release(profile)
+        return found
+
+    # --- coming and going ---
+
+    def enter(self, host: Host) -> None:
+        """This host is new, and in the group that it names."""
+        self.hosts[host.name] = host
+        host.group.hosts.add(host)
+
+    def arrive(self, host: Host) -> None:
+        """It gets its place in time and order."""
+        self.arrivals.add(host.first_seen)
+        self._names.add(host.name)
+
+    def arrive_all(self) -> None:
+        """The same of all hosts that entered a new table."""
+        self.arrivals.load(host.first_seen for host in self.hosts.values())
+        self._names.load(self.hosts)
+
+    def set_id(self, host: Host, number: int) -> None:
+        """The database's, or 0: it does not know the host."""
+        if host.id != number:
+            self.by_id.pop(host.id, None)
+            host.id = number
+            if number:
+                self.by_id[number] = host
+
+    def retire(self, host: Host, at: float) -> None:
+        """The host is gone for good, until it reports again or a person takes it back."""
+        host.retired_at = at
+        self.retired[host] = None
+        self.unretired.pop(host, None)
+        self.seen.forget(host)
+        self.move(host, host.group.profile)
+
+    def unretire(self, host: Host) -> None:
+        """It is neither heard of nor silent then: `seen` must be told which."""
+        host.retired_at = 0.0
+        self.retired.pop(host, None)
+        self.move(host, host.group.profile)
+
+    def forget(self, host: Host) -> None:
+        """Leave nothing of a retired host."""
+        self.groups.leave(host.group, host)
+        self.retired.pop(host, None)
+        self.dirty.discard(host)
+        self.tell(host, "")
+        self.arrivals.remove(host.first_seen)
+        self.whereabouts.forget(host)
+        self._names.discard(host.name)
+        self.hosts.pop(host.name, None)
+        self.by_id.pop(host.id, None)
+
+    def last_alive(self, host: Host) -> float:
+        """When it was last heard of, or taken back."""
+        return max(host.last_seen, self.unretired.get(host, 0.0))
+
+    # --- a clock that was set ---
+
+    def move_along(self, by: float, now: float) -> set[Tick]:
+        """The clock was set by so many seconds, and it is `now`. Hosts follow by `move_hosts_along`; returns the ticks that
+        were moved."""
+        for one in (self.arrivals, self.whereabouts, self.classes):
+            one.move_along(by, now)
+        self.unretired = {host: min(at + by, now) for host, at in self.unretired.items()}
+        self.dirty.update(self.unretired)
+        return self.seen.move_along(by, now)
+
+    def move_hosts_along(self, hosts: Iterable[Host], by: float, now: float, moved: Container[Tick]) -> None:
+        """All their times, and when they were heard of if their tick was moved. What the database dates later than now, or days
+        too early, is written again."""
+        for host in hosts:
+            if host.last_seen > now or host.retired_at or by > LONG:
+                self.dirty.add(host)
+            if host.tick is None or host.tick in moved:
+                host.last_seen += by
+            host.last_seen = min(host.last_seen, now)
+            first, since = host.first_seen, host.since
+            host.first_seen = min(first + by, now)
+            if isinstance(since, tuple):
+                host.since = tuple(min(one + by, now) for one in since)
+            else:
+                host.since = host.first_seen if since == first else min(since + by, now)
+            if host.retired_at:
+                host.retired_at = min(host.retired_at + by, now)

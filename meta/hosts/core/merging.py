@@ -1,0 +1,241 @@
+"""Hosts as the database keeps them, taken into memory: two metas that hear of the same hosts come to the same.
+
+Of a host that both heard of, the later report counts; outcomes are joined. Where what another meta wrote is not what is known
+here, the host counts as changed, so that the database gets the better of both. Times of others that are in our future count as
+now.
+"""
+
+import logging
+from collections.abc import Container, Iterable
+from typing import Any
+
+import msgspec
+
+from meta.hosts.agent_sets import Profile, Stamp
+from meta.hosts.core.indexes import Indexes
+from meta.hosts.last_seen import Tick
+from meta.hosts.model import Host, Saved
+from meta.hosts.outcomes import read_outcomes, verdicts_of, write_outcomes
+from updater.wire.decode_problems import in_words
+from updater.wire.text import one_line
+
+SHARE = 1.0  # seconds of which hosts that another meta heard of share a tick
+Content = tuple[Profile, float | tuple[float, ...], Stamp]  # the agents, since when they are so, when looked at
+_stamps = msgspec.json.Decoder(tuple[float | tuple[float, ...], Stamp])
+_encode = msgspec.json.Encoder().encode
+log = logging.getLogger(__name__)
+
+
+class RemoteTicks:
+    """The ticks of hosts that another meta heard of, by time; `close` ends them."""
+
+    def __init__(self, index: Indexes, now: float):
+        self._index = index
+        self._now = now
+        self._ticks: dict[int, Tick] = {}
+
+    def hear(self, host: Host, at: float) -> None:
+        """The host was heard of at this time, which is not before it was heard of here."""
+        host.last_seen = min(at, self._now)
+        if not host.retired_at:
+            number = int(host.last_seen // SHARE)
+            tick = self._ticks.get(number)
+            if tick is None:
+                tick = self._ticks[number] = Tick(min(self._now, (number + 1) * SHARE))
+            self._index.seen.hear(host, tick)
+
+    def close(self) -> None:
+        """No more hosts come to them."""
+        for tick in self._ticks.values():
+            self._index.seen.add(tick, self._now)
+        self._ticks.clear()
+
+
+def saved_of(index: Indexes, host: Host) -> Saved:
+    """As the database is to keep it."""
+    stamps: Any = (host.since, host.looked)
+    unretired = index.unretired.get(host, 0.0) if index.unretired else 0.0
+    return Saved(
+        id=host.id,
+        name=host.name,
+        first_seen=host.first_seen,
+        last_seen=host.last_seen,
+        address=host.address,
+        updater_version=host.updater.version,
+        agents=host.group.profile.text,
+        stamps=_encode(stamps).decode(),
+        outcomes=host.told,
+        retired_at=host.retired_at,
+        unretired_at=unretired if unretired > host.last_seen and not host.retired_at else 0.0,
+    )
+
+
+def heard(ticks: Iterable[Tick], apart: Container[Host]) -> list[tuple[float, list[int]]]:
+    """By tick, the ids of the hosts that were heard of, but for those apart."""
+    found = ((tick.began, [host.id for host in tick.hosts if host.id and host not in apart]) for tick in ticks)
+    return [(began, ids) for began, ids in found if ids]
+
+
+def load(index: Indexes, some: Iterable[Saved], now: float, ahead: float) -> None:
+    """Hosts of a new table; `loaded` must follow. One that is dated later than now, by a clock that was set back since, counts
+    as of now, and is written again where that is by more than `ahead` seconds."""
+    for saved in some:
+        if (host := _enter(index, saved, now)) and host.last_seen > now:
+            if host.last_seen > now + ahead:
+                index.dirty.add(host)
+            host.last_seen = now
+
+
+def loaded(index: Indexes, now: float) -> None:
+    """All hosts of a new table have entered."""
+    index.seen.load((host for host in index.hosts.values() if not host.retired_at), now)
+    index.arrive_all()
+
+
+def merge(index: Indexes, some: Iterable[Saved], now: float) -> None:
+    """What another meta wrote of these hosts."""
+    ticks = RemoteTicks(index, now)
+    for saved in some:
+        if host := index.hosts.get(saved.name):
+            _merge(index, host, saved, ticks, now)
+        elif host := _enter(index, saved, now):
+            index.arrive(host)
+            ticks.hear(host, saved.last_seen)
+    ticks.close()
+
+
+def hear(index: Indexes, at: float, ids: Iterable[int], now: float) -> None:
+    """Another meta heard of these hosts, and of nothing new. It may be dead by now, so it is up to us to write that a host is
+    back that is retired here."""
+    ticks = RemoteTicks(index, now)
+    for number in ids:
+        host = index.by_id.get(number)
+        if host and max(host.last_seen, host.retired_at) < at:
+            if host.retired_at:
+                index.unretire(host)
+                index.dirty.add(host)
+            ticks.hear(host, at)
+    ticks.close()
+
+
+def forget(index: Indexes, ids: Iterable[int], written: float) -> None:
+    """The database has forgotten these hosts; one that was heard of after `written` gets a row again."""
+    for host in filter(None, map(index.by_id.get, ids)):
+        if not host.retired_at and index.last_alive(host) < written:
+            index.retire(host, written)
+        if host.retired_at:
+            index.forget(host)
+        else:
+            index.set_id(host, 0)
+            index.dirty.add(host)
+
+
+def keep_or_forget(index: Indexes, hosts: Iterable[Host], since: float) -> None:
+    """Those of them that the database has not got are written again if they were heard of since then."""
+    for host in hosts:
+        if host.id or index.hosts.get(host.name) is not host:
+            continue
+        if max(index.last_alive(host), host.retired_at) >= since:
+            index.dirty.add(host)
+            continue
+        if not host.retired_at:
+            index.retire(host, since)
+        index.forget(host)
+
+
+def _enter(index: Indexes, saved: Saved, now: float) -> Host | None:
+    """A host that is not there yet, but for its place in time and order; None where it cannot be read."""
+    content = _read(index, saved, now)
+    if content is None:
+        return None
+    profile, since, looked = content
+    klass = index.groups.retired_class if saved.retired_at else index.classes.of(saved.name)
+    host = Host(
+        saved.name,
+        min(saved.first_seen, now),
+        saved.last_seen,
+        index.groups.of(profile, klass),
+        saved.id,
+        saved.address,
+        index.whereabouts.updater(saved.updater_version),
+        since,
+        looked,
+    )
+    index.enter(host)
+    index.by_id[saved.id] = host
+    if saved.outcomes:
+        index.tell(host, saved.outcomes)
+    if saved.retired_at:
+        host.retired_at = saved.retired_at
+        index.retired[host] = None
+    elif saved.unretired_at:
+        index.unretired[host] = saved.unretired_at
+    return host
+
+
+def _read(index: Indexes, saved: Saved, now: float) -> Content | None:
+    """None, and a line in the log, where it is not of our form. The profile must get its group at once. Nothing is so since
+    later than now."""
+    try:
+        since, looked = _stamps.decode(saved.stamps)
+        since = tuple(min(one, now) for one in since) if isinstance(since, tuple) else min(since, now)
+        verdicts = verdicts_of(read_outcomes(saved.outcomes)) if saved.outcomes else ()
+        return index.groups.profiles.read(saved.agents, verdicts), since, looked
+    except (msgspec.DecodeError, TypeError, ValueError) as e:
+        why = in_words(e) if isinstance(e, msgspec.DecodeError) else "not of the form that is kept"
+        log.warning("host %s in the database cannot be read: %s", one_line(saved.name, 253), why)
+        return None
+
+
+def _merge(index: Indexes, host: Host, saved: Saved, ticks: RemoteTicks, now: float) -> None:
+    index.set_id(host, saved.id)
+    is_later = saved.last_seen >= host.last_seen
+    if is_later and (content := _read(index, saved, now)):
+        profile, host.since, host.looked = content
+        index.move(host, profile)
+        host.address = saved.address
+        host.updater = index.whereabouts.updater(saved.updater_version, host.updater.mark)
+    _join_outcomes(index, host, saved.outcomes)
+    index.judge(host)
+    _settle_retirement(index, host, saved)
+    if is_later:
+        ticks.hear(host, saved.last_seen)
+    if _differs(saved_of(index, host), saved):
+        index.dirty.add(host)
+    elif is_later:
+        index.dirty.discard(host)
+
+
+def _join_outcomes(index: Indexes, host: Host, outcomes: str) -> None:
+    """Of each agent the latest, by the host's own clock; both metas must come to the same text."""
+    if host.told == outcomes or not outcomes:
+        return
+    ours, theirs = host.outcomes, read_outcomes(outcomes)
+    both = sorted(
+        [*ours.values(), *theirs.values()], key=lambda outcome: (outcome.at, msgspec.structs.astuple(outcome))
+    )
+    joined = {outcome.agent: outcome for outcome in both}
+    if joined == theirs:
+        index.tell(host, outcomes)
+    elif joined != ours:
+        index.tell(host, write_outcomes(joined, brief=False))
+
+
+def _settle_retirement(index: Indexes, host: Host, saved: Saved) -> None:
+    """The last that happened counts: it was retired, was heard of, or was taken back."""
+    alive = max(index.last_alive(host), saved.last_seen, saved.unretired_at)
+    if max(host.retired_at, saved.retired_at) < alive:
+        if host.retired_at:
+            index.unretire(host)
+            index.seen.quiet(host)
+        if saved.unretired_at:
+            index.unretired[host] = max(saved.unretired_at, index.unretired.get(host, 0.0))
+    elif not host.retired_at:
+        index.retire(host, saved.retired_at)
+    else:
+        host.retired_at = max(host.retired_at, saved.retired_at)
+
+
+def _differs(ours: Saved, theirs: Saved) -> bool:
+    """Whether the database holds something worse than we know. Since when it is so does not matter."""
+    return ours._replace(first_seen=theirs.first_seen, last_seen=theirs.last_seen, stamps=theirs.stamps) != theirs
