@@ -123,7 +123,7 @@ Key = tuple[tuple[Look, ...], tuple[Verdict, ...]]
 
 
 class Group:
-    """The hosts of one class that say the same of their agents; klass is the table's `nowhere` for those that are retired."""
+    """The hosts of one class that say the same of their agents; klass is `Groups.retired_class` for those that are retired."""
 
     __slots__ = ("hosts", "klass", "profile")
 

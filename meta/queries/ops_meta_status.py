@@ -12,7 +12,7 @@ from meta.hosts.model import Host
 from meta.hosts.table import HostTable
 
 FRESH_FOR = 3 * 86400  # seconds without a report after which a host is no longer shown, as the peers do
-STEP = 1000  # hosts looked at at once
+STEP = 1000  # hosts that are copied at once
 
 
 class Seen(NamedTuple):

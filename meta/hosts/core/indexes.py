@@ -1,4 +1,4 @@
-"""All hosts in memory and every index of them, kept in agreement: whatever changes a host changes its indexes too."""
+"""All hosts in memory and every index of them, kept in agreement: what changes a host changes its indexes too."""
 
 from collections.abc import Container, Iterable
 

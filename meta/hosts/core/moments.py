@@ -55,5 +55,5 @@ def _silence(index: Indexes, now: float, hosts: list[Host]) -> Silence:
 def snapshot(index: Indexes, host: Host, now: float) -> Snapshot:
     """Of one host."""
     addresses = index.whereabouts.addresses(host, now)
-    silent = [host] if host in index.seen.silent and not addresses else []
-    return Snapshot(copy(host), addresses, _silence(index, now, silent))
+    is_silent, kept = host in index.seen.silent, copy(host)
+    return Snapshot(kept, addresses, _silence(index, now, [kept] if is_silent and not addresses else []))

@@ -30,7 +30,7 @@ def told_as_heard(host: "Host", told: "dict[str, Outcome]") -> "dict[str, Outcom
 def outdated(
     looks: Sequence[Look], verdicts: Sequence[Verdict], before: Mapping[str, Desired], after: Mapping[str, Desired]
 ) -> tuple[set[str], set[str]]:
-    """The agents whose verdict, and those whose rejection, says nothing of what their hosts shall have now: another artifact
+    """The agents whose verdict, and those whose rejection, says nothing of what their hosts are to have now: another artifact
     than when they failed, or the same again after a stop. What they go on to reject they say again; anything else they try, and
     tell what comes of it. What names the version of the new order, and not that of the former, is of the new one: the host has
     heard of it from another meta. Who tells of rejections says by them alone what was rolled back."""
