@@ -19,7 +19,7 @@ from meta.records.model import Override, Record, RecordSet, resolve
 from meta.records.selectors import Prefix
 from meta.store import Beat, HostRow, Since
 from meta.sync.merge import absorb
-from meta.sync.rows import AT_MOST, known, load, take
+from meta.sync.rows import AT_MOST, known, load, row_of, saved_of, take
 from updater.wire.heartbeat import Outcome, RealAgent, Report, WireError
 
 OLD = RealAgent("a", "1.0.0", "started", 100)
@@ -224,6 +224,7 @@ def test_the_silent_are_retired_and_who_is_taken_back_may_be_silent_as_long_agai
     assert table.unretire("h1", 121.0)
     assert table.retire_silent(before=51.0, now=122.0) == []
     check(table)
+    assert (table.saved("h1").retired_at, table.saved("h1").unretired_at) == (0.0, 121.0)
     (row,) = take(table, 122.0).rows
     assert (row.hostname, row.last_seen, row.retired_at) == ("h1", 1.0, -121.0)
     again = HostTable(late_after=10)
@@ -317,6 +318,14 @@ def test_a_host_becomes_a_row_and_comes_back_from_it():
     assert shown(again) == shown(table)
     assert known(again, "h") == row._replace(id=7)
     check(again)
+
+
+@pytest.mark.parametrize("word", [0.0, 5.0, -5.0], ids=["as ever", "retired", "taken back"])
+def test_a_row_says_when_a_host_was_retired_or_taken_back(word):
+    row = HostRow(7, "h", 1.0, 2.0, "", "", "[]", "[1.5,7]", "", word)
+    saved = saved_of(row)
+    assert (saved.retired_at, saved.unretired_at) == (max(word, 0.0), max(-word, 0.0))
+    assert row_of(saved) == row
 
 
 def test_who_was_heard_of_and_did_not_change_costs_only_an_id():
