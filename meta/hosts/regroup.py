@@ -50,7 +50,7 @@ class Regrouping:
                 if self._index.classes is not step.after:
                     return
                 there = step.whole(group.klass)
-                if not group.hosts or group.klass.book is step.after or (there and self._rename(group, there)):
+                if not group.hosts or group.klass.book is step.after or (there and self._reclassify(group, there)):
                     continue
                 hosts = list(group.hosts)
             for some in batches(hosts, STEP):
@@ -72,7 +72,7 @@ class Regrouping:
                     if host and not host.retired_at:
                         self._index.move(host, host.group.profile, step.of(host.group.klass, name))
 
-    def _rename(self, group: Group, klass: Class) -> bool:
+    def _reclassify(self, group: Group, klass: Class) -> bool:
         """The group gets another class, and the few hosts that are in that already. False: they are many, or to be looked at
         one by one: what they told is to be marked, or they may have heard of their orders by now."""
         profile = group.profile
@@ -80,4 +80,4 @@ class Regrouping:
             return False
         if group.klass.since and len(group.hosts) <= STEP:
             return False
-        return self._index.groups.rename(group, klass.comers(group.klass))
+        return self._index.groups.reclassify(group, klass.comers(group.klass))

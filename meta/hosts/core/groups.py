@@ -49,7 +49,7 @@ class Groups:
             del self._groups_of(group.klass)[group.profile, group.klass]
             self.profiles.release(group.profile)
 
-    def rename(self, group: Group, klass: Class) -> bool:
+    def reclassify(self, group: Group, klass: Class) -> bool:
         """All hosts of an active group come to this class at once, and the few that are there already join them. False, and
         nothing is changed, where those are many."""
         there = self._active.get((group.profile, klass))
