@@ -54,7 +54,7 @@ def measure(hosts: int) -> dict[str, object]:
         write(table, clock)
         found[what] = {
             "bytes_per_host": round((resident() - before) / hosts, 1),
-            "groups": len({table.get(name).group for name in table.names()}),
+            "groups": len({host.group for name in table.names() if (host := table.get(name))}),
             "seconds": round(time.perf_counter() - started, 1),
         }
     return found
