@@ -1,5 +1,7 @@
-"""The command `meta`. Exits 0 when all is well, 1 on failure, 2 on a bad option, file or environment, and then says what in
-one sentence (`check` says everything). The heavy parts are imported by the commands that need them: help must come at once.
+"""The command `meta`. The exit code is 0 for success, 1 for a failure, 2 for a bad option, file or environment.
+
+Errors are one sentence (`check` lists all errors). Slow modules are imported by the commands that need them, so that help
+appears at once.
 """
 
 import os
@@ -25,7 +27,7 @@ SECTIONS = {
 SERVING = (
     ["serve"],
     ["elves"],
-)  # these have signal handlers of their own, and processes that must not inherit a thread
+)  # these have their own signal handlers, and child processes that must not inherit a thread
 
 
 def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -37,7 +39,7 @@ def _print_version(context: click.Context, _option: click.Parameter, wanted: boo
 
 
 class _Group(click.Group):
-    """Lists the commands by what they are about."""
+    """Lists the commands in sections."""
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         for section, names in SECTIONS.items():
@@ -59,14 +61,14 @@ COMMANDS = (
 @click.group(cls=_Group, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show it.")
 def cli() -> None:
-    """Tell every host which agents it shall run, and know which ones it runs.
+    """Tell every host which agents to run, and know which ones it runs.
 
     \b
     Start it, and be its first admin:
       meta serve --tarballs ./tarballs
       umask 077; mkdir -p ~/.config/meta
       meta token new me --role admin --database sqlite:///var/meta.db > ~/.config/meta/token
-    Release a version: to some hosts first, then to all; and back, if it was none:
+    Release a version: to some hosts first, then to all; and take it back if it is bad:
       meta publish my-agent-1.0.1.tar.gz
       meta set my-agent version=1.0.1 --for prefix:web- --why "try it"
       meta status my-agent --watch
@@ -88,13 +90,13 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The only place that turns an error into an exit code; what interrupts it is updater.service.interrupt's."""
+    """Run the command and turn errors into exit codes; interrupts are handled by updater.service.interrupt."""
     with interrupt.has_a_code():
         _run()
 
 
 def _run() -> None:
-    if "_META_COMPLETE" not in os.environ:  # a shell that completes shows nothing of it
+    if "_META_COMPLETE" not in os.environ:  # during shell completion it would not be shown
         for sentence in variables.near_misses(os.environ, variables.known(cli)):
             click.echo(f"warning: {sentence}", err=True)
     try:

@@ -1,4 +1,4 @@
-"""The small languages of arguments: FIELD=VALUE, selectors, labels, durations. Pure; refuses the rest, with an example."""
+"""Parses arguments: FIELD=VALUE, selectors, labels, durations. Pure; errors show an example."""
 
 from collections.abc import Sequence
 
@@ -45,7 +45,7 @@ def selector_of(text: str) -> Selector:
     if kind not in KINDS:
         raise Misconfigured(f"{quoted(kind)} selects nothing; there are {', '.join(f'{k}:' for k in KINDS)}")
     if not value:
-        raise Misconfigured(f'nothing stands behind "{kind}:"; every host is glob:*')
+        raise Misconfigured(f'nothing follows "{kind}:"; every host is glob:*')
     return parse_selector(text, "--for")
 
 

@@ -62,7 +62,7 @@ class Client:
         self._session.close()
 
     def get(self, path: str, kind: type[T], **query: Any) -> T:
-        """path: below the API's prefix, its parts already quoted by `at`."""
+        """GET a value of type `kind`. path: below the API's prefix, its parts quoted by `at`."""
         return self._decoded(self._ask("GET", path, query), kind)
 
     def get_versioned(self, path: str, kind: type[T]) -> tuple[T, int]:
@@ -76,11 +76,11 @@ class Client:
     def send(
         self, method: str, path: str, kind: type[T], body: Any = None, match: int | None = None, **query: Any
     ) -> T:
-        """PUT, PATCH, POST or DELETE. match: the revision that it is an edit of, ABSENT, or None for no condition."""
+        """Send PUT, PATCH, POST or DELETE. match: the base revision of the edit, ABSENT, or None for no condition."""
         return self._decoded(self._ask(method, path, query, _encoded(body), _conditions(match, body)), kind)
 
     def upload(self, path: str, file: IO[bytes], kind: type[T], **query: Any) -> T:
-        """PUT what is in a file, read as it goes; its length is that of the file."""
+        """PUT the content of a file, which is streamed."""
         return self._decoded(self._ask("PUT", path, query, file, {"Content-Type": "application/gzip"}, UPLOAD), kind)
 
     def pages(self, path: str, kind: type[T], limit: int, **query: Any) -> Iterator[T]:
@@ -96,7 +96,7 @@ class Client:
                 return
 
     def plain(self, path: str) -> tuple[int, Any]:
-        """GET a path that is not of the API: (status, JSON data or None)."""
+        """GET a path outside the API; returns (status, JSON data or None)."""
         response = self._exchange("GET", f"{self.url}{path}")
         try:
             return response.status_code, msgspec.json.decode(response.content)
@@ -140,7 +140,7 @@ class Client:
                 timeout=(CONNECT, patience or self._patience),
                 allow_redirects=False,
             )
-        except (OSError, ValueError) as e:  # requests lets some of the libraries below through as they are
+        except (OSError, ValueError) as e:  # requests passes some errors of the libraries below on unwrapped
             raise self._failed(method, e) from e
 
     def _failed(self, method: str, error: Exception) -> Exception:
@@ -177,7 +177,7 @@ class Client:
 
 
 class _Bearer(AuthBase):
-    """As the session's own auth, so that nothing else adds one."""
+    """The session's own authentication, so that requests does not add an entry of ~/.netrc."""
 
     def __init__(self, token: str):
         self._token = token
@@ -189,7 +189,7 @@ class _Bearer(AuthBase):
 
 
 def at(*parts: str) -> str:
-    """A path below the API's prefix: `at("hosts", name)`. Raises Misconfigured for a name that cannot be a part of one."""
+    """A path below the API's prefix: `at("hosts", name)`. Raises Misconfigured for a name that cannot be in a path."""
     for part in parts:
         if not part.strip(".") or "/" in part:
             raise Misconfigured(f"{shown_in_message(part)} is no name")
@@ -197,7 +197,7 @@ def at(*parts: str) -> str:
 
 
 def _checked(url: str) -> tuple[str, bool]:
-    """The base URL, and whether it is this machine's own."""
+    """(the base URL, whether it is on this machine). Raises Misconfigured."""
     try:
         parts = urlsplit(url.strip())
         host, _ = parts.hostname or "", parts.port

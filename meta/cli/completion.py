@@ -1,4 +1,4 @@
-"""Words for the shell's completion, asked of meta with the settings of the environment. Says nothing when it cannot."""
+"""Words for shell completion, from the meta that the environment names. After an error there are no words and no message."""
 
 import os
 from collections.abc import Sequence
@@ -11,24 +11,24 @@ from meta.records.model import CHANGEABLE
 from meta.records.selectors import KINDS
 from updater.wire.names import LEFTOVERS, START, STOP, UNKNOWN_STATUS
 
-PATIENCE = 2.0  # seconds that somebody at a shell waits for
-_WORDS = {"cmd": (START, STOP), "leftovers": LEFTOVERS, "unknownStatus": UNKNOWN_STATUS}  # of fields that have few
-MOST = 100  # names of hosts offered at once
+PATIENCE = 2.0  # seconds that a person at a shell waits
+_WORDS = {"cmd": (START, STOP), "leftovers": LEFTOVERS, "unknownStatus": UNKNOWN_STATUS}  # fields with few values
+MOST = 100  # host names offered at once
 
 
 def agents(begun: str) -> list[str]:
-    """The agents that begin so."""
+    """Names of agents that begin with `begun`, as in all functions here."""
     return _begun(begun, (item["name"] for item in _items("/records", "agents")))
 
 
 def hosts(begun: str) -> list[str]:
-    """Hosts that begin so."""
+    """Host names."""
     literal = begun.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]")
     return [item["name"] for item in _items("/hosts", name=f"{literal}*", limit=MOST)]
 
 
 def versions(begun: str, agent: str) -> list[str]:
-    """Versions of this agent, or of any for "", that are published or that hosts run."""
+    """Versions of this agent, or of any agent for "", that are published or that hosts run."""
     published = [item["version"] for item in _items("/tarballs") if agent in ("", item["agent"])]
     return _begun(begun, published + [item["version"] for item in _items("/counts", agent=agent)])
 
@@ -43,7 +43,7 @@ def field_names(begun: str) -> list[str]:
 
 
 def fields(begun: str, before: Sequence[str], agent: str) -> list[str]:
-    """FIELD= and then its values. before: the words that stand already: bash makes three of FIELD=VALUE."""
+    """`FIELD=`, then FIELD=VALUE. before: the words before this one, as bash splits FIELD=VALUE into three words."""
     key, equals, value = begun.partition("=")
     if equals:
         return [f"{key}={one}" for one in _values(key, value, agent)]
@@ -58,7 +58,7 @@ def _values(key: str, begun: str, agent: str) -> list[str]:
 
 
 def selectors(begun: str) -> list[str]:
-    """`prefix:`, and then what may stand behind it."""
+    """`prefix:` and the other kinds, then their values."""
     kind, colon, value = begun.partition(":")
     if not colon:
         return _begun(begun, (f"{one}:" for one in KINDS))

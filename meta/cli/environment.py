@@ -1,8 +1,7 @@
-"""What the command line takes from its environment: its token from META_TOKEN, else from a file that only its owner can read.
+"""Reads the token of the command line from META_TOKEN, else from a file that only its owner can read.
 
-A token is never an argument, since `ps` shows those.
-
-Refuses a file that others can read, and a text that cannot be a token: a wrong file would be sent to whoever answers.
+A token is never an argument, since `ps` shows arguments. Refuses a file that others can read, and a text that cannot be a
+token, since the content of a wrong file would be sent to the server.
 """
 
 import os
@@ -19,7 +18,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750
 
 
 def token(file: Path | None) -> str:
-    """The token, or "" when there is none. file: as the option says, which then must be there. Raises Misconfigured."""
+    """The token, or "" if there is none. file: from the option; it must exist. Raises Misconfigured."""
     if file is None and (given := os.environ.get("META_TOKEN", "").strip()):
         return _checked(given, "META_TOKEN")
     path = file or default_file()
@@ -41,7 +40,7 @@ def token(file: Path | None) -> str:
 
 
 def default_file() -> Path:
-    """~/.config/meta/token, or where XDG_CONFIG_HOME says."""
+    """~/.config/meta/token, or the same below XDG_CONFIG_HOME."""
     config = os.environ.get("XDG_CONFIG_HOME", "")
     return (Path(config) if config.startswith("/") else Path.home() / ".config") / "meta" / "token"
 

@@ -1,4 +1,4 @@
-"""What meta refused, in one sentence that says what to do: an HTTP status and a problem document (RFC 9457) -> an error."""
+"""Turns a refusal of meta (HTTP status and problem document, RFC 9457) into an error whose text says what to do."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ TO_GET_ONE = (
 
 
 class Conflict(MetaError):
-    """What is there now does not allow it. lines: what somebody else changed since this edit was made, if that is why."""
+    """The current state does not allow the edit. lines: the changes that others made since the edit's base, if that is why."""
 
     def __init__(self, sentence: str, lines: Sequence[str]):
         super().__init__(sentence, lines)
@@ -27,11 +27,11 @@ class Conflict(MetaError):
 
 
 class TooLarge(Misconfigured):
-    """More than is taken there in one request."""
+    """The request's body is larger than the server accepts."""
 
 
 def error(status: int, body: bytes, what: str, has_token: bool) -> MetaError:
-    """what: the answer in words, for one that is no problem document."""
+    """The error for a response. what: the response in words, in case it is not a problem document."""
     try:
         problem = msgspec.json.decode(body, type=Problem)
     except (msgspec.DecodeError, UnicodeError):
@@ -64,7 +64,7 @@ def _foreign(status: int, what: str) -> MetaError:
         return TryLater(f"no meta answers behind what does ({what}); try again in a moment")
     if status == 413:
         return TooLarge(
-            f"what stands before meta takes no body as large ({what}): deploy/nginx.conf has what meta takes"
+            f"the proxy before meta refuses a body of this size ({what}): deploy/nginx.conf has what meta takes"
         )
     return Misconfigured(f"what answers is not meta, or not of this version ({what}): look at META_URL")
 
@@ -78,7 +78,7 @@ def _all_problems(problem: Problem, said: str) -> str:
 
 
 def in_words(failure: Exception) -> str:
-    """What lies at the ground of an error of the HTTP library."""
+    """The root cause of an error of the HTTP library, as one line of text."""
     cause: BaseException = failure
     while True:
         found = (getattr(cause, "reason", None), *cause.args, None if isinstance(cause, OSError) else cause.__cause__)
@@ -90,5 +90,5 @@ def in_words(failure: Exception) -> str:
 
 
 def is_unreached(failure: Exception) -> bool:
-    """Whether the request surely did not arrive anywhere."""
+    """Whether the request certainly did not reach a server."""
     return "NewConnectionError" in repr(failure) or "NameResolutionError" in repr(failure)

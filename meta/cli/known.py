@@ -1,4 +1,4 @@
-"""Names that nothing knows: who asks for one gets an error with the nearest name, never an empty list."""
+"""Checks names of agents and labels: an unknown one gives an error with the nearest name, never an empty list."""
 
 from meta.api.schemas.types import Counts, Labels
 from meta.cli.client import Client
@@ -8,20 +8,20 @@ from updater.wire.text import quoted
 
 
 def agents(client: Client) -> list[str]:
-    """The agents that have a record or that some host reports, sorted."""
+    """The sorted names of agents that have a record or that a host reports."""
     records = client.get("/records", dict[str, list[dict[str, object]]])["agents"]
     return sorted({*(str(one["name"]) for one in records), *(one.agent for one in client.get("/counts", Counts).items)})
 
 
 def require_agent(client: Client, agent: str) -> None:
-    """Raises NotThere for an agent without a record that no host reports."""
+    """Raises NotThere for an agent that has no record and that no host reports."""
     known = agents(client)
     if agent not in known:
         raise NotThere(f"there is no agent {quoted(agent)}{did_you_mean(agent, known)}")
 
 
 def require_label(client: Client, label: str) -> None:
-    """label: `env=staging` or `env`. Raises NotThere for a key that no host has, or not with this value."""
+    """Raises NotThere for a label that no host has. label: `env=staging` or `env`."""
     key, equals, value = label.partition("=")
     known = {one.key: one for one in client.get("/labels", Labels).items}
     if key not in known:

@@ -1,4 +1,4 @@
-"""The options that many commands share, and how a command comes to a client. Imports nothing slow: help must come at once."""
+"""Options that several commands share, and decorators that pass a client. Imports no slow modules, so help appears at once."""
 
 import signal
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Command = Callable[..., Any]
 
 
 def variable(name: str, envvar: str, *short: str, **attributes: Any) -> Callable[[Command], Command]:
-    """An option that is a variable META_... too. short: more names of the option."""
+    """An option that can also be set by the variable META_`envvar`. short: more names of the option."""
     return click.option(*short, name, envvar=f"META_{envvar}", show_envvar=True, **attributes)
 
 
@@ -42,7 +42,7 @@ database = variable(
     "DATABASE",
     metavar="URL",
     show_default="sqlite:///var/meta.db",
-    help="Where all is remembered, an SQLAlchemy URL: sqlite:///FILE or postgresql://USER@HOST/NAME.",
+    help="The database, an SQLAlchemy URL: sqlite:///FILE or postgresql://USER@HOST/NAME.",
 )
 
 records = variable(
@@ -100,8 +100,10 @@ ca_file = variable(
 
 
 def long_running(command: Command) -> Command:
-    """The options of a command that serves until it is stopped. It gets `check`, and `announcing`, which returns an Announcer;
-    with --keep-up in a new process. SIGHUP is ignored until the service handles it."""
+    """The options of a command that serves until it is stopped. SIGHUP is ignored until the service handles it.
+
+    The command gets `check` and `announcing`, which returns an Announcer, with --keep-up in a new process.
+    """
 
     @check
     @keep_up
@@ -128,7 +130,7 @@ def _announcing(keeping: bool, state_file: Path | None) -> "Announcer":
 
 
 def connection(command: Command) -> Command:
-    """The options that say where meta is, for `connect`."""
+    """The options for `connect`: URL, token file and certificate authorities."""
     return url(token_file(ca_file(command)))
 
 
@@ -140,7 +142,7 @@ def connect(url: str, token_file: Path | None, ca_file: Path | None) -> "Client"
 
 
 def connected(command: Command) -> Command:
-    """Gives the command a Client as its first argument, made from these options."""
+    """Pass the command a Client, made from the connection options, as its first argument."""
 
     @connection
     @wraps(command)
@@ -152,8 +154,7 @@ def connected(command: Command) -> Command:
 
 
 def changing(command: Command) -> Command:
-    """Gives the command a meta.cli.steps.confirm.Editor as its first argument, made from the options of everything that changes
-    the desired state."""
+    """Pass the command a meta.cli.steps.confirm.Editor as its first argument, with the options of all changing commands."""
 
     @why
     @dry_run
@@ -186,7 +187,7 @@ def hosts(_context: click.Context, _parameter: click.Parameter, begun: str) -> l
 
 
 def versions(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
-    """Shell completion of a version of the AGENT, or --agent, that stands before it."""
+    """Shell completion of a version of the AGENT, or --agent, given before it."""
     from meta.cli import completion
 
     return completion.versions(begun, context.params.get("agent") or "")
@@ -215,7 +216,7 @@ def field_names(_context: click.Context, _parameter: click.Parameter, begun: str
 
 
 def selectors(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
-    """Shell completion of what --for takes."""
+    """Shell completion of a selector."""
     from meta.cli import completion
 
     return completion.selectors(begun)
@@ -229,12 +230,12 @@ def labels(_context: click.Context, _parameter: click.Parameter, begun: str) -> 
 
 
 def agent(**attributes: Any) -> Callable[[Command], Command]:
-    """The argument AGENT; a name that no agent can have is refused before meta is asked."""
+    """The argument AGENT; an invalid name is refused before meta is asked."""
     return click.argument("agent", shell_complete=agents, callback=_no_strange_agent, **attributes)
 
 
 def host(name: str, **attributes: Any) -> Callable[[Command], Command]:
-    """An argument that is one hostname or several, refused likewise."""
+    """An argument of one or several host names; invalid names are refused before meta is asked."""
     return click.argument(name, shell_complete=hosts, callback=_no_strange_host, **attributes)
 
 
@@ -251,7 +252,7 @@ def _no_strange_host(_context: click.Context, _parameter: click.Parameter, value
     return _unless(next(filter(None, map(hostname_problem, names)), ""), value)
 
 
-OF_AN_AGENT: Any = {"shell_complete": agents, "callback": _no_strange_agent}  # of an option that names one
+OF_AN_AGENT: Any = {"shell_complete": agents, "callback": _no_strange_agent}  # for options that name an agent
 
 
 def _unless(problem: str, value: Any) -> Any:

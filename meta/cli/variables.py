@@ -1,5 +1,5 @@
-"""The variables META_... that are known: one that is misspelt is refused in meta.env, where nothing but assignments may stand,
-and warned of in the environment, where others may have put what is not for us. Pure."""
+"""Checks variables META_... for misspelt names: an error in meta.env, which may contain only assignments, and a warning in the
+environment, which may contain variables of other programs. Pure."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,12 +20,12 @@ _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _VALUE = r"=[^\s;&|<>()]*"
 _ASSIGNS = re.compile(rf"\s*(?:{_NAME}{_VALUE}(?:\s+{_NAME}{_VALUE})*|export(?:\s+{_NAME}(?:{_VALUE})?)+)?\s*")
 _APART = re.compile(rf"\s*(?:export\s+)?({_NAME})\s+=")
-_BREAK = "\0"  # the end of a line within a quotation, or behind a backslash
+_BREAK = "\0"  # a line end within a quotation, or after a backslash
 _MISSPELT = ("META", "EMTA", "MTEA", "MEAT", "MEA", "MET", "MMETA", "MEETA", "METTA", "METAA")
 
 
 def known(command: click.Command) -> set[str]:
-    """The variables of a command and of all below it."""
+    """The variables of a command and of its subcommands."""
     found = {OF_THE_TOKEN} | {one.envvar for one in command.params if isinstance(one.envvar, str)}
     if isinstance(command, click.Group):
         found = found.union(*map(known, command.commands.values()))
@@ -33,8 +33,7 @@ def known(command: click.Command) -> set[str]:
 
 
 def problems(text: str, names: Iterable[str]) -> list[Problem]:
-    """What is wrong in a meta.env, which a shell reads: variables META_... that are not known, others that nearly are, and what
-    sets no variable."""
+    """The problems in a meta.env, which a shell reads: unknown and misspelt variables, and lines that set no variable."""
     names = sorted(names)
     found, number = [], 1
     for kept in _NO_CODE.sub(_blank, text).split("\n"):
@@ -49,7 +48,7 @@ def problems(text: str, names: Iterable[str]) -> list[Problem]:
 
 
 def _unknown(variable: str, names: Sequence[str]) -> str:
-    """What is wrong with a variable that is set, "" for nothing."""
+    """What is wrong with the name of a variable, or ""."""
     if variable in names:
         return ""
     if variable.startswith(PREFIX):
@@ -62,7 +61,7 @@ def _unknown(variable: str, names: Sequence[str]) -> str:
 
 
 def _no_assignment(line: str) -> str:
-    """Why a line, without quotations, is none that only sets variables; "" where it is one."""
+    """Why a line, whose quotations are removed, does more than set variables, or ""."""
     line = _SUBSTITUTED.sub("q", line)
     if all(_ASSIGNS.fullmatch(part) for part in line.split(";")):
         return ""
@@ -75,13 +74,13 @@ def _no_assignment(line: str) -> str:
 
 
 def _blank(match: re.Match[str]) -> str:
-    """What sets nothing, with a mark for each end of a line that ends no command. A quotation stays a part of its word."""
+    """The replacement of a comment or quotation: a placeholder, so that it stays part of its word, and its line ends."""
     breaks = _BREAK * match[0].count("\n")
     return breaks if match[0][0] == "#" or match[0] == "\\\n" else f"q{breaks}q"
 
 
 def _breaks(kept: str, at: int) -> int:
-    """How many marks stand before the character that is the `at`th without them."""
+    """How many _BREAKs come before the character at position `at`, which is counted without them."""
     passed = 0
     for position, character in enumerate(kept):
         if character == _BREAK:
@@ -92,7 +91,7 @@ def _breaks(kept: str, at: int) -> int:
 
 
 def near_misses(environment: Iterable[str], names: Iterable[str]) -> Iterator[str]:
-    """A sentence for each variable that is probably a misspelt META_..."""
+    """Yield a sentence for each variable that is probably a misspelt META_..."""
     names = sorted(names)
     for variable in sorted(environment):
         if variable in names:
@@ -102,13 +101,13 @@ def near_misses(environment: Iterable[str], names: Iterable[str]) -> Iterator[st
 
 
 def _nearest(variable: str, names: Iterable[str]) -> str:
-    """By what follows the prefix, which all have in common; "" where none is near."""
+    """The nearest known variable, compared without the prefix; "" if none is near."""
     close = closest(variable.removeprefix(PREFIX), (name.removeprefix(PREFIX) for name in names))
     return PREFIX + close if close else ""
 
 
 def _with_prefix(variable: str, names: Iterable[str]) -> str:
-    """The name that this is but for a slip in its prefix: letters in another order, one too many, no underscore, small ones."""
+    """The known variable that differs only by a misspelt prefix, such as swapped letters or a missing underscore; or ""."""
     text = variable.upper()
     for name in names:
         end = name.removeprefix(PREFIX)

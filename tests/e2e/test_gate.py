@@ -341,7 +341,7 @@ def test_no_record_and_no_host_are_not_yet(meta):
     assert "no host to judge" in watch(meta, 1)
     send(meta, {"name": "other", "version": "1", "status": "started", "timestamp": 7})
     shown = meta.run("status", "other", "--watch", expect=1).stdout
-    assert "no record says what hosts shall have" in shown
+    assert "no record orders this agent" in shown
 
 
 @pytest.mark.parametrize(("is_retired", "code"), [(False, 1), (True, 0)])

@@ -1,4 +1,4 @@
-"""`meta elves`: real elves-agents, and elves' other modules, served by meta in place of their heartbeat module."""
+"""`meta elves`: serves elves-agents and elves' other modules in place of their heartbeat module."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     required=True,
     type=click.Path(path_type=Path),
-    help="elves' own conf.properties, as it is.",
+    help="elves' own conf.properties, unchanged.",
 )
 @options.variable(
     "--meta-config",
@@ -103,7 +103,7 @@ def elves(
 
 
 def _meta_settings(config: Path | None, given: dict[str, Any]) -> "Settings":
-    """meta's own: from its file and the options. Raises Misconfigured."""
+    """meta's own settings, from its file and the options. Raises Misconfigured."""
     from meta.records.files.load import load
     from meta.settings import read, settle
 

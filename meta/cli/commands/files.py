@@ -18,12 +18,12 @@ _file = click.argument("file", type=click.Path(path_type=Path))
 @_file
 @options.changing
 def apply(editor: "Editor", file: Path) -> None:
-    """Make the records just what FILE says (- is stdin): agents that are not in it are deleted. All or nothing.
+    """Replace all records by those in FILE (- is stdin): agents that are not in it are deleted. All or nothing.
 
-    A file that `meta export` wrote names the revision that it is based on, in its first line. If somebody else changed a
-    record since, this is a conflict and shows what they did; export again, or take the line out to overrule them. When all
-    goes well, the line is brought up to date. A file that takes away more than half of the agents, or of an agent's overrides,
-    may have been cut short: it is refused without --yes.
+    A file that `meta export` wrote names the revision that it is based on, in its first line. If others have changed a record
+    since, this is a conflict and shows what they did; export again, or remove the line to overrule them. On success the line is
+    updated. A file that removes more than half of the agents, or of an agent's overrides, may have been cut short: it is
+    refused without --yes.
 
     \b
     Examples:
@@ -106,8 +106,8 @@ def import_(editor: "Editor", file: Path) -> None:
 @click.option("-o", "--output", "file", type=click.Path(path_type=Path), help="Where to; stdout if it is not given.")
 @options.connected
 def export(client: "Client", file: Path | None) -> None:
-    """Write the records as a file for `meta apply`. Its first line names the revision, so that an edit of it cannot undo what
-    somebody else changes meanwhile.
+    """Write the records as a file for `meta apply`. Its first line names the revision, so that an edit of it cannot undo
+    changes that others make in the meantime.
 
     \b
     Examples:

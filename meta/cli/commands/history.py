@@ -1,4 +1,4 @@
-"""`meta history` and `rollback`: what was decided, by whom, and the way back. `ban`, `unban` and `bans`: what never again."""
+"""`meta history` and `rollback`: past edits, and how to undo them. `ban`, `unban` and `bans`: versions that must not run."""
 
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,7 @@ def _show(revision: "RevisionView") -> None:
     from meta.cli.views import show
 
     why = f": {show.one_line_kept(revision.why)}" if revision.why else ""
-    head = f" {revision.action} by {revision.who or 'nobody'} at {show.when(revision.at)}{why}"
+    head = f" {revision.action} by {revision.who or 'unknown'} at {show.when(revision.at)}{why}"
     show.styled([show.Cell(f"revision {revision.number}", "bold"), show.Cell(show.one_line_kept(head))])
     show_difference([f"  {line}" for line in lines_of(revision.changes)], err=False)
 
@@ -62,8 +62,8 @@ def rollback(editor: "Editor", revision: int | None, agent: str | None) -> None:
     """Take back the newest change of --agent, or with REVISION make its record what it was right after that. Without --agent
     REVISION takes back all agents at once. It is a new revision: nothing is lost. Bans and labels stay.
 
-    A change that a rollback took back already is left alone, and who did it is shown: twice is safe. That a version shall be
-    tried again (meta retry) is no change of its own. A watch has other ends than a failure, so a script looks for its code 1.
+    A change that was already rolled back is left alone, and it is shown who did it: running this twice is safe. A retry (meta
+    retry) does not count as a change. A watch has other exit codes than that of a failure, so a script checks for 1.
 
     \b
     Examples:
@@ -87,8 +87,8 @@ def rollback(editor: "Editor", revision: int | None, agent: str | None) -> None:
 @click.argument("version", shell_complete=options.versions)
 @options.changing
 def ban(editor: "Editor", agent: str, version: str) -> None:
-    """Let no host be told to run VERSION of AGENT, whatever the records say. Where it runs it runs on, until the records say
-    another.
+    """Let no host be told to run VERSION of AGENT, even if the records have it. Where it runs it keeps running, until the
+    records have another version.
 
     \b
     Example:
@@ -109,7 +109,7 @@ def ban(editor: "Editor", agent: str, version: str) -> None:
 @click.argument("version", shell_complete=options.banned)
 @options.changing
 def unban(editor: "Editor", agent: str, version: str) -> None:
-    """Let VERSION of AGENT be run again, where the records say so.
+    """Let VERSION of AGENT be run again, where the records have it.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`meta hosts`, `host` and `explain`: what the hosts run, and why they shall."""
+"""`meta hosts`, `host` and `explain`: what hosts run, what is desired there, and why."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -30,15 +30,15 @@ STATES = ("new", "ok", "late", "lost", "retired")
 @click.option("--label", default="", metavar="KEY[=VALUE]", help="Only with this label.", shell_complete=options.labels)
 @click.option("--name", default="", metavar="GLOB", help="Only with such names: 'web-*'.")
 @click.option("--drift/--no-drift", default=None, help="Only those that are not as desired, or only those that are.")
-@click.option("--failed", is_flag=True, help="Only those where the change to what they shall be now failed.")
+@click.option("--failed", is_flag=True, help="Only those where the change to the desired state failed.")
 @click.option("--doubled", is_flag=True, help="Only names under which two machines report.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @options.output
 @options.connected
 def hosts(client: "Client", limit: int, everything: bool, output: str, **wanted: Any) -> None:
-    """List the hosts that fit all of these, by name, with what they run: NAME VERSION, what it shall be where that differs, and
-    why its change failed. On a terminal each host is one line, without address and labels where it is narrow: `meta host NAME`
+    """List the hosts that match all options, by name, with their agents: NAME VERSION, the desired version if it differs, and
+    why its change failed. On a terminal each host is one line, without address and labels if it is narrow: `meta host NAME`
     shows all.
 
     \b
@@ -72,7 +72,7 @@ def hosts(client: "Client", limit: int, everything: bool, output: str, **wanted:
 @options.output
 @options.connected
 def host(client: "Client", name: str, output: str) -> None:
-    """Show one host: what it reported, what it shall run, and what became of the last changes there.
+    """Show one host: what it reported, what is desired, and the outcome of the last changes there.
 
     \b
     Example:
@@ -97,7 +97,7 @@ def host(client: "Client", name: str, output: str) -> None:
             ("labels", show.labels(found.labels)),
         ]
     )
-    show.table(["agent", "version", "status", "since", "shall be", "note"], [_agent_row(one) for one in found.agents])
+    show.table(["agent", "version", "status", "since", "desired", "note"], [_agent_row(one) for one in found.agents])
     for line in _outcomes(found):
         show.styled(line)
 
@@ -109,9 +109,16 @@ def doubled(host: "HostView") -> str:
 def _agent_row(agent: "AgentView") -> "list[Cell | str]":
     from meta.cli.views import host_list, show
 
-    shall = show.Cell(host_list.desired(agent), "yellow" if agent.drift else "")
+    desired = show.Cell(host_list.desired(agent), "yellow" if agent.drift else "")
     note = _note(agent)
-    return [show.Cell(agent.name, "bold"), agent.version, show.word(agent.status), show.when(agent.since), shall, note]
+    return [
+        show.Cell(agent.name, "bold"),
+        agent.version,
+        show.word(agent.status),
+        show.when(agent.since),
+        desired,
+        note,
+    ]
 
 
 def _note(agent: "AgentView") -> str:
@@ -142,12 +149,12 @@ def _outcomes(host: "HostView") -> "Iterator[list[Cell]]":
                 yield [show.Cell(f"    {show.one_line_kept(line)}", "dim")]
 
 
-@click.command(short_help="Show what a host shall run, and why.")
+@click.command(short_help="Show what a host is to run, and why.")
 @options.host("host")
 @options.output
 @options.connected
 def explain(client: "Client", host: str, output: str) -> None:
-    """Show for each field of each agent what it shall be on HOST, and which record or override says so. The host need not have
+    """Show the desired value of each field of each agent on HOST, and which record or override sets it. The host need not have
     reported yet.
 
     \b
@@ -184,5 +191,5 @@ def _explain(found: "Explanation") -> None:
     for agent in found.agents:
         if agent.ban:
             why = f": {show.one_line_kept(agent.ban.why)}" if agent.ban.why else ""
-            text = f"{agent.agent} {agent.ban.version} is banned by {agent.ban.who or 'nobody'}{why}"
+            text = f"{agent.agent} {agent.ban.version} is banned by {agent.ban.who or 'unknown'}{why}"
             show.styled([show.Cell(f"{text}: the host gets no order", "red")])

@@ -1,4 +1,4 @@
-"""`meta label`, `retire` and `unretire`: what engineers say of hosts."""
+"""`meta label`, `retire` and `unretire`: labels of hosts, and hosts that are gone."""
 
 from typing import TYPE_CHECKING
 

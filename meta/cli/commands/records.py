@@ -1,4 +1,4 @@
-"""`meta get`, `set` and `unset`: what one agent shall be."""
+"""`meta get`, `set` and `unset`: the desired state of one agent."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,12 @@ _SELECTOR_HELP = "Only for these hosts: prefix:web-, glob:*-db-*, hosts:a,b or l
 _for = click.option("--for", "selector", metavar="SELECTOR", help=_SELECTOR_HELP, shell_complete=options.selectors)
 
 
-@click.command(short_help="Show what the agents shall be.")
+@click.command(short_help="Show the desired state of agents.")
 @options.agent(required=False)
 @options.output
 @options.connected
 def get(client: "Client", agent: str | None, output: str) -> None:
-    """Show what AGENT shall be, or all agents.
+    """Show the desired state of AGENT, or of all agents.
 
     \b
     Examples:
@@ -40,7 +40,7 @@ def get(client: "Client", agent: str | None, output: str) -> None:
         record_tables.all_of(records["agents"], revision)
 
 
-@click.command("set", short_help="Change what an agent shall be.")
+@click.command("set", short_help="Change the desired state of an agent.")
 @options.agent()
 @click.argument("fields", metavar="FIELD=VALUE...", nargs=-1, required=True, shell_complete=options.fields)
 @_for
@@ -71,8 +71,8 @@ def set_(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | 
 @_for
 @options.changing
 def unset(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | None) -> None:
-    """Take back FIELDs of AGENT, or without any the whole override of --for, or the whole agent: what runs then runs on, and no
-    host is told anything about it any more.
+    """Unset FIELDs of AGENT; without any, remove the whole override of --for, or the whole agent: then it keeps running where
+    it runs, and hosts get no more orders for it.
 
     \b
     Examples:
@@ -127,7 +127,7 @@ def _patch(editor: "Editor", agent: str, body: dict[str, Any], selector: str | N
 
 
 def _revision(client: "Client", agent: str) -> int:
-    """The revision of the record's last change, ABSENT where there is none."""
+    """The revision of the record's last change, ABSENT if there is no record."""
     from meta.cli.client import ABSENT, at
     from meta.errors import NotThere
 

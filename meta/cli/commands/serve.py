@@ -1,4 +1,4 @@
-"""`meta serve`, `check` and `reload`: the service itself, and its records file where it has one."""
+"""`meta serve`, `check` and `reload`: the service itself, and its records file if it has one."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -118,12 +118,12 @@ def check(
     is_asked_for = context.get_parameter_source("url") is not click.core.ParameterSource.DEFAULT
     removals = _compare(lambda: options.connect(url, token_file, ca_file), read.records, is_asked_for)
     if removals and not yes:
-        raise Misconfigured(f"{file}: {Unconfirmed(removals, 'look, then run it again with --yes')}")
+        raise Misconfigured(f"{file}: {Unconfirmed(removals, 'review, then rerun with --yes')}")
     click.echo(f"{file}: {show.agents(len(read.records))}, no errors")
 
 
 def _compare(connect: "Callable[[], Client]", records: "Sequence[Record]", is_asked_for: bool) -> list[str]:
-    """Show how these records differ from those in force, if they can be asked for; returns what must be confirmed of it."""
+    """Show how these records differ from those in force, if meta answers; returns the removals that must be confirmed."""
     from meta.api.schemas.types import Whoami
     from meta.cli.errors import TooLarge
     from meta.cli.steps import confirm, record_files
@@ -216,7 +216,7 @@ def _ask(url: str, yes: bool) -> None:
 
     with Client(url) as client:
         found = _asked(client, "?dryRun=true")
-        if (lines := found.get("difference")) is not None:  # else it is an older meta, which has reloaded already
+        if (lines := found.get("difference")) is not None:  # an older meta sends none, and has reloaded already
             confirm.show_difference(lines, err=False)
             if lines:
                 confirm.show_touched(found["affected"], err=False)
@@ -228,7 +228,7 @@ def _ask(url: str, yes: bool) -> None:
 
 
 def _asked(client: "Client", query: str) -> dict[str, Any]:
-    """What /config/reload answers. Raises TryLater and Misconfigured."""
+    """The answer of /config/reload. Raises TryLater and Misconfigured."""
     status, answer = client.plain(f"/config/reload{query}")
     if status == 403:
         raise TryLater(

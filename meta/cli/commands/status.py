@@ -1,4 +1,4 @@
-"""`meta status`: how far a change has come, once or until it is done."""
+"""`meta status`: the progress of a change, once or until it is done."""
 
 from typing import TYPE_CHECKING
 
@@ -41,9 +41,9 @@ def status(
     not yet through its watch), good, or failed and why; without AGENT all agents and the states of the hosts in short. Hosts
     that are late, lost or doubled, or hold the agent, are left out and counted.
 
-    --watch ends when every host that is not left out is good. On a terminal it draws anew, on a pipe it prints a line for each
-    change. Every watch exits with 0 when it is done, 1 when it failed or time is over, 2 for wrong use (or a name not known),
-    3 when it waits for a person (none is left to judge, and some hold the agent), 4 when the record was changed meanwhile.
+    --watch ends when every host that is not left out is good. On a terminal it redraws the table, on a pipe it prints a line
+    for each change. It exits with 0 when it is done, 1 when it failed or the time is up, 2 for wrong use or an unknown name, 3
+    when it waits for a person (all remaining hosts hold the agent), 4 when an edit took the change back.
 
     \b
     Examples:
@@ -67,7 +67,7 @@ def status(
         overview.show_all(client, output)
         return
     if selector:
-        selector_of(selector)  # refused here, in its words
+        selector_of(selector)  # raises if it is invalid
     wanted = Wanted(agent, selector, include_lost, *_failures(max_failed))
     if not watch:
         found = agent_status.look(client, wanted)
@@ -79,7 +79,7 @@ def status(
 
 
 def _failures(text: str | None) -> tuple[int | None, bool]:
-    """`3` or `5%` -> the number, and whether it is a share."""
+    """`3` or `5%` -> (the number, whether it is a percentage)."""
     if text is None:
         return None, False
     number, is_share = text.removesuffix("%"), text.endswith("%")

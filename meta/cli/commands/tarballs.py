@@ -1,4 +1,4 @@
-"""`meta publish` and `meta tarballs`: what hosts fetch, put where they fetch it, listed, and removed when nothing needs it."""
+"""`meta publish` and `meta tarballs`: upload, list and remove the tarballs that hosts fetch."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 @options.output
 @options.connected
 def publish(client: "Client", tarball: Path, agent: str | None, why: str, output: str) -> None:
-    """Check TARBALL (NAME-VERSION.tar.gz) by the rules that every host keeps to, and upload it to meta's tarballs. No host is
-    told of it yet: what is printed does that. The same bytes may be published again, others under the same version may not.
+    """Check TARBALL (NAME-VERSION.tar.gz) by the rules of the hosts, and upload it to meta's tarballs. No host is told of it
+    yet: the printed command does that. The same bytes may be published again, other bytes under the same version may not.
 
     \b
     Examples:
@@ -50,8 +50,8 @@ def publish(client: "Client", tarball: Path, agent: str | None, why: str, output
 @options.connection
 @click.pass_context
 def tarballs(context: click.Context, /, output: str, **connection: Any) -> None:
-    """List what meta offers hosts: version, size, digest, who published it, which records say it, how many hosts run it. What
-    came into the directory in another way than by `meta publish` stands without a name.
+    """List the tarballs that meta offers: version, size, digest, who published it, which records have it, how many hosts run
+    it. Files that were not added by `meta publish` are listed without a publisher.
 
     \b
     Examples:
@@ -92,10 +92,10 @@ def _list(client: "Client", output: str) -> None:
 @options.output
 @options.connected
 def prune(client: "Client", keep: int, older: str, dry_run: bool, yes: bool, why: str, output: str) -> None:
-    """Remove tarballs that were published through meta and that nothing needs any more: shown first, and asked for.
+    """Remove tarballs that were published through meta and are no longer needed, after showing them and asking.
 
-    Never removed is what a record, an override or one of the last 50 revisions of the records names, what any host runs, and
-    what came into the directory in another way than by `meta publish`.
+    Kept are those that a record, an override or one of the last 50 revisions of the records names, those that any host runs,
+    and files that were not added by `meta publish`.
 
     \b
     Examples:

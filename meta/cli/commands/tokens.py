@@ -1,4 +1,4 @@
-"""`meta token` and `whoami`: who may do what. A token's text is printed once, alone on stdout; it is never an argument."""
+"""`meta token` and `whoami`: manage tokens. A token's text is printed once, alone on stdout; it is never an argument."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ def whoami(client: "Client", output: str) -> None:
 
     found = client.get("/whoami", Whoami)
     if not show.data(found, output):
-        click.echo(f"{show.one_line_kept(found.name)}: {found.role}" if found.role else "nobody: no token was shown")
+        click.echo(f"{show.one_line_kept(found.name)}: {found.role}" if found.role else "anonymous: no token was sent")
 
 
 @click.group()
@@ -95,7 +95,7 @@ def enrolment(client: "Client", name: str, uses: int | None, expires: str | None
 @options.output
 @options.connected
 def list_(client: "Client", everything: bool, output: str) -> None:
-    """List the tokens of people and for enrolment, without their text, which nobody but their owners has.
+    """List the tokens of people and for enrolment, without their text, which only their owners have.
 
     \b
     Example:
@@ -117,7 +117,7 @@ def list_(client: "Client", everything: bool, output: str) -> None:
 
 
 def _what(one: Any) -> list[str]:
-    """Its role, and for an enrolment token which hosts and how many."""
+    """[role, for which hosts and how many], the latter for an enrolment token."""
     if one.kind == "operator":
         return [one.role, ""]
     return [one.kind, one.pattern if one.uses < 0 else f"{one.pattern}, {one.uses} more"]
@@ -162,7 +162,7 @@ def revoke_host(client: "Client", host: str) -> None:
 
 
 def _lifetime(expires: str | None) -> float:
-    """Seconds, 0 for ever. When that is over meta says, by its own clock."""
+    """The lifetime in seconds, 0 for ever; meta computes the end by its own clock."""
     if not expires:
         return 0.0
     from meta.cli.arguments import seconds
@@ -181,6 +181,6 @@ def _made(client: "Client", body: dict[str, Any]) -> str:
 
 
 def _hand_out(text: str, what: str) -> None:
-    """The token alone on stdout, the rest on stderr."""
+    """Print the token alone on stdout, and the rest on stderr."""
     click.echo(f"{what}; it is shown this once:", err=True)
     click.echo(text)

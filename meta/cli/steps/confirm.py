@@ -1,8 +1,8 @@
-"""How a change is made: meta is asked what it would do, that is shown, the engineer agrees, and just that is sent.
+"""Makes a change in three steps: preview it, show it and ask for confirmation, and send it bound to the previewed revision.
 
-Promises: what touches hosts is never sent unseen - a person is asked, a program must have said --yes; what is sent is bound to
-the revision that was shown, so that nothing of somebody else's is overwritten; where an edit has no such condition (bans,
-labels) and something else was done than was shown, that is told. Refuses to guess an answer that was not given.
+A change that affects hosts is never sent without confirmation: a person is asked, and a program must pass --yes. It is bound
+to the revision that was shown, so that no other edit is overwritten. Edits without such a condition (bans, labels) may do more
+than was shown; then what was done is printed.
 """
 
 import sys
@@ -20,35 +20,33 @@ from meta.errors import MetaError, Misconfigured, Unconfirmed
 from meta.records.history import Change
 
 MOST_LINES = 200  # of a difference
-SHOWN = -2  # in place of a revision: that of the preview
+SHOWN = -2  # stands for the revision of the preview
 
 
 class Declined(MetaError):
-    """The person who was asked said no."""
+    """The person did not confirm."""
 
 
 class Wish(NamedTuple):
-    """An edit as a request. match: the revision that it is an edit of, client.ABSENT for what must not be there yet, SHOWN for
-    that which the preview looked at, None where it does not matter; action: the verb for the history, "" for the usual;
-    confirm: what it takes away was confirmed."""
+    """An edit as an HTTP request."""
 
     method: str
     path: str
     body: Any = None
-    match: int | None = None
-    action: str = ""
-    confirm: bool | None = None
+    match: int | None = None  # the base revision; client.ABSENT: must not exist; SHOWN: the preview's; None: any
+    action: str = ""  # the verb for the history, "" for the default
+    confirm: bool | None = None  # the removals were confirmed
 
 
 class Editor:
-    """Makes the changes of one command. output: table, json or yaml."""
+    """Makes the changes of one command. output: `table`, `json` or `yaml`."""
 
     def __init__(self, client: Client, why: str, dry_run: bool, yes: bool, output: str):
         self.client = client
         self.why, self._dry_run, self._yes, self._output = why, dry_run, yes, output
 
     def make(self, wish: Wish) -> EditView:
-        """Show, ask and send; returns what was done, or with --dry-run what would be."""
+        """Preview, show, ask and send; returns what was done, or with --dry-run what would be done."""
         preview = self._send(wish._replace(match=None) if wish.match == SHOWN else wish, dry_run=True)
         if wish.match == SHOWN:
             wish = wish._replace(match=preview.revision)
@@ -65,7 +63,7 @@ class Editor:
             wish = wish._replace(confirm=True)
         done = replace(self._send(wish, dry_run=False), affected=preview.affected)
         if (lines := lines_of(done.changes)) != lines_of(preview.changes):
-            click.echo("somebody else changed something meanwhile; what was done is:", err=True)
+            click.echo("others have made changes since the preview; what was done is:", err=True)
             show_difference(lines, err=True)
         self._tell(done, _done(done))
         return done
@@ -87,28 +85,28 @@ class Editor:
             return
         what = f"this changes {touches}" if touches else "there is a warning"
         if not sys.stdin.isatty():
-            raise Misconfigured(f"{what}, and there is no terminal to ask at: look, then run it again with --yes")
+            raise Misconfigured(f"{what}; refusing without confirmation: review, then rerun with --yes")
         if not click.confirm(f"{what.capitalize()}. Go on?" if touches else "Go on all the same?", err=True):
             raise Declined("nothing was changed")
 
 
 def require_confirmed(removals: Iterable[str]) -> None:
-    """Ask a person whether this may be taken away. Raises Misconfigured where nobody can be asked, and Declined."""
+    """Ask a person to confirm removals. Raises Misconfigured without a terminal, and Declined."""
     if not (found := [show.one_line_kept(one) for one in removals]):
         return
     if not sys.stdin.isatty():
-        raise Misconfigured(str(Unconfirmed(found, "look, then run it again with --yes")))
+        raise Misconfigured(str(Unconfirmed(found, "review, then rerun with --yes")))
     if not click.confirm(f"{'; '.join(found)}. Is that meant?", err=True):
         raise Declined("nothing was changed")
 
 
 def lines_of(changes: Iterable[ChangeView]) -> list[str]:
-    """What was changed, in the words of meta.edits.diff."""
+    """The changes as lines of text, see meta.edits.diff."""
     return difference(Change(one.kind, one.name, one.before, one.after) for one in changes)
 
 
 def show_changes(edit: EditView, err: bool) -> None:
-    """The difference in lines, and the hosts that it touches."""
+    """Print the difference, and the number of hosts that it affects."""
     if not edit.changes:
         click.echo("no difference", err=err)
         return
@@ -117,7 +115,7 @@ def show_changes(edit: EditView, err: bool) -> None:
 
 
 def show_doubts(edit: EditView, err: bool) -> None:
-    """What is good to know of it, and what speaks against it. err: of the notes; the rest always goes there."""
+    """Print notes, removals to confirm, and warnings. err: whether notes go to stderr; the others always do."""
     for note in edit.notes:
         click.echo(show.one_line_kept(note), err=err)
     for removal in edit.removals:

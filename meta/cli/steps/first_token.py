@@ -1,4 +1,4 @@
-"""A token written straight into the store: how the first admin comes to be. Who can write the database may do all anyway."""
+"""Writes a token directly into the database, for the first admin. Access to the database allows everything anyway."""
 
 import time
 from contextlib import closing
@@ -16,7 +16,7 @@ from meta.store import Store
 
 
 def write(database: str, body: dict[str, Any]) -> str:
-    """Make the tables where they are not there, and the token that `body` (a TokenBody) wants; returns its text."""
+    """Create the tables if necessary, and the token described by `body` (a TokenBody); returns its text."""
     try:
         wanted = msgspec.convert(body, TokenBody)
     except msgspec.ValidationError as e:

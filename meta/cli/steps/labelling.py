@@ -1,4 +1,4 @@
-"""The hosts that `meta label` is about: as named, from stdin, or chosen among those that have reported."""
+"""Determines the hosts of `meta label`: named, read from stdin, or selected among those that have reported."""
 
 import sys
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ STDIN = "-"
 
 
 def named(words: Sequence[str]) -> list[str]:
-    """Hostnames, in place of `-` those of stdin, between any white space. Raises Misconfigured."""
+    """The host names in `words`; `-` stands for names on stdin, separated by white space. Raises Misconfigured."""
     found: list[str] = []
     for word in words:
         found += sys.stdin.read().split() if word == STDIN else [word]
@@ -27,8 +27,10 @@ def named(words: Sequence[str]) -> list[str]:
 
 
 def chosen(client: Client, name: str, where: str) -> list[str]:
-    """The hosts that have reported and fit both, where both are given. name: a glob; where: a selector as of --for. Raises
-    NotThere when none does."""
+    """The hosts that have reported and match both conditions; "" for no condition. Raises NotThere if there are none.
+
+    name: a glob; where: a selector as for --for.
+    """
     selector = selector_of(where) if where else None
     query = {"name": name, **_narrowed(selector, name)}
     found: list[str] = []
@@ -42,7 +44,7 @@ def chosen(client: Client, name: str, where: str) -> list[str]:
 
 
 def _narrowed(selector: Selector | None, name: str) -> dict[str, str]:
-    """A query that lets all hosts of this selector through, and not many others."""
+    """A query to meta that returns all hosts of this selector and few others."""
     match selector:
         case Label(label):
             return {"label": label}

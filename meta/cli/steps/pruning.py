@@ -1,4 +1,4 @@
-"""How `meta tarballs prune` goes: meta says what would go, that is shown and agreed to, and no other file is removed."""
+"""`meta tarballs prune`: preview, confirmation, removal of exactly the files that were shown."""
 
 import sys
 from typing import Any
@@ -14,7 +14,7 @@ from meta.errors import Misconfigured
 
 
 def prune(client: Client, terms: dict[str, Any], why: str, *, dry_run: bool, yes: bool, output: str) -> None:
-    """terms: keep and older, as of meta.api.schemas.types.PruneBody. Raises Declined, Misconfigured."""
+    """Remove unused tarballs. terms: `keep` and `older`, see PruneBody. Raises Declined, Misconfigured."""
     preview = client.send("POST", "/tarballs/prune", PrunedView, terms, dryRun=True)
     for_programs = output != "table"
     if not for_programs or not dry_run:
@@ -35,7 +35,7 @@ def prune(client: Client, terms: dict[str, Any], why: str, *, dry_run: bool, yes
 
 def _show(found: PrunedView, err: bool) -> None:
     for one in found.removed:
-        published = f"published {show.when(one.published)} by {one.who or 'nobody'}"
+        published = f"published {show.when(one.published)} by {one.who or 'unknown'}"
         show.styled([show.Cell(show.one_line_kept(f"- {one.name}: {one.size:,} bytes, {published}"), "red")], err)
     for kept in found.kept:
         show.styled([show.Cell(show.one_line_kept(f"  {kept.name} stays: {kept.why}"), "dim")], err)
@@ -57,6 +57,6 @@ def _agree(count: int, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Misconfigured("there is no terminal to ask at: look, then run it again with --yes")
+        raise Misconfigured("refusing without confirmation: review, then rerun with --yes")
     if not click.confirm(f"Remove {'it' if count == 1 else 'them'}?", err=True):
         raise Declined("nothing was removed")

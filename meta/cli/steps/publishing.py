@@ -1,7 +1,7 @@
-"""`meta publish`: a tarball that every host would accept, put where the hosts fetch it.
+"""`meta publish`: checks a tarball by the updater's own rules and uploads it to where hosts fetch it.
 
-Promises that nothing is published that the updater's own rules refuse, and that what arrived is what was checked. Refuses other
-bytes under a version that is published: hosts and caches keep it for good.
+The bytes that meta stores are those that were checked. A published version is never replaced by other bytes, since hosts and
+caches keep it.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ CHUNK = 1 << 20  # bytes
 
 
 class Digests(NamedTuple):
-    """Of a file's bytes, lower hex."""
+    """The size in bytes and the digests of a file, in lower-case hex."""
 
     size: int
     md5: str
@@ -39,30 +39,28 @@ class Digests(NamedTuple):
 
 
 class PublishedView(TarballView, kw_only=True):
-    """What `meta publish -o json` says. url: where hosts fetch it; next: the command that puts it in force; is_new: whether it
-    was not published before."""
+    """The output of `meta publish -o json`."""
 
-    url: str
-    next: str
-    is_new: bool
+    url: str  # where hosts fetch it
+    next: str  # the command that puts it in force
+    is_new: bool  # it was not published before
 
 
 class Published(NamedTuple):
-    """name, version: of the agent; is_known: whether it has a record; members: of the archive; is_new: whether it had to be
-    sent; notes: what a person should know of its content."""
+    """The result of publishing."""
 
-    name: str
+    name: str  # of the agent
     version: str
-    is_known: bool
-    members: int
+    is_known: bool  # the agent has a record
+    members: int  # of the archive
     digests: Digests
     tarball: TarballView
-    is_new: bool
-    notes: tuple[str, ...] = ()
+    is_new: bool  # it had to be uploaded
+    notes: tuple[str, ...] = ()  # remarks on its content
 
 
 def view(done: Published, meta: str) -> PublishedView:
-    """meta: its URL, as of the client."""
+    """The output for programs. meta: its URL."""
     fields = [f"version={done.version}", f"md5={done.digests.md5}", f"sha256={done.digests.sha256}"]
     if not done.is_known:
         fields.append(f"tarball={meta}/tarball")
@@ -72,7 +70,7 @@ def view(done: Published, meta: str) -> PublishedView:
 
 
 def publish(client: Client, tarball: Path, agent: str | None, why: str = "") -> Published:
-    """Check the tarball and have meta publish it. agent: whose it is, where the name of the file can be read in two ways."""
+    """Check the tarball and have meta publish it. agent: its name, needed if the file name is ambiguous."""
     known = _known(client)
     name, version = split(tarball.name, [agent] if agent else known, must=bool(agent))
     with _opened(tarball) as file:
@@ -90,7 +88,7 @@ def publish(client: Client, tarball: Path, agent: str | None, why: str = "") -> 
 
 
 def _known(client: Client) -> list[str]:
-    """The agents that have a record, if publishing is allowed at all: in the middle of an upload it would be refused late."""
+    """The agents that have a record. Also checks that publishing is allowed, before a long upload starts."""
     me = client.get("/whoami", Whoami)
     if not me.role:
         raise Misconfigured(f"this needs a token: {TO_GET_ONE}")
@@ -100,8 +98,11 @@ def _known(client: Client) -> list[str]:
 
 
 def split(file: str, known: list[str], must: bool = False) -> tuple[str, str]:
-    """NAME-VERSION.tar.gz -> (name, version): of the known agents the one that fits best, else the version begins at the first
-    digit after a `-`. must: only a known one will do. Raises Misconfigured."""
+    """NAME-VERSION.tar.gz -> (name, version). Raises Misconfigured.
+
+    The longest matching known name is taken, else the version begins at the first digit after a `-`. must: the name must be
+    a known one.
+    """
     name, version = tarballs.split(file, known)
     is_named = file.endswith(".tar.gz") and name and not (name_problem(name) or version_problem(version))
     if not is_named or (must and name not in known):
@@ -111,7 +112,7 @@ def split(file: str, known: list[str], must: bool = False) -> tuple[str, str]:
 
 
 def _already(client: Client, name: str, digests: Digests) -> TarballView | None:
-    """What is published under this name with the same bytes, or None. Raises Conflict for other bytes."""
+    """The tarball that is published under this name with the same bytes, or None. Raises Conflict for other bytes."""
     there = next((one for one in client.get("/tarballs", Tarballs).items if one.name == name), None)
     if there is None or not there.md5 or not there.published:
         return None  # or meta must read it, or write down that it was published
@@ -123,7 +124,7 @@ def _already(client: Client, name: str, digests: Digests) -> TarballView | None:
 
 @contextmanager
 def _opened(tarball: Path) -> Iterator[BinaryIO]:
-    """Digests, check and upload all read this one open file, whatever becomes of its path meanwhile."""
+    """Open the tarball once for digests, check and upload, so that all see the same bytes even if its path is replaced."""
     with ExitStack() as stack:
         try:
             file = stack.enter_context(extract.opened(tarball))
@@ -145,7 +146,7 @@ def _digests(file: BinaryIO, name: str) -> Digests:
 
 
 def _checked(tarball: BinaryIO, name: str) -> tuple[int, tuple[str, ...]]:
-    """Unpack it as a host would, in a temporary place; returns the number of members, and notes. Raises Misconfigured."""
+    """Unpack it as a host would, in a temporary directory; returns (number of members, notes). Raises Misconfigured."""
     with tempfile.TemporaryDirectory(prefix="meta-publish-") as directory:
         try:
             into = Path(directory) / "content"
@@ -163,7 +164,7 @@ def _checked(tarball: BinaryIO, name: str) -> tuple[int, tuple[str, ...]]:
 
 @contextmanager
 def _shown_progress(file: BinaryIO, size: int) -> Iterator[BinaryIO]:
-    """The file, with a bar on the terminal for what was read of it."""
+    """The file, with a progress bar on a terminal."""
     if not sys.stderr.isatty():
         yield file
         return

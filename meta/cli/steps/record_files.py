@@ -1,6 +1,6 @@
-"""Records files as the command line reads and writes them: with a first line that names the revision they are based on.
+"""Reads and writes records files of the command line, whose first line names the revision that they are based on.
 
-Promises to replace a file whole or not at all, and to touch nothing of it but that line when it brings it up to date.
+A file is replaced atomically. When that line is updated, the rest of the file is unchanged.
 """
 
 import re
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 _BASE = re.compile(r"\A(﻿?(?:#[^\n]*\n)*?# revision: )([0-9]{1,15})[ \t\r]*$", re.MULTILINE)
 _HEAD = """\
 # revision: {revision}
-# The records at that revision. Edit them, then: meta apply FILE. If somebody else has changed them by then, you are told what.
+# The records at that revision. Edit them, then: meta apply FILE. If others have changed them by then, you are told what.
 """
 
 
 class File(NamedTuple):
-    """records: what it says; base: the revision it is based on, None when it does not say."""
+    """The content of a records file."""
 
     records: tuple[Record, ...]
-    base: int | None
+    base: int | None  # the revision that it is based on, None if it names none
 
     @property
     def body(self) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class File(NamedTuple):
 
 
 def read(file: Path) -> File:
-    """Read a records file, or stdin for `-`; its warnings are told. Raises RecordsError."""
+    """Read a records file, or stdin for `-`, and print its warnings. Raises RecordsError."""
     text = decode(sys.stdin.buffer.read(), "stdin") if str(file) == "-" else None
     loaded = load(file) if text is None else parse(text, "stdin")
     for warning in loaded.warnings:
@@ -51,7 +51,7 @@ def read(file: Path) -> File:
 
 
 def require_room(file: Path, records: Sequence[Record]) -> None:
-    """Raises RecordsError for what is more than a host takes, as far as can be told without the hosts; a doubt is told."""
+    """Raises RecordsError if the records are too much for any host; prints a warning if they may be too much for some."""
     all_of_them = RecordSet(records=tuple(records))
     if texts := capacity.heaviest(all_of_them).problems():
         raise RecordsError(str(file), [Problem("", 0, text) for text in texts])
@@ -113,8 +113,7 @@ def rebase(file: Path, revision: int) -> None:
 
 
 def write(file: Path, content: str) -> None:
-    """Replace a file whole; a new one is its owner's alone, whatever the umask, for a base URL may hold a password. Raises
-    Misconfigured."""
+    """Replace a file atomically; a new one gets mode 600, as a base URL may contain a password. Raises Misconfigured."""
     target = file.resolve()
     if target.exists() and not target.is_file():  # a device, a pipe
         target.write_text(content)
@@ -136,5 +135,5 @@ def write(file: Path, content: str) -> None:
 
 
 def _content(file: Path) -> str:
-    """As it stands, its line ends too. It was read before, so it is text."""
+    """The unchanged content, with its line ends. It was read before, so it is known to be text."""
     return file.read_bytes().decode("utf-8", "replace")

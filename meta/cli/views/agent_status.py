@@ -1,7 +1,7 @@
-"""What `meta status` shows: an agent's versions and statuses by hosts, how far its change has come, and where that failed.
+"""The output of `meta status`: an agent's versions and statuses by hosts, the progress of its change, and failures.
 
-A watch ends as soon as its end is certain. A meta that does not answer for a while, or does not know what another one has
-told of, ends no watch; a wrong token or URL does.
+A watch ends as soon as its result is certain. It goes on if meta does not answer for a while, or is behind another meta; a
+wrong token or URL ends it.
 """
 
 import sys
@@ -24,23 +24,24 @@ from meta.records.selectors import selector_of
 if TYPE_CHECKING:
     from rich.console import Group
 
-SHOWN = 10  # reasons of failures that are shown
-IN_LINE = 3  # of them in a line of a watch
+SHOWN = 10  # failures that are shown
+IN_LINE = 3  # failures in a line of a watch
 
 
 class Status(msgspec.Struct, rename="camel"):
-    """One agent. progress: of the hosts that are asked for, which alone is judged; the rest is to be shown beside it. record:
-    None when there is none (any more); counts: of all hosts."""
+    """The status of one agent."""
 
     agent: str
-    record: dict[str, Any] | None
-    counts: list[Count]
-    progress: Progress
+    record: dict[str, Any] | None  # None if there is none (any more)
+    counts: list[Count]  # of all hosts, only shown
+    progress: Progress  # of the selected hosts; this is judged
 
 
 def look(client: Client, wanted: Wanted, is_known: bool = False, failed_before: Sequence[str] = ()) -> Status:
-    """Raises NotThere when neither the records nor any host know the agent, or no host a label that is asked for, unless
-    they are known from an earlier look. failed_before: names of hosts that had failed then."""
+    """Get the status of an agent from meta. Raises NotThere for an unknown agent or label.
+
+    is_known: they are known from an earlier look, so they are not checked; failed_before: names of hosts that had failed then.
+    """
     agent = wanted.agent
     query = {"selector": wanted.selector, "includeLost": wanted.include_lost, "failedBefore": ",".join(failed_before)}
     progress = client.get("/progress", Progress, agent=agent, **query)
@@ -68,7 +69,7 @@ def print_once(found: Status) -> None:
 
 
 def watch(client: Client, wanted: Wanted, every: float, within: float | None, as_json: bool) -> int:
-    """Look and show until the end, or `within` these seconds; returns the exit code: one of End, or 130 for Ctrl-C."""
+    """Look every `every` seconds and show the result, for at most `within` seconds; returns an End, or 130 after Ctrl-C."""
     deadline = time.monotonic() + within if within else None
     shower, gate = _live if show.is_terminal() and not as_json else _lines, Gate(wanted)
     try:
@@ -86,7 +87,7 @@ Look = tuple[Status, End | None]
 
 
 def _looks(client: Client, wanted: Wanted, gate: Gate, every: float, deadline: float | None) -> Iterator[Look]:
-    """One look after the other; the last one is the end, or at the deadline."""
+    """Yield one look after the other until the watch or the time ends."""
     found = None
     while True:
         try:
@@ -106,7 +107,7 @@ def _looks(client: Client, wanted: Wanted, gate: Gate, every: float, deadline: f
 
 
 def _lines(looks: Iterator[Look], as_json: bool) -> Look | None:
-    """Show them, and return the last."""
+    """Print a line for each look that differs from the one before; returns the last look."""
     shown, last = "", None
     for last in looks:
         line = msgspec.json.encode(show.for_programs(last[0])).decode() if as_json else _line(last[0])
@@ -128,7 +129,7 @@ def _live(looks: Iterator[Look], _as_json: bool) -> Look | None:
 
 
 def _last_words(end: End | None, found: Status | None, wanted: Wanted, gate: Gate) -> Iterator[str]:
-    """How it ended, and the hosts that one would ask about then."""
+    """Yield sentences that say how the watch ended, and for which hosts it is not done."""
     if found is None:
         yield "meta did not answer"
         return
@@ -145,7 +146,7 @@ def _last_words(end: End | None, found: Status | None, wanted: Wanted, gate: Gat
         allowed = f", {progress.failed:,} failed, which --max-failed allows" if progress.failed else ""
         yield f"done: {show.hosts(progress.good)} good{allowed}"
     elif not progress.judged:
-        yield "no host to judge" if progress.desired else "no record says what hosts shall have"
+        yield "no host to judge" if progress.desired else "no record orders this agent"
     elif progress.failed:
         yield f"failed on {show.hosts(progress.failed)}: meta hosts --agent {wanted.agent} --failed"
     if gate.missing and end is not End.TAKEN_BACK:
@@ -163,7 +164,7 @@ def _pending(progress: Progress) -> str:
 
 
 def _why_not_yet(progress: Progress) -> str:
-    """Why this look may end no watch, whatever it shows."""
+    """Why this look must not end a watch, or ""."""
     if progress.behind:
         return f"meta is behind: {progress.behind}"
     return f"silent hosts may be back within {progress.patience:.0f} s: meta was away" if progress.patience else ""
@@ -184,7 +185,7 @@ def _line(found: Status) -> str:
 def _sentence(found: Status) -> str:
     progress = found.progress
     if not progress.desired:
-        return "no record says what hosts shall have"
+        return "no record orders this agent"
     waits = ", ".join(f"{count:,} wait for {word}" for word, count in sorted(progress.waits.items()))
     parts = [
         f"{progress.todo:,} to do{f' ({waits})' if waits else ''}" if progress.todo else "",
@@ -232,7 +233,7 @@ def _note(count: Count, wanted: dict[str, str]) -> str:
 
 
 def _wanted(record: dict[str, Any] | None) -> dict[str, str]:
-    """For each version that somebody shall have, who that is."""
+    """version -> for which hosts it is desired, as text."""
     if record is None:
         return {}
     found = {record["version"]: ["desired"]}

@@ -1,7 +1,7 @@
-"""When a watch of an agent's change ends, and how: the judgement behind the exit codes of `meta status --watch`. Pure.
+"""Decides when a watch of an agent's change ends, and with which exit code of `meta status --watch`. Pure.
 
-Each answer of meta is judged by itself, for it is of one moment and one revision of the records. None is judged that may not be
-by the newest: behind one address there may be several metas, one of which lags.
+Each answer of meta is judged by itself, since it is for one moment and one revision of the records. Answers of a meta that may
+be behind are skipped, since several metas may share one address.
 """
 
 from enum import IntEnum
@@ -12,60 +12,59 @@ from msgspec.structs import replace
 
 from meta.queries.representations import Progress
 
-AT_MOST = 4000  # characters of names of hosts that failed
+AT_MOST = 4000  # characters of host names in one query
 
 
 class End(IntEnum):
     """Exit codes of every watch."""
 
     DONE = 0
-    NOT_YET = 1  # time is over, or it failed
+    NOT_YET = 1  # it failed, or the time is up
     WAITS_FOR_A_PERSON = 3  # 2 is wrong use
     TAKEN_BACK = 4
 
 
 class Wanted(NamedTuple):
-    """What is looked at. max_failed: hosts that may fail, or (is_share) per cent of those that are not left out; None: none,
-    but the watch goes on to the end."""
+    """What is watched, and when it fails."""
 
     agent: str
     selector: str = ""
     include_lost: bool = False
-    max_failed: int | None = None
-    is_share: bool = False
+    max_failed: int | None = None  # hosts that may fail; None: none may, but the watch goes on to the end
+    is_share: bool = False  # max_failed is a percentage of the judged hosts
 
     def is_too_much(self, found: Progress) -> bool:
-        """Whether more hosts failed than may."""
+        """Whether more hosts failed than allowed."""
         most = self.max_failed or 0
         those_who_may_come = found.late + found.lost if found.patience else 0
         return found.failed > (most * (found.judged + those_who_may_come) // 100 if self.is_share else most)
 
 
 class Gate:
-    """One watch, which is fed with look after look. taken: from how many hosts the last edit took what they had to have;
-    missing: hosts that failed and are chosen by their label no more, so that nobody knows what became of them;
-    failed_before: by name, those and the ones that failed, of which meta is to say so.
+    """The state of one watch, which gets one look after the other.
 
-    What was refused before the watch began may be mended by now, without an edit: the hosts go on to ask. So long as they may
-    not have asked and told since, that fails no watch."""
+    A download that was refused before the watch began may work by now without an edit, since hosts keep trying. Such refusals
+    do not fail the watch until the hosts had time to try and report again.
+    """
 
     def __init__(self, wanted: Wanted):
         self._wanted = wanted
         self._first: Progress | None = None
         self._last: Progress | None = None
         self._revision = 0
-        self.taken = self.missing = 0
-        self.failed_before: list[str] = []
+        self.taken = 0  # hosts whose version was withdrawn by the last edit
+        self.missing = 0  # failed hosts that lost the selected label, so that their result is unknown
+        self.failed_before: list[str] = []  # names of failed hosts, also missing ones, for the next query
         self._old_refusals = 0
         self._refused_until: float | None = None
         self._patient_until: float | None = None
 
     def end(self, found: Progress, now: float) -> End | None:
-        """Whether the watch ends with this look; now: seconds of any clock that only goes on."""
+        """How the watch ends with this look, None if it goes on. now: seconds of a monotonic clock."""
         if found.behind or found.revision < self._revision:
             return None
         first = self._first or found
-        if not _is_edited(first, found):  # the last look before an edit says what was on its way
+        if not _is_edited(first, found):  # the last look before an edit shows which changes were pending
             first = replace(first, pending=found.pending)
         last, self._last = self._last or found, found
         self._first, self._revision, self.taken = first, found.revision, taken_from(last, found)
@@ -83,7 +82,7 @@ class Gate:
         return end if is_sure or self._patient_until is None or now >= self._patient_until else None
 
     def _may_be_mended(self, found: Progress, now: float) -> int:
-        """On how many hosts a refusal of before the watch may still be the last that was told."""
+        """How many hosts may not have tried again since a refusal before the watch."""
         if self._refused_until is None:
             self._old_refusals, self._refused_until = found.refused, now + found.asked_within
         self._old_refusals = min(self._old_refusals, found.refused) if now < self._refused_until else 0
@@ -91,8 +90,10 @@ class Gate:
 
 
 def end_of(first: Progress, found: Progress, wanted: Wanted) -> End | None:
-    """How a watch ends that began with `first`, if it does now; None: not yet. Silent hosts are left out already.
-    first.pending: of the last look before what hosts shall have was edited."""
+    """How a watch that began with `first` ends now; None: it goes on. Silent hosts are left out already.
+
+    first.pending: from the last look before an edit of versions.
+    """
     if not found.desired:
         return End.TAKEN_BACK if first.desired else End.NOT_YET
     if is_taken_back(first, found):
@@ -107,10 +108,11 @@ def end_of(first: Progress, found: Progress, wanted: Wanted) -> End | None:
 
 
 def is_taken_back(first: Progress, found: Progress) -> bool:
-    """Whether no host shall have any more what some had to have because somebody edited it: another version was set, an
-    override removed, a version banned. It is not when those hosts are gone, or were put aside. What an override tried out, and
-    has become the record's own, goes on; but where hosts were yet to come to what the record said, it is that which was taken
-    back, and what an override spared from it is none that was tried out."""
+    """Whether an edit withdrew a version that some hosts were to have: by another version, a removed override, or a ban.
+
+    Hosts that are gone or were retired do not count. A version that an override tried out and that became the record's own was
+    not withdrawn. But if hosts were still changing to the record's former version, that one was withdrawn.
+    """
     gone = set(first.wanted) - set(found.wanted)
     if not _is_edited(first, found) or not gone:
         return False
@@ -119,8 +121,11 @@ def is_taken_back(first: Progress, found: Progress) -> bool:
 
 
 def taken_from(before: Progress, found: Progress) -> int:
-    """From how many hosts an edit between these two looks has taken the version that they had to have, and gave them another.
-    Not so where hosts of the record's own version, none of which were on their way to it, get one that others had already."""
+    """How many hosts got another desired version by an edit between these two looks.
+
+    Hosts of the record's version, none of which were still changing to it, do not count if they get a version that other
+    hosts already had.
+    """
     if not _is_edited(before, found):
         return 0
     moved = {
@@ -133,13 +138,13 @@ def taken_from(before: Progress, found: Progress) -> int:
 
 
 def _few(names: list[str]) -> list[str]:
-    """As many as fit into a question."""
+    """The first names, as many as fit into a query."""
     lengths = accumulate(len(name) + 1 for name in names)
     return [name for name, length in zip(names, lengths, strict=True) if length <= AT_MOST]
 
 
 def _is_edited(before: Progress, found: Progress) -> bool:
-    """Whether somebody edited which hosts shall have which version; an older meta tells of no grounds."""
+    """Whether the desired versions were edited between two looks; for an older meta without grounds, whether anything was."""
     if before.grounds and found.grounds:
         return found.grounds != before.grounds
     return found.revision != before.revision

@@ -1,4 +1,4 @@
-"""What `meta hosts` shows: a line for each host, and a true sentence where none fits."""
+"""The output of `meta hosts`: a line for each host, or a sentence if there is none."""
 
 import shlex
 import shutil
@@ -13,12 +13,12 @@ from meta.queries.representations import NO_REASON, AgentView, HostView
 from updater.wire.heartbeat import ROLLED_BACK
 from updater.wire.names import START
 
-NARROW = 120  # columns of a terminal, below which address and labels are left out: agents are what is looked for
-_ABOUT_CHANGES = ("drift", "failed")  # options that say how a host stands to what it shall be
+NARROW = 120  # columns of a terminal; on narrower ones address and labels are left out
+_ABOUT_CHANGES = ("drift", "failed")  # options that compare a host with its desired state
 
 
 def print_hosts(hosts: Sequence[HostView], nothing: str) -> None:
-    """nothing: the sentence for none."""
+    """Print hosts as a table. nothing: the sentence to print if there are none."""
     heads = ["host", "state", "last seen", "address", "agents", "failed", "labels"]
     rows = [_row(host) for host in hosts]
     left_out = set()
@@ -47,12 +47,12 @@ def _row(host: HostView) -> list[show.Cell | str]:
 
 
 def desired(agent: AgentView) -> str:
-    """The version that it shall have, or `stop`."""
+    """The desired version, or `stop`."""
     return agent.desired if agent.desired_cmd != "stop" else "stop"
 
 
 def is_on_trial(agent: AgentView) -> bool:
-    """Whether what it shall have is in its watch: of what no order asks for any more nobody waits for the end."""
+    """Whether the desired version is on trial; a trial of a version that is no longer desired does not count."""
     return bool(agent.trial and agent.desired_cmd == START and not agent.drift and not agent.failed)
 
 
@@ -71,7 +71,7 @@ def _in_short(agent: AgentView) -> str:
 
 
 def _why(agent: AgentView) -> str:
-    """`falcon-agent 1.0.2 rolled back: died 3 s after its start`, also where another outcome has been told since."""
+    """`falcon-agent 1.0.2 rolled back: died 3 s after its start`; also if a later outcome was reported."""
     told = agent.outcome
     if agent.rejected == agent.desired and (not told or (told.to, told.result) != (agent.rejected, ROLLED_BACK)):
         return f"{agent.name} {agent.rejected} {ROLLED_BACK}: {NO_REASON}"
@@ -80,8 +80,10 @@ def _why(agent: AgentView) -> str:
 
 
 def nothing(client: Client, wanted: Mapping[str, Any], hint: str) -> str:
-    """Why no host fits. wanted: the options of `meta hosts` by name; hint: meta's, which name was meant. Raises
-    NotThere for an agent or a label that is not there at all."""
+    """A sentence that says why no host matches. Raises NotThere for an unknown agent or label.
+
+    wanted: the options of `meta hosts` by name; hint: meta's suggestion of another name.
+    """
     if wanted["agent"]:
         require_agent(client, wanted["agent"])
     if wanted["label"]:

@@ -1,4 +1,4 @@
-"""What `meta status` shows without an agent: all agents in a line each, and how many hosts are in which state."""
+"""The output of `meta status` without an agent: a line for each agent, and the number of hosts in each state."""
 
 from collections import Counter
 from typing import Any

@@ -11,7 +11,7 @@ Fields = Mapping[str, Any]
 
 
 def one(record: Fields, revision: int) -> None:
-    """One agent. revision: of its last change."""
+    """Print one agent. revision: of its last change."""
     values = [(key, _shown(record[key])) for key in CHANGEABLE if record.get(key)]
     show.facts([("agent", show.Cell(record["name"], "bold")), *values, ("revision", str(revision))])
     overrides = record.get("overrides", [])
@@ -23,7 +23,7 @@ def one(record: Fields, revision: int) -> None:
 
 
 def all_of(records: Sequence[Fields], revision: int) -> None:
-    """All agents. revision: of the last change of anything."""
+    """Print all agents. revision: of the last change of any of them."""
     rows = [
         [
             show.Cell(record["name"], "bold"),
@@ -45,5 +45,5 @@ def _shown(value: Any) -> str:
 
 
 def _set(override: Fields, key: str) -> str:
-    """What an override sets: its blank is a value too."""
+    """The fields that an override sets; a blank is a value, too."""
     return (_shown(override[key]) or '""') if key in override else ""

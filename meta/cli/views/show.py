@@ -1,7 +1,7 @@
-"""What commands print: tables for a terminal, aligned columns for a pipe, JSON or YAML for programs (keys as in the API).
+"""Prints output: tables for a terminal, aligned columns for a pipe, JSON or YAML for programs (keys as in the API).
 
-Foreign text never reaches the terminal as it is: what does not print is a blank, and nothing of it is markup. Colours and
-widths are rich's business, which leaves colours out where NO_COLOR is set or no terminal is.
+In foreign text, unprintable characters become blanks, and nothing is interpreted as markup. Colours and widths are left to
+rich, which uses no colours if NO_COLOR is set or there is no terminal.
 """
 
 import sys
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _UNITS = ((86400 * 365, "years"), (86400, "days"), (3600, "h"), (60, "min"), (1, "s"))
-_TIMES = frozenset(  # keys of Unix seconds in the bodies of the REST API
+_TIMES = frozenset(  # keys of Unix seconds in bodies of the REST API
     ("at", "firstSeen", "lastSeen", "since", "looked", "created", "expires", "revoked", "modified", "published")
 )
 _WIDEST = 2000  # characters of a cell
 
 
 class Cell(NamedTuple):
-    """Text of a table, with rich's word for how it looks."""
+    """Text of a table, with the name of a rich style."""
 
     text: str
     style: str = ""
@@ -46,7 +46,7 @@ def is_terminal() -> bool:
 
 
 def data(value: Any, output: str) -> bool:
-    """Print a value for programs, if they are who asked."""
+    """Print a value as JSON or YAML; returns False, and prints nothing, if `output` is `table`."""
     if output == "table":
         return False
     if output == "json":
@@ -58,7 +58,7 @@ def data(value: Any, output: str) -> bool:
 
 
 def for_programs(value: Any) -> Any:
-    """The value as plain data; times, which are Unix seconds, as RFC 3339 in UTC, and null for never."""
+    """The value as plain data, with Unix seconds converted to RFC 3339 in UTC, and null for never."""
     return _with_times(msgspec.to_builtins(value))
 
 
@@ -82,13 +82,15 @@ def _time(at: float) -> str | None:
 
 
 def yaml(value: Any) -> str:
-    """A value as YAML, its keys in their order."""
+    """A value as YAML; the order of keys is kept."""
     return msgspec.yaml.encode(value).decode().rstrip("\n") + "\n"
 
 
 def table(heads: Sequence[str], rows: Sequence[Row], nothing: str = "", cut: Sequence[str] = ()) -> None:
-    """Print rows below their heads, or `nothing` when there are none. cut: heads of columns that are cut short where a terminal
-    is too narrow; with any, a row is one line, and no other column is cut."""
+    """Print rows below their heads, or `nothing` if there are none.
+
+    cut: heads of the columns that are cut if the terminal is too narrow; with it, each row is one line.
+    """
     if not rows:
         if nothing:
             click.echo(nothing, err=not is_terminal())
@@ -121,14 +123,14 @@ def _cell(cell: Cell | str) -> Cell:
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
-    """A blank is a `-`, so that columns can be counted."""
+    """Aligned lines; empty cells are shown as `-`, so that columns can be counted."""
     filled = [[cell or "-" for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*filled, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in filled]
 
 
 def facts(pairs: Sequence[tuple[str, Cell | str]]) -> None:
-    """Print names and values below one another."""
+    """Print pairs of name and value, one per line."""
     width = max(len(name) for name, _ in pairs) + 1
     for name, value in pairs:
         cell = _cell(value)
@@ -152,12 +154,12 @@ def styled(cells: Sequence[Cell], err: bool = False) -> None:
 
 
 def word(text: str) -> Cell:
-    """A state, status or result, in its colour."""
+    """A state, status or result in its colour."""
     return Cell(text, _STYLES.get(text, ""))
 
 
 def when(at: float, now: float | None = None, short: bool = False) -> str:
-    """Unix seconds as local time, for a person with how long ago (short: that alone); "" for 0."""
+    """Unix seconds as local time, "" for 0; on a terminal with how long ago, or with `short` only that."""
     if not at:
         return ""
     try:
@@ -195,5 +197,5 @@ def agents(count: int) -> str:
 
 
 def one_line_kept(line: str) -> str:
-    """Made safe for the terminal, its indentation kept."""
+    """One line made safe for the terminal; its indentation is kept."""
     return "".join(c if c.isprintable() else " " for c in line.rstrip()[:_WIDEST])

@@ -85,4 +85,6 @@ def test_a_check_that_cannot_be_compared_as_a_proxy_takes_less_says_so_and_check
         finally:
             proxy.kill()
     assert (done.returncode, done.stdout) == (0, f"{file}: 1 agent, no errors\n")
-    assert "note: not compared with the records in force: what stands before meta takes no body as large" in done.stderr
+    assert (
+        "note: not compared with the records in force: the proxy before meta refuses a body of this size" in done.stderr
+    )

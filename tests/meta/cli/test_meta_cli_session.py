@@ -60,7 +60,7 @@ def test_a_release_to_some_hosts_and_then_to_all(server, boss, alice, tmp_path):
     assert dry[1:] == ["touches falcon on 2 hosts", "dry run: nothing was changed"]
     refused = alice(*to_some, code=2).splitlines()
     assert refused[-1] == (
-        "meta: this changes falcon on 2 hosts, and there is no terminal to ask at: look, then run it again with --yes"
+        "meta: this changes falcon on 2 hosts; refusing without confirmation: review, then rerun with --yes"
     )
     assert alice(*to_some, "--yes") == "done: revision 4; follow it: meta status falcon --watch\n"
 
@@ -99,7 +99,7 @@ def test_one_agent_is_taken_back_once(server, boss, alice):
     assert shown[0] == "back: version 1.0.1 -> 1.0.0"
     assert shown[1].startswith("touches back on ")
     assert shown[2:] == ["dry run: nothing was changed"]
-    assert "look, then run it again with --yes" in alice("rollback", "--agent", "back", code=2)
+    assert "review, then rerun with --yes" in alice("rollback", "--agent", "back", code=2)
     assert alice("rollback", "--agent", "back", "--yes", "--why", "leaks").startswith("done: revision ")
     number = alice.json("history", "back", "--limit", "1")["items"][0]["number"]
     again = boss("rollback", "--agent", "back", "--yes").splitlines()
@@ -426,7 +426,7 @@ def test_tarballs_are_listed_and_pruned_after_a_look(server, alice, tmp_path):
     assert listed[0][5] == "alice"
     prune = ("tarballs", "prune", "--keep", "1", "--older", "1s", "--why", "tidy")
     assert "old-1.0.2.tar.gz stays: one of the newest of old" in alice(*prune, "--dry-run")
-    assert "look, then run it again with --yes" in alice(*prune, code=2)
+    assert "review, then rerun with --yes" in alice(*prune, code=2)
     assert len([line for line in alice("tarballs").splitlines() if line.startswith("old ")]) == 3
     assert alice(*prune, "--yes").splitlines()[-1].startswith("removed: ")
     assert [one["version"] for one in alice.json("tarballs")["items"] if one["agent"] == "old"] == ["1.0.2"]
@@ -439,10 +439,7 @@ def test_a_version_that_is_not_published_is_asked_about_though_no_host_is_touche
     alice("set", "unpublished", "version=1.0.0", "tarball=http://r.example/u", "cmd=stop", "--yes")
     refused = alice(*words, "cmd=start", code=2).splitlines()
     assert refused[-2].startswith("warning: this meta has no unpublished-1.0.0.tar.gz")
-    assert (
-        refused[-1]
-        == "meta: there is a warning, and there is no terminal to ask at: look, then run it again with --yes"
-    )
+    assert refused[-1] == "meta: there is a warning; refusing without confirmation: review, then rerun with --yes"
     assert alice.json(*words, "cmd=start", "--dry-run")["warnings"]
     assert alice(*words, "cmd=start", "--yes").splitlines()[-1].startswith("done: revision ")
 

@@ -64,7 +64,7 @@ def test_selectors(text, selector):
     [
         ("web-", "write prefix:web-, glob:web-, hosts:web- or label:KEY=VALUE"),
         ("perfix:web-", '"perfix" selects nothing; there are prefix:, glob:, hosts:, label:'),
-        ("prefix:", 'nothing stands behind "prefix:"; every host is glob:'),
+        ("prefix:", 'nothing follows "prefix:"; every host is glob:'),
         ("hosts:a b", "hostname"),
     ],
 )

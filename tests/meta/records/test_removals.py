@@ -238,7 +238,7 @@ def test_a_file_that_is_cut_between_two_agents_is_not_reloaded_without_yes(manag
         "deleted agent c (version 1)",
         "touches b on 1 host, c on 1 host",
     ]
-    assert f"2 of 3 agents would be gone: b, c {CUT}look, then run it again with --yes" in done.stderr
+    assert f"2 of 3 agents would be gone: b, c {CUT}review, then rerun with --yes" in done.stderr
     assert server.ask("GET", "/config/reload").json["msg"] == f"2 of 3 agents would be gone: b, c {CUT}{remedy(server)}"
     assert agents_of(server) == ["a", "b", "c"]
     done = reload(server, "--yes")
@@ -355,7 +355,7 @@ def test_apply_and_check_of_a_cut_file_ask_for_yes(boss, tmp_path):
     for command in ("check", "apply"):
         done = boss.run(command, str(file))
         assert (done.returncode, "touches b on 1 host, c on 1 host" in done.stderr) == (2, True)
-        assert f"2 of 3 agents would be gone: b, c {CUT}look, then run it again with --yes" in done.stderr
+        assert f"2 of 3 agents would be gone: b, c {CUT}review, then rerun with --yes" in done.stderr
     assert "to be confirmed: 2 of 3 agents would be gone: b, c" in boss.run("apply", str(file), "--dry-run").stderr
     assert boss.run("diff", str(file)).stdout.splitlines()[-1] == "touches b on 1 host, c on 1 host"
     with boss.terminal("apply", str(file)) as terminal:
