@@ -1,8 +1,8 @@
-"""HTTP to meta's REST API: the only place of the command line that opens a connection.
+"""The client of meta's REST API: the only module of the command line that opens a connection.
 
-Promises that every failure becomes one sentence that says what to do. The token goes to the URL that was asked for and nowhere
-else: no redirect is followed, no proxy stands before this machine, no .netrc is read. TLS is verified. Refuses to take anything
-for an answer that is not of the type that was asked for: a portal's page is no list of hosts.
+Every failure becomes one sentence that says what to do. The token is sent to the given URL only: redirects are not followed,
+loopback is never asked through a proxy, and .netrc is not read. TLS is verified. A response of another type than expected, such
+as the page of a captive portal, is refused.
 """
 
 import re
@@ -27,18 +27,18 @@ from updater.wire.text import quoted as shown_in_message
 from updater.wire.urls import proxy, proxy_shown, shown
 
 PREFIX = "/api/v1"
-CONNECT, READ, UPLOAD = 5.0, 60.0, 600.0  # seconds; UPLOAD: until meta has digested and kept what was sent
-PAGE = 1000  # hosts asked for at once
-ABSENT = -1  # in place of a revision: it must not be there yet
+CONNECT, READ, UPLOAD = 5.0, 60.0, 600.0  # seconds; UPLOAD: until meta has hashed and stored an upload
+PAGE = 1000  # hosts in one page
+ABSENT = -1  # stands for a revision: it must not exist yet
 _CHANGES = ("PUT", "PATCH", "POST", "DELETE")
 T = TypeVar("T")
 
 
 class Client:
-    """Speaks with one meta. Every method raises Misconfigured, TryLater, or what meta.cli.errors makes of a refusal."""
+    """The client of one meta. Every method raises Misconfigured, TryLater, or another error of meta.cli.errors."""
 
     def __init__(self, url: str, token: str = "", ca_file: Path | None = None, patience: float = READ):
-        """patience: seconds without a byte."""
+        """patience: longest wait for the next byte, in seconds."""
         self.url, is_local = _checked(url)
         if ca_file and not ca_file.is_file():
             raise Misconfigured(f"the file of authorities {plain(str(ca_file))} is not there")

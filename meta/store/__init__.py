@@ -1,7 +1,7 @@
-"""The database, behind one door: the only package with SQL. SQLite by default, PostgreSQL by URL.
+"""The database: the only package with SQL. SQLite by default, PostgreSQL by URL.
 
-Promises: what an edit or a token's method returned from is on the disk; what is read is one committed state; foreign errors
-come out as TryLater (away, locked, full, corrupt) or Misconfigured. The tables are made and changed by the migrations alone.
+When a method that writes records or tokens returns, its change is on the disk. Reads see one committed state. Errors of the
+database are raised as TryLater (away, locked, full, corrupt) or Misconfigured. Only the migrations create and change tables.
 """
 
 import time
@@ -45,13 +45,15 @@ __all__ = [
 
 
 class Store:
-    """One database, and what the memory rests on that follows it. Safe for threads; after a fork each process needs its own.
-    Every method may raise TryLater. What writes or reads for memory raises Lost once the database does not hold any more what
-    was read or written so before, until `start_again`, and writes nothing then until `resume`."""
+    """One database, and the transactions that the memory of this meta is based on (`Basis`). Safe for threads, not for forks.
+
+    Every method may raise TryLater. If the database has lost a transaction that memory is based on, methods that read or write
+    for memory raise Lost until `start_again`. After that nothing is written until `resume`.
+    """
 
     def __init__(self, url: str, patience: float = PATIENCE, told: set[str] | None = None):
-        """url: as SQLAlchemy writes it; patience: seconds until a PostgreSQL that is silent is given up; told: what was said of
-        its time-outs before, which is not said again. Raises Misconfigured; touches neither disk nor network."""
+        """url: in the form of SQLAlchemy; patience: seconds until a silent PostgreSQL is given up; told: warnings about its
+        time-outs that were already logged. Raises Misconfigured; uses neither disk nor network."""
         if not in_plain_sight(url):
             raise Misconfigured(f"the database {quoted(urls.shown(url))} has a character that cannot be seen")
         self._url, self._patience, self._told = url, patience, set() if told is None else told
@@ -59,30 +61,30 @@ class Store:
         self.shown = self._database.shown
 
     def apart(self) -> "Store":
-        """The same database by connections of its own, which nobody else can use up; what memory rests on is the same, too."""
+        """The same database with a separate pool of connections, and the same Basis."""
         made = Store(self._url, self._patience, self._told)
         made._database.basis = self._database.basis
         return made
 
     def upgrade(self) -> str:
-        """Make or migrate the tables and prove that they can be written; returns the revision they are at."""
+        """Create or migrate the tables and check that they are writable; returns the id of their migration."""
         return upgrade(self._database)
 
     def check(self) -> Tables:
-        """Which tables there are; changes nothing. Raises TryLater for a database that is away, or written by a newer meta."""
+        """Which tables exist; changes nothing. Raises TryLater if the database is away, or written by a newer meta."""
         return check(self._database)
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         self._database.close()
 
     def ping(self) -> None:
-        """Raises TryLater when the database cannot be read."""
+        """Raises TryLater if the database cannot be read."""
         with self._database.reading() as connection:
             look(connection, frozenset())
 
     def head(self) -> Head:
-        """How far everything is: one cheap read. Raises Lost, Forgotten."""
+        """The current serials, by one cheap read. Raises Lost, Forgotten."""
         with self._database.following() as (_, found):
             return found
 
@@ -91,7 +93,7 @@ class Store:
         return self._database.clock()
 
     def date_by(self, ahead: float) -> None:
-        """Our clock is so many whole seconds ahead of the database's: times of hosts go in and come out accordingly."""
+        """Set by how many whole seconds our clock is ahead of the database's; times of hosts are converted by it."""
         self._database.basis.date_by(ahead, time.monotonic())
 
     @property
@@ -99,21 +101,20 @@ class Store:
         return self._database.basis.ahead
 
     def start_again(self) -> None:
-        """Memory forgets what it rests on: everything is read again, and nothing is written until `resume`."""
+        """Clear the basis of memory: everything must be read again, and nothing is written until `resume`."""
         self._database.basis.clear()
 
     def resume(self) -> None:
-        """Memory knows again whatever people can order."""
+        """Allow writing again, once memory has read everything that people can order."""
         self._database.basis.resume()
 
     @property
     def epoch(self) -> int:
-        """How often everything was read again. Serials can be compared within one."""
+        """How often everything was read again. Serials can be compared within one epoch."""
         return self._database.basis.epoch
 
     def backup(self, path: Path) -> None:
-        """Copy a live SQLite database into a new file, mode 600. Raises Misconfigured for PostgreSQL, and for a file that
-        exists."""
+        """Copy a live SQLite database into a new file of mode 600. Raises Misconfigured for PostgreSQL, or if it exists."""
         backup(self._database, path)
 
     # --- records ---
@@ -123,19 +124,19 @@ class Store:
         return records.load(self._database)
 
     def commit(self, before: RecordSet, after: RecordSet, edit: Edit) -> Revision:
-        """Make `after` of `before` durable, as the revision after before.revision. Raises Moved when that is no longer the
-        last, Lost when the database does not hold that one, Unknown when it does not say whether it was made."""
+        """Commit the change from `before` to `after` as the next revision. Raises Moved if before.revision is not the last.
+        Raises Lost if the database does not have it, and Unknown if the database does not say whether it was committed."""
         return records.commit(self._database, before, after, edit)
 
     def order(self, before: RecordSet, edit: Edit, what: HostOrder) -> Ordered | None:
-        """Do this to hosts, and tell it in the revision after before.revision. None, and no revision, where all of it is so
-        already. Raises as `commit` does."""
+        """Retire or unretire hosts, with a revision after before.revision. None, and no revision, if nothing changes.
+        Raises as `commit` does."""
         ahead = self._ahead
         done = records.order(self._database, before, edit, dates.moved_order(what, -ahead))
         return done and done._replace(rows=dates.moved_all(done.rows, ahead))
 
     def revisions(self, agent: str = "", before: int = 0, limit: int = 50) -> list[Revision]:
-        """The newest first. agent: only those that changed its record or a ban of it; before: only those with lower numbers."""
+        """Revisions, newest first. agent: only those about its record or its bans; before: only lower numbers."""
         return records.revisions(self._database, agent, before, limit)
 
     def revision(self, number: int) -> Revision | None:
@@ -146,7 +147,7 @@ class Store:
         return records.last_of_records(self._database, limit)
 
     def revisions_since(self, number: int) -> list[Revision]:
-        """All with higher numbers, oldest first, ready to be replayed."""
+        """All revisions with higher numbers, oldest first, ready to be replayed."""
         return records.revisions_since(self._database, number)
 
     # --- tokens ---
@@ -156,50 +157,58 @@ class Store:
         return tokens.load(self._database)[0]
 
     def tokens_at(self) -> tuple[list[Token], int]:
-        """The same, and the serial at which they are so."""
+        """(`tokens`, the serial of this state)."""
         return tokens.load(self._database)
 
     def add_token(self, token: Token, by: int = 0, epoch: int | None = None) -> TokenWrite:
-        """Its id is a new one, whatever it was. by: the id of the token of who does it, 0: who has the database itself. Raises
-        Unauthorised when that is no admin's any more. epoch, of all that writes tokens: of the memory that is to learn it;
-        raises Lost where another has begun."""
+        """Store a token under a new id. by: id of the acting admin's token, 0 for direct access to the database.
+
+        Raises Unauthorised if `by` is not an admin's any more. epoch, in all methods that write tokens: the epoch of the
+        caller's memory; raises Lost if another one has begun.
+        """
         return tokens.add(self._database, token, by, epoch)
 
     def revoke_token(self, token_id: int, now: float, by: int = 0, epoch: int | None = None) -> TokenWrite | None:
-        """Returns None when there is no such token, or it is revoked already. Raises LastAdmin, and Unauthorised as above."""
+        """Revoke a token; None if there is no such token, or it is already revoked. Raises LastAdmin, Unauthorised."""
         return tokens.revoke(self._database, token_id, now, by, epoch)
 
     def use_enrolment(
         self, token_id: int, hostname: str, hashed: bytes, now: float, epoch: int | None = None
     ) -> TokenWrite:
-        """Give the host a token (its hash) for one use of an enrolment token. What fails changes nothing: raises Unauthorised
-        when that one is used up, expired or revoked, and Taken when the host has a token that nobody revoked and this one does
-        not `reenrol`. The pattern is the caller's to check."""
+        """Store the hash of a host's token, for one use of an enrolment token. Changes nothing on an error.
+
+        Raises Unauthorised if the enrolment token is used up, expired or revoked. Raises Taken if the host has a valid token
+        and the enrolment token does not `reenrol`. The caller checks the pattern.
+        """
         return tokens.use_enrolment(self._database, token_id, hostname, hashed, now, epoch)
 
     def revoke_host_token(self, hostname: str, now: float, by: int = 0, epoch: int | None = None) -> int:
-        """The host may enrol again. Returns the serial of the change, 0 when the host had no token. Raises Unauthorised."""
+        """Revoke a host's token, so that it may enrol again. Returns the serial, 0 if it had none. Raises Unauthorised."""
         return tokens.revoke_host(self._database, hostname, now, by, epoch)
 
     def host_tokens(self, since: int = 0) -> Iterator[tuple[str, bytes, int]]:
-        """(hostname, hash, serial) of hosts' tokens later than this serial, in its order; a revoked one's hash is blank."""
+        """(hostname, hash, serial) of hosts' tokens after this serial, in order; the hash of a revoked one is empty."""
         return tokens.host_tokens(self._database, since)
 
     # --- hosts ---
 
     def load_hosts(self) -> Iterator[HostRow]:
-        """All hosts, by id. Keeps a connection until it is exhausted or closed. A beat that is dated later than the database's
-        now counts only where nothing was written of the host after it."""
+        """All hosts, by id. The iterator holds a connection until it is exhausted or closed.
+
+        A heartbeat batch dated in the future counts only if nothing was written about the host after it.
+        """
         found = hosts.load(self._database)
         return dates.moved_each(found, self._ahead) if self._ahead else found
 
     def save(
         self, meta: str, at: float, rows: Sequence[HostRow], seen: Sequence[int], earlier: Sequence[Beat] = ()
     ) -> dict[str, int]:
-        """Write in one transaction, as this meta, the hosts that changed, and that others (ids) were heard of in the second
-        that began `at`, and earlier. What another meta wrote of a host stays where it is later: its report, that it was put
-        aside or taken back; but no report stays for being dated later than the database's now. first_seen stays where it is
-        known. Returns the ids of the hostnames that were new; a row whose id the database does not know counts as new."""
+        """Write changed hosts, and heartbeat batches of unchanged ones, in one transaction. Returns the ids of new host names.
+
+        seen: ids of hosts that reported in the second that began `at`; earlier: older batches. Later data of other metas are
+        kept: reports, and retirements and their reversal; reports dated in the future are not. A known first_seen is kept. A
+        row whose id the database does not know counts as new.
+        """
         by = -self._ahead
         rows, earlier = dates.moved_all(rows, by), dates.moved_beats(earlier, by)
         return hosts.save(self._database, meta, at + by, rows, seen, earlier)
@@ -210,17 +219,22 @@ class Store:
         return dates.moved_since(found, self._ahead) if self._ahead else found
 
     def fold(self, before: float, last_seen: Callable[[int], float], limit: int = 50) -> int:
-        """Do away with up to `limit` beats older than `before`; hosts in them of which `last_seen` (by id, 0 for unknown) knows
-        no later report get that beat's time into their row. Returns how many went; if `limit`, there may be more."""
+        """Delete up to `limit` heartbeat batches older than `before`; returns how many.
+
+        First the time of a batch is copied into the rows of its hosts that have not reported since, by `last_seen` (id ->
+        time, 0 for unknown).
+        """
         ahead = self._ahead
-        moved = ahead + self._database.basis.drifted(time.monotonic())  # what memory has from before is dated otherwise
+        moved = ahead + self._database.basis.drifted(time.monotonic())  # older times in memory have another offset
         return hosts.fold(self._database, before - ahead, lambda number: last_seen(number) - moved, limit)
 
     def redate(self, meta: str, by: float, after: float) -> None:
-        """The clock of this meta was set by so many seconds: what its beats date later than `after` was that much later."""
+        """Add `by` seconds to this meta's heartbeat batches later than `after`, since its clock was set."""
         hosts.redate(self._database, meta, by, after)
 
     def forget(self, at: float, ids: Sequence[int], before: float) -> Gone:
-        """Delete those of these hosts that are retired since before this, and take back the tokens that they have since before
-        then; returns which. Every meta learns it by `hosts_since` and `host_tokens`. One that reports again gets a new id."""
+        """Delete those of these hosts that were retired earlier than `before`, and revoke their tokens older than that.
+
+        Other metas learn of it by `hosts_since` and `host_tokens`. A host that reports again gets a new id.
+        """
         return hosts.forget(self._database, at - self._ahead, ids, before - self._ahead)

@@ -1,8 +1,8 @@
-"""The head and the log of transactions. Every writing transaction counts up a serial of the head, behind whose lock all writers
-stand in one row, and puts its identity into the log at the next position.
+"""The head and the log of transactions. Every writing transaction increments a serial of the head, whose lock serialises all
+writers, and adds its identity to the log at the next position.
 
-What is read and written for somebody's memory is read and written only on the history that this memory rests on: the log must
-still hold the newest transactions of which it knows, each at its position.
+Data for a meta's memory are read and written only if the database still has the history that this memory is based on: the log
+must hold the newest transactions that the memory knows, each at its position.
 """
 
 import secrets
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from meta.store.rows import Forgotten, Head, Lost
 from meta.store.tables import commit_log, head
 
-HOLDING_HEAD = "50ms"  # the longest wait for any other lock while all writers wait for us
+HOLDING_HEAD = "50ms"  # the longest wait for other locks while the lock on the head is held
 REMEMBERED, PRUNE_EVERY = 20_000, 1000  # transactions in the log
 AGAIN = "it is read again, try again then"
 LOST = "the database does not hold what was followed here (a failover that lost commits, or a restored backup)"
@@ -23,45 +23,44 @@ FORGOTTEN = "so much was written while nothing could be followed here that the d
 
 
 class Place(NamedTuple):
-    """Of a transaction in the log."""
+    """The place of a transaction in the log."""
 
     position: int
     identity: str
 
 
-DRIFTS = 3600.0  # seconds after which nothing in memory is dated by a former difference of clocks
+DRIFTS = 3600.0  # seconds after which no time in memory is based on a former difference of clocks
 
 
 class Basis:
-    """What a memory rests on: the newest transactions that were read or written for it, few.
-    epoch: how often all was read again. Safe for threads."""
+    """The newest few transactions that were read or written for a meta's memory. Safe for threads."""
 
     def __init__(self) -> None:
         self.places: frozenset[Place] = frozenset()
-        self.epoch = 0
+        self.epoch = 0  # how often everything was read again
         self.ahead = 0.0  # see meta.store.dates
         self._drift = (0.0, 0.0)
         self._is_known = True
         self._lock = threading.Lock()
 
     def date_by(self, ahead: float, now: float) -> None:
-        """now: monotonic."""
+        """Set `ahead`. now: monotonic seconds."""
         if ahead != self.ahead:
             self._drift = (self.drifted(now) + abs(ahead - self.ahead), now)
             self.ahead = ahead
 
     def drifted(self, now: float) -> float:
-        """Seconds by which `ahead` has changed at most of late, as it does when a clock is slewed."""
+        """By how many seconds `ahead` has changed at most within DRIFTS, as when a clock is slewed."""
         seconds, at = self._drift
         return seconds if now - at < DRIFTS else 0.0
 
     def move(self, before: frozenset[Place], place: Place) -> None:
-        """This transaction comes after those before, which the log held when it was made or read."""
+        """Replace the places `before`, which the log held, by a later one."""
         with self._lock:
             self.places = self.places - before | {place}
 
     def clear(self) -> None:
-        """Everything is read again, and until `resume` nothing is written: memory would not learn of it."""
+        """Start a new epoch: everything is read again, and nothing is written until `resume`."""
         with self._lock:
             self.places, self.epoch, self._is_known = frozenset(), self.epoch + 1, False
 
@@ -70,7 +69,7 @@ class Basis:
             self._is_known = True
 
     def to_write(self, epoch: int | None) -> frozenset[Place]:
-        """What must be held by who writes. epoch: of the memory that this is for. Raises Lost."""
+        """The places that the log must hold for a write. epoch: of the memory that it is for. Raises Lost."""
         with self._lock:
             if not self._is_known or epoch not in (None, self.epoch):
                 raise Lost(f"{LOST}: {AGAIN}")
@@ -100,12 +99,12 @@ _LOOK = sa.select(
 
 
 def new_identity() -> str:
-    """Of a transaction: no other ever has it."""
+    """A unique identity of a transaction."""
     return secrets.token_hex(8)
 
 
 def look(connection: sa.Connection, places: frozenset[Place]) -> Head:
-    """How far everything is. Raises Lost, Forgotten where the log does not hold these."""
+    """The current head. Raises Lost or Forgotten if the log does not hold these places."""
     *found, held = connection.execute(_LOOK, _places(places)).one()
     if held != len(places):
         oldest = connection.execute(sa.select(sa.func.min(commit_log.c.position))).scalar() or 0
@@ -117,7 +116,7 @@ def look(connection: sa.Connection, places: frozenset[Place]) -> Head:
 def count(
     connection: sa.Connection, counter: str, steps: int, identity: str, places: frozenset[Place]
 ) -> tuple[int, int]:
-    """Take the head's lock: (serial, position). Raises Lost where the log does not hold these places."""
+    """Take the lock on the head; returns (serial, position). Raises Lost if the log does not hold these places."""
     values = {"steps": steps, "identity": identity} | _places(places)
     if connection.dialect.name == "postgresql":
         serial, position, _, held = connection.execute(_counting_in_one(counter), values).one()
@@ -144,7 +143,7 @@ def _counting(counter: str) -> Any:
 
 @cache
 def _counting_in_one(counter: str) -> sa.Select[Any]:
-    """With the log, what it must hold, and no long waits from the moment that the lock is ours: one way there and back."""
+    """One statement, thus one round trip, that counts, logs, checks the places, and shortens later waits for locks."""
     counted = _counting(counter).cte("counted")
     of_log = sa.select(counted.c.position, sa.bindparam("identity", type_=sa.Text))
     logged = sa.insert(commit_log).from_select(["position", "identity"], of_log).cte("logged")

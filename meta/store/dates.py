@@ -1,7 +1,7 @@
-"""Times of hosts in the database are by the database's clock, so that metas whose clocks are apart mean the same by them.
+"""Converts times of hosts between this meta's clock and the database's, so that metas with different clocks agree.
 
-ahead: seconds by which our clock is ahead of it, whole ones, so that a time that goes and comes back is the same to the last
-bit; 0.0 where the clocks agree, and for a file, which has this machine's.
+`ahead` is by how many seconds our clock is ahead of the database's. It is a whole number, so that conversions are exact in both
+directions. It is 0.0 if the clocks agree, and for an SQLite file.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def moved(row: HostRow, by: float) -> HostRow:
-    """The row by a clock that is ahead by so many seconds."""
+    """The row with its times moved by `by` seconds."""
     if not by:
         return row
     sign = (row.retired_at > 0) - (row.retired_at < 0)
@@ -29,7 +29,7 @@ def moved(row: HostRow, by: float) -> HostRow:
 
 
 def _moved_since(text: str, by: float) -> str:
-    """What cannot be read stays as it is: who reads the row says so."""
+    """The JSON of `since` with its times moved; unreadable text is unchanged, as the reader of the row reports it."""
     try:
         since, looked = _since.decode(text)
     except msgspec.DecodeError:
@@ -43,7 +43,7 @@ def moved_all(rows: Sequence[HostRow], by: float) -> Sequence[HostRow]:
 
 
 def moved_each(rows: Iterator[HostRow], by: float) -> Iterator[HostRow]:
-    """One by one."""
+    """Move rows one by one."""
     with closing(rows):  # type: ignore[type-var]
         for row in rows:
             yield moved(row, by)
@@ -58,7 +58,7 @@ def moved_order(what: HostOrder, by: float) -> HostOrder:
 
 
 def moved_since(found: Since, by: float) -> Since:
-    """What others wrote."""
+    """Move all times of what other metas wrote."""
     return found._replace(
         rows=list(moved_all(found.rows, by)),
         beats=moved_beats(found.beats, by),

@@ -1,10 +1,9 @@
-"""The connection to the database: its URL, its transactions, how long anybody waits for it, and its errors.
+"""The connection to the database: its URL, transactions, time-outs and errors.
 
-Promises: a transaction is written as a whole or not at all; one that was to be durable is on the disk when it returned; a
-server that is silent is given up after a while; foreign errors come out as TryLater (away, locked, full, corrupt) or
-Misconfigured (a URL that cannot be meant). Writing transactions stand in one row: each counts up the head's serial, and waits
-there for the others. It leaves an identity in the log: so one whose COMMIT got no answer can be found (else: Unknown), and so
-followers see whether what they know is still a part of what the database holds.
+Durable transactions are on the disk when they return, and a silent server is given up after a while. Errors are raised as
+TryLater (away, locked, full, corrupt) or Misconfigured (an invalid URL). Writing transactions are serialised: each increments a
+serial of the head, and waits there for the others. It writes an identity into the log. By it a transaction whose COMMIT got no
+answer can be found (else: Unknown), and followers see whether the database still has what they know.
 """
 
 import logging
@@ -25,10 +24,10 @@ from meta.store.tables import commit_log, head
 from updater.wire.text import one_line
 
 BUSY_TIMEOUT = 5000  # milliseconds that SQLite waits for another writer
-PATIENCE = 15.0  # seconds that a connection may be used at once; longer than the server's own limits
+PATIENCE = 15.0  # seconds that a connection may be in use; longer than the server's own limits
 LOADING = 600.0  # seconds that a migration may take
-FETCH = 5000  # rows that are fetched at once where there may be a million
-CONNECT = {  # how libpq connects; a URL may say otherwise
+FETCH = 5000  # rows fetched at once if there may be a million
+CONNECT = {  # parameters of libpq; the URL has precedence
     "connect_timeout": "5",
     "keepalives_idle": "5",
     "keepalives_interval": "2",
@@ -38,18 +37,18 @@ CONNECT = {  # how libpq connects; a URL may say otherwise
 }
 SESSION = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
 LOCK_WAIT = 5.0  # seconds, as SESSION says
-SHORT_WAIT = 0.2  # seconds for a table that is locked: what waits here can be done later as well
-SETTLING = 5.0  # seconds in which a COMMIT without an answer must be found, or is unknown
+SHORT_WAIT = 0.2  # seconds to wait for a locked table, for work that can also be done later
+SETTLING = 5.0  # seconds to find out whether a COMMIT without an answer was done
 ASK_AGAIN = 0.1  # seconds
 _WRITES = "writes"  # execution option of a connection: SQLite's `synchronous` of its next transaction
 log = logging.getLogger(__name__)
 
 
 class Database:
-    """One database. Safe for threads; after a fork each process needs its own."""
+    """One database. Safe for threads; after a fork each process needs its own object."""
 
     def __init__(self, url: str, patience: float = PATIENCE, told: set[str] | None = None):
-        """url: as SQLAlchemy writes it; told: as for a Store. Raises Misconfigured; touches neither disk nor network."""
+        """url, patience, told: as for a Store. Raises Misconfigured; uses neither disk nor network."""
         self.engine, self._session = _engine(url, patience, set() if told is None else told)
         self.dialect = self.engine.dialect.name
         self.shown = self.engine.url.render_as_string(hide_password=True)
@@ -59,13 +58,13 @@ class Database:
         self._foreign = (sa.exc.SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error)
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         self.engine.dispose()
 
     @contextmanager
     def reading(self, lock_wait: float = 0.0) -> Iterator[sa.Connection]:
-        """A connection that shows one committed state of everything, whatever others write meanwhile. lock_wait: seconds to
-        wait for a table that is locked, where that is less than usual."""
+        """A connection that sees one committed state, even while others write. lock_wait: seconds to wait for a locked table,
+        0 for the default."""
         with self.errors("read"), self.engine.connect() as connection:
             if self.dialect == "postgresql":
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
@@ -75,13 +74,13 @@ class Database:
                 yield connection
 
     def refuse_transactions(self) -> None:
-        """Raises Misconfigured where what we take for a session is shared with others."""
+        """Raises Misconfigured if a pooler shares our sessions with others."""
         if self._session:
             with self.errors("read"):
                 self._session.refuse_transactions(self.engine)
 
     def clock(self) -> float | None:
-        """Unix seconds by the server's clock; None where there is no server."""
+        """Unix seconds by the server's clock; None for SQLite."""
         if self.dialect != "postgresql":
             return None
         with self.reading() as connection:
@@ -89,7 +88,7 @@ class Database:
 
     @contextmanager
     def following(self) -> Iterator[tuple[sa.Connection, Head]]:
-        """Reading what goes into memory, and how far the database is then. It waits for no lock for long. Raises Lost."""
+        """A connection for reading into memory, and the current head. Waits only shortly for locks. Raises Lost."""
         before = self.basis.places
         with self.reading(SHORT_WAIT) as connection:
             found = look(connection, before)
@@ -109,10 +108,10 @@ class Database:
         head_wait: float = LOCK_WAIT,
         epoch: int | None = None,
     ) -> Iterator[tuple[sa.Connection, int]]:
-        """A transaction and its serial, the next of this counter of the head (of several `steps`: the last). tables: that are
-        waited for before the head is, for a moment; head_wait: seconds for the head then. durable: on the disk when it is over;
-        otherwise the loss of power may cost the last of them, never their order. epoch: of the memory that is to learn it.
-        Raises Lost, and Unknown where the answer to the COMMIT was lost, and cannot be found."""
+        """A writing transaction and its serial, the next of `counter` (the last of several `steps`). Raises Lost, and Unknown
+        if the answer to COMMIT was lost and cannot be determined. tables: locked first, with SHORT_WAIT; head_wait: seconds for
+        the head then. durable: on the disk when it returns, else a power failure may lose it, but never reorder. epoch: of the
+        memory that it is for."""
         identity, before = identity or new_identity(), self.basis.to_write(epoch)
         with self.errors("written"), self.engine.connect() as connection:
             self._be_patient(connection, patience)
@@ -126,7 +125,7 @@ class Database:
                     self.basis.move(before, Place(position, identity))
 
     def _lock(self, connection: sa.Connection, tables: Sequence[sa.Table], head_wait: float) -> None:
-        """Before the head: who waits for a table that somebody locked keeps no other writer waiting."""
+        """Lock tables before the head, so that waiting for a locked table does not block other writers."""
         if self.dialect == "postgresql" and tables:
             names = ", ".join(f'"{table.name}"' for table in tables)
             connection.exec_driver_sql(
@@ -143,7 +142,7 @@ class Database:
             log.warning("the answer to a COMMIT was lost, but it was done: %s", _why(e))
 
     def _is_committed(self, position: int, identity: str, failure: Exception) -> bool:
-        """Asks until there is an answer, or it takes too long."""
+        """Whether the transaction was committed; asks for up to SETTLING seconds. Raises Unknown."""
         deadline = time.monotonic() + self._settling
         while True:
             try:
@@ -158,8 +157,8 @@ class Database:
                 ) from e
 
     def _find(self, position: int) -> str:
-        """The identity of the transaction at this position of the log, "" for none. A transaction holds the head's lock until
-        it has ended, wherever it hangs: behind that lock the answer is final."""
+        """The identity of the transaction at this position of the log, "" for none. A transaction holds the lock on the head
+        until it ends, so the answer is final once this lock is ours."""
         with self.engine.connect() as connection:
             self._be_patient(connection, self._settling)
             connection = connection.execution_options(**{_WRITES: "NORMAL"})
@@ -173,7 +172,7 @@ class Database:
 
     @contextmanager
     def migrating(self) -> Iterator[sa.Connection]:
-        """A transaction that may take long and excludes everybody who would begin the same."""
+        """A transaction that may take long, and that excludes other migrations."""
         with self.errors("prepared"), self.engine.connect() as connection:
             self._be_patient(connection, LOADING)
             connection = connection.execution_options(**{_WRITES: "FULL"})
@@ -190,8 +189,7 @@ class Database:
 
     @contextmanager
     def stream(self, connection: sa.Connection, query: str, size: int = FETCH) -> Iterator[Iterator[Sequence[Any]]]:
-        """Batches of plain rows, of which neither we nor the server's side of the line holds all. However many there are, a
-        server that is silent at one of them is given up as ever."""
+        """Batches of plain rows; neither side holds all of them in memory. A server that is silent during one is given up."""
         dbapi: Any = connection.connection.dbapi_connection
         with closing(dbapi.cursor("stream") if self.dialect == "postgresql" else dbapi.cursor()) as cursor:
 
@@ -205,7 +203,7 @@ class Database:
 
     @contextmanager
     def errors(self, verb: str) -> Iterator[None]:
-        """Database errors, wrapped; those of the driver come bare from a connection's first statements."""
+        """Wrap errors of the database; the first statements of a connection raise the driver's own errors."""
         try:
             yield
         except self._foreign as e:
@@ -221,14 +219,14 @@ def _why(error: Exception) -> str:
 
 
 def prepare_files(database: Database) -> None:
-    """The directory of an SQLite database, where there is none, and its files closed to others. Raises TryLater."""
+    """Create the directory of an SQLite database if necessary, and make its files private. Raises TryLater."""
     if database.dialect == "sqlite":
         files.make_directory(files.file_of(database.engine.url).parent)
         files.close_to_others(files.file_of(database.engine.url))
 
 
 def is_there(database: Database) -> bool:
-    """False for an SQLite file that is not there; to ask it anything would make it."""
+    """Whether the database exists. An SQLite file is not opened for that, since this would create it."""
     return database.dialect != "sqlite" or files.file_of(database.engine.url).exists()
 
 
@@ -250,7 +248,7 @@ def _sqlite(url: sa.URL) -> sa.Engine:
     if url.database in (None, "", ":memory:"):
         raise Misconfigured("the database must be a file, or the hosts do not survive a restart: sqlite:///FILE")
     engine = sa.create_engine(url, pool_timeout=5)
-    if "mode" not in url.query:  # which may say that nothing is to be made
+    if "mode" not in url.query:  # a mode may forbid to create the file
         sa.event.listen(engine, "do_connect", lambda *_: files.make(files.file_of(url)))
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
@@ -262,11 +260,11 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     with closing(connection.cursor()) as cursor:
         cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT}")
         cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA journal_size_limit=67108864")  # what a million new hosts leave of the log is given back
+        cursor.execute("PRAGMA journal_size_limit=67108864")  # shrinks the log again after a million new hosts
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    """A writer takes the lock now: whoever has read first could no longer wait for it."""
+    """Begin a transaction; a writer takes the lock at once, since SQLite does not wait for it after a read."""
     if writes := connection.get_execution_options().get(_WRITES):
         connection.exec_driver_sql(f"PRAGMA synchronous={writes}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
@@ -285,7 +283,7 @@ def _postgresql(url: sa.URL, patience: float, told: set[str]) -> tuple[sa.Engine
         session.begin(connection, record.info)
 
     def check(connection: Any, record: Any, _proxy: Any) -> None:
-        """A connection that ended while nobody used it is replaced unseen; SQLAlchemy's own ping does it unwatched."""
+        """Replace a connection that ended while it was idle; unlike SQLAlchemy's own ping, this has a time-out."""
         watch(record.info, connection, patience)
         try:
             session.is_still_ours(connection, record.info)
@@ -295,6 +293,6 @@ def _postgresql(url: sa.URL, patience: float, told: set[str]) -> tuple[sa.Engine
     sa.event.listen(engine, "do_connect", lambda dialect, _record, args, named: connect(dialect, args, named))
     sa.event.listen(engine, "connect", begin_watch, insert=True)  # before SQLAlchemy's own first questions
     sa.event.listen(engine, "checkout", check)
-    for end in ("checkin", "close"):  # one that is broken is closed without being checked in
+    for end in ("checkin", "close"):  # a broken connection is closed without being checked in
         sa.event.listen(engine, end, lambda _connection, record: unwatch(record.info))
     return engine, session

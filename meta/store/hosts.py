@@ -1,11 +1,9 @@
-"""Hosts in the database. What changed of a host costs its row; that many hosts were heard of costs one row for all, a beat.
+"""Hosts in the database. A changed host is written to its row; those that only reported share one, a heartbeat batch (beat).
 
-So a host's last_seen is the later of its row's and of its last beat's. Old beats are folded: hosts that were silent since get
-it into their row, the others have a younger beat, and the old ones go. A beat also names the rows that were written with it,
-by which other metas find them; who comes so late that it is folded searches all rows.
-
-A row that is dated later than the database's now, by AHEAD and more, is of a clock that was set back since: it keeps nothing
-out that is newer.
+A host's last_seen is the later one of its row and its last batch. Old batches are compacted (folded): their time is copied into
+rows of hosts not seen since, and they are deleted. A batch also lists the rows written with it, by which other metas find them;
+a follower that missed compacted batches scans all rows. A row dated more than AHEAD seconds in the future is from a clock that
+was set back since, and newer data replace it.
 """
 
 import sys
@@ -23,11 +21,11 @@ from meta.store.tables import beat, head, host, host_token
 
 BATCH = 1000  # rows sent at once, within one transaction
 FOLDED_AT_ONCE = 5000
-SLOWEST = 500  # rows per second, below which a transaction is given up
-TOLERANCE = 1.5  # seconds between the beginning of a beat and the last report in it: a second, and a clock's step
+SLOWEST = 500  # rows per second; a slower transaction is given up
+TOLERANCE = 1.5  # seconds from the start of a batch to the last report in it: a second, and a step of the clock
 AHEAD = 10.0  # seconds by which a date may be later than the database's clock
-BEATS = 100  # read at once
-HEAD_WAIT = 1.0  # seconds for other writers: what waits here can also be written later
+BEATS = 100  # batches read at once
+HEAD_WAIT = 1.0  # seconds to wait for other writers, for data that can also be written later
 T = TypeVar("T")
 _COLUMNS = tuple(host.c[name] for name in HostRow._fields)
 _TABLES = (host, beat)
@@ -39,11 +37,11 @@ _WRITTEN = ("last_seen", "address", "updater_version", "agents", "since", "outco
 
 
 def load(database: Database) -> Iterator[HostRow]:
-    """All hosts in the order of their ids, their last_seen merged from the beats."""
-    made = tuple.__new__  # HostRow itself would take a third of the time of a million
+    """All hosts in the order of their ids, with last_seen merged from the batches."""
+    made = tuple.__new__  # for a million hosts, HostRow itself would take a third of the time
     with database.following() as (connection, _):
-        seen = _last_beats(database, connection)  # first: meanwhile they may be folded into the rows
-        query = f"SELECT {', '.join(HostRow._fields)} FROM host ORDER BY id"  # noqa: S608 - names of ours
+        seen = _last_beats(database, connection)  # first, since they may be compacted into the rows
+        query = f"SELECT {', '.join(HostRow._fields)} FROM host ORDER BY id"  # noqa: S608 - constant names
         with database.stream(connection, query) as batches:
             for batch in batches:
                 for number, name, first, last, a, b, c, d, e, f in batch:
@@ -55,7 +53,7 @@ def load(database: Database) -> Iterator[HostRow]:
 
 
 def _last_beats(database: Database, connection: sa.Connection) -> "array[float]":
-    """By id: the time of the last beat, 0 for none. What is dated in the future counts where nothing was written since."""
+    """Time of the last batch by id, 0 for none. One dated in the future counts only if nothing was written since."""
     limit = connection.execute(sa.select(_clock(connection) + AHEAD)).scalar_one()
     highest = connection.execute(sa.select(sa.func.max(host.c.id))).scalar() or 0
     seen = array("d", bytes(8 * (highest + 1)))
@@ -71,7 +69,7 @@ def _last_beats(database: Database, connection: sa.Connection) -> "array[float]"
 
 
 def _doubtful(connection: sa.Connection, limit: float) -> dict[int, float]:
-    """By id: the last beat that is dated later than this, where neither a row nor an earlier date was written after it."""
+    """id -> time of the last batch dated later than `limit`, if neither the row nor another batch was written after it."""
     of_them = sa.select(beat.c.serial, beat.c.at, beat.c.seen).where(beat.c.at > limit).order_by(beat.c.at)
     beats = connection.execute(of_them).all()
     if not beats:
@@ -91,7 +89,7 @@ def save(
     seen: Sequence[int],
     earlier: Sequence[Beat],
 ) -> dict[str, int]:
-    """Write all of it in one transaction. Returns the ids of the hostnames that had none here, whatever id the row says."""
+    """Write everything in one transaction. Returns the ids of host names that were new to the database."""
     if not rows and not seen and not earlier:
         return {}
     how: dict[str, Any] = {"durable": False, "head_wait": HEAD_WAIT, "patience": PATIENCE + len(rows) / SLOWEST}
@@ -106,8 +104,8 @@ def save(
 
 
 def write_beside(connection: sa.Connection, meta: str, at: float, rows: Sequence[HostRow]) -> None:
-    """In a transaction that has the head's lock already. Its beat is nobody's own: this meta follows it as well, by which it
-    learns of a write whose answer was lost."""
+    """Write rows in a transaction that already holds the lock on the head. The batch names no meta, so that this meta follows
+    it, too, and learns of a write whose answer was lost."""
     serial = connection.execute(sa.update(head).values(hosts=head.c.hosts + 1).returning(head.c.hosts)).scalar_one()
     _, changed = _write(connection, serial, meta, rows)
     connection.execute(sa.insert(beat), _beat(serial, "", at, {"seen": (), "changed": changed, "gone": ()}))
@@ -116,7 +114,7 @@ def write_beside(connection: sa.Connection, meta: str, at: float, rows: Sequence
 def _write(
     connection: sa.Connection, serial: int, meta: str, rows: Sequence[HostRow]
 ) -> tuple[dict[str, int], list[int]]:
-    """Returns the ids of the hostnames that had none here, and those of all."""
+    """Write rows; returns (ids of new host names, ids of all)."""
     latest = {row.hostname: row._asdict() | {"serial": serial, "meta": meta} for row in rows}
     known = [values for values in latest.values() if values["id"]]
     new = [values for values in latest.values() if not values["id"]]
@@ -131,7 +129,7 @@ def _beat(serial: int, meta: str, at: float, ids: Mapping[str, Sequence[int]]) -
 
 
 def _update(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns those that are not there under this id: forgotten by another meta, or lost with a database that was restored."""
+    """Update rows; returns those whose id does not exist: deleted by another meta, or lost when a backup was restored."""
     new = {name: sa.bindparam(f"new_{name}", type_=host.c[name].type) for name in _WRITTEN}
     its_row = (host.c.id == sa.bindparam("its_id"), host.c.hostname == sa.bindparam("its_name"))
     statement = sa.update(host).where(*its_row).values(_merged(new, connection))
@@ -146,8 +144,8 @@ def _update(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[
 
 
 def _merged(new: Mapping[str, sa.ColumnElement[Any]], connection: sa.Connection) -> dict[str, sa.ColumnElement[Any]]:
-    """What is written over a row: an older report never replaces a newer one, whoever comes last. Putting a host aside, taking
-    it back (retired_at < 0) and its last report are each as of a time; the latest decides."""
+    """The values to write over a row: an older report never replaces a newer one. Retiring a host, unretiring it
+    (retired_at < 0) and its last report each have a time; the latest decides."""
     is_later = sa.or_(new["last_seen"] >= host.c.last_seen, _is_ahead(host.c.last_seen, connection))
     merged: dict[str, Any] = {name: sa.case((is_later, new[name]), else_=host.c[name]) for name in _WRITTEN}
     old_word = sa.func.abs(host.c.retired_at)
@@ -162,8 +160,8 @@ def _clock(connection: sa.Connection) -> sa.ColumnElement[float]:
 
 
 def _is_ahead(at: sa.ColumnElement[float], connection: sa.Connection) -> sa.ColumnElement[bool]:
-    """Whether this is dated by a clock that was set back since. By the database's clock: whoever writes may have
-    been stopped for long before, and what others have written meanwhile is not ahead."""
+    """Whether a time is in the future by the database's clock, thus from a clock that was set back since. The writer's own
+    clock does not serve, since the writer may have been suspended."""
     return at > _clock(connection) + AHEAD
 
 
@@ -191,14 +189,14 @@ def since(database: Database, serial: int, meta: str) -> Since:
         reached, folded = now.hosts, now.folded
         if reached == serial:
             return Since(reached, [], [], [])
-        after = serial if serial < reached else 0  # the database was restored from a backup
+        after = serial if serial < reached else 0  # 0: the database was restored from a backup
         told = sa.select(beat).where(beat.c.serial > after, beat.c.meta != meta).order_by(beat.c.serial)
         beats = connection.execute(told).all()
         ids = None
         if after < folded:
             rows = connection.execute(sa.select(*_COLUMNS).where(host.c.serial > after)).all()
             ids = connection.execute(sa.select(host.c.id)).scalars().all()
-        else:  # also those that this meta wrote over: what it wrote may not be what stayed
+        else:  # also rows that this meta wrote since, as the result may differ from what it wrote
             changed = sorted({number for row in beats for number in unpack(row.changed)})
             of_them = sa.select(*_COLUMNS)
             rows = [
@@ -215,8 +213,8 @@ def since(database: Database, serial: int, meta: str) -> Since:
 
 
 def fold(database: Database, before: float, last_seen: Callable[[int], float], limit: int) -> int:
-    """Returns how many beats went. Two metas that fold the same beats at once do the same twice. Who has not followed a beat
-    yet when it goes finds the row."""
+    """Compact batches; returns how many were deleted. Two metas may compact the same batches, with the same result. A follower
+    that has not read a batch finds the rows instead."""
     with database.reading(SHORT_WAIT) as connection:
         old = sa.select(beat).where(beat.c.at < before).order_by(beat.c.at).limit(limit)
         beats = connection.execute(old).all()
@@ -255,7 +253,7 @@ def redate(database: Database, meta: str, by: float, after: float) -> None:
 
 
 def forget(database: Database, at: float, ids: Sequence[int], before: float) -> Gone:
-    """Its beat is nobody's own, as in `write_beside`."""
+    """Delete retired hosts. The batch names no meta, as in `write_beside`."""
     if not ids:
         return Gone([], 0)
     gone: list[int] = []
@@ -275,8 +273,8 @@ def forget(database: Database, at: float, ids: Sequence[int], before: float) -> 
 
 
 def _revoke(connection: sa.Connection, names: Sequence[str], at: float, before: float) -> int:
-    """Take their tokens back, but for those that are younger than `before`: such a host enrolled again and is about to report.
-    Returns how many had one. In a transaction that has the head's lock."""
+    """Revoke the tokens of these hosts that are older than `before`; a younger one is of a host that enrolled again. Returns
+    how many there were. The transaction holds the lock on the head."""
     is_theirs = (sa.func.length(host_token.c.hash) > 0, host_token.c.at < before)
     counted = sa.update(head).values(tokens=head.c.tokens + 1).returning(head.c.tokens)
     serial = connection.execute(counted).scalar_one() if names else 0
@@ -285,7 +283,7 @@ def _revoke(connection: sa.Connection, names: Sequence[str], at: float, before: 
 
 
 def pack(ids: Sequence[int]) -> bytes:
-    """uint32, little-endian."""
+    """ids as uint32, little-endian."""
     return _little_endian(array("I", ids)).tobytes()
 
 

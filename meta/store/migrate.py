@@ -1,4 +1,4 @@
-"""Makes the tables, or brings them to where this version wants them; a database that a newer meta has written is refused."""
+"""Creates the tables, or migrates them to this version; a database of a newer meta is refused."""
 
 import enum
 from pathlib import Path
@@ -18,24 +18,24 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Tables(enum.Enum):
-    """Which ones a database has; OLDER: those of an older meta, which `upgrade` would migrate."""
+    """Which tables a database has. OLDER: of an older meta; `upgrade` would migrate them."""
 
     NONE, OLDER, CURRENT = range(3)
 
 
 def upgrade(database: Database) -> str:
-    """Make or migrate the tables and prove that they can be written; returns the revision they are at."""
+    """Create or migrate the tables and check that they are writable; returns the id of their migration."""
     prepare_files(database)
     database.refuse_transactions()
     with database.migrating() as connection:
         revision = _migrate(connection, database.shown)
-        # No row changes, but a database that is read-only says so now and not at the first heartbeat.
+        # Changes no row, but a read-only database fails here and not at the first heartbeat.
         connection.execute(sa.update(head).where(sa.false()).values(hosts=0))
         return revision
 
 
 def check(database: Database) -> Tables:
-    """Which tables there are; changes nothing. Raises TryLater for those of a newer meta."""
+    """Which tables exist; changes nothing. Raises TryLater for those of a newer meta."""
     if not is_there(database):
         return Tables.NONE
     with database.reading() as connection:
@@ -60,8 +60,7 @@ def _config(connection: sa.Connection) -> "Config":
 
 
 def _revisions(connection: sa.Connection, shown: str) -> tuple[str, str]:
-    """That of the tables, "" without any, and that of this version. Raises TryLater when this version does not know the
-    former."""
+    """(migration of the tables, "" without any; newest migration of this version). Raises TryLater if the first is unknown."""
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 

@@ -1,8 +1,8 @@
-"""What people order of hosts: to be retired, or taken back.
+"""Retires and unretires hosts by order of a person.
 
-Judged by what the database holds, behind the head's lock, so that two metas cannot both judge by what was before either of
-them. An order is later than whatever was written of the host before, by the clock of any meta: so a beat that was heard before
-it does not undo it.
+Orders are decided on the database's state, with the lock on the head held, so that two metas cannot decide on the same old
+state. An order is dated later than everything written about the host before, by any clock. So an earlier heartbeat cannot undo
+it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,27 +14,29 @@ from meta.store.hosts import in_batches, unpack
 from meta.store.rows import HostOrder, HostRow
 from meta.store.tables import beat, host
 
-TICK = 1.0  # seconds from the time of a beat to the last report in it
-AFTER = 0.001  # seconds by which an order is later than another
+TICK = 1.0  # seconds from the time of a heartbeat batch to the last report in it
+AFTER = 0.001  # seconds by which an order is later than the one before
 
 
 class Stored(NamedTuple):
-    """What the database holds of a host. last_seen: of its row and its beats."""
+    """What the database has of a host."""
 
-    last_seen: float
+    last_seen: float  # the later one of its row and its heartbeat batches
     retired_at: float
 
 
 def judge(connection: sa.Connection, order: HostOrder) -> list[HostRow]:
-    """The rows that it changes, each with the time from which on it counts."""
+    """The rows that the order changes, each with the time from which it counts."""
     stored = _stored(connection, [row.hostname for row in order.rows], order.at - TICK)
     found = (judged(row, stored.get(row.hostname), order.at, order.retired) for row in order.rows)
     return [row for row in found if row]
 
 
 def judged(row: HostRow, stored: Stored | None, at: float, retired: bool) -> HostRow | None:
-    """The row of a host that is retired, or taken back, at this time; None where it is so already. row: as this meta knows it,
-    also what is not written yet; stored: None where the database does not know it. Pure."""
+    """The row of a host that is retired or unretired at this time; None if it already is. Pure.
+
+    row: as this meta knows it, with data that are not written yet; stored: None if the database does not have it.
+    """
     word, alive = row.retired_at, row.last_seen
     if stored:
         word, alive = max(word, stored.retired_at, key=abs), max(alive, stored.last_seen)
@@ -54,7 +56,7 @@ def _is_retired(word: float, alive: float) -> bool:
 
 
 def _stored(connection: sa.Connection, hostnames: Sequence[str], since: float) -> dict[str, Stored]:
-    """since: beats that are older are of no account, whatever they say."""
+    """What the database has of these hosts. since: heartbeat batches older than that are ignored."""
     found: dict[str, Stored] = {}
     heard = connection.execute(sa.select(beat.c.at, beat.c.seen).where(beat.c.at > since).order_by(beat.c.at)).all()
     for names in in_batches(hostnames):
@@ -66,5 +68,5 @@ def _stored(connection: sa.Connection, hostnames: Sequence[str], since: float) -
 
 
 def _last(beats: Iterable[tuple[float, Sequence[int]]], ids: set[int]) -> dict[int, float]:
-    """By id: the time of the last of these beats, which are in order."""
+    """id -> the time of its last heartbeat batch; `beats` are in order."""
     return {number: at for at, seen in beats for number in ids.intersection(seen)}

@@ -1,4 +1,4 @@
-"""Records and their history in the database: revisions are only ever added, and beside them stands what they amount to."""
+"""Records and their history in the database: revisions are only appended, and tables hold their current result."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -109,7 +109,7 @@ def _host_changes(rows: Iterable[HostRow]) -> Iterator[Change]:
 
 
 def _keep(connection: sa.Connection, before: RecordSet, after: RecordSet, made: Revision) -> None:
-    """What all revisions amount to now."""
+    """Update the tables that hold the current result of all revisions."""
     _keep_records(connection, before, after, made.number)
     if before.bans != after.bans:
         connection.execute(sa.delete(ban))
@@ -123,7 +123,7 @@ def _numbers(before: RecordSet) -> dict[str, Any]:
 
 
 def _require(connection: sa.Connection, before: RecordSet, last: int) -> None:
-    """Behind the head's lock, where `last` is the last revision."""
+    """Check, with the lock on the head held, that `before` is the last revision. Raises Lost, Moved."""
     if last < before.revision or (
         last > before.revision and not connection.execute(sa.select(_IS_THERE), _numbers(before)).scalar()
     ):

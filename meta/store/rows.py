@@ -1,4 +1,4 @@
-"""The values that go into the store and come out of it, and the one refusal that is its own."""
+"""The values that go into the store and come out of it, and its own errors."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -13,18 +13,19 @@ class Moved(MetaError):
 
 
 class Lost(TryLater):
-    """The database does not hold what memory rests on: it lost what it had confirmed. Nothing was written."""
+    """The database has lost confirmed transactions that memory is based on. Nothing was written."""
 
 
 class Forgotten(Lost):
-    """So much was written since that the database cannot tell any more whether it holds what memory rests on."""
+    """So much was written since that the database cannot tell whether it still holds what memory is based on."""
 
 
 class Head(NamedTuple):
-    """How far everything is. Each serial is counted up in every transaction that writes such things, so that serials are in the
-    order of the commits: who has read everything up to a serial misses nothing by asking for what is later. That holds as long
-    as the database loses nothing; after a failover that lost commits their serials and positions are given again, with other
-    identities."""
+    """The current serials. Each transaction increments the serial of what it writes, so serials are in the order of commits.
+
+    A reader that has everything up to a serial needs only what is later. After a failover that lost commits, their serials and
+    positions are assigned again, with other identities.
+    """
 
     revision: int  # of the records
     revision_identity: str  # "" before the first
@@ -32,13 +33,13 @@ class Head(NamedTuple):
     hosts: int  # serial of hosts and beats
     position: int  # of the last transaction of any kind
     identity: str  # of that transaction
-    folded: int  # serial of the latest beat that is gone
+    folded: int  # serial of the latest heartbeat batch that was deleted
 
 
 class HostRow(NamedTuple):
-    """One host. id: 0 = not known yet; times: Unix seconds; agents, since, outcomes: JSON text that means nothing here."""
+    """One host. Times are Unix seconds; `agents`, `since` and `outcomes` are JSON text that the store does not read."""
 
-    id: int
+    id: int  # 0: not known yet
     hostname: str
     first_seen: float
     last_seen: float
@@ -47,46 +48,45 @@ class HostRow(NamedTuple):
     agents: str
     since: str
     outcomes: str
-    retired_at: float  # 0 = not
+    retired_at: float  # 0: not retired; negative: when it was unretired
 
 
 class HostOrder(NamedTuple):
-    """What a person orders of some hosts at a meta: to be retired, or to be taken back. rows: as this meta knows them."""
+    """A person's order to retire hosts, or to unretire them."""
 
     meta: str
-    at: float
-    rows: Sequence[HostRow]
+    at: float  # Unix seconds
+    rows: Sequence[HostRow]  # as this meta knows them
     retired: bool
 
 
 class Ordered(NamedTuple):
-    """What became of it. rows: of the hosts that it changed, each with the time from which on it counts."""
+    """The result of a HostOrder."""
 
     revision: Revision
-    rows: Sequence[HostRow]
+    rows: Sequence[HostRow]  # of changed hosts, each with the time from which the order counts
 
 
 class Beat(NamedTuple):
-    """The hosts (ids) that were heard of up to this moment, and of which nothing else had changed."""
+    """A heartbeat batch: hosts that reported, and of which nothing else had changed."""
 
-    at: float
-    seen: Sequence[int]
+    at: float  # Unix seconds
+    seen: Sequence[int]  # ids of hosts
 
 
 class Gone(NamedTuple):
-    """Hosts that were forgotten, by id, and how many of them had a token, which is taken back."""
+    """Hosts that were deleted."""
 
     ids: list[int]
-    tokens: int
+    tokens: int  # how many of them had a token, which was revoked
 
 
 class Since(NamedTuple):
-    """What other metas wrote up to `serial`. gone: ids of the hosts that were forgotten; ids: of all hosts there are, where the
-    database does not remember any more which are gone; dates: the latest that each meta gave what it wrote."""
+    """What other metas wrote up to `serial`."""
 
     serial: int
     rows: list[HostRow]
     beats: list[Beat]
-    gone: list[int]
-    ids: Sequence[int] | None = None
-    dates: Mapping[str, float] = MappingProxyType({})
+    gone: list[int]  # ids of deleted hosts
+    ids: Sequence[int] | None = None  # of all hosts, if the database does not know any more which were deleted
+    dates: Mapping[str, float] = MappingProxyType({})  # meta -> the latest time of its writes

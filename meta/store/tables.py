@@ -1,4 +1,4 @@
-"""The tables as the newest migration leaves them. Nothing is created from here; a test compares the two."""
+"""The tables after the newest migration. Nothing is created from these definitions; a test compares them."""
 
 import sqlalchemy as sa
 
@@ -11,10 +11,10 @@ head = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("tokens", sa.BigInteger, nullable=False),
     sa.Column("hosts", sa.BigInteger, nullable=False),
-    sa.Column("folded", sa.BigInteger, nullable=False),  # serial of the latest beat that is gone
+    sa.Column("folded", sa.BigInteger, nullable=False),  # serial of the latest heartbeat batch that was deleted
     sa.Column(
         "revision_identity", sa.Text, nullable=False, server_default=""
-    ),  # here too: who looks needs no other table
+    ),  # also here, so that followers read only this table
     sa.Column("position", sa.BigInteger, nullable=False, server_default="0"),  # of the last transaction, of any kind
 )
 commit_log = sa.Table(  # the last some thousand transactions

@@ -1,7 +1,7 @@
-"""Tokens in the database: those that people made, and those that hosts got for them. Only hashes are kept.
+"""Tokens in the database: of operators, for enrolment, and of hosts. Only hashes are stored.
 
-What may be done is judged inside the transaction that does it, behind the head's lock: so two metas cannot both judge by what
-was before either of them.
+Permissions are checked inside the transaction that writes, with the lock on the head held, so that two metas cannot decide on
+the same old state.
 """
 
 from collections.abc import Iterator
@@ -19,25 +19,25 @@ from meta.store.tables import host_token, token
 
 
 class TokenWrite(NamedTuple):
-    """What a transaction did. token: as it is since then; serial: of the transaction."""
+    """The result of a transaction."""
 
-    token: Token
+    token: Token  # its new state
     serial: int
 
 
 class LastAdmin(MetaError):
-    """Without this token nobody could make another."""
+    """This is the last admin token; without it no other token could be created."""
 
 
 class Taken(MetaError):
-    """The host has a token that nobody took back."""
+    """The host has a token that was not revoked."""
 
 
 _COLUMNS = tuple(token.c[name] for name in Token.__struct_fields__)
 
 
 def load(database: Database) -> tuple[list[Token], int]:
-    """All tokens that people made, revoked and expired ones too, oldest first; and the serial at which they are so."""
+    """(all operators' and enrolment tokens, revoked and expired ones too, oldest first; the serial of this state)."""
     with database.following() as (connection, head):
         rows = connection.execute(sa.select(*_COLUMNS).order_by(token.c.id)).all()
     return [Token(**row._mapping) for row in rows], head.tokens
@@ -69,8 +69,10 @@ def _good_admins(connection: sa.Connection, now: float) -> set[int]:
 
 
 def _require_admin(connection: sa.Connection, by: int, now: float) -> None:
-    """Memory may be a moment behind: who was revoked at another meta must not make tokens for the time after. 0: who acts has
-    the database itself."""
+    """Raises Unauthorised unless `by` is the id of a valid admin token; 0 stands for direct access to the database.
+
+    Memory may be behind, and a token that was revoked at another meta must not create others.
+    """
     if by and by not in _good_admins(connection, now):
         raise Unauthorised("your token is no admin's any more: it was revoked, or has expired")
 
@@ -78,16 +80,16 @@ def _require_admin(connection: sa.Connection, by: int, now: float) -> None:
 def use_enrolment(
     database: Database, token_id: int, hostname: str, hashed: bytes, now: float, epoch: int | None
 ) -> TokenWrite:
-    """Count one use and keep the host's token, both or neither. The same once more is the same, its answer was lost: also with
-    a token that is used up since."""
+    """Count one use and store the host's token, both or neither. A repeated request, whose answer was lost, has the same
+    result, even if the enrolment token is used up since."""
     with database.writing("tokens", epoch=epoch) as (
         connection,
         serial,
-    ):  # an error leaves the serial too, and no follower reads again
+    ):  # an error rolls the serial back, too, so no follower reads again
         row = connection.execute(sa.select(*_COLUMNS).where(token.c.id == token_id)).first()
         shown = Token(**row._mapping) if row and row.kind == ENROLMENT else None
         if shown and (done := _done_before(connection, hostname, hashed)):
-            return TokenWrite(shown, done)  # and this is committed: the answer rests on it
+            return TokenWrite(shown, done)  # this transaction is committed, as the answer depends on it
         if why := _refused(shown, now):
             raise Unauthorised(why)
         assert shown  # noqa: S101
@@ -106,13 +108,13 @@ def _refused(shown: Token | None, now: float) -> str:
 
 
 def _done_before(connection: sa.Connection, hostname: str, hashed: bytes) -> int | None:
-    """The serial at which the host got just this token."""
+    """The serial at which the host got exactly this token, or None."""
     same = (host_token.c.hostname == hostname, host_token.c.hash == hashed)
     return connection.execute(sa.select(host_token.c.serial).where(*same)).scalar()
 
 
 def _keep_host_token(connection: sa.Connection, hostname: str, values: dict[str, Any], again: bool) -> bool:
-    """Whether the host had none that counts, or may have another `again`."""
+    """Store the token unless the host has a valid one, or `again`; returns whether it was stored."""
     insert = postgresql.insert(host_token) if connection.dialect.name == "postgresql" else sqlite.insert(host_token)
     free = sa.true() if again else sa.func.length(host_token.c.hash) == 0
     kept = insert.values(hostname=hostname, **values).on_conflict_do_update(
@@ -122,7 +124,7 @@ def _keep_host_token(connection: sa.Connection, hostname: str, values: dict[str,
 
 
 def revoke_host(database: Database, hostname: str, now: float, by: int, epoch: int | None) -> int:
-    """Returns the serial, 0 where there was nothing to revoke."""
+    """Returns the serial, 0 if there was nothing to revoke."""
     revoke = sa.update(host_token).where(host_token.c.hostname == hostname, sa.func.length(host_token.c.hash) > 0)
     with database.writing("tokens", epoch=epoch) as (connection, serial):
         _require_admin(connection, by, now)

@@ -13,17 +13,15 @@ from meta.errors import NotThere
 
 
 class Line(msgspec.Struct, rename="camel"):
-    """One agent. desired: the record's own version, "" when there is no record; hosts: that report it; to_go: hosts that are
-    not as desired, those that report nothing of it too; trial: that have it in its watch, by updaters that tell it; failed: on
-    which its change failed."""
+    """One agent."""
 
     agent: str
-    desired: str
+    desired: str  # the record's own version, "" without a record
     overrides: int
-    hosts: int
-    to_go: int
-    trial: int = 0
-    failed: int = 0
+    hosts: int  # that report it
+    to_go: int  # hosts that are not as desired, also those that should report it and do not
+    trial: int = 0  # hosts on which it is on trial
+    failed: int = 0  # hosts on which its change failed
 
 
 class Overview(msgspec.Struct, rename="camel"):

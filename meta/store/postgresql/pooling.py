@@ -1,7 +1,7 @@
-"""What stands between us and a PostgreSQL: whether a session is ours alone, and whether its time-outs hold.
+"""Checks poolers between meta and PostgreSQL: whether a session is ours alone, and whether its time-outs are in force.
 
-A pooler may refuse or ignore what libpq sends with the connection; then it is said by statements, which is as good where a
-session is pooled as a whole. One that pools transactions gives our settings to others, and theirs to us: it is refused.
+A pooler may refuse or ignore the settings that libpq sends with a connection. Then they are set by statements, which suffices
+if the pooler pools whole sessions. A pooler of transactions would mix our settings with those of others, and is refused.
 """
 
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def settings_of(options: str) -> dict[str, str]:
-    """`-c NAME=VALUE --NAME=VALUE ...`, read as the server does -> the settings, of which a later one counts."""
+    """Parse `-c NAME=VALUE --NAME=VALUE ...` as the server does; the last value of a setting counts."""
     words = [re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL) for word in _WORD.findall(options)]
     found = {}
     for before, word in zip(["", *words], words, strict=False):
@@ -31,7 +31,7 @@ def settings_of(options: str) -> dict[str, str]:
 
 
 def connect(dialect: Any, arguments: Any, parameters: Mapping[str, Any]) -> Any:
-    """A connection of the driver, without `options` where a pooler does not know them."""
+    """A connection of the driver, without `options` if a pooler does not support them."""
     try:
         return dialect.connect(*arguments, **parameters)
     except dialect.loaded_dbapi.OperationalError as e:
@@ -41,8 +41,11 @@ def connect(dialect: Any, arguments: Any, parameters: Mapping[str, Any]) -> Any:
 
 
 class Session:
-    """What every connection of one database is asked. options: the settings that are sent with it; must: names of those which
-    must hold, the others are left to the server; shown: the database, in words; told: what was said of it, and is not again."""
+    """Checks the connections of one database.
+
+    options: the settings sent with a connection; must: names of those that must be in force; shown: the database, for messages;
+    told: warnings that were already logged.
+    """
 
     def __init__(self, options: Mapping[str, str], must: Collection[str], shown: str, told: set[str]):
         self._wanted = {name: options[name] for name in must}
@@ -51,7 +54,7 @@ class Session:
         self._told = told
 
     def begin(self, connection: Any, info: dict[Any, Any]) -> None:
-        """A new connection: its settings are read back, and set where they do not hold."""
+        """Check a new connection: its settings are read back, and set by a statement if they are not in force."""
         query = "SELECT pg_backend_pid()" + "".join(", current_setting(%s)" for _ in self._wanted)
         try:
             pid, *found = _row(connection, query, list(self._wanted))
@@ -71,7 +74,7 @@ class Session:
         return _row(connection, "SELECT " + ", ".join("current_setting(%s)" for _ in self._wanted), list(self._wanted))
 
     def _tell(self, found: list[str], set_to: list[str], then: list[str]) -> None:
-        """Once, in one line; nothing where the same was only spelt otherwise."""
+        """Log a warning once if settings were not in force; another spelling of the same value does not count."""
         if found == set_to == then:
             return
         held = then == set_to
@@ -93,13 +96,13 @@ class Session:
         self._told.add(told)
 
     def is_still_ours(self, connection: Any, info: Mapping[Any, Any]) -> None:
-        """A connection that is used again. Raises Misconfigured when it leads to another server process now."""
+        """Check a connection before reuse. Raises Misconfigured if it now leads to another server process."""
         (pid,) = _row(connection, "SELECT pg_backend_pid()", [])
         if info.get(_PID, pid) != pid:
             raise Misconfigured(self._refusal())
 
     def refuse_transactions(self, engine: sa.Engine) -> None:
-        """Asks by two connections in turns. Raises Misconfigured where they share a server process, or one has several."""
+        """Raises Misconfigured if two connections, used in turns, share a server process, or one has several."""
         with engine.connect() as one, engine.connect() as other:
             pids: dict[sa.Connection, set[int]] = {one: set(), other: set()}
             for connection in (one, other, one, one, other, other):

@@ -1,5 +1,5 @@
-"""Gives a PostgreSQL up that is silent. A server that is stopped, or behind a line that swallows everything, still looks
-connected, and libpq waits for its answer without end: after a while its socket is shut down under it, and it sees an error.
+"""Gives up a silent PostgreSQL. A server that is stopped or unreachable still looks connected, and libpq waits for it for ever.
+After a time-out the socket is shut down, so that libpq sees an error.
 """
 
 import logging
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class _Watched:
-    """One connection's socket, under a descriptor of our own that nobody else closes and uses again."""
+    """One connection's socket, under a duplicate descriptor, since libpq may close the original, which would be reused."""
 
     def __init__(self, descriptor: int, seconds: float):
         self._seconds = seconds
@@ -44,7 +44,7 @@ class _Watched:
 
 
 def watch(info: MutableMapping[Any, Any], connection: Any, seconds: float) -> None:
-    """End this psycopg connection in so many seconds, unless it is watched anew or no longer. info: what is kept with it."""
+    """Shut this psycopg connection down after `seconds`, unless `watch` or `unwatch` is called before. info: its own dict."""
     unwatch(info)
     info[_WATCHED] = _Watched(connection.fileno(), seconds)
 

@@ -1,4 +1,4 @@
-"""A copy of an SQLite database while others write to it: one moment of it, whole, checked, and readable by its owner alone."""
+"""Copies an SQLite database while others write to it: consistent, checked, and readable only by its owner."""
 
 import os
 import sqlite3
@@ -11,7 +11,7 @@ from meta.store.sqlite.files import file_of
 
 
 def backup(database: Database, path: Path) -> None:
-    """Until it is complete the copy stands under `path` + ".partial"; what exists is never replaced."""
+    """Copy the database to `path`, under `path` + ".partial" until it is complete; an existing file is never replaced."""
     if database.dialect != "sqlite":
         raise Misconfigured(f"{database.shown} is a PostgreSQL database: back it up with pg_dump")
     if not file_of(database.engine.url).exists():
@@ -37,8 +37,8 @@ def backup(database: Database, path: Path) -> None:
 def _copy(database: Database, path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as copy:
         with closing(database.engine.raw_connection()) as source:
-            source.backup(copy)  # in one step: in several, each write of others would begin it anew
-        copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+            source.backup(copy)  # in one step: otherwise each write of others would restart it
+        copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log next to it
         wrong = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
         if wrong != "ok":
             raise sqlite3.DatabaseError(f"the copy is damaged, and so the database may be: {wrong}")

@@ -1,7 +1,7 @@
-"""The files of an SQLite database: its owner's alone from their first byte on, whatever the umask.
+"""Creates the files of an SQLite database so that only their owner can ever read them, independent of the umask.
 
-SQLite makes a database with what the umask leaves, and gives its -wal and -shm the database's own mode and owner. So the
-database is made here, empty and 0600, before SQLite opens it. Its directory may be shared with pid files: 0755.
+SQLite creates a database by the umask, and gives its -wal and -shm files the mode and owner of the database. So the database is
+created here, empty and 0600, before SQLite opens it. Its directory may be shared with pid files, and gets 0755.
 """
 
 import logging
@@ -27,7 +27,7 @@ def file_of(url: sa.URL) -> Path:
 
 
 def make_directory(path: Path) -> None:
-    """mkdir -p; what is new can be entered by all, whatever the umask. Raises TryLater."""
+    """mkdir -p; new directories get mode 0755, independent of the umask. Raises TryLater."""
     if path.is_dir():
         return
     make_directory(path.parent)
@@ -39,10 +39,11 @@ def make_directory(path: Path) -> None:
 
 
 def make(file: Path) -> None:
-    """An empty file of mode 600, where there is none. One that root makes becomes the directory's owner's, who serves with it.
+    """Create an empty file of mode 600 if there is none. If root creates it, it is given to the directory's owner.
 
-    A file that is there is not opened: closing it would take away the locks that SQLite holds on it in this process. Where it
-    cannot be made nothing is raised, for SQLite then says why."""
+    An existing file is not opened, since closing it would release the locks that SQLite holds on it in this process. Errors are
+    ignored, since SQLite will report them.
+    """
     with suppress(OSError):
         descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
         try:
@@ -55,8 +56,8 @@ def make(file: Path) -> None:
 
 
 def close_to_others(file: Path) -> None:
-    """A database that everybody may read was made by an older meta under a usual umask: from now on its owner alone may. What
-    a group may do was somebody's decision, and stays."""
+    """Make a database private that others can read, as older metas created it. Permissions of the group were set by an
+    administrator, and are kept."""
     for one in (file.with_name(file.name + end) for end in _ALL):
         with suppress(FileNotFoundError):
             if not one.stat().st_mode & _OTHERS:
