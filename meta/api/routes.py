@@ -1,5 +1,5 @@
-"""The REST API's operations as routes of Flask: decode, call, encode. Besides meta.artifacts.transfer, which
-sends files, nothing below the API knows Flask."""
+"""Serves the REST API's operations as routes of Flask: decode, call, encode. Apart from meta.artifacts.transfer, which sends
+files, no other module of the API uses Flask."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def operations() -> list[Operation]:
-    """All of them, in the order of the document."""
+    """All operations, in the order of the OpenAPI document."""
     modules = (records, retry, revisions, hosts, tokens, tarballs)
     document: dict[str, Any] = {}
 
@@ -39,7 +39,7 @@ def operations() -> list[Operation]:
 
 
 def blueprint() -> Blueprint:
-    """Routes with their rule on the view function, as create_app wants them."""
+    """The routes, with their rule as an attribute of the view function, as create_app expects."""
     api = Blueprint("api", __name__, url_prefix=PREFIX)
     for one in operations():
         path = one.path.replace("{", "<").replace("}", ">")
@@ -78,7 +78,7 @@ def _call(one: Operation, parts: Mapping[str, str]) -> Call:
         stream = request.stream
     elif one.body is not None:
         data = strict.parse(_body(one.most))
-        checked = one.check(data) if one.check else None  # first, as its words say more
+        checked = one.check(data) if one.check else None  # first, since its messages are more precise
         body = strict.convert(data, one.body)
         body = checked if one.check else body
     match, none_match = (request.headers.get(name, "") for name in ("If-Match", "If-None-Match"))
@@ -90,11 +90,11 @@ def _call(one: Operation, parts: Mapping[str, str]) -> Call:
 
 
 class _NoQuery(msgspec.Struct):
-    """For operations that take none."""
+    """The query of operations that take none."""
 
 
 def _body(most: int) -> bytes:
-    """A large one has a place, so it must say that it is one."""
+    """The request's body. A body larger than MAX_BODY must announce its length, since a slot is reserved for it."""
     if request.mimetype != "application/json":
         raise Refusal(415, "the body must be JSON; send it with Content-Type: application/json")
     length = request.content_length
@@ -112,7 +112,7 @@ def _too_large(most: int) -> str:
 
 
 def _length(limit: int) -> int:
-    """How many bytes are to come. Without it nobody could tell a file from the first half of it."""
+    """The announced length in bytes. Without it, a truncated upload could not be recognised."""
     if not request.content_length:
         raise Refusal(411, "send the file with its Content-Length")
     if request.content_length > limit:
@@ -132,13 +132,13 @@ def _rendered(reply: Reply, one: Operation) -> Response:
 
 
 def problem_response(refused: Refusal) -> Response:
-    """A refusal as the API tells it."""
+    """A refusal as a problem document."""
     body = _encoder.encode(problems.problem(refused))
     return Response(body, refused.status, refused.headers, content_type=problems.CONTENT_TYPE)
 
 
 def http_problem(error: HTTPException) -> Response:
-    """The same for what Flask refused, with the headers that belong to it, like Allow."""
+    """A refusal by Flask as a problem document, with its headers such as Allow."""
     kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After", "Content-Range")}
     text = _too_large(MAX_BODY) if error.code == 413 else error.description or error.name
     return problem_response(Refusal(error.code or 500, text, headers=kept))

@@ -1,4 +1,4 @@
-"""ETags of records, which are the revisions of their last change, and the conditions that edits are made under. Pure."""
+"""ETags of records (the revision of the last change) and the conditions of edits. Pure."""
 
 import re
 
@@ -13,8 +13,10 @@ def etag(revision: int) -> str:
 
 
 def expected(if_match: str, if_none_match: str) -> int | None:
-    """The revision that must still be there: 0 when there must be nothing, None for whatever there is. Raises Refusal: an edit
-    without a condition could undo what somebody else did meanwhile."""
+    """The expected revision: 0 if the record must not exist, None for any.
+
+    Raises Refusal, also without a condition, since such an edit could undo another one.
+    """
     if if_match and if_none_match:
         raise Refusal(400, "give If-Match or If-None-Match, not both")
     if if_none_match:
@@ -32,5 +34,5 @@ def expected(if_match: str, if_none_match: str) -> int | None:
 
 
 def is_known(if_none_match: str, revision: int) -> bool:
-    """Whether who asks has this already."""
+    """Whether the client already has this revision."""
     return any(tag.strip().removeprefix("W/") == etag(revision) for tag in if_none_match.split(","))

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the operations and the types that they decode and encode with. Pure."""
+"""Generates the OpenAPI 3.1 document from the operations and their types. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -16,16 +16,16 @@ from updater.wire.heartbeat import VERSION
 JSON, BYTES = "application/json", "application/octet-stream"
 ANY = (400, 413, 429, 503, 504)  # what any operation may refuse with; 504: the database did not say whether it was done
 _HEADERS = {
-    "If-Match": "The ETag of what the edit was made from; required to change what is there.",
-    SECRET: "32 to 128 characters that the host made up by chance. With the same ones it is the same enrolment, and the "
-    "answer the same token, which is made from them.",
-    "If-None-Match": "`*` to make what must not be there yet, or an ETag that is known already.",
+    "If-Match": "The ETag of the version that the edit is based on; required to change an existing thing.",
+    SECRET: "32 to 128 random characters, chosen by the host. A request with the same ones is the same enrolment, and gets "
+    "the same token, which is derived from them.",
+    "If-None-Match": "`*` to create a thing that must not exist yet, or an ETag that the client already has.",
 }
 _PARTS = re.compile(r"{(\w+)}")
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
-    """The whole document, as JSON data."""
+    """The document as JSON data."""
     listed = list(operations)
     schemas = _Schemas(listed)
     paths: dict[str, dict[str, Any]] = {}
@@ -68,7 +68,7 @@ def _fields(operation: Operation) -> Iterable[msgspec.structs.FieldInfo]:
 
 
 def _portable(schema: Any) -> Any:
-    """Without what only Python's patterns need."""
+    """The schema with portable patterns instead of Python's."""
     if isinstance(schema, dict):
         return {key: _portable(value) for key, value in schema.items()}
     if isinstance(schema, list):

@@ -1,5 +1,5 @@
-"""One operation of the REST API: a function and all that is to be known of it, in one value. The routes, the rules, the
-decoding and the OpenAPI document are all made from it, so they cannot differ."""
+"""One operation of the REST API as a value: a function and its description. Routes, rules, decoding and the OpenAPI document
+are all derived from it, so they cannot differ."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -11,59 +11,54 @@ if TYPE_CHECKING:
     from meta.service import Service
 
 PREFIX = "/api/v1"
-SECRET = "Idempotency-Key"  # noqa: S105 - the header of what a host made up for its enrolment
-MAX_RECORDS = 32 << 20  # bytes of a body that holds records: as many values of 30 bytes as a records file may hold
-FILE = "a file"  # in place of a type: bytes that are no JSON
+SECRET = "Idempotency-Key"  # noqa: S105 - the header with the secret that a host chose for its enrolment
+MAX_RECORDS = 32 << 20  # bytes of a body with records: as many values of 30 bytes as a records file may hold
+FILE = "a file"  # stands for a type: bytes instead of JSON
 
 
 class Call(NamedTuple):
-    """One request, already decoded, by somebody who may make it. now: Unix seconds; path, query, body: values of the
-    operation's types (None where it has none); if_match, if_none_match: the headers as they came, "" without; stream,
-    length: of an upload; origin: the scheme and the Host that were asked; secret: the header SECRET; prefix: the path
-    below which we were asked."""
+    """One request, decoded and authorised. `path`, `query` and `body` have the operation's types, None if it has none."""
 
     service: "Service"
     who: Principal
-    now: float
+    now: float  # Unix seconds
     path: Mapping[str, Any]
     query: Any
     body: Any
-    if_match: str = ""
-    if_none_match: str = ""
-    stream: IO[bytes] | None = None
-    length: int = 0
-    origin: tuple[str, str] = ("http", "")
-    secret: str = ""
-    prefix: str = ""
+    if_match: str = ""  # header
+    if_none_match: str = ""  # header
+    stream: IO[bytes] | None = None  # of an upload
+    length: int = 0  # of an upload, in bytes
+    origin: tuple[str, str] = ("http", "")  # (scheme, Host) of the request
+    secret: str = ""  # header SECRET
+    prefix: str = ""  # path below which clients reach meta
 
 
 class Reply(NamedTuple):
-    """status and body: as the operation's `answers` promise; file: what a FILE answer sends instead of a body."""
+    """The result of an operation."""
 
-    status: int
-    body: Any = None
+    status: int  # one of the operation's `answers`
+    body: Any = None  # of the type given there
     headers: Mapping[str, str] = {}
-    file: str = ""
+    file: str = ""  # sent instead of a body if that type is FILE
 
 
 class Operation(NamedTuple):
-    """path: below PREFIX, its parts in braces; parts: their types; answers: status -> type of the body (None: no body);
-    refusals: the statuses it may refuse with, beside those that any may; conditional: the headers that are part of it; check:
-    what makes the value from the body's data, where it is not the type itself; most: bytes of a JSON body."""
+    """The description of an operation."""
 
     method: str
-    path: str
+    path: str  # below PREFIX, with its parts in braces
     rule: Rule
     summary: str
     view: Callable[[Call], Reply]
-    parts: Mapping[str, Any]
+    parts: Mapping[str, Any]  # part of the path -> type
     query: type[Any] | None
     body: Any
-    answers: Mapping[int, Any]
-    refusals: tuple[int, ...]
-    conditional: tuple[str, ...]
-    check: Callable[[Any], Any] | None
-    most: int
+    answers: Mapping[int, Any]  # status -> type of the body, None for no body
+    refusals: tuple[int, ...]  # statuses of refusals, in addition to those of all operations
+    conditional: tuple[str, ...]  # headers that it uses
+    check: Callable[[Any], Any] | None  # converts the body's data, instead of its type
+    most: int  # bytes of a JSON body
 
     @property
     def name(self) -> str:
@@ -85,7 +80,7 @@ def operation(
     check: Callable[[Any], Any] | None = None,
     most: int = MAX_BODY,
 ) -> Callable[[Callable[[Call], Reply]], Operation]:
-    """Makes a view function an Operation."""
+    """Decorator that turns a view function into an Operation."""
 
     def made(view: Callable[[Call], Reply]) -> Operation:
         kinds, more, headers = dict(parts or {}), tuple(refusals), tuple(conditional)

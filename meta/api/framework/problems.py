@@ -1,5 +1,5 @@
-"""What goes wrong, as RFC 9457 tells it: errors of meta -> a status and a Problem. Promises that no text of a problem is longer
-than MAX_TEXT or spans lines, whoever wrote it."""
+"""Turns errors of meta into responses with a problem document (RFC 9457). Each text in it is one line of at most MAX_TEXT
+characters."""
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
@@ -17,7 +17,7 @@ CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
 class Refusal(MetaError):
-    """An answer that is no success. problems: (path, text); difference: lines."""
+    """An unsuccessful response. problems: (path, text); difference: lines."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Refusal(MetaError):
 
 
 def refusal(error: MetaError) -> Refusal:
-    """The answer to an error that some part of meta raised."""
+    """The response to an error."""
     match error:
         case Refusal():
             return error
@@ -58,7 +58,7 @@ def refusal(error: MetaError) -> Refusal:
 
 
 def problem(refused: Refusal) -> Problem:
-    """What is sent of it."""
+    """The problem document of a refusal."""
     return Problem(
         title=title(refused.status),
         status=refused.status,
@@ -78,7 +78,7 @@ def title(status: int) -> str:
 
 
 def one_line_kept(line: str) -> str:
-    """As one_line, but its indentation stays: a difference is read by columns."""
+    """Like one_line, but keeps the indentation, which matters in a difference."""
     text = line.rstrip()[:MAX_TEXT]
     return "".join(c if c.isprintable() else " " for c in text)
 

@@ -1,7 +1,7 @@
-"""Bytes and query texts from anybody -> values of our types, or a Refusal that says why.
+"""Decodes bodies and queries into our types; every input is either a valid value or a Refusal that says why.
 
-Stricter than JSON parsers are by themselves: refuses doubled keys, NaN and infinity, numbers that no double holds, lone
-surrogates, NUL, nesting deeper than MAX_DEPTH, and fields that are not known. Whatever is sent here is a value or a 400.
+It is stricter than JSON parsers: it refuses repeated keys, NaN and infinity, numbers that do not fit into a double, lone
+surrogates, NUL, nesting deeper than MAX_DEPTH, and unknown fields.
 """
 
 import json
@@ -24,7 +24,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
 def convert(data: Any, kind: Any) -> Any:
-    """The data of a JSON body -> a value of this type. Raises Refusal."""
+    """Convert the data of a JSON body into a value of type `kind`. Raises Refusal."""
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as e:
@@ -32,7 +32,7 @@ def convert(data: Any, kind: Any) -> Any:
 
 
 def parse(body: bytes) -> Any:
-    """A JSON body -> data in which each key is given once. Raises Refusal."""
+    """Parse a JSON body in which each key is given once. Raises Refusal."""
     if not body:
         raise Refusal(400, "the body is blank; it must be a JSON object")
     if (
@@ -40,7 +40,7 @@ def parse(body: bytes) -> Any:
     ):  # a text may hold these, too: of so many that is no honest body
         raise Refusal(400, f"the body holds more than {MAX_NODES:,} values")
     try:
-        msgspec.json.decode(body)  # knows UTF-8, surrogates and numbers better than the other, which knows doubled keys
+        msgspec.json.decode(body)  # stricter on UTF-8, surrogates and numbers; the other parser finds repeated keys
         data = json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (msgspec.DecodeError, UnicodeError) as e:
         raise Refusal(400, f"the body {decode_problems.in_words(e, body)}") from e
@@ -65,7 +65,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _check(data: Any) -> None:
-    """Level by level, so that no nesting exhausts Python's stack."""
+    """Refuse NUL characters and deep nesting; level by level, so that it cannot exhaust Python's stack."""
     level = [data]
     for _ in range(MAX_DEPTH):
         inner: list[Any] = []
@@ -83,7 +83,7 @@ def _check(data: Any) -> None:
 
 
 def query(arguments: Iterable[tuple[str, str]], kind: type[Any]) -> Any:
-    """The query of a URL -> a value of this struct: each known key at most once, as the type says. Raises Refusal."""
+    """Convert the query of a URL into a struct of type `kind`; each key must be known and given once. Raises Refusal."""
     fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     found: dict[str, Any] = {}
     for key, text in arguments:
@@ -99,12 +99,12 @@ def query(arguments: Iterable[tuple[str, str]], kind: type[Any]) -> Any:
 
 
 def path(values: Mapping[str, str], kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of a path -> values of these types. Raises Refusal."""
+    """Convert the parts of a path into values of these types. Raises Refusal."""
     return {key: _convert(_plain(text, kinds[key]), kinds[key], key) for key, text in values.items()}
 
 
 def _plain(text: str, kind: Any) -> Any:
-    """The number or the boolean that this text spells, if one is wanted; else the text as it stands."""
+    """The text as an integer or a boolean, if the type wants one; else unchanged."""
     wanted = _flat(kind)
     if bool in wanted:
         return {"true": True, "false": False}.get(text, text)
@@ -114,7 +114,7 @@ def _plain(text: str, kind: Any) -> Any:
 
 
 def _flat(kind: Any) -> set[Any]:
-    """The plain types in an annotated one, or in a union."""
+    """The plain types within an annotated type or a union."""
     inner = get_args(kind) if get_origin(kind) is not Literal else ()
     return {kind}.union(*(_flat(part) for part in inner))
 
@@ -131,12 +131,12 @@ def _refusal(error: msgspec.ValidationError, data: Any) -> Refusal:
 
 
 def in_words(error: msgspec.ValidationError, data: Any) -> str:
-    """What is wrong with this data, on one line."""
+    """What is wrong with the data, as one line."""
     return ": ".join(filter(None, _problem(error, data)))
 
 
 def _problem(error: msgspec.ValidationError, data: Any) -> tuple[str, str]:
-    """As wireproblems has it; a text that is not of its form is shown, and the form told in words."""
+    """(path, text) as in decode_problems; a text that violates a pattern is shown, and the pattern is described in words."""
     where, text = decode_problems.problem(error)
     form = IN_WORDS.get(text.removeprefix("a key ").removeprefix("is not of the form "))
     if not form:

@@ -1,4 +1,4 @@
-"""Hosts by REST: what they are, how many, their labels, and putting them aside."""
+"""REST operations on hosts: lists, counts, labels, and retirement."""
 
 from collections.abc import Iterable, Mapping
 
@@ -193,7 +193,7 @@ def get_counts(call: Call) -> Reply:
     "GET",
     "/failures",
     Rule.VIEWER,
-    "On how many hosts the change to what they shall be now failed, by reason",
+    "On how many hosts the change to the desired state failed, by reason",
     query=AgentQuery,
     answers={200: Failures},
 )
@@ -217,7 +217,7 @@ def get_progress(call: Call) -> Reply:
         new := [one for one in selector.hosts if service.table.get(one) is None]
     ):
         raise NotThere(no_hosts(sorted(new), service.table.folded_names()))
-    behind = service.behind()  # before the look: what is newest now is in force then
+    behind = service.behind()  # before the look, which then sees at least this state
     asked = Asked(q.agent, selector, q.include_lost, q.failed_before.split(","))
     found = progress(service.table, asked, call.now, service.ages)
     return Reply(200, replace(found, behind=behind or found.behind))

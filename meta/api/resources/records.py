@@ -1,4 +1,4 @@
-"""Records by REST: all of them, or one; read, written and explained."""
+"""REST operations on records: all or one, read, written and explained."""
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -106,7 +106,7 @@ def compare_records(call: Call) -> Reply:
     conditional=["If-None-Match"],
 )
 def get_record(call: Call) -> Reply:
-    records = call.service.records  # once: others may come in force meanwhile
+    records = call.service.records  # read once, since others may be put in force at any time
     record = _record(records, call.path["agent"])
     headers = {"ETag": etag(records.edited.get(record.name, 0))}
     if is_known(call.if_none_match, records.edited.get(record.name, 0)):
@@ -182,7 +182,7 @@ def delete_record(call: Call) -> Reply:
     "GET",
     "/explain/{host}",
     Rule.VIEWER,
-    "What each agent shall be on this host, and what says so",
+    "The desired state of each agent on this host, and what sets it",
     parts={"host": Hostname},
     answers={200: Explanation},
 )
@@ -205,8 +205,8 @@ OPERATIONS: tuple[Operation, ...] = (
 
 
 def edit(call: Call, action: str, change: Change, *, of_records: bool = True, notes: Sequence[str] = ()) -> Reply:
-    """Make this edit for who called. of_records: it is one that a records file makes, where there is one; notes: that the
-    change itself may have filled, for the answer."""
+    """Make this edit for the caller. of_records: refuse it if a records file manages the records; notes: remarks for the
+    answer, which the change itself may add to."""
     if of_records:
         _refuse_where_a_file_rules(call)
     view = _made(call, action, change)[0]
@@ -215,7 +215,7 @@ def edit(call: Call, action: str, change: Change, *, of_records: bool = True, no
 
 
 def _made(call: Call, action: str, change: Change) -> tuple[EditView, RecordSet]:
-    """What the edit did, or would do, and the records after it."""
+    """(what the edit did, or would do; the records after it)."""
     asked = call.query
     if asked.dry_run:
         return _seen(call, change)
@@ -224,7 +224,7 @@ def _made(call: Call, action: str, change: Change) -> tuple[EditView, RecordSet]
 
 
 def _seen(call: Call, change: Change) -> tuple[EditView, RecordSet]:
-    """The same of an edit that is not made."""
+    """Like `_made`, for a dry run."""
     seen = call.service.editor.preview(change)
     reached = reach.reached(call.service.table, seen.after) if seen.changes else reach.Reached({}, frozenset())
     view = EditView(seen.revision, ChangeView.of(seen.changes), reached.affected, True)
@@ -239,7 +239,7 @@ def _seen(call: Call, change: Change) -> tuple[EditView, RecordSet]:
 
 
 def _warnings(call: Call, after: RecordSet, brought: Collection[tuple[str, str]]) -> list[str]:
-    """What speaks against what comes new in these records. brought: (agent, version) that come to hosts."""
+    """Warnings about what is new in these records. brought: (agent, version) that are new to hosts."""
     service = call.service
     directory, place = service.settings.tarballs, None
     if directory is not None:
@@ -267,8 +267,8 @@ def edit_record(
     there_is_one: bool = False,
     note: Callable[[RecordSet], str] = lambda _after: "",
 ) -> Reply:
-    """An edit of one record, if it is still what it was when it was read. there_is_one: it is not found otherwise; note: what
-    is good to know of the records after it."""
+    """An edit of one record, if it has not changed since it was read. there_is_one: 404 if it does not exist; note: returns a
+    remark on the records after it."""
     agent, revision = call.path["agent"], expected(call.if_match, call.if_none_match)
 
     def checked(before: RecordSet) -> RecordSet:
@@ -284,7 +284,7 @@ def edit_record(
     view, after = _made(call, action, checked)
     view.notes += filter(None, [note(after)])
     is_new = any(one.kind == history.RECORD and one.before is None for one in view.changes)
-    edited = after.edited.get(agent, 0)  # not what is in force by now: others may edit it since
+    edited = after.edited.get(agent, 0)  # of this edit, not of the records in force now
     return Reply(201 if is_new and not view.dry_run else 200, view, {"ETag": etag(edited)} if edited else {})
 
 

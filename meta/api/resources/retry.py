@@ -1,4 +1,4 @@
-"""Another try of a version that hosts have rolled back or refused, by REST."""
+"""The REST operation that retries a version that hosts have rolled back or refused."""
 
 import msgspec
 from msgspec import UNSET
@@ -28,7 +28,7 @@ from meta.records.model import RecordSet
     conditional=["If-Match"],
 )
 def retry(call: Call) -> Reply:
-    """notes: on how many hosts that acts, and on how many it cannot. Where it acts on none it is no edit."""
+    """Order a retry. The answer's notes say on how many hosts it acts, and on how many it cannot; with none it is no edit."""
     agent = call.path["agent"]
     wanted = [] if call.body.selectors is UNSET else msgspec.to_builtins(call.body.selectors)
     selectors = [load.parse_selector(one, f"selectors[{index}]") for index, one in enumerate(wanted)]

@@ -1,4 +1,4 @@
-"""The history of the records by REST, the way back in it, and bans."""
+"""REST operations on the history of records: list, rollback, bans."""
 
 import msgspec
 
@@ -60,7 +60,7 @@ def get_revision(call: Call) -> Reply:
     conditional=["If-Match"],
 )
 def roll_back(call: Call) -> Reply:
-    """If-Match: a revision of all records, since which nothing that this touches may have been changed."""
+    """Roll back. If-Match: a revision of all records; what is rolled back must not have changed since."""
     body, editor, notes = call.body, call.service.editor, list[str]()
     shown = expected(call.if_match, "") if call.if_match else None
     if body.why and not call.query.why:
@@ -90,7 +90,7 @@ def _way_back(call: Call, before: RecordSet, agent: str, to: int | None) -> Way:
 
 def _taken_back(agent: str, by: history.Revision) -> str:
     why = f": {by.why}" if by.why else ""
-    return f"the last change of {agent} was taken back already, in revision {by.number} by {by.who or 'nobody'}{why}"
+    return f"the last change of {agent} was taken back already, in revision {by.number} by {by.who or 'unknown'}{why}"
 
 
 @operation("GET", "/bans", Rule.VIEWER, "The versions that no host is told to run", answers={200: Bans})

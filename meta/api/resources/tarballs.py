@@ -1,4 +1,4 @@
-"""Tarballs by REST: what is published, publishing, and removing what nothing needs any more."""
+"""REST operations on tarballs: list, publish, and remove those that nothing needs."""
 
 import logging
 import re
@@ -79,7 +79,7 @@ def put_tarball(call: Call) -> Reply:
     with call.service.publishing:
         done = call.service.editor.apply(edit, lambda before: operations.publish(before, name, made))
         if tarballs.find(directory, name) is None:
-            raise TryLater(f"{name} was removed meanwhile; publish it again")
+            raise TryLater(f"{name} was removed in the meantime; publish it again")
     if done.changes:
         log.info("%s is published: %d bytes, sha256 %s, by %s", name, made.size, made.sha256, made.who)
     return Reply(201 if is_new else 200, _view(tarball, done.records.published[name], [agent]))
@@ -112,7 +112,7 @@ OPERATIONS: tuple[Operation, ...] = (get_tarballs, get_tarball, put_tarball, pru
 
 
 def _names(call: Call) -> list[str]:
-    """The agents that a tarball may be one of: the one that was said, or all."""
+    """The agents that a tarball may belong to: the one in the query, or all with a record."""
     return [call.query.agent] if call.query.agent else [one.name for one in call.service.records.records]
 
 

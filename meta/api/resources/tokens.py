@@ -1,5 +1,5 @@
-"""Tokens by REST: who asks, tokens of people, enrolment of hosts. A token's text is in the answer that makes it, and nowhere
-else."""
+"""REST operations on tokens: whoami, tokens of people, enrolment of hosts. A token's text is only in the response that creates
+it."""
 
 import logging
 import re
@@ -68,7 +68,7 @@ def make_token(call: Call) -> Reply:
 
 
 def expiry(body: TokenBody, now: float) -> float:
-    """When a token ends that is made now, 0 for never."""
+    """When a token that is created now expires, in Unix seconds; 0 for never."""
     return now + body.expires_in if body.expires_in else body.expires
 
 
@@ -119,7 +119,7 @@ def revoke_token(call: Call) -> Reply:
     conditional=[SECRET],
 )
 def enrol(call: Call) -> Reply:
-    """What is wrong with the enrolment token is a 401 or a 403; a 409 is about the host."""
+    """Enrol a host. A problem of the enrolment token is a 401 or 403; a 409 is about the host."""
     host, service, secret = call.body.hostname, call.service, call.secret
     shown = next((one for one in service.tokens.all() if one.id == call.who.id), None)
     if shown is None or not fnmatchcase(host, shown.pattern):
@@ -139,7 +139,7 @@ def enrol(call: Call) -> Reply:
     except (Unauthorised, Taken):
         service.unanswered.pop(key, None)
         raise
-    service.unanswered.pop(key, None)  # only now there is an answer: TryLater of a repetition is none
+    service.unanswered.pop(key, None)  # kept until now, since a repetition that raised TryLater was not answered
     service.host_tokens.update([(host, hashed, written.serial)], epoch=epoch)
     log.info("%s enrolled with token %d (%s)", host, shown.id, shown.name)
     return Reply(201, Enrolled(host, text))

@@ -1,4 +1,4 @@
-"""What the types of the REST API are made of: names and other texts with their patterns, and the two kinds of bodies."""
+"""Building blocks of the REST API's types: names and other texts with their patterns, and the base classes of bodies."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from updater.wire.limits import HOSTNAME_FORM, LABEL_FORM, NAME_FORM, VERSION_FORM
 
-END = r"(?!\n)$"  # Python's $ alone would let a last newline pass
+END = r"(?!\n)$"  # Python's $ alone also matches before a final newline
 NAME = f"^{NAME_FORM}{END}"
 VERSION = f"^{VERSION_FORM}{END}"
 HOSTNAME = f"^{HOSTNAME_FORM}{END}"
@@ -25,7 +25,7 @@ IN_WORDS = {
     LABEL_KEY: "1 to 63 letters, digits, '.', '_' or '-'",
     LABEL_VALUE: "blank or 1 to 63 letters, digits, '.', '_' or '-'",
     TOKEN_NAME: "1 to 64 letters, digits, blanks or any of @._-, the first a letter or digit",
-}  # the forms, for people
+}  # the patterns in words
 
 AgentName = Annotated[str, Meta(pattern=NAME)]
 Version = Annotated[str, Meta(pattern=VERSION)]
@@ -37,8 +37,8 @@ LabelSet = dict[Annotated[str, Meta(pattern=LABEL_KEY)], Annotated[str, Meta(pat
 
 
 class Body(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
-    """What clients send: an unknown field is refused, never dropped."""
+    """A body that clients send; unknown fields are refused."""
 
 
 class Answer(msgspec.Struct, rename="camel"):
-    """What meta answers: clients let fields that they do not know pass."""
+    """A body that meta sends; clients ignore unknown fields."""

@@ -1,4 +1,4 @@
-"""Records as REST takes and gives them: in exactly the spelling of a records file."""
+"""Records in the REST API: in exactly the form of a records file."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ UnknownStatus = Literal["", "wait", "upgrade"]
 
 
 class SelectorBody(Body, omit_defaults=True):
-    """Exactly one of them."""
+    """Exactly one of these fields."""
 
     prefix: str | UnsetType = UNSET
     glob: str | UnsetType = UNSET
@@ -46,8 +46,8 @@ class OverrideBody(FieldsBody, omit_defaults=True):
 
 class RecordBody(FieldsBody, omit_defaults=True, kw_only=True):
     """The desired state of one agent. tarball: one base URL, or a list of them; attempt: hosts that rolled the version back at
-    a lower one try it again; leftovers: whether processes that a stopped version leaves are ended; unknownStatus: whether an
-    agent whose status cannot be understood is replaced; runUser, workDir: for hosts of coraldane's updater alone."""
+    a lower attempt try it again; leftovers: whether processes that a stopped version leaves are ended; unknownStatus: whether
+    an agent of unknown status is replaced; runUser, workDir: only for hosts of coraldane's updater."""
 
     name: AgentName
     version: Version
@@ -56,14 +56,14 @@ class RecordBody(FieldsBody, omit_defaults=True, kw_only=True):
 
 
 class RecordsBody(Body):
-    """All records: what a records file holds. Its revision is its ETag."""
+    """All records, as in a records file. The ETag is the revision."""
 
     agents: list[RecordBody]
 
 
 class RecordEdit(Body, omit_defaults=True):
-    """Either fields to set, or names of fields to unset (none: the whole override). selector: of the override that is meant, in
-    place of the record itself; one that is not there is made, as the last."""
+    """Either fields to set, or names of fields to unset ([]: the whole override). selector: edit the override with this
+    selector instead of the record itself; a missing one is created as the last."""
 
     set: FieldsBody | UnsetType = UNSET
     unset: (
@@ -87,6 +87,6 @@ class RecordEdit(Body, omit_defaults=True):
 
 
 class RetryBody(Body, omit_defaults=True):
-    """Whose hosts try their version again; without selectors all."""
+    """The hosts that try their version again; without selectors all."""
 
     selectors: list[SelectorBody] | UnsetType = UNSET

@@ -1,4 +1,4 @@
-"""The queries of the REST API's operations: every key is known, and given once."""
+"""The queries of the REST API's operations; unknown and repeated keys are refused."""
 
 from typing import Annotated, Literal
 
@@ -8,8 +8,8 @@ from meta.api.schemas.basics import END, AgentName, Body, Number, Why
 
 
 class EditQuery(Body):
-    """The query of every edit. why: one line for the history; dry_run: only tell what it would do; action: the verb for the
-    history, where it is another than the route's own."""
+    """The query of every edit. why: one line for the history; dry_run: only show what it would do; action: the verb for the
+    history, "" for the route's own."""
 
     why: Why = ""
     dry_run: bool = False
@@ -17,13 +17,13 @@ class EditQuery(Body):
 
 
 class ApplyQuery(EditQuery):
-    """confirm: also if it takes away more than half of the agents, or of an agent's overrides."""
+    """confirm: apply it even if it removes more than half of the agents, or of an agent's overrides."""
 
     confirm: bool = False
 
 
 class RevisionsQuery(Body):
-    """agent: only what changed its record or a ban of it; before: only lower numbers, 0 for all."""
+    """agent: only revisions about its record or its bans; before: only lower numbers, 0 for all."""
 
     agent: Annotated[str, Meta(max_length=64)] = ""
     before: Number = 0
@@ -31,9 +31,9 @@ class RevisionsQuery(Body):
 
 
 class HostsQuery(Body):
-    """What a host must be; blank: whatever. label: `env=staging`, or `env` for any value of it; name: a glob; drift: whether it
-    (or its agent `agent`) is not as desired; failed: only where that is because its last change failed; cursor: `next` of the
-    page before."""
+    """Conditions on hosts; blank: any. label: `env=staging`, or `env` for any value; name: a glob; drift: whether the host, or
+    its agent `agent`, is not as desired; failed: only if that is because its last change failed; cursor: `next` of the page
+    before."""
 
     state: Literal["", "new", "ok", "late", "lost", "retired"] = ""
     agent: Annotated[str, Meta(max_length=64)] = ""
@@ -55,9 +55,9 @@ class AgentQuery(Body):
 
 
 class ProgressQuery(Body):
-    """agent: which; selector: only on these hosts, like `prefix:lg-`, `glob:*.example`, `hosts:h1,h2` or `label:env=staging`;
-    blank: on all; include_lost: late and lost hosts count by what they last said; failed_before: names of hosts,
-    apart by commas, that had failed in an earlier look: those that the selector does not choose any more are told."""
+    """selector: only these hosts, like `prefix:lg-`, `glob:*.example`, `hosts:h1,h2` or `label:env=staging`, blank for all;
+    include_lost: late and lost hosts count by their last report; failed_before: names, separated by commas, of hosts that
+    failed at an earlier look: those that the selector does not match any more are returned."""
 
     agent: AgentName
     selector: Annotated[str, Meta(max_length=8192)] = ""
@@ -72,15 +72,14 @@ class WhyQuery(Body):
 
 
 class PruneQuery(Body):
-    """dry_run: only tell what would go; why: one line for the history."""
+    """dry_run: only show what would be removed; why: one line for the history."""
 
     why: Why = ""
     dry_run: bool = False
 
 
 class UploadQuery(Body):
-    """sha256: what the bytes must have, 64 hex digits; blank: not compared. agent: whose it is, where the file's name can be
-    read in two ways."""
+    """sha256: the expected digest, 64 hex digits, blank for none. agent: its name, needed if the file name is ambiguous."""
 
     sha256: Annotated[str, Meta(pattern=r"^([0-9a-fA-F]{64})?" + END)] = ""
     agent: Annotated[str, Meta(max_length=64)] = ""

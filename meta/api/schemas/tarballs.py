@@ -1,4 +1,4 @@
-"""The bodies of the REST API that are about tarballs. Times are Unix seconds."""
+"""Bodies of the REST API about tarballs. Times are Unix seconds."""
 
 from typing import Annotated
 
@@ -8,9 +8,9 @@ from meta.api.schemas.basics import Answer, Body
 
 
 class TarballView(Answer):
-    """A published file. md5, sha256: blank in a list where they are not known without reading the file; who, published: by whom
-    and when (Unix seconds) it was published through meta, "" and 0 where it came in another way; desired_by: the records and
-    overrides that say its version; hosts: how many run it."""
+    """A published file. md5, sha256: blank in a list if they are unknown without reading the file; who, published: who
+    published it through meta, and when (Unix seconds), "" and 0 if it was added in another way; desired_by: the records and
+    overrides that have its version; hosts: how many run it."""
 
     name: str
     size: int
@@ -30,8 +30,8 @@ class Tarballs(Answer):
 
 
 class PruneBody(Body):
-    """Which tarballs may go. keep: how many of each agent stay in any case, the newest; older: seconds since they were
-    published; files: none but these, null for all."""
+    """Which tarballs to remove. keep: how many of the newest of each agent are kept; older: only if they were published more
+    than so many seconds ago; files: only these, null for all."""
 
     keep: Annotated[int, Meta(ge=0, le=1_000_000)] = 3
     older: Annotated[float, Meta(ge=0, le=1e11)] = 30 * 86400.0
@@ -39,14 +39,14 @@ class PruneBody(Body):
 
 
 class KeptView(Answer):
-    """A tarball that stays, and why."""
+    """A tarball that is kept, and why."""
 
     name: str
     why: str
 
 
 class PrunedView(Answer):
-    """What was removed, or would be, and what of that which was published through meta stays. revision: as of an edit."""
+    """The tarballs that were or would be removed, and those published through meta that are kept. revision: as of an edit."""
 
     revision: int
     removed: list[TarballView]

@@ -1,6 +1,5 @@
-"""Every request and response body of the REST API. The server and the command line decode with these, and the OpenAPI document
-is generated from them, so the three cannot differ. Records are in meta.api.schemas.documents, tarballs in
-meta.api.schemas.tarballs, queries in meta.api.schemas.queries.
+"""The request and response bodies of the REST API. The server and the command line decode with these types, and the OpenAPI
+document is generated from them. Its descriptions are the docstrings here. Records, tarballs and queries are in other modules.
 
 Keys are camelCase on the wire. Times are Unix seconds.
 """
@@ -19,7 +18,7 @@ from meta.records.history import Change
 
 class ChangeView(Answer):
     """One thing that an edit changed. kind: record, order, ban or labels; name: the agent, AGENT/VERSION of a ban, or the
-    hostname ("" for the order of the records); before, after: as a records file spells it, null for nothing."""
+    hostname ("" for the order of the records); before, after: in the form of a records file, null for nothing."""
 
     kind: str
     name: str
@@ -32,10 +31,9 @@ class ChangeView(Answer):
 
 
 class EditView(Answer):
-    """What an edit did, or would do. revision: of the records in force after it (a dry run: those that it looked at); affected:
-    of a dry run, by agent the number of hosts whose desired state would change; notes: what is good to know of it; warnings:
-    of a dry run, what speaks against it; removals: of a dry run, what it takes away that must be confirmed. An edit that
-    changes nothing makes no revision."""
+    """What an edit did, or would do. An edit that changes nothing makes no revision. revision: of the records in force after it
+    (dry run: of those it is based on); notes: remarks. Only for a dry run: affected: by agent the number of hosts whose desired
+    state would change; warnings: possible mistakes; removals: what must be confirmed."""
 
     revision: int
     changes: list[ChangeView]
@@ -47,7 +45,7 @@ class EditView(Answer):
 
 
 class RevisionView(Answer):
-    """One edit as it was committed."""
+    """One committed edit."""
 
     number: int
     at: float
@@ -58,15 +56,15 @@ class RevisionView(Answer):
 
 
 class Revisions(Answer):
-    """Newest first. next: what `before` must be for the next page, "" on the last one."""
+    """Newest first. next: the value of `before` for the next page, "" on the last one."""
 
     items: list[RevisionView]
     next: str = ""
 
 
 class RollbackBody(Body, omit_defaults=True):
-    """Make the records, or that of one agent, what they were after this revision. Without one, the agent's is what it was
-    before its newest change that was no rollback. why: as the query of the same name."""
+    """Restore the records, or that of one agent, as they were after this revision. Without a revision, the agent's record is
+    restored as it was before its newest change that was not a rollback. why: like the query of this name."""
 
     revision: Number | UnsetType = UNSET
     agent: AgentName | UnsetType = UNSET
@@ -74,7 +72,7 @@ class RollbackBody(Body, omit_defaults=True):
 
 
 class BanView(Answer):
-    """No host is told to run this version."""
+    """A ban: no host is told to run this version."""
 
     agent: str
     version: str
@@ -91,8 +89,8 @@ class Bans(Answer):
 
 
 class Hosts(Answer):
-    """By name. next: the cursor of the next page, "" on the last one; hint: of a name that fits no host at all, which one was
-    probably meant."""
+    """Hosts, sorted by name. next: the cursor of the next page, "" on the last one; hint: if no host matches the name, the one
+    that was probably meant."""
 
     items: list[HostView]
     next: str = ""
@@ -100,7 +98,7 @@ class Hosts(Answer):
 
 
 class LabelsBody(Body):
-    """All labels that this host shall have."""
+    """All labels of this host; others are removed."""
 
     labels: LabelSet
 
@@ -116,7 +114,7 @@ class LabelEdit(Body):
 
 
 class RetirementBody(Body):
-    """Hosts to put aside, or (retired: false) to take back."""
+    """Hosts to retire, or with retired: false to unretire."""
 
     hosts: Annotated[list[Hostname], Meta(min_length=1, max_length=10_000)]
     retired: bool = True
@@ -127,7 +125,7 @@ class Labels(Answer):
 
 
 class NameDoubtView(Answer):
-    """Hosts whose names nearly are one, or which any machine may have."""
+    """Hosts whose names are nearly the same, or which any machine may have."""
 
     names: list[str]
     why: str
@@ -138,14 +136,14 @@ class NameDoubts(Answer):
 
 
 class Counts(Answer):
-    """failed: by agent on how many hosts its change failed, also where they report nothing of it."""
+    """failed: by agent on how many hosts its change failed, also those that do not report the agent."""
 
     items: list[Count]
     failed: dict[str, int] = field(default_factory=dict)
 
 
 class States(Answer):
-    """Hosts by state. doubled: those of them of which two machines report under the name."""
+    """The number of hosts by state. doubled: of these, names under which two machines report."""
 
     new: int = 0
     ok: int = 0
@@ -160,7 +158,7 @@ class Drifts(Answer):
 
 
 class ExplainedField(Answer):
-    """Which value one field has, and what set it. by: record or override; override: its index in the record; selector: the
+    """The value of one field, and what set it. by: record or override; override: its index in the record; selector: the
     override's, in words."""
 
     field: str
@@ -171,7 +169,7 @@ class ExplainedField(Answer):
 
 
 class ExplainedAgent(Answer):
-    """One agent on one host. ban: what keeps it from being ordered, null where nothing does."""
+    """One agent on one host. ban: the ban because of which the host gets no order for it, or null."""
 
     agent: str
     fields: list[ExplainedField]
@@ -185,7 +183,7 @@ class Explanation(Answer):
 
 
 class Failures(Answer):
-    """Those of most hosts first. is_whole: whether these are all, or some of very many."""
+    """Failures, those on most hosts first. is_whole: whether these are all, or some of very many."""
 
     items: list[Failure]
     is_whole: bool = True
@@ -195,16 +193,17 @@ class Failures(Answer):
 
 
 class Whoami(Answer):
-    """role: viewer, editor, admin, host (name is its hostname), or "" for nobody."""
+    """role: viewer, editor, admin, host (name is its hostname), or "" without a token."""
 
     name: str
     role: str
 
 
 class TokenBody(Body):
-    """A token to make. An operator's needs a role; an enrolment token may have uses (-1: any number) and a glob of the
-    hostnames that it is for; reenrol: it also enrols hosts that have a token. expires_in: seconds from now by meta's clock,
-    which is the one that counts; or expires: Unix seconds; neither, or 0: never."""
+    """A token to create. An operator's token needs a role. An enrolment token may have uses (-1: any number) and a pattern, a
+    glob of hostnames; reenrol: it also enrols hosts that have a token. expires_in: seconds from now by meta's clock; or
+    expires:
+    Unix seconds; neither, or 0: never."""
 
     kind: Literal["operator", "enrolment"]
     name: Annotated[str, Meta(pattern=TOKEN_NAME)]
@@ -217,7 +216,7 @@ class TokenBody(Body):
 
 
 class TokenView(Answer):
-    """A token without its text, which only its owner has. uses: left, -1 for any number; revoked: when, 0 for not."""
+    """A token without its text, which only its owner has. uses: remaining, -1 for any number; revoked: when, 0 if it is not."""
 
     id: int
     kind: str
@@ -236,7 +235,7 @@ class Tokens(Answer):
 
 
 class NewToken(TokenView, kw_only=True):
-    """token: its text, shown this once; warnings: what a person should know, as that the pattern nearly fits a host."""
+    """token: its text, shown only here; warnings: possible mistakes, such as a pattern that nearly matches a host."""
 
     token: str
     warnings: list[str] = field(default_factory=list)
@@ -247,7 +246,7 @@ class EnrolBody(Body):
 
 
 class Enrolled(Answer):
-    """token: what this host shows from now on; shown this once."""
+    """token: the host's token from now on; shown only here."""
 
     hostname: str
     token: str
@@ -264,8 +263,8 @@ class ProblemView(Answer):
 
 
 class Problem(Answer, omit_defaults=True):
-    """RFC 9457. problems: what is wrong in a document that was sent (400); difference: lines of what stands now against what
-    the edit was made from (409, 412)."""
+    """An error (RFC 9457). problems: what is wrong in the document that was sent (400); difference: lines that show how the
+    current state differs from the edit's base (409, 412)."""
 
     title: str
     status: int
