@@ -34,6 +34,7 @@ from meta.access.tokens import Token, Tokens
 from meta.edits import managed_file
 from meta.errors import MetaError, Misconfigured, TryLater, missing_extra
 from meta.process import listening, open_files
+from meta.process.clock import SYSTEM
 from meta.service import Service
 from meta.settings import Settings, is_loopback
 from meta.store import Store, Tables
@@ -99,7 +100,7 @@ def check(settings: Settings, running: int | None = None) -> None:
 
 def _refuse_to_be_open(settings: Settings, store: Store, tokens: list[Token]) -> None:
     """Beyond loopback somebody must be able to say who may do what. Raises Misconfigured."""
-    if is_loopback(settings.host) or Tokens(tokens).has_admin(time.time()):
+    if is_loopback(settings.host) or Tokens(tokens).has_admin(SYSTEM.now()):
         return
     raise Misconfigured(
         f"meta does not listen on {settings.host or 'every interface'} before there is an admin: make a token with "
@@ -160,7 +161,7 @@ def load_app(settings: Settings, announcer: Announcer, address: str, port: int, 
     store = Store(settings.database, told=told)
     service = Service(store, settings._replace(host=address, port=port))
     try:
-        service.start(time.time())
+        service.start()
     except MetaError as e:
         for line in str(e).splitlines():
             log.error("%s", line)

@@ -7,12 +7,12 @@ store; where a file manages them, it is applied to the store, and an edit from e
 import logging
 import socket
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from meta.access.clients import allows_anonymous, client_address
 from meta.access.tokens import Tokens
+from meta.artifacts import addresses
 from meta.edits import reach
 from meta.edits.editor import Done, Editor
 from meta.edits.managed_file import Reading, RecordsFile
@@ -20,6 +20,7 @@ from meta.edits.unlabelling import Unlabelling
 from meta.errors import TryLater
 from meta.heartbeat.stats import Beats
 from meta.hosts.table import HostTable
+from meta.process.clock import SYSTEM, Clock
 from meta.queries import pages
 from meta.records import history
 from meta.records.capacity import Matched
@@ -37,11 +38,12 @@ log = logging.getLogger(__name__)
 
 
 class Service:
-    """Safe for threads. Made empty; `start` fills it from the store."""
+    """Safe for threads. Made empty; `start` fills it from the store. clock: for all that this process does."""
 
-    def __init__(self, store: Store, settings: Settings):
+    def __init__(self, store: Store, settings: Settings, clock: Clock = SYSTEM):
         self.store = store
         self.settings = settings
+        self.clock = clock
         self.table = HostTable(late_after=settings.late_after, max_hosts=settings.max_hosts)
         self.tokens = Tokens()
         self.host_tokens = self.tokens.hosts
@@ -54,19 +56,21 @@ class Service:
         )
         self.ages = pages.Ages(settings.new_for, settings.late_after, settings.lost_after)
         self.file = settings.records
-        self.source = RecordsFile(self.file, self.editor, self.table, settings.url) if self.file else None
+        self.source = RecordsFile(self.file, self.editor, self.table, settings.url, clock.now) if self.file else None
         self.beside: dict[str, Callable[[], tuple[int, str]]] = {}  # pages of what is served in this process too
         self.publishing = threading.Lock()  # held while what was published and the file of it are made to agree
         self.names = ("localhost", "127.0.0.1", "::1", socket.gethostname())  # of this machine
+        own = addresses.authorities("", "", self.names, settings.port)
+        self.root = addresses.Root(lambda: self.records, self._is_of_ops_meta, own)
         lifetimes = Lifetimes(settings.late_after, settings.retire_after, settings.forget_after)
         # Or it would wait for a connection while many who order something wait for the head.
         self._keepers = store.apart()
         unlabel = Unlabelling(self.editor)
-        self._keeper = Keeper(self.table, self._keepers, self.tokens, self.put_in_force, lifetimes, unlabel)
+        self._keeper = Keeper(self.table, self._keepers, self.tokens, self.put_in_force, lifetimes, unlabel, clock)
 
-    def start(self, now: float) -> None:
+    def start(self) -> None:
         """Fill the memory and begin to keep the store in step. Raises MetaError."""
-        self._keeper.load(now)
+        self._keeper.load(self.clock.now())
         if self.source:
             self.source.start()
         self._keeper.start()
@@ -84,7 +88,10 @@ class Service:
 
     def put_in_force(self, records: RecordSet, instead_of: RecordSet | None = None) -> None:
         """From now on these; an older revision than that in force changes nothing, unless that is `instead_of`."""
-        self.table.activate(records, instead_of, time.time)
+        self.table.activate(records, instead_of, self.clock.now)
+
+    def _is_of_ops_meta(self) -> bool:
+        return self.source is not None and self.source.is_of_ops_meta
 
     def require_database(self) -> None:
         """Raises TryLater while the database is known not to answer: at once, so that what people order does not queue behind
@@ -120,7 +127,7 @@ class Service:
     def ready(self) -> list[str]:
         """Why nobody should send us edits now, or what stops hosts; empty when all is well. Heartbeats are answered all the
         same."""
-        condition = self.condition(time.time())
+        condition = self.condition(self.clock.now())
         if condition.trouble:
             return [condition.trouble]
         late = [f"the database is {condition.lag:.0f} s behind"] if condition.lag > LATE else []
@@ -129,7 +136,7 @@ class Service:
 
     def warnings(self) -> list[str]:
         """What a person should see to, while we are ready."""
-        return self._keeper.warnings(time.time())
+        return self._keeper.warnings(self.clock.now())
 
     @property
     def clocks(self) -> Clocks:

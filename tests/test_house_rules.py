@@ -35,7 +35,7 @@ DOORS = {
     "fcntl": {"updater/durable_files.py"},
     "sqlalchemy": {"meta/store/"},
     "alembic": {"meta/store/"},
-    "flask": {"meta/web/app.py", "meta/api/routes.py", "meta/artifacts/transfer.py"},
+    "flask": {"meta/web/", "meta/api/routes.py", "meta/api/state.py", "meta/artifacts/transfer.py"},
     "pika": {
         "meta/bridges/elves/rabbitmq/consumer.py",
         "meta/bridges/elves/rabbitmq/connection.py",
@@ -138,6 +138,7 @@ PURE = (
     *(f"meta/records/{name}.py" for name in ("capacity", "removals", "advice", "grounds", "publications")),
     *(f"meta/records/files/{name}.py" for name in ("own_format", "ops_meta_format", "located_tree", "problem_reader")),
     *(f"meta/edits/{name}.py" for name in ("operations", "diff", "conflicts")),
+    "meta/artifacts/addresses.py",
     *(f"meta/hosts/{name}.py" for name in ("model", "classes", "agent_sets", "outcomes", "machines", "last_seen")),
     *(f"meta/hosts/core/{name}.py" for name in ("groups", "outdated", "batches")),
     "meta/heartbeat/dialects.py",

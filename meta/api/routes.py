@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import msgspec
-from flask import Blueprint, Response, current_app, g, request
+from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from meta.access.clients import path_prefix
@@ -16,6 +16,7 @@ from meta.api.framework import openapi, problems, strict
 from meta.api.framework.operation import FILE, PREFIX, SECRET, Call, Operation, Reply, operation
 from meta.api.framework.problems import Refusal
 from meta.api.resources import hosts, records, retry, revisions, tarballs, tokens
+from meta.api.state import state
 from meta.artifacts import transfer
 from meta.errors import MetaError
 from updater.wire.limits import MAX_BODY
@@ -61,12 +62,12 @@ def _served(one: Operation) -> Callable[..., Response]:
 
 def _place(one: Operation) -> AbstractContextManager[None]:
     if one.body is FILE:
-        return transfer.place_for_upload()
-    return transfer.place_for_large_body() if one.most >= (request.content_length or 0) > MAX_BODY else nullcontext()
+        return state().places.upload()
+    return state().places.large_body() if one.most >= (request.content_length or 0) > MAX_BODY else nullcontext()
 
 
 def _call(one: Operation, parts: Mapping[str, str]) -> Call:
-    service, clock = current_app.extensions["meta"]
+    service = state().service
     path = strict.path(parts, one.parts)
     pairs = list(request.args.items(multi=True))
     query = strict.query(pairs, one.query or _NoQuery)
@@ -84,7 +85,7 @@ def _call(one: Operation, parts: Mapping[str, str]) -> Call:
     match, none_match = (request.headers.get(name, "") for name in ("If-Match", "If-None-Match"))
     origin = (request.scheme, request.headers.get("Host", ""))
     secret = request.headers.get(SECRET, "")
-    now = float(clock())
+    now = service.clock.now()
     prefix = path_prefix(request.environ, service.settings.trusted_proxies)
     return Call(service, g.principal, now, path, query, body, match, none_match, stream, length, origin, secret, prefix)
 
@@ -122,7 +123,7 @@ def _length(limit: int) -> int:
 
 def _rendered(reply: Reply, one: Operation) -> Response:
     if one.answers[reply.status] is FILE:
-        return transfer.send(reply.file)
+        return transfer.send(reply.file, state().service.settings.tarballs, state().places)
     if reply.body is None:
         return Response(status=reply.status, headers=dict(reply.headers))
     body = _encoder.encode(reply.body)

@@ -5,13 +5,13 @@ import logging
 import re
 import weakref
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from flask import Response, abort, current_app, request, send_file
+from flask import Response, abort, request, send_file
 from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.wsgi import FileWrapper
 
@@ -28,26 +28,29 @@ _JUDGED = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_NONE_MATCH", "H
 log = logging.getLogger(__name__)
 
 
-def limit_transfers(app: Any) -> None:
-    """Give this application its places for downloads, uploads and large bodies."""
-    app.extensions["meta downloads"] = BoundedSemaphore(MAX_DOWNLOADS)
-    app.extensions["meta uploads"] = BoundedSemaphore(MAX_UPLOADS)
-    app.extensions["meta large bodies"] = BoundedSemaphore(MAX_LARGE)
+class Places:
+    """Those of one application, for downloads, uploads and large bodies."""
 
+    def __init__(self) -> None:
+        self.downloads = BoundedSemaphore(MAX_DOWNLOADS)
+        self._uploads = BoundedSemaphore(MAX_UPLOADS)
+        self._large_bodies = BoundedSemaphore(MAX_LARGE)
 
-def place_for_upload() -> AbstractContextManager[None]:
-    """Raises TryLater when all are taken."""
-    return _place("meta uploads", f"{MAX_UPLOADS} uploads are under way; wait for one of them")
+    @contextmanager
+    def upload(self) -> Iterator[None]:
+        """Raises TryLater when all are taken."""
+        with _taken(self._uploads, f"{MAX_UPLOADS} uploads are under way; wait for one of them"):
+            yield
 
-
-def place_for_large_body() -> AbstractContextManager[None]:
-    """Raises TryLater when all are taken."""
-    return _place("meta large bodies", f"{MAX_LARGE} bodies as large are under way; wait for one of them")
+    @contextmanager
+    def large_body(self) -> Iterator[None]:
+        """Raises TryLater when all are taken."""
+        with _taken(self._large_bodies, f"{MAX_LARGE} bodies as large are under way; wait for one of them"):
+            yield
 
 
 @contextmanager
-def _place(name: str, problem: str) -> Iterator[None]:
-    free = current_app.extensions[name]
+def _taken(free: BoundedSemaphore, problem: str) -> Iterator[None]:
     if not free.acquire(blocking=False):
         raise TryLater(problem)
     try:
@@ -56,14 +59,12 @@ def _place(name: str, problem: str) -> Iterator[None]:
         free.release()
 
 
-def send(name: str) -> Response:
+def send(name: str, directory: Path | None, places: Places) -> Response:
     """The published file that this path below the tarball directory means, or 404."""
-    directory = current_app.extensions["meta"][0].settings.tarballs
     found = tarballs.find(directory, name) if directory else None
     if found is None:
         abort(404)
-    free = current_app.extensions["meta downloads"]
-    request.environ["wsgi.file_wrapper"] = lambda file, _size: _Download(file, free)
+    request.environ["wsgi.file_wrapper"] = lambda file, _size: _Download(file, places.downloads)
     digest = tarballs.known_md5(found)
     try:
         size = found.stat().st_size

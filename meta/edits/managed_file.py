@@ -7,8 +7,7 @@ has no records yet, any file is applied.
 import hashlib
 import logging
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,10 +70,12 @@ def _remedy(url: str) -> str:
 
 
 class RecordsFile:
-    """The records file of a meta. Safe for threads. url: of this meta, for the reload command in messages."""
+    """The records file of a meta. Safe for threads. url: of this meta, for the command in messages; now: Unix seconds."""
 
-    def __init__(self, path: Path, editor: Editor, table: HostTable, url: str):
+    def __init__(self, path: Path, editor: Editor, table: HostTable, url: str, now: Callable[[], float]):
         self.path = path
+        self.is_of_ops_meta = False  # whether that which was read last is ops-meta's cfg.json
+        self._now = now
         self._remedy = _remedy(url)
         self._waiting: Waiting | None = None
         self._others: RecordSet | None = None  # the records in force, already compared with those that wait
@@ -86,6 +87,7 @@ class RecordsFile:
         """Put the file in force; if a person must confirm it, it waits. Raises MetaError."""
         with self._reading, self._refusals():
             loaded, reading = self._read()
+            self.is_of_ops_meta = loaded.settings is not None
             try:
                 self._put_in_force(loaded, reading, "")
             except Unconfirmed as e:
@@ -115,6 +117,7 @@ class RecordsFile:
             loaded, reading = self._read()
             self._put_in_force(loaded, reading, seal)
             self._waiting = None
+            self.is_of_ops_meta = loaded.settings is not None
         _tell(self.path, loaded, reading)
         return reading
 
@@ -149,7 +152,7 @@ class RecordsFile:
 
         if reading.removals and not seal:
             raise Unconfirmed(reading.removals, self._remedy)
-        self._editor.apply(history.Edit(time.time(), "file", f"{self.path.name} was read", "apply"), change)
+        self._editor.apply(history.Edit(self._now(), "file", f"{self.path.name} was read", "apply"), change)
 
 
 def _seal(before: RecordSet, after: RecordSet) -> str:

@@ -35,13 +35,11 @@ _ENDED_EARLY = refusal(400, "the body ended early")
 
 
 class Front:
-    """The WSGI callable. inner: the application for all other paths; clock: returns Unix seconds."""
+    """The WSGI callable. inner: the application for all other paths."""
 
-    def __init__(
-        self, service: "Service", inner: Callable[..., Iterable[bytes]], clock: Callable[[], float] = time.time
-    ):
+    def __init__(self, service: "Service", inner: Callable[..., Iterable[bytes]]):
         self._inner = inner
-        self._clock = clock
+        self._now = service.clock.now
         self._beats = service.beats
         self._pin = OneCpu(service.settings.pin_threads)
         self._table = service.table
@@ -69,9 +67,7 @@ class Front:
             self._beats.refused(told.status)
         else:
             began = time.perf_counter()
-            told = answer(
-                self._table, self._may_report, body, address, authorization, anonymous, self._clock(), dialect
-            )
+            told = answer(self._table, self._may_report, body, address, authorization, anonymous, self._now(), dialect)
             self._beats.note(told.status, time.perf_counter() - began)
         start(told.line, told.headers)
         return told.parts

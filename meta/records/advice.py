@@ -6,15 +6,12 @@ of runUser or workDir. Pure, apart from the functions passed in.
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from meta.records.model import Record, RecordSet
 from meta.records.publications import file_name
 from meta.records.selectors import Selector
 from meta.suggestions import did_you_mean
 from updater.wire.names import STOP
-
-_PORTS = {"http": 80, "https": 443}
 
 
 class Order(NamedTuple):
@@ -28,7 +25,9 @@ class Order(NamedTuple):
 class Place(NamedTuple):
     """The tarballs that this meta serves."""
 
-    authorities: frozenset[str]  # HOST:PORT by which it is reached
+    path_here: Callable[
+        [str], str | None
+    ]  # the path below its tarball directory that a base refers to, if it is this meta's
     has: Callable[[str], bool]  # whether a path below its tarball directory exists
     files: Callable[[], Sequence[str]]  # the published file names
 
@@ -109,33 +108,8 @@ def orders(record: Record | None) -> Iterator[Order]:
 
 def _lack(order: Order, place: Place) -> str:
     file = file_name(order.agent, order.version)
-    paths = [path for base in order.bases if (path := _path_here(base, place.authorities)) is not None]
+    paths = [path for base in order.bases if (path := place.path_here(base)) is not None]
     if all(place.has(f"{path}/{file}".lstrip("/")) for path in paths):
         return ""
     hint = did_you_mean(file, place.files())
     return f"this meta has no {file}, which hosts would fetch from it: publish it first{hint}"
-
-
-def _path_here(base: str, authorities: frozenset[str]) -> str | None:
-    """The path below this meta's tarball directory that a base refers to; None if it is on another server."""
-    try:
-        url = urlsplit(base)
-        authority = f"{(url.hostname or '').lower()}:{url.port or _PORTS.get(url.scheme, 0)}"
-    except ValueError:
-        return None
-    if authority not in authorities:
-        return None
-    path = url.path.rstrip("/")
-    return path.removeprefix("/tarball") if path == "/tarball" or path.startswith("/tarball/") else path
-
-
-def authorities(host_header: str, scheme: str, names: Sequence[str], port: int) -> frozenset[str]:
-    """HOST:PORT by which this meta is reached. host_header: of the current request; names: of this machine; port: on which
-    it listens."""
-    own = {f"{name.lower()}:{port}" for name in names}
-    try:
-        asked = urlsplit(f"{scheme}://{host_header}")
-        own.add(f"{(asked.hostname or '').lower()}:{asked.port or _PORTS.get(scheme, 0)}")
-    except ValueError:
-        pass
-    return frozenset(own)

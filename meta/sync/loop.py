@@ -9,7 +9,6 @@ each try.
 import logging
 import secrets
 import threading
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from meta.access.tokens import Tokens
 from meta.edits.unlabelling import Unlabelling
 from meta.errors import MetaError
 from meta.hosts.table import HostTable
+from meta.process.clock import SYSTEM, Clock
 from meta.store import Beat, Store
 from meta.sync import clocks, housekeeping, rows
 from meta.sync.backlog import Backlog
@@ -50,23 +50,25 @@ class Keeper:
         put_in_force: Callable[..., None],
         lifetimes: Lifetimes,
         unlabel: Unlabelling,
+        clock: Clock = SYSTEM,
     ):
         self._table = table
+        self._clock = clock
         self._store = store
         self._lifetimes = lifetimes
         self._unlabel = unlabel
         self.meta = secrets.token_hex(8)
         self._backlog = Backlog()
-        self._follower = Follower(table, store, tokens, put_in_force, self._backlog, self.meta)
+        self._follower = Follower(table, store, tokens, put_in_force, self._backlog, self.meta, clock.monotonic)
         self._unwritten = ""
         self._told = False
         self._is_in_vain = False  # it closes, and knows too little of hosts to write any
         self._read_failures = self._write_failures = 0
         self._write_again = 0.0
         self._is_behind = False  # there is more than one transaction may hold
-        self._tidied = self._in_step = self._up_since = time.time()
+        self._tidied = self._in_step = self._up_since = clock.now()
         self._away = 0.0  # seconds before our start in which no host was heard of
-        self._clock: clocks.Reading | None = None
+        self._reading: clocks.Reading | None = None
         self._was_set: list[tuple[float, float]] = []  # what is to be told to Store.redate
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -80,7 +82,7 @@ class Keeper:
         self._away = away if away > DAY else 0.0
 
     def start(self) -> None:
-        self._in_step = time.time()  # a long load is no lag
+        self._in_step = self._clock.now()  # a long load is no lag
         self._thread.start()
 
     def close(self, timeout: float) -> bool:
@@ -119,15 +121,15 @@ class Keeper:
     def _run(self) -> None:
         while not self._closing.wait(0 if self._is_behind else _pause(self._read_failures)):
             self._look_at_clock()
-            self.step(time.time())
-        self.step(time.time())
+            self.step(self._clock.now())
+        self.step(self._clock.now())
 
     def _look_at_clock(self) -> None:
-        found = clocks.read(time.time, time.monotonic)
-        if by := clocks.was_set_by(self._clock, found):
+        found = clocks.read(self._clock.now, self._clock.monotonic)
+        if by := clocks.was_set_by(self._reading, found):
             log.warning("the clock was set by %+.0f s, or this machine slept: no host counts as silent for that", by)
-            self.clock_was_set(by, time.time())
-        self._clock = found or self._clock
+            self.clock_was_set(by, self._clock.now())
+        self._reading = found or self._reading
 
     def clock_was_set(self, by: float, now: float) -> None:
         """What was heard before is moved along with the wall clock; nobody is retired or forgotten before hosts have had the
@@ -185,9 +187,9 @@ class Keeper:
                 self._tidied = now
 
     def _ask_clock(self, now: float) -> None:
-        before = time.time()
+        before = self._clock.now()
         theirs = self._store.clock()
-        self.clocks.asked(before, theirs, time.time())
+        self.clocks.asked(before, theirs, self._clock.now())
         self.clocks.tell(now)
 
     def _write(self, now: float) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from meta.access.clients import Buckets, Limits
 from meta.access.tokens import Token, mint
+from meta.process.clock import Clock
 from meta.service import Service
 from meta.settings import Settings
 from meta.store import Store
@@ -34,26 +35,31 @@ class World:
         self.add("enrolment", kind="enrolment")
         self.add("revoked", kind="operator", role="admin", revoked=NOW - 1)
         self.add("expired", kind="operator", role="admin", expires=NOW)
-        self.service = Service(self.store, Settings(tarballs=self.tarballs, max_tarball=1 << 20, **settings))
-        self.service.start(NOW)
+        made = Settings(tarballs=self.tarballs, max_tarball=1 << 20, **settings)
+        self.service = Service(self.store, made, self._clock())
+        self.service.start()
         text, hashed = mint("host")
         self.tokens["host"] = text
         written = self.store.use_enrolment(self.ids["enrolment"], "h1", hashed, NOW)
         assert written
         self.service.host_tokens.update([("h1", hashed, written.serial)])
         self._limits = limits or Limits(*[Buckets(1e9, 1e9)] * 3)
-        self.app = create_app(self.service, lambda: self.now, self._limits)
+        self.app = create_app(self.service, self._limits)
         self.client = self.app.test_client()
 
     def another(self) -> "World":
         """Another meta on the same database and directory, which has heard of no later edit than now."""
         made = copy.copy(self)
         made.store = Store(self._database)
-        made.service = Service(made.store, self.service.settings)
-        made.service.start(self.now)
-        made.app = create_app(made.service, lambda: made.now, self._limits)
+        made.service = Service(made.store, self.service.settings, made._clock())
+        made.service.start()
+        made.app = create_app(made.service, self._limits)
         made.client = made.app.test_client()
         return made
+
+    def _clock(self) -> Clock:
+        """One that is never set: both its parts go on together."""
+        return Clock(lambda: self.now, lambda: self.now)
 
     def close(self) -> None:
         self.service.close(5)

@@ -17,7 +17,7 @@ def everything(directory: Path) -> str:
     store = Store(f"sqlite:///{directory}/meta.db")
     store.upgrade()
     service = Service(store, settings.Settings(records=records))
-    service.start(1.0)
+    service.start()
     try:
         service.table.beat(Report("h", [RealAgent("a", "1", "started", 1)]), "::1", 1.0)
         for status in (200, 500):

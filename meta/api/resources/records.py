@@ -13,7 +13,7 @@ from meta.api.schemas.basics import AgentName, Hostname
 from meta.api.schemas.documents import RecordBody, RecordEdit, RecordsBody
 from meta.api.schemas.queries import ApplyQuery, EditQuery
 from meta.api.schemas.types import ChangeView, EditView, ExplainedAgent, Explanation
-from meta.artifacts import tarballs
+from meta.artifacts import addresses, tarballs
 from meta.edits import operations, reach
 from meta.edits.editor import Change
 from meta.errors import Conflict
@@ -243,9 +243,9 @@ def _warnings(call: Call, after: RecordSet, brought: Collection[tuple[str, str]]
     service = call.service
     directory, place = service.settings.tarballs, None
     if directory is not None:
-        mine = advice.authorities(call.origin[1], call.origin[0], service.names, service.settings.port)
+        mine = addresses.authorities(call.origin[1], call.origin[0], service.names, service.settings.port)
         place = advice.Place(
-            mine,
+            lambda base: addresses.path_here(base, mine),
             lambda path: tarballs.find(directory, path) is not None,
             lambda: [one.name for one in tarballs.listing(directory)],
         )

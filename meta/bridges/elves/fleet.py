@@ -3,7 +3,6 @@
 A Fleet remembers hosts and resolves records; any exception of it becomes a Thrift exception, by which an agent changes nothing.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Protocol
@@ -69,7 +68,7 @@ def opened(settings: Settings) -> Iterator[ServiceFleet]:
     with closing(Store(settings.database)) as store:
         store.upgrade()
         service = Service(store, settings)
-        service.start(time.time())
+        service.start()
         try:
             yield ServiceFleet(service)
         finally:

@@ -47,7 +47,7 @@ _confirmed = click.option(
     metavar="DIR",
     type=click.Path(path_type=Path),
     show_default="none",
-    help="Offer the files of this directory under /tarball/ and /, and publish into it.",
+    help="Offer the files of this directory under /tarball/, and publish into it.",
 )
 @options.variable(
     "--anonymous-hosts/--no-anonymous-hosts",

@@ -16,6 +16,7 @@ from meta.access.tokens import mint
 from meta.edits import operations
 from meta.heartbeat.stats import BUCKETS, GATHER, Beats
 from meta.heartbeat.wsgi import FEW, MAX_READING, MAX_READING_FROM_ONE, Front
+from meta.process.clock import Clock
 from meta.records.history import Edit
 from meta.records.model import Record
 from meta.service import Service
@@ -81,10 +82,10 @@ def make(tmp_path):
         services = []
 
         def front(**settings):
-            service = Service(store, Settings(**settings))
+            service = Service(store, Settings(**settings), Clock(lambda: NOW, lambda: NOW))
             services.append(service)
-            service.start(NOW)
-            made = Front(service, inner, lambda: NOW)
+            service.start()
+            made = Front(service, inner)
             made.service = service
             return made
 

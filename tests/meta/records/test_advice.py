@@ -5,7 +5,6 @@ import gzip
 import pytest
 
 from helpers.meta_api import NOW, REMOTE, World, record
-from meta.records.advice import authorities
 from updater.wire.heartbeat import Outcome, RealAgent, Report
 
 HERE = {"Host": "meta.example:2000", "If-None-Match": "*"}
@@ -159,8 +158,3 @@ def test_what_a_host_did_before_its_last_change_is_not_counted(canary):
     report = Report("web-1", [RealAgent("a", "1.0.2", "started", 7)], outcomes=[outcome])
     canary.service.table.beat(report, REMOTE, NOW)
     assert dry(canary, "PATCH", "records/a", set={"version": "1.0.1"}) == []
-
-
-def test_a_host_header_that_is_none_is_no_error():
-    assert authorities("[::1", "http", ["m"], 2000) == {"m:2000"}
-    assert authorities("meta.example", "https", [], 2000) == {"meta.example:443"}

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from meta.artifacts.transfer import MAX_DOWNLOADS
 from meta.heartbeat import answer
 from meta.hosts.table import HostTable
+from meta.process.clock import Clock
 from meta.queries.ops_meta_status import FRESH_FOR
 from meta.service import Service
 from meta.settings import Settings
@@ -30,7 +31,9 @@ JSON_TYPE = "application/json; charset=UTF-8"
 TEXT_TYPE = "text/plain; charset=utf-8"
 
 
-class Clock:
+class Time:
+    """Goes on when a test says so."""
+
     now = NOW
 
     def __call__(self) -> float:
@@ -39,7 +42,7 @@ class Clock:
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Time()
 
 
 @pytest.fixture
@@ -57,19 +60,19 @@ def records(tmp_path):
 
 
 @pytest.fixture
-def service(tmp_path, records, tarballs):
+def service(tmp_path, records, tarballs, clock):
     store = Store(f"sqlite:///{tmp_path}/meta.db")
     store.upgrade()
-    service = Service(store, Settings(records=records, tarballs=tarballs))
-    service.start(NOW)
+    service = Service(store, Settings(records=records, tarballs=tarballs), Clock(clock, clock))
+    service.start()
     yield service
     service.close(5)
     store.close()
 
 
 @pytest.fixture
-def client(service, clock):
-    return create_app(service, clock).test_client()
+def client(service):
+    return create_app(service).test_client()
 
 
 def names(service):
@@ -358,7 +361,7 @@ def published(tarballs, tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["/tarball", ""])
-def test_files_are_served_below_tarball_and_below_the_root(client, published, prefix):
+def test_files_are_served_below_tarball_and_as_ops_meta_does_below_the_root(client, published, prefix):
     with client.get(f"{prefix}/a-1.tar.gz") as answer:
         assert (answer.status_code, answer.content_type, answer.data) == (200, "application/gzip", b"\x1f\x8b packed")
         assert "Content-Encoding" not in answer.headers
@@ -366,6 +369,24 @@ def test_files_are_served_below_tarball_and_below_the_root(client, published, pr
         assert (answer.status_code, answer.content_type) == (200, TEXT_TYPE)
     with client.get(f"{prefix}/latest.tar.gz") as answer:
         assert answer.data == b"\x1f\x8b packed"
+
+
+def test_the_root_is_free_once_a_file_of_our_own_form_manages_the_records(client, published, records, service):
+    def statuses():
+        return [client.get(path).status_code for path in ("/", "/latest.tar.gz", "/tarball/latest.tar.gz")]
+
+    of_ops_meta, ours = records.read_text(), '{"agents": [{"name": "a", "version": "1", "tarball": "http://r"}]}'
+    assert statuses() == [404, 200, 200]
+    records.write_text(ours)
+    assert statuses() == [404, 200, 200], "the former one is in force"
+    service.reload(service.would_reload().seal)
+    assert statuses() == [200, 404, 200]
+    records.write_text("{")
+    assert client.get("/config/reload").json["msg"] != "success"
+    assert statuses() == [200, 404, 200]
+    records.write_text(of_ops_meta)
+    service.reload(service.would_reload().seal)
+    assert statuses() == [404, 200, 200]
 
 
 REFUSED = [

@@ -22,7 +22,7 @@ def service(tmp_path):
     with closing(Store(f"sqlite:///{tmp_path}/meta.db")) as store:
         store.upgrade()
         service = Service(store, Settings())
-        service.start(time.time())
+        service.start()
         yield service
         service.close(10)
 

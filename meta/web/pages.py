@@ -1,0 +1,59 @@
+"""Our own routes that are no part of the REST API: for people who look, balancers and Prometheus."""
+
+from flask import Blueprint, Response, abort, request
+
+from meta.access.roles import Rule
+from meta.api.framework.operation import PREFIX
+from meta.api.state import state
+from meta.artifacts.addresses import TARBALLS
+from meta.web import metrics
+from meta.web.answers import text
+from meta.web.authorisation import rule
+from updater.wire.heartbeat import VERSION
+from updater.wire.text import one_line
+
+routes = Blueprint("pages", __name__)
+_INDEX = f"""ops-updater's meta {VERSION}
+
+{PREFIX}    the REST API, as {PREFIX}/openapi.json describes it
+/health    whether meta answers
+/ready     whether it takes edits, and what to see to
+/metrics   for Prometheus
+{TARBALLS}/   published tarballs, by name
+"""
+
+
+@routes.get("/")
+@rule(Rule.PUBLIC)
+def index() -> Response:
+    """What is where; nothing while tarballs are at `/`, as ops-meta has them."""
+    if state().service.root.has_tarballs(request.headers.get("Host", "")):
+        abort(404)
+    return text(_INDEX)
+
+
+@routes.route("/", methods=["OPTIONS"])
+@routes.route("/health", methods=["OPTIONS"])
+@rule(Rule.PUBLIC)
+def options() -> Response:
+    """What a balancer asks to know whether we answer at all."""
+    return Response(status=204, headers={"Allow": "GET, HEAD, OPTIONS"})
+
+
+@routes.get("/ready")
+@rule(Rule.PUBLIC)
+def ready() -> Response:
+    """Whether edits are taken and written; 503 with the reasons, one on each line, while they are not. Warnings stand in the
+    lines after "ready"."""
+    service = state().service
+    troubles = [one_line(trouble, 300) for trouble in (*service.ready(), *service.troubles_beside())]
+    if troubles:
+        return text("".join(f"{trouble}\n" for trouble in troubles), 503)
+    return text("\n".join(["ready", *(f"warning: {one}" for one in service.warnings())]))
+
+
+@routes.get("/metrics")
+@rule(Rule.READ)
+def prometheus() -> Response:
+    service = state().service
+    return Response(metrics.render(service, service.clock.now()), content_type=metrics.CONTENT_TYPE)
