@@ -5,6 +5,7 @@ text from outside can look like an event.
 import json
 import logging
 import logging.config
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,3 +66,9 @@ def config(level: str, form: str = "text") -> dict[str, Any]:
 
 def configure(level: str, form: str = "text") -> None:
     logging.config.dictConfig(config(level, form))
+
+
+def warn(sentences: Iterable[str]) -> None:
+    """What was found while nothing was configured yet."""
+    for sentence in sentences:
+        logging.getLogger(__package__).warning("%s", sentence)

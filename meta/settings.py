@@ -3,6 +3,7 @@ defaults, in this order.
 
 The file is YAML or JSON (meta.example.yaml shows all of it); its keys are camelCase like those of cfg.json. Refuses, with
 Misconfigured and every line at once, what cannot be meant: unknown keys, a port that is none, a directory that is not there.
+A key that has gone away is only warned of.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 from meta.access.clients import Network, network
 from meta.errors import Misconfigured, Problem, RecordsError
+from meta.errors import shown as problem_shown
 from meta.records.files import located_tree
 from meta.records.files.load import Loaded, decode
 from meta.records.files.problem_reader import Field, Reader, is_blank
@@ -24,6 +26,10 @@ DEFAULT_DATABASE = "sqlite:///var/meta.db"
 DEFAULT_MAX_TARBALL = 4 << 30
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
+# What the last release still read, and what takes its place. For one release each is warned of and ignored; then its line here
+# goes, and it is an unknown one like any other.
+GONE: Mapping[str, str] = {}  # by key of the file
+GONE_VARIABLES: Mapping[str, str] = {}  # by variable, META_...
 
 
 class Settings(NamedTuple):
@@ -50,6 +56,7 @@ class Settings(NamedTuple):
     max_tarball: int = DEFAULT_MAX_TARBALL
     elves: Path | None = None
     pin_threads: bool = True
+    warnings: tuple[str, ...] = ()  # what to tell the owner of the file, though all is well
 
     @property
     def url(self) -> str:
@@ -93,8 +100,9 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" or addresses.is_loopback(host)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A configuration file -> the options it gives, for `settle`. Paths are from the file's directory. Raises Misconfigured."""
+def read(path: Path, gone: Mapping[str, str] = GONE) -> dict[str, Any]:
+    """A configuration file -> the options it gives, for `settle`; `warnings` is one of them where there are any. Paths are from
+    the file's directory. Raises Misconfigured."""
     try:
         root = located_tree.from_yaml(decode(path.read_bytes(), str(path)))
     except located_tree.NodeError as e:
@@ -106,7 +114,10 @@ def read(path: Path) -> dict[str, Any]:
     reader = Reader()
     options: dict[str, Any] = {}
     if root is not None and not is_blank(root):
-        for key, field in reader.fields(Field(root, "", root.line), KEYS).items():
+        for key, field in reader.fields(Field(root, "", root.line), {**KEYS, **gone}).items():
+            if key in gone:
+                reader.warn(field, f"is no setting any more, and ignored: {gone[key]}")
+                continue
             if is_blank(field.node):
                 continue
             name, parse = KEYS[key]
@@ -116,6 +127,8 @@ def read(path: Path) -> dict[str, Any]:
                 reader.problem(field, str(e))
     if reader.problems:
         raise RecordsError(str(path), reader.problems)
+    if reader.warnings:
+        options["warnings"] = tuple(problem_shown(str(path), one) for one in reader.warnings)
     return {key: path.parent / value if isinstance(value, Path) else value for key, value in options.items()}
 
 

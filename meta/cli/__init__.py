@@ -97,7 +97,7 @@ def main() -> None:
 
 def _run() -> None:
     if "_META_COMPLETE" not in os.environ:  # during shell completion it would not be shown
-        for sentence in variables.near_misses(os.environ, variables.known(cli)):
+        for sentence in _doubts(variables.known(cli)):
             click.echo(f"warning: {sentence}", err=True)
     try:
         with nullcontext() if sys.argv[1:2] in SERVING else interrupt.always_ends():
@@ -107,3 +107,14 @@ def _run() -> None:
             click.echo(line, err=True)
         click.echo(e if isinstance(e, RecordsError | EditRefused) else f"meta: {e}", err=True)
         sys.exit(e.exit_code)
+
+
+def _doubts(known: set[str]) -> list[str]:
+    """What to say of variables in the environment that mean nothing, or no longer what they did."""
+    unknown = set(os.environ) - known
+    if not any(name.startswith(variables.PREFIX) for name in unknown):
+        return list(variables.near_misses(unknown, known))
+    from meta.settings import GONE_VARIABLES
+
+    gone = GONE_VARIABLES.keys()
+    return [*variables.gone_away(unknown, GONE_VARIABLES), *variables.near_misses(unknown - gone, known)]

@@ -2,7 +2,7 @@
 environment, which may contain variables of other programs. Pure."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import click
 
@@ -88,6 +88,12 @@ def _breaks(kept: str, at: int) -> int:
         elif position - passed == at:
             break
     return passed
+
+
+def gone_away(environment: Iterable[str], gone: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each variable that the last release still read. gone: as in meta.settings."""
+    for variable in sorted(gone.keys() & environment):
+        yield f"the variable {variable} is no setting any more, and ignored: {gone[variable]}"
 
 
 def near_misses(environment: Iterable[str], names: Iterable[str]) -> Iterator[str]:

@@ -12,7 +12,17 @@ import pytest
 from meta.errors import Misconfigured
 from meta.logs import OneLine
 from meta.records.files.load import load
-from meta.settings import DEFAULT_DATABASE, KEYS, Settings, is_loopback, parse_listen, read, settle
+from meta.settings import (
+    DEFAULT_DATABASE,
+    GONE,
+    GONE_VARIABLES,
+    KEYS,
+    Settings,
+    is_loopback,
+    parse_listen,
+    read,
+    settle,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,6 +154,22 @@ def test_what_cannot_be_meant_is_told_with_its_line(tmp_path, line, why):
         read(config(tmp_path, f"newFor: 1h\n{line}\n" if "words" not in line else line))
     assert why in str(refused.value)
     assert str(tmp_path / "meta.yaml") in str(refused.value)
+
+
+def test_a_key_that_has_gone_away_is_warned_of_with_what_takes_its_place_and_changes_nothing(tmp_path):
+    gone = {"former": "say lateAfter instead"}
+    told = read(config(tmp_path, "newFor: 1h\nformer: [what, it, took]\n"), gone)
+    said = f"{tmp_path}/meta.yaml:2: former: is no setting any more, and ignored: say lateAfter instead"
+    assert told == {"new_for": 3600, "warnings": (said,)}
+    assert settle(told).warnings == (said,)
+    with pytest.raises(Misconfigured, match="unknown key"):
+        read(config(tmp_path, "former: x"), {})
+
+
+def test_what_has_gone_away_is_no_setting_and_says_what_takes_its_place():
+    assert GONE.keys() & KEYS.keys() == set()
+    assert all(name.startswith("META_") for name in GONE_VARIABLES)
+    assert all([*GONE.values(), *GONE_VARIABLES.values()])
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):

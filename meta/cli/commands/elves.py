@@ -90,6 +90,7 @@ def elves(
     if no_hosts and settings.mode == configuration.RECORDS:
         raise Misconfigured("auth.mode records needs hosts and records: leave --no-hosts out, or choose another mode")
     logs.configure(ours.log_level, ours.log_format)
+    logs.warn(ours.warnings)
     if check:
         server.check(settings, watched, None if no_hosts else Store(ours.database), announcing().running())
         click.echo(f"{config} is good")

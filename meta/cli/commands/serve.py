@@ -82,6 +82,7 @@ def serve(config: Path | None, check: bool, announcing: Callable[[], "Announcer"
     records = wanted.get("records")
     settings = configuration.settle(wanted, load(records) if records else None)
     logs.configure(settings.log_level, settings.log_format)
+    logs.warn(settings.warnings)
     if check:
         server.check(settings, announcing().running())
         click.echo(f"{config or 'the configuration'} is good")
@@ -154,12 +155,13 @@ def _check_variables(file: Path, command: click.Command) -> None:
     from meta.cli import variables
     from meta.errors import RecordsError
     from meta.records.files.load import decode
+    from meta.settings import GONE_VARIABLES
 
     try:
         text = decode(file.read_bytes(), str(file))
     except OSError as e:
         raise Misconfigured(f"{file} cannot be read: {e.strerror}") from e
-    if found := variables.problems(text, variables.known(command)):
+    if found := variables.problems(text, variables.known(command) | GONE_VARIABLES.keys()):
         raise RecordsError(str(file), found)
     click.echo(f"{file}: no unknown variables, and nothing but variables")
 

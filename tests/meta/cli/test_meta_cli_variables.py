@@ -115,6 +115,14 @@ def test_a_near_miss_in_the_environment_is_warned_of_and_the_command_goes_on(tmp
     assert "warning: the variable META_DATABSE means nothing here; did you mean META_DATABASE?" in done.stderr
 
 
+def test_a_variable_that_has_gone_away_is_warned_of_with_what_takes_its_place():
+    gone = {"META_FORMER": "set META_LISTEN instead", "META_OTHER": "nothing"}
+    assert list(variables.gone_away(["META_FORMER", "META_LISTEN"], gone)) == [
+        "the variable META_FORMER is no setting any more, and ignored: set META_LISTEN instead"
+    ]
+    assert variables.problems("META_FORMER=x", [*NAMES, *gone]) == []
+
+
 @pytest.mark.parametrize("name", ["META_LISTEN", "METADATA", "META_COMPLETELY_OTHER", "META_HOME", "META_", "PATH"])
 def test_what_is_right_or_not_for_us_is_passed_over_in_silence(name):
     assert list(variables.near_misses([name], NAMES)) == []
