@@ -21,7 +21,6 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
-from pathlib import Path
 from typing import Any
 
 from granian import Granian
@@ -32,7 +31,7 @@ from granian.log import LogLevels
 from meta import logs
 from meta.access.tokens import Token, Tokens
 from meta.edits import managed_file
-from meta.errors import MetaError, Misconfigured, TryLater, missing_extra
+from meta.errors import MetaError, Misconfigured, TryLater
 from meta.process import listening, open_files
 from meta.process.clock import SYSTEM
 from meta.service import Service
@@ -50,7 +49,6 @@ OPEN_FILES = CONNECTIONS + 1024  # the rest for the database, tarballs and the l
 STOP_WITHIN = 8  # seconds for requests under way, then the worker is killed
 FLUSH_WITHIN = 5.0  # seconds of these for the last write
 HTTP1 = HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024)
-VAR = Path("var")  # what the bridge to elves keeps
 log = logging.getLogger(__name__)
 
 
@@ -94,8 +92,6 @@ def check(settings: Settings, running: int | None = None) -> None:
             _refuse_to_be_open(settings, store, store.tokens() if tables is Tables.CURRENT else [])
         if settings.records and tables is Tables.CURRENT:
             managed_file.check(settings.records, store.load_records(), settings.url)
-    if settings.elves:
-        _elves_settings(settings.elves)
 
 
 def _refuse_to_be_open(settings: Settings, store: Store, tokens: list[Token]) -> None:
@@ -167,8 +163,6 @@ def load_app(settings: Settings, announcer: Announcer, address: str, port: int, 
             log.error("%s", line)
         sys.exit(e.exit_code)
     Finalize(None, _shut_down, args=(service, store), exitpriority=10)
-    if settings.elves:
-        _serve_elves(settings.elves, service)
     reload = partial(announcer.reload, partial(_reload, service), MetaError)
     signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload).start())
     _take({signal.SIGHUP})
@@ -177,31 +171,6 @@ def load_app(settings: Settings, announcer: Announcer, address: str, port: int, 
     threading.Thread(target=_guard, args=(address, port, story, serving), name="guard", daemon=True).start()
     gc.set_threshold(50_000, 20, 50)  # a beat leaves no cycles, and a million hosts take long to look through
     return create_app(service).wsgi_app
-
-
-def _serve_elves(conf: Path, service: Service) -> None:
-    """elves-agents, in a thread of this process. Ends it when they cannot be served."""
-    try:
-        settings = _elves_settings(conf)
-        from meta.bridges.elves import server
-        from meta.bridges.elves.fleet import TableFleet
-
-        beside = server.Beside(settings, TableFleet(service.table), VAR)
-        beside.start()
-    except MetaError as e:
-        log.error("elves: %s", e)
-        sys.exit(e.exit_code)
-    service.beside = server.pages(beside.parts)
-    Finalize(None, beside.stop, exitpriority=20)  # before what it tells us is written for the last time
-
-
-def _elves_settings(conf: Path) -> Any:
-    """Raises Misconfigured."""
-    try:
-        from meta.bridges.elves import server, settings  # noqa: F401 (loads all that it needs)
-    except ImportError as e:
-        raise Misconfigured(missing_extra(e, "elves")) from e
-    return settings.read(conf)
 
 
 def _shut_down(service: Service, store: Store) -> None:

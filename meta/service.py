@@ -7,7 +7,7 @@ store; where a file manages them, it is applied to the store, and an edit from e
 import logging
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meta.access.clients import allows_anonymous, client_address
@@ -57,7 +57,6 @@ class Service:
         self.ages = pages.Ages(settings.new_for, settings.late_after, settings.lost_after)
         self.file = settings.records
         self.source = RecordsFile(self.file, self.editor, self.table, settings.url, clock.now) if self.file else None
-        self.beside: dict[str, Callable[[], tuple[int, str]]] = {}  # pages of what is served in this process too
         self.publishing = threading.Lock()  # held while what was published and the file of it are made to agree
         self.names = ("localhost", "127.0.0.1", "::1", socket.gethostname())  # of this machine
         own = addresses.authorities("", "", self.names, settings.port)
@@ -145,11 +144,6 @@ class Service:
     def known_hosts(self, records: RecordSet) -> Mapping[Matched, int]:
         """The classes that the hosts which have reported fall into under these records, and how many into each."""
         return reach.classes_under(self.table, records)
-
-    def troubles_beside(self) -> list[str]:
-        """The same of what is served in this process too."""
-        status, text = self.beside["/ready"]() if self.beside else (200, "")
-        return text.splitlines() if status != 200 else []
 
     def reload(self, seal: str = "") -> Reading:
         """Read the records file again and put it in force; seal: see RecordsFile. Raises MetaError and changes nothing when it

@@ -28,15 +28,17 @@ LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 # What the last release still read, and what takes its place. For one release each is warned of and ignored; then its line here
 # goes, and it is an unknown one like any other.
-GONE: Mapping[str, str] = {}  # by key of the file
+GONE: Mapping[str, str] = {  # by key of the file
+    "elves": "`meta elves -c FILE`, a process of its own on the same database, serves elves-agents (docs/elves.md)",
+}
 GONE_VARIABLES: Mapping[str, str] = {}  # by variable, META_...
 
 
 class Settings(NamedTuple):
     """records: the file that the records are managed in, or None when they live in the database; host: a name or an address, ""
     for all interfaces; port: 0 for any free one; tarballs: a directory, or None; anonymous_hosts: whether hosts without a token
-    are answered, None = those on this machine; times in seconds, 0 = never; max_tarball: bytes of an upload; elves: a
-    conf.properties, whose agents are then served too; pin_threads: whether heartbeats are answered on one CPU."""
+    are answered, None = those on this machine; times in seconds, 0 = never; max_tarball: bytes of an upload;
+    pin_threads: whether heartbeats are answered on one CPU."""
 
     host: str = "127.0.0.1"
     port: int = 2000
@@ -54,7 +56,6 @@ class Settings(NamedTuple):
     forget_after: float = 90 * 86400
     max_hosts: int = 2_000_000
     max_tarball: int = DEFAULT_MAX_TARBALL
-    elves: Path | None = None
     pin_threads: bool = True
     warnings: tuple[str, ...] = ()  # what to tell the owner of the file, though all is well
 
@@ -196,6 +197,5 @@ KEYS: dict[str, tuple[str, Callable[[Field, Reader], Any]]] = {
     "forgetAfter": ("forget_after", _seconds),
     "maxHosts": ("max_hosts", _count),
     "maxTarball": ("max_tarball", _count),
-    "elves": ("elves", _path),
     "pinThreads": ("pin_threads", _boolean),
 }

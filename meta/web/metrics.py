@@ -28,8 +28,7 @@ def render(service: "Service", now: float) -> bytes:
     """The text of /metrics. now: Unix seconds, by the clock that heartbeats have."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(service, now))
-    _, beside = service.beside["/metrics"]() if service.beside else (200, "")
-    return generate_latest(registry) + beside.encode()
+    return generate_latest(registry)
 
 
 class _Collector(Collector):

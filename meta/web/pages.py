@@ -46,7 +46,7 @@ def ready() -> Response:
     """Whether edits are taken and written; 503 with the reasons, one on each line, while they are not. Warnings stand in the
     lines after "ready"."""
     service = state().service
-    troubles = [one_line(trouble, 300) for trouble in (*service.ready(), *service.troubles_beside())]
+    troubles = [one_line(trouble, 300) for trouble in service.ready()]
     if troubles:
         return text("".join(f"{trouble}\n" for trouble in troubles), 503)
     return text("\n".join(["ready", *(f"warning: {one}" for one in service.warnings())]))

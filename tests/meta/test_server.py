@@ -44,6 +44,14 @@ def test_it_says_what_it_serves_and_answers(server):
     assert (version_for(server, "h1"), version_for(server, "lg-1")) == ("1.0.0", "1.0.1")
 
 
+def test_a_setting_that_has_gone_away_is_warned_of_and_keeps_nothing_from_starting(tmp_path, records):
+    (tmp_path / "meta.yaml").write_text("maxHosts: 7\nelves: conf.properties\n")
+    with MetaServer(tmp_path, records, "--config", "meta.yaml") as server:
+        said = "meta.yaml:2: elves: is no setting any more, and ignored: `meta elves -c FILE`"
+        assert said in server.log()
+        assert version_for(server, "h1") == "1.0.0"
+
+
 def test_a_low_soft_limit_of_open_files_is_raised_to_what_the_connections_need(server):
     assert server.stop(signal.SIGTERM) == 0
     server.start(open_files=(256, 8192))
@@ -224,7 +232,9 @@ def test_a_file_goes_out_as_it_is(server, tmp_path):
     (tmp_path / "tarballs/a-1.0.0.tar.gz").write_bytes(content)
     answer = server.ask("GET", "/tarball/a-1.0.0.tar.gz")
     assert (answer.status, answer.headers["content-type"], answer.body) == (200, "application/gzip", content)
-    assert server.ask("GET", "/a-1.0.0.tar.gz", Range="bytes=2999990-").body == content[-10:]
+    assert server.ask("GET", "/tarball/a-1.0.0.tar.gz", Range="bytes=2999990-").body == content[-10:]
+    assert server.ask("GET", "/a-1.0.0.tar.gz").status == 404, "no record needs it there"
+    assert "/api/v1" in server.ask("GET", "/").text
 
 
 @pytest.mark.parametrize(
@@ -240,14 +250,14 @@ def test_clients_that_do_not_take_their_downloads_stop_no_heartbeat(server, tmp_
     stalled = [socket.create_connection((host, port)) for _ in range(70)]
     try:
         for connection in stalled:
-            connection.sendall(b"GET /big.tar.gz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            connection.sendall(b"GET /tarball/big.tar.gz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         first = [connection.recv(12) for connection in stalled]
         assert set(first) == {b"HTTP/1.1 200", b"HTTP/1.1 503"}
         assert version_for(server, "h1") == "1.0.0"
     finally:
         for connection in stalled:
             connection.close()
-    until(lambda: server.ask("GET", "/big.tar.gz").status == 200, "the places are free again")
+    until(lambda: server.ask("GET", "/tarball/big.tar.gz").status == 200, "the places are free again")
 
 
 def test_a_body_over_one_mebibyte_is_refused_with_and_without_a_length(server):

@@ -105,7 +105,6 @@ retireAfter: 7d
 forgetAfter: 0
 maxHosts: 1000
 maxTarball: 1048576
-elves: conf.properties
 pinThreads: false
 """
     assert read(config(tmp_path, text)) == {
@@ -124,7 +123,6 @@ pinThreads: false
         "forget_after": 0,
         "max_hosts": 1000,
         "max_tarball": 1 << 20,
-        "elves": tmp_path / "conf.properties",
         "pin_threads": False,
     }
 

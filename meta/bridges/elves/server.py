@@ -10,10 +10,9 @@ import gc
 import logging
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -103,7 +102,7 @@ def run(
         again = partial(announcer.reload, reload, MetaError)
         begin = partial(asyncio.get_running_loop().run_in_executor, reloading, again)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, begin)
-        await _serve(parts, settings, http, stopped, lambda _port: announcer.ready(began))
+        await _serve(parts, settings, http, stopped, partial(announcer.ready, began))
 
     with ThreadPoolExecutor(1, "reload") as reloading:  # one after another: two would write the same announcement
         asyncio.run(until_a_signal())
@@ -121,47 +120,12 @@ def check(settings: Settings, http: tuple[str, int] | None, store: Store | None,
             store.check()
 
 
-class Beside:
-    """The bridge in a thread of another service's process, which watches it through `pages(beside.parts)`."""
-
-    def __init__(self, settings: Settings, fleet: Fleet, var: Path):
-        self.parts = build(settings, fleet, var)
-        self._settings = settings
-        self._begun: Future[int] = Future()
-        self._thread = threading.Thread(target=self._work, name="elves", daemon=True)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopped = asyncio.Event()
-
-    def start(self) -> int:
-        """Returns the port for elves-agents. Raises Misconfigured, TryLater."""
-        self._thread.start()
-        return self._begun.result()
-
-    def stop(self, within: float = 10.0) -> None:
-        if self._loop and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopped.set)
-            self._thread.join(within)
-
-    def _work(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except Exception as e:  # whoever starts it is told
-            if not self._begun.done():
-                self._begun.set_exception(e)
-            else:
-                log.exception("the bridge to elves has ended")
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        await _serve(self.parts, self._settings, None, self._stopped, self._begun.set_result)
-
-
 async def _serve(
     parts: Parts,
     settings: Settings,
     http: tuple[str, int] | None,
     stopped: asyncio.Event,
-    begun: Callable[[int], None],
+    begun: Callable[[], None],
 ) -> None:
     ip, port = await parts.thrift.start(settings.thrift_ip, settings.thrift_port)
     watching = Watching(*http, pages(parts)) if http else None
@@ -169,7 +133,7 @@ async def _serve(
     if parts.sharing:
         parts.sharing.start()
     where = f", http://{http[0]}:{watching.port}" if watching and http else ""
-    begun(port)
+    begun()
     log.info("meta %s listens for elves-agents on %s:%d, mode %s%s", VERSION, ip, port, settings.mode, where)
     try:
         await _until(stopped, lambda: parts.online.forget_old(time.time()))

@@ -12,16 +12,11 @@ from pathlib import Path
 import pika
 import pytest
 
-from helpers.elves import AGENT, RECORDED, Bridge, agent, beat, receive
+from helpers.elves import AGENT, RECORDED, Bridge, agent, receive
 from helpers.meta_server import MetaServer, until
 from helpers.rabbitmq import Module, Node, connect, names
 from helpers.zookeeper import ZooKeeper
-from meta.bridges.elves.fleet import TableFleet, opened
-from meta.bridges.elves.server import Beside, pages
-from meta.bridges.elves.settings import Settings
-from meta.errors import TryLater
-from meta.hosts.table import HostTable
-from meta.records.model import Record, RecordSet
+from meta.bridges.elves.fleet import opened
 from meta.settings import Settings as MetaSettings
 from updater.service import readiness
 
@@ -351,18 +346,3 @@ def test_two_instances_one_is_killed(tmp_path, broker):
             soon(lambda: everybody in one.get("/metrics")[1] and one.is_ready(), "who comes back knows both again")
             two.stop(signal.SIGKILL)
             soon(lambda: all(asked(broker.port, agent(n).ip) == "true" for n in (1, 2)), "and answers for both")
-
-
-def test_the_bridge_beside_another_service_in_its_process(tmp_path):
-    table = HostTable(RecordSet(records=(Record("testApp", "1.0.1", "http://r/t"),)))
-    settings = Settings(thrift_ip="127.0.0.1", thrift_port=0, mq_port=9)
-    beside = Beside(settings, TableFleet(table), tmp_path)
-    port = beside.start()
-    try:
-        assert apps(beat(port)) == {"testApp": "1.0.1"}
-        assert "meta_elves_beats_total 1.0\n" in pages(beside.parts)["/metrics"]()[1]
-        with pytest.raises(TryLater, match="cannot listen"):
-            Beside(settings._replace(thrift_port=port), TableFleet(table), tmp_path).start()
-    finally:
-        beside.stop()
-    assert refused(port)

@@ -160,11 +160,9 @@ def test_the_example_of_the_repository_passes(directory):
     [
         ("psycopg", "postgresql", ["db", "upgrade", "--database", "postgresql://127.0.0.1:9/x"]),
         ("thriftpy2", "elves", ["elves", "-c", "conf.properties"]),
-        ("thriftpy2", "elves", ["serve", "--config", "elves.yaml", "--listen", "127.0.0.1:0"]),
     ],
 )
 def test_what_lacks_an_extra_names_the_command_that_brings_it(directory, library, extra, command):
-    (directory / "elves.yaml").write_text("elves: conf.properties\n")
     (directory / "conf.properties").write_text("mq.ip=127.0.0.1\n")
     lacking = directory / "lacking"
     lacking.mkdir()
