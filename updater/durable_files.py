@@ -24,7 +24,24 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace the content of `path` by `data`, atomically and durably. The directory must exist. Raises TryLater.
     mode: independent of the umask. A file that only its owner may read is given to the directory's owner, as root may
     write it for another user."""
-    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with whole_file(path, mode) as file:
+            if not mode & 0o077 and os.geteuid() == 0 and (owner := path.parent.stat()).st_uid != 0:
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            file.write(data)
+    except OSError as e:
+        raise trouble(f"cannot write {path}", e) from e
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, mode: int, hidden: str = "", replace: bool = True) -> Iterator[BinaryIO]:
+    """Open a new file for the block; at its end the file gets its name, atomically and durably. If the block raises, nothing of
+    the file is left. Raises OSError.
+
+    mode: from the first byte, independent of the umask. hidden: the name until then; concurrent writers need one each. Without
+    `replace`, a name that is taken raises FileExistsError.
+    """
+    temporary = path.with_name(hidden or f".{path.name}.new")
     try:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
@@ -32,17 +49,19 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
         with open(fd, "wb") as file:
             if os.fstat(fd).st_mode & 0o777 != mode:
                 os.fchmod(fd, mode)
-            if not mode & 0o077 and (owner := path.parent.stat()).st_uid != os.geteuid():
-                os.fchown(fd, owner.st_uid, owner.st_gid)
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(fd)
-        temporary.replace(path)
+        if replace:
+            temporary.replace(path)
+        else:
+            os.link(temporary, path)
+            temporary.unlink()
         sync_directory(path.parent)
-    except OSError as e:
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise trouble(f"cannot write {path}", e) from e
+        raise
 
 
 def read_small(path: Path, limit: int) -> bytes | None:
@@ -83,44 +102,6 @@ def read_state(path: Path, limit: int) -> bytes:
         return b""
 
 
-def open_new(path: Path) -> BinaryIO:
-    """Create a new unbuffered file, replacing an old one; use `append` to write and `pieces` to read. Raises TryLater."""
-    remove_tree(path)
-    return _opened(path, os.O_CREAT | os.O_EXCL)
-
-
-def open_again(path: Path) -> BinaryIO | None:
-    """Open an existing regular file at its end, else like `open_new`; None if there is none. Raises TryLater."""
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            return None
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as e:
-        raise trouble(f"cannot look at {path}", e) from e
-    return _opened(path, 0)
-
-
-def _opened(path: Path, flags: int) -> BinaryIO:
-    flags |= os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        file = open(os.open(path, flags, 0o644), "r+b", buffering=0)  # noqa: SIM115
-        file.seek(0, os.SEEK_END)
-    except OSError as e:
-        raise trouble(f"cannot open {path}", e) from e
-    return file
-
-
-def append(file: BinaryIO, data: bytes) -> None:
-    """Write all data to the end of an unbuffered file, without fsync. Raises TryLater."""
-    rest = memoryview(data)
-    try:
-        while rest:
-            rest = rest[file.write(rest) :]
-    except OSError as e:
-        raise trouble(f"cannot write {file.name}", e) from e
-
-
 def keep_last(path: Path, size: int) -> None:
     """Cut a file to which another process appends to its last `size` bytes, without fsync. Raises TryLater."""
     try:
@@ -133,16 +114,6 @@ def keep_last(path: Path, size: int) -> None:
             os.close(fd)
     except OSError as e:
         raise trouble(f"cannot cut {path}", e) from e
-
-
-def pieces(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the content of an unbuffered file from its start, in pieces. Raises TryLater."""
-    try:
-        file.seek(0)
-        while piece := file.read(256 << 10):
-            yield piece
-    except OSError as e:
-        raise trouble(f"cannot read {file.name}", e) from e
 
 
 def is_executable_file(path: Path) -> bool:

@@ -16,6 +16,7 @@ from secrets import token_hex
 from typing import IO, NamedTuple
 
 from meta.errors import MetaError, TryLater
+from updater import durable_files
 from updater.wire.limits import NAME_FORM, VERSION_FORM
 
 CHUNK = 1 << 20
@@ -110,7 +111,7 @@ def remove(directory: Path, name: str, is_needed: Callable[[], bool]) -> bool:
                     with suppress(FileExistsError):
                         os.link(hidden, path)
                 hidden.unlink(missing_ok=True)
-            _sync(directory)
+            durable_files.sync_directory(directory)
     return not needed
 
 
@@ -155,18 +156,24 @@ def publish(directory: Path, name: str, stream: IO[bytes], length: int, expected
     length: the bytes that must come; expected: the sha256 that they must have, or "". Raises BadTarball, Published, TryLater.
     """
     _clear_forgotten(directory)
-    temporary = directory / f"{_UPLOAD}{token_hex(8)}"
-    try:
-        with _disk_errors(name):
-            size, md5_hex, sha256_hex = _receive(temporary, stream, length)
-            if expected and expected.lower() != sha256_hex:
-                raise BadTarball(f"the bytes that came have the sha256 {sha256_hex}, not {expected.lower()}")
-            is_new = _link(temporary, directory / name, sha256_hex)
-            _write_md5(directory / f"{name}.md5", f"{md5_hex}  {name}\n")
-            _sync(directory)
-            return Tarball(name, size, md5_hex, sha256_hex, (directory / name).stat().st_mtime), is_new
-    finally:
-        temporary.unlink(missing_ok=True)
+    target, size, by_md5, by_sha256, is_new = directory / name, 0, "", "", True
+    with _disk_errors(name):
+        try:
+            with durable_files.whole_file(target, 0o644, _hidden_name(), replace=False) as file:
+                size, by_md5, by_sha256 = _receive(file, stream, length)
+                if expected and expected.lower() != by_sha256:
+                    raise BadTarball(f"the bytes that came have the sha256 {by_sha256}, not {expected.lower()}")
+        except FileExistsError:
+            if _digest(target) != by_sha256:
+                raise Published(f"{name} is published with other bytes; give yours another version") from None
+            is_new = False
+        with durable_files.whole_file(directory / f"{name}.md5", 0o644, _hidden_name()) as file:
+            file.write(f"{by_md5}  {name}\n".encode("ascii"))
+        return Tarball(name, size, by_md5, by_sha256, target.stat().st_mtime), is_new
+
+
+def _hidden_name() -> str:
+    return f"{_UPLOAD}{token_hex(8)}"
 
 
 @contextmanager
@@ -177,36 +184,21 @@ def _disk_errors(name: str, verb: str = "kept") -> Iterator[None]:
         raise TryLater(f"{name} cannot be {verb}: {e.strerror or e}") from e
 
 
-def _receive(temporary: Path, stream: IO[bytes], length: int) -> tuple[int, str, str]:
-    """The stream on disk: (size, md5, sha256)."""
+def _receive(file: IO[bytes], stream: IO[bytes], length: int) -> tuple[int, str, str]:
+    """The stream into the file: (size, md5, sha256)."""
     by_md5, by_sha256, size = md5(usedforsecurity=False), sha256(), 0
-    with temporary.open("xb") as file:
-        while chunk := stream.read(CHUNK):
-            if not size and not chunk.startswith(_GZIP):
-                raise BadTarball("these bytes are no gzip file")
-            size += len(chunk)
-            if size > length:
-                break
-            file.write(chunk)
-            by_md5.update(chunk)
-            by_sha256.update(chunk)
-        file.flush()
-        os.fsync(file.fileno())
+    while chunk := stream.read(CHUNK):
+        if not size and not chunk.startswith(_GZIP):
+            raise BadTarball("these bytes are no gzip file")
+        size += len(chunk)
+        if size > length:
+            break
+        file.write(chunk)
+        by_md5.update(chunk)
+        by_sha256.update(chunk)
     if size != length or not size:
         raise BadTarball(f"{'more' if size > length else size} bytes came, not {length}")
     return size, by_md5.hexdigest(), by_sha256.hexdigest()
-
-
-def _link(temporary: Path, target: Path, digest: str) -> bool:
-    """Give the file its name, unless the name is taken; whether it was free."""
-    temporary.chmod(0o644)
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        if _digest(target) != digest:
-            raise Published(f"{target.name} is published with other bytes; give yours another version") from None
-        return False
-    return True
 
 
 def _digest(file: Path) -> str:
@@ -215,27 +207,6 @@ def _digest(file: Path) -> str:
         while chunk := bytes_.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _write_md5(target: Path, text: str) -> None:
-    temporary = target.with_name(f"{_UPLOAD}{token_hex(8)}")
-    try:
-        with temporary.open("x", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.rename(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _clear_forgotten(directory: Path) -> None:

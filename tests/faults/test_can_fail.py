@@ -11,15 +11,15 @@ MUTATIONS = {
     "an atomic write's name is not synced": (
         ("--class", "power", "--scenario", "rollback", "--sample", "6"),
         "durable_files.py",
-        "        temporary.replace(path)\n        sync_directory(path.parent)\n",
-        "        temporary.replace(path)\n",
+        "            temporary.unlink()\n        sync_directory(path.parent)\n",
+        "            temporary.unlink()\n",
         "'rejected': None",
     ),
     "an atomic write's data is not synced": (
         ("--class", "power", "--scenario", "upgrade", "--sample", "20"),
         "durable_files.py",
-        "            os.fsync(fd)\n        temporary",
-        "        temporary",
+        "            os.fsync(fd)\n        if replace",
+        "        if replace",
         ".version holds b",
     ),
     "the tree is not synced before its marker says that it is whole": (

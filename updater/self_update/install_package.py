@@ -170,8 +170,8 @@ def _copy(package: Path, agent: AgentDir, done: Done) -> None:
     durable_files.remove_tree(staging)
     durable_files.make_directory(staging)
     for name, mode in PACKAGE.items():
-        _put(staging / name, (package / name).read_bytes(), mode)
-    _put(staging / MARKER, _marker(), 0o644)
+        durable_files.write_atomic(staging / name, (package / name).read_bytes(), mode)
+    durable_files.write_atomic(staging / MARKER, _marker())
     durable_files.move_directory(staging, install, MARKER)
     done.wrote.append(install)
 
@@ -202,22 +202,8 @@ def _write(path: Path, data: bytes, mode: int, done: Done) -> None:
         if durable_files.read_small(path, len(data)) == data and path.stat().st_mode & 0o777 == mode:
             done.kept.append(f"{path}: is there already")
             return
-    _put(path, data, mode)
+    durable_files.write_atomic(path, data, mode)
     done.wrote.append(path)
-
-
-def _put(path: Path, data: bytes, mode: int) -> None:
-    """durable_files.write_atomic for a file that appears with its mode, so that no program is ever not executable."""
-    temporary = path.with_name(f".{path.name}.new")
-    durable_files.write_atomic(temporary, data)
-    try:
-        with temporary.open("rb") as file:
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        durable_files.sync_directory(path.parent)
-    except OSError as e:
-        raise durable_files.trouble(f"cannot write {path}", e) from e
 
 
 def _give(layout: Layout, uid: int, gid: int) -> None:

@@ -1,18 +1,17 @@
 """The app table in force, in memory and on disk: a restart goes on with the last one.
 
-Promises that what `save` returned True for is on the disk, and that a reader of the file sees a whole table. The only module of
-this bridge that changes the disk.
+Promises that what `save` returned True for is on the disk, and that a reader of the file sees a whole table.
 """
 
 import logging
-import os
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from meta.bridges.elves.app_table import AppTable, BadTable, parse_table, render_table
 from meta.bridges.elves.rate_limited_log import RateLimitedLog, Reminder
+from updater import durable_files
+from updater.errors import TryLater
 
 MAX_FILE = 64 << 20  # bytes
 SAVE_EVERY = 2.0  # seconds between two tries
@@ -65,11 +64,13 @@ class KeptTable:
             self.is_saved = True
             return True
         try:
-            _write(self._file, render_table(self.table))
-        except OSError as e:
+            durable_files.make_directory(self._file.parent)
+            data = render_table(self.table)
+            durable_files.write_atomic(self._file, data, mode=0o600)  # it says what which host runs
+        except TryLater as e:
             self._next_try = time.monotonic() + SAVE_EVERY
             text = "the app table is in force but cannot be kept in %s, trying again: %s"
-            self._unsaved.say(text, self._file, e.strerror or e)
+            self._unsaved.say(text, self._file, e)
             return False
         self.is_saved = True
         if self._unsaved.is_on:
@@ -92,28 +93,3 @@ class KeptTable:
             return None
         log.info("the app table in %s has %d entries", self._file, len(table.entries))
         return table
-
-
-def _private(name: str, flags: int) -> int:
-    """Its owner's alone: it says what which host runs."""
-    return os.open(name, flags, 0o600)
-
-
-def _write(file: Path, data: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.new")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(temporary, "wb", opener=_private) as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-        descriptor = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        raise

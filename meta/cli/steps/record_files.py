@@ -5,9 +5,9 @@ A file is replaced atomically. When that line is updated, the rest of the file i
 
 import re
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -18,6 +18,7 @@ from meta.records import capacity, history
 from meta.records.files.load import decode, load, parse
 from meta.records.files.ops_meta_format import as_ours
 from meta.records.model import Record, RecordSet, as_fields, from_fields
+from updater import durable_files
 
 if TYPE_CHECKING:
     from meta.cli.client import Client
@@ -116,20 +117,13 @@ def write(file: Path, content: str) -> None:
     """Replace a file atomically; a new one gets mode 600, as a base URL may contain a password. Raises Misconfigured."""
     target = file.resolve()
     if target.exists() and not target.is_file():  # a device, a pipe
-        target.write_text(content)
+        with target.open("w") as opened:
+            opened.write(content)
         return
     try:
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        fresh = Path(name)
-        try:
-            with open(descriptor, "w", encoding="utf-8", newline="") as opened:
-                opened.write(content)
-            fresh.chmod(mode)
-            fresh.replace(target)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
+        with durable_files.whole_file(target, mode, f".{target.name}.{token_hex(8)}") as fresh:
+            fresh.write(content.encode())
     except OSError as e:
         raise Misconfigured(f"{file} cannot be written: {e.strerror}") from e
 

@@ -1,6 +1,5 @@
 """Copies an SQLite database while others write to it: consistent, checked, and readable only by its owner."""
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from meta.errors import Misconfigured, TryLater
 from meta.store.engine import Database
 from meta.store.sqlite.files import file_of
+from updater import durable_files
 
 
 def backup(database: Database, path: Path) -> None:
@@ -20,16 +20,8 @@ def backup(database: Database, path: Path) -> None:
     try:
         if path.exists():
             raise Misconfigured(f"{path} exists already and is not overwritten: name another file")
-        partial.unlink(missing_ok=True)
-        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        try:
-            with database.errors(f"copied to {path}"):
-                _copy(database, partial)
-            _sync(partial)
-            partial.rename(path)
-            _sync(path.parent)
-        finally:
-            partial.unlink(missing_ok=True)
+        with durable_files.whole_file(path, 0o600, partial.name), database.errors(f"copied to {path}"):
+            _copy(database, partial)
     except OSError as e:
         raise TryLater(f"the backup {path} cannot be written: {e.strerror}") from e
 
@@ -42,11 +34,3 @@ def _copy(database: Database, path: Path) -> None:
         wrong = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
         if wrong != "ok":
             raise sqlite3.DatabaseError(f"the copy is damaged, and so the database may be: {wrong}")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
