@@ -35,10 +35,11 @@ from meta.errors import MetaError, Misconfigured, TryLater
 from meta.process import listening, open_files
 from meta.process.clock import SYSTEM
 from meta.service import Service
-from meta.settings import Settings, is_loopback
+from meta.settings import Settings
 from meta.store import Store, Tables
 from meta.web.app import create_app
 from updater.net import addresses
+from updater.net.peer_values import is_loopback
 from updater.service import readiness
 from updater.service.readiness import Announcer
 from updater.wire.heartbeat import VERSION

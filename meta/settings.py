@@ -14,7 +14,7 @@ from meta.access.clients import Network, network
 from meta.errors import Misconfigured, Problem, RecordsError
 from meta.errors import shown as problem_shown
 from meta.records.files import located_tree
-from meta.records.files.load import Loaded, decode
+from meta.records.files.load import Loaded, decode, load
 from meta.records.files.problem_reader import Field, Reader, is_blank
 from updater.net import addresses
 from updater.wire.durations import duration
@@ -88,17 +88,20 @@ def _legacy_tarballs(records: Path, directory: str) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_dir()), None)
 
 
+def gathered(config: Path | None, options: Mapping[str, Any]) -> Settings:
+    """A service's settings: its file's, over which its options win, and those of its records file. Raises Misconfigured."""
+    wanted = read(config) if config else {}
+    wanted |= {key: value for key, value in options.items() if value is not None}
+    records = wanted.get("records")
+    return settle(wanted, load(records) if records else None)
+
+
 def parse_listen(listen: str) -> tuple[str, int]:
     """As `addresses.parse_listen`. Raises Misconfigured."""
     try:
         return addresses.parse_listen(listen)
     except ValueError as e:
         raise Misconfigured(f"cannot listen: {e}") from e
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there."""
-    return host == "localhost" or addresses.is_loopback(host)
 
 
 def read(path: Path, gone: Mapping[str, str] = GONE) -> dict[str, Any]:

@@ -118,6 +118,8 @@ SHARED = (
     "updater.wire",
     "updater.service",
     "updater.net.addresses",
+    "updater.net.connection_errors",
+    "updater.net.deadline",
     "updater.net.peer_values",
     "updater.durable_files",
     "updater.errors",

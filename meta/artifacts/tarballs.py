@@ -17,10 +17,10 @@ from typing import IO, NamedTuple
 
 from meta.errors import MetaError, TryLater
 from updater import durable_files
-from updater.wire.limits import NAME_FORM, VERSION_FORM
+from updater.wire.limits import TARBALL_FORM
 
 CHUNK = 1 << 20
-PUBLISHED = re.compile(rf"{NAME_FORM}-{VERSION_FORM}\.tar\.gz")
+PUBLISHED = re.compile(TARBALL_FORM)
 _GZIP = b"\x1f\x8b\x08"
 _UPLOAD, _GONE = ".upload-", ".gone-"  # names of what is not published yet, or no more
 _FORGOTTEN = 86400.0  # seconds after which an upload that was killed is cleared away

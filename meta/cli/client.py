@@ -20,6 +20,7 @@ from requests.auth import AuthBase
 
 from meta.cli import errors
 from meta.errors import Misconfigured, TryLater
+from updater.net import connection_errors
 from updater.net.peer_values import is_loopback
 from updater.wire.heartbeat import VERSION
 from updater.wire.text import in_plain_sight, one_line, plain
@@ -144,9 +145,9 @@ class Client:
             raise self._failed(method, e) from e
 
     def _failed(self, method: str, error: Exception) -> Exception:
-        why = errors.in_words(error)
+        why = connection_errors.reason(error)
         if isinstance(error, requests.exceptions.SSLError | ssl.SSLError):
-            if "CERTIFICATE" not in why:
+            if not why.startswith("certificate verify failed"):
                 return Misconfigured(f"what answers at {self.url} does not speak TLS as it should ({why}): is it http?")
             return Misconfigured(
                 f"the certificate of {self.url} is not trusted ({why}): META_CA_FILE names authorities"

@@ -6,7 +6,7 @@ import msgspec
 
 from meta.api.schemas.types import Problem
 from meta.errors import MetaError, Misconfigured, NotThere, TryLater
-from updater.wire.text import one_line
+from updater.wire.text import indented_line, one_line
 
 TO_GET_ONE = (
     "put yours into ~/.config/meta/token (mode 600) or META_TOKEN; an admin makes one with `meta token new NAME --role ROLE`, "
@@ -44,10 +44,7 @@ def error(status: int, body: bytes, what: str, has_token: bool) -> MetaError:
     if status == 404:
         return NotThere(said)
     if status in (409, 412):
-        lines = [line.rstrip()[:2000] for line in problem.difference]
-        return Conflict(
-            _all_problems(problem, said), ["".join(c if c.isprintable() else " " for c in line) for line in lines]
-        )
+        return Conflict(_all_problems(problem, said), [indented_line(line, 2000) for line in problem.difference])
     if status == 413:
         return TooLarge(said)
     if status == 500:
@@ -75,18 +72,6 @@ def _all_problems(problem: Problem, said: str) -> str:
     return "\n".join(
         ": ".join(part for part in (one.path, one_line(one.text, 2000)) if part) for one in problem.problems
     )
-
-
-def in_words(failure: Exception) -> str:
-    """The root cause of an error of the HTTP library, as one line of text."""
-    cause: BaseException = failure
-    while True:
-        found = (getattr(cause, "reason", None), *cause.args, None if isinstance(cause, OSError) else cause.__cause__)
-        inner = next((one for one in found if isinstance(one, BaseException)), None)
-        if inner is None:
-            break
-        cause = inner
-    return one_line(getattr(cause, "strerror", None) or str(cause) or type(cause).__name__, 200)
 
 
 def is_unreached(failure: Exception) -> bool:

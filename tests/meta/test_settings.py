@@ -18,7 +18,6 @@ from meta.settings import (
     GONE_VARIABLES,
     KEYS,
     Settings,
-    is_loopback,
     parse_listen,
     read,
     settle,
@@ -173,22 +172,6 @@ def test_what_has_gone_away_is_no_setting_and_says_what_takes_its_place():
 def test_a_file_that_is_not_there_is_told(tmp_path):
     with pytest.raises(Misconfigured, match=r"meta\.yaml cannot be read: No such file"):
         read(tmp_path / "meta.yaml")
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("127.0.0.1", True),
-        ("127.9.9.9", True),
-        ("::1", True),
-        ("localhost", True),
-        ("", False),
-        ("0.0.0.0", False),
-        ("meta.example", False),
-    ],
-)
-def test_what_only_this_machine_can_reach(host, expected):
-    assert is_loopback(host) is expected
 
 
 def test_nothing_from_outside_can_look_like_an_event_of_the_log():

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import select
-import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from updater import durable_files, places
 from updater.artifact import runnable
 from updater.errors import ControlFailed, TryLater
 from updater.host import status_words
-from updater.kernel import agent_environment, children
+from updater.kernel import agent_environment, children, processes
 from updater.model.layout import root_of
 from updater.model.observed import State, Status
 from updater.wire.text import one_line
@@ -257,15 +256,10 @@ def _check(deadline: float, printed: int = 0) -> None:
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """End the script's process group, with TERM and then with KILL."""
-    for sig in (signal.SIGTERM, signal.SIGKILL):
-        _kill_group(process.pid, sig)
+
+    def has_ended() -> bool:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
-            break
-    _kill_group(process.pid, signal.SIGKILL)
+        return process.returncode is not None
 
-
-def _kill_group(group: int, sig: signal.Signals) -> None:
-    # It may have ended by itself, or its remaining processes belong to another user (sudo).
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, sig)
+    processes.end_group(process.pid, has_ended)

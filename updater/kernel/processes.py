@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from updater.kernel import procfs
@@ -232,11 +232,32 @@ def in_words(known: str) -> str:
 def end(known: Iterable[str], grace: float = GRACE) -> int:
     """End the processes of these identities, with TERM and after `grace` seconds with KILL; returns how many there were."""
     here = alive(known)
-    for sig in (signal.SIGTERM, signal.SIGKILL):
+
+    def send(sig: signal.Signals) -> None:
         for one in here:
             _signal(one, sig)
-        wait_until_gone(here, time.monotonic() + grace)
+
+    _in_turn(send, lambda: not wait_until_gone(here, time.monotonic() + grace))
     return len(here)
+
+
+def end_group(group: int, has_ended: Callable[[], bool]) -> None:
+    """TERM, then KILL, to all of a process group, and KILL to what its leader left. has_ended: waits a while for the leader."""
+
+    def send(sig: signal.Signals) -> None:
+        # It may have ended by itself; or what is left of it belongs to another user, by sudo.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, sig)
+
+    _in_turn(send, has_ended)
+    send(signal.SIGKILL)
+
+
+def _in_turn(send: Callable[[signal.Signals], None], has_ended: Callable[[], bool]) -> None:
+    for sig in (signal.SIGTERM, signal.SIGKILL):
+        send(sig)
+        if has_ended():
+            return
 
 
 def wait_until_gone(known: Iterable[str], deadline: float) -> frozenset[str]:

@@ -17,11 +17,14 @@ _OPENSSL = re.compile(r"^\[[^\]]*\] | \(_ssl\.c:\d+\)$")
 
 def in_words(error: BaseException) -> str:
     """One line: `no answer from HOST port N: REASON`, or the reason alone if the error does not name the server."""
-    place, cause = "", error
-    for cause in _causes(error):
-        place = place or _place(cause)
-    reason = one_line(_reason(cause), 200)
-    return f"no answer from {place}: {reason}" if place else reason
+    place = next((found for cause in _causes(error) if (found := _place(cause))), "")
+    return f"no answer from {place}: {reason(error)}" if place else reason(error)
+
+
+def reason(error: BaseException) -> str:
+    """One line: what happened, without the server's name."""
+    *_, cause = _causes(error)
+    return one_line(_reason(cause), 200)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -7,51 +7,66 @@ import contextlib
 import os
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
 
-class Deadline:
+class SocketTimer:
+    """Shuts sockets down after `seconds`, unless it is ended before. on_expiry: called first."""
+
+    def __init__(self, seconds: float, on_expiry: Callable[[], None] = lambda: None) -> None:
+        self.expired = False  # the time was up before the end
+        self._on_expiry = on_expiry
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._expire)
+        self._timer.daemon = True
+
+    def start(self) -> None:
+        self._timer.start()
+
+    def add(self, descriptor: int) -> None:
+        """Watch a socket, under a duplicate of its descriptor, because TLS takes over that of the plain socket."""
+        with self._lock:
+            self._sockets.append(one := socket.socket(fileno=os.dup(descriptor)))
+            if self.expired:  # the deadline passed between two connections of a redirect
+                one.shutdown(socket.SHUT_RDWR)
+
+    def end(self) -> None:
+        self._timer.cancel()
+        with self._lock:
+            for one in self._sockets:
+                one.close()
+            self._sockets.clear()
+
+    def _expire(self) -> None:
+        self._on_expiry()
+        with self._lock:
+            self.expired = True
+            for one in self._sockets:
+                with contextlib.suppress(OSError):  # it was closed already
+                    one.shutdown(socket.SHUT_RDWR)
+
+
+class Deadline(SocketTimer):
     """Context manager: the exchange in its block may take `seconds`."""
 
     _of_thread = threading.local()
-
-    def __init__(self, seconds: float) -> None:
-        self.expired = False  # the time was up before the block ended
-        self._lock = threading.Lock()
-        self._sockets: list[int] = []
-        self._timer = threading.Timer(seconds, self._expire)
-        self._timer.daemon = True
 
     @classmethod
     def watch(cls, sock: socket.socket) -> None:
         """Add a connection's new socket to the deadline of the current thread, if there is one."""
         current: Deadline | None = getattr(cls._of_thread, "current", None)
-        if current is None:
-            return
-        with current._lock:
-            if current.expired:  # the deadline passed between two connections of a redirect
-                sock.shutdown(socket.SHUT_RDWR)
-            # A duplicate, because TLS takes over the descriptor of the plain socket.
-            current._sockets.append(os.dup(sock.fileno()))
+        if current is not None:
+            current.add(sock.fileno())
 
     def __enter__(self) -> "Deadline":
         self._of_thread.current = self
-        self._timer.start()
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._of_thread.current = None
-        self._timer.cancel()
-        with self._lock:
-            for fd in self._sockets:
-                os.close(fd)
-            self._sockets.clear()
-
-    def _expire(self) -> None:
-        with self._lock:
-            self.expired = True
-            for fd in self._sockets:
-                with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
-                    sock.shutdown(socket.SHUT_RDWR)
+        self.end()

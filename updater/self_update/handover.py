@@ -5,7 +5,6 @@ its own `plan` must get a usable reply from meta. After the old process has beco
 version. It waits for a good heartbeat of the new version, and takes over again if there is none in time.
 """
 
-import contextlib
 import logging
 import os
 import signal
@@ -108,7 +107,8 @@ def guard(host: Host, pid: int, version: str, back: str, seconds: float) -> bool
     if observe.current(host.layout.agent(OWN_NAME)) == version:  # or the hand-over has failed and was undone
         is_at_fault = not _is_alive(pid) or heartbeats.is_reachable(host)
         (_reject if is_at_fault else _put_back)(host, version, back, why)
-    _end(pid)
+    if _is_alive(pid):
+        processes.end([processes.identity(pid)], grace=5.0)
     return False
 
 
@@ -154,17 +154,6 @@ def _order(host: Host, version: str) -> Desired:
 def _outcome(host: Host, version: str, back: str, result: str, why: str) -> Outcome:
     attempt = _order(host, version).attempt
     return Outcome(OWN_NAME, back, version, Step.HAND_OVER.value, result, why, at=int(host.now()), attempt=attempt)
-
-
-def _end(pid: int) -> None:
-    for sig, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-        deadline = time.monotonic() + seconds
-        while _is_alive(pid):
-            if time.monotonic() > deadline:
-                break
-            with contextlib.suppress(ProcessLookupError):  # it may end between the look and this
-                os.kill(pid, sig)
-            time.sleep(0.2)
 
 
 def _is_alive(pid: int) -> bool:

@@ -1,6 +1,7 @@
 """Finds JSON that gives a key twice in one object, since parsers differ in which value they take."""
 
 import json
+from collections import Counter
 from typing import Any
 
 from updater.wire.text import quoted
@@ -12,7 +13,7 @@ def keys_problem(body: bytes) -> str:
     Parses the whole body a second time.
     """
     try:
-        json.loads(body, object_pairs_hook=_refuse_doubled, parse_constant=_refuse_constant)
+        parse(body)
     except RecursionError:
         return "nested too deeply"
     except ValueError as e:
@@ -20,12 +21,21 @@ def keys_problem(body: bytes) -> str:
     return ""
 
 
-def _refuse_doubled(pairs: list[tuple[str, Any]]) -> None:
-    seen: set[str] = set()
-    for key, _ in pairs:
-        if key in seen:
-            raise ValueError(f"the key {quoted(key)} is given twice")
-        seen.add(key)
+class DoubledKey(ValueError):
+    """A key is given twice."""
+
+
+def parse(body: bytes) -> Any:
+    """JSON -> data. Raises DoubledKey, ValueError for what is no value, RecursionError."""
+    return json.loads(body, object_pairs_hook=_refuse_doubled, parse_constant=_refuse_constant)
+
+
+def _refuse_doubled(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise DoubledKey(f"the key {quoted(twice)} is given twice")
+    return fields
 
 
 def _refuse_constant(name: str) -> None:

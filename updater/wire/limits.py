@@ -15,6 +15,7 @@ MAX_LABELS = 64  # of one host
 
 NAME_FORM = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 VERSION_FORM = r"[A-Za-z0-9][A-Za-z0-9._+~=-]{0,63}"
+TARBALL_FORM = rf"{NAME_FORM}-{VERSION_FORM}\.tar\.gz"
 HOSTNAME_FORM = r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}"
 LABEL_FORM = r"[A-Za-z0-9._-]{1,63}"  # its key, and its value
 MD5_FORM = r"[0-9a-fA-F]{32}"

@@ -92,5 +92,13 @@ def _name(c: str) -> str:
 
 def one_line(text: str, limit: int) -> str:
     """Foreign text made safe for a log line or a table: unprintable and bidirectional control characters become blanks."""
-    line = text.strip()[:limit]
-    return line.rstrip() if line.isprintable() else "".join(c if c.isprintable() else " " for c in line).strip()
+    return _printable(text.strip()[:limit]).strip()
+
+
+def indented_line(text: str, limit: int) -> str:
+    """The same with its indentation, as a diff is read by columns."""
+    return _printable(text.rstrip()[:limit])
+
+
+def _printable(line: str) -> str:
+    return line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)

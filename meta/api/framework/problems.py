@@ -7,7 +7,7 @@ from http import HTTPStatus
 from meta.access.tokens import Unauthorised
 from meta.api.schemas.types import Problem, ProblemView
 from meta.errors import Banned, Conflict, EditRefused, MetaError, NotThere, RecordsError, TryLater, Unconfirmed, Unknown
-from updater.wire.text import one_line
+from updater.wire.text import indented_line, one_line
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER = 5  # seconds
@@ -66,7 +66,7 @@ def problem(refused: Refusal) -> Problem:
         problems=[
             ProblemView(one_line(path, 200), one_line(text, MAX_TEXT)) for path, text in refused.problems[:MAX_LINES]
         ],
-        difference=[one_line_kept(line) for line in refused.difference[:MAX_LINES]],
+        difference=[indented_line(line, MAX_TEXT) for line in refused.difference[:MAX_LINES]],
     )
 
 
@@ -75,12 +75,6 @@ def title(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return "Error"
-
-
-def one_line_kept(line: str) -> str:
-    """Like one_line, but keeps the indentation, which matters in a difference."""
-    text = line.rstrip()[:MAX_TEXT]
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _first(found: list[tuple[str, str]]) -> str:

@@ -4,9 +4,7 @@ It is stricter than JSON parsers: it refuses repeated keys, NaN and infinity, nu
 surrogates, NUL, nesting deeper than MAX_DEPTH, and unknown fields.
 """
 
-import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
@@ -15,7 +13,7 @@ import msgspec
 from meta.api.framework.problems import Refusal
 from meta.api.schemas.basics import IN_WORDS
 from meta.records.files.located_tree import MAX_NODES
-from updater.wire import decode_problems
+from updater.wire import decode_problems, doubled_keys
 from updater.wire.text import quoted
 
 MAX_DEPTH = 32
@@ -41,27 +39,17 @@ def parse(body: bytes) -> Any:
         raise Refusal(400, f"the body holds more than {MAX_NODES:,} values")
     try:
         msgspec.json.decode(body)  # stricter on UTF-8, surrogates and numbers; the other parser finds repeated keys
-        data = json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        data = doubled_keys.parse(body)
     except (msgspec.DecodeError, UnicodeError) as e:
         raise Refusal(400, f"the body {decode_problems.in_words(e, body)}") from e
     except RecursionError as e:
         raise Refusal(400, f"the body is nested more than {MAX_DEPTH} deep") from e
+    except doubled_keys.DoubledKey as e:
+        raise Refusal(400, str(e)) from e
     except ValueError as e:
         raise Refusal(400, "the body holds a number with too many digits") from e
     _check(data)
     return data
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise Refusal(400, f"the key {quoted(twice)} is given twice")
-    return fields
-
-
-def _refuse_constant(name: str) -> None:
-    raise Refusal(400, f"the body is not JSON: {name} is no value")
 
 
 def _check(data: Any) -> None:

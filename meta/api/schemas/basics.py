@@ -1,17 +1,17 @@
 """Building blocks of the REST API's types: names and other texts with their patterns, and the base classes of bodies."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from updater.wire.limits import HOSTNAME_FORM, LABEL_FORM, NAME_FORM, VERSION_FORM
+from updater.wire.limits import HOSTNAME_FORM, LABEL_FORM, NAME_FORM, TARBALL_FORM, VERSION_FORM
 
 END = r"(?!\n)$"  # Python's $ alone also matches before a final newline
 NAME = f"^{NAME_FORM}{END}"
 VERSION = f"^{VERSION_FORM}{END}"
 HOSTNAME = f"^{HOSTNAME_FORM}{END}"
-TARBALL = rf"^{NAME_FORM}-{VERSION_FORM}\.tar\.gz{END}"
+TARBALL = f"^{TARBALL_FORM}{END}"
 LABEL_KEY = f"^{LABEL_FORM}{END}"
 LABEL_VALUE = f"^({LABEL_FORM})?{END}"
 TOKEN_NAME = r"^[A-Za-z0-9][A-Za-z0-9@._ -]{0,63}" + END
@@ -32,7 +32,6 @@ Version = Annotated[str, Meta(pattern=VERSION)]
 Hostname = Annotated[str, Meta(pattern=HOSTNAME)]
 Why = Annotated[str, Meta(max_length=MAX_WHY)]
 Number = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
-Role = Literal["viewer", "editor", "admin"]
 LabelSet = dict[Annotated[str, Meta(pattern=LABEL_KEY)], Annotated[str, Meta(pattern=LABEL_VALUE)]]
 
 

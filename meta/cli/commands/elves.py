@@ -10,7 +10,6 @@ from meta.cli import options
 from meta.errors import Misconfigured, missing_extra
 
 if TYPE_CHECKING:
-    from meta.settings import Settings
     from updater.service.readiness import Announcer
 
 
@@ -81,10 +80,10 @@ def elves(
     from meta import logs
     from meta.bridges.elves import settings as configuration
     from meta.bridges.elves.fleet import opened
-    from meta.settings import parse_listen
+    from meta.settings import gathered, parse_listen
     from meta.store import Store
 
-    ours = _meta_settings(meta_config, given)
+    ours = gathered(meta_config, given)
     settings = configuration.read(config)
     watched = None if http == "none" else parse_listen(http)
     if no_hosts and settings.mode == configuration.RECORDS:
@@ -101,14 +100,3 @@ def elves(
         return
     with opened(ours) as fleet:
         server.run(settings, fleet, var, watched, announcer, fleet.reload)
-
-
-def _meta_settings(config: Path | None, given: dict[str, Any]) -> "Settings":
-    """meta's own settings, from its file and the options. Raises Misconfigured."""
-    from meta.records.files.load import load
-    from meta.settings import read, settle
-
-    wanted = read(config) if config else {}
-    wanted |= {key: value for key, value in given.items() if value is not None}
-    records = wanted.get("records")
-    return settle(wanted, load(records) if records else None)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meta.cli import options
-from meta.cli.environment import LOCAL
 from meta.errors import MetaError, Misconfigured, TryLater, Unconfirmed
 
 if TYPE_CHECKING:
@@ -75,12 +74,8 @@ def serve(config: Path | None, check: bool, announcing: Callable[[], "Announcer"
     from meta import logs
     from meta import server as server
     from meta import settings as configuration
-    from meta.records.files.load import load
 
-    wanted = configuration.read(config) if config else {}
-    wanted |= {key: value for key, value in given.items() if value is not None}
-    records = wanted.get("records")
-    settings = configuration.settle(wanted, load(records) if records else None)
+    settings = configuration.gathered(config, given)
     logs.configure(settings.log_level, settings.log_format)
     logs.warn(settings.warnings)
     if check:
@@ -167,7 +162,7 @@ def _check_variables(file: Path, command: click.Command) -> None:
 
 
 @click.command(short_help="Put an edited records file in force.")
-@options.variable("--url", "URL", metavar="URL", default=LOCAL, show_default=True, help="The meta to tell.")
+@options.url
 @options.variable(
     "--state-file",
     "STATE_FILE",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import click
 import msgspec
 
-from updater.wire.text import one_line
+from updater.wire.text import indented_line, one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -198,4 +198,4 @@ def agents(count: int) -> str:
 
 def one_line_kept(line: str) -> str:
     """One line made safe for the terminal; its indentation is kept."""
-    return "".join(c if c.isprintable() else " " for c in line.rstrip()[:_WIDEST])
+    return indented_line(line, _WIDEST)

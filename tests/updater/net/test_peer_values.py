@@ -136,13 +136,16 @@ def test_what_is_asked_for_is_what_stands_behind_the_host(url, asked):
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "LocalHost.", "a.localhost", "127.0.0.1", "127.255.0.3", "::1", "::ffff:127.0.0.1"]
+    "host",
+    ["localhost", "LocalHost.", "a.localhost", "127.0.0.1", "127.9.9.9", "127.255.0.3", "::1", "::ffff:127.0.0.1"],
 )
 def test_this_machine_itself_is_known_by_its_names_and_addresses(host):
     assert peer_values.is_loopback(host)
 
 
-@pytest.mark.parametrize("host", ["", "meta", "localhost.example", "10.0.0.1", "128.0.0.1", "::2", "notlocalhost"])
+@pytest.mark.parametrize(
+    "host", ["", "meta", "0.0.0.0", "localhost.example", "10.0.0.1", "128.0.0.1", "::2", "notlocalhost"]
+)
 def test_other_hosts_are_not_this_machine(host):
     assert not peer_values.is_loopback(host)
 

@@ -210,7 +210,7 @@ def test_a_rollback_by_hand_hands_back(host, site, publish):
 
 
 def test_a_new_version_that_ends_by_itself_just_before_it_is_killed_leaves_the_guard_in_charge(host):
-    """Between the guard's look at the process and its kill."""
+    """Between the guard's look at the process and its kill, before which it reads the process's start time again."""
     (host.root / NAME / ".version").write_text("2.0.0\n")
     given = f"""
 import subprocess
@@ -222,10 +222,16 @@ from updater.net.http import Http
 from updater.model.layout import Layout
 host = Host(Layout(Path({str(host.root)!r})), config.load(Path({str(host.config)!r})), Http())
 new = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", handover.PROGRAM])
+
+def ends_by_itself(event, args):
+    if event == "open" and args[0] == f"/proc/{{new.pid}}/stat" and new.poll() is None:
+        new.kill()
+        new.wait()
+
+sys.addaudithook(ends_by_itself)
 """
-    done = racing.run(
-        "os.kill", "new.kill(); new.wait()", given, "print(handover.guard(host, new.pid, '2.0.0', '1.0.0', 0))"
-    )
+    program = "print(handover.guard(host, new.pid, '2.0.0', '1.0.0', 0)); assert new.returncode == -9"
+    done = racing.run("open", "pass", given, program)
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
     assert host.current(NAME) == "1.0.0"
 
@@ -289,7 +295,7 @@ def test_no_heartbeat_while_meta_answers_nobody_is_no_verdict(host, site, answer
     )
     settings = json.loads(host.config.read_text()) | {"server": "127.0.0.1:9"}
     host.config.with_name(host.config.name + ".elsewhere").write_text(json.dumps(settings))
-    done = racing.run("os.kill", "pass", given, "handover.guard(host, new.pid, '2.0.0', '1.0.0', 0)")
+    done = racing.run("open", "pass", given, "handover.guard(host, new.pid, '2.0.0', '1.0.0', 0)")
     assert done.returncode == 0, done.stderr
     assert host.current(NAME) == "1.0.0"
     memory = json.loads((host.root / ".updater" / "agents" / f"{NAME}.json").read_text())
