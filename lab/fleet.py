@@ -36,6 +36,16 @@ def until(what: str, probe: Callable[..., T], *arguments: object, within: float 
     return answer
 
 
+def end_all_of(directory: Path) -> int:
+    """End whatever runs below a directory; returns how many there were."""
+    count = 0
+    while found := {one.identity for one in processes.Table().below(directory)}:
+        count += processes.end(found)
+        if processes.alive(found):
+            break
+    return count
+
+
 def get(url: str) -> requests.Response:
     """GET, without a proxy."""
     with requests.Session() as session:
@@ -220,4 +230,4 @@ class Host(_Process):
     def close(self) -> None:
         """Stop the updater, and the agents it started."""
         self.stop()
-        processes.end_all_of(self.root)
+        end_all_of(self.root)

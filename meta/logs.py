@@ -11,7 +11,6 @@ from typing import Any
 
 from updater.wire.text import one_line
 
-LEVELS = ("debug", "info", "warning", "error")
 MAX_LINE = 4000
 
 

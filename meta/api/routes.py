@@ -1,7 +1,6 @@
 """Serves the REST API's operations as routes of Flask: decode, call, encode. Apart from meta.artifacts.transfer, which sends
 files, no other module of the API uses Flask."""
 
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -21,7 +20,6 @@ from meta.artifacts import transfer
 from meta.errors import MetaError
 from updater.wire.limits import MAX_BODY
 
-log = logging.getLogger(__name__)
 _encoder = msgspec.json.Encoder()
 
 

@@ -1,9 +1,8 @@
-"""Revisions: what an edit changed, as JSON data, and how to replay and undo it. Pure.
+"""Revisions: what an edit changed, as JSON data, and how to undo it. Pure.
 
-Applied to the set it was made from, `replay` of a revision gives exactly the set that it made, and `undo` gives the former
-records in their former order. So revisions are enough to follow another meta, and to roll back. A change of kind `order` is in
-a revision only if the order of the records does not follow from the other changes; it is the last of the changes of records.
-A revision that does not follow its predecessor is refused, since the result would be a set that no edit made.
+Applied to the set it was made from, the changes of a revision give exactly the set that it made, and `undo` gives the former
+records in their former order. A change of kind `order` is in a revision only if the order of the records does not follow from
+the other changes; it is the last of the changes of records.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,6 @@ import msgspec
 from msgspec.structs import asdict
 
 from meta.records.model import Ban, Record, RecordSet, as_fields, from_fields
-from meta.records.publications import Publication
 
 RECORD, ORDER, BAN, LABELS, TARBALL, HOST = "record", "order", "ban", "labels", "tarball", "host"  # kinds of a change
 
@@ -60,20 +58,6 @@ def committed(after: RecordSet, made: Revision) -> RecordSet:
     names = [record.name for record in after.records]
     edited = {name: touched.get(name) or after.edited.get(name, made.number) for name in names}
     return msgspec.structs.replace(after, revision=made.number, identity=made.identity, edited=edited)
-
-
-def replay(before: RecordSet, revision: Revision) -> RecordSet:
-    """The set after this revision; raises ValueError if it is not the next one."""
-    if revision.number != before.revision + 1:
-        raise ValueError(f"revision {revision.number} does not follow {before.revision}")
-    after = msgspec.structs.replace(
-        before,
-        records=_moved(before.records, revision.changes, forth=True),
-        bans=_moved_bans(before.bans, revision.changes),
-        labels=_moved_labels(before.labels, revision.changes),
-        published=_moved_tarballs(before.published, revision.changes),
-    )
-    return committed(after, revision)
 
 
 def undo(records: tuple[Record, ...], revision: Revision) -> tuple[Record, ...]:
@@ -140,34 +124,3 @@ def _tarball_changes(before: RecordSet, after: RecordSet) -> tuple[Change, ...]:
 def _differing(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change, ...]:
     names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
     return tuple(Change(kind, name, old.get(name), new.get(name)) for name in names)
-
-
-def _moved_bans(bans: tuple[Ban, ...], changes: Iterable[Change]) -> tuple[Ban, ...]:
-    found = _bans_by_name(bans)
-    for change in changes:
-        if change.kind == BAN:
-            found.pop(change.name, None)
-            if change.after is not None:
-                found[change.name] = Ban(**change.after)
-    return tuple(sorted(found.values(), key=lambda ban: (ban.agent, ban.version)))
-
-
-def _moved_tarballs(published: Mapping[str, Publication], changes: Iterable[Change]) -> Mapping[str, Publication]:
-    of_them = [change for change in changes if change.kind == TARBALL]
-    gone = {change.name for change in of_them}
-    come = {change.name: Publication(**change.after) for change in of_them if change.after is not None}
-    return {file: one for file, one in published.items() if file not in gone} | come if of_them else published
-
-
-def _moved_labels(
-    labels: Mapping[str, Mapping[str, str]], changes: Iterable[Change]
-) -> Mapping[str, Mapping[str, str]]:
-    of_labels = [change for change in changes if change.kind == LABELS]
-    if not of_labels:
-        return labels
-    found = dict(labels)
-    for change in of_labels:
-        found.pop(change.name, None)
-        if change.after is not None:
-            found[change.name] = dict(change.after)
-    return found

@@ -99,16 +99,6 @@ def selectors(records: RecordSet) -> tuple[Selector, ...]:
     return tuple(dict.fromkeys(override.selector for record in records.records for override in record.overrides))
 
 
-def resolve(records: RecordSet, hostname: str) -> tuple[Desired, ...]:
-    """The desired agents of this host, in the records' order; without orders to start a banned version."""
-    return _resolve(records, matcher(records, hostname))
-
-
-def resolve_matched(records: RecordSet, matched: frozenset[Selector]) -> tuple[Desired, ...]:
-    """The desired agents of all hosts that exactly these selectors match."""
-    return _resolve(records, matched.__contains__)
-
-
 def matcher(records: RecordSet, hostname: str) -> Callable[[Selector], bool]:
     """A function that says whether a selector selects this host; each distinct selector is evaluated once."""
     labels = records.labels.get(hostname, {})
@@ -122,9 +112,11 @@ def matcher(records: RecordSet, hostname: str) -> Callable[[Selector], bool]:
     return matches
 
 
-def _resolve(records: RecordSet, matches: Callable[[Selector], bool]) -> tuple[Desired, ...]:
+def resolve_matched(records: RecordSet, matched: frozenset[Selector]) -> tuple[Desired, ...]:
+    """The desired agents of all hosts that exactly these selectors match, in the records' order; without orders to start a banned
+    version."""
     banned = banned_versions(records)
-    desired = (_desired(record, resolve_one(record, matches)) for record in records.records)
+    desired = (_desired(record, resolve_one(record, matched.__contains__)) for record in records.records)
     return tuple(d for d in desired if d.cmd == STOP or (d.name, d.version) not in banned)
 
 

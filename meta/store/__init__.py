@@ -13,7 +13,6 @@ from meta.errors import Misconfigured
 from meta.records.history import Edit, Revision
 from meta.records.model import RecordSet
 from meta.store import dates, hosts, records, tokens
-from meta.store.counting import look
 from meta.store.engine import PATIENCE, Database
 from meta.store.hosts import AHEAD
 from meta.store.migrate import Tables, check, upgrade
@@ -77,11 +76,6 @@ class Store:
     def close(self) -> None:
         """Close all connections."""
         self._database.close()
-
-    def ping(self) -> None:
-        """Raises TryLater if the database cannot be read."""
-        with self._database.reading() as connection:
-            look(connection, frozenset())
 
     def head(self) -> Head:
         """The current serials, by one cheap read. Raises Lost, Forgotten."""

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from meta.records.model import Ban, Override, Record, RecordSet
+from meta.records.model import Ban, Override, Record, RecordSet, matcher, resolve_matched, selectors
 from meta.records.publications import Publication
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 
@@ -25,6 +25,11 @@ SELECTORS = st.one_of(
 SIZES = st.integers(1, 1 << 40)
 LABELS = st.dictionaries(st.sampled_from(["env", "gpu"]), st.sampled_from(["", "staging", "live"]), min_size=1)
 BANS = st.builds(Ban, AGENTS, VERSIONS, st.sampled_from(["", "it crashes"]), st.sampled_from(["", "ann"]), st.just(1.0))
+
+
+def resolve(records, hostname):
+    """What this host is to run."""
+    return resolve_matched(records, frozenset(filter(matcher(records, hostname), selectors(records))))
 
 
 @st.composite

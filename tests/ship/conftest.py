@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from helpers.packaged import Bare, configure, unpacked
+from lab.fleet import end_all_of
 from ship import wheels
 from ship.pack import CHECKOUT, pack
-from updater.kernel import processes
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,7 @@ def bare(tmp_path):
 def package(fresh, tmp_path):
     """A package that was never started."""
     yield shutil.copytree(fresh, tmp_path / "package")
-    processes.end_all_of(tmp_path / "package")
+    end_all_of(tmp_path / "package")
 
 
 @pytest.fixture
@@ -76,4 +76,4 @@ def root(warm, tmp_path):
     (root / "ops-updater" / ".version").write_text("1.0.0\n")
     configure(root)
     yield root
-    processes.end_all_of(root)
+    end_all_of(root)

@@ -16,10 +16,9 @@ import pytest
 from helpers.agents import QUIET
 from helpers.packaged import PYTHON, configure, libraries
 from helpers.site import Site
-from lab.fleet import until
+from lab.fleet import end_all_of, until
 from ship import pyz as packer
 from updater import __version__
-from updater.kernel import processes
 
 MAIN = Path(packer.HERE / "bootstrap" / "main.py")
 ISOLATED = (PYTHON, "-IS")
@@ -90,7 +89,7 @@ def test_it_upgrades_an_agent(package, bare, tmp_path):
         (tmp_path / "root").mkdir()
         configure(tmp_path / "root", site.address)
         done = bare.run(*ISOLATED, package / "updater.pyz", "once", "-c", tmp_path / "root" / "cfg.json")
-    processes.end_all_of(tmp_path / "root")
+    end_all_of(tmp_path / "root")
     assert (done.returncode, done.stdout) == (0, "agent: changed\n")
     assert "Traceback" not in done.stderr
 

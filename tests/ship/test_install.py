@@ -11,11 +11,10 @@ import pytest
 
 from helpers.packaged import configure, libraries, unpacked
 from helpers.trees import snapshot
-from lab.fleet import until
+from lab.fleet import end_all_of, until
 from ship.pyz import HERE
 from updater import __version__
 from updater.errors import Misconfigured
-from updater.kernel import processes
 from updater.self_update.install_package import Wish, install
 
 UNIT = "etc/systemd/system/ops-updater.service"
@@ -28,7 +27,7 @@ def host(tmp_path):
     directory = tmp_path / "host"
     directory.mkdir()
     yield directory
-    processes.end_all_of(directory)
+    end_all_of(directory)
 
 
 @pytest.fixture

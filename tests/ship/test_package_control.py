@@ -13,10 +13,9 @@ import pytest
 
 from helpers import machine
 from helpers.packaged import configure
-from lab.fleet import until
+from lab.fleet import end_all_of, until
 from updater import durable_files
 from updater.errors import Misconfigured
-from updater.kernel import processes
 from updater.wire.heartbeat import VERSION
 
 FIRST, SECOND = "1.0.0", "1.0.1"
@@ -149,7 +148,7 @@ def open_root(root, request):
     directory = Path(tempfile.mkdtemp(prefix="ops-updater-test-"))
     directory.chmod(0o755)
     request.addfinalizer(lambda: shutil.rmtree(directory))
-    request.addfinalizer(lambda: processes.end_all_of(directory))
+    request.addfinalizer(lambda: end_all_of(directory))
     return shutil.copytree(root, directory / "root")
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from helpers import machine
 from helpers.site import Site
+from lab.fleet import end_all_of
 from updater.host.config import Config, Timeouts
 from updater.host.context import Host
-from updater.kernel import processes
 from updater.model.layout import Layout
 from updater.net.http import Http
 
@@ -23,7 +23,7 @@ def host(tmp_path, site):
     root.mkdir()
     timeouts = Timeouts(status=1, start=1, stop=1, heartbeat=2, download=5)
     yield Host(Layout(root), Config(site.address, interval=60, hostname="h1", timeouts=timeouts), Http())
-    processes.end_all_of(root)
+    end_all_of(root)
 
 
 @pytest.fixture

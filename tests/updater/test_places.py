@@ -12,14 +12,13 @@ import pytest
 
 from helpers import machine
 from helpers.agents import QUIET, install
-from lab.fleet import Host
+from lab.fleet import Host, end_all_of
 from updater import durable_files, places
 from updater.errors import Misconfigured, TryLater
 from updater.host import control_script
 from updater.host.config import Config
 from updater.host.context import Host as UpdaterHost
 from updater.host.memories import Memories
-from updater.kernel import processes
 from updater.model.layout import Layout
 from updater.net.http import Http
 from updater.reconcile import cycle
@@ -156,7 +155,7 @@ def test_a_version_on_a_mount_without_exec_is_named_before_the_old_one_is_stoppe
     assert host.current("agent") == "1"
     assert (host.root / "agent" / "1" / "pid").read_text() == pid
     assert control_script.status(host.root / "agent" / "1", 5).text == "started"
-    processes.end_all_of(host.root)
+    end_all_of(host.root)
 
 
 def on_noexec_mount(host, version):
@@ -177,7 +176,7 @@ def test_such_a_version_is_named_before_a_switch_that_needs_no_stop(host, site):
     assert f"switch failed: {host.root}/agent/2 is mounted noexec" in said
     assert host.current("agent") == "1"
     assert control_script.status(host.root / "agent" / "1", 5).text == "started", "what there is runs meanwhile"
-    processes.end_all_of(host.root)
+    end_all_of(host.root)
 
 
 def test_such_a_version_is_named_before_what_is_left_of_a_deleted_one_is_ended(host, site):
@@ -203,7 +202,7 @@ def test_a_way_back_to_such_a_version_leaves_what_is_there(host, site):
     assert host.run("once").returncode == 1
     assert host.current("agent") == "1", "and once it can be run, it is"
     assert control_script.status(host.root / "agent" / "1", 5).text == "started"
-    processes.end_all_of(host.root)
+    end_all_of(host.root)
 
 
 def test_an_agent_that_is_there_already_on_such_a_mount_says_so_in_its_status(host):

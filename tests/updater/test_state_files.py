@@ -13,7 +13,7 @@ from updater.model.memory import Memory
 from updater.model.trials import Trial
 from updater.reconcile import cycle
 from updater.self_update import handover
-from updater.wire.heartbeat import Desired, Outcome, parse_report, render_report
+from updater.wire.heartbeat import Desired, Outcome, decode_report, render_report
 from updater.wire.limits import MAX_AGENTS, MAX_BODY
 
 WIDE = "界"  # three bytes a letter
@@ -97,7 +97,7 @@ def test_more_news_than_a_report_may_hold_goes_with_the_next_reports(host, site)
         cycle.run(host)
         report = site.reports[-1]
         assert report["outcomes"], "each report takes some"
-        body = render_report(parse_report(json.dumps(report).encode()))
+        body = render_report(decode_report(json.dumps(report).encode()))
         assert len(body) <= MAX_BODY
         assert len(report["outcomes"]) <= MAX_AGENTS
         reported += len(report["outcomes"])

@@ -269,16 +269,6 @@ def wait_until_gone(known: Iterable[str], deadline: float) -> frozenset[str]:
     return left
 
 
-def end_all_of(directory: Path) -> int:
-    """End all processes below a directory; returns how many there were."""
-    count = 0
-    while found := {one.identity for one in Table().below(directory)}:
-        count += end(found)
-        if alive(found):
-            break
-    return count
-
-
 def _signal(known: str, sig: signal.Signals) -> None:
     """Signal this process only, never a later one with the same pid: a pidfd is opened before the identity is checked."""
     pid = int(known.partition(".")[0])

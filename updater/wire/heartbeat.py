@@ -17,7 +17,6 @@ from updater.wire.limits import MAX_AGENTS, MAX_ATTEMPT, MAX_MIRRORS
 from updater.wire.names import (
     STOP,
     cmd_problem,
-    hostname_problem,
     md5_problem,
     name_problem,
     sha256_problem,
@@ -128,16 +127,9 @@ _full_decoder, _report_decoder = msgspec.json.Decoder(_FullReport), msgspec.json
 _encoder = msgspec.json.Encoder()
 
 
-def parse_report(body: bytes) -> Report:
-    """A heartbeat's body -> Report; raises WireError with the text that ops-meta answers."""
-    report = decode_report(body)
-    if problem := hostname_problem(report.hostname):
-        raise WireError(problem)
-    return report
-
-
 def decode_report(body: bytes) -> Report:
-    """Like `parse_report`, for callers that check the host name themselves: here it is only checked not to be blank."""
+    """A heartbeat's body -> Report; raises WireError with the text that ops-meta answers. Of the host name it is only checked
+    that it is not blank."""
     quotes = -1
     try:
         try:

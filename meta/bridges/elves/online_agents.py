@@ -5,7 +5,6 @@ wins, whoever heard it. Agents that were silent for a day are forgotten.
 """
 
 import threading
-from collections.abc import Mapping
 
 from meta.bridges.elves.translator import Agent
 
@@ -71,11 +70,6 @@ class OnlineAgents:
         with self._lock:
             agents = list(self._agents.values())
         return sum(is_online(agent, now) for agent in agents)
-
-    def snapshot(self) -> Mapping[str, Agent]:
-        """All that are remembered, by ip."""
-        with self._lock:
-            return dict(self._agents)
 
     def forget_old(self, now: float) -> None:
         with self._lock:

@@ -7,7 +7,7 @@ import pytest
 from meta.bridges.elves.online_agents import ONLINE_FOR, OnlineAgents
 from meta.bridges.elves.translator import Agent, Info, apps_of, as_report, hostname, judge, parse_apps, render_apps
 from meta.bridges.elves.zookeeper.nodes import parse_node, render_node
-from updater.wire.heartbeat import Desired, RealAgent, Report, parse_report, render_report
+from updater.wire.heartbeat import Desired, RealAgent, Report, decode_report, render_report
 
 NOW = 1_700_000_000.0
 
@@ -22,7 +22,7 @@ def test_a_beat_is_a_report_of_a_host_whose_apps_are_its_agents():
         ip="127.0.0.1",
         updater_version="elves-agent 0.4.3",
     )
-    again = render_report(parse_report(render_report(report)))
+    again = render_report(decode_report(render_report(report)))
     assert json.loads(again) == json.loads(render_report(report)), "it passes what meta asks of every report"
 
 

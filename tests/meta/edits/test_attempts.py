@@ -5,12 +5,13 @@ import pytest
 from msgspec import UNSET
 
 from helpers.meta_api import NOW, World
+from helpers.record_sets import resolve
 from meta.edits import attempts, operations
 from meta.edits.diff import difference
 from meta.records.explanation import explain
 from meta.records.files import load
 from meta.records.history import changes
-from meta.records.model import Override, Record, RecordSet, as_fields, from_fields, resolve
+from meta.records.model import Override, Record, RecordSet, as_fields, from_fields
 from meta.records.selectors import Hosts, Label, Prefix
 from updater.wire.heartbeat import Outcome, RealAgent, Report, desired_fields
 

@@ -9,6 +9,7 @@ from functools import partial
 import msgspec
 import pytest
 
+from helpers.replaying import replay
 from helpers.threads import in_threads
 from meta.edits import operations
 from meta.edits.editor import TRIES, Editor
@@ -187,7 +188,7 @@ def test_no_edit_is_lost_however_many_are_made_at_once(metas):
     assert last.revision == 30 - len(failed)
     replayed = RecordSet()
     for revision in store.revisions_since(0):
-        replayed = history.replay(replayed, revision)
+        replayed = replay(replayed, revision)
     assert replayed == last
     assert len(failed) < 15
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.record_sets import HOSTNAMES, RECORD_SETS
+from helpers.record_sets import HOSTNAMES, RECORD_SETS, resolve
 from meta.heartbeat.dialects import Dialect, reply
 from meta.hosts.classes import Classes, Step, drifting, drifts
-from meta.records.model import Override, Record, RecordSet, resolve
+from meta.records.model import Override, Record, RecordSet
 from meta.records.selectors import Glob, Label, Prefix
 from updater.wire.heartbeat import Desired
 from updater.wire.reply import parse_reply

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.record_sets import RECORD_SETS
+from helpers.record_sets import RECORD_SETS, resolve
 from helpers.threads import in_threads
 from meta.errors import TooMany
 from meta.hosts.agent_sets import MAX_WEIGHT
@@ -15,7 +15,7 @@ from meta.hosts.outcomes import verdicts_of
 from meta.hosts.regroup import AT_ONCE
 from meta.hosts.table import HostTable
 from meta.queries import pages
-from meta.records.model import Override, Record, RecordSet, resolve
+from meta.records.model import Override, Record, RecordSet
 from meta.records.selectors import Prefix
 from meta.store import Beat, HostRow, Since
 from meta.sync.merge import absorb

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.record_sets import RECORD_SETS
+from helpers.record_sets import RECORD_SETS, resolve
 from meta.edits import reach
 from meta.hosts.regroup import AT_ONCE
 from meta.hosts.table import HostTable
 from meta.queries import pages
 from meta.queries.pages import SCAN, Ages, HostFilter
 from meta.queries.representations import Count, Drift
-from meta.records.model import Override, Record, RecordSet, resolve
+from meta.records.model import Override, Record, RecordSet
 from meta.records.selectors import Glob, Label, Prefix
 from meta.store import HostRow
 from meta.sync.rows import load, take

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.meta_api import World, record
+from helpers.record_sets import resolve
 from meta.api.framework.operation import MAX_RECORDS
 from meta.cli import cli
 from meta.edits import operations
@@ -18,10 +19,10 @@ from meta.errors import EditRefused, RecordsError
 from meta.records import capacity, history
 from meta.records.files.load import parse_data
 from meta.records.history import Edit
-from meta.records.model import Ban, Override, Record, RecordSet, matcher, resolve, resolve_matched, selectors
+from meta.records.model import Ban, Override, Record, RecordSet, matcher, resolve_matched, selectors
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 from updater.wire.fitting import agents_that_fit, outcomes_that_fit
-from updater.wire.heartbeat import Outcome, RealAgent, Report, parse_report, render_reply, render_report
+from updater.wire.heartbeat import Outcome, RealAgent, Report, decode_report, render_reply, render_report
 from updater.wire.limits import MAX_AGENTS, MAX_BODY, MAX_MIRRORS, MAX_URL, ROOM, TABLE, reply_problem
 from updater.wire.reply import parse_reply
 
@@ -257,7 +258,7 @@ def test_whatever_a_host_reports_meta_takes(agents, outcomes, times):
     told = outcomes_that_fit([("a", one) for one in outcomes * times], some)
     body = render_report(Report("h" * 253, some, outcomes=[one for _, one in told]))
     assert len(body) <= MAX_BODY
-    assert len(parse_report(body).real_agents) == len(some) == min(len(agents) * times, MAX_AGENTS)
+    assert len(decode_report(body).real_agents) == len(some) == min(len(agents) * times, MAX_AGENTS)
     assert told, "each report takes some"
 
 

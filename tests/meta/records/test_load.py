@@ -11,10 +11,11 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from helpers.record_sets import resolve
 from meta.errors import RecordsError
 from meta.records.files.load import load, parse, parse_data, parse_record, parse_selector
 from meta.records.files.ops_meta_format import as_ours
-from meta.records.model import Override, Record, RecordSet, as_fields, resolve
+from meta.records.model import Override, Record, RecordSet, as_fields
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 
 REPOSITORY = Path(__file__).parents[3]

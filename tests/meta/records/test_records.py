@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.record_sets import HOSTNAMES as FEW_HOSTNAMES
-from helpers.record_sets import RECORD_LISTS, RECORD_SETS, SELECTORS
+from helpers.record_sets import RECORD_LISTS, RECORD_SETS, SELECTORS, resolve
 from meta.records.explanation import Explained, Reason, explain
 from meta.records.model import (
     ON_HOST,
@@ -18,8 +18,6 @@ from meta.records.model import (
     RecordSet,
     as_fields,
     from_fields,
-    resolve,
-    resolve_matched,
     resolve_run_as,
     selectors,
 )
@@ -168,13 +166,6 @@ def test_a_label_selects_the_hosts_that_have_it(label, of_host, selected):
 def test_no_host_is_told_to_start_a_banned_version(agent, version, hostname, expected):
     overrides = [Override(Prefix("lg-"), version="2"), Override(hosts("lg-stopped"), cmd="stop")]
     assert resolve(with_overrides(*overrides, bans=(Ban(agent, version),)), hostname) == expected
-
-
-@given(RECORD_SETS, FEW_HOSTNAMES)
-def test_hosts_that_the_same_selectors_match_share_their_desired_state(records, hostname):
-    labels = records.labels.get(hostname, {})
-    matched = frozenset(one for one in selectors(records) if one.matches(hostname, labels))
-    assert resolve_matched(records, matched) == resolve(records, hostname)
 
 
 def test_selectors_are_told_once_each_in_order_of_first_use():

@@ -29,7 +29,6 @@ ROW = HostRow(0, "h1", 1.25, 2.5, "::1", "0.1.0", '[["a","1","“up”",null]]',
 def test_a_new_database_is_empty(store):
     assert store.head()._replace(identity="") == Head(0, "", 0, 0, 0, "", 0)
     assert list(store.load_hosts()) == []
-    store.ping()
 
 
 def test_the_tables_are_as_the_code_knows_them(store, url):

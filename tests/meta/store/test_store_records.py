@@ -10,9 +10,10 @@ from msgspec.structs import replace
 
 from helpers.databases import KINDS, database, execute
 from helpers.record_sets import RECORD_SETS
+from helpers.replaying import replay
 from helpers.threads import in_threads
 from meta.errors import TryLater
-from meta.records.history import Change, Edit, Revision, changes, committed, replay
+from meta.records.history import Change, Edit, Revision, changes, committed
 from meta.records.model import Ban, Override, Record, RecordSet
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 from meta.store import Lost, Moved, Store

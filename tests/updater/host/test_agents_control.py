@@ -9,10 +9,9 @@ import pytest
 
 from helpers import racing
 from helpers.agents import install, script
-from lab.fleet import until
+from lab.fleet import end_all_of, until
 from updater.errors import ControlFailed
 from updater.host import control_script
-from updater.kernel import processes
 from updater.model.observed import State
 
 
@@ -24,7 +23,7 @@ def agent(tmp_path):
         return install(tmp_path, "agent", "1", text, mode=mode)
 
     yield make
-    processes.end_all_of(tmp_path)
+    end_all_of(tmp_path)
 
 
 def gone(pid_file: Path):
@@ -175,7 +174,7 @@ def test_the_processes_of_an_install_are_found_and_ended_also_when_they_ignore_t
     directory = agent(script("trap '' TERM; while :; do sleep 0.1; done & echo $! >pid"))
     control_script.run(directory, "start", 10)
     until("it runs", lambda: (directory / "pid").exists())
-    assert processes.end_all_of(directory) >= 1
+    assert end_all_of(directory) >= 1
     until("init has buried it", lambda: gone(directory / "pid"))
 
 
@@ -186,7 +185,7 @@ def test_processes_elsewhere_are_left_alone(agent, tmp_path):
     )
     control_script.run(mine, "start", 10, tmp_path / "mine.log")
     control_script.run(other, "start", 10, tmp_path / "other.log")
-    processes.end_all_of(mine)
+    end_all_of(mine)
     until("init has buried it", lambda: gone(mine / "pid"))
     assert not gone(other / "pid")
     os.kill(int((other / "pid").read_text()), signal.SIGKILL)

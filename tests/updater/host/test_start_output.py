@@ -14,10 +14,9 @@ import pytest
 
 import updater
 from helpers.agents import install, script
-from lab.fleet import Host, until
+from lab.fleet import Host, end_all_of, until
 from updater.host import control_script
 from updater.host.start_output import KEPT, Trimmer
-from updater.kernel import processes
 
 CAP = 256 << 10
 
@@ -48,7 +47,7 @@ def logs(tmp_path):
     yield directory
     over.set()
     thread.join(10)
-    processes.end_all_of(tmp_path)
+    end_all_of(tmp_path)
 
 
 def rounds(root):

@@ -3,8 +3,8 @@
 import pytest
 
 from helpers.agents import install, script
+from lab.fleet import end_all_of
 from updater.host import control_script, status_words
-from updater.kernel import processes
 from updater.model.observed import State
 
 # What is printed -> what a person at a terminal reads in the last line.
@@ -53,7 +53,7 @@ def asked(tmp_path):
         return control_script.status(install(tmp_path, "agent", "1", text), 5)
 
     yield ask
-    processes.end_all_of(tmp_path)
+    end_all_of(tmp_path)
 
 
 def test_what_is_printed_on_stderr_beside_the_word_does_no_harm(asked):

@@ -10,15 +10,15 @@ import sys
 import pytest
 
 from helpers.agents import install, script
-from lab.fleet import Host, until
+from lab.fleet import Host, end_all_of, until
 from updater.host import control_script
-from updater.kernel import agent_environment, processes
+from updater.kernel import agent_environment
 
 
 @pytest.fixture
 def root(tmp_path):
     yield tmp_path
-    processes.end_all_of(tmp_path)
+    end_all_of(tmp_path)
 
 
 OURS = {

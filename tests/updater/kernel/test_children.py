@@ -11,8 +11,7 @@ import pytest
 from helpers import machine
 from helpers.agents import install
 from helpers.field import KILL_0
-from lab.fleet import until
-from updater.kernel import processes
+from lab.fleet import end_all_of, until
 
 # prctl(PR_SET_CHILD_SUBREAPER), which a later program of the process keeps
 SUBREAPER = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
@@ -48,7 +47,7 @@ def inheriting(request, tmp_path, site):
     for one in running:
         one.kill() if request.param == "PID 1" else one.terminate()  # with its init all of a container end
         one.wait(20)
-    processes.end_all_of(tmp_path)
+    end_all_of(tmp_path)
 
 
 def dead(name):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from helpers.agents import HEALTHY, install
-from lab.fleet import until
+from lab.fleet import end_all_of, until
 from updater.errors import ControlFailed
 from updater.host.config import Timeouts
 from updater.kernel import processes, witness
@@ -28,7 +28,7 @@ def agent(tmp_path):
     (directory / "1").mkdir(parents=True)
     (directory / "1" / "control").touch()
     yield directory
-    processes.end_all_of(directory)
+    end_all_of(directory)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_process_of_a_container_is_not_ours_though_its_path_is(agent, spawn, m
     assert os.readlink(f"/proc/{one.pid}/cwd") == str(agent / "1")
     assert below(agent / "1") == set()
     assert Table().by_entry(agent) == {}
-    assert processes.end_all_of(agent) == 0
+    assert end_all_of(agent) == 0
     assert one.poll() is None
 
 

@@ -7,12 +7,11 @@ from msgspec.structs import replace
 
 from helpers.agents import HEALTHY, install, script
 from helpers.field import alive
-from lab.fleet import until
+from lab.fleet import end_all_of, until
 from updater.cli import explain
 from updater.host import control_script
 from updater.host.config import AgentSettings
 from updater.host.observe import observe
-from updater.kernel import processes
 from updater.reconcile import cycle
 
 MUTE = HEALTHY.replace("echo started; else echo stoped", "echo running; else echo dead")
@@ -130,6 +129,6 @@ def test_why_names_what_an_agent_was_started_with_besides(host, site, up, monkey
     assert len(lines) == 1
     assert f"{pid} sleep has META_TOKEN, PYTHONPATH in its environment, which agents are not given now" in lines[0]
     assert "secret" not in lines[0]
-    processes.end_all_of(host.layout.root)
+    end_all_of(host.layout.root)
     control_script.run(directory, "start", 5)
     assert not [line for line in explain.why(host, seen, host.orders.last) if line.startswith("inherited")]

@@ -15,11 +15,12 @@ from updater.wire.heartbeat import (
     RealAgent,
     Report,
     WireError,
-    parse_report,
+    decode_report,
     render_reply,
     render_report,
 )
 from updater.wire.limits import MAX_AGENTS
+from updater.wire.names import hostname_problem
 from updater.wire.reply import parse_reply
 from updater.wire.text import one_line
 
@@ -28,6 +29,14 @@ EXCHANGES = {e["name"]: e for e in json.loads((WIRE / "go-meta.json").read_text(
 HEARTBEATS = [e for e in EXCHANGES.values() if e["path"] == "/heartbeat" and e["method"] == "POST"]
 
 AGENT = {"name": "agent", "version": "1.0.0", "tarball": "http://meta/tarball", "md5": "", "cmd": "start"}
+
+
+def parse_report(body):
+    """As meta takes it."""
+    report = decode_report(body)
+    if problem := hostname_problem(report.hostname):
+        raise WireError(problem)
+    return report
 
 
 def reply(*agents, **more):
