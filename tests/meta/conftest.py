@@ -1,12 +1,12 @@
 """A store for every test that asks for one: on SQLite, and again on PostgreSQL.
-And a meta for each module that wants one."""
+And a meta for each module that wants one, with its first admin."""
 
 from contextlib import closing
 
 import pytest
 
 from helpers.databases import KINDS, database
-from helpers.meta_people import Own
+from helpers.meta_people import Own, first_admin
 from meta.store import Store
 
 
@@ -28,3 +28,11 @@ def server(tmp_path_factory):
     """Its records live in its database."""
     with Own(tmp_path_factory.mktemp("meta")) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def boss(server, tmp_path_factory):
+    """The first admin of the module's meta, which is its `server`."""
+    boss = first_admin(server, tmp_path_factory.mktemp("boss"))
+    boss.server = server
+    return boss

@@ -1,5 +1,10 @@
 """A host and the site it talks to, in the test's own process: real files, real control scripts, a real loopback server."""
 
+import contextlib
+import os
+import signal
+import subprocess
+
 import pytest
 
 from helpers import machine
@@ -7,6 +12,7 @@ from helpers.site import Site
 from lab.fleet import end_all_of
 from updater.host.config import Config, Timeouts
 from updater.host.context import Host
+from updater.kernel import processes
 from updater.model.layout import Layout
 from updater.net.http import Http
 
@@ -24,6 +30,35 @@ def host(tmp_path, site):
     timeouts = Timeouts(status=1, start=1, stop=1, heartbeat=2, download=5)
     yield Host(Layout(root), Config(site.address, interval=60, hostname="h1", timeouts=timeouts), Http())
     end_all_of(root)
+
+
+@pytest.fixture
+def spawn():
+    """Runs commands that end with the test, each in a session of its own."""
+    started = []
+
+    def spawning(*command, **more):
+        one = subprocess.Popen(command, **({"start_new_session": True, "cwd": "/"} | more))
+        started.append(one)
+        return one
+
+    yield spawning
+    for one in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(one.pid, signal.SIGKILL)
+        one.kill()
+        one.wait()
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A directory for what agents run elsewhere, as a service manager does; the processes that its files *.pid name, one a
+    line, end with the test."""
+    directory = tmp_path / "elsewhere"
+    directory.mkdir()
+    yield directory
+    for file in directory.glob("*.pid"):
+        processes.end(processes.identity(int(line)) for line in file.read_text().split())
 
 
 @pytest.fixture

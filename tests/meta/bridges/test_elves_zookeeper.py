@@ -15,17 +15,6 @@ from meta.bridges.elves.translator import Agent
 from meta.bridges.elves.zookeeper.shared_agents import Sharing
 
 
-@pytest.fixture(scope="module")
-def zookeeper(tmp_path_factory):
-    with ZooKeeper(tmp_path_factory.mktemp("zookeeper")) as server:
-        yield server
-
-
-@pytest.fixture
-def root(request):
-    return f"/elves-{abs(hash(request.node.name))}"
-
-
 @pytest.fixture
 def client(zookeeper):
     client = KazooClient(zookeeper.hosts, timeout=5)

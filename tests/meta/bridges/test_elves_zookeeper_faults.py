@@ -19,17 +19,6 @@ from meta.bridges.elves.translator import Agent
 from meta.bridges.elves.zookeeper.writes import Writes
 
 
-@pytest.fixture(scope="module")
-def zookeeper(tmp_path_factory):
-    with ZooKeeper(tmp_path_factory.mktemp("zookeeper")) as server:
-        yield server
-
-
-@pytest.fixture
-def root(request):
-    return f"/elves-{abs(hash(request.node.name))}"
-
-
 @contextmanager
 def connected(hosts: str):
     client = KazooClient(hosts, timeout=5)

@@ -3,23 +3,12 @@
 import subprocess
 import sys
 
-import pytest
-
-from helpers.meta_people import Own, Person, first_admin
+from helpers.meta_people import Person
 from helpers.meta_server import MetaServer, meta
 
 NAMES = [f"web-{number:05}.somewhere.example" for number in range(50_000)]
 HOSTS = "[" + ", ".join(NAMES) + "]"
 LARGE = f"agents:\n- {{name: a, version: '1', tarball: 'http://r.example', overrides: [{{hosts: {HOSTS}, version: '2'}}]}}\n"
-
-
-@pytest.fixture(scope="module")
-def boss(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("meta")
-    with Own(directory) as server:
-        boss = first_admin(server, tmp_path_factory.mktemp("boss"))
-        boss.server = server
-        yield boss
 
 
 def test_what_a_records_file_may_hold_is_checked_applied_compared_and_exported(boss, tmp_path):

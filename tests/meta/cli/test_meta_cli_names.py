@@ -4,12 +4,9 @@ import json
 
 import pytest
 
-from helpers.meta_people import first_admin
-
 
 @pytest.fixture(scope="module")
-def boss(server, tmp_path_factory):
-    boss = first_admin(server, tmp_path_factory.mktemp("boss"))
+def boss(server, boss):
     boss("set", "falcon", "version=1.0.0", "tarball=http://r.example/falcon")
     server.beat("web-1", falcon="1.0.0", foreign="7")
     server.beat("web-2", falcon="1.0.0")

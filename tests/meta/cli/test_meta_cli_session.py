@@ -19,11 +19,6 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def boss(server, tmp_path_factory):
-    return first_admin(server, tmp_path_factory.mktemp("boss"))
-
-
-@pytest.fixture(scope="module")
 def people(server, boss, tmp_path_factory):
     """Makes somebody with a role."""
 

@@ -6,14 +6,11 @@ import time
 
 import pytest
 
-from helpers.meta_people import first_admin
-
 ESC = "\x1b["
 
 
 @pytest.fixture(scope="module")
-def boss(server, tmp_path_factory):
-    boss = first_admin(server, tmp_path_factory.mktemp("boss"))
+def boss(server, boss):
     boss("set", "falcon", "version=1.0.0", "tarball=http://r.example/falcon")
     for host in ("web-1", "web-2"):
         server.beat(host, falcon="1.0.0")

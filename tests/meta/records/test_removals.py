@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from helpers.meta_api import World, record
-from helpers.meta_people import Own, Person, first_admin
+from helpers.meta_people import Person
 from helpers.meta_server import MetaServer, meta, until
 from meta.records.model import Override, Record, RecordSet
 from meta.records.removals import mass_removal
@@ -334,15 +334,6 @@ def test_with_a_whole_file_again_a_meta_that_waited_is_ready(managed):
 
 
 # --- the command line ---
-
-
-@pytest.fixture(scope="module")
-def boss(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("meta")
-    with Own(directory) as server:
-        boss = first_admin(server, tmp_path_factory.mktemp("boss"))
-        boss.server = server
-        yield boss
 
 
 def test_apply_and_check_of_a_cut_file_ask_for_yes(boss, tmp_path):

@@ -30,13 +30,6 @@ def url(tmp_path):
         yield url
 
 
-@pytest.fixture
-def store(url):
-    with closing(Store(url)) as store:
-        store.upgrade()
-        yield store
-
-
 def test_connections_that_were_ended_while_nobody_used_them_are_replaced_unseen(store, url):
     store.head()
     assert len(execute(url, TERMINATE)) == 1

@@ -1,7 +1,6 @@
 """What tells whose a process is, the stronger before the weaker: nothing of another agent, of a person or of a bystander ends
 because its program, an argument or a directory is the agent's."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -13,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from helpers.agents import QUIET, install, script
+from helpers.cycles import AS_ANOTHER_USER, current, here, run, with_timeouts
 from helpers.field import alive
 from lab.fleet import until
 from updater.kernel import processes, witness
@@ -25,44 +25,15 @@ from updater.wire.heartbeat import Desired
 
 
 @pytest.fixture
-def spawn():
-    """Runs commands that end with the test, each in a session of its own."""
-    started = []
+def spawn(spawn):
+    """Returns when the command runs."""
 
     def spawning(*command, **more):
-        one = subprocess.Popen(command, **({"start_new_session": True, "cwd": "/"} | more))
-        started.append(one)
+        one = spawn(*command, **more)
         until("it runs what it is to", lambda: processes.command(one.pid) == [os.fspath(word) for word in command])
         return one
 
-    yield spawning
-    for one in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(one.pid, signal.SIGKILL)
-        one.wait()
-
-
-@pytest.fixture
-def elsewhere(tmp_path):
-    """A directory outside of the root; the processes that its files *.pid name, one a line, end with the test."""
-    directory = tmp_path / "elsewhere"
-    directory.mkdir()
-    yield directory
-    for file in directory.glob("*.pid"):
-        processes.end(processes.identity(int(line)) for line in file.read_text().split())
-
-
-def run(host, site, version, **fields):
-    site.desire(site.entry(version=version, **fields))
-    return cycle.run(host)
-
-
-def here(host, version, name="agent"):
-    return host.layout.agent(name).install(version)
-
-
-def current(host):
-    return host.layout.agent("agent").version_file.read_text().strip()
+    return spawning
 
 
 def number_in(file):
@@ -72,10 +43,6 @@ def number_in(file):
 def without_a_watch(host, site, version):
     host.reconfigure(replace(host.config, watch=0))
     run(host, site, version)
-
-
-def with_timeouts(host, **seconds):
-    host.reconfigure(replace(host.config, timeouts=replace(host.config.timeouts, **seconds)))
 
 
 # --- another agent of this root ---
@@ -347,15 +314,7 @@ for script in ("agent.py", "backup.py"):
     one = subprocess.Popen([sys.executable, script], executable=sys.executable, cwd="/mnt", start_new_session=True, stdout=-1)
     one.stdout.readline()
     Path(f"/proc/{one.pid}/comm").read_text()
-    asking = os.fork()
-    if asking == 0:
-        os.setgroups([])
-        os.setresgid(65534, 65534, 65534)
-        os.setresuid(65534, 65534, 65534)
-        table = Table()
-        print(table.is_closed(table.by_pid[one.pid]), witness.may_be_up(table, install), flush=True)
-        os._exit(0)
-    os.waitpid(asking, 0)
+    as_another_user(lambda: (Table().is_closed(Table().by_pid[one.pid]), witness.may_be_up(Table(), install)))
     os.killpg(one.pid, 9)
     one.wait()
 """
@@ -366,7 +325,11 @@ def test_a_closed_interpreter_may_be_the_agent_by_its_script_not_by_its_name(mou
     within = 'mount -t tmpfs -o mode=777 none /mnt && exec "$@"'
     command = ["unshare", "-m", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", within, "sh"]
     done = subprocess.run(
-        [*command, sys.executable, "-c", AS_ANOTHER], capture_output=True, text=True, timeout=30, check=False
+        [*command, sys.executable, "-c", AS_ANOTHER_USER + AS_ANOTHER],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert (done.stdout.splitlines(), done.returncode) == (["True True", "True False"], 0), done.stderr
 

@@ -31,22 +31,6 @@ def agent(tmp_path):
     end_all_of(directory)
 
 
-@pytest.fixture
-def spawn():
-    """Runs commands that end with the test."""
-    started = []
-
-    def spawning(*command, **more):
-        one = subprocess.Popen(command, **({"start_new_session": True, "cwd": "/"} | more))
-        started.append(one)
-        return one
-
-    yield spawning
-    for one in started:
-        one.kill()
-        one.wait()
-
-
 def below(directory):
     return {one.pid for one in Table().below(directory)}
 

@@ -1,6 +1,5 @@
 """An agent's own processes, and those that are merely there: only its own are signalled, waited for, or taken for it."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -13,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from helpers.agents import HEALTHY, QUIET, install, script
+from helpers.cycles import AS_ANOTHER_USER, current, here, run
 from helpers.field import KILL_0, alive
 from lab.fleet import until
 from updater.cli import explain
@@ -31,46 +31,6 @@ while os.read(fd, 99): pass
 """
 
 
-@pytest.fixture
-def spawn():
-    """Runs commands that end with the test, each in a session of its own."""
-    started = []
-
-    def spawning(*command, **more):
-        one = subprocess.Popen(command, **({"start_new_session": True, "cwd": "/"} | more))
-        started.append(one)
-        return one
-
-    yield spawning
-    for one in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(one.pid, signal.SIGKILL)
-        one.wait()
-
-
-@pytest.fixture
-def elsewhere(tmp_path):
-    """A directory for what agents run elsewhere, as a service manager does; what its files *.pid name ends with the test."""
-    directory = tmp_path / "elsewhere"
-    directory.mkdir()
-    yield directory
-    for file in directory.glob("*.pid"):
-        processes.end([processes.identity(int(file.read_text()))])
-
-
-def run(host, site, version, **fields):
-    site.desire(site.entry(version=version, **fields))
-    return cycle.run(host)
-
-
-def here(host, version, name="agent"):
-    return host.layout.agent(name).install(version)
-
-
-def current(host):
-    return host.layout.agent("agent").version_file.read_text().strip()
-
-
 def pid_of(host, version, name="agent"):
     return int((here(host, version, name) / "pid").read_text())
 
@@ -87,10 +47,6 @@ def kill(pid):
 def was_placed(host, version="1"):
     gone = Recognised(version, host.boot, processes=frozenset({"4194303.1"}), placed=True)
     host.memories.change("agent", lambda memory: memory.recognising(gone))
-
-
-def with_timeouts(host, **seconds):
-    host.reconfigure(replace(host.config, timeouts=replace(host.config.timeouts, **seconds)))
 
 
 def works_in(pid, directory):
@@ -561,27 +517,12 @@ from updater.kernel.processes import Table
 install = Path("/mnt/agent/1")
 install.mkdir(parents=True)
 shutil.copy("/bin/sleep", install / "worker5")
-before = os.fork()
-if before == 0:
-    os.setgroups([])
-    os.setresgid(65534, 65534, 65534)
-    os.setresuid(65534, 65534, 65534)
-    print(witness.may_be_up(Table(), install), flush=True)
-    os._exit(0)
-os.waitpid(before, 0)
+as_another_user(lambda: [witness.may_be_up(Table(), install)])
 for command in (["sleep", "4822"], ["./worker5", "4822"], ["/bin/sh", "-c", "sleep 4822; :", f"{install}/conf"]):
     one = subprocess.Popen(command, cwd=install, start_new_session=True)
     name = os.path.basename(command[0])
     while Path(f"/proc/{one.pid}/comm").read_text().strip() != name: pass
-    asking = os.fork()
-    if asking == 0:
-        os.setgroups([])
-        os.setresgid(65534, 65534, 65534)
-        os.setresuid(65534, 65534, 65534)
-        table = Table()
-        print(table.is_closed(table.by_pid[one.pid]), witness.may_be_up(table, install), flush=True)
-        os._exit(0)
-    os.waitpid(asking, 0)
+    as_another_user(lambda: (Table().is_closed(Table().by_pid[one.pid]), witness.may_be_up(Table(), install)))
     os.killpg(one.pid, 9)
     one.wait()
 """
@@ -590,7 +531,7 @@ for command in (["sleep", "4822"], ["./worker5", "4822"], ["/bin/sh", "-c", "sle
 def test_an_agent_that_another_user_has_restarted_may_be_up(mounts):
     """We may not look where it works: its name, or an argument that names the install, has to do."""
     within = 'mount -t tmpfs -o mode=777 none /mnt && exec "$@"'
-    command = ["unshare", "-m", "sh", "-c", within, "sh", sys.executable, "-c", BY_ROOT]
+    command = ["unshare", "-m", "sh", "-c", within, "sh", sys.executable, "-c", AS_ANOTHER_USER + BY_ROOT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     said = done.stdout.splitlines()
     assert (said, done.returncode) == (["False", "True False", "True True", "True True"], 0), done.stderr
