@@ -18,6 +18,7 @@ import msgspec
 import requests
 from requests.auth import AuthBase
 
+from meta.api.framework.operation import PREFIX
 from meta.cli import errors
 from meta.errors import Misconfigured, TryLater
 from updater.net import connection_errors
@@ -27,7 +28,6 @@ from updater.wire.text import in_plain_sight, one_line, plain
 from updater.wire.text import quoted as shown_in_message
 from updater.wire.urls import proxy, proxy_shown, shown
 
-PREFIX = "/api/v1"
 CONNECT, READ, UPLOAD = 5.0, 60.0, 600.0  # seconds; UPLOAD: until meta has hashed and stored an upload
 PAGE = 1000  # hosts in one page
 ABSENT = -1  # stands for a revision: it must not exist yet

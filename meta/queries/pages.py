@@ -30,7 +30,6 @@ from updater.wire.names import START
 SCAN = 50_000  # hosts that one page may look at
 VALUES = 50  # of one label that are named
 FEW = 20_000  # hosts that are gathered and sorted instead
-STATES = ("new", "ok", "late", "lost", "retired")
 
 
 class Ages(NamedTuple):

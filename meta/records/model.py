@@ -113,8 +113,8 @@ def matcher(records: RecordSet, hostname: str) -> Callable[[Selector], bool]:
 
 
 def resolve_matched(records: RecordSet, matched: frozenset[Selector]) -> tuple[Desired, ...]:
-    """The desired agents of all hosts that exactly these selectors match, in the records' order; without orders to start a banned
-    version."""
+    """The desired agents of all hosts that exactly these selectors match, in the records' order, without orders to start a
+    banned version."""
     banned = banned_versions(records)
     desired = (_desired(record, resolve_one(record, matched.__contains__)) for record in records.records)
     return tuple(d for d in desired if d.cmd == STOP or (d.name, d.version) not in banned)

@@ -13,9 +13,9 @@ from typing import Any
 from meta.errors import Unconfirmed
 from meta.records.model import Override, Record, RecordSet, attribute
 from meta.records.selectors import Hosts, Selector
+from meta.records.validate import DIGESTS
 
 SHOWN = 5  # names of what would be gone
-_DIGESTS = ("md5", "sha256")  # which belong to a version
 
 
 def mass_removal(before: RecordSet, after: RecordSet) -> list[str]:
@@ -72,13 +72,13 @@ def _is_missed(after: Record, override: Override) -> bool:
     said = override.changes()
     said.pop("attempt", None)
     if "version" in said:
-        said = {key: value for key, value in said.items() if key not in _DIGESTS}
+        said = {key: value for key, value in said.items() if key not in DIGESTS}
     return any(_plain(key, getattr(after, attribute(key))) != _plain(key, value) for key, value in said.items())
 
 
 def _plain(key: str, value: Any) -> Any:
     """A digest in lower case, since case does not matter; other values, also URLs, unchanged."""
-    return value.lower() if key in _DIGESTS and ":" not in value else value
+    return value.lower() if key in DIGESTS and ":" not in value else value
 
 
 def _problem(what: str, names: Sequence[str], of: int, new: int, whose: str, most: int | None = None) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from meta.records.validate import MAX_WHY
 from updater.wire.limits import HOSTNAME_FORM, LABEL_FORM, NAME_FORM, TARBALL_FORM, VERSION_FORM
 
 END = r"(?!\n)$"  # Python's $ alone also matches before a final newline
@@ -15,7 +16,6 @@ TARBALL = f"^{TARBALL_FORM}{END}"
 LABEL_KEY = f"^{LABEL_FORM}{END}"
 LABEL_VALUE = f"^({LABEL_FORM})?{END}"
 TOKEN_NAME = r"^[A-Za-z0-9][A-Za-z0-9@._ -]{0,63}" + END
-MAX_WHY = 500
 
 IN_WORDS = {
     NAME: "1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit",

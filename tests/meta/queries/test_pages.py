@@ -18,6 +18,7 @@ from meta.store import HostRow
 from meta.sync.rows import load, take
 from updater.wire.heartbeat import Outcome, RealAgent, Report
 
+STATES = ("new", "ok", "late", "lost", "retired")
 AGES = Ages(new_for=100, late_after=10, lost_after=50)
 NOW = 1000.0
 RECORDS = RecordSet(
@@ -159,7 +160,7 @@ def test_states_count_every_host_once(table):
     assert pages.states(table, NOW, AGES) == {"new": 1, "ok": 3, "late": 1, "lost": 1, "retired": 1}
     take(table, NOW + 60)
     assert pages.states(table, NOW + 60, AGES) == {"new": 0, "ok": 0, "late": 0, "lost": 6, "retired": 1}
-    assert pages.states(HostTable(), NOW, AGES) == dict.fromkeys(pages.STATES, 0)
+    assert pages.states(HostTable(), NOW, AGES) == dict.fromkeys(STATES, 0)
 
 
 @settings(max_examples=100, deadline=None)
@@ -186,7 +187,7 @@ def test_states_are_those_of_the_hosts_one_by_one(steps):
                 table.unretire(name, now)
         take(table, now)
         found = [pages.find(table, name, now, AGES).state for name in table.names()]
-        assert pages.states(table, now, AGES) == {state: found.count(state) for state in pages.STATES}
+        assert pages.states(table, now, AGES) == {state: found.count(state) for state in STATES}
 
 
 # --- how many an edit would touch ---
