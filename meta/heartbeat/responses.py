@@ -15,11 +15,10 @@ _MORE = {
 class Answer:
     """A complete response; `line`, `headers` and `parts` are as WSGI needs them, and must not be changed."""
 
-    __slots__ = ("body", "content_type", "headers", "line", "parts", "status")
+    __slots__ = ("body", "headers", "line", "parts", "status")
 
     def __init__(self, status: int, content_type: str, body: bytes):
         self.status = status
-        self.content_type = content_type
         self.body = body
         self.line = f"{status} {HTTPStatus(status).phrase}"
         self.headers = [

@@ -162,9 +162,9 @@ def render_report(report: Report) -> bytes:
     return _encoder.encode(report)
 
 
-def render_reply(desired: Sequence[Desired], error_message: str = "") -> bytes:
+def render_reply(desired: Sequence[Desired]) -> bytes:
     """The desired agents of one host -> a reply's body."""
-    return _encoder.encode({"errorMessage": error_message, "desiredAgents": [desired_fields(d) for d in desired]})
+    return _encoder.encode({"errorMessage": "", "desiredAgents": [desired_fields(d) for d in desired]})
 
 
 _OURS = ("sha256", "mirrors", "attempt", "leftovers", "unknownStatus")

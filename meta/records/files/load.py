@@ -5,7 +5,6 @@ that is empty or has no `agents` is refused, since a truncated file must not mea
 parse_record, parse_selector) goes through the same reader, so that it is refused for the same reasons.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,17 +80,10 @@ def parse_data(data: Any, source: str) -> Loaded:
     return Loaded(source, tuple(records), _warnings(reader, source))
 
 
-def parse_record(data: Any, source: str, name: str = "") -> Record:
-    """Parse the decoded JSON of one record, in the form of a records file. Raises RecordsError.
-
-    name: the agent; then the data may omit its `name`, and must not have another one.
-    """
-    if name and isinstance(data, Mapping):
-        data = {"name": name, **data}
+def parse_record(data: Any, source: str) -> Record:
+    """Parse the decoded JSON of one record, in the form of a records file. Raises RecordsError."""
     reader = Reader()
     record = own_format.read_record(_top(data, source), reader)
-    if name and record and record.name != name:
-        reader.problems.append(Problem("name", 0, f'must be "{name}", or left out; a record is not renamed by an edit'))
     _refuse(reader, source)
     if record is None:
         raise RecordsError(source, [Problem("", 0, "is no record")])

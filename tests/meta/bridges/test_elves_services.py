@@ -146,7 +146,7 @@ def test_a_body_that_is_written_as_a_text_is_taken_as_java_does():
     data = json.dumps({"mqkey": "a.heartbeat.agentInfo", "mqtype": "call", "mqbody": '{"ip":"1"}'}).encode()
     request = parse(data, "q")
     assert request._replace(body={k: bytes(v) for k, v in request.body.items()}) == Request(
-        "a", "agentInfo", True, "q", False, {"ip": b'"1"'}
+        "a", "agentInfo", "q", False, {"ip": b'"1"'}
     )
 
 

@@ -470,24 +470,22 @@ def test_decoded_json_that_is_nested_without_end_is_refused():
         deep = deep.pop()  # or Python's own end of it would be as deep
 
 
-@pytest.mark.parametrize("data", [RECORD, {key: value for key, value in RECORD.items() if key != "name"}])
-def test_one_record_may_leave_its_name_to_the_place_it_is_put(data):
-    assert parse_record(data, "body", "a") == Record("a", "1", "http://r")
+def test_one_record_is_that_of_a_file():
+    assert parse_record(RECORD, "body") == Record("a", "1", "http://r")
 
 
 @pytest.mark.parametrize(
-    ("data", "name", "expected"),
+    ("data", "expected"),
     [
-        (RECORD, "b", ['body: name: must be "b", or left out; a record is not renamed by an edit']),
-        ({"tarball": "http://r", "vresion": "1"}, "a", ["body: vresion: unknown key; did you mean version?", "body: version is missing"]),
-        ({"version": "1", "tarball": "http://r"}, "", ["body: name is missing"]),
-        ([RECORD], "a", ["body: must be a mapping, not a list"]),
-        ("x", "", ["body: must be a mapping, not text"]),
-        ({"version": "1", "tarball": "http://r"}, "a/b", ["body: name: name \"a/b\" is not 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"]),
+        ({"name": "a", "tarball": "http://r", "vresion": "1"}, ["body: vresion: unknown key; did you mean version?", "body: version is missing"]),
+        ({"version": "1", "tarball": "http://r"}, ["body: name is missing"]),
+        ([RECORD], ["body: must be a mapping, not a list"]),
+        ("x", ["body: must be a mapping, not text"]),
+        ({"name": "a/b", "version": "1", "tarball": "http://r"}, ["body: name: name \"a/b\" is not 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"]),
     ],
 )  # fmt: skip
-def test_one_wrong_record_is_refused(data, name, expected):
-    assert refused(parse_record, data, "body", name) == expected
+def test_one_wrong_record_is_refused(data, expected):
+    assert refused(parse_record, data, "body") == expected
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,6 @@ class Request(NamedTuple):
 
     sender: str
     service: str
-    is_call: bool
     answer_to: str
     by_id: bool
     body: Body
@@ -67,7 +66,7 @@ def parse(data: bytes, reply_to: str = "") -> Request:
     if len(call_id.encode()) > MAX_KEY:
         raise Dropped("the ID of its call is too long for a routing key")
     answer_to = (reply_to or call_id) if is_call else ""
-    return Request(parts[0], parts[2], is_call, answer_to, not reply_to and bool(call_id), body or {})
+    return Request(parts[0], parts[2], answer_to, not reply_to and bool(call_id), body or {})
 
 
 def _kind(mqtype: str) -> tuple[bool, str]:
