@@ -104,6 +104,7 @@ def test_a_ban_with_another_reason_is_a_revision(world):
 
 def test_putting_a_host_aside_again_changes_nothing(world):
     world.beat("h1")
+    world.now += 2  # the beat may be in the database by now: an order is later than it
     host = world.service.table.get("h1")
     first = world.call("PUT", "hosts/h1/retirement", "editor")
     assert (first.status_code, first.json["state"], host.retired_at) == (200, "retired", world.now)
