@@ -9,7 +9,8 @@ from helpers.meta_api import World, record
 from meta.api.framework.operation import MAX_RECORDS
 from meta.api.framework.problems import Refusal
 from meta.api.framework.strict import parse
-from meta.artifacts.transfer import MAX_LARGE, place_for_large_body
+from meta.api.state import state
+from meta.artifacts.transfer import MAX_LARGE
 from meta.records.files.located_tree import MAX_NODES
 
 PROBLEM = "application/problem+json"
@@ -140,7 +141,7 @@ def test_who_may_not_send_records_is_refused_before_they_are_read(world):
 def test_only_so_many_large_bodies_are_read_at_once(world):
     with contextlib.ExitStack() as others, world.app.app_context():
         for _ in range(MAX_LARGE):
-            others.enter_context(place_for_large_body())
+            others.enter_context(state().places.large_body())
         busy = send(world, "POST", "difference", b" " * (1 << 20) + b'{"agents":[]}')
         assert (busy.status_code, bool(busy.headers["Retry-After"])) == (503, True)
         assert send(world, "POST", "difference", b'{"agents":[]}').status_code == 200

@@ -10,8 +10,9 @@ import pytest
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from helpers.meta_api import NOW, World
+from meta.api.state import state
 from meta.artifacts import tarballs
-from meta.artifacts.transfer import MAX_UPLOADS, place_for_upload
+from meta.artifacts.transfer import MAX_UPLOADS
 from meta.errors import TryLater
 
 PROBLEM = "application/problem+json"
@@ -182,7 +183,7 @@ def test_of_two_who_publish_one_name_at_once_one_wins(world):
 def test_uploads_that_come_slowly_do_not_take_every_thread(world):
     with contextlib.ExitStack() as uploads, world.app.app_context():
         for _ in range(MAX_UPLOADS):
-            uploads.enter_context(place_for_upload())
+            uploads.enter_context(state().places.upload())
         busy = put(world)
         refused(busy, 503)
         assert busy.headers["Retry-After"]
