@@ -141,15 +141,15 @@ def test_what_a_killed_start_left_is_swept_away_when_it_is_old(package, bare):
 
 
 def planted(package, bare):
-    """A directory of the right name whose `updater.cli` leaves a trace; returns it and where the trace would be."""
+    """A directory of the right name whose `updater.cli.main` leaves a trace; returns it and where the trace would be."""
     bare.run(package / "updater.pyz", "--version")
     [name] = libraries(package)
     shutil.rmtree(package / name)
     evil = package / name
-    (evil / "updater").mkdir(parents=True, mode=0o700)
+    (evil / "updater" / "cli").mkdir(parents=True, mode=0o700)
     evil.chmod(0o700)
     trace = package / "trace"
-    (evil / "updater" / "cli.py").write_text(f"open({str(trace)!r}, 'w')\ndef main(**_): print('evil')\n")
+    (evil / "updater" / "cli" / "main.py").write_text(f"open({str(trace)!r}, 'w')\ndef main(**_): print('evil')\n")
     return evil, trace
 
 

@@ -57,7 +57,7 @@ def test_what_is_published_is_served_with_its_digests(world):
         "desiredBy": [],
         "hosts": 0,
     }
-    for path in (f"/tarball/{NAME}", f"/{NAME}", f"/api/v1/tarballs/{NAME}"):
+    for path in (f"/tarball/{NAME}", f"/api/v1/tarballs/{NAME}"):
         with world.call("GET", path, "host") as got:
             assert (got.status_code, got.data, got.content_type) == (200, PACKED, "application/gzip")
             assert got.headers["Cache-Control"] == "public, max-age=31536000, immutable"
@@ -74,7 +74,7 @@ def test_the_same_bytes_may_come_again_and_others_never(world):
     put(world)
     assert put(world).status_code == 200
     refused(put(world, body=gzip.compress(b"other")), 409)
-    with world.call("GET", f"/{NAME}", "host") as got:
+    with world.call("GET", f"/tarball/{NAME}", "host") as got:
         assert got.data == PACKED
     assert files(world) == [NAME, f"{NAME}.md5"]
 

@@ -305,7 +305,8 @@ def test_a_table_is_acknowledged_as_soon_as_the_disk_takes_it(named, tmp_path, c
         (tmp_path / "var").unlink()
         until(lambda: kept.is_saved, "it is kept")
     assert depth(named[1]) == 0
-    assert f"the app table is kept in {tmp_path / 'var' / 'table.json'} again" in caplog.messages
+    said = f"the app table is kept in {tmp_path / 'var' / 'table.json'} again"
+    until(lambda: said in caplog.messages, "that is said")
 
 
 @pytest.mark.parametrize(
