@@ -173,24 +173,36 @@ IMPURE = {
 
 
 @cache
-def tree(path):
-    return ast.parse(MODULES[path].read_text())
+def text(path):
+    return MODULES[path].read_text()
 
 
+@cache
+def nodes(path):
+    """All of a module's syntax tree; the module itself is the first."""
+    return list(ast.walk(ast.parse(text(path))))
+
+
+def broken(rule, paths=MODULES):
+    """What the rule finds in each of these modules, for those where it finds anything; a rule takes a path."""
+    return {path: found for path in paths if (found := rule(path))}
+
+
+@cache
 def imports(path, typing_too=True):
     """The modules that this one imports, wherever in it, by their full names; those for types alone too, if wanted."""
     found, for_types = set(), set()
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not typing_too:
+    for node in nodes(path):
+        if isinstance(node, ast.If) and not typing_too and "TYPE_CHECKING" in ast.unparse(node.test):
             for_types |= set(map(id, ast.walk(node)))
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if id(node) in for_types:
             continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 @cache
@@ -209,6 +221,7 @@ def _file(name):
     return next((one for one in (f"{base}.py", f"{base}/__init__.py") if one in MODULES), "")
 
 
+@cache
 def reached(path):
     """All modules of ours that are loaded with this one, however long the way."""
     found, left = {path}, [path]
@@ -216,7 +229,7 @@ def reached(path):
         new = arrows(left.pop()) - found
         found |= new
         left += new
-    return found
+    return frozenset(found)
 
 
 def room(path):
@@ -225,12 +238,15 @@ def room(path):
     return package, rest.partition("/")[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.count("/") > 1 or not p.endswith("__init__.py")])
-def test_a_room_imports_from_lower_floors_alone(path):
-    package, mine = room(path)
-    floor = {one: number for number, rooms in enumerate(FLOORS[package]) for one in rooms}
-    others = {room(one)[1] for one in arrows(path) if room(one)[0] == package} - {mine, "__init__"}
-    assert {one for one in others if floor[one] >= floor[mine]} == set()
+def test_a_room_imports_from_lower_floors_alone():
+    floor = {(p, one): number for p, floors in FLOORS.items() for number, rooms in enumerate(floors) for one in rooms}
+
+    def upwards(path):
+        package, mine = room(path)
+        others = {room(one) for one in arrows(path)} - {(package, mine), (package, "__init__")}
+        return {one for one in others if one[0] == package and floor[one] >= floor[package, mine]}
+
+    assert broken(upwards, [p for p in MODULES if p.count("/") > 1 or not p.endswith("__init__.py")]) == {}
 
 
 def test_every_room_has_its_floor():
@@ -238,9 +254,8 @@ def test_every_room_has_its_floor():
     assert {(package, one) for package in FLOORS for floor in FLOORS[package] for one in floor} == rooms
 
 
-@pytest.mark.parametrize("path", MODULES)
-def test_no_imports_go_in_a_circle(path):
-    assert [one for one in arrows(path) if path in reached(one)] == []
+def test_no_imports_go_in_a_circle():
+    assert broken(lambda path: [one for one in arrows(path) if path in reached(one)]) == {}
 
 
 def test_no_folder_is_crowded():
@@ -252,23 +267,28 @@ def test_no_folder_is_crowded():
     } == {}
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.startswith("updater/")])
-def test_the_updater_never_imports_meta(path):
-    assert not {name for name in imports(path) if name.split(".")[0] == "meta"}
+def test_the_updater_never_imports_meta():
+    updater = [path for path in MODULES if path.startswith("updater/")]
+    assert broken(lambda path: {name for name in imports(path) if name.split(".")[0] == "meta"}, updater) == {}
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.startswith("meta/")])
-def test_meta_shares_the_wire_and_the_ways_of_a_service_with_the_updater_and_nothing_else(path):
-    ours = {name for name in imports(path) if name.startswith("updater.")}
-    allowed = (*SHARED, *(PUBLISHING if path == "meta/cli/steps/publishing.py" else ()))
-    rooms = {"updater.net", "updater.artifact"} if path == "meta/cli/steps/publishing.py" else {"updater.net"}
-    assert {name for name in ours - rooms if not name.startswith(allowed)} == set()
+def test_meta_shares_the_wire_and_the_ways_of_a_service_with_the_updater_and_nothing_else():
+    def foreign(path):
+        publishes = path == "meta/cli/steps/publishing.py"
+        allowed = (*SHARED, *(PUBLISHING if publishes else ()))
+        rooms = {"updater.net", "updater.artifact"} if publishes else {"updater.net"}
+        return {n for n in imports(path) - rooms if n.startswith("updater.") and not n.startswith(allowed)}
+
+    assert broken(foreign, [path for path in MODULES if path.startswith("meta/")]) == {}
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.startswith("meta/") and not p.startswith("meta/hosts/")])
-def test_the_table_of_hosts_is_reached_by_its_verbs_alone(path):
-    assert not {name for name in imports(path) if name.startswith("meta.hosts.core")}
-    assert not re.search(r"(?<!app_)table\._", MODULES[path].read_text())
+def test_the_table_of_hosts_is_reached_by_its_verbs_alone():
+    def around(path):
+        return {name for name in imports(path) if name.startswith("meta.hosts.core")} or re.search(
+            r"(?<!app_)table\._", text(path)
+        )
+
+    assert broken(around, [p for p in MODULES if p.startswith("meta/") and not p.startswith("meta/hosts/")]) == {}
 
 
 @pytest.mark.parametrize("library", DOORS)
@@ -277,64 +297,75 @@ def test_one_door_per_effect(library):
     assert {path for path in used_by if not any(path.startswith(door) for door in DOORS[library])} == set()
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p not in DISK_DOORS])
-def test_the_disk_is_changed_in_few_places(path):
-    found = []
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            by_os = isinstance(node.func.value, ast.Name) and node.func.value.id in ("os", "shutil")
-            one = len(node.args) == 1 and not node.keywords and not isinstance(node.args[0], ast.Starred)
-            replaces = node.func.attr == "replace" and one
-            if node.func.attr in OS_CHANGES if by_os else node.func.attr in PATH_CHANGES or replaces:
-                found.append(f"{node.lineno}: {ast.unparse(node)}")
-    assert found == []
+def test_the_disk_is_changed_in_few_places():
+    def changes(path):
+        for node in nodes(path):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                by_os = isinstance(node.func.value, ast.Name) and node.func.value.id in ("os", "shutil")
+                one = len(node.args) == 1 and not node.keywords and not isinstance(node.args[0], ast.Starred)
+                replaces = node.func.attr == "replace" and one
+                if node.func.attr in OS_CHANGES if by_os else node.func.attr in PATH_CHANGES or replaces:
+                    yield f"{node.lineno}: {ast.unparse(node)}"
+
+    assert broken(lambda path: list(changes(path)), [path for path in MODULES if path not in DISK_DOORS]) == {}
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.startswith("updater/") and p != "updater/places.py"])
-def test_what_is_there_is_asked_in_one_place(path):
+def test_what_is_there_is_asked_in_one_place():
     """pathlib's own questions raise where a directory is another user's or the disk does not answer."""
-    asked = {
-        node.attr
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id == "places")
-    }
-    assert asked & {"exists", "is_file", "is_symlink"} == set()
-    assert not re.search(r"(?<!places)(?<!entry)\.is_dir\(\)", MODULES[path].read_text()), "places.is_directory"
+
+    def asks(path):
+        asked = {
+            node.attr
+            for node in nodes(path)
+            if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id == "places")
+        }
+        directories = re.findall(r"(?<!places)(?<!entry)\.is_dir\(\)", text(path))  # places.is_directory
+        return [*(asked & {"exists", "is_file", "is_symlink"}), *directories]
+
+    assert broken(asks, [p for p in MODULES if p.startswith("updater/") and p != "updater/places.py"]) == {}
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p not in WORDED])
-def test_what_msgspec_says_of_bad_input_is_shown_to_nobody(path):
-    """No `except` that takes its errors puts the error itself into a text."""
-    for handler in (node for node in ast.walk(tree(path)) if isinstance(node, ast.ExceptHandler)):
-        if handler.name and handler.type and re.search(r"DecodeError|ValidationError", ast.unparse(handler.type)):
-            body = "\n".join(map(ast.unparse, handler.body))
-            shown = re.search(rf"{{{handler.name}(?:!\w)?}}|str\({handler.name}\)|repr\({handler.name}\)", body)
-            assert not shown, f"line {handler.lineno}: wireproblems.in_words({handler.name})"
+def test_what_msgspec_says_of_bad_input_is_shown_to_nobody():
+    """No `except` that takes its errors puts the error itself into a text: `decode_problems` has the words."""
+
+    def shows(path):
+        for handler in (node for node in nodes(path) if isinstance(node, ast.ExceptHandler)):
+            if handler.name and handler.type and re.search(r"DecodeError|ValidationError", ast.unparse(handler.type)):
+                body = "\n".join(map(ast.unparse, handler.body))
+                if re.search(rf"{{{handler.name}(?:!\w)?}}|str\({handler.name}\)|repr\({handler.name}\)", body):
+                    yield handler.lineno
+
+    assert broken(lambda path: list(shows(path)), [path for path in MODULES if path not in WORDED]) == {}
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.startswith(PURE)])
-def test_what_is_called_pure_reaches_no_clock_no_disk_and_no_thread_by_any_path(path):
-    assert {(one, name) for one in reached(path) for name in imports(one, typing_too=False) & IMPURE} == set()
+def test_what_is_called_pure_reaches_no_clock_no_disk_and_no_thread_by_any_path():
+    def reaches(path):
+        return {(one, name) for one in reached(path) for name in imports(one, typing_too=False) & IMPURE}
+
+    assert broken(reaches, [path for path in MODULES if path.startswith(PURE)]) == {}
 
 
 def test_what_is_called_pure_is_there():
     assert [name for name in PURE if not any(path.startswith(name) for path in MODULES)] == []
 
 
-@pytest.mark.parametrize("path", MODULES)
-def test_modules_and_functions_are_small_and_say_what_they_promise(path):
-    module = tree(path)
-    text = MODULES[path].read_text()
-    assert len(text.splitlines()) <= LONGEST_MODULE
-    functions = [n for n in ast.walk(module) if isinstance(n, ast.FunctionDef)]
-    assert [f.name for f in functions if f.end_lineno - f.lineno + 1 > LONGEST_FUNCTION] == []
-    if module.body:
-        assert ast.get_docstring(module), "a module opens with what it promises and refuses"
+def test_modules_and_functions_are_small():
+    assert broken(lambda path: len(text(path).splitlines()) > LONGEST_MODULE) == {}
+    functions = {path: [n for n in nodes(path) if isinstance(n, ast.FunctionDef)] for path in MODULES}
+    long = {path: [f.name for f in functions[path] if f.end_lineno - f.lineno >= LONGEST_FUNCTION] for path in MODULES}
+    assert broken(long.get) == {}
 
 
-@pytest.mark.parametrize("path", MODULES)
-def test_nothing_happens_at_import(path):
+def test_a_module_opens_with_what_it_promises_and_refuses():
+    assert broken(lambda path: nodes(path)[0].body and not ast.get_docstring(nodes(path)[0])) == {}
+
+
+def test_nothing_happens_at_import():
     """A module's top holds definitions: no call stands there alone, and no loop or branch but for TYPE_CHECKING and main."""
+    assert broken(_happens) == {}
+
+
+def _happens(path):
     allowed = (
         ast.Import,
         ast.ImportFrom,
@@ -344,14 +375,17 @@ def test_nothing_happens_at_import(path):
         ast.Assign,
         ast.AnnAssign,
     )
-    for node in tree(path).body:
+    found = []
+    for node in nodes(path)[0].body:
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         guard = isinstance(node, ast.If) and (
             "TYPE_CHECKING" in ast.unparse(node.test) or "__main__" in ast.unparse(node.test)
         )
         optional = isinstance(node, ast.Try) and any(isinstance(n, ast.Import | ast.ImportFrom) for n in node.body)
         migration = path == "meta/store/migrations/env.py"
-        assert isinstance(node, allowed) or docstring or guard or optional or migration, ast.unparse(node)
+        if not (isinstance(node, allowed) or docstring or guard or optional or migration):
+            found.append(ast.unparse(node))
+    return found
 
 
 def committed(*patterns):
@@ -372,11 +406,13 @@ def test_what_people_read_is_in_plain_words():
     assert [(f, line) for f, line in lines if OLD_WORDS.search(line)] == []
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if not p.startswith(WORDS_TO_DO)])
-def test_modules_are_in_plain_words(path):
+def test_modules_are_in_plain_words():
     """In names, comments, docstrings and messages; NOBODY is the principal of a request without a token."""
-    lines = MODULES[path].read_text().replace("NOBODY", "").splitlines()
-    assert [line for line in lines if OLD_WORDS_IN_CODE.search(line)] == []
+
+    def old(path):
+        return [line for line in text(path).replace("NOBODY", "").splitlines() if OLD_WORDS_IN_CODE.search(line)]
+
+    assert broken(old, [path for path in MODULES if not path.startswith(WORDS_TO_DO)]) == {}
 
 
 def test_no_two_decisions_have_one_number():
