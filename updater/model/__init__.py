@@ -1,1 +1,1 @@
-"""Values: paths, memories, plans, what was observed. Nothing here touches the host."""
+"""Values: paths, memories, actions and plans, observations. Pure: nothing here touches the host."""

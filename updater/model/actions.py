@@ -1,4 +1,4 @@
-"""What a plan is made of: actions with their reasons, and from which answer of meta it follows. Values only."""
+"""Plans: the actions for one agent, each with its reason, and how recent the order behind them is. Pure."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -7,47 +7,45 @@ from updater.model.memory import Memory
 
 
 class Source(Enum):
-    """Which answer of meta an order is from: the older it is, the less is done by it.
+    """How recent the reply is that an order comes from: the older it is, the less the updater does for it."""
 
-    ANSWER: of the last heartbeat; all of it is followed. EARLIER: of this run, but meta is away now; it stays in force as far
-    as nothing has to be fetched. KEPT: of a run before, and meta has not answered since, so that a person may have taken it
-    back: our own trial is finished or taken back, what `.version` names is started where the order is to start, nothing else.
-    """
-
+    # The reply to the last heartbeat: the order is followed completely.
     ANSWER = "answer"
+    # An earlier reply in this run, while meta is away: the order is followed, but nothing is downloaded.
     EARLIER = "earlier"
+    # A reply to an earlier run. Until meta answers, the order may have been withdrawn. So the updater only finishes or
+    # takes back a trial, and starts the version in `.version` if the order says `start`.
     KEPT = "kept"
 
 
 class Step(Enum):
-    """What an action does; its value is the word that logs and outcomes use."""
+    """The kind of an action. Its value is the word in logs and outcomes."""
 
-    REJECT = "reject"
-    INSTALL = "install"
-    ADOPT = "adopt"
+    REJECT = "reject"  # remember that the version failed here, so that it is not tried again
+    INSTALL = "install"  # download, verify and unpack
+    ADOPT = "adopt"  # mark an install of another updater as complete
     STOP = "stop"
-    SWITCH = "switch"
+    SWITCH = "switch"  # make `.version` name the version
     START = "start"
-    PRUNE = "prune"
-    HAND_OVER = "hand over"
-    NAME = "name"
+    PRUNE = "prune"  # remove an old install or a leftover
+    HAND_OVER = "hand over"  # the updater itself: the new version takes over this process
+    NAME = "name"  # write a damaged `.version` again
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing to do to one agent."""
+    """One change to one agent."""
 
     step: Step
     agent: str
-    version: str  # or the name of a leftover that is pruned
+    version: str  # for a PRUNE, the name of any directory below the agent's
     reason: str
-    replaces: str = ""  # what a switch leaves, or what a reject goes back to
-    essential: bool = True  # its failure ends the plan
-    forced: bool = (
-        False  # a stop ends the version's processes too, whatever its control says; a start waits for others' end
-    )
-    unheard: bool = False  # a stop of what says neither word: over when its processes are known to be gone
-    doubtful: bool = False  # a stop of what is not believed to run: its control need not say that it has stopped
+    replaces: str = ""  # the version that a SWITCH leaves, or that a REJECT goes back to
+    essential: bool = True  # whether a failure ends the plan
+    # STOP: also ends the version's processes, if its control fails. START: first waits for other versions' processes to end.
+    forced: bool = False
+    unheard: bool = False  # STOP of a version with an unknown status: done when its processes are known to have ended
+    doubtful: bool = False  # STOP of a version that probably does not run: its control need not report `stoped`
 
     def __str__(self) -> str:
         return f"{self.step.value} {self.version} ({self.reason})"
@@ -55,14 +53,14 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do for one agent, in order."""
+    """The actions for one agent, in order."""
 
     actions: tuple[Action, ...] = ()
-    waits: str = ""  # why the actions do not reach the desired state, "" when they do
-    failure: str = ""  # how the version that is started again has failed, "" when it has not
-    memory: Memory = field(default_factory=Memory)  # of the agent, with what the look and the order have taught
+    waits: str = ""  # why the actions do not reach the desired state; "" if they do
+    failure: str = ""  # how the version failed that the plan starts again; "" if it did not fail
+    memory: Memory = field(default_factory=Memory)  # the agent's memory, updated by the observation and the order
 
     @property
     def is_way_back(self) -> bool:
-        """Whether this gives a failed version up."""
+        """Whether the plan rolls a failed version back."""
         return any(action.step is Step.REJECT for action in self.actions)

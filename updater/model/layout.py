@@ -1,23 +1,29 @@
-"""Where everything lies on a host. Paths only: nothing here touches the disk.
+"""The paths of an updater's root. Pure: nothing here touches the disk.
 
-root/<agent>/.version          the current version, one line (the peers' file)
-root/<agent>/<version>/        an install; complete when it holds `.installed` or `.version` names it
-root/<agent>/.<version>.new/   an install in the making
-root/environment               variables for all agents, which the unit reads
-root/.updater/                 our own: lock, reply.json (meta's last), agents/*.json (memories), downloads/<agent>/*.part,
-                                   output/*.log (what `./control start` printed last), held/*, rollback/* and
-                                   retry/* (operator requests), alive, credentials (this host's own token, which meta gave it),
-                                   enrolment (a secret of one that is not answered yet),
-                                   state (what the daemon says of itself, see readiness)
+- root/<agent>/.version: the current version, one line (the Go updater's file)
+- root/<agent>/<version>/: an install; complete if it holds `.installed` or `.version` names it
+- root/<agent>/.<version>.new/: an install that is being unpacked
+- root/environment: variables for all agents, read by the systemd unit
+- root/.updater/: the updater's own files:
+  - lock: held by the updater that works on this root
+  - state: the daemon's readiness (updater.service.readiness)
+  - alive: written after each good heartbeat, for the guard of a handover
+  - reply.json: meta's last reply
+  - agents/<agent>.json: memories
+  - downloads/<agent>/*.part: downloads
+  - output/<agent>.log: the output of the last `./control start`
+  - held/<agent>, rollback/<agent>, retry/<agent>: operator requests
+  - credentials: the token that meta gave to this host
+  - enrolment: the secret of an enrolment that meta has not answered yet
 
-No name here joins two foreign ones: of `web`, `agent-1.0` and `web-agent`, `1.0` the joined names would be the same.
+No file name joins an agent's name and a version: `web`, `agent-1.0` and `web-agent`, `1.0` would give the same name.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 MARKER = ".installed"
-OWN_NAME = "ops-updater"  # of the agent that the updater itself is
+OWN_NAME = "ops-updater"  # the agent's name of the updater itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class Layout:
 
     @property
     def kept_directories(self) -> tuple[Path, ...]:
-        """The root, and those of our own that hold what must outlive a crash."""
+        """The directories with files that must survive a crash: the root, and some of the updater's own."""
         return (self.root, self.own, self.memories, self.own / "held", self.own / "rollback", self.own / "retry")
 
     @property
@@ -97,7 +103,7 @@ class Layout:
         return self.own / "downloads"
 
     def downloads_of(self, name: str) -> Path:
-        """The directory of one agent's downloads. File names alone would not do: two agents may have the same one."""
+        """The directory of one agent's downloads: each agent has its own, since two tarballs may have the same name."""
         return self.downloads / name
 
     def download(self, name: str, file_name: str) -> Path:
@@ -112,5 +118,5 @@ class Layout:
 
 
 def root_of(install: Path) -> Path:
-    """The updater's root that an install lies in."""
+    """The updater's root above the directory of an install."""
     return install.parent.parent

@@ -1,6 +1,6 @@
-"""What a host remembers of one agent between cycles: a version on trial, a rejected order, outcomes not yet reported.
+"""What a host remembers of one agent between cycles: a version on trial, a rejected order, unreported outcomes.
 
-Values and pure changes of them; `memories` keeps them on the disk.
+Pure: each change returns a new value, and `updater.host.memories` writes it to the disk.
 """
 
 from collections.abc import Container, Mapping
@@ -13,36 +13,37 @@ from updater.model.trials import Moment, Rejected, Trial, same_artifact
 from updater.model.unfit import Unfit
 from updater.wire.heartbeat import DONE, Desired, Outcome
 
-KEPT_OUTCOMES = 8  # that meta has not yet confirmed
-WATCH = "watch"  # the step of an outcome that came after the last action
+KEPT_OUTCOMES = 8  # unreported outcomes of one agent; older ones are dropped
+WATCH = "watch"  # the step of an outcome that no action has caused: how a watch ended
 CAME_THROUGH = "it has come through its watch"
-LIMIT = 4 << 20  # bytes of a memory file; a rejected order alone may have as many as a reply, 1 MiB
-_STARTS = ("start", "hand over")  # steps after which the version is watched
+LIMIT = 4 << 20  # bytes of a memory file; a rejected order alone may be as large as a reply, 1 MiB
+_STARTS = ("start", "hand over")  # steps that begin a watch
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """All of it, for one agent."""
+    """The memory of one agent. Identities of processes are those of `updater.kernel.procfs`."""
 
-    current: str = ""  # the version that `.version` named last
-    good: str = ""  # the version to go back to, the last one that has proven itself; "" when there is none
-    previous: str = ""  # what ran before the version that was switched to last
+    current: str = ""  # the last version that `.version` named
+    good: str = ""  # the version that a failed one is rolled back to: the last that came through its watch; "" for none
+    previous: str = ""  # the version before the last switch
     trial: Trial | None = None
     rejected: Rejected | None = None
-    outcomes: tuple[Outcome, ...] = ()  # that meta has not yet confirmed
-    last: Outcome | None = None  # what was noted last
-    # The order of which `last` is a failure; the name on the disk is that of earlier versions.
+    outcomes: tuple[Outcome, ...] = ()  # not yet received by meta
+    last: Outcome | None = None  # the last outcome, reported or not
+    # The order whose failure `last` is. Its name on the disk is that of earlier versions of the updater.
     failed_order: Desired | None = msgspec.field(default=None, name="told_of")
     running: Recognised | None = None  # the processes of the current version
-    begun: Recognised | None = None  # those of a start that has not come to its end
-    left: Mapping[str, frozenset[str]] = {}  # by version, its processes that outlived its stop for some time
-    there: Mapping[str, frozenset[str]] = {}  # by version, what is not the agent's own and works in its directory
-    remark: str = ""  # what the last switch left, for meta
-    unfit: Unfit | None = None  # a tarball that is not fetched again
+    begun: Recognised | None = None  # the processes of a start that has not succeeded yet
+    left: Mapping[str, frozenset[str]] = {}  # version -> its processes that were still there some time after its stop
+    there: Mapping[str, frozenset[str]] = {}  # version -> other programs' processes that work in its directory
+    remark: str = ""  # which processes the last switch left behind, for the outcome
+    unfit: Unfit | None = None  # a tarball that is not downloaded again
 
     def with_order(self, order: Desired) -> "Memory":
-        """A new order lifts the rejection of another one. The same one with a higher attempt has its version tried again.
+        """The memory once meta has sent this order.
 
-        What fails of a new order, or after a stop, is reported, also where it reads like a failure of the one before.
+        An order for another artifact lifts the rejection. A higher attempt of the same order lifts it too, so the version is
+        tried again. After a new order, a failure is reported even if it reads like the one before.
         """
         memory = self if self.failed_order in (None, order) else replace(self, last=None, failed_order=None)
         if memory.unfit and not memory.unfit.holds_for(order):
@@ -54,7 +55,7 @@ class Memory(msgspec.Struct, frozen=True):
         return memory.retrying() if order.attempt > memory.rejected.order.attempt else memory
 
     def retrying(self) -> "Memory":
-        """The rejected or refused version may be tried again, as if it had not failed."""
+        """The memory as if the rejected or refused version had not failed, so that it is tried again."""
         if self.rejected is None:
             return replace(self, unfit=None, last=None) if self.unfit else self
         version = self.rejected.order.version
@@ -64,9 +65,9 @@ class Memory(msgspec.Struct, frozen=True):
     def after_look(
         self, name: str, current: str, started: bool, installs: Container[str], moment: "Moment"
     ) -> "Memory":
-        """What a look at the agent `name` teaches: the version on trial is started, or has come through its watch.
+        """The memory after the agent `name` was observed: a watch may have begun, or ended well.
 
-        `good` may be gone. moment: when it was looked at.
+        current, started, installs: as observed. `good` is forgotten if it is not installed. moment: of the observation.
         """
         memory = self if self.good in installs else replace(self, good="")
         if current in installs:
@@ -85,16 +86,16 @@ class Memory(msgspec.Struct, frozen=True):
         return memory
 
     def _come_through(self, name: str, moment: "Moment") -> "Memory":
-        """The watch has passed, and only now the change is done. What is told comes from what is remembered of the switch, so
-        that a kill after the start loses nothing."""
+        """Note the outcome `done`: the watch has ended well. All of it comes from the memory, so a crash loses nothing."""
         before = self.previous if self.previous != self.current else ""
         why = "; ".join(filter(None, (CAME_THROUGH, self.remark)))
         return self.with_outcome(Outcome(name, before, self.current, WATCH, DONE, why, at=int(moment.now)))
 
     def after_probe(self, current: str, processes: frozenset[str], mains: frozenset[str], moment: "Moment") -> "Memory":
-        """A probe within the watch: each start by the agent's own supervisor begins the watch again.
+        """The memory after a look within the watch at an agent that reports `started`.
 
-        Such an agent says `started` all the time, so its processes tell. mains: those that only such a start replaces.
+        If all processes were replaced, the agent's own supervisor has restarted it, and the watch begins again. mains: those
+        of `processes` that only a restart replaces.
         """
         trial = self.trial
         if not self.is_watched or trial is None or trial.version != current or not processes:
@@ -106,58 +107,68 @@ class Memory(msgspec.Struct, frozen=True):
         return replace(self, trial=replace(met, restarts=trial.restarts + 1, until=until, began=moment.now))
 
     def known(self, version: str) -> Recognised | None:
-        """What is known of a version's processes, None where nothing is."""
+        """What is remembered of a version's processes; None if nothing is."""
         return next((one for one in (self.begun, self.running) if one and one.version == version), None)
 
     def beginning(self, version: str, boot: str, token: str, since: int) -> "Memory":
-        """Just before a start of `version`: what it leaves is known by its mark, also when it fails or is cut off."""
+        """The memory just before a start of `version`.
+
+        Even if the start fails or the updater is killed, its processes are recognised by their mark. boot, token, since: see
+        Recognised.
+        """
         before = self.known(version) or Recognised(version, boot)
         return replace(self, begun=before.beginning(boot, token, since))
 
     def recognising(self, found: Recognised | None) -> "Memory":
-        """A look at the processes of the version that is started."""
+        """The memory after the processes of the started version were recognised."""
         if found is None:
             return self
         return replace(self, running=found, begun=None if self.known(found.version) is self.begun else self.begun)
 
     def leaving(self, version: str, left: frozenset[str], remark: str | None = None) -> "Memory":
-        """`version` has stopped, but for these. remark: of the switch, None to leave it as it is."""
+        """The memory after a stop of `version` that left these processes. remark: the new one; None keeps the old one."""
         others = {one: processes for one, processes in self.left.items() if one != version}
         left_now = others | ({version: left} if left else {})
         return replace(self, left=left_now, remark=self.remark if remark is None else remark)
 
     def finding(self, version: str, there: frozenset[str]) -> "Memory":
-        """These work in the directory of `version`, and are not the agent's own."""
+        """The memory after other programs' processes were found in the directory of `version`."""
         others = {one: processes for one, processes in self.there.items() if one != version}
         return replace(self, there=others | ({version: there} if there else {}))
 
     def occupied(self, versions: Container[str], crowding: Container[str]) -> "Memory":
-        """Only these versions have processes in their directories or, crowding, that they left; those of others have ended."""
+        """The memory without processes that have ended.
+
+        versions: with processes in their directories; crowding: with processes that outlived their stop.
+        """
         left = {version: processes for version, processes in self.left.items() if version in crowding}
         there = {version: processes for version, processes in self.there.items() if version in versions}
         return self if (left, there) == (self.left, self.there) else replace(self, left=left, there=there)
 
     def doubting(self, current: str, stopped: bool, processes: frozenset[str], absent: bool) -> "Memory":
-        """A look within the watch: what it says and what lives may not agree. absent: it says started, and is not."""
+        """The memory after a look within the watch at which the status and the processes may contradict each other.
+
+        stopped: it reports `stoped`; processes: those that live; absent: it reports `started`, and no process exists.
+        """
         if not self.is_watched or self.trial is None or self.trial.version != current:
             return self
         doubts = self.trial.doubts + 1 if stopped and processes and not absent else 0
         return replace(self, trial=replace(self.trial, doubts=doubts, lost=self.trial.lost + absent))
 
     def trying_again(self, version: str) -> "Memory":
-        """`version` has died beside another one that had not gone, and is started once more."""
+        """The memory before another start of `version`, which died while another version's processes still ran."""
         if self.trial is None or self.trial.version != version:
             return self
         return replace(self, trial=replace(self.trial, again=True))
 
     def _on_trial(self) -> "Memory":
-        """What is current and has not proven itself is on trial, also when a switch away from it was cut off."""
+        """The memory with the current version on trial, unless it is `good`; a killed updater may have lost that trial."""
         if not self.good or self.good == self.current or (self.trial and self.trial.version == self.current):
             return self
         return replace(self, trial=Trial(self.current))
 
     def _in_this_watch(self, moment: "Moment") -> "Memory":
-        """A watch of another boot, or one that a clock's jump has made longer than it may be, begins anew."""
+        """The memory without a begun watch, if its end is not valid now: after a reboot, or when the clock jumped."""
         trial = self.trial
         if trial is None or not trial.until or trial.failure or self.good == trial.version:
             return self
@@ -166,15 +177,17 @@ class Memory(msgspec.Struct, frozen=True):
         return replace(self, trial=replace(trial, until=0.0, processes=frozenset(), mains=frozenset(), restarts=0))
 
     def started(self, version: str, moment: "Moment") -> "Memory":
-        """`version` is started: if it is on trial and not yet watched, its watch begins. So does that of one whose start has
-        failed, where there is none to go back to."""
+        """The memory once `version` was seen started: the watch of a version on trial begins, unless it already has.
+
+        It also begins again after a failed start, if there is no version to roll back to.
+        """
         trial = self.trial
         if trial is None or trial.version != version or (trial.failure and self.good):
             return self
         return self.started_again(version, moment) if trial.failure or not trial.until else self
 
     def started_again(self, version: str, moment: "Moment") -> "Memory":
-        """We have started `version` just now: its watch begins, also where it had begun before, for it was down."""
+        """The memory just after the updater has started `version`: its watch begins, or begins again."""
         trial = self.trial
         if trial is None or trial.version != version or (trial.failure and self.good):
             return self
@@ -183,46 +196,50 @@ class Memory(msgspec.Struct, frozen=True):
         return replace(self, trial=replace(begun, processes=frozenset(), mains=frozenset()))
 
     def stopping(self, version: str) -> "Memory":
-        """Just before we stop `version` ourselves: that is no failure of its watch."""
+        """The memory just before the updater stops `version`: its end is then no failure."""
         if self.trial is None or self.trial.version != version or self.trial.failure:
             return self
         return replace(self, trial=replace(self.trial, until=0.0))
 
     def switching(self, current: str, version: str, was_well: bool = False) -> "Memory":
-        """Just before `.version` goes from `current` ("" when that cannot run) to `version`: a trial, unless it is `good`, and
-        it stays that: what is taken back has not proven itself. was_well: whether `current` was started when it was stopped for
-        this. Then it need not have come to its watch's end; not before, for an order that is taken back while the other version
-        is still fetched leaves it on trial."""
+        """The memory just before `.version` changes from `current` ("" if that cannot run) to `version`.
+
+        `version` is on trial from now on, unless it is `good`. was_well: whether `current` was started when it was stopped
+        for this switch. If so it becomes `good`, even if its watch had not ended.
+        """
         if version == (self.good or current):
             return replace(self, current=version)
         good = current if was_well and current else self.good or current
         return replace(self, good=good, previous=current or self.previous, current=version, trial=Trial(version))
 
     def put_back(self, current: str) -> "Memory":
-        """`.version` is `current` again, as before the last switch, and what was switched to has not been tried."""
+        """The memory after a switch was undone: `.version` names `current` again, and no version is on trial."""
         return replace(self, current=current, trial=None)
 
     def failed(self, version: str, reason: str, evidence: str) -> "Memory":
-        """The start of `version` did not reach `started` in time."""
+        """The memory after `version` failed on trial. evidence: the end of its output."""
         if self.trial is None or self.trial.version != version:
             return self
         return replace(self, trial=replace(self.trial, failure=reason, evidence=evidence))
 
     def rolled_back_by_operator(self, order: Desired, installs: Container[str]) -> "Memory":
-        """A person on the host takes the order's version back: to what ran before it, if that is still there."""
+        """The memory after an operator request to roll the order's version back; unchanged if no other is installed."""
         back = self.way_back(order.version, installs)
         return replace(self, good=back).rejecting(order, "by hand") if back else self
 
     def way_back(self, version: str, installs: Container[str]) -> str:
-        """Where a person's rollback takes `version`, "" where no other is there."""
+        """The version that an operator request rolls `version` back to; "" if no other is installed."""
         return next((one for one in (self.previous, self.good) if one in installs and one != version), "")
 
     def rejecting(self, order: Desired, reason: str) -> "Memory":
-        """The order's version is given up in favour of `good`."""
+        """The memory in which the order's version is rejected; the agent goes back to `good`."""
         return replace(self.failed(order.version, reason, ""), rejected=Rejected(order, reason))
 
     def with_outcome(self, outcome: Outcome, order: Desired | None = None) -> "Memory":
-        """Keep an outcome for the next report, unless it is the same failure again. order: of which it is a failure."""
+        """The memory with an outcome for the next report. A repeated failure is not added again.
+
+        order: the one that failed; None if none did.
+        """
         again = self.last and replace(outcome, at=self.last.at, evidence=self.last.evidence) == self.last
         if again and outcome.result != DONE:
             return self
@@ -231,24 +248,25 @@ class Memory(msgspec.Struct, frozen=True):
         return replace(self, outcomes=kept, last=outcome, failed_order=failed)
 
     def with_turn_outcome(self, outcome: Outcome, order: Desired) -> "Memory":
-        """The same for what came of a turn: what it started is done, and reported, when that has come through its watch."""
+        """The same for the outcome of a turn. A `done` is left out while the version is on trial: `after_look` adds it."""
         is_early = outcome.result == DONE and self.is_on_trial and outcome.step in _STARTS
         return self if is_early else self.with_outcome(outcome, order)
 
     def reported(self, outcomes: tuple[Outcome, ...]) -> "Memory":
-        """meta has these outcomes."""
+        """The memory after meta has received these outcomes."""
         return replace(self, outcomes=tuple(o for o in self.outcomes if o not in outcomes))
 
     @property
     def is_on_trial(self) -> bool:
-        """Whether the current version has yet to prove itself, and has not failed."""
+        """Whether the current version is on trial and has not failed."""
         trial = self.trial
         return trial is not None and not trial.failure and trial.version == self.current != self.good
 
     def may_be_taken_back(self, started: bool) -> bool:
-        """Whether the current version, seen started or not, has yet to prove itself: what meta is told as `trial`. Also after
-        the end of its watch, until a look has said how that ended; one that has failed only as long as it is to be taken back,
-        so not where there is nothing before it."""
+        """Whether the current version may still be rolled back: the value of `trial` in a report. started: as observed.
+
+        It is true until a look after the end of the watch. For a failed version it is true only if there is one to go back to.
+        """
         trial = self.trial
         if trial is None or not (trial.version == self.current != self.good):
             return False
@@ -256,13 +274,13 @@ class Memory(msgspec.Struct, frozen=True):
 
     @property
     def is_watched(self) -> bool:
-        """Whether the current version has been started, and is not judged yet."""
+        """Whether the current version is on trial and its watch has begun, but has not been judged."""
         return self.trial is not None and self.is_on_trial and self.trial.until > 0
 
     def watching(self, now: float) -> bool:
-        """Whether its watch still goes on."""
+        """Whether the watch of the current version goes on. now: Unix seconds."""
         return self.trial is not None and self.is_watched and self.trial.until > now
 
     def watch_is_over(self, now: float) -> bool:
-        """Whether the watch has passed, and a look is to say how."""
+        """Whether the time of the watch is over, but no look has judged the version yet. now: Unix seconds."""
         return self.is_watched and not self.watching(now)

@@ -1,4 +1,4 @@
-"""What is true of an agent on its host, as values: what it says of itself, what is installed, what runs. Pure."""
+"""An agent as observed on its host: its status, its installs and its processes. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,18 +12,18 @@ from updater.wire.heartbeat import STARTED, STOPPED, RealAgent
 
 
 class State(Enum):
-    """What a status says. UNKNOWN: the script did not answer, or said neither of the two words."""
+    """The meaning of a status."""
 
     STARTED = "started"
-    STOPPED = "stoped"
-    UNKNOWN = "unknown"
+    STOPPED = "stoped"  # the Go updater's spelling
+    UNKNOWN = "unknown"  # the script printed neither word, failed, or did not answer in time
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """text: the word, or what was said instead of one, or the peers' words for a script that failed."""
+    """The result of `./control status`."""
 
-    text: str
+    text: str  # its last line, or the Go updater's words for a script that failed
 
     @property
     def state(self) -> State:
@@ -33,41 +33,41 @@ class Status:
 
 
 class Marker(msgspec.Struct, frozen=True):
-    """What `.installed` holds. Digests are lower-case hex, blank for an install that was adopted; at: Unix seconds."""
+    """The content of `.installed`."""
 
-    md5: str = ""
-    sha256: str = ""
-    at: int = 0
+    md5: str = ""  # of the tarball, lower-case hex; "" for an install of another updater
+    sha256: str = ""  # likewise
+    at: int = 0  # when it was installed, Unix seconds; 0 without a marker
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One agent at one look. What it said may have changed since: `at` is when it was asked."""
+    """One agent as observed at one time."""
 
     name: str
-    current: str = ""  # the version in `.version`, or the last one known where that file is damaged; "" for none
+    current: str = ""  # the version in `.version`; if that is damaged, the last one remembered; "" for none
     status: Status = field(default=Status(""))
-    installs: Mapping[str, Marker] = field(default_factory=dict)  # the complete ones, by version
-    marked: bool = False  # whether `current` is one of `installs`
-    foreign: str = ""  # why the directory cannot be an agent's, "" when it can
-    leftovers: tuple[str, ...] = ()  # what a killed updater left half done
-    named: str = ""  # what `.version` names, "" for nothing
-    trouble: str = ""  # why the agent cannot be looked at now, "" when it can
-    held: str = ""  # why a person holds it, "" when nobody does
-    processes: frozenset[str] = frozenset()  # of the current version, while that is in its watch
-    mains: frozenset[str] = frozenset()  # those of `processes` that only another start replaces
-    mains_alone: bool = False  # whether `mains` alone tell that it was started again
-    running: Recognised | None = None  # what was recognised of its processes at this look
-    absent: bool = False  # said to be started, and not believed: no process of it exists
-    strange: bool = False  # its own stop might end a stranger, whose pid its pid file names
-    occupied: frozenset[str] = frozenset()  # the versions that have left processes
-    crowding: frozenset[str] = frozenset()  # those of `occupied` whose processes are the agent's own
-    own: bool = False  # the updater that looks, which knows by itself that it runs
-    at: float = 0  # Unix seconds
+    installs: Mapping[str, Marker] = field(default_factory=dict)  # version -> marker, of complete installs
+    marked: bool = False  # whether the install of `current` has a marker
+    foreign: str = ""  # why the directory cannot be an agent's; "" if it can
+    leftovers: tuple[str, ...] = ()  # names of directories that a killed updater left half done
+    named: str = ""  # the content of `.version`; "" if it names no version
+    trouble: str = ""  # why the agent cannot be observed now; "" if it can
+    held: str = ""  # the reason of the operator request that holds it; "" if it is not held
+    processes: frozenset[str] = frozenset()  # identities of the current version's processes; only within its watch
+    mains: frozenset[str] = frozenset()  # those of `processes` that only a restart replaces
+    mains_alone: bool = False  # whether `mains` are enough to recognise a restart
+    running: Recognised | None = None  # the recognised processes
+    absent: bool = False  # it reports `started`, but none of its processes exists
+    strange: bool = False  # its pid file names another program's process, which `./control stop` might end
+    occupied: frozenset[str] = frozenset()  # versions with processes left in their directories
+    crowding: frozenset[str] = frozenset()  # those of `occupied` whose processes belong to the agent
+    own: bool = False  # this is the updater itself
+    at: float = 0  # when the status was asked, Unix seconds
 
     @property
     def deciding(self) -> frozenset[str]:
-        """The processes of which one that stays shows that it was not started again."""
+        """The processes that tell whether the agent was restarted: if one of them stays, it was not."""
         return self.mains if self.mains_alone else self.processes
 
     @property
@@ -76,13 +76,13 @@ class Observed:
 
     @property
     def may_be_told_to_stop(self) -> bool:
-        """Whether its own control is asked to stop it though it is not believed to run."""
+        """Whether `./control stop` is run although no process exists: it cannot end another program's process."""
         return self.absent and not self.strange
 
     def real_agent(
         self, trial: bool | msgspec.UnsetType = msgspec.UNSET, waits: str = "", rejected: Rejected | None = None
     ) -> RealAgent:
-        """As it is reported."""
+        """The agent's entry in a report. trial, waits: the keys of the same names; rejected: of its memory."""
         return RealAgent(
             self.name,
             self.current,

@@ -1,30 +1,25 @@
-"""What is remembered of the processes of a version's last start: a value, part of `memory.Memory`."""
+"""What is remembered of the processes of a version's last start. Pure; a part of `memory.Memory`."""
 
 import msgspec
 from msgspec.structs import replace
 
 
 class Recognised(msgspec.Struct, frozen=True):
-    """The processes of a version's last start, as the kernel knew them at the last look.
-
-    boot: of what the host runs in (processes.boot_here), outside of which they mean nothing; session, token: of the start, as
-    in surroundings.Mark; processes: identities; placed: whether one that had lived for a while showed that the version stays
-    where it is installed: its program lay there, its pid file named it, or it led a session there; ports: on which they
-    listened; since: clock ticks of that boot just before the start; pid_files: those of the install, relative to it, that have
-    named one of them.
-    """
+    """The processes of a version's last start, as the kernel showed them at the last look."""
 
     version: str
-    boot: str = ""
-    session: int = 0
-    token: str = ""
-    processes: frozenset[str] = frozenset()
+    boot: str = ""  # the boot of the host or container (processes.boot_here); the other fields are valid only within it
+    session: int = 0  # the session that the start ran in, see agent_environment.Mark
+    token: str = ""  # the token in the environment of the start, see agent_environment.Mark
+    processes: frozenset[str] = frozenset()  # identities
+    # Whether this version's processes can be recognised by its directory. True once a process that had lived for a while
+    # ran a program there, was named by a pid file there, or led a session there.
     placed: bool = False
-    ports: frozenset[int] = frozenset()
-    since: int = 0
-    pid_files: frozenset[str] = frozenset()
+    ports: frozenset[int] = frozenset()  # on which they listened
+    since: int = 0  # when the start began, in clock ticks since the boot
+    pid_files: frozenset[str] = frozenset()  # files of the install, by relative path, that have named one of them
 
     def beginning(self, boot: str, token: str, since: int) -> "Recognised":
-        """The same just before another start of the version. Of another boot, no process means anything."""
+        """The value just before another start of the version. After another boot, no process of it can be left."""
         here = self if self.boot == boot else Recognised(self.version, placed=self.placed, pid_files=self.pid_files)
         return replace(here, boot=boot, session=0, token=token, since=since)

@@ -1,4 +1,4 @@
-"""A version on trial, a rejected order, and the moment at which either is judged. Values only."""
+"""A version on trial, a rejected order, and the moment at which a trial is judged. Pure."""
 
 from typing import NamedTuple
 
@@ -8,39 +8,37 @@ from updater.wire.heartbeat import Desired
 
 
 class Moment(NamedTuple):
-    """When something is judged. now: Unix seconds; watch: seconds; boot: which start of the machine this is."""
+    """When a version on trial is judged."""
 
-    now: float
-    watch: float
-    boot: str = ""
+    now: float  # Unix seconds
+    watch: float  # seconds that a watch takes
+    boot: str = ""  # the identity of the host's last boot
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """The last version that was switched to, until it has proven itself."""
+    """A version that was switched to and has not come through its watch yet."""
 
     version: str
-    until: float = (
-        0  # Unix seconds: it has come through when it is seen started then or later; 0 before it was seen started
-    )
-    failure: str = ""  # why it was given up
-    evidence: str = ""
-    processes: frozenset[str] = frozenset()  # that it was last seen with
-    mains: frozenset[str] = frozenset()  # those of `processes` that only another start replaces
-    restarts: int = 0  # how often all of them were replaced
-    boot: str = ""  # in which the watch began: what is down after another one has not failed
-    began: float = 0  # Unix seconds of its last start, 0 when that is not known
-    doubts: int = 0  # looks in a row at which it said `stoped` while its processes lived
-    lost: int = 0  # looks at which it said `started` while none existed
-    again: bool = False  # started once more, for it had died while another version lived
+    until: float = 0  # the end of its watch, Unix seconds; 0 before it was first seen started
+    failure: str = ""  # why it failed; "" if it did not
+    evidence: str = ""  # the end of its output when it failed
+    processes: frozenset[str] = frozenset()  # identities of its processes at the last look
+    mains: frozenset[str] = frozenset()  # those of `processes` that only a restart replaces
+    restarts: int = 0  # how often its supervisor has restarted it within the watch
+    boot: str = ""  # the boot in which the watch began: a version that is down after a reboot has not failed
+    began: float = 0  # its last start, Unix seconds; 0 if unknown
+    doubts: int = 0  # consecutive looks at which it reported `stoped` while its processes lived
+    lost: int = 0  # looks at which it reported `started` while no process existed
+    again: bool = False  # whether it had its second start after dying while another version's processes ran
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """An order whose version failed here; it is not tried again until the order changes, or has a higher attempt."""
+    """An order whose version failed here. It is tried again when the order changes or has a higher attempt."""
 
     order: Desired
     reason: str
 
 
 def same_artifact(one: Desired, other: Desired) -> bool:
-    """Whether two orders mean the same bytes, as far as the orders themselves tell."""
+    """Whether two orders name the same artifact: version, tarball and digests are equal."""
     return (one.version, one.tarball, one.md5, one.sha256) == (other.version, other.tarball, other.md5, other.sha256)

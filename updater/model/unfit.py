@@ -1,4 +1,4 @@
-"""What a host remembers of a tarball whose content it has refused, so that it is not fetched to be refused again. Pure."""
+"""A tarball whose content this host has refused: it is remembered so that it is not downloaded again. Pure."""
 
 import msgspec
 
@@ -6,14 +6,14 @@ from updater.wire.heartbeat import Desired
 
 
 class Unfit(msgspec.Struct, frozen=True):
-    """One refused content."""
+    """One refused tarball."""
 
     version: str
-    digest: str  # `KIND:HEX`
-    reason: str  # the words of the refusal
-    terms: str  # by what it was judged: another updater or other limits may accept it
-    attempt: int = 0  # of the order that it was fetched for
+    digest: str  # of the tarball, `KIND:HEX`
+    reason: str  # why it was refused
+    terms: str  # the updater's version and the limits: with others it may be accepted
+    attempt: int = 0  # of the order
 
     def holds_for(self, order: Desired) -> bool:
-        """Whether the order is still for this version, and for no new attempt at it."""
+        """Whether the refusal is valid for this order: the same version, and no higher attempt."""
         return order.version == self.version and order.attempt <= self.attempt
