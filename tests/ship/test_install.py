@@ -15,7 +15,7 @@ from lab.fleet import end_all_of, until
 from ship.pyz import HERE
 from updater import __version__
 from updater.errors import Misconfigured
-from updater.self_update.install_package import Wish, install
+from updater.self_update.install_package import InstallOptions, install
 
 UNIT = "etc/systemd/system/ops-updater.service"
 ROOT = "opt/ops-updater"
@@ -97,7 +97,7 @@ def test_a_host_that_meta_has_upgraded_is_not_taken_back(installing, host, tarba
     (agent / ".version").write_text("9.0.0\n")
     shutil.rmtree(agent / __version__)
     done = installing()
-    assert "9.0.0: is the current version, which is meta's to change" in done.stdout
+    assert "9.0.0: is the current version, and meta decides on another" in done.stdout
     assert (agent / ".version").read_text() == "9.0.0\n"
     assert not (agent / __version__).exists()
 
@@ -115,13 +115,13 @@ def test_one_version_with_two_contents_is_refused(installing, host):
     (host / ROOT / "ops-updater" / __version__ / "cfg.example.json").write_text("{}")
     done = installing()
     assert done.returncode == 2
-    assert "no version has two contents" in done.stderr
+    assert "build the package as a new version" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ((), "say where meta is, --server HOST:PORT"),
+        ((), "give the address of meta with --server HOST:PORT"),
         (("--server", "me ta"), "--server"),
         (("--server", "meta:2000", "--root", "opt"), "must be an absolute path"),
         (("--server", "meta:2000", "--root", "/opt/ops updater"), "must be an absolute path without blanks"),
@@ -148,8 +148,10 @@ def test_a_broken_configuration_is_said_before_anything_is_written(installing, h
 
 
 def test_a_checkout_is_no_package(tmp_path, host):
-    with pytest.raises(Misconfigured, match=r"no unpacked package, it lacks cfg.example.json, control, updater.pyz"):
-        install(Wish(tmp_path, host / "root", "meta:2000", destdir=host))
+    with pytest.raises(
+        Misconfigured, match=r"not an unpacked package, it lacks cfg.example.json, control, updater.pyz"
+    ):
+        install(InstallOptions(tmp_path, host / "root", "meta:2000", destdir=host))
 
 
 def test_only_root_writes_to_the_running_system(package, tmp_path):
@@ -158,7 +160,7 @@ def test_only_root_writes_to_the_running_system(package, tmp_path):
         os.seteuid(65534)
     try:
         with pytest.raises(Misconfigured, match="run it as root"):
-            install(Wish(package, tmp_path / "root", "meta:2000"))
+            install(InstallOptions(package, tmp_path / "root", "meta:2000"))
     finally:
         os.seteuid(mine)
     assert not (tmp_path / "root").exists()

@@ -1,4 +1,4 @@
-"""Why an agent is as it is, in a few lines for a person: what is desired, what is observed, what was tried, what comes next."""
+"""`updater why`: explains an agent's state in a few lines: desired, observed, last attempt and next actions."""
 
 import os
 import time
@@ -17,7 +17,7 @@ from updater.wire.heartbeat import Desired, Outcome
 
 
 def why(host: Host, observed: Observed, last: LastReply) -> Iterator[str]:
-    """Lines about one agent; changes nothing and asks nobody but the agent itself."""
+    """Lines about one agent. Changes nothing and does not ask meta. last: meta's last reply."""
     now, memory = host.now(), host.memories.of(observed.name)
     order = next((host.config.completed(o) for o in last.orders if o.name == observed.name), None)
     yield _line("desired", _desired(order, last, now))
@@ -33,30 +33,30 @@ def why(host: Host, observed: Observed, last: LastReply) -> Iterator[str]:
         yield _line("watched", f"{memory.trial.version}, for another {memory.trial.until - now:.0f} s")
     yield from _remaining(memory)
     yield from _environment(host, observed, memory)
-    if back := way_back(observed, order, memory):
-        yield _line("way back", back)
+    if back := rollback_target(observed, order, memory):
+        yield _line("rollback", f"goes to {back}")
     if memory.last:
         yield from _outcome(memory.last)
     yield _line("enrolled", enrolment.state(host))
 
 
-def way_back(observed: Observed, order: Desired | None, memory: Memory) -> str:
-    """The version that `updater rollback` takes the agent to, "" where it takes it nowhere."""
+def rollback_target(observed: Observed, order: Desired | None, memory: Memory) -> str:
+    """The version to which `updater rollback` would take the agent; "" if it would refuse."""
     return memory.way_back(observed.current, observed.installs) if order and observed.current == order.version else ""
 
 
 def _remaining(memory: Memory) -> Iterator[str]:
-    """What lives of versions that were stopped, and what else keeps their directories."""
+    """The running processes that stopped versions left, and those of other programs in the agent's directories."""
     for version, left in memory.left.items():
         if words := witness.in_words(version, processes.alive(left)):
             yield _line("left", words)
     for version, there in memory.there.items():
         if words := witness.in_words(version, processes.alive(there), by="in"):
-            yield _line("there", f"{words}, which is none of the agent's own: its directory stays")
+            yield _line("there", f"{words}, which does not belong to the agent: the directory is not removed")
 
 
 def _environment(host: Host, observed: Observed, memory: Memory) -> Iterator[str]:
-    """What running processes were started with that agents are not given any more."""
+    """The variables of running processes that an agent would no longer get at a start."""
     if not observed.current:
         return
     install, table = host.layout.agent(observed.name).install(observed.current), processes.Table()
@@ -64,7 +64,7 @@ def _environment(host: Host, observed: Observed, memory: Memory) -> Iterator[str
     for one in sorted(witness.recognise(table, install, memory.known(observed.current), host.boot)):
         if more := agent_environment.more_than_given(table.environment(one), os.environ, given):
             words = f"{one.pid} {one.name} has {', '.join(more)} in its environment, which agents are not given now"
-            yield _line("inherited", f"{words}: gone with its next start, unless its own script sets it")
+            yield _line("inherited", f"{words}: the next start removes them, unless the agent's own script sets them")
 
 
 def _desired(order: Desired | None, last: LastReply, now: float) -> str:
@@ -75,13 +75,13 @@ def _desired(order: Desired | None, last: LastReply, now: float) -> str:
 
 
 def _age(seconds: float) -> str:
-    """Of orders that were written so long ago: an answer that says the same is not written before REWRITE is over."""
+    """The age of the last reply in words. It is approximate: an unchanged reply is written again only after REWRITE."""
     silent = f"; meta has not answered in the last {seconds - REWRITE:.0f} s" if seconds > REWRITE else ""
     return f"as of {seconds:.0f} s ago or later{silent}"
 
 
 def next_steps(host: Host, observed: Observed, order: Desired, memory: Memory) -> Plan:
-    """What the next cycle does with this order, as far as it is known now."""
+    """The plan of the next cycle, if nothing changes before it."""
     return plan(observed, order, memory, host.moment(observed.at), host.config.keep_versions)
 
 

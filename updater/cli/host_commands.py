@@ -1,4 +1,4 @@
-"""The commands for a hand on this host: why, hold, unhold, rollback, retry, enrol."""
+"""The commands for a person on this host: why, hold, unhold, rollback, retry, enrol."""
 
 import sys
 import time
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from updater.model.memory import Memory
     from updater.wire.heartbeat import Desired
 
-_WAIT = 150.0  # seconds for a running updater to see to a request: a stop and a start, and a little
+_WAIT = 150.0  # seconds for the daemon to follow a request: a stop, a start and some more
 
 
 def _agents(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
-    """Shell completion: the agents of this host that begin so."""
+    """Shell completion: the names of this host's agents that begin with `begun`."""
     from updater.host.observe import agent_names
     from updater.model.layout import Layout
 
@@ -40,7 +40,7 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, text: str) ->
     return seconds
 
 
-def _no_strange_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def _agent_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     from updater.wire.names import name_problem
 
     if problem := name_problem(value):
@@ -48,7 +48,7 @@ def _no_strange_name(_context: click.Context, _parameter: click.Parameter, value
     return value
 
 
-AGENT = click.argument("agent", shell_complete=_agents, callback=_no_strange_name)
+AGENT = click.argument("agent", shell_complete=_agents, callback=_agent_name)
 
 
 @click.command()
@@ -56,7 +56,7 @@ AGENT = click.argument("agent", shell_complete=_agents, callback=_no_strange_nam
 @ROOT
 @AGENT
 def why(config_file: Path, root: Path | None, agent: str) -> None:
-    """Show why AGENT is as it is: desired, observed, what was tried last, and what comes next."""
+    """Explain the state of AGENT: desired, observed, the last attempt, and the next actions."""
     from updater.cli import explain
     from updater.reconcile import cycle
 
@@ -74,13 +74,11 @@ def why(config_file: Path, root: Path | None, agent: str) -> None:
 @AGENT
 @click.option("--why", "reason", default="", help="Shown in the reports to meta and by `updater why`.")
 def hold(config_file: Path, root: Path | None, agent: str, reason: str) -> None:
-    """Leave AGENT alone, whatever meta desires: no upgrade, no start, no stop, until `updater unhold`."""
+    """Leave AGENT alone: no upgrade, no start and no stop until `updater unhold`, even if meta desires one."""
     from updater.host import operator_requests
 
     before = operator_requests.hold(a_host(config_file, root).layout, agent, reason)
-    click.echo(
-        f"{agent} is held already ({before}); with --why it gets another reason" if before else f"{agent} is held"
-    )
+    click.echo(f"{agent} is held already ({before}); --why TEXT changes the reason" if before else f"{agent} is held")
 
 
 @click.command()
@@ -88,7 +86,7 @@ def hold(config_file: Path, root: Path | None, agent: str, reason: str) -> None:
 @ROOT
 @AGENT
 def unhold(config_file: Path, root: Path | None, agent: str) -> None:
-    """Let AGENT be changed again."""
+    """Let the updater change AGENT again."""
     from updater.host import operator_requests
 
     was_held = operator_requests.unhold(a_host(config_file, root).layout, agent)
@@ -100,7 +98,7 @@ def unhold(config_file: Path, root: Path | None, agent: str) -> None:
 @ROOT
 @AGENT
 def rollback(config_file: Path, root: Path | None, agent: str) -> None:
-    """Take AGENT back to the version before, and stay there until meta desires another than the one it desires now."""
+    """Take AGENT back to the version before. It stays there until meta desires another version than now."""
     from updater.host import operator_requests
 
     host = a_host(config_file, root)
@@ -111,7 +109,7 @@ def rollback(config_file: Path, root: Path | None, agent: str) -> None:
         operator_requests.wake(pid)
         _wait_for(host, agent, target)
     else:
-        _by_ourselves(config_file, root, agent)
+        _roll_back_here(config_file, root, agent)
     click.echo(f"{agent} is at {target}; `updater why {agent}` tells more")
 
 
@@ -120,9 +118,9 @@ def rollback(config_file: Path, root: Path | None, agent: str) -> None:
 @ROOT
 @AGENT
 def retry(config_file: Path, root: Path | None, agent: str) -> None:
-    """Try the version of AGENT again that was rolled back on this host, or refused for its content, if meta still desires it.
+    """Try the desired version of AGENT again, after it was rolled back on this host or refused for its content.
 
-    Exits with 0 once it is started, and with 1 when it was rolled back or refused again. For many hosts: meta retry.
+    Exits with 0 once it is started, and with 1 if it is rolled back or refused again. For many hosts: meta retry.
     """
     from updater.host import operator_requests
     from updater.reconcile import cycle
@@ -150,22 +148,22 @@ def retry(config_file: Path, root: Path | None, agent: str) -> None:
 @click.option(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The enrolment token is in this file, which must be private. [default: it is read from the standard input]",
+    help="The file with the enrolment token; only its owner may read it. [default: the standard input]",
 )
-@click.option("--again", is_flag=True, help="Also where this host has a token already, which is replaced then.")
+@click.option("--again", is_flag=True, help="Replace the token that this host has already.")
 @click.option(
     "--within",
     default="5min",
     show_default=True,
     metavar="TIME",
     callback=_seconds,
-    help="How long to ask again while meta is busy or away; 0: ask once.",
+    help="How long to try again while meta is busy or away; 0: try once.",
 )
 def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: bool, within: float) -> None:
-    """Get this host a token of its own from meta, for an enrolment token that a person was given.
+    """Exchange an enrolment token for this host's own token.
 
-    The running updater shows it to meta from its next heartbeat on; nothing need be configured or restarted. When it ends
-    without an answer, do the same again: meta knows that it is the same enrolment.
+    The running updater uses the token from its next heartbeat on, without a restart or a change of the configuration.
+    If the command ends without an answer, run it again: meta recognises the repeated request.
     """
     from updater.meta_client import enrolment
     from updater.net import credentials
@@ -183,7 +181,7 @@ def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: 
 
 
 def _way_back(host: "Host", agent: str) -> str:
-    """The version to go back to. Raises NotThere when there is none, or nothing to go back from."""
+    """The version that a rollback takes the agent to. Raises NotThere if it cannot be rolled back."""
     from updater.cli import explain
     from updater.host import operator_requests
     from updater.reconcile import cycle
@@ -194,14 +192,14 @@ def _way_back(host: "Host", agent: str) -> str:
     if observed.held:
         raise NotThere(f"{agent} is held ({observed.held}): updater unhold {agent} first")
     if order is None or observed.current != order.version:
-        raise NotThere(f"{agent} is not at the version that meta desires: there is nothing to take back")
-    if back := explain.way_back(observed, order, host.memories.of(agent)):
+        raise NotThere(f"{agent} is not at the version that meta desires: there is nothing to roll back")
+    if back := explain.rollback_target(observed, order, host.memories.of(agent)):
         return back
-    raise NotThere(f"no other version of {agent} is installed to go back to")
+    raise NotThere(f"no other version of {agent} is installed to roll back to")
 
 
 def _to_retry(host: "Host", agent: str) -> str:
-    """The version to try again. Raises NotThere when there is none."""
+    """The version to try again. Raises NotThere if none was rolled back or refused."""
     from updater.host import operator_requests
 
     operator_requests.require(host.layout, agent)
@@ -217,7 +215,7 @@ def _to_retry(host: "Host", agent: str) -> str:
 
 
 def _why_no_retry(host: "Host", agent: str, order: "Desired | None", memory: "Memory") -> str:
-    """What is said where nothing was given up that another try could begin again."""
+    """The message that explains why there is nothing to retry."""
     from updater.cli import explain
     from updater.reconcile import cycle
     from updater.wire.heartbeat import DONE
@@ -226,20 +224,20 @@ def _why_no_retry(host: "Host", agent: str, order: "Desired | None", memory: "Me
     last = memory.last
     if order and last and last.to == order.version and last.result != DONE and todo and todo.actions:
         what = f"{agent} {order.version}: {last.result} at {last.step} ({last.reason})"
-        return f"{what}. It is tried again in each cycle by itself: there is nothing to ask for"
+        return f"{what}. Each cycle tries it again by itself, so no retry is needed"
     if todo and todo.waits:
-        return f"{agent}: {todo.waits}. No other try would change that"
-    return f"no version of {agent} that meta desires was rolled back or refused here: there is nothing to try again"
+        return f"{agent}: {todo.waits}. A retry would not change that"
+    return f"the desired version of {agent} was not rolled back or refused on this host: there is nothing to retry"
 
 
 def _wait_for_retry(host: "Host", agent: str, version: str) -> None:
-    """Until the version is started, or rolled back again. Raises TryLater."""
+    """Wait until the version is started, or rolled back or refused again. Raises TryLater."""
     from updater.host import operator_requests
 
     deadline = time.monotonic() + _WAIT
     while operator_requests.retry_requested(host.layout, agent) or not _is_tried(host, agent, version):
         if time.monotonic() > deadline:
-            raise TryLater(f"{agent} {version} was not tried again within {_WAIT:.0f} s: see the updater's log")
+            raise TryLater(f"the updater has not tried {agent} {version} again within {_WAIT:.0f} s: see its log")
         time.sleep(0.1)
 
 
@@ -250,7 +248,7 @@ def _is_tried(host: "Host", agent: str, version: str) -> bool:
 
 
 def _memory(host: "Host", agent: str) -> "Memory":
-    """What is remembered now, by another process too."""
+    """The agent's memory as on the disk now: the daemon may have changed it."""
     from updater.host.memories import Memories
 
     return Memories(host.layout.memories).of(agent)
@@ -260,11 +258,12 @@ def _wait_for(host: "Host", agent: str, version: str) -> None:
     deadline = time.monotonic() + _WAIT
     while _current(host, agent) != version:
         if time.monotonic() > deadline:
-            raise TryLater(f"the updater has not taken {agent} back within {_WAIT:.0f} s: see its log")
+            raise TryLater(f"the updater has not rolled {agent} back within {_WAIT:.0f} s: see its log")
         time.sleep(0.1)
 
 
-def _by_ourselves(config_file: Path, root: Path | None, agent: str) -> None:
+def _roll_back_here(config_file: Path, root: Path | None, agent: str) -> None:
+    """Roll back in this process, as no daemon runs."""
     from updater.model.actions import Source
     from updater.reconcile import cycle
     from updater.reconcile.agent_turn import converge

@@ -1,4 +1,4 @@
-"""The command `updater`: wires the parts together, and turns errors into one sentence and an exit code."""
+"""The command `updater`: connects the parts, and turns errors into one sentence and an exit code."""
 
 import logging
 import os
@@ -17,11 +17,11 @@ from updater.cli.options import CONFIG, ROOT, a_host, a_layout, log_to_stderr, w
 from updater.errors import Misconfigured, NotThere, Refused, UpdaterError
 from updater.service import interrupt
 
-# Imports of what is slow to load stand in the commands that need it: `--help` must not wait for it.
+# Modules that load slowly are imported in the commands that need them, so that `--help` is quick.
 
 
 class _Cli(click.Group):
-    """Turns our errors into one sentence on stderr and the exit code that the help promises."""
+    """Turns an UpdaterError into one sentence on stderr and the exit code that the help promises."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
         given = list(sys.argv[1:] if args is None else args)
@@ -39,7 +39,7 @@ class _Cli(click.Group):
             context.exit(1 if isinstance(e, NotThere) else 3)
 
 
-_OF_A_HAND = (
+_HOST_COMMANDS = (
     host_commands.why,
     host_commands.hold,
     host_commands.unhold,
@@ -49,7 +49,7 @@ _OF_A_HAND = (
 )
 
 
-@click.group(cls=_Cli, commands=_OF_A_HAND, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Cli, commands=_HOST_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="updater", message="%(prog)s %(version)s")
 def main() -> None:
     """Keep the agents of this host at the versions that meta desires.
@@ -58,12 +58,12 @@ def main() -> None:
     updater run  -c cfg.json     the daemon, in the foreground (./control start puts it in the background)
     updater once -c cfg.json     one cycle now, with an exit code that says how it went
     updater plan -c cfg.json     what a cycle would do, and why; changes nothing
-    updater status -c cfg.json   what each agent's own `./control status` says
-    updater why AGENT            why an agent is as it is; also hold, unhold, rollback, retry
-    updater enrol                get this host a token of its own from meta
+    updater status -c cfg.json   what each agent's `./control status` says
+    updater why AGENT            explain an agent's state; also hold, unhold, rollback, retry
+    updater enrol                get this host's own token from meta
     updater unpack TARBALL DIR   whether hosts would accept a tarball
 
-    Exit codes: 0 well, 1 an agent is not as desired or not there, 2 bad configuration or usage, 3 no usable answer from meta.
+    Exit codes: 0 success, 1 an agent is not as desired or not there, 2 bad configuration or usage, 3 no usable answer of meta.
 
     Shell completion: eval "$(_UPDATER_COMPLETE=bash_source updater)" (or zsh_source, fish_source).
     """
@@ -72,12 +72,14 @@ def main() -> None:
 @main.command()
 @CONFIG
 @ROOT
-@click.option("--check", is_flag=True, help="Only say whether it could run so: exit 0, or 2 and what is wrong.")
+@click.option(
+    "--check", is_flag=True, help="Only check the configuration and the host: exit 0, or 2 and what is wrong."
+)
 def run(config_file: Path, root: Path | None, check: bool) -> None:
-    """Run as the daemon: a cycle each interval, until TERM. HUP reads the configuration again.
+    """Run the daemon: a cycle each interval, until TERM. HUP reads the configuration again.
 
-    The first one comes after a random part of the interval; within 10 s where meta has never answered this host. The log says
-    when.
+    The first cycle begins after a random part of the interval, or within 10 s if meta has never answered this host. The
+    log says when.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon can handle it
     from updater import local_api
@@ -89,7 +91,7 @@ def run(config_file: Path, root: Path | None, check: bool) -> None:
         host = a_host(config_file, root)
         preflight.check(host.config, host.layout.root)
         local_api.check(host.config, operator_requests.running_updater(host.layout))
-        click.echo(f"{config_file} is good")
+        click.echo(f"{config_file} is valid")
         return
     with working_host(config_file, root) as host:
         daemon = Daemon(host, config_file)
@@ -113,7 +115,7 @@ def run(config_file: Path, root: Path | None, check: bool) -> None:
 @click.argument("back")
 @click.argument("seconds", type=float)
 def guard(config_file: Path, root: Path | None, pid: int, version: str, back: str, seconds: float) -> None:
-    """Wait for the good heartbeat of a version that was handed over to, and take over again when there is none."""
+    """Wait for a good heartbeat of the new version after a handover; without one, become the daemon again."""
     from updater.self_update import handover
 
     host = a_host(config_file, root)
@@ -128,7 +130,7 @@ def guard(config_file: Path, root: Path | None, pid: int, version: str, back: st
 def once(config_file: Path, root: Path | None) -> None:
     """Run one cycle now.
 
-    Exits with 0 when the host is as desired, 1 when some agent could not be brought there, 3 when meta gave no usable answer.
+    Exits with 0 if the host is as desired, 1 if some agent is not, and 3 if meta gave no usable answer.
     """
     from updater.kernel import children
     from updater.reconcile import cycle
@@ -146,10 +148,9 @@ def once(config_file: Path, root: Path | None) -> None:
 @CONFIG
 @ROOT
 def plan(config_file: Path, root: Path | None) -> None:
-    """Show what a cycle would do, and why. Asks meta, and changes nothing here.
+    """Show what a cycle would do, and why. Asks meta, but changes nothing on this host.
 
-    meta only looks the answer up and forgets the question; another meta, as the Go one, takes it for a heartbeat, and then this
-    says so.
+    This meta does not count the request as a heartbeat. Another one, such as the Go meta, does; then a message says so.
     """
     from updater.reconcile import cycle
 
@@ -167,7 +168,7 @@ def plan(config_file: Path, root: Path | None) -> None:
         click.echo("meta desires nothing of this host")
     if not beat.look:
         taken = f"{host.config.shown_url} took this for a heartbeat of {host.config.reported_hostname}"
-        click.echo(f"{taken}: it does not know reports that only look", err=True)
+        click.echo(f"{taken}: it does not know requests that only look", err=True)
 
 
 @main.command()
@@ -175,7 +176,7 @@ def plan(config_file: Path, root: Path | None) -> None:
 @ROOT
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def status(config_file: Path, root: Path | None, as_json: bool) -> None:
-    """Show each agent's version and what its own `./control status` says now."""
+    """Show each agent's version and what its `./control status` says now."""
     from updater.cli import tables
     from updater.host.observe import agent_names
     from updater.meta_client import enrolment
@@ -184,7 +185,7 @@ def status(config_file: Path, root: Path | None, as_json: bool) -> None:
     host = a_host(config_file, root)
     seen = cycle.look(host, agent_names(host.layout))
     tables.agents([one.real_agent() for one in seen.values()], as_json)
-    if not as_json:  # not among the agents' lines, which programs read too
+    if not as_json:  # on stderr, as programs read the agents' lines too
         click.echo(f"enrolled: {enrolment.state(host)}", err=True)
 
 
@@ -194,14 +195,14 @@ def status(config_file: Path, root: Path | None, as_json: bool) -> None:
     "--config",
     "config_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Take the limits from this cfg.json. [default: those of a cfg.json that names none]",
+    help="Use the limits of this cfg.json. [default: the default limits]",
 )
 @click.argument("tarball", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("directory", type=click.Path(path_type=Path))
 def unpack(config_file: Path | None, tarball: Path, directory: Path) -> None:
-    """Unpack TARBALL into the new DIRECTORY by the rules that every host keeps to.
+    """Unpack TARBALL into the new DIRECTORY by the rules of all hosts.
 
-    To know before publishing what hosts would say: exits with 0, or with 1 and the reason, and then DIRECTORY is not made.
+    This tells before a release whether hosts would accept it: exits with 0, or with 1 and the reason, without DIRECTORY.
     """
     from updater import durable_files
     from updater.artifact import extract as unpacking
@@ -220,16 +221,17 @@ def unpack(config_file: Path | None, tarball: Path, directory: Path) -> None:
         sys.exit(1)
     if done.skipped:
         click.echo(unpacking.in_words(done.skipped))
-    click.echo(f"well: {done.members} members, {done.bytes} bytes")
+    click.echo(f"ok: {done.members} members, {done.bytes} bytes")
 
 
 @main.command()
 @CONFIG
 @ROOT
 def reload(config_file: Path, root: Path | None) -> None:
-    """Make the daemon of this root read its configuration again. One with an error changes nothing: exit 2, and what is wrong.
+    """Make the daemon of this root read its configuration again.
 
-    The daemon is asked by SIGHUP and says how it went, so that it needs no http; exit 3 when it does not run or answer.
+    Exits with 2 if the configuration has an error; then the old one stays in force. Exits with 3 if no daemon runs or
+    answers. The daemon gets SIGHUP, so this works without the local HTTP interface.
     """
     from updater.cli import reloading
 
@@ -242,31 +244,31 @@ def reload(config_file: Path, root: Path | None) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("/opt/ops-updater"),
     show_default=True,
-    help="Where the agents' directories, cfg.json and the updater itself shall be.",
+    help="The directory for the agents, cfg.json and the updater itself.",
 )
-@click.option("--server", default="", metavar="HOST:PORT", help="Where meta is; needed where there is no cfg.json yet.")
-@click.option("--user", default="root", show_default=True, help="Who runs the updater, and so all agents.")
+@click.option("--server", default="", metavar="HOST:PORT", help="The address of meta; required without a cfg.json.")
+@click.option("--user", default="root", show_default=True, help="The user that runs the updater, and so all agents.")
 @click.option(
     "--destdir",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("/"),
-    help="Write below this directory instead of /, to have a look or to make an image.",
+    help="Write below this directory instead of /, for a preview or an image.",
 )
-@click.option("--hardened", is_flag=True, help="Take from the updater and all agents what most need not, by a drop-in.")
-@click.option("--enable", is_flag=True, help="Have systemd start it now and with every boot.")
+@click.option("--hardened", is_flag=True, help="Restrict the updater and all agents by a systemd drop-in.")
+@click.option("--enable", is_flag=True, help="Let systemd start the updater now and at every boot.")
 def install(root: Path, server: str, user: str, destdir: Path, hardened: bool, enable: bool) -> None:
-    """Make this host's root and its systemd unit, from the unpacked package that this runs from.
+    """Create this host's root and systemd unit from the unpacked package that this command runs from.
 
-    Nothing that is there already is lost: neither cfg.json nor the version that the updater is at.
+    An existing cfg.json and the installed version of the updater stay as they are.
     """
     from updater.self_update import install_package as installation
 
     if enable and destdir != Path("/"):
-        raise click.UsageError("--enable is for the running system, --destdir is not")
+        raise click.UsageError("--enable is for the running system: leave it out with --destdir")
     os.umask(0o022)
     package = Path(sys.argv[0]).resolve().parent
-    wish = installation.Wish(package, root, server, user, destdir.resolve(), hardened)
-    for line in installation.install(wish).lines():
+    options = installation.InstallOptions(package, root, server, user, destdir.resolve(), hardened)
+    for line in installation.install(options).lines():
         click.echo(line)
     if enable:
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What the updater's commands share: the options that say which host, and the host that they say."""
+"""Shared by the updater's commands: the options that name the configuration and the root, and the Host made of them."""
 
 import contextlib
 import logging
@@ -23,16 +23,17 @@ CONFIG = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("cfg.json"),
     show_default=True,
-    help="The configuration; cfg.example.json shows one.",
+    help="The configuration file; cfg.example.json is an example.",
 )
 ROOT = click.option(
     "--root",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the agents' directories are. [default: the directory of the configuration]",
+    help="The directory of the agents' directories. [default: the directory of the configuration]",
 )
 
 
 def a_layout(config_file: Path, root: Path | None) -> "Layout":
+    """The paths of the root. Raises Misconfigured if it is not a directory."""
     from updater.model.layout import Layout
 
     base = (root or config_file.resolve().parent).resolve()
@@ -42,6 +43,7 @@ def a_layout(config_file: Path, root: Path | None) -> "Layout":
 
 
 def a_host(config_file: Path, root: Path | None) -> "Host":
+    """The host as the options describe it, for reading only. Raises Misconfigured."""
     from updater.host import config
     from updater.host.context import Host, connections
     from updater.self_update import handover
@@ -53,7 +55,7 @@ def a_host(config_file: Path, root: Path | None) -> "Host":
 
 @contextlib.contextmanager
 def working_host(config_file: Path, root: Path | None) -> Iterator["Host"]:
-    """A host that may be changed: checked, and locked against a second updater."""
+    """The host for changing it: checked, and locked against a second updater. Raises Misconfigured, TryLater."""
     from updater import durable_files
     from updater.host import preflight, start_output
     from updater.host.observe import agent_names
@@ -73,7 +75,7 @@ def working_host(config_file: Path, root: Path | None) -> Iterator["Host"]:
 
 
 def _settle(agent: Path) -> None:
-    """One agent's directory, which may not answer now: the others are served all the same, and each look says it again."""
+    """Clean one agent's directory up. If it cannot be read, that is logged, and the other agents go on."""
     from updater import durable_files
 
     try:
@@ -85,4 +87,4 @@ def _settle(agent: Path) -> None:
 def log_to_stderr(level: int) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("updater").setLevel(level)
-    logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # what it would say, our errors say in a line
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # its warnings repeat our own errors

@@ -1,4 +1,4 @@
-"""Makes the daemon of a root read its configuration again, and says how it went."""
+"""Makes the daemon of a root read its configuration again, and waits for the result."""
 
 from pathlib import Path
 
@@ -7,12 +7,15 @@ from updater.host import config
 from updater.model.layout import Layout
 from updater.service import readiness
 
-PATIENCE = 100.0  # seconds; it reads between two cycles, and a heartbeat to a meta that is silent takes long
+PATIENCE = 100.0  # seconds; the daemon reads it between two cycles, and a heartbeat may wait long for meta
 
 
 def ask(config_file: Path, layout: Layout) -> str:
-    """Returns what to tell the user. Raises Misconfigured for a configuration with an error, of which the daemon then hears
-    nothing, and when the daemon refuses it; TryLater when no daemon runs here or it does not answer."""
+    """Ask the daemon to reload; returns a sentence for the user.
+
+    Raises Misconfigured if the configuration has an error or the daemon refuses it. An invalid one is found before the
+    daemon is asked. Raises TryLater if no daemon runs here, or it does not answer.
+    """
     config.load(config_file)
     said = readiness.ask_to_reload(layout.state, PATIENCE)
     if said.word == readiness.REFUSED:

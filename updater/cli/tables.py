@@ -13,7 +13,7 @@ _COLOURS = {State.STARTED: "green", State.STOPPED: "yellow", State.UNKNOWN: "red
 
 
 def agents(found: Sequence[RealAgent], as_json: bool) -> None:
-    """Print the agents of this host."""
+    """Print the agents of this host: a table on a terminal, else a line or a JSON object for each."""
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     elif not (sys.stdout.isatty() and _table(found)):
@@ -22,7 +22,7 @@ def agents(found: Sequence[RealAgent], as_json: bool) -> None:
 
 
 def _table(found: Sequence[RealAgent]) -> bool:
-    """Whether a table was printed: the package for hosts comes without rich."""
+    """Print a table; returns whether it could be printed, as the package for hosts does not contain rich."""
     try:
         from rich.console import Console
         from rich.table import Table

@@ -201,15 +201,15 @@ class Memory(msgspec.Struct, frozen=True):
             return self
         return replace(self, trial=replace(self.trial, until=0.0))
 
-    def switching(self, current: str, version: str, was_well: bool = False) -> "Memory":
+    def switching(self, current: str, version: str, was_started: bool = False) -> "Memory":
         """The memory just before `.version` changes from `current` ("" if that cannot run) to `version`.
 
-        `version` is on trial from now on, unless it is `good`. was_well: whether `current` was started when it was stopped
+        `version` is on trial from now on, unless it is `good`. was_started: whether `current` was started when it was stopped
         for this switch. If so it becomes `good`, even if its watch had not ended.
         """
         if version == (self.good or current):
             return replace(self, current=version)
-        good = current if was_well and current else self.good or current
+        good = current if was_started and current else self.good or current
         return replace(self, good=good, previous=current or self.previous, current=version, trial=Trial(version))
 
     def put_back(self, current: str) -> "Memory":

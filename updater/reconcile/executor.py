@@ -50,7 +50,7 @@ class Executor:
         self.remarks: list[str] = []  # what meta is to be told with the outcome
         self._terms = f"{VERSION} {host.config.limits}"  # by what a content is judged
         self._checked = ""  # the version whose place has been looked at
-        self._was_well = ""  # the version on trial that was started when it was stopped to make way
+        self._was_started = ""  # the version on trial that was started when it was stopped to make way
         self._stopped: list[stopping.Before] = []
         self._departing: dict[str, frozenset[str]] = {}  # what stops of this turn may still be ending, by version
         self._marks: dict[str, str] = {}  # of the starts of this turn, by version
@@ -168,13 +168,13 @@ class Executor:
 
     def _stop(self, action: Action) -> None:
         install = self.agent.install(action.version)
-        was_well = not action.forced and self._is_well(install)
+        was_started = not action.forced and self._is_well(install)
         self.remember(lambda memory: memory.stopping(action.version))
         were = stopping.before(install, self.memory, self.host.boot)
         if not action.forced:
             self._sync(install)  # its marker may be of an updater that was killed before it could see to this
         left = stopping.bring_down(were, self.order, self.host.config.timeouts, action)
-        self._was_well = action.version if was_well else ""
+        self._was_started = action.version if was_started else ""
         self._stopped.append(were)
         self._departing[action.version] = were.departing()
         self._is_alone = were.alone and not left
@@ -211,9 +211,9 @@ class Executor:
 
     def _switch(self, action: Action) -> None:
         keep = self.note if action.version == self.memory.good else self.remember  # on the way back
-        was_well = action.replaces != "" and action.replaces == self._was_well
+        was_started = action.replaces != "" and action.replaces == self._was_started
         begun = self._beginning(action.version)
-        keep(lambda memory: begun(memory.switching(action.replaces, action.version, was_well)))
+        keep(lambda memory: begun(memory.switching(action.replaces, action.version, was_started)))
         self._name(action)
 
     def _beginning(self, version: str) -> Callable[[Memory], Memory]:

@@ -31,7 +31,7 @@ INTERVAL = 300  # seconds between heartbeats, in a new cfg.json
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class InstallOptions:
     """The options of an installation."""
 
     package: Path  # an unpacked package
@@ -59,7 +59,7 @@ class Wish:
 
 
 @dataclass(slots=True)
-class Done:
+class InstallReport:
     """The result of an installation."""
 
     wrote: list[Path] = field(default_factory=list)
@@ -71,17 +71,17 @@ class Done:
         return told if self.wrote else [*told, "nothing to change"]
 
 
-def install(wish: Wish) -> Done:
+def install(options: InstallOptions) -> InstallReport:
     """Install the package. Raises Misconfigured, TryLater."""
-    uid, gid = _check(wish)
-    done = Done()
-    durable_files.make_directory(wish.layout.root)
-    _configuration(wish, done)
-    _first_version(wish, done)
-    _templates(wish, done)
+    uid, gid = _check(options)
+    report = InstallReport()
+    durable_files.make_directory(options.layout.root)
+    _configuration(options, report)
+    _first_version(options, report)
+    _templates(options, report)
     if uid:
-        _give(wish.layout, uid, gid)
-    return done
+        _give(options.layout, uid, gid)
+    return report
 
 
 def enable() -> None:
@@ -94,57 +94,57 @@ def enable() -> None:
         ) from e
 
 
-def _check(wish: Wish) -> tuple[int, int]:
+def _check(options: InstallOptions) -> tuple[int, int]:
     """Check everything before the first write; returns (uid, gid) of the user. Raises Misconfigured."""
-    if not wish.root.is_absolute() or any(not c.isprintable() or c in " \"'\\%$" for c in str(wish.root)):
-        raise Misconfigured(f"the root {wish.root} must be an absolute path without blanks, quotes, % or $")
-    if wish.hardened and any(wish.root.is_relative_to(hidden) for hidden in _HIDDEN):
-        raise Misconfigured(f"--hardened hides {', '.join(_HIDDEN)}: choose another --root than {wish.root}")
-    if wish.destdir == Path("/") and os.geteuid() != 0:
-        raise Misconfigured("writes below /etc: run it as root, or have a look first with --destdir DIRECTORY")
-    if missing := [name for name in PACKAGE if not places.is_file(wish.package / name)]:
+    if not options.root.is_absolute() or any(not c.isprintable() or c in " \"'\\%$" for c in str(options.root)):
+        raise Misconfigured(f"the root {options.root} must be an absolute path without blanks, quotes, % or $")
+    if options.hardened and any(options.root.is_relative_to(hidden) for hidden in _HIDDEN):
+        raise Misconfigured(f"--hardened hides {', '.join(_HIDDEN)}: choose another --root than {options.root}")
+    if options.destdir == Path("/") and os.geteuid() != 0:
+        raise Misconfigured("writes below /etc: run it as root, or preview it with --destdir DIRECTORY")
+    if missing := [name for name in PACKAGE if not places.is_file(options.package / name)]:
         raise Misconfigured(
-            f"{wish.package} is no unpacked package, it lacks {', '.join(missing)}: "
+            f"{options.package} is not an unpacked package, it lacks {', '.join(missing)}: "
             f"unpack {OWN_NAME}-{__version__}.tar.gz and run its ./control install"
         )
-    file = wish.layout.root / "cfg.json"
+    file = options.layout.root / "cfg.json"
     if places.exists(file):
         config.load(file)
-    elif not wish.server:
-        raise Misconfigured(f"there is no {file} yet: say where meta is, --server HOST:PORT")
-    elif problem := base_problem("--server", config.Config(wish.server, INTERVAL).heartbeat_url):
+    elif not options.server:
+        raise Misconfigured(f"there is no {file} yet: give the address of meta with --server HOST:PORT")
+    elif problem := base_problem("--server", config.Config(options.server, INTERVAL).heartbeat_url):
         raise Misconfigured(problem)
     try:
-        entry = pwd.getpwnam(wish.user)
+        entry = pwd.getpwnam(options.user)
     except KeyError as e:
-        raise Misconfigured(f"this host has no user {wish.user}") from e
+        raise Misconfigured(f"this host has no user {options.user}") from e
     return entry.pw_uid, entry.pw_gid
 
 
-def _configuration(wish: Wish, done: Done) -> None:
-    file = wish.layout.root / "cfg.json"
+def _configuration(options: InstallOptions, report: InstallReport) -> None:
+    file = options.layout.root / "cfg.json"
     if places.exists(file):
-        done.kept.append(f"{file}: is there already")
+        report.kept.append(f"{file}: is there already")
         return
-    settings = msgspec.json.decode((wish.package / "cfg.example.json").read_bytes())
-    settings |= {"server": wish.server, "interval": INTERVAL}
-    _write(file, msgspec.json.format(msgspec.json.encode(settings), indent=4) + b"\n", 0o644, done)
+    settings = msgspec.json.decode((options.package / "cfg.example.json").read_bytes())
+    settings |= {"server": options.server, "interval": INTERVAL}
+    _write(file, msgspec.json.format(msgspec.json.encode(settings), indent=4) + b"\n", 0o644, report)
 
 
-def _first_version(wish: Wish, done: Done) -> None:
+def _first_version(options: InstallOptions, report: InstallReport) -> None:
     """Copy the package as the agent's first version, unless it has one; later versions are decided by meta."""
-    agent = wish.layout.agent(OWN_NAME)
+    agent = options.layout.agent(OWN_NAME)
     if current := _complete_version(agent):
-        why = "is there already" if current == __version__ else "is the current version, which is meta's to change"
-        if current == __version__ and not _same(wish.package, agent.install(current)):
+        why = "is there already" if current == __version__ else "is the current version, and meta decides on another"
+        if current == __version__ and not _same(options.package, agent.install(current)):
             raise Misconfigured(
-                f"{agent.install(current)} is another {current} than this one: no version has two contents"
+                f"{agent.install(current)} has other content than this package: build the package as a new version"
             )
-        done.kept.append(f"{agent.install(current)}: {why}")
+        report.kept.append(f"{agent.install(current)}: {why}")
         return
-    with durable_files.only_one(wish.layout.lock):
-        _copy(wish.package, agent, done)
-        _write(agent.version_file, f"{__version__}\n".encode(), 0o644, done)
+    with durable_files.only_one(options.layout.lock):
+        _copy(options.package, agent, report)
+        _write(agent.version_file, f"{__version__}\n".encode(), 0o644, report)
 
 
 def _complete_version(agent: AgentDir) -> str:
@@ -161,11 +161,11 @@ def _same(package: Path, install: Path) -> bool:
     return all((package / name).read_bytes() == (install / name).read_bytes() for name in PACKAGE)
 
 
-def _copy(package: Path, agent: AgentDir, done: Done) -> None:
+def _copy(package: Path, agent: AgentDir, report: InstallReport) -> None:
     """Make an install as `executor` does: in a staging directory, marked, then renamed."""
     install, staging = agent.install(__version__), agent.staging(__version__)
-    if package == install:  # a person unpacked it at its final place
-        _write(install / MARKER, _marker(), 0o644, done)
+    if package == install:  # it was unpacked at its final path
+        _write(install / MARKER, _marker(), 0o644, report)
         return
     durable_files.remove_tree(staging)
     durable_files.make_directory(staging)
@@ -173,37 +173,37 @@ def _copy(package: Path, agent: AgentDir, done: Done) -> None:
         durable_files.write_atomic(staging / name, (package / name).read_bytes(), mode)
     durable_files.write_atomic(staging / MARKER, _marker())
     durable_files.move_directory(staging, install, MARKER)
-    done.wrote.append(install)
+    report.wrote.append(install)
 
 
 def _marker() -> bytes:
     return msgspec.json.encode(Marker(at=int(time.time())))
 
 
-def _templates(wish: Wish, done: Done) -> None:
-    with zipfile.ZipFile(wish.package / "updater.pyz") as archive:
+def _templates(options: InstallOptions, report: InstallReport) -> None:
+    with zipfile.ZipFile(options.package / "updater.pyz") as archive:
         launcher = archive.read("templates/run")
         unit = archive.read(f"templates/{UNIT}").decode()
         drop_in = archive.read(f"templates/{HARDENED}").decode()
-    unit = unit.replace("@ROOT@", str(wish.root)).replace("@USER@", wish.user)
-    unit = unit.replace("@AS_ROOT@", "" if wish.user == "root" else "# ")
-    durable_files.make_directory(wish.unit.parent)
-    _write(wish.layout.root / "run", launcher, 0o755, done)
-    _write(wish.unit, unit.encode(), 0o644, done)
-    if wish.hardened:
-        durable_files.make_directory(wish.drop_in.parent)
-        _write(wish.drop_in, drop_in.replace("@ROOT@", str(wish.root)).encode(), 0o644, done)
-    elif places.exists(wish.drop_in):
-        done.kept.append(f"{wish.drop_in}: is there already; remove it if it is not wanted")
+    unit = unit.replace("@ROOT@", str(options.root)).replace("@USER@", options.user)
+    unit = unit.replace("@AS_ROOT@", "" if options.user == "root" else "# ")
+    durable_files.make_directory(options.unit.parent)
+    _write(options.layout.root / "run", launcher, 0o755, report)
+    _write(options.unit, unit.encode(), 0o644, report)
+    if options.hardened:
+        durable_files.make_directory(options.drop_in.parent)
+        _write(options.drop_in, drop_in.replace("@ROOT@", str(options.root)).encode(), 0o644, report)
+    elif places.exists(options.drop_in):
+        report.kept.append(f"{options.drop_in}: is there already; remove it if it is not wanted")
 
 
-def _write(path: Path, data: bytes, mode: int, done: Done) -> None:
+def _write(path: Path, data: bytes, mode: int, report: InstallReport) -> None:
     with contextlib.suppress(ValueError):
         if durable_files.read_small(path, len(data)) == data and path.stat().st_mode & 0o777 == mode:
-            done.kept.append(f"{path}: is there already")
+            report.kept.append(f"{path}: is there already")
             return
     durable_files.write_atomic(path, data, mode)
-    done.wrote.append(path)
+    report.wrote.append(path)
 
 
 def _give(layout: Layout, uid: int, gid: int) -> None:

@@ -37,7 +37,7 @@ def test_every_command_has_help_that_shows_its_configuration(command):
 
 def test_help_teaches_exit_codes_and_shell_completion():
     text = updater("--help").stdout
-    assert "Exit codes: 0 well" in text
+    assert "Exit codes: 0 success" in text
     assert "_UPDATER_COMPLETE=bash_source" in text
 
 
@@ -198,7 +198,7 @@ def test_plan_says_when_there_is_nothing_to_do(host, site):
 
 def test_plan_says_when_a_meta_takes_it_for_a_heartbeat(host, site):
     assert host.run("plan").stderr == (
-        f"http://{site.address} took this for a heartbeat of {host.name}: it does not know reports that only look\n"
+        f"http://{site.address} took this for a heartbeat of {host.name}: it does not know requests that only look\n"
     )
     assert site.reports[-1]["look"] is True
 
@@ -235,7 +235,7 @@ def test_status_is_a_table_on_a_terminal(host):
 def test_unpack_takes_the_limits_of_a_configuration_that_is_named(host, site, tmp_path):
     site.publish(control=QUIET)
     tarball = str(tmp_path / "site" / "agent-1.tar.gz")
-    assert updater("unpack", tarball, str(tmp_path / "usual")).stdout == f"well: 1 members, {len(QUIET)} bytes\n"
+    assert updater("unpack", tarball, str(tmp_path / "usual")).stdout == f"ok: 1 members, {len(QUIET)} bytes\n"
     host.config.write_text(json.dumps(json.loads(host.config.read_text()) | {"limits": {"file": 10}}))
     done = updater("unpack", "-c", str(host.config), tarball, str(tmp_path / "limited"))
     assert done.returncode == 1
@@ -254,7 +254,7 @@ def test_reload_without_a_daemon_says_that_none_runs(host):
 
 def test_run_check_says_whether_it_could_run_and_changes_nothing(host):
     before = sorted(host.root.rglob("*"))
-    assert host.run("run", "--check").stdout == f"{host.config} is good\n"
+    assert host.run("run", "--check").stdout == f"{host.config} is valid\n"
     assert sorted(host.root.rglob("*")) == before
 
 

@@ -54,7 +54,7 @@ def test_a_held_agent_is_left_alone_and_reported_as_held(upgraded, site):
 def test_a_second_hold_without_a_reason_keeps_the_first_one(upgraded):
     upgraded.run("hold", "agent", "--why", "I am looking into it")
     done = upgraded.run("hold", "agent")
-    assert done.stdout == "agent is held already (I am looking into it); with --why it gets another reason\n"
+    assert done.stdout == "agent is held already (I am looking into it); --why TEXT changes the reason\n"
     assert "held       I am looking into it" in upgraded.run("why", "agent").stdout
     assert upgraded.run("hold", "agent", "--why", "so do I").stdout == "agent is held\n"
     assert "held       so do I" in upgraded.run("why", "agent").stdout
@@ -107,7 +107,7 @@ def test_a_second_rollback_finds_nothing_to_take_back(upgraded):
     upgraded.run("rollback", "agent")
     done = upgraded.run("rollback", "agent")
     assert done.returncode == 1
-    assert "there is nothing to take back" in done.stderr
+    assert "there is nothing to roll back" in done.stderr
 
 
 def test_a_rollback_without_another_version_says_so(host, site):
@@ -141,24 +141,24 @@ def test_why_tells_what_is_desired_seen_tried_and_next(upgraded, site):
     assert told["observed"] == "2 started"
     assert told["installed"] == "2, 3"
     assert "3 was rolled back (not started within 2 s" in told["waits"]
-    assert (told.get("way"), told["evidence"]) == (None, "no agent.conf"), "it is at 2 again"
+    assert (told.get("rollback"), told["evidence"]) == (None, "no agent.conf"), "it is at 2 again"
     assert "rolled back at start: 2 -> 3" in told["last"]
 
 
-def way_back(host):
+def rollback_target(host):
     """As `why` shows it, and where a rollback then takes the agent."""
-    shown = [line.split()[-1] for line in host.run("why", "agent").stdout.splitlines() if line.startswith("way back")]
+    shown = [line.split()[-1] for line in host.run("why", "agent").stdout.splitlines() if line.startswith("rollback")]
     done = host.run("rollback", "agent")
     return shown, [host.current("agent")] if done.returncode == 0 else []
 
 
-def test_why_shows_the_way_back_that_a_rollback_takes_and_no_other(upgraded, site):
-    assert way_back(upgraded) == (["1"], ["1"])
-    assert way_back(upgraded) == ([], []), "it is taken back already"
+def test_why_shows_the_version_that_a_rollback_goes_to(upgraded, site):
+    assert rollback_target(upgraded) == (["1"], ["1"])
+    assert rollback_target(upgraded) == ([], []), "it is taken back already"
     site.desire(("agent", "1"))
     assert upgraded.run("once").returncode == 0
     assert "installed  1\n" in upgraded.run("why", "agent").stdout
-    assert way_back(upgraded) == ([], []), "no other version is left"
+    assert rollback_target(upgraded) == ([], []), "no other version is left"
 
 
 def test_a_retry_of_a_download_with_other_bytes_says_that_it_is_fetched_again_anyway(upgraded, site):
@@ -168,7 +168,7 @@ def test_a_retry_of_a_download_with_other_bytes_says_that_it_is_fetched_again_an
     done = upgraded.run("retry", "agent")
     assert done.returncode == 1
     assert "agent 3: refused at install (" in done.stderr
-    assert "It is tried again in each cycle by itself: there is nothing to ask for" in done.stderr
+    assert "Each cycle tries it again by itself, so no retry is needed" in done.stderr
 
 
 def test_a_retry_of_a_version_that_was_published_again_with_other_bytes_says_why_it_is_none(upgraded, site):
@@ -177,7 +177,7 @@ def test_a_retry_of_a_version_that_was_published_again_with_other_bytes_says_why
     done = upgraded.run("retry", "agent")
     assert done.returncode == 1
     assert "0" * 32 in done.stderr
-    assert "No other try would change that" in done.stderr
+    assert "A retry would not change that" in done.stderr
 
 
 def test_why_says_since_when_meta_cannot_have_answered(upgraded):
@@ -228,7 +228,7 @@ def test_a_rolled_back_version_is_tried_again_by_hand_without_a_daemon(rejected,
     assert running(rejected, "3")
     done = rejected.run("retry", "agent")
     assert done.returncode == 1
-    assert "there is nothing to try again" in done.stderr
+    assert "there is nothing to retry" in done.stderr
 
 
 def test_a_version_that_fails_again_is_said_so_and_the_one_before_runs_on(rejected):

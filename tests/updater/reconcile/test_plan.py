@@ -339,12 +339,12 @@ def test_a_version_that_came_through_its_watch_is_the_way_back():
 
 
 def test_a_version_left_in_good_health_is_the_way_back_even_within_its_watch():
-    assert WATCHED.switching("2", "3", was_well=True).good == "2"
+    assert WATCHED.switching("2", "3", was_started=True).good == "2"
     assert WATCHED.switching("2", "3").good == "1"
 
 
 def test_a_version_that_is_taken_back_within_its_watch_is_nothing_to_go_back_to_however_well_it_was():
-    back = WATCHED.switching("2", "1", was_well=True)
+    back = WATCHED.switching("2", "1", was_started=True)
     assert (back.current, back.good, back.is_on_trial, back.may_be_taken_back(started=True)) == ("1", "1", False, False)
     assert not plan(seen("1", DOWN, "2"), order("1"), back, MOMENT).is_way_back
 
