@@ -59,7 +59,7 @@ def test_a_version_that_a_person_took_back_just_before_a_restart_is_not_started_
         configure(host, interval=1000)
         before = calls(host.root, AGENT)
         host.start()
-        until("it has looked", lambda: "waits for meta to say it again" in host.log.read_text())
+        until("it has looked", lambda: "waits for meta to confirm it" in host.log.read_text())
         os.kill(host.pid, signal.SIGUSR1)
         until("meta hears of it", lambda: (meta.status(AGENT).get(host.name) or {}).get("version") == "1.0.0")
         assert host.stop() == 0

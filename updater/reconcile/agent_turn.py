@@ -1,6 +1,6 @@
-"""One agent's turn in a cycle: plan and perform, and after a failure what `recovery` says.
+"""One agent's turn in a cycle: plan, perform, and after a failure do what `recovery` decides.
 
-A turn never raises: whatever goes wrong with one agent is that agent's outcome and no other's.
+A turn never raises: an error with one agent becomes its outcome and does not affect the others.
 """
 
 import logging
@@ -29,24 +29,24 @@ log = logging.getLogger("updater")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What came of it."""
+    """The result of a turn."""
 
     agent: str
-    waits: str = ""  # why the agent is not as desired, "" when it is
+    waits: str = ""  # why the agent is not as desired; "" if it is
     changed: bool = False  # whether the host was changed
-    is_news: bool = False  # that, the end of a watch, or a rejection that came or went: reported at once
+    is_news: bool = False  # whether to report at once: a change, the end of a watch, a new or lifted rejection
 
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    """What ended a plan, for meta and for us."""
+    """The failure that ended a plan."""
 
-    outcome: Outcome
-    as_failure: Failure
+    outcome: Outcome  # for the report
+    as_failure: Failure  # for `recovery`
 
 
 def converge(host: Host, desired: Desired, observed: Observed, source: Source = Source.ANSWER) -> Turn:
-    """Bring one agent to its order, as far as it goes now. `observed` is this cycle's look at it; source: of the order."""
+    """Bring one agent to its desired state, as far as possible now. observed: by this cycle; source: of the order."""
     try:
         return _converge(Executor(host, host.config.completed(desired), source), observed)
     except UpdaterError as e:
@@ -54,7 +54,7 @@ def converge(host: Host, desired: Desired, observed: Observed, source: Source = 
         return Turn(desired.name, str(e))
     except Exception:
         log.exception("%s: a defect of the updater stopped this agent's turn", desired.name)
-        return Turn(desired.name, "a defect of the updater, see its log")
+        return Turn(desired.name, "a defect of the updater: see its log, and report it")
 
 
 def _converge(executor: Executor, observed: Observed) -> Turn:
@@ -80,7 +80,7 @@ def _converge(executor: Executor, observed: Observed) -> Turn:
 def _recovered(
     executor: Executor, todo: Plan, done: list[Action], failed: "_Failed | None"
 ) -> tuple[Plan, list[Action], "_Failed | None"]:
-    """Follow the table of `recovery`; returns the last plan that was tried, all that was done, and what failed in the end."""
+    """Do what `recovery` decides; returns the last plan, all actions that were done, and the last failure or None."""
     for tries in reversed(range(TRIES + 1)):
         if failed is None:
             break
@@ -106,7 +106,7 @@ def _look_again(executor: Executor) -> Observed:
 
 
 def _planned(executor: Executor, observed: Observed) -> Plan:
-    """The plan by this look, whose memory is kept: nothing that others remember meanwhile comes between."""
+    """The plan by this observation; its memory is saved in the same step, so no other change of the memory is lost."""
     if not (observed.held or observed.trouble):
         _follow_operator(executor, observed)
     moment, keep, todo = executor.host.moment(observed.at), executor.host.config.keep_versions, Plan()
@@ -121,7 +121,7 @@ def _planned(executor: Executor, observed: Observed) -> Plan:
 
 
 def _follow_operator(executor: Executor, observed: Observed) -> None:
-    """What a person on this host has asked for since the last turn; a way back counts more than another try."""
+    """Take the operator requests since the last turn into the memory. A rollback takes precedence over a retry."""
     layout = executor.host.layout
     if operator_requests.rollback_requested(layout, observed.name):
         before = executor.memory
@@ -141,10 +141,10 @@ def _taken_back(executor: Executor, back: str) -> Outcome:
 
 
 def _perform(executor: Executor, todo: Plan) -> tuple[list[Action], "_Failed | None"]:
-    """Perform a plan; returns what was done to the agent, tidying up aside, and the failure that ended it."""
+    """Perform a plan; returns the actions that were done, except prunes, and the failure that ended it or None."""
     done: list[Action] = []
     if all(action.step is not Step.INSTALL for action in todo.actions):
-        executor.host.waits.pop(executor.order.name, None)  # what waited for a download waits for none any more
+        executor.host.waits.pop(executor.order.name, None)  # no download is needed any more
     for action in todo.actions:
         log.info("%s: %s", action.agent, action)
         try:
@@ -160,7 +160,7 @@ def _perform(executor: Executor, todo: Plan) -> tuple[list[Action], "_Failed | N
 
 
 def _perform_one(executor: Executor, action: Action) -> None:
-    """Do it, or raise an UpdaterError. While a download is under way or is to be tried again, meta is told of it."""
+    """Perform one action. Raises UpdaterError. Reports say so during a download, and until a failed one succeeds."""
     waits = executor.host.waits
     if action.step is not Step.INSTALL:
         executor.perform(action)
@@ -179,7 +179,7 @@ def _perform_one(executor: Executor, action: Action) -> None:
 def _outcome(
     executor: Executor, observed: Observed, todo: Plan, done: list[Action], failed: "_Failed | None"
 ) -> Outcome | None:
-    """What came of the turn, for meta; None when that is nothing new. `observed` is the look that it began with."""
+    """The outcome of the turn for the report; None if nothing was done or failed. observed: at the turn's beginning."""
     if failed:
         return replace(failed.outcome, from_=failed.outcome.from_ or observed.current)
     if todo.failure:
@@ -198,7 +198,7 @@ def _done(actions: list[Action], now: float) -> Outcome:
 
 
 def _outcome_of(error: UpdaterError, action: Action, executor: Executor) -> Outcome:
-    """What a failed action is in the next report."""
+    """The outcome of a failed action."""
     on_the_way = action.step in (Step.STOP, Step.ADOPT) and not action.forced and executor.order.cmd == START
     return Outcome(
         action.agent,

@@ -1,9 +1,11 @@
-"""One look at an agent with both witnesses: what its `control` says, and what the kernel knows of its processes.
+"""Observes an agent with two witnesses: the status of its `control`, and the kernel's processes.
 
-Words decide what is wanted. The kernel is asked where they may be wrong: an agent whose processes have been recognised by where
-they are is not believed to be started when none exists. An agent that was never recognised so (it only asks systemd, or moves
-away from its directory) is believed. A look costs a look at the processes that are known already; /proc is read as a whole only
-when none of those lives, and while it is not yet known what kind of agent this is.
+The status is checked against the kernel where it may be wrong. If an agent's processes were recognised by its directory
+before and none exists now, a `started` is not believed. An agent whose processes were never recognised that way, such as
+one that systemd runs elsewhere, is believed.
+
+Usually only the known processes are looked up. All of /proc is read if none of them lives, or while it is not clear yet
+whether the agent's processes can be recognised.
 """
 
 import time
@@ -20,11 +22,11 @@ from updater.model.observed import Observed, State, Status
 from updater.model.recognised import Recognised
 from updater.self_update import handover
 
-_MOMENT = 0.1  # seconds between the two looks after which an agent is not believed
+_MOMENT = 0.1  # seconds between two looks at the processes
 
 
 def look_at(host: Host, name: str) -> Observed:
-    """Observe one agent; in its watch also which processes it has. Raises TryLater."""
+    """Observe one agent, within its watch with its processes. Raises TryLater."""
     memory = host.memories.of(name)
     began = time.monotonic()
     seen = observe(host.layout, name, host.config.timeouts.status, memory.current, host.now)
@@ -35,12 +37,11 @@ def look_at(host: Host, name: str) -> Observed:
     seen = replace(seen, crowding=crowding, occupied=crowding | visited)
     if memory.is_watched and seen.current in seen.installs:
         seen = _close_look(host, seen, memory, began)
-    return _testified(host, seen, memory, began)
+    return _checked(host, seen, memory, began)
 
 
 def _close_look(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:
-    """With the processes of the current version that live for more than a moment: what a status script leaves is gone by
-    then."""
+    """Add the processes of the current version. Those that end within a moment, as of a status script, do not count."""
     install, table = host.layout.agent(seen.name).install(seen.current), host.table(began)
     found = witness.recognise(table, install, memory.known(seen.current), host.boot)
     if found:
@@ -50,7 +51,8 @@ def _close_look(host: Host, seen: Observed, memory: Memory, began: float) -> Obs
     return replace(seen, processes=staying, mains=mains & staying, mains_alone=alone)
 
 
-def _testified(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:
+def _checked(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:
+    """Check a `started` against the kernel. began: monotonic seconds at which the status was asked."""
     if seen.state is not State.STARTED:
         return seen
     known = memory.known(seen.current)
@@ -65,8 +67,11 @@ def _testified(host: Host, seen: Observed, memory: Memory, began: float) -> Obse
 
 
 def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
-    """What kind of agent this is: one that stays where it is installed, or one of which nothing can be said. What is below its
-    install may leave it while it is young, and is looked at again when none of it is."""
+    """Find out whether the agent's processes stay in its directory, so that they can be recognised there.
+
+    Young processes may still leave it, so they are looked at again when they are older. If there are none in the
+    directory, the agent is believed.
+    """
     version, until = host.settles.get(seen.name, ("", 0.0))
     if version == seen.current and time.monotonic() < until:
         return seen
@@ -84,7 +89,7 @@ def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
 
 
 def _doubted(host: Host, seen: Observed, known: Recognised | None, began: float) -> Observed:
-    """None of the processes that were known is there, if any were: others are, or may be, or it is not believed."""
+    """Search all processes for the agent's, as no known one lives. If none is or may be the agent's, it is `absent`."""
     install = host.layout.agent(seen.name).install(seen.current)
     table = host.table(began)
     for again in (True, False):

@@ -1,7 +1,7 @@
-"""One cycle of a host: observe -> report -> reply -> plan and perform, agent by agent -> outcomes for the next report.
+"""One cycle of a host: observe, report, take the reply's orders, then plan and perform them for each agent.
 
-No usable reply means no orders, and then nothing is changed. Agents take their turns side by side, so one that hangs costs
-the others nothing. `updater once` runs a cycle to its end; the daemon does the same in the same steps, and need not wait.
+Without a usable reply nothing is changed. Agents take their turns in parallel, so one that hangs does not delay the others.
+`updater once` waits for the end of all turns; the daemon makes the same steps, but does not wait.
 """
 
 import logging
@@ -38,15 +38,15 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """One exchange with meta."""
+    """One report and its reply."""
 
-    observed: dict[str, Observed]
-    orders: tuple[Desired, ...] = ()  # those that may be followed
-    refused: tuple[RefusedOrder, ...] = ()  # those that may not
-    look: bool = False  # meta knows that it was no heartbeat
+    observed: dict[str, Observed]  # by agent
+    orders: tuple[Desired, ...] = ()  # the valid ones
+    refused: tuple[RefusedOrder, ...] = ()  # the invalid ones
+    look: bool = False  # for a preview: whether meta did not count it as a heartbeat
 
     def refusals(self, now: float) -> tuple[Outcome, ...]:
-        """The refused orders, as outcomes for the next report."""
+        """The refused orders as outcomes for the next report. now: Unix seconds."""
         current = {name: self.observed[name].current for name, _, _ in self.refused if name in self.observed}
         return tuple(
             Outcome(name, current.get(name, ""), version, step="order", result=REFUSED, reason=why, at=int(now))
@@ -56,9 +56,9 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Result(Beat):
-    """A whole cycle."""
+    """The result of a whole cycle."""
 
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[Turn, ...] = ()  # one for each order
 
     @property
     def matches(self) -> bool:
@@ -67,9 +67,9 @@ class Result(Beat):
 
 
 def run(host: Host) -> Result:
-    """One cycle, to its end; a host that it changed is reported again at once, so that the news need not wait.
+    """Run one cycle to its end. If it changes the host, a second report is sent at once.
 
-    Raises TryLater or Refused when meta gives no usable answer; then nothing was changed.
+    Raises TryLater or Refused if meta gives no usable answer; then nothing was changed.
     """
     workers = Workers(host)
     heard = begin(host, workers)
@@ -79,22 +79,21 @@ def run(host: Host) -> Result:
 
 
 def begin(host: Host, workers: Workers, refused_before: tuple[Outcome, ...] = ()) -> Beat:
-    """The beginning of a cycle: a heartbeat, and a turn for each agent that may be changed. See `beat`."""
+    """Begin a cycle: send a heartbeat and start a turn for each order. Arguments and errors are those of `beat`."""
     heard = beat(host, refused_before)
     workers.start(heard.orders, heard.observed, Source.ANSWER)
     return heard
 
 
 def tell_news(host: Host, ended: list[Turn], refused: tuple[Outcome, ...]) -> dict[str, Observed] | None:
-    """The end of a cycle, or of some of its turns: what is news is reported at once. Returns what was seen then, None without
-    news."""
+    """Report at once if one of these turns has news; returns what was observed for that, or None without news."""
     return tell(host, refused) if any(turn.is_news for turn in ended) else None
 
 
 def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
-    """Observe, report, and take the orders. refused_before: of the previous reply, for this report.
+    """Observe, report and take the orders. refused_before: outcomes of the previous reply's refused orders.
 
-    Raises TryLater or Refused when meta gives no usable answer, and what `host_name.reported` raises before it is asked.
+    Raises TryLater or Refused if meta gives no usable answer, and what `host_name.reported` raises.
     """
     host_name.note(host)
     name = host_name.reported(host)
@@ -106,28 +105,31 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     observed |= _look_at_new(host, orders, observed)
     host.forget_waits({order.name for order in orders})
     try:
-        _tidy_downloads(host, orders, observed)
+        _remove_old_downloads(host, orders, observed)
     except TryLater as e:
-        log.warning("old downloads stay for now: %s", e)
+        log.warning("old downloads cannot be removed now: %s", e)
     try:
         host.orders.keep(orders, host.now(), name)
     except TryLater as e:
-        log.error("the orders could not be kept for a time without meta: %s", e)
+        log.error("the orders could not be saved for a time without meta: %s", e)
     return Beat(observed, orders, reply.refused)
 
 
 def tell(host: Host, refused: tuple[Outcome, ...] = ()) -> dict[str, Observed]:
-    """Observe and report what has changed, without taking orders; returns what was seen."""
+    """Observe and report without taking orders; returns what was observed. A failure is logged."""
     observed = look(host, agent_names(host.layout))
     try:
         _report(host, host_name.reported(host), observed.values(), refused)
     except UpdaterError as e:
-        log.warning("the news will be in the next report: %s", e)
+        log.warning("the changes will be in the next report: %s", e)
     return observed
 
 
 def preview(host: Host) -> tuple[Beat, list[Plan]]:
-    """What a cycle would do now: the plan of each order. Changes nothing on the host, nor in a meta that knows looks."""
+    """What a cycle would do now: the reply, and the plan for each order. Changes nothing on the host.
+
+    A meta that supports the key `look` does not count it as a heartbeat. Raises as `beat` does.
+    """
     name = host_name.reported(host)
     observed = look(host, agent_names(host.layout))
     report = _rendered(host, name, _agents(host, observed.values()), [])
@@ -142,7 +144,7 @@ def preview(host: Host) -> tuple[Beat, list[Plan]]:
 
 
 def look(host: Host, names: Iterable[str]) -> dict[str, Observed]:
-    """Observe these agents, side by side."""
+    """Observe these agents in parallel. An error with one is in its `trouble`."""
     names = list(names)
     return dict(zip(names, _side_by_side(lambda name: _look_at(host, name), names), strict=True))
 
@@ -157,13 +159,13 @@ def _look_at(host: Host, name: str) -> Observed:
     except UpdaterError as e:
         log.error("%s: %s", name, e)
         return Observed(name, trouble=str(e), at=host.now())
-    except OSError as e:  # born where nobody thought of it: that costs this agent its turn, and no other
+    except OSError as e:  # not foreseen where it was raised; the other agents must go on
         log.exception("%s: a defect of the updater stopped this look", name)
         return Observed(name, trouble=f"cannot be looked at: {e}", at=host.now())
 
 
 def _report(host: Host, name: str, observed: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:
-    """Tell meta what is true and what came of its orders; the outcomes that it has got are then forgotten here."""
+    """Send a report with the pending outcomes; those that meta has received are then removed from the memories."""
     pending = [(agent, outcome) for agent in host.memories.names() for outcome in host.memories.of(agent).outcomes]
     agents = _agents(host, observed)
     sent = outcomes_that_fit([*pending, *(("", outcome) for outcome in refused)], agents)
@@ -175,11 +177,11 @@ def _report(host: Host, name: str, observed: Iterable[Observed], refused: tuple[
 
 
 def _agents(host: Host, observed: Iterable[Observed]) -> list[RealAgent]:
-    """As they are reported: with those first that meta has orders for, where they are too many for one report."""
+    """The agents of a report. If they are too many for one, those with orders come first."""
     there = [_real_agent(host, one) for one in observed if one.current]
     agents = agents_that_fit(there, {order.name for order in host.orders.last.orders})
     if len(agents) < len(there):
-        log.error("%d agents are more than meta takes of one host: %d are reported", len(there), len(agents))
+        log.error("%d agents are more than meta takes from one host: %d are reported", len(there), len(agents))
     return agents
 
 
@@ -199,7 +201,7 @@ def _real_agent(host: Host, observed: Observed) -> RealAgent:
     try:
         memory = host.memories.of(observed.name)
     except TryLater:
-        return observed.real_agent(True, waits)  # who knows
+        return observed.real_agent(True, waits)  # it may be on trial
     return observed.real_agent(memory.may_be_taken_back(observed.state is State.STARTED), waits, memory.rejected)
 
 
@@ -207,9 +209,11 @@ def _orders(host: Host, reply: Reply) -> tuple[Desired, ...]:
     return tuple(order for order in reply.desired if host.config.desired_agent in ("", order.name))
 
 
-def _tidy_downloads(host: Host, orders: tuple[Desired, ...], observed: dict[str, Observed]) -> None:
-    """Downloads that were cut off, or wait for what this host lacks, stay while they are still wanted, to be gone on with. What
-    lies there outside of an agent's directory is from older versions of the updater."""
+def _remove_old_downloads(host: Host, orders: tuple[Desired, ...], observed: dict[str, Observed]) -> None:
+    """Remove all downloads except those of ordered versions that are not installed yet, which can be resumed.
+
+    Files outside of an agent's directory are from older versions of the updater. Raises TryLater.
+    """
     wanted = {order.name: order.file_name for order in orders if order.version not in observed[order.name].installs}
     for agent in durable_files.names_in(host.layout.downloads):
         directory = host.layout.downloads_of(agent)

@@ -1,9 +1,9 @@
-"""The daemon: a first sleep (`backoff.until_first_beat`), a cycle each interval, closer looks at a version that is on trial.
+"""The daemon: a random first wait (`backoff.until_first_beat`), a cycle each interval, and more looks at versions on trial.
 
-While meta is away, its last answer in this run stays in force as far as nothing has to be fetched. Before its first answer
-in this run, what an earlier run kept of it does no more than `actions.Source.KEPT` says. Signals: TERM and INT end the daemon
-after the actions in hand, HUP reads cfg.json again, USR1 begins a cycle at once. A configuration with an error changes
-nothing.
+While meta is away, the orders of its last answer stay in force, as `actions.Source` says.
+
+Signals: TERM and INT end the daemon after the running actions. HUP reads cfg.json again; if it has an error, nothing
+changes. USR1 begins a cycle at once.
 """
 
 import contextlib
@@ -35,18 +35,18 @@ log = logging.getLogger("updater")
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 _IN_FORCE = {
-    Source.EARLIER: "those of its last answer stay in force, and nothing is fetched",
+    Source.EARLIER: "those of its last answer stay in force, and nothing is downloaded",
     Source.KEPT: "until its first answer in this run, what was running is kept running and nothing else is changed",
 }
 
 
 class Daemon:
-    """Runs cycles until told to stop. `observed` is the last look at every agent, for the local HTTP interface; `listens` goes
-    where another configuration wants that to listen, and raises Misconfigured where it cannot."""
+    """Runs cycles until it is stopped."""
 
     def __init__(self, host: Host, config_file: Path) -> None:
         self.host = host
-        self.observed: dict[str, Observed] = {}
+        self.observed: dict[str, Observed] = {}  # the last observation of each agent, for the local HTTP interface
+        # Called with a new configuration, so that the HTTP interface listens as that says; may raise Misconfigured.
         self.listens: Callable[[config.Config], object] = lambda _settings: None
         self._config_file = config_file
         self._reload_wanted = False
@@ -54,14 +54,14 @@ class Daemon:
         self._refused: tuple[Outcome, ...] = ()
         self._failures = 0
         self._next_beat = 0.0  # monotonic seconds
-        self._looked_at: dict[str, float] = {}  # by agent the end of its watch at which it was looked at
-        # A handler may run between any two bytecodes, also while a lock is held: so it only sets a flag and writes here.
+        self._looked_at: dict[str, float] = {}  # agent -> the end of its watch that was looked at, Unix seconds
+        # A signal handler may run while a lock is held, so it only sets a flag and writes to this pipe.
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._workers = Workers(host, self._wake_up)
         self._announcer = readiness.Announcer.of_this_process(host.layout.state)
 
     def run(self) -> None:
-        """Sleep until the first heartbeat is due, and go on until stopped."""
+        """Wait for the first cycle, then run cycles until stopped. Returns when all turns have ended."""
         first = self._first_sleep()
         log.info("first cycle in %.1f s, then every %g s", first, self.host.config.interval)
         self._announcer.ready(0)
@@ -72,17 +72,17 @@ class Daemon:
             self._cycle()
             self._until(due)
         self._workers.finish()
-        log.info("ready for %s" if self.host.successor else "stopped%s; the agents run on", self.host.successor)
+        log.info("handing over to %s" if self.host.successor else "stopped%s; the agents run on", self.host.successor)
 
     def _first_sleep(self) -> float:
         if handover.is_successor(self.host):
-            return 0.0  # a guard of the old version waits for our first heartbeat
+            return 0.0  # a guard of the old version waits for the first heartbeat
         settings, chance = self.host.config, random.random()  # noqa: S311 (jitter, not a secret)
         was_answered = self.host.orders.last.at > 0
         return backoff.until_first_beat(settings.interval, chance, settings.reported_hostname, was_answered)
 
     def reload(self) -> config.Config:
-        """Take cfg.json as it is now. Raises Misconfigured, and keeps the old configuration, when it has an error."""
+        """Read cfg.json again. Raises Misconfigured if it has an error; then the old configuration stays in force."""
         settings = config.load(self._config_file)
         self.listens(settings)
         self.host.reconfigure(settings)
@@ -91,8 +91,8 @@ class Daemon:
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
-        """While the block runs, TERM, INT and HUP mean what they mean to a daemon."""
-        self._announcer.withdraw()  # what a process said that was killed
+        """Handle the daemon's signals while the block runs."""
+        self._announcer.withdraw()  # a killed process may have left its state
         before = {number: signal.signal(number, self._on_signal) for number in (*_STOP, signal.SIGHUP, signal.SIGUSR1)}
         try:
             with children.burying():
@@ -143,7 +143,7 @@ class Daemon:
         handover.note_alive(self.host)
 
     def _wait_after(self, error: UpdaterError) -> float:
-        """Seconds until the next heartbeat is tried; none more than the interval where meta was not even asked."""
+        """Seconds to the next heartbeat, at least; 0 (the next cycle) if the error came before meta was asked."""
         if isinstance(error, Misconfigured | host_name.NameInDoubt):
             return 0.0
         asked = error.after if isinstance(error, TryLater) else 0.0
@@ -151,12 +151,12 @@ class Daemon:
         return backoff.until_next_beat(self._failures, self.host.config.interval, asked, chance)
 
     def _keep(self) -> None:
-        """Without meta: its last orders, as far as they may be followed now."""
+        """A cycle without meta: its last orders, as far as they may be followed now."""
         self.observed = cycle.look(self.host, agent_names(self.host.layout))
         self._workers.start(self._good_orders(), self.observed, self._source())
 
     def _source(self) -> Source:
-        """Of the orders that were kept last."""
+        """How recent the last orders are."""
         if not self.host.orders.of_this_run:
             return Source.KEPT
         return Source.EARLIER if self._failures else Source.ANSWER
@@ -165,9 +165,9 @@ class Daemon:
         return self.host.orders.last.still_good(self.host.now(), self.host.config.keep_orders)
 
     def _until(self, due: float) -> None:
-        """Wait until then (monotonic seconds), or until told to stop; see to turns that end and to versions on trial."""
+        """Wait until `due` (monotonic seconds), a stop or a wanted cycle. Report turns that end; look at versions on trial."""
         while not self._is_ending():
-            # Also where cycles take longer than the interval.
+            # First, so that it is done even if cycles take longer than the interval.
             if (news := cycle.tell_news(self.host, self._workers.collect(), self._refused)) is not None:
                 self.observed |= news
                 continue
@@ -180,7 +180,7 @@ class Daemon:
                 self._probe(watched)
 
     def _probe(self, watched: list[Desired]) -> None:
-        """A closer look at versions on trial, by which these agents have a turn between two cycles."""
+        """Observe the agents with versions on trial and start a turn for each, between two cycles."""
         self._note_ends(watched)
         self.observed |= cycle.look(self.host, [order.name for order in watched])
         self._workers.start(watched, self.observed, self._source())
@@ -189,11 +189,11 @@ class Daemon:
         return self.host.stopping or bool(self.host.successor)
 
     def _watched(self) -> list[Desired]:
-        """The orders whose versions are in their watch, or have just come to its end."""
+        """The orders of idle agents that are to be looked at between two cycles: within a watch, or once at its end."""
         return [order for order in self._good_orders() if not self._workers.is_busy(order.name) and self._is_due(order)]
 
     def _is_due(self, order: Desired) -> bool:
-        """At the end of a watch there is one look; where that does not decide it, the next one is that of the next cycle."""
+        """Whether to look at this agent now. At the end of a watch this is so once; after that, each cycle looks."""
         try:
             memory, now = self.host.memories.of(order.name), self.host.now()
         except TryLater:  # the next cycle says so
@@ -202,20 +202,20 @@ class Daemon:
         return memory.watching(now) or (memory.watch_is_over(now) and self._looked_at.get(order.name) != until)
 
     def _note_ends(self, watched: list[Desired]) -> None:
-        """Just before a look at these."""
+        """Remember which ends of watches the following look covers."""
         for order in watched:
             memory = self.host.memories.of(order.name)
             if memory.trial and memory.watch_is_over(self.host.now()):
                 self._looked_at[order.name] = memory.trial.until
 
     def _until_next_look(self, watched: list[Desired]) -> float:
-        """Seconds: a probe, but not beyond the end of a watch, which meta is told of at once."""
+        """Seconds to the next look at versions on trial: `probe` of cfg.json, or less if a watch ends before."""
         now, probe = self.host.now(), self.host.config.probe
         trials = (self.host.memories.of(order.name).trial for order in watched)
         return min([probe, *(trial.until - now for trial in trials if trial and trial.until > now)])
 
     def _sleep(self, seconds: float) -> bool:
-        """Sleep, at most so long; returns whether something happened; a reload that was asked for is made here."""
+        """Sleep for at most `seconds`; returns whether something woke the daemon. A wanted reload is done here."""
         if not select.select([self._woken], [], [], seconds)[0]:
             return False
         os.read(self._woken, 64)

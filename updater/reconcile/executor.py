@@ -1,7 +1,7 @@
-"""One action, done to the host. Each leaves the agent in a state from which the next plan goes on, wherever it is cut off.
+"""Performs single actions on the host. If one is interrupted anywhere, the next plan can continue from there.
 
-The order of writes is the crash safety: an install gets its marker and then its name, a switch is remembered as a trial
-before `.version` changes, and a rejection is remembered before anything is taken back.
+The order of writes makes this safe. An install gets its marker before its name. A switch is remembered as a trial before
+`.version` changes. A rejection is remembered before the version is rolled back.
 """
 
 import contextlib
@@ -36,25 +36,27 @@ _BEFORE_THE_SWITCH = (Step.INSTALL, Step.ADOPT, Step.STOP, Step.HAND_OVER)
 
 
 class _Lacking(Refused):
-    """This host lacks what a version needs."""
+    """The host lacks something that the version needs to run, such as an interpreter."""
 
 
 class Executor:
-    """Performs the actions of one agent and changes what is remembered of it. source: where its order is from."""
+    """Performs the actions of one agent's turn and updates its memory. source: of the order."""
 
     def __init__(self, host: Host, order: Desired, source: Source) -> None:
         self.host = host
         self.order = order
         self.source = source
         self.agent = host.layout.agent(order.name)
-        self.remarks: list[str] = []  # what meta is to be told with the outcome
-        self._terms = f"{VERSION} {host.config.limits}"  # by what a content is judged
-        self._checked = ""  # the version whose place has been looked at
-        self._was_started = ""  # the version on trial that was started when it was stopped to make way
-        self._stopped: list[stopping.Before] = []
-        self._departing: dict[str, frozenset[str]] = {}  # what stops of this turn may still be ending, by version
-        self._marks: dict[str, str] = {}  # of the starts of this turn, by version
-        self._is_alone = False  # whether nothing of the agent runs but the version that was stopped in this turn
+        self.remarks: list[str] = []  # added to the reason of the outcome
+        self._terms = f"{VERSION} {host.config.limits}"  # see Unfit.terms
+        self._checked = ""  # the version whose directory was checked
+        self._was_started = ""  # the version on trial that was started when it was stopped for another one
+        self._stopped: list[stopping.Before] = []  # the versions that were stopped in this turn
+        self._departing: dict[
+            str, frozenset[str]
+        ] = {}  # version -> processes that its stop in this turn may still be ending
+        self._marks: dict[str, str] = {}  # version -> token of its starts in this turn
+        self._is_alone = False  # whether no version of the agent has processes now, as after a complete stop
         self._does: dict[Step, Callable[[Action], None]] = {
             Step.REJECT: self._reject,
             Step.INSTALL: self._install,
@@ -68,15 +70,15 @@ class Executor:
         }
 
     def perform(self, action: Action) -> None:
-        """Do it, or raise an UpdaterError."""
-        if action.step in _BEFORE_THE_SWITCH:  # from a stop on, only a finished switch leaves a working agent
+        """Perform the action. Raises UpdaterError."""
+        if action.step in _BEFORE_THE_SWITCH:  # after a stop, the turn goes on until some version runs
             self.host.check_stopping()
         if action.step in (Step.STOP, Step.SWITCH) and self.order.cmd == START:
             self._check_place(action)
         self._does[action.step](action)
 
     def _check_place(self, action: Action) -> None:
-        """Before the first of a stop and a switch: or what runs would be stopped, or `.version` changed, for nothing."""
+        """Raise an UpdaterError if the target's directory cannot be used, before the first stop or switch of the turn."""
         back = self.memory.good if self.memory.rejected else self.order.version
         version = action.version if action.step is Step.SWITCH else back
         if version != self._checked:
@@ -88,11 +90,11 @@ class Executor:
         return self.host.memories.of(self.order.name)
 
     def remember(self, how: Callable[[Memory], Memory]) -> Memory:
-        """Change the agent's memory, durably. Raises TryLater."""
+        """Change the agent's memory durably; returns the new one. Raises TryLater."""
         return self.host.memories.change(self.order.name, how)
 
     def note(self, how: Callable[[Memory], Memory]) -> Memory:
-        """The same where going on is better than stopping for it: a crash would cost one more try of a bad version."""
+        """The same, but if it cannot be written, log that and go on. A crash may then cost another try of a bad version."""
         try:
             return self.host.memories.change(self.order.name, how, at_least_here=True)
         except TryLater as e:
@@ -119,8 +121,11 @@ class Executor:
             self._use(fetched, action.version, expected)
 
     def _use(self, fetched: download.Fetched, version: str, expected: download.Expected) -> None:
-        """Make an install of a proven tarball, which stays while it is this host that does not let that be, and is remembered
-        when it never will."""
+        """Install a verified tarball.
+
+        If the host is the reason of a failure, the tarball is kept for the next try. If its content is refused, that is
+        remembered, so that it is not downloaded again.
+        """
         path = self.host.layout.download(self.order.name, self.order.file_name)
         staging = self.agent.staging(version)
         try:
@@ -139,13 +144,13 @@ class Executor:
         finally:
             durable_files.remove_tree(staging)
         durable_files.remove_tree(path.parent)
-        if self.memory.unfit:  # other bytes of the same version, or its terms have changed
+        if self.memory.unfit:  # it was about other bytes of this version, or the terms have changed
             self.note(lambda memory: msgspec.structs.replace(memory, unfit=None))
 
     def _lay_out(self, fetched: download.Fetched, version: str) -> None:
-        """Make the install, from a staging directory that the caller removes."""
+        """Unpack into a staging directory, which the caller removes, and rename it to the install."""
         staging, install = self.agent.staging(version), self.agent.install(version)
-        durable_files.make_directory(self.agent.path, 0o755)  # others run the agents' tools, whatever our umask is
+        durable_files.make_directory(self.agent.path, 0o755)  # independent of our umask, as others run agents' tools
         durable_files.remove_tree(staging)
         unpacked = extract.unpack(fetched.file, staging, self.host.config.limits)
         if unpacked.skipped:
@@ -172,7 +177,7 @@ class Executor:
         self.remember(lambda memory: memory.stopping(action.version))
         were = stopping.before(install, self.memory, self.host.boot)
         if not action.forced:
-            self._sync(install)  # its marker may be of an updater that was killed before it could see to this
+            self._sync(install)  # an updater may have been killed after it wrote the marker and before it synced
         left = stopping.bring_down(were, self.order, self.host.config.timeouts, action)
         self._was_started = action.version if was_started else ""
         self._stopped.append(were)
@@ -181,15 +186,17 @@ class Executor:
         self._note_left(action.version, left, "")
 
     def _is_well(self, install: Path) -> bool:
-        """Whether a version within its watch is started now, after what may have been a long download of the next one. One
-        that has nothing before it to go back to is not asked: what follows goes back to it in any case."""
+        """Whether a version within its watch is started now, just before it is stopped for another one.
+
+        False without asking if there is no good version, as this one then becomes the one to roll back to anyway.
+        """
         memory = self.memory
         if self.order.cmd != START or not memory.is_watched or memory.current != install.name or not memory.good:
             return False
         return control_script.status(install, self.host.config.timeouts.status).state is State.STARTED
 
     def see_what_came(self) -> None:
-        """What the versions that were stopped in this turn had begun while they were: nobody is down meanwhile."""
+        """Look once more at the versions that were stopped in this turn: they may have started processes since."""
         while self._stopped:
             were = self._stopped.pop()
             version, known = were.install.name, self.memory.left.get(were.install.name, frozenset())
@@ -197,7 +204,7 @@ class Executor:
                 self._note_left(version, left, "" if known else self.memory.remark)
 
     def _note_left(self, version: str, left: frozenset[str], before: str) -> None:
-        """Remember and say what a version has left running. before: the remark of this switch so far."""
+        """Remember and log which processes a version left. before: the remark so far."""
         words = witness.in_words(version, left)
         remark = "; ".join(filter(None, (before, words)))
         if words or version in self.memory.left or remark != self.memory.remark:
@@ -217,7 +224,7 @@ class Executor:
         self._name(action)
 
     def _beginning(self, version: str) -> Callable[[Memory], Memory]:
-        """How a start of this version is remembered before it is made. Its mark is one for all tries of a turn."""
+        """The change of the memory before a start of this version. All tries of a turn use the same mark."""
         token, since = self._marks.setdefault(version, agent_environment.new_token(self.order.name)), witness.ticks()
         return lambda memory: memory.beginning(version, self.host.boot, token, since)
 
@@ -246,7 +253,7 @@ class Executor:
         if left or there:
             self.remember(lambda memory: memory.leaving(action.version, left).finding(action.version, there))
             words = witness.in_words(action.version, left) or witness.in_words(action.version, there, by="in")
-            raise TryLater(f"{doomed} stays: {words}")
+            raise TryLater(f"{doomed} is not removed now: {words}")
         if action.version.startswith("."):
             durable_files.remove_tree(doomed)
         else:
@@ -260,7 +267,7 @@ class Executor:
                 raise TryLater(f"meta does not answer, so {action.version} could not be tried out") from e
             reason = f"its try-out failed: {e}"
             self.remember(lambda memory: memory.rejecting(self.order, reason))
-            raise ControlFailed(f"{action.version} was not taken, {reason}", one_line(e.evidence, EVIDENCE)) from e
+            raise ControlFailed(f"{action.version} does not take over, {reason}", one_line(e.evidence, EVIDENCE)) from e
         self._switch(action)
         self.host.successor = action.version
 

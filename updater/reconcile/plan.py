@@ -1,12 +1,12 @@
-"""From what is (Observed), what is to be (Desired) and what was (Memory) to the actions that close the gap. Pure.
+"""Plans the actions that bring an agent from its observed to its desired state, with its memory. Pure.
 
-Invariants, for every state a host can be in, also after a kill between any two actions:
+Invariants, for every state of a host, also after a kill between any two actions:
 - nothing is stopped before the version that replaces it is installed;
 - a host where the desired version runs gets no action;
-- performing the plan, observing and planning again ends in an empty plan, or in a plan that waits for new orders;
-- a version that failed here is not tried again until the order changes, and its predecessor runs meanwhile;
-- an order that was kept from an earlier run fetches, stops and switches nothing, but for taking back our own trial;
-- what runs, what is ordered, what ran before and the version to go back to are never pruned.
+- performing the plan, observing and planning again ends in an empty plan, or in one that waits for new orders;
+- a version that failed here is not tried again until the order changes or has a higher attempt, and its predecessor runs;
+- an order that an earlier run kept downloads, stops and switches nothing, except to roll a version on trial back;
+- the current, the desired and the previous version and the one to roll back to are never pruned.
 """
 
 from dataclasses import replace
@@ -29,21 +29,21 @@ def plan(
     keep_versions: int = 0,
     source: Source = Source.ANSWER,
 ) -> Plan:
-    """The plan for one agent, with its memory brought up to this look. `desired` has passed `desired_problem`.
+    """The plan for one agent; its memory includes this observation. `desired` has passed `desired_problem`.
 
-    moment: of the look; keep_versions: how many installs stay, apart from the current, the desired and the one to go back to;
-    source: where `desired` is from.
+    moment: of the observation; keep_versions: how many old installs are kept, not counting those that are never pruned;
+    source: how recent the reply with `desired` is.
     """
-    memory = _brought_up(memory, observed, desired, moment, source)
+    memory = _updated(memory, observed, desired, moment, source)
     return replace(_todo(observed, desired, memory, moment.now, keep_versions, source), memory=memory)
 
 
-def _brought_up(memory: Memory, observed: Observed, desired: Desired, moment: Moment, source: Source) -> Memory:
-    """What this look and this order teach. A kept order changes nothing in the memory."""
+def _updated(memory: Memory, observed: Observed, desired: Desired, moment: Moment, source: Source) -> Memory:
+    """The memory after this observation and this order. A kept order itself changes nothing in it."""
     memory = memory if source is Source.KEPT else memory.with_order(desired)
     if observed.trouble:
         return memory
-    # It is to be down: that says nothing of it when it is to be started again.
+    # A version that is stopped as ordered has not failed its watch.
     if desired.cmd == STOP and observed.state is not State.STARTED and source is not Source.KEPT:
         memory = memory.stopping(observed.current)
     memory, is_started = memory.occupied(observed.occupied, observed.crowding), observed.state is State.STARTED
@@ -56,7 +56,7 @@ def _brought_up(memory: Memory, observed: Observed, desired: Desired, moment: Mo
 
 
 def _todo(observed: Observed, desired: Desired, memory: Memory, now: float, keep_versions: int, source: Source) -> Plan:
-    """The plan by a memory that knows this look. now: of the look, Unix seconds."""
+    """The plan by the updated memory. now: of the observation, Unix seconds."""
     if observed.held:
         return Plan(waits=f"held: {observed.held}")
     if observed.trouble:
@@ -72,14 +72,14 @@ def _todo(observed: Observed, desired: Desired, memory: Memory, now: float, keep
 
 
 def _without_fetching(todo: Plan, observed: Observed) -> Plan:
-    """The plan as far as it goes while meta is away: nothing is fetched, what is down comes up as it was."""
+    """The plan while meta is away. If it needs a download, the current version is kept running instead."""
     if all(action.step not in (Step.INSTALL, Step.HAND_OVER) for action in todo.actions):
         return todo
-    return Plan(keep_alive(observed), "meta is away, so nothing is fetched")
+    return Plan(keep_alive(observed), "meta is away, so nothing is downloaded")
 
 
 def _by_a_kept_order(observed: Observed, desired: Desired, memory: Memory, now: float) -> Plan:
-    """What is done by an order of an earlier run, before meta has answered in this one."""
+    """The plan by an order that an earlier run kept, before meta has answered in this one (Source.KEPT)."""
     if observed.name == OWN_NAME:
         return Plan()
     if desired.cmd == STOP:
@@ -97,10 +97,11 @@ def _by_a_kept_order(observed: Observed, desired: Desired, memory: Memory, now: 
 
 
 def _not_yet(desired: Desired) -> str:
-    return f"{desired.cmd} {desired.version} was desired before this updater started: waits for meta to say it again"
+    return f"{desired.cmd} {desired.version} was desired before this updater started: waits for meta to confirm it"
 
 
 def _change(observed: Observed, desired: Desired, memory: Memory, now: float) -> Plan:
+    """The plan by an order of this run. The first case that applies decides."""
     if observed.name == OWN_NAME:
         return _ourselves(observed, desired, memory)
     if desired.cmd == STOP:
@@ -119,7 +120,7 @@ def _change(observed: Observed, desired: Desired, memory: Memory, now: float) ->
 
 
 def _doubted(observed: Observed, desired: Desired, memory: Memory, now: float) -> Plan | None:
-    """What is done instead of a verdict while there is doubt about a version on trial."""
+    """The plan while it is not certain whether the version on trial has failed; None if it is certain."""
     if words := trial.doubt(observed, desired, memory, now):
         return Plan(waits=words)
     if reason := trial.once_more(observed, desired, memory, now):
@@ -128,16 +129,16 @@ def _doubted(observed: Observed, desired: Desired, memory: Memory, now: float) -
 
 
 def _run(observed: Observed, desired: Desired, memory: Memory, now: float, reason: str) -> Plan:
-    """The way to the ordered version, which has no other to go back to where it has died already."""
+    """The plan that makes the desired version run. If that has died already, there is no version to roll back to."""
     todo = _toward(observed, desired.version, reason, replaceable=desired.unknown_status == UPGRADE)
     died = trial.death(observed, desired, memory, now)
     return replace(todo, failure=f"{died}; there is no version to go back to") if died else todo
 
 
 def _ourselves(observed: Observed, desired: Desired, memory: Memory) -> Plan:
-    """The updater cannot stop itself and start another: it installs its successor and hands over to it."""
+    """The plan for the updater itself: it installs its successor and hands over, as it cannot stop itself."""
     if desired.cmd == STOP:
-        return Plan(waits="the updater does not stop itself: nobody could start it again from afar")
+        return Plan(waits="the updater does not stop itself: it could not be started again from meta")
     if not observed.own:
         return Plan(waits=f"this updater does not run from {OWN_NAME}/<version>, so it does not replace itself")
     version, waits = desired.version, _republished(observed, desired)
@@ -156,7 +157,7 @@ def _stopped(observed: Observed) -> Plan:
     if not observed.current or (observed.state is State.STOPPED and not observed.may_be_told_to_stop):
         return Plan()
     if observed.current not in observed.installs:
-        return Plan(waits=f"nothing to stop {observed.current} with: {observed.status.text}")
+        return Plan(waits=f"cannot stop {observed.current}: {observed.status.text}")
     reason = f"desired is stop, status is {observed.status.text!r}"
     return Plan((Action(Step.STOP, observed.name, observed.current, reason),))
 
@@ -176,10 +177,11 @@ def _rejected(observed: Observed, desired: Desired, memory: Memory) -> Plan:
 
 
 def _rolled_back(desired: Desired, reason: str) -> str:
-    return f"{desired.version} was rolled back ({reason}); waits for another version"
+    return f"{desired.version} was rolled back ({reason}); waits for another version or a retry"
 
 
 def _republished(observed: Observed, desired: Desired) -> str:
+    """Why the install of the desired version has other bytes than the order wants; "" if it has the same."""
     installed = observed.installs.get(desired.version, Marker())
     for kind, ours, theirs in (
         ("sha256", installed.sha256, desired.sha256),
@@ -194,35 +196,39 @@ def _republished(observed: Observed, desired: Desired) -> str:
 
 
 def _named(observed: Observed) -> tuple[Action, ...]:
-    """A damaged `.version` is written again: it names what was switched to last."""
+    """The action that writes a damaged `.version` again, with the version of the last switch."""
     if observed.named == observed.current or observed.current not in observed.installs:
         return ()
     return (Action(Step.NAME, observed.name, observed.current, f".version names {observed.named or 'nothing'!r}"),)
 
 
 def _prune(observed: Observed, desired: Desired, memory: Memory, keep_versions: int) -> tuple[Action, ...]:
-    """Remove our old installs and what a killed updater left; what another updater left is not ours."""
+    """The actions that remove old installs and the leftovers of a killed updater. Installs of another updater stay."""
     needed = {observed.current, desired.version, memory.good, memory.previous, *observed.occupied}
     old = [version for version, marker in observed.installs.items() if version not in needed and marker.at]
     old.sort(key=lambda version: observed.installs[version].at, reverse=True)
-    reason = f"keeping {keep_versions} beside the current and the previous one"
+    reason = f"keeping {keep_versions} besides the current and the previous one"
     doomed = {**dict.fromkeys(observed.leftovers, "left half done"), **dict.fromkeys(old[keep_versions:], reason)}
     return tuple(Action(Step.PRUNE, observed.name, name, why, essential=False) for name, why in doomed.items())
 
 
 def keep_alive(observed: Observed) -> tuple[Action, ...]:
-    """What runs goes on running while the order cannot be followed."""
+    """The action that starts the current version, if it is down, while the order cannot be followed."""
     if observed.current not in observed.installs or observed.state is not State.STOPPED:
         return ()
-    reason = f"meanwhile, status is {observed.status.text!r}"
+    reason = f"to keep it running, status is {observed.status.text!r}"
     return (Action(Step.START, observed.name, observed.current, reason, essential=False),)
 
 
 def _toward(observed: Observed, version: str, reason: str, forced: bool = False, replaceable: bool = False) -> Plan:
-    """The actions that make `version` the running one, from wherever the agent is. replaceable: also what says neither word."""
+    """The actions that make `version` run, from any state of the agent.
+
+    forced: end the current version's processes even if its control fails; replaceable: replace a version whose status is
+    unknown.
+    """
     install = () if version in observed.installs else (Action(Step.INSTALL, observed.name, version, reason),)
     start = Action(Step.START, observed.name, version, reason)
-    if observed.current not in observed.installs:  # nothing that could run or be stopped
+    if observed.current not in observed.installs:  # there is no control that could stop it
         gone = Action(Step.STOP, observed.name, observed.current, "its control is gone", forced=True)
         leave = (gone,) if observed.current else ()
         switch = () if observed.current == version else (Action(Step.SWITCH, observed.name, version, reason),)
@@ -240,7 +246,8 @@ def _toward(observed: Observed, version: str, reason: str, forced: bool = False,
 
 
 def _prepare(observed: Observed, install: tuple[Action, ...]) -> tuple[Action, ...]:
-    alive = keep_alive(observed) if install else ()  # in the old version first: a download may take long or fail
+    """The actions before the current version is stopped."""
+    alive = keep_alive(observed) if install else ()  # first of all, since the download may take long or fail
     adopt = (
         ()
         if observed.marked
@@ -250,6 +257,7 @@ def _prepare(observed: Observed, install: tuple[Action, ...]) -> tuple[Action, .
 
 
 def _leave(observed: Observed, version: str, forced: bool, after_install: bool) -> tuple[Action, ...]:
+    """The actions that stop the current version, unless it is down, and switch to `version`."""
     down = observed.state is State.STOPPED and not (after_install or forced or observed.may_be_told_to_stop)
     unheard = observed.state is State.UNKNOWN and not forced
     stop = Action(

@@ -1,17 +1,17 @@
-"""What follows an action that failed: what was stopped must not stay down. A table, pure.
+"""Decides what follows a failed action, so that no agent stays down. Pure.
 
-The first row that fits decides. The plan is made again after each failure, from a new look, so that it knows of a way back:
+After each failure the agent is observed and planned again. The first row that applies decides:
 
-    | the action that failed first      | now                                               | then       |
-    |-----------------------------------|---------------------------------------------------|------------|
-    | was none that takes an agent down |                                                   | nothing    |
-    | took the agent down, perhaps      | it cannot be looked at, and tries are left        | look again |
-    |                                   | the plan gives the version up, and tries are left | way back   |
-    |                                   | the host was in trouble, and tries are left       | retry      |
-    |                                   | a start failed: another one would be no better    | nothing    |
-    |                                   | a stop or a switch failed                         | keep alive |
+    | the first failed action  | the last failure and the new plan                   | then       |
+    |--------------------------|-----------------------------------------------------|------------|
+    | not stop, switch, start  |                                                     | nothing    |
+    | stop, switch or start    | the agent cannot be observed, and tries are left    | look again |
+    |                          | the plan rolls the version back, and tries are left | way back   |
+    |                          | the host was in trouble, and tries are left         | retry      |
+    |                          | a start failed: another one would fail too          | nothing    |
+    |                          | a stop or a switch failed                           | keep alive |
 
-An updater that is stopping has no tries left but for looks: what it begins now is only to keep alive what ran before.
+An updater that is stopping looks again, or keeps the old version alive, but has no other tries.
 """
 
 from dataclasses import dataclass
@@ -25,21 +25,21 @@ _TAKES_DOWN = (Step.STOP, Step.SWITCH, Step.START)
 
 
 class Recovery(Enum):
-    """What is done next."""
+    """What is done after a failure."""
 
     NOTHING = "nothing"
     LOOK_AGAIN = "look again"
-    RETRY = "retry"  # the plan, as it is now
-    WAY_BACK = "way back"  # the plan too, which goes to the version before
-    KEEP_ALIVE = "keep alive"  # the version that `.version` names, whichever it is
+    RETRY = "retry"  # perform the new plan
+    WAY_BACK = "way back"  # perform the new plan, which goes back to the good version
+    KEEP_ALIVE = "keep alive"  # start the version that `.version` names
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An action that ended a plan. is_trouble: it was the host's trouble, and no verdict on the version."""
+    """A failed action that ended a plan."""
 
     step: Step
-    is_trouble: bool
+    is_trouble: bool  # the host was in trouble (TryLater), which says nothing about the version
 
 
 def is_needed(first: Failure) -> bool:
@@ -48,7 +48,7 @@ def is_needed(first: Failure) -> bool:
 
 
 def recovery(last: Failure, observed: Observed, again: Plan, tries: int, stopping: bool = False) -> Recovery:
-    """What follows the last failure. again: the plan by `observed`, a look after it; tries: how many are left."""
+    """What follows a failure. observed, again: the observation and the plan after it; tries: how many are left."""
     if tries and observed.trouble:
         return Recovery.LOOK_AGAIN
     if tries and not stopping and again.is_way_back:

@@ -1,8 +1,10 @@
-"""A version comes up: never a second one beside it, and no verdict while its predecessor has not yet gone.
+"""Starts a version, never while another version of the agent runs.
 
-Promises: before anything is started, a `./control start` that an earlier updater left behind is waited for, and another version
-of the agent is stopped by its own control; a pid file that names a stranger is removed; a start that fails while processes of
-another version live is tried once more when they are gone; a start that leaves nothing but a dead process has failed.
+- A `./control start` of an earlier updater that still runs is waited for.
+- Other versions that run are stopped by their own control.
+- A pid file that names another program's process is removed.
+- If the start fails while another version's processes live, it is tried again when they have ended.
+- A start has failed if its status is `started`, but it leaves no process or only a zombie.
 """
 
 import logging
@@ -39,7 +41,7 @@ _PORT = re.compile(r"(?<![\w.])(?:\S*:|port\W{1,3})(\d{2,5})(?!\d)", re.IGNORECA
 
 
 class Start:
-    """One start of a version. memory: of the agent, just before."""
+    """One start of a version. memory: of the agent, before the start."""
 
     def __init__(self, host: Host, agent: AgentDir, order: Desired, version: str, memory: Memory) -> None:
         self._host = host
@@ -53,9 +55,9 @@ class Start:
         self._departing: Mapping[str, frozenset[str]] = {}
 
     def clear_the_way(self) -> dict[str, frozenset[str]]:
-        """Have everything gone that must not run beside this version; returns what is left, by version.
+        """Stop the other versions that run; returns version -> processes that still run.
 
-        A start of this version that is still under way is waited for: whether it came up is then for its status to say.
+        A start that is under way is waited for. If it was of this version, the status then tells whether it has succeeded.
         """
         found = self._by_version()
         if starts := {v: one for v, several in found.items() for one in several if self._is_under_way(one)}:
@@ -68,32 +70,39 @@ class Start:
         return {one: self._stop(one) for one, several in found.items() if self._is_in_the_way(one, several)}
 
     def _is_under_way(self, process: Process) -> bool:
-        """Whether it is a start that was left behind: not one that was there when a start had come to its end, as a supervisor
-        is that is called like one."""
+        """Whether the process is a start of an earlier updater that still runs.
+
+        A supervisor may look like one. But it was recognised at the end of its start, so it is in the memory.
+        """
         known = [one.processes for one in (self._memory.running, self._memory.begun) if one]
         return witness.is_start_script(process) and not any(process.identity in one for one in known)
 
     def _await(self, starts: Mapping[str, Process]) -> None:
-        """Until its end; what stays is ended, unless it has brought this version up: then it may be a supervisor."""
+        """Wait for the end of these starts. Those that stay are ended, unless this version is started: see above."""
         for version, one in starts.items():
-            log.warning("%s: a start of %s was left behind; waiting for its end", self._order.name, version)
+            log.warning("%s: an earlier start of %s still runs; waiting for its end", self._order.name, version)
             deadline = time.monotonic() + self._host.config.timeouts.start
             stays = processes.wait_until_gone({one.identity}, deadline)
             if stays and not (version == self._version and self._is_started()):
                 processes.end(stays)
 
     def _is_in_the_way(self, version: str, found: Iterable[Process]) -> bool:
-        """Whether there is more of a version than what it is known to have left, but for one that a start has brought up."""
+        """Whether a version must be stopped: it has more processes than its last stop left, and was not just started."""
         is_up = version == self._version and self._may_be_up
         return not is_up and not {one.identity for one in found} <= self._memory.left.get(version, frozenset())
 
     def _stop(self, version: str) -> frozenset[str]:
-        """Have what is not to run gone: its control is asked, unless it says that it has stopped and nothing else says that
-        this is the agent itself; which is ended when it stays, also where leftovers are left alone."""
+        """Stop a version that must not run; returns its processes that still run.
+
+        Its control is run, unless its status is `stoped` and none of its processes is the agent itself. Processes that are
+        the agent itself are ended if they stay, even without `leftovers: end`.
+        """
         install, timeouts = self._agent.install(version), self._host.config.timeouts
         deadline, boot = time.monotonic() + timeouts.stop, self._host.boot
         were, itself = stopping.before(install, self._memory, boot), self._itself(version)
-        log.warning("%s: %s, which is not to run", self._order.name, witness.in_words(version, were.every))
+        log.warning(
+            "%s: stopping a version that must not run: %s", self._order.name, witness.in_words(version, were.every)
+        )
         try:
             can_stop = durable_files.is_executable_file(install / "control")
             can_stop = can_stop and not witness.misleading(Table(), install, self._memory.known(version), boot)
@@ -109,7 +118,7 @@ class Start:
         return left
 
     def _itself(self, version: str) -> frozenset[str]:
-        """The processes of a version that are the agent itself, so that a start would make two."""
+        """The processes of a version that are the agent itself, so that it would run twice after a start."""
         table, install = Table(), self._agent.install(version)
         itself = witness.itself(table, install, self._memory.known(version), self._host.boot)
         return itself - self._memory.left.get(version, frozenset())
@@ -118,27 +127,33 @@ class Start:
         return witness.by_version(Table(), self._agent.path, self._memory, self._host.boot)
 
     def _remove_stale_pid_files(self) -> None:
-        """Those by which its status says that it is started, though they name a dead process, or a stranger where a version's
-        processes were recognised before and none exists."""
+        """Remove pid files that make the status `started` although the version does not run.
+
+        They name a zombie. They may also name another program's process, if the version's processes can be recognised and
+        none exists.
+        """
         found = witness.misleading(Table(), self._install, self._memory.known(self._version), self._host.boot)
         was_placed = self._was_placed()
         lies = {path: pid for path, pid in found.items() if was_placed or processes.is_dead(pid)}
         if not lies or not self._is_started():
             return
         for path, pid in lies.items():
-            log.warning("%s names %s, which is none of its processes: removed", path, processes.in_words(str(pid)))
+            log.warning("%s names %s, which is not its process: removed", path, processes.in_words(str(pid)))
             durable_files.remove_tree(path)
 
     def _was_placed(self) -> bool:
+        """Whether the version's processes can be recognised by its directory, see Recognised."""
         known = self._memory.known(self._version)
         return known is not None and known.placed
 
     def run(
         self, token: str, patient: bool = False, departing: Mapping[str, frozenset[str]] = MappingProxyType({})
     ) -> Recognised:
-        """Start it; returns the processes that it has then. token: of its mark; patient: first wait for the end of other
-        versions' processes; departing: what their stop in this turn may be ending, by version. Raises ControlFailed when it
-        does not come up in time."""
+        """Start the version; returns its processes. Raises ControlFailed if it is not started in time.
+
+        token: of its mark; patient: first wait for the end of other versions' processes; departing: version -> processes
+        that its stop in this turn may still be ending.
+        """
         self._token, self._departing = token, departing
         if patient:
             processes.wait_until_gone(frozenset().union(*self._others().values()), self._patience())
@@ -156,8 +171,11 @@ class Start:
     def _once_more(
         self, problem: str, crowd: str, services: Mapping[str, frozenset[str]]
     ) -> tuple[Recognised | None, str]:
-        """Another try after one that failed, as soon as nothing of another version lives. crowd: what lived when that began;
-        services: what else may be of the agent, and hold what it needs, by version; that may also stay."""
+        """A second try, once the other versions' processes have ended; result as of `_once`.
+
+        problem: of the first try; crowd: the other versions' processes before it, in words; services: the result of
+        `_services`. Those may hold a port that the agent needs, and are waited for too, but may stay.
+        """
         others, deadline = self._others(), self._patience()
         here = _in_words(others) or crowd or _in_words(services, "in")
         log.warning("%s: %s %s, while %s", self._order.name, self._version, problem, here)
@@ -168,7 +186,7 @@ class Start:
         return self._once()
 
     def _services(self) -> dict[str, frozenset[str]]:
-        """What lives and may be of the agent, though it is not known to be its own, by version."""
+        """Version -> living processes that may belong to the agent, but are not recognised as its own."""
         found = witness.services_by_version(Table(), self._agent.path, self._memory, self._host.boot)
         for version, several in self._departing.items():
             if lives := processes.alive(several):
@@ -176,7 +194,7 @@ class Start:
         return found
 
     def _patience(self) -> float:
-        """Until when (monotonic seconds) other versions' processes are waited for: what is meant to stay does not end."""
+        """Until when to wait for other versions' processes, monotonic seconds. It is short if leftovers may stay."""
         stop = self._host.config.timeouts.stop
         return time.monotonic() + (stop if self._order.leftovers == END else min(LEFT_ALONE, stop))
 
@@ -185,7 +203,7 @@ class Start:
         return self._host.layout.output(self._order.name)
 
     def _once(self) -> tuple[Recognised | None, str]:
-        """One try: what runs then, or None and why it is not started."""
+        """One try; returns (its processes, "") or (None, why it is not started)."""
         limits, since, problem = self._host.config.timeouts, witness.ticks(), ""
         deadline, mark = time.monotonic() + limits.start, Mark(self._token)
         if not (self._may_be_up and self._is_started()):
@@ -199,7 +217,7 @@ class Start:
             return None, f"not started within {limits.start:g} s: {problem or f'its status is {status.text!r}'}"
         table = Table()
         found = witness.started(table, self._install, mark, since, self._host.boot)
-        # What has no pid file to be wrong, and of which a start leaves helpers or nothing, runs elsewhere or now and then.
+        # Without pid files and without processes in its directory, the version runs elsewhere and cannot be recognised.
         stays = pid_files(self._install) or witness.at_home(table, self._install, found, self._host.boot)
         found = replace(found, placed=self._was_placed() and bool(stays))
         is_doubtful = not found.processes and (found.placed or witness.names_the_dead(self._install))
@@ -208,16 +226,16 @@ class Start:
         return found, ""
 
     def _is_given_time(self) -> bool:
-        """Whether it is started again because it is not believed to run, in its watch: more than one such look is a verdict."""
+        """Whether this is a start within the watch because no process was found; `trial` judges after several looks."""
         trial = self._memory.trial
         return trial is not None and trial.version == self._version and trial.lost > 0 and not trial.failure
 
     def _is_started(self) -> bool:
-        """Whether a start that was left behind has brought it up, so that another one would make two."""
+        """Whether its status is `started`, so that it need not be started."""
         return control_script.status(self._install, self._host.config.timeouts.status).state is State.STARTED
 
     def _others(self) -> dict[str, frozenset[str]]:
-        """The processes of other versions that live, by version."""
+        """Version -> living processes, of the other versions."""
         here = self._left()
         for version, several in self._by_version().items():
             if version != self._version:
@@ -225,12 +243,12 @@ class Start:
         return here
 
     def _left(self) -> dict[str, frozenset[str]]:
-        """The same as far as it is known without a look at all."""
+        """The same, but only the processes that the memory knows."""
         here = {version: processes.alive(left) for version, left in self._memory.left.items()}
         return {version: left for version, left in here.items() if left and version != self._version}
 
     def _port_holders(self, evidence: str) -> str:
-        """Who holds the ports that the agent listened on before, or that its start speaks of; "" when nobody else does."""
+        """Which other processes hold ports that the agent used before, or that its output names; "" if none does."""
         known = self._memory.running
         ports = (known.ports if known else frozenset()) | _ports_in(evidence)
         table = Table()
@@ -253,7 +271,7 @@ class Start:
 
 
 def _of(own: Mapping[int, str], process: Process) -> str:
-    return f" of {own[process.pid]}" if process.pid in own else ", which is none of this agent's processes"
+    return f" of {own[process.pid]}" if process.pid in own else ", which is not a process of this agent"
 
 
 def _in_words(left: Mapping[str, frozenset[str]], by: str = "of") -> str:
@@ -261,6 +279,6 @@ def _in_words(left: Mapping[str, frozenset[str]], by: str = "of") -> str:
 
 
 def _ports_in(evidence: str) -> frozenset[int]:
-    """The ports that stand in lines that complain of an address in use."""
+    """The ports in those lines of the output that report an address in use."""
     lines = [line for line in evidence.splitlines() if _IN_USE.search(line)]
     return frozenset(int(port) for line in lines for port in _PORT.findall(line) if 0 < int(port) < 65536)

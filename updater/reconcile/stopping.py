@@ -1,8 +1,8 @@
-"""A version goes: its own control is asked, and what the kernel knows of its processes says when it is gone.
+"""Stops a version by its own control, then waits until its processes have ended.
 
-Promises: after the control has said `stoped`, the version's main processes have a while to end: `LEFT_ALONE` seconds, or with
-`leftovers: end` what is left of `timeouts.stop`, after which they get TERM and KILL. Only recognised processes are ever
-signalled, and what is left is returned. A version whose processes have ended when it says so is not waited for.
+After the control reports `stoped`, the main processes have LEFT_ALONE seconds to end. With `leftovers: end` in the order they
+have the rest of `timeouts.stop`, and then get TERM and KILL. Only recognised processes are signalled. Identities of
+processes that still run are returned.
 """
 
 import logging
@@ -34,14 +34,16 @@ from updater.wire.text import one_line
 log = logging.getLogger("updater")
 
 EVIDENCE = 2000  # characters of a control script's output in an outcome
-LEFT_ALONE = 5.0  # seconds after a stop for which the main processes are waited for where they are not to be ended
+LEFT_ALONE = 5.0  # seconds to wait for the main processes after a stop, if leftovers are not ended
 
 
 def wait_for(
     install: Path, state: State, limit: float, deadline: float, in_vain: Callable[[], bool] = lambda: False
 ) -> observed.Status:
-    """Ask for the status until it is the wanted one, or to ask is in vain, or the deadline (monotonic seconds) is over; at
-    least once. limit: seconds that one answer may take."""
+    """Ask for the status until it is `state`, or `in_vain` is true, or the deadline is over; at least once.
+
+    limit: seconds for one answer; deadline: monotonic seconds. Returns the last status.
+    """
     pause = 0.01
     while True:
         answer = control_script.status(install, min(limit, max(deadline - time.monotonic(), 1.0)))
@@ -54,38 +56,41 @@ def wait_for(
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What was known of a version's own processes (identities) just before it was stopped. near: those that are the version
-    rather than what it started for others; known: with the mark that its stop gets too, so that what that leaves is known;
-    alone: no other version of the agent had any; services: what is merely there and is waited for too; named: what else its
-    pid files named, with the file."""
+    """A version's processes just before its stop. Sets hold identities; see `updater.kernel.whose` for the kinds."""
 
     install: Path
-    every: frozenset[str]
-    near: frozenset[str]
-    main: frozenset[str]
-    known: Recognised
-    alone: bool
-    services: frozenset[str] = frozenset()
-    named: Mapping[str, Path] = field(default_factory=dict)
+    every: frozenset[str]  # its own
+    near: frozenset[str]  # those of `every` that are the version itself, not started for others
+    main: frozenset[str]  # its main processes
+    known: Recognised  # with the token that its stop gets too, so that processes of the stop are recognised
+    alone: bool  # whether no other version of the agent had processes
+    services: frozenset[str] = frozenset()  # processes merely there, which are waited for too
+    named: Mapping[str, Path] = field(default_factory=dict)  # other processes that its pid files name -> the file
 
     @property
     def mark(self) -> Mark:
         return Mark(self.known.token)
 
     def is_dead(self) -> bool:
-        """Whether all of them have ended, and its pid file names one that is not buried."""
+        """Whether all its processes have ended, but a pid file names a zombie, so that its status may not be `stoped`."""
         return bool(self.every) and not processes.alive(self.every) and witness.names_the_dead(self.install)
 
     def departing(self) -> frozenset[str]:
-        """What lives of that which its pid files named, where its stop has taken it out of its file, or the file is the agent's
-        own: other files may be its books. It is waited for, and never signalled."""
+        """The living processes of `named` that the stop probably ends. They are waited for, but never signalled.
+
+        Either the stop has removed their pid from the file, or the file is the agent's own. Other files may list processes
+        that run on.
+        """
         now, own = pid_files(self.install), own_files(self.install)
         named = {one for one, file in self.named.items() if file in own or str(now.get(file)) != one.partition(".")[0]}
         return processes.alive(named)
 
 
 def bring_down(were: Before, order: Desired, timeouts: Timeouts, manner: Action) -> frozenset[str]:
-    """Stop a version. manner: how; returns what is left of it. Raises ControlFailed when it does not stop."""
+    """Stop a version; returns its processes that still run. Raises ControlFailed if it does not stop.
+
+    manner: the action; its `forced`, `unheard` and `doubtful` say how.
+    """
     deadline, install = time.monotonic() + timeouts.stop, were.install
     try:
         if manner.unheard and not manner.forced:
@@ -104,8 +109,10 @@ def bring_down(were: Before, order: Desired, timeouts: Timeouts, manner: Action)
 
 
 def ask(were: Before, timeouts: Timeouts, deadline: float) -> None:
-    """Have the version's own control stop it. deadline: monotonic seconds. Raises ControlFailed when it does not say that it
-    has, in time, but for one that takes a dead process, which is not buried, for a running one."""
+    """Run `./control stop` and wait until the status is `stoped`. deadline: monotonic seconds.
+
+    Raises ControlFailed if it is not, unless only a zombie keeps the status from it (`Before.is_dead`).
+    """
     install = were.install
     said, problem = "", ""
     try:
@@ -121,12 +128,14 @@ def ask(were: Before, timeouts: Timeouts, deadline: float) -> None:
 
 
 def ask_unheard(were: Before, order: Desired, timeouts: Timeouts, deadline: float) -> None:
-    """The same for a version whose status says neither word: it is gone when its main processes have ended, of which some must
-    have been recognised now, or before by where they were, and nothing else may be it. Where leftovers are to be ended, these
-    are, at the deadline. Raises ControlFailed."""
+    """The same for a version with an unknown status: it has stopped when its main processes have ended.
+
+    For that, its processes must be recognised now or have been before, and no other process may belong to it. With
+    `leftovers: end` they are ended at the deadline. Raises ControlFailed.
+    """
     version, known, said, problem = were.install.name, were.known, "", ""
     if not were.every and not (known.placed or known.pid_files):
-        raise ControlFailed(f"{version} cannot be known to be gone: none of its processes has ever been recognised")
+        raise ControlFailed(f"cannot tell whether {version} has stopped: none of its processes was ever recognised")
     try:
         if not witness.misleading(Table(), were.install, known, known.boot):
             said = control_script.run(were.install, "stop", timeouts.stop, mark=were.mark)
@@ -140,12 +149,12 @@ def ask_unheard(were: Before, order: Desired, timeouts: Timeouts, deadline: floa
         raise ControlFailed(f"{version} did not stop within {timeouts.stop:g} s: {problem}", one_line(said, EVIDENCE))
     if witness.may_be_up(Table(), were.install):
         raise ControlFailed(
-            f"{version} cannot be known to be gone: {problem}something may be it that is not known to be"
+            f"cannot tell whether {version} has stopped: {problem}a process that was not recognised may belong to it"
         )
 
 
 def before(install: Path, memory: Memory, boot: str) -> Before:
-    """Look at the processes of an install that is to be stopped. memory: of its agent."""
+    """Look at the processes of an install that is to be stopped. memory: of its agent; boot: the current one."""
     table, known = Table(), memory.known(install.name) or Recognised(install.name, boot)
     if known.boot != boot:
         known = Recognised(install.name, boot, placed=known.placed, pid_files=known.pid_files)
@@ -155,15 +164,18 @@ def before(install: Path, memory: Memory, boot: str) -> Before:
     every, services = _identities(found), witness.services(table, install, known, boot)
     alone = not witness.by_version(table, install.parent, memory, boot, but=install.name)
     if not known.token:
-        # Of no start of ours: nothing tells when what it has may have begun.
+        # The updater did not start it, so it is unknown when its processes began.
         known = replace(known, token=new_token(install.parent.name), since=0)
     named = {one.identity: file for one, file in witness.named(table, install) if one.identity not in every}
     return Before(install, every, near, main, replace(known, processes=every), alone, services, named)
 
 
 def see_out(were: Before, order: Desired, deadline: float) -> frozenset[str]:
-    """Wait until the version is gone, after its control has said so; returns what is left of it. deadline: monotonic seconds,
-    when the stop is to be over. What was forked meanwhile is seen where anything is left; else `left` sees it later."""
+    """Wait for the end of its processes after the status is `stoped`; returns those that still run.
+
+    deadline: of the whole stop, monotonic seconds. If all known ones have ended, new ones are not searched for here; `late`
+    does that.
+    """
     ends, soon = order.leftovers == END, time.monotonic() + LEFT_ALONE
     remaining = processes.wait_until_gone(were.main, deadline if ends else soon)
     processes.wait_until_gone(were.services | were.departing(), soon)
@@ -173,20 +185,21 @@ def see_out(were: Before, order: Desired, deadline: float) -> frozenset[str]:
 
 
 def late(were: Before, order: Desired) -> frozenset[str]:
-    """What is left of a version that was stopped some time ago, also of what it began meanwhile, after that was ended where
-    leftovers are."""
+    """The running processes of a version that was stopped before, with those started since. `leftovers: end` ends them."""
     return end(were, order) if order.leftovers == END else left(were)
 
 
 def left(were: Before) -> frozenset[str]:
-    """What lives of the version now, with what it has started while it was stopped."""
+    """The running processes of the version, with those started during its stop."""
     return _identities(_recognised(Table(), were))
 
 
 def end(were: Before, order: Desired) -> frozenset[str]:
-    """End what is recognised of the version, but for what it started for others where leftovers are left alone; returns what is
-    left."""
-    for _ in range(2):  # what was just being started may have been missed
+    """End the version's processes; returns those that still run.
+
+    Without `leftovers: end`, those that it started for others are not ended.
+    """
+    for _ in range(2):  # the first look may miss processes that are just being started
         table = Table()
         found = _recognised(table, were)
         near = witness.near_processes(table, found, were.install, were.known) | were.near
@@ -199,7 +212,7 @@ def end(were: Before, order: Desired) -> frozenset[str]:
 
 
 def _recognised(table: Table, were: Before) -> list[Process]:
-    """What lives of the version now, with what was known before."""
+    """The version's processes now; those known before help to recognise them."""
     return witness.recognise(table, were.install, were.known, were.known.boot)
 
 

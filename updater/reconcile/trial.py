@@ -1,31 +1,31 @@
-"""How a version on trial has fared: the judgement that `plan` acts on. Pure. All of `now` is when the agent was looked at."""
+"""Judges a version on trial, for `plan`. Pure. In all functions, now: when the agent was observed, Unix seconds."""
 
 from updater.model.memory import Memory
 from updater.model.observed import Observed, State
 from updater.model.trials import Trial
 from updater.wire.heartbeat import Desired
 
-LOOKS = 3  # at a version whose words and processes do not agree, before it is given up
-FLAPS = 3  # restarts within a watch that are too many
+LOOKS = 3  # looks at a version whose status and processes contradict each other, until it has failed
+FLAPS = 3  # restarts within a watch after which the version has failed
 
 
 def failure(observed: Observed, desired: Desired, memory: Memory, now: float) -> str:
-    """Why the ordered version is to be given up for the one before, "" when it is not, or when there is none before."""
+    """Why the desired version is to be rolled back; "" if it is not, or if there is no version to roll back to."""
     trial = _trial(observed, desired, memory)
     if trial is None or memory.good not in observed.installs or memory.good == observed.current:
-        return ""  # no way back: the best there is is to try again
+        return ""
     return trial.failure or death(observed, desired, memory, now)
 
 
 def death(observed: Observed, desired: Desired, memory: Memory, now: float) -> str:
-    """How the ordered version has died before it was found well at the end of its watch, "" when it has not."""
+    """How the desired version failed within its watch; "" if it did not."""
     trial = _trial(observed, desired, memory)
-    if trial is None or not memory.is_watched or now < trial.began:  # what was seen before its start says nothing of it
+    if trial is None or not memory.is_watched or now < trial.began:  # observed before its last start
         return ""
     if observed.state is not State.STOPPED:
         return f"was started again {trial.restarts} times within its watch" if trial.restarts >= FLAPS else ""
     if not memory.watching(now):
-        return "was down when its watch had passed"
+        return "was down at the end of its watch"
     lived = now - trial.began
     if not trial.began:  # a watch that an earlier version of the updater began
         return "died within its watch"
@@ -33,7 +33,7 @@ def death(observed: Observed, desired: Desired, memory: Memory, now: float) -> s
 
 
 def doubt(observed: Observed, desired: Desired, memory: Memory, now: float) -> str:
-    """Why there is no verdict yet on the ordered version, which says that it has stopped: its processes live."""
+    """Why it is not decided yet whether the desired version failed: it reports `stoped`, but processes live. Else ""."""
     trial = _trial(observed, desired, memory)
     if trial is None or observed.state is not State.STOPPED or not observed.processes or trial.doubts >= LOOKS:
         return ""
@@ -46,13 +46,15 @@ def doubt(observed: Observed, desired: Desired, memory: Memory, now: float) -> s
 
 
 def once_more(observed: Observed, desired: Desired, memory: Memory, now: float) -> str:
-    """Why the ordered version is started again instead of a verdict, "" when it is not."""
+    """Why the desired version is started again although it seems to have failed; "" if it is not."""
     return _lost(observed, desired, memory, now) or crowded(observed, desired, memory, now)
 
 
 def _lost(observed: Observed, desired: Desired, memory: Memory, now: float) -> str:
-    """Why the ordered version, which says that it is started, is started once more instead of a verdict: none of its processes
-    is found, but what it has left where it is installed may not have been the agent."""
+    """Why it is started again: it reports `started`, and none of its processes is found.
+
+    This is no failure at once, as the processes that were recognised before may not have been the agent's main ones.
+    """
     trial = _trial(observed, desired, memory)
     if trial is None or not observed.absent or trial.lost >= LOOKS or not death(observed, desired, memory, now):
         return ""
@@ -60,7 +62,7 @@ def _lost(observed: Observed, desired: Desired, memory: Memory, now: float) -> s
 
 
 def crowded(observed: Observed, desired: Desired, memory: Memory, now: float) -> str:
-    """Why the ordered version, which has died, is started once more: another version's processes have not gone."""
+    """Why it is started again: it died while another version's processes still ran. "" if that was tried already."""
     trial, others = _trial(observed, desired, memory), sorted(observed.crowding - {observed.current})
     if trial is None or trial.again or not others or observed.state is not State.STOPPED:
         return ""

@@ -1,4 +1,4 @@
-"""Agents' turns, side by side: an agent whose turn takes long (a slow download, a hanging script) holds up no other."""
+"""Runs agents' turns in parallel, so that a slow download or a hanging script delays one agent only."""
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +13,7 @@ AT_ONCE = 8  # agents that are looked at or changed at the same time
 
 
 class Workers:
-    """Each agent has at most one turn at a time; who has one is passed over. `ended` is called from another thread."""
+    """Runs at most one turn at a time for each agent. ended: called after each turn, from another thread."""
 
     def __init__(self, host: Host, ended: Callable[[], None] = lambda: None) -> None:
         self._host = host
@@ -22,7 +22,7 @@ class Workers:
         self._running: dict[str, Future[Turn]] = {}
 
     def start(self, orders: Iterable[Desired], observed: Mapping[str, Observed], source: Source) -> None:
-        """Let these agents take their turns, as `agent_turn` does it; source: of all these orders."""
+        """Start a turn for each order whose agent was observed and is not busy. source: of all these orders."""
         for order in orders:
             if order.name in observed and order.name not in self._running:
                 turn = self._pool.submit(converge, self._host, order, observed[order.name], source)
@@ -38,6 +38,6 @@ class Workers:
         return [self._running.pop(name).result() for name in done]
 
     def finish(self) -> list[Turn]:
-        """Wait for all that run; returns them as they began. Nothing can be started after this."""
+        """Wait for all running turns and return them in the order of their start. No turn can be started after this."""
         self._pool.shutdown()
         return self.collect()

@@ -181,7 +181,7 @@ def test_plan_says_what_a_cycle_would_do_and_does_nothing(host, site):
     done = host.run("plan")
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
-        "agent: start 1 (meanwhile, status is 'stoped')",
+        "agent: start 1 (to keep it running, status is 'stoped')",
         "agent: install 2 (desired)",
         "agent: adopt 1 (installed by another updater)",
         "agent: stop 1 (makes way for 2)",

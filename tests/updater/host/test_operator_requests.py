@@ -85,7 +85,7 @@ def test_a_rollback_by_hand_without_a_daemon(upgraded, site):
     assert "agent is at 1" in done.stdout
     assert running(upgraded, "1")
     done = upgraded.run("once")
-    assert "2 was rolled back (by hand); waits for another version" in done.stdout
+    assert "2 was rolled back (by hand); waits for another version or a retry" in done.stdout
     assert running(upgraded, "1")
     site.publish(version="3", control=QUIET)
     site.desire(("agent", "3"))

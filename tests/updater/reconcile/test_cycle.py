@@ -107,7 +107,7 @@ def test_a_version_that_dies_while_nobody_looks_and_is_down_at_the_end_of_its_wa
     assert site.reports[0]["realAgents"][0]["trial"] is True, "until it is judged"
     assert (current(host), status(host)) == ("1", "started")
     [outcome] = site.outcomes()
-    assert (outcome["result"], outcome["reason"]) == ("rolled back", "was down when its watch had passed")
+    assert (outcome["result"], outcome["reason"]) == ("rolled back", "was down at the end of its watch")
 
 
 def test_an_agent_waits_for_its_download_only_as_long_as_it_is_to_have_it(host, site, running):

@@ -92,7 +92,7 @@ def test_who_holds_the_port_is_said_when_a_start_fails_of_it(host, site):
         run(host, site, "1")
         [outcome] = site.outcomes()
         assert f"port {port} is held by {holder.pid} " in outcome["reason"]
-        assert "none of this agent's processes" in outcome["reason"]
+        assert "not a process of this agent" in outcome["reason"]
     finally:
         holder.kill()
         holder.wait()

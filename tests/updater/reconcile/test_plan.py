@@ -282,12 +282,12 @@ WAITS = [
         seen("1", UP, "2"),
         order(),
         TRIED,
-        "2 was rolled back (did not start); waits for another version",
+        "2 was rolled back (did not start); waits for another version or a retry",
     ),
     ("a way back", seen("2", DOWN, "1"), order(), FAILED, "waits for another version"),
     ("an agent that cannot tell", seen("1", HUNG), order(), Memory(), "cannot tell whether 1 runs"),
     ("a foreign directory", seen(foreign="var holds app.log"), order(), Memory(), "move it away"),
-    ("a stop without a control", broken("1"), order("1", "stop"), Memory(), "nothing to stop 1 with"),
+    ("a stop without a control", broken("1"), order("1", "stop"), Memory(), "cannot stop 1: "),
 ]
 
 

@@ -97,7 +97,7 @@ def test_one_of_which_nothing_was_ever_recognised_is_left_alone(host, site):
     install(host.layout.root, "agent", "1", ELSEWHERE)
     site.publish(version="2")
     waits = ordered(host, site, unknownStatus="upgrade")
-    assert waits == "1 cannot be known to be gone: none of its processes has ever been recognised"
+    assert waits == "cannot tell whether 1 has stopped: none of its processes was ever recognised"
     assert current(host) == "1"
 
 
