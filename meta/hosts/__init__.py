@@ -1,1 +1,1 @@
-"""Observed state: every host in memory, with indexes that answer a heartbeat and a question about a million hosts."""
+"""Observed state: every host in memory, with indexes for fast heartbeats and for questions about a million hosts."""

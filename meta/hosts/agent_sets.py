@@ -1,5 +1,6 @@
-"""What hosts say of their agents, and how their last changes failed: cleaned, kept once however many hosts say the same, and
-bounded however much they say. Pure.
+"""Agent sets: what hosts report of their agents, and how their last changes failed.
+
+Reports are cleaned, an agent set is kept once for all hosts that report the same, and all sets together have a limit. Pure.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,29 +18,31 @@ from updater.wire.text import one_line
 if TYPE_CHECKING:
     from meta.hosts.model import Host
 
-MAX_NAME = 64
-MAX_STATUS = 300  # characters, like every other foreign sentence here
-MANY = 64  # agents of one host, beyond which it has one time for all at which it looked
-LIGHT = 4096  # bytes of a profile that are nobody's trouble
-MAX_WEIGHT = 256 << 20  # bytes of all profiles, beyond which only light ones are new
+MAX_NAME = 64  # characters
+MAX_STATUS = 300  # characters, the limit for every sentence from a host
+MANY = 64  # agents; a host with more keeps only the latest of its observation times
+LIGHT = 4096  # bytes; an agent set this small is accepted even when memory is full
+MAX_WEIGHT = 256 << 20  # bytes of all agent sets; beyond this, new ones must be light
+# When a host observed its agents, in Unix seconds by its own clock: one time for all, or one for each.
 Stamp = int | tuple[int, ...]
 
 
-_APART = (
-    "\x1f"  # in the database, between why a person holds an agent and what else there is to say; in no text of a host
-)
+# Stored between the reason for which a person holds an agent and the other words; it cannot occur in a host's text.
+_APART = "\x1f"
 _ON_TRIAL, _UNTOLD, _REJECTED = "trial", "untold", "rejected="
 
 
 class _Stored(msgspec.Struct, array_like=True, gc=False):
-    """A look in the database. The release before knows these four values, the last as `held` alone, and must be able to read
-    what we write: so `trial`, `waits` and `rejected=VERSION@ATTEMPT` are words behind it, of which it skips those that it does
-    not know, and "" says that it is neither held nor on trial."""
+    """One reported agent as the database stores it.
+
+    The previous release must be able to read it. It knows these four values, with `held` alone as the last one. So `trial`,
+    `waits` and `rejected=VERSION@ATTEMPT` follow `held` as words, and that release skips the words it does not know.
+    """
 
     name: str
     version: str
     status: str
-    said: str | None
+    said: str | None  # `held` and the words; "": neither held nor on trial; None: the updater reports none of this
 
     def look(self) -> Look:
         return (self.name, self.version, self.status, *_read(self.said))
@@ -49,7 +52,7 @@ _Said = tuple[str | UnsetType, bool | UnsetType, str | UnsetType, Rejection | Un
 
 
 def _read(said: str | None) -> _Said:
-    """held, trial, waits and rejected."""
+    """Return held, trial, waits and rejected from the stored text."""
     if said is None:
         return UNSET, UNSET, UNSET, UNSET
     held, apart, rest = said.partition(_APART)
@@ -71,7 +74,7 @@ def _rejection(word: str) -> Rejection | UnsetType:
 def _written(
     held: str | UnsetType, trial: bool | UnsetType, waits: str | UnsetType, rejected: Rejection | UnsetType
 ) -> str | None:
-    """The inverse."""
+    """The inverse of `_read`."""
     told = _UNTOLD if trial is UNSET else _ON_TRIAL if trial else ""
     given_up = f"{_REJECTED}{rejected.version}@{rejected.attempt}" if isinstance(rejected, Rejection) else ""
     said = " ".join(filter(None, (told, waits or "", given_up)))
@@ -85,15 +88,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Profile:
-    """The agents as some hosts see them, and how their last changes failed there. groups: how many groups use it."""
+    """An agent set: the agents that some hosts report alike, and how their last changes failed there."""
 
     __slots__ = ("groups", "kept_text", "looks", "verdicts")
 
     def __init__(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = ()):
         self.looks = looks
         self.verdicts = verdicts
-        self.groups = 0
-        self.kept_text = ""
+        self.groups = 0  # how many groups use it
+        self.kept_text = ""  # `text`, once it was rendered
 
     @property
     def key(self) -> "Key":
@@ -101,18 +104,18 @@ class Profile:
 
     @property
     def text(self) -> str:
-        """Its looks, for the database."""
+        """The reported agents as JSON, for the database."""
         if not self.kept_text:
             self.kept_text = _encode([(*look[:3], _written(*look[3:])) for look in self.looks]).decode()
         return self.kept_text
 
     @property
     def has_failures(self) -> bool:
-        """Whether any of its agents may have failed."""
+        """Whether any of the agents may have failed; if not, none has."""
         return bool(self.verdicts) or any(look[6] is not UNSET or (look[4] is True and look[3]) for look in self.looks)
 
     def look(self, agent: str) -> Look:
-        """At this agent."""
+        """Return what is reported of this agent; NO_LOOK if nothing is."""
         return next((look for look in self.looks if look[0] == agent), NO_LOOK)
 
     def verdict(self, agent: str) -> Verdict | None:
@@ -123,21 +126,21 @@ Key = tuple[tuple[Look, ...], tuple[Verdict, ...]]
 
 
 class Group:
-    """The hosts of one class that say the same of their agents; klass is `Groups.retired_class` for those that are retired."""
+    """The hosts of one class that report the same agent set."""
 
     __slots__ = ("hosts", "klass", "profile")
 
     def __init__(self, profile: Profile, klass: Class):
         self.profile = profile
-        self.klass = klass
+        self.klass = klass  # `Groups.retired_class` if the hosts are retired
         self.hosts: set[Host] = set()
 
 
 class Profiles:
-    """All profiles in use. Not safe for threads. weight: bytes that they take, more or less."""
+    """All agent sets in use. Not safe for threads."""
 
     def __init__(self) -> None:
-        self.weight = 0
+        self.weight = 0  # bytes that they take, estimated
         self._known: dict[Key, Profile] = {}
         self._texts: dict[tuple[str, tuple[Verdict, ...]], Profile] = {}
 
@@ -145,18 +148,18 @@ class Profiles:
         return len(self._known)
 
     def has_room(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = ()) -> bool:
-        """Whether another host may say this: whatever others have said fills the memory for what is heavy, and no more."""
+        """Whether a host may report this: it is known already, or there is memory left, or it is light."""
         is_known = (looks, verdicts) in self._known
         return is_known or self.weight < MAX_WEIGHT or _weight(looks, verdicts) <= LIGHT
 
     def admit(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...]) -> Profile:
-        """As `of`, for what a report says. Raises TooMany."""
+        """Like `of`, for a report. Raises TooMany if there is no memory left for it."""
         if not self.has_room(looks, verdicts):
             raise TooMany(f"what hosts say of their agents fills {MAX_WEIGHT >> 20} MB: no room for so long a report")
         return self.of(looks, verdicts)
 
     def of(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = ()) -> Profile:
-        """To be used by a group at once: `release` forgets it."""
+        """Return the agent set, made if new. The caller must put it into a group at once; `release` forgets it."""
         profile = self._known.get((looks, verdicts))
         if profile is None:
             profile = Profile(looks, verdicts)
@@ -165,16 +168,16 @@ class Profiles:
         return profile
 
     def read(self, text: str, verdicts: tuple[Verdict, ...] = ()) -> Profile:
-        """Of the looks in the database. Raises msgspec.DecodeError."""
+        """Return the agent set of a text from the database, and these verdicts. Raises msgspec.DecodeError."""
         profile = self._texts.get((text, verdicts))
         if profile is None:
             profile = self.of(tuple(one.look() for one in _looks.decode(text)), verdicts)
-            if text == profile.text:  # else it is spelled in another way, and nobody could release it
+            if text == profile.text:  # if spelled differently, `release` could not find it again
                 self._texts[text, verdicts] = profile
         return profile
 
     def release(self, profile: Profile) -> None:
-        """One group less uses it."""
+        """Note that one group fewer uses it; forget it when no group does."""
         profile.groups -= 1
         if not profile.groups:
             del self._known[profile.key]
@@ -183,13 +186,13 @@ class Profiles:
 
 
 def _weight(looks: Iterable[Look], verdicts: Iterable[Verdict]) -> int:
-    """Bytes, more or less: beside the characters what Python needs for the objects."""
+    """Return the bytes this takes, estimated: the characters, and 300 for the Python objects of each entry."""
     weight = sum(300 + len(look[0]) + len(look[1]) + len(look[2]) + len(look[3] or "") for look in looks)
     return weight + sum(300 + len(verdict.agent) + len(verdict.to) for verdict in verdicts)
 
 
 def same_looks(agents: Sequence[RealAgent], looks: Sequence[Look]) -> Stamp | None:
-    """When the host looked, if it saw just this; else None."""
+    """Return when the host observed its agents if they are exactly these; None if anything differs."""
     if len(agents) != len(looks):
         return None
     first = mixed = None
@@ -214,7 +217,7 @@ def _stamp(stamps: Sequence[int]) -> Stamp:
 
 
 def clean_looks(agents: Iterable[RealAgent]) -> tuple[tuple[Look, ...], Stamp]:
-    """What a report says of its agents, and when they were looked at; of an agent that is listed twice the last."""
+    """Return the agents of a report, cleaned, and when they were observed. Of an agent listed twice, the last one counts."""
     seen: dict[str, tuple[Look, int]] = {}
     for agent in agents:
         name = one_line(agent.name, MAX_NAME)
@@ -237,6 +240,9 @@ State = tuple[str, str, str]  # an agent, its version and its status
 
 
 def since_when(looks: Sequence[Look], before: dict[State, float], now: float) -> float | tuple[float, ...]:
-    """Since when each of them has this version and status; one time, where that is the same for all. before: what was known."""
+    """Return since when each agent has this version and status (Unix seconds); one time if it is the same for all.
+
+    before: these times for the agents that were known until now.
+    """
     times = tuple(before.get(look[:3], now) for look in looks)
     return times if len(set(times)) > 1 else max(times, default=now)

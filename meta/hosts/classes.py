@@ -1,6 +1,6 @@
-"""Desired state, worked out once for all hosts that the same selectors match: a million hosts fall into a few classes.
+"""Desired state, resolved once for all hosts that the same selectors match: a million hosts form a few classes.
 
-Pure. What a heartbeat is answered with is rendered once for each class, and kept with it.
+The reply to a heartbeat is rendered once for each class and kept with it. Pure.
 """
 
 import re
@@ -24,58 +24,60 @@ Test = Callable[[str, Mapping[str, str]], bool]
 _NOTHING: frozenset[Selector] = frozenset()
 _NO_LABELS: Mapping[str, str] = {}
 _Unset = msgspec.UnsetType
-COHORTS = 1000  # of one class
-LIKELY = 8  # of them that are looked at for a host which has heard of its orders
+COHORTS = 1000  # the most that one class has
+LIKELY = 8  # cohorts that are tried for a host that has already received its orders
 
 
 class Rejection(NamedTuple):
-    """A version that a host has rolled back, and does not try again while its order stays; attempt: of that order."""
+    """A version that a host rolled back, and does not try again while its order stays the same."""
 
     version: str
-    attempt: int = 0
+    attempt: int = 0  # of the order that was rolled back
 
 
-# An agent as its host saw it: name, version, status, held, trial, waits, rejected.
+# An agent as its host reported it: name, version, status, held, trial, waits, rejected.
 Look = tuple[str, str, str, str | _Unset, bool | _Unset, str | _Unset, Rejection | _Unset]
-NO_LOOK: Look = ("", "", "", *(msgspec.UNSET,) * 4)  # of an agent that a host did not report
+NO_LOOK: Look = ("", "", "", *(msgspec.UNSET,) * 4)  # for an agent that its host did not report
 
 
 class Verdict(NamedTuple):
-    """How an agent's last change failed on some hosts. result: `failed`, `refused` or `rolled back`; step: where; attempt: of
-    the order that was rolled back, from an updater that knows attempts. A change that went well has none: that is what the
-    look says."""
+    """How the last change of an agent failed on some hosts. A successful change leaves no verdict."""
 
     agent: str
-    to: str
-    step: str
-    result: str
-    attempt: int | _Unset = msgspec.UNSET
+    to: str  # the version that the change was to install
+    step: str  # where it failed, as `watch`
+    result: str  # `failed`, `refused` or `rolled back`
+    attempt: int | _Unset = msgspec.UNSET  # of the order that was rolled back; UNSET from updaters without attempts
 
 
 class Class:
-    """The hosts that just these selectors match, or a cohort of them: those whose orders are in force since the same times.
-    book: the Classes it belongs to; replies: what its hosts are answered, by the form that they speak, kept here by the room
-    that renders it; since: by agent, since when its order is in force for these hosts (Unix seconds), where that was seen:
-    whoever was heard of last before then has not heard of it."""
+    """The hosts that exactly these selectors match, or a cohort of them.
+
+    A cohort is the part of a class for which each order came in force at the same time. A host that was last heard of before
+    that time has not received the order yet.
+    """
 
     def __init__(self, book: "Classes", matched: frozenset[Selector], desired: tuple[Desired, ...]):
-        self.book = book
+        self.book = book  # the Classes it belongs to, and so the records
         self.matched = matched
         self.desired = desired
-        self.orders = {d.name: d for d in desired}
-        self.replies: dict[Hashable, Any] = {}
-        self.since: dict[str, float] = {}
-        self._cohorts: dict[frozenset[tuple[str, float]], Class] = {frozenset(): self}
-        self._comers: WeakKeyDictionary[Class, Class] = WeakKeyDictionary()
+        self.orders = {d.name: d for d in desired}  # by agent
+        self.replies: dict[Hashable, Any] = {}  # rendered replies by dialect; meta/heartbeat fills this in
+        self.since: dict[str, float] = {}  # by agent: when its order came in force here (Unix seconds), if known
+        self._cohorts: dict[frozenset[tuple[str, float]], Class] = {frozenset(): self}  # by `since`
+        self._comers: WeakKeyDictionary[Class, Class] = WeakKeyDictionary()  # the cohort, by the class hosts come from
 
     def newcomers(self) -> "Class":
-        """The cohort of hosts that report for the first time."""
+        """Return the cohort for hosts that report for the first time."""
         at = self.book.at
         return self._cohort(dict.fromkeys(self.orders, at)) if at else self
 
     def comers(self, former: "Class", last_seen: float = 0.0) -> "Class":
-        """The cohort of hosts that come from that class: of the orders that stay the same they have heard as before. last_seen:
-        of one host; if it has heard of its orders, any cohort of those that have will do, so that cohorts stay few."""
+        """Return the cohort for hosts that move here from `former`. Orders that are the same in both keep their times.
+
+        last_seen: when the one host that moves was last heard of, 0.0 for many hosts. If that host has received all its orders,
+        any cohort where that holds too will do, so that cohorts stay few.
+        """
         found = self._comers.get(former)
         if found is None:
             since = {agent: at for agent, order in self.orders.items() if (at := self._since(former, agent, order))}
@@ -91,7 +93,7 @@ class Class:
         return former.since.get(agent, 0.0) if is_known else self.book.at
 
     def _serves(self, since: Mapping[str, float], last_seen: float) -> bool:
-        """Whether a host of these times has heard of the same orders by the times of this cohort."""
+        """Whether a host with the times `since` has received the same orders if it joins this cohort."""
         if since.keys() != self.since.keys():
             return False
         return all(at == self.since[agent] or at <= last_seen >= self.since[agent] for agent, at in since.items())
@@ -102,13 +104,13 @@ class Class:
         if found is None and len(self._cohorts) < COHORTS:
             found = self._cohorts[key] = Class(self.book, self.matched, self.desired)
             found.replies, found.since, found._cohorts = self.replies, since, self._cohorts
-        if found is None:  # then the latest time counts for all of the newest cohort
+        if found is None:  # there are too many cohorts: use the newest one, and the later of both times
             found = next(reversed(self._cohorts.values()))
             found.since = {agent: max(at, found.since.get(agent, 0.0)) for agent, at in (found.since | since).items()}
         return found
 
     def move_along(self, by: float, now: float) -> None:
-        """The clock was set by so many seconds, and it is `now`: for all cohorts."""
+        """Move the times of all cohorts by the seconds that the clock was set by. now: the new time."""
         cohorts = list(self._cohorts.values())
         self._cohorts.clear()
         for one in cohorts:
@@ -116,22 +118,21 @@ class Class:
             self._cohorts[frozenset(one.since.items())] = one
 
     def has_heard(self, agent: str, last_seen: float) -> bool:
-        """Whether a host of this class that was last heard of at that time is known to have got its order by then."""
+        """Whether a host of this class, last heard of at `last_seen`, is known to have received the agent's order."""
         return 0.0 < self.since.get(agent, 0.0) <= last_seen
 
     def unheard(self, agents: Iterable[str], last_seen: float) -> set[str]:
-        """Those of which a host of this class that was last heard of at that time does not know its order yet."""
+        """Return those agents whose order a host of this class, last heard of at `last_seen`, has not received yet."""
         since = self.since
         return {agent for agent in agents if last_seen < since.get(agent, 0.0)} if since else set()
 
 
 class Classes:
-    """All classes under one set of records; made as hosts come. at: when they came in force here (Unix seconds); 0.0: nobody
-    knows, and hosts may have heard of them before."""
+    """All classes under one set of records. Each is made when its first host comes."""
 
     def __init__(self, records: RecordSet, at: float = 0.0):
         self.records = records
-        self.at = at
+        self.at = at  # when these records came in force here (Unix seconds); 0.0: unknown, hosts may know them
         self.grounds = cache(partial(grounds, records))  # by agent
         self.selectors = selectors(records)
         self.tests = [(selector, _test(selector)) for selector in self.selectors]
@@ -140,7 +141,7 @@ class Classes:
         self._by_bits: dict[int, Class] = {}
 
     def of(self, hostname: str) -> Class:
-        """The class of one host, by its name and its labels."""
+        """Return the class of one host, by its name and its labels."""
         labels, bits = self.records.labels.get(hostname, _NO_LABELS), 0
         for bit, test in self._bits:
             if test(hostname, labels):
@@ -151,29 +152,26 @@ class Classes:
         return found
 
     def matching(self, matched: frozenset[Selector]) -> Class:
-        """The class of the hosts that just these selectors match."""
+        """Return the class of the hosts that exactly these selectors match."""
         found = self._known.get(matched)
         if found is None:
             found = self._known.setdefault(matched, Class(self, matched, resolve_matched(self.records, matched)))
         return found
 
     def move_along(self, by: float, now: float) -> None:
-        """The clock was set by so many seconds, and it is `now`."""
+        """Move all times by the seconds that the clock was set by. now: the new time."""
         self.at = min(self.at + by, now) if self.at else 0.0
         for klass in list(self._known.values()):
             klass.move_along(by, now)
 
 
 def matches(tests: Sequence[tuple[Selector, Test]], hostname: str, labels: Mapping[str, str]) -> frozenset[Selector]:
-    """Those of the selectors that this host passes."""
+    """Return those of the selectors that match this host."""
     return frozenset([selector for selector, test in tests if test(hostname, labels)]) if tests else _NOTHING
 
 
 class Step:
-    """How hosts come from their class under one set of records to that under another: only what differs is looked at.
-
-    relabelled: the hosts whose labels are not the same, each of which goes its own way.
-    """
+    """A transition between two sets of records: which class hosts move to. Only selectors and labels that differ are tested."""
 
     def __init__(self, before: Classes, after: Classes):
         self.before = before
@@ -181,15 +179,15 @@ class Step:
         known = set(before.selectors)
         self._added = [(selector, test) for selector, test in after.tests if selector not in known]
         self._stay = known.intersection(after.selectors)
-        self.relabelled = _relabelled(before.records.labels, after.records.labels)
+        self.relabelled = _relabelled(before.records.labels, after.records.labels)  # each of these moves on its own
         self._plain: dict[Class, Class] = {}
 
     def whole(self, klass: Class) -> Class | None:
-        """Where all hosts of this class go, but for the relabelled, if they go the same way."""
+        """Return the class that all hosts of `klass` move to, except relabelled ones; None if they may part."""
         return None if self._added or klass.book is not self.before else self._without(klass)
 
     def tally(self, klass: Class, hostnames: Sequence[str]) -> Counter[Class]:
-        """How many of these hosts go where; none is named twice."""
+        """Count how many of these hosts of `klass` move to which class. No name may be given twice."""
         if klass.book is not self.before:
             return Counter(self.of(klass, hostname) for hostname in hostnames)
         labels = self.after.records.labels
@@ -201,7 +199,7 @@ class Step:
         return found
 
     def of(self, klass: Class, hostname: str) -> Class:
-        """Where this host goes."""
+        """Return the class that this host of `klass` moves to."""
         if klass.book is not self.before or hostname in self.relabelled:
             return self.after.of(hostname)
         new = matches(self._added, hostname, self.after.records.labels.get(hostname, _NO_LABELS))
@@ -215,14 +213,14 @@ class Step:
 
 
 def _relabelled(before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]]) -> set[str]:
-    """The hosts whose labels are not the same."""
+    """Return the hosts whose labels differ between the two."""
     if before is after or before == after:
         return set()
     return {host for host in before.keys() | after.keys() if before.get(host) != after.get(host)}
 
 
 def _test(selector: Selector) -> Test:
-    """The selector's own test, or a quicker one of the same meaning."""
+    """Return the selector's own test, or a faster one with the same result."""
     if isinstance(selector, Glob):
         pattern = re.compile(translate(selector.glob))
         return lambda hostname, _labels: pattern.match(hostname) is not None
@@ -233,7 +231,7 @@ def _test(selector: Selector) -> Test:
 
 
 def drifts(order: Desired | None, version: str, status: str) -> bool:
-    """Whether an agent seen like this is not as ordered; status "" and version "": not seen at all."""
+    """Whether an agent with this version and status differs from its order; both are "" if it was not reported."""
     if order is None:
         return False
     if order.cmd == STOP:
@@ -242,7 +240,7 @@ def drifts(order: Desired | None, version: str, status: str) -> bool:
 
 
 def rejects(order: Desired, look: Look) -> bool:
-    """Whether these hosts say that they have rolled back what they shall run, and do not try it again by themselves."""
+    """Whether these hosts report that they rolled back the ordered version, and will not try it again by themselves."""
     rejected = look[6]
     if isinstance(rejected, msgspec.UnsetType) or order.cmd != START:
         return False
@@ -250,20 +248,22 @@ def rejects(order: Desired, look: Look) -> bool:
 
 
 def is_down_while_held(order: Desired, look: Look) -> bool:
-    """Whether the version went down within its watch while a person held it."""
+    """Whether the ordered version stopped during its watch while a person held the agent."""
     _, version, status, held, trial, *_ = look
     is_its = order.cmd == START and trial is True and version == order.version
     return is_its and isinstance(held, str) and bool(held) and drifts(order, version, status)
 
 
 def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
-    """Whether an agent, seen like this and with this verdict, has failed to follow this order: it cannot run the version that
-    it shall have now, or the running one did not stop. What went wrong with an earlier version, or at a lower attempt, is none.
-    An order that its host refused has failed, whichever version it names; older updaters did not say which.
-    One that died in its watch, and was started again as there is none to go back to, has failed until it has come through; one
-    that went down in its watch while a person held it, so that it is not taken back, has too.
+    """Whether an agent reported like this, with this verdict, has failed to follow this order.
 
-    Who tells of trials tells what is rejected too, so there a verdict that says `rolled back` counts no more than that."""
+    It has failed if it cannot run the ordered version, if the running version did not stop, or if the host refused the order.
+    A version that stopped in its watch has failed too if a person held the agent, so that it was not rolled back. So it has if
+    it was started again for lack of a previous version, until it comes through its watch.
+
+    A failure of another version, or at a lower attempt, does not count. An updater that reports trials reports rejections too,
+    so its verdict `rolled back` does not count.
+    """
     _, version, status, _, trial, _, _ = look
     if order is None:
         return False
@@ -284,7 +284,7 @@ def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
 
 
 def is_renewed(before: Desired, after: Desired) -> bool:
-    """Whether a host that gets this order after that one tries anew: it is of another artifact or another command."""
+    """Whether a host tries again when `after` follows `before`: the artifact or the command differs."""
     return _artifact(before) != _artifact(after)
 
 
@@ -293,6 +293,6 @@ def _artifact(order: Desired) -> tuple[object, ...]:
 
 
 def drifting(orders: Mapping[str, Desired], looks: Sequence[Look]) -> list[Desired]:
-    """The orders that a host with these agents does not fulfil."""
+    """Return the orders that a host with these agents does not fulfil."""
     seen = {look[0]: look for look in looks}
     return [order for name, order in orders.items() if drifts(order, *seen.get(name, NO_LOOK)[1:3])]

@@ -1,9 +1,10 @@
-"""When each host was last heard of, kept so that neither a heartbeat nor a question about a million hosts costs much.
+"""When each host was last heard of, kept so that heartbeats and questions about a million hosts cost little.
 
-Every half second is a *tick*: the hosts heard of in it, which become one row of the database, dated by the first beat in it; so
-a host never seems to be heard of later than it was. While the database is slow a tick is as long as LONGEST. A host is in its
-newest tick only; what is left in a tick when it is older than the horizon is *silent*. So the late and the lost are found among
-the silent, and a host that goes on beating is never looked at. Not safe for threads.
+A *tick* is about half a second, and the hosts heard of in it. It becomes one heartbeat batch in the database, dated by its
+first heartbeat, so that no host is dated later than it reported. While the database is slow, a tick lasts up to LONGEST.
+
+A host belongs to its newest tick only. Hosts whose tick is older than the horizon are *silent*, and late and lost hosts are
+found among these. So hosts that keep reporting are never walked. Not safe for threads.
 """
 
 from bisect import insort
@@ -14,39 +15,39 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from meta.hosts.model import Host
 
-LOADED_TICK = 30.0  # seconds that share a tick when hosts come from the database
-LONGEST = 1.0  # seconds of a tick
-MAX_REPEATS = 40  # beats of one host in one tick, however short, before it is told to slow down
+LOADED_TICK = 30.0  # seconds of one tick for hosts that are loaded from the database
+LONGEST = 1.0  # seconds that a tick lasts at most
+MAX_REPEATS = 40  # reports of one host in one tick, however short, before it is told to slow down
 
 
 class Tick:
-    """The hosts heard of from `began` until `at` (Unix seconds; 0: it is not over)."""
+    """The hosts heard of in one span of time."""
 
     __slots__ = ("at", "began", "hosts", "repeats")
 
     def __init__(self, at: float = 0.0) -> None:
-        self.at = at
-        self.began = inf
+        self.at = at  # when it ended (Unix seconds); 0.0: it has not
+        self.began = inf  # when its first host was heard of (Unix seconds)
         self.hosts: list[Host] = []
-        self.repeats: dict[Host, int] = {}
+        self.repeats: dict[Host, int] = {}  # further reports of a host in this tick
 
 
 class Seen:
-    """horizon: seconds without a beat after which a host is silent; current: the tick under way; full: when it must end."""
+    """All ticks, and the silent hosts."""
 
     def __init__(self, horizon: float):
-        self.horizon = horizon
+        self.horizon = horizon  # seconds without a report after which a host is silent
         self.silent: dict[Host, None] = {}
         self.current = Tick()
-        self.full = inf
-        self._closed: list[Tick] = []  # since the last turn
+        self.full = inf  # when the current tick must end (Unix seconds)
+        self._closed: list[Tick] = []  # since the last call of `turn`
         self._past: list[Tick] = []  # by time
-        self._last = -inf  # when any host was heard of
-        self._since = -inf  # since when hosts are, without a break of the horizon's length
-        self._before = -inf  # when any was before that break
+        self._last = -inf  # when the latest host was heard of
+        self._since = -inf  # since when some host was heard of at least once in every horizon
+        self._before = -inf  # when the last host was heard of before `_since`
 
     def note(self, host: "Host", now: float) -> None:
-        """This host beats, for the first time in this tick."""
+        """Note the first report of a host in the current tick."""
         if host.tick is None:
             self.silent.pop(host, None)
         tick = host.tick = self.current
@@ -57,13 +58,13 @@ class Seen:
             self._hear_of_some(now)
 
     def again(self, host: "Host") -> bool:
-        """It does so once more. False: too often."""
+        """Note a further report of a host in the current tick. Returns False if it reports too often."""
         repeats = self.current.repeats
         count = repeats[host] = repeats.get(host, 0) + 1
         return count < MAX_REPEATS
 
     def close(self, now: float) -> None:
-        """The tick is over; another begins."""
+        """End the current tick and begin another."""
         tick, self.current, self.full = self.current, Tick(), inf
         tick.at = now
         tick.repeats.clear()
@@ -71,11 +72,11 @@ class Seen:
             self._closed.append(tick)
 
     def is_written(self, tick: Tick | None) -> bool:
-        """Whether `turn` has handed it out."""
+        """Whether `turn` has returned this tick, for writing."""
         return tick is not self.current and tick not in self._closed
 
     def turn(self, now: float) -> list[Tick]:
-        """Close the tick; returns all that were closed since the last call."""
+        """End the current tick, and find hosts that are silent now. Returns the ticks that ended since the last call."""
         self.close(now)
         closed, self._closed = self._closed, []
         for tick in closed:
@@ -94,8 +95,10 @@ class Seen:
                 self.silent[host] = None
 
     def move_along(self, by: float, now: float) -> set[Tick]:
-        """The clock was set by so many seconds, and it is `now`. Returns the ticks that were moved: those that are not written
-        yet may be of after it, which can be seen only of a clock that was set forward."""
+        """Move the ticks by the seconds that the clock was set by. now: the new time. Returns the ticks that were moved.
+
+        Ticks that are not written yet are moved only if the clock was set forward. Otherwise they may be from after the step.
+        """
         self.close(now)
         moved = {*self._past, *(self._closed if by > 0 else ())}
         for tick in (*self._past, *self._closed):
@@ -107,11 +110,11 @@ class Seen:
         return moved
 
     def unheard(self, now: float) -> float:
-        """Seconds since any host was heard of, 0.0 when none ever was."""
+        """Return the seconds since the last report of any host, 0.0 if there was none."""
         return max(0.0, now - self._last) if self._last > -inf else 0.0
 
     def hear(self, host: "Host", tick: Tick) -> None:
-        """Another meta has heard of this host, in a tick of its own, which `add` takes when it is complete."""
+        """Put a host that another meta heard of into `tick`. The caller must `add` the tick when it is complete."""
         if host.tick is self.current:
             return
         if host.tick is None:
@@ -120,7 +123,7 @@ class Seen:
         tick.hosts.append(host)
 
     def add(self, tick: Tick, now: float) -> None:
-        """A tick of another meta."""
+        """Add a complete tick of hosts that another meta heard of."""
         if tick.hosts:
             self._hear_of_some(tick.at)
         if tick.at < now - self.horizon:
@@ -129,7 +132,7 @@ class Seen:
             insort(self._past, tick, key=_at)
 
     def load(self, hosts: Iterable["Host"], now: float) -> None:
-        """Hosts from the database, by their last_seen."""
+        """Put hosts from the database into ticks by their `last_seen`."""
         ticks: dict[float, Tick] = {}
         for host in hosts:
             number = host.last_seen // LOADED_TICK
@@ -140,7 +143,7 @@ class Seen:
             host.tick = tick
         for _, tick in sorted(ticks.items()):
             self.add(tick, now)
-        self._before, self._since = self._last, now  # nobody could reach us
+        self._before, self._since = self._last, now  # until now no host could reach this meta
 
     def _hear_of_some(self, at: float) -> None:
         if at > self._last + self.horizon:
@@ -148,24 +151,27 @@ class Seen:
         self._last = max(self._last, at)
 
     def excuse(self, now: float) -> tuple[float, float]:
-        """A host that was last heard of at the first of these or later may be silent because we were away, or heard no host at
-        all; it is to be waited for for the second, seconds."""
+        """Return which silence may be meta's own fault: (Unix seconds, seconds to wait).
+
+        A host last heard of at the first of these or later may be silent because this meta was away or heard no host at all.
+        It should be waited for as long as the second says. (inf, 0.0) if there is no such reason.
+        """
         if now > self._last + self.horizon:
             return self._last - self.horizon, self.horizon
         left = self._since + self.horizon - now
         return (self._before - self.horizon, min(left, self.horizon)) if left > 0 else (inf, 0.0)
 
     def ticks(self) -> list[Tick]:
-        """All that are not over yet, or whose hosts are not silent."""
+        """Return all ticks but those whose hosts are silent, by time."""
         return [*sorted([*self._past, *self._closed], key=_at), self.current]
 
     def quiet(self, host: "Host") -> None:
-        """It counts as silent at once."""
+        """Count the host as silent from now on."""
         host.tick = None
         self.silent[host] = None
 
     def forget(self, host: "Host") -> None:
-        """This host counts neither as heard of nor as silent, until it beats again."""
+        """Count the host neither as heard of nor as silent, until it reports again."""
         host.tick = None
         self.silent.pop(host, None)
 

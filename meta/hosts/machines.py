@@ -1,10 +1,11 @@
 """Which machine reports under a host's name, and from which address. Pure; not safe for threads.
 
-Two machines under one name are seen by their hashes: a host whose reports come from one, another, and each of them again is
-*doubled*. A machine that is replaced, or boots again, is never seen again and doubles nothing. Addresses only inform: NAT and
-hosts with two interfaces change them. So an address counts as another one when the host was not seen there within a day, and
-all are told together, once an hour at most. Of a host that has one machine and one address nothing is kept but a mark, in an
-object that it shares.
+Reports carry hashes of the machine and its boot. A host is *doubled* if two machines report under its name in turn: one, the
+other, and each of them again. A machine that was replaced or rebooted does not return, so it doubles nothing.
+
+Addresses only inform, because NAT and hosts with two interfaces change them. An address counts as a new one if the host was
+not seen there within a day. New addresses are logged together, once an hour at most. A host with one machine and one address
+costs no memory but a reference to a shared object.
 """
 
 from collections import OrderedDict
@@ -16,34 +17,33 @@ if TYPE_CHECKING:
     from meta.hosts.model import Host
     from updater.wire.heartbeat import Report
 
-INTERVALS = 10 / 3  # in lateAfter, which is three heartbeats: within ten a machine must be seen again
-EARLY = 1.0  # seconds by which a thread may have taken the time before another
-MAX_CHANGED = 50_000  # hosts whose machines are kept; of more the newest are not judged
-MAX_MOVED = 50_000  # hosts whose addresses are kept; of more those that moved last
+INTERVALS = 10 / 3  # of lateAfter (three heartbeats): a machine must return within ten heartbeats to double a host
+EARLY = 1.0  # seconds that one thread's time may be ahead of another's
+MAX_CHANGED = 50_000  # hosts whose machines are kept; further hosts cannot be found doubled
+MAX_MOVED = 50_000  # hosts whose addresses are kept; the ones that moved last
 MAX_ADDRESSES = 16  # of one host
-KNOWN_FOR = 86400.0  # seconds after which an address at which a host was not seen is another one again
-TOLD_EVERY = 3600.0  # seconds at least
+KNOWN_FOR = 86400.0  # seconds after which an address counts as new again
+TOLD_EVERY = 3600.0  # seconds at least between two lines in the log
 MAX_MACHINES = 64  # under one name
-MAX_MOVES = 10  # hosts with a new address that are told by name
-MARK = 3  # hex digits: few enough that of a million hosts many share one, and of two machines 1 in 4096
+MAX_MOVES = 10  # hosts with a new address that the log names
+MARK = 3  # hex digits of a hash: many hosts share each object, and two machines share a mark with chance 1 in 4096
 
 
 class Updater:
-    """What reports for a host, shared by all hosts for which that is the same. version: of the updater, "" where that is not
-    ours; mark: of the machine and its boot, 0 where they are not told."""
+    """The program that reports for a host. Hosts with equal values share one object."""
 
     __slots__ = ("__weakref__", "mark", "version")
 
     def __init__(self, version: str = "", mark: int = 0):
-        self.version = version
-        self.mark = mark
+        self.version = version  # of the updater; "" if the program is not this project's updater
+        self.mark = mark  # of the machine and its boot; 0 if they are not reported
 
 
 NONE = Updater()
 
 
 def mark_of(report: "Report") -> int:
-    """Some bits of what the report says of its machine and its boot; 0: it says neither."""
+    """Return some bits of the report's machine and boot hashes; 0 if it has neither."""
     machine, boot = report.machine, report.boot
     if not isinstance(machine, str) and not isinstance(boot, str):
         return 0
@@ -52,47 +52,45 @@ def mark_of(report: "Report") -> int:
 
 
 class _Machines:
-    """Of one host. left: when each machine was last seen before another one, by mark; addresses: whence they report; back: the
-    last two times at which one was seen again within the window."""
+    """The machines that report under one name. Each is known by its mark."""
 
     __slots__ = ("addresses", "back", "left")
 
     def __init__(self) -> None:
-        self.left: dict[int, float] = {}
-        self.addresses: dict[int, str] = {}
-        self.back: tuple[float, ...] = ()
+        self.left: dict[int, float] = {}  # when another machine took over from this one (Unix seconds)
+        self.addresses: dict[int, str] = {}  # from which it reported last; the latest is last
+        self.back: tuple[float, ...] = ()  # the last two times that a machine returned within the window
 
 
 class Moves(NamedTuple):
-    """hosts: how many report from another address; is_all: whether there were no more; ways: of some, from where to where."""
+    """Hosts that report from a new address."""
 
-    hosts: int
-    is_all: bool
-    ways: Mapping[str, tuple[str, str]]
+    hosts: int  # how many
+    is_all: bool  # False: there were more, which were not kept
+    ways: Mapping[str, tuple[str, str]]  # some of them by name: the former address and the new one
 
 
 class Whereabouts:
-    """late_after: seconds, as of the table."""
+    """The machines and addresses of all hosts."""
 
     def __init__(self, late_after: float):
-        self._window = late_after * INTERVALS
+        self._window = late_after * INTERVALS  # seconds
         self._changed: dict[Host, _Machines] = {}
-        self._seen: OrderedDict[Host, dict[str, float]] = (
-            OrderedDict()
-        )  # when at which address; the latest last, as the hosts
-        self._moved: dict[Host, tuple[str, str]] = {}  # and not told yet
+        # When each host was at which address (Unix seconds). The latest address and the latest host are last.
+        self._seen: OrderedDict[Host, dict[str, float]] = OrderedDict()
+        self._moved: dict[Host, tuple[str, str]] = {}  # former and new address, not logged yet
         self._told_at = -TOLD_EVERY
         self._updaters: WeakValueDictionary[tuple[str, int], Updater] = WeakValueDictionary()
 
     def updater(self, version: str, mark: int = 0) -> Updater:
-        """The one object for these two."""
+        """Return the shared object with these values."""
         found = self._updaters.get((version, mark))
         if found is None:
             found = self._updaters[version, mark] = Updater(version, mark)
         return found
 
     def report(self, host: "Host", mark: int, address: str, now: float) -> None:
-        """This host's report, from this address, has such a mark, maybe another than the last one."""
+        """Note the mark of a report, and so whether another machine reports for this host now."""
         former = host.updater.mark
         if not mark or mark == former:
             return
@@ -108,7 +106,7 @@ class Whereabouts:
             found.back = (*found.back[-1:], now)
         found.left[former] = now
         for one, where in ((former, host.address), (mark, address)):
-            found.addresses.pop(one, None)  # the latest are last, and those that go are the first
+            found.addresses.pop(one, None)  # so that it becomes the last
             found.addresses[one] = where
         while len(found.addresses) > MAX_MACHINES:
             gone = next(iter(found.addresses))
@@ -122,19 +120,19 @@ class Whereabouts:
         return found.back[1] - found.back[0] <= self._window and self._is_recent(found.back[1], now)
 
     def _is_recent(self, at: float, now: float) -> bool:
-        """A time that is later than now is none of ours."""
+        """Whether this was within the window. A time later than now is from a clock that was set back, and is not."""
         return -EARLY <= now - at <= self._window
 
     def doubled(self, now: float) -> "list[Host]":
-        """All of them."""
+        """Return all doubled hosts."""
         return [host for host in self._changed if self.is_doubled(host, now)]
 
     def addresses(self, host: "Host", now: float) -> list[str]:
-        """Whence the machines of a doubled host report; none of another."""
+        """Return the addresses from which the machines of a doubled host report; [] for any other host."""
         return sorted(set(self._changed[host].addresses.values())) if self.is_doubled(host, now) else []
 
     def move(self, host: "Host", address: str, now: float) -> None:
-        """This host reports from another address than it has."""
+        """Note that this host reports from another address than its last one."""
         seen = self._seen.pop(host, {})
         is_known = _is_known(seen.get(address), now)
         for one in (host.address, address):
@@ -149,7 +147,7 @@ class Whereabouts:
             self._moved[host] = (self._moved.get(host, (host.address,))[0], address)
 
     def move_along(self, by: float, now: float) -> None:
-        """The clock was set by so many seconds, and it is `now`."""
+        """Move all times by the seconds that the clock was set by. now: the new time."""
         for found in self._changed.values():
             found.left = {mark: min(at + by, now) for mark, at in found.left.items()}
             found.back = tuple(min(at + by, now) for at in found.back)
@@ -163,12 +161,14 @@ class Whereabouts:
         self._moved.pop(host, None)
 
     def tidy(self, now: float) -> Moves:
-        """What is too old to double anything, or to be known, is forgotten. Returns which hosts report from another address
-        since that was last told, without doubled ones; none until it is to be told again."""
+        """Forget old machines and addresses. Return the hosts that have a new address since the last result.
+
+        Doubled hosts are left out. Nothing is returned until TOLD_EVERY seconds after the last result.
+        """
         for host in [h for h, found in self._changed.items() if not self._is_recent(max(found.left.values()), now)]:
             del self._changed[host]
         while self._seen and not _is_known(_last(next(iter(self._seen.values()))), now):
-            self._seen.popitem(last=False)  # of a plain dict each of them would cost a search for the first
+            self._seen.popitem(last=False)  # a plain dict would search for its first item each time
         if 0 <= now - self._told_at < TOLD_EVERY:
             return Moves(0, True, {})
         moved = {h.name: way for h, way in self._moved.items() if way[0] != way[1] and not self.is_doubled(h, now)}

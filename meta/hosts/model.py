@@ -1,4 +1,4 @@
-"""One host as it is held in memory, and what the table tells of its hosts: values that never change once they are told."""
+"""One host in memory, and the values that the table returns about its hosts. Those values never change."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -18,29 +18,28 @@ from updater.wire.heartbeat import Outcome
 
 
 class Host(msgspec.Struct, eq=False, gc=False):
-    """One host as last heard of. Times are Unix seconds by our clock, but `looked`: when the host looked, by its own; where
-    these differ between its agents, `since` and `looked` are tuples in the profile's order. told: its outcomes as JSON."""
+    """One host as last heard of. Times are Unix seconds by this meta's clock, except `looked`."""
 
     name: str
     first_seen: float
     last_seen: float
     group: Group
-    id: int = 0  # the database's; 0: not there yet
+    id: int = 0  # in the database; 0: it is not there yet
     address: str = ""
     updater: Updater = NONE
-    since: float | tuple[float, ...] = 0.0
-    looked: Stamp = 0
-    told: str = ""
-    retired_at: float = 0.0
-    tick: Tick | None = None  # that it was last heard of in; None: silent, or retired
+    since: float | tuple[float, ...] = 0.0  # when each agent got its version and status; one time if all are the same
+    looked: Stamp = 0  # when the host observed its agents, by its own clock
+    told: str = ""  # its outcomes as JSON
+    retired_at: float = 0.0  # 0.0: it is not retired
+    tick: Tick | None = None  # in which it was last heard of; None: it is silent or retired
 
     @property
     def outcomes(self) -> dict[str, Outcome]:
-        """What last became of its orders, by agent."""
+        """The last outcome of each agent, by agent."""
         return read_outcomes(self.told)
 
     def looks(self) -> Iterator[tuple[Look, float, int]]:
-        """Each agent, since when it is so, and when it was looked at."""
+        """Yield each reported agent, since when it is so, and when the host observed it."""
         agents = self.group.profile.looks
         since = self.since if isinstance(self.since, tuple) else (self.since,) * len(agents)
         looked = self.looked if isinstance(self.looked, tuple) else (self.looked,) * len(agents)
@@ -48,7 +47,7 @@ class Host(msgspec.Struct, eq=False, gc=False):
 
 
 class Saved(NamedTuple):
-    """What the database keeps of a host."""
+    """What the database stores of a host. Times are Unix seconds."""
 
     id: int
     name: str
@@ -57,18 +56,18 @@ class Saved(NamedTuple):
     address: str
     updater_version: str
     agents: str  # JSON, as Profile.text
-    stamps: str  # JSON: since when the agents are so, and when they were looked at
+    stamps: str  # JSON: [Host.since, Host.looked]
     outcomes: str  # JSON, as write_outcomes
-    retired_at: float  # 0.0: it is not
-    unretired_at: float  # when a person took it back; 0.0: none did, or it has reported since
+    retired_at: float  # 0.0: it is not retired
+    unretired_at: float  # when a person took it back; 0.0: no person did, or it has reported since
 
 
 class Unwritten(NamedTuple):
-    """What is to be written down."""
+    """What the database has not got yet."""
 
     hosts: list[Host]  # whose rows changed
-    saved: list[Saved]  # the same, as they are to be written
-    heard: list[tuple[float, list[int]]]  # by tick, the ids of the other hosts that were heard of
+    saved: list[Saved]  # the rows of these hosts
+    heard: list[tuple[float, list[int]]]  # for each tick: when it began, and the ids of other hosts heard of in it
 
 
 class Part(NamedTuple):
@@ -77,31 +76,31 @@ class Part(NamedTuple):
     group: Group
     klass: Class
     profile: Profile
-    number: int  # of its hosts
-    hosts: list[Host] | None = None  # None: they were not asked for
+    number: int  # how many hosts it has
+    hosts: list[Host] | None = None  # None: they were not wanted
 
 
 class Roll(NamedTuple):
-    """All hosts by their groups at one moment, so that each of them counts once."""
+    """All hosts by group at one moment, so that each counts once."""
 
     book: Classes  # in force
     parts: list[Part]
-    named: list[tuple[Host, Class]]  # those that were asked for by name, but for retired ones
+    named: list[tuple[Host, Class]]  # the hosts that were wanted by name, except retired ones
 
 
 class Moment(NamedTuple):
-    """The same, and which hosts may not be counted by what they said last."""
+    """All hosts by group, and those whose last report may be wrong by now: silent and doubled ones."""
 
     roll: Roll
     silent: list[Host]
     groups: list[Group]  # of each silent host
     doubled: list[tuple[Host, Group]]
-    excused: float  # see `Seen.excuse`
-    patience: float
+    excused: float  # Unix seconds, the first value of `Seen.excuse`
+    patience: float  # seconds, the second value of `Seen.excuse`
 
 
 class Census(NamedTuple):
-    """How many hosts there are, how many of them came of late, and which are retired or silent, at one moment."""
+    """How many hosts there are, how many of them are new, and which are retired or silent, at one moment."""
 
     total: int
     new: int
@@ -110,11 +109,11 @@ class Census(NamedTuple):
 
 
 class Silence(NamedTuple):
-    """The silent hosts at one moment, without doubled ones, each with its class and profile."""
+    """The silent hosts at one moment, without doubled ones, each with its class and agent set."""
 
     book: Classes  # in force
     horizon: float  # seconds without a report after which a host is silent
-    excused: float  # see `Seen.excuse`
+    excused: float  # Unix seconds, the first value of `Seen.excuse`
     hosts: Sequence[tuple[Host, Class, Profile]]
 
 
@@ -122,5 +121,5 @@ class Snapshot(NamedTuple):
     """One host at one moment."""
 
     host: Host  # a copy
-    addresses: list[str]  # of the machines that report under its name, where it is doubled
-    silence: Silence  # of this host alone, empty where it is not silent
+    addresses: list[str]  # of the machines that report under its name, if it is doubled
+    silence: Silence  # of this host alone; without a host if it is not silent

@@ -1,4 +1,4 @@
-"""What hosts tell of their orders: cleaned, bounded however much they tell, and what of it says that a change failed. Pure."""
+"""Outcomes that hosts report: cleaned, limited in size, and reduced to verdicts on the changes that failed. Pure."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,17 +9,17 @@ from meta.hosts.classes import Verdict
 from updater.wire.heartbeat import DONE, FAILED, REFUSED, ROLLED_BACK, Outcome
 from updater.wire.text import one_line
 
-MAX_EVIDENCE = 2000
-MAX_OUTCOMES = 100  # kept per host: one per agent, the latest
-MAX_TOLD = 20_000  # characters of these
-_FORMER = " before"  # behind a result: of an order that is another by now
+MAX_EVIDENCE = 2000  # characters
+MAX_OUTCOMES = 100  # kept for one host: the latest of each agent
+MAX_TOLD = 20_000  # characters of all outcomes of one host, as JSON
+_FORMER = " before"  # after a result: it is about an order that has changed since
 _STEPS = ("order", "install", "adopt", "stop", "switch", "start", "watch", "hand over")
 _outcomes = msgspec.json.Decoder(dict[str, Outcome])
 _encode = msgspec.json.Encoder().encode
 
 
 def clean_outcomes(told: Iterable[Outcome]) -> dict[str, Outcome]:
-    """What a report says became of its orders: the last of each agent."""
+    """Return the last outcome of each agent in a report, cleaned, by agent."""
     return {outcome.agent: outcome for outcome in map(_clean_outcome, told)}
 
 
@@ -39,18 +39,21 @@ def _clean_outcome(outcome: Outcome) -> Outcome:
 
 
 def is_failure(outcome: Outcome) -> bool:
-    """Whether it tells that the present order failed, not one before."""
+    """Whether it says that the present order failed, not a former one."""
     return outcome.result != DONE and not outcome.result.endswith(_FORMER)
 
 
 def verdicts_of(outcomes: Mapping[str, Outcome]) -> tuple[Verdict, ...]:
-    """Of the changes that failed, in few enough forms that many hosts share them."""
+    """Return a verdict for each change that failed. Verdicts have so few values that many hosts share them."""
     return tuple(_verdict(one) for _, one in sorted(outcomes.items()) if is_failure(one))
 
 
 def marked_former(outcomes: Mapping[str, Outcome], agents: Iterable[str]) -> dict[str, Outcome]:
-    """What became of orders that these agents have no more. Of two that differ by this alone the marked one sorts later, so
-    that metas which join what they know keep the mark; the release before takes it for a failure."""
+    """Return the outcomes, with the failures of these agents marked as being about a former order.
+
+    A marked outcome sorts after the same one without the mark, so metas that join outcomes keep it. The previous release
+    counts a marked outcome as a failure.
+    """
     former = {agent: outcomes[agent] for agent in agents if agent in outcomes}
     return {**outcomes} | {
         agent: msgspec.structs.replace(one, result=f"{one.result}{_FORMER}")
@@ -71,10 +74,13 @@ def read_outcomes(text: str) -> dict[str, Outcome]:
 
 
 def write_outcomes(outcomes: dict[str, Outcome], brief: bool) -> str:
-    """As they are kept, the last ones told if they are too many. brief: without the evidence, where memory is short. What is
-    too long loses evidence first, that of the older half, and so on; only then whole outcomes, first of what went well."""
+    """Return the latest outcomes as JSON, at most MAX_TOLD characters; "" if there are none.
+
+    brief: leave out all evidence, because memory is short. A text that is too long loses the evidence of its older half, then
+    of half of the rest, and so on. If that is not enough, it loses outcomes, those of successful changes first.
+    """
     kept = list(outcomes.items())[-MAX_OUTCOMES:]
-    bare = len(kept) if brief else 0  # so many are without evidence, those told first
+    bare = len(kept) if brief else 0  # how many of the oldest are without evidence
     while True:
         some = [(agent, msgspec.structs.replace(outcome, evidence="")) for agent, outcome in kept[:bare]]
         text = _encode(dict(some + kept[bare:])).decode()

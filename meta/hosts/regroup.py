@@ -1,6 +1,7 @@
-"""Puts other records in force: beats are answered by them at once, and the hosts move to their new groups behind that.
+"""Puts other records in force: heartbeats are answered by them at once, and the hosts then move to their new groups.
 
-Some at a time, so that no beat waits for a million of them; until then counts are right, and drift is that of before or after.
+They move a few at a time, so that no heartbeat waits for a million hosts. Until all have moved, counts are right, and the
+drift of a host is that of the former records or of the new ones.
 """
 
 import threading
@@ -13,27 +14,31 @@ from meta.hosts.core.indexes import Indexes
 from meta.hosts.core.outdated import outdated
 from meta.records.model import RecordSet
 
-AT_ONCE = 20_000  # hosts that are moved before the call returns; of more each is looked at later
+AT_ONCE = 20_000  # hosts that are moved before the call returns; if there are more, a thread moves them
 STEP = 1000  # hosts that are moved before another thread gets the lock
 
 
 class Regrouping:
-    """For the indexes that this lock guards."""
+    """Changes the records in force, one change at a time."""
 
     def __init__(self, index: Indexes, lock: threading.Lock):
         self._index = index
-        self._lock = lock
+        self._lock = lock  # guards the index
         self._changing = threading.Lock()
 
     def activate(self, records: RecordSet, instead_of: RecordSet | None, clock: Callable[[], float] | None) -> None:
-        """Older records than those in force change nothing, unless those are `instead_of`. clock: the one that dates beats."""
+        """Put records in force; ignore them if they are older than those in force, unless those are `instead_of`.
+
+        clock: the one that dates heartbeats; None if hosts may have received these records before.
+        """
         with self._changing:
             in_force = self._index.classes.records
             if records.revision < in_force.revision and in_force is not instead_of:
                 return
             step = Step(self._index.classes, Classes(records))
             with self._lock:
-                step.after.at = clock() if clock else 0.0  # not before any beat that was answered by the former records
+                # With the lock held, so later than any heartbeat that was answered by the former records.
+                step.after.at = clock() if clock else 0.0
                 self._index.classes = step.after
                 groups = self._index.groups.all()
                 few = len(self._index.hosts) <= AT_ONCE
@@ -43,7 +48,7 @@ class Regrouping:
                 threading.Thread(target=self._move_all, args=(step, groups), name="regroup", daemon=True).start()
 
     def _move_all(self, step: Step, groups: list[Group]) -> None:
-        """Move the hosts of these groups, and stop when other records are put in force meanwhile."""
+        """Move the hosts of these groups. Stop if other records come in force before the end."""
         self._relabel(step)
         for group in groups:
             with self._lock:
@@ -73,8 +78,11 @@ class Regrouping:
                         self._index.move(host, host.group.profile, step.of(host.group.klass, name))
 
     def _reclassify(self, group: Group, klass: Class) -> bool:
-        """The group gets another class, and the few hosts that are in that already. False: they are many, or to be looked at
-        one by one: what they told is to be marked, or they may have heard of their orders by now."""
+        """Give the whole group another class. Returns False if its hosts must move one by one instead.
+
+        That is so if reports about former orders must be marked, if the hosts may have received their orders by now, or if
+        many hosts are in that class already.
+        """
         profile = group.profile
         if profile.has_failures and any(outdated(profile.looks, profile.verdicts, group.klass.orders, klass.orders)):
             return False

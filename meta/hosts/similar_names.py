@@ -1,7 +1,7 @@
-"""Names of hosts that nearly fit one that is known: but for the case of letters, a last dot, or the domain. Pure.
+"""Names that differ from a known host's only in case, in a final dot, or in the domain. Pure.
 
-A name stays as it was sent, for labels, tokens and selectors know the host by it; so what nearly fits is told, and never
-taken for the same.
+Labels, tokens and selectors use a host's name exactly as it was sent. So a similar name is suggested to people, and never
+taken for the same host.
 """
 
 import re
@@ -15,35 +15,35 @@ from meta.records.model import RecordSet
 from meta.records.selectors import Glob, Hosts, Prefix, Selector
 from meta.suggestions import no_such_hosts
 
-MOST = 100  # doubts that are told
+MOST = 100  # doubts that are returned
 TOLD = 20  # lines about the selectors of an edit
-LOOKS = 1_000_000  # names that are compared with globs, for one edit: a fraction of a second
+LOOKS = 1_000_000  # names that are compared with globs for one edit, which takes a fraction of a second
 _WILD = re.compile(r"[*?[]")
-EVERYWHERE = re.compile(r"(ip6-)?localhost[46]?(\..*)?", re.IGNORECASE)  # what any machine calls itself
+EVERYWHERE = re.compile(r"(ip6-)?localhost[46]?(\..*)?", re.IGNORECASE)  # names that any machine has for itself
 
 
 class NameDoubt(NamedTuple):
-    """names: of the hosts that it is about; why: in words."""
+    """Hosts whose names are probably a mistake."""
 
     names: list[str]
-    why: str
+    why: str  # in words
 
 
 class Doubts(NamedTuple):
-    """What is said of the selectors of an edit. warnings: of names that nearly fit; notes: of those that are not known."""
+    """Lines for people about the selectors of an edit."""
 
-    warnings: list[str]
-    notes: list[str]
+    warnings: list[str]  # of names that are similar to known ones
+    notes: list[str]  # of names that are simply not known
 
 
 def nearly_fitting(names: Iterable[str], known: Folded) -> dict[str, str]:
-    """By name the known host that it nearly is."""
+    """Return a similar known host for each name that has one."""
     found = {name: _nearest(folded(name), known) for name in names}
     return {name: host for name, host in found.items() if host and host != name}
 
 
 def _nearest(fold: str, known: Folded) -> str:
-    """But for case or a last dot; with a domain; without one."""
+    """Return a known host that differs only in case or a final dot, else one with a domain added, else one without it."""
     if same := known.same(fold):
         return same[-1]
     if longer := next(known.alike(f"{fold}."), ""):
@@ -54,7 +54,7 @@ def _nearest(fold: str, known: Folded) -> str:
 
 
 def no_hosts(names: Sequence[str], known: Folded) -> str:
-    """What is said of hosts that never reported; those first of which it is known what was meant. names: at least one."""
+    """Return a sentence about hosts that never reported, with a suggestion if there is one. names: at least one."""
     near = nearly_fitting(names, known)
     if not near:
         return no_such_hosts(names, known.ordered)
@@ -64,7 +64,7 @@ def no_hosts(names: Sequence[str], known: Folded) -> str:
 
 
 def doubts(before: RecordSet, after: RecordSet, known: Folded) -> Doubts:
-    """Of the overrides that come new, or are changed."""
+    """Return the doubts about overrides that `after` adds or changes."""
     warnings, strangers = [], []
     looks = iter(range(LOOKS))
     for selector in dict.fromkeys(_new(before, after)):
@@ -80,7 +80,10 @@ def doubts(before: RecordSet, after: RecordSet, known: Folded) -> Doubts:
 
 
 def nearly_selecting(selector: Selector, known: Folded, looks: Iterator[int] | None = None) -> list[str]:
-    """In one line what was probably meant by a prefix or a glob that fits no host. looks: so many names may be compared."""
+    """Return a line that suggests what a prefix or a glob that fits no host was meant to be; [] if there is none.
+
+    looks: yields one item for each name that may be compared.
+    """
     meant = _but_for_case(selector, known, iter(range(LOOKS)) if looks is None else looks)
     return [f"{selector.in_words()} fits no host; did you mean {meant}?"] if meant else []
 
@@ -97,8 +100,7 @@ def _new(before: RecordSet, after: RecordSet) -> Iterable[Selector]:
 
 
 def _but_for_case(selector: Selector, known: Folded, looks: Iterator[int]) -> str:
-    """What a prefix or a glob would have to be to fit some host, where it fits none; else "". looks: so many names may be
-    compared."""
+    """Return what a prefix or a glob that fits no host would have to be to fit one; "" if there is nothing."""
     if isinstance(selector, Prefix):
         prefix = selector.prefix
         small = prefix.lower()
@@ -114,7 +116,7 @@ def _glob_but_for_case(selector: Glob, known: Folded, looks: Iterator[int]) -> s
     glob = selector.glob
     start = _WILD.split(glob, maxsplit=1)[0]
     matches = re.compile(translate(glob), re.IGNORECASE).match
-    small = glob == glob.lower()  # and then fits every name in small letters that it fits but for case
+    small = glob == glob.lower()  # then names in small letters that it fits without case, it fits anyway
     meant = next((name for name, _ in zip(known.alike(folded(start), small), looks, strict=False) if matches(name)), "")
     if not meant:
         return ""
@@ -124,7 +126,7 @@ def _glob_but_for_case(selector: Glob, known: Folded, looks: Iterator[int]) -> s
 
 
 def doubtful(known: Folded) -> list[NameDoubt]:
-    """The hosts whose names cannot be told from another's, or are any machine's."""
+    """Return the hosts whose names are nearly equal to another's, or are names that any machine has for itself."""
     groups = (known.same(fold) for fold in known.odd)
     twice = (NameDoubt(names, "differ only by case or a last dot: is it one machine?") for names in groups if names[1:])
     alike = {name for start in ("localhost", "ip6-localhost") for name in known.alike(start)}

@@ -1,7 +1,7 @@
-"""The names of all hosts in order, and when they came: kept so that one more host costs next to nothing.
+"""The sorted names of all hosts, and when each was first seen. Adding one more host costs very little.
 
-Sorting is put off until somebody asks, and then only merges what is new. So is finding the names that are not as the name
-service has them.
+Names are sorted when they are asked for, and then only new ones are merged in. Names that DNS would write differently are
+found on demand too.
 """
 
 import threading
@@ -10,22 +10,24 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
-_LAST = "\U0010ffff"  # after all that a name holds
+_LAST = "\U0010ffff"  # sorts after every character of a name
 
 
 def folded(name: str) -> str:
-    """The same for names that the name service takes for one."""
+    """Return the name in small letters and without a final dot: equal for names that are one name in DNS."""
     return name.rstrip(".").lower()
 
 
 def starting(ordered: Sequence[str], prefix: str) -> range:
-    """Where in a sorted list the names are that start with this."""
+    """Return the positions, in a sorted list, of the names that start with this prefix."""
     return range(bisect_left(ordered, prefix), bisect_right(ordered, prefix + _LAST))
 
 
 class Folded:
-    """Sorted names that never change, to be asked for those that are the same but for case or a last dot. Only names that are
-    not as the name service has them take room, so most fleets need none."""
+    """Sorted names, with a search for names that differ only in case or in a final dot. They never change.
+
+    Only names that differ from their folded form take extra memory, and most fleets have none.
+    """
 
     def __init__(self, ordered: Sequence[str]):
         self.ordered = ordered
@@ -36,7 +38,7 @@ class Folded:
 
     @cached_property
     def odd(self) -> dict[str, list[str]]:
-        """By what they are folded to, in order, the names that are something else."""
+        """The names that differ from their folded form, by that form, in order."""
         found: dict[str, list[str]] = {}
         for name in self.ordered:
             if name[-1] == "." or name != name.lower():
@@ -48,12 +50,12 @@ class Folded:
         return list(self.odd)
 
     def same(self, fold: str) -> list[str]:
-        """All that are folded to this, in order."""
+        """Return all names with this folded form, in order."""
         names = self.odd.get(fold, [])
         return sorted([fold, *names]) if fold in self else names
 
     def alike(self, start: str, only_odd: bool = False) -> Iterator[str]:
-        """Those that are folded to what starts with this (folded) text; only_odd: and are something else themselves."""
+        """Yield the names whose folded form starts with `start`. only_odd: only those that differ from that form."""
         places = starting(self._odd_folds, start)
         for at in places:
             yield from self.odd[self._odd_folds[at]]
@@ -63,7 +65,7 @@ class Folded:
 
 
 class Names:
-    """lock: that of the table, which adds and discards under it; what asks takes it here."""
+    """The sorted names of all hosts. The table holds `lock` around `add` and `discard`; other methods take it themselves."""
 
     def __init__(self, lock: threading.Lock):
         self._lock = lock
@@ -74,7 +76,7 @@ class Names:
         self._folded = Folded(self._sorted)
 
     def load(self, names: Iterable[str]) -> None:
-        """All there are."""
+        """Replace all names."""
         self._sorted = sorted(names)
 
     def add(self, name: str) -> None:
@@ -87,17 +89,17 @@ class Names:
             self._gone.add(name)
 
     def all(self) -> list[str]:
-        """All names in order. The list never changes once it was handed out."""
+        """Return all names in order. The list never changes afterwards."""
         with self._sorting:
             with self._lock:
                 new, gone, self._new, self._gone = self._new, self._gone, {}, set()
             stay = [name for name in self._sorted if name not in gone] if gone else self._sorted
             if new or gone:
-                self._sorted = sorted(stay + sorted(new)) if new else stay  # two runs, which it only merges
+                self._sorted = sorted(stay + sorted(new)) if new else stay  # two sorted runs, which are merged
             return self._sorted
 
     def folded(self) -> Folded:
-        """All names, to be looked for by what nearly fits. The same one until there are other names."""
+        """Return all names for a search by folded form. It is the same object until the names change."""
         names, known = self.all(), self._folded
         if known.ordered is not names:
             known = self._folded = Folded(names)
@@ -114,7 +116,7 @@ class Arrivals:
         return len(self._times)
 
     def load(self, times: Iterable[float]) -> None:
-        """All there are."""
+        """Replace all times."""
         self._times = array("d", sorted(times))
 
     def add(self, at: float) -> None:
@@ -124,9 +126,9 @@ class Arrivals:
         del self._times[bisect_left(self._times, at)]
 
     def move_along(self, by: float, latest: float) -> None:
-        """Each was seen so many seconds later, at `latest` at most."""
+        """Move each time by `by` seconds, to `latest` at most."""
         self._times = array("d", [min(at + by, latest) for at in self._times])
 
     def after(self, at: float) -> int:
-        """How many came later than this."""
+        """Return how many hosts were first seen later than this."""
         return len(self._times) - bisect_right(self._times, at)

@@ -1,1 +1,1 @@
-"""What HostTable keeps under its lock: the indexes, and all that reads and changes several of them at once."""
+"""The indexes that HostTable keeps under its lock, and the functions that read or change several of them at once."""

@@ -1,4 +1,4 @@
-"""Many things, some at a time."""
+"""Cuts an iterable into lists of a limited length."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
-    """So many at once; the last may be fewer."""
+    """Yield lists of `size` things; the last one may be shorter."""
     left = iter(things)
     while some := list(islice(left, size)):
         yield some

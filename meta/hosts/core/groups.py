@@ -1,4 +1,4 @@
-"""Hosts by what they say of their agents and by what they are to run, so that counts are sums over few groups."""
+"""Hosts grouped by agent set and class, so that counts are sums over few groups."""
 
 from typing import TYPE_CHECKING
 
@@ -9,11 +9,11 @@ from meta.records.model import RecordSet
 if TYPE_CHECKING:
     from meta.hosts.model import Host
 
-FEW = 1000  # hosts that join another group at once
+FEW = 1000  # hosts that may change their group in one step, under the lock
 
 
 class Groups:
-    """All groups; those of retired hosts are kept apart. A group without hosts is forgotten. Not safe for threads."""
+    """All groups. A group without hosts is forgotten. Groups of retired hosts are kept separately. Not safe for threads."""
 
     def __init__(self) -> None:
         self.profiles = Profiles()
@@ -22,11 +22,11 @@ class Groups:
         self._retired: dict[tuple[Profile, Class], Group] = {}
 
     def all(self, retired_too: bool = False) -> list[Group]:
-        """Those of hosts that are not retired, or all of them."""
+        """Return the groups of hosts that are not retired, or all groups."""
         return [*self._active.values(), *(self._retired.values() if retired_too else ())]
 
     def of(self, profile: Profile, klass: Class) -> Group:
-        """To be joined at once."""
+        """Return the group, made if new. The caller must put a host into it at once."""
         groups = self._groups_of(klass)
         group = groups.get((profile, klass))
         if group is None:
@@ -35,7 +35,7 @@ class Groups:
         return group
 
     def move(self, host: "Host", group: Group) -> None:
-        """The host leaves its group for this one."""
+        """Move the host from its group to this one."""
         former = host.group
         if group is not former:
             group.hosts.add(host)
@@ -43,15 +43,17 @@ class Groups:
             self.leave(former, host)
 
     def leave(self, group: Group, host: "Host") -> None:
-        """This host is in that group no more."""
+        """Take the host out of the group; forget the group if it is empty then."""
         group.hosts.discard(host)
         if not group.hosts:
             del self._groups_of(group.klass)[group.profile, group.klass]
             self.profiles.release(group.profile)
 
     def reclassify(self, group: Group, klass: Class) -> bool:
-        """All hosts of an active group come to this class at once, and the few that are there already join them. False, and
-        nothing is changed, where those are many."""
+        """Give an active group another class, and merge it with the group that is there already.
+
+        Returns False, and changes nothing, if that other group has more than FEW hosts.
+        """
         there = self._active.get((group.profile, klass))
         if there is not None:
             if len(there.hosts) > FEW:

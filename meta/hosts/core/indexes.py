@@ -1,4 +1,4 @@
-"""All hosts in memory and every index of them, kept in agreement: what changes a host changes its indexes too."""
+"""All hosts in memory and every index of them. Each method that changes a host changes the indexes to match."""
 
 from collections.abc import Container, Iterable
 
@@ -16,7 +16,7 @@ from updater.wire.heartbeat import Outcome, WireError
 from updater.wire.names import hostname_problem
 from updater.wire.text import one_line
 
-LONG = 86400.0  # seconds by which a clock is set, and which a restart would take for silence of all hosts
+LONG = 86400.0  # seconds; after a longer step of the clock, a restart would take all hosts for silent
 
 
 class Indexes:
@@ -28,23 +28,26 @@ class Indexes:
         self.by_id: dict[int, Host] = {}
         self.groups = Groups()
         self.seen = Seen(late_after)
-        self.retired: dict[Host, None] = {}
-        self.unretired: dict[Host, float] = {}  # when a person took them back
-        self.dirty: set[Host] = set()  # whose rows are to be written
+        self.retired: dict[Host, None] = {}  # in the order in which they were retired
+        self.unretired: dict[Host, float] = {}  # when a person took the host back (Unix seconds)
+        self.dirty: set[Host] = set()  # hosts whose rows are to be written
         self.arrivals = Arrivals()
         self.whereabouts = Whereabouts(late_after)
-        self.told = 0  # characters of all outcomes together
+        self.told = 0  # characters of the outcomes of all hosts
         self._names = names
         self._max_hosts = max_hosts
 
     # --- what a report says ---
 
     def welcome(self, name: str, now: float) -> Host:
-        """A host that is new, or back. Raises WireError for a name that is none, TooMany."""
+        """Return the host of this name: one that is new, or one that was retired and is back now.
+
+        Raises WireError if the name is invalid, and TooMany if there are max_hosts already.
+        """
         if host := self.hosts.get(name):
             if host.retired_at:
                 self.unretire(host)
-                self.seen.note(host, now)  # at once: its report may still be refused
+                self.seen.note(host, now)  # now, because its report may still be refused
                 self.dirty.add(host)
             return host
         if problem := hostname_problem(name):
@@ -60,7 +63,7 @@ class Indexes:
         return host
 
     def take_looks(self, host: Host, looks: tuple[Look, ...], looked: Stamp, now: float) -> None:
-        """What its report says of its agents. Raises TooMany."""
+        """Take in the agents of a report. Raises TooMany."""
         looks = looks_as_heard(host, looks)
         if looks != host.group.profile.looks:
             before = {look[:3]: since for look, since, _ in host.looks()}
@@ -72,10 +75,10 @@ class Indexes:
     def take_rest(
         self, host: Host, told: dict[str, Outcome] | None, version: str, mark: int, address: str, now: float
     ) -> None:
-        """What else its report says: outcomes, the updater's version, the machine's mark, the address. Raises TooMany."""
+        """Take in the rest of a report: outcomes, the updater's version, the machine's mark, the address. Raises TooMany."""
         self.whereabouts.report(host, mark, address, now)
         version, address = one_line(version, MAX_NAME), one_line(address, MAX_NAME)
-        if told:  # an outcome stays until the same agent has another
+        if told:  # the outcome of an agent stays until that agent has another
             kept = {agent: outcome for agent, outcome in host.outcomes.items() if agent not in told}
             text = write_outcomes(kept | told_as_heard(host, told), self.told > MAX_WEIGHT)
             verdicts = verdicts_of(read_outcomes(text))
@@ -90,18 +93,18 @@ class Indexes:
         self.dirty.add(host)
 
     def tell(self, host: Host, told: str) -> None:
-        """The host's outcomes are these; `judge` or `move` must follow."""
+        """Set the host's outcomes, as JSON. The caller must then call `judge` or `move`."""
         self.told += len(told) - len(host.told)
         host.told = told
 
     def judge(self, host: Host) -> None:
-        """Into the group of what its outcomes say."""
+        """Move the host to the group that its outcomes put it in."""
         profile, verdicts = host.group.profile, verdicts_of(host.outcomes) if host.told else ()
         if verdicts != profile.verdicts:
             self.move(host, self.groups.profiles.of(profile.looks, verdicts))
 
     def move(self, host: Host, profile: Profile, klass: Class | None = None) -> None:
-        """Into the group of this profile and class; by default that of the host by the records in force."""
+        """Move the host to the group of this agent set and class. klass: by default its class by the records in force."""
         former, retired_class = host.group.klass, self.groups.retired_class
         if klass is None:
             klass = former if former.book is self.classes else self.classes.of(host.name)
@@ -112,8 +115,10 @@ class Indexes:
         self.groups.move(host, self.groups.of(profile, klass))
 
     def _without_outdated(self, host: Host, profile: Profile, klass: Class) -> Profile:
-        """The profile of a host whose orders become those of this class. What it told of former ones is kept, and marked as
-        such for other metas and the next start."""
+        """Return the agent set of a host that moves to this class, without failures of its former orders.
+
+        The outcomes of former orders are kept, and marked as such for other metas and for the next start.
+        """
         agents, rejected = outdated(profile.looks, profile.verdicts, host.group.klass.orders, klass.orders)
         if not agents and not rejected:
             return profile
@@ -122,7 +127,7 @@ class Indexes:
         self.dirty.add(host)
         looks = without_rejections(profile.looks, rejected) if rejected else profile.looks
         found = self.groups.profiles.of(looks, verdicts_of(host.outcomes))
-        if not profile.groups:  # it is new, and gets no group now
+        if not profile.groups:  # it is new, and no group will use it
             profile.groups = 1
             self.groups.profiles.release(profile)
         return found
@@ -130,22 +135,22 @@ class Indexes:
     # --- coming and going ---
 
     def enter(self, host: Host) -> None:
-        """This host is new, and in the group that it names."""
+        """Add a new host to the table and to its group."""
         self.hosts[host.name] = host
         host.group.hosts.add(host)
 
     def arrive(self, host: Host) -> None:
-        """It gets its place in time and order."""
+        """Add the host to the times of arrival and to the sorted names."""
         self.arrivals.add(host.first_seen)
         self._names.add(host.name)
 
     def arrive_all(self) -> None:
-        """The same of all hosts that entered a new table."""
+        """Do the same for all hosts of a table that was just filled."""
         self.arrivals.load(host.first_seen for host in self.hosts.values())
         self._names.load(self.hosts)
 
     def set_id(self, host: Host, number: int) -> None:
-        """The database's, or 0: it does not know the host."""
+        """Set the host's id in the database; 0 if the database does not know it."""
         if host.id != number:
             self.by_id.pop(host.id, None)
             host.id = number
@@ -153,7 +158,7 @@ class Indexes:
                 self.by_id[number] = host
 
     def retire(self, host: Host, at: float) -> None:
-        """The host is gone for good, until it reports again or a person takes it back."""
+        """Count the host as gone, until it reports again or a person takes it back."""
         host.retired_at = at
         self.retired[host] = None
         self.unretired.pop(host, None)
@@ -161,13 +166,13 @@ class Indexes:
         self.move(host, host.group.profile)
 
     def unretire(self, host: Host) -> None:
-        """It is neither heard of nor silent then: `seen` must be told which."""
+        """Take the host back. The caller must then tell `seen` whether it was heard of or is silent."""
         host.retired_at = 0.0
         self.retired.pop(host, None)
         self.move(host, host.group.profile)
 
     def forget(self, host: Host) -> None:
-        """Leave nothing of a retired host."""
+        """Remove a retired host from all indexes."""
         self.groups.leave(host.group, host)
         self.retired.pop(host, None)
         self.dirty.discard(host)
@@ -179,14 +184,16 @@ class Indexes:
         self.by_id.pop(host.id, None)
 
     def last_alive(self, host: Host) -> float:
-        """When it was last heard of, or taken back."""
+        """Return when the host was last heard of or taken back, whichever is later (Unix seconds)."""
         return max(host.last_seen, self.unretired.get(host, 0.0))
 
     # --- a clock that was set ---
 
     def move_along(self, by: float, now: float) -> set[Tick]:
-        """The clock was set by so many seconds, and it is `now`. Hosts follow by `move_hosts_along`; returns the ticks that
-        were moved."""
+        """Move the times of all indexes by the seconds that the clock was set by. now: the new time.
+
+        Returns the ticks that were moved. The caller must then call `move_hosts_along` for all hosts.
+        """
         for one in (self.arrivals, self.whereabouts, self.classes):
             one.move_along(by, now)
         self.unretired = {host: min(at + by, now) for host, at in self.unretired.items()}
@@ -194,8 +201,10 @@ class Indexes:
         return self.seen.move_along(by, now)
 
     def move_hosts_along(self, hosts: Iterable[Host], by: float, now: float, moved: Container[Tick]) -> None:
-        """All their times, and when they were heard of if their tick was moved. What the database dates later than now, or days
-        too early, is written again."""
+        """Move the times of these hosts by `by` seconds; `last_seen` only if the host's tick was moved.
+
+        Hosts that the database would date later than now, or a day too early, are written again.
+        """
         for host in hosts:
             if host.last_seen > now or host.retired_at or by > LONG:
                 self.dirty.add(host)

@@ -1,8 +1,7 @@
-"""Hosts as the database keeps them, taken into memory: two metas that hear of the same hosts come to the same.
+"""Merges hosts from the database into memory, so that metas that hear of the same hosts come to the same result.
 
-Of a host that both heard of, the later report counts; outcomes are joined. Where what another meta wrote is not what is known
-here, the host counts as changed, so that the database gets the better of both. Times of others that are in our future count as
-now.
+If two metas heard of a host, the later report counts, and the outcomes of both are joined. If the result differs from the
+row in the database, the host is written again. Times of other metas that are later than our clock count as now.
 """
 
 import logging
@@ -19,15 +18,15 @@ from meta.hosts.outcomes import read_outcomes, verdicts_of, write_outcomes
 from updater.wire.decode_problems import in_words
 from updater.wire.text import one_line
 
-SHARE = 1.0  # seconds of which hosts that another meta heard of share a tick
-Content = tuple[Profile, float | tuple[float, ...], Stamp]  # the agents, since when they are so, when looked at
+SHARE = 1.0  # seconds; hosts that another meta heard of within these share a tick
+Content = tuple[Profile, float | tuple[float, ...], Stamp]  # the agents, since when they are so, when observed
 _stamps = msgspec.json.Decoder(tuple[float | tuple[float, ...], Stamp])
 _encode = msgspec.json.Encoder().encode
 log = logging.getLogger(__name__)
 
 
 class RemoteTicks:
-    """The ticks of hosts that another meta heard of, by time; `close` ends them."""
+    """Ticks for hosts that another meta heard of. `close` adds them to the index."""
 
     def __init__(self, index: Indexes, now: float):
         self._index = index
@@ -35,7 +34,7 @@ class RemoteTicks:
         self._ticks: dict[int, Tick] = {}
 
     def hear(self, host: Host, at: float) -> None:
-        """The host was heard of at this time, which is not before it was heard of here."""
+        """Note that another meta heard of the host at this time, which is not earlier than `last_seen`."""
         host.last_seen = min(at, self._now)
         if not host.retired_at:
             number = int(host.last_seen // SHARE)
@@ -45,14 +44,14 @@ class RemoteTicks:
             self._index.seen.hear(host, tick)
 
     def close(self) -> None:
-        """No more hosts come to them."""
+        """Add the ticks to the index; no more hosts may follow."""
         for tick in self._ticks.values():
             self._index.seen.add(tick, self._now)
         self._ticks.clear()
 
 
 def saved_of(index: Indexes, host: Host) -> Saved:
-    """As the database is to keep it."""
+    """Return the host as the database is to store it."""
     stamps: Any = (host.since, host.looked)
     unretired = index.unretired.get(host, 0.0) if index.unretired else 0.0
     return Saved(
@@ -71,14 +70,17 @@ def saved_of(index: Indexes, host: Host) -> Saved:
 
 
 def heard(ticks: Iterable[Tick], apart: Container[Host]) -> list[tuple[float, list[int]]]:
-    """By tick, the ids of the hosts that were heard of, but for those apart."""
+    """Return (when it began, ids of its hosts) for each tick, without the hosts in `apart`."""
     found = ((tick.began, [host.id for host in tick.hosts if host.id and host not in apart]) for tick in ticks)
     return [(began, ids) for began, ids in found if ids]
 
 
 def load(index: Indexes, some: Iterable[Saved], now: float, ahead: float) -> None:
-    """Hosts of a new table; `loaded` must follow. One that is dated later than now, by a clock that was set back since, counts
-    as of now, and is written again where that is by more than `ahead` seconds."""
+    """Enter hosts into a new table. The caller must call `loaded` at the end.
+
+    A host may be dated later than now if a clock was set back since. It then counts as heard of now, and it is written again
+    if its time is more than `ahead` seconds late.
+    """
     for saved in some:
         if (host := _enter(index, saved, now)) and host.last_seen > now:
             if host.last_seen > now + ahead:
@@ -87,13 +89,13 @@ def load(index: Indexes, some: Iterable[Saved], now: float, ahead: float) -> Non
 
 
 def loaded(index: Indexes, now: float) -> None:
-    """All hosts of a new table have entered."""
+    """Complete the indexes after all hosts of a new table were entered."""
     index.seen.load((host for host in index.hosts.values() if not host.retired_at), now)
     index.arrive_all()
 
 
 def merge(index: Indexes, some: Iterable[Saved], now: float) -> None:
-    """What another meta wrote of these hosts."""
+    """Merge what another meta wrote about these hosts."""
     ticks = RemoteTicks(index, now)
     for saved in some:
         if host := index.hosts.get(saved.name):
@@ -105,8 +107,10 @@ def merge(index: Indexes, some: Iterable[Saved], now: float) -> None:
 
 
 def hear(index: Indexes, at: float, ids: Iterable[int], now: float) -> None:
-    """Another meta heard of these hosts, and of nothing new. It may be dead by now, so it is up to us to write that a host is
-    back that is retired here."""
+    """Note that another meta heard of these hosts, and that nothing else of them changed.
+
+    A host that is retired here is back then. That is written here, because the other meta may have ended by now.
+    """
     ticks = RemoteTicks(index, now)
     for number in ids:
         host = index.by_id.get(number)
@@ -119,7 +123,7 @@ def hear(index: Indexes, at: float, ids: Iterable[int], now: float) -> None:
 
 
 def forget(index: Indexes, ids: Iterable[int], written: float) -> None:
-    """The database has forgotten these hosts; one that was heard of after `written` gets a row again."""
+    """Forget hosts that were deleted from the database. One that was heard of after `written` gets a row again."""
     for host in filter(None, map(index.by_id.get, ids)):
         if not host.retired_at and index.last_alive(host) < written:
             index.retire(host, written)
@@ -131,7 +135,7 @@ def forget(index: Indexes, ids: Iterable[int], written: float) -> None:
 
 
 def keep_or_forget(index: Indexes, hosts: Iterable[Host], since: float) -> None:
-    """Those of them that the database has not got are written again if they were heard of since then."""
+    """Of these hosts, take those without a row: write those again that were heard of since `since`; forget the others."""
     for host in hosts:
         if host.id or index.hosts.get(host.name) is not host:
             continue
@@ -144,7 +148,7 @@ def keep_or_forget(index: Indexes, hosts: Iterable[Host], since: float) -> None:
 
 
 def _enter(index: Indexes, saved: Saved, now: float) -> Host | None:
-    """A host that is not there yet, but for its place in time and order; None where it cannot be read."""
+    """Add a new host, all but `arrive`. Returns None if its row cannot be read."""
     content = _read(index, saved, now)
     if content is None:
         return None
@@ -174,8 +178,10 @@ def _enter(index: Indexes, saved: Saved, now: float) -> Host | None:
 
 
 def _read(index: Indexes, saved: Saved, now: float) -> Content | None:
-    """None, and a line in the log, where it is not of our form. The profile must get its group at once. Nothing is so since
-    later than now."""
+    """Decode a row. The caller must put the agent set into a group at once. Times later than now count as now.
+
+    Returns None, and logs why, if the row cannot be decoded.
+    """
     try:
         since, looked = _stamps.decode(saved.stamps)
         since = tuple(min(one, now) for one in since) if isinstance(since, tuple) else min(since, now)
@@ -207,7 +213,7 @@ def _merge(index: Indexes, host: Host, saved: Saved, ticks: RemoteTicks, now: fl
 
 
 def _join_outcomes(index: Indexes, host: Host, outcomes: str) -> None:
-    """Of each agent the latest, by the host's own clock; both metas must come to the same text."""
+    """Keep the latest outcome of each agent, by the host's own clock. Both metas must come to the same text."""
     if host.told == outcomes or not outcomes:
         return
     ours, theirs = host.outcomes, read_outcomes(outcomes)
@@ -222,7 +228,7 @@ def _join_outcomes(index: Indexes, host: Host, outcomes: str) -> None:
 
 
 def _settle_retirement(index: Indexes, host: Host, saved: Saved) -> None:
-    """The last that happened counts: it was retired, was heard of, or was taken back."""
+    """Decide by what happened last: the host was retired, was heard of, or was taken back."""
     alive = max(index.last_alive(host), saved.last_seen, saved.unretired_at)
     if max(host.retired_at, saved.retired_at) < alive:
         if host.retired_at:
@@ -237,5 +243,5 @@ def _settle_retirement(index: Indexes, host: Host, saved: Saved) -> None:
 
 
 def _differs(ours: Saved, theirs: Saved) -> bool:
-    """Whether the database holds something worse than we know. Since when it is so does not matter."""
+    """Whether the row in the database differs from ours in anything but its times."""
     return ours._replace(first_seen=theirs.first_seen, last_seen=theirs.last_seen, stamps=theirs.stamps) != theirs

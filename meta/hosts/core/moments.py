@@ -1,4 +1,4 @@
-"""What the table tells of its hosts at one moment: copies and lists that nothing changes any more."""
+"""Snapshots of the table at one moment: copies and lists that do not change later."""
 
 from collections.abc import Container, Iterable
 from copy import copy
@@ -13,13 +13,16 @@ _group_of = attrgetter("group")
 
 
 def parts(index: Indexes, retired_too: bool = False) -> list[Part]:
-    """All groups, and how many hosts are in each."""
+    """Return all groups, and how many hosts are in each."""
     groups = index.groups.all(retired_too)
     return [Part(group, group.klass, group.profile, len(group.hosts)) for group in groups]
 
 
 def roll(index: Indexes, counted: Container[tuple[Class, Profile]], names: Iterable[str]) -> Roll:
-    """counted: the groups of which the number of hosts is enough."""
+    """Return all groups with their hosts. counted: the groups (class, agent set) for which the number of hosts is enough.
+
+    names: of hosts that are returned one by one as well.
+    """
     found = []
     for part in parts(index):
         listed = (part.klass, part.profile) not in counted
@@ -29,19 +32,19 @@ def roll(index: Indexes, counted: Container[tuple[Class, Profile]], names: Itera
 
 
 def moment(index: Indexes, now: float, whole: Roll) -> Moment:
-    """With this roll, which is of now."""
+    """Return this roll, which must be of now, with the silent and the doubled hosts."""
     silent = list(index.seen.silent)
     doubled = [(host, host.group) for host in index.whereabouts.doubled(now)]
     return Moment(whole, silent, list(map(_group_of, silent)), doubled, *index.seen.excuse(now))
 
 
 def census(index: Indexes, since: float) -> Census:
-    """New are those that came after that."""
+    """Count hosts. Those first heard of after `since` (Unix seconds) are new."""
     return Census(len(index.hosts), index.arrivals.after(since), list(index.retired), list(index.seen.silent))
 
 
 def silence(index: Indexes, now: float) -> Silence:
-    """Of all hosts."""
+    """Return all silent hosts, except doubled ones."""
     doubled = set(index.whereabouts.doubled(now))
     return _silence(index, now, [host for host in index.seen.silent if host not in doubled])
 
@@ -53,7 +56,7 @@ def _silence(index: Indexes, now: float, hosts: list[Host]) -> Silence:
 
 
 def snapshot(index: Indexes, host: Host, now: float) -> Snapshot:
-    """Of one host."""
+    """Return a copy of one host, and what else is known of it."""
     addresses = index.whereabouts.addresses(host, now)
     is_silent, kept = host in index.seen.silent, copy(host)
     return Snapshot(kept, addresses, _silence(index, now, [kept] if is_silent and not addresses else []))

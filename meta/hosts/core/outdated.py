@@ -1,4 +1,4 @@
-"""What hosts told of orders that are others by now: found, marked, or left out. Pure."""
+"""Reports about orders that have changed since: found, marked, or left out. Pure."""
 
 from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -15,25 +15,29 @@ if TYPE_CHECKING:
 
 
 def looks_as_heard(host: "Host", looks: tuple[Look, ...]) -> tuple[Look, ...]:
-    """What a report says, without what it rejects of an order that is another by now: this host has yet to hear of that. If it
-    still rejects it then, its next report says so."""
+    """Return the reported agents, without rejections of orders that have changed since.
+
+    The host receives the new order with the reply to this report. If it rejects that too, its next report says so.
+    """
     klass = host.group.klass
     unheard = klass.unheard([look[0] for look in looks], host.last_seen) if klass.since else None
     return without_rejections(looks, unheard) if unheard else looks
 
 
 def told_as_heard(host: "Host", told: "dict[str, Outcome]") -> "dict[str, Outcome]":
-    """Outcomes of a report, those marked that are of orders before the one that this host has yet to hear of."""
+    """Return the outcomes of a report. Those of an order that has changed since, without the host knowing, are marked."""
     return marked_former(told, host.group.klass.unheard(told, host.last_seen))
 
 
 def outdated(
     looks: Sequence[Look], verdicts: Sequence[Verdict], before: Mapping[str, Desired], after: Mapping[str, Desired]
 ) -> tuple[set[str], set[str]]:
-    """The agents whose verdict, and those whose rejection, says nothing of what their hosts are to have now: another artifact
-    than when they failed, or the same again after a stop. What they go on to reject they say again; anything else they try, and
-    tell what comes of it. What names the version of the new order, and not that of the former, is of the new one: the host has
-    heard of it from another meta. Who tells of rejections says by them alone what was rolled back."""
+    """Return the agents whose verdict, and those whose rejection, is about a former order.
+
+    That is so if the new order has another artifact, or starts again what was stopped. The host reports again what it
+    rejects, and tries anything else. A verdict that names the new order's version alone is about the new order: the host
+    received it from another meta. A host that reports rejections needs no verdict for a rollback.
+    """
     renewed = {agent for agent, order in after.items() if agent in before and is_renewed(before[agent], order)}
 
     def is_former(agent: str, version: str) -> bool:
@@ -46,5 +50,5 @@ def outdated(
 
 
 def without_rejections(looks: Sequence[Look], agents: Container[str]) -> tuple[Look, ...]:
-    """The same, but that these agents reject nothing."""
+    """Return the same, without the rejections of these agents."""
     return tuple((*look[:6], UNSET) if look[0] in agents else look for look in looks)
