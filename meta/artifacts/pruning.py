@@ -53,7 +53,7 @@ def run_by(table: "HostTable") -> Counter[str]:
     """file -> how many hosts run its version, those that are put aside too."""
     found: Counter[str] = Counter()
     for part in table.parts(retired_too=True):
-        for name, version, *_ in part.profile.looks:
+        for name, version, *_ in part.agent_set.looks:
             found[publications.file_name(name, version)] += part.number
     return found
 

@@ -122,14 +122,14 @@ def outlook(table: HostTable, records: RecordSet, agent: str) -> Outlook:
 
 def _failed_some(table: HostTable, agent: str) -> Iterator[Host]:
     """The hosts on which the agent may have failed. Cheap for a million hosts: outcomes are searched as text, and hosts share
-    few profiles."""
+    few agent_sets."""
     found = (table.get(name) for name in table.names())
-    rejected = cache(lambda profile: isinstance(profile.look(agent)[6], Rejection))
+    rejected = cache(lambda agent_set: isinstance(agent_set.look(agent)[6], Rejection))
     words = (f'"{ROLLED_BACK}"', f'"{REFUSED}"')
     return (
         host
         for host in found
-        if host and not host.retired_at and (any(word in host.told for word in words) or rejected(host.group.profile))
+        if host and not host.retired_at and (any(word in host.told for word in words) or rejected(host.group.agent_set))
     )
 
 
@@ -138,7 +138,7 @@ def _can_try(host: Host, order: Desired) -> tuple[str, bool | None]:
 
     An updater that reports trials reports rejections, too, and knows attempts. A faulty order is not helped by a new attempt.
     """
-    look, outcome = host.group.profile.look(order.name), host.outcomes.get(order.name)
+    look, outcome = host.group.agent_set.look(order.name), host.outcomes.get(order.name)
     trial, rejected = look[4], look[6]
     if isinstance(rejected, Rejection):
         can = True if rejected.version == order.version and not rejects(order, look) else None

@@ -65,7 +65,7 @@ def overloaded(table: HostTable) -> list[str]:
 def _moves(table: HostTable, step: Step) -> Counter[tuple[Class, Class]]:
     """How many hosts would move from which class to which."""
     found: Counter[tuple[Class, Class]] = Counter()
-    counted = {(part.klass, part.profile) for part in table.parts() if step.whole(part.klass)}
+    counted = {(part.klass, part.agent_set) for part in table.parts() if step.whole(part.klass)}
     roll = table.roll(counted, step.relabelled)
     for host, here in roll.named:
         if there := step.whole(here):

@@ -87,7 +87,7 @@ _looks = msgspec.json.Decoder(tuple[_Stored, ...])
 _encode = msgspec.json.Encoder().encode
 
 
-class Profile:
+class AgentSet:
     """An agent set: the agents that some hosts report alike, and how their last changes failed there."""
 
     __slots__ = ("groups", "kept_text", "looks", "verdicts")
@@ -128,21 +128,21 @@ Key = tuple[tuple[Look, ...], tuple[Verdict, ...]]
 class Group:
     """The hosts of one class that report the same agent set."""
 
-    __slots__ = ("hosts", "klass", "profile")
+    __slots__ = ("agent_set", "hosts", "klass")
 
-    def __init__(self, profile: Profile, klass: Class):
-        self.profile = profile
+    def __init__(self, agent_set: AgentSet, klass: Class):
+        self.agent_set = agent_set
         self.klass = klass  # `Groups.retired_class` if the hosts are retired
         self.hosts: set[Host] = set()
 
 
-class Profiles:
+class AgentSets:
     """All agent sets in use. Not safe for threads."""
 
     def __init__(self) -> None:
         self.weight = 0  # bytes that they take, estimated
-        self._known: dict[Key, Profile] = {}
-        self._texts: dict[tuple[str, tuple[Verdict, ...]], Profile] = {}
+        self._known: dict[Key, AgentSet] = {}
+        self._texts: dict[tuple[str, tuple[Verdict, ...]], AgentSet] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -152,37 +152,37 @@ class Profiles:
         is_known = (looks, verdicts) in self._known
         return is_known or self.weight < MAX_WEIGHT or _weight(looks, verdicts) <= LIGHT
 
-    def admit(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...]) -> Profile:
+    def admit(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...]) -> AgentSet:
         """Like `of`, for a report. Raises TooMany if there is no memory left for it."""
         if not self.has_room(looks, verdicts):
             raise TooMany(f"what hosts say of their agents fills {MAX_WEIGHT >> 20} MB: no room for so long a report")
         return self.of(looks, verdicts)
 
-    def of(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = ()) -> Profile:
+    def of(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = ()) -> AgentSet:
         """Return the agent set, made if new. The caller must put it into a group at once; `release` forgets it."""
-        profile = self._known.get((looks, verdicts))
-        if profile is None:
-            profile = Profile(looks, verdicts)
-            self._known[profile.key] = profile
+        agent_set = self._known.get((looks, verdicts))
+        if agent_set is None:
+            agent_set = AgentSet(looks, verdicts)
+            self._known[agent_set.key] = agent_set
             self.weight += _weight(looks, verdicts)
-        return profile
+        return agent_set
 
-    def read(self, text: str, verdicts: tuple[Verdict, ...] = ()) -> Profile:
+    def read(self, text: str, verdicts: tuple[Verdict, ...] = ()) -> AgentSet:
         """Return the agent set of a text from the database, and these verdicts. Raises msgspec.DecodeError."""
-        profile = self._texts.get((text, verdicts))
-        if profile is None:
-            profile = self.of(tuple(one.look() for one in _looks.decode(text)), verdicts)
-            if text == profile.text:  # if spelled differently, `release` could not find it again
-                self._texts[text, verdicts] = profile
-        return profile
+        agent_set = self._texts.get((text, verdicts))
+        if agent_set is None:
+            agent_set = self.of(tuple(one.look() for one in _looks.decode(text)), verdicts)
+            if text == agent_set.text:  # if spelled differently, `release` could not find it again
+                self._texts[text, verdicts] = agent_set
+        return agent_set
 
-    def release(self, profile: Profile) -> None:
+    def release(self, agent_set: AgentSet) -> None:
         """Note that one group fewer uses it; forget it when no group does."""
-        profile.groups -= 1
-        if not profile.groups:
-            del self._known[profile.key]
-            self.weight -= _weight(profile.looks, profile.verdicts)
-            self._texts.pop((profile.kept_text, profile.verdicts), None)
+        agent_set.groups -= 1
+        if not agent_set.groups:
+            del self._known[agent_set.key]
+            self.weight -= _weight(agent_set.looks, agent_set.verdicts)
+            self._texts.pop((agent_set.kept_text, agent_set.verdicts), None)
 
 
 def _weight(looks: Iterable[Look], verdicts: Iterable[Verdict]) -> int:

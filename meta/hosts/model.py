@@ -6,8 +6,8 @@ from typing import NamedTuple
 import msgspec
 
 from meta.hosts.agent_sets import (
+    AgentSet,
     Group,
-    Profile,
     Stamp,
 )
 from meta.hosts.classes import Class, Classes, Look
@@ -40,7 +40,7 @@ class Host(msgspec.Struct, eq=False, gc=False):
 
     def looks(self) -> Iterator[tuple[Look, float, int]]:
         """Yield each reported agent, since when it is so, and when the host observed it."""
-        agents = self.group.profile.looks
+        agents = self.group.agent_set.looks
         since = self.since if isinstance(self.since, tuple) else (self.since,) * len(agents)
         looked = self.looked if isinstance(self.looked, tuple) else (self.looked,) * len(agents)
         return zip(agents, since, looked, strict=False)
@@ -55,7 +55,7 @@ class Saved(NamedTuple):
     last_seen: float
     address: str
     updater_version: str
-    agents: str  # JSON, as Profile.text
+    agents: str  # JSON, as AgentSet.text
     stamps: str  # JSON: [Host.since, Host.looked]
     outcomes: str  # JSON, as write_outcomes
     retired_at: float  # 0.0: it is not retired
@@ -75,7 +75,7 @@ class Part(NamedTuple):
 
     group: Group
     klass: Class
-    profile: Profile
+    agent_set: AgentSet
     number: int  # how many hosts it has
     hosts: list[Host] | None = None  # None: they were not wanted
 
@@ -114,7 +114,7 @@ class Silence(NamedTuple):
     book: Classes  # in force
     horizon: float  # seconds without a report after which a host is silent
     excused: float  # Unix seconds, the first value of `Seen.excuse`
-    hosts: Sequence[tuple[Host, Class, Profile]]
+    hosts: Sequence[tuple[Host, Class, AgentSet]]
 
 
 class Snapshot(NamedTuple):

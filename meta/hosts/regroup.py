@@ -65,7 +65,7 @@ class Regrouping:
                         return
                     for host, klass in zip(some, classes, strict=True):
                         if host.group is group:
-                            self._index.move(host, group.profile, klass)
+                            self._index.move(host, group.agent_set, klass)
 
     def _relabel(self, step: Step) -> None:
         for names in batches(step.relabelled, STEP):
@@ -75,7 +75,7 @@ class Regrouping:
                 for name in names:
                     host = self._index.hosts.get(name)
                     if host and not host.retired_at:
-                        self._index.move(host, host.group.profile, step.of(host.group.klass, name))
+                        self._index.move(host, host.group.agent_set, step.of(host.group.klass, name))
 
     def _reclassify(self, group: Group, klass: Class) -> bool:
         """Give the whole group another class. Returns False if its hosts must move one by one instead.
@@ -83,8 +83,10 @@ class Regrouping:
         That is so if reports about former orders must be marked, if the hosts may have received their orders by now, or if
         many hosts are in that class already.
         """
-        profile = group.profile
-        if profile.has_failures and any(outdated(profile.looks, profile.verdicts, group.klass.orders, klass.orders)):
+        agent_set = group.agent_set
+        if agent_set.has_failures and any(
+            outdated(agent_set.looks, agent_set.verdicts, group.klass.orders, klass.orders)
+        ):
             return False
         if group.klass.since and len(group.hosts) <= STEP:
             return False

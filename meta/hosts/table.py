@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TypeVar
 
 from meta.errors import TooMany
-from meta.hosts.agent_sets import Group, Profile, clean_looks, same_looks
+from meta.hosts.agent_sets import AgentSet, Group, clean_looks, same_looks
 from meta.hosts.classes import Class, Classes
 from meta.hosts.core import merging, moments
 from meta.hosts.core.batches import batches
@@ -28,8 +28,8 @@ from updater.wire.heartbeat import Report
 
 BACK = 0.001  # seconds from a host's retirement to the report that takes it back, if clocks would date that earlier
 AT_ONCE = 2000  # hosts that are read or changed before another thread gets the lock
-Counted = Container[tuple[Class, Profile]]
-_BLANK = Profile(())
+Counted = Container[tuple[Class, AgentSet]]
+_BLANK = AgentSet(())
 T = TypeVar("T")
 
 
@@ -63,9 +63,9 @@ class HostTable:
         """Take in one report, and return the class of its host, which has the desired state. Raises WireError if the host's
         name is invalid, and TooMany if there are too many hosts, agents or reports."""
         host = self._hosts.get(report.hostname)
-        profile = _BLANK if host is None else host.group.profile
+        agent_set = _BLANK if host is None else host.group.agent_set
         agents = report.real_agents
-        looked = None if agents is None else same_looks(agents, profile.looks)
+        looked = None if agents is None else same_looks(agents, agent_set.looks)
         said = clean_looks(agents) if looked is None and agents is not None else None
         told = clean_outcomes(report.outcomes) if report.outcomes else None
         mark = mark_of(report)
@@ -77,8 +77,8 @@ class HostTable:
                 heard, now = now, max(now, host.retired_at + BACK) if host else now
                 host = index.welcome(report.hostname, heard)
             if host.group.klass.book is not index.classes:
-                index.move(host, host.group.profile)
-            if said is None and agents is not None and host.group.profile is not profile:
+                index.move(host, host.group.agent_set)
+            if said is None and agents is not None and host.group.agent_set is not agent_set:
                 said = clean_looks(agents)  # another thread has changed the agent set that it was compared with
             if said is not None:
                 index.take_looks(host, *said, now)

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from meta.hosts import standing
-from meta.hosts.agent_sets import Profile
+from meta.hosts.agent_sets import AgentSet
 from meta.hosts.classes import NO_LOOK, Class, Rejection, failed, is_down_while_held, rejects
 from meta.hosts.model import Host, Silence
 from meta.hosts.outcomes import is_failure
@@ -80,13 +80,13 @@ def by_reason(failed: Iterable[Failed]) -> Found:
 def sums(table: HostTable, now: float) -> Counter[tuple[str, str, str]]:
     """How many hosts failed, by agent, desired version and result: a sum over groups, and over those that fell silent."""
     found: Counter[tuple[str, str, str]] = Counter()
-    for _, klass, profile, hosts, _ in table.parts():
-        for order in failed_orders(klass, profile):
-            verdict = profile.verdict(order.name)
-            if rejects(order, profile.look(order.name)):
+    for _, klass, agent_set, hosts, _ in table.parts():
+        for order in failed_orders(klass, agent_set):
+            verdict = agent_set.verdict(order.name)
+            if rejects(order, agent_set.look(order.name)):
                 found[order.name, order.version, ROLLED_BACK] += hosts
             else:
-                is_told = verdict and not is_down_while_held(order, profile.look(order.name))
+                is_told = verdict and not is_down_while_held(order, agent_set.look(order.name))
                 found[order.name, order.version, verdict.result if verdict and is_told else FAILED] += hosts
     for one in fell_silent_hosts(table, now):
         found[one.order.name, one.order.version, FAILED] += 1
@@ -105,7 +105,7 @@ def by_agent(table: HostTable, now: float, agent: str = "") -> dict[str, int]:
 def outcome_of(host: Host, order: Desired) -> Outcome | None:
     """What tells the reason. A host that says that it rejects a version has rolled it back, also where it has told another
     outcome since, or where that one was lost."""
-    outcome, look = host.outcomes.get(order.name), host.group.profile.look(order.name)
+    outcome, look = host.outcomes.get(order.name), host.group.agent_set.look(order.name)
     if rejects(order, look):
         return rejection(order.name, order.version, outcome)
     if is_down_while_held(order, look) and not (outcome and outcome.to == order.version and is_failure(outcome)):
@@ -132,7 +132,7 @@ class Silent(NamedTuple):
     watch, and counts as such in the sum over its group."""
 
     host: Host
-    profile: Profile
+    agent_set: AgentSet
     order: Desired
     how: How
     was_on_trial: bool
@@ -146,32 +146,32 @@ def fell_silent_hosts(table: HostTable, now: float, agent: str = "") -> Iterator
 def silent_of(silence: Silence, now: float, agent: str = "") -> Iterator[Silent]:
     """The same of these silent hosts."""
     orders = cache(partial(_may_be_down, agent))
-    for host, klass, profile in silence.hosts:
+    for host, klass, agent_set in silence.hosts:
         if klass.book is silence.book and host.last_seen < now - silence.horizon:
-            yield from _silent(host, klass, profile, orders(klass, profile), silence)
+            yield from _silent(host, klass, agent_set, orders(klass, agent_set), silence)
 
 
-def _may_be_down(agent: str, klass: Class, profile: Profile) -> list[tuple[Desired, str, int]]:
+def _may_be_down(agent: str, klass: Class, agent_set: AgentSet) -> list[tuple[Desired, str, int]]:
     """The orders that silent hosts of this group may be down by, how they stand to each, and the place of its look."""
     found = []
-    places = {look[0]: place for place, look in enumerate(profile.looks)}
+    places = {look[0]: place for place, look in enumerate(agent_set.looks)}
     for order in klass.desired:
         if not agent or order.name == agent:
-            look = profile.look(order.name)
-            state = standing.stand(order, look, profile.verdict(order.name))
+            look = agent_set.look(order.name)
+            state = standing.stand(order, look, agent_set.verdict(order.name))
             if state in (TODO, TRIAL) or standing.is_unsure(order, look, state):
                 found.append((order, state, places.get(order.name, 0)))
     return found
 
 
 def _silent(
-    host: Host, klass: Class, profile: Profile, orders: list[tuple[Desired, str, int]], silence: Silence
+    host: Host, klass: Class, agent_set: AgentSet, orders: list[tuple[Desired, str, int]], silence: Silence
 ) -> Iterator[Silent]:
     for order, told, place in orders:
         state = TRIAL if told == standing.GOOD and standing.is_on_trial(host, place, silence.horizon) else told
         if standing.is_down(state, klass, order.name, host.last_seen, silence.excused):
-            was_on_trial = standing.on_trial(order, profile.look(order.name), profile.verdict(order.name))
-            yield Silent(host, profile, order, silent_how(state), was_on_trial)
+            was_on_trial = standing.on_trial(order, agent_set.look(order.name), agent_set.verdict(order.name))
+            yield Silent(host, agent_set, order, silent_how(state), was_on_trial)
 
 
 def silent_how(state: str) -> How:
@@ -196,26 +196,26 @@ def down_while_held(host: Host, order: Desired) -> Outcome:
 
 
 def _failed(table: HostTable, agent: str) -> Iterator[Failed]:
-    for group, klass, profile, *_ in table.parts():
-        orders = [order for order in failed_orders(klass, profile) if not agent or order.name == agent]
+    for group, klass, agent_set, *_ in table.parts():
+        orders = [order for order in failed_orders(klass, agent_set) if not agent or order.name == agent]
         for host in table.members([group]) if orders else ():
             yield from ((host, order, outcome_of) for order in orders)
 
 
-def failed_orders(klass: Class, profile: Profile) -> list[Desired]:
-    """The orders of the hosts of this class and profile whose change failed there."""
-    if not profile.has_failures:
+def failed_orders(klass: Class, agent_set: AgentSet) -> list[Desired]:
+    """The orders of the hosts of this class and agent_set whose change failed there."""
+    if not agent_set.has_failures:
         return []
-    looks = {look[0]: look for look in profile.looks}
-    return [o for o in klass.desired if failed(o, looks.get(o.name, NO_LOOK), profile.verdict(o.name))]
+    looks = {look[0]: look for look in agent_set.looks}
+    return [o for o in klass.desired if failed(o, looks.get(o.name, NO_LOOK), agent_set.verdict(o.name))]
 
 
 def rolled_back(table: HostTable, agent: str, version: str) -> str:
     """In words, which hosts rolled this version back the last time they changed the agent, or say that they do not try it
     again, and why; "" where none did. What a host did before its last change is not kept."""
     needle, found = f'"to":"{version}"', _Sum()
-    for group, _, profile, *_ in table.parts():
-        rejected = profile.look(agent)[6]
+    for group, _, agent_set, *_ in table.parts():
+        rejected = agent_set.look(agent)[6]
         for host in table.members([group]):
             outcome = host.outcomes.get(agent) if needle in host.told else None
             if isinstance(rejected, Rejection) and rejected.version == version:

@@ -36,7 +36,7 @@ def seen(table: HostTable, agent: str, now: float) -> Iterator[Seen]:
 
 
 def _is_fresh(host: Host, now: float) -> bool:
-    return bool(host.group.profile.looks) and not host.retired_at and now - host.last_seen < FRESH_FOR
+    return bool(host.group.agent_set.looks) and not host.retired_at and now - host.last_seen < FRESH_FOR
 
 
 def _seen(host: Host, agent: str) -> Seen:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from meta.hosts.agent_sets import Profile
+from meta.hosts.agent_sets import AgentSet
 from meta.hosts.classes import NO_LOOK, Class, Look, Rejection, Verdict, drifting, drifts, failed, is_down_while_held
 from meta.hosts.model import Host, Snapshot
 from meta.hosts.standing import on_trial
@@ -77,7 +77,7 @@ def view(found: Snapshot, now: float, ages: Ages) -> HostView:
     known = {look[0] for look, _, _ in reported}
     agents = []
     for look, since, looked in [*reported, *(((name, *NO_LOOK[1:]), 0.0, 0) for name in orders if name not in known)]:
-        order, verdict = orders.get(look[0]), host.group.profile.verdict(look[0])
+        order, verdict = orders.get(look[0]), host.group.agent_set.verdict(look[0])
         is_down = order is not None and is_down_while_held(order, look)
         outcome = outcome_of(host, order) if order and is_down else (outcomes | silent).get(look[0])
         shown = _agent_view(look, order, verdict, outcome, since, looked)
@@ -168,7 +168,7 @@ def _few_names(table: HostTable, wanted: HostFilter, now: float, silent: set[Hos
         few = [host for name in labels if (host := table.get(name))]
     if few is None and (wanted.agent or wanted.version or wanted.status or wanted.failed or wanted.drift is not None):
         parts = table.parts(retired_too=wanted.state == "retired")
-        fitting = [part for part in parts if _group_fits(part.klass, part.profile, wanted)]
+        fitting = [part for part in parts if _group_fits(part.klass, part.agent_set, wanted)]
         if sum(part.number for part in fitting) + len(silent) < FEW:
             few = silent.union(table.members([part.group for part in fitting]))
     return None if few is None else sorted(host.name for host in few)
@@ -185,7 +185,7 @@ def _predicate(
 
     def fits(host: Host) -> bool:
         group = host.group
-        if not group_fits(group.klass, group.profile, is_silent=host in silent) or (
+        if not group_fits(group.klass, group.agent_set, is_silent=host in silent) or (
             label and not label.matches(host.name, labels.get(host.name, {}))
         ):
             return False
@@ -197,8 +197,8 @@ def _predicate(
     return fits
 
 
-def _group_fits(klass: Class, profile: Profile, wanted: HostFilter, is_silent: bool = False) -> bool:
-    looks = profile.looks
+def _group_fits(klass: Class, agent_set: AgentSet, wanted: HostFilter, is_silent: bool = False) -> bool:
+    looks = agent_set.looks
     if wanted.agent or wanted.version or wanted.status:
         looks = tuple(
             look
@@ -210,12 +210,12 @@ def _group_fits(klass: Class, profile: Profile, wanted: HostFilter, is_silent: b
         missing = wanted.agent in klass.orders and not (wanted.version or wanted.status)
         if not looks and not (missing and (wanted.drift or wanted.failed)):
             return False
-    failing = failed_orders(klass, profile) if wanted.failed and not is_silent else ()
+    failing = failed_orders(klass, agent_set) if wanted.failed and not is_silent else ()
     if wanted.failed and not is_silent and not any(not wanted.agent or o.name == wanted.agent for o in failing):
         return False
     if wanted.drift is None:
         return True
-    late = any(not wanted.agent or o.name == wanted.agent for o in drifting(klass.orders, profile.looks))
+    late = any(not wanted.agent or o.name == wanted.agent for o in drifting(klass.orders, agent_set.looks))
     return late == wanted.drift
 
 
@@ -224,17 +224,17 @@ def counts(table: HostTable, now: float, agent: str = "") -> list[Count]:
     found: Counter[tuple[str, str, str]] = Counter()
     trials: Counter[tuple[str, str, str]] = Counter()
     failures: Counter[tuple[str, str, str]] = Counter()
-    for _, klass, profile, number, _ in table.parts():
-        failed = {order.name for order in failed_orders(klass, profile)}
-        for look in profile.looks:
+    for _, klass, agent_set, number, _ in table.parts():
+        failed = {order.name for order in failed_orders(klass, agent_set)}
+        for look in agent_set.looks:
             name, version, status, *_ = look
             if not agent or name == agent:
                 found[name, version, status] += number
-                is_on_trial = on_trial(klass.orders.get(name), look, profile.verdict(name))
+                is_on_trial = on_trial(klass.orders.get(name), look, agent_set.verdict(name))
                 trials[name, version, status] += number if is_on_trial else 0
                 failures[name, version, status] += number if name in failed else 0
     for one in fell_silent_hosts(table, now, agent):
-        if (key := one.profile.look(one.order.name)[:3]) in found:
+        if (key := one.agent_set.look(one.order.name)[:3]) in found:
             trials[key] -= one.was_on_trial
             failures[key] += 1
     return [Count(*key, hosts, trials[key], failures[key]) for key, hosts in sorted(found.items())]
@@ -264,8 +264,8 @@ def labels(records: RecordSet) -> list[LabelView]:
 def drift(table: HostTable, agent: str = "") -> list[Drift]:
     """How many hosts are not as desired, by agent and desired version."""
     found: Counter[tuple[str, str]] = Counter()
-    for _, klass, profile, number, _ in table.parts():
-        for order in drifting(klass.orders, profile.looks):
+    for _, klass, agent_set, number, _ in table.parts():
+        for order in drifting(klass.orders, agent_set.looks):
             if not agent or order.name == agent:
                 found[order.name, order.version if order.cmd == START else "stop"] += number
     return [Drift(*key, hosts) for key, hosts in sorted(found.items())]

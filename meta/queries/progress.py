@@ -14,7 +14,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from meta.hosts import standing
-from meta.hosts.agent_sets import Group, Profile
+from meta.hosts.agent_sets import AgentSet, Group
 from meta.hosts.classes import NO_LOOK, Class, Classes, Look
 from meta.hosts.model import Host, Moment, Part
 from meta.hosts.standing import BROKEN, GOOD, HELD, MISSED, TODO, TRIAL, is_asked_for_again, is_tried_again, stand
@@ -85,17 +85,17 @@ class _Question:
         self._is_known = asked.selector in book.selectors
         self.state, self.place = cache(self._state), cache(self._place)
 
-    def _state(self, klass: Class, profile: Profile) -> tuple[Desired | None, str]:
+    def _state(self, klass: Class, agent_set: AgentSet) -> tuple[Desired | None, str]:
         """The order of these hosts and how they stand to it; "" where they have none."""
         agent = self.asked.agent
         if klass.book is not self.book:  # by former records
             return klass.orders.get(agent), TODO if self.book.records.record(agent) else ""
         order = klass.orders.get(agent)
-        return (order, stand(order, _look(profile, agent), profile.verdict(agent))) if order else (None, "")
+        return (order, stand(order, _look(agent_set, agent), agent_set.verdict(agent))) if order else (None, "")
 
-    def _place(self, profile: Profile) -> int:
+    def _place(self, agent_set: AgentSet) -> int:
         """Of the agent among those of these hosts."""
-        return next((place for place, look in enumerate(profile.looks) if look[0] == self.asked.agent), 0)
+        return next((place for place, look in enumerate(agent_set.looks) if look[0] == self.asked.agent), 0)
 
     def whole(self, klass: Class) -> bool | None:
         """Whether all hosts of this class are asked for; None: some may be."""
@@ -109,20 +109,20 @@ class _Question:
         labels = self.book.records.labels
         return self.asked.selector is None or self.asked.selector.matches(host.name, labels.get(host.name, {}))
 
-    def is_unsure(self, klass: Class, profile: Profile) -> bool:
+    def is_unsure(self, klass: Class, agent_set: AgentSet) -> bool:
         """Whether each of these hosts is to be asked since when it is as desired."""
-        order, state = self.state(klass, profile)
-        return order is not None and standing.is_unsure(order, _look(profile, self.asked.agent), state)
+        order, state = self.state(klass, agent_set)
+        return order is not None and standing.is_unsure(order, _look(agent_set, self.asked.agent), state)
 
-    def needs_hosts(self, klass: Class, profile: Profile) -> bool:
+    def needs_hosts(self, klass: Class, agent_set: AgentSet) -> bool:
         """Whether their number is not enough."""
-        _, state = self.state(klass, profile)
+        _, state = self.state(klass, agent_set)
         if not state or self.whole(klass) is False:
             return False
-        return state != GOOD or self.whole(klass) is None or self.is_unsure(klass, profile)
+        return state != GOOD or self.whole(klass) is None or self.is_unsure(klass, agent_set)
 
     def is_on_trial(self, host: Host) -> bool:
-        return standing.is_on_trial(host, self.place(host.group.profile), self.ages.late_after)
+        return standing.is_on_trial(host, self.place(host.group.agent_set), self.ages.late_after)
 
     def away(self, host: Host, klass: Class, its: str, state: str, excused: float) -> str:
         """What a host that is late, lost or doubled (its) counts for. Whoever was on trial, or had heard of its order, may be
@@ -177,8 +177,8 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
     )
 
 
-def _look(profile: Profile, agent: str) -> Look:
-    return next((look for look in profile.looks if look[0] == agent), NO_LOOK)
+def _look(agent_set: AgentSet, agent: str) -> Look:
+    return next((look for look in agent_set.looks if look[0] == agent), NO_LOOK)
 
 
 def _word(version: str, cmd: str) -> str:
@@ -188,7 +188,7 @@ def _word(version: str, cmd: str) -> str:
 def _look_at(table: HostTable, asked: Asked, now: float, ages: Ages) -> tuple[_Question, Moment]:
     """Twice: first to learn which groups are to be looked at host by host."""
     question = _Question(table.classes, asked, ages)
-    pairs = [(part.klass, part.profile) for part in table.parts()]
+    pairs = [(part.klass, part.agent_set) for part in table.parts()]
     counted = {pair for pair in pairs if not question.needs_hosts(*pair)}
     moment = table.moment(now, counted, asked.failed_before)
     if moment.roll.book is not question.book:  # other records came in force in between
@@ -198,10 +198,10 @@ def _look_at(table: HostTable, asked: Asked, now: float, ages: Ages) -> tuple[_Q
 
 
 def _add(sums: _Sums, question: _Question, part: Part, away: Mapping[Host, str], excused: float) -> None:
-    order, state = question.state(part.klass, part.profile)
+    order, state = question.state(part.klass, part.agent_set)
     if not state or question.whole(part.klass) is False:
         return
-    waits = _look(part.profile, question.asked.agent)[5]
+    waits = _look(part.agent_set, question.asked.agent)[5]
     found = _by_state(question, part, state, away, excused)
     for its, (number, hosts) in found.items():
         sums.add(its, number, hosts, waits if isinstance(waits, str) else "")
@@ -211,7 +211,7 @@ def _add(sums: _Sums, question: _Question, part: Part, away: Mapping[Host, str],
     sums.ordered[word := _word(order.version, order.cmd)] += sum(number for number, _ in found.values())
     if not found.keys().isdisjoint(PENDING):
         sums.pending.add(word)
-    look, verdict = _look(part.profile, order.name), part.profile.verdict(order.name)
+    look, verdict = _look(part.agent_set, order.name), part.agent_set.verdict(order.name)
     if state in found and (state == BROKEN or (state == TODO and is_tried_again(order, look, verdict))):
         sums.failing.append((order, found[state][1], failures.outcome_of))
         if state == BROKEN and is_asked_for_again(order, look, verdict):
@@ -225,7 +225,7 @@ def _by_state(
 ) -> Mapping[str, tuple[int, Sequence[Host]]]:
     """How many hosts of a group count for which state, and which (of the good, where they were only counted: none)."""
     found: dict[str, list[Host]] = {}
-    is_unsure, is_whole = question.is_unsure(part.klass, part.profile), question.whole(part.klass)
+    is_unsure, is_whole = question.is_unsure(part.klass, part.agent_set), question.whole(part.klass)
     if is_whole and not is_unsure:
         words = {host: question.away(host, part.klass, its, state, excused) for host, its in away.items()}
         away = {host: its for host, its in words.items() if its != state}

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from meta.hosts.agent_sets import Group, Profile, Profiles
+from meta.hosts.agent_sets import AgentSet, AgentSets, Group
 from meta.hosts.classes import Class, Classes
 from meta.records.model import RecordSet
 
@@ -16,22 +16,22 @@ class Groups:
     """All groups. A group without hosts is forgotten. Groups of retired hosts are kept separately. Not safe for threads."""
 
     def __init__(self) -> None:
-        self.profiles = Profiles()
+        self.agent_sets = AgentSets()
         self.retired_class = Classes(RecordSet()).matching(frozenset())
-        self._active: dict[tuple[Profile, Class], Group] = {}
-        self._retired: dict[tuple[Profile, Class], Group] = {}
+        self._active: dict[tuple[AgentSet, Class], Group] = {}
+        self._retired: dict[tuple[AgentSet, Class], Group] = {}
 
     def all(self, retired_too: bool = False) -> list[Group]:
         """Return the groups of hosts that are not retired, or all groups."""
         return [*self._active.values(), *(self._retired.values() if retired_too else ())]
 
-    def of(self, profile: Profile, klass: Class) -> Group:
+    def of(self, agent_set: AgentSet, klass: Class) -> Group:
         """Return the group, made if new. The caller must put a host into it at once."""
         groups = self._groups_of(klass)
-        group = groups.get((profile, klass))
+        group = groups.get((agent_set, klass))
         if group is None:
-            group = groups[profile, klass] = Group(profile, klass)
-            profile.groups += 1
+            group = groups[agent_set, klass] = Group(agent_set, klass)
+            agent_set.groups += 1
         return group
 
     def move(self, host: "Host", group: Group) -> None:
@@ -46,15 +46,15 @@ class Groups:
         """Take the host out of the group; forget the group if it is empty then."""
         group.hosts.discard(host)
         if not group.hosts:
-            del self._groups_of(group.klass)[group.profile, group.klass]
-            self.profiles.release(group.profile)
+            del self._groups_of(group.klass)[group.agent_set, group.klass]
+            self.agent_sets.release(group.agent_set)
 
     def reclassify(self, group: Group, klass: Class) -> bool:
         """Give an active group another class, and merge it with the group that is there already.
 
         Returns False, and changes nothing, if that other group has more than FEW hosts.
         """
-        there = self._active.get((group.profile, klass))
+        there = self._active.get((group.agent_set, klass))
         if there is not None:
             if len(there.hosts) > FEW:
                 return False
@@ -62,11 +62,11 @@ class Groups:
                 host.group = group
             group.hosts |= there.hosts
             there.hosts = set()
-            group.profile.groups -= 1
-        del self._active[group.profile, group.klass]
+            group.agent_set.groups -= 1
+        del self._active[group.agent_set, group.klass]
         group.klass = klass
-        self._active[group.profile, klass] = group
+        self._active[group.agent_set, klass] = group
         return True
 
-    def _groups_of(self, klass: Class) -> dict[tuple[Profile, Class], Group]:
+    def _groups_of(self, klass: Class) -> dict[tuple[AgentSet, Class], Group]:
         return self._retired if klass is self.retired_class else self._active

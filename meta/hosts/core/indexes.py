@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable
 
 from meta.errors import TooMany
-from meta.hosts.agent_sets import MAX_NAME, MAX_WEIGHT, Profile, Stamp, since_when
+from meta.hosts.agent_sets import MAX_NAME, MAX_WEIGHT, AgentSet, Stamp, since_when
 from meta.hosts.classes import Class, Classes, Look
 from meta.hosts.core.groups import Groups
 from meta.hosts.core.outdated import looks_as_heard, outdated, told_as_heard, without_rejections
@@ -54,7 +54,7 @@ class Indexes:
             raise WireError(problem)
         if len(self.hosts) >= self._max_hosts:
             raise TooMany(f"there are {self._max_hosts} hosts already: forget some, or raise maxHosts")
-        group = self.groups.of(self.groups.profiles.of(()), self.classes.of(name).newcomers())
+        group = self.groups.of(self.groups.agent_sets.of(()), self.classes.of(name).newcomers())
         host = Host(name, now, now, group, since=now)
         self.enter(host)
         self.arrive(host)
@@ -65,9 +65,9 @@ class Indexes:
     def take_looks(self, host: Host, looks: tuple[Look, ...], looked: Stamp, now: float) -> None:
         """Take in the agents of a report. Raises TooMany."""
         looks = looks_as_heard(host, looks)
-        if looks != host.group.profile.looks:
+        if looks != host.group.agent_set.looks:
             before = {look[:3]: since for look, since, _ in host.looks()}
-            self.move(host, self.groups.profiles.admit(looks, host.group.profile.verdicts))
+            self.move(host, self.groups.agent_sets.admit(looks, host.group.agent_set.verdicts))
             host.since = since_when(looks, before, now)
             self.dirty.add(host)
         host.looked = looked
@@ -82,9 +82,9 @@ class Indexes:
             kept = {agent: outcome for agent, outcome in host.outcomes.items() if agent not in told}
             text = write_outcomes(kept | told_as_heard(host, told), self.told > MAX_WEIGHT)
             verdicts = verdicts_of(read_outcomes(text))
-            profile = self.groups.profiles.admit(host.group.profile.looks, verdicts)
+            agent_set = self.groups.agent_sets.admit(host.group.agent_set.looks, verdicts)
             self.tell(host, text)
-            self.move(host, profile)
+            self.move(host, agent_set)
         elif (version, address) == (host.updater.version, host.address):
             return
         if host.address and address != host.address:
@@ -99,11 +99,11 @@ class Indexes:
 
     def judge(self, host: Host) -> None:
         """Move the host to the group that its outcomes put it in."""
-        profile, verdicts = host.group.profile, verdicts_of(host.outcomes) if host.told else ()
-        if verdicts != profile.verdicts:
-            self.move(host, self.groups.profiles.of(profile.looks, verdicts))
+        agent_set, verdicts = host.group.agent_set, verdicts_of(host.outcomes) if host.told else ()
+        if verdicts != agent_set.verdicts:
+            self.move(host, self.groups.agent_sets.of(agent_set.looks, verdicts))
 
-    def move(self, host: Host, profile: Profile, klass: Class | None = None) -> None:
+    def move(self, host: Host, agent_set: AgentSet, klass: Class | None = None) -> None:
         """Move the host to the group of this agent set and class. klass: by default its class by the records in force."""
         former, retired_class = host.group.klass, self.groups.retired_class
         if klass is None:
@@ -111,25 +111,25 @@ class Indexes:
         klass = retired_class if host.retired_at else klass
         if klass is not former and former is not retired_class is not klass:
             klass = klass.comers(former, host.last_seen)
-            profile = self._without_outdated(host, profile, klass) if profile.has_failures else profile
-        self.groups.move(host, self.groups.of(profile, klass))
+            agent_set = self._without_outdated(host, agent_set, klass) if agent_set.has_failures else agent_set
+        self.groups.move(host, self.groups.of(agent_set, klass))
 
-    def _without_outdated(self, host: Host, profile: Profile, klass: Class) -> Profile:
+    def _without_outdated(self, host: Host, agent_set: AgentSet, klass: Class) -> AgentSet:
         """Return the agent set of a host that moves to this class, without failures of its former orders.
 
         The outcomes of former orders are kept, and marked as such for other metas and for the next start.
         """
-        agents, rejected = outdated(profile.looks, profile.verdicts, host.group.klass.orders, klass.orders)
+        agents, rejected = outdated(agent_set.looks, agent_set.verdicts, host.group.klass.orders, klass.orders)
         if not agents and not rejected:
-            return profile
+            return agent_set
         if agents:
             self.tell(host, write_outcomes(marked_former(host.outcomes, agents), self.told > MAX_WEIGHT))
         self.dirty.add(host)
-        looks = without_rejections(profile.looks, rejected) if rejected else profile.looks
-        found = self.groups.profiles.of(looks, verdicts_of(host.outcomes))
-        if not profile.groups:  # it is new, and no group will use it
-            profile.groups = 1
-            self.groups.profiles.release(profile)
+        looks = without_rejections(agent_set.looks, rejected) if rejected else agent_set.looks
+        found = self.groups.agent_sets.of(looks, verdicts_of(host.outcomes))
+        if not agent_set.groups:  # it is new, and no group will use it
+            agent_set.groups = 1
+            self.groups.agent_sets.release(agent_set)
         return found
 
     # --- coming and going ---
@@ -163,13 +163,13 @@ class Indexes:
         self.retired[host] = None
         self.unretired.pop(host, None)
         self.seen.forget(host)
-        self.move(host, host.group.profile)
+        self.move(host, host.group.agent_set)
 
     def unretire(self, host: Host) -> None:
         """Take the host back. The caller must then tell `seen` whether it was heard of or is silent."""
         host.retired_at = 0.0
         self.retired.pop(host, None)
-        self.move(host, host.group.profile)
+        self.move(host, host.group.agent_set)
 
     def forget(self, host: Host) -> None:
         """Remove a retired host from all indexes."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from meta.hosts.agent_sets import Profile, Stamp
+from meta.hosts.agent_sets import AgentSet, Stamp
 from meta.hosts.core.indexes import Indexes
 from meta.hosts.last_seen import Tick
 from meta.hosts.model import Host, Saved
@@ -19,7 +19,7 @@ from updater.wire.decode_problems import in_words
 from updater.wire.text import one_line
 
 SHARE = 1.0  # seconds; hosts that another meta heard of within these share a tick
-Content = tuple[Profile, float | tuple[float, ...], Stamp]  # the agents, since when they are so, when observed
+Content = tuple[AgentSet, float | tuple[float, ...], Stamp]  # the agents, since when they are so, when observed
 _stamps = msgspec.json.Decoder(tuple[float | tuple[float, ...], Stamp])
 _encode = msgspec.json.Encoder().encode
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def saved_of(index: Indexes, host: Host) -> Saved:
         last_seen=host.last_seen,
         address=host.address,
         updater_version=host.updater.version,
-        agents=host.group.profile.text,
+        agents=host.group.agent_set.text,
         stamps=_encode(stamps).decode(),
         outcomes=host.told,
         retired_at=host.retired_at,
@@ -152,13 +152,13 @@ def _enter(index: Indexes, saved: Saved, now: float) -> Host | None:
     content = _read(index, saved, now)
     if content is None:
         return None
-    profile, since, looked = content
+    agent_set, since, looked = content
     klass = index.groups.retired_class if saved.retired_at else index.classes.of(saved.name)
     host = Host(
         saved.name,
         min(saved.first_seen, now),
         saved.last_seen,
-        index.groups.of(profile, klass),
+        index.groups.of(agent_set, klass),
         saved.id,
         saved.address,
         index.whereabouts.updater(saved.updater_version),
@@ -186,7 +186,7 @@ def _read(index: Indexes, saved: Saved, now: float) -> Content | None:
         since, looked = _stamps.decode(saved.stamps)
         since = tuple(min(one, now) for one in since) if isinstance(since, tuple) else min(since, now)
         verdicts = verdicts_of(read_outcomes(saved.outcomes)) if saved.outcomes else ()
-        return index.groups.profiles.read(saved.agents, verdicts), since, looked
+        return index.groups.agent_sets.read(saved.agents, verdicts), since, looked
     except (msgspec.DecodeError, TypeError, ValueError) as e:
         why = in_words(e) if isinstance(e, msgspec.DecodeError) else "not of the form that is kept"
         log.warning("host %s in the database cannot be read: %s", one_line(saved.name, 253), why)
@@ -197,8 +197,8 @@ def _merge(index: Indexes, host: Host, saved: Saved, ticks: RemoteTicks, now: fl
     index.set_id(host, saved.id)
     is_later = saved.last_seen >= host.last_seen
     if is_later and (content := _read(index, saved, now)):
-        profile, host.since, host.looked = content
-        index.move(host, profile)
+        agent_set, host.since, host.looked = content
+        index.move(host, agent_set)
         host.address = saved.address
         host.updater = index.whereabouts.updater(saved.updater_version, host.updater.mark)
     _join_outcomes(index, host, saved.outcomes)

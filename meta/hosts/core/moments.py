@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable
 from copy import copy
 from operator import attrgetter
 
-from meta.hosts.agent_sets import Profile
+from meta.hosts.agent_sets import AgentSet
 from meta.hosts.classes import Class
 from meta.hosts.core.indexes import Indexes
 from meta.hosts.model import Census, Host, Moment, Part, Roll, Silence, Snapshot
@@ -15,17 +15,17 @@ _group_of = attrgetter("group")
 def parts(index: Indexes, retired_too: bool = False) -> list[Part]:
     """Return all groups, and how many hosts are in each."""
     groups = index.groups.all(retired_too)
-    return [Part(group, group.klass, group.profile, len(group.hosts)) for group in groups]
+    return [Part(group, group.klass, group.agent_set, len(group.hosts)) for group in groups]
 
 
-def roll(index: Indexes, counted: Container[tuple[Class, Profile]], names: Iterable[str]) -> Roll:
+def roll(index: Indexes, counted: Container[tuple[Class, AgentSet]], names: Iterable[str]) -> Roll:
     """Return all groups with their hosts. counted: the groups (class, agent set) for which the number of hosts is enough.
 
     names: of hosts that are returned one by one as well.
     """
     found = []
     for part in parts(index):
-        listed = (part.klass, part.profile) not in counted
+        listed = (part.klass, part.agent_set) not in counted
         found.append(part._replace(hosts=list(part.group.hosts)) if listed else part)
     named = [host for name in names if (host := index.hosts.get(name)) and not host.retired_at]
     return Roll(index.classes, found, [(host, host.group.klass) for host in named])
@@ -51,7 +51,7 @@ def silence(index: Indexes, now: float) -> Silence:
 
 def _silence(index: Indexes, now: float, hosts: list[Host]) -> Silence:
     excused, _ = index.seen.excuse(now)
-    whole = [(host, host.group.klass, host.group.profile) for host in hosts]
+    whole = [(host, host.group.klass, host.group.agent_set) for host in hosts]
     return Silence(index.classes, index.seen.horizon, excused, whole)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, DecodeError
 
-from meta.hosts.agent_sets import LIGHT, MANY, MAX_WEIGHT, Profiles, clean_looks, same_looks, since_when
+from meta.hosts.agent_sets import LIGHT, MANY, MAX_WEIGHT, AgentSets, clean_looks, same_looks, since_when
 from meta.hosts.classes import Rejection, Verdict
 from meta.hosts.outcomes import MAX_OUTCOMES, MAX_TOLD, clean_outcomes, read_outcomes, verdicts_of, write_outcomes
 from updater.wire.heartbeat import WAITS, Outcome, RealAgent
@@ -100,45 +100,45 @@ def test_an_agent_is_so_since_it_was_first_seen_so(looks, since):
 
 
 def test_hosts_that_say_the_same_share_it_until_nobody_says_it():
-    profiles = Profiles()
-    profile = profiles.of((LOOK_A,))
-    profile.groups = 2
-    assert profiles.of((LOOK_A,)) is profiles.read(profile.text) is profile
-    profiles.release(profile)
-    assert (len(profiles), profiles.of((LOOK_A,)) is profile) == (1, True)
-    profiles.release(profile)
-    assert (len(profiles), profiles.weight) == (0, 0)
-    assert profiles.read(profile.text) is not profile
+    agent_sets = AgentSets()
+    agent_set = agent_sets.of((LOOK_A,))
+    agent_set.groups = 2
+    assert agent_sets.of((LOOK_A,)) is agent_sets.read(agent_set.text) is agent_set
+    agent_sets.release(agent_set)
+    assert (len(agent_sets), agent_sets.of((LOOK_A,)) is agent_set) == (1, True)
+    agent_sets.release(agent_set)
+    assert (len(agent_sets), agent_sets.weight) == (0, 0)
+    assert agent_sets.read(agent_set.text) is not agent_set
 
 
 def test_a_text_that_is_spelled_in_another_way_means_the_same_and_is_released_too():
-    profiles = Profiles()
-    profile = profiles.read('[ ["a", "1", "started", null] ]')
-    assert profile is profiles.of((LOOK_A,))
-    profile.groups = 1
-    profiles.release(profile)
-    assert profiles.read('[ ["a", "1", "started", null] ]') is profiles.of((LOOK_A,)) is not profile
+    agent_sets = AgentSets()
+    agent_set = agent_sets.read('[ ["a", "1", "started", null] ]')
+    assert agent_set is agent_sets.of((LOOK_A,))
+    agent_set.groups = 1
+    agent_sets.release(agent_set)
+    assert agent_sets.read('[ ["a", "1", "started", null] ]') is agent_sets.of((LOOK_A,)) is not agent_set
 
 
 @given(LOOKS)
 def test_a_profile_comes_back_from_its_text(looks):
-    assert Profiles().read(Profiles().of(looks).text).looks == looks
+    assert AgentSets().read(AgentSets().of(looks).text).looks == looks
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '[["a","1","started"]]', '[["a","1","started",1]]', "[[" * 1000])
 def test_a_text_of_something_else_is_refused(text):
     with pytest.raises(DecodeError):
-        Profiles().read(text)
+        AgentSets().read(text)
 
 
 def test_when_hosts_have_said_too_much_only_short_reports_are_new():
-    profiles = Profiles()
+    agent_sets = AgentSets()
     known = tuple((f"a{i}", "1", "x" * 300, UNSET) for i in range(100))
-    profiles.of(known)
+    agent_sets.of(known)
     longer, short = (*known, LOOK_A), (LOOK_A, LOOK_B)
-    assert profiles.has_room(longer)
-    profiles.weight = MAX_WEIGHT
-    assert [profiles.has_room(looks) for looks in (known, longer, short)] == [True, False, True]
+    assert agent_sets.has_room(longer)
+    agent_sets.weight = MAX_WEIGHT
+    assert [agent_sets.has_room(looks) for looks in (known, longer, short)] == [True, False, True]
     assert LIGHT > 3 * 300
 
 
@@ -185,7 +185,7 @@ def test_a_rejected_version_that_is_none_is_not_kept(rejected):
 
 @given(LOOKS)
 def test_the_release_before_reads_what_we_write_and_writes_it_again_unchanged(looks):
-    text = Profiles().of(looks).text
+    text = AgentSets().of(looks).text
     read = msgspec.json.decode(text, type=tuple[tuple[str, str, str, str | None], ...])  # as it did
     assert msgspec.json.encode(read).decode() == text
     for (*_, said), look in zip(read, looks, strict=True):
@@ -206,21 +206,21 @@ def test_the_release_before_reads_what_we_write_and_writes_it_again_unchanged(lo
     ],
 )
 def test_how_a_trial_and_a_rejection_are_written_down(trial, held, rejected, said):
-    [row] = msgspec.json.decode(Profiles().of((("a", "1", "started", held, trial, UNSET, rejected),)).text)
+    [row] = msgspec.json.decode(AgentSets().of((("a", "1", "started", held, trial, UNSET, rejected),)).text)
     assert row == ["a", "1", "started", said]
 
 
 @pytest.mark.parametrize("word", ["rejected=", "rejected=2", "rejected=@1", "rejected=2@", "rejected=2@x", "godot"])
 def test_words_in_a_row_that_are_not_known_are_skipped(word):
-    profile = Profiles().read(f'[["a","1","started","\\u001ftrial {word}"]]')
-    assert profile.looks == ((*LOOK_A[:4], True, UNSET, UNSET),)
+    agent_set = AgentSets().read(f'[["a","1","started","\\u001ftrial {word}"]]')
+    assert agent_set.looks == ((*LOOK_A[:4], True, UNSET, UNSET),)
 
 
 def test_rows_of_older_metas_are_read_and_written_as_they_were():
     text = '[["a","1","started",null],["b","2","stoped","held by ann"]]'
-    profile = Profiles().read(text)
-    assert profile.looks == (LOOK_A, LOOK_B)
-    assert profile.text == text
+    agent_set = AgentSets().read(text)
+    assert agent_set.looks == (LOOK_A, LOOK_B)
+    assert agent_set.text == text
 
 
 def test_a_verdict_is_of_a_change_that_failed_in_words_of_which_there_are_few():
@@ -236,12 +236,12 @@ def test_a_verdict_is_of_a_change_that_failed_in_words_of_which_there_are_few():
 
 
 def test_hosts_of_different_verdicts_have_different_profiles_that_are_released_alone():
-    profiles = Profiles()
-    plain, failed = profiles.of((LOOK_A,)), profiles.of((LOOK_A,), (Verdict("a", "2", "watch", "rolled back"),))
+    agent_sets = AgentSets()
+    plain, failed = agent_sets.of((LOOK_A,)), agent_sets.of((LOOK_A,), (Verdict("a", "2", "watch", "rolled back"),))
     assert plain is not failed
     assert plain.text == failed.text
     plain.groups = failed.groups = 1
-    profiles.release(failed)
-    assert profiles.of((LOOK_A,)) is plain
-    profiles.release(plain)
-    assert (len(profiles), profiles.weight) == (0, 0)
+    agent_sets.release(failed)
+    assert agent_sets.of((LOOK_A,)) is plain
+    agent_sets.release(plain)
+    assert (len(agent_sets), agent_sets.weight) == (0, 0)

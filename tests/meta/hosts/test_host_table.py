@@ -54,14 +54,14 @@ def check(table):
             found = [host for group in groups.values() for host in group.hosts]
             assert Counter(found) == Counter(members)
             assert all(group.hosts for group in groups.values())
-            assert all((group.profile, group.klass) == key for key, group in groups.items())
+            assert all((group.agent_set, group.klass) == key for key, group in groups.items())
             assert all(host.group is group for group in groups.values() for host in group.hosts)
-        both, profiles = [*active.values(), *apart.values()], index.groups.profiles
+        both, agent_sets = [*active.values(), *apart.values()], index.groups.agent_sets
         assert {group.klass for group in apart.values()} <= {index.groups.retired_class}
-        assert Counter(group.profile for group in both) == {group.profile: group.profile.groups for group in both}
-        assert len(profiles) == len({group.profile for group in both})
-        assert bool(profiles.weight) == any(group.profile.looks or group.profile.verdicts for group in both)
-        assert all(host.group.profile.verdicts == verdicts_of(host.outcomes) for host in everybody)
+        assert Counter(group.agent_set for group in both) == {group.agent_set: group.agent_set.groups for group in both}
+        assert len(agent_sets) == len({group.agent_set for group in both})
+        assert bool(agent_sets.weight) == any(group.agent_set.looks or group.agent_set.verdicts for group in both)
+        assert all(host.group.agent_set.verdicts == verdicts_of(host.outcomes) for host in everybody)
         silent, heard = set(index.seen.silent), {host for host in everybody if host.tick}
         assert silent | heard | retired == everybody
         assert len(silent) + len(heard) + len(retired) == len(everybody)
@@ -163,7 +163,7 @@ def test_long_reports_that_no_other_host_makes_are_refused_when_the_memory_is_fu
     table = HostTable()
     longer = [RealAgent(f"a{i}", "1", "x" * 300, i) for i in range(1000)]
     beat(table, "h1", *longer)
-    table._index.groups.profiles.weight += MAX_WEIGHT
+    table._index.groups.agent_sets.weight += MAX_WEIGHT
     beat(table, "h2", *longer)
     with pytest.raises(TooMany, match="no room"):
         beat(table, "new", *longer, OLD)
@@ -171,7 +171,7 @@ def test_long_reports_that_no_other_host_makes_are_refused_when_the_memory_is_fu
     with pytest.raises(TooMany, match="no room"):
         beat(table, "h2", *longer, OLD)
     beat(table, "h3", OLD)
-    table._index.groups.profiles.weight -= MAX_WEIGHT
+    table._index.groups.agent_sets.weight -= MAX_WEIGHT
     check(table)
     assert table.names() == ["h1", "h2", "h3", "new"]
 

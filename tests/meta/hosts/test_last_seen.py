@@ -17,7 +17,7 @@ GROUPS = Groups()
 
 
 def host(name: str = "h", last_seen: float = 0.0) -> Host:
-    return Host(name, 0.0, last_seen, GROUPS.of(GROUPS.profiles.of(()), GROUPS.retired_class))
+    return Host(name, 0.0, last_seen, GROUPS.of(GROUPS.agent_sets.of(()), GROUPS.retired_class))
 
 
 def names(hosts):

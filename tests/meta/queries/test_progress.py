@@ -495,9 +495,9 @@ def test_the_end_of_a_trial_is_no_new_version_and_its_verdict_goes_when_it_is_do
     [(_, since, _)] = table.get("h1").looks()
     assert since == NOW
     beat(table, "h1", "1", outcome=rolled_back(), now=NOW + 70)
-    assert len(table.get("h1").group.profile.verdicts) == 1
+    assert len(table.get("h1").group.agent_set.verdicts) == 1
     beat(table, "h1", outcome=Outcome("a", "1", "2", "watch", "done", at=9), now=NOW + 80)
-    assert table.get("h1").group.profile.verdicts == ()
+    assert table.get("h1").group.agent_set.verdicts == ()
     assert len(table.parts()) == 1
 
 
