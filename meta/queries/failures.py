@@ -1,8 +1,7 @@
-"""Changes that failed: of the version that a host shall have now, grouped by reason, and of one version on all hosts.
+"""Changes that failed: those of the version that is ordered now, grouped by reason, and those of one version on all hosts.
 
-What a host told of an earlier version says nothing of the present one and is not counted. Hosts are found through the verdicts
-of their groups, or among the silent (`fell_silent_hosts`); of those that failed at most SCAN are looked at for their reasons in
-one answer, which then says so.
+Failures of a former order are not counted. Failed hosts are found through the verdicts of their groups, and among the silent
+hosts (`fell_silent_hosts`). One answer reads the reasons of at most SCAN failed hosts, and says whether there were more.
 """
 
 import re
@@ -22,28 +21,28 @@ from meta.hosts.table import HostTable
 from meta.queries.representations import NO_REASON, Failure
 from updater.wire.heartbeat import FAILED, ROLLED_BACK, Desired, Outcome
 
-SCAN = 50_000  # failed hosts that one answer looks at
-MOST = 100  # groups that are told, those of most hosts first
+SCAN = 50_000  # failed hosts whose reasons one answer reads
+MOST = 100  # failures in one answer, those of most hosts first
 DOWN = "down on trial, held"
 SILENT_ON_TRIAL, SILENT = "fell silent on trial", "fell silent after it got the order"
-How = Callable[[Host, Desired], Outcome | None]
-Failed = tuple[Host, Desired, How]  # a host, the order that failed there, and what tells how
+How = Callable[[Host, Desired], Outcome | None]  # returns how this order failed on this host; None: it has not any more
+Failed = tuple[Host, Desired, How]
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
 
 class Found(NamedTuple):
-    """is_whole: whether every host that failed was looked at."""
+    """Failures, grouped by reason."""
 
     failures: list[Failure]
-    is_whole: bool
+    is_whole: bool  # whether these are all failures of all hosts
 
 
 class _Sum:
-    """Hosts that failed alike."""
+    """How many hosts failed for the same reason, and the one that failed last."""
 
     def __init__(self) -> None:
         self.hosts = 0
-        self.newest: tuple[int, str, Outcome] | None = None
+        self.newest: tuple[int, str, Outcome] | None = None  # when it failed, the host, the outcome
 
     def add(self, host: str, outcome: Outcome) -> None:
         self.hosts += 1
@@ -52,15 +51,16 @@ class _Sum:
 
 
 def failures(table: HostTable, now: float, agent: str = "") -> Found:
-    """What failed, by agent, desired version, result and reason, for all agents or one. now: Unix seconds.
+    """Return the failures by agent, desired version, result and reason, for all agents or one. now: Unix seconds.
 
-    Reasons that differ in nothing but numbers (a process, a count of seconds) are one; the newest stands for them."""
+    Reasons that differ only in numbers (a process id, seconds) count as one, and the newest of them is shown.
+    """
     silent = ((one.host, one.order, one.how) for one in fell_silent_hosts(table, now, agent))
     return by_reason(chain(_failed(table, agent), silent))
 
 
 def by_reason(failed: Iterable[Failed]) -> Found:
-    """The same of these hosts."""
+    """Return the failures of these hosts in the same form."""
     sums: dict[tuple[str, str, str, str], _Sum] = {}
     looked = 0
     for host, order, how in failed:
@@ -68,7 +68,7 @@ def by_reason(failed: Iterable[Failed]) -> Found:
             break
         looked += 1
         outcome = how(host, order)
-        if outcome is None:  # it has just reported something else
+        if outcome is None:  # the host has reported something else since
             continue
         key = (order.name, order.version, outcome.result, _NUMBER.sub("#", outcome.reason))
         sums.setdefault(key, _Sum()).add(host.name, outcome)
@@ -78,7 +78,7 @@ def by_reason(failed: Iterable[Failed]) -> Found:
 
 
 def sums(table: HostTable, now: float) -> Counter[tuple[str, str, str]]:
-    """How many hosts failed, by agent, desired version and result: a sum over groups, and over those that fell silent."""
+    """Count the failed hosts by agent, desired version and result: a sum over groups and over hosts that fell silent."""
     found: Counter[tuple[str, str, str]] = Counter()
     for _, klass, agent_set, hosts, _ in table.parts():
         for order in failed_orders(klass, agent_set):
@@ -94,7 +94,7 @@ def sums(table: HostTable, now: float) -> Counter[tuple[str, str, str]]:
 
 
 def by_agent(table: HostTable, now: float, agent: str = "") -> dict[str, int]:
-    """On how many hosts the change of each agent, or of this one, failed."""
+    """Count the hosts on which the change of each agent failed, for all agents or one."""
     found: Counter[str] = Counter()
     for (name, _, _), hosts in sums(table, now).items():
         if not agent or name == agent:
@@ -103,8 +103,10 @@ def by_agent(table: HostTable, now: float, agent: str = "") -> dict[str, int]:
 
 
 def outcome_of(host: Host, order: Desired) -> Outcome | None:
-    """What tells the reason. A host that says that it rejects a version has rolled it back, also where it has told another
-    outcome since, or where that one was lost."""
+    """Return the outcome that gives the reason for a failure; None if the host has none.
+
+    A host that rejects the version has rolled it back, even if it reported another outcome since or that outcome was lost.
+    """
     outcome, look = host.outcomes.get(order.name), host.group.agent_set.look(order.name)
     if rejects(order, look):
         return rejection(order.name, order.version, outcome)
@@ -114,8 +116,11 @@ def outcome_of(host: Host, order: Desired) -> Outcome | None:
 
 
 def rejection(agent: str, version: str, outcome: Outcome | None) -> Outcome:
-    """The outcome of a version that a host rejects. outcome: the last one that it told of the agent; a failed try-out of the
-    updater itself is no rollback, and gives the reason as well."""
+    """Return the outcome for a version that a host rejects.
+
+    outcome: the last one that the host reported for the agent. It is used if it is a failure of that version, which may be a
+    rollback or a failed hand-over of the updater itself.
+    """
     if outcome and outcome.to == version and is_failure(outcome):
         return outcome
     return Outcome(agent, to=version, step="watch", result=ROLLED_BACK, reason=NO_REASON)
@@ -128,23 +133,22 @@ def _view(key: tuple[str, str, str, str], one: _Sum) -> Failure:
 
 
 class Silent(NamedTuple):
-    """A host that fell silent, and has failed by that until it is back. was_on_trial: it told that it had its version in its
-    watch, and counts as such in the sum over its group."""
+    """A host that counts as failed because it fell silent, until it reports again."""
 
     host: Host
     agent_set: AgentSet
     order: Desired
     how: How
-    was_on_trial: bool
+    was_on_trial: bool  # it reported the version on trial, and sums over groups count it as that
 
 
 def fell_silent_hosts(table: HostTable, now: float, agent: str = "") -> Iterator[Silent]:
-    """Late and lost hosts that failed by their silence, for all agents or one."""
+    """Yield the late and lost hosts that count as failed because they fell silent, for all agents or one."""
     return silent_of(table.silence(now), now, agent)
 
 
 def silent_of(silence: Silence, now: float, agent: str = "") -> Iterator[Silent]:
-    """The same of these silent hosts."""
+    """Yield those of these silent hosts that count as failed."""
     orders = cache(partial(_may_be_down, agent))
     for host, klass, agent_set in silence.hosts:
         if klass.book is silence.book and host.last_seen < now - silence.horizon:
@@ -152,7 +156,10 @@ def silent_of(silence: Silence, now: float, agent: str = "") -> Iterator[Silent]
 
 
 def _may_be_down(agent: str, klass: Class, agent_set: AgentSet) -> list[tuple[Desired, str, int]]:
-    """The orders that silent hosts of this group may be down by, how they stand to each, and the place of its look."""
+    """Return the orders that may have silenced hosts of this group.
+
+    Each comes with the state of the group for it (see `stand`), and the position of its agent among the reported ones.
+    """
     found = []
     places = {look[0]: place for place, look in enumerate(agent_set.looks)}
     for order in klass.desired:
@@ -175,23 +182,23 @@ def _silent(
 
 
 def silent_how(state: str) -> How:
-    """What tells how silent hosts of this state have failed."""
+    """Return the function that says how silent hosts in this state have failed."""
     return fell_silent if state == TODO else fell_silent_on_trial
 
 
 def fell_silent_on_trial(host: Host, order: Desired) -> Outcome:
-    """Of a host that is silent since it had the version in its watch: nobody knows whether it lives."""
+    """Return the outcome for a host that fell silent while the version was on trial."""
     at = int(host.last_seen)
     return Outcome(order.name, to=order.version, step="watch", result=FAILED, reason=SILENT_ON_TRIAL, at=at)
 
 
 def fell_silent(host: Host, order: Desired) -> Outcome:
-    """Of one that is silent since it has heard of its order, and told nothing of what came of it."""
+    """Return the outcome for a host that fell silent after it received its order, without reporting an outcome."""
     return Outcome(order.name, to=order.version, step="order", result=FAILED, reason=SILENT, at=int(host.last_seen))
 
 
 def down_while_held(host: Host, order: Desired) -> Outcome:
-    """Of one whose version went down within its watch while a person held it, so that it is not taken back."""
+    """Return the outcome for a host whose version stopped in its watch while a person held the agent."""
     return Outcome(order.name, to=order.version, step="watch", result=FAILED, reason=DOWN, at=int(host.last_seen))
 
 
@@ -203,7 +210,7 @@ def _failed(table: HostTable, agent: str) -> Iterator[Failed]:
 
 
 def failed_orders(klass: Class, agent_set: AgentSet) -> list[Desired]:
-    """The orders of the hosts of this class and agent_set whose change failed there."""
+    """Return the orders that failed on the hosts of this class and agent set."""
     if not agent_set.has_failures:
         return []
     looks = {look[0]: look for look in agent_set.looks}
@@ -211,8 +218,11 @@ def failed_orders(klass: Class, agent_set: AgentSet) -> list[Desired]:
 
 
 def rolled_back(table: HostTable, agent: str, version: str) -> str:
-    """In words, which hosts rolled this version back the last time they changed the agent, or say that they do not try it
-    again, and why; "" where none did. What a host did before its last change is not kept."""
+    """Return a sentence on which hosts rolled this version back, and why; "" if none did.
+
+    Hosts count if a rollback of it was their last change of the agent, or if they report that they reject it. What a host did
+    before its last change is not stored.
+    """
     needle, found = f'"to":"{version}"', _Sum()
     for group, _, agent_set, *_ in table.parts():
         rejected = agent_set.look(agent)[6]

@@ -1,5 +1,6 @@
-"""What ops-meta's /status/ shows of one agent on all hosts, as its peers read it. Walks the hosts by name, a few at a time, so
-that heartbeats never wait for it.
+"""The content of ops-meta's /status/ page, in the form that its readers expect: one agent on all hosts.
+
+Hosts are read by name, a few at a time, so that heartbeats never wait for it.
 """
 
 from collections.abc import Iterator
@@ -11,24 +12,24 @@ import msgspec
 from meta.hosts.model import Host
 from meta.hosts.table import HostTable
 
-FRESH_FOR = 3 * 86400  # seconds without a report after which a host is no longer shown, as the peers do
+FRESH_FOR = 3 * 86400  # seconds without a report after which a host is not shown, as in ops-meta
 STEP = 1000  # hosts that are copied at once
 
 
 class Seen(NamedTuple):
-    """One host's agent as it was reported. found: whether the host has it at all."""
+    """The agent of one host, as last reported."""
 
     host: str
-    found: bool
+    found: bool  # whether the host has the agent
     version: str = ""
     status: str = ""
-    timestamp: int = 0
+    timestamp: int = 0  # when the host observed it (Unix seconds by its own clock)
     held: str | msgspec.UnsetType = msgspec.UNSET
     outcome: Any = None
 
 
 def seen(table: HostTable, agent: str, now: float) -> Iterator[Seen]:
-    """The hosts with at least one agent that were heard of in the last three days, by name."""
+    """Yield the hosts with at least one agent that reported within FRESH_FOR seconds, by name."""
     names = table.names()
     for start in range(0, len(names), STEP):
         known = table.copies(names[start : start + STEP])
@@ -47,7 +48,7 @@ def _seen(host: Host, agent: str) -> Seen:
 
 
 def as_fields(table: HostTable, agent: str, now: float) -> dict[str, Any]:
-    """hostname -> {name, version, status, timestamp} (and `held` and `outcome`, where the host told them), or None."""
+    """Return {name, version, status, timestamp} by hostname, with `held` and `outcome` if reported; None without the agent."""
     return {one.host: _fields(agent, one) if one.found else None for one in seen(table, agent, now)}
 
 
@@ -59,7 +60,7 @@ def _fields(agent: str, one: Seen) -> dict[str, Any]:
 
 
 def as_text(table: HostTable, agent: str, now: float) -> str:
-    """The same for people: `host version status timestamp YYYY-MM-DD HH:MM:SS` (UTC), or `host not found`."""
+    """Return the same as lines of text: `host version status timestamp YYYY-MM-DD HH:MM:SS` (UTC), or `host not found`."""
     return "".join(f"{one.host} {_line(one)}\n" for one in seen(table, agent, now))
 
 
@@ -68,7 +69,7 @@ def _line(one: Seen) -> str:
 
 
 def _date(timestamp: int) -> str:
-    """A host may claim any second there is; those without a calendar day show as "-"."""
+    """Return the time as a date. A host may report any number; one that is no date becomes "-"."""
     try:
         return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, ValueError, OSError):

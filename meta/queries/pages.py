@@ -1,7 +1,7 @@
-"""Questions about all hosts: one page of those that fit, counts and drift.
+"""Questions about all hosts: pages of the hosts that fit a filter, counts and drift.
 
-A page never looks at more than SCAN hosts: where few fit, they are found through their groups, the silent or the labels, and
-else by walking the names, page by page (a page may then hold fewer hosts than asked for, or none, and still name a next one).
+One page reads at most SCAN hosts. If few hosts fit, they are found through groups, silent hosts or labels. Otherwise all names
+are walked, and a page may have fewer hosts than wanted, or none, and still name a next page.
 """
 
 import re
@@ -27,37 +27,35 @@ from meta.records.selectors import Label
 from updater.wire.heartbeat import Desired, Outcome
 from updater.wire.names import START
 
-SCAN = 50_000  # hosts that one page may look at
-VALUES = 50  # of one label that are named
-FEW = 20_000  # hosts that are gathered and sorted instead
+SCAN = 50_000  # hosts that one page may read
+VALUES = 50  # values of one label that are returned
+FEW = 20_000  # with fewer hosts than this, they are collected and sorted instead of walking all names
 
 
 class Ages(NamedTuple):
-    """Seconds. A host is new after its first beat, late and lost without one."""
+    """Times that decide the state of a host, in seconds."""
 
-    new_for: float = 3600
-    late_after: float = 900
-    lost_after: float = 3600
+    new_for: float = 3600  # since its first report
+    late_after: float = 900  # without a report
+    lost_after: float = 3600  # without a report
 
 
 class HostFilter(NamedTuple):
-    """What a host must be; "" and None: whatever. name: a glob; label: `env=staging` or `env`; drift: of the agent, if one is
-    given, else of any; failed: only where that is because its last change failed; doubled: only those of which two
-    machines report under the name."""
+    """Which hosts are wanted. "" and None fit every host."""
 
-    state: str = ""
+    state: str = ""  # "": all but retired hosts
     agent: str = ""
     version: str = ""
     status: str = ""
-    label: str = ""
-    name: str = ""
-    drift: bool | None = None
-    failed: bool = False
-    doubled: bool = False
+    label: str = ""  # `env=staging`, or `env` for any value
+    name: str = ""  # a glob
+    drift: bool | None = None  # whether `agent`, or without one any agent, differs from what is desired
+    failed: bool = False  # only hosts on which the change of `agent`, or of any agent, failed
+    doubled: bool = False  # only hosts under whose name two machines report
 
 
 def judge(host: Host, now: float, ages: Ages) -> str:
-    """The host's state."""
+    """Return the host's state: new, ok, late, lost or retired. now: Unix seconds."""
     silence = now - host.last_seen
     if host.retired_at:
         return "retired"
@@ -69,7 +67,7 @@ def judge(host: Host, now: float, ages: Ages) -> str:
 
 
 def view(found: Snapshot, now: float, ages: Ages) -> HostView:
-    """One host as it is shown: what it reported, then what it shall have and did not report."""
+    """Return one host as it is shown: first the agents that it reported, then those that are desired and not reported."""
     host, book = found.host, found.silence.book
     orders, outcomes = book.of(host.name).orders, host.outcomes
     silent = {one.order.name: told for one in silent_of(found.silence, now) if (told := one.how(host, one.order))}
@@ -123,13 +121,13 @@ def _agent_view(
 
 
 def find(table: HostTable, name: str, now: float, ages: Ages) -> HostView | None:
-    """One host by its name."""
+    """Return one host as it is shown; None if the name is unknown."""
     found = table.snapshot(name, now)
     return view(found, now, ages) if found else None
 
 
 def page(table: HostTable, wanted: HostFilter, now: float, ages: Ages, cursor: str = "", limit: int = 100) -> Page:
-    """Hosts by name, from after `cursor` on; retired ones only where they are asked for."""
+    """Return the next `limit` hosts by name that fit, after the name `cursor`. Retired hosts must be asked for."""
     silent = {one.host for one in fell_silent_hosts(table, now, wanted.agent)} if wanted.failed else set()
     names = _few_names(table, wanted, now, silent)
     if names is None:
@@ -155,7 +153,10 @@ def _glob(pattern: str) -> Callable[[str], object] | None:
 
 
 def _few_names(table: HostTable, wanted: HostFilter, now: float, silent: set[Host]) -> list[str] | None:
-    """The sorted names of hosts that may fit, where they are few and there is a short way to them. silent: failed by it."""
+    """Return the sorted names of all hosts that may fit, if they are few and quickly found; else None.
+
+    silent: the hosts that count as failed because they fell silent.
+    """
     labels = table.classes.records.labels
     few: Iterable[Host] | None = None
     if wanted.doubled:
@@ -177,7 +178,7 @@ def _few_names(table: HostTable, wanted: HostFilter, now: float, silent: set[Hos
 def _predicate(
     table: HostTable, wanted: HostFilter, now: float, ages: Ages, silent: set[Host]
 ) -> Callable[[Host], bool]:
-    """Everything but the name."""
+    """Return a function that tests a host for everything but its name."""
     labels = table.classes.records.labels
     label = Label(wanted.label) if wanted.label else None
     group_fits = cache(partial(_group_fits, wanted=wanted))
@@ -220,7 +221,7 @@ def _group_fits(klass: Class, agent_set: AgentSet, wanted: HostFilter, is_silent
 
 
 def counts(table: HostTable, now: float, agent: str = "") -> list[Count]:
-    """How many hosts have which version of which agent in which status, without the retired ones. now: Unix seconds."""
+    """Count the hosts by agent, version and status, without retired ones. now: Unix seconds."""
     found: Counter[tuple[str, str, str]] = Counter()
     trials: Counter[tuple[str, str, str]] = Counter()
     failures: Counter[tuple[str, str, str]] = Counter()
@@ -241,7 +242,7 @@ def counts(table: HostTable, now: float, agent: str = "") -> list[Count]:
 
 
 def trials(table: HostTable, now: float) -> Counter[tuple[str, str]]:
-    """How many hosts have a version in its watch, by agent and version."""
+    """Count the hosts on which a version is on trial, by agent and version."""
     found: Counter[tuple[str, str]] = Counter()
     for one in counts(table, now):
         if one.trial:
@@ -250,7 +251,7 @@ def trials(table: HostTable, now: float) -> Counter[tuple[str, str]]:
 
 
 def labels(records: RecordSet) -> list[LabelView]:
-    """The labels of hosts, by key."""
+    """Return the labels of hosts, by key."""
     found: dict[str, Counter[str]] = {}
     for of_host in records.labels.values():
         for key, value in of_host.items():
@@ -262,7 +263,7 @@ def labels(records: RecordSet) -> list[LabelView]:
 
 
 def drift(table: HostTable, agent: str = "") -> list[Drift]:
-    """How many hosts are not as desired, by agent and desired version."""
+    """Count the hosts that are not as desired, by agent and desired version."""
     found: Counter[tuple[str, str]] = Counter()
     for _, klass, agent_set, number, _ in table.parts():
         for order in drifting(klass.orders, agent_set.looks):
@@ -272,7 +273,7 @@ def drift(table: HostTable, agent: str = "") -> list[Drift]:
 
 
 def states(table: HostTable, now: float, ages: Ages) -> dict[str, int]:
-    """How many hosts are in each state."""
+    """Count the hosts in each state: new, ok, late, lost, retired."""
     newest = now - ages.new_for
     total, new, retired, silent = table.census(newest)
     late = lost = 0

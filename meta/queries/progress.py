@@ -1,9 +1,10 @@
-"""How far an agent's change has come: which hosts have it for good, which are on trial, to do, failed, or left out.
+"""Progress of an agent's change: how many hosts are good, on trial, to do, failed, or left out.
 
-A sum over groups at one moment, so that every host counts once. One by one are looked at: silent hosts; those of a selector
-that no record has; and hosts whose updater does not tell that a version is in its watch, as the Go updater: there it is good
-when the host has said `started` for as long as hosts take to report again. Hosts whose orders are still being worked out after
-an edit are to do.
+Progress is a sum over groups at one moment, so that every host counts once. These hosts are examined one by one:
+silent hosts; hosts of a selector that no record has; and hosts whose updater does not report trials, as the Go updater.
+
+There a version is good once the host has reported `started` for as long as hosts take to report again. A host whose order is
+not resolved yet after an edit counts as to do.
 """
 
 from collections import Counter
@@ -28,38 +29,37 @@ from updater.wire.names import START
 
 LATE, LOST, DOUBLED = "late", "lost", "doubled"
 LEFT_OUT = (LATE, LOST, HELD, DOUBLED)
-SILENT = "silent since it was on trial, or had its order"  # which counts as failed
+SILENT = "silent since it was on trial, or had its order"  # counts as failed
 PENDING = (TODO, TRIAL, BROKEN, SILENT)
-NAMED = 10  # hosts of each kind that are named
-MOST_FAILED = 100  # of those that failed
-_AMONG = 1000  # hosts of a group among which the names are looked for
+NAMED = 10  # hosts of each state that are named
+MOST_FAILED = 100  # failed hosts that are named
+_AMONG = 1000  # hosts of a group from which the named ones are taken
 
 
 class Asked(NamedTuple):
-    """Of which agent, on which hosts (None: all), and whether late and lost ones count by what they last said. failed_before:
-    names of hosts that had failed in an earlier look."""
+    """The question: whose progress."""
 
     agent: str
-    selector: Selector | None = None
-    include_lost: bool = False
-    failed_before: Iterable[str] = ()
+    selector: Selector | None = None  # None: on all hosts
+    include_lost: bool = False  # whether late and lost hosts count by their last report
+    failed_before: Iterable[str] = ()  # names of hosts that an earlier answer gave as failed
 
 
 class _Sums:
     """How many hosts are in which state, and the names of some."""
 
     def __init__(self) -> None:
-        self.hosts: Counter[str] = Counter()
-        self.waits: Counter[str] = Counter()
-        self.names: dict[str, list[str]] = {}
-        self.ordered: Counter[str] = Counter()
-        self.pending: set[str] = set()
+        self.hosts: Counter[str] = Counter()  # by state
+        self.waits: Counter[str] = Counter()  # by what their change waits for
+        self.names: dict[str, list[str]] = {}  # by state
+        self.ordered: Counter[str] = Counter()  # by ordered version, or `stop`
+        self.pending: set[str] = set()  # the orders that some host has not fulfilled yet
         self.failing: list[tuple[Desired, Sequence[Host], failures.How]] = []
-        self.is_patient = False
-        self.refused = 0
+        self.is_patient = False  # some host may be silent because meta was away
+        self.refused = 0  # hosts that refused a download
 
     def add(self, state: str, hosts: int, some: Iterable[Host], waits: str = "") -> None:
-        """some: of these hosts."""
+        """Count so many hosts in this state. some: of them, to be named."""
         state = BROKEN if state == SILENT else state
         self.hosts[state] += hosts
         if waits and state == TODO:
@@ -76,7 +76,7 @@ class _Sums:
 
 
 class _Question:
-    """What is asked, by the records `book`."""
+    """The question, answered by the records of `book`."""
 
     def __init__(self, book: Classes, asked: Asked, ages: Ages):
         self.book = book
@@ -86,19 +86,19 @@ class _Question:
         self.state, self.place = cache(self._state), cache(self._place)
 
     def _state(self, klass: Class, agent_set: AgentSet) -> tuple[Desired | None, str]:
-        """The order of these hosts and how they stand to it; "" where they have none."""
+        """Return the order of these hosts and their state for it, "" if they have none."""
         agent = self.asked.agent
-        if klass.book is not self.book:  # by former records
+        if klass.book is not self.book:  # these hosts have not moved to the new records yet
             return klass.orders.get(agent), TODO if self.book.records.record(agent) else ""
         order = klass.orders.get(agent)
         return (order, stand(order, _look(agent_set, agent), agent_set.verdict(agent))) if order else (None, "")
 
     def _place(self, agent_set: AgentSet) -> int:
-        """Of the agent among those of these hosts."""
+        """Return the position of the agent among those that these hosts report."""
         return next((place for place, look in enumerate(agent_set.looks) if look[0] == self.asked.agent), 0)
 
     def whole(self, klass: Class) -> bool | None:
-        """Whether all hosts of this class are asked for; None: some may be."""
+        """Whether the question is about all hosts of this class (True), none (False), or perhaps some (None)."""
         if self.asked.selector is None:
             return True
         if not self._is_known or klass.book is not self.book:
@@ -110,12 +110,12 @@ class _Question:
         return self.asked.selector is None or self.asked.selector.matches(host.name, labels.get(host.name, {}))
 
     def is_unsure(self, klass: Class, agent_set: AgentSet) -> bool:
-        """Whether each of these hosts is to be asked since when it is as desired."""
+        """Whether it depends on the time, for each of these hosts, if it is on trial."""
         order, state = self.state(klass, agent_set)
         return order is not None and standing.is_unsure(order, _look(agent_set, self.asked.agent), state)
 
     def needs_hosts(self, klass: Class, agent_set: AgentSet) -> bool:
-        """Whether their number is not enough."""
+        """Whether the hosts of this group must be examined, rather than just counted."""
         _, state = self.state(klass, agent_set)
         if not state or self.whole(klass) is False:
             return False
@@ -125,8 +125,10 @@ class _Question:
         return standing.is_on_trial(host, self.place(host.group.agent_set), self.ages.late_after)
 
     def away(self, host: Host, klass: Class, its: str, state: str, excused: float) -> str:
-        """What a host that is late, lost or doubled (its) counts for. Whoever was on trial, or had heard of its order, may be
-        down by the version, but not when it is meta that was away."""
+        """Return the state that a late, lost or doubled host counts as.
+
+        its: late, lost or doubled; state: by its last report; excused: see `standing.is_down`.
+        """
         is_its = its != DOUBLED and klass.book is self.book
         if is_its and standing.is_down(state, klass, self.asked.agent, host.last_seen, excused):
             return BROKEN if state == BROKEN else SILENT
@@ -134,13 +136,13 @@ class _Question:
 
 
 def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress:
-    """now: Unix seconds."""
+    """Return how far the change has come. now: Unix seconds."""
     question, moment = _look_at(table, asked, now, ages)
     away: dict[Group, dict[Host, str]] = {}
     for host, group in zip(moment.silent, moment.groups, strict=True):
         if (state := judge(host, now, ages)) in (LATE, LOST):
             away.setdefault(group, {})[host] = state
-    for host, group in moment.doubled:  # what one of its machines says is not so of the other
+    for host, group in moment.doubled:  # a report of one machine says nothing about the other
         away.setdefault(group, {})[host] = DOUBLED
     sums, records = _Sums(), question.book.records
     for part in moment.roll.parts:
@@ -155,7 +157,7 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
         wanted=sorted(sums.ordered),
         ordered=dict(sums.ordered),
         pending=sorted(sums.pending),
-        behind="" if is_settled else f"what hosts shall have by revision {records.revision} is being worked out",
+        behind="" if is_settled else f"hosts are still being moved to revision {records.revision} of the records",
         patience=moment.patience if sums.is_patient else 0.0,
         todo=sums.hosts[TODO],
         trial=sums.hosts[TRIAL],
@@ -186,7 +188,7 @@ def _word(version: str, cmd: str) -> str:
 
 
 def _look_at(table: HostTable, asked: Asked, now: float, ages: Ages) -> tuple[_Question, Moment]:
-    """Twice: first to learn which groups are to be looked at host by host."""
+    """Return the question, and the hosts at one moment: with their names only for groups that must be examined."""
     question = _Question(table.classes, asked, ages)
     pairs = [(part.klass, part.agent_set) for part in table.parts()]
     counted = {pair for pair in pairs if not question.needs_hosts(*pair)}
@@ -223,7 +225,7 @@ def _add(sums: _Sums, question: _Question, part: Part, away: Mapping[Host, str],
 def _by_state(
     question: _Question, part: Part, state: str, away: Mapping[Host, str], excused: float
 ) -> Mapping[str, tuple[int, Sequence[Host]]]:
-    """How many hosts of a group count for which state, and which (of the good, where they were only counted: none)."""
+    """Return how many hosts of a group are in each state, and which. The list is empty if they were only counted."""
     found: dict[str, list[Host]] = {}
     is_unsure, is_whole = question.is_unsure(part.klass, part.agent_set), question.whole(part.klass)
     if is_whole and not is_unsure:

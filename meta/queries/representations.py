@@ -1,163 +1,164 @@
-"""What meta tells about hosts: values as they are shown, on the command line and in JSON (keys in camelCase there).
+"""What meta shows about hosts, as values. In JSON their keys are in camelCase.
 
-Nothing is decided here; meta.queries.pages fills them in, the REST API renders them and the command line decodes them.
+Nothing is decided here: meta.queries fills them in, the REST API renders them and the command line decodes them.
 """
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from updater.wire.heartbeat import Outcome
 
-NO_REASON = "its reason is not known here"  # lost with a meta that was killed, or older than what was told since
+NO_REASON = "its reason is not known here"  # a meta was killed before it wrote it, or a later outcome replaced it
 
 
 class AgentView(msgspec.Struct, frozen=True, rename="camel"):
-    """One agent of one host, as last reported, beside what it shall be.
-
-    version, status: blank when the host did not report it; held: why a person holds it, or ""; trial: whether the version
-    is in its watch, and may yet be taken back, None where the updater does not tell it; waits: window, download or lock,
-    what its change waits for, or ""; since: when meta first saw this version and status, looked: when the host looked (Unix
-    seconds); desired: the version that it shall have, "" when there is no order; drift: whether it is not as desired;
-    failed: whether its change to what it shall be now failed; rejected: the version that the host rolled back and does not
-    try again while its order stays, "" where it says none; outcome: what last became of a change there.
-    """
+    """One agent of one host: as last reported, and as desired."""
 
     name: str
-    version: str = ""
-    status: str = ""
-    held: str = ""
-    trial: bool | None = None
-    waits: str = ""
-    since: float = 0.0
-    looked: int = 0
-    desired: str = ""
-    desired_cmd: str = ""
-    drift: bool = False
-    failed: bool = False
-    rejected: str = ""
-    outcome: Outcome | None = None
+    version: Annotated[str, Meta(description="empty if the host did not report the agent")] = ""
+    status: Annotated[str, Meta(description="empty if the host did not report the agent")] = ""
+    held: Annotated[str, Meta(description="why a person holds it; empty if it is not held")] = ""
+    trial: Annotated[
+        bool | None, Meta(description="whether the version is on trial; null if the updater does not report trials")
+    ] = None
+    waits: Annotated[str, Meta(description="what its change waits for: window, download or lock; empty: nothing")] = ""
+    since: Annotated[float, Meta(description="when meta first saw this version and status (Unix seconds)")] = 0.0
+    looked: Annotated[int, Meta(description="when the host observed it (Unix seconds by its own clock)")] = 0
+    desired: Annotated[str, Meta(description="the ordered version; empty without an order")] = ""
+    desired_cmd: Annotated[str, Meta(description="start or stop; empty without an order")] = ""
+    drift: Annotated[bool, Meta(description="whether it differs from what is desired")] = False
+    failed: Annotated[bool, Meta(description="whether the change to what is desired now failed")] = False
+    rejected: Annotated[
+        str,
+        Meta(description="the version that the host rolled back, and does not try again for this order; empty: none"),
+    ] = ""
+    outcome: Annotated[Outcome | None, Meta(description="how the last change ended")] = None
 
 
 class HostView(msgspec.Struct, frozen=True, rename="camel"):
-    """One host. first_seen, last_seen: Unix seconds by meta's clock; state: new, ok, late, lost or retired; doubled: whence two
-    or more machines report under this name, [] where it is one."""
+    """One host. Times are Unix seconds by meta's clock."""
 
     name: str
     first_seen: float = 0.0
     last_seen: float = 0.0
     address: str = ""
     updater_version: str = ""
-    state: str = ""
-    doubled: list[str] = []
+    state: Annotated[str, Meta(description="new, ok, late, lost or retired")] = ""
+    doubled: Annotated[
+        list[str],
+        Meta(description="the addresses from which several machines report under this name; empty if one machine does"),
+    ] = []
     labels: dict[str, str] = {}
     agents: list[AgentView] = []
 
 
 class Page(msgspec.Struct, frozen=True, rename="camel"):
-    """Some hosts of many, by name. next: the cursor that the next page starts with, "" on the last one."""
+    """Some hosts, by name."""
 
     hosts: list[HostView]
-    next: str = ""
+    next: Annotated[str, Meta(description="the cursor for the next page; empty on the last one")] = ""
 
 
 class LabelView(msgspec.Struct, frozen=True, rename="camel"):
-    """One key of labels. hosts: how many have it; values: the most frequent first; more: whether there are others too."""
+    """One key of labels."""
 
     key: str
-    hosts: int
-    values: list[str]
-    more: bool = False
+    hosts: Annotated[int, Meta(description="how many hosts have it")]
+    values: Annotated[list[str], Meta(description="the most frequent first")]
+    more: Annotated[bool, Meta(description="whether there are more values")] = False
 
 
 class Count(msgspec.Struct, frozen=True, rename="camel"):
-    """How many hosts have this version of this agent in this status. trial: how many of them have it in its watch, by updaters
-    that tell it; failed: on how many of them the change to what they shall be now failed."""
+    """How many hosts have this version of this agent in this status."""
 
     agent: str
     version: str
     status: str
     hosts: int
-    trial: int = 0
-    failed: int = 0
+    trial: Annotated[int, Meta(description="on how many of them it is on trial, if their updaters report trials")] = 0
+    failed: Annotated[int, Meta(description="on how many of them the change to what is desired now failed")] = 0
 
 
 class Failure(msgspec.Struct, frozen=True, rename="camel"):
-    """How many hosts failed to become what they shall be now, for the same reason. version: that they shall have; result:
-    failed, refused or rolled back; reason, example, at: of the host that failed last (Unix seconds by its own clock)."""
+    """How many hosts failed to become as desired, for the same reason."""
 
     agent: str
-    version: str
-    result: str
-    reason: str
+    version: Annotated[str, Meta(description="the version that is desired")]
+    result: Annotated[str, Meta(description="failed, refused or rolled back")]
+    reason: Annotated[str, Meta(description="of the host that failed last")]
     hosts: int
-    example: str
-    at: int
+    example: Annotated[str, Meta(description="the host that failed last")]
+    at: Annotated[int, Meta(description="when it failed (Unix seconds by its own clock)")]
 
 
 class Drift(msgspec.Struct, frozen=True, rename="camel"):
-    """How many hosts shall have this version of this agent and have not."""
+    """How many hosts do not have the version of this agent that is desired there."""
 
     agent: str
-    version: str
+    version: Annotated[str, Meta(description="the version that is desired, or `stop`")]
     hosts: int
 
 
 class Standing(msgspec.Struct, frozen=True, rename="camel"):
-    """One host by name. state: to do, on trial, late, lost, held or doubled."""
+    """One host by name, and its state in a progress."""
 
     name: str
-    state: str
+    state: Annotated[str, Meta(description="to do, on trial, late, lost, held or doubled")]
 
 
 class Progress(msgspec.Struct, frozen=True, rename="camel"):
-    """How many hosts that shall have an agent are where, at one moment. good: they have what they shall, and it has come
-    through its watch; trial: it is in its watch; todo: they have not, of these some wait (waits, by word); failed: by their
-    last change, or fell silent on trial or after they got their order (failures has the reasons, also of downloads that are
-    tried again, and whether it has all of them). late, lost, held: left out of these. last: some of the hosts that are on trial
-    or to do; left_out: some of those left out.
-
-    revision: of the records that this is by; grounds: the same as long as nobody edits which hosts shall have which version;
-    desired: by the agent's record, "" when there is none; wanted: what the hosts that were asked for shall have, each a
-    version, or `stop`; ordered: of how many hosts it is wanted; pending: those of them that are not good yet on some host;
-    behind: why this may not be by the newest records, or not by them yet, or "". patience: seconds for which silent hosts
-    are yet to be waited for: they may be silent because meta was away.
-
-    failed_hosts: some of those that failed; gone: of those that the question named as failed before, the hosts that are not
-    asked for any more, but for retired ones; refused: of the failed, on how many it is a download that was refused, which they
-    take without another order once it is mended; asked_within: seconds within which a host surely has asked again and told."""
+    """How far the change of an agent has come, at one moment. Each host that the question is about counts once."""
 
     agent: str
-    revision: int = 0
-    grounds: str = ""
-    desired: str = ""
-    wanted: list[str] = []
-    ordered: dict[str, int] = {}
-    pending: list[str] = []
-    behind: str = ""
-    patience: float = 0.0
-    todo: int = 0
-    trial: int = 0
-    good: int = 0
-    failed: int = 0
-    late: int = 0
-    lost: int = 0
-    held: int = 0
-    doubled: int = 0
-    waits: dict[str, int] = {}
-    last: list[Standing] = []
-    left_out: list[Standing] = []
-    failures: list[Failure] = []
-    failures_are_whole: bool = True
-    failed_hosts: list[str] = []
-    gone: list[str] = []
-    refused: int = 0
-    asked_within: float = 0.0
+    revision: Annotated[int, Meta(description="of the records that this follows")] = 0
+    grounds: Annotated[str, Meta(description="changes with each edit of which hosts are to have which version")] = ""
+    desired: Annotated[
+        str, Meta(description="what the agent's record says: a version, or `stop`; empty without a record")
+    ] = ""
+    wanted: Annotated[list[str], Meta(description="what these hosts are to have: versions, or `stop`")] = []
+    ordered: Annotated[dict[str, int], Meta(description="on how many hosts each of `wanted` is to be")] = {}
+    pending: Annotated[list[str], Meta(description="those of `wanted` that are not good yet on some host")] = []
+    behind: Annotated[str, Meta(description="why this may not be by the newest records, or empty")] = ""
+    patience: Annotated[
+        float, Meta(description="seconds to wait for silent hosts, which may be silent because meta was away")
+    ] = 0.0
+    todo: Annotated[int, Meta(description="hosts that are not as desired yet")] = 0
+    trial: Annotated[int, Meta(description="hosts on which the version is on trial")] = 0
+    good: Annotated[int, Meta(description="hosts that are as desired, and through the watch")] = 0
+    failed: Annotated[
+        int,
+        Meta(description="hosts whose last change failed, or that fell silent on trial or after they got the order"),
+    ] = 0
+    late: Annotated[int, Meta(description="hosts left out because they are late")] = 0
+    lost: Annotated[int, Meta(description="hosts left out because they are lost")] = 0
+    held: Annotated[int, Meta(description="hosts left out because a person holds the agent")] = 0
+    doubled: Annotated[int, Meta(description="hosts left out because two machines report under the name")] = 0
+    waits: Annotated[dict[str, int], Meta(description="of those to do: how many wait for what")] = {}
+    last: Annotated[list[Standing], Meta(description="some of the hosts that are to do or on trial")] = []
+    left_out: Annotated[list[Standing], Meta(description="some of the hosts that are left out")] = []
+    failures: Annotated[list[Failure], Meta(description="by reason, with downloads that are tried again")] = []
+    failures_are_whole: Annotated[bool, Meta(description="whether these are all failures")] = True
+    failed_hosts: Annotated[list[str], Meta(description="some of the hosts that failed")] = []
+    gone: Annotated[
+        list[str],
+        Meta(description="of `failedBefore`: hosts that the question is no longer about, without retired ones"),
+    ] = []
+    refused: Annotated[
+        int,
+        Meta(
+            description="failed hosts that refused a download; they take it once the file is mended, without a new order"
+        ),
+    ] = 0
+    asked_within: Annotated[float, Meta(description="seconds within which every host has reported again")] = 0.0
 
     @property
     def left(self) -> int:
-        """Hosts that are left out."""
+        """How many hosts are left out."""
         return self.late + self.lost + self.held + self.doubled
 
     @property
     def judged(self) -> int:
-        """Hosts that are not left out."""
+        """How many hosts are not left out."""
         return self.todo + self.trial + self.good + self.failed
