@@ -1,1 +1,1 @@
-"""Memory and database kept together: what is written behind the heartbeats, what other metas wrote, and housekeeping."""
+"""Keeps memory and database equal: hosts are written behind the heartbeats, other metas are followed, old data is deleted."""

@@ -1,4 +1,4 @@
-"""Who was heard of when, and is not written yet."""
+"""When hosts were heard of, as long as it is not in the database yet."""
 
 from array import array
 from collections import deque
@@ -7,17 +7,20 @@ from itertools import islice
 
 from meta.store import Beat
 
-FEW = 100_000
+FEW = 100_000  # ids
 
 
 class Backlog:
-    """Ids of hosts by tick. However long the database is away, it grows no longer than the hosts are many: of each only the
-    last time counts. few: ids that may wait twice."""
+    """Ids of hosts by tick, oldest tick first.
+
+    If the database is away for long, older entries of a host are dropped: only its latest one matters. So the backlog never
+    grows much beyond the number of hosts.
+    """
 
     def __init__(self, few: int = FEW) -> None:
-        self._ticks: deque[tuple[float, array[int]]] = deque()
-        self._few = self._limit = few
-        self.waiting = 0
+        self._ticks: deque[tuple[float, array[int]]] = deque()  # when the tick began (Unix seconds), and its hosts
+        self._few = self._limit = few  # older entries are dropped when there are this many more ids than hosts
+        self.waiting = 0  # ids in it
 
     def add(self, at: float, seen: Sequence[int]) -> None:
         if not seen:
@@ -28,20 +31,20 @@ class Backlog:
             self._compact()
 
     def first(self, count: int) -> list[Beat]:
-        """The oldest, up to this many."""
+        """Return up to `count` of the oldest ticks."""
         return [Beat(at, seen) for at, seen in islice(self._ticks, count)]
 
     def drop(self, count: int) -> None:
-        """These are written."""
+        """Remove the `count` oldest ticks, which are written."""
         for _ in range(count):
             self.waiting -= len(self._ticks.popleft()[1])
 
     def move_along(self, by: float, now: float) -> None:
-        """The clock was set by so many seconds, and it is `now`."""
+        """Move all times by the seconds that the clock was set by. now: the new time."""
         self._ticks = deque((min(at + by, now), seen) for at, seen in self._ticks)
 
     def clear(self) -> None:
-        """Their ids mean nothing any more."""
+        """Remove everything: the database may have given the ids to other hosts."""
         self._ticks.clear()
         self.waiting = 0
 

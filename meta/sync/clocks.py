@@ -1,18 +1,19 @@
-"""How far our clock is from the database's and from other metas', and whether somebody has set it. Readings are arguments.
+"""How far our clock differs from the database's and from other metas', and whether it was set. Readings are arguments.
 
-A wall clock that leaves the monotonic one was set, or the machine slept; then the times of what was heard before are moved
-along, as nobody was silent meanwhile. A clock that is only wrong is told, and nothing else: whose it is, people find out.
+If the wall clock jumps against the monotonic clock, it was set or the machine slept. The caller then moves the times of
+earlier reports along, so that no host counts as silent for that. A clock that is merely wrong is logged: a person must find
+out which one it is.
 """
 
 import logging
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-APART = 5.0  # seconds from which on it is told
-SET = 2.0  # seconds between wall and monotonic clock: no clock that is only slewed gets so far between two rounds
-SLACK = 1.0  # seconds that are no change of how far two clocks are apart
-TOGETHER = 0.5  # seconds in which both must be read, or the reading tells nothing
-FORGOTTEN = 60.0  # seconds after which what another meta wrote tells nothing of its clock
+APART = 5.0  # seconds of difference from which on a warning is given
+SET = 2.0  # seconds between wall and monotonic clock; slewing does not move a clock so far between two rounds
+SLACK = 1.0  # seconds; a smaller change of the difference between two clocks is ignored
+TOGETHER = 0.5  # seconds within which both clocks must be read, or the reading is not used
+FORGOTTEN = 60.0  # seconds for which a date that another meta wrote says something about its clock
 log = logging.getLogger(__name__)
 
 
@@ -24,14 +25,14 @@ class Reading(NamedTuple):
 
 
 def read(wall: Callable[[], float], monotonic: Callable[[], float]) -> Reading | None:
-    """None where too much time passed in between."""
+    """Read both clocks. Returns None if too much time passed between the two."""
     before, now = monotonic(), wall()
     after = monotonic()
     return Reading(now, before) if after - before < TOGETHER else None
 
 
 def was_set_by(before: Reading | None, after: Reading | None) -> float:
-    """Seconds by which the wall clock was set between the two, 0.0 when it was not, or nobody can tell."""
+    """Return the seconds that the wall clock was set by between two readings; 0.0 if it was not, or a reading is missing."""
     if before is None or after is None:
         return 0.0
     by = (after.wall - before.wall) - (after.monotonic - before.monotonic)
@@ -39,24 +40,23 @@ def was_set_by(before: Reading | None, after: Reading | None) -> float:
 
 
 class Clocks:
-    """What is known of other clocks. database: seconds by which ours is ahead of its clock, None where that is not known, as
-    with a file; ahead: the same in whole seconds, 0.0 where it is not known or too little to matter."""
+    """What is known of other clocks."""
 
     def __init__(self) -> None:
-        self.database: float | None = None
-        self.ahead = 0.0
-        self._metas: dict[str, tuple[float, float]] = {}  # by meta: how far it is ahead of us, and since when we know
-        self._doubt = 0.0
-        self._told: list[str] = []
+        self.database: float | None = None  # seconds that ours is ahead of the database's; None: unknown, as for a file
+        self.ahead = 0.0  # the same in whole seconds; 0.0 if unknown or small
+        self._metas: dict[str, tuple[float, float]] = {}  # seconds that a meta is ahead of us, and when that was seen
+        self._doubt = 0.0  # seconds by which `database` may be wrong
+        self._told: list[str] = []  # warnings that are in the log
 
     def asked(self, before: float, theirs: float | None, after: float) -> None:
-        """The database's clock said this between these two moments of ours."""
+        """Note the database's time, which was read between two times of our clock; None: it has no clock of its own."""
         self.database = None if theirs is None else (before + after) / 2 - theirs
         self._doubt = abs(after - before) / 2
         self._round()
 
     def was_set(self, by: float) -> None:
-        """Our clock was, by so many seconds."""
+        """Note that our clock was set by so many seconds."""
         if self.database is not None:
             self.database += by
             self._round()
@@ -67,18 +67,18 @@ class Clocks:
             self.ahead = float(round(found)) if abs(found) - self._doubt > APART else 0.0
 
     def wrote(self, dates: Mapping[str, float], now: float) -> None:
-        """Each of these metas has written something by now that it dates so; what it wrote before tells nothing any more."""
+        """Note the latest date that each of these metas wrote. now: our time; older dates of these metas are forgotten."""
         known = {meta: found for meta, found in self._metas.items() if abs(now - found[1]) < FORGOTTEN}
         self._metas = known | {meta: (latest - now, now) for meta, latest in dates.items()}
 
     def metas(self, now: float) -> float:
-        """Seconds by which the clock of the meta that is most ahead is ahead of ours, 0.0 when none is."""
+        """Return the seconds that the fastest clock of another meta is ahead of this one; 0.0 if none is."""
         return max(
             (ahead for ahead, at in self._metas.values() if abs(now - at) < FORGOTTEN and ahead > 0), default=0.0
         )
 
     def warnings(self, now: float) -> list[str]:
-        """What a person should see to."""
+        """Return warnings for a person: clocks that differ."""
         found = []
         if self.database is not None and abs(self.database) - self._doubt > APART:
             ahead = "ahead of" if self.database > 0 else "behind"
@@ -88,11 +88,15 @@ class Clocks:
         return found
 
     def tell(self, now: float) -> None:
-        """In the log, once, and when it is over."""
+        """Log the warnings once, and once when they are over."""
         found = self.warnings(now)
         if found and not self._told:
             for line in found:
-                log.warning("%s: times of hosts and revisions are wrong somewhere, and tokens expire by them", line)
+                log.warning(
+                    "%s: check the time service (NTP) of both; times of hosts and revisions are wrong on one of them, and "
+                    "tokens expire at the wrong time there",
+                    line,
+                )
         elif self._told and not found:
             log.warning("the clocks agree again")
         self._told = found

@@ -1,9 +1,11 @@
-"""Follows what other metas wrote: records, tokens, tokens of hosts, hosts. Each for itself: what cannot be read, for a table
-that somebody locked, keeps none of the others back; it is told, and tried again in the next round.
+"""Reads what other metas wrote: records, tokens, tokens of hosts, and hosts.
 
-A database that does not hold any more what was read or written here is read again as a whole: after a failover that lost
-commits, a restored backup, or an absence that is longer than its log. Until the records and tokens are read nothing can be
-ordered, and until the hosts are, nothing is written of them: their ids may be others'.
+Each of these parts is read on its own. If one cannot be read, for example because its table is locked, the others still are;
+the failure is reported, and the next round tries again.
+
+A database may have lost what was read or written here: after a failover that lost commits, a restored backup, or an absence
+longer than its log. Then all of it is read again. Until the records and tokens are read, edits are refused. Until the hosts
+are read, no host is written, because its id may be another host's.
 """
 
 import logging
@@ -21,13 +23,16 @@ from meta.sync.backlog import Backlog
 from meta.sync.clocks import Clocks
 
 RECORDS, TOKENS, HOST_TOKENS, HOSTS = "records", "tokens", "tokens of hosts", "hosts"
-ORDERED = (RECORDS, TOKENS, HOST_TOKENS)  # what people order
+ORDERED = (RECORDS, TOKENS, HOST_TOKENS)  # what people edit
 log = logging.getLogger(__name__)
 
 
 class Follower:
-    """For one thread. put_in_force takes the records that another meta edited, and `instead_of`, which they may replace
-    whatever their revisions; backlog: of ids, forgotten where they mean nothing any more; meta: who we are."""
+    """Follows the database. For one thread.
+
+    put_in_force: takes records that another meta edited, and `instead_of`: the records that they replace even if their revision
+    is lower. backlog: cleared when ids are no longer valid. meta: the id of this process in the database.
+    """
 
     def __init__(
         self,
@@ -46,25 +51,25 @@ class Follower:
         self._backlog = backlog
         self._meta = meta
         self._monotonic = monotonic
-        self._began = 0.0  # this round, by that clock: it may be slow
-        self._reached = dict.fromkeys((TOKENS, HOST_TOKENS, HOSTS), 0)  # serials up to which we know everything
-        self._again: set[str] = set()  # what is to be read as a whole
+        self._began = 0.0  # when this round began, by `monotonic`: a round may take long
+        self._reached = dict.fromkeys((TOKENS, HOST_TOKENS, HOSTS), 0)  # serials up to which everything was read
+        self._again: set[str] = set()  # the parts that must be read again as a whole
         self._why_again = ""
         self._forgotten = 0.0  # see merge.renew
-        self._former = RecordSet()
-        self._waiting = 0
+        self._former = RecordSet()  # in force before everything was read again
+        self._waiting = 0  # hosts to write after everything was read again
         self.clocks = Clocks()
-        self.is_deaf = ""  # why not even the head can be read
-        self.troubles: dict[str, str] = {}  # why something cannot be followed
+        self.is_deaf = ""  # why not even the head can be read; "": it can
+        self.troubles: dict[str, str] = {}  # why a part cannot be followed, by part
 
     @property
     def refusing(self) -> str:
-        """Why nothing can be ordered now."""
+        """Why edits must be refused now; "": they need not be."""
         return self.is_deaf or (self._why_again if self._again.intersection(ORDERED) else "")
 
     @property
     def trouble(self) -> str:
-        """Everything that is wrong, or ""."""
+        """Everything that cannot be followed, and why; "" if all is well."""
         apart = "; ".join(f"{part} cannot be followed: {why}" for part, why in self.troubles.items())
         return self.is_deaf or ": ".join(filter(None, (self._why_again if self._again else "", apart)))
 
@@ -73,7 +78,7 @@ class Follower:
         return not self.is_deaf and HOSTS not in self.troubles and HOSTS not in self._again
 
     def load(self, now: float) -> None:
-        """Fill the memory, which must be empty. Raises TryLater."""
+        """Fill the memory from the database. It must be empty. Raises TryLater."""
         self._store.date_by(self.clocks.ahead)
         head = self._store.head()
         self._put_in_force(self._store.load_records())
@@ -83,7 +88,10 @@ class Follower:
         self._reached = {TOKENS: head.tokens, HOST_TOKENS: head.tokens, HOSTS: head.hosts}
 
     def follow(self, now: float, written: float) -> None:
-        """One round; never raises. written: what we heard until then is in the database, and known to others."""
+        """Follow once. Never raises.
+
+        now, written: Unix seconds. All that this meta heard before `written` is in the database.
+        """
         self._began = self._monotonic()
         found: list[Head] = []
         self.is_deaf = _why_not(lambda: found.append(self._look(written)), bool(self.is_deaf))
@@ -114,7 +122,7 @@ class Follower:
             self._why_again = f"{e}: reading all of it again"
             log.error("%s", self._why_again)
             self._store.start_again()
-            if not self._again:  # else these are still those of before
+            if not self._again:  # else they were set when this first happened
                 self._former, self._forgotten = self._table.classes.records, 0.0
             if isinstance(e, Forgotten):
                 self._forgotten = written
@@ -126,7 +134,7 @@ class Follower:
     def _tell_again(self) -> None:
         self._why_again = ""
         log.warning(
-            "the database was read again: revision %d of the records is in force, before it was %d; %d hosts are written again",
+            "the database was read again: revision %d of the records is in force, before it was %d; writing %d hosts again",
             self._table.classes.records.revision,
             self._former.revision,
             self._waiting,
@@ -139,7 +147,7 @@ class Follower:
         records = self._store.load_records()
         if (records.revision, records.identity) != (in_force.revision, in_force.identity):
             self._put_in_force(records, instead_of=in_force)
-            log.info("revision %d of the records is in force, made at another meta", records.revision)
+            log.info("revision %d of the records is in force; it was made at another meta", records.revision)
 
     def _follow_tokens(self, head: Head) -> None:
         if TOKENS in self._again:

@@ -1,6 +1,6 @@
-"""What is done once in a while: the database's beats are folded, the silent retired, the retired forgotten, moves told.
+"""Periodic housekeeping: compact heartbeat batches, retire silent hosts, delete retired ones, log new addresses.
 
-Every meta on one database does it; what two of them do twice comes to the same.
+Every meta on a database does this. It does no harm if two of them do the same.
 """
 
 import logging
@@ -12,21 +12,21 @@ from meta.edits.unlabelling import Unlabelling
 from meta.hosts.table import HostTable
 from meta.store import Store
 
-AT_ONCE = 5000  # hosts that are forgotten in one transaction
-FOLDED = 50  # beats
-FOLDING = 1.0  # seconds of one round, after which the rest waits for the next
+AT_ONCE = 5000  # hosts that one transaction deletes
+FOLDED = 50  # heartbeat batches that one transaction compacts
+FOLDING = 1.0  # seconds of compacting in one round; the rest waits for the next
 log = logging.getLogger(__name__)
 
 
 class Lifetimes(NamedTuple):
-    """Seconds. retire_after: without a beat, 0 = never; forget_after: since it was retired, 0 = never."""
+    """How long hosts are kept, in seconds."""
 
-    late_after: float = 900
-    retire_after: float = 30 * 86400
-    forget_after: float = 90 * 86400
+    late_after: float = 900  # without a report
+    retire_after: float = 30 * 86400  # without a report; 0: never
+    forget_after: float = 90 * 86400  # since it was retired; 0: never
 
     def without(self, away: float) -> "Lifetimes":
-        """The same where so many seconds of silence were ours."""
+        """Return longer lifetimes, because no meta could hear a host for `away` seconds."""
         longer = {"retire_after": self.retire_after + away, "forget_after": self.forget_after + away}
         return self._replace(**{name: seconds for name, seconds in longer.items() if getattr(self, name)})
 
@@ -40,12 +40,15 @@ def tidy(
     unlabel: Unlabelling,
     is_sure: bool = True,
 ) -> None:
-    """One round. up_since: since when hosts could reach us, and our clock was not set; is_sure: that it is right, or nobody is
-    retired or forgotten. Raises TryLater."""
+    """Do one round. Raises TryLater.
+
+    up_since: since when hosts can reach this meta and its clock was not set (Unix seconds); is_sure: whether the clock is
+    right. If not, no host is retired or deleted.
+    """
     _tell_moves(table, now)
-    table.names()  # so that nobody who asks has to wait until many are sorted
+    table.names()  # so that no request has to wait until many names are sorted
     fold(table, store, now - lifetimes.late_after)
-    if not is_sure or up_since >= now - lifetimes.late_after:  # until then the silence may be ours, or our clock's
+    if not is_sure or up_since >= now - lifetimes.late_after:  # this meta or its clock may cause the silence
         return
     if lifetimes.retire_after:
         retired = table.retire_silent(now - lifetimes.retire_after, now, up_since + lifetimes.late_after)
@@ -57,14 +60,17 @@ def tidy(
 
 
 def fold(table: HostTable, store: Store, before: float) -> None:
-    """Beats older than this become last_seen of the rows of hosts that were not heard of since."""
+    """Compact heartbeat batches older than `before`: their time becomes last_seen of hosts that were not heard of since."""
     deadline = time.monotonic() + FOLDING
     while store.fold(before, table.written, FOLDED) == FOLDED and time.monotonic() < deadline:
         pass
 
 
 def forget(table: HostTable, store: Store, before: float, now: float, unlabel: Unlabelling) -> None:
-    """Delete the hosts that were retired before this, and whose labels are gone. One that comes back meanwhile is a new one."""
+    """Delete hosts that were retired before `before`, after taking their labels away.
+
+    A host that reports again while this runs counts as a new one.
+    """
     due = [host for host in table.retired() if host.retired_at < before and host.id]
     unlabel(due, before, now)
     labels = table.classes.records.labels
@@ -74,7 +80,7 @@ def forget(table: HostTable, store: Store, before: float, now: float, unlabel: U
     forgotten = store.forget(now, [host.id for host in gone], before)
     table.forget(forgotten.ids)
     log.info(
-        "forgot %d hosts that were retired long ago, and took back the tokens of %d",
+        "forgot %d hosts that were retired long ago, and revoked the tokens of %d",
         len(forgotten.ids),
         forgotten.tokens,
     )

@@ -1,9 +1,9 @@
-"""Keeps memory and database together, behind the heartbeats' back: follows what other metas wrote, and writes what changed, at
-most a second late.
+"""The loop that keeps memory and database equal: it reads what other metas wrote, and writes what changed here.
 
-It follows first, and also while nothing can be written. A database that fails costs nothing but lateness: everything waits and
-is tried again, ever less often, up to RETRY_AT_MOST seconds. The log tells when it starts to fail and when it works again, not
-each try.
+Heartbeats never wait for it. Changes are written at most a second late. It reads first, and also while writing fails.
+
+While the database fails, everything waits. The loop tries again, with pauses that grow to RETRY_AT_MOST seconds. The log says
+when the failure begins and when it ends, not each attempt.
 """
 
 import logging
@@ -23,24 +23,24 @@ from meta.sync.backlog import Backlog
 from meta.sync.follower import Follower
 from meta.sync.housekeeping import Lifetimes
 
-GATHER = 0.4  # seconds in which further changes join the same transaction
-RETRY_AT_MOST = 5.0
+GATHER = 0.4  # seconds between two rounds, so that many changes share a transaction
+RETRY_AT_MOST = 5.0  # seconds
 DAY = 86400.0  # seconds
-TIDY_EVERY = 10.0  # seconds
-AT_ONCE = 100  # ticks of one transaction
+TIDY_EVERY = 10.0  # seconds between two rounds of housekeeping
+AT_ONCE = 100  # ticks that one transaction writes
 log = logging.getLogger(__name__)
 
 
 class Condition(NamedTuple):
-    """How well memory and database agree. waiting: hosts to be written; lag: seconds since everything was; trouble: why not."""
+    """How well memory and database agree."""
 
-    waiting: int
-    lag: float
-    trouble: str
+    waiting: int  # hosts that are to be written
+    lag: float  # seconds since everything was written
+    trouble: str  # why something cannot be read or written; "": all is well
 
 
 class Keeper:
-    """One thread. put_in_force: see Follower."""
+    """The thread that runs the loop. put_in_force: see Follower."""
 
     def __init__(
         self,
@@ -60,21 +60,21 @@ class Keeper:
         self.meta = secrets.token_hex(8)
         self._backlog = Backlog()
         self._follower = Follower(table, store, tokens, put_in_force, self._backlog, self.meta, clock.monotonic)
-        self._unwritten = ""
-        self._told = False
-        self._is_in_vain = False  # it closes, and knows too little of hosts to write any
-        self._read_failures = self._write_failures = 0
-        self._write_again = 0.0
-        self._is_behind = False  # there is more than one transaction may hold
+        self._unwritten = ""  # why the last write failed; "": it did not
+        self._told = False  # the log says that the database fails
+        self._is_in_vain = False  # it is closing, and could not read the hosts, so it must not write any
+        self._read_failures = self._write_failures = 0  # in a row
+        self._write_again = 0.0  # when to try again (Unix seconds)
+        self._is_behind = False  # there is more to write than fits into one transaction
         self._tidied = self._in_step = self._up_since = clock.now()
-        self._away = 0.0  # seconds before our start in which no host was heard of
+        self._away = 0.0  # seconds before the start in which no host was heard of, if that was more than a day
         self._reading: clocks.Reading | None = None
-        self._was_set: list[tuple[float, float]] = []  # what is to be told to Store.redate
+        self._was_set: list[tuple[float, float]] = []  # arguments for Store.redate
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
     def load(self, now: float) -> None:
-        """Fill the memory, which must be empty. Raises TryLater."""
+        """Fill the memory from the database. It must be empty. Raises TryLater."""
         self._ask_clock(now)
         self._follower.load(now)
         self._in_step = self._up_since = now
@@ -82,11 +82,11 @@ class Keeper:
         self._away = away if away > DAY else 0.0
 
     def start(self) -> None:
-        self._in_step = self._clock.now()  # a long load is no lag
+        self._in_step = self._clock.now()  # so that a long load does not count as lag
         self._thread.start()
 
     def close(self, timeout: float) -> bool:
-        """Write what is left, and stop. Returns whether everything was written within `timeout` seconds."""
+        """Write what is left, and end the thread. Returns whether everything was written within `timeout` seconds."""
         self._closing.set()
         if self._thread.ident is not None:
             self._thread.join(timeout)
@@ -98,11 +98,11 @@ class Keeper:
 
     @property
     def clocks(self) -> clocks.Clocks:
-        """What is known of others' clocks."""
+        """What is known of other clocks."""
         return self._follower.clocks
 
     def warnings(self, now: float) -> list[str]:
-        """What a person should see to."""
+        """Return warnings for a person about clocks, and about deletions that wait because of them."""
         found = self.clocks.warnings(now)
         waiting = ["no host is retired or forgotten until the clocks agree"] if found else []
         if self._away:
@@ -115,7 +115,7 @@ class Keeper:
 
     @property
     def refusing(self) -> str:
-        """Why nothing can be ordered now, or ""."""
+        """Why edits must be refused now; "": they need not be."""
         return self._follower.refusing
 
     def _run(self) -> None:
@@ -132,17 +132,19 @@ class Keeper:
         self._reading = found or self._reading
 
     def clock_was_set(self, by: float, now: float) -> None:
-        """What was heard before is moved along with the wall clock; nobody is retired or forgotten before hosts have had the
-        time to report. by: seconds; now: since then."""
+        """Move all earlier times along with the wall clock, which was set by `by` seconds. now: the new time.
+
+        No host is retired or deleted until hosts have had the time to report again.
+        """
         self.clocks.was_set(by)
-        if self.clocks.database is None:  # else what is written is by the database's clock, which nobody set
+        if self.clocks.database is None:  # else rows are dated by the database's clock, which was not set
             self._was_set.append((by, now if by < 0 else 0.0))
         self._up_since, self._in_step = now, min(self._in_step + by, now)
         self._backlog.move_along(by, now)
         self._table.move_along(by, now)
 
     def step(self, now: float) -> None:
-        """One round, as the thread makes them: never raises."""
+        """Do one round of the loop. Never raises."""
         is_closing = self._closing.is_set()
         self._follower.follow(now, self._in_step)
         self._read_failures = self._read_failures + 1 if self._follower.is_deaf else 0
@@ -168,12 +170,12 @@ class Keeper:
 
     def _tell(self, trouble: str) -> None:
         if trouble and not self._told:
-            log.error("the database fails, will go on trying: %s", trouble)
+            log.error("the database fails; heartbeats are answered as before, and it is tried again: %s", trouble)
         elif self._told and not trouble:
-            log.warning("the database works again, and holds everything")
+            log.warning("the database works again, and has everything")
         self._told = bool(trouble)
 
-    # --- what we heard ---
+    # --- writing what hosts reported ---
 
     def _keep_hosts(self, now: float) -> None:
         while not self._write(now) and self._closing.is_set():
@@ -193,7 +195,7 @@ class Keeper:
         self.clocks.tell(now)
 
     def _write(self, now: float) -> bool:
-        """As much as one transaction may hold, so that following need not wait; returns whether that was all."""
+        """Write as much as one transaction may hold, so that following need not wait. Returns whether that was all."""
         while self._was_set:
             self._store.redate(self.meta, *self._was_set[0])
             del self._was_set[0]

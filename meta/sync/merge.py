@@ -1,4 +1,4 @@
-"""What other metas wrote, taken into memory. A host that others forgot comes back by a beat alone, not from our memory."""
+"""Merges what other metas wrote into memory. A host that was deleted elsewhere returns only when it reports again."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,11 +7,14 @@ from meta.hosts.table import HostTable
 from meta.store import AHEAD, HostRow, Since
 from meta.sync.rows import saved_of
 
-LATER = 2.0  # seconds by which the date of a beat may be too early
+LATER = 2.0  # seconds by which a heartbeat batch may be dated too early
 
 
 def absorb(table: HostTable, since: Since, now: float, written: float = 0.0) -> None:
-    """Rows, beats, and hosts that are gone. written: what we heard until then is in the database, and known to others."""
+    """Merge rows and heartbeat batches of other metas, and forget hosts that were deleted.
+
+    written: Unix seconds; all that this meta heard before is in the database.
+    """
     table.merge(map(saved_of, since.rows), now)
     for beat in since.beats:
         table.hear(beat.at, beat.seen, now)
@@ -20,9 +23,12 @@ def absorb(table: HostTable, since: Since, now: float, written: float = 0.0) -> 
 
 
 def renew(table: HostTable, rows: Iterable[HostRow], now: float, forgotten: float = 0.0) -> int:
-    """All rows of a database that may have lost what we know, and given its ids to others: the same host wins as ever, the ids
-    are theirs, and what it has not got is written again. forgotten: of what it has not got only that which was heard of since
-    then; others have forgotten the rest while we were away. Returns how many hosts are written again."""
+    """Merge all rows of a database that may have lost what this meta knows. Returns how many hosts are to be written again.
+
+    Ids are taken from the database, which may have given our former ones to other hosts. The later report of a host counts, as
+    ever. A host without a row is written again if it was heard of since `forgotten` (Unix seconds); the others were deleted
+    while this meta was away, and are forgotten.
+    """
     table.forget_ids()
     behind: list[Host] = []
 

@@ -1,5 +1,8 @@
-"""Hosts that people put aside, or take back: in the history and in their rows by one transaction, which also judges what is to
-be done, and only then in memory. So what was acknowledged survives whatever happens, and what cannot be written is not done."""
+"""Hosts that people retire or take back.
+
+One transaction decides what is to be done, and writes the history and the rows of the hosts. Memory follows only after that.
+So an acknowledged change is never lost, and a change that cannot be written does not happen.
+"""
 
 from collections.abc import Sequence
 
@@ -13,8 +16,10 @@ from meta.sync import rows
 def set_aside(
     table: HostTable, editor: Editor, meta: str, edit: history.Edit, hostnames: Sequence[str], retired: bool
 ) -> Done:
-    """All of these known hosts or none. meta: who we are. What another meta ordered a moment ago counts, also where it is not
-    known here yet. Raises EditRefused, TryLater, Unknown."""
+    """Retire these hosts, or take them back: all or none. Raises EditRefused, TryLater, Unknown.
+
+    meta: the id of this process in the database. What another meta did a moment ago counts, even if it is not known here yet.
+    """
     found = [row for name in hostnames if (row := rows.known(table, name))]
     done, ordered = editor.order(edit, HostOrder(meta, edit.at, found, retired))
     for row in ordered:

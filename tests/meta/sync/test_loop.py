@@ -98,8 +98,8 @@ def test_of_a_database_that_is_away_the_log_tells_once(metas, caplog):
     meta.keeper.step(NOW + 5)
     assert meta.keeper.condition(NOW + 5) == (0, 0.0, "")
     assert [record.message for record in caplog.records] == [
-        "the database fails, will go on trying: the database is away",
-        "the database works again, and holds everything",
+        "the database fails; heartbeats are answered as before, and it is tried again: the database is away",
+        "the database works again, and has everything",
     ]
 
 
@@ -231,7 +231,7 @@ def test_a_forgotten_host_must_enrol_again_at_every_meta(metas, caplog):
     settle(one, other, now=NOW + 1200)
     settle(one, other, now=NOW + 1201)
     assert [("h1" in meta.tokens.hosts, "h2" in meta.tokens.hosts) for meta in (one, other)] == [(False, True)] * 2
-    assert "forgot 1 hosts that were retired long ago, and took back the tokens of 1" in caplog.text
+    assert "forgot 1 hosts that were retired long ago, and revoked the tokens of 1" in caplog.text
 
 
 def of_meta(meta):
