@@ -1,1 +1,1 @@
-"""The tarball directory: publishing into it, sending from it, and removing what nothing needs."""
+"""The tarball directory: publishing files, sending them, and removing those that nothing needs."""

@@ -1,9 +1,10 @@
-"""Under which URLs this meta's tarballs are: below `/tarball/`, and at `/` too only while hosts may be sent there, for that is
-where a console has its place. Pure.
+"""The URLs of this meta's tarballs: below `/tarball/`, and also at `/` while hosts may be sent there. Pure.
 
-ops-meta has them at `/`, so they stay there while its cfg.json manages the records, and while a base in the records in force
-(of a tarball, a mirror or a digest file) points at this meta outside `/tarball/`. Under which names other machines know it is
-seen from their requests alone: a base points at it also when its host is that which the request names.
+ops-meta serves tarballs at `/`. So meta does too while ops-meta's cfg.json manages the records, or while a base URL in the
+records points at this meta outside `/tarball/`. That may be the base of a tarball, of a mirror or of a digest file.
+
+meta cannot know all names that other machines use for it. So a base points at this meta also if it has the host that the
+current request names.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,14 +18,16 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def authorities(host_header: str, scheme: str, names: Sequence[str], port: int) -> frozenset[str]:
-    """HOST:PORT by which this meta is reached. host_header: of the current request; names: of this machine; port: on which it
-    listens."""
+    """Return each HOST:PORT that means this meta.
+
+    host_header: of the current request; names: of this machine; port: the one that meta listens on.
+    """
     asked, _ = _authority_and_path(f"{scheme}://{host_header}")
     return frozenset({f"{name.lower()}:{port}" for name in names} | ({asked} if asked else set()))
 
 
 def path_here(base: str, authorities: frozenset[str]) -> str | None:
-    """The path below this meta's tarball directory that a base refers to; None if it is on another server."""
+    """Return the path below the tarball directory that a base URL means; None if it is on another server."""
     authority, path = _authority_and_path(base)
     if authority not in authorities:
         return None
@@ -32,8 +35,10 @@ def path_here(base: str, authorities: frozenset[str]) -> str | None:
 
 
 def outside(records: RecordSet) -> frozenset[str]:
-    """Where hosts are sent outside `/tarball/`, by us or by others: of each such base HOST:PORT, and HOST alone, which is all
-    that a proxy may pass on."""
+    """Return the servers of all base URLs outside `/tarball/`, of this meta or others.
+
+    Each is given as HOST:PORT, and as HOST alone, because a proxy may pass on only that.
+    """
     found: set[str] = set()
     for base in set(_bases(records)):
         authority, path = _authority_and_path(base)
@@ -43,7 +48,7 @@ def outside(records: RecordSet) -> frozenset[str]:
 
 
 def _bases(records: RecordSet) -> Iterator[str]:
-    """Also of what is to stop. A digest is no URL, so it has no authority."""
+    """Yield all base URLs, also of agents that are to stop. An md5 may be a URL; plain digits have no HOST and are ignored."""
     for record in records.records:
         yield from (record.tarball, record.md5, *record.mirrors)
         for override in record.overrides:
@@ -51,7 +56,7 @@ def _bases(records: RecordSet) -> Iterator[str]:
 
 
 def _authority_and_path(base: str) -> tuple[str, str]:
-    """(HOST:PORT, the path without slashes at its end) of a URL; ("", "") for what is none."""
+    """Return (HOST:PORT, the path without final slashes) of a URL; ("", "") if the text is no URL."""
     try:
         url = urlsplit(base)
         port = url.port or _PORTS.get(url.scheme, 0)
@@ -65,18 +70,19 @@ def _is_below_tarballs(path: str) -> bool:
 
 
 class _Found(NamedTuple):
-    """What was found in one state of the records. is_own: whether one of the places outside `/tarball/` is surely this meta."""
+    """What was found in one state of the records."""
 
-    state: tuple[int, str]
-    outside: frozenset[str]
-    is_own: bool
+    state: tuple[int, str]  # revision and identity of the records
+    outside: frozenset[str]  # see `outside`
+    is_own: bool  # whether one of those servers surely is this meta
 
 
 class Root:
-    """Whether tarballs are served at `/` too. Safe for threads: what was found is one value that is swapped whole, and found
-    again only when other records are in force.
+    """Decides whether tarballs are served at `/` too. Safe for threads: the result is one value that is replaced as a whole.
 
-    in_force: the records; is_of_ops_meta: whether its cfg.json manages them; own: what this meta knows of its own HOST:PORT."""
+    in_force: returns the records in force; is_of_ops_meta: whether ops-meta's cfg.json manages them; own: the HOST:PORT pairs
+    that this meta knows for itself.
+    """
 
     def __init__(self, in_force: Callable[[], RecordSet], is_of_ops_meta: Callable[[], bool], own: frozenset[str]):
         self._in_force = in_force
@@ -85,7 +91,7 @@ class Root:
         self._found = self._look(in_force())
 
     def has_tarballs(self, host_header: str) -> bool:
-        """host_header: what the request calls this meta."""
+        """Whether this request gets tarballs at `/`. host_header: the name that the request uses for this meta."""
         if self._is_of_ops_meta():
             return True
         found, records = self._found, self._in_force()
@@ -99,7 +105,7 @@ class Root:
 
 
 def _asked(host_header: str) -> str:
-    """HOST:PORT, or HOST where there is no port; "" for what is neither."""
+    """Return HOST:PORT, or HOST if there is no port; "" if the header is invalid."""
     try:
         asked = urlsplit(f"//{host_header}")
         return f"{asked.hostname}:{asked.port}" if asked.port else asked.hostname or ""

@@ -1,9 +1,10 @@
-"""Tarballs that nothing needs any more: which they are, and how they go.
+"""Finds and removes tarballs that nothing needs any more.
 
-Promises: one goes only by meta.records.publications.judge, judged again in the edit that takes it out of the records: an
-edit that names it in between keeps it. The file goes after that, unless it was published or named again, also at another
-meta of the same directory. A crash in between leaves a file that may be published again. Refuses what has other bytes than
-were published: it is not ours to remove.
+`publications.judge` decides which ones, once more in the edit that takes them out of the records: an edit in between that
+names one keeps it. The file is removed after that edit, unless it was published or named again, here or at another meta of
+this directory. A crash in between leaves a file, which may be published again.
+
+A file with other bytes than were published is never removed, because meta does not know where it came from.
 """
 
 import logging
@@ -23,34 +24,34 @@ if TYPE_CHECKING:
     from meta.hosts.table import HostTable
     from meta.service import Service
 
-REVISIONS = 50  # the last that changed a record: a rollback to them finds its tarballs
+REVISIONS = 50  # the latest revisions that changed a record; their tarballs are kept, so that a rollback finds them
 log = logging.getLogger(__name__)
 
 
 class Terms(NamedTuple):
-    """keep: how many of each agent stay, the newest; older: seconds; files: only these, None for all."""
+    """Which tarballs may be removed."""
 
-    keep: int
-    older: float
-    files: Collection[str] | None = None
+    keep: int  # how many of the newest of each agent stay
+    older: float  # only those published more than so many seconds ago
+    files: Collection[str] | None = None  # only these; None: all
 
 
 class Pruned(NamedTuple):
-    """gone: what was, or would be, removed; stays: all others that were published through meta, and why."""
+    """What was removed, or would be."""
 
-    revision: int
-    gone: dict[str, Publication]
-    stays: list[Verdict]
+    revision: int  # of the edit
+    gone: dict[str, Publication]  # by file
+    stays: list[Verdict]  # all others that were published through meta, and why they stay
 
 
 def uses(service: "Service", records: RecordSet) -> Uses:
-    """What needs which tarball now. Raises TryLater."""
+    """Return which records, revisions and hosts need which tarball now. Raises TryLater."""
     revisions = publications.named_in(service.store.last_of_records(REVISIONS))
     return Uses(publications.named_by(records.records), revisions, run_by(service.table))
 
 
 def run_by(table: "HostTable") -> Counter[str]:
-    """file -> how many hosts run its version, those that are put aside too."""
+    """Return, by file, how many hosts run its version; retired hosts count too."""
     found: Counter[str] = Counter()
     for part in table.parts(retired_too=True):
         for name, version, *_ in part.agent_set.looks:
@@ -59,12 +60,12 @@ def run_by(table: "HostTable") -> Counter[str]:
 
 
 def preview(service: "Service", directory: Path, terms: Terms, now: float) -> Pruned:
-    """What `prune` would do. Raises TryLater."""
+    """Return what `prune` would do. Raises TryLater."""
     return _judged(service, directory, service.records, terms, now)
 
 
 def prune(service: "Service", directory: Path, terms: Terms, edit: history.Edit) -> Pruned:
-    """Remove what nothing needs. Raises EditRefused, TryLater."""
+    """Remove the tarballs that nothing needs. Raises EditRefused, TryLater."""
     seen: list[Pruned] = []
 
     def change(before: RecordSet) -> RecordSet:
@@ -80,7 +81,7 @@ def prune(service: "Service", directory: Path, terms: Terms, edit: history.Edit)
 
 
 def _is_needed_again(service: "Service", file: str) -> bool:
-    """Whether an edit, a publication (at whichever meta) or a host has named it since it was judged. Raises TryLater."""
+    """Whether an edit, a publication (at any meta) or a host needs the file by now. Raises TryLater."""
     records = service.store.load_records()
     return file in records.published or file in publications.named_by(records.records) or file in run_by(service.table)
 
@@ -96,7 +97,7 @@ def _judged(service: "Service", directory: Path, records: RecordSet, terms: Term
 
 
 def _strange(directory: Path, file: str, published: Publication) -> str:
-    """Why a file that is there is not what was published; "" when it is, or is not there at all."""
+    """Return why a file is not the one that was published; "" if it is, or if there is no file."""
     found = tarballs.look(directory, file)
     if found and (found.size, found.md5) != (published.size, published.md5):
         return "has other bytes than were published"

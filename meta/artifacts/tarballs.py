@@ -1,8 +1,10 @@
-"""The tarball directory: which file a request's path means, what is published there, and how a new tarball gets in.
+"""The tarball directory: finds the file for a request, lists what is published, and publishes new tarballs.
 
-Refuses, by answering None, everything but regular files below that directory: other kinds, names with a leading dot, and
-whatever a symlink leads out of it. A tarball is published whole or not at all, on disk before it has its name, and never again
-with other bytes: hosts and caches keep it for good.
+Only regular files below the directory are found. Other kinds of files, names with a leading dot, and targets of symlinks
+outside the directory are not.
+
+A tarball is published completely or not at all: it gets its name when it is on the disk. Its bytes never change after that,
+because hosts and caches keep them for good.
 """
 
 import os
@@ -19,34 +21,37 @@ from meta.errors import MetaError, TryLater
 from updater import durable_files
 from updater.wire.limits import TARBALL_FORM
 
-CHUNK = 1 << 20
+CHUNK = 1 << 20  # bytes
 PUBLISHED = re.compile(TARBALL_FORM)
 _GZIP = b"\x1f\x8b\x08"
-_UPLOAD, _GONE = ".upload-", ".gone-"  # names of what is not published yet, or no more
-_FORGOTTEN = 86400.0  # seconds after which an upload that was killed is cleared away
+_UPLOAD, _GONE = ".upload-", ".gone-"  # prefixes of files that are not published yet, and of those being removed
+_FORGOTTEN = 86400.0  # seconds after which such a file is deleted: the process that made it was killed
 _MD5_LINE = re.compile(r"([0-9a-f]{32})\b")
 
 
 class BadTarball(MetaError):
-    """These bytes are not what they should be."""
+    """The uploaded bytes are no gzip file, or have a wrong length or digest."""
 
 
 class Published(MetaError):
-    """Other bytes have this name already."""
+    """The name is already published with other bytes."""
 
 
 class Tarball(NamedTuple):
-    """One published file. modified: Unix seconds; md5, sha256: lower hex, blank where they are not known."""
+    """One published file."""
 
     name: str
-    size: int
-    md5: str
-    sha256: str
-    modified: float
+    size: int  # bytes
+    md5: str  # in lower-case hex; "": not known
+    sha256: str  # in lower-case hex; "": not known
+    modified: float  # Unix seconds
 
 
 def find(directory: Path, name: str) -> Path | None:
-    """name: the path below the directory, already percent-decoded once."""
+    """Return the file for a request; None if there is none that may be sent.
+
+    name: the path below the directory, already percent-decoded once.
+    """
     parts = name.split("/")
     if any(_is_hidden(part) for part in parts):
         return None
@@ -56,30 +61,33 @@ def find(directory: Path, name: str) -> Path | None:
         relative = os.path.relpath(target, root)
         if any(_is_hidden(part) for part in relative.split("/")) or not os.path.isfile(target):  # noqa: PTH113
             return None
-    except (OSError, ValueError):  # too long, a NUL, not encodable
+    except (OSError, ValueError):  # the name is too long, has a NUL, or cannot be encoded
         return None
     return Path(target)
 
 
 def _is_hidden(part: str) -> bool:
-    """Nothing, `.`, `..` (so also what lies outside the directory), a dotfile, or a separator of another system."""
+    """Whether this part of a path is empty, starts with a dot (also `..`), or has a backslash."""
     return not part or part.startswith(".") or "\\" in part
 
 
 def media_type(name: str) -> str:
-    """A tarball is told to be one, so that no client unpacks it on the way (its digest is that of the packed file)."""
+    """Return the Content-Type of a file.
+
+    A tarball is never sent as gzip-encoded content, or a client would unpack it, and its digest would not match.
+    """
     if name.endswith((".tar.gz", ".tgz")):
         return "application/gzip"
     return "text/plain" if name.endswith((".md5", ".sha256", ".txt")) else "application/octet-stream"
 
 
 def known_md5(file: Path) -> str:
-    """The digest in FILE.md5, or "" when there is none that was written after the file."""
-    beside = file.with_name(f"{file.name}.md5")
+    """Return the digest in FILE.md5; "" if there is no such file, or it is older than the tarball."""
+    md5_file = file.with_name(f"{file.name}.md5")
     try:
-        if beside.stat().st_mtime < file.stat().st_mtime:
+        if md5_file.stat().st_mtime < file.stat().st_mtime:
             return ""
-        with beside.open(encoding="ascii", errors="replace") as text:
+        with md5_file.open(encoding="ascii", errors="replace") as text:
             match = _MD5_LINE.match(text.read(64))
     except OSError:
         return ""
@@ -87,18 +95,18 @@ def known_md5(file: Path) -> str:
 
 
 def look(directory: Path, name: str) -> Tarball | None:
-    """What is published under this name, or None."""
+    """Return the tarball that is published under this name, or None."""
     path = find(directory, name) if PUBLISHED.fullmatch(name) else None
     return _known(path) if path else None
 
 
 def remove(directory: Path, name: str, is_needed: Callable[[], bool]) -> bool:
-    """Remove a published file and its digest, unless it is needed; returns whether that is done. What is not there is no error.
+    """Remove a published file and its digest file, unless it is needed. Returns whether they are removed. Raises TryLater.
 
-    is_needed is asked once the names are free: who publishes the file now, in this process or in another meta's, either has
-    said so before, or finds the name free and takes it. Raises TryLater.
+    A file that does not exist counts as removed. is_needed is called after the files were renamed away. So a publication at
+    this moment is either recorded already, and seen by is_needed, or it finds the name free and publishes the file again.
     """
-    # Its digest first: no file that is published meanwhile may lose the digest that came with it.
+    # The digest file goes first, so that a file published at this moment does not lose its own digest file.
     names = [(directory / one, directory / f"{_GONE}{token_hex(8)}") for one in (f"{name}.md5", name)]
     needed = True
     with _disk_errors(name, "removed"):
@@ -124,8 +132,11 @@ def _moved(path: Path, to: Path) -> bool:
 
 
 def split(file: str, known: Iterable[str]) -> tuple[str, str]:
-    """NAME-VERSION.tar.gz -> (name, version): of the known agents the one that fits best, else the version begins at the first
-    digit after a `-`, else after the last `-`."""
+    """Split NAME-VERSION.tar.gz into (name, version).
+
+    The name is the longest name of a known agent that fits. Otherwise the version begins at the first digit after a `-`, or
+    else after the last `-`.
+    """
     stem = file.removesuffix(".tar.gz")
     fitting = [name for name in known if stem.startswith(f"{name}-")]
     if fitting:
@@ -136,7 +147,7 @@ def split(file: str, known: Iterable[str]) -> tuple[str, str]:
 
 
 def listing(directory: Path) -> list[Tarball]:
-    """What is published at the top of the directory, by name."""
+    """Return the tarballs at the top of the directory, by name."""
     names = sorted(name for name in os.listdir(directory) if PUBLISHED.fullmatch(name))  # noqa: PTH208 (names alone)
     found = [_known(path) for name in names if (path := find(directory, name))]
     return [tarball for tarball in found if tarball]
@@ -145,15 +156,15 @@ def listing(directory: Path) -> list[Tarball]:
 def _known(path: Path) -> Tarball | None:
     try:
         stat = path.stat()
-    except OSError:  # gone meanwhile
+    except OSError:  # it was removed just now
         return None
     return Tarball(path.name, stat.st_size, known_md5(path), "", stat.st_mtime)
 
 
 def publish(directory: Path, name: str, stream: IO[bytes], length: int, expected: str = "") -> tuple[Tarball, bool]:
-    """Read all of the stream and publish it: (what is there now, whether it is new). The same bytes may come again.
+    """Read the whole stream and publish it. Returns (the tarball, whether it is new); the same bytes may be published again.
 
-    length: the bytes that must come; expected: the sha256 that they must have, or "". Raises BadTarball, Published, TryLater.
+    length: how many bytes the stream must have; expected: their sha256, "" for any. Raises BadTarball, Published, TryLater.
     """
     _clear_forgotten(directory)
     target, size, by_md5, by_sha256, is_new = directory / name, 0, "", "", True
@@ -162,7 +173,7 @@ def publish(directory: Path, name: str, stream: IO[bytes], length: int, expected
             with durable_files.whole_file(target, 0o644, _hidden_name(), replace=False) as file:
                 size, by_md5, by_sha256 = _receive(file, stream, length)
                 if expected and expected.lower() != by_sha256:
-                    raise BadTarball(f"the bytes that came have the sha256 {by_sha256}, not {expected.lower()}")
+                    raise BadTarball(f"the uploaded bytes have the sha256 {by_sha256}, not {expected.lower()}")
         except FileExistsError:
             if _digest(target) != by_sha256:
                 raise Published(f"{name} is published with other bytes; give yours another version") from None
@@ -185,11 +196,11 @@ def _disk_errors(name: str, verb: str = "kept") -> Iterator[None]:
 
 
 def _receive(file: IO[bytes], stream: IO[bytes], length: int) -> tuple[int, str, str]:
-    """The stream into the file: (size, md5, sha256)."""
+    """Copy the stream into the file. Returns (size, md5, sha256). Raises BadTarball."""
     by_md5, by_sha256, size = md5(usedforsecurity=False), sha256(), 0
     while chunk := stream.read(CHUNK):
         if not size and not chunk.startswith(_GZIP):
-            raise BadTarball("these bytes are no gzip file")
+            raise BadTarball("the uploaded bytes are no gzip file")
         size += len(chunk)
         if size > length:
             break
@@ -197,7 +208,8 @@ def _receive(file: IO[bytes], stream: IO[bytes], length: int) -> tuple[int, str,
         by_md5.update(chunk)
         by_sha256.update(chunk)
     if size != length or not size:
-        raise BadTarball(f"{'more' if size > length else size} bytes came, not {length}")
+        received = f"more than {length}" if size > length else f"only {size} of {length}"
+        raise BadTarball(f"{received} bytes were received; upload the file again")
     return size, by_md5.hexdigest(), by_sha256.hexdigest()
 
 

@@ -1,5 +1,7 @@
-"""Sends files of the tarball directory: in parts, resumable, and no more at once than the server has threads to spare. The
-places for these, for uploads and for large bodies are counted here."""
+"""Sends files of the tarball directory, whole or in parts.
+
+Each download, upload and large body occupies one of the server's threads. So their numbers are limited here.
+"""
 
 import logging
 import re
@@ -19,17 +21,17 @@ from meta.artifacts import tarballs
 from meta.errors import TryLater
 
 CHUNK = 256 * 1024  # bytes of a file sent at once
-MAX_DOWNLOADS = 48  # at once; each holds one of the server's threads (meta.server) while its client is slow
+MAX_DOWNLOADS = 48  # at once; a slow client keeps one of the server's threads (meta.server) busy
 IMMUTABLE = "public, max-age=31536000, immutable"
-MAX_UPLOADS = 4
-MAX_LARGE = 2  # bodies of more than 1 MiB at once: each takes some hundred megabytes while it is judged
+MAX_UPLOADS = 4  # at once
+MAX_LARGE = 2  # bodies of more than 1 MiB at once; each takes some hundred megabytes while it is processed
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})", re.ASCII | re.IGNORECASE)
 _JUDGED = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_RANGE")
 log = logging.getLogger(__name__)
 
 
 class Places:
-    """Those of one application, for downloads, uploads and large bodies."""
+    """The places of one application for downloads, uploads and large bodies at the same time."""
 
     def __init__(self) -> None:
         self.downloads = BoundedSemaphore(MAX_DOWNLOADS)
@@ -38,13 +40,13 @@ class Places:
 
     @contextmanager
     def upload(self) -> Iterator[None]:
-        """Raises TryLater when all are taken."""
+        """Take a place for an upload. Raises TryLater if all are taken."""
         with _taken(self._uploads, f"{MAX_UPLOADS} uploads are under way; wait for one of them"):
             yield
 
     @contextmanager
     def large_body(self) -> Iterator[None]:
-        """Raises TryLater when all are taken."""
+        """Take a place for a large body. Raises TryLater if all are taken."""
         with _taken(self._large_bodies, f"{MAX_LARGE} bodies as large are under way; wait for one of them"):
             yield
 
@@ -60,7 +62,7 @@ def _taken(free: BoundedSemaphore, problem: str) -> Iterator[None]:
 
 
 def send(name: str, directory: Path | None, places: Places) -> Response:
-    """The published file that this path below the tarball directory means, or 404."""
+    """Send the file with this path below the tarball directory; 404 if there is none."""
     found = tarballs.find(directory, name) if directory else None
     if found is None:
         abort(404)
@@ -77,13 +79,16 @@ def send(name: str, directory: Path | None, places: Places) -> Response:
     if digest and _is_for_good(name, found):
         response.headers["Cache-Control"] = IMMUTABLE
     if request.method == "HEAD" or response.status_code == 304:
-        response.close()  # no server asks for a body here, so none would close it
+        response.close()  # no body is sent, so the server would not close it
     return response
 
 
 def _heed_conditions(response: Response, size: int) -> None:
-    """Before the range: what they rule out is not sent in part either (RFC 9110, 13.2.2). A Range that is not one that can be
-    sent is no Range (14.2)."""
+    """Apply the conditions of the request, and then its range.
+
+    Conditions come first: if they rule the file out, no part of it is sent (RFC 9110, 13.2.2). An invalid Range is ignored
+    (14.2).
+    """
     status = _ruled_out(response.get_etag()[0] or "", response.last_modified)
     if status == 412:
         response.close()
@@ -97,7 +102,7 @@ def _heed_conditions(response: Response, size: int) -> None:
 
 
 def _ruled_out(etag: str, modified: datetime | None) -> int:
-    """412 or 304 where a condition of this request says so of a file with this tag, which is there; else 0."""
+    """Return 412 or 304 if a condition of this request rules out a file with this ETag; else 0."""
     if request.if_match:
         if not request.if_match.contains(etag):
             return 412
@@ -114,7 +119,7 @@ def _is_later(modified: datetime | None, than: datetime | None) -> bool:
 
 
 def one_range(header: str, size: int) -> str:
-    """The one part of so many bytes that this asks for, from its first byte on; "" where there is no such part."""
+    """Return the Range header as `bytes=FIRST-LAST`; "" if it is not one part of a file of `size` bytes."""
     match = _RANGE.fullmatch(header.strip())
     first, last = match.groups() if match else ("", "")
     if first:
@@ -124,13 +129,15 @@ def one_range(header: str, size: int) -> str:
 
 
 def _is_for_good(name: str, found: Path) -> bool:
-    """Whether this name means these bytes for ever: that of a published version, not of a symlink to one."""
+    """Whether this URL always means these bytes: it names a published version, not a symlink to one."""
     return name.rsplit("/", 1)[-1] == found.name and bool(re.fullmatch(tarballs.PUBLISHED, found.name))
 
 
 class _Download(FileWrapper):
-    """A file on its way, with one of the places for downloads. Both are given back when it is closed, or dropped: a server
-    may forget it when its client goes away."""
+    """A file that is being sent, with its place among the downloads.
+
+    The file is closed and the place freed when it is closed, or garbage-collected: a server may forget it when a client leaves.
+    """
 
     def __init__(self, file: BinaryIO, free: BoundedSemaphore):
         if not free.acquire(blocking=False):

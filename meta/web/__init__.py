@@ -1,1 +1,1 @@
-"""The Flask application: ops-meta's routes and the REST API below one roof, and what Prometheus asks for."""
+"""The Flask application: ops-meta's routes, the REST API, and the metrics."""

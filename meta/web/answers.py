@@ -1,4 +1,4 @@
-"""Plain answers in text and JSON, as ops-meta gives them, and refusals: problem documents below the API, else text."""
+"""Responses in text and JSON, as ops-meta gives them, and refusals: problem documents in the API, plain text elsewhere."""
 
 from typing import Any
 
@@ -12,17 +12,17 @@ from meta.heartbeat.responses import JSON, TEXT
 
 
 def text(body: str, code: int = 200) -> Response:
-    """As text/plain."""
+    """Return a response in plain text."""
     return Response(body, code, content_type=TEXT)
 
 
 def json(data: Any) -> Response:
-    """As ops-meta writes its type."""
+    """Return a response in JSON, with the Content-Type as ops-meta writes it."""
     return Response(msgspec.json.encode(data), content_type=JSON)
 
 
 def refusal(code: int, why: str, headers: dict[str, str] | None = None) -> Response:
-    """why: in words for the client."""
+    """Return a refusal in the form for this path. why: in words for the client."""
     headers = dict(headers or (CHALLENGE if code == 401 else {}))
     if is_api():
         return problem_response(Refusal(code, why, headers=headers))
@@ -32,5 +32,5 @@ def refusal(code: int, why: str, headers: dict[str, str] | None = None) -> Respo
 
 
 def is_api() -> bool:
-    """Whether the request is for a path below the API's prefix."""
+    """Whether the request is for the REST API."""
     return request.path.startswith(f"{PREFIX}/")

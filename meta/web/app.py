@@ -1,8 +1,10 @@
-"""The Flask application: ops-meta's routes, our own, and our REST API under one roof.
+"""The Flask application: ops-meta's routes, our pages, and the REST API.
 
-Promises that every route has a rule, which is kept before its function runs (create_app raises for one without); a plain text,
-JSON or problem answer to every request; that a fault of our own is a 500 that tells the client nothing and the log everything.
-Heartbeats never come here: meta.heartbeat.wsgi answers them before Flask sees them.
+Every route has a rule that says who may use it. The rule is checked before the route's function runs, and create_app raises
+TypeError for a route without one.
+
+Every request gets an answer in plain text, JSON or a problem document. An internal error is a 500, with its details in the log
+alone. Heartbeats do not come here: meta.heartbeat.wsgi answers them before Flask.
 """
 
 import logging
@@ -29,12 +31,12 @@ log = logging.getLogger(__name__)
 
 
 def create_app(service: Service, limits: Limits | None = None) -> Flask:
-    """The WSGI application over one service, by its clock."""
+    """Return the WSGI application for a service."""
     app = Flask("meta", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY + 1  # one more, or a body without a length would be cut, not refused
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY + 1  # at MAX_BODY, a body without a length would be cut, not refused
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.strict_slashes = False
-    app.url_map.merge_slashes = False  # it would redirect; no peer follows one
+    app.url_map.merge_slashes = False  # it would redirect, and ops-meta's clients do not follow redirects
     keep(app, MetaState(service, limits or default_limits(), Places()))
     for routes in (blueprint(), pages.routes, ops_meta.routes):
         app.register_blueprint(routes)
@@ -50,7 +52,7 @@ def create_app(service: Service, limits: Limits | None = None) -> Flask:
 
 
 def _refused(error: HTTPException) -> Any:
-    response = error.get_response()  # with the headers that belong to it, like Allow or Content-Range
+    response = error.get_response()  # has headers like Allow or Content-Range
     if error.response is not None:
         return response
     if is_api():

@@ -1,4 +1,4 @@
-"""Who may use a route, how often, and from where: kept before each view function runs."""
+"""Checks, before each view function, who may use the route, how often, and from where."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ View = Callable[..., Any]
 
 
 def rule(wanted: Rule) -> Callable[[View], View]:
-    """Who may use the route of this view function."""
+    """Decorate a view function with the rule that says who may use its route."""
 
     def marked(view: View) -> View:
         view.rule = wanted  # type: ignore[attr-defined]
@@ -27,7 +27,7 @@ def rule(wanted: Rule) -> Callable[[View], View]:
 
 
 def keep_rule() -> Response | None:
-    """Before every route: who asks, how often, and whether they may. An answer here is a refusal."""
+    """Check a request before its view function runs. Returns a refusal, or None if the request is allowed."""
     if request.endpoint is None:
         return None
     view: Any = current_app.view_functions[request.endpoint]
@@ -57,7 +57,7 @@ def keep_rule() -> Response | None:
 
 
 def _misnamed(wanted: Rule, principal: Principal) -> Response | None:
-    """The refusal of what is only allowed because it comes from this machine, under a name that is none of this machine's."""
+    """Refuse a request that is allowed only because it comes from this machine, if its Host header names another one."""
     anonymous_here = wanted is Rule.READ and principal == NOBODY and state().service.settings.anonymous_hosts is None
     why = host_refusal(request.environ) if wanted is Rule.LOCAL or anonymous_here else ""
     return refusal(403, why) if why else None
@@ -70,7 +70,7 @@ def _judged(wanted: Rule, principal: Principal, anonymous: bool) -> Response | N
     if verdict is Verdict.FORBIDDEN and wanted is Rule.LOCAL:
         return text("no privilege", 403)
     if verdict is Verdict.FORBIDDEN:
-        return refusal(403, f"this is for {wanted.value}; the token shown is one of {principal.role or 'nobody'}")
+        return refusal(403, f"this is for {wanted.value}; the token in this request has the role {principal.role}")
     return None
 
 

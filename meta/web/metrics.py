@@ -1,7 +1,7 @@
-"""What Prometheus asks for at /metrics: heartbeats and their latency, hosts by state, drift, how far the database is behind.
+"""The metrics at /metrics, for Prometheus: heartbeats and their latency, hosts by state, drift, and the lag of the database.
 
-Everything is read from memory at the moment of the question; nothing is counted twice for it. Names from hosts cannot make more
-than MAX_SERIES series; those of the most hosts are told, and the rest in one.
+All values are read from memory when they are asked for. Labels that hosts choose make at most MAX_SERIES series of one metric:
+those with the most hosts, and one for all others.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from meta.service import Service
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-MAX_SERIES = 1000  # of one metric, and one
-OTHER = "other"
+MAX_SERIES = 1000  # of one metric, and one more for the rest
+OTHER = "other"  # the labels of that one
 
 
 def render(service: "Service", now: float) -> bytes:
-    """The text of /metrics. now: Unix seconds, by the clock that heartbeats have."""
+    """Return the text of /metrics. now: Unix seconds, by the clock that dates heartbeats."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(service, now))
     return generate_latest(registry)
@@ -62,20 +62,20 @@ def _hosts(service: "Service", now: float) -> Iterator[Metric]:
         states.add_metric([state], hosts)
     yield states
     doubled = len(service.table.doubled(now))
-    yield GaugeMetricFamily("meta_doubled_hosts", "Names under which two machines report.", value=doubled)
+    yield GaugeMetricFamily("meta_doubled_hosts", "Host names under which two machines report.", value=doubled)
     table = service.table
     drift = {(row.agent, row.version): row.hosts for row in pages.drift(table)}
     yield _largest("meta_drift_hosts", "Hosts not as desired.", ("agent", "version"), drift)
     runs = {(row.agent, row.version, row.status): row.hosts for row in pages.counts(table, now)}
     yield _largest("meta_agent_hosts", "Hosts by what they run.", ("agent", "version", "status"), runs)
-    text = "Hosts with a version in its watch, by updaters that tell it."
+    text = "Hosts with a version on trial, if their updaters report trials."
     yield _largest("meta_trial_hosts", text, ("agent", "version"), pages.trials(table, now))
-    text = "Hosts where the change to what they shall be now failed."
+    text = "Hosts where the change to what is desired now failed."
     yield _largest("meta_failed_hosts", text, ("agent", "version", "result"), failures.sums(table, now))
 
 
 def _largest(name: str, text: str, labels: Sequence[str], hosts: Mapping[Any, int]) -> Metric:
-    """The series of the most hosts, and one of OTHER for all that are left, so that sums stay right."""
+    """Return the series with the most hosts, and one labelled OTHER for all others, so that sums stay right."""
     most = dict(nlargest(MAX_SERIES, hosts.items(), key=lambda one: one[1]))
     if rest := sum(hosts.values()) - sum(most.values()):
         other = (OTHER,) * len(labels)
@@ -90,7 +90,7 @@ def _database(service: "Service", now: float) -> Iterator[Metric]:
     condition = service.condition(now)
     yield GaugeMetricFamily("meta_queue_hosts", "Hosts that wait to be written.", value=condition.waiting)
     yield GaugeMetricFamily(
-        "meta_flush_lag_seconds", "Seconds since the database held everything.", value=condition.lag
+        "meta_flush_lag_seconds", "Seconds since everything was in the database.", value=condition.lag
     )
     clocks = service.clocks
     apart = GaugeMetricFamily(
@@ -102,7 +102,7 @@ def _database(service: "Service", now: float) -> Iterator[Metric]:
         apart.add_metric(["database"], clocks.database)
     apart.add_metric(["metas"], clocks.metas(now))
     yield apart
-    yield GaugeMetricFamily("meta_ready", "1 when edits are taken.", value=not service.ready())
+    yield GaugeMetricFamily("meta_ready", "1 while edits are accepted.", value=not service.ready())
     yield GaugeMetricFamily(
         "meta_records_revision", "Revision of the records in force.", value=service.records.revision
     )

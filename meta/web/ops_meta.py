@@ -1,5 +1,7 @@
-"""ops-meta's routes, with its answers as recorded in tests/wire/go-meta.json, so that its peers and its `control` find all that
-they ask for. Heartbeats, which are its routes too, never come here: meta.heartbeat.wsgi answers them."""
+"""ops-meta's routes, for its clients and its `control`. tests/wire/go-meta.json has its own answers, which these equal.
+
+Heartbeats are routes of ops-meta too, but meta.heartbeat.wsgi answers them.
+"""
 
 from pathlib import Path
 
@@ -58,11 +60,14 @@ def workdir() -> Response:
     return json({"msg": "success", "data": str(Path.cwd())})
 
 
-@routes.get("/config/reload")  # as the peers' `control` asks for it
+@routes.get("/config/reload")  # ops-meta's `control` uses GET
 @routes.post("/config/reload")
 @rule(Rule.LOCAL)
 def reload() -> Response:
-    """Of our own: `dryRun=true` only tells what it would do, with a seal; `confirm=SEAL` confirms what that takes away."""
+    """Read the records file again and put it in force.
+
+    ops-meta has no arguments here. `dryRun=true` only shows what would be done, with a seal; `confirm=SEAL` confirms that.
+    """
     service = state().service
     dry_run = request.args.get("dryRun") == "true"
     try:
@@ -82,7 +87,7 @@ def tarball(name: str) -> Response:
 @routes.get("/<path:name>")
 @rule(Rule.READ)
 def tarball_at_root(name: str) -> Response:
-    """All that has no route of its own: the same files, while hosts may be sent here for them."""
+    """Any path without a route of its own: tarballs, while hosts may be sent here for them."""
     if is_api():
         _refuse_unknown()
     if not state().service.root.has_tarballs(request.headers.get("Host", "")):
@@ -95,7 +100,7 @@ def _sent(name: str) -> Response:
 
 
 def _refuse_unknown() -> None:
-    """The API has no such path, or only for other methods; this route would have anything."""
+    """Answer 404, or 405 if other methods have this path of the API. Without this, the route would match any path."""
     adapter = current_app.url_map.bind("")
     methods = {method for method in ("PUT", "POST", "PATCH", "DELETE") if adapter.test(request.path, method)}
     abort(405, valid_methods=sorted(methods)) if methods else abort(404)

@@ -1,4 +1,4 @@
-"""Our own routes that are no part of the REST API: for people who look, balancers and Prometheus."""
+"""Our routes outside the REST API: for people with a browser, load balancers and Prometheus."""
 
 from flask import Blueprint, Response, abort, request
 
@@ -15,9 +15,9 @@ from updater.wire.text import one_line
 routes = Blueprint("pages", __name__)
 _INDEX = f"""ops-updater's meta {VERSION}
 
-{PREFIX}    the REST API, as {PREFIX}/openapi.json describes it
+{PREFIX}    the REST API, described in {PREFIX}/openapi.json
 /health    whether meta answers
-/ready     whether it takes edits, and what to see to
+/ready     whether meta accepts edits, and warnings
 /metrics   for Prometheus
 {TARBALLS}/   published tarballs, by name
 """
@@ -26,7 +26,7 @@ _INDEX = f"""ops-updater's meta {VERSION}
 @routes.get("/")
 @rule(Rule.PUBLIC)
 def index() -> Response:
-    """What is where; nothing while tarballs are at `/`, as ops-meta has them."""
+    """Show the main paths; 404 while tarballs are served at `/`, as in ops-meta."""
     if state().service.root.has_tarballs(request.headers.get("Host", "")):
         abort(404)
     return text(_INDEX)
@@ -36,15 +36,14 @@ def index() -> Response:
 @routes.route("/health", methods=["OPTIONS"])
 @rule(Rule.PUBLIC)
 def options() -> Response:
-    """What a balancer asks to know whether we answer at all."""
+    """Answer a load balancer that checks by OPTIONS whether meta is there."""
     return Response(status=204, headers={"Allow": "GET, HEAD, OPTIONS"})
 
 
 @routes.get("/ready")
 @rule(Rule.PUBLIC)
 def ready() -> Response:
-    """Whether edits are taken and written; 503 with the reasons, one on each line, while they are not. Warnings stand in the
-    lines after "ready"."""
+    """Say whether edits are accepted and written: "ready", with warnings on the following lines, or 503 with the reasons."""
     service = state().service
     troubles = [one_line(trouble, 300) for trouble in service.ready()]
     if troubles:
