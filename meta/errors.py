@@ -1,6 +1,6 @@
-"""Errors named by their remedy; every foreign error becomes one of these where it is born.
+"""Errors, named by what to do about them. Each error of a library is turned into one of these where it is raised.
 
-An error's text is one sentence for the person who reads it; `exit_code` is what the command ends with.
+The text of an error is one sentence for people. `exit_code` is the exit code of a command that fails with it.
 """
 
 from typing import NamedTuple
@@ -13,15 +13,15 @@ class MetaError(Exception):
 
 
 class TryLater(MetaError):
-    """The database, the port, a peer: it may be well another time."""
+    """A database, a port or another service is not available now; the same may work later."""
 
 
 class Unknown(MetaError):
-    """The database did not say whether it wrote: look, before it is done again."""
+    """The database did not say whether it wrote: check before you do it again."""
 
 
 class TooMany(TryLater):
-    """More than we take of something in this time, or at all."""
+    """A limit on a number or a rate is exceeded."""
 
 
 class Misconfigured(MetaError):
@@ -31,24 +31,24 @@ class Misconfigured(MetaError):
 
 
 def missing_extra(error: ImportError, extra: str) -> Misconfigured:
-    """What to do about a library that one of setup.cfg's extras brings."""
+    """Return the error for a missing library that belongs to an extra of setup.cfg."""
     return Misconfigured(f"the Python package {error.name} is not installed: run ./control install {extra}")
 
 
 class NotThere(MetaError):
-    """What was named does not exist."""
+    """The thing that was named does not exist."""
 
 
 class Problem(NamedTuple):
-    """One thing wrong in a file. path: like `agents[0].cmd`, "" for the file itself; line: from 1, 0 when there is none."""
+    """One thing that is wrong in a file."""
 
-    path: str
-    line: int
+    path: str  # like `agents[0].cmd`; "": the file itself
+    line: int  # from 1; 0: unknown
     text: str
 
 
 class RecordsError(Misconfigured):
-    """A records file that must not be used, with everything that is wrong in it."""
+    """A file is invalid; `problems` has everything that is wrong in it."""
 
     def __init__(self, file: str, problems: list[Problem]):
         super().__init__(file, problems)
@@ -60,13 +60,13 @@ class RecordsError(Misconfigured):
 
 
 def shown(file: str, problem: Problem) -> str:
-    """`FILE:LINE: PATH: text`, without the parts that the problem has not."""
+    """Return `FILE:LINE: PATH: text`, without the parts that are blank."""
     place = f"{file}:{problem.line}" if problem.line else file
     return ": ".join(part for part in (place, problem.path, problem.text) if part)
 
 
 class EditRefused(Misconfigured):
-    """An edit of the records that must not be made, with everything that is wrong with it; nothing was changed."""
+    """An edit is invalid, and nothing was changed; `problems` has everything that is wrong."""
 
     def __init__(self, problems: list[Problem]):
         super().__init__(problems)
@@ -77,13 +77,16 @@ class EditRefused(Misconfigured):
 
 
 class Banned(EditRefused):
-    """An edit that brings in a version that is banned: it is well written, and may be made once the ban is gone."""
+    """An edit orders a version that is banned; it is possible again when the ban is lifted."""
 
     exit_code = 1
 
 
 class Unconfirmed(MetaError):
-    """It takes away so much that a person must confirm it. removals: what, in words; remedy: how it is confirmed."""
+    """An edit removes so much that a person must confirm it.
+
+    removals: what it removes, in words; remedy: how to confirm it.
+    """
 
     exit_code = 2
 
@@ -93,26 +96,23 @@ class Unconfirmed(MetaError):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        looks = "(a file that was cut short, or another fleet's, looks like this)"
-        return f"{'; '.join(self.removals)} {looks}; if that is meant: {self.remedy}"
+        looks = "(a truncated file, or one of another fleet, looks like this)"
+        return f"{'; '.join(self.removals)} {looks}; if you want that: {self.remedy}"
 
 
 class Conflict(MetaError):
-    """Somebody else changed it since it was read: read it again, and edit that.
-
-    name: the agent's, "" for all records; expected, actual: revisions, 0 for "not there"; lines: what was changed since.
-    """
+    """The records were changed since they were read: read them again, and repeat the edit."""
 
     def __init__(self, name: str, expected: int, actual: int, lines: list[str]):
         super().__init__(name, expected, actual, lines)
-        self.name = name
-        self.expected = expected
-        self.actual = actual
-        self.lines = lines
+        self.name = name  # of the agent; "": all records
+        self.expected = expected  # the revision that the edit is based on; 0: it must not exist
+        self.actual = actual  # its revision now; 0: it does not exist
+        self.lines = lines  # what was changed since
 
     def __str__(self) -> str:
         name = self.name or "the records"
         if not self.expected:
-            return f"{name} is already there, since revision {self.actual}; read it, and edit that"
+            return f"{name} exists already, since revision {self.actual}; read it, and edit that"
         now = f"now at revision {self.actual}" if self.actual else "now deleted"
-        return f"{name} changed since revision {self.expected}, {now}; read what is there now, and make your edit again"
+        return f"{name} changed since revision {self.expected}, {now}; read it again, and repeat your edit"

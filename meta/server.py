@@ -1,10 +1,11 @@
-"""Runs meta under granian: the main process checks and supervises, one worker holds all state and answers.
+"""Runs meta under granian: a main process that checks and supervises, and one worker that has all state and answers.
 
-Promises: everything that can be wrong is found before the worker starts; a stop takes at most some ten seconds and loses no
-acknowledged heartbeat; a worker that crashes is started again from the database; a worker never outlives the main process.
-SIGTERM and SIGINT stop, SIGHUP reloads the records in place and is never lost: it waits until the worker can handle it. granian
-would answer SIGHUP with a second worker beside the first, which two memories of the same hosts do not allow, so that signal is
-ours.
+Mistakes in settings are found before the worker starts. A worker that crashes is started again from the database, and a worker
+never outlives the main process.
+
+SIGTERM and SIGINT stop meta: within about ten seconds, and without losing an acknowledged heartbeat. SIGHUP reloads the
+records, and waits until the worker can handle it. granian itself would start a second worker at SIGHUP, and two workers would
+each have their own memory of the hosts. So this module handles that signal.
 """
 
 import contextlib
@@ -44,28 +45,27 @@ from updater.service import readiness
 from updater.service.readiness import Announcer
 from updater.wire.heartbeat import VERSION
 
-THREADS = 512  # requests answered at once; more than slow bodies and downloads may hold, so that heartbeats find one
+THREADS = 512  # requests at once; more than slow bodies and downloads may occupy, so that heartbeats find one
 CONNECTIONS = 4096  # at once; further ones wait to be accepted
-OPEN_FILES = CONNECTIONS + 1024  # the rest for the database, tarballs and the log
-STOP_WITHIN = 8  # seconds for requests under way, then the worker is killed
-FLUSH_WITHIN = 5.0  # seconds of these for the last write
+OPEN_FILES = CONNECTIONS + 1024  # the others are for the database, tarballs and the log
+STOP_WITHIN = 8  # seconds for running requests, then the worker is killed
+FLUSH_WITHIN = 5.0  # seconds of these for the last write to the database
 HTTP1 = HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024)
 log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, announcer: Announcer) -> None:
-    """Serve until a signal says stop. Raises Misconfigured or TryLater when it cannot start."""
+    """Serve until a signal says stop. Raises Misconfigured or TryLater if meta cannot start."""
     _hold({signal.SIGHUP})
     open_files.allow(OPEN_FILES)
-    multiprocessing.set_start_method(
-        "fork", force=True
-    )  # what the hooks below are for, and all that granian knows to share
+    # The hooks below work at a fork, and granian shares its socket with workers only by fork.
+    multiprocessing.set_start_method("fork", force=True)
     told: set[str] = set()
     with (
         contextlib.closing(listening.reserve(settings.host, settings.port)) as reserved,
         contextlib.closing(Store(settings.database, told=told)) as store,
     ):
-        store.upgrade()  # after the address is ours: another meta that serves here keeps its database as it is
+        store.upgrade()  # only after the address is reserved, so that the database of a running meta is not changed
         _refuse_to_be_open(settings, store, store.tokens())
         store.close()
         address, port = reserved.getsockname()[:2]
@@ -79,14 +79,16 @@ def serve(settings: Settings, announcer: Announcer) -> None:
         try:
             server.serve(target_loader=load, wrap_loader=False)
         except SystemExit:
-            if not server.interrupt_signal:  # else the worker got the same signal and was only quicker than we
-                raise TryLater("the worker does not stay up; its log lines above say why") from None
+            if not server.interrupt_signal:  # else the worker got the same signal, and ended first
+                raise TryLater("the worker keeps ending; its log lines above say why") from None
     log.info("meta stopped")
 
 
 def check(settings: Settings, running: int | None = None) -> None:
-    """Raises a MetaError where `serve` could not start with these, or would not put its records file in force; changes
-    nothing. running: as for meta.process.listening.check."""
+    """Check that `serve` could start with these settings and put its records file in force. Changes nothing.
+
+    running: see meta.process.listening.check. Raises a MetaError if it could not.
+    """
     listening.check(settings.host, settings.port, running)
     with contextlib.closing(Store(settings.database)) as store:
         if (tables := store.check()) is not Tables.OLDER:
@@ -96,17 +98,17 @@ def check(settings: Settings, running: int | None = None) -> None:
 
 
 def _refuse_to_be_open(settings: Settings, store: Store, tokens: list[Token]) -> None:
-    """Beyond loopback somebody must be able to say who may do what. Raises Misconfigured."""
+    """Refuse to listen beyond loopback before there is an admin, who decides who may do what. Raises Misconfigured."""
     if is_loopback(settings.host) or Tokens(tokens).has_admin(SYSTEM.now()):
         return
     raise Misconfigured(
-        f"meta does not listen on {settings.host or 'every interface'} before there is an admin: make a token with "
+        f"meta does not listen on {settings.host or 'every interface'} before there is an admin: create a token with "
         f"`meta token new NAME --role admin --database {store.shown}`"
     )
 
 
 def make_server(settings: Settings, address: str, port: int) -> Any:
-    """granian with one worker, as meta runs it."""
+    """Return a granian server with one worker."""
     return Granian(
         "meta",
         address=address,
@@ -128,7 +130,7 @@ def _forward_hangups() -> None:
     def forward(_signal: int, _frame: Any) -> None:
         for child in multiprocessing.active_children():
             if child.pid:
-                with contextlib.suppress(ProcessLookupError):  # another thread, granian's, may just have waited for it
+                with contextlib.suppress(ProcessLookupError):  # it has just ended, and granian's thread has seen that
                     os.kill(child.pid, signal.SIGHUP)
 
     signal.signal(signal.SIGHUP, forward)
@@ -136,7 +138,7 @@ def _forward_hangups() -> None:
 
 
 def _hold(signals: set[signal.Signals]) -> None:
-    """A new worker inherits the main process's handlers, which would swallow what comes before it has its own."""
+    """Block signals. A new worker inherits the main process's handlers, which must not take its signals."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
 
@@ -146,15 +148,17 @@ def _take(signals: set[signal.Signals]) -> None:
 
 def _stop_at_once() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _take({signal.SIGTERM})  # a SIGHUP waits until the records that it is about are there
+    _take({signal.SIGTERM})  # SIGHUP stays blocked until the records are loaded
 
 
 def load_app(settings: Settings, announcer: Announcer, address: str, port: int, told: set[str]) -> Callable[..., Any]:
-    """In the worker: all state, made here and flushed when the process ends. Returns the WSGI application. told: as for a
-    Store."""
+    """Load all state in the worker, and return the WSGI application. The state is written when the process ends.
+
+    told: see Store.
+    """
     announcer.starts()
     began = readiness.now()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches both; the main process will tell us
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches both processes; the main one stops us
     store = Store(settings.database, told=told)
     service = Service(store, settings._replace(host=address, port=port))
     try:
@@ -170,13 +174,13 @@ def load_app(settings: Settings, announcer: Announcer, address: str, port: int, 
     story = _story(settings, service, store, address, port)
     serving = partial(announcer.ready, began, _agents(len(service.records.records)))
     threading.Thread(target=_guard, args=(address, port, story, serving), name="guard", daemon=True).start()
-    gc.set_threshold(50_000, 20, 50)  # a beat leaves no cycles, and a million hosts take long to look through
+    gc.set_threshold(50_000, 20, 50)  # heartbeats leave no cycles, and a collection of a million hosts takes long
     return create_app(service).wsgi_app
 
 
 def _shut_down(service: Service, store: Store) -> None:
     if not service.close(FLUSH_WITHIN):
-        log.error("the last changes of some hosts could not be written; their next heartbeat will tell them again")
+        log.error("the last changes of some hosts could not be written; their next heartbeats report them again")
     store.close()
 
 
@@ -199,7 +203,7 @@ def _story(settings: Settings, service: Service, store: Store, address: str, por
 
 
 def _guard(address: str, port: int, story: str, serving: Callable[[], None]) -> None:
-    """Say when we can be reached; then wait for the main process's death, and follow it."""
+    """Log when the worker can be reached. Then wait for the end of the main process, and end too."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -1,7 +1,7 @@
-"""What all of meta's doors share: the hosts and the records in force in memory, the store behind them, and who may do what.
+"""What all requests share: hosts and records in memory, the store behind them, and the tokens.
 
-The records are one frozen value that is swapped whole, so a heartbeat sees the old ones or the new ones. They live in the
-store; where a file manages them, it is applied to the store, and an edit from elsewhere is refused.
+The records in force are one frozen value that is replaced as a whole. So a heartbeat is answered by the old records or by the
+new ones. They are kept in the store. If a records file manages them, it is applied to the store, and other edits are refused.
 """
 
 import logging
@@ -33,12 +33,15 @@ from meta.sync.clocks import Clocks
 from meta.sync.housekeeping import Lifetimes
 from meta.sync.loop import Condition, Keeper
 
-LATE = 10.0  # seconds behind the database, after which we are not ready
+LATE = 10.0  # seconds of lag behind which meta is not ready
 log = logging.getLogger(__name__)
 
 
 class Service:
-    """Safe for threads. Made empty; `start` fills it from the store. clock: for all that this process does."""
+    """The state of this process, and the one place that connects its parts. Safe for threads.
+
+    It is made empty; `start` fills it from the store. clock: the only one that this process uses.
+    """
 
     def __init__(self, store: Store, settings: Settings, clock: Clock = SYSTEM):
         self.store = store
@@ -47,8 +50,8 @@ class Service:
         self.table = HostTable(late_after=settings.late_after, max_hosts=settings.max_hosts)
         self.tokens = Tokens()
         self.host_tokens = self.tokens.hosts
-        # By enrolment token and host: the token (and its hash) of which nobody can say whether it is in the database. The host
-        # gets the same one when it asks again, or a lost answer would lock it out.
+        # New tokens and their hashes, by enrolment token and host, while it is unknown whether the database has them. A host
+        # that asks again gets the same token; a new one would lock it out if the first was written.
         self.unanswered: dict[tuple[int, str], tuple[str, bytes]] = {}
         self.beats = Beats()
         self.editor = Editor(
@@ -57,49 +60,48 @@ class Service:
         self.ages = pages.Ages(settings.new_for, settings.late_after, settings.lost_after)
         self.file = settings.records
         self.source = RecordsFile(self.file, self.editor, self.table, settings.url, clock.now) if self.file else None
-        self.publishing = threading.Lock()  # held while what was published and the file of it are made to agree
+        self.publishing = threading.Lock()  # held while a tarball and its entry in the records are changed together
         self.names = ("localhost", "127.0.0.1", "::1", socket.gethostname())  # of this machine
         own = addresses.authorities("", "", self.names, settings.port)
         self.root = addresses.Root(lambda: self.records, self._is_of_ops_meta, own)
         lifetimes = Lifetimes(settings.late_after, settings.retire_after, settings.forget_after)
-        # Or it would wait for a connection while many who order something wait for the head.
+        # Connections of its own: it must not wait while many edits use all others.
         self._keepers = store.apart()
         unlabel = Unlabelling(self.editor)
         self._keeper = Keeper(self.table, self._keepers, self.tokens, self.put_in_force, lifetimes, unlabel, clock)
 
     def start(self) -> None:
-        """Fill the memory and begin to keep the store in step. Raises MetaError."""
+        """Fill the memory from the store, and start to write changes to it. Raises MetaError."""
         self._keeper.load(self.clock.now())
         if self.source:
             self.source.start()
         self._keeper.start()
 
     def close(self, timeout: float) -> bool:
-        """Write everything down; returns whether that worked within `timeout` seconds."""
+        """Write everything to the store. Returns whether that worked within `timeout` seconds."""
         is_written = self._keeper.close(timeout)
         self._keepers.close()
         return is_written
 
     @property
     def records(self) -> RecordSet:
-        """Those in force."""
+        """The records in force."""
         return self.table.classes.records
 
     def put_in_force(self, records: RecordSet, instead_of: RecordSet | None = None) -> None:
-        """From now on these; an older revision than that in force changes nothing, unless that is `instead_of`."""
+        """Put these records in force; see HostTable.activate."""
         self.table.activate(records, instead_of, self.clock.now)
 
     def _is_of_ops_meta(self) -> bool:
         return self.source is not None and self.source.is_of_ops_meta
 
     def require_database(self) -> None:
-        """Raises TryLater while the database is known not to answer: at once, so that what people order does not queue behind
-        it."""
+        """Raises TryLater while the database is known not to answer, so that edits fail at once instead of waiting."""
         if self._keeper.refusing:
-            raise TryLater(f"nothing can be ordered now: {self._keeper.refusing}")
+            raise TryLater(f"edits are not possible now: {self._keeper.refusing}")
 
     def behind(self) -> str:
-        """Why another meta may have put newer records in force than these, or ""; asks the database."""
+        """Return why another meta may have newer records in force, or "". Reads the database."""
         if self._keeper.refusing:
             return self._keeper.refusing
         try:
@@ -113,7 +115,7 @@ class Service:
         return retirement.set_aside(self.table, self.editor, self._keeper.meta, edit, hostnames, retired)
 
     def peer(self, environ: dict[str, Any]) -> tuple[str, bool]:
-        """Who sends this request: (address, whether a host may do without a token there)."""
+        """Return who sends this request: (address, whether a host there needs no token)."""
         settings = self.settings
         address = client_address(environ, settings.trusted_proxies) if settings.trusted_proxies else None
         if address is None:
@@ -124,8 +126,10 @@ class Service:
         return self._keeper.condition(now)
 
     def ready(self) -> list[str]:
-        """Why nobody should send us edits now, or what stops hosts; empty when all is well. Heartbeats are answered all the
-        same."""
+        """Return why meta should get no edits now, or why hosts cannot take their orders; [] if all is well.
+
+        Heartbeats are answered in any case.
+        """
         condition = self.condition(self.clock.now())
         if condition.trouble:
             return [condition.trouble]
@@ -134,7 +138,7 @@ class Service:
         return [*late, *filter(None, [waiting]), *reach.overloaded(self.table)]
 
     def warnings(self) -> list[str]:
-        """What a person should see to, while we are ready."""
+        """Return warnings for a person, which matter even while meta is ready."""
         return self._keeper.warnings(self.clock.now())
 
     @property
@@ -142,19 +146,18 @@ class Service:
         return self._keeper.clocks
 
     def known_hosts(self, records: RecordSet) -> Mapping[Matched, int]:
-        """The classes that the hosts which have reported fall into under these records, and how many into each."""
+        """Return the classes of all known hosts under these records, and how many hosts are in each."""
         return reach.classes_under(self.table, records)
 
     def reload(self, seal: str = "") -> Reading:
-        """Read the records file again and put it in force; seal: see RecordsFile. Raises MetaError and changes nothing when it
-        is refused."""
+        """Read the records file again and put it in force. seal: see RecordsFile. Raises MetaError and then changes nothing."""
         if self.source:
             return self.source.reload(seal)
         log.info("records reloaded: %d agents", len(self.records.records))
         return self.would_reload()
 
     def would_reload(self) -> Reading:
-        """What `reload` would do. Raises MetaError."""
+        """Return what `reload` would do. Raises MetaError."""
         if self.source:
             return self.source.would_do()
         return Reading(Loaded("", self.records.records).as_data(), [], {}, [])

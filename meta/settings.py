@@ -1,9 +1,7 @@
-"""What `meta serve` shall do, settled from its options, its configuration file, a legacy cfg.json's own settings, and the
-defaults, in this order.
+"""The settings of `meta serve`: from its options, its configuration file, ops-meta's cfg.json, and the defaults, in this order.
 
-The file is YAML or JSON (meta.example.yaml shows all of it); its keys are camelCase like those of cfg.json. Refuses, with
-Misconfigured and every line at once, what cannot be meant: unknown keys, a port that is none, a directory that is not there.
-A key that has gone away is only warned of.
+The configuration file is YAML or JSON, with keys in camelCase; meta.example.yaml shows all of them. Invalid values raise
+Misconfigured, with all lines at once: unknown keys, bad ports, missing directories. A removed key is only warned of.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,54 +24,54 @@ DEFAULT_DATABASE = "sqlite:///var/meta.db"
 DEFAULT_MAX_TARBALL = 4 << 30
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
-# What the last release still read, and what takes its place. For one release each is warned of and ignored; then its line here
-# goes, and it is an unknown one like any other.
+# Settings that the previous release still had, and what replaces them. For one release each is ignored with a warning. Then
+# its line here is deleted, and it is refused as any unknown key.
 GONE: Mapping[str, str] = {  # by key of the file
     "elves": "`meta elves -c FILE`, a process of its own on the same database, serves elves-agents (docs/elves.md)",
 }
-GONE_VARIABLES: Mapping[str, str] = {}  # by variable, META_...
+GONE_VARIABLES: Mapping[str, str] = {}  # by environment variable, META_...
 
 
 class Settings(NamedTuple):
-    """records: the file that the records are managed in, or None when they live in the database; host: a name or an address, ""
-    for all interfaces; port: 0 for any free one; tarballs: a directory, or None; anonymous_hosts: whether hosts without a token
-    are answered, None = those on this machine; times in seconds, 0 = never; max_tarball: bytes of an upload;
-    pin_threads: whether heartbeats are answered on one CPU."""
+    """The settings of one meta. Times are in seconds."""
 
-    host: str = "127.0.0.1"
-    port: int = 2000
+    host: str = "127.0.0.1"  # a name or an address to listen on; "": all interfaces
+    port: int = 2000  # 0: any free one
     database: str = DEFAULT_DATABASE
-    records: Path | None = None
-    tarballs: Path | None = None
+    records: Path | None = None  # the file that manages the records; None: they are edited in the database
+    tarballs: Path | None = None  # the directory of tarballs; None: meta serves none
     log_level: str = "info"
     log_format: str = "text"
-    anonymous_hosts: bool | None = None
+    anonymous_hosts: bool | None = None  # whether hosts need no token; None: only those on this machine
     trusted_proxies: tuple[Network, ...] = ()
-    new_for: float = 3600
-    late_after: float = 900
-    lost_after: float = 3600
-    retire_after: float = 30 * 86400
-    forget_after: float = 90 * 86400
+    new_for: float = 3600  # since the first report
+    late_after: float = 900  # without a report
+    lost_after: float = 3600  # without a report
+    retire_after: float = 30 * 86400  # without a report; 0: never
+    forget_after: float = 90 * 86400  # since it was retired; 0: never
     max_hosts: int = 2_000_000
-    max_tarball: int = DEFAULT_MAX_TARBALL
-    pin_threads: bool = True
-    warnings: tuple[str, ...] = ()  # what to tell the owner of the file, though all is well
+    max_tarball: int = DEFAULT_MAX_TARBALL  # bytes of an upload
+    pin_threads: bool = True  # whether heartbeats are answered on one CPU
+    warnings: tuple[str, ...] = ()  # for the owner of the file; meta starts all the same
 
     @property
     def url(self) -> str:
-        """Where this machine reaches the meta that listens there."""
+        """The URL by which this machine reaches the meta that listens there."""
         return f"http://{addresses.shown(addresses.from_here(self.host), self.port)}"
 
 
 def settle(options: Mapping[str, Any], legacy: Loaded | None = None) -> Settings:
-    """options: by the file's keys in snake_case, those that nobody gave absent or None; legacy: the loaded records file, for
-    ops-meta's own settings. Raises Misconfigured."""
+    """Return the settings from these options and the defaults. Raises Misconfigured.
+
+    options: by the file's keys in snake_case; options that were not given are absent or None. legacy: the loaded records file,
+    which has settings of its own if it is ops-meta's.
+    """
     given = {key: value for key, value in options.items() if value is not None}
     own = legacy.settings if legacy else None
     host, port = parse_listen(given.pop("listen", "") or (own.listen if own else "") or DEFAULT_LISTEN)
     tarballs = given.pop("tarballs", None)
     if tarballs is not None and not tarballs.is_dir():
-        raise Misconfigured(f"the tarball directory {plain(str(tarballs))} is not there")
+        raise Misconfigured(f"the tarball directory {plain(str(tarballs))} does not exist")
     if tarballs is None and own and legacy and own.tarball_dir:
         tarballs = _legacy_tarballs(Path(legacy.file), own.tarball_dir)
     settings = Settings(host=host, port=port, tarballs=tarballs, **given)
@@ -83,13 +81,16 @@ def settle(options: Mapping[str, Any], legacy: Loaded | None = None) -> Settings
 
 
 def _legacy_tarballs(records: Path, directory: str) -> Path | None:
-    """ops-meta takes it from where it was started; beside its cfg.json is where it usually is."""
+    """Return ops-meta's tarball directory: relative to its cfg.json, or else to the current directory, as ops-meta does."""
     candidates = (records.parent / directory, Path(directory))
     return next((candidate for candidate in candidates if candidate.is_dir()), None)
 
 
 def gathered(config: Path | None, options: Mapping[str, Any]) -> Settings:
-    """A service's settings: its file's, over which its options win, and those of its records file. Raises Misconfigured."""
+    """Return a service's settings: options win over the configuration file, and that over the records file.
+
+    Raises Misconfigured.
+    """
     wanted = read(config) if config else {}
     wanted |= {key: value for key, value in options.items() if value is not None}
     records = wanted.get("records")
@@ -97,7 +98,7 @@ def gathered(config: Path | None, options: Mapping[str, Any]) -> Settings:
 
 
 def parse_listen(listen: str) -> tuple[str, int]:
-    """As `addresses.parse_listen`. Raises Misconfigured."""
+    """Parse an address to listen on, as `addresses.parse_listen` does. Raises Misconfigured."""
     try:
         return addresses.parse_listen(listen)
     except ValueError as e:
@@ -105,8 +106,10 @@ def parse_listen(listen: str) -> tuple[str, int]:
 
 
 def read(path: Path, gone: Mapping[str, str] = GONE) -> dict[str, Any]:
-    """A configuration file -> the options it gives, for `settle`; `warnings` is one of them where there are any. Paths are from
-    the file's directory. Raises Misconfigured."""
+    """Read a configuration file. Returns its options, as `settle` takes them, and `warnings` if there are any.
+
+    Paths are relative to the file's directory. gone: removed keys, and what replaces them. Raises Misconfigured.
+    """
     try:
         root = located_tree.from_yaml(decode(path.read_bytes(), str(path)))
     except located_tree.NodeError as e:
@@ -120,7 +123,7 @@ def read(path: Path, gone: Mapping[str, str] = GONE) -> dict[str, Any]:
     if root is not None and not is_blank(root):
         for key, field in reader.fields(Field(root, "", root.line), {**KEYS, **gone}).items():
             if key in gone:
-                reader.warn(field, f"is no setting any more, and ignored: {gone[key]}")
+                reader.warn(field, f"is no longer a setting and is ignored: {gone[key]}")
                 continue
             if is_blank(field.node):
                 continue
@@ -139,7 +142,7 @@ def read(path: Path, gone: Mapping[str, str] = GONE) -> dict[str, Any]:
 def _text(field: Field, reader: Reader) -> str | None:
     text = reader.text(field)
     if text and not in_plain_sight(text):
-        raise ValueError(f"{quoted(shown(text))} has a character that cannot be seen")
+        raise ValueError(f"{quoted(shown(text))} has an invisible character; remove it")
     return text
 
 

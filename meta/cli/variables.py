@@ -93,7 +93,7 @@ def _breaks(kept: str, at: int) -> int:
 def gone_away(environment: Iterable[str], gone: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each variable that the last release still read. gone: as in meta.settings."""
     for variable in sorted(gone.keys() & environment):
-        yield f"the variable {variable} is no setting any more, and ignored: {gone[variable]}"
+        yield f"the variable {variable} is no longer a setting and is ignored: {gone[variable]}"
 
 
 def near_misses(environment: Iterable[str], names: Iterable[str]) -> Iterator[str]:

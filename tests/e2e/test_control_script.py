@@ -363,7 +363,7 @@ def test_a_records_file_that_would_not_be_put_in_force_is_no_good_configuration(
         done = control(home, verb, "meta")
         assert done.returncode == code
         assert "2 of 2 agents would be gone: falcon-agent, dinp-agent " in done.stderr
-        assert f"if that is meant: meta reload --url {address} --yes" in done.stderr
+        assert f"if you want that: meta reload --url {address} --yes" in done.stderr
     assert get(f"{address}/ready").text == "ready"
     meta = home / ".venv" / "bin" / "meta"
     subprocess.run([meta, "reload", "--url", address, "--yes"], capture_output=True, timeout=60, check=True)

@@ -47,7 +47,7 @@ def test_it_says_what_it_serves_and_answers(server):
 def test_a_setting_that_has_gone_away_is_warned_of_and_keeps_nothing_from_starting(tmp_path, records):
     (tmp_path / "meta.yaml").write_text("maxHosts: 7\nelves: conf.properties\n")
     with MetaServer(tmp_path, records, "--config", "meta.yaml") as server:
-        said = "meta.yaml:2: elves: is no setting any more, and ignored: `meta elves -c FILE`"
+        said = "meta.yaml:2: elves: is no longer a setting and is ignored: `meta elves -c FILE`"
         assert said in server.log()
         assert version_for(server, "h1") == "1.0.0"
 

@@ -156,7 +156,7 @@ def test_what_cannot_be_meant_is_told_with_its_line(tmp_path, line, why):
 def test_a_key_that_has_gone_away_is_warned_of_with_what_takes_its_place_and_changes_nothing(tmp_path):
     gone = {"former": "say lateAfter instead"}
     told = read(config(tmp_path, "newFor: 1h\nformer: [what, it, took]\n"), gone)
-    said = f"{tmp_path}/meta.yaml:2: former: is no setting any more, and ignored: say lateAfter instead"
+    said = f"{tmp_path}/meta.yaml:2: former: is no longer a setting and is ignored: say lateAfter instead"
     assert told == {"new_for": 3600, "warnings": (said,)}
     assert settle(told).warnings == (said,)
     with pytest.raises(Misconfigured, match="unknown key"):

@@ -119,7 +119,7 @@ def test_reload_without_a_meta_says_so(directory):
         (["--records", "none.yaml"], 2, "none.yaml: cannot be read: No such file or directory"),
         (["--records", "r.yaml", "--listen", "2000"], 2, '"2000" is not HOST:PORT'),
         (["--records", "r.yaml", "--listen", "192.0.2.1:0"], 2, "cannot listen on 192.0.2.1:0: Cannot assign"),
-        (["--records", "r.yaml", "--tarballs", "none"], 2, "the tarball directory none is not there"),
+        (["--records", "r.yaml", "--tarballs", "none"], 2, "the tarball directory none does not exist"),
         (["--records", "r.yaml", "--listen", "127.0.0.1:0", "--database", "meta.db"], 2, "the database is no URL like"),
         (
             ["--records", "r.yaml", "--listen", "127.0.0.1:0", "--database", "sqlite:///r.yaml"],

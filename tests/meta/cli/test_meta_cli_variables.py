@@ -118,7 +118,7 @@ def test_a_near_miss_in_the_environment_is_warned_of_and_the_command_goes_on(tmp
 def test_a_variable_that_has_gone_away_is_warned_of_with_what_takes_its_place():
     gone = {"META_FORMER": "set META_LISTEN instead", "META_OTHER": "nothing"}
     assert list(variables.gone_away(["META_FORMER", "META_LISTEN"], gone)) == [
-        "the variable META_FORMER is no setting any more, and ignored: set META_LISTEN instead"
+        "the variable META_FORMER is no longer a setting and is ignored: set META_LISTEN instead"
     ]
     assert variables.problems("META_FORMER=x", [*NAMES, *gone]) == []
 

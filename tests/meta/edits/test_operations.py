@@ -614,9 +614,7 @@ def test_the_second_of_two_who_edit_at_once_sees_what_the_first_did():
     past.commit(operations.set_fields(past.now, "b", {"version": "7"}), "cid")
     past.commit(operations.set_fields(past.now, "a", {"cmd": "stop"}, STAGING), "bob")
     found = conflict(conflicts.require, past.now, "a", 1, past.since(1))
-    assert (
-        str(found) == "a changed since revision 1, now at revision 4; read what is there now, and make your edit again"
-    )
+    assert str(found) == "a changed since revision 1, now at revision 4; read it again, and repeat your edit"
     assert found.lines == [
         "revision 2 by ann: the leak",
         "  a: version 1 -> 2",
@@ -639,7 +637,7 @@ def test_a_record_that_was_deleted_and_made_again_is_another_one():
     past.commit(operations.delete_record(past.now, "a"), "ann")
     gone = conflict(conflicts.require, past.now, "a", 1, past.since(1))
     assert (str(gone), gone.lines) == (
-        "a changed since revision 1, now deleted; read what is there now, and make your edit again",
+        "a changed since revision 1, now deleted; read it again, and repeat your edit",
         ["revision 2 by ann", "  deleted agent a (version 1)"],
     )
     past.commit(operations.put_record(past.now, A), "bob")
@@ -651,7 +649,7 @@ def test_what_shall_be_new_must_not_be_there():
     past = History(A)
     assert (
         str(conflict(conflicts.require, past.now, "a", 0))
-        == "a is already there, since revision 1; read it, and edit that"
+        == "a exists already, since revision 1; read it, and edit that"
     )
 
 

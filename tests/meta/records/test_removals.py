@@ -13,7 +13,7 @@ from meta.records.removals import mass_removal
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 
 IF_ANY = {"If-Match": "*"}
-CUT = "(a file that was cut short, or another fleet's, looks like this); if that is meant: "
+CUT = "(a truncated file, or one of another fleet, looks like this); if you want that: "
 
 
 def agent(name, *overrides, version="1"):
