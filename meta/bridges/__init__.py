@@ -1,1 +1,1 @@
-"""Bridges: heartbeats of other systems, translated into meta's own reports and desired states."""
+"""Bridges: they translate heartbeats of other systems into meta's reports, and desired state into those systems' answers."""

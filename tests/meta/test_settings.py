@@ -63,7 +63,7 @@ def test_legacy_tarballs_are_looked_for_beside_the_file_then_where_meta_was_star
 
 
 def test_a_tarball_directory_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(Misconfigured, match="nowhere is not there"):
+    with pytest.raises(Misconfigured, match="nowhere does not exist"):
         settle({"tarballs": tmp_path / "nowhere"})
 
 

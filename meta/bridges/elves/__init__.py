@@ -1,4 +1,4 @@
-"""elves: real elves-agents over Thrift, the other elves modules over RabbitMQ, other heartbeat instances over ZooKeeper.
+"""The bridge to elves: agents over Thrift, other elves modules over RabbitMQ, other heartbeat instances over ZooKeeper.
 
-Source of all formats: the public heartbeat module (Java) and elves-agent (Go). docs/elves.md tells what is different here.
+All formats are those of the public heartbeat module (Java) and of elves-agent (Go). docs/elves.md lists the differences.
 """

@@ -1,6 +1,6 @@
 """The app table of the supervisor module: which agent may run which app at which version. Pure.
 
-A table is taken whole or not at all: an entry that is left out would make agents remove that app.
+A table with one invalid entry is refused as a whole, because agents remove an app that has no entry.
 """
 
 from collections.abc import Iterable
@@ -12,11 +12,11 @@ from updater.wire.decode_problems import in_words
 from updater.wire.text import one_line
 
 MAX_ENTRIES = 10_000
-MAX_TEXT = 256
+MAX_TEXT = 256  # characters of an app or a version
 
 
 class BadTable(ValueError):
-    """This is no app table; the text says why."""
+    """The app table is invalid; the text says why."""
 
 
 class Entry(NamedTuple):
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 
 
 class AppTable(NamedTuple):
-    """In the order of the message; of two entries for the same app and agent the later one counts."""
+    """All entries, in the order of the message. For the same app and agent, the later entry counts."""
 
     entries: tuple[Entry, ...] = ()
 
@@ -47,8 +47,10 @@ _scalar = msgspec.json.Decoder(str | int | float)
 
 
 def parse_table(result: bytes | msgspec.Raw) -> AppTable:
-    """The JSON of updateAppInfo's or appAuthInfo's `result`. Java's JSON reader takes lists that are written as a text, so they
-    are taken here too. Raises BadTable."""
+    """Parse the `result` of updateAppInfo or appAuthInfo. Raises BadTable.
+
+    A list may also be given as a string with JSON in it, which the Java module accepts too.
+    """
     try:
         wire = _result.decode(bytes(result))
         if isinstance(wire, str):
@@ -64,16 +66,16 @@ def parse_table(result: bytes | msgspec.Raw) -> AppTable:
 def _entry(wire: _WireEntry) -> Entry:
     version = bytes(wire.version)
     known = _scalar.decode(version)
-    text = known if isinstance(known, str) else version.decode()  # 1.10 stays 1.10
+    text = known if isinstance(known, str) else version.decode()  # the number 1.10 stays "1.10"
     ips: Iterable[str] = _ips.decode(wire.agent_list) if isinstance(wire.agent_list, str) else wire.agent_list
     for what, word in (("app", wire.app), ("version", text)):
         if not word.strip() or len(word) > MAX_TEXT or not word.isprintable():
-            raise BadTable(f"the {what} {one_line(word, 80)!r} is blank, too long or does not print")
+            raise BadTable(f"the {what} {one_line(word, 80)!r} is blank, too long or has characters that do not print")
     return Entry(wire.app.strip(), text.strip(), frozenset(ip.strip() for ip in ips if ip.strip()))
 
 
 def render_table(table: AppTable) -> bytes:
-    """For the disk; `parse_table` reads it."""
+    """Return the table as JSON for a file; `parse_table` reads it."""
     entries: list[dict[str, Any]] = [
         {"app": entry.app, "version": entry.version, "agentList": sorted(entry.agents)} for entry in table.entries
     ]

@@ -1,6 +1,6 @@
-"""The app table in force, in memory and on disk: a restart goes on with the last one.
+"""The app table in force, in memory and in a file, so that it survives a restart.
 
-Promises that what `save` returned True for is on the disk, and that a reader of the file sees a whole table.
+The file always has a complete table. Once `save` has returned True, the table in force is on the disk.
 """
 
 import logging
@@ -14,12 +14,12 @@ from updater import durable_files
 from updater.errors import TryLater
 
 MAX_FILE = 64 << 20  # bytes
-SAVE_EVERY = 2.0  # seconds between two tries
+SAVE_EVERY = 2.0  # seconds between two attempts to write the file
 log = logging.getLogger(__name__)
 
 
 class KeptTable:
-    """Safe for threads. file: where it is kept, None: nowhere."""
+    """The app table. Safe for threads. file: where it is stored; None: only in memory."""
 
     def __init__(self, file: Path | None = None):
         self._file = file
@@ -27,11 +27,11 @@ class KeptTable:
         self._unsaved = Reminder(log)
         self._limited_log = RateLimitedLog()
         self._next_try = 0.0
-        self.table = self._load()  # None: there was never one
+        self.table = self._load()  # None: no table has arrived yet
         self.is_saved = True
 
     def put(self, table: AppTable, by: str) -> bool:
-        """From now on this one; whether it is on the disk. by: the service that brought it."""
+        """Put a table in force. Returns whether it is on the disk. by: the service that sent it."""
         with self._saving:
             is_new = table != self.table
             if not is_new and self.is_saved:
@@ -46,16 +46,16 @@ class KeptTable:
         now, many = time.time(), len(table.entries)
         self._limited_log.say(log, now, "%s: the app table has %d entries", by, many, level=logging.INFO)
         if not many:
-            text = "the app table is empty now: by it, every agent removes all its apps"
+            text = "the app table is empty now: every agent will remove all its apps"
             self._limited_log.say(log, now, text)
 
     def save(self) -> bool:
-        """Write what is not yet on the disk; whether all is there."""
+        """Write the table if it is not on the disk yet. Returns whether it is now."""
         with self._saving:
             return self._save()
 
     def save_again(self, now: float) -> bool:
-        """The same, but no more often than every two seconds. now: monotonic seconds."""
+        """Do the same, but not within SAVE_EVERY seconds after a failure. now: monotonic seconds."""
         with self._saving:
             return self.is_saved or (now >= self._next_try and self._save())
 
@@ -66,16 +66,16 @@ class KeptTable:
         try:
             durable_files.make_directory(self._file.parent)
             data = render_table(self.table)
-            durable_files.write_atomic(self._file, data, mode=0o600)  # it says what which host runs
+            durable_files.write_atomic(self._file, data, mode=0o600)  # others must not read which host runs what
         except TryLater as e:
             self._next_try = time.monotonic() + SAVE_EVERY
-            text = "the app table is in force but cannot be kept in %s, trying again: %s"
+            text = "the app table is in force but cannot be written to %s, trying again: %s"
             self._unsaved.say(text, self._file, e)
             return False
         self.is_saved = True
         if self._unsaved.is_on:
             self._unsaved.over()
-            log.info("the app table is kept in %s again", self._file)
+            log.info("the app table is written to %s again", self._file)
         return True
 
     def _load(self) -> AppTable | None:
@@ -87,9 +87,7 @@ class KeptTable:
         except FileNotFoundError:
             return None
         except (OSError, BadTable) as e:
-            log.error(
-                "the app table in %s cannot be read, so there is none until a message brings it: %s", self._file, e
-            )
+            log.error("the app table in %s cannot be read, so there is none until one arrives: %s", self._file, e)
             return None
         log.info("the app table in %s has %d entries", self._file, len(table.entries))
         return table

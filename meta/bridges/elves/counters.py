@@ -1,4 +1,4 @@
-"""What happened how often, and what is now, for /metrics: in a registry that each bridge has for itself."""
+"""The counters and gauges of the bridge, for /metrics. Each bridge has a registry of its own."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,25 +11,25 @@ COUNTERS = {
     "beats": "Heartbeats of agents.",
     "beats_not_stored": "Heartbeats that were answered but not stored: a bad ip or apps text.",
     "thrift_connections": "Connections that agents have opened.",
-    "thrift_exceptions": "Calls answered with a Thrift exception, by which the agent changes nothing.",
-    "thrift_refused": "Connections of agents closed for bad bytes, a limit or a deadline.",
-    "messages": "Messages taken from the queue.",
-    "messages_dropped": "Messages that could not be served.",
+    "thrift_exceptions": "Calls answered with a Thrift exception, so that the agent changes nothing.",
+    "thrift_refused": "Connections of agents closed because of bad bytes, a limit or a deadline.",
+    "messages": "Messages received from the queue.",
+    "messages_dropped": "Messages that could not be handled.",
     "answers_nobody_takes": "Answers that the broker could not deliver.",
     "agents_shared": "Agents written to ZooKeeper.",
-    "agents_not_shared": "Agents that ZooKeeper did not take; each is tried again.",
-    "hosts_not_remembered": "Heartbeats that meta did not take as a host's report.",
+    "agents_not_shared": "Agents that could not be written to ZooKeeper; each is tried again.",
+    "hosts_not_remembered": "Heartbeats that meta did not accept as a host's report.",
 }
 GAUGES = {
-    "agents_online": "Agents that beat within the last 600 seconds.",
-    "connections": "Connections of agents that are open.",
+    "agents_online": "Agents with a heartbeat in the last 600 seconds.",
+    "connections": "Open connections of agents.",
     "rabbitmq_up": "1 while RabbitMQ is connected.",
     "zookeeper_up": "1 while ZooKeeper is connected.",
 }
 
 
 class Numbers(Collector):
-    """Counters and gauges by name, of COUNTERS and GAUGES alone. Safe for threads."""
+    """The values of COUNTERS and GAUGES, by name. Safe for threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -46,16 +46,16 @@ class Numbers(Collector):
         return self._counts[name]
 
     def watch(self, name: str, gauge: Callable[[], float]) -> None:
-        """gauge: asked at each look at /metrics."""
+        """Set the function that returns a gauge's value whenever /metrics is read."""
         self._gauges[name] = gauge
 
     def collect(self) -> Iterator[Metric]:
-        """For the registry."""
+        """Yield all metrics; the registry calls this."""
         for name, text in COUNTERS.items():
             yield CounterMetricFamily(f"meta_elves_{name}", text, value=self.get(name))
         for name, gauge in self._gauges.items():
             yield GaugeMetricFamily(f"meta_elves_{name}", GAUGES[name], value=gauge())
 
     def render(self) -> str:
-        """The text of /metrics."""
+        """Return the text of /metrics."""
         return generate_latest(self._registry).decode()

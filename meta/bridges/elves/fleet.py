@@ -1,6 +1,7 @@
-"""What the bridge needs of meta, and the one place that knows how meta gives it.
+"""The part of meta that the bridge uses, as an interface and its implementations.
 
-A Fleet remembers hosts and resolves records; any exception of it becomes a Thrift exception, by which an agent changes nothing.
+A Fleet stores reports of hosts, and returns their desired state. If it raises anything, the agent gets a Thrift exception, and
+changes nothing.
 """
 
 from collections.abc import Iterator
@@ -14,24 +15,24 @@ from meta.settings import Settings
 from meta.store import Store
 from updater.wire.heartbeat import Desired, Report
 
-FLUSH_WITHIN = 5.0  # seconds for the last write
+FLUSH_WITHIN = 5.0  # seconds for the last write to the database
 
 
 class Fleet(Protocol):
-    """Safe for threads."""
+    """What the bridge needs of meta. Safe for threads."""
 
     def beat(self, report: Report, address: str, now: float) -> tuple[Desired, ...]:
-        """Remember the host, and return what it shall run."""
+        """Store the report, and return the desired state of its host."""
 
     def resolve(self, hostname: str) -> tuple[Desired, ...]:
-        """What it shall run; remembers nothing."""
+        """Return the desired state of a host. Stores nothing."""
 
     def withheld(self, hostname: str) -> frozenset[str]:
-        """Agents that have a record but no order now, since their version is banned: a host keeps what it has of them."""
+        """Return agents that have a record but no order, because their version is banned. Hosts keep what they have of them."""
 
 
 class TableFleet:
-    """A Fleet over meta's table of hosts and the records in force there."""
+    """A Fleet that uses a table of hosts, and the records in force there."""
 
     def __init__(self, table: HostTable):
         self._table = table
@@ -49,22 +50,23 @@ class TableFleet:
 
 
 class ServiceFleet(TableFleet):
-    """A Fleet over a whole meta."""
+    """A Fleet that uses a meta with a database."""
 
     def __init__(self, service: Service):
         super().__init__(service.table)
         self._service = service
 
     def reload(self) -> str:
-        """Read the records file again; returns what that changed, in lines. Raises MetaError, logs it and changes nothing where
-        it is refused."""
+        """Read the records file again. Returns what that changed, in lines. Raises MetaError, and then changes nothing."""
         return "\n".join(self._service.reload().told())
 
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[ServiceFleet]:
-    """A meta of our own on this database, beside those that serve hosts there; its last changes are written at the end.
-    Raises Misconfigured or TryLater when it cannot begin."""
+    """Open a meta on this database, which other metas may use at the same time. It writes its last changes at the end.
+
+    Raises Misconfigured or TryLater if it cannot start, and TryLater if the last changes could not be written.
+    """
     with closing(Store(settings.database)) as store:
         store.upgrade()
         service = Service(store, settings)
@@ -73,4 +75,6 @@ def opened(settings: Settings) -> Iterator[ServiceFleet]:
             yield ServiceFleet(service)
         finally:
             if not service.close(FLUSH_WITHIN):
-                raise TryLater("the last changes of some hosts could not be written; their next beats tell them again")
+                raise TryLater(
+                    "the last changes of some hosts could not be written; their next heartbeats report them again"
+                )

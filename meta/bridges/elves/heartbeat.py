@@ -1,8 +1,8 @@
-"""One beat of an elves-agent -> the apps that it may run, by the configured mode. Knows neither Thrift nor a broker.
+"""Answers one heartbeat of an elves-agent with the apps that it may run, by the configured mode.
 
-Promises that no answer is empty by mistake: where nothing is decided (no app table yet, no records at all, a fault) it raises,
-and the agent changes nothing. A beat that cannot be stored is answered all the same; where its answer would need what is
-missing in it, the agent is told to keep what it has.
+No answer is empty by mistake. If nothing is decided (no app table yet, no records, an error), this raises, and the agent
+changes nothing. A heartbeat that cannot be stored is still answered. If the answer depends on what is missing in it, the agent
+is told to keep what it has. This module knows neither Thrift nor RabbitMQ.
 """
 
 import logging
@@ -20,11 +20,14 @@ log = logging.getLogger(__name__)
 
 
 class Undecided(Exception):
-    """Nobody has decided what this agent may run; the text says what is missing."""
+    """It is not decided what this agent may run; the text says what is missing."""
 
 
 class Heartbeat:
-    """Safe for threads. fleet: None where no hosts are kept (not in mode records); heard: told of every agent that beats."""
+    """Answers heartbeats. Safe for threads.
+
+    fleet: None if hosts are not stored (possible in all modes but records); heard: called with every agent that reports.
+    """
 
     def __init__(
         self,
@@ -45,7 +48,10 @@ class Heartbeat:
         self._limited_log = RateLimitedLog()
 
     def beat(self, info: Info, peer: str, now: float) -> str:
-        """The answer's text. peer: the address that it came from; now: Unix seconds. Raises Undecided, and whatever fails."""
+        """Return the answer's text. Raises Undecided, and any other error, for which the agent must change nothing.
+
+        peer: the sender's address; now: Unix seconds.
+        """
         self._numbers.add("beats")
         judged = judge(info, now)
         if judged.agent:
@@ -54,7 +60,7 @@ class Heartbeat:
             self._heard(judged.agent)
         else:
             self._numbers.add("beats_not_stored")
-            self._limited_log.say(log, now, "a beat from %s is answered but not stored: %s", peer, judged.problem)
+            self._limited_log.say(log, now, "a heartbeat from %s is answered but not stored: %s", peer, judged.problem)
         return render_apps(self._apps(judged, now))
 
     def _apps(self, judged: Judged, now: float) -> dict[str, str]:
@@ -65,7 +71,7 @@ class Heartbeat:
             return self._local_apps
         table = self._kept.table
         if table is None:
-            raise Undecided("no app table has come from the supervisor yet")
+            raise Undecided("no app table has arrived from the supervisor yet")
         return table.apps_for(judged.ip) if judged.ip else _as_it_is(judged)
 
     def _by_records(self, judged: Judged, now: float) -> dict[str, str]:
@@ -84,22 +90,22 @@ class Heartbeat:
             kept = fleet.withheld(name)
             withheld = [app for app in withheld if app in kept]
         if not desired and not withheld:
-            raise Undecided(f"no record says anything of {name}")
+            raise Undecided(f"no record applies to {name}")
         return apps_of(desired) | {app: (judged.apps or {})[app] for app in withheld}
 
     def _remember(self, judged: Judged, now: float) -> None:
-        """Show the host among ours; that this fails must not change its answer, which needs no records."""
+        """Store the host among meta's. A failure must not change the answer, which needs no records."""
         if self._fleet is None or judged.agent is None:
             return
         try:
             self._fleet.beat(as_report(judged.agent, hostname(judged.asset, judged.ip)), judged.ip, now)
-        except Exception as e:  # noqa: BLE001 (whatever it is: the answer comes from elsewhere)
+        except Exception as e:  # noqa: BLE001 (any failure: the answer does not depend on this)
             self._numbers.add("hosts_not_remembered")
-            self._limited_log.say(log, now, "agent %s is not remembered as a host: %s", judged.ip, e)
+            self._limited_log.say(log, now, "agent %s is not stored as a host: %s", judged.ip, e)
 
 
 def _as_it_is(judged: Judged) -> dict[str, str]:
-    """For an agent that does not say who it is: it keeps what it has."""
+    """Return the apps that the agent has, so that it keeps them: it does not say which host it is."""
     if judged.apps is None:
-        raise Undecided("the agent says neither who it is nor what it has")
+        raise Undecided("the agent reports neither a name nor its apps")
     return dict(judged.apps)

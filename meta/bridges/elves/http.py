@@ -1,4 +1,4 @@
-"""/health, /ready and /metrics for those who watch the bridge, on a small port of its own."""
+"""The bridge's own HTTP port, with /health, /ready and /metrics."""
 
 import logging
 import threading
@@ -8,16 +8,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from meta.errors import Misconfigured
 from updater.net import addresses
 
-SILENT = 5.0  # seconds after which a client loses its thread
-Page = Callable[[], tuple[int, str]]
+SILENT = 5.0  # seconds after which a silent client is disconnected, to free its thread
+Page = Callable[[], tuple[int, str]]  # returns the status and the text
 log = logging.getLogger(__name__)
 
 
 class Watching:
-    """Serves until `stop`. pages: path -> its status and text."""
+    """Serves these pages, by path, until `stop`."""
 
     def __init__(self, host: str, port: int, pages: Mapping[str, Page]):
-        """Raises Misconfigured when it cannot listen there."""
+        """Start to listen. Raises Misconfigured if that is not possible there."""
         host = host or addresses.every_interface()
         server = type(
             "Server", (ThreadingHTTPServer,), {"address_family": addresses.family(host), "daemon_threads": True}

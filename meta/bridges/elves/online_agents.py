@@ -1,7 +1,7 @@
-"""Which agents were heard of, by ip, for all threads: by ourselves, and by other instances through ZooKeeper.
+"""The elves-agents that were heard of, by ip: by this instance, or by other ones, which tell it through ZooKeeper.
 
-Whether one is online is judged from `now` whenever somebody asks: its last beat is at most 600 seconds ago. The latest beat
-wins, whoever heard it. Agents that were silent for a day are forgotten.
+An agent is online if its last heartbeat is at most 600 seconds ago. Of one agent, the latest heartbeat counts, whichever
+instance received it. Agents that were silent for a day are forgotten.
 """
 
 import threading
@@ -9,21 +9,24 @@ import threading
 from meta.bridges.elves.translator import Agent
 
 ONLINE_FOR = 600.0  # seconds
-FORGOTTEN_AFTER = 86400.0
-MAX_AGENTS = 200_000  # a bound for the memory, not for a fleet
+FORGOTTEN_AFTER = 86400.0  # seconds
+MAX_AGENTS = 200_000  # limits the memory; no fleet is so large
 
 
 class OnlineAgents:
-    """The lock is held for a dictionary's work and nothing else."""
+    """The agents by ip. Safe for threads: the lock is held only for operations on dictionaries."""
 
     def __init__(self, max_agents: int = MAX_AGENTS) -> None:
         self._lock = threading.Lock()
         self._agents: dict[str, Agent] = {}
-        self._foreign: set[str] = set()  # heard of through ZooKeeper only
+        self._foreign: set[str] = set()  # ips that only other instances heard of
         self._max_agents = max_agents
 
     def hear(self, agent: Agent) -> bool:
-        """An agent beats here; whether it was unknown or offline before. What is too many is not kept."""
+        """Note a heartbeat that arrived here. Returns whether the agent was unknown or offline before.
+
+        If there are max_agents already, an unknown one is not stored.
+        """
         with self._lock:
             before = self._agents.get(agent.ip)
             if before is None and len(self._agents) >= self._max_agents and not self._forget(agent.last_beat):
@@ -33,7 +36,7 @@ class OnlineAgents:
         return before is None or not is_online(before, agent.last_beat)
 
     def share(self, agent: Agent, now: float) -> None:
-        """Another instance heard of it; a clock that goes ahead of ours counts as now."""
+        """Note an agent that another instance heard of. A time later than now counts as now."""
         agent = agent._replace(last_beat=min(agent.last_beat, now))
         with self._lock:
             before = self._agents.get(agent.ip)
@@ -46,20 +49,20 @@ class OnlineAgents:
             self._agents[agent.ip] = agent
 
     def withdraw(self, ip: str) -> None:
-        """Another instance says that it is gone; what we heard ourselves stays."""
+        """Forget an agent that was removed from ZooKeeper, unless its heartbeat arrived here."""
         with self._lock:
             if ip in self._foreign:
                 self._foreign.discard(ip)
                 self._agents.pop(ip, None)
 
     def heard_here(self, now: float) -> list[Agent]:
-        """The agents online that beat here."""
+        """Return the agents that are online and whose heartbeat arrived here."""
         with self._lock:
             agents = [agent for ip, agent in self._agents.items() if ip not in self._foreign]
         return [agent for agent in agents if is_online(agent, now)]
 
     def find(self, ip: str, asset: str, now: float) -> list[Agent]:
-        """The agents online with this ip and this asset, blank for any; ordered by ip."""
+        """Return the agents that are online and have this ip and this asset, sorted by ip. "" fits any."""
         with self._lock:
             known = self._agents.get(ip)
             agents = ([known] if known else []) if ip else list(self._agents.values())

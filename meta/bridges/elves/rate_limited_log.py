@@ -1,4 +1,4 @@
-"""Warnings that a hostile peer, or a trouble that lasts, cannot fill a disk with."""
+"""Logs with a limited rate, so that neither a hostile client nor a lasting failure fills the disk."""
 
 import logging
 import threading
@@ -6,13 +6,13 @@ import time
 from collections import Counter
 
 EVERY = 10.0  # seconds
-AT_MOST = 20  # lines of one kind in this time
-REMIND_EVERY = 60.0  # seconds between two lines that say the same of a trouble that lasts
-REASONS = 10  # that such a trouble may have in this time
+AT_MOST = 20  # lines with one text in this time
+REMIND_EVERY = 60.0  # seconds between two equal lines about a lasting failure
+REASONS = 10  # different lines about one failure in this time
 
 
 class RateLimitedLog:
-    """Logs what others cause: of one text at most AT_MOST lines in EVERY seconds, then how many more. For all threads."""
+    """Logs at most AT_MOST lines with the same text in EVERY seconds, and then how many were left out. Safe for threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,7 +28,10 @@ class RateLimitedLog:
         level: int = logging.WARNING,
         trace: bool = False,
     ) -> None:
-        """text: a constant of the program, with its arguments apart; trace: an error, with the exception in hand."""
+        """Log a line, unless there were too many with this text. trace: log it as an error, with the current traceback.
+
+        text: a constant with placeholders for the arguments; lines with the same text share a limit.
+        """
         level = logging.ERROR if trace else level
         with self._lock:
             left_out = 0
@@ -45,7 +48,7 @@ class RateLimitedLog:
 
 
 class Reminder:
-    """Logs a trouble that lasts: each reason once, and again each minute. One thread's."""
+    """Logs a lasting failure: each different line once, and again after REMIND_EVERY seconds. For one thread."""
 
     def __init__(self, log: logging.Logger, again: float = REMIND_EVERY):
         self._log = log
@@ -64,5 +67,5 @@ class Reminder:
             self._log.warning("%s", line)
 
     def over(self) -> None:
-        """The next trouble is logged at once."""
+        """Note that the failure is over; the next one is logged at once."""
         self._said.clear()

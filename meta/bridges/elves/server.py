@@ -1,8 +1,7 @@
-"""Runs the bridge: Thrift in this thread's event loop, RabbitMQ and ZooKeeper in threads of their own, and a small HTTP.
+"""Runs the bridge: Thrift in an event loop, RabbitMQ and ZooKeeper in threads, and a small HTTP server.
 
-Promises that neither the broker nor ZooKeeper, being away or in trouble, keeps an agent from its answer. SIGHUP reloads the
-records file. SIGTERM and SIGINT stop: messages under way are answered, what is to be shared is written, and the instance
-leaves ZooKeeper.
+Agents get their answers even while RabbitMQ or ZooKeeper is away. SIGHUP reloads the records file. SIGTERM and SIGINT stop the
+bridge: calls that have arrived are answered, agents are written to ZooKeeper, and the instance leaves ZooKeeper.
 """
 
 import asyncio
@@ -38,28 +37,26 @@ from updater.service.readiness import Announcer
 from updater.wire.heartbeat import VERSION
 
 TABLE_FILE = "elves-apps.json"
-FORGET_EVERY = 600.0  # seconds
-SWITCH_EVERY = 0.0005  # seconds that another thread may keep agents waiting
-OPEN_FILES = 16_384  # each agent that beats is a connection for a moment
+FORGET_EVERY = 600.0  # seconds between two deletions of old agents
+SWITCH_EVERY = 0.0005  # seconds for which another thread may delay the event loop
+OPEN_FILES = 16_384  # each heartbeat needs a connection for a moment
 log = logging.getLogger(__name__)
 
 
 class Parts(NamedTuple):
-    """The running bridge. sharing: None where ZooKeeper is off."""
+    """The parts of a running bridge."""
 
     online: OnlineAgents
     kept: KeptTable
     numbers: Numbers
     broker: Broker
-    sharing: Sharing | None
+    sharing: Sharing | None  # None: ZooKeeper is off
     thrift: ThriftServer
 
 
 def build(settings: Settings, fleet: Fleet | None, var: Path) -> Parts:
-    """fleet: None where no hosts are kept. var: the directory for what must survive a restart."""
-    logging.getLogger("pika").setLevel(
-        logging.CRITICAL
-    )  # it logs every step and what messages hold; Broker logs what matters
+    """Make the parts, without starting them. fleet: None if hosts are not stored; var: the directory for the app table."""
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs each step, and contents of messages
     for warning in settings.warnings:
         log.warning("%s", warning)
     online, kept, numbers = OnlineAgents(), KeptTable(var / TABLE_FILE), Numbers()
@@ -87,13 +84,15 @@ def run(
     announcer: Announcer,
     reload: Callable[[], str] = lambda: "no records",
 ) -> None:
-    """Serve until a signal says stop. http: where to be watched, None for nowhere; reload: what SIGHUP does, and what is then
-    announced. Raises Misconfigured, TryLater."""
+    """Serve until a signal says stop. Raises Misconfigured, TryLater.
+
+    http: host and port for /health, /ready and /metrics, None for none; reload: called at SIGHUP, returns what to announce.
+    """
     began = readiness.now()
     open_files.allow(OPEN_FILES)
     sys.setswitchinterval(SWITCH_EVERY)
     parts = build(settings, fleet, var)
-    gc.freeze()  # what is there now stays; looking through it would only keep agents waiting
+    gc.freeze()  # objects that exist now stay; collections that walk them would delay agents
 
     async def until_a_signal() -> None:
         stopped = asyncio.Event()
@@ -104,14 +103,16 @@ def run(
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, begin)
         await _serve(parts, settings, http, stopped, partial(announcer.ready, began))
 
-    with ThreadPoolExecutor(1, "reload") as reloading:  # one after another: two would write the same announcement
+    with ThreadPoolExecutor(1, "reload") as reloading:  # one at a time, since each writes the same announcement
         asyncio.run(until_a_signal())
     log.info("meta elves stopped")
 
 
 def check(settings: Settings, http: tuple[str, int] | None, store: Store | None, running: int | None = None) -> None:
-    """Raises Misconfigured or TryLater where `run` could not begin with these. store: where hosts are kept, if they are; closed
-    here; running: as for meta.process.listening.check."""
+    """Check that `run` could start with these. Raises Misconfigured or TryLater if it could not.
+
+    store: for the hosts, None if they are not stored; it is closed here. running: see meta.process.listening.check.
+    """
     listening.check(settings.thrift_ip, settings.thrift_port, running)
     if http:
         listening.check(*http, running)
@@ -155,13 +156,13 @@ async def _until(stopped: asyncio.Event, chore: Callable[[], None]) -> None:
 
 
 def pages(parts: Parts) -> dict[str, Callable[[], tuple[int, str]]]:
-    """What is served to those who watch."""
+    """Return the pages /health, /ready and /metrics, by path."""
 
     def troubles() -> list[str]:
         found = [] if parts.broker.is_connected else [f"RabbitMQ is away: {parts.broker.trouble}"]
         if parts.sharing and (trouble := parts.sharing.trouble):
             found.append(f"ZooKeeper {trouble}")
-        return found if parts.kept.is_saved else [*found, "the app table cannot be kept"]
+        return found if parts.kept.is_saved else [*found, "the app table cannot be written to its file"]
 
     def ready() -> tuple[int, str]:
         found = troubles()

@@ -1,8 +1,9 @@
-"""The heartbeat module's conf.properties -> what the bridge shall do.
+"""The settings of the bridge, from the heartbeat module's conf.properties.
 
-Takes the original file as it is, in UTF-8 or Java's own ISO-8859-1: every key of it, the names of older versions, and the
-comments that its documentation shows behind values (` #...`), which Java would take as part of them. Ours are marked so.
-Refuses with all problems, a sentence each.
+The original file works unchanged, in UTF-8 or Java's ISO-8859-1, with all its keys and the names of older versions. Its
+documentation shows comments after values (` #...`), which Java would read as part of the value; here they are removed.
+
+If something is wrong, all problems are reported at once, each in one sentence.
 """
 
 import ast
@@ -25,7 +26,7 @@ MODES = (SIMPLE, SUPERVISOR, RECORDS)
 AGENT_INFO_FORMS = {"object": False, "list": True}
 T = TypeVar("T")
 MAX_FILE = 1 << 20  # bytes
-_COMMENT = re.compile(r"(?:^|\s+)#.*$", re.DOTALL)  # a value that is nothing but a comment is blank
+_COMMENT = re.compile(r"(?:^|\s+)#.*$", re.DOTALL)  # also a value that is only a comment
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 _ROOT = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[^/\x00-\x20\x7f]+)+")
 _HOSTS = re.compile(r"[^\s,]+(?:,[^\s,]+)*")
@@ -33,16 +34,15 @@ _WORDS = {"true": True, "false": False}
 
 
 class BadProperties(ValueError):
-    """The file is no properties file; the text names the line."""
+    """The file is no properties file; the text says why."""
 
 
 class Settings(NamedTuple):
-    """zookeeper_hosts: "" when it is off; out_time: seconds; local_apps: of mode simple; sync_every: seconds between two calls
-    of appAuthInfo; agent_info_list: whether agentInfo is answered with a list; warnings: what the file's owner should know."""
+    """The settings of the bridge."""
 
     mode: str = RECORDS
-    local_apps: Mapping[str, str] = MappingProxyType({})
-    thrift_ip: str = ""
+    local_apps: Mapping[str, str] = MappingProxyType({})  # app -> version, for mode simple
+    thrift_ip: str = ""  # "": all interfaces
     thrift_port: int = 11102
     mq_ip: str = "127.0.0.1"
     mq_port: int = 5672
@@ -51,23 +51,23 @@ class Settings(NamedTuple):
     mq_vhost: str = "/"
     mq_exchange: str = "elves"
     mq_queue: str = "heartbeat"
-    agent_info_list: bool = False
-    zookeeper_hosts: str = ""
-    out_time: float = 10.0
-    root: str = "/elves"
-    sync_every: float = 60.0
-    warnings: tuple[str, ...] = ()
+    agent_info_list: bool = False  # whether agentInfo is answered with a list
+    zookeeper_hosts: str = ""  # "": ZooKeeper is off
+    out_time: float = 10.0  # seconds of ZooKeeper's session
+    root: str = "/elves"  # path in ZooKeeper
+    sync_every: float = 60.0  # seconds between two calls of appAuthInfo
+    warnings: tuple[str, ...] = ()  # for the owner of the file
 
 
 def read(path: Path) -> Settings:
-    """Raises Misconfigured."""
+    """Read a conf.properties. Raises Misconfigured."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE + 1)
     except OSError as e:
         raise Misconfigured(f"the configuration {path} cannot be read: {e.strerror or e}") from e
     if len(data) > MAX_FILE:
-        raise Misconfigured(f"the configuration {path} has more than {MAX_FILE} bytes: it is something else")
+        raise Misconfigured(f"the configuration {path} has more than {MAX_FILE} bytes: it is no conf.properties")
     try:
         return settle(parse(data), str(path))
     except BadProperties as e:
@@ -75,7 +75,7 @@ def read(path: Path) -> Settings:
 
 
 def parse(data: bytes) -> dict[str, str]:
-    """The bytes of a properties file -> its entries, of a key that is there twice the last. Raises BadProperties."""
+    """Parse the bytes of a properties file. If a key is there twice, the last one counts. Raises BadProperties."""
     if problem := utf16_problem(data):
         raise BadProperties(problem)
     try:
@@ -94,7 +94,7 @@ def parse(data: bytes) -> dict[str, str]:
 
 
 def settle(entries: Mapping[str, str], file: str = "conf.properties") -> Settings:
-    """The file's entries -> Settings. Raises RecordsError, a Misconfigured with every problem."""
+    """Return the settings for these entries. Raises RecordsError, which has all problems."""
     values = _cleaned(entries)
     problems: list[Problem] = []
 
@@ -110,7 +110,7 @@ def settle(entries: Mapping[str, str], file: str = "conf.properties") -> Setting
     nothing: dict[str, str] = {}
     apps = of("auth.localAppInfo", local_apps, nothing)
     if mode == SIMPLE and not values.get("auth.localAppInfo"):
-        text = "is missing in mode simple, and every agent would remove all its apps; write {} if that is meant"
+        text = "is missing in mode simple, and every agent would remove all its apps; write {} if you want that"
         problems.append(Problem("auth.localAppInfo", 0, text))
     settings = Settings(
         mode=mode,
@@ -151,7 +151,7 @@ KEYS = (
     "auth.mode",
     "auth.localAppInfo",
     "thrift.heartbeat.port",
-    "thrift.heartbeat.ip",  # ours, as all that follow: where to listen, all interfaces when blank
+    "thrift.heartbeat.ip",  # the address to listen on; this and the following keys are not in the original
     "mq.vhost",
     "mq.queue",
     "mq.agentInfo",
@@ -159,11 +159,11 @@ KEYS = (
 )
 _BLANK_END = re.compile(r"\s$")
 _OLD_NAMES = {"zookeeper.heartbeat.port": "thrift.heartbeat.port"}
-_OTHER_WORDS = {"mq.host": "mq.ip", "mq.hostname": "mq.ip"}  # by their letters they are nearer to mq.vhost
+_OTHER_WORDS = {"mq.host": "mq.ip", "mq.hostname": "mq.ip"}  # their letters alone would suggest mq.vhost
 
 
 def _cleaned(entries: Mapping[str, str]) -> dict[str, str]:
-    """Trailing comments and blanks gone, but of the password, and old names replaced where the new one is not given."""
+    """Return the values without trailing comments and blanks, except the password's. Old names become the new ones."""
     values = {key: text if key == "mq.password" else _COMMENT.sub("", text).strip() for key, text in entries.items()}
     for old, new in _OLD_NAMES.items():
         if old in values:
@@ -173,19 +173,19 @@ def _cleaned(entries: Mapping[str, str]) -> dict[str, str]:
 
 
 def _warnings(values: Mapping[str, str]) -> Iterator[str]:
-    """What the file's owner may not have meant. The password itself is never shown."""
+    """Yield a sentence for each probable mistake. The password is never shown."""
     for key in values:
         if key not in KEYS:
             yield f"{key} {_unknown(key)}"
     password = values.get("mq.password", "")
     if _COMMENT.search(password):
-        yield "mq.password has a # where a comment may begin, and all is password; put a comment on a line of its own"
+        yield "mq.password has a # that may begin a comment, but belongs to the password; put comments on their own lines"
     elif _BLANK_END.search(password):
         yield "mq.password ends with a blank, which is part of the password"
     if values.get("zookeeper.host") and not values.get("zookeeper.enabled"):
         yield (
             "zookeeper.host is given but zookeeper.enabled is not: agents are not shared with other instances; "
-            "write zookeeper.enabled = true, or false if that is meant"
+            "write zookeeper.enabled = true, or false if you want that"
         )
 
 
@@ -199,12 +199,12 @@ def _is_nearly_right(key: str) -> bool:
 
 
 def _meant(key: str) -> str:
-    """The known key that is most like this one, "" when none is."""
+    """Return the known key that is most similar to this one, "" if none is."""
     return _OTHER_WORDS.get(key.lower()) or closest(key.lower(), (*KEYS, *_OLD_NAMES))
 
 
 def local_apps(text: str) -> dict[str, str]:
-    """`{'app1':'1.0.1'}` in either kind of quotes -> app -> version. Raises ValueError."""
+    """Parse apps and their versions, like `{'app1':'1.0.1'}`, with single or double quotes. Raises ValueError."""
     try:
         try:
             apps = json.loads(text)

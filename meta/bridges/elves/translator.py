@@ -1,7 +1,7 @@
-"""elves' words <-> ours: what an agent says -> our report, our desired state -> the apps that it may run. Pure.
+"""Translates an elves-agent's heartbeat into a report, and desired state into the apps that the agent may run. Pure.
 
-What an agent says is judged here once. A blank or hostile ip, or an apps text that is no JSON object of versions, makes a beat
-that is answered but not stored. The apps of an answer decide what the agent keeps: what is missing there it removes.
+Heartbeats are validated here. One with an invalid ip, or with apps that are no JSON object of versions, is answered but not
+stored. An agent removes all its apps that are missing in the answer.
 """
 
 import re
@@ -16,50 +16,49 @@ from updater.wire.names import START, hostname_problem
 from updater.wire.text import one_line
 
 MAX_APPS = 1000  # of one agent
-MAX_TEXT = 128  # characters of an app's name, a version, an asset
-MAX_IP = 64
-_IP = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._:-]{1,64}")  # `.` and `..` are no names on ZooKeeper
+MAX_TEXT = 128  # characters of an app's name, a version or an asset
+MAX_IP = 64  # characters
+_IP = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._:-]{1,64}")  # ZooKeeper allows no node named `.` or `..`
 Scalar = str | int | float
 
 
 class Info(NamedTuple):
-    """Thrift's AgentInfo as it came. id: the asset; apps: the text of a JSON object, app -> version."""
+    """Thrift's AgentInfo, as received."""
 
-    id: str = ""
+    id: str = ""  # the asset
     ip: str = ""
-    version: str = ""
-    apps: str = ""
+    version: str = ""  # of the agent itself
+    apps: str = ""  # JSON object: app -> version
 
 
 class Agent(NamedTuple):
-    """An agent that may be stored. last_beat: Unix seconds by our clock, or by that of the instance that heard of it."""
+    """A valid agent."""
 
     ip: str
     asset: str
-    version: str
-    apps: Mapping[str, str]
-    last_beat: float
+    version: str  # of the agent itself
+    apps: Mapping[str, str]  # app -> version
+    last_beat: float  # Unix seconds, by the clock of the instance that received its heartbeat
 
 
 class Judged(NamedTuple):
-    """What a beat is worth. agent: None when it is not to be stored, and then `problem` says why; apps: what the agent has,
-    None when nobody can tell."""
+    """A validated heartbeat."""
 
     asset: str
-    ip: str
-    agent: Agent | None
-    apps: Mapping[str, str] | None
+    ip: str  # "": it is invalid
+    agent: Agent | None  # None: it must not be stored; `problem` says why
+    apps: Mapping[str, str] | None  # app -> version; None: invalid
     problem: str = ""
 
 
 def judge(info: Info, now: float) -> Judged:
-    """Never raises: whatever came was a complete Thrift message."""
+    """Validate a heartbeat. Never raises. now: Unix seconds."""
     asset, ip = one_line(info.id, MAX_TEXT), info.ip.strip()
     apps, problem = parse_apps(info.apps)
     if not ip:
         problem = "its ip is blank"
     elif not _IP.fullmatch(ip):
-        problem = f'its ip "{one_line(ip, MAX_IP)}" is none'
+        problem = f'its ip "{one_line(ip, MAX_IP)}" is invalid'
     if problem:
         return Judged(asset, ip if _IP.fullmatch(ip) else "", None, apps, problem)
     agent = Agent(ip, asset, one_line(info.version, MAX_TEXT), apps or {}, now)
@@ -70,7 +69,10 @@ _apps_decoder = msgspec.json.Decoder(dict[str, Scalar] | None)
 
 
 def parse_apps(text: str) -> tuple[dict[str, str] | None, str]:
-    """An agent's apps text -> (app -> version, why not). Blank and `null` (what Go makes of no map) are no apps."""
+    """Parse an agent's apps. Returns (app -> version, "") or (None, what is wrong).
+
+    A blank text and `null`, which Go writes for a missing map, mean no apps.
+    """
     if not text.strip():
         return {}, ""
     try:
@@ -81,7 +83,7 @@ def parse_apps(text: str) -> tuple[dict[str, str] | None, str]:
     if len(apps) > MAX_APPS:
         return None, f"it has {len(apps)} apps, more than {MAX_APPS}"
     if not all(_is_word(name) and _is_word(version) for name, version in apps.items()):
-        return None, "its apps have names or versions that are blank, too long or do not print"
+        return None, "its apps have names or versions that are blank, too long or not printable"
     return apps, ""
 
 
@@ -90,8 +92,10 @@ def _is_word(text: str) -> bool:
 
 
 def hostname(asset: str, ip: str) -> str:
-    """The name of this agent's host among ours: its asset where that can be a host's name, else its ip; an IPv6 address is
-    spelled out with `-`. "" when it has neither."""
+    """Return the name of this agent's host in meta: its asset if that is a valid hostname, else its ip, "" without either.
+
+    An IPv6 address is written in full, with `-` instead of `:`.
+    """
     if not hostname_problem(asset):
         return asset
     try:
@@ -102,17 +106,17 @@ def hostname(asset: str, ip: str) -> str:
 
 
 def as_report(agent: Agent, name: str) -> Report:
-    """The beat as a host's report. elves does not say whether an app runs: what it lists counts as started."""
+    """Return the heartbeat as a host's report. elves does not say whether an app runs, so all count as started."""
     at = int(agent.last_beat)
     apps = [RealAgent(app, version, STARTED, at) for app, version in agent.apps.items()]
     return Report(name, apps, ip=agent.ip, updater_version=f"elves-agent {agent.version}".strip())
 
 
 def apps_of(desired: Iterable[Desired]) -> dict[str, str]:
-    """Our desired state -> what the agent may run: everything that shall be started."""
+    """Return the apps that the agent may run, app -> version: those that are desired to be started."""
     return {d.name: d.version for d in desired if d.cmd == START}
 
 
 def render_apps(apps: Mapping[str, str]) -> str:
-    """The answer to a beat: {"data": {app: version}}."""
+    """Return the answer to a heartbeat: {"data": {app: version}}."""
     return msgspec.json.encode({"data": dict(apps)}).decode()

@@ -137,7 +137,7 @@ def test_what_may_not_be_meant_in_the_file_is_warned_of_and_the_reasons_of_what_
         reason = until(lambda: away(bridge), "the reason")
         assert bridge.get("/ready") == (503, reason)
     log = bridge.log()
-    assert "mq.password has a # where a comment may begin" in log and "secret" not in log
+    assert "mq.password has a # that may begin a comment" in log and "secret" not in log
     assert "mq.exchnge is not a known key and has no effect; did you mean mq.exchange?" in log
     assert "zookeeper.host is given but zookeeper.enabled is not" in log
     assert len([line for line in log.splitlines() if "RabbitMQ at 127.0.0.1:9 is away" in line]) == 1
@@ -161,9 +161,9 @@ def test_a_directory_that_cannot_be_written_keeps_no_agent_and_no_module_from_it
                 module.cast("updateAppInfo", table(str(version)))
             assert module.call("agentInfo", {"ip": AGENT.ip}, within=15)["mqbody"]["flag"] == "true"
             assert apps(bridge.beat()) == {"app1": "1.0.1"}
-            assert bridge.get("/ready") == (503, "the app table cannot be kept\n")
+            assert bridge.get("/ready") == (503, "the app table cannot be written to its file\n")
             assert len(bridge.log().splitlines()) - before < 25, "the log may be on the same disk"
-            assert bridge.log().count("cannot be kept in") == 1
+            assert bridge.log().count("cannot be written to") == 1
             (tmp_path / "var").unlink()
             until(bridge.is_ready, "it is kept as soon as it can be")
         assert json.loads((tmp_path / "var" / "elves-apps.json").read_text())[0]["version"] == "99"

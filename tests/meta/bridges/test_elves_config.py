@@ -52,7 +52,7 @@ mq.password=a #b
         thrift_port=11202,
         mq_password="a #b",
         warnings=(
-            "mq.password has a # where a comment may begin, and all is password; put a comment on a line of its own",
+            "mq.password has a # that may begin a comment, but belongs to the password; put comments on their own lines",
         ),
         zookeeper_hosts="10.0.101.1:2181,10.0.101.2:2181,10.0.101.3:2181",
     )
@@ -170,7 +170,7 @@ def test_a_key_that_is_nearly_right_is_named_beside_the_error():
     with pytest.raises(RecordsError) as refused:
         settle({"auth.mode": "simple", "auth.localAppinfo": "{'a':'1'}", "colour": "red"}, "c")
     assert str(refused.value).splitlines() == [
-        "c: auth.localAppInfo: is missing in mode simple, and every agent would remove all its apps; write {} if that is meant",
+        "c: auth.localAppInfo: is missing in mode simple, and every agent would remove all its apps; write {} if you want that",
         "c: auth.localAppinfo: is not a known key and has no effect; did you mean auth.localAppInfo?",
     ]
 

@@ -85,7 +85,7 @@ def test_a_user_who_may_not_write_at_all_still_takes_tables_and_names_the_reason
         module.cast("updateAppInfo", {"result": TABLE})
         until(lambda: kept.table, "the table behind them is taken")
     log = caplog.text
-    assert "ACCESS_REFUSED" in log and "cannot be bound to elves" in log
+    assert "ACCESS_REFUSED" in log and "may not bind the queue" in log
 
 
 def test_a_user_who_may_not_declare_serves_what_is_there(guest, kept):

@@ -305,7 +305,7 @@ def test_a_table_is_acknowledged_as_soon_as_the_disk_takes_it(named, tmp_path, c
         (tmp_path / "var").unlink()
         until(lambda: kept.is_saved, "it is kept")
     assert depth(named[1]) == 0
-    said = f"the app table is kept in {tmp_path / 'var' / 'table.json'} again"
+    said = f"the app table is written to {tmp_path / 'var' / 'table.json'} again"
     until(lambda: said in caplog.messages, "that is said")
 
 
@@ -315,8 +315,8 @@ def test_a_table_is_acknowledged_as_soon_as_the_disk_takes_it(named, tmp_path, c
         ({"mq_port": 9}, "Connection refused"),
         ({"mq_ip": "no-such-host.invalid"}, "Name or service not known"),
         ({"mq_password": "no"}, "mq.user or mq.password is wrong"),
-        ({"mq_vhost": "no-such-vhost"}, "mq.vhost is not there, or mq.user may not use it"),
-        ({"mq_port": 4369}, "what listens there is no RabbitMQ"),
+        ({"mq_vhost": "no-such-vhost"}, "mq.vhost does not exist, or mq.user may not use it"),
+        ({"mq_port": 4369}, "the server there is no RabbitMQ; check mq.ip and mq.port"),
     ],
 )
 def test_why_it_is_away_is_told(kept, caplog, changed, reason):
@@ -335,7 +335,7 @@ def test_what_takes_connections_and_says_nothing_is_away_and_no_error_of_ours(ke
             until(lambda: broker.trouble != "not yet connected", "the reason")
     place = f"RabbitMQ at 127.0.0.1:{settings.mq_port}"
     assert [record.message for record in caplog.records if place in record.message] == [
-        f"{place} is away, trying again: no word of AMQP from what listens there in 0.3 s"
+        f"{place} is away, trying again: the server there did not speak AMQP within 0.3 s"
     ]
 
 

@@ -287,7 +287,7 @@ def test_tables_that_are_always_new_do_not_fill_the_log(services, caplog):
         services.handle(message("updateAppInfo", {"result": table}, "cast"), "", NOW)
     assert caplog.messages[:3] == [
         "updateAppInfo: the app table has 0 entries",
-        "the app table is empty now: by it, every agent removes all its apps",
+        "the app table is empty now: every agent will remove all its apps",
         "updateAppInfo: the app table has 1 entries",
     ]
     assert len(caplog.messages) <= 2 * AT_MOST

@@ -146,11 +146,11 @@ def test_a_server_that_refuses_our_node_is_reported_as_one_that_is_away(zookeepe
     client.create(root, b"", acl=READ_ACL_UNSAFE)
     with instance(zookeeper.hosts, root) as one:
         one.beat("10.0.0.1")
-        until(lambda: one.sharing.trouble == "does not register us: NoAuthError", "the reason")
+        until(lambda: one.sharing.trouble == "does not register this instance: NoAuthError", "the reason")
         began = time.monotonic()
         until(lambda: time.monotonic() - began > 2.5, "it is tried again")
-        assert [line for line in caplog.messages if "does not register us" in line] == [
-            f"ZooKeeper at {zookeeper.hosts} does not register us, trying again: NoAuthError"
+        assert [line for line in caplog.messages if "does not register this instance" in line] == [
+            f"ZooKeeper at {zookeeper.hosts} does not register this instance, trying again: NoAuthError"
         ]
         client.delete(root)
         until(lambda: client.exists(f"{root}/heartbeat/agent/10.0.0.1"), "the agent is shared")

@@ -1,1 +1,1 @@
-"""elves' RabbitMQ: what other modules ask, and what we ask of the supervisor."""
+"""elves' RabbitMQ: calls of other modules, and our calls to the supervisor."""

@@ -1,11 +1,10 @@
-"""A connection to RabbitMQ that no message can end. All that is known of pika's inside is here.
+"""A connection to RabbitMQ that no message can break. Only this module uses pika's internals.
 
-pika decodes every property of a message before it hands it over, and an error there ends the connection
-(https://github.com/pika/pika/issues/1698, for one: a timestamp in milliseconds). The broker then delivers it again,
-for ever. RabbitMQ passes on any header that it can read, so such a message need not be hostile: timestamps in milliseconds or
-before 1970, a thousand tables in each other.
+pika decodes all headers of a message, and an error there ends the connection. The broker then delivers the message again, for
+ever. One example is a timestamp in milliseconds (https://github.com/pika/pika/issues/1698). Others are dates before 1970 and
+very deeply nested tables. RabbitMQ passes on all of these, so they can happen by accident.
 
-Promises that a message whose headers cannot be decoded arrives without its headers, which elves does not use.
+Here, a message whose headers cannot be decoded arrives without headers, which elves does not use.
 """
 
 import struct
@@ -28,25 +27,25 @@ from pika.exceptions import (
 from meta.bridges.elves.settings import Settings
 
 OPEN_WITHIN = 10.0  # seconds
-CLOSE_WITHIN = 2.0
-HEARTBEAT = 10  # seconds: a broker that is silent for twice as long is gone
+CLOSE_WITHIN = 2.0  # seconds
+HEARTBEAT = 10  # seconds; a broker that is silent for twice as long counts as gone
 _REMEDIES = {
     ProbableAuthenticationError: "mq.user or mq.password is wrong",
-    ProbableAccessDeniedError: "mq.vhost is not there, or mq.user may not use it",
-    IncompatibleProtocolError: "what listens there is no RabbitMQ",
+    ProbableAccessDeniedError: "mq.vhost does not exist, or mq.user may not use it",
+    IncompatibleProtocolError: "the server there is no RabbitMQ; check mq.ip and mq.port",
 }
 _FRAME = struct.Struct(">BHI")  # type, channel, size; AMQP 0-9-1, 4.2.3
 _CONTENT = struct.Struct(">HHQ")  # class, weight, size of the body; 4.2.6.1
 
 
 class _Transport(pika.SelectConnection):  # type: ignore[misc]
-    """pika's own, but for the headers that it cannot decode."""
+    """pika's transport, but it ignores headers that cannot be decoded."""
 
     def _read_frame(self) -> tuple[int, Any]:
         try:
             read: tuple[int, Any] = super()._read_frame()
             return read
-        except InvalidFrameError:  # the stream itself is out of step
+        except InvalidFrameError:  # the stream itself is broken
             raise
         except Exception:
             kind, channel, size = _FRAME.unpack_from(self._frame_buffer)
@@ -59,7 +58,7 @@ class _Transport(pika.SelectConnection):  # type: ignore[misc]
 
 
 def _properties(encoded: bytes) -> pika.BasicProperties:
-    """A message's properties without its headers; none at all where the others cannot be decoded either."""
+    """Decode a message's properties without its headers. If even that fails, return empty properties."""
     try:
         (flags,) = struct.unpack_from(">H", encoded)
         start = 2
@@ -70,7 +69,7 @@ def _properties(encoded: bytes) -> pika.BasicProperties:
         flags &= ~spec.BasicProperties.FLAG_HEADERS
         rest = struct.pack(">H", flags) + encoded[2:start] + encoded[start + 4 + size :]
         return pika.BasicProperties().decode(rest)
-    except Exception:  # noqa: BLE001 (the library raises many kinds; the message is served as far as it can be)
+    except Exception:  # noqa: BLE001 (the library raises many kinds; the message can still be handled)
         return pika.BasicProperties()
 
 
@@ -79,14 +78,14 @@ class TookTooLong(StreamLostError):  # type: ignore[misc]
 
 
 class Connection(pika.BlockingConnection):  # type: ignore[misc]
-    """A pika.BlockingConnection to the broker of these settings. Raises AMQPError or OSError."""
+    """A pika.BlockingConnection to the configured broker. Raises AMQPError or OSError."""
 
     def __init__(self, settings: Settings, open_within: float = OPEN_WITHIN):
         try:
             super().__init__(_parameters(settings, open_within), _impl_class=_Transport)
         except AMQPConnectorStackTimeout as e:
-            raise TookTooLong(f"no word of AMQP from what listens there in {open_within:g} s") from e
-        except AMQPConnectorException as e:  # pika's own, but none of its AMQPErrors
+            raise TookTooLong(f"the server there did not speak AMQP within {open_within:g} s") from e
+        except AMQPConnectorException as e:  # pika's, but not an AMQPError
             raise AMQPConnectionError(in_words(e)) from e
 
     def close(self, *reason: Any) -> None:
@@ -95,8 +94,10 @@ class Connection(pika.BlockingConnection):  # type: ignore[misc]
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """What is called here ends in this time: the connection is cut then, and the call raises TookTooLong. pika has no such
-        limit, and a confirm may stay away for ever (a quorum queue without its majority)."""
+        """Limit the time of calls in this context: then the connection is cut, and the call raises TookTooLong.
+
+        pika has no such limit, and a confirm may never arrive (for example from a quorum queue without a majority).
+        """
         loop = self._impl.ioloop
         timer = loop.call_later(seconds, lambda: self._cut(seconds))
         try:
@@ -106,7 +107,7 @@ class Connection(pika.BlockingConnection):  # type: ignore[misc]
                 loop.remove_timeout(timer)
 
     def _cut(self, seconds: float) -> None:
-        self._impl._terminate_stream(TookTooLong(f"no answer of the broker in {seconds:g} s"))
+        self._impl._terminate_stream(TookTooLong(f"no answer from the broker in {seconds:g} s"))
 
 
 def _parameters(settings: Settings, open_within: float) -> pika.ConnectionParameters:
@@ -125,8 +126,8 @@ def _parameters(settings: Settings, open_within: float) -> pika.ConnectionParame
 
 
 def in_words(error: BaseException) -> str:
-    """pika's errors often have no text of their own, but a cause, or a cause's cause, that has one."""
-    known = (*error.args, getattr(error, "exception", None))  # where it keeps them
+    """Return the text of one of pika's errors, or of its cause: many have no text of their own."""
+    known = (*error.args, getattr(error, "exception", None))  # where pika stores causes
     causes = [in_words(cause) for cause in known if isinstance(cause, BaseException)]
     found = "; ".join(causes) or getattr(error, "reply_text", "") or str(error) or type(error).__name__
     return f"{_REMEDIES[type(error)]} ({found})" if type(error) in _REMEDIES else found

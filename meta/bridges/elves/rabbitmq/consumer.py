@@ -1,9 +1,9 @@
-"""RabbitMQ: receives what elves' other modules ask, answers them, and asks the supervisor. One thread, two connections.
+"""The consumer of elves' queue: answers calls of other modules, and calls the supervisor. One thread, two connections.
 
-Promises that no message keeps the next one from its answer. A call has no effect, so it is acknowledged before it is
-answered, over the Publisher's connection; a new app table is acknowledged when it is on the disk, so that none is lost that the
-broker had taken. A message that breaks the connection again and again in spite of that is taken off the queue. A broker that is
-away is tried again with growing pauses, for ever.
+No message can block the next one. A call changes nothing, so it is acknowledged before it is answered, over the connection of
+the Publisher. A new app table is acknowledged when it is on the disk, so that none is lost. A message that breaks several
+connections in a row is removed from the queue. While the broker is away, connecting is tried again for ever, with growing
+pauses.
 """
 
 import logging
@@ -31,22 +31,23 @@ from meta.bridges.elves.rate_limited_log import RateLimitedLog, Reminder
 from meta.bridges.elves.settings import Settings
 from meta.errors import Misconfigured
 
-PREFETCH = 4  # messages in our memory at once, of any size that the broker allows
+PREFETCH = 4  # messages in memory at once; each may have any size that the broker allows
 TICK = 0.2  # seconds
-BEGIN_WITHIN = (
-    5.0  # seconds: a broker that is starting takes connections and may leave the first of them without an answer
-)
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
+BEGIN_WITHIN = 5.0  # seconds; a broker that is starting may accept a connection and never answer on it
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0  # seconds
 BIND_EVERY = 20.0  # seconds
-LOOK_AGAIN = 2.0  # seconds: in this time the broker sends what it has for us
-SOON = 5.0  # seconds: a connection that is lost so early, with no message received, may be lost by the first one
-STRIKES = 3  # such connections, after which the first message is taken off the queue
+LOOK_AGAIN = 2.0  # seconds within which the broker delivers messages that wait for us
+SOON = 5.0  # seconds; if a connection is lost so early, without a message, the first message may be the cause
+STRIKES = 3  # such connections in a row, after which the first message is removed from the queue
 log = logging.getLogger(__name__)
 
 
 class Broker(threading.Thread):
-    """asking: None where the supervisor is not asked; connect: opens a connection to the broker; bind_every: seconds between
-    two looks whether the exchange, the queue and their binding are still there. Ended by `stop`."""
+    """The thread that consumes the queue; `stop` ends it.
+
+    asking: None if the supervisor is not called; connect: opens a connection; bind_every: seconds between two checks that the
+    exchange, the queue and their binding exist.
+    """
 
     def __init__(
         self,
@@ -74,18 +75,18 @@ class Broker(threading.Thread):
         self._connection: Any = None
         self._channel: Any = None
         self._reply_queue = ""
-        self._unsaved: int | None = None  # delivery tag of the newest app table, while it is not on the disk
-        self._is_cancelled = False
+        self._unsaved: int | None = None  # delivery tag of the newest app table; None: it is on the disk
+        self._is_cancelled = False  # the queue was deleted
         self._is_consuming = False
         self._received = 0  # messages over this connection
-        self._strikes = 0
+        self._strikes = 0  # see STRIKES
         self._supply = Supply(0)
         self._next_bind = 0.0
         self.is_connected = False
-        self.trouble = "not yet connected"  # why not is_connected
+        self.trouble = "not yet connected"  # why it is not connected
 
     def stop(self, within: float = 5.0) -> None:
-        """End after the message in hand."""
+        """End after the current message."""
         self._stopping.set()
         self.join(within)
 
@@ -103,13 +104,13 @@ class Broker(threading.Thread):
             self.is_connected = False
             if time.monotonic() - began > SOON:
                 pause = FIRST_PAUSE
-            self._stopping.wait(pause * (0.5 + random()))  # noqa: S311 (so that instances do not come all at once)
+            self._stopping.wait(pause * (0.5 + random()))  # noqa: S311 (so that instances do not connect all at once)
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _is_away(self, why: str, lasted: float) -> None:
         self.trouble = why
         if self.is_connected and lasted > SOON:
-            self._away.over()  # this is another time
+            self._away.over()  # it worked in between, so this is another failure
         self._away.say("RabbitMQ at %s is away, trying again: %s", self._place, why)
 
     @property
@@ -117,7 +118,7 @@ class Broker(threading.Thread):
         return f"{self._settings.mq_ip}:{self._settings.mq_port}"
 
     def _session(self) -> None:
-        """One connection, until it breaks or we stop."""
+        """Serve over one connection, until it breaks or `stop` is called."""
         self._is_consuming, self._received, began = False, 0, time.monotonic()
         self._connection = self._connect()
         try:
@@ -129,7 +130,7 @@ class Broker(threading.Thread):
                 self._supply = Supply(topology.load(self._connection, self._settings.mq_queue)[0])
                 self._consume()
             self.is_connected = True
-            log.info("RabbitMQ at %s: queue %s serves", self._place, self._settings.mq_queue)
+            log.info("RabbitMQ at %s: consuming queue %s", self._place, self._settings.mq_queue)
             while not self._stopping.is_set():
                 self._turn()
         except AMQPConnectionError:
@@ -153,21 +154,23 @@ class Broker(threading.Thread):
             self._consume_answers(self._asking)
 
     def _consume_answers(self, asking: Asking) -> None:
-        """Those of the supervisor. Over a channel of their own: where we may not declare a queue, the modules are served all
-        the same."""
+        """Consume answers of the supervisor, over a channel of their own.
+
+        So if this user may not declare a queue, calls of other modules are still answered.
+        """
         self._reply_queue = ""
         try:
             channel = self._connection.channel()
             queue = channel.queue_declare("", exclusive=True, auto_delete=True).method.queue
             channel.basic_consume(queue, self._receive_answer, auto_ack=True)
         except ChannelClosedByBroker as e:
-            self._unbound.say("the supervisor cannot be asked for the app table: %s", e.reply_text)
+            self._unbound.say("cannot ask the supervisor for the app table: %s", e.reply_text)
             return
         self._reply_queue = queue
         asking.reconnected()
 
     def _cancelled(self, _method: Any) -> None:
-        """The queue was deleted."""
+        """Note that the queue was deleted."""
         self._is_cancelled = True
 
     def _see_to_the_binding(self) -> None:
@@ -179,13 +182,15 @@ class Broker(threading.Thread):
     def _see_to_the_supply(self) -> None:
         waiting, consumers = topology.load(self._connection, self._settings.mq_queue)
         if self._supply.is_cut(waiting, consumers, self._received):
-            raise AMQPError("the broker sends us nothing of what is in the queue")
+            raise AMQPError("messages wait in the queue, but the broker sends none")
         if self._supply.is_doubtful:
             self._next_bind = min(self._next_bind, time.monotonic() + LOOK_AGAIN)
 
     def _take_off_the_first(self) -> None:
-        """The first message of the queue has broken each connection: it is acknowledged in the moment in which it is delivered.
-        Where it was not its fault, it is served as always."""
+        """Take the first message, which probably broke the last connections, and acknowledge it on delivery.
+
+        If it does not break this connection, it is handled as usual.
+        """
         try:
             method, properties, body = self._connection.channel().basic_get(self._settings.mq_queue, auto_ack=True)
         except AMQPConnectionError:
@@ -200,7 +205,7 @@ class Broker(threading.Thread):
     def _turn(self) -> None:
         self._connection.process_data_events(TICK)
         if self._is_cancelled or not self._channel.is_open:
-            raise AMQPError("the broker has closed our channel, or the queue is gone")
+            raise AMQPError("the broker has closed our channel, or the queue was deleted")
         self._publisher.tick()
         now = time.monotonic()
         if self._kept.save_again(now) and self._unsaved is not None:
@@ -218,7 +223,7 @@ class Broker(threading.Thread):
         try:
             self._publisher.publish(self._settings.mq_exchange, SUPERVISOR_KEY, render_call(CALL), properties)
         except Unpublished as e:
-            self._limited_log.say(log, time.time(), "appAuthInfo reaches no supervisor: %s", e)
+            self._limited_log.say(log, time.time(), "cannot send appAuthInfo to the supervisor: %s", e)
 
     def _receive(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._received += 1
@@ -226,7 +231,7 @@ class Broker(threading.Thread):
         self._serve(properties, body, method.delivery_tag)
 
     def _serve(self, properties: Any, body: bytes, tag: int | None = None) -> None:
-        """tag: None for a message that is acknowledged already."""
+        """Handle a message. tag: None if it is acknowledged already."""
         self._numbers.add("messages")
         try:
             reply = self._services.handle(body, properties.reply_to or "", time.time())
@@ -234,7 +239,7 @@ class Broker(threading.Thread):
             self._numbers.add("messages_dropped")
             self._limited_log.say(log, time.time(), "a message is dropped: %s", e)
             reply = Reply()
-        except Exception:  # noqa: BLE001 (nothing that a message says may end the consumer)
+        except Exception:  # noqa: BLE001 (no content of a message may end the consumer)
             self._numbers.add("messages_dropped")
             self._limited_log.say(log, time.time(), "a message is dropped after an internal error", trace=True)
             reply = Reply()
@@ -244,7 +249,10 @@ class Broker(threading.Thread):
             self._answer(reply, properties.correlation_id)
 
     def _acknowledge(self, tag: int, is_done: bool) -> None:
-        """A table replaces the one before it whole, so only the newest may have to come again."""
+        """Acknowledge a message, or keep the newest app table unacknowledged until it is on the disk.
+
+        Older tables are acknowledged, because the newest one replaces them.
+        """
         if is_done:
             self._channel.basic_ack(tag)
             return

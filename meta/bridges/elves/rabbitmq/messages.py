@@ -1,9 +1,10 @@
-"""The messages of elves' modules on RabbitMQ: bytes -> request, answer -> bytes. Pure.
+"""The messages of elves' modules on RabbitMQ: parses requests and renders answers. Pure.
 
     {"mqkey": "<from>.heartbeat.<service>", "mqtype": "call" | "call.<ID>" | "cast", "mqbody": {...}}
 
-The document writes `call.<ID>` and wants the answer at the routing key <ID>; the code writes `call` and uses AMQP's reply_to.
-Both are read. The document names the type of an answer `mqtype`, the code `mqflag`: an answer has both.
+elves' documentation and its code differ, and both forms are supported. In the documentation, a call has the type `call.<ID>`
+and wants its answer at the routing key <ID>. In the code, the type is `call`, and the answer goes to AMQP's reply_to. The type
+of an answer is named `mqtype` in the documentation and `mqflag` in the code; our answers have both.
 """
 
 from collections.abc import Mapping
@@ -15,24 +16,23 @@ import msgspec
 from updater.wire.decode_problems import in_words
 from updater.wire.text import one_line
 
-MAX_BODY = 8 << 20  # bytes: an app table of a hundred apps on five thousand agents
-LARGEST = 1e9  # of a page's size and number
+MAX_BODY = 8 << 20  # bytes; enough for an app table of a hundred apps on five thousand agents
+LARGEST = 1e9  # limit of a page's size and number
 MAX_KEY = 255  # bytes of a routing key, by AMQP
 Body = dict[str, msgspec.Raw]
 
 
 class Dropped(ValueError):
-    """This message is none of ours; the text says why."""
+    """The message cannot be handled; the text says why."""
 
 
 class Request(NamedTuple):
-    """answer_to: the queue or routing key that waits for an answer, "" when nobody does; by_id: whether it was the ID of the
-    message, not AMQP's reply_to."""
+    """A parsed message."""
 
     sender: str
     service: str
-    answer_to: str
-    by_id: bool
+    answer_to: str  # the queue or routing key for the answer; "": none is wanted
+    by_id: bool  # whether `answer_to` is the ID of the message, rather than AMQP's reply_to
     body: Body
 
 
@@ -49,19 +49,19 @@ _value = msgspec.json.Decoder(str | int | float | None)
 
 
 def parse(data: bytes, reply_to: str = "") -> Request:
-    """Raises Dropped."""
+    """Parse a message. reply_to: AMQP's, "" for none. Raises Dropped."""
     if len(data) > MAX_BODY:
         raise Dropped(f"a body of {len(data)} bytes")
     try:
         envelope = _envelope.decode(data)
         body = _body.decode(bytes(envelope.mqbody))
-        if isinstance(body, str):  # Java's reader takes an object that is written as a text
+        if isinstance(body, str):  # the Java module accepts an object that is written as a string
             body = _fields.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
         raise Dropped(one_line(f"no message of elves: {in_words(e)}", 300)) from e
     parts = [part.strip() for part in envelope.mqkey.strip().split(".")]
     if len(parts) != 3 or not all(parts):
-        raise Dropped(f'mqkey "{one_line(envelope.mqkey, 80)}" has not three parts')
+        raise Dropped(f'mqkey "{one_line(envelope.mqkey, 80)}" does not have three parts')
     is_call, call_id = _kind(envelope.mqtype.strip())
     if len(call_id.encode()) > MAX_KEY:
         raise Dropped("the ID of its call is too long for a routing key")
@@ -70,7 +70,7 @@ def parse(data: bytes, reply_to: str = "") -> Request:
 
 
 def _kind(mqtype: str) -> tuple[bool, str]:
-    """(whether somebody waits for an answer, the ID)."""
+    """Return (whether an answer is wanted, the ID or "")."""
     if mqtype in ("call", "cast"):
         return mqtype == "call", ""
     word, _, call_id = mqtype.partition(".")
@@ -80,7 +80,7 @@ def _kind(mqtype: str) -> tuple[bool, str]:
 
 
 def text(body: Body, *keys: str) -> str:
-    """The first of these that says something, as text; numbers are taken too. Raises Dropped for what is neither."""
+    """Return the first of these values that is not blank, as text; "" if all are. Raises Dropped if it is no text or number."""
     for key in keys:
         if key in body:
             try:
@@ -93,7 +93,7 @@ def text(body: Body, *keys: str) -> str:
 
 
 def whole_number(body: Body, key: str) -> int:
-    """A number, or a text that is one, 10.0 too; 0 for everything else. Not beyond a thousand million, either way."""
+    """Return a whole number, which may be given as text or as 10.0; 0 for anything else. It is cut to LARGEST."""
     try:
         number = float(text(body, key))
     except ValueError:  # Dropped is one
@@ -109,12 +109,12 @@ def render_answer(sender: str, body: Mapping[str, Any]) -> bytes:
 
 
 def render_call(key: str) -> bytes:
-    """A call with an empty body; its answer is awaited at AMQP's reply_to. key: heartbeat.MODULE.SERVICE."""
+    """Return a call with an empty body; its answer goes to AMQP's reply_to. key: heartbeat.MODULE.SERVICE."""
     return msgspec.json.encode({"mqkey": key, "mqtype": "call", "mqbody": {}})
 
 
 def parse_result(data: bytes) -> msgspec.Raw:
-    """The `mqbody.result` of an answer. Raises Dropped when there is none, or when the answer says that it failed."""
+    """Return the `mqbody.result` of an answer. Raises Dropped if there is none, or if the answer reports a failure."""
     if len(data) > MAX_BODY:
         raise Dropped(f"an answer of {len(data)} bytes")
     try:

@@ -1,7 +1,7 @@
-"""Messages to elves' other modules, over a connection of their own.
+"""Publishes messages to elves' other modules, over a connection of its own.
 
-Who asks chooses where the answer goes, and the broker closes the channel or the whole connection for some of these names (403,
-541). So answers never share a connection with the queue that we consume: what breaks theirs costs that answer only.
+The sender of a call chooses the name of the queue for its answer. For some names, the broker closes the channel or the whole
+connection (403, 541). So answers do not use the consumer's connection, and a bad name costs only that one answer.
 """
 
 import time
@@ -22,9 +22,9 @@ from pika.exceptions import (
 from meta.bridges.elves.rabbitmq.connection import TookTooLong, in_words
 
 ANSWER_WITHIN = 5.0  # seconds for the broker to confirm a message; elves' modules wait no longer for an answer
-ASK_AGAIN = 60.0  # seconds until the default exchange is tried again that we may not write to
+ASK_AGAIN = 60.0  # seconds until the default exchange is tried again after it refused us
 ACCESS_REFUSED = 403
-DEFAULT = ""  # AMQP's default exchange: its routing keys are the queues' names
+DEFAULT = ""  # AMQP's default exchange, whose routing keys are names of queues
 
 
 class Unpublished(Exception):
@@ -32,11 +32,11 @@ class Unpublished(Exception):
 
 
 class RefusedByBroker(Unpublished):
-    """We may not write to this exchange."""
+    """This user may not write to the exchange."""
 
 
 class Publisher:
-    """One thread's. connect: opens a rabbitmq_connection.Connection; exchange: elves' own."""
+    """Publishes messages. For one thread. connect: opens a connection.Connection; exchange: the one of elves."""
 
     def __init__(self, connect: Callable[[], Any], exchange: str, within: float = ANSWER_WITHIN):
         self._connect = connect
@@ -47,7 +47,7 @@ class Publisher:
         self._default_refused_until = 0.0
 
     def open(self) -> None:
-        """Nothing to do when it is. Raises AMQPError or OSError."""
+        """Connect, if not connected. Raises AMQPError or OSError."""
         if self._connection is None or not self._connection.is_open:
             self.close()
             self._connection = self._connect()
@@ -63,14 +63,17 @@ class Publisher:
                 connection.close()
 
     def tick(self) -> None:
-        """To be called some times a second: answers the broker's heartbeats."""
+        """Answer the broker's heartbeats. Must be called several times a second."""
         if self._connection is not None and self._connection.is_open:
             with suppress(AMQPError, OSError):
                 self._connection.process_data_events(0)
 
     def answer(self, to: str, by_id: bool, data: bytes, properties: pika.BasicProperties) -> None:
-        """To the queue of this name. The exchange with this key is next where we may not write to queues directly, and for the
-        ID of a call, which may be either. Raises Unpublished."""
+        """Send an answer to the queue named `to`. Raises Unpublished.
+
+        It is sent to the exchange with the routing key `to` instead if this user may not write to queues directly. The same is
+        done if no such queue exists and `to` is the ID of a call.
+        """
         try:
             self._to_queue(to, data, properties)
         except RefusedByBroker:
@@ -82,7 +85,7 @@ class Publisher:
 
     def _to_queue(self, name: str, data: bytes, properties: pika.BasicProperties) -> None:
         if time.monotonic() < self._default_refused_until:
-            raise RefusedByBroker("we may not write to the default exchange")
+            raise RefusedByBroker("mq.user may not write to the default exchange")
         try:
             self.publish(DEFAULT, name, data, properties)
         except RefusedByBroker:
@@ -90,20 +93,20 @@ class Publisher:
             raise
 
     def publish(self, exchange: str, key: str, data: bytes, properties: pika.BasicProperties) -> None:
-        """Returns when the broker has put it into a queue. Raises Unpublished."""
+        """Publish a message. Returns when the broker has put it into a queue. Raises Unpublished."""
         try:
             self._publish(exchange, key, data, properties)
         except (UnroutableError, NackError) as e:
-            raise Unpublished("no queue takes it") from e
+            raise Unpublished("no queue accepts it") from e
         except ChannelClosedByBroker as e:
             kind = RefusedByBroker if e.reply_code == ACCESS_REFUSED else Unpublished
             raise kind(e.reply_text) from e
-        except Exception as e:  # pika has no common base for these; the next message gets another connection
+        except Exception as e:  # pika has no common base class for these; the next message gets a new connection
             self.close()
             raise Unpublished(in_words(e)) from e
 
     def _publish(self, *message: Any) -> None:
-        """Once more where the connection was lost without a word of the broker, for that may have been long before."""
+        """Publish, and try once more if the connection turns out to be lost: that may have happened long before."""
         was_open = self._connection is not None
         try:
             self._publish_once(*message)

@@ -1,6 +1,6 @@
-"""What the heartbeat module does for elves' other modules: agentInfo, agentList, updateAppInfo. Knows no broker.
+"""The services for elves' other modules: agentInfo, agentList, updateAppInfo. Independent of RabbitMQ.
 
-Dispatches by an explicit table, never by a name in a message. Times are told in the local time zone, as the Java module does.
+Only the services in an explicit table can be called. Times are in the local time zone, as in the Java module.
 """
 
 import logging
@@ -24,17 +24,19 @@ log = logging.getLogger(__name__)
 
 
 class Reply(NamedTuple):
-    """data: the answer's bytes, for the queue or key `to`; to "": nobody waits. is_done: False when the effect is not yet on
-    the disk, so that the message must not yet be acknowledged."""
+    """The answer to a message."""
 
-    to: str = ""
-    by_id: bool = False
+    to: str = ""  # the queue or routing key; "": no answer is wanted
+    by_id: bool = False  # see Request
     data: bytes = b""
-    is_done: bool = True
+    is_done: bool = True  # False: the change is not on the disk, so the message must not be acknowledged yet
 
 
 class Services:
-    """Safe for threads. agent_info_list: the second document's form of agentInfo, whose result is a list of one or none."""
+    """Handles messages. Safe for threads.
+
+    agent_info_list: answer agentInfo as elves' second document says, with a list of one agent or none as its result.
+    """
 
     def __init__(self, online: OnlineAgents, kept: KeptTable, agent_info_list: bool = False):
         self._online = online
@@ -48,7 +50,7 @@ class Services:
         }
 
     def handle(self, data: bytes, reply_to: str, now: float) -> Reply:
-        """One message -> what goes back. Raises Dropped for what is no message or asks for nothing that we do."""
+        """Handle one message, and return its answer. Raises Dropped if it is invalid or for an unknown service."""
         request = messages.parse(data, reply_to)
         service = self._table.get(request.service)
         if service is None:
@@ -56,7 +58,7 @@ class Services:
         if request.service == "updateAppInfo":
             return self._change(request, service, now)
         if not request.answer_to:
-            raise Dropped(f"{request.service} from {one_line(request.sender, 80)} says nowhere to answer to")
+            raise Dropped(f"{request.service} from {one_line(request.sender, 80)} does not say where to answer")
         try:
             body = service(request.body, now)
         except Dropped as e:
@@ -78,7 +80,7 @@ class Services:
         found = self._online.find(ip, asset, now) if ip or asset else []
         if not found:
             return {"flag": "false", "error": NOT_FOUND, "result": {}}
-        latest = max(found, key=lambda agent: agent.last_beat)  # an asset may have had another ip before
+        latest = max(found, key=lambda agent: agent.last_beat)  # the ip of an asset may have changed
         return {"flag": "true", "error": "", "result": describe(latest)}
 
     def _agent_list(self, body: Body, now: float) -> dict[str, Any]:
@@ -100,12 +102,12 @@ class Services:
 
 
 def _failed(service: str, error: str) -> dict[str, Any]:
-    """In the shape of this service's answer."""
+    """Return a failure in the form of this service's answers."""
     nothing: dict[str, Any] = {"count": 0, "result": []} if service == "agentList" else {"result": {}}
     return {"flag": "false", "error": error} | nothing
 
 
 def describe(agent: Agent) -> dict[str, Any]:
-    """An agent, as agentInfo and agentList answer it."""
+    """Return an agent in the form of agentInfo and agentList."""
     heard = datetime.fromtimestamp(agent.last_beat).strftime("%Y-%m-%d %H:%M:%S")
     return {"ip": agent.ip, "asset": agent.asset, "last_hb_time": heard, "apps": dict(agent.apps)}

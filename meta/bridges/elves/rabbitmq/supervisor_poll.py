@@ -1,6 +1,6 @@
-"""The call of `appAuthInfo` to the supervisor: when it is due, and what its answer means. Knows no broker.
+"""Calls of `appAuthInfo` to the supervisor: when one is due, and what its answer means. Independent of RabbitMQ.
 
-A call that is not answered in five seconds, or answered by something else, keeps the last app table.
+If a call is not answered within five seconds, or its answer is invalid, the last app table stays in force.
 """
 
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Asking:
-    """every: seconds between two calls. One thread's."""
+    """The calls to the supervisor. For one thread. every: seconds between two calls."""
 
     def __init__(self, kept: KeptTable, every: float):
         self._kept = kept
@@ -30,7 +30,7 @@ class Asking:
         self._limited_log = RateLimitedLog()
 
     def due(self, now: float) -> str:
-        """The correlation id of the call that is to be made now, "" for none. now: monotonic seconds."""
+        """Return the correlation id for a call that is due now, "" if none is. now: monotonic seconds."""
         if self._id and now - self._asked >= ANSWER_WITHIN:
             log.warning("the supervisor did not answer appAuthInfo in %g s; the last app table stays", ANSWER_WITHIN)
             self._id = ""
@@ -40,19 +40,19 @@ class Asking:
         return self._id
 
     def reconnected(self) -> None:
-        """What was asked over the former connection is never answered; ask again at once."""
+        """Make a call due at once: one over the former connection is never answered."""
         self._id, self._next = "", 0.0
 
     def answered(self, correlation_id: str | None, data: bytes) -> None:
-        """Whatever came to our reply queue."""
+        """Handle a message in our reply queue."""
         if not self._id or correlation_id not in (None, "", self._id):
-            text = "an answer to no question of ours, or one that came too late, is dropped"
+            text = "dropped an answer of the supervisor that belongs to no call, or came too late"
             self._limited_log.say(log, time.time(), text)
             return
         self._id = ""
         try:
             table = parse_table(parse_result(data))
         except (Dropped, BadTable) as e:
-            log.warning("appAuthInfo was answered by %s; the last app table stays", e)
+            log.warning("the supervisor's answer to appAuthInfo is invalid: %s; the last app table stays", e)
             return
         self._kept.put(table, "appAuthInfo")

@@ -1,21 +1,23 @@
-"""Whether the broker still sends us what is in the queue. Pure.
+"""Detects that the broker no longer sends us messages of the queue. Pure.
 
-RabbitMQ may forget a consumer without a word, as that of a quorum queue which is deleted and made again. A queue in which
-messages wait is no sign of it alone: with a single active consumer the others get none.
+RabbitMQ may drop a consumer silently, for example when a quorum queue is deleted and created again. Messages that wait in the
+queue do not prove that: with a single active consumer, all other consumers get none.
 """
 
 
 class Supply:
-    """Over one connection. waiting: messages in the queue at its beginning."""
+    """The supply of messages over one connection. waiting: messages in the queue when it began."""
 
     def __init__(self, waiting: int):
         self._waiting = waiting
         self._received = 0
-        self.is_doubtful = False  # look again soon
+        self.is_doubtful = False  # the caller should check again soon
 
     def is_cut(self, waiting: int, consumers: int, received: int) -> bool:
-        """At a look: messages in the queue, its consumers, and messages received so far. True when what came into the queue
-        has not come to us by the look after that."""
+        """Check the supply. True if messages that waited at the last check are still not here.
+
+        waiting: messages in the queue; consumers: of the queue; received: messages received over this connection so far.
+        """
         is_silent = received == self._received
         was_doubtful, before = self.is_doubtful, self._waiting
         self._waiting, self._received = waiting, received

@@ -1,6 +1,6 @@
-"""The exchange, the queue and the binding between them: used as they are where they are there, made durable where not.
+"""The exchange, the queue and the binding between them. Existing ones are used unchanged; missing ones are made durable.
 
-An exchange that is no topic is refused: with another type the queue would get messages of other modules, or none.
+An exchange that is no topic exchange is refused: the queue would get messages of other modules, or none.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,11 @@ ACCESS_REFUSED, NOT_FOUND, NOT_AS_DECLARED = 403, 404, 406
 
 
 def ensure(connection: Any, exchange: str, queue: str) -> str:
-    """Exchange, queue and binding are there; what the broker did not let us see to, "" for nothing. Each step has a channel of
-    its own, since the broker closes the channel of one that it refuses. Raises AMQPError, and Misconfigured for an exchange of
-    another type."""
+    """Make sure that exchange, queue and binding exist. Returns what the broker refused, "" for nothing.
+
+    Each step has a channel of its own, because the broker closes the channel after a refusal. Raises AMQPError, and
+    Misconfigured for an exchange of another type.
+    """
     _ensure(
         connection,
         lambda channel: channel.exchange_declare(exchange, passive=True),
@@ -35,13 +37,13 @@ def ensure(connection: Any, exchange: str, queue: str) -> str:
         if e.reply_code != ACCESS_REFUSED:
             raise
         return (
-            f"the queue {queue} cannot be bound to {exchange} with {BINDING}, which is well when it is: {e.reply_text}"
+            f"may not bind the queue {queue} to {exchange} with {BINDING}; ignore this if it is bound: {e.reply_text}"
         )
     return ""
 
 
 def load(connection: Any, queue: str) -> tuple[int, int]:
-    """(messages of the queue that no consumer has been given, its consumers). Raises AMQPError."""
+    """Return (messages that wait in the queue, number of its consumers). Raises AMQPError."""
     channel = connection.channel()
     found = channel.queue_declare(queue, passive=True).method
     channel.close()
@@ -49,7 +51,7 @@ def load(connection: Any, queue: str) -> tuple[int, int]:
 
 
 def _ensure(connection: Any, look: Callable[[Any], Any], declare: Callable[[Any], Any]) -> None:
-    """Other modules may have made it, with other arguments than ours: it is only made where there is none."""
+    """Declare it only if it does not exist: another module may have made it with other arguments."""
     try:
         _on_a_channel(connection, look)
     except ChannelClosedByBroker as e:
@@ -59,8 +61,11 @@ def _ensure(connection: Any, look: Callable[[Any], Any], declare: Callable[[Any]
 
 
 def _must_be_topic(connection: Any, exchange: str) -> None:
-    """AMQP shows no exchange's type. A declaration that differs is refused, and RabbitMQ compares the type first; where we may
-    not declare, there is no way to know."""
+    """Raise Misconfigured if the exchange is no topic exchange.
+
+    AMQP does not show the type of an exchange. But RabbitMQ refuses to declare it with another type, and says so first. If
+    this user may not declare exchanges, the type stays unknown.
+    """
     try:
         _on_a_channel(connection, lambda channel: channel.exchange_declare(exchange, "topic", durable=True))
     except ChannelClosedByBroker as e:

@@ -1,1 +1,1 @@
-"""elves' Thrift: the server that elves-agents call, and its bytes."""
+"""elves' Thrift: the server that elves-agents call, and the coding of its messages."""

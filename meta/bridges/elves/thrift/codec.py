@@ -1,7 +1,7 @@
-"""Thrift messages <-> values, with thriftpy2's strict binary protocol.
+"""Decodes and encodes Thrift messages, with thriftpy2's strict binary protocol.
 
-Reads only complete messages that `thrift_wire` has bounded, from a buffer that never gives less than it was asked for: a reader
-that is led astray by wrong types ends with the buffer. heartbeat.thrift, read when this module is loaded, has the service.
+It decodes only complete messages, whose size `framing` has limited. A read past the end of the message raises EOFError, so
+wrong types cannot mislead the decoder for long. heartbeat.thrift has the service, and is read when this module is loaded.
 """
 
 import struct
@@ -25,11 +25,11 @@ _Arguments, _Result = _IDL.HeartbeatService.heartbeatPackage_args, _IDL.Heartbea
 
 
 class Call(NamedTuple):
-    """info: None when the method is another one, or came without it."""
+    """One call of an agent."""
 
     method: str
     sequence: int
-    info: Info | None
+    info: Info | None  # None: the method is unknown, or the call has no AgentInfo
 
 
 class _Exact(BytesIO):
@@ -41,7 +41,7 @@ class _Exact(BytesIO):
 
 
 def parse_call(message: bytes) -> Call:
-    """One complete message. Raises Malformed."""
+    """Decode one complete message. Raises Malformed."""
     buffer = _Exact(message)
     protocol = _protocol(buffer)
     try:
@@ -52,7 +52,7 @@ def parse_call(message: bytes) -> Call:
             return Call(method, sequence, None)
         arguments = _Arguments()
         arguments.read(protocol)
-        if buffer.tell() != len(message):  # thriftpy2 reads a text where a struct should be as if it were one
+        if buffer.tell() != len(message):  # thriftpy2 may read a text as a struct
             raise Malformed("wrong types")
         info = arguments.info and Info(*(getattr(arguments.info, name) or "" for name in Info._fields))
     except (TException, struct.error, ValueError, EOFError, TypeError, RecursionError, OverflowError) as e:
@@ -61,7 +61,7 @@ def parse_call(message: bytes) -> Call:
 
 
 def render_call(info: Info, sequence: int = 0) -> bytes:
-    """What an agent sends; for simulators and tests."""
+    """Return the bytes of an agent's call; for simulators and tests."""
     return _message(METHOD, TMessageType.CALL, sequence, _Arguments(_IDL.AgentInfo(*info)))
 
 
@@ -70,12 +70,12 @@ def render_result(text: str, sequence: int) -> bytes:
 
 
 def render_exception(method: str, sequence: int, kind: int, text: str) -> bytes:
-    """A TApplicationException: the agent changes nothing."""
+    """Return the bytes of a TApplicationException, for which the agent changes nothing."""
     return _message(method, TMessageType.EXCEPTION, sequence, TApplicationException(kind, text))
 
 
 def parse_answer(message: bytes) -> str:
-    """What an agent receives; for simulators and tests. Raises TApplicationException, Malformed."""
+    """Decode the answer to an agent's call; for simulators and tests. Raises TApplicationException, Malformed."""
     protocol = _protocol(_Exact(message))
     _, kind, _ = protocol.read_message_begin()
     if kind == TMessageType.EXCEPTION:

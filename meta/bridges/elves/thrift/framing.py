@@ -1,8 +1,8 @@
-"""Where a Thrift message ends: strict TBinaryProtocol, read bit by bit as the bytes come, before anything is decoded.
+"""Finds where each Thrift message ends, while its bytes arrive and before anything is decoded. Strict TBinaryProtocol. Pure.
 
-Promises that the work and the memory are bounded by the bytes that really came: a message has a limited length, number of
-values and depth, and a length that cannot be true is refused when it is read, not waited for. Refuses, with Malformed, what is
-not strict, not of the protocol, or over a limit. Pure.
+A message is limited in length, depth and number of values. A length field that is too large is refused as soon as it is read.
+So work and memory depend only on bytes that really arrived. Malformed is raised for anything over a limit or not of the
+protocol.
 """
 
 from collections.abc import Generator, Iterator
@@ -18,11 +18,11 @@ Waiting = Generator[None, None, int]
 
 
 class Malformed(ValueError):
-    """These bytes are no message that we would answer; the text says why."""
+    """The bytes are no valid message; the text says why."""
 
 
 class Messages:
-    """The bytes of one connection -> its messages."""
+    """Cuts the bytes of one connection into messages."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -30,11 +30,11 @@ class Messages:
 
     @property
     def held(self) -> int:
-        """Bytes of the message that has begun."""
+        """Bytes of the incomplete message."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The messages that these bytes complete. Raises Malformed."""
+        """Add bytes, and yield the messages that are complete now. Raises Malformed."""
         self._buffer += data
         while self._buffer and self._scan.is_complete():
             yield bytes(self._buffer[: self._scan.at])
@@ -43,7 +43,7 @@ class Messages:
 
 
 class _Scan:
-    """Walks over one message; `at` is where it is, and in the end where the message ends."""
+    """Walks over one message. `at` is the current position, and at the end the length of the message."""
 
     def __init__(self, buffer: bytearray):
         self._buffer = buffer
@@ -98,7 +98,7 @@ class _Scan:
             key = yield from self._number(1)
             yield from self._elements((key, (yield from self._number(1))), depth)
         else:
-            raise Malformed(f"a value of type {kind}, which there is not")
+            raise Malformed(f"a value of the unknown type {kind}")
 
     def _struct(self, depth: int) -> Generator[None, None, None]:
         while (kind := (yield from self._number(1))) != STOP:

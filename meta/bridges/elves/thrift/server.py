@@ -1,7 +1,7 @@
 """The Thrift server that elves-agents call: plain TCP, one event loop, thousands of connections at once.
 
-Promises that every connection has a deadline that no dripping moves, and bounded memory; that hostile bytes close their own
-connection and nothing else; and that a fault of ours is answered by a Thrift exception, never by an empty list of apps.
+Every connection has limited memory, and a deadline that slow sending does not extend. Invalid bytes close only their own
+connection. An internal error is answered with a Thrift exception, never with an empty list of apps.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from meta.bridges.elves.translator import Info
 from meta.errors import Misconfigured, TryLater
 from updater.wire.text import one_line
 
-READ_WITHIN = 10.0  # seconds for one message, from the connection's start or from the answer before
+READ_WITHIN = 10.0  # seconds for one message, from the start of the connection or from the previous answer
 LIVE_WITHIN = 60.0  # seconds for a connection with all its messages
 MAX_CONNECTIONS = 10_000
 MAX_HELD = 64 << 20  # bytes of incomplete messages, of all connections
@@ -40,7 +40,10 @@ log = logging.getLogger(__name__)
 
 
 class ThriftServer:
-    """beat: (what the agent says, its address, now) -> the answer's text. Times in seconds. Lives in one event loop."""
+    """The server, in one event loop. Times are in seconds.
+
+    beat: returns the text of the answer, from the agent's values, its address and the time.
+    """
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class ThriftServer:
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def start(self, ip: str, port: int) -> tuple[str, int]:
-        """Listen; returns where. ip: "" for all interfaces. Raises TryLater or Misconfigured."""
+        """Start to listen. Returns (ip, port). ip: "" for all interfaces. Raises TryLater or Misconfigured."""
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(lambda: _Connection(self), ip or None, port, backlog=BACKLOG)
@@ -76,7 +79,7 @@ class ThriftServer:
         return address[0], address[1]
 
     async def stop(self, within: float = 2.0) -> None:
-        """No new connections; those with a message under way may end within this time."""
+        """Stop accepting connections. Those that are sending a message have `within` seconds to complete it."""
         if self._server:
             self._server.close()
         deadline = time.monotonic() + within
@@ -88,7 +91,7 @@ class ThriftServer:
             self._sweeping.cancel()
 
     def _sweep(self) -> None:
-        """Close what is over its deadline. One timer for all: thousands of connections come and go without any."""
+        """Close the connections that are past their deadline. One timer serves all connections."""
         now = time.monotonic()
         for connection in [c for c in self.connections if c.deadline <= now]:
             connection.late()
@@ -96,7 +99,7 @@ class ThriftServer:
         self._sweeping = asyncio.get_running_loop().call_later(every, self._sweep)
 
     def answer(self, call: Call, peer: str) -> bytes:
-        """One call -> the bytes that go back."""
+        """Return the bytes of the answer to a call."""
         if call.method != METHOD:
             self.numbers.add("thrift_exceptions")
             text = f"there is no method {one_line(call.method, 80)}"
@@ -107,10 +110,11 @@ class ThriftServer:
         try:
             return render_result(self.beat(call.info, peer, time.time()), call.sequence)
         except Undecided as e:
-            self.limited_log.say(log, time.time(), "%s gets no apps and shall change nothing: %s", peer, e)
+            self.limited_log.say(log, time.time(), "%s gets an exception, and so changes nothing: %s", peer, e)
             text = str(e)
-        except Exception:  # noqa: BLE001 (whatever it is, the agent must see a failure and change nothing)
-            self.limited_log.say(log, time.time(), "the beat from %s failed; it shall change nothing", peer, trace=True)
+        except Exception:  # noqa: BLE001 (the agent must see any failure, and change nothing)
+            text = "the heartbeat from %s failed; the agent gets an exception, and so changes nothing"
+            self.limited_log.say(log, time.time(), text, peer, trace=True)
             text = "internal error"
         self.numbers.add("thrift_exceptions")
         return render_exception(METHOD, call.sequence, INTERNAL_ERROR, text)
@@ -169,7 +173,7 @@ class _Connection(asyncio.Protocol):
         self.close()
 
     def close(self) -> None:
-        """What was answered still goes out, unless the peer does not take it in time."""
+        """Close the connection. Answers that are written already are still sent."""
         self._transport.close()
 
     def pause_writing(self) -> None:

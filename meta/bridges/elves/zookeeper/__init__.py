@@ -1,1 +1,1 @@
-"""elves' ZooKeeper: heartbeat instances share the agents that they hear of."""
+"""elves' ZooKeeper, by which heartbeat instances share the agents that they hear of."""

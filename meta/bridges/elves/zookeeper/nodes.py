@@ -1,4 +1,4 @@
-"""What elves' heartbeat instances write of an agent on ZooKeeper, and how ZooKeeper's addresses are written. Pure.
+"""The node that elves' heartbeat instances write for each agent in ZooKeeper, and the form of ZooKeeper's addresses. Pure.
 
 {"checkTime": ms, "agent": {"id", "ip", "version", "apps"}}
 """
@@ -25,19 +25,19 @@ _node = msgspec.json.Decoder(_WireNode)
 
 
 def check_hosts(hosts: str) -> None:
-    """hosts: HOST:PORT, more of them separated by commas. Raises ValueError where the client would."""
+    """Check a list of HOST:PORT, separated by commas. Raises ValueError if the client would refuse it."""
     collect_hosts(hosts)
 
 
 def render_node(agent: Agent) -> bytes:
-    """An agent as the Java module writes it."""
+    """Return the node of an agent, as the Java module writes it."""
     apps = msgspec.json.encode(dict(agent.apps)).decode()
     wire = _WireAgent(agent.asset, agent.ip, agent.version, apps)
     return msgspec.json.encode(_WireNode(int(agent.last_beat * 1000), wire))
 
 
 def parse_node(ip: str, data: bytes | None) -> Agent | None:
-    """What an instance wrote of the agent with this ip; None when it cannot be used."""
+    """Parse the node of the agent with this ip; None if it is invalid."""
     try:
         wire = _node.decode(data or b"")
     except (msgspec.DecodeError, UnicodeError, RecursionError):

@@ -1,12 +1,13 @@
-"""ZooKeeper: heartbeat instances, Java ones among them, share the agents that they hear of.
+"""Shares agents with other heartbeat instances, also Java ones, through ZooKeeper.
 
-    {root}/heartbeat/agent/{ip}   persistent, see zookeeper_nodes
+    {root}/heartbeat/agent/{ip}   persistent, see nodes
     {root}/heartbeat/NNNNNNNNNN   ephemeral and sequential, one for each instance
 
-Promises that a beat never waits for ZooKeeper: writes are behind, of each agent only the latest, and are kept while it is away.
-After a lost session the instance registers again and writes again what it heard. A client that does not come back by itself is
-replaced: kazoo's ends for good at an answer that it does not understand (https://github.com/python-zk/kazoo/issues/641), and is
-refused for ever by a server that has lost its data (https://github.com/python-zk/kazoo/issues/42).
+Heartbeats never wait for ZooKeeper: this thread writes the latest state of each agent later, and keeps it while ZooKeeper is
+away. After a lost session, the instance registers again, and writes all its agents again.
+
+A kazoo client may end for good: at an answer that it does not understand (https://github.com/python-zk/kazoo/issues/641), or
+if the server has lost its data (https://github.com/python-zk/kazoo/issues/42). It is then replaced by a new client.
 """
 
 import logging
@@ -31,18 +32,18 @@ from meta.bridges.elves.zookeeper.writes import Writes, in_words
 from updater.wire.text import one_line
 
 TICK = 0.1  # seconds
-CROWD = 60  # beats in a tick, at which agents come first and writing waits, for some ticks
+CROWD = 60  # heartbeats in a tick; with more, writing waits, so that agents are answered first
 WAIT_AT_MOST = 30  # ticks
 LOOK_EVERY = 30.0  # seconds
 REGISTER_AGAIN = 1.0  # seconds after a failure
-SAY_AFTER = 5.0  # seconds: a first connection may take so long
-REPLACE_AFTER = 3  # times the session's timeout: no session lives so long without a connection
+SAY_AFTER = 5.0  # seconds; a first connection may take so long
+REPLACE_AFTER = 3  # session timeouts without a connection, after which no session is left
 Trouble = (KazooException, KazooTimeoutError, OSError)
 log = logging.getLogger(__name__)
 
 
 class _Reason(logging.Handler):
-    """Takes what kazoo logs while it tries to connect: it has no other way to say why it cannot."""
+    """Keeps the last line that kazoo logs while it connects, which is the only way to learn why it fails."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -56,8 +57,11 @@ class _Reason(logging.Handler):
 
 
 class Sharing(threading.Thread):
-    """hosts: as ZooKeeper's clients write them; timeout: seconds of the session; look_every: seconds between two looks whether
-    we are still registered. Ended by `stop`."""
+    """The thread that shares agents; `stop` ends it.
+
+    hosts: HOST:PORT, separated by commas; timeout: seconds of the session; look_every: seconds between two checks that the
+    instance is registered.
+    """
 
     def __init__(
         self,
@@ -77,7 +81,7 @@ class Sharing(threading.Thread):
         self._writes = Writes(self._base, numbers)
         self._waited = 0  # ticks
         self._stopping = threading.Event()
-        self._registered_in = 0  # session
+        self._registered_in = 0  # the session; 0: in none
         self._next_look = 0.0
         self._register_after = 0.0
         self._away_since = 0.0
@@ -90,17 +94,17 @@ class Sharing(threading.Thread):
         self.is_connected = False
 
     def note(self, agent: Agent) -> None:
-        """It beats here; it will be written."""
+        """Have an agent written whose heartbeat arrived here."""
         self._writes.note(agent)
 
     def stop(self, within: float = 5.0) -> None:
-        """Write what is pending, if ZooKeeper is there, and leave."""
+        """Write what is pending, if ZooKeeper is connected, and close the session."""
         self._stopping.set()
         self.join(within)
 
     @property
     def trouble(self) -> str:
-        """Why agents are not shared, "" when they are."""
+        """Why agents are not shared; "" if they are."""
         if self.is_connected:
             return self._unregistered_why
         return f"is away: {self._why_away}"
@@ -117,10 +121,8 @@ class Sharing(threading.Thread):
         self._close()
 
     def _open(self) -> None:
-        """A new client, which connects behind our back."""
-        quiet = logging.Logger(
-            "kazoo", logging.WARNING
-        )  # kazoo logs every try to connect; we say it once, and each minute
+        """Make a new client, which connects in its own threads."""
+        quiet = logging.Logger("kazoo", logging.WARNING)  # not shown: kazoo logs every attempt to connect
         quiet.addHandler(self._reason)
         retry = KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_delay=2)
         self._client = KazooClient(self._hosts, timeout=self._timeout, connection_retry=retry, logger=quiet)
@@ -131,7 +133,7 @@ class Sharing(threading.Thread):
     def _close(self) -> None:
         self._client.remove_listener(self._changed)
         self.is_connected = False
-        with suppress(Exception):  # a client in trouble may raise anything, and is left
+        with suppress(Exception):  # a failing client may raise anything
             if self._cache:
                 self._cache.close()
         self._cache = None
@@ -157,14 +159,16 @@ class Sharing(threading.Thread):
         return now >= self._register_after and (self._session != self._registered_in or now >= self._next_look)
 
     def _look(self, now: float) -> None:
-        """Sees to our registration; that it is refused is logged like an absence: once, and each minute."""
+        """Register the instance if it is not. A refusal is logged once, and again each minute."""
         self._register_after = now + REGISTER_AGAIN
         try:
             self._register(now)
         except Trouble as e:
             why = one_line(in_words(e), 300)
-            self._unregistered_why = f"does not register us: {why}"
-            self._unregistered.say("ZooKeeper at %s does not register us, trying again: %s", self._hosts, why)
+            self._unregistered_why = f"does not register this instance: {why}"
+            self._unregistered.say(
+                "ZooKeeper at %s does not register this instance, trying again: %s", self._hosts, why
+            )
             return
         self._register_after, self._unregistered_why = now, ""
         self._unregistered.over()
@@ -184,7 +188,7 @@ class Sharing(threading.Thread):
 
     @property
     def _session(self) -> int:
-        """0 where there is none now."""
+        """The id of the current session; 0 if there is none."""
         known = self._client.client_id
         return known[0] if known else 0
 
@@ -194,7 +198,7 @@ class Sharing(threading.Thread):
         return self._waited > 0
 
     def _changed(self, state: str) -> None:
-        """In kazoo's thread: be quick."""
+        """Note a change of the connection. Runs in kazoo's thread, so it must be quick."""
         was, self.is_connected = self.is_connected, state == KazooState.CONNECTED
         if self.is_connected:
             self._reason.text = ""
@@ -202,7 +206,10 @@ class Sharing(threading.Thread):
             log.info("ZooKeeper at %s: %s", self._hosts, "connected" if self.is_connected else "away")
 
     def _register(self, now: float) -> None:
-        """Our node is there. One whose creation was cut off before its name came back is found by its session."""
+        """Make sure that this instance has its node.
+
+        If the connection broke while the node was created, its name is unknown. So an existing node is searched by session.
+        """
         session = self._session
         self._client.ensure_path(f"{self._base}/agent")
         path = self._find(session)
@@ -232,7 +239,7 @@ class Sharing(threading.Thread):
         )
 
     def _seen(self, event: Any) -> None:
-        """Something below our path is so now. In kazoo's thread."""
+        """Note a change of an agent's node. Runs in kazoo's thread."""
         if event.event_type not in (TreeEvent.NODE_ADDED, TreeEvent.NODE_UPDATED, TreeEvent.NODE_REMOVED):
             return
         ip = event.event_data.path.removeprefix(f"{self._base}/agent").removeprefix("/")
@@ -243,5 +250,5 @@ class Sharing(threading.Thread):
         elif agent := parse_node(ip, event.event_data.data):
             self._online.share(agent, time.time())
         else:
-            text = "ZooKeeper has something unusable of agent %s"
+            text = "the node of agent %s in ZooKeeper is invalid, and is ignored"
             self._limited_log.say(log, time.time(), text, one_line(ip, 80))

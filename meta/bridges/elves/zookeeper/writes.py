@@ -1,8 +1,8 @@
-"""The agents that are to be written to ZooKeeper, each at {base}/agent/{ip}: of each the latest beat, some at a time.
+"""The agents that wait to be written to ZooKeeper, each at {base}/agent/{ip}. Only the latest state of each is written.
 
-Promises that a failure of one agent costs this agent only, and that it is tried again: at once where the connection was
-lost, else after a minute. An agent whose node breaks the connection (larger than the server's jute.maxbuffer, say) is found by
-writing fewer at a time.
+A failure of one agent does not affect others. It is tried again: at once if the connection was lost, otherwise after a minute.
+One agent's node may break the connection, for example if it is larger than the server's jute.maxbuffer. It is found by writing
+fewer agents at a time.
 """
 
 import logging
@@ -29,10 +29,10 @@ from meta.bridges.elves.translator import Agent
 from meta.bridges.elves.zookeeper.nodes import render_node
 from updater.wire.text import one_line
 
-BATCH = 40  # writes in a tick: 400 a second at most, twice what 10,000 agents need
+BATCH = 40  # writes in a tick; 400 in a second are twice what 10,000 agents need
 WRITE_WITHIN = 10.0  # seconds for a batch
 SET_ASIDE = 60.0  # seconds
-MAX_NODE = 1_000_000  # bytes: what ZooKeeper takes by default is 1 MiB with all around it
+MAX_NODE = 1_000_000  # bytes; by default ZooKeeper accepts packets of 1 MiB
 _Lost = (
     ConnectionLoss,
     ConnectionClosedError,
@@ -45,8 +45,10 @@ log = logging.getLogger(__name__)
 
 
 class Writes:
-    """Safe for threads; `write` is for one. base: the path above `agent`; set_aside: seconds until an agent that failed for a
-    reason of its own is tried again."""
+    """The pending writes. Safe for threads, but only one thread may call `write`.
+
+    base: the path above `agent`; set_aside: seconds until an agent is tried again that failed while the connection was fine.
+    """
 
     def __init__(self, base: str, numbers: Numbers, set_aside: float = SET_ASIDE):
         self._base = base
@@ -54,25 +56,25 @@ class Writes:
         self._set_aside_for = set_aside
         self._lock = threading.Lock()
         self._pending: dict[str, Agent] = {}
-        self._set_aside: dict[str, float] = {}  # ip -> monotonic seconds at which it is tried again
-        self._noted = 0
-        self._batch = BATCH
+        self._set_aside: dict[str, float] = {}  # ip -> when it is tried again, in monotonic seconds
+        self._noted = 0  # since the last call of `noted`
+        self._batch = BATCH  # fewer after a lost connection
         self._limited_log = RateLimitedLog()
 
     def note(self, agent: Agent) -> None:
-        """It is to be written; instead of what was to be written of it before."""
+        """Have this agent written, instead of its earlier state."""
         with self._lock:
             self._pending[agent.ip] = agent
             self._noted += 1
 
     def noted(self) -> int:
-        """How many since the last time it was asked."""
+        """Return how many agents were noted since the last call."""
         with self._lock:
             noted, self._noted = self._noted, 0
         return noted
 
     def repeat(self, agents: Iterable[Agent]) -> None:
-        """To be written where nothing later is."""
+        """Have these agents written, unless a later state of them is pending."""
         with self._lock:
             for agent in agents:
                 self._pending.setdefault(agent.ip, agent)
@@ -81,7 +83,7 @@ class Writes:
         return len(self._pending)
 
     def write(self, client: Any, everything: bool = False) -> str:
-        """Some of what is to be written, or all; why the connection was lost, "" when it was not."""
+        """Write one batch, or everything. Returns why the connection was lost, "" if it was not."""
         batch = self._take(everything, time.monotonic())
         failed = self._write_batch(client, batch)
         self._numbers.add("agents_shared", len(batch) - len(failed))
@@ -107,7 +109,7 @@ class Writes:
             self._set_aside[agent.ip] = time.monotonic() + self._set_aside_for
 
     def _write_batch(self, client: Any, batch: list[Agent]) -> list[tuple[Agent, Exception]]:
-        """What failed, and why."""
+        """Write a batch. Returns the agents that failed, and why."""
         deadline = time.monotonic() + WRITE_WITHIN
         begun = [(agent, self._begin(client.set_async, agent)) for agent in batch]
         ended = [(agent, _end(result, deadline)) for agent, result in begun]
@@ -118,7 +120,7 @@ class Writes:
         return [(agent, error) for agent, error in ended if error]
 
     def _begin(self, write: Callable[..., Any], agent: Agent, **how: Any) -> Any:
-        """The result that is awaited, or the exception that came at once."""
+        """Start a write. Returns kazoo's pending result, or the exception that it raised."""
         data = render_node(agent)
         if len(data) > MAX_NODE:
             return ValueError(f"its node has {len(data)} bytes")
