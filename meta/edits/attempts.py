@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from meta.edits import operations
 from meta.errors import NotThere
-from meta.hosts.classes import Classes, Rejection, rejects
+from meta.hosts.classes import Classes, Rejection
 from meta.hosts.model import Host
 from meta.hosts.similar_names import no_hosts
+from meta.hosts.standing import rejects
 from meta.hosts.table import HostTable
 from meta.records.model import Override, Record, RecordSet
 from meta.records.selectors import Hosts, Selector

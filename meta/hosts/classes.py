@@ -17,7 +17,7 @@ import msgspec
 from meta.records.grounds import grounds
 from meta.records.model import RecordSet, resolve_matched, selectors
 from meta.records.selectors import Glob, Prefix, Selector
-from updater.wire.heartbeat import FAILED, REFUSED, ROLLED_BACK, STARTED, STOPPED, Desired
+from updater.wire.heartbeat import STARTED, STOPPED, Desired
 from updater.wire.names import START, STOP
 
 Test = Callable[[str, Mapping[str, str]], bool]
@@ -237,50 +237,6 @@ def drifts(order: Desired | None, version: str, status: str) -> bool:
     if order.cmd == STOP:
         return bool(version) and status not in STOPPED
     return order.cmd == START and (version != order.version or status != STARTED)
-
-
-def rejects(order: Desired, look: Look) -> bool:
-    """Whether these hosts report that they rolled back the ordered version, and will not try it again by themselves."""
-    rejected = look[6]
-    if isinstance(rejected, msgspec.UnsetType) or order.cmd != START:
-        return False
-    return rejected.version == order.version and rejected.attempt >= order.attempt
-
-
-def is_down_while_held(order: Desired, look: Look) -> bool:
-    """Whether the ordered version stopped during its watch while a person held the agent."""
-    _, version, status, held, trial, *_ = look
-    is_its = order.cmd == START and trial is True and version == order.version
-    return is_its and isinstance(held, str) and bool(held) and drifts(order, version, status)
-
-
-def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
-    """Whether an agent reported like this, with this verdict, has failed to follow this order.
-
-    It has failed if it cannot run the ordered version, if the running version did not stop, or if the host refused the order.
-    A version that stopped in its watch has failed too if a person held the agent, so that it was not rolled back. So it has if
-    it was started again for lack of a previous version, until it comes through its watch.
-
-    A failure of another version, or at a lower attempt, does not count. An updater that reports trials reports rejections too,
-    so its verdict `rolled back` does not count.
-    """
-    _, version, status, _, trial, _, _ = look
-    if order is None:
-        return False
-    if rejects(order, look) or is_down_while_held(order, look):
-        return True
-    if verdict is None:
-        return False
-    if verdict.result == ROLLED_BACK and trial is not msgspec.UNSET:
-        return False
-    if verdict.attempt is not msgspec.UNSET and verdict.attempt < order.attempt:
-        return False
-    is_its = order.cmd == START and verdict.to == order.version
-    if not drifts(order, version, status):
-        return is_its and trial is True and (verdict.step, verdict.result) == ("watch", FAILED)
-    is_stuck = verdict.step == STOP and verdict.to in (version, order.version)
-    is_refused = (verdict.step, verdict.result) == ("order", REFUSED) and verdict.to in ("", order.version)
-    return is_stuck or is_its or is_refused
 
 
 def is_renewed(before: Desired, after: Desired) -> bool:

@@ -5,11 +5,11 @@ It also says whether a host's silence counts as a failure. Progress, counts, `--
 
 from typing import TYPE_CHECKING
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
-from meta.hosts.classes import Class, Look, Verdict, drifts, failed, is_down_while_held, rejects
-from updater.wire.heartbeat import FAILED, REFUSED, Desired
-from updater.wire.names import START
+from meta.hosts.classes import Class, Look, Verdict, drifts
+from updater.wire.heartbeat import FAILED, REFUSED, ROLLED_BACK, Desired
+from updater.wire.names import START, STOP
 
 if TYPE_CHECKING:
     from meta.hosts.model import Host
@@ -21,21 +21,65 @@ MISSED = 3  # heartbeats that a late host has missed: a third of lateAfter is cl
 def stand(order: Desired, look: Look, verdict: Verdict | None) -> str:
     """Return the state of the hosts of a group for this order.
 
-    A failed download is tried again by the host, so it is `to do`. A refused one (no such file, or a wrong digest) waits for a
-    person, so it is `failed`. What has failed stays `failed` if a person holds it.
+    What has failed stays `failed` if a person holds it.
     """
     _, version, status, held, trial, *_ = look
-    if failed(order, look, verdict) and not is_tried_again(order, look, verdict):
+    if failed(order, look, verdict):
         return BROKEN
     if not drifts(order, version, status):
         return TRIAL if trial is True and order.cmd == START else GOOD
     return HELD if isinstance(held, str) and held else TODO
 
 
-def is_tried_again(order: Desired, look: Look, verdict: Verdict | None) -> bool:
+def rejects(order: Desired, look: Look) -> bool:
+    """Whether these hosts report that they rolled back the ordered version, and will not try it again by themselves."""
+    rejected = look[6]
+    if isinstance(rejected, UnsetType) or order.cmd != START:
+        return False
+    return rejected.version == order.version and rejected.attempt >= order.attempt
+
+
+def is_down_while_held(order: Desired, look: Look) -> bool:
+    """Whether the ordered version stopped during its watch while a person held the agent."""
+    _, version, status, held, trial, *_ = look
+    is_its = order.cmd == START and trial is True and version == order.version
+    return is_its and isinstance(held, str) and bool(held) and drifts(order, version, status)
+
+
+def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
+    """Whether an agent reported like this, with this verdict, has failed to follow this order.
+
+    It has failed if it cannot run the ordered version, if the running version did not stop, or if the host refused the order
+    or its download (no such file, or a wrong digest). A download that failed is tried again, so it has not.
+
+    A version that stopped in its watch has failed too if a person held the agent, so that it was not rolled back. So it has if
+    it was started again for lack of a previous version, until it comes through its watch.
+
+    A failure of another version, or at a lower attempt, does not count. An updater that reports trials reports rejections too,
+    so its verdict `rolled back` does not count.
+    """
+    _, version, status, _, trial, _, _ = look
+    if order is None:
+        return False
+    if rejects(order, look) or is_down_while_held(order, look):
+        return True
+    if verdict is None:
+        return False
+    if verdict.result == ROLLED_BACK and trial is not UNSET:
+        return False
+    if verdict.attempt is not UNSET and verdict.attempt < order.attempt:
+        return False
+    is_its = order.cmd == START and verdict.to == order.version
+    if not drifts(order, version, status):
+        return is_its and trial is True and (verdict.step, verdict.result) == ("watch", FAILED)
+    is_stuck = verdict.step == STOP and verdict.to in (version, order.version)
+    is_refused = (verdict.step, verdict.result) == ("order", REFUSED) and verdict.to in ("", order.version)
+    return is_stuck or is_refused or (is_its and not is_tried_again(verdict))
+
+
+def is_tried_again(verdict: Verdict | None) -> bool:
     """Whether the download failed on these hosts, so that they try it again by themselves."""
-    its = (verdict.step, verdict.result) if verdict else ()
-    return its == ("install", FAILED) and not rejects(order, look) and not is_down_while_held(order, look)
+    return verdict is not None and (verdict.step, verdict.result) == ("install", FAILED)
 
 
 def is_asked_for_again(order: Desired, look: Look, verdict: Verdict | None) -> bool:

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from meta.hosts import standing
 from meta.hosts.agent_sets import AgentSet
-from meta.hosts.classes import NO_LOOK, Class, Rejection, failed, is_down_while_held, rejects
+from meta.hosts.classes import NO_LOOK, Class, Rejection
 from meta.hosts.model import Host, Silence
 from meta.hosts.outcomes import is_failure
-from meta.hosts.standing import TODO, TRIAL
+from meta.hosts.standing import TODO, TRIAL, failed, is_down_while_held, rejects
 from meta.hosts.table import HostTable
 from meta.queries.representations import NO_REASON, Failure
 from updater.wire.heartbeat import FAILED, ROLLED_BACK, Desired, Outcome

@@ -16,9 +16,9 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from meta.hosts.agent_sets import AgentSet
-from meta.hosts.classes import NO_LOOK, Class, Look, Rejection, Verdict, drifting, drifts, failed, is_down_while_held
+from meta.hosts.classes import NO_LOOK, Class, Look, Rejection, Verdict, drifting, drifts
 from meta.hosts.model import Host, Snapshot
-from meta.hosts.standing import on_trial
+from meta.hosts.standing import failed, is_down_while_held, on_trial
 from meta.hosts.table import HostTable
 from meta.queries.failures import failed_orders, fell_silent_hosts, outcome_of, silent_of
 from meta.queries.representations import AgentView, Count, Drift, HostView, LabelView, Page

@@ -214,7 +214,7 @@ def _add(sums: _Sums, question: _Question, part: Part, away: Mapping[Host, str],
     if not found.keys().isdisjoint(PENDING):
         sums.pending.add(word)
     look, verdict = _look(part.agent_set, order.name), part.agent_set.verdict(order.name)
-    if state in found and (state == BROKEN or (state == TODO and is_tried_again(order, look, verdict))):
+    if state in found and (state == BROKEN or (state == TODO and is_tried_again(verdict))):
         sums.failing.append((order, found[state][1], failures.outcome_of))
         if state == BROKEN and is_asked_for_again(order, look, verdict):
             sums.refused += found[state][0]

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from meta.hosts.classes import NO_LOOK, failed
+from meta.hosts.classes import NO_LOOK
+from meta.hosts.standing import failed
 from meta.hosts.table import HostTable
 from meta.queries import failures, pages
 from meta.queries.pages import Ages, HostFilter

@@ -814,6 +814,16 @@ def test_whoever_failed_by_silence_or_while_it_was_held_is_told_wherever_one_ask
     assert told_everywhere(table, NOW + 152) == {"h-trial": "fell silent on trial"}
 
 
+def test_a_download_that_is_tried_again_has_failed_nowhere(table):
+    away = Outcome("a", "1", "2", "install", "failed", "mirror: timed out", "", 5)
+    beat(table, "away", "1", waits="download", outcome=away)
+    beat(table, "refused", "1", outcome=REFUSED)
+    assert told_everywhere(table, NOW) == {"refused": "another sha256"}
+    [agent] = find(table, "away", NOW, AGES).agents
+    assert (agent.failed, agent.drift, agent.waits) == (False, True, "download")
+    assert agent.outcome.reason == "mirror: timed out", "it is told, as it is why"
+
+
 def test_of_the_hosts_that_failed_before_those_are_named_that_are_not_asked_for_any_more():
     records = RecordSet(1, (RECORD,), labels={"web-1": {"env": "st"}, "web-2": {"env": "st"}})
     table = HostTable(records, late_after=100)
