@@ -34,18 +34,22 @@ def outdated(
 ) -> tuple[set[str], set[str]]:
     """Return the agents whose verdict, and those whose rejection, is about a former order.
 
-    That is so if the new order has another artifact, or starts again what was stopped. The host reports again what it
-    rejects, and tries anything else. A verdict that names the new order's version alone is about the new order: the host
-    received it from another meta. A host that reports rejections needs no verdict for a rollback.
+    That is so if the order is gone, if the new one has another artifact, or if it starts again what was stopped. The host
+    reports again what it rejects, and tries anything else. So a rejection is also forgotten if there was no order before it.
+    A verdict that names the new order's version alone is about the new order: the host received it from another meta. A host
+    that reports rejections needs no verdict for a rollback.
     """
+    gone = before.keys() - after.keys()
     renewed = {agent for agent, order in after.items() if agent in before and is_renewed(before[agent], order)}
 
     def is_former(agent: str, version: str) -> bool:
-        return agent in renewed and not before[agent].version != after[agent].version == version
+        return agent in gone or (agent in renewed and not before[agent].version != after[agent].version == version)
 
     telling = {look[0] for look in looks if look[4] is not UNSET}
     told = {one for one in verdicts if one.result != ROLLED_BACK or one.agent not in telling}
-    rejected = {look[0] for look in looks if isinstance(look[6], Rejection) and is_former(look[0], look[6].version)}
+    rejecting = [(look[0], look[6].version) for look in looks if isinstance(look[6], Rejection)]
+    added = after.keys() - before.keys()
+    rejected = {agent for agent, version in rejecting if agent in added or is_former(agent, version)}
     return {one.agent for one in told if is_former(one.agent, one.to)}, rejected
 
 

@@ -588,6 +588,47 @@ def test_a_version_that_failed_to_start_is_to_do_when_it_is_ordered_again_after_
     assert shown(table, NOW + 4) == {"failed": 1}
 
 
+OTHER_TARBALL = replace(RECORD, tarball="http://r/other")
+
+
+@pytest.mark.parametrize("trial", [False, UNSET], ids=["told", "untold"])
+@pytest.mark.parametrize("outcome", ["rolled back", "refused"])
+@pytest.mark.parametrize("hears", ["nothing", "of the end", "of both"])
+@pytest.mark.parametrize(
+    ("end", "again"),
+    [((), OTHER_TARBALL), ((RECORD,), OTHER_TARBALL), ((RECORD,), RECORD)],
+    ids=["unset, another tarball", "banned, another tarball", "banned"],
+)
+def test_what_failed_is_to_do_when_its_order_was_gone_in_between(trial, outcome, hears, end, again):
+    """Until the host says so again of the present order."""
+    table = HostTable(RecordSet(1, (RECORD,)), late_after=100)
+    told = rolled_back() if outcome == "rolled back" else REFUSED
+    says = {"rejected": "2"} if told.result == "rolled back" and trial is not UNSET else {}
+    beat(table, "h1", "1", trial=trial, now=NOW - 1)
+    if hears == "nothing":
+        beat(table, "h1", "1", trial=trial, outcome=told)
+        assert shown(table) == {"failed": 1}
+    order(table, 2, *end, bans=(Ban("a", "2"),) if end else ())
+    assert shown(table) == {}
+    if hears != "nothing":  # it reports of the order that is gone
+        beat(table, "h1", "1", trial=trial, outcome=told, now=NOW + 2)
+    if hears == "of both":
+        beat(table, "h1", "1", trial=trial, now=NOW + 3, **says)
+    order(table, 3, again, at=NOW + 4)
+    assert shown(table, NOW + 4) == {"todo": 1}
+    beat(table, "h1", "1", trial=trial, now=NOW + 5, **says)
+    assert shown(table, NOW + 5) == {"todo": 1}, "it has yet to receive the order"
+    beat(table, "h1", "1", trial=trial, outcome=replace(told, at=9), now=NOW + 6)
+    assert shown(table, NOW + 6) == {"failed": 1}
+
+
+def test_a_failure_of_a_new_agent_that_came_to_a_meta_which_lags_stays():
+    table = HostTable(RecordSet(1), late_after=100)
+    beat(table, "h1", "1", outcome=REFUSED)
+    order(table, 2, RECORD)
+    assert shown(table) == {"failed": 1}
+
+
 def test_an_edit_that_gives_others_another_order_hides_no_failure(table):
     beat(table, "h1", "1")
     beat(table, "x1", "1")
@@ -598,7 +639,7 @@ def test_an_edit_that_gives_others_another_order_hides_no_failure(table):
     assert shown(table, NOW + 2) == {"todo": 1, "failed": 1}
     order(table, 3, RECORD, at=NOW + 3)
     assert shown(table, NOW + 3) == {"todo": 1, "failed": 1}
-    assert table.get("x1").group.klass.since == {"a": NOW + 3}
+    assert table.get("x1").group.klass.since["a"] == NOW + 3
 
 
 def ringed(*names):
