@@ -57,6 +57,7 @@ class _Sums:
         self.failing: list[tuple[Desired, Sequence[Host], failures.How]] = []
         self.is_patient = False  # some host may be silent because meta was away
         self.refused = 0  # hosts that refused a download
+        self.refusing: list[str] = []  # names of some of them
 
     def add(self, state: str, hosts: int, some: Iterable[Host], waits: str = "") -> None:
         """Count so many hosts in this state. some: of them, to be named."""
@@ -67,6 +68,11 @@ class _Sums:
         if state != GOOD and hosts:
             names = [*self.names.get(state, ()), *(host.name for host in islice(some, _AMONG))]
             self.names[state] = nsmallest(MOST_FAILED if state == BROKEN else NAMED, names)
+
+    def add_refused(self, hosts: int, some: Iterable[Host]) -> None:
+        """Count so many of the failed hosts as hosts that refused a download. some: of them, to be named."""
+        self.refused += hosts
+        self.refusing = nsmallest(MOST_FAILED, [*self.refusing, *(host.name for host in islice(some, _AMONG))])
 
     def named(self, *states: str) -> list[Standing]:
         return [Standing(name, state) for state in states for name in self.names.get(state, ())][:NAMED]
@@ -175,6 +181,7 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
         failed_hosts=sums.names.get(BROKEN, []),
         gone=sorted(host.name for host, _ in moment.roll.named if not question.is_chosen(host)),
         refused=sums.refused,
+        refused_hosts=sums.refusing,
         asked_within=2 * ages.late_after / MISSED,
     )
 
@@ -217,7 +224,7 @@ def _add(sums: _Sums, question: _Question, part: Part, away: Mapping[Host, str],
     if state in found and (state == BROKEN or (state == TODO and is_tried_again(verdict))):
         sums.failing.append((order, found[state][1], failures.outcome_of))
         if state == BROKEN and is_asked_for_again(order, look, verdict):
-            sums.refused += found[state][0]
+            sums.add_refused(*found[state])
     if SILENT in found:
         sums.failing.append((order, found[SILENT][1], failures.silent_how(state)))
 

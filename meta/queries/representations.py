@@ -151,6 +151,7 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
             description="failed hosts that refused a download; they take it once the file is mended, without a new order"
         ),
     ] = 0
+    refused_hosts: Annotated[list[str], Meta(description="some of the hosts that refused a download")] = []
     asked_within: Annotated[float, Meta(description="seconds within which every host has reported again")] = 0.0
 
     @property

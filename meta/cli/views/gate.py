@@ -44,7 +44,7 @@ class Gate:
     """The state of one watch, which gets one look after the other.
 
     A download that was refused before the watch began may work by now without an edit, since hosts keep trying. Such refusals
-    do not fail the watch until the hosts had time to try and report again.
+    do not fail the watch until the hosts had time to try and report again. Nor is a host remembered as failed for one.
     """
 
     def __init__(self, wanted: Wanted):
@@ -56,6 +56,9 @@ class Gate:
         self.missing = 0  # failed hosts that lost the selected label, so that their result is unknown
         self.failed_before: list[str] = []  # names of failed hosts, also missing ones, for the next query
         self._old_refusals = 0
+        self._refused_before: frozenset[str] = (
+            frozenset()
+        )  # names of hosts with such a refusal, while it does not count
         self._refused_until: float | None = None
         self._patient_until: float | None = None
 
@@ -68,10 +71,11 @@ class Gate:
             first = replace(first, pending=found.pending)
         last, self._last = self._last or found, found
         self._first, self._revision, self.taken = first, found.revision, taken_from(last, found)
+        old = self._may_be_mended(found, now)
         if self._wanted.selector.startswith("label:"):
             self.missing = len(found.gone)
-            self.failed_before = _few([*found.gone, *found.failed_hosts])
-        old = self._may_be_mended(found, now)
+            failed = (name for name in found.failed_hosts if name not in self._refused_before)
+            self.failed_before = _few([*found.gone, *failed])
         judged = replace(found, failed=found.failed - old + self.missing, todo=found.todo + old)
         end = End.TAKEN_BACK if found.desired and self.taken else end_of(first, judged, self._wanted)
         if not found.patience:
@@ -85,6 +89,9 @@ class Gate:
         """How many hosts may not have tried again since a refusal before the watch."""
         if self._refused_until is None:
             self._old_refusals, self._refused_until = found.refused, now + found.asked_within
+            self._refused_before = frozenset(found.refused_hosts)
+        if now >= self._refused_until:
+            self._refused_before = frozenset()
         self._old_refusals = min(self._old_refusals, found.refused) if now < self._refused_until else 0
         return self._old_refusals
 

@@ -182,6 +182,24 @@ def test_a_failure_is_not_forgotten_with_the_label_of_its_host(capsys):
     assert agent_status.watch(Metas(*retired), wanted, every=0.001, within=60, as_json=False) == 0
 
 
+def test_a_refusal_from_before_the_watch_is_not_remembered_of_a_host_that_loses_its_label(capsys):
+    wanted = WANTED._replace(selector="label:env=staging")
+    old = {"refused": 2, "refused_hosts": ["h-1", "h-2"], "asked_within": 60.0}
+    before = found(failed=3, good=1, failed_hosts=["h-1", "h-2", "h-3"], **old)
+    one_less = old | {"refused": 1, "refused_hosts": ["h-2"]}
+    metas = Metas(replace(before, todo=1), found(failed=1, todo=1, failed_hosts=["h-2"], **one_less), found(good=2))
+    assert agent_status.watch(metas, wanted, every=0.001, within=60, as_json=False) == 0
+    assert metas.asked == ["", "h-3", ""], "the third did not refuse a download"
+    gate = Gate(wanted)
+    gate.end(before, 0)
+    gate.end(before, 60)
+    assert gate.failed_before == ["h-1", "h-2", "h-3"], "by now they have tried again"
+    gate = Gate(wanted)
+    gate.end(found(todo=1), 0)
+    gate.end(before, 1)
+    assert gate.failed_before == ["h-1", "h-2", "h-3"], "they refused it since the watch began"
+
+
 def test_hosts_that_failed_are_named_as_far_as_a_question_goes():
     gate = Gate(WANTED._replace(selector="label:env=staging"))
     gate.end(found(failed=99, todo=1, failed_hosts=[f"{number:0253}" for number in range(99)]), 0)

@@ -887,6 +887,7 @@ def test_a_refused_download_is_told_apart_from_what_no_host_goes_on_to_ask_for(t
     beat(table, "h2", "1", outcome=rolled_back())
     found = progress(table, Asked("a"), NOW, AGES)
     assert (found.failed, found.refused, found.asked_within) == (2, 1, 2 * 100 / MISSED)
+    assert (found.failed_hosts, found.refused_hosts) == (["h1", "h2"], ["h1"])
 
 
 @pytest.mark.parametrize("others", [10, 64, 200])
