@@ -229,6 +229,11 @@ def labels(_context: click.Context, _parameter: click.Parameter, begun: str) -> 
     return completion.labels(begun)
 
 
+def selecting(*names: str, **attributes: Any) -> Callable[[Command], Command]:
+    """An option that takes a SELECTOR, which the shell completes."""
+    return click.option(*names, metavar="SELECTOR", shell_complete=selectors, **attributes)
+
+
 def agent(**attributes: Any) -> Callable[[Command], Command]:
     """The argument AGENT; an invalid name is refused before meta is asked."""
     return click.argument("agent", shell_complete=agents, callback=_no_strange_agent, **attributes)

@@ -33,9 +33,10 @@ class _Interrupt:
 
 @contextlib.contextmanager
 def has_a_code() -> Iterator[None]:
-    """Context in which SIGINT ends the process with EXIT_CODE and no traceback, even if click turns it into exit code 1.
+    """Context in which SIGINT ends the process with EXIT_CODE and no traceback, even if another error replaced it.
 
-    After the block SIGINT has its default action. Nothing is done if SIGINT is ignored, or outside the main thread.
+    click turns it into exit code 1, and an import through a C capsule, as in `import ssl`, into ImportError. After the block
+    SIGINT has its default action. Nothing is done if SIGINT is ignored, or outside the main thread.
     """
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGINT) not in (signal.SIG_DFL, signal.default_int_handler):
@@ -50,8 +51,9 @@ def has_a_code() -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end would show a traceback
     except KeyboardInterrupt:
         sys.exit(EXIT_CODE)
-    except SystemExit as e:
-        if e.code and interrupt.came:
+    except BaseException as e:
+        is_success = isinstance(e, SystemExit) and not e.code
+        if interrupt.came and not is_success:
             sys.exit(EXIT_CODE)
         raise
 

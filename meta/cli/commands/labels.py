@@ -14,12 +14,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Set and remove labels of hosts.")
 @click.argument("words", metavar="[HOST...|-] KEY=VALUE|KEY-...", nargs=-1, required=True, shell_complete=options.hosts)
 @click.option("--name", metavar="GLOB", help="Hosts with such names: 'web-*'.")
-@click.option(
-    "--where",
-    metavar="SELECTOR",
-    shell_complete=options.selectors,
-    help="Hosts that --for selects too: prefix:web-, label:env=staging ...",
-)
+@options.selecting("--where", help="Hosts that --for selects too: prefix:web-, label:env=staging ...")
 @click.option("--unseen", is_flag=True, help="Also hosts that have not reported yet.")
 @options.changing
 def label(editor: "Editor", words: tuple[str, ...], name: str | None, where: str | None, unseen: bool) -> None:

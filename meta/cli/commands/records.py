@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from meta.cli.steps.confirm import Editor
 
 _SELECTOR_HELP = "Only for these hosts: prefix:web-, glob:*-db-*, hosts:a,b or label:env=staging."
-_for = click.option("--for", "selector", metavar="SELECTOR", help=_SELECTOR_HELP, shell_complete=options.selectors)
+_for = options.selecting("--for", "selector", help=_SELECTOR_HELP)
 
 
 @click.command(short_help="Show the desired state of agents.")
@@ -92,7 +92,7 @@ def unset(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str |
 
 @click.command(short_help="Try a version again that was rolled back or refused.")
 @options.agent()
-@click.option("--for", "selectors", metavar="SELECTOR", multiple=True, help=f"{_SELECTOR_HELP} Repeatable.")
+@options.selecting("--for", "selectors", multiple=True, help=f"{_SELECTOR_HELP} Repeatable.")
 @options.changing
 def retry(editor: "Editor", agent: str, selectors: tuple[str, ...]) -> None:
     """Have the version of AGENT tried again by the hosts that rolled it back or refused it: by all, or by those of --for.

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     help="With --watch: go on while no more hosts than these have failed, and end at once when more have.",
 )
 @click.option("--include-lost", is_flag=True, help="Count late and lost hosts too, by what they last said.")
-@click.option(
-    "--for", "selector", default="", metavar="SELECTOR", help="Only hosts like prefix:web-, label:env=staging."
-)
+@options.selecting("--for", "selector", default="", help="Only hosts like prefix:web-, label:env=staging.")
 @options.output
 @options.connected
 def status(
