@@ -223,6 +223,14 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
+def keep_names(directory: Path) -> None:
+    """The same. Raises TryLater."""
+    try:
+        sync_directory(directory)
+    except OSError as e:
+        raise trouble(f"cannot sync {directory}", e) from e
+
+
 def check_room(directory: Path, size: int) -> None:
     """Raises TryLater if a file of `size` bytes would leave less than RESERVE bytes free."""
     try:

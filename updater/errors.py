@@ -24,6 +24,10 @@ class Refused(UpdaterError):
     """A bad artifact, order or reply: nothing to do but wait for new orders."""
 
 
+class Interrupted(UpdaterError):
+    """The updater is to stop, or the order was withdrawn, or a person holds the agent: nothing has failed."""
+
+
 class Misconfigured(UpdaterError):
     """A person must change something on this host."""
 

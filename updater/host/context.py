@@ -4,7 +4,7 @@ import time
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from updater.errors import TryLater
+from updater.errors import Interrupted
 from updater.host.config import Config
 from updater.host.last_reply import Orders, Uptime
 from updater.host.memories import Memories
@@ -12,6 +12,7 @@ from updater.kernel.processes import Table, boot_here, boot_id
 from updater.model.layout import Layout
 from updater.model.trials import Moment
 from updater.net.http import Http
+from updater.wire.heartbeat import Desired
 
 
 @dataclass(slots=True)
@@ -74,10 +75,17 @@ class Host:
         """Ask everything to stop: nothing new is started, and only what must not be interrupted is finished."""
         self.stopping = True
 
-    def check_stopping(self) -> None:
-        """Raises TryLater if the updater was asked to stop."""
+    def check_order(self, order: Desired, is_kept: bool) -> None:
+        """Raises Interrupted if the updater is to stop, or if meta's newest reply does not have this order.
+
+        is_kept: the order is of an earlier run, which no reply of this run has to confirm.
+        """
         if self.stopping:
-            raise TryLater("the updater is stopping")
+            raise Interrupted("the updater is stopping")
+        newest = next((one for one in self.orders.last.orders if one.name == order.name), None)
+        if not is_kept and (newest is None or self.config.completed(newest) != order):
+            now = f"{newest.cmd} {newest.version}" if newest else "nothing"
+            raise Interrupted(f"{order.cmd} {order.version} is not ordered any more, but {now}")
 
 
 def connections(config: Config, layout: Layout) -> Http:

@@ -9,7 +9,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from updater.errors import Refused, TryLater, UpdaterError
+from updater.errors import Interrupted, Refused, TryLater, UpdaterError
 from updater.host import control_script, operator_requests
 from updater.host.context import Host
 from updater.model.actions import Action, Plan, Source, Step
@@ -62,7 +62,7 @@ def _converge(executor: Executor, observed: Observed) -> Turn:
     before = executor.memory
     todo = _planned(executor, observed)
     has_passed = before.is_on_trial and executor.memory.good == before.current
-    done, failed = _perform(executor, todo)
+    todo, done, failed = _perform(executor, todo)
     if failed and is_needed(failed.as_failure):
         todo, done, failed = _recovered(executor, todo, done, failed)
     executor.see_what_came()
@@ -88,10 +88,10 @@ def _recovered(
         again = _planned(executor, observed)
         match recovery(failed.as_failure, observed, again, tries, executor.host.stopping):
             case Recovery.RETRY | Recovery.WAY_BACK:
-                todo, (more, failed) = again, _perform(executor, again)
+                todo, more, failed = _perform(executor, again)
                 done = [*done, *more]
             case Recovery.KEEP_ALIVE:
-                more, _ = _perform(executor, Plan(keep_alive(observed)))
+                _, more, _ = _perform(executor, Plan(keep_alive(observed)))
                 return todo, [*done, *more], failed
             case Recovery.NOTHING:
                 break
@@ -140,8 +140,11 @@ def _taken_back(executor: Executor, back: str) -> Outcome:
     return Outcome(order.name, back, order.version, WATCH, ROLLED_BACK, BY_HAND, at=now, attempt=order.attempt)
 
 
-def _perform(executor: Executor, todo: Plan) -> tuple[list[Action], "_Failed | None"]:
-    """Perform a plan; returns the actions that were done, except prunes, and the failure that ended it or None."""
+def _perform(executor: Executor, todo: Plan) -> tuple[Plan, list[Action], "_Failed | None"]:
+    """Perform a plan; returns the plan, the actions that were done, except prunes, and the failure that ended it or None.
+
+    An interrupted plan is returned as one that only waits.
+    """
     done: list[Action] = []
     if all(action.step is not Step.INSTALL for action in todo.actions):
         executor.host.waits.pop(executor.order.name, None)  # no download is needed any more
@@ -149,14 +152,20 @@ def _perform(executor: Executor, todo: Plan) -> tuple[list[Action], "_Failed | N
         log.info("%s: %s", action.agent, action)
         try:
             _perform_one(executor, action)
+        except Interrupted as e:
+            return Plan(waits=str(e)), done, None
         except UpdaterError as e:
             log.error("%s: %s failed: %s", action.agent, action.step.value, e)
             if action.essential:
-                return done, _Failed(_outcome_of(e, action, executor), Failure(action.step, isinstance(e, TryLater)))
+                return (
+                    todo,
+                    done,
+                    _Failed(_outcome_of(e, action, executor), Failure(action.step, isinstance(e, TryLater))),
+                )
         else:
             if action.step is not Step.PRUNE:
                 done.append(action)
-    return done, None
+    return todo, done, None
 
 
 def _perform_one(executor: Executor, action: Action) -> None:

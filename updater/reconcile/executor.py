@@ -13,8 +13,8 @@ import msgspec
 
 from updater import durable_files, places
 from updater.artifact import download, extract, proven, runnable
-from updater.errors import ControlFailed, Refused, TryLater
-from updater.host import control_script
+from updater.errors import ControlFailed, Interrupted, Refused, TryLater
+from updater.host import control_script, operator_requests
 from updater.host.context import Host
 from updater.kernel import agent_environment, witness
 from updater.meta_client import heartbeats
@@ -52,9 +52,8 @@ class Executor:
         self._checked = ""  # the version whose directory was checked
         self._was_started = ""  # the version on trial that was started when it was stopped for another one
         self._stopped: list[stopping.Before] = []  # the versions that were stopped in this turn
-        self._departing: dict[
-            str, frozenset[str]
-        ] = {}  # version -> processes that its stop in this turn may still be ending
+        # Version -> processes that its stop in this turn may still be ending:
+        self._departing: dict[str, frozenset[str]] = {}
         self._marks: dict[str, str] = {}  # version -> token of its starts in this turn
         self._is_alone = False  # whether no version of the agent has processes now, as after a complete stop
         self._does: dict[Step, Callable[[Action], None]] = {
@@ -72,10 +71,15 @@ class Executor:
     def perform(self, action: Action) -> None:
         """Perform the action. Raises UpdaterError."""
         if action.step in _BEFORE_THE_SWITCH:  # after a stop, the turn goes on until some version runs
-            self.host.check_stopping()
+            self._check_order()
+            if held := operator_requests.held(self.host.layout, action.agent):
+                raise Interrupted(f"held: {held}")
         if action.step in (Step.STOP, Step.SWITCH) and self.order.cmd == START:
             self._check_place(action)
         self._does[action.step](action)
+
+    def _check_order(self) -> None:
+        self.host.check_order(self.order, self.source is Source.KEPT)
 
     def _check_place(self, action: Action) -> None:
         """Raise an UpdaterError if the target's directory cannot be used, before the first stop or switch of the turn."""
@@ -113,7 +117,7 @@ class Executor:
         install = self.agent.install(action.version)
         if lacking := proven.still_lacking(path, expected, self._programs(install), install):
             raise _Lacking(_cannot_run(action.version, lacking))
-        terms = download.Terms(timeouts.download, self.host.config.min_speed, self.host.check_stopping)
+        terms = download.Terms(timeouts.download, self.host.config.min_speed, self._check_order)
         with contextlib.ExitStack() as stack:
             fetched = stack.enter_context(proven.kept(path, expected))
             if fetched is None:
@@ -177,7 +181,8 @@ class Executor:
         self.remember(lambda memory: memory.stopping(action.version))
         were = stopping.before(install, self.memory, self.host.boot)
         if not action.forced:
-            self._sync(install)  # an updater may have been killed after it wrote the marker and before it synced
+            # An updater may have been killed after it wrote the marker and before it synced.
+            durable_files.keep_names(install)
         left = stopping.bring_down(were, self.order, self.host.config.timeouts, action)
         self._was_started = action.version if was_started else ""
         self._stopped.append(were)
@@ -287,12 +292,6 @@ class Executor:
             attempt=self.order.attempt,
         )
         self.note(lambda memory: memory.rejecting(self.order, action.reason).with_outcome(outcome))
-
-    def _sync(self, directory: Path) -> None:
-        try:
-            durable_files.sync_directory(directory)
-        except OSError as e:
-            raise durable_files.trouble(f"cannot sync {directory}", e) from e
 
 
 def _cannot_run(version: str, problem: str) -> str:

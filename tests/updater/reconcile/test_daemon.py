@@ -3,10 +3,12 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -415,6 +417,82 @@ def test_a_download_that_takes_long_holds_up_neither_the_heartbeat_nor_the_other
         until("the host goes on beating", lambda: len(site.reports) > count + 3)
         assert len(slow.requests) == 1, "and the slow download is not begun again"
         assert host.stop() == 0, "a stop does not wait for it"
+
+
+@pytest.fixture
+def slow_download(host, site):
+    """Version 1 of the agent runs, and the host fetches version 2, byte after byte until the test says that all may come."""
+    site.publish(control=QUIET)
+    site.desire(("agent", "1"))
+    assert host.run("once").returncode == 0
+    tarball = site.publish(version="2", control=QUIET, more=random.Random(2).randbytes(50_000))
+    content, may_end = tarball.path.read_bytes(), threading.Event()
+
+    def held_back(connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content))
+        for sent in range(len(content)):
+            if may_end.is_set() or slow.stop.wait(0.02):
+                break
+            connection.sendall(content[sent : sent + 1])
+        connection.sendall(content[sent:])
+
+    slow = Server([held_back])
+    with slow.running():
+        site.desire(site.entry(version="2", tarball=slow.url, md5=tarball.md5))
+        host.start()
+        until("the download has begun", lambda: slow.requests)
+        yield may_end
+    assert host.running
+
+
+def pid_of(host, version="1"):
+    return (host.root / "agent" / version / "pid").read_text()
+
+
+def beats(site, count):
+    before = len(site.reports)
+    until("the host beats", lambda: len(site.reports) >= before + count)
+
+
+@pytest.mark.parametrize("newest", [[], [("agent", "1")], [("agent", "3")]], ids=["none", "the old one", "a new one"])
+def test_an_order_that_is_withdrawn_while_its_version_is_fetched_stops_nothing(host, site, slow_download, newest):
+    running = pid_of(host)
+    site.publish(version="3", control=QUIET)
+    site.desire(*newest)
+    until("what goes on is the new order", lambda: "is not ordered any more" in log_of(host))
+    beats(site, 2)
+    if newest == [("agent", "3")]:
+        until("the new order is followed, and does not wait for the download", lambda: started(host, "3"))
+    else:
+        assert pid_of(host) == running
+        assert started(host, "1")
+    assert "stop 1 (makes way for 2)" not in log_of(host)
+    assert {outcome["to"] for outcome in site.outcomes() if outcome["result"] != "done"} == set()
+
+
+def test_an_updater_that_is_stopped_while_it_fetches_reports_no_failure(host, site, slow_download):
+    assert host.stop() == 0
+    slow_download.set()
+    host.start()
+    until("the new run fetches it", lambda: started(host, "2"))
+    until("it is reported", lambda: any(outcome["to"] == "2" for outcome in site.outcomes()))
+    assert [outcome["result"] for outcome in site.outcomes() if outcome["to"] == "2"] == ["done"]
+
+
+def test_an_agent_that_a_person_holds_while_a_version_is_fetched_is_left_as_it_is(host, site, slow_download):
+    assert host.run("hold", "agent", "--why", "debugging").returncode == 0
+    slow_download.set()
+    until("the version is there", lambda: (host.root / "agent/2/control").exists())
+    beats(site, 3)
+    assert started(host, "1")
+    assert host.run("unhold", "agent").returncode == 0
+    until("then it goes on", lambda: started(host, "2"))
+
+
+def test_what_died_while_the_next_version_was_fetched_is_replaced_all_the_same(host, site, slow_download):
+    host.control("agent", "stop")
+    slow_download.set()
+    until("the next version runs", lambda: started(host, "2"))
 
 
 def test_while_meta_is_away_an_agent_that_dies_is_started_again(host, site):
