@@ -19,9 +19,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
+from pathlib import Path
 from typing import Any
 
 from granian import Granian
@@ -31,10 +32,12 @@ from granian.log import LogLevels
 
 from meta import logs
 from meta.access.tokens import Token, Tokens
-from meta.edits import managed_file
+from meta.edits import managed_file, reach
 from meta.errors import MetaError, Misconfigured, TryLater
 from meta.process import listening, open_files
 from meta.process.clock import SYSTEM
+from meta.records.files.load import load
+from meta.records.model import RecordSet
 from meta.service import Service
 from meta.settings import Settings
 from meta.store import Store, Tables
@@ -91,10 +94,23 @@ def check(settings: Settings, running: int | None = None) -> None:
     """
     listening.check(settings.host, settings.port, running)
     with contextlib.closing(Store(settings.database)) as store:
-        if (tables := store.check()) is not Tables.OLDER:
+        tables = store.check()
+        if tables is not Tables.OLDER:
             _refuse_to_be_open(settings, store, store.tokens() if tables is Tables.CURRENT else [])
-        if settings.records and tables is Tables.CURRENT:
-            managed_file.check(settings.records, store.load_records(), settings.url)
+        if settings.records:
+            _check_records(settings.records, settings.url, store, tables)
+
+
+def _check_records(file: Path, url: str, store: Store, tables: Tables) -> None:
+    """Raises the MetaError with which a start would refuse the file; what only the records in force would tell is not known
+    where their tables are of an older meta."""
+    if tables is Tables.OLDER:
+        load(file)
+        return
+    is_new = tables is Tables.NONE
+    names = cache(lambda: [] if is_new else [row.hostname for row in store.load_hosts() if row.retired_at <= 0])
+    before = RecordSet() if is_new else store.load_records()
+    managed_file.check(file, before, url, lambda records: reach.classes_of(names(), records))
 
 
 def _refuse_to_be_open(settings: Settings, store: Store, tokens: list[Token]) -> None:

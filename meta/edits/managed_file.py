@@ -1,7 +1,8 @@
 """The records file, if there is one: read at the start and at each reload, and applied as an edit by "file".
 
-A file with an error changes nothing. Neither does one that would remove most records, until a person confirms it. If the store
-has no records yet, any file is applied.
+A file that cannot be read changes nothing, and no meta starts with it. Neither does one change anything that would remove most
+records, until a person confirms it, or that holds what is banned or too much for a host. At a start such a file waits, and the
+former records stay in force. If the store has no records yet, any file is applied that hosts can take.
 """
 
 import hashlib
@@ -17,9 +18,9 @@ import msgspec
 from meta.edits import operations, reach
 from meta.edits.diff import difference, touched
 from meta.edits.editor import Editor
-from meta.errors import MetaError, Misconfigured, TryLater, Unconfirmed
+from meta.errors import EditRefused, MetaError, Misconfigured, TryLater, Unconfirmed
 from meta.hosts.table import HostTable
-from meta.records import history, removals
+from meta.records import capacity, history, removals
 from meta.records.files import ops_meta_format
 from meta.records.files.load import Loaded, load
 from meta.records.model import Record, RecordSet, as_fields
@@ -56,13 +57,21 @@ class Waiting(NamedTuple):
     why: str
 
 
-def check(path: Path, before: RecordSet, url: str) -> None:
+def check(path: Path, before: RecordSet, url: str, known: capacity.KnownHosts = capacity.no_hosts) -> None:
     """Raises the MetaError with which a start or a reload would refuse the file. before: the records in force; url: as for
-    RecordsFile."""
+    RecordsFile; known: the hosts that must be able to take their orders."""
+    loaded = load(path)
     try:
-        removals.require(before, operations.apply(before, load(path).records), _remedy(url))
-    except Unconfirmed as e:
-        raise Misconfigured(f"{path} would not be put in force, the former records would stay: {e}") from e
+        after = operations.apply(before, loaded.records)
+        capacity.require(before, after, known)
+        removals.require(before, after, _remedy(url))
+    except (EditRefused, Unconfirmed) as e:
+        stay = ", the former records would stay" if before.records else ""
+        raise Misconfigured(f"{path} would not be put in force{stay}: {_in_one(e)}") from e
+
+
+def _in_one(error: MetaError) -> str:
+    return "; ".join(str(error).splitlines())
 
 
 def _remedy(url: str) -> str:
@@ -84,15 +93,20 @@ class RecordsFile:
         self._reading = threading.Lock()
 
     def start(self) -> None:
-        """Put the file in force; if a person must confirm it, it waits. Raises MetaError."""
-        with self._reading, self._refusals():
-            loaded, reading = self._read()
+        """Put the file in force; if it is refused, it waits, and the former records stay. Raises MetaError if it cannot be
+        read, or if there are no former records."""
+        with self._reading:
+            loaded = load(self.path)
             self.is_of_ops_meta = loaded.settings is not None
             try:
+                reading = self._would_do(loaded)
                 self._put_in_force(loaded, reading, "")
-            except Unconfirmed as e:
+            except (EditRefused, Unconfirmed) as e:
+                if not self._editor.in_force().records:
+                    raise Misconfigured(f"{self.path} cannot be put in force: {_in_one(e)}") from e
                 _tell_refusal(self.path, e)
-                self._waiting = Waiting(ops_meta_format.as_ours(loaded.records), f"{self.path} is not in force: {e}")
+                why = f"{self.path} is not in force: {_in_one(e)}"
+                self._waiting = Waiting(ops_meta_format.as_ours(loaded.records), why)
                 return
         _tell(self.path, loaded, reading)
 
@@ -114,7 +128,8 @@ class RecordsFile:
         Raises and logs MetaError if it is refused; then nothing has changed.
         """
         with self._reading, self._refusals():
-            loaded, reading = self._read()
+            loaded = load(self.path)
+            reading = self._would_do(loaded)
             self._put_in_force(loaded, reading, seal)
             self._waiting = None
             self.is_of_ops_meta = loaded.settings is not None
@@ -124,7 +139,7 @@ class RecordsFile:
     def would_do(self) -> Reading:
         """What a reload would do. Raises MetaError if it would be refused even with a confirmation."""
         with self._reading:
-            return self._read()[1]
+            return self._would_do(load(self.path))
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -134,12 +149,12 @@ class RecordsFile:
             _tell_refusal(self.path, e)
             raise
 
-    def _read(self) -> tuple[Loaded, Reading]:
-        loaded, before = load(self.path), self._editor.in_force()
+    def _would_do(self, loaded: Loaded) -> Reading:
+        before = self._editor.in_force()
         preview = self._editor.preview(lambda records: operations.apply(records, loaded.records))
         affected = reach.affected(self._table, preview.after) if preview.changes else {}
         found, seal = removals.mass_removal(before, preview.after), _seal(before, preview.after)
-        return loaded, Reading(loaded.as_data(), difference(preview.changes), affected, found, seal)
+        return Reading(loaded.as_data(), difference(preview.changes), affected, found, seal)
 
     def _put_in_force(self, loaded: Loaded, reading: Reading, seal: str) -> None:
         def change(before: RecordSet) -> RecordSet:

@@ -2,6 +2,7 @@
 would be. Also finds hosts that cannot take their current orders."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from meta.hosts.classes import Class, Classes, Step
@@ -51,6 +52,12 @@ def classes_under(table: HostTable, records: RecordSet) -> Counter[frozenset[Sel
         if hosts:
             found[there.matched] += hosts
     return found
+
+
+def classes_of(hostnames: Iterable[str], records: RecordSet) -> Counter[frozenset[Selector]]:
+    """How many of these hosts each combination of selectors matches under these records."""
+    classes = Classes(records)
+    return Counter(classes.of(name).matched for name in hostnames)
 
 
 def overloaded(table: HostTable) -> list[str]:

@@ -278,9 +278,8 @@ def _postgresql(url: sa.URL, patience: float, told: set[str]) -> tuple[sa.Engine
     must, shown = settings_of(SESSION), url.render_as_string(hide_password=True)
     session = Session(settings_of(options["options"]), must, shown, told)
 
-    def begin_watch(connection: Any, record: Any) -> None:
-        watch(record.info, connection, patience)
-        session.begin(connection, record.info)
+    def begin(connection: Any, record: Any) -> None:
+        session.begin(connection, record.info, patience)
 
     def check(connection: Any, record: Any, _proxy: Any) -> None:
         """Replace a connection that ended while it was idle; unlike SQLAlchemy's own ping, this has a time-out."""
@@ -291,7 +290,7 @@ def _postgresql(url: sa.URL, patience: float, told: set[str]) -> tuple[sa.Engine
             raise sa.exc.DisconnectionError(str(e)) from e
 
     sa.event.listen(engine, "do_connect", lambda dialect, _record, args, named: connect(dialect, args, named))
-    sa.event.listen(engine, "connect", begin_watch, insert=True)  # before SQLAlchemy's own first questions
+    sa.event.listen(engine, "connect", begin, insert=True)  # before SQLAlchemy's own first questions
     sa.event.listen(engine, "checkout", check)
     for end in ("checkin", "close"):  # a broken connection is closed without being checked in
         sa.event.listen(engine, end, lambda _connection, record: unwatch(record.info))

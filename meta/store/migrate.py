@@ -35,9 +35,10 @@ def upgrade(database: Database) -> str:
 
 
 def check(database: Database) -> Tables:
-    """Which tables exist; changes nothing. Raises TryLater for those of a newer meta."""
+    """Which tables exist; changes nothing. Raises TryLater for those of a newer meta, and as `upgrade` for a pooler."""
     if not is_there(database):
         return Tables.NONE
+    database.refuse_transactions()
     with database.reading() as connection:
         current, newest = _revisions(connection, database.shown)
     return Tables.CURRENT if current == newest else Tables.OLDER if current else Tables.NONE

@@ -12,8 +12,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from meta.errors import Misconfigured
+from meta.store.postgresql.watch import has_given_up, unwatch, watch
 
 _WORD = re.compile(r"(?:\\.|[^\\\s])+", re.DOTALL)
+TOO_FEW = (
+    "a new connection got no answer for {:g} s: the server hangs, or a pooler before it has no connection left; meta needs 4 "
+    "at least and uses up to 17 (PgBouncer: default_pool_size, for this database and user)"
+)
 _PID = "pid"  # where a connection's info keeps that of its server process
 log = logging.getLogger(__name__)
 
@@ -53,8 +58,20 @@ class Session:
         self._shown = shown
         self._told = told
 
-    def begin(self, connection: Any, info: dict[Any, Any]) -> None:
-        """Check a new connection: its settings are read back, and set by a statement if they are not in force."""
+    def begin(self, connection: Any, info: dict[Any, Any], patience: float) -> None:
+        """Watch and check a new connection: its settings are read back, and set by a statement if they are not in force."""
+        watch(info, connection, patience)
+        try:
+            self._begin(connection, info)
+        except connection.Error as e:
+            if not has_given_up(info):
+                raise
+            raise connection.OperationalError(TOO_FEW.format(patience)) from e
+        finally:
+            if connection.closed:  # no event tells of the end of one that never was in use
+                unwatch(info)
+
+    def _begin(self, connection: Any, info: dict[Any, Any]) -> None:
         query = "SELECT pg_backend_pid()" + "".join(", current_setting(%s)" for _ in self._wanted)
         try:
             pid, *found = _row(connection, query, list(self._wanted))

@@ -21,6 +21,11 @@ def watch(info: MutableMapping[Any, Any], connection: Any, seconds: float) -> No
     timer.start()
 
 
+def has_given_up(info: MutableMapping[Any, Any]) -> bool:
+    """Whether the connection was shut down because the time was up."""
+    return _TIMER in info and info[_TIMER].expired
+
+
 def unwatch(info: MutableMapping[Any, Any]) -> None:
     if timer := info.pop(_TIMER, None):
         timer.end()

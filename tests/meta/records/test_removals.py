@@ -2,15 +2,19 @@
 
 import os
 import signal
+from contextlib import closing
 
 import pytest
+from msgspec.structs import replace
 
 from helpers.meta_api import World, record
 from helpers.meta_people import Person
 from helpers.meta_server import MetaServer, meta, until
-from meta.records.model import Override, Record, RecordSet
+from meta.records.history import Edit
+from meta.records.model import Ban, Override, Record, RecordSet
 from meta.records.removals import mass_removal
 from meta.records.selectors import Glob, Hosts, Label, Prefix
+from meta.store import Store
 
 IF_ANY = {"If-Match": "*"}
 CUT = "(a truncated file, or one of another fleet, looks like this); if you want that: "
@@ -278,6 +282,68 @@ def test_by_sighup_it_is_refused_and_logged_and_a_restart_keeps_the_former_recor
     server.database.unlink()
     server.start()
     assert (agents_of(server), server.ask("GET", "/ready").text) == ([], "ready")  # an empty store takes any file
+
+
+LONG = f"http://r.example/{'x' * 900}"
+LARGE = "agents:\n" + "".join(
+    f"- {{name: a{n}, version: 1, tarball: http://r.example, overrides: "
+    f"[{{prefix: h, tarball: {LONG}}}, {{glob: '*1', md5: {LONG}}}]}}\n"
+    for n in range(700)
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "records"),
+    [
+        (
+            "1,003 agents are 3 more",
+            "agents:\n" + "".join(f"- {{name: a{n}, version: 1, tarball: http://r.example}}\n" for n in range(1003)),
+        ),
+        ("to hosts that [glob *1] and [prefix h] select", LARGE),
+        ("version 6.6.6 is banned", "agents: [{name: a, version: 6.6.6, tarball: http://r.example}]\n"),
+    ],
+    ids=["more than hosts take", "more than the one known host takes", "banned"],
+)
+def test_a_file_that_is_refused_for_what_it_holds_is_no_good_to_check_and_waits_at_a_start(managed, words, records):
+    server, file = managed
+    directory = server.database.parent.parent
+    with closing(Store(f"sqlite:///{server.database}")) as store:
+        before = store.load_records()
+        ban = Ban("a", "6.6.6", "leaks", "ann", 1.0)
+        store.commit(before, replace(before, bans=(ban,)), Edit(1.0, "ann", "", "ban"))
+    file.write_text(records)
+    done = meta("serve", "--check", "--records", str(file), "--listen", "127.0.0.1:0", directory=directory)
+    assert done.returncode == 2
+    assert f"{file} would not be put in force, the former records would stay: " in done.stderr
+    assert words in done.stderr
+    assert server.stop() == 0
+    server.start()
+    assert agents_of(server) == ["a", "b", "c"]
+    ready = server.ask("GET", "/ready")
+    assert ready.status == 503
+    assert ready.text.startswith(f"{file} is not in force: ")
+    assert words in ready.text
+    assert "the former ones stay in force" in server.log()
+    file.write_text(yaml("a", "b", "c"))
+    assert reload(server).returncode == 0
+    assert server.ask("GET", "/ready").text == "ready"
+
+
+def test_where_no_records_are_in_force_a_file_that_hosts_cannot_take_is_no_good_and_ends_the_start(tmp_path):
+    file = tmp_path / "records.yaml"
+    file.write_text(yaml(*(f"a{n}" for n in range(1003))))
+    for more in (["--check"], []):
+        done = meta("serve", "--records", str(file), "--listen", "127.0.0.1:0", *more, directory=tmp_path)
+        assert done.returncode == (2 if more else 1)
+        assert "1,003 agents are 3 more" in done.stderr
+        assert "former" not in done.stderr
+
+
+def test_a_file_that_cannot_be_read_is_no_good_whatever_the_database_holds(tmp_path):
+    file = tmp_path / "records.yaml"
+    file.write_text("agents: {}\n")
+    done = meta("serve", "--check", "--records", str(file), "--listen", "127.0.0.1:0", directory=tmp_path)
+    assert (done.returncode, "agents: must be a list" in done.stderr) == (2, True)
 
 
 def test_what_was_confirmed_is_what_was_shown_and_nothing_else(managed):

@@ -10,7 +10,7 @@ from helpers.databases import database, execute
 from helpers.meta_server import MetaServer, meta
 from helpers.pgbouncer import pgbouncer
 from helpers.threads import in_threads
-from meta.errors import Misconfigured
+from meta.errors import Misconfigured, TryLater
 from meta.records.history import Edit
 from meta.records.model import Record, RecordSet
 from meta.store import Store
@@ -98,6 +98,34 @@ def test_where_statements_are_pooled_meta_does_not_start_and_says_why(url, tmp_p
         "is behind a pooler that pools statements, so that there is no transaction: let it pool sessions" in done.stderr
     )
     assert "pool_mode = session" in done.stderr
+
+
+def test_a_check_before_a_restart_refuses_pooled_transactions_as_the_start_does(url, tmp_path):
+    with closing(Store(url)) as store:
+        store.upgrade()
+    with pgbouncer(url, tmp_path, "transaction") as pooled:
+        done = meta("serve", "--check", "--listen", "127.0.0.1:0", "--database", pooled, directory=tmp_path)
+    assert (done.returncode, "pool_mode = session" in done.stderr) == (2, True)
+
+
+def test_a_pooler_with_too_few_connections_is_told_how_many_meta_needs(url, tmp_path):
+    words = r"meta needs 4 at least and uses up to 17 \(PgBouncer: default_pool_size"
+    with pgbouncer(url, tmp_path, "session", "default_pool_size = 1") as pooled:
+        for check in (Store.check, Store.upgrade):
+            with closing(Store(pooled, patience=1.0)) as store, pytest.raises(TryLater, match=words):
+                check(store)
+
+
+def test_with_four_connections_of_a_pooler_meta_serves_and_may_be_checked_meanwhile(url, tmp_path):
+    file = tmp_path / "records.yaml"
+    file.write_text("agents: []\n")
+    with (
+        pgbouncer(url, tmp_path, "session", "default_pool_size = 4") as pooled,
+        MetaServer(tmp_path, file, "--database", pooled) as server,
+    ):
+        assert server.beat("h1")["desiredAgents"] == []
+        done = meta("serve", "--check", "--listen", "127.0.0.1:0", "--database", pooled, directory=tmp_path)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("lines", [(), (IGNORING, "server_round_robin = 1", "min_pool_size = 3")])
