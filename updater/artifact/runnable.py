@@ -9,13 +9,17 @@ import re
 import shutil
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 from updater import places
+from updater.wire.text import quoted
 
 _HEAD = 4096  # bytes that are read
 _LINE = 256  # bytes of the first line that the kernel reads (linux/binfmts.h, BINPRM_BUF_SIZE)
 _ELF = b"\x7fELF"
 _PT_INTERP = 3
+_NAME_END = re.compile(rb"[ \t\0]")
+_BLANKS_OF_ENV = re.compile(r"[ \t\n\v\f\r]+")  # where its -S splits
 _SPLIT = re.compile(r"-v*S|--split-string=")
 # What this module does not interpret: quoting and variables in env's -S, and a PATH of its own.
 _UNSUPPORTED = re.compile(r"""["'\\$#]|(?:^|\s)PATH=""")
@@ -42,21 +46,22 @@ def form_problem(program: Path) -> str:
         return ""
     if not head:
         return "it is empty"
-    line = head[:_LINE].partition(b"\n")[0]
     if head.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         return "it begins with a byte order mark: save it as UTF-8 without one"
-    if not line.startswith(b"#!"):
-        hint = ", nor does `# !`" if re.match(rb"#\s*!?\s*/", line) else ""
+    if not head.startswith(b"#!"):
+        hint = ", nor does `# !`" if re.match(rb"#[ \t]*!?[ \t]*/", head) else ""
         return f"it is neither a program (ELF) nor does it begin with `#!`{hint}: only a shell would run it"
-    if b"\r" in line:
+    if b"\r" in head[:_LINE].partition(b"\n")[0]:
         return (
             "its first line ends in CR LF, as editors of Windows write it: the kernel takes the CR for part of a name"
         )
-    if not line[2:].strip():
+    read = interpreter(head)
+    if not read.name:
         return "its first line names no interpreter after `#!`"
-    if len(line) == _LINE and not re.match(rb"#![ \t]*[^ \t]+[ \t]", line):
+    if read.is_cut:
         return f"its first line is longer than the {_LINE} bytes that the kernel reads"
-    return ""
+    sought = next((name for name in (read.name, read.sought()) if _is_hidden(name)), "")
+    return f"its first line names {quoted(sought)}: no program is called that" if sought else ""
 
 
 def missing(program: Path, path: str, as_if: Path | None = None) -> str:
@@ -67,12 +72,51 @@ def missing(program: Path, path: str, as_if: Path | None = None) -> str:
     if head.startswith(_ELF):
         loader = _loader(head)
         return _interpreter_problem(loader, program.parent, as_if) if loader else ""
-    line = head[:_LINE].partition(b"\n")[0]
-    interpreter, _, argument = line[2:].decode("utf-8", "replace").strip().replace("\t", " ").partition(" ")
-    found = _interpreter_problem(interpreter, program.parent, as_if)
-    if found or Path(interpreter).name != "env":
-        return found
-    return _env_problem(argument.strip(), path, program.parent, as_if)
+    read = interpreter(head)
+    found = _interpreter_problem(read.name, program.parent, as_if)
+    return found or _env_problem(read, path, program.parent, as_if)
+
+
+class Interpreter(NamedTuple):
+    """What the kernel reads of a first line; blanks are only the space and the tab."""
+
+    name: str  # a path, "" for none
+    argument: str  # everything behind it, "" for none
+    is_cut: bool  # the name is longer than what the kernel reads
+
+    def words_of_env(self) -> list[str] | None:
+        """The arguments of env; None if it is not env, or if they are not interpreted here."""
+        if Path(self.name).name != "env":
+            return None
+        split = _SPLIT.match(self.argument)
+        if not split:
+            return [self.argument] if self.argument else []
+        if _UNSUPPORTED.search(self.argument, split.end()):
+            return None
+        return [word for word in _BLANKS_OF_ENV.split(self.argument[split.end() :]) if word]
+
+    def sought(self) -> str:
+        """The program that env looks for; "" if it is not env, or if that is unknown."""
+        return _program_of(self.words_of_env() or [])[0]
+
+
+def interpreter(head: bytes) -> Interpreter:
+    """As the kernel reads it (fs/binfmt_script.c)."""
+    line, end, _ = head[:_LINE].partition(b"\n")
+    if not end or b"\0" in line:  # it looks for the end up to a NUL; then it leaves out the last byte
+        line, end = head[: _LINE - 1], b""
+    text = line[2:].lstrip(b" \t")
+    if end or len(head) >= _LINE:  # else zeros follow
+        text = text.rstrip(b" \t")
+    name = _NAME_END.split(text, maxsplit=1)[0]
+    argument = text[len(name) :].lstrip(b" \t").partition(b"\0")[0]
+    is_cut = not end and len(head) >= _LINE and not _NAME_END.search(head[2:_LINE].lstrip(b" \t"))
+    return Interpreter(os.fsdecode(name), os.fsdecode(argument), is_cut)
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether it has a character that cannot be seen; bytes that are no UTF-8 are none."""
+    return any(not c.isprintable() and not "\udc80" <= c <= "\udcff" for c in name)
 
 
 def _interpreter_problem(interpreter: str, directory: Path, as_if: Path | None) -> str:
@@ -89,16 +133,10 @@ def _interpreter_problem(interpreter: str, directory: Path, as_if: Path | None) 
     return ""
 
 
-def _env_problem(argument: str, path: str, directory: Path, as_if: Path | None) -> str:
+def _env_problem(read: Interpreter, path: str, directory: Path, as_if: Path | None) -> str:
     """The same for the program that `env` looks for. The kernel passes everything after `env` as one argument."""
-    split = _SPLIT.match(argument)
-    if not split:
-        words = [argument] if argument else []
-    elif _UNSUPPORTED.search(argument, split.end()):
-        return ""
-    else:
-        words = argument[split.end() :].split()
-    program, is_moved = _program_of(words)
+    words = read.words_of_env()
+    program, is_moved = _program_of(words or [])
     if not program or (is_moved and "/" in program and not program.startswith("/")):
         return ""
 
@@ -135,8 +173,9 @@ def _program_of(words: list[str]) -> tuple[str, bool]:
 
 def needs_its_place(program: Path, install: Path) -> bool:
     """Whether this script's interpreter is a relative path, or lies in `install`, its future directory."""
-    line = (_head(program) or b"")[:_LINE].partition(b"\n")[0].decode("utf-8", "replace")
-    words = [word for word in line.removeprefix("#!").split() if "/" in word]
+    head = _head(program) or b""
+    read = interpreter(head) if head.startswith(b"#!") else Interpreter("", "", False)
+    words = [word for word in (read.name, *_BLANKS_OF_ENV.split(read.argument)) if "/" in word]
     return any(not word.startswith("/") or Path(word).is_relative_to(install) for word in words)
 
 

@@ -1,10 +1,13 @@
 """Control scripts that no kernel runs, or none on this machine: what is said of each, at a publish, on a host, and of one that
 is there already. Kinds of public reports: files that "are not there" and are, scripts that only their author's shell runs."""
 
+import ast
 import os
+import re
 import shutil
 import struct
 import subprocess
+import sys
 
 import pytest
 
@@ -52,6 +55,69 @@ FORMS = {
 @pytest.mark.parametrize(("content", "words"), FORMS.values(), ids=FORMS.keys())
 def test_what_no_kernel_runs_is_said_in_words(program, content, words):
     assert words in runnable.form_problem(program(content))
+
+
+HIDDEN = {
+    "a no-break space": (
+        "#!/bin/sh\u00a0\n",
+        '"/bin/sh\\u00a0" (ends with U+00A0 NO-BREAK SPACE): no program is called that',
+    ),
+    "a no-break space before the name": ("#!\u00a0/bin/sh\n", '"\\u00a0/bin/sh" (with U+00A0 NO-BREAK SPACE)'),
+    "a zero width space": ("#!/bin/sh\u200b -e\n", "U+200B ZERO WIDTH SPACE"),
+    "a no-break space, by env": ("#!/usr/bin/env python3\u00a0\n", "U+00A0 NO-BREAK SPACE"),
+    "a vertical tab, by env": ("#!/usr/bin/env python3\x0b\n", '"python3\\u000b" (ends with U+000B'),
+    "a file separator, by env": ("#!/usr/bin/env python3\x1c\n", '"python3\\u001c" (ends with U+001C'),
+    "a form feed": ("#!/bin/sh\x0c\n", "U+000C"),
+    "a no-break space, by env -S": ("#!/usr/bin/env -S python3\u00a0-u\n", "U+00A0 NO-BREAK SPACE"),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), HIDDEN.values(), ids=HIDDEN.keys())
+def test_an_interpreter_that_is_misspelt_by_what_nobody_sees_is_shown(program, content, words):
+    assert words in runnable.form_problem(program(content))
+
+
+LINES = {
+    "one argument": b"{} -a  b\t c \t\n",
+    "tabs": b"\t{}\t-a\t\n",
+    "a no-break space": b"{}\xc2\xa0\n",
+    "an ideographic space and an argument": b"{}\xe3\x80\x80 -a\n",
+    "a vertical tab": b"{}\x0b\n",
+    "a file separator in the argument": b"{} -a\x1c\n",
+    "no UTF-8": b"{}\xff -\xff\n",
+    "no end": b"{} -a ",
+    "a NUL": b"{}\0 -a\n",
+    "a NUL in the argument": b"{} -a\0 -b\n",
+    "a name as long as the line": b"{:x<253}\n",
+    "a name one byte too long": b"{:x<254}\n",
+    "a name too long, but for a blank": b"{:x<253} -a\n",
+    "a name too long": b"{:x<300}\n",
+    "an argument that is cut": b"{} " + b"y" * 400 + b"\n",
+}
+SHOW = "#!{}\nimport os, sys\nsys.stdout.write(repr([*map(os.fsencode, sys.argv)]))\n"
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES.keys())
+def test_a_first_line_is_read_as_the_kernel_reads_it(program, tmp_path, monkeypatch, line):
+    """The interpreter is a script that shows its own name and what it was given."""
+    monkeypatch.chdir(tmp_path)
+    file = program(b"#!" + filled(line))
+    read = runnable.interpreter(file.read_bytes())
+    if read.is_cut:
+        with pytest.raises(OSError, match="Exec format error"):
+            subprocess.run([file], timeout=20, check=False)
+        return
+    (tmp_path / read.name).write_text(SHOW.format(sys.executable))
+    (tmp_path / read.name).chmod(0o755)
+    done = subprocess.run([file], capture_output=True, timeout=20, check=True)
+    given = [os.fsencode(read.argument)] if read.argument else []
+    assert ast.literal_eval(done.stdout.decode()) == [os.fsencode(read.name), *given, os.fsencode(file)]
+
+
+def filled(line):
+    """With the interpreter's name, `show`, for {}, and {:x<N} as it with x up to N bytes."""
+    pad = re.search(rb"{:x<(\d+)}", line)
+    return line.replace(pad[0], b"show".ljust(int(pad[1]), b"x")) if pad else line.replace(b"{}", b"show")
 
 
 def elf(loader):
