@@ -17,7 +17,7 @@ _MOST = 1024  # cached paths
 
 
 class Kept(Generic[T]):
-    """Calls `read` with a path, and returns its last result while the file is unchanged."""
+    """A cached `read`: called with a path, it returns the last result while the file is unchanged."""
 
     def __init__(self, read: Callable[[Path], T]) -> None:
         self._read = read

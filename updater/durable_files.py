@@ -17,13 +17,15 @@ from typing import BinaryIO
 from updater import places
 from updater.errors import Misconfigured, TryLater
 
-RESERVE = 64 << 20  # bytes of the disk that are left to others
+RESERVE = 64 << 20  # bytes that stay free on the disk
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace the content of `path` by `data`, atomically and durably. The directory must exist. Raises TryLater.
-    mode: independent of the umask. A file that only its owner may read is given to the directory's owner, as root may
-    write it for another user."""
+
+    mode: independent of the umask. If root writes a file that only its owner may read, the directory's owner becomes its
+    owner.
+    """
     try:
         with whole_file(path, mode) as file:
             if not mode & 0o077 and os.geteuid() == 0 and (owner := path.parent.stat()).st_uid != 0:
@@ -35,11 +37,10 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path, mode: int, hidden: str = "", replace: bool = True) -> Iterator[BinaryIO]:
-    """Open a new file for the block; at its end the file gets its name, atomically and durably. If the block raises, nothing of
-    the file is left. Raises OSError.
+    """Open a new file for the block; at its end the file gets its name, atomically and durably. Raises OSError.
 
-    mode: from the first byte, independent of the umask. hidden: the name until then; concurrent writers need one each. Without
-    `replace`, a name that is taken raises FileExistsError.
+    If the block raises, the file is removed. mode: from the first byte, independent of the umask. hidden: the temporary
+    name; concurrent writers need different ones. Without `replace`, an existing file raises FileExistsError.
     """
     temporary = path.with_name(hidden or f".{path.name}.new")
     try:
@@ -152,8 +153,10 @@ def make_directory(path: Path, mode: int | None = None) -> None:
 
 
 def move_directory(source: Path, target: Path, marker: str) -> None:
-    """Rename a directory whose content is durable; an old `target` is set aside, then removed. Raises TryLater.
-    marker: the name of the file in it which says that it is complete."""
+    """Rename a directory whose content is durable; an old `target` is removed. Raises TryLater.
+
+    marker: the name of the file in it which says that it is complete.
+    """
     aside = target.with_name(f".{target.name}.old")
     try:
         remove_tree(aside)
@@ -168,7 +171,9 @@ def move_directory(source: Path, target: Path, marker: str) -> None:
 
 def remove_directory(path: Path, marker: str) -> None:
     """Remove a directory. Raises TryLater.
-    A crash leaves it complete, under a hidden name, or without its marker."""
+
+    A crash leaves it complete, under a hidden name, or without its marker (see `move_directory`).
+    """
     aside = path.with_name(f".{path.name}.old")
     try:
         remove_tree(aside)
@@ -180,7 +185,7 @@ def remove_directory(path: Path, marker: str) -> None:
 
 
 def _set_aside(path: Path, aside: Path, marker: str) -> None:
-    """Rename a directory; one in an overlay's lower layer, which cannot be renamed, is removed in place."""
+    """Rename a directory. One in the lower layer of an overlay file system cannot be renamed, so it is removed in place."""
     try:
         path.rename(aside)
     except OSError as e:
@@ -203,7 +208,7 @@ def remove_tree(path: Path) -> None:
 
 
 def settle(directory: Path) -> None:
-    """Clean a directory up after a killed owner: remove half-written files, and sync the remaining names. Raises TryLater."""
+    """Clean a directory up after a crash: remove half-written files, and sync the remaining names. Raises TryLater."""
     for name in names_in(directory):
         if name.startswith(".") and name.endswith(".new") and not places.is_directory(directory / name):
             remove_tree(directory / name)
@@ -245,7 +250,7 @@ def check_room(directory: Path, size: int) -> None:
 
 
 def trouble(what: str, error: OSError) -> TryLater:
-    """An OSError as TryLater with a clear text; it names a dangling link on the way to the file."""
+    """An OSError as TryLater. what: what failed; a dangling link on the way to the file is added to the text."""
     broken = places.dangling(Path(error.filename)) if isinstance(error.filename, str) else ""
     return TryLater(f"{what}: {error.strerror or error}{f' ({broken})' if broken else ''}")
 

@@ -1,11 +1,11 @@
-"""Errors named by their remedy; every foreign error becomes one of these where it is born.
+"""Errors, named by their remedy. Errors of libraries are converted to these where they are raised.
 
-An error's text is one sentence for the log, the report and the person who reads either.
+The text of an error is one sentence for people, in logs and reports.
 """
 
 
 class UpdaterError(Exception):
-    """Base of all errors that this package raises on purpose. evidence: the last of a script's output, if there is one."""
+    """Base class of all errors of this package. evidence: the end of a script's output, or ""."""
 
     def __init__(self, text: str, evidence: str = "") -> None:
         super().__init__(text)
@@ -13,7 +13,10 @@ class UpdaterError(Exception):
 
 
 class TryLater(UpdaterError):
-    """The network, a full disk, a lock: the next cycle may find it well. after: seconds to wait at least, if a server said."""
+    """A temporary error, such as of the network or a full disk: the next cycle tries again.
+
+    after: the least number of seconds to wait, as a server asked; 0 if none did.
+    """
 
     def __init__(self, text: str, after: float = 0.0) -> None:
         super().__init__(text)
@@ -21,7 +24,7 @@ class TryLater(UpdaterError):
 
 
 class Refused(UpdaterError):
-    """A bad artifact, order or reply: nothing to do but wait for new orders."""
+    """An invalid artifact, order or reply: it is not tried again until the order changes."""
 
 
 class Interrupted(UpdaterError):
@@ -29,12 +32,12 @@ class Interrupted(UpdaterError):
 
 
 class Misconfigured(UpdaterError):
-    """A person must change something on this host."""
+    """An error that a person must correct on this host."""
 
 
 class NotThere(UpdaterError):
-    """What a person named is not on this host, or nothing of it is to be done."""
+    """A command cannot be carried out: the agent is not on this host, or there is nothing to do for it."""
 
 
 class ControlFailed(UpdaterError):
-    """An agent's control script did not do what it was asked to."""
+    """An agent's control script, or another program of an install, has failed."""

@@ -33,7 +33,7 @@ Answer = tuple[int, str | dict[str, Any] | list[dict[str, Any]]]
 
 
 class Route(NamedTuple):
-    """One path of the interface."""
+    """One path of the interface, which is the key in `routes`."""
 
     answer: Callable[[], Answer]
     is_public: bool = False  # also for web pages
@@ -83,7 +83,7 @@ class Listening:
         except OSError:
             if before is None or _address(wanted)[1] != before.address[1]:
                 raise
-            _end(before)  # the port may be in use by our own server, at another address
+            _end(before)  # this process may use the port itself, at another address
             try:
                 self._server = self._started(wanted)
             except OSError:
@@ -115,8 +115,10 @@ def _end(server: "_Server | None") -> None:
 
 
 def check(settings: config.Config, running: int) -> None:
-    """Raises Misconfigured if the configured address cannot be used. running: pid of the current updater, 0 for none; it may
-    use the address."""
+    """Raises Misconfigured if the configured address cannot be used.
+
+    running: pid of the updater that runs now, 0 for none; the address may be in use by that.
+    """
     if not settings.http.enabled:
         return
     address = _address(settings.http.listen)
@@ -143,7 +145,7 @@ def routes(daemon: Daemon) -> dict[str, Route]:
         "/version": Route(lambda: (200, VERSION), is_public=True),
         "/workdir": Route(lambda: (200, {"msg": "success", "data": os.fspath(daemon.host.layout.root)})),
         "/agents": Route(lambda: (200, agents(daemon))),
-        # GET, too, for the `control` of the Go updater; it changes nothing but to apply what the file says.
+        # Also GET, as the Go updater's `control` sends it.
         "/config/reload": Route(reload, is_local=True, methods=GET_OR_POST),
     }
 
@@ -201,7 +203,7 @@ def _handler(table: dict[str, Route], known: Callable[[], Collection[str]]) -> t
     class Handler(http.server.BaseHTTPRequestHandler):
         server_version = f"ops-updater/{VERSION}"
         sys_version = ""
-        timeout = 10  # seconds a silent client may hold a thread
+        timeout = 10  # seconds for which a silent client may occupy a thread
 
         def do_GET(self) -> None:
             route = table.get(self.path.partition("?")[0])
@@ -234,6 +236,6 @@ def _handler(table: dict[str, Route], known: Callable[[], Collection[str]]) -> t
             self.wfile.write(data)
 
         def log_message(self, *_: object) -> None:
-            pass  # a monitor's polling is no news
+            pass  # requests are not logged: monitors poll often
 
     return Handler

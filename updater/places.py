@@ -1,7 +1,7 @@
-"""Asks what a path is, and finds dangling links and mounts without exec. Only reads.
+"""Tells what a path is, and finds dangling links and mounts without exec. Only reads.
 
-The questions never raise: for another user's directory, a broken disk or a stale NFS handle, neither `exists` nor `is_missing`
-is true. pathlib's own methods raise in these cases, which would end a cycle if called in an `except`.
+These functions never raise. For another user's directory, a broken disk or a stale NFS handle, neither `exists` nor
+`is_missing` is true. pathlib's own methods raise in these cases, which would end a cycle if called in an `except`.
 """
 
 import errno
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from updater.errors import Misconfigured
 
-_NOTHING, _UNKNOWN = 0, -1  # instead of a mode
+_NOTHING, _UNKNOWN = 0, -1  # returned by _mode instead of a mode
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 

@@ -1,15 +1,15 @@
-"""The command `updater` from its first line on: Ctrl-C ends it before its parts are loaded, too, as it ends any program.
+"""The entry point of the command `updater`: Ctrl-C ends it even while its modules are still loading.
 
-Else Python raises KeyboardInterrupt wherever the loading happens to be, which is a traceback, or is lost. While Python itself
-starts, SIGINT waits (is blocked) in what `./control install` has installed.
+Otherwise Python would raise KeyboardInterrupt during an import, which shows a traceback or is lost. The launcher that
+`./control install` writes blocks SIGINT while Python itself starts.
 """
 
 import signal
 
 
 def main() -> None:
-    """The entry point: all else is updater.cli's."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else who started us ignores it
+    """Unblock SIGINT and give it its default action, then run updater.cli."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # otherwise the parent process had it ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # until updater.service.interrupt takes over
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from updater.cli.main import main as command

@@ -1,1 +1,1 @@
-"""A tarball from its URL to an unpacked directory: download, digest, members, extraction."""
+"""Turns a tarball's URL into an unpacked directory: download, digest check, extraction."""

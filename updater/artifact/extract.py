@@ -1,12 +1,13 @@
 """Unpacks an untrusted .tar.gz as root into a new directory, and touches nothing outside of it.
 
-On success the tree is complete and on the disk: files (0644, or 0755 if the archive has any run bit), directories (0755),
-symlinks that stay inside, and hard links among those files. On an error nothing is left. Each announced size is checked
-against the limits and the free space before anything is written. Paths are only reached through descriptors of directories
-that this module made, and no link is followed. Files belong to the user of the process. They keep their times if these are
-not in the future, since compiled Python next to its source is valid only with the right times. Everything else is refused:
-see tar_reader.py for the format and member_rules.py for the names. tarfile is not used, as its filters were bypassed
-repeatedly (ADR 5).
+On success the tree is complete and on the disk. It has directories (0755), files (0644, or 0755 if the archive has any run
+bit), hard links among these, and symlinks that stay inside. Anything else is refused: see tar_reader.py for the format and
+member_rules.py for the names. On an error nothing is left.
+
+Each announced size is checked against the limits and the free space before anything is written. Paths are only reached
+through descriptors of directories that this module made, and no link is followed. Files belong to the user of the process.
+They keep their times if these are not in the future, since compiled Python is valid only with the time of its source.
+tarfile is not used, as its filters were bypassed repeatedly (ADR 5).
 """
 
 import errno
@@ -229,7 +230,7 @@ class _Tree:
         if blocks * self._block > self._free - self._reserve:
             raise TryLater(
                 f"the disk is too full for member {shown(member.name)} of {member.size} bytes:"
-                f" {self._free} are free, and {self._reserve} must stay so"
+                f" {self._free} are free, {self._reserve} of them reserved"
             )
         self._free -= blocks * self._block
 

@@ -46,7 +46,7 @@ class Fetched:
 
 
 class WrongBytes(Refused):
-    """The bytes received are not those of the expected file. found: their digest, "" if it was not computed."""
+    """The digest of the received bytes is not the expected one. found: that digest; "" if it was not computed."""
 
     def __init__(self, text: str, found: str = "") -> None:
         super().__init__(text)

@@ -1,7 +1,7 @@
 """Keeps a verified tarball that cannot be unpacked yet, because this host lacks an interpreter or disk space.
 
 Such a tarball is not downloaded again: it stays where it was stored, and its digest is checked again before each use. While
-the interpreter is missing it is not even unpacked. What a killed updater left there is used only if it is complete.
+the interpreter is missing it is not even unpacked. A download that a killed updater left is used only if it is complete.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ def kept(path: Path, expected: Expected) -> Iterator[Fetched | None]:
         found = None
         if part.size and not part.resume_headers():  # else the download was cut short
             with contextlib.suppress(WrongBytes):
-                found = part.proven(expected, "what came before")
+                found = part.proven(expected, "the kept tarball")
         yield found
 
 

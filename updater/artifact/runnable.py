@@ -129,7 +129,7 @@ def _interpreter_problem(interpreter: str, directory: Path, as_if: Path | None) 
     if not places.exists(file):  # the disk does not answer now; the start will show
         return ""
     if places.is_directory(file) or not os.access(file, os.X_OK):
-        return f"its interpreter {interpreter} is no program"
+        return f"its interpreter {interpreter} is not an executable file"
     return ""
 
 

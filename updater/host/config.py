@@ -23,7 +23,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 
 
 class _Section(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    pass
+    """A JSON object of cfg.json."""
 
 
 class Http(_Section, frozen=True):
@@ -94,7 +94,7 @@ class Config(_Section, frozen=True):
         return self.hostname or socket.gethostname()
 
     def completed(self, order: Desired) -> Desired:
-        """The order, its open settings filled in from `agents`."""
+        """The order, with settings from `agents` where it has none."""
         ours = self.agents.get(order.name)
         if ours is None:
             return order

@@ -43,7 +43,7 @@ def reported(host: Host) -> str:
     if (left := PATIENCE - last.seconds_of_name(derived, host.uptime())) > 0:
         raise NameInDoubt(
             f"this machine calls itself {derived} now, and was {last.hostname} at its last heartbeat: its last orders are kept "
-            f"for another {left / 60:.0f} min, then it reports as {derived}; at once with hostname in cfg.json"
+            f"for another {left / 60:.0f} min, then it reports as {derived}; set hostname in cfg.json to report at once"
         )
     return derived
 

@@ -20,9 +20,9 @@ from updater.wire.names import name_problem, version_problem
 
 
 def agent_names(layout: Layout) -> list[str]:
-    """The names of the agents on this host: directories with a `.version`, or of which that cannot be read now.
+    """The names of the agents on this host: directories with a `.version`. Raises TryLater if the root cannot be listed.
 
-    Raises TryLater if the root cannot be listed.
+    A directory also counts if it cannot be read now whether it has one.
     """
     names = durable_files.names_in(layout.root)
     return [name for name in names if not name_problem(name) and not places.is_missing(layout.agent(name).version_file)]
@@ -92,7 +92,7 @@ def _marker(install: Path) -> Marker | None:
 
 
 def _foreign(agent: AgentDir, entries: list[str]) -> str:
-    # The root also has other directories, such as our own `var`; an agent's directory holds nothing but versions.
+    # The root also has other directories, such as the updater's `var`. An agent's directory contains only versions.
     for entry in entries:
         if not entry.startswith(".") and not places.is_directory(agent.install(entry)):
             return f"{agent.path} holds {entry}, which is no version of an agent"

@@ -1,7 +1,6 @@
-"""Requests of a person on this host: to leave an agent alone, to roll it back, or to retry a rejected version.
+"""Requests of a person on this host: to hold an agent, to roll it back, or to retry a rejected version.
 
-A request is a file below `.updater`. So everyone who can write there can make one, and an updater that is not running finds it
-later.
+A request is a file below `.updater`. So everyone who can write there can make one, and it waits if no updater is running.
 """
 
 import os
@@ -87,7 +86,7 @@ def wake(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGUSR1)
     except OSError as e:
-        raise TryLater(f"cannot wake the updater (pid {pid}): {e.strerror}; it will see to it in its next cycle") from e
+        raise TryLater(f"cannot wake the updater (pid {pid}): {e.strerror}; its next cycle follows the request") from e
 
 
 def _checked(layout: Layout, name: str) -> str:

@@ -1,9 +1,9 @@
 """Keeps the output of agents' starts small, in a thread that is independent of the cycles.
 
-A log that is larger than `maxOutput` of cfg.json is cut to its last KEPT bytes: within SLOW seconds while any log grows, and
-within QUICK seconds while logs grow fast, so that an agent cannot fill the disk. While no log grows, the checks become rarer,
-up to REST seconds, if the disk has room for a flood of that duration. The agent keeps its descriptor, which appends. Output
-written between the reading of the last bytes and the cut is lost.
+A log that is larger than `maxOutput` of cfg.json is cut to its last KEPT bytes. This happens within SLOW seconds while any
+log grows, and within QUICK seconds while logs grow fast, so that an agent cannot fill the disk. While no log grows, the
+checks become rarer, up to REST seconds, if the disk has room for a flood of that duration. The agent keeps its descriptor,
+which appends. Output written between the reading of the last bytes and the cut is lost.
 """
 
 import contextlib

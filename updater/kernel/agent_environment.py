@@ -67,8 +67,8 @@ def agent_of(token: str) -> str:
 class Given(NamedTuple):
     """The environment of agents' scripts."""
 
-    names: Mapping[str, str]
-    encoded: Mapping[bytes, bytes]  # the same, for a new process
+    names: Mapping[str, str]  # name -> value
+    encoded: Mapping[bytes, bytes]  # the same, encoded for a new process
 
 
 def given_by(file: Path) -> Given:
@@ -106,7 +106,10 @@ def set_by(file: Path) -> dict[str, str]:
 
 
 def _set_by(file: Path) -> tuple[dict[str, str], set[str]]:
-    """What a file sets, and which of that is not plainly written: quotes within quotes, backslashes, more than one line."""
+    """(the variables that a file sets, the names of those whose syntax only systemd understands fully).
+
+    The latter have quotes within quotes, backslashes, or more than one line.
+    """
     try:
         text = (durable_files.read_small(file, LIMIT) or b"").decode("utf-8", "replace")
     except ValueError as e:
@@ -127,7 +130,7 @@ def _set_by(file: Path) -> tuple[dict[str, str], set[str]]:
 
 
 class _Complaints:
-    """Logs problems of environment files, each once until it changes or ends."""
+    """Logs a problem of an environment file once, and again if it changes or comes back."""
 
     def __init__(self) -> None:
         self._said: dict[Path, str] = {}
@@ -135,7 +138,7 @@ class _Complaints:
     def say(self, file: Path, problem: str) -> None:
         if self._said.get(file) != problem:
             self._said[file] = problem
-            log.error("agents are started without what %s sets: %s", file, problem)
+            log.error("agents are started without the variables of %s: %s", file, problem)
 
     def over(self, file: Path) -> None:
         self._said.pop(file, None)

@@ -1,6 +1,6 @@
-"""Finds out what connects a process with the other agents of a root: their pid files, directories, scripts and memories.
+"""Finds the connections of a process with the other agents of a root: their pid files, directories, scripts and memories.
 
-What cannot be read counts as no connection. `whose` decides between several agents.
+A file that cannot be read counts as no connection. `whose` decides between several agents.
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ class Others:
         return bool(name) and name != self._name and not places.is_missing(self._layout.agent(name).version_file)
 
     def have(self, place: str) -> bool:
-        """Whether a path is below another agent."""
+        """Whether a path is below another agent's directory."""
         return place.startswith(self._root) and self.is_agent(place.removeprefix(self._root).partition("/")[0])
 
     def run(self, process: Process) -> bool:
@@ -60,7 +60,7 @@ class Others:
         )
 
     def keep_books_of(self, process: Process) -> bool:
-        """Whether any of their pid files holds its pid, or one of their memories lists it."""
+        """Whether a pid file of another agent holds its pid, or another agent's memory lists it."""
         if self._remembered is None:
             found = (_remembered_by(self._layout.memories / f"{agent.name}.json") for agent in self._agents())
             self._remembered = frozenset[str]().union(*found)

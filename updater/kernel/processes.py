@@ -17,7 +17,7 @@ from updater.kernel.procfs import Process
 GRACE = 3.0  # seconds from TERM to KILL
 _PROC = Path("/proc")
 _INIT = 1
-_OF_THE_MACHINE = 60  # seconds after the boot within which the machine's own first process starts
+_OF_THE_MACHINE = 60  # seconds after the boot; a first process that started later is a container's
 _KTHREADD = 2  # the parent of the kernel's own threads
 _SHOWN = 100  # characters of a command line
 
@@ -26,7 +26,7 @@ class Table:
     """All processes that are alive at one moment. Their directories and sockets are read on demand and cached."""
 
     def __init__(self, proc: Path = _PROC) -> None:
-        self.at = time.monotonic()  # just before the processes were read  # just before the processes were read
+        self.at = time.monotonic()  # just before the processes were read
         self._proc = os.fspath(proc)
         pids = [int(name) for name in os.listdir(self._proc) if name.isdigit()]  # noqa: PTH208 (thousands of them)
         self.by_pid = {pid: found for pid in pids if (found := procfs.read(self._proc, pid))}
@@ -242,7 +242,10 @@ def end(known: Iterable[str], grace: float = GRACE) -> int:
 
 
 def end_group(group: int, has_ended: Callable[[], bool]) -> None:
-    """TERM, then KILL, to all of a process group, and KILL to what its leader left. has_ended: waits a while for the leader."""
+    """End a process group with TERM and then KILL; processes that outlive its leader get KILL.
+
+    has_ended: waits a while for the leader, and returns whether it has ended.
+    """
 
     def send(sig: signal.Signals) -> None:
         # It may have ended by itself; or what is left of it belongs to another user, by sudo.

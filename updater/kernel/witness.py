@@ -96,15 +96,15 @@ def near_processes(table: Table, found: Iterable[Process], install: Path, known:
 def of_start(
     table: Table, found: Iterable[Process], install: Path, known: Recognised | None, boot: str
 ) -> tuple[frozenset[str], bool]:
-    """(identities of its own processes that only another start replaces, whether these alone decide that).
+    """(identities of its own processes that only a restart replaces, whether these alone tell that it was restarted).
 
-    They alone decide if the agent's own pid file names them.
+    They alone tell it if the agent's own pid file names them.
     """
     return Owner(table, install, _of_now(known, install, boot)).of_start(found)
 
 
 def services(table: Table, install: Path, known: Recognised | None, boot: str) -> frozenset[str]:
-    """The identities of processes that are merely there but are waited for, as they may be a service of the agent."""
+    """The identities of processes merely there that may be a service of the agent, and so are waited for."""
     owner = Owner(table, install, _of_now(known, install, boot))
     return frozenset(one.identity for one in owner.services(owner.own()))
 

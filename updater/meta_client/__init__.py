@@ -1,1 +1,1 @@
-"""What a host sends to meta: heartbeats, and its enrolment."""
+"""The requests of a host to meta: heartbeats and enrolment."""

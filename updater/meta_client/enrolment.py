@@ -28,9 +28,9 @@ KNOWN_WITHIN = 5.0  # seconds until every meta knows an enrolment token that was
 _REMEDIES = {
     401: "the enrolment token is wrong: get a new one",
     403: "this enrolment token is not for this host",
-    404: "this meta enrols no hosts, and wants no tokens",
-    405: "this meta enrols no hosts, and wants no tokens",
-    409: "the enrolment token is good: an admin can take the host's token back by `meta token revoke-host`",
+    404: "this meta does not enrol hosts, and needs no tokens",
+    405: "this meta does not enrol hosts, and needs no tokens",
+    409: "the enrolment token is valid; an admin can revoke the host's token with `meta token revoke-host`",
     410: "this enrolment token has expired or is used up: get a new one",
 }
 
@@ -83,11 +83,11 @@ def check(host: Host, again: bool) -> None:
     """Raises Misconfigured if this host should not enrol now. again: allow it although the host has a token."""
     if configured := _configured(host):
         raise Misconfigured(
-            f"cfg.json names credentials for {host.config.shown_url} ({configured}), which count more than an enrolment: "
-            "take them out first"
+            f"cfg.json names credentials for {host.config.shown_url} ({configured}), which take precedence over an "
+            "enrolment: remove them first"
         )
     if not places.is_missing(host.layout.credentials) and not again:
-        raise Misconfigured(f"this host is enrolled already ({state(host)}): --again gets it another token")
+        raise Misconfigured(f"this host is enrolled already ({state(host)}): --again replaces its token")
 
 
 def enrol(host: Host, token: str, within: float = 0.0, tell: Callable[[str], None] = lambda _line: None) -> None:
@@ -98,7 +98,7 @@ def enrol(host: Host, token: str, within: float = 0.0, tell: Callable[[str], Non
     """
     if not _is_token(token):
         odd = odd_characters(token)
-        raise Misconfigured(f"what was given is no enrolment token: it must be one word{odd and f', without {odd}'}")
+        raise Misconfigured(f"this is no enrolment token: it must be one word{odd and f', without {odd}'}")
     durable_files.make_directory(host.layout.own)  # before meta is asked
     durable_files.check_room(host.layout.own, len(token))
     begun = _begun(host)
@@ -130,7 +130,7 @@ def _patiently(ask: Callable[[], str], within: float, tell: Callable[[str], None
             wait = backoff.until_next_enrolment(0, e.after, random.random())  # noqa: S311
             if time.monotonic() + wait > known:
                 raise
-            tell(f"{e}; if it was made just now, it will be known soon: asking again in {wait:.0f} s")
+            tell(f"{e}; a new token may not be known yet: asking again in {wait:.0f} s")
             time.sleep(wait)
         except TryLater as e:
             wait = backoff.until_next_enrolment(attempt, e.after, random.random())  # noqa: S311
@@ -151,9 +151,9 @@ def _asked(host: Host, token: str, begun: _Begun) -> str:
         try:
             given = msgspec.json.decode(answer.read(LIMIT), type=_Given).token
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as e:
-            raise Refused(f"{shown(url)} gave no token, but something else: is it meta?") from e
+            raise Refused(f"{shown(url)} did not answer with a token: check that it is meta") from e
     if not _is_token(given):
-        raise Refused(f"{shown(url)} gave something that cannot be a token")
+        raise Refused(f"{shown(url)} answered with text that cannot be a token")
     return given
 
 

@@ -18,7 +18,7 @@ def heartbeat(host: Host, report: Report) -> Reply:
     with host.http.exchange("POST", url, within, render_report(report), redirects=False) as answer:
         if answer.status != 200:
             text = one_line(answer.read(64 << 10).decode("utf-8", "replace"), 200)
-            hint = " (it wants to know this host: see `updater enrol --help`)" if answer.status == 401 else ""
+            hint = " (it requires a token of this host: see `updater enrol --help`)" if answer.status == 401 else ""
             raise TryLater(f"{answer.way} answered {answer.status}: {text}{hint}", answer.retry_after)
         body = answer.read(MAX_BODY)
     try:

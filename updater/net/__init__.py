@@ -1,1 +1,1 @@
-"""HTTP out, with its deadline, its credentials and its errors in words; addresses; when to try again."""
+"""The HTTP client with its deadline, credentials and error texts; addresses; delays between tries."""

@@ -14,8 +14,10 @@ _INSIDE = "::ffff:"
 
 
 def parse_listen(listen: str) -> tuple[str, int]:
-    """`HOST:PORT`, `[IPv6]:PORT`, or `:PORT` for every interface -> (host, port). The host is "" for every interface.
-    Raises ValueError."""
+    """`HOST:PORT`, `[IPv6]:PORT`, or `:PORT` for every interface -> (host, port). Raises ValueError.
+
+    The host is "" for every interface.
+    """
     match = _LISTEN.fullmatch(listen)
     if not match or int(match["port"]) > 65535:
         raise ValueError(f"{quoted(listen)} is not HOST:PORT, [IPv6]:PORT, or :PORT for every interface")

@@ -43,7 +43,9 @@ def origin(url: str) -> str:
 
 def _authorization(file: Path) -> str:
     """The header's value, from a file of one line: `Bearer TOKEN`, or `USER:PASSWORD` for basic auth.
-    Read each time, so a new secret needs no restart."""
+
+    The file is read each time, so a new secret needs no restart.
+    """
     text = private(file, "credentials")
     if text.lower().startswith("bearer ") and text.isprintable():
         return text

@@ -122,6 +122,8 @@ class Http:
 
 @dataclass(frozen=True, slots=True)
 class _Asking:
+    """The arguments of an exchange."""
+
     method: str
     body: bytes | None
     headers: Mapping[str, str]
@@ -147,7 +149,7 @@ def _proxies(way: Way) -> dict[str, str]:
     """The proxy in the form that requests takes. Raises Misconfigured."""
     usable = urls.proxy(way.proxy)
     if not usable:
-        raise Misconfigured(f"{way}: the environment's proxy is to be like http://HOST:PORT, by http or https")
+        raise Misconfigured(f"{way}: the environment's proxy must be an http or https URL such as http://HOST:PORT")
     return {urlsplit(way.asked).scheme: usable}
 
 
@@ -182,7 +184,7 @@ class Response:
 
     @property
     def retry_after(self) -> float:
-        """Seconds to wait as the server asks (Retry-After), at most a day; 0 if it does not ask, or not intelligibly."""
+        """Seconds to wait as the server asks (Retry-After), at most a day; 0 without a valid one."""
         return peer_values.wait(self.headers.get("Retry-After", ""), datetime.now(UTC))
 
     @property

@@ -1,7 +1,7 @@
 """Parses numbers, waits and URLs in the headers of peers: each becomes a value, or an error with a clear text.
 
-Pure. Python's own parsers do not suffice: `int` takes digits of other scripts and fails on 5,000 of them, `isdigit` is true
-for superscripts, `urlsplit` raises a bare ValueError, and dates may overflow.
+Pure. Python's own parsers do not suffice. `int` takes digits of other scripts and fails on 5,000 of them. `isdigit` is true
+for superscripts. `urlsplit` raises a bare ValueError, and dates may overflow.
 """
 
 import re
@@ -25,8 +25,10 @@ _LOCAL = ("localhost", "localhost.localdomain", "localhost6", "localhost6.locald
 
 
 def content_length(text: str) -> int | None:
-    """The bytes that a Content-Length announces, None if blank. One number given twice counts once (RFC 9110, 8.6).
-    Raises TryLater for everything else."""
+    """The bytes that a Content-Length announces, None if blank. Raises TryLater for anything else but a number.
+
+    One number given twice counts once (RFC 9110, 8.6).
+    """
     if not text:
         return None
     numbers = {one.strip() for one in text.split(",")}

@@ -79,11 +79,11 @@ def become(host: Host) -> None:
     except OSError as e:
         why = f"it could not be started: {e.strerror or e}"
         _put_back(host, host.successor, host.own_version, why)
-        raise TryLater(f"{host.successor} was not handed over to: {why}") from e
+        raise TryLater(f"the handover to {host.successor} failed: {why}") from e
 
 
 def note_alive(host: Host) -> None:
-    """Tell the guard that this process has had a good reply from meta, so that the guard can end."""
+    """Write a file that tells the guard of this process's first good reply from meta, so that the guard can end."""
     text = f"{host.own_version} {os.getpid()}\n".encode()
     if host.own_version and durable_files.read_state(host.layout.alive, 256) != text:
         durable_files.write_atomic(host.layout.alive, text)
@@ -92,7 +92,7 @@ def note_alive(host: Host) -> None:
 def guard(host: Host, pid: int, version: str, back: str, seconds: float) -> bool:
     """Wait for the new version's good heartbeat; returns True if it came, else undoes the hand-over and returns False.
 
-    If meta does not answer the guard either, the missing heartbeat is no verdict on the version.
+    Then the version is rejected, unless the process lives and meta does not answer the guard either.
     """
     wanted = f"{version} {pid}\n".encode()
     deadline = time.monotonic() + seconds
@@ -115,7 +115,7 @@ def guard(host: Host, pid: int, version: str, back: str, seconds: float) -> bool
 def take_over(arguments: Sequence[str]) -> None:
     """Become the daemon again by exec; returns only under systemd, which starts it itself.
 
-    arguments: of this process; those that say which host this is are passed on.
+    arguments: of this process; its --config and --root are passed on.
     """
     if "INVOCATION_ID" in os.environ:  # systemd starts the unit again, with the version in `.version`
         return
@@ -132,7 +132,7 @@ def _reject(host: Host, version: str, back: str, why: str) -> None:
     order = _order(host, version)
     outcome = _outcome(host, version, back, ROLLED_BACK, why)
     host.memories.change(OWN_NAME, lambda memory: memory.rejecting(order, why).with_outcome(outcome))
-    log.error("%s: %s was taken back: %s", OWN_NAME, version, why)
+    log.error("%s: %s was rolled back: %s", OWN_NAME, version, why)
 
 
 def _put_back(host: Host, version: str, back: str, why: str) -> None:
@@ -140,7 +140,7 @@ def _put_back(host: Host, version: str, back: str, why: str) -> None:
     _name(host, back)
     outcome = _outcome(host, version, back, FAILED, why)
     host.memories.change(OWN_NAME, lambda memory: memory.put_back(back).with_outcome(outcome))
-    log.error("%s: not handed over to %s, which is tried again later: %s", OWN_NAME, version, why)
+    log.error("%s: the handover to %s failed and is tried again later: %s", OWN_NAME, version, why)
 
 
 def _name(host: Host, version: str) -> None:
@@ -173,7 +173,7 @@ def _command(install: Path) -> list[str]:
 
 
 def _where(arguments: Sequence[str]) -> list[str]:
-    """The options among the arguments that say which host this is: --config and --root."""
+    """The options --config and --root among the arguments, with their values."""
     found = []
     for at, argument in enumerate(arguments):
         if argument in ("-c", "--config", "--root"):

@@ -1,1 +1,1 @@
-"""What both services share on a machine: readiness, Ctrl-C, who listens on a port, and web pages kept away."""
+"""Shared by updater and meta as services: readiness, Ctrl-C, ports in use, and the refusal of foreign web pages."""

@@ -1,9 +1,9 @@
 """Makes sure that Ctrl-C always ends a command in the foreground.
 
 Python raises KeyboardInterrupt in the main thread. In a finaliser or a callback of the import system it is printed and lost.
-During a C function, such as a DNS lookup, it is delayed. Therefore a thread watches the signal, too. It
-ends the process if the main thread did not end within GRACE seconds, or at a second Ctrl-C. A SIGINT handler of the command
-itself takes precedence. The exit code is EXIT_CODE, never that of a failure.
+During a C function, such as a DNS lookup, it is delayed. Therefore a thread watches the signal, too. It ends the process if
+the main thread does not end within GRACE seconds, or at a second Ctrl-C. A SIGINT handler of the command itself takes
+precedence. The exit code is EXIT_CODE, never that of a failure.
 """
 
 import contextlib
@@ -80,7 +80,7 @@ def always_ends() -> Iterator[None]:
 
 @contextlib.contextmanager
 def asks_first(stop: Callable[[], None]) -> Iterator[None]:
-    """Context in which the first INT or TERM calls `stop`, to end the work in good order; a second one ends the process."""
+    """Context in which the first INT or TERM calls `stop`, so that the work ends cleanly. A second one ends the process."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     asked = False
 
@@ -91,7 +91,7 @@ def asks_first(stop: Callable[[], None]) -> Iterator[None]:
         asked = True
         stop()
         with contextlib.suppress(OSError, RuntimeError):  # a closed terminal; or stderr is being written to right now
-            print("ending after the step at hand; again: at once", file=sys.stderr, flush=True)
+            print("stopping after the current action; interrupt again to stop at once", file=sys.stderr, flush=True)
 
     for number in before:
         signal.signal(number, ask)

@@ -1,8 +1,8 @@
-"""A service's announcements to those who start it or reload it: that it serves, and the result of its last reload.
+"""Announces in a file that a service is ready, and the result of its last reload, for `./control` and the commands.
 
-They are written to a small file. Its first line is `PID WORD IDENTITY SINCE`; any further lines are text for people. WORD is
-`ready`, `reloaded`, `refused`, or `again` for a service that was ready and is starting again. IDENTITY is the process's pid and
-start time. SINCE is when it began to read its configuration for that, in nanoseconds of the monotonic clock.
+The first line of the file is `PID WORD IDENTITY SINCE`; any further lines are text for people. WORD is `ready`, `reloaded`,
+`refused`, or `again` for a service that was ready and is starting again. IDENTITY is the process's pid and start time. SINCE
+is when it began to read its configuration, in nanoseconds of the monotonic clock.
 
 The file is replaced atomically. An answer to a reload counts only if the reading began after the request. If the file cannot be
 written, that is logged and the service goes on.
@@ -103,7 +103,7 @@ class Announcer:
         try:
             change(self.file)
         except UpdaterError as e:
-            log.warning("./control cannot be told how it goes: %s", e)
+            log.warning("the state for ./control cannot be written: %s", e)
 
 
 def announced(file: Path) -> Announcement | None:
@@ -128,9 +128,7 @@ def ask_to_reload(file: Path, within: float) -> Announcement:
     while True:
         found = announced(file)
         if found is None and processes.identity(before.pid) != before.process:
-            raise TryLater(
-                f"process {before.pid} has ended instead of reading its configuration again; its log says why"
-            )
+            raise TryLater(f"process {before.pid} has ended instead of reading its configuration again; see its log")
         if found and found.since >= asked:
             # A service that started after the request has read the current configuration.
             return found if found.word != READY else Announcement(found.process, RELOADED, found.since, found.text)
@@ -138,7 +136,7 @@ def ask_to_reload(file: Path, within: float) -> Announcement:
             before = found
             _hang_up(found)
         if time.monotonic() > deadline:
-            raise TryLater(f"process {before.pid} has not said within {within:g} s how it went; its log will say")
+            raise TryLater(f"process {before.pid} has not reported the result within {within:g} s; see its log")
         time.sleep(0.02)
 
 
@@ -146,7 +144,7 @@ def _ready(file: Path) -> Announcement:
     deadline = time.monotonic() + (STARTS_WITHIN if places.exists(file) else 1.0)
     while not (found := announced(file)):
         if time.monotonic() > deadline:
-            raise TryLater(f"no service that is ready names itself in {file}: it is not running, or starting still")
+            raise TryLater(f"no running service is announced in {file}: start it, or wait until it has started")
         time.sleep(0.02)
     return found
 

@@ -1,4 +1,4 @@
-"""Refuses requests of web pages where an answer is given because the client is on this machine. Used by updater and meta.
+"""Refuses requests of foreign web pages to interfaces that trust clients on this machine. Used by updater and meta.
 
 A browser on this machine is as local as curl, no matter which page made the request. Two things reveal such requests:
 

@@ -1,1 +1,1 @@
-"""What updater and meta say to each other: its types, their bounds, and why bytes or values are none."""
+"""The messages between updater and meta: their types and limits, and descriptions of invalid ones."""

@@ -26,7 +26,7 @@ class DoubledKey(ValueError):
 
 
 def parse(body: bytes) -> Any:
-    """JSON -> data. Raises DoubledKey, ValueError for what is no value, RecursionError."""
+    """JSON -> data. Raises DoubledKey, ValueError for invalid JSON (also NaN and Infinity), RecursionError."""
     return json.loads(body, object_pairs_hook=_refuse_doubled, parse_constant=_refuse_constant)
 
 

@@ -50,9 +50,7 @@ class RealAgent(msgspec.Struct, frozen=True, gc=False):
     timestamp: Second = 0  # when it was observed, in Unix seconds
     # Added fields, which old peers ignore:
     held: str | msgspec.UnsetType = msgspec.UNSET  # why a person holds the agent
-    trial: bool | msgspec.UnsetType = (
-        msgspec.UNSET
-    )  # whether the version is on trial; set by updaters that know these fields
+    trial: bool | msgspec.UnsetType = msgspec.UNSET  # whether the version is on trial; only old updaters leave it out
     waits: str | msgspec.UnsetType = msgspec.UNSET  # what its change waits for, one of WAITS
     rejected: str | msgspec.UnsetType = msgspec.UNSET  # the version that failed here, not tried again for this order
     attempt: Attempt | msgspec.UnsetType = msgspec.UNSET  # the attempt of that order, left out for 0
@@ -128,8 +126,10 @@ _encoder = msgspec.json.Encoder()
 
 
 def decode_report(body: bytes) -> Report:
-    """A heartbeat's body -> Report; raises WireError with the text that ops-meta answers. Of the host name it is only checked
-    that it is not blank."""
+    """A heartbeat's body -> Report; raises WireError with the text that ops-meta answers.
+
+    The host name is only checked for being blank.
+    """
     quotes = -1
     try:
         try:

@@ -11,7 +11,7 @@ from updater.wire.urls import base_problem, shown
 
 COMMANDS = START, STOP = "start", "stop"
 LEFTOVERS = LEAVE, END = "leave", "end"  # what to do with processes that a stopped version leaves
-UNKNOWN_STATUS = WAIT, UPGRADE = "wait", "upgrade"  # what to do with an agent whose status says neither word
+UNKNOWN_STATUS = WAIT, UPGRADE = "wait", "upgrade"  # what to do with an agent whose status is unknown
 _NAME, _VERSION, _HOSTNAME = re.compile(NAME_FORM), re.compile(VERSION_FORM), re.compile(HOSTNAME_FORM)
 _MD5, _SHA256 = re.compile(MD5_FORM), re.compile(SHA256_FORM)
 
@@ -44,7 +44,7 @@ def cmd_problem(cmd: str) -> str:
 
 
 def md5_problem(md5: str) -> str:
-    """Why this is neither blank, nor 32 hex digits, nor the URL of a directory, or ""."""
+    """Why this is not a valid md5 (blank, 32 hex digits or the URL of a directory), or ""."""
     if not md5 or _MD5.fullmatch(md5):
         return ""
     if base_problem("md5", md5):
@@ -63,7 +63,7 @@ def unknown_status_problem(word: str) -> str:
 
 
 def sha256_problem(sha256: str) -> str:
-    """Why this is neither blank nor 64 hex digits, or ""."""
+    """Why this is not a valid sha256 (blank or 64 hex digits), or ""."""
     return "" if not sha256 or _SHA256.fullmatch(sha256) else f"sha256 {quoted(sha256)} is not 64 hex digits"
 
 

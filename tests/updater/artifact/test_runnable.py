@@ -131,8 +131,8 @@ def elf(loader):
 MISSING = {
     "a shell": ("#!/nonexistent/sh\n", "its interpreter /nonexistent/sh is not on this machine"),
     "a shell, after a blank": ("#! /nonexistent/sh -e\n", "its interpreter /nonexistent/sh is not"),
-    "a directory": ("#!/\n", "its interpreter / is no program"),
-    "a file without a run bit": ("#!/etc/passwd\n", "its interpreter /etc/passwd is no program"),
+    "a directory": ("#!/\n", "its interpreter / is not an executable file"),
+    "a file without a run bit": ("#!/etc/passwd\n", "its interpreter /etc/passwd is not an executable file"),
     "by env": ("#!/usr/bin/env no-such-python\n", "no-such-python is not on the PATH of this machine"),
     "by env -S": ("#!/usr/bin/env -S LANG=C no-such-python -u\n", "no-such-python is not on the PATH"),
     "by env, with an option": ("#!/usr/bin/env sh -e\n", "called `sh -e`, blanks included: write `env -S sh -e`"),
@@ -144,7 +144,10 @@ MISSING = {
         "#!/usr/bin/env ./bin/python\n",
         "its interpreter ./bin/python is not on this",
     ),
-    "by env, a file without a run bit": ("#!/usr/bin/env /etc/passwd\n", "its interpreter /etc/passwd is no program"),
+    "by env, a file without a run bit": (
+        "#!/usr/bin/env /etc/passwd\n",
+        "its interpreter /etc/passwd is not an executable file",
+    ),
     "by env, of its own, with an option": ("#!/usr/bin/env /bin/sh -e\n", "write `env -S /bin/sh -e`"),
     "of its own, but not there": ("#!bin/python\n", "its interpreter bin/python is not on this machine"),
     "a loader of another C library": (elf("/lib/ld-musl-none.so.1"), "its interpreter /lib/ld-musl-none.so.1 is not"),

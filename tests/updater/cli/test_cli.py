@@ -99,7 +99,7 @@ def interrupted_in_a_switch(host, site, number):
         process.send_signal(number)
         said = process.communicate(timeout=60)[1]
     assert process.returncode in (0, 1)
-    assert "ending after the step at hand; again: at once" in said
+    assert "stopping after the current action; interrupt again to stop at once" in said
     assert "Traceback" not in said
     assert (host.current("agent"), host.control("agent", "status")) == ("2", "started")
 
@@ -249,7 +249,7 @@ def test_unpack_takes_the_limits_of_a_configuration_that_is_named(host, site, tm
 def test_reload_without_a_daemon_says_that_none_runs(host):
     done = host.run("reload")
     assert done.returncode == 3
-    assert f"no service that is ready names itself in {host.root}/.updater/state" in done.stderr
+    assert f"no running service is announced in {host.root}/.updater/state" in done.stderr
 
 
 def test_run_check_says_whether_it_could_run_and_changes_nothing(host):

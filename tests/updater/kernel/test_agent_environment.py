@@ -148,7 +148,7 @@ def test_an_environment_file_that_cannot_be_read_is_named_once(root, caplog):
     file.symlink_to("/etc/hostname")
     for _ in range(3):
         agent_environment.given_by(file)
-    assert caplog.messages == [f"agents are started without what {file} sets: {file} is not a regular file"]
+    assert caplog.messages == [f"agents are started without the variables of {file}: {file} is not a regular file"]
     file.unlink()
     agent_environment.given_by(file)
     file.mkdir()

@@ -101,14 +101,14 @@ def problem(status, detail):
 ANSWERS = {
     "unknown": (problem("401 Unauthorized", "no such token"), 2, "no such token (the enrolment token is wrong"),
     "not for it": (problem("403 Forbidden", "not for h1"), 2, "not for this host"),
-    "no such thing": (answer(b"404 page", "404 Not Found"), 2, "this meta enrols no hosts"),
-    "taken": (problem("409 Conflict", "h1 has a token already"), 2, "an admin can take the host's token back"),
+    "no such thing": (answer(b"404 page", "404 Not Found"), 2, "this meta does not enrol hosts"),
+    "taken": (problem("409 Conflict", "h1 has a token already"), 2, "an admin can revoke the host's token"),
     "gone": (problem("410 Gone", "expired"), 2, "expired or is used up: get a new one"),
     "too many": (answer(b"", "429 Too Many Requests", "Retry-After: 7"), 3, "try again in 7 s"),
     "down": (answer(b"", "503 Service Unavailable"), 3, "try again later"),
     "a redirect": (answer(b"", "302 Found", "Location: http://127.0.0.1:9/"), 3, "answered 302"),
-    "a portal": (answer(b"<html>log in</html>"), 3, "is it meta?"),
-    "no text": (answer(b'{"token": 5}'), 3, "is it meta?"),
+    "a portal": (answer(b"<html>log in</html>"), 3, "check that it is meta"),
+    "no text": (answer(b'{"token": 5}'), 3, "check that it is meta"),
     "two lines": (answer(b'{"token": "a\\nX: b"}'), 3, "cannot be a token"),
     "too long": (answer(b'{"token": "' + b"a" * 5000 + b'"}'), 3, "cannot be a token"),
 }
@@ -184,7 +184,8 @@ def test_a_token_that_meta_may_know_soon_is_shown_again_for_some_seconds(host):
         done = updater(host, "enrol", given=SECRET)
     assert (done.returncode, len(server.requests)) == (0, 3), done.stderr
     assert (
-        "this token is not known (the enrolment token is wrong: get a new one); if it was made just now" in done.stderr
+        "this token is not known (the enrolment token is wrong: get a new one); a new token may not be known yet"
+        in done.stderr
     )
     credentials(host).unlink()
     with serving(*[unknown] * 9) as server:
@@ -219,7 +220,7 @@ def test_credentials_of_the_configuration_win_and_are_not_enrolled_past(host, to
         set_config(host, server=server.url, credentials={server.url: str(token_file)})
         done = updater(host, "enrol", given=SECRET)
         assert done.returncode == 2
-        assert "take them out first" in done.stderr
+        assert "remove them first" in done.stderr
         credentials(host).parent.mkdir()
         credentials(host).write_text(f"Bearer {TOKEN}")
         assert updater(host, "once").returncode == 0

@@ -428,7 +428,7 @@ NO_PROXIES = {
 def test_a_proxy_that_is_none_is_for_a_person_to_mend_and_shown_without_its_password(http, monkeypatch, proxy):
     monkeypatch.setenv("http_proxy", proxy)
     words = re.escape(
-        f"http://releases.example/x, through the proxy {NO_PROXIES[proxy]}: the environment's proxy is to be"
+        f"http://releases.example/x, through the proxy {NO_PROXIES[proxy]}: the environment's proxy must be"
     )
     with pytest.raises(Misconfigured, match=f"^{words}") as caught:
         read(http, "http://releases.example/x")

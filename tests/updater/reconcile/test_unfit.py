@@ -189,7 +189,7 @@ def test_a_tarball_that_found_no_room_waits_here_until_there_is_some(host, site)
     usual, host.config = host.config, replace(host.config, limits=Limits(reserve=1 << 60))
     for _ in range(3):
         [turn] = run(host).turns
-        assert "must stay so" in turn.waits
+        assert "of them reserved" in turn.waits
     assert tarballs(site) == 1
     host.config = usual
     assert run(host).matches

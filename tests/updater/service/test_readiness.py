@@ -87,7 +87,7 @@ def test_a_service_that_ends_of_a_reload_is_told_apart_from_one_that_is_silent(t
 
 def test_a_service_that_says_nothing_is_not_waited_for_for_ever(state, service):
     os.kill(service.pid, signal.SIGSTOP)
-    with pytest.raises(TryLater, match=r"has not said within 0\.1 s"):
+    with pytest.raises(TryLater, match=r"has not reported the result within 0\.1 s"):
         ask_to_reload(state, 0.1)
 
 
@@ -102,7 +102,7 @@ def test_a_file_that_says_nothing_usable_is_as_none(state, content):
 
 def test_a_file_that_cannot_be_written_stops_no_service(tmp_path, caplog):
     Announcer.of_this_process(tmp_path / "nowhere" / "state").ready(0)
-    assert "./control cannot be told how it goes" in caplog.text
+    assert "the state for ./control cannot be written" in caplog.text
 
 
 def test_that_a_service_was_ready_once_stays_said_while_it_starts_again(state):
