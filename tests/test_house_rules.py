@@ -6,6 +6,7 @@ import subprocess
 from collections import Counter
 from configparser import ConfigParser
 from functools import cache
+from inspect import cleandoc
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,13 @@ OLD_WORDS_IN_CODE = re.compile(
 )
 # Where these words still are: a room whose words are plain leaves this list.
 WORDS_TO_DO = ("meta/records/files/located_tree.py",)
+
+LONGEST_SENTENCE = 32  # words of a docstring's sentence
+SENTENCES_TO_DO = (  # where longer ones still are: a room that has none leaves this list
+    *(f"meta/{room}/" for room in ("api", "artifacts", "bridges", "cli", "edits", "hosts", "queries")),
+    *(f"meta/{room}/" for room in ("records", "store", "sync", "web")),
+    *(f"meta/{module}.py" for module in ("server", "settings")),
+)
 
 # What only these modules may import or call: one door per effect.
 DOORS = {
@@ -408,6 +416,39 @@ def test_modules_are_in_plain_words():
         return [line for line in text(path).replace("NOBODY", "").splitlines() if OLD_WORDS_IN_CODE.search(line)]
 
     assert broken(old, [path for path in MODULES if not path.startswith(WORDS_TO_DO)]) == {}
+
+
+def sentences(docstring):
+    """Its sentences, and the entries of its lists. Tables and code are left out: they are indented, or click prints them."""
+    paragraphs = re.split(r"\n\s*\n", cleandoc(docstring))
+    for paragraph in (one for one in paragraphs if not one.startswith("\b")):
+        lines = [line for line in paragraph.splitlines() if not line.startswith("    ")]
+        entries = re.split(r"(?:^|\n)\s*(?:-|\d+\.) ", "\n".join(lines))
+        yield from (one for entry in entries if entry.strip() for one in re.split(r"(?<=[.!?])\s+", entry.strip()))
+
+
+def test_no_sentence_of_a_docstring_is_long():
+    def long(path):
+        documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        found = [ast.get_docstring(node, clean=False) for node in nodes(path) if isinstance(node, documented)]
+        return [one for told in filter(None, found) for one in sentences(told) if len(one.split()) > LONGEST_SENTENCE]
+
+    assert broken(long, [path for path in MODULES if not path.startswith(SENTENCES_TO_DO)]) == {}
+
+
+def test_a_sentence_may_take_several_lines_and_tables_and_code_have_none():
+    told = """One two.
+
+    - three
+      four
+    - five? Six.
+
+        | a table |
+
+    \b
+    updater run
+    """
+    assert list(sentences(told)) == ["One two.", "three\n  four", "five?", "Six."]
 
 
 def test_no_two_decisions_have_one_number():

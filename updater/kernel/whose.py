@@ -66,9 +66,7 @@ class Owner:
 
     def services(self, own: Iterable[Process]) -> list[Process]:
         """Processes merely there that may be a service of the agent, such as nginx: waited for, and never signalled.
-
-        They were started since the last start, or listen, and not by a person. Their environment may have lost the mark.
-        """
+        They were started since the last start, or listen, and not by a person. Their environment may have lost the mark."""
         known, owned = self._known, {one.pid for one in own}
         return [
             one
@@ -89,9 +87,7 @@ class Owner:
 
     def is_named_rightly(self, process: Process) -> bool:
         """Whether a pid file names it, and certainly means this process. It must lie or work there, even in a terminal.
-
-        If the file is at the top, running a script of the install or having the mark of a start is enough.
-        """
+        If the file is at the top, running a script of the install or having the mark of a start is enough."""
         table, install = self._table, self._install
         if process.pid not in self._named:
             return False
@@ -107,9 +103,7 @@ class Owner:
 
     def is_named(self, process: Process) -> bool:
         """Whether a pid file at the top of the install names this process of its own, or `is_named_rightly` is true.
-
-        Other pid files may name processes that the agent runs for others.
-        """
+        Other pid files may name processes that the agent runs for others."""
         return process.pid in self._at_top or self.is_named_rightly(process)
 
     def _is_of_start(self, process: Process) -> bool:
@@ -122,9 +116,7 @@ class Owner:
 
     def with_descendants(self, by_itself: Iterable[Process], started: Iterable[Process] = ()) -> list[Process]:
         """These processes and their descendants, without those of other agents and of people.
-
-        by_itself: see the method of this name; started: other processes of a start.
-        """
+        by_itself: see the method of this name; started: other processes of a start."""
         children: dict[int, list[Process]] = {}
         for one in self._table.by_pid.values():
             children.setdefault(one.parent, []).append(one)
@@ -141,9 +133,7 @@ class Owner:
 
     def near(self, found: Iterable[Process]) -> list[Process]:
         """The processes of its own that are the version itself, without those that it runs for others.
-
-        They lie or work there, are named by a pid file, are in the session of the start, or may be its daemon.
-        """
+        They lie or work there, are named by a pid file, are in the session of the start, or may be its daemon."""
         table, install = self._table, self._install
         return [
             one
@@ -176,9 +166,7 @@ class Owner:
 
     def itself(self, found: Iterable[Process]) -> list[Process]:
         """The main processes that are the agent itself, so that another start would run it twice.
-
-        If a pid file names the agent, helpers that only work there are not among them.
-        """
+        If a pid file names the agent, helpers that only work there are not among them."""
         near = self.near(found)
         is_lost = not self._pid_files
         return [
@@ -191,9 +179,7 @@ class Owner:
 
     def of_start(self, found: Iterable[Process]) -> tuple[frozenset[str], bool]:
         """(identities of processes that only a restart replaces, whether these alone tell that it was restarted).
-
-        They alone tell it if `pid` or NAME.pid names them. Otherwise they are the processes that the start left running.
-        """
+        They alone tell it if `pid` or NAME.pid names them. Otherwise they are the processes that the start left running."""
         found, numbers = list(found), {self._pid_files.get(path) for path in own_files(self._install)}
         if named := frozenset(one.identity for one in found if one.pid in numbers):
             return named, True
