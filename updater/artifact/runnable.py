@@ -81,7 +81,7 @@ class Interpreter(NamedTuple):
     """What the kernel reads of a first line; blanks are only the space and the tab."""
 
     name: str  # a path, "" for none
-    argument: str  # everything behind it, "" for none
+    argument: str  # everything after it, "" for none
     is_cut: bool  # the name is longer than what the kernel reads
 
     def words_of_env(self) -> list[str] | None:
@@ -101,7 +101,7 @@ class Interpreter(NamedTuple):
 
 
 def interpreter(head: bytes) -> Interpreter:
-    """As the kernel reads it (fs/binfmt_script.c)."""
+    """The interpreter in a script's first line, as the kernel reads it (fs/binfmt_script.c). head: begins with `#!`."""
     line, end, _ = head[:_LINE].partition(b"\n")
     if not end or b"\0" in line:  # it looks for the end up to a NUL; then it leaves out the last byte
         line, end = head[: _LINE - 1], b""
@@ -115,7 +115,7 @@ def interpreter(head: bytes) -> Interpreter:
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether it has a character that cannot be seen; bytes that are no UTF-8 are none."""
+    """Whether the text has an invisible character. Bytes that are not UTF-8 do not count."""
     return any(not c.isprintable() and not "\udc80" <= c <= "\udcff" for c in name)
 
 

@@ -102,7 +102,7 @@ def rollback(config_file: Path, root: Path | None, agent: str) -> None:
     from updater.host import operator_requests
 
     host = a_host(config_file, root)
-    target = _way_back(host, agent)
+    target = _rollback_target(host, agent)
     operator_requests.request_rollback(host.layout, agent)
     pid = operator_requests.running_updater(host.layout)
     if pid:
@@ -180,7 +180,7 @@ def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: 
     click.echo(f"{host.config.reported_hostname} is enrolled with {host.config.shown_url}")
 
 
-def _way_back(host: "Host", agent: str) -> str:
+def _rollback_target(host: "Host", agent: str) -> str:
     """The version that a rollback takes the agent to. Raises NotThere if it cannot be rolled back."""
     from updater.cli import explain
     from updater.host import operator_requests

@@ -165,7 +165,7 @@ def plan(config_file: Path, root: Path | None) -> None:
         if todo.waits or not todo.actions:
             click.echo(f"{order.name}: {todo.waits or f'as desired ({order.version or order.cmd})'}")
     if not beat.orders and not beat.refused:
-        click.echo("meta desires nothing of this host")
+        click.echo("meta desires no agents on this host")
     if not beat.look:
         taken = f"{host.config.shown_url} took this for a heartbeat of {host.config.reported_hostname}"
         click.echo(f"{taken}: it does not know requests that only look", err=True)

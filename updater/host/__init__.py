@@ -1,1 +1,1 @@
-"""What is on this host: its configuration, its agents, what their control scripts say, what is remembered of them."""
+"""The host: its configuration, its agents with their control scripts and memories, and operator requests."""

@@ -17,7 +17,10 @@ from updater.wire.heartbeat import Desired
 
 @dataclass(slots=True)
 class Host:
-    """Passed to everything that acts. A reload replaces `config` and `http`. Dictionaries are by agent name."""
+    """The state of one updater, passed to everything that acts. A reload replaces `config` and `http`.
+
+    The keys of its dictionaries are agents' names.
+    """
 
     layout: Layout
     config: Config
@@ -25,8 +28,8 @@ class Host:
     stopping: bool = False
     own_version: str = ""  # the install below the root that this process runs from, "" if none
     successor: str = ""  # the version of the updater that this process is to become
-    last_logged: dict[str, str] = field(default_factory=dict)  # what each agent waits for, as logged last
-    waits: dict[str, str] = field(default_factory=dict)  # the same for some, as one of `heartbeat.WAITS`
+    last_logged: dict[str, str] = field(default_factory=dict)  # what each agent waits for, by the last log line
+    waits: dict[str, str] = field(default_factory=dict)  # what some agents' changes wait for: one of heartbeat.WAITS
     # Versions that do not run in their install, so that the output of their `control` is believed:
     believed: dict[str, str] = field(default_factory=dict)
     # (version, monotonic seconds from which its processes are old enough to be recognised by their directory):

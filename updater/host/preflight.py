@@ -20,4 +20,4 @@ def check(config: Config, root: Path) -> None:
     if not places.is_directory(root):
         raise Misconfigured(f"the root {root} is not a directory: make it, or use another --root")
     if not os.access(root, os.W_OK | os.X_OK):
-        raise Misconfigured(f"the root {root} cannot be written by this user")
+        raise Misconfigured(f"the root {root} cannot be written by this user: run as its owner, or use another --root")

@@ -1,1 +1,1 @@
-"""What the kernel knows of an agent's processes, and the only place that signals them."""
+"""Agents' processes as the kernel shows them. Only this room signals them."""

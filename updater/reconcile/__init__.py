@@ -1,1 +1,1 @@
-"""The work of a host: a daemon, cycles in it, an agent's turn in a cycle, and the plan that a turn performs."""
+"""The work of a host: the daemon, its cycles, the turn of each agent in a cycle, and the plan that a turn performs."""

@@ -141,9 +141,9 @@ def _taken_back(executor: Executor, back: str) -> Outcome:
 
 
 def _perform(executor: Executor, todo: Plan) -> tuple[Plan, list[Action], "_Failed | None"]:
-    """Perform a plan; returns the plan, the actions that were done, except prunes, and the failure that ended it or None.
+    """Perform a plan; returns (the plan, the actions that were done except prunes, the failure that ended it or None).
 
-    An interrupted plan is returned as one that only waits.
+    If it is interrupted, the returned plan only waits.
     """
     done: list[Action] = []
     if all(action.step is not Step.INSTALL for action in todo.actions):

@@ -41,7 +41,7 @@ def look_at(host: Host, name: str) -> Observed:
 
 
 def _close_look(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:
-    """Add the processes of the current version. Those that end within a moment, as of a status script, do not count."""
+    """Add the processes of the current version. Those that end within a moment do not count: they are a status script's."""
     install, table = host.layout.agent(seen.name).install(seen.current), host.table(began)
     found = witness.recognise(table, install, memory.known(seen.current), host.boot)
     if found:

@@ -1,1 +1,1 @@
-"""The updater as an agent of itself: installing its package, and handing over to its successor."""
+"""The updater as an agent of itself: the installation of its package, and the handover to its successor."""

@@ -29,7 +29,7 @@ from updater.wire.names import version_problem
 log = logging.getLogger("updater")
 
 PROGRAM = "updater.pyz"
-GUARD_AT_LEAST = 10.0  # seconds for a first heartbeat after the hand-over, even if the watch is shorter
+GUARD_AT_LEAST = 10.0  # seconds for a first heartbeat after the handover, even if the watch is shorter
 
 
 def running_version(layout: Layout, program: Path) -> str:
@@ -45,7 +45,7 @@ def as_known(seen: Observed) -> Observed:
 
 
 def is_successor(host: Host) -> bool:
-    """Whether this process is the successor of a hand-over and has not proven itself yet."""
+    """Whether this process is the successor of a handover and has not proven itself yet."""
     trial = host.memories.of(OWN_NAME).trial
     return trial is not None and trial.version == host.own_version and not trial.until and not trial.failure
 
@@ -61,7 +61,7 @@ def become(host: Host) -> None:
     """Turn this process into its successor by exec, after starting a guard that runs the current version.
 
     If the guard cannot be started, `.version` is put back and this process becomes the daemon again, see `take_over`. If exec
-    fails, raises TryLater, and the guard carries on. Neither is a verdict on the successor: a later cycle tries again.
+    fails, raises TryLater, and the guard carries on. In both cases the successor is not rejected: a later cycle tries again.
     """
     agent, watched = host.layout.agent(OWN_NAME), max(host.config.watch, GUARD_AT_LEAST)
     guard = [*_command(agent.install(host.own_version)), "guard", str(os.getpid()), host.successor, host.own_version]
@@ -90,7 +90,7 @@ def note_alive(host: Host) -> None:
 
 
 def guard(host: Host, pid: int, version: str, back: str, seconds: float) -> bool:
-    """Wait for the new version's good heartbeat; returns True if it came, else undoes the hand-over and returns False.
+    """Wait for the new version's good heartbeat; returns True if it came, else undoes the handover and returns False.
 
     Then the version is rejected, unless the process lives and meta does not answer the guard either.
     """
@@ -104,7 +104,7 @@ def guard(host: Host, pid: int, version: str, back: str, seconds: float) -> bool
             why = "it ended before its first good heartbeat"
             break
         time.sleep(0.1)
-    if observe.current(host.layout.agent(OWN_NAME)) == version:  # or the hand-over has failed and was undone
+    if observe.current(host.layout.agent(OWN_NAME)) == version:  # or the handover has failed and was undone
         is_at_fault = not _is_alive(pid) or heartbeats.is_reachable(host)
         (_reject if is_at_fault else _put_back)(host, version, back, why)
     if _is_alive(pid):

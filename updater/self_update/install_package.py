@@ -117,7 +117,7 @@ def _check(options: InstallOptions) -> tuple[int, int]:
     try:
         entry = pwd.getpwnam(options.user)
     except KeyError as e:
-        raise Misconfigured(f"this host has no user {options.user}") from e
+        raise Misconfigured(f"this host has no user {options.user}: create it, or use another --user") from e
     return entry.pw_uid, entry.pw_gid
 
 

@@ -48,7 +48,7 @@ def has_a_code() -> Iterator[None]:
             signal.signal(signal.SIGINT, interrupt)
             yield
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end would show a traceback
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # otherwise Python would end with a traceback
     except KeyboardInterrupt:
         sys.exit(EXIT_CODE)
     except BaseException as e:

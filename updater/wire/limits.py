@@ -10,7 +10,7 @@ ROOM = 256  # bytes of a reply that meta leaves free, for additions to a rendere
 MAX_AGENTS = 1000  # of one host
 MAX_MIRRORS = 16  # of one agent
 MAX_ATTEMPT = 1 << 53  # the largest integer that every JSON parser reads exactly
-MAX_URL = 4096  # characters of a base; servers take request lines of 8 KiB, and the file's name is behind it
+MAX_URL = 4096  # characters of a base; servers take request lines of 8 KiB, which also hold the file's name
 MAX_LABELS = 64  # of one host
 
 NAME_FORM = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"

@@ -193,7 +193,7 @@ def test_plan_says_what_a_cycle_would_do_and_does_nothing(host, site):
 
 
 def test_plan_says_when_there_is_nothing_to_do(host, site):
-    assert host.run("plan").stdout == "meta desires nothing of this host\n"
+    assert host.run("plan").stdout == "meta desires no agents on this host\n"
 
 
 def test_plan_says_when_a_meta_takes_it_for_a_heartbeat(host, site):
