@@ -26,7 +26,7 @@ from updater.net.peer_values import is_loopback
 from updater.wire.heartbeat import VERSION
 from updater.wire.text import in_plain_sight, one_line, plain
 from updater.wire.text import quoted as shown_in_message
-from updater.wire.urls import proxy, proxy_shown, shown
+from updater.wire.urls import has_host, proxy, proxy_shown, shown
 
 CONNECT, READ, UPLOAD = 5.0, 60.0, 600.0  # seconds; UPLOAD: until meta has hashed and stored an upload
 PAGE = 1000  # hosts in one page
@@ -204,7 +204,8 @@ def _checked(url: str) -> tuple[str, bool]:
         host, _ = parts.hostname or "", parts.port
     except ValueError as e:
         raise Misconfigured("META_URL is no URL: its host or its port cannot be read") from e
-    is_usual = parts.scheme in ("http", "https") and host and not parts.query and not parts.fragment
+    is_base = parts.scheme in ("http", "https") and not parts.query and not parts.fragment
+    is_usual = is_base and has_host(parts.netloc)
     if not is_usual or not in_plain_sight(url.strip()):
         raise Misconfigured(f"META_URL must be like https://meta.example:2000, not {shown_in_message(shown(url))}")
     if "@" in parts.netloc:

@@ -58,7 +58,15 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, http.client.IncompleteRead):
         return "the answer was cut short"
     if isinstance(error, http.client.HTTPException):
-        return f"the answer is not HTTP ({str(error).strip() or type(error).__name__})"
+        return f"the answer is not HTTP ({_http_mistake(error)})"
     if isinstance(error, TimeoutError):
         return "timed out"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _http_mistake(error: http.client.HTTPException) -> str:
+    if isinstance(error, http.client.BadStatusLine | http.client.UnknownProtocol):  # either holds what the server sent
+        return f'it begins with "{one_line(str(error).strip(), 80)}"'
+    if isinstance(error, http.client.LineTooLong):
+        return "one of its lines is too long"
+    return "its header has too many lines"  # all that http.client has no class for

@@ -84,7 +84,7 @@ class Http:
                 if deadline.expired:
                     raise TryLater(f"{way}: no complete answer within {within:g} s") from e
                 if isinstance(e, _NO_URL):
-                    raise Refused(f"{way} cannot be asked: {in_words(e)}") from e
+                    raise Refused(f"{way} is no URL that can be asked") from e
                 raise TryLater(f"{way}: {in_words(e)}") from e
 
     def _followed(self, session: requests.Session, asking: "_Asking", way: "Way", hops: int) -> requests.Response:
@@ -221,7 +221,7 @@ class Response:
             while chunk := self._raw.read1(CHUNK, decode_content=False):
                 yield chunk
         except ValueError as e:
-            raise TryLater(f"{self.way}: the answer is not HTTP ({one_line(str(e), 100)})") from e
+            raise TryLater(f"{self.way}: the answer is not HTTP") from e
         if self._deadline.expired:  # a body without a length ends with the socket, which the deadline has shut down
             raise TimeoutError
 

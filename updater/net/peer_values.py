@@ -12,6 +12,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from updater.errors import Refused, TryLater
 from updater.net import addresses
 from updater.wire.text import one_line
+from updater.wire.urls import has_host
 
 LONGEST_WAIT = 86400.0  # seconds
 
@@ -70,6 +71,8 @@ def redirect_target(url: str, location: str) -> str:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError as e:
         raise Refused(f"{said}, which is no URL") from e
+    if usable and not has_host(parts.netloc):
+        raise Refused(f"{said}, which is no URL")
     if not usable or not given or len(target) > _LONGEST_URL or _ODD_IN_AUTHORITY.search(parts.netloc):
         raise Refused(f"{said}, which is no http or https URL")
     if url.startswith("https:") and not target.startswith("https:"):

@@ -20,7 +20,7 @@ HOSTNAME_FORM = r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}"
 LABEL_FORM = r"[A-Za-z0-9._-]{1,63}"  # its key, and its value
 MD5_FORM = r"[0-9a-fA-F]{32}"
 SHA256_FORM = r"[0-9a-fA-F]{64}"
-URL_HOST_FORM = r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\]"
+URL_NAME_FORM = r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?"  # as DNS takes it
 
 
 class Limit(NamedTuple):

@@ -6,14 +6,15 @@ for curl. Where the password is ambiguous, more than necessary is hidden.
 
 import base64
 import re
+from ipaddress import IPv6Address
 from urllib.parse import quote, unquote, urlsplit
 
-from updater.wire.limits import MAX_URL, URL_HOST_FORM
+from updater.wire.limits import MAX_URL, URL_NAME_FORM
 from updater.wire.text import quoted
 
 NO_PROXY_URL = "(a proxy that is no URL)"
 
-_URL_HOST = re.compile(URL_HOST_FORM)
+_URL_NAME = re.compile(URL_NAME_FORM)
 _UNSAFE_IN_URL = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _END_OF_AUTHORITY = re.compile(r"[/?#\\]")
@@ -30,7 +31,7 @@ def base_problem(key: str, url: str) -> str:
         return f"{key} has {len(url):,} characters, of {MAX_URL:,} at most: {quoted(shown(url))}"
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.port != 0 and _is_host(parts.netloc)
+        usable = parts.scheme in ("http", "https") and parts.port != 0 and has_host(parts.netloc)
     except ValueError:
         usable = False
     if not usable or _UNSAFE_IN_URL.search(url) or parts.query or parts.fragment:
@@ -38,11 +39,16 @@ def base_problem(key: str, url: str) -> str:
     return ""
 
 
-def _is_host(authority: str) -> bool:
-    """Whether the host can be looked up: no part of its name is blank or longer than DNS allows."""
+def has_host(authority: str) -> bool:
+    """Whether the host of an authority can be looked up: a name that DNS takes, or an address; IPv6 in brackets, no zone."""
     host = authority.rpartition("@")[2]
     host = host if host.endswith("]") else re.sub(r":[0-9]*$", "", host)
-    return len(host) <= 254 and _URL_HOST.fullmatch(host) is not None
+    if not host.startswith("["):
+        return len(host) <= 254 and _URL_NAME.fullmatch(host) is not None
+    try:
+        return host.endswith("]") and IPv6Address(host[1:-1]).scope_id is None
+    except ValueError:
+        return False
 
 
 def shown(url: str) -> str:
@@ -71,7 +77,7 @@ def _basic(userinfo: str) -> str:
 def proxy(text: str) -> str:
     """The URL of a proxy from an environment variable; "" if it is not an http or https proxy."""
     scheme, userinfo, place = _proxy_parts(text)
-    if scheme.lower() not in ("http://", "https://") or not _PLACE.fullmatch(place):
+    if scheme.lower() not in ("http://", "https://") or not _PLACE.fullmatch(place) or not has_host(place):
         return ""
     return f"{scheme.lower()}{quote(userinfo, safe=_KEPT)}{'@' if userinfo else ''}{place}"
 

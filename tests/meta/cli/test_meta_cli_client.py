@@ -89,6 +89,12 @@ def test_a_url_of_meta_that_is_none_is_shown_without_its_password(url):
     assert "s3" not in str(caught.value)
 
 
+@pytest.mark.parametrize("host", [f"xn--{'a' * 70}", "..:80", ".example", "a..b", "[::::]", "[::1%25lo]"])
+def test_a_url_of_meta_with_what_no_host_is_called_is_refused_before_it_is_looked_up(host):
+    with pytest.raises(Misconfigured, match=r"^META_URL (must be like|is no URL)"):
+        Client(f"http://{host}")
+
+
 @pytest.mark.parametrize(
     ("say", "kind", "why"),
     [

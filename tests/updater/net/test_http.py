@@ -15,6 +15,7 @@ import trustme
 from helpers.servers import Server, answer, drip, endless, raw, serving
 from updater.errors import Misconfigured, Refused, TryLater
 from updater.net.http import Http
+from updater.wire.text import one_line
 
 
 @pytest.fixture
@@ -149,16 +150,30 @@ def test_an_error_names_who_was_asked_and_not_only_who_was_meant(http, monkeypat
             read(http, "http://releases.example/x")
 
 
+TOO_LONG = r"the answer is not HTTP \(one of its lines is too long\)"
 IN_WORDS = {
     "nothing": (raw(b""), "the connection was closed without an answer"),
-    "another protocol": (raw(b"SSH-2.0-OpenSSH_9.2\r\n"), r"the answer is not HTTP \(SSH-2.0-OpenSSH_9.2\)"),
+    "another protocol": (
+        raw(b"SSH-2.0-OpenSSH_9.2\r\n"),
+        r'the answer is not HTTP \(it begins with "SSH-2.0-OpenSSH_9.2"\)',
+    ),
+    "another HTTP": (raw(b"HTTP/9.1 200 OK\r\n\r\n"), r'the answer is not HTTP \(it begins with "HTTP/9.1"\)'),
     "a cut body": (answer(b"half", length=8), "the answer was cut short"),
     "a cut chunk": (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nhalf"), "the answer was cut short"),
     "a chunk of no length": (
         raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhalf\r\n"),
         "the answer was cut short",
     ),
-    "a status line without end": (raw(b"HTTP/1.1 200 " + b"O" * 100_000), "the answer is not HTTP .*"),
+    "a status line without end": (raw(b"HTTP/1.1 200 " + b"O" * 100_000), TOO_LONG),
+    "a header without end": (raw(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000), TOO_LONG),
+    "a chunk's length without end": (
+        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"0" * 100_000),
+        TOO_LONG,
+    ),
+    "a thousand headers": (
+        raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n"),
+        r"the answer is not HTTP \(its header has too many lines\)",
+    ),
 }
 
 
@@ -241,22 +256,43 @@ def test_a_redirect_is_followed_as_it_stands_also_through_a_proxy(http, monkeypa
     assert proxy.requests[1].startswith(b"GET http://store.example/a%2fb?x=%7e HTTP/1.1\r\n")
 
 
-BAD_LOCATIONS = [
+NO_URLS = [
+    f"http://xn--{'a' * 70}/",
+    f"http://{'a.' * 130}invalid/",
+    "http://..:80/",
+    "http://a b/",
+    "http://\xff\xfe/",
+    "http://user:word@a b/",
+    "http://.example/",
+    "http://*.example/",
+    "http://a..invalid/",
+    "http://%00/",
+    "http://[::::]/",
+    "http://[::1%25lo]/",
+    "http://[1.2.3.4]/",
     "http://[::1",
+]
+
+
+@pytest.mark.parametrize("location", NO_URLS)
+def test_a_redirect_to_what_no_host_is_called_is_refused_before_it_is_looked_up(http, location):
+    away = answer(b"", "302 Found", f"Location: {location}")
+    with serving(away) as server, pytest.raises(Refused) as caught:
+        read(http, server.url)
+    assert str(caught.value) == f'{server.url}: it redirects to "{one_line(location, 80)}", which is no URL'
+
+
+BAD_LOCATIONS = [
     "http://[zz]/",
     "http://a:99999/",
     "http://a:\u00b2/",
     "http://\u00e9\u00fc/",
-    "http://.example/",
-    "http://*.example/",
     f"http://{'a' * 64}.invalid/",
-    "http://a..invalid/",
     "http://xn--.invalid/",
     "//",
     "",
     "\u00e9",
     "http://user:pa:ss@/",
-    "http://%00/",
     "http://127.0.0.1:1/\x7f",
 ]
 

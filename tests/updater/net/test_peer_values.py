@@ -104,6 +104,12 @@ ODD_URLS = [
     "http:other/x",
     "http://other\\@evil/x",
     "http://a{b}/",
+    "http://a b/",
+    "http://\u00ff\u00fe/",
+    "http://..:80/",
+    f"http://xn--{'a' * 70}/",
+    "http://user:word@a b/",
+    "http://[::1%25lo]/",
     "/" + "x" * 10_000,
 ]
 

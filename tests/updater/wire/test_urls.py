@@ -43,12 +43,34 @@ PROXIES = {
     "http://": ("", urls.NO_PROXY_URL),
     "http://bob:s3cret@": ("", urls.NO_PROXY_URL),
     "http://a b": ("", urls.NO_PROXY_URL),
+    "http://..:80": ("", "..:80"),
+    f"http://xn--{'a' * 70}:3128": ("", f"xn--{'a' * 70}:3128"),
 }
 
 
 @pytest.mark.parametrize("text", PROXIES)
 def test_a_proxy_is_understood_as_the_environment_names_it_and_shown_by_its_place_alone(text):
     assert (urls.proxy(text), urls.proxy_shown(text)) == PROXIES[text]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(f"xn--{'a' * 70}", "a." * 127 + "b", "..", ".a", "a..b", "*.a", "a%20b", "", "a:b", "a@"),
+        *("[::1", "[::::]", "[1.2.3.4]", "[::1%25lo]", "[::1%lo]", "[]", "::1", "[::1]x"),
+    ],
+)
+def test_what_no_host_is_called_is_in_no_url_of_a_record(host):
+    for url in (f"http://{host}/", f"http://user:word@{host}:80/x"):
+        assert not urls.has_host(url.split("/")[2])
+        assert base_problem("tarball", url)
+
+
+@pytest.mark.parametrize("host", ["a", "a_b.c-d.", "10.1.2.3", "[::1]", "[::ffff:10.1.2.3]", "xn--caf-dma.example"])
+def test_names_and_addresses_are_hosts(host):
+    for url in (f"http://{host}/", f"http://user:word@{host}:80/x"):
+        assert urls.has_host(url.split("/")[2])
+        assert not base_problem("tarball", url)
 
 
 @pytest.mark.parametrize(
