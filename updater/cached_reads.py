@@ -16,7 +16,7 @@ _COARSE = 1.0  # seconds
 _MOST = 1024  # cached paths
 
 
-class Kept(Generic[T]):
+class CachedReads(Generic[T]):
     """A cached `read`: called with a path, it returns the last result while the file is unchanged."""
 
     def __init__(self, read: Callable[[Path], T]) -> None:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from lab.fleet import until
-from updater.cached_reads import Kept
+from updater.cached_reads import CachedReads
 from updater.host import control_script, host_name
 from updater.kernel import agent_environment
 from updater.kernel.pid_files import pid_files
@@ -26,7 +26,7 @@ def kept(reads):
         reads.append(path)
         return path.read_text() if path.exists() else ""
 
-    return Kept(read)
+    return CachedReads(read)
 
 
 def is_kept(kept, reads, path):

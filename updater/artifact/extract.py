@@ -23,7 +23,7 @@ from typing import BinaryIO
 import msgspec
 
 from updater.artifact import gzip_stream
-from updater.artifact.fsync_pool import Syncer, syncing
+from updater.artifact.fsync_pool import FsyncPool, fsync_pool
 from updater.artifact.member_rules import Claims, linked_name
 from updater.artifact.tar_reader import DIRECTORY, FILE, HARD_LINK, PROGRAM, SYMLINK, Limits, Member, members, shown
 from updater.errors import Refused, TryLater
@@ -61,9 +61,11 @@ def unpack(
     with ExitStack() as stack:
         root = stack.enter_context(_fresh(into))
         tarball.seek(0)
-        syncer = stack.enter_context(syncing()) if durable else None
-        tree = stack.enter_context(closing(_Tree(root, limits, syncer)))
-        archive = gzip_stream.Stream(stack.enter_context(gzip_stream.Ahead(gzip_stream.inflate(tarball, decompressor))))
+        pool = stack.enter_context(fsync_pool()) if durable else None
+        tree = stack.enter_context(closing(_Tree(root, limits, pool)))
+        archive = gzip_stream.Stream(
+            stack.enter_context(gzip_stream.ReadAhead(gzip_stream.inflate(tarball, decompressor)))
+        )
         claims = Claims(limits)
         ceiling = limits.inflated(os.fstat(tarball.fileno()).st_size)
         symlinks, skipped = [], []
@@ -167,9 +169,9 @@ def _remove(into: Path, parent: int, why: str) -> None:
 class _Tree:
     """The directory being filled, reached from the descriptor `root`."""
 
-    def __init__(self, root: int, limits: Limits, syncer: Syncer | None) -> None:
+    def __init__(self, root: int, limits: Limits, pool: FsyncPool | None) -> None:
         self.bytes = 0  # written to files so far
-        self._root, self._syncer = root, syncer
+        self._root, self._pool = root, pool
         self._made: dict[str, None] = {}  # directories, parents first
         self._open: dict[str, int] = {}  # descriptors of some of them, the most recently used last
         disk = os.fstatvfs(root)
@@ -195,12 +197,12 @@ class _Tree:
 
     def finish(self) -> None:
         """Sync everything to the disk and make the directories readable for all users, the root last."""
-        if self._syncer:
-            self._syncer.wait()
+        if self._pool:
+            self._pool.wait()
         for path in (*self._made, ""):
             fd = self._directory(path)
             os.fchmod(fd, 0o755)
-            if self._syncer:
+            if self._pool:
                 os.fsync(fd)
 
     def _directory(self, path: str) -> int:
@@ -250,7 +252,7 @@ class _Tree:
             os.close(fd)
             raise
         self.bytes += member.size
-        if self._syncer:
-            self._syncer.take(fd)
+        if self._pool:
+            self._pool.take(fd)
         else:
             os.close(fd)

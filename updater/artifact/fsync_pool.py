@@ -16,8 +16,8 @@ _THREADS = 2  # measured: with batches, more threads gain nothing
 _WAITING = 128
 
 
-class Syncer:
-    """A pool of fsync threads. Create it with `syncing`."""
+class FsyncPool:
+    """A pool of fsync threads. Create it with `fsync_pool`."""
 
     def __init__(self) -> None:
         self._files: SimpleQueue[int | None] = SimpleQueue()  # file descriptors; None ends a thread
@@ -96,11 +96,11 @@ class Syncer:
 
 
 @contextmanager
-def syncing() -> Iterator[Syncer]:
-    """A Syncer whose threads end with the block. Files are sure to be on the disk only if the block calls `wait`."""
-    syncer = Syncer()
+def fsync_pool() -> Iterator[FsyncPool]:
+    """A FsyncPool whose threads end with the block. Files are sure to be on the disk only if the block calls `wait`."""
+    pool = FsyncPool()
     try:
-        syncer.start()
-        yield syncer
+        pool.start()
+        yield pool
     finally:
-        syncer.give_up()
+        pool.give_up()

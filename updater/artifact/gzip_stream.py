@@ -124,7 +124,7 @@ def _what_else(start: bytes) -> str:
     return ": it begins like a web page" if start.lstrip()[:1] == b"<" else ""
 
 
-class Ahead:
+class ReadAhead:
     """Context manager that runs an iterator of pieces in a thread, at most AHEAD pieces before the reader.
 
     An exception of the iterator is raised to the reader after the pieces before it. Leaving the context ends the thread,

@@ -16,7 +16,7 @@ import socket
 from functools import lru_cache
 from pathlib import Path
 
-from updater.cached_reads import Kept
+from updater.cached_reads import CachedReads
 from updater.errors import Misconfigured, TryLater
 from updater.host.context import Host
 from updater.wire.names import hostname_problem
@@ -94,4 +94,4 @@ def _hash(file: Path) -> str:
     return hashed("machine", text)
 
 
-_hash_in = Kept(_hash)
+_hash_in = CachedReads(_hash)

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from updater import durable_files
-from updater.cached_reads import Kept
+from updater.cached_reads import CachedReads
 from updater.errors import TryLater
 
 log = logging.getLogger("updater")
@@ -189,4 +189,4 @@ def _unquoted(value: str) -> str:
 
 
 _complaints = _Complaints()
-_given = Kept(lambda file: _encoded(of_agents(os.environ, *_set_by(file))))
+_given = CachedReads(lambda file: _encoded(of_agents(os.environ, *_set_by(file))))

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from updater import durable_files, places
-from updater.cached_reads import Kept
+from updater.cached_reads import CachedReads
 from updater.errors import TryLater
 from updater.kernel import interpreted
 from updater.kernel.pid_files import pid_files
@@ -59,7 +59,7 @@ class Others:
             for install, _ in self._naming(process)
         )
 
-    def keep_books_of(self, process: Process) -> bool:
+    def claim(self, process: Process) -> bool:
         """Whether a pid file of another agent holds its pid, or another agent's memory lists it."""
         if self._remembered is None:
             found = (_remembered_by(self._layout.memories / f"{agent.name}.json") for agent in self._agents())
@@ -110,4 +110,4 @@ def _remembered(file: Path) -> frozenset[str]:
     return frozenset[str]().union(*starts, *memory.left.values())
 
 
-_remembered_by = Kept(_remembered)
+_remembered_by = CachedReads(_remembered)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from updater import durable_files
-from updater.cached_reads import Kept
+from updater.cached_reads import CachedReads
 from updater.errors import TryLater
 
 _DIRECTORIES = 32  # subdirectories of an install that are searched
@@ -57,4 +57,4 @@ def _read(path: Path) -> int:
     return int(text[0]) if text and text[0].isdigit() and len(text[0]) <= 10 else 0
 
 
-_listed, _number = Kept(_list), Kept(_read)
+_listed, _number = CachedReads(_list), CachedReads(_read)

@@ -270,7 +270,7 @@ class Owner:
             return False
         if works or works_there or runs_theirs:
             return not works or others.names(process)
-        if others.keep_books_of(process):
+        if others.claim(process):
             return True
         if not lies:
             return others.have(program) and not self._runs_a_script(process)

@@ -65,7 +65,7 @@ def _converge(executor: Executor, observed: Observed) -> Turn:
     todo, done, failed = _perform(executor, todo)
     if failed and is_needed(failed.as_failure):
         todo, done, failed = _recovered(executor, todo, done, failed)
-    executor.see_what_came()
+    executor.note_late_processes()
     if outcome := _outcome(executor, observed, todo, done, failed):
         if executor.remarks:
             outcome = replace(outcome, reason=one_line("; ".join([outcome.reason, *executor.remarks]), 1000))

@@ -200,7 +200,7 @@ class Executor:
             return False
         return control_script.status(install, self.host.config.timeouts.status).state is State.STARTED
 
-    def see_what_came(self) -> None:
+    def note_late_processes(self) -> None:
         """Look once more at the versions that were stopped in this turn: they may have started processes since."""
         while self._stopped:
             were = self._stopped.pop()
@@ -245,12 +245,12 @@ class Executor:
         try:
             found = start.run(self._marks[action.version], action.forced, self._departing)
         except ControlFailed as e:
-            self.see_what_came()
+            self.note_late_processes()
             reason, evidence = str(e), e.evidence
             self.note(lambda memory: memory.failed(action.version, reason.partition(" ")[2], evidence))
             raise
         self.note(lambda memory: memory.started_again(action.version, self.host.moment()).recognising(found))
-        self.see_what_came()
+        self.note_late_processes()
 
     def _prune(self, action: Action) -> None:
         doomed = self.agent.path / action.version

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from helpers.gzip_mutants import mutants
 from helpers.tarbytes import gz_of_isal_alone, gz_with, gz_with_header_crc
-from updater.artifact.fsync_pool import syncing
-from updater.artifact.gzip_stream import AHEAD, PIECE, Ahead, Stream, fastest, inflate, plain
+from updater.artifact.fsync_pool import fsync_pool
+from updater.artifact.gzip_stream import AHEAD, PIECE, ReadAhead, Stream, fastest, inflate, plain
 from updater.errors import Refused
 
 INFLATERS = pytest.mark.parametrize("inflater", [fastest, plain], ids=lambda inflater: inflater.__name__)
@@ -69,7 +69,7 @@ def test_only_a_few_pieces_are_made_ahead() -> None:
                 last.set()  # it is made, and now waits for room
             yield bytes([n])
 
-    with Ahead(pieces()) as received:
+    with ReadAhead(pieces()) as received:
         assert last.wait(10)
         assert made == list(range(AHEAD + 1))
         assert b"".join(received) == bytes(range(100))
@@ -80,7 +80,7 @@ def test_an_error_comes_after_the_pieces_before_it() -> None:
         yield b"good"
         raise Refused("no more")
 
-    with Ahead(pieces()) as received:
+    with ReadAhead(pieces()) as received:
         assert next(received) == b"good"
         with pytest.raises(Refused, match="no more"):
             next(received)
@@ -89,7 +89,7 @@ def test_an_error_comes_after_the_pieces_before_it() -> None:
 @pytest.mark.parametrize("taken", [0, 1, 50])
 def test_the_thread_ends_with_the_block(taken: int) -> None:
     before = threading.active_count()
-    with Ahead(bytes([n]) for n in range(100)) as received:
+    with ReadAhead(bytes([n]) for n in range(100)) as received:
         assert [next(received) for _ in range(taken)] == [bytes([n]) for n in range(taken)]
     assert threading.active_count() == before
 
@@ -177,11 +177,11 @@ def test_what_only_isal_takes_is_known_and_zlib_refuses_it() -> None:
 
 def test_what_cannot_be_synced_is_an_error_and_still_closed() -> None:
     pipes = [os.pipe() for _ in range(3)]  # no fsync for these
-    with pytest.raises(OSError, match="Invalid argument"), syncing() as syncer:
+    with pytest.raises(OSError, match="Invalid argument"), fsync_pool() as pool:
         for ends in pipes:
             for fd in ends:
-                syncer.take(fd)
-        syncer.wait()
+                pool.take(fd)
+        pool.wait()
     for fd in (fd for ends in pipes for fd in ends):
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
