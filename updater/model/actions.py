@@ -42,7 +42,7 @@ class Action:
     reason: str
     replaces: str = ""  # the version that a SWITCH leaves, or that a REJECT goes back to
     essential: bool = True  # whether a failure ends the plan
-    # STOP: also ends the version's processes, if its control fails. START: first waits for other versions' processes to end.
+    # STOP: also ends the version's processes, even if its control fails. START: first waits for other versions' processes.
     forced: bool = False
     unheard: bool = False  # STOP of a version with an unknown status: done when its processes are known to have ended
     doubtful: bool = False  # STOP of a version that probably does not run: its control need not report `stoped`

@@ -7,7 +7,7 @@
 - root/.updater/: the updater's own files:
   - lock: held by the updater that works on this root
   - state: the daemon's readiness (updater.service.readiness)
-  - alive: written after each good heartbeat, for the guard of a handover
+  - alive: written after the first good heartbeat of a process, for the guard of a handover
   - reply.json: meta's last reply
   - agents/<agent>.json: memories
   - downloads/<agent>/*.part: downloads
