@@ -101,6 +101,10 @@ class Owner:
         is_told = process.pid in self._at_top and self._table.names(process, self._install)
         return is_told or self.is_named_rightly(process)
 
+    def needs_files(self, process: Process) -> bool:
+        """Whether it needs the install although it may lie and work elsewhere: it runs a script of it, or is named as above."""
+        return self._runs_a_script(process) or self.may_be_named(process)
+
     def is_named(self, process: Process) -> bool:
         """Whether a pid file at the top of the install names this process of its own, or `is_named_rightly` is true.
         Other pid files may name processes that the agent runs for others."""

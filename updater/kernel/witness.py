@@ -34,7 +34,12 @@ def ticks() -> int:
 
 def age(process: Process) -> float:
     """Seconds since the process was started."""
-    return (ticks() - int(process.start)) / _TICKS
+    return seconds_since(int(process.start))
+
+
+def seconds_since(begin: int) -> float:
+    """Seconds since a time in clock ticks since the boot."""
+    return (ticks() - begin) / _TICKS
 
 
 def started(table: Table, install: Path, mark: Mark, since: int, boot: str) -> Recognised:
@@ -81,9 +86,13 @@ def main_processes(table: Table, found: Iterable[Process], install: Path, known:
 
 
 def visitors(install: Path, known: Recognised | None, boot: str) -> tuple[frozenset[str], frozenset[str]]:
-    """(its own processes, other processes) below an install, as identities."""
+    """(its own processes, other processes) that need the directory of an install, as identities.
+
+    They lie or work there, run a script of it from elsewhere, or are what one of its pid files probably means.
+    """
     table = Table()
-    there = frozenset(one.identity for one in table.below(install))
+    owner, below = Owner(table, install, _of_now(known, install, boot)), {one.pid for one in table.below(install)}
+    there = frozenset(one.identity for one in table.by_pid.values() if one.pid in below or owner.needs_files(one))
     own = there & {one.identity for one in recognise(table, install, known, boot)} if there else there
     return own, there - own
 
@@ -201,6 +210,15 @@ def may_be_up(table: Table, install: Path) -> bool:
         return any(map(owner.may_be_named, named))
     others = [one for one in table.by_pid.values() if one.pid != ourselves and not is_asked_by_us(one)]
     return any(owner.may_be_it(one, strictly=bool(pids)) for one in others)
+
+
+def is_coming_up(table: Table, install: Path, known: Recognised | None, boot: str, since: int) -> bool:
+    """Whether anything that was started at `since` (clock ticks) or later is, or may be, the version."""
+    owner, ourselves = Owner(table, install, _of_now(known, install, boot)), os.getpid()
+    everything = [one for one in table.by_pid.values() if int(one.start) >= since]
+    young = [one for one in everything if one.pid != ourselves and not is_asked_by_us(one)]
+    own = {one.pid for one in owner.own()}
+    return any(one.pid in own or owner.may_be_named(one) or owner.may_be_it(one) for one in young)
 
 
 def names_the_dead(install: Path) -> bool:

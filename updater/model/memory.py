@@ -110,6 +110,17 @@ class Memory(msgspec.Struct, frozen=True):
         """What is remembered of a version's processes; None if nothing is."""
         return next((one for one in (self.begun, self.running) if one and one.version == version), None)
 
+    def is_cut_off(self, version: str, boot: str) -> bool:
+        """Whether a start of `version` was begun in this boot, and no updater has seen how it ended."""
+        begun = self.begun
+        return begun is not None and begun.under_way and (begun.version, begun.boot) == (version, boot)
+
+    def ended(self, version: str) -> "Memory":
+        """The memory once it is known how a start of `version` ended."""
+        if self.begun is None or self.begun.version != version or not self.begun.under_way:
+            return self
+        return replace(self, begun=replace(self.begun, under_way=False))
+
     def beginning(self, version: str, boot: str, token: str, since: int) -> "Memory":
         """The memory just before a start of `version`.
 
@@ -123,13 +134,14 @@ class Memory(msgspec.Struct, frozen=True):
         """The memory after the processes of the started version were recognised."""
         if found is None:
             return self
-        return replace(self, running=found, begun=None if self.known(found.version) is self.begun else self.begun)
+        begun = None if self.known(found.version) is self.begun else self.begun
+        return replace(self, running=replace(found, under_way=False), begun=begun)
 
     def leaving(self, version: str, left: frozenset[str], remark: str | None = None) -> "Memory":
         """The memory after a stop of `version` that left these processes. remark: the new one; None keeps the old one."""
         others = {one: processes for one, processes in self.left.items() if one != version}
         left_now = others | ({version: left} if left else {})
-        return replace(self, left=left_now, remark=self.remark if remark is None else remark)
+        return replace(self.ended(version), left=left_now, remark=self.remark if remark is None else remark)
 
     def finding(self, version: str, there: frozenset[str]) -> "Memory":
         """The memory after other programs' processes were found in the directory of `version`."""
@@ -217,10 +229,11 @@ class Memory(msgspec.Struct, frozen=True):
         return replace(self, current=current, trial=None)
 
     def failed(self, version: str, reason: str, evidence: str) -> "Memory":
-        """The memory after `version` failed on trial. evidence: the end of its output."""
+        """The memory after a start of `version` failed, or after it failed on trial. evidence: the end of its output."""
+        memory = self.ended(version)
         if self.trial is None or self.trial.version != version:
-            return self
-        return replace(self, trial=replace(self.trial, failure=reason, evidence=evidence))
+            return memory
+        return replace(memory, trial=replace(self.trial, failure=reason, evidence=evidence))
 
     def rolled_back_by_operator(self, order: Desired, installs: Container[str]) -> "Memory":
         """The memory after an operator request to roll the order's version back; unchanged if no other is installed."""

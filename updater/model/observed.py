@@ -60,6 +60,7 @@ class Observed:
     running: Recognised | None = None  # the recognised processes
     absent: bool = False  # it reports `started`, but none of its processes exists
     strange: bool = False  # its pid file names another program's process, which `./control stop` might end
+    cut_off: bool = False  # it reports `stoped`, but the end of its last start was not seen
     occupied: frozenset[str] = frozenset()  # versions with processes left in their directories
     crowding: frozenset[str] = frozenset()  # those of `occupied` whose processes belong to the agent
     own: bool = False  # this is the updater itself
@@ -76,8 +77,8 @@ class Observed:
 
     @property
     def may_be_told_to_stop(self) -> bool:
-        """Whether `./control stop` is run although no process exists: it cannot end another program's process."""
-        return self.absent and not self.strange
+        """Whether `./control stop` is run although no process exists (yet): it cannot end another program's process."""
+        return (self.absent or self.cut_off) and not self.strange
 
     def real_agent(
         self, trial: bool | msgspec.UnsetType = msgspec.UNSET, waits: str = "", rejected: Rejected | None = None

@@ -18,8 +18,9 @@ class Recognised(msgspec.Struct, frozen=True):
     ports: frozenset[int] = frozenset()  # on which they listened
     since: int = 0  # when the start began, in clock ticks since the boot
     pid_files: frozenset[str] = frozenset()  # files of the install, by relative path, that have named one of them
+    under_way: bool = False  # whether the start was begun and its end was not seen
 
     def beginning(self, boot: str, token: str, since: int) -> "Recognised":
         """The value just before another start of the version. After another boot, no process of it can be left."""
         here = self if self.boot == boot else Recognised(self.version, placed=self.placed, pid_files=self.pid_files)
-        return replace(here, boot=boot, session=0, token=token, since=since)
+        return replace(here, boot=boot, session=0, token=token, since=since, under_way=True)

@@ -37,7 +37,16 @@ def look_at(host: Host, name: str) -> Observed:
     seen = replace(seen, crowding=crowding, occupied=crowding | visited)
     if memory.is_watched and seen.current in seen.installs:
         seen = _close_look(host, seen, memory, began)
+    if seen.state is State.STOPPED and memory.is_cut_off(seen.current, host.boot):
+        return _cut_off(host, seen, memory, began)
     return _checked(host, seen, memory, began)
+
+
+def _cut_off(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:
+    """Add that a start was cut off, so that the version may come up although its status is `stoped` now."""
+    install = host.layout.agent(seen.name).install(seen.current)
+    strange = witness.misleading(host.table(began), install, memory.known(seen.current), host.boot)
+    return replace(seen, cut_off=True, strange=bool(strange))
 
 
 def _close_look(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:

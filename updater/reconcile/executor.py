@@ -21,9 +21,9 @@ from updater.meta_client import heartbeats
 from updater.model.actions import Action, Source, Step
 from updater.model.layout import MARKER
 from updater.model.memory import WATCH, Memory
-from updater.model.observed import Marker, State
+from updater.model.observed import Marker
 from updater.model.unfit import Unfit
-from updater.reconcile import starting, stopping
+from updater.reconcile import left_behind, starting, stopping
 from updater.reconcile.stopping import EVIDENCE
 from updater.self_update import handover
 from updater.wire.heartbeat import ROLLED_BACK, VERSION, Desired, Outcome
@@ -179,6 +179,7 @@ class Executor:
         install = self.agent.install(action.version)
         was_started = not action.forced and self._is_well(install)
         self.remember(lambda memory: memory.stopping(action.version))
+        left_behind.see_through(self.host, install, self.memory)
         were = stopping.before(install, self.memory, self.host.boot)
         if not action.forced:
             # An updater may have been killed after it wrote the marker and before it synced.
@@ -198,7 +199,7 @@ class Executor:
         memory = self.memory
         if self.order.cmd != START or not memory.is_watched or memory.current != install.name or not memory.good:
             return False
-        return control_script.status(install, self.host.config.timeouts.status).state is State.STARTED
+        return left_behind.is_started(self.host, install)
 
     def note_late_processes(self) -> None:
         """Look once more at the versions that were stopped in this turn: they may have started processes since."""
@@ -212,7 +213,8 @@ class Executor:
         """Remember and log which processes a version left. before: the remark so far."""
         words = witness.in_words(version, left)
         remark = "; ".join(filter(None, (before, words)))
-        if words or version in self.memory.left or remark != self.memory.remark:
+        memory = self.memory
+        if words or version in memory.left or remark != memory.remark or memory.is_cut_off(version, self.host.boot):
             self.note(lambda memory: memory.leaving(version, left, remark))
         if words:
             log.warning("%s: %s", self.order.name, words)
@@ -234,7 +236,8 @@ class Executor:
         return lambda memory: memory.beginning(version, self.host.boot, token, since)
 
     def _start(self, action: Action) -> None:
-        start = starting.Start(self.host, self.agent, self.order, action.version, self.memory)
+        memory = self.memory.ended(action.version) if action.version in self._marks else self.memory
+        start = starting.Start(self.host, self.agent, self.order, action.version, memory)
         if not self._is_alone:
             for version, left in start.clear_the_way().items():
                 self._note_left(version, left, self.memory.remark)
@@ -280,17 +283,9 @@ class Executor:
         trial = self.memory.trial
         evidence = trial.evidence if trial else ""
         evidence = evidence or control_script.tail(self.host.layout.output(action.agent), EVIDENCE)
-        outcome = Outcome(
-            action.agent,
-            from_=action.replaces,
-            to=action.version,
-            step="start" if trial and trial.failure else WATCH,
-            result=ROLLED_BACK,
-            reason=action.reason,
-            evidence=evidence,
-            at=int(self.host.now()),
-            attempt=self.order.attempt,
-        )
+        step = "start" if trial and trial.failure else WATCH
+        what = action.agent, action.replaces, action.version, step, ROLLED_BACK, action.reason, evidence
+        outcome = Outcome(*what, at=int(self.host.now()), attempt=self.order.attempt)
         self.note(lambda memory: memory.rejecting(self.order, action.reason).with_outcome(outcome))
 
 

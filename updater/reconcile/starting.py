@@ -29,7 +29,7 @@ from updater.model.layout import AgentDir
 from updater.model.memory import Memory
 from updater.model.observed import State
 from updater.model.recognised import Recognised
-from updater.reconcile import stopping
+from updater.reconcile import left_behind, stopping
 from updater.reconcile.stopping import EVIDENCE, LEFT_ALONE, wait_for
 from updater.wire.heartbeat import Desired
 from updater.wire.names import END
@@ -57,34 +57,21 @@ class Start:
     def clear_the_way(self) -> dict[str, frozenset[str]]:
         """Stop the other versions that run; returns version -> processes that still run.
 
-        A start that is under way is waited for. If it was of this version, the status then tells whether it has succeeded.
+        A start that was left behind is waited for. If it was of this version, the status then tells whether it has succeeded;
+        another version that was being started is stopped, even if none of its processes can be recognised.
         """
         found = self._by_version()
-        if starts := {v: one for v, several in found.items() for one in several if self._is_under_way(one)}:
-            self._await(starts)
-            found = self._by_version()
-        if self._version in found and self._is_started():
-            self._may_be_up = True
-        elif self._version not in found:
+        starts = {one for one, several in found.items() if left_behind.under_way(several, self._memory)}
+        if self._memory.is_cut_off(self._version, self._host.boot):
+            starts.add(self._version)
+        for version in starts:
+            left_behind.see_through(self._host, self._agent.install(version), self._memory)
+        found = self._by_version() if starts else found
+        if self._version not in found:
             self._remove_stale_pid_files()
-        return {one: self._stop(one) for one, several in found.items() if self._is_in_the_way(one, several)}
-
-    def _is_under_way(self, process: Process) -> bool:
-        """Whether the process is a start of an earlier updater that still runs.
-
-        A supervisor may look like one. But it was recognised at the end of its start, so it is in the memory.
-        """
-        known = [one.processes for one in (self._memory.running, self._memory.begun) if one]
-        return witness.is_start_script(process) and not any(process.identity in one for one in known)
-
-    def _await(self, starts: Mapping[str, Process]) -> None:
-        """Wait for the end of these starts. Those that stay are ended, unless this version is started: see above."""
-        for version, one in starts.items():
-            log.warning("%s: an earlier start of %s still runs; waiting for its end", self._order.name, version)
-            deadline = time.monotonic() + self._host.config.timeouts.start
-            stays = processes.wait_until_gone({one.identity}, deadline)
-            if stays and not (version == self._version and self._is_started()):
-                processes.end(stays)
+        self._may_be_up = self._version in {*found, *starts} and self._is_started()
+        doomed = {one for one, several in found.items() if self._is_in_the_way(one, several)}
+        return {one: self._stop(one) for one in sorted(doomed | starts - {self._version})}
 
     def _is_in_the_way(self, version: str, found: Iterable[Process]) -> bool:
         """Whether a version must be stopped: it has more processes than its last stop left, and was not just started."""
@@ -108,6 +95,7 @@ class Start:
             can_stop = can_stop and not witness.misleading(Table(), install, self._memory.known(version), boot)
             if can_stop and (itself or control_script.status(install, timeouts.status).state is not State.STOPPED):
                 control_script.run(install, "stop", timeouts.stop, mark=were.mark)
+                wait_for(install, State.STOPPED, timeouts.status, min(deadline, time.monotonic() + LEFT_ALONE))
         except ControlFailed as e:
             log.warning("%s: %s", self._order.name, e)
         left = stopping.see_out(were, self._order, deadline)
@@ -232,7 +220,7 @@ class Start:
 
     def _is_started(self) -> bool:
         """Whether its status is `started`, so that it need not be started."""
-        return control_script.status(self._install, self._host.config.timeouts.status).state is State.STARTED
+        return left_behind.is_started(self._host, self._install)
 
     def _others(self) -> dict[str, frozenset[str]]:
         """Version -> living processes, of the other versions."""

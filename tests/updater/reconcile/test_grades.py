@@ -225,7 +225,14 @@ def test_a_start_that_was_cut_off_is_remembered_with_its_mark(tmp_path, spawn):
     assert found.placed
     after = began.recognising(found)
     assert (after.begun, after.running.token, after.known("2")) == (None, "new", None)
-    assert memory.beginning("1", "another", "new", 0).known("1") == Recognised("1", "another", token="new", placed=True)
+    assert (began.is_cut_off("1", "b"), began.is_cut_off("1", "another"), after.running.under_way) == (
+        True,
+        False,
+        False,
+    )
+    assert memory.beginning("1", "another", "new", 0).known("1") == Recognised(
+        "1", "another", token="new", placed=True, under_way=True
+    )
 
 
 def test_what_a_crashed_agent_leaves_is_left_alone_when_it_is_started_again(host, site):

@@ -1,0 +1,197 @@
+"""An updater is killed while a start is under way: when it comes back, one agent runs, and it is the ordered one.
+
+The agents wipe their environment and leave their directory and session, so that nothing but their control finds them.
+"""
+
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from helpers.agents import install
+from helpers.field import AGENT, free_port
+from lab.fleet import Host, Late, until
+from updater.errors import TryLater
+from updater.kernel import processes, witness
+from updater.kernel.processes import Table
+from updater.model.actions import Action, Source, Step
+from updater.reconcile.executor import Executor
+from updater.wire.heartbeat import Desired
+
+RUN = f"{sys.executable} $PWD/agent.py PORT 0"
+UP = "up() { [ -s $FILE ] && kill -0 $(cat $FILE) 2>/dev/null; }"
+VERBS = """stop) kill $(cat $FILE); while up; do sleep 0.05; done; rm -f $FILE ;;
+status) up && echo started || echo stoped ;;
+esac
+"""
+
+# As a double fork does it: only the number in a file one directory deeper is left of the start.
+FORKS = f"""#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+mkdir -p run; FILE=run/agent.pid
+{UP}
+case "$1" in
+start) GUARD WAIT RUN="{RUN}"; FILE=$PWD/$FILE
+  (cd / && exec env -i setsid sh -c "$RUN & echo \\$! >$FILE") >/dev/null 2>&1 </dev/null; sleep 0.2 ;;
+{VERBS}"""
+
+# As start-stop-daemon does it with a file in /run: one file for all versions, which their `start` and `status` go by.
+SHARES = f"""#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+FILE=$(cd ..; pwd)/agent.pid
+{UP}
+case "$1" in
+start) WAIT up && exit 0; RUN="{RUN}"
+  (cd / && exec setsid sh -c "$RUN & echo \\$! >$FILE") >/dev/null 2>&1 </dev/null; sleep 0.2 ;;
+{VERBS}"""
+MANNERS = {
+    "forks, with a guard": FORKS.replace("GUARD", "up && exit 0;"),
+    "forks": FORKS.replace("GUARD", ""),
+    "one pid file for all versions": SHARES,
+}
+WAIT = "until [ -e ../gate ]; do sleep 0.05; done;"  # as the start of version 2 does
+
+
+@pytest.fixture
+def machine(tmp_path, site):
+    """A host whose updater is a process of its own."""
+    with Host(tmp_path / "h1", site.address, watch=0, timeouts={"start": 8, "stop": 5, "status": 5}) as made:
+        yield made
+        processes.end(one.identity for one, _ in agents(made.root))
+
+
+def agents(root):
+    """The agents of a root that run, each with its version."""
+    where = f"{root}/agent/"
+    words = [(one, processes.command(one.pid)[1:2]) for one in Table().by_pid.values()]
+    scripts = [(one, word[0]) for one, word in words if word and word[0].startswith(where)]
+    return [
+        (one, script.removeprefix(where).partition("/")[0]) for one, script in scripts if script.endswith("agent.py")
+    ]
+
+
+def running(root):
+    return [version for _, version in agents(root)]
+
+
+def publish(site, manner, version, port=0):
+    control = MANNERS[manner].replace("PORT", str(port)).replace("WAIT", WAIT if version == "2" else "")
+    site.publish(version=version, control=control, **{"agent.py": AGENT.encode()})
+
+
+def is_starting(root, version):
+    where = root / "agent" / version
+    return any(witness.is_start_script(one) for one in Table().below(where))
+
+
+def updating(machine):
+    """One cycle of an updater that may be killed."""
+    command = [sys.executable, "-m", "updater.cli", "once", "-c", str(machine.config)]
+    with machine.log.open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd=machine.root)
+
+
+def cut_off(machine, site, version):
+    """Order this version, and kill the updater while it starts it."""
+    site.desire(("agent", version))
+    with updating(machine) as updater:
+        until("it is starting", is_starting, machine.root, version)
+        updater.send_signal(signal.SIGKILL)
+
+
+def come_back(machine):
+    """Another updater finds the start under way, which ends a while later."""
+    with updating(machine) as updater:
+        until("it waits", lambda: "waiting for its end" in machine.log.read_text())
+        (machine.root / "agent/gate").touch()
+    return updater.returncode
+
+
+@pytest.mark.parametrize("manner", MANNERS)
+def test_a_version_whose_start_was_cut_off_does_not_run_on_when_another_is_ordered(machine, site, manner):
+    for version in ("1", "2"):
+        publish(site, manner, version)
+    site.desire(("agent", "1"))
+    assert machine.run("once").returncode == 0
+    cut_off(machine, site, "2")
+    site.desire(("agent", "1"))
+    assert come_back(machine) == 0
+    assert (running(machine.root), machine.current("agent")) == (["1"], "1"), machine.log.read_text()
+    assert machine.control("agent", "status") == "started"
+
+
+@pytest.mark.parametrize("manner", MANNERS)
+def test_a_start_that_was_cut_off_is_not_made_a_second_time(machine, site, manner):
+    """Without a guard of its own there were two of one agent; with a port the second one failed, and so the first was taken
+    back."""
+    port = free_port()
+    for version in ("1", "2"):
+        publish(site, manner, version, port)
+    site.desire(("agent", "1"))
+    assert machine.run("once").returncode == 0
+    cut_off(machine, site, "2")
+    come_back(machine)
+    assert (running(machine.root), machine.current("agent")) == (["2"], "2"), machine.log.read_text()
+    assert machine.control("agent", "status") == "started"
+    assert {one["result"] for one in site.outcomes()} <= {"done"}
+
+
+@pytest.mark.parametrize("manner", MANNERS)
+def test_a_start_that_nobody_remembers_is_stopped_too(machine, site, manner):
+    """As a person begins it, or an updater that kept no memory of it: it is of a version that is not ordered."""
+    for version in ("1", "2"):
+        publish(site, manner, version)
+    site.desire(("agent", "1"))
+    assert machine.run("once").returncode == 0
+    shutil.copytree(machine.root / "agent/1", machine.root / "agent/0")
+    control = machine.root / "agent/0/control"
+    control.write_text(control.read_text().replace("start) ", f"start) {WAIT} "))
+    subprocess.run(["./control", "stop"], cwd=machine.root / "agent/1", check=True)
+    with subprocess.Popen(["setsid", "./control", "start"], cwd=control.parent):
+        assert come_back(machine) == 0
+    assert (running(machine.root), machine.current("agent")) == (["1"], "1"), machine.log.read_text()
+
+
+def test_an_agent_that_is_ordered_to_stop_while_it_is_started_is_down_in_the_end(machine, site):
+    for version in ("1", "2"):
+        publish(site, "forks", version)
+    site.desire(("agent", "1"))
+    assert machine.run("once").returncode == 0
+    cut_off(machine, site, "2")
+    site.desire(site.entry(version="2", cmd="stop"))
+    assert come_back(machine) == 0
+    assert running(machine.root) == [], machine.log.read_text()
+    before = machine.log.read_text()
+    assert "stop 2" in before
+    assert "stop 2" not in machine.run("once").stderr, "once"
+
+
+def test_what_comes_up_a_while_after_its_start_has_ended_is_stopped_too(machine, site):
+    """It writes its pid file when it has come up; until then its status says `stoped`."""
+    late = MANNERS["forks"].replace("; sleep 0.2", "").replace("$RUN & echo", "$RUN & sleep 1; echo")
+    late = late.replace(">/dev/null 2>&1 </dev/null", ">/dev/null 2>&1 </dev/null &")
+    publish(site, "forks", "1")
+    control = late.replace("GUARD", "").replace("PORT", "0").replace("WAIT", WAIT)
+    site.publish(version="2", control=control, **{"agent.py": AGENT.encode()})
+    site.desire(("agent", "1"))
+    assert machine.run("once").returncode == 0
+    cut_off(machine, site, "2")
+    site.desire(("agent", "1"))
+    assert come_back(machine) == 0
+    with pytest.raises(Late):
+        until("2 comes up", lambda: "2" in running(machine.root), within=2)
+    assert running(machine.root) == ["1"], machine.log.read_text()
+
+
+def test_the_directory_of_what_runs_a_script_of_it_from_elsewhere_is_not_removed(host, spawn):
+    """It has left the directory and wiped its environment: it is no agent's for sure, but it needs its files."""
+    place = install(host.layout.root, "agent", "0", current=False)
+    (place / "agent.py").write_text(AGENT)
+    one = spawn(sys.executable, str(place / "agent.py"), "0", "0", env={})
+    until("it runs", lambda: processes.command(one.pid)[1:2] == [str(place / "agent.py")])
+    executor = Executor(host, Desired("agent", "1"), Source.ANSWER)
+    with pytest.raises(TryLater, match=f"1 process in 0 still runs: {one.pid} "):
+        executor.perform(Action(Step.PRUNE, "agent", "0", "old"))
+    assert (place / "control").exists()

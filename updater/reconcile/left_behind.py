@@ -1,0 +1,67 @@
+"""Waits for starts that an earlier updater began but did not see the end of, because it was killed.
+
+A `./control start` that still runs is waited for. If it left processes, the status is then polled until it is `started`, or
+until the time for a start is over. Only then is the version stopped or started.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from updater.host import control_script
+from updater.host.context import Host
+from updater.kernel import processes, witness
+from updater.kernel.processes import Table
+from updater.kernel.procfs import Process
+from updater.model.memory import Memory
+from updater.model.observed import State
+
+log = logging.getLogger("updater")
+
+_PAUSE = 0.1  # seconds between two looks
+_SOON = 1.0  # seconds after the end of a script in which what it left can be recognised
+
+
+def under_way(found: Iterable[Process], memory: Memory) -> list[Process]:
+    """The starts of an earlier updater that still run, among an agent's processes.
+
+    A supervisor may look like one. But it was recognised at the end of its start, so it is in the memory.
+    """
+    known = [one.processes for one in (memory.running, memory.begun) if one]
+    return [
+        one for one in found if witness.is_start_script(one) and not any(one.identity in several for several in known)
+    ]
+
+
+def see_through(host: Host, install: Path, memory: Memory) -> None:
+    """Wait until it is known how a start of this version that was left behind ended. Returns at once if there is none."""
+    found = witness.by_version(Table(), install.parent, memory, host.boot).get(install.name, [])
+    scripts, is_cut_off = under_way(found, memory), memory.is_cut_off(install.name, host.boot)
+    if not (scripts or is_cut_off):
+        return
+    _await(host, install, scripts)
+    begins = [int(one.start) for one in scripts]
+    if is_cut_off and memory.begun:
+        begins.append(memory.begun.since)
+    since, known = min(begins), memory.known(install.name)
+    deadline = time.monotonic() + host.config.timeouts.start - witness.seconds_since(since)
+    soon = time.monotonic() + (_SOON if scripts else 0)
+    while (now := time.monotonic()) < deadline and not is_started(host, install):
+        if now > soon and not witness.is_coming_up(Table(), install, known, host.boot, since):
+            break
+        time.sleep(_PAUSE)
+
+
+def is_started(host: Host, install: Path) -> bool:
+    """Whether the version's status is `started` now."""
+    return control_script.status(install, host.config.timeouts.status).state is State.STARTED
+
+
+def _await(host: Host, install: Path, scripts: Iterable[Process]) -> None:
+    """Wait for the end of these starts. Those that stay are ended, unless the version is started: see `under_way`."""
+    for one in scripts:
+        log.warning("%s: an earlier start of %s still runs; waiting for its end", install.parent.name, install.name)
+        stays = processes.wait_until_gone({one.identity}, time.monotonic() + host.config.timeouts.start)
+        if stays and not is_started(host, install):
+            processes.end(stays)
