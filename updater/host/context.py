@@ -30,6 +30,7 @@ class Host:
     successor: str = ""  # the version of the updater that this process is to become
     last_logged: dict[str, str] = field(default_factory=dict)  # what each agent waits for, by the last log line
     waits: dict[str, str] = field(default_factory=dict)  # what some agents' changes wait for: one of heartbeat.WAITS
+    changing: set[str] = field(default_factory=set)  # agents that a turn is changing now
     # Versions that do not run in their install, so that the output of their `control` is believed:
     believed: dict[str, str] = field(default_factory=dict)
     # (version, monotonic seconds from which its processes are old enough to be recognised by their directory):

@@ -64,6 +64,7 @@ class Observed:
     occupied: frozenset[str] = frozenset()  # versions with processes left in their directories
     crowding: frozenset[str] = frozenset()  # those of `occupied` whose processes belong to the agent
     own: bool = False  # this is the updater itself
+    changing: bool = False  # whether a turn was changing the agent when it was observed
     at: float = 0  # when the status was asked, Unix seconds
 
     @property

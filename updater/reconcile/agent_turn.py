@@ -55,6 +55,8 @@ def converge(host: Host, desired: Desired, observed: Observed, source: Source = 
     except Exception:
         log.exception("%s: a defect of the updater stopped this agent's turn", desired.name)
         return Turn(desired.name, "a defect of the updater: see its log, and report it")
+    finally:
+        host.changing.discard(desired.name)
 
 
 def _converge(executor: Executor, observed: Observed) -> Turn:
@@ -148,6 +150,8 @@ def _perform(executor: Executor, todo: Plan) -> tuple[Plan, list[Action], "_Fail
     done: list[Action] = []
     if all(action.step is not Step.INSTALL for action in todo.actions):
         executor.host.waits.pop(executor.order.name, None)  # no download is needed any more
+    if any(action.step is not Step.PRUNE for action in todo.actions):
+        executor.host.changing.add(executor.order.name)
     for action in todo.actions:
         log.info("%s: %s", action.agent, action)
         try:

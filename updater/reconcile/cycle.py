@@ -7,7 +7,7 @@ Without a usable reply nothing is changed. Agents take their turns in parallel, 
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -27,7 +27,7 @@ from updater.reconcile.belief import look_at
 from updater.reconcile.plan import plan
 from updater.reconcile.workers import AT_ONCE, Workers
 from updater.wire.fitting import agents_that_fit, outcomes_that_fit
-from updater.wire.heartbeat import REFUSED, VERSION, Desired, Outcome, RealAgent, Report
+from updater.wire.heartbeat import CHANGE, REFUSED, VERSION, Desired, Outcome, RealAgent, Report
 from updater.wire.reply import RefusedOrder, Reply
 
 log = logging.getLogger("updater")
@@ -154,8 +154,9 @@ def _look_at_new(host: Host, orders: tuple[Desired, ...], observed: dict[str, Ob
 
 
 def _look_at(host: Host, name: str) -> Observed:
+    is_changing = name in host.changing  # a turn that ends during the look may have begun before it
     try:
-        return look_at(host, name)
+        return replace(look_at(host, name), changing=is_changing)
     except UpdaterError as e:
         log.error("%s: %s", name, e)
         return Observed(name, trouble=str(e), at=host.now())
@@ -197,7 +198,8 @@ def _rendered(host: Host, name: str, agents: list[RealAgent], outcomes: list[Out
 
 
 def _real_agent(host: Host, observed: Observed) -> RealAgent:
-    waits = host.waits.get(observed.name, "")
+    is_changing = observed.changing or observed.name in host.changing
+    waits = host.waits.get(observed.name) or (CHANGE if is_changing else "")
     try:
         memory = host.memories.of(observed.name)
     except TryLater:

@@ -30,7 +30,8 @@ VERSION = __version__  # of the software, shown by both services
 DONE, FAILED, REFUSED, ROLLED_BACK = "done", "failed", "refused", "rolled back"  # results of an outcome
 BY_HAND = "a person on the host took it back"  # reason of an outcome
 STARTED, STOPPED = "started", ("stoped", "stopped")  # the first spelling of "stopped" is ops-updater's
-WAITS = ("window", "download", "lock")  # what a change may wait for; no updater sends the first and the last yet
+CHANGE = "change"  # for nothing: a turn is changing the agent now
+WAITS = ("window", "download", "lock", CHANGE)  # what a change waits for; no updater sends the first and the third yet
 
 Second = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
 Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16,64}\Z")]

@@ -26,6 +26,7 @@ from updater.model.layout import Layout
 from updater.net.http import Http
 from updater.reconcile.daemon import Daemon
 from updater.service import readiness
+from updater.wire.heartbeat import CHANGE
 
 
 @pytest.fixture
@@ -402,6 +403,39 @@ def test_the_end_of_a_watch_that_cannot_be_judged_is_looked_at_once_and_then_eac
 
 def memory_of(host):
     return Memories(host.root / ".updater" / "agents").of("agent")
+
+
+def test_a_report_during_a_turn_says_so_whatever_version_it_names(tmp_path, site):
+    """Else meta might take a host for settled that is about to stop what it runs."""
+    slow = QUIET.replace("stop) ", "stop) while [ ! -e ../go ]; do sleep 0.05; done; ")
+    site.publish(version="1", control=slow)
+    site.publish(version="2", control=QUIET)
+    site.desire(("agent", "1"))
+    with Host(tmp_path / "h7", site.address, interval=0.1, watch=0, timeouts={"stop": 60}) as host:
+
+        def last():
+            [agent] = site.reports[-1]["realAgents"]
+            return agent["version"], agent["status"], agent.get("waits")
+
+        assert host.run("once").returncode == 0
+        host.start()
+        until("it is as desired, and waits for nothing", lambda: last() == ("1", "started", None))
+        site.desire(("agent", "2"))
+        until("it is being stopped", lambda: last() == ("1", "started", CHANGE))
+        (host.root / "agent" / "go").touch()
+        until("it is as desired again", lambda: last() == ("2", "started", None))
+
+
+def test_a_probe_of_a_version_on_trial_is_no_change(tmp_path, site):
+    site.publish(version="1", control=QUIET)
+    site.desire(("agent", "1"))
+    with Host(tmp_path / "h7", site.address, interval=0.1, watch=3600, probe=0.05) as host:
+        assert host.run("once").returncode == 0
+        host.start()
+        count = len(site.reports)
+        until("it is probed between reports", lambda: len(site.reports) > count + 10)
+    agents = [report["realAgents"][0] for report in site.reports[count:]]
+    assert {(agent["trial"], agent.get("waits")) for agent in agents} == {(True, None)}
 
 
 def test_a_download_that_takes_long_holds_up_neither_the_heartbeat_nor_the_others(tmp_path, site):
