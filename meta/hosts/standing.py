@@ -15,18 +15,22 @@ if TYPE_CHECKING:
     from meta.hosts.model import Host
 
 GOOD, TRIAL, TODO, BROKEN, HELD = "good", "on trial", "to do", "failed", "held"
+HEARTBEAT = "heartbeat"  # what a change waits for on a host that was not heard of since its order came in force
 MISSED = 3  # heartbeats that a late host has missed: a third of lateAfter is close enough to its interval
 
 
 def stand(order: Desired, look: Look, verdict: Verdict | None) -> str:
     """Return the state of the hosts of a group for this order.
 
-    What has failed stays `failed` if a person holds it.
+    What has failed stays `failed` if a person holds it. A host that looks as desired while its change is under way, or waits,
+    is `to do`: it may be about to follow a former order.
     """
-    _, version, status, held, trial, *_ = look
+    _, version, status, held, trial, waits, _ = look
     if failed(order, look, verdict):
         return BROKEN
     if not drifts(order, version, status):
+        if waits is not UNSET:
+            return TODO
         return TRIAL if trial is True and order.cmd == START else GOOD
     return HELD if isinstance(held, str) and held else TODO
 
@@ -104,6 +108,17 @@ def is_on_trial(host: "Host", place: int, late_after: float) -> bool:
     return host.last_seen - since < late_after / MISSED
 
 
+def settled_since(order: Desired, look: Look, klass: Class, late_after: float) -> float:
+    """Return the time since which hosts that look good must have been heard of, or 0.0 if any time will do.
+
+    A host that was last heard of before its order came in force may be following a former one. Once it was heard of after that,
+    its report says whether a change is under way; only an updater that reports no trials may be silent about one for as long
+    as a change takes.
+    """
+    since = klass.since.get(order.name, 0.0)
+    return since + late_after / MISSED if since and look[4] is UNSET else since
+
+
 def is_down(state: str, klass: Class, agent: str, last_seen: float, excused: float) -> bool:
     """Whether the version may be what silenced a host: it was on trial, or got its order and never reported to follow it.
 
@@ -119,7 +134,7 @@ def on_trial(order: Desired | None, look: Look, verdict: Verdict | None) -> bool
 
     A version that no order asks for, and an agent that is to be stopped, do not count: their watch does not matter.
     """
-    _, version, status, _, trial, *_ = look
-    if trial is not True or order is None or order.cmd != START or drifts(order, version, status):
+    _, version, status, _, trial, waits, _ = look
+    if trial is not True or waits is not UNSET or order is None or order.cmd != START or drifts(order, version, status):
         return False
     return not failed(order, look, verdict)

@@ -16,9 +16,9 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from meta.hosts.agent_sets import AgentSet
-from meta.hosts.classes import NO_LOOK, Class, Look, Rejection, Verdict, drifting, drifts
+from meta.hosts.classes import NO_LOOK, Class, Classes, Look, Rejection, Verdict, drifting, drifts
 from meta.hosts.model import Host, Snapshot
-from meta.hosts.standing import failed, is_down_while_held, on_trial
+from meta.hosts.standing import HEARTBEAT, failed, is_down_while_held, on_trial, settled_since
 from meta.hosts.table import HostTable
 from meta.queries.failures import failed_orders, fell_silent_hosts, outcome_of, silent_of
 from meta.queries.representations import AgentView, Count, Drift, HostView, LabelView, Page
@@ -79,6 +79,8 @@ def view(found: Snapshot, now: float, ages: Ages) -> HostView:
         is_down = order is not None and is_down_while_held(order, look)
         outcome = outcome_of(host, order) if order and is_down else (outcomes | silent).get(look[0])
         shown = _agent_view(look, order, verdict, outcome, since, looked)
+        if order and not shown.drift and _is_unsettled(host, order, look, book, ages):
+            shown = replace(shown, waits=HEARTBEAT)
         agents.append(replace(shown, failed=True) if look[0] in silent else shown)
     return HostView(
         name=host.name,
@@ -91,6 +93,12 @@ def view(found: Snapshot, now: float, ages: Ages) -> HostView:
         labels=dict(book.records.labels.get(host.name, {})),
         agents=agents,
     )
+
+
+def _is_unsettled(host: Host, order: Desired, look: Look, book: Classes, ages: Ages) -> bool:
+    """Whether a host that looks as desired may be following a former order, as it has not reported since this one."""
+    klass = host.group.klass
+    return klass.book is book and host.last_seen < settled_since(order, look, klass, ages.late_after)
 
 
 def _agent_view(

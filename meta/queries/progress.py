@@ -4,7 +4,8 @@ Progress is a sum over groups at one moment, so that every host counts once. The
 silent hosts; hosts of a selector that no record has; and hosts whose updater does not report trials, as the Go updater.
 
 There a version is good once the host has reported `started` for as long as hosts take to report again. A host whose order is
-not resolved yet after an edit counts as to do.
+not resolved yet after an edit counts as to do. So does one that has not reported since its order came in force, whatever it
+reported before: it may be following a former order.
 """
 
 from collections import Counter
@@ -18,7 +19,18 @@ from meta.hosts import standing
 from meta.hosts.agent_sets import AgentSet, Group
 from meta.hosts.classes import NO_LOOK, Class, Classes, Look
 from meta.hosts.model import Host, Moment, Part
-from meta.hosts.standing import BROKEN, GOOD, HELD, MISSED, TODO, TRIAL, is_asked_for_again, is_tried_again, stand
+from meta.hosts.standing import (
+    BROKEN,
+    GOOD,
+    HEARTBEAT,
+    HELD,
+    MISSED,
+    TODO,
+    TRIAL,
+    is_asked_for_again,
+    is_tried_again,
+    stand,
+)
 from meta.hosts.table import HostTable
 from meta.queries import failures
 from meta.queries.pages import Ages, judge
@@ -33,6 +45,7 @@ SILENT = "silent since it was on trial, or had its order"  # counts as failed
 PENDING = (TODO, TRIAL, BROKEN, SILENT)
 NAMED = 10  # hosts of each state that are named
 MOST_FAILED = 100  # failed hosts that are named
+SLACK = 60.0  # seconds by which a host may be late before it is among the silent ones
 _AMONG = 1000  # hosts of a group from which the named ones are taken
 
 
@@ -84,9 +97,10 @@ class _Sums:
 class _Question:
     """The question, answered by the records of `book`."""
 
-    def __init__(self, book: Classes, asked: Asked, ages: Ages):
+    def __init__(self, book: Classes, asked: Asked, now: float, ages: Ages):
         self.book = book
         self.asked = asked
+        self.now = now
         self.ages = ages
         self._is_known = asked.selector in book.selectors
         self.state, self.place = cache(self._state), cache(self._place)
@@ -125,7 +139,16 @@ class _Question:
         _, state = self.state(klass, agent_set)
         if not state or self.whole(klass) is False:
             return False
-        return state != GOOD or self.whole(klass) is None or self.is_unsure(klass, agent_set)
+        is_known = self.whole(klass) is not None and not self.is_unsure(klass, agent_set)
+        return state != GOOD or not is_known or self.settled_since(klass, agent_set) > 0.0
+
+    def settled_since(self, klass: Class, agent_set: AgentSet) -> float:
+        """Return the time since which these hosts must have been heard of to be good; 0.0 if all present hosts have."""
+        order, state = self.state(klass, agent_set)
+        if order is None or state != GOOD:
+            return 0.0
+        since = standing.settled_since(order, _look(agent_set, order.name), klass, self.ages.late_after)
+        return since if since + self.ages.late_after + SLACK > self.now or self.asked.include_lost else 0.0
 
     def is_on_trial(self, host: Host) -> bool:
         return standing.is_on_trial(host, self.place(host.group.agent_set), self.ages.late_after)
@@ -196,13 +219,13 @@ def _word(version: str, cmd: str) -> str:
 
 def _look_at(table: HostTable, asked: Asked, now: float, ages: Ages) -> tuple[_Question, Moment]:
     """Return the question, and the hosts at one moment: with their names only for groups that must be examined."""
-    question = _Question(table.classes, asked, ages)
+    question = _Question(table.classes, asked, now, ages)
     pairs = [(part.klass, part.agent_set) for part in table.parts()]
     counted = {pair for pair in pairs if not question.needs_hosts(*pair)}
     moment = table.moment(now, counted, asked.failed_before)
     if moment.roll.book is not question.book:  # other records came in force in between
         moment = table.moment(now, names=asked.failed_before)
-        question = _Question(moment.roll.book, asked, ages)
+        question = _Question(moment.roll.book, asked, now, ages)
     return question, moment
 
 
@@ -210,7 +233,7 @@ def _add(sums: _Sums, question: _Question, part: Part, away: Mapping[Host, str],
     order, state = question.state(part.klass, part.agent_set)
     if not state or question.whole(part.klass) is False:
         return
-    waits = _look(part.agent_set, question.asked.agent)[5]
+    waits = HEARTBEAT if state == GOOD else _look(part.agent_set, question.asked.agent)[5]
     found = _by_state(question, part, state, away, excused)
     for its, (number, hosts) in found.items():
         sums.add(its, number, hosts, waits if isinstance(waits, str) else "")
@@ -235,17 +258,22 @@ def _by_state(
     """Return how many hosts of a group are in each state, and which. The list is empty if they were only counted."""
     found: dict[str, list[Host]] = {}
     is_unsure, is_whole = question.is_unsure(part.klass, part.agent_set), question.whole(part.klass)
+    settled = question.settled_since(part.klass, part.agent_set)
+
+    def counts_as(host: Host) -> str:
+        its = TRIAL if is_unsure and question.is_on_trial(host) else state
+        its = question.away(host, part.klass, away[host], its, excused) if host in away else its
+        return TODO if its == GOOD and host.last_seen < settled else its
+
     if is_whole and not is_unsure:
-        words = {host: question.away(host, part.klass, its, state, excused) for host, its in away.items()}
-        away = {host: its for host, its in words.items() if its != state}
-        for host, its in away.items():
+        apart = {*away, *(host for host in part.hosts or () if host.last_seen < settled)} if settled else away
+        words = {host: its for host in apart if (its := counts_as(host)) != state}
+        for host, its in words.items():
             found.setdefault(its, []).append(host)
-        here = [host for host in part.hosts or () if host not in away] if away else part.hosts or []
+        here = [host for host in part.hosts or () if host not in words] if words else part.hosts or []
         counted = {its: (len(hosts), hosts) for its, hosts in found.items()}
-        return counted | ({state: (part.number - len(away), here)} if part.number > len(away) else {})
+        return counted | ({state: (part.number - len(words), here)} if part.number > len(words) else {})
     for host in part.hosts or ():
         if is_whole or question.is_chosen(host):
-            its = TRIAL if is_unsure and question.is_on_trial(host) else state
-            its = question.away(host, part.klass, away[host], its, excused) if host in away else its
-            found.setdefault(its, []).append(host)
+            found.setdefault(counts_as(host), []).append(host)
     return {its: (len(hosts), hosts) for its, hosts in found.items()}

@@ -23,7 +23,13 @@ class AgentView(msgspec.Struct, frozen=True, rename="camel"):
     trial: Annotated[
         bool | None, Meta(description="whether the version is on trial; null if the updater does not report trials")
     ] = None
-    waits: Annotated[str, Meta(description="what its change waits for: window, download or lock; empty: nothing")] = ""
+    waits: Annotated[
+        str,
+        Meta(
+            description="what its change waits for: window, download, lock, or heartbeat (it has not reported since its "
+            "order came in force); change: it is under way; empty: nothing"
+        ),
+    ] = ""
     since: Annotated[float, Meta(description="when meta first saw this version and status (Unix seconds)")] = 0.0
     looked: Annotated[int, Meta(description="when the host observed it (Unix seconds by its own clock)")] = 0
     desired: Annotated[str, Meta(description="the ordered version; empty without an order")] = ""
@@ -135,7 +141,7 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
     lost: Annotated[int, Meta(description="hosts left out because they are lost")] = 0
     held: Annotated[int, Meta(description="hosts left out because a person holds the agent")] = 0
     doubled: Annotated[int, Meta(description="hosts left out because two machines report under the name")] = 0
-    waits: Annotated[dict[str, int], Meta(description="of those to do: how many wait for what")] = {}
+    waits: Annotated[dict[str, int], Meta(description="of those to do: how many wait for what, see AgentView")] = {}
     last: Annotated[list[Standing], Meta(description="some of the hosts that are to do or on trial")] = []
     left_out: Annotated[list[Standing], Meta(description="some of the hosts that are left out")] = []
     failures: Annotated[list[Failure], Meta(description="by reason, with downloads that are tried again")] = []

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import requests
 
 from helpers.agents import QUIET, members
+from helpers.documents import release_script
 from lab import agents
 from lab.fleet import Host, Meta, until
 from meta.queries.progress import MISSED
@@ -247,6 +249,7 @@ def send(meta, agent, host="go-1"):
         answer = session.post(f"{meta.url}/heartbeat", json={"hostname": host, "realAgents": [agent]}, timeout=10)
     assert answer.status_code == 200
     time.sleep(0.01)  # two beats of a host never come at one moment
+    return answer.json()["desiredAgents"]
 
 
 def test_what_a_person_on_a_host_takes_back_is_said_to_be_so(meta, hosts):
@@ -264,6 +267,25 @@ def test_hosts_that_hold_the_agent_wait_for_a_person(meta, hosts):
     meta.run("set", AGENT, "version=2", "--yes")
     until("meta knows that it is held", lambda: progress(meta)["held"] == 3)
     assert "updater unhold" in watch(meta, 3)
+
+
+@pytest.mark.parametrize("interval", [0.5, 6], ids=["heard of in between", "not heard of in between"])
+def test_a_watch_of_a_rollback_waits_for_a_host_that_is_starting_what_was_withdrawn(tmp_path, meta, interval):
+    slow = QUIET.replace("start) running ||", "start) while [ ! -e ../go ]; do sleep 0.05; done; running ||")
+    agents.publish(meta.tarballs, AGENT, "4", members(slow))
+    with Host(tmp_path / "web-1", meta.address, **SETTINGS | {"timeouts": {"start": 60, "stop": 5}}) as host:
+        host.start()
+        until("1 has come through its watch", lambda: progress(meta)["good"] == 1, within=60)
+        reconfigure(host, interval=interval)
+        meta.run("set", AGENT, "version=4", "--yes")
+        os.kill(host.pid, signal.SIGUSR1)
+        until("4 is being started", lambda: host.current(AGENT) == "4", within=60)
+        meta.run("rollback", "--agent", AGENT, "--yes")
+        with watching(meta, "--include-lost") as gate:
+            assert "1 to do" in gate.stdout.readline()
+            (host.root / AGENT / "go").touch()
+            shown = gate.stdout.read()
+            assert (gate.wait(60), host.current(AGENT), host.control(AGENT, "status")) == (0, "1", "started"), shown
 
 
 def test_a_record_that_is_changed_back_meanwhile_ends_a_watch(meta):
@@ -377,6 +399,34 @@ def test_a_version_that_is_published_after_hosts_were_refused_it_comes_through(m
     said = meta.run("retry", AGENT, "--yes").stdout
     assert "hosts refused this version and will try it again" in said
     assert "done: 3 hosts good" in watch(meta, 0)
+
+
+@pytest.mark.parametrize(("failing", "code"), [([], 0), (["web-1"], 1), (["db-1"], 1), (["web-1", "db-1"], 1)], ids=str)
+def test_the_script_of_the_readme_releases_to_all_hosts_or_takes_all_of_it_back(meta, failing, code):
+    meta.run("set", "my-agent", "version=1.0.0", f"tarball={meta.url}/tarball", "--yes")
+    runs = dict.fromkeys(("web-1", "db-1"), "1.0.0")
+
+    def beat(host):
+        """As a host that rejects 1.0.1, or comes to what it is told to run at once."""
+        rejected = {"rejected": "1.0.1"} if orders.get(host) == "1.0.1" and host in failing else {}
+        agent = {"name": "my-agent", "version": runs[host], "status": "started", "timestamp": 7, "trial": False}
+        [order] = [one for one in send(meta, agent | rejected, host) if one["name"] == "my-agent"]
+        orders[host] = order["version"]
+        if host not in failing:
+            runs[host] = order["version"]
+
+    def record():
+        found = json.loads(meta.run("status", "my-agent", "-o", "json").stdout)["record"]
+        return found["version"], found.get("overrides", [])
+
+    orders = {}
+    for host in runs:
+        beat(host)
+    command = Path(sys.executable).parent
+    environment = {"META_URL": meta.url, "META_TOKEN_FILE": str(meta.token), "PATH": f"{command}:/usr/bin:/bin"}
+    with subprocess.Popen(["sh", "-c", release_script()], env=environment) as script:
+        until("it has ended", lambda: [beat(host) for host in runs] and script.poll() is not None, within=100)
+    assert (script.returncode, record()) == (code, ("1.0.1" if code == 0 else "1.0.0", []))
 
 
 def test_a_host_is_shown_to_be_on_trial_and_what_became_of_it(meta, hosts):

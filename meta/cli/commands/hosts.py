@@ -123,16 +123,18 @@ def _agent_row(agent: "AgentView") -> "list[Cell | str]":
 
 def _note(agent: "AgentView") -> str:
     from meta.cli.views import host_list
-    from updater.wire.heartbeat import BY_HAND
+    from updater.wire.heartbeat import BY_HAND, CHANGE
 
     if agent.held:
         return f"held: {agent.held}"
     if agent.failed:
         by_hand = agent.outcome is not None and agent.outcome.reason == BY_HAND
         return f"{BY_HAND}: {agent.desired}" if by_hand else "its change failed"
+    if agent.waits:
+        return "its change is under way" if agent.waits == CHANGE else f"waits for {agent.waits}"
     if host_list.is_on_trial(agent):
         return "on trial, in its watch"
-    return (f"waits for {agent.waits}" if agent.waits else "not yet as desired") if agent.drift else ""
+    return "not yet as desired" if agent.drift else ""
 
 
 def _outcomes(host: "HostView") -> "Iterator[list[Cell]]":

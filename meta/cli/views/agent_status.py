@@ -20,6 +20,7 @@ from meta.cli.views.gate import End, Gate, Wanted
 from meta.errors import Misconfigured, NotThere, TryLater
 from meta.queries.representations import Count, Failure, Progress, Standing
 from meta.records.selectors import selector_of
+from updater.wire.heartbeat import CHANGE
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -186,7 +187,7 @@ def _sentence(found: Status) -> str:
     progress = found.progress
     if not progress.desired:
         return "no record orders this agent"
-    waits = ", ".join(f"{count:,} wait for {word}" for word, count in sorted(progress.waits.items()))
+    waits = ", ".join(_waiting(word, count) for word, count in sorted(progress.waits.items()))
     parts = [
         f"{progress.todo:,} to do{f' ({waits})' if waits else ''}" if progress.todo else "",
         f"{progress.trial:,} on trial" if progress.trial else "",
@@ -199,6 +200,10 @@ def _sentence(found: Status) -> str:
         told = f"every host is as desired: {told}"
     told = f"{told}; left out: {', '.join(left)}" if left else told
     return f"{told}; {_why_not_yet(progress)}" if _why_not_yet(progress) else told
+
+
+def _waiting(word: str, count: int) -> str:
+    return f"{count:,} under way" if word == CHANGE else f"{count:,} wait for {word}"
 
 
 def _words(found: Status) -> Iterator[list[show.Cell]]:

@@ -53,7 +53,8 @@ def desired(agent: AgentView) -> str:
 
 def is_on_trial(agent: AgentView) -> bool:
     """Whether the desired version is on trial; a trial of a version that is no longer desired does not count."""
-    return bool(agent.trial and agent.desired_cmd == START and not agent.drift and not agent.failed)
+    is_its = agent.desired_cmd == START and not agent.drift and not agent.waits
+    return bool(agent.trial and is_its and not agent.failed)
 
 
 def _in_short(agent: AgentView) -> str:

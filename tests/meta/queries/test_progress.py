@@ -26,6 +26,7 @@ from updater.wire.heartbeat import Desired, Outcome, RealAgent, Report
 NOW = 10_000.0
 AGES = Ages(late_after=100, lost_after=1000)
 RECORD = Record("a", "2", "http://r")
+MENDED = replace(RECORD, sha256="1" * 64)
 START, STOP = Desired("a", "2", "http://r", "", "start"), Desired("a", "2", "http://r", "", "stop")
 CANARY = Record("a", "1", "http://r", overrides=(Override(Label("ring=1"), version="2"),))
 LABELS = {"web-2": {"ring": "1"}, "web-1": {"rack": "1"}}
@@ -33,8 +34,8 @@ DIED = Verdict("a", "2", "watch", "failed")
 ROLLED_BACK = Verdict("a", "2", "watch", "rolled back")
 
 
-def look(version="2", status="started", held=UNSET, trial=UNSET, rejected=UNSET):
-    return ("a", version, status, held, trial, UNSET, rejected)
+def look(version="2", status="started", held=UNSET, trial=UNSET, rejected=UNSET, waits=UNSET):
+    return ("a", version, status, held, trial, waits, rejected)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,12 @@ def look(version="2", status="started", held=UNSET, trial=UNSET, rejected=UNSET)
         (START, look("1", trial=False), Verdict("a", "2", "start", "failed"), BROKEN),
         (STOP, look("1", "stoped", trial=False, rejected=Rejection("2")), ROLLED_BACK, GOOD),
         (STOP, look("2", "stoped", trial=True), None, GOOD),
+        (START, look(trial=False, waits="change"), None, TODO),  # it may be about to follow a former order
+        (START, look(trial=False, waits="download"), None, TODO),
+        (START, look(trial=False, waits="change", held="ann"), None, TODO),
+        (START, look(trial=True, waits="change"), None, TODO),
+        (START, look(trial=True, waits="change"), DIED, BROKEN),
+        (STOP, look("2", "stoped", trial=False, waits="change"), None, TODO),
         (STOP, look(), None, TODO),
         (STOP, look(), Verdict("a", "2", "stop", "failed"), BROKEN),
     ],
@@ -531,9 +538,84 @@ def test_a_host_that_never_heard_of_the_other_version_still_rejects_this_one(tab
     assert reasons(table) == [("2", "rolled back", "died")]
 
 
-# --- what a host tells before it has heard of its present order ---
+# --- what a host does before it has heard of its present order ---
 
-MENDED = replace(RECORD, sha256="1" * 64)
+
+def withdrawn(*heard):
+    """A table where 2 was ordered and then 1 again, which all hosts have; these had got the order of 2."""
+    first = replace(RECORD, version="1")
+    table = HostTable(RecordSet(1, (first,)), late_after=100)
+    for name in ("h1", "h2", "x1"):
+        beat(table, name, "1", now=NOW - 20)
+    order(table, 2, RECORD, at=NOW - 10)
+    for name in heard:
+        beat(table, name, "1", now=NOW - 5)
+    order(table, 3, first, at=NOW)
+    return table
+
+
+@pytest.mark.parametrize("asked", [{}, {"selector": Glob("*")}, {"include_lost": True}])
+def test_a_host_is_as_desired_once_it_was_heard_of_since_the_order_came_in_force(asked):
+    """Whether it got the withdrawn one is not known: another meta may have answered it."""
+    table = withdrawn("h1")
+    found = progress(table, Asked("a", **asked), NOW, AGES)
+    assert (found.todo, found.good, found.waits, found.pending) == (3, 0, {"heartbeat": 3}, ["1"])
+    beat(table, "h1", "2", "stoped", now=NOW + 1)  # it had begun with 2
+    beat(table, "h2", "1", now=NOW + 1)
+    found = progress(table, Asked("a", **asked), NOW + 1, AGES)
+    assert (found.todo, found.good, found.waits) == (2, 1, {"heartbeat": 1})
+    assert [find(table, name, NOW + 1, AGES).agents[0].waits for name in ("h1", "h2", "x1")] == ["", "", "heartbeat"]
+    assert [one.name for one in found.last] == ["h1", "x1"]
+    for name in ("h1", "x1"):
+        beat(table, name, "1", now=NOW + 2)
+    assert shown(table, NOW + 2, **asked) == {"good": 3}
+
+
+@pytest.mark.parametrize("waits", ["download", "change"])
+def test_a_host_whose_turn_by_a_withdrawn_order_is_under_way_is_to_do(waits):
+    table = withdrawn("h1")
+    for name in ("h1", "h2", "x1"):
+        beat(table, name, "1", waits=waits if name == "h1" else UNSET, trial=name == "h1", now=NOW + 1)
+    found = progress(table, Asked("a"), NOW + 1, AGES)
+    assert (found.todo, found.good, found.trial, found.waits) == (1, 2, 0, {waits: 1})
+    assert told_everywhere(table, NOW + 1) == {}
+    beat(table, "h1", "1", now=NOW + 2)
+    assert shown(table, NOW + 2) == {"good": 3}
+
+
+def test_an_edit_that_gives_a_host_the_same_order_leaves_it_good():
+    table = withdrawn()
+    for name in ("h1", "h2", "x1"):
+        beat(table, name, "1", now=NOW + 1)
+    same = replace(RECORD, version="1", attempt=3)
+    order(table, 4, same, Record("b", "1", "http://r"), at=NOW + 2)
+    assert shown(table, NOW + 2) == {"good": 3}
+    order(table, 5, replace(same, overrides=(Override(Prefix("x"), version="2"),)), at=NOW + 3)
+    assert shown(table, NOW + 3) == {"good": 2, "todo": 1}
+
+
+def test_a_host_that_tells_of_no_turns_is_good_when_it_was_heard_of_an_interval_after_the_edit():
+    """A turn by the former order may be under way in it for as long."""
+    table = HostTable(RecordSet(1, (RECORD,)), late_after=100)
+    beat(table, "go", "2", trial=UNSET, now=NOW - 500)
+    order(table, 2, MENDED, at=NOW)
+    beat(table, "go", "2", trial=UNSET, now=NOW + 5)
+    assert shown(table, NOW + 5) == {"todo": 1}
+    beat(table, "go", "2", trial=UNSET, now=NOW + AGES.late_after / MISSED)
+    assert shown(table, NOW + 40) == {"good": 1}
+
+
+def test_a_host_that_was_silent_before_the_edit_is_left_out_and_not_good_when_lost_ones_count():
+    table = withdrawn()
+    for at in range(0, 2000, 50):
+        for name in ("h1", "h2"):
+            beat(table, name, "1", now=NOW + at + 1)
+        take(table, NOW + at + 2)
+    assert shown(table, NOW + 2000) == {"good": 2, "lost": 1}
+    assert shown(table, NOW + 2000, include_lost=True) == {"good": 2, "todo": 1}
+
+
+# --- what a host tells before it has heard of its present order ---
 
 
 def order(table, revision, *records, at=NOW + 1, **more):
@@ -580,6 +662,8 @@ def test_a_version_that_failed_to_start_is_to_do_when_it_is_ordered_again_after_
     beat(table, "h1", "2", "stoped", outcome=failed)
     assert shown(table) == {"failed": 1}
     order(table, 2, replace(RECORD, cmd="stop"))
+    assert shown(table) == {"todo": 1}
+    beat(table, "h1", "2", "stoped", now=NOW + 1.5)
     assert shown(table) == {"good": 1}
     order(table, 3, RECORD, at=NOW + 2)
     assert shown(table) == {"todo": 1}
