@@ -12,7 +12,7 @@ from meta.api.schemas.queries import EditQuery, RevisionsQuery
 from meta.api.schemas.types import Bans, BanView, ChangeView, EditView, Revisions, RevisionView, RollbackBody
 from meta.edits import operations
 from meta.records import history
-from meta.records.model import Ban, RecordSet
+from meta.records.model import Ban, Record, RecordSet
 from meta.records.rollbacks import ROLLBACK, Way
 from meta.suggestions import did_you_mean
 
@@ -75,7 +75,9 @@ def roll_back(call: Call) -> Reply:
         if agent is None:
             return editor.rollback(before, to or 0)
         way = _way_back(call, before, agent, to)
-        notes[:] = [_taken_back(agent, way.done_by)] if way.done_by else []
+        notes[:] = (
+            [_taken_back(agent, way.done_by)] if way.done_by else _still_ordered(before.record(agent), way.record)
+        )
         return operations.restore(before, agent, way.record)
 
     return edit(call, ROLLBACK, change, notes=notes)
@@ -91,6 +93,17 @@ def _way_back(call: Call, before: RecordSet, agent: str, to: int | None) -> Way:
 def _taken_back(agent: str, by: history.Revision) -> str:
     why = f": {by.why}" if by.why else ""
     return f"the last change of {agent} was taken back already, in revision {by.number} by {by.who or 'unknown'}{why}"
+
+
+def _still_ordered(before: Record | None, after: Record | None) -> list[str]:
+    """Return a note if overrides keep the version that the record loses, as of a canary that was edited before."""
+    if before is None or after is None or before.version == after.version:
+        return []
+    kept = [one.selector.in_words() for one in after.overrides if one.version == before.version]
+    if not kept:
+        return []
+    hint = f"to take that back too, give the revision before it: meta history {before.name}"
+    return [f"{before.name} {before.version} stays for {', '.join(kept)}; {hint}"]
 
 
 @operation("GET", "/bans", Rule.VIEWER, "The versions that no host is told to run", answers={200: Bans})

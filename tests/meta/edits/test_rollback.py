@@ -43,6 +43,15 @@ def test_the_last_change_of_one_agent_is_taken_back_and_no_other_agent_is_touche
     assert world.service.store.revision(4).action == "rollback"
 
 
+def test_overrides_that_keep_what_is_taken_back_are_named(world):
+    put(world, "a", "1")
+    put(world, "a", "1", overrides=[{"prefix": "web-", "version": "2"}, {"prefix": "x", "version": "3"}])
+    put(world, "a", "2", overrides=[{"prefix": "web-", "version": "2"}, {"prefix": "x", "version": "3"}])
+    said = ["a 2 stays for prefix web-; to take that back too, give the revision before it: meta history a"]
+    assert (back(world, query="?dryRun=true")["notes"], back(world)["notes"]) == (said, said)
+    assert (back(world, revision=1)["notes"], version(world)) == ([], "1")
+
+
 def test_a_second_call_says_who_took_it_back_and_changes_nothing(world):
     put(world, "a", "1")
     put(world, "a", "2")
