@@ -5,22 +5,20 @@ import re
 import shlex
 import shutil
 import subprocess
-from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from helpers.documents import FENCED, ROOT, release_script
 from helpers.metrics import everything
 from meta import settings
 from meta.cli import cli as meta
 from meta.server import HTTP1
 from updater.cli.main import main as updater
 
-ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")))]
 SHOWING = [*DOCUMENTS, "meta.example.yaml", "records.example.yaml", "deploy/ops-meta.service", "deploy/alerts.yml"]
-FENCED = re.compile(r"^```(?:sh)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`|^    (.+)$|^Exec\w+=(.+)$", re.MULTILINE)
 PROGRAMS = {"meta": meta, "updater": updater, "updater.pyz": updater}
 OF_ELVES = [["control", "build"]]  # which its heartbeat module has, beside what takes its place here
@@ -208,15 +206,35 @@ def test_systemd_takes_the_unit_and_finds_it_shut_in(unit):
     assert score.returncode == 0, score.stdout
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 130])
-@pytest.mark.parametrize("document", ["README.md", "docs/shipping.md", "meta/cli/commands/history.py"])
-def test_the_gate_of_a_document_ends_as_its_watch_and_takes_back_only_what_failed(document, code, tmp_path):
-    [gate] = re.findall(r"^ {4,6}(meta status \S+ --watch --within .*?\})$", (ROOT / document).read_text(), re.M | re.S)
-    program = tmp_path / "meta"
-    program.write_text(f'#!/bin/sh\n[ "$1" = status ] && exit {code}\necho "$@" >>{tmp_path}/called\n')
+def ends_with(tmp_path, code, of_rollback, script):
+    """Run a script in a shell that ends at the first failure, where `meta status` exits with `code`; what it called beside."""
+    program, called = tmp_path / "meta", tmp_path / "called"
+    status = f'status) exit {code} ;; history) echo 41 ;; rollback) echo "$@" >>{called}; exit {of_rollback} ;;'
+    program.write_text(f'#!/bin/sh\ncase "$1" in {status} *) echo "$@" >>{called} ;; esac\n')
     program.chmod(0o755)
     path = f"{tmp_path}:/usr/bin:/bin"
-    done = subprocess.run(["sh", "-c", gate], env={"PATH": path}, capture_output=True, text=True, timeout=30)
-    called = tmp_path / "called"
-    assert (done.returncode, done.stderr) == (code, "")
-    assert ("rollback --agent" in called.read_text()) if code == 1 else not called.exists()
+    done = subprocess.run(["sh", "-ec", script], env={"PATH": path}, capture_output=True, text=True, timeout=30)
+    assert done.stderr == ""
+    return done.returncode, called.read_text().splitlines() if called.exists() else []
+
+
+@pytest.mark.parametrize("of_rollback", [0, 2])
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 130])
+@pytest.mark.parametrize("document", ["docs/shipping.md", "meta/cli/commands/history.py"])
+def test_the_gate_of_a_document_ends_as_its_watch_and_takes_back_only_what_failed(
+    document, code, of_rollback, tmp_path
+):
+    [gate] = re.findall(r"^ {4,6}(meta status \S+ --watch --within .*?\})$", (ROOT / document).read_text(), re.M | re.S)
+    ended, called = ends_with(tmp_path, code, of_rollback, gate)
+    assert ended == code
+    assert [line.split()[:2] for line in called] == ([["rollback", "--agent"]] if code == 1 else [])
+
+
+@pytest.mark.parametrize("of_rollback", [0, 2])
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 130])
+def test_the_script_of_the_readme_ends_as_its_watch_and_goes_back_to_before_it(code, of_rollback, tmp_path):
+    ended, called = ends_with(tmp_path, code, of_rollback, release_script())
+    assert ended == code
+    edits = [line.split()[0] for line in called]
+    assert edits == (["set", "set", "unset"] if code == 0 else ["set", "rollback"] if code == 1 else ["set"])
+    assert code != 1 or called[-1].startswith("rollback --agent my-agent 41 --yes")

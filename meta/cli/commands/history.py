@@ -16,23 +16,28 @@ if TYPE_CHECKING:
 @options.agent(required=False, default="")
 @click.option("--limit", type=click.IntRange(1, 500), default=10, show_default=True, help="How many, newest first.")
 @click.option("--before", type=click.IntRange(0), default=0, metavar="REVISION", help="Only older ones than this.")
+@click.option("--newest", is_flag=True, help="Print only the number of the newest one (0: there is none), for scripts.")
 @options.output
 @options.connected
-def history(client: "Client", agent: str, limit: int, before: int, output: str) -> None:
+def history(client: "Client", agent: str, limit: int, before: int, newest: bool, output: str) -> None:
     """Show the newest revisions, or those that changed AGENT: when, who, why, and the difference.
 
     \b
     Examples:
       meta history
       meta history falcon-agent --limit 3
+      before=$(meta history --newest)    # so that a script can: meta rollback --agent falcon-agent $before
     """
     from meta.api.schemas.types import Revisions
     from meta.cli import known
     from meta.cli.views import show
 
-    found = client.get("/revisions", Revisions, agent=agent, before=before or "", limit=limit)
+    found = client.get("/revisions", Revisions, agent=agent, before=before or "", limit=1 if newest else limit)
     if agent and not found.items and not (before and client.get("/revisions", Revisions, agent=agent, limit=1).items):
         known.require_agent(client, agent)
+    if newest:
+        click.echo(found.items[0].number if found.items else 0)
+        return
     if show.data(found, output):
         return
     for revision in found.items:
@@ -63,13 +68,15 @@ def rollback(editor: "Editor", revision: int | None, agent: str | None) -> None:
     REVISION takes back all agents at once. It is a new revision: nothing is lost. Bans and labels stay.
 
     A change that was already rolled back is left alone, and it is shown who did it: running this twice is safe. A retry (meta
-    retry) does not count as a change. A watch has other exit codes than that of a failure, so a script checks for 1.
+    retry) does not count as a change. A release of several edits (canary, all hosts) is taken back by the REVISION before it,
+    with whatever else was edited of the agent since. A watch has other exit codes than that of a failure, so a script checks
+    for 1.
 
     \b
     Examples:
       meta rollback --agent falcon-agent --why "1.0.11 leaks memory"
       meta status falcon-agent --watch --within 15min || {
-        code=$?; [ $code != 1 ] || meta rollback --agent falcon-agent --yes; (exit $code); }
+        code=$?; [ $code != 1 ] || meta rollback --agent falcon-agent --yes || :; (exit $code); }
       meta rollback --agent falcon-agent 41 --dry-run
       meta rollback 41
     """
