@@ -4,8 +4,8 @@ Progress is a sum over groups at one moment, so that every host counts once. The
 silent hosts; hosts of a selector that no record has; and hosts whose updater does not report trials, as the Go updater.
 
 There a version is good once the host has reported `started` for as long as hosts take to report again. A host whose order is
-not resolved yet after an edit counts as to do. So does one that has not reported since its order came in force, whatever it
-reported before: it may be following a former order.
+not resolved yet after an edit counts as to do. So does one that has not reported since its order came in force: it may be
+following a former order.
 """
 
 from collections import Counter

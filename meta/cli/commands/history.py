@@ -69,7 +69,7 @@ def rollback(editor: "Editor", revision: int | None, agent: str | None) -> None:
 
     A change that was already rolled back is left alone, and it is shown who did it: running this twice is safe. A retry (meta
     retry) does not count as a change. A release of several edits (canary, all hosts) is taken back by the REVISION before it,
-    with whatever else was edited of the agent since. A watch has other exit codes than that of a failure, so a script checks
+    with all other edits of the agent since. A watch has other exit codes than that of a failure, so a script checks
     for 1.
 
     \b
