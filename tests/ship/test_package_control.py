@@ -171,6 +171,24 @@ def test_who_may_not_look_is_told_so_and_starts_no_second_one(open_root, bare, c
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("closed", ["var", "var/app.log", "elsewhere"])
+def test_who_may_not_read_the_log_is_not_told_that_there_is_none(open_root, bare, closed):
+    control = open_root / "ops-updater" / FIRST / "control"
+    done = bare.run(*STRANGER, control, "tail")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "app.log yet: ./control start updater" in done.stderr
+    (open_root / "elsewhere" / "var").mkdir(parents=True)
+    (open_root / "var").symlink_to(open_root / "elsewhere" / "var")
+    log = open_root / "var" / "app.log"
+    log.write_text("secret\n")
+    log.chmod(0o644)
+    (open_root / closed).chmod(0)
+    done = bare.run(*STRANGER, control, "tail")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert f"cannot tell what updater logs: no permission to read {log}" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_who_may_look_but_not_stop_it_is_told_so_at_once(open_root, bare):
     control = open_root / "ops-updater" / FIRST / "control"
     assert bare.run(control, "start").returncode == 0
