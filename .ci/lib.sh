@@ -35,11 +35,11 @@ packages() {
     done
 }
 
-# in_debian ROOT COMMAND...: CI and TEST_POSTGRESQL_URL hold there too.
+# in_debian ROOT COMMAND...: ROOT, a mount, is the root of the command's namespace. In a chroot the kernel would name what works in
+# a further namespace by the paths outside, as in no container. CI and TEST_POSTGRESQL_URL hold there too.
 in_debian() {
-    local root=$1
-    shift
-    env -u PIP_FIND_LINKS PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 chroot "$root" "$@"
+    env -u PIP_FIND_LINKS PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
+        unshare --mount sh -c 'cd "$0" && pivot_root . . && umount --lazy . && exec chroot . "$@"' "$@"
 }
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers import machine
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -57,11 +59,42 @@ def test_what_failed_is_tried_once_more_and_is_told_apart(tmp_path, second_time,
     assert "test_good" not in done.stdout.partition("once more")[2], "only what failed"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may chroot")
-def test_in_a_debian_of_its_own_ci_still_wants_everything_there_and_knows_the_database():
-    asked = "echo $CI $TEST_POSTGRESQL_URL ${PYTEST_ADDOPTS##* } $HOME"
-    done = ci(f"export TEST_POSTGRESQL_URL=postgresql://x\nin_debian / sh -c '{asked}'")
-    assert done.stdout.splitlines()[0] == "true postgresql://x -rs /root", done.stderr
+@pytest.fixture
+def in_debian(tmp_path):
+    """Runs a command as in a Debian of its own; this one is the machine's own root once more."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    machine.require(machine.no_mounts())
+
+    def run(*words):
+        script = f'mount --rbind / {tmp_path} && . .ci/lib.sh && in_debian {tmp_path} "$@"'
+        command = ["unshare", "--mount", "bash", "-c", script, "bash", *words]
+        environment = os.environ | {"TEST_POSTGRESQL_URL": "postgresql://x"}
+        return subprocess.run(
+            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run
+
+
+def test_in_a_debian_of_its_own_ci_still_wants_everything_there_and_knows_the_database(in_debian):
+    done = in_debian("sh", "-c", "echo $CI $TEST_POSTGRESQL_URL ${PYTEST_ADDOPTS##* } $HOME")
+    assert done.stdout == "true postgresql://x -rs /root\n", done.stderr
+
+
+def test_in_a_debian_of_its_own_what_has_mounts_of_its_own_has_the_paths_of_there(in_debian):
+    """As on any machine, and unlike in a chroot: `whose` is about such processes."""
+    has_mounts = "mount -t tmpfs none /mnt && cd /mnt && echo ready && read -r _"
+    look = f"""
+import os, subprocess
+command = ["unshare", "--mount", "sh", "-c", {has_mounts!r}]
+with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    process.stdout.readline()
+    print(os.readlink(f"/proc/{{process.pid}}/cwd"))
+    process.stdin.close()
+"""
+    done = in_debian(sys.executable, "-c", look)
+    assert done.stdout == "/mnt\n", done.stderr
 
 
 def test_what_tests_need_is_installed_in_a_debian_too():
