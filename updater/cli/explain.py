@@ -31,6 +31,12 @@ def why(host: Host, observed: Observed, last: LastReply) -> Iterator[str]:
         yield from _next(host, observed, order, memory)
     if memory.watching(now) and memory.trial:
         yield _line("watched", f"{memory.trial.version}, for another {memory.trial.until - now:.0f} s")
+        if replaced := memory.trial.replaced:
+            times = "once" if replaced == 1 else f"{replaced} times"
+            ports = ", ".join(map(str, sorted(memory.trial.listeners)))
+            yield _line(
+                "restarted", f"what listens ({ports}) was replaced {times}, and the watch began again each time"
+            )
     yield from _remaining(memory)
     yield from _environment(host, observed, memory)
     if back := rollback_target(observed, order, memory):

@@ -32,7 +32,7 @@ class Table:
         self.by_pid = {pid: found for pid in pids if (found := procfs.read(self._proc, pid))}
         self._places: dict[int, tuple[str, str]] = {}
         self._directories: dict[Path, str] = {}
-        self._sockets: Mapping[str, int] | None = None
+        self._sockets: dict[str, Mapping[str, int]] = {}  # by protocol
 
     def below(self, directory: Path) -> list[Process]:
         """The processes whose program lies below the directory, or that work there without a terminal.
@@ -107,9 +107,9 @@ class Table:
         """Whether the kernel does not let us see its program and working directory."""
         return self.places(process) == ("", "")
 
-    def ports(self, process: Process) -> frozenset[int]:
-        """The ports on which it listens (TCP) or receives (UDP)."""
-        sockets = self._listening()
+    def ports(self, process: Process, protocol: str = "") -> frozenset[int]:
+        """The ports on which it listens (TCP) or receives (UDP). protocol: "tcp" or "udp"; "" for both."""
+        sockets = self._listening(protocol)
         held = procfs.descriptors(self._proc, process.place) if sockets else []
         return frozenset(port for link in held if (port := sockets.get(link)))
 
@@ -124,10 +124,10 @@ class Table:
             wanted -= held
         return found
 
-    def _listening(self) -> Mapping[str, int]:
-        if self._sockets is None:
-            self._sockets = procfs.listening(self._proc)
-        return self._sockets
+    def _listening(self, protocol: str = "") -> Mapping[str, int]:
+        if protocol not in self._sockets:
+            self._sockets[protocol] = procfs.listening(self._proc, protocol)
+        return self._sockets[protocol]
 
     def _resolved(self, directory: Path) -> str:
         if (found := self._directories.get(directory)) is None:

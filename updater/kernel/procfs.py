@@ -118,10 +118,15 @@ def descriptors(proc: str, place: str) -> list[str]:
     return found
 
 
-def listening(proc: str) -> Mapping[str, int]:
-    """The port of each socket that listens (TCP) or receives (UDP), by the target of its descriptor's link."""
+def listening(proc: str, protocol: str = "") -> Mapping[str, int]:
+    """The port of each socket that listens (TCP) or receives (UDP), by the target of its descriptor's link.
+
+    protocol: "tcp" or "udp"; "" for both.
+    """
     found = {}
     for kind, state in _LISTENING.items():
+        if not kind.startswith(protocol):
+            continue
         with contextlib.suppress(OSError):
             for line in Path(f"{proc}/net/{kind}").read_text(encoding="ascii", errors="replace").splitlines()[1:]:
                 fields = line.split()

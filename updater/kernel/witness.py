@@ -112,6 +112,15 @@ def of_start(
     return Owner(table, install, _of_now(known, install, boot)).of_start(found)
 
 
+def listeners(table: Table, found: Iterable[Process]) -> dict[int, frozenset[str]]:
+    """The TCP ports on which any of these processes listens, each with the identities of those that do."""
+    holders: dict[int, set[str]] = {}
+    for one in found:
+        for port in table.ports(one, "tcp"):
+            holders.setdefault(port, set()).add(one.identity)
+    return {port: frozenset(several) for port, several in holders.items()}
+
+
 def services(table: Table, install: Path, known: Recognised | None, boot: str) -> frozenset[str]:
     """The identities of processes merely there that may be a service of the agent, and so are waited for."""
     owner = Owner(table, install, _of_now(known, install, boot))

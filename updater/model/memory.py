@@ -8,6 +8,7 @@ from collections.abc import Container, Mapping
 import msgspec
 from msgspec.structs import replace
 
+from updater.model.observed import Observed
 from updater.model.recognised import Recognised
 from updater.model.trials import Moment, Rejected, Trial, same_artifact
 from updater.model.unfit import Unfit
@@ -91,20 +92,12 @@ class Memory(msgspec.Struct, frozen=True):
         why = "; ".join(filter(None, (CAME_THROUGH, self.remark)))
         return self.with_outcome(Outcome(name, before, self.current, WATCH, DONE, why, at=int(moment.now)))
 
-    def after_probe(self, current: str, processes: frozenset[str], mains: frozenset[str], moment: "Moment") -> "Memory":
-        """The memory after a look within the watch at an agent that reports `started`.
-
-        If all processes were replaced, the agent's own supervisor has restarted it, and the watch begins again. mains: those
-        of `processes` that only a restart replaces.
-        """
-        trial = self.trial
-        if not self.is_watched or trial is None or trial.version != current or not processes:
+    def after_probe(self, observed: Observed, moment: "Moment") -> "Memory":
+        """The memory after a look within the watch at an agent that reports `started`: see `Trial.after_probe`."""
+        trial, deciding = self.trial, observed.deciding
+        if not self.is_watched or trial is None or trial.version != observed.current or not deciding:
             return self
-        met = replace(trial, processes=processes, mains=mains or trial.mains)
-        if not (trial.mains and mains) or mains & trial.mains or processes & trial.processes:
-            return replace(self, trial=met)
-        until = moment.now + moment.watch
-        return replace(self, trial=replace(met, restarts=trial.restarts + 1, until=until, began=moment.now))
+        return replace(self, trial=trial.after_probe(deciding, observed.mains, observed.listeners, moment))
 
     def known(self, version: str) -> Recognised | None:
         """What is remembered of a version's processes; None if nothing is."""
@@ -186,7 +179,7 @@ class Memory(msgspec.Struct, frozen=True):
             return self
         if trial.boot == moment.boot and trial.until - moment.now <= moment.watch:
             return self
-        return replace(self, trial=replace(trial, until=0.0, processes=frozenset(), mains=frozenset(), restarts=0))
+        return replace(self, trial=replace(trial, until=0.0, restarts=0).forgetting())
 
     def started(self, version: str, moment: "Moment") -> "Memory":
         """The memory once `version` was seen started: the watch of a version on trial begins, unless it already has.
@@ -205,7 +198,7 @@ class Memory(msgspec.Struct, frozen=True):
             return self
         until = moment.now + moment.watch
         begun = replace(trial, until=until, failure="", evidence="", boot=moment.boot, began=moment.now)
-        return replace(self, trial=replace(begun, processes=frozenset(), mains=frozenset()))
+        return replace(self, trial=begun.forgetting())
 
     def stopping(self, version: str) -> "Memory":
         """The memory just before the updater stops `version`: its end is then no failure."""

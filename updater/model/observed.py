@@ -57,6 +57,8 @@ class Observed:
     processes: frozenset[str] = frozenset()  # identities of the current version's processes; only within its watch
     mains: frozenset[str] = frozenset()  # those of `processes` that only a restart replaces
     mains_alone: bool = False  # whether `mains` are enough to recognise a restart
+    # TCP port -> identities of those of `processes` that listen on it; empty if `mains_alone`:
+    listeners: Mapping[int, frozenset[str]] = field(default_factory=dict)
     running: Recognised | None = None  # the recognised processes
     absent: bool = False  # it reports `started`, but none of its processes exists
     strange: bool = False  # its pid file names another program's process, which `./control stop` might end

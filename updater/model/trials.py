@@ -1,8 +1,10 @@
 """A version on trial, a rejected order, and the moment at which a trial is judged. Pure."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from updater.wire.heartbeat import Desired
 
@@ -24,12 +26,36 @@ class Trial(msgspec.Struct, frozen=True):
     evidence: str = ""  # the end of its output when it failed
     processes: frozenset[str] = frozenset()  # identities of its processes at the last look
     mains: frozenset[str] = frozenset()  # those of `processes` that only a restart replaces
+    # TCP port -> identities of those of `processes` that were last seen to listen on it:
+    listeners: Mapping[int, frozenset[str]] = {}
+    replaced: int = 0  # how often all listeners of a port were replaced, which is no restart of the agent itself
     restarts: int = 0  # how often its supervisor has restarted it within the watch
     boot: str = ""  # the boot in which the watch began: a version that is down after a reboot has not failed
     began: float = 0  # its last start, Unix seconds; 0 if unknown
     doubts: int = 0  # consecutive looks at which it reported `stoped` while its processes lived
     lost: int = 0  # looks at which it reported `started` while no process existed
     again: bool = False  # whether it had its second start after dying while another version's processes ran
+
+    def after_probe(
+        self, processes: frozenset[str], mains: frozenset[str], listeners: Mapping[int, frozenset[str]], moment: Moment
+    ) -> "Trial":
+        """The trial after a look at an agent that reports `started`. All arguments are as observed.
+
+        If all its processes were replaced, its supervisor has restarted it, and the watch begins again. It also begins again
+        if all listeners of a port were replaced, as of a program below a supervisor that stays. Jobs that come and go do not
+        listen on the same port each time.
+        """
+        until, is_restart = moment.now + moment.watch, bool(self.mains and mains)
+        is_restart = is_restart and not (mains & self.mains or processes & self.processes)
+        is_replaced = any(port in self.listeners and not now & self.listeners[port] for port, now in listeners.items())
+        met = replace(self, processes=processes, mains=mains or self.mains, listeners={**self.listeners, **listeners})
+        if is_restart:
+            return replace(met, restarts=self.restarts + 1, until=until, began=moment.now)
+        return replace(met, replaced=self.replaced + 1, until=until) if is_replaced else met
+
+    def forgetting(self) -> "Trial":
+        """The trial without processes, as before another start."""
+        return replace(self, processes=frozenset(), mains=frozenset(), listeners={})
 
 
 class Rejected(msgspec.Struct, frozen=True):

@@ -57,7 +57,8 @@ def _close_look(host: Host, seen: Observed, memory: Memory, began: float) -> Obs
         time.sleep(_MOMENT)
     staying = processes.alive(one.identity for one in found)
     mains, alone = witness.of_start(table, found, install, memory.known(seen.current), host.boot)
-    return replace(seen, processes=staying, mains=mains & staying, mains_alone=alone)
+    listeners = {} if alone else witness.listeners(table, (one for one in found if one.identity in staying))
+    return replace(seen, processes=staying, mains=mains & staying, mains_alone=alone, listeners=listeners)
 
 
 def _checked(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:

@@ -49,7 +49,7 @@ def _updated(memory: Memory, observed: Observed, desired: Desired, moment: Momen
     memory, is_started = memory.occupied(observed.occupied, observed.crowding), observed.state is State.STARTED
     memory = memory.recognising(observed.running)
     if is_started:
-        memory = memory.after_probe(observed.current, observed.deciding, observed.mains, moment)
+        memory = memory.after_probe(observed, moment)
     memory = memory.after_look(observed.name, observed.current, is_started, observed.installs, moment)
     is_stopped = observed.state is State.STOPPED
     return memory.doubting(observed.current, is_stopped, observed.processes, observed.absent)
