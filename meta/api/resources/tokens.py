@@ -11,7 +11,7 @@ from meta.access.tokens import Token, Unauthorised, host_token, mint
 from meta.api.framework.operation import SECRET, Call, Operation, Reply, operation
 from meta.api.framework.problems import Refusal
 from meta.api.schemas.basics import Hostname, Number
-from meta.api.schemas.types import EnrolBody, Enrolled, NewToken, TokenBody, Tokens, TokenView, Whoami
+from meta.api.schemas.tokens import EnrolBody, Enrolled, NewToken, TokenBody, Tokens, TokenView, Whoami
 from meta.errors import Unknown
 from meta.hosts.similar_names import nearly_selecting
 from meta.records.selectors import Glob, pattern_problem

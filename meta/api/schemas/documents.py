@@ -1,8 +1,8 @@
 """Records in the REST API: in exactly the form of a records file."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from meta.api.schemas.basics import AgentName, Body, Hostname, Version
 from updater.wire.heartbeat import Attempt
@@ -12,27 +12,37 @@ UnknownStatus = Literal["", "wait", "upgrade"]
 
 
 class SelectorBody(Body, omit_defaults=True):
-    """Exactly one of these fields."""
+    """Which hosts: exactly one of these fields."""
 
-    prefix: str | UnsetType = UNSET
-    glob: str | UnsetType = UNSET
+    prefix: Annotated[str | UnsetType, Meta(description="of the hostname")] = UNSET
+    glob: Annotated[str | UnsetType, Meta(description="of the hostname")] = UNSET
     hosts: list[Hostname] | UnsetType = UNSET
-    label: str | UnsetType = UNSET
+    label: Annotated[str | UnsetType, Meta(description="`env=staging`, or `env` for any value")] = UNSET
 
 
 class FieldsBody(Body, omit_defaults=True):
     """Fields of a record, or of an override."""
 
     version: Version | UnsetType = UNSET
-    tarball: str | list[str] | UnsetType = UNSET
-    md5: str | UnsetType = UNSET
+    tarball: Annotated[
+        str | list[str] | UnsetType, Meta(description="the base URL of tarballs, or a list of them: mirrors")
+    ] = UNSET
+    md5: Annotated[
+        str | UnsetType, Meta(description="32 hex digits, or the base URL of a file NAME-VERSION.tar.gz.md5")
+    ] = UNSET
     cmd: Literal["start", "stop"] | UnsetType = UNSET
-    sha256: str | UnsetType = UNSET
-    attempt: Attempt | UnsetType = UNSET
-    leftovers: Leftovers | UnsetType = UNSET
-    unknown_status: UnknownStatus | UnsetType = UNSET
-    run_user: str | UnsetType = UNSET
-    work_dir: str | UnsetType = UNSET
+    sha256: Annotated[str | UnsetType, Meta(description="64 hex digits")] = UNSET
+    attempt: Annotated[
+        Attempt | UnsetType, Meta(description="hosts that rolled the version back at a lower attempt try it again")
+    ] = UNSET
+    leftovers: Annotated[
+        Leftovers | UnsetType, Meta(description="whether processes that a stopped version leaves behind are ended")
+    ] = UNSET
+    unknown_status: Annotated[
+        UnknownStatus | UnsetType, Meta(description="whether an agent of unknown status is upgraded")
+    ] = UNSET
+    run_user: Annotated[str | UnsetType, Meta(description="only for hosts of coraldane's updater")] = UNSET
+    work_dir: Annotated[str | UnsetType, Meta(description="only for hosts of coraldane's updater")] = UNSET
 
 
 class OverrideBody(FieldsBody, omit_defaults=True):
@@ -45,14 +55,14 @@ class OverrideBody(FieldsBody, omit_defaults=True):
 
 
 class RecordBody(FieldsBody, omit_defaults=True, kw_only=True):
-    """The desired state of one agent. tarball: one base URL, or a list of them; attempt: hosts that rolled the version back at
-    a lower attempt try it again; leftovers: whether processes that a stopped version leaves are ended; unknownStatus: whether
-    an agent of unknown status is replaced; runUser, workDir: only for hosts of coraldane's updater."""
+    """The desired state of one agent."""
 
     name: AgentName
     version: Version
-    tarball: str | list[str]
-    overrides: list[OverrideBody] | UnsetType = UNSET
+    tarball: Annotated[str | list[str], Meta(description="the base URL of tarballs, or a list of them: mirrors")]
+    overrides: Annotated[
+        list[OverrideBody] | UnsetType, Meta(description="of several that fit a host, later ones win")
+    ] = UNSET
 
 
 class RecordsBody(Body):
@@ -62,8 +72,10 @@ class RecordsBody(Body):
 
 
 class RecordEdit(Body, omit_defaults=True):
-    """Either fields to set, or names of fields to unset ([]: the whole override). selector: edit the override with this
-    selector instead of the record itself; a missing one is created as the last."""
+    """Either fields to set, or names of fields to unset ([]: remove the whole override).
+
+    With a selector, the override with this selector is edited instead of the record. A missing one is created as the last.
+    """
 
     set: FieldsBody | UnsetType = UNSET
     unset: (
@@ -87,6 +99,6 @@ class RecordEdit(Body, omit_defaults=True):
 
 
 class RetryBody(Body, omit_defaults=True):
-    """The hosts that try their version again; without selectors all."""
+    """Which hosts try their version again."""
 
-    selectors: list[SelectorBody] | UnsetType = UNSET
+    selectors: Annotated[list[SelectorBody] | UnsetType, Meta(description="without any: all hosts")] = UNSET

@@ -8,79 +8,89 @@ from meta.api.schemas.basics import END, AgentName, Body, Number, Why
 
 
 class EditQuery(Body):
-    """The query of every edit. why: one line for the history; dry_run: only show what it would do; action: the verb for the
-    history, "" for the route's own."""
+    """The query of every edit."""
 
-    why: Why = ""
-    dry_run: bool = False
-    action: Literal["", "set", "unset", "apply", "import"] = ""
+    why: Annotated[Why, Meta(description="one line for the history")] = ""
+    dry_run: Annotated[bool, Meta(description="only show what it would do")] = False
+    action: Annotated[
+        Literal["", "set", "unset", "apply", "import"],
+        Meta(description="the verb for the history; empty: the route's own"),
+    ] = ""
 
 
 class ApplyQuery(EditQuery):
-    """confirm: apply it even if it removes more than half of the agents, or of an agent's overrides."""
+    """The query of an edit that replaces all records."""
 
-    confirm: bool = False
+    confirm: Annotated[
+        bool, Meta(description="apply it even if it removes more than half of the agents, or of an agent's overrides")
+    ] = False
 
 
 class RevisionsQuery(Body):
-    """agent: only revisions about its record or its bans; before: only lower numbers, 0 for all."""
+    """Which revisions."""
 
-    agent: Annotated[str, Meta(max_length=64)] = ""
-    before: Number = 0
+    agent: Annotated[str, Meta(max_length=64, description="only those about its record or its bans")] = ""
+    before: Annotated[Number, Meta(description="only lower numbers; 0: all")] = 0
     limit: Annotated[int, Meta(ge=1, le=500)] = 50
 
 
 class HostsQuery(Body):
-    """Conditions on hosts; blank: any. label: `env=staging`, or `env` for any value; name: a glob; drift: whether the host, or
-    its agent `agent`, is not as desired; failed: only if that is because its last change failed; cursor: `next` of the page
-    before."""
+    """Conditions on hosts. An empty one fits every host."""
 
     state: Literal["", "new", "ok", "late", "lost", "retired"] = ""
     agent: Annotated[str, Meta(max_length=64)] = ""
     version: Annotated[str, Meta(max_length=64)] = ""
     status: Annotated[str, Meta(max_length=300)] = ""
-    label: Annotated[str, Meta(max_length=127)] = ""
-    name: Annotated[str, Meta(max_length=253)] = ""
-    drift: bool | None = None
-    failed: bool = False
-    doubled: bool = False
-    cursor: Annotated[str, Meta(max_length=253)] = ""
+    label: Annotated[str, Meta(max_length=127, description="`env=staging`, or `env` for any value")] = ""
+    name: Annotated[str, Meta(max_length=253, description="a glob")] = ""
+    drift: Annotated[
+        bool | None, Meta(description="whether `agent`, or without one any agent, differs from what is desired")
+    ] = None
+    failed: Annotated[bool, Meta(description="only hosts on which the change of `agent`, or of any agent, failed")] = (
+        False
+    )
+    doubled: Annotated[bool, Meta(description="only names under which two machines report")] = False
+    cursor: Annotated[str, Meta(max_length=253, description="`next` of the previous page")] = ""
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
 class AgentQuery(Body):
-    """agent: only this one; blank: all."""
+    """Which agents."""
 
-    agent: Annotated[str, Meta(max_length=64)] = ""
+    agent: Annotated[str, Meta(max_length=64, description="only this one; empty: all")] = ""
 
 
 class ProgressQuery(Body):
-    """selector: only these hosts, like `prefix:lg-`, `glob:*.example`, `hosts:h1,h2` or `label:env=staging`, blank for all;
-    include_lost: late and lost hosts count by their last report; failed_before: names, separated by commas, of hosts that
-    failed at an earlier look: those that the selector does not match any more are returned."""
+    """Whose progress."""
 
     agent: AgentName
-    selector: Annotated[str, Meta(max_length=8192)] = ""
-    include_lost: bool = False
-    failed_before: Annotated[str, Meta(max_length=8192)] = ""
+    selector: Annotated[
+        str, Meta(max_length=8192, description="`prefix:a`, `glob:*.b`, `hosts:c,d`, `label:env=e`; empty: all")
+    ] = ""
+    include_lost: Annotated[bool, Meta(description="late and lost hosts count by their last report")] = False
+    failed_before: Annotated[
+        str, Meta(max_length=8192, description="names of hosts, see `gone` of Progress; comma-separated")
+    ] = ""
 
 
 class WhyQuery(Body):
-    """why: one line for the history."""
+    """The reason for the history."""
 
-    why: Why = ""
+    why: Annotated[Why, Meta(description="one line")] = ""
 
 
 class PruneQuery(Body):
-    """dry_run: only show what would be removed; why: one line for the history."""
+    """How to remove tarballs."""
 
-    why: Why = ""
-    dry_run: bool = False
+    why: Annotated[Why, Meta(description="one line for the history")] = ""
+    dry_run: Annotated[bool, Meta(description="only show what would be removed")] = False
 
 
 class UploadQuery(Body):
-    """sha256: the expected digest, 64 hex digits, blank for none. agent: its name, needed if the file name is ambiguous."""
+    """What is uploaded."""
 
-    sha256: Annotated[str, Meta(pattern=r"^([0-9a-fA-F]{64})?" + END)] = ""
-    agent: Annotated[str, Meta(max_length=64)] = ""
-    why: Why = ""
+    sha256: Annotated[
+        str, Meta(pattern=r"^([0-9a-fA-F]{64})?" + END, description="the expected digest; empty: not checked")
+    ] = ""
+    agent: Annotated[str, Meta(max_length=64, description="its name, needed if the file name is ambiguous")] = ""
+    why: Annotated[Why, Meta(description="one line for the history")] = ""

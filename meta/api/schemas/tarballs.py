@@ -8,34 +8,41 @@ from meta.api.schemas.basics import Answer, Body
 
 
 class TarballView(Answer):
-    """A published file. md5, sha256: blank in a list if they are unknown without reading the file; who, published: who
-    published it through meta, and when (Unix seconds), "" and 0 if it was added in another way; desired_by: the records and
-    overrides that have its version; hosts: how many run it."""
+    """A published file."""
 
     name: str
-    size: int
-    md5: str = ""
-    sha256: str = ""
+    size: Annotated[int, Meta(description="bytes")]
+    md5: Annotated[str, Meta(description="empty in a list if the file would have to be read for it")] = ""
+    sha256: Annotated[str, Meta(description="empty in a list if the file would have to be read for it")] = ""
     modified: float = 0.0
     agent: str = ""
     version: str = ""
-    who: str = ""
-    published: float = 0.0
-    desired_by: list[str] = field(default_factory=list)
-    hosts: int = 0
+    who: Annotated[str, Meta(description="who published it through meta; empty if it was added in another way")] = ""
+    published: Annotated[
+        float, Meta(description="when it was published through meta; 0 if it was added in another way")
+    ] = 0.0
+    desired_by: Annotated[list[str], Meta(description="the records and overrides that have its version")] = field(
+        default_factory=list
+    )
+    hosts: Annotated[int, Meta(description="how many run it")] = 0
 
 
 class Tarballs(Answer):
+    """Published files."""
+
     items: list[TarballView]
 
 
 class PruneBody(Body):
-    """Which tarballs to remove. keep: how many of the newest of each agent are kept; older: only if they were published more
-    than so many seconds ago; files: only these, null for all."""
+    """Which tarballs to remove."""
 
-    keep: Annotated[int, Meta(ge=0, le=1_000_000)] = 3
-    older: Annotated[float, Meta(ge=0, le=1e11)] = 30 * 86400.0
-    files: Annotated[list[str], Meta(max_length=10_000)] | None = None
+    keep: Annotated[int, Meta(ge=0, le=1_000_000, description="how many of the newest of each agent are kept")] = 3
+    older: Annotated[float, Meta(ge=0, le=1e11, description="only those published more than so many seconds ago")] = (
+        30 * 86400.0
+    )
+    files: Annotated[
+        Annotated[list[str], Meta(max_length=10_000)] | None, Meta(description="only these; null: all")
+    ] = None
 
 
 class KeptView(Answer):
@@ -46,9 +53,9 @@ class KeptView(Answer):
 
 
 class PrunedView(Answer):
-    """The tarballs that were or would be removed, and those published through meta that are kept. revision: as of an edit."""
+    """The tarballs that were removed, or would be."""
 
-    revision: int
+    revision: Annotated[int, Meta(description="of the records after it")]
     removed: list[TarballView]
-    kept: list[KeptView]
+    kept: Annotated[list[KeptView], Meta(description="of those that were published through meta")]
     dry_run: bool = False

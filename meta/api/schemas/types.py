@@ -1,15 +1,15 @@
-"""The request and response bodies of the REST API. The server and the command line decode with these types, and the OpenAPI
-document is generated from them. Its descriptions are the docstrings here. Records, tarballs and queries are in other modules.
+"""The request and response bodies of the REST API. The server and the command line decode with these types.
 
-Keys are camelCase on the wire. Times are Unix seconds.
+The OpenAPI document is generated from them: its descriptions are the docstrings and the `description` of fields. Keys are in
+camelCase there. Times are Unix seconds. Records, tarballs, tokens and queries are in other modules.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType, field
 
-from meta.api.schemas.basics import LABEL_KEY, TOKEN_NAME, AgentName, Answer, Body, Hostname, LabelSet, Number, Why
+from meta.api.schemas.basics import LABEL_KEY, AgentName, Answer, Body, Hostname, LabelSet, Number, Why
 from meta.queries.representations import Count, Drift, Failure, HostView, LabelView
 from meta.records.history import Change
 
@@ -17,13 +17,17 @@ from meta.records.history import Change
 
 
 class ChangeView(Answer):
-    """One thing that an edit changed. kind: record, order, ban or labels; name: the agent, AGENT/VERSION of a ban, or the
-    hostname ("" for the order of the records); before, after: in the form of a records file, null for nothing."""
+    """One thing that an edit changed."""
 
-    kind: str
-    name: str
-    before: Any = None
-    after: Any = None
+    kind: Annotated[str, Meta(description="record, order, ban, labels, tarball or host")]
+    name: Annotated[
+        str,
+        Meta(
+            description="the agent, AGENT/VERSION of a ban, the host, or the file; empty for the order of the records"
+        ),
+    ]
+    before: Annotated[Any, Meta(description="in the form of a records file; null: nothing")] = None
+    after: Annotated[Any, Meta(description="in the form of a records file; null: nothing")] = None
 
     @classmethod
     def of(cls, changes: Iterable[Change]) -> "list[ChangeView]":
@@ -31,17 +35,23 @@ class ChangeView(Answer):
 
 
 class EditView(Answer):
-    """What an edit did, or would do. An edit that changes nothing makes no revision. revision: of the records in force after it
-    (dry run: of those it is based on); notes: remarks. Only for a dry run: affected: by agent the number of hosts whose desired
-    state would change; warnings: possible mistakes; removals: what must be confirmed."""
+    """What an edit did, or would do. An edit that changes nothing makes no revision."""
 
-    revision: int
+    revision: Annotated[
+        int, Meta(description="of the records in force after it; in a dry run, of those it is based on")
+    ]
     changes: list[ChangeView]
-    affected: dict[str, int]
+    affected: Annotated[
+        dict[str, int], Meta(description="by agent, how many hosts would get another desired state; only in a dry run")
+    ]
     dry_run: bool = False
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    removals: list[str] = field(default_factory=list)
+    notes: Annotated[list[str], Meta(description="remarks")] = field(default_factory=list)
+    warnings: Annotated[list[str], Meta(description="possible mistakes; only in a dry run")] = field(
+        default_factory=list
+    )
+    removals: Annotated[list[str], Meta(description="what must be confirmed; only in a dry run")] = field(
+        default_factory=list
+    )
 
 
 class RevisionView(Answer):
@@ -51,24 +61,26 @@ class RevisionView(Answer):
     at: float
     who: str
     why: str
-    action: str
+    action: Annotated[str, Meta(description="set, unset, apply, rollback ...")]
     changes: list[ChangeView]
 
 
 class Revisions(Answer):
-    """Newest first. next: the value of `before` for the next page, "" on the last one."""
+    """Committed edits, newest first."""
 
     items: list[RevisionView]
-    next: str = ""
+    next: Annotated[str, Meta(description="the value of `before` for the next page; empty on the last one")] = ""
 
 
 class RollbackBody(Body, omit_defaults=True):
-    """Restore the records, or that of one agent, as they were after this revision. Without a revision, the agent's record is
-    restored as it was before its newest change that was not a rollback. why: like the query of this name."""
+    """What to restore: all records, or that of one agent."""
 
-    revision: Number | UnsetType = UNSET
-    agent: AgentName | UnsetType = UNSET
-    why: Why = ""
+    revision: Annotated[
+        Number | UnsetType,
+        Meta(description="as they were after it; without one, undo the agent's newest change but rollbacks"),
+    ] = UNSET
+    agent: Annotated[AgentName | UnsetType, Meta(description="without one: all records")] = UNSET
+    why: Annotated[Why, Meta(description="one line for the history")] = ""
 
 
 class BanView(Answer):
@@ -82,6 +94,8 @@ class BanView(Answer):
 
 
 class Bans(Answer):
+    """All bans."""
+
     items: list[BanView]
 
 
@@ -89,12 +103,13 @@ class Bans(Answer):
 
 
 class Hosts(Answer):
-    """Hosts, sorted by name. next: the cursor of the next page, "" on the last one; hint: if no host matches the name, the one
-    that was probably meant."""
+    """Hosts, sorted by name."""
 
     items: list[HostView]
-    next: str = ""
-    hint: str = ""
+    next: Annotated[str, Meta(description="the cursor for the next page; empty on the last one")] = ""
+    hint: Annotated[
+        str, Meta(description="if no host matches the name: a sentence with a name that was probably meant")
+    ] = ""
 
 
 class LabelsBody(Body):
@@ -104,23 +119,26 @@ class LabelsBody(Body):
 
 
 class LabelEdit(Body):
-    """Labels to set on all of these hosts, and keys to remove from them: one revision, all or nothing. known: refuse hosts that
-    have neither reported nor a label."""
+    """Changes the labels of some hosts, in one revision: all or nothing."""
 
     hosts: Annotated[list[Hostname], Meta(min_length=1, max_length=10_000)]
     set: LabelSet = field(default_factory=dict)
-    remove: list[Annotated[str, Meta(pattern=LABEL_KEY)]] = field(default_factory=list)
-    known: bool = False
+    remove: Annotated[list[Annotated[str, Meta(pattern=LABEL_KEY)]], Meta(description="keys")] = field(
+        default_factory=list
+    )
+    known: Annotated[bool, Meta(description="refuse hosts that have neither reported nor a label")] = False
 
 
 class RetirementBody(Body):
-    """Hosts to retire, or with retired: false to unretire."""
+    """Hosts to retire, or to take back."""
 
     hosts: Annotated[list[Hostname], Meta(min_length=1, max_length=10_000)]
-    retired: bool = True
+    retired: Annotated[bool, Meta(description="false: take them back")] = True
 
 
 class Labels(Answer):
+    """The labels in use."""
+
     items: list[LabelView]
 
 
@@ -132,143 +150,92 @@ class NameDoubtView(Answer):
 
 
 class NameDoubts(Answer):
+    """Doubtful names of hosts."""
+
     items: list[NameDoubtView]
 
 
 class Counts(Answer):
-    """failed: by agent on how many hosts its change failed, also those that do not report the agent."""
+    """How many hosts have which version of which agent in which status."""
 
     items: list[Count]
-    failed: dict[str, int] = field(default_factory=dict)
+    failed: Annotated[dict[str, int], Meta(description="by agent, on how many hosts its change failed")] = field(
+        default_factory=dict
+    )
 
 
 class States(Answer):
-    """The number of hosts by state. doubled: of these, names under which two machines report."""
+    """The number of hosts by state."""
 
     new: int = 0
     ok: int = 0
     late: int = 0
     lost: int = 0
     retired: int = 0
-    doubled: int = 0
+    doubled: Annotated[
+        int, Meta(description="names under which two machines report; they are in one of the other states too")
+    ] = 0
 
 
 class Drifts(Answer):
+    """How many hosts are not as desired."""
+
     items: list[Drift]
 
 
 class ExplainedField(Answer):
-    """The value of one field, and what set it. by: record or override; override: its index in the record; selector: the
-    override's, in words."""
+    """The value of one field, and what set it."""
 
     field: str
     value: str | int | list[str]
-    by: str = "record"
-    override: int | None = None
-    selector: str = ""
+    by: Annotated[str, Meta(description="or `override`")] = "record"
+    override: Annotated[int | None, Meta(description="its index in the record")] = None
+    selector: Annotated[str, Meta(description="of the override, in words")] = ""
 
 
 class ExplainedAgent(Answer):
-    """One agent on one host. ban: the ban because of which the host gets no order for it, or null."""
+    """One agent on one host."""
 
     agent: str
     fields: list[ExplainedField]
-    ban: BanView | None = None
+    ban: Annotated[BanView | None, Meta(description="because of which the host gets no order for it")] = None
 
 
 class Explanation(Answer):
+    """The desired state of one host, and what sets it."""
+
     host: str
     labels: dict[str, str]
     agents: list[ExplainedAgent]
 
 
 class Failures(Answer):
-    """Failures, those on most hosts first. is_whole: whether these are all, or some of very many."""
+    """Failures, those on most hosts first."""
 
     items: list[Failure]
-    is_whole: bool = True
-
-
-# --- who may do what ---
-
-
-class Whoami(Answer):
-    """role: viewer, editor, admin, host (name is its hostname), or "" without a token."""
-
-    name: str
-    role: str
-
-
-class TokenBody(Body):
-    """A token to create. An operator's token needs a role. An enrolment token may have uses (-1: any number) and a pattern, a
-    glob of hostnames; reenrol: it also enrols hosts that have a token. expires_in: seconds from now by meta's clock; or
-    expires:
-    Unix seconds; neither, or 0: never."""
-
-    kind: Literal["operator", "enrolment"]
-    name: Annotated[str, Meta(pattern=TOKEN_NAME)]
-    role: Literal["", "viewer", "editor", "admin"] = ""
-    expires: Annotated[float, Meta(ge=0, le=1e11)] = 0.0
-    expires_in: Annotated[float, Meta(ge=0, le=1e10)] = 0.0
-    uses: Annotated[int, Meta(ge=-1, le=1_000_000_000)] = -1
-    pattern: Annotated[str, Meta(min_length=1, max_length=253)] = "*"
-    reenrol: bool = False
-
-
-class TokenView(Answer):
-    """A token without its text, which only its owner has. uses: remaining, -1 for any number; revoked: when, 0 if it is not."""
-
-    id: int
-    kind: str
-    name: str
-    role: str
-    created: float
-    expires: float
-    uses: int
-    pattern: str
-    reenrol: bool
-    revoked: float
-
-
-class Tokens(Answer):
-    items: list[TokenView]
-
-
-class NewToken(TokenView, kw_only=True):
-    """token: its text, shown only here; warnings: possible mistakes, such as a pattern that nearly matches a host."""
-
-    token: str
-    warnings: list[str] = field(default_factory=list)
-
-
-class EnrolBody(Body):
-    hostname: Hostname
-
-
-class Enrolled(Answer):
-    """token: the host's token from now on; shown only here."""
-
-    hostname: str
-    token: str
+    is_whole: Annotated[bool, Meta(description="whether these are all")] = True
 
 
 # --- errors ---
 
 
 class ProblemView(Answer):
-    """One thing that is wrong in a document. path: like `agents[0].cmd`."""
+    """One thing that is wrong in a document."""
 
-    path: str
+    path: Annotated[str, Meta(description="like `agents[0].cmd`")]
     text: str
 
 
 class Problem(Answer, omit_defaults=True):
-    """An error (RFC 9457). problems: what is wrong in the document that was sent (400); difference: lines that show how the
-    current state differs from the edit's base (409, 412)."""
+    """An error (RFC 9457)."""
 
     title: str
     status: int
     detail: str = ""
     type: str = "about:blank"
-    problems: list[ProblemView] = field(default_factory=list)
-    difference: list[str] = field(default_factory=list)
+    problems: Annotated[list[ProblemView], Meta(description="what is wrong in the document that was sent (400)")] = (
+        field(default_factory=list)
+    )
+    difference: Annotated[
+        list[str], Meta(description="how the current state differs from the edit's base (409, 412)")
+    ] = field(default_factory=list)

@@ -120,7 +120,7 @@ def check(
 
 def _compare(connect: "Callable[[], Client]", records: "Sequence[Record]", is_asked_for: bool) -> list[str]:
     """Show how these records differ from those in force, if meta answers; returns the removals that must be confirmed."""
-    from meta.api.schemas.types import Whoami
+    from meta.api.schemas.tokens import Whoami
     from meta.cli.errors import TooLarge
     from meta.cli.steps import confirm, record_files
 

@@ -22,7 +22,7 @@ def whoami(client: "Client", output: str) -> None:
     Example:
       meta whoami
     """
-    from meta.api.schemas.types import Whoami
+    from meta.api.schemas.tokens import Whoami
     from meta.cli.views import show
 
     found = client.get("/whoami", Whoami)
@@ -103,7 +103,7 @@ def list_(client: "Client", everything: bool, output: str) -> None:
     """
     import time
 
-    from meta.api.schemas.types import Tokens
+    from meta.api.schemas.tokens import Tokens
     from meta.cli.views import show
 
     found = client.get("/tokens", Tokens)
@@ -171,7 +171,7 @@ def _lifetime(expires: str | None) -> float:
 
 
 def _made(client: "Client", body: dict[str, Any]) -> str:
-    from meta.api.schemas.types import NewToken
+    from meta.api.schemas.tokens import NewToken
     from meta.cli.views import show
 
     made = client.send("POST", "/tokens", NewToken, body)

@@ -10,7 +10,7 @@ from meta.access.roles import OPERATOR
 from meta.access.tokens import Token, mint
 from meta.api.framework import strict
 from meta.api.resources.tokens import expiry
-from meta.api.schemas.types import TokenBody
+from meta.api.schemas.tokens import TokenBody
 from meta.errors import Misconfigured
 from meta.store import Store
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from msgspec.structs import asdict
 
 from meta.api.schemas.tarballs import Tarballs, TarballView
-from meta.api.schemas.types import Whoami
+from meta.api.schemas.tokens import Whoami
 from meta.artifacts import tarballs
 from meta.cli.client import Client, at
 from meta.cli.errors import TO_GET_ONE, Conflict
