@@ -1,5 +1,6 @@
-"""The log: one line per event on stderr, with a time, as text or as JSON. The lines of a traceback are indented, so that no
-text from outside can look like an event.
+"""The log: one line per event on stderr, with a time, as text or as JSON.
+
+The lines of a traceback are indented, so that no text from outside can look like an event.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Any
 
 from updater.wire.text import one_line
 
-MAX_LINE = 4000
+MAX_LINE = 4000  # characters
 
 
 class OneLine(logging.Formatter):
@@ -29,7 +30,7 @@ class OneLine(logging.Formatter):
 
 
 class OneObject(logging.Formatter):
-    """`{"time": "...", "level": "INFO", "logger": "meta.service", "message": "text"}`, and "traceback" where there is one."""
+    """`{"time": "...", "level": "INFO", "logger": "meta.service", "message": "text"}`, and "traceback" if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {
@@ -44,14 +45,14 @@ class OneObject(logging.Formatter):
 
 
 class NoThreadAdvice(logging.Filter):
-    """Drops the server's advice on its number of threads: ours is chosen, and many of them wait for a slow download."""
+    """Drops granian's advice to use fewer threads: meta needs many, since slow downloads keep them busy."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "Python threads" not in str(record.msg)
 
 
 def config(level: str, form: str = "text") -> dict[str, Any]:
-    """A dictConfig for our process and for the server's workers. form: text or json."""
+    """Return a dictConfig for this process and for granian's workers. level: as `info`; form: text or json."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -68,6 +69,6 @@ def configure(level: str, form: str = "text") -> None:
 
 
 def warn(sentences: Iterable[str]) -> None:
-    """What was found while nothing was configured yet."""
+    """Log warnings that were found before the log was configured."""
     for sentence in sentences:
         logging.getLogger(__package__).warning("%s", sentence)

@@ -1,15 +1,15 @@
-"""The command `meta` from its first line on: Ctrl-C ends it before its parts are loaded, too, as it ends any program.
+"""The entry point of the command `meta`: makes Ctrl-C end it while its modules are still being loaded.
 
-Else Python raises KeyboardInterrupt wherever the loading happens to be, which is a traceback, or is lost. While Python itself
-starts, SIGINT waits (is blocked) in what `./control install` has installed.
+Otherwise Python would raise KeyboardInterrupt somewhere in an import: a traceback, or lost. While Python itself starts, SIGINT
+is blocked by the command that `./control install` writes.
 """
 
 import signal
 
 
 def main() -> None:
-    """The entry point: all else is meta.cli's."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else who started us ignores it
+    """Run the command; everything else is in meta.cli."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the parent process wants it ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # until updater.service.interrupt takes over
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from meta.cli import main as command

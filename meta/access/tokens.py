@@ -191,8 +191,8 @@ class Tokens:
     """All tokens, in memory. Safe for threads.
 
     Serials can be compared within one epoch. The store starts a new epoch if the database turns out to have another history.
-    A writer reads the epoch first and passes it to the store, which refuses the write if the epoch has changed; with the
-    result, it passes the epoch to this object.
+    A writer reads the epoch first and passes it to the store, which refuses the write if the epoch has changed. Then it passes
+    the result and the epoch to this object.
     """
 
     def __init__(self, tokens: Iterable[Token] = ()):

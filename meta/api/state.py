@@ -1,4 +1,4 @@
-"""What all requests of one application share; the only thing that is kept in its `extensions`."""
+"""The state that all requests of one application share; the only entry of meta in Flask's `extensions`."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,11 +16,11 @@ _NAME = "meta"
 
 @dataclass(frozen=True)
 class MetaState:
-    """All of it is safe for threads."""
+    """What requests share. All of it is safe for threads."""
 
     service: "Service"
-    limits: Limits  # how often each client may ask
-    places: Places  # how many may send or fetch something large at once
+    limits: Limits  # how many requests each client may send
+    places: Places  # how many uploads, downloads and large bodies are served at once
 
 
 def keep(app: Flask, state: MetaState) -> None:
@@ -29,6 +29,6 @@ def keep(app: Flask, state: MetaState) -> None:
 
 
 def state() -> MetaState:
-    """That of the application that answers now."""
+    """Return the state of the application that handles the current request."""
     found: MetaState = current_app.extensions[_NAME]
     return found

@@ -64,26 +64,26 @@ def cli() -> None:
     """Tell every host which agents to run, and know which ones it runs.
 
     \b
-    Start it, and be its first admin:
+    Start meta, and create the token of its first admin:
       meta serve --tarballs ./tarballs
       umask 077; mkdir -p ~/.config/meta
       meta token new me --role admin --database sqlite:///var/meta.db > ~/.config/meta/token
-    Release a version: to some hosts first, then to all; and take it back if it is bad:
+    Release a version, to some hosts first and then to all; and roll it back if it is bad:
       meta publish my-agent-1.0.1.tar.gz
       meta set my-agent version=1.0.1 --for prefix:web- --why "try it"
       meta status my-agent --watch
       meta set my-agent version=1.0.1
       meta rollback --agent my-agent --why "1.0.1 leaks memory"
-    All records as one file, in YAML (records.example.yaml shows all there is) or an ops-meta cfg.json:
+    Edit all records as one file, in YAML (records.example.yaml shows every field) or an ops-meta cfg.json:
       meta export -o records.yaml && $EDITOR records.yaml && meta apply records.yaml
       meta import cfg.json
     Or manage them in a file on meta's machine:
       meta serve --records records.yaml --tarballs ./tarballs
       meta check records.yaml && meta reload
 
-    Commands ask the meta at META_URL (http://127.0.0.1:2000) with the token in META_TOKEN or ~/.config/meta/token, print
-    tables, and with -o json or yaml what programs like. They exit with 0 when all is well, 1 on failure, 2 when you must
-    change an option, a file or the environment.
+    Commands use the meta at META_URL (http://127.0.0.1:2000), with the token in META_TOKEN or ~/.config/meta/token. They
+    print tables, or with -o JSON or YAML for programs. They exit with 0 on success, 1 on failure, and 2 when you must change
+    an option, a file or the environment.
 
     Shell completion: eval "$(_META_COMPLETE=bash_source meta)" (or zsh_source, fish_source).
     """
@@ -110,7 +110,7 @@ def _run() -> None:
 
 
 def _doubts(known: set[str]) -> list[str]:
-    """What to say of variables in the environment that mean nothing, or no longer what they did."""
+    """Return warnings about variables META_... in the environment that are unknown or no longer settings."""
     unknown = set(os.environ) - known
     if not any(name.startswith(variables.PREFIX) for name in unknown):
         return list(variables.near_misses(unknown, known))

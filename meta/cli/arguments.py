@@ -13,7 +13,7 @@ from updater.wire.text import plain, quoted
 
 
 def fields_of(words: Sequence[str]) -> dict[str, str | int | list[str]]:
-    """`version=1.0.1 tarball=A tarball=B` -> the fields of a record. Raises Misconfigured."""
+    """Parse `version=1.0.1 tarball=A tarball=B` into fields of a record. Raises Misconfigured."""
     found: dict[str, list[str]] = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -37,7 +37,7 @@ def _value(key: str, text: str) -> str | int:
 
 
 def selector_of(text: str) -> Selector:
-    """`prefix:web-`, `glob:*-db-*`, `hosts:a,b` or `label:env=staging`. Raises Misconfigured."""
+    """Parse `prefix:web-`, `glob:*-db-*`, `hosts:a,b` or `label:env=staging`. Raises Misconfigured."""
     kind, colon, value = text.partition(":")
     if not colon:
         name = text if plain(text) == text else "NAME"
@@ -50,7 +50,7 @@ def selector_of(text: str) -> Selector:
 
 
 def labels_of(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """`env=staging rack-` -> (labels to set, keys to remove). Raises Misconfigured."""
+    """Parse `env=staging rack-` into (labels to set, keys to remove). Raises Misconfigured."""
     wanted: dict[str, str] = {}
     gone: list[str] = []
     for word in words:
@@ -69,7 +69,7 @@ def labels_of(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def seconds(text: str) -> float:
-    """`30d`, `12h`, `90s` -> seconds. Raises Misconfigured."""
+    """Parse `30d`, `12h` or `90s` into seconds. Raises Misconfigured."""
     found = duration(text)
     if not found:
         raise Misconfigured(f"{quoted(text)} is no duration like 30d, 12h or 15min")

@@ -42,7 +42,7 @@ class Client:
         """patience: longest wait for the next byte, in seconds."""
         self.url, is_local = _checked(url)
         if ca_file and not ca_file.is_file():
-            raise Misconfigured(f"the file of authorities {plain(str(ca_file))} is not there")
+            raise Misconfigured(f"the file of certificate authorities {plain(str(ca_file))} does not exist")
         if token and not is_local and self.url.startswith("http:"):
             click.echo(f"warning: your token goes to {self.url} unencrypted; use https", err=True)
         self._patience = patience
@@ -67,11 +67,11 @@ class Client:
         return self._decoded(self._ask("GET", path, query), kind)
 
     def get_versioned(self, path: str, kind: type[T]) -> tuple[T, int]:
-        """A value, and the revision that an edit of it must name."""
+        """GET a value, and the revision that an edit of it must name."""
         response = self._ask("GET", path, {})
         tag = response.headers.get("ETag", "").removeprefix("W/").strip('"')
         if not re.fullmatch(r"[0-9]{1,18}", tag):
-            raise self._no_meta("it names no revision")
+            raise self._no_meta("its answer has no revision")
         return self._decoded(response, kind), int(tag)
 
     def send(
@@ -85,7 +85,7 @@ class Client:
         return self._decoded(self._ask("PUT", path, query, file, {"Content-Type": "application/gzip"}, UPLOAD), kind)
 
     def pages(self, path: str, kind: type[T], limit: int, **query: Any) -> Iterator[T]:
-        """The pages of a list, until they hold `limit` items (0: all of them)."""
+        """Yield the pages of a list, until they have `limit` items (0: all of them)."""
         found = 0
         cursor = ""
         while True:
@@ -117,7 +117,7 @@ class Client:
         response = self._exchange(method, f"{self.url}{PREFIX}{path}", given, body, headers, patience)
         if response.is_redirect:
             where = one_line(shown(response.headers["Location"]), 200)
-            raise Misconfigured(f"{self.url} sends us on to {where}: if meta is there, say so with META_URL or --url")
+            raise Misconfigured(f"{self.url} redirects to {where}: if meta is there, set META_URL or --url to it")
         if not response.ok:
             raise errors.error(response.status_code, response.content, self._what_answers(response), self._has_token)
         return response
@@ -148,16 +148,16 @@ class Client:
         why = connection_errors.reason(error)
         if isinstance(error, requests.exceptions.SSLError | ssl.SSLError):
             if not why.startswith("certificate verify failed"):
-                return Misconfigured(f"what answers at {self.url} does not speak TLS as it should ({why}): is it http?")
+                return Misconfigured(f"the server at {self.url} does not speak TLS properly ({why}): is it http?")
             return Misconfigured(
-                f"the certificate of {self.url} is not trusted ({why}): META_CA_FILE names authorities"
+                f"the certificate of {self.url} is not trusted ({why}): name its authorities with META_CA_FILE"
             )
         if isinstance(error, requests.ConnectTimeout | requests.exceptions.ProxyError) or errors.is_unreached(error):
             return TryLater(f"no meta answers at {self.url} ({why}): is it running, and is META_URL right?")
         if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError):
-            doubt = "; whether it was done you see in `meta history`" if method in _CHANGES else "; try again"
-            return TryLater(f"the meta at {self.url} gave no whole answer ({why}){doubt}")
-        return Misconfigured(f"{self.url} cannot be asked: {why}")
+            doubt = "; check `meta history` whether it was done" if method in _CHANGES else "; try again"
+            return TryLater(f"the meta at {self.url} gave no complete answer ({why}){doubt}")
+        return Misconfigured(f"cannot send a request to {self.url}: {why}")
 
     def _decoded(self, response: requests.Response, kind: type[T]) -> T:
         if kind is type(None):
@@ -168,9 +168,7 @@ class Client:
             raise self._no_meta(self._what_answers(response)) from e
 
     def _no_meta(self, what: str) -> Misconfigured:
-        return Misconfigured(
-            f"what answers at {self.url} is not meta, or not of this version ({what}): look at META_URL"
-        )
+        return Misconfigured(f"the server at {self.url} is not meta, or of another version ({what}): check META_URL")
 
     def _what_answers(self, response: requests.Response) -> str:
         kind = response.headers.get("Content-Type", "").partition(";")[0]
@@ -190,15 +188,15 @@ class _Bearer(AuthBase):
 
 
 def at(*parts: str) -> str:
-    """A path below the API's prefix: `at("hosts", name)`. Raises Misconfigured for a name that cannot be in a path."""
+    """Return a path below the API's prefix: `at("hosts", name)`. Raises Misconfigured for a name that cannot be in a path."""
     for part in parts:
         if not part.strip(".") or "/" in part:
-            raise Misconfigured(f"{shown_in_message(part)} is no name")
+            raise Misconfigured(f"{shown_in_message(part)} is no valid name")
     return "".join("/" + quote(part, safe="") for part in parts)
 
 
 def _checked(url: str) -> tuple[str, bool]:
-    """(the base URL, whether it is on this machine). Raises Misconfigured."""
+    """Return (the base URL, whether it is on this machine). Raises Misconfigured."""
     try:
         parts = urlsplit(url.strip())
         host, _ = parts.hostname or "", parts.port
@@ -209,18 +207,18 @@ def _checked(url: str) -> tuple[str, bool]:
     if not is_usual or not in_plain_sight(url.strip()):
         raise Misconfigured(f"META_URL must be like https://meta.example:2000, not {shown_in_message(shown(url))}")
     if "@" in parts.netloc:
-        raise Misconfigured("META_URL must hold no name and no password: the token is in META_TOKEN or a file")
+        raise Misconfigured("META_URL must contain no user and no password: put your token into META_TOKEN or a file")
     return url.strip().rstrip("/"), is_loopback(host)
 
 
 def _proxies(url: str) -> dict[str, str]:
-    """The environment's proxy for a URL, in the library's form."""
+    """Return the environment's proxy for a URL, as requests wants it."""
     named = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
     if not named:
         return {}
     if not (usable := proxy(named)):
         raise Misconfigured(
-            f"the environment's proxy {proxy_shown(named)} is to be like http://HOST:PORT, by http or https"
+            f"the environment's proxy {proxy_shown(named)} must be like http://HOST:PORT or https://HOST:PORT"
         )
     return {urlsplit(url).scheme: usable}
 

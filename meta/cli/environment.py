@@ -29,7 +29,7 @@ def token(file: Path | None) -> str:
     except FileNotFoundError:
         if file is None:
             return ""
-        raise Misconfigured(f"the token file {path} is not there") from None
+        raise Misconfigured(f"the token file {path} does not exist") from None
     except OSError as e:
         raise Misconfigured(f"the token file {path} cannot be read: {e.strerror}") from e
     if stat.S_IMODE(mode) & 0o077:

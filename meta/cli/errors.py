@@ -9,8 +9,8 @@ from meta.errors import MetaError, Misconfigured, NotThere, TryLater
 from updater.wire.text import indented_line, one_line
 
 TO_GET_ONE = (
-    "put yours into ~/.config/meta/token (mode 600) or META_TOKEN; an admin makes one with `meta token new NAME --role ROLE`, "
-    "the very first with --database URL on meta's own machine"
+    "put yours into ~/.config/meta/token (mode 600) or META_TOKEN; an admin creates one with `meta token new NAME --role "
+    "ROLE`, the first one with --database URL on meta's own machine"
 )
 
 
@@ -48,9 +48,9 @@ def error(status: int, body: bytes, what: str, has_token: bool) -> MetaError:
     if status == 413:
         return TooLarge(said)
     if status == 500:
-        return TryLater(f"meta has a fault ({said}): its log says which")
+        return TryLater(f"meta failed with an internal error ({said}): its log has the details")
     if status == 504:
-        return TryLater(f"meta says: {said}")  # and not: try again
+        return TryLater(f"meta says: {said}")  # without "try again": it may be done already
     if status in (408, 429) or status > 500:
         return TryLater(f"meta says: {said}; try again in a moment")
     return Misconfigured(_all_problems(problem, said))
@@ -58,12 +58,12 @@ def error(status: int, body: bytes, what: str, has_token: bool) -> MetaError:
 
 def _foreign(status: int, what: str) -> MetaError:
     if status in (502, 503, 504):
-        return TryLater(f"no meta answers behind what does ({what}); try again in a moment")
+        return TryLater(f"a proxy answers, but no meta behind it ({what}); try again in a moment")
     if status == 413:
         return TooLarge(
             f"the proxy before meta refuses a body of this size ({what}): deploy/nginx.conf has what meta takes"
         )
-    return Misconfigured(f"what answers is not meta, or not of this version ({what}): look at META_URL")
+    return Misconfigured(f"the server is not meta, or of another version ({what}): check META_URL")
 
 
 def _all_problems(problem: Problem, said: str) -> str:

@@ -58,13 +58,13 @@ state_file = variable(
     "STATE_FILE",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Where to say that it serves and how a reload went; ./control sets it.",
+    help="Write into this file that it serves, and how a reload ended; ./control sets it.",
 )
-check = click.option("--check", is_flag=True, help="Only say whether it could serve so: exit 0, else what is wrong.")
+check = click.option("--check", is_flag=True, help="Only check whether it could serve: exit 0, or say what is wrong.")
 keep_up = click.option(
     "--keep-up",
     is_flag=True,
-    help="Start it again when it ends by itself, after 1 s and up to 60 s; needs --state-file.",
+    help="Restart it when it ends by itself, after 1 to 60 s; needs --state-file.",
 )
 
 output = click.option(
@@ -73,29 +73,29 @@ output = click.option(
     type=click.Choice(["table", "json", "yaml"]),
     default="table",
     show_default=True,
-    help="For people, or for programs.",
+    help="The format: for people, or for programs.",
 )
 
-yes = click.option("-y", "--yes", is_flag=True, help="Do not ask, however many hosts it touches.")
+yes = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 dry_run = click.option("--dry-run", is_flag=True, help="Show what would change and on how many hosts; change nothing.")
 why = click.option("--why", default="", metavar="TEXT", help="The reason, for the history.")
 
-url = variable("--url", "URL", metavar="URL", default=LOCAL, show_default=True, help="The meta to ask.")
+url = variable("--url", "URL", metavar="URL", default=LOCAL, show_default=True, help="The URL of meta.")
 token_file = variable(
     "--token-file",
     "TOKEN_FILE",
     metavar="FILE",
     type=click.Path(path_type=Path),
     show_default="~/.config/meta/token",
-    help="Your token, where META_TOKEN is not set; mode 600.",
+    help="A file with your token, mode 600; used if META_TOKEN is not set.",
 )
 ca_file = variable(
     "--ca-file",
     "CA_FILE",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    show_default="the usual ones",
-    help="Authorities to trust for https.",
+    show_default="those of the Python package certifi",
+    help="Certificate authorities to trust for https.",
 )
 
 

@@ -57,7 +57,7 @@ def _unknown(variable: str, names: Sequence[str]) -> str:
             f"unknown variable; did you mean {close}?" if close else f"unknown variable; known are {', '.join(names)}"
         )
     close = _with_prefix(variable, names)
-    return f"is none of meta's, which begin with {PREFIX}; did you mean {close}?" if close else ""
+    return f"does not begin with {PREFIX}, as all variables of meta do; did you mean {close}?" if close else ""
 
 
 def _no_assignment(line: str) -> str:
@@ -65,9 +65,9 @@ def _no_assignment(line: str) -> str:
     line = _SUBSTITUTED.sub("q", line)
     if all(_ASSIGNS.fullmatch(part) for part in line.split(";")):
         return ""
-    text = "sets no variable: write NAME=value, without blanks around the =, and in quotes what has blanks in it"
+    text = "sets no variable: write NAME=value, without blanks around the =; put a value with blanks in quotes"
     return (
-        f"a shell takes {apart[1]} for a command: no blank may stand before its ="
+        f"a shell would run {apart[1]} as a command: remove the blank before its ="
         if (apart := _APART.match(line))
         else text
     )
@@ -91,7 +91,7 @@ def _breaks(kept: str, at: int) -> int:
 
 
 def gone_away(environment: Iterable[str], gone: Mapping[str, str]) -> Iterator[str]:
-    """A sentence for each variable that the last release still read. gone: as in meta.settings."""
+    """Yield a sentence for each variable that was a setting in the previous release. gone: as in meta.settings."""
     for variable in sorted(gone.keys() & environment):
         yield f"the variable {variable} is no longer a setting and is ignored: {gone[variable]}"
 
@@ -103,7 +103,7 @@ def near_misses(environment: Iterable[str], names: Iterable[str]) -> Iterator[st
         if variable in names:
             continue
         if close := (_nearest if variable.startswith(PREFIX) else _with_prefix)(variable, names):
-            yield f"the variable {variable} means nothing here; did you mean {close}?"
+            yield f"the variable {variable} is unknown; did you mean {close}?"
 
 
 def _nearest(variable: str, names: Iterable[str]) -> str:

@@ -100,7 +100,7 @@ def require_hosts(table: HostTable, records: RecordSet, selectors: Iterable[Sele
             if new := [name for name in sorted(selector.hosts) if table.get(name) is None]:
                 raise NotThere(no_hosts(new, table.folded_names()))
         elif not any(selector.matches(name, records.labels.get(name, {})) for name in table.names()):
-            raise NotThere(f"no host that has reported fits {selector.in_words()}")
+            raise NotThere(f"no host that has reported matches {selector.in_words()}")
 
 
 def outlook(table: HostTable, records: RecordSet, agent: str) -> Outlook:
@@ -123,7 +123,7 @@ def outlook(table: HostTable, records: RecordSet, agent: str) -> Outlook:
 
 def _failed_some(table: HostTable, agent: str) -> Iterator[Host]:
     """The hosts on which the agent may have failed. Cheap for a million hosts: outcomes are searched as text, and hosts share
-    few agent_sets."""
+    few agent sets."""
     found = (table.get(name) for name in table.names())
     rejected = cache(lambda agent_set: isinstance(agent_set.look(agent)[6], Rejection))
     words = (f'"{ROLLED_BACK}"', f'"{REFUSED}"')

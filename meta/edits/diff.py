@@ -15,7 +15,7 @@ _Place = tuple[Selector, int]  # an override: its selector, and which of several
 
 
 def difference(changes: Iterable[Change]) -> list[str]:
-    """The lines, like `falcon-agent [prefix lg-]: version 1.0.0 -> 1.0.1` or `ban x 1.0.2: why`."""
+    """Return the lines, like `falcon-agent [prefix lg-]: version 1.0.0 -> 1.0.1` or `ban x 1.0.2: why`."""
     write = {RECORD: _record, ORDER: _order, BAN: _ban, LABELS: _labels, TARBALL: _tarball, HOST: _host}
     return [line for change in changes for line in write.get(change.kind, _other)(change)]
 
@@ -147,4 +147,4 @@ def _tarball(change: Change) -> list[str]:
 
 
 def _host(change: Change) -> list[str]:
-    return [f"host {change.name}: {'put aside' if change.after else 'taken back'}"]
+    return [f"host {change.name}: {'retired' if change.after else 'taken back'}"]

@@ -61,8 +61,8 @@ class Editor:
     ):
         """in_force: returns the records in force; put_in_force: activates others.
 
-        require_database: raises TryLater while the database is known not to answer; turn: seconds that an edit waits for
-        others in this process; known_hosts: the hosts that must be able to take their orders.
+        require_database: raises TryLater while the database is known not to answer. turn: seconds that an edit waits for
+        others in this process. known_hosts: the hosts that must be able to take their orders.
         """
         self._store = store
         self.in_force = in_force
@@ -97,19 +97,21 @@ class Editor:
                     return make(before)
                 except Moved:
                     before = self._store.load_records()
-        raise TryLater("others edit the records all the time; try again")
+        raise TryLater("others keep changing the records; try again")
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
         if not self._editing.acquire(timeout=self._longest_wait):
-            raise TryLater(f"another edit waits for the database, for more than {self._longest_wait:g} s; try again")
+            raise TryLater(
+                f"another edit has been waiting for the database for more than {self._longest_wait:g} s; try again"
+            )
         try:
             yield
         finally:
             self._editing.release()
 
     def preview(self, change: Change) -> Preview:
-        """What this change would do to the records in force. Raises as the change does."""
+        """Return what this change would do to the records in force. Raises as the change does."""
         before = self.in_force()
         after = self._changed(before, change)
         return Preview(before.revision, history.changes(before, after), after)

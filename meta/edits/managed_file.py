@@ -44,7 +44,7 @@ class Reading(NamedTuple):
         """Lines for people: the difference, the affected hosts, and the number of agents."""
         lines = [one_line(line, 1000) for line in self.difference[:MOST_LINES]]
         if len(self.difference) > MOST_LINES:
-            lines.append(f"... and {len(self.difference) - MOST_LINES} lines more")
+            lines.append(f"... and {len(self.difference) - MOST_LINES} more lines")
         touches = [f"touches {touched(self.affected) or 'no host'}"] if self.difference else []
         agents = len(self.data["agents"])
         return [*lines, *touches, f"{agents} agent{'' if agents == 1 else 's'}"]
@@ -66,7 +66,7 @@ def check(path: Path, before: RecordSet, url: str, known: capacity.KnownHosts = 
         capacity.require(before, after, known)
         removals.require(before, after, _remedy(url))
     except (EditRefused, Unconfirmed) as e:
-        stay = ", the former records would stay" if before.records else ""
+        stay = ", and the former records would stay" if before.records else ""
         raise Misconfigured(f"{path} would not be put in force{stay}: {_in_one(e)}") from e
 
 
@@ -162,7 +162,7 @@ class RecordsFile:
             if not seal:
                 removals.require(before, after, self._remedy)
             elif seal != _seal(before, after):
-                raise TryLater(f"what {self.path} changes is not what was confirmed any more: look at it again")
+                raise TryLater(f"{self.path} or the records changed since you confirmed: review it again")
             return after
 
         if reading.removals and not seal:
@@ -176,7 +176,7 @@ def _seal(before: RecordSet, after: RecordSet) -> str:
 
 
 def _tell_refusal(path: Path, error: MetaError) -> None:
-    log.error("records of %s not reloaded, the former ones stay in force:", path)
+    log.error("records of %s not reloaded; the former ones stay in force:", path)
     for line in str(error).splitlines():
         log.error("%s", line)
 
@@ -187,6 +187,6 @@ def _tell(path: Path, loaded: Loaded, reading: Reading) -> None:
     for line in reading.difference[:LINES]:
         log.info("%s: %s", path, one_line(line, 1000))
     if len(reading.difference) > LINES:
-        log.info("%s: and %d lines more", path, len(reading.difference) - LINES)
+        log.info("%s: and %d more lines", path, len(reading.difference) - LINES)
     touches = f", touches {touched(reading.affected) or 'no host'}" if reading.difference else ""
     log.info("records %s reloaded: %d agents%s", path, len(loaded.records), touches)

@@ -216,7 +216,7 @@ def _existing(records: RecordSet, agent: str) -> Record:
     record = records.record(agent)
     if record is None:
         close = closest(agent, (one.name for one in records.records))
-        hint = f"did you mean {close}?" if close else "set its version and tarball to make it"
+        hint = f"did you mean {close}?" if close else "set its version and tarball to create it"
         raise NotThere(f'there is no agent "{one_line(agent, 64)}"; {hint}')
     return record
 

@@ -17,7 +17,7 @@ from meta.records import history
 GATHER = 86400.0  # seconds that the first host waits for others
 AGAIN = 600.0  # seconds until the next try after a refusal
 AT_ONCE = 10_000  # hosts in one revision; if there are more, the next revision follows at once
-WHY = "these hosts are retired for so long that they are forgotten"
+WHY = "these hosts have been retired for so long that they are deleted"
 log = logging.getLogger(__name__)
 
 
@@ -44,4 +44,4 @@ class Unlabelling:
             self._editor.apply(edit, lambda records: operations.unlabel_hosts(records, names))
         except MetaError as e:
             self._refused_at = now
-            log.warning("labels of %d hosts that are to be forgotten stay for now: %s", len(labelled), e)
+            log.warning("labels of %d hosts that are to be deleted stay for now: %s", len(labelled), e)

@@ -21,7 +21,7 @@ class OneCpu:
         if self._cpu is None:
             return
         try:
-            self._done.here  # noqa: B018 (the thread's own: there, or not)
+            self._done.here  # noqa: B018 (raises if this thread has none)
         except AttributeError:
             self._done.here = True
             with suppress(OSError):  # the CPU is not available any more: the thread stays unpinned

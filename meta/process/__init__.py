@@ -1,1 +1,1 @@
-"""A service as a process: kept up, its address, its limit of open files."""
+"""A service as a process: its supervisor, its address, its clocks, and its limit of open files."""

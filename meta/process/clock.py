@@ -1,4 +1,4 @@
-"""The two clocks of this process, as one value that is handed down: what one part takes for now, all parts do."""
+"""The two clocks of this process, as one value that is passed to all its parts, so that they agree on the time."""
 
 import time
 from collections.abc import Callable
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 
 class Clock(NamedTuple):
-    """now: Unix seconds, by a clock that people can set; monotonic: seconds since some moment, by one that nothing sets."""
+    """Both clocks, as functions."""
 
-    now: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time  # Unix seconds; people can set this clock
+    monotonic: Callable[[], float] = time.monotonic  # seconds since some moment; cannot be set
 
 
 SYSTEM = Clock()

@@ -44,7 +44,7 @@ def reserve(host: str, port: int) -> socket.socket:
     except OSError as e:
         reserved.close()
         if e.errno == errno.EADDRINUSE:
-            text = f"{shown} is in use: stop what listens there, or choose another address with --listen"
+            text = f"{shown} is in use: stop the program that listens there, or choose another address with --listen"
             raise TryLater(text) from e
         raise Misconfigured(f"cannot listen on {shown}: {e.strerror}") from e
     return reserved

@@ -384,7 +384,7 @@ def test_a_misspelt_variable_in_meta_env_is_refused_with_its_line(home):
     ("line", "problem"),
     [
         ("META_LISTNE=127.0.0.1:0", "meta.env:4: META_LISTNE: unknown variable; did you mean META_LISTEN?"),
-        ("META_RECORDS = x.yaml", "meta.env:4: a shell takes META_RECORDS for a command"),
+        ("META_RECORDS = x.yaml", "meta.env:4: a shell would run META_RECORDS as a command"),
         ("META_URL='http://", "nterminated quoted string"),
         ('META_DATABASE="${NOBODY_SETS_THIS:?is needed}"', "is needed"),
     ],

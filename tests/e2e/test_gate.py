@@ -360,7 +360,7 @@ def test_a_name_that_nothing_knows_is_wrong_use_and_no_failure(meta, asked, said
 
 
 def test_no_record_and_no_host_are_not_yet(meta):
-    assert "no host to judge" in watch(meta, 1)
+    assert "no host counts" in watch(meta, 1)
     send(meta, {"name": "other", "version": "1", "status": "started", "timestamp": 7})
     shown = meta.run("status", "other", "--watch", expect=1).stdout
     assert "no record orders this agent" in shown

@@ -196,7 +196,7 @@ def test_reload_of_a_file_with_errors_leaves_the_former_records_in_force(server,
     records.write_text(RECORDS.replace("1.0.0", "2/0/0").replace("prefix", "prefx"))
     done = meta("reload", "--url", server.url, directory=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[0] == "meta: not reloaded, the former records stay in force:"
+    assert done.stderr.splitlines()[0] == "meta: not reloaded; the former records stay in force:"
     assert [line.split(": ")[1] for line in done.stderr.splitlines()[1:]] == [
         "agents[0].version",
         "agents[0].overrides[0].prefx",

@@ -9,6 +9,7 @@ _ETAG = re.compile(r'\s*(?:W/)?"([0-9]{1,15})"\s*', re.ASCII)
 
 
 def etag(revision: int) -> str:
+    """Return the ETag of a revision."""
     return f'"{revision}"'
 
 
@@ -24,7 +25,7 @@ def expected(if_match: str, if_none_match: str) -> int | None:
             raise Refusal(400, "If-None-Match of an edit must be *")
         return 0
     if not if_match:
-        raise Refusal(428, "send If-Match with the ETag of what you edited, or If-None-Match: * to make it")
+        raise Refusal(428, "send If-Match with the ETag of what you edited, or If-None-Match: * to create it")
     if if_match.strip() == ANY:
         return None
     match = _ETAG.fullmatch(if_match)

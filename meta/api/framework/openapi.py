@@ -14,7 +14,7 @@ from meta.api.schemas.types import Problem
 from updater.wire.heartbeat import VERSION
 
 JSON, BYTES = "application/json", "application/octet-stream"
-ANY = (400, 413, 429, 503, 504)  # what any operation may refuse with; 504: the database did not say whether it was done
+ANY = (400, 413, 429, 503, 504)  # refusals of any operation; 504: the database did not say whether it was done
 _HEADERS = {
     "If-Match": "The ETag of the version that the edit is based on; required to change an existing thing.",
     SECRET: "32 to 128 random characters, chosen by the host. A request with the same ones is the same enrolment, and gets "
@@ -25,7 +25,7 @@ _PARTS = re.compile(r"{(\w+)}")
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
-    """The document as JSON data."""
+    """Return the OpenAPI document as JSON data."""
     listed = list(operations)
     schemas = _Schemas(listed)
     paths: dict[str, dict[str, Any]] = {}

@@ -1,7 +1,7 @@
 """Decodes bodies and queries into our types; every input is either a valid value or a Refusal that says why.
 
-It is stricter than JSON parsers: it refuses repeated keys, NaN and infinity, numbers that do not fit into a double, lone
-surrogates, NUL, nesting deeper than MAX_DEPTH, and unknown fields.
+It is stricter than JSON parsers. It refuses repeated keys, unknown fields, lone surrogates, NUL, and nesting deeper than
+MAX_DEPTH. It also refuses NaN, infinity, and numbers that do not fit into a double.
 """
 
 import re
@@ -33,9 +33,8 @@ def parse(body: bytes) -> Any:
     """Parse a JSON body in which each key is given once. Raises Refusal."""
     if not body:
         raise Refusal(400, "the body is blank; it must be a JSON object")
-    if (
-        sum(map(body.count, _BEFORE_A_VALUE)) > MAX_NODES
-    ):  # a text may hold these, too: of so many that is no honest body
+    # Texts may have these characters too, but no real body has so many.
+    if sum(map(body.count, _BEFORE_A_VALUE)) > MAX_NODES:
         raise Refusal(400, f"the body holds more than {MAX_NODES:,} values")
     try:
         msgspec.json.decode(body)  # stricter on UTF-8, surrogates and numbers; the other parser finds repeated keys

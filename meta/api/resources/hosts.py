@@ -41,7 +41,14 @@ from meta.records.selectors import Glob
 from meta.records.selectors import Hosts as HostsSelector
 
 
-@operation("GET", "/hosts", Rule.VIEWER, "Hosts that fit, by name", query=HostsQuery, answers={200: Hosts})
+@operation(
+    "GET",
+    "/hosts",
+    Rule.VIEWER,
+    "List the hosts that match these conditions, by name",
+    query=HostsQuery,
+    answers={200: Hosts},
+)
 def get_hosts(call: Call) -> Reply:
     q, service = call.query, call.service
     wanted = HostFilter(q.state, q.agent, q.version, q.status, q.label, q.name, q.drift, q.failed, q.doubled)
@@ -55,7 +62,7 @@ def get_hosts(call: Call) -> Reply:
     "GET",
     "/hosts/{host}",
     Rule.VIEWER,
-    "One host",
+    "Show one host",
     parts={"host": Hostname},
     answers={200: HostView},
     refusals=[404],
@@ -68,7 +75,7 @@ def get_host(call: Call) -> Reply:
     "PUT",
     "/hosts/{host}/labels",
     Rule.EDITOR,
-    "These labels of the host, and no others; it need not have reported yet",
+    "Replace all labels of a host, which need not have reported yet",
     parts={"host": Hostname},
     query=EditQuery,
     body=LabelsBody,
@@ -84,7 +91,7 @@ def put_labels(call: Call) -> Reply:
     return edit(call, "label", change, of_records=False)
 
 
-@operation("GET", "/labels", Rule.VIEWER, "The labels in use, by key", answers={200: Labels})
+@operation("GET", "/labels", Rule.VIEWER, "List the labels in use, by key", answers={200: Labels})
 def get_labels(call: Call) -> Reply:
     return Reply(200, Labels(pages.labels(call.service.records)))
 
@@ -93,7 +100,7 @@ def get_labels(call: Call) -> Reply:
     "POST",
     "/labels",
     Rule.EDITOR,
-    "Set and remove labels of some hosts, and leave their others",
+    "Set and remove labels of some hosts; their other labels stay",
     query=EditQuery,
     body=LabelEdit,
     answers={200: EditView},
@@ -126,7 +133,7 @@ def _labelled(records: RecordSet, hosts: Iterable[str], wanted: Mapping[str, str
     "PUT",
     "/hosts/{host}/retirement",
     Rule.EDITOR,
-    "Put the host aside until it reports again",
+    "Retire a host until it reports again",
     parts={"host": Hostname},
     query=WhyQuery,
     answers={200: HostView},
@@ -141,7 +148,7 @@ def put_retirement(call: Call) -> Reply:
     "DELETE",
     "/hosts/{host}/retirement",
     Rule.EDITOR,
-    "Take the host back",
+    "Take back a retired host",
     parts={"host": Hostname},
     query=WhyQuery,
     answers={200: HostView},
@@ -156,7 +163,7 @@ def delete_retirement(call: Call) -> Reply:
     "POST",
     "/retirements",
     Rule.EDITOR,
-    "Put some hosts aside until they report again, or take them back: all or none",
+    "Retire some hosts until they report again, or take them back: all or none",
     query=WhyQuery,
     body=RetirementBody,
     answers={200: EditView},
@@ -180,7 +187,7 @@ def _put_aside(call: Call, hosts: Iterable[str], retired: bool) -> Done:
     "GET",
     "/counts",
     Rule.VIEWER,
-    "How many hosts have which version of which agent in which status",
+    "Count hosts by agent, version and status",
     query=AgentQuery,
     answers={200: Counts},
 )
@@ -193,7 +200,7 @@ def get_counts(call: Call) -> Reply:
     "GET",
     "/failures",
     Rule.VIEWER,
-    "On how many hosts the change to the desired state failed, by reason",
+    "Count the hosts on which the change to the desired state failed, by reason",
     query=AgentQuery,
     answers={200: Failures},
 )
@@ -205,7 +212,7 @@ def get_failures(call: Call) -> Reply:
     "GET",
     "/progress",
     Rule.VIEWER,
-    "How far an agent's change has come, on all hosts or some",
+    "Show how far an agent's change has come, on all hosts or some",
     query=ProgressQuery,
     answers={200: Progress},
     refusals=[404],
@@ -217,13 +224,13 @@ def get_progress(call: Call) -> Reply:
         new := [one for one in selector.hosts if service.table.get(one) is None]
     ):
         raise NotThere(no_hosts(sorted(new), service.table.folded_names()))
-    behind = service.behind()  # before the look, which then sees at least this state
+    behind = service.behind()  # read first, so that the progress is at least as new
     asked = Asked(q.agent, selector, q.include_lost, q.failed_before.split(","))
     found = progress(service.table, asked, call.now, service.ages)
     return Reply(200, replace(found, behind=behind or found.behind))
 
 
-@operation("GET", "/states", Rule.VIEWER, "How many hosts are in which state", answers={200: States})
+@operation("GET", "/states", Rule.VIEWER, "Count hosts by state", answers={200: States})
 def get_states(call: Call) -> Reply:
     table = call.service.table
     doubled = len(table.doubled(call.now))
@@ -234,7 +241,7 @@ def get_states(call: Call) -> Reply:
     "GET",
     "/drift",
     Rule.VIEWER,
-    "How many hosts are not as desired, by agent and desired version",
+    "Count the hosts that are not as desired, by agent and desired version",
     query=AgentQuery,
     answers={200: Drifts},
 )
@@ -246,7 +253,7 @@ def get_drift(call: Call) -> Reply:
     "GET",
     "/names",
     Rule.VIEWER,
-    "Names of hosts that differ only by case or a last dot, or are any machine's",
+    "List names of hosts that differ only in case or a final dot, or that any machine may have",
     answers={200: NameDoubts},
 )
 def get_names(call: Call) -> Reply:

@@ -33,7 +33,7 @@ _EDIT_REFUSALS = (404, 409, 412, 428)
     "GET",
     "/records",
     Rule.VIEWER,
-    "All records",
+    "Show all records",
     answers={200: RecordsBody, 304: None},
     conditional=["If-None-Match"],
 )
@@ -48,7 +48,7 @@ def get_records(call: Call) -> Reply:
     "PUT",
     "/records",
     Rule.EDITOR,
-    "Make these all records there are",
+    "Replace all records",
     query=ApplyQuery,
     body=RecordsBody,
     most=MAX_RECORDS,
@@ -83,7 +83,7 @@ def _removals(call: Call) -> list[str]:
     "POST",
     "/difference",
     Rule.VIEWER,
-    "What would change if these were all records, and on how many hosts; nothing is changed",
+    "Show what replacing all records would change, and on how many hosts; nothing is changed",
     body=RecordsBody,
     most=MAX_RECORDS,
     check=lambda data: load.parse_data(data, "records"),
@@ -99,7 +99,7 @@ def compare_records(call: Call) -> Reply:
     "GET",
     "/records/{agent}",
     Rule.VIEWER,
-    "The record of one agent",
+    "Show the record of one agent",
     parts={"agent": AgentName},
     answers={200: RecordBody, 304: None},
     refusals=[404],
@@ -118,7 +118,7 @@ def get_record(call: Call) -> Reply:
     "PUT",
     "/records/{agent}",
     Rule.EDITOR,
-    "Make this the record of the agent",
+    "Create or replace the record of one agent",
     parts={"agent": AgentName},
     query=EditQuery,
     body=RecordBody,
@@ -165,7 +165,7 @@ def patch_record(call: Call) -> Reply:
     "DELETE",
     "/records/{agent}",
     Rule.EDITOR,
-    "No more orders for this agent; what runs goes on running",
+    "Delete the record of one agent; hosts get no more orders for it, and keep it running",
     parts={"agent": AgentName},
     query=EditQuery,
     answers={200: EditView},
@@ -182,7 +182,7 @@ def delete_record(call: Call) -> Reply:
     "GET",
     "/explain/{host}",
     Rule.VIEWER,
-    "The desired state of each agent on this host, and what sets it",
+    "Show the desired state of each agent on this host, and what sets it",
     parts={"host": Hostname},
     answers={200: Explanation},
 )
@@ -205,17 +205,19 @@ OPERATIONS: tuple[Operation, ...] = (
 
 
 def edit(call: Call, action: str, change: Change, *, of_records: bool = True, notes: Sequence[str] = ()) -> Reply:
-    """Make this edit for the caller. of_records: refuse it if a records file manages the records; notes: remarks for the
-    answer, which the change itself may add to."""
+    """Make this edit for the caller.
+
+    of_records: refuse it if a file manages the records; notes: remarks for the answer, which the change may add to.
+    """
     if of_records:
-        _refuse_where_a_file_rules(call)
+        _refuse_if_a_file_rules(call)
     view = _made(call, action, change)[0]
     view.notes += notes
     return Reply(200, view)
 
 
 def _made(call: Call, action: str, change: Change) -> tuple[EditView, RecordSet]:
-    """(what the edit did, or would do; the records after it)."""
+    """Return (what the edit did, or would do; the records after it)."""
     asked = call.query
     if asked.dry_run:
         return _seen(call, change)
@@ -232,7 +234,7 @@ def _seen(call: Call, change: Change) -> tuple[EditView, RecordSet]:
         names = similar_names.doubts(call.service.records, seen.after, call.service.table.folded_names())
         view.warnings = [*names.warnings, *_warnings(call, seen.after, reached.brought)]
         view.notes += names.notes
-    else:  # a ban is lifted, or labels bring hosts to an override
+    else:  # a lifted ban or new labels may order a version that was rolled back
         said = [failures.rolled_back(call.service.table, *one) for one in sorted(reached.brought)]
         view.warnings = list(filter(None, said))
     return view, seen.after
@@ -253,10 +255,10 @@ def _warnings(call: Call, after: RecordSet, brought: Collection[tuple[str, str]]
     return [*found, *filter(None, [capacity.doubt(after, service.known_hosts)])]
 
 
-def _refuse_where_a_file_rules(call: Call) -> None:
+def _refuse_if_a_file_rules(call: Call) -> None:
     if file := call.service.file:
         then = f"meta reload --url {call.service.settings.url}"
-        raise Refusal(409, f"the records are those of {file}: edit that file, and then on its machine: {then}")
+        raise Refusal(409, f"the records are managed in {file}: edit that file, then run on its machine: {then}")
 
 
 def edit_record(
@@ -267,8 +269,10 @@ def edit_record(
     there_is_one: bool = False,
     note: Callable[[RecordSet], str] = lambda _after: "",
 ) -> Reply:
-    """An edit of one record, if it has not changed since it was read. there_is_one: 404 if it does not exist; note: returns a
-    remark on the records after it."""
+    """Edit one record, if it has not changed since it was read.
+
+    there_is_one: answer 404 if it does not exist; note: returns a remark on the records after the edit.
+    """
     agent, revision = call.path["agent"], expected(call.if_match, call.if_none_match)
 
     def checked(before: RecordSet) -> RecordSet:
@@ -280,7 +284,7 @@ def edit_record(
             raise Conflict(agent, before.revision, 0, [])
         return change(before)
 
-    _refuse_where_a_file_rules(call)
+    _refuse_if_a_file_rules(call)
     view, after = _made(call, action, checked)
     view.notes += filter(None, [note(after)])
     is_new = any(one.kind == history.RECORD and one.before is None for one in view.changes)

@@ -19,7 +19,7 @@ from meta.records.model import RecordSet
     "POST",
     "/records/{agent}/retry",
     Rule.EDITOR,
-    "Hosts that rolled the version of this agent back or refused it try it again",
+    "Have hosts try the version of this agent again that they rolled back or refused",
     parts={"agent": AgentName},
     query=EditQuery,
     body=RetryBody,
@@ -28,7 +28,8 @@ from meta.records.model import RecordSet
     conditional=["If-Match"],
 )
 def retry(call: Call) -> Reply:
-    """Order a retry. The answer's notes say on how many hosts it acts, and on how many it cannot; with none it is no edit."""
+    """Order a retry. The notes of the answer say how many hosts will try again, and how many cannot. Without any, nothing is
+    changed."""
     agent = call.path["agent"]
     wanted = [] if call.body.selectors is UNSET else msgspec.to_builtins(call.body.selectors)
     selectors = [load.parse_selector(one, f"selectors[{index}]") for index, one in enumerate(wanted)]

@@ -21,7 +21,7 @@ from meta.suggestions import did_you_mean
     "GET",
     "/revisions",
     Rule.VIEWER,
-    "The edits that were made, newest first",
+    "List the committed edits, newest first",
     query=RevisionsQuery,
     answers={200: Revisions},
 )
@@ -36,7 +36,7 @@ def get_revisions(call: Call) -> Reply:
     "GET",
     "/revisions/{number}",
     Rule.VIEWER,
-    "One edit",
+    "Show one edit",
     parts={"number": Number},
     answers={200: RevisionView},
     refusals=[404],
@@ -52,7 +52,7 @@ def get_revision(call: Call) -> Reply:
     "POST",
     "/rollback",
     Rule.EDITOR,
-    "Make the records, or that of one agent, what they were; bans and labels stay as they are",
+    "Restore earlier records, or that of one agent; bans and labels stay",
     query=EditQuery,
     body=RollbackBody,
     answers={200: EditView},
@@ -60,14 +60,14 @@ def get_revision(call: Call) -> Reply:
     conditional=["If-Match"],
 )
 def roll_back(call: Call) -> Reply:
-    """Roll back. If-Match: a revision of all records; what is rolled back must not have changed since."""
+    """Roll back. If-Match names a revision of all records; the restored ones must not have changed since."""
     body, editor, notes = call.body, call.service.editor, list[str]()
     shown = expected(call.if_match, "") if call.if_match else None
     if body.why and not call.query.why:
         call.query.why = body.why
     agent, to = (None if value is msgspec.UNSET else value for value in (body.agent, body.revision))
     if agent is None and to is None:
-        raise Refusal(400, "give a revision to go back to, or an agent whose last change is taken back")
+        raise Refusal(400, "give a revision to restore, or an agent whose last change to undo")
 
     def change(before: RecordSet) -> RecordSet:
         if shown is not None:
@@ -92,7 +92,7 @@ def _way_back(call: Call, before: RecordSet, agent: str, to: int | None) -> Way:
 
 def _taken_back(agent: str, by: history.Revision) -> str:
     why = f": {by.why}" if by.why else ""
-    return f"the last change of {agent} was taken back already, in revision {by.number} by {by.who or 'unknown'}{why}"
+    return f"the last change of {agent} was rolled back already, in revision {by.number} by {by.who or 'unknown'}{why}"
 
 
 def _still_ordered(before: Record | None, after: Record | None) -> list[str]:
@@ -102,11 +102,11 @@ def _still_ordered(before: Record | None, after: Record | None) -> list[str]:
     kept = [one.selector.in_words() for one in after.overrides if one.version == before.version]
     if not kept:
         return []
-    hint = f"to take that back too, give the revision before it: meta history {before.name}"
+    hint = f"to undo that too, name the revision before it: meta history {before.name}"
     return [f"{before.name} {before.version} stays for {', '.join(kept)}; {hint}"]
 
 
-@operation("GET", "/bans", Rule.VIEWER, "The versions that no host is told to run", answers={200: Bans})
+@operation("GET", "/bans", Rule.VIEWER, "List the banned versions, which no host is told to run", answers={200: Bans})
 def get_bans(call: Call) -> Reply:
     return Reply(
         200, Bans([BanView(one.agent, one.version, one.why, one.who, one.at) for one in call.service.records.bans])
@@ -117,7 +117,7 @@ def get_bans(call: Call) -> Reply:
     "PUT",
     "/bans/{agent}/{version}",
     Rule.EDITOR,
-    "No host is told to run this version from now on",
+    "Ban a version: no host is told to run it",
     parts={"agent": AgentName, "version": Version},
     query=EditQuery,
     answers={200: EditView},
@@ -131,7 +131,7 @@ def put_ban(call: Call) -> Reply:
     "DELETE",
     "/bans/{agent}/{version}",
     Rule.EDITOR,
-    "This version may be ordered again",
+    "Lift a ban: the version may be ordered again",
     parts={"agent": AgentName, "version": Version},
     query=EditQuery,
     answers={200: EditView},

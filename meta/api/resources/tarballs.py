@@ -26,7 +26,7 @@ _FileName = Annotated[str, Meta(pattern=TARBALL)]
 _STATUS = {tarballs.BadTarball: 400, tarballs.Published: 409}
 
 
-@operation("GET", "/tarballs", Rule.VIEWER, "What is published", answers={200: Tarballs}, refusals=[404])
+@operation("GET", "/tarballs", Rule.VIEWER, "List the published tarballs", answers={200: Tarballs}, refusals=[404])
 def get_tarballs(call: Call) -> Reply:
     records = call.service.records
     desired, hosts = named_by(records.records), pruning.run_by(call.service.table)
@@ -43,7 +43,7 @@ def get_tarballs(call: Call) -> Reply:
     "GET",
     "/tarballs/{file}",
     Rule.READ,
-    "The bytes of a published file",
+    "Download a published file",
     parts={"file": str},
     answers={200: FILE, 206: FILE, 304: None},
     refusals=[404, 412],
@@ -66,10 +66,10 @@ def get_tarball(call: Call) -> Reply:
 def put_tarball(call: Call) -> Reply:
     name, directory = call.path["file"], _directory(call)
     if call.stream is None or not re.fullmatch(tarballs.PUBLISHED, name):
-        raise Refusal(400, "a tarball is called NAME-VERSION.tar.gz")
+        raise Refusal(400, "the name of a tarball must be NAME-VERSION.tar.gz")
     agent, version = tarballs.split(name, _names(call))
     if name_problem(agent) or version_problem(version):
-        raise Refusal(400, f"{name} is no tarball of {agent}: it is called NAME-VERSION.tar.gz")
+        raise Refusal(400, f"{name} is no valid name for a tarball of {agent}: it must be NAME-VERSION.tar.gz")
     try:
         tarball, is_new = tarballs.publish(directory, name, call.stream, call.length, call.query.sha256)
     except tuple(_STATUS) as e:
@@ -128,7 +128,7 @@ def _view(tarball: Tarball, made: Publication | None, known: list[str]) -> Tarba
 def _directory(call: Call) -> Path:
     directory = call.service.settings.tarballs
     if directory is None:
-        raise Refusal(404, "this meta offers no tarballs; start it with --tarballs DIRECTORY")
+        raise Refusal(404, "this meta serves no tarballs; start it with --tarballs DIRECTORY")
     return directory
 
 

@@ -23,12 +23,12 @@ _SHOWN = tuple(TokenView.__struct_fields__)
 log = logging.getLogger(__name__)
 
 
-@operation("GET", "/whoami", Rule.READ, "Whose token this is", answers={200: Whoami})
+@operation("GET", "/whoami", Rule.READ, "Show who makes the request, by the token", answers={200: Whoami})
 def whoami(call: Call) -> Reply:
     return Reply(200, Whoami(call.who.name, call.who.role))
 
 
-@operation("GET", "/tokens", Rule.ADMIN, "All tokens, revoked ones too", answers={200: Tokens})
+@operation("GET", "/tokens", Rule.ADMIN, "List all tokens, also revoked ones", answers={200: Tokens})
 def get_tokens(call: Call) -> Reply:
     return Reply(200, Tokens([TokenView(**_shown(one)) for one in call.service.store.tokens()]))
 
@@ -37,7 +37,7 @@ def get_tokens(call: Call) -> Reply:
     "POST",
     "/tokens",
     Rule.ADMIN,
-    "Make a token; the answer is the only place where its text is",
+    "Create a token; only this response has its text",
     body=TokenBody,
     answers={201: NewToken},
 )
@@ -62,7 +62,7 @@ def make_token(call: Call) -> Reply:
     token, serial = call.service.store.add_token(token, call.who.id, epoch)
     call.service.tokens.take(token, serial, epoch)
     role = f" {token.role}" if token.role else ""
-    log.info("token %d made: %s%s %s, by %s", token.id, token.kind, role, token.name, call.who.name)
+    log.info("token %d created: %s%s %s, by %s", token.id, token.kind, role, token.name, call.who.name)
     warnings = nearly_selecting(Glob(token.pattern), call.service.table.folded_names())
     return Reply(201, NewToken(**_shown(token), token=text, warnings=warnings))
 
@@ -112,7 +112,7 @@ def revoke_token(call: Call) -> Reply:
     "POST",
     "/enrol",
     Rule.ENROL,
-    "Get a host its own token, for an enrolment token",
+    "Enrol a host: exchange an enrolment token for a token of the host",
     body=EnrolBody,
     answers={201: Enrolled},
     refusals=[409],
@@ -125,7 +125,7 @@ def enrol(call: Call) -> Reply:
     if shown is None or not fnmatchcase(host, shown.pattern):
         raise Refusal(403, f"this enrolment token is not for {host}")
     if secret and not _SECRET.fullmatch(secret):
-        raise Refusal(400, f"{SECRET} must be 32 to 128 letters, digits, '_' or '-', made by chance")
+        raise Refusal(400, f"{SECRET} must be 32 to 128 letters, digits, '_' or '-', chosen at random")
     service.require_database()
     epoch = service.host_tokens.epoch
     key = shown.id, host
@@ -149,7 +149,7 @@ def enrol(call: Call) -> Reply:
     "DELETE",
     "/hosts/{host}/token",
     Rule.ADMIN,
-    "Take the host's token back; it may enrol again",
+    "Revoke the token of a host, which may enrol again",
     parts={"host": Hostname},
     answers={204: None},
     refusals=[404],

@@ -9,13 +9,13 @@ from meta.cli import options
 
 @click.group()
 def db() -> None:
-    """Look after the database."""
+    """Maintain the database."""
 
 
-@db.command(short_help="Make or migrate the tables.")
+@db.command(short_help="Create or migrate the tables.")
 @options.database
 def upgrade(database: str | None) -> None:
-    """Make the tables, or bring them to this version's form. `meta serve` does it too.
+    """Create the tables, or migrate them to this version. `meta serve` does it too.
 
     \b
     Example:
@@ -34,10 +34,10 @@ def upgrade(database: str | None) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @options.database
 def backup(file: Path, database: str | None) -> None:
-    """Copy the SQLite database into the new FILE, whole and at one moment, while meta goes on.
+    """Copy the SQLite database, as it is at one moment, into the new FILE, while meta keeps serving.
 
     To restore: stop meta, remove the database with its -wal and -shm (an old -wal would undo the restore), put FILE in its
-    place, start meta. A PostgreSQL database is copied by pg_dump.
+    place, start meta. Use pg_dump to copy a PostgreSQL database.
 
     \b
     Examples:

@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     metavar="FILE",
     required=True,
     type=click.Path(path_type=Path),
-    help="elves' own conf.properties, unchanged.",
+    help="The conf.properties of elves' heartbeat module, unchanged.",
 )
 @options.variable(
     "--meta-config",
     "CONFIG",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="meta's own settings, as for `meta serve --config`; options win over it.",
+    help="The settings of meta, as for `meta serve --config`; options override it.",
 )
 @options.database
 @options.records
-@click.option("--no-hosts", is_flag=True, help="Keep no hosts: only for auth.mode simple and supervisor.")
+@click.option("--no-hosts", is_flag=True, help="Do not store hosts: only for auth.mode simple and supervisor.")
 @options.variable(
     "--http",
     "ELVES_HTTP",
     metavar="HOST:PORT",
     default="127.0.0.1:11103",
     show_default=True,
-    help="/health, /ready and /metrics; `none`.",
+    help="Where to serve /health, /ready and /metrics; `none` for nowhere.",
 )
 @click.option(
     "--var",
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     default="var",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Keeps the app table.",
+    help="The directory for the app table.",
 )
 @options.log_level
 @options.log_format
@@ -65,7 +65,7 @@ def elves(
     a records file.
 
     The agents show in `meta hosts` of the same database. What an agent may run is decided by auth.mode in FILE: `records`
-    (ours, the default), `supervisor` or `simple`. docs/elves.md tells how to move over.
+    (the records of meta, the default), `supervisor` or `simple`. docs/elves.md says how to migrate.
 
     \b
     Examples:
@@ -92,7 +92,7 @@ def elves(
     logs.warn(ours.warnings)
     if check:
         server.check(settings, watched, None if no_hosts else Store(ours.database), announcing().running())
-        click.echo(f"{config} is good")
+        click.echo(f"{config}: ok")
         return
     announcer = announcing()
     if no_hosts:

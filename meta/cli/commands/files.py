@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _file = click.argument("file", type=click.Path(path_type=Path))
 
 
-@click.command(short_help="Make the records what a file says.")
+@click.command(short_help="Replace all records by those in a file.")
 @_file
 @options.changing
 def apply(editor: "Editor", file: Path) -> None:
@@ -22,8 +22,8 @@ def apply(editor: "Editor", file: Path) -> None:
 
     A file that `meta export` wrote names the revision that it is based on, in its first line. If others have changed a record
     since, this is a conflict and shows what they did; export again, or remove the line to overrule them. On success the line is
-    updated. A file that removes more than half of the agents, or of an agent's overrides, may have been cut short: it is
-    refused without --yes.
+    updated. A file that removes more than half of the agents, or of an agent's overrides, may be truncated: it is refused
+    without --yes.
 
     \b
     Examples:
@@ -52,11 +52,11 @@ def apply(editor: "Editor", file: Path) -> None:
 
 @click.command(short_help="Show how a file differs from the records.")
 @_file
-@click.option("--exit-code", is_flag=True, help="Exit with 1 when there is a difference.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if there is a difference.")
 @options.output
 @options.connected
 def diff(client: "Client", file: Path, exit_code: bool, output: str) -> None:
-    """Show what `meta apply FILE` would change, and on how many hosts. Needs no right to change anything.
+    """Show what `meta apply FILE` would change, and on how many hosts. A viewer's token is enough.
 
     \b
     Examples:
@@ -80,12 +80,12 @@ def diff(client: "Client", file: Path, exit_code: bool, output: str) -> None:
         click.get_current_context().exit(1)
 
 
-@click.command("import", short_help="Take agents from a file, and keep the others.")
+@click.command("import", short_help="Add or replace the agents in a file, and keep the others.")
 @_file
 @options.changing
 def import_(editor: "Editor", file: Path) -> None:
-    """Take the agents of FILE, ops-meta's cfg.json or a records file, into the records. Agents that it does not name stay as
-    they are; what it would overwrite is shown.
+    """Add the agents of FILE, ops-meta's cfg.json or a records file, to the records. Agents that it does not name stay as
+    they are. It shows which records it replaces.
 
     \b
     Examples:
@@ -98,16 +98,16 @@ def import_(editor: "Editor", file: Path) -> None:
     loaded = record_files.read(file)
     present, revision = record_files.present(editor.client)
     for name in record_files.overwritten(present, loaded.records):
-        click.echo(f"overwrites {name}, which is there already", err=True)
+        click.echo(f"replaces the record of {name}", err=True)
     editor.make(Wish("PUT", "/records", record_files.merged(present, loaded.records), revision, "import"))
 
 
-@click.command(short_help="Write the records as a file.")
-@click.option("-o", "--output", "file", type=click.Path(path_type=Path), help="Where to; stdout if it is not given.")
+@click.command(short_help="Write all records into a file.")
+@click.option("-o", "--output", "file", type=click.Path(path_type=Path), help="The file; stdout by default.")
 @options.connected
 def export(client: "Client", file: Path | None) -> None:
-    """Write the records as a file for `meta apply`. Its first line names the revision, so that an edit of it cannot undo
-    changes that others make in the meantime.
+    """Write all records into a file for `meta apply`. Its first line names the revision, so that applying it cannot undo
+    changes that others make in between.
 
     \b
     Examples:

@@ -59,18 +59,18 @@ def _show(revision: "RevisionView") -> None:
     show_difference([f"  {line}" for line in lines_of(revision.changes)], err=False)
 
 
-@click.command(short_help="Take an agent's last change back.")
+@click.command(short_help="Undo an agent's last change.")
 @click.argument("revision", type=click.IntRange(0), required=False)
 @click.option("--agent", metavar="NAME", help="Only the record of this agent.", **options.OF_AN_AGENT)
 @options.changing
 def rollback(editor: "Editor", revision: int | None, agent: str | None) -> None:
-    """Take back the newest change of --agent, or with REVISION make its record what it was right after that. Without --agent
-    REVISION takes back all agents at once. It is a new revision: nothing is lost. Bans and labels stay.
+    """Undo the newest change of --agent, or with REVISION restore its record as it was after that. REVISION without --agent
+    restores all agents. This makes a new revision, so nothing is lost. Bans and labels stay.
 
-    A change that was already rolled back is left alone, and it is shown who did it: running this twice is safe. A retry (meta
-    retry) does not count as a change. A release of several edits (canary, all hosts) is taken back by the REVISION before it,
-    with all other edits of the agent since. A watch has other exit codes than that of a failure, so a script checks
-    for 1.
+    If the change was rolled back already, nothing is changed, and it shows who did it: running this twice is safe. A retry
+    (meta retry) does not count as a change. To undo a release of several edits (a canary, then all hosts), name the REVISION
+    before it; that undoes all other edits of the agent since, too. `meta status --watch` exits with 1 only for a failure, so a
+    script checks that.
 
     \b
     Examples:
@@ -83,19 +83,19 @@ def rollback(editor: "Editor", revision: int | None, agent: str | None) -> None:
     from meta.cli.steps.confirm import SHOWN, Wish
 
     if revision is None and not agent:
-        raise click.UsageError("say which --agent, or which REVISION to go back to (meta history shows them)")
+        raise click.UsageError("name an --agent, or a REVISION to restore (meta history shows them)")
     body = {"revision": revision, "agent": agent or None}
     given = {key: value for key, value in body.items() if value is not None}
     editor.make(Wish("POST", "/rollback", given, SHOWN))
 
 
-@click.command(short_help="Let no host run a version.")
+@click.command(short_help="Forbid a version on all hosts.")
 @options.agent()
 @click.argument("version", shell_complete=options.versions)
 @options.changing
 def ban(editor: "Editor", agent: str, version: str) -> None:
-    """Let no host be told to run VERSION of AGENT, even if the records have it. Where it runs it keeps running, until the
-    records have another version.
+    """Tell no host to run VERSION of AGENT, even if the records have it. Hosts that run it keep running it until the records
+    have another version.
 
     \b
     Example:
@@ -106,17 +106,17 @@ def ban(editor: "Editor", agent: str, version: str) -> None:
     from meta.cli.steps.confirm import Wish
 
     if not editor.why:
-        raise click.UsageError("say why, for those who will wonder: --why TEXT")
+        raise click.UsageError("give a reason for others: --why TEXT")
     require_agent(editor.client, agent)
     editor.make(Wish("PUT", at("bans", agent, version)))
 
 
-@click.command(short_help="Take a ban back.")
+@click.command(short_help="Lift a ban.")
 @options.agent()
 @click.argument("version", shell_complete=options.banned)
 @options.changing
 def unban(editor: "Editor", agent: str, version: str) -> None:
-    """Let VERSION of AGENT be run again, where the records have it.
+    """Allow VERSION of AGENT again; hosts run it if the records have it.
 
     \b
     Example:

@@ -17,7 +17,9 @@ STATES = ("new", "ok", "late", "lost", "retired")
 
 
 @click.command(short_help="List hosts.")
-@click.option("--state", type=click.Choice(STATES), help="Only those; retired ones are shown only so.")
+@click.option(
+    "--state", type=click.Choice(STATES), help="Only hosts in this state; retired ones are shown only with it."
+)
 @click.option("--agent", default="", metavar="NAME", help="Only with this agent.", **options.OF_AN_AGENT)
 @click.option(
     "--version",
@@ -28,18 +30,18 @@ STATES = ("new", "ok", "late", "lost", "retired")
 )
 @click.option("--status", default="", metavar="STATUS", help="Only with an agent in this status: started, stoped...")
 @click.option("--label", default="", metavar="KEY[=VALUE]", help="Only with this label.", shell_complete=options.labels)
-@click.option("--name", default="", metavar="GLOB", help="Only with such names: 'web-*'.")
-@click.option("--drift/--no-drift", default=None, help="Only those that are not as desired, or only those that are.")
-@click.option("--failed", is_flag=True, help="Only those where the change to the desired state failed.")
+@click.option("--name", default="", metavar="GLOB", help="Only hosts with names like 'web-*'.")
+@click.option("--drift/--no-drift", default=None, help="Only hosts that are not as desired, or only those that are.")
+@click.option("--failed", is_flag=True, help="Only hosts on which the change to the desired state failed.")
 @click.option("--doubled", is_flag=True, help="Only names under which two machines report.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many.")
-@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many hosts.")
+@click.option("--all", "everything", is_flag=True, help="List all hosts.")
 @options.output
 @options.connected
 def hosts(client: "Client", limit: int, everything: bool, output: str, **wanted: Any) -> None:
     """List the hosts that match all options, by name, with their agents: NAME VERSION, the desired version if it differs, and
-    why its change failed. On a terminal each host is one line, without address and labels if it is narrow: `meta host NAME`
-    shows all.
+    why its change failed. On a terminal each host is one line, and a narrow one hides address and labels: `meta host NAME`
+    shows everything.
 
     \b
     Examples:
@@ -52,9 +54,8 @@ def hosts(client: "Client", limit: int, everything: bool, output: str, **wanted:
     from meta.api.schemas.types import Hosts
     from meta.cli.views import host_list, show
 
-    wanted |= {
-        key: wanted[key] or None for key in ("failed", "doubled")
-    }  # what is not asked is not sent: an older meta would refuse it
+    # Sent only if they are set, since an older meta would refuse them.
+    wanted |= {key: wanted[key] or None for key in ("failed", "doubled")}
     found = Hosts([])
     for page in client.pages("/hosts", Hosts, 0 if everything else limit, **wanted):
         found.items += page.items
@@ -103,7 +104,7 @@ def host(client: "Client", name: str, output: str) -> None:
 
 
 def doubled(host: "HostView") -> str:
-    return f"two machines report under this name, from {' and '.join(host.doubled)}: give each a name of its own"
+    return f"two machines report under this name, from {' and '.join(host.doubled)}: give each its own name"
 
 
 def _agent_row(agent: "AgentView") -> "list[Cell | str]":
@@ -172,7 +173,7 @@ def explain(client: "Client", host: str, output: str) -> None:
     found = client.get(at("explain", host), Explanation)
     try:
         client.get(at("hosts", host), HostView)
-    except NotThere as e:  # the answer is right for when it comes; but perhaps the name is not
+    except NotThere as e:  # the answer will be right when the host comes, but its name may be wrong
         click.echo(f"note: {e}", err=True)
     if not show.data(found, output):
         _explain(found)
@@ -189,7 +190,7 @@ def _explain(found: "Explanation") -> None:
             value = " ".join(field.value) if isinstance(field.value, list) else str(field.value)
             by = f"override {field.override}: {field.selector}" if field.by == "override" else field.by
             rows.append([agent.agent, field.field, value, show.Cell(by, "" if field.by == "record" else "cyan")])
-    show.table(["agent", "field", "value", "said by"], rows, "no agent is meant for this host")
+    show.table(["agent", "field", "value", "set by"], rows, "no record applies to this host")
     for agent in found.agents:
         if agent.ban:
             why = f": {show.one_line_kept(agent.ban.why)}" if agent.ban.why else ""

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Set and remove labels of hosts.")
 @click.argument("words", metavar="[HOST...|-] KEY=VALUE|KEY-...", nargs=-1, required=True, shell_complete=options.hosts)
-@click.option("--name", metavar="GLOB", help="Hosts with such names: 'web-*'.")
-@options.selecting("--where", help="Hosts that --for selects too: prefix:web-, label:env=staging ...")
+@click.option("--name", metavar="GLOB", help="Hosts with names like 'web-*'.")
+@options.selecting("--where", help="Hosts of this selector: prefix:web-, label:env=staging ...")
 @click.option("--unseen", is_flag=True, help="Also hosts that have not reported yet.")
 @options.changing
 def label(editor: "Editor", words: tuple[str, ...], name: str | None, where: str | None, unseen: bool) -> None:
-    """Set labels of HOSTs (KEY=VALUE) or remove them (KEY-). Overrides with --for label:KEY=VALUE select by them. Of the hosts
-    that have reported --name and --where choose (both: those that fit both); - takes names from stdin.
+    """Set labels of HOSTs (KEY=VALUE) or remove them (KEY-). Overrides with --for label:KEY=VALUE select hosts by them.
+
+    --name and --where select among the hosts that have reported; with both, hosts must match both. - reads names from stdin.
 
     \b
     Examples:
@@ -45,14 +46,14 @@ def label(editor: "Editor", words: tuple[str, ...], name: str | None, where: str
     editor.make(Wish("POST", "/labels", {"hosts": hosts, "set": wanted, "remove": gone} | known))
 
 
-@click.command(short_help="Put hosts aside that are gone.")
+@click.command(short_help="Retire hosts that are gone.")
 @options.host("hosts", nargs=-1, required=True)
 @options.why
 @options.output
 @options.connected
 def retire(client: "Client", hosts: tuple[str, ...], why: str, output: str) -> None:
-    """Put HOSTs aside: they no longer count and are listed only with --state retired. One that reports again is back by itself.
-    Who did it and why is in `meta history`.
+    """Retire HOSTs: they no longer count, and are listed only with --state retired. One that reports again is back by itself.
+    `meta history` shows who retired it, and why.
 
     \b
     Example:
@@ -61,7 +62,7 @@ def retire(client: "Client", hosts: tuple[str, ...], why: str, output: str) -> N
     _retirement(client, hosts, why, output, retired=True)
 
 
-@click.command(short_help="Take back hosts that were put aside.")
+@click.command(short_help="Take back retired hosts.")
 @options.host("hosts", nargs=-1, required=True)
 @options.why
 @options.output

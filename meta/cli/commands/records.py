@@ -48,10 +48,10 @@ def get(client: "Client", agent: str | None, output: str) -> None:
 def set_(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | None) -> None:
     """Change fields of AGENT, for all hosts or for those of --for. A new agent needs version and tarball.
 
-    Fields: version, tarball (given twice or more: mirrors), md5, sha256, cmd (start or stop), attempt (see meta retry),
-    leftovers (processes that a stopped version leaves: leave or end), unknownStatus (an agent whose status says neither
-    started nor stoped: wait or upgrade), and for hosts of coraldane's updater runUser and workDir. Of several overrides that
-    fit a host the later one wins; a new one comes last.
+    Fields: version, tarball (repeat it for mirrors), md5, sha256, cmd (start or stop), attempt (see meta retry), leftovers
+    (processes that a stopped version leaves: leave or end), unknownStatus (an agent whose status says neither started nor
+    stoped: wait or upgrade). runUser and workDir are only for hosts of coraldane's updater. If several overrides match a host,
+    the last one wins; a new override comes last.
 
     \b
     Examples:
@@ -65,14 +65,14 @@ def set_(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | 
     _patch(editor, agent, {"set": fields_of(fields)}, selector)
 
 
-@click.command(short_help="Take back fields, an override or an agent.")
+@click.command(short_help="Unset fields, or remove an override or an agent.")
 @options.agent()
 @click.argument("fields", metavar="[FIELD...]", nargs=-1, shell_complete=options.field_names)
 @_for
 @options.changing
 def unset(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | None) -> None:
-    """Unset FIELDs of AGENT; without any, remove the whole override of --for, or the whole agent: then it keeps running where
-    it runs, and hosts get no more orders for it.
+    """Unset FIELDs of AGENT. Without FIELDs, remove the whole override of --for, or the whole agent: hosts get no more orders
+    for it then, and keep it running.
 
     \b
     Examples:
@@ -95,11 +95,11 @@ def unset(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str |
 @options.selecting("--for", "selectors", multiple=True, help=f"{_SELECTOR_HELP} Repeatable.")
 @options.changing
 def retry(editor: "Editor", agent: str, selectors: tuple[str, ...]) -> None:
-    """Have the version of AGENT tried again by the hosts that rolled it back or refused it: by all, or by those of --for.
+    """Make hosts that rolled back or refused the version of AGENT try it again: all of them, or those of --for.
 
-    It raises the record's `attempt`, or that of an override. Hosts on which the version runs, or has not been tried yet, do
-    nothing. Says how many will try, and on how many it cannot act because their updater does not know attempts. On one host:
-    updater retry AGENT.
+    It raises the `attempt` of the record or of an override. Hosts that run the version, or have not tried it yet, do nothing.
+    It says how many hosts will try again, and how many cannot because their updater does not know attempts. On a single host,
+    use: updater retry AGENT.
 
     \b
     Examples:

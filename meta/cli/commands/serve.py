@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 RELOADS_WITHIN = 60.0  # seconds
 READERS = ("viewer", "editor", "admin")
 _confirmed = click.option(
-    "-y", "--yes", is_flag=True, help="Also if it takes away more than half of the agents, or of an agent's overrides."
+    "-y", "--yes", is_flag=True, help="Also if it removes more than half of the agents, or of an agent's overrides."
 )
 
 
@@ -29,7 +29,7 @@ _confirmed = click.option(
     "-c",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="All settings, as meta.example.yaml shows them; options win over it.",
+    help="All settings, as meta.example.yaml shows them; options override it.",
 )
 @options.records
 @options.variable(
@@ -46,14 +46,14 @@ _confirmed = click.option(
     metavar="DIR",
     type=click.Path(path_type=Path),
     show_default="none",
-    help="Offer the files of this directory under /tarball/, and publish into it.",
+    help="Serve the files of this directory under /tarball/, and publish into it.",
 )
 @options.variable(
     "--anonymous-hosts/--no-anonymous-hosts",
     "ANONYMOUS_HOSTS",
     default=None,
     show_default="those on this machine",
-    help="Whether hosts without a token are answered.",
+    help="Whether hosts may report without a token.",
 )
 @options.log_level
 @options.log_format
@@ -61,8 +61,9 @@ _confirmed = click.option(
 def serve(config: Path | None, check: bool, announcing: Callable[[], "Announcer"], **given: Any) -> None:
     """Answer the hosts' heartbeats until SIGTERM or Ctrl-C; SIGHUP reloads the records file.
 
-    Records live in the database and are changed by `meta set`, `apply` and the like; or, with --records, in a file that is read
-    at the start and by `meta reload`. Beyond this machine meta listens only when there is an admin (meta token --help).
+    The records are in the database, and commands like `meta set` and `meta apply` change them. With --records they are in a
+    file instead, which is read at the start and by `meta reload`. meta listens beyond this machine only after an admin was
+    created (meta token --help).
 
     \b
     Examples:
@@ -80,7 +81,7 @@ def serve(config: Path | None, check: bool, announcing: Callable[[], "Announcer"
     logs.warn(settings.warnings)
     if check:
         server.check(settings, announcing().running())
-        click.echo(f"{config or 'the configuration'} is good")
+        click.echo(f"{config or 'the configuration'}: ok")
     else:
         server.serve(settings, announcing())
 
@@ -93,9 +94,9 @@ def serve(config: Path | None, check: bool, announcing: Callable[[], "Announcer"
 def check(
     context: click.Context, /, file: Path, yes: bool, url: str, token_file: Path | None, ca_file: Path | None
 ) -> None:
-    """Check a records FILE: exit 0 if it may be used, else 2 with every error's path and line. Where a meta answers, the
-    difference to the records in force is shown, and how many hosts it touches. A FILE called meta.env is
-    checked for variables META_... that are not known, and lines that set none.
+    """Check a records FILE: exit 0 if it is valid, else 2 with the path and line of every error. If a meta answers, it also
+    shows the difference to the records in force, and how many hosts that affects. A FILE named meta.env is checked for unknown
+    variables META_..., and for lines that set no variable.
 
     \b
     Examples:
@@ -134,7 +135,7 @@ def _compare(connect: "Callable[[], Client]", records: "Sequence[Record]", is_as
         if not problem:
             try:
                 found = record_files.compared(client, records)
-            except (TryLater, TooLarge) as e:  # any other refusal is the file's
+            except (TryLater, TooLarge) as e:  # any other refusal is about the file
                 problem, is_asked_for = str(e), True
     if found is None:
         if is_asked_for:
@@ -158,7 +159,7 @@ def _check_variables(file: Path, command: click.Command) -> None:
         raise Misconfigured(f"{file} cannot be read: {e.strerror}") from e
     if found := variables.problems(text, variables.known(command) | GONE_VARIABLES.keys()):
         raise RecordsError(str(file), found)
-    click.echo(f"{file}: no unknown variables, and nothing but variables")
+    click.echo(f"{file}: no unknown variables, and only lines that set variables")
 
 
 @click.command(short_help="Put an edited records file in force.")
@@ -168,13 +169,14 @@ def _check_variables(file: Path, command: click.Command) -> None:
     "STATE_FILE",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Tell, by SIGHUP, the meta that names itself in this file, instead of one at a URL.",
+    help="Send SIGHUP to the meta that wrote this file, instead of a request to a URL.",
 )
 @_confirmed
 def reload(url: str, state_file: Path | None, yes: bool) -> None:
-    """Make the meta on this machine read its records file again; what that changes is shown, and how many hosts it touches. A
-    file with errors changes nothing: exit 1, and every error. One that takes away more than half of the agents, or of an
-    agent's overrides, may have been cut short: it is refused without --yes, which SIGHUP cannot say.
+    """Make the meta on this machine read its records file again. It shows what that changes, and how many hosts it affects.
+
+    A file with errors changes nothing: exit 1, with every error. A file that removes more than half of the agents, or of an
+    agent's overrides, may be truncated: it is refused without --yes, which does not work by SIGHUP.
 
     \b
     Examples:
@@ -183,7 +185,7 @@ def reload(url: str, state_file: Path | None, yes: bool) -> None:
       meta reload --state-file var/meta.state
     """
     if state_file and yes:
-        raise click.UsageError("--yes cannot be told by a signal: name the --url instead of the --state-file")
+        raise click.UsageError("--yes does not work with --state-file, which uses a signal: use --url instead")
     if state_file:
         _signal(state_file)
     else:
@@ -229,14 +231,14 @@ def _asked(client: "Client", query: str) -> dict[str, Any]:
     status, answer = client.plain(f"/config/reload{query}")
     if status == 403:
         raise TryLater(
-            f"the meta at {client.url} reloads only for its own machine: run this there, with its loopback address"
+            f"the meta at {client.url} reloads only for its own machine: run this there, with its loopback address as --url"
         )
     if not isinstance(answer, dict):
-        raise Misconfigured(f"what answers at {client.url} is not meta (status {status})")
+        raise Misconfigured(f"the server at {client.url} is not meta (status {status}): check META_URL")
     if answer.get("msg") != "success":
         raise _not_reloaded(str(answer.get("msg")))
     return answer
 
 
 def _not_reloaded(why: str) -> TryLater:
-    return TryLater(f"not reloaded, the former records stay in force:\n{why}")
+    return TryLater(f"not reloaded; the former records stay in force:\n{why}")

@@ -12,15 +12,23 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Show how far an agent's change has come.")
 @options.agent(required=False)
-@click.option("--watch", is_flag=True, help="Go on until it is done or has failed; Ctrl-C ends it before.")
-@click.option("--within", metavar="TIME", help="With --watch: exit with 1 if it is not done by then: 10min.")
-@click.option("--every", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Seconds between two looks.")
+@click.option("--watch", is_flag=True, help="Repeat until it is done or has failed, or until Ctrl-C.")
+@click.option(
+    "--within", metavar="TIME", help="With --watch: exit with 1 if it is not done within this time, like 10min."
+)
+@click.option(
+    "--every",
+    type=click.FloatRange(0.1),
+    default=2.0,
+    show_default=True,
+    help="With --watch: seconds between two requests.",
+)
 @click.option(
     "--max-failed",
     metavar="N|N%",
-    help="With --watch: go on while no more hosts than these have failed, and end at once when more have.",
+    help="With --watch: how many hosts may fail; end as soon as more have failed.",
 )
-@click.option("--include-lost", is_flag=True, help="Count late and lost hosts too, by what they last said.")
+@click.option("--include-lost", is_flag=True, help="Count late and lost hosts too, by their last report.")
 @options.selecting("--for", "selector", default="", help="Only hosts like prefix:web-, label:env=staging.")
 @options.output
 @options.connected
@@ -35,13 +43,13 @@ def status(
     selector: str,
     output: str,
 ) -> None:
-    """Show on how many hosts AGENT has which version and status, and how far its change has come: to do, on trial (started, and
-    not yet through its watch), good, or failed and why; without AGENT all agents and the states of the hosts in short. Hosts
-    that are late, lost or doubled, or hold the agent, are left out and counted.
+    """Show how many hosts have AGENT at which version and status, and how far its change has come. A host is to do, on trial
+    (started, but its watch has not passed), good, or failed. Late, lost and doubled hosts, and those that hold the agent, are
+    left out and counted. Without AGENT, show all agents and the states of the hosts in short.
 
     --watch ends when every host that is not left out is good. On a terminal it redraws the table, on a pipe it prints a line
-    for each change. It exits with 0 when it is done, 1 when it failed or the time is up, 2 for wrong use or an unknown name, 3
-    when it waits for a person (all remaining hosts hold the agent), 4 when an edit took the change back.
+    for each change. Its exit codes are 0 when it is done, 1 when it failed or the time is up, and 2 for wrong use or an unknown
+    name. 3 says that it waits for a person (all remaining hosts hold the agent), 4 that an edit took the change back.
 
     \b
     Examples:
@@ -58,10 +66,10 @@ def status(
     if not watch and (within or max_failed):
         raise click.UsageError("--within and --max-failed are for --watch")
     if watch and (output == "yaml" or not agent):
-        raise click.UsageError("--watch prints a table or json" if agent else "say which agent to watch")
+        raise click.UsageError("--watch prints a table or json" if agent else "name an agent to watch")
     if not agent:
         if selector or include_lost:
-            raise click.UsageError("say which agent: --for and --include-lost are for one")
+            raise click.UsageError("name an agent: --for and --include-lost are for one agent")
         overview.show_all(client, output)
         return
     if selector:

@@ -14,15 +14,13 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Check a tarball and upload it.")
 @click.argument("tarball", type=click.Path(path_type=Path))
-@click.option(
-    "--agent", metavar="NAME", help="Whose it is, where the file's name can be read in two ways.", **options.OF_AN_AGENT
-)
+@click.option("--agent", metavar="NAME", help="The agent, if the file name is ambiguous.", **options.OF_AN_AGENT)
 @options.why
 @options.output
 @options.connected
 def publish(client: "Client", tarball: Path, agent: str | None, why: str, output: str) -> None:
-    """Check TARBALL (NAME-VERSION.tar.gz) by the rules of the hosts, and upload it to meta's tarballs. No host is told of it
-    yet: the printed command does that. The same bytes may be published again, other bytes under the same version may not.
+    """Check TARBALL (NAME-VERSION.tar.gz) by the rules of the hosts, and upload it to meta. No host installs it yet; the
+    printed command orders that. The same file may be published again, but no other file with the same version.
 
     \b
     Examples:
@@ -50,8 +48,8 @@ def publish(client: "Client", tarball: Path, agent: str | None, why: str, output
 @options.connection
 @click.pass_context
 def tarballs(context: click.Context, /, output: str, **connection: Any) -> None:
-    """List the tarballs that meta offers: version, size, digest, who published it, which records have it, how many hosts run
-    it. Files that were not added by `meta publish` are listed without a publisher.
+    """List the tarballs that meta serves: version, size, digest, publisher, the records that have it, and how many hosts run
+    it. Files that were not added by `meta publish` have no publisher.
 
     \b
     Examples:
@@ -73,7 +71,7 @@ def _list(client: "Client", output: str) -> None:
     heads = ["agent", "version", "size", "sha256", "published", "by", "desired by", "hosts"]
     rows: list[Row] = []
     for one in sorted(found.items, key=lambda one: (one.agent, one.published or one.modified, one.name)):
-        digest = one.sha256[:12] if show.is_terminal() else one.sha256  # the whole is in -o json, and on a pipe
+        digest = one.sha256[:12] if show.is_terminal() else one.sha256  # -o json and a pipe have all digits
         cells: list[show.Cell | str] = [show.Cell(one.agent, "bold"), one.version, f"{one.size:,}", digest]
         rows.append(
             [*cells, show.when(one.published, short=True), one.who, ", ".join(one.desired_by), f"{one.hosts:,}"]
@@ -83,10 +81,12 @@ def _list(client: "Client", output: str) -> None:
 
 @tarballs.command(short_help="Remove tarballs that nothing needs.")
 @click.option(
-    "--keep", type=click.IntRange(0), default=3, show_default=True, help="How many of each agent stay, the newest."
+    "--keep", type=click.IntRange(0), default=3, show_default=True, help="How many of the newest of each agent stay."
 )
-@click.option("--older", metavar="TIME", default="30d", show_default=True, help="Only what was published longer ago.")
-@click.option("--dry-run", is_flag=True, help="Show what would go and what stays; remove nothing.")
+@click.option(
+    "--older", metavar="TIME", default="30d", show_default=True, help="Only tarballs that were published longer ago."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be removed and what stays; remove nothing.")
 @options.yes
 @options.why
 @options.output
@@ -94,8 +94,8 @@ def _list(client: "Client", output: str) -> None:
 def prune(client: "Client", keep: int, older: str, dry_run: bool, yes: bool, why: str, output: str) -> None:
     """Remove tarballs that were published through meta and are no longer needed, after showing them and asking.
 
-    Kept are those that a record, an override or one of the last 50 revisions of the records names, those that any host runs,
-    and files that were not added by `meta publish`.
+    A tarball stays if a record, an override or one of the last 50 revisions of the records names it, or if a host runs it.
+    Files that were not added by `meta publish` stay too.
 
     \b
     Examples:

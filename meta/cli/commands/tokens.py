@@ -9,14 +9,14 @@ from meta.cli import options
 if TYPE_CHECKING:
     from meta.cli.client import Client
 
-_expires = click.option("--expires", metavar="TIME", help="For how long it is good: 30d, 12h. For ever if not given.")
+_expires = click.option("--expires", metavar="TIME", help="How long it is valid, like 30d or 12h; by default for ever.")
 
 
 @click.command(short_help="Show whose token this is.")
 @options.output
 @options.connected
 def whoami(client: "Client", output: str) -> None:
-    """Show whom meta takes you for, and your role.
+    """Show the name and the role of your token.
 
     \b
     Example:
@@ -32,29 +32,32 @@ def whoami(client: "Client", output: str) -> None:
 
 @click.group()
 def token() -> None:
-    """Make, list and revoke tokens.
+    """Create, list and revoke tokens.
 
     \b
-    The first admin, on meta's machine (who can write the database may do all anyway):
+    For the first admin, on meta's machine (access to the database allows everything anyway):
       umask 077; mkdir -p ~/.config/meta
       meta token new me --role admin --database sqlite:///var/meta.db > ~/.config/meta/token
-    Then others, from anywhere:
+    For others, from anywhere:
       meta token new alice --role editor --expires 90d
-    And for new hosts, which get a token of their own for it:
+    For new hosts, which get a token of their own with it:
       meta token enrolment rack7 --uses 40 --expires 2d --hosts 'r7-*'
     """
 
 
-@token.command(short_help="Make a token for a person or a program.")
+@token.command(short_help="Create a token for a person or a program.")
 @click.argument("name")
 @click.option("--role", type=click.Choice(["viewer", "editor", "admin"]), required=True, help="What it may do.")
 @_expires
-@click.option("--database", metavar="URL", help="Write it straight into this store, as meta serve --database has it.")
+@click.option(
+    "--database", metavar="URL", help="Write it directly into this database, the one of meta serve --database."
+)
 @options.connection
 def new(name: str, role: str, expires: str | None, database: str | None, **connection: Any) -> None:
-    """Make a token and print it: viewers look, editors change records, bans and labels and publish, admins make tokens too.
+    """Create a token and print it. Viewers read; editors also change records, bans and labels, and publish; admins also create
+    tokens.
 
-    With --database it is written straight into the store, which needs no token: so the first one is made.
+    With --database it is written directly into the database, without a token: this is how to create the first one.
 
     \b
     Examples:
@@ -72,15 +75,15 @@ def new(name: str, role: str, expires: str | None, database: str | None, **conne
     _hand_out(made, f"token of {name}, {role}")
 
 
-@token.command(short_help="Make a token that hosts enrol with.")
+@token.command(short_help="Create a token for hosts to enrol with.")
 @click.argument("name")
-@click.option("--uses", type=click.IntRange(1), metavar="N", help="How many hosts; any number if not given.")
+@click.option("--uses", type=click.IntRange(1), metavar="N", help="How many hosts; by default any number.")
 @_expires
 @click.option("--hosts", "pattern", default="*", show_default=True, metavar="GLOB", help="Which hosts.")
-@click.option("--reenrol", is_flag=True, help="Also hosts that have a token already, which then gets void.")
+@click.option("--reenrol", is_flag=True, help="Also for hosts that have a token already, which is replaced.")
 @options.connected
 def enrolment(client: "Client", name: str, uses: int | None, expires: str | None, pattern: str, reenrol: bool) -> None:
-    """Make a token with which new hosts get one of their own, and print it. Better short-lived and for few.
+    """Create a token with which new hosts get a token of their own, and print it. It should be short-lived, and for few hosts.
 
     \b
     Example:
@@ -113,7 +116,7 @@ def list_(client: "Client", everything: bool, output: str) -> None:
     if show.data(found, output):
         return
     rows = [[str(one.id), one.name, *_what(one), show.when(one.created), _end(one, now)] for one in found.items]
-    show.table(["id", "name", "role", "for", "made", "ends"], rows, "no tokens")
+    show.table(["id", "name", "role", "for", "created", "ends"], rows, "no tokens")
 
 
 def _what(one: Any) -> list[str]:
@@ -145,11 +148,11 @@ def revoke(client: "Client", number: int) -> None:
     click.echo(f"token {number} is revoked")
 
 
-@token.command(short_help="Take a host's token back.")
+@token.command(short_help="Revoke a host's token.")
 @options.host("host")
 @options.connected
 def revoke_host(client: "Client", host: str) -> None:
-    """Take back the token of HOST. Then it may enrol again; until then it counts as a host without a token.
+    """Revoke the token of HOST. It may enrol again; until then it counts as a host without a token.
 
     \b
     Example:
@@ -182,5 +185,5 @@ def _made(client: "Client", body: dict[str, Any]) -> str:
 
 def _hand_out(text: str, what: str) -> None:
     """Print the token alone on stdout, and the rest on stderr."""
-    click.echo(f"{what}; it is shown this once:", err=True)
+    click.echo(f"{what}; it is shown only once:", err=True)
     click.echo(text)

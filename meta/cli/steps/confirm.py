@@ -63,7 +63,7 @@ class Editor:
             wish = wish._replace(confirm=True)
         done = replace(self._send(wish, dry_run=False), affected=preview.affected)
         if (lines := lines_of(done.changes)) != lines_of(preview.changes):
-            click.echo("others have made changes since the preview; what was done is:", err=True)
+            click.echo("others changed the records since the preview; this edit did:", err=True)
             show_difference(lines, err=True)
         self._tell(done, _done(done))
         return done
@@ -86,7 +86,7 @@ class Editor:
         what = f"this changes {touches}" if touches else "there is a warning"
         if not sys.stdin.isatty():
             raise Misconfigured(f"{what}; refusing without confirmation: review, then rerun with --yes")
-        if not click.confirm(f"{what.capitalize()}. Go on?" if touches else "Go on all the same?", err=True):
+        if not click.confirm(f"{what.capitalize()}. Continue?" if touches else "Continue anyway?", err=True):
             raise Declined("nothing was changed")
 
 
@@ -96,7 +96,7 @@ def require_confirmed(removals: Iterable[str]) -> None:
         return
     if not sys.stdin.isatty():
         raise Misconfigured(str(Unconfirmed(found, "review, then rerun with --yes")))
-    if not click.confirm(f"{'; '.join(found)}. Is that meant?", err=True):
+    if not click.confirm(f"{'; '.join(found)}. Do you want that?", err=True):
         raise Declined("nothing was changed")
 
 

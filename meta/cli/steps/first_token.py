@@ -20,7 +20,7 @@ def write(database: str, body: dict[str, Any]) -> str:
     try:
         wanted = msgspec.convert(body, TokenBody)
     except msgspec.ValidationError as e:
-        raise Misconfigured(f"no token can be made so: {strict.in_words(e, body)}") from e
+        raise Misconfigured(f"the token cannot be created: {strict.in_words(e, body)}") from e
     text, hashed = mint(OPERATOR)
     now = time.time()
     token = Token(0, OPERATOR, wanted.name, wanted.role, hashed, created=now, expires=expiry(wanted, now))

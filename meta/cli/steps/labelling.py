@@ -22,7 +22,7 @@ def named(words: Sequence[str]) -> list[str]:
     if problem := next(filter(None, map(hostname_problem, found)), ""):
         raise Misconfigured(problem)
     if not found:
-        raise Misconfigured("no hostnames came from stdin")
+        raise Misconfigured("stdin has no hostnames")
     return _not_too_many(list(dict.fromkeys(found)))
 
 
@@ -39,7 +39,7 @@ def chosen(client: Client, name: str, where: str) -> list[str]:
         _not_too_many(found)
     if not found:
         shown = " and ".join(filter(None, (name and f"--name {name}", where and f"--where {where}")))
-        raise NotThere(f"no host that has reported fits {shown}")
+        raise NotThere(f"no host that has reported matches {shown}")
     return found
 
 
@@ -59,5 +59,5 @@ def _narrowed(selector: Selector | None, name: str) -> dict[str, str]:
 
 def _not_too_many(hosts: list[str]) -> list[str]:
     if len(hosts) > MOST:
-        raise Misconfigured(f"that is more than {MOST:,} hosts, which is the most for one edit: choose fewer at once")
+        raise Misconfigured(f"these are more than {MOST:,} hosts, the limit of one edit: choose fewer at a time")
     return hosts

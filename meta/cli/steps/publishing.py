@@ -107,7 +107,7 @@ def split(file: str, known: list[str], must: bool = False) -> tuple[str, str]:
     is_named = file.endswith(".tar.gz") and name and not (name_problem(name) or version_problem(version))
     if not is_named or (must and name not in known):
         wanted = f"{known[0]}-VERSION.tar.gz" if must else "NAME-VERSION.tar.gz"
-        raise Misconfigured(f"the file must be called {wanted}, as hosts will ask for it; this is {file}")
+        raise Misconfigured(f"the file must be named {wanted}, because hosts ask for it by that name; this is {file}")
     return name, version
 
 

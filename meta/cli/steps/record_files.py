@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _BASE = re.compile(r"\A(﻿?(?:#[^\n]*\n)*?# revision: )([0-9]{1,15})[ \t\r]*$", re.MULTILINE)
 _HEAD = """\
 # revision: {revision}
-# The records at that revision. Edit them, then: meta apply FILE. If others have changed them by then, you are told what.
+# The records at that revision. Edit them, then run: meta apply FILE. If others changed them since, it shows what.
 """
 
 
@@ -81,19 +81,19 @@ def changes(before: Sequence[Record], after: Sequence[Record]) -> tuple[history.
 
 
 def overwritten(before: Sequence[Record], new: Sequence[Record]) -> list[str]:
-    """The agents that are there, and would become something else."""
+    """Return the agents that have a record, which would change."""
     there = {record.name: record for record in before}
     return [record.name for record in new if there.get(record.name, record) != record]
 
 
 def merged(before: Sequence[Record], new: Sequence[Record]) -> dict[str, Any]:
-    """The body of all records: what is there, in its order, with the new ones in their places or at the end."""
+    """Return all records as a body: the present ones in order, replaced by new ones, which come last if their agent is new."""
     found = {record.name: record for record in before} | {record.name: record for record in new}
     return {"agents": as_fields(list(found.values()))}
 
 
 def text(records: Sequence[Record], revision: int) -> str:
-    """A records file that `apply` takes."""
+    """Return the text of a records file for `meta apply`."""
     from meta.cli.views import show
 
     return _HEAD.format(revision=revision) + show.yaml({"agents": as_fields(records)})

@@ -137,21 +137,21 @@ def _last_words(end: End | None, found: Status | None, wanted: Wanted, gate: Gat
     progress = found.progress
     if end is End.TAKEN_BACK:
         whom, who = (f" from {show.hosts(gate.taken)}", "they") if gate.taken else ("", "hosts")
-        text = f"taken back{whom}: what {who} had to have when this began they need not have any more"
-        yield f"{text}: meta history {wanted.agent}"
+        text = f"taken back{whom}: an edit has changed what {who} were to have when this watch began"
+        yield f"{text}: see meta history {wanted.agent}"
     elif end is End.WAITS_FOR_A_PERSON:
-        yield "waits for a person: there is no host to judge but those that hold the agent; on each: updater unhold"
+        yield "waits for a person: all remaining hosts hold the agent; on each run: updater unhold"
     elif end is None:
-        yield f"time is over; not done yet: {_pending(progress)}"
+        yield f"the time is up; not done yet: {_pending(progress)}"
     elif end is End.DONE:
         allowed = f", {progress.failed:,} failed, which --max-failed allows" if progress.failed else ""
         yield f"done: {show.hosts(progress.good)} good{allowed}"
     elif not progress.judged:
-        yield "no host to judge" if progress.desired else "no record orders this agent"
+        yield "no host counts" if progress.desired else "no record orders this agent"
     elif progress.failed:
-        yield f"failed on {show.hosts(progress.failed)}: meta hosts --agent {wanted.agent} --failed"
+        yield f"failed on {show.hosts(progress.failed)}: see meta hosts --agent {wanted.agent} --failed"
     if gate.missing and end is not End.TAKEN_BACK:
-        yield f"failed on {show.hosts(gate.missing)} that {wanted.selector} does not choose any more"
+        yield f"failed on {show.hosts(gate.missing)} that {wanted.selector} no longer selects"
     if left := progress.left:
         yield f"left out: {_names(progress.left_out, left)}"
 
@@ -161,14 +161,14 @@ def _pending(progress: Progress) -> str:
     if hosts:
         return _names(progress.last, hosts)
     refused = f"{show.hosts(progress.refused)} refused a download before this began, and may not have asked again"
-    return _why_not_yet(progress) or (refused if progress.refused else "it never was for as long as it must")
+    return _why_not_yet(progress) or (refused if progress.refused else "it was not done for long enough")
 
 
 def _why_not_yet(progress: Progress) -> str:
     """Why this look must not end a watch, or ""."""
     if progress.behind:
         return f"meta is behind: {progress.behind}"
-    return f"silent hosts may be back within {progress.patience:.0f} s: meta was away" if progress.patience else ""
+    return f"meta was away, so silent hosts may be back within {progress.patience:.0f} s" if progress.patience else ""
 
 
 def _names(some: list[Standing], count: int) -> str:
@@ -195,7 +195,7 @@ def _sentence(found: Status) -> str:
         f"{progress.good:,} good" if progress.good else "",
     ]
     left = [f"{count:,} {word}" for word in ("late", "lost", "held", "doubled") if (count := getattr(progress, word))]
-    told = ", ".join(filter(None, parts)) or "no host to judge"
+    told = ", ".join(filter(None, parts)) or "no host counts"
     if progress.good == progress.judged > 0:
         told = f"every host is as desired: {told}"
     told = f"{told}; left out: {', '.join(left)}" if left else told
@@ -251,7 +251,7 @@ def _wanted(record: dict[str, Any] | None) -> dict[str, str]:
 def _failed(failure: Failure) -> list[show.Cell]:
     """`1.0.2 rolled back on 2 hosts: died 3 s after its start (last: web-1, 2026-11-29T04:00:00+00:00)`."""
     reason = show.one_line_kept(failure.reason) or "no reason given"
-    last = ", ".join(filter(None, (failure.example, show.when(failure.at))))  # of what is not known, nor is when
+    last = ", ".join(filter(None, (failure.example, show.when(failure.at))))  # without a host, the time is unknown too
     text = f" on {show.hosts(failure.hosts)}: {reason} (last: {last})"
     return [show.Cell(f"{show.one_line_kept(failure.version)} "), show.word(failure.result), show.Cell(text)]
 

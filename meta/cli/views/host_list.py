@@ -22,7 +22,7 @@ def print_hosts(hosts: Sequence[HostView], nothing: str) -> None:
     heads = ["host", "state", "last seen", "address", "agents", "failed", "labels"]
     rows = [_row(host) for host in hosts]
     left_out = set()
-    if show.is_terminal():  # on a pipe all columns are always there, to be counted
+    if show.is_terminal():  # a pipe always gets all columns, so that scripts can count them
         left_out = {
             head for i, head in enumerate(heads) if head in ("failed", "labels") and not any(r[i] for r in rows)
         }
@@ -33,7 +33,9 @@ def print_hosts(hosts: Sequence[HostView], nothing: str) -> None:
 
 
 def _row(host: HostView) -> list[show.Cell | str]:
-    agents = sorted(host.agents, key=lambda one: not one.drift)  # what is cut off on a narrow terminal is as desired
+    agents = sorted(
+        host.agents, key=lambda one: not one.drift
+    )  # agents that drift come first, since a narrow terminal cuts the end
     reasons = [_why(agent) for agent in agents if agent.failed]
     return [
         show.Cell(host.name, "bold"),
@@ -76,7 +78,7 @@ def _why(agent: AgentView) -> str:
     told = agent.outcome
     if agent.rejected == agent.desired and (not told or (told.to, told.result) != (agent.rejected, ROLLED_BACK)):
         return f"{agent.name} {agent.rejected} {ROLLED_BACK}: {NO_REASON}"
-    assert told  # noqa: S101 (what else has failed has told so)
+    assert told  # noqa: S101 (any other failure has an outcome)
     return f"{agent.name} {told.to} {told.result}: {told.reason or 'no reason given'}"
 
 
@@ -90,18 +92,18 @@ def nothing(client: Client, wanted: Mapping[str, Any], hint: str) -> str:
     if wanted["label"]:
         require_label(client, wanted["label"])
     if wanted["name"] and not set("*?[").intersection(wanted["name"]):
-        client.get(at("hosts", wanted["name"]), HostView)  # or it says which name was meant
+        client.get(at("hosts", wanted["name"]), HostView)  # raises NotThere with a similar name
     if hint:
         return hint
     if wanted["doubled"]:
-        return "no name is used by two machines, as far as their updaters tell"
+        return "no two machines report under one name, as far as their updaters say"
     others = {key: value for key, value in wanted.items() if value and key not in _ABOUT_CHANGES}
     shown = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in others.items())
     about = wanted["failed"] or wanted["drift"] is not None
     if not about or not any(page.items for page in client.pages("/hosts", Hosts, 1, **others)):
-        return f"no host fits {shown}" if shown else "no host has reported yet"
+        return f"no host matches {shown}" if shown else "no host has reported yet"
     if wanted["failed"]:
-        return f"no change has failed on the hosts that fit {shown}" if shown else "no change has failed on any host"
+        return f"no change has failed on the hosts that match {shown}" if shown else "no change has failed on any host"
     if wanted["drift"]:
-        return f"every host that fits {shown} is as desired" if shown else "every host is as desired"
-    return f"no host that fits {shown} is as desired" if shown else "no host is as desired"
+        return f"every host that matches {shown} is as desired" if shown else "every host is as desired"
+    return f"no host that matches {shown} is as desired" if shown else "no host is as desired"

@@ -147,7 +147,9 @@ def test_a_port_in_use_is_told(directory):
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         done = meta("serve", "--records", "r.yaml", "--listen", address, directory=directory)
     assert not (directory / "var").exists()
-    sentence = f"meta: {address} is in use: stop what listens there, or choose another address with --listen\n"
+    sentence = (
+        f"meta: {address} is in use: stop the program that listens there, or choose another address with --listen\n"
+    )
     assert (done.returncode, done.stderr) == (1, sentence)
 
 

@@ -77,7 +77,7 @@ def test_a_proxy_is_understood_as_curl_does(monkeypatch, form):
 @pytest.mark.parametrize("proxy", ["http://bob:s3cret@", "socks5://bob:s3cret@proxy", "bob:s3cret@proxy:port"])
 def test_a_proxy_that_is_none_is_said_so_without_its_password(monkeypatch, proxy):
     monkeypatch.setenv("http_proxy", proxy)
-    with pytest.raises(Misconfigured, match=r"^the environment's proxy .* is to be like http://HOST:PORT") as caught:
+    with pytest.raises(Misconfigured, match=r"^the environment's proxy .* must be like http://HOST:PORT") as caught:
         Client("http://meta.example")
     assert "s3cret" not in str(caught.value)
 
@@ -100,19 +100,23 @@ def test_a_url_of_meta_with_what_no_host_is_called_is_refused_before_it_is_looke
     [
         (answer(b"<html>Log in</html>", "200 OK", HTML), Misconfigured, r"is not meta.*\(status 200, text/html\)"),
         (answer(b"<html>no</html>", "404 Not Found", HTML), Misconfigured, r"is not meta.*\(status 404, text/html\)"),
-        (answer(b"[1]", "200 OK", JSON), Misconfigured, "is not meta, or not of this version"),
-        (answer(b"{}", "302 Found", "Location: http://login.example/?x"), Misconfigured, "sends us on to http://login"),
-        (answer(b"bad gateway", "502 Bad Gateway", HTML), TryLater, "no meta answers behind what does"),
-        (answer(b'{"a": ', "200 OK", JSON, length=100), TryLater, "gave no whole answer .*; try again"),
-        (raw(b""), TryLater, "gave no whole answer"),
-        (raw(b"\x00garbage\r\n\r\n"), TryLater, "gave no whole answer"),
+        (answer(b"[1]", "200 OK", JSON), Misconfigured, "is not meta, or of another version"),
+        (answer(b"{}", "302 Found", "Location: http://login.example/?x"), Misconfigured, "redirects to http://login"),
+        (answer(b"bad gateway", "502 Bad Gateway", HTML), TryLater, "a proxy answers, but no meta behind it"),
+        (answer(b'{"a": ', "200 OK", JSON, length=100), TryLater, "gave no complete answer .*; try again"),
+        (raw(b""), TryLater, "gave no complete answer"),
+        (raw(b"\x00garbage\r\n\r\n"), TryLater, "gave no complete answer"),
         (
             refused("503 Service Unavailable", detail="the database is away"),
             TryLater,
             "meta says: the database is away; try",
         ),
         (refused("429 Too Many Requests", detail="slower"), TryLater, "slower; try again in a moment"),
-        (refused("500 Internal Server Error"), TryLater, "meta has a fault .Internal Server Error.: its log"),
+        (
+            refused("500 Internal Server Error"),
+            TryLater,
+            "meta failed with an internal error .Internal Server Error.: its log",
+        ),
         (refused("403 Forbidden", detail="this is for editors"), Misconfigured, "^this is for editors$"),
         (refused("404 Not Found", detail="there is no agent x"), NotThere, "^there is no agent x$"),
         (refused("401 Unauthorized", detail="this token has expired"), Misconfigured, "has expired: put yours into"),
@@ -135,12 +139,12 @@ def test_a_revision_that_is_no_number_is_another_program_and_no_traceback(tag):
 
 def test_who_shows_no_token_is_told_how_to_get_one():
     assert str(failure(refused("401 Unauthorized", detail="who are you?"), token="")).startswith(
-        "this needs a token: put yours into ~/.config/meta/token (mode 600) or META_TOKEN; an admin makes one with"
+        "this needs a token: put yours into ~/.config/meta/token (mode 600) or META_TOKEN; an admin creates one with"
     )
 
 
 def test_a_change_that_was_cut_may_have_been_made():
-    assert "whether it was done you see in `meta history`" in str(failure(raw(b""), method="PUT"))
+    assert "check `meta history` whether it was done" in str(failure(raw(b""), method="PUT"))
 
 
 def test_all_that_is_wrong_is_told():
@@ -160,7 +164,7 @@ def test_a_conflict_brings_the_difference_without_control_characters():
 def test_an_answer_that_does_not_come_is_not_waited_for_for_ever():
     stop = threading.Event()
     with serving(lambda _: stop.wait(5)) as server, Client(server.url, patience=0.2) as client:
-        with pytest.raises(TryLater, match="gave no whole answer"):
+        with pytest.raises(TryLater, match="gave no complete answer"):
             client.send("GET", "/hosts", dict)
         stop.set()
 
@@ -172,7 +176,7 @@ def test_an_answer_that_does_not_come_is_not_waited_for_for_ever():
         ("ftp://meta", "must be like"),
         ("http://", "must be like"),
         ("http://h:99999", "is no URL"),
-        ("http://me:secret@meta:2000", "must hold no name and no password"),
+        ("http://me:secret@meta:2000", "must contain no user and no password"),
     ],
 )
 def test_urls_that_cannot_be_meant(url, why):
@@ -184,7 +188,7 @@ def test_urls_that_cannot_be_meant(url, why):
 def test_names_cannot_lead_elsewhere():
     assert at("hosts", "a b%") == "/hosts/a%20b%25"
     for name in ("", ".", "..", "a/b"):
-        with pytest.raises(Misconfigured, match="is no name"):
+        with pytest.raises(Misconfigured, match="is no valid name"):
             at("hosts", name)
 
 
@@ -228,7 +232,7 @@ def test_authorities_of_the_company_are_trusted_when_they_are_named(tls_url, tmp
 
 
 def test_files_that_are_no_authorities_are_told(tls_url, tmp_path):
-    with pytest.raises(Misconfigured, match=r"authorities .*none.pem is not there"):
+    with pytest.raises(Misconfigured, match=r"authorities .*none.pem does not exist"):
         Client(tls_url, "", tmp_path / "none.pem")
     (tmp_path / "bad.pem").write_text("garbage")
     with Client(tls_url, "", tmp_path / "bad.pem") as client, pytest.raises(MetaError) as caught:

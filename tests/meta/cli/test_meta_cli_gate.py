@@ -163,7 +163,10 @@ def test_what_is_taken_back_from_some_hosts_is_said_with_their_number(capsys):
     first = replace(FIRST, grounds="x", ordered={"2": 3}, pending=["2"])
     after = found(revision=6, grounds="y", wanted=["1", "2"], ordered={"1": 2, "2": 1}, good=3)
     assert agent_status.watch(Metas(first, after), WANTED, every=0.001, within=60, as_json=False) == 4
-    assert "taken back from 2 hosts: what they had to have when this began" in capsys.readouterr().out
+    assert (
+        "taken back from 2 hosts: an edit has changed what they were to have when this watch began"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_failure_is_not_forgotten_with_the_label_of_its_host(capsys):
@@ -173,7 +176,7 @@ def test_a_failure_is_not_forgotten_with_the_label_of_its_host(capsys):
     metas = Metas(*looks)
     assert agent_status.watch(metas, wanted, every=0.001, within=60, as_json=False) == 1
     assert metas.asked == ["", "h-1", "h-1"], "also where another host got the label in between"
-    assert "failed on 1 host that label:env=staging does not choose any more" in capsys.readouterr().out
+    assert "failed on 1 host that label:env=staging no longer selects" in capsys.readouterr().out
     allowed = wanted._replace(max_failed=1)
     assert agent_status.watch(Metas(*looks), allowed, every=0.001, within=60, as_json=False) == 0
     back = [failed, found(trial=1, **gone), failed, found(good=2)]

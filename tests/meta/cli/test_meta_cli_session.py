@@ -67,7 +67,7 @@ def test_a_release_to_some_hosts_and_then_to_all(server, boss, alice, tmp_path):
     ]
     watched = alice.run("status", "falcon", "--watch", "--within", "1s")
     assert (watched.returncode, watched.stderr) == (1, "")
-    assert "time is over; not done yet: web-1 (to do), web-2 (to do)" in watched.stdout
+    assert "the time is up; not done yet: web-1 (to do), web-2 (to do)" in watched.stdout
     for host in ("web-1", "web-2"):
         server.beat(host, falcon="1.0.1")
     watched = alice("status", "falcon", "--watch").splitlines()
@@ -98,10 +98,10 @@ def test_one_agent_is_taken_back_once(server, boss, alice):
     assert alice("rollback", "--agent", "back", "--yes", "--why", "leaks").startswith("done: revision ")
     number = alice.json("history", "back", "--limit", "1")["items"][0]["number"]
     again = boss("rollback", "--agent", "back", "--yes").splitlines()
-    note = f"the last change of back was taken back already, in revision {number} by alice: leaks"
+    note = f"the last change of back was rolled back already, in revision {number} by alice: leaks"
     assert again == [note, "nothing to change"]
     assert boss.json("rollback", "--agent", "back", "--yes")["notes"] == [note]
-    assert "say which --agent, or which REVISION" in boss("rollback", code=2)
+    assert "name an --agent, or a REVISION" in boss("rollback", code=2)
 
 
 def test_two_people_at_once(server, boss, alice, tmp_path):
@@ -168,7 +168,7 @@ def test_import_keeps_what_it_does_not_name(server, alice, tmp_path):
     default["version"] = "0.0.3"
     (tmp_path / "cfg.json").write_text(json.dumps(legacy))
     told = alice.run("import", str(tmp_path / "cfg.json"), "--dry-run")
-    assert told.stderr.splitlines()[0] == "overwrites dinp, which is there already"
+    assert told.stderr.splitlines()[0] == "replaces the record of dinp"
 
 
 def test_bans_and_labels(server, alice):
@@ -283,7 +283,7 @@ def test_records_that_a_file_manages_are_not_edited(tmp_path):
         boss = first_admin(server, tmp_path / "home")
         refused = boss("set", "a", "version=1.0.1", code=1)
         then = f"meta reload --url {server.url}"
-        assert refused == f"meta: the records are those of {file}: edit that file, and then on its machine: {then}\n"
+        assert refused == f"meta: the records are managed in {file}: edit that file, then run on its machine: {then}\n"
         file.write_text(file.read_text().replace("1.0.0", "1.0.1"))
         assert boss("reload") == "a: version 1.0.0 -> 1.0.1\ntouches no host\nreloaded: 1 agent\n"
         assert boss.json("get", "a")["version"] == "1.0.1"
@@ -299,7 +299,7 @@ def test_two_machines_under_one_name_are_told(server, boss):
     assert "two machines report under this name, from 127.0.0.1" in boss("host", "twin-1")
     assert "1 doubled" in boss("status", "twins")
     boss("unset", "twins", "--why", "x", "--yes")
-    assert "no name is used by two machines" in boss.run("hosts", "--name", "lab-*", "--doubled").stderr
+    assert "no two machines report under one name" in boss.run("hosts", "--name", "lab-*", "--doubled").stderr
 
 
 def test_who_may_what(server, boss, people, tmp_path):
@@ -454,7 +454,7 @@ def test_hosts_are_labelled_by_choice_and_from_stdin(server, alice):
     assert alice.run("label", "-", "ring-", "first-", "--yes", given="ring-a1 ring-a2\nring-b1\n").returncode == 0
     assert all(not host["labels"] for host in alice.json("hosts", "--name", "ring-*")["items"])
     none = alice("label", "--where", "prefix:rnig-", "ring=1", code=1)
-    assert none == "meta: no host that has reported fits --where prefix:rnig-\n"
+    assert none == "meta: no host that has reported matches --where prefix:rnig-\n"
     assert "name hosts, or choose them" in alice("label", "ring-a1", "--name", "x*", "ring=1", code=2)
 
 
@@ -465,7 +465,7 @@ def test_why_a_host_was_put_aside_is_in_the_history(server, alice):
     told = alice("history", "--limit", "1").splitlines()
     assert " retire by alice at " in told[0]
     assert told[0].endswith(": rack r7 is gone")
-    assert told[1:] == ["  host aside-1: put aside", "  host aside-2: put aside"]
+    assert told[1:] == ["  host aside-1: retired", "  host aside-2: retired"]
     number = alice.json("history", "--limit", "1")["items"][0]["number"]
     assert alice("retire", "aside-1", "aside-1") == "aside-1: is retired already; nothing was changed\n"
     assert alice.json("history", "--limit", "1")["items"][0]["number"] == number
@@ -505,7 +505,7 @@ def test_a_backup_of_a_live_database_is_whole(server, alice, tmp_path):
         (["label", "web-1", "a b=c"], 'label "a b=c" is not KEY or KEY=VALUE'),
         (["token", "new", "x", "--role", "viewer", "--expires", "soon"], "is no duration like 30d"),
         (["status", "falcon", "--within", "1s"], "--within and --max-failed are for --watch"),
-        (["status", "--watch"], "say which agent to watch"),
+        (["status", "--watch"], "name an agent to watch"),
         (["status", "falcon", "--watch", "--max-failed", "5%%"], "neither a number of hosts nor a share"),
         (["status", "falcon", "--watch", "--max-failed", "101%"], "neither a number of hosts nor a share"),
         (["status", "falcon", "--watch", "--for", "web-"], "does not say how it selects hosts"),

@@ -20,14 +20,14 @@ def boss(server, boss):
 def test_a_change_that_touches_hosts_is_asked_for(boss):
     words = ("set", "falcon", "md5=http://r.example/falcon")
     with boss.terminal(*words) as terminal:
-        terminal.expect("This changes falcon on 2 hosts. Go on? [y/N]: ")
+        terminal.expect("This changes falcon on 2 hosts. Continue? [y/N]: ")
         assert 'falcon: md5 "" -> http://r.example/falcon' in terminal.seen
         terminal.type("\n")
         terminal.expect("meta: nothing was changed")
         assert terminal.end() == 1
     assert boss.json("get", "falcon")["md5"] == ""
     with boss.terminal(*words) as terminal:
-        terminal.expect("Go on? [y/N]: ")
+        terminal.expect("Continue? [y/N]: ")
         terminal.type("y\n")
         terminal.expect("done: revision ")
         assert terminal.end() == 0

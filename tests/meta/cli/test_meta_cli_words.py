@@ -221,7 +221,7 @@ def test_files_that_are_not_taken_for_a_token(home, text, mode, why):
 
 
 def test_a_named_file_must_be_there(home):
-    with pytest.raises(Misconfigured, match="is not there"):
+    with pytest.raises(Misconfigured, match="does not exist"):
         token(home / "none")
 
 

@@ -201,8 +201,8 @@ def test_a_retry_that_acts_on_no_host_says_so_and_is_no_edit(world):
 @pytest.mark.parametrize(
     ("selector", "sentence"),
     [
-        ({"prefix": "db-"}, "no host that has reported fits prefix db-"),
-        ({"label": "env=prod"}, "no host that has reported fits label env=prod"),
+        ({"prefix": "db-"}, "no host that has reported matches prefix db-"),
+        ({"label": "env=prod"}, "no host that has reported matches label env=prod"),
         ({"hosts": ["web-1", "wbe-2"]}, "no host wbe-2 has reported; did you mean web-2?"),
     ],
 )

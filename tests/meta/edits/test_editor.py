@@ -286,7 +286,7 @@ def test_edits_do_not_queue_behind_a_silent_database(metas):
 
     first, other = in_threads(partial(meta.put, "a", "1"), second)
     assert str(first) == "the database does not answer"
-    assert str(other) == "another edit waits for the database, for more than 0.2 s; try again"
+    assert str(other) == "another edit has been waiting for the database for more than 0.2 s; try again"
     assert isinstance(other, TryLater)
 
 

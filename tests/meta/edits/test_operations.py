@@ -107,8 +107,8 @@ def test_a_record_is_deleted_by_its_name_and_its_bans_stay():
     ("agent", "text"),
     [
         ("falcon-agnet", 'there is no agent "falcon-agnet"; did you mean falcon-agent?'),
-        ("zzz", 'there is no agent "zzz"; set its version and tarball to make it'),
-        ("x\n<img>\ud800", 'there is no agent "x <img>"; set its version and tarball to make it'),
+        ("zzz", 'there is no agent "zzz"; set its version and tarball to create it'),
+        ("x\n<img>\ud800", 'there is no agent "x <img>"; set its version and tarball to create it'),
     ],
 )
 def test_what_is_not_there_cannot_be_deleted(agent, text):
@@ -184,7 +184,7 @@ def test_fields_are_set_where_they_are_wanted(before, fields, selector, after):
         ("a", {"version": 5}, None, ["a.version: must be text, not a number"]),
         ("c", {"cmd": "stop"}, None, ["c: version is missing; a new agent needs it", "c: tarball is missing; a new agent needs it"]),
         ("c/d", {"version": "1", "tarball": "http://r"}, None, ["c/d: name \"c/d\" is not 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"]),
-        ("c", {"version": "1", "tarball": "http://r"}, STAGING, ['there is no agent "c"; set its version and tarball to make it']),
+        ("c", {"version": "1", "tarball": "http://r"}, STAGING, ['there is no agent "c"; set its version and tarball to create it']),
     ],
 )  # fmt: skip
 def test_wrong_fields_are_refused_all_at_once(agent, fields, selector, texts):
@@ -251,7 +251,7 @@ def test_fields_are_unset_and_an_override_that_sets_nothing_more_goes(keys, sele
 @pytest.mark.parametrize(
     ("agent", "keys", "selector", "texts"),
     [
-        ("c", [], None, ['there is no agent "c"; set its version and tarball to make it']),
+        ("c", [], None, ['there is no agent "c"; set its version and tarball to create it']),
         ("a", ["version", "md55"], None, ["a.md55: unknown key; did you mean md5?", "a: version cannot be unset; set another, or unset the whole agent"]),
         ("a", [], Prefix("y"), ["a [prefix y]: there is no such override; there are: [label env=staging] [prefix x] [label env=staging]"]),
         ("b", ["cmd"], Prefix("y"), ["b [prefix y]: there is no such override; there are: none"]),

@@ -59,7 +59,7 @@ def test_a_second_call_says_who_took_it_back_and_changes_nothing(world):
     for query in ("", "?dryRun=true"):
         again = back(world, query=query)
         assert (again["changes"], again["revision"]) == ([], 3)
-        assert again["notes"] == ["the last change of a was taken back already, in revision 3 by editor: leaks"]
+        assert again["notes"] == ["the last change of a was rolled back already, in revision 3 by editor: leaks"]
     assert version(world) == "1"
 
 
@@ -136,7 +136,7 @@ def test_a_version_that_was_tried_again_is_taken_back_with_the_change_that_broug
     try_again(world, "2", 4, where)
     back(world)
     assert version(world) == "1"
-    assert back(world)["notes"] == ["the last change of a was taken back already, in revision 5 by editor"]
+    assert back(world)["notes"] == ["the last change of a was rolled back already, in revision 5 by editor"]
     try_again(world, "1", 6, where)
     assert back(world)["changes"] == []
     assert version(world) == "1"

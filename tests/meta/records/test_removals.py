@@ -352,7 +352,7 @@ def test_what_was_confirmed_is_what_was_shown_and_nothing_else(managed):
     shown = server.ask("GET", "/config/reload?dryRun=true").json
     file.write_text(yaml("b"))
     refused = server.ask("GET", f"/config/reload?confirm={shown['seal']}").json
-    assert refused["msg"] == f"what {file} changes is not what was confirmed any more: look at it again"
+    assert refused["msg"] == f"{file} or the records changed since you confirmed: review it again"
     assert "2 of 3" in server.ask("GET", "/config/reload?yes=true").json["msg"]
     assert agents_of(server) == ["a", "b", "c"]
     file.write_text(yaml("a"))
@@ -416,7 +416,7 @@ def test_apply_and_check_of_a_cut_file_ask_for_yes(boss, tmp_path):
     assert "to be confirmed: 2 of 3 agents would be gone: b, c" in boss.run("apply", str(file), "--dry-run").stderr
     assert boss.run("diff", str(file)).stdout.splitlines()[-1] == "touches b on 1 host, c on 1 host"
     with boss.terminal("apply", str(file)) as terminal:
-        terminal.expect("2 of 3 agents would be gone: b, c. Is that meant? [y/N]:")
+        terminal.expect("2 of 3 agents would be gone: b, c. Do you want that? [y/N]:")
         terminal.type("n\n")
         assert terminal.end() == 1
     assert boss("check", str(file), "--yes") == f"{file}: 1 agent, no errors\n"

@@ -278,7 +278,7 @@ def test_hosts_are_forgotten_though_an_edit_of_labels_is_refused_for_now(metas, 
         meta.keeper.step(later)
     assert list(meta.hosts()) == ["h1"]
     assert meta.keeper.condition(later).trouble == ""
-    assert "labels of 1 hosts that are to be forgotten stay for now: another edit waits" in caplog.text
+    assert "labels of 1 hosts that are to be deleted stay for now: another edit has been waiting" in caplog.text
     meta.keeper.step(later + 700)
     assert (meta.hosts(), meta.in_force().labels) == ({}, {})
 
