@@ -102,8 +102,10 @@ def check(settings: Settings, running: int | None = None) -> None:
 
 
 def _check_records(file: Path, url: str, store: Store, tables: Tables) -> None:
-    """Raises the MetaError with which a start would refuse the file; what only the records in force would tell is not known
-    where their tables are of an older meta."""
+    """Raise the MetaError with which a start would refuse the file.
+
+    If the tables are of an older meta, only the file itself is checked, and not against the records in force.
+    """
     if tables is Tables.OLDER:
         load(file)
         return

@@ -20,15 +20,8 @@ OLD_WORDS = re.compile(r"\b(anew|nobody|whoever|shall|beside)\b", re.IGNORECASE)
 OLD_WORDS_IN_CODE = re.compile(
     r"\b(anew|nobody|somebody|whoever|whatever|shall|beside|meanwhile|of ours)\b", re.IGNORECASE
 )
-# Where these words still are: a room whose words are plain leaves this list.
-WORDS_TO_DO = ("meta/records/files/located_tree.py",)
 
 LONGEST_SENTENCE = 32  # words of a docstring's sentence
-SENTENCES_TO_DO = (  # where longer ones still are: a room that has none leaves this list
-    *(f"meta/{room}/" for room in ("api", "artifacts", "bridges", "cli", "edits", "hosts", "queries")),
-    *(f"meta/{room}/" for room in ("records", "store", "sync", "web")),
-    *(f"meta/{module}.py" for module in ("server", "settings")),
-)
 
 # What only these modules may import or call: one door per effect.
 DOORS = {
@@ -415,7 +408,7 @@ def test_modules_are_in_plain_words():
     def old(path):
         return [line for line in text(path).replace("NOBODY", "").splitlines() if OLD_WORDS_IN_CODE.search(line)]
 
-    assert broken(old, [path for path in MODULES if not path.startswith(WORDS_TO_DO)]) == {}
+    assert broken(old) == {}
 
 
 def sentences(docstring):
@@ -433,7 +426,7 @@ def test_no_sentence_of_a_docstring_is_long():
         found = [ast.get_docstring(node, clean=False) for node in nodes(path) if isinstance(node, documented)]
         return [one for told in filter(None, found) for one in sentences(told) if len(one.split()) > LONGEST_SENTENCE]
 
-    assert broken(long, [path for path in MODULES if not path.startswith(SENTENCES_TO_DO)]) == {}
+    assert broken(long) == {}
 
 
 def test_a_sentence_may_take_several_lines_and_tables_and_code_have_none():

@@ -58,8 +58,10 @@ class Waiting(NamedTuple):
 
 
 def check(path: Path, before: RecordSet, url: str, known: capacity.KnownHosts = capacity.no_hosts) -> None:
-    """Raises the MetaError with which a start or a reload would refuse the file. before: the records in force; url: as for
-    RecordsFile; known: the hosts that must be able to take their orders."""
+    """Raise the MetaError with which a start or a reload would refuse the file.
+
+    before: the records in force; url: as for RecordsFile; known: the hosts that must be able to take their orders.
+    """
     loaded = load(path)
     try:
         after = operations.apply(before, loaded.records)

@@ -53,8 +53,8 @@ def is_down_while_held(order: Desired, look: Look) -> bool:
 def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
     """Whether an agent reported like this, with this verdict, has failed to follow this order.
 
-    It has failed if it cannot run the ordered version, if the running version did not stop, or if the host refused the order
-    or its download (no such file, or a wrong digest). A download that failed is tried again, so it has not.
+    It has failed if it cannot run the ordered version, if the running version did not stop, or if the host refused the order.
+    A refused download (no such file, or a wrong digest) has failed too. A failed download is tried again, so it has not.
 
     A version that stopped in its watch has failed too if a person held the agent, so that it was not rolled back. So it has if
     it was started again for lack of a previous version, until it comes through its watch.

@@ -27,7 +27,7 @@ class Place(NamedTuple):
 
     path_here: Callable[
         [str], str | None
-    ]  # the path below its tarball directory that a base refers to, if it is this meta's
+    ]  # the path below its tarball directory that a base refers to; None: elsewhere
     has: Callable[[str], bool]  # whether a path below its tarball directory exists
     files: Callable[[], Sequence[str]]  # the published file names
 
@@ -41,8 +41,8 @@ def warnings(
 ) -> list[str]:
     """One sentence for each warning about what is new.
 
-    place: None if this meta serves no tarballs; rolled_back: (agent, version) -> text that says on which hosts it was rolled
-    back, or ""; reached: (agent, version) that are new to some known hosts.
+    place: None if this meta serves no tarballs. rolled_back: for an agent and a version, returns a text that says on which
+    hosts it was rolled back, or "". reached: pairs of agent and version that are new to some known hosts.
     """
     found: list[str] = []
     for record in after.records:

@@ -54,7 +54,7 @@ class Store:
         """url: in the form of SQLAlchemy; patience: seconds until a silent PostgreSQL is given up; told: warnings about its
         time-outs that were already logged. Raises Misconfigured; uses neither disk nor network."""
         if not in_plain_sight(url):
-            raise Misconfigured(f"the database {quoted(urls.shown(url))} has a character that cannot be seen")
+            raise Misconfigured(f"the database {quoted(urls.shown(url))} has an invisible character; remove it")
         self._url, self._patience, self._told = url, patience, set() if told is None else told
         self._database = Database(url, patience, self._told)
         self.shown = self._database.shown

@@ -1,8 +1,8 @@
 """The head and the log of transactions. Every writing transaction increments a serial of the head, whose lock serialises all
 writers, and adds its identity to the log at the next position.
 
-Data for a meta's memory are read and written only if the database still has the history that this memory is based on: the log
-must hold the newest transactions that the memory knows, each at its position.
+Data for a meta's memory are read and written only if the database still has the history that this memory is based on. That is
+so if the log has the newest transactions that the memory knows, each at its position.
 """
 
 import secrets

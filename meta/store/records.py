@@ -53,8 +53,8 @@ def load(database: Database) -> RecordSet:
 
 
 def commit(database: Database, before: RecordSet, after: RecordSet, edit: Edit) -> Revision:
-    """Add one revision. Raises Moved when the records are no longer at before.revision, Lost when that is not the revision
-    which this number has in the database, Unknown."""
+    """Add one revision. Raises Unknown, Moved if the records are no longer at before.revision, and Lost if the database has
+    another revision with this number."""
     with _adding(database, before, edit) as adding:
         made = adding.add(changes(before, after))
         _keep(adding.connection, before, after, made)
@@ -62,7 +62,7 @@ def commit(database: Database, before: RecordSet, after: RecordSet, edit: Edit) 
 
 
 def order(database: Database, before: RecordSet, edit: Edit, what: HostOrder) -> Ordered | None:
-    """The same of hosts; None where all is so already."""
+    """Retire or unretire hosts, with a revision. Returns None if nothing changes. Raises as `commit` does."""
     with _adding(database, before, edit, (host, beat)) as adding:
         rows = orders.judge(adding.connection, what)
         if not rows:
@@ -101,7 +101,7 @@ def _adding(database: Database, before: RecordSet, edit: Edit, tables: Sequence[
             yield _Adding(connection, before, edit, identity)
     except Unknown as e:
         number = before.revision + 1
-        raise Unknown(f"whether revision {number} was made is unknown; ask `meta history` ({e})") from e
+        raise Unknown(f"whether revision {number} was made is unknown; check `meta history` ({e})") from e
 
 
 def _host_changes(rows: Iterable[HostRow]) -> Iterator[Change]:
@@ -134,8 +134,8 @@ def _require(connection: sa.Connection, before: RecordSet, last: int) -> None:
 
 def _lost(before: RecordSet) -> Lost:
     return Lost(
-        f"the database does not hold revision {before.revision} as it was in force here: it lost confirmed edits in a "
-        "failover, or is a restored backup; look at what is there now, and edit again"
+        f"the database does not have revision {before.revision} as it was in force here: it lost confirmed edits in a "
+        "failover, or is a restored backup; review the records, and repeat your edit"
     )
 
 

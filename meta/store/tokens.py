@@ -56,7 +56,7 @@ def revoke(database: Database, token_id: int, now: float, by: int, epoch: int | 
     with database.writing("tokens", epoch=epoch) as (connection, serial):
         _require_admin(connection, by, now)
         if _good_admins(connection, now) == {token_id}:
-            raise LastAdmin("this is the last admin's token; make another one first")
+            raise LastAdmin("this is the last admin's token; create another one first")
         if not (row := connection.execute(revoked.returning(*_COLUMNS)).first()):
             connection.rollback()
             return None
@@ -74,7 +74,7 @@ def _require_admin(connection: sa.Connection, by: int, now: float) -> None:
     Memory may be behind, and a token that was revoked at another meta must not create others.
     """
     if by and by not in _good_admins(connection, now):
-        raise Unauthorised("your token is no admin's any more: it was revoked, or has expired")
+        raise Unauthorised("your token no longer belongs to an admin: it was revoked, or has expired")
 
 
 def use_enrolment(
@@ -94,7 +94,7 @@ def use_enrolment(
             raise Unauthorised(why)
         assert shown  # noqa: S101
         if not _keep_host_token(connection, hostname, {"hash": hashed, "at": now, "serial": serial}, shown.reenrol):
-            raise Taken(f"{hostname} has a token already, which another machine got, or this one before it lost it")
+            raise Taken(f"{hostname} has a token already: another machine got it, or this one did and lost it")
         left = shown.uses - (shown.uses > 0)
         connection.execute(sa.update(token).where(token.c.id == token_id).values(uses=left))
         return TokenWrite(msgspec.structs.replace(shown, uses=left), serial)

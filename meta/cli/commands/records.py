@@ -48,10 +48,18 @@ def get(client: "Client", agent: str | None, output: str) -> None:
 def set_(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | None) -> None:
     """Change fields of AGENT, for all hosts or for those of --for. A new agent needs version and tarball.
 
-    Fields: version, tarball (repeat it for mirrors), md5, sha256, cmd (start or stop), attempt (see meta retry), leftovers
-    (processes that a stopped version leaves: leave or end), unknownStatus (an agent whose status says neither started nor
-    stoped: wait or upgrade). runUser and workDir are only for hosts of coraldane's updater. If several overrides match a host,
-    the last one wins; a new override comes last.
+    \b
+    Fields:
+      version
+      tarball           base URL of its tarballs; repeat it for mirrors
+      md5, sha256       digests of the tarball
+      cmd               start or stop
+      attempt           see meta retry
+      leftovers         processes that a stopped version leaves: leave or end
+      unknownStatus     its status says neither started nor stoped: wait or upgrade
+      runUser, workDir  only for hosts of coraldane's updater
+
+    If several overrides match a host, the last one wins; a new override comes last.
 
     \b
     Examples:

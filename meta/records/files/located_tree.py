@@ -1,9 +1,9 @@
-"""Text -> a tree of nodes that know their line: from YAML or from JSON, the same tree; or the same from decoded JSON,
-without lines.
+"""Parses YAML or JSON into a tree of nodes that know their lines. Decoded JSON becomes the same tree, without lines.
 
-Values stay the text that was written (`1.10` is "1.10", not 1.1); null, `~` and nothing are blank text. Built from the
-parser's events with a stack of our own, so that no input can exhaust Python's: refuses what is nested deeper than
-MAX_DEPTH, aliases that contain themselves, and aliases that unfold to more than MAX_NODES values.
+Values stay as they were written: `1.10` is the text "1.10", not the number 1.1. null, `~` and a missing value are blank text.
+
+The tree is built from the parser's events, without recursion, so that no input can exhaust Python's stack. Refused are values
+that are nested deeper than MAX_DEPTH, aliases that contain themselves, and aliases that expand to more than MAX_NODES values.
 """
 
 import json
@@ -17,7 +17,7 @@ from updater.wire import syntax_mistakes
 
 MAX_DEPTH = 32
 MAX_NODES = 1_000_000
-_READ_AGAIN = 1 << 20  # characters of a text that is read once more, slowly, for what is wrong with it
+_READ_AGAIN = 1 << 20  # characters; a shorter invalid text is parsed again, by a slow parser with better messages
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _JSON_WORD = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|[^\s{}\[\],:"]+|\n')
@@ -25,11 +25,11 @@ _BRACKET = re.compile(r"""'[^'\n]*'|"(?:[^"\\]|\\.)*"|(?<!\S)\#[^\n]*|(?P<open>[
 
 
 class Text(NamedTuple):
-    """A scalar; plain: written without quotes."""
+    """A scalar."""
 
     value: str
-    line: int
-    plain: bool = False
+    line: int  # from 1; 0: unknown, as in all nodes
+    plain: bool = False  # written without quotes
 
 
 class Items(NamedTuple):
@@ -40,25 +40,25 @@ class Items(NamedTuple):
 
 
 class Fields(NamedTuple):
-    """A mapping, with its keys as they stand: in order, perhaps twice, perhaps not text."""
+    """A mapping. Its keys are in the order of the text, and may be repeated or no text."""
 
     pairs: "list[tuple[Node, Node]]"
     line: int
 
 
 class Other(NamedTuple):
-    """A number or a truth value in decoded JSON, whose text nobody knows any more; kind: in words; number: a whole one."""
+    """A number or a boolean in decoded JSON, whose original text is unknown."""
 
-    kind: str
+    kind: str  # in words
     line: int
-    number: int | None = None
+    number: int | None = None  # if it is a whole number
 
 
 Node = Text | Items | Fields | Other
 
 
 class NodeError(ValueError):
-    """Text that is no tree; line: from 1, 0 when unknown."""
+    """The text cannot be parsed. line: from 1; 0: unknown."""
 
     def __init__(self, line: int, text: str):
         super().__init__(text)
@@ -66,7 +66,7 @@ class NodeError(ValueError):
 
 
 class _Open(NamedTuple):
-    """A list or mapping whose end was not seen yet."""
+    """A list or a mapping whose end has not been read yet."""
 
     children: list[Node]
     line: int
@@ -75,7 +75,7 @@ class _Open(NamedTuple):
 
 
 class _Builder:
-    """Takes scalars, openings and closings in the order of the text; `root` is the tree at the end."""
+    """Builds the tree from scalars, starts and ends, in the order of the text. At the end, `root` is the tree."""
 
     def __init__(self) -> None:
         self.root: Node | None = None
@@ -125,8 +125,10 @@ def _too_deep(line: int) -> NodeError:
 
 
 def _bound_brackets(text: str, start: int = 0, end: int | None = None, depth: int = 0) -> None:
-    """Raises NodeError when text[start:end], whose first character stands `depth` deep, opens brackets deeper than
-    MAX_DEPTH. A parser reads ahead of the values it has given out, and has a limit of its own there."""
+    """Raise NodeError if text[start:end] has brackets nested deeper than MAX_DEPTH. depth: the depth at its start.
+
+    The parser reads ahead of its events, and fails at a limit of its own. This finds out whether that was the reason.
+    """
     for match in _BRACKET.finditer(text, start, len(text) if end is None else end):
         depth += bool(match["open"]) - bool(match["close"])
         if depth > MAX_DEPTH:
@@ -134,7 +136,7 @@ def _bound_brackets(text: str, start: int = 0, end: int | None = None, depth: in
 
 
 def from_yaml(text: str) -> Node | None:
-    """YAML of one document -> its tree, or None when there is nothing in it; raises NodeError."""
+    """Parse a YAML document. Returns None if it is empty. Raises NodeError."""
     if odd := _UNPRINTABLE.search(text):
         line, _ = syntax_mistakes.place(text, odd.start())
         raise NodeError(line, f"not YAML: character U+{ord(odd[0]):04X} is not allowed")
@@ -156,7 +158,7 @@ def _mark(error: yaml.YAMLError) -> Any:
 
 
 def _no_yaml(text: str, error: yaml.YAMLError) -> NodeError:
-    """In our own words, and where the parser in Python finds it: libyaml's places are not all the same."""
+    """Return the error in our own words, at the position that the parser in Python gives: libyaml's may differ."""
     opened: list[Any] = []
     events: Iterable[Any] = yaml.parse(text, Loader=yaml.SafeLoader) if len(text) < _READ_AGAIN else ()
     try:
@@ -211,7 +213,7 @@ def is_json(text: str) -> bool:
 
 
 def from_json(text: str) -> Node | None:
-    """JSON -> its tree; raises NodeError. Syntax is the json module's business, lines are ours."""
+    """Parse JSON. Raises NodeError. The json module checks the syntax; the tree with lines is built here."""
     _check_json(text)
     builder = _Builder()
     line = 1
@@ -231,7 +233,7 @@ def from_json(text: str) -> Node | None:
 
 
 def from_data(data: Any) -> Node | None:
-    """Decoded JSON -> its tree, with 0 for every line; raises NodeError."""
+    """Return the tree of decoded JSON, with line 0 everywhere. Raises NodeError."""
     builder = _Builder()
     _take_data(builder, data)
     return builder.root

@@ -1,1 +1,1 @@
-"""The steps that make and change the tables, in order. A step that was released is never edited."""
+"""The migrations that create and change the tables, in order. A released one is never edited."""

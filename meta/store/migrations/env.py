@@ -1,4 +1,4 @@
-"""What Alembic runs for every command: the steps, on the connection (and in the transaction) that meta.store opened."""
+"""Alembic runs this for every command: the migrations, in the transaction that meta.store has opened."""
 
 from alembic import context
 

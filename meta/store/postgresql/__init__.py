@@ -1,1 +1,1 @@
-"""What only a PostgreSQL needs: what a pooler breaks, and a watch over a silent server."""
+"""Code that only PostgreSQL needs: checks of poolers, and a watchdog for a silent server."""

@@ -1,1 +1,1 @@
-"""What only an SQLite database needs: its files' modes, and backups."""
+"""Code that only an SQLite database needs: the modes of its files, and backups."""

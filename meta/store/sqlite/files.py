@@ -35,7 +35,7 @@ def make_directory(path: Path) -> None:
         path.mkdir()
         path.chmod(SHARED)
     except OSError as e:
-        raise TryLater(f"the database's directory {path} cannot be made: {e.strerror}") from e
+        raise TryLater(f"cannot create the database's directory {path}: {e.strerror}") from e
 
 
 def make(file: Path) -> None:

@@ -314,7 +314,7 @@ def test_a_file_that_is_refused_for_what_it_holds_is_no_good_to_check_and_waits_
     file.write_text(records)
     done = meta("serve", "--check", "--records", str(file), "--listen", "127.0.0.1:0", directory=directory)
     assert done.returncode == 2
-    assert f"{file} would not be put in force, the former records would stay: " in done.stderr
+    assert f"{file} would not be put in force, and the former records would stay: " in done.stderr
     assert words in done.stderr
     assert server.stop() == 0
     server.start()

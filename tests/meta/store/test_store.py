@@ -251,7 +251,7 @@ def test_a_damaged_database_is_told(tmp_path):
 
 def test_a_place_that_cannot_hold_a_database_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    assert refusal(tmp_path / "file" / "meta.db").endswith("cannot be made: File exists")
+    assert "cannot create the database's directory" in refusal(tmp_path / "file" / "meta.db")
     assert refusal(tmp_path).endswith("cannot be prepared: unable to open database file")
 
 

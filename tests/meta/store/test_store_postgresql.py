@@ -185,7 +185,7 @@ def test_where_nobody_can_say_whether_an_edit_was_made_the_answer_is_that_and_wh
 ):
     with far_away(url) as (far, line):
         line.at_commit, line.refusing = fault, True
-        with pytest.raises(Unknown, match="whether revision 1 was made is unknown; ask `meta history`"):
+        with pytest.raises(Unknown, match="whether revision 1 was made is unknown; check `meta history`"):
             far.commit(RecordSet(), RECORDS, EDIT)
     assert store.head().revision == revision
 

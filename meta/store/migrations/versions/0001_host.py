@@ -1,4 +1,4 @@
-"""The last report of every host."""
+"""Creates the table of hosts, with the last report of each."""
 
 import sqlalchemy as sa
 from alembic import op

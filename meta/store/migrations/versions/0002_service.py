@@ -1,4 +1,4 @@
-"""Records with history, tokens, beats; hosts get numbers. The hosts of 0001 keep all they had."""
+"""Creates records with their history, tokens, and heartbeat batches. Hosts get ids, and keep all their data."""
 
 import json
 import logging
@@ -171,8 +171,11 @@ def _carry_hosts() -> None:
 
 
 def _carried(row: Any) -> dict[str, Any]:
-    """agents was {name: {name, version, status, timestamp, held}} and becomes [[name, version, status, held], ...], of which
-    `since` gives two times each: since when it is so, and when it was looked at; one number where they agree."""
+    """Convert a host of 0001.
+
+    `agents` was {name: {name, version, status, timestamp, held}} and becomes [[name, version, status, held], ...]. `since` gets
+    two times for each agent: since when it is so, and when it was observed. One number stands for all if they are equal.
+    """
     try:
         agents = [agent for agent in json.loads(row["agents"]).values() if agent["name"]]
         looks = [[agent["name"], agent["version"], agent["status"], agent.get("held")] for agent in agents]

@@ -1,4 +1,4 @@
-"""Tarballs that were published through meta."""
+"""Creates the table of tarballs that were published through meta."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Each committed transaction, and so each revision, gets an identity of its own, also where its number is given again."""
+"""Gives each transaction, and so each revision, a unique identity: after a failover, its number may be assigned again."""
 
 import secrets
 
