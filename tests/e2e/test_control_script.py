@@ -399,7 +399,7 @@ def test_a_broken_meta_env_stops_nothing_and_its_mistake_is_said_once(home, verb
     done = control(home, verb, "meta")
     assert done.returncode == (2 if verb == "check" else 1)
     assert done.stderr.count(problem) == 1
-    assert "means nothing here" not in done.stderr
+    assert "is unknown" not in done.stderr
     assert verb == "check" or "it goes on as before" in done.stderr
     assert control(home, "pid", "meta").stdout == pid
 

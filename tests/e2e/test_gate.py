@@ -191,7 +191,7 @@ def test_a_mirror_that_is_away_is_to_do_and_said_to_be_why(meta, hosts):
     shown = meta.run("status", AGENT, "--watch", "--within", "1s", "--max-failed", "0", expect=1).stdout
     assert "3 to do (" in shown
     assert "wait for download" in shown
-    assert "time is over" in shown
+    assert "the time is up" in shown
     assert "2 failed on " in shown, "the reason"
 
 

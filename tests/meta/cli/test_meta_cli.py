@@ -129,7 +129,7 @@ def test_reload_without_a_meta_says_so(directory):
         (
             ["--records", "r.yaml", "--listen", "127.0.0.1:0", "--database", "sqlite:////proc/no/meta.db"],
             1,
-            "cannot be made",
+            "cannot create the database",
         ),
     ],
 )

@@ -178,7 +178,7 @@ def test_bans_and_labels(server, alice):
     alice("set", "moni", "version=2.0.1", "--for", "label:env=staging", "--yes")
     orders = {one["name"]: one["version"] for one in server.beat("lab-1", moni="2.0.0")["desiredAgents"]}
     assert orders["moni"] == "2.0.1"
-    assert "say why" in alice("ban", "moni", "2.0.1", code=2)
+    assert "give a reason" in alice("ban", "moni", "2.0.1", code=2)
     assert alice("ban", "moni", "2.0.1", "--why", "leaks", "--yes").startswith("done: revision ")
     assert "moni" not in {one["name"] for one in server.beat("lab-1", moni="2.0.0")["desiredAgents"]}
     assert "moni 2.0.1 is banned by alice: leaks: the host gets no order" in alice("explain", "lab-1")
@@ -509,7 +509,7 @@ def test_a_backup_of_a_live_database_is_whole(server, alice, tmp_path):
         (["status", "falcon", "--watch", "--max-failed", "5%%"], "neither a number of hosts nor a share"),
         (["status", "falcon", "--watch", "--max-failed", "101%"], "neither a number of hosts nor a share"),
         (["status", "falcon", "--watch", "--for", "web-"], "does not say how it selects hosts"),
-        (["status", "--for", "prefix:web-"], "say which agent"),
+        (["status", "--for", "prefix:web-"], "name an agent"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_sentence(boss, words, why):
