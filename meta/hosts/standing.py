@@ -111,9 +111,8 @@ def is_on_trial(host: "Host", place: int, late_after: float) -> bool:
 def settled_since(order: Desired, look: Look, klass: Class, late_after: float) -> float:
     """Return the time since which hosts that look good must have been heard of, or 0.0 if any time will do.
 
-    A host that was last heard of before its order came in force may be following a former one. Once it was heard of after that,
-    its report says whether a change is under way; only an updater that reports no trials may be silent about one for as long
-    as a change takes.
+    A host that was last heard of before its order came in force may still follow a former one. A later report says whether a
+    change has begun. Only an updater that reports no trials may say nothing about a change for as long as it takes.
     """
     since = klass.since.get(order.name, 0.0)
     return since + late_after / MISSED if since and look[4] is UNSET else since

@@ -68,7 +68,7 @@ def test_many_hangups_at_once_are_reloads_one_after_another(tmp_path):
             os.kill(bridge.pid, signal.SIGHUP)
             time.sleep(0.001)  # signals that come together are one
         assert readiness.ask_to_reload(tmp_path / "state", 20).since >= began
-        assert "cannot be told" not in bridge.log()
+        assert "cannot be written" not in bridge.log()
 
 
 def test_the_agents_show_in_the_meta_that_serves_the_same_database(tmp_path):

@@ -47,7 +47,7 @@ def test_overrides_that_keep_what_is_taken_back_are_named(world):
     put(world, "a", "1")
     put(world, "a", "1", overrides=[{"prefix": "web-", "version": "2"}, {"prefix": "x", "version": "3"}])
     put(world, "a", "2", overrides=[{"prefix": "web-", "version": "2"}, {"prefix": "x", "version": "3"}])
-    said = ["a 2 stays for prefix web-; to take that back too, give the revision before it: meta history a"]
+    said = ["a 2 stays for prefix web-; to undo that too, name the revision before it: meta history a"]
     assert (back(world, query="?dryRun=true")["notes"], back(world)["notes"]) == (said, said)
     assert (back(world, revision=1)["notes"], version(world)) == ([], "1")
 
