@@ -34,7 +34,7 @@ from meta import logs
 from meta.access.tokens import Token, Tokens
 from meta.edits import managed_file, reach
 from meta.errors import MetaError, Misconfigured, TryLater
-from meta.process import listening, open_files
+from meta.process import hanging_up, listening, open_files
 from meta.process.clock import SYSTEM
 from meta.records.files.load import load
 from meta.records.model import RecordSet
@@ -193,6 +193,7 @@ def load_app(settings: Settings, announcer: Announcer, address: str, port: int, 
     serving = partial(announcer.ready, began, _agents(len(service.records.records)))
     threading.Thread(target=_guard, args=(address, port, story, serving), name="guard", daemon=True).start()
     gc.set_threshold(50_000, 20, 50)  # heartbeats leave no cycles, and a collection of a million hosts takes long
+    hanging_up.when_it_stops(service.requests, port)
     return create_app(service).wsgi_app
 
 

@@ -21,6 +21,7 @@ from meta.errors import TryLater
 from meta.heartbeat.stats import Beats
 from meta.hosts.table import HostTable
 from meta.process.clock import SYSTEM, Clock
+from meta.process.hanging_up import Requests
 from meta.queries import pages
 from meta.records import history
 from meta.records.capacity import Matched
@@ -54,6 +55,7 @@ class Service:
         # that asks again gets the same token; a new one would lock it out if the first was written.
         self.unanswered: dict[tuple[int, str], tuple[str, bytes]] = {}
         self.beats = Beats()
+        self.requests = Requests()
         self.editor = Editor(
             store, lambda: self.records, self.put_in_force, self.require_database, known_hosts=self.known_hosts
         )

@@ -6,6 +6,7 @@ read at the same time is limited, in total and per address.
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ class Front:
     """The WSGI callable. inner: the application for all other paths."""
 
     def __init__(self, service: "Service", inner: Callable[..., Iterable[bytes]]):
-        self._inner = inner
+        self._inner = partial(service.requests.handle, inner)
         self._now = service.clock.now
         self._beats = service.beats
         self._pin = OneCpu(service.settings.pin_threads)

@@ -20,6 +20,7 @@ from helpers.meta_server import meta as run_meta
 from lab.fleet import Meta, get, until
 from lab.load import Load, Plan, agents_of
 from lab.ports import free_port
+from meta.server import STOP_WITHIN
 from meta.store import Store
 
 AGENT = "falcon-agent"
@@ -45,6 +46,11 @@ def beat(meta, hostname, token="", *agents, **more):
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     report = {"hostname": hostname, "realAgents": list(agents or [STARTED])} | more
     return requests.post(f"{meta.url}/heartbeat", json=report, headers=headers, timeout=10)
+
+
+def connected(meta):
+    host, port = meta.address.split(":")
+    return socket.create_connection((host, int(port)), timeout=30)
 
 
 def desire(meta, version, count=1):
@@ -249,6 +255,43 @@ def test_sigterm_writes_everything_down(meta):
     written = {name: json.loads(row.agents)[0][1] for name, row in rows.items()}
     assert written == told
     assert "could not be written" not in meta.log.read_text()
+
+
+HALF = {
+    "header": b"POST /heartbeat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-",
+    "heartbeat": b"POST /heartbeat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{",
+    "edit": b"PATCH /api/v1/records/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{",
+}
+
+
+@pytest.mark.parametrize("half", HALF.values(), ids=HALF.keys())
+def test_a_stop_does_not_wait_for_who_has_sent_half_a_request_and_writes_down_what_was_heard(meta, half):
+    meta.start()
+    with connected(meta) as slow:
+        slow.sendall(half)
+        for number in range(50):
+            assert beat(meta, f"h{number}").status_code == 200
+        began = time.monotonic()
+        assert meta.stop(signal.SIGTERM) == 0
+        assert time.monotonic() - began < STOP_WITHIN
+    assert set(hosts_in(meta.database)) == {f"h{number}" for number in range(50)}
+    log = meta.log.read_text()
+    assert "refused to gracefully stop" not in log
+    assert " ERROR " not in log
+
+
+def test_a_worker_that_is_killed_in_its_stop_has_written_down_what_was_heard(meta):
+    """A client that reads its download slowly is waited for, until the worker is killed."""
+    meta.start()
+    (meta.tarballs / "a-1.tar.gz").write_bytes(b"x" * (64 << 20))
+    with connected(meta) as slow:
+        slow.sendall(b"GET /tarball/a-1.tar.gz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert slow.recv(1000).startswith(b"HTTP/1.1 200 ")
+        for number in range(50):
+            assert beat(meta, f"h{number}").status_code == 200
+        meta.stop(signal.SIGTERM)
+    assert "refused to gracefully stop" in meta.log.read_text()
+    assert set(hosts_in(meta.database)) == {f"h{number}" for number in range(50)}
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
