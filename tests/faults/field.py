@@ -113,7 +113,7 @@ def run(world: World, case: str) -> list[str]:
                 return [f"the call {key} did not come"]
         outputs = [world.once().output for _ in range(3)]
     wanted = "1" if part == "field-new" and name in BAD else "2"
-    return _problems(world, wanted, outputs)
+    return problems(world, wanted, outputs)
 
 
 def _have_it_run(world: World, name: str) -> None:
@@ -127,15 +127,16 @@ def _have_it_run(world: World, name: str) -> None:
     world.once()
 
 
-def _problems(world: World, wanted: str, outputs: list[str]) -> list[str]:
+def problems(world: World, wanted: str, outputs: list[str]) -> list[str]:
+    """What is wrong with a host that has had these cycles, and is to run one version, once."""
     up = sorted(daemon.where.name for daemon in world.daemons())
-    problems = []
+    found = []
     if wanted not in up or set(up) != {wanted}:
-        problems.append(f"there run {up}, not {wanted}: {outputs[0][-600:]}")
+        found.append(f"there run {up}, not {wanted}: {outputs[0][-600:]}")
     if (named := (world.root / A / ".version").read_text().strip()) != wanted:
-        problems.append(f".version names {named}, not {wanted}: {outputs[0][-600:]}")
+        found.append(f".version names {named}, not {wanted}: {outputs[0][-600:]}")
     if any("Traceback" in output or "a defect of the updater" in output for output in outputs):
-        problems.append(f"a traceback: {outputs}")
+        found.append(f"a traceback: {outputs}")
     if world.look_around() != world.surroundings:
-        problems.append("something outside the root was changed")
-    return problems
+        found.append("something outside the root was changed")
+    return found
