@@ -75,9 +75,9 @@ class Class:
     def comers(self, former: "Class", last_seen: float = 0.0) -> "Class":
         """Return the cohort for hosts that move here from `former`. Orders that are the same in both keep their times.
 
-        An order that is gone counts as one that came in force now: hosts have yet to receive that. last_seen: when the one host
-        that moves was last heard of, 0.0 for many hosts. If that host has received all its orders, any cohort where that holds
-        too will do, so that cohorts stay few.
+        An order that is gone gets the present time, because the hosts do not know yet that it is gone. last_seen: when the one
+        host that moves was last heard of, 0.0 for many hosts. If that host has received all its orders, any cohort where that
+        holds too will do, so that cohorts stay few.
         """
         found = self._comers.get(former)
         if found is None:

@@ -25,7 +25,7 @@ SCAN = 50_000  # failed hosts whose reasons one answer reads
 MOST = 100  # failures in one answer, those of most hosts first
 DOWN = "down on trial, held"
 SILENT_ON_TRIAL, SILENT = "fell silent on trial", "fell silent after it got the order"
-How = Callable[[Host, Desired], Outcome | None]  # returns how this order failed on this host; None: it has not any more
+How = Callable[[Host, Desired], Outcome | None]  # returns how this order failed on this host; None: it no longer has
 Failed = tuple[Host, Desired, How]
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
