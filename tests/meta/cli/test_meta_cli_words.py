@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Annotated, get_args, get_origin
 
 import msgspec
 import pytest
 
-from meta.api.schemas import tarballs, types
+from meta.api.schemas import tarballs, tokens, types
 from meta.api.schemas.basics import Body
 from meta.cli.arguments import fields_of, labels_of, seconds, selector_of
 from meta.cli.environment import token
@@ -106,12 +107,12 @@ def test_name_and_version_of_a_tarball(file, known, found):
 
 @pytest.mark.parametrize("file", ["agent.tar.gz", "agent-1.0.tgz", "-1.0.tar.gz", "agent-.tar.gz", "a b-1.0.tar.gz"])
 def test_files_that_no_host_would_ask_for(file):
-    with pytest.raises(Misconfigured, match="must be called NAME-VERSION"):
+    with pytest.raises(Misconfigured, match="must be named NAME-VERSION"):
         split(file, [])
 
 
 def test_a_tarball_of_another_agent_is_not_the_named_one():
-    with pytest.raises(Misconfigured, match="must be called mine-VERSION"):
+    with pytest.raises(Misconfigured, match="must be named mine-VERSION"):
         split("other-1.0.tar.gz", ["mine"], must=True)
 
 
@@ -236,15 +237,22 @@ def test_times_for_programs_are_rfc_3339_and_null_for_never():
     assert show.for_programs({"at": 1e300}) == {"at": None}
 
 
+def plain(kind):
+    """The type without its description."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
 def test_every_time_in_a_body_of_the_api_is_shown_as_one():
     kinds = [
         kind
-        for module in (types, tarballs, representations)
+        for module in (types, tarballs, tokens, representations)
         for kind in vars(module).values()
         if isinstance(kind, type)
     ]
     structs = [kind for kind in kinds if issubclass(kind, msgspec.Struct) and not issubclass(kind, Body)]
-    floats = {field.encode_name for kind in structs for field in msgspec.structs.fields(kind) if field.type is float}
+    floats = {
+        field.encode_name for kind in structs for field in msgspec.structs.fields(kind) if plain(field.type) is float
+    }
     spans = {"patience", "askedWithin"}  # seconds
     assert floats > spans
     assert floats - spans <= show._TIMES
