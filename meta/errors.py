@@ -5,6 +5,8 @@ The text of an error is one sentence for people. `exit_code` is the exit code of
 
 from typing import NamedTuple
 
+from updater.wire.text import file_name
+
 
 class MetaError(Exception):
     """Base of all errors that this package raises on purpose."""
@@ -61,7 +63,7 @@ class RecordsError(Misconfigured):
 
 def shown(file: str, problem: Problem) -> str:
     """Return `FILE:LINE: PATH: text`, without the parts that are blank."""
-    place = f"{file}:{problem.line}" if problem.line else file
+    place = f"{file_name(file)}:{problem.line}" if problem.line else file_name(file)
     return ": ".join(part for part in (place, problem.path, problem.text) if part)
 
 

@@ -14,6 +14,8 @@ from meta.cli import variables
 from meta.cli.commands import database, elves, files, history, hosts, labels, records, serve, status, tarballs, tokens
 from meta.errors import EditRefused, MetaError, RecordsError
 from updater.service import interrupt
+from updater.service.command_line import Commands
+from updater.wire.text import visible
 
 _PAST = ("history", "rollback", "ban", "unban", "bans")
 SECTIONS = {
@@ -38,7 +40,7 @@ def _print_version(context: click.Context, _option: click.Parameter, wanted: boo
         context.exit()
 
 
-class _Group(click.Group):
+class _Group(Commands):
     """Lists the commands in sections."""
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -98,14 +100,14 @@ def main() -> None:
 def _run() -> None:
     if "_META_COMPLETE" not in os.environ:  # during shell completion it would not be shown
         for sentence in _doubts(variables.known(cli)):
-            click.echo(f"warning: {sentence}", err=True)
+            click.echo(f"warning: {visible(sentence)}", err=True)
     try:
         with nullcontext() if sys.argv[1:2] in SERVING else interrupt.always_ends():
             cli(prog_name="meta")
     except MetaError as e:
         for line in getattr(e, "lines", ()):
-            click.echo(line, err=True)
-        click.echo(e if isinstance(e, RecordsError | EditRefused) else f"meta: {e}", err=True)
+            click.echo(visible(line), err=True)
+        click.echo(visible(str(e) if isinstance(e, RecordsError | EditRefused) else f"meta: {e}"), err=True)
         sys.exit(e.exit_code)
 
 

@@ -197,6 +197,8 @@ def at(*parts: str) -> str:
 
 def _checked(url: str) -> tuple[str, bool]:
     """Return (the base URL, whether it is on this machine). Raises Misconfigured."""
+    if not in_plain_sight(url.strip()):
+        raise Misconfigured(f"META_URL must be like https://meta.example:2000, not {shown_in_message(shown(url))}")
     try:
         parts = urlsplit(url.strip())
         host, _ = parts.hostname or "", parts.port
@@ -204,7 +206,7 @@ def _checked(url: str) -> tuple[str, bool]:
         raise Misconfigured("META_URL is no URL: its host or its port cannot be read") from e
     is_base = parts.scheme in ("http", "https") and not parts.query and not parts.fragment
     is_usual = is_base and has_host(parts.netloc)
-    if not is_usual or not in_plain_sight(url.strip()):
+    if not is_usual:
         raise Misconfigured(f"META_URL must be like https://meta.example:2000, not {shown_in_message(shown(url))}")
     if "@" in parts.netloc:
         raise Misconfigured("META_URL must contain no user and no password: put your token into META_TOKEN or a file")

@@ -36,7 +36,7 @@ def token(file: Path | None) -> str:
         raise Misconfigured(f"the token file {path} can be read by others: chmod 600 {path}")
     if problem := utf16_problem(text):
         raise Misconfigured(f"the token file {path} {problem}")
-    return _checked(text.decode("utf-8-sig", "replace").strip(), str(path))
+    return _checked(text.decode("utf-8-sig", "replace").strip(), f"{path}")
 
 
 def default_file() -> Path:

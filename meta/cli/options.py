@@ -10,6 +10,7 @@ import click
 
 from meta.cli.environment import LOCAL
 from meta.errors import Misconfigured
+from updater.service.command_line import a_path
 
 if TYPE_CHECKING:
     from meta.cli.client import Client
@@ -49,7 +50,7 @@ records = variable(
     "--records",
     "RECORDS",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=a_path(),
     show_default="the database",
     help="Manage the records in this file: YAML, or ops-meta's cfg.json.",
 )
@@ -57,7 +58,7 @@ state_file = variable(
     "--state-file",
     "STATE_FILE",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=a_path(),
     help="Write into this file that it serves, and how a reload ended; ./control sets it.",
 )
 check = click.option("--check", is_flag=True, help="Only check whether it could serve: exit 0, or say what is wrong.")
@@ -85,7 +86,7 @@ token_file = variable(
     "--token-file",
     "TOKEN_FILE",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=a_path(),
     show_default="~/.config/meta/token",
     help="A file with your token, mode 600; used if META_TOKEN is not set.",
 )
@@ -93,7 +94,7 @@ ca_file = variable(
     "--ca-file",
     "CA_FILE",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=a_path(),
     show_default="those of the Python package certifi",
     help="Certificate authorities to trust for https.",
 )

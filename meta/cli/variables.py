@@ -8,18 +8,24 @@ import click
 
 from meta.errors import Problem
 from meta.suggestions import closest
+from updater.wire.text import quoted
 
 PREFIX = "META_"
 OF_THE_TOKEN = "META_TOKEN"  # noqa: S105 (a variable's name)
 _NO_CODE = re.compile(  # for a shell: what a backslash, quotes and a number sign make of the text
-    r"""\\.|'[^']*'|"(?:\\.|[^"\\])*"|(?<![^\s;&|()])#[^\n]*""", re.DOTALL
+    r"""\\.|'[^']*'|"(?:\\.|[^"\\])*"|(?<![^\s;&|()])#[^\n]*""", re.DOTALL | re.ASCII
 )
 _SET = re.compile(r"(?<![^\s;&|(){}`])([A-Za-z_]\w*)=", re.ASCII)
 _SUBSTITUTED = re.compile(r"\$\([^()]*\)|\$\{[^{}]*\}|`[^`]*`")
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _VALUE = r"=[^\s;&|<>()]*"
-_ASSIGNS = re.compile(rf"\s*(?:{_NAME}{_VALUE}(?:\s+{_NAME}{_VALUE})*|export(?:\s+{_NAME}(?:{_VALUE})?)+)?\s*")
-_APART = re.compile(rf"\s*(?:export\s+)?({_NAME})\s+=")
+_ASSIGNS = re.compile(
+    rf"\s*(?:{_NAME}{_VALUE}(?:\s+{_NAME}{_VALUE})*|export(?:\s+{_NAME}(?:{_VALUE})?)+)?\s*", re.ASCII
+)
+_APART = re.compile(rf"\s*(?:export\s+)?({_NAME})\s+=", re.ASCII)
+_ODD = re.compile(
+    r"(?:^|[\s;])([^\s;=]*[^\s!-~][^\s;=]*)", re.ASCII
+)  # a word with what is none of ASCII's visible characters
 _BREAK = "\0"  # a line end within a quotation, or after a backslash
 _MISSPELT = ("META", "EMTA", "MTEA", "MEAT", "MEA", "MET", "MMETA", "MEETA", "METTA", "METAA")
 
@@ -65,6 +71,8 @@ def _no_assignment(line: str) -> str:
     line = _SUBSTITUTED.sub("q", line)
     if all(_ASSIGNS.fullmatch(part) for part in line.split(";")):
         return ""
+    if odd := _ODD.search(line):
+        return f"sets no variable: {quoted(odd[1])} is no name"
     text = "sets no variable: write NAME=value, without blanks around the =; put a value with blanks in quotes"
     return (
         f"a shell would run {apart[1]} as a command: remove the blank before its ="

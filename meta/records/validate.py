@@ -194,7 +194,7 @@ def why_problem(text: str) -> str:
     """Why this text cannot be stored as the reason of an edit, or ""."""
     if len(text) > MAX_WHY:
         return f"why has {len(text)} characters; at most {MAX_WHY} are kept"
-    return "" if text.isprintable() else "why must be one line of printable text"
+    return "" if text.isprintable() else f"why {quoted(text)} must be one line of printable text"
 
 
 def repeated(records: Sequence[Record]) -> list[tuple[int, int]]:

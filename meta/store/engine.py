@@ -77,7 +77,7 @@ class Database:
         """Raises Misconfigured if a pooler shares our sessions with others."""
         if self._session:
             with self.errors("read"):
-                self._session.refuse_transactions(self.engine)
+                self._session.refuse_transactions(self.engine, self._patience)
 
     def clock(self) -> float | None:
         """Unix seconds by the server's clock; None for SQLite."""

@@ -16,6 +16,7 @@ from meta.queries import ops_meta_status
 from meta.web.answers import is_api, json, text
 from meta.web.authorisation import rule
 from updater.wire.heartbeat import VERSION
+from updater.wire.text import visible
 
 routes = Blueprint("ops-meta", __name__)
 
@@ -73,7 +74,7 @@ def reload() -> Response:
     try:
         reading = service.would_reload() if dry_run else service.reload(request.args.get("confirm", ""))
     except MetaError as e:
-        return json({"msg": str(e)})
+        return json({"msg": visible(str(e))})
     more = {key: getattr(reading, key) for key in ("difference", "affected", "removals", "seal")}
     return json({"msg": "success", "data": reading.data} | (more if dry_run else {}))
 

@@ -10,7 +10,9 @@ import click
 from updater import places
 from updater.cli.options import CONFIG, ROOT, a_host, working_host
 from updater.errors import Misconfigured, NotThere, TryLater
+from updater.service.command_line import a_path
 from updater.wire import durations
+from updater.wire.text import visible
 
 if TYPE_CHECKING:
     from updater.host.context import Host
@@ -147,7 +149,7 @@ def retry(config_file: Path, root: Path | None, agent: str) -> None:
 @ROOT
 @click.option(
     "--token-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=a_path(dir_okay=False),
     help="The file with the enrolment token; only its owner may read it. [default: the standard input]",
 )
 @click.option("--again", is_flag=True, help="Replace the token that this host has already.")
@@ -176,7 +178,7 @@ def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: 
         token = click.prompt("Enrolment token", hide_input=True, err=True)
     else:
         token = sys.stdin.read(credentials.LIMIT).strip()
-    enrolment.enrol(host, token, within, lambda line: click.echo(f"updater: {line}", err=True))
+    enrolment.enrol(host, token, within, lambda line: click.echo(visible(f"updater: {line}"), err=True))
     click.echo(f"{host.config.reported_hostname} is enrolled with {host.config.shown_url}")
 
 

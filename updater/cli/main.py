@@ -16,11 +16,13 @@ from updater.cli import host_commands
 from updater.cli.options import CONFIG, ROOT, a_host, a_layout, log_to_stderr, working_host
 from updater.errors import Misconfigured, NotThere, Refused, UpdaterError
 from updater.service import interrupt
+from updater.service.command_line import Commands, a_path
+from updater.wire.text import visible
 
 # Modules that load slowly are imported in the commands that need them, so that `--help` is quick.
 
 
-class _Cli(click.Group):
+class _Cli(Commands):
     """Turns an UpdaterError into one sentence on stderr and the exit code that the help promises."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
@@ -32,10 +34,10 @@ class _Cli(click.Group):
         try:
             return super().invoke(context)
         except Misconfigured as e:
-            click.echo(f"updater: {e}", err=True)
+            click.echo(visible(f"updater: {e}"), err=True)
             context.exit(2)
         except UpdaterError as e:
-            click.echo(f"updater: {e}", err=True)
+            click.echo(visible(f"updater: {e}"), err=True)
             context.exit(1 if isinstance(e, NotThere) else 3)
 
 
@@ -138,7 +140,7 @@ def once(config_file: Path, root: Path | None) -> None:
     with working_host(config_file, root) as host, interrupt.asks_first(host.stop), children.burying():
         result = cycle.run(host)
     for name, why, _ in result.refused:
-        click.echo(f"{name}: refused: {why}", err=True)
+        click.echo(visible(f"{name}: refused: {why}"), err=True)
     for turn in result.turns:
         click.echo(f"{turn.agent}: {turn.waits or ('changed' if turn.changed else 'as desired')}")
     sys.exit(0 if result.matches else 1)
@@ -158,7 +160,7 @@ def plan(config_file: Path, root: Path | None) -> None:
     log_to_stderr(logging.WARNING)
     beat, plans = cycle.preview(host)
     for name, why, _ in beat.refused:
-        click.echo(f"{name}: refused: {why}")
+        click.echo(visible(f"{name}: refused: {why}"))
     for order, todo in zip(beat.orders, plans, strict=True):
         for action in todo.actions:
             click.echo(f"{order.name}: {action}")
@@ -194,11 +196,11 @@ def status(config_file: Path, root: Path | None, as_json: bool) -> None:
     "-c",
     "--config",
     "config_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=a_path(dir_okay=False),
     help="Use the limits of this cfg.json. [default: the default limits]",
 )
-@click.argument("tarball", type=click.Path(dir_okay=False, path_type=Path))
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("tarball", type=a_path(dir_okay=False))
+@click.argument("directory", type=a_path())
 def unpack(config_file: Path | None, tarball: Path, directory: Path) -> None:
     """Unpack TARBALL into the new DIRECTORY by the rules of all hosts.
 
@@ -217,7 +219,7 @@ def unpack(config_file: Path | None, tarball: Path, directory: Path) -> None:
             durable_files.remove_tree(directory)
             raise Refused(f"its control cannot run: {problem}")
     except UpdaterError as e:
-        click.echo(f"updater: {e}", err=True)
+        click.echo(visible(f"updater: {e}"), err=True)
         sys.exit(1)
     if done.skipped:
         click.echo(unpacking.in_words(done.skipped))
@@ -241,7 +243,7 @@ def reload(config_file: Path, root: Path | None) -> None:
 @main.command()
 @click.option(
     "--root",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=a_path(file_okay=False),
     default=Path("/opt/ops-updater"),
     show_default=True,
     help="The directory for the agents, cfg.json and the updater itself.",
@@ -250,7 +252,7 @@ def reload(config_file: Path, root: Path | None) -> None:
 @click.option("--user", default="root", show_default=True, help="The user that runs the updater, and so all agents.")
 @click.option(
     "--destdir",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=a_path(file_okay=False),
     default=Path("/"),
     help="Write below this directory instead of /, for a preview or an image.",
 )

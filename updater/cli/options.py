@@ -11,6 +11,8 @@ import click
 
 from updater import places
 from updater.errors import Misconfigured, TryLater
+from updater.service.command_line import a_path
+from updater.wire.text import one_line
 
 if TYPE_CHECKING:
     from updater.host.context import Host
@@ -20,14 +22,14 @@ CONFIG = click.option(
     "-c",
     "--config",
     "config_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=a_path(dir_okay=False),
     default=Path("cfg.json"),
     show_default=True,
     help="The configuration file; cfg.example.json is an example.",
 )
 ROOT = click.option(
     "--root",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=a_path(file_okay=False),
     help="The directory of the agents' directories. [default: the directory of the configuration]",
 )
 
@@ -84,7 +86,19 @@ def _settle(agent: Path) -> None:
         logging.getLogger("updater").error("%s", e)
 
 
+MAX_LINE = 4000  # characters of an event
+
+
+class _OneLine(logging.Formatter):
+    """One line for each event, with every character shown; only a traceback has more."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return one_line(super().formatMessage(record), MAX_LINE)
+
+
 def log_to_stderr(level: int) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("updater").setLevel(level)
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # its warnings repeat our own errors

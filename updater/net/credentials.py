@@ -1,7 +1,6 @@
 """Secrets for servers, from files that only their owner may read; they appear in no log, no argument and no URL."""
 
 import base64
-import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,5 +66,5 @@ def private(file: Path, what: str) -> str:
     except (OSError, ValueError, TryLater) as e:
         raise Misconfigured(f"cannot read the {what} {file}: {e}") from e
     if stat.S_IMODE(mode) & 0o077:
-        raise Misconfigured(f"the {what} {file} can be read by others: chmod 600 {os.fspath(file)}")
+        raise Misconfigured(f"the {what} {file} can be read by others: chmod 600 {file}")
     return text

@@ -6,11 +6,12 @@ does not depend on the parser.
 
 import re
 
-from updater.wire.text import SHOWN, quoted
+from updater.wire.text import SHOWN, odd_characters, quoted
 
 _BEFORE = 50  # characters that are shown before the place
 _BREAKS = "\n\r\x85\u2028\u2029"
 _WORD = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{}\[\]]')
+_HIDDEN_BLANK = re.compile(r"(?:^[ ]*|(?<=[-:,\[{])[ ]*)([^\s!-~]|[^\S \t\n\r])", re.MULTILINE)
 _TEXT = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
 
 
@@ -86,6 +87,17 @@ def _opened(text: str) -> list[int]:
     return opened
 
 
+def hidden_blank(text: str, at: int) -> int | None:
+    """The position of a character that looks like a blank of YAML and is none, in the line of `at` or the last one before it;
+    None if there is none. A parser only stumbles over what follows."""
+    start = _start(text, at := _clamped(text, at))
+    above = text[:start].rstrip()
+    begin = _start(text, len(above)) if above else 0
+    end = re.compile(f"[{_BREAKS}]|$").search(text, at)
+    found = _HIDDEN_BLANK.search(text, begin, end.start() if end else len(text))
+    return found.start(1) if found and not found[1][0].isprintable() else None
+
+
 def in_yaml(text: str, at: int, since: int | None, opened: int | None) -> str:
     """What the mistake may be, or "" if unknown. at: the position at which a parser stopped.
 
@@ -93,6 +105,8 @@ def in_yaml(text: str, at: int, since: int | None, opened: int | None) -> str:
     """
     at = _clamped(text, at)
     here, start = text[at : at + 1], _start(text, at)
+    if at == hidden_blank(text, at):
+        return f"{odd_characters(here)} is no blank of YAML"
     indent = re.match(r"[ \t]*", text[start:])
     begun = text[since : since + 1] if since is not None else ""
     if here == "\t" or "\t" in (indent[0] if indent else ""):

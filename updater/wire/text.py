@@ -17,15 +17,16 @@ _CONTROLS = {
     "\x1b": "ESCAPE",
     "\x7f": "DELETE",
 }
+_BLANKS = " \t\n\r\v\f\x85\u2028\u2029"  # of one line, and what ends it
 _LOOKED_AT = 400  # bytes of a file that are examined
 _ASCII_AT_LEAST = 20  # at least one of so many characters is ASCII, in a configuration file in any language
 _MARKS = (b"\xff\xfe", b"\xfe\xff")
 UTF_16 = "looks like UTF-16; save it as UTF-8"
 
 
-def quoted(text: str) -> str:
-    """`"falcon agent"`, or `"falcon\\u00a0agent" (with U+00A0 NO-BREAK SPACE)`: on one line, and at most SHOWN characters."""
-    shown = "".join(map(_escaped, text[:SHOWN]))
+def quoted(text: str, most: int = SHOWN) -> str:
+    """`"falcon agent"`, or `"falcon\\u00a0agent" (with U+00A0 NO-BREAK SPACE)`: on one line, and at most `most` characters."""
+    shown = "".join(map(_escaped, text[:most]))
     odd = _odd_ones(text)
     if not odd:
         return f'"{shown}"'
@@ -41,6 +42,16 @@ def _odd_ones(text: str) -> list[str]:
 def plain(text: str) -> str:
     """The text unchanged if it has no odd characters, else quoted: for messages that show it without quotation marks."""
     return quoted(text) if _odd_ones(text) else text
+
+
+def file_name(name: str) -> str:
+    """The name of a file unchanged if every character of it can be seen, in whatever language; else quoted, as a whole."""
+    return name if name.isprintable() else quoted(name, len(name))
+
+
+def visible(text: str) -> str:
+    """The same lines, with every character escaped that cannot be seen."""
+    return text if text.isprintable() else "".join(c if c == "\n" or c.isprintable() else _escaped(c) for c in text)
 
 
 def in_plain_sight(text: str) -> bool:
@@ -82,23 +93,35 @@ def _is_odd(c: str, at_an_end: bool) -> bool:
 def _escaped(c: str) -> str:
     if c.isprintable() and not unicodedata.combining(c):
         return c
+    if _is_byte(c):
+        return f"\\x{ord(c) & 0xFF:02x}"
     return _SHORT.get(c) or (f"\\u{ord(c):04x}" if ord(c) < 1 << 16 else f"\\U{ord(c):08x}")
 
 
+def _is_byte(c: str) -> bool:
+    """Whether it stands for a byte that is no UTF-8, as Python has it in arguments and file names."""
+    return "\udc80" <= c <= "\udcff"
+
+
 def _name(c: str) -> str:
+    if _is_byte(c):
+        return f"the byte {ord(c) & 0xFF:02X}"
     name = unicodedata.name(c, "") or _CONTROLS.get(c, "CONTROL" if unicodedata.category(c) == "Cc" else "")
     return f"U+{ord(c):04X} {name}".rstrip()
 
 
 def one_line(text: str, limit: int) -> str:
-    """Foreign text made safe for a log line or a table: unprintable and bidirectional control characters become blanks."""
-    return _printable(text.strip()[:limit]).strip()
+    """Foreign text made safe for a log line or a table: line ends and tabs become blanks, and what else cannot be seen, such
+    as control characters, is escaped."""
+    return _printable(text.strip(_BLANKS)[:limit])[:limit].strip()
 
 
 def indented_line(text: str, limit: int) -> str:
     """The same with its indentation, as a diff is read by columns."""
-    return _printable(text.rstrip()[:limit])
+    return _printable(text.rstrip(_BLANKS)[:limit])[:limit]
 
 
 def _printable(line: str) -> str:
-    return line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else " " if c in _BLANKS else _escaped(c) for c in line)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from updater.wire.decode_problems import in_words
-from updater.wire.text import one_line
+from updater.wire.text import one_line, quoted
 
 MAX_ENTRIES = 10_000
 MAX_TEXT = 256  # characters of an app or a version
@@ -70,7 +70,7 @@ def _entry(wire: _WireEntry) -> Entry:
     ips: Iterable[str] = _ips.decode(wire.agent_list) if isinstance(wire.agent_list, str) else wire.agent_list
     for what, word in (("app", wire.app), ("version", text)):
         if not word.strip() or len(word) > MAX_TEXT or not word.isprintable():
-            raise BadTable(f"the {what} {one_line(word, 80)!r} is blank, too long or has characters that do not print")
+            raise BadTable(f"the {what} {quoted(word)} is blank, too long or has characters that do not print")
     return Entry(wire.app.strip(), text.strip(), frozenset(ip.strip() for ip in ips if ip.strip()))
 
 

@@ -19,7 +19,7 @@ import javaproperties
 from meta.bridges.elves.zookeeper.nodes import check_hosts
 from meta.errors import Misconfigured, Problem, RecordsError
 from meta.suggestions import closest
-from updater.wire.text import utf16_problem
+from updater.wire.text import plain, quoted, utf16_problem
 
 SIMPLE, SUPERVISOR, RECORDS = "simple", "supervisor", "records"
 MODES = (SIMPLE, SUPERVISOR, RECORDS)
@@ -103,7 +103,7 @@ def settle(entries: Mapping[str, str], file: str = "conf.properties") -> Setting
         try:
             return parse(text) if text else default
         except ValueError as e:
-            problems.append(Problem(key, 0, str(e)))
+            problems.append(Problem(key, 0, str(e) if plain(text) == text else f"{e}, not {quoted(text)}"))
             return default
 
     mode = of("auth.mode", _mode, RECORDS)
@@ -134,7 +134,9 @@ def settle(entries: Mapping[str, str], file: str = "conf.properties") -> Setting
         warnings=tuple(_warnings(values)),
     )
     if problems:
-        raise RecordsError(file, problems + [Problem(key, 0, _unknown(key)) for key in values if _is_nearly_right(key)])
+        raise RecordsError(
+            file, problems + [Problem(plain(key), 0, _unknown(key)) for key in values if _is_nearly_right(key)]
+        )
     return settings
 
 
@@ -176,7 +178,7 @@ def _warnings(values: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence for each probable mistake. The password is never shown."""
     for key in values:
         if key not in KEYS:
-            yield f"{key} {_unknown(key)}"
+            yield f"{plain(key)} {_unknown(key)}"
     password = values.get("mq.password", "")
     if _COMMENT.search(password):
         yield "mq.password has a # that may begin a comment, but belongs to the password; put comments on their own lines"

@@ -13,7 +13,7 @@ import msgspec
 
 from updater.wire.heartbeat import STARTED, Desired, RealAgent, Report
 from updater.wire.names import START, hostname_problem
-from updater.wire.text import one_line
+from updater.wire.text import one_line, quoted
 
 MAX_APPS = 1000  # of one agent
 MAX_TEXT = 128  # characters of an app's name, a version or an asset
@@ -58,7 +58,7 @@ def judge(info: Info, now: float) -> Judged:
     if not ip:
         problem = "its ip is blank"
     elif not _IP.fullmatch(ip):
-        problem = f'its ip "{one_line(ip, MAX_IP)}" is invalid'
+        problem = f"its ip {quoted(ip, MAX_IP)} is invalid"
     if problem:
         return Judged(asset, ip if _IP.fullmatch(ip) else "", None, apps, problem)
     agent = Agent(ip, asset, one_line(info.version, MAX_TEXT), apps or {}, now)

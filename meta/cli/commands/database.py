@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from meta.cli import options
+from updater.service.command_line import a_path
 
 
 @click.group()
@@ -31,7 +32,7 @@ def upgrade(database: str | None) -> None:
 
 
 @click.command(short_help="Copy the database while meta serves.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=a_path())
 @options.database
 def backup(file: Path, database: str | None) -> None:
     """Copy the SQLite database, as it is at one moment, into the new FILE, while meta keeps serving.

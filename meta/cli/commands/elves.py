@@ -8,6 +8,7 @@ import click
 
 from meta.cli import options
 from meta.errors import Misconfigured, missing_extra
+from updater.service.command_line import a_path
 
 if TYPE_CHECKING:
     from updater.service.readiness import Announcer
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
     "--config",
     metavar="FILE",
     required=True,
-    type=click.Path(path_type=Path),
+    type=a_path(),
     help="The conf.properties of elves' heartbeat module, unchanged.",
 )
 @options.variable(
     "--meta-config",
     "CONFIG",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=a_path(),
     help="The settings of meta, as for `meta serve --config`; options override it.",
 )
 @options.database
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     default="var",
     show_default=True,
-    type=click.Path(path_type=Path),
+    type=a_path(),
     help="The directory for the app table.",
 )
 @options.log_level

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meta.cli import options
+from updater.service.command_line import a_path
 
 if TYPE_CHECKING:
     from meta.cli.client import Client
     from meta.cli.steps.confirm import Editor
 
-_file = click.argument("file", type=click.Path(path_type=Path))
+_file = click.argument("file", type=a_path())
 
 
 @click.command(short_help="Replace all records by those in a file.")
@@ -103,7 +104,7 @@ def import_(editor: "Editor", file: Path) -> None:
 
 
 @click.command(short_help="Write all records into a file.")
-@click.option("-o", "--output", "file", type=click.Path(path_type=Path), help="The file; stdout by default.")
+@click.option("-o", "--output", "file", type=a_path(), help="The file; stdout by default.")
 @options.connected
 def export(client: "Client", file: Path | None) -> None:
     """Write all records into a file for `meta apply`. Its first line names the revision, so that applying it cannot undo

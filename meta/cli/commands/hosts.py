@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meta.cli import options
+from updater.wire.text import visible
 
 if TYPE_CHECKING:
     from meta.api.schemas.types import Explanation
@@ -174,7 +175,7 @@ def explain(client: "Client", host: str, output: str) -> None:
     try:
         client.get(at("hosts", host), HostView)
     except NotThere as e:  # the answer will be right when the host comes, but its name may be wrong
-        click.echo(f"note: {e}", err=True)
+        click.echo(visible(f"note: {e}"), err=True)
     if not show.data(found, output):
         _explain(found)
 

@@ -9,6 +9,8 @@ import click
 
 from meta.cli import options
 from meta.errors import MetaError, Misconfigured, TryLater, Unconfirmed
+from updater.service.command_line import a_path
+from updater.wire.text import visible
 
 if TYPE_CHECKING:
     from meta.cli.client import Client
@@ -28,7 +30,7 @@ _confirmed = click.option(
     "CONFIG",
     "-c",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=a_path(),
     help="All settings, as meta.example.yaml shows them; options override it.",
 )
 @options.records
@@ -44,7 +46,7 @@ _confirmed = click.option(
     "--tarballs",
     "TARBALLS",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=a_path(),
     show_default="none",
     help="Serve the files of this directory under /tarball/, and publish into it.",
 )
@@ -87,7 +89,7 @@ def serve(config: Path | None, check: bool, announcing: Callable[[], "Announcer"
 
 
 @click.command(short_help="Show every error in a records file.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=a_path())
 @_confirmed
 @options.connection
 @click.pass_context
@@ -139,7 +141,7 @@ def _compare(connect: "Callable[[], Client]", records: "Sequence[Record]", is_as
                 problem, is_asked_for = str(e), True
     if found is None:
         if is_asked_for:
-            click.echo(f"note: not compared with the records in force: {problem}", err=True)
+            click.echo(visible(f"note: not compared with the records in force: {problem}"), err=True)
         return []
     if found.changes:
         confirm.show_changes(found, err=True)
@@ -168,7 +170,7 @@ def _check_variables(file: Path, command: click.Command) -> None:
     "--state-file",
     "STATE_FILE",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=a_path(),
     help="Send SIGHUP to the meta that wrote this file, instead of a request to a URL.",
 )
 @_confirmed

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meta.cli import options
+from updater.service.command_line import a_path
+from updater.wire.text import visible
 
 if TYPE_CHECKING:
     from meta.cli.client import Client
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Check a tarball and upload it.")
-@click.argument("tarball", type=click.Path(path_type=Path))
+@click.argument("tarball", type=a_path())
 @click.option("--agent", metavar="NAME", help="The agent, if the file name is ambiguous.", **options.OF_AN_AGENT)
 @options.why
 @options.output
@@ -33,7 +35,7 @@ def publish(client: "Client", tarball: Path, agent: str | None, why: str, output
 
     done = send(client, tarball, agent, why)
     for note in done.notes:
-        click.echo(f"note: {note}", err=True)
+        click.echo(visible(f"note: {note}"), err=True)
     shown = view(done, client.url)
     if show.data(shown, output):
         return

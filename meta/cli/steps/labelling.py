@@ -1,5 +1,6 @@
 """Determines the hosts of `meta label`: named, read from stdin, or selected among those that have reported."""
 
+import re
 import sys
 from collections.abc import Sequence
 
@@ -7,23 +8,30 @@ from meta.api.schemas.types import Hosts as HostPage
 from meta.cli.arguments import selector_of
 from meta.cli.client import Client
 from meta.errors import Misconfigured, NotThere
+from meta.records.files.load import decode
 from meta.records.selectors import Glob, Hosts, Label, Prefix, Selector
 from updater.wire.names import hostname_problem
+from updater.wire.text import plain
 
 MOST = 10_000  # hosts that meta labels in one edit
 STDIN = "-"
 
 
 def named(words: Sequence[str]) -> list[str]:
-    """The host names in `words`; `-` stands for names on stdin, separated by white space. Raises Misconfigured."""
+    """The host names in `words`; `-` stands for names on stdin, separated by line ends and blanks. Raises Misconfigured."""
     found: list[str] = []
     for word in words:
-        found += sys.stdin.read().split() if word == STDIN else [word]
+        found += _on_stdin() if word == STDIN else [word]
     if problem := next(filter(None, map(hostname_problem, found)), ""):
         raise Misconfigured(problem)
     if not found:
         raise Misconfigured("stdin has no hostnames")
     return _not_too_many(list(dict.fromkeys(found)))
+
+
+def _on_stdin() -> list[str]:
+    """Not split at what only looks like a blank, which would make several names of one."""
+    return [word for word in re.split(r"[ \t\r\n\v\f]+", decode(sys.stdin.buffer.read(), "stdin")) if word]
 
 
 def chosen(client: Client, name: str, where: str) -> list[str]:
@@ -38,7 +46,7 @@ def chosen(client: Client, name: str, where: str) -> list[str]:
         found += [one.name for one in page.items if selector is None or selector.matches(one.name, one.labels)]
         _not_too_many(found)
     if not found:
-        shown = " and ".join(filter(None, (name and f"--name {name}", where and f"--where {where}")))
+        shown = " and ".join(filter(None, (name and f"--name {plain(name)}", where and f"--where {plain(where)}")))
         raise NotThere(f"no host that has reported matches {shown}")
     return found
 

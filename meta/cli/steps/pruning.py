@@ -11,6 +11,7 @@ from meta.cli.client import Client
 from meta.cli.steps.confirm import Declined
 from meta.cli.views import show
 from meta.errors import Misconfigured
+from updater.wire.text import visible
 
 
 def prune(client: Client, terms: dict[str, Any], why: str, *, dry_run: bool, yes: bool, output: str) -> None:
@@ -30,7 +31,7 @@ def prune(client: Client, terms: dict[str, Any], why: str, *, dry_run: bool, yes
     stayed = {one.name for one in preview.removed} - {one.name for one in done.removed}
     for one in done.kept:
         if one.name in stayed:
-            click.echo(f"{one.name} stays: {one.why}", err=True)
+            click.echo(visible(f"{one.name} stays: {one.why}"), err=True)
 
 
 def _show(found: PrunedView, err: bool) -> None:

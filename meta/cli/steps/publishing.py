@@ -26,6 +26,7 @@ from meta.errors import Misconfigured, TryLater
 from updater.artifact import extract, gzip_stream, runnable
 from updater.errors import Refused, UpdaterError
 from updater.wire.names import name_problem, version_problem
+from updater.wire.text import plain
 
 CHUNK = 1 << 20  # bytes
 
@@ -107,7 +108,9 @@ def split(file: str, known: list[str], must: bool = False) -> tuple[str, str]:
     is_named = file.endswith(".tar.gz") and name and not (name_problem(name) or version_problem(version))
     if not is_named or (must and name not in known):
         wanted = f"{known[0]}-VERSION.tar.gz" if must else "NAME-VERSION.tar.gz"
-        raise Misconfigured(f"the file must be named {wanted}, because hosts ask for it by that name; this is {file}")
+        raise Misconfigured(
+            f"the file must be named {wanted}, because hosts ask for it by that name; this is {plain(file)}"
+        )
     return name, version
 
 

@@ -19,6 +19,7 @@ from meta.records.files.load import decode, load, parse
 from meta.records.files.ops_meta_format import as_ours
 from meta.records.model import Record, RecordSet, as_fields, from_fields
 from updater import durable_files
+from updater.wire.text import visible
 
 if TYPE_CHECKING:
     from meta.cli.client import Client
@@ -46,7 +47,7 @@ def read(file: Path) -> File:
     text = decode(sys.stdin.buffer.read(), "stdin") if str(file) == "-" else None
     loaded = load(file) if text is None else parse(text, "stdin")
     for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(visible(f"warning: {warning}"), err=True)
     found = _BASE.match(_content(file) if text is None else text)
     return File(tuple(as_ours(loaded.records)), int(found[2]) if found else None)
 
@@ -57,7 +58,7 @@ def require_room(file: Path, records: Sequence[Record]) -> None:
     if texts := capacity.heaviest(all_of_them).problems():
         raise RecordsError(str(file), [Problem("", 0, text) for text in texts])
     if doubt := capacity.doubt(all_of_them):
-        click.echo(f"warning: {doubt}", err=True)
+        click.echo(visible(f"warning: {doubt}"), err=True)
 
 
 def present(client: "Client") -> tuple[tuple[Record, ...], int]:
@@ -110,7 +111,7 @@ def rebase(file: Path, revision: int) -> None:
     try:
         write(file, new)
     except Misconfigured as e:
-        click.echo(f"warning: {e}; write `# revision: {revision}` into its first line yourself", err=True)
+        click.echo(visible(f"warning: {e}; write `# revision: {revision}` into its first line yourself"), err=True)
 
 
 def write(file: Path, content: str) -> None:

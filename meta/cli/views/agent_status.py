@@ -21,6 +21,7 @@ from meta.errors import Misconfigured, NotThere, TryLater
 from meta.queries.representations import Count, Failure, Progress, Standing
 from meta.records.selectors import selector_of
 from updater.wire.heartbeat import CHANGE
+from updater.wire.text import visible
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -100,7 +101,7 @@ def _looks(client: Client, wanted: Wanted, gate: Gate, every: float, deadline: f
         except (TryLater, NotThere) as e:
             if isinstance(e, NotThere) and found is None:  # a misspelt name, and no failure of a version
                 raise Misconfigured(str(e)) from e
-            click.echo(f"meta: {e}", err=True)
+            click.echo(visible(f"meta: {e}"), err=True)
         left = every if deadline is None else min(every, deadline - time.monotonic())
         if left <= 0:
             return

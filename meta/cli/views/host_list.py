@@ -12,6 +12,7 @@ from meta.cli.views import show
 from meta.queries.representations import NO_REASON, AgentView, HostView
 from updater.wire.heartbeat import ROLLED_BACK
 from updater.wire.names import START
+from updater.wire.text import in_plain_sight, quoted
 
 NARROW = 120  # columns of a terminal; on narrower ones address and labels are left out
 _ABOUT_CHANGES = ("drift", "failed")  # options that compare a host with its desired state
@@ -82,6 +83,11 @@ def _why(agent: AgentView) -> str:
     return f"{agent.name} {told.to} {told.result}: {told.reason or 'no reason given'}"
 
 
+def _as_typed(text: str) -> str:
+    """As in a shell, but for what nobody could see there."""
+    return shlex.quote(text) if in_plain_sight(text) else quoted(text)
+
+
 def nothing(client: Client, wanted: Mapping[str, Any], hint: str) -> str:
     """A sentence that says why no host matches. Raises NotThere for an unknown agent or label.
 
@@ -98,7 +104,7 @@ def nothing(client: Client, wanted: Mapping[str, Any], hint: str) -> str:
     if wanted["doubled"]:
         return "no two machines report under one name, as far as their updaters say"
     others = {key: value for key, value in wanted.items() if value and key not in _ABOUT_CHANGES}
-    shown = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in others.items())
+    shown = " ".join(f"--{key} {_as_typed(str(value))}" for key, value in others.items())
     about = wanted["failed"] or wanted["drift"] is not None
     if not about or not any(page.items for page in client.pages("/hosts", Hosts, 1, **others)):
         return f"no host matches {shown}" if shown else "no host has reported yet"

@@ -174,10 +174,10 @@ def _no_yaml(text: str, error: yaml.YAMLError) -> NodeError:
     if mark is None:
         return NodeError(0, "not YAML")
     since = context.index if context and context.index < mark.index else None
-    hint = syntax_mistakes.in_yaml(text, mark.index, since, opened[-1] if opened else None)
-    return NodeError(
-        syntax_mistakes.place(text, mark.index)[0], f"not YAML {syntax_mistakes.in_words(text, mark.index, hint)}"
-    )
+    hidden = syntax_mistakes.hidden_blank(text, mark.index)
+    at = mark.index if hidden is None else hidden
+    hint = syntax_mistakes.in_yaml(text, at, since, opened[-1] if opened else None)
+    return NodeError(syntax_mistakes.place(text, at)[0], f"not YAML {syntax_mistakes.in_words(text, at, hint)}")
 
 
 def _yaml_events(text: str) -> Iterator[Any]:

@@ -94,7 +94,8 @@ class Reader:
             number = int(at.node.value)
         if number is not None and 0 <= number <= most:
             return number
-        self.problem(at, f"must be a whole number from 0 to {most}")
+        odd = f", not {_kind(at.node)}" if isinstance(at.node, Text) and plain(at.node.value) != at.node.value else ""
+        self.problem(at, f"must be a whole number from 0 to {most}{odd}")
         return None
 
 

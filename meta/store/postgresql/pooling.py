@@ -118,14 +118,16 @@ class Session:
         if info.get(_PID, pid) != pid:
             raise Misconfigured(self._refusal())
 
-    def refuse_transactions(self, engine: sa.Engine) -> None:
+    def refuse_transactions(self, engine: sa.Engine, patience: float) -> None:
         """Raises Misconfigured if two connections, used in turns, share a server process, or one has several."""
-        with engine.connect() as one, engine.connect() as other:
-            pids: dict[sa.Connection, set[int]] = {one: set(), other: set()}
-            for connection in (one, other, one, one, other, other):
-                pids[connection].add(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
-                connection.rollback()
-        if pids[one] & pids[other] or max(map(len, pids.values())) > 1:
+        with engine.connect() as one:
+            unwatch(
+                one.info
+            )  # or it would be given up while the other is waited for, which would get its server process
+            with engine.connect() as other:
+                watch(one.info, one.connection.dbapi_connection, patience)
+                pids = _processes(one, other)
+        if pids[0] & pids[1] or max(map(len, pids)) > 1:
             raise Misconfigured(self._refusal())
 
     def _refusal(self, what: str = "transactions, where time-outs and locks would be others'") -> str:
@@ -133,6 +135,15 @@ class Session:
             f"the database {self._shown} is behind a pooler that pools {what}: "
             "let it pool sessions (PgBouncer: pool_mode = session, for this database), or name PostgreSQL itself"
         )
+
+
+def _processes(one: sa.Connection, other: sa.Connection) -> tuple[set[int], set[int]]:
+    """The server processes that each of them uses."""
+    found: tuple[set[int], set[int]] = (set(), set())
+    for connection in (one, other, one, one, other, other):
+        found[connection is other].add(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+        connection.rollback()
+    return found
 
 
 def _row(connection: Any, query: str, values: list[str]) -> list[Any]:

@@ -158,7 +158,7 @@ def test_a_conflict_brings_the_difference_without_control_characters():
         refused("412 Precondition Failed", detail="a changed", difference=["by bob", "  a: 1 -> \x1b[31m2"])
     )
     assert isinstance(error, Conflict)
-    assert (str(error), error.lines, error.exit_code) == ("a changed", ["by bob", "  a: 1 ->  [31m2"], 1)
+    assert (str(error), error.lines, error.exit_code) == ("a changed", ["by bob", r"  a: 1 -> \u001b[31m2"], 1)
 
 
 def test_an_answer_that_does_not_come_is_not_waited_for_for_ever():

@@ -133,7 +133,7 @@ def test_how_long_ago():
 
 def test_foreign_text_cannot_write_to_the_terminal(capsys):
     show.table(["name"], [["\x1b[31mred\nsecond [bold]line"]])
-    assert capsys.readouterr().out == "NAME\n[31mred second [bold]line\n"
+    assert capsys.readouterr().out == "NAME\n\\u001b[31mred second [bold]line\n"
 
 
 def test_columns_of_a_pipe_can_be_counted(capsys):

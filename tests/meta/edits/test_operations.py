@@ -282,9 +282,9 @@ def test_a_ban_is_made_renewed_and_lifted():
 @pytest.mark.parametrize(
     ("ban", "texts"),
     [
-        (Ban("a/b", "", "x\ny"), ["name \"a/b\" is not 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit", "version is blank", "why must be one line of printable text"]),
+        (Ban("a/b", "", "x\ny"), ["name \"a/b\" is not 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit", "version is blank", r'why "x\ny" (with U+000A LINE FEED) must be one line of printable text']),
         (Ban("a", "1", "x" * 501), ["why has 501 characters; at most 500 are kept"]),
-        (Ban("a", "1", "\ud800"), ["why must be one line of printable text"]),
+        (Ban("a", "1", "\ud800"), [r'why "\ud800" (ends with U+D800) must be one line of printable text']),
     ],
 )  # fmt: skip
 def test_a_wrong_ban_is_refused(ban, texts):

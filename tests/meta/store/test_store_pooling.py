@@ -147,7 +147,8 @@ def test_a_pooler_that_comes_to_pool_transactions_later_is_noticed_by_a_connecti
         name = pooled.rpartition("/")[2].partition("?")[0]
         execute(
             url,
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()",
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            f"WHERE datname = '{name}' AND pid <> pg_backend_pid()",
         )
         with pytest.raises(Misconfigured, match="pools transactions"):
             timeouts(store)

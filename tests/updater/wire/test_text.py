@@ -7,22 +7,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meta.bridges.elves import settings
+from meta.bridges.elves.app_table import BadTable, parse_table
+from meta.bridges.elves.rabbitmq import messages
+from meta.bridges.elves.translator import Info, judge
+from meta.cli import variables
 from meta.cli.arguments import fields_of, labels_of, seconds, selector_of
 from meta.cli.client import Client
 from meta.cli.environment import token
 from meta.cli.steps.first_token import write
+from meta.cli.steps.publishing import split
 from meta.errors import Misconfigured as MetaMisconfigured
 from meta.errors import RecordsError
-from meta.records.files.load import decode, load
+from meta.records.files.load import decode, load, parse
 from meta.records.selectors import label_problem
-from meta.records.validate import run_user_problem, value_problem, work_dir_problem
+from meta.records.validate import run_user_problem, value_problem, why_problem, work_dir_problem
 from meta.settings import read
 from meta.store import Store
 from updater.errors import Misconfigured
 from updater.host.config import load as load_config
 from updater.net.credentials import Credentials
 from updater.wire.names import hostname_problem, md5_problem, name_problem, sha256_problem, version_problem
-from updater.wire.text import UTF_16, plain, quoted, utf16_problem
+from updater.wire.text import UTF_16, file_name, indented_line, one_line, plain, quoted, utf16_problem, visible
 from updater.wire.urls import base_problem
 
 
@@ -61,6 +67,35 @@ def test_whatever_a_text_is_it_is_shown_on_one_line_that_can_be_printed(text):
     assert quoted(text).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\nb\tc\r\n", "a b c"),
+        (" 1\xa0", r"1\u00a0"),
+        ("a\u200bb\x1b[31m", r"a\u200bb\u001b[31m"),
+        ("\udcff", r"\xff"),
+        ("\u202e" * 9, r"\u202e\u202e\u202e\u"),
+        ("Zoë", "Zoë"),
+    ],
+)
+def test_on_one_line_what_cannot_be_seen_is_escaped(text, expected):
+    assert one_line(text, 20) == expected
+    assert indented_line(f"  {text}", 22) == f"  {expected}" or text.startswith(" ")
+
+
+@given(st.text())
+def test_lines_stay_lines_when_all_is_made_visible(text):
+    shown = visible(text)
+    assert shown.count("\n") == text.count("\n")
+    assert shown.replace("\n", "").isprintable()
+
+
+def test_the_name_of_a_file_is_shown_as_it_is_in_any_language_and_else_as_a_whole():
+    assert file_name("/srv/Zoë.yaml") == "/srv/Zoë.yaml"
+    path = "/x" * 200
+    assert file_name(f"{path}\n") == rf'"{path}\n" (ends with U+000A LINE FEED)'
+
+
 N, Z = "\xa0", "\u200b"
 OPERATOR = {"kind": "operator", "role": "viewer"}
 NO_BREAK, NO_WIDTH = "U+00A0 NO-BREAK SPACE", "U+200B ZERO WIDTH SPACE"
@@ -81,6 +116,8 @@ NO_BREAK, NO_WIDTH = "U+00A0 NO-BREAK SPACE", "U+200B ZERO WIDTH SPACE"
             lambda: write("sqlite:///x.db", OPERATOR | {"name": f"al{Z}ice"}),
             r'name: "al\u200bice" (with U+200B ZERO WIDTH',
         ),
+        (lambda: Client(f"http://127.0.0.1:32100{Z}"), r'not "http://127.0.0.1:32100\u200b" (ends with U+200B ZERO'),
+        (lambda: split(f"my-agent{Z}-1.0.0.tar.gz", []), r'this is "my-agent\u200b-1.0.0.tar.gz" (with U+200B ZERO'),
         (lambda: seconds(f"90d{N}"), r'"90d\u00a0" (ends with U+00A0 NO-BREAK SPACE) is no duration'),
         (
             lambda: Store(f"sqlite:///x.db{N}"),
@@ -120,6 +157,84 @@ def test_what_is_wrong_with_a_configuration_of_meta_is_in_plain_sight(tmp_path, 
     with pytest.raises(MetaMisconfigured) as raised:
         read(file)
     assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (f"mq.port=5672{Z}", rf'mq.port: must be a port, 0 to 65535, not "5672\u200b" (ends with {NO_WIDTH})'),
+        (f"auth.mode=simple{Z}", rf'not "simple\u200b" (ends with {NO_WIDTH})'),
+        (f"zookeeper.enabled=true{Z}", rf'not "true\u200b" (ends with {NO_WIDTH})'),
+        (f"auth.mode=simple\nauth.localAppInfo={{'a':{N}'1'}}x", rf"(with {NO_BREAK})"),
+        (f"auth.mode{N}=simple\nmq.port=x", rf'"auth.mode\u00a0" (ends with {NO_BREAK}): is not a known key'),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_of_elves_is_in_plain_sight(line, told):
+    with pytest.raises(RecordsError) as raised:
+        settings.settle(settings.parse(line.encode()))
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("problem", "told"),
+    [
+        (
+            lambda: judge(Info("a", f"10.0.0.1{Z}", "1", "{}"), 0.0).problem,
+            rf'ip "10.0.0.1\u200b" (ends with {NO_WIDTH})',
+        ),
+        (lambda: refused(parse_table, table(f"app{Z}", "1")), rf'the app "app\u200b" (ends with {NO_WIDTH})'),
+        (lambda: refused(parse_table, table("app", f"1{N}2")), rf'the version "1\u00a02" (with {NO_BREAK})'),
+        (lambda: refused(messages.parse, message(f"a{Z}", "call")), rf'mqkey "a\u200b" (ends with {NO_WIDTH})'),
+        (lambda: refused(messages.parse, message("a.b.c", f"call{Z}")), rf'mqtype "call\u200b" (ends with {NO_WIDTH})'),
+        (lambda: why_problem(f"a{N}b"), rf'why "a\u00a0b" (with {NO_BREAK}) must be'),
+    ],
+)
+def test_what_is_wrong_with_what_others_send_is_in_plain_sight(problem, told):
+    assert told in problem()
+
+
+def refused(parse, data):
+    with pytest.raises((BadTable, messages.Dropped)) as raised:
+        parse(data)
+    return str(raised.value)
+
+
+def table(app, version):
+    return json.dumps([{"app": app, "version": version, "agentList": []}]).encode()
+
+
+def message(key, kind):
+    return json.dumps({"mqkey": key, "mqtype": kind, "mqbody": {}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"agents:\n  -{N}name: a\n    version: 1\n", f"f:2: not YAML at column 4 ({NO_BREAK} is no blank of YAML)"),
+        (f"agents:\n- name: a\n  version:{N}1\n  cmd: start\n", f"f:3: not YAML at column 11 ({NO_BREAK} is no blank"),
+        (f"agents:\n- name: a\n{N} version: 1\n  cmd: start\n", f"f:3: not YAML at column 1 ({NO_BREAK} is no blank"),
+        (f"agents:\n- name: a\n  attempt: 1{N}\n", r"f:3: agents[0].attempt: must be a whole number from 0 to"),
+        (f"agents:\n- name: a\n  attempt: 1{N}\n", rf'not text "1\u00a0" (ends with {NO_BREAK})'),
+    ],
+)
+def test_a_blank_that_is_none_is_named_on_its_own_line_of_a_records_file(text, told):
+    with pytest.raises(RecordsError) as raised:
+        parse(text, "f")
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (f"META_LISTEN{Z}=127.0.0.1:1", rf'sets no variable: "META_LISTEN\u200b" (ends with {NO_WIDTH}) is no name'),
+        (f"META_URL{N}=x", rf'sets no variable: "META_URL\u00a0" (ends with {NO_BREAK}) is no name'),
+        (f"{N}META_URL=x", rf'sets no variable: "\u00a0META_URL" (with {NO_BREAK}) is no name'),
+        ("META_URL =x", "a shell takes META_URL for a command"),
+    ],
+)
+def test_a_line_of_meta_env_that_sets_nothing_for_what_nobody_sees_names_it(line, told):
+    [problem] = variables.problems(line, ["META_LISTEN", "META_URL"])
+    assert told in problem.text
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from updater.wire.decode_problems import in_words
-from updater.wire.text import one_line
+from updater.wire.text import one_line, quoted
 
 MAX_BODY = 8 << 20  # bytes; enough for an app table of a hundred apps on five thousand agents
 LARGEST = 1e9  # limit of a page's size and number
@@ -61,7 +61,7 @@ def parse(data: bytes, reply_to: str = "") -> Request:
         raise Dropped(one_line(f"no message of elves: {in_words(e)}", 300)) from e
     parts = [part.strip() for part in envelope.mqkey.strip().split(".")]
     if len(parts) != 3 or not all(parts):
-        raise Dropped(f'mqkey "{one_line(envelope.mqkey, 80)}" does not have three parts')
+        raise Dropped(f"mqkey {quoted(envelope.mqkey)} does not have three parts")
     is_call, call_id = _kind(envelope.mqtype.strip())
     if len(call_id.encode()) > MAX_KEY:
         raise Dropped("the ID of its call is too long for a routing key")
@@ -75,7 +75,7 @@ def _kind(mqtype: str) -> tuple[bool, str]:
         return mqtype == "call", ""
     word, _, call_id = mqtype.partition(".")
     if word != "call" or not call_id:
-        raise Dropped(f'mqtype "{one_line(mqtype, 80)}" is neither call nor cast')
+        raise Dropped(f"mqtype {quoted(mqtype)} is neither call nor cast")
     return True, call_id
 
 

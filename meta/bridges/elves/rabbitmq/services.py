@@ -15,7 +15,7 @@ from meta.bridges.elves.rabbitmq import messages
 from meta.bridges.elves.rabbitmq.messages import Body, Dropped, Request
 from meta.bridges.elves.rate_limited_log import RateLimitedLog
 from meta.bridges.elves.translator import Agent
-from updater.wire.text import one_line
+from updater.wire.text import plain, quoted
 
 NOT_FOUND = "[414.1]Agent Info Not Found"
 FAILED = "[500]Internal Error"
@@ -54,11 +54,11 @@ class Services:
         request = messages.parse(data, reply_to)
         service = self._table.get(request.service)
         if service is None:
-            raise Dropped(f'there is no service "{one_line(request.service, 80)}"')
+            raise Dropped(f"there is no service {quoted(request.service)}")
         if request.service == "updateAppInfo":
             return self._change(request, service, now)
         if not request.answer_to:
-            raise Dropped(f"{request.service} from {one_line(request.sender, 80)} does not say where to answer")
+            raise Dropped(f"{request.service} from {plain(request.sender)} does not say where to answer")
         try:
             body = service(request.body, now)
         except Dropped as e:
