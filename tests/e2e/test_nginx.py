@@ -78,3 +78,40 @@ def test_what_a_client_says_of_its_address_is_not_believed(meta, proxy):
     assert json.loads(meta.run("host", "h1", "-o", "json").stdout)["address"] == "7.7.7.7"
     assert _ask("GET", f"{proxy}/config/reload", Host="localhost").status_code == 403
     assert get(f"{meta.url}/config/reload").json()["msg"] == "success"
+
+
+CONTENT = bytes(range(256)) * 40
+RANGES = {
+    "none": ("", 200),
+    "the beginning": ("bytes=0-9", 206),
+    "the rest": ("bytes=10000-", 206),
+    "the end": ("bytes=-5", 206),
+    "more than there is": ("bytes=10200-99999", 206),
+    "behind the end": ("bytes=999999-", 200),
+    "backwards": ("bytes=5-2", 200),
+    "no numbers": ("bytes=abc", 200),
+    "nothing": ("bytes=-0", 200),
+    "two": ("bytes=0-4,10-14", 200),
+    "another unit": ("lines=1-2", 200),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+@pytest.mark.parametrize(("asked", "status"), RANGES.values(), ids=RANGES.keys())
+def test_one_range_that_can_be_satisfied_is_sent_and_any_other_is_ignored(meta, url, asked, status):
+    (meta.tarballs / "falcon-agent-1.0.1.tar.gz").write_bytes(CONTENT)
+    answer = _ask("GET", f"{url}/tarball/falcon-agent-1.0.1.tar.gz", **({"Range": asked} if asked else {}))
+    assert answer.status_code == status
+    if status == 200:
+        assert answer.content == CONTENT
+        assert answer.headers["ETag"].count('"') == 2
+    assert answer.headers["Content-Type"] == "application/gzip"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_the_way_to_the_whole_file_is_no_way_in(meta, proxy):
+    (meta.tarballs / "falcon-agent-1.0.1.tar.gz").write_bytes(CONTENT)
+    assert _ask("GET", f"{proxy}/_whole/tarball/falcon-agent-1.0.1.tar.gz").status_code == 404
+    (meta.tarballs / ".under-way").write_bytes(CONTENT)
+    assert _ask("GET", f"{proxy}/tarball/.under-way", Range="bytes=999999-").status_code == 404
