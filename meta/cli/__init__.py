@@ -116,7 +116,11 @@ def _doubts(known: set[str]) -> list[str]:
     unknown = set(os.environ) - known
     if not any(name.startswith(variables.PREFIX) for name in unknown):
         return list(variables.near_misses(unknown, known))
-    from meta.settings import GONE_VARIABLES
+    from meta.settings import GONE_VARIABLES, KEYS
 
-    gone = GONE_VARIABLES.keys()
-    return [*variables.gone_away(unknown, GONE_VARIABLES), *variables.near_misses(unknown - gone, known)]
+    left = unknown - GONE_VARIABLES.keys()
+    of_file = variables.keys_of_the_file(left, KEYS)
+    left -= of_file.keys()
+    others = variables.others(left, known) if sys.argv[1:2] in SERVING else ()
+    gone = variables.gone_away(unknown, GONE_VARIABLES)
+    return [*gone, *of_file.values(), *variables.near_misses(left, known), *others]

@@ -114,6 +114,21 @@ def near_misses(environment: Iterable[str], names: Iterable[str]) -> Iterator[st
             yield f"the variable {variable} is unknown; did you mean {close}?"
 
 
+def keys_of_the_file(environment: Iterable[str], keys: Iterable[str]) -> dict[str, str]:
+    """A sentence for each variable that is spelt as a key of the configuration file, by variable."""
+    spelt = {PREFIX + re.sub("([A-Z])", r"_\1", key).upper(): key for key in keys}
+    text = "the variable {} means nothing here: write {} into the --config file"
+    return {variable: text.format(variable, spelt[variable]) for variable in sorted(spelt.keys() & environment)}
+
+
+def others(environment: Iterable[str], names: Iterable[str]) -> Iterator[str]:
+    """Yield a sentence for each META_... that is neither known nor nearly so: a service would run without what it is to say."""
+    names = sorted(names)
+    for variable in sorted(environment):
+        if variable.startswith(PREFIX) and not _nearest(variable, names):
+            yield f"the variable {variable} means nothing here"
+
+
 def _nearest(variable: str, names: Iterable[str]) -> str:
     """The nearest known variable, compared without the prefix; "" if none is near."""
     close = closest(variable.removeprefix(PREFIX), (name.removeprefix(PREFIX) for name in names))

@@ -5,6 +5,7 @@ import json
 from contextlib import ExitStack
 
 import pytest
+import requests
 
 from helpers import proxies
 from helpers.agents import QUIET, members, script
@@ -30,7 +31,9 @@ def meta(tmp_path, way):
         if way == "through proxies":
             proxies.needed("nginx")
             proxies.needed("haproxy")
-            made.environment |= {"META_ANONYMOUS_HOSTS": "true", "META_TRUSTED_PROXIES": "127.0.0.1"}
+            settings = made.directory / "meta.yaml"
+            settings.write_text("anonymousHosts: true\ntrustedProxies: [127.0.0.1]\n")
+            made.environment |= {"META_CONFIG": str(settings)}
             inner = stack.enter_context(proxies.nginx(made, made.directory))
             made.url = stack.enter_context(proxies.haproxy(inner.removeprefix("https://"), made.directory))
         yield made
@@ -95,6 +98,19 @@ def test_records_become_true_on_every_host_and_meta_sees_it(meta, hosts):
         ["db-01", "1.0.1", "stoped"],
         ["web-01", "1.0.2", "started"],
     ]
+
+
+@pytest.mark.parametrize("way", ["through proxies"], indirect=True)
+def test_behind_proxies_that_are_trusted_meta_knows_who_asks_and_by_which_path(meta, hosts):
+    meta.start()
+    report = json.dumps({"hostname": "h1", "realAgents": []})
+    said = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Prefix": "/meta"}
+    with requests.Session() as session:
+        session.trust_env = False
+        assert session.post(f"{meta.url}/heartbeat", data=report, headers=said, timeout=20).status_code == 200
+        document = session.get(f"{meta.url}/api/v1/openapi.json", headers=said, timeout=20).json()
+    assert json.loads(meta.run("host", "h1", "-o", "json").stdout)["address"] == "192.0.2.7"
+    assert document["servers"] == [{"url": "/meta"}]
 
 
 def test_a_bad_release_goes_back_by_itself_and_meta_knows_why(meta, hosts):

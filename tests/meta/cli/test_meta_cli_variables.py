@@ -113,6 +113,22 @@ def test_a_near_miss_in_the_environment_is_warned_of_and_the_command_goes_on(tmp
     assert "warning: the variable META_DATABSE is unknown; did you mean META_DATABASE?" in done.stderr
 
 
+def test_a_service_warns_of_every_variable_that_nothing_knows_and_tells_which_are_keys_of_its_file(tmp_path):
+    given = {"META_TRUSTED_PROXIES": "127.0.0.1", "META_MAX_TARBALL": "1", "META_QUITE_OTHER": "x", "META_LISTNE": ":1"}
+    done = meta("serve", "--check", "--listen", "127.0.0.1:0", directory=tmp_path, **given)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        0,
+        [
+            "warning: the variable META_MAX_TARBALL means nothing here: write maxTarball into the --config file",
+            "warning: the variable META_TRUSTED_PROXIES means nothing here: write trustedProxies into the --config file",
+            "warning: the variable META_LISTNE means nothing here; did you mean META_LISTEN?",
+            "warning: the variable META_QUITE_OTHER means nothing here",
+        ],
+    )
+    done = meta("check", "none.env", directory=tmp_path, **given)
+    assert "META_QUITE_OTHER" not in done.stderr
+
+
 def test_a_variable_that_has_gone_away_is_warned_of_with_what_takes_its_place():
     gone = {"META_FORMER": "set META_LISTEN instead", "META_OTHER": "nothing"}
     assert list(variables.gone_away(["META_FORMER", "META_LISTEN"], gone)) == [
