@@ -45,7 +45,7 @@ def plain(text: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """The name of a file unchanged if every character of it can be seen, in whatever language; else quoted, as a whole."""
+    """The name of a file: unchanged if every character of it can be seen, in any language, and else quoted, as a whole."""
     return name if name.isprintable() else quoted(name, len(name))
 
 

@@ -84,7 +84,7 @@ def _why(agent: AgentView) -> str:
 
 
 def _as_typed(text: str) -> str:
-    """As in a shell, but for what nobody could see there."""
+    """As in a shell; quoted, if it has characters that cannot be seen there."""
     return shlex.quote(text) if in_plain_sight(text) else quoted(text)
 
 

@@ -70,8 +70,8 @@ def test_of_an_agent_that_is_listed_twice_the_last_counts():
 def test_what_a_host_says_is_cut_and_cleaned():
     nasty = "ok\nINFO admin login\x00\x1b[2J\ud800" + "x" * 5000
     (((name, version, status, held, *_),), looked) = clean_looks([RealAgent(nasty, nasty, nasty, 7, nasty)])
-    assert name == version == ("ok INFO admin login  [2J " + "x" * 64)[:64]
-    assert status == held == ("ok INFO admin login  [2J " + "x" * 300)[:300]
+    assert name == version == (r"ok INFO admin login\u0000\u001b[2J\ud800" + "x" * 64)[:64]
+    assert status == held == (r"ok INFO admin login\u0000\u001b[2J\ud800" + "x" * 300)[:300]
     assert looked == 7
 
 
@@ -149,7 +149,7 @@ def test_outcomes_are_cleaned_and_the_last_of_an_agent_counts():
     told = clean_outcomes(
         [Outcome("a", result="failed"), Outcome("b\n", evidence="x\ny\x00"), Outcome("a", to="2" * 99)]
     )
-    assert told == {"a": Outcome("a", to="2" * 64), "b": Outcome("b", evidence="x\ny")}
+    assert told == {"a": Outcome("a", to="2" * 64), "b": Outcome("b", evidence="x\ny\\u0000")}
     assert read_outcomes(write_outcomes(told, brief=False)) == told
     assert read_outcomes(write_outcomes(told, brief=True)) == {"a": told["a"], "b": Outcome("b")}
     assert read_outcomes(write_outcomes({}, brief=False)) == {}

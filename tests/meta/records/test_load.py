@@ -451,7 +451,7 @@ def test_decoded_json_says_the_same_as_a_file():
         ({"agents": [RECORD | {"md5": float("nan")}]}, ["body: agents[0].md5: must be text, not a number"]),
         ({"agents": [RECORD | {"cmd": False}]}, ["body: agents[0].cmd: must be text, not true or false"]),
         ({"agents": [RECORD, RECORD]}, ['body: agents[1]: agent "a" is given twice, first as agents[0]']),
-        ({"agents": [RECORD | {"\ud800": "x"}]}, [r'body: agents[0].: unknown key "\ud800" (ends with U+D800)' "; known here: name, version, tarball, md5, cmd, sha256, attempt, leftovers, unknownStatus, runUser, workDir, overrides"]),
+        ({"agents": [RECORD | {"\ud800": "x"}]}, [r'body: agents[0].\ud800: unknown key "\ud800" (ends with U+D800)' "; known here: name, version, tarball, md5, cmd, sha256, attempt, leftovers, unknownStatus, runUser, workDir, overrides"]),
         ({"agents": [RECORD | {"name": "';drop table host;--"}]}, ["body: agents[0].name: name \"';drop table host;--\" is not 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"]),
         ({"agents": [RECORD | {"md5": DIGEST, "overrides": [{"prefix": "x", "version": "2"}]}]}, ['body: agents[0].overrides[0]: 2 would inherit the md5 of 1; give its own, or md5: ""']),
         ({"agents": [RECORD | {"overrides": [{"prefix": "", "version": "2"}]}]}, ['body: agents[0].overrides[0].prefix: prefix is blank; to select every host write glob: "*"']),
