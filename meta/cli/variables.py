@@ -117,7 +117,7 @@ def near_misses(environment: Iterable[str], names: Iterable[str]) -> Iterator[st
 def keys_of_the_file(environment: Iterable[str], keys: Iterable[str]) -> dict[str, str]:
     """A sentence for each variable that is spelt as a key of the configuration file, by variable."""
     spelt = {PREFIX + re.sub("([A-Z])", r"_\1", key).upper(): key for key in keys}
-    text = "the variable {} means nothing here: write {} into the --config file"
+    text = "the variable {} is unknown: write {} into the --config file"
     return {variable: text.format(variable, spelt[variable]) for variable in sorted(spelt.keys() & environment)}
 
 
@@ -126,7 +126,7 @@ def others(environment: Iterable[str], names: Iterable[str]) -> Iterator[str]:
     names = sorted(names)
     for variable in sorted(environment):
         if variable.startswith(PREFIX) and not _nearest(variable, names):
-            yield f"the variable {variable} means nothing here"
+            yield f"the variable {variable} is unknown"
 
 
 def _nearest(variable: str, names: Iterable[str]) -> str:

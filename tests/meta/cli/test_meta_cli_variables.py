@@ -119,10 +119,10 @@ def test_a_service_warns_of_every_variable_that_nothing_knows_and_tells_which_ar
     assert (done.returncode, done.stderr.splitlines()) == (
         0,
         [
-            "warning: the variable META_MAX_TARBALL means nothing here: write maxTarball into the --config file",
-            "warning: the variable META_TRUSTED_PROXIES means nothing here: write trustedProxies into the --config file",
-            "warning: the variable META_LISTNE means nothing here; did you mean META_LISTEN?",
-            "warning: the variable META_QUITE_OTHER means nothing here",
+            "warning: the variable META_MAX_TARBALL is unknown: write maxTarball into the --config file",
+            "warning: the variable META_TRUSTED_PROXIES is unknown: write trustedProxies into the --config file",
+            "warning: the variable META_LISTNE is unknown; did you mean META_LISTEN?",
+            "warning: the variable META_QUITE_OTHER is unknown",
         ],
     )
     done = meta("check", "none.env", directory=tmp_path, **given)

@@ -121,7 +121,7 @@ NO_BREAK, NO_WIDTH = "U+00A0 NO-BREAK SPACE", "U+200B ZERO WIDTH SPACE"
         (lambda: seconds(f"90d{N}"), r'"90d\u00a0" (ends with U+00A0 NO-BREAK SPACE) is no duration'),
         (
             lambda: Store(f"sqlite:///x.db{N}"),
-            r'"sqlite:///x.db\u00a0" (ends with U+00A0 NO-BREAK SPACE) has a character',
+            r'"sqlite:///x.db\u00a0" (ends with U+00A0 NO-BREAK SPACE) has an invisible',
         ),
     ],
 )
@@ -229,7 +229,7 @@ def test_a_blank_that_is_none_is_named_on_its_own_line_of_a_records_file(text, t
         (f"META_LISTEN{Z}=127.0.0.1:1", rf'sets no variable: "META_LISTEN\u200b" (ends with {NO_WIDTH}) is no name'),
         (f"META_URL{N}=x", rf'sets no variable: "META_URL\u00a0" (ends with {NO_BREAK}) is no name'),
         (f"{N}META_URL=x", rf'sets no variable: "\u00a0META_URL" (with {NO_BREAK}) is no name'),
-        ("META_URL =x", "a shell takes META_URL for a command"),
+        ("META_URL =x", "a shell would run META_URL as a command"),
     ],
 )
 def test_a_line_of_meta_env_that_sets_nothing_for_what_nobody_sees_names_it(line, told):
