@@ -179,7 +179,8 @@ class Executor:
         install = self.agent.install(action.version)
         was_started = not action.forced and self._is_well(install)
         self.remember(lambda memory: memory.stopping(action.version))
-        left_behind.see_through(self.host, install, self.memory)
+        if self.memory.is_cut_off(action.version, self.host.boot):
+            left_behind.see_through(self.host, install, self.memory)
         were = stopping.before(install, self.memory, self.host.boot)
         if not action.forced:
             # An updater may have been killed after it wrote the marker and before it synced.

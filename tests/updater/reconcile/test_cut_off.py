@@ -7,16 +7,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
+from msgspec.structs import replace
 
-from helpers.agents import install
+from helpers.agents import install, script
 from helpers.field import AGENT, free_port
 from lab.fleet import Host, Late, until
 from updater.errors import TryLater
 from updater.kernel import processes, witness
 from updater.kernel.processes import Table
 from updater.model.actions import Action, Source, Step
+from updater.reconcile import cycle
 from updater.reconcile.executor import Executor
 from updater.wire.heartbeat import Desired
 
@@ -195,3 +198,24 @@ def test_the_directory_of_what_runs_a_script_of_it_from_elsewhere_is_not_removed
     with pytest.raises(TryLater, match=f"1 process in 0 still runs: {one.pid} "):
         executor.perform(Action(Step.PRUNE, "agent", "0", "old"))
     assert (place / "control").exists()
+
+
+# Its start leaves a supervisor that is called as it was itself, and brings nothing up.
+CALLED_SO = script(
+    '[ "$1" = status ] && echo stoped; [ "$1" != start ] || [ "$SUPER" ] || { SUPER=1 setsid ./control start & exit; }\n'
+    '[ "$1" != start ] || sleep 4874;'
+)
+
+
+def test_the_way_back_does_not_wait_for_what_a_failed_start_has_left(host, site):
+    """It is called like a start, but none that was cut off: the agent is down meanwhile."""
+    host.reconfigure(replace(host.config, timeouts=replace(host.config.timeouts, start=6, stop=6, status=5)))
+    site.publish(version="1")
+    site.publish(version="2", control=CALLED_SO)
+    for version in ("1", "2"):
+        site.desire(("agent", version))
+        began = time.monotonic()
+        cycle.run(host)
+    took = time.monotonic() - began
+    assert host.memories.of("agent").rejected
+    assert (host.layout.agent("agent").version_file.read_text().strip(), took < 11) == ("1", True), took
