@@ -108,7 +108,7 @@ def test_a_record_is_deleted_by_its_name_and_its_bans_stay():
     [
         ("falcon-agnet", 'there is no agent "falcon-agnet"; did you mean falcon-agent?'),
         ("zzz", 'there is no agent "zzz"; set its version and tarball to create it'),
-        ("x\n<img>\ud800", 'there is no agent "x <img>"; set its version and tarball to create it'),
+        ("x\n<img>\ud800", r'there is no agent "x <img>\ud800"; set its version and tarball to create it'),
     ],
 )
 def test_what_is_not_there_cannot_be_deleted(agent, text):
