@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from meta.access.tokens import HostTokens
 from meta.records.history import Edit, committed
-from meta.records.model import Override, Record, RecordSet
+from meta.records.model import Override, Record, RecordSet, Release
 from meta.records.selectors import Prefix
 from meta.store import HostRow, Store
 
@@ -89,9 +89,11 @@ def _timed(work: Callable[[], Any]) -> float:
 
 
 def _record(number: int, version: int) -> Record:
-    tries = tuple(Override(Prefix(f"{where}-"), version=f"1.{version}.0") for where in ("web", "db", "staging"))
+    tries = tuple(Override(Prefix(f"{where}-"), Release(f"1.{version}.0")) for where in ("web", "db", "staging"))
     name = f"agent-{number}"
-    return Record(name, f"1.{version - 1}.0", f"https://releases.example.com/{name}", sha256="0a" * 32, overrides=tries)
+    return Record(
+        name, Release(f"1.{version - 1}.0", sha256="0a" * 32), f"https://releases.example.com/{name}", overrides=tries
+    )
 
 
 def _edits(store: Store) -> int:

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from meta.hosts.table import HostTable
-from meta.records.model import Record, RecordSet
+from meta.records.model import Record, RecordSet, Release
 from meta.sync.rows import take
 from updater.wire.heartbeat import decode_report
 
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def measure(hosts: int, what_for: str = "") -> dict[str, object]:
-    records = RecordSet(1, tuple(Record(name, "1.0.1", "http://meta/tarball") for name in AGENTS))
+    records = RecordSet(1, tuple(Record(name, Release("1.0.1"), "http://meta/tarball") for name in AGENTS))
     table, clock = HostTable(records, max_hosts=hosts), 1_700_000_000.0
     found: dict[str, object] = {"hosts": hosts}
     before = resident()

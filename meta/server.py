@@ -40,7 +40,7 @@ from meta.records.files.load import load
 from meta.records.model import RecordSet
 from meta.service import Service
 from meta.settings import Settings
-from meta.store import Store, Tables
+from meta.store import Store, Tables, Undecided
 from meta.web.app import create_app
 from updater.net import addresses
 from updater.net.peer_values import is_loopback
@@ -94,7 +94,8 @@ def check(settings: Settings, running: int | None = None) -> None:
     """
     listening.check(settings.host, settings.port, running)
     with contextlib.closing(Store(settings.database)) as store:
-        tables = store.check()
+        if (tables := store.check()) is Tables.OLDER and (found := store.findings()).answers:
+            raise Undecided(found, store.shown)
         if tables is not Tables.OLDER:
             _refuse_to_be_open(settings, store, store.tokens() if tables is Tables.CURRENT else [])
         if settings.records:

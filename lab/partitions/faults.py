@@ -121,7 +121,7 @@ class Breaker:
     def _locked_table(self, _meta: int) -> Iterator[None]:
         with self._transaction() as connection:
             mode = self._random.choice(["ACCESS EXCLUSIVE", "SHARE"])
-            table = self._random.choice(["host", "host", "token", "host_token", "record", "revision"])
+            table = self._random.choice(["host", "host", "token", "host_token", "agent_record", "revision"])
             connection.execute(f"LOCK TABLE {table} IN {mode} MODE")
             yield
 

@@ -50,9 +50,9 @@ def outside(records: RecordSet) -> frozenset[str]:
 def _bases(records: RecordSet) -> Iterator[str]:
     """Yield all base URLs, also of agents that are to stop. An md5 may be a URL; plain digits have no HOST and are ignored."""
     for record in records.records:
-        yield from (record.tarball, record.md5, *record.mirrors)
+        yield from (record.tarball, record.md5_base, *record.mirrors)
         for override in record.overrides:
-            yield from filter(None, (override.tarball, override.md5, *override.mirrors))
+            yield from filter(None, (override.tarball, override.md5_base, *override.mirrors))
 
 
 def _authority_and_path(base: str) -> tuple[str, str]:

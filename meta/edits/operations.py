@@ -1,9 +1,11 @@
 """Edits of the records: each function returns the RecordSet after an edit. Pure.
 
 An edit is made completely or not at all, and changes only what it names. `revision` and `edited` are left unchanged;
-`committed` sets them. Raises EditRefused, with all problems at once, for unsafe values and for a version with another version's
-digest. Raises Banned for a banned version at a place where it was not before, and NotThere for missing things. Whole records
-(put_record, apply) were checked when they were parsed, see meta.records.files.load.
+`committed` sets them. A version and its digests are replaced together, so no version keeps the digests of another.
+
+Raises EditRefused, with all problems at once, for unsafe values and for a digest of no version. Raises Banned for a banned
+version at a place where it was not before, and NotThere for missing things. Whole records (put_record, apply) were checked when
+they were parsed, see meta.records.files.load.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,31 +16,29 @@ from msgspec.structs import replace
 from meta.errors import Banned, EditRefused, NotThere, Problem
 from meta.records.files import located_tree, ops_meta_format, own_format
 from meta.records.files.problem_reader import Field, Reader
-from meta.records.history import (
-    Revision,
-    undo,
+from meta.records.history import Revision, undo
+from meta.records.model import (
+    CHANGEABLE,
+    DIGESTS,
+    OF_A_RELEASE,
+    Ban,
+    Override,
+    Record,
+    RecordSet,
+    Release,
+    attribute,
+    from_values,
 )
-from meta.records.model import CHANGEABLE, Ban, Override, Record, RecordSet, attribute
 from meta.records.publications import Publication
 from meta.records.selectors import Selector, label_problem
-from meta.records.validate import (
-    REQUIRED,
-    banned_versions,
-    kept_digests,
-    repeated,
-    stale_digests,
-    value_problem,
-    why_problem,
-)
+from meta.records.validate import REQUIRED, banned_versions, repeated, value_problem, why_problem
 from meta.suggestions import closest, did_you_mean
 from updater.wire.limits import MAX_LABELS
-from updater.wire.names import START, hostname_problem
+from updater.wire.names import START, hostname_problem, is_digest
 from updater.wire.text import one_line, quoted
 
 _UNSET = {
-    "md5": "",
     "cmd": START,
-    "sha256": "",
     "attempt": 0,
     "leftovers": "",
     "unknownStatus": "",
@@ -64,8 +64,9 @@ def set_fields(
 ) -> RecordSet:
     """Set fields of the record, or of its last override with exactly this selector.
 
-    A missing record or override is created, the override as the last one, which wins. fields: in the form of a records file,
-    with a list of bases for `tarball`.
+    A missing record or override is created, the override as the last one, which wins. Another version drops the digests of the
+    former one; the version that is there already keeps them. fields: in the form of a records file, with a list of bases for
+    `tarball`.
     """
     path = _path(agent, selector)
     reader = Reader()
@@ -80,8 +81,7 @@ def set_fields(
     elif before is None:
         after = _new_record(records, agent, values)
     else:
-        after = replace(before, **values)
-    _refuse(_digest_problems(before, after, {(selector, key) for key in fields}))
+        after = replace(before, **_changed(before, before.release, values))
     return put_record(records, after)
 
 
@@ -98,10 +98,11 @@ def unset_fields(
     texts = [f"{key} cannot be unset; set another, or unset the whole agent" for key in needed]
     _refuse([*reader.problems, *(Problem(path, 0, text) for text in texts)])
     if selector is None:
-        after = replace(before, **{attribute(key): _UNSET[key] for key in keys})
+        unset = {attribute(key): _UNSET[key] for key in keys if key not in DIGESTS}
+        release = _without_digests(before.release, keys)
+        after = replace(before, release=release, md5_base="" if "md5" in keys else before.md5_base, **unset)
     else:
         after = _without_override(before, selector, keys or CHANGEABLE)
-    _refuse(_digest_problems(before, after, set()))
     return put_record(records, after)
 
 
@@ -226,36 +227,58 @@ def _new_record(records: RecordSet, agent: str, values: Mapping[str, Any]) -> Re
     hint = did_you_mean(agent, (one.name for one in records.records))
     texts += [f"{key} is missing; a new agent needs it{hint}" for key in ("version", "tarball") if key not in values]
     _refuse([Problem(_path(agent, None), 0, text) for text in texts if text])
-    return Record(agent, **values)
+    return Record(agent, **from_values(values))
+
+
+def _changed(place: Record | Override, there: Release | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a record or an override after these values are set, by key. there: the release that its hosts have by
+    now; None if none is set here, and no value is of a release."""
+    changed, said = from_values(values), {key: values[key] for key in OF_A_RELEASE if key in values}
+    if "md5" in said and is_digest(said["md5"]):
+        changed["md5_base"] = None if isinstance(place, Override) else ""
+    elif "md5" in said or (isinstance(place, Override) and place.md5_base is not None):
+        said["md5"] = ""  # what it says is where the digest is
+    if there is not None and said:
+        version = said.get("version", there.version)
+        changed["release"] = replace(there if there.version == version else Release(version), **said)
+    return changed
 
 
 def _with_override(record: Record, selector: Selector, values: Mapping[str, Any]) -> Record:
     overrides = list(record.overrides)
     places = [index for index, one in enumerate(overrides) if one.selector == selector]
+    place = overrides[places[-1]] if places else Override(selector)
+    there = place.release or (record.release if "version" in values else None)
+    if there is None:
+        texts = [own_format.lone_digest(key, values.get(key)) for key in DIGESTS]
+        _refuse([Problem(_path(record.name, selector), 0, text) for text in texts if text])
+    changed = replace(place, **_changed(place, there, values))
     if places:
-        overrides[places[-1]] = replace(overrides[places[-1]], **values)
+        overrides[places[-1]] = changed
     else:
-        overrides.append(Override(selector, **values))
+        overrides.append(changed)
     return replace(record, overrides=tuple(overrides))
 
 
-def _without_override(record: Record, selector: Selector, keys: Iterable[str]) -> Record:
+def _without_override(record: Record, selector: Selector, keys: Collection[str]) -> Record:
     """Unset fields in the overrides of this selector; overrides that then change nothing are removed."""
     if all(one.selector != selector for one in record.overrides):
         there = " ".join(f"[{one.selector.in_words()}]" for one in record.overrides) or "none"
         raise NotThere(f"{_path(record.name, selector)}: there is no such override; there are: {there}")
-    unset: dict[str, Any] = dict.fromkeys(map(attribute, keys)) | ({"mirrors": ()} if "tarball" in keys else {})
-    overrides = [replace(one, **unset) if one.selector == selector else one for one in record.overrides]
+    overrides = [_without(one, keys) if one.selector == selector else one for one in record.overrides]
     return replace(record, overrides=tuple(one for one in overrides if one.changes() or one.selector != selector))
 
 
-def _digest_problems(before: Record | None, after: Record, given: set[tuple[Selector | None, str]]) -> list[Problem]:
-    found = kept_digests(before, after, given) if before else []
-    former = {text for _, text in stale_digests(before, before.overrides)} if before else set()
-    new = [
-        (after.overrides[i].selector, text) for i, text in stale_digests(after, after.overrides) if text not in former
-    ]
-    return [Problem(_path(after.name, selector), 0, text) for selector, text in [*found, *new]]
+def _without(override: Override, keys: Collection[str]) -> Override:
+    unset: dict[str, Any] = {attribute(key): None for key in keys if key not in OF_A_RELEASE}
+    unset |= {"mirrors": ()} if "tarball" in keys else {}
+    unset |= {"md5_base": None} if "md5" in keys else {}
+    release = override.release and _without_digests(override.release, keys)
+    return replace(override, release=None if "version" in keys else release, **unset)
+
+
+def _without_digests(release: Release, keys: Collection[str]) -> Release:
+    return replace(release, **{key: "" for key in DIGESTS if key in keys})
 
 
 def _with_records(records: RecordSet, after: Iterable[Record]) -> RecordSet:

@@ -182,7 +182,7 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
         agent=asked.agent,
         revision=records.revision,
         grounds=question.book.grounds(asked.agent),
-        desired=_word(record.version, record.cmd) if record else "",
+        desired=_word(record.release.version, record.cmd) if record else "",
         wanted=sorted(sums.ordered),
         ordered=dict(sums.ordered),
         pending=sorted(sums.pending),

@@ -68,10 +68,11 @@ def _by_selector(record: Record | None) -> dict[Selector | None, str]:
     """The version for hosts that only this selector selects, and under None for hosts that none selects; "" for stop."""
     if record is None:
         return {None: ""}
-    told: dict[Selector | None, tuple[str, str]] = {None: (record.version, record.cmd)}
+    told: dict[Selector | None, tuple[str, str]] = {None: (record.release.version, record.cmd)}
     for one in record.overrides:
         version, cmd = told.get(one.selector, told[None])
-        told[one.selector] = (version if one.version is None else one.version, cmd if one.cmd is None else one.cmd)
+        version = one.release.version if one.release else version
+        told[one.selector] = (version, cmd if one.cmd is None else one.cmd)
     return {selector: "" if cmd == STOP else version for selector, (version, cmd) in told.items()}
 
 
@@ -98,10 +99,10 @@ def orders(record: Record | None) -> Iterator[Order]:
     if record is None:
         return
     if record.cmd != STOP:
-        yield Order(record.name, record.version, (record.tarball, *record.mirrors))
+        yield Order(record.name, record.release.version, (record.tarball, *record.mirrors))
     for one in record.overrides:
         bases = (record.tarball, *record.mirrors) if one.tarball is None else (one.tarball, *one.mirrors)
-        version = record.version if one.version is None else one.version
+        version = (one.release or record.release).version
         if (record.cmd if one.cmd is None else one.cmd) != STOP:
             yield Order(record.name, version, bases)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from meta.errors import EditRefused, Problem
-from meta.records.model import Record, RecordSet, resolve_matched
+from meta.records.model import CHANGEABLE, RUN_AS, Record, RecordSet, attribute, resolve_matched
 from meta.records.model import selectors as selectors_of
 from meta.records.selectors import Glob, Hosts, Label, Prefix, Selector
 from updater.wire.heartbeat import Desired, render_reply
@@ -22,7 +22,7 @@ from updater.wire.names import hostname_problem
 
 Matched = frozenset[Selector]  # the selectors that define a class of hosts
 KnownHosts = Callable[[RecordSet], Mapping[Matched, int]]  # how many known hosts each class has under these records
-_SENT = tuple(key for key in Desired.__struct_fields__ if key != "name")  # Record and Override have them, too
+_SENT = tuple(key for key in (*CHANGEABLE, "mirrors") if key not in RUN_AS)  # the fields in a reply
 _NAMED = 3  # selectors that are listed in a message
 _encode = msgspec.json.Encoder().encode
 _WITNESS = "x"  # the name of a hypothetical host
@@ -86,10 +86,11 @@ def _gains(records: Iterable[Record]) -> Counter[Selector]:
     """By how many bytes each selector can lengthen a reply at most. With it, few classes need an exact size."""
     gains: Counter[Selector] = Counter()
     for record in records:
+        said = record.fields()
         for override in record.overrides:
-            for key in _SENT:
-                if value := getattr(override, key):
-                    gains[override.selector] += max(0, _told(key, value) - _told(key, getattr(record, key)))
+            for key, value in override.changes().items():
+                if value and value != said[key] and key in _SENT:
+                    gains[override.selector] += max(0, _told(key, value) - _told(key, said[key]))
     return gains
 
 
@@ -132,9 +133,9 @@ def bound(records: RecordSet) -> int:
 
 
 def _longest(record: Record) -> Desired:
-    places = (record, *record.overrides)
-    said = {key: [value for one in places if (value := getattr(one, key)) is not None] for key in _SENT}
-    return Desired(record.name, **{key: max(values, key=_weight) for key, values in said.items()})
+    places = (record.fields(), *(override.changes() for override in record.overrides))
+    said = {key: [place[key] for place in places if key in place] for key in _SENT}
+    return Desired(record.name, **{attribute(key): max(values, key=_weight) for key, values in said.items()})
 
 
 def _weight(value: Any) -> tuple[int, bool]:

@@ -37,19 +37,30 @@ def explain(records: RecordSet, hostname: str) -> tuple[Explained, ...]:
 def _explain_one(
     record: Record, matches: Callable[[Selector], bool], banned: Mapping[tuple[str, str], Ban]
 ) -> Explained:
-    resolved = resolve_one(record, matches)
-    setters = {
-        key: index
-        for index, override in enumerate(record.overrides)
-        if matches(override.selector)
-        for key in override.changes()
-    }
+    resolved, setters = resolve_one(record, matches), _setters(record, matches)
     said = (
         key for key in CHANGEABLE if key not in RARE or key in setters or resolved[key]
     )  # most records say none of them
     fields = tuple(_reason(record, resolved, key, setters.get(key)) for key in said)
     ban = None if resolved["cmd"] == STOP else banned.get((record.name, resolved["version"]))
     return Explained(record.name, fields, ban)
+
+
+def _setters(record: Record, matches: Callable[[Selector], bool]) -> dict[str, int]:
+    """The index of the override that set a field, by key; fields that the record sets are left out."""
+    found: dict[str, int] = {}
+    release, md5_base, by_release, by_base = record.release, record.md5_base, -1, -1
+    for index, override in enumerate(record.overrides):
+        if not matches(override.selector):
+            continue
+        found |= dict.fromkeys(override.changes(), index)
+        if override.release is not None:
+            release, by_release = override.release, index
+        if override.md5_base is not None:
+            md5_base, by_base = override.md5_base, index
+    by_md5 = by_release if release.md5 else by_base if md5_base else max(by_release, by_base)
+    found |= {"version": by_release, "sha256": by_release, "md5": by_md5}
+    return {key: index for key, index in found.items() if index >= 0}
 
 
 def _reason(record: Record, resolved: Mapping[str, Any], key: str, index: int | None) -> Reason:

@@ -19,10 +19,10 @@ def grounds(records: RecordSet, agent: str) -> str:
     record = records.record(agent)
     if record is None:
         return ""
-    overrides = [one for one in record.overrides if one.version is not None or one.cmd is not None]
-    told = [(selector_fields(one.selector), one.version, one.cmd) for one in overrides]
+    overrides = [one for one in record.overrides if one.release is not None or one.cmd is not None]
+    told = [(selector_fields(one.selector), one.release and one.release.version, one.cmd) for one in overrides]
     bans = sorted(ban.version for ban in records.bans if ban.agent == agent)
-    found = hashlib.sha256(msgspec.json.encode([record.version, record.cmd, told, bans]))
+    found = hashlib.sha256(msgspec.json.encode([record.release.version, record.cmd, told, bans]))
     keys = {one.selector.label.partition("=")[0] for one in overrides if isinstance(one.selector, Label)}
     for host in sorted(records.labels) if keys else ():
         labels = records.labels[host]

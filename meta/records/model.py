@@ -1,7 +1,8 @@
 """Records: the desired state of each agent, and overrides of it for some hosts. Pure.
 
-`resolve` defines the meaning of a record (`explanation` gives its reasons). Of several overrides that select a host, a later
-one wins over an earlier one, field by field. Values were checked when they were loaded; nothing is checked here.
+`resolve_matched` defines the meaning of a record (`explanation` gives its reasons). Of several overrides that select a host, a
+later one wins over an earlier one, field by field. A version with its digests is one of these fields. Values were checked when
+they were loaded; nothing is checked here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,32 +13,51 @@ import msgspec
 from meta.records.publications import Publication
 from meta.records.selectors import Selector, selector_fields, selector_of
 from updater.wire.heartbeat import Desired
-from updater.wire.names import START, STOP
+from updater.wire.names import START, STOP, is_digest
 
 _ORDERED = ("version", "tarball", "md5", "cmd", "sha256", "attempt")
 ON_HOST = ("leftovers", "unknownStatus")  # how a host handles special cases
 RUN_AS = ("runUser", "workDir")  # only for hosts of coraldane's updater: who runs the agent, and where
 CHANGEABLE = (*_ORDERED, *ON_HOST, *RUN_AS)  # the keys in a records file
-_RESOLVED = (*CHANGEABLE, "mirrors")
+DIGESTS = ("md5", "sha256")
+OF_A_RELEASE = ("version", *DIGESTS)
 _ATTRIBUTES = {"unknownStatus": "unknown_status", "runUser": "run_user", "workDir": "work_dir"}
+# The attribute of each key that is not of a release.
+_PLAIN = {key: _ATTRIBUTES.get(key, key) for key in CHANGEABLE if key not in OF_A_RELEASE}
 RARE = ("attempt", *ON_HOST, *RUN_AS)  # most records have none of them
 _LEFT_OUT = ("sha256", *RARE)  # left out of a records file if empty
 
 
 def attribute(key: str) -> str:
-    """The attribute of Record and Override for a key of a records file."""
+    """The attribute of Record and Override for a key of a records file that is not of a release."""
     return _ATTRIBUTES.get(key, key)
+
+
+class Release(msgspec.Struct, frozen=True):
+    """A version with the digests of its tarball. They are replaced together, since a digest fits one version only."""
+
+    version: str
+    md5: str = ""  # 32 hex digits; "" if hosts take it from the digest file
+    sha256: str = ""  # 64 hex digits, or "" for none
+
+    def fields(self) -> dict[str, str]:
+        """The fields that are not blank, by key."""
+        fields = {"version": self.version}
+        if self.md5:
+            fields["md5"] = self.md5
+        if self.sha256:
+            fields["sha256"] = self.sha256
+        return fields
 
 
 class Override(msgspec.Struct, frozen=True):
     """Other values for the hosts of a selector. None means not overridden; "" is a value like any other."""
 
     selector: Selector
-    version: str | None = None
+    release: Release | None = None
     tarball: str | None = None
-    md5: str | None = None
+    md5_base: str | None = None  # None too if the release has an md5, which then counts
     cmd: str | None = None
-    sha256: str | None = None
     mirrors: tuple[str, ...] = ()  # more bases of the tarball, overridden together with it
     run_user: str | None = None
     work_dir: str | None = None
@@ -47,19 +67,25 @@ class Override(msgspec.Struct, frozen=True):
 
     def changes(self) -> dict[str, Any]:
         """The fields that this override sets, by key."""
-        changes = {key: value for key in CHANGEABLE if (value := getattr(self, attribute(key))) is not None}
-        return changes if self.tarball is None else changes | {"mirrors": self.mirrors}
+        changes: dict[str, Any] = {} if self.release is None else self.release.fields()
+        if self.md5_base is not None:
+            changes["md5"] = self.md5_base
+        for key, its in _PLAIN.items():
+            if (value := getattr(self, its)) is not None:
+                changes[key] = value
+        if self.tarball is not None:
+            changes["mirrors"] = self.mirrors
+        return changes
 
 
 class Record(msgspec.Struct, frozen=True):
     """The desired state of one agent, the same for all hosts except for the overrides."""
 
     name: str
-    version: str
+    release: Release
     tarball: str
-    md5: str = ""
+    md5_base: str = ""  # where the digest file is, unless the release has an md5; "": next to the tarball
     cmd: str = START
-    sha256: str = ""
     mirrors: tuple[str, ...] = ()  # more bases of the tarball
     overrides: tuple[Override, ...] = ()
     run_user: str = ""
@@ -67,6 +93,11 @@ class Record(msgspec.Struct, frozen=True):
     attempt: int = 0  # a host that rolled the version back at a lower attempt tries it again
     leftovers: str = ""  # what to do with processes that a stopped version leaves, as in wire.heartbeat.Desired
     unknown_status: str = ""  # what to do with an agent of unknown status, as in wire.heartbeat.Desired
+
+    def fields(self) -> dict[str, Any]:
+        """All fields but the name and the overrides, by key."""
+        fields: dict[str, Any] = {"md5": self.md5_base, "sha256": "", "mirrors": self.mirrors} | self.release.fields()
+        return fields | {key: getattr(self, its) for key, its in _PLAIN.items()}
 
 
 class Ban(msgspec.Struct, frozen=True):
@@ -133,11 +164,13 @@ def resolve_run_as(records: RecordSet, matched: frozenset[Selector]) -> dict[str
 
 def resolve_one(record: Record, matches: Callable[[Selector], bool]) -> dict[str, Any]:
     """The resolved fields of a record by key, with the mirrors."""
-    fields = {key: getattr(record, attribute(key)) for key in _RESOLVED}
+    fields, release, md5_base = record.fields(), record.release, record.md5_base
     for override in record.overrides:
         if matches(override.selector):
             fields.update(override.changes())
-    return fields
+            release = override.release or release
+            md5_base = md5_base if override.md5_base is None else override.md5_base
+    return fields | {"version": release.version, "md5": release.md5 or md5_base, "sha256": release.sha256}
 
 
 def _desired(record: Record, resolved: Mapping[str, Any]) -> Desired:
@@ -150,10 +183,9 @@ def as_fields(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _record_fields(record: Record) -> dict[str, Any]:
-    fields: dict[str, Any] = {"name": record.name}
-    values = {key: getattr(record, attribute(key)) for key in _RESOLVED}
-    fields.update((key, value) for key, value in values.items() if value or key not in _LEFT_OUT)
-    fields = _with_mirrors(fields)
+    values = record.fields()
+    said = {key: values[key] for key in (*CHANGEABLE, "mirrors") if values[key] or key not in _LEFT_OUT}
+    fields = {"name": record.name} | _with_mirrors(said)
     if record.overrides:
         fields["overrides"] = [selector_fields(o.selector) | _with_mirrors(o.changes()) for o in record.overrides]
     return fields
@@ -167,15 +199,23 @@ def _with_mirrors(fields: dict[str, Any]) -> dict[str, Any]:
 
 def from_fields(fields: Mapping[str, Any]) -> Record:
     """The inverse of as_fields for one record. Checks nothing; data from people or files goes through `files.load`."""
-    values = _without_bases(fields)
-    overrides = tuple(_override(override) for override in values.pop("overrides", ()))
-    return Record(**{attribute(key): value for key, value in values.items()}, overrides=overrides)
+    overrides = tuple(
+        Override(selector_of(one), **from_values(_without_bases(one))) for one in fields.get("overrides", ())
+    )
+    return Record(fields["name"], **from_values(_without_bases(fields)), overrides=overrides)
 
 
-def _override(fields: Mapping[str, Any]) -> Override:
-    values = _without_bases(fields)
-    selector = selector_of(values)
-    return Override(selector, **{attribute(key): value for key, value in values.items() if key in _RESOLVED})
+def from_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a Record or an Override from its fields by key, with the mirrors; others are left out. So are digests
+    without a version, since they belong to none."""
+    made = {attribute(key): values[key] for key in (*_PLAIN, "mirrors") if key in values}
+    md5 = values.get("md5")
+    literal = md5 if md5 and is_digest(md5) else ""
+    if md5 is not None and not literal:
+        made["md5_base"] = md5
+    if "version" in values:
+        made["release"] = Release(values["version"], literal, values.get("sha256", ""))
+    return made
 
 
 def _without_bases(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,11 +52,11 @@ def named_by(records: Iterable["Record"]) -> dict[str, list[str]]:
     """file -> the records and overrides that have its version, as `falcon` or `falcon [prefix web-]`."""
     found: dict[str, list[str]] = {}
     for record in records:
-        found.setdefault(file_name(record.name, record.version), []).append(record.name)
+        found.setdefault(file_name(record.name, record.release.version), []).append(record.name)
         for override in record.overrides:
-            if override.version is not None:
+            if override.release is not None:
                 words = f"{record.name} [{override.selector.in_words()}]"
-                found.setdefault(file_name(record.name, override.version), []).append(words)
+                found.setdefault(file_name(record.name, override.release.version), []).append(words)
     return found
 
 

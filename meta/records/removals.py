@@ -8,12 +8,10 @@ attempt. A changed value of the record is no replacement: its version may have b
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
 
 from meta.errors import Unconfirmed
-from meta.records.model import Override, Record, RecordSet, attribute
+from meta.records.model import DIGESTS, Override, Record, RecordSet
 from meta.records.selectors import Hosts, Selector
-from meta.records.validate import DIGESTS
 
 SHOWN = 5  # names of what would be gone
 
@@ -69,16 +67,11 @@ def _named(selectors: Collection[Selector]) -> set[str]:
 
 def _is_missed(after: Record, override: Override) -> bool:
     """Whether the record's values differ from those of this removed override."""
-    said = override.changes()
+    said, there = override.changes(), after.fields()
     said.pop("attempt", None)
     if "version" in said:
         said = {key: value for key, value in said.items() if key not in DIGESTS}
-    return any(_plain(key, getattr(after, attribute(key))) != _plain(key, value) for key, value in said.items())
-
-
-def _plain(key: str, value: Any) -> Any:
-    """A digest in lower case, since case does not matter; other values, also URLs, unchanged."""
-    return value.lower() if key in DIGESTS and ":" not in value else value
+    return any(there[key] != value for key, value in said.items())
 
 
 def _problem(what: str, names: Sequence[str], of: int, new: int, whose: str, most: int | None = None) -> str:

@@ -152,32 +152,47 @@ def label_problem(text: str) -> str:
     return f"label {quoted(text)} is not KEY or KEY=VALUE, each 1 to 63 letters, digits, '.', '_' or '-'"
 
 
-# --- pairs: whether two selectors overlap is not always known, so one function is sure of a yes, the other of a no ---
+# --- pairs of selectors ---
+
+NO_HOST = Hosts(frozenset())  # selects no host
 
 
-def surely_overlap(one: Selector, other: Selector) -> bool:
-    """Whether some possible host is selected by both. True is certain; False may also mean unknown (two globs, a label)."""
-    one, other = _simplest(one), _simplest(other)
-    if isinstance(one, Hosts) or isinstance(other, Hosts):
-        return _share_a_host(one, other)
-    if isinstance(one, Prefix) and isinstance(other, Prefix):
-        return one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix)
-    if isinstance(one, Label) and isinstance(other, Label):
-        return one.label == other.label or other.label in _key_and_all(one) or one.label in _key_and_all(other)
-    return one == other or _within(one, other) or _within(other, one)
+def common(one: Selector, other: Selector) -> Selector | None:
+    """The selector of just the hosts that both select, NO_HOST if there are none. None if there is no such selector, or if it
+    is not known which."""
+    simple, simpler = _simplest(one), _simplest(other)
+    if simple == simpler or _within(simple, simpler):
+        return one
+    if _within(simpler, simple):
+        return other
+    if isinstance(simple, Label) and isinstance(simpler, Label):
+        return _common_label(simple, simpler)
+    if isinstance(simple, Label) or isinstance(simpler, Label):
+        return None
+    if isinstance(simple, Hosts):
+        return _listed(one, simple, simpler)
+    if isinstance(simpler, Hosts):
+        return _listed(other, simpler, simple)
+    return None if _may_overlap(simple, simpler) else NO_HOST
 
 
-def may_overlap(one: Selector, other: Selector) -> bool:
+def _listed(selector: Selector, listed: Hosts, other: Selector) -> Selector:
+    """As `common`. listed: the hosts that the selector selects."""
+    both = frozenset(host for host in listed.hosts if other.matches(host, {}))
+    return selector if both == listed.hosts else Hosts(both)
+
+
+def _common_label(one: Label, other: Label) -> Selector | None:
+    (key, equals, _), (other_key, other_equals, _) = one.label.partition("="), other.label.partition("=")
+    if key != other_key:
+        return None
+    if equals and other_equals:
+        return NO_HOST
+    return one if equals else other
+
+
+def _may_overlap(one: Prefix | Glob, other: Prefix | Glob) -> bool:
     """Whether some possible host may be selected by both. False is certain."""
-    one, other = _simplest(one), _simplest(other)
-    if isinstance(one, Label) and isinstance(other, Label):
-        key, equals, _ = one.label.partition("=")
-        other_key, other_equals, _ = other.label.partition("=")
-        return one == other or key != other_key or not (equals and other_equals)
-    if isinstance(one, Label) or isinstance(other, Label):
-        return True
-    if isinstance(one, Hosts) or isinstance(other, Hosts):
-        return _share_a_host(one, other)
     (head, tail), (other_head, other_tail) = _ends(one), _ends(other)
     heads = head.startswith(other_head) or other_head.startswith(head)
     return heads and (tail.endswith(other_tail) or other_tail.endswith(tail))
@@ -194,20 +209,9 @@ def _simplest(selector: Selector) -> Selector:
     return selector
 
 
-def _share_a_host(one: Selector, other: Selector) -> bool:
-    if isinstance(one, Hosts) and isinstance(other, Hosts):
-        return not one.hosts.isdisjoint(other.hosts)
-    listed, rule = (one, other) if isinstance(one, Hosts) else (other, one)
-    return isinstance(listed, Hosts) and any(rule.matches(host, {}) for host in listed.hosts)
-
-
 def _within(one: Selector, other: Selector) -> bool:
     """Whether `other` is a prefix that all hosts of `one` have."""
     return isinstance(other, Prefix) and _ends(one)[0].startswith(other.prefix)
-
-
-def _key_and_all(label: Label) -> tuple[str, str]:
-    return label.label, label.label.partition("=")[0]
 
 
 def _ends(selector: Selector) -> tuple[str, str]:

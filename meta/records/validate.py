@@ -1,18 +1,13 @@
 """Checks that a record's values are safe and consistent. Pure; the texts are for the author of the record."""
 
 import re
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 
-from meta.records.model import Ban, Override, Record
-from meta.records.selectors import (
-    Selector,
-    may_overlap,
-    surely_overlap,
-)
+from meta.records.model import DIGESTS, Ban, Record, Release
+from meta.records.selectors import Selector
 from updater.wire.limits import MAX_ATTEMPT
 from updater.wire.names import (
     cmd_problem,
-    is_digest,
     leftovers_problem,
     md5_problem,
     name_problem,
@@ -24,7 +19,6 @@ from updater.wire.text import quoted
 from updater.wire.urls import base_problem
 
 MAX_WHY = 500  # characters
-DIGESTS = ("md5", "sha256")
 REQUIRED = ("name", "version", "tarball")
 MAX_PATH = 255  # characters of a workDir
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}")  # safe for a shell and for sudo
@@ -71,101 +65,6 @@ def work_dir_problem(path: str) -> str:
     return f"workDir {quoted(path)} is not {shape}"
 
 
-def stale_digests(record: Record, overrides: Sequence[Override]) -> list[tuple[int, str]]:
-    """(index, why) of overrides that can never work, since their version certainly inherits another version's digest."""
-    found = []
-    for index, override in enumerate(overrides):
-        for key in DIGESTS:
-            if override.version is None or getattr(override, key) is not None:
-                continue
-            digest, version = _inherited(key, record, override, overrides[:index])
-            if is_literal(key, digest) and version != override.version:
-                text = f'{override.version} would inherit the {key} of {version}; give its own, or {key}: ""'
-                found.append((index, text))
-    return found
-
-
-def _inherited(key: str, record: Record, override: Override, before: Sequence[Override]) -> tuple[str, str]:
-    """(the digest that this override's hosts inherit, the version that it was written for)."""
-    for index, earlier in reversed(list(enumerate(before))):
-        digest = getattr(earlier, key)
-        if digest is not None and surely_overlap(earlier.selector, override.selector):
-            return digest, version_at(record, index)
-    return getattr(record, key), record.version
-
-
-def version_at(record: Record, index: int | None) -> str:
-    """The version that the hosts of this override certainly get from it and those before it; None: of the record itself."""
-    if index is None:
-        return record.version
-    here = record.overrides[index]
-    for earlier in reversed(record.overrides[: index + 1]):
-        if earlier.version is not None and surely_overlap(earlier.selector, here.selector):
-            return earlier.version
-    return record.version
-
-
-def unsure_digests(record: Record) -> list[tuple[int, str]]:
-    """(index, why) of overrides that could combine one's version with another's digest.
-
-    Only pairs of which it is unknown whether they select a common host; of several earlier overrides the first is named.
-    """
-    found = []
-    for key in DIGESTS:
-        literal = [is_literal(key, getattr(override, key) or "") for override in record.overrides]
-        for index, later in enumerate(record.overrides if any(literal) else ()):
-            pairs = ((record.overrides[i], later) for i in range(index) if literal[i] or literal[index])
-            clashes = (_clash(record, *pair, key) for pair in pairs)
-            found += [(index, text) for text in filter(None, clashes)][:1]
-    return found
-
-
-def _clash(record: Record, earlier: Override, later: Override, key: str) -> str:
-    """What is wrong on a host that both select; "" if nothing, or if it is certain whether they select a common host."""
-    if later.version is not None and getattr(later, key) is None:
-        version, digest, version_of_digest = later.version, earlier, earlier.version or record.version
-    elif later.version is None and earlier.version is not None:
-        version, digest, version_of_digest = earlier.version, later, record.version
-    else:
-        return ""
-    if not is_literal(key, getattr(digest, key) or "") or version == version_of_digest:
-        return ""
-    one, other = earlier.selector, later.selector
-    if surely_overlap(one, other) or not may_overlap(one, other):
-        return ""
-    return (
-        f"a host that this and [{earlier.selector.in_words()}] both select gets version {version} with the {key} of "
-        f"{version_of_digest}; give both their own {key}"
-    )
-
-
-def kept_digests(
-    before: Record, after: Record, given: Container[tuple[Selector | None, str]]
-) -> list[tuple[Selector | None, str]]:
-    """(place, why) of digests that an edit left unchanged although it changed their version.
-
-    A place is an override's selector, or None for the record. given: the (place, field) pairs that the edit set.
-    """
-    old, found = _digests(before), []
-    for (place, key), (digest, version) in _digests(after).items():
-        former = old.get((place, key))
-        if former and former[0] == digest and former[1] != version and (place, key) not in given:
-            found.append((place, f'{key} is that of version {former[1]}; give that of {version} too, or {key}: ""'))
-    return found
-
-
-def _digests(record: Record) -> dict[tuple[Selector | None, str], tuple[str, str]]:
-    """(place, field) -> (literal digest, the version that it is of)."""
-    found: dict[tuple[Selector | None, str], tuple[str, str]] = {}
-    for key in DIGESTS:
-        if is_literal(key, getattr(record, key)):
-            found[None, key] = getattr(record, key), record.version
-        for index, override in enumerate(record.overrides):
-            if is_literal(key, getattr(override, key) or ""):
-                found[override.selector, key] = getattr(override, key), version_at(record, index)
-    return found
-
-
 def banned_versions(bans: Sequence[Ban], before: Record | None, after: Record) -> list[tuple[Selector | None, str]]:
     """(place, why) of banned versions that are in `after` at a place where they were not before."""
     banned = {ban.version: ban for ban in bans if ban.agent == after.name}
@@ -175,8 +74,8 @@ def banned_versions(bans: Sequence[Ban], before: Record | None, after: Record) -
 
 
 def _versions(record: Record) -> list[tuple[Selector | None, str]]:
-    of_overrides = [(one.selector, one.version) for one in record.overrides if one.version is not None]
-    return [(None, record.version), *of_overrides]
+    of_overrides = [(one.selector, one.release.version) for one in record.overrides if one.release is not None]
+    return [(None, record.release.version), *of_overrides]
 
 
 def _banned_text(ban: Ban) -> str:
@@ -185,9 +84,33 @@ def _banned_text(ban: Ban) -> str:
     return f"version {ban.version} is banned{by}{why}; give another one, or first: meta unban {ban.agent} {ban.version}"
 
 
-def is_literal(key: str, digest: str) -> bool:
-    """Whether this is a digest itself, which fits only one version, and not the URL of a digest file."""
-    return is_digest(digest) if key == "md5" else bool(digest)
+def digest_doubts(record: Record) -> list[tuple[int | None, str]]:
+    """(index of the override, why) of digests that look forgotten.
+
+    Those are digests of another version, and missing ones of a version that has digests at an earlier place. It also finds
+    places of a digest file that have no effect, because the version has an md5 itself.
+    """
+    found: list[tuple[int | None, str]] = []
+    version_of: dict[str, str] = {}  # by digest
+    known: dict[str, Release] = {}  # the releases with digests, by version
+    overrides = [(index, one.release) for index, one in enumerate(record.overrides) if one.release is not None]
+    for index, release in [(None, record.release), *overrides]:
+        for key in DIGESTS:
+            digest = getattr(release, key).lower()
+            if digest and (other := version_of.setdefault(digest, release.version)) != release.version:
+                found.append((index, f"{release.version} has the {key} of {other}; give its own"))
+        if release.md5 or release.sha256:
+            known.setdefault(release.version, release)
+        elif release.version in known:
+            text = f"{release.version} has digests elsewhere in this record, and none here: repeat them to have them checked"
+            found.append((index, text))
+    for index, one in enumerate(record.overrides):
+        if one.release is None and one.md5_base is not None and record.release.md5:
+            text = (
+                f"{record.release.version} has an md5, which is checked here too; this counts for versions without one"
+            )
+            found.append((index, text))
+    return found
 
 
 def why_problem(text: str) -> str:

@@ -15,8 +15,21 @@ from meta.records.model import RecordSet
 from meta.store import dates, hosts, records, tokens
 from meta.store.engine import PATIENCE, Database
 from meta.store.hosts import AHEAD
-from meta.store.migrate import Tables, check, upgrade
-from meta.store.rows import Beat, Forgotten, Gone, Head, HostOrder, HostRow, Lost, Moved, Ordered, Since
+from meta.store.migrate import Tables, check, findings, upgrade
+from meta.store.rows import (
+    Beat,
+    Findings,
+    Forgotten,
+    Gone,
+    Head,
+    HostOrder,
+    HostRow,
+    Lost,
+    Moved,
+    Ordered,
+    Since,
+    Undecided,
+)
 from meta.store.sqlite.backup import backup
 from meta.store.tokens import LastAdmin, Taken, TokenWrite
 from updater.wire import urls
@@ -25,6 +38,7 @@ from updater.wire.text import in_plain_sight, quoted
 __all__ = [
     "AHEAD",
     "Beat",
+    "Findings",
     "Forgotten",
     "Gone",
     "Head",
@@ -40,6 +54,7 @@ __all__ = [
     "Taken",
     "Token",
     "TokenWrite",
+    "Undecided",
 ]
 
 
@@ -65,9 +80,14 @@ class Store:
         made._database.basis = self._database.basis
         return made
 
-    def upgrade(self) -> str:
-        """Create or migrate the tables and check that they are writable; returns the id of their migration."""
-        return upgrade(self._database)
+    def upgrade(self, accepted: str = "") -> str:
+        """Create or migrate the tables and check that they are writable; returns the id of their migration. Raises Undecided if
+        hosts would get other answers, unless `accepted` is the seal of these findings."""
+        return upgrade(self._database, accepted)
+
+    def findings(self) -> Findings:
+        """What `upgrade` would do that people should know; changes nothing."""
+        return findings(self._database)
 
     def check(self) -> Tables:
         """Which tables exist; changes nothing. Raises TryLater if the database is away, or written by a newer meta."""

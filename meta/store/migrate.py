@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from meta.errors import TryLater
 from meta.store.engine import Database, is_there, prepare_files
+from meta.store.rows import Findings, Undecided
 from meta.store.tables import head
 from updater.wire.text import one_line
 
@@ -23,12 +24,13 @@ class Tables(enum.Enum):
     NONE, OLDER, CURRENT = range(3)
 
 
-def upgrade(database: Database) -> str:
-    """Create or migrate the tables and check that they are writable; returns the id of their migration."""
+def upgrade(database: Database, accepted: str = "") -> str:
+    """Create or migrate the tables and check that they are writable; returns the id of their migration. Raises Undecided.
+    accepted: the seal of the findings that a person accepts."""
     prepare_files(database)
     database.refuse_transactions()
     with database.migrating() as connection:
-        revision = _migrate(connection, database.shown)
+        revision = _migrate(connection, database.shown, accepted)
         # Changes no row, but a read-only database fails here and not at the first heartbeat.
         connection.execute(sa.update(head).where(sa.false()).values(hosts=0))
         return revision
@@ -44,18 +46,36 @@ def check(database: Database) -> Tables:
     return Tables.CURRENT if current == newest else Tables.OLDER if current else Tables.NONE
 
 
-def _migrate(connection: sa.Connection, shown: str) -> str:
+def findings(database: Database) -> Findings:
+    """What an upgrade would do that people should know; changes nothing."""
+    if not is_there(database):
+        return Findings([], [])
+    with database.reading() as connection:
+        current, newest = _revisions(connection, database.shown)
+        if not current or current == newest:
+            return Findings([], [])
+        from alembic.script import ScriptDirectory
+
+        pending = ScriptDirectory.from_config(_config(connection)).iterate_revisions(newest, current)
+        steps = [step.module.findings(connection) for step in pending if hasattr(step.module, "findings")]
+    return Findings([note for one in steps for note in one.notes], [answer for one in steps for answer in one.answers])
+
+
+def _migrate(connection: sa.Connection, shown: str, accepted: str) -> str:
     from alembic import command  # half of meta's start-up, needed once
 
     _, newest = _revisions(connection, shown)
-    command.upgrade(_config(connection), "head")
+    try:
+        command.upgrade(_config(connection, accepted), "head")
+    except Undecided as e:
+        raise Undecided(e.found, shown) from e
     return newest
 
 
-def _config(connection: sa.Connection) -> "Config":
+def _config(connection: sa.Connection, accepted: str = "") -> "Config":
     from alembic.config import Config
 
-    config = Config(attributes={"connection": connection})
+    config = Config(attributes={"connection": connection, "accepted": accepted})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return config
 

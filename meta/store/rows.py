@@ -1,11 +1,14 @@
 """The values that go into the store and come out of it, and its own errors."""
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from types import MappingProxyType
 from typing import NamedTuple
 
 from meta.errors import MetaError, TryLater
 from meta.records.history import Revision
+
+SHOWN = 20  # answers in a message
 
 
 class Moved(MetaError):
@@ -18,6 +21,46 @@ class Lost(TryLater):
 
 class Forgotten(Lost):
     """So much was written since that the database cannot tell whether it still holds what memory is based on."""
+
+
+class Findings(NamedTuple):
+    """What a migration would do that people should know. Each item is one sentence."""
+
+    notes: Sequence[str]  # what changes, but for no host now
+    answers: Sequence[str]  # which hosts would get another answer: a person must decide
+
+    @property
+    def seal(self) -> str:
+        """Identifies these answers; a person who accepts them names it."""
+        return sha256("\n".join(self.answers).encode()).hexdigest()[:12] if self.answers else ""
+
+
+class Undecided(MetaError):
+    """A migration would give hosts other answers, which no person has accepted. Nothing was changed."""
+
+    exit_code = 2
+
+    def __init__(self, found: Findings, shown: str = ""):
+        super().__init__(found, shown)
+        self.found = found
+        self.shown = shown  # the database
+
+    def __str__(self) -> str:
+        answers, more = self.found.answers, len(self.found.answers) - SHOWN
+        listed = [*answers[:SHOWN], *([f"and {more} more"] if more > 0 else [])]
+        return "\n".join(
+            [f"{self.shown} is not upgraded: these answers to hosts cannot be kept:", *listed, self.remedy]
+        )
+
+    @property
+    def remedy(self) -> str:
+        """What a person can do, with the commands."""
+        return (
+            "a version and its digests are one value now (docs/adr/0019-a-release-is-one-value.md): with the former meta give "
+            "each of these versions its own digests (meta set AGENT version=... md5=... sha256=... --for SELECTOR), or accept "
+            f"all answers that `meta db upgrade --check --database {self.shown}` lists: "
+            f"`meta db upgrade --accept {self.found.seal} --database {self.shown}`"
+        )
 
 
 class Head(NamedTuple):

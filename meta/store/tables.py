@@ -47,7 +47,7 @@ change = sa.Table(
     sa.Column("after", sa.Text),
 )
 record = sa.Table(
-    "record",
+    "agent_record",  # `record` before 0005, when metas read versions and digests apart
     metadata,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("position", sa.Integer, nullable=False),

@@ -12,7 +12,7 @@ from meta.edits.unlabelling import Unlabelling
 from meta.errors import TryLater
 from meta.hosts.table import HostTable
 from meta.records.history import Edit
-from meta.records.model import Record, RecordSet
+from meta.records.model import Record, RecordSet, Release
 from meta.store import Store
 from meta.sync.housekeeping import Lifetimes
 from meta.sync.loop import Keeper
@@ -64,7 +64,7 @@ class Meta:
 
     def edit(self, version):
         """An edit made here."""
-        after = RecordSet(records=(Record("a", version, "http://r"),))
+        after = RecordSet(records=(Record("a", Release(version), "http://r"),))
         self.editor.apply(Edit(NOW, "ann", "", "set"), lambda before: replace(before, records=after.records))
 
     def label(self, name, **labels):

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from meta.records.model import Ban, Override, Record, RecordSet, matcher, resolve_matched, selectors
+from meta.records.model import Ban, Override, Record, RecordSet, Release, matcher, resolve_matched, selectors
 from meta.records.publications import Publication
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 
@@ -10,12 +10,14 @@ HOSTNAMES = st.sampled_from(["h1", "h2", "lg-1.x", "lg-2", "x"])
 AGENTS = st.sampled_from(["a", "b", "c", "d"])
 VERSIONS = st.sampled_from(["1", "2", "1.10"])
 BASES = st.sampled_from(["http://r", "https://s/x"])
+DIGEST_FILES = st.sampled_from(["", "http://sums"])
 MD5S = st.sampled_from(["", "0" * 32, "http://sums"])
 USERS = st.sampled_from(["", "moni", "_x-1.y"])
 DIRECTORIES = st.sampled_from(["", "/srv/agents", "/a"])
 LEFTOVERS = st.sampled_from(["", "leave", "end"])
 UNKNOWN_STATUS = st.sampled_from(["", "wait", "upgrade"])
 COMMANDS = st.sampled_from(["start", "stop"])
+RELEASES = st.builds(Release, VERSIONS, st.sampled_from(["", "0" * 32]), st.sampled_from(["", "a" * 64]))
 SELECTORS = st.one_of(
     st.sampled_from(["h", "lg-", "x"]).map(Prefix),
     st.sampled_from(["*", "*-?.x", "h[12]", "lg-*", "h1"]).map(Glob),
@@ -38,8 +40,8 @@ def overrides(draw):
         st.fixed_dictionaries(
             {},
             optional={
-                "version": VERSIONS,
-                "md5": MD5S,
+                "release": RELEASES,
+                "md5_base": DIGEST_FILES,
                 "cmd": COMMANDS,
                 "tarball": BASES,
                 "run_user": USERS,
@@ -49,6 +51,8 @@ def overrides(draw):
             },
         ).filter(bool)
     )
+    if "release" in fields and fields["release"].md5:
+        fields.pop("md5_base", None)
     if "tarball" in fields:
         fields["mirrors"] = draw(st.lists(BASES, max_size=2).map(tuple))
     return Override(draw(SELECTORS), **fields)
@@ -57,18 +61,16 @@ def overrides(draw):
 RECORDS = st.builds(
     Record,
     AGENTS,
-    VERSIONS,
+    RELEASES,
     BASES,
-    md5=MD5S,
     cmd=COMMANDS,
-    sha256=st.sampled_from(["", "a" * 64]),
     mirrors=st.lists(BASES, max_size=2).map(tuple),
     overrides=st.lists(overrides(), max_size=3).map(tuple),
     run_user=USERS,
     work_dir=DIRECTORIES,
     leftovers=LEFTOVERS,
     unknown_status=UNKNOWN_STATUS,
-)
+) | st.builds(Record, AGENTS, st.builds(Release, VERSIONS), BASES, md5_base=DIGEST_FILES)
 RECORD_LISTS = st.lists(RECORDS, max_size=4, unique_by=lambda record: record.name).map(tuple)
 RECORD_SETS = st.builds(
     RecordSet,

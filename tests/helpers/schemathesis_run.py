@@ -141,6 +141,9 @@ def _fit_record(body: Any, choose: Any) -> None:
     if "set" in body and isinstance(body["set"], dict) and "unset" in body:
         del body["unset"]
     _fit_record(body.get("set"), choose)
+    if "selector" in body and isinstance(body.get("set"), dict) and "version" not in body["set"]:
+        body["set"].pop("sha256", None)  # it belongs to a version
+        body["set"].setdefault("cmd", "stop")
 
 
 def _is_positive(case: Any) -> bool:

@@ -97,13 +97,14 @@ def _taken_back(agent: str, by: history.Revision) -> str:
 
 def _still_ordered(before: Record | None, after: Record | None) -> list[str]:
     """Return a note if overrides keep the version that the record loses, as of a canary that was edited before."""
-    if before is None or after is None or before.version == after.version:
+    if before is None or after is None or before.release.version == after.release.version:
         return []
-    kept = [one.selector.in_words() for one in after.overrides if one.version == before.version]
+    version = before.release.version
+    kept = [one.selector.in_words() for one in after.overrides if one.release and one.release.version == version]
     if not kept:
         return []
     hint = f"to undo that too, name the revision before it: meta history {before.name}"
-    return [f"{before.name} {before.version} stays for {', '.join(kept)}; {hint}"]
+    return [f"{before.name} {version} stays for {', '.join(kept)}; {hint}"]
 
 
 @operation("GET", "/bans", Rule.VIEWER, "List the banned versions, which no host is told to run", answers={200: Bans})

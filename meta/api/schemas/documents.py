@@ -21,7 +21,8 @@ class SelectorBody(Body, omit_defaults=True):
 
 
 class FieldsBody(Body, omit_defaults=True):
-    """Fields of a record, or of an override."""
+    """Fields of a record, or of an override. sha256, and md5 unless it is a URL or blank, are digests of the version next to
+    them. Setting another version drops the digests of the former one."""
 
     version: Version | UnsetType = UNSET
     tarball: Annotated[

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from meta.cli import options
+from meta.errors import Misconfigured
 from updater.service.command_line import a_path
 
 
@@ -14,21 +15,38 @@ def db() -> None:
 
 
 @db.command(short_help="Create or migrate the tables.")
+@click.option("--check", is_flag=True, help="Only say what the upgrade would do: exit 0, or 2 if a person must decide.")
+@click.option("--accept", metavar="SEAL", default="", help="Let hosts have the other answers that --check has listed.")
 @options.database
-def upgrade(database: str | None) -> None:
+def upgrade(check: bool, accept: str, database: str | None) -> None:
     """Create the tables, or migrate them to this version. `meta serve` does it too.
 
+    Where known hosts would get other answers than before, nothing is upgraded until a person has decided.
+
     \b
-    Example:
+    Examples:
       meta db upgrade --database sqlite:////var/lib/meta/meta.db
+      meta db upgrade --check
+      meta db upgrade --accept 0123456789ab
     """
     from contextlib import closing
 
     from meta.settings import DEFAULT_DATABASE
-    from meta.store import Store
+    from meta.store import Store, Tables, Undecided
 
     with closing(Store(database or DEFAULT_DATABASE)) as store:
-        click.echo(f"{store.shown} is at revision {store.upgrade()}")
+        if not check:
+            click.echo(f"{store.shown} is at revision {store.upgrade(accept)}")
+            return
+        if store.check() is Tables.CURRENT:
+            click.echo(f"{store.shown} needs no upgrade")
+            return
+        found = store.findings()
+        for line in (*found.notes, *found.answers):
+            click.echo(line)
+        if found.answers:
+            raise Misconfigured(Undecided(found, store.shown).remedy)
+        click.echo(f"{store.shown} can be upgraded, and all known hosts get the answers that they have now")
 
 
 @click.command(short_help="Copy the database while meta serves.")

@@ -29,7 +29,7 @@ class Loaded(msgspec.Struct, frozen=True):
     def as_data(self) -> dict[str, Any]:
         """The whole file as JSON data, in ops-meta's format for a cfg.json, else in ours."""
         if self.settings:
-            return ops_meta_format.as_data(self.records, self.settings)
+            return ops_meta_format.as_data(self.settings)
         return {"agents": as_fields(self.records)}
 
 

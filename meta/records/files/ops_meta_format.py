@@ -2,20 +2,23 @@
 
 Format: {debug, tarballDir, http: {enabled, listen}, agents: [{default: {name, version, tarball, md5, cmd},
 others: [{prefix, version, tarball, md5, cmd}]}]}. An override's blank field changes nothing, and a blank prefix selects every
-host. An entry without `default` is skipped, `others` may be absent or null, and keys are matched as in Go. Values that ops-meta
-would send unchecked and that no host could follow are refused: an unsafe name, a bad cmd, a tarball that is not a URL.
+host. So versions and digests merge field by field, which is translated into whole releases here.
+
+An entry without `default` is skipped, `others` may be absent or null, and keys are matched as in Go. Values that ops-meta would
+send unchecked and that no host could follow are refused: an unsafe name, a bad cmd, a tarball that is not a URL.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from meta.records.field_by_field import whole_releases
 from meta.records.files.located_tree import Fields, Items, Node, Text
 from meta.records.files.problem_reader import Field, Reader, is_blank
-from meta.records.model import Override, Record
+from meta.records.model import Override, Record, from_fields
 from meta.records.selectors import Glob, Prefix
-from meta.records.validate import repeated, stale_digests, value_problem
+from meta.records.validate import digest_doubts, repeated, value_problem
 
 _OF_AN_OVERRIDE = ("version", "tarball", "md5", "cmd")
 _OF_AN_AGENT = ("name", *_OF_AN_OVERRIDE)
@@ -28,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True):
     tarball_dir: str = ""
     enabled: bool = False
     listen: str = ""
+    agents: Sequence[Mapping[str, Any]] = ()  # as ops-meta shows them
 
 
 def is_legacy(root: Node) -> bool:
@@ -53,50 +57,60 @@ def read(top: Field, reader: Reader) -> tuple[list[Record], Settings]:
     )
     if "agents" not in fields and isinstance(top.node, Fields):
         reader.problem(top, "agents is missing; write [] if no agent is meant")
-    return _read_agents(_items(fields.get("agents"), reader), reader), settings
+    records, agents = _read_agents(_items(fields.get("agents"), reader), reader)
+    return records, msgspec.structs.replace(settings, agents=agents)
 
 
-def _read_agents(entries: list[Field], reader: Reader) -> list[Record]:
+def _read_agents(entries: list[Field], reader: Reader) -> tuple[list[Record], list[Mapping[str, Any]]]:
+    """(the records, the entries as ops-meta shows them)."""
     read: list[tuple[Field, Record]] = []
+    shown: list[Mapping[str, Any]] = []
     for entry in entries:
         fields = _fields(entry, ("default", "others"), reader)
         if "default" in fields:
-            record = _read_record(fields["default"], fields.get("others"), reader)
+            record, one = _read_record(fields["default"], fields.get("others"), reader)
             read.append((fields["default"], record))
+            shown.append(one)
         else:
             reader.warn(entry, "has no default; skipped, as ops-meta does")
     for index, first in repeated([record for _, record in read]):
         field, record = read[index]
         if record.name:
             reader.problem(field, f'agent "{record.name}" is given twice, first on line {read[first][0].line}')
-    return [record for _, record in read]
+    return [record for _, record in read], shown
 
 
-def _read_record(default: Field, others: Field | None, reader: Reader) -> Record:
+def _read_record(default: Field, others: Field | None, reader: Reader) -> tuple[Record, Mapping[str, Any]]:
     fields = _fields(default, _OF_AN_AGENT, reader)
     values: dict[str, Any] = {key: _string(fields.get(key), reader) for key in _OF_AN_AGENT}
     for key, value in values.items():
         if problem := value_problem(key, value):
             reader.problem(fields.get(key, default), problem)
     places = _items(others, reader)
-    record = Record(**values, overrides=tuple(_read_other(place, reader) for place in places))
-    for index, text in stale_digests(record, record.overrides):
-        reader.warn(places[index], text)
-    return record
+    read = [_read_other(place, reader) for place in places]
+    whole = whole_releases({**values, "overrides": [_said(one) for one in read]})
+    record = from_fields(whole.fields)
+    for index, text in digest_doubts(record):
+        reader.warn(default if index is None else places[whole.origins[index]], text)
+    return record, {"default": values, "others": read or None}
 
 
-def _read_other(other: Field, reader: Reader) -> Override:
+def _read_other(other: Field, reader: Reader) -> dict[str, str]:
     fields = _fields(other, ("prefix", *_OF_AN_OVERRIDE), reader)
-    values: dict[str, Any] = {key: value for key in _OF_AN_OVERRIDE if (value := _string(fields.get(key), reader))}
-    for key, value in values.items():
-        if problem := value_problem(key, value):
+    values = {key: _string(fields.get(key), reader) for key in ("prefix", *_OF_AN_OVERRIDE)}
+    for key in _OF_AN_OVERRIDE:
+        if values[key] and (problem := value_problem(key, values[key])):
             reader.problem(fields[key], problem)
-    if not values:
+    if not any(values[key] for key in _OF_AN_OVERRIDE):
         reader.warn(other, "changes nothing")
-    prefix = _string(fields.get("prefix"), reader)
-    if not prefix:
+    if not values["prefix"]:
         reader.warn(other, "has no prefix, so it is for every host")
-    return Override(Prefix(prefix), **values)
+    return values
+
+
+def _said(other: Mapping[str, str]) -> dict[str, str]:
+    """What an entry of `others` changes, and its prefix."""
+    return {key: value for key, value in other.items() if value or key == "prefix"}
 
 
 def _fields(at: Field | None, known: tuple[str, ...], reader: Reader) -> dict[str, Field]:
@@ -123,13 +137,13 @@ def _bool(at: Field | None, reader: Reader) -> bool:
     return text == "true"
 
 
-def as_data(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
+def as_data(settings: Settings) -> dict[str, Any]:
     """A cfg.json's content as ops-meta shows it on /config/reload: every field, blank if it is not set."""
     return {
         "debug": settings.debug,
         "tarballDir": settings.tarball_dir,
         "http": {"enabled": settings.enabled, "listen": settings.listen},
-        "agents": [_entry(record) for record in records],
+        "agents": list(settings.agents),
     }
 
 
@@ -144,12 +158,3 @@ def _our_overrides(record: Record) -> Iterator[Override]:
         if override.changes():
             every_host = override.selector == Prefix("")
             yield msgspec.structs.replace(override, selector=Glob("*")) if every_host else override
-
-
-def _entry(record: Record) -> dict[str, Any]:
-    default = {key: getattr(record, key) for key in _OF_AN_AGENT}
-    others = [
-        {"prefix": getattr(o.selector, "prefix", "")} | {key: getattr(o, key) or "" for key in _OF_AN_OVERRIDE}
-        for o in record.overrides
-    ]
-    return {"default": default, "others": others or None}

@@ -1,17 +1,18 @@
 """Our own format of a records file: `agents`, a list of records with overrides (records.example.yaml shows all of it).
 
 Refuses mistakes that would surprise hosts: unknown and repeated keys, unsafe values, overrides that select no host or change
-nothing, and a version with the digest of another version.
+nothing, and a digest without its version.
 """
 
 from typing import Any
 
 from meta.records.files.located_tree import Fields, Items
 from meta.records.files.problem_reader import Field, Reader, place
-from meta.records.model import CHANGEABLE, Override, Record, attribute
+from meta.records.model import CHANGEABLE, DIGESTS, Override, Record, Release, from_values
 from meta.records.selectors import KINDS, LISTS, Selector, selector_of, selector_problem
-from meta.records.validate import REQUIRED, repeated, stale_digests, unsure_digests, value_problem
+from meta.records.validate import REQUIRED, digest_doubts, repeated, value_problem
 from updater.wire.limits import MAX_ATTEMPT, MAX_MIRRORS
+from updater.wire.names import is_digest
 
 _OF_AN_AGENT = ("name", *CHANGEABLE)
 
@@ -42,16 +43,16 @@ def read_record(agent: Field, reader: Reader) -> Record | None:
     places = reader.items(fields["overrides"]) if "overrides" in fields else []
     read = [(field, override) for field in places if (override := _read_override(field, reader))]
     overrides = tuple(override for _, override in read)
-    record = Record(**{"name": "", "version": "", "tarball": ""} | values, overrides=overrides)
-    for index, text in stale_digests(record, record.overrides):
-        reader.problem(read[index][0], text)
-    for index, text in unsure_digests(record):
-        reader.warn(read[index][0], text)
+    made: dict[str, Any] = {"release": Release(""), "tarball": ""}
+    made |= from_values(values)
+    record = Record(values.get("name", ""), **made, overrides=overrides)
+    for index, text in digest_doubts(record):
+        reader.warn(agent if index is None else read[index][0], text)
     return record if record.name else None
 
 
 def _read_values(fields: dict[str, Field], keys: tuple[str, ...], reader: Reader) -> dict[str, Any]:
-    """The values of these fields by attribute; unsafe values are problems and are left out."""
+    """The values of these fields by key, with the mirrors; unsafe values are problems and are left out."""
     values: dict[str, Any] = {}
     for key in keys:
         if key == "tarball" and key in fields:
@@ -60,7 +61,7 @@ def _read_values(fields: dict[str, Field], keys: tuple[str, ...], reader: Reader
             if (number := reader.whole_number(fields[key], MAX_ATTEMPT)) is not None:
                 values[key] = number
         elif key in fields and (text := _read_value(key, fields[key], reader)) is not None:
-            values[attribute(key)] = text
+            values[key] = text
     return values
 
 
@@ -93,11 +94,20 @@ def _read_override(override: Field, reader: Reader) -> Override | None:
     if not any(key in fields for key in CHANGEABLE):
         reader.problem(override, f"changes nothing; give one of {', '.join(CHANGEABLE)}")
     values = _read_values(fields, CHANGEABLE, reader)
-    return Override(selector, **values) if selector else None
+    for key in DIGESTS:
+        if "version" not in fields and (problem := lone_digest(key, values.get(key))):
+            reader.problem(fields[key], problem)
+    return Override(selector, **from_values(values)) if selector else None
+
+
+def lone_digest(key: str, value: str | None) -> str:
+    """Why an override that sets no version must not set this digest, or ""."""
+    is_place = key == "md5" and value is not None and not is_digest(value)
+    return "" if value is None or is_place else f"{key} belongs to a version: give version with it"
 
 
 def read_values(at: Field, reader: Reader) -> dict[str, Any]:
-    """The values that an edit sets, by attribute: any fields of a record except its name."""
+    """The values that an edit sets, by key, with the mirrors: any fields of a record except its name."""
     return _read_values(reader.fields(at, CHANGEABLE), CHANGEABLE, reader)
 
 

@@ -180,10 +180,12 @@ def test_what_is_not_there_is_not_found(world):
     refused(world.call("POST", "rollback", "editor", json={"revision": 2}), 404)
 
 
-def test_a_version_under_anothers_digest_is_refused(world):
-    put(world, record(md5="0" * 32))
-    assert "md5" in refused(patch(world, "a", {"set": {"version": "2"}}), 400)["detail"]
-    assert patch(world, "a", {"set": {"version": "2", "md5": ""}}).status_code == 200
+def test_another_version_drops_the_digests_of_the_former_one(world):
+    put(world, record(md5="0" * 32, sha256="0" * 64))
+    answer = patch(world, "a", {"set": {"version": "2"}})
+    assert answer.status_code == 200
+    assert world.call("GET", "records/a").json == record(version="2", md5="", cmd="start")
+    refused(patch(world, "a", {"set": {"sha256": "0" * 64}, "selector": {"prefix": "h"}}, "*"), 400)
 
 
 # --- all records ---

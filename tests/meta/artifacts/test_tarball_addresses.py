@@ -4,7 +4,7 @@ import pytest
 
 from helpers.meta_api import World, record
 from meta.artifacts.addresses import authorities, outside
-from meta.records.model import Override, Record, RecordSet
+from meta.records.model import Override, Record, RecordSet, Release
 from meta.records.selectors import Prefix
 
 FILE = "a-1.tar.gz"
@@ -132,9 +132,15 @@ def test_bases_are_looked_through_once_for_each_state_of_the_records(world, aske
 
 
 def test_where_hosts_are_sent_outside_tarball():
-    override = Override(Prefix("w"), tarball="http://b/", mirrors=("http://c:1/x",), md5="https://d/x")
+    override = Override(Prefix("w"), md5_base="https://d/x", tarball="http://b/", mirrors=("http://c:1/x",))
     records = (
-        Record("a", "1", "http://a:2000/tarball", "0" * 32, mirrors=("nonsense", "http://[::"), overrides=(override,)),
+        Record(
+            "a",
+            Release("1", md5="0" * 32),
+            "http://a:2000/tarball",
+            mirrors=("nonsense", "http://[::"),
+            overrides=(override,),
+        ),
     )
     assert outside(RecordSet(records=records)) == {"b:80", "b", "c:1", "c", "d:443", "d"}
 

@@ -13,7 +13,7 @@ from meta.bridges.elves.online_agents import OnlineAgents
 from meta.bridges.elves.settings import Settings
 from meta.bridges.elves.translator import Info
 from meta.hosts.table import HostTable
-from meta.records.model import Ban, Override, Record, RecordSet
+from meta.records.model import Ban, Override, Record, RecordSet, Release
 from meta.records.selectors import Prefix
 from meta.settings import Settings as MetaSettings
 
@@ -21,8 +21,8 @@ NOW = 1_700_000_000.0
 AGENT = Info("CX0001", "10.0.0.1", "0.4.3", '{"testApp":"1.0.0","own":"7"}')
 RECORDS = RecordSet(
     records=(
-        Record("testApp", "1.0.1", "http://r/t", overrides=(Override(Prefix("CX9"), version="2.0.0"),)),
-        Record("gone", "1.0.0", "http://r/t", cmd="stop"),
+        Record("testApp", Release("1.0.1"), "http://r/t", overrides=(Override(Prefix("CX9"), Release("2.0.0")),)),
+        Record("gone", Release("1.0.0"), "http://r/t", cmd="stop"),
     )
 )
 

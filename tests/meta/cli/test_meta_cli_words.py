@@ -16,11 +16,11 @@ from meta.cli.steps.publishing import split
 from meta.cli.views import show
 from meta.errors import Misconfigured
 from meta.queries import representations
-from meta.records.model import Record
+from meta.records.model import Record, Release
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 
 TOKEN = "ou_o_" + "x" * 43
-RECORDS = (Record("a", "1.10", "http://r/a"),)
+RECORDS = (Record("a", Release("1.10"), "http://r/a"),)
 
 
 def test_fields_of_a_record():

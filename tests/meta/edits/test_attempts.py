@@ -11,12 +11,12 @@ from meta.edits.diff import difference
 from meta.records.explanation import explain
 from meta.records.files import load
 from meta.records.history import changes
-from meta.records.model import Override, Record, RecordSet, as_fields, from_fields
+from meta.records.model import Override, Record, RecordSet, Release, as_fields, from_fields
 from meta.records.selectors import Hosts, Label, Prefix
 from updater.wire.heartbeat import Outcome, RealAgent, Report, desired_fields
 
 WEB, ONE = Prefix("web-"), Hosts(frozenset({"web-1"}))
-RECORDS = RecordSet(7, (Record("a", "1", "http://r"), Record("b", "1", "http://r")))
+RECORDS = RecordSet(7, (Record("a", Release("1"), "http://r"), Record("b", Release("1"), "http://r")))
 
 
 def attempts_of(records, *hosts):
@@ -40,13 +40,15 @@ def test_a_retry_for_some_is_an_override_of_theirs():
 
 
 def test_a_retry_stands_in_the_override_that_is_there():
-    record = Record("a", "1", "http://r", overrides=(Override(WEB, version="2"),))
+    record = Record("a", Release("1"), "http://r", overrides=(Override(WEB, Release("2")),))
     after = attempts.retry(RecordSet(1, (record,)), "a", [WEB])
-    assert after.records[0].overrides == (Override(WEB, version="2", attempt=2),)
+    assert after.records[0].overrides == (Override(WEB, Release("2"), attempt=2),)
 
 
 def test_no_earlier_attempt_hides_a_later_retry():
-    record = Record("a", "1", "http://r", overrides=(Override(WEB, attempt=90), Override(ONE, attempt=95)), attempt=3)
+    record = Record(
+        "a", Release("1"), "http://r", overrides=(Override(WEB, attempt=90), Override(ONE, attempt=95)), attempt=3
+    )
     records = RecordSet(1, (record,))
     assert attempts_of(attempts.retry(records, "a", [WEB]), "web-1", "web-2", "db-1") == [96, 96, 3]
     assert attempts_of(attempts.retry(records, "a"), "web-1", "web-2", "db-1") == [96, 96, 96]

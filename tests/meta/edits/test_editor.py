@@ -15,7 +15,7 @@ from meta.edits import operations
 from meta.edits.editor import TRIES, Editor
 from meta.errors import Conflict, EditRefused, MetaError, NotThere, TryLater
 from meta.records import history
-from meta.records.model import Ban, Record, RecordSet
+from meta.records.model import Ban, Record, RecordSet, Release
 from meta.store import Store
 
 
@@ -34,7 +34,7 @@ class Meta:
         def change(before):
             if expected is not None:
                 self.editor.require(before, name, expected)
-            return operations.put_record(before, Record(name, version, "http://x.example"))
+            return operations.put_record(before, Record(name, Release(version), "http://x.example"))
 
         return self.editor.apply(history.Edit(1.0, "anna", why, "set"), change)
 
@@ -81,7 +81,7 @@ def test_a_conflict_with_another_meta_is_found_at_the_last_moment(metas):
         there.put("a", "3", expected=1)
     assert (e.value.expected, e.value.actual) == (1, 2)
     assert e.value.lines == ["revision 2 by anna", "  a: version 1 -> 2"]
-    assert there.store.load_records().record("a").version == "2"
+    assert there.store.load_records().record("a").release.version == "2"
 
 
 def test_what_was_read_at_another_meta_a_moment_ago_is_no_conflict_here(metas):
@@ -106,7 +106,7 @@ def test_nothing_to_change_is_said_of_what_the_database_holds_and_not_of_memory(
     here.put("a", "1")
     there.put("a", "2")
     assert here.put("a", "1").revision == 3
-    assert there.store.load_records().record("a").version == here.records.record("a").version == "1"
+    assert there.store.load_records().record("a").release.version == here.records.record("a").release.version == "1"
 
 
 def test_nothing_to_change_under_an_old_condition_is_a_conflict(metas):
@@ -137,7 +137,7 @@ def test_a_roll_back_that_is_repeated_at_a_third_meta_is_made(metas, url):
     roll_back = partial(third.editor.rollback, to=1)
     assert third.editor.apply(history.Edit(1.0, "anna", "", "rollback"), roll_back).revision == 3
     third.store.close()
-    assert there.store.load_records().record("a").version == "1"
+    assert there.store.load_records().record("a").release.version == "1"
 
 
 def test_a_refusal_of_any_kind_is_only_said_of_what_the_database_holds(metas):
@@ -220,7 +220,7 @@ def test_an_edit_that_is_overtaken_every_time_is_put_off(metas):
 
     def change(before):
         there.put("b", str(next(steps)))
-        return operations.put_record(before, Record("a", "1", "http://x.example"))
+        return operations.put_record(before, Record("a", Release("1"), "http://x.example"))
 
     with pytest.raises(TryLater):
         here.editor.apply(history.Edit(1.0, "anna", "", "set"), change)
@@ -230,8 +230,10 @@ def test_an_edit_that_is_overtaken_every_time_is_put_off(metas):
 
 def test_a_preview_changes_nothing(metas):
     meta = metas[0]
-    seen = meta.editor.preview(lambda before: operations.put_record(before, Record("a", "1", "http://x.example")))
-    assert (seen.revision, len(seen.changes), seen.after.record("a").version) == (0, 1, "1")
+    seen = meta.editor.preview(
+        lambda before: operations.put_record(before, Record("a", Release("1"), "http://x.example"))
+    )
+    assert (seen.revision, len(seen.changes), seen.after.record("a").release.version) == (0, 1, "1")
     assert meta.records == meta.store.load_records() == RecordSet()
 
 
@@ -307,7 +309,7 @@ def test_a_roll_back_looks_only_at_what_is_in_force(metas):
     here.put("a", "2")
     there.records = here.records
     here.put("a", "3")
-    assert there.editor.rollback(there.records, 1).record("a").version == "1"
+    assert there.editor.rollback(there.records, 1).record("a").release.version == "1"
     for wanted in (-1, 3):
         with pytest.raises(NotThere):
             there.editor.rollback(there.records, wanted)

@@ -28,13 +28,13 @@ from meta.errors import Conflict, EditRefused, NotThere
 from meta.records import history
 from meta.records.files.load import parse_data
 from meta.records.history import Change, Revision
-from meta.records.model import Ban, Override, Record, RecordSet, as_fields
+from meta.records.model import Ban, Override, Record, RecordSet, Release, as_fields
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 
 ONE, OTHER = "0" * 32, "f" * 32  # digests
 STAGING = Label("env=staging")
-A = Record("a", "1", "http://r")
-B = Record("b", "1", "http://r")
+A = Record("a", Release("1"), "http://r")
+B = Record("b", Release("1"), "http://r")
 
 
 def holding(*records: Record, **more) -> RecordSet:
@@ -91,7 +91,7 @@ class History:
     [
         ((), A, (A,)),
         ((B,), A, (B, A)),
-        ((A, B), Record("a", "2", "http://s"), (Record("a", "2", "http://s"), B)),
+        ((A, B), Record("a", Release("2"), "http://s"), (Record("a", Release("2"), "http://s"), B)),
     ],
 )
 def test_a_record_is_put_in_its_place_and_a_new_one_comes_last(before, put, after):
@@ -112,12 +112,12 @@ def test_a_record_is_deleted_by_its_name_and_its_bans_stay():
     ],
 )
 def test_what_is_not_there_cannot_be_deleted(agent, text):
-    assert refusal(operations.delete_record, holding(Record("falcon-agent", "1", "http://r")), agent) == [text]
+    assert refusal(operations.delete_record, holding(Record("falcon-agent", Release("1"), "http://r")), agent) == [text]
 
 
 def test_applied_records_are_all_there_is_in_their_order():
     records = holding(A, B, bans=(Ban("b", "7"),), labels={"h": {"env": "x"}})
-    new = (Record("c", "1", "http://r"), Record("b", "2", "http://r"))
+    new = (Record("c", Release("1"), "http://r"), Record("b", Release("2"), "http://r"))
     assert operations.apply(records, new) == msgspec.structs.replace(records, records=new)
     assert operations.apply(records, []).records == ()
 
@@ -127,9 +127,9 @@ def test_the_same_agent_applied_twice_is_refused():
 
 
 def test_applied_overrides_for_every_host_are_spelled_in_our_own_form():
-    overrides = (Override(Prefix(""), version="2"), Override(Prefix("x")))
-    [record] = operations.apply(holding(), [Record("a", "1", "http://r", overrides=overrides)]).records
-    assert record.overrides == (Override(Glob("*"), version="2"),)
+    overrides = (Override(Prefix(""), Release("2")), Override(Prefix("x")))
+    [record] = operations.apply(holding(), [Record("a", Release("1"), "http://r", overrides=overrides)]).records
+    assert record.overrides == (Override(Glob("*"), Release("2")),)
 
 
 # --- some fields ---
@@ -139,28 +139,28 @@ def test_applied_overrides_for_every_host_are_spelled_in_our_own_form():
     ("before", "fields", "selector", "after"),
     [
         (None, {"version": "1", "tarball": "http://r"}, None, A),
-        (None, {"version": "1", "tarball": ["http://r", "http://s"], "cmd": "stop"}, None, Record("a", "1", "http://r", cmd="stop", mirrors=("http://s",))),
-        (A, {"version": "2"}, None, Record("a", "2", "http://r")),
-        (A, {"version": "2", "md5": ONE}, None, Record("a", "2", "http://r", md5=ONE)),
-        (Record("a", "1", "http://r", mirrors=("http://s",)), {"tarball": "http://t"}, None, Record("a", "1", "http://t")),
-        (A, {"version": "2"}, STAGING, Record("a", "1", "http://r", overrides=(Override(STAGING, version="2"),))),
+        (None, {"version": "1", "tarball": ["http://r", "http://s"], "cmd": "stop"}, None, Record("a", Release("1"), "http://r", cmd="stop", mirrors=("http://s",))),
+        (A, {"version": "2"}, None, Record("a", Release("2"), "http://r")),
+        (A, {"version": "2", "md5": ONE}, None, Record("a", Release("2", md5=ONE), "http://r")),
+        (Record("a", Release("1"), "http://r", mirrors=("http://s",)), {"tarball": "http://t"}, None, Record("a", Release("1"), "http://t")),
+        (A, {"version": "2"}, STAGING, Record("a", Release("1"), "http://r", overrides=(Override(STAGING, Release("2")),))),
         (
-            Record("a", "1", "http://r", overrides=(Override(STAGING, version="2"), Override(Prefix("x"), cmd="stop"))),
+            Record("a", Release("1"), "http://r", overrides=(Override(STAGING, Release("2")), Override(Prefix("x"), cmd="stop"))),
             {"cmd": "stop", "version": "3"},
             STAGING,
-            Record("a", "1", "http://r", overrides=(Override(STAGING, version="3", cmd="stop"), Override(Prefix("x"), cmd="stop"))),
+            Record("a", Release("1"), "http://r", overrides=(Override(STAGING, Release("3"), cmd="stop"), Override(Prefix("x"), cmd="stop"))),
         ),
         (  # of two with the same selector the later one wins, so it is the one to set
-            Record("a", "1", "http://r", overrides=(Override(STAGING, version="2"), Override(STAGING, cmd="stop"))),
+            Record("a", Release("1"), "http://r", overrides=(Override(STAGING, Release("2")), Override(STAGING, cmd="stop"))),
             {"version": "3"},
             STAGING,
-            Record("a", "1", "http://r", overrides=(Override(STAGING, version="2"), Override(STAGING, cmd="stop", version="3"))),
+            Record("a", Release("1"), "http://r", overrides=(Override(STAGING, Release("2")), Override(STAGING, Release("3"), cmd="stop"))),
         ),
         (  # the same hosts in another order are the same selector
-            Record("a", "1", "http://r", overrides=(Override(Hosts(frozenset("xy")), version="2"),)),
+            Record("a", Release("1"), "http://r", overrides=(Override(Hosts(frozenset("xy")), Release("2")),)),
             {"version": "3"},
             Hosts(frozenset("yx")),
-            Record("a", "1", "http://r", overrides=(Override(Hosts(frozenset("xy")), version="3"),)),
+            Record("a", Release("1"), "http://r", overrides=(Override(Hosts(frozenset("xy")), Release("3")),)),
         ),
     ],
 )  # fmt: skip
@@ -198,47 +198,65 @@ def test_fields_that_are_nested_without_end_are_refused():
     assert refusal(operations.set_fields, holding(A), "a", {"tarball": deep}) == ["a: nested more than 32 deep"]
 
 
+WITH_MD5 = Record("a", Release("1", md5=ONE), "http://r")
+WITH_BOTH = Record("a", Release("1", md5=ONE, sha256=ONE * 2), "http://r")
+ELSEWHERE = Record("a", Release("1"), "http://r", md5_base="http://sums")
+
+
+def staged(*overrides: Override, release: Release = WITH_MD5.release) -> Record:
+    return Record("a", release, "http://r", overrides=overrides)
+
+
 @pytest.mark.parametrize(
-    ("record", "fields", "selector", "texts"),
+    ("before", "fields", "selector", "after"),
     [
-        # a digest that is left standing while the version under it changes
-        (Record("a", "1", "http://r", md5=ONE), {"version": "2"}, None, ['a: md5 is that of version 1; give that of 2 too, or md5: ""']),
-        (Record("a", "1", "http://r", md5=ONE), {"version": "2", "md5": OTHER}, None, []),
-        (Record("a", "1", "http://r", md5=ONE), {"version": "2", "md5": ONE}, None, []),
-        (Record("a", "1", "http://r", md5=ONE), {"version": "2", "md5": ""}, None, []),
-        (Record("a", "1", "http://r", md5=ONE), {"version": "1"}, None, []),
-        (Record("a", "1", "http://r", md5="http://sums"), {"version": "2"}, None, []),
-        (Record("a", "1", "http://r", sha256=ONE * 2), {"version": "2", "md5": ""}, None, ['a: sha256 is that of version 1; give that of 2 too, or sha256: ""']),
-        (Record("a", "1", "http://r", overrides=(Override(STAGING, md5=ONE),)), {"version": "2"}, None, ['a [label env=staging]: md5 is that of version 1; give that of 2 too, or md5: ""']),
-        (Record("a", "1", "http://r", overrides=(Override(STAGING, version="3", md5=ONE),)), {"version": "2"}, None, []),
-        (Record("a", "1", "http://r", overrides=(Override(STAGING, version="3", md5=ONE),)), {"version": "2"}, STAGING, ['a [label env=staging]: md5 is that of version 3; give that of 2 too, or md5: ""']),
-        # a version that comes to stand under the digest of another
-        (Record("a", "1", "http://r", md5=ONE), {"version": "2"}, STAGING, ['a [label env=staging]: 2 would inherit the md5 of 1; give its own, or md5: ""']),
-        (Record("a", "1", "http://r", overrides=(Override(STAGING, version="2"),)), {"md5": ONE}, None, ['a [label env=staging]: 2 would inherit the md5 of 1; give its own, or md5: ""']),
-        # what was so before (a cfg.json may be) is in nobody's way
-        (Record("a", "1", "http://r", md5=ONE, overrides=(Override(Prefix("x"), version="2"),)), {"cmd": "stop"}, None, []),
+        # another version drops the digests of the former one, and the same one keeps them
+        (WITH_BOTH, {"version": "2"}, None, Record("a", Release("2"), "http://r")),
+        (WITH_BOTH, {"version": "2", "sha256": OTHER * 2}, None, Record("a", Release("2", sha256=OTHER * 2), "http://r")),
+        (WITH_BOTH, {"version": "1"}, None, WITH_BOTH),
+        (WITH_BOTH, {"version": "1", "md5": OTHER}, None, Record("a", Release("1", OTHER, ONE * 2), "http://r")),
+        (WITH_BOTH, {"cmd": "stop"}, None, msgspec.structs.replace(WITH_BOTH, cmd="stop")),
+        (WITH_BOTH, {"md5": "", "sha256": ""}, None, Record("a", Release("1"), "http://r")),
+        # where digests are stays
+        (ELSEWHERE, {"version": "2"}, None, Record("a", Release("2"), "http://r", md5_base="http://sums")),
+        (ELSEWHERE, {"md5": ONE}, None, WITH_MD5),
+        (WITH_MD5, {"md5": "http://sums"}, None, ELSEWHERE),
+        # an override takes the digests over for the record's own version
+        (WITH_MD5, {"version": "1"}, STAGING, staged(Override(STAGING, Release("1", md5=ONE)))),
+        (WITH_MD5, {"version": "2"}, STAGING, staged(Override(STAGING, Release("2")))),
+        (staged(Override(STAGING, Release("2", md5=OTHER))), {"version": "3"}, STAGING, staged(Override(STAGING, Release("3")))),
+        (staged(Override(STAGING, Release("2", md5=OTHER))), {"version": "3"}, None, staged(Override(STAGING, Release("2", md5=OTHER)), release=Release("3"))),
+        (staged(Override(STAGING, Release("2"))), {"md5": OTHER}, STAGING, staged(Override(STAGING, Release("2", md5=OTHER)))),
+        (staged(Override(STAGING, Release("2", md5=OTHER))), {"md5": "http://sums"}, STAGING, staged(Override(STAGING, Release("2"), md5_base="http://sums"))),
+        (staged(Override(STAGING, md5_base="http://sums")), {"version": "1"}, STAGING, staged(Override(STAGING, Release("1"), md5_base="http://sums"))),
+        (staged(Override(STAGING, Release("2"), md5_base="http://sums")), {"md5": OTHER}, STAGING, staged(Override(STAGING, Release("2", md5=OTHER)))),
+        (WITH_MD5, {"md5": "http://sums"}, STAGING, staged(Override(STAGING, md5_base="http://sums"))),
     ],
 )  # fmt: skip
-def test_no_edit_brings_a_version_under_the_digest_of_another(record, fields, selector, texts):
-    if texts:
-        assert refusal(operations.set_fields, holding(record), "a", fields, selector) == texts
-    else:
-        assert operations.set_fields(holding(record), "a", fields, selector).record("a") is not None
+def test_a_version_never_gets_the_digests_of_another(before, fields, selector, after):
+    assert operations.set_fields(holding(before), "a", fields, selector).record("a") == after
 
 
-FULL = Record(
-    "a", "1", "http://r", md5=ONE, cmd="stop", sha256=ONE * 2,
-    overrides=(Override(STAGING, md5="", tarball="http://s", mirrors=("http://t",)), Override(Prefix("x"), cmd="start"), Override(STAGING, md5=ONE)),
-)  # fmt: skip
+@pytest.mark.parametrize("fields", [{"md5": ONE}, {"sha256": ONE * 2}, {"sha256": ""}])
+def test_a_digest_of_no_version_is_refused(fields):
+    [key] = fields
+    records = holding(staged(Override(STAGING, cmd="stop")))
+    expected = [f"a [label env=staging]: {key} belongs to a version: give version with it"]
+    assert refusal(operations.set_fields, records, "a", fields, STAGING) == expected
+
+
+FULL = Record("a", Release("1", md5=ONE, sha256=ONE * 2), "http://r", cmd="stop", overrides=(Override(STAGING, md5_base="", tarball="http://s", mirrors=("http://t",)), Override(Prefix("x"), cmd="start"), Override(STAGING, Release("2", md5=ONE))))  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("keys", "selector", "after"),
     [
-        (["md5", "sha256", "cmd"], None, Record("a", "1", "http://r", overrides=FULL.overrides)),
+        (["md5", "sha256", "cmd"], None, Record("a", Release("1"), "http://r", overrides=FULL.overrides)),
         ([], STAGING, msgspec.structs.replace(FULL, overrides=(Override(Prefix("x"), cmd="start"),))),
-        (["md5"], STAGING, msgspec.structs.replace(FULL, overrides=(Override(STAGING, tarball="http://s", mirrors=("http://t",)), Override(Prefix("x"), cmd="start")))),
-        (["tarball"], STAGING, msgspec.structs.replace(FULL, overrides=(Override(STAGING, md5=""), *FULL.overrides[1:]))),
+        (["md5"], STAGING, msgspec.structs.replace(FULL, overrides=(Override(STAGING, tarball="http://s", mirrors=("http://t",)), Override(Prefix("x"), cmd="start"), Override(STAGING, Release("2"))))),
+        (["version"], STAGING, msgspec.structs.replace(FULL, overrides=FULL.overrides[:2])),
+        (["md5"], None, msgspec.structs.replace(FULL, release=Release("1", sha256=ONE * 2))),
+        (["tarball"], STAGING, msgspec.structs.replace(FULL, overrides=(Override(STAGING, md5_base=""), *FULL.overrides[1:]))),
         (["cmd"], Prefix("x"), msgspec.structs.replace(FULL, overrides=FULL.overrides[::2])),
         (["version"], Prefix("x"), FULL),
         ([], None, None),
@@ -261,11 +279,9 @@ def test_what_cannot_be_unset_is_refused(agent, keys, selector, texts):
     assert refusal(operations.unset_fields, holding(FULL, B), agent, keys, selector) == texts
 
 
-def test_a_version_is_not_unset_over_its_digest():
-    record = Record("a", "1", "http://r", overrides=(Override(STAGING, version="2", md5=ONE),))
-    [text] = refusal(operations.unset_fields, holding(record), "a", ["version"], STAGING)
-    assert text == 'a [label env=staging]: md5 is that of version 2; give that of 1 too, or md5: ""'
-    assert operations.unset_fields(holding(record), "a", ["version", "md5"], STAGING).record("a") == A
+def test_the_digests_of_a_version_are_unset_with_it():
+    record = staged(Override(STAGING, Release("2", md5=ONE, sha256=ONE * 2)), release=A.release)
+    assert operations.unset_fields(holding(record), "a", ["version"], STAGING).record("a") == A
 
 
 # --- bans ---
@@ -301,7 +317,7 @@ def test_what_is_not_banned_cannot_be_unbanned():
 
 
 BANNED = holding(
-    Record("a", "2", "http://r", overrides=(Override(Prefix("x"), version="2"),)),
+    Record("a", Release("2"), "http://r", overrides=(Override(Prefix("x"), Release("2")),)),
     B,
     bans=(Ban("a", "2", "it crashes", "ann", 5.0), Ban("b", "3")),
 )
@@ -314,8 +330,8 @@ WHY_B = "version 3 is banned; give another one, or first: meta unban b 3"
     [
         (operations.set_fields, ("b", {"version": "3"}), [f"b: {WHY_B}"]),
         (operations.set_fields, ("a", {"version": "2"}, STAGING), [f"a [label env=staging]: {WHY_A}"]),
-        (operations.put_record, (Record("b", "3", "http://r", cmd="stop"),), [f"b: {WHY_B}"]),
-        (operations.apply, ([Record("b", "3", "http://r"), Record("a", "2", "http://r", overrides=(Override(STAGING, version="2"),))],), [f"b: {WHY_B}", f"a [label env=staging]: {WHY_A}"]),
+        (operations.put_record, (Record("b", Release("3"), "http://r", cmd="stop"),), [f"b: {WHY_B}"]),
+        (operations.apply, ([Record("b", Release("3"), "http://r"), Record("a", Release("2"), "http://r", overrides=(Override(STAGING, Release("2")),))],), [f"b: {WHY_B}", f"a [label env=staging]: {WHY_A}"]),
     ],
 )  # fmt: skip
 def test_a_banned_version_is_refused_where_it_did_not_stand_before(edit, arguments, texts):
@@ -385,7 +401,7 @@ def test_wrong_labels_are_refused(hostname, labels, texts):
 def test_changes_are_told_in_one_order():
     before = holding(A, B, bans=(Ban("b", "9"),), labels={"h2": {"x": ""}})
     after = holding(
-        Record("c", "1", "http://r"),
+        Record("c", Release("1"), "http://r"),
         msgspec.structs.replace(B, cmd="stop"),
         bans=(Ban("a", "8"),),
         labels={"h1": {"y": ""}},
@@ -417,8 +433,8 @@ def test_the_order_is_told_only_where_it_says_something():
         (B,),
         (A,),
         (),
-        (A, B, Record("c", "1", "http://r")),
-        (msgspec.structs.replace(A, version="2"), B),
+        (A, B, Record("c", Release("1"), "http://r")),
+        (msgspec.structs.replace(A, release=Release("2")), B),
     ]:
         kinds = [change.kind for change in history.changes(holding(A, B), holding(*after))]
         assert ("order" in kinds) == (after == (B,))  # taken back, `a` must come first again
@@ -503,8 +519,8 @@ def test_no_roll_back_brings_a_banned_version_to_where_it_is_not(wanted):
         except EditRefused as e:
             assert all("is banned" in problem.text for problem in e.problems)
         else:
-            stands = {(record.name, record.version) for record in past.now.records}
-            assert not {(r.name, r.version) for r in back.records} & (banned - stands)
+            stands = {(record.name, record.release.version) for record in past.now.records}
+            assert not {(r.name, r.release.version) for r in back.records} & (banned - stands)
 
 
 @given(st.lists(EDITS, max_size=8), HOSTNAMES)
@@ -545,14 +561,14 @@ def test_a_roll_back_wants_every_revision():
 
 
 def overridden(*overrides: Override) -> RecordSet:
-    return holding(Record("a", "1", "http://r", overrides=overrides))
+    return holding(Record("a", Release("1"), "http://r", overrides=overrides))
 
 
 def listing(*names: str, version: str = "2") -> Override:
-    return Override(Hosts(frozenset(names)), version=version)
+    return Override(Hosts(frozenset(names)), Release(version))
 
 
-X, Y = Override(Prefix("x"), version="2"), Override(STAGING, md5="")
+X, Y = Override(Prefix("x"), Release("2")), Override(STAGING, md5_base="")
 
 
 @pytest.mark.parametrize(
@@ -562,12 +578,12 @@ X, Y = Override(Prefix("x"), version="2"), Override(STAGING, md5="")
         (holding(), holding(A), ["new agent a: version 1, tarball http://r, cmd start"]),
         (holding(), overridden(X, Y), ["new agent a: version 1, tarball http://r, cmd start", "a [prefix x]: new: version 2", 'a [label env=staging]: new: md5 ""']),
         (holding(A, B), holding(A), ["deleted agent b (version 1)"]),
-        (holding(A), holding(Record("a", "2", "http://r", md5=ONE)), ["a: version 1 -> 2", f'a: md5 "" -> {ONE}']),
-        (holding(Record("a", "1", "http://r", sha256=ONE * 2)), holding(A), [f'a: sha256 {ONE * 2} -> ""']),
-        (holding(A), holding(Record("a", "1", "http://r", mirrors=("http://s",))), ["a: tarball http://r -> http://r http://s"]),
+        (holding(A), holding(Record("a", Release("2", md5=ONE), "http://r")), ["a: version 1 -> 2", f'a: md5 "" -> {ONE}']),
+        (holding(Record("a", Release("1", sha256=ONE * 2), "http://r")), holding(A), [f'a: sha256 {ONE * 2} -> ""']),
+        (holding(A), holding(Record("a", Release("1"), "http://r", mirrors=("http://s",))), ["a: tarball http://r -> http://r http://s"]),
         (overridden(), overridden(X), ["a [prefix x]: new: version 2"]),
         (overridden(X, Y), overridden(Y), ["a [prefix x]: removed (version 2)"]),
-        (overridden(Y), overridden(Override(STAGING, md5=ONE, cmd="stop")), [f'a [label env=staging]: md5 "" -> {ONE}', "a [label env=staging]: cmd (not set) -> stop"]),
+        (overridden(Y), overridden(Override(STAGING, Release("2", md5=ONE), cmd="stop")), ["a [label env=staging]: version (not set) -> 2", f'a [label env=staging]: md5 "" -> {ONE}', "a [label env=staging]: cmd (not set) -> stop"]),
         (overridden(X, Y), overridden(Y, X), ["a: overrides in another order: [label env=staging] [prefix x]"]),
         (overridden(X), overridden(Y, X), ['a [label env=staging]: new: md5 ""', "a: overrides in another order: [label env=staging] [prefix x]"]),
         (overridden(X, X), overridden(X), ["a [prefix x]: removed (version 2)"]),

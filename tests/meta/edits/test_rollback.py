@@ -31,7 +31,7 @@ def back(world, agent="a", revision=None, match=None, query="", code=200):
 
 def version(world, agent="a"):
     found = world.service.records.record(agent)
-    return found.version if found else None
+    return found.release.version if found else None
 
 
 def test_the_last_change_of_one_agent_is_taken_back_and_no_other_agent_is_touched(world):

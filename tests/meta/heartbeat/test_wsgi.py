@@ -18,7 +18,7 @@ from meta.heartbeat.stats import BUCKETS, GATHER, Beats
 from meta.heartbeat.wsgi import FEW, MAX_READING, MAX_READING_FROM_ONE, Front
 from meta.process.clock import Clock
 from meta.records.history import Edit
-from meta.records.model import Record
+from meta.records.model import Record, Release
 from meta.service import Service
 from meta.settings import Settings
 from meta.store import Store
@@ -100,7 +100,7 @@ def front(make):
 
 
 def order(front, version="2"):
-    record = Record("a", version, "http://r", run_user="moni", work_dir="/srv")
+    record = Record("a", Release(version), "http://r", run_user="moni", work_dir="/srv")
     front.service.editor.apply(Edit(NOW, "ann", "", "set"), lambda records: operations.apply(records, [record]))
 
 

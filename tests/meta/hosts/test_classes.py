@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from helpers.record_sets import HOSTNAMES, RECORD_SETS, resolve
 from meta.heartbeat.dialects import Dialect, reply
 from meta.hosts.classes import Classes, Step, drifting, drifts
-from meta.records.model import Override, Record, RecordSet
+from meta.records.model import Override, Record, RecordSet, Release
 from meta.records.selectors import Glob, Label, Prefix
 from updater.wire.heartbeat import Desired
 from updater.wire.reply import parse_reply
@@ -19,7 +19,7 @@ NAMES = ["h1", "h2", "lg-1.x", "lg-2", "x"]
 
 
 def one(*overrides, labels=()):
-    return RecordSet(records=(Record("a", "1", "http://r", overrides=overrides),), labels=dict(labels))
+    return RecordSet(records=(Record("a", Release("1"), "http://r", overrides=overrides),), labels=dict(labels))
 
 
 @given(RECORD_SETS, HOSTNAMES)
@@ -60,8 +60,8 @@ def test_a_tally_counts_what_single_steps_would_do(before, after, names):
 
 
 def test_only_new_selectors_and_other_labels_make_hosts_go_different_ways():
-    plain, prefixed = Classes(one()), Classes(one(Override(Prefix("h"), version="2")))
-    labelled = Classes(one(Override(Prefix("h"), version="3"), labels=[("h1", {"env": "x"})]))
+    plain, prefixed = Classes(one()), Classes(one(Override(Prefix("h"), Release("2"))))
+    labelled = Classes(one(Override(Prefix("h"), Release("3")), labels=[("h1", {"env": "x"})]))
     assert Step(plain, prefixed).whole(plain.of("h1")) is None
     assert Step(prefixed, plain).whole(prefixed.of("h1")) is plain.of("h1")
     assert Step(prefixed, labelled).whole(prefixed.of("h1")) is labelled.of("h1")
@@ -71,8 +71,8 @@ def test_only_new_selectors_and_other_labels_make_hosts_go_different_ways():
 def test_labels_and_globs_select():
     classes = Classes(
         one(
-            Override(Label("env=x"), version="2"),
-            Override(Glob("lg-[12]"), version="3"),
+            Override(Label("env=x"), Release("2")),
+            Override(Glob("lg-[12]"), Release("3")),
             labels=[("h1", {"env": "x"}), ("h2", {"env": "y"})],
         )
     )
@@ -92,15 +92,18 @@ def test_a_class_has_one_answer_in_each_dialect():
 def test_coraldanes_updater_is_told_only_of_agents_with_a_user_and_a_directory():
     records = RecordSet(
         records=(
-            Record("a", "1", "http://r", run_user="moni", work_dir="/srv/agents"),
-            Record("half", "1", "http://r", run_user="moni"),
-            Record("none", "1", "http://r", cmd="stop"),
+            Record("a", Release("1"), "http://r", run_user="moni", work_dir="/srv/agents"),
+            Record("half", Release("1"), "http://r", run_user="moni"),
+            Record("none", Release("1"), "http://r", cmd="stop"),
             Record(
-                "some", "1", "http://r", overrides=(Override(Prefix("lg-"), run_user="moni", work_dir="/srv/agents"),)
+                "some",
+                Release("1"),
+                "http://r",
+                overrides=(Override(Prefix("lg-"), run_user="moni", work_dir="/srv/agents"),),
             ),
             Record(
                 "not",
-                "1",
+                Release("1"),
                 "http://r",
                 run_user="moni",
                 work_dir="/srv",

@@ -15,7 +15,7 @@ from meta.hosts.outcomes import verdicts_of
 from meta.hosts.regroup import AT_ONCE
 from meta.hosts.table import HostTable
 from meta.queries import pages
-from meta.records.model import Override, Record, RecordSet
+from meta.records.model import Override, Record, RecordSet, Release
 from meta.records.selectors import Prefix
 from meta.store import Beat, HostRow, Since
 from meta.sync.merge import absorb
@@ -235,10 +235,10 @@ def test_the_silent_are_retired_and_who_is_taken_back_may_be_silent_as_long_agai
 
 
 def test_a_retired_host_holds_no_old_records():
-    table = HostTable(RecordSet(1, (Record("a", "1", "http://r"),)))
+    table = HostTable(RecordSet(1, (Record("a", Release("1"), "http://r"),)))
     beat(table, "h", OLD)
     table.retire("h", 2.0)
-    table.activate(RecordSet(2, (Record("a", "2", "http://r"),)))
+    table.activate(RecordSet(2, (Record("a", Release("2"), "http://r"),)))
     assert table.get("h").group.klass is table._index.groups.retired_class
     assert shown(table).agents[0].desired == "2"
     assert table.unretire("h", 3.0)
@@ -249,7 +249,7 @@ def test_a_retired_host_holds_no_old_records():
 
 
 def records(revision, version="1", *overrides):
-    return RecordSet(revision, (Record("a", version, "http://r", overrides=overrides),))
+    return RecordSet(revision, (Record("a", Release(version), "http://r", overrides=overrides),))
 
 
 def full(before):
@@ -278,11 +278,11 @@ def test_the_next_beat_is_answered_by_the_new_records():
 
 @pytest.mark.parametrize(
     "after",
-    [records(2, "2"), records(2, "2", Override(Prefix("h1"), version="3")), RecordSet(2)],
+    [records(2, "2"), records(2, "2", Override(Prefix("h1"), Release("3"))), RecordSet(2)],
     ids=["same", "new", "none"],
 )
 @pytest.mark.parametrize(
-    "before", [records(1), records(1, "1", Override(Prefix("h"), version="9"))], ids=["plain", "prefix"]
+    "before", [records(1), records(1, "1", Override(Prefix("h"), Release("9")))], ids=["plain", "prefix"]
 )
 def test_many_hosts_move_behind_the_answers(before, after):
     """More than are moved at once: by groups, or one after the other in a thread of its own."""
@@ -298,7 +298,7 @@ def test_many_hosts_move_behind_the_answers(before, after):
 def test_records_that_change_while_hosts_move_are_those_that_count():
     table = full(records(1))
     for revision in range(2, 8):
-        table.activate(records(revision, "2", Override(Prefix(f"h{revision}"), version="3")))
+        table.activate(records(revision, "2", Override(Prefix(f"h{revision}"), Release("3"))))
     regrouped()
     check(table)
 
@@ -515,7 +515,7 @@ def test_a_host_that_changes_while_it_moves_keeps_its_change():
     table, selector = HostTable(records(1)), Interrupting()
     beat(table, "h", OLD)
     selector.meanwhile = [lambda: beat(table, "h", NEW)]
-    table.activate(records(2, "2", Override(selector, version="3")))
+    table.activate(records(2, "2", Override(selector, Release("3"))))
     assert agents_of(table)["a"][0] == "1.0.1"
     check(table)
 
@@ -544,7 +544,7 @@ def test_many_threads_lose_no_change():
             name = f"h{(number * 7 + i) % 200}"
             table.beat(Report(name, [RealAgent("a", str(i % 5), "started", i)]), "10.0.0.1", float(i))
             if i % 50 == 0:
-                table.activate(records(number * each + i, "1", Override(Prefix(f"h{number}"), version="2")))
+                table.activate(records(number * each + i, "1", Override(Prefix(f"h{number}"), Release("2"))))
             if i % 33 == 0:
                 table.retire(name, 1000.0)
 

@@ -8,7 +8,7 @@ from meta.hosts.table import HostTable
 from meta.queries import pages
 from meta.queries.pages import Ages, HostFilter
 from meta.queries.progress import Asked, progress
-from meta.records.model import Record, RecordSet
+from meta.records.model import Record, RecordSet, Release
 from updater.wire.heartbeat import RealAgent, Report
 
 NOW, AGES = 1_000_000.0, Ages()
@@ -20,7 +20,7 @@ MINUTE = 60.0
 
 @pytest.fixture
 def table():
-    return HostTable(RecordSet(records=(Record("a", "1", "http://r"),)))
+    return HostTable(RecordSet(records=(Record("a", Release("1"), "http://r"),)))
 
 
 def beats(table, *machines, start=NOW, every=5 * MINUTE, name="h"):

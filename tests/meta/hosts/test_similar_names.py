@@ -11,7 +11,7 @@ from helpers.meta_people import Own, first_admin
 from meta.hosts.similar_names import TOLD, NameDoubt, doubtful, doubts, nearly_fitting, no_hosts
 from meta.hosts.sorted_names import Folded
 from meta.hosts.table import HostTable
-from meta.records.model import Override, Record, RecordSet
+from meta.records.model import Override, Record, RecordSet, Release
 from meta.records.selectors import Glob, Hosts, Prefix
 from updater.wire.heartbeat import Report
 
@@ -55,7 +55,9 @@ def test_hosts_that_differ_by_case_or_a_dot_and_any_machine_s_names_are_doubtful
 
 def edited(selectors):
     return RecordSet(
-        records=(Record("a", "1", "http://r", overrides=tuple(Override(one, cmd="stop") for one in selectors)),)
+        records=(
+            Record("a", Release("1"), "http://r", overrides=tuple(Override(one, cmd="stop") for one in selectors)),
+        )
     )
 
 

@@ -10,12 +10,12 @@ from meta.hosts.table import HostTable
 from meta.queries import failures, pages
 from meta.queries.pages import Ages, HostFilter
 from meta.queries.representations import Failure
-from meta.records.model import Override, Record, RecordSet
+from meta.records.model import Override, Record, RecordSet, Release
 from meta.records.selectors import Hosts
 from updater.wire.heartbeat import Desired, Outcome, RealAgent, Report
 
 NOW = 1000.0
-AGENT = Record("a", "3", "http://r", overrides=(Override(Hosts(frozenset({"other"})), version="2"),))
+AGENT = Record("a", Release("3"), "http://r", overrides=(Override(Hosts(frozenset({"other"})), Release("2")),))
 
 
 def rolled_back(to="3", reason="died 3 s after its start", at=5, **more):
@@ -54,7 +54,7 @@ def test_only_failures_of_the_version_that_a_host_shall_have_now_count(table):
 def test_when_another_version_is_desired_the_old_failures_are_gone(table):
     beat(table, "h1", rolled_back(to="3"))
     assert failures.failures(table, NOW).failures
-    table.activate(RecordSet(2, (Record("a", "4", "http://r"),)))
+    table.activate(RecordSet(2, (Record("a", Release("4"), "http://r"),)))
     assert failures.failures(table, NOW).failures == []
     assert failing(table) == []
 

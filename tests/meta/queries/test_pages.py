@@ -12,7 +12,7 @@ from meta.hosts.table import HostTable
 from meta.queries import pages
 from meta.queries.pages import SCAN, Ages, HostFilter
 from meta.queries.representations import Count, Drift
-from meta.records.model import Override, Record, RecordSet
+from meta.records.model import Override, Record, RecordSet, Release
 from meta.records.selectors import Glob, Label, Prefix
 from meta.store import HostRow
 from meta.sync.rows import load, take
@@ -24,8 +24,8 @@ NOW = 1000.0
 RECORDS = RecordSet(
     1,
     (
-        Record("a", "2", "http://r", overrides=(Override(Label("env=x"), version="3"),)),
-        Record("b", "1", "http://r", cmd="stop"),
+        Record("a", Release("2"), "http://r", overrides=(Override(Label("env=x"), Release("3")),)),
+        Record("b", Release("1"), "http://r", cmd="stop"),
     ),
     labels={"h1": {"env": "x"}, "gone": {"env": "x"}},
 )
@@ -140,7 +140,9 @@ def test_counts_and_drift_are_without_the_retired(table):
 
 def test_on_trial_are_those_that_have_what_they_shall_run_in_its_watch(table):
     """Not those that lost their order meanwhile, shall run another version or none, are down, or have failed."""
-    table = HostTable(RecordSet(1, (Record("a", "2", "http://r"), Record("b", "1", "http://r", cmd="stop"))))
+    table = HostTable(
+        RecordSet(1, (Record("a", Release("2"), "http://r"), Record("b", Release("1"), "http://r", cmd="stop")))
+    )
     seen = {
         "in its watch": RealAgent("a", "2", "started", 7, trial=True),
         "it has failed": RealAgent("a", "2", "started", 7, trial=True, rejected="2"),
@@ -242,7 +244,7 @@ def test_few_that_fit_among_many_are_found_at_once(many):
 def test_affected_is_right_while_hosts_are_still_on_their_way(many):
     """More than move at once: whoever asks at once finds some of them in their former groups."""
     assert len(many.names()) > AT_ONCE
-    new = Override(Glob("h*[05]"), version="9")
+    new = Override(Glob("h*[05]"), Release("9"))
     changed = msgspec.structs.replace(RECORDS.records[0], overrides=(new, Override(Prefix("h"), cmd="stop")))
     many.activate(msgspec.structs.replace(RECORDS, revision=2, records=(changed,)))
     expected = {"a": len(many.names()), "b": len(many.names())}

@@ -16,7 +16,7 @@ from meta.queries.pages import Ages, HostFilter, counts, find, page
 from meta.queries.progress import Asked, progress
 from meta.queries.representations import NO_REASON, Standing
 from meta.records.grounds import grounds
-from meta.records.model import Ban, Override, Record, RecordSet
+from meta.records.model import Ban, Override, Record, RecordSet, Release
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 from meta.store import Since
 from meta.sync.merge import absorb
@@ -25,10 +25,10 @@ from updater.wire.heartbeat import Desired, Outcome, RealAgent, Report
 
 NOW = 10_000.0
 AGES = Ages(late_after=100, lost_after=1000)
-RECORD = Record("a", "2", "http://r")
-MENDED = replace(RECORD, sha256="1" * 64)
+RECORD = Record("a", Release("2"), "http://r")
+MENDED = replace(RECORD, release=replace(RECORD.release, sha256="1" * 64))
 START, STOP = Desired("a", "2", "http://r", "", "start"), Desired("a", "2", "http://r", "", "stop")
-CANARY = Record("a", "1", "http://r", overrides=(Override(Label("ring=1"), version="2"),))
+CANARY = Record("a", Release("1"), "http://r", overrides=(Override(Label("ring=1"), Release("2")),))
 LABELS = {"web-2": {"ring": "1"}, "web-1": {"rack": "1"}}
 DIED = Verdict("a", "2", "watch", "failed")
 ROLLED_BACK = Verdict("a", "2", "watch", "rolled back")
@@ -191,7 +191,7 @@ def keep_beating(table, until):
 
 @pytest.mark.parametrize("asked", [{}, {"selector": Prefix("h")}, {"include_lost": True}])
 def test_a_host_that_falls_silent_after_it_got_the_order_has_failed_until_it_is_back(asked):
-    table = HostTable(RecordSet(1, (replace(RECORD, version="1"),)), late_after=100)
+    table = HostTable(RecordSet(1, (replace(RECORD, release=Release("1")),)), late_after=100)
     for name in ("here", "h-dead", "h-held", "h-failed", "h-away"):
         beat(table, name, "1", held="ann" if name == "h-held" else UNSET, now=NOW)
     order(table, 2, RECORD, at=NOW + 1)
@@ -252,7 +252,9 @@ def test_a_version_that_goes_down_within_its_watch_while_a_person_holds_it_has_f
 REFUSED = Outcome("a", "1", "2", "install", "refused", "another sha256", "", 5)
 
 
-@pytest.mark.parametrize("change", [{"sha256": "1" * 64}, {"tarball": "http://m"}, {"md5": "1" * 32}])
+@pytest.mark.parametrize(
+    "change", [{"release": Release("2", sha256="1" * 64)}, {"tarball": "http://m"}, {"md5_base": "http://m"}]
+)
 def test_a_failure_of_an_artifact_that_is_ordered_no_more_is_forgotten(change):
     first, second = RecordSet(1, (RECORD,)), RecordSet(2, (replace(RECORD, **change),))
     table, other = HostTable(first), HostTable(first)
@@ -277,9 +279,9 @@ def test_a_failure_of_an_artifact_that_is_ordered_no_more_is_forgotten(change):
 def test_a_failure_stays_while_the_artifact_does_and_is_forgotten_with_another_version_in_between():
     table = HostTable(RecordSet(1, (RECORD,)))
     beat(table, "h1", "1", outcome=REFUSED)
-    table.activate(RecordSet(2, (replace(RECORD, attempt=2), Record("b", "1", "http://r"))))
+    table.activate(RecordSet(2, (replace(RECORD, attempt=2), Record("b", Release("1"), "http://r"))))
     assert shown(table) == {"failed": 1}
-    table.activate(RecordSet(3, (replace(RECORD, version="1"),)))
+    table.activate(RecordSet(3, (replace(RECORD, release=Release("1")),)))
     table.activate(RecordSet(4, (RECORD,)))
     assert shown(table) == {"todo": 1}
 
@@ -287,7 +289,7 @@ def test_a_failure_stays_while_the_artifact_does_and_is_forgotten_with_another_v
 def test_what_a_host_tells_in_the_beat_that_first_gets_another_order_is_of_the_former():
     table = HostTable(RecordSet(1, (RECORD,)))
     beat(table, "h1", "1")
-    mended = RecordSet(2, (replace(RECORD, sha256="1" * 64),))
+    mended = RecordSet(2, (replace(RECORD, release=replace(RECORD.release, sha256="1" * 64)),))
     table._index.classes = Classes(mended, at=NOW + 0.5)  # and no host was moved yet
     beat(table, "h1", "1", outcome=REFUSED, now=NOW + 1)
     assert shown(table, NOW + 1) == {"todo": 1}
@@ -335,7 +337,7 @@ def test_only_hosts_of_the_selector_are_counted(selector, todo):
 
 
 def test_a_selector_of_a_record_is_asked_by_its_class():
-    record = Record("a", "1", "http://r", overrides=(Override(Prefix("web-"), version="2"),))
+    record = Record("a", Release("1"), "http://r", overrides=(Override(Prefix("web-"), Release("2")),))
     table = HostTable(RecordSet(7, (record,)))
     for name, version in (("web-1", "2"), ("web-2", "1"), ("db-1", "1")):
         beat(table, name, version)
@@ -352,7 +354,9 @@ def test_a_selector_of_a_record_is_asked_by_its_class():
 
 
 def test_of_how_many_hosts_each_version_is_wanted_whether_they_are_there_or_not():
-    table = HostTable(RecordSet(1, (replace(RECORD, overrides=(Override(Prefix("x"), version="1"),)),)), late_after=100)
+    table = HostTable(
+        RecordSet(1, (replace(RECORD, overrides=(Override(Prefix("x"), Release("1")),)),)), late_after=100
+    )
     for name in ("h1", "h2", "x1"):
         beat(table, name)
     take(table, NOW + 1)
@@ -373,17 +377,17 @@ def test_a_banned_version_is_wanted_by_no_host(table):
 @pytest.mark.parametrize(
     ("edit", "is_other"),
     [
-        ({"records": (Record("b", "1", "http://r"), CANARY)}, False),
+        ({"records": (Record("b", Release("1"), "http://r"), CANARY)}, False),
         ({"records": (replace(CANARY, tarball="http://m", attempt=7),)}, False),
         ({"bans": (Ban("b", "2"),)}, False),
         ({"labels": LABELS | {"web-1": {"rack": "2"}, "web-3": {"rack": "2"}}}, False),
         ({"bans": (Ban("a", "2"),)}, True),
         ({"labels": LABELS | {"web-2": {"ring": "2"}}}, True),
         ({"labels": {}}, True),
-        ({"records": (replace(CANARY, version="3"),)}, True),
+        ({"records": (replace(CANARY, release=Release("3")),)}, True),
         ({"records": (replace(CANARY, cmd="stop"),)}, True),
         ({"records": (replace(CANARY, overrides=()),)}, True),
-        ({"records": (replace(CANARY, overrides=(replace(CANARY.overrides[0], version="3"),)),)}, True),
+        ({"records": (replace(CANARY, overrides=(replace(CANARY.overrides[0], release=Release("3")),)),)}, True),
     ],
 )
 def test_what_the_orders_of_an_agent_rest_on_changes_with_them_and_with_nothing_else(edit, is_other):
@@ -487,7 +491,7 @@ def test_after_as_long_as_hosts_may_be_silent_nobody_waits_for_them(table):
 
 
 def test_hosts_without_an_order_are_not_counted_and_overrides_are_heeded():
-    record = Record("a", "2", "http://r", overrides=(Override(Prefix("old-"), version="1"),))
+    record = Record("a", Release("2"), "http://r", overrides=(Override(Prefix("old-"), Release("1")),))
     table = HostTable(RecordSet(1, (record,)))
     beat(table, "old-1", "1")
     beat(table, "new-1", "2")
@@ -529,7 +533,7 @@ def test_a_version_that_is_ordered_again_after_another_has_not_failed(table):
 def test_a_host_that_never_heard_of_the_other_version_still_rejects_this_one(table):
     beat(table, "h1", "1", outcome=rolled_back())
     for revision, version in ((2, "1"), (3, "2")):
-        order(table, revision, replace(RECORD, version=version), at=NOW + 1)
+        order(table, revision, replace(RECORD, release=Release(version)), at=NOW + 1)
     assert shown(table) == {"todo": 1}, "nobody knows whether it has heard of 1"
     beat(table, "h1", "1", rejected="2", now=NOW + 2)
     assert shown(table) == {"todo": 1}
@@ -543,7 +547,7 @@ def test_a_host_that_never_heard_of_the_other_version_still_rejects_this_one(tab
 
 def withdrawn(*heard):
     """A table where 2 was ordered and then 1 again, which all hosts have; these had got the order of 2."""
-    first = replace(RECORD, version="1")
+    first = replace(RECORD, release=Release("1"))
     table = HostTable(RecordSet(1, (first,)), late_after=100)
     for name in ("h1", "h2", "x1"):
         beat(table, name, "1", now=NOW - 20)
@@ -587,10 +591,10 @@ def test_an_edit_that_gives_a_host_the_same_order_leaves_it_good():
     table = withdrawn()
     for name in ("h1", "h2", "x1"):
         beat(table, name, "1", now=NOW + 1)
-    same = replace(RECORD, version="1", attempt=3)
-    order(table, 4, same, Record("b", "1", "http://r"), at=NOW + 2)
+    same = replace(RECORD, release=Release("1"), attempt=3)
+    order(table, 4, same, Record("b", Release("1"), "http://r"), at=NOW + 2)
     assert shown(table, NOW + 2) == {"good": 3}
-    order(table, 5, replace(same, overrides=(Override(Prefix("x"), version="2"),)), at=NOW + 3)
+    order(table, 5, replace(same, overrides=(Override(Prefix("x"), Release("2")),)), at=NOW + 3)
     assert shown(table, NOW + 3) == {"good": 2, "todo": 1}
 
 
@@ -650,7 +654,7 @@ def test_what_was_rolled_back_is_to_do_when_another_tarball_is_ordered_as_the_sa
 @pytest.mark.parametrize("hears", [True, False])
 def test_a_version_that_an_older_updater_rolled_back_is_to_do_when_it_is_ordered_again_after_another(table, hears):
     beat(table, "h1", "1", trial=UNSET, outcome=rolled_back())
-    order(table, 2, replace(RECORD, version="1"))
+    order(table, 2, replace(RECORD, release=Release("1")))
     if hears:
         beat(table, "h1", "1", trial=UNSET, now=NOW + 2)
     order(table, 3, RECORD, at=NOW + 3)
@@ -716,8 +720,8 @@ def test_a_failure_of_a_new_agent_that_came_to_a_meta_which_lags_stays():
 def test_an_edit_that_gives_others_another_order_hides_no_failure(table):
     beat(table, "h1", "1")
     beat(table, "x1", "1")
-    spared = replace(RECORD, overrides=(Override(Prefix("x"), version="3"),))
-    order(table, 2, spared, Record("b", "1", "http://r"))
+    spared = replace(RECORD, overrides=(Override(Prefix("x"), Release("3")),))
+    order(table, 2, spared, Record("b", Release("1"), "http://r"))
     beat(table, "h1", "1", outcome=REFUSED, now=NOW + 2)
     beat(table, "x1", "1", outcome=REFUSED, now=NOW + 2)
     assert shown(table, NOW + 2) == {"todo": 1, "failed": 1}
@@ -735,17 +739,17 @@ JOINS = {
     "a label is given": (ringed("h1", "here"), ringed("h1", "here", "x1")),
     "a label is taken away": (
         RecordSet(
-            2, (replace(RECORD, overrides=(Override(Label("pin=1"), version="1"),)),), labels={"x1": {"pin": "1"}}
+            2, (replace(RECORD, overrides=(Override(Label("pin=1"), Release("1")),)),), labels={"x1": {"pin": "1"}}
         ),
-        RecordSet(2, (replace(RECORD, overrides=(Override(Label("pin=1"), version="1"),)),)),
+        RecordSet(2, (replace(RECORD, overrides=(Override(Label("pin=1"), Release("1")),)),)),
     ),
     "an override is taken away": (
-        RecordSet(2, (replace(RECORD, overrides=(Override(Hosts(frozenset({"x1"})), version="1"),)),)),
+        RecordSet(2, (replace(RECORD, overrides=(Override(Hosts(frozenset({"x1"})), Release("1")),)),)),
         RecordSet(2, (RECORD,)),
     ),
     "an override is widened": (
-        RecordSet(2, (replace(CANARY, overrides=(Override(Prefix("h"), version="2"),)),)),
-        RecordSet(2, (replace(CANARY, overrides=(Override(Glob("*"), version="2"),)),)),
+        RecordSet(2, (replace(CANARY, overrides=(Override(Prefix("h"), Release("2")),)),)),
+        RecordSet(2, (replace(CANARY, overrides=(Override(Glob("*"), Release("2")),)),)),
     ),
 }
 
@@ -754,7 +758,7 @@ JOINS = {
 def widened(request):
     """A table where h1 and here have got the order of version 2, and what makes x1 get it too at a time."""
     before, after = JOINS[request.param]
-    table = HostTable(RecordSet(1, (replace(RECORD, version="1"),), labels=before.labels), late_after=100)
+    table = HostTable(RecordSet(1, (replace(RECORD, release=Release("1")),), labels=before.labels), late_after=100)
 
     def widen(at):
         table.activate(replace(after, revision=3), clock=lambda: at)
@@ -807,7 +811,7 @@ def test_a_host_that_joins_others_does_not_excuse_those_that_fell_silent(widened
 
 
 def test_hosts_that_are_labelled_one_by_one_and_have_heard_of_it_are_one_cohort():
-    table = HostTable(RecordSet(1, (replace(RECORD, version="1"),)), late_after=100)
+    table = HostTable(RecordSet(1, (replace(RECORD, release=Release("1")),)), late_after=100)
     names = [f"h{number}" for number in range(50)]
     for name in names:
         beat(table, name, "1")
@@ -841,7 +845,7 @@ def test_what_a_host_has_yet_to_hear_of_stays_so_when_the_clock_is_set(table):
 
 
 def test_a_failure_of_the_new_order_that_came_to_a_meta_which_lags_is_none_of_the_former(table):
-    third = replace(RECORD, version="3")
+    third = replace(RECORD, release=Release("3"))
     beat(table, "h1", "2", outcome=Outcome("a", "2", "3", "start", "failed", "no good", "", 5))
     beat(table, "h2", "2", rejected="3")
     assert shown(table) == {"good": 2}
@@ -917,7 +921,7 @@ def told_everywhere(table, now):
 
 
 def test_whoever_failed_by_silence_or_while_it_was_held_is_told_wherever_one_asks():
-    table = HostTable(RecordSet(1, (replace(RECORD, version="1"),)), late_after=100)
+    table = HostTable(RecordSet(1, (replace(RECORD, release=Release("1")),)), late_after=100)
     for name in ("here", "h-dead", "h-trial", "h-held", "h-away"):
         beat(table, name, "1")
     order(table, 2, RECORD, at=NOW + 1)

@@ -19,7 +19,7 @@ from meta.errors import EditRefused, RecordsError
 from meta.records import capacity, history
 from meta.records.files.load import parse_data
 from meta.records.history import Edit
-from meta.records.model import Ban, Override, Record, RecordSet, matcher, resolve_matched, selectors
+from meta.records.model import Ban, Override, Record, RecordSet, Release, matcher, resolve_matched, selectors
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 from updater.wire.fitting import agents_that_fit, outcomes_that_fit
 from updater.wire.heartbeat import Outcome, RealAgent, Report, decode_report, render_reply, render_report
@@ -150,13 +150,13 @@ def label(world, body, status):
 
 
 def test_neither_a_ban_nor_its_end_is_refused_and_what_was_too_much_before_may_become_less():
-    many = tuple(Record(f"a{number}", "1", "http://r") for number in range(MAX_AGENTS + 2))
+    many = tuple(Record(f"a{number}", Release("1"), "http://r") for number in range(MAX_AGENTS + 2))
     before = RecordSet(records=many, bans=(Ban("a1", "1"),))
     capacity.require(before, operations.unban(before, "a1", "1"))
     capacity.require(before, operations.delete_record(before, "a1"))
     capacity.require(before, operations.set_fields(before, "a1", {"version": "2"}))
     with pytest.raises(EditRefused, match="1,003 agents are 3 more"):
-        capacity.require(before, operations.put_record(before, Record("new", "1", "http://r")))
+        capacity.require(before, operations.put_record(before, Record("new", Release("1"), "http://r")))
 
 
 def test_a_rollback_to_what_no_host_takes_is_refused(world):
@@ -275,7 +275,9 @@ CHOSEN_ONES = (Prefix("lg-"), Prefix("l"), Glob("*-1"), Glob("?g*"), Hosts(froze
 @given(st.lists(st.sampled_from(CHOSEN_ONES), unique=True))
 def test_for_each_selector_a_host_is_thought_up_that_it_selects(chosen):
     overrides = tuple(Override(one, tarball=LONG[0], mirrors=tuple(LONG[1:])) for one in chosen)
-    records = RecordSet(records=tuple(Record(f"a{n}", "1", "http://r", overrides=overrides) for n in range(20)))
+    records = RecordSet(
+        records=tuple(Record(f"a{n}", Release("1"), "http://r", overrides=overrides) for n in range(20))
+    )
     load = capacity.heaviest(records)
     assert bool(load.problems()) == bool(chosen)
     assert load.size <= capacity.bound(records)
@@ -283,10 +285,10 @@ def test_for_each_selector_a_host_is_thought_up_that_it_selects(chosen):
 
 
 SAID = {
-    "version": st.sampled_from(["1", "22"]),
+    "release": st.builds(Release, st.sampled_from(["1", "22"]), sha256=st.sampled_from(["", "a" * 64])),
+    "md5_base": st.sampled_from(["", *LONG[:1]]),
     "tarball": st.sampled_from(LONG[:2]),
     "mirrors": st.sampled_from([(), (LONG[0],)]),
-    "sha256": st.sampled_from(["", "a" * 64]),
     "cmd": st.sampled_from(["start", "stop"]),
     "attempt": st.integers(0, 11),
     "leftovers": st.sampled_from(["", "end", "leave"]),
@@ -306,8 +308,8 @@ def test_no_reply_is_larger_than_the_bound_whatever_selects_a_host(said, overrid
 
 
 def test_an_attempt_that_only_an_override_has_counts():
-    before = Record("a", "1", "http://r", attempt=0)
-    after = Record("a", "1", "http://r", overrides=(Override(Label("canary"), attempt=1),))
+    before = Record("a", Release("1"), "http://r", attempt=0)
+    after = Record("a", Release("1"), "http://r", overrides=(Override(Label("canary"), attempt=1),))
     there = [capacity.bound(RecordSet(records=(one,))) for one in (before, after)]
     assert there[1] - there[0] == len(',"attempt":1')
 
@@ -319,7 +321,9 @@ def test_an_attempt_that_only_an_override_has_counts():
 )
 def test_it_is_refused_just_where_a_host_that_is_named_or_labelled_cannot_take_it(chosen, labels):
     made = [
-        Record(f"a{n}", "1", "http://r", overrides=tuple(long_for(one) for one, number in chosen if number == n))
+        Record(
+            f"a{n}", Release("1"), "http://r", overrides=tuple(long_for(one) for one, number in chosen if number == n)
+        )
         for n in range(20)
     ]
     records = RecordSet(records=tuple(made), labels=labels)
@@ -347,11 +351,16 @@ def test_many_hosts_that_are_labelled_or_named_cost_little():
     """20,000 hosts, 200 labels, 900 agents, and more than a host of all labels could take; before it was 10 seconds."""
     labels = {f"h{n}": {"ring": str(n % 200)} for n in range(20_000)}
     agents = tuple(
-        Record(f"a{n}", "1", "http://r.example", overrides=tuple(Override(one, version=f"1.{n}") for one in chosen))
+        Record(
+            f"a{n}",
+            Release("1"),
+            "http://r.example",
+            overrides=tuple(Override(one, Release(f"1.{n}")) for one in chosen),
+        )
         for n, chosen in enumerate([RINGS] * 900)
     )
-    long = Record("z", "1", "http://r", overrides=tuple(Override(one, tarball=LONG[0]) for one in RINGS))
-    wide = tuple(Record(f"w{n}", "1", LONG[1], overrides=(long_for(RINGS[n]),)) for n in range(20))
+    long = Record("z", Release("1"), "http://r", overrides=tuple(Override(one, tarball=LONG[0]) for one in RINGS))
+    wide = tuple(Record(f"w{n}", Release("1"), LONG[1], overrides=(long_for(RINGS[n]),)) for n in range(20))
     records = RecordSet(records=(*agents, long, *wide), labels=labels)
     began = time.monotonic()
     assert capacity.heaviest(records).problems() == []

@@ -15,7 +15,7 @@ from helpers.record_sets import resolve
 from meta.errors import RecordsError
 from meta.records.files.load import load, parse, parse_data, parse_record, parse_selector
 from meta.records.files.ops_meta_format import as_ours
-from meta.records.model import Override, Record, RecordSet, as_fields
+from meta.records.model import Override, Record, RecordSet, Release, as_fields
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 
 REPOSITORY = Path(__file__).parents[3]
@@ -56,17 +56,17 @@ agents:
     assert loaded.records == (
         Record(
             "falcon-agent",
-            "1.10",
+            Release("1.10"),
             "http://r/falcon",
             cmd="stop",
             overrides=(
-                Override(Prefix("lg-"), version="1.0.11"),
-                Override(Glob("lg-*.example"), cmd="start", md5=""),
+                Override(Prefix("lg-"), Release("1.0.11")),
+                Override(Glob("lg-*.example"), md5_base="", cmd="start"),
                 Override(Hosts(frozenset(("h1", "h2"))), tarball="https://r/other"),
-                Override(Label("env=staging"), version="2"),
+                Override(Label("env=staging"), Release("2")),
             ),
         ),
-        Record("b", "0x1F", "http://r/b"),
+        Record("b", Release("0x1F"), "http://r/b"),
     )
     assert (loaded.warnings, loaded.settings) == ((), None)
 
@@ -96,17 +96,17 @@ def test_a_list_of_tarballs_is_checked_one_by_one(bases, line):
 
 @pytest.mark.parametrize("version", ["1.10", "1e3", "0777", "2024-01-01", "true", "no", "0x1F", "1_000"])
 def test_a_version_stays_the_text_that_was_written(version):
-    assert parse(AGENT.replace("1.0.0", version), "r.yaml").records[0].version == version
+    assert parse(AGENT.replace("1.0.0", version), "r.yaml").records[0].release.version == version
 
 
 def test_aliases_stand_for_what_they_name():
     text = "agents:\n- {name: a, version: &v 1.5, tarball: &t http://r}\n- {name: b, version: *v, tarball: *t}\n"
-    assert [(r.version, r.tarball) for r in parse(text, "r.yaml").records] == [("1.5", "http://r")] * 2
+    assert [(r.release.version, r.tarball) for r in parse(text, "r.yaml").records] == [("1.5", "http://r")] * 2
 
 
 def test_our_own_form_may_be_written_in_json():
     text = json.dumps({"agents": [{"name": "a", "version": "1", "tarball": "http://r", "overrides": []}]})
-    assert parse(text, "r.json").records == parse(text, "r").records == (Record("a", "1", "http://r"),)
+    assert parse(text, "r.json").records == parse(text, "r").records == (Record("a", Release("1"), "http://r"),)
 
 
 def test_no_agents_must_be_said_in_so_many_words():
@@ -239,62 +239,53 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file():
 
 
 @pytest.mark.parametrize(
-    ("digest", "overrides", "stale"),
+    "override",
+    [f"{{prefix: x, md5: {DIGEST}}}", f"{{prefix: x, sha256: {DIGEST * 2}}}", "{prefix: x, cmd: stop, sha256: ''}"],
+)
+def test_a_digest_without_its_version_is_refused(override):
+    key = "md5" if "md5" in override else "sha256"
+    assert problems(AGENT + f"    md5: {DIGEST}\n    overrides: [{override}]\n") == [
+        f"r.yaml:6: agents[0].overrides[0].{key}: {key} belongs to a version: give version with it"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("record", "override", "told"),
     [
-        (f"md5: {DIGEST}", ["{prefix: x, version: 2}"], {0: "md5"}),
-        (f"md5: {DIGEST}", ["{prefix: x, version: 2, md5: ''}"], {}),
-        (f"md5: {DIGEST}", [f"{{prefix: x, version: 2, md5: {DIGEST[::-1]}}}"], {}),
-        (f"md5: {DIGEST}", ["{prefix: x, version: 1.0.0}"], {}),
-        (f"md5: {DIGEST}", ["{prefix: x, cmd: stop}"], {}),
-        ("md5: http://r/sums", ["{prefix: x, version: 2}"], {}),
-        (f"sha256: {DIGEST * 2}", ["{prefix: x, version: 2, md5: ''}"], {0: "sha256"}),
-        # what an earlier override set for the same hosts is inherited too
-        ("md5: ''", [f"{{prefix: x, version: 2, md5: {DIGEST}}}", "{prefix: xy, version: 3}"], {1: "md5"}),
-        ("md5: ''", [f"{{prefix: x, version: 2, md5: {DIGEST}}}", "{prefix: z, version: 3}"], {}),
-        (f"md5: {DIGEST}", ["{glob: '*', version: 2, md5: ''}", "{hosts: [x], version: 3}"], {}),
+        ("md5: D", "{prefix: x, version: 2}", ("", "")),
+        ("sha256: S", "{prefix: x, version: 2, md5: D}", ("D", "")),
+        ("md5: http://sums", "{prefix: x, version: 2}", ("http://sums", "")),
+        ("md5: http://sums", "{prefix: x, version: 2, md5: http://other, sha256: S}", ("http://other", "S")),
+        ("md5: http://sums", "{prefix: x, version: 2, md5: D}", ("D", "")),
+        ("md5: http://sums", "{prefix: x, md5: ''}", ("", "")),
+        ("md5: D", "{prefix: x, cmd: stop}", ("D", "")),
     ],
 )
-def test_a_version_under_the_digest_of_another_is_refused(digest, overrides, stale):
-    text = AGENT + f"    {digest}\n    overrides:\n" + "".join(f"    - {override}\n" for override in overrides)
-    if not stale:
-        assert parse(text, "r.yaml").records
-        return
-    assert [line.rpartition(";")[0].split(": ", 1)[1] for line in problems(text)] == [
-        f"agents[0].overrides[{i}]: {i + 2} would inherit the {key} of {'1.0.0' if i == 0 else i + 1}"
-        for i, key in stale.items()
-    ]
+def test_a_version_replaces_the_digests_and_inherits_where_they_are(record, override, told):
+    text = AGENT + f"    {record}\n    overrides: [{override}]\n"
+    for short, long in ((" D", f" {DIGEST}"), (" S", f" {DIGEST * 2}")):
+        text = text.replace(short, long)
+    [desired] = resolve(RecordSet(records=parse(text, "r.yaml").records), "x1")
+    assert (desired.md5, desired.sha256) == tuple({"D": DIGEST, "S": DIGEST * 2}.get(one, one) for one in told)
 
 
 @pytest.mark.parametrize(
     ("overrides", "warned"),
     [
-        # the version of one and the literal digest of the other: who is selected by both, nobody can tell
-        (["{glob: 'a*b', version: 2, md5: D}", "{label: env, version: 3}"], {1: "version 3 with the md5 of 2"}),
-        (["{glob: 'a*b', version: 2}", "{glob: '*b', md5: D}"], {1: "version 2 with the md5 of 1.0.0"}),
-        (
-            ["{label: env=a, version: 2}", "{glob: '*b', md5: D}", "{label: x, version: 3}"],
-            {1: "version 2 with the md5 of 1.0.0", 2: "version 3 with the md5 of 1.0.0"},
-        ),
-        # they never meet
-        (["{label: env=a, version: 2}", "{label: env=b, md5: D}"], {}),
-        (["{prefix: a, version: 2}", "{glob: 'b*', md5: D}"], {}),
-        (["{hosts: [a], version: 2}", "{hosts: [b], md5: D}"], {}),
-        # whoever is selected by both is well off
-        (["{glob: 'a*b', version: 2, md5: D}", "{label: env, version: 3, md5: D}"], {}),
-        (["{glob: 'a*b', version: 2, md5: D}", "{label: env, version: 2}"], {}),
-        (["{glob: 'a*b', version: 2, md5: D}", "{label: env, version: 3, md5: ''}"], {}),
-        (["{glob: 'a*b', version: 2, md5: http://sums}", "{label: env, version: 3}"], {}),
-        (["{glob: 'a*b', version: 2, md5: D}", "{label: env, cmd: stop}"], {}),
-        (["{glob: 'a*b', version: 2}", "{label: env, version: 3, md5: D}"], {}),
+        (["{prefix: x, version: 2, md5: D}"], {0: "2 has the md5 of 1.0.0; give its own"}),
+        (["{prefix: x, version: 1.0.0}"], {0: "1.0.0 has digests elsewhere in this record, and none here"}),
+        (["{prefix: x, md5: http://sums}"], {0: "1.0.0 has an md5, which is checked here too"}),
+        (["{prefix: x, version: 1.0.0, md5: D}"], {}),
+        (["{prefix: x, version: 2}", "{prefix: y, version: 2, md5: http://sums}", "{prefix: z, cmd: stop}"], {}),
     ],
 )
-def test_a_version_that_may_meet_the_digest_of_another_is_told(overrides, warned):
-    text = AGENT + "    overrides:\n" + "".join(f"    - {override}\n" for override in overrides)
-    warnings = parse(text.replace("D}", DIGEST + "}"), "r.yaml").warnings
-    assert [warning.split(": ", 1)[1].partition(":")[0] for warning in warnings] == [
+def test_a_digest_that_looks_forgotten_is_told(overrides, warned):
+    text = AGENT + f"    md5: {DIGEST}\n    overrides:\n" + "".join(f"    - {override}\n" for override in overrides)
+    warnings = parse(text.replace("D}", DIGEST.upper() + "}"), "r.yaml").warnings
+    assert [one.partition(": ")[2].partition(": ")[0] for one in warnings] == [
         f"agents[0].overrides[{i}]" for i in warned
     ]
-    assert all(words in warning for words, warning in zip(warned.values(), warnings, strict=True))
+    assert all(words in one for words, one in zip(warned.values(), warnings, strict=True))
 
 
 def test_the_same_key_twice_in_json_is_refused():
@@ -340,11 +331,11 @@ def test_the_recorded_configuration_is_loaded_as_it_is(indent, name):
     assert loaded.records == (
         Record(
             "falcon-agent",
-            "0.0.1",
+            Release("0.0.1"),
             "http://11.11.11.11:8888/falcon",
-            overrides=(Override(Prefix("lg-falcon"), version="1.0.0"), Override(Prefix("lg-dinp"), version="1.0.1")),
+            overrides=(Override(Prefix("lg-falcon"), Release("1.0.0")), Override(Prefix("lg-dinp"), Release("1.0.1"))),
         ),
-        Record("dinp-agent", "0.0.1", "http://11.11.11.11:8888/dinp"),
+        Record("dinp-agent", Release("0.0.1"), "http://11.11.11.11:8888/dinp"),
     )
     assert loaded.warnings == ()
     assert loaded.settings is not None
@@ -361,12 +352,12 @@ DEFAULT = {"name": "a", "version": "1", "tarball": "http://r", "md5": "", "cmd":
 def test_go_keys_match_in_any_case_and_null_is_blank():
     text = legacy({"Default": {k.upper(): v for k, v in DEFAULT.items()} | {"md5": None}, "others": None})
     loaded = parse(text, "cfg.json")
-    assert loaded.records == (Record("a", "1", "http://r"),)
+    assert loaded.records == (Record("a", Release("1"), "http://r"),)
 
 
 def test_what_ops_meta_ignores_is_ignored_and_told():
     loaded = parse(legacy({"others": []}, {"default": DEFAULT | {"verison": "2"}, "others": [{}]}), "cfg.json")
-    assert loaded.records == (Record("a", "1", "http://r", overrides=(Override(Prefix("")),)),)
+    assert loaded.records == (Record("a", Release("1"), "http://r", overrides=(Override(Prefix("")),)),)
     assert loaded.warnings == (
         "cfg.json:3: agents[0]: has no default; skipped, as ops-meta does",
         "cfg.json:13: agents[1].default.verison: unknown key; did you mean version?; ignored, as ops-meta does",
@@ -379,9 +370,7 @@ def test_an_inherited_digest_of_another_version_is_only_told():
     loaded = parse(
         legacy({"default": DEFAULT | {"md5": DIGEST}, "others": [{"prefix": "x", "version": "2"}]}), "cfg.json"
     )
-    assert [warning.split(": ", 2)[2] for warning in loaded.warnings] == [
-        '2 would inherit the md5 of 1; give its own, or md5: ""'
-    ]
+    assert [warning.split(": ", 2)[2] for warning in loaded.warnings] == ["2 has the md5 of 1; give its own"]
 
 
 @pytest.mark.parametrize(
@@ -413,7 +402,12 @@ def test_what_ops_meta_orders_can_be_spelled_in_our_own_form():
     loaded = parse(legacy({"default": DEFAULT, "others": others}), "cfg.json")
     ours = as_ours(loaded.records)
     assert ours == (
-        Record("a", "1", "http://r", overrides=(Override(Glob("*"), version="2"), Override(Prefix("y"), cmd="stop"))),
+        Record(
+            "a",
+            Release("1"),
+            "http://r",
+            overrides=(Override(Glob("*"), Release("2")), Override(Prefix("y"), cmd="stop")),
+        ),
     )
     assert parse_data({"agents": as_fields(ours)}, "body").records == ours
     both = [RecordSet(records=records) for records in (ours, loaded.records)]
@@ -453,7 +447,7 @@ def test_decoded_json_says_the_same_as_a_file():
         ({"agents": [RECORD, RECORD]}, ['body: agents[1]: agent "a" is given twice, first as agents[0]']),
         ({"agents": [RECORD | {"\ud800": "x"}]}, [r'body: agents[0].\ud800: unknown key "\ud800" (ends with U+D800)' "; known here: name, version, tarball, md5, cmd, sha256, attempt, leftovers, unknownStatus, runUser, workDir, overrides"]),
         ({"agents": [RECORD | {"name": "';drop table host;--"}]}, ["body: agents[0].name: name \"';drop table host;--\" is not 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"]),
-        ({"agents": [RECORD | {"md5": DIGEST, "overrides": [{"prefix": "x", "version": "2"}]}]}, ['body: agents[0].overrides[0]: 2 would inherit the md5 of 1; give its own, or md5: ""']),
+        ({"agents": [RECORD | {"overrides": [{"prefix": "x", "md5": DIGEST}]}]}, ["body: agents[0].overrides[0].md5: md5 belongs to a version: give version with it"]),
         ({"agents": [RECORD | {"overrides": [{"prefix": "", "version": "2"}]}]}, ['body: agents[0].overrides[0].prefix: prefix is blank; to select every host write glob: "*"']),
     ],
 )  # fmt: skip
@@ -471,7 +465,7 @@ def test_decoded_json_that_is_nested_without_end_is_refused():
 
 
 def test_one_record_is_that_of_a_file():
-    assert parse_record(RECORD, "body") == Record("a", "1", "http://r")
+    assert parse_record(RECORD, "body") == Record("a", Release("1"), "http://r")
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,16 @@ from meta.records.model import (
     Override,
     Record,
     RecordSet,
+    Release,
     as_fields,
     from_fields,
     resolve_run_as,
     selectors,
 )
-from meta.records.selectors import Glob, Hosts, Label, Prefix, may_overlap, selector_fields, selector_of, surely_overlap
+from meta.records.selectors import NO_HOST, Glob, Hosts, Label, Prefix, common, selector_fields, selector_of
 from updater.wire.heartbeat import Desired
 
-BASE = Record("falcon-agent", "1.0.10", "http://r/falcon")
+BASE = Record("falcon-agent", Release("1.0.10"), "http://r/falcon")
 HOSTNAMES = st.from_regex(r"[a-z0-9][a-z0-9.-]{0,12}", fullmatch=True)
 
 
@@ -38,39 +39,58 @@ def hosts(*names: str) -> Hosts:
 
 
 def with_overrides(*overrides: Override, **more) -> RecordSet:
-    return RecordSet(records=(Record("falcon-agent", "1.0.10", "http://r/falcon", overrides=overrides),), **more)
+    return RecordSet(
+        records=(Record("falcon-agent", Release("1.0.10"), "http://r/falcon", overrides=overrides),), **more
+    )
 
 
 @pytest.mark.parametrize(
     ("overrides", "hostname", "expected"),
     [
         ([], "h", desired()),
-        ([Override(Prefix("lg-"), version="2")], "lg-1", desired(version="2")),
-        ([Override(Prefix("lg-"), version="2")], "xlg-1", desired()),
-        ([Override(Prefix("lg-"), version="2")], "LG-1", desired()),
-        ([Override(Prefix(""), version="2")], "any", desired(version="2")),
-        ([Override(Glob("lg-*.example"), version="2")], "lg-1.example", desired(version="2")),
-        ([Override(Glob("lg-*.example"), version="2")], "lg-1.example.org", desired()),
+        ([Override(Prefix("lg-"), Release("2"))], "lg-1", desired(version="2")),
+        ([Override(Prefix("lg-"), Release("2"))], "xlg-1", desired()),
+        ([Override(Prefix("lg-"), Release("2"))], "LG-1", desired()),
+        ([Override(Prefix(""), Release("2"))], "any", desired(version="2")),
+        ([Override(Glob("lg-*.example"), Release("2"))], "lg-1.example", desired(version="2")),
+        ([Override(Glob("lg-*.example"), Release("2"))], "lg-1.example.org", desired()),
         ([Override(Glob("h[0-3]"), cmd="stop")], "h2", desired(cmd="stop")),
-        ([Override(hosts("h1", "h2"), version="2")], "h2", desired(version="2")),
-        ([Override(hosts("h1", "h2"), version="2")], "h22", desired()),
+        ([Override(hosts("h1", "h2"), Release("2"))], "h2", desired(version="2")),
+        ([Override(hosts("h1", "h2"), Release("2"))], "h22", desired()),
         # a later one wins, field by field, whatever its kind of selector
-        ([Override(hosts("h1"), version="2"), Override(Glob("*"), version="3")], "h1", desired(version="3")),
+        ([Override(hosts("h1"), Release("2")), Override(Glob("*"), Release("3"))], "h1", desired(version="3")),
         (
-            [Override(Glob("*"), version="2", cmd="stop"), Override(Glob("h*"), version="3")],
+            [Override(Glob("*"), Release("2"), cmd="stop"), Override(Glob("h*"), Release("3"))],
             "h1",
             desired(version="3", cmd="stop"),
         ),
-        ([Override(Glob("*"), version="2"), Override(Glob("x"), version="3")], "h1", desired(version="2")),
+        ([Override(Glob("*"), Release("2")), Override(Glob("x"), Release("3"))], "h1", desired(version="2")),
         # None changes nothing, blank is a value
+        # a version brings its digests along, and no others
         (
-            [Override(Glob("*"), md5="0" * 32), Override(Glob("*"), version="2")],
+            [Override(Glob("*"), Release("2", md5="0" * 32)), Override(Glob("*"), Release("3"))],
             "h",
-            desired(md5="0" * 32, version="2"),
+            desired(version="3"),
         ),
-        ([Override(Glob("*"), md5="0" * 32), Override(Glob("*"), md5="")], "h", desired()),
         (
-            [Override(Glob("*"), tarball="http://o/", sha256="a" * 64)],
+            [Override(Glob("*"), Release("2", md5="0" * 32)), Override(Glob("*"), cmd="stop")],
+            "h",
+            desired(version="2", md5="0" * 32, cmd="stop"),
+        ),
+        # where digests are is inherited, and counts for versions without one
+        (
+            [Override(Glob("*"), md5_base="http://s"), Override(Glob("*"), Release("2"))],
+            "h",
+            desired(version="2", md5="http://s"),
+        ),
+        (
+            [Override(Glob("*"), Release("2", md5="0" * 32)), Override(Glob("*"), md5_base="http://s")],
+            "h",
+            desired(version="2", md5="0" * 32),
+        ),
+        ([Override(Glob("*"), md5_base="http://s"), Override(Glob("*"), md5_base="")], "h", desired()),
+        (
+            [Override(Glob("*"), Release("1.0.10", sha256="a" * 64), tarball="http://o/")],
             "h",
             desired(tarball="http://o/", sha256="a" * 64),
         ),
@@ -81,7 +101,7 @@ def test_a_host_gets_the_record_with_the_overrides_that_select_it(overrides, hos
 
 
 def test_every_agent_is_resolved_in_the_order_of_the_records():
-    records = RecordSet(records=(Record("b", "1", "http://r"), Record("a", "2", "http://r")))
+    records = RecordSet(records=(Record("b", Release("1"), "http://r"), Record("a", Release("2"), "http://r")))
     assert [(d.name, d.version) for d in resolve(records, "h")] == [("b", "1"), ("a", "2")]
 
 
@@ -91,23 +111,18 @@ def test_no_records_are_no_desired_agents():
 
 @given(st.lists(st.tuples(HOSTNAMES, HOSTNAMES), max_size=6), HOSTNAMES)
 def test_the_last_override_that_fits_decides(pairs, hostname):
-    overrides = [Override(Prefix(prefix), version=version) for prefix, version in pairs]
+    overrides = [Override(Prefix(prefix), Release(version)) for prefix, version in pairs]
     fitting = [version for prefix, version in pairs if hostname.startswith(prefix)]
-    assert resolve(with_overrides(*overrides), hostname)[0].version == ([BASE.version, *fitting])[-1]
-
-
-@given(HOSTNAMES, HOSTNAMES, HOSTNAMES)
-def test_selectors_that_surely_overlap_have_a_host_in_common(one, other, third):
-    three = [Prefix(one), hosts(other, third), Glob(f"{third}*")]
-    candidates = [one, other, third, max(one, other, key=len)]
-    for a in three:
-        for b in three:
-            if surely_overlap(a, b):
-                assert any(a.matches(host, {}) and b.matches(host, {}) for host in candidates)
+    assert resolve(with_overrides(*overrides), hostname)[0].version == ([BASE.release.version, *fitting])[-1]
 
 
 def test_records_are_shown_as_a_file_would_spell_them():
-    record = Record("a", "1", "http://r", overrides=(Override(hosts("h1"), version="2"), Override(Prefix("x"), md5="")))
+    record = Record(
+        "a",
+        Release("1"),
+        "http://r",
+        overrides=(Override(hosts("h1"), Release("2")), Override(Prefix("x"), md5_base="")),
+    )
     assert as_fields([record]) == [
         {
             "name": "a",
@@ -148,7 +163,7 @@ def test_a_selector_that_was_spelled_out_can_be_read_again(selector):
     ],
 )
 def test_a_label_selects_the_hosts_that_have_it(label, of_host, selected):
-    records = with_overrides(Override(Label(label), version="2"), labels={"h": of_host})
+    records = with_overrides(Override(Label(label), Release("2")), labels={"h": of_host})
     assert resolve(records, "h") == desired(version="2" if selected else "1.0.10")
 
 
@@ -164,21 +179,25 @@ def test_a_label_selects_the_hosts_that_have_it(label, of_host, selected):
     ],
 )
 def test_no_host_is_told_to_start_a_banned_version(agent, version, hostname, expected):
-    overrides = [Override(Prefix("lg-"), version="2"), Override(hosts("lg-stopped"), cmd="stop")]
+    overrides = [Override(Prefix("lg-"), Release("2")), Override(hosts("lg-stopped"), cmd="stop")]
     assert resolve(with_overrides(*overrides, bans=(Ban(agent, version),)), hostname) == expected
 
 
 def test_selectors_are_told_once_each_in_order_of_first_use():
     one, other = Override(Prefix("b"), cmd="stop"), Override(Label("a"), cmd="stop")
-    records = RecordSet(records=tuple(Record(name, "1", "http://r", overrides=(one, other, one)) for name in "xy"))
+    records = RecordSet(
+        records=tuple(Record(name, Release("1"), "http://r", overrides=(one, other, one)) for name in "xy")
+    )
     assert selectors(records) == (Prefix("b"), Label("a"))
 
 
 def test_a_hundred_agents_with_a_hundred_overrides_each_are_resolved_at_once():
-    globs = [Override(Glob(f"*x{i}*"), version=str(i)) for i in range(1000)]
+    globs = [Override(Glob(f"*x{i}*"), Release(str(i))) for i in range(1000)]
     many = Override(Hosts(frozenset(f"h{i}.example" for i in range(10_000))), cmd="stop")
     records = RecordSet(
-        records=tuple(Record(f"a{i}", "1", "http://r", overrides=(*globs[10 * i :][:99], many)) for i in range(100))
+        records=tuple(
+            Record(f"a{i}", Release("1"), "http://r", overrides=(*globs[10 * i :][:99], many)) for i in range(100)
+        )
     )
     resolve(records, "warm")
     started = time.process_time()
@@ -192,9 +211,9 @@ def test_a_hundred_agents_with_a_hundred_overrides_each_are_resolved_at_once():
 
 def test_explain_says_what_set_each_field():
     records = with_overrides(
-        Override(Prefix("lg-"), version="2", cmd="stop"),
-        Override(Label("env=staging"), version="3", tarball="http://s", mirrors=("http://t",)),
-        Override(hosts("other"), version="4"),
+        Override(Prefix("lg-"), Release("2"), cmd="stop"),
+        Override(Label("env=staging"), Release("3"), tarball="http://s", mirrors=("http://t",)),
+        Override(hosts("other"), Release("4")),
         Override(Glob("lg-?"), cmd="start"),
         labels={"lg-1": {"env": "staging"}},
     )
@@ -204,9 +223,9 @@ def test_explain_says_what_set_each_field():
             (
                 Reason("version", "3", "override", 1, "label env=staging"),
                 Reason("tarball", ("http://s", "http://t"), "override", 1, "label env=staging"),
-                Reason("md5", ""),
+                Reason("md5", "", "override", 1, "label env=staging"),  # with the version
                 Reason("cmd", "start", "override", 3, "glob lg-?"),
-                Reason("sha256", ""),
+                Reason("sha256", "", "override", 1, "label env=staging"),
             ),
         ),
     )
@@ -221,7 +240,7 @@ def test_explain_names_the_ban_that_keeps_an_agent_from_being_ordered():
 
 
 def test_an_explanation_is_json_as_it_is():
-    records = with_overrides(Override(Prefix("h"), version="2"), bans=(Ban("falcon-agent", "2", "why", "ann", 5.0),))
+    records = with_overrides(Override(Prefix("h"), Release("2")), bans=(Ban("falcon-agent", "2", "why", "ann", 5.0),))
     [agent] = msgspec.json.decode(msgspec.json.encode(explain(records, "h")))
     assert agent["fields"][0] == {
         "field": "version",
@@ -274,44 +293,41 @@ def test_selectors_in_words(selector, words):
     assert selector.in_words() == words
 
 
-# --- which selectors meet ---
-
-SURELY, PERHAPS, NEVER = (True, True), (False, True), (False, False)
+# --- the hosts of two selectors ---
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "answer"),
+    ("one", "other", "both"),
     [
-        (Prefix("lg-"), Prefix("lg-1"), SURELY),
-        (Prefix("lg-"), Prefix("bj-"), NEVER),
-        (Prefix("lg-"), Glob("lg-*.x"), SURELY),
-        (Prefix("lg-1"), Glob("lg-*.x"), PERHAPS),
-        (Prefix("lg-"), Glob("bj-*"), NEVER),
-        (Glob("*"), Label("env=a"), SURELY),
-        (Glob("*"), Glob("a*b"), SURELY),
-        (Glob("a*x"), Glob("*b"), NEVER),
-        (Glob("a*b"), Glob("*b"), PERHAPS),
-        (Glob("*[ab]"), Glob("*b"), PERHAPS),
-        (Glob("h1"), hosts("h1"), SURELY),
-        (Glob("h?"), hosts("h1"), SURELY),
-        (Glob("h?"), hosts("h11"), NEVER),
-        (hosts("a", "b"), hosts("b", "c"), SURELY),
-        (hosts("a"), hosts("c"), NEVER),
-        (hosts("a"), Label("env"), PERHAPS),
-        (Prefix("a"), Label("env"), PERHAPS),
-        (Label("env=a"), Label("env"), SURELY),
-        (Label("env=a"), Label("env=a"), SURELY),
-        (Label("env=a"), Label("env=b"), NEVER),
-        (Label("env=a"), Label("gpu"), PERHAPS),
+        (Prefix("lg-"), Prefix("lg-1"), Prefix("lg-1")),
+        (Prefix("lg-"), Prefix("bj-"), NO_HOST),
+        (Prefix("lg-"), Glob("lg-*.x"), Glob("lg-*.x")),
+        (Prefix("lg-1"), Glob("lg-*.x"), None),
+        (Prefix("lg-"), Glob("bj-*"), NO_HOST),
+        (Glob("*"), Label("env=a"), Label("env=a")),
+        (Glob("*"), Glob("a*b"), Glob("a*b")),
+        (Prefix(""), hosts("h1", "h2"), hosts("h1", "h2")),
+        (Glob("a*x"), Glob("*b"), NO_HOST),
+        (Glob("a*b"), Glob("*b"), None),
+        (Glob("*[ab]"), Glob("*b"), None),
+        (Glob("h?"), hosts("h1"), hosts("h1")),
+        (Glob("h?"), hosts("h1", "h11"), hosts("h1")),
+        (Glob("h?"), hosts("h11"), NO_HOST),
+        (hosts("a", "b"), hosts("b", "c"), hosts("b")),
+        (hosts("a"), hosts("c"), NO_HOST),
+        (hosts("a"), Label("env"), None),
+        (Prefix("a"), Label("env"), None),
+        (Label("env=a"), Label("env"), Label("env=a")),
+        (Label("env=a"), Label("env=a"), Label("env=a")),
+        (Label("env=a"), Label("env=b"), NO_HOST),
+        (Label("env=a"), Label("gpu"), None),
     ],
 )
-def test_whether_two_selectors_have_hosts_in_common(one, other, answer):
-    assert (surely_overlap(one, other), may_overlap(one, other)) == answer
-    assert (surely_overlap(other, one), may_overlap(other, one)) == answer
+def test_the_hosts_of_two_selectors_have_one_too_where_it_is_known(one, other, both):
+    assert common(one, other) == common(other, one) == both
 
 
 @given(SELECTORS, SELECTORS, FEW_HOSTNAMES, st.sampled_from([{}, {"env": "live"}, {"env": "staging", "gpu": ""}]))
-def test_selectors_that_meet_on_a_host_may_overlap(one, other, hostname, labels):
-    if one.matches(hostname, labels) and other.matches(hostname, labels):
-        assert may_overlap(one, other)
-    assert may_overlap(one, other) or not surely_overlap(one, other)
+def test_it_selects_just_the_hosts_of_both(one, other, hostname, labels):
+    if (both := common(one, other)) is not None:
+        assert both.matches(hostname, labels) == (one.matches(hostname, labels) and other.matches(hostname, labels))

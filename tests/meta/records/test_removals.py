@@ -11,7 +11,7 @@ from helpers.meta_api import World, record
 from helpers.meta_people import Person
 from helpers.meta_server import MetaServer, meta, until
 from meta.records.history import Edit
-from meta.records.model import Ban, Override, Record, RecordSet
+from meta.records.model import Ban, Override, Record, RecordSet, Release
 from meta.records.removals import mass_removal
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 from meta.store import Store
@@ -21,29 +21,25 @@ CUT = "(a truncated file, or one of another fleet, looks like this); if you want
 
 
 def agent(name, *overrides, version="1"):
-    return Record(name, version, "http://r.example", overrides=overrides)
+    return Record(name, Release(version), "http://r.example", overrides=overrides)
 
 
 WEB, DB, LG = (
-    Override(Prefix("web-"), version="2"),
+    Override(Prefix("web-"), Release("2")),
     Override(Glob("*-db"), cmd="stop"),
-    Override(Prefix("lg-"), version="3"),
+    Override(Prefix("lg-"), Release("3")),
 )
-HELD = Override(Prefix("old-"), version="1")  # as the record says, to be held back when that is raised
+HELD = Override(Prefix("old-"), Release("1"))  # as the record says, to be held back when that is raised
 HELD_IS_GONE = "the only override of a would be gone: [prefix old-]"
 WEB_IS_GONE = "the only override of a would be gone: [prefix web-]"
-LEGACY, EL6 = Override(Prefix("legacy-"), version="1.0.0"), Override(Prefix("el6-"), version="1.0.5")
-SOME = Override(Hosts(frozenset({"h1", "h2"})), version="2")
-FEWER = Override(Hosts(frozenset({"h2"})), version="2")
+LEGACY, EL6 = Override(Prefix("legacy-"), Release("1.0.0")), Override(Prefix("el6-"), Release("1.0.5"))
+SOME = Override(Hosts(frozenset({"h1", "h2"})), Release("2"))
+FEWER = Override(Hosts(frozenset({"h2"})), Release("2"))
 
 
-def many(stop, start=0, **said):
-    said = said or {"version": "2"}
+def many(stop, start=0, version="2", **said):
+    said = said or {"release": Release(version)}
     return Override(Hosts(frozenset(f"h{n}" for n in range(start, stop))), **said)
-
-
-def summed(sha256):
-    return Record("a", "1", "http://r.example", sha256=sha256)
 
 
 THREE = [agent("a"), agent("b"), agent("c")]
@@ -84,20 +80,20 @@ THREE = [agent("a"), agent("b"), agent("c")]
         ([agent("a", SOME)], [agent("a", FEWER)], []),
         ([agent("a", WEB)], [agent("a", version="2")], []),  # what was tried on some is for all now
         ([agent("a", DB)], [agent("a", version="2")], ["the only override of a would be gone: [glob *-db]"]),
-        ([agent("a", WEB)], [agent("a", Override(Prefix("web-0"), version="2"))], []),
+        ([agent("a", WEB)], [agent("a", Override(Prefix("web-0"), Release("2")))], []),
         (
-            [agent("a", Override(Label("ring=1"), version="2"))],
-            [agent("a", Override(Label("ring=2"), version="2"))],
+            [agent("a", Override(Label("ring=1"), Release("2")))],
+            [agent("a", Override(Label("ring=2"), Release("2")))],
             [],
         ),
-        ([agent("a", SOME)], [agent("a", Override(Prefix("h"), version="2"))], []),
+        ([agent("a", SOME)], [agent("a", Override(Prefix("h"), Release("2")))], []),
         (
             [agent("a", WEB), agent("b")],
             [agent("a", version="2.1"), agent("b")],
             [WEB_IS_GONE],
         ),  # tried, and a newer is for all now: which cannot be told from what holds some hosts
         (
-            [agent("a", Override(Prefix("web-"), version="2", md5="0" * 32, sha256="a" * 64)), agent("b")],
+            [agent("a", Override(Prefix("web-"), Release("2", md5="0" * 32, sha256="a" * 64))), agent("b")],
             [agent("a", version="2.1"), agent("b")],
             [WEB_IS_GONE],
         ),
@@ -147,9 +143,9 @@ THREE = [agent("a"), agent("b"), agent("c")]
         ),
         ([agent("a", SOME)], [agent("a", version="2")], []),
         ([agent("a", Override(Label("canary"), attempt=1))], [agent("a")], []),
-        ([agent("a", Override(Prefix("w"), sha256="A" * 64))], [summed("a" * 64)], []),
+        ([agent("a", Override(Prefix("w"), Release("1", sha256="a" * 64)))], [agent("a")], []),
         (
-            [agent("a", Override(Prefix("w"), sha256="A" * 64))],
+            [agent("a", Override(Prefix("w"), md5_base="http://sums"))],
             [agent("a")],
             ["the only override of a would be gone: [prefix w]"],
         ),

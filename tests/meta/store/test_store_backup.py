@@ -11,7 +11,7 @@ import pytest
 from helpers.databases import database
 from meta.errors import Misconfigured, TryLater
 from meta.records.history import Edit
-from meta.records.model import Record, RecordSet
+from meta.records.model import Record, RecordSet, Release
 from meta.store import HostRow, Store
 
 ROW = HostRow(0, "h1", 1.25, 2.5, "::1", "0.1.0", "[]", "[0,0]", "", 0.0)
@@ -27,7 +27,9 @@ def store(file):
     with closing(Store(f"sqlite:///{file}")) as store:
         store.upgrade()
         store.save("m", 1.0, [ROW], [])
-        store.commit(RecordSet(), RecordSet(records=(Record("a", "1", "http://r"),)), Edit(1.0, "ann", "", "set"))
+        store.commit(
+            RecordSet(), RecordSet(records=(Record("a", Release("1"), "http://r"),)), Edit(1.0, "ann", "", "set")
+        )
         yield store
 
 

@@ -12,11 +12,11 @@ from helpers.pgbouncer import pgbouncer
 from helpers.threads import in_threads
 from meta.errors import Misconfigured, TryLater
 from meta.records.history import Edit
-from meta.records.model import Record, RecordSet
+from meta.records.model import Record, RecordSet, Release
 from meta.store import Store
 from meta.store.postgresql.pooling import settings_of
 
-RECORDS = RecordSet(records=(Record("a", "1", "http://r"),))
+RECORDS = RecordSet(records=(Record("a", Release("1"), "http://r"),))
 IGNORING = "ignore_startup_parameters = options"
 
 

@@ -16,7 +16,7 @@ from lab.line import CUT, CUT_BEFORE, HOLD, Line
 from meta.access.tokens import Token
 from meta.errors import TryLater, Unknown
 from meta.records.history import Edit, committed
-from meta.records.model import Record, RecordSet
+from meta.records.model import Record, RecordSet, Release
 from meta.store import HostRow, Store, Taken
 
 ROW = HostRow(0, "h1", 1.25, 2.5, "::1", "0.1.0", "[]", "[0,0]", "", 0.0)
@@ -135,7 +135,7 @@ def test_a_server_that_falls_silent_in_a_transaction_is_given_up(store, url):
 # --- a COMMIT whose answer is lost ---
 
 EDIT = Edit(1.0, "ann", "", "set")
-RECORDS = RecordSet(records=(Record("a", "1", "http://r"),))
+RECORDS = RecordSet(records=(Record("a", Release("1"), "http://r"),))
 ENROLMENT = Token(0, "enrolment", "rack", hash=b"e", uses=5)
 
 
@@ -225,7 +225,7 @@ def test_who_waits_for_the_hosts_table_keeps_no_edit_waiting(store, url, mode):
             with closing(Store(url)) as mine:
                 for version in range(30):
                     begin = time.monotonic()
-                    after = replace(now, records=(Record("a", str(version), "http://r"),))
+                    after = replace(now, records=(Record("a", Release(str(version)), "http://r"),))
                     now = committed(after, mine.commit(now, after, EDIT))
                     longest = max(longest, time.monotonic() - begin)
             done.set()
@@ -281,7 +281,7 @@ def test_metas_that_write_different_things_at_once_do_not_stand_in_each_others_w
         now = RecordSet()
         with closing(Store(url)) as mine:
             for version in range(20):
-                after = replace(now, records=(Record("a", str(version), "http://r"),))
+                after = replace(now, records=(Record("a", Release(str(version)), "http://r"),))
                 now = committed(after, mine.commit(now, after, Edit(1.0, "ann", "", "set")))
 
     def beat(meta):

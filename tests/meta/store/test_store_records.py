@@ -14,25 +14,23 @@ from helpers.replaying import replay
 from helpers.threads import in_threads
 from meta.errors import TryLater
 from meta.records.history import Change, Edit, Revision, changes, committed
-from meta.records.model import Ban, Override, Record, RecordSet
+from meta.records.model import Ban, Override, Record, RecordSet, Release
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 from meta.store import Lost, Moved, Store
 
 EDIT = Edit(1.5, "ann", "because", "set")
-A, B, C = (Record(name, "1", "http://r") for name in "abc")
+A, B, C = (Record(name, Release("1"), "http://r") for name in "abc")
 FULL = Record(
     "a",
-    "2",
+    Release("2", md5="0" * 32, sha256="a" * 64),
     "http://r/",
-    md5="0" * 32,
     cmd="stop",
-    sha256="a" * 64,
     mirrors=("http://s/", "http://t/"),
     overrides=(
-        Override(Prefix("lg-"), version="3", md5=""),
+        Override(Prefix("lg-"), Release("3"), md5_base=""),
         Override(Glob("*.x"), tarball="http://u/", mirrors=("http://v/",)),
         Override(Hosts(frozenset(("h1", "h2"))), cmd="start"),
-        Override(Label("env=staging"), sha256="b" * 64),
+        Override(Label("env=staging"), Release("4", sha256="b" * 64)),
     ),
 )
 LABELS = {"h1": {"env": "stäging", "gpu": ""}, "h2": {"x": "y"}}
@@ -64,7 +62,7 @@ def test_what_was_committed_comes_back(store, url):
 
 def test_each_record_knows_the_revision_of_its_last_change(store):
     first = put(store, RecordSet(), A, B, C)
-    second = put(store, first, A, replace(B, version="2"), C)
+    second = put(store, first, A, replace(B, release=Release("2")), C)
     third = put(store, second, C, A)  # in another order; b is gone
     fourth = put(store, third, C, A, B)
     assert first.edited == {"a": 1, "b": 1, "c": 1}
@@ -99,7 +97,7 @@ def test_any_sequence_of_edits_is_replayed_to_the_same(kind, tmp_path):
 def test_history_is_paged_from_the_newest(store):
     now = put(store, RecordSet(), A, B)
     for version in "23456":
-        now = put(store, now, replace(A, version=version), B)
+        now = put(store, now, replace(A, release=Release(version)), B)
     now = put(store, now, *now.records, bans=(Ban("b", "9"),))
     now = put(store, now, *now.records, labels=LABELS)
     numbers = [made.number for made in store.revisions()]
@@ -151,8 +149,8 @@ def test_of_two_edits_at_once_one_is_refused(store, url):
         for _ in range(5):
             now = store.load_records()
             results = in_threads(
-                lambda now=now: store.commit(now, replace(now, records=(replace(A, version="2"), B)), EDIT),
-                lambda now=now: other.commit(now, replace(now, records=(replace(A, version="3"), C)), EDIT),
+                lambda now=now: store.commit(now, replace(now, records=(replace(A, release=Release("2")), B)), EDIT),
+                lambda now=now: other.commit(now, replace(now, records=(replace(A, release=Release("3")), C)), EDIT),
             )
             [won] = [result for result in results if isinstance(result, Revision)]
             assert sum(isinstance(result, Moved) for result in results) == 1
@@ -163,7 +161,7 @@ def test_of_two_edits_at_once_one_is_refused(store, url):
 
 
 def test_no_edit_is_lost_and_no_number_left_out(store, url):
-    put(store, RecordSet(), *(Record(f"a{i}", "0", "http://r") for i in range(4)))
+    put(store, RecordSet(), *(Record(f"a{i}", Release("0"), "http://r") for i in range(4)))
 
     def edit(index):
         """Raise the version of its own record ten times, however often others come first."""
@@ -171,7 +169,9 @@ def test_no_edit_is_lost_and_no_number_left_out(store, url):
             for version in range(1, 11):
                 while True:
                     now = mine.load_records()
-                    records = [replace(r, version=str(version)) if r.name == f"a{index}" else r for r in now.records]
+                    records = [
+                        replace(r, release=Release(str(version))) if r.name == f"a{index}" else r for r in now.records
+                    ]
                     try:
                         mine.commit(now, replace(now, records=tuple(records)), EDIT)
                         break
@@ -179,7 +179,7 @@ def test_no_edit_is_lost_and_no_number_left_out(store, url):
                         continue
 
     assert in_threads(*(lambda i=i: edit(i) for i in range(4))) == [None] * 4
-    assert [record.version for record in store.load_records().records] == ["10"] * 4
+    assert [record.release.version for record in store.load_records().records] == ["10"] * 4
     assert [made.number for made in store.revisions_since(0)] == list(range(1, 42))
 
 
@@ -195,7 +195,7 @@ def test_records_are_read_as_they_were_at_one_revision(store, url):
                 put(
                     mine,
                     now,
-                    *(replace(r, version=str(version)) for r in now.records),
+                    *(replace(r, release=Release(str(version))) for r in now.records),
                     labels={"h": {"v": str(version)}},
                 )
         done.set()
@@ -204,8 +204,10 @@ def test_records_are_read_as_they_were_at_one_revision(store, url):
         seen = set()
         while not done.is_set():
             now = store.load_records()
-            versions = {record.version for record in now.records} | {labels["v"] for labels in now.labels.values()}
-            seen.add((len(versions), now.revision - int(now.records[0].version)))
+            versions = {record.release.version for record in now.records} | {
+                labels["v"] for labels in now.labels.values()
+            }
+            seen.add((len(versions), now.revision - int(now.records[0].release.version)))
         return seen
 
     edited, seen = in_threads(edit, read)

@@ -12,7 +12,7 @@ from meta.access.tokens import Tokens
 from meta.hosts.table import HostTable
 from meta.queries import pages
 from meta.records.history import Edit
-from meta.records.model import Record
+from meta.records.model import Record, Release
 from meta.store import Store
 from meta.sync.backlog import Backlog
 from meta.sync.clocks import Clocks, Reading, read, was_set_by
@@ -350,6 +350,6 @@ def test_a_host_that_was_heard_of_before_the_set_clock_was_noticed_counts_as_hea
 
 def test_history_is_in_the_order_of_revisions_whatever_their_clocks_said(meta):
     for at, version in ((NOW, "1"), (NOW - 2 * HOUR, "2")):
-        records = (Record("a", version, "http://r"),)
+        records = (Record("a", Release(version), "http://r"),)
         meta.editor.apply(Edit(at, "ann", "", "set"), lambda before, records=records: replace(before, records=records))
     assert [one.number for one in meta.store.revisions()] == [2, 1]

@@ -12,7 +12,7 @@ from helpers.meta_server import until
 from meta.access.tokens import Token
 from meta.errors import TryLater
 from meta.records.history import Edit
-from meta.records.model import Record, RecordSet
+from meta.records.model import Record, RecordSet, Release
 from meta.service import Service
 from meta.settings import Settings
 from meta.store import Lost, Store
@@ -249,11 +249,11 @@ def test_after_a_failover_that_lost_edits_all_metas_come_to_what_the_database_ho
     third.edit("2")
     third.edit("3")
     with pytest.raises(Lost):
-        one.store.commit(lost, RecordSet(records=(Record("a", "4", "http://r"),)), Edit(NOW, "ann", "", "set"))
+        one.store.commit(lost, RecordSet(records=(Record("a", Release("4"), "http://r"),)), Edit(NOW, "ann", "", "set"))
     one.keeper.step(NOW + 1)
     assert "the database was read again: revision 3 of the records is in force, before it was 3" in caplog.text
     settle(one, other, third, now=NOW + 1)
-    assert third.in_force().records[0].version == "3"
+    assert third.in_force().records[0].release.version == "3"
     assert one.in_force() == other.in_force() == third.in_force()
     assert [meta.in_force().identity for meta in (one, other, third)] != [lost.identity] * 3
     before = [change.before["version"] for made in one.store.revisions_since(1) for change in made.changes]
@@ -357,7 +357,7 @@ def test_until_hosts_are_read_again_none_is_written_but_edits_are_made(metas, ur
     assert "hosts cannot be followed: load_hosts is slow" in one.keeper.condition(NOW).trouble
     one.edit("2")
     with closing(Meta(url)) as other:
-        assert (list(other.hosts()), other.in_force().records[0].version) == (["h"], "2")
+        assert (list(other.hosts()), other.in_force().records[0].release.version) == (["h"], "2")
         assert '"a","1"' in other.hosts()["h"].agents
     one.keeper._follower._store = one.database
     settle(one, now=NOW + 10)
@@ -487,7 +487,7 @@ def test_a_failover_while_all_is_read_after_an_absence_brings_no_forgotten_host_
 LOCKABLE = {
     "revision": "",
     "change": "",
-    "record": "records",
+    "agent_record": "records",
     "ban": "records",
     "label": "records",
     "tarball": "records",
@@ -575,7 +575,7 @@ def test_a_database_that_lost_something_is_read_again_as_far_as_it_is_not_locked
     with connected(url) as locking:
         locking.exec_driver_sql("LOCK TABLE host IN ACCESS EXCLUSIVE MODE")
         one.keeper.step(NOW + 1)
-        assert (one.in_force().records[0].version, one.refusing()) == ("1", "")
+        assert (one.in_force().records[0].release.version, one.refusing()) == ("1", "")
         one.edit("2")
         assert "hosts cannot be followed" in one.keeper.condition(NOW + 1).trouble
     settle(one, now=NOW + 10)

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from meta.edits import operations
 from meta.records.history import Edit
-from meta.records.model import Record
+from meta.records.model import Record, Release
 from meta.service import Service
 from meta.settings import Settings
 from meta.store import Store
@@ -59,7 +59,8 @@ def test_an_empty_meta_has_all_its_metrics(service):
 
 def test_hosts_are_told_by_state_by_what_they_run_and_by_drift(service):
     service.editor.apply(
-        Edit(time.time(), "ann", "", "set"), lambda records: operations.apply(records, [Record("a", "2", "http://r")])
+        Edit(time.time(), "ann", "", "set"),
+        lambda records: operations.apply(records, [Record("a", Release("2"), "http://r")]),
     )
     beat(service, "h1", RealAgent("a", "1", "started", 1))
     beat(service, "h2", RealAgent("a", "2", "started", 1))
@@ -104,7 +105,7 @@ def test_hosts_that_invent_statuses_do_not_push_out_what_many_have(service):
 
 
 def test_trials_and_failures_are_told_by_agent_and_version(service):
-    record = Record("a", "2", "http://r")
+    record = Record("a", Release("2"), "http://r")
     service.editor.apply(Edit(time.time(), "ann", "", "set"), lambda before: operations.put_record(before, record))
     beat(service, "h1", RealAgent("a", "2", "started", 7, trial=True))
     failed = Outcome("a", "1", "2", "watch", "rolled back", "died", "", 5)

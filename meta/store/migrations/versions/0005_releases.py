@@ -1,0 +1,55 @@
+"""A version and its digests become one value (ADR 19): all stored records, also those of the history, are translated.
+
+The table `record` becomes `agent_record`, so that a meta of before can neither read new records in the old way nor change them.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from alembic import context, op
+
+from meta.store.migrations.releases import findings, translations
+from meta.store.rows import Undecided
+
+revision = "0005"
+down_revision = "0004"
+
+log = logging.getLogger(__name__)
+
+
+def upgrade() -> None:
+    connection = op.get_bind()
+    if connection.dialect.name == "postgresql":
+        op.execute("LOCK TABLE record, change, label IN EXCLUSIVE MODE")
+    found = findings(connection)
+    if found.answers and found.seal != context.config.attributes.get("accepted"):
+        raise Undecided(found)
+    for line in found.notes:
+        log.warning("%s", line)
+    if found.answers:
+        log.warning(
+            "a person has accepted %d other answers to hosts, the first: %s", len(found.answers), found.answers[0]
+        )
+    rows = list(translations(connection))
+    with _history_may_change(connection):
+        for table, row in rows:
+            places = " AND ".join(f"{column} = :{column}" for column in row.key)
+            update = sa.text(f'UPDATE "{table}" SET "{row.column}" = :text WHERE {places}')  # noqa: S608
+            connection.execute(update, {"text": row.text, **row.key})
+    op.rename_table("record", "agent_record")
+
+
+@contextmanager
+def _history_may_change(connection: sa.Connection) -> Iterator[None]:
+    """Without the triggers that refuse any change of it. An error rolls all of it back."""
+    if connection.dialect.name == "postgresql":
+        op.execute("ALTER TABLE change DISABLE TRIGGER USER")
+        yield
+        op.execute("ALTER TABLE change ENABLE TRIGGER USER")
+    else:
+        trigger = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'change_UPDATE'").scalar_one()
+        op.execute("DROP TRIGGER change_UPDATE")
+        yield
+        connection.exec_driver_sql(trigger)
