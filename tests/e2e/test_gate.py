@@ -244,6 +244,11 @@ def test_hosts_that_meta_could_not_hear_of_while_it_was_away_are_waited_for(meta
 
 
 def send(meta, agent, host="go-1"):
+    ordered(meta, agent, host)
+
+
+def ordered(meta, agent, host):
+    """Report the agent, and return the orders of the host."""
     with requests.Session() as session:
         session.trust_env = False
         answer = session.post(f"{meta.url}/heartbeat", json={"hostname": host, "realAgents": [agent]}, timeout=10)
@@ -410,7 +415,7 @@ def test_the_script_of_the_readme_releases_to_all_hosts_or_takes_all_of_it_back(
         """As a host that rejects 1.0.1, or comes to what it is told to run at once."""
         rejected = {"rejected": "1.0.1"} if orders.get(host) == "1.0.1" and host in failing else {}
         agent = {"name": "my-agent", "version": runs[host], "status": "started", "timestamp": 7, "trial": False}
-        [order] = [one for one in send(meta, agent | rejected, host) if one["name"] == "my-agent"]
+        [order] = [one for one in ordered(meta, agent | rejected, host) if one["name"] == "my-agent"]
         orders[host] = order["version"]
         if host not in failing:
             runs[host] = order["version"]
