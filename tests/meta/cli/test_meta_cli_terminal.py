@@ -90,7 +90,7 @@ def test_a_watch_ends_by_ctrl_c_and_shows_why_hosts_failed(server, boss):
     server.ask("POST", "/heartbeat", json.dumps(report | {"outcomes": [outcome | {"reason": "died\x1b[2J [red]x"}]}))
     with boss.terminal("status", "falcon", "--watch", "--every", "0.2") as terminal:
         terminal.expect("1 failed")
-        terminal.expect("died [2J [red]x")
+        terminal.expect(r"died\u001b[2J [red]x")
         terminal.interrupt()
         assert terminal.end() == 130
     assert f"died{ESC}2J" not in terminal.seen
