@@ -15,7 +15,7 @@ from meta.cli.commands import database, elves, files, history, hosts, labels, re
 from meta.errors import EditRefused, MetaError, RecordsError
 from updater.service import interrupt
 from updater.service.command_line import Commands
-from updater.wire.text import visible
+from updater.wire.text import visible, visible_error
 
 _PAST = ("history", "rollback", "ban", "unban", "bans")
 SECTIONS = {
@@ -106,8 +106,8 @@ def _run() -> None:
             cli(prog_name="meta")
     except MetaError as e:
         for line in getattr(e, "lines", ()):
-            click.echo(visible(line), err=True)
-        click.echo(visible(str(e) if isinstance(e, RecordsError | EditRefused) else f"meta: {e}"), err=True)
+            click.echo(visible_error(line), err=True)
+        click.echo(visible_error(str(e) if isinstance(e, RecordsError | EditRefused) else f"meta: {e}"), err=True)
         sys.exit(e.exit_code)
 
 

@@ -17,7 +17,7 @@ from updater.cli.options import CONFIG, ROOT, a_host, a_layout, log_to_stderr, w
 from updater.errors import Misconfigured, NotThere, Refused, UpdaterError
 from updater.service import interrupt
 from updater.service.command_line import Commands, a_path
-from updater.wire.text import visible
+from updater.wire.text import visible, visible_error
 
 # Modules that load slowly are imported in the commands that need them, so that `--help` is quick.
 
@@ -34,10 +34,10 @@ class _Cli(Commands):
         try:
             return super().invoke(context)
         except Misconfigured as e:
-            click.echo(visible(f"updater: {e}"), err=True)
+            click.echo(visible_error(f"updater: {e}"), err=True)
             context.exit(2)
         except UpdaterError as e:
-            click.echo(visible(f"updater: {e}"), err=True)
+            click.echo(visible_error(f"updater: {e}"), err=True)
             context.exit(1 if isinstance(e, NotThere) else 3)
 
 
@@ -93,7 +93,7 @@ def run(config_file: Path, root: Path | None, check: bool) -> None:
         host = a_host(config_file, root)
         preflight.check(host.config, host.layout.root)
         local_api.check(host.config, operator_requests.running_updater(host.layout))
-        click.echo(f"{config_file} is valid")
+        click.echo(visible(f"{config_file} is valid"))
         return
     with working_host(config_file, root) as host:
         daemon = Daemon(host, config_file)
@@ -219,7 +219,7 @@ def unpack(config_file: Path | None, tarball: Path, directory: Path) -> None:
             durable_files.remove_tree(directory)
             raise Refused(f"its control cannot run: {problem}")
     except UpdaterError as e:
-        click.echo(visible(f"updater: {e}"), err=True)
+        click.echo(visible_error(f"updater: {e}"), err=True)
         sys.exit(1)
     if done.skipped:
         click.echo(unpacking.in_words(done.skipped))

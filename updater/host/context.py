@@ -10,7 +10,7 @@ from updater.host.last_reply import Orders, Uptime
 from updater.host.memories import Memories
 from updater.kernel.processes import Table, boot_here, boot_id
 from updater.model.layout import Layout
-from updater.model.trials import Moment
+from updater.model.trials import Moment, same_artifact
 from updater.net.http import Http
 from updater.wire.heartbeat import Desired
 
@@ -80,14 +80,14 @@ class Host:
         self.stopping = True
 
     def check_order(self, order: Desired, is_kept: bool) -> None:
-        """Raises Interrupted if the updater is to stop, or if meta's newest reply does not have this order.
+        """Raises Interrupted if the updater is to stop, or if meta's newest reply orders another command or artifact.
 
         is_kept: the order is of an earlier run, which no reply of this run has to confirm.
         """
-        if self.stopping:
+        if self.stopping or self.successor:
             raise Interrupted("the updater is stopping")
         newest = next((one for one in self.orders.last.orders if one.name == order.name), None)
-        if not is_kept and (newest is None or self.config.completed(newest) != order):
+        if not is_kept and not (newest and newest.cmd == order.cmd and same_artifact(newest, order)):
             now = f"{newest.cmd} {newest.version}" if newest else "nothing"
             raise Interrupted(f"{order.cmd} {order.version} is not ordered any more, but {now}")
 

@@ -32,7 +32,8 @@ from updater.wire.text import one_line
 
 log = logging.getLogger("updater")
 
-_BEFORE_THE_SWITCH = (Step.INSTALL, Step.ADOPT, Step.STOP, Step.HAND_OVER)
+_BEGINS = (Step.REJECT, Step.STOP, Step.SWITCH, Step.START)
+_INTERRUPTIBLE = (Step.INSTALL, Step.ADOPT, Step.STOP, Step.SWITCH, Step.HAND_OVER)
 
 
 class _Lacking(Refused):
@@ -49,6 +50,7 @@ class Executor:
         self.agent = host.layout.agent(order.name)
         self.remarks: list[str] = []  # added to the reason of the outcome
         self._terms = f"{VERSION} {host.config.limits}"  # see Unfit.terms
+        self._has_begun = False  # whether the agent may be down, so that the turn goes on until some version runs
         self._checked = ""  # the version whose directory was checked
         self._was_started = ""  # the version on trial that was started when it was stopped for another one
         self._stopped: list[stopping.Before] = []  # the versions that were stopped in this turn
@@ -70,10 +72,11 @@ class Executor:
 
     def perform(self, action: Action) -> None:
         """Perform the action. Raises UpdaterError."""
-        if action.step in _BEFORE_THE_SWITCH:  # after a stop, the turn goes on until some version runs
+        if action.step in _INTERRUPTIBLE and not self._has_begun:
             self._check_order()
             if held := operator_requests.held(self.host.layout, action.agent):
                 raise Interrupted(f"held: {held}")
+        self._has_begun |= action.step in _BEGINS and action.essential  # not where only what ran before is kept running
         if action.step in (Step.STOP, Step.SWITCH) and self.order.cmd == START:
             self._check_place(action)
         self._does[action.step](action)

@@ -1,23 +1,29 @@
-"""What a command line takes and shows: text is UTF-8, file names are any bytes, and no message hides a character."""
+"""What a command line takes and shows: text is UTF-8, and file names are any bytes but a line break.
 
-from pathlib import PosixPath
+No message hides a character.
+"""
+
+import os
+from pathlib import Path
 from typing import Any
 
 import click
 
-from updater.wire.text import file_name, quoted, visible
+from updater.wire.text import quoted, visible
 
 
-class FilePath(PosixPath):
-    """A path that is shown so in an f-string that every character of it can be seen."""
+class _AnyPath(click.Path):
+    """A file name of any bytes but a line break, which no message could show on its line."""
 
-    def __format__(self, spec: str) -> str:
-        return format(file_name(str(self)), spec)
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        if "\n" in os.fsdecode(value):
+            self.fail(f"{quoted(os.fsdecode(value))} has a line break", parameter, context)
+        return super().convert(value, parameter, context)
 
 
 def a_path(**what: Any) -> click.Path:
-    """The type of an option or argument that is a FilePath; what: as for click.Path."""
-    return click.Path(path_type=FilePath, **what)
+    """The type of an option or argument that is a Path; what: as for click.Path."""
+    return _AnyPath(path_type=Path, **what)
 
 
 class _Text(click.types.StringParamType):
@@ -38,6 +44,8 @@ class Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
         except click.UsageError as e:
             shown = click.UsageError(visible(e.format_message()), e.ctx)
             raise shown from e

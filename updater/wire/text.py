@@ -30,9 +30,8 @@ def quoted(text: str, most: int = SHOWN) -> str:
     odd = _odd_ones(text)
     if not odd:
         return f'"{shown}"'
-    names = ", ".join(map(_name, odd[:_NAMED])) + (f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else "")
     where = "ends with" if odd == [text[-1]] and text.count(text[-1]) == 1 else "with"
-    return f'"{shown}" ({where} {names})'
+    return f'"{shown}" ({where} {_names(odd)})'
 
 
 def _odd_ones(text: str) -> list[str]:
@@ -54,6 +53,12 @@ def visible(text: str) -> str:
     return text if text.isprintable() else "".join(c if c == "\n" or c.isprintable() else _escaped(c) for c in text)
 
 
+def visible_error(text: str) -> str:
+    """The same, and the names of what was escaped: for an error with a name in it that may have been mistyped."""
+    odd = list(dict.fromkeys(c for c in text if c != "\n" and not c.isprintable()))
+    return f"{visible(text)} (with {_names(odd)})" if odd else text
+
+
 def in_plain_sight(text: str) -> bool:
     """Whether a reader can see every character of it."""
     return text.isprintable() and text == text.strip()
@@ -62,7 +67,7 @@ def in_plain_sight(text: str) -> bool:
 def odd_characters(text: str) -> str:
     """The names of its characters that are not visible ASCII, for a text that must not be shown itself; "" for none."""
     odd = list(dict.fromkeys(c for c in text if _is_odd(c, True)))
-    return ", ".join(map(_name, odd[:_NAMED])) + (f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else "")
+    return _names(odd)
 
 
 def utf16_problem(data: bytes) -> str:
@@ -101,6 +106,11 @@ def _escaped(c: str) -> str:
 def _is_byte(c: str) -> bool:
     """Whether it stands for a byte that is no UTF-8, as Python has it in arguments and file names."""
     return "\udc80" <= c <= "\udcff"
+
+
+def _names(odd: list[str]) -> str:
+    """The first of these characters by name, and how many more there are; "" for none."""
+    return ", ".join(map(_name, odd[:_NAMED])) + (f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else "")
 
 
 def _name(c: str) -> str:

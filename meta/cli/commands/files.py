@@ -7,6 +7,7 @@ import click
 
 from meta.cli import options
 from updater.service.command_line import a_path
+from updater.wire.text import visible
 
 if TYPE_CHECKING:
     from meta.cli.client import Client
@@ -124,4 +125,4 @@ def export(client: "Client", file: Path | None) -> None:
         click.echo(text, nl=False)
     else:
         record_files.write(file, text)
-        click.echo(f"{file}: revision {revision}, {show.agents(len(present))}", err=True)
+        click.echo(visible(f"{file}: revision {revision}, {show.agents(len(present))}"), err=True)

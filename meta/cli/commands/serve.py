@@ -83,7 +83,7 @@ def serve(config: Path | None, check: bool, announcing: Callable[[], "Announcer"
     logs.warn(settings.warnings)
     if check:
         server.check(settings, announcing().running())
-        click.echo(f"{config or 'the configuration'}: ok")
+        click.echo(visible(f"{config or 'the configuration'}: ok"))
     else:
         server.serve(settings, announcing())
 
@@ -118,7 +118,7 @@ def check(
     removals = _compare(lambda: options.connect(url, token_file, ca_file), read.records, is_asked_for)
     if removals and not yes:
         raise Misconfigured(f"{file}: {Unconfirmed(removals, 'review, then rerun with --yes')}")
-    click.echo(f"{file}: {show.agents(len(read.records))}, no errors")
+    click.echo(visible(f"{file}: {show.agents(len(read.records))}, no errors"))
 
 
 def _compare(connect: "Callable[[], Client]", records: "Sequence[Record]", is_asked_for: bool) -> list[str]:
@@ -161,7 +161,7 @@ def _check_variables(file: Path, command: click.Command) -> None:
         raise Misconfigured(f"{file} cannot be read: {e.strerror}") from e
     if found := variables.problems(text, variables.known(command) | GONE_VARIABLES.keys()):
         raise RecordsError(str(file), found)
-    click.echo(f"{file}: no unknown variables, and only lines that set variables")
+    click.echo(visible(f"{file}: no unknown variables, and only lines that set variables"))
 
 
 @click.command(short_help="Put an edited records file in force.")

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 
 import pytest
 from msgspec.structs import replace
@@ -708,4 +709,20 @@ def test_a_rollback_by_a_person_waits_for_an_agent_that_cannot_be_looked_at_now(
     assert converge(host, order, lost, Source.KEPT).waits == "Stale file handle"
     assert current(host) == "2"
     run(host)
+    assert (current(host), status(host)) == ("1", "started")
+
+
+def test_a_turn_that_comes_late_follows_no_order_that_was_withdrawn(host, site, running):
+    site.publish(version="2")
+    site.desire(("agent", "2"))
+    run(host)
+    [order] = host.orders.last.orders
+    site.desire(("agent", "1"))
+    run(host)
+    [newest] = host.orders.last.orders
+    subprocess.run(["./control", "stop"], cwd=host.layout.agent("agent").install("1"), check=True)
+    down = cycle.look(host, ["agent"])["agent"]
+    assert "is not ordered any more, but start 1" in converge(host, order, down).waits
+    assert (current(host), status(host)) == ("1", "stoped")
+    assert converge(host, newest, down).waits == ""
     assert (current(host), status(host)) == ("1", "started")

@@ -539,6 +539,28 @@ def test_what_died_while_the_next_version_was_fetched_is_replaced_all_the_same(h
     until("the next version runs", lambda: started(host, "2"))
 
 
+NEVER_UP = script(
+    'case "$1" in status) echo stoped ;; start) until [ -e ../../may-end ]; do sleep 0.02; done; exit 1 ;; esac'
+)
+
+
+@pytest.mark.parametrize("newest", [[], [("agent", "1")]], ids=["none", "the old one"])
+def test_a_way_back_goes_to_its_end_though_the_order_was_withdrawn_meanwhile(tmp_path, site, newest):
+    timeouts = {"start": 20, "stop": 2, "status": 2}
+    with Host(tmp_path / "h1", site.address, interval=0.2, watch=0, timeouts=timeouts) as host:
+        site.publish(control=QUIET)
+        site.desire(("agent", "1"))
+        assert host.run("once").returncode == 0
+        site.publish(version="2", control=NEVER_UP)
+        site.desire(("agent", "2"))
+        host.start()
+        until("the new version is being started", lambda: "start 2" in log_of(host))
+        site.desire(*newest)
+        beats(site, 2)
+        (host.root / "may-end").touch()
+        until("the old version runs", lambda: started(host, "1"))
+
+
 def test_while_meta_is_away_an_agent_that_dies_is_started_again(host, site):
     site.publish(control=QUIET)
     site.desire(("agent", "1"))

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from helpers.meta_server import REPOSITORY
+from updater.kernel.processes import Table
+from updater.service.command_line import a_path
 
 N, Z = b"\xc2\xa0", b"\xe2\x80\x8b"
 
@@ -66,7 +68,7 @@ RECORDS = b"agents: [{name: a, version: 1, tarball: http://r.example}]\n"
 CFG = b'{"server": "http://127.0.0.1:1", "interval": 60}'
 
 
-@pytest.mark.parametrize("name", [b"r\xff\n" + N + b".yaml", "r\u00e9.yaml".encode()])
+@pytest.mark.parametrize("name", [b"r\xff" + N + b".yaml", "r\u00e9.yaml".encode()])
 def test_a_file_may_be_called_anything_and_is_shown_on_one_line(tmp_path, name):
     """The names are wrapped by `meta check` and by the updater, which say what is well."""
     path = os.path.join(os.fsencode(tmp_path), name)
@@ -97,11 +99,34 @@ NAMED = {
 @pytest.mark.parametrize(("module", "arguments"), NAMED.values(), ids=NAMED.keys())
 def test_the_name_of_a_file_that_is_not_there_is_shown_with_all_its_characters(tmp_path, module, arguments):
     (tmp_path / "cfg.json").write_bytes(CFG)
-    name = b"x" + Z + N + b"\n\xff"
+    name = b"x" + Z + N + b"\xff"
     code, _, said = ran(tmp_path, module, *(word.replace(b"%s", name) for word in arguments))
     assert code != 0
-    assert r"x\u200b\u00a0\n\xff" in said
-    assert "(with U+200B ZERO WIDTH SPACE, U+00A0 NO-BREAK SPACE, U+000A LINE FEED and 1 more)" in said
+    assert r"x\u200b\u00a0\xff" in said
+    assert "(with U+200B ZERO WIDTH SPACE, U+00A0 NO-BREAK SPACE, the byte FF)" in said
+
+
+@pytest.mark.parametrize(("module", "arguments"), NAMED.values(), ids=NAMED.keys())
+def test_the_name_of_a_file_is_one_line(tmp_path, module, arguments):
+    (tmp_path / "cfg.json").write_bytes(CFG)
+    code, _, said = ran(tmp_path, module, *(word.replace(b"%s", b"x\ny") for word in arguments))
+    assert (code, r'"x\ny' in said and "has a line break" in said) == (2, True), said
+
+
+def test_a_group_of_commands_without_one_shows_its_help(tmp_path):
+    _, _, said = ran(tmp_path, "meta.cli", b"token")
+    assert said.startswith("Usage: meta token")
+
+
+def test_an_updater_whose_root_has_odd_characters_sees_the_processes_of_its_agents(tmp_path):
+    install = os.path.join(os.fsencode(tmp_path), b"r\xff" + N, b"agent/1")
+    os.makedirs(install)
+    root = a_path().convert(os.fsdecode(os.path.dirname(os.path.dirname(install))), None, None)
+    with subprocess.Popen(["sleep", "100"], cwd=install) as one:
+        try:
+            assert one.pid in {found.pid for found in Table().below(root / "agent/1")}
+        finally:
+            one.kill()
 
 
 def test_an_option_that_does_not_exist_is_shown_with_all_its_characters(tmp_path):
