@@ -36,6 +36,7 @@ CONNECT = {  # parameters of libpq; the URL has precedence
     "application_name": "meta",
 }
 SESSION = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
+UNHURRIED = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
 LOCK_WAIT = 5.0  # seconds, as SESSION says
 SHORT_WAIT = 0.2  # seconds to wait for a locked table, for work that can also be done later
 SETTLING = 5.0  # seconds to find out whether a COMMIT without an answer was done
@@ -62,15 +63,17 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def reading(self, lock_wait: float = 0.0) -> Iterator[sa.Connection]:
+    def reading(self, lock_wait: float = 0.0, patience: float = 0.0) -> Iterator[sa.Connection]:
         """A connection that sees one committed state, even while others write. lock_wait: seconds to wait for a locked table,
-        0 for the default."""
+        0 for the default. patience, instead: seconds that all of it may take, without the limits of a session."""
         with self.errors("read"), self.engine.connect() as connection:
+            self._be_patient(connection, patience)
             if self.dialect == "postgresql":
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
-                if self.dialect == "postgresql" and lock_wait:
-                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{lock_wait * 1000:.0f}ms'")
+                if self.dialect == "postgresql" and (lock_wait or patience):
+                    wait = f"SET LOCAL lock_timeout = '{lock_wait * 1000:.0f}ms'"
+                    connection.exec_driver_sql(wait if lock_wait else UNHURRIED)
                 yield connection
 
     def refuse_transactions(self) -> None:
@@ -181,7 +184,7 @@ class Database:
             try:
                 with connection.begin():
                     if self.dialect == "postgresql":
-                        connection.execute(sa.text("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0"))
+                        connection.execute(sa.text(f"SET LOCAL lock_timeout = 0; {UNHURRIED}"))
                         connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('meta.migrations'))"))
                     yield connection
             finally:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from meta.errors import TryLater
-from meta.store.engine import Database, is_there, prepare_files
+from meta.store.engine import LOADING, Database, is_there, prepare_files
 from meta.store.rows import Findings, Undecided
 from meta.store.tables import head
 from updater.wire.text import one_line
@@ -50,14 +50,15 @@ def findings(database: Database) -> Findings:
     """What an upgrade would do that people should know; changes nothing."""
     if not is_there(database):
         return Findings([], [])
-    with database.reading() as connection:
+    with database.reading(patience=LOADING) as connection:
         current, newest = _revisions(connection, database.shown)
         if not current or current == newest:
             return Findings([], [])
         from alembic.script import ScriptDirectory
 
         pending = ScriptDirectory.from_config(_config(connection)).iterate_revisions(newest, current)
-        steps = [step.module.findings(connection) for step in pending if hasattr(step.module, "findings")]
+        surveys = [step.module.Survey(connection) for step in pending if hasattr(step.module, "Survey")]
+    steps = [survey.findings() for survey in surveys]  # may take long, so not in a transaction
     return Findings([note for one in steps for note in one.notes], [answer for one in steps for answer in one.answers])
 
 

@@ -1,22 +1,28 @@
 """What migration 0005 does to stored records, and which answers to hosts it cannot keep. Changes nothing.
 
 Records of before merged versions and digests field by field. `translations` gives each stored record in its new form. Where it
-is not sure that the answers stay, they are compared for all known hosts, with the labels that they have or once had.
+is not sure that the answers stay, they are compared for all known hosts, with the labels that they have or once had. Each
+distinct record is translated once.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
-from meta.records.field_by_field import Whole, whole_releases
+from meta.records.field_by_field import whole_releases
 from meta.records.model import OF_A_RELEASE, from_fields, resolve_one
 from meta.records.selectors import Selector, selector_of
 from meta.store.rows import Findings
 
 NAMED = 3  # hosts that are named in a sentence
+EVERY = 10.0  # seconds between two lines about the progress
+_T = TypeVar("_T")
+log = logging.getLogger(__name__)
 _RECORDS = sa.text("SELECT name, body FROM record ORDER BY position")
 _HISTORY = sa.text(
     "SELECT revision, position, name, before, \"after\" FROM change WHERE kind = 'record' ORDER BY revision, position"
@@ -34,82 +40,121 @@ class Row(NamedTuple):
     text: str
 
 
-def findings(connection: sa.Connection) -> Findings:
-    """What the migration would do to the records, and what a person must decide. Reads a database of before 0005."""
-    if not sa.inspect(connection).has_table("change"):
-        return Findings([], [])
-    in_force = {(row.name, row.body): "in force" for row in connection.execute(_RECORDS)}
-    notes = [
-        f"{name} [{selector.in_words()}]: names version {version} from now on, as it has a digest of its own"
-        for name, text in in_force
-        for selector, version in _translated(text).named
-    ]
-    unsure = {key: where for key, where in in_force.items() if _translated(key[1]).is_unsure}
-    for key, where in _past(connection):
-        if key not in in_force and _translated(key[1]).is_unsure:
-            unsure[key] = where
-    fleet, answers = _Fleet(connection), list[str]()
-    for (name, text), where in unsure.items():
-        found = fleet.differences(json.loads(text), _translated(text).fields, is_past=(name, text) not in in_force)
-        answers += [f"{name}, {where}: {one}" for one in found]
-    return Findings(notes, answers)
+class Survey:
+    """What is stored in a database of before 0005. It is read at once; what follows may take long, and needs no database."""
+
+    def __init__(self, connection: sa.Connection):
+        self._known: dict[str, _Translated] = {}  # by the former text
+        self._in_force: dict[tuple[str, str], str] = {}
+        self._history: list[_Change] = []
+        self._fleet = _Fleet([], {}, set())
+        if sa.inspect(connection).has_table("change"):
+            self._read(connection)
+
+    def _read(self, connection: sa.Connection) -> None:
+        texts: dict[str, str] = {}  # what one change made is where the next one begins: kept once
+        self._in_force = {(row.name, row.body): "in force" for row in connection.execute(_RECORDS)}
+        for revision, position, name, *both in connection.execute(_HISTORY):
+            before, after = (text and texts.setdefault(text, text) for text in both)
+            self._history.append(_Change(revision, position, name, before, after))
+        labels = {name: json.loads(body) for name, body in connection.execute(_LABELS)}
+        names = [name for (name,) in connection.execute(_NAMES)]
+        past = {(name, text or "{}") for name, *both in connection.execute(_PAST_LABELS) for text in both}
+        self._fleet = _Fleet(names, labels, past)
+
+    def findings(self) -> Findings:
+        """What the migration would do to the records, and what a person must decide."""
+        notes = [
+            f"{name} [{selector.in_words()}]: names version {version} from now on, as it has a digest of its own"
+            for name, text in self._in_force
+            for selector, version in self._translated(text).named
+        ]
+        unsure = {key: where for key, where in self._in_force.items() if self._translated(key[1]).is_unsure}
+        for key, where in _with_progress(self._past(), 2 * len(self._history), "examined"):
+            if key not in self._in_force and self._translated(key[1]).is_unsure:
+                unsure[key] = where
+        answers = list[str]()
+        for (name, text), where in unsure.items():
+            after = self._translated(text).text or text
+            is_past = (name, text) not in self._in_force
+            found = self._fleet.differences(json.loads(text), json.loads(after), is_past)
+            answers += [f"{name}, {where}: {one}" for one in found]
+        return Findings(notes, answers)
+
+    def translations(self) -> Iterator[tuple[str, Row]]:
+        """(table, row) of all records in force and in the history whose form changes."""
+        for name, former in self._in_force:
+            if text := self._translated(former).text:
+                yield "record", Row({"name": name}, "body", text)
+        for one in _with_progress(self._history, len(self._history), "translated"):
+            for column, stored in (("before", one.before), ("after", one.after)):
+                if stored and (text := self._translated(stored).text):
+                    yield "change", Row({"revision": one.revision, "position": one.position}, column, text)
+
+    def _past(self) -> Iterator[tuple[tuple[str, str], str]]:
+        for one in self._history:
+            for text, number in ((one.before, one.revision - 1), (one.after, one.revision)):
+                if text:
+                    yield (one.name, text), f"in revision {number}"
+
+    def _translated(self, text: str) -> "_Translated":
+        if (known := self._known.get(text)) is None:
+            known = self._known[text] = _translated(text)
+        return known
 
 
-def translations(connection: sa.Connection) -> Iterator[tuple[str, Row]]:
-    """(table, row) of all records in force and in the history whose form changes."""
-    for row in connection.execute(_RECORDS):
-        if text := _new_text(row.body):
-            yield "record", Row({"name": row.name}, "body", text)
-    for row in connection.execute(_HISTORY):
-        for column in ("before", "after"):
-            if (former := getattr(row, column)) and (text := _new_text(former)):
-                yield "change", Row({"revision": row.revision, "position": row.position}, column, text)
+class _Change(NamedTuple):
+    """A change of a record in the history, with its texts."""
+
+    revision: int
+    position: int
+    name: str
+    before: str | None
+    after: str | None
 
 
-def _past(connection: sa.Connection) -> Iterator[tuple[tuple[str, str], str]]:
-    for row in connection.execute(_HISTORY):
-        for text, number in ((row.before, row.revision - 1), (row.after, row.revision)):
-            if text:
-                yield (row.name, text), f"in revision {number}"
+class _Translated(NamedTuple):
+    """What becomes of the text of a record."""
+
+    text: str  # in its new form; "" if the former text says the same in that form
+    named: Sequence[tuple[Selector, str]]
+    is_unsure: bool
 
 
-@lru_cache(maxsize=1024)  # what one change made is where the next one begins
-def _translated(text: str) -> Whole:
-    return whole_releases(json.loads(text))
+def _translated(text: str) -> _Translated:
+    fields = json.loads(text)
+    whole = whole_releases(fields)
+    is_same = from_fields(whole.fields) == from_fields(fields)
+    new = "" if is_same else json.dumps(whole.fields, separators=(",", ":"), ensure_ascii=False)
+    return _Translated(new, tuple(whole.named), whole.is_unsure)
 
 
-def _new_text(text: str) -> str:
-    """The record in its new form, "" if the former text says the same in that form."""
-    fields, whole = json.loads(text), _translated(text)
-    if from_fields(whole.fields) == from_fields(fields):
-        return ""
-    return json.dumps(whole.fields, separators=(",", ":"), ensure_ascii=False)
+def _with_progress(items: Iterable[_T], count: int, done: str) -> Iterator[_T]:
+    """The items; a line in the log says every ten seconds how many of about `count` are done."""
+    due = time.monotonic() + EVERY
+    for number, item in enumerate(items):
+        if time.monotonic() >= due:
+            log.info("%s %d of %d records of the history", done, number, count)
+            due = time.monotonic() + EVERY
+        yield item
 
 
 class _Fleet:
     """All known hosts, each with the labels that it has and with those that it once had. A set of them is a number's bits."""
 
-    def __init__(self, connection: sa.Connection):
-        self._connection = connection
+    def __init__(self, names: Sequence[str], now: Mapping[str, dict[str, str]], past: set[tuple[str, str]]):
+        """names: of all hosts; now: the labels of each that has some; past: (host, its labels as JSON), also of other hosts."""
+        self._now = [(name, now.get(name, {})) for name in names]
+        self._past = past
         self._masks: dict[Selector, int] = {}
-        self._present = 0
 
     @cached_property
     def _hosts(self) -> list[tuple[str, dict[str, str]]]:
-        now = {name: json.loads(body) for name, body in self._connection.execute(_LABELS)}
-        hosts = [(name, now.get(name, {})) for (name,) in self._connection.execute(_NAMES)]
-        self._present = len(hosts)  # the others are as they once were
-        past = {
-            (row.name, text)
-            for row in self._connection.execute(_PAST_LABELS)
-            for text in (row.before or "{}", row.after or "{}")
-        }
-        known = {(name, json.dumps(labels, sort_keys=True)) for name, labels in hosts}
-        named = {name for name, _ in hosts}
-        once = sorted(
-            {(name, json.dumps(json.loads(text), sort_keys=True)) for name, text in past if name in named} - known
-        )
-        return hosts + [(name, json.loads(text)) for name, text in once]
+        """As they are now, and then as they once were."""
+        known = {(name, json.dumps(labels, sort_keys=True)) for name, labels in self._now}
+        named = {name for name, _ in self._now}
+        once = {(name, json.dumps(json.loads(text), sort_keys=True)) for name, text in self._past if name in named}
+        return self._now + [(name, json.loads(text)) for name, text in sorted(once - known)]
 
     def differences(self, before: Mapping[str, Any], after: Mapping[str, Any], is_past: bool) -> list[str]:
         """One sentence for each group of hosts that gets another answer from the record `after` than from `before`."""
@@ -127,10 +172,8 @@ class _Fleet:
 
     def _groups(self, selectors: list[Selector], is_past: bool) -> list[tuple[int, frozenset[Selector]]]:
         """(hosts, those of the selectors that select them)."""
-        count = len(self._hosts)
-        groups: list[tuple[int, frozenset[Selector]]] = [
-            ((1 << (count if is_past else self._present)) - 1, frozenset())
-        ]
+        count = len(self._hosts if is_past else self._now)
+        groups: list[tuple[int, frozenset[Selector]]] = [((1 << count) - 1, frozenset())]
         for selector in selectors:
             mask = self._mask(selector)
             inside = [(hosts & mask, matched | {selector}) for hosts, matched in groups]

@@ -3,6 +3,7 @@ so. The same tests for every kind of database."""
 
 import json
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -179,6 +180,21 @@ def test_a_former_record_counts_with_the_labels_of_then(url, apart):
     apart({"a": CROSSING}, {"a": PLAIN}, labels=[*LIVE, {"w1": None}])
     with closing(Store(url)) as store:
         assert [line.partition(": host")[0] for line in store.findings().answers] == ["a, in revision 1"]
+
+
+@pytest.mark.parametrize("work", [Store.findings, Store.upgrade])
+def test_a_long_history_is_translated_however_soon_the_server_ends_idle_transactions(tmp_path, work):
+    """Between two statements much is computed; then PostgreSQL may find that the transaction is idle."""
+    racks = [{"label": f"rack={number}", "md5": NEW} for number in range(400)]
+    with database("postgresql", tmp_path) as url:
+        migrate(url, "0004")
+        write(url, [{"a": PLAIN | {"version": str(version), "overrides": racks}} for version in range(5)])
+        with closing(Store(f"{url}?options=-cidle_in_transaction_session_timeout%3D200ms")) as store:
+            began = time.monotonic()
+            work(store)
+            assert time.monotonic() - began > 0.4  # or this tests nothing
+            store.upgrade()
+            assert len(store.revisions_since(0)) == 5
 
 
 def test_a_person_looks_and_decides_by_command(tmp_path):

@@ -4,17 +4,20 @@ The table `record` becomes `agent_record`, so that a meta of before can neither 
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import context, op
 
-from meta.store.migrations.releases import findings, translations
+from meta.store.migrations.releases import Row, Survey
 from meta.store.rows import Undecided
 
 revision = "0005"
 down_revision = "0004"
+AT_ONCE = 1000  # rows written by one round of statements
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +26,8 @@ def upgrade() -> None:
     connection = op.get_bind()
     if connection.dialect.name == "postgresql":
         op.execute("LOCK TABLE record, change, label IN EXCLUSIVE MODE")
-    found = findings(connection)
+    survey = Survey(connection)
+    found = survey.findings()
     if found.answers and found.seal != context.config.attributes.get("accepted"):
         raise Undecided(found)
     for line in found.notes:
@@ -32,13 +36,21 @@ def upgrade() -> None:
         log.warning(
             "a person has accepted %d other answers to hosts, the first: %s", len(found.answers), found.answers[0]
         )
-    rows = list(translations(connection))
     with _history_may_change(connection):
-        for table, row in rows:
-            places = " AND ".join(f"{column} = :{column}" for column in row.key)
-            update = sa.text(f'UPDATE "{table}" SET "{row.column}" = :text WHERE {places}')  # noqa: S608
-            connection.execute(update, {"text": row.text, **row.key})
+        rows = survey.translations()
+        while batch := list(islice(rows, AT_ONCE)):
+            _write(connection, batch)
     op.rename_table("record", "agent_record")
+
+
+def _write(connection: sa.Connection, rows: Iterable[tuple[str, Row]]) -> None:
+    values: dict[str, list[dict[str, Any]]] = {}  # by statement
+    for table, row in rows:
+        places = " AND ".join(f"{column} = :{column}" for column in row.key)
+        update = f'UPDATE "{table}" SET "{row.column}" = :text WHERE {places}'  # noqa: S608
+        values.setdefault(update, []).append({"text": row.text, **row.key})
+    for update, its in values.items():
+        connection.execute(sa.text(update), its)
 
 
 @contextmanager
