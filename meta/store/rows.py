@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from shlex import quote
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -55,11 +56,14 @@ class Undecided(MetaError):
     @property
     def remedy(self) -> str:
         """What a person can do, with the commands."""
+        is_whole = self.shown.startswith("sqlite:")  # the URL of a server may have a password, which is not shown
+        which = f" --database {quote(self.shown)}" if is_whole else ""
+        told = "" if is_whole else ", with META_DATABASE set to the URL of the database"
         return (
             "a version and its digests are one value now (docs/adr/0019-a-release-is-one-value.md): with the former meta give "
             "each of these versions its own digests (meta set AGENT version=... md5=... sha256=... --for SELECTOR), or accept "
-            f"all answers that `meta db upgrade --check --database {self.shown}` lists: "
-            f"`meta db upgrade --accept {self.found.seal} --database {self.shown}`"
+            f"all answers that `meta db upgrade --check{which}` lists: "
+            f"`meta db upgrade --accept {self.found.seal}{which}`{told}"
         )
 
 
