@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from meta.edits.releases import changed, release_there, without_digests
 from meta.errors import Banned, EditRefused, NotThere, Problem
 from meta.records.files import located_tree, ops_meta_format, own_format
 from meta.records.files.problem_reader import Field, Reader
@@ -25,7 +26,6 @@ from meta.records.model import (
     Override,
     Record,
     RecordSet,
-    Release,
     attribute,
     from_values,
 )
@@ -34,7 +34,7 @@ from meta.records.selectors import Selector, label_problem
 from meta.records.validate import REQUIRED, banned_versions, repeated, value_problem, why_problem
 from meta.suggestions import closest, did_you_mean
 from updater.wire.limits import MAX_LABELS
-from updater.wire.names import START, hostname_problem, is_digest
+from updater.wire.names import START, hostname_problem
 from updater.wire.text import one_line, quoted
 
 _UNSET = {
@@ -65,8 +65,8 @@ def set_fields(
     """Set fields of the record, or of its last override with exactly this selector.
 
     A missing record or override is created, the override as the last one, which wins. Another version drops the digests of the
-    former one; the version that is there already keeps them. fields: in the form of a records file, with a list of bases for
-    `tarball`.
+    former one, and takes over those that the record surely has of it (see releases). The version that is there already keeps
+    them. fields: in the form of a records file, with a list of bases for `tarball`.
     """
     path = _path(agent, selector)
     reader = Reader()
@@ -81,7 +81,7 @@ def set_fields(
     elif before is None:
         after = _new_record(records, agent, values)
     else:
-        after = replace(before, **_changed(before, before.release, values))
+        after = replace(before, **changed(before, release_there(before, before, values), values))
     return put_record(records, after)
 
 
@@ -99,7 +99,7 @@ def unset_fields(
     _refuse([*reader.problems, *(Problem(path, 0, text) for text in texts)])
     if selector is None:
         unset = {attribute(key): _UNSET[key] for key in keys if key not in DIGESTS}
-        release = _without_digests(before.release, keys)
+        release = without_digests(before.release, keys)
         after = replace(before, release=release, md5_base="" if "md5" in keys else before.md5_base, **unset)
     else:
         after = _without_override(before, selector, keys or CHANGEABLE)
@@ -230,33 +230,19 @@ def _new_record(records: RecordSet, agent: str, values: Mapping[str, Any]) -> Re
     return Record(agent, **from_values(values))
 
 
-def _changed(place: Record | Override, there: Release | None, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of a record or an override after these values are set, by key. there: the release that its hosts have by
-    now; None if none is set here, and no value is of a release."""
-    changed, said = from_values(values), {key: values[key] for key in OF_A_RELEASE if key in values}
-    if "md5" in said and is_digest(said["md5"]):
-        changed["md5_base"] = None if isinstance(place, Override) else ""
-    elif "md5" in said or (isinstance(place, Override) and place.md5_base is not None):
-        said["md5"] = ""  # what it says is where the digest is
-    if there is not None and said:
-        version = said.get("version", there.version)
-        changed["release"] = replace(there if there.version == version else Release(version), **said)
-    return changed
-
-
 def _with_override(record: Record, selector: Selector, values: Mapping[str, Any]) -> Record:
     overrides = list(record.overrides)
     places = [index for index, one in enumerate(overrides) if one.selector == selector]
     place = overrides[places[-1]] if places else Override(selector)
-    there = place.release or (record.release if "version" in values else None)
+    there = release_there(record, place, values)
     if there is None:
         texts = [own_format.lone_digest(key, values.get(key)) for key in DIGESTS]
         _refuse([Problem(_path(record.name, selector), 0, text) for text in texts if text])
-    changed = replace(place, **_changed(place, there, values))
+    after = replace(place, **changed(place, there, values))
     if places:
-        overrides[places[-1]] = changed
+        overrides[places[-1]] = after
     else:
-        overrides.append(changed)
+        overrides.append(after)
     return replace(record, overrides=tuple(overrides))
 
 
@@ -273,12 +259,8 @@ def _without(override: Override, keys: Collection[str]) -> Override:
     unset: dict[str, Any] = {attribute(key): None for key in keys if key not in OF_A_RELEASE}
     unset |= {"mirrors": ()} if "tarball" in keys else {}
     unset |= {"md5_base": None} if "md5" in keys else {}
-    release = override.release and _without_digests(override.release, keys)
+    release = override.release and without_digests(override.release, keys)
     return replace(override, release=None if "version" in keys else release, **unset)
-
-
-def _without_digests(release: Release, keys: Collection[str]) -> Release:
-    return replace(release, **{key: "" for key in DIGESTS if key in keys})
 
 
 def _with_records(records: RecordSet, after: Iterable[Record]) -> RecordSet:

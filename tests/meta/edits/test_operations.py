@@ -200,6 +200,10 @@ def test_fields_that_are_nested_without_end_are_refused():
 
 WITH_MD5 = Record("a", Release("1", md5=ONE), "http://r")
 WITH_BOTH = Record("a", Release("1", md5=ONE, sha256=ONE * 2), "http://r")
+CANARY = Override(Prefix("w"), Release("2", OTHER, OTHER * 2))
+HALF = Override(Prefix("x"), Release("2", md5=OTHER.upper()))
+UNLIKE = Override(Prefix("x"), Release("2", md5=ONE))
+BUILT = Override(Prefix("x"), tarball="http://s")  # another base, where another 2 may be
 ELSEWHERE = Record("a", Release("1"), "http://r", md5_base="http://sums")
 
 
@@ -231,6 +235,17 @@ def staged(*overrides: Override, release: Release = WITH_MD5.release) -> Record:
         (staged(Override(STAGING, md5_base="http://sums")), {"version": "1"}, STAGING, staged(Override(STAGING, Release("1"), md5_base="http://sums"))),
         (staged(Override(STAGING, Release("2"), md5_base="http://sums")), {"md5": OTHER}, STAGING, staged(Override(STAGING, Release("2", md5=OTHER)))),
         (WITH_MD5, {"md5": "http://sums"}, STAGING, staged(Override(STAGING, md5_base="http://sums"))),
+        (staged(Override(STAGING, Release("2"))), {"version": "1"}, STAGING, staged(Override(STAGING, Release("1", md5=ONE)))),
+        # a version that was tried in overrides keeps their digests when the record gets it, where they agree
+        (staged(CANARY), {"version": "2"}, None, staged(CANARY, release=CANARY.release)),
+        (staged(CANARY, HALF), {"version": "2"}, None, staged(CANARY, HALF, release=CANARY.release)),
+        (staged(CANARY, UNLIKE), {"version": "2"}, None, staged(CANARY, UNLIKE, release=Release("2"))),
+        (staged(CANARY), {"version": "2", "md5": ONE}, None, staged(CANARY, release=Release("2", md5=ONE))),
+        (staged(CANARY), {"version": "2", "md5": "http://sums"}, None, msgspec.structs.replace(staged(CANARY, release=Release("2")), md5_base="http://sums")),
+        (staged(CANARY, BUILT), {"version": "2"}, None, staged(CANARY, BUILT, release=Release("2"))),
+        (msgspec.structs.replace(ELSEWHERE, overrides=(CANARY,)), {"version": "2"}, None, msgspec.structs.replace(ELSEWHERE, release=Release("2", sha256=OTHER * 2), overrides=(CANARY,))),
+        (staged(CANARY), {"version": "2"}, STAGING, staged(CANARY, Override(STAGING, CANARY.release))),
+        (staged(CANARY), {"version": "2", "tarball": "http://s"}, STAGING, staged(CANARY, Override(STAGING, Release("2"), tarball="http://s"))),
     ],
 )  # fmt: skip
 def test_a_version_never_gets_the_digests_of_another(before, fields, selector, after):
@@ -282,6 +297,17 @@ def test_what_cannot_be_unset_is_refused(agent, keys, selector, texts):
 def test_the_digests_of_a_version_are_unset_with_it():
     record = staged(Override(STAGING, Release("2", md5=ONE, sha256=ONE * 2)), release=A.release)
     assert operations.unset_fields(holding(record), "a", ["version"], STAGING).record("a") == A
+
+
+def test_a_promoted_version_keeps_the_digests_of_its_canary():
+    records = holding(WITH_BOTH)
+    for edit in (
+        lambda r: operations.set_fields(r, "a", {"version": "2", "md5": OTHER, "sha256": OTHER * 2}, Prefix("w")),
+        lambda r: operations.set_fields(r, "a", {"version": "2"}),
+        lambda r: operations.unset_fields(r, "a", (), Prefix("w")),
+    ):
+        records = edit(records)
+    assert records.record("a") == Record("a", Release("2", OTHER, OTHER * 2), "http://r")
 
 
 # --- bans ---
