@@ -239,18 +239,22 @@ class Executor:
         token, since = self._marks.setdefault(version, agent_environment.new_token(self.order.name)), witness.ticks()
         return lambda memory: memory.beginning(version, self.host.boot, token, since)
 
+    def _begin(self, version: str) -> str:
+        """Remember a start of this version, which is run next, unless the switch has; returns the token of its mark."""
+        if version not in self._marks:
+            self.note(self._beginning(version))
+        return self._marks[version]
+
     def _start(self, action: Action) -> None:
         memory = self.memory.ended(action.version) if action.version in self._marks else self.memory
-        start = starting.Start(self.host, self.agent, self.order, action.version, memory)
+        start = starting.Start(self.host, self.agent, self.order, action.version, memory, self._begin)
         if not self._is_alone:
             for version, left in start.clear_the_way().items():
                 self._note_left(version, left, self.memory.remark)
-        if action.version not in self._marks:
-            self.note(self._beginning(action.version))
         if action.forced:
             self.note(lambda memory: memory.trying_again(action.version))
         try:
-            found = start.run(self._marks[action.version], action.forced, self._departing)
+            found = start.run(action.forced, self._departing)
         except ControlFailed as e:
             self.note_late_processes()
             reason, evidence = str(e), e.evidence
@@ -285,8 +289,7 @@ class Executor:
 
     def _reject(self, action: Action) -> None:
         trial = self.memory.trial
-        evidence = trial.evidence if trial else ""
-        evidence = evidence or control_script.tail(self.host.layout.output(action.agent), EVIDENCE)
+        evidence = (trial and trial.evidence) or control_script.tail(self.host.layout.output(action.agent), EVIDENCE)
         step = "start" if trial and trial.failure else WATCH
         what = action.agent, action.replaces, action.version, step, ROLLED_BACK, action.reason, evidence
         outcome = Outcome(*what, at=int(self.host.now()), attempt=self.order.attempt)

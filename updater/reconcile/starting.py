@@ -10,7 +10,7 @@
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -41,9 +41,20 @@ _PORT = re.compile(r"(?<![\w.])(?:\S*:|port\W{1,3})(\d{2,5})(?!\d)", re.IGNORECA
 
 
 class Start:
-    """One start of a version. memory: of the agent, before the start."""
+    """One start of a version.
 
-    def __init__(self, host: Host, agent: AgentDir, order: Desired, version: str, memory: Memory) -> None:
+    memory: of the agent, before the start; begin: called with the version just before its control is run, returns the token.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        agent: AgentDir,
+        order: Desired,
+        version: str,
+        memory: Memory,
+        begin: Callable[[str], str],
+    ) -> None:
         self._host = host
         self._agent = agent
         self._order = order
@@ -51,7 +62,11 @@ class Start:
         self._memory = memory
         self._install = agent.install(version)
         self._may_be_up = False
-        self._token = ""
+        self._begin = begin
+        # The last start of the version, by this turn or cut off; None if there is none:
+        self._last: tuple[Mark, int] | None = None
+        if memory.begun and memory.is_cut_off(version, host.boot):
+            self._last = Mark(memory.begun.token), memory.begun.since
         self._departing: Mapping[str, frozenset[str]] = {}
 
     def clear_the_way(self) -> dict[str, frozenset[str]]:
@@ -134,15 +149,13 @@ class Start:
         known = self._memory.known(self._version)
         return known is not None and known.placed
 
-    def run(
-        self, token: str, patient: bool = False, departing: Mapping[str, frozenset[str]] = MappingProxyType({})
-    ) -> Recognised:
+    def run(self, patient: bool = False, departing: Mapping[str, frozenset[str]] = MappingProxyType({})) -> Recognised:
         """Start the version; returns its processes. Raises ControlFailed if it is not started in time.
 
-        token: of its mark; patient: first wait for the end of other versions' processes; departing: version -> processes
-        that its stop in this turn may still be ending.
+        patient: first wait for the end of other versions' processes; departing: version -> processes that its stop in this
+        turn may still be ending.
         """
-        self._token, self._departing = token, departing
+        self._departing = departing
         if patient:
             processes.wait_until_gone(frozenset().union(*self._others().values()), self._patience())
         crowd, services = _in_words(self._left()), self._services()
@@ -192,9 +205,11 @@ class Start:
 
     def _once(self) -> tuple[Recognised | None, str]:
         """One try; returns (its processes, "") or (None, why it is not started)."""
-        limits, since, problem = self._host.config.timeouts, witness.ticks(), ""
-        deadline, mark = time.monotonic() + limits.start, Mark(self._token)
+        limits, problem = self._host.config.timeouts, ""
+        deadline = time.monotonic() + limits.start
         if not (self._may_be_up and self._is_started()):
+            since, mark = witness.ticks(), Mark(self._begin(self._version))
+            self._last = mark, since
             try:
                 control_script.run(self._install, "start", limits.start, self._output, mark)
             except ControlFailed as e:
@@ -204,7 +219,7 @@ class Start:
         if status.state is not State.STARTED:
             return None, f"not started within {limits.start:g} s: {problem or f'its status is {status.text!r}'}"
         table = Table()
-        found = witness.started(table, self._install, mark, since, self._host.boot)
+        found = self._found(table)
         # Without pid files and without processes in its directory, the version runs elsewhere and cannot be recognised.
         stays = pid_files(self._install) or witness.at_home(table, self._install, found, self._host.boot)
         found = replace(found, placed=self._was_placed() and bool(stays))
@@ -212,6 +227,13 @@ class Start:
         if is_doubtful and not self._is_given_time() and not witness.may_be_up(table, self._install):
             return None, f"not started: its status is {status.text!r}, but none of its processes exists"
         return found, ""
+
+    def _found(self, table: Table) -> Recognised:
+        """The processes of the last start. A version that was found started keeps what is remembered of it."""
+        if self._last is None:
+            return witness.seen(table, self._install, self._memory.known(self._version), self._host.boot)
+        mark, since = self._last
+        return witness.started(table, self._install, mark, since, self._host.boot)
 
     def _is_given_time(self) -> bool:
         """Whether this is a start within the watch because no process was found; `trial` judges after several looks."""

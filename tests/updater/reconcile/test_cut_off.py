@@ -157,6 +157,46 @@ def test_a_start_that_nobody_remembers_is_stopped_too(machine, site, manner):
     assert (running(machine.root), machine.current("agent")) == (["1"], "1"), machine.log.read_text()
 
 
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A program outside of all installs."""
+    program = tmp_path / "elsewhere.py"
+    program.write_text(AGENT)
+    yield program
+    table = Table().by_pid.values()
+    processes.end(one.identity for one in table if processes.command(one.pid)[1:2] == [str(program)])
+
+
+# A daemon that only the mark of its start tells: it has no pid file, and works at `/`. `stop` signals and returns.
+BY_ITS_MARK = """#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+up() { [ -s number ] && kill -0 $(cat number) 2>/dev/null; }
+case "$1" in
+start) WAIT up && exit 0; (cd / && exec setsid RUN) >/dev/null 2>&1 </dev/null & echo $! >number; sleep 0.7 ;;
+stop) up || exit 0; kill $(cat number); rm -f number ;;
+status) up && echo started || echo stoped ;;
+esac
+"""
+
+
+def test_what_a_cut_off_start_has_left_is_waited_for_before_a_later_version_is_started(machine, site, elsewhere):
+    """It keeps its port for a while after its stop; the later version would fail on that, and be rejected."""
+    run = f"{sys.executable} {elsewhere} {free_port()} 3"
+    for version in ("1", "2", "3"):
+        control = BY_ITS_MARK.replace("RUN", run).replace("WAIT", WAIT if version == "2" else "")
+        site.publish(version=version, control=control)
+    site.desire(("agent", "1"))
+    assert machine.run("once").returncode == 0
+    cut_off(machine, site, "2")
+    come_back(machine)
+    assert (machine.current("agent"), machine.control("agent", "status")) == ("2", "started")
+    site.desire(("agent", "3"))
+    done = machine.run("once")
+    assert (machine.current("agent"), machine.control("agent", "status")) == ("3", "started"), done.stderr
+    assert "starting it again" not in done.stderr
+    assert {one["result"] for one in site.outcomes()} == {"done"}
+
+
 def test_an_agent_that_is_ordered_to_stop_while_it_is_started_is_down_in_the_end(machine, site):
     for version in ("1", "2"):
         publish(site, "forks", version)

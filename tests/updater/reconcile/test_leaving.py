@@ -157,9 +157,9 @@ def test_who_holds_the_port_is_no_stranger_where_the_pid_file_named_it(host, por
     were = stopping.before(place, Memory(), host.boot)
     subprocess.run(["./control", "stop"], cwd=place, check=True)
     order = Desired(name="agent", version=version, tarball="x")
-    start = starting.Start(host, host.layout.agent("agent"), order, version, Memory())
+    start = starting.Start(host, host.layout.agent("agent"), order, version, Memory(), lambda _: "agent:1")
     with pytest.raises(ControlFailed, match=rf"port {port} is held by {old} .* of 1$"):
-        start.run("agent:1", departing={"1": were.departing()})
+        start.run(departing={"1": were.departing()})
     assert alive(old), "it is none that is known to be the agent's own"
 
 
