@@ -12,6 +12,7 @@ from updater.meta_client import enrolment
 from updater.model.actions import Plan
 from updater.model.memory import Memory
 from updater.model.observed import Observed
+from updater.model.trials import WATCHES
 from updater.reconcile.plan import plan
 from updater.wire.heartbeat import Desired, Outcome
 
@@ -31,11 +32,9 @@ def why(host: Host, observed: Observed, last: LastReply) -> Iterator[str]:
         yield from _next(host, observed, order, memory)
     if memory.watching(now) and memory.trial:
         yield _line("watched", f"{memory.trial.version}, for another {memory.trial.until - now:.0f} s")
-        if replaced := memory.trial.replaced:
-            times = "once" if replaced == 1 else f"{replaced} times"
-            ports = ", ".join(map(str, sorted(memory.trial.listeners)))
+        if words := memory.trial.replacements():
             yield _line(
-                "restarted", f"what listens ({ports}) was replaced {times}, and the watch began again each time"
+                "restarted", f"{words}, which began again each time, for {WATCHES} times as long in all at most"
             )
     yield from _remaining(memory)
     yield from _environment(host, observed, memory)

@@ -70,7 +70,7 @@ def _rendered(memory: Memory) -> bytes:
     data = msgspec.json.encode(memory)
     if len(data) <= LIMIT:
         return data
-    trial = memory.trial and replace(memory.trial, evidence="", processes=frozenset(), mains=frozenset())
+    trial = memory.trial and replace(memory.trial, evidence="", processes=frozenset(), mains=frozenset(), listeners={})
     bare = replace(
         memory, trial=trial, outcomes=(), last=None, failed_order=None, running=None, begun=None, left={}, there={}
     )

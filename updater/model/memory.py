@@ -89,7 +89,8 @@ class Memory(msgspec.Struct, frozen=True):
     def _come_through(self, name: str, moment: "Moment") -> "Memory":
         """Note the outcome `done`: the watch has ended well. All of it comes from the memory, so a crash loses nothing."""
         before = self.previous if self.previous != self.current else ""
-        why = "; ".join(filter(None, (CAME_THROUGH, self.remark)))
+        replaced = self.trial.replacements() if self.trial else ""
+        why = "; ".join(filter(None, (CAME_THROUGH, replaced, self.remark)))
         return self.with_outcome(Outcome(name, before, self.current, WATCH, DONE, why, at=int(moment.now)))
 
     def after_probe(self, observed: Observed, moment: "Moment") -> "Memory":
@@ -179,7 +180,7 @@ class Memory(msgspec.Struct, frozen=True):
             return self
         if trial.boot == moment.boot and trial.until - moment.now <= moment.watch:
             return self
-        return replace(self, trial=replace(trial, until=0.0, restarts=0).forgetting())
+        return replace(self, trial=replace(trial, until=0.0, restarts=0, replaced=0).forgetting())
 
     def started(self, version: str, moment: "Moment") -> "Memory":
         """The memory once `version` was seen started: the watch of a version on trial begins, unless it already has.

@@ -1,12 +1,17 @@
 """A version on trial, a rejected order, and the moment at which a trial is judged. Pure."""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from updater.wire.heartbeat import Desired
+
+WATCHES = 3  # how many times as long as usual a watch takes at most because what listens is replaced again and again
+_PORTS = 64  # ports whose listeners are remembered
+_SHOWN = 3  # ports that are named in a message
 
 
 class Moment(NamedTuple):
@@ -43,15 +48,29 @@ class Trial(msgspec.Struct, frozen=True):
 
         If all its processes were replaced, its supervisor has restarted it, and the watch begins again. It also begins again
         if all listeners of a port were replaced, as of a program below a supervisor that stays. Jobs that come and go do not
-        listen on the same port each time.
+        listen on the same port each time. A program may serve one connection by design, so this watch ends at the latest when
+        WATCHES watches have passed since the last start.
         """
         until, is_restart = moment.now + moment.watch, bool(self.mains and mains)
         is_restart = is_restart and not (mains & self.mains or processes & self.processes)
         is_replaced = any(port in self.listeners and not now & self.listeners[port] for port, now in listeners.items())
-        met = replace(self, processes=processes, mains=mains or self.mains, listeners={**self.listeners, **listeners})
+        known = {**listeners, **self.listeners, **listeners}  # those of this look come first
+        last = dict(islice(known.items(), _PORTS))
+        met = replace(self, processes=processes, mains=mains or self.mains, listeners=last)
         if is_restart:
             return replace(met, restarts=self.restarts + 1, until=until, began=moment.now)
-        return replace(met, replaced=self.replaced + 1, until=until) if is_replaced else met
+        if is_replaced:
+            latest = max(self.until, self.began + WATCHES * moment.watch)
+            return replace(met, replaced=self.replaced + 1, until=min(until, latest))
+        return met
+
+    def replacements(self) -> str:
+        """How often what listens was replaced, in words; "" if it never was."""
+        if not self.replaced:
+            return ""
+        ports = ", ".join(map(str, sorted(self.listeners)[:_SHOWN])) + (", ..." if len(self.listeners) > _SHOWN else "")
+        times = "once" if self.replaced == 1 else f"{self.replaced} times"
+        return f"what listens ({ports}) was replaced {times} within its watch"
 
     def forgetting(self) -> "Trial":
         """The trial without processes, as before another start."""

@@ -453,6 +453,47 @@ def test_what_works_now_and_then_only_is_not_taken_for_an_agent_that_is_started_
     assert remembered(memory, host, order(), Moment(NOW + WATCH, WATCH)).good == "2"
 
 
+def serving(number, *ports):
+    """A version whose listeners are others at each number."""
+    return Observed(
+        "agent",
+        "2",
+        Status(UP),
+        {version: Marker(at=1) for version in "12"},
+        named="2",
+        processes=frozenset({"loop", str(number)}),
+        mains=frozenset({"loop"}),
+        listeners={port: frozenset({str(number)}) for port in ports},
+    )
+
+
+def test_a_server_of_one_connection_each_is_good_three_watches_after_its_start():
+    """What serves one connection and is started again by a loop is well, however often it is scraped."""
+    memory = Memory(good="1", current="2", trial=Trial("2")).started_again("2", MOMENT)
+    for seconds in range(15, 600, 15):
+        memory = remembered(memory, serving(seconds, 9100), order(), Moment(NOW + seconds, WATCH))
+        assert (memory.good, memory.rejected) == ("2" if seconds >= 3 * WATCH else "1", None)
+    assert memory.last.reason == (
+        "it has come through its watch; what listens (9100) was replaced 11 times within its watch"
+    )
+    planned = plan(seen("2", DOWN, "1"), order(), memory, Moment(NOW + 600, WATCH))
+    assert planned.actions[0].step is START, "a stop by hand later is no failure of the version"
+
+
+def test_only_so_many_ports_are_remembered_and_those_of_the_last_look_first():
+    memory = Memory(good="1", current="2", trial=Trial("2")).started_again("2", MOMENT)
+    for number in range(1, 100):
+        memory = remembered(memory, serving(number, 80, 1000 + number), order(), Moment(NOW + number / 10, WATCH))
+    assert len(memory.trial.listeners) == 64
+    assert {80, 1099} <= set(memory.trial.listeners)
+
+
+def test_what_was_replaced_is_counted_anew_when_the_watch_begins_again_after_a_reboot():
+    memory = Memory(good="1", current="2", trial=Trial("2", replaced=2)).started_again("2", MOMENT)
+    memory = remembered(memory, serving(1, 80), order(), Moment(NOW + 1, WATCH, "another"))
+    assert memory.trial.replaced == 0
+
+
 def test_a_helper_s_end_is_no_restart_while_a_main_process_lives_on():
     memory = Memory(good="1", current="2", trial=Trial("2")).started_again("2", MOMENT)
     for number in range(10):
