@@ -5,7 +5,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from meta.records.model import DIGESTS, OF_A_RELEASE, Override, Record, Release, from_values
+from meta.records.model import DIGESTS, OF_A_RELEASE, Override, Record, RecordSet, Release, from_values
+from meta.records.selectors import Selector
+from meta.records.validate import digest_doubts
 from updater.wire.names import is_digest
 
 
@@ -14,7 +16,7 @@ def changed(place: Record | Override, there: Release | None, values: Mapping[str
     changed, said = from_values(values), {key: values[key] for key in OF_A_RELEASE if key in values}
     if "md5" in said and is_digest(said["md5"]):
         changed["md5_base"] = None if isinstance(place, Override) else ""
-    elif "md5" in said or place.md5_base is not (None if isinstance(place, Override) else ""):
+    elif "md5" in said or (place.md5_base is not None if isinstance(place, Override) else place.md5_base):
         said["md5"] = ""  # what it says is where the digest is
     if there is not None and said:
         version = said.get("version", there.version)
@@ -32,6 +34,15 @@ def release_there(record: Record, place: Record | Override, values: Mapping[str,
         return record.release
     is_unsure = any(key in values for key in DIGESTS) or ("tarball" in values and isinstance(place, Override))
     return Release(version) if is_unsure else _of_overrides(record, version)
+
+
+def doubt(records: RecordSet, agent: str, fields: Collection[str], selector: Selector | None) -> str:
+    """What looks forgotten about the digests at the place where these fields were set, "" for nothing."""
+    record = records.record(agent)
+    if record is None or not any(key in fields for key in OF_A_RELEASE):
+        return ""
+    places = {None: None} | {one.selector: index for index, one in enumerate(record.overrides)}
+    return "; ".join(f"version {text}" for index, text in digest_doubts(record) if index == places[selector])
 
 
 def without_digests(release: Release, keys: Collection[str]) -> Release:

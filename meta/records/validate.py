@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 
-from meta.records.model import DIGESTS, Ban, Record, Release
+from meta.records.model import DIGESTS, Ban, Record
 from meta.records.selectors import Selector
 from updater.wire.limits import MAX_ATTEMPT
 from updater.wire.names import (
@@ -87,21 +87,20 @@ def _banned_text(ban: Ban) -> str:
 def digest_doubts(record: Record) -> list[tuple[int | None, str]]:
     """(index of the override, why) of digests that look forgotten.
 
-    Those are digests of another version, and missing ones of a version that has digests at an earlier place. It also finds
+    Those are digests of another version, and missing ones of a version that has digests at another place. It also finds
     places of a digest file that have no effect, because the version has an md5 itself.
     """
     found: list[tuple[int | None, str]] = []
     version_of: dict[str, str] = {}  # by digest
-    known: dict[str, Release] = {}  # the releases with digests, by version
     overrides = [(index, one.release) for index, one in enumerate(record.overrides) if one.release is not None]
-    for index, release in [(None, record.release), *overrides]:
+    places = [(None, record.release), *overrides]
+    known = {release.version for _, release in places if release.md5 or release.sha256}
+    for index, release in places:
         for key in DIGESTS:
             digest = getattr(release, key).lower()
             if digest and (other := version_of.setdefault(digest, release.version)) != release.version:
                 found.append((index, f"{release.version} has the {key} of {other}; give its own"))
-        if release.md5 or release.sha256:
-            known.setdefault(release.version, release)
-        elif release.version in known:
+        if release.version in known and not (release.md5 or release.sha256):
             text = f"{release.version} has digests elsewhere in this record, and none here: repeat them to have them checked"
             found.append((index, text))
     for index, one in enumerate(record.overrides):

@@ -14,7 +14,7 @@ from meta.api.schemas.documents import RecordBody, RecordEdit, RecordsBody
 from meta.api.schemas.queries import ApplyQuery, EditQuery
 from meta.api.schemas.types import ChangeView, EditView, ExplainedAgent, Explanation
 from meta.artifacts import addresses, tarballs
-from meta.edits import operations, reach
+from meta.edits import operations, reach, releases
 from meta.edits.editor import Change
 from meta.errors import Conflict
 from meta.hosts import similar_names
@@ -155,7 +155,8 @@ def patch_record(call: Call) -> Reply:
         raise Refusal(400, "give either `set` or `unset`")
     selector = load.parse_selector(wanted["selector"], "selector") if "selector" in wanted else None
     if "set" in wanted:
-        return edit_record(call, "set", lambda before: operations.set_fields(before, agent, wanted["set"], selector))
+        to = (agent, wanted["set"], selector)
+        return edit_record(call, "set", lambda r: operations.set_fields(r, *to), note=lambda r: releases.doubt(r, *to))
     if not wanted["unset"] and selector is None:
         raise Refusal(400, "give the fields to unset; to delete the record use DELETE")
     return edit_record(call, "unset", lambda before: operations.unset_fields(before, agent, wanted["unset"], selector))
@@ -173,9 +174,8 @@ def patch_record(call: Call) -> Reply:
     conditional=["If-Match"],
 )
 def delete_record(call: Call) -> Reply:
-    return edit_record(
-        call, "unset", lambda before: operations.delete_record(before, call.path["agent"]), there_is_one=True
-    )
+    agent = call.path["agent"]
+    return edit_record(call, "unset", lambda before: operations.delete_record(before, agent), there_is_one=True)
 
 
 @operation(

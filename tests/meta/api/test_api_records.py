@@ -118,6 +118,19 @@ def test_a_record_that_is_known_is_not_sent_again(world):
 # --- some fields of it ---
 
 
+def test_a_version_of_which_only_others_have_digests_is_noted(world):
+    """Where they have more than one digest of it, none is taken over; so nobody is surprised by a download without any."""
+    put(world, record(version="1"))
+    for prefix, md5 in (("w", "a" * 32), ("x", "b" * 32)):
+        tried = patch(world, "a", {"set": {"version": "2", "md5": md5}, "selector": {"prefix": prefix}})
+        assert tried.json["notes"] == []
+    for query in ("?dryRun=true", ""):
+        [note] = patch(world, "a", {"set": {"version": "2"}}, query=query).json["notes"]
+        assert note.startswith("version 2 has digests elsewhere in this record, and none here")
+    assert patch(world, "a", {"set": {"cmd": "stop"}}).json["notes"] == []
+    assert patch(world, "a", {"set": {"md5": "b" * 32}}).json["notes"] == []
+
+
 def test_fields_are_set_and_unset_for_all_or_some_hosts(world):
     put(world, record())
     assert patch(world, "a", {"set": {"version": "1.1"}}).status_code == 200

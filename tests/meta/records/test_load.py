@@ -288,6 +288,12 @@ def test_a_digest_that_looks_forgotten_is_told(overrides, warned):
     assert all(words in one for words, one in zip(warned.values(), warnings, strict=True))
 
 
+def test_a_digest_that_only_an_override_has_of_the_version_looks_forgotten():
+    text = AGENT + f"    overrides:\n    - {{prefix: x, version: 1.0.0, md5: {DIGEST}}}\n"
+    [warning] = parse(text, "r.yaml").warnings
+    assert "agents[0]: 1.0.0 has digests elsewhere in this record, and none here" in warning
+
+
 def test_the_same_key_twice_in_json_is_refused():
     text = '{"agents": [{"name": "a",\n"version": "1", "version": "2", "tarball": "http://r"}],\n"agents": []}'
     assert problems(text, "r.json") == [
