@@ -41,7 +41,7 @@ def test_a_rejection_is_remembered_though_its_order_is_as_long_as_a_reply_may_be
 def test_what_decides_is_remembered_though_an_agent_has_300000_processes(tmp_path):
     order = Desired("web", "2", "http://meta/x", cmd="start")
     processes = frozenset(f"{pid}.123456789" for pid in range(300_000))
-    trial = Trial("2", until=5, evidence="words", processes=processes)
+    trial = Trial("2", until=5, evidence="words", processes=processes, listeners={80: processes})
     memory = Memory("2", "1", "1", trial, outcomes=tuple(FAILURES)).rejecting(order, "it died")
     Memories(tmp_path).change("web", lambda _: memory)
     found = Memories(tmp_path).of("web")
