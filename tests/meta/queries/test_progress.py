@@ -2,7 +2,6 @@
 
 import itertools
 import threading
-import time
 
 import pytest
 from msgspec import UNSET
@@ -17,11 +16,8 @@ from meta.queries.pages import Ages, HostFilter, counts, find, page
 from meta.queries.progress import Asked, progress
 from meta.queries.representations import NO_REASON, Standing
 from meta.records.grounds import grounds
-from meta.records.history import Edit
 from meta.records.model import Ban, Override, Record, RecordSet, Release
 from meta.records.selectors import Glob, Hosts, Label, Prefix
-from meta.service import Service
-from meta.settings import Settings
 from meta.store import Since
 from meta.sync.merge import absorb
 from meta.sync.rows import known, load, take
@@ -621,90 +617,6 @@ def test_a_host_that_was_silent_before_the_edit_is_left_out_and_not_good_when_lo
         take(table, NOW + at + 2)
     assert shown(table, NOW + 2000) == {"good": 2, "lost": 1}
     assert shown(table, NOW + 2000, include_lost=True) == {"good": 2, "todo": 1}
-
-
-# --- what a meta that has just started knows of that ---
-
-
-@pytest.fixture
-def started(store):
-    """Starts a meta on the database, after the former one has ended."""
-    services = []
-
-    def start():
-        for service in services:
-            assert service.close(10)
-        service = Service(store.apart(), Settings(late_after=100))
-        service.start()
-        services.append(service)
-        return service
-
-    yield start
-    for service in services:
-        service.close(10)
-        service.store.close()
-
-
-def edit(service, at, **fields):
-    service.editor.apply(Edit(at, "ann", "", "set"), lambda before: replace(before, **fields))
-
-
-def test_after_a_restart_a_host_is_good_once_it_was_heard_of_since_the_last_edit_of_its_order(started):
-    now, first = time.time(), replace(RECORD, release=Release("1"))
-    before = started()
-    edit(before, now - 900, records=(first,))
-    for name, ago in (("late", 300), ("h1", 70), ("h2", 70)):
-        beat(before.table, name, "1", now=now - ago)
-    edit(before, now - 60, records=(RECORD,))
-    edit(before, now - 40, records=(first,))
-    beat(before.table, "h2", "1", now=now - 20)
-    table = started().table
-    assert progress(table, Asked("a"), now, AGES).waits == {"heartbeat": 1}
-    assert shown(table, now) == {"good": 1, "todo": 1, "late": 1}
-    assert shown(table, now, include_lost=True) == {"good": 1, "todo": 2}
-    beat(table, "h1", "2", "stoped", now=time.time())  # it had begun with 2
-    assert shown(table, time.time()) == {"good": 1, "todo": 1, "late": 1}
-    beat(table, "h1", "1", now=time.time())
-    assert shown(table, time.time()) == {"good": 2, "late": 1}
-    assert shown(started().table, time.time()) == {"good": 2, "late": 1}, "that is in the database"
-
-
-def test_after_a_restart_a_host_that_tells_of_no_turns_is_good_if_it_was_heard_of_an_interval_after_the_edit(started):
-    now, before = time.time(), started()
-    edit(before, now - 900, records=(RECORD,))
-    for name, ago in (("soon", 200), ("after", 200), ("soon", 60), ("after", 20)):
-        beat(before.table, name, trial=UNSET, now=now - ago)
-    edit(before, now - 90, records=(replace(RECORD, attempt=1),))
-    table = started().table
-    assert [one.name for one in progress(table, Asked("a"), now, AGES).last] == ["soon"]
-    assert shown(table, now) == {"good": 1, "todo": 1}
-
-
-@pytest.mark.parametrize(
-    ("fields", "todo"),
-    [
-        ({"records": (replace(RECORD, attempt=1),)}, ["h1", "h2"]),
-        ({"records": (RECORD, Record("b", Release("1"), "http://r"))}, []),
-        ({"bans": (Ban("a", "1"),)}, ["h1", "h2"]),
-        ({"bans": (Ban("b", "1"),)}, []),
-        ({"labels": {"h2": {"ring": "1"}}}, ["h2"]),
-    ],
-    ids=["record", "another record", "ban", "another ban", "labels"],
-)
-def test_after_a_restart_hosts_are_to_do_for_one_heartbeat_if_an_edit_may_have_changed_their_order(
-    started, fields, todo
-):
-    now = time.time()
-    before = started()
-    edit(before, now - 900, records=(RECORD,))
-    for name in ("h1", "h2"):
-        beat(before.table, name, now=now - 50)
-    edit(before, now - 40, **fields)
-    table = started().table
-    assert [one.name for one in progress(table, Asked("a"), now, AGES).last] == todo
-    for name in todo:
-        beat(table, name, now=time.time())
-    assert shown(table, time.time()) == {"good": 2}
 
 
 # --- what a host tells before it has heard of its present order ---
