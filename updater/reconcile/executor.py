@@ -76,9 +76,9 @@ class Executor:
             self._check_order()
             if held := operator_requests.held(self.host.layout, action.agent):
                 raise Interrupted(f"held: {held}")
-        self._has_begun |= action.step in _BEGINS and action.essential  # not where only what ran before is kept running
         if action.step in (Step.STOP, Step.SWITCH) and self.order.cmd == START:
             self._check_place(action)
+        self._has_begun |= action.step in _BEGINS and action.essential  # not where only what ran before is kept running
         self._does[action.step](action)
 
     def _check_order(self) -> None:
