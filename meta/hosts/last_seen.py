@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LOADED_TICK = 30.0  # seconds of one tick for hosts that are loaded from the database
 LONGEST = 1.0  # seconds that a tick lasts at most
+RETURN = 3.0  # horizons within which all hosts are back after a long absence: they retry every eight intervals at most
 MAX_REPEATS = 40  # reports of one host in one tick, however short, before it is told to slow down
 
 
@@ -134,7 +135,9 @@ class Seen:
     def load(self, hosts: Iterable["Host"], now: float) -> None:
         """Put hosts from the database into ticks by their `last_seen`."""
         ticks: dict[float, Tick] = {}
+        latest = self._last
         for host in hosts:
+            latest = max(latest, host.last_seen)
             number = host.last_seen // LOADED_TICK
             tick = ticks.get(number)
             if tick is None:
@@ -143,7 +146,8 @@ class Seen:
             host.tick = tick
         for _, tick in sorted(ticks.items()):
             self.add(tick, now)
-        self._before, self._since = self._last, now  # until now no host could reach this meta
+        self._last = latest  # a tick may have ended later
+        self._before, self._since = latest, now  # until now no host could reach this meta
 
     def _hear_of_some(self, at: float) -> None:
         if at > self._last + self.horizon:
@@ -157,9 +161,20 @@ class Seen:
         It should be waited for as long as the second says. (inf, 0.0) if there is no such reason.
         """
         if now > self._last + self.horizon:
-            return self._last - self.horizon, self.horizon
-        left = self._since + self.horizon - now
-        return (self._before - self.horizon, min(left, self.horizon)) if left > 0 else (inf, 0.0)
+            return self._last - self.horizon, self._grace(self._last, now)
+        grace = self._grace(self._before, self._since)
+        left = self._since + grace - now
+        return (self._before - self.horizon, min(left, grace)) if left > 0 else (inf, 0.0)
+
+    def _grace(self, last: float, since: float) -> float:
+        """Return the seconds within which hosts report that could not between `last` and `since`.
+
+        Hosts double their wait while they cannot reach meta, up to eight intervals, give or take a quarter: see
+        updater/net/backoff.py. So the last wait is at most 5/3 of all before it, and 5/4 of the interval more. The horizon is
+        three intervals or more.
+        """
+        absence = since - last if last > -inf else 0.0
+        return min(max(absence * 5 / 3 + self.horizon * 5 / 12, self.horizon), RETURN * self.horizon)
 
     def ticks(self) -> list[Tick]:
         """Return all ticks but those whose hosts are silent, by time."""

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,15 +26,28 @@ DIES = QUIET.replace("sleep 1000", "sleep 2.5")
 NAMES = ("web-1", "web-2", "web-3")
 
 
-@pytest.fixture
-def meta(tmp_path):
-    with Meta(tmp_path / "meta") as made:
+@contextmanager
+def started(directory, late_after, lost_after):
+    with Meta(directory) as made:
         for version, control in (("1", QUIET), ("2", QUIET), ("3", DIES)):
             agents.publish(made.tarballs, AGENT, version, members(control))
         config = made.directory / "meta.yaml"
-        config.write_text("lateAfter: 3\nlostAfter: 6\n")
+        config.write_text(f"lateAfter: {late_after}\nlostAfter: {lost_after}\n")
         made.start("--config", str(config))
         made.run("set", AGENT, "version=1", f"tarball={made.url}/tarball", "--yes")
+        yield made
+
+
+@pytest.fixture
+def meta(tmp_path):
+    with started(tmp_path / "meta", 3, 6) as made:
+        yield made
+
+
+@pytest.fixture
+def patient_meta(tmp_path):
+    """For hosts that report once in a test."""
+    with started(tmp_path / "meta", 100, 200) as made:
         yield made
 
 
@@ -238,7 +252,7 @@ def test_hosts_that_meta_could_not_hear_of_while_it_was_away_are_waited_for(meta
     away = time.monotonic()
     until("all hosts are late", lambda: time.monotonic() > away + 4)
     for host in hosts:
-        reconfigure(host, interval=1.5)
+        reconfigure(host, interval=1)
     meta.start("--config", str(meta.directory / "meta.yaml"))
     assert "done: 3 hosts good" in watch(meta, 0)
 
@@ -372,7 +386,10 @@ def test_no_record_and_no_host_are_not_yet(meta):
 
 
 @pytest.mark.parametrize(("is_retired", "code"), [(False, 1), (True, 0)])
-def test_a_host_that_failed_is_not_forgotten_when_another_gets_its_label_unless_it_is_retired(meta, is_retired, code):
+def test_a_host_that_failed_is_not_forgotten_when_another_gets_its_label_unless_it_is_retired(
+    patient_meta, is_retired, code
+):
+    meta = patient_meta
     agent = {"name": AGENT, "version": "1", "status": "started", "timestamp": 7, "trial": False}
     send(meta, agent | {"version": "0", "rejected": "1"})
     send(meta, agent | {"trial": True}, "go-2")

@@ -54,7 +54,8 @@ class Indexes:
             raise WireError(problem)
         if len(self.hosts) >= self._max_hosts:
             raise TooMany(f"there are {self._max_hosts} hosts already: forget some, or raise maxHosts")
-        group = self.groups.of(self.groups.agent_sets.of(()), self.classes.of(name).newcomers())
+        klass = self.classes.of(name)
+        group = self.groups.of(self.groups.agent_sets.of(()), klass.unaware(klass.orders))
         host = Host(name, now, now, group, since=now)
         self.enter(host)
         self.arrive(host)

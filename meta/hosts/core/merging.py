@@ -15,6 +15,8 @@ from meta.hosts.core.indexes import Indexes
 from meta.hosts.last_seen import Tick
 from meta.hosts.model import Host, Saved
 from meta.hosts.outcomes import read_outcomes, verdicts_of, write_outcomes
+from meta.hosts.standing import MISSED
+from meta.records.history import NO_EDITS, LastEdits
 from updater.wire.decode_problems import in_words
 from updater.wire.text import one_line
 
@@ -75,14 +77,15 @@ def heard(ticks: Iterable[Tick], apart: Container[Host]) -> list[tuple[float, li
     return [(began, ids) for began, ids in found if ids]
 
 
-def load(index: Indexes, some: Iterable[Saved], now: float, ahead: float) -> None:
+def load(index: Indexes, some: Iterable[Saved], now: float, ahead: float, edits: LastEdits) -> None:
     """Enter hosts into a new table. The caller must call `loaded` at the end.
 
-    A host may be dated later than now if a clock was set back since. It then counts as heard of now, and it is written again
-    if its time is more than `ahead` seconds late.
+    A host that was not heard of since an edit of its orders counts as one that has not received them. A host may be dated
+    later than now if a clock was set back since. It then counts as heard of now, and it is written again if its time is more
+    than `ahead` seconds late.
     """
     for saved in some:
-        if (host := _enter(index, saved, now)) and host.last_seen > now:
+        if (host := _enter(index, saved, now, edits)) and host.last_seen > now:
             if host.last_seen > now + ahead:
                 index.dirty.add(host)
             host.last_seen = now
@@ -147,13 +150,17 @@ def keep_or_forget(index: Indexes, hosts: Iterable[Host], since: float) -> None:
         index.forget(host)
 
 
-def _enter(index: Indexes, saved: Saved, now: float) -> Host | None:
+def _enter(index: Indexes, saved: Saved, now: float, edits: LastEdits = NO_EDITS) -> Host | None:
     """Add a new host, all but `arrive`. Returns None if its row cannot be read."""
     content = _read(index, saved, now)
     if content is None:
         return None
     agent_set, since, looked = content
     klass = index.groups.retired_class if saved.retired_at else index.classes.of(saved.name)
+    tells_turns = all(look[4] is not msgspec.UNSET for look in agent_set.looks)  # else see standing.settled_since
+    settled = saved.last_seen if tells_turns else saved.last_seen - index.seen.horizon / MISSED
+    if unheard := edits.unheard(saved.name, klass.orders.keys(), settled):
+        klass = klass.unaware(unheard)
     host = Host(
         saved.name,
         min(saved.first_seen, now),

@@ -11,6 +11,7 @@ from meta.hosts.model import Host
 from meta.hosts.sorted_names import Arrivals, Names
 from meta.hosts.table import HostTable
 from meta.sync.rows import take
+from updater.net.backoff import until_next_beat
 from updater.wire.heartbeat import Report
 
 GROUPS = Groups()
@@ -159,3 +160,25 @@ def test_arrivals_are_counted_by_time(times, at, loaded):
     for time in times[: len(times) // 2]:
         arrivals.remove(time)
     assert arrivals.after(at) == sum(time > at for time in times[len(times) // 2 :])
+
+
+def excused_for(away: float, horizon: float) -> float:
+    """Seconds after a start for which a host may be silent because meta was away for so long."""
+    seen = Seen(horizon)
+    seen.load([host(last_seen=1000.0)], 1000.0 + away)
+    return seen.excuse(1000.0 + away)[1]
+
+
+@given(st.floats(0, 40), st.floats(0, 1), st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_hosts_that_tried_in_vain_while_meta_was_away_are_back_before_they_are_no_longer_excused(away, first, chances):
+    """Their interval is 1, and they are late after 3."""
+    asked_at, failures = first, 0
+    while asked_at < away:
+        failures += 1
+        asked_at += until_next_beat(failures, 1.0, 0.0, chances[failures % len(chances)])
+    assert asked_at - away <= excused_for(away, 3.0)
+
+
+def test_hosts_are_excused_for_three_times_as_long_as_late_ones_at_most():
+    assert [excused_for(away, 300.0) for away in (0.0, 100.0, 300.0, 1e6)] == [300.0, 300.0, 625.0, 900.0]
+    assert Seen(300.0).excuse(1000.0) == (float("-inf"), 300.0), "none was heard of before"

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 
 import pytest
 from msgspec import UNSET
@@ -16,8 +17,11 @@ from meta.queries.pages import Ages, HostFilter, counts, find, page
 from meta.queries.progress import Asked, progress
 from meta.queries.representations import NO_REASON, Standing
 from meta.records.grounds import grounds
+from meta.records.history import Edit
 from meta.records.model import Ban, Override, Record, RecordSet, Release
 from meta.records.selectors import Glob, Hosts, Label, Prefix
+from meta.service import Service
+from meta.settings import Settings
 from meta.store import Since
 from meta.sync.merge import absorb
 from meta.sync.rows import known, load, take
@@ -225,9 +229,10 @@ def test_whoever_is_silent_on_trial_because_meta_was_away_has_not_failed(table):
     load(after, [known(table, name)._replace(id=n) for n, name in enumerate(("h1", "h2"), 1)], NOW + 500)
     take(after, NOW + 500)
     assert shown(after, NOW + 500) == {"late": 2}
-    for seconds in range(510, 620, 10):
+    for seconds in range(510, 820, 10):
         beat(after, "h2", now=NOW + seconds)
-    assert shown(after, NOW + 620) == {"good": 1, "failed": 1}, "then it has"
+    assert shown(after, NOW + 790) == {"good": 1, "late": 1}, "hosts retry rarely after so long a time"
+    assert shown(after, NOW + 820) == {"good": 1, "failed": 1}, "then it has"
 
 
 def test_a_host_whose_first_version_dies_in_its_watch_again_and_again_is_found_as_failed(table):
@@ -468,10 +473,10 @@ def test_hosts_that_may_be_silent_because_meta_was_away_are_waited_for(table):
     )
     take(after, NOW + 500)
     found = progress(after, Asked("a"), NOW + 500, AGES)
-    assert (found.judged, found.late, found.lost, found.patience) == (0, 2, 1, 100)
+    assert (found.judged, found.late, found.lost, found.patience) == (0, 2, 1, 300)
     beat(after, "h1", now=NOW + 540)
     found = progress(after, Asked("a"), NOW + 540, AGES)
-    assert (found.good, found.late, found.lost, found.patience) == (1, 1, 1, 100)
+    assert (found.good, found.late, found.lost, found.patience) == (1, 1, 1, 300)
     beat(after, "h2", now=NOW + 541)
     found = progress(after, Asked("a"), NOW + 541, AGES)
     assert (found.good, found.lost, found.patience) == (2, 1, 0), "one that was away before is not waited for"
@@ -483,10 +488,11 @@ def test_after_as_long_as_hosts_may_be_silent_nobody_waits_for_them(table):
     take(table, NOW + 1)
     beat(table, "h1", now=NOW + 300)
     take(table, NOW + 300)
-    assert progress(table, Asked("a"), NOW + 300, AGES).patience == 100
-    for seconds in range(310, 410, 10):
+    assert progress(table, Asked("a"), NOW + 300, AGES).patience == 300
+    for seconds in range(310, 610, 10):
         beat(table, "h1", now=NOW + seconds)
-    found = progress(table, Asked("a"), NOW + 401, AGES)
+    assert progress(table, Asked("a"), NOW + 599, AGES).patience == 1
+    found = progress(table, Asked("a"), NOW + 601, AGES)
     assert (found.good, found.late, found.patience) == (1, 1, 0)
 
 
@@ -617,6 +623,90 @@ def test_a_host_that_was_silent_before_the_edit_is_left_out_and_not_good_when_lo
         take(table, NOW + at + 2)
     assert shown(table, NOW + 2000) == {"good": 2, "lost": 1}
     assert shown(table, NOW + 2000, include_lost=True) == {"good": 2, "todo": 1}
+
+
+# --- what a meta that has just started knows of that ---
+
+
+@pytest.fixture
+def started(store):
+    """Starts a meta on the database, after the former one has ended."""
+    services = []
+
+    def start():
+        for service in services:
+            assert service.close(10)
+        service = Service(store.apart(), Settings(late_after=100))
+        service.start()
+        services.append(service)
+        return service
+
+    yield start
+    for service in services:
+        service.close(10)
+        service.store.close()
+
+
+def edit(service, at, **fields):
+    service.editor.apply(Edit(at, "ann", "", "set"), lambda before: replace(before, **fields))
+
+
+def test_after_a_restart_a_host_is_good_once_it_was_heard_of_since_the_last_edit_of_its_order(started):
+    now, first = time.time(), replace(RECORD, release=Release("1"))
+    before = started()
+    edit(before, now - 900, records=(first,))
+    for name, ago in (("late", 300), ("h1", 70), ("h2", 70)):
+        beat(before.table, name, "1", now=now - ago)
+    edit(before, now - 60, records=(RECORD,))
+    edit(before, now - 40, records=(first,))
+    beat(before.table, "h2", "1", now=now - 20)
+    table = started().table
+    assert progress(table, Asked("a"), now, AGES).waits == {"heartbeat": 1}
+    assert shown(table, now) == {"good": 1, "todo": 1, "late": 1}
+    assert shown(table, now, include_lost=True) == {"good": 1, "todo": 2}
+    beat(table, "h1", "2", "stoped", now=time.time())  # it had begun with 2
+    assert shown(table, time.time()) == {"good": 1, "todo": 1, "late": 1}
+    beat(table, "h1", "1", now=time.time())
+    assert shown(table, time.time()) == {"good": 2, "late": 1}
+    assert shown(started().table, time.time()) == {"good": 2, "late": 1}, "that is in the database"
+
+
+def test_after_a_restart_a_host_that_tells_of_no_turns_is_good_if_it_was_heard_of_an_interval_after_the_edit(started):
+    now, before = time.time(), started()
+    edit(before, now - 900, records=(RECORD,))
+    for name, ago in (("soon", 200), ("after", 200), ("soon", 60), ("after", 20)):
+        beat(before.table, name, trial=UNSET, now=now - ago)
+    edit(before, now - 90, records=(replace(RECORD, attempt=1),))
+    table = started().table
+    assert [one.name for one in progress(table, Asked("a"), now, AGES).last] == ["soon"]
+    assert shown(table, now) == {"good": 1, "todo": 1}
+
+
+@pytest.mark.parametrize(
+    ("fields", "todo"),
+    [
+        ({"records": (replace(RECORD, attempt=1),)}, ["h1", "h2"]),
+        ({"records": (RECORD, Record("b", Release("1"), "http://r"))}, []),
+        ({"bans": (Ban("a", "1"),)}, ["h1", "h2"]),
+        ({"bans": (Ban("b", "1"),)}, []),
+        ({"labels": {"h2": {"ring": "1"}}}, ["h2"]),
+    ],
+    ids=["record", "another record", "ban", "another ban", "labels"],
+)
+def test_after_a_restart_hosts_are_to_do_for_one_heartbeat_if_an_edit_may_have_changed_their_order(
+    started, fields, todo
+):
+    now = time.time()
+    before = started()
+    edit(before, now - 900, records=(RECORD,))
+    for name in ("h1", "h2"):
+        beat(before.table, name, now=now - 50)
+    edit(before, now - 40, **fields)
+    table = started().table
+    assert [one.name for one in progress(table, Asked("a"), now, AGES).last] == todo
+    for name in todo:
+        beat(table, name, now=time.time())
+    assert shown(table, time.time()) == {"good": 2}
 
 
 # --- what a host tells before it has heard of its present order ---
