@@ -44,12 +44,14 @@ def load(database: Database) -> Iterator[HostRow]:
         query = f"SELECT {', '.join(HostRow._fields)} FROM host ORDER BY id"  # noqa: S608 - constant names
         with database.stream(connection, query) as batches:
             for batch in batches:
-                for number, name, first, last, a, b, c, d, e, f in batch:
+                for number, name, first, last, address, updater, agents, stamps, outcomes, retired_at in batch:
                     if seen[number] > last:
                         last = seen[number]
-                    if 0.0 < f < last:
-                        f = 0.0  # it has come back by that beat
-                    yield made(HostRow, (number, name, first, last, a, b, c, d, e, f))
+                    if 0.0 < retired_at < last:
+                        retired_at = 0.0  # it has come back by that beat
+                    yield made(
+                        HostRow, (number, name, first, last, address, updater, agents, stamps, outcomes, retired_at)
+                    )
 
 
 def _last_beats(database: Database, connection: sa.Connection) -> "array[float]":
