@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from typing import assert_never
 
 import msgspec
 
@@ -24,12 +25,18 @@ def reply(klass: Class, dialect: Dialect) -> Answer:
     """The reply to hosts of this class, rendered on first use."""
     found: Answer | None = klass.replies.get(dialect)
     if found is None:
-        if dialect is Dialect.FALCON:
-            body = render_reply(klass.desired)
-        else:
-            body = render_coraldane_reply(klass.desired, resolve_run_as(klass.book.records, klass.matched))
-        found = klass.replies.setdefault(dialect, Answer(200, JSON, body))
+        found = klass.replies.setdefault(dialect, Answer(200, JSON, _rendered(klass, dialect)))
     return found
+
+
+def _rendered(klass: Class, dialect: Dialect) -> bytes:
+    match dialect:
+        case Dialect.FALCON:
+            return render_reply(klass.desired)
+        case Dialect.CORALDANE:
+            return render_coraldane_reply(klass.desired, resolve_run_as(klass.book.records, klass.matched))
+        case _:
+            assert_never(dialect)  # mypy names a dialect that has no case
 
 
 def render_coraldane_reply(desired: Sequence[Desired], run_as: Mapping[str, tuple[str, str]]) -> bytes:
