@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 from meta.bridges.elves.app_table_store import KeptTable
 from meta.bridges.elves.counters import Numbers
-from meta.bridges.elves.fleet import Fleet
 from meta.bridges.elves.online_agents import OnlineAgents
 from meta.bridges.elves.rate_limited_log import RateLimitedLog
 from meta.bridges.elves.settings import RECORDS, SIMPLE, Settings
 from meta.bridges.elves.translator import Agent, Info, Judged, apps_of, as_report, hostname, judge, render_apps
+from meta.bridges.fleet import Fleet
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from meta.bridges.elves.app_table_store import KeptTable
 from meta.bridges.elves.counters import Numbers
-from meta.bridges.elves.fleet import Fleet
 from meta.bridges.elves.heartbeat import Heartbeat
 from meta.bridges.elves.http import Watching
 from meta.bridges.elves.online_agents import OnlineAgents
@@ -29,6 +28,7 @@ from meta.bridges.elves.rabbitmq.supervisor_poll import Asking
 from meta.bridges.elves.settings import SUPERVISOR, Settings
 from meta.bridges.elves.thrift.server import ThriftServer
 from meta.bridges.elves.zookeeper.shared_agents import Sharing
+from meta.bridges.fleet import Fleet
 from meta.errors import MetaError
 from meta.process import listening, open_files
 from meta.store import Store

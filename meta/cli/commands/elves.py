@@ -80,7 +80,7 @@ def elves(
         raise missing_extra(e, "elves") from e
     from meta import logs
     from meta.bridges.elves import settings as configuration
-    from meta.bridges.elves.fleet import opened
+    from meta.bridges.fleet import opened
     from meta.settings import gathered, parse_listen
     from meta.store import Store
 

@@ -16,7 +16,7 @@ from helpers.elves import AGENT, RECORDED, Bridge, agent, receive
 from helpers.meta_server import MetaServer, until
 from helpers.rabbitmq import Module, Node, connect, names
 from helpers.zookeeper import ZooKeeper
-from meta.bridges.elves.fleet import opened
+from meta.bridges.fleet import opened
 from meta.settings import Settings as MetaSettings
 from updater.service import readiness
 

@@ -7,11 +7,11 @@ import pytest
 from meta.bridges.elves.app_table import AppTable, Entry
 from meta.bridges.elves.app_table_store import KeptTable
 from meta.bridges.elves.counters import Numbers
-from meta.bridges.elves.fleet import TableFleet, opened
 from meta.bridges.elves.heartbeat import Heartbeat, Undecided
 from meta.bridges.elves.online_agents import OnlineAgents
 from meta.bridges.elves.settings import Settings
 from meta.bridges.elves.translator import Info
+from meta.bridges.fleet import TableFleet, opened
 from meta.hosts.table import HostTable
 from meta.records.model import Ban, Override, Record, RecordSet, Release
 from meta.records.selectors import Prefix

@@ -1,7 +1,7 @@
-"""The part of meta that the bridge uses, as an interface and its implementations.
+"""The part of meta that a bridge uses, as an interface and its implementations.
 
-A Fleet stores reports of hosts, and returns their desired state. If it raises anything, the agent gets a Thrift exception, and
-changes nothing.
+A Fleet stores reports of hosts, and returns their desired state. If it raises anything, the bridge must refuse the heartbeat,
+so that the agent changes nothing.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ FLUSH_WITHIN = 5.0  # seconds for the last write to the database
 
 
 class Fleet(Protocol):
-    """What the bridge needs of meta. Safe for threads."""
+    """What a bridge needs of meta. Safe for threads."""
 
     def beat(self, report: Report, address: str, now: float) -> tuple[Desired, ...]:
         """Store the report, and return the desired state of its host."""
