@@ -145,7 +145,7 @@ PURE = (
     "meta/heartbeat/dialects.py",
     "meta/queries/representations.py",
     "meta/api/schemas/",
-    "meta/cli/views/gate.py",
+    "meta/cli/gate.py",
     "meta/suggestions.py",
     "meta/bridges/elves/translator.py",
     "meta/bridges/elves/app_table.py",

@@ -60,8 +60,8 @@ def status(
       meta status falcon-agent --watch --for label:env=staging
     """
     from meta.cli.arguments import seconds, selector_of
+    from meta.cli.gate import Wanted
     from meta.cli.views import agent_status, overview, show
-    from meta.cli.views.gate import Wanted
 
     if not watch and (within or max_failed):
         raise click.UsageError("--within and --max-failed are for --watch")

@@ -14,9 +14,9 @@ import msgspec
 
 from meta.api.schemas.types import Counts
 from meta.cli.client import Client, at
+from meta.cli.gate import End, Gate, Wanted
 from meta.cli.known import require_label
 from meta.cli.views import show
-from meta.cli.views.gate import End, Gate, Wanted
 from meta.errors import Misconfigured, NotThere, TryLater
 from meta.queries.representations import Count, Failure, Progress, Standing
 from meta.records.selectors import selector_of

@@ -4,8 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from meta.api.schemas.types import Counts
+from meta.cli.gate import End, Gate, Wanted, end_of, is_taken_back, taken_from
 from meta.cli.views import agent_status
-from meta.cli.views.gate import End, Gate, Wanted, end_of, is_taken_back, taken_from
 from meta.errors import Misconfigured, NotThere
 from meta.queries.representations import Failure, Progress
 
