@@ -22,7 +22,7 @@ from meta.heartbeat.stats import Beats
 from meta.hosts.table import HostTable
 from meta.process.clock import SYSTEM, Clock
 from meta.process.hanging_up import Requests
-from meta.queries import pages
+from meta.queries import host_pages
 from meta.records import history
 from meta.records.capacity import Matched
 from meta.records.files.load import Loaded
@@ -59,7 +59,7 @@ class Service:
         self.editor = Editor(
             store, lambda: self.records, self.put_in_force, self.require_database, known_hosts=self.known_hosts
         )
-        self.ages = pages.Ages(settings.new_for, settings.late_after, settings.lost_after)
+        self.ages = host_pages.Ages(settings.new_for, settings.late_after, settings.lost_after)
         self.file = settings.records
         self.source = RecordsFile(self.file, self.editor, self.table, settings.url, clock.now) if self.file else None
         self.publishing = threading.Lock()  # held while a tarball and its entry in the records are changed together

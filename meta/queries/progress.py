@@ -33,7 +33,7 @@ from meta.hosts.standing import (
 )
 from meta.hosts.table import HostTable
 from meta.queries import failures
-from meta.queries.pages import Ages, judge
+from meta.queries.host_pages import Ages, judge
 from meta.queries.representations import Progress, Standing
 from meta.records.selectors import Selector
 from updater.wire.heartbeat import Desired

@@ -11,7 +11,7 @@ from meta.errors import Unknown
 from meta.records.history import BAN, HOST, LABELS, RECORD, TARBALL, Change, Edit, LastEdits, Revision, changes
 from meta.records.model import Ban, Record, RecordSet, as_fields, from_fields
 from meta.records.publications import Publication
-from meta.store import hosts, orders
+from meta.store import hosts, retiring
 from meta.store.counting import new_identity
 from meta.store.engine import Database
 from meta.store.rows import HostOrder, HostRow, Lost, Moved, Ordered
@@ -64,7 +64,7 @@ def commit(database: Database, before: RecordSet, after: RecordSet, edit: Edit) 
 def order(database: Database, before: RecordSet, edit: Edit, what: HostOrder) -> Ordered | None:
     """Retire or unretire hosts, with a revision. Returns None if nothing changes. Raises as `commit` does."""
     with _adding(database, before, edit, (host, beat)) as adding:
-        rows = orders.judge(adding.connection, what)
+        rows = retiring.judge(adding.connection, what)
         if not rows:
             adding.connection.rollback()
             return None

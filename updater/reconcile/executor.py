@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from updater import durable_files, places
-from updater.artifact import download, extract, proven, runnable
+from updater.artifact import download, extract, kept_tarball, runnable
 from updater.errors import ControlFailed, Interrupted, Refused, TryLater
 from updater.host import control_script, operator_requests
 from updater.host.context import Host
@@ -118,11 +118,11 @@ class Executor:
             raise Refused(unfit.reason)
         path = self.host.layout.download(action.agent, self.order.file_name)
         install = self.agent.install(action.version)
-        if lacking := proven.still_lacking(path, expected, self._programs(install), install):
+        if lacking := kept_tarball.still_lacking(path, expected, self._programs(install), install):
             raise _Lacking(_cannot_run(action.version, lacking))
         terms = download.Terms(timeouts.download, self.host.config.min_speed, self._check_order)
         with contextlib.ExitStack() as stack:
-            fetched = stack.enter_context(proven.kept(path, expected))
+            fetched = stack.enter_context(kept_tarball.kept(path, expected))
             if fetched is None:
                 fetched = stack.enter_context(download.fetch(self.host.http, self.order, expected, path, terms))
             self._use(fetched, action.version, expected)
@@ -138,10 +138,10 @@ class Executor:
         try:
             self._lay_out(fetched, version)
         except _Lacking:
-            proven.keep_head(staging / "control", path, expected)
+            kept_tarball.keep_head(staging / "control", path, expected)
             raise
         except TryLater:
-            proven.give_way(path)
+            kept_tarball.give_way(path)
             raise
         except Refused as e:
             unfit = Unfit(version, expected.named, str(e), self._terms, self.order.attempt)

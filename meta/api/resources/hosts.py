@@ -30,8 +30,8 @@ from meta.edits.editor import Done
 from meta.errors import NotThere
 from meta.hosts import similar_names
 from meta.hosts.similar_names import no_hosts
-from meta.queries import failures, pages
-from meta.queries.pages import HostFilter
+from meta.queries import failures, host_pages
+from meta.queries.host_pages import HostFilter
 from meta.queries.progress import Asked, progress
 from meta.queries.representations import HostView, Progress
 from meta.records import history
@@ -52,7 +52,7 @@ from meta.records.selectors import Hosts as HostsSelector
 def get_hosts(call: Call) -> Reply:
     q, service = call.query, call.service
     wanted = HostFilter(q.state, q.agent, q.version, q.status, q.label, q.name, q.drift, q.failed, q.doubled)
-    page = pages.page(service.table, wanted, call.now, service.ages, q.cursor, q.limit)
+    page = host_pages.page(service.table, wanted, call.now, service.ages, q.cursor, q.limit)
     is_none = q.name and not page.hosts and not page.next
     meant = similar_names.nearly_selecting(Glob(q.name), service.table.folded_names()) if is_none else []
     return Reply(200, Hosts(page.hosts, page.next, *meant))
@@ -93,7 +93,7 @@ def put_labels(call: Call) -> Reply:
 
 @operation("GET", "/labels", Rule.VIEWER, "List the labels in use, by key", answers={200: Labels})
 def get_labels(call: Call) -> Reply:
-    return Reply(200, Labels(pages.labels(call.service.records)))
+    return Reply(200, Labels(host_pages.labels(call.service.records)))
 
 
 @operation(
@@ -193,7 +193,7 @@ def _put_aside(call: Call, hosts: Iterable[str], retired: bool) -> Done:
 )
 def get_counts(call: Call) -> Reply:
     about = call.service.table, call.now, call.query.agent
-    return Reply(200, Counts(pages.counts(*about), failures.by_agent(*about)))
+    return Reply(200, Counts(host_pages.counts(*about), failures.by_agent(*about)))
 
 
 @operation(
@@ -234,7 +234,7 @@ def get_progress(call: Call) -> Reply:
 def get_states(call: Call) -> Reply:
     table = call.service.table
     doubled = len(table.doubled(call.now))
-    return Reply(200, States(**pages.states(table, call.now, call.service.ages), doubled=doubled))
+    return Reply(200, States(**host_pages.states(table, call.now, call.service.ages), doubled=doubled))
 
 
 @operation(
@@ -246,7 +246,7 @@ def get_states(call: Call) -> Reply:
     answers={200: Drifts},
 )
 def get_drift(call: Call) -> Reply:
-    return Reply(200, Drifts(pages.drift(call.service.table, call.query.agent)))
+    return Reply(200, Drifts(host_pages.drift(call.service.table, call.query.agent)))
 
 
 @operation(
@@ -280,7 +280,7 @@ OPERATIONS: tuple[Operation, ...] = (
 
 
 def _host(call: Call) -> Reply:
-    found = pages.find(call.service.table, call.path["host"], call.now, call.service.ages)
+    found = host_pages.find(call.service.table, call.path["host"], call.now, call.service.ages)
     if found is None:
         raise _unknown(call, call.path["host"])
     return Reply(200, found)

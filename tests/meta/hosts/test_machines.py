@@ -5,8 +5,8 @@ import pytest
 from meta.hosts.machines import KNOWN_FOR, MAX_ADDRESSES, MAX_CHANGED, MAX_MACHINES, MAX_MOVED, Updater, Whereabouts
 from meta.hosts.model import Host
 from meta.hosts.table import HostTable
-from meta.queries import pages
-from meta.queries.pages import Ages, HostFilter
+from meta.queries import host_pages
+from meta.queries.host_pages import Ages, HostFilter
 from meta.queries.progress import Asked, progress
 from meta.records.model import Record, RecordSet, Release
 from updater.wire.heartbeat import RealAgent, Report
@@ -32,7 +32,7 @@ def beats(table, *machines, start=NOW, every=5 * MINUTE, name="h"):
 
 
 def doubled(table, now, name="h"):
-    return pages.find(table, name, now, AGES).doubled
+    return host_pages.find(table, name, now, AGES).doubled
 
 
 A, B = (ONE, BOOT, "10.0.0.1"), (OTHER, BOOT, "10.0.0.2")
@@ -136,10 +136,10 @@ def test_a_doubled_host_is_ordered_as_ever_and_left_out_of_the_gate_and_counted(
 def test_doubled_hosts_are_found_and_no_others(table):
     beats(table, (THIRD, BOOT, "10.0.0.4"), name="single")
     now = beats(table, *[A, B] * 2)
-    found = pages.page(table, HostFilter(doubled=True), now, AGES)
+    found = host_pages.page(table, HostFilter(doubled=True), now, AGES)
     assert [host.name for host in found.hosts] == ["h"]
     table.retire("h", now)
-    assert pages.page(table, HostFilter(doubled=True), now, AGES).hosts == []
+    assert host_pages.page(table, HostFilter(doubled=True), now, AGES).hosts == []
 
 
 def test_hosts_that_never_changed_share_all_that_is_kept_of_their_machines(table):

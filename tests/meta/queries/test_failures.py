@@ -7,8 +7,8 @@ import pytest
 from meta.hosts.classes import NO_LOOK
 from meta.hosts.standing import failed
 from meta.hosts.table import HostTable
-from meta.queries import failures, pages
-from meta.queries.pages import Ages, HostFilter
+from meta.queries import failures, host_pages
+from meta.queries.host_pages import Ages, HostFilter
 from meta.queries.representations import Failure
 from meta.records.model import Override, Record, RecordSet, Release
 from meta.records.selectors import Hosts
@@ -32,7 +32,7 @@ def table():
 
 
 def failing(table, **wanted):
-    page = pages.page(table, HostFilter(failed=True, **wanted), NOW, Ages())
+    page = host_pages.page(table, HostFilter(failed=True, **wanted), NOW, Ages())
     return [host.name for host in page.hosts]
 
 
@@ -46,9 +46,9 @@ def test_only_failures_of_the_version_that_a_host_shall_have_now_count(table):
     assert [(one.version, one.hosts, one.example) for one in found.failures] == [("2", 1, "other"), ("3", 1, "now")]
     assert failing(table) == ["now", "other"]
     assert failing(table, agent="b") == []
-    shown = pages.find(table, "former", NOW, Ages()).agents[0]
+    shown = host_pages.find(table, "former", NOW, Ages()).agents[0]
     assert (shown.drift, shown.failed) == (True, False)
-    assert pages.find(table, "now", NOW, Ages()).agents[0].failed
+    assert host_pages.find(table, "now", NOW, Ages()).agents[0].failed
 
 
 def test_when_another_version_is_desired_the_old_failures_are_gone(table):

@@ -13,7 +13,7 @@ from meta.hosts.standing import BROKEN, GOOD, HELD, MISSED, TODO, TRIAL, stand
 from meta.hosts.table import HostTable
 from meta.queries.failures import by_agent, failures, sums
 from meta.queries.failures import rolled_back as rollbacks
-from meta.queries.pages import Ages, HostFilter, counts, find, page
+from meta.queries.host_pages import Ages, HostFilter, counts, find, page
 from meta.queries.progress import Asked, progress
 from meta.queries.representations import NO_REASON, Standing
 from meta.records.grounds import grounds

@@ -10,7 +10,7 @@ from helpers.databases import KINDS, database
 from helpers.keeping import NOW, Meta, restarted, settle
 from meta.access.tokens import Tokens
 from meta.hosts.table import HostTable
-from meta.queries import pages
+from meta.queries import host_pages
 from meta.records.history import Edit
 from meta.records.model import Record, Release
 from meta.store import Store
@@ -19,7 +19,7 @@ from meta.sync.clocks import Clocks, Reading, read, was_set_by
 from meta.sync.follower import Follower
 from updater.wire.heartbeat import RealAgent
 
-AGES = pages.Ages(new_for=0.0)
+AGES = host_pages.Ages(new_for=0.0)
 A1, A2 = RealAgent("a", "1", "started", 7), RealAgent("a", "2", "started", 8)
 HOUR, DAY = 3600.0, 86400.0
 
@@ -148,9 +148,9 @@ def started(metas, url, now):
 
 
 def states(meta, now):
-    counted = pages.states(meta.table, now, AGES)
+    counted = host_pages.states(meta.table, now, AGES)
     assert sum(counted.values()) == len(meta.hosts())
-    judged = {name: pages.judge(meta.table.get(name), now, AGES) for name in meta.hosts()}
+    judged = {name: host_pages.judge(meta.table.get(name), now, AGES) for name in meta.hosts()}
     return {name: "ok" if state == "new" else state for name, state in judged.items()}  # by a clock that was set back
 
 
@@ -210,7 +210,7 @@ def test_all_that_happened_before_a_clock_was_set_is_as_long_ago_as_it_was(meta,
     meta.keeper.step(NOW + 100)
     dead = meta.table.get("dead")
     before = dead.since = (NOW + 20.0, NOW)
-    states_before = pages.states(meta.table, NOW + 100, pages.Ages())
+    states_before = host_pages.states(meta.table, NOW + 100, host_pages.Ages())
     excuse_before = excuse(meta, NOW + 100)
     since = NOW + 100 + by
     ages_before = ages(NOW + 100)
@@ -220,7 +220,7 @@ def test_all_that_happened_before_a_clock_was_set_is_as_long_ago_as_it_was(meta,
     assert {name: meta.table.saved(name).unretired_at for name in meta.hosts()} == dict.fromkeys(meta.hosts(), 0.0) | {
         "dead": NOW + 21 + by
     }
-    assert pages.states(meta.table, since, pages.Ages()) == states_before
+    assert host_pages.states(meta.table, since, host_pages.Ages()) == states_before
     last, patience = excuse(meta, since)
     assert (last - by, patience) == excuse_before
     assert meta.table.doubled(since) == [meta.table.get("alive")]
@@ -295,7 +295,7 @@ def test_after_a_clock_was_set_back_a_restart_finds_what_hosts_said_since_and_wh
         assert again.last_seen() == meta.last_seen() == {"alive": now + 2, "dead": pytest.approx(now - 80, abs=1)}
         again.beat("alive", A1, now=now + 2000)
         again.keeper.step(now + 2001)
-        assert pages.judge(again.table.get("dead"), now + 2001, AGES) == "late"
+        assert host_pages.judge(again.table.get("dead"), now + 2001, AGES) == "late"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -17,16 +17,16 @@ from helpers.meta_server import until
 from meta.access.tokens import Token, mint
 from meta.edits.unlabelling import Unlabelling
 from meta.errors import TryLater, Unknown
-from meta.queries import failures, pages
+from meta.queries import failures, host_pages
 from meta.store import HostRow, Store
-from meta.store.orders import Stored, judged
+from meta.store.retiring import Stored, judged
 from meta.sync.backlog import Backlog
 from meta.sync.housekeeping import Lifetimes
 from meta.sync.loop import Keeper
 from updater.wire.heartbeat import Outcome, RealAgent, Report
 
 A1, A2 = RealAgent("a", "1", "started", 7), RealAgent("a", "2", "started", 8)
-AGES = pages.Ages()
+AGES = host_pages.Ages()
 
 
 @pytest.fixture(params=KINDS)
@@ -209,7 +209,7 @@ def test_hosts_that_are_silent_for_too_long_are_retired_and_then_forgotten(metas
     for after in (50, 100, 115):
         meta.beat("h2", A1, now=NOW + after)
         meta.keeper.step(NOW + after + 1)
-    assert pages.states(meta.table, NOW + 116, AGES)["retired"] == 1
+    assert host_pages.states(meta.table, NOW + 116, AGES)["retired"] == 1
     assert "retired 1 hosts that were silent for too long: h1" in caplog.text
     meta.beat("h2", A1, now=NOW + 1190)
     meta.keeper.step(NOW + 1200)
@@ -421,7 +421,7 @@ def test_the_later_report_counts_whoever_wrote_last(metas):
     one.database.is_away = False
     settle(one, other, now=NOW + 30)
     assert one.hosts() == other.hosts()
-    found = pages.find(one.table, "h", NOW + 31, AGES)
+    found = host_pages.find(one.table, "h", NOW + 31, AGES)
     assert [(agent.name, agent.version) for agent in found.agents] == [("a", "2")]
     assert other.table.get("h").outcomes == {"x": Outcome("x", to="2", at=3), "y": Outcome("y", to="1", at=2)}
 

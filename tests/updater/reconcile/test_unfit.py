@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from helpers.agents import HEALTHY, script
 from lab.fleet import Host as Machine
-from updater.artifact import proven, runnable
+from updater.artifact import kept_tarball, runnable
 from updater.artifact.tar_reader import Limits
 from updater.host import control_script, operator_requests
 from updater.host.memories import Memories
@@ -228,7 +228,7 @@ def test_two_tarballs_that_wait_do_not_both_take_the_room_that_they_wait_for(hos
     for file in kept.values():
         file.parent.mkdir(parents=True)
         file.write_bytes(b"a tarball")
-    proven.give_way(kept["one"])
+    kept_tarball.give_way(kept["one"])
     assert [name for name, file in kept.items() if file.exists()] == ["two"]
-    proven.give_way(kept["two"])
+    kept_tarball.give_way(kept["two"])
     assert kept["two"].exists(), "nobody else waits"

@@ -9,8 +9,8 @@ from helpers.record_sets import RECORD_SETS, resolve
 from meta.edits import reach
 from meta.hosts.regroup import AT_ONCE
 from meta.hosts.table import HostTable
-from meta.queries import pages
-from meta.queries.pages import SCAN, Ages, HostFilter
+from meta.queries import host_pages
+from meta.queries.host_pages import SCAN, Ages, HostFilter
 from meta.queries.representations import Count, Drift
 from meta.records.model import Override, Record, RecordSet, Release
 from meta.records.selectors import Glob, Label, Prefix
@@ -59,7 +59,7 @@ def table():
 def names(table, now=NOW, **wanted):
     found, cursor = [], ""
     while True:
-        page = pages.page(table, HostFilter(**wanted), now, AGES, cursor, 2)
+        page = host_pages.page(table, HostFilter(**wanted), now, AGES, cursor, 2)
         found += [host.name for host in page.hosts]
         if not page.next:
             return " ".join(found)
@@ -105,27 +105,27 @@ def test_a_filter_finds_the_hosts_that_fit(table, wanted, expected):
 
 
 def test_a_page_says_where_the_next_one_begins(table):
-    page = pages.page(table, HostFilter(), NOW, AGES, "h2", 2)
+    page = host_pages.page(table, HostFilter(), NOW, AGES, "h2", 2)
     assert ([host.name for host in page.hosts], page.next) == (["h3", "h4"], "h4")
-    assert pages.page(table, HostFilter(), NOW, AGES, "zzz", 2) == pages.Page([], "")
+    assert host_pages.page(table, HostFilter(), NOW, AGES, "zzz", 2) == host_pages.Page([], "")
 
 
 def test_a_host_is_shown_as_it_was_seen_beside_what_it_shall_be(table):
     told = [Outcome("a", to="2", result="failed"), Outcome("b", to="1", result="done")]
     table.beat(Report("h2", [agent(version="1", held="by ann"), agent("z")], outcomes=told), "10.0.0.9", NOW)
-    host = pages.find(table, "h2", NOW, AGES)
+    host = host_pages.find(table, "h2", NOW, AGES)
     assert (host.name, host.first_seen, host.last_seen, host.address, host.state) == ("h2", 0.0, NOW, "10.0.0.9", "ok")
     assert [(a.name, a.version, a.held, a.desired, a.desired_cmd, a.drift, a.outcome) for a in host.agents] == [
         ("a", "1", "by ann", "2", "start", True, told[0]),
         ("z", "2", "", "", "", False, None),
         ("b", "", "", "1", "stop", False, told[1]),
     ]
-    assert pages.find(table, "h1", NOW, AGES).labels == {"env": "x"}
-    assert pages.find(table, "unknown", NOW, AGES) is None
+    assert host_pages.find(table, "h1", NOW, AGES).labels == {"env": "x"}
+    assert host_pages.find(table, "unknown", NOW, AGES) is None
 
 
 def test_counts_and_drift_are_without_the_retired(table):
-    assert pages.counts(table, NOW) == [
+    assert host_pages.counts(table, NOW) == [
         Count("a", "1", "started", 1),
         Count("a", "2", "started", 2),
         Count("a", "2", "stoped", 1),
@@ -133,9 +133,9 @@ def test_counts_and_drift_are_without_the_retired(table):
         Count("b", "1", "started", 1),
         Count("b", "1", "stoped", 1),
     ]
-    assert pages.counts(table, NOW, "b") == pages.counts(table, NOW)[-2:]
-    assert pages.drift(table) == [Drift("a", "2", 3), Drift("b", "stop", 1)]
-    assert pages.drift(table, "b") == [Drift("b", "stop", 1)]
+    assert host_pages.counts(table, NOW, "b") == host_pages.counts(table, NOW)[-2:]
+    assert host_pages.drift(table) == [Drift("a", "2", 3), Drift("b", "stop", 1)]
+    assert host_pages.drift(table, "b") == [Drift("b", "stop", 1)]
 
 
 def test_on_trial_are_those_that_have_what_they_shall_run_in_its_watch(table):
@@ -153,16 +153,16 @@ def test_on_trial_are_those_that_have_what_they_shall_run_in_its_watch(table):
     }
     for number, agent in enumerate(seen.values()):
         table.beat(Report(f"h{number}", [agent]), "10.0.0.1", NOW)
-    assert [(one.agent, one.version, one.status, one.trial) for one in pages.counts(table, NOW) if one.trial] == [
+    assert [(one.agent, one.version, one.status, one.trial) for one in host_pages.counts(table, NOW) if one.trial] == [
         ("a", "2", "started", 1)
     ]
 
 
 def test_states_count_every_host_once(table):
-    assert pages.states(table, NOW, AGES) == {"new": 1, "ok": 3, "late": 1, "lost": 1, "retired": 1}
+    assert host_pages.states(table, NOW, AGES) == {"new": 1, "ok": 3, "late": 1, "lost": 1, "retired": 1}
     take(table, NOW + 60)
-    assert pages.states(table, NOW + 60, AGES) == {"new": 0, "ok": 0, "late": 0, "lost": 6, "retired": 1}
-    assert pages.states(HostTable(), NOW, AGES) == dict.fromkeys(STATES, 0)
+    assert host_pages.states(table, NOW + 60, AGES) == {"new": 0, "ok": 0, "late": 0, "lost": 6, "retired": 1}
+    assert host_pages.states(HostTable(), NOW, AGES) == dict.fromkeys(STATES, 0)
 
 
 @settings(max_examples=100, deadline=None)
@@ -188,8 +188,8 @@ def test_states_are_those_of_the_hosts_one_by_one(steps):
             case "unretire":
                 table.unretire(name, now)
         take(table, now)
-        found = [pages.find(table, name, now, AGES).state for name in table.names()]
-        assert pages.states(table, now, AGES) == {state: found.count(state) for state in STATES}
+        found = [host_pages.find(table, name, now, AGES).state for name in table.names()]
+        assert host_pages.states(table, now, AGES) == {state: found.count(state) for state in STATES}
 
 
 # --- how many an edit would touch ---
@@ -227,17 +227,17 @@ def many():
 
 
 def test_a_page_looks_at_so_many_hosts_and_may_be_empty(many):
-    page = pages.page(many, HostFilter(name="*nothing*"), NOW, AGES)
+    page = host_pages.page(many, HostFilter(name="*nothing*"), NOW, AGES)
     assert (page.hosts, page.next) == ([], f"h{SCAN:06}")
-    last = pages.page(many, HostFilter(name="*nothing*"), NOW, AGES, page.next)
+    last = host_pages.page(many, HostFilter(name="*nothing*"), NOW, AGES, page.next)
     assert (last.hosts, last.next) == ([], "")
-    (one,) = pages.page(many, HostFilter(name=f"*{SCAN + 1}"), NOW, AGES, page.next).hosts
+    (one,) = host_pages.page(many, HostFilter(name=f"*{SCAN + 1}"), NOW, AGES, page.next).hosts
     assert one.name == f"h{SCAN + 1:06}"
 
 
 def test_few_that_fit_among_many_are_found_at_once(many):
     many.beat(Report(f"h{SCAN + 4000:06}", [agent("rare")]), "", NOW)
-    (one,) = pages.page(many, HostFilter(agent="rare"), NOW, AGES).hosts
+    (one,) = host_pages.page(many, HostFilter(agent="rare"), NOW, AGES).hosts
     assert one.name == f"h{SCAN + 4000:06}"
 
 
