@@ -131,12 +131,12 @@ PURE = (
     "updater/wire/",
     "updater/model/",
     "updater/net/backoff.py",
-    *(f"updater/reconcile/{name}.py" for name in ("plan", "trial", "recovery")),
+    *(f"updater/reconcile/{name}.py" for name in ("plan", "judging", "recovery")),
     "updater/artifact/digest_files.py",
     "updater/host/status_words.py",
     "meta/access/roles.py",
     *(f"meta/records/{name}.py" for name in ("model", "selectors", "validate", "history", "explanation", "rollbacks")),
-    *(f"meta/records/{name}.py" for name in ("capacity", "removals", "advice", "grounds", "publications")),
+    *(f"meta/records/{name}.py" for name in ("capacity", "removals", "advice", "fingerprint", "publications")),
     *(f"meta/records/files/{name}.py" for name in ("own_format", "ops_meta_format", "located_tree", "problem_reader")),
     *(f"meta/edits/{name}.py" for name in ("operations", "diff", "conflicts")),
     "meta/artifacts/addresses.py",
@@ -149,7 +149,7 @@ PURE = (
     "meta/suggestions.py",
     "meta/bridges/elves/translator.py",
     "meta/bridges/elves/app_table.py",
-    *(f"meta/bridges/elves/rabbitmq/{name}.py" for name in ("messages", "supply")),
+    *(f"meta/bridges/elves/rabbitmq/{name}.py" for name in ("messages", "dropped_consumer")),
     *(f"meta/bridges/elves/thrift/{name}.py" for name in ("codec", "framing")),
 )
 IMPURE = {

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from meta.records.grounds import grounds
+from meta.records.fingerprint import version_fingerprint
 from meta.records.model import RecordSet, resolve_matched, selectors
 from meta.records.selectors import Glob, Prefix, Selector
 from updater.wire.heartbeat import STARTED, STOPPED, Desired
@@ -135,7 +135,7 @@ class Classes:
     def __init__(self, records: RecordSet, at: float = 0.0):
         self.records = records
         self.at = at  # when these records came in force here (Unix seconds); 0.0: unknown, hosts may know them
-        self.grounds = cache(partial(grounds, records))  # by agent
+        self.version_fingerprint = cache(partial(version_fingerprint, records))  # by agent
         self.selectors = selectors(records)
         self.tests = [(selector, _test(selector)) for selector in self.selectors]
         self._known: dict[frozenset[Selector], Class] = {}

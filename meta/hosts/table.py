@@ -15,7 +15,7 @@ from typing import TypeVar
 from meta.errors import TooMany
 from meta.hosts.agent_sets import AgentSet, Group, clean_looks, same_looks
 from meta.hosts.classes import Class, Classes
-from meta.hosts.core import merging, moments
+from meta.hosts.core import merging, snapshots
 from meta.hosts.core.batches import batches
 from meta.hosts.core.indexes import Indexes
 from meta.hosts.machines import Moves, mark_of
@@ -239,7 +239,7 @@ class HostTable:
         """Return a copy of one host, and what else is known of it; None if the name is unknown."""
         with self._lock:
             host = self._hosts.get(name)
-            return moments.snapshot(self._index, host, now) if host else None
+            return snapshots.snapshot(self._index, host, now) if host else None
 
     def names(self) -> list[str]:
         """Return all names in order. The list never changes afterwards."""
@@ -252,7 +252,7 @@ class HostTable:
     def parts(self, retired_too: bool = False) -> list[Part]:
         """Return all groups at one moment, and how many hosts are in each."""
         with self._lock:
-            return moments.parts(self._index, retired_too)
+            return snapshots.parts(self._index, retired_too)
 
     def members(self, groups: Collection[Group]) -> list[Host]:
         """Return the hosts that are in these groups now."""
@@ -263,22 +263,22 @@ class HostTable:
         """Return all groups at one moment with their hosts, and the hosts of these names one by one.
         counted: the groups (class, agent set) for which the number of hosts is enough."""
         with self._lock:
-            return moments.roll(self._index, counted, names)
+            return snapshots.roll(self._index, counted, names)
 
     def moment(self, now: float, counted: Counted = (), names: Iterable[str] = ()) -> Moment:
         """Return the same, and which hosts are silent or doubled at that moment."""
         with self._lock:
-            return moments.moment(self._index, now, moments.roll(self._index, counted, names))
+            return snapshots.moment(self._index, now, snapshots.roll(self._index, counted, names))
 
     def census(self, since: float) -> Census:
         """Count the hosts. Those first heard of after `since` (Unix seconds) are new."""
         with self._lock:
-            return moments.census(self._index, since)
+            return snapshots.census(self._index, since)
 
     def silence(self, now: float) -> Silence:
         """Return the silent hosts, without doubled ones."""
         with self._lock:
-            return moments.silence(self._index, now)
+            return snapshots.silence(self._index, now)
 
     def silent(self) -> list[Host]:
         """Return the hosts that did not report for `late_after` seconds, with doubled ones."""

@@ -181,7 +181,7 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
     return Progress(
         agent=asked.agent,
         revision=records.revision,
-        grounds=question.book.grounds(asked.agent),
+        grounds=question.book.version_fingerprint(asked.agent),
         desired=_word(record.release.version, record.cmd) if record else "",
         wanted=sorted(sums.ordered),
         ordered=dict(sums.ordered),

@@ -18,7 +18,7 @@ from meta.errors import MetaError
 from meta.hosts.table import HostTable
 from meta.records.model import RecordSet
 from meta.store import Forgotten, Head, Lost, Store
-from meta.sync import merge, rows
+from meta.sync import other_metas, rows
 from meta.sync.backlog import Backlog
 from meta.sync.clocks import Clocks
 
@@ -55,7 +55,7 @@ class Follower:
         self._reached = dict.fromkeys((TOKENS, HOST_TOKENS, HOSTS), 0)  # serials up to which everything was read
         self._again: set[str] = set()  # the parts that must be read again as a whole
         self._why_again = ""
-        self._forgotten = 0.0  # see merge.renew
+        self._forgotten = 0.0  # see other_metas.renew
         self._former = RecordSet()  # in force before everything was read again
         self._waiting = 0  # hosts to write after everything was read again
         self.clocks = Clocks()
@@ -167,11 +167,11 @@ class Follower:
     def _follow_hosts(self, head: Head, now: float, written: float) -> None:
         reached = head.hosts
         if HOSTS in self._again:
-            self._waiting = merge.renew(self._table, self._store.load_hosts(), now, self._forgotten)
+            self._waiting = other_metas.renew(self._table, self._store.load_hosts(), now, self._forgotten)
         elif reached != self._reached[HOSTS]:
             since = self._store.hosts_since(self._reached[HOSTS], self._meta)
             self.clocks.wrote(since.dates, now + self._monotonic() - self._began)
-            merge.absorb(self._table, since, now, written)
+            other_metas.absorb(self._table, since, now, written)
             reached = since.serial
         self._reached[HOSTS] = reached
 

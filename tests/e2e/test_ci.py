@@ -83,7 +83,7 @@ def test_in_a_debian_of_its_own_ci_still_wants_everything_there_and_knows_the_da
 
 
 def test_in_a_debian_of_its_own_what_has_mounts_of_its_own_has_the_paths_of_there(in_debian):
-    """As on any machine, and unlike in a chroot: `whose` is about such processes."""
+    """As on any machine, and unlike in a chroot: `ownership` is about such processes."""
     has_mounts = "mount -t tmpfs none /mnt && cd /mnt && echo ready && read -r _"
     look = f"""
 import os, subprocess

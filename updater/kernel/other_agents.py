@@ -1,6 +1,6 @@
 """Finds the connections of a process with the other agents of a root: their pid files, directories, scripts and memories.
 
-A file that cannot be read counts as no connection. `whose` decides between several agents.
+A file that cannot be read counts as no connection. `ownership` decides between several agents.
 """
 
 from pathlib import Path

@@ -38,7 +38,7 @@ class Table:
         """The processes whose program lies below the directory, or that work there without a terminal.
 
         The last condition excludes shells of people. This process itself and processes that only see the same path elsewhere,
-        as in a container, are not among them. `whose` decides which agent they belong to.
+        as in a container, are not among them. `ownership` decides which agent they belong to.
         """
         ourselves = os.getpid()
         return [

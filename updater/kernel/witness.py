@@ -1,6 +1,6 @@
 """Recognises an install's processes by what the kernel says: a second source of truth besides the output of its `control`.
 
-A process counts as an install's only if that is certain, see `whose`. Control groups are not used, since all agents and the
+A process counts as an install's only if that is certain, see `ownership`. Control groups are not used, since all agents and the
 updater share one under systemd.
 """
 
@@ -14,10 +14,10 @@ from msgspec.structs import replace
 
 from updater.kernel import processes
 from updater.kernel.agent_environment import MARK, Mark
+from updater.kernel.ownership import Owner, is_asked_by_us
 from updater.kernel.pid_files import own_files, pid_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import Process
-from updater.kernel.whose import Owner, is_asked_by_us
 from updater.model.layout import MARKER
 from updater.model.memory import Memory
 from updater.model.recognised import Recognised

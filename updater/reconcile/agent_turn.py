@@ -15,7 +15,7 @@ from updater.host.context import Host
 from updater.model.actions import Action, Plan, Source, Step
 from updater.model.memory import WATCH, Memory
 from updater.model.observed import Observed
-from updater.reconcile.belief import look_at
+from updater.reconcile.checked_status import look_at
 from updater.reconcile.executor import Executor
 from updater.reconcile.plan import keep_alive, plan
 from updater.reconcile.recovery import TRIES, Failure, Recovery, is_needed, recovery

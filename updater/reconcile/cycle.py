@@ -23,7 +23,7 @@ from updater.model.actions import Plan, Source
 from updater.model.memory import Memory
 from updater.model.observed import Observed, State
 from updater.reconcile.agent_turn import Turn
-from updater.reconcile.belief import look_at
+from updater.reconcile.checked_status import look_at
 from updater.reconcile.plan import plan
 from updater.reconcile.workers import AT_ONCE, Workers
 from updater.wire.fitting import agents_that_fit, outcomes_that_fit

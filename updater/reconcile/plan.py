@@ -16,7 +16,7 @@ from updater.model.layout import OWN_NAME
 from updater.model.memory import Memory
 from updater.model.observed import Marker, Observed, State
 from updater.model.trials import Moment, same_artifact
-from updater.reconcile import trial
+from updater.reconcile import judging
 from updater.wire.heartbeat import Desired
 from updater.wire.names import STOP, UPGRADE, is_digest
 
@@ -89,7 +89,7 @@ def _by_a_kept_order(observed: Observed, desired: Desired, memory: Memory, now: 
         return _rejected(observed, rejected.order, memory)
     if doubted := _doubted(observed, desired, memory, now):
         return doubted
-    if reason := trial.failure(observed, desired, memory, now):
+    if reason := judging.failure(observed, desired, memory, now):
         return _reject(observed, desired, memory, reason)
     if observed.current == desired.version and observed.current in observed.installs:
         return _run(observed, desired, memory, now, "desired before this updater started")
@@ -112,7 +112,7 @@ def _change(observed: Observed, desired: Desired, memory: Memory, now: float) ->
         return _rejected(observed, desired, memory)
     if doubted := _doubted(observed, desired, memory, now):
         return doubted
-    if reason := trial.failure(observed, desired, memory, now):
+    if reason := judging.failure(observed, desired, memory, now):
         return _reject(observed, desired, memory, reason)
     if problem := _republished(observed, desired):
         return Plan(keep_alive(observed), problem)
@@ -121,9 +121,9 @@ def _change(observed: Observed, desired: Desired, memory: Memory, now: float) ->
 
 def _doubted(observed: Observed, desired: Desired, memory: Memory, now: float) -> Plan | None:
     """The plan while it is not certain whether the version on trial has failed; None if it is certain."""
-    if words := trial.doubt(observed, desired, memory, now):
+    if words := judging.doubt(observed, desired, memory, now):
         return Plan(waits=words)
-    if reason := trial.once_more(observed, desired, memory, now):
+    if reason := judging.once_more(observed, desired, memory, now):
         return Plan((Action(Step.START, observed.name, desired.version, reason, forced=not observed.absent),))
     return None
 
@@ -131,7 +131,7 @@ def _doubted(observed: Observed, desired: Desired, memory: Memory, now: float) -
 def _run(observed: Observed, desired: Desired, memory: Memory, now: float, reason: str) -> Plan:
     """The plan that makes the desired version run. If that has died already, there is no version to roll back to."""
     todo = _toward(observed, desired.version, reason, replaceable=desired.unknown_status == UPGRADE)
-    died = trial.death(observed, desired, memory, now)
+    died = judging.death(observed, desired, memory, now)
     return replace(todo, failure=f"{died}; there is no version to go back to") if died else todo
 
 

@@ -56,7 +56,7 @@ def wait_for(
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """A version's processes just before its stop. Sets hold identities; see `updater.kernel.whose` for the kinds."""
+    """A version's processes just before its stop. Sets hold identities; see `updater.kernel.ownership` for the kinds."""
 
     install: Path
     every: frozenset[str]  # its own

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from updater import __version__
-from updater.wire import additions
+from updater.wire import added_fields
 from updater.wire.doubled_keys import keys_problem
 from updater.wire.limits import MAX_AGENTS, MAX_ATTEMPT, MAX_MIRRORS
 from updater.wire.names import (
@@ -155,7 +155,7 @@ def _decode_other(body: bytes) -> Report:
     try:  # with keys left out, or unexpected ones
         return _report_decoder.decode(body)
     except msgspec.ValidationError:
-        return additions.decode(body, Report, RealAgent, Outcome, MAX_AGENTS)
+        return added_fields.decode(body, Report, RealAgent, Outcome, MAX_AGENTS)
 
 
 def render_report(report: Report) -> bytes:

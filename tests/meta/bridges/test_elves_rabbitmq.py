@@ -17,9 +17,9 @@ from meta.bridges.elves.counters import Numbers
 from meta.bridges.elves.online_agents import OnlineAgents
 from meta.bridges.elves.rabbitmq.connection import Connection
 from meta.bridges.elves.rabbitmq.consumer import BIND_EVERY, Broker
+from meta.bridges.elves.rabbitmq.dropped_consumer import Supply
 from meta.bridges.elves.rabbitmq.services import Services
 from meta.bridges.elves.rabbitmq.supervisor_poll import Asking
-from meta.bridges.elves.rabbitmq.supply import Supply
 from meta.bridges.elves.settings import Settings
 from meta.bridges.elves.translator import Agent
 

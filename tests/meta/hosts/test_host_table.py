@@ -18,7 +18,7 @@ from meta.queries import host_pages
 from meta.records.model import Override, Record, RecordSet, Release
 from meta.records.selectors import Prefix
 from meta.store import Beat, HostRow, Since
-from meta.sync.merge import absorb
+from meta.sync.other_metas import absorb
 from meta.sync.rows import AT_MOST, known, load, row_of, saved_of, take
 from updater.wire.heartbeat import Outcome, RealAgent, Report, WireError
 

@@ -16,14 +16,14 @@ from meta.queries.failures import rolled_back as rollbacks
 from meta.queries.host_pages import Ages, HostFilter, counts, find, page
 from meta.queries.progress import Asked, progress
 from meta.queries.representations import NO_REASON, Standing
-from meta.records.grounds import grounds
+from meta.records.fingerprint import version_fingerprint
 from meta.records.history import Edit
 from meta.records.model import Ban, Override, Record, RecordSet, Release
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 from meta.service import Service
 from meta.settings import Settings
 from meta.store import Since
-from meta.sync.merge import absorb
+from meta.sync.other_metas import absorb
 from meta.sync.rows import known, load, take
 from updater.wire.heartbeat import Desired, Outcome, RealAgent, Report
 
@@ -398,7 +398,7 @@ def test_a_banned_version_is_wanted_by_no_host(table):
 def test_what_the_orders_of_an_agent_rest_on_changes_with_them_and_with_nothing_else(edit, is_other):
     before = RecordSet(1, (CANARY,), labels=LABELS)
     after = replace(before, revision=2, **edit)
-    assert (grounds(after, "a") != grounds(before, "a")) is is_other
+    assert (version_fingerprint(after, "a") != version_fingerprint(before, "a")) is is_other
 
 
 def test_a_host_that_is_put_aside_leaves_the_grounds_of_the_orders_as_they_were():

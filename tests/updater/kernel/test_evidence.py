@@ -16,8 +16,8 @@ from helpers.cycles import AS_ANOTHER_USER, current, here, run, with_timeouts
 from helpers.field import alive
 from lab.fleet import until
 from updater.kernel import processes, witness
+from updater.kernel.ownership import Owner
 from updater.kernel.processes import Table
-from updater.kernel.whose import Owner
 from updater.model.memory import Memory
 from updater.model.recognised import Recognised
 from updater.reconcile import cycle, stopping

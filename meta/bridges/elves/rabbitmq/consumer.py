@@ -22,11 +22,11 @@ from meta.bridges.elves.app_table_store import KeptTable
 from meta.bridges.elves.counters import Numbers
 from meta.bridges.elves.rabbitmq import topology
 from meta.bridges.elves.rabbitmq.connection import Connection, in_words
+from meta.bridges.elves.rabbitmq.dropped_consumer import Supply
 from meta.bridges.elves.rabbitmq.messages import Dropped, render_call
 from meta.bridges.elves.rabbitmq.publisher import Publisher, Unpublished
 from meta.bridges.elves.rabbitmq.services import Reply, Services
 from meta.bridges.elves.rabbitmq.supervisor_poll import CALL, SUPERVISOR_KEY, Asking
-from meta.bridges.elves.rabbitmq.supply import Supply
 from meta.bridges.elves.rate_limited_log import RateLimitedLog, Reminder
 from meta.bridges.elves.settings import Settings
 from meta.errors import Misconfigured

@@ -11,7 +11,7 @@ from meta.records.model import RecordSet
 from meta.records.selectors import Label, selector_fields
 
 
-def grounds(records: RecordSet, agent: str) -> str:
+def version_fingerprint(records: RecordSet, agent: str) -> str:
     """The fingerprint of an agent, 16 hex digits; "" if it has no record.
 
     It covers the versions and commands of the record and its overrides, the bans, and the labels that overrides select by.
