@@ -12,14 +12,13 @@ from msgspec import UNSET, UnsetType
 from meta.errors import TooMany
 from meta.hosts.classes import NO_LOOK, Class, Look, Rejection, Verdict
 from updater.wire.heartbeat import WAITS, RealAgent
+from updater.wire.limits import MAX_NAME, MAX_STATUS
 from updater.wire.names import version_problem
 from updater.wire.text import one_line
 
 if TYPE_CHECKING:
     from meta.hosts.model import Host
 
-MAX_NAME = 64  # characters
-MAX_STATUS = 300  # characters, the limit for every sentence from a host
 MANY = 64  # agents; a host with more keeps only the latest of its observation times
 LIGHT = 4096  # bytes; an agent set this small is accepted even when memory is full
 MAX_WEIGHT = 256 << 20  # bytes of all agent sets; beyond this, new ones must be light

@@ -4,12 +4,11 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from meta.hosts.agent_sets import MAX_NAME, MAX_STATUS
 from meta.hosts.classes import Verdict
 from updater.wire.heartbeat import DONE, FAILED, REFUSED, ROLLED_BACK, Outcome
+from updater.wire.limits import MAX_EVIDENCE, MAX_NAME, MAX_STATUS
 from updater.wire.text import one_line
 
-MAX_EVIDENCE = 2000  # characters
 MAX_OUTCOMES = 100  # kept for one host: the latest of each agent
 MAX_TOLD = 20_000  # characters of all outcomes of one host, as JSON
 _FORMER = " before"  # after a result: it is about an order that has changed since

@@ -13,11 +13,10 @@ from typing import Any
 
 import msgspec
 
-from updater.wire.limits import LABEL_FORM
+from updater.wire.limits import LABEL_FORM, MAX_HOSTNAME
 from updater.wire.names import hostname_problem
 from updater.wire.text import quoted
 
-MAX_HOSTNAME = 253  # characters
 _NAMED_HOSTS = 3  # hosts of a list that are shown in a message
 _FIRST = ascii_letters + digits  # the first character of a host name
 _ANY = f"{_FIRST}._-"

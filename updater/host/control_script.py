@@ -24,6 +24,7 @@ from updater.host import status_words
 from updater.kernel import agent_environment, children, processes
 from updater.model.layout import root_of
 from updater.model.observed import State, Status
+from updater.wire.limits import MAX_STATUS
 from updater.wire.text import one_line
 
 KEPT = 8 << 10  # bytes of output that are kept: the last ones
@@ -42,7 +43,9 @@ def status(install: Path, timeout: float) -> Status:
     except ControlFailed as e:
         return Status(f"exec `./control status` fail: {e}")
     found = Status(line)
-    return found if found.state is not State.UNKNOWN else Status(status_words.with_evidence(line, output.errors(), 300))
+    if found.state is not State.UNKNOWN:
+        return found
+    return Status(status_words.with_evidence(line, output.errors(), MAX_STATUS))
 
 
 def run(

@@ -19,8 +19,8 @@ from updater.reconcile.checked_status import look_at
 from updater.reconcile.executor import Executor
 from updater.reconcile.plan import keep_alive, plan
 from updater.reconcile.recovery import TRIES, Failure, Recovery, is_needed, recovery
-from updater.reconcile.stopping import EVIDENCE
 from updater.wire.heartbeat import BY_HAND, DONE, FAILED, REFUSED, ROLLED_BACK, Desired, Outcome
+from updater.wire.limits import MAX_EVIDENCE, MAX_REASON
 from updater.wire.names import START
 from updater.wire.text import one_line
 
@@ -70,7 +70,7 @@ def _converge(executor: Executor, observed: Observed) -> Turn:
     executor.note_late_processes()
     if outcome := _outcome(executor, observed, todo, done, failed):
         if executor.remarks:
-            outcome = replace(outcome, reason=one_line("; ".join([outcome.reason, *executor.remarks]), 1000))
+            outcome = replace(outcome, reason=one_line("; ".join([outcome.reason, *executor.remarks]), MAX_REASON))
         executor.note(partial(Memory.with_turn_outcome, outcome=outcome, order=desired))
     if todo.waits and todo.waits != host.last_logged.get(desired.name):  # once, not each cycle
         log.warning("%s: %s", desired.name, todo.waits)
@@ -196,7 +196,7 @@ def _outcome(
     if failed:
         return replace(failed.outcome, from_=failed.outcome.from_ or observed.current)
     if todo.failure:
-        evidence = control_script.tail(executor.host.layout.output(observed.name), EVIDENCE)
+        evidence = control_script.tail(executor.host.layout.output(observed.name), MAX_EVIDENCE)
         now, version = int(executor.host.now()), executor.order.version
         from_, attempt = observed.current, executor.order.attempt
         return Outcome(observed.name, from_, version, WATCH, FAILED, todo.failure, evidence, now, attempt)
@@ -219,7 +219,7 @@ def _outcome_of(error: UpdaterError, action: Action, executor: Executor) -> Outc
         to=executor.order.version if on_the_way else action.version,
         step=action.step.value,
         result=REFUSED if isinstance(error, Refused) else FAILED,
-        reason=one_line(str(error), 1000),
+        reason=one_line(str(error), MAX_REASON),
         evidence=error.evidence,
         at=int(executor.host.now()),
         attempt=executor.order.attempt,

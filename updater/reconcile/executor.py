@@ -24,9 +24,9 @@ from updater.model.memory import WATCH, Memory
 from updater.model.observed import Marker
 from updater.model.unfit import Unfit
 from updater.reconcile import left_behind, starting, stopping
-from updater.reconcile.stopping import EVIDENCE
 from updater.self_update import handover
 from updater.wire.heartbeat import ROLLED_BACK, VERSION, Desired, Outcome
+from updater.wire.limits import MAX_EVIDENCE
 from updater.wire.names import START
 from updater.wire.text import one_line
 
@@ -281,15 +281,15 @@ class Executor:
         except ControlFailed as e:
             if not heartbeats.is_reachable(self.host):
                 raise TryLater(f"meta does not answer, so {action.version} could not be tried out") from e
-            reason = f"its try-out failed: {e}"
+            reason, said = f"its try-out failed: {e}", one_line(e.evidence, MAX_EVIDENCE)
             self.remember(lambda memory: memory.rejecting(self.order, reason))
-            raise ControlFailed(f"{action.version} does not take over, {reason}", one_line(e.evidence, EVIDENCE)) from e
+            raise ControlFailed(f"{action.version} does not take over, {reason}", said) from e
         self._switch(action)
         self.host.successor = action.version
 
     def _reject(self, action: Action) -> None:
-        trial = self.memory.trial
-        evidence = (trial and trial.evidence) or control_script.tail(self.host.layout.output(action.agent), EVIDENCE)
+        trial, output = self.memory.trial, self.host.layout.output(action.agent)
+        evidence = (trial and trial.evidence) or control_script.tail(output, MAX_EVIDENCE)
         step = "start" if trial and trial.failure else WATCH
         what = action.agent, action.replaces, action.version, step, ROLLED_BACK, action.reason, evidence
         outcome = Outcome(*what, at=int(self.host.now()), attempt=self.order.attempt)

@@ -30,8 +30,9 @@ from updater.model.memory import Memory
 from updater.model.observed import State
 from updater.model.recognised import Recognised
 from updater.reconcile import left_behind, stopping
-from updater.reconcile.stopping import EVIDENCE, LEFT_ALONE, wait_for
+from updater.reconcile.stopping import LEFT_ALONE, wait_for
 from updater.wire.heartbeat import Desired
+from updater.wire.limits import MAX_EVIDENCE
 from updater.wire.names import END
 
 log = logging.getLogger("updater")
@@ -164,7 +165,7 @@ class Start:
             found, problem = self._once_more(problem, crowd, services)
         if found is not None:
             return found
-        evidence = control_script.tail(self._output, EVIDENCE)
+        evidence = control_script.tail(self._output, MAX_EVIDENCE)
         if holders := self._port_holders(evidence):
             problem += f"; {holders}"
         raise ControlFailed(f"{self._version} {problem}", evidence)

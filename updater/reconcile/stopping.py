@@ -28,12 +28,12 @@ from updater.model.memory import Memory
 from updater.model.observed import State
 from updater.model.recognised import Recognised
 from updater.wire.heartbeat import Desired
+from updater.wire.limits import MAX_EVIDENCE
 from updater.wire.names import END
 from updater.wire.text import one_line
 
 log = logging.getLogger("updater")
 
-EVIDENCE = 2000  # characters of a control script's output in an outcome
 LEFT_ALONE = 5.0  # seconds to wait for the main processes after a stop, if leftovers are not ended
 
 
@@ -123,7 +123,7 @@ def ask(were: Before, timeouts: Timeouts, deadline: float) -> None:
     if status.state is not State.STOPPED and not were.is_dead():
         problem = problem or f"its status is still {status.text!r}"
         raise ControlFailed(
-            f"{install.name} did not stop within {timeouts.stop:g} s: {problem}", one_line(said, EVIDENCE)
+            f"{install.name} did not stop within {timeouts.stop:g} s: {problem}", one_line(said, MAX_EVIDENCE)
         )
 
 
@@ -146,7 +146,9 @@ def ask_unheard(were: Before, order: Desired, timeouts: Timeouts, deadline: floa
         left = end(were, order) & left
     if left:
         problem += witness.in_words(version, left)
-        raise ControlFailed(f"{version} did not stop within {timeouts.stop:g} s: {problem}", one_line(said, EVIDENCE))
+        raise ControlFailed(
+            f"{version} did not stop within {timeouts.stop:g} s: {problem}", one_line(said, MAX_EVIDENCE)
+        )
     if witness.may_be_up(Table(), were.install):
         raise ControlFailed(
             f"cannot tell whether {version} has stopped: {problem}a process that was not recognised may belong to it"

@@ -5,7 +5,7 @@ Each `*_problem` function returns why a value is invalid, or "".
 
 import re
 
-from updater.wire.limits import HOSTNAME_FORM, MD5_FORM, NAME_FORM, SHA256_FORM, VERSION_FORM
+from updater.wire.limits import HOSTNAME_FORM, MAX_HOSTNAME, MD5_FORM, NAME_FORM, SHA256_FORM, VERSION_FORM
 from updater.wire.text import quoted
 from updater.wire.urls import base_problem, shown
 
@@ -35,7 +35,8 @@ def hostname_problem(hostname: str) -> str:
     """Why this is not a valid host name, or ""."""
     if _HOSTNAME.fullmatch(hostname):
         return ""
-    return f"hostname {quoted(hostname)} is not 1 to 253 letters, digits, '.', '_' or '-', the first a letter or digit"
+    form = f"1 to {MAX_HOSTNAME} letters, digits, '.', '_' or '-', the first a letter or digit"
+    return f"hostname {quoted(hostname)} is not {form}"
 
 
 def cmd_problem(cmd: str) -> str:

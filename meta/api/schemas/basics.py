@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from meta.records.validate import MAX_WHY
-from updater.wire.limits import HOSTNAME_FORM, LABEL_FORM, NAME_FORM, TARBALL_FORM, VERSION_FORM
+from updater.wire.limits import HOSTNAME_FORM, LABEL_FORM, MAX_HOSTNAME, MAX_NAME, NAME_FORM, TARBALL_FORM, VERSION_FORM
 
 END = r"(?!\n)$"  # Python's $ alone also matches before a final newline
 NAME = f"^{NAME_FORM}{END}"
@@ -18,9 +18,9 @@ LABEL_VALUE = f"^({LABEL_FORM})?{END}"
 TOKEN_NAME = r"^[A-Za-z0-9][A-Za-z0-9@._ -]{0,63}" + END
 
 IN_WORDS = {
-    NAME: "1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit",
-    VERSION: "1 to 64 letters, digits or any of ._+~=-, the first a letter or digit",
-    HOSTNAME: "1 to 253 letters, digits, '.', '_' or '-', the first a letter or digit",
+    NAME: f"1 to {MAX_NAME} letters, digits, '.', '_' or '-', the first a letter or digit",
+    VERSION: f"1 to {MAX_NAME} letters, digits or any of ._+~=-, the first a letter or digit",
+    HOSTNAME: f"1 to {MAX_HOSTNAME} letters, digits, '.', '_' or '-', the first a letter or digit",
     TARBALL: "NAME-VERSION.tar.gz",
     LABEL_KEY: "1 to 63 letters, digits, '.', '_' or '-'",
     LABEL_VALUE: "blank or 1 to 63 letters, digits, '.', '_' or '-'",

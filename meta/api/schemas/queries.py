@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from meta.api.schemas.basics import END, AgentName, Body, Number, Why
+from updater.wire.limits import MAX_HOSTNAME, MAX_NAME, MAX_STATUS
 
 
 class EditQuery(Body):
@@ -29,7 +30,7 @@ class ApplyQuery(EditQuery):
 class RevisionsQuery(Body):
     """Which revisions."""
 
-    agent: Annotated[str, Meta(max_length=64, description="only those about its record or its bans")] = ""
+    agent: Annotated[str, Meta(max_length=MAX_NAME, description="only those about its record or its bans")] = ""
     before: Annotated[Number, Meta(description="only lower numbers; 0: all")] = 0
     limit: Annotated[int, Meta(ge=1, le=500)] = 50
 
@@ -38,11 +39,11 @@ class HostsQuery(Body):
     """Conditions on hosts. An empty one fits every host."""
 
     state: Literal["", "new", "ok", "late", "lost", "retired"] = ""
-    agent: Annotated[str, Meta(max_length=64)] = ""
-    version: Annotated[str, Meta(max_length=64)] = ""
-    status: Annotated[str, Meta(max_length=300)] = ""
+    agent: Annotated[str, Meta(max_length=MAX_NAME)] = ""
+    version: Annotated[str, Meta(max_length=MAX_NAME)] = ""
+    status: Annotated[str, Meta(max_length=MAX_STATUS)] = ""
     label: Annotated[str, Meta(max_length=127, description="`env=staging`, or `env` for any value")] = ""
-    name: Annotated[str, Meta(max_length=253, description="a glob")] = ""
+    name: Annotated[str, Meta(max_length=MAX_HOSTNAME, description="a glob")] = ""
     drift: Annotated[
         bool | None, Meta(description="whether `agent`, or without one any agent, differs from what is desired")
     ] = None
@@ -50,14 +51,14 @@ class HostsQuery(Body):
         False
     )
     doubled: Annotated[bool, Meta(description="only names under which two machines report")] = False
-    cursor: Annotated[str, Meta(max_length=253, description="`next` of the previous page")] = ""
+    cursor: Annotated[str, Meta(max_length=MAX_HOSTNAME, description="`next` of the previous page")] = ""
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
 class AgentQuery(Body):
     """Which agents."""
 
-    agent: Annotated[str, Meta(max_length=64, description="only this one; empty: all")] = ""
+    agent: Annotated[str, Meta(max_length=MAX_NAME, description="only this one; empty: all")] = ""
 
 
 class ProgressQuery(Body):
@@ -92,5 +93,5 @@ class UploadQuery(Body):
     sha256: Annotated[
         str, Meta(pattern=r"^([0-9a-fA-F]{64})?" + END, description="the expected digest; empty: not checked")
     ] = ""
-    agent: Annotated[str, Meta(max_length=64, description="its name, needed if the file name is ambiguous")] = ""
+    agent: Annotated[str, Meta(max_length=MAX_NAME, description="its name, needed if the file name is ambiguous")] = ""
     why: Annotated[Why, Meta(description="one line for the history")] = ""

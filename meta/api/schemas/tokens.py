@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from meta.api.schemas.basics import TOKEN_NAME, Answer, Body, Hostname
+from updater.wire.limits import MAX_HOSTNAME
 
 
 class Whoami(Answer):
@@ -28,7 +29,7 @@ class TokenBody(Body):
     ] = 0.0
     uses: Annotated[int, Meta(ge=-1, le=1_000_000_000, description="how many hosts may enrol; -1: any number")] = -1
     pattern: Annotated[
-        str, Meta(min_length=1, max_length=253, description="a glob of the hostnames that may enrol")
+        str, Meta(min_length=1, max_length=MAX_HOSTNAME, description="a glob of the hostnames that may enrol")
     ] = "*"
     reenrol: Annotated[bool, Meta(description="hosts that have a token may enrol too")] = False
 

@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable
 
 from meta.errors import TooMany
-from meta.hosts.agent_sets import MAX_NAME, MAX_WEIGHT, AgentSet, Stamp, since_when
+from meta.hosts.agent_sets import MAX_WEIGHT, AgentSet, Stamp, since_when
 from meta.hosts.classes import Class, Classes, Look
 from meta.hosts.core.groups import Groups
 from meta.hosts.core.outdated import looks_as_heard, outdated, told_as_heard, without_rejections
@@ -13,6 +13,7 @@ from meta.hosts.model import Host
 from meta.hosts.outcomes import marked_former, read_outcomes, verdicts_of, write_outcomes
 from meta.hosts.sorted_names import Arrivals, Names
 from updater.wire.heartbeat import Outcome, WireError
+from updater.wire.limits import MAX_NAME
 from updater.wire.names import hostname_problem
 from updater.wire.text import one_line
 

@@ -18,6 +18,7 @@ from meta.hosts.outcomes import read_outcomes, verdicts_of, write_outcomes
 from meta.hosts.standing import MISSED
 from meta.records.history import NO_EDITS, LastEdits
 from updater.wire.decode_problems import in_words
+from updater.wire.limits import MAX_HOSTNAME
 from updater.wire.text import one_line
 
 SHARE = 1.0  # seconds; hosts that another meta heard of within these share a tick
@@ -196,7 +197,7 @@ def _read(index: Indexes, saved: Saved, now: float) -> Content | None:
         return index.groups.agent_sets.read(saved.agents, verdicts), since, looked
     except (msgspec.DecodeError, TypeError, ValueError) as e:
         why = in_words(e) if isinstance(e, msgspec.DecodeError) else "not of the form that is kept"
-        log.warning("host %s in the database cannot be read: %s", one_line(saved.name, 253), why)
+        log.warning("host %s in the database cannot be read: %s", one_line(saved.name, MAX_HOSTNAME), why)
         return None
 
 
