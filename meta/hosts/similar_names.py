@@ -38,19 +38,26 @@ class Doubts(NamedTuple):
 
 def nearly_fitting(names: Iterable[str], known: Folded) -> dict[str, str]:
     """Return a similar known host for each name that has one."""
-    found = {name: _nearest(folded(name), known) for name in names}
+    found = {name: _nearest(name, known) for name in names}
     return {name: host for name, host in found.items() if host and host != name}
 
 
-def _nearest(fold: str, known: Folded) -> str:
+def _nearest(name: str, known: Folded) -> str:
     """Return a known host that differs only in case or a final dot, else one with a domain added, else one without it."""
-    if same := known.same(fold):
-        return same[-1]
+    fold, dotted = folded(name), name.endswith(".")
+    if same := _plainest(fold, dotted, known):
+        return same
     if longer := next(known.alike(f"{fold}."), ""):
         return longer
     parts = fold.split(".")
-    shorter = (known.same(".".join(parts[:length])) for length in range(len(parts) - 1, 0, -1))
-    return next((names[-1] for names in shorter if names), "")
+    shorter = (_plainest(".".join(parts[:length]), dotted, known) for length in range(len(parts) - 1, 0, -1))
+    return next(filter(None, shorter), "")
+
+
+def _plainest(fold: str, dotted: bool, known: Folded) -> str:
+    """Return the known host with this folded form; of several one with a final dot only if `dotted`, then in small letters."""
+    alike = known.same(fold)
+    return min(alike, key=lambda host: (host.endswith(".") != dotted, host.rstrip(".") != fold, host), default="")
 
 
 def no_hosts(names: Sequence[str], known: Folded) -> str:

@@ -55,13 +55,13 @@ class Folded:
         return sorted([fold, *names]) if fold in self else names
 
     def alike(self, start: str, only_odd: bool = False) -> Iterator[str]:
-        """Yield the names whose folded form starts with `start`. only_odd: only those that differ from that form."""
-        places = starting(self._odd_folds, start)
-        for at in places:
-            yield from self.odd[self._odd_folds[at]]
+        """Yield the names whose folded form starts with `start`, those that differ from that form last, and maybe twice.
+        only_odd: only these."""
         if not only_odd:
             for at in starting(self.ordered, start):
                 yield self.ordered[at]
+        for at in starting(self._odd_folds, start):
+            yield from self.odd[self._odd_folds[at]]
 
 
 class Names:

@@ -36,6 +36,29 @@ def test_a_name_is_nearly_that_of_a_host_but_for_case_a_last_dot_or_the_domain(n
     assert nearly_fitting([name], MANY).get(name, "") == meant
 
 
+TWICE = Folded(sorted(["Web-1", "web-1", "web-1.", "web-2.", "Db-1.example", "db-1.example"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("WEB-1", "web-1"),
+        ("WEB-1.", "web-1."),
+        ("WEB-1.example", "web-1"),
+        ("WEB-2", "web-2."),
+        ("DB-1", "db-1.example"),
+    ],
+)
+def test_of_several_hosts_that_are_one_in_dns_the_plain_one_is_meant(name, meant):
+    assert nearly_fitting([name], TWICE)[name] == meant
+
+
+def test_for_a_glob_the_plain_one_is_meant_too():
+    assert doubts(RecordSet(), edited([Glob("WEB-*")]), Folded(["web-1", "web-1."])).warnings == [
+        "glob WEB-* fits no host; did you mean host web-1?"
+    ]
+
+
 def test_of_many_names_that_one_is_told_of_which_it_is_known_what_was_meant():
     assert (
         no_hosts(["new-1", "Db-Prod-07"], MANY)
