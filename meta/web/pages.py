@@ -34,9 +34,12 @@ def index() -> Response:
 
 @routes.route("/", methods=["OPTIONS"])
 @routes.route("/health", methods=["OPTIONS"])
+@routes.route("/ready", methods=["OPTIONS"])
+@routes.route("/version", methods=["OPTIONS"])
+@routes.route("/metrics", methods=["OPTIONS"])
 @rule(Rule.PUBLIC)
 def options() -> Response:
-    """Answer a load balancer that checks by OPTIONS whether meta is there."""
+    """Answer a load balancer that checks by OPTIONS whether meta is there. It tells nothing of what a GET would answer."""
     return Response(status=204, headers={"Allow": "GET, HEAD, OPTIONS"})
 
 

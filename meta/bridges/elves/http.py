@@ -42,13 +42,21 @@ def _handler(pages: dict[str, Page]) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             page = pages.get(self.path.partition("?")[0])
+            if page and self.command == "OPTIONS":
+                self.send_response(204)
+                self.send_header("Allow", "GET, HEAD, OPTIONS")
+                self.end_headers()
+                return
             status, text = page() if page else (404, "not found\n")
             data = text.encode()
             self.send_response(status)
             self.send_header("Content-Type", "text/plain; charset=utf-8")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            if self.command != "HEAD":
+                self.wfile.write(data)
+
+        do_HEAD = do_OPTIONS = do_GET
 
         def log_message(self, text: str, *arguments: object) -> None:
             log.debug(text, *arguments)

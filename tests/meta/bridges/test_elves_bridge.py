@@ -88,6 +88,8 @@ def test_nothing_else_needs_to_be_there(tmp_path, how):
     with Bridge(tmp_path, SIMPLE | NOWHERE | away, "--no-hosts") as bridge:
         assert apps(bridge.beat()) == {"app1": "1.0.1"}
         assert bridge.get("/health") == (200, "ok\n")
+        assert [bridge.get("/health", by) for by in ("HEAD", "OPTIONS")] == [(200, ""), (204, "")]
+        assert [bridge.get(path, "OPTIONS")[0] for path in ("/ready", "/metrics", "/other")] == [204, 204, 404]
         status, text = bridge.get("/ready")
         assert (status, "RabbitMQ is away: " in text, "ZooKeeper is away" in text) == (503, True, True)
         metrics = bridge.get("/metrics")[1]

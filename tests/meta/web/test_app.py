@@ -480,7 +480,7 @@ def test_a_condition_that_fails_is_answered_without_the_file(client, published):
             assert (answer.status_code, len(answer.data)) == (200, 9)
 
 
-@pytest.mark.parametrize("path", ["/", "/health"])
+@pytest.mark.parametrize("path", ["/", "/health", "/ready", "/version", "/metrics"])
 def test_a_balancer_may_ask_by_options_whether_meta_answers(client, path):
     answer = client.options(path, environ_base={"REMOTE_ADDR": "10.1.2.3"})
     assert (answer.status_code, answer.headers["Allow"], answer.data) == (204, "GET, HEAD, OPTIONS", b"")
