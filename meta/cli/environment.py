@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 
 from meta.errors import Misconfigured
-from updater.wire.text import odd_characters, utf16_problem
+from updater.wire.text import encoding_problem, odd_characters, trimmed
 
 LOCAL = "http://127.0.0.1:2000"
 LIMIT = 500  # characters of a token
@@ -19,7 +19,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750
 
 def token(file: Path | None) -> str:
     """The token, or "" if there is none. file: from the option; it must exist. Raises Misconfigured."""
-    if file is None and (given := os.environ.get("META_TOKEN", "").strip()):
+    if file is None and (given := trimmed(os.environ.get("META_TOKEN", ""))):
         return _checked(given, "META_TOKEN")
     path = file or default_file()
     try:
@@ -34,9 +34,9 @@ def token(file: Path | None) -> str:
         raise Misconfigured(f"the token file {path} cannot be read: {e.strerror}") from e
     if stat.S_IMODE(mode) & 0o077:
         raise Misconfigured(f"the token file {path} can be read by others: chmod 600 {path}")
-    if problem := utf16_problem(text):
+    if problem := encoding_problem(text):
         raise Misconfigured(f"the token file {path} {problem}")
-    return _checked(text.decode("utf-8-sig", "replace").strip(), f"{path}")
+    return _checked(trimmed(text.decode("utf-8-sig", "replace")), f"{path}")
 
 
 def default_file() -> Path:

@@ -12,7 +12,7 @@ from updater.cli.options import CONFIG, ROOT, a_host, working_host
 from updater.errors import Misconfigured, NotThere, TryLater
 from updater.service.command_line import a_path
 from updater.wire import durations
-from updater.wire.text import visible
+from updater.wire.text import trimmed, visible
 
 if TYPE_CHECKING:
     from updater.host.context import Host
@@ -177,7 +177,7 @@ def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: 
     elif sys.stdin.isatty():
         token = click.prompt("Enrolment token", hide_input=True, err=True)
     else:
-        token = sys.stdin.read(credentials.LIMIT).strip()
+        token = trimmed(sys.stdin.read(credentials.LIMIT))
     enrolment.enrol(host, token, within, lambda line: click.echo(visible(f"updater: {line}"), err=True))
     click.echo(f"{host.config.reported_hostname} is enrolled with {host.config.shown_url}")
 

@@ -14,7 +14,7 @@ from updater.net import addresses
 from updater.wire import decode_problems, syntax_mistakes
 from updater.wire.heartbeat import Desired
 from updater.wire.names import hostname_problem, name_problem
-from updater.wire.text import plain, utf16_problem
+from updater.wire.text import encoding_problem, plain
 from updater.wire.urls import base_problem, shown
 
 LIMIT = 1 << 20  # bytes of a cfg.json
@@ -113,7 +113,7 @@ def load(path: Path) -> Config:
         raise Misconfigured(str(e)) from e
     if data is None:
         raise Misconfigured(f"{path} does not exist: copy cfg.example.json to {path.name} and edit it")
-    if problem := utf16_problem(data):
+    if problem := encoding_problem(data):
         raise Misconfigured(f"{path} {problem}")
     try:
         return _checked(msgspec.json.decode(data, type=Config))

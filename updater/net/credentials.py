@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from updater import durable_files, places
 from updater.errors import Misconfigured, TryLater
-from updater.wire.text import odd_characters, utf16_problem
+from updater.wire.text import encoding_problem, odd_characters, trimmed
 
 LIMIT = 8192  # bytes of a file
 
@@ -46,11 +46,13 @@ def _authorization(file: Path) -> str:
     The file is read each time, so a new secret needs no restart.
     """
     text = private(file, "credentials")
-    if text.lower().startswith("bearer ") and text.isprintable():
+    scheme, _, token = text.partition(" ")
+    is_bearer = scheme.lower() == "bearer"
+    if is_bearer and token and token.isascii() and token.isprintable():
         return text
-    if ":" in text and text.isprintable():
+    if not is_bearer and ":" in text and text.isprintable():
         return f"Basic {base64.b64encode(text.encode()).decode()}"
-    odd = odd_characters(text)
+    odd = odd_characters(token if is_bearer else text)
     with_odd = f", but hold {odd}" if odd else ""
     raise Misconfigured(f"the credentials {file} are neither `Bearer TOKEN` nor `USER:PASSWORD` on one line{with_odd}")
 
@@ -60,9 +62,9 @@ def private(file: Path, what: str) -> str:
     try:
         mode = file.stat().st_mode
         data = durable_files.read_small(file.resolve(), LIMIT) or b""
-        if problem := utf16_problem(data):
+        if problem := encoding_problem(data):
             raise ValueError(f"it {problem}")
-        text = data.decode("utf-8-sig").strip()
+        text = trimmed(data.decode("utf-8-sig"))
     except (OSError, ValueError, TryLater) as e:
         raise Misconfigured(f"cannot read the {what} {file}: {e}") from e
     if stat.S_IMODE(mode) & 0o077:

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from updater.wire.text import odd_characters, one_line, plain, quoted, utf16_problem
+from updater.wire.text import encoding_problem, odd_characters, one_line, plain, quoted
 
 TOO_DEEP: Final = "is nested too deep"
 _BLANKS: Final = " \t\r\n"  # JSON's white space
@@ -50,7 +50,7 @@ def in_words(error: Exception, data: bytes = b"") -> str:
 
 def _no_json(error: Exception, data: bytes) -> str:
     if isinstance(error, UnicodeError):
-        return utf16_problem(data) or "is not UTF-8"
+        return encoding_problem(data) or "is not UTF-8"
     at = re.search(r"\(byte (\d+)\)", str(error))
     if "truncated" in str(error):
         return "is not JSON: it ends too early"

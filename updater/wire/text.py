@@ -22,6 +22,7 @@ _LOOKED_AT = 400  # bytes of a file that are examined
 _ASCII_AT_LEAST = 20  # at least one of so many characters is ASCII, in a configuration file in any language
 _MARKS = (b"\xff\xfe", b"\xfe\xff")
 UTF_16 = "looks like UTF-16; save it as UTF-8"
+UTF_32 = "looks like UTF-32; save it as UTF-8"
 
 
 def quoted(text: str, most: int = SHOWN) -> str:
@@ -59,6 +60,12 @@ def visible_error(text: str) -> str:
     return f"{visible(text)} (with {_names(odd)})" if odd else text
 
 
+def trimmed(secret: str) -> str:
+    """The text without the blanks and line ends that an editor or a shell leaves around it. A no-break space stays, so that
+    it is found."""
+    return secret.strip(" \t\r\n")
+
+
 def in_plain_sight(text: str) -> bool:
     """Whether a reader can see every character of it."""
     return text.isprintable() and text == text.strip()
@@ -70,12 +77,26 @@ def odd_characters(text: str) -> str:
     return _names(odd)
 
 
-def utf16_problem(data: bytes) -> str:
-    """What to do about a text file in UTF-16, with a byte order mark or without; "" for other files."""
+def encoding_problem(data: bytes) -> str:
+    """What to do about a text file in UTF-16 or UTF-32, with a byte order mark or without; "" for other files."""
     head = data[:_LOOKED_AT]
+    if _reads_as_utf_32(head):
+        return UTF_32
     every_other = (head[0::2], head[1::2])
     is_so = head.startswith(_MARKS) or any(len(half) > 1 and half.count(0) * 10 > len(half) * 7 for half in every_other)
     return UTF_16 if is_so or _reads_as_utf_16(data) else ""
+
+
+def _reads_as_utf_32(head: bytes) -> bool:
+    """Whether each four bytes are a character that can be seen. In another encoding, a NUL of every four cannot be."""
+    for encoding in ("utf-32-le", "utf-32-be"):
+        try:
+            text = head[: len(head) // 4 * 4].decode(encoding).removeprefix("\ufeff")
+        except UnicodeDecodeError:
+            continue
+        if text and all(c.isprintable() or c in _SHORT for c in text):
+            return True
+    return False
 
 
 def _reads_as_utf_16(data: bytes) -> bool:

@@ -19,7 +19,7 @@ import javaproperties
 from meta.bridges.elves.zookeeper.nodes import check_hosts
 from meta.errors import Misconfigured, Problem, RecordsError
 from meta.suggestions import closest
-from updater.wire.text import plain, quoted, utf16_problem
+from updater.wire.text import encoding_problem, plain, quoted
 
 SIMPLE, SUPERVISOR, RECORDS = "simple", "supervisor", "records"
 MODES = (SIMPLE, SUPERVISOR, RECORDS)
@@ -76,7 +76,7 @@ def read(path: Path) -> Settings:
 
 def parse(data: bytes) -> dict[str, str]:
     """Parse the bytes of a properties file. If a key is there twice, the last one counts. Raises BadProperties."""
-    if problem := utf16_problem(data):
+    if problem := encoding_problem(data):
         raise BadProperties(problem)
     try:
         text = data.decode("utf-8-sig")

@@ -15,7 +15,7 @@ from meta.records.files import located_tree, ops_meta_format, own_format
 from meta.records.files.problem_reader import Field, Reader, is_blank
 from meta.records.model import Record, as_fields
 from meta.records.selectors import Selector, fields_of_text
-from updater.wire.text import utf16_problem
+from updater.wire.text import encoding_problem
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ def load(path: Path) -> Loaded:
 
 def decode(data: bytes, file: str) -> str:
     """The text of a file in UTF-8, with or without a byte order mark. Raises RecordsError."""
-    if problem := utf16_problem(data):
+    if problem := encoding_problem(data):
         raise RecordsError(file, [Problem("", 0, problem)])
     try:
         return data.decode("utf-8-sig")

@@ -28,7 +28,17 @@ from updater.errors import Misconfigured
 from updater.host.config import load as load_config
 from updater.net.credentials import Credentials
 from updater.wire.names import hostname_problem, md5_problem, name_problem, sha256_problem, version_problem
-from updater.wire.text import UTF_16, file_name, indented_line, one_line, plain, quoted, utf16_problem, visible
+from updater.wire.text import (
+    UTF_16,
+    UTF_32,
+    encoding_problem,
+    file_name,
+    indented_line,
+    one_line,
+    plain,
+    quoted,
+    visible,
+)
 from updater.wire.urls import base_problem
 
 
@@ -277,10 +287,39 @@ def test_what_is_wrong_with_a_token_is_named_and_the_token_is_not_shown(tmp_path
     assert "abc" not in str(raised.value)
 
 
-def test_a_token_in_the_environment_is_told_of_its_odd_character(monkeypatch):
-    monkeypatch.setenv("META_TOKEN", f"ou_o{N}abc")
+@pytest.mark.parametrize("text", [f"ou_o{N}abc", f"ou_o_abc{N}", f"{N}ou_o_abc", N])
+def test_a_token_in_the_environment_is_told_of_its_odd_character(monkeypatch, text):
+    monkeypatch.setenv("META_TOKEN", text)
     with pytest.raises(MetaMisconfigured, match=r"META_TOKEN .*, without U.00A0 NO-BREAK SPACE"):
         token(None)
+
+
+@pytest.mark.parametrize("text", [f"ou_o_abc{N}\n", f"{N}ou_o_abc"])
+def test_a_token_in_a_file_is_told_of_its_odd_character_at_an_end(tmp_path, text):
+    file = tmp_path / "token"
+    file.write_text(text)
+    file.chmod(0o600)
+    with pytest.raises(MetaMisconfigured, match=r"token .*, without U.00A0 NO-BREAK SPACE"):
+        token(file)
+
+
+@pytest.mark.parametrize(
+    "text", [f"Bearer x{N}", f"Bearer x{N}\r\n", f"{N}Bearer x", f"Bearer {N}x", f"user:word{N}", f"Bearer{N}x"]
+)
+def test_a_secret_of_the_updater_is_told_of_its_odd_character_at_an_end(tmp_path, text):
+    file = tmp_path / "secret"
+    file.write_text(text)
+    file.chmod(0o600)
+    with pytest.raises(Misconfigured, match=r"but hold U.00A0 NO-BREAK SPACE"):
+        Credentials({"http://h": str(file)}).header("http://h/x")
+
+
+def test_a_bearer_of_letters_that_no_header_takes_is_told_of_them(tmp_path):
+    file = tmp_path / "secret"
+    file.write_text("Bearer \u0445yz")
+    file.chmod(0o600)
+    with pytest.raises(Misconfigured, match=r"but hold U.0445 CYRILLIC SMALL LETTER HA$"):
+        Credentials({"http://h": str(file)}).header("http://h/x")
 
 
 @pytest.mark.parametrize("data", ["Bearer x".encode("utf-16"), f"Bearer x{Z}".encode()])
@@ -349,6 +388,17 @@ def test_utf_16_is_recognised_with_its_mark_and_without(tmp_path, encoding, text
             reading(file)
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("encoding", ["utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", ["agents: []\n", "# Записи\r\nagents:", f"# {'所有代理的记录' * 30}\nagents: []"])
+def test_utf_32_is_called_so_with_its_mark_and_without(tmp_path, encoding, text, mark):
+    file = tmp_path / "records.yaml"
+    file.write_bytes((mark + text).encode(encoding))
+    for reading, error in ((load, RecordsError), (read, RecordsError), (load_config, Misconfigured)):
+        with pytest.raises(error, match=UTF_32):
+            reading(file)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -365,4 +415,4 @@ def test_utf_16_is_recognised_with_its_mark_and_without(tmp_path, encoding, text
     ],
 )
 def test_what_is_not_utf_16_is_not_taken_for_it(data):
-    assert utf16_problem(data) == ""
+    assert encoding_problem(data) == ""
