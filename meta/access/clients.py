@@ -48,7 +48,7 @@ class Buckets:
         return len(self._levels)
 
 
-class Limits(NamedTuple):
+class RateLimits(NamedTuple):
     """The rate limits of meta."""
 
     failures: Buckets  # refused tokens, by address
@@ -56,8 +56,8 @@ class Limits(NamedTuple):
     enrolments: Buckets  # by enrolment token, since a whole rack may share one address
 
 
-def default_limits() -> Limits:
-    return Limits(
+def default_rate_limits() -> RateLimits:
+    return RateLimits(
         failures=Buckets(rate=1, burst=10), requests=Buckets(rate=50, burst=200), enrolments=Buckets(rate=20, burst=200)
     )
 

@@ -31,8 +31,8 @@ class Rule(Enum):
     ENROL = "holders of an enrolment token"
 
 
-class Verdict(Enum):
-    """The decision; the value is the HTTP status of a refusal, 0 for ALLOWED."""
+class Decision(Enum):
+    """Whether a request is allowed; the value is the HTTP status of a refusal, 0 for ALLOWED."""
 
     ALLOWED = 0
     WHO_ARE_YOU = 401
@@ -42,18 +42,18 @@ class Verdict(Enum):
 _LOWEST = {Rule.VIEWER: 0, Rule.EDITOR: 1, Rule.ADMIN: 2}
 
 
-def judge(rule: Rule, principal: Principal, is_local: bool, anonymous: bool) -> Verdict:
+def judge(rule: Rule, principal: Principal, is_local: bool, anonymous: bool) -> Decision:
     """Decide whether the principal may use a route of this rule.
 
     is_local: the request was made on this machine, not through a proxy; anonymous: hosts without a token are accepted.
     """
     if rule is Rule.PUBLIC:
-        return Verdict.ALLOWED
+        return Decision.ALLOWED
     if rule is Rule.LOCAL:
-        return Verdict.ALLOWED if is_local else Verdict.FORBIDDEN
+        return Decision.ALLOWED if is_local else Decision.FORBIDDEN
     if principal == NOBODY:
-        return Verdict.ALLOWED if rule is Rule.READ and anonymous else Verdict.WHO_ARE_YOU
-    return Verdict.ALLOWED if _may(rule, principal.role) else Verdict.FORBIDDEN
+        return Decision.ALLOWED if rule is Rule.READ and anonymous else Decision.WHO_ARE_YOU
+    return Decision.ALLOWED if _may(rule, principal.role) else Decision.FORBIDDEN
 
 
 def _may(rule: Rule, role: str) -> bool:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, current_app
 
-from meta.access.clients import Limits
+from meta.access.clients import RateLimits
 from meta.artifacts.transfer import Places
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class MetaState:
     """What requests share. All of it is safe for threads."""
 
     service: "Service"
-    limits: Limits  # how many requests each client may send
+    limits: RateLimits  # how many requests each client may send
     places: Places  # how many uploads, downloads and large bodies are served at once
 
 

@@ -18,7 +18,7 @@ from meta.artifacts import tarballs
 from meta.edits import operations
 from meta.records import history, publications
 from meta.records.model import RecordSet
-from meta.records.publications import Publication, Uses, Verdict
+from meta.records.publications import Fate, Publication, Uses
 
 if TYPE_CHECKING:
     from meta.hosts.table import HostTable
@@ -41,7 +41,7 @@ class Pruned(NamedTuple):
 
     revision: int  # of the edit
     gone: dict[str, Publication]  # by file
-    stays: list[Verdict]  # all others that were published through meta, and why they stay
+    stays: list[Fate]  # all others that were published through meta, and why they stay
 
 
 def uses(service: "Service", records: RecordSet) -> Uses:
@@ -87,12 +87,10 @@ def _is_needed_again(service: "Service", file: str) -> bool:
 
 
 def _judged(service: "Service", directory: Path, records: RecordSet, terms: Terms, now: float) -> Pruned:
-    verdicts = publications.judge(records.published, uses(service, records), now, terms.keep, terms.older)
-    verdicts = [
-        one._replace(why=one.why or _strange(directory, one.file, records.published[one.file])) for one in verdicts
-    ]
-    gone = [one.file for one in verdicts if not one.why and (terms.files is None or one.file in terms.files)]
-    stays = [one for one in verdicts if one.why]
+    fates = publications.judge(records.published, uses(service, records), now, terms.keep, terms.older)
+    fates = [one._replace(why=one.why or _strange(directory, one.file, records.published[one.file])) for one in fates]
+    gone = [one.file for one in fates if not one.why and (terms.files is None or one.file in terms.files)]
+    stays = [one for one in fates if one.why]
     return Pruned(records.revision, {file: records.published[file] for file in gone}, stays)
 
 

@@ -14,7 +14,7 @@ from updater.wire.names import START, STOP
 if TYPE_CHECKING:
     from meta.hosts.model import Host
 
-GOOD, TRIAL, TODO, BROKEN, HELD = "good", "on trial", "to do", "failed", "held"
+GOOD, TRIAL, TODO, HAS_FAILED, HELD = "good", "on trial", "to do", "failed", "held"
 HEARTBEAT = "heartbeat"  # what a change waits for on a host that was not heard of since its order came in force
 MISSED = 3  # heartbeats that a late host has missed: a third of lateAfter is close enough to its interval
 
@@ -27,7 +27,7 @@ def stand(order: Desired, look: Look, verdict: Verdict | None) -> str:
     """
     _, version, status, held, trial, waits, _ = look
     if failed(order, look, verdict):
-        return BROKEN
+        return HAS_FAILED
     if not drifts(order, version, status):
         if waits is not UNSET:
             return TODO
@@ -123,7 +123,7 @@ def is_down(state: str, klass: Class, agent: str, last_seen: float, excused: flo
 
     excused: the first value of `Seen.excuse`. A host heard of later may be silent because meta was away, so it does not count.
     """
-    if state not in (TODO, TRIAL, BROKEN) or last_seen >= excused:
+    if state not in (TODO, TRIAL, HAS_FAILED) or last_seen >= excused:
         return False
     return state == TRIAL or klass.has_heard(agent, last_seen)
 

@@ -20,8 +20,8 @@ from meta.hosts.agent_sets import AgentSet, Group
 from meta.hosts.classes import NO_LOOK, Class, Classes, Look
 from meta.hosts.model import Host, Moment, Part
 from meta.hosts.standing import (
-    BROKEN,
     GOOD,
+    HAS_FAILED,
     HEARTBEAT,
     HELD,
     MISSED,
@@ -42,7 +42,7 @@ from updater.wire.names import START
 LATE, LOST, DOUBLED = "late", "lost", "doubled"
 LEFT_OUT = (LATE, LOST, HELD, DOUBLED)
 SILENT = "silent since it was on trial, or had its order"  # counts as failed
-PENDING = (TODO, TRIAL, BROKEN, SILENT)
+PENDING = (TODO, TRIAL, HAS_FAILED, SILENT)
 NAMED = 10  # hosts of each state that are named
 MOST_FAILED = 100  # failed hosts that are named
 SLACK = 60.0  # seconds by which a host may be late before it is among the silent ones
@@ -74,13 +74,13 @@ class _Sums:
 
     def add(self, state: str, hosts: int, some: Iterable[Host], waits: str = "") -> None:
         """Count so many hosts in this state. some: of them, to be named."""
-        state = BROKEN if state == SILENT else state
+        state = HAS_FAILED if state == SILENT else state
         self.hosts[state] += hosts
         if waits and state == TODO:
             self.waits[waits] += hosts
         if state != GOOD and hosts:
             names = [*self.names.get(state, ()), *(host.name for host in islice(some, _AMONG))]
-            self.names[state] = nsmallest(MOST_FAILED if state == BROKEN else NAMED, names)
+            self.names[state] = nsmallest(MOST_FAILED if state == HAS_FAILED else NAMED, names)
 
     def add_refused(self, hosts: int, some: Iterable[Host]) -> None:
         """Count so many of the failed hosts as hosts that refused a download. some: of them, to be named."""
@@ -160,7 +160,7 @@ class _Question:
         """
         is_its = its != DOUBLED and klass.book is self.book
         if is_its and standing.is_down(state, klass, self.asked.agent, host.last_seen, excused):
-            return BROKEN if state == BROKEN else SILENT
+            return HAS_FAILED if state == HAS_FAILED else SILENT
         return state if its != DOUBLED and self.asked.include_lost else its
 
 
@@ -191,7 +191,7 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
         todo=sums.hosts[TODO],
         trial=sums.hosts[TRIAL],
         good=sums.hosts[GOOD],
-        failed=sums.hosts[BROKEN],
+        failed=sums.hosts[HAS_FAILED],
         late=sums.hosts[LATE],
         lost=sums.hosts[LOST],
         held=sums.hosts[HELD],
@@ -201,7 +201,7 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
         left_out=sums.named(*LEFT_OUT),
         failures=found.failures,
         failures_are_whole=found.is_whole,
-        failed_hosts=sums.names.get(BROKEN, []),
+        failed_hosts=sums.names.get(HAS_FAILED, []),
         gone=sorted(host.name for host, _ in moment.roll.named if not question.is_chosen(host)),
         refused=sums.refused,
         refused_hosts=sums.refusing,
@@ -244,9 +244,9 @@ def _add(sums: _Sums, question: _Question, part: Part, away: Mapping[Host, str],
     if not found.keys().isdisjoint(PENDING):
         sums.pending.add(word)
     look, verdict = _look(part.agent_set, order.name), part.agent_set.verdict(order.name)
-    if state in found and (state == BROKEN or (state == TODO and is_tried_again(verdict))):
+    if state in found and (state == HAS_FAILED or (state == TODO and is_tried_again(verdict))):
         sums.failing.append((order, found[state][1], failures.outcome_of))
-        if state == BROKEN and is_asked_for_again(order, look, verdict):
+        if state == HAS_FAILED and is_asked_for_again(order, look, verdict):
             sums.add_refused(*found[state])
     if SILENT in found:
         sums.failing.append((order, found[SILENT][1], failures.silent_how(state)))

@@ -36,7 +36,7 @@ class Uses(NamedTuple):
     hosts: Mapping[str, int]  # how many hosts run it
 
 
-class Verdict(NamedTuple):
+class Fate(NamedTuple):
     """Whether a tarball may be removed."""
 
     file: str
@@ -79,14 +79,14 @@ def _versions(record: Any) -> Iterable[str]:
         yield from (one["version"] for one in record.get("overrides", ()) if "version" in one)
 
 
-def judge(published: Mapping[str, Publication], uses: Uses, now: float, keep: int, older: float) -> list[Verdict]:
-    """A verdict for each tarball, by name. keep: how many of the newest of each agent are kept; older: seconds for which
+def judge(published: Mapping[str, Publication], uses: Uses, now: float, keep: int, older: float) -> list[Fate]:
+    """The fate of each tarball, by name. keep: how many of the newest of each agent are kept; older: seconds for which
     every tarball is kept."""
     by_agent: dict[str, list[tuple[float, str]]] = {}
     for file, one in published.items():
         by_agent.setdefault(one.agent, []).append((one.at, file))
     newest = {file for files in by_agent.values() for _, file in sorted(files, reverse=True)[:keep]}
-    return [Verdict(file, _why(file, one, uses, now, older, file in newest)) for file, one in sorted(published.items())]
+    return [Fate(file, _why(file, one, uses, now, older, file in newest)) for file, one in sorted(published.items())]
 
 
 def _why(file: str, one: Publication, uses: Uses, now: float, older: float, is_newest: bool) -> str:

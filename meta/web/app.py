@@ -13,7 +13,7 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from meta.access.clients import Limits, default_limits
+from meta.access.clients import RateLimits, default_rate_limits
 from meta.access.roles import Rule
 from meta.api.routes import blueprint, http_problem
 from meta.api.state import MetaState, keep
@@ -30,14 +30,14 @@ from updater.wire.text import one_line
 log = logging.getLogger(__name__)
 
 
-def create_app(service: Service, limits: Limits | None = None) -> Flask:
+def create_app(service: Service, limits: RateLimits | None = None) -> Flask:
     """Return the WSGI application for a service."""
     app = Flask("meta", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY + 1  # at MAX_BODY, a body without a length would be cut, not refused
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # it would redirect, and ops-meta's clients do not follow redirects
-    keep(app, MetaState(service, limits or default_limits(), Places()))
+    keep(app, MetaState(service, limits or default_rate_limits(), Places()))
     for routes in (blueprint(), pages.routes, ops_meta.routes):
         app.register_blueprint(routes)
     for endpoint, view in app.view_functions.items():

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, current_app, g, request
 
 from meta.access.clients import bucket_of, host_refusal, is_local, page_refusal
-from meta.access.roles import ENROLMENT, NOBODY, Principal, Rule, Verdict, judge
+from meta.access.roles import ENROLMENT, NOBODY, Decision, Principal, Rule, judge
 from meta.access.tokens import NotKnown, Unauthorised
 from meta.api.framework.problems import CHALLENGE
 from meta.api.state import state
@@ -64,12 +64,12 @@ def _misnamed(wanted: Rule, principal: Principal) -> Response | None:
 
 
 def _judged(wanted: Rule, principal: Principal, anonymous: bool) -> Response | None:
-    verdict = judge(wanted, principal, is_local(request.environ), anonymous)
-    if verdict is Verdict.WHO_ARE_YOU:
+    decision = judge(wanted, principal, is_local(request.environ), anonymous)
+    if decision is Decision.WHO_ARE_YOU:
         return refusal(401, "send a token: Authorization: Bearer TOKEN")
-    if verdict is Verdict.FORBIDDEN and wanted is Rule.LOCAL:
+    if decision is Decision.FORBIDDEN and wanted is Rule.LOCAL:
         return text("no privilege", 403)
-    if verdict is Verdict.FORBIDDEN:
+    if decision is Decision.FORBIDDEN:
         return refusal(403, f"this is for {wanted.value}; the token in this request has the role {principal.role}")
     return None
 

@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from meta.access.clients import Buckets, Limits
+from meta.access.clients import Buckets, RateLimits
 from meta.access.tokens import Token, mint
 from meta.process.clock import Clock
 from meta.service import Service
@@ -21,7 +21,7 @@ KINDS = ("nobody", "local", "viewer", "editor", "admin", "host", "enrolment", "r
 class World:
     """clock is what meta takes for now; `call` asks as one of KINDS, from another machine unless it says so."""
 
-    def __init__(self, directory: Path, limits: Limits | None = None, **settings: Any):
+    def __init__(self, directory: Path, limits: RateLimits | None = None, **settings: Any):
         self.now = NOW
         self.tarballs = directory / "tarballs"
         self.tarballs.mkdir()
@@ -43,7 +43,7 @@ class World:
         written = self.store.use_enrolment(self.ids["enrolment"], "h1", hashed, NOW)
         assert written
         self.service.host_tokens.update([("h1", hashed, written.serial)])
-        self._limits = limits or Limits(*[Buckets(1e9, 1e9)] * 3)
+        self._limits = limits or RateLimits(*[Buckets(1e9, 1e9)] * 3)
         self.app = create_app(self.service, self._limits)
         self.client = self.app.test_client()
 

@@ -6,7 +6,7 @@ import pytest
 from werkzeug.routing import Rule as Route
 
 from helpers.meta_api import KINDS, NOW, World
-from meta.access.clients import Buckets, Limits, allows_anonymous, bucket_of, client_address, is_local, network
+from meta.access.clients import Buckets, RateLimits, allows_anonymous, bucket_of, client_address, is_local, network
 from meta.access.roles import NOBODY, Principal, Rule, judge
 from meta.access.tokens import HostTokens, Token, Tokens, Unauthorised, mint
 
@@ -389,7 +389,7 @@ def test_a_forwarded_host_is_not_on_this_machine(world):
 
 
 def test_wrong_tokens_are_slowed_down_and_good_ones_are_not(tmp_path):
-    world = World(tmp_path, Limits(Buckets(1, 10), Buckets(1e9, 1e9), Buckets(1e9, 1e9)))
+    world = World(tmp_path, RateLimits(Buckets(1, 10), Buckets(1e9, 1e9), Buckets(1e9, 1e9)))
     try:
         answers = [world.call("GET", "whoami", "forged") for _ in range(1000)]
         assert [a.status_code for a in answers] == [401] * 10 + [429] * 990
@@ -403,7 +403,7 @@ def test_wrong_tokens_are_slowed_down_and_good_ones_are_not(tmp_path):
 
 
 def test_a_rack_behind_one_address_enrols_by_the_bucket_of_its_token_and_wrong_tokens_by_that_of_the_address(tmp_path):
-    world = World(tmp_path, Limits(Buckets(1, 10), Buckets(1, 1), enrolments=Buckets(20, 200)))
+    world = World(tmp_path, RateLimits(Buckets(1, 10), Buckets(1, 1), enrolments=Buckets(20, 200)))
 
     def enrol(who, number):
         return world.call("POST", "enrol", who, json={"hostname": f"r7-{number}"})
@@ -420,7 +420,7 @@ def test_a_rack_behind_one_address_enrols_by_the_bucket_of_its_token_and_wrong_t
 
 
 def test_one_client_may_not_flood_the_api_and_heartbeats_are_not_counted(tmp_path):
-    world = World(tmp_path, Limits(Buckets(1e9, 1e9), Buckets(50, 200), Buckets(1e9, 1e9)))
+    world = World(tmp_path, RateLimits(Buckets(1e9, 1e9), Buckets(50, 200), Buckets(1e9, 1e9)))
     try:
         statuses = [world.call("GET", "whoami").status_code for _ in range(300)]
         assert statuses == [200] * 200 + [429] * 100

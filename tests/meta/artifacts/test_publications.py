@@ -13,7 +13,7 @@ from helpers.meta_server import until
 from meta.artifacts import tarballs
 from meta.errors import TryLater
 from meta.records import publications
-from meta.records.publications import Publication, Uses, Verdict
+from meta.records.publications import Fate, Publication, Uses
 from updater.wire.heartbeat import RealAgent, Report
 
 DAY = 86400.0
@@ -287,4 +287,4 @@ def test_both_limits_must_be_passed(keep, older, gone):
     published = {f"a-{n}.tar.gz": Publication("a", str(n), 1, "", "", "", 10.0 * n) for n in (1, 2, 3)}
     found = publications.judge(published, Uses({}, {}, {}), 30.0, keep, older)
     assert [one.file for one in found if not one.why] == [f"a-{n}.tar.gz" for n in gone.split()]
-    assert isinstance(found[0], Verdict)
+    assert isinstance(found[0], Fate)

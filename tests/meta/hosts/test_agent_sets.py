@@ -121,7 +121,7 @@ def test_a_text_that_is_spelled_in_another_way_means_the_same_and_is_released_to
 
 
 @given(LOOKS)
-def test_a_profile_comes_back_from_its_text(looks):
+def test_an_agent_set_comes_back_from_its_text(looks):
     assert AgentSets().read(AgentSets().of(looks).text).looks == looks
 
 

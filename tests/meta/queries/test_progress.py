@@ -9,7 +9,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from meta.hosts.classes import COHORTS, NO_LOOK, Classes, Rejection, Verdict
-from meta.hosts.standing import BROKEN, GOOD, HELD, MISSED, TODO, TRIAL, stand
+from meta.hosts.standing import GOOD, HAS_FAILED, HELD, MISSED, TODO, TRIAL, stand
 from meta.hosts.table import HostTable
 from meta.queries.failures import by_agent, failures, sums
 from meta.queries.failures import rolled_back as rollbacks
@@ -53,44 +53,44 @@ def look(version="2", status="started", held=UNSET, trial=UNSET, rejected=UNSET,
         (START, look("2", "stoped"), None, TODO),
         (START, look("2", "stoped", trial=True), None, TODO),
         (START, NO_LOOK, None, TODO),
-        (START, look("1"), ROLLED_BACK, BROKEN),
-        (START, NO_LOOK, Verdict("a", "2", "install", "refused"), BROKEN),
+        (START, look("1"), ROLLED_BACK, HAS_FAILED),
+        (START, NO_LOOK, Verdict("a", "2", "install", "refused"), HAS_FAILED),
         (START, look("1"), Verdict("a", "2", "install", "failed"), TODO),  # the network, a full disk: it tries again
         (START, look("1"), Verdict("a", "1", "watch", "rolled back"), TODO),  # of another version
         (START, look("1", held="ann"), None, HELD),
         (START, look("2", held="ann"), None, GOOD),
-        (START, look("1", held="ann"), ROLLED_BACK, BROKEN),
+        (START, look("1", held="ann"), ROLLED_BACK, HAS_FAILED),
         (START, look("1", held="ann"), Verdict("a", "2", "install", "failed"), HELD),
-        (START, look("2", "stoped", held="ann", trial=False), Verdict("a", "2", "start", "failed"), BROKEN),
-        (START, look("2", "stoped", held="ann", trial=True), None, BROKEN),  # it went down within its watch
+        (START, look("2", "stoped", held="ann", trial=False), Verdict("a", "2", "start", "failed"), HAS_FAILED),
+        (START, look("2", "stoped", held="ann", trial=True), None, HAS_FAILED),  # it went down within its watch
         (START, look("1", "stoped", held="ann", trial=True), None, HELD),
         (STOP, look("2", held="ann", trial=True), None, HELD),
-        (START, look(trial=True), DIED, BROKEN),  # and was started again: there is nothing to go back to
+        (START, look(trial=True), DIED, HAS_FAILED),  # and was started again: there is nothing to go back to
         (START, look(trial=True), Verdict("a", "1", "watch", "failed"), TRIAL),
         (START, look(trial=True), Verdict("a", "2", "start", "failed"), TRIAL),
         (START, look(trial=False), DIED, GOOD),
-        (START, look("1", rejected=Rejection("2")), None, BROKEN),
-        (START, look("1", trial=False, rejected=Rejection("2")), ROLLED_BACK, BROKEN),
+        (START, look("1", rejected=Rejection("2")), None, HAS_FAILED),
+        (START, look("1", trial=False, rejected=Rejection("2")), ROLLED_BACK, HAS_FAILED),
         (
             START,
             look("1", "stoped", trial=False, rejected=Rejection("2")),
             Verdict("a", "1", "start", "failed"),
-            BROKEN,
+            HAS_FAILED,
         ),
-        (START, look("2", trial=True, rejected=Rejection("2")), None, BROKEN),  # it is about to go back
+        (START, look("2", trial=True, rejected=Rejection("2")), None, HAS_FAILED),  # it is about to go back
         (START, look("1", trial=False, rejected=Rejection("3")), None, TODO),
         (START, look("1", trial=False), ROLLED_BACK, TODO),  # who tells of trials tells of rejections
-        (START, look("1", trial=False), Verdict("a", "2", "start", "failed"), BROKEN),
+        (START, look("1", trial=False), Verdict("a", "2", "start", "failed"), HAS_FAILED),
         (STOP, look("1", "stoped", trial=False, rejected=Rejection("2")), ROLLED_BACK, GOOD),
         (STOP, look("2", "stoped", trial=True), None, GOOD),
         (START, look(trial=False, waits="change"), None, TODO),  # it may be about to follow a former order
         (START, look(trial=False, waits="download"), None, TODO),
         (START, look(trial=False, waits="change", held="ann"), None, TODO),
         (START, look(trial=True, waits="change"), None, TODO),
-        (START, look(trial=True, waits="change"), DIED, BROKEN),
+        (START, look(trial=True, waits="change"), DIED, HAS_FAILED),
         (STOP, look("2", "stoped", trial=False, waits="change"), None, TODO),
         (STOP, look(), None, TODO),
-        (STOP, look(), Verdict("a", "2", "stop", "failed"), BROKEN),
+        (STOP, look(), Verdict("a", "2", "stop", "failed"), HAS_FAILED),
     ],
 )
 def test_how_hosts_stand_to_their_order(order, seen, verdict, state):
@@ -100,9 +100,9 @@ def test_how_hosts_stand_to_their_order(order, seen, verdict, state):
 def test_a_verdict_of_a_lower_attempt_does_not_count():
     again = Desired("a", "2", "http://r", "", "start", attempt=5)
     assert stand(again, look("1"), Verdict("a", "2", "watch", "rolled back", 4)) == TODO
-    assert stand(again, look("1"), Verdict("a", "2", "watch", "rolled back", 5)) == BROKEN
+    assert stand(again, look("1"), Verdict("a", "2", "watch", "rolled back", 5)) == HAS_FAILED
     assert stand(again, look("1", trial=False, rejected=Rejection("2", 4)), None) == TODO
-    assert stand(again, look("1", trial=False, rejected=Rejection("2", 5)), None) == BROKEN
+    assert stand(again, look("1", trial=False, rejected=Rejection("2", 5)), None) == HAS_FAILED
 
 
 @pytest.fixture
