@@ -22,7 +22,7 @@ needs() {
 # What tests need of a machine, as `needs` takes it.
 TOOLS=(
     /usr/share/java/zookeeper.jar zookeeper /usr/sbin/nginx nginx /usr/bin/strace strace
-    /usr/sbin/haproxy haproxy /usr/sbin/pgbouncer pgbouncer /usr/bin/faketime faketime
+    /usr/sbin/haproxy haproxy /usr/sbin/pgbouncer pgbouncer /usr/bin/gcc gcc /usr/include/stdio.h libc6-dev
     /usr/lib/postgresql postgresql /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server
 )
 MORE_TOOLS=(/usr/bin/promtool prometheus) # large, and for one test that reads the same rules

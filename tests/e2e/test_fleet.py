@@ -9,7 +9,7 @@ import requests
 
 from helpers import proxies
 from helpers.agents import QUIET, members, script
-from helpers.clocks import clock
+from helpers.clocks import WrongClock
 from lab import agents
 from lab.fleet import Host, Meta, get, until
 
@@ -47,8 +47,8 @@ def hosts(tmp_path, meta, way):
         Host(tmp_path / "db-01", server, **SETTINGS) as other,
     ):
         if way == "clocks apart":
-            one.environment |= clock("+2h")
-            other.environment |= clock("-2h")
+            one.environment |= WrongClock(tmp_path / "ahead", 7200).environment
+            other.environment |= WrongClock(tmp_path / "behind", -7200).environment
         yield one, other
 
 
