@@ -77,18 +77,18 @@ def measure(meta: Meta, hosts: int, seconds: int, interval: int) -> dict[str, An
 def fill(meta: Meta, hosts: int) -> None:
     """The hosts as they were an interval ago."""
     now = time.time()
-    looks = msgspec.json.encode([(name, "1.0.0", "started", None) for name in AGENTS]).decode()
+    all_reported = msgspec.json.encode([(name, "1.0.0", "started", None) for name in AGENTS]).decode()
     with closing(Store(meta.database)) as store:
         store.upgrade()
         for start in range(0, hosts, AT_ONCE):
-            store.save("bench", now, list(rows(range(start, min(hosts, start + AT_ONCE)), now - 200, looks)), [])
+            store.save("bench", now, list(rows(range(start, min(hosts, start + AT_ONCE)), now - 200, all_reported)), [])
 
 
-def rows(numbers: range, seen: float, looks: str) -> Iterator[HostRow]:
+def rows(numbers: range, seen: float, all_reported: str) -> Iterator[HostRow]:
     for number in numbers:
         name = f"host-{number:07d}.example.com"
         stamps = f"[{seen - 86400},{int(seen)}]"
-        yield HostRow(0, name, seen - 86400, seen, "127.0.0.1", "1.0.0", looks, stamps, "", 0.0)
+        yield HostRow(0, name, seen - 86400, seen, "127.0.0.1", "1.0.0", all_reported, stamps, "", 0.0)
 
 
 def restart(meta: Meta, load: Load, beats: int) -> float:

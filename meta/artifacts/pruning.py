@@ -54,7 +54,7 @@ def run_by(table: "HostTable") -> Counter[str]:
     """Return, by file, how many hosts run its version; retired hosts count too."""
     found: Counter[str] = Counter()
     for part in table.parts(retired_too=True):
-        for name, version, *_ in part.agent_set.looks:
+        for name, version, *_ in part.agent_set.agents:
             found[publications.file_name(name, version)] += part.number
     return found
 

@@ -41,7 +41,7 @@ class Wanted(NamedTuple):
 
 
 class Gate:
-    """The state of one watch, which gets one look after the other.
+    """The state of one watch, which gets one answer after the other.
 
     A download that was refused before the watch began may work by now without an edit, since hosts keep trying. Such refusals
     do not fail the watch until the hosts had time to try and report again. Nor is a host remembered as failed for one.
@@ -63,11 +63,11 @@ class Gate:
         self._patient_until: float | None = None
 
     def end(self, found: Progress, now: float) -> End | None:
-        """How the watch ends with this look, None if it goes on. now: seconds of a monotonic clock."""
+        """How the watch ends with this answer, None if it goes on. now: seconds of a monotonic clock."""
         if found.behind or found.revision < self._revision:
             return None
         first = self._first or found
-        if not _is_edited(first, found):  # the last look before an edit shows which changes were pending
+        if not _is_edited(first, found):  # the last answer before an edit shows which changes were pending
             first = replace(first, pending=found.pending)
         last, self._last = self._last or found, found
         self._first, self._revision, self.taken = first, found.revision, taken_from(last, found)
@@ -99,7 +99,7 @@ class Gate:
 def end_of(first: Progress, found: Progress, wanted: Wanted) -> End | None:
     """How a watch that began with `first` ends now; None: it goes on. Silent hosts are left out already.
 
-    first.pending: from the last look before an edit of versions.
+    first.pending: from the last answer before an edit of versions.
     """
     if not found.desired:
         return End.TAKEN_BACK if first.desired else End.NOT_YET
@@ -128,7 +128,7 @@ def is_taken_back(first: Progress, found: Progress) -> bool:
 
 
 def taken_from(before: Progress, found: Progress) -> int:
-    """How many hosts got another desired version by an edit between these two looks.
+    """How many hosts got another desired version by an edit between these two answers.
 
     Hosts of the record's version, none of which were still changing to it, do not count if they get a version that other
     hosts already had.
@@ -151,7 +151,7 @@ def _few(names: list[str]) -> list[str]:
 
 
 def _is_edited(before: Progress, found: Progress) -> bool:
-    """Whether the desired versions were edited between two looks; for an older meta without grounds, whether anything was."""
+    """Whether the desired versions were edited between two answers; for an older meta without grounds, whether anything was."""
     if before.grounds and found.grounds:
         return found.grounds != before.grounds
     return found.revision != before.revision

@@ -15,7 +15,7 @@ from updater.wire.heartbeat import WireError, decode_report
 from updater.wire.names import hostname_problem
 
 Check = Callable[[str, str, bool], str]  # hostname, Authorization, anonymous allowed -> why not, or ""
-_LOOKED = b',"look":true}'  # replaces the last brace of a reply
+_OF_A_QUERY = b',"look":true}'  # replaces the last brace of a reply
 log = logging.getLogger(__name__)
 
 
@@ -29,7 +29,7 @@ def answer(
     now: float,
     dialect: Dialect = Dialect.FALCON,
 ) -> Answer:
-    """Answer a heartbeat, or a look that only asks for the reply.
+    """Answer a heartbeat, or a query that only asks for the reply.
 
     address: of the peer; anonymous: whether a host without a token is accepted; now: Unix seconds.
     """
@@ -38,7 +38,7 @@ def answer(
         if problem := may_report(report.hostname, authorization, anonymous):
             return refusal(403 if authorization else 401, problem)
         if report.look is True:
-            return _looked_up(hosts, report.hostname, dialect)
+            return _answered_alone(hosts, report.hostname, dialect)
         klass = hosts.beat(report, address, now)
         return reply(klass, dialect)
     except WireError as e:
@@ -50,9 +50,9 @@ def answer(
         return refusal(500, "internal error")
 
 
-def _looked_up(hosts: HostTable, hostname: str, dialect: Dialect) -> Answer:
-    """The reply that a heartbeat of this host would get, marked as a look; nothing is stored. Raises WireError."""
+def _answered_alone(hosts: HostTable, hostname: str, dialect: Dialect) -> Answer:
+    """The reply that a heartbeat of this host would get, marked as that of a query; nothing is stored. Raises WireError."""
     if problem := hostname_problem(hostname):
         raise WireError(problem)
     orders = reply(hosts.classes.of(hostname), dialect)
-    return Answer(200, JSON, orders.body[:-1] + _LOOKED)
+    return Answer(200, JSON, orders.body[:-1] + _OF_A_QUERY)

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from meta.errors import TooMany
-from meta.hosts.classes import NO_LOOK, Class, Look, Rejection, Verdict
+from meta.hosts.classes import UNREPORTED, Class, Rejection, Reported, Verdict
 from updater.wire.heartbeat import WAITS, RealAgent
 from updater.wire.limits import MAX_NAME, MAX_STATUS
 from updater.wire.names import version_problem
@@ -43,7 +43,7 @@ class _Stored(msgspec.Struct, array_like=True, gc=False):
     status: str
     said: str | None  # `held` and the words; "": neither held nor on trial; None: the updater reports none of this
 
-    def look(self) -> Look:
+    def reported(self) -> Reported:
         return (self.name, self.version, self.status, *_read(self.said))
 
 
@@ -82,46 +82,46 @@ def _written(
     return f"{held or ''}{_APART}{said}" if held or said else ""
 
 
-_looks = msgspec.json.Decoder(tuple[_Stored, ...])
+_stored_agents = msgspec.json.Decoder(tuple[_Stored, ...])
 _encode = msgspec.json.Encoder().encode
 
 
 class AgentSet:
     """An agent set: the agents that some hosts report alike, and how their last changes failed there."""
 
-    __slots__ = ("groups", "kept_text", "looks", "verdicts")
+    __slots__ = ("agents", "groups", "kept_text", "verdicts")
 
-    def __init__(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = ()):
-        self.looks = looks
+    def __init__(self, all_reported: tuple[Reported, ...], verdicts: tuple[Verdict, ...] = ()):
+        self.agents = all_reported
         self.verdicts = verdicts
         self.groups = 0  # how many groups use it
         self.kept_text = ""  # `text`, once it was rendered
 
     @property
     def key(self) -> "Key":
-        return self.looks, self.verdicts
+        return self.agents, self.verdicts
 
     @property
     def text(self) -> str:
         """The reported agents as JSON, for the database."""
         if not self.kept_text:
-            self.kept_text = _encode([(*look[:3], _written(*look[3:])) for look in self.looks]).decode()
+            self.kept_text = _encode([(*reported[:3], _written(*reported[3:])) for reported in self.agents]).decode()
         return self.kept_text
 
     @property
     def has_failures(self) -> bool:
         """Whether any of the agents may have failed; if not, none has."""
-        return bool(self.verdicts) or any(look[6] is not UNSET or (look[4] is True and look[3]) for look in self.looks)
+        return bool(self.verdicts) or any(one[6] is not UNSET or (one[4] is True and one[3]) for one in self.agents)
 
-    def look(self, agent: str) -> Look:
-        """Return what is reported of this agent; NO_LOOK if nothing is."""
-        return next((look for look in self.looks if look[0] == agent), NO_LOOK)
+    def reported(self, agent: str) -> Reported:
+        """Return what is reported of this agent; UNREPORTED if nothing is."""
+        return next((reported for reported in self.agents if reported[0] == agent), UNREPORTED)
 
     def verdict(self, agent: str) -> Verdict | None:
         return next((one for one in self.verdicts if one.agent == agent), None)
 
 
-Key = tuple[tuple[Look, ...], tuple[Verdict, ...]]
+Key = tuple[tuple[Reported, ...], tuple[Verdict, ...]]
 
 
 class Group:
@@ -146,31 +146,31 @@ class AgentSets:
     def __len__(self) -> int:
         return len(self._known)
 
-    def has_room(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = ()) -> bool:
+    def has_room(self, all_reported: tuple[Reported, ...], verdicts: tuple[Verdict, ...] = ()) -> bool:
         """Whether a host may report this: it is known already, or there is memory left, or it is light."""
-        is_known = (looks, verdicts) in self._known
-        return is_known or self.weight < MAX_WEIGHT or _weight(looks, verdicts) <= LIGHT
+        is_known = (all_reported, verdicts) in self._known
+        return is_known or self.weight < MAX_WEIGHT or _weight(all_reported, verdicts) <= LIGHT
 
-    def admit(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...]) -> AgentSet:
+    def admit(self, all_reported: tuple[Reported, ...], verdicts: tuple[Verdict, ...]) -> AgentSet:
         """Like `of`, for a report. Raises TooMany if there is no memory left for it."""
-        if not self.has_room(looks, verdicts):
+        if not self.has_room(all_reported, verdicts):
             raise TooMany(f"what hosts say of their agents fills {MAX_WEIGHT >> 20} MB: no room for so long a report")
-        return self.of(looks, verdicts)
+        return self.of(all_reported, verdicts)
 
-    def of(self, looks: tuple[Look, ...], verdicts: tuple[Verdict, ...] = ()) -> AgentSet:
+    def of(self, all_reported: tuple[Reported, ...], verdicts: tuple[Verdict, ...] = ()) -> AgentSet:
         """Return the agent set, made if new. The caller must put it into a group at once; `release` forgets it."""
-        agent_set = self._known.get((looks, verdicts))
+        agent_set = self._known.get((all_reported, verdicts))
         if agent_set is None:
-            agent_set = AgentSet(looks, verdicts)
+            agent_set = AgentSet(all_reported, verdicts)
             self._known[agent_set.key] = agent_set
-            self.weight += _weight(looks, verdicts)
+            self.weight += _weight(all_reported, verdicts)
         return agent_set
 
     def read(self, text: str, verdicts: tuple[Verdict, ...] = ()) -> AgentSet:
         """Return the agent set of a text from the database, and these verdicts. Raises msgspec.DecodeError."""
         agent_set = self._texts.get((text, verdicts))
         if agent_set is None:
-            agent_set = self.of(tuple(one.look() for one in _looks.decode(text)), verdicts)
+            agent_set = self.of(tuple(one.reported() for one in _stored_agents.decode(text)), verdicts)
             if text == agent_set.text:  # if spelled differently, `release` could not find it again
                 self._texts[text, verdicts] = agent_set
         return agent_set
@@ -180,22 +180,22 @@ class AgentSets:
         agent_set.groups -= 1
         if not agent_set.groups:
             del self._known[agent_set.key]
-            self.weight -= _weight(agent_set.looks, agent_set.verdicts)
+            self.weight -= _weight(agent_set.agents, agent_set.verdicts)
             self._texts.pop((agent_set.kept_text, agent_set.verdicts), None)
 
 
-def _weight(looks: Iterable[Look], verdicts: Iterable[Verdict]) -> int:
+def _weight(all_reported: Iterable[Reported], verdicts: Iterable[Verdict]) -> int:
     """Return the bytes this takes, estimated: the characters, and 300 for the Python objects of each entry."""
-    weight = sum(300 + len(look[0]) + len(look[1]) + len(look[2]) + len(look[3] or "") for look in looks)
+    weight = sum(300 + len(one[0]) + len(one[1]) + len(one[2]) + len(one[3] or "") for one in all_reported)
     return weight + sum(300 + len(verdict.agent) + len(verdict.to) for verdict in verdicts)
 
 
-def same_looks(agents: Sequence[RealAgent], looks: Sequence[Look]) -> Stamp | None:
+def same_as_reported(agents: Sequence[RealAgent], all_reported: Sequence[Reported]) -> Stamp | None:
     """Return when the host observed its agents if they are exactly these; None if anything differs."""
-    if len(agents) != len(looks):
+    if len(agents) != len(all_reported):
         return None
     first = mixed = None
-    for agent, (name, version, status, held, trial, waits, rejected) in zip(agents, looks, strict=False):
+    for agent, (name, version, status, held, trial, waits, rejected) in zip(agents, all_reported, strict=False):
         if agent.version != version or agent.status != status or agent.name != name or agent.trial is not trial:
             return None
         if (agent.held is not held and agent.held != held) or (agent.waits is not waits and agent.waits != waits):
@@ -215,18 +215,18 @@ def _stamp(stamps: Sequence[int]) -> Stamp:
     return tuple(stamps)
 
 
-def clean_looks(agents: Iterable[RealAgent]) -> tuple[tuple[Look, ...], Stamp]:
+def clean_agents(agents: Iterable[RealAgent]) -> tuple[tuple[Reported, ...], Stamp]:
     """Return the agents of a report, cleaned, and when they were observed. Of an agent listed twice, the last one counts."""
-    seen: dict[str, tuple[Look, int]] = {}
+    seen: dict[str, tuple[Reported, int]] = {}
     for agent in agents:
         name = one_line(agent.name, MAX_NAME)
         held = (one_line(agent.held, MAX_STATUS) if agent.held else "") or UNSET
         waits = agent.waits if agent.waits in WAITS else UNSET
         version, status = one_line(agent.version, MAX_NAME), one_line(agent.status, MAX_STATUS)
-        look: Look = (name, version, status, held, agent.trial, waits, _rejected(agent))
-        seen[name] = (look, agent.timestamp)
-    looks = tuple(look for look, _ in seen.values())
-    return looks, _stamp([stamp for _, stamp in seen.values()]) if looks else 0
+        reported: Reported = (name, version, status, held, agent.trial, waits, _rejected(agent))
+        seen[name] = (reported, agent.timestamp)
+    all_reported = tuple(reported for reported, _ in seen.values())
+    return all_reported, _stamp([stamp for _, stamp in seen.values()]) if all_reported else 0
 
 
 def _rejected(agent: RealAgent) -> Rejection | UnsetType:
@@ -238,10 +238,10 @@ def _rejected(agent: RealAgent) -> Rejection | UnsetType:
 State = tuple[str, str, str]  # an agent, its version and its status
 
 
-def since_when(looks: Sequence[Look], before: dict[State, float], now: float) -> float | tuple[float, ...]:
+def since_when(all_reported: Sequence[Reported], before: dict[State, float], now: float) -> float | tuple[float, ...]:
     """Return since when each agent has this version and status (Unix seconds); one time if it is the same for all.
 
     before: these times for the agents that were known until now.
     """
-    times = tuple(before.get(look[:3], now) for look in looks)
+    times = tuple(before.get(reported[:3], now) for reported in all_reported)
     return times if len(set(times)) > 1 else max(times, default=now)

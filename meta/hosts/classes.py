@@ -36,8 +36,8 @@ class Rejection(NamedTuple):
 
 
 # An agent as its host reported it: name, version, status, held, trial, waits, rejected.
-Look = tuple[str, str, str, str | _Unset, bool | _Unset, str | _Unset, Rejection | _Unset]
-NO_LOOK: Look = ("", "", "", *(msgspec.UNSET,) * 4)  # for an agent that its host did not report
+Reported = tuple[str, str, str, str | _Unset, bool | _Unset, str | _Unset, Rejection | _Unset]
+UNREPORTED: Reported = ("", "", "", *(msgspec.UNSET,) * 4)  # for an agent that its host did not report
 
 
 class Verdict(NamedTuple):
@@ -250,7 +250,7 @@ def _artifact(order: Desired) -> tuple[object, ...]:
     return order.version, order.tarball, order.mirrors, order.md5, order.sha256, order.cmd
 
 
-def drifting(orders: Mapping[str, Desired], looks: Sequence[Look]) -> list[Desired]:
+def drifting(orders: Mapping[str, Desired], all_reported: Sequence[Reported]) -> list[Desired]:
     """Return the orders that a host with these agents does not fulfil."""
-    seen = {look[0]: look for look in looks}
-    return [order for name, order in orders.items() if drifts(order, *seen.get(name, NO_LOOK)[1:3])]
+    seen = {reported[0]: reported for reported in all_reported}
+    return [order for name, order in orders.items() if drifts(order, *seen.get(name, UNREPORTED)[1:3])]

@@ -10,7 +10,7 @@ from meta.hosts.agent_sets import (
     Group,
     Stamp,
 )
-from meta.hosts.classes import Class, Classes, Look
+from meta.hosts.classes import Class, Classes, Reported
 from meta.hosts.last_seen import Tick
 from meta.hosts.machines import NONE, Updater
 from meta.hosts.outcomes import read_outcomes
@@ -38,9 +38,9 @@ class Host(msgspec.Struct, eq=False, gc=False):
         """The last outcome of each agent, by agent."""
         return read_outcomes(self.told)
 
-    def looks(self) -> Iterator[tuple[Look, float, int]]:
+    def agents(self) -> Iterator[tuple[Reported, float, int]]:
         """Yield each reported agent, since when it is so, and when the host observed it."""
-        agents = self.group.agent_set.looks
+        agents = self.group.agent_set.agents
         since = self.since if isinstance(self.since, tuple) else (self.since,) * len(agents)
         looked = self.looked if isinstance(self.looked, tuple) else (self.looked,) * len(agents)
         return zip(agents, since, looked, strict=False)

@@ -85,7 +85,7 @@ class Regrouping:
         """
         agent_set = group.agent_set
         if agent_set.has_failures and any(
-            outdated(agent_set.looks, agent_set.verdicts, group.klass.orders, klass.orders)
+            outdated(agent_set.agents, agent_set.verdicts, group.klass.orders, klass.orders)
         ):
             return False
         if group.klass.since and len(group.hosts) <= STEP:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET, UnsetType
 
-from meta.hosts.classes import Class, Look, Verdict, drifts
+from meta.hosts.classes import Class, Reported, Verdict, drifts
 from updater.wire.heartbeat import FAILED, REFUSED, ROLLED_BACK, Desired
 from updater.wire.names import START, STOP
 
@@ -19,14 +19,14 @@ HEARTBEAT = "heartbeat"  # what a change waits for on a host that was not heard 
 MISSED = 3  # heartbeats that a late host has missed: a third of lateAfter is close enough to its interval
 
 
-def stand(order: Desired, look: Look, verdict: Verdict | None) -> str:
+def stand(order: Desired, reported: Reported, verdict: Verdict | None) -> str:
     """Return the state of the hosts of a group for this order.
 
     What has failed stays `failed` if a person holds it. A host that looks as desired while its change is under way, or waits,
     is `to do`: it may be about to follow a former order.
     """
-    _, version, status, held, trial, waits, _ = look
-    if failed(order, look, verdict):
+    _, version, status, held, trial, waits, _ = reported
+    if failed(order, reported, verdict):
         return HAS_FAILED
     if not drifts(order, version, status):
         if waits is not UNSET:
@@ -35,22 +35,22 @@ def stand(order: Desired, look: Look, verdict: Verdict | None) -> str:
     return HELD if isinstance(held, str) and held else TODO
 
 
-def rejects(order: Desired, look: Look) -> bool:
+def rejects(order: Desired, reported: Reported) -> bool:
     """Whether these hosts report that they rolled back the ordered version, and will not try it again by themselves."""
-    rejected = look[6]
+    rejected = reported[6]
     if isinstance(rejected, UnsetType) or order.cmd != START:
         return False
     return rejected.version == order.version and rejected.attempt >= order.attempt
 
 
-def is_down_while_held(order: Desired, look: Look) -> bool:
+def is_down_while_held(order: Desired, reported: Reported) -> bool:
     """Whether the ordered version stopped during its watch while a person held the agent."""
-    _, version, status, held, trial, *_ = look
+    _, version, status, held, trial, *_ = reported
     is_its = order.cmd == START and trial is True and version == order.version
     return is_its and isinstance(held, str) and bool(held) and drifts(order, version, status)
 
 
-def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
+def failed(order: Desired | None, reported: Reported, verdict: Verdict | None) -> bool:
     """Whether an agent reported like this, with this verdict, has failed to follow this order.
 
     It has failed if it cannot run the ordered version, if the running version did not stop, or if the host refused the order.
@@ -62,10 +62,10 @@ def failed(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
     A failure of another version, or at a lower attempt, does not count. An updater that reports trials reports rejections too,
     so its verdict `rolled back` does not count.
     """
-    _, version, status, _, trial, _, _ = look
+    _, version, status, _, trial, _, _ = reported
     if order is None:
         return False
-    if rejects(order, look) or is_down_while_held(order, look):
+    if rejects(order, reported) or is_down_while_held(order, reported):
         return True
     if verdict is None:
         return False
@@ -86,15 +86,15 @@ def is_tried_again(verdict: Verdict | None) -> bool:
     return verdict is not None and (verdict.step, verdict.result) == ("install", FAILED)
 
 
-def is_asked_for_again(order: Desired, look: Look, verdict: Verdict | None) -> bool:
+def is_asked_for_again(order: Desired, reported: Reported, verdict: Verdict | None) -> bool:
     """Whether these hosts refused a download, so that they take it once the file is mended, without another order."""
     its = (verdict.step, verdict.result) if verdict else ()
-    return its == ("install", REFUSED) and not rejects(order, look)
+    return its == ("install", REFUSED) and not rejects(order, reported)
 
 
-def is_unsure(order: Desired, look: Look, state: str) -> bool:
+def is_unsure(order: Desired, reported: Reported, state: str) -> bool:
     """Whether hosts that look good do not report trials. Then `is_on_trial` decides for each host by time."""
-    return state == GOOD and look[4] is UNSET and order.cmd == START
+    return state == GOOD and reported[4] is UNSET and order.cmd == START
 
 
 def is_on_trial(host: "Host", place: int, late_after: float) -> bool:
@@ -108,14 +108,14 @@ def is_on_trial(host: "Host", place: int, late_after: float) -> bool:
     return host.last_seen - since < late_after / MISSED
 
 
-def settled_since(order: Desired, look: Look, klass: Class, late_after: float) -> float:
+def settled_since(order: Desired, reported: Reported, klass: Class, late_after: float) -> float:
     """Return the time since which hosts that look good must have been heard of, or 0.0 if any time will do.
 
     A host that was last heard of before its order came in force may still follow a former one. A later report says whether a
     change has begun. Only an updater that reports no trials may say nothing about a change for as long as it takes.
     """
     since = klass.since.get(order.name, 0.0)
-    return since + late_after / MISSED if since and look[4] is UNSET else since
+    return since + late_after / MISSED if since and reported[4] is UNSET else since
 
 
 def is_down(state: str, klass: Class, agent: str, last_seen: float, excused: float) -> bool:
@@ -128,12 +128,12 @@ def is_down(state: str, klass: Class, agent: str, last_seen: float, excused: flo
     return state == TRIAL or klass.has_heard(agent, last_seen)
 
 
-def on_trial(order: Desired | None, look: Look, verdict: Verdict | None) -> bool:
+def on_trial(order: Desired | None, reported: Reported, verdict: Verdict | None) -> bool:
     """Whether these hosts report the ordered version on trial, and it has not failed.
 
     A version that no order asks for, and an agent that is to be stopped, do not count: their watch does not matter.
     """
-    _, version, status, _, trial, waits, _ = look
+    _, version, status, _, trial, waits, _ = reported
     if trial is not True or waits is not UNSET or order is None or order.cmd != START or drifts(order, version, status):
         return False
-    return not failed(order, look, verdict)
+    return not failed(order, reported, verdict)

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TypeVar
 
 from meta.errors import TooMany
-from meta.hosts.agent_sets import AgentSet, Group, clean_looks, same_looks
+from meta.hosts.agent_sets import AgentSet, Group, clean_agents, same_as_reported
 from meta.hosts.classes import Class, Classes
 from meta.hosts.core import merging, snapshots
 from meta.hosts.core.batches import batches
@@ -66,8 +66,8 @@ class HostTable:
         host = self._hosts.get(report.hostname)
         agent_set = _BLANK if host is None else host.group.agent_set
         agents = report.real_agents
-        looked = None if agents is None else same_looks(agents, agent_set.looks)
-        said = clean_looks(agents) if looked is None and agents is not None else None
+        looked = None if agents is None else same_as_reported(agents, agent_set.agents)
+        said = clean_agents(agents) if looked is None and agents is not None else None
         told = clean_outcomes(report.outcomes) if report.outcomes else None
         mark = mark_of(report)
         with self._lock:
@@ -80,9 +80,9 @@ class HostTable:
             if host.group.klass.book is not index.classes:
                 index.move(host, host.group.agent_set)
             if said is None and agents is not None and host.group.agent_set is not agent_set:
-                said = clean_looks(agents)  # another thread has changed the agent set that it was compared with
+                said = clean_agents(agents)  # another thread has changed the agent set that it was compared with
             if said is not None:
-                index.take_looks(host, *said, now)
+                index.take_reported(host, *said, now)
             elif looked is not None:
                 host.looked = looked
             version, updater = report.updater_version or "", host.updater

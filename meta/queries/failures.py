@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from meta.hosts import standing
 from meta.hosts.agent_sets import AgentSet
-from meta.hosts.classes import NO_LOOK, Class, Rejection
+from meta.hosts.classes import UNREPORTED, Class, Rejection
 from meta.hosts.model import Host, Silence
 from meta.hosts.outcomes import is_failure
 from meta.hosts.standing import TODO, TRIAL, failed, is_down_while_held, rejects
@@ -62,11 +62,11 @@ def failures(table: HostTable, now: float, agent: str = "") -> Found:
 def by_reason(failed: Iterable[Failed]) -> Found:
     """Return the failures of these hosts in the same form."""
     sums: dict[tuple[str, str, str, str], _Sum] = {}
-    looked = 0
+    examined = 0
     for host, order, how in failed:
-        if looked == SCAN:
+        if examined == SCAN:
             break
-        looked += 1
+        examined += 1
         outcome = how(host, order)
         if outcome is None:  # the host has reported something else since
             continue
@@ -74,7 +74,7 @@ def by_reason(failed: Iterable[Failed]) -> Found:
         sums.setdefault(key, _Sum()).add(host.name, outcome)
     found = [_view(key, one) for key, one in sums.items()]
     found.sort(key=lambda one: (-one.hosts, one.agent, one.version, one.reason))
-    return Found(found[:MOST], looked < SCAN and len(found) <= MOST)
+    return Found(found[:MOST], examined < SCAN and len(found) <= MOST)
 
 
 def sums(table: HostTable, now: float) -> Counter[tuple[str, str, str]]:
@@ -83,10 +83,10 @@ def sums(table: HostTable, now: float) -> Counter[tuple[str, str, str]]:
     for _, klass, agent_set, hosts, _ in table.parts():
         for order in failed_orders(klass, agent_set):
             verdict = agent_set.verdict(order.name)
-            if rejects(order, agent_set.look(order.name)):
+            if rejects(order, agent_set.reported(order.name)):
                 found[order.name, order.version, ROLLED_BACK] += hosts
             else:
-                is_told = verdict and not is_down_while_held(order, agent_set.look(order.name))
+                is_told = verdict and not is_down_while_held(order, agent_set.reported(order.name))
                 found[order.name, order.version, verdict.result if verdict and is_told else FAILED] += hosts
     for one in fell_silent_hosts(table, now):
         found[one.order.name, one.order.version, FAILED] += 1
@@ -107,10 +107,10 @@ def outcome_of(host: Host, order: Desired) -> Outcome | None:
 
     A host that rejects the version has rolled it back, even if it reported another outcome since or that outcome was lost.
     """
-    outcome, look = host.outcomes.get(order.name), host.group.agent_set.look(order.name)
-    if rejects(order, look):
+    outcome, reported = host.outcomes.get(order.name), host.group.agent_set.reported(order.name)
+    if rejects(order, reported):
         return rejection(order.name, order.version, outcome)
-    if is_down_while_held(order, look) and not (outcome and outcome.to == order.version and is_failure(outcome)):
+    if is_down_while_held(order, reported) and not (outcome and outcome.to == order.version and is_failure(outcome)):
         return down_while_held(host, order)
     return outcome
 
@@ -161,12 +161,12 @@ def _may_be_down(agent: str, klass: Class, agent_set: AgentSet) -> list[tuple[De
     Each comes with the state of the group for it (see `stand`), and the position of its agent among the reported ones.
     """
     found = []
-    places = {look[0]: place for place, look in enumerate(agent_set.looks)}
+    places = {reported[0]: place for place, reported in enumerate(agent_set.agents)}
     for order in klass.desired:
         if not agent or order.name == agent:
-            look = agent_set.look(order.name)
-            state = standing.stand(order, look, agent_set.verdict(order.name))
-            if state in (TODO, TRIAL) or standing.is_unsure(order, look, state):
+            reported = agent_set.reported(order.name)
+            state = standing.stand(order, reported, agent_set.verdict(order.name))
+            if state in (TODO, TRIAL) or standing.is_unsure(order, reported, state):
                 found.append((order, state, places.get(order.name, 0)))
     return found
 
@@ -177,7 +177,7 @@ def _silent(
     for order, told, place in orders:
         state = TRIAL if told == standing.GOOD and standing.is_on_trial(host, place, silence.horizon) else told
         if standing.is_down(state, klass, order.name, host.last_seen, silence.excused):
-            was_on_trial = standing.on_trial(order, agent_set.look(order.name), agent_set.verdict(order.name))
+            was_on_trial = standing.on_trial(order, agent_set.reported(order.name), agent_set.verdict(order.name))
             yield Silent(host, agent_set, order, silent_how(state), was_on_trial)
 
 
@@ -213,8 +213,8 @@ def failed_orders(klass: Class, agent_set: AgentSet) -> list[Desired]:
     """Return the orders that failed on the hosts of this class and agent set."""
     if not agent_set.has_failures:
         return []
-    looks = {look[0]: look for look in agent_set.looks}
-    return [o for o in klass.desired if failed(o, looks.get(o.name, NO_LOOK), agent_set.verdict(o.name))]
+    all_reported = {reported[0]: reported for reported in agent_set.agents}
+    return [o for o in klass.desired if failed(o, all_reported.get(o.name, UNREPORTED), agent_set.verdict(o.name))]
 
 
 def rolled_back(table: HostTable, agent: str, version: str) -> str:
@@ -225,7 +225,7 @@ def rolled_back(table: HostTable, agent: str, version: str) -> str:
     """
     needle, found = f'"to":"{version}"', _Sum()
     for group, _, agent_set, *_ in table.parts():
-        rejected = agent_set.look(agent)[6]
+        rejected = agent_set.reported(agent)[6]
         for host in table.members([group]):
             outcome = host.outcomes.get(agent) if needle in host.told else None
             if isinstance(rejected, Rejection) and rejected.version == version:

@@ -16,7 +16,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from meta.hosts.agent_sets import AgentSet
-from meta.hosts.classes import NO_LOOK, Class, Classes, Look, Rejection, Verdict, drifting, drifts
+from meta.hosts.classes import UNREPORTED, Class, Classes, Rejection, Reported, Verdict, drifting, drifts
 from meta.hosts.model import Host, Snapshot
 from meta.hosts.standing import HEARTBEAT, failed, is_down_while_held, on_trial, settled_since
 from meta.hosts.table import HostTable
@@ -71,17 +71,18 @@ def view(found: Snapshot, now: float, ages: Ages) -> HostView:
     host, book = found.host, found.silence.book
     orders, outcomes = book.of(host.name).orders, host.outcomes
     silent = {one.order.name: told for one in silent_of(found.silence, now) if (told := one.how(host, one.order))}
-    reported = list(host.looks())
-    known = {look[0] for look, _, _ in reported}
+    all_of_them = list(host.agents())
+    known = {reported[0] for reported, _, _ in all_of_them}
     agents = []
-    for look, since, looked in [*reported, *(((name, *NO_LOOK[1:]), 0.0, 0) for name in orders if name not in known)]:
-        order, verdict = orders.get(look[0]), host.group.agent_set.verdict(look[0])
-        is_down = order is not None and is_down_while_held(order, look)
-        outcome = outcome_of(host, order) if order and is_down else (outcomes | silent).get(look[0])
-        shown = _agent_view(look, order, verdict, outcome, since, looked)
-        if order and not shown.drift and _is_unsettled(host, order, look, book, ages):
+    others = [((name, *UNREPORTED[1:]), 0.0, 0) for name in orders if name not in known]
+    for reported, since, looked in [*all_of_them, *others]:
+        order, verdict = orders.get(reported[0]), host.group.agent_set.verdict(reported[0])
+        is_down = order is not None and is_down_while_held(order, reported)
+        outcome = outcome_of(host, order) if order and is_down else (outcomes | silent).get(reported[0])
+        shown = _agent_view(reported, order, verdict, outcome, since, looked)
+        if order and not shown.drift and _is_unsettled(host, order, reported, book, ages):
             shown = replace(shown, waits=HEARTBEAT)
-        agents.append(replace(shown, failed=True) if look[0] in silent else shown)
+        agents.append(replace(shown, failed=True) if reported[0] in silent else shown)
     return HostView(
         name=host.name,
         first_seen=host.first_seen,
@@ -95,21 +96,21 @@ def view(found: Snapshot, now: float, ages: Ages) -> HostView:
     )
 
 
-def _is_unsettled(host: Host, order: Desired, look: Look, book: Classes, ages: Ages) -> bool:
+def _is_unsettled(host: Host, order: Desired, reported: Reported, book: Classes, ages: Ages) -> bool:
     """Whether a host that looks as desired may be following a former order, as it has not reported since this one."""
     klass = host.group.klass
-    return klass.book is book and host.last_seen < settled_since(order, look, klass, ages.late_after)
+    return klass.book is book and host.last_seen < settled_since(order, reported, klass, ages.late_after)
 
 
 def _agent_view(
-    look: Look,
+    reported: Reported,
     order: Desired | None,
     verdict: Verdict | None,
     outcome: Outcome | None,
     since: float,
     looked: int,
 ) -> AgentView:
-    name, version, status, held, trial, waits, rejected = look
+    name, version, status, held, trial, waits, rejected = reported
     return AgentView(
         name=name,
         version=version,
@@ -122,7 +123,7 @@ def _agent_view(
         desired=order.version if order else "",
         desired_cmd=order.cmd if order else "",
         drift=drifts(order, version, status),
-        failed=failed(order, look, verdict),
+        failed=failed(order, reported, verdict),
         rejected=rejected.version if isinstance(rejected, Rejection) else "",
         outcome=outcome,
     )
@@ -207,24 +208,24 @@ def _predicate(
 
 
 def _group_fits(klass: Class, agent_set: AgentSet, wanted: HostFilter, is_silent: bool = False) -> bool:
-    looks = agent_set.looks
+    all_reported = agent_set.agents
     if wanted.agent or wanted.version or wanted.status:
-        looks = tuple(
-            look
-            for look in looks
-            if (not wanted.agent or look[0] == wanted.agent)
-            and (not wanted.version or look[1] == wanted.version)
-            and (not wanted.status or look[2] == wanted.status)
+        all_reported = tuple(
+            reported
+            for reported in all_reported
+            if (not wanted.agent or reported[0] == wanted.agent)
+            and (not wanted.version or reported[1] == wanted.version)
+            and (not wanted.status or reported[2] == wanted.status)
         )
         missing = wanted.agent in klass.orders and not (wanted.version or wanted.status)
-        if not looks and not (missing and (wanted.drift or wanted.failed)):
+        if not all_reported and not (missing and (wanted.drift or wanted.failed)):
             return False
     failing = failed_orders(klass, agent_set) if wanted.failed and not is_silent else ()
     if wanted.failed and not is_silent and not any(not wanted.agent or o.name == wanted.agent for o in failing):
         return False
     if wanted.drift is None:
         return True
-    late = any(not wanted.agent or o.name == wanted.agent for o in drifting(klass.orders, agent_set.looks))
+    late = any(not wanted.agent or o.name == wanted.agent for o in drifting(klass.orders, agent_set.agents))
     return late == wanted.drift
 
 
@@ -235,15 +236,15 @@ def counts(table: HostTable, now: float, agent: str = "") -> list[Count]:
     failures: Counter[tuple[str, str, str]] = Counter()
     for _, klass, agent_set, number, _ in table.parts():
         failed = {order.name for order in failed_orders(klass, agent_set)}
-        for look in agent_set.looks:
-            name, version, status, *_ = look
+        for reported in agent_set.agents:
+            name, version, status, *_ = reported
             if not agent or name == agent:
                 found[name, version, status] += number
-                is_on_trial = on_trial(klass.orders.get(name), look, agent_set.verdict(name))
+                is_on_trial = on_trial(klass.orders.get(name), reported, agent_set.verdict(name))
                 trials[name, version, status] += number if is_on_trial else 0
                 failures[name, version, status] += number if name in failed else 0
     for one in fell_silent_hosts(table, now, agent):
-        if (key := one.agent_set.look(one.order.name)[:3]) in found:
+        if (key := one.agent_set.reported(one.order.name)[:3]) in found:
             trials[key] -= one.was_on_trial
             failures[key] += 1
     return [Count(*key, hosts, trials[key], failures[key]) for key, hosts in sorted(found.items())]
@@ -274,7 +275,7 @@ def drift(table: HostTable, agent: str = "") -> list[Drift]:
     """Count the hosts that are not as desired, by agent and desired version."""
     found: Counter[tuple[str, str]] = Counter()
     for _, klass, agent_set, number, _ in table.parts():
-        for order in drifting(klass.orders, agent_set.looks):
+        for order in drifting(klass.orders, agent_set.agents):
             if not agent or order.name == agent:
                 found[order.name, order.version if order.cmd == START else "stop"] += number
     return [Drift(*key, hosts) for key, hosts in sorted(found.items())]

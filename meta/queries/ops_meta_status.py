@@ -37,11 +37,11 @@ def seen(table: HostTable, agent: str, now: float) -> Iterator[Seen]:
 
 
 def _is_fresh(host: Host, now: float) -> bool:
-    return bool(host.group.agent_set.looks) and not host.retired_at and now - host.last_seen < FRESH_FOR
+    return bool(host.group.agent_set.agents) and not host.retired_at and now - host.last_seen < FRESH_FOR
 
 
 def _seen(host: Host, agent: str) -> Seen:
-    for (name, version, status, held, *_), _since, looked in host.looks():
+    for (name, version, status, held, *_), _since, looked in host.agents():
         if name == agent:
             return Seen(host.name, True, version, status, looked, held, host.outcomes.get(agent))
     return Seen(host.name, False)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from meta.hosts import standing
 from meta.hosts.agent_sets import AgentSet, Group
-from meta.hosts.classes import NO_LOOK, Class, Classes, Look
+from meta.hosts.classes import Class, Classes
 from meta.hosts.model import Host, Moment, Part
 from meta.hosts.standing import (
     GOOD,
@@ -111,11 +111,11 @@ class _Question:
         if klass.book is not self.book:  # these hosts have not moved to the new records yet
             return klass.orders.get(agent), TODO if self.book.records.record(agent) else ""
         order = klass.orders.get(agent)
-        return (order, stand(order, _look(agent_set, agent), agent_set.verdict(agent))) if order else (None, "")
+        return (order, stand(order, agent_set.reported(agent), agent_set.verdict(agent))) if order else (None, "")
 
     def _place(self, agent_set: AgentSet) -> int:
         """Return the position of the agent among those that these hosts report."""
-        return next((place for place, look in enumerate(agent_set.looks) if look[0] == self.asked.agent), 0)
+        return next((place for place, reported in enumerate(agent_set.agents) if reported[0] == self.asked.agent), 0)
 
     def whole(self, klass: Class) -> bool | None:
         """Whether the question is about all hosts of this class (True), none (False), or perhaps some (None)."""
@@ -132,7 +132,7 @@ class _Question:
     def is_unsure(self, klass: Class, agent_set: AgentSet) -> bool:
         """Whether it depends on the time, for each of these hosts, if it is on trial."""
         order, state = self.state(klass, agent_set)
-        return order is not None and standing.is_unsure(order, _look(agent_set, self.asked.agent), state)
+        return order is not None and standing.is_unsure(order, agent_set.reported(self.asked.agent), state)
 
     def needs_hosts(self, klass: Class, agent_set: AgentSet) -> bool:
         """Whether the hosts of this group must be examined, rather than just counted."""
@@ -147,7 +147,7 @@ class _Question:
         order, state = self.state(klass, agent_set)
         if order is None or state != GOOD:
             return 0.0
-        since = standing.settled_since(order, _look(agent_set, order.name), klass, self.ages.late_after)
+        since = standing.settled_since(order, agent_set.reported(order.name), klass, self.ages.late_after)
         return since if since + self.ages.late_after + SLACK > self.now or self.asked.include_lost else 0.0
 
     def is_on_trial(self, host: Host) -> bool:
@@ -166,7 +166,7 @@ class _Question:
 
 def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress:
     """Return how far the change has come. now: Unix seconds."""
-    question, moment = _look_at(table, asked, now, ages)
+    question, moment = _at_one_moment(table, asked, now, ages)
     away: dict[Group, dict[Host, str]] = {}
     for host, group in zip(moment.silent, moment.groups, strict=True):
         if (state := judge(host, now, ages)) in (LATE, LOST):
@@ -209,15 +209,11 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
     )
 
 
-def _look(agent_set: AgentSet, agent: str) -> Look:
-    return next((look for look in agent_set.looks if look[0] == agent), NO_LOOK)
-
-
 def _word(version: str, cmd: str) -> str:
     return version if cmd == START else "stop"
 
 
-def _look_at(table: HostTable, asked: Asked, now: float, ages: Ages) -> tuple[_Question, Moment]:
+def _at_one_moment(table: HostTable, asked: Asked, now: float, ages: Ages) -> tuple[_Question, Moment]:
     """Return the question, and the hosts at one moment: with their names only for groups that must be examined."""
     question = _Question(table.classes, asked, now, ages)
     pairs = [(part.klass, part.agent_set) for part in table.parts()]
@@ -233,7 +229,7 @@ def _add(sums: _Sums, question: _Question, part: Part, away: Mapping[Host, str],
     order, state = question.state(part.klass, part.agent_set)
     if not state or question.whole(part.klass) is False:
         return
-    waits = HEARTBEAT if state == GOOD else _look(part.agent_set, question.asked.agent)[5]
+    waits = HEARTBEAT if state == GOOD else part.agent_set.reported(question.asked.agent)[5]
     found = _by_state(question, part, state, away, excused)
     for its, (number, hosts) in found.items():
         sums.add(its, number, hosts, waits if isinstance(waits, str) else "")
@@ -243,10 +239,10 @@ def _add(sums: _Sums, question: _Question, part: Part, away: Mapping[Host, str],
     sums.ordered[word := _word(order.version, order.cmd)] += sum(number for number, _ in found.values())
     if not found.keys().isdisjoint(PENDING):
         sums.pending.add(word)
-    look, verdict = _look(part.agent_set, order.name), part.agent_set.verdict(order.name)
+    reported, verdict = part.agent_set.reported(order.name), part.agent_set.verdict(order.name)
     if state in found and (state == HAS_FAILED or (state == TODO and is_tried_again(verdict))):
         sums.failing.append((order, found[state][1], failures.outcome_of))
-        if state == HAS_FAILED and is_asked_for_again(order, look, verdict):
+        if state == HAS_FAILED and is_asked_for_again(order, reported, verdict):
             sums.add_refused(*found[state])
     if SILENT in found:
         sums.failing.append((order, found[SILENT][1], failures.silent_how(state)))

@@ -23,7 +23,7 @@ class Reply(msgspec.Struct, frozen=True):
 
     desired: tuple[Desired, ...] = ()  # orders that passed all checks
     refused: tuple[RefusedOrder, ...] = ()  # the others
-    look: bool = False  # meta says that it took the report for a look, not for a heartbeat
+    look: bool = False  # meta says that it took the report for a query, not for a heartbeat
 
 
 class _WireReply(msgspec.Struct, rename="camel"):

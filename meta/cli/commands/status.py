@@ -76,7 +76,7 @@ def status(
         selector_of(selector)  # raises if it is invalid
     wanted = Wanted(agent, selector, include_lost, *_failures(max_failed))
     if not watch:
-        found = agent_status.look(client, wanted)
+        found = agent_status.ask(client, wanted)
         if not show.data(found, output):
             agent_status.print_once(found)
     else:

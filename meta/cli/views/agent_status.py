@@ -39,10 +39,10 @@ class Status(msgspec.Struct, rename="camel"):
     progress: Progress  # of the selected hosts; this is judged
 
 
-def look(client: Client, wanted: Wanted, is_known: bool = False, failed_before: Sequence[str] = ()) -> Status:
+def ask(client: Client, wanted: Wanted, is_known: bool = False, failed_before: Sequence[str] = ()) -> Status:
     """Get the status of an agent from meta. Raises NotThere for an unknown agent or label.
 
-    is_known: they are known from an earlier look, so they are not checked; failed_before: names of hosts that had failed then.
+    is_known: known from an earlier answer, so they are not checked; failed_before: names of hosts that had failed then.
     """
     agent = wanted.agent
     query = {"selector": wanted.selector, "includeLost": wanted.include_lost, "failedBefore": ",".join(failed_before)}
@@ -71,11 +71,11 @@ def print_once(found: Status) -> None:
 
 
 def watch(client: Client, wanted: Wanted, every: float, within: float | None, as_json: bool) -> int:
-    """Look every `every` seconds and show the result, for at most `within` seconds; returns an End, or 130 after Ctrl-C."""
+    """Ask every `every` seconds and show the result, for at most `within` seconds; returns an End, or 130 after Ctrl-C."""
     deadline = time.monotonic() + within if within else None
     shower, gate = _live if show.is_terminal() and not as_json else _lines, Gate(wanted)
     try:
-        last = shower(_looks(client, wanted, gate, every, deadline), as_json)
+        last = shower(_answers(client, wanted, gate, every, deadline), as_json)
     except KeyboardInterrupt:
         return 130
     found, end = last or (None, None)
@@ -85,15 +85,15 @@ def watch(client: Client, wanted: Wanted, every: float, within: float | None, as
     return End.NOT_YET if end is None else end
 
 
-Look = tuple[Status, End | None]
+Judged = tuple[Status, End | None]
 
 
-def _looks(client: Client, wanted: Wanted, gate: Gate, every: float, deadline: float | None) -> Iterator[Look]:
-    """Yield one look after the other until the watch or the time ends."""
+def _answers(client: Client, wanted: Wanted, gate: Gate, every: float, deadline: float | None) -> Iterator[Judged]:
+    """Yield one answer after the other until the watch or the time ends."""
     found = None
     while True:
         try:
-            found = look(client, wanted, found is not None, gate.failed_before)
+            found = ask(client, wanted, found is not None, gate.failed_before)
             end = gate.end(found.progress, time.monotonic())
             yield found, end
             if end is not None:
@@ -108,10 +108,10 @@ def _looks(client: Client, wanted: Wanted, gate: Gate, every: float, deadline: f
         time.sleep(left)
 
 
-def _lines(looks: Iterator[Look], as_json: bool) -> Look | None:
-    """Print a line for each look that differs from the one before; returns the last look."""
+def _lines(answers: Iterator[Judged], as_json: bool) -> Judged | None:
+    """Print a line for each answer that differs from the one before; returns the last one."""
     shown, last = "", None
-    for last in looks:
+    for last in answers:
         line = msgspec.json.encode(show.for_programs(last[0])).decode() if as_json else _line(last[0])
         if line != shown:
             click.echo(line if as_json else f"{time.strftime('%H:%M:%S')} {line}")
@@ -120,12 +120,12 @@ def _lines(looks: Iterator[Look], as_json: bool) -> Look | None:
     return last
 
 
-def _live(looks: Iterator[Look], _as_json: bool) -> Look | None:
+def _live(answers: Iterator[Judged], _as_json: bool) -> Judged | None:
     from rich.live import Live
 
     last = None
     with Live(auto_refresh=False) as live:
-        for last in looks:
+        for last in answers:
             live.update(_drawn(last[0]), refresh=True)
     return last
 
@@ -166,7 +166,7 @@ def _pending(progress: Progress) -> str:
 
 
 def _why_not_yet(progress: Progress) -> str:
-    """Why this look must not end a watch, or ""."""
+    """Why this answer must not end a watch, or ""."""
     if progress.behind:
         return f"meta is behind: {progress.behind}"
     return f"meta was away, so silent hosts may be back within {progress.patience:.0f} s" if progress.patience else ""

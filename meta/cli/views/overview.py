@@ -31,7 +31,7 @@ class Overview(msgspec.Struct, rename="camel"):
 
 
 def show_all(client: Client, output: str) -> None:
-    found = look(client)
+    found = ask(client)
     if show.data(found, output):
         return
     rows: list[show.Row] = [_row(line) for line in found.agents]
@@ -51,7 +51,7 @@ def show_all(client: Client, output: str) -> None:
         show.styled([show.Cell(show.one_line_kept(text), "yellow")], err=True)
 
 
-def look(client: Client) -> Overview:
+def ask(client: Client) -> Overview:
     records = client.get("/records", dict[str, list[dict[str, Any]]])["agents"]
     reported: Counter[str] = Counter()
     to_go: Counter[str] = Counter()

@@ -4,9 +4,9 @@ from collections.abc import Container, Iterable
 
 from meta.errors import TooMany
 from meta.hosts.agent_sets import MAX_WEIGHT, AgentSet, Stamp, since_when
-from meta.hosts.classes import Class, Classes, Look
+from meta.hosts.classes import Class, Classes, Reported
 from meta.hosts.core.groups import Groups
-from meta.hosts.core.outdated import looks_as_heard, outdated, told_as_heard, without_rejections
+from meta.hosts.core.outdated import outdated, reported_as_heard, told_as_heard, without_rejections
 from meta.hosts.last_seen import Seen, Tick
 from meta.hosts.machines import Whereabouts
 from meta.hosts.model import Host
@@ -64,13 +64,13 @@ class Indexes:
         self.dirty.add(host)
         return host
 
-    def take_looks(self, host: Host, looks: tuple[Look, ...], looked: Stamp, now: float) -> None:
+    def take_reported(self, host: Host, all_reported: tuple[Reported, ...], looked: Stamp, now: float) -> None:
         """Take in the agents of a report. Raises TooMany."""
-        looks = looks_as_heard(host, looks)
-        if looks != host.group.agent_set.looks:
-            before = {look[:3]: since for look, since, _ in host.looks()}
-            self.move(host, self.groups.agent_sets.admit(looks, host.group.agent_set.verdicts))
-            host.since = since_when(looks, before, now)
+        all_reported = reported_as_heard(host, all_reported)
+        if all_reported != host.group.agent_set.agents:
+            before = {reported[:3]: since for reported, since, _ in host.agents()}
+            self.move(host, self.groups.agent_sets.admit(all_reported, host.group.agent_set.verdicts))
+            host.since = since_when(all_reported, before, now)
             self.dirty.add(host)
         host.looked = looked
 
@@ -84,7 +84,7 @@ class Indexes:
             kept = {agent: outcome for agent, outcome in host.outcomes.items() if agent not in told}
             text = write_outcomes(kept | told_as_heard(host, told), self.told > MAX_WEIGHT)
             verdicts = verdicts_of(read_outcomes(text))
-            agent_set = self.groups.agent_sets.admit(host.group.agent_set.looks, verdicts)
+            agent_set = self.groups.agent_sets.admit(host.group.agent_set.agents, verdicts)
             self.tell(host, text)
             self.move(host, agent_set)
         elif (version, address) == (host.updater.version, host.address):
@@ -103,7 +103,7 @@ class Indexes:
         """Move the host to the group that its outcomes put it in."""
         agent_set, verdicts = host.group.agent_set, verdicts_of(host.outcomes) if host.told else ()
         if verdicts != agent_set.verdicts:
-            self.move(host, self.groups.agent_sets.of(agent_set.looks, verdicts))
+            self.move(host, self.groups.agent_sets.of(agent_set.agents, verdicts))
 
     def move(self, host: Host, agent_set: AgentSet, klass: Class | None = None) -> None:
         """Move the host to the group of this agent set and class. klass: by default its class by the records in force."""
@@ -121,14 +121,14 @@ class Indexes:
 
         The outcomes of former orders are kept, and marked as such for other metas and for the next start.
         """
-        agents, rejected = outdated(agent_set.looks, agent_set.verdicts, host.group.klass.orders, klass.orders)
+        agents, rejected = outdated(agent_set.agents, agent_set.verdicts, host.group.klass.orders, klass.orders)
         if not agents and not rejected:
             return agent_set
         if agents:
             self.tell(host, write_outcomes(marked_former(host.outcomes, agents), self.told > MAX_WEIGHT))
         self.dirty.add(host)
-        looks = without_rejections(agent_set.looks, rejected) if rejected else agent_set.looks
-        found = self.groups.agent_sets.of(looks, verdicts_of(host.outcomes))
+        all_reported = without_rejections(agent_set.agents, rejected) if rejected else agent_set.agents
+        found = self.groups.agent_sets.of(all_reported, verdicts_of(host.outcomes))
         if not agent_set.groups:  # it is new, and no group will use it
             agent_set.groups = 1
             self.groups.agent_sets.release(agent_set)

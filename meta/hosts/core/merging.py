@@ -158,7 +158,7 @@ def _enter(index: Indexes, saved: Saved, now: float, edits: LastEdits = NO_EDITS
         return None
     agent_set, since, looked = content
     klass = index.groups.retired_class if saved.retired_at else index.classes.of(saved.name)
-    tells_turns = all(look[4] is not msgspec.UNSET for look in agent_set.looks)  # else see standing.settled_since
+    tells_turns = all(one[4] is not msgspec.UNSET for one in agent_set.agents)  # else see standing.settled_since
     settled = saved.last_seen if tells_turns else saved.last_seen - index.seen.horizon / MISSED
     if unheard := edits.unheard(saved.name, klass.orders.keys(), settled):
         klass = klass.unaware(unheard)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from meta.hosts.classes import Look, Rejection, Verdict, is_renewed
+from meta.hosts.classes import Rejection, Reported, Verdict, is_renewed
 from meta.hosts.outcomes import marked_former
 from updater.wire.heartbeat import ROLLED_BACK, Desired
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from updater.wire.heartbeat import Outcome
 
 
-def looks_as_heard(host: "Host", looks: tuple[Look, ...]) -> tuple[Look, ...]:
+def reported_as_heard(host: "Host", all_reported: tuple[Reported, ...]) -> tuple[Reported, ...]:
     """Return the reported agents, without rejections of orders that have changed since.
 
     The host receives the new order with the reply to this report. If it rejects that too, its next report says so.
     """
     klass = host.group.klass
-    unheard = klass.unheard([look[0] for look in looks], host.last_seen) if klass.since else None
-    return without_rejections(looks, unheard) if unheard else looks
+    unheard = klass.unheard([reported[0] for reported in all_reported], host.last_seen) if klass.since else None
+    return without_rejections(all_reported, unheard) if unheard else all_reported
 
 
 def told_as_heard(host: "Host", told: "dict[str, Outcome]") -> "dict[str, Outcome]":
@@ -30,7 +30,10 @@ def told_as_heard(host: "Host", told: "dict[str, Outcome]") -> "dict[str, Outcom
 
 
 def outdated(
-    looks: Sequence[Look], verdicts: Sequence[Verdict], before: Mapping[str, Desired], after: Mapping[str, Desired]
+    all_reported: Sequence[Reported],
+    verdicts: Sequence[Verdict],
+    before: Mapping[str, Desired],
+    after: Mapping[str, Desired],
 ) -> tuple[set[str], set[str]]:
     """Return the agents whose verdict, and those whose rejection, is about a former order.
 
@@ -45,14 +48,14 @@ def outdated(
     def is_former(agent: str, version: str) -> bool:
         return agent in gone or (agent in renewed and not before[agent].version != after[agent].version == version)
 
-    telling = {look[0] for look in looks if look[4] is not UNSET}
+    telling = {reported[0] for reported in all_reported if reported[4] is not UNSET}
     told = {one for one in verdicts if one.result != ROLLED_BACK or one.agent not in telling}
-    rejecting = [(look[0], look[6].version) for look in looks if isinstance(look[6], Rejection)]
+    rejecting = [(reported[0], reported[6].version) for reported in all_reported if isinstance(reported[6], Rejection)]
     added = after.keys() - before.keys()
     rejected = {agent for agent, version in rejecting if agent in added or is_former(agent, version)}
     return {one.agent for one in told if is_former(one.agent, one.to)}, rejected
 
 
-def without_rejections(looks: Sequence[Look], agents: Container[str]) -> tuple[Look, ...]:
+def without_rejections(all_reported: Sequence[Reported], agents: Container[str]) -> tuple[Reported, ...]:
     """Return the same, without the rejections of these agents."""
-    return tuple((*look[:6], UNSET) if look[0] in agents else look for look in looks)
+    return tuple((*reported[:6], UNSET) if reported[0] in agents else reported for reported in all_reported)

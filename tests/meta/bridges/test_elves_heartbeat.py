@@ -70,7 +70,10 @@ def test_an_agent_is_a_host_and_its_apps_are_agents(table):
     Bridge(TableFleet(table)).beat()
     host = table.get("CX0001")
     assert (host.address, host.updater.version) == ("10.0.0.1", "elves-agent 0.4.3")
-    assert [look[:3] for look, _, _ in host.looks()] == [("testApp", "1.0.0", "started"), ("own", "7", "started")]
+    assert [reported[:3] for reported, _, _ in host.agents()] == [
+        ("testApp", "1.0.0", "started"),
+        ("own", "7", "started"),
+    ]
 
 
 @pytest.mark.parametrize("changed", [{"ip": ""}, {"ip": "a/b"}, {"apps": "[]"}])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, DecodeError
 
-from meta.hosts.agent_sets import LIGHT, MANY, MAX_WEIGHT, AgentSets, clean_looks, same_looks, since_when
+from meta.hosts.agent_sets import LIGHT, MANY, MAX_WEIGHT, AgentSets, clean_agents, same_as_reported, since_when
 from meta.hosts.classes import Rejection, Verdict
 from meta.hosts.outcomes import MAX_OUTCOMES, MAX_TOLD, clean_outcomes, read_outcomes, verdicts_of, write_outcomes
 from updater.wire.heartbeat import WAITS, Outcome, RealAgent
@@ -14,8 +14,8 @@ from updater.wire.limits import MAX_ATTEMPT, VERSION_FORM
 
 A = RealAgent("a", "1", "started", 100)
 B = RealAgent("b", "2", "stoped", 200, "held by ann")
-LOOK_A = ("a", "1", "started", UNSET, UNSET, UNSET, UNSET)
-LOOK_B = ("b", "2", "stoped", "held by ann", UNSET, UNSET, UNSET)
+REPORTED_A = ("a", "1", "started", UNSET, UNSET, UNSET, UNSET)
+REPORTED_B = ("b", "2", "stoped", "held by ann", UNSET, UNSET, UNSET)
 LOOKS = st.lists(
     st.tuples(
         st.sampled_from("abc"),
@@ -34,42 +34,42 @@ LOOKS = st.lists(
 
 
 @pytest.mark.parametrize(
-    ("agents", "looks", "looked"),
+    ("agents", "all_reported", "looked"),
     [
         ([], (), 0),
-        ([A], (LOOK_A,), 100),
-        ([A, B], (LOOK_A, LOOK_B), (100, 200)),
-        ([A, A], (LOOK_A, LOOK_A), 100),
-        ([A], (LOOK_B,), None),
+        ([A], (REPORTED_A,), 100),
+        ([A, B], (REPORTED_A, REPORTED_B), (100, 200)),
+        ([A, A], (REPORTED_A, REPORTED_A), 100),
+        ([A], (REPORTED_B,), None),
         ([A], (), None),
-        ([], (LOOK_A,), None),
-        ([A, B], (LOOK_B, LOOK_A), None),
-        ([RealAgent("a", "2", "started", 100)], (LOOK_A,), None),
-        ([RealAgent("a", "1", "stoped", 100)], (LOOK_A,), None),
-        ([RealAgent("a", "1", "started", 100, "held")], (LOOK_A,), None),
-        ([RealAgent("b", "2", "stoped", 200)], (LOOK_B,), None),
-        ([RealAgent("a", "1", "started", 100, trial=True)], (LOOK_A,), None),
-        ([RealAgent("a", "1", "started", 100, waits="download")], (LOOK_A,), None),
-        ([RealAgent("a", "1", "started", 100, rejected="2")], (LOOK_A,), None),
-        ([RealAgent("a", "1", "started", 100, rejected="2")], ((*LOOK_A[:6], Rejection("2")),), 100),
-        ([RealAgent("a", "1", "started", 100, rejected="2", attempt=1)], ((*LOOK_A[:6], Rejection("2")),), None),
-        ([A], ((*LOOK_A[:6], Rejection("2")),), None),
+        ([], (REPORTED_A,), None),
+        ([A, B], (REPORTED_B, REPORTED_A), None),
+        ([RealAgent("a", "2", "started", 100)], (REPORTED_A,), None),
+        ([RealAgent("a", "1", "stoped", 100)], (REPORTED_A,), None),
+        ([RealAgent("a", "1", "started", 100, "held")], (REPORTED_A,), None),
+        ([RealAgent("b", "2", "stoped", 200)], (REPORTED_B,), None),
+        ([RealAgent("a", "1", "started", 100, trial=True)], (REPORTED_A,), None),
+        ([RealAgent("a", "1", "started", 100, waits="download")], (REPORTED_A,), None),
+        ([RealAgent("a", "1", "started", 100, rejected="2")], (REPORTED_A,), None),
+        ([RealAgent("a", "1", "started", 100, rejected="2")], ((*REPORTED_A[:6], Rejection("2")),), 100),
+        ([RealAgent("a", "1", "started", 100, rejected="2", attempt=1)], ((*REPORTED_A[:6], Rejection("2")),), None),
+        ([A], ((*REPORTED_A[:6], Rejection("2")),), None),
     ],
 )
-def test_a_host_that_sees_what_it_saw_only_tells_when_it_looked(agents, looks, looked):
-    assert same_looks(agents, looks) == looked
+def test_a_host_that_sees_what_it_saw_only_tells_when_it_looked(agents, all_reported, looked):
+    assert same_as_reported(agents, all_reported) == looked
 
 
 def test_of_an_agent_that_is_listed_twice_the_last_counts():
-    assert clean_looks([A, B, RealAgent("a", "3", "started", 300)]) == (
-        (("a", "3", "started", UNSET, UNSET, UNSET, UNSET), LOOK_B),
+    assert clean_agents([A, B, RealAgent("a", "3", "started", 300)]) == (
+        (("a", "3", "started", UNSET, UNSET, UNSET, UNSET), REPORTED_B),
         (300, 200),
     )
 
 
 def test_what_a_host_says_is_cut_and_cleaned():
     nasty = "ok\nINFO admin login\x00\x1b[2J\ud800" + "x" * 5000
-    (((name, version, status, held, *_),), looked) = clean_looks([RealAgent(nasty, nasty, nasty, 7, nasty)])
+    (((name, version, status, held, *_),), looked) = clean_agents([RealAgent(nasty, nasty, nasty, 7, nasty)])
     assert name == version == (r"ok INFO admin login\u0000\u001b[2J\ud800" + "x" * 64)[:64]
     assert status == held == (r"ok INFO admin login\u0000\u001b[2J\ud800" + "x" * 300)[:300]
     assert looked == 7
@@ -77,23 +77,23 @@ def test_what_a_host_says_is_cut_and_cleaned():
 
 def test_a_host_with_very_many_agents_looked_at_all_at_one_time():
     agents = [RealAgent(f"a{i}", "1", "started", i) for i in range(MANY + 1)]
-    looks, looked = clean_looks(agents)
-    assert looked == same_looks(agents, looks) == MANY
-    assert since_when(looks, {looks[0][:3]: 5.0}, 9.0) == (5.0, *[9.0] * MANY)
+    all_reported, looked = clean_agents(agents)
+    assert looked == same_as_reported(agents, all_reported) == MANY
+    assert since_when(all_reported, {all_reported[0][:3]: 5.0}, 9.0) == (5.0, *[9.0] * MANY)
 
 
 @pytest.mark.parametrize(
-    ("looks", "since"),
+    ("all_reported", "since"),
     [
         ((), 9.0),
-        ((LOOK_A,), 5.0),
-        ((LOOK_B,), 9.0),
-        ((LOOK_A, LOOK_B), (5.0, 9.0)),
-        ((LOOK_B, ("c", "", "", UNSET)), 9.0),
+        ((REPORTED_A,), 5.0),
+        ((REPORTED_B,), 9.0),
+        ((REPORTED_A, REPORTED_B), (5.0, 9.0)),
+        ((REPORTED_B, ("c", "", "", UNSET)), 9.0),
     ],
 )
-def test_an_agent_is_so_since_it_was_first_seen_so(looks, since):
-    assert since_when(looks, {LOOK_A[:3]: 5.0}, 9.0) == since
+def test_an_agent_is_so_since_it_was_first_seen_so(all_reported, since):
+    assert since_when(all_reported, {REPORTED_A[:3]: 5.0}, 9.0) == since
 
 
 # --- sharing ---
@@ -101,11 +101,11 @@ def test_an_agent_is_so_since_it_was_first_seen_so(looks, since):
 
 def test_hosts_that_say_the_same_share_it_until_nobody_says_it():
     agent_sets = AgentSets()
-    agent_set = agent_sets.of((LOOK_A,))
+    agent_set = agent_sets.of((REPORTED_A,))
     agent_set.groups = 2
-    assert agent_sets.of((LOOK_A,)) is agent_sets.read(agent_set.text) is agent_set
+    assert agent_sets.of((REPORTED_A,)) is agent_sets.read(agent_set.text) is agent_set
     agent_sets.release(agent_set)
-    assert (len(agent_sets), agent_sets.of((LOOK_A,)) is agent_set) == (1, True)
+    assert (len(agent_sets), agent_sets.of((REPORTED_A,)) is agent_set) == (1, True)
     agent_sets.release(agent_set)
     assert (len(agent_sets), agent_sets.weight) == (0, 0)
     assert agent_sets.read(agent_set.text) is not agent_set
@@ -114,15 +114,15 @@ def test_hosts_that_say_the_same_share_it_until_nobody_says_it():
 def test_a_text_that_is_spelled_in_another_way_means_the_same_and_is_released_too():
     agent_sets = AgentSets()
     agent_set = agent_sets.read('[ ["a", "1", "started", null] ]')
-    assert agent_set is agent_sets.of((LOOK_A,))
+    assert agent_set is agent_sets.of((REPORTED_A,))
     agent_set.groups = 1
     agent_sets.release(agent_set)
-    assert agent_sets.read('[ ["a", "1", "started", null] ]') is agent_sets.of((LOOK_A,)) is not agent_set
+    assert agent_sets.read('[ ["a", "1", "started", null] ]') is agent_sets.of((REPORTED_A,)) is not agent_set
 
 
 @given(LOOKS)
-def test_an_agent_set_comes_back_from_its_text(looks):
-    assert AgentSets().read(AgentSets().of(looks).text).looks == looks
+def test_an_agent_set_comes_back_from_its_text(all_reported):
+    assert AgentSets().read(AgentSets().of(all_reported).text).agents == all_reported
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '[["a","1","started"]]', '[["a","1","started",1]]', "[[" * 1000])
@@ -135,10 +135,10 @@ def test_when_hosts_have_said_too_much_only_short_reports_are_new():
     agent_sets = AgentSets()
     known = tuple((f"a{i}", "1", "x" * 300, UNSET) for i in range(100))
     agent_sets.of(known)
-    longer, short = (*known, LOOK_A), (LOOK_A, LOOK_B)
+    longer, short = (*known, REPORTED_A), (REPORTED_A, REPORTED_B)
     assert agent_sets.has_room(longer)
     agent_sets.weight = MAX_WEIGHT
-    assert [agent_sets.has_room(looks) for looks in (known, longer, short)] == [True, False, True]
+    assert [agent_sets.has_room(all_reported) for all_reported in (known, longer, short)] == [True, False, True]
     assert LIGHT > 3 * 300
 
 
@@ -173,23 +173,23 @@ def test_a_host_that_invents_agents_does_not_fill_the_memory():
 def test_what_a_host_says_of_its_trial_is_kept_and_words_that_are_none_are_not():
     agents = [RealAgent("a", "1", "started", 1, trial=True), RealAgent("b", "1", "started", 1, waits="download")]
     agents.append(RealAgent("c", "1", "started", 1, waits="for godot"))
-    looks, _ = clean_looks(agents)
-    assert [look[4:6] for look in looks] == [(True, UNSET), (UNSET, "download"), (UNSET, UNSET)]
+    all_reported, _ = clean_agents(agents)
+    assert [reported[4:6] for reported in all_reported] == [(True, UNSET), (UNSET, "download"), (UNSET, UNSET)]
 
 
 @pytest.mark.parametrize("rejected", ["", "../2", "2 trial", "2@5", "2\x1f", "x" * 65])
 def test_a_rejected_version_that_is_none_is_not_kept(rejected):
-    ((look,), _) = clean_looks([RealAgent("a", "1", "started", 1, trial=False, rejected=rejected)])
-    assert look[6] is UNSET
+    ((reported,), _) = clean_agents([RealAgent("a", "1", "started", 1, trial=False, rejected=rejected)])
+    assert reported[6] is UNSET
 
 
 @given(LOOKS)
-def test_the_release_before_reads_what_we_write_and_writes_it_again_unchanged(looks):
-    text = AgentSets().of(looks).text
+def test_the_release_before_reads_what_we_write_and_writes_it_again_unchanged(all_reported):
+    text = AgentSets().of(all_reported).text
     read = msgspec.json.decode(text, type=tuple[tuple[str, str, str, str | None], ...])  # as it did
     assert msgspec.json.encode(read).decode() == text
-    for (*_, said), look in zip(read, looks, strict=True):
-        assert (said or "").startswith(look[3] or "")
+    for (*_, said), reported in zip(read, all_reported, strict=True):
+        assert (said or "").startswith(reported[3] or "")
 
 
 @pytest.mark.parametrize(
@@ -213,13 +213,13 @@ def test_how_a_trial_and_a_rejection_are_written_down(trial, held, rejected, sai
 @pytest.mark.parametrize("word", ["rejected=", "rejected=2", "rejected=@1", "rejected=2@", "rejected=2@x", "godot"])
 def test_words_in_a_row_that_are_not_known_are_skipped(word):
     agent_set = AgentSets().read(f'[["a","1","started","\\u001ftrial {word}"]]')
-    assert agent_set.looks == ((*LOOK_A[:4], True, UNSET, UNSET),)
+    assert agent_set.agents == ((*REPORTED_A[:4], True, UNSET, UNSET),)
 
 
 def test_rows_of_older_metas_are_read_and_written_as_they_were():
     text = '[["a","1","started",null],["b","2","stoped","held by ann"]]'
     agent_set = AgentSets().read(text)
-    assert agent_set.looks == (LOOK_A, LOOK_B)
+    assert agent_set.agents == (REPORTED_A, REPORTED_B)
     assert agent_set.text == text
 
 
@@ -237,11 +237,14 @@ def test_a_verdict_is_of_a_change_that_failed_in_words_of_which_there_are_few():
 
 def test_hosts_of_different_verdicts_have_different_profiles_that_are_released_alone():
     agent_sets = AgentSets()
-    plain, failed = agent_sets.of((LOOK_A,)), agent_sets.of((LOOK_A,), (Verdict("a", "2", "watch", "rolled back"),))
+    plain, failed = (
+        agent_sets.of((REPORTED_A,)),
+        agent_sets.of((REPORTED_A,), (Verdict("a", "2", "watch", "rolled back"),)),
+    )
     assert plain is not failed
     assert plain.text == failed.text
     plain.groups = failed.groups = 1
     agent_sets.release(failed)
-    assert agent_sets.of((LOOK_A,)) is plain
+    assert agent_sets.of((REPORTED_A,)) is plain
     agent_sets.release(plain)
     assert (len(agent_sets), agent_sets.weight) == (0, 0)

@@ -144,8 +144,8 @@ def test_coraldanes_updater_is_told_only_of_agents_with_a_user_and_a_directory()
 def test_an_agent_drifts_when_it_is_not_as_ordered(cmd, version, status, expected):
     order = Desired("a", "1", "http://r", cmd=cmd)
     assert drifts(order, version, status) == expected
-    looks = [("a", version, status, msgspec.UNSET)] if version else []
-    assert drifting({"a": order}, looks) == ([order] if expected else [])
+    all_reported = [("a", version, status, msgspec.UNSET)] if version else []
+    assert drifting({"a": order}, all_reported) == ([order] if expected else [])
 
 
 def test_what_nobody_ordered_does_not_drift():

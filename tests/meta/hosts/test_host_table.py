@@ -60,7 +60,7 @@ def check(table):
         assert {group.klass for group in apart.values()} <= {index.groups.retired_class}
         assert Counter(group.agent_set for group in both) == {group.agent_set: group.agent_set.groups for group in both}
         assert len(agent_sets) == len({group.agent_set for group in both})
-        assert bool(agent_sets.weight) == any(group.agent_set.looks or group.agent_set.verdicts for group in both)
+        assert bool(agent_sets.weight) == any(group.agent_set.agents or group.agent_set.verdicts for group in both)
         assert all(host.group.agent_set.verdicts == verdicts_of(host.outcomes) for host in everybody)
         silent, heard = set(index.seen.silent), {host for host in everybody if host.tick}
         assert silent | heard | retired == everybody

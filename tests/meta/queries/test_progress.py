@@ -8,7 +8,7 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from meta.hosts.classes import COHORTS, NO_LOOK, Classes, Rejection, Verdict
+from meta.hosts.classes import COHORTS, UNREPORTED, Classes, Rejection, Verdict
 from meta.hosts.standing import GOOD, HAS_FAILED, HELD, MISSED, TODO, TRIAL, stand
 from meta.hosts.table import HostTable
 from meta.queries.failures import by_agent, failures, sums
@@ -38,59 +38,64 @@ DIED = Verdict("a", "2", "watch", "failed")
 ROLLED_BACK = Verdict("a", "2", "watch", "rolled back")
 
 
-def look(version="2", status="started", held=UNSET, trial=UNSET, rejected=UNSET, waits=UNSET):
+def reported(version="2", status="started", held=UNSET, trial=UNSET, rejected=UNSET, waits=UNSET):
     return ("a", version, status, held, trial, waits, rejected)
 
 
 @pytest.mark.parametrize(
     ("order", "seen", "verdict", "state"),
     [
-        (START, look(), None, GOOD),
-        (START, look(trial=False), None, GOOD),
-        (START, look(trial=True), None, TRIAL),
-        (START, look(), ROLLED_BACK, GOOD),
-        (START, look("1"), None, TODO),
-        (START, look("2", "stoped"), None, TODO),
-        (START, look("2", "stoped", trial=True), None, TODO),
-        (START, NO_LOOK, None, TODO),
-        (START, look("1"), ROLLED_BACK, HAS_FAILED),
-        (START, NO_LOOK, Verdict("a", "2", "install", "refused"), HAS_FAILED),
-        (START, look("1"), Verdict("a", "2", "install", "failed"), TODO),  # the network, a full disk: it tries again
-        (START, look("1"), Verdict("a", "1", "watch", "rolled back"), TODO),  # of another version
-        (START, look("1", held="ann"), None, HELD),
-        (START, look("2", held="ann"), None, GOOD),
-        (START, look("1", held="ann"), ROLLED_BACK, HAS_FAILED),
-        (START, look("1", held="ann"), Verdict("a", "2", "install", "failed"), HELD),
-        (START, look("2", "stoped", held="ann", trial=False), Verdict("a", "2", "start", "failed"), HAS_FAILED),
-        (START, look("2", "stoped", held="ann", trial=True), None, HAS_FAILED),  # it went down within its watch
-        (START, look("1", "stoped", held="ann", trial=True), None, HELD),
-        (STOP, look("2", held="ann", trial=True), None, HELD),
-        (START, look(trial=True), DIED, HAS_FAILED),  # and was started again: there is nothing to go back to
-        (START, look(trial=True), Verdict("a", "1", "watch", "failed"), TRIAL),
-        (START, look(trial=True), Verdict("a", "2", "start", "failed"), TRIAL),
-        (START, look(trial=False), DIED, GOOD),
-        (START, look("1", rejected=Rejection("2")), None, HAS_FAILED),
-        (START, look("1", trial=False, rejected=Rejection("2")), ROLLED_BACK, HAS_FAILED),
+        (START, reported(), None, GOOD),
+        (START, reported(trial=False), None, GOOD),
+        (START, reported(trial=True), None, TRIAL),
+        (START, reported(), ROLLED_BACK, GOOD),
+        (START, reported("1"), None, TODO),
+        (START, reported("2", "stoped"), None, TODO),
+        (START, reported("2", "stoped", trial=True), None, TODO),
+        (START, UNREPORTED, None, TODO),
+        (START, reported("1"), ROLLED_BACK, HAS_FAILED),
+        (START, UNREPORTED, Verdict("a", "2", "install", "refused"), HAS_FAILED),
         (
             START,
-            look("1", "stoped", trial=False, rejected=Rejection("2")),
+            reported("1"),
+            Verdict("a", "2", "install", "failed"),
+            TODO,
+        ),  # the network, a full disk: it tries again
+        (START, reported("1"), Verdict("a", "1", "watch", "rolled back"), TODO),  # of another version
+        (START, reported("1", held="ann"), None, HELD),
+        (START, reported("2", held="ann"), None, GOOD),
+        (START, reported("1", held="ann"), ROLLED_BACK, HAS_FAILED),
+        (START, reported("1", held="ann"), Verdict("a", "2", "install", "failed"), HELD),
+        (START, reported("2", "stoped", held="ann", trial=False), Verdict("a", "2", "start", "failed"), HAS_FAILED),
+        (START, reported("2", "stoped", held="ann", trial=True), None, HAS_FAILED),  # it went down within its watch
+        (START, reported("1", "stoped", held="ann", trial=True), None, HELD),
+        (STOP, reported("2", held="ann", trial=True), None, HELD),
+        (START, reported(trial=True), DIED, HAS_FAILED),  # and was started again: there is nothing to go back to
+        (START, reported(trial=True), Verdict("a", "1", "watch", "failed"), TRIAL),
+        (START, reported(trial=True), Verdict("a", "2", "start", "failed"), TRIAL),
+        (START, reported(trial=False), DIED, GOOD),
+        (START, reported("1", rejected=Rejection("2")), None, HAS_FAILED),
+        (START, reported("1", trial=False, rejected=Rejection("2")), ROLLED_BACK, HAS_FAILED),
+        (
+            START,
+            reported("1", "stoped", trial=False, rejected=Rejection("2")),
             Verdict("a", "1", "start", "failed"),
             HAS_FAILED,
         ),
-        (START, look("2", trial=True, rejected=Rejection("2")), None, HAS_FAILED),  # it is about to go back
-        (START, look("1", trial=False, rejected=Rejection("3")), None, TODO),
-        (START, look("1", trial=False), ROLLED_BACK, TODO),  # who tells of trials tells of rejections
-        (START, look("1", trial=False), Verdict("a", "2", "start", "failed"), HAS_FAILED),
-        (STOP, look("1", "stoped", trial=False, rejected=Rejection("2")), ROLLED_BACK, GOOD),
-        (STOP, look("2", "stoped", trial=True), None, GOOD),
-        (START, look(trial=False, waits="change"), None, TODO),  # it may be about to follow a former order
-        (START, look(trial=False, waits="download"), None, TODO),
-        (START, look(trial=False, waits="change", held="ann"), None, TODO),
-        (START, look(trial=True, waits="change"), None, TODO),
-        (START, look(trial=True, waits="change"), DIED, HAS_FAILED),
-        (STOP, look("2", "stoped", trial=False, waits="change"), None, TODO),
-        (STOP, look(), None, TODO),
-        (STOP, look(), Verdict("a", "2", "stop", "failed"), HAS_FAILED),
+        (START, reported("2", trial=True, rejected=Rejection("2")), None, HAS_FAILED),  # it is about to go back
+        (START, reported("1", trial=False, rejected=Rejection("3")), None, TODO),
+        (START, reported("1", trial=False), ROLLED_BACK, TODO),  # who tells of trials tells of rejections
+        (START, reported("1", trial=False), Verdict("a", "2", "start", "failed"), HAS_FAILED),
+        (STOP, reported("1", "stoped", trial=False, rejected=Rejection("2")), ROLLED_BACK, GOOD),
+        (STOP, reported("2", "stoped", trial=True), None, GOOD),
+        (START, reported(trial=False, waits="change"), None, TODO),  # it may be about to follow a former order
+        (START, reported(trial=False, waits="download"), None, TODO),
+        (START, reported(trial=False, waits="change", held="ann"), None, TODO),
+        (START, reported(trial=True, waits="change"), None, TODO),
+        (START, reported(trial=True, waits="change"), DIED, HAS_FAILED),
+        (STOP, reported("2", "stoped", trial=False, waits="change"), None, TODO),
+        (STOP, reported(), None, TODO),
+        (STOP, reported(), Verdict("a", "2", "stop", "failed"), HAS_FAILED),
     ],
 )
 def test_how_hosts_stand_to_their_order(order, seen, verdict, state):
@@ -99,10 +104,10 @@ def test_how_hosts_stand_to_their_order(order, seen, verdict, state):
 
 def test_a_verdict_of_a_lower_attempt_does_not_count():
     again = Desired("a", "2", "http://r", "", "start", attempt=5)
-    assert stand(again, look("1"), Verdict("a", "2", "watch", "rolled back", 4)) == TODO
-    assert stand(again, look("1"), Verdict("a", "2", "watch", "rolled back", 5)) == HAS_FAILED
-    assert stand(again, look("1", trial=False, rejected=Rejection("2", 4)), None) == TODO
-    assert stand(again, look("1", trial=False, rejected=Rejection("2", 5)), None) == HAS_FAILED
+    assert stand(again, reported("1"), Verdict("a", "2", "watch", "rolled back", 4)) == TODO
+    assert stand(again, reported("1"), Verdict("a", "2", "watch", "rolled back", 5)) == HAS_FAILED
+    assert stand(again, reported("1", trial=False, rejected=Rejection("2", 4)), None) == TODO
+    assert stand(again, reported("1", trial=False, rejected=Rejection("2", 5)), None) == HAS_FAILED
 
 
 @pytest.fixture
@@ -509,7 +514,7 @@ def test_hosts_without_an_order_are_not_counted_and_overrides_are_heeded():
 def test_the_end_of_a_trial_is_no_new_version_and_its_verdict_goes_when_it_is_done(table):
     beat(table, "h1", trial=True)
     beat(table, "h1", now=NOW + 60)
-    [(_, since, _)] = table.get("h1").looks()
+    [(_, since, _)] = table.get("h1").agents()
     assert since == NOW
     beat(table, "h1", "1", outcome=rolled_back(), now=NOW + 70)
     assert len(table.get("h1").group.agent_set.verdicts) == 1

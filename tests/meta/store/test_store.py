@@ -119,7 +119,10 @@ def test_hosts_of_an_older_database_are_what_memory_can_read(url, caplog):
     assert table.names() == ["bare", "broken", "first", "second"]
     assert len(table.ids()) == 4
     first = table.get("first")
-    assert [(look[0], since, looked) for look, since, looked in first.looks()] == [("a", 8.5, 2**62), ("b", 8.5, -5)]
+    assert [(reported[0], since, looked) for reported, since, looked in first.agents()] == [
+        ("a", 8.5, 2**62),
+        ("b", 8.5, -5),
+    ]
 
 
 # --- the log of transactions ---

@@ -270,7 +270,7 @@ def test_a_clock_that_is_set_forward_and_back_leaves_all_as_it_was(meta):
 
 def served(meta, name):
     """The version that the host runs, as this meta knows it."""
-    return meta.table.get(name).group.agent_set.looks[0][1]
+    return meta.table.get(name).group.agent_set.agents[0][1]
 
 
 def test_after_a_clock_was_set_back_a_restart_finds_what_hosts_said_since_and_who_was_silent(tmp_path):
