@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from updater.wire.limits import LABEL_FORM, MAX_HOSTNAME
+from updater.wire.limits import LABEL_FORM, MAX_HOSTNAME, length_problem
 from updater.wire.names import hostname_problem
 from updater.wire.text import quoted
 
@@ -133,13 +133,15 @@ def selector_problem(kind: str, value: str) -> str:
 
 def pattern_problem(key: str, text: str) -> str:
     """Why no possible host name starts with this prefix, or matches this glob (any other key), or ""."""
+    if problem := length_problem(key, text, MAX_HOSTNAME):
+        return problem
     if key == "prefix":
         fits = not hostname_problem(text)
     else:
         parts = [part for part in _PART.findall(text) if part != "*"]
         first = _ANY if text.startswith("*") else _FIRST
         allowed = zip(parts, [first, *(_ANY for _ in parts[1:])], strict=False)
-        fits = len(parts) <= MAX_HOSTNAME and all(any(fnmatchcase(c, part) for c in known) for part, known in allowed)
+        fits = all(any(fnmatchcase(c, part) for c in known) for part, known in allowed)
     return "" if fits else f"{key} {quoted(text)} fits no host: a hostname has only letters, digits, '.', '_' and '-'"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from meta.records.model import DIGESTS, Ban, Record
 from meta.records.selectors import Selector
-from updater.wire.limits import MAX_ATTEMPT
+from updater.wire.limits import MAX_ATTEMPT, MAX_PATH, MAX_USER, MAX_WHY, USER_FORM, length_problem
 from updater.wire.names import (
     cmd_problem,
     leftovers_problem,
@@ -18,10 +18,8 @@ from updater.wire.names import (
 from updater.wire.text import quoted
 from updater.wire.urls import base_problem
 
-MAX_WHY = 500  # characters
 REQUIRED = ("name", "version", "tarball")
-MAX_PATH = 255  # characters of a workDir
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}")  # safe for a shell and for sudo
+_USER = re.compile(USER_FORM)
 _PATH = re.compile(r"(?:/[A-Za-z0-9._@%+,=:-]+)+")
 _PROBLEMS: dict[str, Callable[[str], str]] = {
     "name": name_problem,
@@ -54,12 +52,14 @@ def run_user_problem(user: str) -> str:
     """Why this is neither blank nor the name of a user, or ""."""
     if not user or _USER.fullmatch(user):
         return ""
-    return f"runUser {quoted(user)} is not 1 to 32 letters, digits, '.', '_' or '-', the first a letter or '_'"
+    return f"runUser {quoted(user)} is not 1 to {MAX_USER} letters, digits, '.', '_' or '-', the first a letter or '_'"
 
 
 def work_dir_problem(path: str) -> str:
     """Why this is neither blank nor the absolute path of a directory, or ""."""
-    if not path or (_PATH.fullmatch(path) and len(path) <= MAX_PATH and not {".", ".."}.intersection(path.split("/"))):
+    if problem := length_problem("workDir", path, MAX_PATH):
+        return problem
+    if not path or (_PATH.fullmatch(path) and not {".", ".."}.intersection(path.split("/"))):
         return ""
     shape = "an absolute path without '.', '..' or a last '/', of letters, digits and any of ._@%+,=:-"
     return f"workDir {quoted(path)} is not {shape}"

@@ -13,7 +13,7 @@ import msgspec
 from updater import __version__
 from updater.wire import added_fields
 from updater.wire.doubled_keys import keys_problem
-from updater.wire.limits import MAX_AGENTS, MAX_ATTEMPT, MAX_MIRRORS
+from updater.wire.limits import FINGERPRINT_FORM, MAX_AGENTS, MAX_ATTEMPT, MAX_MIRRORS
 from updater.wire.names import (
     STOP,
     cmd_problem,
@@ -34,7 +34,7 @@ CHANGE = "change"  # for nothing: a turn is changing the agent now
 WAITS = ("window", "download", "lock", CHANGE)  # what a change waits for; no updater sends the first and the third yet
 
 Second = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
-Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16,64}\Z")]
+Fingerprint = Annotated[str, msgspec.Meta(pattern=rf"^{FINGERPRINT_FORM}\Z")]
 Attempt = Annotated[int, msgspec.Meta(ge=0, le=MAX_ATTEMPT)]
 
 

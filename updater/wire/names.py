@@ -48,7 +48,9 @@ def md5_problem(md5: str) -> str:
     """Why this is not a valid md5 (blank, 32 hex digits or the URL of a directory), or ""."""
     if not md5 or _MD5.fullmatch(md5):
         return ""
-    if base_problem("md5", md5):
+    if (problem := base_problem("md5", md5)) and md5.lower().startswith(("http://", "https://")):
+        return problem
+    if problem:
         return f"md5 {quoted(shown(md5))} is neither blank, nor 32 hex digits, nor an http or https URL of a directory"
     return ""
 

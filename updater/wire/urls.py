@@ -9,7 +9,7 @@ import re
 from ipaddress import IPv6Address
 from urllib.parse import quote, unquote, urlsplit
 
-from updater.wire.limits import MAX_URL, URL_NAME_FORM
+from updater.wire.limits import MAX_HOSTNAME, MAX_URL, MAX_URL_PART, URL_NAME_FORM
 from updater.wire.text import quoted
 
 NO_PROXY_URL = "(a proxy that is no URL)"
@@ -31,6 +31,8 @@ def base_problem(key: str, url: str) -> str:
         return f"{key} has {len(url):,} characters, of {MAX_URL:,} at most: {quoted(shown(url))}"
     try:
         parts = urlsplit(url)
+        if problem := _length_problem(parts.hostname or ""):
+            return f"{key} {quoted(shown(url))} has {problem}"
         usable = parts.scheme in ("http", "https") and parts.port != 0 and has_host(parts.netloc)
     except ValueError:
         usable = False
@@ -39,12 +41,20 @@ def base_problem(key: str, url: str) -> str:
     return ""
 
 
+def _length_problem(host: str) -> str:
+    """Which length of a host's name DNS does not take, or ""."""
+    whole, longest = len(host.removesuffix(".")), max(map(len, host.split(".")))
+    if whole > MAX_HOSTNAME:
+        return f"a host of {whole:,} characters, of {MAX_HOSTNAME} at most"
+    return f"a host with a part of {longest} characters, of {MAX_URL_PART} at most" if longest > MAX_URL_PART else ""
+
+
 def has_host(authority: str) -> bool:
     """Whether the host of an authority can be looked up: a name that DNS takes, or an address; IPv6 in brackets, no zone."""
     host = authority.rpartition("@")[2]
     host = host if host.endswith("]") else re.sub(r":[0-9]*$", "", host)
     if not host.startswith("["):
-        return len(host) <= 254 and _URL_NAME.fullmatch(host) is not None
+        return len(host.removesuffix(".")) <= MAX_HOSTNAME and _URL_NAME.fullmatch(host) is not None
     try:
         return host.endswith("]") and IPv6Address(host[1:-1]).scope_id is None
     except ValueError:

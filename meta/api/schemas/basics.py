@@ -5,8 +5,21 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from meta.records.validate import MAX_WHY
-from updater.wire.limits import HOSTNAME_FORM, LABEL_FORM, MAX_HOSTNAME, MAX_NAME, NAME_FORM, TARBALL_FORM, VERSION_FORM
+from updater.wire.limits import (
+    HOSTNAME_FORM,
+    LABEL_FORM,
+    MAX_HOSTNAME,
+    MAX_LABEL,
+    MAX_LISTED,
+    MAX_NAME,
+    MAX_NUMBER,
+    MAX_TOKEN_NAME,
+    MAX_WHY,
+    NAME_FORM,
+    TARBALL_FORM,
+    TOKEN_NAME_FORM,
+    VERSION_FORM,
+)
 
 END = r"(?!\n)$"  # Python's $ alone also matches before a final newline
 NAME = f"^{NAME_FORM}{END}"
@@ -15,23 +28,24 @@ HOSTNAME = f"^{HOSTNAME_FORM}{END}"
 TARBALL = f"^{TARBALL_FORM}{END}"
 LABEL_KEY = f"^{LABEL_FORM}{END}"
 LABEL_VALUE = f"^({LABEL_FORM})?{END}"
-TOKEN_NAME = r"^[A-Za-z0-9][A-Za-z0-9@._ -]{0,63}" + END
+TOKEN_NAME = f"^{TOKEN_NAME_FORM}{END}"
 
 IN_WORDS = {
     NAME: f"1 to {MAX_NAME} letters, digits, '.', '_' or '-', the first a letter or digit",
     VERSION: f"1 to {MAX_NAME} letters, digits or any of ._+~=-, the first a letter or digit",
     HOSTNAME: f"1 to {MAX_HOSTNAME} letters, digits, '.', '_' or '-', the first a letter or digit",
     TARBALL: "NAME-VERSION.tar.gz",
-    LABEL_KEY: "1 to 63 letters, digits, '.', '_' or '-'",
-    LABEL_VALUE: "blank or 1 to 63 letters, digits, '.', '_' or '-'",
-    TOKEN_NAME: "1 to 64 letters, digits, blanks or any of @._-, the first a letter or digit",
+    LABEL_KEY: f"1 to {MAX_LABEL} letters, digits, '.', '_' or '-'",
+    LABEL_VALUE: f"blank or 1 to {MAX_LABEL} letters, digits, '.', '_' or '-'",
+    TOKEN_NAME: f"1 to {MAX_TOKEN_NAME} letters, digits, blanks or any of @._-, the first a letter or digit",
 }  # the patterns in words
 
 AgentName = Annotated[str, Meta(pattern=NAME)]
 Version = Annotated[str, Meta(pattern=VERSION)]
 Hostname = Annotated[str, Meta(pattern=HOSTNAME)]
 Why = Annotated[str, Meta(max_length=MAX_WHY)]
-Number = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
+Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+HostList = Annotated[list[Hostname], Meta(min_length=1, max_length=MAX_LISTED)]
 LabelSet = dict[Annotated[str, Meta(pattern=LABEL_KEY)], Annotated[str, Meta(pattern=LABEL_VALUE)]]
 
 

@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from meta.api.schemas.basics import END, AgentName, Body, Number, Why
-from updater.wire.limits import MAX_HOSTNAME, MAX_NAME, MAX_STATUS
+from updater.wire.limits import (
+    MAX_HOSTNAME,
+    MAX_HOSTS_PAGE,
+    MAX_LABEL,
+    MAX_NAME,
+    MAX_QUERIED,
+    MAX_REVISIONS_PAGE,
+    MAX_STATUS,
+    SHA256_FORM,
+)
 
 
 class EditQuery(Body):
@@ -32,7 +41,7 @@ class RevisionsQuery(Body):
 
     agent: Annotated[str, Meta(max_length=MAX_NAME, description="only those about its record or its bans")] = ""
     before: Annotated[Number, Meta(description="only lower numbers; 0: all")] = 0
-    limit: Annotated[int, Meta(ge=1, le=500)] = 50
+    limit: Annotated[int, Meta(ge=1, le=MAX_REVISIONS_PAGE)] = 50
 
 
 class HostsQuery(Body):
@@ -42,7 +51,7 @@ class HostsQuery(Body):
     agent: Annotated[str, Meta(max_length=MAX_NAME)] = ""
     version: Annotated[str, Meta(max_length=MAX_NAME)] = ""
     status: Annotated[str, Meta(max_length=MAX_STATUS)] = ""
-    label: Annotated[str, Meta(max_length=127, description="`env=staging`, or `env` for any value")] = ""
+    label: Annotated[str, Meta(max_length=2 * MAX_LABEL + 1, description="`env=staging`, or `env` for any value")] = ""
     name: Annotated[str, Meta(max_length=MAX_HOSTNAME, description="a glob")] = ""
     drift: Annotated[
         bool | None, Meta(description="whether `agent`, or without one any agent, differs from what is desired")
@@ -52,7 +61,7 @@ class HostsQuery(Body):
     )
     doubled: Annotated[bool, Meta(description="only names under which two machines report")] = False
     cursor: Annotated[str, Meta(max_length=MAX_HOSTNAME, description="`next` of the previous page")] = ""
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    limit: Annotated[int, Meta(ge=1, le=MAX_HOSTS_PAGE)] = 100
 
 
 class AgentQuery(Body):
@@ -66,11 +75,11 @@ class ProgressQuery(Body):
 
     agent: AgentName
     selector: Annotated[
-        str, Meta(max_length=8192, description="`prefix:a`, `glob:*.b`, `hosts:c,d`, `label:env=e`; empty: all")
+        str, Meta(max_length=MAX_QUERIED, description="`prefix:a`, `glob:*.b`, `hosts:c,d`, `label:env=e`; empty: all")
     ] = ""
     include_lost: Annotated[bool, Meta(description="late and lost hosts count by their last report")] = False
     failed_before: Annotated[
-        str, Meta(max_length=8192, description="names of hosts, see `gone` of Progress; comma-separated")
+        str, Meta(max_length=MAX_QUERIED, description="names of hosts, see `gone` of Progress; comma-separated")
     ] = ""
 
 
@@ -91,7 +100,7 @@ class UploadQuery(Body):
     """What is uploaded."""
 
     sha256: Annotated[
-        str, Meta(pattern=r"^([0-9a-fA-F]{64})?" + END, description="the expected digest; empty: not checked")
+        str, Meta(pattern=f"^({SHA256_FORM})?{END}", description="the expected digest; empty: not checked")
     ] = ""
     agent: Annotated[str, Meta(max_length=MAX_NAME, description="its name, needed if the file name is ambiguous")] = ""
     why: Annotated[Why, Meta(description="one line for the history")] = ""

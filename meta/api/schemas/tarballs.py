@@ -5,6 +5,7 @@ from typing import Annotated
 from msgspec import Meta, field
 
 from meta.api.schemas.basics import Answer, Body
+from updater.wire.limits import MAX_KEPT, MAX_LISTED, MAX_TIME
 
 
 class TarballView(Answer):
@@ -36,12 +37,12 @@ class Tarballs(Answer):
 class PruneBody(Body):
     """Which tarballs to remove."""
 
-    keep: Annotated[int, Meta(ge=0, le=1_000_000, description="how many of the newest of each agent are kept")] = 3
-    older: Annotated[float, Meta(ge=0, le=1e11, description="only those published more than so many seconds ago")] = (
-        30 * 86400.0
-    )
+    keep: Annotated[int, Meta(ge=0, le=MAX_KEPT, description="how many of the newest of each agent are kept")] = 3
+    older: Annotated[
+        float, Meta(ge=0, le=MAX_TIME, description="only those published more than so many seconds ago")
+    ] = 30 * 86400.0
     files: Annotated[
-        Annotated[list[str], Meta(max_length=10_000)] | None, Meta(description="only these; null: all")
+        Annotated[list[str], Meta(max_length=MAX_LISTED)] | None, Meta(description="only these; null: all")
     ] = None
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from meta.api.schemas.basics import TOKEN_NAME, Answer, Body, Hostname
-from updater.wire.limits import MAX_HOSTNAME
+from updater.wire.limits import MAX_HOSTNAME, MAX_SPAN, MAX_TIME, MAX_USES
 
 
 class Whoami(Answer):
@@ -23,11 +23,11 @@ class TokenBody(Body):
     role: Annotated[
         Literal["", "viewer", "editor", "admin"], Meta(description="required for operators, only for them")
     ] = ""
-    expires: Annotated[float, Meta(ge=0, le=1e11, description="0: never, unless `expiresIn` is given")] = 0.0
+    expires: Annotated[float, Meta(ge=0, le=MAX_TIME, description="0: never, unless `expiresIn` is given")] = 0.0
     expires_in: Annotated[
-        float, Meta(ge=0, le=1e10, description="seconds from now by meta's clock; instead of `expires`")
+        float, Meta(ge=0, le=MAX_SPAN, description="seconds from now by meta's clock; instead of `expires`")
     ] = 0.0
-    uses: Annotated[int, Meta(ge=-1, le=1_000_000_000, description="how many hosts may enrol; -1: any number")] = -1
+    uses: Annotated[int, Meta(ge=-1, le=MAX_USES, description="how many hosts may enrol; -1: any number")] = -1
     pattern: Annotated[
         str, Meta(min_length=1, max_length=MAX_HOSTNAME, description="a glob of the hostnames that may enrol")
     ] = "*"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType, field
 
-from meta.api.schemas.basics import LABEL_KEY, AgentName, Answer, Body, Hostname, LabelSet, Number, Why
+from meta.api.schemas.basics import LABEL_KEY, AgentName, Answer, Body, HostList, LabelSet, Number, Why
 from meta.queries.representations import Count, Drift, Failure, HostView, LabelView
 from meta.records.history import Change
 
@@ -121,7 +121,7 @@ class LabelsBody(Body):
 class LabelEdit(Body):
     """Changes the labels of some hosts, in one revision: all or nothing."""
 
-    hosts: Annotated[list[Hostname], Meta(min_length=1, max_length=10_000)]
+    hosts: HostList
     set: LabelSet = field(default_factory=dict)
     remove: Annotated[list[Annotated[str, Meta(pattern=LABEL_KEY)]], Meta(description="keys")] = field(
         default_factory=list
@@ -132,7 +132,7 @@ class LabelEdit(Body):
 class RetirementBody(Body):
     """Hosts to retire, or to take back."""
 
-    hosts: Annotated[list[Hostname], Meta(min_length=1, max_length=10_000)]
+    hosts: HostList
     retired: Annotated[bool, Meta(description="false: take them back")] = True
 
 

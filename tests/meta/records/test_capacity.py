@@ -23,7 +23,7 @@ from meta.records.model import Ban, Override, Record, RecordSet, Release, matche
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 from updater.wire.fitting import agents_that_fit, outcomes_that_fit
 from updater.wire.heartbeat import Outcome, RealAgent, Report, decode_report, render_reply, render_report
-from updater.wire.limits import MAX_AGENTS, MAX_BODY, MAX_MIRRORS, MAX_URL, ROOM, TABLE, reply_problem
+from updater.wire.limits import MAX_AGENTS, MAX_BODY, MAX_MIRRORS, MAX_URL, ROOM, reply_problem
 from updater.wire.reply import parse_reply
 
 LONG = [f"http://mirror{number}.example/" + "x" * 4000 for number in range(MAX_MIRRORS)]  # 64 KiB for one agent
@@ -369,11 +369,3 @@ def test_many_hosts_that_are_labelled_or_named_cost_little():
 
 
 RINGS = [Label(f"ring={n}") for n in range(200)]
-
-
-def test_the_documents_have_the_table_of_limits_that_both_sides_use():
-    text = (ROOT / "docs" / "operating-meta.md").read_text()
-    rows = [f"| {limit.what} | {limit.most} |" for limit in TABLE]
-    assert "\n".join(rows) in text
-    assert reply_problem(MAX_BODY - ROOM) == ""
-    assert f"{MAX_BODY - ROOM:,} bytes" in text
