@@ -94,7 +94,7 @@ summary() {
 
 # All tests. What failed is tried once more, alone, and named: what passes then is not deterministic, which is a defect of its own.
 tests() {
-    ./control test && return
+    ./control test --all && return
     local name names
     names=$(failed_tests)
     echo "ci: the tests that failed, once more and alone"

@@ -46,11 +46,11 @@ def end_all_of(directory: Path) -> int:
     return count
 
 
-def get(url: str) -> requests.Response:
+def get(url: str, token: str = "") -> requests.Response:
     """GET, without a proxy."""
     with requests.Session() as session:
         session.trust_env = False
-        return session.get(url, timeout=5)
+        return session.get(url, timeout=5, headers={"Authorization": f"Bearer {token}"} if token else {})
 
 
 class _Process:
@@ -161,6 +161,12 @@ class Meta(_Process):
         if done.returncode != expect:
             raise Late(f"meta {' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return done
+
+    def ask(self, path: str) -> Any:
+        """GET of the REST API as its admin. A look that is repeated until something comes true costs no process so."""
+        answer = get(f"{self.url}/api/v1/{path}", self.token.read_text().strip())
+        answer.raise_for_status()
+        return answer.json()
 
     def kill(self) -> None:
         """End it at once, with the worker that does its work."""

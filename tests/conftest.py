@@ -1,6 +1,7 @@
 """What all tests share: hypothesis that repeats itself, and a guard against leftovers."""
 
 import os
+import random
 import signal
 from pathlib import Path
 
@@ -15,6 +16,26 @@ def pytest_configure():
     """Ctrl-C means what it means at a terminal, also to the programs that tests start: a shell that starts the tests in the
     background has them ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--shuffle", metavar="SEED", help="run the modules, and the tests of each, in another order")
+
+
+def pytest_report_header(config):
+    seed = config.getoption("shuffle")
+    return f"shuffled: --shuffle {seed}" if seed else None
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if "e2e" in item.path.parts:
+            item.add_marker("long")
+    if seed := config.getoption("shuffle"):
+        chance = random.Random(seed)
+        chance.shuffle(items)
+        places = {path: chance.random() for path in sorted({item.path for item in items})}
+        items.sort(key=lambda item: places[item.path])
 
 
 @pytest.fixture(autouse=True)

@@ -70,7 +70,7 @@ def watch(meta, code, *options):
 
 
 def progress(meta):
-    return json.loads(meta.run("status", AGENT, "-o", "json").stdout)["progress"]
+    return meta.ask(f"progress?agent={AGENT}")
 
 
 def is_gone(meta, *names):

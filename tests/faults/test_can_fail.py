@@ -53,6 +53,8 @@ MUTATIONS = {
 }
 
 
+@pytest.mark.long
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS.keys())
 def test_the_suite_notices_when(tmp_path, mutation):
     options, file, care, carelessness, words = mutation

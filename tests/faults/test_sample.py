@@ -19,9 +19,11 @@ def faults(*options: str, directory: Path = REPOSITORY) -> subprocess.CompletedP
     """Run the suite; the `updater` of `directory` is what it is run on."""
     environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'tests'}:{REPOSITORY}", "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "faults", *options]
-    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=110)
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=280)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("name", "step"), SAMPLES.items(), ids=SAMPLES.keys())
 def test_a_sample_of_the_faults_is_survived(name, step):
     scenarios = [f"--scenario={scenario}" for scenario in SCENARIOS.get(name, ())]
@@ -29,6 +31,8 @@ def test_a_sample_of_the_faults_is_survived(name, step):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", ["clock:forward-between", "start:twenty"])
 def test_long_runs_that_take_a_moment_go_well(case):
     done = faults("--only", f"long:{case}")

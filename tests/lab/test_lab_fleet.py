@@ -9,6 +9,7 @@ class EnoughError(Exception):
     pass
 
 
+@pytest.mark.long
 def test_who_waits_for_a_meta_to_start_may_end_that_sooner_and_leaves_none(tmp_path):
     def wait(_what, _probe, within):
         assert within > 1

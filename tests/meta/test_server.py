@@ -52,6 +52,7 @@ def test_a_setting_that_has_gone_away_is_warned_of_and_keeps_nothing_from_starti
         assert version_for(server, "h1") == "1.0.0"
 
 
+@pytest.mark.long
 def test_a_low_soft_limit_of_open_files_is_raised_to_what_the_connections_need(server):
     assert server.stop(signal.SIGTERM) == 0
     server.start(open_files=(256, 8192))
@@ -59,6 +60,7 @@ def test_a_low_soft_limit_of_open_files_is_raised_to_what_the_connections_need(s
     assert "files may be open" not in server.log()
 
 
+@pytest.mark.long
 def test_a_hard_limit_of_open_files_that_is_too_low_is_told_at_the_start(server):
     assert server.stop(signal.SIGTERM) == 0
     server.start(open_files=(256, 1024))
@@ -73,6 +75,7 @@ def open_files_of(server: MetaServer) -> str:
     return next(line for line in limits if line.startswith("Max open files")).split()[3]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("listen", "hosts"), [(":0", ["127.0.0.1", "::1"]), ("[::]:0", ["127.0.0.1", "::1"]), ("[::1]:0", ["::1"])]
 )
@@ -99,6 +102,7 @@ with MetaServer(Path(sys.argv[1]), Path(sys.argv[2]), "--listen", sys.argv[3]) a
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sysctl", "listen", "heard"),
     [
@@ -123,6 +127,7 @@ def test_it_is_ready_and_answers_whatever_of_ipv6_is_switched_off(tmp_path, reco
     assert f"listens on http://{heard}:" in (tmp_path / "meta.log").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_heartbeat_just_before_the_stop_is_remembered(server, how):
     worker = server.worker()
@@ -134,6 +139,7 @@ def test_a_heartbeat_just_before_the_stop_is_remembered(server, how):
     assert "ERROR" not in server.log()
 
 
+@pytest.mark.long
 def test_a_signal_to_the_whole_group_stops_it_as_well(server):
     worker = server.worker()
     os.kill(worker, signal.SIGINT)  # what a terminal does on Ctrl-C, before the main process can react
@@ -141,6 +147,7 @@ def test_a_signal_to_the_whole_group_stops_it_as_well(server):
     assert not is_alive(worker)
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_is_replaced_and_knows_the_hosts(server):
     worker = server.worker()
     server.beat("h1", a="1.0.0")
@@ -167,6 +174,7 @@ def test_a_locked_database_holds_up_no_heartbeat(server):
     until(lambda: saved(server), "the hosts are written when the database is free")
 
 
+@pytest.mark.long
 def test_no_worker_outlives_the_main_process(server):
     worker = server.worker()
     server.beat("h1", a="1.0.0")
@@ -185,6 +193,7 @@ def test_hangup_reloads_the_records_in_the_same_worker(server, records):
     assert server.worker() == worker
 
 
+@pytest.mark.long
 def test_reload_reads_an_edited_file(server, records, tmp_path):
     records.write_text(RECORDS.replace("1.0.0", "2.0.0"))
     done = meta("reload", "--url", server.url, directory=tmp_path)
@@ -192,6 +201,7 @@ def test_reload_reads_an_edited_file(server, records, tmp_path):
     assert version_for(server, "h1") == "2.0.0"
 
 
+@pytest.mark.long
 def test_reload_of_a_file_with_errors_leaves_the_former_records_in_force(server, records, tmp_path):
     records.write_text(RECORDS.replace("1.0.0", "2/0/0").replace("prefix", "prefx"))
     done = meta("reload", "--url", server.url, directory=tmp_path)
@@ -210,6 +220,7 @@ def test_reload_is_refused_to_what_a_proxy_hands_on(server):
     assert (answer.status, answer.text) == (403, "no privilege")
 
 
+@pytest.mark.long
 def test_a_second_meta_on_the_same_address_is_refused(server, records, tmp_path):
     address = urlsplit(server.url).netloc
     done = meta(
@@ -219,6 +230,7 @@ def test_a_second_meta_on_the_same_address_is_refused(server, records, tmp_path)
     assert server.ask("GET", "/health").text == "ok"
 
 
+@pytest.mark.long
 def test_a_worker_that_cannot_start_again_ends_meta_instead_of_telling_hosts_old_news(server, records):
     records.write_text("agents:")
     os.kill(server.worker(), signal.SIGKILL)
@@ -244,6 +256,7 @@ def test_a_path_cannot_climb_out_through_the_server(server, path):
     assert server.ask("GET", path).status == 404
 
 
+@pytest.mark.long
 def test_clients_that_do_not_take_their_downloads_stop_no_heartbeat(server, tmp_path):
     (tmp_path / "tarballs/big.tar.gz").write_bytes(bytes(30_000_000))
     host, port = urlsplit(server.url).hostname, urlsplit(server.url).port
@@ -267,6 +280,7 @@ def test_a_body_over_one_mebibyte_is_refused_with_and_without_a_length(server):
     assert version_for(server, "h1") == "1.0.0"
 
 
+@pytest.mark.long
 def test_many_hosts_at_once_are_all_answered_and_remembered(server):
     names = [f"h{i}" for i in range(160)]
     replies: dict[str, str] = {}

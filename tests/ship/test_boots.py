@@ -16,6 +16,8 @@ from helpers.agents import QUIET
 from helpers.site import Site
 from lab.fleet import Late, until
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 SYSTEMD = Path("/lib/systemd/systemd")
 APART = ("unshare", "--fork", "--kill-child", "--pid", "--mount", "--uts", "--ipc", "--cgroup")

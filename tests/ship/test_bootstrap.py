@@ -66,6 +66,7 @@ def test_it_loads_nothing_that_is_installed_on_the_host(pyz, bare):
     assert "site-packages" not in done.stderr
 
 
+@pytest.mark.long
 def test_it_starts_about_as_quickly_as_a_python_that_does_as_much(pyz, bare):
     bare.run(*ISOLATED, pyz, "--help")  # the first start unpacks
     plain = fastest(bare, *ISOLATED, "-c", "import argparse, http.client, json, logging, ssl, subprocess")
@@ -104,6 +105,7 @@ def test_a_terminal_gets_plain_lines_where_there_is_no_rich(pyz, bare, root):
     assert (done.returncode, shown) == (0, "ops-updater 1.0.0 stoped\r\n")
 
 
+@pytest.mark.long
 def test_five_first_starts_at_once_make_one_directory(package, bare):
     with ExitStack() as stack:
         command = (*ISOLATED, package / "updater.pyz", "run", "--help")
@@ -173,6 +175,7 @@ def a_file(evil):
     evil.touch(mode=0o700)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [open_to_all, of_another_user, a_link, a_file], ids=lambda how: how.__name__)
 def test_what_others_may_have_planted_is_not_loaded(package, bare, how):
     evil, trace = planted(package, bare)
@@ -185,6 +188,7 @@ def test_what_others_may_have_planted_is_not_loaded(package, bare, how):
     assert libraries(bare.home / ".cache" / "ops-updater") == [evil.name], "it took the next place"
 
 
+@pytest.mark.long
 def test_without_any_place_it_unpacks_for_this_run_only(package, bare, tmp_path):
     evil, trace = planted(package, bare)
     evil.chmod(0o755)

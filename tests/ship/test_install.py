@@ -176,6 +176,7 @@ def test_a_user_of_its_own_owns_what_it_must_write(installing, host):
     assert "\nUser=nobody\n" in (host / UNIT).read_text()
 
 
+@pytest.mark.long
 def test_a_running_updater_is_not_disturbed(installing, host, bare):
     installing("--server", "127.0.0.1:9")
     configure(host / ROOT)
@@ -391,6 +392,7 @@ def test_of_several_that_were_never_marked_none_is_guessed(root, launch):
     assert "no complete version is left" in done.stderr
 
 
+@pytest.mark.long
 def test_the_installed_launcher_becomes_the_updater(installing, host, bare):
     installing("--server", "meta:2000")
     configure(host / ROOT)

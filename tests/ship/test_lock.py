@@ -87,6 +87,7 @@ def test_install_refuses_an_extra_that_does_not_exist_before_it_installs_anythin
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.long
 def test_install_takes_no_file_but_those_that_are_locked(checkout, wheelhouse, tmp_path_factory):
     offered = tmp_path_factory.mktemp("offered")
     for pin in locked.select(PINS, locked.roots(["build"])):

@@ -54,6 +54,7 @@ def test_a_package_alone_keeps_its_files_beside_it(package, bare):
     assert is_dead(pid)
 
 
+@pytest.mark.long
 def test_all_versions_in_a_root_speak_of_the_same_daemon(root, control):
     assert control(FIRST, "start").returncode == 0
     pid = control(FIRST, "pid").stdout
@@ -94,6 +95,7 @@ def test_the_version_of_a_package_is_one_word_and_needs_no_configuration(root, c
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{VERSION}\n", "")
 
 
+@pytest.mark.long
 def test_reload_reaches_the_daemon(root, control):
     control(FIRST, "start")
     assert control(SECOND, "reload").returncode == 0
@@ -111,6 +113,7 @@ def test_a_stopped_agent_is_no_error_for_those_who_ask_its_status(root, control)
     assert (done.returncode, done.stdout, done.stderr) == (0, "stoped\n", "")
 
 
+@pytest.mark.long
 def test_started_means_that_the_port_is_taken_or_without_http_the_lock(root, control):
     settings = json.loads((root / "cfg.json").read_text())
     host, _, port = settings["http"]["listen"].rpartition(":")
@@ -127,6 +130,7 @@ def test_started_means_that_the_port_is_taken_or_without_http_the_lock(root, con
     control(FIRST, "stop")
 
 
+@pytest.mark.long
 def test_a_start_and_hangups_at_once_end_no_updater(root, control, bare):
     with bare.started(
         "sh", "-c", f"until read -r pid; do :; done <'{root}/var/app.pid'; while kill -HUP $pid; do :; done"

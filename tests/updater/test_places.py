@@ -69,6 +69,7 @@ def whole(root, version, current=False):
     return directory
 
 
+@pytest.mark.long
 def test_an_old_version_of_the_image_is_removed_where_it_is_once(host, site, over):
     whole(host.root, "1")
     whole(host.root, "2", current=True)
@@ -87,6 +88,7 @@ def test_an_old_version_of_the_image_is_removed_where_it_is_once(host, site, ove
     assert site.gets == ["/agent-3.tar.gz.md5", "/agent-3.tar.gz"], "fetched once"
 
 
+@pytest.mark.long
 def test_what_the_image_has_in_the_place_of_a_version_makes_room_for_it_once(host, site, over):
     whole(host.root, "1", current=True)
     (host.root / "agent" / "2" / "half").mkdir(parents=True)
@@ -139,6 +141,7 @@ def test_a_root_that_is_mounted_noexec_is_named_before_anything_is_fetched(host,
     assert site.gets == []
 
 
+@pytest.mark.long
 def test_a_version_on_a_mount_without_exec_is_named_before_the_old_one_is_stopped(host, site):
     whole(host.root, "1", current=True)
     site.desire(("agent", "1"))
@@ -188,6 +191,7 @@ def test_such_a_version_is_named_before_what_is_left_of_a_deleted_one_is_ended(h
     assert host.current("agent") == "1"
 
 
+@pytest.mark.long
 def test_a_way_back_to_such_a_version_leaves_what_is_there(host, site):
     host.config.write_text(json.dumps(json.loads(host.config.read_text()) | {"watch": 60}))
     for version in ("1", "2"):
@@ -269,6 +273,7 @@ def closed():
         directory.chmod(0o755)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("which", ["odd", "odd/1"])
 def test_an_agent_that_cannot_be_looked_at_costs_the_others_nothing(host, site, closed, which):
     whole(host.root, "1", current=True)

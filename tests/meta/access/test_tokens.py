@@ -388,6 +388,7 @@ def test_a_forwarded_host_is_not_on_this_machine(world):
 # --- brute force and floods ---
 
 
+@pytest.mark.long
 def test_wrong_tokens_are_slowed_down_and_good_ones_are_not(tmp_path):
     world = World(tmp_path, RateLimits(Buckets(1, 10), Buckets(1e9, 1e9), Buckets(1e9, 1e9)))
     try:
@@ -402,6 +403,7 @@ def test_wrong_tokens_are_slowed_down_and_good_ones_are_not(tmp_path):
         world.close()
 
 
+@pytest.mark.long
 def test_a_rack_behind_one_address_enrols_by_the_bucket_of_its_token_and_wrong_tokens_by_that_of_the_address(tmp_path):
     world = World(tmp_path, RateLimits(Buckets(1, 10), Buckets(1, 1), enrolments=Buckets(20, 200)))
 

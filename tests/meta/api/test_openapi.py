@@ -64,6 +64,7 @@ def test_what_changes_something_is_for_editors_and_no_get(document):
     assert [one.name for one in operations() if one.body is FILE] == ["put_tarball"]
 
 
+@pytest.mark.long
 def test_schemathesis_would_find_a_defect(tmp_path):
     from helpers.schemathesis_run import run
 
@@ -74,6 +75,7 @@ def test_schemathesis_would_find_a_defect(tmp_path):
     assert any(": Server error" in text for text in found), found
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_schemathesis_finds_no_defect_and_nothing_undocumented(tmp_path):
     from helpers.schemathesis_run import run

@@ -71,6 +71,7 @@ def test_many_hangups_at_once_are_reloads_one_after_another(tmp_path):
         assert "cannot be written" not in bridge.log()
 
 
+@pytest.mark.long
 def test_the_agents_show_in_the_meta_that_serves_the_same_database(tmp_path):
     (tmp_path / "records.yaml").write_text(RECORDS)
     with (
@@ -182,6 +183,7 @@ def test_agent_info_is_a_list_where_the_file_says_so(tmp_path):
             assert module.call("agentInfo", {"ip": "10.9.9.9"})["mqbody"]["result"] == []
 
 
+@pytest.mark.long
 def test_a_port_that_is_taken(tmp_path):
     with Bridge(tmp_path / "a", SIMPLE | NOWHERE, "--no-hosts") as bridge:
         second = Bridge(tmp_path / "b", SIMPLE | NOWHERE | {"thrift.heartbeat.port": bridge.port}, "--no-hosts")
@@ -195,6 +197,7 @@ def table(version: str) -> dict:
     return {"result": [{"app": "testApp", "version": version, "agentList": [AGENT.ip]}]}
 
 
+@pytest.mark.long
 def test_mode_supervisor_goes_on_with_the_last_table_after_a_restart(tmp_path):
     with names() as (exchange, queue):
         settings = {"auth.mode": "supervisor", "mq.exchange": exchange, "mq.queue": queue}
@@ -305,6 +308,7 @@ def test_the_broker_killed_and_started_under_load(tmp_path, broker):
         patiently(lambda: depth(broker.port) == 0, "and all is acknowledged")
 
 
+@pytest.mark.long
 def test_huge_messages_cost_no_memory_for_long(tmp_path, broker):
     with Bridge(tmp_path, SIMPLE | {"mq.port": broker.port}, "--no-hosts") as bridge:
         patiently(bridge.is_ready, "the queue serves")
@@ -326,6 +330,7 @@ def depth(port: int) -> int:
         connection.close()
 
 
+@pytest.mark.long
 def test_two_instances_one_is_killed(tmp_path, broker):
     with ZooKeeper(tmp_path / "zookeeper") as zookeeper:
         shared = {"mq.port": broker.port, "zookeeper.enabled": "true", "zookeeper.host": zookeeper.hosts}

@@ -103,6 +103,7 @@ def test_two_instances_that_write_the_same_new_agents_at_once(client, root, zook
     assert [writes._numbers.get("agents_not_shared") for writes in both] == [0, 0]
 
 
+@pytest.mark.long
 def test_an_agent_whose_node_breaks_the_connection_is_found(tmp_path):
     with ZooKeeper(tmp_path / "zk", max_buffer=20_000) as server, instance(server.hosts, "/elves") as one:
         until(lambda: one.sharing.is_connected, "connected")
@@ -189,6 +190,7 @@ def something_else(port: int, says: bytes):
         thread.join()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("says", [b"AMQP\0\0\x09\x01", b"\0\0\0\4oops", b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
 def test_another_service_in_its_place_is_outlived(tmp_path, caplog, says):
     server = ZooKeeper(tmp_path / "zk")
@@ -200,6 +202,7 @@ def test_another_service_in_its_place_is_outlived(tmp_path, caplog, says):
             until(lambda: client.exists("/elves/heartbeat/agent/10.0.0.1"), "ZooKeeper is there now")
 
 
+@pytest.mark.long
 def test_a_server_that_has_lost_its_data_is_served_again(tmp_path):
     with ZooKeeper(tmp_path / "zk") as server, instance(server.hosts, "/elves") as one:
         one.beat("10.0.0.1")
@@ -227,6 +230,7 @@ def test_a_node_whose_creation_was_cut_off_is_found(zookeeper, client, root):
             assert registered(client, root) == [made]
 
 
+@pytest.mark.long
 def test_a_node_of_ours_that_was_deleted_is_made_again(zookeeper, client, root):
     with instance(zookeeper.hosts, root, look_every=0.2):
         (name,) = until(lambda: registered(client, root), "registered")

@@ -3,8 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from helpers.meta_people import Person
 from helpers.meta_server import MetaServer, meta
+
+pytestmark = pytest.mark.long
 
 NAMES = [f"web-{number:05}.somewhere.example" for number in range(50_000)]
 HOSTS = "[" + ", ".join(NAMES) + "]"

@@ -66,6 +66,7 @@ def test_a_host_is_labelled_before_it_reports_where_that_is_said(boss):
     assert "no host new-1 has reported" in boss("label", "new-1", "rack-", code=1)
 
 
+@pytest.mark.long
 def test_what_is_banned_is_no_wrong_use(boss):
     boss("ban", "falcon", "6.6.6", "--why", "leaks")
     refused = boss("set", "falcon", "version=6.6.6", code=1)
@@ -102,6 +103,7 @@ def test_an_agent_that_hosts_alone_know_is_known(boss):
     assert boss("history", "foreign") == "nothing of foreign was changed yet\n"
 
 
+@pytest.mark.long
 def test_a_deleted_agent_still_has_its_history(boss):
     boss("set", "gone", "version=1.0.0", "tarball=http://r.example/gone", "--yes")
     boss("unset", "gone", "--yes")
@@ -117,6 +119,7 @@ def test_what_is_explained_of_a_host_that_never_reported_says_so(boss):
     assert boss.run("explain", "web-1").stderr == ""
 
 
+@pytest.mark.long
 def test_failures_are_shown_by_reason_with_one_host_and_old_ones_are_not(server, boss):
     boss("set", "moni", "version=1.0.0", "tarball=http://r.example/moni", "--yes")
 

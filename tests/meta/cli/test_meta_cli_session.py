@@ -34,6 +34,7 @@ def alice(people):
     return people("alice", "editor")
 
 
+@pytest.mark.long
 def test_a_release_to_some_hosts_and_then_to_all(server, boss, alice, tmp_path):
     tarball = publish(tmp_path, "falcon", "1.0.0", digest_file=False)
     said = alice("publish", str(tarball.path))
@@ -85,6 +86,7 @@ def test_a_release_to_some_hosts_and_then_to_all(server, boss, alice, tmp_path):
     assert told[1].startswith("  falcon [prefix web-]: removed (version 1.0.1")
 
 
+@pytest.mark.long
 def test_one_agent_is_taken_back_once(server, boss, alice):
     alice("set", "back", "version=1.0.0", "tarball=http://r.example/b", "--yes")
     server.beat("back-1", back="1.0.0")
@@ -104,6 +106,7 @@ def test_one_agent_is_taken_back_once(server, boss, alice):
     assert "name an --agent, or a REVISION" in boss("rollback", code=2)
 
 
+@pytest.mark.long
 def test_two_people_at_once(server, boss, alice, tmp_path):
     alice("set", "naming", "version=1.0.0", "tarball=http://r.example/naming", "--yes")
     file = tmp_path / "records.yaml"
@@ -140,6 +143,7 @@ def test_two_people_at_once(server, boss, alice, tmp_path):
     }
 
 
+@pytest.mark.long
 def test_a_file_without_a_revision_and_one_from_a_pipe(server, alice, tmp_path):
     file = tmp_path / "r.yaml"
     file.write_text(alice("export").split("\n", 1)[1])
@@ -156,6 +160,7 @@ def test_a_file_without_a_revision_and_one_from_a_pipe(server, alice, tmp_path):
     ]
 
 
+@pytest.mark.long
 def test_import_keeps_what_it_does_not_name(server, alice, tmp_path):
     alice("set", "kept", "version=1.0.0", "tarball=http://r.example/k", "--yes")
     default = {"name": "dinp", "version": "0.0.1", "tarball": "http://r.example/d", "md5": "", "cmd": "start"}
@@ -171,6 +176,7 @@ def test_import_keeps_what_it_does_not_name(server, alice, tmp_path):
     assert told.stderr.splitlines()[0] == "replaces the record of dinp"
 
 
+@pytest.mark.long
 def test_bans_and_labels(server, alice):
     alice("set", "moni", "version=2.0.0", "tarball=http://r.example/moni", "--yes")
     server.beat("lab-1", moni="2.0.0")
@@ -192,6 +198,7 @@ def test_bans_and_labels(server, alice):
     assert alice("get", "moni", code=1) == "meta: there is no agent moni\n"
 
 
+@pytest.mark.long
 def test_a_command_that_changes_nothing_says_so_and_makes_no_revision(server, alice, tmp_path):
     alice("set", "same", "version=1.0.0", "tarball=http://r.example/same", "--yes")
     alice("set", "same", "version=1.0.1", "--for", "hosts:s-1,s-2", "--yes")
@@ -215,6 +222,7 @@ def test_a_command_that_changes_nothing_says_so_and_makes_no_revision(server, al
     assert alice.json("history", "--limit", "1")["items"][0]["number"] == before
 
 
+@pytest.mark.long
 def test_hosts_are_listed_and_put_aside(server, alice):
     alice("set", "nft", "version=1.0.0", "tarball=http://r.example/nft", "--yes")
     for number in range(5):
@@ -275,6 +283,7 @@ def test_all_agents_in_short(server, boss, alice):
     assert shown[-1].startswith("hosts: ")
 
 
+@pytest.mark.long
 def test_records_that_a_file_manages_are_not_edited(tmp_path):
     file = tmp_path / "records.yaml"
     file.write_text("agents:\n- {name: a, version: 1.0.0, tarball: http://r.example/a}\n")
@@ -290,6 +299,7 @@ def test_records_that_a_file_manages_are_not_edited(tmp_path):
         assert boss("ban", "a", "1.0.1", "--why", "x") == "done: revision 3\n"
 
 
+@pytest.mark.long
 def test_two_machines_under_one_name_are_told(server, boss):
     boss("set", "twins", "version=1.0.0", "tarball=http://r", "--why", "x", "--yes")
     for machine in ("1" * 16, "2" * 16) * 2:
@@ -302,6 +312,7 @@ def test_two_machines_under_one_name_are_told(server, boss):
     assert "no two machines report under one name" in boss.run("hosts", "--name", "lab-*", "--doubled").stderr
 
 
+@pytest.mark.long
 def test_who_may_what(server, boss, people, tmp_path):
     viewer = people("vera", "viewer")
     assert viewer("whoami") == "vera: viewer\n"
@@ -322,6 +333,7 @@ def test_who_may_what(server, boss, people, tmp_path):
     assert "last admin" in boss("token", "revoke", "1", code=1)
 
 
+@pytest.mark.long
 def test_hosts_enrol(server, boss):
     token = boss("token", "enrolment", "rack7", "--uses", "1", "--expires", "2d", "--hosts", "r7-*").strip()
     assert "r7-*, 1 more" in boss("token", "list")
@@ -332,6 +344,7 @@ def test_hosts_enrol(server, boss):
     assert boss("token", "revoke-host", "r7-1", code=1) == "meta: r7-1 has no token\n"
 
 
+@pytest.mark.long
 def test_what_hosts_would_refuse_is_not_published(server, alice, tmp_path):
     bad = publish(tmp_path, "bad", "1.0.0", {"readme": (b"", 0o644)})
     assert "every host would refuse bad-1.0.0.tar.gz: " in alice("publish", str(bad.path), code=2)
@@ -398,6 +411,7 @@ def test_an_interpreter_that_is_not_here_is_warned_of_and_so_are_files_of_macos(
     assert "odd-1.0.0.tar.gz: 1 member, " in done.stdout
 
 
+@pytest.mark.long
 def test_a_published_version_keeps_its_bytes(server, alice, tmp_path):
     first = publish(tmp_path, "same", "1.0.0")
     view = alice.json("publish", str(first.path))
@@ -409,6 +423,7 @@ def test_a_published_version_keeps_its_bytes(server, alice, tmp_path):
     assert "is published with other bytes" in alice("publish", str(other.path), code=1)
 
 
+@pytest.mark.long
 def test_tarballs_are_listed_and_pruned_after_a_look(server, alice, tmp_path):
     for number in range(3):
         made = alice.json("publish", str(publish(tmp_path, "old", f"1.0.{number}").path), "--why", "nightly")
@@ -429,6 +444,7 @@ def test_tarballs_are_listed_and_pruned_after_a_look(server, alice, tmp_path):
     assert alice(*prune, "--yes").splitlines()[-1] == "nothing to remove"
 
 
+@pytest.mark.long
 def test_a_version_that_is_not_published_is_asked_about_though_no_host_is_touched(server, alice):
     words = ("set", "unpublished", "version=1.0.0", f"tarball={server.url}/tarball", "--for", "hosts:nowhere")
     alice("set", "unpublished", "version=1.0.0", "tarball=http://r.example/u", "cmd=stop", "--yes")
@@ -439,6 +455,7 @@ def test_a_version_that_is_not_published_is_asked_about_though_no_host_is_touche
     assert alice(*words, "cmd=start", "--yes").splitlines()[-1].startswith("done: revision ")
 
 
+@pytest.mark.long
 def test_hosts_are_labelled_by_choice_and_from_stdin(server, alice):
     for host in ("ring-a1", "ring-a2", "ring-b1"):
         server.beat(host)
@@ -458,6 +475,7 @@ def test_hosts_are_labelled_by_choice_and_from_stdin(server, alice):
     assert "name hosts, or choose them" in alice("label", "ring-a1", "--name", "x*", "ring=1", code=2)
 
 
+@pytest.mark.long
 def test_why_a_host_was_put_aside_is_in_the_history(server, alice):
     for host in ("aside-1", "aside-2"):
         server.beat(host)
@@ -478,6 +496,7 @@ def test_a_real_run_that_changes_nothing_is_no_dry_run(alice):
     assert alice.json("set", "calm", "version=1", "--dry-run")["dryRun"] is True
 
 
+@pytest.mark.long
 def test_a_backup_of_a_live_database_is_whole(server, alice, tmp_path):
     said = alice("backup", str(tmp_path / "b.db"), "--database", f"sqlite:///{server.database}")
     assert f"is copied to {tmp_path / 'b.db'}" in said

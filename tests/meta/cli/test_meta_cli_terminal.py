@@ -17,6 +17,7 @@ def boss(server, boss):
     return boss
 
 
+@pytest.mark.long
 def test_a_change_that_touches_hosts_is_asked_for(boss):
     words = ("set", "falcon", "md5=http://r.example/falcon")
     with boss.terminal(*words) as terminal:
@@ -108,6 +109,7 @@ def test_ctrl_c_ends_a_watch_whenever_it_comes(server, boss, moment):
     assert hidden <= shown, "the terminal has its cursor again"
 
 
+@pytest.mark.long
 def test_the_shell_completes_agents_and_hosts(server, boss):
     server.beat("shell-1", shell="1.0.0")
 

@@ -113,6 +113,7 @@ def test_a_near_miss_in_the_environment_is_warned_of_and_the_command_goes_on(tmp
     assert "warning: the variable META_DATABSE is unknown; did you mean META_DATABASE?" in done.stderr
 
 
+@pytest.mark.long
 def test_a_service_warns_of_every_variable_that_nothing_knows_and_tells_which_are_keys_of_its_file(tmp_path):
     given = {"META_TRUSTED_PROXIES": "127.0.0.1", "META_MAX_TARBALL": "1", "META_QUITE_OTHER": "x", "META_LISTNE": ":1"}
     done = meta("serve", "--check", "--listen", "127.0.0.1:0", directory=tmp_path, **given)

@@ -466,6 +466,7 @@ def test_the_order_is_told_only_where_it_says_something():
         assert ("order" in kinds) == (after == (B,))  # taken back, `a` must come first again
 
 
+@pytest.mark.long
 @given(RECORD_SETS, RECORD_SETS)
 def test_the_changes_of_a_set_replayed_over_it_give_the_set_after_it(before, after):
     revision = through_json(revision_of(before, after))
@@ -474,6 +475,7 @@ def test_the_changes_of_a_set_replayed_over_it_give_the_set_after_it(before, aft
     assert bool(revision.changes) == (before != after)
 
 
+@pytest.mark.long
 @given(RECORD_SETS)
 def test_what_is_replayed_knows_when_each_record_was_changed_last(after):
     first = replay(RecordSet(), revision_of(RecordSet(), after))
@@ -521,6 +523,7 @@ def lived(wanted) -> History:
     return past
 
 
+@pytest.mark.long
 @given(st.lists(EDITS, max_size=12))
 def test_any_edits_can_be_followed_and_each_revision_can_be_had_again(wanted):
     past = lived(wanted)
@@ -535,6 +538,7 @@ def test_any_edits_can_be_followed_and_each_revision_can_be_had_again(wanted):
         assert (back.labels, back.revision) == (now.labels, now.revision)
 
 
+@pytest.mark.long
 @given(st.lists(EDITS, max_size=12))
 def test_no_roll_back_brings_a_banned_version_to_where_it_is_not(wanted):
     past = lived(wanted)
@@ -549,6 +553,7 @@ def test_no_roll_back_brings_a_banned_version_to_where_it_is_not(wanted):
             assert not {(r.name, r.release.version) for r in back.records} & (banned - stands)
 
 
+@pytest.mark.long
 @given(st.lists(EDITS, max_size=8), HOSTNAMES)
 def test_no_edit_lets_a_host_start_what_is_banned(wanted, hostname):
     now = lived(wanted).now
@@ -556,6 +561,7 @@ def test_no_edit_lets_a_host_start_what_is_banned(wanted, hostname):
     assert not started & {(ban.agent, ban.version) for ban in now.bans}
 
 
+@pytest.mark.long
 @given(st.lists(EDITS, max_size=8))
 def test_what_edits_leave_a_records_file_may_say(wanted):
     """But for digests: an applied list may be a cfg.json, whose stale digests are only warned about."""
@@ -628,6 +634,7 @@ def test_a_difference_is_read_line_by_line(before, after, expected):
     assert lines(before, after) == expected
 
 
+@pytest.mark.long
 @given(RECORD_SETS, RECORD_SETS)
 def test_whatever_differs_has_a_line(before, after):
     changes = history.changes(before, after)

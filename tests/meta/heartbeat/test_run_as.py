@@ -107,6 +107,7 @@ def test_the_reply_to_our_own_and_falcons_updaters_has_neither(world):
     assert sorted(desired) == ["cmd", "md5", "name", "tarball", "version"]
 
 
+@pytest.mark.long
 def test_coraldanes_updater_loses_no_agent(tmp_path):
     served, home = tmp_path / "served", tmp_path / "home"
     packages = served / "tarballs" / PLATFORM

@@ -120,6 +120,7 @@ def test_a_text_that_is_spelled_in_another_way_means_the_same_and_is_released_to
     assert agent_sets.read('[ ["a", "1", "started", null] ]') is agent_sets.of((REPORTED_A,)) is not agent_set
 
 
+@pytest.mark.long
 @given(LOOKS)
 def test_an_agent_set_comes_back_from_its_text(all_reported):
     assert AgentSets().read(AgentSets().of(all_reported).text).agents == all_reported
@@ -183,6 +184,7 @@ def test_a_rejected_version_that_is_none_is_not_kept(rejected):
     assert reported[6] is UNSET
 
 
+@pytest.mark.long
 @given(LOOKS)
 def test_the_release_before_reads_what_we_write_and_writes_it_again_unchanged(all_reported):
     text = AgentSets().of(all_reported).text

@@ -22,6 +22,7 @@ def one(*overrides, labels=()):
     return RecordSet(records=(Record("a", Release("1"), "http://r", overrides=overrides),), labels=dict(labels))
 
 
+@pytest.mark.long
 @given(RECORD_SETS, HOSTNAMES)
 def test_a_class_is_what_its_hosts_shall_run(records, name):
     found = Classes(records).of(name)
@@ -29,6 +30,7 @@ def test_a_class_is_what_its_hosts_shall_run(records, name):
     assert found.orders == {desired.name: desired for desired in found.desired}
 
 
+@pytest.mark.long
 @given(RECORD_SETS)
 def test_hosts_with_the_same_matches_are_of_one_class(records):
     classes = Classes(records)
@@ -38,6 +40,7 @@ def test_hosts_with_the_same_matches_are_of_one_class(records):
     assert {klass.book for klass in found} == {classes}
 
 
+@pytest.mark.long
 @given(RECORD_SETS, RECORD_SETS)
 def test_every_host_gets_where_it_belongs_by_a_step(before, after):
     step = Step(Classes(before), Classes(after))
@@ -49,6 +52,7 @@ def test_every_host_gets_where_it_belongs_by_a_step(before, after):
             assert step.whole(here) in (None, there)
 
 
+@pytest.mark.long
 @given(RECORD_SETS, RECORD_SETS, st.lists(HOSTNAMES, unique=True))
 def test_a_tally_counts_what_single_steps_would_do(before, after, names):
     step = Step(Classes(before), Classes(after))

@@ -447,6 +447,7 @@ def do(table, database, step, now):
     return table
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(st.lists(STEPS, max_size=40))
 def test_whatever_happens_all_indexes_agree(steps):
@@ -457,6 +458,7 @@ def test_whatever_happens_all_indexes_agree(steps):
         check(table)
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), STEPS), max_size=30))
 def test_whatever_another_meta_writes_all_indexes_agree(steps):

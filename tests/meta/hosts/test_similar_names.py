@@ -164,6 +164,7 @@ def test_a_name_stays_as_it_was_sent(world):
     }
 
 
+@pytest.mark.long
 def test_the_commands_say_what_was_meant(tmp_path):
     (tmp_path / "home").mkdir()
     with Own(tmp_path) as server:

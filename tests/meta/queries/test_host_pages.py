@@ -197,6 +197,7 @@ def test_states_are_those_of_the_hosts_one_by_one(steps):
 HOSTS = ["h1", "h2", "lg-1.x", "lg-2", "x"]
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(RECORD_SETS, RECORD_SETS, st.sets(st.sampled_from(HOSTS)))
 def test_affected_are_those_that_would_be_told_something_else(before, after, retired):

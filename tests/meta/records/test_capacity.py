@@ -221,6 +221,7 @@ AGENTS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=40)
 @given(st.lists(AGENTS, min_size=1, max_size=3), st.sampled_from([1, 20, 330]))
 def test_whatever_meta_accepts_every_updater_takes(agents, times):

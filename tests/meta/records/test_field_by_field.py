@@ -29,6 +29,7 @@ def told(fields, hostname, labels):
     return {key: resolved[key] for key in ("version", "md5", "sha256", "tarball", "cmd")}
 
 
+@pytest.mark.long
 @settings(max_examples=500)
 @given(records("a", KNOWN), HOSTNAMES)
 def test_selectors_of_names_keep_every_answer(fields, hostname):
@@ -37,6 +38,7 @@ def test_selectors_of_names_keep_every_answer(fields, hostname):
     assert told(whole.fields, hostname, {}) == merged(fields, hostname, {})
 
 
+@pytest.mark.long
 @settings(max_examples=500)
 @given(records("a"), HOSTNAMES, LABELS)
 def test_an_answer_is_lost_only_where_that_is_said(fields, hostname, labels):
@@ -44,6 +46,7 @@ def test_an_answer_is_lost_only_where_that_is_said(fields, hostname, labels):
     assert whole.is_unsure or told(whole.fields, hostname, labels) == merged(fields, hostname, labels)
 
 
+@pytest.mark.long
 @given(records("a"))
 def test_what_comes_out_is_a_record_that_can_be_read(fields):
     whole = whole_releases(fields)

@@ -109,6 +109,7 @@ def test_no_records_are_no_desired_agents():
     assert resolve(RecordSet(), "h") == ()
 
 
+@pytest.mark.long
 @given(st.lists(st.tuples(HOSTNAMES, HOSTNAMES), max_size=6), HOSTNAMES)
 def test_the_last_override_that_fits_decides(pairs, hostname):
     overrides = [Override(Prefix(prefix), Release(version)) for prefix, version in pairs]
@@ -135,6 +136,7 @@ def test_records_are_shown_as_a_file_would_spell_them():
     ]
 
 
+@pytest.mark.long
 @given(RECORD_LISTS)
 def test_what_was_spelled_out_can_be_read_again(records):
     spelled = msgspec.json.decode(msgspec.json.encode(as_fields(records)))
@@ -257,6 +259,7 @@ def _matching(records, hostname):
     return [selector for selector in selectors(records) if selector.matches(hostname, labels)]
 
 
+@pytest.mark.long
 @given(RECORD_SETS, FEW_HOSTNAMES)
 def test_what_is_explained_is_what_is_resolved(records, hostname):
     explained = {agent.agent: agent for agent in explain(records, hostname)}

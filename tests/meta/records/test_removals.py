@@ -228,6 +228,7 @@ def agents_of(server):
     return [one["name"] for one in server.beat("h1", a="1")["desiredAgents"]]
 
 
+@pytest.mark.long
 def test_a_file_that_is_cut_between_two_agents_is_not_reloaded_without_yes(managed):
     server, file = managed
     file.write_text(yaml("a"))
@@ -246,6 +247,7 @@ def test_a_file_that_is_cut_between_two_agents_is_not_reloaded_without_yes(manag
     assert agents_of(server) == ["a"]
 
 
+@pytest.mark.long
 def test_a_reload_tells_what_it_changes_and_whom_it_touches(managed):
     server, file = managed
     file.write_text(yaml("a", "b", "c", "d"))
@@ -257,6 +259,7 @@ def test_a_reload_tells_what_it_changes_and_whom_it_touches(managed):
     assert reload(server).stdout == "reloaded: 4 agents\n"
 
 
+@pytest.mark.long
 def test_by_sighup_it_is_refused_and_logged_and_a_restart_keeps_the_former_records_and_says_so(managed):
     server, file = managed
     file.write_text(yaml("a"))
@@ -288,6 +291,7 @@ LARGE = "agents:\n" + "".join(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "records"),
     [
@@ -325,6 +329,7 @@ def test_a_file_that_is_refused_for_what_it_holds_is_no_good_to_check_and_waits_
     assert server.ask("GET", "/ready").text == "ready"
 
 
+@pytest.mark.long
 def test_where_no_records_are_in_force_a_file_that_hosts_cannot_take_is_no_good_and_ends_the_start(tmp_path):
     file = tmp_path / "records.yaml"
     file.write_text(yaml(*(f"a{n}" for n in range(1003))))
@@ -356,6 +361,7 @@ def test_what_was_confirmed_is_what_was_shown_and_nothing_else(managed):
     assert agents_of(server) == ["a"]
 
 
+@pytest.mark.long
 def test_a_reload_by_signal_tells_what_it_changes_too(managed):
     server, file = managed
     assert server.stop() == 0
@@ -372,6 +378,7 @@ def test_a_reload_by_signal_tells_what_it_changes_too(managed):
         assert done.stdout == "reloaded: 4 agents\n"
 
 
+@pytest.mark.long
 def test_of_several_metas_that_wait_all_are_ready_when_the_file_is_confirmed_at_one(managed):
     server, file = managed
     assert server.stop() == 0
@@ -383,6 +390,7 @@ def test_of_several_metas_that_wait_all_are_ready_when_the_file_is_confirmed_at_
         assert agents_of(other) == ["a"]
 
 
+@pytest.mark.long
 def test_with_a_whole_file_again_a_meta_that_waited_is_ready(managed):
     server, file = managed
     file.write_text(yaml("a"))
@@ -398,6 +406,7 @@ def test_with_a_whole_file_again_a_meta_that_waited_is_ready(managed):
 # --- the command line ---
 
 
+@pytest.mark.long
 def test_apply_and_check_of_a_cut_file_ask_for_yes(boss, tmp_path):
     file = tmp_path / "records.yaml"
     file.write_text(yaml("a", "b", "c"))
@@ -420,6 +429,7 @@ def test_apply_and_check_of_a_cut_file_ask_for_yes(boss, tmp_path):
     assert [one["name"] for one in boss.json("get")["agents"]] == ["a"]
 
 
+@pytest.mark.long
 def test_check_without_a_token_or_a_meta_checks_the_file_alone(boss, tmp_path):
     file = tmp_path / "records.yaml"
     file.write_text(yaml("x"))

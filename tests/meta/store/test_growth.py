@@ -2,9 +2,13 @@
 
 from contextlib import closing
 
+import pytest
+
 from bench.growth import EDITS_A_DAY, measure
 from helpers.databases import database
 from meta.store import Store
+
+pytestmark = pytest.mark.long
 
 
 def test_the_history_of_some_weeks_is_as_long_as_it_says_and_is_read_in_no_time(tmp_path):

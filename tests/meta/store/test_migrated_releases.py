@@ -59,6 +59,7 @@ def changed(before, after, hosts, labellings):
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=HISTORIES, labels=LABELLINGS, hosts=st.sets(HOSTNAMES, max_size=5))
@@ -182,6 +183,7 @@ def test_a_former_record_counts_with_the_labels_of_then(url, apart):
         assert [line.partition(": host")[0] for line in store.findings().answers] == ["a, in revision 1"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("work", [Store.findings, Store.upgrade])
 def test_a_long_history_is_translated_however_soon_the_server_ends_idle_transactions(tmp_path, work):
     """Between two statements much is computed; then PostgreSQL may find that the transaction is idle."""
@@ -197,6 +199,7 @@ def test_a_long_history_is_translated_however_soon_the_server_ends_idle_transact
             assert len(store.revisions_since(0)) == 5
 
 
+@pytest.mark.long
 def test_a_person_looks_and_decides_by_command(tmp_path):
     url = f"sqlite:///{tmp_path}/its records.db"
     migrate(url, "0004")
@@ -218,6 +221,7 @@ def test_a_person_looks_and_decides_by_command(tmp_path):
         assert sa.inspect(connection).has_table("agent_record")
 
 
+@pytest.mark.long
 def test_the_command_that_accepts_works_for_a_database_with_a_password(tmp_path):
     with database("postgresql", tmp_path) as url:
         migrate(url, "0004")

@@ -276,6 +276,7 @@ def test_half_a_migration_is_none(tmp_path, table):
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [(table,)]
 
 
+@pytest.mark.long
 def test_a_locked_file_is_told(tmp_path):
     file = tmp_path / "meta.db"
     with closing(Store(f"sqlite:///{file}")) as store, closing(sqlite3.connect(file, isolation_level=None)) as other:

@@ -93,6 +93,7 @@ def write(file, begun, enough):
             begun.set()
 
 
+@pytest.mark.long
 def test_a_backup_while_others_write_is_one_moment(store, file, tmp_path):
     store.save("m", 1.0, [ROW._replace(hostname=f"h{i}", agents="x" * 500) for i in range(3000)], [])
     context = multiprocessing.get_context("spawn")

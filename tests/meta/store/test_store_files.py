@@ -27,6 +27,7 @@ def mode(path):
     return oct(stat.S_IMODE(path.stat().st_mode))
 
 
+@pytest.mark.long
 def test_everything_that_holds_records_is_its_owners_alone(umask, tmp_path):
     os.umask(0o022)
     served, home = tmp_path / "served", tmp_path / "home"
@@ -118,6 +119,7 @@ def test_what_root_makes_belongs_to_who_serves_there(tmp_path):
     assert owners == {(12345, 12346)}
 
 
+@pytest.mark.long
 def test_an_export_over_a_file_keeps_the_mode_that_it_has(tmp_path):
     served, home = tmp_path / "served", tmp_path / "home"
     served.mkdir()

@@ -79,6 +79,7 @@ def test_where_sessions_are_pooled_everything_works_and_one_line_tells_of_the_ti
     assert "are set by a statement of each session" in warned[0]
 
 
+@pytest.mark.long
 def test_a_start_tells_of_the_time_outs_once(url, tmp_path):
     file = tmp_path / "records.yaml"
     file.write_text("agents: []\n")
@@ -90,6 +91,7 @@ def test_a_start_tells_of_the_time_outs_once(url, tmp_path):
         assert server.log().count("does not take the time-outs") == 1
 
 
+@pytest.mark.long
 def test_where_statements_are_pooled_meta_does_not_start_and_says_why(url, tmp_path):
     with pgbouncer(url, tmp_path, "statement", IGNORING) as pooled:
         done = meta("serve", "--listen", "127.0.0.1:0", "--database", pooled, directory=tmp_path)
@@ -100,6 +102,7 @@ def test_where_statements_are_pooled_meta_does_not_start_and_says_why(url, tmp_p
     assert "pool_mode = session" in done.stderr
 
 
+@pytest.mark.long
 def test_a_check_before_a_restart_refuses_pooled_transactions_as_the_start_does(url, tmp_path):
     with closing(Store(url)) as store:
         store.upgrade()
@@ -116,6 +119,7 @@ def test_a_pooler_with_too_few_connections_is_told_how_many_meta_needs(url, tmp_
                 check(store)
 
 
+@pytest.mark.long
 def test_with_four_connections_of_a_pooler_meta_serves_and_may_be_checked_meanwhile(url, tmp_path):
     file = tmp_path / "records.yaml"
     file.write_text("agents: []\n")
@@ -128,6 +132,7 @@ def test_with_four_connections_of_a_pooler_meta_serves_and_may_be_checked_meanwh
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lines", [(), (IGNORING, "server_round_robin = 1", "min_pool_size = 3")])
 def test_where_transactions_are_pooled_meta_does_not_start_and_says_why(url, tmp_path, lines):
     with pgbouncer(url, tmp_path, "transaction", *lines) as pooled:

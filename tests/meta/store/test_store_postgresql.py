@@ -45,6 +45,7 @@ def test_a_connection_that_is_ended_in_a_transaction_costs_this_transaction(stor
     assert store.save("m", 1.0, [ROW], []) == {"h1": 1}
 
 
+@pytest.mark.long
 def test_reading_everything_is_told_when_it_ends_early(store, url):
     store.save("m", 1.0, [ROW._replace(hostname=f"h{i}") for i in range(12_000)], [])
     hosts = store.load_hosts()
@@ -55,6 +56,7 @@ def test_reading_everything_is_told_when_it_ends_early(store, url):
     assert len(list(store.load_hosts())) == 12_000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["hosts", "tokens of hosts"])
 def test_a_server_that_falls_silent_while_everything_is_read_is_given_up_as_soon_as_ever(store, url, what):
     """However long all of it may take, each batch may take no longer than anything else."""
@@ -73,6 +75,7 @@ def test_a_server_that_falls_silent_while_everything_is_read_is_given_up_as_soon
         line.heal()
 
 
+@pytest.mark.long
 def test_a_lock_that_somebody_keeps_is_waited_for_a_while(store, url):
     """By edits; what is written of hosts can be written later as well, and following waits for it."""
     with connected(url) as other:
@@ -100,6 +103,7 @@ def test_a_meta_that_stops_in_a_transaction_does_not_keep_the_others(store, url)
     assert [row.hostname for row in store.load_hosts()] == ["h1"]
 
 
+@pytest.mark.long
 def test_a_server_that_is_silent_is_given_up_and_works_again(store, url, caplog):
     parsed = sa.make_url(url)
     with Line(parsed.host, parsed.port or 5432).running() as line:

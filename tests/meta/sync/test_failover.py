@@ -343,6 +343,7 @@ def test_until_what_people_order_is_read_again_nothing_is_ordered(metas, url, st
     assert known(one) == held(url)
 
 
+@pytest.mark.long
 def test_until_hosts_are_read_again_none_is_written_but_edits_are_made(metas, url, standby):
     one = metas()
     begin(one)
@@ -498,6 +499,7 @@ LOCKABLE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # SQLite has no locks of one table
 @pytest.mark.parametrize("locked", LOCKABLE)
 def test_a_table_that_is_locked_keeps_none_of_the_others_from_being_followed(metas, url, locked):
@@ -565,6 +567,7 @@ def test_a_meta_follows_while_as_many_as_it_has_connections_wait_for_the_head(ur
         assert service.close(5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_a_database_that_lost_something_is_read_again_as_far_as_it_is_not_locked(metas, url, standby):
     one = metas()

@@ -133,6 +133,7 @@ def test_a_database_that_is_away_for_an_hour_loses_nothing(metas, url):
         assert {name: -1 <= by <= 0 for name, by in late.items()} == dict.fromkeys(late, True)
 
 
+@pytest.mark.long
 @given(st.lists(st.lists(st.integers(0, 30), unique=True), max_size=30))
 def test_a_backlog_keeps_the_last_time_of_everybody(ticks):
     backlog = Backlog(few=20)
@@ -154,6 +155,7 @@ def test_a_backlog_grows_no_longer_than_the_hosts_are_many():
         assert backlog.waiting <= 110 + 50
 
 
+@pytest.mark.long
 @settings(max_examples=40, deadline=None)
 @given(steps=st.lists(st.sampled_from(["h1", "h2", "h3", "step", "step", "minute", "crash"]), max_size=60))
 def test_no_crash_takes_more_than_the_last_round(template, steps):
@@ -216,6 +218,7 @@ def test_hosts_that_are_silent_for_too_long_are_retired_and_then_forgotten(metas
     assert list(meta.hosts()) == ["h2"] == list(restarted(url))
 
 
+@pytest.mark.long
 def test_a_forgotten_host_must_enrol_again_at_every_meta(metas, caplog):
     caplog.set_level("INFO")
     one, other = metas(late_after=10, retire_after=100, forget_after=1000), metas()
@@ -238,6 +241,7 @@ def of_meta(meta):
     return [one for one in meta.store.revisions() if one.who == "meta"]
 
 
+@pytest.mark.long
 def test_labels_of_forgotten_hosts_go_with_them_once_a_day(metas, url, caplog):
     caplog.set_level("INFO")
     one, other = metas(late_after=10, forget_after=1000), metas(late_after=10, forget_after=1000)
@@ -265,6 +269,7 @@ def test_labels_of_forgotten_hosts_go_with_them_once_a_day(metas, url, caplog):
     assert f"revision {made.number}: label h1, h2, h3 by meta: {made.why}" in caplog.text
 
 
+@pytest.mark.long
 def test_hosts_are_forgotten_though_an_edit_of_labels_is_refused_for_now(metas, caplog):
     meta = metas(late_after=10, forget_after=100)
     meta.beat("h1", A1, now=NOW)
@@ -308,6 +313,7 @@ def test_moved_hosts_are_told_together(metas, caplog):
     assert "h15" not in told
 
 
+@pytest.mark.long
 def test_hosts_that_alternate_between_two_addresses_are_told_once_a_day(metas, caplog):
     meta = metas(late_after=1e9)
     meta.keeper.step(NOW)
@@ -320,6 +326,7 @@ def test_hosts_that_alternate_between_two_addresses_are_told_once_a_day(metas, c
     assert [one.partition(" (")[0] for one in told] == ["3 hosts report from another address than within the last day"]
 
 
+@pytest.mark.long
 def test_many_moves_are_told_once_an_hour(metas, caplog):
     meta = metas(late_after=1e9)
     meta.keeper.step(NOW)
@@ -336,6 +343,7 @@ def test_many_moves_are_told_once_an_hour(metas, caplog):
 # --- two metas on one database ---
 
 
+@pytest.mark.long
 def test_two_metas_see_each_others_hosts_records_and_tokens_soon(metas):
     one, other = metas(now=time.time()), metas(now=time.time())
     one.keeper.start()
@@ -356,6 +364,7 @@ def test_two_metas_see_each_others_hosts_records_and_tokens_soon(metas):
     until(lambda: one.hosts() == other.hosts(), "both know the same")
 
 
+@pytest.mark.long
 def test_a_failure_of_a_former_order_is_forgotten_at_every_meta_and_after_a_restart(metas, url):
     refused = Outcome("a", "1", "2", "install", "refused", "another sha256", at=5)
     one, other = metas(), metas()
@@ -394,6 +403,7 @@ def test_tokens_of_hosts_reach_the_other_meta(metas):
     assert "h" not in other.tokens.hosts
 
 
+@pytest.mark.long
 def test_a_host_that_reports_here_is_heard_of_there(metas):
     one, other = metas(late_after=30), metas(late_after=30)
     one.beat("h", A1, now=NOW)
@@ -820,6 +830,7 @@ STEPS = st.tuples(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(steps=st.lists(STEPS, max_size=30))
 def test_two_metas_come_to_the_same_whatever_happened_to_them(template, steps):

@@ -328,6 +328,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.long
 @given(st.binary(max_size=100) | VALUES.map(json.dumps).map(str.encode))
 def test_any_body_has_an_answer_and_never_a_500(body):
     answered = answer.answer(HostTable(), lambda *_: "", body, "", "", True, NOW)

@@ -43,6 +43,7 @@ def orders(site):
     return publish
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [10, 3_000_000], ids=["small", "large"])
 def test_agents_whose_tarballs_are_called_the_same_get_their_own_bytes_in_20_of_20_runs(host, site, orders, size):
     made = orders(size)

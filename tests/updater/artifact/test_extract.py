@@ -130,6 +130,7 @@ def test_a_tar_cut_anywhere_is_refused(host: Host) -> None:
             host.unpack(gz(SOME_TAR[:length], 1))
 
 
+@pytest.mark.long
 @INFLATERS
 def test_a_flipped_bit_is_refused_unless_it_means_nothing(host: Host, inflater) -> None:
     """gzip's header has bits without a meaning for us (time, system); all others are covered by a CRC."""

@@ -95,6 +95,7 @@ def test_free_space_is_counted_down_from_file_to_file(host: Host) -> None:
         host.unpack(tgz(*megabytes), Limits(ratio=1 << 20, reserve=free - (32 << 20)))
 
 
+@pytest.mark.long
 def test_memory_stays_small_whatever_the_archive(host: Host) -> None:
     noise = os.urandom(1 << 20)
     big = tgz(*(file(f"{n}", noise * 4 + bytes(4 << 20)) for n in range(8)))

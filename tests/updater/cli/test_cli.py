@@ -80,6 +80,7 @@ def test_the_version_is_told():
     assert updater("--version").stdout.strip() == f"updater {__version__}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_once_finishes_a_switch_when_it_is_interrupted(tmp_path, site, number):
     with Host(tmp_path / "patient", site.address) as host:
@@ -203,6 +204,7 @@ def test_plan_says_when_a_meta_takes_it_for_a_heartbeat(host, site):
     assert site.reports[-1]["look"] is True
 
 
+@pytest.mark.long
 def test_status_is_plain_lines_on_a_pipe_and_a_list_in_json(host):
     install(host.root, "agent", "1", script("echo started"))
     install(host.root, "broken", "2", script("sleep 100"))
@@ -276,6 +278,7 @@ def test_run_check_finds_what_would_keep_it_from_running(host, settings, problem
     assert problem in done.stderr
 
 
+@pytest.mark.long
 def test_run_check_finds_a_port_that_another_has_whether_an_updater_runs_or_not(host):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

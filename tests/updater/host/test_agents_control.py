@@ -170,6 +170,7 @@ def test_stderr_is_in_the_output_of_the_other_verbs(agent):
     assert control_script.run(agent(script("echo out; echo error >&2")), "stop", 5).split() == ["out", "error"]
 
 
+@pytest.mark.long
 def test_the_processes_of_an_install_are_found_and_ended_also_when_they_ignore_term(agent):
     directory = agent(script("trap '' TERM; while :; do sleep 0.1; done & echo $! >pid"))
     control_script.run(directory, "start", 10)

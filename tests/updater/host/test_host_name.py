@@ -77,6 +77,7 @@ def test_a_name_in_the_configuration_is_used_as_it_is(host, site, given):
     assert [report["hostname"] for report in site.reports] == [given]
 
 
+@pytest.mark.long
 def test_a_host_whose_name_has_changed_keeps_its_last_orders_and_says_so(host, site):
     site.publish()
     site.desire(("agent", "1"))
@@ -94,6 +95,7 @@ def test_a_host_whose_name_has_changed_keeps_its_last_orders_and_says_so(host, s
     assert as_machine("web-1", host, "once").returncode == 1, "its own name again: it reports, and 2 is not to be had"
 
 
+@pytest.mark.long
 def test_after_an_hour_it_reports_under_the_new_name(host, site):
     assert as_machine("web-1", host, "once").returncode == 0
     assert as_machine("web-2", host, "once").returncode == 3
@@ -106,6 +108,7 @@ def test_after_an_hour_it_reports_under_the_new_name(host, site):
     assert as_machine("web-2", host, "once").returncode == 0, "and from then on it is its name"
 
 
+@pytest.mark.long
 def test_a_clock_that_is_set_makes_no_hour_of_a_moment(host, site):
     """A machine without its network begins in 1970: the next look is half a century later."""
     assert as_machine("web-1", host, "once").returncode == 0
@@ -124,6 +127,7 @@ def test_a_plan_notes_nothing_of_a_new_name(host):
     assert (host.root / ".updater" / "reply.json").read_bytes() == before
 
 
+@pytest.mark.long
 def test_the_daemon_of_a_host_without_a_name_keeps_its_agents_up_and_reports_once_it_has_one(host, site):
     site.publish(control=QUIET)
     site.desire(("agent", "1"))

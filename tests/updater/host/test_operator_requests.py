@@ -11,6 +11,8 @@ import pytest
 from helpers.agents import QUIET, script
 from lab.fleet import Host, until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def host(tmp_path, site):

@@ -55,6 +55,7 @@ def rounds(root):
     return int(file.read_text() or 0) if file.exists() else 0
 
 
+@pytest.mark.long
 def test_a_flood_never_fills_a_disk_and_the_agent_writes_on(tmp_path, logs):
     directory = install(tmp_path, "agent", "1", FLOODING)
     log = logs / "agent.log"

@@ -244,6 +244,7 @@ def test_agents_can_be_read_by_all_whatever_the_updaters_umask(host, site):
     assert mode(host.root / ".updater") == 0o700, "what is our own is as the umask has it"
 
 
+@pytest.mark.long
 def test_a_switch_mends_the_mode_of_a_version_file(host, site):
     site.publish(control=SIGNALS)
     site.publish(version="2", control=SIGNALS)

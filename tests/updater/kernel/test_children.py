@@ -63,6 +63,7 @@ def dead(name):
     return found
 
 
+@pytest.mark.long
 def test_what_it_inherits_is_buried_so_that_a_script_with_kill_0_sees_the_end(inheriting, tmp_path, site):
     """kill0_control of the field: a zombie counted as started, and the upgrade was blocked for ever."""
     install(

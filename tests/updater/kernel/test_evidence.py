@@ -202,6 +202,7 @@ status) if up; then echo started; else echo stoped; fi ;;
 esac"""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["", "setsid"])
 def test_one_that_runs_at_the_root_and_has_lost_its_pid_file_is_ended_before_it_is_started(host, site, elsewhere, how):
     """Known by the session of its start, or by the mark."""
@@ -378,6 +379,7 @@ def titled(site, elsewhere):
     return elsewhere
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("leftovers", ["leave", "end"])
 def test_a_daemon_that_has_wiped_its_environment_is_waited_for(host, site, titled, leftovers):
     with_timeouts(host, stop=2, start=4)
@@ -391,6 +393,7 @@ def test_a_daemon_that_has_wiped_its_environment_is_waited_for(host, site, title
     assert (alive(first), alive(number_in(titled / "titled.pid"))) == (False, True)
 
 
+@pytest.mark.long
 def test_a_start_whose_port_something_in_the_directory_holds_is_tried_once_more(host, site, titled):
     """It was told to end by hand, just before the agent is started again."""
     with_timeouts(host, stop=5, start=4)
@@ -403,6 +406,7 @@ def test_a_start_whose_port_something_in_the_directory_holds_is_tried_once_more(
     assert (alive(first), alive(number_in(titled / "titled.pid"))) == (False, True)
 
 
+@pytest.mark.long
 def test_what_may_be_a_service_is_never_ended(host, site, spawn):
     site.publish(version="1", control=QUIET)
     site.publish(version="2", control=QUIET)

@@ -130,6 +130,7 @@ def secrets_shown(server):
     return [re.search(rb"Idempotency-Key: (\S+)\r\n", request)[1].decode() for request in server.requests]
 
 
+@pytest.mark.long
 def test_a_lost_answer_is_asked_for_again_with_the_same_secret_by_the_next_run_too(host):
     kept = host.root / ".updater" / "enrolment"
     with serving(raw(b""), raw(b""), GIVEN, GIVEN) as server:
@@ -146,6 +147,7 @@ def test_a_lost_answer_is_asked_for_again_with_the_same_secret_by_the_next_run_t
     assert first not in done.stderr + done.stdout
 
 
+@pytest.mark.long
 def test_the_secret_of_another_machine_or_for_another_meta_is_not_sent(host):
     kept = host.root / ".updater" / "enrolment"
     with serving(raw(b""), raw(b"")) as server:
@@ -160,6 +162,7 @@ def test_the_secret_of_another_machine_or_for_another_meta_is_not_sent(host):
     assert len(set(secrets_shown(server) + secrets_shown(other))) == 3
 
 
+@pytest.mark.long
 def test_a_rack_that_is_too_much_at_once_waits_as_long_as_meta_says(host):
     busy = answer(b"", "429 Too Many Requests", "Retry-After: 1")
     with serving(busy, busy, GIVEN) as server:
@@ -177,6 +180,7 @@ def test_what_is_wrong_with_the_enrolment_token_is_not_asked_again(host):
     assert len(server.requests) == 1
 
 
+@pytest.mark.long
 def test_a_token_that_meta_may_know_soon_is_shown_again_for_some_seconds(host):
     unknown = answer(b'{"detail": "this token is not known"}', "401 Unauthorized", "Retry-After: 1")
     with serving(unknown, unknown, GIVEN) as server:
@@ -214,6 +218,7 @@ def test_nobody_there_is_no_fault_of_the_token(host):
     assert "Connection refused" in done.stderr
 
 
+@pytest.mark.long
 def test_credentials_of_the_configuration_win_and_are_not_enrolled_past(host, token_file):
     token_file.write_text("Bearer configured")
     with serving(answer(b'{"errorMessage":"","desiredAgents":[]}')) as server:
@@ -285,6 +290,7 @@ def test_a_reload_that_names_another_meta_has_the_token_shown_there(host, strict
     until("it beats there", lambda: strict.reports)
 
 
+@pytest.mark.long
 def test_the_commands_say_whether_the_host_is_enrolled(host, strict):
     set_config(host, server=strict.address)
     assert updater(host, "status").stderr == "enrolled: no\n"

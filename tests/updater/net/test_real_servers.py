@@ -87,6 +87,7 @@ def test_a_download_from_nginx_that_was_stopped_goes_on_where_it_was(nginx, tmp_
     assert (tmp_path / "nginx" / "log").read_text().splitlines()[-1].endswith(f" 206 bytes={came}-")
 
 
+@pytest.mark.long
 def test_a_mirror_of_nginx_without_the_file_does_not_outvote_a_haproxy_whose_store_is_away(nginx, haproxy, tmp_path):
     asked = order(haproxy, md5=MD5, mirrors=(f"{nginx}/none",))
     with pytest.raises(TryLater, match=rf"^{haproxy}/\S+ answered 503$"):

@@ -23,6 +23,8 @@ from updater.reconcile import cycle
 from updater.reconcile.executor import Executor
 from updater.wire.heartbeat import Desired
 
+pytestmark = pytest.mark.long
+
 RUN = f"{sys.executable} $PWD/agent.py PORT 0"
 UP = "up() { [ -s $FILE ] && kill -0 $(cat $FILE) 2>/dev/null; }"
 VERBS = """stop) kill $(cat $FILE); while up; do sleep 0.05; done; rm -f $FILE ;;

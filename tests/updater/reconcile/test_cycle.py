@@ -394,6 +394,7 @@ def test_one_agent_that_hangs_costs_the_others_nothing_and_is_named_in_the_repor
     assert [t.agent for t in result.turns if t.waits] == ["hung"]
 
 
+@pytest.mark.long
 def test_a_new_version_whose_status_hangs_is_rolled_back(host, site, running):
     site.publish(
         version="2", control=script('[ "$1" = start ] && { sleep 1000 >/dev/null 2>&1 & exit 0; }; sleep 1000')

@@ -49,6 +49,7 @@ def started(host, version):
     return host.current("agent") == version and host.control("agent", "status") == "started"
 
 
+@pytest.mark.long
 def test_a_hundred_cycles_of_a_converged_host_start_and_write_nothing_but_the_status(host, site, tmp_path):
     for name in ("agent", "other"):
         site.publish(name=name, control=QUIET)
@@ -103,6 +104,7 @@ def first_sleep(host):
     return float(line.partition("first cycle in ")[2].split()[0])
 
 
+@pytest.mark.long
 def test_the_first_sleep_of_a_host_that_meta_knows_is_random_and_within_the_interval(tmp_path, site):
     sleeps = set()
     for number in range(4):
@@ -114,6 +116,7 @@ def test_the_first_sleep_of_a_host_that_meta_knows_is_random_and_within_the_inte
     assert max(sleeps) > 10, "one in ten to the eighth runs has four that are shorter"
 
 
+@pytest.mark.long
 def test_a_host_that_meta_has_never_answered_makes_its_first_cycle_within_ten_seconds(tmp_path, site):
     names = [f"web-{number}" for number in range(3)]
     sleeps = [first_sleep(Host(tmp_path / name, site.address, interval=1000)) for name in names]
@@ -125,6 +128,7 @@ def test_a_host_that_meta_has_never_answered_makes_its_first_cycle_within_ten_se
     assert site.reports == []
 
 
+@pytest.mark.long
 def test_a_version_that_dies_after_its_start_is_rolled_back_in_its_watch(tmp_path, site):
     dies = HEALTHY.replace("sleep 1000", "sleep 0.7")
     site.publish(version="1")
@@ -202,6 +206,7 @@ def test_hup_with_a_broken_configuration_keeps_the_old_one(host, site):
     until("it beats on", lambda: len(site.reports) > count + 2)
 
 
+@pytest.mark.long
 def test_a_second_updater_on_the_same_root_says_so_and_leaves(host, site):
     host.start()
     until("it runs", lambda: "first cycle" in log_of(host))
@@ -348,6 +353,7 @@ def test_a_reload_to_an_address_that_another_has_changes_nothing(host):
     assert answers(f"http://{address}")
 
 
+@pytest.mark.long
 def test_a_reload_of_what_was_killed_disturbs_nobody(host):
     host.start()
     said = until("it is ready", ready, host)
@@ -378,6 +384,7 @@ esac
 """
 
 
+@pytest.mark.long
 def test_an_agent_that_flaps_under_its_own_supervisor_is_rolled_back(tmp_path, site):
     site.publish(version="1", control=QUIET)
     site.publish(version="2", control=FLAPPING)
@@ -394,6 +401,7 @@ def test_an_agent_that_flaps_under_its_own_supervisor_is_rolled_back(tmp_path, s
     assert "was started again 3 times within its watch" in outcome["reason"]
 
 
+@pytest.mark.long
 def test_the_end_of_a_watch_that_cannot_be_judged_is_looked_at_once_and_then_each_cycle(tmp_path, site):
     """Its status says neither word then, so the look at its end decides nothing."""
     dumb = HEALTHY.replace("status)", "status) [ -e ../.dumb ] && { echo well; exit; };")
@@ -436,6 +444,7 @@ def test_a_report_during_a_turn_says_so_whatever_version_it_names(tmp_path, site
         until("it is as desired again", lambda: last() == ("2", "started", None))
 
 
+@pytest.mark.long
 def test_a_probe_of_a_version_on_trial_is_no_change(tmp_path, site):
     site.publish(version="1", control=QUIET)
     site.desire(("agent", "1"))
@@ -448,6 +457,7 @@ def test_a_probe_of_a_version_on_trial_is_no_change(tmp_path, site):
     assert {(agent["trial"], agent.get("waits")) for agent in agents} == {(True, None)}
 
 
+@pytest.mark.long
 def test_a_download_that_takes_long_holds_up_neither_the_heartbeat_nor_the_others(tmp_path, site):
     slow = Server([])
     slow.says = [drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100000, slow.stop, every=0.2)]
@@ -514,6 +524,7 @@ def test_an_order_that_is_withdrawn_while_its_version_is_fetched_stops_nothing(h
     assert {outcome["to"] for outcome in site.outcomes() if outcome["result"] != "done"} == set()
 
 
+@pytest.mark.long
 def test_an_updater_that_is_stopped_while_it_fetches_reports_no_failure(host, site, slow_download):
     assert host.stop() == 0
     slow_download.set()
@@ -523,6 +534,7 @@ def test_an_updater_that_is_stopped_while_it_fetches_reports_no_failure(host, si
     assert [outcome["result"] for outcome in site.outcomes() if outcome["to"] == "2"] == ["done"]
 
 
+@pytest.mark.long
 def test_an_agent_that_a_person_holds_while_a_version_is_fetched_is_left_as_it_is(host, site, slow_download):
     assert host.run("hold", "agent", "--why", "debugging").returncode == 0
     slow_download.set()
@@ -544,6 +556,7 @@ NEVER_UP = script(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("newest", [[], [("agent", "1")]], ids=["none", "the old one"])
 def test_a_way_back_goes_to_its_end_though_the_order_was_withdrawn_meanwhile(tmp_path, site, newest):
     timeouts = {"start": 20, "stop": 2, "status": 2}

@@ -70,6 +70,7 @@ def was_placed(host, version="1"):
 # --- a start beside what has not gone yet ---
 
 
+@pytest.mark.long
 def test_a_start_that_fails_beside_the_old_version_is_tried_once_more_when_that_is_gone(host, site):
     """slow_stop_control with a stop that takes longer than what is waited for after a stop."""
     timeouts(host, start=4, stop=15)
@@ -82,6 +83,7 @@ def test_a_start_that_fails_beside_the_old_version_is_tried_once_more_when_that_
     assert living(host, "1") == []
 
 
+@pytest.mark.long
 def test_who_holds_the_port_is_said_when_a_start_fails_of_it(host, site):
     port = free_port()
     timeouts(host, start=4)
@@ -120,6 +122,7 @@ def test_a_version_that_says_stoped_while_it_runs_gets_a_second_and_a_third_look
     assert living(host, "2") == []
 
 
+@pytest.mark.long
 def test_a_version_that_died_beside_one_that_had_not_gone_is_started_once_more(host, site):
     """Its start says nothing of a port that is taken; it dies a moment later."""
     timeouts(host, start=4, stop=15)
@@ -265,6 +268,7 @@ def test_a_zombie_does_not_count_as_started_where_nothing_is_remembered(host, si
         zombie.wait()
 
 
+@pytest.mark.long
 def test_a_start_that_leaves_only_a_dead_process_has_failed(host, site):
     zombie = subprocess.Popen(["true"])
     until("it is dead", lambda: not alive(zombie.pid))
@@ -292,6 +296,7 @@ def test_an_idle_look_reads_no_more_than_the_processes_that_are_known(host, site
     assert host._table is None
 
 
+@pytest.mark.long
 def test_an_agent_that_is_young_is_looked_at_again_only_when_it_can_have_settled(host, site):
     """Until then every cycle read all of /proc, with the environment of each process, for nothing."""
     site.publish(version="1")
@@ -370,6 +375,7 @@ def test_a_supervisor_that_is_called_like_a_start_is_none_that_was_left_behind(h
         assert time.monotonic() - began < 3, "less than a start may take"
 
 
+@pytest.mark.long
 def test_a_start_of_another_version_that_is_still_under_way_is_stopped_before_anything_is_started(host, site):
     timeouts(host, start=10, stop=5)
     install(host.layout.root, "agent", "1", SLOW)

@@ -76,6 +76,7 @@ def test_what_a_person_has_begun_in_the_directory_outlives_a_way_back_and_costs_
     assert host.memories.of("agent").left == {}
 
 
+@pytest.mark.long
 def test_what_is_merely_there_keeps_the_directory_and_is_named(host, site, spawn):
     for version in ("1", "2", "3"):
         site.publish(version=version, control=QUIET)
@@ -180,6 +181,7 @@ def test_what_a_deploy_agent_has_started_elsewhere_outlives_its_way_back(host, s
 # --- never two of one agent ---
 
 
+@pytest.mark.long
 def test_a_version_that_runs_and_has_lost_its_pid_file_is_ended_before_it_is_started(host, site):
     site.publish(version="1", control=QUIET)
     run(host, site, "1")
@@ -192,6 +194,7 @@ def test_a_version_that_runs_and_has_lost_its_pid_file_is_ended_before_it_is_sta
     assert pid_of(host, "1") != before
 
 
+@pytest.mark.long
 def test_a_version_that_has_lost_its_pid_file_does_not_run_beside_its_successor(host, site):
     for version in ("1", "2"):
         site.publish(version=version, control=QUIET)
@@ -235,6 +238,7 @@ def test_a_start_that_was_cut_off_is_remembered_with_its_mark(tmp_path, spawn):
     )
 
 
+@pytest.mark.long
 def test_what_a_crashed_agent_leaves_is_left_alone_when_it_is_started_again(host, site):
     """Its pid file says which one was the agent."""
     helper = "start) (exec setsid sleep 4809) >/dev/null 2>&1 & running ||"

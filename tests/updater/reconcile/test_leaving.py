@@ -111,6 +111,7 @@ status) if up; then echo started; else echo stoped; fi ;;
 esac"""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("is_adopted", "leftovers", "grace"),
     [(False, "leave", 1.0), (False, "end", 1.0), (True, "leave", 1.0), (True, "leave", 6.5)],
@@ -143,6 +144,7 @@ def test_what_the_pid_file_alone_named_is_waited_for(host, site, port, ended, tm
     assert (current(host), status(host).state, alive(old)) == ("2", State.STARTED, False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("version", ["1", "2"])
 def test_who_holds_the_port_is_no_stranger_where_the_pid_file_named_it(host, port, ended, tmp_path, version):
     """On the way back it is of the very version that is started."""
@@ -231,6 +233,7 @@ def test_leftovers_are_ended_where_that_is_asked_for(host, site, ended):
     assert host.memories.of("agent").remark == ""
 
 
+@pytest.mark.long
 def test_what_ignores_term_is_killed_where_leftovers_are_to_end(host, site):
     deaf = HEALTHY.replace("sleep 1000 >", """sh -c 'trap "" TERM; while :; do sleep 1; done' >""").replace(
         'stop) running && kill "$(cat pid)" && while running; do sleep 0.01; done', "stop) mv pid old"
@@ -275,6 +278,7 @@ def test_a_directory_with_processes_is_not_pruned_even_when_nobody_knew_of_them(
         inside.wait()
 
 
+@pytest.mark.long
 def test_what_is_meant_to_stay_does_not_keep_the_agent_down_for_long_when_an_upgrade_fails(host, site, ended):
     patient(host, stop=60)
     site.publish(version="1", control=DEPLOYS)
@@ -288,6 +292,7 @@ def test_what_is_meant_to_stay_does_not_keep_the_agent_down_for_long_when_an_upg
     assert time.monotonic() - began < 40, "twice `timeouts.stop` were 120"
 
 
+@pytest.mark.long
 def test_a_start_that_outlives_the_stop_of_its_version_is_not_forgotten(host, site):
     """What a person began from a script a moment before the upgrade: it would bring up the old version next to the new one."""
     host.reconfigure(replace_timeouts(host.config, start=10.0, stop=10.0, status=5))

@@ -137,6 +137,7 @@ MANNERS = {
 NEEDS = {"start-stop-daemon": "start-stop-daemon", "pgrep": "pgrep"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("manner", MANNERS)
 def test_an_upgrade_a_crash_in_the_watch_and_the_way_back_end_right(host, site, manner, request):
     if manner in NEEDS and "CI" not in os.environ and not shutil.which(NEEDS[manner]):

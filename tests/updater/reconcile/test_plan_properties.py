@@ -5,6 +5,7 @@ The model does what `perform` does to the disk, to the agent and to the memory, 
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
@@ -142,6 +143,7 @@ def test_whatever_was_killed_before_two_clean_cycles_end_in_an_empty_plan(histor
         assert host.running != last.version
 
 
+@pytest.mark.long
 @given(stories, bad_versions)
 def test_nothing_is_stopped_before_its_replacement_is_installed(history, bad):
     host = Model(bad)
@@ -150,6 +152,7 @@ def test_nothing_is_stopped_before_its_replacement_is_installed(history, bad):
     assert not host.stopped_without_replacement
 
 
+@pytest.mark.long
 @given(stories, st.sampled_from(VERSIONS))
 def test_a_host_with_a_working_version_never_ends_without_one(history, working):
     """Once a version has proven itself, no bad order leaves the host without a running agent, whatever is killed."""
@@ -166,6 +169,7 @@ def test_a_host_with_a_working_version_never_ends_without_one(history, working):
     assert host.running == host.current == working
 
 
+@pytest.mark.long
 @given(stories, orders, bad_versions)
 def test_by_an_order_of_an_earlier_run_only_our_own_trial_is_left(history, kept, bad):
     """Whatever was killed before and whatever was desired then: nothing is fetched or removed, what is switched to is the
@@ -186,6 +190,7 @@ def test_by_an_order_of_an_earlier_run_only_our_own_trial_is_left(history, kept,
         assert todo.actions == ()
 
 
+@pytest.mark.long
 @given(stories, orders, bad_versions)
 def test_by_an_order_of_an_earlier_run_a_start_that_was_due_is_made(history, kept, bad):
     host = Model(bad)
@@ -197,6 +202,7 @@ def test_by_an_order_of_an_earlier_run_a_start_that_was_due_is_made(history, kep
         assert host.running == host.current
 
 
+@pytest.mark.long
 @given(histories, bad_versions)
 def test_a_rejected_order_is_tried_once(history, bad):
     host = Model(bad)

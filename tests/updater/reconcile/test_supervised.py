@@ -11,6 +11,8 @@ from lab.fleet import until
 from updater.cli import explain
 from updater.reconcile import cycle
 
+pytestmark = pytest.mark.long
+
 # As with a supervisord of the agent's own: its pid file names the supervisor, and so does its status.
 SUPERVISED = """#!/bin/sh
 cd "$(dirname "$0")" || exit 1

@@ -115,6 +115,7 @@ def test_it_is_fetched_again_when_the_host_has_other_limits(host, site):
     assert tarballs(site) == 2
 
 
+@pytest.mark.long
 def test_a_retry_by_command_says_that_it_was_refused_again(tmp_path, site):
     with Machine(tmp_path / "h1", site.address, interval=60, watch=0) as machine:
         site.publish(version="1", control=script('echo "$1" >../last; [ "$1" = status ] && echo started'))

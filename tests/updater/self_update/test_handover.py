@@ -12,6 +12,8 @@ import pytest
 from helpers import racing
 from lab.fleet import Host, until
 
+pytestmark = pytest.mark.long
+
 NAME = "ops-updater"
 CONTROL = '#!/bin/sh\n[ "$1" = status ] && echo started\nexit 0\n'
 
