@@ -1,7 +1,7 @@
 """Performs single actions on the host. If one is interrupted anywhere, the next plan can continue from there.
 
-The order of writes makes this safe. An install gets its marker before its name. A switch is remembered as a trial before
-`.version` changes. A rejection is remembered before the version is rolled back.
+The order of writes makes this safe. An install gets its marker before its name (`artifact.installing`). A switch is remembered
+as a trial before `.version` changes. A rejection is remembered before the version is rolled back.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from updater import durable_files, places
-from updater.artifact import download, extract, kept_tarball, runnable
+from updater.artifact import download, installing, kept_tarball
 from updater.errors import ControlFailed, Interrupted, Refused, TryLater
 from updater.host import control_script, operator_requests
 from updater.host.context import Host
@@ -34,10 +34,6 @@ log = logging.getLogger("updater")
 
 _BEGINS = (Step.REJECT, Step.STOP, Step.SWITCH, Step.START)
 _INTERRUPTIBLE = (Step.INSTALL, Step.ADOPT, Step.STOP, Step.SWITCH, Step.HAND_OVER)
-
-
-class _Lacking(Refused):
-    """The host lacks something that the version needs to run, such as an interpreter."""
 
 
 class Executor:
@@ -119,7 +115,7 @@ class Executor:
         path = self.host.layout.download(action.agent, self.order.file_name)
         install = self.agent.install(action.version)
         if lacking := kept_tarball.still_lacking(path, expected, self._programs(install), install):
-            raise _Lacking(_cannot_run(action.version, lacking))
+            raise installing.Lacking(installing.cannot_run(action.version, lacking))
         terms = download.Terms(timeouts.download, self.host.config.min_speed, self._check_order)
         with contextlib.ExitStack() as stack:
             fetched = stack.enter_context(kept_tarball.kept(path, expected))
@@ -136,8 +132,9 @@ class Executor:
         path = self.host.layout.download(self.order.name, self.order.file_name)
         staging = self.agent.staging(version)
         try:
-            self._lay_out(fetched, version)
-        except _Lacking:
+            programs = self._programs(self.agent.install(version))
+            installing.lay_out(fetched, self.agent, version, self.host.config.limits, programs, self.host.now())
+        except installing.Lacking:
             kept_tarball.keep_head(staging / "control", path, expected)
             raise
         except TryLater:
@@ -153,22 +150,6 @@ class Executor:
         durable_files.remove_tree(path.parent)
         if self.memory.unfit:  # it was about other bytes of this version, or the terms have changed
             self.note(lambda memory: msgspec.structs.replace(memory, unfit=None))
-
-    def _lay_out(self, fetched: download.Fetched, version: str) -> None:
-        """Unpack into a staging directory, which the caller removes, and rename it to the install."""
-        staging, install = self.agent.staging(version), self.agent.install(version)
-        durable_files.make_directory(self.agent.path, 0o755)  # independent of our umask, as others run agents' tools
-        durable_files.remove_tree(staging)
-        unpacked = extract.unpack(fetched.file, staging, self.host.config.limits)
-        if unpacked.skipped:
-            log.info("%s: %s", self.order.name, extract.in_words(unpacked.skipped))
-        if problem := runnable.form_problem(staging / "control"):
-            raise Refused(_cannot_run(version, problem))
-        if problem := runnable.missing(staging / "control", self._programs(install), install):
-            raise _Lacking(_cannot_run(version, problem))
-        marker = Marker(fetched.md5, fetched.sha256, int(self.host.now()))
-        durable_files.write_atomic(staging / MARKER, msgspec.json.encode(marker))
-        durable_files.move_directory(staging, install, MARKER)
 
     def _programs(self, install: Path) -> str:
         """The PATH of an install's scripts."""
@@ -294,7 +275,3 @@ class Executor:
         what = action.agent, action.replaces, action.version, step, ROLLED_BACK, action.reason, evidence
         outcome = Outcome(*what, at=int(self.host.now()), attempt=self.order.attempt)
         self.note(lambda memory: memory.rejecting(self.order, action.reason).with_outcome(outcome))
-
-
-def _cannot_run(version: str, problem: str) -> str:
-    return f"control of {version} cannot run: {problem}"
