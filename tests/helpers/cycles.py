@@ -2,7 +2,11 @@
 
 from msgspec.structs import replace
 
+from updater import durable_files
+from updater.model.actions import Source
 from updater.reconcile import cycle
+from updater.reconcile.executor import Executor
+from updater.wire.heartbeat import Desired
 
 # For programs that root runs: what is seen by a user who may not look into root's processes.
 AS_ANOTHER_USER = """
@@ -34,3 +38,11 @@ def current(host):
 
 def with_timeouts(host, **seconds):
     host.reconfigure(replace(host.config, timeouts=replace(host.config.timeouts, **seconds)))
+
+
+def executor_of(host, version):
+    """What performs single actions for an order of this version, which is in force."""
+    order = Desired("agent", version)
+    durable_files.make_directory(host.layout.last_reply.parent)
+    host.orders.keep((order,), host.now())
+    return Executor(host, order, Source.ANSWER)

@@ -79,15 +79,15 @@ class Host:
         """Ask everything to stop: nothing new is started, and only what must not be interrupted is finished."""
         self.stopping = True
 
-    def check_order(self, order: Desired, is_kept: bool) -> None:
+    def check_order(self, order: Desired) -> None:
         """Raises Interrupted if the updater is to stop, or if meta's newest reply orders another command or artifact.
 
-        is_kept: the order is of an earlier run, which no reply of this run has to confirm.
+        Until meta has answered in this run, that is the reply that an earlier run kept.
         """
         if self.stopping or self.successor:
             raise Interrupted("the updater is stopping")
         newest = next((one for one in self.orders.last.orders if one.name == order.name), None)
-        if not is_kept and not (newest and newest.cmd == order.cmd and same_artifact(newest, order)):
+        if not (newest and newest.cmd == order.cmd and same_artifact(newest, order)):
             now = f"{newest.cmd} {newest.version}" if newest else "nothing"
             raise Interrupted(f"{order.cmd} {order.version} is not ordered any more, but {now}")
 

@@ -45,10 +45,14 @@ class _Failed:
     as_failure: Failure  # for `recovery`
 
 
-def converge(host: Host, desired: Desired, observed: Observed, source: Source = Source.ANSWER) -> Turn:
-    """Bring one agent to its desired state, as far as possible now. observed: by this cycle; source: of the order."""
+def converge(host: Host, desired: Desired, observed: Observed | None, source: Source = Source.ANSWER) -> Turn:
+    """Bring one agent to its desired state, as far as possible now.
+
+    observed: by this cycle; None to look at the agent first. source: of the order.
+    """
     try:
-        return _converge(Executor(host, host.config.completed(desired), source), observed)
+        executor = Executor(host, host.config.completed(desired), source)
+        return _converge(executor, observed or _look(executor))
     except UpdaterError as e:
         log.error("%s: %s", desired.name, e)
         return Turn(desired.name, str(e))
@@ -86,7 +90,7 @@ def _recovered(
     for tries in reversed(range(TRIES + 1)):
         if failed is None:
             break
-        observed = _look_again(executor)
+        observed = _look(executor)
         again = _planned(executor, observed)
         match recovery(failed.as_failure, observed, again, tries, executor.host.stopping):
             case Recovery.RETRY | Recovery.WAY_BACK:
@@ -100,7 +104,7 @@ def _recovered(
     return todo, done, failed
 
 
-def _look_again(executor: Executor) -> Observed:
+def _look(executor: Executor) -> Observed:
     try:
         return look_at(executor.host, executor.order.name)
     except TryLater as e:

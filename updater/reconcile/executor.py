@@ -7,6 +7,7 @@ as a trial before `.version` changes. A rejection is remembered before the versi
 import contextlib
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -33,7 +34,6 @@ from updater.wire.text import one_line
 log = logging.getLogger("updater")
 
 _BEGINS = (Step.REJECT, Step.STOP, Step.SWITCH, Step.START)
-_INTERRUPTIBLE = (Step.INSTALL, Step.ADOPT, Step.STOP, Step.SWITCH, Step.HAND_OVER)
 
 
 class Executor:
@@ -68,17 +68,18 @@ class Executor:
 
     def perform(self, action: Action) -> None:
         """Perform the action. Raises UpdaterError."""
-        if action.step in _INTERRUPTIBLE and not self._has_begun:
-            self._check_order()
-            if held := operator_requests.held(self.host.layout, action.agent):
-                raise Interrupted(f"held: {held}")
+        if not self._has_begun:
+            self._check_order_and_hold()
         if action.step in (Step.STOP, Step.SWITCH) and self.order.cmd == START:
             self._check_place(action)
         self._has_begun |= action.step in _BEGINS and action.essential  # not where only what ran before is kept running
         self._does[action.step](action)
 
-    def _check_order(self) -> None:
-        self.host.check_order(self.order, self.source is Source.KEPT)
+    def _check_order_and_hold(self) -> None:
+        """Raise Interrupted if the order is not in force any more, or a person holds the agent by now."""
+        self.host.check_order(self.order)
+        if held := operator_requests.held(self.host.layout, self.order.name):
+            raise Interrupted(f"held: {held}")
 
     def _check_place(self, action: Action) -> None:
         """Raise an UpdaterError if the target's directory cannot be used, before the first stop or switch of the turn."""
@@ -116,7 +117,8 @@ class Executor:
         install = self.agent.install(action.version)
         if lacking := kept_tarball.still_lacking(path, expected, self._programs(install), install):
             raise installing.Lacking(installing.cannot_run(action.version, lacking))
-        terms = download.Terms(timeouts.download, self.host.config.min_speed, self._check_order)
+        check = partial(self.host.check_order, self.order)
+        terms = download.Terms(timeouts.download, self.host.config.min_speed, check)
         with contextlib.ExitStack() as stack:
             fetched = stack.enter_context(kept_tarball.kept(path, expected))
             if fetched is None:

@@ -1,5 +1,6 @@
 """Runs agents' turns in parallel, so that a slow download or a hanging script delays one agent only."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -10,6 +11,7 @@ from updater.reconcile.agent_turn import Turn, converge
 from updater.wire.heartbeat import Desired
 
 AT_ONCE = 8  # agents that are looked at or changed at the same time
+STALE = 1.0  # seconds that a turn may wait for its slot; after that, its agent is looked at again
 
 
 class Workers:
@@ -25,9 +27,14 @@ class Workers:
         """Start a turn for each order whose agent was observed and is not busy. source: of all these orders."""
         for order in orders:
             if order.name in observed and order.name not in self._running:
-                turn = self._pool.submit(converge, self._host, order, observed[order.name], source)
+                turn = self._pool.submit(self._turn, order, observed[order.name], source, time.monotonic())
                 self._running[order.name] = turn
                 turn.add_done_callback(lambda _: self._ended())
+
+    def _turn(self, order: Desired, observed: Observed, source: Source, since: float) -> Turn:
+        """since: when the turn began to wait for its slot, monotonic seconds."""
+        is_stale = time.monotonic() - since > STALE
+        return converge(self._host, order, None if is_stale else observed, source)
 
     def is_busy(self, name: str) -> bool:
         return name in self._running

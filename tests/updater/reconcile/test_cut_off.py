@@ -13,15 +13,14 @@ import pytest
 from msgspec.structs import replace
 
 from helpers.agents import install, script
+from helpers.cycles import executor_of
 from helpers.field import AGENT, free_port
 from lab.fleet import Host, Late, until
 from updater.errors import TryLater
 from updater.kernel import processes, witness
 from updater.kernel.processes import Table
-from updater.model.actions import Action, Source, Step
+from updater.model.actions import Action, Step
 from updater.reconcile import cycle
-from updater.reconcile.executor import Executor
-from updater.wire.heartbeat import Desired
 
 pytestmark = pytest.mark.long
 
@@ -236,7 +235,7 @@ def test_the_directory_of_what_runs_a_script_of_it_from_elsewhere_is_not_removed
     (place / "agent.py").write_text(AGENT)
     one = spawn(sys.executable, str(place / "agent.py"), "0", "0", env={})
     until("it runs", lambda: processes.command(one.pid)[1:2] == [str(place / "agent.py")])
-    executor = Executor(host, Desired("agent", "1"), Source.ANSWER)
+    executor = executor_of(host, "1")
     with pytest.raises(TryLater, match=f"1 process in 0 still runs: {one.pid} "):
         executor.perform(Action(Step.PRUNE, "agent", "0", "old"))
     assert (place / "control").exists()

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from helpers.agents import HEALTHY, script
 from helpers.agents import install as install_agent
+from helpers.cycles import executor_of
 from helpers.field import AGENT, SIGNALS_AND_RETURNS, alive, filled, free_port
 from lab.fleet import until
 from updater.cli import explain
@@ -20,12 +21,11 @@ from updater.host import control_script
 from updater.kernel import processes, witness
 from updater.kernel.agent_environment import Mark
 from updater.kernel.processes import Table
-from updater.model.actions import Action, Source, Step
+from updater.model.actions import Action, Step
 from updater.model.memory import Memory
 from updater.model.observed import State
 from updater.model.recognised import Recognised
 from updater.reconcile import cycle, starting, stopping
-from updater.reconcile.executor import Executor
 from updater.wire.heartbeat import Desired
 
 # What a deploy agent starts for others outlives it, on purpose.
@@ -269,7 +269,7 @@ def test_a_directory_with_processes_is_not_pruned_even_when_nobody_knew_of_them(
     old.mkdir(parents=True)
     inside = subprocess.Popen(["sleep", "4714"], cwd=old, start_new_session=True)
     try:
-        executor = Executor(host, Desired("agent", "1"), Source.ANSWER)
+        executor = executor_of(host, "1")
         with pytest.raises(TryLater, match="sleep 4714"):
             executor.perform(Action(Step.PRUNE, "agent", "0", "old"))
         assert old.exists()
@@ -315,7 +315,7 @@ def test_a_directory_that_stays_says_so_and_leaves_the_remark_of_the_switch(host
     inside = subprocess.Popen(["sleep", "4715"], cwd=old, start_new_session=True)
     try:
         with pytest.raises(TryLater):
-            Executor(host, Desired("agent", "2"), Source.ANSWER).perform(Action(Step.PRUNE, "agent", "0", "old"))
+            executor_of(host, "2").perform(Action(Step.PRUNE, "agent", "0", "old"))
         assert host.memories.of("agent").remark == "1 process of 1 still runs"
     finally:
         inside.kill()
