@@ -16,7 +16,7 @@ from meta.edits import operations
 from meta.errors import NotThere
 from meta.hosts.classes import Classes, Rejection
 from meta.hosts.model import Host
-from meta.hosts.similar_names import no_hosts
+from meta.hosts.similar_names import nearly_selecting, no_hosts
 from meta.hosts.standing import rejects
 from meta.hosts.table import HostTable
 from meta.records.model import Override, Record, RecordSet
@@ -100,7 +100,8 @@ def require_hosts(table: HostTable, records: RecordSet, selectors: Iterable[Sele
             if new := [name for name in sorted(selector.hosts) if table.get(name) is None]:
                 raise NotThere(no_hosts(new, table.folded_names()))
         elif not any(selector.matches(name, records.labels.get(name, {})) for name in table.names()):
-            raise NotThere(f"no host that has reported matches {selector.in_words()}")
+            nearly = nearly_selecting(selector, table.folded_names())
+            raise NotThere(*nearly or [f"no host that has reported matches {selector.in_words()}"])
 
 
 def outlook(table: HostTable, records: RecordSet, agent: str) -> Outlook:

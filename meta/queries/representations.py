@@ -159,6 +159,9 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
     ] = 0
     refused_hosts: Annotated[list[str], Meta(description="some of the hosts that refused a download")] = []
     asked_within: Annotated[float, Meta(description="seconds within which every host has reported again")] = 0.0
+    hint: Annotated[
+        str, Meta(description="if the prefix or glob fits no host: a sentence with what was probably meant")
+    ] = ""
 
     @property
     def left(self) -> int:

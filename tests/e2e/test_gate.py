@@ -370,12 +370,29 @@ def test_a_host_that_is_put_aside_takes_no_version_back(meta):
     [
         (("agnet",), "there is no agent agnet; did you mean agent?"),
         ((AGENT, "--for", "hosts:go-1,go-12"), "no host go-12"),
+        ((AGENT, "--for", "prefix:GO-"), "prefix GO- fits no host; did you mean prefix go-?"),
+        ((AGENT, "--for", "glob:Go-?"), "glob Go-? fits no host; did you mean host go-1?"),
         ((AGENT, "--for", "label:env=stagign"), 'no host has a label "env"'),
     ],
 )
 def test_a_name_that_nothing_knows_is_wrong_use_and_no_failure(meta, asked, said):
     send(meta, {"name": AGENT, "version": "1", "status": "started", "timestamp": 7})
     assert said in meta.run("status", "--watch", *asked, expect=2).stderr
+
+
+@pytest.mark.parametrize("selector", ["prefix:GO-", "glob:gO-*"])
+def test_a_pattern_that_nearly_fits_is_said_without_a_watch_too(meta, selector):
+    send(meta, {"name": AGENT, "version": "1", "status": "started", "timestamp": 7})
+    assert "fits no host; did you mean" in meta.run("status", AGENT, "--for", selector, expect=1).stderr
+    assert "fits no host; did you mean" in meta.run("status", AGENT, "--for", selector, "-o", "json", expect=1).stderr
+
+
+@pytest.mark.parametrize("selector", ["prefix:new-", "glob:*-new"])
+def test_a_pattern_of_hosts_that_are_still_to_come_is_not_wrong(meta, selector):
+    send(meta, {"name": AGENT, "version": "1", "status": "started", "timestamp": 7})
+    shown = meta.run("status", AGENT, "--watch", "--for", selector, "--within", "2s", expect=1)
+    assert "no host counts" in shown.stdout
+    assert "no host counts" in meta.run("status", AGENT, "--for", selector, expect=0).stdout
 
 
 def test_no_record_and_no_host_are_not_yet(meta):

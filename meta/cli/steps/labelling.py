@@ -42,12 +42,14 @@ def chosen(client: Client, name: str, where: str) -> list[str]:
     selector = selector_of(where) if where else None
     query = {"name": name, **_narrowed(selector, name)}
     found: list[str] = []
+    meant = ""
     for page in client.pages("/hosts", HostPage, 0, **query):
         found += [one.name for one in page.items if selector is None or selector.matches(one.name, one.labels)]
         _not_too_many(found)
+        meant = page.hint.rpartition("; ")[2]
     if not found:
         shown = " and ".join(filter(None, (name and f"--name {plain(name)}", where and f"--where {plain(where)}")))
-        raise NotThere(f"no host that has reported matches {shown}")
+        raise NotThere(f"no host that has reported matches {shown}{f'; {meant}' if meant else ''}")
     return found
 
 

@@ -40,7 +40,7 @@ class Status(msgspec.Struct, rename="camel"):
 
 
 def ask(client: Client, wanted: Wanted, is_known: bool = False, failed_before: Sequence[str] = ()) -> Status:
-    """Get the status of an agent from meta. Raises NotThere for an unknown agent or label.
+    """Get the status of an agent from meta. Raises NotThere for an unknown agent or label, or a pattern that but nearly fits.
 
     is_known: known from an earlier answer, so they are not checked; failed_before: names of hosts that had failed then.
     """
@@ -54,6 +54,8 @@ def ask(client: Client, wanted: Wanted, is_known: bool = False, failed_before: S
     except NotThere:
         if not counts and not is_known:
             raise
+    if progress.hint and not is_known and not progress.behind:
+        raise NotThere(progress.hint)
     if not is_known and not progress.judged + progress.left and wanted.selector.startswith("label:"):
         require_label(client, wanted.selector.removeprefix("label:"))
     return Status(agent, record, counts, progress)

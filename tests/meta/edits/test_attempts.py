@@ -204,6 +204,8 @@ def test_a_retry_that_acts_on_no_host_says_so_and_is_no_edit(world):
     ("selector", "sentence"),
     [
         ({"prefix": "db-"}, "no host that has reported matches prefix db-"),
+        ({"prefix": "Web-"}, "prefix Web- fits no host; did you mean prefix web-?"),
+        ({"glob": "WEB-?"}, "glob WEB-? fits no host; did you mean host web-1?"),
         ({"label": "env=prod"}, "no host that has reported matches label env=prod"),
         ({"hosts": ["web-1", "wbe-2"]}, "no host wbe-2 has reported; did you mean web-2?"),
     ],

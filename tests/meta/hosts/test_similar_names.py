@@ -182,6 +182,9 @@ def test_the_commands_say_what_was_meant(tmp_path):
         for hosts in ("db-*", "db-prod-07", "new-*"):
             assert "warning" not in boss.run(*enrolment, hosts).stderr
         assert meant in boss("label", "Db-Prod-07", "x=1", code=1)
+        for where in ("prefix:DB-", "glob:DB-*", "hosts:Db-Prod-07"):
+            said = boss("label", "--where", where, "x=1", code=1)
+            assert said == f"meta: no host that has reported matches --where {where}; did you mean host db-prod-07?\n"
         assert f"note: {meant}" in boss.run("explain", "Db-Prod-07").stderr
         done = boss.run("set", "a", "version=2", "--for", "hosts:Db-Prod-07")
         assert (done.returncode, f"warning: {meant}" in done.stderr) == (2, True)
