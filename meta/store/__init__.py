@@ -102,6 +102,11 @@ class Store:
         with self._database.following() as (_, found):
             return found
 
+    def require_sessions(self) -> None:
+        """Raises Misconfigured if connections were lost, and those made since are a pooler's that shares sessions with others.
+        Closes the connections that are not in use."""
+        self._database.refuse_transactions(if_lost=True)
+
     def clock(self) -> float | None:
         """Unix seconds by the database's clock; None for a file, which has none."""
         return self._database.clock()

@@ -76,9 +76,9 @@ class Database:
                     connection.exec_driver_sql(wait if lock_wait else UNHURRIED)
                 yield connection
 
-    def refuse_transactions(self) -> None:
-        """Raises Misconfigured if a pooler shares our sessions with others."""
-        if self._session:
+    def refuse_transactions(self, if_lost: bool = False) -> None:
+        """Raises Misconfigured if a pooler shares our sessions with others. if_lost: look only if connections were lost."""
+        if self._session and (self._session.in_doubt or not if_lost):
             with self.errors("read"):
                 self._session.refuse_transactions(self.engine, self._patience)
 
@@ -167,9 +167,8 @@ class Database:
             connection = connection.execution_options(**{_WRITES: "NORMAL"})
             with connection.begin() as transaction:
                 connection.execute(sa.select(head.c.id).with_for_update())
-                found = connection.execute(
-                    sa.select(commit_log.c.identity).where(commit_log.c.position == position)
-                ).scalar()
+                there = sa.select(commit_log.c.identity).where(commit_log.c.position == position)
+                found = connection.execute(there).scalar()
                 transaction.rollback()
         return found or ""
 
@@ -278,8 +277,8 @@ def _postgresql(url: sa.URL, patience: float, told: set[str]) -> tuple[sa.Engine
     options["options"] = f"{SESSION} {url.query.get('options', '')}".rstrip()
     url = url.difference_update_query(["options"])
     engine = sa.create_engine(url, connect_args=options, pool_timeout=5, use_native_hstore=False)
-    must, shown = settings_of(SESSION), url.render_as_string(hide_password=True)
-    session = Session(settings_of(options["options"]), must, shown, told)
+    shown = url.render_as_string(hide_password=True)
+    session = Session(settings_of(options["options"]), settings_of(SESSION), shown, told)
 
     def begin(connection: Any, record: Any) -> None:
         session.begin(connection, record.info, patience)
@@ -295,6 +294,7 @@ def _postgresql(url: sa.URL, patience: float, told: set[str]) -> tuple[sa.Engine
     sa.event.listen(engine, "do_connect", lambda dialect, _record, args, named: connect(dialect, args, named))
     sa.event.listen(engine, "connect", begin, insert=True)  # before SQLAlchemy's own first questions
     sa.event.listen(engine, "checkout", check)
+    sa.event.listen(engine, "invalidate", session.doubt)
     for end in ("checkin", "close"):  # a broken connection is closed without being checked in
         sa.event.listen(engine, end, lambda _connection, record: unwatch(record.info))
     return engine, session

@@ -115,6 +115,11 @@ class Follower:
             self._tell_again()
 
     def _look(self, written: float) -> Head:
+        head = self._head(written)
+        self._store.require_sessions()
+        return head
+
+    def _head(self, written: float) -> Head:
         self._store.date_by(self.clocks.ahead)
         try:
             return self._store.head()

@@ -16,13 +16,14 @@ from lab.ports import free_port
 
 
 @contextlib.contextmanager
-def pgbouncer(url: str, directory: Path, mode: str, *lines: str) -> Iterator[str]:
-    """The URL of this database through one. mode: session or transaction; lines: more of its configuration."""
+def pgbouncer(url: str, directory: Path, mode: str, *lines: str, port: int = 0) -> Iterator[str]:
+    """The URL of this database through one, which is killed in the end. mode: session or transaction; lines: more of its
+    configuration; port: where it listens, 0 for a free one."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if not program and "CI" not in os.environ:
         pytest.skip("no pgbouncer here")
     assert program, "no pgbouncer here"
-    to, port = sa.make_url(url), free_port()
+    to, port = sa.make_url(url), port or free_port()
     server = f"host={to.host} port={to.port or 5432} user={to.username}"
     server += f" password={to.password}" if to.password else ""
     settings = ["listen_addr = 127.0.0.1", f"listen_port = {port}", "unix_socket_dir =", "auth_type = any"]
@@ -35,7 +36,7 @@ def pgbouncer(url: str, directory: Path, mode: str, *lines: str) -> Iterator[str
             until("PgBouncer answers", _answers, process, port)
             yield to.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
         finally:
-            process.terminate()
+            process.kill()
 
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:

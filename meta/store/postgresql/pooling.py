@@ -57,6 +57,7 @@ class Session:
         self._others = [name for name in options if name not in must]
         self._shown = shown
         self._told = told
+        self.in_doubt = False  # connections were lost since `refuse_transactions`, and others may have another pooler
 
     def begin(self, connection: Any, info: dict[Any, Any], patience: float) -> None:
         """Watch and check a new connection: its settings are read back, and set by a statement if they are not in force."""
@@ -116,19 +117,29 @@ class Session:
         """Check a connection before reuse. Raises Misconfigured if it now leads to another server process."""
         (pid,) = _row(connection, "SELECT pg_backend_pid()", [])
         if info.get(_PID, pid) != pid:
+            self.doubt()
             raise Misconfigured(self._refusal())
 
     def refuse_transactions(self, engine: sa.Engine, patience: float) -> None:
-        """Raises Misconfigured if two connections, used in turns, share a server process, or one has several."""
-        with engine.connect() as one:
-            unwatch(
-                one.info
-            )  # or it would be given up while the other is waited for, which would get its server process
-            with engine.connect() as other:
-                watch(one.info, one.connection.dbapi_connection, patience)
-                pids = _processes(one, other)
+        """Raises Misconfigured if two connections, used in turns, share a server process, or one has several. Keeps neither,
+        since a pooler may have few."""
+        try:
+            with engine.connect() as one:
+                unwatch(
+                    one.info
+                )  # or it would be given up while the other is waited for, which would get its server process
+                with engine.connect() as other:
+                    watch(one.info, one.connection.dbapi_connection, patience)
+                    pids = _processes(one, other)
+        finally:
+            engine.dispose()
         if pids[0] & pids[1] or max(map(len, pids)) > 1:
             raise Misconfigured(self._refusal())
+        self.in_doubt = False
+
+    def doubt(self, *_: Any) -> None:
+        """Note that a connection was lost."""
+        self.in_doubt = True
 
     def _refusal(self, what: str = "transactions, where time-outs and locks would be others'") -> str:
         return (

@@ -7,9 +7,11 @@ from urllib.parse import quote
 import pytest
 
 from helpers.databases import database, execute
+from helpers.keeping import NOW, Meta
 from helpers.meta_server import MetaServer, meta
 from helpers.pgbouncer import pgbouncer
 from helpers.threads import in_threads
+from lab.ports import free_port
 from meta.errors import Misconfigured, TryLater
 from meta.records.history import Edit
 from meta.records.model import Record, RecordSet, Release
@@ -157,3 +159,43 @@ def test_a_pooler_that_comes_to_pool_transactions_later_is_noticed_by_a_connecti
         )
         with pytest.raises(Misconfigured, match="pools transactions"):
             timeouts(store)
+
+
+def test_a_pooler_that_comes_back_with_another_mode_is_refused_until_it_pools_sessions_again(url, tmp_path):
+    port = free_port()
+    with closing(Store(url)) as store:
+        store.upgrade()
+
+    def behind(mode):
+        return pgbouncer(url, tmp_path, mode, "default_pool_size = 4", port=port)
+
+    with behind("session") as pooled:
+        meta = Meta(pooled)
+        meta.keeper.step(NOW)
+        assert meta.refusing() == ""
+    with closing(meta):
+        with behind("transaction"):
+            for second in range(1, 4):
+                meta.keeper.step(NOW + second)
+                assert "pools transactions" in meta.keeper.condition(NOW + second).trouble
+                assert "pool_mode = session" in meta.refusing()
+        with behind("session"):
+            meta.keeper.step(NOW + 10)
+            assert (meta.keeper.condition(NOW + 10).trouble, meta.refusing()) == ("", "")
+
+
+def test_a_server_that_comes_back_is_asked_once_whether_sessions_are_shared_and_no_connection_is_kept_for_it(url):
+    with closing(Store(url)) as store:
+        store.upgrade()
+    theirs = f"FROM pg_stat_activity WHERE datname = '{url.rpartition('/')[2]}' AND application_name = 'meta'"
+    with closing(Meta(url)) as meta:
+        meta.keeper.step(NOW)
+        (before,) = execute(url, f"SELECT pid {theirs}")
+        execute(url, f"SELECT pg_terminate_backend(pid, 5000) {theirs}")
+        seen = []
+        for second in range(1, 4):
+            meta.keeper.step(NOW + second)
+            assert meta.keeper.condition(NOW + second).trouble == ""
+            seen.append(execute(url, f"SELECT pid {theirs}"))
+    assert [len(pids) for pids in seen] == [0, 1, 1]
+    assert seen[1] == seen[2] != [before]
