@@ -4,10 +4,13 @@ A no-break space looks like a blank, and zero-width characters or a final line b
 would send the reader looking for the mistake elsewhere.
 """
 
+import re
 import unicodedata
 
 SHOWN = 80  # characters of a text
 _NAMED = 3  # odd characters that are named
+_MARKS_OF_ONE = 4  # combining marks that are shown on one letter; few languages have more
+_UNSEEN_MARK = re.compile(r"[\u034f\u17b4\u17b5\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _CONTROLS = {
     "\0": "NULL",
@@ -27,12 +30,28 @@ UTF_32 = "looks like UTF-32; save it as UTF-8"
 
 def quoted(text: str, most: int = SHOWN) -> str:
     """`"falcon agent"`, or `"falcon\\u00a0agent" (with U+00A0 NO-BREAK SPACE)`: on one line, and at most `most` characters."""
-    shown = "".join(map(_escaped, text[:most]))
+    shown = _in_quotes(text[:most])
     odd = _odd_ones(text)
     if not odd:
         return f'"{shown}"'
     where = "ends with" if odd == [text[-1]] and text.count(text[-1]) == 1 else "with"
     return f'"{shown}" ({where} {_names(odd)})'
+
+
+def _in_quotes(text: str) -> str:
+    """The text with what cannot be seen escaped. A combining mark is shown on its letter, as in a name in NFD or in Thai, and
+    escaped where it would join something else."""
+    shown, room = [], 0
+    for c in text:
+        is_mark = _is_mark(c)
+        kept = room > 0 and not _UNSEEN_MARK.match(c) if is_mark else c.isprintable()
+        shown.append(c if kept else _escaped(c))
+        room = (room - 1 if is_mark else _MARKS_OF_ONE * (unicodedata.category(c)[0] in "LN")) if kept else 0
+    return "".join(shown)
+
+
+def _is_mark(c: str) -> bool:
+    return unicodedata.category(c)[0] == "M"
 
 
 def _odd_ones(text: str) -> list[str]:
@@ -46,7 +65,7 @@ def plain(text: str) -> str:
 
 def file_name(name: str) -> str:
     """The name of a file: unchanged if every character of it can be seen, in any language, and else quoted, as a whole."""
-    return name if name.isprintable() else quoted(name, len(name))
+    return name if name.isprintable() and not _is_mark(name[:1] or " ") else quoted(name, len(name))
 
 
 def visible(text: str) -> str:
@@ -117,8 +136,6 @@ def _is_odd(c: str, at_an_end: bool) -> bool:
 
 
 def _escaped(c: str) -> str:
-    if c.isprintable() and not unicodedata.combining(c):
-        return c
     if _is_byte(c):
         return f"\\x{ord(c) & 0xFF:02x}"
     return _SHORT.get(c) or (f"\\u{ord(c):04x}" if ord(c) < 1 << 16 else f"\\U{ord(c):08x}")

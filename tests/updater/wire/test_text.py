@@ -58,7 +58,20 @@ from updater.wire.urls import base_problem
         ("fаlcon", '"fаlcon" (with U+0430 CYRILLIC SMALL LETTER A)'),
         ("a–b", '"a–b" (with U+2013 EN DASH)'),
         ("a\x07b", r'"a\u0007b" (with U+0007 CONTROL)'),
-        ("e\u0301", r'"e\u0301" (ends with U+0301 COMBINING ACUTE ACCENT)'),
+        ("e\u0301", '"e\u0301" (ends with U+0301 COMBINING ACUTE ACCENT)'),
+        ("a\u0323\u0302b", '"a\u0323\u0302b" (with U+0323 COMBINING DOT BELOW, U+0302 COMBINING CIRCUMFLEX ACCENT)'),
+        (
+            "\u0e17\u0e35\u0e48",
+            '"\u0e17\u0e35\u0e48" (with U+0E17 THAI CHARACTER THO THAHAN, U+0E35 THAI CHARACTER SARA II,'
+            " U+0E48 THAI CHARACTER MAI EK)",
+        ),
+        ("\u0301e", r'"\u0301e" (with U+0301 COMBINING ACUTE ACCENT)'),
+        ("\u0e35x", r'"\u0e35x" (with U+0E35 THAI CHARACTER SARA II)'),
+        ("-\u0301", r'"-\u0301" (ends with U+0301 COMBINING ACUTE ACCENT)'),
+        ("a\u200b\u0301", r'"a\u200b\u0301" (with U+200B ZERO WIDTH SPACE, U+0301 COMBINING ACUTE ACCENT)'),
+        ("a\u0301\u202eb", '"a\u0301\\u202eb" (with U+0301 COMBINING ACUTE ACCENT, U+202E RIGHT-TO-LEFT OVERRIDE)'),
+        ("a\ufe0f", r'"a\ufe0f" (ends with U+FE0F VARIATION SELECTOR-16)'),
+        ("a" + "\u0301" * 5, '"a' + "\u0301" * 4 + r'\u0301" (with U+0301 COMBINING ACUTE ACCENT)'),
         ("", '""'),
     ],
 )
@@ -102,6 +115,11 @@ def test_lines_stay_lines_when_all_is_made_visible(text):
 
 def test_the_name_of_a_file_is_shown_as_it_is_in_any_language_and_else_as_a_whole():
     assert file_name("/srv/Zoë.yaml") == "/srv/Zoë.yaml"
+    assert file_name("/srv/Zoe\u0308.yaml") == "/srv/Zoe\u0308.yaml"
+    assert file_name("Zoe\u0308\u200b") == (
+        '"Zoe\u0308\\u200b" (with U+0308 COMBINING DIAERESIS, U+200B ZERO WIDTH SPACE)'
+    )
+    assert file_name("\u0308x") == r'"\u0308x" (with U+0308 COMBINING DIAERESIS)'
     path = "/x" * 200
     assert file_name(f"{path}\n") == rf'"{path}\n" (ends with U+000A LINE FEED)'
 
