@@ -26,14 +26,24 @@ def changed(place: Record | Override, there: Release | None, values: Mapping[str
 
 def release_there(record: Record, place: Record | Override, values: Mapping[str, Any]) -> Release | None:
     """The release to which the values of one are added: that of the place, or of its new version what the record knows of it.
-    None if the place has no release, and no version is set."""
+    None if the place has no release, and no version is set.
+
+    An override of the record's own version has its digests, also with a tarball of its own: so it has if it names no version.
+    """
     version = values.get("version")
     if version is None or (place.release and place.release.version == version):
         return place.release
     if record.release.version == version:
-        return record.release
+        return Release(version) if _is_another_file(values, record.release) else record.release
     is_unsure = any(key in values for key in DIGESTS) or ("tarball" in values and isinstance(place, Override))
     return Release(version) if is_unsure else _of_overrides(record, version)
+
+
+def _is_another_file(values: Mapping[str, Any], release: Release) -> bool:
+    """Whether a digest among the values contradicts the release's; then its other digest does not fit either."""
+    md5, sha256 = values.get("md5", ""), values.get("sha256", "")
+    pairs = ((md5 if is_digest(md5) else "", release.md5), (sha256, release.sha256))
+    return any(given and known and given.lower() != known.lower() for given, known in pairs)
 
 
 def doubt(records: RecordSet, agent: str, fields: Collection[str], selector: Selector | None) -> str:

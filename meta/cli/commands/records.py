@@ -52,7 +52,7 @@ def set_(editor: "Editor", agent: str, fields: tuple[str, ...], selector: str | 
     Fields:
       version
       tarball           base URL of its tarballs; repeat it for mirrors
-      md5, sha256       digests of this version's tarball; another version drops them
+      md5, sha256       digests of this version's tarball, wherever it is; another version drops them
       cmd               start or stop
       attempt           see meta retry
       leftovers         processes that a stopped version leaves: leave or end

@@ -227,6 +227,14 @@ def staged(*overrides: Override, release: Release = WITH_MD5.release) -> Record:
         (WITH_MD5, {"md5": "http://sums"}, None, ELSEWHERE),
         # an override takes the digests over for the record's own version
         (WITH_MD5, {"version": "1"}, STAGING, staged(Override(STAGING, Release("1", md5=ONE)))),
+        # also with a tarball of its own, since one that names no version has them too
+        (WITH_BOTH, {"version": "1", "tarball": "http://s"}, STAGING, staged(Override(STAGING, WITH_BOTH.release, tarball="http://s"), release=WITH_BOTH.release)),
+        (staged(Override(STAGING, tarball="http://s"), release=WITH_BOTH.release), {"version": "1"}, STAGING, staged(Override(STAGING, WITH_BOTH.release, tarball="http://s"), release=WITH_BOTH.release)),
+        (WITH_BOTH, {"version": "1", "tarball": "http://s", "md5": ONE.upper()}, STAGING, staged(Override(STAGING, Release("1", ONE.upper(), ONE * 2), tarball="http://s"), release=WITH_BOTH.release)),
+        # but not next to a digest of another file
+        (WITH_BOTH, {"version": "1", "tarball": "http://s", "md5": OTHER}, STAGING, staged(Override(STAGING, Release("1", OTHER), tarball="http://s"), release=WITH_BOTH.release)),
+        (WITH_BOTH, {"version": "1", "sha256": OTHER * 2}, STAGING, staged(Override(STAGING, Release("1", sha256=OTHER * 2)), release=WITH_BOTH.release)),
+        (WITH_BOTH, {"version": "1", "tarball": "http://s", "md5": "", "sha256": ""}, STAGING, staged(Override(STAGING, Release("1"), tarball="http://s", md5_base=""), release=WITH_BOTH.release)),
         (WITH_MD5, {"version": "2"}, STAGING, staged(Override(STAGING, Release("2")))),
         (staged(Override(STAGING, Release("2", md5=OTHER))), {"version": "3"}, STAGING, staged(Override(STAGING, Release("3")))),
         (staged(Override(STAGING, Release("2", md5=OTHER))), {"version": "3"}, None, staged(Override(STAGING, Release("2", md5=OTHER)), release=Release("3"))),
@@ -297,6 +305,13 @@ def test_what_cannot_be_unset_is_refused(agent, keys, selector, texts):
 def test_the_digests_of_a_version_are_unset_with_it():
     record = staged(Override(STAGING, Release("2", md5=ONE, sha256=ONE * 2)), release=A.release)
     assert operations.unset_fields(holding(record), "a", ["version"], STAGING).record("a") == A
+
+
+@pytest.mark.parametrize("version", [{}, {"version": "1"}])
+def test_what_is_fetched_elsewhere_is_checked_by_the_same_digests_whether_its_version_is_named_or_not(version):
+    records = operations.set_fields(holding(WITH_BOTH), "a", {"tarball": "http://s"} | version, Prefix("w"))
+    [desired] = resolve(records, "w-1")
+    assert (desired.tarball, desired.md5, desired.sha256) == ("http://s", ONE, ONE * 2)
 
 
 def test_a_promoted_version_keeps_the_digests_of_its_canary():
