@@ -149,6 +149,7 @@ PURE = (
     "meta/suggestions.py",
     "meta/bridges/elves/translator.py",
     "meta/bridges/elves/app_table.py",
+    "meta/bridges/elves/limits.py",
     *(f"meta/bridges/elves/rabbitmq/{name}.py" for name in ("messages", "dropped_consumer")),
     *(f"meta/bridges/elves/thrift/{name}.py" for name in ("codec", "framing")),
 )

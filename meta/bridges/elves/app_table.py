@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from meta.bridges.elves.limits import MAX_ENTRIES, MAX_TEXT
 from updater.wire.decode_problems import in_words
+from updater.wire.limits import length_problem
 from updater.wire.text import one_line, quoted
-
-MAX_ENTRIES = 10_000
-MAX_TEXT = 256  # characters of an app or a version
 
 
 class BadTable(ValueError):
@@ -59,7 +58,7 @@ def parse_table(result: bytes | msgspec.Raw) -> AppTable:
     except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
         raise BadTable(one_line(f"no app table: {in_words(e)}", 300)) from e
     if len(entries) > MAX_ENTRIES:
-        raise BadTable(f"an app table of {len(entries)} entries, more than {MAX_ENTRIES}")
+        raise BadTable(f"an app table of {len(entries):,} entries, of {MAX_ENTRIES:,} at most")
     return AppTable(entries)
 
 
@@ -69,8 +68,10 @@ def _entry(wire: _WireEntry) -> Entry:
     text = known if isinstance(known, str) else version.decode()  # the number 1.10 stays "1.10"
     ips: Iterable[str] = _ips.decode(wire.agent_list) if isinstance(wire.agent_list, str) else wire.agent_list
     for what, word in (("app", wire.app), ("version", text)):
-        if not word.strip() or len(word) > MAX_TEXT or not word.isprintable():
-            raise BadTable(f"the {what} {quoted(word)} is blank, too long or has characters that do not print")
+        if problem := length_problem(f"the {what}", word, MAX_TEXT):
+            raise BadTable(problem)
+        if not word.strip() or not word.isprintable():
+            raise BadTable(f"the {what} {quoted(word)} is blank or has characters that do not print")
     return Entry(wire.app.strip(), text.strip(), frozenset(ip.strip() for ip in ips if ip.strip()))
 
 

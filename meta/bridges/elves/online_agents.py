@@ -6,17 +6,17 @@ instance received it. Agents that were silent for a day are forgotten.
 
 import threading
 
+from meta.bridges.elves.limits import MAX_ONLINE
 from meta.bridges.elves.translator import Agent
 
 ONLINE_FOR = 600.0  # seconds
 FORGOTTEN_AFTER = 86400.0  # seconds
-MAX_AGENTS = 200_000  # limits the memory; no fleet is so large
 
 
 class OnlineAgents:
     """The agents by ip. Safe for threads: the lock is held only for operations on dictionaries."""
 
-    def __init__(self, max_agents: int = MAX_AGENTS) -> None:
+    def __init__(self, max_agents: int = MAX_ONLINE) -> None:
         self._lock = threading.Lock()
         self._agents: dict[str, Agent] = {}
         self._foreign: set[str] = set()  # ips that only other instances heard of

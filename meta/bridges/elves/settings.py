@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 
 import javaproperties
 
+from meta.bridges.elves.limits import MAX_QUEUE
 from meta.bridges.elves.zookeeper.nodes import check_hosts
 from meta.errors import Misconfigured, Problem, RecordsError
 from meta.suggestions import closest
@@ -258,8 +259,8 @@ def _seconds(text: str) -> float:
 
 
 def _short(text: str) -> str:
-    if len(text.encode()) > 127 or text.startswith("amq."):
-        raise ValueError("must be a name of at most 127 bytes that does not begin with amq.")
+    if len(text.encode()) > MAX_QUEUE or text.startswith("amq."):
+        raise ValueError(f"must be a name of at most {MAX_QUEUE} bytes that does not begin with amq.")
     return text
 
 

@@ -11,14 +11,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from meta.bridges.elves.limits import MAX_APPS, MAX_IP, MAX_TEXT
 from updater.wire.heartbeat import STARTED, Desired, RealAgent, Report
+from updater.wire.limits import length_problem
 from updater.wire.names import START, hostname_problem
 from updater.wire.text import one_line, quoted
 
-MAX_APPS = 1000  # of one agent
-MAX_TEXT = 128  # characters of an app's name, a version or an asset
-MAX_IP = 64  # characters
-_IP = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._:-]{1,64}")  # ZooKeeper allows no node named `.` or `..`
+_IP = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._:-]+")  # ZooKeeper allows no node named `.` or `..`
 Scalar = str | int | float
 
 
@@ -57,10 +56,12 @@ def judge(info: Info, now: float) -> Judged:
     apps, problem = parse_apps(info.apps)
     if not ip:
         problem = "its ip is blank"
+    elif ip_problem := length_problem("its ip", ip, MAX_IP):
+        ip, problem = "", ip_problem
     elif not _IP.fullmatch(ip):
-        problem = f"its ip {quoted(ip, MAX_IP)} is invalid"
+        ip, problem = "", f"its ip {quoted(ip, MAX_IP)} is invalid"
     if problem:
-        return Judged(asset, ip if _IP.fullmatch(ip) else "", None, apps, problem)
+        return Judged(asset, ip, None, apps, problem)
     agent = Agent(ip, asset, one_line(info.version, MAX_TEXT), apps or {}, now)
     return Judged(asset, ip, agent, apps)
 
@@ -81,14 +82,19 @@ def parse_apps(text: str) -> tuple[dict[str, str] | None, str]:
         return None, "its apps are no JSON object of versions"
     apps = {name: str(version) for name, version in raw.items()}
     if len(apps) > MAX_APPS:
-        return None, f"it has {len(apps)} apps, more than {MAX_APPS}"
-    if not all(_is_word(name) and _is_word(version) for name, version in apps.items()):
-        return None, "its apps have names or versions that are blank, too long or not printable"
+        return None, f"it has {len(apps):,} apps, of {MAX_APPS:,} at most"
+    words = [*apps, *apps.values()]
+    if problem := next(
+        filter(None, (length_problem("a name or version of its apps", word, MAX_TEXT) for word in words)), ""
+    ):
+        return None, problem
+    if not all(map(_is_word, words)):
+        return None, "its apps have names or versions that are blank or not printable"
     return apps, ""
 
 
 def _is_word(text: str) -> bool:
-    return 0 < len(text) <= MAX_TEXT and text.isprintable() and bool(text.strip())
+    return text.isprintable() and bool(text.strip())
 
 
 def hostname(asset: str, ip: str) -> str:

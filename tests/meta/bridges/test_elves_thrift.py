@@ -21,8 +21,9 @@ from thriftpy2.thrift import TApplicationException as OurException
 from helpers.elves import AGENT, RECORDED, agent, beat, receive, serving
 from helpers.meta_server import PATIENCE, until
 from meta.bridges.elves.heartbeat import Undecided
+from meta.bridges.elves.limits import MAX_MESSAGE
 from meta.bridges.elves.thrift import codec
-from meta.bridges.elves.thrift.framing import MAX_MESSAGE, Malformed, Messages
+from meta.bridges.elves.thrift.framing import Malformed, Messages
 from meta.bridges.elves.translator import Info
 
 WIRE = Path(__file__).parents[2] / "wire" / "elves-heartbeat.thrift.hex"

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from meta.bridges.elves.limits import MAX_BODY, MAX_KEY
 from updater.wire.decode_problems import in_words
 from updater.wire.text import one_line, quoted
 
-MAX_BODY = 8 << 20  # bytes; enough for an app table of a hundred apps on five thousand agents
 LARGEST = 1e9  # limit of a page's size and number
-MAX_KEY = 255  # bytes of a routing key, by AMQP
 Body = dict[str, msgspec.Raw]
 
 

@@ -13,7 +13,8 @@ import thriftpy2
 from thriftpy2.protocol.binary import TBinaryProtocol
 from thriftpy2.thrift import TApplicationException, TException, TMessageType, TPayload
 
-from meta.bridges.elves.thrift.framing import MAX_DEPTH, Malformed
+from meta.bridges.elves.limits import MAX_DEPTH
+from meta.bridges.elves.thrift.framing import Malformed
 from meta.bridges.elves.translator import Info
 
 METHOD = "heartbeatPackage"

@@ -7,10 +7,8 @@ protocol.
 
 from collections.abc import Generator, Iterator
 
-MAX_MESSAGE = 64 << 10  # bytes; an agent with a thousand apps sends 40,000
-MAX_VALUES = 2000  # fields and elements in one message
-MAX_DEPTH = 16
-MAX_NAME = 256  # bytes of a method's name
+from meta.bridges.elves.limits import MAX_DEPTH, MAX_MESSAGE, MAX_METHOD, MAX_VALUES
+
 VERSION_1 = 0x8001
 STOP, STRING, STRUCT, MAP, SET, LIST = 0, 11, 12, 13, 14, 15
 FIXED = {2: 1, 3: 1, 4: 8, 6: 2, 8: 4, 10: 8}  # type -> bytes: bool, byte, double, i16, i32, i64
@@ -59,7 +57,7 @@ class _Scan:
         if version >> 16 != VERSION_1:
             raise Malformed("not strict TBinaryProtocol")
         length = yield from self._length()
-        if length > MAX_NAME:
+        if length > MAX_METHOD:
             raise Malformed(f"a method's name of {length} bytes")
         yield from self._skip(length + 4)  # and the sequence number
         yield from self._struct(1)

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from meta.bridges.elves.counters import Numbers
 from meta.bridges.elves.heartbeat import Undecided
+from meta.bridges.elves.limits import MAX_CONNECTIONS, MAX_HELD
 from meta.bridges.elves.rate_limited_log import RateLimitedLog
 from meta.bridges.elves.thrift.codec import (
     INTERNAL_ERROR,
@@ -31,8 +32,6 @@ from updater.wire.text import one_line
 
 READ_WITHIN = 10.0  # seconds for one message, from the start of the connection or from the previous answer
 LIVE_WITHIN = 60.0  # seconds for a connection with all its messages
-MAX_CONNECTIONS = 10_000
-MAX_HELD = 64 << 20  # bytes of incomplete messages, of all connections
 SWEEP_EVERY = 0.5  # seconds
 BACKLOG = 4096
 Beat = Callable[[Info, str, float], str]
