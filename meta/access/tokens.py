@@ -16,8 +16,8 @@ import msgspec
 
 from meta.access.roles import ADMIN, ENROLMENT, HOST, NOBODY, OPERATOR, Principal
 from meta.errors import MetaError
+from updater.wire.limits import MAX_AUTHORIZATION
 
-MAX_HEADER = 512  # characters of an Authorization header
 _LETTERS = {OPERATOR: "o", ENROLMENT: "e", HOST: "h"}
 
 
@@ -57,9 +57,11 @@ def fingerprint(text: str) -> bytes:
 
 def bearer(authorization: str) -> str:
     """The token in an Authorization header. Raises Unauthorised if the header has another form."""
+    if (length := len(authorization)) > MAX_AUTHORIZATION:
+        raise Unauthorised(f"the Authorization header has {length:,} characters, of {MAX_AUTHORIZATION} at most")
     scheme, _, text = authorization.strip().partition(" ")
     text = text.strip()
-    if scheme.lower() != "bearer" or not text or len(authorization) > MAX_HEADER:
+    if scheme.lower() != "bearer" or not text:
         raise Unauthorised("the Authorization header must be: Bearer TOKEN")
     return text
 

@@ -10,10 +10,10 @@ import stat
 from pathlib import Path
 
 from meta.errors import Misconfigured
+from updater.wire.limits import MAX_TOKEN
 from updater.wire.text import encoding_problem, odd_characters, trimmed
 
 LOCAL = "http://127.0.0.1:2000"
-LIMIT = 500  # characters of a token
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750
 
 
@@ -25,7 +25,7 @@ def token(file: Path | None) -> str:
     try:
         with path.open("rb") as opened:
             mode = os.fstat(opened.fileno()).st_mode
-            text = opened.read(LIMIT + 2)
+            text = opened.read(MAX_TOKEN + 2)
     except FileNotFoundError:
         if file is None:
             return ""
@@ -46,8 +46,9 @@ def default_file() -> Path:
 
 
 def _checked(text: str, where: str) -> str:
-    if not _TOKEN.fullmatch(text) or len(text) > LIMIT:
+    if not _TOKEN.fullmatch(text) or len(text) > MAX_TOKEN:
         odd = odd_characters(text)
         found = f", without {odd}" if odd else ""
+        found = f", of {MAX_TOKEN} characters at most" if len(text) > MAX_TOKEN else found
         raise Misconfigured(f"{where} holds no token: it must be the one line that `meta token new` printed{found}")
     return text

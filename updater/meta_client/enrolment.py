@@ -20,6 +20,7 @@ from updater.host.context import Host
 from updater.net import backoff
 from updater.net.credentials import origin
 from updater.net.http import Http, Response
+from updater.wire.limits import MAX_TOKEN
 from updater.wire.text import odd_characters, one_line
 from updater.wire.urls import shown
 
@@ -98,7 +99,8 @@ def enrol(host: Host, token: str, within: float = 0.0, tell: Callable[[str], Non
     """
     if not _is_token(token):
         odd = odd_characters(token)
-        raise Misconfigured(f"this is no enrolment token: it must be one word{odd and f', without {odd}'}")
+        most = f" of {MAX_TOKEN} characters at most" if len(token) > MAX_TOKEN else ""
+        raise Misconfigured(f"this is no enrolment token: it must be one word{most}{odd and f', without {odd}'}")
     durable_files.make_directory(host.layout.own)  # before meta is asked
     durable_files.check_room(host.layout.own, len(token))
     begun = _begun(host)
@@ -180,4 +182,4 @@ def _configured(host: Host) -> str:
 
 
 def _is_token(text: str) -> bool:
-    return 0 < len(text) <= 4096 and text.isascii() and text.isprintable() and " " not in text
+    return 0 < len(text) <= MAX_TOKEN and text.isascii() and text.isprintable() and " " not in text

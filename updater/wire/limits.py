@@ -29,6 +29,9 @@ MAX_EVIDENCE = 2000  # characters of a control script's output in an outcome
 # What only meta is sent:
 MAX_WHY = 500  # characters
 MAX_TOKEN_NAME = 64  # characters
+MAX_TOKEN = 500  # characters; those that meta makes have 48
+MAX_AUTHORIZATION = 512  # characters of the header
+MAX_SECRET = 128  # characters that a host chose for its enrolment
 MAX_LISTED = 10_000  # hosts or files of one request
 MAX_QUERIED = 8192  # characters of a selector or of host names in a query
 MAX_HOSTS_PAGE, MAX_REVISIONS_PAGE = 1000, 500
@@ -47,6 +50,7 @@ MD5_FORM = r"[0-9a-fA-F]{32}"
 SHA256_FORM = r"[0-9a-fA-F]{64}"
 FINGERPRINT_FORM = rf"[0-9a-f]{{16,{MAX_FINGERPRINT}}}"
 USER_FORM = rf"[A-Za-z_][A-Za-z0-9._-]{{0,{MAX_USER - 1}}}"  # safe for a shell and for sudo
+SECRET_FORM = rf"[A-Za-z0-9_-]{{32,{MAX_SECRET}}}"
 TOKEN_NAME_FORM = rf"[A-Za-z0-9][A-Za-z0-9@._ -]{{0,{MAX_TOKEN_NAME - 1}}}"
 _URL_PART = rf"[A-Za-z0-9_-]{{1,{MAX_URL_PART}}}"
 URL_NAME_FORM = rf"(?:{_URL_PART}\.)*{_URL_PART}\.?"  # as DNS takes it
@@ -94,6 +98,9 @@ OF_META = (
         ("prefix", "glob", "pattern", "name", "cursor"),
     ),
     Limit("`why`", f"{MAX_WHY} characters", MAX_WHY, ("why",)),
+    Limit("a token", f"{MAX_TOKEN} characters", MAX_TOKEN),
+    Limit("the header `Authorization`", f"{MAX_AUTHORIZATION} characters", MAX_AUTHORIZATION),
+    Limit("`Idempotency-Key` of an enrolment", f"32 to {MAX_SECRET} letters, digits, `_` or `-`", MAX_SECRET),
     Limit("the name of a token", f"{MAX_TOKEN_NAME} characters", MAX_TOKEN_NAME, ("name",)),
     Limit("a label that is searched for", f"{2 * MAX_LABEL + 1} characters", 2 * MAX_LABEL + 1, ("label",)),
     Limit("a selector in a query", f"{MAX_QUERIED:,} characters", MAX_QUERIED, ("selector", "failedBefore")),

@@ -16,9 +16,10 @@ from meta.errors import Unknown
 from meta.hosts.similar_names import nearly_selecting
 from meta.records.selectors import Glob, pattern_problem
 from meta.store import Taken
+from updater.wire.limits import MAX_SECRET, SECRET_FORM
 
 MAX_UNANSWERED = 10_000  # enrolments
-_SECRET = re.compile(r"[A-Za-z0-9_-]{32,128}")
+_SECRET = re.compile(SECRET_FORM)
 _SHOWN = tuple(TokenView.__struct_fields__)
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ def enrol(call: Call) -> Reply:
     if shown is None or not fnmatchcase(host, shown.pattern):
         raise Refusal(403, f"this enrolment token is not for {host}")
     if secret and not _SECRET.fullmatch(secret):
-        raise Refusal(400, f"{SECRET} must be 32 to 128 letters, digits, '_' or '-', chosen at random")
+        raise Refusal(400, f"{SECRET} must be 32 to {MAX_SECRET} letters, digits, '_' or '-', chosen at random")
     service.require_database()
     epoch = service.host_tokens.epoch
     key = shown.id, host

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.meta_api import World, record
+from meta.access.tokens import Unauthorised, bearer
 from meta.api import schemas
 from meta.api.schemas.basics import Body
-from meta.errors import RecordsError
+from meta.cli.environment import token
+from meta.errors import Misconfigured, RecordsError
 from meta.records.files.load import parse, parse_data
 from meta.records.model import CHANGEABLE
 from meta.records.selectors import KINDS, selector_problem
@@ -25,6 +27,7 @@ from updater.wire.limits import (
     MAX_BODY,
     MAX_HOSTNAME,
     MAX_MIRRORS,
+    MAX_TOKEN,
     MAX_URL_PART,
     OF_META,
     ROOM,
@@ -159,6 +162,18 @@ def test_an_edit_is_told_the_limit(tmp_path, key, value, words):
         assert (answer.status_code, words in answer.text) == (400, True), answer.text
     finally:
         world.close()
+
+
+@pytest.mark.parametrize("length", [MAX_TOKEN, MAX_TOKEN + 1])
+def test_a_token_that_is_too_long_is_told_so_before_it_is_sent_and_by_meta(monkeypatch, length):
+    monkeypatch.setenv("META_TOKEN", "x" * length)
+    if length <= MAX_TOKEN:
+        assert token(None) == "x" * length == bearer(f"Bearer {'x' * length}")
+    else:
+        with pytest.raises(Misconfigured, match=f"of {MAX_TOKEN} characters at most$"):
+            token(None)
+        with pytest.raises(Unauthorised, match=r"^the Authorization header has 513 characters, of 512 at most$"):
+            bearer(f"Bearer {'x' * 506}")
 
 
 # --- every field of reports, replies, queries and bodies ---

@@ -180,6 +180,20 @@ def test_what_is_wrong_with_the_enrolment_token_is_not_asked_again(host):
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("x" * 501, "it must be one word of 500 characters at most"),
+        ("ou_e_x\u00a0\n", "it must be one word, without U+00A0 NO-BREAK SPACE"),
+    ],
+)
+def test_what_no_enrolment_token_can_be_is_not_sent(host, given, said):
+    with serving() as server:
+        set_config(host, server=server.url)
+        done = updater(host, "enrol", given=given)
+    assert (done.returncode, said in done.stderr, server.requests) == (2, True, []), done.stderr
+
+
 @pytest.mark.long
 def test_a_token_that_meta_may_know_soon_is_shown_again_for_some_seconds(host):
     unknown = answer(b'{"detail": "this token is not known"}', "401 Unauthorized", "Retry-After: 1")
