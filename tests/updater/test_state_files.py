@@ -50,6 +50,17 @@ def test_what_decides_is_remembered_though_an_agent_has_300000_processes(tmp_pat
     assert (found.trial.version, found.trial.until, found.trial.failure) == ("2", 5, "it died")
 
 
+def test_the_memory_of_a_former_updater_is_read_and_its_good_version_is_the_way_back(tmp_path):
+    """It knew no other ways back. What it had on trial stays on trial."""
+    (tmp_path / "web.json").write_text(
+        '{"current":"2","good":"1","previous":"1","trial":{"version":"2","until":5.0,"replaced":1},"rejected":null,'
+        '"outcomes":[],"last":null,"told_of":null,"running":{"version":"2","boot":"b","token":"t"},"left":{},"remark":""}'
+    )
+    found = Memories(tmp_path).of("web")
+    assert (found.current, found.good, found.back, found.is_on_trial) == ("2", "1", "1", True)
+    assert found.running is not None
+
+
 def test_the_longest_reply_there_can_be_is_kept_and_read_back(tmp_path):
     base = "http://meta/"
     room = MAX_BODY // MAX_AGENTS - 100

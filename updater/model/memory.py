@@ -3,15 +3,16 @@
 Pure: each change returns a new value, and `updater.host.memories` writes it to the disk.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
 
 import msgspec
 from msgspec.structs import replace
 
 from updater.model.observed import Observed
-from updater.model.recognised import Recognised
-from updater.model.trials import Moment, Rejected, Trial, same_artifact
+from updater.model.recognised import Processes
+from updater.model.trials import WATCHES, Moment, Rejected, Trial, same_artifact
 from updater.model.unfit import Unfit
+from updater.model.ways_back import Ways, WaysBack
 from updater.wire.heartbeat import DONE, Desired, Outcome
 
 KEPT_OUTCOMES = 8  # unreported outcomes of one agent; older ones are dropped
@@ -21,11 +22,11 @@ LIMIT = 4 << 20  # bytes of a memory file; a rejected order alone may be as larg
 _STARTS = ("start", "hand over")  # steps that begin a watch
 
 
-class Memory(msgspec.Struct, frozen=True):
-    """The memory of one agent. Identities of processes are those of `updater.kernel.procfs`."""
+class Memory(Processes, frozen=True):
+    """The memory of one agent."""
 
     current: str = ""  # the last version that `.version` named
-    good: str = ""  # the version that a failed one is rolled back to: the last that came through its watch; "" for none
+    good: str = ""  # the last version that came through its watch, or was there before the updater; "" for none
     previous: str = ""  # the version before the last switch
     trial: Trial | None = None
     rejected: Rejected | None = None
@@ -33,12 +34,8 @@ class Memory(msgspec.Struct, frozen=True):
     last: Outcome | None = None  # the last outcome, reported or not
     # The order whose failure `last` is. Its name on the disk is that of earlier versions of the updater.
     failed_order: Desired | None = msgspec.field(default=None, name="told_of")
-    running: Recognised | None = None  # the processes of the current version
-    begun: Recognised | None = None  # the processes of a start that has not succeeded yet
-    left: Mapping[str, frozenset[str]] = {}  # version -> its processes that were still there some time after its stop
-    there: Mapping[str, frozenset[str]] = {}  # version -> other programs' processes that work in its directory
-    remark: str = ""  # which processes the last switch left behind, for the outcome
     unfit: Unfit | None = None  # a tarball that is not downloaded again
+    ways_back: WaysBack = WaysBack()  # besides `good`
 
     def with_order(self, order: Desired) -> "Memory":
         """The memory once meta has sent this order.
@@ -68,9 +65,9 @@ class Memory(msgspec.Struct, frozen=True):
     ) -> "Memory":
         """The memory after the agent `name` was observed: a watch may have begun, or ended well.
 
-        current, started, installs: as observed. `good` is forgotten if it is not installed. moment: of the observation.
+        current, started, installs: as observed. A way back that is not installed is forgotten. moment: of the observation.
         """
-        memory = self if self.good in installs else replace(self, good="")
+        memory = self._with(self._ways.installed(installs))
         if current in installs:
             memory = replace(memory, current=current)._on_trial()
         memory = memory._in_this_watch(moment)
@@ -83,15 +80,34 @@ class Memory(msgspec.Struct, frozen=True):
         if trial.failure:
             return memory
         if 0 < trial.until <= moment.now:
-            return replace(memory, good=current)._come_through(name, moment)
+            return memory._come_through(name, moment, trial)
         return memory
 
-    def _come_through(self, name: str, moment: "Moment") -> "Memory":
-        """Note the outcome `done`: the watch has ended well. All of it comes from the memory, so a crash loses nothing."""
-        before = self.previous if self.previous != self.current else ""
-        replaced = self.trial.replacements() if self.trial else ""
-        why = "; ".join(filter(None, (CAME_THROUGH, replaced, self.remark)))
-        return self.with_outcome(Outcome(name, before, self.current, WATCH, DONE, why, at=int(moment.now)))
+    def _come_through(self, name: str, moment: "Moment", trial: Trial) -> "Memory":
+        """The memory once the watch has ended well. The outcome comes from the memory alone, so a crash loses nothing."""
+        memory = self._with(self._ways.proven(self.current, trial.capped))
+        before, back = self.previous if self.previous != self.current else "", memory.back
+        doubt = f"it still was when {WATCHES} watches were over" if trial.capped else ""
+        doubt += f", so a version that fails after it goes back to {back}" if back != self.current else ""
+        why = "; ".join(filter(None, (CAME_THROUGH, trial.replacements(), doubt, self.remark)))
+        return memory.with_outcome(Outcome(name, before, self.current, WATCH, DONE, why, at=int(moment.now)))
+
+    @property
+    def _ways(self) -> Ways:
+        return Ways(self.good, self.ways_back)
+
+    def _with(self, ways: Ways) -> "Memory":
+        return self if ways == self._ways else replace(self, good=ways.good, ways_back=ways.others)
+
+    @property
+    def back(self) -> str:
+        """The version that a failed one is rolled back to; "" for none. It may be the current one."""
+        return self._ways.best
+
+    @property
+    def _leads_back(self) -> bool:
+        """Whether there is a version to roll the current one back to."""
+        return self.back not in ("", self.current)
 
     def after_probe(self, observed: Observed, moment: "Moment") -> "Memory":
         """The memory after a look within the watch at an agent that reports `started`: see `Trial.after_probe`."""
@@ -99,57 +115,6 @@ class Memory(msgspec.Struct, frozen=True):
         if not self.is_watched or trial is None or trial.version != observed.current or not deciding:
             return self
         return replace(self, trial=trial.after_probe(deciding, observed.mains, observed.listeners, moment))
-
-    def known(self, version: str) -> Recognised | None:
-        """What is remembered of a version's processes; None if nothing is."""
-        return next((one for one in (self.begun, self.running) if one and one.version == version), None)
-
-    def is_cut_off(self, version: str, boot: str) -> bool:
-        """Whether a start of `version` was begun in this boot, and no updater has seen how it ended."""
-        begun = self.begun
-        return begun is not None and begun.under_way and (begun.version, begun.boot) == (version, boot)
-
-    def ended(self, version: str) -> "Memory":
-        """The memory once it is known how a start of `version` ended."""
-        if self.begun is None or self.begun.version != version or not self.begun.under_way:
-            return self
-        return replace(self, begun=replace(self.begun, under_way=False))
-
-    def beginning(self, version: str, boot: str, token: str, since: int) -> "Memory":
-        """The memory just before a start of `version`.
-
-        Even if the start fails or the updater is killed, its processes are recognised by their mark. boot, token, since: see
-        Recognised.
-        """
-        before = self.known(version) or Recognised(version, boot)
-        return replace(self, begun=before.beginning(boot, token, since))
-
-    def recognising(self, found: Recognised | None) -> "Memory":
-        """The memory after the processes of the started version were recognised."""
-        if found is None:
-            return self
-        begun = None if self.known(found.version) is self.begun else self.begun
-        return replace(self, running=replace(found, under_way=False), begun=begun)
-
-    def leaving(self, version: str, left: frozenset[str], remark: str | None = None) -> "Memory":
-        """The memory after a stop of `version` that left these processes. remark: the new one; None keeps the old one."""
-        others = {one: processes for one, processes in self.left.items() if one != version}
-        left_now = others | ({version: left} if left else {})
-        return replace(self.ended(version), left=left_now, remark=self.remark if remark is None else remark)
-
-    def finding(self, version: str, there: frozenset[str]) -> "Memory":
-        """The memory after other programs' processes were found in the directory of `version`."""
-        others = {one: processes for one, processes in self.there.items() if one != version}
-        return replace(self, there=others | ({version: there} if there else {}))
-
-    def occupied(self, versions: Container[str], crowding: Container[str]) -> "Memory":
-        """The memory without processes that have ended.
-
-        versions: with processes in their directories; crowding: with processes that outlived their stop.
-        """
-        left = {version: processes for version, processes in self.left.items() if version in crowding}
-        there = {version: processes for version, processes in self.there.items() if version in versions}
-        return self if (left, there) == (self.left, self.there) else replace(self, left=left, there=there)
 
     def doubting(self, current: str, stopped: bool, processes: frozenset[str], absent: bool) -> "Memory":
         """The memory after a look within the watch at which the status and the processes may contradict each other.
@@ -169,7 +134,8 @@ class Memory(msgspec.Struct, frozen=True):
 
     def _on_trial(self) -> "Memory":
         """The memory with the current version on trial, unless it is `good`; a killed updater may have lost that trial."""
-        if not self.good or self.good == self.current or (self.trial and self.trial.version == self.current):
+        was_ever = self.good != "" or self.trial is not None  # else it was there before the updater
+        if not was_ever or self.current in (self.good, self.trial and self.trial.version):
             return self
         return replace(self, trial=Trial(self.current))
 
@@ -188,17 +154,18 @@ class Memory(msgspec.Struct, frozen=True):
         It also begins again after a failed start, if there is no version to roll back to.
         """
         trial = self.trial
-        if trial is None or trial.version != version or (trial.failure and self.good):
+        if trial is None or trial.version != version or (trial.failure and self._leads_back):
             return self
         return self.started_again(version, moment) if trial.failure or not trial.until else self
 
     def started_again(self, version: str, moment: "Moment") -> "Memory":
         """The memory just after the updater has started `version`: its watch begins, or begins again."""
         trial = self.trial
-        if trial is None or trial.version != version or (trial.failure and self.good):
+        if trial is None or trial.version != version or (trial.failure and self._leads_back):
             return self
         until = moment.now + moment.watch
-        begun = replace(trial, until=until, failure="", evidence="", boot=moment.boot, began=moment.now)
+        died = trial.died or trial.until > 0 or trial.failure != ""
+        begun = replace(trial, until=until, failure="", evidence="", boot=moment.boot, began=moment.now, died=died)
         return replace(self, trial=begun.forgetting())
 
     def stopping(self, version: str) -> "Memory":
@@ -207,16 +174,26 @@ class Memory(msgspec.Struct, frozen=True):
             return self
         return replace(self, trial=replace(self.trial, until=0.0))
 
-    def switching(self, current: str, version: str, was_started: bool = False) -> "Memory":
+    def left_started(self, version: str, following: str) -> "Memory":
+        """The memory just before `version`, which is `started`, makes way for the version `following`.
+
+        Within its watch that is no proof. It is a way back all the same while none is proven, unless it has died before or
+        is taken back.
+        """
+        trial = self.trial
+        is_way_back = not self.good and self.is_on_trial and self.current == version and following != self.back
+        return replace(self, ways_back=WaysBack(unproven=version)) if is_way_back and trial and not trial.died else self
+
+    def switching(self, current: str, version: str) -> "Memory":
         """The memory just before `.version` changes from `current` ("" if that cannot run) to `version`.
 
-        `version` is on trial from now on, unless it is `good`. was_started: whether `current` was started when it was stopped
-        for this switch. If so it becomes `good`, even if its watch had not ended.
+        `version` is on trial from now on, unless it is `good`.
         """
-        if version == (self.good or current):
-            return replace(self, current=version)
-        good = current if was_started and current else self.good or current
-        return replace(self, good=good, previous=current or self.previous, current=version, trial=Trial(version))
+        memory = self if self.good or self.trial else replace(self, good=current)  # it was there before the updater
+        if version == memory.good:
+            return replace(memory, current=version)
+        memory = memory._with(memory._ways.tried_again(version))
+        return replace(memory, previous=current or self.previous, current=version, trial=Trial(version))
 
     def put_back(self, current: str) -> "Memory":
         """The memory after a switch was undone: `.version` names `current` again, and no version is on trial."""
@@ -231,16 +208,21 @@ class Memory(msgspec.Struct, frozen=True):
 
     def rolled_back_by_operator(self, order: Desired, installs: Container[str]) -> "Memory":
         """The memory after an operator request to roll the order's version back; unchanged if no other is installed."""
-        back = self.way_back(order.version, installs)
-        return replace(self, good=back).rejecting(order, "by hand") if back else self
+        back, memory = self.way_back(order.version, installs), self._with(self._ways.installed(installs))
+        memory = memory.rejecting(order, "by hand") if back else self
+        return memory if not back or memory.back == back else replace(memory, ways_back=WaysBack(unproven=back))
 
     def way_back(self, version: str, installs: Container[str]) -> str:
         """The version that an operator request rolls `version` back to; "" if no other is installed."""
-        return next((one for one in (self.previous, self.good) if one in installs and one != version), "")
+        candidates = self._ways.without(version).installed(installs).best, self.previous
+        return next((one for one in candidates if one and one in installs and one != version), "")
 
     def rejecting(self, order: Desired, reason: str) -> "Memory":
-        """The memory in which the order's version is rejected; the agent goes back to `good`."""
-        return replace(self.failed(order.version, reason, ""), rejected=Rejected(order, reason))
+        """The memory in which the order's version is rejected; the agent goes back to `back`."""
+        memory = self._with(self._ways.without(order.version))
+        if memory.current == order.version and not (memory.trial and memory.trial.version == order.version):
+            memory = replace(memory, trial=Trial(order.version))  # it is not watched while it is rolled back
+        return replace(memory.failed(order.version, reason, ""), rejected=Rejected(order, reason))
 
     def with_outcome(self, outcome: Outcome, order: Desired | None = None) -> "Memory":
         """The memory with an outcome for the next report. A repeated failure is not added again.
@@ -277,7 +259,7 @@ class Memory(msgspec.Struct, frozen=True):
         trial = self.trial
         if trial is None or not (trial.version == self.current != self.good):
             return False
-        return started or trial.until > 0 or (bool(trial.failure) and self.good != "")
+        return started or trial.until > 0 or (bool(trial.failure) and self._leads_back)
 
     @property
     def is_watched(self) -> bool:

@@ -1,4 +1,7 @@
-"""What is remembered of the processes of a version's last start. Pure; a part of `memory.Memory`."""
+"""What is remembered of the processes of an agent's versions. Pure; a part of `memory.Memory`."""
+
+from collections.abc import Container, Mapping
+from typing import Self
 
 import msgspec
 from msgspec.structs import replace
@@ -24,3 +27,64 @@ class Recognised(msgspec.Struct, frozen=True):
         """The value just before another start of the version. After another boot, no process of it can be left."""
         here = self if self.boot == boot else Recognised(self.version, placed=self.placed, pid_files=self.pid_files)
         return replace(here, boot=boot, session=0, token=token, since=since, under_way=True)
+
+
+class Processes(msgspec.Struct, frozen=True, kw_only=True):
+    """The processes of an agent's versions. Identities are those of `updater.kernel.procfs`."""
+
+    running: Recognised | None = None  # the processes of the current version
+    begun: Recognised | None = None  # the processes of a start that has not succeeded yet
+    left: Mapping[str, frozenset[str]] = {}  # version -> its processes that were still there some time after its stop
+    there: Mapping[str, frozenset[str]] = {}  # version -> other programs' processes that work in its directory
+    remark: str = ""  # which processes the last switch left behind, for the outcome
+
+    def known(self, version: str) -> Recognised | None:
+        """What is remembered of a version's processes; None if nothing is."""
+        return next((one for one in (self.begun, self.running) if one and one.version == version), None)
+
+    def is_cut_off(self, version: str, boot: str) -> bool:
+        """Whether a start of `version` was begun in this boot, and no updater has seen how it ended."""
+        begun = self.begun
+        return begun is not None and begun.under_way and (begun.version, begun.boot) == (version, boot)
+
+    def ended(self, version: str) -> Self:
+        """The memory once it is known how a start of `version` ended."""
+        if self.begun is None or self.begun.version != version or not self.begun.under_way:
+            return self
+        return replace(self, begun=replace(self.begun, under_way=False))
+
+    def beginning(self, version: str, boot: str, token: str, since: int) -> Self:
+        """The memory just before a start of `version`.
+
+        Even if the start fails or the updater is killed, its processes are recognised by their mark. boot, token, since: see
+        Recognised.
+        """
+        before = self.known(version) or Recognised(version, boot)
+        return replace(self, begun=before.beginning(boot, token, since))
+
+    def recognising(self, found: Recognised | None) -> Self:
+        """The memory after the processes of the started version were recognised."""
+        if found is None:
+            return self
+        begun = None if self.known(found.version) is self.begun else self.begun
+        return replace(self, running=replace(found, under_way=False), begun=begun)
+
+    def leaving(self, version: str, left: frozenset[str], remark: str | None = None) -> Self:
+        """The memory after a stop of `version` that left these processes. remark: the new one; None keeps the old one."""
+        others = {one: processes for one, processes in self.left.items() if one != version}
+        left_now = others | ({version: left} if left else {})
+        return replace(self.ended(version), left=left_now, remark=self.remark if remark is None else remark)
+
+    def finding(self, version: str, there: frozenset[str]) -> Self:
+        """The memory after other programs' processes were found in the directory of `version`."""
+        others = {one: processes for one, processes in self.there.items() if one != version}
+        return replace(self, there=others | ({version: there} if there else {}))
+
+    def occupied(self, versions: Container[str], crowding: Container[str]) -> Self:
+        """The memory without processes that have ended.
+
+        versions: with processes in their directories; crowding: with processes that outlived their stop.
+        """
+        left = {version: processes for version, processes in self.left.items() if version in crowding}
+        there = {version: processes for version, processes in self.there.items() if version in versions}
+        return self if (left, there) == (self.left, self.there) else replace(self, left=left, there=there)

@@ -34,11 +34,15 @@ class Trial(msgspec.Struct, frozen=True):
     # TCP port -> identities of those of `processes` that were last seen to listen on it:
     listeners: Mapping[int, frozenset[str]] = {}
     replaced: int = 0  # how often all listeners of a port were replaced, which is no restart of the agent itself
+    capped: bool = (
+        False  # whether the watch ends less than a whole watch after the last of these, as WATCHES is the most
+    )
     restarts: int = 0  # how often its supervisor has restarted it within the watch
     boot: str = ""  # the boot in which the watch began: a version that is down after a reboot has not failed
     began: float = 0  # its last start, Unix seconds; 0 if unknown
     doubts: int = 0  # consecutive looks at which it reported `stoped` while its processes lived
     lost: int = 0  # looks at which it reported `started` while no process existed
+    died: bool = False  # whether it was started again after it had died, or after a start of it had failed
     again: bool = False  # whether it had its second start after dying while another version's processes ran
 
     def after_probe(
@@ -58,10 +62,10 @@ class Trial(msgspec.Struct, frozen=True):
         last = dict(islice(known.items(), _PORTS))
         met = replace(self, processes=processes, mains=mains or self.mains, listeners=last)
         if is_restart:
-            return replace(met, restarts=self.restarts + 1, until=until, began=moment.now)
+            return replace(met, restarts=self.restarts + 1, until=until, began=moment.now, capped=False)
         if is_replaced:
             latest = max(self.until, self.began + WATCHES * moment.watch)
-            return replace(met, replaced=self.replaced + 1, until=min(until, latest))
+            return replace(met, replaced=self.replaced + 1, until=min(until, latest), capped=until > latest)
         return met
 
     def replacements(self) -> str:
@@ -74,7 +78,7 @@ class Trial(msgspec.Struct, frozen=True):
 
     def forgetting(self) -> "Trial":
         """The trial without processes, as before another start."""
-        return replace(self, processes=frozenset(), mains=frozenset(), listeners={})
+        return replace(self, processes=frozenset(), mains=frozenset(), listeners={}, capped=False)
 
 
 class Rejected(msgspec.Struct, frozen=True):

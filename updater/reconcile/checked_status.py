@@ -9,18 +9,23 @@ whether the agent's processes can be recognised.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
+from updater.errors import TryLater
 from updater.host.context import Host
 from updater.host.observe import observe
 from updater.kernel import processes, witness
 from updater.kernel.pid_files import pid_files
 from updater.kernel.processes import Table
+from updater.model.actions import Action
 from updater.model.layout import OWN_NAME
 from updater.model.memory import Memory
 from updater.model.observed import Observed, State, Status
 from updater.model.recognised import Recognised
 from updater.self_update import handover
+from updater.wire.heartbeat import Desired
+from updater.wire.names import START
 
 _MOMENT = 0.1  # seconds between two looks at the processes
 
@@ -40,6 +45,29 @@ def look_at(host: Host, name: str) -> Observed:
     if seen.state is State.STOPPED and memory.is_cut_off(seen.current, host.boot):
         return _cut_off(host, seen, memory, began)
     return _checked(host, seen, memory, began)
+
+
+def last_look(host: Host, order: Desired, memory: Memory, stop: Action) -> Callable[[Memory], Memory]:
+    """Look once more at a version on trial that is about to make way for another one; returns the change of the memory.
+
+    Its watch may have ended during a download. If no version is proven, it is a way back if it is `started` now.
+    """
+    is_asked = not stop.forced and order.cmd == START and memory.is_watched and memory.current == stop.version
+    if not is_asked or (memory.watching(host.now()) and memory.good):
+        return lambda memory: memory
+    try:
+        seen = look_at(host, order.name)
+    except TryLater:
+        return lambda memory: memory
+    moment = host.moment(seen.at)
+    if seen.state is not State.STARTED or seen.current != stop.version:
+        return lambda memory: memory
+
+    def changed(memory: Memory) -> Memory:
+        after = memory.after_probe(seen, moment).after_look(order.name, seen.current, True, seen.installs, moment)
+        return after.left_started(stop.version, order.version)
+
+    return changed
 
 
 def _cut_off(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:

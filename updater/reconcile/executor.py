@@ -25,6 +25,7 @@ from updater.model.memory import WATCH, Memory
 from updater.model.observed import Marker
 from updater.model.unfit import Unfit
 from updater.reconcile import left_behind, starting, stopping
+from updater.reconcile.checked_status import last_look
 from updater.self_update import handover
 from updater.wire.heartbeat import ROLLED_BACK, VERSION, Desired, Outcome
 from updater.wire.limits import MAX_EVIDENCE
@@ -48,7 +49,6 @@ class Executor:
         self._terms = f"{VERSION} {host.config.limits}"  # see Unfit.terms
         self._has_begun = False  # whether the agent may be down, so that the turn goes on until some version runs
         self._checked = ""  # the version whose directory was checked
-        self._was_started = ""  # the version on trial that was started when it was stopped for another one
         self._stopped: list[stopping.Before] = []  # the versions that were stopped in this turn
         # Version -> processes that its stop in this turn may still be ending:
         self._departing: dict[str, frozenset[str]] = {}
@@ -83,7 +83,7 @@ class Executor:
 
     def _check_place(self, action: Action) -> None:
         """Raise an UpdaterError if the target's directory cannot be used, before the first stop or switch of the turn."""
-        back = self.memory.good if self.memory.rejected else self.order.version
+        back = self.memory.back if self.memory.rejected else self.order.version
         version = action.version if action.step is Step.SWITCH else back
         if version != self._checked:
             places.check(self.agent.install(version))
@@ -163,8 +163,8 @@ class Executor:
 
     def _stop(self, action: Action) -> None:
         install = self.agent.install(action.version)
-        was_started = not action.forced and self._is_well(install)
-        self.remember(lambda memory: memory.stopping(action.version))
+        after_look = last_look(self.host, self.order, self.memory, action)
+        self.remember(lambda memory: after_look(memory).stopping(action.version))
         if self.memory.is_cut_off(action.version, self.host.boot):
             left_behind.see_through(self.host, install, self.memory)
         were = stopping.before(install, self.memory, self.host.boot)
@@ -172,21 +172,10 @@ class Executor:
             # An updater may have been killed after it wrote the marker and before it synced.
             durable_files.keep_names(install)
         left = stopping.bring_down(were, self.order, self.host.config.timeouts, action)
-        self._was_started = action.version if was_started else ""
         self._stopped.append(were)
         self._departing[action.version] = were.departing()
         self._is_alone = were.alone and not left
         self._note_left(action.version, left, "")
-
-    def _is_well(self, install: Path) -> bool:
-        """Whether a version within its watch is started now, just before it is stopped for another one.
-
-        False without asking if there is no good version, as this one then becomes the one to roll back to anyway.
-        """
-        memory = self.memory
-        if self.order.cmd != START or not memory.is_watched or memory.current != install.name or not memory.good:
-            return False
-        return left_behind.is_started(self.host, install)
 
     def note_late_processes(self) -> None:
         """Look once more at the versions that were stopped in this turn: they may have started processes since."""
@@ -211,10 +200,9 @@ class Executor:
         durable_files.write_atomic(self.agent.version_file, f"{action.version}\n".encode())
 
     def _switch(self, action: Action) -> None:
-        keep = self.note if action.version == self.memory.good else self.remember  # on the way back
-        was_started = action.replaces != "" and action.replaces == self._was_started
+        keep = self.note if action.version == self.memory.back else self.remember  # on the way back
         begun = self._beginning(action.version)
-        keep(lambda memory: begun(memory.switching(action.replaces, action.version, was_started)))
+        keep(lambda memory: begun(memory.switching(action.replaces, action.version)))
         self._name(action)
 
     def _beginning(self, version: str) -> Callable[[Memory], Memory]:

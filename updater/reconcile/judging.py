@@ -12,7 +12,7 @@ FLAPS = 3  # restarts within a watch after which the version has failed
 def failure(observed: Observed, desired: Desired, memory: Memory, now: float) -> str:
     """Why the desired version is to be rolled back; "" if it is not, or if there is no version to roll back to."""
     trial = _trial(observed, desired, memory)
-    if trial is None or memory.good not in observed.installs or memory.good == observed.current:
+    if trial is None or memory.back not in observed.installs or memory.back == observed.current:
         return ""
     return trial.failure or death(observed, desired, memory, now)
 

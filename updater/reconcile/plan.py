@@ -6,7 +6,7 @@ Invariants, for every state of a host, also after a kill between any two actions
 - performing the plan, observing and planning again ends in an empty plan, or in one that waits for new orders;
 - a version that failed here is not tried again until the order changes or has a higher attempt, and its predecessor runs;
 - an order that an earlier run kept downloads, stops and switches nothing, except to roll a version on trial back;
-- the current, the desired and the previous version and the one to roll back to are never pruned.
+- the current, the desired and the previous version and those to roll back to are never pruned.
 """
 
 from dataclasses import replace
@@ -85,7 +85,7 @@ def _by_a_kept_order(observed: Observed, desired: Desired, memory: Memory, now: 
     if desired.cmd == STOP:
         return Plan(waits=_not_yet(desired) if observed.current and observed.state is not State.STOPPED else "")
     rejected = memory.rejected
-    if rejected and observed.current == rejected.order.version != memory.good and memory.good in observed.installs:
+    if rejected and observed.current == rejected.order.version != memory.back and memory.back in observed.installs:
         return _rejected(observed, rejected.order, memory)
     if doubted := _doubted(observed, desired, memory, now):
         return doubted
@@ -144,8 +144,8 @@ def _ourselves(observed: Observed, desired: Desired, memory: Memory) -> Plan:
     version, waits = desired.version, _republished(observed, desired)
     if memory.rejected and same_artifact(memory.rejected.order, desired):
         waits = _rolled_back(desired, memory.rejected.reason)
-        goes_back = observed.current == desired.version and memory.good in observed.installs
-        version = memory.good if goes_back else observed.current
+        goes_back = observed.current == desired.version and memory.back in observed.installs
+        version = memory.back if goes_back else observed.current
     if version == observed.current or (waits and version == desired.version):
         return Plan(waits=waits)
     install = () if version in observed.installs else (Action(Step.INSTALL, observed.name, version, "desired"),)
@@ -163,17 +163,17 @@ def _stopped(observed: Observed) -> Plan:
 
 
 def _reject(observed: Observed, desired: Desired, memory: Memory, reason: str) -> Plan:
-    reject = Action(Step.REJECT, observed.name, desired.version, reason, memory.good)
-    back = _toward(observed, memory.good, f"{desired.version} failed", forced=True)
+    reject = Action(Step.REJECT, observed.name, desired.version, reason, memory.back)
+    back = _toward(observed, memory.back, f"{desired.version} failed", forced=True)
     return Plan((reject, *back.actions), _rolled_back(desired, reason))
 
 
 def _rejected(observed: Observed, desired: Desired, memory: Memory) -> Plan:
     waits = _rolled_back(desired, memory.rejected.reason if memory.rejected else "")
-    if memory.good not in observed.installs:
+    if memory.back not in observed.installs:
         return Plan(keep_alive(observed), waits)
     forced = observed.current == desired.version
-    return Plan(_toward(observed, memory.good, f"{desired.version} was rejected", forced).actions, waits)
+    return Plan(_toward(observed, memory.back, f"{desired.version} was rejected", forced).actions, waits)
 
 
 def _rolled_back(desired: Desired, reason: str) -> str:
@@ -204,7 +204,8 @@ def _named(observed: Observed) -> tuple[Action, ...]:
 
 def _prune(observed: Observed, desired: Desired, memory: Memory, keep_versions: int) -> tuple[Action, ...]:
     """The actions that remove old installs and the leftovers of a killed updater. Installs of another updater stay."""
-    needed = {observed.current, desired.version, memory.good, memory.previous, *observed.occupied}
+    by_hand = memory.way_back(observed.current, observed.installs)
+    needed = {observed.current, desired.version, memory.back, memory.good, memory.previous, by_hand, *observed.occupied}
     old = [version for version, marker in observed.installs.items() if version not in needed and marker.at]
     old.sort(key=lambda version: observed.installs[version].at, reverse=True)
     reason = f"keeping {keep_versions} besides the current and the previous one"

@@ -161,6 +161,7 @@ def test_the_same_order_again_does_nothing(host, site, running):
 
 def test_an_upgrade_asks_and_does_no_more_than_it_must(host, site, running):
     """No fixed pauses: one status says that the old version has stopped, one that the new one is started."""
+    prove(host)
     site.publish(version="2")
     site.desire(("agent", "2"))
     before = len(calls(host.layout.root, "agent"))
@@ -677,27 +678,6 @@ def test_an_order_for_what_cannot_be_had_does_not_end_the_watch_of_what_runs(hos
     run(host)
     assert (current(host), status(host)) == ("1", "started")
     assert [(told["to"], told["result"]) for told in site.outcomes()] == [("2", "rolled back")]
-
-
-@pytest.mark.parametrize(("dies", "back"), [(False, "2"), (True, "1")], ids=["well", "dead"])
-def test_a_version_that_makes_way_in_its_watch_is_gone_back_to_if_it_was_well_at_that_moment(
-    host, site, running, dies, back
-):
-    prove(host)
-    site.publish(version="2")
-    site.desire(("agent", "2"))
-    run(host)
-    third = site.publish(version="3", control=NEVER_STARTS)
-
-    def say(connection):
-        if dies:  # while the other one is fetched
-            os.kill(pid(host), signal.SIGKILL)
-        answer((site.files / "agent-3.tar.gz").read_bytes())(connection)
-
-    with Server([say]).running() as mirror:
-        site.desire(site.entry(version="3", tarball=mirror.url, md5=third.md5))
-        run(host)
-    assert (current(host), status(host)) == (back, "started")
 
 
 def test_a_rollback_by_a_person_waits_for_an_agent_that_cannot_be_looked_at_now(host, site, running):

@@ -1,6 +1,7 @@
 """The plan as a table: what is, what is to be, what was -> the steps, in order."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from msgspec.structs import replace as replace_fields
@@ -338,15 +339,137 @@ def test_a_version_that_came_through_its_watch_is_the_way_back():
     assert remembered(OVER, seen("2", UP, "1"), order("3"), MOMENT).switching("2", "3").good == "2"
 
 
-def test_a_version_left_in_good_health_is_the_way_back_even_within_its_watch():
-    assert WATCHED.switching("2", "3", was_started=True).good == "2"
-    assert WATCHED.switching("2", "3").good == "1"
+def test_a_version_that_was_replaced_within_its_watch_is_nothing_to_go_back_to_however_well_it_was():
+    left = WATCHED.left_started("2", "3").stopping("2").switching("2", "3")
+    assert (left.good, left.back) == ("1", "1")
+    again = left.left_started("3", "2").stopping("3").switching("3", "2")
+    assert (again.back, again.is_on_trial, again.trial) == ("1", True, Trial("2")), (
+        "ordered again, it is on trial again"
+    )
 
 
-def test_a_version_that_is_taken_back_within_its_watch_is_nothing_to_go_back_to_however_well_it_was():
-    back = WATCHED.switching("2", "1", was_started=True)
+def test_what_was_ordered_to_and_fro_within_watches_goes_back_to_the_last_proven_version():
+    memory, now = Memory("1", "1"), NOW
+    for before, version in pairwise("19298298"):
+        memory = memory.left_started(before, version).stopping(before).switching(before, version)
+        memory = memory.started_again(version, Moment(now, WATCH))
+        now += WATCH / 10
+        memory = remembered(memory, seen(version, UP, "1289"), order(version), Moment(now, WATCH))
+    planned = plan(seen("8", DOWN, "1289"), order("8"), memory, Moment(now, WATCH))
+    assert [(a.step, a.version) for a in planned.actions[:4]] == [
+        (REJECT, "8"),
+        (STOP, "8"),
+        (SWITCH, "1"),
+        (START, "1"),
+    ]
+
+
+def test_a_version_that_is_taken_back_within_its_watch_leaves_the_proven_one_that_needs_no_trial():
+    back = WATCHED.left_started("2", "1").stopping("2").switching("2", "1")
     assert (back.current, back.good, back.is_on_trial, back.may_be_taken_back(started=True)) == ("1", "1", False, False)
     assert not plan(seen("1", DOWN, "2"), order("1"), back, MOMENT).is_way_back
+
+
+FIRST = Memory().switching("", "1").started_again("1", MOMENT)  # the first install, in its watch
+
+
+def left_for_2(first=FIRST):
+    return first.left_started("1", "2").stopping("1").switching("1", "2").started_again("2", MOMENT)
+
+
+def test_while_no_version_is_proven_the_one_that_was_started_when_it_was_left_is_gone_back_to_on_trial():
+    memory = remembered(left_for_2(), seen("2", UP, "1"), order(), MOMENT)
+    assert (memory.good, memory.back) == ("", "1")
+    planned = plan(seen("2", DOWN, "1"), order(), memory, MOMENT)
+    assert [(a.step, a.version) for a in planned.actions] == [(REJECT, "2"), (STOP, "2"), (SWITCH, "1"), (START, "1")]
+    back = planned.memory.rejecting(order(), "died").switching("2", "1").started_again("1", MOMENT)
+    assert (back.is_on_trial, back.may_be_taken_back(started=True)) == (True, True)
+    after = remembered(back, seen("1", UP, "2"), order(), Moment(NOW + WATCH, WATCH))
+    assert (after.good, after.rejected.order) == ("1", order())
+
+
+def test_two_bad_versions_of_which_none_is_proven_do_not_take_turns():
+    memory = remembered(left_for_2(), seen("2", DOWN, "1"), order(), MOMENT).rejecting(order(), "died")
+    memory = memory.switching("2", "1")
+    for number in range(20):
+        moment = Moment(NOW + 2 * number, WATCH)
+        memory = memory.started_again("1", moment) if number % 3 else memory.failed("1", "not started", "")
+        planned = plan(seen("1", DOWN, "2"), order(), memory, moment)
+        memory = planned.memory
+        assert [(a.step, a.version) for a in planned.actions] == [(START, "1")]
+        assert (memory.good, memory.rejected.order) == ("", order())
+
+
+def test_a_way_back_to_an_unproven_version_that_was_cut_off_goes_on():
+    memory = remembered(left_for_2(), seen("2", DOWN, "1"), order(), MOMENT).rejecting(order(), "died")
+    for cut_off in (memory, memory.switching("2", "1")):
+        for source in (Source.ANSWER, Source.KEPT):
+            planned = plan(seen("2", DOWN, "1"), order(), cut_off, MOMENT, source=source)
+            assert [(a.step, a.version) for a in planned.actions][1:] == [(SWITCH, "1"), (START, "1")]
+
+
+@pytest.mark.parametrize("first", [FIRST.failed("1", "not started", ""), FIRST.started_again("1", MOMENT)])
+def test_a_first_version_that_has_failed_or_died_is_nothing_to_go_back_to(first):
+    memory = remembered(left_for_2(first), seen("2", DOWN, "1"), order(), MOMENT)
+    assert memory.back == ""
+    assert [a.step for a in plan(seen("2", DOWN, "1"), order(), memory, MOMENT).actions] == [START]
+
+
+def test_while_no_version_is_proven_an_order_that_is_withdrawn_leads_to_nothing_to_go_back_to():
+    back = left_for_2().left_started("2", "1").stopping("2").switching("2", "1").started_again("1", MOMENT)
+    planned = plan(seen("1", DOWN, "2"), order("1"), back, MOMENT)
+    assert [(a.step, a.version) for a in planned.actions] == [(START, "1")]
+    assert planned.failure.endswith("there is no version to go back to")
+
+
+def test_a_first_version_from_which_a_switch_was_cut_off_is_still_on_trial():
+    cut_off = FIRST.left_started("1", "2").stopping("1").switching("1", "2")
+    again = remembered(cut_off, seen("1", UP, "2"), order("1"), MOMENT)
+    assert (again.good, again.trial.version, again.is_watched) == ("", "1", True)
+
+
+def proven(*versions):
+    """The memory of a host on which each of these came through its watch, one after the other."""
+    memory, now = Memory(), NOW
+    for before, version in pairwise(("", *versions)):
+        memory = memory.switching(before, version).started_again(version, Moment(now, WATCH))
+        now += WATCH
+        memory = remembered(memory, seen(version, UP, versions), order(version), Moment(now, WATCH))
+    return memory
+
+
+def test_the_way_back_by_a_person_leads_past_a_version_that_was_replaced_within_its_watch():
+    memory = proven("1").switching("1", "9").switching("9", "2").started_again("2", MOMENT)
+    memory = remembered(memory, seen("2", UP, "19"), order(), Moment(NOW + WATCH, WATCH))
+    assert (memory.previous, memory.good, memory.way_back("2", "129")) == ("9", "2", "1")
+    assert not any(a.step is PRUNE for a in plan(seen("2", UP, "19"), order(), memory, MOMENT).actions), "1 is kept"
+    back = memory.rolled_back_by_operator(order(), "129")
+    assert (back.back, back.rejected.reason, back.switching("2", "1").is_on_trial) == ("1", "by hand", False)
+
+
+def test_a_person_may_go_back_to_an_unproven_version_where_there_is_no_other_and_it_is_on_trial():
+    memory = remembered(left_for_2(), seen("2", UP, "1"), order(), Moment(NOW + WATCH, WATCH))
+    assert memory.good == "2"
+    back = memory.rolled_back_by_operator(order(), "12").switching("2", "1")
+    assert (back.good, back.back, back.is_on_trial) == ("", "1", True)
+    assert [a.version for a in plan(seen("1", DOWN, "2"), order(), back, MOMENT).actions] == ["1"]
+
+
+def test_a_way_back_that_is_gone_leaves_the_one_that_was_proven_before_it():
+    memory = proven("1", "2", "3").switching("3", "4")
+    assert (memory.back, remembered(memory, seen("4", UP, "12"), order("4"), MOMENT).back) == ("3", "2")
+    assert remembered(memory, seen("4", UP), order("4"), MOMENT).back == ""
+
+
+def test_what_was_proven_once_and_is_rejected_later_is_no_way_back_any_more():
+    memory = proven("1", "2").switching("2", "1").rejecting(order("1"), "died").switching("1", "2")
+    assert (memory.back, memory.way_back("2", "12"), memory.ways_back.earlier) == ("2", "", ())
+
+
+def test_a_version_that_no_look_could_judge_during_a_download_is_judged_before_it_is_left():
+    first = Memory().switching("", "1").started_again("1", Moment(NOW - WATCH, WATCH))
+    last = first.after_look("agent", "1", True, "12", MOMENT).left_started("1", "2").stopping("1").switching("1", "2")
+    assert (last.good, last.back) == ("1", "1")
 
 
 def test_a_version_in_its_watch_has_proven_nothing_while_another_one_is_ordered():
@@ -474,10 +597,43 @@ def test_a_server_of_one_connection_each_is_good_three_watches_after_its_start()
         memory = remembered(memory, serving(seconds, 9100), order(), Moment(NOW + seconds, WATCH))
         assert (memory.good, memory.rejected) == ("2" if seconds >= 3 * WATCH else "1", None)
     assert memory.last.reason == (
-        "it has come through its watch; what listens (9100) was replaced 11 times within its watch"
+        "it has come through its watch; what listens (9100) was replaced 11 times within its watch; "
+        "it still was when 3 watches were over, so a version that fails after it goes back to 1"
     )
     planned = plan(seen("2", DOWN, "1"), order(), memory, Moment(NOW + 600, WATCH))
     assert planned.actions[0].step is START, "a stop by hand later is no failure of the version"
+
+
+def after_watch(memory, version, every, installs="1234"):
+    """The memory after a watch of `version` in which what listens was replaced every so many seconds, 0 for never."""
+    memory = memory.switching(memory.current, version).started_again(version, MOMENT)
+    for seconds in range(0, 4 * int(WATCH), 5):
+        number = seconds // every if every else 0
+        host = replace(
+            seen(version, UP, installs),
+            processes=frozenset({"loop", str(number)}),
+            mains=frozenset({"loop"}),
+            listeners={80: frozenset({str(number)})},
+        )
+        memory = remembered(memory, host, order(version), Moment(NOW + seconds, WATCH))
+    assert memory.good == version, "it is not on trial for ever"
+    return memory
+
+
+def test_what_was_still_being_replaced_at_the_end_of_its_watch_is_gone_back_to_only_where_nothing_else_is_proven():
+    restless = after_watch(Memory("1", "1"), "2", 15)
+    assert (restless.back, restless.way_back("2", "12")) == ("1", "1")
+    assert not any(a.step is PRUNE for a in plan(seen("2", UP, "1"), order(), restless, MOMENT).actions), "1 is kept"
+    assert restless.switching("2", "3").rejecting(order("3"), "died").good == "1"
+    assert after_watch(Memory("1", "1"), "2", 0).back == "2"
+    assert after_watch(restless, "3", 0).ways_back.earlier == ("1",), "2 is none of the proven ones"
+    assert remembered(restless, seen("2", UP), order(), Moment(NOW + 600, WATCH)).back == "2", "1 is gone"
+
+
+def test_what_is_replaced_by_design_in_one_version_after_the_other_counts():
+    """A server of one connection each: not to go back to the version of a year ago."""
+    second = after_watch(after_watch(Memory("1", "1"), "2", 15), "3", 15)
+    assert (second.back, second.way_back("3", "123")) == ("3", "2")
 
 
 def test_only_so_many_ports_are_remembered_and_those_of_the_last_look_first():

@@ -62,6 +62,8 @@ class Model:
             case Step.STOP:
                 wanted = order.version if order.cmd == START else action.version
                 self.stopped_without_replacement |= wanted not in self.installs
+                if self.running == action.version and not action.forced:
+                    self.memory = self.memory.left_started(action.version, order.version)
                 self.memory = self.memory.stopping(action.version)
                 self.write()
                 self.running = ""
@@ -79,7 +81,7 @@ class Model:
                 self.write()
                 self.memory = self.memory.started(action.version, Moment(self.now, WATCH))
             case Step.PRUNE:
-                assert action.version not in (self.current, self.running, self.memory.good, order.version)
+                assert action.version not in (self.current, self.running, self.memory.back, order.version)
                 del self.installs[action.version]
             case Step.REJECT:
                 self.memory = self.memory.rejecting(order, action.reason)
@@ -170,6 +172,21 @@ def test_a_host_with_a_working_version_never_ends_without_one(history, working):
 
 
 @pytest.mark.long
+@given(stories, st.sampled_from(VERSIONS))
+def test_a_version_that_came_through_its_watch_is_the_way_back_until_another_one_does(history, working):
+    """Versions replace one another within 10 s each, so none of the others is proven, whatever is killed."""
+    host = Model(frozenset())
+    for _ in range(2):
+        host.cycle(Desired("agent", working, "http://meta/tarball", cmd=START))
+        host.now += WATCH
+    for order, kill_after, source in history[:5]:
+        if order.cmd == START:
+            host.cycle(order, kill_after, source)
+        assert host.memory.back == working
+        assert working in host.installs
+
+
+@pytest.mark.long
 @given(stories, orders, bad_versions)
 def test_by_an_order_of_an_earlier_run_only_our_own_trial_is_left(history, kept, bad):
     """Whatever was killed before and whatever was desired then: nothing is fetched or removed, what is switched to is the
@@ -178,12 +195,12 @@ def test_by_an_order_of_an_earlier_run_only_our_own_trial_is_left(history, kept,
     for order, kill_after, source in history:
         host.cycle(order, kill_after, source)
     before, todo = host.current, host.plan(kept, Source.KEPT)
-    good, tried = host.memory.good, host.memory.trial
+    back, tried = host.memory.back, host.memory.trial
     steps = {action.step for action in todo.actions}
     assert steps <= {Step.REJECT, Step.STOP, Step.SWITCH, Step.START}
     if Step.SWITCH in steps or Step.STOP in steps:
-        assert tried is not None and tried.version == before != good
-        assert [a.version for a in todo.actions if a.step in (Step.SWITCH, Step.START)] == [good, good]
+        assert tried is not None and tried.version == before != back
+        assert [a.version for a in todo.actions if a.step in (Step.SWITCH, Step.START)] == [back, back]
     else:
         assert all(action.version == before for action in todo.actions)
     if kept.cmd == STOP:

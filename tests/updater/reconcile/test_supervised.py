@@ -1,4 +1,5 @@
-"""What runs below a supervisor that stays: a crash loop never becomes good, and jobs that come and go are no crash loop."""
+"""What runs below a supervisor that stays: a crash loop that is seen is on trial for three watches, and then no way back where
+there is another one; jobs that come and go are no crash loop."""
 
 import sys
 import time
@@ -51,12 +52,12 @@ def publish(site, version, does, port, more=""):
 
 def begin(host, site, *does, port, **more):
     """Upgrade from a version that sleeps to one that does this."""
-    host.reconfigure(
-        replace(host.config, watch=WATCH, timeouts=replace(host.config.timeouts, status=5, start=5, stop=5))
-    )
+    timeouts = replace(host.config.timeouts, status=5, start=5, stop=5)
+    host.reconfigure(replace(host.config, watch=0, timeouts=timeouts))
     publish(site, "1", "sleep 1000", port)
     publish(site, "2", *does, port, **more)
-    run(host, site, "1")
+    until("it is proven", lambda: run(host, site, "1").good)
+    host.reconfigure(replace(host.config, watch=WATCH))
     (host.layout.agent("agent").path / "life").write_text("0.6")
     run(host, site, "2")
 
@@ -93,6 +94,9 @@ def test_a_program_that_is_replaced_below_a_supervisor_is_on_trial_for_three_wat
     assert memory.rejected is None
     assert f"({port}) was replaced {memory.trial.replaced} times within its watch" in explained(host)
     assert memory.last.reason in explained(host)
+    assert "it still was when 3 watches were over, so a version that fails after it goes back to 1" in explained(host)
+    assert "rollback   goes to 1" in explained(host)
+    assert memory.back == "1"
 
 
 def test_a_program_that_crashes_at_first_and_then_lives_for_a_watch_is_good_at_its_end(host, site, port):
@@ -100,7 +104,7 @@ def test_a_program_that_crashes_at_first_and_then_lives_for_a_watch_is_good_at_i
     until("it was replaced", lambda: run(host, site).trial.replaced)
     (host.layout.agent("agent").path / "life").write_text("0")
     until("it is good", lambda: run(host, site).good == "2", within=4 * WATCH)
-    assert host.memories.of("agent").rejected is None
+    assert (host.memories.of("agent").rejected, host.memories.of("agent").back) == (None, "2")
 
 
 DOES = {

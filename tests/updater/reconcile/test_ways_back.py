@@ -1,0 +1,134 @@
+"""Where a version that fails leads back to: to the last one that came through its watch here, whatever was ordered since."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+from msgspec.structs import replace
+
+from helpers.agents import HEALTHY, script
+from helpers.cycles import current, here
+from helpers.servers import Server, answer
+from lab.fleet import until
+from updater.host import control_script
+from updater.reconcile import cycle
+
+DIES = HEALTHY.replace("sleep 1000", "sleep 0.6")
+NEVER_STARTS = script('[ "$1" = status ] && echo stoped; exit 0')
+WATCH = 1.5
+
+
+@pytest.fixture
+def order(host, site):
+    """Order a version and run one cycle; the memory then."""
+    for version, control in {"1": HEALTHY, "2": HEALTHY, "8": DIES, "9": DIES, "0": NEVER_STARTS}.items():
+        site.publish(version=version, control=control)
+    host.reconfigure(replace(host.config, watch=WATCH, timeouts=replace(host.config.timeouts, start=1)))
+
+    def ordered(version, **fields):
+        site.desire(site.entry(version=version, **fields) if fields else ("agent", version))
+        cycle.run(host)
+        return host.memories.of("agent")
+
+    return ordered
+
+
+@pytest.fixture
+def proven(order):
+    """Version 1 has come through its watch."""
+    until("1 is proven", lambda: order("1").good == "1")
+
+
+def status(host):
+    return control_script.status(here(host, current(host)), 5).text
+
+
+def kill(host):
+    os.kill(int((here(host, current(host)) / "pid").read_text()), signal.SIGKILL)
+
+
+def test_what_was_replaced_within_its_watch_is_on_trial_again_when_it_is_ordered_again(host, order, proven):
+    for version in ("9", "2", "9"):
+        memory = order(version)
+    assert (memory.is_on_trial, memory.back) == (True, "1")
+    until("it is rolled back", lambda: order("9").rejected)
+    assert (current(host), status(host)) == ("1", "started")
+    assert [(told.to, told.result) for told in [order("9").last]] == [("9", "rolled back")]
+
+
+@pytest.mark.parametrize("mend", ["8", "0"], ids=["dies", "never starts"])
+def test_a_mend_that_is_as_bad_leads_back_past_the_version_that_it_was_to_mend(host, order, proven, mend):
+    order("9")
+    order(mend)
+    until("it is rolled back", lambda: order(mend).rejected)
+    assert (current(host), status(host)) == ("1", "started")
+
+
+def test_the_way_back_is_not_removed_however_many_versions_replaced_one_another_within_their_watches(
+    host, order, proven
+):
+    for version in ("9", "2", "8", "9", "2", "8"):
+        order(version)
+    assert here(host, "1").is_dir()
+    until("it is rolled back", lambda: order("8").rejected)
+    assert (current(host), status(host)) == ("1", "started")
+
+
+def test_an_order_that_is_withdrawn_within_its_watch_leads_back_without_another_trial(host, order, proven):
+    order("2")
+    memory = order("1")
+    assert (current(host), memory.is_on_trial, memory.good) == ("1", False, "1")
+
+
+def test_while_no_version_is_proven_the_one_that_was_started_is_gone_back_to_and_on_trial(host, order):
+    order("1")
+    memory = order("0")
+    assert (current(host), status(host)) == ("1", "started")
+    assert (memory.good, memory.is_on_trial, memory.rejected.order.version) == ("", True, "0")
+    until("it is proven", lambda: order("0").good == "1")
+
+
+def test_two_bad_versions_do_not_take_turns(host, order):
+    order("9")
+    until("it is rolled back", lambda: order("8").rejected)
+    for _ in range(8):
+        memory = order("8")
+        assert (current(host), memory.rejected.order.version, memory.good) == ("9", "8", "")
+        kill(host) if status(host) == "started" else None
+
+
+def test_a_first_version_that_is_down_when_another_one_is_ordered_is_nothing_to_go_back_to(host, order, site):
+    order("1")
+    other = site.publish(version="3", control=NEVER_STARTS)
+
+    def say(connection):
+        kill(host)  # while the other one is fetched
+        answer((site.files / "agent-3.tar.gz").read_bytes())(connection)
+
+    with Server([say]).running() as mirror:
+        memory = order("3", tarball=mirror.url, md5=other.md5)
+    assert (current(host), memory.back, memory.rejected) == ("3", "", None)
+
+
+def test_a_watch_that_ends_during_a_download_has_proven_the_version(host, order, site):
+    order("1")
+    other = site.publish(version="3", control=NEVER_STARTS)
+
+    def say(connection):
+        watched = host.memories.of("agent")
+        until("its watch is over", lambda: watched.watch_is_over(host.now()))
+        answer((site.files / "agent-3.tar.gz").read_bytes())(connection)
+
+    with Server([say]).running() as mirror:
+        memory = order("3", tarball=mirror.url, md5=other.md5)
+    assert (current(host), status(host), memory.good, memory.is_on_trial) == ("1", "started", "1", False)
+
+
+def test_a_version_that_was_there_before_the_updater_counts_as_proven_though_it_was_down(host, order):
+    order("1")
+    subprocess.run(["./control", "stop"], cwd=here(host, "1"), check=True)
+    host.memories.change("agent", lambda memory: type(memory)())
+    (here(host, "1") / ".installed").unlink()
+    memory = order("0")
+    assert (current(host), status(host), memory.good, memory.is_on_trial) == ("1", "started", "1", False)
