@@ -42,6 +42,8 @@ def why(host: Host, observed: Observed, last: LastReply) -> Iterator[str]:
         yield _line("rollback", f"goes to {back}")
     if memory.last:
         yield from _outcome(memory.last)
+    if dropped := memory.dropped:
+        yield _line("request", f"{_time(dropped.at)} {dropped}")
     yield _line("enrolled", enrolment.state(host))
 
 
@@ -101,11 +103,14 @@ def _next(host: Host, observed: Observed, order: Desired, memory: Memory) -> Ite
 
 
 def _outcome(last: Outcome) -> Iterator[str]:
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last.at))
     change = f"{last.from_} -> {last.to}" if last.from_ not in ("", last.to) else last.to
-    yield _line("last", f"{at} {last.result} at {last.step}: {change}: {last.reason}")
+    yield _line("last", f"{_time(last.at)} {last.result} at {last.step}: {change}: {last.reason}")
     for line in last.evidence.splitlines():
         yield _line("evidence", line)
+
+
+def _time(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _line(what: str, text: str) -> str:

@@ -1,7 +1,6 @@
 """The commands for a person on this host: why, hold, unhold, rollback, retry, enrol."""
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,7 @@ import click
 
 from updater import places
 from updater.cli.options import CONFIG, ROOT, a_host, working_host
-from updater.errors import Misconfigured, NotThere, TryLater
+from updater.errors import Misconfigured, NotThere
 from updater.service.command_line import a_path
 from updater.wire import durations
 from updater.wire.text import trimmed, visible
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from updater.host.context import Host
     from updater.model.memory import Memory
     from updater.wire.heartbeat import Desired
-
-_WAIT = 150.0  # seconds for the daemon to follow a request: a stop, a start and some more
 
 
 def _agents(context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
@@ -101,17 +98,18 @@ def unhold(config_file: Path, root: Path | None, agent: str) -> None:
 @AGENT
 def rollback(config_file: Path, root: Path | None, agent: str) -> None:
     """Take AGENT back to the version before. It stays there until meta desires another version than now."""
+    from updater.cli import following
     from updater.host import operator_requests
 
     host = a_host(config_file, root)
-    target = _rollback_target(host, agent)
-    operator_requests.request_rollback(host.layout, agent)
-    pid = operator_requests.running_updater(host.layout)
-    if pid:
+    version, target = _rollback_target(host, agent)
+    operator_requests.request_rollback(host.layout, agent, version)
+    if pid := operator_requests.running_updater(host.layout):
         operator_requests.wake(pid)
-        _wait_for(host, agent, target)
     else:
         _roll_back_here(config_file, root, agent)
+    following.wait_for_request(host, agent, "rollback", version)
+    following.wait_for_rollback(host, agent, version, target, bool(pid))
     click.echo(f"{agent} is at {target}; `updater why {agent}` tells more")
 
 
@@ -124,24 +122,27 @@ def retry(config_file: Path, root: Path | None, agent: str) -> None:
 
     Exits with 0 once it is started, and with 1 if it is rolled back or refused again. For many hosts: meta retry.
     """
+    from updater.cli import following
     from updater.host import operator_requests
     from updater.reconcile import cycle
 
     host = a_host(config_file, root)
     version = _to_retry(host, agent)
-    operator_requests.request_retry(host.layout, agent)
+    operator_requests.request_retry(host.layout, agent, version)
     if pid := operator_requests.running_updater(host.layout):
         operator_requests.wake(pid)
-        _wait_for_retry(host, agent, version)
     else:
         with working_host(config_file, root) as working:
             cycle.run(working)
-    memory = _memory(host, agent)
+    following.wait_for_request(host, agent, "retry", version)
+    if pid:
+        following.wait_for_retry(host, agent, version)
+    memory = following.memory(host, agent)
     if failed := memory.rejected or memory.unfit:
         what = "rolled back" if memory.rejected else "refused"
         click.echo(f"{agent} {version} was {what} again: {failed.reason}", err=True)
         sys.exit(1)
-    click.echo(f"{agent} is at {_current(host, agent)}; `updater why {agent}` tells more")
+    click.echo(f"{agent} is at {following.current(host, agent)}; `updater why {agent}` tells more")
 
 
 @click.command()
@@ -182,8 +183,8 @@ def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: 
     click.echo(f"{host.config.reported_hostname} is enrolled with {host.config.shown_url}")
 
 
-def _rollback_target(host: "Host", agent: str) -> str:
-    """The version that a rollback takes the agent to. Raises NotThere if it cannot be rolled back."""
+def _rollback_target(host: "Host", agent: str) -> tuple[str, str]:
+    """The current version, and the one that a rollback takes the agent to. Raises NotThere if it cannot be rolled back."""
     from updater.cli import explain
     from updater.host import operator_requests
     from updater.reconcile import cycle
@@ -196,7 +197,7 @@ def _rollback_target(host: "Host", agent: str) -> str:
     if order is None or observed.current != order.version:
         raise NotThere(f"{agent} is not at the version that meta desires: there is nothing to roll back")
     if back := explain.rollback_target(observed, order, host.memories.of(agent)):
-        return back
+        return observed.current, back
     raise NotThere(f"no other version of {agent} is installed to roll back to")
 
 
@@ -232,38 +233,6 @@ def _why_no_retry(host: "Host", agent: str, order: "Desired | None", memory: "Me
     return f"the desired version of {agent} was not rolled back or refused on this host: there is nothing to retry"
 
 
-def _wait_for_retry(host: "Host", agent: str, version: str) -> None:
-    """Wait until the version is started, or rolled back or refused again. Raises TryLater."""
-    from updater.host import operator_requests
-
-    deadline = time.monotonic() + _WAIT
-    while operator_requests.retry_requested(host.layout, agent) or not _is_tried(host, agent, version):
-        if time.monotonic() > deadline:
-            raise TryLater(f"the updater has not tried {agent} {version} again within {_WAIT:.0f} s: see its log")
-        time.sleep(0.1)
-
-
-def _is_tried(host: "Host", agent: str, version: str) -> bool:
-    memory = _memory(host, agent)
-    started = memory.trial is None or memory.trial.version != version or memory.trial.until > 0
-    return bool(memory.rejected or memory.unfit) or (_current(host, agent) == version and started)
-
-
-def _memory(host: "Host", agent: str) -> "Memory":
-    """The agent's memory as on the disk now: the daemon may have changed it."""
-    from updater.host.memories import Memories
-
-    return Memories(host.layout.memories).of(agent)
-
-
-def _wait_for(host: "Host", agent: str, version: str) -> None:
-    deadline = time.monotonic() + _WAIT
-    while _current(host, agent) != version:
-        if time.monotonic() > deadline:
-            raise TryLater(f"the updater has not rolled {agent} back within {_WAIT:.0f} s: see its log")
-        time.sleep(0.1)
-
-
 def _roll_back_here(config_file: Path, root: Path | None, agent: str) -> None:
     """Roll back in this process, as no daemon runs."""
     from updater.model.actions import Source
@@ -273,9 +242,3 @@ def _roll_back_here(config_file: Path, root: Path | None, agent: str) -> None:
     with working_host(config_file, root) as host:
         order = next(o for o in host.orders.last.orders if o.name == agent)
         converge(host, order, cycle.look(host, [agent])[agent], Source.KEPT)
-
-
-def _current(host: "Host", agent: str) -> str:
-    from updater.host.observe import current
-
-    return current(host.layout.agent(agent))

@@ -1,6 +1,7 @@
 """Requests of a person on this host: to hold an agent, to roll it back, or to retry a rejected version.
 
-A request is a file below `.updater`. So everyone who can write there can make one, and it waits if no updater is running.
+A request is a file below `.updater`. So everyone who can write there can make one, and it waits if no updater is running. A
+request to roll back or retry holds the version that it was made for: meta may desire another one by the time it is followed.
 """
 
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 from updater import durable_files, places
 from updater.errors import Misconfigured, NotThere, TryLater
 from updater.model.layout import Layout
-from updater.wire.names import name_problem
+from updater.wire.names import name_problem, version_problem
 from updater.wire.text import one_line
 
 LIMIT = 4096  # bytes of a reason
@@ -45,28 +46,32 @@ def held(layout: Layout, name: str) -> str:
     return "" if reason is None else one_line(reason.decode("utf-8", "replace"), 200) or "no reason given"
 
 
-def request_rollback(layout: Layout, name: str) -> None:
-    """Request that the agent goes back to the previous version at its next turn."""
-    _write(layout.rollback_request(_checked(layout, name)), "requested by hand")
+def request_rollback(layout: Layout, name: str, version: str) -> None:
+    """Request that the agent's current and desired version is rolled back at its next turn."""
+    _write(layout.rollback_request(_checked(layout, name)), version)
 
 
-def request_retry(layout: Layout, name: str) -> None:
-    """Request that the agent's rejected version is tried again at its next turn."""
-    _write(layout.retry_request(_checked(layout, name)), "requested by hand")
+def request_retry(layout: Layout, name: str, version: str) -> None:
+    """Request that the agent's desired version, which was rejected or refused, is tried again at its next turn."""
+    _write(layout.retry_request(_checked(layout, name)), version)
 
 
-def rollback_requested(layout: Layout, name: str) -> bool:
-    return places.exists(layout.rollback_request(name))
+def requested(request: Path) -> str | None:
+    """The version that a request to roll back or retry was made for; None if there is no request.
+
+    "" if it names none, as one made by an earlier version of the updater, or by `touch`.
+    """
+    try:
+        text = durable_files.read_small(request, LIMIT)
+    except ValueError:
+        return ""
+    version = None if text is None else text.decode("utf-8", "replace").strip()
+    return "" if version and version_problem(version) else version
 
 
-def retry_requested(layout: Layout, name: str) -> bool:
-    return places.exists(layout.retry_request(name))
-
-
-def clear(layout: Layout, name: str) -> None:
-    """Remove the requests for an agent, once they were carried out or refused."""
-    for request in (layout.rollback_request(name), layout.retry_request(name)):
-        durable_files.remove_tree(request)
+def clear(request: Path) -> None:
+    """Remove a request to roll back or retry, once it was followed or dropped."""
+    durable_files.remove_tree(request)
 
 
 def running_updater(layout: Layout) -> int:

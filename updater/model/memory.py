@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from updater.model.observed import Observed
 from updater.model.recognised import Processes
-from updater.model.trials import WATCHES, Moment, Rejected, Trial, same_artifact
+from updater.model.trials import WATCHES, Dropped, Moment, Rejected, Trial, same_artifact
 from updater.model.unfit import Unfit
 from updater.model.ways_back import Ways, WaysBack
 from updater.wire.heartbeat import DONE, Desired, Outcome
@@ -36,6 +36,7 @@ class Memory(Processes, frozen=True):
     failed_order: Desired | None = msgspec.field(default=None, name="told_of")
     unfit: Unfit | None = None  # a tarball that is not downloaded again
     ways_back: WaysBack = WaysBack()  # besides `good`
+    dropped: Dropped | None = None  # the last operator request, if it was not followed
 
     def with_order(self, order: Desired) -> "Memory":
         """The memory once meta has sent this order.

@@ -1,4 +1,4 @@
-"""A version on trial, a rejected order, and the moment at which a trial is judged. Pure."""
+"""A version on trial, a rejected order, a dropped operator request, and the moment of judgement. Pure."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -86,6 +86,18 @@ class Rejected(msgspec.Struct, frozen=True):
 
     order: Desired
     reason: str
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """An operator request that was not followed."""
+
+    request: str  # `rollback` or `retry`
+    version: str  # that it was made for; "" if it named none
+    reason: str
+    at: float = 0  # Unix seconds
+
+    def __str__(self) -> str:
+        return f"the {self.request}{f' of {self.version}' if self.version else ''} was not followed: {self.reason}"
 
 
 def same_artifact(one: Desired, other: Desired) -> bool:

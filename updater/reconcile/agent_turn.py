@@ -15,6 +15,7 @@ from updater.host.context import Host
 from updater.model.actions import Action, Plan, Source, Step
 from updater.model.memory import WATCH, Memory
 from updater.model.observed import Observed
+from updater.model.trials import Dropped
 from updater.reconcile.checked_status import look_at
 from updater.reconcile.executor import Executor
 from updater.reconcile.plan import keep_alive, plan
@@ -128,17 +129,36 @@ def _planned(executor: Executor, observed: Observed) -> Plan:
 
 def _follow_operator(executor: Executor, observed: Observed) -> None:
     """Take the operator requests since the last turn into the memory. A rollback takes precedence over a retry."""
-    layout = executor.host.layout
-    if operator_requests.rollback_requested(layout, observed.name):
-        before = executor.memory
-        after = executor.note(lambda memory: memory.rolled_back_by_operator(executor.order, observed.installs))
-        if after.rejected != before.rejected:
-            executor.note(partial(Memory.with_outcome, outcome=_taken_back(executor, after.good)))
-    elif operator_requests.retry_requested(layout, observed.name):
-        executor.note(Memory.retrying)
-    else:
-        return
-    operator_requests.clear(layout, observed.name)
+    layout, desired, rolled_back = executor.host.layout, executor.order.version, False
+    rollback, retry = layout.rollback_request(observed.name), layout.retry_request(observed.name)
+    if (version := operator_requests.requested(rollback)) is not None:
+        problem = _other_order(version, desired)
+        if not problem and observed.current != desired:
+            problem = f"{desired}, which meta desires, is not the current version"
+        if not problem and not executor.memory.way_back(desired, observed.installs):
+            problem = "no other version is installed"
+        rolled_back = _followed(executor, Dropped("rollback", version, problem, executor.host.now()))
+        if rolled_back:
+            after = executor.note(lambda memory: memory.rolled_back_by_operator(executor.order, observed.installs))
+            executor.note(partial(Memory.with_outcome, outcome=_taken_back(executor, after.back)))
+        operator_requests.clear(rollback)
+    if (version := operator_requests.requested(retry)) is not None:
+        problem = "a rollback was requested too" if rolled_back else _other_order(version, desired)
+        if _followed(executor, Dropped("retry", version, problem, executor.host.now())):
+            executor.note(Memory.retrying)
+        operator_requests.clear(retry)
+
+
+def _other_order(version: str, desired: str) -> str:
+    return f"meta desires {desired} by now" if version not in ("", desired) else ""
+
+
+def _followed(executor: Executor, request: Dropped) -> bool:
+    """Whether a request is followed: if it has no reason against it. Otherwise the reason is remembered and logged."""
+    executor.note(lambda memory: replace(memory, dropped=request if request.reason else None))
+    if request.reason:
+        log.warning("%s: %s", executor.order.name, request)
+    return not request.reason
 
 
 def _taken_back(executor: Executor, back: str) -> Outcome:

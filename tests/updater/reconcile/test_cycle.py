@@ -684,7 +684,7 @@ def test_a_rollback_by_a_person_waits_for_an_agent_that_cannot_be_looked_at_now(
     site.publish(version="2")
     site.desire(("agent", "2"))
     run(host)
-    operator_requests.request_rollback(host.layout, "agent")
+    operator_requests.request_rollback(host.layout, "agent", "2")
     [order] = host.orders.last.orders
     lost = Observed("agent", trouble="Stale file handle", at=host.now())
     assert converge(host, order, lost, Source.KEPT).waits == "Stale file handle"

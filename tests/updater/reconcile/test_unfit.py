@@ -91,7 +91,7 @@ def test_it_is_fetched_again_for_a_new_attempt_and_that_is_told_again(refusing, 
 
 
 def test_it_is_fetched_again_when_a_person_asks_for_it(refusing, site):
-    operator_requests.request_retry(refusing.layout, "agent")
+    operator_requests.request_retry(refusing.layout, "agent", "2")
     refused_often(refusing)
     assert tarballs(site) == 2
 
