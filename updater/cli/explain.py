@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from updater.host import host_name
 from updater.host.context import Host
-from updater.host.last_reply import REWRITE, LastReply
+from updater.host.last_reply import REWRITE, LastReply, told_source
 from updater.kernel import agent_environment, processes, witness
 from updater.meta_client import enrolment
 from updater.model.actions import Plan
@@ -88,8 +88,9 @@ def _age(seconds: float) -> str:
 
 
 def next_steps(host: Host, observed: Observed, order: Desired, memory: Memory) -> Plan:
-    """The plan of the next cycle, if nothing changes before it."""
-    return plan(observed, order, memory, host.moment(observed.at), host.config.keep_versions)
+    """The plan of the next turn, if nothing changes before it: while meta is away, the daemon does less of an order."""
+    source = told_source(host.layout.source)
+    return plan(observed, order, memory, host.moment(observed.at), host.config.keep_versions, source)
 
 
 def _next(host: Host, observed: Observed, order: Desired, memory: Memory) -> Iterator[str]:

@@ -2,8 +2,12 @@
 
 A later run of the updater follows it only in part (`actions.Source`), since its orders may have been withdrawn by then. It is
 written when the orders change, and otherwise every REWRITE seconds, so that an idle host hardly writes.
+
+How far the running daemon follows it is in a file too, for `updater why`: `PID.STARTTIME SOURCE`.
 """
 
+import logging
+import os
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +17,11 @@ from msgspec.structs import replace
 
 from updater import durable_files
 from updater.errors import TryLater
+from updater.kernel import processes
+from updater.model.actions import Source
 from updater.wire.heartbeat import Desired, desired_problem
+
+log = logging.getLogger("updater")
 
 LIMIT = 4 << 20  # bytes; more than a reply can have, with the keys that it may omit
 REWRITE = 6 * 3600.0  # seconds after which unchanged orders are written again, to renew their time
@@ -96,3 +104,21 @@ def _load(path: Path) -> LastReply:
     except (ValueError, TryLater, RecursionError):
         return LastReply()
     return replace(last, orders=tuple(order for order in last.orders if not desired_problem(order)))
+
+
+def tell_source(path: Path, source: Source) -> None:
+    """Write how recent the orders of this process, the daemon, are. A failure is logged."""
+    try:
+        durable_files.write_atomic(path, f"{processes.identity(os.getpid())} {source.value}\n".encode())
+    except TryLater as e:
+        log.warning("`updater why` cannot tell how recent the orders are: %s", e)
+
+
+def told_source(path: Path) -> Source:
+    """How recent the orders of the running daemon are. Without a daemon, as after an answer: each cycle asks first."""
+    try:
+        process, word = durable_files.read_state(path, 256).decode("ascii", "replace").split()
+        pid = int(process.partition(".")[0])
+        return Source(word) if processes.identity(pid) == process else Source.ANSWER
+    except (ValueError, TryLater):
+        return Source.ANSWER

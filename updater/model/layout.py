@@ -9,6 +9,7 @@
   - state: the daemon's readiness (updater.service.readiness)
   - alive: written after the first good heartbeat of a process, for the guard of a handover
   - reply.json: meta's last reply
+  - source: how recent that reply is for the running daemon (updater.host.last_reply)
   - agents/<agent>.json: memories
   - downloads/<agent>/*.part: downloads
   - output/<agent>.log: the output of the last `./control start`
@@ -97,6 +98,10 @@ class Layout:
     @property
     def last_reply(self) -> Path:
         return self.own / "reply.json"
+
+    @property
+    def source(self) -> Path:
+        return self.own / "source"
 
     @property
     def downloads(self) -> Path:

@@ -20,6 +20,7 @@ from types import FrameType
 from updater.errors import Misconfigured, TryLater, UpdaterError
 from updater.host import config, host_name
 from updater.host.context import Host
+from updater.host.last_reply import tell_source
 from updater.host.observe import agent_names
 from updater.kernel import children
 from updater.model.actions import Source
@@ -53,6 +54,7 @@ class Daemon:
         self._cycle_wanted = False
         self._refused: tuple[Outcome, ...] = ()
         self._failures = 0
+        self._told: Source | None = None  # the last source that was told
         self._next_beat = 0.0  # monotonic seconds
         self._looked_at: dict[str, float] = {}  # agent -> the end of its watch that was looked at, Unix seconds
         # A signal handler may run while a lock is held, so it only sets a flag and writes to this pipe.
@@ -63,6 +65,7 @@ class Daemon:
     def run(self) -> None:
         """Wait for the first cycle, then run cycles until stopped. Returns when all turns have ended."""
         first = self._first_sleep()
+        self._tell_source()
         log.info("first cycle in %.1f s, then every %g s", first, self.host.config.interval)
         self._announcer.ready(0)
         self._until(time.monotonic() + first)
@@ -130,6 +133,7 @@ class Daemon:
             self._failures += 1
             wait = self._wait_after(e)
             self._next_beat = time.monotonic() + wait
+            self._tell_source()
             log.warning(
                 "no orders in this cycle: %s; %s; the next heartbeat is in %.0f s",
                 e,
@@ -139,6 +143,7 @@ class Daemon:
             self._keep()
             return
         self._failures, self._next_beat = 0, 0.0
+        self._tell_source()
         self.observed, self._refused = heard.observed, heard.refusals(self.host.now())
         handover.note_alive(self.host)
 
@@ -160,6 +165,11 @@ class Daemon:
         if not self.host.orders.of_this_run:
             return Source.KEPT
         return Source.EARLIER if self._failures else Source.ANSWER
+
+    def _tell_source(self) -> None:
+        if (source := self._source()) is not self._told:
+            self._told = source
+            tell_source(self.host.layout.source, source)
 
     def _good_orders(self) -> tuple[Desired, ...]:
         return self.host.orders.last.still_good(self.host.now(), self.host.config.keep_orders)
