@@ -3,6 +3,7 @@ files, no other module of the API uses Flask."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -26,14 +27,16 @@ _encoder = msgspec.json.Encoder()
 def operations() -> list[Operation]:
     """All operations, in the order of the OpenAPI document."""
     modules = (records, retry, revisions, hosts, tokens, tarballs)
-    document: dict[str, Any] = {}
+
+    @cache
+    def document() -> dict[str, Any]:
+        return openapi.document(listed)
 
     @operation("GET", "/openapi.json", Rule.PUBLIC, "This document", answers={200: dict[str, Any]})
     def get_openapi(call: Call) -> Reply:
-        return Reply(200, document | {"servers": [{"url": call.prefix or "/"}]})
+        return Reply(200, document() | {"servers": [{"url": call.prefix or "/"}]})
 
     listed = [*(one for module in modules for one in module.OPERATIONS), get_openapi]
-    document.update(openapi.document(listed))
     return listed
 
 

@@ -4,6 +4,7 @@ The server is that of the environment's TEST_POSTGRESQL_URL, or the one on this 
 skipped and says so; in CI it fails.
 """
 
+import atexit
 import os
 import secrets
 import shutil
@@ -30,13 +31,50 @@ def database(kind: str, directory: Path) -> Iterator[str]:
         yield f"sqlite:///{directory}/meta.db"
         return
     with closing(_server()) as server:
-        name = f"meta_test_{secrets.token_hex(8)}"
-        server.execute(f"CREATE DATABASE {name}")
+        name = _empty.pop() if _empty else _new(server)
+        url = sa.make_url(_server_url()).set(drivername="postgresql", database=name)
         try:
-            url = sa.make_url(_server_url()).set(drivername="postgresql", database=name)
             yield url.render_as_string(hide_password=False)
-        finally:
-            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            _clear(server, name)
+        except BaseException:
+            server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            raise
+        _empty.append(name)
+
+
+_empty: list[
+    str
+] = []  # databases to be used again: to drop one is a checkpoint, of all that the server has not written
+
+_made: list[str] = []
+
+
+def _new(server: Any) -> str:
+    name = f"meta_test_{secrets.token_hex(8)}"
+    server.execute(f"CREATE DATABASE {name}")
+    server.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    if not _made:
+        atexit.register(_drop_empty)
+    _made.append(name)
+    return name
+
+
+def _clear(server: Any, name: str) -> None:
+    """Leave nothing of a test in its database, nor anybody."""
+    server.execute(f"ALTER DATABASE {name} RESET ALL")
+    server.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (name,))
+    with closing(_server(name)) as inside:
+        schemas = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+        for (schema,) in inside.execute(schemas).fetchall():
+            inside.execute(f'DROP SCHEMA "{schema}" CASCADE')
+        inside.execute("CREATE SCHEMA public AUTHORIZATION pg_database_owner")
+        inside.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
+
+
+def _drop_empty() -> None:
+    with closing(_server()) as server:
+        for name in _made:
+            server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @contextmanager
@@ -67,11 +105,14 @@ def _server_url() -> str:
     return os.environ.get("TEST_POSTGRESQL_URL") or SERVER
 
 
-def _server() -> Any:
+def _server(database: str = "") -> Any:
+    """A connection, to this database of the server."""
     try:
         import psycopg
 
-        return psycopg.connect(_server_url(), autocommit=True, connect_timeout=5)
+        return psycopg.connect(
+            _server_url(), autocommit=True, connect_timeout=5, **{"dbname": database} if database else {}
+        )
     except (ImportError, OSError) as e:
         why = f"psycopg is not there: {e}"
     except psycopg.Error as e:

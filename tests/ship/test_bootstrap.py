@@ -26,15 +26,12 @@ ISOLATED = (PYTHON, "-IS")
 
 def interpreters():
     """Other Pythons of this machine: version -> program. Those on PATH, and those installed beside the one we run in."""
-    names = [f"python3.{minor}" for minor in range(6, 20)]
-    paths = [shutil.which(name) for name in names]
-    paths += [path for name in names for path in Path(sys.base_prefix).parent.glob(f"*/bin/{name}")]
     found = {}
-    for path in filter(None, paths):
-        ask = [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-        done = subprocess.run(ask, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            found[tuple(map(int, done.stdout.split(".")))] = Path(path)
+    for minor in range(6, 20):
+        name = f"python3.{minor}"
+        for path in [shutil.which(name), *Path(sys.base_prefix).parent.glob(f"*/bin/{name}")]:
+            if path and Path(path).read_bytes()[:4] == b"\x7fELF":  # and not a script that looks for one
+                found[3, minor] = Path(path)
     return found
 
 
