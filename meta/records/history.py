@@ -56,6 +56,11 @@ class LastEdits:
         self._labels = labels
         self._newest = max((*agents.values(), *labels.values()), default=0.0)
 
+    def moved(self, by: float) -> "LastEdits":
+        """The same by a clock that is `by` seconds ahead."""
+        later = ({name: at + by for name, at in its.items()} for its in (self._agents, self._labels))
+        return LastEdits(*later) if by else self
+
     def unheard(self, hostname: str, agents: Collection[str], last_seen: float) -> Collection[str]:
         """Return those agents whose order may have changed after this host was last heard of."""
         before = last_seen - IN_FORCE

@@ -112,7 +112,7 @@ class Store:
         return self._database.clock()
 
     def date_by(self, ahead: float) -> None:
-        """Set by how many whole seconds our clock is ahead of the database's; times of hosts are converted by it."""
+        """Set by how many whole seconds our clock is ahead of the database's. Times of hosts and edits are converted by it."""
         self._database.basis.date_by(ahead, time.monotonic())
 
     @property
@@ -145,17 +145,19 @@ class Store:
     def commit(self, before: RecordSet, after: RecordSet, edit: Edit) -> Revision:
         """Commit the change from `before` to `after` as the next revision. Raises Moved if before.revision is not the last.
         Raises Lost if the database does not have it, and Unknown if the database does not say whether it was committed."""
-        return records.commit(self._database, before, after, edit)
+        return records.commit(self._database, before, after, dates.moved_edit(edit, -self._ahead))
 
     def order(self, before: RecordSet, edit: Edit, what: HostOrder) -> Ordered | None:
         """Retire or unretire hosts, with a revision after before.revision. None, and no revision, if nothing changes.
         Raises as `commit` does."""
         ahead = self._ahead
-        done = records.order(self._database, before, edit, dates.moved_order(what, -ahead))
+        edit, what = dates.moved_edit(edit, -ahead), dates.moved_order(what, -ahead)
+        done = records.order(self._database, before, edit, what)
         return done and done._replace(rows=dates.moved_all(done.rows, ahead))
 
     def revisions(self, agent: str = "", before: int = 0, limit: int = 50) -> list[Revision]:
-        """Revisions, newest first. agent: only those about its record or its bans; before: only lower numbers."""
+        """Revisions, newest first; their dates are by the database's clock. agent: only those about its record or its bans;
+        before: only lower numbers."""
         return records.revisions(self._database, agent, before, limit)
 
     def revision(self, number: int) -> Revision | None:
@@ -166,8 +168,8 @@ class Store:
         return records.last_of_records(self._database, limit)
 
     def last_edits(self) -> LastEdits:
-        """When orders of hosts were last edited, by the clocks of the metas that did it."""
-        return records.last_edits(self._database)
+        """When orders of hosts were last edited."""
+        return records.last_edits(self._database).moved(self._ahead)
 
     def revisions_since(self, number: int) -> list[Revision]:
         """All revisions with higher numbers, oldest first, ready to be replayed."""
@@ -232,9 +234,15 @@ class Store:
         kept: reports, and retirements and their reversal; reports dated in the future are not. A known first_seen is kept. A
         row whose id the database does not know counts as new.
         """
+        if not rows and not seen and not earlier:
+            return {}
         by = -self._ahead
         rows, earlier = dates.moved_all(rows, by), dates.moved_beats(earlier, by)
-        return hosts.save(self._database, meta, at + by, rows, seen, earlier)
+        return hosts.save(self._database, dates.signed(meta, -by), at + by, rows, seen, earlier)
+
+    def say_clock(self, meta: str, at: float) -> None:
+        """Write an empty heartbeat batch, from which other metas learn how far our clock is ahead, or that it is not."""
+        hosts.save(self._database, dates.signed(meta, self._ahead), at - self._ahead, (), (), ())
 
     def hosts_since(self, serial: int, meta: str) -> Since:
         """What other metas wrote after this serial."""

@@ -1,7 +1,8 @@
 """Converts times of hosts between this meta's clock and the database's, so that metas with different clocks agree.
 
 `ahead` is by how many seconds our clock is ahead of the database's. It is a whole number, so that conversions are exact in both
-directions. It is 0.0 if the clocks agree, and for an SQLite file.
+directions. It is 0.0 if the clocks agree, and for an SQLite file. Since converted times do not show it, a meta signs what it
+writes with it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,10 +10,36 @@ from contextlib import closing
 
 import msgspec
 
+from meta.records.history import Edit
 from meta.store.rows import Beat, HostOrder, HostRow, Since
 
 _since = msgspec.json.Decoder(tuple[float | tuple[float, ...], msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
+
+
+def signed(meta: str, ahead: float) -> str:
+    """The writer of a heartbeat batch: the id of a meta, and after a blank its `ahead`, if there is any."""
+    return f"{meta} {ahead:+.0f}" if ahead else meta
+
+
+def read_signed(text: str) -> tuple[str, float | None]:
+    """The inverse of `signed`; without `ahead`: None."""
+    meta, _, ahead = text.partition(" ")
+    try:
+        return meta, float(ahead) if ahead else None
+    except ValueError:
+        return text, None
+
+
+def clocks_of(batches: Sequence[tuple[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """What batches (writer, time), in order, say of their writers' clocks: `dates` and `ahead` of Since."""
+    written = [(*read_signed(writer), at) for writer, at in batches]
+    last = {meta: ahead for meta, ahead, _ in written}
+    dates: dict[str, float] = {}
+    for meta, ahead, at in written:
+        if ahead is None and last[meta] is None:
+            dates[meta] = max(at, dates.get(meta, at))
+    return dates, {meta: ahead for meta, ahead in last.items() if ahead is not None}
 
 
 def moved(row: HostRow, by: float) -> HostRow:
@@ -55,6 +82,10 @@ def moved_beats(beats: Sequence[Beat], by: float) -> list[Beat]:
 
 def moved_order(what: HostOrder, by: float) -> HostOrder:
     return what._replace(at=what.at + by, rows=moved_all(what.rows, by))
+
+
+def moved_edit(edit: Edit, by: float) -> Edit:
+    return msgspec.structs.replace(edit, at=edit.at + by) if by else edit
 
 
 def moved_since(found: Since, by: float) -> Since:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from meta.store.dates import clocks_of
 from meta.store.engine import PATIENCE, SHORT_WAIT, Database
 from meta.store.rows import Beat, Gone, HostRow, Since
 from meta.store.tables import beat, head, host, host_token
@@ -92,8 +93,6 @@ def save(
     earlier: Sequence[Beat],
 ) -> dict[str, int]:
     """Write everything in one transaction. Returns the ids of host names that were new to the database."""
-    if not rows and not seen and not earlier:
-        return {}
     how: dict[str, Any] = {"durable": False, "head_wait": HEAD_WAIT, "patience": PATIENCE + len(rows) / SLOWEST}
     with database.writing("hosts", _TABLES, steps=1 + len(earlier), **how) as (connection, serial):
         for number, one in enumerate(earlier, serial - len(earlier)):
@@ -192,7 +191,8 @@ def since(database: Database, serial: int, meta: str) -> Since:
         if reached == serial:
             return Since(reached, [], [], [])
         after = serial if serial < reached else 0  # 0: the database was restored from a backup
-        told = sa.select(beat).where(beat.c.serial > after, beat.c.meta != meta).order_by(beat.c.serial)
+        is_ours = sa.or_(beat.c.meta == meta, beat.c.meta.startswith(f"{meta} ", autoescape=True))
+        told = sa.select(beat).where(beat.c.serial > after, sa.not_(is_ours)).order_by(beat.c.serial)
         beats = connection.execute(told).all()
         ids = None
         if after < folded:
@@ -210,7 +210,7 @@ def since(database: Database, serial: int, meta: str) -> Since:
         [Beat(row.at, unpack(row.seen)) for row in beats if row.seen],
         [number for row in beats for number in unpack(row.gone)],
         ids,
-        {row.meta: row.at for row in sorted(beats, key=lambda row: row.at)},
+        *clocks_of([(row.meta, row.at) for row in beats]),
     )
 
 

@@ -136,4 +136,7 @@ class Since(NamedTuple):
     beats: list[Beat]
     gone: list[int]  # ids of deleted hosts
     ids: Sequence[int] | None = None  # of all hosts, if the database does not know any more which were deleted
-    dates: Mapping[str, float] = MappingProxyType({})  # meta -> the latest time of its writes
+    dates: Mapping[str, float] = MappingProxyType({})  # meta -> the latest time of its writes, of those not in `ahead`
+    ahead: Mapping[str, float] = MappingProxyType(
+        {}
+    )  # meta -> seconds that its clock is ahead of the database's, as it says

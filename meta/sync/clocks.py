@@ -7,6 +7,7 @@ out which one it is.
 
 import logging
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 APART = 5.0  # seconds of difference from which on a warning is given
@@ -45,7 +46,9 @@ class Clocks:
     def __init__(self) -> None:
         self.database: float | None = None  # seconds that ours is ahead of the database's; None: unknown, as for a file
         self.ahead = 0.0  # the same in whole seconds; 0.0 if unknown or small
-        self._metas: dict[str, tuple[float, float]] = {}  # seconds that a meta is ahead of us, and when that was seen
+        self._metas: dict[
+            str, tuple[float, float]
+        ] = {}  # seconds that a meta is ahead of the database, and when that was seen
         self._doubt = 0.0  # seconds by which `database` may be wrong
         self._told: list[str] = []  # warnings that are in the log
 
@@ -66,25 +69,29 @@ class Clocks:
         if abs(found - self.ahead) > SLACK + self._doubt:
             self.ahead = float(round(found)) if abs(found) - self._doubt > APART else 0.0
 
-    def wrote(self, dates: Mapping[str, float], now: float) -> None:
-        """Note the latest date that each of these metas wrote. now: our time; older dates of these metas are forgotten."""
+    def wrote(self, dates: Mapping[str, float], now: float, said: Mapping[str, float] = MappingProxyType({})) -> None:
+        """Note what other metas wrote of their clocks; what they wrote before is forgotten.
+
+        dates: the latest date of each, converted to our time; an old one says nothing. now: our time; said: of metas that know
+        it, by how many seconds their clocks are ahead of the database's.
+        """
         known = {meta: found for meta, found in self._metas.items() if abs(now - found[1]) < FORGOTTEN}
-        self._metas = known | {meta: (latest - now, now) for meta, latest in dates.items()}
+        found = {meta: max(0.0, latest - now) for meta, latest in dates.items()} | dict(said)
+        self._metas = known | {meta: (ahead, now) for meta, ahead in found.items()}
 
     def metas(self, now: float) -> float:
-        """Return the seconds that the fastest clock of another meta is ahead of this one; 0.0 if none is."""
-        return max(
-            (ahead for ahead, at in self._metas.values() if abs(now - at) < FORGOTTEN and ahead > 0), default=0.0
-        )
+        """Return by how many seconds another meta's clock is ahead of this one (below zero: behind), of the one that differs
+        most; 0.0 if none does."""
+        fresh = (ahead for ahead, at in self._metas.values() if abs(now - at) < FORGOTTEN)
+        return max((ahead - self.ahead for ahead in fresh), key=abs, default=0.0)
 
     def warnings(self, now: float) -> list[str]:
         """Return warnings for a person: clocks that differ."""
         found = []
         if self.database is not None and abs(self.database) - self._doubt > APART:
-            ahead = "ahead of" if self.database > 0 else "behind"
-            found.append(f"this machine's clock is {abs(self.database):.0f} s {ahead} the database's")
-        if (ahead_of_us := self.metas(now)) > APART:
-            found.append(f"another meta's clock is {ahead_of_us:.0f} s ahead of this machine's")
+            found.append(f"this machine's clock is {_apart(self.database)} the database's")
+        if abs(others := self.metas(now)) > APART:
+            found.append(f"another meta's clock is {_apart(others)} this machine's")
         return found
 
     def tell(self, now: float) -> None:
@@ -93,10 +100,14 @@ class Clocks:
         if found and not self._told:
             for line in found:
                 log.warning(
-                    "%s: check the time service (NTP) of both; times of hosts and revisions are wrong on one of them, and "
-                    "tokens expire at the wrong time there",
+                    "%s: check the time service (NTP) of both; times of hosts are wrong on one of them, and tokens expire "
+                    "at the wrong time there",
                     line,
                 )
         elif self._told and not found:
             log.warning("the clocks agree again")
         self._told = found
+
+
+def _apart(seconds: float) -> str:
+    return f"{abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'}"

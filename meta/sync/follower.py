@@ -175,7 +175,7 @@ class Follower:
             self._waiting = other_metas.renew(self._table, self._store.load_hosts(), now, self._forgotten)
         elif reached != self._reached[HOSTS]:
             since = self._store.hosts_since(self._reached[HOSTS], self._meta)
-            self.clocks.wrote(since.dates, now + self._monotonic() - self._began)
+            self.clocks.wrote(since.dates, now + self._monotonic() - self._began, since.ahead)
             other_metas.absorb(self._table, since, now, written)
             reached = since.serial
         self._reached[HOSTS] = reached

@@ -69,6 +69,7 @@ class Keeper:
         self._tidied = self._in_step = self._up_since = clock.now()
         self._away = 0.0  # seconds before the start in which no host was heard of, if that was more than a day
         self._reading: clocks.Reading | None = None
+        self._said = 0.0  # seconds that our clock is ahead, as other metas know
         self._was_set: list[tuple[float, float]] = []  # arguments for Store.redate
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -182,11 +183,20 @@ class Keeper:
             pass
         if not self._is_behind:
             self._in_step = now
-            if not self._closing.is_set() and not 0 <= now - self._tidied < TIDY_EVERY:
+            is_due = not 0 <= now - self._tidied < TIDY_EVERY
+            self._say_clock(now, is_due)
+            if not self._closing.is_set() and is_due:
                 self._ask_clock(now)
                 times, is_sure = self._lifetimes.without(self._away), not self.clocks.warnings(now)
                 housekeeping.tidy(self._table, self._store, times, self._up_since, now, self._unlabel, is_sure)
                 self._tidied = now
+
+    def _say_clock(self, now: float, is_due: bool) -> None:
+        """Tell other metas by how much our clock is wrong: at once, and again while it is, since they forget it."""
+        ahead = self.clocks.ahead
+        if ahead != self._said or (ahead and is_due):
+            self._store.say_clock(self.meta, now)
+            self._said = ahead
 
     def _ask_clock(self, now: float) -> None:
         before = self._clock.now()

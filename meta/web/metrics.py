@@ -95,7 +95,8 @@ def _database(service: "Service", now: float) -> Iterator[Metric]:
     clocks = service.clocks
     apart = GaugeMetricFamily(
         "meta_clock_offset_seconds",
-        "Seconds that this machine's clock is ahead of the database's; that another meta's is ahead of this machine's.",
+        "Seconds that this machine's clock is ahead of the database's; that another meta's is ahead of this machine's. "
+        "Below 0: behind.",
         labels=["of"],
     )
     if clocks.database is not None:

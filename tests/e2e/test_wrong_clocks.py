@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from datetime import datetime
 
 import pytest
 import requests
@@ -83,6 +84,35 @@ def test_a_clock_that_is_not_the_databases_is_told_and_meta_is_ready(tmp_path, a
         assert words in warned(meta).replace("19 s", "20 s")
         assert words.split(" s ")[1] in meta.log.read_text()
         assert offset(meta, "database") == pytest.approx(ahead, abs=4)
+
+
+def test_a_wrong_clock_of_a_meta_is_told_at_the_other_until_it_is_set_right_and_dates_no_edit(tmp_path):
+    with (
+        database("postgresql", tmp_path) as url,
+        Meta(tmp_path / "right", url) as right,
+        Meta(tmp_path / "wrong", url) as wrong,
+    ):
+        clock = WrongClock(tmp_path / "clock", 20)
+        wrong.environment |= clock.environment
+        right.start()
+        wrong.token = right.token
+        wrong.start()
+        until("it is told", lambda: "another meta's clock is 20 s ahead of this machine's" in warned(right))
+        assert offset(right, "metas") == pytest.approx(20, abs=1.5)
+        for meta, name in ((right, "h1"), (wrong, "h2")):
+            report = {"hostname": name, "realAgents": []}
+            requests.post(f"{meta.url}/heartbeat", json=report, timeout=5).raise_for_status()
+        wrong.edit(json.dumps({"agents": [{"name": AGENT, "version": "1", "tarball": "http://r"}]}))
+        for meta in (right, wrong):
+            (made,) = json.loads(meta.run("history", "-o", "json").stdout)["items"]
+            assert datetime.fromisoformat(made["at"]).timestamp() == pytest.approx(time.time(), abs=10)
+        until("both know both", lambda: states(right).keys() == states(wrong).keys() == {"h1", "h2"})
+        assert "another meta's clock is 20 s ahead of this machine's" in warned(right)
+        assert "another meta's clock is 20 s behind this machine's" in warned(wrong)
+        until("it is logged", lambda: "another meta's clock is 20 s ahead" in right.log.read_text())
+        clock.set(0)
+        until("it is right", lambda: warned(right).strip() == warned(wrong).strip() == "ready")
+        assert offset(right, "metas") == 0
 
 
 def states(meta):

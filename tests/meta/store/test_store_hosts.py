@@ -309,7 +309,7 @@ def test_what_a_meta_writes_whose_clock_is_ahead_is_by_the_databases_clock_and_c
         told_here, told_there = store.hosts_since(0, "x"), other.hosts_since(0, "x")
         assert [beat.at + ahead for beat in told_here.beats] == [beat.at for beat in told_there.beats]
         assert [one.last_seen + ahead for one in told_here.rows] == [one.last_seen for one in told_there.rows]
-        assert (told_here.dates, told_there.dates) == ({"m": now + 3}, {"m": now + 3 + ahead})
+        assert (told_here.dates, told_here.ahead) == (told_there.dates, told_there.ahead) == ({}, {"m": ahead})
         known = {ids["h2"]: now + ahead + 3}
         assert other.fold(now + ahead + 10, lambda number: known.get(number, 0.0)) == 3
         assert last_seen(store) == {"h1": now, "h2": now + 3}
@@ -317,6 +317,25 @@ def test_what_a_meta_writes_whose_clock_is_ahead_is_by_the_databases_clock_and_c
         [number] = other.save("m", now + ahead, [gone], []).values()
         assert other.forget(now + ahead, [number], now - 151 + ahead).ids == []
         assert other.forget(now + ahead, [number], now - 149 + ahead).ids == [number]
+
+
+@pytest.mark.parametrize("ahead", [20.0, -7.0])
+def test_what_a_meta_writes_says_how_far_its_clock_is_ahead_until_it_is_not_and_is_its_own_all_the_same(
+    store, url, ahead
+):
+    now = time.time()
+    with closing(Store(url)) as other:
+        other.date_by(ahead)
+        other.save("m", now + ahead, [row("h1", now + ahead)], [])
+        other.say_clock("m", now + ahead + 1)
+        assert other.hosts_since(0, "m")[1:5] == ([], [], [], None)
+        found = store.hosts_since(0, "x")
+        assert (found.dates, found.ahead) == ({}, {"m": ahead})
+        other.date_by(0.0)
+        other.say_clock("m", now + 2)
+        found = store.hosts_since(0, "x")
+        assert (found.dates, found.ahead) == ({"m": now + 2}, {})
+        assert store.hosts_since(0, "m").rows == []
 
 
 def test_a_host_is_retired_by_who_is_ahead_as_of_the_databases_now(store, url):

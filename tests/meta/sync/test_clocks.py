@@ -90,6 +90,25 @@ def test_another_metas_clock_that_is_ahead_is_told_while_it_writes_and_no_third_
     assert clocks.warnings(163) == []
 
 
+def test_another_metas_clock_is_told_as_that_meta_says_it_ahead_or_behind_and_however_late_that_is_read():
+    clocks = Clocks()
+    clocks.wrote({"n": 99}, 100, {"m": 20})
+    assert clocks.warnings(101) == ["another meta's clock is 20 s ahead of this machine's"]
+    clocks.wrote({}, 130, {"m": -7200})
+    assert clocks.warnings(131) == ["another meta's clock is 7200 s behind this machine's"]
+    clocks.wrote({"m": 131}, 132)
+    assert (clocks.warnings(132), clocks.metas(132)) == ([], 0.0)
+
+
+def test_a_meta_whose_own_clock_is_wrong_finds_those_of_others_apart_from_it_but_not_one_as_wrong():
+    clocks = Clocks()
+    clocks.asked(100, 80, 100)
+    clocks.wrote({}, 100, {"m": 20})
+    assert clocks.warnings(100) == ["this machine's clock is 20 s ahead of the database's"]
+    clocks.wrote({"m": 99}, 101)
+    assert clocks.warnings(101)[1:] == ["another meta's clock is 20 s behind this machine's"]
+
+
 def test_a_meta_whose_clock_was_set_right_is_not_told_any_more():
     clocks = Clocks()
     clocks.wrote({"m": 108}, 101)
