@@ -175,24 +175,27 @@ class Memory(Processes, frozen=True):
             return self
         return replace(self, trial=replace(self.trial, until=0.0))
 
-    def left_started(self, version: str, following: str) -> "Memory":
-        """The memory just before `version`, which is `started`, makes way for the version `following`.
-
-        Within its watch that is no proof. It is a way back all the same while none is proven, unless it has died before or
-        is taken back.
-        """
-        trial = self.trial
-        is_way_back = not self.good and self.is_on_trial and self.current == version and following != self.back
-        return replace(self, ways_back=WaysBack(unproven=version)) if is_way_back and trial and not trial.died else self
+    def left_down(self, version: str) -> "Memory":
+        """The memory just before `version` makes way for another one, if it is down: within its watch it has died."""
+        if self.trial is None or self.trial.version != version or not self.is_watched:
+            return self
+        return replace(self, trial=replace(self.trial, died=True))
 
     def switching(self, current: str, version: str) -> "Memory":
         """The memory just before `.version` changes from `current` ("" if that cannot run) to `version`.
 
-        `version` is on trial from now on, unless it is `good`.
+        `version` is on trial from now on, unless it is `good`. While no version is proven, `current` is the way back, unless it
+        has failed or died, or is taken back.
         """
-        memory = self if self.good or self.trial else replace(self, good=current)  # it was there before the updater
+        memory, trial = (
+            self if self.good or self.trial else replace(self, good=current),
+            self.trial,
+        )  # no trial: see `good`
         if version == memory.good:
             return replace(memory, current=version)
+        is_alive = trial is not None and trial.version == current and not (trial.failure or trial.died or trial.until)
+        if is_alive and current and not memory.good and version != memory.back:
+            memory = replace(memory, ways_back=WaysBack(unproven=current))
         memory = memory._with(memory._ways.tried_again(version))
         return replace(memory, previous=current or self.previous, current=version, trial=Trial(version))
 

@@ -42,7 +42,7 @@ class Trial(msgspec.Struct, frozen=True):
     began: float = 0  # its last start, Unix seconds; 0 if unknown
     doubts: int = 0  # consecutive looks at which it reported `stoped` while its processes lived
     lost: int = 0  # looks at which it reported `started` while no process existed
-    died: bool = False  # whether it was started again after it had died, or after a start of it had failed
+    died: bool = False  # whether it has died, or was started again after a start of it had failed
     again: bool = False  # whether it had its second start after dying while another version's processes ran
 
     def after_probe(

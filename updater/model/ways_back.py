@@ -18,7 +18,7 @@ class WaysBack(msgspec.Struct, frozen=True):
 
     earlier: tuple[str, ...] = ()  # proven before `good` was, oldest first
     restless: bool = False  # whether what listens was still being replaced when the watch of `good` ended
-    unproven: str = ""  # the last version that was left `started` within its watch while none was proven
+    unproven: str = ""  # the last version that was left within its watch, alive, while none was proven
 
 
 class Ways(NamedTuple):

@@ -50,7 +50,7 @@ def look_at(host: Host, name: str) -> Observed:
 def last_look(host: Host, order: Desired, memory: Memory, stop: Action) -> Callable[[Memory], Memory]:
     """Look once more at a version on trial that is about to make way for another one; returns the change of the memory.
 
-    Its watch may have ended during a download. If no version is proven, it is a way back if it is `started` now.
+    Its watch may have ended during a download, well or not. While no version is proven, it is a way back if it has not died.
     """
     is_asked = not stop.forced and order.cmd == START and memory.is_watched and memory.current == stop.version
     if not is_asked or (memory.watching(host.now()) and memory.good):
@@ -60,14 +60,13 @@ def last_look(host: Host, order: Desired, memory: Memory, stop: Action) -> Calla
     except TryLater:
         return lambda memory: memory
     moment = host.moment(seen.at)
-    if seen.state is not State.STARTED or seen.current != stop.version:
+    if seen.state is State.STOPPED:
+        return lambda memory: memory.left_down(stop.version)
+    if seen.state is State.UNKNOWN or seen.current != stop.version:
         return lambda memory: memory
-
-    def changed(memory: Memory) -> Memory:
-        after = memory.after_probe(seen, moment).after_look(order.name, seen.current, True, seen.installs, moment)
-        return after.left_started(stop.version, order.version)
-
-    return changed
+    return lambda memory: memory.after_probe(seen, moment).after_look(
+        order.name, seen.current, True, seen.installs, moment
+    )
 
 
 def _cut_off(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:

@@ -340,9 +340,9 @@ def test_a_version_that_came_through_its_watch_is_the_way_back():
 
 
 def test_a_version_that_was_replaced_within_its_watch_is_nothing_to_go_back_to_however_well_it_was():
-    left = WATCHED.left_started("2", "3").stopping("2").switching("2", "3")
+    left = WATCHED.stopping("2").switching("2", "3")
     assert (left.good, left.back) == ("1", "1")
-    again = left.left_started("3", "2").stopping("3").switching("3", "2")
+    again = left.stopping("3").switching("3", "2")
     assert (again.back, again.is_on_trial, again.trial) == ("1", True, Trial("2")), (
         "ordered again, it is on trial again"
     )
@@ -351,7 +351,7 @@ def test_a_version_that_was_replaced_within_its_watch_is_nothing_to_go_back_to_h
 def test_what_was_ordered_to_and_fro_within_watches_goes_back_to_the_last_proven_version():
     memory, now = Memory("1", "1"), NOW
     for before, version in pairwise("19298298"):
-        memory = memory.left_started(before, version).stopping(before).switching(before, version)
+        memory = memory.stopping(before).switching(before, version)
         memory = memory.started_again(version, Moment(now, WATCH))
         now += WATCH / 10
         memory = remembered(memory, seen(version, UP, "1289"), order(version), Moment(now, WATCH))
@@ -365,7 +365,7 @@ def test_what_was_ordered_to_and_fro_within_watches_goes_back_to_the_last_proven
 
 
 def test_a_version_that_is_taken_back_within_its_watch_leaves_the_proven_one_that_needs_no_trial():
-    back = WATCHED.left_started("2", "1").stopping("2").switching("2", "1")
+    back = WATCHED.stopping("2").switching("2", "1")
     assert (back.current, back.good, back.is_on_trial, back.may_be_taken_back(started=True)) == ("1", "1", False, False)
     assert not plan(seen("1", DOWN, "2"), order("1"), back, MOMENT).is_way_back
 
@@ -374,10 +374,10 @@ FIRST = Memory().switching("", "1").started_again("1", MOMENT)  # the first inst
 
 
 def left_for_2(first=FIRST):
-    return first.left_started("1", "2").stopping("1").switching("1", "2").started_again("2", MOMENT)
+    return first.stopping("1").switching("1", "2").started_again("2", MOMENT)
 
 
-def test_while_no_version_is_proven_the_one_that_was_started_when_it_was_left_is_gone_back_to_on_trial():
+def test_while_no_version_is_proven_the_one_that_had_not_died_when_it_was_left_is_gone_back_to_on_trial():
     memory = remembered(left_for_2(), seen("2", UP, "1"), order(), MOMENT)
     assert (memory.good, memory.back) == ("", "1")
     planned = plan(seen("2", DOWN, "1"), order(), memory, MOMENT)
@@ -408,7 +408,9 @@ def test_a_way_back_to_an_unproven_version_that_was_cut_off_goes_on():
             assert [(a.step, a.version) for a in planned.actions][1:] == [(SWITCH, "1"), (START, "1")]
 
 
-@pytest.mark.parametrize("first", [FIRST.failed("1", "not started", ""), FIRST.started_again("1", MOMENT)])
+@pytest.mark.parametrize(
+    "first", [FIRST.failed("1", "not started", ""), FIRST.started_again("1", MOMENT), FIRST.left_down("1")]
+)
 def test_a_first_version_that_has_failed_or_died_is_nothing_to_go_back_to(first):
     memory = remembered(left_for_2(first), seen("2", DOWN, "1"), order(), MOMENT)
     assert memory.back == ""
@@ -416,14 +418,19 @@ def test_a_first_version_that_has_failed_or_died_is_nothing_to_go_back_to(first)
 
 
 def test_while_no_version_is_proven_an_order_that_is_withdrawn_leads_to_nothing_to_go_back_to():
-    back = left_for_2().left_started("2", "1").stopping("2").switching("2", "1").started_again("1", MOMENT)
+    back = left_for_2().stopping("2").switching("2", "1").started_again("1", MOMENT)
     planned = plan(seen("1", DOWN, "2"), order("1"), back, MOMENT)
     assert [(a.step, a.version) for a in planned.actions] == [(START, "1")]
     assert planned.failure.endswith("there is no version to go back to")
 
 
+def test_a_first_version_that_is_down_after_a_reboot_has_not_died_and_is_gone_back_to():
+    rebooted = remembered(FIRST, seen("1", DOWN, "2"), order(), Moment(NOW + 9, WATCH, "another boot"))
+    assert (rebooted.switching("1", "2").back, FIRST.switching("1", "2").back) == ("1", "")
+
+
 def test_a_first_version_from_which_a_switch_was_cut_off_is_still_on_trial():
-    cut_off = FIRST.left_started("1", "2").stopping("1").switching("1", "2")
+    cut_off = FIRST.stopping("1").switching("1", "2")
     again = remembered(cut_off, seen("1", UP, "2"), order("1"), MOMENT)
     assert (again.good, again.trial.version, again.is_watched) == ("", "1", True)
 
@@ -468,7 +475,7 @@ def test_what_was_proven_once_and_is_rejected_later_is_no_way_back_any_more():
 
 def test_a_version_that_no_look_could_judge_during_a_download_is_judged_before_it_is_left():
     first = Memory().switching("", "1").started_again("1", Moment(NOW - WATCH, WATCH))
-    last = first.after_look("agent", "1", True, "12", MOMENT).left_started("1", "2").stopping("1").switching("1", "2")
+    last = first.after_look("agent", "1", True, "12", MOMENT).stopping("1").switching("1", "2")
     assert (last.good, last.back) == ("1", "1")
 
 

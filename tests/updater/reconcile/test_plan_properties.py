@@ -62,8 +62,8 @@ class Model:
             case Step.STOP:
                 wanted = order.version if order.cmd == START else action.version
                 self.stopped_without_replacement |= wanted not in self.installs
-                if self.running == action.version and not action.forced:
-                    self.memory = self.memory.left_started(action.version, order.version)
+                if self.running != action.version:
+                    self.memory = self.memory.left_down(action.version)
                 self.memory = self.memory.stopping(action.version)
                 self.write()
                 self.running = ""
