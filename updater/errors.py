@@ -18,8 +18,8 @@ class TryLater(UpdaterError):
     after: the least number of seconds to wait, as a server asked; 0 if none did.
     """
 
-    def __init__(self, text: str, after: float = 0.0) -> None:
-        super().__init__(text)
+    def __init__(self, text: str, after: float = 0.0, evidence: str = "") -> None:
+        super().__init__(text, evidence)
         self.after = after
 
 

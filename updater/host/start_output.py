@@ -9,6 +9,7 @@ which appends. Output written between the reading of the last bytes and the cut 
 import contextlib
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from updater.errors import TryLater
 from updater.host.context import Host
 
 log = logging.getLogger("updater")
+
+_IN_USE = re.compile(r"in use|EADDRINUSE|bind|listen", re.IGNORECASE)
+_PORT = re.compile(r"(?<![\w.])(?:\S*:|port\W{1,3})(\d{2,5})(?!\d)", re.IGNORECASE)
 
 KEPT = 64 << 10  # bytes
 QUICK, SLOW = 0.05, 1.0  # seconds between two checks
@@ -100,3 +104,9 @@ class Trimmer:
             self._complained = str(e)
         else:
             log.debug("%s had %d bytes of output: the last %d are kept", name, size, KEPT)
+
+
+def ports_in_use(output: str) -> frozenset[int]:
+    """The ports in those lines of the output that report an address in use."""
+    lines = [line for line in output.splitlines() if _IN_USE.search(line)]
+    return frozenset(int(port) for line in lines for port in _PORT.findall(line) if 0 < int(port) < 65536)

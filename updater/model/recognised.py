@@ -36,6 +36,7 @@ class Processes(msgspec.Struct, frozen=True, kw_only=True):
     begun: Recognised | None = None  # the processes of a start that has not succeeded yet
     left: Mapping[str, frozenset[str]] = {}  # version -> its processes that were still there some time after its stop
     there: Mapping[str, frozenset[str]] = {}  # version -> other programs' processes that work in its directory
+    lingering: frozenset[str] = frozenset()  # those of `left` that are the agent itself, which takes long to end
     remark: str = ""  # which processes the last switch left behind, for the outcome
 
     def known(self, version: str) -> Recognised | None:
@@ -69,11 +70,18 @@ class Processes(msgspec.Struct, frozen=True, kw_only=True):
         begun = None if self.known(found.version) is self.begun else self.begun
         return replace(self, running=replace(found, under_way=False), begun=begun)
 
-    def leaving(self, version: str, left: frozenset[str], remark: str | None = None) -> Self:
-        """The memory after a stop of `version` that left these processes. remark: the new one; None keeps the old one."""
+    def leaving(
+        self, version: str, left: frozenset[str], remark: str | None = None, main: frozenset[str] = frozenset()
+    ) -> Self:
+        """The memory after a stop of `version` that left these processes.
+
+        remark: the new one; None keeps the old one; main: those that were main processes of the version.
+        """
         others = {one: processes for one, processes in self.left.items() if one != version}
         left_now = others | ({version: left} if left else {})
-        return replace(self.ended(version), left=left_now, remark=self.remark if remark is None else remark)
+        lingering = (self.lingering - self.left.get(version, frozenset())) | ((self.lingering | main) & left)
+        remark = self.remark if remark is None else remark
+        return replace(self.ended(version), left=left_now, lingering=lingering, remark=remark)
 
     def finding(self, version: str, there: frozenset[str]) -> Self:
         """The memory after other programs' processes were found in the directory of `version`."""
@@ -87,4 +95,6 @@ class Processes(msgspec.Struct, frozen=True, kw_only=True):
         """
         left = {version: processes for version, processes in self.left.items() if version in crowding}
         there = {version: processes for version, processes in self.there.items() if version in versions}
-        return self if (left, there) == (self.left, self.there) else replace(self, left=left, there=there)
+        if (left, there) == (self.left, self.there):
+            return self
+        return replace(self, left=left, there=there, lingering=self.lingering & frozenset().union(*left.values()))

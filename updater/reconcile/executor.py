@@ -175,7 +175,7 @@ class Executor:
         self._stopped.append(were)
         self._departing[action.version] = were.departing()
         self._is_alone = were.alone and not left
-        self._note_left(action.version, left, "")
+        self._note_left(action.version, left, "", were.main)
 
     def note_late_processes(self) -> None:
         """Look once more at the versions that were stopped in this turn: they may have started processes since."""
@@ -183,15 +183,15 @@ class Executor:
             were = self._stopped.pop()
             version, known = were.install.name, self.memory.left.get(were.install.name, frozenset())
             if (left := stopping.late(were, self.order)) != known:
-                self._note_left(version, left, "" if known else self.memory.remark)
+                self._note_left(version, left, "" if known else self.memory.remark, were.main)
 
-    def _note_left(self, version: str, left: frozenset[str], before: str) -> None:
-        """Remember and log which processes a version left. before: the remark so far."""
+    def _note_left(self, version: str, left: frozenset[str], before: str, main: frozenset[str] = frozenset()) -> None:
+        """Remember and log which processes a version left. before: the remark so far; main: its main ones at the stop."""
         words = witness.in_words(version, left)
         remark = "; ".join(filter(None, (before, words)))
         memory = self.memory
         if words or version in memory.left or remark != memory.remark or memory.is_cut_off(version, self.host.boot):
-            self.note(lambda memory: memory.leaving(version, left, remark))
+            self.note(lambda memory: memory.leaving(version, left, remark, main))
         if words:
             log.warning("%s: %s", self.order.name, words)
             self.remarks.append(words)

@@ -4,11 +4,11 @@
 - Other versions that run are stopped by their own control.
 - A pid file that names another program's process is removed.
 - If the start fails while another version's processes live, it is tried again when they have ended.
+- A failed start is no verdict while a stopped version, which takes long to end, holds the agent's port.
 - A start has failed if its status is `started`, but it leaves no process or only a zombie.
 """
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,8 +17,8 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from updater import durable_files
-from updater.errors import ControlFailed
-from updater.host import control_script
+from updater.errors import ControlFailed, TryLater
+from updater.host import control_script, start_output
 from updater.host.context import Host
 from updater.kernel import processes, witness
 from updater.kernel.agent_environment import Mark
@@ -37,9 +37,6 @@ from updater.wire.names import END
 
 log = logging.getLogger("updater")
 
-_IN_USE = re.compile(r"in use|EADDRINUSE|bind|listen", re.IGNORECASE)
-_PORT = re.compile(r"(?<![\w.])(?:\S*:|port\W{1,3})(\d{2,5})(?!\d)", re.IGNORECASE)
-
 
 class Start:
     """One start of a version.
@@ -48,13 +45,7 @@ class Start:
     """
 
     def __init__(
-        self,
-        host: Host,
-        agent: AgentDir,
-        order: Desired,
-        version: str,
-        memory: Memory,
-        begin: Callable[[str], str],
+        self, host: Host, agent: AgentDir, order: Desired, version: str, memory: Memory, begin: Callable[[str], str]
     ) -> None:
         self._host = host
         self._agent = agent
@@ -69,6 +60,7 @@ class Start:
         if memory.begun and memory.is_cut_off(version, host.boot):
             self._last = Mark(memory.begun.token), memory.begun.since
         self._departing: Mapping[str, frozenset[str]] = {}
+        self._held_up_by: frozenset[str] = frozenset()  # see `_lingering`
 
     def clear_the_way(self) -> dict[str, frozenset[str]]:
         """Stop the other versions that run; returns version -> processes that still run.
@@ -85,7 +77,7 @@ class Start:
         found = self._by_version() if starts else found
         if self._version not in found:
             self._remove_stale_pid_files()
-        self._may_be_up = self._version in {*found, *starts} and self._is_started()
+        self._may_be_up = self._version in {*found, *starts} and left_behind.is_started(self._host, self._install)
         doomed = {one for one, several in found.items() if self._is_in_the_way(one, several)}
         return {one: self._stop(one) for one in sorted(doomed | starts - {self._version})}
 
@@ -139,7 +131,7 @@ class Start:
         found = witness.misleading(Table(), self._install, self._memory.known(self._version), self._host.boot)
         was_placed = self._was_placed()
         lies = {path: pid for path, pid in found.items() if was_placed or processes.is_dead(pid)}
-        if not lies or not self._is_started():
+        if not lies or not left_behind.is_started(self._host, self._install):
             return
         for path, pid in lies.items():
             log.warning("%s names %s, which is not its process: removed", path, processes.in_words(str(pid)))
@@ -153,22 +145,26 @@ class Start:
     def run(self, patient: bool = False, departing: Mapping[str, frozenset[str]] = MappingProxyType({})) -> Recognised:
         """Start the version; returns its processes. Raises ControlFailed if it is not started in time.
 
+        Raises TryLater instead while that may be due to a stopped version that takes long to end (`_lingering`).
         patient: first wait for the end of other versions' processes; departing: version -> processes that its stop in this
         turn may still be ending.
         """
         self._departing = departing
         if patient:
             processes.wait_until_gone(frozenset().union(*self._others().values()), self._patience())
-        crowd, services = _in_words(self._left()), self._services()
+        crowd, services, lingered = _in_words(self._left()), self._services(), processes.alive(self._memory.lingering)
         found, problem = self._once()
-        if problem and (crowd or services or self._others()):
+        if problem and (crowd or services or self._others() or lingered):
             found, problem = self._once_more(problem, crowd, services)
         if found is not None:
             return found
         evidence = control_script.tail(self._output, MAX_EVIDENCE)
-        if holders := self._port_holders(evidence):
-            problem += f"; {holders}"
-        raise ControlFailed(f"{self._version} {problem}", evidence)
+        lingering, holders = self._held_up_by or self._lingering(), self._in_words(self._port_holders(evidence))
+        problem = f"{self._version} {'; '.join(filter(None, (problem, holders)))}"
+        if lingering:
+            ends = ", ".join(sorted(one.partition(".")[0] for one in lingering))
+            raise TryLater(f"{problem}; tried again when process {ends} has ended", evidence=evidence)
+        raise ControlFailed(problem, evidence)
 
     def _once_more(
         self, problem: str, crowd: str, services: Mapping[str, frozenset[str]]
@@ -178,11 +174,15 @@ class Start:
         problem: of the first try; crowd: the other versions' processes before it, in words; services: the result of
         `_services`. Those may hold a port that the agent needs, and are waited for too, but may stay.
         """
-        others, deadline = self._others(), self._patience()
-        here = _in_words(others) or crowd or _in_words(services, "in")
+        others, deadline, lingering = self._others(), self._patience(), self._lingering()
+        here = _in_words(others) or crowd or _in_words(services, "in") or "it ends"
         log.warning("%s: %s %s, while %s", self._order.name, self._version, problem, here)
-        if processes.wait_until_gone(frozenset().union(*others.values()), deadline):
-            return None, f"{problem}; {_in_words(self._others())}"
+        limit = time.monotonic() + self._host.config.timeouts.stop
+        self._held_up_by = processes.wait_until_gone(lingering, limit)
+        if self._held_up_by or (
+            processes.wait_until_gone(frozenset().union(*others.values()), deadline) and not lingering
+        ):
+            return None, "; ".join(filter(None, (problem, _in_words(self._others()))))
         processes.wait_until_gone(frozenset().union(*services.values()), deadline)
         self._may_be_up = True
         return self._once()
@@ -208,7 +208,7 @@ class Start:
         """One try; returns (its processes, "") or (None, why it is not started)."""
         limits, problem = self._host.config.timeouts, ""
         deadline = time.monotonic() + limits.start
-        if not (self._may_be_up and self._is_started()):
+        if not (self._may_be_up and left_behind.is_started(self._host, self._install)):
             since, mark = witness.ticks(), Mark(self._begin(self._version))
             self._last = mark, since
             try:
@@ -241,10 +241,6 @@ class Start:
         trial = self._memory.trial
         return trial is not None and trial.version == self._version and trial.lost > 0 and not trial.failure
 
-    def _is_started(self) -> bool:
-        """Whether its status is `started`, so that it need not be started."""
-        return left_behind.is_started(self._host, self._install)
-
     def _others(self) -> dict[str, frozenset[str]]:
         """Version -> living processes, of the other versions."""
         here = self._left()
@@ -258,23 +254,36 @@ class Start:
         here = {version: processes.alive(left) for version, left in self._memory.left.items()}
         return {version: left for version, left in here.items() if left and version != self._version}
 
-    def _port_holders(self, evidence: str) -> str:
-        """Which other processes hold ports that the agent used before, or that its output names; "" if none does."""
-        known = self._memory.running
-        ports = (known.ports if known else frozenset()) | _ports_in(evidence)
-        table = Table()
-        own = {
-            p.pid: version
-            for version, several in witness.by_version(table, self._agent.path, self._memory, self._host.boot).items()
-            for p in several
-        }
-        going = {one: version for version, several in self._departing.items() for one in several}
-        held = {
-            port: one
-            for port, one in table.holders(ports).items()
-            if one.identity in going or own.get(one.pid) != self._version
-        }
-        own |= {one.pid: going[one.identity] for one in held.values() if one.identity in going}
+    def _port_holders(self, evidence: str) -> dict[int, Process]:
+        """Port -> the process that holds it, of the ports that the agent used before, or that its output names.
+
+        The version's own processes do not count, unless they are of an earlier start.
+        """
+        known = self._memory.running.ports if self._memory.running else frozenset()
+        ports = known | start_output.ports_in_use(evidence)
+        own, before = self._versions(), self._memory.lingering.union(*self._departing.values())
+        held = Table().holders(ports)
+        return {port: one for port, one in held.items() if one.identity in before or own.get(one.pid) != self._version}
+
+    def _lingering(self) -> frozenset[str]:
+        """Processes of stopped versions that are the agent itself and take long to end, if the start may fail for them.
+
+        They are of an earlier start of this version, or hold a port of the agent.
+        """
+        lives = processes.alive(self._memory.lingering)
+        held = self._port_holders(control_script.tail(self._output, MAX_EVIDENCE)) if lives else {}
+        before = self._memory.left.get(self._version, frozenset())
+        return lives & (before | {one.identity for one in held.values()})
+
+    def _versions(self) -> dict[int, str]:
+        """Process id -> version, of the agent's own processes, with those that its stops left or may still end."""
+        found = {one.pid: version for version, several in self._by_version().items() for one in several}
+        for version, several in (*self._memory.left.items(), *self._departing.items()):
+            found |= {int(one.partition(".")[0]): version for one in processes.alive(several)}
+        return found
+
+    def _in_words(self, held: Mapping[int, Process]) -> str:
+        own = self._versions() if held else {}
         lines = [
             f"port {port} is held by {processes.in_words(one.identity)}{_of(own, one)}" for port, one in held.items()
         ]
@@ -287,9 +296,3 @@ def _of(own: Mapping[int, str], process: Process) -> str:
 
 def _in_words(left: Mapping[str, frozenset[str]], by: str = "of") -> str:
     return "; ".join(witness.in_words(version, several, by) for version, several in sorted(left.items()))
-
-
-def _ports_in(evidence: str) -> frozenset[int]:
-    """The ports in those lines of the output that report an address in use."""
-    lines = [line for line in evidence.splitlines() if _IN_USE.search(line)]
-    return frozenset(int(port) for line in lines for port in _PORT.findall(line) if 0 < int(port) < 65536)

@@ -1,0 +1,99 @@
+"""A stopped version that takes long to give up its port: no verdict on the next one while it lives, nor on the way back."""
+
+import os
+import re
+import signal
+import sys
+
+import pytest
+from msgspec.structs import replace
+
+from helpers.agents import HEALTHY, script
+from helpers.cycles import current, here, with_timeouts
+from helpers.field import AGENT, SIGNALS_AND_RETURNS, alive, filled, free_port
+from lab.fleet import until
+from updater.host import control_script
+from updater.kernel import processes
+from updater.model.observed import State
+from updater.reconcile import cycle
+
+NEVER_STARTS = script('[ "$1" = status ] && echo stoped; exit 0')
+SILENT = SIGNALS_AND_RETURNS.replace("cat var/app.log; ", "")  # its output does not tell why it failed to start
+
+
+@pytest.fixture
+def port():
+    return free_port()
+
+
+@pytest.fixture
+def order(host, site):
+    """Order a version and run one cycle; the memory then."""
+    host.reconfigure(replace(host.config, watch=0))
+    with_timeouts(host, start=2.5, stop=1.0)
+
+    def ordered(version):
+        site.desire(("agent", version))
+        cycle.run(host)
+        return host.memories.of("agent")
+
+    return ordered
+
+
+def publish(site, version, control, port, grace=0.0):
+    site.publish(version=version, control=filled(control, port, grace), **{"agent.py": AGENT.encode()})
+
+
+def status(host):
+    return control_script.status(here(host, current(host)), 5).state
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("control", [SIGNALS_AND_RETURNS, SILENT], ids=["says why", "silent"])
+def test_a_version_is_not_rejected_while_the_one_before_it_holds_its_port(host, site, order, port, control):
+    """With `leftovers: leave` it has 5 s to end. Here it takes longer than all tries of a turn."""
+    publish(site, "1", control, port, 600)
+    publish(site, "2", control, port)
+    until("1 is proven and looked at", lambda: order("1").good and host.memories.of("agent").running.ports)
+    old = int((here(host, "1") / "var" / "app.pid").read_text())
+    site.reports.clear()
+    memory = order("2")
+    assert (current(host), memory.rejected) == ("2", None)
+    held = rf"port {port} is held by \d+ .*agent.py {port} 600 of 1; tried again when process {old} has ended"
+    assert re.search(held, memory.last.reason), memory.last.reason
+    assert [told["result"] for told in site.outcomes()] == ["failed"], "what it waits for is told"
+    os.kill(old, signal.SIGKILL)
+    until("it is proven", lambda: order("2").good == "2", within=60)
+    assert (current(host), status(host), site.outcomes()[-1]["result"]) == ("2", State.STARTED, "done")
+
+
+@pytest.mark.long
+def test_a_way_back_waits_for_its_own_former_processes_to_give_up_its_port(host, site, order, port):
+    publish(site, "1", SILENT, port, 8)
+    publish(site, "2", HEALTHY, 0)
+    until("1 is proven", lambda: order("1").good)
+    order("2")
+    assert (current(host), status(host)) == ("2", State.STARTED)
+    with_timeouts(host, stop=8.0)
+    order("1")
+    assert (current(host), status(host)) == ("1", State.STARTED)
+
+
+@pytest.mark.long
+def test_a_service_that_a_version_started_for_others_holds_up_no_verdict(host, site, order, port):
+    """A deploy agent's: it lives on and listens. Version 2 fails for another reason."""
+    serves = (
+        f"{sys.executable} -c 'import socket, time; s = socket.create_server((\"127.0.0.1\", {port})); time.sleep(99)'"
+    )
+    deploys = HEALTHY.replace(
+        "start) running ||", f"start) (cd / && exec setsid {serves}) >/dev/null 2>&1 & echo $! >../app; running ||"
+    )
+    publish(site, "1", deploys, 0)
+    publish(site, "2", NEVER_STARTS, 0)
+    until("1 is proven", lambda: order("1").good)
+    app = int((host.layout.agent("agent").path / "app").read_text())
+    try:
+        assert order("2").rejected.order.version == "2"
+        assert (current(host), alive(app)) == ("1", True)
+    finally:
+        processes.end([processes.identity(app)])
