@@ -6,11 +6,12 @@ be behind are skipped, since several metas may share one address.
 
 from enum import IntEnum
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
-from meta.queries.representations import Progress
+from meta.queries.representations import Count, Progress
 
 AT_MOST = 4000  # characters of host names in one query
 
@@ -38,6 +39,18 @@ class Wanted(NamedTuple):
         most = self.max_failed or 0
         those_who_may_come = found.late + found.lost if found.patience else 0
         return found.failed > (most * (found.judged + those_who_may_come) // 100 if self.is_share else most)
+
+
+class Status(msgspec.Struct, rename="camel"):
+    """The status of one agent."""
+
+    agent: str
+    record: dict[str, Any] | None  # None if there is none (any more)
+    counts: list[Count]  # of all hosts, only shown
+    progress: Progress  # of the selected hosts; this is judged
+
+
+Judged = tuple[Status, End | None]  # an answer, and how the watch ends by it, if it does
 
 
 class Gate:

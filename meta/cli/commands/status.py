@@ -61,6 +61,7 @@ def status(
     """
     from meta.cli.arguments import seconds, selector_of
     from meta.cli.gate import Wanted
+    from meta.cli.steps import watching
     from meta.cli.views import agent_status, overview, show
 
     if not watch and (within or max_failed):
@@ -76,12 +77,12 @@ def status(
         selector_of(selector)  # raises if it is invalid
     wanted = Wanted(agent, selector, include_lost, *_failures(max_failed))
     if not watch:
-        found = agent_status.ask(client, wanted)
+        found = watching.ask(client, wanted)
         if not show.data(found, output):
             agent_status.print_once(found)
     else:
         limit = seconds(within) if within else None
-        click.get_current_context().exit(agent_status.watch(client, wanted, every, limit, as_json=output == "json"))
+        click.get_current_context().exit(watching.watch(client, wanted, every, limit, as_json=output == "json"))
 
 
 def _failures(text: str | None) -> tuple[int | None, bool]:

@@ -1,1 +1,1 @@
-"""What commands do in several steps: preview and confirm, publish, prune, choose hosts."""
+"""What commands do in several steps: preview and confirm, publish, prune, choose hosts, watch."""

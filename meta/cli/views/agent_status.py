@@ -1,64 +1,24 @@
-"""The output of `meta status`: an agent's versions and statuses by hosts, the progress of its change, and failures.
-
-A watch ends as soon as its result is certain. It goes on if meta does not answer for a while, or is behind another meta; a
-wrong token or URL ends it.
-"""
+"""The output of `meta status`: an agent's versions and statuses by hosts, the progress of its change, and failures."""
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from meta.api.schemas.types import Counts
-from meta.cli.client import Client, at
-from meta.cli.gate import End, Gate, Wanted
-from meta.cli.known import require_label
+from meta.cli.gate import End, Gate, Judged, Status, Wanted
 from meta.cli.views import show
-from meta.errors import Misconfigured, NotThere, TryLater
 from meta.queries.representations import Count, Failure, Progress, Standing
 from meta.records.selectors import selector_of
 from updater.wire.heartbeat import CHANGE
-from updater.wire.text import visible
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 SHOWN = 10  # failures that are shown
 IN_LINE = 3  # failures in a line of a watch
-
-
-class Status(msgspec.Struct, rename="camel"):
-    """The status of one agent."""
-
-    agent: str
-    record: dict[str, Any] | None  # None if there is none (any more)
-    counts: list[Count]  # of all hosts, only shown
-    progress: Progress  # of the selected hosts; this is judged
-
-
-def ask(client: Client, wanted: Wanted, is_known: bool = False, failed_before: Sequence[str] = ()) -> Status:
-    """Get the status of an agent from meta. Raises NotThere for an unknown agent or label, or a pattern that but nearly fits.
-
-    is_known: known from an earlier answer, so they are not checked; failed_before: names of hosts that had failed then.
-    """
-    agent = wanted.agent
-    query = {"selector": wanted.selector, "includeLost": wanted.include_lost, "failedBefore": ",".join(failed_before)}
-    progress = client.get("/progress", Progress, agent=agent, **query)
-    counts = client.get("/counts", Counts, agent=agent).items
-    record: dict[str, Any] | None = None
-    try:
-        record = client.get(at("records", agent), dict[str, Any])
-    except NotThere:
-        if not counts and not is_known:
-            raise
-    if progress.hint and not is_known and not progress.behind:
-        raise NotThere(progress.hint)
-    if not is_known and not progress.judged + progress.left and wanted.selector.startswith("label:"):
-        require_label(client, wanted.selector.removeprefix("label:"))
-    return Status(agent, record, counts, progress)
 
 
 def print_once(found: Status) -> None:
@@ -72,45 +32,7 @@ def print_once(found: Status) -> None:
         click.echo("".join(cell.text for cell in cells))
 
 
-def watch(client: Client, wanted: Wanted, every: float, within: float | None, as_json: bool) -> int:
-    """Ask every `every` seconds and show the result, for at most `within` seconds; returns an End, or 130 after Ctrl-C."""
-    deadline = time.monotonic() + within if within else None
-    shower, gate = _live if show.is_terminal() and not as_json else _lines, Gate(wanted)
-    try:
-        last = shower(_answers(client, wanted, gate, every, deadline), as_json)
-    except KeyboardInterrupt:
-        return 130
-    found, end = last or (None, None)
-    if not as_json:
-        for line in _last_words(end, found, wanted, gate):
-            click.echo(line)
-    return End.NOT_YET if end is None else end
-
-
-Judged = tuple[Status, End | None]
-
-
-def _answers(client: Client, wanted: Wanted, gate: Gate, every: float, deadline: float | None) -> Iterator[Judged]:
-    """Yield one answer after the other until the watch or the time ends."""
-    found = None
-    while True:
-        try:
-            found = ask(client, wanted, found is not None, gate.failed_before)
-            end = gate.end(found.progress, time.monotonic())
-            yield found, end
-            if end is not None:
-                return
-        except (TryLater, NotThere) as e:
-            if isinstance(e, NotThere) and found is None:  # a misspelt name, and no failure of a version
-                raise Misconfigured(str(e)) from e
-            click.echo(visible(f"meta: {e}"), err=True)
-        left = every if deadline is None else min(every, deadline - time.monotonic())
-        if left <= 0:
-            return
-        time.sleep(left)
-
-
-def _lines(answers: Iterator[Judged], as_json: bool) -> Judged | None:
+def lines(answers: Iterator[Judged], as_json: bool) -> Judged | None:
     """Print a line for each answer that differs from the one before; returns the last one."""
     shown, last = "", None
     for last in answers:
@@ -122,17 +44,18 @@ def _lines(answers: Iterator[Judged], as_json: bool) -> Judged | None:
     return last
 
 
-def _live(answers: Iterator[Judged], _as_json: bool) -> Judged | None:
+def live(answers: Iterator[Judged], _as_json: bool) -> Judged | None:
+    """Draw each answer in the place of the one before; returns the last one."""
     from rich.live import Live
 
     last = None
-    with Live(auto_refresh=False) as live:
+    with Live(auto_refresh=False) as drawn:
         for last in answers:
-            live.update(_drawn(last[0]), refresh=True)
+            drawn.update(_drawn(last[0]), refresh=True)
     return last
 
 
-def _last_words(end: End | None, found: Status | None, wanted: Wanted, gate: Gate) -> Iterator[str]:
+def last_words(end: End | None, found: Status | None, wanted: Wanted, gate: Gate) -> Iterator[str]:
     """Yield sentences that say how the watch ended, and for which hosts it is not done."""
     if found is None:
         yield "meta did not answer"

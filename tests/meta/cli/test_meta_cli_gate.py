@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from meta.api.schemas.types import Counts
 from meta.cli.gate import End, Gate, Wanted, end_of, is_taken_back, taken_from
-from meta.cli.views import agent_status
+from meta.cli.steps import watching
 from meta.errors import Misconfigured, NotThere
 from meta.queries.representations import Failure, Progress
 
@@ -162,7 +162,7 @@ def test_from_how_many_hosts_an_edit_takes_what_they_had_to_have(before, after, 
 def test_what_is_taken_back_from_some_hosts_is_said_with_their_number(capsys):
     first = replace(FIRST, grounds="x", ordered={"2": 3}, pending=["2"])
     after = found(revision=6, grounds="y", wanted=["1", "2"], ordered={"1": 2, "2": 1}, good=3)
-    assert agent_status.watch(Metas(first, after), WANTED, every=0.001, within=60, as_json=False) == 4
+    assert watching.watch(Metas(first, after), WANTED, every=0.001, within=60, as_json=False) == 4
     assert (
         "taken back from 2 hosts: an edit has changed what they were to have when this watch began"
         in capsys.readouterr().out
@@ -174,15 +174,15 @@ def test_a_failure_is_not_forgotten_with_the_label_of_its_host(capsys):
     failed, gone = found(failed=1, trial=1, failed_hosts=["h-1"]), {"gone": ["h-1"]}
     looks = [failed, found(trial=2, **gone), found(good=2, **gone)]
     metas = Metas(*looks)
-    assert agent_status.watch(metas, wanted, every=0.001, within=60, as_json=False) == 1
+    assert watching.watch(metas, wanted, every=0.001, within=60, as_json=False) == 1
     assert metas.asked == ["", "h-1", "h-1"], "also where another host got the label in between"
     assert "failed on 1 host that label:env=staging no longer selects" in capsys.readouterr().out
     allowed = wanted._replace(max_failed=1)
-    assert agent_status.watch(Metas(*looks), allowed, every=0.001, within=60, as_json=False) == 0
+    assert watching.watch(Metas(*looks), allowed, every=0.001, within=60, as_json=False) == 0
     back = [failed, found(trial=1, **gone), failed, found(good=2)]
-    assert agent_status.watch(Metas(*back), wanted, every=0.001, within=60, as_json=False) == 0
+    assert watching.watch(Metas(*back), wanted, every=0.001, within=60, as_json=False) == 0
     retired = [failed, found(trial=1), found(good=1)]
-    assert agent_status.watch(Metas(*retired), wanted, every=0.001, within=60, as_json=False) == 0
+    assert watching.watch(Metas(*retired), wanted, every=0.001, within=60, as_json=False) == 0
 
 
 def test_a_refusal_from_before_the_watch_is_not_remembered_of_a_host_that_loses_its_label(capsys):
@@ -191,7 +191,7 @@ def test_a_refusal_from_before_the_watch_is_not_remembered_of_a_host_that_loses_
     before = found(failed=3, good=1, failed_hosts=["h-1", "h-2", "h-3"], **old)
     one_less = old | {"refused": 1, "refused_hosts": ["h-2"]}
     metas = Metas(replace(before, todo=1), found(failed=1, todo=1, failed_hosts=["h-2"], **one_less), found(good=2))
-    assert agent_status.watch(metas, wanted, every=0.001, within=60, as_json=False) == 0
+    assert watching.watch(metas, wanted, every=0.001, within=60, as_json=False) == 0
     assert metas.asked == ["", "h-3", ""], "the third did not refuse a download"
     gate = Gate(wanted)
     gate.end(before, 0)
@@ -229,7 +229,7 @@ def test_what_was_refused_before_a_watch_fails_it_only_when_hosts_have_asked_aga
 @pytest.mark.parametrize(("at", "last"), [(0, "(last: h-1)"), (5, "(last: h-1, 1970-")])
 def test_of_a_failure_of_which_nothing_is_known_no_time_is_told(capsys, at, last):
     failure = Failure("a", "2", "rolled back", "died", 1, "h-1", at)
-    agent_status.watch(Metas(found(failed=1, failures=[failure])), WANTED, every=0.001, within=60, as_json=False)
+    watching.watch(Metas(found(failed=1, failures=[failure])), WANTED, every=0.001, within=60, as_json=False)
     assert last in capsys.readouterr().out
 
 
@@ -268,7 +268,7 @@ def test_a_failure_and_a_record_that_is_taken_back_wait_for_nobody():
 
 def test_a_meta_that_does_not_know_yet_what_another_one_told_of_ends_no_watch(capsys):
     metas = Metas(FIRST, None, None, found(good=3))
-    assert agent_status.watch(metas, WANTED, every=0.001, within=60, as_json=False) == 0
+    assert watching.watch(metas, WANTED, every=0.001, within=60, as_json=False) == 0
     assert capsys.readouterr().err.count("meta: no host web-9 has reported") == 2
     with pytest.raises(Misconfigured, match="web-9"):
-        agent_status.watch(Metas(None), WANTED, every=0.001, within=60, as_json=False)
+        watching.watch(Metas(None), WANTED, every=0.001, within=60, as_json=False)
