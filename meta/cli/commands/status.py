@@ -77,12 +77,11 @@ def status(
         selector_of(selector)  # raises if it is invalid
     wanted = Wanted(agent, selector, include_lost, *_failures(max_failed))
     if not watch:
-        found = watching.ask(client, wanted)
-        if not show.data(found, output):
+        if not show.data(found := watching.ask(client, wanted), output):
             agent_status.print_once(found)
-    else:
-        limit = seconds(within) if within else None
-        click.get_current_context().exit(watching.watch(client, wanted, every, limit, as_json=output == "json"))
+        return
+    limit = seconds(within) if within else None
+    click.get_current_context().exit(watching.watch(client, wanted, every, limit, as_json=output == "json"))
 
 
 def _failures(text: str | None) -> tuple[int | None, bool]:
