@@ -1,6 +1,6 @@
 """Plans: the actions for one agent, each with its reason, and how recent the order behind them is. Pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from updater.model.memory import Memory
@@ -59,6 +59,18 @@ class Plan:
     waits: str = ""  # why the actions do not reach the desired state; "" if they do
     failure: str = ""  # how the version failed that the plan starts again; "" if it did not fail
     memory: Memory = field(default_factory=Memory)  # the agent's memory, updated by the observation and the order
+
+    def before_install(self) -> "tuple[Plan, Action | None]":
+        """The part of the plan before a version is installed, which may take long, and the INSTALL, if there is one."""
+        steps = [action.step for action in self.actions]
+        if Step.INSTALL not in steps:
+            return self, None
+        at = steps.index(Step.INSTALL)
+        install = self.actions[at]
+        return replace(self, actions=self.actions[:at], waits=f"{install.version} is being installed"), install
+
+    def without_prunes(self) -> "Plan":
+        return replace(self, actions=tuple(action for action in self.actions if action.step is not Step.PRUNE))
 
     @property
     def is_way_back(self) -> bool:

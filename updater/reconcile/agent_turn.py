@@ -1,15 +1,18 @@
 """One agent's turn in a cycle: plan, perform, and after a failure do what `recovery` decides.
 
+What takes long is no part of a turn: if the plan needs a version on the disk, the turn does what comes before that, and ends.
+`install` gets the version, and another turn goes on, by a plan of its own.
 A turn never raises: an error with one agent becomes its outcome and does not affect the others.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from msgspec.structs import replace
 
-from updater.errors import Interrupted, Refused, TryLater, UpdaterError
+from updater.errors import Interrupted, TryLater, UpdaterError
 from updater.host import control_script, operator_requests
 from updater.host.context import Host
 from updater.model.actions import Action, Plan, Source, Step
@@ -20,22 +23,32 @@ from updater.reconcile.checked_status import look_at
 from updater.reconcile.executor import Executor
 from updater.reconcile.plan import keep_alive, plan
 from updater.reconcile.recovery import TRIES, Failure, Recovery, is_needed, recovery
-from updater.wire.heartbeat import BY_HAND, DONE, FAILED, REFUSED, ROLLED_BACK, Desired, Outcome
+from updater.wire.heartbeat import BY_HAND, DONE, FAILED, ROLLED_BACK, Desired, Outcome
 from updater.wire.limits import MAX_EVIDENCE, MAX_REASON
-from updater.wire.names import START
 from updater.wire.text import one_line
 
 log = logging.getLogger("updater")
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """A version that an agent needs on its disk before its turn can go on."""
+
+    order: Desired
+    source: Source
+    install: Action
+    current: str  # the version that the agent has, for the outcome
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """The result of a turn."""
+    """The result of a turn, or of the installation that one wanted."""
 
     agent: str
     waits: str = ""  # why the agent is not as desired; "" if it is
     changed: bool = False  # whether the host was changed
     is_news: bool = False  # whether to report at once: a change, the end of a watch, a new or lifted rejection
+    wanted: Wanted | None = None  # what is to be installed before the next turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +59,72 @@ class _Failed:
     as_failure: Failure  # for `recovery`
 
 
-def converge(host: Host, desired: Desired, observed: Observed | None, source: Source = Source.ANSWER) -> Turn:
-    """Bring one agent to its desired state, as far as possible now.
+def converge(
+    host: Host,
+    desired: Desired,
+    observed: Observed | None,
+    source: Source = Source.ANSWER,
+    installing: bool = False,
+) -> Turn:
+    """Bring one agent to its desired state, as far as possible now. A version that is needed for that is only `wanted`.
 
-    observed: by this cycle; None to look at the agent first. source: of the order.
+    observed: by this cycle; None to look at the agent first. source: of the order. installing: whether `install` may run for
+    this agent at the same time; then its directories stay.
     """
-    try:
+
+    def work() -> Turn:
         executor = Executor(host, host.config.completed(desired), source)
-        return _converge(executor, observed or _look(executor))
-    except UpdaterError as e:
-        log.error("%s: %s", desired.name, e)
-        return Turn(desired.name, str(e))
-    except Exception:
-        log.exception("%s: a defect of the updater stopped this agent's turn", desired.name)
-        return Turn(desired.name, "a defect of the updater: see its log, and report it")
+        if observed:
+            return _converge(executor, observed, installing)
+        host.check_order(executor.order)
+        return _converge(executor, _look(executor), installing)
+
+    try:
+        return _guarded(desired.name, work)
     finally:
         host.changing.discard(desired.name)
 
 
-def _converge(executor: Executor, observed: Observed) -> Turn:
+def install(host: Host, wanted: Wanted) -> Turn:
+    """Download and unpack a version; `changed` says whether it is there now. Touches nothing else of the agent."""
+
+    def work() -> Turn:
+        executor = Executor(host, host.config.completed(wanted.order), wanted.source)
+        todo, done, failed = _perform(executor, Plan((wanted.install,)))
+        if failed:
+            outcome = replace(failed.outcome, from_=failed.outcome.from_ or wanted.current)
+            executor.note(partial(Memory.with_turn_outcome, outcome=outcome, order=executor.order))
+            if not failed.as_failure.is_trouble:
+                host.waits.pop(wanted.order.name, None)
+            return Turn(wanted.order.name, failed.outcome.reason)
+        _log_waits(host, wanted.order.name, todo.waits)
+        return Turn(wanted.order.name, todo.waits, bool(done))
+
+    return _guarded(wanted.order.name, work)
+
+
+def _guarded(name: str, work: Callable[[], Turn]) -> Turn:
+    try:
+        return work()
+    except Interrupted as e:
+        log.info("%s: %s", name, e)
+        return Turn(name, str(e))
+    except UpdaterError as e:
+        log.error("%s: %s", name, e)
+        return Turn(name, str(e))
+    except Exception:
+        log.exception("%s: a defect of the updater stopped this agent's turn", name)
+        return Turn(name, "a defect of the updater: see its log, and report it")
+
+
+def _converge(executor: Executor, observed: Observed, installing: bool) -> Turn:
     host, desired = executor.host, executor.order
     before = executor.memory
-    todo = _planned(executor, observed)
+    todo, needed = _planned(executor, observed).before_install()
+    wanted = Wanted(desired, executor.source, needed, observed.current) if needed else None
     has_passed = before.is_on_trial and executor.memory.good == before.current
+    todo = todo.without_prunes() if installing else todo
+    _announce(host, desired.name, todo, wanted)
     todo, done, failed = _perform(executor, todo)
     if failed and is_needed(failed.as_failure):
         todo, done, failed = _recovered(executor, todo, done, failed)
@@ -77,11 +133,27 @@ def _converge(executor: Executor, observed: Observed) -> Turn:
         if executor.remarks:
             outcome = replace(outcome, reason=one_line("; ".join([outcome.reason, *executor.remarks]), MAX_REASON))
         executor.note(partial(Memory.with_turn_outcome, outcome=outcome, order=desired))
-    if todo.waits and todo.waits != host.last_logged.get(desired.name):  # once, not each cycle
-        log.warning("%s: %s", desired.name, todo.waits)
-    host.last_logged[desired.name] = todo.waits
+    if not wanted:
+        _log_waits(host, desired.name, todo.waits)
     is_news = bool(done) or has_passed or executor.memory.rejected != before.rejected
-    return Turn(desired.name, failed.outcome.reason if failed else todo.waits, bool(done), is_news)
+    waits = failed.outcome.reason if failed else todo.waits
+    return Turn(desired.name, waits, bool(done), is_news, None if failed else wanted)
+
+
+def _announce(host: Host, name: str, todo: Plan, wanted: Wanted | None) -> None:
+    """Have reports say what the agent waits for: its download until a turn needs none, and a change during the turn."""
+    if any(action.step is not Step.PRUNE for action in todo.actions):
+        host.changing.add(name)
+    if wanted:
+        host.waits[name] = "download"
+    else:
+        host.waits.pop(name, None)
+
+
+def _log_waits(host: Host, name: str, waits: str) -> None:
+    if waits and waits != host.last_logged.get(name):  # once, not each cycle
+        log.warning("%s: %s", name, waits)
+    host.last_logged[name] = waits
 
 
 def _recovered(
@@ -92,7 +164,7 @@ def _recovered(
         if failed is None:
             break
         observed = _look(executor)
-        again = _planned(executor, observed)
+        again, _ = _planned(executor, observed).before_install()  # the next turn wants it, if it still is needed
         match recovery(failed.as_failure, observed, again, tries, executor.host.stopping):
             case Recovery.RETRY | Recovery.WAY_BACK:
                 todo, more, failed = _perform(executor, again)
@@ -172,14 +244,10 @@ def _perform(executor: Executor, todo: Plan) -> tuple[Plan, list[Action], "_Fail
     If it is interrupted, the returned plan only waits.
     """
     done: list[Action] = []
-    if all(action.step is not Step.INSTALL for action in todo.actions):
-        executor.host.waits.pop(executor.order.name, None)  # no download is needed any more
-    if any(action.step is not Step.PRUNE for action in todo.actions):
-        executor.host.changing.add(executor.order.name)
     for action in todo.actions:
         log.info("%s: %s", action.agent, action)
         try:
-            _perform_one(executor, action)
+            executor.perform(action)
         except Interrupted as e:
             return Plan(waits=str(e)), done, None
         except UpdaterError as e:
@@ -188,29 +256,12 @@ def _perform(executor: Executor, todo: Plan) -> tuple[Plan, list[Action], "_Fail
                 return (
                     todo,
                     done,
-                    _Failed(_outcome_of(e, action, executor), Failure(action.step, isinstance(e, TryLater))),
+                    _Failed(executor.outcome_of(e, action), Failure(action.step, isinstance(e, TryLater))),
                 )
         else:
             if action.step is not Step.PRUNE:
                 done.append(action)
     return todo, done, None
-
-
-def _perform_one(executor: Executor, action: Action) -> None:
-    """Perform one action. Raises UpdaterError. Reports say so during a download, and until a failed one succeeds."""
-    waits = executor.host.waits
-    if action.step is not Step.INSTALL:
-        executor.perform(action)
-        return
-    waits[action.agent] = "download"
-    try:
-        executor.perform(action)
-    except TryLater:
-        raise
-    except UpdaterError:
-        waits.pop(action.agent, None)
-        raise
-    waits.pop(action.agent, None)
 
 
 def _outcome(
@@ -232,19 +283,3 @@ def _done(actions: list[Action], now: float) -> Outcome:
     switch = next((a for a in actions if a.step is Step.SWITCH), last)
     from_ = switch.replaces if switch.step in (Step.SWITCH, Step.HAND_OVER) else last.version
     return Outcome(last.agent, from_, last.version, last.step.value, DONE, last.reason, at=int(now))
-
-
-def _outcome_of(error: UpdaterError, action: Action, executor: Executor) -> Outcome:
-    """The outcome of a failed action."""
-    on_the_way = action.step in (Step.STOP, Step.ADOPT) and not action.forced and executor.order.cmd == START
-    return Outcome(
-        action.agent,
-        from_=action.replaces,
-        to=executor.order.version if on_the_way else action.version,
-        step=action.step.value,
-        result=REFUSED if isinstance(error, Refused) else FAILED,
-        reason=one_line(str(error), MAX_REASON),
-        evidence=error.evidence,
-        at=int(executor.host.now()),
-        attempt=executor.order.attempt,
-    )

@@ -14,7 +14,7 @@ import msgspec
 
 from updater import durable_files, places
 from updater.artifact import download, installing, kept_tarball
-from updater.errors import ControlFailed, Interrupted, Refused, TryLater
+from updater.errors import ControlFailed, Interrupted, Refused, TryLater, UpdaterError
 from updater.host import control_script, operator_requests
 from updater.host.context import Host
 from updater.kernel import agent_environment, witness
@@ -27,8 +27,8 @@ from updater.model.unfit import Unfit
 from updater.reconcile import left_behind, starting, stopping
 from updater.reconcile.checked_status import last_look
 from updater.self_update import handover
-from updater.wire.heartbeat import ROLLED_BACK, VERSION, Desired, Outcome
-from updater.wire.limits import MAX_EVIDENCE
+from updater.wire.heartbeat import FAILED, REFUSED, ROLLED_BACK, VERSION, Desired, Outcome
+from updater.wire.limits import MAX_EVIDENCE, MAX_REASON
 from updater.wire.names import START
 from updater.wire.text import one_line
 
@@ -89,6 +89,21 @@ class Executor:
             places.check(self.agent.install(version))
             self._checked = version
 
+    def outcome_of(self, error: UpdaterError, action: Action) -> Outcome:
+        """The outcome of an action that has failed."""
+        on_the_way = action.step in (Step.STOP, Step.ADOPT) and not action.forced and self.order.cmd == START
+        return Outcome(
+            action.agent,
+            from_=action.replaces,
+            to=self.order.version if on_the_way else action.version,
+            step=action.step.value,
+            result=REFUSED if isinstance(error, Refused) else FAILED,
+            reason=one_line(str(error), MAX_REASON),
+            evidence=error.evidence,
+            at=int(self.host.now()),
+            attempt=self.order.attempt,
+        )
+
     @property
     def memory(self) -> Memory:
         return self.host.memories.of(self.order.name)
@@ -133,6 +148,8 @@ class Executor:
         """
         path = self.host.layout.download(self.order.name, self.order.file_name)
         staging = self.agent.staging(version)
+        if version == self.memory.current:  # its files were lost: if what runs ends by that, the version has not failed
+            self.note(lambda memory: memory.stopping(version))
         try:
             programs = self._programs(self.agent.install(version))
             installing.lay_out(fetched, self.agent, version, self.host.config.limits, programs, self.host.now())

@@ -160,13 +160,14 @@ def test_the_same_order_again_does_nothing(host, site, running):
 
 
 def test_an_upgrade_asks_and_does_no_more_than_it_must(host, site, running):
-    """No fixed pauses: one status says that the old version has stopped, one that the new one is started."""
+    """No fixed pauses: one status is for the report, one for the plan once the new version is there, one says that the old
+    version has stopped, one that the new one is started, and one is for the next report."""
     prove(host)
     site.publish(version="2")
     site.desire(("agent", "2"))
     before = len(calls(host.layout.root, "agent"))
     run(host)
-    assert calls(host.layout.root, "agent")[before:] == ["status", "stop", "status", "start", "status", "status"]
+    assert calls(host.layout.root, "agent")[before:] == ["status"] * 2 + ["stop", "status", "start", "status", "status"]
 
 
 def test_a_failure_is_told_once_for_each_order_also_where_it_reads_as_the_one_before(host, site, running):

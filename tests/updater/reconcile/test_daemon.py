@@ -559,7 +559,7 @@ NEVER_UP = script(
 @pytest.mark.long
 @pytest.mark.parametrize("newest", [[], [("agent", "1")]], ids=["none", "the old one"])
 def test_a_way_back_goes_to_its_end_though_the_order_was_withdrawn_meanwhile(tmp_path, site, newest):
-    timeouts = {"start": 20, "stop": 2, "status": 2}
+    timeouts = {"start": 8, "stop": 2, "status": 2}
     with Host(tmp_path / "h1", site.address, interval=0.2, watch=0, timeouts=timeouts) as host:
         site.publish(control=QUIET)
         site.desire(("agent", "1"))
