@@ -229,7 +229,7 @@ class Executor:
 
     def _begin(self, version: str) -> str:
         """Remember a start of this version, which is run next, unless the switch has; returns the token of its mark."""
-        if version not in self._marks:
+        if version not in self._marks or not self.memory.is_cut_off(version, self.host.boot):
             self.note(self._beginning(version))
         return self._marks[version]
 

@@ -3,6 +3,7 @@
 The agents wipe their environment and leave their directory and session, so that nothing but their control finds them.
 """
 
+import json
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from helpers.agents import install, script
+from helpers.agents import HEALTHY, install, script
 from helpers.cycles import executor_of
 from helpers.field import AGENT, free_port
 from lab.fleet import Host, Late, until
@@ -260,3 +261,16 @@ def test_the_way_back_does_not_wait_for_what_a_failed_start_has_left(host, site)
     took = time.monotonic() - began
     assert host.memories.of("agent").rejected
     assert (host.layout.agent("agent").version_file.read_text().strip(), took < 11) == ("1", True), took
+
+
+def test_a_start_that_is_tried_again_in_the_same_turn_is_remembered_as_under_way_again(host):
+    """Else a later updater would not wait for its end when this one is killed now."""
+    keeps = HEALTHY.replace("start) ", "start) cp ../../.updater/agents/agent.json ../during; ")
+    place = install(host.layout.root, "agent", "1", keeps)
+    executor = executor_of(host, "1")
+    for _ in range(2):
+        executor.perform(Action(Step.START, "agent", "1", "desired"))
+        during = json.loads((place.parent / "during").read_text())
+        assert during["begun"]["under_way"] is True
+        assert not host.memories.of("agent").is_cut_off("1", host.boot), "it has ended"
+        subprocess.run(["./control", "stop"], cwd=place, check=True)
