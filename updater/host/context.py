@@ -8,6 +8,7 @@ from updater.errors import Interrupted
 from updater.host.config import Config
 from updater.host.last_reply import Orders, Uptime
 from updater.host.memories import Memories
+from updater.host.waits_log import WaitsLog
 from updater.kernel.processes import Table, boot_here, boot_id
 from updater.model.layout import Layout
 from updater.model.trials import Moment, same_artifact
@@ -28,7 +29,7 @@ class Host:
     stopping: bool = False
     own_version: str = ""  # the install below the root that this process runs from, "" if none
     successor: str = ""  # the version of the updater that this process is to become
-    last_logged: dict[str, str] = field(default_factory=dict)  # what each agent waits for, by the last log line
+    waits_log: WaitsLog = field(default_factory=WaitsLog)
     waits: dict[str, str] = field(default_factory=dict)  # what some agents' changes wait for: one of heartbeat.WAITS
     changing: set[str] = field(default_factory=set)  # agents that a turn is changing now
     # Versions that do not run in their install, so that the output of their `control` is believed:

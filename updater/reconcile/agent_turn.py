@@ -97,7 +97,7 @@ def install(host: Host, wanted: Wanted) -> Turn:
             if not failed.as_failure.is_trouble:
                 host.waits.pop(wanted.order.name, None)
             return Turn(wanted.order.name, failed.outcome.reason)
-        _log_waits(host, wanted.order.name, todo.waits)
+        host.waits_log.note(wanted.order.name, todo.waits, host.now())
         return Turn(wanted.order.name, todo.waits, bool(done))
 
     return _guarded(wanted.order.name, work)
@@ -134,7 +134,7 @@ def _converge(executor: Executor, observed: Observed, installing: bool) -> Turn:
             outcome = replace(outcome, reason=one_line("; ".join([outcome.reason, *executor.remarks]), MAX_REASON))
         executor.note(partial(Memory.with_turn_outcome, outcome=outcome, order=desired))
     if not wanted:
-        _log_waits(host, desired.name, todo.waits)
+        host.waits_log.note(desired.name, todo.waits, host.now(), observed.status.text)
     is_news = bool(done) or has_passed or executor.memory.rejected != before.rejected
     waits = failed.outcome.reason if failed else todo.waits
     return Turn(desired.name, waits, bool(done), is_news, None if failed else wanted)
@@ -148,12 +148,6 @@ def _announce(host: Host, name: str, todo: Plan, wanted: Wanted | None) -> None:
         host.waits[name] = "download"
     else:
         host.waits.pop(name, None)
-
-
-def _log_waits(host: Host, name: str, waits: str) -> None:
-    if waits and waits != host.last_logged.get(name):  # once, not each cycle
-        log.warning("%s: %s", name, waits)
-    host.last_logged[name] = waits
 
 
 def _recovered(
