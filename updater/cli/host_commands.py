@@ -97,7 +97,7 @@ def unhold(config_file: Path, root: Path | None, agent: str) -> None:
 @ROOT
 @AGENT
 def rollback(config_file: Path, root: Path | None, agent: str) -> None:
-    """Take AGENT back to the version before. It stays there until meta desires another version than now."""
+    """Take AGENT back to the last version that came through its watch. It stays there until meta desires another than now."""
     from updater.cli import following
     from updater.host import operator_requests
 

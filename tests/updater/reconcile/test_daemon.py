@@ -571,7 +571,7 @@ def test_a_way_back_goes_to_its_end_though_the_order_was_withdrawn_meanwhile(tmp
         site.desire(*newest)
         beats(site, 2)
         (host.root / "may-end").touch()
-        until("the old version runs", lambda: started(host, "1"))
+        until("the old version runs", lambda: started(host, "1"), within=60)
 
 
 def test_while_meta_is_away_an_agent_that_dies_is_started_again(host, site):
