@@ -28,7 +28,7 @@ _READS = ("listdir", "scandir")
 NAMES = (*_BY_PATH, *_BY_FD, *_WRITES, *_TO_SECOND, *_SAME, *_READS, "open", "copy_file_range")
 
 real = {name: getattr(os, name) for name in NAMES}
-_OURS = (threading.main_thread().name, "turn")  # the threads that do one thing after the other, with one agent
+_OURS = (threading.main_thread().name, "turn", "install")  # threads that do one thing after the other, with one agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Call:
 
     source: of a rename or link, as `path`, or a symlink's target; data, offset: of a write (of an open: the flags);
     number: the mode of a chmod, mkdir or open, the size of a truncate; new: an open makes the file; mine: made by the main
-    thread or in an agent's turn, for which that waits.
+    thread or in an agent's turn or installation, for which that waits.
     """
 
     op: str
