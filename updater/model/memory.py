@@ -169,6 +169,13 @@ class Memory(Processes, frozen=True):
         begun = replace(trial, until=until, failure="", evidence="", boot=moment.boot, began=moment.now, died=died)
         return replace(self, trial=begun.forgetting())
 
+    def beginning(self, version: str, boot: str, token: str, since: int) -> "Memory":
+        """The memory just before a start of `version`: no watch of an earlier start counts for it. See Processes."""
+        memory, trial = super().beginning(version, boot, token, since), self.trial
+        if trial is None or trial.version != version or not trial.until:
+            return memory
+        return replace(memory, trial=replace(trial, until=0.0, died=True))
+
     def stopping(self, version: str) -> "Memory":
         """The memory just before the updater stops `version`: its end is then no failure."""
         if self.trial is None or self.trial.version != version or self.trial.failure:

@@ -326,6 +326,13 @@ def test_the_same_failure_is_told_again_when_it_comes_after_a_stop():
     assert [outcome.at for outcome in after.outcomes] == [1, 9]
 
 
+def test_the_watch_of_an_earlier_start_proves_nothing_once_the_version_is_started_again():
+    """An updater that is killed within that start does not see its end."""
+    again = Memory("2", trial=Trial("2", until=NOW + 30)).beginning("2", "a boot", "a token", 1)
+    after = remembered(again, seen("2", UP), order(), Moment(NOW + 31, WATCH))
+    assert (after.good, after.is_on_trial, after.trial.until, after.trial.died) == ("", True, NOW + 31 + WATCH, True)
+
+
 def test_a_stop_by_order_is_no_failure_of_the_watched_version():
     again = plan(seen("2", DOWN, "1"), order(), WATCHED.stopping("2"), Moment(NOW + 1, WATCH))
     assert [a.step for a in again.actions] == [START]
