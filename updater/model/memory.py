@@ -235,6 +235,11 @@ class Memory(Processes, frozen=True):
             memory = replace(memory, trial=Trial(order.version))  # it is not watched while it is rolled back
         return replace(memory.failed(order.version, reason, ""), rejected=Rejected(order, reason))
 
+    def given_up(self, version: str, reason: str) -> "Memory":
+        """The memory after `version` failed on trial while another one is ordered: the agent goes back to `back`."""
+        memory = self.failed(version, reason, "")
+        return replace(memory, trial=replace(memory.trial, told=True)) if memory.trial else memory
+
     def with_outcome(self, outcome: Outcome, order: Desired | None = None) -> "Memory":
         """The memory with an outcome for the next report. A repeated failure is not added again.
 
@@ -261,6 +266,11 @@ class Memory(Processes, frozen=True):
         """Whether the current version is on trial and has not failed."""
         trial = self.trial
         return trial is not None and not trial.failure and trial.version == self.current != self.good
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the current version has failed on trial, and an outcome has told so while another one was ordered."""
+        return self.trial is not None and self.trial.version == self.current and self.trial.told
 
     def may_be_taken_back(self, started: bool) -> bool:
         """Whether the current version may still be rolled back: the value of `trial` in a report. started: as observed.

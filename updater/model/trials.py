@@ -43,6 +43,7 @@ class Trial(msgspec.Struct, frozen=True):
     doubts: int = 0  # consecutive looks at which it reported `stoped` while its processes lived
     lost: int = 0  # looks at which it reported `started` while no process existed
     died: bool = False  # whether it has died, or was started again after a start of it had failed
+    told: bool = False  # whether an outcome has told of its failure while another version was ordered
     again: bool = False  # whether it had its second start after dying while another version's processes ran
 
     def after_probe(

@@ -83,7 +83,7 @@ class Executor:
 
     def _check_place(self, action: Action) -> None:
         """Raise an UpdaterError if the target's directory cannot be used, before the first stop or switch of the turn."""
-        back = self.memory.back if self.memory.rejected else self.order.version
+        back = self.memory.back if self.memory.rejected or self.memory.is_given_up else self.order.version
         version = action.version if action.step is Step.SWITCH else back
         if version != self._checked:
             places.check(self.agent.install(version))
@@ -280,5 +280,9 @@ class Executor:
         evidence = (trial and trial.evidence) or control_script.tail(output, MAX_EVIDENCE)
         step = "start" if trial and trial.failure else WATCH
         what = action.agent, action.replaces, action.version, step, ROLLED_BACK, action.reason, evidence
-        outcome = Outcome(*what, at=int(self.host.now()), attempt=self.order.attempt)
+        outcome = Outcome(*what, at=int(self.host.now()))
+        if action.version != self.order.version:  # it was ordered before
+            self.note(lambda memory: memory.given_up(action.version, action.reason).with_outcome(outcome))
+            return
+        outcome = msgspec.structs.replace(outcome, attempt=self.order.attempt)
         self.note(lambda memory: memory.rejecting(self.order, action.reason).with_outcome(outcome))

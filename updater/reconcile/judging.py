@@ -1,25 +1,27 @@
-"""Judges a version on trial, for `plan`. Pure. In all functions, now: when the agent was observed, Unix seconds."""
+"""Judges the current version while it is on trial, for `plan`; any version may be desired. Pure.
+
+In all functions, now: when the agent was observed, Unix seconds.
+"""
 
 from updater.model.memory import Memory
 from updater.model.observed import Observed, State
 from updater.model.trials import Trial
-from updater.wire.heartbeat import Desired
 
 LOOKS = 3  # looks at a version whose status and processes contradict each other, until it has failed
 FLAPS = 3  # restarts within a watch after which the version has failed
 
 
-def failure(observed: Observed, desired: Desired, memory: Memory, now: float) -> str:
-    """Why the desired version is to be rolled back; "" if it is not, or if there is no version to roll back to."""
-    trial = _trial(observed, desired, memory)
+def failure(observed: Observed, memory: Memory, now: float) -> str:
+    """Why the version is to be rolled back; "" if it is not, or if there is no version to roll back to."""
+    trial = _trial(observed, memory)
     if trial is None or memory.back not in observed.installs or memory.back == observed.current:
         return ""
-    return trial.failure or death(observed, desired, memory, now)
+    return trial.failure or death(observed, memory, now)
 
 
-def death(observed: Observed, desired: Desired, memory: Memory, now: float) -> str:
-    """How the desired version failed within its watch; "" if it did not."""
-    trial = _trial(observed, desired, memory)
+def death(observed: Observed, memory: Memory, now: float) -> str:
+    """How the version failed within its watch; "" if it did not."""
+    trial = _trial(observed, memory)
     if trial is None or not memory.is_watched or now < trial.began:  # observed before its last start
         return ""
     if observed.state is not State.STOPPED:
@@ -32,12 +34,12 @@ def death(observed: Observed, desired: Desired, memory: Memory, now: float) -> s
     return f"died {lived:.0f} s after its start" if lived >= 1 else "died within a second of its start"
 
 
-def doubt(observed: Observed, desired: Desired, memory: Memory, now: float) -> str:
-    """Why it is not decided yet whether the desired version failed: it reports `stoped`, but processes live. Else ""."""
-    trial = _trial(observed, desired, memory)
+def doubt(observed: Observed, memory: Memory, now: float) -> str:
+    """Why it is not decided yet whether the version failed: it reports `stoped`, but processes live. Else ""."""
+    trial = _trial(observed, memory)
     if trial is None or observed.state is not State.STOPPED or not observed.processes or trial.doubts >= LOOKS:
         return ""
-    if not death(observed, desired, memory, now):
+    if not death(observed, memory, now):
         return ""
     lives = (
         "a process of it lives" if len(observed.processes) == 1 else f"{len(observed.processes)} of its processes live"
@@ -45,31 +47,31 @@ def doubt(observed: Observed, desired: Desired, memory: Memory, now: float) -> s
     return f"the status of {observed.current} is {observed.status.text!r}, but {lives}: looking again"
 
 
-def once_more(observed: Observed, desired: Desired, memory: Memory, now: float) -> str:
-    """Why the desired version is started again although it seems to have failed; "" if it is not."""
-    return _lost(observed, desired, memory, now) or crowded(observed, desired, memory, now)
+def once_more(observed: Observed, memory: Memory, now: float) -> str:
+    """Why the version is started again although it seems to have failed; "" if it is not."""
+    return _lost(observed, memory, now) or crowded(observed, memory, now)
 
 
-def _lost(observed: Observed, desired: Desired, memory: Memory, now: float) -> str:
+def _lost(observed: Observed, memory: Memory, now: float) -> str:
     """Why it is started again: it reports `started`, and none of its processes is found.
 
     This is no failure at once, as the processes that were recognised before may not have been the agent's main ones.
     """
-    trial = _trial(observed, desired, memory)
-    if trial is None or not observed.absent or trial.lost >= LOOKS or not death(observed, desired, memory, now):
+    trial = _trial(observed, memory)
+    if trial is None or not observed.absent or trial.lost >= LOOKS or not death(observed, memory, now):
         return ""
     return f"{observed.status.text}: trying again"
 
 
-def crowded(observed: Observed, desired: Desired, memory: Memory, now: float) -> str:
+def crowded(observed: Observed, memory: Memory, now: float) -> str:
     """Why it is started again: it died while another version's processes still ran. "" if that was tried already."""
-    trial, others = _trial(observed, desired, memory), sorted(observed.crowding - {observed.current})
+    trial, others = _trial(observed, memory), sorted(observed.crowding - {observed.current})
     if trial is None or trial.again or not others or observed.state is not State.STOPPED:
         return ""
-    died = death(observed, desired, memory, now)
+    died = death(observed, memory, now)
     return f"{died}, while processes of {', '.join(others)} still run" if died else ""
 
 
-def _trial(observed: Observed, desired: Desired, memory: Memory) -> Trial | None:
+def _trial(observed: Observed, memory: Memory) -> Trial | None:
     trial = memory.trial
-    return trial if trial and observed.current == desired.version == trial.version else None
+    return trial if trial and observed.current == trial.version else None

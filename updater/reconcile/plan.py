@@ -5,6 +5,7 @@ Invariants, for every state of a host, also after a kill between any two actions
 - a host where the desired version runs gets no action;
 - performing the plan, observing and planning again ends in an empty plan, or in one that waits for new orders;
 - a version that failed here is not tried again until the order changes or has a higher attempt, and its predecessor runs;
+- one that fails here on trial is not kept running while the next one cannot be had: what it replaced runs;
 - an order that an earlier run kept downloads, stops and switches nothing, except to roll a version on trial back;
 - the current, the desired and the previous version and those to roll back to are never pruned.
 """
@@ -14,10 +15,10 @@ from dataclasses import replace
 from updater.model.actions import Action, Plan, Source, Step
 from updater.model.layout import OWN_NAME
 from updater.model.memory import Memory
-from updater.model.observed import Marker, Observed, State
+from updater.model.observed import Marker, Observed, State, Status
 from updater.model.trials import Moment, same_artifact
 from updater.reconcile import judging
-from updater.wire.heartbeat import Desired
+from updater.wire.heartbeat import STARTED, Desired
 from updater.wire.names import STOP, UPGRADE, is_digest
 
 
@@ -66,16 +67,17 @@ def _todo(observed: Observed, desired: Desired, memory: Memory, now: float, keep
         return replace(todo, actions=(*_named(observed), *todo.actions))
     todo = _change(observed, desired, memory, now)
     if source is Source.EARLIER:
-        todo = _without_fetching(todo, observed)
+        todo = _without_fetching(todo)
     pruned = _prune(observed, desired, memory, keep_versions)
     return replace(todo, actions=(*_named(observed), *todo.actions, *pruned))
 
 
-def _without_fetching(todo: Plan, observed: Observed) -> Plan:
-    """The plan while meta is away. If it needs a download, the current version is kept running instead."""
+def _without_fetching(todo: Plan) -> Plan:
+    """The plan while meta is away. If it needs a download, only what comes before that is done."""
     if all(action.step not in (Step.INSTALL, Step.HAND_OVER) for action in todo.actions):
         return todo
-    return Plan(keep_alive(observed), "meta is away, so nothing is downloaded")
+    before, install = todo.before_install()
+    return Plan(before.actions if install else (), "meta is away, so nothing is downloaded")
 
 
 def _by_a_kept_order(observed: Observed, desired: Desired, memory: Memory, now: float) -> Plan:
@@ -87,13 +89,11 @@ def _by_a_kept_order(observed: Observed, desired: Desired, memory: Memory, now: 
     rejected = memory.rejected
     if rejected and observed.current == rejected.order.version != memory.back and memory.back in observed.installs:
         return _rejected(observed, rejected.order, memory)
-    if doubted := _doubted(observed, desired, memory, now):
-        return doubted
-    if reason := judging.failure(observed, desired, memory, now):
-        return _reject(observed, desired, memory, reason)
+    if judged := _judged(observed, desired, memory, now):
+        return judged
     if observed.current == desired.version and observed.current in observed.installs:
         return _run(observed, desired, memory, now, "desired before this updater started")
-    return Plan(keep_alive(observed), _not_yet(desired))
+    return Plan(_for_now(observed, memory, now), _not_yet(desired))
 
 
 def _not_yet(desired: Desired) -> str:
@@ -110,29 +110,59 @@ def _change(observed: Observed, desired: Desired, memory: Memory, now: float) ->
         return Plan(waits=f"{observed.foreign}: move it away")
     if memory.rejected and same_artifact(memory.rejected.order, desired):
         return _rejected(observed, desired, memory)
-    if doubted := _doubted(observed, desired, memory, now):
-        return doubted
-    if reason := judging.failure(observed, desired, memory, now):
-        return _reject(observed, desired, memory, reason)
+    if judged := _judged(observed, desired, memory, now):
+        return judged
     if problem := _republished(observed, desired):
-        return Plan(keep_alive(observed), problem)
+        return Plan(_for_now(observed, memory, now), problem)
     return _run(observed, desired, memory, now, "desired")
 
 
-def _doubted(observed: Observed, desired: Desired, memory: Memory, now: float) -> Plan | None:
-    """The plan while it is not certain whether the version on trial has failed; None if it is certain."""
-    if words := judging.doubt(observed, desired, memory, now):
+def _judged(observed: Observed, desired: Desired, memory: Memory, now: float) -> Plan | None:
+    """The plan if the desired version is on trial, and has failed or may have; else None."""
+    if observed.current != desired.version:
+        return None
+    if words := judging.doubt(observed, memory, now):
         return Plan(waits=words)
-    if reason := judging.once_more(observed, desired, memory, now):
+    if reason := judging.once_more(observed, memory, now):
         return Plan((Action(Step.START, observed.name, desired.version, reason, forced=not observed.absent),))
+    if reason := judging.failure(observed, memory, now):
+        return Plan(_give_up(observed, memory, reason), _rolled_back(desired, reason))
     return None
+
+
+def _for_now(observed: Observed, memory: Memory, now: float) -> tuple[Action, ...]:
+    """The actions while the order for another version cannot be followed: the current one is kept running.
+
+    If it was on trial and has failed, the way back is taken, as what was ordered next may not be had for long.
+    """
+    if observed.current not in observed.installs or judging.doubt(observed, memory, now):
+        return ()
+    if reason := judging.once_more(observed, memory, now):
+        again = Action(Step.START, observed.name, observed.current, reason, essential=False, forced=not observed.absent)
+        return (again,)
+    if reason := judging.failure(observed, memory, now):
+        return _give_up(observed, memory, reason)
+    return keep_alive(observed)
+
+
+def _give_up(observed: Observed, memory: Memory, reason: str) -> tuple[Action, ...]:
+    """The actions that lead from the current version, which has failed on trial, to the way back."""
+    reject = Action(Step.REJECT, observed.name, observed.current, reason, memory.back)
+    back = _toward(observed, memory.back, f"{observed.current} failed", forced=True)
+    return back.actions if memory.is_given_up else (reject, *back.actions)
 
 
 def _run(observed: Observed, desired: Desired, memory: Memory, now: float, reason: str) -> Plan:
     """The plan that makes the desired version run. If that has died already, there is no version to roll back to."""
-    todo = _toward(observed, desired.version, reason, replaceable=desired.unknown_status == UPGRADE)
-    died = judging.death(observed, desired, memory, now)
-    return replace(todo, failure=f"{died}; there is no version to go back to") if died else todo
+    version, first = desired.version, tuple[Action, ...]()
+    if version not in observed.installs:  # first of all, since the download may take long or fail
+        first = _for_now(observed, memory, now)
+        if any(action.step is Step.SWITCH for action in first):
+            observed = replace(observed, current=memory.back, status=Status(STARTED), marked=True)
+    todo = _toward(observed, version, reason, replaceable=desired.unknown_status == UPGRADE)
+    died = judging.death(observed, memory, now) if observed.current == version else ""
+    failure = f"{died}; there is no version to go back to" if died else ""
+    return replace(todo, actions=(*first, *todo.actions), failure=failure)
 
 
 def _ourselves(observed: Observed, desired: Desired, memory: Memory) -> Plan:
@@ -160,12 +190,6 @@ def _stopped(observed: Observed) -> Plan:
         return Plan(waits=f"cannot stop {observed.current}: {observed.status.text}")
     reason = f"desired is stop, status is {observed.status.text!r}"
     return Plan((Action(Step.STOP, observed.name, observed.current, reason),))
-
-
-def _reject(observed: Observed, desired: Desired, memory: Memory, reason: str) -> Plan:
-    reject = Action(Step.REJECT, observed.name, desired.version, reason, memory.back)
-    back = _toward(observed, memory.back, f"{desired.version} failed", forced=True)
-    return Plan((reject, *back.actions), _rolled_back(desired, reason))
 
 
 def _rejected(observed: Observed, desired: Desired, memory: Memory) -> Plan:
@@ -248,13 +272,12 @@ def _toward(observed: Observed, version: str, reason: str, forced: bool = False,
 
 def _prepare(observed: Observed, install: tuple[Action, ...]) -> tuple[Action, ...]:
     """The actions before the current version is stopped."""
-    alive = keep_alive(observed) if install else ()  # first of all, since the download may take long or fail
     adopt = (
         ()
         if observed.marked
         else (Action(Step.ADOPT, observed.name, observed.current, "installed by another updater"),)
     )
-    return (*alive, *install, *adopt)
+    return (*install, *adopt)
 
 
 def _leave(observed: Observed, version: str, forced: bool, after_install: bool) -> tuple[Action, ...]:

@@ -198,8 +198,33 @@ def test_while_meta_is_away_its_answer_of_this_run_stays_in_force_but_nothing_is
     assert [action.step for action in planned.actions] == steps
 
 
-REJECTED_3 = Memory("3", "1", "1", Trial("3", failure="by hand"), Rejected(order("3"), "by hand"))
 NO_WAY_BACK = Memory("2", "", "", Trial("2", failure="not started within 60 s"))
+BACK, ON = [REJECT, STOP, SWITCH, START], [INSTALL, STOP, SWITCH, START]
+DEAD, CUT_OFF = seen("2", DOWN, "1"), WATCHED.given_up("2", "died")
+FOR_NOW = [
+    ("one that died goes back first", DEAD, WATCHED, Source.ANSWER, [*BACK, *ON]),
+    ("so does one that did not start", DEAD, FAILED, Source.ANSWER, [*BACK, *ON]),
+    ("it goes back while meta is away", DEAD, WATCHED, Source.EARLIER, BACK),
+    ("it goes back before meta has answered", DEAD, WATCHED, Source.KEPT, BACK),
+    ("a way back that was cut off goes on", DEAD, CUT_OFF, Source.ANSWER, [*BACK[1:], *ON]),
+    ("what is installed is switched to at once", seen("2", DOWN, "13"), WATCHED, Source.ANSWER, [SWITCH, START]),
+    ("without a way back it is kept running", seen("2", DOWN), NO_WAY_BACK, Source.ANSWER, [START, *ON]),
+    ("one that is good is kept running", DEAD, PROVEN, Source.ANSWER, [START, *ON]),
+    ("it is looked at again in doubt", replace(DEAD, processes=frozenset("p")), WATCHED, Source.ANSWER, ON),
+]
+
+
+@pytest.mark.parametrize(("what", "host", "memory", "source", "steps"), FOR_NOW, ids=[row[0] for row in FOR_NOW])
+def test_what_becomes_of_a_version_on_trial_until_the_next_one_can_be_had(what, host, memory, source, steps):
+    assert [action.step for action in plan(host, order("3"), memory, MOMENT, source=source).actions] == steps
+
+
+def test_a_version_that_was_given_up_for_another_one_is_not_rejected():
+    memory = CUT_OFF.switching("2", "1")
+    assert (memory.rejected, memory.switching("1", "2").trial) == (None, Trial("2"))
+
+
+REJECTED_3 = Memory("3", "1", "1", Trial("3", failure="by hand"), Rejected(order("3"), "by hand"))
 KEPT = [
     ("what runs as ordered stays", seen("2", UP), order(), Memory(), []),
     ("nothing is fetched", seen("1", UP), order(), Memory(), []),

@@ -61,6 +61,7 @@ class Model:
                 self.installs[action.version] = Marker(at=1)
             case Step.STOP:
                 wanted = order.version if order.cmd == START else action.version
+                wanted = self.memory.back if self.memory.is_given_up else wanted
                 self.stopped_without_replacement |= wanted not in self.installs
                 if self.running != action.version:
                     self.memory = self.memory.left_down(action.version)
@@ -84,7 +85,10 @@ class Model:
                 assert action.version not in (self.current, self.running, self.memory.back, order.version)
                 del self.installs[action.version]
             case Step.REJECT:
-                self.memory = self.memory.rejecting(order, action.reason)
+                if action.version == order.version:
+                    self.memory = self.memory.rejecting(order, action.reason)
+                else:
+                    self.memory = self.memory.given_up(action.version, action.reason)
 
     def plan(self, order, source=Source.ANSWER) -> Plan:
         todo = plan(self.seen(), order, self.memory, Moment(self.now, WATCH), source=source)

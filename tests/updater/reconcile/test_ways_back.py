@@ -65,6 +65,16 @@ def test_a_mend_that_is_as_bad_leads_back_past_the_version_that_it_was_to_mend(h
     assert (current(host), status(host)) == ("1", "started")
 
 
+def test_a_version_that_dies_is_not_kept_running_while_the_next_one_is_missing(host, order, proven, site):
+    order("9")
+    until("it is gone back from", lambda: order("3") and current(host) == "1")
+    memory = order("3")
+    assert (status(host), memory.good, memory.rejected, memory.failed_order.version) == ("started", "1", None, "3")
+    told = [(one["to"], one["result"]) for one in site.outcomes()]
+    assert told.count(("9", "rolled back")) == 1 and ("3", "rolled back") not in told
+    assert order("9").is_on_trial
+
+
 def test_the_way_back_is_not_removed_however_many_versions_replaced_one_another_within_their_watches(
     host, order, proven
 ):
