@@ -108,6 +108,11 @@ class Fleet:
             rows.append((host.name, version, "started", *when))
         self.story.table(("host", "version", "status", "after the edit", "agent down for"), rows)
 
+    def see_good(self) -> None:
+        """Wait until the desired version has come through its watch everywhere, as a script would."""
+        *_, last = self._meta("status", AGENT, "--watch", "--within", "60s").splitlines()
+        self.story.say(last)
+
     def see_rollback(self, bad: str, back: str) -> None:
         """Wait until each host has tried the bad version, gone back, and said so to meta."""
         rows, evidence = [], ""
@@ -177,6 +182,11 @@ def play(story: Story, directory: Path, stack: ExitStack, interrupts: Interrupts
     fleet.set("version=1.0.1")
     fleet.unset("--for", "hosts:db-01")
     fleet.see("1.0.1", hosts)
+
+    story.step(
+        "Wait until it has come through its watch on all hosts: from then on it is what a failed version goes back to"
+    )
+    fleet.see_good()
 
     story.step("Publish a 1.0.2 that dies at its start, and desire it everywhere")
     fleet.publish("1.0.2", agents.BROKEN_PROGRAM)

@@ -67,10 +67,10 @@ class Class:
         self._cohorts: dict[frozenset[tuple[str, float]], Class] = {frozenset(): self}  # by `since`
         self._comers: WeakKeyDictionary[Class, Class] = WeakKeyDictionary()  # the cohort, by the class hosts come from
 
-    def unaware(self, agents: Iterable[str]) -> "Class":
-        """Return the cohort for hosts that have not received the orders of these agents yet."""
+    def newcomers(self) -> "Class":
+        """Return the cohort for hosts that report for the first time."""
         at = self.book.at
-        return self._cohort(dict.fromkeys(agents, at)) if at else self
+        return self._cohort(dict.fromkeys(self.orders, at)) if at else self
 
     def comers(self, former: "Class", last_seen: float = 0.0) -> "Class":
         """Return the cohort for hosts that move here from `former`. Orders that are the same in both keep their times.

@@ -23,7 +23,6 @@ from meta.hosts.model import Census, Host, Moment, Part, Roll, Saved, Silence, S
 from meta.hosts.outcomes import clean_outcomes
 from meta.hosts.regroup import Regrouping
 from meta.hosts.sorted_names import Folded, Names
-from meta.records.history import LastEdits
 from meta.records.model import RecordSet
 from updater.wire.heartbeat import Report
 
@@ -178,9 +177,10 @@ class HostTable:
             host = self._hosts.get(name)
             return merging.saved_of(self._index, host) if host else None
 
-    def load(self, saved: Iterable[Saved], now: float, ahead: float, edits: LastEdits) -> None:
-        """Fill a new table; see `merging.load`. Rows that cannot be decoded are logged and left out."""
-        self._in_turns(saved, lambda some: merging.load(self._index, some, now, ahead, edits))
+    def load(self, saved: Iterable[Saved], now: float, ahead: float) -> None:
+        """Fill a new table. Rows that cannot be decoded are logged and left out. A host that is dated later than now counts as
+        heard of now, and is written again if that is more than `ahead` seconds."""
+        self._in_turns(saved, lambda some: merging.load(self._index, some, now, ahead))
         with self._lock:
             merging.loaded(self._index, now)
 

@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from meta.errors import Unknown
-from meta.records.history import BAN, HOST, LABELS, RECORD, TARBALL, Change, Edit, LastEdits, Revision, changes
+from meta.records.history import BAN, HOST, LABELS, RECORD, TARBALL, Change, Edit, Revision, changes
 from meta.records.model import Ban, Record, RecordSet, as_fields, from_fields
 from meta.records.publications import Publication
 from meta.store import hosts, retiring
@@ -210,18 +210,6 @@ def last_of_records(database: Database, limit: int) -> list[Revision]:
     newest = sa.select(change.c.revision).where(change.c.kind == RECORD).distinct()
     newest = newest.order_by(change.c.revision.desc()).limit(limit)
     return _read(database, sa.select(revision).where(revision.c.number.in_(newest)).order_by(revision.c.number.desc()))
-
-
-def last_edits(database: Database) -> LastEdits:
-    made = sa.select(change.c.agent, change.c.name, revision.c.at).where(change.c.revision == revision.c.number)
-    query = made.where(change.c.kind.in_((RECORD, BAN, LABELS)))  # not grouped: PostgreSQL may sort long texts for that
-    agents: dict[str, float] = {}
-    labels: dict[str, float] = {}
-    with database.reading() as connection:
-        for agent, name, at in connection.execute(query):
-            its, key = (agents, agent) if agent else (labels, name)
-            its[key] = max(at, its.get(key, 0.0))
-    return LastEdits(agents, labels)
 
 
 def revisions_since(database: Database, number: int) -> list[Revision]:

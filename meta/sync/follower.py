@@ -84,7 +84,7 @@ class Follower:
         self._put_in_force(self._store.load_records())
         self._tokens.replace(*self._store.tokens_at())
         self._tokens.hosts.renew(self._store.host_tokens(), head.tokens, self._store.epoch)
-        rows.load(self._table, self._store.load_hosts(), now, self._store.last_edits())
+        rows.load(self._table, self._store.load_hosts(), now)
         self._reached = {TOKENS: head.tokens, HOST_TOKENS: head.tokens, HOSTS: head.hosts}
 
     def follow(self, now: float, written: float) -> None:

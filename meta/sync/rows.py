@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from meta.hosts.model import Host, Saved
 from meta.hosts.table import HostTable
-from meta.records.history import NO_EDITS, LastEdits
 from meta.store import AHEAD, Beat, HostRow
 
 AT_MOST = 20_000  # rows that one transaction writes
@@ -39,14 +38,14 @@ def known(table: HostTable, name: str) -> HostRow | None:
     return row_of(saved) if saved else None
 
 
-def load(table: HostTable, rows: Iterable[HostRow], now: float, edits: LastEdits = NO_EDITS) -> None:
+def load(table: HostTable, rows: Iterable[HostRow], now: float) -> None:
     """Fill a new table, which nothing uses yet. Rows that cannot be decoded are logged and left out.
 
     A row may be dated later than now if a clock was set back since. The host then counts as heard of now, and is written again.
     """
     gc.disable()  # it would search a million new objects for garbage
     try:
-        table.load(map(saved_of, rows), now, AHEAD, edits)
+        table.load(map(saved_of, rows), now, AHEAD)
     finally:
         gc.freeze()  # before `enable`, or the collector would examine them all
         gc.enable()

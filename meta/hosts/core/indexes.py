@@ -55,8 +55,7 @@ class Indexes:
             raise WireError(problem)
         if len(self.hosts) >= self._max_hosts:
             raise TooMany(f"there are {self._max_hosts} hosts already: forget some, or raise maxHosts")
-        klass = self.classes.of(name)
-        group = self.groups.of(self.groups.agent_sets.of(()), klass.unaware(klass.orders))
+        group = self.groups.of(self.groups.agent_sets.of(()), self.classes.of(name).newcomers())
         host = Host(name, now, now, group, since=now)
         self.enter(host)
         self.arrive(host)
