@@ -34,7 +34,7 @@ from meta.sync.clocks import Clocks
 from meta.sync.housekeeping import Lifetimes
 from meta.sync.loop import Condition, Keeper
 
-LATE = 10.0  # seconds of lag behind which meta is not ready
+LATE = 10.0  # seconds of lag beyond which meta is not ready: one that is ready answers by all older edits
 log = logging.getLogger(__name__)
 
 
@@ -59,7 +59,6 @@ class Service:
         self.editor = Editor(
             store, lambda: self.records, self.put_in_force, self.require_database, known_hosts=self.known_hosts
         )
-        self.ages = host_pages.Ages(settings.new_for, settings.late_after, settings.lost_after)
         self.file = settings.records
         self.source = RecordsFile(self.file, self.editor, self.table, settings.url, clock.now) if self.file else None
         self.publishing = threading.Lock()  # held while a tarball and its entry in the records are changed together
@@ -142,6 +141,12 @@ class Service:
     def warnings(self) -> list[str]:
         """Return warnings for a person, which matter even while meta is ready."""
         return self._keeper.warnings(self.clock.now())
+
+    @property
+    def ages(self) -> host_pages.Ages:
+        """The times that decide the state of a host now."""
+        lag = LATE if self.clocks.are_others(self.clock.now()) else 0.0
+        return host_pages.Ages(self.settings.new_for, self.settings.late_after, self.settings.lost_after, lag)
 
     @property
     def clocks(self) -> Clocks:

@@ -38,7 +38,7 @@ class Regrouping:
             step = Step(self._index.classes, Classes(records))
             with self._lock:
                 # With the lock held, so later than any heartbeat that was answered by the former records.
-                step.after.at = clock() if clock else 0.0
+                step.after.at, step.after.began = clock() if clock else 0.0, self._index.classes.began
                 self._index.classes = step.after
                 groups = self._index.groups.all()
                 few = len(self._index.hosts) <= AT_ONCE

@@ -38,6 +38,7 @@ class Ages(NamedTuple):
     new_for: float = 3600  # since its first report
     late_after: float = 900  # without a report
     lost_after: float = 3600  # without a report
+    lag: float = 0.0  # for which another meta may have answered by former records after an edit
 
 
 class HostFilter(NamedTuple):
@@ -69,11 +70,10 @@ def judge(host: Host, now: float, ages: Ages) -> str:
 def view(found: Snapshot, now: float, ages: Ages) -> HostView:
     """Return one host as it is shown: first the agents that it reported, then those that are desired and not reported."""
     host, book = found.host, found.silence.book
-    orders, outcomes = book.of(host.name).orders, host.outcomes
+    orders, outcomes, agents = book.of(host.name).orders, host.outcomes, []
     silent = {one.order.name: told for one in silent_of(found.silence, now) if (told := one.how(host, one.order))}
     all_of_them = list(host.agents())
     known = {reported[0] for reported, _, _ in all_of_them}
-    agents = []
     others = [((name, *UNREPORTED[1:]), 0.0, 0) for name in orders if name not in known]
     for reported, since, looked in [*all_of_them, *others]:
         order, verdict = orders.get(reported[0]), host.group.agent_set.verdict(reported[0])
@@ -99,7 +99,7 @@ def view(found: Snapshot, now: float, ages: Ages) -> HostView:
 def _is_unsettled(host: Host, order: Desired, reported: Reported, book: Classes, ages: Ages) -> bool:
     """Whether a host that looks as desired may be following a former order, as it has not reported since this one."""
     klass = host.group.klass
-    return klass.book is book and host.last_seen < settled_since(order, reported, klass, ages.late_after)
+    return klass.book is book and host.last_seen < settled_since(order, reported, klass, ages.late_after, ages.lag)
 
 
 def _agent_view(

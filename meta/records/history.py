@@ -5,7 +5,7 @@ records in their former order. A change of kind `order` is in a revision only if
 of the records. It is the last of the changes of records.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +14,6 @@ from msgspec.structs import asdict
 from meta.records.model import Ban, Record, RecordSet, as_fields, from_fields
 
 RECORD, ORDER, BAN, LABELS, TARBALL, HOST = "record", "order", "ban", "labels", "tarball", "host"  # kinds of a change
-IN_FORCE = 10.0  # seconds after its date by which an edit is in force at every meta
 
 
 class Edit(msgspec.Struct, frozen=True):
@@ -45,33 +44,6 @@ class Revision(msgspec.Struct, frozen=True):
     action: str
     changes: tuple[Change, ...] = ()
     identity: str = ""  # unique, even if a database that lost revisions assigns their numbers a second time
-
-
-class LastEdits:
-    """When the orders of hosts were last edited (Unix seconds)."""
-
-    def __init__(self, agents: Mapping[str, float], labels: Mapping[str, float]):
-        """agents: by agent, the last edit of its record or its bans; labels: by host, the last edit of its labels."""
-        self._agents = agents
-        self._labels = labels
-        self._newest = max((*agents.values(), *labels.values()), default=0.0)
-
-    def moved(self, by: float) -> "LastEdits":
-        """The same by a clock that is `by` seconds ahead."""
-        later = ({name: at + by for name, at in its.items()} for its in (self._agents, self._labels))
-        return LastEdits(*later) if by else self
-
-    def unheard(self, hostname: str, agents: Collection[str], last_seen: float) -> Collection[str]:
-        """Return those agents whose order may have changed after this host was last heard of."""
-        before = last_seen - IN_FORCE
-        if self._newest <= before:
-            return ()
-        if self._labels.get(hostname, 0.0) > before:
-            return agents
-        return [agent for agent in agents if self._agents.get(agent, 0.0) > before]
-
-
-NO_EDITS = LastEdits({}, {})
 
 
 def changes(before: RecordSet, after: RecordSet) -> tuple[Change, ...]:

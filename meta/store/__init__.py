@@ -10,7 +10,7 @@ from pathlib import Path
 
 from meta.access.tokens import Token
 from meta.errors import Misconfigured
-from meta.records.history import Edit, LastEdits, Revision
+from meta.records.history import Edit, Revision
 from meta.records.model import RecordSet
 from meta.store import dates, hosts, records, tokens
 from meta.store.engine import PATIENCE, Database
@@ -166,10 +166,6 @@ class Store:
     def last_of_records(self, limit: int) -> list[Revision]:
         """The newest revisions that changed a record, the newest first."""
         return records.last_of_records(self._database, limit)
-
-    def last_edits(self) -> LastEdits:
-        """When orders of hosts were last edited."""
-        return records.last_edits(self._database).moved(self._ahead)
 
     def revisions_since(self, number: int) -> list[Revision]:
         """All revisions with higher numbers, oldest first, ready to be replayed."""

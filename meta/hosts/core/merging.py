@@ -15,8 +15,6 @@ from meta.hosts.core.indexes import Indexes
 from meta.hosts.last_seen import Tick
 from meta.hosts.model import Host, Saved
 from meta.hosts.outcomes import read_outcomes, verdicts_of, write_outcomes
-from meta.hosts.standing import MISSED
-from meta.records.history import NO_EDITS, LastEdits
 from updater.wire.decode_problems import in_words
 from updater.wire.limits import MAX_HOSTNAME
 from updater.wire.text import one_line
@@ -78,15 +76,14 @@ def heard(ticks: Iterable[Tick], apart: Container[Host]) -> list[tuple[float, li
     return [(began, ids) for began, ids in found if ids]
 
 
-def load(index: Indexes, some: Iterable[Saved], now: float, ahead: float, edits: LastEdits) -> None:
+def load(index: Indexes, some: Iterable[Saved], now: float, ahead: float) -> None:
     """Enter hosts into a new table. The caller must call `loaded` at the end.
 
-    A host that was not heard of since an edit of its orders counts as one that has not received them. A host may be dated
-    later than now if a clock was set back since. It then counts as heard of now, and it is written again if its time is more
-    than `ahead` seconds late.
+    A host may be dated later than now if a clock was set back since. It then counts as heard of now, and it is written again
+    if its time is more than `ahead` seconds late.
     """
     for saved in some:
-        if (host := _enter(index, saved, now, edits)) and host.last_seen > now:
+        if (host := _enter(index, saved, now)) and host.last_seen > now:
             if host.last_seen > now + ahead:
                 index.dirty.add(host)
             host.last_seen = now
@@ -94,6 +91,7 @@ def load(index: Indexes, some: Iterable[Saved], now: float, ahead: float, edits:
 
 def loaded(index: Indexes, now: float) -> None:
     """Complete the indexes after all hosts of a new table were entered."""
+    index.classes.began = now
     index.seen.load((host for host in index.hosts.values() if not host.retired_at), now)
     index.arrive_all()
 
@@ -151,17 +149,13 @@ def keep_or_forget(index: Indexes, hosts: Iterable[Host], since: float) -> None:
         index.forget(host)
 
 
-def _enter(index: Indexes, saved: Saved, now: float, edits: LastEdits = NO_EDITS) -> Host | None:
+def _enter(index: Indexes, saved: Saved, now: float) -> Host | None:
     """Add a new host, all but `arrive`. Returns None if its row cannot be read."""
     content = _read(index, saved, now)
     if content is None:
         return None
     agent_set, since, looked = content
     klass = index.groups.retired_class if saved.retired_at else index.classes.of(saved.name)
-    tells_turns = all(one[4] is not msgspec.UNSET for one in agent_set.agents)  # else see standing.settled_since
-    settled = saved.last_seen if tells_turns else saved.last_seen - index.seen.horizon / MISSED
-    if unheard := edits.unheard(saved.name, klass.orders.keys(), settled):
-        klass = klass.unaware(unheard)
     host = Host(
         saved.name,
         min(saved.first_seen, now),

@@ -128,8 +128,8 @@ def rolled_back(reason="died"):
     return Outcome("a", "1", "2", "watch", "rolled back", reason, "", 5)
 
 
-def shown(table, now=NOW, **asked):
-    found = progress(table, Asked("a", **asked), now, AGES)
+def shown(table, now=NOW, ages=AGES, **asked):
+    found = progress(table, Asked("a", **asked), now, ages)
     return {key: n for key in ("todo", "trial", "good", "failed", "late", "lost", "held") if (n := getattr(found, key))}
 
 
@@ -656,62 +656,70 @@ def edit(service, at, **fields):
     service.editor.apply(Edit(at, "ann", "", "set"), lambda before: replace(before, **fields))
 
 
-def test_after_a_restart_a_host_is_good_once_it_was_heard_of_since_the_last_edit_of_its_order(started):
+def test_after_a_restart_a_host_is_good_once_it_was_heard_of(started):
+    """Its last report may be by an order that is in no history: of a file's records, or after a backup was restored."""
     now, first = time.time(), replace(RECORD, release=Release("1"))
     before = started()
     edit(before, now - 900, records=(first,))
-    for name, ago in (("late", 300), ("h1", 70), ("h2", 70)):
+    for name, ago in (("late", 300), ("h1", 70), ("h2", 5)):
         beat(before.table, name, "1", now=now - ago)
-    edit(before, now - 60, records=(RECORD,))
-    edit(before, now - 40, records=(first,))
-    beat(before.table, "h2", "1", now=now - 20)
     table = started().table
-    assert progress(table, Asked("a"), now, AGES).waits == {"heartbeat": 1}
-    assert shown(table, now) == {"good": 1, "todo": 1, "late": 1}
-    assert shown(table, now, include_lost=True) == {"good": 1, "todo": 2}
-    beat(table, "h1", "2", "stoped", now=time.time())  # it had begun with 2
+    assert progress(table, Asked("a"), now, AGES).waits == {"heartbeat": 2}
+    assert shown(table, now) == {"todo": 2, "late": 1}
+    assert shown(table, now, include_lost=True) == {"todo": 3}
+    beat(table, "h1", "2", "stoped", now=time.time())  # it had begun with 2, which was withdrawn
+    beat(table, "h2", "1", now=time.time())
     assert shown(table, time.time()) == {"good": 1, "todo": 1, "late": 1}
     beat(table, "h1", "1", now=time.time())
     assert shown(table, time.time()) == {"good": 2, "late": 1}
-    assert shown(started().table, time.time()) == {"good": 2, "late": 1}, "that is in the database"
+    assert find(table, "h2", time.time(), AGES).agents[0].waits == ""
 
 
-def test_after_a_restart_a_host_that_tells_of_no_turns_is_good_if_it_was_heard_of_an_interval_after_the_edit(started):
+def test_after_a_restart_a_host_that_tells_of_no_turns_is_good_if_it_was_heard_of_an_interval_later(started):
     now, before = time.time(), started()
     edit(before, now - 900, records=(RECORD,))
-    for name, ago in (("soon", 200), ("after", 200), ("soon", 60), ("after", 20)):
-        beat(before.table, name, trial=UNSET, now=now - ago)
-    edit(before, now - 90, records=(replace(RECORD, attempt=1),))
+    for ago in (200, 5):
+        beat(before.table, "h1", trial=UNSET, now=now - ago)
+    table, began = started().table, time.time()
+    beat(table, "h1", trial=UNSET, now=began + 20)
+    assert shown(table, began + 20) == {"todo": 1}
+    beat(table, "h1", trial=UNSET, now=began + 40)
+    assert shown(table, began + 40) == {"good": 1}
+
+
+def test_a_failure_in_the_first_report_after_a_restart_counts(started):
+    now, before = time.time(), started()
+    edit(before, now - 3, records=(RECORD,))
+    beat(before.table, "h1", "1", now=now - 1)
     table = started().table
-    assert [one.name for one in progress(table, Asked("a"), now, AGES).last] == ["soon"]
-    assert shown(table, now) == {"good": 1, "todo": 1}
+    beat(table, "h1", "1", outcome=REFUSED, now=time.time())
+    assert shown(table, time.time()) == {"failed": 1}
 
 
-@pytest.mark.parametrize(
-    ("fields", "todo"),
-    [
-        ({"records": (replace(RECORD, attempt=1),)}, ["h1", "h2"]),
-        ({"records": (RECORD, Record("b", Release("1"), "http://r"))}, []),
-        ({"bans": (Ban("a", "1"),)}, ["h1", "h2"]),
-        ({"bans": (Ban("b", "1"),)}, []),
-        ({"labels": {"h2": {"ring": "1"}}}, ["h2"]),
-    ],
-    ids=["record", "another record", "ban", "another ban", "labels"],
-)
-def test_after_a_restart_hosts_are_to_do_for_one_heartbeat_if_an_edit_may_have_changed_their_order(
-    started, fields, todo
-):
-    now = time.time()
-    before = started()
-    edit(before, now - 900, records=(RECORD,))
+def test_the_start_is_a_time_of_this_machines_clock(table):
+    load(table, [], NOW)
+    table.move_along(-5000.0, NOW - 5000)
+    order(table, 2, RECORD, at=NOW - 4990)
+    assert table.classes.began == NOW - 5000
+
+
+# --- what hosts hear of other metas ---
+
+
+def test_of_several_metas_one_may_answer_by_former_records_for_a_while(table):
+    """A host that it answered so looks good, and is about to follow the former order."""
+    other = HostTable(RecordSet(1, (replace(RECORD, release=Release("1")),)))
     for name in ("h1", "h2"):
-        beat(before.table, name, now=now - 50)
-    edit(before, now - 40, **fields)
-    table = started().table
-    assert [one.name for one in progress(table, Asked("a"), now, AGES).last] == todo
-    for name in todo:
-        beat(table, name, now=time.time())
-    assert shown(table, time.time()) == {"good": 2}
+        beat(table, name, "1")
+    order(table, 2, RECORD, at=NOW + 10)
+    order(table, 3, replace(RECORD, release=Release("1")), at=NOW + 11)
+    for number, name in enumerate(("h1", "h2"), 1):
+        beat(other, name, "1", now=NOW + 12)
+        absorb(table, Since(number, [known(other, name)._replace(id=number)], [], []), NOW + 13)
+    assert shown(table, NOW + 13) == {"good": 2}
+    assert shown(table, NOW + 13, ages=AGES._replace(lag=10.0)) == {"todo": 2}
+    beat(table, "h1", "1", now=NOW + 22)
+    assert shown(table, NOW + 22, ages=AGES._replace(lag=10.0)) == {"good": 1, "todo": 1}
 
 
 # --- what a host tells before it has heard of its present order ---
