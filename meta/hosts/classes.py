@@ -135,7 +135,8 @@ class Classes:
     def __init__(self, records: RecordSet, at: float = 0.0):
         self.records = records
         self.at = at  # when these records came in force here (Unix seconds); 0.0: unknown, hosts may know them
-        self.began = 0.0  # when hosts were loaded (Unix seconds); an earlier report may follow an order that is not known
+        # When hosts were loaded (Unix seconds). A report before it may follow an order that is not known.
+        self.began = 0.0
         self.version_fingerprint = cache(partial(version_fingerprint, records))  # by agent
         self.selectors = selectors(records)
         self.tests = [(selector, _test(selector)) for selector in self.selectors]
