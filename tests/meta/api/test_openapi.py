@@ -69,7 +69,7 @@ def test_schemathesis_would_find_a_defect(tmp_path):
     from helpers.schemathesis_run import run
 
     def prepare(world):
-        world.service.table.census = None
+        world.service.table.parts = None
 
     found = run(tmp_path, cases=62, seed=1, prepare=prepare).failures
     assert any(": Server error" in text for text in found), found
