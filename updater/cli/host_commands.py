@@ -97,7 +97,10 @@ def unhold(config_file: Path, root: Path | None, agent: str) -> None:
 @ROOT
 @AGENT
 def rollback(config_file: Path, root: Path | None, agent: str) -> None:
-    """Take AGENT back to the last version that came through its watch. It stays there until meta desires another than now."""
+    """Take AGENT back to the last version that came through its watch. It stays there until meta desires another than now.
+
+    Without such a version: to the one before, on trial, if it ran when it was replaced and had not died.
+    """
     from updater.cli import following
     from updater.host import operator_requests
 
@@ -187,6 +190,7 @@ def _rollback_target(host: "Host", agent: str) -> tuple[str, str]:
     """The current version, and the one that a rollback takes the agent to. Raises NotThere if it cannot be rolled back."""
     from updater.cli import explain
     from updater.host import operator_requests
+    from updater.model.ways_back import no_way_back
     from updater.reconcile import cycle
 
     operator_requests.require(host.layout, agent)
@@ -198,7 +202,7 @@ def _rollback_target(host: "Host", agent: str) -> tuple[str, str]:
         raise NotThere(f"{agent} is not at the version that meta desires: there is nothing to roll back")
     if back := explain.rollback_target(observed, order, host.memories.of(agent)):
         return observed.current, back
-    raise NotThere(f"no other version of {agent} is installed to roll back to")
+    raise NotThere(f"{agent} is not rolled back: {no_way_back(observed.current, observed.installs)}")
 
 
 def _to_retry(host: "Host", agent: str) -> str:

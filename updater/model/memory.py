@@ -5,24 +5,22 @@ Pure: each change returns a new value, and `updater.host.memories` writes it to 
 
 from collections.abc import Container
 
-import msgspec
 from msgspec.structs import replace
 
 from updater.model.observed import Observed
-from updater.model.recognised import Processes
+from updater.model.outcomes import Outcomes
 from updater.model.trials import WATCHES, Dropped, Moment, Rejected, Trial, same_artifact
 from updater.model.unfit import Unfit
 from updater.model.ways_back import Ways, WaysBack
 from updater.wire.heartbeat import DONE, Desired, Outcome
 
-KEPT_OUTCOMES = 8  # unreported outcomes of one agent; older ones are dropped
 WATCH = "watch"  # the step of an outcome that no action has caused: how a watch ended
 CAME_THROUGH = "it has come through its watch"
 LIMIT = 4 << 20  # bytes of a memory file; a rejected order alone may be as large as a reply, 1 MiB
 _STARTS = ("start", "hand over")  # steps that begin a watch
 
 
-class Memory(Processes, frozen=True):
+class Memory(Outcomes, frozen=True):
     """The memory of one agent."""
 
     current: str = ""  # the last version that `.version` named
@@ -30,13 +28,11 @@ class Memory(Processes, frozen=True):
     previous: str = ""  # the version before the last switch
     trial: Trial | None = None
     rejected: Rejected | None = None
-    outcomes: tuple[Outcome, ...] = ()  # not yet received by meta
-    last: Outcome | None = None  # the last outcome, reported or not
-    # The order whose failure `last` is. Its name on the disk is that of earlier versions of the updater.
-    failed_order: Desired | None = msgspec.field(default=None, name="told_of")
     unfit: Unfit | None = None  # a tarball that is not downloaded again
     ways_back: WaysBack = WaysBack()  # besides `good`
     dropped: Dropped | None = None  # the last operator request, if it was not followed
+    older: str = ""  # the version before `previous`, in case the last switch was cut off
+    left_dead: str = ""  # the last version that was left on trial when it had failed, had died or had never run
 
     def with_order(self, order: Desired) -> "Memory":
         """The memory once meta has sent this order.
@@ -70,6 +66,8 @@ class Memory(Processes, frozen=True):
         """
         memory = self._with(self._ways.installed(installs))
         if current in installs:
+            cut_off = memory.older and memory.previous == current  # then the last switch has changed nothing
+            memory = replace(memory, previous=memory.older, older="") if cut_off else memory
             memory = replace(memory, current=current)._on_trial()
         memory = memory._in_this_watch(moment)
         memory = memory.started(current, moment) if started else memory
@@ -194,17 +192,24 @@ class Memory(Processes, frozen=True):
         `version` is on trial from now on, unless it is `good`. While no version is proven, `current` is the way back, unless it
         has failed or died, or is taken back.
         """
-        memory, trial = (
-            self if self.good or self.trial else replace(self, good=current),
-            self.trial,
-        )  # no trial: see `good`
+        memory, trial = self._leaving(current, version), self.trial
         if version == memory.good:
-            return replace(memory, current=version)
-        is_alive = trial is not None and trial.version == current and not (trial.failure or trial.died or trial.until)
+            return memory
+        is_alive = trial is not None and trial.version == current and trial.was_left_alive
         if is_alive and current and not memory.good and version != memory.back:
             memory = replace(memory, ways_back=WaysBack(unproven=current))
         memory = memory._with(memory._ways.tried_again(version))
-        return replace(memory, previous=current or self.previous, current=version, trial=Trial(version))
+        return replace(memory, trial=Trial(version))
+
+    def _leaving(self, current: str, version: str) -> "Memory":
+        good = self.good if self.good or self.trial else current  # no trial: see `good`
+        if not current:
+            return replace(self, good=good, current=version)
+        older = self.older if self.previous == current else self.previous
+        memory = replace(self, good=good, current=version, previous=current, older=older)
+        if current != good and self.trial and self.trial.version == current and not self.trial.was_left_alive:
+            return replace(memory, left_dead=current)
+        return memory if self.left_dead not in (current, version) else replace(memory, left_dead="")
 
     def put_back(self, current: str) -> "Memory":
         """The memory after a switch was undone: `.version` names `current` again, and no version is on trial."""
@@ -218,14 +223,15 @@ class Memory(Processes, frozen=True):
         return replace(memory, trial=replace(self.trial, failure=reason, evidence=evidence))
 
     def rolled_back_by_operator(self, order: Desired, installs: Container[str]) -> "Memory":
-        """The memory after an operator request to roll the order's version back; unchanged if no other is installed."""
+        """The memory after an operator request to roll the order's version back; unchanged without a way back."""
         back, memory = self.way_back(order.version, installs), self._with(self._ways.installed(installs))
         memory = memory.rejecting(order, "by hand") if back else self
         return memory if not back or memory.back == back else replace(memory, ways_back=WaysBack(unproven=back))
 
     def way_back(self, version: str, installs: Container[str]) -> str:
-        """The version that an operator request rolls `version` back to; "" if no other is installed."""
-        candidates = self._ways.without(version).installed(installs).best, self.previous
+        """The version that an operator request rolls `version` back to; "" if no other is proven, or was left alive."""
+        previous = self.previous if self.previous != self.left_dead else ""
+        candidates = self._ways.without(version).installed(installs).best, previous
         return next((one for one in candidates if one and one in installs and one != version), "")
 
     def rejecting(self, order: Desired, reason: str) -> "Memory":
@@ -240,26 +246,10 @@ class Memory(Processes, frozen=True):
         memory = self.failed(version, reason, "")
         return replace(memory, trial=replace(memory.trial, told=True)) if memory.trial else memory
 
-    def with_outcome(self, outcome: Outcome, order: Desired | None = None) -> "Memory":
-        """The memory with an outcome for the next report. A repeated failure is not added again.
-
-        order: the one that failed; None if none did.
-        """
-        again = self.last and replace(outcome, at=self.last.at, evidence=self.last.evidence) == self.last
-        if again and outcome.result != DONE:
-            return self
-        kept = (*self.outcomes, outcome)[-KEPT_OUTCOMES:]
-        failed = None if outcome.result == DONE else order
-        return replace(self, outcomes=kept, last=outcome, failed_order=failed)
-
     def with_turn_outcome(self, outcome: Outcome, order: Desired) -> "Memory":
         """The same for the outcome of a turn. A `done` is left out while the version is on trial: `after_look` adds it."""
         is_early = outcome.result == DONE and self.is_on_trial and outcome.step in _STARTS
         return self if is_early else self.with_outcome(outcome, order)
-
-    def reported(self, outcomes: tuple[Outcome, ...]) -> "Memory":
-        """The memory after meta has received these outcomes."""
-        return replace(self, outcomes=tuple(o for o in self.outcomes if o not in outcomes))
 
     @property
     def is_on_trial(self) -> bool:

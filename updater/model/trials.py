@@ -69,6 +69,11 @@ class Trial(msgspec.Struct, frozen=True):
             return replace(met, replaced=self.replaced + 1, until=min(until, latest), capped=until > latest)
         return met
 
+    @property
+    def was_left_alive(self) -> bool:
+        """Whether the version had started and neither failed nor died, of one that is left for another: as far as is known."""
+        return not (self.failure or self.died or self.until)
+
     def replacements(self) -> str:
         """How often what listens was replaced, in words; "" if it never was."""
         if not self.replaced:

@@ -13,6 +13,14 @@ import msgspec
 _KEPT = 16  # proven versions that are remembered
 
 
+def no_way_back(version: str, installs: Iterable[str]) -> str:
+    """Why an operator request cannot roll `version` back, in words."""
+    others = sorted(one for one in installs if one != version)
+    if not others:
+        return "no other version is installed"
+    return f"no other version has come through its watch here, or ran when it was left ({', '.join(others)} installed)"
+
+
 class WaysBack(msgspec.Struct, frozen=True):
     """The ways back besides `Memory.good`."""
 

@@ -19,6 +19,7 @@ from updater.model.actions import Action, Plan, Source, Step
 from updater.model.memory import WATCH, Memory
 from updater.model.observed import Observed
 from updater.model.trials import Dropped
+from updater.model.ways_back import no_way_back
 from updater.reconcile.checked_status import look_at
 from updater.reconcile.executor import Executor
 from updater.reconcile.plan import keep_alive, plan
@@ -202,7 +203,7 @@ def _follow_operator(executor: Executor, observed: Observed) -> None:
         if not problem and observed.current != desired:
             problem = f"{desired}, which meta desires, is not the current version"
         if not problem and not executor.memory.way_back(desired, observed.installs):
-            problem = "no other version is installed"
+            problem = no_way_back(desired, observed.installs)
         rolled_back = _followed(executor, Dropped("rollback", version, problem, executor.host.now()))
         if rolled_back:
             after = executor.note(lambda memory: memory.rolled_back_by_operator(executor.order, observed.installs))

@@ -118,7 +118,19 @@ def test_a_rollback_without_another_version_says_so(host, site):
     host.run("once")
     done = host.run("rollback", "agent")
     assert done.returncode == 1
-    assert "no other version of agent is installed" in done.stderr
+    assert "agent is not rolled back: no other version is installed" in done.stderr
+
+
+def test_a_rollback_does_not_lead_to_a_version_that_never_ran(host, site):
+    site.publish(version="1", control=script('[ "$1" = status ] && echo stoped; exit 0'))
+    site.publish(version="2", control=QUIET)
+    for version in ("1", "2"):
+        site.desire(("agent", version))
+        host.run("once")
+    done = host.run("rollback", "agent")
+    assert done.returncode == 1
+    assert "no other version has come through its watch here, or ran when it was left (1 installed)" in done.stderr
+    assert running(host, "2") and "rollback" not in host.run("why", "agent").stdout
 
 
 @pytest.mark.parametrize("command", ["hold", "unhold", "rollback", "retry", "why"])
@@ -159,8 +171,8 @@ def test_why_shows_the_version_that_a_rollback_goes_to(upgraded, site):
     assert rollback_target(upgraded) == ([], []), "it is taken back already"
     site.desire(("agent", "1"))
     assert upgraded.run("once").returncode == 0
-    assert "installed  1\n" in upgraded.run("why", "agent").stdout
-    assert rollback_target(upgraded) == ([], []), "no other version is left"
+    assert "installed  1, 2\n" in upgraded.run("why", "agent").stdout, "the version before is kept"
+    assert rollback_target(upgraded) == ([], []), "2 was taken back from"
 
 
 def test_a_retry_of_a_download_with_other_bytes_says_that_it_is_fetched_again_anyway(upgraded, site):

@@ -486,6 +486,30 @@ def test_the_way_back_by_a_person_leads_past_a_version_that_was_replaced_within_
     assert (back.back, back.rejected.reason, back.switching("2", "1").is_on_trial) == ("1", "by hand", False)
 
 
+def test_the_version_before_an_order_back_to_the_good_one_is_kept_and_a_person_may_go_back_to_it():
+    memory = proven("1", "2").switching("2", "1").started_again("1", MOMENT).stopping("1").switching("1", "2")
+    host = seen("2", UP, "01")
+    todo = plan(host, order(), memory, MOMENT)
+    assert [(a.step, a.version) for a in todo.actions] == [(PRUNE, "0")]
+    assert (todo.memory.previous, todo.memory.way_back("2", "012")) == ("1", "1")
+
+
+@pytest.mark.parametrize("to", ["1", "3"])
+def test_a_switch_that_is_cut_off_leaves_the_version_before_as_it_was(to):
+    memory = proven("1", "2").switching("2", to).switching("2", to)
+    assert remembered(memory, seen("2", UP, "13"), order(), MOMENT).previous == "1"
+    assert remembered(memory, seen(to, UP, "123"), order(to), MOMENT).previous == "2"
+
+
+@pytest.mark.parametrize("trial", [Trial("1", failure="not started"), Trial("1", died=True), Trial("1", until=NOW + 9)])
+def test_a_person_does_not_go_back_to_a_version_that_had_failed_or_died_when_it_was_left(trial):
+    memory = Memory("1", trial=trial).switching("1", "2").started_again("2", MOMENT)
+    memory = remembered(memory, seen("2", UP, "1"), order(), Moment(NOW + WATCH, WATCH))
+    assert (memory.good, memory.previous, memory.way_back("2", "12")) == ("2", "1", "")
+    assert memory.rolled_back_by_operator(order(), "12") == memory
+    assert memory.switching("2", "1").stopping("1").switching("1", "2").way_back("2", "12") == "1", "it ran since"
+
+
 def test_a_person_may_go_back_to_an_unproven_version_where_there_is_no_other_and_it_is_on_trial():
     memory = remembered(left_for_2(), seen("2", UP, "1"), order(), Moment(NOW + WATCH, WATCH))
     assert memory.good == "2"
