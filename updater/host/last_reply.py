@@ -44,9 +44,9 @@ class LastReply(msgspec.Struct, frozen=True):
     renamed_boot: str = ""  # the boot in which it was first seen
     renamed_up: float = 0  # seconds from that boot until it was first seen
 
-    def still_good(self, now: float, limit: float) -> tuple[Desired, ...]:
-        """The orders if they are at most `limit` seconds old, else (); they also count if the clock was set back."""
-        return self.orders if now - self.at <= limit else ()
+    def is_good(self, now: float, limit: float) -> bool:
+        """Whether the orders are at most `limit` seconds old; they also count if the clock was set back."""
+        return now - self.at <= limit
 
     def seconds_of_name(self, name: str, now: Uptime) -> float:
         """For how many seconds the machine has had this name in this boot: 0 for a new name.

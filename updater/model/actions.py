@@ -16,6 +16,8 @@ class Source(Enum):
     # A reply to an earlier run. Until meta answers, the order may have been withdrawn. So the updater only finishes or
     # takes back a trial, and starts the version in `.version` if the order says `start`.
     KEPT = "kept"
+    # Any of these, longer ago than `keepOrders` of cfg.json: nothing is done.
+    EXPIRED = "expired"
 
 
 class Step(Enum):

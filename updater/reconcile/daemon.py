@@ -27,6 +27,7 @@ from updater.model.actions import Source
 from updater.model.observed import Observed
 from updater.net import backoff
 from updater.reconcile import cycle
+from updater.reconcile.plan import EXPIRED
 from updater.reconcile.workers import Workers
 from updater.self_update import handover
 from updater.service import readiness
@@ -38,6 +39,7 @@ _STOP = (signal.SIGTERM, signal.SIGINT)
 _IN_FORCE = {
     Source.EARLIER: "those of its last answer stay in force, and nothing is downloaded",
     Source.KEPT: "until its first answer in this run, what was running is kept running and nothing else is changed",
+    Source.EXPIRED: "no orders are in force",
 }
 
 
@@ -157,11 +159,14 @@ class Daemon:
 
     def _keep(self) -> None:
         """A cycle without meta: its last orders, as far as they may be followed now."""
+        self._tell_source()
         self.observed = cycle.look(self.host, agent_names(self.host.layout))
         self._workers.start(self._good_orders(), self.observed, self._source())
 
     def _source(self) -> Source:
         """How recent the last orders are."""
+        if self._failures and self.host.orders.last.at and not self._are_good():
+            return Source.EXPIRED
         if not self.host.orders.of_this_run:
             return Source.KEPT
         return Source.EARLIER if self._failures else Source.ANSWER
@@ -169,10 +174,15 @@ class Daemon:
     def _tell_source(self) -> None:
         if (source := self._source()) is not self._told:
             self._told = source
+            if source is Source.EXPIRED:
+                log.warning("%s: until it answers, agents are left as they are", EXPIRED)
             tell_source(self.host.layout.source, source)
 
+    def _are_good(self) -> bool:
+        return self.host.orders.last.is_good(self.host.now(), self.host.config.keep_orders)
+
     def _good_orders(self) -> tuple[Desired, ...]:
-        return self.host.orders.last.still_good(self.host.now(), self.host.config.keep_orders)
+        return self.host.orders.last.orders if self._are_good() else ()
 
     def _until(self, due: float) -> None:
         """Wait until `due` (monotonic seconds), a stop or a wanted cycle. Report turns that end; look at versions on trial."""

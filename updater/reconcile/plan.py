@@ -21,6 +21,8 @@ from updater.reconcile import judging
 from updater.wire.heartbeat import STARTED, Desired
 from updater.wire.names import STOP, UPGRADE, is_digest
 
+EXPIRED = "meta's orders are older than keepOrders"
+
 
 def plan(
     observed: Observed,
@@ -41,11 +43,12 @@ def plan(
 
 def _updated(memory: Memory, observed: Observed, desired: Desired, moment: Moment, source: Source) -> Memory:
     """The memory after this observation and this order. A kept order itself changes nothing in it."""
-    memory = memory if source is Source.KEPT else memory.with_order(desired)
+    is_kept = source in (Source.KEPT, Source.EXPIRED)
+    memory = memory if is_kept else memory.with_order(desired)
     if observed.trouble:
         return memory
     # A version that is stopped as ordered has not failed its watch.
-    if desired.cmd == STOP and observed.state is not State.STARTED and source is not Source.KEPT:
+    if desired.cmd == STOP and observed.state is not State.STARTED and not is_kept:
         memory = memory.stopping(observed.current)
     memory, is_started = memory.occupied(observed.occupied, observed.crowding), observed.state is State.STARTED
     memory = memory.recognising(observed.running)
@@ -62,6 +65,8 @@ def _todo(observed: Observed, desired: Desired, memory: Memory, now: float, keep
         return Plan(waits=f"held: {observed.held}")
     if observed.trouble:
         return Plan(waits=observed.trouble)
+    if source is Source.EXPIRED:
+        return Plan(waits=EXPIRED)
     if source is Source.KEPT:
         todo = _by_a_kept_order(observed, desired, memory, now)
         return replace(todo, actions=(*_named(observed), *todo.actions))

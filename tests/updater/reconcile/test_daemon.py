@@ -594,8 +594,11 @@ def test_orders_that_are_too_old_start_nothing(host, site):
     settings = json.loads(host.config.read_text())
     host.config.write_text(json.dumps(settings | {"server": "127.0.0.1:9", "keepOrders": 0}))
     host.start()
-    until("it has looked twice", lambda: log_of(host).count("nothing else is changed") >= 2)
+    until("it has looked twice", lambda: log_of(host).count("no orders are in force") >= 2)
     assert host.control("agent", "status") == "stoped"
+    said = host.run("why", "agent").stdout
+    assert "waits      meta's orders are older than keepOrders" in said and "next " not in said
+    assert log_of(host).count("meta's orders are older than keepOrders") == 1
 
 
 def test_heartbeats_to_a_meta_that_is_away_grow_rare(tmp_path):

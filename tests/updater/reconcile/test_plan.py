@@ -224,6 +224,14 @@ def test_a_version_that_was_given_up_for_another_one_is_not_rejected():
     assert (memory.rejected, memory.switching("1", "2").trial) == (None, Trial("2"))
 
 
+@pytest.mark.parametrize(
+    ("host", "memory"), [(seen("2", DOWN), Memory()), (seen("1", UP, "2"), Memory()), (DEAD, WATCHED), (DEAD, FAILED)]
+)
+def test_by_orders_that_are_too_old_nothing_is_done(host, memory):
+    todo = plan(host, order(), memory, MOMENT, source=Source.EXPIRED)
+    assert (todo.actions, todo.waits) == ((), "meta's orders are older than keepOrders")
+
+
 REJECTED_3 = Memory("3", "1", "1", Trial("3", failure="by hand"), Rejected(order("3"), "by hand"))
 KEPT = [
     ("what runs as ordered stays", seen("2", UP), order(), Memory(), []),
