@@ -1,6 +1,7 @@
 """An agent whose status says neither word: left alone, or with `unknownStatus: upgrade` replaced when it is gone."""
 
 import os
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -124,6 +125,7 @@ def test_why_names_what_an_agent_was_started_with_besides(host, site, up, monkey
     by_hand = {"META_TOKEN": "secret", "PYTHONPATH": "/x", "KEPT": "yes"}
     os.spawnve(os.P_WAIT, str(directory / "control"), ["control", "start"], dict(os.environ) | by_hand)
     pid = int((directory / "pid").read_text())
+    until("it is what the script runs", lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
     seen = observe(host.layout, "agent", 5)
     lines = [line for line in explain.why(host, seen, host.orders.last) if line.startswith("inherited")]
     assert len(lines) == 1
