@@ -117,6 +117,11 @@ class AgentSet:
         """Return what is reported of this agent; UNREPORTED if nothing is."""
         return next((reported for reported in self.agents if reported[0] == agent), UNREPORTED)
 
+    def tells_turns(self, agent: str) -> bool:
+        """Whether the updater would say that a change of this agent is under way. It tells so where it tells of trials."""
+        its = [reported for reported in self.agents if reported[0] == agent] or self.agents
+        return any(reported[4] is not UNSET for reported in its)
+
     def verdict(self, agent: str) -> Verdict | None:
         return next((one for one in self.verdicts if one.agent == agent), None)
 

@@ -108,16 +108,16 @@ def is_on_trial(host: "Host", place: int, late_after: float) -> bool:
     return host.last_seen - since < late_after / MISSED
 
 
-def settled_since(order: Desired, reported: Reported, klass: Class, late_after: float, lag: float = 0.0) -> float:
+def settled_since(order: Desired, tells_turns: bool, klass: Class, late_after: float, lag: float = 0.0) -> float:
     """Return the time since which hosts that look good must have been heard of, or 0.0 if any time will do.
 
     A host that was last heard of before its order came in force, or before this meta started, may still follow a former one.
     A later report says whether a change has begun. Only an updater that reports no trials may say nothing about a change for
-    as long as it takes. lag: seconds for which another meta may have answered by the former records.
+    as long as it takes. tells_turns: see AgentSet; lag: seconds for which another meta may have answered by former records.
     """
     since = klass.since.get(order.name, 0.0)
     since = max(since + lag if since else 0.0, klass.book.began)
-    return since + late_after / MISSED if since and reported[4] is UNSET else since
+    return since if tells_turns or not since else since + late_after / MISSED
 
 
 def is_down(state: str, klass: Class, agent: str, last_seen: float, excused: float) -> bool:

@@ -80,7 +80,7 @@ def view(found: Snapshot, now: float, ages: Ages) -> HostView:
         is_down = order is not None and is_down_while_held(order, reported)
         outcome = outcome_of(host, order) if order and is_down else (outcomes | silent).get(reported[0])
         shown = _agent_view(reported, order, verdict, outcome, since, looked)
-        if order and not shown.drift and _is_unsettled(host, order, reported, book, ages):
+        if order and not shown.drift and _is_unsettled(host, order, book, ages):
             shown = replace(shown, waits=HEARTBEAT)
         agents.append(replace(shown, failed=True) if reported[0] in silent else shown)
     return HostView(
@@ -96,10 +96,10 @@ def view(found: Snapshot, now: float, ages: Ages) -> HostView:
     )
 
 
-def _is_unsettled(host: Host, order: Desired, reported: Reported, book: Classes, ages: Ages) -> bool:
+def _is_unsettled(host: Host, order: Desired, book: Classes, ages: Ages) -> bool:
     """Whether a host that looks as desired may be following a former order, as it has not reported since this one."""
-    klass = host.group.klass
-    return klass.book is book and host.last_seen < settled_since(order, reported, klass, ages.late_after, ages.lag)
+    klass, tells_turns = host.group.klass, host.group.agent_set.tells_turns(order.name)
+    return klass.book is book and host.last_seen < settled_since(order, tells_turns, klass, ages.late_after, ages.lag)
 
 
 def _agent_view(

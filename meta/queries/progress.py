@@ -148,7 +148,7 @@ class _Question:
         if order is None or state != GOOD:
             return 0.0
         late_after, lag = self.ages.late_after, self.ages.lag
-        since = standing.settled_since(order, agent_set.reported(order.name), klass, late_after, lag)
+        since = standing.settled_since(order, agent_set.tells_turns(order.name), klass, late_after, lag)
         return since if since + self.ages.late_after + SLACK > self.now or self.asked.include_lost else 0.0
 
     def is_on_trial(self, host: Host) -> bool:

@@ -687,6 +687,17 @@ def test_after_a_restart_a_host_that_tells_of_no_turns_is_good_if_it_was_heard_o
     assert shown(table, began + 40) == {"good": 1}
 
 
+def test_after_a_restart_a_stop_is_done_where_the_agent_is_not_there_once_its_host_was_heard_of(started):
+    now, before = time.time(), started()
+    edit(before, now - 900, records=(replace(RECORD, cmd="stop"),))
+    other = RealAgent("other", "1", "started", 5, trial=False)
+    before.table.beat(Report("h1", [other]), "", now - 5)
+    table = started().table
+    assert shown(table, time.time()) == {"todo": 1}
+    table.beat(Report("h1", [other]), "", time.time())
+    assert shown(table, time.time()) == {"good": 1}
+
+
 def test_a_failure_in_the_first_report_after_a_restart_counts(started):
     now, before = time.time(), started()
     edit(before, now - 3, records=(RECORD,))
