@@ -24,9 +24,9 @@ MUTATIONS = {
     ),
     "the tree is not synced before its marker says that it is whole": (
         ("--class", "power", "--scenario", "upgrade", "--sample", "20"),
-        "reconcile/executor.py",
-        "extract.unpack(fetched.file, staging, self.host.config.limits)",
-        "extract.unpack(fetched.file, staging, self.host.config.limits, durable=False)",
+        "artifact/installing.py",
+        "extract.unpack(fetched.file, staging, limits)",
+        "extract.unpack(fetched.file, staging, limits, durable=False)",
         "has the marker and is not complete",
     ),
     ".version is written in place": (

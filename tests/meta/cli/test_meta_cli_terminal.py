@@ -76,9 +76,9 @@ def test_a_watch_goes_on_until_every_host_is_as_desired(server, boss):
         terminal.expect("2 to do")
         server.beat("web-1", falcon="1.0.1", trial=True)
         terminal.expect("1 to do, 1 on trial")
-        server.beat("web-1", falcon="1.0.1")
+        server.beat("web-1", falcon="1.0.1", trial=False)
         terminal.expect("1 to do, 1 good")
-        server.beat("web-2", falcon="1.0.1")
+        server.beat("web-2", falcon="1.0.1", trial=False)
         terminal.expect("every host is as desired")
         assert terminal.end() == 0
 

@@ -645,6 +645,7 @@ def test_a_new_version_that_runs_and_says_it_does_not_is_ended_on_the_way_back(h
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"x" * 5000, b"../..", b"1\n2\n"])
 def test_a_damaged_version_file_is_no_version(host, site, running, content):
     os.kill(running, signal.SIGKILL)
+    until("it is gone", lambda: status(host) == "stoped")
     host.layout.agent("agent").version_file.write_bytes(content)
     assert run(host).matches
     assert (current(host), status(host)) == ("1", "started")
