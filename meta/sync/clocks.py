@@ -80,8 +80,8 @@ class Clocks:
         self._metas = known | {meta: (ahead, now) for meta, ahead in found.items()}
 
     def are_others(self, now: float) -> bool:
-        """Whether another meta has written to the database lately."""
-        return any(abs(now - at) < FORGOTTEN for _, at in self._metas.values())
+        """Whether another meta has written to the database lately. What retires hosts is written without a name by any."""
+        return any(meta and abs(now - at) < FORGOTTEN for meta, (_, at) in self._metas.items())
 
     def metas(self, now: float) -> float:
         """Return by how many seconds another meta's clock is ahead of this one (below zero: behind), of the one that differs
