@@ -76,6 +76,7 @@ class Keeper:
 
     def load(self, now: float) -> None:
         """Fill the memory from the database. It must be empty. Raises TryLater."""
+        self._look_at_clock()
         self._ask_clock(now)
         self._follower.load(now)
         self._in_step = self._up_since = now

@@ -9,10 +9,11 @@ import pytest
 
 from helpers import machine
 from helpers.site import Site
-from lab.fleet import end_all_of
+from lab.fleet import end_all_of, until
 from updater.host.config import Config, Timeouts
 from updater.host.context import Host
 from updater.kernel import processes
+from updater.kernel.processes import Table
 from updater.model.layout import Layout
 from updater.net.http import Http
 
@@ -48,6 +49,8 @@ def spawn():
             os.killpg(one.pid, signal.SIGKILL)
         one.kill()
         one.wait()
+    numbers = {one.pid for one in started}
+    until("their groups are gone", lambda: not any(one.session in numbers for one in Table().by_pid.values()))
 
 
 @pytest.fixture

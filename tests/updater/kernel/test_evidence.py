@@ -123,7 +123,8 @@ def test_what_another_agent_claims_is_its_own_wherever_its_program_lies_and_it_w
     shutil.copy("/bin/sh", runtime / "java")
     (app / "var").mkdir()
     main = (app if evidence == "script" else root.parent) / "main.sh"
-    main.write_text("sleep 4852; :")
+    os.mkfifo(root.parent / "fifo")
+    main.write_text(f"(read x <>{root.parent}/fifo; :) & wait")
     marks = {"OPS_UPDATER_START": "app:12"} if evidence == "mark" else {}
     one = spawn(runtime / "java", main, env=os.environ | marks)
     if evidence.endswith("pid file"):
@@ -131,9 +132,9 @@ def test_what_another_agent_claims_is_its_own_wherever_its_program_lies_and_it_w
     if evidence == "memory":
         known = Recognised("1", host.boot, processes=frozenset({processes.identity(one.pid)}))
         host.memories.change("app", lambda memory: memory.recognising(known))
+    until("its worker is there", lambda: sum(other.parent == one.pid for other in Table().by_pid.values()) == 1)
     assert witness.recognise(Table(), runtime, None, "b") == []
     (runtime / "pid").write_text(str(one.pid))
-    until("its child is there", lambda: len(witness.recognise(Table(), runtime, None, "b")) == 2)
     assert one.pid in [o.pid for o in witness.recognise(Table(), runtime, None, "b")], "its own pid file counts more"
 
 
