@@ -28,7 +28,7 @@ DOORS = {
     "requests": {"updater/net/http.py", "meta/cli/client.py"},
     "urllib3": {"updater/net/http.py"},
     "subprocess": {"updater/host/control_script.py"},
-    "fcntl": {"updater/durable_files.py"},
+    "fcntl": {"updater/kernel/root_lock.py"},
     "sqlalchemy": {"meta/store/"},
     "alembic": {"meta/store/"},
     "flask": {"meta/web/", "meta/api/routes.py", "meta/api/state.py", "meta/artifacts/transfer.py"},
@@ -72,6 +72,7 @@ PATH_CHANGES = {
 }
 DISK_DOORS = {
     "updater/durable_files.py",
+    "updater/kernel/root_lock.py",
     "updater/artifact/extract.py",
     "updater/artifact/fsync_pool.py",
     "meta/store/sqlite/files.py",

@@ -1,4 +1,4 @@
-"""Files that survive a crash: atomic writes, durable renames, careful reads, and the lock.
+"""Files that survive a crash: atomic writes, durable renames and careful reads.
 
 Readers see the old content or the new one, never a mixture, and what returned without an error is on the disk. Reads follow no
 links and open nothing but regular files, since others may have placed something there.
@@ -6,7 +6,6 @@ links and open nothing but regular files, since others may have placed something
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from updater import places
-from updater.errors import Misconfigured, TryLater
+from updater.errors import TryLater
 
 RESERVE = 64 << 20  # bytes that stay free on the disk
 
@@ -253,31 +252,3 @@ def trouble(what: str, error: OSError) -> TryLater:
     """An OSError as TryLater. what: what failed; a dangling link on the way to the file is added to the text."""
     broken = places.dangling(Path(error.filename)) if isinstance(error.filename, str) else ""
     return TryLater(f"{what}: {error.strerror or error}{f' ({broken})' if broken else ''}")
-
-
-@contextlib.contextmanager
-def only_one(lock: Path) -> Iterator[None]:
-    """Context that holds the lock file. Raises Misconfigured if another process holds it.
-
-    Children do not inherit the descriptor, so a daemon that an agent's script starts does not keep the lock.
-    """
-    make_directory(lock.parent)
-    try:
-        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    except OSError as e:
-        raise trouble(f"cannot open the lock {lock}", e) from e
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            owner = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
-            raise Misconfigured(
-                f"another updater (pid {owner}) works on {lock.parent.parent}: stop it first, or use another --root"
-            ) from e
-        # Only for the message above: a full disk must not stop the updater.
-        with contextlib.suppress(OSError):
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(fd)

@@ -161,7 +161,8 @@ def test_slow_senders_of_one_address_take_no_places_from_others(meta):
         slow.open(700, head("POST", "/heartbeat"))
         until("those that are too many are refused", lambda: slow.answered() >= 700 - 64 - 256)
         assert slowest_beat(meta, 100, source="127.0.0.2") < 2
-    assert slowest_beat(meta, 10) < 2, "the places are free again"
+    until("the places are free again", lambda: beat(meta, "h1").status_code == 200)
+    assert slowest_beat(meta, 10) < 2
 
 
 @pytest.mark.timed
@@ -247,7 +248,9 @@ def test_a_host_with_a_token_cannot_be_impersonated(meta):
 def test_sigterm_writes_everything_down(meta):
     meta.start()
     with Load(meta.address, Plan(500, changing=0.5)) as load:
-        load.run(1500)
+        for _ in range(3):
+            load.run(500)  # each host once, so that no report of a host overtakes another one
+        assert not load.result.failed
         assert meta.stop(signal.SIGTERM) == 0
     rows = hosts_in(meta.database)
     assert len(rows) == 500

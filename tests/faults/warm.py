@@ -26,9 +26,9 @@ def load_all(directory: Path, site: Site, settings: dict[str, Any]) -> None:
             importlib.import_module(module.name)
     for name in ("difflib", "netrc", "encodings.ascii", "encodings.idna"):
         importlib.import_module(name)
-    from updater import durable_files
     from updater.host import config
     from updater.host.context import Host
+    from updater.kernel import root_lock
     from updater.model.layout import Layout
     from updater.net.http import Http
     from updater.reconcile import cycle
@@ -39,7 +39,7 @@ def load_all(directory: Path, site: Site, settings: dict[str, Any]) -> None:
     goods.publish(site.files, "first", "1")
     site.desire(("first", "1"))
     for _ in range(2):
-        with durable_files.only_one(layout.lock):
+        with root_lock.only_one(layout.lock):
             cycle.run(Host(layout, config.load(file), Http()))
     reaper.end_all()
     shutil.rmtree(directory)

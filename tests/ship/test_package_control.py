@@ -14,8 +14,8 @@ import pytest
 from helpers import machine
 from helpers.packaged import configure
 from lab.fleet import end_all_of, until
-from updater import durable_files
 from updater.errors import Misconfigured
+from updater.kernel import root_lock
 from updater.wire.heartbeat import VERSION
 
 FIRST, SECOND = "1.0.0", "1.0.1"
@@ -124,7 +124,7 @@ def test_started_means_that_the_port_is_taken_or_without_http_the_lock(root, con
         assert control(FIRST, "status").stdout == "stoped\n"
     (root / "cfg.json").write_text(json.dumps(settings | {"http": {"enabled": False}}))
     assert control(FIRST, "start").returncode == 0
-    with pytest.raises(Misconfigured, match="another updater"), durable_files.only_one(root / ".updater" / "lock"):
+    with pytest.raises(Misconfigured, match="another updater"), root_lock.only_one(root / ".updater" / "lock"):
         pass
     assert control(FIRST, "reload").stdout == "configuration read again\n"
     control(FIRST, "stop")

@@ -12,6 +12,8 @@ from updater.model.memory import Memory
 
 _WAIT = 150.0  # seconds for the daemon to follow a request: a stop, a start and some more
 _DROPPED = 5.0  # seconds for the daemon to drop a request itself, with a reason, after meta desires another version
+_GONE = 10.0  # seconds without a running updater; one that is started again or replaced takes less
+_WAKE_AGAIN = 1.0  # seconds; doubled each time
 
 
 def wait_for_request(host: Host, agent: str, what: str, version: str) -> None:
@@ -22,7 +24,9 @@ def wait_for_request(host: Host, agent: str, what: str, version: str) -> None:
     """
     request = host.layout.rollback_request(agent) if what == "rollback" else host.layout.retry_request(agent)
     began = desired_since = time.monotonic()
+    updater = _Updater(host, f"the {what} of {agent} {version}")
     while operator_requests.requested(request) is not None:
+        updater.keep_awake()
         now, desired = time.monotonic(), _desired(host, agent)
         desired_since = now if desired == version else desired_since
         if now - desired_since > _DROPPED:
@@ -50,7 +54,9 @@ def wait_for_retry(host: Host, agent: str, version: str) -> None:
 def _wait_until(host: Host, agent: str, version: str, is_done: Callable[[], bool], what: str, within: float) -> None:
     """Wait for the end of what was requested. Raises NotThere once meta desires another version, TryLater after `within`."""
     deadline = time.monotonic() + within
+    updater = _Updater(host, f"what was requested of {agent} {version}")
     while not is_done():
+        updater.keep_awake()
         if (desired := _desired(host, agent)) != version:
             raise NotThere(f"the updater has not {what}: {_by_now(desired)}")
         if time.monotonic() > deadline:
@@ -71,6 +77,29 @@ def _desired(host: Host, agent: str) -> str:
 
 def _by_now(desired: str) -> str:
     return f"meta desires {desired or 'nothing of it'} by now"
+
+
+class _Updater:
+    """The running updater, while a request waits for it. what: the request, in words."""
+
+    def __init__(self, host: Host, what: str) -> None:
+        self._layout, self._what = host.layout, what
+        self._seen = self._asked = self._woken = time.monotonic()
+        self._pause = _WAKE_AGAIN
+
+    def keep_awake(self) -> None:
+        """Wake it again, as it may have been starting. Raises TryLater once no updater runs any more."""
+        now = time.monotonic()
+        if now - self._asked < _WAKE_AGAIN:
+            return
+        self._asked = now
+        if pid := operator_requests.running_updater(self._layout):
+            self._seen = now
+        elif now - self._seen > _GONE:
+            raise TryLater(f"no updater runs any more: {self._what} is followed when one does")
+        if pid and now - self._woken > self._pause:
+            operator_requests.wake(pid)
+            self._woken, self._pause = now, self._pause * 2
 
 
 def memory(host: Host, agent: str) -> Memory:

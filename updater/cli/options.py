@@ -61,13 +61,13 @@ def working_host(config_file: Path, root: Path | None) -> Iterator["Host"]:
     from updater import durable_files
     from updater.host import preflight, start_output
     from updater.host.observe import agent_names
-    from updater.kernel import agent_environment
+    from updater.kernel import agent_environment, root_lock
 
     host = a_host(config_file, root)
     log_to_stderr(logging.DEBUG if host.config.debug else logging.INFO)
     preflight.check(host.config, host.layout.root)
     agent_environment.usual_signals()
-    with durable_files.only_one(host.layout.lock):
+    with root_lock.only_one(host.layout.lock):
         for directory in host.layout.kept_directories:
             durable_files.settle(directory)
         for name in agent_names(host.layout):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from updater import durable_files, places
 from updater.errors import Misconfigured, NotThere, TryLater
+from updater.kernel import root_lock
 from updater.model.layout import Layout
 from updater.wire.names import name_problem, version_problem
 from updater.wire.text import one_line
@@ -75,15 +76,8 @@ def clear(request: Path) -> None:
 
 
 def running_updater(layout: Layout) -> int:
-    """The process id of the updater that works on this root, 0 if there is none."""
-    if places.is_missing(layout.lock):  # no updater ever ran here; do not create the lock file
-        return 0
-    try:
-        with durable_files.only_one(layout.lock):
-            return 0
-    except Misconfigured:
-        owner = durable_files.read_state(layout.lock, 64).decode("ascii", "replace").strip()
-        return int(owner) if owner.isdigit() else 0
+    """The process id of the updater that works on this root, 0 if there is none. Raises TryLater."""
+    return root_lock.holder(layout.lock)
 
 
 def wake(pid: int) -> None:

@@ -10,8 +10,7 @@ A process *lies* where its program file is, and *works* in its working directory
 2. It has the mark or session of a start of the install, and lies there, or works there and lies below no other agent.
 3. It works below another agent of this root, or runs a script of one.
 4. A pid file of another agent holds its pid.
-5. The memory of another agent lists it, or it has the mark of another agent's start, or its parent lies there and is
-   another agent's: a worker of an agent that this one is the runtime of.
+5. The memory of another agent lists it, it has the mark of another agent's start, or its parent lies there and is another's.
 6. It lies below the install, and is not in a person's terminal.
 7. It works there and runs a script of the install, and is not in a person's terminal.
 8. It has the mark or session of the install's last start, or descends from one of these.
@@ -199,7 +198,6 @@ class Owner:
 
     def at_home(self, found: Iterable[Process]) -> list[Process]:
         """The processes which show that the version keeps running in its install.
-
         A pid file names them, or they lie or work there and lead a session, or they lie there and listen. Other processes
         that lie there may be helpers of one that runs elsewhere.
         """
@@ -280,12 +278,10 @@ class Owner:
         if not lies:
             return others.have(program) and not self._runs_a_script(process)
         marked = agent_of(table.environment(process).get(MARK, ""))
-        if marked != install.parent.name and others.is_agent(marked):
-            return True
-        parent = table.by_pid.get(process.parent)
-        if parent is None or int(parent.start) > int(process.start):  # its number was used again
-            return False
-        return table.lies(parent, install) and self._is_another_s(parent)
+        is_marked = marked != install.parent.name and others.is_agent(marked)
+        parent = table.by_pid.get(process.parent)  # it may be a worker of an agent that this install is the runtime of
+        is_parent = parent and int(parent.start) <= int(process.start) and table.lies(parent, install)
+        return is_marked or bool(parent and is_parent and self._is_another_s(parent))
 
     def _is_a_person_s(self, process: Process, since: int = 0) -> bool:
         """Whether it or an ancestor has a terminal of its own. since: clock ticks; ancestors older than that do not count."""

@@ -72,7 +72,8 @@ def become(host: Host) -> None:
         take_over(sys.argv)
         return
     sys.stderr.flush()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the successor can handle it
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # until the successor can handle them
+        signal.signal(number, signal.SIG_IGN)
     command = [*_command(agent.install(host.successor)), *sys.argv[1:]]
     try:
         os.execv(command[0], command)  # noqa: S606 (the same arguments, another version's program)

@@ -18,6 +18,7 @@ import msgspec
 from updater import __version__, durable_files, places
 from updater.errors import Misconfigured
 from updater.host import config
+from updater.kernel import root_lock
 from updater.model.layout import MARKER, OWN_NAME, AgentDir, Layout
 from updater.model.observed import Marker
 from updater.wire.names import version_problem
@@ -142,7 +143,7 @@ def _first_version(options: InstallOptions, report: InstallReport) -> None:
             )
         report.kept.append(f"{agent.install(current)}: {why}")
         return
-    with durable_files.only_one(options.layout.lock):
+    with root_lock.only_one(options.layout.lock):
         _copy(options.package, agent, report)
         _write(agent.version_file, f"{__version__}\n".encode(), 0o644, report)
 
