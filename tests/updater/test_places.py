@@ -296,6 +296,29 @@ def test_an_agent_that_cannot_be_looked_at_costs_the_others_nothing(host, site, 
     assert [one["name"] for one in site.reports[-1]["realAgents"]] == ["agent"]
 
 
+@pytest.mark.long
+def test_an_agent_whose_state_cannot_be_read_costs_the_others_nothing(host, site, closed):
+    for name in ("odd", "other"):
+        install(host.root, name, "1", QUIET)
+    site.desire(("odd", "1"), ("other", "1"))
+    assert updater(host, "once")[0] == 0
+    memory, downloads = host.root / ".updater" / "agents" / "odd.json", host.root / ".updater" / "downloads"
+    for name in ("odd", "other"):
+        (downloads / name / "old").mkdir(parents=True)
+    closed(memory)
+    closed(downloads / "odd")
+    site.desire(("odd", "1"), site.entry(name="other", cmd="stop"))
+    code, said = updater(host, "plan")
+    assert (code, "Traceback" in said) == (0, False), said
+    assert "other: stop 1" in said
+    assert f"odd: cannot read {memory}: Permission denied" in said
+    code, said = updater(host, "once")
+    assert (code, "Traceback" in said) == (1, False), said
+    assert control_script.status(host.root / "other" / "1", 5).text == "stoped"
+    assert "odd: old downloads cannot be removed now" in said
+    assert not (downloads / "other").exists()
+
+
 def test_an_order_for_an_agent_that_cannot_be_looked_at_is_not_taken_for_one_for_a_new_agent(host, site, closed):
     install(host.root, "odd", "1", QUIET)
     site.publish(name="odd", version="2", control=QUIET)

@@ -58,7 +58,6 @@ def a_host(config_file: Path, root: Path | None) -> "Host":
 @contextlib.contextmanager
 def working_host(config_file: Path, root: Path | None) -> Iterator["Host"]:
     """The host for changing it: checked, and locked against a second updater. Raises Misconfigured, TryLater."""
-    from updater import durable_files
     from updater.host import preflight, start_output
     from updater.host.observe import agent_names
     from updater.kernel import agent_environment, root_lock
@@ -68,20 +67,19 @@ def working_host(config_file: Path, root: Path | None) -> Iterator["Host"]:
     preflight.check(host.config, host.layout.root)
     agent_environment.usual_signals()
     with root_lock.only_one(host.layout.lock):
-        for directory in host.layout.kept_directories:
-            durable_files.settle(directory)
-        for name in agent_names(host.layout):
-            _settle(host.layout.agent(name).path)
+        agents = [host.layout.agent(name).path for name in agent_names(host.layout)]
+        for directory in (*host.layout.kept_directories, *agents):
+            _settle(directory)
         with start_output.trimmed(host):
             yield host
 
 
-def _settle(agent: Path) -> None:
-    """Clean one agent's directory up. If it cannot be read, that is logged, and the other agents go on."""
+def _settle(directory: Path) -> None:
+    """Clean a directory up. If what is in it of one agent cannot be, that is logged, and the other agents go on."""
     from updater import durable_files
 
     try:
-        durable_files.settle(agent)
+        durable_files.settle(directory)
     except TryLater as e:
         logging.getLogger("updater").error("%s", e)
 

@@ -3,6 +3,7 @@
 A damaged memory counts as empty: at worst, a version that was rejected before is tried once more.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,10 @@ import msgspec
 from msgspec.structs import replace
 
 from updater import durable_files
+from updater.errors import TryLater
 from updater.model.memory import LIMIT, Memory
+
+log = logging.getLogger("updater")
 
 
 class Memories:
@@ -51,8 +55,15 @@ class Memories:
             self._known[name] = after
             return after
 
+    def note(self, name: str, how: Callable[[Memory], Memory]) -> None:
+        """The same with `at_least_here`, but if it cannot be written, log that and go on."""
+        try:
+            self.change(name, how, at_least_here=True)
+        except TryLater as e:
+            log.error("%s: %s", name, e)
+
     def names(self) -> list[str]:
-        """The names of the agents that have a memory."""
+        """The names of the agents that have a memory. Raises TryLater."""
         names = durable_files.names_in(self._directory)
         return [name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")]
 

@@ -117,8 +117,9 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
 
 def tell(host: Host, refused: tuple[Outcome, ...] = ()) -> dict[str, Observed]:
     """Observe and report without taking orders; returns what was observed. A failure is logged."""
-    observed = look(host, agent_names(host.layout))
+    observed: dict[str, Observed] = {}
     try:
+        observed = look(host, agent_names(host.layout))
         _report(host, host_name.reported(host), observed.values(), refused)
     except UpdaterError as e:
         log.warning("the changes will be in the next report: %s", e)
@@ -136,11 +137,15 @@ def preview(host: Host) -> tuple[Beat, list[Plan]]:
     reply = heartbeats.heartbeat(host, msgspec.structs.replace(report, look=True))
     orders = _orders(host, reply)
     observed |= _look_at_new(host, orders, observed)
-    plans = []
-    for order in orders:
-        one, complete, memory = observed[order.name], host.config.completed(order), host.memories.of(order.name)
-        plans.append(plan(one, complete, memory, host.moment(one.at), host.config.keep_versions))
-    return Beat(observed, orders, reply.refused, reply.look), plans
+    return Beat(observed, orders, reply.refused, reply.look), [_planned(host, o, observed[o.name]) for o in orders]
+
+
+def _planned(host: Host, order: Desired, observed: Observed) -> Plan:
+    try:
+        memory = host.memories.of(order.name)
+    except TryLater as e:
+        return Plan(waits=str(e))
+    return plan(observed, host.config.completed(order), memory, host.moment(observed.at), host.config.keep_versions)
 
 
 def look(host: Host, names: Iterable[str]) -> dict[str, Observed]:
@@ -160,21 +165,39 @@ def _look_at(host: Host, name: str) -> Observed:
     except UpdaterError as e:
         log.error("%s: %s", name, e)
         return Observed(name, trouble=str(e), at=host.now())
-    except OSError as e:  # not foreseen where it was raised; the other agents must go on
+    except Exception as e:  # not foreseen where it was raised; the other agents must go on
         log.exception("%s: a defect of the updater stopped this look", name)
         return Observed(name, trouble=f"cannot be looked at: {e}", at=host.now())
 
 
 def _report(host: Host, name: str, observed: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:
-    """Send a report with the pending outcomes; those that meta has received are then removed from the memories."""
-    pending = [(agent, outcome) for agent in host.memories.names() for outcome in host.memories.of(agent).outcomes]
+    """Send a report with the pending outcomes; those that meta has received are then removed from the memories.
+
+    If one agent's memory cannot be read or written, that is logged: the reply is for all agents.
+    """
     agents = _agents(host, observed)
-    sent = outcomes_that_fit([*pending, *(("", outcome) for outcome in refused)], agents)
+    sent = outcomes_that_fit([*_pending(host), *(("", outcome) for outcome in refused)], agents)
     reply = heartbeats.heartbeat(host, _rendered(host, name, agents, [outcome for _, outcome in sent]))
     for agent in sorted({one for one, _ in sent if one}):
         reported = tuple(outcome for one, outcome in sent if one == agent)
-        host.memories.change(agent, partial(Memory.reported, outcomes=reported))
+        host.memories.note(agent, partial(Memory.reported, outcomes=reported))
     return reply
+
+
+def _pending(host: Host) -> list[tuple[str, Outcome]]:
+    """The outcomes that meta has not received yet, by agent."""
+    pending: list[tuple[str, Outcome]] = []
+    try:
+        names = host.memories.names()
+    except TryLater as e:
+        log.error("no outcomes are reported: %s", e)
+        return pending
+    for agent in names:
+        try:
+            pending += [(agent, outcome) for outcome in host.memories.of(agent).outcomes]
+        except TryLater as e:
+            log.error("%s: its outcomes are not reported: %s", agent, e)
+    return pending
 
 
 def _agents(host: Host, observed: Iterable[Observed]) -> list[RealAgent]:
@@ -214,18 +237,26 @@ def _orders(host: Host, reply: Reply) -> tuple[Desired, ...]:
 def _remove_old_downloads(host: Host, orders: tuple[Desired, ...], observed: dict[str, Observed]) -> None:
     """Remove all downloads except those of ordered versions that are not installed yet, which can be resumed.
 
-    Files outside of an agent's directory are from older versions of the updater. Raises TryLater.
+    Files outside of an agent's directory are from older versions of the updater. Raises TryLater if they cannot be listed.
     """
     wanted = {order.name: order.file_name for order in orders if order.version not in observed[order.name].installs}
     for agent in durable_files.names_in(host.layout.downloads):
-        directory = host.layout.downloads_of(agent)
-        if agent not in wanted or places.is_link(directory) or not places.is_directory(directory):
-            durable_files.remove_tree(directory)
-            continue
-        part = host.layout.download(agent, wanted[agent]).name
-        for name in durable_files.names_in(directory):
-            if not name.startswith(part):
-                durable_files.remove_tree(directory / name)
+        try:
+            _remove_downloads_of(host, agent, wanted.get(agent))
+        except TryLater as e:
+            log.warning("%s: old downloads cannot be removed now: %s", agent, e)
+
+
+def _remove_downloads_of(host: Host, agent: str, wanted: str | None) -> None:
+    """wanted: the file name of the tarball whose download is kept; None for none. Raises TryLater."""
+    directory = host.layout.downloads_of(agent)
+    if wanted is None or places.is_link(directory) or not places.is_directory(directory):
+        durable_files.remove_tree(directory)
+        return
+    part = host.layout.download(agent, wanted).name
+    for name in durable_files.names_in(directory):
+        if not name.startswith(part):
+            durable_files.remove_tree(directory / name)
 
 
 def _side_by_side(do: Callable[[T], R], items: list[T]) -> list[R]:

@@ -114,11 +114,8 @@ class Executor:
 
     def note(self, how: Callable[[Memory], Memory]) -> Memory:
         """The same, but if it cannot be written, log that and go on. A crash may then cost another try of a bad version."""
-        try:
-            return self.host.memories.change(self.order.name, how, at_least_here=True)
-        except TryLater as e:
-            log.error("%s: %s", self.order.name, e)
-            return self.memory
+        self.host.memories.note(self.order.name, how)
+        return self.memory
 
     def _install(self, action: Action) -> None:
         timeouts = self.host.config.timeouts

@@ -45,8 +45,12 @@ def as_known(seen: Observed) -> Observed:
 
 
 def is_successor(host: Host) -> bool:
-    """Whether this process is the successor of a handover and has not proven itself yet."""
-    trial = host.memories.of(OWN_NAME).trial
+    """Whether this process is the successor of a handover and has not proven itself yet; or may be, if that is unknown."""
+    try:
+        trial = host.memories.of(OWN_NAME).trial
+    except TryLater as e:
+        log.error("%s: %s", OWN_NAME, e)
+        return host.own_version != ""
     return trial is not None and trial.version == host.own_version and not trial.until and not trial.failure
 
 
@@ -132,7 +136,7 @@ def _reject(host: Host, version: str, back: str, why: str) -> None:
     _name(host, back)
     order = _order(host, version)
     outcome = _outcome(host, version, back, ROLLED_BACK, why)
-    host.memories.change(OWN_NAME, lambda memory: memory.rejecting(order, why).with_outcome(outcome))
+    host.memories.note(OWN_NAME, lambda memory: memory.rejecting(order, why).with_outcome(outcome))
     log.error("%s: %s was rolled back: %s", OWN_NAME, version, why)
 
 
@@ -140,7 +144,7 @@ def _put_back(host: Host, version: str, back: str, why: str) -> None:
     """Go back to the old version without rejecting the new one; a later cycle hands over again."""
     _name(host, back)
     outcome = _outcome(host, version, back, FAILED, why)
-    host.memories.change(OWN_NAME, lambda memory: memory.put_back(back).with_outcome(outcome))
+    host.memories.note(OWN_NAME, lambda memory: memory.put_back(back).with_outcome(outcome))
     log.error("%s: the handover to %s failed and is tried again later: %s", OWN_NAME, version, why)
 
 
