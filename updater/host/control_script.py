@@ -3,7 +3,7 @@
 A script runs in its version's directory, in a new session, without input, with limited time and limited output. A daemon that
 it starts never blocks the updater, even if it keeps the pipes open. A script that exceeds its time gets TERM and then KILL,
 with its whole process group. Exit codes are ignored, since those of many scripts are meaningless: only the last line on stdout
-of `status` counts. stderr is reported, but never interpreted.
+of `status` counts. stderr of `status` is reported, but never interpreted, however much it is.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from updater.wire.limits import MAX_STATUS
 from updater.wire.text import one_line
 
 KEPT = 8 << 10  # bytes of output that are kept: the last ones
-FLOOD = 1 << 20  # bytes of output through a pipe; a script that prints more is ended
+FLOOD = 1 << 20  # bytes of output through a pipe, without stderr of `status`; a script that prints more is ended
 GRACE = 2.0  # seconds from TERM to KILL
 _TICK = 0.02
 _OF_THE_HOST = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ETXTBSY)
@@ -190,11 +190,15 @@ def _follow(process: subprocess.Popen[bytes], output: "_Pipes | _File", timeout:
 
 
 class _Pipes:
-    """Output through one or two pipes, read until the script ends; a daemon may keep the pipes open for longer."""
+    """Output through one or two pipes, read until the script ends; a daemon may keep the pipes open for longer.
+
+    If stderr has a pipe of its own, any amount of it is taken, and all but its last bytes are dropped.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._kept = {pipe.fileno(): b"" for pipe in (process.stdout, process.stderr) if pipe}
-        self._seen = 0
+        self._words = next(iter(self._kept))
+        self._seen = 0  # bytes on stdout
         for fd in self._kept:
             os.set_blocking(fd, False)
 
@@ -211,9 +215,12 @@ class _Pipes:
             if not open_ones:  # closed, mostly by the script's end
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_TICK)
-        for fd in self._kept:
-            while self._read(fd):
-                _check(deadline, self._seen)
+        while self._read(self._words):
+            _check(deadline, self._seen)
+        for fd in self._kept.keys() - {self._words}:
+            left = FLOOD  # a pipe holds less; what a daemon goes on writing is not waited for
+            while left > 0 and (read := self._read(fd)):
+                left -= read
 
     def _read(self, fd: int) -> int:
         try:
@@ -221,12 +228,12 @@ class _Pipes:
         except BlockingIOError:
             return 0
         self._kept[fd] = (self._kept[fd] + chunk)[-KEPT:]
-        self._seen += len(chunk)
+        self._seen += len(chunk) if fd == self._words else 0
         return len(chunk)
 
     def kept(self) -> bytes:
         """The last of stdout."""
-        return next(iter(self._kept.values()))
+        return self._kept[self._words]
 
     def errors(self) -> str:
         """The last of stderr, if it has a pipe of its own."""

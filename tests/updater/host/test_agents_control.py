@@ -12,7 +12,7 @@ from helpers.agents import install, script
 from lab.fleet import end_all_of, until
 from updater.errors import ControlFailed
 from updater.host import control_script
-from updater.model.observed import State
+from updater.model.observed import State, Status
 
 
 @pytest.fixture
@@ -133,6 +133,26 @@ def test_a_flood_into_a_pipe_is_ended(agent):
     with pytest.raises(ControlFailed, match="printed more than 1 MiB"):
         control_script.run(directory, "stop", 60)
     until("the script is gone", lambda: gone(directory / "pid"))
+
+
+LOUD = {
+    "before the word": "head -c 20000000 /dev/zero >&2; echo WORD",
+    "after the word": "echo WORD; head -c 20000000 /dev/zero >&2",
+    "for ever, by what the status leaves": "cat /dev/zero >&2 & echo WORD",
+}
+
+
+@pytest.mark.parametrize("lines", LOUD.values(), ids=LOUD.keys())
+@pytest.mark.parametrize(("word", "state"), [("started", State.STARTED), ("stoped", State.STOPPED)])
+def test_no_flood_on_stderr_decides_a_status(agent, lines, word, state):
+    directory = agent(script(lines.replace("WORD", word)))
+    assert control_script.status(directory, 20) == Status(word)
+    assert control_script.status(directory, 20).state is state
+
+
+def test_of_much_stderr_the_last_line_is_the_evidence_of_an_unknown_status(agent):
+    directory = agent(script("echo what; yes noise | head -n 5000000 >&2; echo broken >&2"))
+    assert control_script.status(directory, 20).text == "what (stderr: broken)"
 
 
 @pytest.mark.parametrize("log", [None, "out/agent.log"])

@@ -71,10 +71,12 @@ def test_a_word_on_stdout_counts_whatever_comes_on_stderr_after_it(asked):
     assert asked(script("echo started; echo stoped >&2")).state is State.STARTED
 
 
-def test_a_flood_on_stderr_is_bounded_like_one_on_stdout(asked):
-    assert asked(script("yes >&2 & exec yes warning >&2")).text == (
-        "exec `./control status` fail: printed more than 1 MiB"
-    )
+def test_a_flood_on_stdout_is_no_status(asked):
+    assert asked(script("exec yes started")).text == "exec `./control status` fail: printed more than 1 MiB"
+
+
+def test_what_prints_on_stderr_for_ever_has_the_time_of_a_status_and_no_more(asked):
+    assert asked(script("yes >&2 & exec yes warning >&2")).text == "exec `./control status` fail: timed out after 5 s"
 
 
 def test_much_on_stderr_is_no_flood_and_its_last_line_is_the_evidence(asked):
