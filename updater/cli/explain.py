@@ -89,7 +89,7 @@ def _age(seconds: float) -> str:
 
 def next_steps(host: Host, observed: Observed, order: Desired, memory: Memory) -> Plan:
     """The plan of the next turn, if nothing changes before it: while meta is away, the daemon does less of an order."""
-    source = told_source(host.layout.source)
+    source = told_source(host.layout.source, host.now())
     return plan(observed, order, memory, host.moment(observed.at), host.config.keep_versions, source)
 
 

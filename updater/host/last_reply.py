@@ -3,7 +3,7 @@
 A later run of the updater follows it only in part (`actions.Source`), since its orders may have been withdrawn by then. It is
 written when the orders change, and otherwise every REWRITE seconds, so that an idle host hardly writes.
 
-How far the running daemon follows it is in a file too, for `updater why`: `PID.STARTTIME SOURCE`.
+How far the running daemon follows it is in a file too, for `updater why`: `PID.STARTTIME SOURCE UNTIL`.
 """
 
 import logging
@@ -44,9 +44,9 @@ class LastReply(msgspec.Struct, frozen=True):
     renamed_boot: str = ""  # the boot in which it was first seen
     renamed_up: float = 0  # seconds from that boot until it was first seen
 
-    def is_good(self, now: float, limit: float) -> bool:
-        """Whether the orders are at most `limit` seconds old; they also count if the clock was set back."""
-        return now - self.at <= limit
+    def good_until(self, limit: float) -> float:
+        """Until when the orders are at most `limit` seconds old, Unix seconds; so they also count if the clock was set back."""
+        return self.at + limit
 
     def seconds_of_name(self, name: str, now: Uptime) -> float:
         """For how many seconds the machine has had this name in this boot: 0 for a new name.
@@ -106,19 +106,27 @@ def _load(path: Path) -> LastReply:
     return replace(last, orders=tuple(order for order in last.orders if not desired_problem(order)))
 
 
-def tell_source(path: Path, source: Source) -> None:
-    """Write how recent the orders of this process, the daemon, are. A failure is logged."""
+def tell_source(path: Path, source: Source, until: float) -> None:
+    """Write how recent the orders of this process, the daemon, are. A failure is logged.
+
+    until: when they expire while meta does not answer, Unix seconds; for an answer it does not matter.
+    """
     try:
-        durable_files.write_atomic(path, f"{processes.identity(os.getpid())} {source.value}\n".encode())
+        durable_files.write_atomic(path, f"{processes.identity(os.getpid())} {source.value} {until}\n".encode())
     except TryLater as e:
         log.warning("`updater why` cannot tell how recent the orders are: %s", e)
 
 
-def told_source(path: Path) -> Source:
-    """How recent the orders of the running daemon are. Without a daemon, as after an answer: each cycle asks first."""
+def told_source(path: Path, now: float) -> Source:
+    """How recent the orders of the running daemon are. Without a daemon, as after an answer: each cycle asks first.
+
+    now: Unix seconds. A daemon that waits for its next cycle has told nothing of orders that have expired since.
+    """
     try:
-        process, word = durable_files.read_state(path, 256).decode("ascii", "replace").split()
-        pid = int(process.partition(".")[0])
-        return Source(word) if processes.identity(pid) == process else Source.ANSWER
+        process, word, until = durable_files.read_state(path, 256).decode("ascii", "replace").split()
+        if processes.identity(int(process.partition(".")[0])) != process:
+            return Source.ANSWER
+        source, is_over = Source(word), now > float(until)
     except (ValueError, TryLater):
         return Source.ANSWER
+    return Source.EXPIRED if is_over and source is not Source.ANSWER else source

@@ -102,7 +102,7 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     for agent, why, _ in reply.refused:
         log.error("%s: refused: %s", agent, why)
     orders = _orders(host, reply)
-    observed |= _look_at_new(host, orders, observed)
+    observed |= look_at_new(host, orders, observed)
     host.forget_waits({order.name for order in orders})
     try:
         _remove_old_downloads(host, orders, observed)
@@ -136,7 +136,7 @@ def preview(host: Host) -> tuple[Beat, list[Plan]]:
     report = _rendered(host, name, _agents(host, observed.values()), [])
     reply = heartbeats.heartbeat(host, msgspec.structs.replace(report, look=True))
     orders = _orders(host, reply)
-    observed |= _look_at_new(host, orders, observed)
+    observed |= look_at_new(host, orders, observed)
     return Beat(observed, orders, reply.refused, reply.look), [_planned(host, o, observed[o.name]) for o in orders]
 
 
@@ -154,7 +154,8 @@ def look(host: Host, names: Iterable[str]) -> dict[str, Observed]:
     return dict(zip(names, _side_by_side(lambda name: _look_at(host, name), names), strict=True))
 
 
-def _look_at_new(host: Host, orders: tuple[Desired, ...], observed: dict[str, Observed]) -> dict[str, Observed]:
+def look_at_new(host: Host, orders: tuple[Desired, ...], observed: dict[str, Observed]) -> dict[str, Observed]:
+    """Observe those agents with an order that were not observed yet, such as ones that are not on the host."""
     return look(host, [order.name for order in orders if order.name not in observed])
 
 

@@ -56,7 +56,7 @@ class Daemon:
         self._cycle_wanted = False
         self._refused: tuple[Outcome, ...] = ()
         self._failures = 0
-        self._told: Source | None = None  # the last source that was told
+        self._told: tuple[Source | None, float] = None, 0.0  # what was told last: see `tell_source`
         self._next_beat = 0.0  # monotonic seconds
         self._looked_at: dict[str, float] = {}  # agent -> the end of its watch that was looked at, Unix seconds
         # A signal handler may run while a lock is held, so it only sets a flag and writes to this pipe.
@@ -160,29 +160,32 @@ class Daemon:
     def _keep(self) -> None:
         """A cycle without meta: its last orders, as far as they may be followed now."""
         self._tell_source()
-        self.observed = cycle.look(self.host, agent_names(self.host.layout))
-        self._workers.start(self._good_orders(), self.observed, self._source())
+        orders = self._orders_in_force()
+        observed = cycle.look(self.host, agent_names(self.host.layout))
+        self.observed = observed | cycle.look_at_new(self.host, orders, observed)
+        self._workers.start(orders, self.observed, self._source())
 
     def _source(self) -> Source:
-        """How recent the last orders are."""
-        if self._failures and self.host.orders.last.at and not self._are_good():
+        """How recent the last orders are. While meta answers, their age does not count."""
+        orders = self.host.orders
+        if orders.of_this_run and not self._failures:
+            return Source.ANSWER
+        if orders.last.at and self.host.now() > orders.last.good_until(self.host.config.keep_orders):
             return Source.EXPIRED
-        if not self.host.orders.of_this_run:
-            return Source.KEPT
-        return Source.EARLIER if self._failures else Source.ANSWER
+        return Source.EARLIER if orders.of_this_run else Source.KEPT
 
     def _tell_source(self) -> None:
-        if (source := self._source()) is not self._told:
-            self._told = source
-            if source is Source.EXPIRED:
-                log.warning("%s: until it answers, agents are left as they are", EXPIRED)
-            tell_source(self.host.layout.source, source)
+        source, last = self._source(), self.host.orders.last
+        told = source, 0.0 if source is Source.ANSWER else last.good_until(self.host.config.keep_orders)
+        if told == self._told:
+            return
+        if source is Source.EXPIRED and source is not self._told[0]:
+            log.warning("%s: until it answers, agents are left as they are", EXPIRED)
+        self._told = told
+        tell_source(self.host.layout.source, *told)
 
-    def _are_good(self) -> bool:
-        return self.host.orders.last.is_good(self.host.now(), self.host.config.keep_orders)
-
-    def _good_orders(self) -> tuple[Desired, ...]:
-        return self.host.orders.last.orders if self._are_good() else ()
+    def _orders_in_force(self) -> tuple[Desired, ...]:
+        return () if self._source() is Source.EXPIRED else self.host.orders.last.orders
 
     def _until(self, due: float) -> None:
         """Wait until `due` (monotonic seconds), a stop or a wanted cycle. Report turns that end; look at versions on trial."""
@@ -210,7 +213,9 @@ class Daemon:
 
     def _watched(self) -> list[Desired]:
         """The orders of idle agents that are to be looked at between two cycles: within a watch, or once at its end."""
-        return [order for order in self._good_orders() if not self._workers.is_busy(order.name) and self._is_due(order)]
+        return [
+            order for order in self._orders_in_force() if not self._workers.is_busy(order.name) and self._is_due(order)
+        ]
 
     def _is_due(self, order: Desired) -> bool:
         """Whether to look at this agent now. At the end of a watch this is so once; after that, each cycle looks."""

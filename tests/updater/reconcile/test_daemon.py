@@ -146,6 +146,22 @@ def test_a_version_that_dies_after_its_start_is_rolled_back_in_its_watch(tmp_pat
     assert (outcome["from"], outcome["to"], outcome["step"]) == ("1", "2", "watch")
 
 
+def test_a_watch_goes_on_between_cycles_however_few_seconds_orders_count_without_meta(tmp_path, site):
+    """They do not count without meta, and meta answers."""
+    site.publish(version="1", control=QUIET)
+    site.publish(version="2", control=QUIET.replace("sleep 1000", "sleep 0.7"))
+    site.desire(("agent", "1"))
+    settings = {"interval": 3600, "keepOrders": 0, "watch": 60, "probe": 0.1, "timeouts": {"start": 2}}
+    with Host(tmp_path / "h2", site.address, **settings) as host:
+        assert host.run("once").returncode == 0
+        site.desire(("agent", "2"))
+        host.start()
+        until("it waits for its first cycle", lambda: first_line(host))
+        os.kill(host.pid, signal.SIGUSR1)
+        until("it switches", lambda: host.current("agent") == "2")
+        until("it is back", lambda: started(host, "1"))
+
+
 def test_term_ends_the_daemon_and_the_agents_run_on(host, site):
     site.publish()
     site.desire(("agent", "1"))
