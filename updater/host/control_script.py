@@ -75,7 +75,8 @@ def run_program(command: Sequence[str], directory: Path, timeout: float) -> tupl
 
 def leave_behind(command: Sequence[str], directory: Path) -> None:
     """Start one of the updater's own programs that outlives this process and shares its output. Raises OSError."""
-    subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, start_new_session=True)
+    given = agent_environment.as_given()
+    subprocess.Popen(command, cwd=directory, env=given, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
 def environment(install: Path) -> agent_environment.Given:
@@ -102,7 +103,7 @@ class _Command:
 
     words: Sequence[str]
     directory: Path
-    environment: Mapping[bytes, bytes] | None = None  # None: that of this process
+    environment: Mapping[bytes, bytes] | None = None  # None: what this process was given
     umask: int = -1  # -1: that of this process
 
 
@@ -158,7 +159,7 @@ def _popen(command: _Command, output: IO[bytes] | int, errors: int) -> subproces
     return subprocess.Popen(
         command.words,
         cwd=command.directory,
-        env=command.environment,
+        env=agent_environment.as_given() if command.environment is None else command.environment,
         umask=command.umask,
         stdin=subprocess.DEVNULL,
         stdout=output,

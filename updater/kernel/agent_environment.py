@@ -21,12 +21,14 @@ from typing import NamedTuple
 from updater import durable_files
 from updater.cached_reads import CachedReads
 from updater.errors import TryLater
+from updater.kernel import procfs
 
 log = logging.getLogger("updater")
 
 UMASK = 0o022
 FILE = "environment"  # below the root; the unit reads it
 LIMIT = 64 << 10  # bytes of FILE
+_COERCED = "LC_CTYPE"
 MARK = "OPS_UPDATER_START"  # the variable that marks the processes of a start
 # docs/shipping.md lists these too.
 _WITHHELD = re.compile(
@@ -77,7 +79,18 @@ def given_by(file: Path) -> Given:
         return _given(file)
     except TryLater as e:
         _complaints.say(file, str(e))
-        return _encoded(of_agents(os.environ, {}))
+        return _encoded(of_agents(as_given(), {}))
+
+
+def as_given() -> dict[str, str]:
+    """This process's environment, without what its own Python has added.
+
+    In the C locale Python sets LC_CTYPE, also over a value that it was given (PEP 538). The kernel still shows the latter.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != _COERCED}
+    pairs = (pair.partition("=") for pair in os.fsdecode(procfs.environment("/proc", "self")).split("\0"))
+    given = next((value for name, _, value in pairs if name == _COERCED), None)
+    return kept if given is None else kept | {_COERCED: given}
 
 
 def _encoded(names: Mapping[str, str]) -> Given:
@@ -87,9 +100,9 @@ def _encoded(names: Mapping[str, str]) -> Given:
 def of_agents(ours: Mapping[str, str], given: Mapping[str, str], unsure: Container[str] = ()) -> dict[str, str]:
     """The environment of an agent's scripts.
 
-    ours: this process's environment, from a shell or from systemd, which has read ROOT/environment at the start. given: what
-    ROOT/environment sets now; it has precedence. unsure: names in `given` whose syntax only systemd understands fully; for
-    these `ours` has precedence, as it may be what systemd has read.
+    ours: this process's environment `as_given`, from a shell or from systemd, which has read ROOT/environment at the start.
+    given: what ROOT/environment sets now; it has precedence. unsure: names in `given` whose syntax only systemd understands
+    fully; for these `ours` has precedence, as it may be what systemd has read.
     """
     kept = {name: value for name, value in ours.items() if not _WITHHELD.fullmatch(name)}
     path = [part for part in ours.get("PATH", "").split(os.pathsep) if part and part not in _own_programs(ours)]
@@ -189,4 +202,4 @@ def _unquoted(value: str) -> str:
 
 
 _complaints = _Complaints()
-_given = CachedReads(lambda file: _encoded(of_agents(os.environ, *_set_by(file))))
+_given = CachedReads(lambda file: _encoded(of_agents(as_given(), *_set_by(file))))

@@ -18,7 +18,7 @@ from updater import durable_files
 from updater.errors import ControlFailed, TryLater
 from updater.host import control_script, observe
 from updater.host.context import Host
-from updater.kernel import processes
+from updater.kernel import agent_environment, processes
 from updater.meta_client import heartbeats
 from updater.model.actions import Step
 from updater.model.layout import OWN_NAME, Layout
@@ -80,7 +80,8 @@ def become(host: Host) -> None:
         signal.signal(number, signal.SIG_IGN)
     command = [*_command(agent.install(host.successor)), *sys.argv[1:]]
     try:
-        os.execv(command[0], command)  # noqa: S606 (the same arguments, another version's program)
+        # The same arguments, another version's program.
+        os.execve(command[0], command, agent_environment.as_given())  # noqa: S606
     except OSError as e:
         why = f"it could not be started: {e.strerror or e}"
         _put_back(host, host.successor, host.own_version, why)
@@ -125,7 +126,7 @@ def take_over(arguments: Sequence[str]) -> None:
     if "INVOCATION_ID" in os.environ:  # systemd starts the unit again, with the version in `.version`
         return
     command = [*_command(Path(sys.argv[0]).resolve().parent), "run", *_where(arguments)]
-    os.execv(command[0], command)  # noqa: S606
+    os.execve(command[0], command, agent_environment.as_given())  # noqa: S606
 
 
 # Both run before the new process is ended, so that the next start of the updater is of the old version.

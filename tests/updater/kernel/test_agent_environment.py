@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from helpers.agents import install, script
+from helpers.agents import HEALTHY, install, script
 from lab.fleet import Host, end_all_of, until
 from updater.host import control_script
 from updater.kernel import agent_environment
@@ -179,6 +179,46 @@ def test_each_verb_of_a_script_gets_the_environment_of_agents(root, monkeypatch,
 def test_our_own_programs_keep_our_environment(root, monkeypatch):
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
     assert control_script.run_program(["sh", "-c", "echo $PYTHONSAFEPATH"], root, 10) == (0, "1")
+
+
+# What the updater is given -> the locale that its agents get.
+LOCALES = {
+    "none": ({}, {}),
+    "that of C": ({"LANG": "C"}, {"LANG": "C"}),
+    "that of C for characters": ({"LC_CTYPE": "C", "LC_TIME": "C"}, {"LC_CTYPE": "C", "LC_TIME": "C"}),
+    "one that is not there": ({"LC_CTYPE": "xx_XX.UTF-8"}, {"LC_CTYPE": "xx_XX.UTF-8"}),
+    "the very one that Python takes": ({"LC_CTYPE": "C.UTF-8"}, {"LC_CTYPE": "C.UTF-8"}),
+    "one for all": ({"LC_ALL": "C"}, {"LC_ALL": "C"}),
+}
+
+
+@pytest.mark.parametrize(("given", "got"), LOCALES.values(), ids=LOCALES.keys())
+def test_agents_get_the_locale_that_the_updater_was_given_and_not_pythons(host, site, given, got):
+    assert locale_of_agents(host, site, given) == got
+
+
+def test_the_locale_that_the_root_sets_passes(host, site):
+    (host.root / "environment").write_text("LC_CTYPE=de_DE.UTF-8\n")
+    assert locale_of_agents(host, site, {"LC_CTYPE": "C"}) == {"LC_CTYPE": "de_DE.UTF-8"}
+
+
+def locale_of_agents(host, site, given):
+    """The variables of the locale that an agent gets from an updater that was given these."""
+    site.publish(control=HEALTHY.replace("start) ", "start) env >../env; "))
+    site.desire(("agent", "1"))
+    command = [sys.executable, "-m", "updater.cli", "once", "-c", str(host.config)]
+    assert subprocess.run(command, env={"PATH": os.environ["PATH"], **given}, timeout=60, check=False).returncode == 0
+    pairs = (line.partition("=") for line in (host.root / "agent" / "env").read_text().splitlines())
+    subprocess.run(["./control", "stop"], cwd=host.root / "agent" / "1", check=True)
+    return {name: value for name, _, value in pairs if name.startswith(("LANG", "LC_"))}
+
+
+def test_our_own_programs_are_given_the_locale_that_we_were_given(root):
+    given = {"PATH": os.environ["PATH"], "LC_CTYPE": "C"}
+    asked = "from pathlib import Path; from updater.host import control_script; print(control_script.run_program("
+    code = f"{asked}['sh', '-c', 'echo $LC_CTYPE'], Path('/'), 10))"
+    done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
+    assert done.stdout == "(0, 'C')\n"
 
 
 SIGNALS = """#!/bin/sh

@@ -108,6 +108,19 @@ def test_a_good_version_takes_over_in_the_same_process(host, site, publish):
     assert told == [("1.0.0", "2.0.0", "watch", "done"), ("2.0.0", "3.0.0", "watch", "done")]
 
 
+def test_agents_of_a_version_that_took_over_get_the_locale_that_the_first_updater_was_given(host, site, publish):
+    host.environment = {"LC_ALL": "", "LC_CTYPE": "C"}
+    host.start()
+    until("1.0.0 reports itself", lambda: reported(site) == "1.0.0")
+    publish("2.0.0")
+    until("2.0.0 reports itself", lambda: reported(site) == "2.0.0")
+    site.publish(control=CONTROL.replace("exit", "env >../env.new; mv ../env.new ../env\nexit"))
+    site.desire((NAME, "2.0.0"), ("agent", "1"))
+    environment = host.root / "agent" / "env"
+    until("an agent is asked", environment.exists)
+    assert "LC_CTYPE=C" in environment.read_text().splitlines()
+
+
 BAD_FROM_THE_START = {
     "exits": "sys.exit(7)\n",
     "hangs": "import time; time.sleep(1000)\n",
