@@ -121,7 +121,7 @@ def settled_since(order: Desired, tells_turns: bool, klass: Class, late_after: f
 
 
 def is_down(state: str, klass: Class, agent: str, last_seen: float, excused: float) -> bool:
-    """Whether the version may be what silenced a host: it was on trial, or got its order and never reported to follow it.
+    """Whether the version may have silenced a host, which was on trial, or had got the order and never reported to follow it.
 
     excused: the first value of `Seen.excuse`. A host heard of later may be silent because meta was away, so it does not count.
     """

@@ -103,7 +103,7 @@ class Store:
             return found
 
     def require_sessions(self) -> None:
-        """Raises Misconfigured if connections were lost, and those made since are a pooler's that shares sessions with others.
+        """Raises Misconfigured if connections were lost, and the new ones go through a pooler that shares sessions.
         Closes the connections that are not in use."""
         self._database.refuse_transactions(if_lost=True)
 

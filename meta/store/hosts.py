@@ -56,7 +56,7 @@ def load(database: Database) -> Iterator[HostRow]:
 
 
 def _last_beats(database: Database, connection: sa.Connection) -> "array[float]":
-    """Time of the last batch by id, 0 for none. One dated in the future counts only if nothing was written since."""
+    """For each host id, the time of its last batch, or 0. A batch of the future counts only if nothing was written since."""
     limit = connection.execute(sa.select(_clock(connection) + AHEAD)).scalar_one()
     highest = connection.execute(sa.select(sa.func.max(host.c.id))).scalar() or 0
     seen = array("d", bytes(8 * (highest + 1)))

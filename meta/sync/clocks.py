@@ -70,7 +70,7 @@ class Clocks:
             self.ahead = float(round(found)) if abs(found) - self._doubt > APART else 0.0
 
     def wrote(self, dates: Mapping[str, float], now: float, said: Mapping[str, float] = MappingProxyType({})) -> None:
-        """Note what other metas wrote of their clocks; what they wrote before is forgotten.
+        """Note what other metas wrote of their clocks, in place of what each wrote before; what is not renewed expires.
 
         dates: the latest date of each, converted to our time; an old one says nothing. now: our time; said: of metas that know
         it, by how many seconds their clocks are ahead of the database's.

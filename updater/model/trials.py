@@ -83,7 +83,7 @@ class Trial(msgspec.Struct, frozen=True):
         return f"what listens ({ports}) was replaced {times} within its watch"
 
     def forgetting(self) -> "Trial":
-        """The trial without processes, as before another start."""
+        """This trial without its processes and ports, for another start."""
         return replace(self, processes=frozenset(), mains=frozenset(), listeners={}, capped=False)
 
 

@@ -276,7 +276,7 @@ class Start:
         return lives & (before | {one.identity for one in held.values()})
 
     def _versions(self) -> dict[int, str]:
-        """Process id -> version, of the agent's own processes, with those that its stops left or may still end."""
+        """Process id -> version, of the agent's own processes, and of those that a stop has left running or is still ending."""
         found = {one.pid: version for version, several in self._by_version().items() for one in several}
         for version, several in (*self._memory.left.items(), *self._departing.items()):
             found |= {int(one.partition(".")[0]): version for one in processes.alive(several)}
