@@ -36,7 +36,7 @@ def operations() -> list[Operation]:
     def get_openapi(call: Call) -> Reply:
         return Reply(200, document() | {"servers": [{"url": call.prefix or "/"}]})
 
-    listed = [*(one for module in modules for one in module.OPERATIONS), get_openapi]
+    listed = [one for module in modules for one in vars(module).values() if isinstance(one, Operation)] + [get_openapi]
     return listed
 
 

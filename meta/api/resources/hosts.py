@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from meta.access.roles import Rule
-from meta.api.framework.operation import Call, Operation, Reply, operation
+from meta.api.framework.operation import Call, Reply, operation
 from meta.api.framework.problems import Refusal
 from meta.api.resources.records import edit
 from meta.api.schemas.basics import Hostname
@@ -261,24 +261,6 @@ def get_drift(call: Call) -> Reply:
 def get_names(call: Call) -> Reply:
     found = similar_names.doubtful(call.service.table.folded_names())
     return Reply(200, NameDoubts([NameDoubtView(one.names, one.why) for one in found]))
-
-
-OPERATIONS: tuple[Operation, ...] = (
-    get_hosts,
-    get_host,
-    put_labels,
-    get_labels,
-    edit_labels,
-    put_retirement,
-    delete_retirement,
-    edit_retirements,
-    get_counts,
-    get_failures,
-    get_progress,
-    get_states,
-    get_drift,
-    get_names,
-)
 
 
 def _host(call: Call) -> Reply:

@@ -7,7 +7,7 @@ import msgspec
 
 from meta.access.roles import Rule
 from meta.api.framework.conditions import etag, expected, is_known
-from meta.api.framework.operation import MAX_RECORDS, Call, Operation, Reply, operation
+from meta.api.framework.operation import MAX_RECORDS, Call, Reply, operation
 from meta.api.framework.problems import Refusal
 from meta.api.schemas.basics import AgentName, Hostname
 from meta.api.schemas.documents import RecordBody, RecordEdit, RecordsBody
@@ -190,18 +190,6 @@ def get_explanation(call: Call) -> Reply:
     host, records = call.path["host"], call.service.records
     agents = [msgspec.convert(one, ExplainedAgent, from_attributes=True) for one in explain(records, host)]
     return Reply(200, Explanation(host, dict(records.labels.get(host, {})), agents))
-
-
-OPERATIONS: tuple[Operation, ...] = (
-    get_records,
-    put_records,
-    compare_records,
-    get_record,
-    put_record,
-    patch_record,
-    delete_record,
-    get_explanation,
-)
 
 
 def edit(call: Call, action: str, change: Change, *, of_records: bool = True, notes: Sequence[str] = ()) -> Reply:

@@ -4,7 +4,7 @@ import msgspec
 from msgspec import UNSET
 
 from meta.access.roles import Rule
-from meta.api.framework.operation import Call, Operation, Reply, operation
+from meta.api.framework.operation import Call, Reply, operation
 from meta.api.resources.records import edit_record
 from meta.api.schemas.basics import AgentName
 from meta.api.schemas.documents import RetryBody
@@ -43,6 +43,3 @@ def retry(call: Call) -> Reply:
         return after if said.acts else before
 
     return edit_record(call, "retry", change, there_is_one=True, note=lambda _after: said.in_words())
-
-
-OPERATIONS: tuple[Operation, ...] = (retry,)

@@ -4,7 +4,7 @@ import msgspec
 
 from meta.access.roles import Rule
 from meta.api.framework.conditions import expected
-from meta.api.framework.operation import Call, Operation, Reply, operation
+from meta.api.framework.operation import Call, Reply, operation
 from meta.api.framework.problems import Refusal
 from meta.api.resources.records import edit
 from meta.api.schemas.basics import AgentName, Number, Version
@@ -142,9 +142,6 @@ def delete_ban(call: Call) -> Reply:
     agent, version = call.path["agent"], call.path["version"]
 
     return edit(call, "unban", lambda before: operations.unban(before, agent, version), of_records=False)
-
-
-OPERATIONS: tuple[Operation, ...] = (get_revisions, get_revision, roll_back, get_bans, put_ban, delete_ban)
 
 
 def _view(revision: history.Revision) -> RevisionView:

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from meta.access.roles import Rule
-from meta.api.framework.operation import FILE, Call, Operation, Reply, operation
+from meta.api.framework.operation import FILE, Call, Reply, operation
 from meta.api.framework.problems import Refusal
 from meta.api.schemas.basics import TARBALL
 from meta.api.schemas.queries import PruneQuery, UploadQuery
@@ -106,9 +106,6 @@ def prune_tarballs(call: Call) -> Reply:
     gone = [_view(Tarball(file, one.size, "", "", one.at), one, []) for file, one in pruned.gone.items()]
     kept = [KeptView(one.file, one.why) for one in pruned.stays]
     return Reply(200, PrunedView(pruned.revision, gone, kept, call.query.dry_run))
-
-
-OPERATIONS: tuple[Operation, ...] = (get_tarballs, get_tarball, put_tarball, prune_tarballs)
 
 
 def _names(call: Call) -> list[str]:

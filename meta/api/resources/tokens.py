@@ -8,7 +8,7 @@ from typing import Any
 
 from meta.access.roles import HOST, OPERATOR, Rule
 from meta.access.tokens import Token, Unauthorised, host_token, mint
-from meta.api.framework.operation import SECRET, Call, Operation, Reply, operation
+from meta.api.framework.operation import SECRET, Call, Reply, operation
 from meta.api.framework.problems import Refusal
 from meta.api.schemas.basics import Hostname, Number
 from meta.api.schemas.tokens import EnrolBody, Enrolled, NewToken, TokenBody, Tokens, TokenView, Whoami
@@ -165,9 +165,6 @@ def revoke_host_token(call: Call) -> Reply:
     call.service.host_tokens.update([(host, b"", serial)], epoch=epoch)
     log.info("the token of host %s was revoked by %s", host, call.who.name)
     return Reply(204)
-
-
-OPERATIONS: tuple[Operation, ...] = (whoami, get_tokens, make_token, revoke_token, enrol, revoke_host_token)
 
 
 def _shown(token: Token) -> dict[str, Any]:
