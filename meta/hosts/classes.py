@@ -68,7 +68,7 @@ class Class:
         self._comers: WeakKeyDictionary[Class, Class] = WeakKeyDictionary()  # the cohort, by the class hosts come from
 
     def newcomers(self) -> "Class":
-        """Return the cohort for hosts that report for the first time."""
+        """Return the cohort for hosts that report for the first time, or were retired until now."""
         at = self.book.at
         return self._cohort(dict.fromkeys(self.orders, at)) if at else self
 

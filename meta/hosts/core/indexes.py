@@ -110,7 +110,9 @@ class Indexes:
         if klass is None:
             klass = former if former.book is self.classes else self.classes.of(host.name)
         klass = retired_class if host.retired_at else klass
-        if klass is not former and former is not retired_class is not klass:
+        if former is retired_class is not klass:
+            klass = klass.newcomers()  # which orders it has received in the meantime is not known
+        elif klass is not former and klass is not retired_class:
             klass = klass.comers(former, host.last_seen)
             agent_set = self._without_outdated(host, agent_set, klass) if agent_set.has_failures else agent_set
         self.groups.move(host, self.groups.of(agent_set, klass))

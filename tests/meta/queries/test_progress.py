@@ -630,6 +630,25 @@ def test_a_host_that_was_silent_before_the_edit_is_left_out_and_not_good_when_lo
     assert shown(table, NOW + 2000, include_lost=True) == {"good": 2, "todo": 1}
 
 
+@pytest.mark.parametrize("by", ["a person", "a beat"])
+def test_a_host_that_was_retired_while_an_order_was_withdrawn_is_to_do_until_it_was_heard_of(by):
+    """It may have received the order before it was retired."""
+    first = replace(RECORD, release=Release("1"))
+    table, tells = HostTable(RecordSet(1, (first,)), late_after=100), {"trial": UNSET if by == "a beat" else False}
+    beat(table, "h1", "1", now=NOW - 90, **tells)
+    order(table, 2, RECORD, at=NOW - 10)
+    beat(table, "h1", "1", now=NOW - 5, **tells)
+    table.retire("h1", NOW - 4)
+    order(table, 3, first, at=NOW)
+    if by == "a person":
+        table.unretire("h1", NOW + 1)
+        assert shown(table, NOW + 1) == {"todo": 1}
+    beat(table, "h1", "1", now=NOW + 2, **tells)
+    assert shown(table, NOW + 2) == {"todo" if by == "a beat" else "good": 1}
+    beat(table, "h1", "1", now=NOW + 40, **tells)
+    assert shown(table, NOW + 40) == {"good": 1}
+
+
 # --- what a meta that has just started knows of that ---
 
 
