@@ -80,6 +80,10 @@ class Host:
         """Ask everything to stop: nothing new is started, and only what must not be interrupted is finished."""
         self.stopping = True
 
+    def newest(self, name: str) -> Desired | None:
+        """The newest order for an agent: of meta's last reply or, until meta has answered, of the one that was kept."""
+        return next((one for one in self.orders.last.orders if one.name == name), None)
+
     def check_order(self, order: Desired) -> None:
         """Raises Interrupted if the updater is to stop, or if meta's newest reply orders another command or artifact.
 
@@ -87,7 +91,7 @@ class Host:
         """
         if self.stopping or self.successor:
             raise Interrupted("the updater is stopping")
-        newest = next((one for one in self.orders.last.orders if one.name == order.name), None)
+        newest = self.newest(order.name)
         if not (newest and newest.cmd == order.cmd and same_artifact(newest, order)):
             now = f"{newest.cmd} {newest.version}" if newest else "nothing"
             raise Interrupted(f"{order.cmd} {order.version} is not ordered any more, but {now}")

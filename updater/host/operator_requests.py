@@ -4,16 +4,27 @@ A request is a file below `.updater`. So everyone who can write there can make o
 request to roll back or retry holds the version that it was made for: meta may desire another one by the time it is followed.
 """
 
+import logging
 import os
 import signal
+from collections.abc import Callable, Container
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from updater import durable_files, places
 from updater.errors import Misconfigured, NotThere, TryLater
 from updater.kernel import root_lock
 from updater.model.layout import Layout
+from updater.model.memory import WATCH, Memory
+from updater.model.observed import Observed
+from updater.model.trials import Dropped
+from updater.model.ways_back import no_way_back
+from updater.wire.heartbeat import BY_HAND, ROLLED_BACK, Desired, Outcome
 from updater.wire.names import name_problem, version_problem
 from updater.wire.text import one_line
+
+log = logging.getLogger("updater")
 
 LIMIT = 4096  # bytes of a reason
 
@@ -73,6 +84,49 @@ def requested(request: Path) -> str | None:
 def clear(request: Path) -> None:
     """Remove a request to roll back or retry, once it was followed or dropped."""
     durable_files.remove_tree(request)
+
+
+def follow(
+    layout: Layout, order: Desired, observed: Observed, note: Callable[[Callable[[Memory], Memory]], Memory], now: float
+) -> None:
+    """Take the requests since the agent's last turn into its memory. A rollback takes precedence over a retry.
+
+    note: changes the memory, and returns it; now: Unix seconds. A request that cannot be followed is dropped.
+    """
+    rolled_back, rollback, retry = False, layout.rollback_request(order.name), layout.retry_request(order.name)
+    if (version := requested(rollback)) is not None:
+        problem = _other_order(version, order.version)
+        if not problem and observed.current != order.version:
+            problem = f"{order.version}, which meta desires, is not the current version"
+        if not problem and not note(lambda memory: memory).way_back(order.version, observed.installs):
+            problem = no_way_back(order.version, observed.installs)
+        rolled_back = _followed(order, Dropped("rollback", version, problem, now), note)
+        if rolled_back:
+            note(lambda memory: _rolled_back(memory, order, observed.installs, now))
+        clear(rollback)
+    if (version := requested(retry)) is not None:
+        problem = "a rollback was requested too" if rolled_back else _other_order(version, order.version)
+        if _followed(order, Dropped("retry", version, problem, now), note):
+            note(Memory.retrying)
+        clear(retry)
+
+
+def _other_order(version: str, desired: str) -> str:
+    return f"meta desires {desired} by now" if version not in ("", desired) else ""
+
+
+def _followed(order: Desired, request: Dropped, note: Callable[[Callable[[Memory], Memory]], Memory]) -> bool:
+    """Whether a request is followed: if it has no reason against it. Otherwise the reason is remembered and logged."""
+    note(lambda memory: replace(memory, dropped=request if request.reason else None))
+    if request.reason:
+        log.warning("%s: %s", order.name, request)
+    return not request.reason
+
+
+def _rolled_back(memory: Memory, order: Desired, installs: Container[str], now: float) -> Memory:
+    memory = memory.rolled_back_by_operator(order, installs)
+    what = order.name, memory.back, order.version, WATCH, ROLLED_BACK, BY_HAND
+    return memory.with_outcome(Outcome(*what, at=int(now), attempt=order.attempt))
 
 
 def running_updater(layout: Layout) -> int:

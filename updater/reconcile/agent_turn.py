@@ -18,14 +18,13 @@ from updater.host.context import Host
 from updater.model.actions import Action, Plan, Source, Step
 from updater.model.memory import WATCH, Memory
 from updater.model.observed import Observed
-from updater.model.trials import Dropped
-from updater.model.ways_back import no_way_back
 from updater.reconcile.checked_status import look_at
 from updater.reconcile.executor import Executor
 from updater.reconcile.plan import keep_alive, plan
-from updater.reconcile.recovery import TRIES, Failure, Recovery, is_needed, recovery
-from updater.wire.heartbeat import BY_HAND, DONE, FAILED, ROLLED_BACK, Desired, Outcome
+from updater.reconcile.recovery import TRIES, Failure, Now, Recovery, is_needed, recovery
+from updater.wire.heartbeat import DONE, FAILED, Desired, Outcome
 from updater.wire.limits import MAX_EVIDENCE, MAX_REASON
+from updater.wire.names import STOP
 from updater.wire.text import one_line
 
 log = logging.getLogger("updater")
@@ -56,6 +55,7 @@ class Turn:
 class _Failed:
     """The failure that ended a plan."""
 
+    action: Action
     outcome: Outcome  # for the report
     as_failure: Failure  # for `recovery`
 
@@ -160,7 +160,10 @@ def _recovered(
             break
         observed = _look(executor)
         again, _ = _planned(executor, observed).before_install()  # the next turn wants it, if it still is needed
-        match recovery(failed.as_failure, observed, again, tries, executor.host.stopping):
+        host, order = executor.host, executor.order
+        match recovery(failed.as_failure, Now(observed, again, order, host.newest(order.name), host.stopping), tries):
+            case Recovery.DONE:
+                return again, [*done, failed.action], None
             case Recovery.RETRY | Recovery.WAY_BACK:
                 todo, more, failed = _perform(executor, again)
                 done = [*done, *more]
@@ -182,7 +185,7 @@ def _look(executor: Executor) -> Observed:
 def _planned(executor: Executor, observed: Observed) -> Plan:
     """The plan by this observation; its memory is saved in the same step, so no other change of the memory is lost."""
     if not (observed.held or observed.trouble):
-        _follow_operator(executor, observed)
+        operator_requests.follow(executor.host.layout, executor.order, observed, executor.note, executor.host.now())
     moment, keep, todo = executor.host.moment(observed.at), executor.host.config.keep_versions, Plan()
 
     def updated(memory: Memory) -> Memory:
@@ -192,45 +195,6 @@ def _planned(executor: Executor, observed: Observed) -> Plan:
 
     executor.note(updated)
     return todo
-
-
-def _follow_operator(executor: Executor, observed: Observed) -> None:
-    """Take the operator requests since the last turn into the memory. A rollback takes precedence over a retry."""
-    layout, desired, rolled_back = executor.host.layout, executor.order.version, False
-    rollback, retry = layout.rollback_request(observed.name), layout.retry_request(observed.name)
-    if (version := operator_requests.requested(rollback)) is not None:
-        problem = _other_order(version, desired)
-        if not problem and observed.current != desired:
-            problem = f"{desired}, which meta desires, is not the current version"
-        if not problem and not executor.memory.way_back(desired, observed.installs):
-            problem = no_way_back(desired, observed.installs)
-        rolled_back = _followed(executor, Dropped("rollback", version, problem, executor.host.now()))
-        if rolled_back:
-            after = executor.note(lambda memory: memory.rolled_back_by_operator(executor.order, observed.installs))
-            executor.note(partial(Memory.with_outcome, outcome=_taken_back(executor, after.back)))
-        operator_requests.clear(rollback)
-    if (version := operator_requests.requested(retry)) is not None:
-        problem = "a rollback was requested too" if rolled_back else _other_order(version, desired)
-        if _followed(executor, Dropped("retry", version, problem, executor.host.now())):
-            executor.note(Memory.retrying)
-        operator_requests.clear(retry)
-
-
-def _other_order(version: str, desired: str) -> str:
-    return f"meta desires {desired} by now" if version not in ("", desired) else ""
-
-
-def _followed(executor: Executor, request: Dropped) -> bool:
-    """Whether a request is followed: if it has no reason against it. Otherwise the reason is remembered and logged."""
-    executor.note(lambda memory: replace(memory, dropped=request if request.reason else None))
-    if request.reason:
-        log.warning("%s: %s", executor.order.name, request)
-    return not request.reason
-
-
-def _taken_back(executor: Executor, back: str) -> Outcome:
-    order, now = executor.order, int(executor.host.now())
-    return Outcome(order.name, back, order.version, WATCH, ROLLED_BACK, BY_HAND, at=now, attempt=order.attempt)
 
 
 def _perform(executor: Executor, todo: Plan) -> tuple[Plan, list[Action], "_Failed | None"]:
@@ -248,11 +212,8 @@ def _perform(executor: Executor, todo: Plan) -> tuple[Plan, list[Action], "_Fail
         except UpdaterError as e:
             log.error("%s: %s failed: %s", action.agent, action.step.value, e)
             if action.essential:
-                return (
-                    todo,
-                    done,
-                    _Failed(executor.outcome_of(e, action), Failure(action.step, isinstance(e, TryLater))),
-                )
+                failure = Failure(action.step, isinstance(e, TryLater))
+                return todo, done, _Failed(action, executor.outcome_of(e, action), failure)
         else:
             if action.step is not Step.PRUNE:
                 done.append(action)
@@ -270,7 +231,21 @@ def _outcome(
         now, version = int(executor.host.now()), executor.order.version
         from_, attempt = observed.current, executor.order.attempt
         return Outcome(observed.name, from_, version, WATCH, FAILED, todo.failure, evidence, now, attempt)
-    return _done(done, executor.host.now()) if done and not todo.waits else None
+    if todo.waits:
+        return None
+    return _done(done, executor.host.now()) if done else _stopped_since(executor, observed, todo)
+
+
+def _stopped_since(executor: Executor, observed: Observed, todo: Plan) -> Outcome | None:
+    """The outcome once a version has stopped as ordered after its stop was said to have failed; else None."""
+    last, order = executor.memory.last, executor.order
+    had_failed = (
+        last and executor.memory.failed_order == order and (last.step, last.result) == (Step.STOP.value, FAILED)
+    )
+    if not had_failed or order.cmd != STOP or any(action.step is Step.STOP for action in todo.actions):
+        return None
+    version, at = observed.current, int(executor.host.now())
+    return Outcome(observed.name, version, version, Step.STOP.value, DONE, "it has stopped since", at=at)
 
 
 def _done(actions: list[Action], now: float) -> Outcome:

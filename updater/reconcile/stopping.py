@@ -42,11 +42,12 @@ def wait_for(
 ) -> observed.Status:
     """Ask for the status until it is `state`, or `in_vain` is true, or the deadline is over; at least once.
 
-    limit: seconds for one answer; deadline: monotonic seconds. Returns the last status.
+    limit: seconds for one answer, also for one that is asked shortly before the deadline: cut short, it would tell nothing.
+    deadline: monotonic seconds. Returns the last status.
     """
     pause = 0.01
     while True:
-        answer = control_script.status(install, min(limit, max(deadline - time.monotonic(), 1.0)))
+        answer = control_script.status(install, limit)
         left = deadline - time.monotonic()
         if answer.state is state or left <= 0 or in_vain():
             return answer
