@@ -145,7 +145,7 @@ class Service:
     @property
     def ages(self) -> host_pages.Ages:
         """The times that decide the state of a host now."""
-        lag = LATE if self.clocks.are_others(self.clock.now()) else 0.0
+        lag = LATE if self.store.may_be_shared else 0.0
         return host_pages.Ages(self.settings.new_for, self.settings.late_after, self.settings.lost_after, lag)
 
     @property

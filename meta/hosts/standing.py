@@ -113,11 +113,11 @@ def settled_since(order: Desired, tells_turns: bool, klass: Class, late_after: f
 
     A host that was last heard of before its order came in force, or before this meta started, may still follow a former one.
     A later report says whether a change has begun. Only an updater that reports no trials may say nothing about a change for
-    as long as it takes. tells_turns: see AgentSet; lag: seconds for which another meta may have answered by former records.
+    as long as it takes. tells_turns: see AgentSet; lag: seconds for which another meta may answer by former records. It counts
+    from the start of this meta too, because the order may have come in force just before.
     """
-    since = klass.since.get(order.name, 0.0)
-    since = max(since + lag if since else 0.0, klass.book.began)
-    return since if tells_turns or not since else since + late_after / MISSED
+    since = max(klass.since.get(order.name, 0.0), klass.book.began)
+    return since + lag + (0.0 if tells_turns else late_after / MISSED) if since else 0.0
 
 
 def is_down(state: str, klass: Class, agent: str, last_seen: float, excused: float) -> bool:

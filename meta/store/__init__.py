@@ -111,6 +111,11 @@ class Store:
         """Unix seconds by the database's clock; None for a file, which has none."""
         return self._database.clock()
 
+    @property
+    def may_be_shared(self) -> bool:
+        """Whether other metas may use this database too. They write nothing while no host reports to them."""
+        return self._database.dialect == "postgresql"
+
     def date_by(self, ahead: float) -> None:
         """Set by how many whole seconds our clock is ahead of the database's. Times of hosts and edits are converted by it."""
         self._database.basis.date_by(ahead, time.monotonic())

@@ -79,10 +79,6 @@ class Clocks:
         found = {meta: max(0.0, latest - now) for meta, latest in dates.items()} | dict(said)
         self._metas = known | {meta: (ahead, now) for meta, ahead in found.items()}
 
-    def are_others(self, now: float) -> bool:
-        """Whether another meta has written to the database lately. What retires hosts is written without a name by any."""
-        return any(meta and abs(now - at) < FORGOTTEN for meta, (_, at) in self._metas.items())
-
     def metas(self, now: float) -> float:
         """Return by how many seconds another meta's clock is ahead of this one (below zero: behind), of the one that differs
         most; 0.0 if none does."""

@@ -102,7 +102,7 @@ def merge(index: Indexes, some: Iterable[Saved], now: float) -> None:
     for saved in some:
         if host := index.hosts.get(saved.name):
             _merge(index, host, saved, ticks, now)
-        elif host := _enter(index, saved, now):
+        elif host := _enter(index, saved, now, is_loaded=False):
             index.arrive(host)
             ticks.hear(host, saved.last_seen)
     ticks.close()
@@ -149,13 +149,17 @@ def keep_or_forget(index: Indexes, hosts: Iterable[Host], since: float) -> None:
         index.forget(host)
 
 
-def _enter(index: Indexes, saved: Saved, now: float) -> Host | None:
-    """Add a new host, all but `arrive`. Returns None if its row cannot be read."""
+def _enter(index: Indexes, saved: Saved, now: float, is_loaded: bool = True) -> Host | None:
+    """Add a new host, all but `arrive`. Returns None if its row cannot be read.
+
+    is_loaded: it is from before the start. Another meta may have answered any other one by former records.
+    """
     content = _read(index, saved, now)
     if content is None:
         return None
     agent_set, since, looked = content
-    klass = index.groups.retired_class if saved.retired_at else index.classes.of(saved.name)
+    klass = index.classes.of(saved.name) if is_loaded else index.classes.of(saved.name).newcomers()
+    klass = index.groups.retired_class if saved.retired_at else klass
     host = Host(
         saved.name,
         min(saved.first_seen, now),

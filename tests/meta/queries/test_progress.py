@@ -752,6 +752,35 @@ def test_of_several_metas_one_may_answer_by_former_records_for_a_while(table):
     assert shown(table, NOW + 22, ages=AGES._replace(lag=10.0)) == {"good": 1, "todo": 1}
 
 
+def test_a_host_that_came_to_another_meta_first_may_have_been_answered_by_former_records(table):
+    order(table, 2, RECORD, at=NOW)
+    order(table, 3, replace(RECORD, release=Release("1")), at=NOW + 1)
+    other, ages = HostTable(RecordSet(1, (RECORD,))), AGES._replace(lag=10.0)
+    for at, found in ((NOW + 8, {"todo": 1}), (NOW + 12, {"good": 1})):
+        beat(other, "h1", "1", now=at)
+        absorb(table, Since(1, [known(other, "h1")._replace(id=1)], [], []), at)
+        assert shown(table, at, ages=ages) == found
+
+
+def test_another_meta_may_answer_by_former_records_for_a_while_after_this_one_started(table):
+    """The edit may have been made here just before the restart."""
+    other, ages = HostTable(RecordSet(1, (RECORD,))), AGES._replace(lag=10.0)
+    beat(other, "h1", now=NOW - 20)
+    load(table, [known(other, "h1")._replace(id=1)], NOW)
+    for at, found in ((NOW + 5, {"todo": 1}), (NOW + 10, {"good": 1})):
+        beat(other, "h1", now=at)
+        absorb(table, Since(1, [known(other, "h1")._replace(id=1)], [], []), at)
+        assert shown(table, at, ages=ages) == found
+
+
+def test_where_other_metas_may_be_they_are_reckoned_with_though_they_never_wrote(started, url):
+    service = started()
+    edit(service, time.time(), records=(RECORD,))
+    beat(service.table, "h1", now=time.time())
+    found = shown(service.table, time.time(), ages=service.ages._replace(late_after=100))
+    assert found == {"todo" if url.startswith("postgresql") else "good": 1}
+
+
 # --- what a host tells before it has heard of its present order ---
 
 

@@ -372,12 +372,3 @@ def test_history_is_in_the_order_of_revisions_whatever_their_clocks_said(meta):
         records = (Record("a", Release(version), "http://r"),)
         meta.editor.apply(Edit(at, "ann", "", "set"), lambda before, records=records: replace(before, records=records))
     assert [one.number for one in meta.store.revisions()] == [2, 1]
-
-
-def test_a_meta_that_retires_hosts_is_not_another_one():
-    """It is written without a name; only of others it matters that they may answer by former records."""
-    clocks = Clocks()
-    clocks.wrote({"": NOW}, NOW)
-    assert not clocks.are_others(NOW)
-    clocks.wrote({"other": NOW}, NOW)
-    assert [clocks.are_others(NOW + seconds) for seconds in (1, 59, 61)] == [True, True, False]
