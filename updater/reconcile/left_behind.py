@@ -1,7 +1,8 @@
 """Waits for starts that an earlier updater began but did not see the end of, because it was killed.
 
-A `./control start` that still runs is waited for. If it left processes, the status is then polled until it is `started`, or
-until the time for a start is over. Only then is the version stopped or started.
+A `./control start` that still runs is waited for. Then the status is polled until it is `started`, or until the time for a
+start is over. After a start that an updater did not make, this lasts only while processes of it are left. Only then is the
+version stopped or started.
 """
 
 import logging
@@ -35,20 +36,23 @@ def under_way(found: Iterable[Process], memory: Memory) -> list[Process]:
 
 
 def see_through(host: Host, install: Path, memory: Memory) -> None:
-    """Wait until it is known how a start of this version that was left behind ended. Returns at once if there is none."""
+    """Wait until it is known how a start of this version that was left behind ended. Returns at once if there is none.
+
+    If an updater made that start, all of its time is waited for while the version is not started. What brings the version up
+    may have left its directory and session and wiped its environment, so that nothing shows it.
+    """
     found = witness.by_version(Table(), install.parent, memory, host.boot).get(install.name, [])
-    scripts, is_cut_off = under_way(found, memory), memory.is_cut_off(install.name, host.boot)
-    if not (scripts or is_cut_off):
+    scripts, begun = under_way(found, memory), memory.begun if memory.is_cut_off(install.name, host.boot) else None
+    if not (scripts or begun):
         return
     _await(host, install, scripts)
-    begins = [int(one.start) for one in scripts]
-    if is_cut_off and memory.begun:
-        begins.append(memory.begun.since)
-    since, known = min(begins), memory.known(install.name)
+    since, known = begun.since if begun else min(int(one.start) for one in scripts), memory.known(install.name)
     deadline = time.monotonic() + host.config.timeouts.start - witness.seconds_since(since)
-    soon = time.monotonic() + (_SOON if scripts else 0)
+    soon = time.monotonic() + _SOON
+    if begun and not scripts and time.monotonic() < deadline:
+        log.warning("%s: an earlier start of %s was cut off; waiting for its end", install.parent.name, install.name)
     while (now := time.monotonic()) < deadline and not is_started(host, install):
-        if now > soon and not witness.is_coming_up(Table(), install, known, host.boot, since):
+        if not begun and now > soon and not witness.is_coming_up(Table(), install, known, host.boot, since):
             break
         time.sleep(_PAUSE)
 

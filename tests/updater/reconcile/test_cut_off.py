@@ -230,6 +230,49 @@ def test_what_comes_up_a_while_after_its_start_has_ended_is_stopped_too(machine,
     assert running(machine.root) == ["1"], machine.log.read_text()
 
 
+# Its start returns at once; a helper that nothing tells of (no mark, at `/`, a session of its own) brings it up 3 s later.
+BY_A_HELPER = f"""#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+FILE=$PWD/number
+{UP}
+case "$1" in
+start) RUN="{RUN}"
+  (exec setsid env -i sh -c "cd /; sleep 3; $RUN & echo \\$! >$FILE") >/dev/null 2>&1 </dev/null & echo >../begun ;;
+{VERBS}"""
+
+
+@pytest.mark.parametrize("then", ["1", "2"])
+def test_what_a_helper_out_of_sight_brings_up_after_a_cut_off_start_is_waited_for(machine, site, then):
+    for version in ("1", "2"):
+        site.publish(version=version, control=BY_A_HELPER.replace("PORT", "0"), **{"agent.py": AGENT.encode()})
+    site.desire(("agent", "1"))
+    with updating(machine) as updater:
+        until("its start has ended", (machine.root / "agent/begun").exists)
+        updater.send_signal(signal.SIGKILL)
+    site.desire(("agent", then))
+    assert machine.run("once").returncode == 0
+    with pytest.raises(Late):
+        until("another one comes up", lambda: running(machine.root) != [then], within=4)
+    assert machine.control("agent", "status") == "started"
+
+
+def test_a_cut_off_start_that_brings_nothing_up_is_made_again_when_its_time_is_over(machine, site):
+    nothing_at_first = HEALTHY.replace(
+        "start) ", "start) [ -e ../begun ] || { echo >../begun; exit 0; }; echo >../again; "
+    )
+    site.publish(control=nothing_at_first)
+    site.desire(("agent", "1"))
+    begun, again = machine.root / "agent/begun", machine.root / "agent/again"
+    with updating(machine) as updater:
+        until("its start has ended", begun.exists)
+        updater.send_signal(signal.SIGKILL)
+    done = machine.run("once")
+    assert (done.returncode, machine.control("agent", "status")) == (0, "started"), done.stderr
+    assert again.stat().st_mtime - begun.stat().st_mtime > 5, "a start has 8 s here"
+    assert "an earlier start of 1 was cut off; waiting for its end" in done.stderr
+    subprocess.run(["./control", "stop"], cwd=machine.root / "agent/1", check=True)
+
+
 def test_the_directory_of_what_runs_a_script_of_it_from_elsewhere_is_not_removed(host, spawn):
     """It has left the directory and wiped its environment: it is no agent's for sure, but it needs its files."""
     place = install(host.layout.root, "agent", "0", current=False)
