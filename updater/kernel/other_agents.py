@@ -1,6 +1,7 @@
 """Finds the connections of a process with the other agents of a root: their pid files, directories, scripts and memories.
 
-A file that cannot be read counts as no connection. `ownership` decides between several agents.
+A file that cannot be read counts as no connection, nor does a pid file that is older than the process. `evidence` decides
+between several agents.
 """
 
 from pathlib import Path
@@ -11,10 +12,10 @@ from updater import durable_files, places
 from updater.cached_reads import CachedReads
 from updater.errors import TryLater
 from updater.kernel import interpreted
-from updater.kernel.pid_files import pid_files
+from updater.kernel.pid_files import is_older, pid_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import Process
-from updater.model.layout import Layout, root_of
+from updater.model.layout import OWN_NAME, Layout, root_of
 from updater.model.memory import LIMIT, Memory
 
 
@@ -33,6 +34,14 @@ class Others:
     def is_agent(self, name: str) -> bool:
         """Whether there is another agent of this name."""
         return bool(name) and name != self._name and not places.is_missing(self._layout.agent(name).version_file)
+
+    def directory(self, name: str) -> Path:
+        return self._layout.agent(name).path
+
+    def are_updater(self, process: Process) -> bool:
+        """Whether the process is an updater that is installed in this root, of which agents may be descendants."""
+        own = self.directory(OWN_NAME)
+        return self._table.lies(process, own) or runs_below(self._table, process, own)
 
     def have(self, place: str) -> bool:
         """Whether a path is below another agent's directory."""
@@ -66,6 +75,10 @@ class Others:
             self._remembered = frozenset[str]().union(*found)
         return bool(self._naming(process)) or process.identity in self._remembered
 
+    def have_named(self, process: Process) -> bool:
+        """Whether a pid file of another agent holds its pid, no matter how old the file is."""
+        return bool(self._holding(process))
+
     def _agents(self) -> list[Path]:
         if self._found is None:
             try:
@@ -76,7 +89,10 @@ class Others:
         return self._found
 
     def _naming(self, process: Process) -> list[tuple[Path, Path]]:
-        """The current installs whose pid files hold its pid, each with that file."""
+        """The current installs whose pid files hold its pid, each with that file. A number that was reused does not count."""
+        return [(install, file) for install, file in self._holding(process) if not is_older(file, process)]
+
+    def _holding(self, process: Process) -> list[tuple[Path, Path]]:
         if self._named is None:
             self._named = {}
             for install in filter(None, map(_current, self._agents())):

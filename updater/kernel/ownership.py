@@ -4,16 +4,12 @@ Processes of an install's *own* are signalled, waited for, and taken for the age
 shell, a backup or a tmux server, only work below the install. They are named in messages, and keep the directory from being
 removed. If they were started since the agent's last start, or listen on a port, they are also waited for.
 
-A process *lies* where its program file is, and *works* in its working directory. The evidence, the strongest first:
+`evidence` judges single processes, with another agent's claims and people's terminals. What these leave is the install's own:
 
 1. A pid file of the install names it, and it lies or works there, runs a script of it or has the mark of a start.
-2. It has the mark or session of a start of the install, and lies there, or works there and lies below no other agent.
-3. It works below another agent of this root, or runs a script of one.
-4. A pid file of another agent holds its pid.
-5. The memory of another agent lists it, it has the mark of another agent's start, or its parent lies there and is another's.
-6. It lies below the install, and is not in a person's terminal.
-7. It works there and runs a script of the install, and is not in a person's terminal.
-8. It has the mark or session of the install's last start, or descends from one of these.
+2. It lies below the install, and is not in a person's terminal.
+3. It works there and runs a script of the install, and is not in a person's terminal.
+4. It has the mark or session of the install's last start, or descends from one of these.
 """
 
 import os
@@ -21,10 +17,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from updater import durable_files
-from updater.kernel import interpreted, processes
-from updater.kernel.agent_environment import MARK, agent_of
-from updater.kernel.other_agents import Others, runs_below
-from updater.kernel.pid_files import own_files, pid_files
+from updater.kernel import interpreted
+from updater.kernel.agent_environment import MARK
+from updater.kernel.evidence import Evidence, is_asked_by_us
+from updater.kernel.pid_files import own_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import Process
 from updater.model.recognised import Recognised
@@ -43,10 +39,7 @@ class Owner:
         self._table = table
         self._install = install
         self._known = known or Recognised(install.name)
-        self._pid_files = pid_files(install)
-        self._named = set(self._pid_files.values())
-        self._at_top = {pid for path, pid in self._pid_files.items() if path.parent == install}
-        self._others = Others(table, install)
+        self._evidence = Evidence(table, install, self._known)
         self._of_install: dict[str, bool] | None = None
 
     def own(self) -> list[Process]:
@@ -73,50 +66,33 @@ class Owner:
             for one in self._table.below(self._install)
             if one.pid not in owned
             and (0 < known.since <= int(one.start) or self._table.ports(one))
-            and not (is_asked_by_us(one) or self._is_a_person_s(one, known.since) or self._is_another_s(one))
+            and not (is_asked_by_us(one) or self._evidence.is_a_person_s(one, known.since))
+            and (self._evidence.may_be_its_own(one) or not self._evidence.is_another_s(one))
         ]
 
     def is_by_itself(self, process: Process) -> bool:
         """Whether it is the install's own, no matter what started it."""
         table, install = self._table, self._install
-        if self.is_named_rightly(process):
-            return not self._is_another_s(process)
-        if not (table.lies(process, install) or (table.works(process, install) and self._runs_a_script(process))):
+        evidence = self._evidence
+        if evidence.is_named_anew(process):
+            return not evidence.is_another_s(process)
+        is_placed = table.lies(process, install) or (table.works(process, install) and evidence.runs_a_script(process))
+        if not is_placed and not evidence.is_named_rightly(process):
             return False
-        return not self._is_a_person_s(process) and not self._is_another_s(process)
-
-    def is_named_rightly(self, process: Process) -> bool:
-        """Whether a pid file names it, and certainly means this process. It must lie or work there, even in a terminal.
-        If the file is at the top, running a script of the install or having the mark of a start is enough."""
-        table, install = self._table, self._install
-        if process.pid not in self._named:
-            return False
-        is_shell = process.leads_session and process.has_terminal
-        if table.lies(process, install) or (not is_shell and table.works(process, install)):
-            return True
-        return process.pid in self._at_top and (self._is_of_start(process) or self._runs_a_script(process))
+        return not evidence.is_a_person_s(process) and not evidence.is_another_s(process)
 
     def may_be_named(self, process: Process) -> bool:
         """Whether a pid file probably means it; an argument that names a file of the install is enough."""
-        is_told = process.pid in self._at_top and self._table.names(process, self._install)
-        return is_told or self.is_named_rightly(process)
+        return self._evidence.may_be_named(process)
 
     def needs_files(self, process: Process) -> bool:
         """Whether it needs the install although it may lie and work elsewhere: it runs a script of it, or is named as above."""
-        return self._runs_a_script(process) or self.may_be_named(process)
+        return self._evidence.runs_a_script(process) or self.may_be_named(process)
 
     def is_named(self, process: Process) -> bool:
         """Whether a pid file at the top of the install names this process of its own, or `is_named_rightly` is true.
         Other pid files may name processes that the agent runs for others."""
-        return process.pid in self._at_top or self.is_named_rightly(process)
-
-    def _is_of_start(self, process: Process) -> bool:
-        """Whether it is in the session of the last start, or has the mark of one of this agent's starts."""
-        known = self._known
-        if known.session and process.session == known.session and int(process.start) >= known.since:
-            return True
-        mark = self._table.environment(process).get(MARK, "")
-        return bool(mark) and (mark == known.token or agent_of(mark) == self._install.parent.name)
+        return self._evidence.is_at_top(process) or self._evidence.is_named_rightly(process)
 
     def with_descendants(self, by_itself: Iterable[Process], started: Iterable[Process] = ()) -> list[Process]:
         """These processes and their descendants, without those of other agents and of people.
@@ -130,7 +106,9 @@ class Owner:
             one = todo.pop()
             if one.pid in known or one.pid in (os.getpid(), _INIT) or is_asked_by_us(one):
                 continue
-            if one.pid in sure or not (self._is_another_s(one) or self._is_a_person_s(one, self._known.since)):
+            if one.pid in sure or not (
+                self._evidence.is_another_s(one) or self._evidence.is_a_person_s(one, self._known.since)
+            ):
                 known[one.pid] = one
                 todo += children.get(one.pid, ())
         return list(known.values())
@@ -154,9 +132,9 @@ class Owner:
 
     def _may_be_its_daemon(self, process: Process) -> bool:
         """Whether it looks like a daemon of a start: it leads a session and works in `/`. False if there are pid files."""
-        if self._pid_files or not process.leads_session or self._table.places(process)[1] != "//":
+        if self._evidence.pid_files or not process.leads_session or self._table.places(process)[1] != "//":
             return False
-        return self._is_of_start(process)
+        return self._evidence.is_of_start(process)
 
     def main(self, near: Iterable[Process]) -> list[Process]:
         """The main processes: those that lead a session, listen or are named by a pid file.
@@ -172,7 +150,7 @@ class Owner:
         """The main processes that are the agent itself, so that another start would run it twice.
         If a pid file names the agent, helpers that only work there are not among them."""
         near = self.near(found)
-        is_lost = not self._pid_files
+        is_lost = not self._evidence.pid_files
         return [
             one
             for one in self.main(near)
@@ -184,7 +162,7 @@ class Owner:
     def of_start(self, found: Iterable[Process]) -> tuple[frozenset[str], bool]:
         """(identities of processes that only a restart replaces, whether these alone tell that it was restarted).
         They alone tell it if `pid` or NAME.pid names them. Otherwise they are the processes that the start left running."""
-        found, numbers = list(found), {self._pid_files.get(path) for path in own_files(self._install)}
+        found, numbers = list(found), {self._evidence.pid_files.get(path) for path in own_files(self._install)}
         if named := frozenset(one.identity for one in found if one.pid in numbers):
             return named, True
         mark, table = self._known.token, self._table
@@ -205,7 +183,7 @@ class Owner:
         return [
             one
             for one in found
-            if self.is_named_rightly(one)
+            if self._evidence.is_named_rightly(one)
             or (one.leads_session and table.works(one, install))
             or (table.lies(one, install) and (one.leads_session or table.ports(one)))
         ]
@@ -220,9 +198,9 @@ class Owner:
         table, install = self._table, self._install
         if table.is_closed(process):
             return self._is_called_so(process)
-        if table.lies(process, install) or self._runs_a_script(process):
+        if table.lies(process, install) or self._evidence.runs_a_script(process):
             return True
-        is_left = table.works(process, install) and process.has_terminal and not self._is_a_person_s(process)
+        is_left = table.works(process, install) and process.has_terminal and not self._evidence.is_a_person_s(process)
         return not strictly and (is_left or table.is_called(process, install))
 
     def _is_called_so(self, process: Process) -> bool:
@@ -250,51 +228,6 @@ class Owner:
         """The pid files, relative to the install, that name one of these processes and probably mean it."""
         session = self._known.session
         right = {one.pid for one in found if self.may_be_named(one) or (session and one.session == session)}
-        return frozenset(str(path.relative_to(self._install)) for path, pid in self._pid_files.items() if pid in right)
-
-    def _runs_a_script(self, process: Process) -> bool:
-        """Whether it is an interpreter that runs a file of the install."""
-        return runs_below(self._table, process, self._install)
-
-    def _is_another_s(self, process: Process) -> bool:
-        """Whether it belongs to another agent of this root: see the top of this module, 1 to 5.
-
-        Where its program lies says little by itself, since one agent may be a runtime that others use.
-        """
-        if self.is_named_rightly(process):
-            return False
-        table, install, others = self._table, self._install, self._others
-        lies, works = table.lies(process, install), table.works(process, install)
-        program, working = table.places(process)
-        works_there, runs_theirs = others.have(working), not works and others.run(process)
-        if (works_there or runs_theirs) and others.surely_names(process):
-            return True
-        if ((lies and not runs_theirs) or (works and not others.have(program))) and self._is_of_start(process):
-            return False
-        if works or works_there or runs_theirs:
-            return not works or others.names(process)
-        if others.claim(process):
-            return True
-        if not lies:
-            return others.have(program) and not self._runs_a_script(process)
-        marked = agent_of(table.environment(process).get(MARK, ""))
-        is_marked = marked != install.parent.name and others.is_agent(marked)
-        parent = table.by_pid.get(process.parent)  # it may be a worker of an agent that this install is the runtime of
-        is_parent = parent and int(parent.start) <= int(process.start) and table.lies(parent, install)
-        return is_marked or bool(parent and is_parent and self._is_another_s(parent))
-
-    def _is_a_person_s(self, process: Process, since: int = 0) -> bool:
-        """Whether it or an ancestor has a terminal of its own. since: clock ticks; ancestors older than that do not count."""
-        one: Process | None = process
-        for _ in self._table.by_pid:
-            if one is None or one.pid in (os.getpid(), _INIT) or int(one.start) < since:
-                return False
-            if one.leads_session and one.has_terminal:
-                return True
-            one = self._table.by_pid.get(one.parent)
-        return False
-
-
-def is_asked_by_us(process: Process) -> bool:
-    """Whether this is a control script that this process is running at the moment."""
-    return process.parent == os.getpid() and processes.command(process.pid)[-2:-1] == ["./control"]
+        return frozenset(
+            str(path.relative_to(self._install)) for path, pid in self._evidence.pid_files.items() if pid in right
+        )

@@ -4,14 +4,17 @@ Results are cached until a file changes, since every idle cycle asks for them.
 """
 
 import os
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from updater import durable_files
 from updater.cached_reads import CachedReads
 from updater.errors import TryLater
+from updater.kernel.procfs import Process, age
 
 _DIRECTORIES = 32  # subdirectories of an install that are searched
+_COARSE = 2.0  # seconds by which two clocks may differ
 
 
 class _Listing(NamedTuple):
@@ -36,6 +39,14 @@ def pid_files(install: Path) -> dict[Path, int]:
         except TryLater:
             continue
     return found
+
+
+def is_older(file: Path, process: Process) -> bool:
+    """Whether a pid file is older than the process that has its number, which was reused then; also if it is gone."""
+    try:
+        return file.stat().st_mtime < time.time() - age(process) - _COARSE
+    except OSError:
+        return True
 
 
 def own_files(install: Path) -> tuple[Path, Path]:

@@ -6,12 +6,14 @@ and `witness`.
 
 import contextlib
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 _LISTENING = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}  # the state of a socket that listens or receives
 _DEAD = (b"Z", b"X", b"x")  # states
+_TICKS = os.sysconf("SC_CLK_TCK")  # in a second
 _THREADS = 17  # the place of the number of threads among the fields after the name
 
 
@@ -34,6 +36,11 @@ class Process(NamedTuple):
     @property
     def leads_session(self) -> bool:
         return self.pid == self.session
+
+
+def age(process: Process) -> float:
+    """Seconds since the process was started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(process.start) / _TICKS
 
 
 def arguments(proc: str, place: str) -> list[str]:

@@ -4,7 +4,6 @@ A process counts as an install's only if that is certain, see `ownership`. Contr
 updater share one under systemd.
 """
 
-import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -14,27 +13,22 @@ from msgspec.structs import replace
 
 from updater.kernel import processes
 from updater.kernel.agent_environment import MARK, Mark
-from updater.kernel.ownership import Owner, is_asked_by_us
-from updater.kernel.pid_files import own_files, pid_files
+from updater.kernel.evidence import is_asked_by_us
+from updater.kernel.ownership import Owner
+from updater.kernel.pid_files import is_older, own_files, pid_files
 from updater.kernel.processes import Table
-from updater.kernel.procfs import Process
+from updater.kernel.procfs import Process, age
 from updater.model.layout import MARKER
 from updater.model.memory import Memory
 from updater.model.recognised import Recognised
 
 SETTLED = 10.0  # age in seconds from which a process that works below its install is expected to stay there
 _TICKS = os.sysconf("SC_CLK_TCK")
-_COARSE = 2.0  # seconds by which two clocks may differ
 
 
 def ticks() -> int:
     """The current time in clock ticks since the boot, as in the start times of processes."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
-
-
-def age(process: Process) -> float:
-    """Seconds since the process was started."""
-    return seconds_since(int(process.start))
 
 
 def seconds_since(begin: int) -> float:
@@ -140,13 +134,8 @@ def named(table: Table, install: Path) -> list[tuple[Process, Path]]:
 
     A pid file that is older than the process is skipped, since the pid was reused.
     """
-    found = []
-    for file, pid in pid_files(install).items():
-        with contextlib.suppress(OSError):
-            one = table.by_pid.get(pid)
-            if one and pid != os.getpid() and file.stat().st_mtime > time.time() - age(one) - _COARSE:
-                found.append((one, file))
-    return found
+    found = [(table.by_pid.get(pid), file) for file, pid in pid_files(install).items() if pid != os.getpid()]
+    return [(one, file) for one, file in found if one and not is_older(file, one)]
 
 
 def itself(table: Table, install: Path, known: Recognised | None, boot: str) -> frozenset[str]:

@@ -18,6 +18,7 @@ from updater.host.observe import observe
 from updater.kernel import processes, witness
 from updater.kernel.pid_files import pid_files
 from updater.kernel.processes import Table
+from updater.kernel.procfs import age
 from updater.model.actions import Action
 from updater.model.layout import OWN_NAME
 from updater.model.memory import Memory
@@ -113,7 +114,7 @@ def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
     if version == seen.current and time.monotonic() < until:
         return seen
     table, install = host.table(time.monotonic() - 1.0), host.layout.agent(seen.name).install(seen.current)
-    ages = [witness.age(one) for one in witness.at_home(table, install, known, host.boot)]
+    ages = [age(one) for one in witness.at_home(table, install, known, host.boot)]
     if not ages:
         host.believed[seen.name] = seen.current
         return seen

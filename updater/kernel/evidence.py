@@ -1,0 +1,228 @@
+"""Judges whose one process is: an install's, another agent's, or a person's. The only module that weighs evidence.
+
+A process *lies* where its program file is, and *works* in its working directory. One agent may be a runtime, such as a JDK,
+that others run their programs with; and one may be a supervisor that starts others, which inherit its mark. So neither where a
+program lies nor a mark decides alone. The evidence that a process is another agent's or the install's, the strongest first:
+
+1. A pid file of the install names it, and it lies or works there, runs a script of it or has the mark of a start.
+2. A pid file of another agent names it, and it lies or works there or runs a script of it.
+3. It has the mark or session of a start of the install, and lies there, or works there and lies below no other agent.
+4. It works there and runs a script of it, or lies there too and runs no script from elsewhere.
+5. It works below another agent of this root, or runs a script of one.
+6. A pid file of another agent holds its pid, or the memory of another agent lists it.
+7. It lies below another agent. It is ended for neither, as that may be its runtime or the agent itself.
+8. The first of its ancestors of which 1 to 7 tell anything, then the leader of its session and the ancestors of that.
+9. The nearest mark of an agent's start: its own, or that of one of these. Another agent's mark is outweighed by a program of
+   the install that runs a script of it, if that agent has other processes and the command line names nothing of it.
+
+The pid in a file that is older than its process was reused. Such a file says nothing in 2 and 6, nor in 1 against other
+evidence. As clocks are set, too, it still counts against an interpreter of the install that runs no script of it.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from updater.kernel import interpreted, processes
+from updater.kernel.agent_environment import MARK, agent_of
+from updater.kernel.other_agents import Others, runs_below
+from updater.kernel.pid_files import is_older, pid_files
+from updater.kernel.processes import Table
+from updater.kernel.procfs import Process
+from updater.model.recognised import Recognised
+
+_INIT = 1
+
+
+class Evidence:
+    """What is known of processes at the time of a process table, as seen from one install.
+
+    known: what was recognised at the install's last start; see `ownership.Owner`.
+    """
+
+    def __init__(self, table: Table, install: Path, known: Recognised) -> None:
+        self._table = table
+        self._install = install
+        self._known = known
+        self.pid_files = pid_files(install)
+        self._named: dict[int, list[Path]] = {}
+        for file, pid in self.pid_files.items():
+            self._named.setdefault(pid, []).append(file)
+        self._others = Others(table, install)
+        self._certain: dict[int, bool | None] = {}
+
+    def is_another_s(self, process: Process) -> bool:
+        """Whether it belongs to another agent of this root, or may belong to one: see the top of this module."""
+        certain = self._of_another(process)
+        return self._is_probably_another_s(process) if certain is None else certain
+
+    def may_be_its_own(self, process: Process) -> bool:
+        """Whether it may be the install's although `is_another_s` is true, so that its end is worth waiting for.
+
+        It lies or works there, and only 8 or 9 speaks for another agent. What uses an interpreter of the install for a program
+        elsewhere does not count, nor does another agent's descendant that runs no file of the install.
+        """
+        table, install = self._table, self._install
+        lies = table.lies(process, install)
+        if not (lies or table.works(process, install)) or self._by_itself_of_another(process) is not None:
+            return False
+        if not lies or self._runs_a_file(process):
+            return True
+        return self._of_another(process) is None and not self._uses_an_interpreter(process)
+
+    def is_at_top(self, process: Process) -> bool:
+        """Whether a pid file at the top of the install holds its pid."""
+        return any(file.parent == self._install for file in self._named.get(process.pid, ()))
+
+    def is_named_rightly(self, process: Process) -> bool:
+        """Whether a pid file names it, and certainly means this process. It must lie or work there, even in a terminal.
+        If the file is at the top, running a script of the install or having the mark of a start is enough."""
+        table, install = self._table, self._install
+        if process.pid not in self._named:
+            return False
+        if table.lies(process, install) or (not _is_a_shell(process) and table.works(process, install)):
+            return True
+        return self.is_at_top(process) and (self.is_of_start(process) or self.runs_a_script(process))
+
+    def is_named_anew(self, process: Process) -> bool:
+        """The same, but only by a pid file that was written since the process began."""
+        files = self._named.get(process.pid, ())
+        return self.is_named_rightly(process) and not all(is_older(file, process) for file in files)
+
+    def may_be_named(self, process: Process) -> bool:
+        """Whether a pid file probably means it; an argument that names a file of the install is enough."""
+        is_told = self.is_at_top(process) and self._table.names(process, self._install)
+        return is_told or self.is_named_rightly(process)
+
+    def is_of_start(self, process: Process) -> bool:
+        """Whether it is in the session of the last start, or has the mark of one of this agent's starts."""
+        known = self._known
+        if known.session and process.session == known.session and int(process.start) >= known.since:
+            return True
+        mark = self._table.environment(process).get(MARK, "")
+        return bool(mark) and (mark == known.token or agent_of(mark) == self._install.parent.name)
+
+    def runs_a_script(self, process: Process) -> bool:
+        """Whether it is an interpreter that runs a file of the install."""
+        return runs_below(self._table, process, self._install)
+
+    def is_a_person_s(self, process: Process, since: int = 0) -> bool:
+        """Whether it or an ancestor has a terminal of its own. since: clock ticks; ancestors older than that do not count."""
+        for one in (process, *self._ancestors(process)):
+            if int(one.start) < since:
+                return False
+            if _is_a_shell(one):
+                return True
+        return False
+
+    def _of_another(self, process: Process) -> bool | None:
+        """Whether it is certainly another agent's; False if it is the install's, None if 1 to 8 tell nothing."""
+        line = self._line(process)
+        return next((told for one in line if (told := self._by_itself_of_another(one)) is not None), None)
+
+    def _by_itself_of_another(self, process: Process) -> bool | None:
+        """The same by 1 to 7 alone."""
+        if process.pid not in self._certain:
+            self._certain[process.pid] = self._weighed(process)
+        return self._certain[process.pid]
+
+    def _weighed(self, process: Process) -> bool | None:
+        table, install, others = self._table, self._install, self._others
+        if self.is_named_anew(process):
+            return False
+        lies, works = table.lies(process, install), table.works(process, install)
+        program, working = table.places(process)
+        works_there, runs_theirs = others.have(working), not works and others.run(process)
+        if (works_there or runs_theirs) and others.surely_names(process):
+            return True
+        if ((lies and not runs_theirs) or (works and not others.have(program))) and self.is_of_start(process):
+            return False
+        if works:
+            return self._weighed_in_place(process, lies)
+        if works_there or runs_theirs or others.claim(process):
+            return True
+        if lies:
+            return None
+        return False if self.runs_a_script(process) else (others.have(program) or None)
+
+    def _weighed_in_place(self, process: Process, lies: bool) -> bool | None:
+        """The same for a process that works in the install and has no mark of its starts."""
+        program, is_script_s = self._table.places(process)[0], self.runs_a_script(process)
+        if self._others.names(process):
+            return True
+        if is_script_s or self._others.have(program):
+            return False
+        is_used = interpreted.run_by(program.rstrip("/"), self._table.arguments(process))  # for a program elsewhere
+        return False if lies and not is_used else None
+
+    def _line(self, process: Process) -> Iterator[Process]:
+        """The process, its ancestors, then the leader of its session and that one's ancestors, without shells of people.
+        It ends at the updater. For the install's own program with a file of the install a session says nothing."""
+        yield process
+        leader = self._table.by_pid.get(process.session)
+        nearest = [] if leader is None or self._runs_a_file(process) else [leader, *self._ancestors(leader)]
+        for several in (self._ancestors(process), nearest):
+            for one in several:
+                if self._others.are_updater(one):
+                    break
+                if not _is_a_shell(one):
+                    yield one
+
+    def _ancestors(self, process: Process) -> Iterator[Process]:
+        """Its ancestors up to this process or the first one, each without that."""
+        for _ in self._table.by_pid:
+            parent = self._table.by_pid.get(process.parent)
+            if parent is None or parent.pid in (os.getpid(), _INIT) or int(parent.start) > int(process.start):
+                return
+            yield parent
+            process = parent
+
+    def _is_probably_another_s(self, process: Process) -> bool:
+        """Whether it is another agent's by 9."""
+        line = list(self._line(process))
+        marks = (agent_of(self._table.environment(one).get(MARK, "")) for one in line)
+        name = next(filter(None, marks), "")
+        if name and self._others.is_agent(name):
+            return not any(self._only_inherits(one, name) for one in line)
+        return not name and self._uses_an_interpreter(process) and self._others.have_named(process)
+
+    def _only_inherits(self, process: Process, name: str) -> bool:
+        """Whether it is the install's own program with a file of the install, and not of the agent whose mark it has."""
+        agent, table = self._others.directory(name), self._table
+        if not table.lies(process, self._install) or not self._runs_a_file(process) or table.names(process, agent):
+            return False
+        return any(
+            (table.lies(one, agent) or table.works(one, agent) or runs_below(table, one, agent))
+            and not any(near == process or is_asked_by_us(near) for near in (one, *self._ancestors(one)))
+            for one in table.by_pid.values()
+            if not one.has_terminal
+        )
+
+    def _runs_a_file(self, process: Process) -> bool:
+        """Whether it lies there and runs a script of the install. Of a program that is no known interpreter, any argument may
+        be its script."""
+        table, install = self._table, self._install
+        if not table.lies(process, install):
+            return False
+        if self._is_interpreter(process):
+            return self.runs_a_script(process)
+        return any(one.startswith((f"{install}/", f"{install.resolve()}/")) for one in table.arguments(process)[1:])
+
+    def _uses_an_interpreter(self, process: Process) -> bool:
+        """Whether it is an interpreter that lies there, and runs no script of the install."""
+        is_there = self._table.lies(process, self._install) and self._is_interpreter(process)
+        return is_there and not self.runs_a_script(process)
+
+    def _is_interpreter(self, process: Process) -> bool:
+        program = self._table.places(process)[0].rstrip("/")
+        return interpreted.is_interpreter(program.rpartition("/")[2])
+
+
+def is_asked_by_us(process: Process) -> bool:
+    """Whether this is a control script that this process is running at the moment."""
+    return process.parent == os.getpid() and processes.command(process.pid)[-2:-1] == ["./control"]
+
+
+def _is_a_shell(process: Process) -> bool:
+    """Whether it leads the session of a terminal, as a person's shell does."""
+    return process.leads_session and process.has_terminal
