@@ -136,7 +136,7 @@ class Memory(Outcomes, frozen=True):
         was_ever = self.good != "" or self.trial is not None  # else it was there before the updater
         if not was_ever or self.current in (self.good, self.trial and self.trial.version):
             return self
-        return replace(self, trial=Trial(self.current))
+        return replace(self, trial=Trial(self.current, died=self.current == self.left_dead))
 
     def _in_this_watch(self, moment: "Moment") -> "Memory":
         """The memory without a begun watch, if its end is not valid now: after a reboot, or when the clock jumped."""
@@ -180,8 +180,8 @@ class Memory(Outcomes, frozen=True):
             return self
         return replace(self, trial=replace(self.trial, until=0.0))
 
-    def left_down(self, version: str) -> "Memory":
-        """The memory just before `version` makes way for another one, if it is down: within its watch it has died."""
+    def having_died(self, version: str) -> "Memory":
+        """The memory after a look at which `version` was down or had been restarted too often: it has died in its watch."""
         if self.trial is None or self.trial.version != version or not self.is_watched:
             return self
         return replace(self, trial=replace(self.trial, died=True))
@@ -192,11 +192,10 @@ class Memory(Outcomes, frozen=True):
         `version` is on trial from now on, unless it is `good`. While no version is proven, `current` is the way back, unless it
         has failed or died, or is taken back.
         """
-        memory, trial = self._leaving(current, version), self.trial
+        memory = self._leaving(current, version)
         if version == memory.good:
             return memory
-        is_alive = trial is not None and trial.version == current and trial.was_left_alive
-        if is_alive and current and not memory.good and version != memory.back:
+        if self._is_left_alive(current) and current and not memory.good and version != memory.back:
             memory = replace(memory, ways_back=WaysBack(unproven=current))
         memory = memory._with(memory._ways.tried_again(version))
         return replace(memory, trial=Trial(version))
@@ -206,10 +205,21 @@ class Memory(Outcomes, frozen=True):
         if not current:
             return replace(self, good=good, current=version)
         older = self.older if self.previous == current else self.previous
+        older = older if older != self.left_dead else ""  # of two that were left dead, only the last one is remembered
         memory = replace(self, good=good, current=version, previous=current, older=older)
-        if current != good and self.trial and self.trial.version == current and not self.trial.was_left_alive:
-            return replace(memory, left_dead=current)
+        if current != good and self.trial and self.trial.version == current and not self._is_left_alive(current):
+            return replace(memory._with(memory._ways.left_dead(current)), left_dead=current)
         return memory if self.left_dead not in (current, version) else replace(memory, left_dead="")
+
+    def _is_left_alive(self, version: str) -> bool:
+        """Whether `version`, which is left on trial for another one, has run and neither failed nor died, as far as is known.
+
+        If it was switched to and never seen started, what is known of its last trial counts.
+        """
+        trial = self.trial
+        if trial is None or trial.version != version or trial.failure or trial.died or trial.until:
+            return False
+        return trial.began > 0 or self.ways_back.unproven == version
 
     def put_back(self, current: str) -> "Memory":
         """The memory after a switch was undone: `.version` names `current` again, and no version is on trial."""

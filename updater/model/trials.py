@@ -42,7 +42,8 @@ class Trial(msgspec.Struct, frozen=True):
     began: float = 0  # its last start, Unix seconds; 0 if unknown
     doubts: int = 0  # consecutive looks at which it reported `stoped` while its processes lived
     lost: int = 0  # looks at which it reported `started` while no process existed
-    died: bool = False  # whether it has died, or was started again after a start of it had failed
+    # Whether it has died, was started again after a start of it had failed, or was left before it ran and is here again:
+    died: bool = False
     told: bool = False  # whether an outcome has told of its failure while another version was ordered
     again: bool = False  # whether it had its second start after dying while another version's processes ran
 
@@ -68,11 +69,6 @@ class Trial(msgspec.Struct, frozen=True):
             latest = max(self.until, self.began + WATCHES * moment.watch)
             return replace(met, replaced=self.replaced + 1, until=min(until, latest), capped=until > latest)
         return met
-
-    @property
-    def was_left_alive(self) -> bool:
-        """Whether the version had started and neither failed nor died, of one that is left for another: as far as is known."""
-        return not (self.failure or self.died or self.until)
 
     def replacements(self) -> str:
         """How often what listens was replaced, in words; "" if it never was."""

@@ -55,6 +55,10 @@ class Ways(NamedTuple):
         left = self._but(version)
         return _ways(left.others.earlier, False, left.others.unproven) if left.best != left.good != "" else left
 
+    def left_dead(self, version: str) -> "Ways":
+        """The ways once `version` has failed or died on trial: left alive before, it is a way back no more."""
+        return self._but(version) if self.others.unproven == version else self
+
     def tried_again(self, version: str) -> "Ways":
         """The ways once `version` is on trial: if it was proven before, it has to come through a watch again."""
         others = self.others

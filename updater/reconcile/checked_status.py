@@ -62,7 +62,7 @@ def last_look(host: Host, order: Desired, memory: Memory, stop: Action) -> Calla
         return lambda memory: memory
     moment = host.moment(seen.at)
     if seen.state is State.STOPPED:
-        return lambda memory: memory.left_down(stop.version)
+        return lambda memory: memory.having_died(stop.version)
     if seen.state is State.UNKNOWN or seen.current != stop.version:
         return lambda memory: memory
     return lambda memory: memory.after_probe(seen, moment).after_look(

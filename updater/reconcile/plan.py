@@ -47,16 +47,17 @@ def _updated(memory: Memory, observed: Observed, desired: Desired, moment: Momen
     memory = memory if is_kept else memory.with_order(desired)
     if observed.trouble:
         return memory
-    # A version that is stopped as ordered has not failed its watch.
-    if desired.cmd == STOP and observed.state is not State.STARTED and not is_kept:
-        memory = memory.stopping(observed.current)
     memory, is_started = memory.occupied(observed.occupied, observed.crowding), observed.state is State.STARTED
     memory = memory.recognising(observed.running)
     if is_started:
         memory = memory.after_probe(observed, moment)
     memory = memory.after_look(observed.name, observed.current, is_started, observed.installs, moment)
     is_stopped = observed.state is State.STOPPED
-    return memory.doubting(observed.current, is_stopped, observed.processes, observed.absent)
+    memory = memory.doubting(observed.current, is_stopped, observed.processes, observed.absent)
+    if judging.death(observed, memory, moment.now) and not judging.doubt(observed, memory, moment.now):
+        memory = memory.having_died(observed.current)
+    # A version that is stopped as ordered has not failed its watch.
+    return memory.stopping(observed.current) if desired.cmd == STOP and not (is_started or is_kept) else memory
 
 
 def _todo(observed: Observed, desired: Desired, memory: Memory, now: float, keep_versions: int, source: Source) -> Plan:

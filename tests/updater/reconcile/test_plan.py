@@ -449,7 +449,7 @@ def test_a_way_back_to_an_unproven_version_that_was_cut_off_goes_on():
 
 
 @pytest.mark.parametrize(
-    "first", [FIRST.failed("1", "not started", ""), FIRST.started_again("1", MOMENT), FIRST.left_down("1")]
+    "first", [FIRST.failed("1", "not started", ""), FIRST.started_again("1", MOMENT), FIRST.having_died("1")]
 )
 def test_a_first_version_that_has_failed_or_died_is_nothing_to_go_back_to(first):
     memory = remembered(left_for_2(first), seen("2", DOWN, "1"), order(), MOMENT)
@@ -515,7 +515,9 @@ def test_a_person_does_not_go_back_to_a_version_that_had_failed_or_died_when_it_
     memory = remembered(memory, seen("2", UP, "1"), order(), Moment(NOW + WATCH, WATCH))
     assert (memory.good, memory.previous, memory.way_back("2", "12")) == ("2", "1", "")
     assert memory.rolled_back_by_operator(order(), "12") == memory
-    assert memory.switching("2", "1").stopping("1").switching("1", "2").way_back("2", "12") == "1", "it ran since"
+    again = memory.switching("2", "1")
+    assert again.switching("1", "2").way_back("2", "12") == "", "it never ran since"
+    assert again.started_again("1", MOMENT).stopping("1").switching("1", "2").way_back("2", "12") == "1", "it ran since"
 
 
 def test_a_person_may_go_back_to_an_unproven_version_where_there_is_no_other_and_it_is_on_trial():
@@ -565,9 +567,11 @@ def test_a_first_version_that_has_failed_is_not_on_trial_while_it_is_down():
 
 
 def test_a_version_from_which_a_switch_was_cut_off_is_on_trial_as_before():
-    cut_off = ON_TRIAL.switching("2", "3")
-    assert cut_off.trial == Trial("3")
-    assert remembered(cut_off, seen("2", DOWN, "13"), order("2"), MOMENT).trial == Trial("2")
+    ran = ON_TRIAL.started_again("2", MOMENT)
+    for died, before in ((False, ran.stopping("2")), (True, ran)):
+        cut_off = before.switching("2", "3")
+        assert cut_off.trial == Trial("3")
+        assert remembered(cut_off, seen("2", DOWN, "13"), order("2"), MOMENT).trial == Trial("2", died=died)
 
 
 def test_a_way_back_that_is_gone_is_none():

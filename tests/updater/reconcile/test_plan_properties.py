@@ -41,6 +41,7 @@ class Model:
     now: float = 1_000_000.0
     lives: int = 1_000_000
     stopped_without_replacement: bool = False
+    last: dict[str, str] = field(default_factory=dict)  # version -> how it last was on trial: "", "alive" or "dead"
 
     def write(self):
         if self.lives == 0:
@@ -64,7 +65,7 @@ class Model:
                 wanted = self.memory.back if self.memory.is_given_up else wanted
                 self.stopped_without_replacement |= wanted not in self.installs
                 if self.running != action.version:
-                    self.memory = self.memory.left_down(action.version)
+                    self.memory = self.memory.having_died(action.version)
                 self.memory = self.memory.stopping(action.version)
                 self.write()
                 self.running = ""
@@ -72,13 +73,16 @@ class Model:
                 self.memory = self.memory.switching(action.replaces, action.version)
                 self.write()
                 self.current = action.version
+                self.try_again()
             case Step.START:
                 assert self.running in ("", action.version), "two versions at once"
                 if action.version in self.bad:
+                    self.last[action.version] = "dead"
                     self.write()
                     self.memory = self.memory.failed(action.version, "does not start", "")
                     raise StartFailed
                 self.running = action.version
+                self.last[action.version] = self.last.get(action.version) or "alive"
                 self.write()
                 self.memory = self.memory.started(action.version, Moment(self.now, WATCH))
             case Step.PRUNE:
@@ -110,6 +114,18 @@ class Model:
                 if action.essential:
                     return True
         return False
+
+    def try_again(self):
+        """The current version was switched to: however it ended before, it may run well now."""
+        if self.last.get(self.current) == "dead":
+            self.last[self.current] = ""
+
+    def die(self):
+        """What runs dies. An updater that was killed before it saw the start, or just before a stop, cannot tell."""
+        trial = self.memory.trial
+        if self.running and trial and trial.version == self.running and trial.until:
+            self.last[self.running] = "dead"
+        self.running = ""
 
     def cycle(self, order, kill_after=1_000_000, source=Source.ANSWER):
         self.lives = kill_after
@@ -188,6 +204,20 @@ def test_a_version_that_came_through_its_watch_is_the_way_back_until_another_one
             host.cycle(order, kill_after, source)
         assert host.memory.back == working
         assert working in host.installs
+
+
+@pytest.mark.long
+@given(stories, st.lists(st.booleans(), min_size=8, max_size=8), bad_versions)
+def test_while_no_version_is_proven_none_that_last_died_or_never_ran_is_a_way_back(history, deaths, bad):
+    """Whatever is ordered, killed and stopped in between."""
+    host = Model(bad)
+    for (order, kill_after, source), dies in zip(history[:5], deaths, strict=False):
+        host.cycle(order, kill_after, source)
+        if dies:
+            host.die()
+        assert host.memory.good == ""
+        ways = {host.memory.back, host.memory.way_back(host.current, host.installs)} - {"", host.current}
+        assert all(host.last.get(way) == "alive" for way in ways)
 
 
 @pytest.mark.long

@@ -142,3 +142,54 @@ def test_a_version_that_was_there_before_the_updater_counts_as_proven_though_it_
     (here(host, "1") / ".installed").unlink()
     memory = order("0")
     assert (current(host), status(host), memory.good, memory.is_on_trial) == ("1", "started", "1", False)
+
+
+@pytest.fixture
+def unproven(host, order):
+    """No version is proven, and none comes through its watch in this test."""
+    host.reconfigure(replace(host.config, watch=60))
+
+    def died(version, **fields):
+        """The memory once the version was ordered, has died and was stopped or left as ordered."""
+        order(version)
+        kill(host)
+        until("it is down", lambda: status(host) == "stoped")
+        return order(version, **fields) if fields else None
+
+    return died
+
+
+def backs(memory, version, *installs):
+    """Where it goes back to by itself, and at an operator request."""
+    return memory.back, memory.way_back(version, installs)
+
+
+def test_what_died_is_nothing_to_go_back_to_though_it_was_stopped_as_ordered_since(host, order, unproven):
+    order("0")
+    memory = unproven("1", cmd="stop")
+    assert (status(host), memory.trial.until) == ("stoped", 0)
+    assert backs(order("2"), "2", "0", "1", "2") == ("", "")
+
+
+def test_what_was_stopped_as_ordered_while_it_ran_is_gone_back_to(host, order, unproven):
+    order("1")
+    order("1", cmd="stop")
+    assert backs(order("2"), "2", "1", "2") == ("1", "1")
+
+
+def test_what_was_left_alive_and_has_died_since_is_nothing_to_go_back_to(host, order, unproven):
+    order("1")
+    assert backs(order("2"), "2", "1", "2") == ("1", "1")
+    unproven("1")
+    assert backs(order("2"), "2", "1", "2") == ("", "")
+
+
+def test_a_switch_that_was_cut_off_makes_no_way_back_of_what_had_died_before(host, order, unproven):
+    order("0")
+    unproven("1")
+    unproven("2")
+    host.memories.change("agent", lambda memory: memory.switching("2", "8"))  # and the updater is killed
+    memory = order("2")
+    assert (current(host), status(host)) == ("2", "started")
+    assert backs(memory, "2", "0", "1", "2", "8") == ("", "")
+    assert backs(order("1"), "1", "0", "1", "2", "8") == ("", ""), "nor of what was to be left by it"
