@@ -1,9 +1,9 @@
 """Keeps the output of agents' starts small, in a thread that is independent of the cycles.
 
-A log that is larger than `maxOutput` of cfg.json is cut to its last KEPT bytes. This happens within SLOW seconds while any
-log grows, and within QUICK seconds while logs grow fast, so that an agent cannot fill the disk. While no log grows, the
-checks become rarer, up to REST seconds, if the disk has room for a flood of that duration. The agent keeps its descriptor,
-which appends. Output written between the reading of the last bytes and the cut is lost.
+A log that is larger than `maxOutput` of cfg.json is cut to its last KEPT bytes, and so are all while together they are larger
+than the free space. The next check comes before a log can reach its cap at twice the speed at which it grows now. It also
+comes before a flood that begins at any moment can take half of the free space. So an agent cannot fill the disk. The agent
+keeps its descriptor, which appends. Output written between the reading of the last bytes and the cut is lost.
 """
 
 import contextlib
@@ -11,7 +11,8 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from updater import durable_files
@@ -24,10 +25,10 @@ _IN_USE = re.compile(r"in use|EADDRINUSE|bind|listen", re.IGNORECASE)
 _PORT = re.compile(r"(?<![\w.])(?:\S*:|port\W{1,3})(\d{2,5})(?!\d)", re.IGNORECASE)
 
 KEPT = 64 << 10  # bytes
-QUICK, SLOW = 0.05, 1.0  # seconds between two checks
-REST = 8.0  # longest time between two checks, in seconds
+LONGEST = 1.0  # seconds between two checks
+SHORTEST = 0.02  # the same while no log grows; a check takes 0.1 ms
+QUICK = 0.005  # the same while logs grow
 FLOOD = 1e9  # bytes per second at which an agent may start to write at any time
-FAST = 1 << 20  # bytes of growth between two checks from which the next one follows after QUICK
 
 
 @contextlib.contextmanager
@@ -51,39 +52,52 @@ class Trimmer:
         self._directory = directory
         self._cap = cap
         self._sizes: dict[str, int] = {}
+        self._rates: dict[str, float] = {}
+        self._checked = 0.0  # when, in monotonic seconds; 0 for never
         self._complained = ""
-        self._rest = SLOW / 2
 
     def run(self, over: threading.Event) -> None:
         """Check repeatedly until `over` is set."""
-        while not over.wait(self._pause(self._look())):
+        while not over.wait(self._check()):
             pass
 
-    def _pause(self, grown: int) -> float:
-        """Seconds until the next check, after one that found the logs grown by `grown` bytes."""
-        self._rest = SLOW / 2 if grown else min(self._rest * 2, REST)
-        if grown > FAST:
-            return QUICK
-        return max(SLOW, min(self._rest, self._room() / FLOOD))
-
-    def _room(self) -> int:
-        """Free bytes on the disk of the logs, 0 if unknown."""
-        try:
-            disk = os.statvfs(self._directory)
-        except OSError:
-            return 0
-        return disk.f_bavail * disk.f_frsize
-
-    def _look(self) -> int:
-        """Cut logs that are too large; returns by how many bytes the logs have grown since the last check."""
-        sizes = self._measured()
-        grown = sum(max(size - self._sizes.get(name, 0), 0) for name, size in sizes.items())
+    def _check(self) -> float:
+        """Cut logs that are too large; returns the seconds until the next check."""
+        now, sizes, room, cap = time.monotonic(), self._measured(), self._room(), self._cap()
+        elapsed = now - self._checked if self._checked else 0.0
+        rates = self._rates_now(sizes, elapsed) if elapsed else {}
+        limit = cap if sum(sizes.values()) <= room else KEPT
         for name, size in sizes.items():
-            if size > self._cap():
+            if size > max(limit, KEPT):
                 self._cut(name, size)
                 sizes[name] = KEPT
-        self._sizes = sizes
-        return grown
+        self._sizes, self._rates, self._checked = sizes, rates, now
+        if not elapsed:  # a flood may be under way
+            return SHORTEST
+        full = [(cap - sizes[name]) / (2 * rate) for name, rate in rates.items()]
+        full += [room / (4 * sum(rates.values()))] if rates else []
+        return max(min(LONGEST, max(room / 2 / FLOOD, SHORTEST), *full), QUICK)
+
+    def _rates_now(self, sizes: Mapping[str, int], elapsed: float) -> dict[str, float]:
+        """The bytes per second by which each log grows, without those that do not.
+
+        A former rate counts on, and half of it a second later, since a flood may pause for longer than from check to check.
+        """
+        found: dict[str, float] = {}
+        for name, size in sizes.items():
+            old = self._sizes.get(name, 0)
+            grown = size - old if size >= old else size  # a start has begun it again, or an operator has cut it
+            rate = max(grown / elapsed, self._rates.get(name, 0.0) * 0.5**elapsed)
+            found |= {name: rate} if rate > 1 else {}
+        return found
+
+    def _room(self) -> int:
+        """Free bytes on the disk of the logs, 0 if unknown. Their directory may not be there yet."""
+        for place in (self._directory, *self._directory.parents):
+            with contextlib.suppress(OSError):
+                disk = os.statvfs(place)
+                return disk.f_bavail * disk.f_frsize
+        return 0
 
     def _measured(self) -> dict[str, int]:
         """The bytes of each log on the disk, without the hole at its start if it was cut and is not appended to."""

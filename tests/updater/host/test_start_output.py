@@ -1,13 +1,14 @@
 """What an agent prints for ever into the log of its start: cut by a timer, whatever the cycles do, and written on."""
 
+import contextlib
 import json
-import os
 import shlex
 import shutil
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,17 +37,23 @@ esac"""
 )
 
 
+@contextlib.contextmanager
+def trimmed(directory, cap):
+    over = threading.Event()
+    thread = threading.Thread(target=Trimmer(directory, lambda: cap).run, args=(over,))
+    thread.start()
+    yield
+    over.set()
+    thread.join(10)
+
+
 @pytest.fixture
 def logs(tmp_path):
     """A directory of logs that are kept small while the test runs."""
     directory = tmp_path / "output"
     directory.mkdir()
-    over = threading.Event()
-    thread = threading.Thread(target=Trimmer(directory, lambda: CAP).run, args=(over,))
-    thread.start()
-    yield directory
-    over.set()
-    thread.join(10)
+    with trimmed(directory, CAP):
+        yield directory
     end_all_of(tmp_path)
 
 
@@ -164,37 +171,117 @@ def nothing():
     pass
 
 
-def test_looks_become_rare_while_nothing_grows_and_come_back_with_the_first_growth(tmp_path):
+def test_the_faster_a_log_grows_the_sooner_is_the_next_look(tmp_path):
     log = tmp_path / "agent.log"
-    log.write_bytes(b"")
-    os.truncate(log, 0)
-    pauses = Pauses(
-        *[nothing] * 4, lambda: log.write_bytes(b"x" * 4096), lambda: log.write_bytes(b"x" * (4 << 20)), *[nothing] * 4
-    )
+    log.touch()
+
+    def grow(size):
+        with log.open("ab") as file:
+            file.write(b"x" * size)
+
+    pauses = Pauses(nothing, nothing, partial(grow, 8 << 20))
     Trimmer(tmp_path, lambda: 16 << 20).run(pauses)
-    room = max(1.0, shutil.disk_usage(tmp_path).free / 1e9 * 0.9)
-    assert [min(one, room) for one in pauses] == [
-        min(one, room) for one in (1.0, 2.0, 4.0, 8.0, 8.0, 1.0, 0.05, 1.0, 2.0, 4.0, 8.0)
-    ]
+    first, *others, quick = pauses
+    assert first == 0.02, "a flood may be under way"
+    assert quick < 0.1, "8 MiB came in a moment: what is left of the cap could be full in another one"
+    longest = min(1.0, shutil.disk_usage(tmp_path).free / 2e9 * 0.9)
+    assert min(others) >= longest, "where there is room, once a second is enough while nothing grows"
 
 
-def test_on_a_disk_with_little_room_looks_stay_frequent(tmp_path, mounts):
-    asked = Path(updater.__file__).parents[1]
-    code = f"""
-import sys; sys.path.insert(0, {str(asked)!r})
+# 100 MB a second for 3 s into what its start has left open; it says how much it has written, and what it met.
+FLOOD = script(f'cd "$(dirname "$0")"; [ "$1" != start ] || {sys.executable} -S flood.py &')
+FLOODS = b"""
+import os, time
+begin, count, met = time.monotonic(), 0, ""
+while (took := time.monotonic() - begin) < 3 and not met:
+    try:
+        while count < took * 100:
+            count += os.write(1, b"x" * 1_000_000) / 1e6
+    except OSError as e:
+        met = e.strerror
+    time.sleep(0.002)
+with open("ended.new", "w") as file:
+    print(round(count), met, file=file)
+os.rename("ended.new", "ended")
+"""
+
+
+@pytest.fixture
+def flooding(tmp_path):
+    directory = install(tmp_path, "agent", "1", FLOOD)
+    (directory / "flood.py").write_bytes(FLOODS)
+    yield directory
+    end_all_of(tmp_path)
+
+
+@pytest.mark.long
+def test_from_the_first_look_on_a_flood_is_kept_to_its_cap(tmp_path, flooding):
+    (tmp_path / "output").mkdir()
+    log, sizes = tmp_path / "output" / "agent.log", []
+
+    def ended():
+        sizes.append(log.stat().st_size)
+        return (flooding / "ended").exists()
+
+    with trimmed(log.parent, 1 << 20):
+        control_script.run(flooding, "start", 30, log)
+        until("the flood is over", ended, within=60)
+    after = sorted(sizes[len(sizes) // 2 :])  # the first look is within a second
+    assert len(after) > 20
+    assert after[len(after) * 3 // 4] < 2 << 20, "on a busy machine a look may be late now and then"
+
+
+# A flood on a disk of 64 MiB, in a mount namespace: prints what the flood says, and the least that was ever free.
+SMALL_DISK = """
+import os, sys, threading, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from updater.host import control_script
+from updater.host.start_output import Trimmer
+disk, install, least, over = Path(sys.argv[2]), Path(sys.argv[3]), 1 << 40, threading.Event()
+threading.Thread(target=Trimmer(disk / "output", lambda: 16 << 20).run, args=(over,)).start()
+control_script.run(install, "start", 30, disk / "output" / "agent.log")
+while not (install / "ended").exists():
+    least = min(least, os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize)
+    time.sleep(0.005)
+over.set()
+print((install / "ended").read_text().strip(), least >> 20)
+"""
+
+
+@pytest.mark.long
+def test_no_flood_fills_a_small_disk(tmp_path, mounts, flooding):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    program = [sys.executable, "-c", SMALL_DISK, str(Path(updater.__file__).parents[1]), str(disk), str(flooding)]
+    done = in_a_small_disk(disk, "64m", *program)
+    written, *met, least = done.stdout.split()
+    assert (int(written) > 128, met) == (True, []), "it never found the disk full"
+    assert int(least) >= 8, "MiB"
+
+
+def in_a_small_disk(disk, size, *program):
+    """Run a program where this directory is a disk of this size."""
+    mount = f"mount -t tmpfs -o size={size} none {disk} && exec {shlex.join(program)}"
+    return subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True, text=True, check=True, timeout=100)
+
+
+def test_on_a_disk_with_little_room_looks_stay_frequent_and_logs_are_small(tmp_path, mounts):
+    code = """
+import sys; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from updater.host.start_output import Trimmer
-pauses = []
+disk, pauses = Path(sys.argv[2]), []
+(disk / "agent.log").write_bytes(b"x" * (2 << 20))
 class Over:
     def wait(self, seconds):
         pauses.append(seconds)
         return len(pauses) == 5
-Trimmer(Path({str(tmp_path)!r}), lambda: 1).run(Over())
-print(max(pauses))
+Trimmer(disk, lambda: 16 << 20).run(Over())
+print(max(pauses), (disk / "agent.log").stat().st_size)
 """
-    mount = f"mount -t tmpfs -o size=3m none {tmp_path} && exec {sys.executable} -c {shlex.quote(code)}"
-    done = subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True, text=True, check=True)
-    assert done.stdout == "1.0\n"
+    program = [sys.executable, "-c", code, str(Path(updater.__file__).parents[1]), str(tmp_path)]
+    assert in_a_small_disk(tmp_path, "3m", *program).stdout == "0.02 65536\n"
 
 
 def test_the_daemon_cuts_between_two_cycles(tmp_path, site):
