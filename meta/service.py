@@ -20,7 +20,7 @@ from meta.edits.unlabelling import Unlabelling
 from meta.errors import TryLater
 from meta.heartbeat.stats import Beats
 from meta.hosts.table import HostTable
-from meta.process.clock import SYSTEM, Clock
+from meta.process.clock import SYSTEM, Clock, SteadyClock
 from meta.process.hanging_up import Requests
 from meta.queries import host_pages
 from meta.records import history
@@ -47,7 +47,7 @@ class Service:
     def __init__(self, store: Store, settings: Settings, clock: Clock = SYSTEM):
         self.store = store
         self.settings = settings
-        self.clock = clock
+        self.clock = SteadyClock(clock)
         self.table = HostTable(late_after=settings.late_after, max_hosts=settings.max_hosts)
         self.tokens = Tokens()
         self.host_tokens = self.tokens.hosts
@@ -60,7 +60,7 @@ class Service:
             store, lambda: self.records, self.put_in_force, self.require_database, known_hosts=self.known_hosts
         )
         self.file = settings.records
-        self.source = RecordsFile(self.file, self.editor, self.table, settings.url, clock.now) if self.file else None
+        self.source = RecordsFile(self.file, self.editor, self.table, settings.url, self.clock.now) if self.file else None
         self.publishing = threading.Lock()  # held while a tarball and its entry in the records are changed together
         self.names = ("localhost", "127.0.0.1", "::1", socket.gethostname())  # of this machine
         own = addresses.authorities("", "", self.names, settings.port)
@@ -69,7 +69,7 @@ class Service:
         # Connections of its own: it must not wait while many edits use all others.
         self._keepers = store.apart()
         unlabel = Unlabelling(self.editor)
-        self._keeper = Keeper(self.table, self._keepers, self.tokens, self.put_in_force, lifetimes, unlabel, clock)
+        self._keeper = Keeper(self.table, self._keepers, self.tokens, self.put_in_force, lifetimes, unlabel, self.clock)
 
     def start(self) -> None:
         """Fill the memory from the store, and start to write changes to it. Raises MetaError."""

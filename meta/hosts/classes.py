@@ -135,7 +135,7 @@ class Classes:
     def __init__(self, records: RecordSet, at: float = 0.0):
         self.records = records
         self.at = at  # when these records came in force here (Unix seconds); 0.0: unknown, hosts may know them
-        # When hosts were loaded (Unix seconds). A report before it may follow an order that is not known.
+        # When hosts were loaded, or the clock was set (Unix seconds). A report before it may follow an order that is not known.
         self.began = 0.0
         self.version_fingerprint = cache(partial(version_fingerprint, records))  # by agent
         self.selectors = selectors(records)
@@ -165,7 +165,6 @@ class Classes:
     def move_along(self, by: float, now: float) -> None:
         """Move all times by the seconds that the clock was set by. now: the new time."""
         self.at = min(self.at + by, now) if self.at else 0.0
-        self.began = min(self.began + by, now) if self.began else 0.0
         for klass in list(self._known.values()):
             klass.move_along(by, now)
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from copy import copy
 from itertools import islice
+from math import inf, nextafter
 from typing import TypeVar
 
 from meta.errors import TooMany
@@ -34,8 +35,7 @@ T = TypeVar("T")
 
 
 class HostTable:
-    """All hosts by name. Safe for threads: each method takes the lock itself, for some milliseconds at a time at most.
-    late_after: seconds without a report after which a host is silent."""
+    """All hosts by name. Safe for threads: each method takes the lock itself, for some milliseconds at a time at most."""
 
     def __init__(self, records: RecordSet | None = None, late_after: float = 900, max_hosts: int = 2_000_000):
         self._lock = threading.Lock()
@@ -47,9 +47,7 @@ class HostTable:
     def activate(
         self, records: RecordSet, instead_of: RecordSet | None = None, clock: Callable[[], float] | None = None
     ) -> None:
-        """Answer every heartbeat by these records from now on; counts and drift follow within seconds. Records older than those
-        in force are ignored, unless those are `instead_of`, which the database has lost.
-        clock: the one that dates heartbeats; None if hosts may have received these records before."""
+        """Answer every heartbeat by these records from now on; counts and drift follow within seconds. See `Regrouping`."""
         self._regrouping.activate(records, instead_of, clock)
 
     @property
@@ -60,8 +58,7 @@ class HostTable:
     # --- reports, and orders of people ---
 
     def beat(self, report: Report, address: str, now: float) -> Class:
-        """Take in one report, and return the class of its host, which has the desired state. Raises WireError if the host's
-        name is invalid, and TooMany if there are too many hosts, agents or reports."""
+        """Take in one report; return the class of its host. Raises WireError (its name is invalid) and TooMany."""
         host = self._hosts.get(report.hostname)
         agent_set = _BLANK if host is None else host.group.agent_set
         agents = report.real_agents
@@ -104,8 +101,7 @@ class HostTable:
             return host is not None
 
     def unretire(self, name: str, now: float) -> bool:
-        """Take a host back, also if only another meta knows that it is retired. Its silence counts from `now` (Unix seconds).
-        Returns False if the name is unknown."""
+        """Take a host back; its silence counts from `now`. Returns False if the name is unknown."""
         with self._lock:
             if host := self._hosts.get(name):
                 self._index.dirty.add(host)
@@ -129,11 +125,18 @@ class HostTable:
         return gone
 
     def move_along(self, by: float, now: float) -> None:
-        """Move all times by the seconds that the clock was set by, so that hosts stay silent for as long as they were. Hosts
-        that the database would date later than now, or a day too early, are written again. now: the new time."""
+        """Move all times by the seconds that the clock was set by, so that hosts stay silent for as long as they were. now: the
+        new time. Hosts count as having received their orders when they are heard of later than that."""
         with self._lock:
             known, moved = list(self._hosts.values()), self._index.move_along(by, now)
         self._in_turns(known, lambda some: self._index.move_hosts_along(some, by, now, moved))
+        with self._lock:
+            self._index.classes.began = nextafter(now, inf)
+
+    def doubt(self) -> None:
+        """Take no host's orders for received, because its times and those of the orders cannot be compared now."""
+        with self._lock:
+            self._index.classes.began = inf
 
     # --- what goes to the database, and what other metas wrote there ---
 
@@ -143,8 +146,7 @@ class HostTable:
         return len(self._index.dirty)
 
     def take_dirty(self, now: float, at_most: int) -> Unwritten:
-        """Return what changed since the last call, for at most `at_most` hosts. The caller must write it to the database, or
-        give the hosts back by `mark_dirty`."""
+        """Return what changed since the last call, for some hosts, to be written or given back by `mark_dirty`."""
         with self._lock:
             changed = list(islice(self._index.dirty, at_most))
             self._index.dirty.difference_update(changed)
@@ -178,8 +180,7 @@ class HostTable:
             return merging.saved_of(self._index, host) if host else None
 
     def load(self, saved: Iterable[Saved], now: float, ahead: float) -> None:
-        """Fill a new table. Rows that cannot be decoded are logged and left out. A host that is dated later than now counts as
-        heard of now, and is written again if that is more than `ahead` seconds."""
+        """Fill a new table. Rows that cannot be decoded are logged and left out. now, ahead: see `merging.load`."""
         self._in_turns(saved, lambda some: merging.load(self._index, some, now, ahead))
         with self._lock:
             merging.loaded(self._index, now)
@@ -260,8 +261,7 @@ class HostTable:
             return [host for group in groups for host in group.hosts]
 
     def roll(self, counted: Counted = (), names: Iterable[str] = ()) -> Roll:
-        """Return all groups at one moment with their hosts, and the hosts of these names one by one.
-        counted: the groups (class, agent set) for which the number of hosts is enough."""
+        """Return all groups at one moment, with their hosts unless they are `counted`, and the hosts of these names."""
         with self._lock:
             return snapshots.roll(self._index, counted, names)
 

@@ -16,7 +16,7 @@ from meta.access.tokens import Tokens
 from meta.edits.unlabelling import Unlabelling
 from meta.errors import MetaError
 from meta.hosts.table import HostTable
-from meta.process.clock import SYSTEM, Clock
+from meta.process.clock import SteadyClock
 from meta.store import Beat, Store
 from meta.sync import clocks, housekeeping, rows
 from meta.sync.backlog import Backlog
@@ -50,25 +50,24 @@ class Keeper:
         put_in_force: Callable[..., None],
         lifetimes: Lifetimes,
         unlabel: Unlabelling,
-        clock: Clock = SYSTEM,
+        clock: SteadyClock | None = None,
     ):
         self._table = table
-        self._clock = clock
+        self._clock = clock or SteadyClock()
         self._store = store
         self._lifetimes = lifetimes
         self._unlabel = unlabel
         self.meta = secrets.token_hex(8)
         self._backlog = Backlog()
-        self._follower = Follower(table, store, tokens, put_in_force, self._backlog, self.meta, clock.monotonic)
+        self._follower = Follower(table, store, tokens, put_in_force, self._backlog, self.meta, self._clock.monotonic)
         self._unwritten = ""  # why the last write failed; "": it did not
         self._told = False  # the log says that the database fails
         self._is_in_vain = False  # it is closing, and could not read the hosts, so it must not write any
         self._read_failures = self._write_failures = 0  # in a row
         self._write_again = 0.0  # when to try again (Unix seconds)
         self._is_behind = False  # there is more to write than fits into one transaction
-        self._tidied = self._in_step = self._up_since = clock.now()
+        self._tidied = self._in_step = self._up_since = self._clock.now()
         self._away = 0.0  # seconds before the start in which no host was heard of, if that was more than a day
-        self._reading: clocks.Reading | None = None
         self._said = 0.0  # seconds that our clock is ahead, as other metas know
         self._was_set: list[tuple[float, float]] = []  # arguments for Store.redate
         self._closing = threading.Event()
@@ -127,11 +126,12 @@ class Keeper:
         self.step(self._clock.now())
 
     def _look_at_clock(self) -> None:
-        found = clocks.read(self._clock.now, self._clock.monotonic)
-        if by := clocks.was_set_by(self._reading, found):
+        found = clocks.read(self._clock.wall, self._clock.monotonic)
+        if by := clocks.was_set_by(clocks.Reading(self._clock.began, 0.0), found):
             log.warning("the clock was set by %+.0f s, or this machine slept: no host counts as silent for that", by)
+            self._table.doubt()
+            self._clock.follow(by)
             self.clock_was_set(by, self._clock.now())
-        self._reading = found or self._reading
 
     def clock_was_set(self, by: float, now: float) -> None:
         """Move all earlier times along with the wall clock, which was set by `by` seconds. now: the new time.

@@ -226,7 +226,7 @@ def get_progress(call: Call) -> Reply:
         raise NotThere(no_hosts(sorted(new), service.table.folded_names()))
     behind = service.behind()  # read first, so that the progress is at least as new
     asked = Asked(q.agent, selector, q.include_lost, q.failed_before.split(","))
-    found = progress(service.table, asked, call.now, service.ages)
+    found = service.clock.at_one_time(lambda now: progress(service.table, asked, now, service.ages))
     is_none = selector is not None and not found.judged + found.left
     meant = similar_names.nearly_selecting(selector, service.table.folded_names()) if selector and is_none else []
     return Reply(200, replace(found, behind=behind or found.behind, hint="".join(meant)))

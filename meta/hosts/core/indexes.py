@@ -1,6 +1,7 @@
 """All hosts in memory and every index of them. Each method that changes a host changes the indexes to match."""
 
 from collections.abc import Container, Iterable
+from math import inf
 
 from meta.errors import TooMany
 from meta.hosts.agent_sets import MAX_WEIGHT, AgentSet, Stamp, since_when
@@ -197,6 +198,7 @@ class Indexes:
 
         Returns the ticks that were moved. The caller must then call `move_hosts_along` for all hosts.
         """
+        self.classes.began = inf  # no host is known to have received its orders, while some times are moved and others not
         for one in (self.arrivals, self.whereabouts, self.classes):
             one.move_along(by, now)
         self.unretired = {host: min(at + by, now) for host, at in self.unretired.items()}

@@ -3,6 +3,8 @@
 import itertools
 import threading
 import time
+from contextlib import closing
+from math import inf
 
 import pytest
 from msgspec import UNSET
@@ -11,6 +13,7 @@ from msgspec.structs import replace
 from meta.hosts.classes import COHORTS, UNREPORTED, Classes, Rejection, Verdict
 from meta.hosts.standing import GOOD, HAS_FAILED, HELD, MISSED, TODO, TRIAL, stand
 from meta.hosts.table import HostTable
+from meta.process.clock import Clock
 from meta.queries.failures import by_agent, failures, sums
 from meta.queries.failures import rolled_back as rollbacks
 from meta.queries.host_pages import Ages, HostFilter, counts, find, page
@@ -22,7 +25,7 @@ from meta.records.model import Ban, Override, Record, RecordSet, Release
 from meta.records.selectors import Glob, Hosts, Label, Prefix
 from meta.service import Service
 from meta.settings import Settings
-from meta.store import Since
+from meta.store import Since, Store
 from meta.sync.other_metas import absorb
 from meta.sync.rows import known, load, take
 from updater.wire.heartbeat import Desired, Outcome, RealAgent, Report
@@ -730,7 +733,55 @@ def test_the_start_is_a_time_of_this_machines_clock(table):
     load(table, [], NOW)
     table.move_along(-5000.0, NOW - 5000)
     order(table, 2, RECORD, at=NOW - 4990)
-    assert table.classes.began == NOW - 5000
+    assert NOW - 5000 < table.classes.began < NOW - 4999
+
+
+@pytest.mark.parametrize("by", [5000.0, -5000.0])
+def test_after_the_clock_was_set_a_host_is_good_once_it_was_heard_of(table, by):
+    """An edit between that and its being noticed was dated by the clock as it was set."""
+    beat(table, "h1", "1")
+    take(table, NOW + 1)
+    order(table, 2, replace(RECORD, release=Release("1")), at=NOW + by + 1)
+    table.move_along(by, NOW + by + 2)
+    assert shown(table, NOW + by + 2) == {"todo": 1}
+    beat(table, "h1", "1", now=NOW + by + 3)
+    assert shown(table, NOW + by + 3) == {"good": 1}
+
+
+def test_while_the_clock_is_being_set_no_host_is_good(table):
+    beat(table, "h1")
+    table.doubt()
+    order(table, 2, RECORD, at=NOW + 5000)
+    beat(table, "h1", now=NOW + 5001)
+    assert shown(table, NOW + 5001) == {"todo": 1}
+
+
+@pytest.mark.parametrize("by", [3600, -3600])
+def test_a_clock_that_is_set_makes_no_host_good_before_that_is_noticed_or_after(tmp_path, caplog, by):
+    ahead, first = [0], replace(RECORD, release=Release("1"))
+    with closing(Store(f"sqlite:///{tmp_path}/meta.db")) as store:
+        store.upgrade()
+        service = Service(store, Settings(late_after=30), Clock(lambda: time.time() + ahead[0], time.monotonic))
+
+        def found():
+            return service.clock.at_one_time(lambda now: shown(service.table, now, service.ages))
+
+        service.start()
+        try:
+            for record in (first, RECORD):
+                edit(service, time.time(), records=(record,))
+                beat(service.table, "h1", "1", now=service.clock.now())
+            ahead[0], end = by, time.monotonic() + 20
+            edit(service, time.time(), records=(first,))
+            while "the clock was set" not in caplog.text or not time.time() - 9 < service.table.classes.began - by < inf:
+                assert time.monotonic() < end
+                assert found() == {"todo": 1}
+            assert found() == {"todo": 1}
+            assert abs(service.clock.now() - service.clock.wall()) < 1
+            beat(service.table, "h1", "1", now=service.clock.now())
+            assert found() == {"good": 1}
+        finally:
+            service.close(10)
 
 
 # --- what hosts hear of other metas ---
