@@ -60,7 +60,9 @@ class Service:
             store, lambda: self.records, self.put_in_force, self.require_database, known_hosts=self.known_hosts
         )
         self.file = settings.records
-        self.source = RecordsFile(self.file, self.editor, self.table, settings.url, self.clock.now) if self.file else None
+        self.source = (
+            RecordsFile(self.file, self.editor, self.table, settings.url, self.clock.now) if self.file else None
+        )
         self.publishing = threading.Lock()  # held while a tarball and its entry in the records are changed together
         self.names = ("localhost", "127.0.0.1", "::1", socket.gethostname())  # of this machine
         own = addresses.authorities("", "", self.names, settings.port)

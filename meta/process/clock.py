@@ -1,7 +1,7 @@
 """The two clocks of this process, as one value that is passed to all its parts, so that they agree on the time.
 
-A wall clock may be set at any moment. If each part saw that by itself, times from before would be compared with times from after.
-So the time of all parts goes on as before until one of them, which can change all of it together, has it follow.
+A wall clock may be set at any moment. If each part saw that by itself, times from before and after it would be compared. So the
+time of all parts goes on as before until one of them, which can change all of it together, has it follow.
 """
 
 import time

@@ -4,7 +4,6 @@ import itertools
 import threading
 import time
 from contextlib import closing
-from math import inf
 
 import pytest
 from msgspec import UNSET
@@ -757,7 +756,7 @@ def test_while_the_clock_is_being_set_no_host_is_good(table):
 
 
 @pytest.mark.parametrize("by", [3600, -3600])
-def test_a_clock_that_is_set_makes_no_host_good_before_that_is_noticed_or_after(tmp_path, caplog, by):
+def test_a_clock_that_is_set_makes_no_host_good_before_that_is_noticed_or_after(tmp_path, by):
     ahead, first = [0], replace(RECORD, release=Release("1"))
     with closing(Store(f"sqlite:///{tmp_path}/meta.db")) as store:
         store.upgrade()
@@ -773,7 +772,7 @@ def test_a_clock_that_is_set_makes_no_host_good_before_that_is_noticed_or_after(
                 beat(service.table, "h1", "1", now=service.clock.now())
             ahead[0], end = by, time.monotonic() + 20
             edit(service, time.time(), records=(first,))
-            while "the clock was set" not in caplog.text or not time.time() - 9 < service.table.classes.began - by < inf:
+            while abs(service.table.classes.began - by - time.time()) > 9:
                 assert time.monotonic() < end
                 assert found() == {"todo": 1}
             assert found() == {"todo": 1}
