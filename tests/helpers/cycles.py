@@ -1,5 +1,8 @@
 """Cycles of a host in the test's own process, and what they leave."""
 
+import contextlib
+import shutil
+
 from msgspec.structs import replace
 
 from updater import durable_files
@@ -38,6 +41,17 @@ def current(host):
 
 def with_timeouts(host, **seconds):
     host.reconfigure(replace(host.config, timeouts=replace(host.config.timeouts, **seconds)))
+
+
+@contextlib.contextmanager
+def unwritable(path):
+    """The file cannot be replaced: what would have to be replaced first is a directory."""
+    blocked = path.with_name(f".{path.name}.new")
+    (blocked / "full").mkdir(parents=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(blocked, ignore_errors=True)
 
 
 def executor_of(host, version):

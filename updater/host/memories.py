@@ -55,12 +55,14 @@ class Memories:
             self._known[name] = after
             return after
 
-    def note(self, name: str, how: Callable[[Memory], Memory]) -> None:
-        """The same with `at_least_here`, but if it cannot be written, log that and go on."""
+    def note(self, name: str, how: Callable[[Memory], Memory]) -> bool:
+        """The same with `at_least_here`, but if it cannot be written, log that and go on; returns whether it was written."""
         try:
             self.change(name, how, at_least_here=True)
         except TryLater as e:
             log.error("%s: %s", name, e)
+            return False
+        return True
 
     def names(self) -> list[str]:
         """The names of the agents that have a memory. Raises TryLater."""
@@ -85,6 +87,7 @@ def _rendered(memory: Memory) -> bytes:
     bare = replace(
         memory, trial=trial, outcomes=(), last=None, failed_order=None, running=None, begun=None, left={}, there={}
     )
+    bare = replace(bare, taking_back=None)
     return msgspec.json.encode(bare)
 
 

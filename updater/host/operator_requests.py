@@ -91,8 +91,18 @@ def follow(
 ) -> None:
     """Take the requests since the agent's last turn into its memory. A rollback takes precedence over a retry.
 
-    note: changes the memory, and returns it; now: Unix seconds. A request that cannot be followed is dropped.
+    note: changes the memory, and returns it; now: Unix seconds. A request that cannot be followed is dropped. One that cannot
+    be read now waits for the next turn.
     """
+    try:
+        _follow(layout, order, observed, note, now)
+    except TryLater as e:
+        log.error("%s: %s", order.name, e)
+
+
+def _follow(
+    layout: Layout, order: Desired, observed: Observed, note: Callable[[Callable[[Memory], Memory]], Memory], now: float
+) -> None:
     rolled_back, rollback, retry = False, layout.rollback_request(order.name), layout.retry_request(order.name)
     if (version := requested(rollback)) is not None:
         problem = _other_order(version, order.version)
@@ -126,7 +136,7 @@ def _followed(order: Desired, request: Dropped, note: Callable[[Callable[[Memory
 def _rolled_back(memory: Memory, order: Desired, installs: Container[str], now: float) -> Memory:
     memory = memory.rolled_back_by_operator(order, installs)
     what = order.name, memory.back, order.version, WATCH, ROLLED_BACK, BY_HAND
-    return memory.with_outcome(Outcome(*what, at=int(now), attempt=order.attempt))
+    return memory.with_way_back(Outcome(*what, at=int(now), attempt=order.attempt))
 
 
 def running_updater(layout: Layout) -> int:

@@ -55,7 +55,7 @@ class Memory(Outcomes, frozen=True):
             return replace(self, unfit=None, last=None) if self.unfit else self
         version = self.rejected.order.version
         trial = Trial(version) if self.trial and self.trial.version == version else self.trial
-        return replace(self, rejected=None, trial=trial, last=None, unfit=None)
+        return replace(self, rejected=None, trial=trial, last=None, unfit=None, taking_back=None)
 
     def after_look(
         self, name: str, current: str, started: bool, installs: Container[str], moment: "Moment"
@@ -68,7 +68,7 @@ class Memory(Outcomes, frozen=True):
         if current in installs:
             cut_off = memory.older and memory.previous == current  # then the last switch has changed nothing
             memory = replace(memory, previous=memory.older, older="") if cut_off else memory
-            memory = replace(memory, current=current)._on_trial()
+            memory = replace(memory, current=current)._on_trial().found_at(current)
         memory = memory._in_this_watch(moment)
         memory = memory.started(current, moment) if started else memory
         if not started or current not in installs or memory.good == current:
@@ -136,7 +136,9 @@ class Memory(Outcomes, frozen=True):
         was_ever = self.good != "" or self.trial is not None  # else it was there before the updater
         if not was_ever or self.current in (self.good, self.trial and self.trial.version):
             return self
-        return replace(self, trial=Trial(self.current, died=self.current == self.left_dead))
+        begun = self.taking_back if self.taking_back and self.taking_back.to == self.current else None  # it has failed
+        failure, died = begun.reason if begun else "", self.current == self.left_dead
+        return replace(self, trial=Trial(self.current, failure=failure, died=died, told=begun is not None))
 
     def _in_this_watch(self, moment: "Moment") -> "Memory":
         """The memory without a begun watch, if its end is not valid now: after a reboot, or when the clock jumped."""

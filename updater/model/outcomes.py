@@ -6,7 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from updater.model.recognised import Processes
-from updater.wire.heartbeat import DONE, Desired, Outcome
+from updater.wire.heartbeat import DONE, FAILED, Desired, Outcome
 
 _KEPT = 8  # unreported outcomes of one agent; older ones are dropped
 
@@ -16,6 +16,9 @@ class Outcomes(Processes, frozen=True, kw_only=True):
 
     outcomes: tuple[Outcome, ...] = ()  # not yet received by meta
     last: Outcome | None = None  # the last outcome, reported or not
+    taking_back: Outcome | None = (
+        None  # of a way back that was begun; it is told when `.version` names where that leads
+    )
     # The order whose failure `last` is. Its name on the disk is that of earlier versions of the updater.
     failed_order: Desired | None = msgspec.field(default=None, name="told_of")
 
@@ -30,6 +33,23 @@ class Outcomes(Processes, frozen=True, kw_only=True):
         kept = (*self.outcomes, outcome)[-_KEPT:]
         failed = None if outcome.result == DONE else order
         return replace(self, outcomes=kept, last=outcome, failed_order=failed)
+
+    def with_way_back(self, outcome: Outcome) -> Self:
+        """The memory when a way back begins. outcome: see `taking_back`."""
+        return replace(self, taking_back=outcome)
+
+    def switched_to(self, version: str) -> Self:
+        """The memory once `.version` names this version: a way back that was begun has come about, or has come to nothing."""
+        if self.taking_back is None:
+            return self
+        begun = self.taking_back
+        told = begun if version == begun.from_ else replace(begun, result=FAILED)
+        return replace(self, taking_back=None).with_outcome(told)
+
+    def found_at(self, current: str) -> Self:
+        """The memory once an agent was observed at this version: its updater may have been killed just after the switch."""
+        leads_here = self.taking_back is not None and self.taking_back.from_ == current
+        return self.switched_to(current) if leads_here else self
 
     def reported(self, outcomes: tuple[Outcome, ...]) -> Self:
         """The memory after meta has received these outcomes."""

@@ -12,7 +12,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from updater.errors import Interrupted, TryLater, UpdaterError
+from updater.errors import Interrupted, Refused, TryLater, UpdaterError
 from updater.host import control_script, operator_requests
 from updater.host.context import Host
 from updater.model.actions import Action, Plan, Source, Step
@@ -20,11 +20,11 @@ from updater.model.memory import WATCH, Memory
 from updater.model.observed import Observed
 from updater.reconcile.checked_status import look_at
 from updater.reconcile.executor import Executor
-from updater.reconcile.plan import keep_alive, plan
+from updater.reconcile.plan import for_now, keep_alive, plan
 from updater.reconcile.recovery import TRIES, Failure, Now, Recovery, is_needed, recovery
-from updater.wire.heartbeat import DONE, FAILED, Desired, Outcome
+from updater.wire.heartbeat import DONE, FAILED, REFUSED, Desired, Outcome
 from updater.wire.limits import MAX_EVIDENCE, MAX_REASON
-from updater.wire.names import STOP
+from updater.wire.names import START, STOP
 from updater.wire.text import one_line
 
 log = logging.getLogger("updater")
@@ -168,11 +168,23 @@ def _recovered(
                 todo, more, failed = _perform(executor, again)
                 done = [*done, *more]
             case Recovery.KEEP_ALIVE:
-                _, more, _ = _perform(executor, Plan(keep_alive(observed)))
-                return todo, [*done, *more], failed
+                return todo, [*done, *_kept_alive(executor, observed)], failed
             case Recovery.NOTHING:
                 break
     return todo, done, failed
+
+
+def _kept_alive(executor: Executor, observed: Observed) -> list[Action]:
+    """Start what was running: the good version, where the current one has failed on trial; returns what was done.
+
+    If that cannot be had, as no file can be written, the current one is started all the same.
+    """
+    now = executor.host.moment(observed.at).now
+    _, done, failed = _perform(executor, Plan(for_now(observed, executor.memory, now)))
+    if failed is None:
+        return done
+    _, more, _ = _perform(executor, Plan(keep_alive(_look(executor))))
+    return [*done, *more]
 
 
 def _look(executor: Executor) -> Observed:
@@ -213,11 +225,21 @@ def _perform(executor: Executor, todo: Plan) -> tuple[Plan, list[Action], "_Fail
             log.error("%s: %s failed: %s", action.agent, action.step.value, e)
             if action.essential:
                 failure = Failure(action.step, isinstance(e, TryLater))
-                return todo, done, _Failed(action, executor.outcome_of(e, action), failure)
+                return todo, done, _Failed(action, _outcome_of(executor, e, action), failure)
         else:
             if action.step is not Step.PRUNE:
                 done.append(action)
     return todo, done, None
+
+
+def _outcome_of(executor: Executor, error: UpdaterError, action: Action) -> Outcome:
+    """The outcome of an action that has failed."""
+    order = executor.order
+    on_the_way = action.step in (Step.STOP, Step.ADOPT) and not action.forced and order.cmd == START
+    to, result = order.version if on_the_way else action.version, REFUSED if isinstance(error, Refused) else FAILED
+    reason, at = one_line(str(error), MAX_REASON), int(executor.host.now())
+    what = action.agent, action.replaces, to, action.step.value, result, reason, error.evidence
+    return Outcome(*what, at, order.attempt)
 
 
 def _outcome(
@@ -225,7 +247,11 @@ def _outcome(
 ) -> Outcome | None:
     """The outcome of the turn for the report; None if nothing was done or failed. observed: at the turn's beginning."""
     if failed:
-        return replace(failed.outcome, from_=failed.outcome.from_ or observed.current)
+        begun, outcome = executor.memory.taking_back, failed.outcome
+        words = (
+            f"{begun.reason}, and the way back to {begun.from_} failed: {outcome.reason}" if begun else outcome.reason
+        )
+        return replace(outcome, from_=outcome.from_ or observed.current, reason=one_line(words, MAX_REASON))
     if todo.failure:
         evidence = control_script.tail(executor.host.layout.output(observed.name), MAX_EVIDENCE)
         now, version = int(executor.host.now()), executor.order.version

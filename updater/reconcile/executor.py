@@ -1,7 +1,8 @@
 """Performs single actions on the host. If one is interrupted anywhere, the next plan can continue from there.
 
 The order of writes makes this safe. An install gets its marker before its name (`artifact.installing`). A switch is remembered
-as a trial before `.version` changes. A rejection is remembered before the version is rolled back.
+as a trial before `.version` changes. A rejection is remembered before the version is rolled back, if it can be, and told
+after that.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import msgspec
 
 from updater import durable_files, places
 from updater.artifact import download, installing, kept_tarball
-from updater.errors import ControlFailed, Interrupted, Refused, TryLater, UpdaterError
+from updater.errors import ControlFailed, Interrupted, Refused, TryLater
 from updater.host import control_script, operator_requests
 from updater.host.context import Host
 from updater.kernel import agent_environment, witness
@@ -27,8 +28,8 @@ from updater.model.unfit import Unfit
 from updater.reconcile import left_behind, starting, stopping
 from updater.reconcile.checked_status import last_look
 from updater.self_update import handover
-from updater.wire.heartbeat import FAILED, REFUSED, ROLLED_BACK, VERSION, Desired, Outcome
-from updater.wire.limits import MAX_EVIDENCE, MAX_REASON
+from updater.wire.heartbeat import ROLLED_BACK, VERSION, Desired, Outcome
+from updater.wire.limits import MAX_EVIDENCE
 from updater.wire.names import START
 from updater.wire.text import one_line
 
@@ -83,26 +84,16 @@ class Executor:
 
     def _check_place(self, action: Action) -> None:
         """Raise an UpdaterError if the target's directory cannot be used, before the first stop or switch of the turn."""
-        back = self.memory.back if self.memory.rejected or self.memory.is_given_up else self.order.version
-        version = action.version if action.step is Step.SWITCH else back
+        version = action.version if action.step is Step.SWITCH else self._target
         if version != self._checked:
             places.check(self.agent.install(version))
             self._checked = version
 
-    def outcome_of(self, error: UpdaterError, action: Action) -> Outcome:
-        """The outcome of an action that has failed."""
-        on_the_way = action.step in (Step.STOP, Step.ADOPT) and not action.forced and self.order.cmd == START
-        return Outcome(
-            action.agent,
-            from_=action.replaces,
-            to=self.order.version if on_the_way else action.version,
-            step=action.step.value,
-            result=REFUSED if isinstance(error, Refused) else FAILED,
-            reason=one_line(str(error), MAX_REASON),
-            evidence=error.evidence,
-            at=int(self.host.now()),
-            attempt=self.order.attempt,
-        )
+    @property
+    def _target(self) -> str:
+        """The version that is to run after a stop."""
+        goes_back = self.memory.rejected or self.memory.is_given_up
+        return self.memory.back if goes_back else self.order.version
 
     @property
     def memory(self) -> Memory:
@@ -116,6 +107,16 @@ class Executor:
         """The same, but if it cannot be written, log that and go on. A crash may then cost another try of a bad version."""
         self.host.memories.note(self.order.name, how)
         return self.memory
+
+    def _remember_toward(self, version: str, how: Callable[[Memory], Memory]) -> bool:
+        """Change the memory before a step toward this version; returns whether it was written.
+
+        Only a way back goes on if it was not: else raises TryLater.
+        """
+        if version == self.memory.back:
+            return self.host.memories.note(self.order.name, how)
+        self.remember(how)
+        return True
 
     def _install(self, action: Action) -> None:
         timeouts = self.host.config.timeouts
@@ -178,7 +179,8 @@ class Executor:
     def _stop(self, action: Action) -> None:
         install = self.agent.install(action.version)
         after_look = last_look(self.host, self.order, self.memory, action)
-        self.remember(lambda memory: after_look(memory).stopping(action.version))
+        if not self._remember_toward(self._target, lambda memory: after_look(memory).stopping(action.version)):
+            self._name(action)  # as it is: if the switch will fail too, nothing is stopped for it
         if self.memory.is_cut_off(action.version, self.host.boot):
             left_behind.see_through(self.host, install, self.memory)
         were = stopping.before(install, self.memory, self.host.boot)
@@ -214,10 +216,11 @@ class Executor:
         durable_files.write_atomic(self.agent.version_file, f"{action.version}\n".encode())
 
     def _switch(self, action: Action) -> None:
-        keep = self.note if action.version == self.memory.back else self.remember  # on the way back
         begun = self._beginning(action.version)
-        keep(lambda memory: begun(memory.switching(action.replaces, action.version)))
+        self._remember_toward(action.version, lambda memory: begun(memory.switching(action.replaces, action.version)))
         self._name(action)
+        if self.memory.taking_back:
+            self.note(lambda memory: memory.switched_to(action.version))
 
     def _beginning(self, version: str) -> Callable[[Memory], Memory]:
         """The change of the memory before a start of this version. All tries of a turn use the same mark."""
@@ -279,7 +282,7 @@ class Executor:
         what = action.agent, action.replaces, action.version, step, ROLLED_BACK, action.reason, evidence
         outcome = Outcome(*what, at=int(self.host.now()))
         if action.version != self.order.version:  # it was ordered before
-            self.note(lambda memory: memory.given_up(action.version, action.reason).with_outcome(outcome))
+            self.note(lambda memory: memory.given_up(action.version, action.reason).with_way_back(outcome))
             return
         outcome = msgspec.structs.replace(outcome, attempt=self.order.attempt)
-        self.note(lambda memory: memory.rejecting(self.order, action.reason).with_outcome(outcome))
+        self.note(lambda memory: memory.rejecting(self.order, action.reason).with_way_back(outcome))

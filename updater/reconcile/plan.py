@@ -99,7 +99,7 @@ def _by_a_kept_order(observed: Observed, desired: Desired, memory: Memory, now: 
         return judged
     if observed.current == desired.version and observed.current in observed.installs:
         return _run(observed, desired, memory, now, "desired before this updater started")
-    return Plan(_for_now(observed, memory, now), _not_yet(desired))
+    return Plan(for_now(observed, memory, now), _not_yet(desired))
 
 
 def _not_yet(desired: Desired) -> str:
@@ -119,7 +119,7 @@ def _change(observed: Observed, desired: Desired, memory: Memory, now: float) ->
     if judged := _judged(observed, desired, memory, now):
         return judged
     if problem := _republished(observed, desired):
-        return Plan(_for_now(observed, memory, now), problem)
+        return Plan(for_now(observed, memory, now), problem)
     return _run(observed, desired, memory, now, "desired")
 
 
@@ -136,7 +136,7 @@ def _judged(observed: Observed, desired: Desired, memory: Memory, now: float) ->
     return None
 
 
-def _for_now(observed: Observed, memory: Memory, now: float) -> tuple[Action, ...]:
+def for_now(observed: Observed, memory: Memory, now: float) -> tuple[Action, ...]:
     """The actions while the order for another version cannot be followed: the current one is kept running.
 
     If it was on trial and has failed, the way back is taken, as what was ordered next may not be had for long.
@@ -162,7 +162,7 @@ def _run(observed: Observed, desired: Desired, memory: Memory, now: float, reaso
     """The plan that makes the desired version run. If that has died already, there is no version to roll back to."""
     version, first = desired.version, tuple[Action, ...]()
     if version not in observed.installs:  # first of all, since the download may take long or fail
-        first = _for_now(observed, memory, now)
+        first = for_now(observed, memory, now)
         if any(action.step is Step.SWITCH for action in first):
             observed = replace(observed, current=memory.back, status=Status(STARTED), marked=True)
     todo = _toward(observed, version, reason, replaceable=desired.unknown_status == UPGRADE)

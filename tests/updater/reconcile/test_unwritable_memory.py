@@ -1,13 +1,11 @@
 """An agent whose memory cannot be read or written keeps neither the other agents nor meta's answer from being followed."""
 
-import contextlib
-import shutil
 from pathlib import Path
 
 import pytest
 
 from helpers.agents import QUIET
-from helpers.cycles import here
+from helpers.cycles import here, unwritable
 from lab.fleet import Host as Machine
 from lab.fleet import until
 from updater.host import control_script
@@ -21,17 +19,6 @@ from updater.self_update import handover
 from updater.wire.heartbeat import FAILED, Outcome
 
 FAILURE = Outcome("agent", "1", "2", "start", FAILED, "it does not start")
-
-
-@contextlib.contextmanager
-def unwritable(layout):
-    """The agent's memory cannot be written: what would have to be replaced is a directory."""
-    blocked = layout.memories / ".agent.json.new"
-    (blocked / "full").mkdir(parents=True)
-    try:
-        yield
-    finally:
-        shutil.rmtree(blocked)
 
 
 def status(host, name):
@@ -50,7 +37,7 @@ def both(host, site):
 
 
 def test_what_meta_answers_is_followed_for_the_others_and_the_outcome_is_reported_once(host, site, both):
-    with unwritable(host.layout):
+    with unwritable(host.layout.memories / "agent.json"):
         for _ in range(2):
             cycle.run(host)
             assert (status(host, "agent"), status(host, "other")) == ("started", "stoped")
@@ -68,7 +55,7 @@ def test_the_daemon_goes_on_asking_meta_in_time(tmp_path, site):
         assert machine.run("once").returncode == 0
         layout = Layout(machine.root)
         Memories(layout.memories).change("agent", lambda memory: memory.with_outcome(FAILURE))
-        with unwritable(layout):
+        with unwritable(layout.memories / "agent.json"):
             machine.start()
             until("it is reported", lambda: FAILURE.reason in str(site.outcomes()))
             site.desire(("agent", "1"), site.entry(name="other", cmd="stop"))

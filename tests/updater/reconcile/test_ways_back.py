@@ -1,18 +1,25 @@
 """Where a version that fails leads back to: to the last one that came through its watch here, whatever was ordered since."""
 
 import os
+import re
 import signal
 import subprocess
 
 import pytest
 from msgspec.structs import replace
 
-from helpers.agents import HEALTHY, script
-from helpers.cycles import current, here
+from helpers.agents import HEALTHY, calls, script
+from helpers.cycles import current, here, unwritable
 from helpers.servers import Server, answer
 from lab.fleet import until
 from updater.host import control_script
+from updater.host.context import Host
+from updater.host.memories import Memories
+from updater.model.memory import Memory
+from updater.model.trials import Moment, Trial
+from updater.model.ways_back import WaysBack
 from updater.reconcile import cycle
+from updater.wire.heartbeat import Outcome
 
 DIES = HEALTHY.replace("sleep 1000", "sleep 0.6")
 NEVER_STARTS = script('[ "$1" = status ] && echo stoped; exit 0')
@@ -193,3 +200,89 @@ def test_a_switch_that_was_cut_off_makes_no_way_back_of_what_had_died_before(hos
     assert (current(host), status(host)) == ("2", "started")
     assert backs(memory, "2", "0", "1", "2", "8") == ("", "")
     assert backs(order("1"), "1", "0", "1", "2", "8") == ("", ""), "nor of what was to be left by it"
+
+
+def dead(host):
+    return status(host) == "stoped"
+
+
+def results(site):
+    return [told["result"] for told in site.outcomes()]
+
+
+def starts(host):
+    return calls(host.layout.root, "agent").count("start")
+
+
+def test_a_version_that_dies_is_left_although_that_cannot_be_remembered(host, order, proven, site):
+    order("9")
+    before = starts(host)
+    with unwritable(host.layout.memories / "agent.json"):
+        until("it is left", lambda: order("9") and current(host) == "1")
+        order("9")
+        assert (status(host), starts(host)) == ("started", before + 1)
+        assert results(site).count("rolled back") == 1
+    order("9")
+    assert Memories(host.layout.memories).of("agent").rejected.order.version == "9", "it is remembered once it can be"
+    assert (current(host), results(site).count("rolled back")) == ("1", 1)
+
+
+def test_also_by_an_updater_that_has_just_started(host, order, proven):
+    order("9")
+    until("it has died", lambda: dead(host))
+    before = starts(host)
+    with unwritable(host.layout.memories / "agent.json"):
+        cycle.run(Host(host.layout, host.config, host.http))
+        assert (current(host), status(host), starts(host)) == ("1", "started", before + 1)
+
+
+def test_a_dead_version_is_not_started_again_because_the_next_one_cannot_be_remembered(host, order, proven):
+    """Version 2, which is installed and ordered, must be remembered as on trial before it is switched to."""
+    host.reconfigure(replace(host.config, keep_versions=5))
+    order("2")
+    order("1")
+    order("9")
+    until("it has died", lambda: dead(host))
+    before = starts(host)
+    with unwritable(host.layout.memories / "agent.json"):
+        for _ in range(2):
+            order("2")
+            assert (current(host), status(host), starts(host)) == ("1", "started", before + 1)
+    order("2")
+    assert (current(host), status(host)) == ("2", "started")
+
+
+def test_a_way_back_that_cannot_be_taken_is_told_as_a_failure(host, order, proven, site):
+    order("9")
+    until("it has died", lambda: dead(host))
+    with unwritable(host.layout.memories / "agent.json"), unwritable(host.layout.agent("agent").version_file):
+        before = starts(host)
+        last = order("9").last
+        assert (current(host), starts(host)) == ("9", before + 1), "it is started again, as nothing else can be"
+        assert (last.to, last.result) == ("9", "failed")
+        assert re.fullmatch(r"died .*, and the way back to 1 failed: cannot write .*\.version: .*", last.reason)
+        order("9")
+        assert "rolled back" not in results(site)
+    until("it is left", lambda: order("9") and current(host) == "1")
+    assert (status(host), results(site).count("rolled back")) == ("started", 1)
+
+
+def test_a_way_back_is_told_once_the_agent_has_gone_it():
+    told = Outcome("agent", "1", "2", "watch", "rolled back", "died 3 s after its start")
+    begun, moment, installs = Memory("2", "1").with_way_back(told), Moment(1000.0, 60.0), ("1", "2", "3")
+    assert (begun.outcomes, begun.switched_to("1").outcomes) == ((), (told,))
+    assert begun.switched_to("1").switched_to("1").outcomes == (told,)
+    assert begun.switched_to("3").outcomes == (replace(told, result="failed"),), "it has failed, and went elsewhere"
+    assert begun.after_look("agent", "2", True, installs, moment).outcomes == ()
+    assert begun.after_look("agent", "1", True, installs, moment).outcomes == (told,), "killed just after the switch"
+    assert begun.retrying().taking_back is begun.taking_back, "there is nothing to retry"
+
+
+def test_what_has_failed_is_known_to_have_failed_though_the_way_back_was_cut_off():
+    """Its updater was killed before `.version` was written, or that could not be written. No version is proven."""
+    told, moment = Outcome("agent", "1", "2", "watch", "rolled back", "died 3 s after its start"), Moment(1000.0, 60.0)
+    before = Memory("2", previous="1", trial=Trial("2", until=1.0), ways_back=WaysBack(unproven="1"))
+    begun = before.given_up("2", told.reason).with_way_back(told).switching("2", "1")
+    assert begun.trial.version == "1"
+    found = begun.after_look("agent", "2", False, ("1", "2"), moment)
+    assert (found.current, found.trial.failure, found.is_given_up, found.back) == ("2", told.reason, True, "1")
