@@ -73,7 +73,8 @@ class Class:
         return self._cohort(dict.fromkeys(self.orders, at)) if at else self
 
     def comers(self, former: "Class", last_seen: float = 0.0) -> "Class":
-        """Return the cohort for hosts that move here from `former`. Orders that are the same in both keep their times.
+        """Return the cohort for hosts that move here from `former`. Orders that are the same in both keep their times, unless
+        there were others in between.
 
         An order that is gone gets the present time, because the hosts do not know yet that it is gone. last_seen: when the one
         host that moves was last heard of, 0.0 for many hosts. If that host has received all its orders, any cohort where that
@@ -91,7 +92,8 @@ class Class:
 
     def _since(self, former: "Class", agent: str, order: Desired) -> float:
         before = former.orders.get(agent)
-        is_known = before is not None and not is_renewed(before, order)
+        is_next = former.book.number + 1 >= self.book.number
+        is_known = before is not None and is_next and not is_renewed(before, order)
         return former.since.get(agent, 0.0) if is_known else self.book.at
 
     def _serves(self, since: Mapping[str, float], last_seen: float) -> bool:
@@ -134,6 +136,9 @@ class Classes:
 
     def __init__(self, records: RecordSet, at: float = 0.0):
         self.records = records
+        self.number = (
+            0  # of those that were in force here; higher by two than the former, if some between them were not
+        )
         self.at = at  # when these records came in force here (Unix seconds); 0.0: unknown, hosts may know them
         # When hosts were loaded, or the clock was set (Unix seconds). A report before it may follow an order that is not known.
         self.began = 0.0

@@ -29,16 +29,19 @@ class Regrouping:
     def activate(self, records: RecordSet, instead_of: RecordSet | None, clock: Callable[[], float] | None) -> None:
         """Put records in force; ignore them if they are older than those in force, unless those are `instead_of`.
 
-        clock: the one that dates heartbeats; None if hosts may have received these records before.
+        If there may have been others in between, every order counts as changed. clock: the one that dates heartbeats; None if
+        hosts may have received these records before.
         """
         with self._changing:
             in_force = self._index.classes.records
             if records.revision < in_force.revision and in_force is not instead_of:
                 return
+            is_next = instead_of is None and records.revision <= in_force.revision + 1
             step = Step(self._index.classes, Classes(records))
             with self._lock:
                 # With the lock held, so later than any heartbeat that was answered by the former records.
                 step.after.at, step.after.began = clock() if clock else 0.0, self._index.classes.began
+                step.after.number = self._index.classes.number + (1 if is_next else 2)
                 self._index.classes = step.after
                 groups = self._index.groups.all()
                 few = len(self._index.hosts) <= AT_ONCE

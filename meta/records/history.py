@@ -65,6 +65,27 @@ def undo(records: tuple[Record, ...], revision: Revision) -> tuple[Record, ...]:
     return _moved(records, revision.changes, forth=False)
 
 
+def before(after: RecordSet, made: Revision, identity: str) -> RecordSet:
+    """The set before the revision `made`, which gave `after`. Published tarballs, and which revision changed which record last,
+    stay as they are in `after`. identity: of the revision before."""
+    bans, labels = _bans_by_name(after.bans), after.labels
+    for change in made.changes:
+        if change.kind == BAN:
+            bans.pop(change.name, None)
+            bans |= {change.name: Ban(**change.before)} if change.before else {}
+        elif change.kind == LABELS:
+            others = {name: those for name, those in labels.items() if name != change.name}
+            labels = others | ({change.name: change.before} if change.before else {})
+    return msgspec.structs.replace(
+        after,
+        revision=made.number - 1,
+        records=undo(after.records, made),
+        bans=tuple(bans.values()),
+        labels=labels,
+        identity=identity,
+    )
+
+
 def _record_changes(before: RecordSet, after: RecordSet) -> tuple[Change, ...]:
     old = {record.name: record for record in before.records}
     new = {record.name: record for record in after.records}

@@ -176,6 +176,10 @@ class Store:
         """All revisions with higher numbers, oldest first, ready to be replayed."""
         return records.revisions_since(self._database, number)
 
+    def revisions_between(self, first: int, last: int) -> list[Revision]:
+        """The revisions with these numbers and all between, oldest first. Waits only shortly for a locked table."""
+        return records.revisions_between(self._database, first, last)
+
     # --- tokens ---
 
     def tokens(self) -> list[Token]:

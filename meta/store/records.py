@@ -13,7 +13,7 @@ from meta.records.model import Ban, Record, RecordSet, as_fields, from_fields
 from meta.records.publications import Publication
 from meta.store import hosts, retiring
 from meta.store.counting import new_identity
-from meta.store.engine import Database
+from meta.store.engine import SHORT_WAIT, Database
 from meta.store.rows import HostOrder, HostRow, Lost, Moved, Ordered
 from meta.store.tables import ban, beat, change, head, host, label, record, revision, tarball
 
@@ -216,9 +216,14 @@ def revisions_since(database: Database, number: int) -> list[Revision]:
     return _read(database, sa.select(revision).where(revision.c.number > number).order_by(revision.c.number))
 
 
-def _read(database: Database, query: sa.Select[Any]) -> list[Revision]:
+def revisions_between(database: Database, first: int, last: int) -> list[Revision]:
+    query = sa.select(revision).where(revision.c.number.between(first, last)).order_by(revision.c.number)
+    return _read(database, query, SHORT_WAIT)
+
+
+def _read(database: Database, query: sa.Select[Any], lock_wait: float = 0.0) -> list[Revision]:
     made: dict[int, list[Change]] = {}
-    with database.reading() as connection:
+    with database.reading(lock_wait) as connection:
         found = connection.execute(query).all()
         numbers = query.with_only_columns(revision.c.number).subquery()
         of_them = sa.select(change).where(change.c.revision.in_(sa.select(numbers.c.number)))

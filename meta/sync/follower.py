@@ -16,6 +16,7 @@ from typing import Any
 from meta.access.tokens import Tokens
 from meta.errors import MetaError
 from meta.hosts.table import HostTable
+from meta.records import history
 from meta.records.model import RecordSet
 from meta.store import Forgotten, Head, Lost, Store
 from meta.sync import other_metas, rows
@@ -23,6 +24,7 @@ from meta.sync.backlog import Backlog
 from meta.sync.clocks import Clocks
 
 RECORDS, TOKENS, HOST_TOKENS, HOSTS = "records", "tokens", "tokens of hosts", "hosts"
+MOST_BETWEEN = 10  # revisions that are followed one by one
 ORDERED = (RECORDS, TOKENS, HOST_TOKENS)  # what people edit
 log = logging.getLogger(__name__)
 
@@ -151,8 +153,32 @@ class Follower:
             return
         records = self._store.load_records()
         if (records.revision, records.identity) != (in_force.revision, in_force.identity):
-            self._put_in_force(records, instead_of=in_force)
+            if self._between(in_force, records):
+                self._put_in_force(records)
+            else:
+                self._put_in_force(records, instead_of=in_force)
             log.info("revision %d of the records is in force; it was made at another meta", records.revision)
+
+    def _between(self, in_force: RecordSet, records: RecordSet) -> bool:
+        """Put the records between these two in force, one after the other: hosts may have received them from other metas.
+
+        Returns False, and does nothing, if they are not known, or too many.
+        """
+        if not 0 < in_force.revision < records.revision <= in_force.revision + MOST_BETWEEN:
+            return False
+        try:
+            made = self._store.revisions_between(in_force.revision, records.revision)
+        except MetaError:
+            return False  # the records themselves were read
+        identities = [one.identity for one in made]
+        if not made or (identities[0], identities[-1]) != (in_force.identity, records.identity):
+            return False
+        found = [records]
+        for one, identity in zip(made[:1:-1], identities[-2:0:-1], strict=True):
+            found.append(history.before(found[-1], one, identity))
+        for each in found[:0:-1]:
+            self._put_in_force(each)
+        return True
 
     def _follow_tokens(self, head: Head) -> None:
         if TOKENS in self._again:

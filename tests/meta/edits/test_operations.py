@@ -487,6 +487,11 @@ def test_the_changes_of_a_set_replayed_over_it_give_the_set_after_it(before, aft
     revision = through_json(revision_of(before, after))
     assert replay(before, revision) == history.committed(after, revision)
     assert history.undo(after.records, revision) == before.records
+    again = history.before(history.committed(after, revision), revision, before.identity)
+    assert (again.revision, again.records, again.labels) == (before.revision, before.records, before.labels)
+    assert {(one.agent, one.version): one for one in again.bans} == {
+        (one.agent, one.version): one for one in before.bans
+    }
     assert bool(revision.changes) == (before != after)
 
 

@@ -831,6 +831,76 @@ def test_where_other_metas_may_be_they_are_reckoned_with_though_they_never_wrote
     assert found == {"todo" if url.startswith("postgresql") else "good": 1}
 
 
+@pytest.fixture
+def two(store):
+    """Two metas on one database."""
+    services = [Service(store.apart(), Settings(late_after=100)) for _ in range(2)]
+    for service in services:
+        service.start()
+    yield services
+    for service in services:
+        service.close(10)
+        service.store.close()
+
+
+def follows(one, other):
+    end = time.monotonic() + 20
+    while one.records.revision < other.records.revision:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+RINGED = replace(RECORD, overrides=(Override(Label("ring=1"), Release("3")),))
+B1, B2 = (Record("b", Release(version), "http://r") for version in "12")
+
+
+@pytest.mark.parametrize(
+    ("between", "state"),
+    [
+        ([{"records": (MENDED,)}], "todo"),
+        ([{"bans": (Ban("a", "2"),)}], "todo"),
+        ([{"labels": {"h1": {"ring": "1"}}}, {"labels": {"h1": {"ring": "2"}}}], "todo"),
+        ([{"records": (RINGED, B2)}, {"labels": {"x": {"ring": "1"}}}, {"bans": (Ban("b", "1"),)}], "good"),
+    ],
+    ids=["a version", "a ban", "labels", "nothing of it"],
+)
+def test_an_order_that_came_and_went_between_two_looks_of_a_meta_has_to_be_heard_of(two, between, state):
+    """Another meta may have answered the host by it."""
+    one, other = two
+    edit(other, time.time(), records=(RINGED, B1))
+    follows(one, other)
+    beat(one.table, "h1", now=one.clock.now())
+    assert shown(one.table, one.clock.now()) == {"good": 1}
+    before = other.records
+    for fields in between:
+        edit(other, time.time(), **fields)
+    edit(other, time.time(), records=before.records, bans=(), labels={})
+    follows(one, other)
+    assert shown(one.table, one.clock.now()) == {state: 1}
+    beat(one.table, "h1", now=one.clock.now())
+    assert shown(one.table, one.clock.now()) == {"good": 1}
+
+
+def test_where_it_is_not_known_which_orders_came_and_went_each_has_to_be_heard_of(table):
+    beat(table, "h1")
+    order(table, 2, RECORD, B1, at=NOW + 1)
+    assert shown(table, NOW + 1) == {"good": 1}
+    order(table, 13, RECORD, B2, at=NOW + 2)  # too many to look at each
+    assert shown(table, NOW + 2) == {"todo": 1}
+    beat(table, "h1", now=NOW + 3)
+    restored = RecordSet(14, (RECORD, B1), identity="other")
+    table.activate(restored, table.classes.records, lambda: NOW + 4)  # the former ones are in no history
+    assert shown(table, NOW + 4) == {"todo": 1}
+
+
+def test_hosts_that_were_not_moved_to_some_records_before_others_came_in_force_have_to_hear_of_each_order(table):
+    beat(table, "h1")
+    table._index.classes = Classes(RecordSet(2, (MENDED,)), at=NOW + 1)  # and no host was moved yet
+    table._index.classes.number = 1
+    order(table, 3, RECORD, at=NOW + 2)
+    assert shown(table, NOW + 2) == {"todo": 1}
+
+
 # --- what a host tells before it has heard of its present order ---
 
 
