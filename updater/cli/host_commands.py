@@ -73,7 +73,10 @@ def why(config_file: Path, root: Path | None, agent: str) -> None:
 @AGENT
 @click.option("--why", "reason", default="", help="Shown in the reports to meta and by `updater why`.")
 def hold(config_file: Path, root: Path | None, agent: str, reason: str) -> None:
-    """Leave AGENT alone: no upgrade, no start and no stop until `updater unhold`, even if meta desires one."""
+    """Leave AGENT alone: no upgrade, no start and no stop until `updater unhold`, even if meta desires one.
+
+    A change that has begun goes on until a version runs.
+    """
     from updater.host import operator_requests
 
     before = operator_requests.hold(a_host(config_file, root).layout, agent, reason)

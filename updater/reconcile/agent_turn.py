@@ -5,6 +5,7 @@ What takes long is no part of a turn: if the plan needs a version on the disk, t
 A turn never raises: an error with one agent becomes its outcome and does not affect the others.
 """
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -165,8 +166,11 @@ def _recovered(
             case Recovery.DONE:
                 return again, [*done, failed.action], None
             case Recovery.RETRY | Recovery.WAY_BACK:
-                todo, more, failed = _perform(executor, again)
+                todo, more, worse = _perform(executor, again)
                 done = [*done, *more]
+                if worse is None and todo.waits and not todo.actions:  # interrupted: what has failed has failed
+                    break
+                failed = worse
             case Recovery.KEEP_ALIVE:
                 return todo, [*done, *_kept_alive(executor, observed)], failed
             case Recovery.NOTHING:
@@ -195,14 +199,18 @@ def _look(executor: Executor) -> Observed:
 
 
 def _planned(executor: Executor, observed: Observed) -> Plan:
-    """The plan by this observation; its memory is saved in the same step, so no other change of the memory is lost."""
+    """The plan by this observation; its memory is saved in the same step, so no other change of the memory is lost.
+
+    An agent that is held only since the turn has taken it down is planned as if it were not.
+    """
     if not (observed.held or observed.trouble):
         operator_requests.follow(executor.host.layout, executor.order, observed, executor.note, executor.host.now())
+    seen = dataclasses.replace(observed, held="") if executor.has_begun else observed
     moment, keep, todo = executor.host.moment(observed.at), executor.host.config.keep_versions, Plan()
 
     def updated(memory: Memory) -> Memory:
         nonlocal todo
-        todo = plan(observed, executor.order, memory, moment, keep, executor.source)
+        todo = plan(seen, executor.order, memory, moment, keep, executor.source)
         return todo.memory
 
     executor.note(updated)

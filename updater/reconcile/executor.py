@@ -48,7 +48,7 @@ class Executor:
         self.agent = host.layout.agent(order.name)
         self.remarks: list[str] = []  # added to the reason of the outcome
         self._terms = f"{VERSION} {host.config.limits}"  # see Unfit.terms
-        self._has_begun = False  # whether the agent may be down, so that the turn goes on until some version runs
+        self.has_begun = False  # whether the agent may be down, so that the turn goes on until some version runs
         self._checked = ""  # the version whose directory was checked
         self._stopped: list[stopping.Before] = []  # the versions that were stopped in this turn
         # Version -> processes that its stop in this turn may still be ending:
@@ -69,11 +69,11 @@ class Executor:
 
     def perform(self, action: Action) -> None:
         """Perform the action. Raises UpdaterError."""
-        if not self._has_begun:
+        if not self.has_begun:
             self._check_order_and_hold()
         if action.step in (Step.STOP, Step.SWITCH) and self.order.cmd == START:
             self._check_place(action)
-        self._has_begun |= action.step in _BEGINS and action.essential  # not where only what ran before is kept running
+        self.has_begun |= action.step in _BEGINS and action.essential  # not where only what ran before is kept running
         self._does[action.step](action)
 
     def _check_order_and_hold(self) -> None:

@@ -10,12 +10,14 @@ decides:
     |                               the host was in trouble, and tries are left           | retry      |
     |                               else                                                  | nothing    |
     | it is ordered to stop since the turn began: the next turn stops it                  | nothing    |
+    | it is held since then, and runs                                                     | nothing    |
     | the plan rolls the version back, and tries are left                                 | way back   |
-    | the host was in trouble, the same is ordered still, and tries are left              | retry      |
+    | the host was in trouble, the same is ordered still, tries are left for a new plan   | retry      |
     | a stop failed, but the agent has stopped, likewise                                  | retry      |
     | a start failed: another one would fail too                                          | nothing    |
     | a stop or a switch failed                                                           | keep alive |
 
+An agent that is held since the turn began is planned like any other until some version runs.
 An updater that is stopping looks again, or keeps the old version alive, but has no other tries.
 """
 
@@ -82,10 +84,13 @@ def recovery(last: Failure, now: Now, tries: int) -> Recovery:
         return _of_a_stop(last, now, can_try)
     if now.newest and now.newest.cmd == STOP:
         return Recovery.NOTHING
+    if now.observed.held and now.observed.state is State.STARTED:
+        return Recovery.NOTHING
     if can_try and now.again.is_way_back:
         return Recovery.WAY_BACK
+    is_plan = bool(now.again.actions) or not now.again.waits  # else there is nothing to try
     has_stopped = last.step is Step.STOP and now.observed.state is State.STOPPED
-    if can_try and not now.is_superseded and (last.is_trouble or has_stopped):
+    if can_try and is_plan and not now.is_superseded and (last.is_trouble or has_stopped):
         return Recovery.RETRY
     return Recovery.NOTHING if last.step is Step.START else Recovery.KEEP_ALIVE
 

@@ -13,6 +13,7 @@ from updater.wire.heartbeat import Desired
 
 NOTHING, LOOK_AGAIN, DONE, RETRY, WAY_BACK, KEEP_ALIVE = Recovery
 DOWN, UP = Observed("agent", "1", Status("stoped")), Observed("agent", "1", Status("started"))
+HELD_DOWN, HELD_UP = replace(DOWN, held="mine"), replace(UP, held="mine")
 NO_LOOK = Observed("agent", trouble="cannot read its directory")
 FORWARD = Plan((Action(Step.SWITCH, "agent", "2", "desired"), Action(Step.START, "agent", "2", "desired")))
 BACK = Plan((Action(Step.REJECT, "agent", "2", "it failed"), Action(Step.START, "agent", "1", "2 failed")))
@@ -79,6 +80,12 @@ TABLE = [
     ),
     ("what ran is kept alive for it", NO_SWITCH, now(DOWN, FORWARD, newest=THREE), TRIES, KEEP_ALIVE),
     ("and a failed one goes back before it", START, now(DOWN, BACK, newest=THREE), TRIES, WAY_BACK),
+    ("one that is held since and runs is left as it is", NO_SWITCH, now(HELD_UP, FORWARD), TRIES, NOTHING),
+    ("also where a way back was to come", START, now(HELD_UP, BACK), TRIES, NOTHING),
+    ("one that is held since and is down is brought up first", TRIED, now(HELD_DOWN, FORWARD), TRIES, RETRY),
+    ("by the way back", START, now(HELD_DOWN, BACK), TRIES, WAY_BACK),
+    ("or with what it had", SWITCH, now(HELD_DOWN, FORWARD), TRIES, KEEP_ALIVE),
+    ("where there is nothing to try, what has failed has failed", TRIED, now(DOWN, LEAST), TRIES, NOTHING),
     ("a change is ended though nothing is ordered any more", TRIED, replace(now(DOWN, FORWARD), newest=None), 1, RETRY),
     ("a higher attempt is the same order", TRIED, now(DOWN, FORWARD, newest=replace_fields(TWO, attempt=2)), 1, RETRY),
 ]

@@ -2,10 +2,11 @@
 
 import pytest
 
-from helpers.agents import HEALTHY, calls
+from helpers.agents import HEALTHY, calls, script
 from helpers.cycles import current, here, with_timeouts
+from helpers.field import AGENT, SIGNALS_AND_RETURNS, filled, free_port
 from lab.fleet import Host, until
-from updater.host import control_script
+from updater.host import control_script, operator_requests
 from updater.reconcile import cycle
 
 NAMED = HEALTHY.replace('echo "$1" >>', 'echo "$1-${PWD##*/}" >>')  # its list of calls tells of which version they were
@@ -107,3 +108,47 @@ def test_an_agent_that_is_ordered_to_stop_meanwhile_is_not_started_again(tmp_pat
         until("a cycle more", lambda: len(site.reports) > before + 1)
         assert (changes(machine.root)[:2], machine.control("agent", "status")) == (["start-1", "stop-1"], "stoped")
         assert [call for call in changes(machine.root)[2:] if call.startswith("start")] == []
+
+
+# On its start, before anything else, a person holds the agent.
+HOLDS = """#!/bin/sh
+[ "$1" = start ] && mkdir -p "${HELD%/*}" && echo mine >"HELD"
+"""
+
+
+def holding(host, control):
+    held = str(host.layout.held("agent"))
+    return (
+        HOLDS.replace("${HELD%/*}", str(host.layout.held("agent").parent)).replace("HELD", held)
+        + control.partition("\n")[2]
+    )
+
+
+def test_a_hold_during_a_start_that_fails_leaves_no_agent_down(host, site, order):
+    site.publish(version="1", control=NAMED)
+    site.publish(version="2", control=holding(host, script('[ "$1" = status ] && echo stoped; exit 0')))
+    order("1")
+    last = order("2").last
+    assert (current(host), status(host)) == ("1", "started")
+    assert (last.to, last.result) == ("2", "rolled back")
+    assert operator_requests.held(host.layout, "agent") == "mine"
+    calls_so_far = changes(host.layout.root)
+    order("3")
+    assert changes(host.layout.root) == calls_so_far, "then the hold is in force"
+
+
+@pytest.mark.long
+def test_a_hold_during_a_start_that_is_tried_again_loses_neither_its_failure_nor_the_tries(host, site, order):
+    """Version 1 does not give up its port as long as it lives."""
+    port = free_port()
+    with_timeouts(host, start=2.5, stop=1)
+    site.publish(version="1", control=filled(SIGNALS_AND_RETURNS, port, 600), **{"agent.py": AGENT.encode()})
+    held = holding(host, filled(SIGNALS_AND_RETURNS, port))
+    site.publish(version="2", control=held, **{"agent.py": AGENT.encode()})
+    order("1")
+    until("its port is known", lambda: order("1").running.ports)
+    old = int((here(host, "1") / "var" / "app.pid").read_text())
+    last = order("2").last
+    assert (current(host), last.to, last.result) == ("2", "2", "failed")
+    assert f"tried again when process {old} has ended" in last.reason
+    assert [told["result"] for told in site.outcomes()][-1:] == ["failed"]
