@@ -70,6 +70,13 @@ class Evidence:
             return True
         return self._of_another(process) is None and not self._uses_an_interpreter(process)
 
+    def uses_another_s_interpreter(self, process: Process) -> bool:
+        """Whether only the place of its program is against it, and that is an interpreter: another agent may be its runtime."""
+        program, working = self._table.places(process)
+        if not self._others.have(program) or not self._is_interpreter(process):
+            return False
+        return not (self._others.have(working) or self._others.run(process) or self._others.claim(process))
+
     def is_at_top(self, process: Process) -> bool:
         """Whether a pid file at the top of the install holds its pid."""
         return any(file.parent == self._install for file in self._named.get(process.pid, ()))

@@ -7,6 +7,7 @@ script. Arguments after a program or a script are data.
 import os
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -170,9 +171,10 @@ def run_by(program: str, arguments: Sequence[str]) -> list[str]:
     return next((_script(manner, words) for pattern, manner in _BY_NAME if pattern.fullmatch(name)), [])
 
 
+@lru_cache(1024)
 def is_interpreter(name: str) -> bool:
-    """Whether a program of this name is an interpreter."""
-    return name == "java" or any(pattern.fullmatch(name) for pattern, _ in _BY_NAME)
+    """Whether a program of this name is an interpreter, or may be one."""
+    return name == "java" or name in _MANY_IN_ONE or any(pattern.fullmatch(name) for pattern, _ in _BY_NAME)
 
 
 def is_any_below(install: Path, working: str, words: Iterable[str]) -> bool:

@@ -104,6 +104,8 @@ class Others:
 def runs_below(table: Table, process: Process, directory: Path) -> bool:
     """Whether a process is an interpreter that runs a file below a directory."""
     program, working = (where.rstrip("/") for where in table.places(process))
+    if program and not interpreted.is_interpreter(program.rpartition("/")[2]):
+        return False  # most processes, so that their arguments need not be read
     run = interpreted.run_by(program, table.arguments(process)) if working or program else []
     return interpreted.is_any_below(directory, working, run) and table.shares_our_files(process)
 

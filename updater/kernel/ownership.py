@@ -59,16 +59,25 @@ class Owner:
 
     def services(self, own: Iterable[Process]) -> list[Process]:
         """Processes merely there that may be a service of the agent, such as nginx: waited for, and never signalled.
-        They were started since the last start, or listen, and not by a person. Their environment may have lost the mark."""
-        known, owned = self._known, {one.pid for one in own}
+        They were started since the last start, or listen, and not by a person. Their environment may have lost the mark.
+        A daemon that runs a script of the install may work elsewhere."""
+        known, owned = self._known, {one.pid for one in own} | {os.getpid()}
+        there = {one.pid for one in self._table.below(self._install)}
         return [
             one
-            for one in self._table.below(self._install)
+            for one in self._table.by_pid.values()
             if one.pid not in owned
+            and self._may_serve(one, one.pid in there)
             and (0 < known.since <= int(one.start) or self._table.ports(one))
             and not (is_asked_by_us(one) or self._evidence.is_a_person_s(one, known.since))
-            and (self._evidence.may_be_its_own(one) or not self._evidence.is_another_s(one))
         ]
+
+    def _may_serve(self, process: Process, is_there: bool) -> bool:
+        evidence = self._evidence
+        if is_there or (not process.has_terminal and evidence.runs_a_script(process)):
+            return evidence.may_be_its_own(process) or not evidence.is_another_s(process)
+        is_near = self._is_in_session(process) or self._may_be_its_daemon(process)
+        return is_near and evidence.uses_another_s_interpreter(process)
 
     def is_by_itself(self, process: Process) -> bool:
         """Whether it is the install's own, no matter what started it."""

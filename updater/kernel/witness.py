@@ -123,9 +123,8 @@ def services(table: Table, install: Path, known: Recognised | None, boot: str) -
 
 def services_by_version(table: Table, agent: Path, memory: Memory, boot: str) -> dict[str, frozenset[str]]:
     """`services` for all versions of an agent, by version."""
-    found = {
-        version: services(table, agent / version, memory.known(version), boot) for version in table.by_entry(agent)
-    }
+    versions = {*table.by_entry(agent), *_remembered(memory)}
+    found = {version: services(table, agent / version, memory.known(version), boot) for version in versions}
     return {version: there for version, there in found.items() if there}
 
 
@@ -151,8 +150,7 @@ def by_version(table: Table, agent: Path, memory: Memory, boot: str = "", but: s
     but: a version to skip.
     """
     running = {one.version for one in (memory.running, memory.begun) if one}
-    known = {memory.current, memory.good, memory.previous, *memory.left, *running} - {""}
-    there = table.by_entry(agent)
+    known, there = _remembered(memory), table.by_entry(agent)
     versions = {*there, *running} - {"", but}
     ours = _of_our_looks(table)
     found: dict[str, list[Process]] = {}
@@ -164,6 +162,12 @@ def by_version(table: Table, agent: Path, memory: Memory, boot: str = "", but: s
             here += [one for one in there.get(version, []) if is_start_script(one) and one not in here]
             found |= {version: here} if here else {}
     return found
+
+
+def _remembered(memory: Memory) -> set[str]:
+    """The versions that may have run."""
+    running = {one.version for one in (memory.running, memory.begun) if one}
+    return {memory.current, memory.good, memory.previous, *memory.left, *running} - {""}
 
 
 def strangers(table: Table, install: Path, found: Iterable[Process]) -> dict[Path, int]:

@@ -108,6 +108,18 @@ def test_the_workers_of_a_runtime_s_own_daemon_are_its_own(places, below, elsewh
     assert len(group) == 3
 
 
+def test_a_daemon_that_is_on_a_runtime_by_the_mark_of_its_start_alone_is_waited_for(places, below, elsewhere):
+    app, jdk = places["app"], places["jdk"]
+    os.mkfifo(elsewhere / "fifo")
+    (elsewhere / "main.sh").write_text(f"read x <>{elsewhere}/fifo")
+    pid, _ = below(jdk / "java", elsewhere / "main.sh", last="main.sh", env=marked("app"))
+    known = Recognised("1", "b", token="app:12", since=1)
+    assert (own(app, known), own(jdk)) == (set(), set())
+    assert (waited_for(app, known), waited_for(jdk)) == ({pid}, set())
+    (jdk / "pid").write_text(str(pid))
+    assert waited_for(app, known) == set()
+
+
 # --- a supervisor ---
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from helpers.agents import QUIET, install, script
 from helpers.cycles import AS_ANOTHER_USER, current, here, run, with_timeouts
-from helpers.field import alive
+from helpers.field import AGENT, alive
 from lab.fleet import until
 from updater.kernel import processes, witness
 from updater.kernel.ownership import Owner
@@ -416,6 +416,37 @@ def test_what_may_be_a_service_is_never_ended(host, site, spawn):
     until("it works there", lambda: os.readlink(f"/proc/{one.pid}/cwd") == str(here(host, "1")))
     assert run(host, site, "2", leftovers="end").matches
     assert (one.poll(), host.memories.of("agent").left) == (None, {})
+
+
+# Its script is the install's; its interpreter, directory, environment and pid file are not.
+RUNS_ITS_SCRIPT = """cd "$(dirname "$0")"; here=$PWD; p={0}/x
+up() {{ [ -f $p ] && kill -0 $(cat $p) 2>/dev/null; }}
+case $1 in
+start) up && exit; (cd /; exec env -i setsid {1} $here/agent.py {2} 0.6) >../err 2>&1 & pid=$!; echo $pid >>{0}/all.pid
+  until [ -s {0}/$pid ]; do kill -0 $pid && sleep 0.02 || {{ cat ../err; exit 1; }}; done
+  echo $pid >$p ;;
+stop) kill $(cat $p); rm -f $p ;;
+status) if up; then echo started; else echo stoped; fi ;;
+esac"""
+
+
+def test_a_daemon_that_runs_the_install_s_script_from_elsewhere_is_waited_for(host, site, elsewhere):
+    announced = AGENT.replace(
+        "def bye", f"import os; print(1, file=open('{elsewhere}/%d' % os.getpid(), 'w'), flush=True)\ndef bye"
+    )
+    text = script(RUNS_ITS_SCRIPT.format(elsewhere, sys.executable, free_port()))
+    for version in ("1", "2"):
+        site.publish(version=version, control=text, **{"agent.py": announced.encode()})
+    run(host, site, "1")
+    without_a_watch(host, site, "1")
+    first = number_in(elsewhere / "all.pid")
+    known = host.memories.of("agent").running
+    assert witness.recognise(Table(), here(host, "1"), known, host.boot) == []
+    its = {"1": frozenset({processes.identity(first)})}
+    assert witness.services_by_version(Table(), here(host, "1").parent, host.memories.of("agent"), host.boot) == its
+    assert run(host, site, "2").matches
+    assert (current(host), host.memories.of("agent").rejected) == ("2", None)
+    assert (alive(first), alive(number_in(elsewhere / "all.pid"))) == (False, True)
 
 
 # --- an agent that runs elsewhere, and ships a helper ---
