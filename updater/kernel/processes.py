@@ -161,6 +161,15 @@ def is_dead(pid: int) -> bool:
     return bool(fields) and procfs.is_dead(fields)
 
 
+def zombie(known: str) -> Process | None:
+    """The process of this identity if it has ended and its parent has not reaped it, else None."""
+    pid = int(known.partition(".")[0] or 0)
+    name, fields = procfs.fields_of(os.fspath(_PROC), pid)
+    if not fields or not procfs.is_dead(fields) or known != f"{pid}.{fields[19].decode()}":
+        return None
+    return Process(pid, int(fields[1]), int(fields[3]), False, fields[19].decode(), name, str(pid))
+
+
 def is_thread(pid: int) -> bool:
     """Whether this number is the id of a thread other than a main thread."""
     try:

@@ -228,6 +228,26 @@ def names_the_dead(install: Path) -> bool:
     return any(map(processes.is_dead, pid_files(install).values()))
 
 
+def unburied(memory: Memory, boot: str) -> frozenset[str]:
+    """Zombies of an agent's last starts, if nothing else is left of these; `kill -0` takes a zombie for a running process.
+
+    Empty if the agent may go on without the mark of its start, as a process without a terminal below the same parent, which
+    inherits orphans. It is younger than a zombie that had left the session of the start; others may have been helpers.
+    """
+    starts = [one for one in (memory.running, memory.begun) if one and one.boot == boot]
+    known = frozenset[str]().union(*(one.processes for one in starts))
+    dead, sessions = [one for one in map(processes.zombie, known) if one], {one.session for one in starts}
+    if not dead or any(map(processes.is_alive, known)):
+        return frozenset()
+    since = min((int(one.start) for one in dead if one.session not in sessions), default=0)
+    table, parents = Table(), {one.parent for one in dead} - {os.getpid()}
+    for one in table.by_pid.values():
+        is_orphan = one.parent in parents and int(one.start) >= since and one.pid != os.getpid()
+        if is_orphan and not one.has_terminal and MARK not in table.environment(one):
+            return frozenset()
+    return frozenset(one.identity for one in dead)
+
+
 def _of_our_looks(table: Table) -> set[int]:
     """The pids of the status scripts that this process is running at the moment, and of their descendants."""
     ourselves = os.getpid()

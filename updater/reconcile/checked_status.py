@@ -99,7 +99,7 @@ def _checked(host: Host, seen: Observed, memory: Memory, began: float) -> Observ
         return seen if is_there else _doubted(host, seen, known, began)
     install = host.layout.agent(seen.name).install(seen.current)
     lives = known is not None and any(map(processes.is_alive, known.processes))
-    if not lives and witness.names_the_dead(install):
+    if not lives and (witness.names_the_dead(install) or witness.unburied(memory, host.boot)):
         return _doubted(host, seen, known, began)
     return seen if host.believed.get(seen.name) == seen.current else _learned(host, seen, known)
 

@@ -60,7 +60,7 @@ class Start:
         if memory.begun and memory.is_cut_off(version, host.boot):
             self._last = Mark(memory.begun.token), memory.begun.since
         self._departing: Mapping[str, frozenset[str]] = {}
-        self._held_up_by: frozenset[str] = frozenset()  # see `_lingering`
+        self._held_up_by = self._unburied = frozenset[str]()  # see `_lingering`, and `witness.unburied` for zombies
 
     def clear_the_way(self) -> dict[str, frozenset[str]]:
         """Stop the other versions that run; returns version -> processes that still run.
@@ -159,11 +159,11 @@ class Start:
         if found is not None:
             return found
         evidence = control_script.tail(self._output, MAX_EVIDENCE)
-        lingering, holders = self._held_up_by or self._lingering(), self._in_words(self._port_holders(evidence))
-        problem = f"{self._version} {'; '.join(filter(None, (problem, holders)))}"
-        if lingering:
+        problem = f"{self._version} {'; '.join(filter(None, (problem, self._in_words(self._port_holders(evidence)))))}"
+        if lingering := self._unburied or self._held_up_by or self._lingering():
             ends = ", ".join(sorted(one.partition(".")[0] for one in lingering))
-            raise TryLater(f"{problem}; tried again when process {ends} has ended", evidence=evidence)
+            gone = "was reaped by its parent" if self._unburied else "has ended"
+            raise TryLater(f"{problem}; tried again when process {ends} {gone}", evidence=evidence)
         raise ControlFailed(problem, evidence)
 
     def _once_more(
@@ -224,8 +224,10 @@ class Start:
         # Without pid files and without processes in its directory, the version runs elsewhere and cannot be recognised.
         stays = pid_files(self._install) or witness.at_home(table, self._install, found, self._host.boot)
         found = replace(found, placed=self._was_placed() and bool(stays))
+        dead = frozenset() if found.processes else witness.unburied(self._memory, self._host.boot)
         is_doubtful = not found.processes and (found.placed or witness.names_the_dead(self._install))
-        if is_doubtful and not self._is_given_time() and not witness.may_be_up(table, self._install):
+        if (dead or (is_doubtful and not self._is_given_time())) and not witness.may_be_up(table, self._install):
+            self._unburied = dead
             return None, f"not started: its status is {status.text!r}, but none of its processes exists"
         return found, ""
 
@@ -284,9 +286,7 @@ class Start:
 
     def _in_words(self, held: Mapping[int, Process]) -> str:
         own = self._versions() if held else {}
-        lines = [
-            f"port {port} is held by {processes.in_words(one.identity)}{_of(own, one)}" for port, one in held.items()
-        ]
+        lines = (f"port {port} is held by {processes.in_words(p.identity)}{_of(own, p)}" for port, p in held.items())
         return "; ".join(sorted(lines))
 
 

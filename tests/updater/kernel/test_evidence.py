@@ -19,6 +19,7 @@ from updater.kernel import processes, witness
 from updater.kernel.ownership import Owner
 from updater.kernel.processes import Table
 from updater.model.memory import Memory
+from updater.model.observed import State
 from updater.model.recognised import Recognised
 from updater.reconcile import cycle, stopping
 from updater.wire.heartbeat import Desired
@@ -564,3 +565,51 @@ def test_a_version_whose_jobs_alone_are_replaced_was_not_started_again(host, sit
     run(host, site, "2")
     memory = host.memories.of("agent")
     assert (current(host), memory.trial.restarts, memory.rejected) == ("2", 0, None)
+
+
+# --- the dead ---
+
+# Its parent lives and asks for no exit code, as the first process of a container without an init.
+CARELESS = """import os, sys, time
+pid = os.fork()
+if pid == 0:
+    os.setsid()
+    os.chdir("/")
+    os.execve("/bin/sleep", ["sleep", "4909"], {"OPS_UPDATER_START": sys.argv[2]})
+open(f"{sys.argv[1]}/all.pid", "a").write(f"{os.getpid()}\\n")
+open(f"{sys.argv[1]}/x", "w").write(str(pid))
+time.sleep(60)
+"""
+BELIEVES_THE_DEAD = """p={0}/x
+up() {{ [ -s $p ] && kill -0 $(cat $p) 2>/dev/null; }}
+case $1 in
+start) up && exit; rm -f $p; (cd /; exec env -i setsid {1} {0}/careless.py {0} $OPS_UPDATER_START) >/dev/null 2>&1 &
+  until [ -s $p ]; do sleep 0.01; done ;;
+stop) up && kill $(cat $p) && while up; do sleep 0.05; done ;;
+status) if up; then echo started; else echo stoped; fi ;;
+esac"""
+
+
+def test_a_zombie_that_a_pid_file_elsewhere_names_is_not_started_and_decides_nothing(host, site, elsewhere):
+    (elsewhere / "careless.py").write_text(CARELESS)
+    with_timeouts(host, stop=0.4, start=4)
+    for version in ("1", "2"):
+        site.publish(version=version, control=script(BELIEVES_THE_DEAD.format(elsewhere, sys.executable)))
+    run(host, site, "1")
+    without_a_watch(host, site, "1")
+    assert run(host, site, "1").matches
+    dead, parent = number_in(elsewhere / "x"), number_in(elsewhere / "all.pid")
+    os.kill(dead, signal.SIGKILL)
+    until("it is dead", lambda: processes.is_dead(dead))
+    seen = cycle.look(host, ["agent"])["agent"]
+    assert (seen.state, seen.absent) == (State.STOPPED, True)
+    host.reconfigure(replace(host.config, watch=60))
+    for version in ("2", "2"):
+        assert not run(host, site, version).matches
+        memory = host.memories.of("agent")
+        assert (current(host), memory.rejected) == (version, None)
+    processes.end([processes.identity(parent)])
+    until("it was reaped", lambda: not processes.is_dead(dead))
+    assert run(host, site, "2").matches
+    assert alive(number_in(elsewhere / "x"))
+    processes.end([processes.identity(number_in(elsewhere / "x"))])
