@@ -92,19 +92,16 @@ def follow(
     """Take the requests since the agent's last turn into its memory. A rollback takes precedence over a retry.
 
     note: changes the memory, and returns it; now: Unix seconds. A request that cannot be followed is dropped. One that cannot
-    be read now waits for the next turn.
+    be read now waits for the next turn. Raises TryLater for one that cannot be removed: it must not be followed each turn.
     """
+    rollback, retry = layout.rollback_request(order.name), layout.retry_request(order.name)
     try:
-        _follow(layout, order, observed, note, now)
+        asked_back, asked_again = requested(rollback), requested(retry)
     except TryLater as e:
         log.error("%s: %s", order.name, e)
-
-
-def _follow(
-    layout: Layout, order: Desired, observed: Observed, note: Callable[[Callable[[Memory], Memory]], Memory], now: float
-) -> None:
-    rolled_back, rollback, retry = False, layout.rollback_request(order.name), layout.retry_request(order.name)
-    if (version := requested(rollback)) is not None:
+        return
+    rolled_back = False
+    if (version := asked_back) is not None:
         problem = _other_order(version, order.version)
         if not problem and observed.current != order.version:
             problem = f"{order.version}, which meta desires, is not the current version"
@@ -114,7 +111,7 @@ def _follow(
         if rolled_back:
             note(lambda memory: _rolled_back(memory, order, observed.installs, now))
         clear(rollback)
-    if (version := requested(retry)) is not None:
+    if (version := asked_again) is not None:
         problem = "a rollback was requested too" if rolled_back else _other_order(version, order.version)
         if _followed(order, Dropped("retry", version, problem, now), note):
             note(Memory.retrying)
