@@ -307,6 +307,30 @@ def test_a_watch_of_a_rollback_waits_for_a_host_that_is_starting_what_was_withdr
             assert (gate.wait(60), host.current(AGENT), host.control(AGENT, "status")) == (0, "1", "started"), shown
 
 
+def test_a_watch_of_a_rollback_waits_for_a_host_whose_updater_was_killed_while_it_stopped_what_is_to_run(
+    tmp_path, meta
+):
+    slow = QUIET.replace("stop) running", "stop) while [ ! -e ../go ]; do sleep 0.05; done; running")
+    agents.publish(meta.tarballs, AGENT, "7", members(slow))
+    meta.run("set", AGENT, "version=7", "--yes")
+    with Host(tmp_path / "web-1", meta.address, **SETTINGS | {"timeouts": {"start": 5, "stop": 60}}) as host:
+        host.start()
+        until("7 has come through its watch", lambda: progress(meta)["good"] == 1, within=60)
+        meta.run("set", AGENT, "version=2", "--yes")
+        until("7 is being stopped", lambda: progress(meta)["waits"].get("change"), within=60)
+        os.kill(host.pid, signal.SIGKILL)
+        host.stop()
+        meta.run("rollback", "--agent", AGENT, "--yes")
+        host.start()
+        with watching(meta) as gate:
+            before = meta.ask("hosts/web-1")["lastSeen"]
+            until("it was heard of again", lambda: meta.ask("hosts/web-1")["lastSeen"] > before, within=60)
+            assert (progress(meta)["todo"], progress(meta)["waits"]) == (1, {"change": 1})
+            (host.root / AGENT / "go").touch()
+            shown = gate.stdout.read()
+            assert (gate.wait(60), host.current(AGENT), host.control(AGENT, "status")) == (0, "7", "started"), shown
+
+
 def test_a_record_that_is_changed_back_meanwhile_ends_a_watch(meta):
     send(meta, {"name": AGENT, "version": "0", "status": "started", "timestamp": 7})
     with watching(meta) as gate:

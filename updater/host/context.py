@@ -32,6 +32,7 @@ class Host:
     waits_log: WaitsLog = field(default_factory=WaitsLog)
     waits: dict[str, str] = field(default_factory=dict)  # what some agents' changes wait for: one of heartbeat.WAITS
     changing: set[str] = field(default_factory=set)  # agents that a turn is changing now
+    unstopped: set[str] = field(default_factory=set)  # agents that no earlier run of the updater is stopping any more
     # Versions that do not run in their install, so that the output of their `control` is believed:
     believed: dict[str, str] = field(default_factory=dict)
     # (version, monotonic seconds from which its processes are old enough to be recognised by their directory):

@@ -22,6 +22,7 @@ from updater.meta_client import heartbeats
 from updater.model.actions import Plan, Source
 from updater.model.memory import Memory
 from updater.model.observed import Observed, State
+from updater.reconcile import left_behind
 from updater.reconcile.agent_turn import Turn
 from updater.reconcile.checked_status import look_at
 from updater.reconcile.plan import plan
@@ -162,6 +163,7 @@ def look_at_new(host: Host, orders: tuple[Desired, ...], observed: dict[str, Obs
 def _look_at(host: Host, name: str) -> Observed:
     is_changing = name in host.changing  # a turn that ends during the look may have begun before it
     try:
+        is_changing |= left_behind.is_being_stopped(host, name)
         return replace(look_at(host, name), changing=is_changing)
     except UpdaterError as e:
         log.error("%s: %s", name, e)

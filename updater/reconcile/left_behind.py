@@ -1,4 +1,4 @@
-"""Waits for starts that an earlier updater began but did not see the end of, because it was killed.
+"""Finds stops, and waits for starts, that an earlier updater began but did not see the end of, because it was killed.
 
 A `./control start` that still runs is waited for. Then the status is polled until it is `started`, or until the time for a
 start is over. After a start that an updater did not make, this lasts only while processes of it are left. Only then is the
@@ -33,6 +33,25 @@ def under_way(found: Iterable[Process], memory: Memory) -> list[Process]:
     return [
         one for one in found if witness.is_start_script(one) and not any(one.identity in several for several in known)
     ]
+
+
+def is_being_stopped(host: Host, name: str) -> bool:
+    """Whether a stop of an earlier updater still runs, so that an agent that looks as desired will be down.
+
+    Once there was none, there will be none: each later stop is made by a turn of this run.
+    """
+    if name in host.unstopped:
+        return False
+    table, agent = host.table(time.monotonic() - _SOON), host.layout.agent(name).path
+    if any(_is_stop_script(one) and table.works(one, agent) for one in table.by_pid.values()):
+        return True
+    host.unstopped.add(name)
+    return False
+
+
+def _is_stop_script(process: Process) -> bool:
+    """Whether this is an updater's `./control stop` that still runs."""
+    return process.leads_session and processes.command(process.pid)[-2:] == ["./control", "stop"]
 
 
 def see_through(host: Host, install: Path, memory: Memory) -> None:
