@@ -90,6 +90,10 @@ class Owner:
             return False
         return not evidence.is_a_person_s(process) and not evidence.is_another_s(process)
 
+    def is_another_s(self, process: Process) -> bool:
+        """Whether it belongs to another agent of this root, or may belong to one."""
+        return self._evidence.is_another_s(process)
+
     def may_be_named(self, process: Process) -> bool:
         """Whether a pid file probably means it; an argument that names a file of the install is enough."""
         return self._evidence.may_be_named(process)

@@ -190,6 +190,13 @@ def misleading(table: Table, install: Path, known: Recognised | None, boot: str)
     return {path: pid for path, pid in found.items() if path in own}
 
 
+def names_another_s(table: Table, install: Path) -> bool:
+    """Whether the agent's own pid file names a younger process that is another agent's, so that its pid was reused."""
+    numbers, owner = pid_files(install), Owner(table, install)
+    named = [(file, table.by_pid.get(numbers.get(file, 0))) for file in own_files(install)]
+    return any(one is not None and is_older(file, one) and owner.is_another_s(one) for file, one in named)
+
+
 def _is_strange(table: Table, install: Path, pid: int) -> bool:
     if process := table.by_pid.get(pid):
         return not table.is_closed(process) and not Owner(table, install).may_be_named(process)

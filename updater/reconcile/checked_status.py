@@ -115,6 +115,8 @@ def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
         return seen
     table, install = host.table(time.monotonic() - 1.0), host.layout.agent(seen.name).install(seen.current)
     ages = [age(one) for one in witness.at_home(table, install, known, host.boot)]
+    if not ages and witness.names_another_s(table, install):
+        return _doubted(host, seen, known, table.at)
     if not ages:
         host.believed[seen.name] = seen.current
         return seen

@@ -126,11 +126,12 @@ class Start:
         """Remove pid files that make the status `started` although the version does not run.
 
         They name a zombie. They may also name another program's process, if the version's processes can be recognised and
-        none exists.
+        none exists, or if the pid was reused by another agent.
         """
-        found = witness.misleading(Table(), self._install, self._memory.known(self._version), self._host.boot)
-        was_placed = self._was_placed()
-        lies = {path: pid for path, pid in found.items() if was_placed or processes.is_dead(pid)}
+        table, install = Table(), self._install
+        found = witness.misleading(table, install, self._memory.known(self._version), self._host.boot)
+        are_others = self._was_placed() or witness.names_another_s(table, install)
+        lies = {path: pid for path, pid in found.items() if are_others or processes.is_dead(pid)}
         if not lies or not left_behind.is_started(self._host, self._install):
             return
         for path, pid in lies.items():

@@ -12,6 +12,7 @@ from lab.fleet import until
 from updater.kernel import processes, witness
 from updater.kernel.processes import Table
 from updater.model.recognised import Recognised
+from updater.reconcile import cycle
 
 DAYS = 3 * 86400.0
 
@@ -237,3 +238,21 @@ def test_a_pid_that_was_reused_makes_no_person_s_process_the_install_s(places, s
     [pid] = its()
     long_ago(app / "pid", pid)
     assert own(app) == set()
+
+
+@pytest.mark.parametrize("order", ["stop", "start"])
+def test_an_agent_that_never_ran_here_ends_no_other_s_process_by_a_pid_that_was_reused(
+    host, site, places, below, order
+):
+    app, jdk = places["app"], places["jdk"]
+    pid, _ = below(jdk / "worker", "4910", last="worker 4910")
+    long_ago(jdk / "pid", 4194303)
+    (app / "control").write_text(QUIET.replace("sleep 1000", "sleep 4911"))
+    long_ago(app / "pid", pid)
+    seen = cycle.look(host, ["app"])["app"]
+    assert (seen.absent, seen.strange) == (True, True)
+    site.desire(site.entry(name="app", version="1", cmd=order))
+    cycle.run(host)
+    assert processes.command(pid)[1:] == ["4910"]
+    if order == "start":
+        assert processes.command(int((app / "pid").read_text())) == ["sleep", "4911"]
