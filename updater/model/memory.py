@@ -7,7 +7,7 @@ from collections.abc import Container
 
 from msgspec.structs import replace
 
-from updater.model.observed import Observed
+from updater.model.observed import Observed, State
 from updater.model.outcomes import Outcomes
 from updater.model.trials import WATCHES, Dropped, Moment, Rejected, Trial, same_artifact
 from updater.model.unfit import Unfit
@@ -115,15 +115,17 @@ class Memory(Outcomes, frozen=True):
             return self
         return replace(self, trial=trial.after_probe(deciding, observed.mains, observed.listeners, moment))
 
-    def doubting(self, current: str, stopped: bool, processes: frozenset[str], absent: bool) -> "Memory":
-        """The memory after a look within the watch at which the status and the processes may contradict each other.
+    def doubting(self, observed: Observed) -> "Memory":
+        """The memory after a look within the watch: the status and the processes may contradict each other.
 
-        stopped: it reports `stoped`; processes: those that live; absent: it reports `started`, and no process exists.
+        A stopped version may also still hold a port.
         """
-        if not self.is_watched or self.trial is None or self.trial.version != current:
+        if not self.is_watched or self.trial is None or self.trial.version != observed.current:
             return self
-        doubts = self.trial.doubts + 1 if stopped and processes and not absent else 0
-        return replace(self, trial=replace(self.trial, doubts=doubts, lost=self.trial.lost + absent))
+        is_stopped = observed.state is State.STOPPED and not observed.absent
+        doubts = self.trial.doubts + 1 if is_stopped and observed.processes else 0
+        held_up, lost = observed.in_use or self.trial.held_up, self.trial.lost + observed.absent
+        return replace(self, trial=replace(self.trial, doubts=doubts, lost=lost, held_up=held_up))
 
     def trying_again(self, version: str) -> "Memory":
         """The memory before another start of `version`, which died while another version's processes still ran."""
@@ -159,15 +161,15 @@ class Memory(Outcomes, frozen=True):
             return self
         return self.started_again(version, moment) if trial.failure or not trial.until else self
 
-    def started_again(self, version: str, moment: "Moment") -> "Memory":
-        """The memory just after the updater has started `version`: its watch begins, or begins again."""
+    def started_again(self, version: str, moment: "Moment", in_use: str = "") -> "Memory":
+        """The memory just after the updater has started `version`: its watch begins (again). in_use: see `Observed`."""
         trial = self.trial
         if trial is None or trial.version != version or (trial.failure and self._leads_back):
             return self
         until = moment.now + moment.watch
         died = trial.died or trial.until > 0 or trial.failure != ""
         begun = replace(trial, until=until, failure="", evidence="", boot=moment.boot, began=moment.now, died=died)
-        return replace(self, trial=begun.forgetting())
+        return replace(self, trial=replace(begun.forgetting(), held_up=in_use))
 
     def beginning(self, version: str, boot: str, token: str, since: int) -> "Memory":
         """The memory just before a start of `version`: no watch of an earlier start counts for it. See Processes."""

@@ -45,6 +45,7 @@ class Trial(msgspec.Struct, frozen=True):
     # Whether it has died, was started again after a start of it had failed, or was left before it ran and is here again:
     died: bool = False
     told: bool = False  # whether an outcome has told of its failure while another version was ordered
+    held_up: str = ""  # which ports stopped versions still held since its last start, in words: its death tells nothing
     again: bool = False  # whether it had its second start after dying while another version's processes ran
 
     def after_probe(
@@ -80,7 +81,7 @@ class Trial(msgspec.Struct, frozen=True):
 
     def forgetting(self) -> "Trial":
         """This trial without its processes and ports, for another start."""
-        return replace(self, processes=frozenset(), mains=frozenset(), listeners={}, capped=False)
+        return replace(self, processes=frozenset(), mains=frozenset(), listeners={}, capped=False, held_up="")
 
 
 class Rejected(msgspec.Struct, frozen=True):

@@ -18,7 +18,8 @@ from updater.artifact import download, installing, kept_tarball
 from updater.errors import ControlFailed, Interrupted, Refused, TryLater
 from updater.host import control_script, operator_requests
 from updater.host.context import Host
-from updater.kernel import agent_environment, witness
+from updater.kernel import agent_environment, held_ports, witness
+from updater.kernel.processes import Table
 from updater.meta_client import heartbeats
 from updater.model.actions import Action, Source, Step
 from updater.model.layout import MARKER
@@ -248,7 +249,8 @@ class Executor:
             reason, evidence = str(e), e.evidence
             self.note(lambda memory: memory.failed(action.version, reason.partition(" ")[2], evidence))
             raise
-        self.note(lambda memory: memory.started_again(action.version, self.host.moment()).recognising(found))
+        in_use, moment = held_ports.in_use(Table(), self.memory) if self.memory.lingering else "", self.host.moment()
+        self.note(lambda memory: memory.started_again(action.version, moment, in_use).recognising(found))
         self.note_late_processes()
 
     def _prune(self, action: Action) -> None:

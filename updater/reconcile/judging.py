@@ -64,12 +64,17 @@ def _lost(observed: Observed, memory: Memory, now: float) -> str:
 
 
 def crowded(observed: Observed, memory: Memory, now: float) -> str:
-    """Why it is started again: it died while another version's processes still ran. "" if that was tried already."""
+    """Why it is started again: it died while another version's processes still ran. "" if that was tried already.
+
+    Where they held a port of the agent since its last start, its death tells nothing, however often it was tried.
+    """
     trial, others = _trial(observed, memory), sorted(observed.crowding - {observed.current})
-    if trial is None or trial.again or not others or observed.state is not State.STOPPED:
-        return ""
     died = death(observed, memory, now)
-    return f"{died}, while processes of {', '.join(others)} still run" if died else ""
+    if trial is None or not died or observed.state is not State.STOPPED:
+        return ""
+    if trial.held_up:
+        return f"{died}, while {trial.held_up}"
+    return f"{died}, while processes of {', '.join(others)} still run" if others and not trial.again else ""
 
 
 def _trial(observed: Observed, memory: Memory) -> Trial | None:

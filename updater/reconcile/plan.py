@@ -52,8 +52,7 @@ def _updated(memory: Memory, observed: Observed, desired: Desired, moment: Momen
     if is_started:
         memory = memory.after_probe(observed, moment)
     memory = memory.after_look(observed.name, observed.current, is_started, observed.installs, moment)
-    is_stopped = observed.state is State.STOPPED
-    memory = memory.doubting(observed.current, is_stopped, observed.processes, observed.absent)
+    memory = memory.doubting(observed)
     if judging.death(observed, memory, moment.now) and not judging.doubt(observed, memory, moment.now):
         memory = memory.having_died(observed.current)
     # A version that is stopped as ordered has not failed its watch.

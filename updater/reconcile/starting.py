@@ -4,7 +4,7 @@
 - Other versions that run are stopped by their own control.
 - A pid file that names another program's process is removed.
 - If the start fails while another version's processes live, it is tried again when they have ended.
-- A failed start is no verdict while a stopped version, which takes long to end, holds the agent's port.
+- A start is no verdict while a stopped version, which takes long to end, holds the agent's port: that end is waited for.
 - A start has failed if its status is `started`, but it leaves no process or only a zombie.
 """
 
@@ -20,7 +20,7 @@ from updater import durable_files
 from updater.errors import ControlFailed, TryLater
 from updater.host import control_script, start_output
 from updater.host.context import Host
-from updater.kernel import processes, witness
+from updater.kernel import held_ports, processes, witness
 from updater.kernel.agent_environment import Mark
 from updater.kernel.pid_files import pid_files
 from updater.kernel.processes import Table
@@ -147,17 +147,15 @@ class Start:
         """Start the version; returns its processes. Raises ControlFailed if it is not started in time.
 
         Raises TryLater instead while that may be due to a stopped version that takes long to end (`_lingering`).
-        patient: first wait for the end of other versions' processes; departing: version -> processes that its stop in this
-        turn may still be ending.
+        patient: first wait for other versions' processes; departing: version -> those that its stop may still be ending.
         """
         self._departing = departing
         if patient:
             processes.wait_until_gone(frozenset().union(*self._others().values()), self._patience())
-        crowd, services, lingered = _in_words(self._left()), self._services(), processes.alive(self._memory.lingering)
-        found, problem = self._once()
-        if problem and (crowd or services or self._others() or lingered):
-            found, problem = self._once_more(problem, crowd, services)
-        if found is not None:
+            limit = time.monotonic() + self._host.config.timeouts.stop
+            self._held_up_by = processes.wait_until_gone(self._lingering(), limit)
+        found, problem = (None, "is not started") if self._held_up_by else self._tried()
+        if found:
             return found
         evidence = control_script.tail(self._output, MAX_EVIDENCE)
         problem = f"{self._version} {'; '.join(filter(None, (problem, self._in_words(self._port_holders(evidence)))))}"
@@ -166,6 +164,14 @@ class Start:
             gone = "was reaped by its parent" if self._unburied else "has ended"
             raise TryLater(f"{problem}; tried again when process {ends} {gone}", evidence=evidence)
         raise ControlFailed(problem, evidence)
+
+    def _tried(self) -> tuple[Recognised | None, str]:
+        """One try, and a second one if others may have kept the first from it; result as of `_once`."""
+        crowd, services, lingered = _in_words(self._left()), self._services(), processes.alive(self._memory.lingering)
+        found, problem = self._once()
+        if problem and (crowd or services or self._others() or lingered):
+            found, problem = self._once_more(problem, crowd, services)
+        return found, problem
 
     def _once_more(
         self, problem: str, crowd: str, services: Mapping[str, frozenset[str]]
@@ -258,15 +264,15 @@ class Start:
         return {version: left for version, left in here.items() if left and version != self._version}
 
     def _port_holders(self, evidence: str) -> dict[int, Process]:
-        """Port -> the process that holds it, of the ports that the agent used before, or that its output names.
+        """Port -> the process that holds it, of the ports that the agent used before or still holds, or that its output names.
 
         The version's own processes do not count, unless they are of an earlier start.
         """
-        known = self._memory.running.ports if self._memory.running else frozenset()
-        ports = known | start_output.ports_in_use(evidence)
+        known, table = self._memory.running.ports if self._memory.running else frozenset(), Table()
+        ports = known | start_output.ports_in_use(evidence) | held_ports.by_lingering(table, self._memory).keys()
         own, before = self._versions(), self._memory.lingering.union(*self._departing.values())
-        held = Table().holders(ports)
-        return {port: one for port, one in held.items() if one.identity in before or own.get(one.pid) != self._version}
+        held = table.holders(ports).items()
+        return {port: one for port, one in held if one.identity in before or own.get(one.pid) != self._version}
 
     def _lingering(self) -> frozenset[str]:
         """Processes of stopped versions that are the agent itself and take long to end, if the start may fail for them.
@@ -275,8 +281,7 @@ class Start:
         """
         lives = processes.alive(self._memory.lingering)
         held = self._port_holders(control_script.tail(self._output, MAX_EVIDENCE)) if lives else {}
-        before = self._memory.left.get(self._version, frozenset())
-        return lives & (before | {one.identity for one in held.values()})
+        return lives & (self._memory.left.get(self._version, frozenset()) | {one.identity for one in held.values()})
 
     def _versions(self) -> dict[int, str]:
         """Process id -> version, of the agent's own processes, and of those that a stop has left running or is still ending."""
@@ -286,13 +291,7 @@ class Start:
         return found
 
     def _in_words(self, held: Mapping[int, Process]) -> str:
-        own = self._versions() if held else {}
-        lines = (f"port {port} is held by {processes.in_words(p.identity)}{_of(own, p)}" for port, p in held.items())
-        return "; ".join(sorted(lines))
-
-
-def _of(own: Mapping[int, str], process: Process) -> str:
-    return f" of {own[process.pid]}" if process.pid in own else ", which is not a process of this agent"
+        return held_ports.in_words(held, self._versions() if held else {})
 
 
 def _in_words(left: Mapping[str, frozenset[str]], by: str = "of") -> str:

@@ -19,6 +19,17 @@ from updater.reconcile import cycle
 
 NEVER_STARTS = script('[ "$1" = status ] && echo stoped; exit 0')
 SILENT = SIGNALS_AND_RETURNS.replace("cat var/app.log; ", "")  # its output does not tell why it failed to start
+# Its status is by its pid. It binds its port a second after its start has succeeded, and tells nobody why it ends.
+BINDS_LATE = f"""#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+running() {{ [ -s pid ] && grep -qs '^State:[[:space:]]*[RSDTtIWKP]' "/proc/$(cat pid)/status"; }}
+case "$1" in
+start) running || {{ nohup {sys.executable} ./agent.py PORT GRACE >>app.log 2>&1 & echo $! >pid; }} ;;
+stop) kill $(cat pid); rm -f pid ;;
+status) if running; then echo started; else echo stoped; fi ;;
+esac
+"""
+LATE = AGENT.replace("if port:", "time.sleep(1.0)\nif port:", 1)
 
 
 @pytest.fixture
@@ -40,8 +51,8 @@ def order(host, site):
     return ordered
 
 
-def publish(site, version, control, port, grace=0.0):
-    site.publish(version=version, control=filled(control, port, grace), **{"agent.py": AGENT.encode()})
+def publish(site, version, control, port, grace=0.0, agent=AGENT):
+    site.publish(version=version, control=filled(control, port, grace), **{"agent.py": agent.encode()})
 
 
 def status(host):
@@ -97,3 +108,39 @@ def test_a_service_that_a_version_started_for_others_holds_up_no_verdict(host, s
         assert (current(host), alive(app)) == ("1", True)
     finally:
         processes.end([processes.identity(app)])
+
+
+@pytest.mark.long
+def test_a_version_that_dies_for_the_port_after_its_start_is_not_rejected_either(host, site, order, port):
+    """Not while the stopped one holds it. Once that has ended it is judged like any other."""
+    host.reconfigure(replace(host.config, watch=4.0))
+    publish(site, "1", BINDS_LATE, port, 600, LATE)
+    publish(site, "2", BINDS_LATE, port, 0, LATE)
+    until("1 is proven and listens", lambda: order("1").good and host.memories.of("agent").running.ports, within=30)
+    old = int((here(host, "1") / "pid").read_text())
+    order("2")
+    for _ in range(3):
+        until("2 has died", lambda: status(host) is State.STOPPED)
+        memory = order("2")
+        assert (current(host), memory.rejected, alive(old)) == ("2", None, True)
+    held = rf"2 is not started; port {port} is held by {old} .*agent.py {port} 600 of 1; tried again when process {old} has"
+    assert re.match(held, memory.last.reason), memory.last.reason
+    assert [told["reason"] for told in site.outcomes()].count(memory.last.reason) == 1
+    os.kill(old, signal.SIGKILL)
+    until("it is proven", lambda: order("2").good == "2", within=60)
+    assert (current(host), status(host), site.outcomes()[-1]["result"]) == ("2", State.STARTED, "done")
+
+
+@pytest.mark.long
+def test_what_dies_again_when_the_port_is_free_is_rejected(host, site, order, port):
+    host.reconfigure(replace(host.config, watch=4.0))
+    publish(site, "1", BINDS_LATE, port, 600, LATE)
+    publish(site, "2", BINDS_LATE, port, 0, "import time\ntime.sleep(1)\n")
+    until("1 is proven and listens", lambda: order("1").good and host.memories.of("agent").running.ports, within=30)
+    old = int((here(host, "1") / "pid").read_text())
+    order("2")
+    until("2 has died", lambda: status(host) is State.STOPPED)
+    assert order("2").rejected is None
+    os.kill(old, signal.SIGKILL)
+    until("it is rejected", lambda: order("2").rejected, within=30)
+    assert (current(host), status(host)) == ("1", State.STARTED)
