@@ -28,6 +28,7 @@ class Others:
         self._layout = Layout(root_of(install))
         self._root = f"{self._layout.root.resolve()}/"
         self._found: list[Path] | None = None
+        self._linked: list[Path] | None = None
         self._named: dict[int, list[tuple[Path, Path]]] | None = None
         self._remembered: frozenset[str] | None = None
 
@@ -44,14 +45,16 @@ class Others:
         return self._table.lies(process, own) or runs_below(self._table, process, own)
 
     def have(self, place: str) -> bool:
-        """Whether a path is below another agent's directory."""
-        return place.startswith(self._root) and self.is_agent(place.removeprefix(self._root).partition("/")[0])
+        """Whether a path without links is below another agent's directory."""
+        if place.startswith(self._root):
+            return self.is_agent(place.removeprefix(self._root).partition("/")[0])
+        return any(place.startswith(f"{where}/") for where in self._elsewhere())
 
     def run(self, process: Process) -> bool:
         """Whether the process is an interpreter that runs another agent's script."""
-        return runs_below(self._table, process, self._layout.root) and any(
-            runs_below(self._table, process, agent) for agent in self._agents()
-        )
+        return any(
+            runs_below(self._table, process, where) for where in (self._layout.root, *self._elsewhere())
+        ) and any(runs_below(self._table, process, agent) for agent in self._agents())
 
     def names(self, process: Process) -> bool:
         """Whether a pid file of another agent's current version names the process.
@@ -87,6 +90,12 @@ class Others:
                 names = []
             self._found = [self._layout.agent(name).path for name in names if self.is_agent(name)]
         return self._found
+
+    def _elsewhere(self) -> list[Path]:
+        """The directories of those agents that are links, such as to another disk."""
+        if self._linked is None:
+            self._linked = [agent.resolve() for agent in self._agents() if places.is_link(agent)]
+        return self._linked
 
     def _naming(self, process: Process) -> list[tuple[Path, Path]]:
         """The current installs whose pid files hold its pid, each with that file. A number that was reused does not count."""

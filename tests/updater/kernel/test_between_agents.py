@@ -96,6 +96,18 @@ def test_what_descends_from_another_agent_s_is_no_runtime_s_whatever_stands_betw
     assert evidence == "a mark" or waited_for(jdk) == set(), "nor does it hold up an upgrade"
 
 
+@pytest.mark.parametrize("evidence", ["its script", "its directory"])
+def test_an_agent_whose_directory_is_a_link_to_another_disk_is_no_runtime_s(places, below, elsewhere, evidence):
+    app, jdk = places["app"], places["jdk"]
+    app.parent.rename(elsewhere / "app")
+    app.parent.symlink_to(elsewhere / "app")
+    (app / "main.sh").write_text(f"{jdk}/worker 4901 & wait")
+    (elsewhere / "main.sh").write_text(f"{jdk}/worker 4901 & wait")
+    script, where = (app, "/") if evidence == "its script" else (elsewhere, app)
+    below(jdk / "java", script / "main.sh", last="worker 4901", cwd=where, env={"PATH": os.environ["PATH"]})
+    assert own(jdk) == set()
+
+
 @pytest.mark.parametrize("evidence", ["pid file", "mark", "its program alone"])
 def test_the_workers_of_a_runtime_s_own_daemon_are_its_own(places, below, elsewhere, evidence):
     jdk = places["jdk"]
