@@ -68,6 +68,10 @@ class Memory(Outcomes, frozen=True):
         if current in installs:
             cut_off = memory.older and memory.previous == current  # then the last switch has changed nothing
             memory = replace(memory, previous=memory.older, older="") if cut_off else memory
+            is_back = (
+                memory.rejected and memory.rejected.order.version == memory.current != current
+            )  # but not remembered
+            memory = memory._leaving(memory.current, current) if is_back else memory
             memory = replace(memory, current=current)._on_trial().found_at(current)
         memory = memory._in_this_watch(moment)
         memory = memory.started(current, moment) if started else memory
@@ -76,11 +80,8 @@ class Memory(Outcomes, frozen=True):
         trial = memory.trial if memory.trial and memory.trial.version == current else None
         if trial is None:
             return memory if memory.good else replace(memory, good=current)
-        if trial.failure:
-            return memory
-        if 0 < trial.until <= moment.now:
-            return memory._come_through(name, moment, trial)
-        return memory
+        is_over = not trial.failure and 0 < trial.until <= moment.now
+        return memory._come_through(name, moment, trial) if is_over else memory
 
     def _come_through(self, name: str, moment: "Moment", trial: Trial) -> "Memory":
         """The memory once the watch has ended well. The outcome comes from the memory alone, so a crash loses nothing."""
