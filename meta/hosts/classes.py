@@ -136,9 +136,7 @@ class Classes:
 
     def __init__(self, records: RecordSet, at: float = 0.0):
         self.records = records
-        self.number = (
-            0  # of those that were in force here; higher by two than the former, if some between them were not
-        )
+        self.number = 0  # of those that were in force here; two more than the former's, if some between were not
         self.at = at  # when these records came in force here (Unix seconds); 0.0: unknown, hosts may know them
         # When hosts were loaded, or the clock was set (Unix seconds). A report before it may follow an order that is not known.
         self.began = 0.0
