@@ -68,9 +68,8 @@ class Memory(Outcomes, frozen=True):
         if current in installs:
             cut_off = memory.older and memory.previous == current  # then the last switch has changed nothing
             memory = replace(memory, previous=memory.older, older="") if cut_off else memory
-            is_back = (
-                memory.rejected and memory.rejected.order.version == memory.current != current
-            )  # but not remembered
+            rejected = memory.rejected.order.version if memory.rejected else ""
+            is_back = rejected and rejected == memory.current != current  # which could not be remembered
             memory = memory._leaving(memory.current, current) if is_back else memory
             memory = replace(memory, current=current)._on_trial().found_at(current)
         memory = memory._in_this_watch(moment)
