@@ -173,7 +173,7 @@ def test_an_upgrade_a_crash_in_the_watch_and_the_way_back_end_right(host, site, 
         run("3")
         return host.memories.of("agent").rejected
 
-    rejected = until("3 is given up", given_up)
+    rejected = until("3 is given up", given_up, within=60)  # each start may take its 8 s
     assert rejected.order.version == "3"
     assert host.layout.agent("agent").version_file.read_text().strip() == "2"
     until("2 serves again", serving, "2")
