@@ -198,9 +198,8 @@ class Indexes:
 
         Returns the ticks that were moved. The caller must then call `move_hosts_along` for all hosts.
         """
-        self.classes.began = (
-            inf  # while some times are moved and others are not, no host has surely received its orders
-        )
+        # While some times are moved and others are not, no host has surely received its orders.
+        self.classes.began = inf
         for one in (self.arrivals, self.whereabouts, self.classes):
             one.move_along(by, now)
         self.unretired = {host: min(at + by, now) for host, at in self.unretired.items()}

@@ -100,37 +100,37 @@ def test_a_process_that_is_woken_and_does_not_handle_that_goes_on(lock, other):
     assert other.wait(10) == 0
 
 
-def test_an_updater_that_is_woken_while_it_starts_runs_on_and_follows_the_request(tmp_path, site):
+@pytest.fixture
+def machine(tmp_path, site):
+    """A host that runs version 2 after 1, and no updater yet."""
     for version in "12":
         site.publish(version=version, control=HEALTHY)
     with Machine(tmp_path / "h1", site.address, interval=100, watch=0, probe=0.1) as machine:
         for version in "12":
             site.desire(("agent", version))
             assert machine.run("once").returncode == 0
-        lock = machine.root / ".updater" / "lock"
-        machine.start()
-        until("it has the lock", lambda: root_lock.holder(lock) == machine.pid)
-        os.kill(machine.pid, signal.SIGUSR1)
-        done = machine.run("rollback", "agent")
-        assert (done.returncode, machine.current("agent")) == (0, "1"), done.stderr
+        yield machine
+
+
+def test_an_updater_that_is_woken_while_it_starts_runs_on_and_follows_the_request(machine):
+    lock = machine.root / ".updater" / "lock"
+    machine.start()
+    until("it has the lock", lambda: root_lock.holder(lock) == machine.pid)
+    os.kill(machine.pid, signal.SIGUSR1)
+    done = machine.run("rollback", "agent")
+    assert (done.returncode, machine.current("agent")) == (0, "1"), done.stderr
 
 
 @pytest.mark.long
-def test_a_request_that_waits_for_an_updater_that_ends_says_so_soon(tmp_path, site):
-    for version in "12":
-        site.publish(version=version, control=HEALTHY)
-    with Machine(tmp_path / "h1", site.address, interval=100, watch=0, probe=0.1) as machine:
-        for version in "12":
-            site.desire(("agent", version))
-            assert machine.run("once").returncode == 0
-        machine.start()
-        until("its first cycle is over", lambda: "first cycle" in machine.log.read_text())
-        os.kill(machine.pid, signal.SIGSTOP)
-        ending = threading.Timer(1, os.kill, (machine.pid, signal.SIGKILL))
-        ending.start()
-        began = time.monotonic()
-        done = machine.run("rollback", "agent")
-        ending.join()
-        assert (done.returncode, machine.current("agent")) == (3, "2")
-        assert "no updater runs any more: the rollback of agent 2 is followed when one does" in done.stderr
-        assert time.monotonic() - began < 60
+def test_a_request_that_waits_for_an_updater_that_ends_says_so_soon(machine):
+    machine.start()
+    until("its first cycle is over", lambda: "first cycle" in machine.log.read_text())
+    os.kill(machine.pid, signal.SIGSTOP)
+    ending = threading.Timer(1, os.kill, (machine.pid, signal.SIGKILL))
+    ending.start()
+    began = time.monotonic()
+    done = machine.run("rollback", "agent")
+    ending.join()
+    assert (done.returncode, machine.current("agent")) == (3, "2")
+    assert "no updater runs any more: the rollback of agent 2 is followed when one does" in done.stderr
+    assert time.monotonic() - began < 60
