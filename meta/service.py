@@ -19,6 +19,7 @@ from meta.edits.managed_file import Reading, RecordsFile
 from meta.edits.unlabelling import Unlabelling
 from meta.errors import TryLater
 from meta.heartbeat.stats import Beats
+from meta.hosts.standing import LAG
 from meta.hosts.table import HostTable
 from meta.process.clock import SYSTEM, Clock, SteadyClock
 from meta.process.hanging_up import Requests
@@ -34,7 +35,6 @@ from meta.sync.clocks import Clocks
 from meta.sync.housekeeping import Lifetimes
 from meta.sync.loop import Condition, Keeper
 
-LATE = 10.0  # seconds of lag beyond which meta is not ready: one that is ready answers by all older edits
 log = logging.getLogger(__name__)
 
 
@@ -136,7 +136,7 @@ class Service:
         condition = self.condition(self.clock.now())
         if condition.trouble:
             return [condition.trouble]
-        late = [f"the database is {condition.lag:.0f} s behind"] if condition.lag > LATE else []
+        late = [f"the database is {condition.lag:.0f} s behind"] if condition.lag > LAG else []
         waiting = self.source.waiting() if self.source else ""
         return [*late, *filter(None, [waiting]), *reach.overloaded(self.table)]
 
@@ -147,7 +147,7 @@ class Service:
     @property
     def ages(self) -> host_pages.Ages:
         """The times that decide the state of a host now."""
-        lag = LATE if self.store.may_be_shared else 0.0
+        lag = LAG if self.store.may_be_shared else 0.0
         return host_pages.Ages(self.settings.new_for, self.settings.late_after, self.settings.lost_after, lag)
 
     @property

@@ -72,23 +72,23 @@ class Class:
         at = self.book.at
         return self._cohort(dict.fromkeys(self.orders, at)) if at else self
 
-    def comers(self, former: "Class", last_seen: float = 0.0) -> "Class":
+    def comers(self, former: "Class", settled: float = 0.0) -> "Class":
         """Return the cohort for hosts that move here from `former`. Orders that are the same in both keep their times, unless
         there were others in between.
 
-        An order that is gone gets the present time, because the hosts do not know yet that it is gone. last_seen: when the one
-        host that moves was last heard of, 0.0 for many hosts. If that host has received all its orders, any cohort where that
-        holds too will do, so that cohorts stay few.
+        An order that is gone gets the present time, because the hosts do not know yet that it is gone. settled: orders in force
+        by then (Unix seconds) have settled on the one host that moves; 0.0 for many hosts. If all its orders have, any cohort
+        where that holds too will do, so that cohorts stay few.
         """
         found = self._comers.get(former)
         if found is None:
             since = {agent: at for agent, order in self.orders.items() if (at := self._since(former, agent, order))}
             since |= dict.fromkeys(former.orders.keys() - self.orders.keys(), self.book.at) if self.book.at else {}
             found = self._comers[former] = self._cohort(since)
-        if not found.since or not last_seen:
+        if not found.since or not settled:
             return found
         likely = islice(self._cohorts.values(), LIKELY)
-        return next((one for one in likely if one is found or one._serves(found.since, last_seen)), found)
+        return next((one for one in likely if one is found or one._serves(found.since, settled)), found)
 
     def _since(self, former: "Class", agent: str, order: Desired) -> float:
         before = former.orders.get(agent)
@@ -96,11 +96,11 @@ class Class:
         is_known = before is not None and is_next and not is_renewed(before, order)
         return former.since.get(agent, 0.0) if is_known else self.book.at
 
-    def _serves(self, since: Mapping[str, float], last_seen: float) -> bool:
-        """Whether a host with the times `since` has received the same orders if it joins this cohort."""
+    def _serves(self, since: Mapping[str, float], settled: float) -> bool:
+        """Whether the same orders have settled on a host with the times `since` if it joins this cohort."""
         if since.keys() != self.since.keys():
             return False
-        return all(at == self.since[agent] or at <= last_seen >= self.since[agent] for agent, at in since.items())
+        return all(at == self.since[agent] or at <= settled >= self.since[agent] for agent, at in since.items())
 
     def _cohort(self, since: dict[str, float]) -> "Class":
         key = frozenset(since.items())

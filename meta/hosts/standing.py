@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 GOOD, TRIAL, TODO, HAS_FAILED, HELD = "good", "on trial", "to do", "failed", "held"
 HEARTBEAT = "heartbeat"  # what a change waits for on a host that was not heard of since its order came in force
+LAG = 10.0  # seconds for which another meta may answer by former records: one that is further behind is not ready
 MISSED = 3  # heartbeats that a late host has missed: a third of lateAfter is close enough to its interval
 
 
@@ -117,7 +118,12 @@ def settled_since(order: Desired, tells_turns: bool, klass: Class, late_after: f
     from the start of this meta too, because the order may have come in force just before.
     """
     since = max(klass.since.get(order.name, 0.0), klass.book.began)
-    return since + lag + (0.0 if tells_turns else late_after / MISSED) if since else 0.0
+    return since + (lag if tells_turns else settling(late_after, lag)) if since else 0.0
+
+
+def settling(late_after: float, lag: float) -> float:
+    """Return how long after its order came in force a host that looks good must be heard of at most, in seconds."""
+    return lag + late_after / MISSED
 
 
 def is_down(state: str, klass: Class, agent: str, last_seen: float, excused: float) -> bool:

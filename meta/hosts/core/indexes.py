@@ -13,6 +13,7 @@ from meta.hosts.machines import Whereabouts
 from meta.hosts.model import Host
 from meta.hosts.outcomes import marked_former, read_outcomes, verdicts_of, write_outcomes
 from meta.hosts.sorted_names import Arrivals, Names
+from meta.hosts.standing import LAG, settling
 from updater.wire.heartbeat import Outcome, WireError
 from updater.wire.limits import MAX_NAME
 from updater.wire.names import hostname_problem
@@ -30,6 +31,7 @@ class Indexes:
         self.by_id: dict[int, Host] = {}
         self.groups = Groups()
         self.seen = Seen(late_after)
+        self._settling = settling(late_after, LAG)
         self.retired: dict[Host, None] = {}  # in the order in which they were retired
         self.unretired: dict[Host, float] = {}  # when a person took the host back (Unix seconds)
         self.dirty: set[Host] = set()  # hosts whose rows are to be written
@@ -114,7 +116,7 @@ class Indexes:
         if former is retired_class is not klass:
             klass = klass.newcomers()  # which orders it has received in the meantime is not known
         elif klass is not former and klass is not retired_class:
-            klass = klass.comers(former, host.last_seen)
+            klass = klass.comers(former, host.last_seen - self._settling)
             agent_set = self._without_outdated(host, agent_set, klass) if agent_set.has_failures else agent_set
         self.groups.move(host, self.groups.of(agent_set, klass))
 

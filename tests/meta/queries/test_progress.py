@@ -10,7 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from meta.hosts.classes import COHORTS, UNREPORTED, Classes, Rejection, Verdict
-from meta.hosts.standing import GOOD, HAS_FAILED, HELD, MISSED, TODO, TRIAL, stand
+from meta.hosts.standing import GOOD, HAS_FAILED, HELD, LAG, MISSED, TODO, TRIAL, stand
 from meta.hosts.table import HostTable
 from meta.process.clock import Clock
 from meta.queries.failures import by_agent, failures, sums
@@ -1092,17 +1092,50 @@ def test_a_host_that_joins_others_does_not_excuse_those_that_fell_silent(widened
     assert shown(table, NOW + 300) == {"good": 1, "failed": 1, "late": 1}, "x1 was good"
 
 
-def test_hosts_that_are_labelled_one_by_one_and_have_heard_of_it_are_one_cohort():
+def label_one_by_one(table, names, seconds):
+    """Label one host after the other, so many seconds apart. Each is heard of twice before the next one is labelled."""
+    for number, name in enumerate(names):
+        at = NOW + number * seconds
+        labels = {name: {"ring": "1"} for name in names[: number + 1]}
+        table.activate(RecordSet(2 + number, (CANARY,), labels=labels), clock=lambda at=at: at)
+        beat(table, name, now=at + 0.5)
+        beat(table, name, now=at + seconds - 0.1)
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(50, 3), (1, 50)], ids=["slowly", "at once"])
+def test_hosts_that_are_labelled_one_by_one_are_one_cohort_once_the_orders_of_all_have_settled(seconds, most):
     table = HostTable(RecordSet(1, (replace(RECORD, release=Release("1")),)), late_after=100)
     names = [f"h{number}" for number in range(50)]
     for name in names:
         beat(table, name, "1")
-    for number, name in enumerate(names):
-        records = RecordSet(2 + number, (CANARY,), labels={name: {"ring": "1"} for name in names[: number + 1]})
-        table.activate(records, clock=lambda at=NOW + number: at)
-        beat(table, name, now=NOW + number + 0.5)
-    assert shown(table, NOW + 51) == {"good": 50}
+    label_one_by_one(table, names, seconds)
+    end = NOW + len(names) * seconds
+    for name in names:
+        beat(table, name, now=end + 50)
+    assert shown(table, end + 51) == {"good": 50}
+    assert len({part.klass for part in table.parts()}) <= most
+    labels = {name: {"ring": "1"} for name in names}
+    table.activate(RecordSet(52, (CANARY,), labels=labels | {"elsewhere": {"ring": "1"}}), clock=lambda: end + 52)
+    assert shown(table, end + 52) == {"good": 50}
     assert len({part.klass for part in table.parts()}) <= 3
+
+
+@pytest.mark.parametrize("trial", [False, UNSET], ids=["an updater that tells trials", "a Go updater"])
+def test_a_host_that_has_heard_but_not_waited_joins_no_older_cohort(widened, trial):
+    """It may still be about to follow what another meta, or the order before, told it to do."""
+    table, before, widen = widened
+    ages = AGES._replace(lag=LAG)
+    told_of_2(table, before, trial)
+    # What the Go updater reports is on trial for a third of lateAfter.
+    for name, at in ((name, at) for at in (10, 60) for name in ("h1", "here", *(["x1"] if trial is UNSET else []))):
+        beat(table, name, trial=trial, now=NOW + at)
+    widen(NOW + 61)
+    beat(table, "x1", trial=trial, now=NOW + 62)
+    assert shown(table, NOW + 62, ages) == {"todo": 1, "good": 2}
+    table.activate(replace(table.classes.records, revision=4), clock=lambda: NOW + 63)
+    assert shown(table, NOW + 63, ages) == {"todo": 1, "good": 2}
+    beat(table, "x1", trial=trial, now=NOW + 105)
+    assert shown(table, NOW + 105, ages) == {"good": 3}
 
 
 def test_a_host_of_a_class_with_too_many_cohorts_is_of_the_newest():
