@@ -47,6 +47,7 @@ from updater.net.peer_values import is_loopback
 from updater.service import readiness
 from updater.service.readiness import Announcer
 from updater.wire.heartbeat import VERSION
+from updater.wire.text import counted
 
 THREADS = 512  # requests at once; more than slow bodies and downloads may occupy, so that heartbeats find one
 CONNECTIONS = 4096  # at once; further ones wait to be accepted
@@ -191,7 +192,7 @@ def load_app(settings: Settings, announcer: Announcer, address: str, port: int, 
     signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload).start())
     _take({signal.SIGHUP})
     story = _story(settings, service, store, address, port)
-    serving = partial(announcer.ready, began, _agents(len(service.records.records)))
+    serving = partial(announcer.ready, began, counted(len(service.records.records), "agent"))
     threading.Thread(target=_guard, args=(address, port, story, serving), name="guard", daemon=True).start()
     gc.set_threshold(50_000, 20, 50)  # heartbeats leave no cycles, and a collection of a million hosts takes long
     hanging_up.when_it_stops(service.requests, port)
@@ -208,17 +209,13 @@ def _reload(service: Service) -> str:
     return "\n".join(service.reload().told())
 
 
-def _agents(count: int) -> str:
-    return f"{count} agent{'' if count == 1 else 's'}"
-
-
 def _story(settings: Settings, service: Service, store: Store, address: str, port: int) -> str:
     where = f"file {settings.records}" if settings.records else f"revision {service.records.revision}"
     if service.source and (why := service.source.waiting()):
         where = f"revision {service.records.revision}, for {why}"
     return (
         f"meta {VERSION} listens on http://{addresses.shown(address, port)}, records: {where} "
-        f"({_agents(len(service.records.records))}), database {store.shown}, tarballs {settings.tarballs or 'none'}"
+        f"({counted(len(service.records.records), 'agent')}), database {store.shown}, tarballs {settings.tarballs or 'none'}"
     )
 
 

@@ -34,6 +34,7 @@ from meta.sync import retirement
 from meta.sync.clocks import Clocks
 from meta.sync.housekeeping import Lifetimes
 from meta.sync.loop import Condition, Keeper
+from updater.wire.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class Service:
         """Read the records file again and put it in force. seal: see RecordsFile. Raises MetaError and then changes nothing."""
         if self.source:
             return self.source.reload(seal)
-        log.info("records reloaded: %d agents", len(self.records.records))
+        log.info("records reloaded: %s", counted(len(self.records.records), "agent"))
         return self.would_reload()
 
     def would_reload(self) -> Reading:

@@ -22,6 +22,7 @@ from meta.hosts.table import HostTable
 from meta.records.model import Override, Record, RecordSet
 from meta.records.selectors import Hosts, Selector
 from updater.wire.heartbeat import REFUSED, ROLLED_BACK, Desired
+from updater.wire.text import counted
 
 _NAMED = 3  # hosts that are named in a message
 
@@ -47,16 +48,17 @@ class Outlook(NamedTuple):
             return self._tried()
         more = self.unable - len(self.some)
         names = ", ".join(self.some) + (f" and {more} more" if more else "")
-        return f"{self._tried()}; it cannot act on {_hosts(self.unable)}, whose updater does not know attempts: {names}"
+        unable = f"{counted(self.unable, 'host')}, whose updater does not know attempts: {names}"
+        return f"{self._tried()}; it cannot act on {unable}"
 
     def _tried(self) -> str:
         if self.trying and self.refused:
-            rolled, refused = _hosts(self.trying), _hosts(self.refused)
+            rolled, refused = counted(self.trying, "host"), counted(self.refused, "host")
             return f"{rolled} rolled this version back and {refused} refused it: they will try it again"
         if self.refused:
-            return f"{_hosts(self.refused)} refused this version and will try it again"
+            return f"{counted(self.refused, 'host')} refused this version and will try it again"
         return (
-            f"{_hosts(self.trying)} rolled this version back and will try it again"
+            f"{counted(self.trying, 'host')} rolled this version back and will try it again"
             if self.trying
             else "nothing is tried again"
         )
@@ -151,7 +153,3 @@ def _can_try(host: Host, order: Desired) -> tuple[str, bool | None]:
     if outcome.attempt is UNSET:
         return result, trial is not UNSET
     return result, True if outcome.attempt < order.attempt else None
-
-
-def _hosts(count: int) -> str:
-    return "1 host" if count == 1 else f"{count} hosts"

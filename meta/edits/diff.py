@@ -9,6 +9,7 @@ from typing import Any
 from meta.records.history import BAN, HOST, LABELS, ORDER, RECORD, TARBALL, Change
 from meta.records.model import CHANGEABLE
 from meta.records.selectors import Hosts, Selector, selector_of
+from updater.wire.text import counted
 
 _SHOWN_HOSTS = 10  # host names shown of those added to a list, and of those removed
 _Place = tuple[Selector, int]  # an override: its selector, and which of several with the same one
@@ -23,7 +24,7 @@ def difference(changes: Iterable[Change]) -> list[str]:
 def touched(affected: Mapping[str, int]) -> str:
     """`falcon-agent on 120 hosts, dinp-agent on 1 host`; "" if no host is affected."""
     found = sorted((agent, count) for agent, count in affected.items() if count)
-    return ", ".join(f"{agent} on {count:,} host{'' if count == 1 else 's'}" for agent, count in found)
+    return ", ".join(f"{agent} on {counted(count, 'host')}" for agent, count in found)
 
 
 def _other(change: Change) -> list[str]:

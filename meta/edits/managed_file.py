@@ -24,7 +24,7 @@ from meta.records import capacity, history, removals
 from meta.records.files import ops_meta_format
 from meta.records.files.load import Loaded, load
 from meta.records.model import Record, RecordSet, as_fields
-from updater.wire.text import one_line
+from updater.wire.text import counted, one_line
 
 LINES = 20  # of a difference in the log
 MOST_LINES = 200  # of a difference in the answer to a reload by signal
@@ -44,10 +44,9 @@ class Reading(NamedTuple):
         """Lines for people: the difference, the affected hosts, and the number of agents."""
         lines = [one_line(line, 1000) for line in self.difference[:MOST_LINES]]
         if len(self.difference) > MOST_LINES:
-            lines.append(f"... and {len(self.difference) - MOST_LINES} more lines")
+            lines.append(f"... and {counted(len(self.difference) - MOST_LINES, 'more line')}")
         touches = [f"touches {touched(self.affected) or 'no host'}"] if self.difference else []
-        agents = len(self.data["agents"])
-        return [*lines, *touches, f"{agents} agent{'' if agents == 1 else 's'}"]
+        return [*lines, *touches, counted(len(self.data["agents"]), "agent")]
 
 
 class Waiting(NamedTuple):
@@ -189,6 +188,6 @@ def _tell(path: Path, loaded: Loaded, reading: Reading) -> None:
     for line in reading.difference[:LINES]:
         log.info("%s: %s", path, one_line(line, 1000))
     if len(reading.difference) > LINES:
-        log.info("%s: and %d more lines", path, len(reading.difference) - LINES)
+        log.info("%s: and %s", path, counted(len(reading.difference) - LINES, "more line"))
     touches = f", touches {touched(reading.affected) or 'no host'}" if reading.difference else ""
-    log.info("records %s reloaded: %d agents%s", path, len(loaded.records), touches)
+    log.info("records %s reloaded: %s%s", path, counted(len(loaded.records), "agent"), touches)

@@ -13,6 +13,7 @@ from meta.edits.editor import Editor
 from meta.errors import MetaError
 from meta.hosts.model import Host
 from meta.records import history
+from updater.wire.text import counted
 
 GATHER = 86400.0  # seconds that the first host waits for others
 AGAIN = 600.0  # seconds until the next try after a refusal
@@ -44,4 +45,4 @@ class Unlabelling:
             self._editor.apply(edit, lambda records: operations.unlabel_hosts(records, names))
         except MetaError as e:
             self._refused_at = now
-            log.warning("labels of %d hosts that are to be deleted stay for now: %s", len(labelled), e)
+            log.warning("labels of %s to be deleted stay for now: %s", counted(len(labelled), "host"), e)

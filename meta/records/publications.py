@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from updater.wire.text import counted
+
 if TYPE_CHECKING:
     from meta.records.history import Revision
     from meta.records.model import Record
@@ -103,5 +105,4 @@ def _why(file: str, one: Publication, uses: Uses, now: float, older: float, is_n
 
 def _ago(seconds: float) -> str:
     size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= size), (60, "minute"))
-    count = int(max(seconds, 0) // size)
-    return f"{count} {unit}{'' if count == 1 else 's'}"
+    return counted(int(max(seconds, 0) // size), unit)

@@ -22,6 +22,7 @@ from meta.store import Forgotten, Head, Lost, Store
 from meta.sync import other_metas, rows
 from meta.sync.backlog import Backlog
 from meta.sync.clocks import Clocks
+from updater.wire.text import counted
 
 RECORDS, TOKENS, HOST_TOKENS, HOSTS = "records", "tokens", "tokens of hosts", "hosts"
 MOST_BETWEEN = 10  # revisions that are followed one by one
@@ -141,10 +142,10 @@ class Follower:
     def _tell_again(self) -> None:
         self._why_again = ""
         log.warning(
-            "the database was read again: revision %d of the records is in force, before it was %d; writing %d hosts again",
+            "the database was read again: revision %d of the records is in force, before it was %d; writing %s again",
             self._table.classes.records.revision,
             self._former.revision,
-            self._waiting,
+            counted(self._waiting, "host"),
         )
 
     def _follow_records(self, head: Head) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from meta.edits.unlabelling import Unlabelling
 from meta.hosts.table import HostTable
 from meta.store import Store
+from updater.wire.text import counted
 
 AT_ONCE = 5000  # hosts that one transaction deletes
 FOLDED = 50  # heartbeat batches that one transaction compacts
@@ -54,7 +55,7 @@ def tidy(
         retired = table.retire_silent(now - lifetimes.retire_after, now, up_since + lifetimes.late_after)
         if retired:
             shown = ", ".join(retired[:5]) + (", ..." if len(retired) > 5 else "")
-            log.info("retired %d hosts that were silent for too long: %s", len(retired), shown)
+            log.info("retired %s, silent for too long: %s", counted(len(retired), "host"), shown)
     if lifetimes.forget_after:
         forget(table, store, now - lifetimes.forget_after, now, unlabel)
 
@@ -80,8 +81,8 @@ def forget(table: HostTable, store: Store, before: float, now: float, unlabel: U
     forgotten = store.forget(now, [host.id for host in gone], before)
     table.forget(forgotten.ids)
     log.info(
-        "forgot %d hosts that were retired long ago, and revoked the tokens of %d",
-        len(forgotten.ids),
+        "forgot %s, retired long ago, and revoked the tokens of %d",
+        counted(len(forgotten.ids), "host"),
         forgotten.tokens,
     )
 
@@ -91,8 +92,8 @@ def _tell_moves(table: HostTable, now: float) -> None:
     if moves.hosts:
         shown = ", ".join(f"{name} from {now}, before from {before}" for name, (before, now) in moves.ways.items())
         log.warning(
-            "%s%d hosts report from another address than within the last day (moved, NAT, or two interfaces): %s",
+            "%s%s with another address than within the last day (moved, NAT, or two interfaces): %s",
             "" if moves.is_all else "more than ",
-            moves.hosts,
+            counted(moves.hosts, "host"),
             shown,
         )

@@ -199,6 +199,7 @@ def test_reload_reads_an_edited_file(server, records, tmp_path):
     done = meta("reload", "--url", server.url, directory=tmp_path)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "reloaded: 1 agent")
     assert version_for(server, "h1") == "2.0.0"
+    assert "reloaded: 1 agent, touches no host" in server.log()
 
 
 @pytest.mark.long

@@ -17,7 +17,7 @@ from updater.cli.options import CONFIG, ROOT, a_host, a_layout, log_to_stderr, w
 from updater.errors import Misconfigured, NotThere, Refused, UpdaterError
 from updater.service import interrupt
 from updater.service.command_line import Commands, a_path
-from updater.wire.text import visible, visible_error
+from updater.wire.text import counted, visible, visible_error
 
 # Modules that load slowly are imported in the commands that need them, so that `--help` is quick.
 
@@ -223,7 +223,7 @@ def unpack(config_file: Path | None, tarball: Path, directory: Path) -> None:
         sys.exit(1)
     if done.skipped:
         click.echo(unpacking.in_words(done.skipped))
-    click.echo(f"ok: {done.members} members, {done.bytes} bytes")
+    click.echo(f"ok: {counted(done.members, 'member')}, {done.bytes} bytes")
 
 
 @main.command()

@@ -1,9 +1,11 @@
 """What a command line takes and shows: text is UTF-8, and file names are any bytes but a line break.
 
-No message hides a character.
+No message hides a character. Output that cannot be written is an error in one sentence.
 """
 
 import os
+import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,16 @@ class Commands(click.Group):
         except click.UsageError as e:
             shown = click.UsageError(visible(e.format_message()), e.ctx)
             raise shown from e
+
+    def main(self, *given: Any, **more: Any) -> Any:
+        try:
+            return super().main(*given, **more)
+        except OSError as e:
+            if [*traceback.walk_tb(e.__traceback__)][-1][0].f_globals["__name__"] != click.echo.__module__:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # as Python would try again at its end
+            click.echo(f"{more.get('prog_name')}: the output cannot be written: {e.strerror}", err=True)
+            sys.exit(1)
 
     def make_context(self, *given: Any, **more: Any) -> click.Context:
         _take_text(self)

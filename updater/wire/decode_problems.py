@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from updater.wire.text import encoding_problem, odd_characters, one_line, plain, quoted
+from updater.wire.text import counted, encoding_problem, odd_characters, one_line, plain, quoted
 
 TOO_DEEP: Final = "is nested too deep"
 _BLANKS: Final = " \t\r\n"  # JSON's white space
@@ -19,7 +19,7 @@ _KINDS = {
     "object": "an object", "array": "a list", "str": "text", "int": "a whole number", "float": "a number",
     "bool": "true or false", "null": "null", "bytes": "bytes",
 }  # fmt: skip
-_UNITS = {"str": "characters", "array": "entries", "object": "entries", "bytes": "bytes"}
+_UNITS = {"str": ("character",), "bytes": ("byte",)}  # of a length; others have entries
 _BOUNDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
 
 
@@ -66,7 +66,7 @@ def _told(text: str) -> str:
     if found := re.fullmatch(r"Expected `\w+` ([<>]=?) (\S+)", text):
         return f"must be {_BOUNDS[found[1]]} {found[2].removesuffix('.0')}"
     if found := re.fullmatch(r"Expected `(\w+)` of length ([<>]=?) (\d+)", text):
-        return f"must have {_BOUNDS[found[2]]} {found[3]} {_UNITS.get(found[1], 'entries')}"
+        return f"must have {_BOUNDS[found[2]]} {counted(int(found[3]), *_UNITS.get(found[1], ('entry', 'entries')))}"
     if found := re.fullmatch(r"Expected `\w+` matching regex (.+)", text, re.DOTALL):
         return f"is not of the form {one_line(_as_written(found[1]), 200)}"
     if found := re.fullmatch(r"Invalid (?:enum )?value (.+)", text, re.DOTALL):

@@ -38,6 +38,11 @@ def quoted(text: str, most: int = SHOWN) -> str:
     return f'"{shown}" ({where} {_names(odd)})'
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """`1 host`, `2,000 hosts`; several: the plural, if it is not made with an `s`."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
 def _in_quotes(text: str) -> str:
     """The text with what cannot be seen escaped. A combining mark is shown on its letter, as in a name in NFD or in Thai, and
     escaped where it would join something else."""

@@ -12,6 +12,7 @@ from meta.bridges.elves.app_table import AppTable, BadTable, parse_table, render
 from meta.bridges.elves.rate_limited_log import RateLimitedLog, Reminder
 from updater import durable_files
 from updater.errors import TryLater
+from updater.wire.text import counted
 
 MAX_FILE = 64 << 20  # bytes
 SAVE_EVERY = 2.0  # seconds between two attempts to write the file
@@ -44,7 +45,9 @@ class KeptTable:
 
     def _say(self, table: AppTable, by: str) -> None:
         now, many = time.time(), len(table.entries)
-        self._limited_log.say(log, now, "%s: the app table has %d entries", by, many, level=logging.INFO)
+        self._limited_log.say(
+            log, now, "%s: the app table has %s", by, counted(many, "entry", "entries"), level=logging.INFO
+        )
         if not many:
             text = "the app table is empty now: every agent will remove all its apps"
             self._limited_log.say(log, now, text)
@@ -89,5 +92,5 @@ class KeptTable:
         except (OSError, BadTable) as e:
             log.error("the app table in %s cannot be read, so there is none until one arrives: %s", self._file, e)
             return None
-        log.info("the app table in %s has %d entries", self._file, len(table.entries))
+        log.info("the app table in %s has %s", self._file, counted(len(table.entries), "entry", "entries"))
         return table

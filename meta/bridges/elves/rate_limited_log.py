@@ -5,6 +5,8 @@ import threading
 import time
 from collections import Counter
 
+from updater.wire.text import counted
+
 EVERY = 10.0  # seconds
 AT_MOST = 20  # lines with one text in this time
 REMIND_EVERY = 60.0  # seconds between two equal lines about a lasting failure
@@ -42,7 +44,7 @@ class RateLimitedLog:
             self._said[text] += 1
             too_many = self._said[text] > AT_MOST
         if left_out:
-            log.log(level, "%d more lines like the following were left out", left_out)
+            log.log(level, "left out: %s like the following", counted(left_out, "more line"))
         if not too_many:
             log.log(level, text, *arguments, exc_info=trace)
 

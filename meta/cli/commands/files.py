@@ -7,7 +7,7 @@ import click
 
 from meta.cli import options
 from updater.service.command_line import a_path
-from updater.wire.text import visible
+from updater.wire.text import counted, visible
 
 if TYPE_CHECKING:
     from meta.cli.client import Client
@@ -117,7 +117,6 @@ def export(client: "Client", file: Path | None) -> None:
       meta export | grep version
     """
     from meta.cli.steps import record_files
-    from meta.cli.views import show
 
     present, revision = record_files.present(client)
     text = record_files.text(present, revision)
@@ -125,4 +124,4 @@ def export(client: "Client", file: Path | None) -> None:
         click.echo(text, nl=False)
     else:
         record_files.write(file, text)
-        click.echo(visible(f"{file}: revision {revision}, {show.agents(len(present))}"), err=True)
+        click.echo(visible(f"{file}: revision {revision}, {counted(len(present), 'agent')}"), err=True)

@@ -10,7 +10,7 @@ import click
 from meta.cli import options
 from meta.errors import MetaError, Misconfigured, TryLater, Unconfirmed
 from updater.service.command_line import a_path
-from updater.wire.text import visible
+from updater.wire.text import counted, visible
 
 if TYPE_CHECKING:
     from meta.cli.client import Client
@@ -107,7 +107,6 @@ def check(
       meta check meta.env
     """
     from meta.cli.steps import record_files
-    from meta.cli.views import show
 
     if file.suffix == ".env":
         _check_variables(file, context.find_root().command)
@@ -118,7 +117,7 @@ def check(
     removals = _compare(lambda: options.connect(url, token_file, ca_file), read.records, is_asked_for)
     if removals and not yes:
         raise Misconfigured(f"{file}: {Unconfirmed(removals, 'review, then rerun with --yes')}")
-    click.echo(visible(f"{file}: {show.agents(len(read.records))}, no errors"))
+    click.echo(visible(f"{file}: {counted(len(read.records), 'agent')}, no errors"))
 
 
 def _compare(connect: "Callable[[], Client]", records: "Sequence[Record]", is_asked_for: bool) -> list[str]:
@@ -213,7 +212,6 @@ def _signal(state_file: Path) -> None:
 def _ask(url: str, yes: bool) -> None:
     from meta.cli.client import Client
     from meta.cli.steps import confirm
-    from meta.cli.views import show
 
     with Client(url) as client:
         found = _asked(client, "?dryRun=true")
@@ -225,7 +223,7 @@ def _ask(url: str, yes: bool) -> None:
             if not yes:
                 confirm.require_confirmed(removals)
             found = _asked(client, f"?confirm={found['seal']}" if removals else "")
-    click.echo(f"reloaded: {show.agents(len(found['data']['agents']))}")
+    click.echo(f"reloaded: {counted(len(found['data']['agents']), 'agent')}")
 
 
 def _asked(client: "Client", query: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import click
 
 from meta.cli import options
 from updater.service.command_line import a_path
-from updater.wire.text import visible
+from updater.wire.text import counted, visible
 
 if TYPE_CHECKING:
     from meta.cli.client import Client
@@ -40,8 +40,7 @@ def publish(client: "Client", tarball: Path, agent: str | None, why: str, output
     if show.data(shown, output):
         return
     what = "published" if done.is_new else "was published already"
-    members = "1 member" if done.members == 1 else f"{done.members} members"
-    click.echo(f"{tarball.name}: {members}, {done.digests.size} bytes, {what}")
+    click.echo(f"{tarball.name}: {counted(done.members, 'member')}, {done.digests.size} bytes, {what}")
     click.echo(f"put it in force: {shown.next}")
 
 

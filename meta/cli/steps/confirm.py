@@ -18,6 +18,7 @@ from meta.cli.views import show
 from meta.edits.diff import difference, touched
 from meta.errors import MetaError, Misconfigured, Unconfirmed
 from meta.records.history import Change
+from updater.wire.text import counted
 
 MOST_LINES = 200  # of a difference
 SHOWN = -2  # stands for the revision of the preview
@@ -132,7 +133,7 @@ def show_difference(lines: list[str], err: bool) -> None:
     for line in lines[:MOST_LINES]:
         show.styled([show.Cell(show.one_line_kept(line), _style(line))], err)
     if len(lines) > MOST_LINES:
-        show.styled([show.Cell(f"... and {len(lines) - MOST_LINES} lines more", "dim")], err)
+        show.styled([show.Cell(f"... and {counted(len(lines) - MOST_LINES, 'more line')}", "dim")], err)
 
 
 def _style(line: str) -> str:

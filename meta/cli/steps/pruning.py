@@ -11,7 +11,7 @@ from meta.cli.client import Client
 from meta.cli.steps.confirm import Declined
 from meta.cli.views import show
 from meta.errors import Misconfigured
-from updater.wire.text import visible
+from updater.wire.text import counted, visible
 
 
 def prune(client: Client, terms: dict[str, Any], why: str, *, dry_run: bool, yes: bool, output: str) -> None:
@@ -46,7 +46,7 @@ def _show(found: PrunedView, err: bool) -> None:
 
 def _size(found: PrunedView) -> str:
     count = len(found.removed)
-    return f"{count} tarball{'' if count == 1 else 's'}, {sum(one.size for one in found.removed):,} bytes"
+    return f"{counted(count, 'tarball')}, {sum(one.size for one in found.removed):,} bytes"
 
 
 def _tell(found: PrunedView, output: str, sentence: str) -> None:

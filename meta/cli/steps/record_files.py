@@ -3,6 +3,7 @@
 A file is replaced atomically. When that line is updated, the rest of the file is unchanged.
 """
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -116,12 +117,11 @@ def rebase(file: Path, revision: int) -> None:
 
 def write(file: Path, content: str) -> None:
     """Replace a file atomically; a new one gets mode 600, as a base URL may contain a password. Raises Misconfigured."""
-    target = file.resolve()
-    if target.exists() and not target.is_file():  # a device, a pipe
-        with target.open("w") as opened:
-            opened.write(content)
-        return
     try:
+        if file.exists() and not file.is_file():  # a device, a pipe
+            file.write_text(content, encoding="utf-8")
+            return
+        target = Path(os.path.realpath(file))
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
         with durable_files.whole_file(target, mode, f".{target.name}.{token_hex(8)}") as fresh:
             fresh.write(content.encode())

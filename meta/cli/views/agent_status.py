@@ -13,6 +13,7 @@ from meta.cli.views import show
 from meta.queries.representations import Count, Failure, Progress, Standing
 from meta.records.selectors import selector_of
 from updater.wire.heartbeat import CHANGE
+from updater.wire.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -62,7 +63,7 @@ def last_words(end: End | None, found: Status | None, wanted: Wanted, gate: Gate
         return
     progress = found.progress
     if end is End.TAKEN_BACK:
-        whom, who = (f" from {show.hosts(gate.taken)}", "they") if gate.taken else ("", "hosts")
+        whom, who = (f" from {counted(gate.taken, 'host')}", "they") if gate.taken else ("", "hosts")
         text = f"taken back{whom}: an edit has changed what {who} were to have when this watch began"
         yield f"{text}: see meta history {wanted.agent}"
     elif end is End.WAITS_FOR_A_PERSON:
@@ -71,13 +72,13 @@ def last_words(end: End | None, found: Status | None, wanted: Wanted, gate: Gate
         yield f"the time is up; not done yet: {_pending(progress)}"
     elif end is End.DONE:
         allowed = f", {progress.failed:,} failed, which --max-failed allows" if progress.failed else ""
-        yield f"done: {show.hosts(progress.good)} good{allowed}"
+        yield f"done: {counted(progress.good, 'host')} good{allowed}"
     elif not progress.judged:
         yield "no host counts" if progress.desired else "no record orders this agent"
     elif progress.failed:
-        yield f"failed on {show.hosts(progress.failed)}: see meta hosts --agent {wanted.agent} --failed"
+        yield f"failed on {counted(progress.failed, 'host')}: see meta hosts --agent {wanted.agent} --failed"
     if gate.missing and end is not End.TAKEN_BACK:
-        yield f"failed on {show.hosts(gate.missing)} that {wanted.selector} no longer selects"
+        yield f"failed on {counted(gate.missing, 'host')} that {wanted.selector} no longer selects"
     if left := progress.left:
         yield f"left out: {_names(progress.left_out, left)}"
 
@@ -86,7 +87,7 @@ def _pending(progress: Progress) -> str:
     hosts = progress.todo + progress.trial
     if hosts:
         return _names(progress.last, hosts)
-    refused = f"{show.hosts(progress.refused)} refused a download before this began, and may not have asked again"
+    refused = f"{counted(progress.refused, 'host')} refused a download before this began, and may not have asked again"
     return _why_not_yet(progress) or (refused if progress.refused else "it was not done for long enough")
 
 
@@ -178,7 +179,7 @@ def _failed(failure: Failure) -> list[show.Cell]:
     """`1.0.2 rolled back on 2 hosts: died 3 s after its start (last: web-1, 2026-11-29T04:00:00+00:00)`."""
     reason = show.one_line_kept(failure.reason) or "no reason given"
     last = ", ".join(filter(None, (failure.example, show.when(failure.at))))  # without a host, the time is unknown too
-    text = f" on {show.hosts(failure.hosts)}: {reason} (last: {last})"
+    text = f" on {counted(failure.hosts, 'host')}: {reason} (last: {last})"
     return [show.Cell(f"{show.one_line_kept(failure.version)} "), show.word(failure.result), show.Cell(text)]
 
 

@@ -10,6 +10,7 @@ from meta.api.schemas.types import Counts, Drifts, NameDoubts, NameDoubtView, St
 from meta.cli.client import Client
 from meta.cli.views import show
 from meta.errors import NotThere
+from updater.wire.text import counted
 
 
 class Line(msgspec.Struct, rename="camel"):
@@ -42,9 +43,7 @@ def show_all(client: Client, output: str) -> None:
     told = ", ".join(f"{count:,} {name}" for name, count in states if count)
     click.echo(f"hosts: {told or 'none has reported yet'}")
     if found.states.doubled:
-        text = (
-            f"warning: two machines report under one name on {show.hosts(found.states.doubled)}: meta hosts --doubled"
-        )
+        text = f"warning: two machines report under one name on {counted(found.states.doubled, 'host')}: meta hosts --doubled"
         show.styled([show.Cell(text, "yellow")], err=True)
     for doubt in found.doubtful:
         text = f"warning: {' and '.join(doubt.names)} {doubt.why}"

@@ -187,15 +187,6 @@ def labels(of_host: Mapping[str, str]) -> str:
     return " ".join(f"{key}={value}" if value else key for key, value in sorted(of_host.items()))
 
 
-def hosts(count: int) -> str:
-    """`1 host`, `2,000 hosts`."""
-    return "1 host" if count == 1 else f"{count:,} hosts"
-
-
-def agents(count: int) -> str:
-    return "1 agent" if count == 1 else f"{count} agents"
-
-
 def one_line_kept(line: str) -> str:
     """One line made safe for the terminal; its indentation is kept."""
     return indented_line(line, _WIDEST)

@@ -17,7 +17,7 @@ from meta.hosts.standing import LAG, settling
 from updater.wire.heartbeat import Outcome, WireError
 from updater.wire.limits import MAX_NAME
 from updater.wire.names import hostname_problem
-from updater.wire.text import one_line
+from updater.wire.text import counted, one_line
 
 LONG = 86400.0  # seconds; after a longer step of the clock, a restart would take all hosts for silent
 
@@ -57,7 +57,7 @@ class Indexes:
         if problem := hostname_problem(name):
             raise WireError(problem)
         if len(self.hosts) >= self._max_hosts:
-            raise TooMany(f"there are {self._max_hosts} hosts already: forget some, or raise maxHosts")
+            raise TooMany(f"{counted(self._max_hosts, 'host')} already: forget some, or raise maxHosts")
         group = self.groups.of(self.groups.agent_sets.of(()), self.classes.of(name).newcomers())
         host = Host(name, now, now, group, since=now)
         self.enter(host)

@@ -16,10 +16,10 @@ def backup(database: Database, path: Path) -> None:
         raise Misconfigured(f"{database.shown} is a PostgreSQL database: back it up with pg_dump")
     if not file_of(database.engine.url).exists():
         raise Misconfigured(f"there is no database {database.shown}: name the one that meta serves with --database")
-    partial = path.with_name(path.name + ".partial")
     try:
         if path.exists():
             raise Misconfigured(f"{path} exists already and is not overwritten: name another file")
+        partial = path.with_name(path.name + ".partial")
         with durable_files.whole_file(path, 0o600, partial.name), database.errors(f"copied to {path}"):
             _copy(database, partial)
     except OSError as e:

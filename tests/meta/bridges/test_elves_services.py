@@ -288,7 +288,7 @@ def test_tables_that_are_always_new_do_not_fill_the_log(services, caplog):
     assert caplog.messages[:3] == [
         "updateAppInfo: the app table has 0 entries",
         "the app table is empty now: every agent will remove all its apps",
-        "updateAppInfo: the app table has 1 entries",
+        "updateAppInfo: the app table has 1 entry",
     ]
     assert len(caplog.messages) <= 2 * AT_MOST
 

@@ -143,6 +143,23 @@ def test_two_people_at_once(server, boss, alice, tmp_path):
     }
 
 
+def test_an_export_that_cannot_be_written_is_an_error_in_one_sentence(alice, tmp_path):
+    (tmp_path / "file").touch()
+    places = {
+        str(tmp_path): "Is a directory",
+        "": "Is a directory",
+        "/dev/full": "No space left on device",
+        "/proc/records.yaml": "No such file or directory",
+        str(tmp_path / "file" / "records.yaml"): "Not a directory",
+        str(tmp_path / ("r" * 300)): "File name too long",
+    }
+    for place, why in places.items():
+        assert alice("export", "-o", place, code=2) == f"meta: {place or '.'} cannot be written: {why}\n"
+    (tmp_path / "to itself").symlink_to("to itself")
+    alice("export", "-o", str(tmp_path / "to itself"))
+    assert alice("export", "-o", "/dev/stdout") == alice("export")
+
+
 @pytest.mark.long
 def test_a_file_without_a_revision_and_one_from_a_pipe(server, alice, tmp_path):
     file = tmp_path / "r.yaml"

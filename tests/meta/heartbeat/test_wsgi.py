@@ -270,7 +270,7 @@ def test_hosts_that_are_too_many_are_told_to_wait(make):
     assert Asked(front, environ()).status == 200
     found = Asked(front, environ(render_report(Report("h2", []))))
     assert (found.status, found.headers["Retry-After"]) == (429, "5")
-    assert b"1 hosts already" in found.body
+    assert b"1 host already" in found.body
 
 
 def test_a_fault_of_our_own_is_a_failure_and_no_order(front, caplog):

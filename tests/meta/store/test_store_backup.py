@@ -5,6 +5,7 @@ import os
 import sqlite3
 import stat
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,12 @@ def test_what_exists_is_not_overwritten(store, tmp_path):
 def test_a_place_that_cannot_be_written_is_told(store, tmp_path):
     with pytest.raises(TryLater, match="cannot be written: No such file or directory"):
         store.backup(tmp_path / "nowhere" / "copy")
+
+
+@pytest.mark.parametrize("place", ["", ".", "..", "/"])
+def test_a_directory_is_no_place_for_a_backup(store, place):
+    with pytest.raises(Misconfigured, match="exists already and is not overwritten"):
+        store.backup(Path(place))
 
 
 def test_what_an_earlier_backup_left_is_no_hindrance(store, tmp_path):

@@ -212,7 +212,7 @@ def test_hosts_that_are_silent_for_too_long_are_retired_and_then_forgotten(metas
         meta.beat("h2", A1, now=NOW + after)
         meta.keeper.step(NOW + after + 1)
     assert host_pages.states(meta.table, NOW + 116, AGES)["retired"] == 1
-    assert "retired 1 hosts that were silent for too long: h1" in caplog.text
+    assert "retired 1 host, silent for too long: h1" in caplog.text
     meta.beat("h2", A1, now=NOW + 1190)
     meta.keeper.step(NOW + 1200)
     assert list(meta.hosts()) == ["h2"] == list(restarted(url))
@@ -234,7 +234,7 @@ def test_a_forgotten_host_must_enrol_again_at_every_meta(metas, caplog):
     settle(one, other, now=NOW + 1200)
     settle(one, other, now=NOW + 1201)
     assert [("h1" in meta.tokens.hosts, "h2" in meta.tokens.hosts) for meta in (one, other)] == [(False, True)] * 2
-    assert "forgot 1 hosts that were retired long ago, and revoked the tokens of 1" in caplog.text
+    assert "forgot 1 host, retired long ago, and revoked the tokens of 1" in caplog.text
 
 
 def of_meta(meta):
@@ -283,7 +283,7 @@ def test_hosts_are_forgotten_though_an_edit_of_labels_is_refused_for_now(metas, 
         meta.keeper.step(later)
     assert list(meta.hosts()) == ["h1"]
     assert meta.keeper.condition(later).trouble == ""
-    assert "labels of 1 hosts that are to be deleted stay for now: another edit has been waiting" in caplog.text
+    assert "labels of 1 host to be deleted stay for now: another edit has been waiting" in caplog.text
     meta.keeper.step(later + 700)
     assert (meta.hosts(), meta.in_force().labels) == ({}, {})
 
@@ -308,7 +308,7 @@ def test_moved_hosts_are_told_together(metas, caplog):
         meta.table.beat(Report(f"h{number:02}", [A1]), "10.9.9.9", NOW)
     meta.keeper.step(NOW + 20)
     (told,) = [record.message for record in caplog.records if "another address" in record.message]
-    assert told.startswith("20 hosts report from another address")
+    assert told.startswith("20 hosts with another address")
     assert "h00 from 10.9.9.9, before from 10.0.0.1" in told
     assert "h15" not in told
 
@@ -323,7 +323,7 @@ def test_hosts_that_alternate_between_two_addresses_are_told_once_a_day(metas, c
             meta.table.beat(Report(f"h{number}", [A1]), f"10.0.{beat % 2}.1", now)
         meta.keeper.step(now + 20)
     told = [record.message for record in caplog.records if "another address" in record.message]
-    assert [one.partition(" (")[0] for one in told] == ["3 hosts report from another address than within the last day"]
+    assert [one.partition(" (")[0] for one in told] == ["3 hosts with another address than within the last day"]
 
 
 @pytest.mark.long

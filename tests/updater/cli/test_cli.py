@@ -237,7 +237,7 @@ def test_status_is_a_table_on_a_terminal(host):
 def test_unpack_takes_the_limits_of_a_configuration_that_is_named(host, site, tmp_path):
     site.publish(control=QUIET)
     tarball = str(tmp_path / "site" / "agent-1.tar.gz")
-    assert updater("unpack", tarball, str(tmp_path / "usual")).stdout == f"ok: 1 members, {len(QUIET)} bytes\n"
+    assert updater("unpack", tarball, str(tmp_path / "usual")).stdout == f"ok: 1 member, {len(QUIET)} bytes\n"
     host.config.write_text(json.dumps(json.loads(host.config.read_text()) | {"limits": {"file": 10}}))
     done = updater("unpack", "-c", str(host.config), tarball, str(tmp_path / "limited"))
     assert done.returncode == 1

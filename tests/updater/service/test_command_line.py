@@ -30,6 +30,19 @@ def ran(directory, module, *arguments, given=b""):
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
+@pytest.mark.parametrize("module", ["meta.cli", "updater.cli"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_an_error_in_one_sentence(module, unbuffered):
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", module, "--help"]
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    sentence = f"{module.removesuffix('.cli')}: the output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, sentence)
+
+
 NO_UTF_8 = {
     "a name": ([b"token", b"new", b"al\xff", b"--role", b"viewer"], r"""'NAME': "al\xff" (ends with the byte FF)"""),
     "a pattern": (

@@ -14,6 +14,7 @@ from alembic import context, op
 
 from meta.store.migrations.releases import Row, Survey
 from meta.store.rows import Undecided
+from updater.wire.text import counted
 
 revision = "0005"
 down_revision = "0004"
@@ -34,7 +35,9 @@ def upgrade() -> None:
         log.warning("%s", line)
     if found.answers:
         log.warning(
-            "a person has accepted %d other answers to hosts, the first: %s", len(found.answers), found.answers[0]
+            "a person has accepted %s to hosts, the first: %s",
+            counted(len(found.answers), "other answer"),
+            found.answers[0],
         )
     with _history_may_change(connection):
         rows = survey.translations()
