@@ -9,9 +9,10 @@ import pytest
 ESC = "\x1b["
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def boss(server, boss):
-    boss("set", "falcon", "version=1.0.0", "tarball=http://r.example/falcon")
+    """A person of one meta. In every test the record and its two hosts are as here first."""
+    boss("set", "falcon", "version=1.0.0", "tarball=http://r.example/falcon", "md5=", "--yes")
     for host in ("web-1", "web-2"):
         server.beat(host, falcon="1.0.0")
     return boss
@@ -134,3 +135,4 @@ def test_the_shell_completes_agents_and_hosts(server, boss):
     assert completed("meta ban shell 1") == ["1.0.0"]
     assert completed("meta hosts --agent shell --version 1.") == ["1.0.0"]
     assert "history" in completed("meta h")
+    boss("retire", "shell-1")  # the other tests know nothing of it
