@@ -37,6 +37,10 @@ def missing_extra(error: ImportError, extra: str) -> Misconfigured:
     return Misconfigured(f"the Python package {error.name} is not installed: run ./control install {extra}")
 
 
+class Unauthorised(MetaError):
+    """The token in a request is unknown, is revoked, has expired, or belongs to another principal."""
+
+
 class NotThere(MetaError):
     """The thing that was named does not exist."""
 

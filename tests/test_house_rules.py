@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.effects import PROCESS, READ, WRITE, effects
+
 ROOT = Path(__file__).parents[1]
 MODULES = {str(p.relative_to(ROOT)): p for room in ("updater", "meta") for p in sorted((ROOT / room).rglob("*.py"))}
 LONGEST_MODULE, LONGEST_FUNCTION = 300, 50
@@ -43,41 +45,34 @@ DOORS = {
     "granian": {"meta/server.py"},
     "yaml": {"meta/records/files/located_tree.py"},
     "tarfile": set(),
+    "sqlite3": {"meta/store/"},
+    "tempfile": {"meta/cli/steps/publishing.py"},  # unpacks as hosts do, to see whether they could
+    "multiprocessing": {"meta/server.py"},
+    "asyncio": {"meta/bridges/elves/server.py", "meta/bridges/elves/thrift/server.py"},
+    "http.client": {"updater/net/connection_errors.py"},  # names its errors
+    "http.server": {"updater/local_api.py", "meta/bridges/elves/http.py"},
+    **dict.fromkeys(("urllib.request", "socketserver", "ftplib", "smtplib", "pty", "importlib", "runpy"), ()),
 }
-# Changes of the disk by os and shutil, and by methods of a path; `replace` of a path has one argument, that of a text two.
-OS_CHANGES = {
-    "rename",
-    "replace",
-    "fsync",
-    "link",
-    "symlink",
-    "rmtree",
-    "rmdir",
-    "unlink",
-    "truncate",
-    "ftruncate",
-    "mkdir",
-}
-PATH_CHANGES = {
-    "rename",
-    "unlink",
-    "write_text",
-    "write_bytes",
-    "touch",
-    "mkdir",
-    "rmdir",
-    "symlink_to",
-    "hardlink_to",
-    "chmod",
-}
-DISK_DOORS = {
-    "updater/durable_files.py",
-    "updater/kernel/root_lock.py",
-    "updater/artifact/extract.py",
-    "updater/artifact/fsync_pool.py",
-    "meta/store/sqlite/files.py",
-    "meta/cli/steps/record_files.py",  # an export into a device or a pipe, which cannot be replaced
-    "meta/artifacts/tarballs.py",
+# What changes the disk or starts processes; the other doors for bytes go through `durable_files`.
+EFFECT_DOORS = {
+    WRITE: {
+        "updater/durable_files.py",
+        "updater/kernel/root_lock.py",
+        "updater/artifact/extract.py",
+        "updater/artifact/fsync_pool.py",
+        "updater/artifact/partial_download.py",  # grows while it arrives; a crash may cut it
+        "updater/host/control_script.py",  # the output of scripts, which agents append to
+        "updater/self_update/install_package.py",  # gives the root to its user
+        "meta/store/sqlite/files.py",
+        "meta/artifacts/tarballs.py",
+        "meta/cli/steps/record_files.py",  # an export into a device or a pipe, which cannot be replaced
+    },
+    PROCESS: {
+        "updater/host/control_script.py",
+        "updater/self_update/handover.py",  # becomes the new version
+        "updater/self_update/install_package.py",  # becomes systemctl
+        "meta/process/keep_up.py",
+    },
 }
 
 # The rooms of each package, from the ground up: a room imports from lower floors alone. docs/architecture.md has the picture.
@@ -128,46 +123,47 @@ PUBLISHING = ("updater.artifact.extract", "updater.artifact.gzip_stream", "updat
 # What a library says of bad input is put into our own words in these alone.
 WORDED = {"updater/wire/decode_problems.py"}
 
-# What decides and what describes: no path of imports leads from these to a clock, a disk, a thread, a log or chance.
-PURE = (
-    "updater/wire/",
-    "updater/model/",
-    "updater/net/backoff.py",
-    *(f"updater/reconcile/{name}.py" for name in ("plan", "judging", "recovery")),
-    "updater/artifact/digest_files.py",
-    "updater/host/status_words.py",
-    "meta/access/roles.py",
-    *(f"meta/records/{name}.py" for name in ("model", "selectors", "validate", "history", "explanation", "rollbacks")),
-    *(f"meta/records/{name}.py" for name in ("capacity", "removals", "advice", "fingerprint", "publications")),
-    *(f"meta/records/files/{name}.py" for name in ("own_format", "ops_meta_format", "located_tree", "problem_reader")),
-    *(f"meta/edits/{name}.py" for name in ("operations", "diff", "conflicts")),
-    "meta/artifacts/addresses.py",
-    *(f"meta/hosts/{name}.py" for name in ("model", "classes", "agent_sets", "outcomes", "machines", "last_seen")),
-    *(f"meta/hosts/core/{name}.py" for name in ("groups", "outdated", "batches")),
-    "meta/heartbeat/dialects.py",
-    "meta/queries/representations.py",
-    "meta/api/schemas/",
-    "meta/cli/gate.py",
-    "meta/suggestions.py",
-    "meta/bridges/elves/translator.py",
-    "meta/bridges/elves/app_table.py",
-    "meta/bridges/elves/limits.py",
-    *(f"meta/bridges/elves/rabbitmq/{name}.py" for name in ("messages", "dropped_consumer")),
-    *(f"meta/bridges/elves/thrift/{name}.py" for name in ("codec", "framing")),
+# What decides and what describes says `Pure` in its docstring, or its folder does. No path of imports leads from there to a
+# clock, a disk, a thread, a log or chance: to no library but these, and to no effect.
+PURE_LIBRARIES = (
+    *(
+        "ast",
+        "base64",
+        "bisect",
+        "codecs",
+        "collections",
+        "dataclasses",
+        "difflib",
+        "enum",
+        "fnmatch",
+        "functools",
+        "hashlib",
+    ),
+    *(
+        "http.HTTPStatus",
+        "io.BytesIO",
+        "ipaddress",
+        "itertools",
+        "json",
+        "math",
+        "operator",
+        "pathlib",
+        "re",
+        "string",
+        "struct",
+    ),
+    *("typing", "unicodedata", "urllib.parse", "weakref", "zlib"),
+    *("kazoo.hosts", "msgspec", "thriftpy2", "yaml"),
 )
-IMPURE = {
-    "time",
-    "os",
-    "logging",
-    "random",
-    "secrets",
-    "socket",
-    "select",
-    "shutil",
-    "threading",
-    "subprocess",
-    "signal",
-    "datetime",
+PURE_AT_LEAST = {
+    "updater/reconcile/plan.py",
+    "updater/reconcile/judging.py",
+    "updater/reconcile/recovery.py",
+    "updater/model/memory.py",
+    "meta/records/model.py",
+    "meta/edits/operations.py",
+    "meta/hosts/classes.py",
+    "meta/cli/gate.py",
 }
 
 
@@ -190,18 +186,27 @@ def broken(rule, paths=MODULES):
 @cache
 def imports(path, typing_too=True):
     """The modules that this one imports, wherever in it, by their full names; those for types alone too, if wanted."""
+    return frozenset(imported(nodes(path), typing_too))
+
+
+def imported(tree, typing_too=True):
     found, for_types = set(), set()
-    for node in nodes(path):
+    for node in tree:
         if isinstance(node, ast.If) and not typing_too and "TYPE_CHECKING" in ast.unparse(node.test):
             for_types |= set(map(id, ast.walk(node)))
-    for node in nodes(path):
+    for node in tree:
         if id(node) in for_types:
             continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return frozenset(found)
+    return found
+
+
+def of_libraries(names, libraries):
+    """Those of the names that are, or are below, one of these libraries."""
+    return {name for name in names if name in libraries or name.startswith(tuple(f"{one}." for one in libraries))}
 
 
 @cache
@@ -292,21 +297,54 @@ def test_the_table_of_hosts_is_reached_by_its_verbs_alone():
 
 @pytest.mark.parametrize("library", DOORS)
 def test_one_door_per_effect(library):
-    used_by = {path for path in MODULES if library in {name.split(".")[0] for name in imports(path)}}
+    used_by = {path for path in MODULES if of_libraries(imports(path), {library})}
     assert {path for path in used_by if not any(path.startswith(door) for door in DOORS[library])} == set()
 
 
-def test_the_disk_is_changed_in_few_places():
-    def changes(path):
-        for node in nodes(path):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                by_os = isinstance(node.func.value, ast.Name) and node.func.value.id in ("os", "shutil")
-                one = len(node.args) == 1 and not node.keywords and not isinstance(node.args[0], ast.Starred)
-                replaces = node.func.attr == "replace" and one
-                if node.func.attr in OS_CHANGES if by_os else node.func.attr in PATH_CHANGES or replaces:
-                    yield f"{node.lineno}: {ast.unparse(node)}"
+@cache
+def all_effects(path):
+    return list(effects(nodes(path)[0]))
 
-    assert broken(lambda path: list(changes(path)), [path for path in MODULES if path not in DISK_DOORS]) == {}
+
+def effects_of(path, *kinds):
+    return [where for kind, where in all_effects(path) if kind in kinds]
+
+
+@pytest.mark.parametrize("kind", EFFECT_DOORS)
+def test_the_disk_is_changed_and_processes_are_started_in_few_places(kind):
+    assert broken(lambda path: effects_of(path, kind), [p for p in MODULES if p not in EFFECT_DOORS[kind]]) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [
+        (READ, "open(path)"),
+        (READ, "open(path, mode='rb')"),
+        (READ, "path.open('rb')"),
+        (READ, "path.read_text()"),
+        (READ, "os.open(path, os.O_RDONLY | os.O_NOFOLLOW)"),
+        (WRITE, "open(path, 'w')"),
+        (WRITE, "open(path, mode=mode)"),
+        (WRITE, "path.open('w')"),
+        (WRITE, "path.open(mode='r+b')"),
+        (WRITE, "path.replace(other)"),
+        (WRITE, "os.remove(path)"),
+        (WRITE, "os.makedirs(path)"),
+        (WRITE, "list(map(os.unlink, paths))"),
+        (WRITE, "shutil.move(path, other)"),
+        (WRITE, "from os import unlink as gone; gone(path)"),
+        (WRITE, "import os as system; system.rename(path, other)"),
+        (WRITE, "os.open(path, os.O_CREAT | os.O_WRONLY)"),
+        (WRITE, "os.open(path, flags)"),
+        (PROCESS, "os.system('ls')"),
+        (PROCESS, "os.posix_spawn('ls', [], {})"),
+        ("", "text.replace('a', 'b')"),
+        ("", "open(os.devnull, 'r+b')"),
+    ],
+)
+def test_an_effect_is_seen_however_it_is_written(kind, source):
+    found = {one for one, _ in effects(ast.parse(f"import os, shutil; {source}"))}
+    assert found == ({kind} if kind else set())
 
 
 def test_what_is_there_is_asked_in_one_place():
@@ -337,15 +375,39 @@ def test_what_msgspec_says_of_bad_input_is_shown_to_nobody():
     assert broken(lambda path: list(shows(path)), [path for path in MODULES if path not in WORDED]) == {}
 
 
+def pure():
+    """The modules whose docstring, or that of a folder above, says Pure."""
+    says = {path for path in MODULES if "Pure" in re.findall(r"\w+", ast.get_docstring(nodes(path)[0]) or "")}
+    folders = tuple(path.removesuffix("__init__.py") for path in says if path.endswith("__init__.py"))
+    return [path for path in MODULES if path in says or path.startswith(folders)]
+
+
+def impure(names):
+    """The names of libraries that are not of values alone; `http` is left out where a name below it is imported."""
+    above = {name.rpartition(".")[0] for name in names}
+    others = {name for name in names - above if name.partition(".")[0] not in ("updater", "meta")}
+    return others - of_libraries(others, PURE_LIBRARIES)
+
+
 def test_what_is_called_pure_reaches_no_clock_no_disk_and_no_thread_by_any_path():
     def reaches(path):
-        return {(one, name) for one in reached(path) for name in imports(one, typing_too=False) & IMPURE}
+        return {
+            (one, what)
+            for one in reached(path)
+            for what in (*impure(imports(one, typing_too=False)), *effects_of(one, READ, WRITE, PROCESS))
+        }
 
-    assert broken(reaches, [path for path in MODULES if path.startswith(PURE)]) == {}
+    assert broken(reaches, pure()) == {}
+    assert set(pure()) >= PURE_AT_LEAST
 
 
-def test_what_is_called_pure_is_there():
-    assert [name for name in PURE if not any(path.startswith(name) for path in MODULES)] == []
+@pytest.mark.parametrize(
+    "name", ["time", "tempfile", "asyncio", "sqlite3", "http.client", "os", "threading", "io", "urllib.request"]
+)
+def test_a_library_that_reaches_out_is_not_pure_however_it_is_imported(name):
+    package, _, last = name.rpartition(".")
+    for source in (f"import {name}", f"from {package} import {last}" if package else f"from {name} import x"):
+        assert impure(imported(list(ast.walk(ast.parse(source))))), source
 
 
 def test_modules_and_functions_are_small():

@@ -1,4 +1,4 @@
-"""Rate limits of clients, and the identity of a client behind proxies. Pure, apart from the counters; time is an argument.
+"""Rate limits of clients, and the identity of a client behind proxies. Time is an argument.
 
 Memory is bounded: the client that was idle for longest is forgotten first. Forgetting can only allow a request, never refuse
 one.

@@ -15,7 +15,7 @@ from secrets import token_urlsafe
 import msgspec
 
 from meta.access.roles import ADMIN, ENROLMENT, HOST, NOBODY, OPERATOR, Principal
-from meta.errors import MetaError
+from meta.errors import Unauthorised
 from updater.wire.limits import MAX_AUTHORIZATION
 
 _LETTERS = {OPERATOR: "o", ENROLMENT: "e", HOST: "h"}
@@ -35,10 +35,6 @@ class Token(msgspec.Struct, frozen=True):
     pattern: str = "*"  # a glob of the hostnames that may enrol with it
     revoked: float = 0.0  # 0: not
     reenrol: bool = False  # it also enrols hosts that have a token already
-
-
-class Unauthorised(MetaError):
-    """The token in a request is unknown, is revoked, has expired, or belongs to another principal."""
 
 
 class NotKnown(Unauthorised):

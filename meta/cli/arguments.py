@@ -1,4 +1,4 @@
-"""Parses arguments: FIELD=VALUE, selectors, labels, durations. Pure; errors show an example."""
+"""Parses arguments: FIELD=VALUE, selectors, labels, durations. Errors show an example."""
 
 from collections.abc import Sequence
 

@@ -1,5 +1,5 @@
 """Checks variables META_... for misspelt names: an error in meta.env, which may contain only assignments, and a warning in the
-environment, which may contain variables of other programs. Pure."""
+environment, which may contain variables of other programs."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The two dialects of a reply, open-falcon's and that of coraldane's fork. Each is rendered once for a class of hosts."""
+"""The two dialects of a reply, open-falcon's and that of coraldane's fork. Each is rendered once for a class of hosts. Pure."""
 
 from collections.abc import Mapping, Sequence
 from enum import Enum

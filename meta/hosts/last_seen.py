@@ -1,4 +1,4 @@
-"""When each host was last heard of, kept so that heartbeats and questions about a million hosts cost little.
+"""When each host was last heard of, kept so that heartbeats and questions about a million hosts cost little. Pure.
 
 A *tick* is about half a second, and the hosts heard of in it. It becomes one heartbeat batch in the database, dated by its
 first heartbeat, so that no host is dated later than it reported. While the database is slow, a tick lasts up to LONGEST.

@@ -1,4 +1,4 @@
-"""One host in memory, and the values that the table returns about its hosts. Those values never change."""
+"""One host in memory, and the values that the table returns about its hosts. Those values never change. Pure."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Names that differ from a known host's only in case, in a final dot, or in the domain. Pure.
+"""Names that differ from a known host's only in case, in a final dot, or in the domain.
 
 Labels, tokens and selectors use a host's name exactly as it was sent. So a similar name is suggested to people, and never
 taken for the same host.

@@ -1,4 +1,4 @@
-"""What meta shows about hosts, as values. In JSON their keys are in camelCase.
+"""What meta shows about hosts, as values. In JSON their keys are in camelCase. Pure.
 
 Nothing is decided here: meta.queries fills them in, the REST API renders them and the command line decodes them.
 """

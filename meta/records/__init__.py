@@ -1,1 +1,1 @@
-"""Desired state: records, selectors, their history, and what speaks against a change. Pure."""
+"""Desired state: records, selectors, their history, and what speaks against a change."""

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from meta.access.roles import ADMIN, ENROLMENT
-from meta.access.tokens import Token, Unauthorised, ended
-from meta.errors import MetaError
+from meta.access.tokens import Token, ended
+from meta.errors import MetaError, Unauthorised
 from meta.store.engine import Database
 from meta.store.tables import host_token, token
 

@@ -8,9 +8,10 @@ from flask import Response, current_app, g, request
 
 from meta.access.clients import bucket_of, host_refusal, is_local, page_refusal
 from meta.access.roles import ENROLMENT, NOBODY, Decision, Principal, Rule, judge
-from meta.access.tokens import NotKnown, Unauthorised
+from meta.access.tokens import NotKnown
 from meta.api.framework.problems import CHALLENGE
 from meta.api.state import state
+from meta.errors import Unauthorised
 from meta.web.answers import is_api, refusal, text
 
 View = Callable[..., Any]

@@ -1,6 +1,6 @@
 """Parses numbers, waits and URLs in the headers of peers: each becomes a value, or an error with a clear text.
 
-Pure. Python's own parsers do not suffice. `int` takes digits of other scripts and fails on 5,000 of them. `isdigit` is true
+Python's own parsers do not suffice. `int` takes digits of other scripts and fails on 5,000 of them. `isdigit` is true
 for superscripts. `urlsplit` raises a bare ValueError, and dates may overflow.
 """
 

@@ -1,1 +1,1 @@
-"""The messages between updater and meta: their types and limits, and descriptions of invalid ones."""
+"""The messages between updater and meta: their types and limits, and descriptions of invalid ones. Pure."""

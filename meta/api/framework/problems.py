@@ -4,9 +4,19 @@ characters."""
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
-from meta.access.tokens import Unauthorised
 from meta.api.schemas.types import Problem, ProblemView
-from meta.errors import Banned, Conflict, EditRefused, MetaError, NotThere, RecordsError, TryLater, Unconfirmed, Unknown
+from meta.errors import (
+    Banned,
+    Conflict,
+    EditRefused,
+    MetaError,
+    NotThere,
+    RecordsError,
+    TryLater,
+    Unauthorised,
+    Unconfirmed,
+    Unknown,
+)
 from updater.wire.text import indented_line, one_line
 
 CONTENT_TYPE = "application/problem+json"

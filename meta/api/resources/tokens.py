@@ -7,12 +7,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from meta.access.roles import HOST, OPERATOR, Rule
-from meta.access.tokens import Token, Unauthorised, host_token, mint
+from meta.access.tokens import Token, host_token, mint
 from meta.api.framework.operation import SECRET, Call, Reply, operation
 from meta.api.framework.problems import Refusal
 from meta.api.schemas.basics import Hostname, Number
 from meta.api.schemas.tokens import EnrolBody, Enrolled, NewToken, TokenBody, Tokens, TokenView, Whoami
-from meta.errors import Unknown
+from meta.errors import Unauthorised, Unknown
 from meta.hosts.similar_names import nearly_selecting
 from meta.records.selectors import Glob, pattern_problem
 from meta.store import Taken

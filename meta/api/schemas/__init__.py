@@ -1,1 +1,1 @@
-"""Every body and query of the REST API. The server and the command line decode with the same types."""
+"""Every body and query of the REST API. The server and the command line decode with the same types. Pure."""

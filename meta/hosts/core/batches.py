@@ -1,4 +1,4 @@
-"""Cuts an iterable into lists of a limited length."""
+"""Cuts an iterable into lists of a limited length. Pure."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice

@@ -1,4 +1,4 @@
-"""Hosts grouped by agent set and class, so that counts are sums over few groups."""
+"""Hosts grouped by agent set and class, so that counts are sums over few groups. Pure."""
 
 from typing import TYPE_CHECKING
 

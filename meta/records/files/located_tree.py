@@ -1,4 +1,4 @@
-"""Parses YAML or JSON into a tree of nodes that know their lines. Decoded JSON becomes the same tree, without lines.
+"""Parses YAML or JSON into a tree of nodes that know their lines. Decoded JSON becomes the same tree, without lines. Pure.
 
 Values stay as they were written: `1.10` is the text "1.10", not the number 1.1. null, `~` and a missing value are blank text.
 

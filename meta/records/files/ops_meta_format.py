@@ -1,4 +1,4 @@
-"""Reads ops-meta's unchanged cfg.json.
+"""Reads ops-meta's unchanged cfg.json. Pure.
 
 Format: {debug, tarballDir, http: {enabled, listen}, agents: [{default: {name, version, tarball, md5, cmd},
 others: [{prefix, version, tarball, md5, cmd}]}]}. An override's blank field changes nothing, and a blank prefix selects every

@@ -1,7 +1,7 @@
 """Our own format of a records file: `agents`, a list of records with overrides (records.example.yaml shows all of it).
 
 Refuses mistakes that would surprise hosts: unknown and repeated keys, unsafe values, overrides that select no host or change
-nothing, and a digest without its version.
+nothing, and a digest without its version. Pure.
 """
 
 from typing import Any

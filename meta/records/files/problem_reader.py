@@ -1,4 +1,4 @@
-"""Reads values from a tree of nodes and collects all problems, instead of stopping at the first.
+"""Reads values from a tree of nodes and collects all problems, instead of stopping at the first. Pure.
 
 Each method returns a usable value even if it found a problem, so that reading goes on, and none raises. The caller checks
 `problems` at the end.

@@ -8,7 +8,8 @@ from werkzeug.routing import Rule as Route
 from helpers.meta_api import KINDS, NOW, World
 from meta.access.clients import Buckets, RateLimits, allows_anonymous, bucket_of, client_address, is_local, network
 from meta.access.roles import NOBODY, Principal, Rule, judge
-from meta.access.tokens import HostTokens, Token, Tokens, Unauthorised, mint
+from meta.access.tokens import HostTokens, Token, Tokens, mint
+from meta.errors import Unauthorised
 
 HOST = Principal("h", "host")
 OPERATORS = {role: Principal("x", role) for role in ("viewer", "editor", "admin")}

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.meta_api import World, record
-from meta.access.tokens import Unauthorised, bearer
+from meta.access.tokens import bearer
 from meta.api import schemas
 from meta.api.schemas.basics import Body
 from meta.cli.environment import token
-from meta.errors import Misconfigured, RecordsError
+from meta.errors import Misconfigured, RecordsError, Unauthorised
 from meta.records.files.load import parse, parse_data
 from meta.records.model import CHANGEABLE
 from meta.records.selectors import KINDS, selector_problem

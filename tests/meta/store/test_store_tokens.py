@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from helpers.databases import execute
 from helpers.threads import in_threads
-from meta.access.tokens import Token, Unauthorised
-from meta.errors import TryLater
+from meta.access.tokens import Token
+from meta.errors import TryLater, Unauthorised
 from meta.store import LastAdmin, Store, Taken
 
 ANN = Token(0, "operator", "ann", "admin", b"\0\xff" * 16, 1.5, 99.0)
