@@ -14,12 +14,12 @@ from meta.hosts.sorted_names import Folded, folded, starting
 from meta.records.model import RecordSet
 from meta.records.selectors import Glob, Hosts, Prefix, Selector
 from meta.suggestions import no_such_hosts
+from updater.wire.names import is_any_machine_s
 
 MOST = 100  # doubts that are returned
 TOLD = 20  # lines about the selectors of an edit
 LOOKS = 1_000_000  # names that are compared with globs for one edit, which takes a fraction of a second
 _WILD = re.compile(r"[*?[]")
-EVERYWHERE = re.compile(r"(ip6-)?localhost[46]?(\..*)?", re.IGNORECASE)  # names that any machine has for itself
 
 
 class NameDoubt(NamedTuple):
@@ -138,6 +138,6 @@ def doubtful(known: Folded) -> list[NameDoubt]:
     twice = (NameDoubt(names, "differ only by case or a last dot: is it one machine?") for names in groups if names[1:])
     alike = {name for start in ("localhost", "ip6-localhost") for name in known.alike(start)}
     everywhere = (
-        NameDoubt([name], "is what any machine calls itself") for name in sorted(filter(EVERYWHERE.fullmatch, alike))
+        NameDoubt([name], "is what any machine calls itself") for name in sorted(filter(is_any_machine_s, alike))
     )
     return list(islice(chain(twice, everywhere), MOST))

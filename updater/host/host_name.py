@@ -19,11 +19,10 @@ from pathlib import Path
 from updater.cached_reads import CachedReads
 from updater.errors import Misconfigured, TryLater
 from updater.host.context import Host
-from updater.wire.names import hostname_problem
+from updater.wire.names import hostname_problem, is_any_machine_s
 from updater.wire.text import one_line
 
 PATIENCE = 3600.0  # seconds for which a host keeps its last orders after its machine's name has changed
-_NONE = ("localhost", "localhost4", "localhost6", "(none)", "")  # with or without a domain
 _ID = re.compile(r"[0-9a-f]{32}")
 _MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 
@@ -65,7 +64,7 @@ def note(host: Host) -> None:
 
 def derived_problem(derived: str) -> str:
     """Why this machine name must not be used, or ""."""
-    if derived.lower().partition(".")[0] in _NONE or hostname_problem(derived):
+    if is_any_machine_s(derived) or hostname_problem(derived):
         return f'this machine calls itself "{one_line(derived, 80)}", which names no host: set hostname in cfg.json'
     return ""
 

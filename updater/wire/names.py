@@ -13,6 +13,8 @@ COMMANDS = START, STOP = "start", "stop"
 LEFTOVERS = LEAVE, END = "leave", "end"  # what to do with processes that a stopped version leaves
 UNKNOWN_STATUS = WAIT, UPGRADE = "wait", "upgrade"  # what to do with an agent whose status is unknown
 _NAME, _VERSION, _HOSTNAME = re.compile(NAME_FORM), re.compile(VERSION_FORM), re.compile(HOSTNAME_FORM)
+# Names that every machine has for itself, as in the /etc/hosts of Debian and Red Hat:
+_ANY_MACHINE = re.compile(r"(localhost[46]?|ip6-(localhost|loopback))(\..*)?", re.IGNORECASE)
 _MD5, _SHA256 = re.compile(MD5_FORM), re.compile(SHA256_FORM)
 
 
@@ -37,6 +39,11 @@ def hostname_problem(hostname: str) -> str:
         return ""
     form = f"1 to {MAX_HOSTNAME} letters, digits, '.', '_' or '-', the first a letter or digit"
     return f"hostname {quoted(hostname)} is not {form}"
+
+
+def is_any_machine_s(hostname: str) -> bool:
+    """Whether every machine has this name for itself, so that it tells none from another."""
+    return _ANY_MACHINE.fullmatch(hostname) is not None
 
 
 def cmd_problem(cmd: str) -> str:

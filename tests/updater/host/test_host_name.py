@@ -48,13 +48,25 @@ def as_machine(name, host, *arguments):
 
 
 @pytest.mark.parametrize(
-    "derived", ["localhost", "localhost.localdomain", "(none)", "", "LOCALHOST", "localhost.corp.example", "a b"]
+    "derived",
+    [
+        *(
+            "localhost",
+            "localhost.localdomain",
+            "(none)",
+            "(none).corp.example",
+            "",
+            "LOCALHOST",
+            "localhost.corp.example",
+        ),
+        *("a b", "localhost6.localdomain6", "localhost4", "ip6-localhost", "ip6-loopback"),
+    ],
 )
 def test_a_derived_name_that_names_no_host_says_what_to_do(derived):
     assert host_name.derived_problem(derived).endswith("which names no host: set hostname in cfg.json")
 
 
-@pytest.mark.parametrize("derived", ["web-1", "web-1.corp.example", "localhosted", "ip-10-0-0-1"])
+@pytest.mark.parametrize("derived", ["web-1", "web-1.corp.example", "localhosted", "ip-10-0-0-1", "ip6-router"])
 def test_other_derived_names_are_used(derived):
     assert host_name.derived_problem(derived) == ""
 
