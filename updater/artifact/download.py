@@ -38,12 +38,17 @@ class Terms:
     slow_after: float = 30.0  # seconds
 
 
-def expected_digest(http: Http, order: Desired, within: float) -> Expected:
-    """The digest that the tarball must have. Raises Refused if there is none, TryLater for network errors."""
+def ordered_digest(order: Desired) -> Expected | None:
+    """The digest that the order itself names; None if a digest file is to be asked for it."""
     if order.sha256:
         return Expected("sha256", order.sha256.lower(), "the record's sha256")
-    if is_digest(order.md5):
-        return Expected("md5", order.md5.lower(), "the record's md5")
+    return Expected("md5", order.md5.lower(), "the record's md5") if is_digest(order.md5) else None
+
+
+def expected_digest(http: Http, order: Desired, within: float) -> Expected:
+    """The digest that the tarball must have. Raises Refused if there is none, TryLater for network errors."""
+    if given := ordered_digest(order):
+        return given
     base, whose = (order.md5, "the record's md5 URL") if order.md5 else (order.tarball, "the tarball's URL")
     url = _url(base, f"{order.file_name}.md5")
     with http.exchange("GET", url, within) as answer:

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 
+from updater.artifact.download import ordered_digest
 from updater.host import host_name
 from updater.host.context import Host
 from updater.host.last_reply import REWRITE, LastReply, told_source
@@ -95,12 +96,26 @@ def next_steps(host: Host, observed: Observed, order: Desired, memory: Memory) -
 
 def _next(host: Host, observed: Observed, order: Desired, memory: Memory) -> Iterator[str]:
     todo = next_steps(host, observed, order, memory)
-    for action in todo.actions:
+    refused = _refused(host, todo, order, memory)
+    for action in todo.before_install()[0].actions if refused else todo.actions:
         yield _line("next", str(action))
-    if todo.waits:
-        yield _line("waits", todo.waits)
+    if waits := refused or todo.waits:
+        yield _line("waits", waits)
     elif not todo.actions:
         yield _line("waits", "for nothing, it is as desired")
+
+
+def _refused(host: Host, todo: Plan, order: Desired, memory: Memory) -> str:
+    """Why the version that is to be installed is not fetched, if it was refused for its content; else ""."""
+    unfit, install = memory.unfit, todo.before_install()[1]
+    if not unfit or not install or (install.version, host.terms) != (unfit.version, unfit.terms):
+        return ""
+    given = ordered_digest(order)
+    if given and given.named != unfit.digest:
+        return ""
+    asked = "" if given else ", for which each cycle looks at its digest file"
+    until = f"until it has another digest{asked}, or the order a higher attempt, or this host other limits"
+    return f"{unfit.version} was refused ({unfit.reason}); it is not fetched again {until}"
 
 
 def _outcome(last: Outcome) -> Iterator[str]:

@@ -13,7 +13,7 @@ from updater.kernel.processes import Table, boot_here, boot_id
 from updater.model.layout import Layout
 from updater.model.trials import Moment, same_artifact
 from updater.net.http import Http
-from updater.wire.heartbeat import Desired
+from updater.wire.heartbeat import VERSION, Desired
 
 
 @dataclass(slots=True)
@@ -51,6 +51,11 @@ class Host:
     def reconfigure(self, config: Config) -> None:
         """Replace the configuration, and the HTTP client that depends on it."""
         self.config, self.http = config, connections(config, self.layout)
+
+    @property
+    def terms(self) -> str:
+        """What decides, besides its content, whether a tarball is refused: see Unfit."""
+        return f"{VERSION} {self.config.limits}"
 
     def forget_waits(self, ordered: Container[str]) -> None:
         """Drop the waits of agents that have no order any more. ordered: names of the agents that have one."""

@@ -29,7 +29,7 @@ from updater.model.unfit import Unfit
 from updater.reconcile import left_behind, starting, stopping
 from updater.reconcile.checked_status import last_look
 from updater.self_update import handover
-from updater.wire.heartbeat import ROLLED_BACK, VERSION, Desired, Outcome
+from updater.wire.heartbeat import ROLLED_BACK, Desired, Outcome
 from updater.wire.limits import MAX_EVIDENCE
 from updater.wire.names import START
 from updater.wire.text import one_line
@@ -48,7 +48,6 @@ class Executor:
         self.source = source
         self.agent = host.layout.agent(order.name)
         self.remarks: list[str] = []  # added to the reason of the outcome
-        self._terms = f"{VERSION} {host.config.limits}"  # see Unfit.terms
         self.has_begun = False  # whether the agent may be down, so that the turn goes on until some version runs
         self._checked = ""  # the version whose directory was checked
         self._stopped: list[stopping.Before] = []  # the versions that were stopped in this turn
@@ -125,7 +124,7 @@ class Executor:
         expected = download.expected_digest(self.host.http, self.order, timeouts.heartbeat)
         digest = expected.kind, expected.digest, expected.source
         log.info("%s: %s must have %s %s (%s)", action.agent, self.order.file_name, *digest)
-        if (unfit := self.memory.unfit) and (unfit.digest, unfit.terms) == (expected.named, self._terms):
+        if (unfit := self.memory.unfit) and (unfit.digest, unfit.terms) == (expected.named, self.host.terms):
             raise Refused(unfit.reason)
         path = self.host.layout.download(action.agent, self.order.file_name)
         install = self.agent.install(action.version)
@@ -159,7 +158,7 @@ class Executor:
             kept_tarball.give_way(path)
             raise
         except Refused as e:
-            unfit = Unfit(version, expected.named, str(e), self._terms, self.order.attempt)
+            unfit = Unfit(version, expected.named, str(e), self.host.terms, self.order.attempt)
             self.note(lambda memory: msgspec.structs.replace(memory, unfit=unfit))
             durable_files.remove_tree(path.parent)
             raise

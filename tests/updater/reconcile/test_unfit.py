@@ -1,5 +1,6 @@
 """What is refused after it was fetched, or cannot be laid out for what the host lacks: one download, however many cycles."""
 
+import json
 import os
 import resource
 import shutil
@@ -113,6 +114,22 @@ def test_it_is_fetched_again_when_the_host_has_other_limits(host, site):
     host.config = usual
     assert run(host).matches
     assert tarballs(site) == 2
+
+
+def test_why_names_no_step_that_a_refused_content_keeps_from_coming(tmp_path, site):
+    with Machine(tmp_path / "h1", site.address, interval=60, watch=0) as machine:
+        [entry] = site.desired = [site.entry(md5=site.publish(control=CRLF).md5)]
+        machine.run("once")
+        said = machine.run("why", "agent").stdout
+        assert "waits      1 was refused (control of 1 cannot run: its first line ends in CR LF" in said
+        assert "it is not fetched again until it has another digest, or the order" in said
+        assert "next " not in said
+        site.desire(entry | {"md5": ""})
+        machine.run("once")
+        assert "another digest, for which each cycle looks at its digest file, or" in machine.run("why", "agent").stdout
+        assert tarballs(site) == 1
+        machine.config.write_text(json.dumps(json.loads(machine.config.read_text()) | {"limits": {"members": 9}}))
+        assert "next       install 1 (desired)" in machine.run("why", "agent").stdout
 
 
 @pytest.mark.long
