@@ -28,7 +28,7 @@ LONGEST_SENTENCE = 32  # words of a docstring's sentence
 # What only these modules may import or call: one door per effect.
 DOORS = {
     "requests": {"updater/net/http.py", "meta/cli/client.py"},
-    "urllib3": {"updater/net/http.py"},
+    "urllib3": {"updater/net/http.py", "updater/net/connection_errors.py"},
     "subprocess": {"updater/host/control_script.py"},
     "fcntl": {"updater/kernel/root_lock.py"},
     "sqlalchemy": {"meta/store/"},

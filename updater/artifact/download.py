@@ -7,6 +7,7 @@ tarball if it is blank. These are ops-updater's rules, with sha256 added.
 
 import contextlib
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from updater.artifact import digest_files
 from updater.artifact.partial_download import Expected as Expected
 from updater.artifact.partial_download import Fetched as Fetched
 from updater.artifact.partial_download import Part, WrongBytes
-from updater.errors import Refused, TryLater
+from updater.errors import Refused, TryLater, UpdaterError
 from updater.net import backoff, peer_values
 from updater.net.http import Http, Response
 from updater.wire.heartbeat import Desired
@@ -25,7 +26,10 @@ from updater.wire.names import is_digest
 from updater.wire.urls import shown
 
 MAX_TARBALL = 4 << 30  # bytes
+MOST_REASONS = 8  # of failed tries, that are told of one download
 SHORTEST_TRY = 1.0  # seconds; with less time left, no further try is started
+
+_DIGITS = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Terms:
     min_speed: float = 1024  # bytes per second; a try that is slower for `slow_after` seconds ends
     check: Callable[[], None] = lambda: None  # called often; may raise to end the download
     slow_after: float = 30.0  # seconds
+    put_off: Callable[[UpdaterError], None] = lambda _why: None  # called once for each reason why it is tried again
 
 
 def ordered_digest(order: Desired) -> Expected | None:
@@ -95,11 +100,26 @@ class _Source:
         return found != before
 
 
+class _Reasons:
+    """Tells why tries of this download fail: each reason once, also with other numbers in it."""
+
+    def __init__(self, tell: Callable[[UpdaterError], None]) -> None:
+        self._tell = tell
+        self._told: set[str] = set()
+
+    def note(self, error: UpdaterError) -> None:
+        kind = _DIGITS.sub("", str(error))
+        if kind not in self._told and len(self._told) < MOST_REASONS:
+            self._told.add(kind)
+            self._tell(error)
+
+
 def _fetched(http: Http, order: Desired, expected: Expected, part: Part, terms: Terms) -> Fetched:
     """Ask each source in turn until one delivers or all have refused. A busy source may still deliver later, and can
     complete the part that it began to send."""
     deadline = time.monotonic() + terms.within
     sources = [_Source(_url(base, order.file_name)) for base in (order.tarball, *order.mirrors)]
+    reasons = _Reasons(terms.put_off)
     later: TryLater | None = None
     while True:
         source = min((one for one in sources if not one.is_settled), key=lambda one: one.due)
@@ -109,11 +129,13 @@ def _fetched(http: Http, order: Desired, expected: Expected, part: Part, terms: 
         except TryLater as e:
             later = e
             source.put_off(e.after)
-        except Refused:
+            reasons.note(e)
+        except Refused as e:
             source.is_settled = True
             if all(one.is_settled for one in sources):
                 part.discard()
                 raise
+            reasons.note(e)
         else:
             part.forget_validator()
             return fetched

@@ -17,11 +17,12 @@ from updater import durable_files, places
 from updater.errors import Misconfigured, Refused, TryLater
 from updater.host import host_name
 from updater.host.context import Host
+from updater.meta_client import error_texts
 from updater.net import backoff
 from updater.net.credentials import origin
 from updater.net.http import Http, Response
 from updater.wire.limits import MAX_TOKEN
-from updater.wire.text import odd_characters, one_line
+from updater.wire.text import odd_characters
 from updater.wire.urls import shown
 
 LIMIT = 64 << 10  # bytes of a response
@@ -57,13 +58,6 @@ class _Given(msgspec.Struct):
     """The part of meta's response that is used."""
 
     token: str
-
-
-class _Problem(msgspec.Struct):
-    """An error response of meta (RFC 9457)."""
-
-    detail: str = ""
-    title: str = ""
 
 
 def state(host: Host) -> str:
@@ -160,12 +154,7 @@ def _asked(host: Host, token: str, begun: _Begun) -> str:
 
 
 def _raise(answer: Response) -> None:
-    body = answer.read(LIMIT)
-    said = body.decode("utf-8", "replace")
-    with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
-        problem = msgspec.json.decode(body, type=_Problem)
-        said = problem.detail or problem.title or said
-    what = f"{answer.way} answered {answer.status}: {one_line(said, 200)}"
+    what = error_texts.in_words(answer)
     if answer.status == 401 and answer.retry_after:
         raise _NotKnownYet(f"{what} ({_REMEDIES[401]})", answer.retry_after)
     if answer.status in _REMEDIES:

@@ -2,10 +2,10 @@
 
 from updater.errors import Misconfigured, Refused, TryLater
 from updater.host.context import Host
+from updater.meta_client import error_texts
 from updater.wire.heartbeat import Report, WireError, render_report
 from updater.wire.limits import MAX_BODY
 from updater.wire.reply import Reply, parse_reply
-from updater.wire.text import one_line
 from updater.wire.urls import shown
 
 
@@ -17,9 +17,8 @@ def heartbeat(host: Host, report: Report) -> Reply:
     url, within = host.config.heartbeat_url, host.config.timeouts.heartbeat
     with host.http.exchange("POST", url, within, render_report(report), redirects=False) as answer:
         if answer.status != 200:
-            text = one_line(answer.read(64 << 10).decode("utf-8", "replace"), 200)
             hint = " (it requires a token of this host: see `updater enrol --help`)" if answer.status == 401 else ""
-            raise TryLater(f"{answer.way} answered {answer.status}: {text}{hint}", answer.retry_after)
+            raise TryLater(f"{error_texts.in_words(answer)}{hint}", answer.retry_after)
         body = answer.read(MAX_BODY)
     try:
         return parse_reply(body)

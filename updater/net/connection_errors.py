@@ -10,6 +10,8 @@ import socket
 import ssl
 from collections.abc import Iterator
 
+from urllib3.exceptions import InvalidHeader
+
 from updater.wire.text import one_line
 
 _OPENSSL = re.compile(r"^\[[^\]]*\] | \(_ssl\.c:\d+\)$")
@@ -25,6 +27,15 @@ def reason(error: BaseException) -> str:
     """One line: what happened, without the server's name."""
     *_, cause = _causes(error)
     return one_line(_reason(cause), 200)
+
+
+def is_malformed(error: BaseException) -> bool:
+    """Whether the peer has answered, and not in HTTP: asking again would not help. An answer that was cut short is none."""
+    *_, cause = _causes(error)
+    if isinstance(cause, http.client.BadStatusLine):
+        return str(cause.args[0]).endswith("\n")
+    is_short = isinstance(cause, http.client.IncompleteRead)
+    return isinstance(cause, http.client.HTTPException | InvalidHeader) and not is_short
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -59,6 +70,8 @@ def _reason(error: BaseException) -> str:
         return "the answer was cut short"
     if isinstance(error, http.client.HTTPException):
         return f"the answer is not HTTP ({_http_mistake(error)})"
+    if isinstance(error, InvalidHeader):
+        return "its Content-Lengths differ"  # all that urllib3 refuses in a header
     if isinstance(error, TimeoutError):
         return "timed out"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from updater.errors import Misconfigured, Refused, TryLater
 from updater.net import peer_values
-from updater.net.connection_errors import in_words
+from updater.net.connection_errors import in_words, is_malformed
 from updater.net.credentials import Credentials
 from updater.net.deadline import Deadline
 from updater.wire import urls
@@ -70,8 +70,8 @@ class Http:
         """Send a request and yield the response; the whole block may take `within` seconds, each read at most IDLE seconds.
 
         redirects: whether a GET follows them, each hop with the credentials of its own origin only. Raises TryLater for
-        errors of the network or the server, and Refused for a response that breaks the rules above. Raises Misconfigured for
-        unusable credentials or an unusable proxy of this host. A response of any status is returned; the caller judges it.
+        errors of the network or the server, and Refused for a response that is no HTTP or breaks the rules above. Raises
+        Misconfigured for unusable credentials or an unusable proxy of this host. The caller judges a response by its status.
         """
         asking = _Asking(method, body, headers or {}, within)
         hops = REDIRECTS if redirects and method == "GET" else 0
@@ -85,7 +85,7 @@ class Http:
                     raise TryLater(f"{way}: no complete answer within {within:g} s") from e
                 if isinstance(e, _NO_URL):
                     raise Refused(f"{way} is no URL that can be asked") from e
-                raise TryLater(f"{way}: {in_words(e)}") from e
+                raise (Refused if is_malformed(e) else TryLater)(f"{way}: {in_words(e)}") from e
 
     def _followed(self, session: requests.Session, asking: "_Asking", way: "Way", hops: int) -> requests.Response:
         """The response after at most `hops` redirects."""
@@ -189,11 +189,11 @@ class Response:
 
     @property
     def length(self) -> int | None:
-        """The announced size of the body in bytes, None if there is none. Raises TryLater if it is not a number."""
+        """The announced size of the body in bytes, None if there is none. Raises Refused if it is not a number."""
         try:
             return None if self._raw.chunked else peer_values.content_length(self.headers.get("Content-Length", ""))
-        except TryLater as e:
-            raise TryLater(f"{self.way}: {e}") from e
+        except Refused as e:
+            raise Refused(f"{self.way}: {e}") from e
 
     @property
     def has_end(self) -> bool:
@@ -221,7 +221,7 @@ class Response:
             while chunk := self._raw.read1(CHUNK, decode_content=False):
                 yield chunk
         except ValueError as e:
-            raise TryLater(f"{self.way}: the answer is not HTTP") from e
+            raise Refused(f"{self.way}: the answer is not HTTP") from e
         if self._deadline.expired:  # a body without a length ends with the socket, which the deadline has shut down
             raise TimeoutError
 

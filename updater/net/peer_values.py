@@ -26,7 +26,7 @@ _LOCAL = ("localhost", "localhost.localdomain", "localhost6", "localhost6.locald
 
 
 def content_length(text: str) -> int | None:
-    """The bytes that a Content-Length announces, None if blank. Raises TryLater for anything else but a number.
+    """The bytes that a Content-Length announces, None if blank. Raises Refused for anything else but a number.
 
     One number given twice counts once (RFC 9110, 8.6).
     """
@@ -34,7 +34,7 @@ def content_length(text: str) -> int | None:
         return None
     numbers = {one.strip() for one in text.split(",")}
     if len(numbers) > 1 or not _NUMBER.fullmatch(number := numbers.pop()):
-        raise TryLater(f"its Content-Length is not a number of bytes: {_quoted(text)}")
+        raise Refused(f"its Content-Length is not a number of bytes: {_quoted(text)}")
     return int(number)
 
 

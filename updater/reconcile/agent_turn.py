@@ -92,10 +92,19 @@ def install(host: Host, wanted: Wanted) -> Turn:
 
     def work() -> Turn:
         executor = Executor(host, host.config.completed(wanted.order), wanted.source)
+
+        def remember(outcome: Outcome) -> None:
+            outcome = replace(outcome, from_=outcome.from_ or wanted.current)
+            executor.note(partial(Memory.with_turn_outcome, outcome=outcome, order=executor.order))
+
+        def put_off(error: UpdaterError) -> None:
+            log.warning("%s: %s goes on, but: %s", wanted.order.name, wanted.install, error)
+            remember(replace(_outcome_of(executor, error, wanted.install), result=FAILED))
+
+        executor.put_off = put_off
         todo, done, failed = _perform(executor, Plan((wanted.install,)))
         if failed:
-            outcome = replace(failed.outcome, from_=failed.outcome.from_ or wanted.current)
-            executor.note(partial(Memory.with_turn_outcome, outcome=outcome, order=executor.order))
+            remember(failed.outcome)
             if not failed.as_failure.is_trouble:
                 host.waits.pop(wanted.order.name, None)
             return Turn(wanted.order.name, failed.outcome.reason)

@@ -15,7 +15,7 @@ import msgspec
 
 from updater import durable_files, places
 from updater.artifact import download, installing, kept_tarball
-from updater.errors import ControlFailed, Interrupted, Refused, TryLater
+from updater.errors import ControlFailed, Interrupted, Refused, TryLater, UpdaterError
 from updater.host import control_script, operator_requests
 from updater.host.context import Host
 from updater.kernel import agent_environment, held_ports, witness
@@ -47,6 +47,7 @@ class Executor:
         self.order = order
         self.source = source
         self.agent = host.layout.agent(order.name)
+        self.put_off: Callable[[UpdaterError], None] = lambda _why: None  # see download.Terms
         self.remarks: list[str] = []  # added to the reason of the outcome
         self.has_begun = False  # whether the agent may be down, so that the turn goes on until some version runs
         self._checked = ""  # the version whose directory was checked
@@ -131,7 +132,7 @@ class Executor:
         if lacking := kept_tarball.still_lacking(path, expected, self._programs(install), install):
             raise installing.Lacking(installing.cannot_run(action.version, lacking))
         check = partial(self.host.check_order, self.order)
-        terms = download.Terms(timeouts.download, self.host.config.min_speed, check)
+        terms = download.Terms(timeouts.download, self.host.config.min_speed, check, put_off=self.put_off)
         with contextlib.ExitStack() as stack:
             fetched = stack.enter_context(kept_tarball.kept(path, expected))
             if fetched is None:

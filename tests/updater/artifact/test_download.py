@@ -448,12 +448,42 @@ def test_a_range_that_is_none_is_not_joined_and_no_defect(http, tmp_path, said):
         assert get(http, order(server.url, md5=MD5), tmp_path, within=10).data == DATA
 
 
-def test_a_length_that_is_no_number_is_tried_again_in_words(http, tmp_path):
-    odd = raw(b"HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\n" + DATA)
-    with serving(odd) as server, pytest.raises(TryLater, match="its Content-Length is not a number of bytes"):
-        get(http, order(server.url, md5=MD5), tmp_path)
-    with serving(odd, answer(DATA)) as server:
-        assert get(http, order(server.url, md5=MD5), tmp_path, within=10).data == DATA
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\n" + DATA, "its Content-Length is not a number of bytes"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "its Content-Lengths differ"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the answer is not HTTP"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\n\r\n", "which is no URL"),
+    ],
+)
+def test_a_source_that_answers_nonsense_is_asked_once_and_the_next_one_instead(http, tmp_path, odd, words):
+    with serving(raw(odd)) as server:
+        with pytest.raises(Refused, match=words):
+            get(http, order(server.url, md5=MD5), tmp_path, within=10)
+        assert len(server.requests) == 1
+        with serving(answer(DATA)) as second:
+            mirrored = order(server.url, md5=MD5, mirrors=(second.url,))
+            assert get(http, mirrored, tmp_path, within=10).data == DATA
+
+
+def test_each_reason_of_tries_that_fail_is_told_once_whatever_numbers_are_in_it(http, tmp_path):
+    told = []
+    says = [
+        answer(b"", "503 Busy"),
+        cut(4000),
+        cut(4001),
+        answer(b"", "429 Slow"),
+        answer(b"", "503 Busy"),
+        answer(DATA),
+    ]
+    with serving(*says) as server:
+        terms = Terms(20, put_off=lambda error: told.append(str(error)))
+        with fetch(http, order(server.url, md5=MD5), Expected("md5", MD5, "x"), tmp_path / "d" / "part", terms):
+            pass
+        assert len(server.requests) == 6
+    name = f"{server.url}/agent-1.tar.gz"
+    assert told == [f"{name} answered 503", f"{name}: the answer was cut short"]
 
 
 def test_a_whole_part_that_was_not_yet_proven_is_taken(http, tmp_path):

@@ -520,7 +520,7 @@ BAD_REPLIES = {
     "nothing": (answer(b""), Refused),
     "truncated": (answer(b'{"errorMessage":"","desiredAgents":[', length=100), TryLater),
     "cut by the server": (answer(b'{"errorMessage":"","desiredAgents":['), Refused),
-    "no HTTP at all": (raw(b"what?\r\n"), TryLater),
+    "no HTTP at all": (raw(b"what?\r\n"), Refused),
     "500": (answer(b'{"errorMessage":"","desiredAgents":[]}', "500 Internal Server Error"), TryLater),
     "a redirect": (answer(b"", "302 Found", "Location: http://127.0.0.1:9/"), TryLater),
     "an error message": (answer(b'{"errorMessage":"no","desiredAgents":[]}'), Refused),
