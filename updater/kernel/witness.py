@@ -23,17 +23,17 @@ from updater.model.memory import Memory
 from updater.model.recognised import Recognised
 
 SETTLED = 10.0  # age in seconds from which a process that works below its install is expected to stay there
-_TICKS = os.sysconf("SC_CLK_TCK")
+TICKS = os.sysconf("SC_CLK_TCK")  # in a second
 
 
 def ticks() -> int:
     """The current time in clock ticks since the boot, as in the start times of processes."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS)
 
 
 def seconds_since(begin: int) -> float:
     """Seconds since a time in clock ticks since the boot."""
-    return (ticks() - begin) / _TICKS
+    return (ticks() - begin) / TICKS
 
 
 def started(table: Table, install: Path, mark: Mark, since: int, boot: str) -> Recognised:

@@ -118,13 +118,13 @@ class Memory(Outcomes, frozen=True):
     def doubting(self, observed: Observed) -> "Memory":
         """The memory after a look within the watch: the status and the processes may contradict each other.
 
-        A stopped version may also still hold a port.
+        A stopped version may also keep it from running.
         """
         if not self.is_watched or self.trial is None or self.trial.version != observed.current:
             return self
         is_stopped = observed.state is State.STOPPED and not observed.absent
         doubts = self.trial.doubts + 1 if is_stopped and observed.processes else 0
-        held_up, lost = observed.in_use or self.trial.held_up, self.trial.lost + observed.absent
+        held_up, lost = observed.held_up or self.trial.held_up, self.trial.lost + observed.absent
         return replace(self, trial=replace(self.trial, doubts=doubts, lost=lost, held_up=held_up))
 
     def trying_again(self, version: str) -> "Memory":
@@ -161,15 +161,15 @@ class Memory(Outcomes, frozen=True):
             return self
         return self.started_again(version, moment) if trial.failure or not trial.until else self
 
-    def started_again(self, version: str, moment: "Moment", in_use: str = "") -> "Memory":
-        """The memory just after the updater has started `version`: its watch begins (again). in_use: see `Observed`."""
+    def started_again(self, version: str, moment: "Moment", held_up: str = "") -> "Memory":
+        """The memory just after the updater has started `version`: its watch begins (again). held_up: see `Observed`."""
         trial = self.trial
         if trial is None or trial.version != version or (trial.failure and self._leads_back):
             return self
         until = moment.now + moment.watch
         died = trial.died or trial.until > 0 or trial.failure != ""
         begun = replace(trial, until=until, failure="", evidence="", boot=moment.boot, began=moment.now, died=died)
-        return replace(self, trial=replace(begun.forgetting(), held_up=in_use))
+        return replace(self, trial=replace(begun.forgetting(), held_up=held_up))
 
     def beginning(self, version: str, boot: str, token: str, since: int) -> "Memory":
         """The memory just before a start of `version`: no watch of an earlier start counts for it. See Processes."""

@@ -65,7 +65,7 @@ class Observed:
     cut_off: bool = False  # it reports `stoped`, but the end of its last start was not seen
     occupied: frozenset[str] = frozenset()  # versions with processes left in their directories
     crowding: frozenset[str] = frozenset()  # those of `occupied` whose processes belong to the agent
-    in_use: str = ""  # which ports stopped versions of the agent still hold, in words; only within its watch
+    held_up: str = ""  # which stopped versions may keep it from running, in words; only within its watch
     own: bool = False  # this is the updater itself
     changing: bool = False  # whether a turn was changing the agent when it was observed
     at: float = 0  # when the status was asked, Unix seconds

@@ -37,6 +37,7 @@ class Processes(msgspec.Struct, frozen=True, kw_only=True):
     left: Mapping[str, frozenset[str]] = {}  # version -> its processes that were still there some time after its stop
     there: Mapping[str, frozenset[str]] = {}  # version -> other programs' processes that work in its directory
     lingering: frozenset[str] = frozenset()  # those of `left` that are the agent itself, which takes long to end
+    lingering_since: int = 0  # when the last of them was stopped, in clock ticks since the boot
     remark: str = ""  # which processes the last switch left behind, for the outcome
 
     def known(self, version: str) -> Recognised | None:
@@ -71,17 +72,23 @@ class Processes(msgspec.Struct, frozen=True, kw_only=True):
         return replace(self, running=replace(found, under_way=False), begun=begun)
 
     def leaving(
-        self, version: str, left: frozenset[str], remark: str | None = None, main: frozenset[str] = frozenset()
+        self,
+        version: str,
+        left: frozenset[str],
+        remark: str | None = None,
+        main: frozenset[str] = frozenset(),
+        now: int = 0,
     ) -> Self:
         """The memory after a stop of `version` that left these processes.
 
-        remark: the new one; None keeps the old one; main: those that were main processes of the version.
+        remark: the new one; None keeps the old one; main: those that were main processes of the version; now: in clock ticks
+        since the boot, if `main` is given.
         """
         others = {one: processes for one, processes in self.left.items() if one != version}
         left_now = others | ({version: left} if left else {})
         lingering = (self.lingering - self.left.get(version, frozenset())) | ((self.lingering | main) & left)
-        remark = self.remark if remark is None else remark
-        return replace(self.ended(version), left=left_now, lingering=lingering, remark=remark)
+        remark, since = self.remark if remark is None else remark, now if main & left else self.lingering_since
+        return replace(self.ended(version), left=left_now, lingering=lingering, lingering_since=since, remark=remark)
 
     def finding(self, version: str, there: frozenset[str]) -> Self:
         """The memory after other programs' processes were found in the directory of `version`."""

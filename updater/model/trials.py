@@ -45,7 +45,9 @@ class Trial(msgspec.Struct, frozen=True):
     # Whether it has died, was started again after a start of it had failed, or was left before it ran and is here again:
     died: bool = False
     told: bool = False  # whether an outcome has told of its failure while another version was ordered
-    held_up: str = ""  # which ports stopped versions still held since its last start, in words: its death tells nothing
+    held_up: str = (
+        ""  # which stopped versions may have kept it from running since its last start: its death tells nothing
+    )
     again: bool = False  # whether it had its second start after dying while another version's processes ran
 
     def after_probe(

@@ -15,7 +15,7 @@ from dataclasses import replace
 from updater.errors import TryLater
 from updater.host.context import Host
 from updater.host.observe import observe
-from updater.kernel import held_ports, processes, witness
+from updater.kernel import hold_ups, processes, witness
 from updater.kernel.pid_files import pid_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import age
@@ -86,9 +86,9 @@ def _close_look(host: Host, seen: Observed, memory: Memory, began: float) -> Obs
     staying = processes.alive(one.identity for one in found)
     mains, alone = witness.of_start(table, found, install, memory.known(seen.current), host.boot)
     listeners = {} if alone else witness.listeners(table, (one for one in found if one.identity in staying))
-    in_use = held_ports.in_use(table, memory) if memory.lingering else ""
+    held_up = hold_ups.in_words(memory, host.config.timeouts.stop)
     return replace(
-        seen, processes=staying, mains=mains & staying, mains_alone=alone, listeners=listeners, in_use=in_use
+        seen, processes=staying, mains=mains & staying, mains_alone=alone, listeners=listeners, held_up=held_up
     )
 
 

@@ -18,8 +18,7 @@ from updater.artifact import download, installing, kept_tarball
 from updater.errors import ControlFailed, Interrupted, Refused, TryLater, UpdaterError
 from updater.host import control_script, operator_requests
 from updater.host.context import Host
-from updater.kernel import agent_environment, held_ports, witness
-from updater.kernel.processes import Table
+from updater.kernel import agent_environment, hold_ups, witness
 from updater.meta_client import heartbeats
 from updater.model.actions import Action, Source, Step
 from updater.model.layout import MARKER
@@ -208,7 +207,7 @@ class Executor:
         remark = "; ".join(filter(None, (before, words)))
         memory = self.memory
         if words or version in memory.left or remark != memory.remark or memory.is_cut_off(version, self.host.boot):
-            self.note(lambda memory: memory.leaving(version, left, remark, main))
+            self.note(lambda memory: memory.leaving(version, left, remark, main, witness.ticks()))
         if words:
             log.warning("%s: %s", self.order.name, words)
             self.remarks.append(words)
@@ -249,8 +248,8 @@ class Executor:
             reason, evidence = str(e), e.evidence
             self.note(lambda memory: memory.failed(action.version, reason.partition(" ")[2], evidence))
             raise
-        in_use, moment = held_ports.in_use(Table(), self.memory) if self.memory.lingering else "", self.host.moment()
-        self.note(lambda memory: memory.started_again(action.version, moment, in_use).recognising(found))
+        held_up, moment = hold_ups.in_words(self.memory, self.host.config.timeouts.stop), self.host.moment()
+        self.note(lambda memory: memory.started_again(action.version, moment, held_up).recognising(found))
         self.note_late_processes()
 
     def _prune(self, action: Action) -> None:

@@ -66,7 +66,7 @@ def _lost(observed: Observed, memory: Memory, now: float) -> str:
 def crowded(observed: Observed, memory: Memory, now: float) -> str:
     """Why it is started again: it died while another version's processes still ran. "" if that was tried already.
 
-    Where they held a port of the agent since its last start, its death tells nothing, however often it was tried.
+    Where they were the agent itself, its death tells nothing, however often it was tried (`hold_ups`).
     """
     trial, others = _trial(observed, memory), sorted(observed.crowding - {observed.current})
     died = death(observed, memory, now)

@@ -4,10 +4,11 @@
 - Other versions that run are stopped by their own control.
 - A pid file that names another program's process is removed.
 - If the start fails while another version's processes live, it is tried again when they have ended.
-- A start is no verdict while a stopped version, which takes long to end, holds the agent's port: that end is waited for.
+- A start is no verdict while a stopped version takes long to end: that end is waited for, see `hold_ups`.
 - A start has failed if its status is `started`, but it leaves no process or only a zombie.
 """
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -20,8 +21,9 @@ from updater import durable_files
 from updater.errors import ControlFailed, TryLater
 from updater.host import control_script, start_output
 from updater.host.context import Host
-from updater.kernel import held_ports, processes, witness
+from updater.kernel import processes, witness
 from updater.kernel.agent_environment import Mark
+from updater.kernel.hold_ups import HoldUps
 from updater.kernel.pid_files import pid_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import Process
@@ -59,8 +61,8 @@ class Start:
         self._last: tuple[Mark, int] | None = None
         if memory.begun and memory.is_cut_off(version, host.boot):
             self._last = Mark(memory.begun.token), memory.begun.since
-        self._departing: Mapping[str, frozenset[str]] = {}
-        self._held_up_by = self._unburied = frozenset[str]()  # see `_lingering`, and `witness.unburied` for zombies
+        self._hold_ups = HoldUps(self._install, memory, {}, host.boot, host.config.timeouts.stop)
+        self._held_up_by = self._unburied = frozenset[str]()  # see `HoldUps`, and `witness.unburied` for zombies
 
     def clear_the_way(self) -> dict[str, frozenset[str]]:
         """Stop the other versions that run; returns version -> processes that still run.
@@ -146,20 +148,19 @@ class Start:
     def run(self, patient: bool = False, departing: Mapping[str, frozenset[str]] = MappingProxyType({})) -> Recognised:
         """Start the version; returns its processes. Raises ControlFailed if it is not started in time.
 
-        Raises TryLater instead while that may be due to a stopped version that takes long to end (`_lingering`).
+        Raises TryLater instead while that may be due to a stopped version that takes long to end (`HoldUps`).
         patient: first wait for other versions' processes; departing: version -> those that its stop may still be ending.
         """
-        self._departing = departing
+        self._hold_ups = dataclasses.replace(self._hold_ups, departing=departing)
         if patient:
             processes.wait_until_gone(frozenset().union(*self._others().values()), self._patience())
-            limit = time.monotonic() + self._host.config.timeouts.stop
-            self._held_up_by = processes.wait_until_gone(self._lingering(), limit)
+            self._held_up_by = self._hold_ups.await_end(self._ports())
         found, problem = (None, "is not started") if self._held_up_by else self._tried()
         if found:
             return found
         evidence = control_script.tail(self._output, MAX_EVIDENCE)
-        problem = f"{self._version} {'; '.join(filter(None, (problem, self._in_words(self._port_holders(evidence)))))}"
-        if lingering := self._unburied or self._held_up_by or self._lingering():
+        problem = f"{self._version} {'; '.join(filter(None, (problem, self._hold_ups.in_words(self._ports()))))}"
+        if lingering := self._unburied or self._held_up_by or self._hold_ups.lingering(self._ports()):
             ends = ", ".join(sorted(one.partition(".")[0] for one in lingering))
             gone = "was reaped by its parent" if self._unburied else "has ended"
             raise TryLater(f"{problem}; tried again when process {ends} {gone}", evidence=evidence)
@@ -181,11 +182,10 @@ class Start:
         problem: of the first try; crowd: the other versions' processes before it, in words; services: the result of
         `_services`. Those may hold a port that the agent needs, and are waited for too, but may stay.
         """
-        others, deadline, lingering = self._others(), self._patience(), self._lingering()
+        others, deadline, lingering = self._others(), self._patience(), self._hold_ups.lingering(self._ports())
         here = _in_words(others) or crowd or _in_words(services, "in") or "it ends"
         log.warning("%s: %s %s, while %s", self._order.name, self._version, problem, here)
-        limit = time.monotonic() + self._host.config.timeouts.stop
-        self._held_up_by = processes.wait_until_gone(lingering, limit)
+        self._held_up_by = self._hold_ups.await_end(self._ports())
         if self._held_up_by or (
             processes.wait_until_gone(frozenset().union(*others.values()), deadline) and not lingering
         ):
@@ -197,7 +197,7 @@ class Start:
     def _services(self) -> dict[str, frozenset[str]]:
         """Version -> living processes that may belong to the agent, but are not recognised as its own."""
         found = witness.services_by_version(Table(), self._agent.path, self._memory, self._host.boot)
-        for version, several in self._departing.items():
+        for version, several in self._hold_ups.departing.items():
             if lives := processes.alive(several):
                 found[version] = found.get(version, frozenset()) | lives
         return found
@@ -210,6 +210,10 @@ class Start:
     @property
     def _output(self) -> Path:
         return self._host.layout.output(self._order.name)
+
+    def _ports(self) -> frozenset[int]:
+        """The ports that its output says are in use."""
+        return start_output.ports_in_use(control_script.tail(self._output, MAX_EVIDENCE))
 
     def _once(self) -> tuple[Recognised | None, str]:
         """One try; returns (its processes, "") or (None, why it is not started)."""
@@ -262,36 +266,6 @@ class Start:
         """The same, but only the processes that the memory knows."""
         here = {version: processes.alive(left) for version, left in self._memory.left.items()}
         return {version: left for version, left in here.items() if left and version != self._version}
-
-    def _port_holders(self, evidence: str) -> dict[int, Process]:
-        """Port -> the process that holds it, of the ports that the agent used before or still holds, or that its output names.
-
-        The version's own processes do not count, unless they are of an earlier start.
-        """
-        known, table = self._memory.running.ports if self._memory.running else frozenset(), Table()
-        ports = known | start_output.ports_in_use(evidence) | held_ports.by_lingering(table, self._memory).keys()
-        own, before = self._versions(), self._memory.lingering.union(*self._departing.values())
-        held = table.holders(ports).items()
-        return {port: one for port, one in held if one.identity in before or own.get(one.pid) != self._version}
-
-    def _lingering(self) -> frozenset[str]:
-        """Processes of stopped versions that are the agent itself and take long to end, if the start may fail for them.
-
-        They are of an earlier start of this version, or hold a port of the agent.
-        """
-        lives = processes.alive(self._memory.lingering)
-        held = self._port_holders(control_script.tail(self._output, MAX_EVIDENCE)) if lives else {}
-        return lives & (self._memory.left.get(self._version, frozenset()) | {one.identity for one in held.values()})
-
-    def _versions(self) -> dict[int, str]:
-        """Process id -> version, of the agent's own processes, and of those that a stop has left running or is still ending."""
-        found = {one.pid: version for version, several in self._by_version().items() for one in several}
-        for version, several in (*self._memory.left.items(), *self._departing.items()):
-            found |= {int(one.partition(".")[0]): version for one in processes.alive(several)}
-        return found
-
-    def _in_words(self, held: Mapping[int, Process]) -> str:
-        return held_ports.in_words(held, self._versions() if held else {})
 
 
 def _in_words(left: Mapping[str, frozenset[str]], by: str = "of") -> str:

@@ -1,4 +1,4 @@
-"""A stopped version that takes long to give up its port: no verdict on the next one while it lives, nor on the way back."""
+"""A stopped version that takes long to end: no verdict on the next one while it lives, nor on the way back."""
 
 import os
 import re
@@ -30,6 +30,20 @@ status) if running; then echo started; else echo stoped; fi ;;
 esac
 """
 LATE = AGENT.replace("if port:", "time.sleep(1.0)\nif port:", 1)
+# They need what no port tells, within DELAY seconds.
+LOCKS = """import fcntl
+lock = open("../lock", "w")
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except OSError:
+    sys.exit(1)
+"""
+NAMES = """s = socket.socket(socket.AF_UNIX)
+try:
+    s.bind("\\0" + __import__("os").path.dirname(__import__("os").getcwd()))
+except OSError:
+    sys.exit(1)
+"""
 
 
 @pytest.fixture
@@ -144,3 +158,45 @@ def test_what_dies_again_when_the_port_is_free_is_rejected(host, site, order, po
     os.kill(old, signal.SIGKILL)
     until("it is rejected", lambda: order("2").rejected, within=30)
     assert (current(host), status(host)) == ("1", State.STARTED)
+
+
+def takes(what, delay):
+    return AGENT.replace("if port:", f"time.sleep({delay})\n{what}if port:", 1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("delay", [0.1, 1.0], ids=["at its start", "later"])
+@pytest.mark.parametrize("what", [LOCKS, NAMES], ids=["a lock", "a socket's name"])
+def test_a_version_that_dies_beside_the_stopped_one_is_tried_again_when_that_has_ended(host, site, order, what, delay):
+    """It may hold anything that the next one needs, and here ends within the time of a stop."""
+    host.reconfigure(replace(host.config, watch=4.0))
+    with_timeouts(host, start=2.5, stop=20.0)
+    publish(site, "1", BINDS_LATE, 0, 12, takes(what, 0))
+    publish(site, "2", BINDS_LATE, 0, 0, takes(what, delay))
+    until("1 is proven", lambda: order("1").good, within=30)
+    old = int((here(host, "1") / "pid").read_text())
+    order("2")
+    until("2 has died", lambda: status(host) is State.STOPPED)
+    assert alive(old)
+    memory = order("2")
+    assert (current(host), status(host), memory.rejected, alive(old)) == ("2", State.STARTED, None, False)
+    until("it is proven", lambda: order("2").good == "2", within=30)
+    assert [told["result"] for told in site.outcomes()] == ["done", "done"]
+
+
+@pytest.mark.long
+def test_what_a_version_leaves_for_ever_and_no_port_holds_up_the_verdict_for_three_stops_only(host, site, order):
+    host.reconfigure(replace(host.config, watch=4.0))
+    with_timeouts(host, start=2.5, stop=2.0)
+    publish(site, "1", BINDS_LATE, 0, 600)
+    publish(site, "2", BINDS_LATE, 0, 0, "import time\ntime.sleep(0.5)\n")
+    until("1 is proven", lambda: order("1").good, within=30)
+    old = int((here(host, "1") / "pid").read_text())
+    try:
+        order("2")
+        until("2 has died", lambda: status(host) is State.STOPPED)
+        assert order("2").rejected is None
+        until("it is rejected", lambda: order("2").rejected, within=60)
+        assert (current(host), status(host), alive(old)) == ("1", State.STARTED, True)
+    finally:
+        os.kill(old, signal.SIGKILL)
