@@ -62,10 +62,9 @@ def selectors(begun: str) -> list[str]:
     kind, colon, value = begun.partition(":")
     if not colon:
         return _begun(begun, (f"{one}:" for one in KINDS))
-    if kind == "hosts":
-        known, comma, last = value.rpartition(",")
-        return [f"hosts:{known}{comma}{name}" for name in hosts(last)]
-    return [f"label:{one}" for one in labels(value)] if kind == "label" else []
+    offers = {"hosts": hosts, "labels": labels}.get(KINDS[kind].completed_from) if kind in KINDS else None
+    known, comma, last = value.rpartition(",") if kind in KINDS and KINDS[kind].is_list else ("", "", value)
+    return [f"{kind}:{known}{comma}{one}" for one in offers(last)] if offers else []
 
 
 def labels(begun: str) -> list[str]:

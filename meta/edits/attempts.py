@@ -20,7 +20,7 @@ from meta.hosts.similar_names import nearly_selecting, no_hosts
 from meta.hosts.standing import rejects
 from meta.hosts.table import HostTable
 from meta.records.model import Override, Record, RecordSet
-from meta.records.selectors import Hosts, Selector
+from meta.records.selectors import Selector
 from updater.wire.heartbeat import REFUSED, ROLLED_BACK, Desired
 from updater.wire.text import counted
 
@@ -98,10 +98,11 @@ def _with_override(record: Record, selector: Selector, attempt: int) -> Record:
 def require_hosts(table: HostTable, records: RecordSet, selectors: Iterable[Selector]) -> None:
     """Raises NotThere for a selector that no known host matches, or that names an unknown host."""
     for selector in selectors:
-        if isinstance(selector, Hosts):
-            if new := [name for name in sorted(selector.hosts) if table.get(name) is None]:
-                raise NotThere(no_hosts(new, table.folded_names()))
-        elif not any(selector.matches(name, records.labels.get(name, {})) for name in table.names()):
+        if new := [name for name in sorted(selector.names) if table.get(name) is None]:
+            raise NotThere(no_hosts(new, table.folded_names()))
+        if not selector.names and not any(
+            selector.matches(name, records.labels.get(name, {})) for name in table.names()
+        ):
             nearly = nearly_selecting(selector, table.folded_names())
             raise NotThere(*nearly or [f"no host that has reported matches {selector.in_words()}"])
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from meta.records.history import BAN, HOST, LABELS, ORDER, RECORD, TARBALL, Change
 from meta.records.model import CHANGEABLE
-from meta.records.selectors import Hosts, Selector, selector_of
+from meta.records.selectors import Selector, selector_of
 from updater.wire.text import counted
 
 _SHOWN_HOSTS = 10  # host names shown of those added to a list, and of those removed
@@ -91,23 +91,19 @@ def _by_place(overrides: list[dict[str, Any]]) -> dict[_Place, dict[str, Any]]:
 
 def _relisted(old: Mapping[_Place, Any], new: Mapping[_Place, Any]) -> list[tuple[_Place, _Place]]:
     """(place before, place after) of lists of hosts that gained or lost names and set the same fields as before."""
-    gone = [place for place in old if place not in new and isinstance(place[0], Hosts)]
-    come = [place for place in new if place not in old and isinstance(place[0], Hosts)]
+    gone = [place for place in old if place not in new and place[0].names]
+    come = [place for place in new if place not in old and place[0].names]
     pairs = []
     for place in gone:
-        same = (p for p in come if _values(new[p]) == _values(old[place]) and _hosts(p) & _hosts(place))
+        same = (p for p in come if _values(new[p]) == _values(old[place]) and p[0].names & place[0].names)
         if other := next(same, None):
             come.remove(other)
             pairs.append((place, other))
     return pairs
 
 
-def _hosts(place: _Place) -> frozenset[str]:
-    return place[0].hosts if isinstance(place[0], Hosts) else frozenset()
-
-
 def _hosts_moved(before: Selector, after: Selector) -> str:
-    old, new = _hosts((before, 0)), _hosts((after, 0))
+    old, new = before.names, after.names
     return "hosts " + " ".join(filter(None, (_some("+", new - old), _some("-", old - new))))
 
 

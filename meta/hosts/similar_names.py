@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from meta.hosts.sorted_names import Folded, folded, starting
 from meta.records.model import RecordSet
-from meta.records.selectors import Glob, Hosts, Prefix, Selector
+from meta.records.selectors import Selector
 from meta.suggestions import no_such_hosts
 from updater.wire.names import is_any_machine_s
 
@@ -75,8 +75,8 @@ def doubts(before: RecordSet, after: RecordSet, known: Folded) -> Doubts:
     warnings, strangers = [], []
     looks = iter(range(LOOKS))
     for selector in dict.fromkeys(_new(before, after)):
-        if isinstance(selector, Hosts):
-            unknown = [name for name in sorted(selector.hosts) if name not in known]
+        if selector.is_list:
+            unknown = [name for name in sorted(selector.names) if name not in known]
             near = nearly_fitting(unknown, known)
             warnings += [f"no host {name} has reported; did you mean {near[name]}?" for name in near]
             strangers += [left] if (left := [name for name in unknown if name not in near]) else []
@@ -87,7 +87,7 @@ def doubts(before: RecordSet, after: RecordSet, known: Folded) -> Doubts:
 
 
 def nearly_selecting(selector: Selector, known: Folded, looks: Iterator[int] | None = None) -> list[str]:
-    """Return a line that suggests what a prefix or a glob that fits no host was meant to be; [] if there is none.
+    """Return a line that suggests what a selector that fits no host was meant to be; [] if there is none.
 
     looks: yields one item for each name that may be compared.
     """
@@ -107,20 +107,10 @@ def _new(before: RecordSet, after: RecordSet) -> Iterable[Selector]:
 
 
 def _but_for_case(selector: Selector, known: Folded, looks: Iterator[int]) -> str:
-    """Return what a prefix or a glob that fits no host would have to be to fit one; "" if there is nothing."""
-    if isinstance(selector, Prefix):
-        prefix = selector.prefix
-        small = prefix.lower()
-        alike = (name for name in known.alike(folded(prefix)) if name.lower().startswith(small))
-        host = (
-            "" if starting(known.ordered, prefix) else next((name for name, _ in zip(alike, looks, strict=False)), "")
-        )
-        return f"prefix {host[: len(prefix)]}" if host else ""
-    return _glob_but_for_case(selector, known, looks) if isinstance(selector, Glob) else ""
-
-
-def _glob_but_for_case(selector: Glob, known: Folded, looks: Iterator[int]) -> str:
-    glob = selector.glob
+    """Return what a selector that fits no host would have to be to fit one; "" if there is nothing."""
+    glob = selector.glob_form
+    if not glob:
+        return ""
     start = _WILD.split(glob, maxsplit=1)[0]
     matches = re.compile(translate(glob), re.IGNORECASE).match
     small = glob == glob.lower()  # then names in small letters that it fits without case, it fits anyway
@@ -129,7 +119,7 @@ def _glob_but_for_case(selector: Glob, known: Folded, looks: Iterator[int]) -> s
         return ""
     exact = (known.ordered[at] for at in starting(known.ordered, start))
     fits = any(selector.matches(name, {}) for name, _ in zip(exact, looks, strict=False))
-    return "" if fits or next(looks, None) is None else f"host {meant}"
+    return "" if fits or next(looks, None) is None else selector.meant(meant)
 
 
 def doubtful(known: Folded) -> list[NameDoubt]:

@@ -8,6 +8,7 @@ one must not exceed the limit.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,17 +16,15 @@ import msgspec
 from meta.errors import EditRefused, Problem
 from meta.records.model import CHANGEABLE, RUN_AS, Record, RecordSet, attribute, resolve_matched
 from meta.records.model import selectors as selectors_of
-from meta.records.selectors import Glob, Hosts, Label, Prefix, Selector
+from meta.records.selectors import Selector
 from updater.wire.heartbeat import Desired, render_reply
 from updater.wire.limits import MAX_AGENTS, MAX_BODY, ROOM, agents_problem, reply_problem
-from updater.wire.names import hostname_problem
 
 Matched = frozenset[Selector]  # the selectors that define a class of hosts
 KnownHosts = Callable[[RecordSet], Mapping[Matched, int]]  # how many known hosts each class has under these records
 _SENT = tuple(key for key in (*CHANGEABLE, "mirrors") if key not in RUN_AS)  # the fields in a reply
 _NAMED = 3  # selectors that are listed in a message
 _encode = msgspec.json.Encoder().encode
-_WITNESS = "x"  # the name of a hypothetical host
 
 
 class Load(NamedTuple):
@@ -146,51 +145,28 @@ def _weight(value: Any) -> tuple[int, bool]:
 def _thought_up(records: RecordSet) -> Iterator[Matched]:
     """The class of one possible host of each selector, and of every host that is named or labelled."""
     there = selectors_of(records)
-    names: dict[str, Mapping[str, str]] = {}
-    for selector in there:
-        names |= {name: records.labels.get(name, {}) for name in _hosts_of(selector)}
-    names |= records.labels
+    hosts = {host for selector in there for host in selector.possible()} | {(name, ()) for name in records.labels}
     selecting = _selecting(there)
-    yield from {selecting(name, labels) for name, labels in names.items()}
-    for selector in there:
-        if isinstance(selector, Label):
-            key, _, value = selector.label.partition("=")
-            yield selecting(_WITNESS, {key: value})
+    yield from {selecting(name, dict(labels) or records.labels.get(name, {})) for name, labels in hosts}
 
 
 def _selecting(there: Iterable[Selector]) -> Callable[[str, Mapping[str, str]], Matched]:
-    """A function that returns which selectors select a host; lists and labels are indexed, as there may be many."""
-    lists: dict[str, list[Selector]] = {}
-    labelled: dict[str, Selector] = {}
+    """A function that returns which selectors select a host; those that name hosts or labels are indexed, as there may be
+    many."""
+    indexed: dict[str, list[Selector]] = {}
     others: list[Selector] = []
     for selector in there:
-        match selector:
-            case Hosts(hosts):
-                for host in hosts:
-                    lists.setdefault(host, []).append(selector)
-            case Label(label):
-                labelled[label] = selector
-            case _:
-                others.append(selector)
+        for one in selector.found_by:
+            indexed.setdefault(one, []).append(selector)
+        if not selector.found_by:
+            others.append(selector)
 
     def select(name: str, labels: Mapping[str, str]) -> Matched:
-        wanted = (label for key, value in labels.items() for label in (key, f"{key}={value}"))
-        by_label = [labelled[label] for label in wanted if label in labelled]
-        return frozenset([*lists.get(name, ()), *by_label, *(one for one in others if one.matches(name, labels))])
+        keys = (name, *labels, *(f"{key}={value}" for key, value in labels.items()))
+        tried = chain(others, *(indexed.get(key, ()) for key in keys))
+        return frozenset([one for one in tried if one.matches(name, labels)])
 
     return select
-
-
-def _hosts_of(selector: Selector) -> Iterable[str]:
-    match selector:
-        case Hosts(hosts):
-            return hosts
-        case Prefix(prefix):
-            return (prefix or _WITNESS,)
-        case Glob(glob):
-            tries = (glob.replace("*", stars).replace("?", "0") for stars in ("", _WITNESS))
-            return [one for one in tries if not hostname_problem(one) and selector.matches(one, {})]
-    return ()
 
 
 def _in_words(matched: Matched) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import msgspec
 
 from meta.records.model import RecordSet
-from meta.records.selectors import Label, selector_fields
+from meta.records.selectors import selector_fields
 
 
 def version_fingerprint(records: RecordSet, agent: str) -> str:
@@ -23,7 +23,7 @@ def version_fingerprint(records: RecordSet, agent: str) -> str:
     told = [(selector_fields(one.selector), one.release and one.release.version, one.cmd) for one in overrides]
     bans = sorted(ban.version for ban in records.bans if ban.agent == agent)
     found = hashlib.sha256(msgspec.json.encode([record.release.version, record.cmd, told, bans]))
-    keys = {one.selector.label.partition("=")[0] for one in overrides if isinstance(one.selector, Label)}
+    keys = {key for one in overrides for key in one.selector.label_keys}
     for host in sorted(records.labels) if keys else ():
         labels = records.labels[host]
         if chosen := sorted((key, labels[key]) for key in keys if key in labels):

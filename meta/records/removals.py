@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from meta.errors import Unconfirmed
 from meta.records.model import DIGESTS, Override, Record, RecordSet
-from meta.records.selectors import Hosts, Selector
+from meta.records.selectors import Selector
 
 SHOWN = 5  # names of what would be gone
 
@@ -62,7 +62,7 @@ def _lost(before: Record, after: Record) -> Iterator[str]:
 
 
 def _named(selectors: Collection[Selector]) -> set[str]:
-    return {host for one in selectors if isinstance(one, Hosts) for host in one.hosts}
+    return {host for one in selectors for host in one.names}
 
 
 def _is_missed(after: Record, override: Override) -> bool:

@@ -1,15 +1,15 @@
 """Selectors: which hosts an override, a label or a query is for. Pure.
 
-Each kind of selector is a class in KINDS. Everything that differs between kinds is in its class and in the two functions on
-pairs below, so that a new kind is added in this module alone.
+Each kind of selector is a class in KINDS, and everything that differs between kinds is in its class. A new kind must say what
+it `matches`, and the `problem` of a value; the other methods have defaults that are right, if less exact.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from fnmatch import fnmatchcase, translate
 from functools import lru_cache
 from string import ascii_letters, digits
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -17,50 +17,143 @@ from updater.wire.limits import LABEL_FORM, MAX_HOSTNAME, length_problem
 from updater.wire.names import hostname_problem
 from updater.wire.text import quoted
 
+Test = Callable[[str, Mapping[str, str]], bool]  # of a host's name and its labels
+Possible = tuple[str, tuple[tuple[str, str], ...]]  # a host: its name, its labels
 _NAMED_HOSTS = 3  # hosts of a list that are shown in a message
 _FIRST = ascii_letters + digits  # the first character of a host name
 _ANY = f"{_FIRST}._-"
 _PART = re.compile(r"\[!?\]?[^]]*]|.", re.DOTALL)  # a part of a glob: a pattern for one character, or `*`
 _WILDCARD = re.compile(r"[*?[]")
 _LABEL = re.compile(LABEL_FORM)
+_WITNESS = "x"  # a possible host, or a part of its name
 
 
-class Prefix(msgspec.Struct, frozen=True):
+class Selector(msgspec.Struct, frozen=True):
+    """A kind has one field, a text or a set of texts; its name is the key in a records file and in `--for`."""
+
+    form: ClassVar[str] = "{0}"  # of the value in `--for`; {0}: a name
+    is_list: ClassVar[bool] = False  # whether the value is a list of texts
+    by_name: ClassVar[bool] = True  # whether it depends on the host's name alone
+    completed_from: ClassVar[str] = ""  # what a shell completes its value from: `hosts` or `labels`
+
+    @classmethod
+    def problem(cls, value: str) -> str:
+        """Why this value can select no host, or "". value: the text, or one item of a list."""
+        raise NotImplementedError
+
+    @property
+    def field(self) -> tuple[str, Any]:
+        """(key, value) in a records file."""
+        [kind] = self.__struct_fields__
+        return kind, getattr(self, kind)
+
+    def matches(self, hostname: str, labels: Mapping[str, str]) -> bool:
+        raise NotImplementedError
+
+    def test(self) -> Test:
+        """`matches`, or a faster function with the same result."""
+        return self.matches
+
+    def in_words(self) -> str:
+        return " ".join(self.field)
+
+    @property
+    def glob_form(self) -> str:
+        """A shell pattern for the names of just its hosts, "" if there is none."""
+        return ""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The hosts that it lists."""
+        return frozenset()
+
+    @property
+    def label_keys(self) -> frozenset[str]:
+        """The keys of the labels on which it depends."""
+        return frozenset()
+
+    @property
+    def found_by(self) -> Collection[str]:
+        """Names or labels of which each of its hosts has one; () if there are none, so that it is tried on every host."""
+        return self.names
+
+    def possible(self) -> Iterable[Possible]:
+        """Some hosts that it selects."""
+        fitting = (self.glob_form.replace("*", stars).replace("?", "0") for stars in ("", _WITNESS))
+        return [(name, ()) for name in (*self.names, *fitting) if not hostname_problem(name) and self.matches(name, {})]
+
+    def query(self) -> dict[str, str]:
+        """A query of the REST API that returns all of its hosts, and few others."""
+        one = "".join(self.names) if len(self.names) == 1 else self.glob_form
+        return {"name": one} if one else {}
+
+    def meant(self, hostname: str) -> str:
+        """What was meant, in words, if it would select this host but for the case of letters."""
+        return f"host {hostname}"
+
+    def common(self, _other: "Selector") -> "Selector | None":
+        """As `common` below, if one of the two depends on more than names."""
+        return None
+
+
+class Prefix(Selector, frozen=True):
     """Selects the hosts whose name starts with the prefix."""
 
     prefix: str
 
+    @classmethod
+    def problem(cls, value: str) -> str:
+        return _pattern_problem("prefix", value, not hostname_problem(value))
+
     def matches(self, hostname: str, _labels: Mapping[str, str]) -> bool:
         return hostname.startswith(self.prefix)
+
+    def test(self) -> Test:
+        prefix = self.prefix
+        return lambda hostname, _labels: hostname.startswith(prefix)
 
     def in_words(self) -> str:
         return f"prefix {self.prefix}" if self.prefix else 'prefix ""'
 
-    @classmethod
-    def of(cls, value: str) -> "Prefix":
-        return cls(value)
+    @property
+    def glob_form(self) -> str:
+        return _WILDCARD.sub(r"[\g<0>]", self.prefix) + "*"
+
+    def meant(self, hostname: str) -> str:
+        return f"prefix {hostname[: len(self.prefix)]}"
 
 
-class Glob(msgspec.Struct, frozen=True):
+class Glob(Selector, frozen=True):
     """Selects the hosts whose whole name fits a shell pattern; case matters."""
 
     glob: str
 
+    @classmethod
+    def problem(cls, value: str) -> str:
+        return glob_problem(value, "glob")
+
     def matches(self, hostname: str, _labels: Mapping[str, str]) -> bool:
         return _pattern(self.glob).match(hostname) is not None
 
-    def in_words(self) -> str:
-        return f"glob {self.glob}"
+    def test(self) -> Test:
+        pattern = _pattern(self.glob)
+        return lambda hostname, _labels: pattern.match(hostname) is not None
 
-    @classmethod
-    def of(cls, value: str) -> "Glob":
-        return cls(value)
+    @property
+    def glob_form(self) -> str:
+        return self.glob
 
 
-class Hosts(msgspec.Struct, frozen=True):
+class Hosts(Selector, frozen=True):
     """Selects exactly these hosts."""
 
+    is_list = True
+    completed_from = "hosts"
     hosts: frozenset[str]
+
+    @classmethod
+    def problem(cls, value: str) -> str:
+        return hostname_problem(value)
 
     def matches(self, hostname: str, _labels: Mapping[str, str]) -> bool:
         return hostname in self.hosts
@@ -70,50 +163,67 @@ class Hosts(msgspec.Struct, frozen=True):
         more = len(names) - _NAMED_HOSTS
         return f"hosts {', '.join(names[:_NAMED_HOSTS])}" + (f" and {more} more" if more > 0 else "")
 
-    @classmethod
-    def of(cls, value: list[str]) -> "Hosts":
-        return cls(frozenset(value))
+    @property
+    def names(self) -> frozenset[str]:
+        return self.hosts
 
 
-class Label(msgspec.Struct, frozen=True):
+class Label(Selector, frozen=True):
     """Selects the hosts with this label: `env=staging`, or `env` for any value."""
 
+    form = "KEY=VALUE"
+    by_name = False
+    completed_from = "labels"
     label: str
+
+    @classmethod
+    def problem(cls, value: str) -> str:
+        return label_problem(value)
 
     def matches(self, _hostname: str, labels: Mapping[str, str]) -> bool:
         key, equals, value = self.label.partition("=")
         return labels.get(key) == value if equals else key in labels
 
-    def in_words(self) -> str:
-        return f"label {self.label}"
+    @property
+    def label_keys(self) -> frozenset[str]:
+        return frozenset((self.label.partition("=")[0],))
 
-    @classmethod
-    def of(cls, value: str) -> "Label":
-        return cls(value)
+    @property
+    def found_by(self) -> Collection[str]:
+        return (self.label,)
+
+    def possible(self) -> Iterable[Possible]:
+        key, _, value = self.label.partition("=")
+        return [(_WITNESS, ((key, value),))]
+
+    def query(self) -> dict[str, str]:
+        return {"label": self.label}
+
+    def common(self, other: Selector) -> Selector | None:
+        if self.label_keys != other.label_keys:
+            return None
+        if "=" in self.label and "=" in other.field[1]:
+            return NO_HOST
+        return self if "=" in self.label else other
 
 
-Selector = Prefix | Glob | Hosts | Label
-# By the key in a records file and in `--for`. A kind's value is text, or a list of texts.
-KINDS: dict[str, type[Prefix] | type[Glob] | type[Hosts] | type[Label]] = {
-    "prefix": Prefix,
-    "glob": Glob,
-    "hosts": Hosts,
-    "label": Label,
-}
-LISTS = ("hosts",)  # the kinds whose value is a list
-WAYS = "prefix:{0}, glob:{0}, hosts:{0} or label:KEY=VALUE"  # how each is written as text
+KINDS: dict[str, type[Selector]] = {kind.__struct_fields__[0]: kind for kind in (Prefix, Glob, Hosts, Label)}
+# How each is written as text; {0}: a name.
+WAYS = " or ".join(", ".join(f"{key}:{kind.form}" for key, kind in KINDS.items()).rsplit(", ", 1))
+NO_HOST = Hosts(frozenset())  # selects no host
 
 
 def selector_fields(selector: Selector) -> dict[str, Any]:
     """{key: value} of the selector in a records file."""
-    [(key, value)] = msgspec.structs.asdict(selector).items()
-    return {key: sorted(value) if key in LISTS else value}
+    key, value = selector.field
+    return {key: sorted(value) if selector.is_list else value}
 
 
 def selector_of(fields: Mapping[str, Any]) -> Selector:
     """The inverse of selector_fields; `fields` may hold an override's other fields too. Checks nothing."""
     [key] = KINDS.keys() & fields.keys()
-    return KINDS[key].of(fields[key])
+    make: Callable[[Any], Selector] = KINDS[key]
+    return make(frozenset(fields[key]) if KINDS[key].is_list else fields[key])
 
 
 def fields_of_text(text: str) -> dict[str, Any] | None:
@@ -121,28 +231,20 @@ def fields_of_text(text: str) -> dict[str, Any] | None:
     kind, colon, value = text.partition(":")
     if not colon or kind not in KINDS:
         return None
-    return {kind: value.split(",") if kind in LISTS else value}
+    return {kind: value.split(",") if KINDS[kind].is_list else value}
 
 
-def selector_problem(kind: str, value: str) -> str:
-    """Why this value can select no host, or "". value: the text, or one item of a list."""
-    if kind == "label":
-        return label_problem(value)
-    return hostname_problem(value) if kind in LISTS else pattern_problem(kind, value)
+def glob_problem(text: str, key: str) -> str:
+    """Why no possible host name fits this shell pattern, or ""."""
+    parts = [part for part in _PART.findall(text) if part != "*"]
+    first = _ANY if text.startswith("*") else _FIRST
+    allowed = zip(parts, [first, *(_ANY for _ in parts[1:])], strict=False)
+    return _pattern_problem(key, text, all(any(fnmatchcase(c, part) for c in known) for part, known in allowed))
 
 
-def pattern_problem(key: str, text: str) -> str:
-    """Why no possible host name starts with this prefix, or matches this glob (any other key), or ""."""
-    if problem := length_problem(key, text, MAX_HOSTNAME):
-        return problem
-    if key == "prefix":
-        fits = not hostname_problem(text)
-    else:
-        parts = [part for part in _PART.findall(text) if part != "*"]
-        first = _ANY if text.startswith("*") else _FIRST
-        allowed = zip(parts, [first, *(_ANY for _ in parts[1:])], strict=False)
-        fits = all(any(fnmatchcase(c, part) for c in known) for part, known in allowed)
-    return "" if fits else f"{key} {quoted(text)} fits no host: a hostname has only letters, digits, '.', '_' and '-'"
+def _pattern_problem(key: str, text: str, fits: bool) -> str:
+    wrong = f"{key} {quoted(text)} fits no host: a hostname has only letters, digits, '.', '_' and '-'"
+    return length_problem(key, text, MAX_HOSTNAME) or ("" if fits else wrong)
 
 
 def label_problem(text: str) -> str:
@@ -153,76 +255,41 @@ def label_problem(text: str) -> str:
     return f"label {quoted(text)} is not KEY or KEY=VALUE, each 1 to 63 letters, digits, '.', '_' or '-'"
 
 
-# --- pairs of selectors ---
-
-NO_HOST = Hosts(frozenset())  # selects no host
-
-
 def common(one: Selector, other: Selector) -> Selector | None:
     """The selector of just the hosts that both select, NO_HOST if there are none. None if there is no such selector, or if it
     is not known which."""
-    simple, simpler = _simplest(one), _simplest(other)
-    if simple == simpler or _within(simple, simpler):
+    if one == other or _covers(other, one):
         return one
-    if _within(simpler, simple):
+    if _covers(one, other):
         return other
-    if isinstance(simple, Label) and isinstance(simpler, Label):
-        return _common_label(simple, simpler)
-    if isinstance(simple, Label) or isinstance(simpler, Label):
-        return None
-    if isinstance(simple, Hosts):
-        return _listed(one, simple, simpler)
-    if isinstance(simpler, Hosts):
-        return _listed(other, simpler, simple)
-    return None if _may_overlap(simple, simpler) else NO_HOST
-
-
-def _listed(selector: Selector, listed: Hosts, other: Selector) -> Selector:
-    """As `common`. listed: the hosts that the selector selects."""
-    both = frozenset(host for host in listed.hosts if other.matches(host, {}))
-    return selector if both == listed.hosts else Hosts(both)
-
-
-def _common_label(one: Label, other: Label) -> Selector | None:
-    (key, equals, _), (other_key, other_equals, _) = one.label.partition("="), other.label.partition("=")
-    if key != other_key:
-        return None
-    if equals and other_equals:
-        return NO_HOST
-    return one if equals else other
-
-
-def _may_overlap(one: Prefix | Glob, other: Prefix | Glob) -> bool:
-    """Whether some possible host may be selected by both. False is certain."""
+    if not (one.by_name and other.by_name):
+        return one.common(other)
+    for selector, rest in ((one, other), (other, one)):
+        if (listed := _listed(selector)) is not None:
+            both = frozenset(host for host in listed if rest.matches(host, {}))
+            return selector if both == listed else Hosts(both)
     (head, tail), (other_head, other_tail) = _ends(one), _ends(other)
     heads = head.startswith(other_head) or other_head.startswith(head)
-    return heads and (tail.endswith(other_tail) or other_tail.endswith(tail))
+    return None if heads and (tail.endswith(other_tail) or other_tail.endswith(tail)) else NO_HOST
 
 
-def _simplest(selector: Selector) -> Selector:
-    """An equivalent simpler selector: a glob without wildcards is a host, and one with only a final `*` is a prefix."""
-    if not isinstance(selector, Glob):
-        return selector
-    if not _WILDCARD.search(selector.glob):
-        return Hosts(frozenset((selector.glob,)))
-    if selector.glob.endswith("*") and not _WILDCARD.search(selector.glob[:-1]):
-        return Prefix(selector.glob[:-1])
-    return selector
+def _covers(wide: Selector, narrow: Selector) -> bool:
+    """Whether what the names of `narrow` have in common shows that `wide` selects them. True is certain."""
+    head, star, tail = wide.glob_form.partition("*")
+    beginning, end = _ends(narrow)
+    return bool(star) and not _WILDCARD.search(head + tail) and beginning.startswith(head) and end.endswith(tail)
 
 
-def _within(one: Selector, other: Selector) -> bool:
-    """Whether `other` is a prefix that all hosts of `one` have."""
-    return isinstance(other, Prefix) and _ends(one)[0].startswith(other.prefix)
+def _listed(selector: Selector) -> Collection[str] | None:
+    """The hosts that it selects, if it names them."""
+    glob = selector.glob_form
+    return selector.names if selector.is_list else {glob} if glob and not _WILDCARD.search(glob) else None
 
 
 def _ends(selector: Selector) -> tuple[str, str]:
-    """(beginning, end) that all names selected by a prefix or a glob share."""
-    if isinstance(selector, Prefix):
-        return selector.prefix, ""
-    if not isinstance(selector, Glob):
-        return "", ""
-    parts = _WILDCARD.split(selector.glob)
-    return parts[0], "" if "[" in selector.glob else parts[-1]
+    """(beginning, end) that all its names share and that do not overlap."""
+    first, *others = _WILDCARD.split(selector.glob_form)
+    return first, others[-1] if others and "[" not in selector.glob_form else ""
 
 
 @lru_cache(maxsize=1 << 16)

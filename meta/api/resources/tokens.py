@@ -14,7 +14,7 @@ from meta.api.schemas.basics import Hostname, Number
 from meta.api.schemas.tokens import EnrolBody, Enrolled, NewToken, TokenBody, Tokens, TokenView, Whoami
 from meta.errors import Unauthorised, Unknown
 from meta.hosts.similar_names import nearly_selecting
-from meta.records.selectors import Glob, pattern_problem
+from meta.records.selectors import Glob, glob_problem
 from meta.store import Taken
 from updater.wire.limits import MAX_SECRET, SECRET_FORM
 
@@ -80,7 +80,7 @@ def _check(body: TokenBody, now: float) -> None:
         raise Refusal(400, "uses, pattern and reenrol are for enrolment tokens")
     if body.kind != OPERATOR and body.role:
         raise Refusal(400, "role is for tokens of operators", problems=[("role", "must be blank")])
-    if problem := pattern_problem("hosts", body.pattern):
+    if problem := glob_problem(body.pattern, "hosts"):
         raise Refusal(400, problem, problems=[("pattern", problem)])
     if body.expires and body.expires_in:
         raise Refusal(400, "give expires or expiresIn, not both")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from meta.api.schemas.basics import END, AgentName, Body, Number, Why
+from meta.records.selectors import WAYS
 from updater.wire.limits import (
     MAX_HOSTNAME,
     MAX_HOSTS_PAGE,
@@ -74,9 +75,7 @@ class ProgressQuery(Body):
     """Whose progress."""
 
     agent: AgentName
-    selector: Annotated[
-        str, Meta(max_length=MAX_QUERIED, description="`prefix:a`, `glob:*.b`, `hosts:c,d`, `label:env=e`; empty: all")
-    ] = ""
+    selector: Annotated[str, Meta(max_length=MAX_QUERIED, description=f"{WAYS.format('NAME')}; empty: all")] = ""
     include_lost: Annotated[bool, Meta(description="late and lost hosts count by their last report")] = False
     failed_before: Annotated[
         str, Meta(max_length=MAX_QUERIED, description="names of hosts, see `gone` of Progress; comma-separated")

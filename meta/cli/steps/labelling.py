@@ -9,7 +9,6 @@ from meta.cli.arguments import selector_of
 from meta.cli.client import Client
 from meta.errors import Misconfigured, NotThere
 from meta.records.files.load import decode
-from meta.records.selectors import Glob, Hosts, Label, Prefix, Selector
 from updater.wire.names import hostname_problem
 from updater.wire.text import plain
 
@@ -40,7 +39,7 @@ def chosen(client: Client, name: str, where: str) -> list[str]:
     name: a glob; where: a selector as for --for.
     """
     selector = selector_of(where) if where else None
-    query = {"name": name, **_narrowed(selector, name)}
+    query = (selector.query() if selector else {}) | ({"name": name} if name else {})
     found: list[str] = []
     meant = ""
     for page in client.pages("/hosts", HostPage, 0, **query):
@@ -51,20 +50,6 @@ def chosen(client: Client, name: str, where: str) -> list[str]:
         shown = " and ".join(filter(None, (name and f"--name {plain(name)}", where and f"--where {plain(where)}")))
         raise NotThere(f"no host that has reported matches {shown}{f'; {meant}' if meant else ''}")
     return found
-
-
-def _narrowed(selector: Selector | None, name: str) -> dict[str, str]:
-    """A query to meta that returns all hosts of this selector and few others."""
-    match selector:
-        case Label(label):
-            return {"label": label}
-        case Prefix(prefix) if not name:
-            return {"name": f"{prefix}*"}
-        case Glob(glob) if not name:
-            return {"name": glob}
-        case Hosts(hosts) if not name and len(hosts) == 1:
-            return {"name": next(iter(hosts))}
-    return {}
 
 
 def _not_too_many(hosts: list[str]) -> list[str]:

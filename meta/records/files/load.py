@@ -14,7 +14,7 @@ from meta.errors import Problem, RecordsError, shown
 from meta.records.files import located_tree, ops_meta_format, own_format
 from meta.records.files.problem_reader import Field, Reader, is_blank
 from meta.records.model import Record, as_fields
-from meta.records.selectors import Selector, fields_of_text
+from meta.records.selectors import WAYS, Selector, fields_of_text
 from updater.wire.text import encoding_problem
 
 
@@ -95,7 +95,7 @@ def parse_selector(data: Any, source: str) -> Selector:
     Raises RecordsError."""
     if isinstance(data, str):
         if (fields := fields_of_text(data)) is None:
-            text = "a selector is written prefix:lg-, glob:*.example, hosts:h1,h2 or label:env=staging"
+            text = f"a selector is written {WAYS.format('NAME')}"
             raise RecordsError(source, [Problem("", 0, text)])
         data = fields
     reader = Reader()

@@ -17,7 +17,7 @@ from meta.records.field_by_field import whole_releases
 from meta.records.files.located_tree import Fields, Items, Node, Text
 from meta.records.files.problem_reader import Field, Reader, is_blank
 from meta.records.model import Override, Record, from_fields
-from meta.records.selectors import Glob, Prefix, selector_problem
+from meta.records.selectors import Glob, Prefix
 from meta.records.validate import digest_doubts, repeated, value_problem
 
 _OF_AN_OVERRIDE = ("version", "tarball", "md5", "cmd")
@@ -101,7 +101,7 @@ def _read_other(other: Field, reader: Reader) -> dict[str, str]:
     for key in _OF_AN_OVERRIDE:
         if values[key] and (problem := value_problem(key, values[key])):
             reader.problem(fields[key], problem)
-    if values["prefix"] and (problem := selector_problem("prefix", values["prefix"])):
+    if values["prefix"] and (problem := Prefix.problem(values["prefix"])):
         reader.warn(fields["prefix"], problem)
     if not any(values[key] for key in _OF_AN_OVERRIDE):
         reader.warn(other, "changes nothing")

@@ -9,7 +9,7 @@ from typing import Any
 from meta.records.files.located_tree import Fields, Items
 from meta.records.files.problem_reader import Field, Reader, place
 from meta.records.model import CHANGEABLE, DIGESTS, Override, Record, Release, from_values
-from meta.records.selectors import KINDS, LISTS, Selector, selector_of, selector_problem
+from meta.records.selectors import KINDS, Selector, selector_of
 from meta.records.validate import REQUIRED, digest_doubts, repeated, value_problem
 from updater.wire.limits import MAX_ATTEMPT, MAX_MIRRORS
 from updater.wire.names import is_digest
@@ -126,12 +126,12 @@ def _read_selector_of(at: Field, fields: dict[str, Field], reader: Reader) -> Se
 
 
 def _read_selector(kind: str, field: Field, reader: Reader) -> Selector | None:
-    if kind in LISTS:
+    if KINDS[kind].is_list:
         return _read_list(kind, field, reader)
     text = reader.text(field)
     if text is None:
         return None
-    if problem := selector_problem(kind, text) if text else f'{kind} is blank; to select every host write glob: "*"':
+    if problem := KINDS[kind].problem(text) if text else f'{kind} is blank; to select every host write glob: "*"':
         reader.problem(field, problem)
         return None
     return selector_of({kind: text})
@@ -144,7 +144,7 @@ def _read_list(kind: str, field: Field, reader: Reader) -> Selector | None:
     values: list[str] = []
     for item in items:
         value = reader.text(item)
-        if value is not None and (problem := selector_problem(kind, value)):
+        if value is not None and (problem := KINDS[kind].problem(value)):
             reader.problem(item, problem)
         elif value is not None:
             values.append(value)

@@ -19,7 +19,7 @@ from meta.cli.environment import token
 from meta.errors import Misconfigured, RecordsError, Unauthorised
 from meta.records.files.load import parse, parse_data
 from meta.records.model import CHANGEABLE
-from meta.records.selectors import KINDS, selector_problem
+from meta.records.selectors import KINDS
 from meta.records.validate import attempt_problem, value_problem
 from updater.wire.heartbeat import Desired, Outcome, RealAgent, Report
 from updater.wire.limits import (
@@ -37,7 +37,7 @@ from updater.wire.limits import (
 from updater.wire.urls import base_problem
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "operating-meta.md").read_text()
-RECORDS_OWN = {*CHANGEABLE, *KINDS}  # texts that `value_problem` and `selector_problem` check
+RECORDS_OWN = {*CHANGEABLE, *KINDS}  # texts that `value_problem` and the kinds of selectors check
 
 
 def said(key):
@@ -76,7 +76,7 @@ CHOSEN = {"cmd", "leftovers", "unknownStatus"}  # one of a few words
 
 
 def problem_of(key, text):
-    return selector_problem(key, text) if key in KINDS else value_problem(key, text)
+    return KINDS[key].problem(text) if key in KINDS else value_problem(key, text)
 
 
 def test_every_text_of_a_record_is_tried_here():
@@ -101,7 +101,7 @@ def test_a_text_is_taken_up_to_its_limit_and_a_longer_one_is_refused_by_that_num
 def test_each_side_of_a_label_is_as_long_as_said(length, is_key):
     [most] = [limit.number for limit in TABLE if "label" in limit.fields]
     text = f"{'k' * length}=v" if is_key else f"k={'v' * length}"
-    problem = selector_problem("label", text)
+    problem = KINDS["label"].problem(text)
     assert (problem == "") == (length <= most)
     assert not problem or str(most) in problem
 

@@ -504,7 +504,7 @@ def test_a_selector_alone_is_text_or_data(text, data, selector):
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        ("lg-", ["--for: a selector is written prefix:lg-, glob:*.example, hosts:h1,h2 or label:env=staging"]),
+        ("lg-", ["--for: a selector is written prefix:NAME, glob:NAME, hosts:NAME or label:KEY=VALUE"]),
         ("prefix:", ['--for: prefix: prefix is blank; to select every host write glob: "*"']),
         ("hosts:h1,", ["--for: hosts[1]: hostname \"\" is not 1 to 253 letters, digits, '.', '_' or '-', the first a letter or digit"]),
         ({"prefix": "a", "label": "b"}, ["--for: needs exactly one of prefix, glob, hosts, label; has prefix and label"]),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from helpers.record_sets import HOSTNAMES as FEW_HOSTNAMES
 from helpers.record_sets import RECORD_LISTS, RECORD_SETS, SELECTORS, resolve
+from meta.api.schemas.documents import OverrideBody, SelectorBody
 from meta.records.explanation import Explained, Reason, explain
 from meta.records.model import (
     ON_HOST,
@@ -22,7 +23,7 @@ from meta.records.model import (
     resolve_run_as,
     selectors,
 )
-from meta.records.selectors import NO_HOST, Glob, Hosts, Label, Prefix, common, selector_fields, selector_of
+from meta.records.selectors import KINDS, NO_HOST, Glob, Hosts, Label, Prefix, common, selector_fields, selector_of
 from updater.wire.heartbeat import Desired
 
 BASE = Record("falcon-agent", Release("1.0.10"), "http://r/falcon")
@@ -311,7 +312,7 @@ def test_selectors_in_words(selector, words):
         (Glob("*"), Glob("a*b"), Glob("a*b")),
         (Prefix(""), hosts("h1", "h2"), hosts("h1", "h2")),
         (Glob("a*x"), Glob("*b"), NO_HOST),
-        (Glob("a*b"), Glob("*b"), None),
+        (Glob("a*b"), Glob("*b"), Glob("a*b")),
         (Glob("*[ab]"), Glob("*b"), None),
         (Glob("h?"), hosts("h1"), hosts("h1")),
         (Glob("h?"), hosts("h1", "h11"), hosts("h1")),
@@ -334,3 +335,8 @@ def test_the_hosts_of_two_selectors_have_one_too_where_it_is_known(one, other, b
 def test_it_selects_just_the_hosts_of_both(one, other, hostname, labels):
     if (both := common(one, other)) is not None:
         assert both.matches(hostname, labels) == (one.matches(hostname, labels) and other.matches(hostname, labels))
+
+
+def test_every_kind_of_selector_is_a_field_of_the_rest_api():
+    assert set(KINDS) == set(SelectorBody.__struct_fields__)
+    assert set(KINDS) <= set(OverrideBody.__struct_fields__)
