@@ -15,7 +15,7 @@ from dataclasses import replace
 from updater.errors import TryLater
 from updater.host.context import Host
 from updater.host.observe import observe
-from updater.kernel import hold_ups, processes, witness
+from updater.kernel import doubts, hold_ups, processes, witness
 from updater.kernel.pid_files import pid_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import age
@@ -73,7 +73,7 @@ def last_look(host: Host, order: Desired, memory: Memory, stop: Action) -> Calla
 def _cut_off(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:
     """Add that a start was cut off, so that the version may come up although its status is `stoped` now."""
     install = host.layout.agent(seen.name).install(seen.current)
-    strange = witness.misleading(host.table(began), install, memory.known(seen.current), host.boot)
+    strange = doubts.misleading(host.table(began), install, memory.known(seen.current), host.boot)
     return replace(seen, cut_off=True, strange=bool(strange))
 
 
@@ -102,7 +102,7 @@ def _checked(host: Host, seen: Observed, memory: Memory, began: float) -> Observ
         return seen if is_there else _doubted(host, seen, known, began)
     install = host.layout.agent(seen.name).install(seen.current)
     lives = known is not None and any(map(processes.is_alive, known.processes))
-    if not lives and (witness.names_the_dead(install) or witness.unburied(memory, host.boot)):
+    if not lives and (doubts.names_the_dead(install) or doubts.unburied(memory, host.boot)):
         return _doubted(host, seen, known, began)
     return seen if host.believed.get(seen.name) == seen.current else _learned(host, seen, known)
 
@@ -118,7 +118,7 @@ def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
         return seen
     table, install = host.table(time.monotonic() - 1.0), host.layout.agent(seen.name).install(seen.current)
     ages = [age(one) for one in witness.at_home(table, install, known, host.boot)]
-    if not ages and witness.names_another_s(table, install):
+    if not ages and doubts.names_another_s(table, install):
         return _doubted(host, seen, known, table.at)
     if not ages:
         host.believed[seen.name] = seen.current
@@ -139,7 +139,7 @@ def _doubted(host: Host, seen: Observed, known: Recognised | None, began: float)
         found = witness.seen(table, install, known, host.boot)
         if found.processes:
             return replace(seen, running=found)
-        if witness.may_be_up(table, install):
+        if doubts.may_be_up(table, install):
             return seen
         if again:
             time.sleep(_MOMENT)
@@ -149,5 +149,5 @@ def _doubted(host: Host, seen: Observed, known: Recognised | None, began: float)
     why = f"its control says {seen.status.text}, but none of its processes exists" + (
         f": its pid is {who}" if who else ""
     )
-    leads_astray = bool(witness.misleading(table, install, known, host.boot))
+    leads_astray = bool(doubts.misleading(table, install, known, host.boot))
     return replace(seen, status=Status(why), absent=True, strange=leads_astray)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from updater.host import control_script
 from updater.host.context import Host
-from updater.kernel import processes, witness
+from updater.kernel import doubts, processes, witness
 from updater.kernel.processes import Table
 from updater.kernel.procfs import Process
 from updater.model.memory import Memory
@@ -71,7 +71,7 @@ def see_through(host: Host, install: Path, memory: Memory) -> None:
     if begun and not scripts and time.monotonic() < deadline:
         log.warning("%s: an earlier start of %s was cut off; waiting for its end", install.parent.name, install.name)
     while (now := time.monotonic()) < deadline and not is_started(host, install):
-        if not begun and now > soon and not witness.is_coming_up(Table(), install, known, host.boot, since):
+        if not begun and now > soon and not doubts.is_coming_up(Table(), install, known, host.boot, since):
             break
         time.sleep(_PAUSE)
 

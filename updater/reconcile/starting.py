@@ -21,7 +21,7 @@ from updater import durable_files
 from updater.errors import ControlFailed, TryLater
 from updater.host import control_script, start_output
 from updater.host.context import Host
-from updater.kernel import processes, witness
+from updater.kernel import doubts, processes, witness
 from updater.kernel.agent_environment import Mark
 from updater.kernel.hold_ups import HoldUps
 from updater.kernel.pid_files import pid_files
@@ -62,7 +62,7 @@ class Start:
         if memory.begun and memory.is_cut_off(version, host.boot):
             self._last = Mark(memory.begun.token), memory.begun.since
         self._hold_ups = HoldUps(self._install, memory, {}, host.boot, host.config.timeouts.stop)
-        self._held_up_by = self._unburied = frozenset[str]()  # see `HoldUps`, and `witness.unburied` for zombies
+        self._held_up_by = self._unburied = frozenset[str]()  # see `HoldUps`, and `doubts.unburied` for zombies
 
     def clear_the_way(self) -> dict[str, frozenset[str]]:
         """Stop the other versions that run; returns version -> processes that still run.
@@ -102,7 +102,7 @@ class Start:
         )
         try:
             can_stop = durable_files.is_executable_file(install / "control")
-            can_stop = can_stop and not witness.misleading(Table(), install, self._memory.known(version), boot)
+            can_stop = can_stop and not doubts.misleading(Table(), install, self._memory.known(version), boot)
             if can_stop and (itself or control_script.status(install, timeouts.status).state is not State.STOPPED):
                 control_script.run(install, "stop", timeouts.stop, mark=were.mark)
                 wait_for(install, State.STOPPED, timeouts.status, min(deadline, time.monotonic() + LEFT_ALONE))
@@ -131,8 +131,8 @@ class Start:
         none exists, or if the pid was reused by another agent.
         """
         table, install = Table(), self._install
-        found = witness.misleading(table, install, self._memory.known(self._version), self._host.boot)
-        are_others = self._was_placed() or witness.names_another_s(table, install)
+        found = doubts.misleading(table, install, self._memory.known(self._version), self._host.boot)
+        are_others = self._was_placed() or doubts.names_another_s(table, install)
         lies = {path: pid for path, pid in found.items() if are_others or processes.is_dead(pid)}
         if not lies or not left_behind.is_started(self._host, self._install):
             return
@@ -235,9 +235,9 @@ class Start:
         # Without pid files and without processes in its directory, the version runs elsewhere and cannot be recognised.
         stays = pid_files(self._install) or witness.at_home(table, self._install, found, self._host.boot)
         found = replace(found, placed=self._was_placed() and bool(stays))
-        dead = frozenset() if found.processes else witness.unburied(self._memory, self._host.boot)
-        is_doubtful = not found.processes and (found.placed or witness.names_the_dead(self._install))
-        if (dead or (is_doubtful and not self._is_given_time())) and not witness.may_be_up(table, self._install):
+        dead = frozenset() if found.processes else doubts.unburied(self._memory, self._host.boot)
+        is_doubtful = not found.processes and (found.placed or doubts.names_the_dead(self._install))
+        if (dead or (is_doubtful and not self._is_given_time())) and not doubts.may_be_up(table, self._install):
             self._unburied = dead
             return None, f"not started: its status is {status.text!r}, but none of its processes exists"
         return found, ""

@@ -17,7 +17,7 @@ from updater import durable_files
 from updater.errors import ControlFailed
 from updater.host import control_script
 from updater.host.config import Timeouts
-from updater.kernel import processes, witness
+from updater.kernel import doubts, processes, witness
 from updater.kernel.agent_environment import Mark, new_token
 from updater.kernel.pid_files import own_files, pid_files
 from updater.kernel.processes import Table
@@ -74,7 +74,7 @@ class Before:
 
     def is_dead(self) -> bool:
         """Whether all its processes have ended, but a pid file names a zombie, so that its status may not be `stoped`."""
-        return bool(self.every) and not processes.alive(self.every) and witness.names_the_dead(self.install)
+        return bool(self.every) and not processes.alive(self.every) and doubts.names_the_dead(self.install)
 
     def departing(self) -> frozenset[str]:
         """The living processes of `named` that the stop probably ends. They are waited for, but never signalled.
@@ -138,7 +138,7 @@ def ask_unheard(were: Before, order: Desired, timeouts: Timeouts, deadline: floa
     if not were.every and not (known.placed or known.pid_files):
         raise ControlFailed(f"cannot tell whether {version} has stopped: none of its processes was ever recognised")
     try:
-        if not witness.misleading(Table(), were.install, known, known.boot):
+        if not doubts.misleading(Table(), were.install, known, known.boot):
             said = control_script.run(were.install, "stop", timeouts.stop, mark=were.mark)
     except ControlFailed as e:
         problem = f"{e}; "
@@ -150,7 +150,7 @@ def ask_unheard(were: Before, order: Desired, timeouts: Timeouts, deadline: floa
         raise ControlFailed(
             f"{version} did not stop within {timeouts.stop:g} s: {problem}", one_line(said, MAX_EVIDENCE)
         )
-    if witness.may_be_up(Table(), were.install):
+    if doubts.may_be_up(Table(), were.install):
         raise ControlFailed(
             f"cannot tell whether {version} has stopped: {problem}a process that was not recognised may belong to it"
         )
@@ -169,7 +169,7 @@ def before(install: Path, memory: Memory, boot: str) -> Before:
     if not known.token:
         # The updater did not start it, so it is unknown when its processes began.
         known = replace(known, token=new_token(install.parent.name), since=0)
-    named = {one.identity: file for one, file in witness.named(table, install) if one.identity not in every}
+    named = {one.identity: file for one, file in doubts.named(table, install) if one.identity not in every}
     return Before(install, every, near, main, replace(known, processes=every), alone, services, named)
 
 

@@ -15,8 +15,8 @@ from helpers.agents import QUIET, install, script
 from helpers.cycles import AS_ANOTHER_USER, current, here, run, with_timeouts
 from helpers.field import AGENT, alive
 from lab.fleet import until
-from updater.kernel import processes, witness
-from updater.kernel.ownership import Owner
+from updater.kernel import doubts, processes, witness
+from updater.kernel.ownership.owner import Owner
 from updater.kernel.processes import Table
 from updater.model.memory import Memory
 from updater.model.observed import State
@@ -187,10 +187,10 @@ def test_an_argument_that_names_the_install_makes_a_pid_file_believed_and_its_pr
         "tail", "-f", "/dev/null", f"--pid={os.getpid()}", "-s", "1", "--", f"{place}/services", stdout=-3, stderr=-3
     )
     (place / "pid").write_text(str(one.pid))
-    assert witness.may_be_up(Table(), place)
+    assert doubts.may_be_up(Table(), place)
     assert witness.recognise(Table(), place, None, "b") == []
     (place / "pid").rename(place / "services/app.pid")
-    assert not witness.may_be_up(Table(), place)
+    assert not doubts.may_be_up(Table(), place)
 
 
 # --- never two of one agent ---
@@ -287,15 +287,15 @@ def test_a_bystander_elsewhere_does_not_make_the_number_of_nobody_believed(tmp_p
     (place / "pid").write_text("4194303\n")
     log = spawn("tail", "-F", place / "app.log", stdout=subprocess.DEVNULL)
     called = spawn(f"{place}/agent", "4860", executable="/bin/sleep")
-    assert not witness.may_be_up(Table(), place)
+    assert not doubts.may_be_up(Table(), place)
     (place / "pid").unlink()
-    assert witness.may_be_up(Table(), place), "called as what lies there"
+    assert doubts.may_be_up(Table(), place), "called as what lies there"
     called.kill()
     called.wait()
-    assert not witness.may_be_up(Table(), place)
+    assert not doubts.may_be_up(Table(), place)
     (place / "pid").write_text("4194303\n")
     spawn(sys.executable, place / "agent.py")
-    assert witness.may_be_up(Table(), place)
+    assert doubts.may_be_up(Table(), place)
     assert log.poll() is None
 
 
@@ -304,7 +304,7 @@ def test_a_bystander_elsewhere_does_not_make_the_number_of_nobody_believed(tmp_p
 AS_ANOTHER = """
 import os, shutil, subprocess, sys
 from pathlib import Path
-from updater.kernel import witness
+from updater.kernel import doubts, witness
 from updater.kernel.processes import Table
 install = Path("/mnt/agent/1")
 (install / "bin").mkdir(parents=True)
@@ -317,7 +317,7 @@ for script in ("agent.py", "backup.py"):
     one = subprocess.Popen([sys.executable, script], executable=sys.executable, cwd="/mnt", start_new_session=True, stdout=-1)
     one.stdout.readline()
     Path(f"/proc/{one.pid}/comm").read_text()
-    as_another_user(lambda: (Table().is_closed(Table().by_pid[one.pid]), witness.may_be_up(Table(), install)))
+    as_another_user(lambda: (Table().is_closed(Table().by_pid[one.pid]), doubts.may_be_up(Table(), install)))
     os.killpg(one.pid, 9)
     one.wait()
 """

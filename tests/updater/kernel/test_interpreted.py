@@ -2,7 +2,7 @@
 
 import pytest
 
-from updater.kernel.interpreted import is_interpreter, run_by
+from updater.kernel.ownership.interpreted import is_interpreter, run_by
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from helpers.agents import HEALTHY, install
 from lab.fleet import end_all_of, until
 from updater.errors import ControlFailed
 from updater.host.config import Timeouts
-from updater.kernel import processes, witness
+from updater.kernel import doubts, processes, witness
 from updater.kernel.agent_environment import MARK
 from updater.kernel.processes import Table
 from updater.model.memory import Memory
@@ -141,7 +141,7 @@ def test_an_agent_that_is_restarted_from_another_directory_runs_on_alone(host, s
     try:
         until("it runs", lambda: str(place / "agent.py") in processes.command(pid))
         assert [one.pid for one in witness.recognise(Table(), place, None, host.boot)] == [pid]
-        assert witness.strangers(Table(), place, []) == {}
+        assert doubts.strangers(Table(), place, []) == {}
         assert look(host).state is State.STARTED
         site.publish(version="1")
         assert run(host, site).matches
@@ -219,7 +219,7 @@ def test_a_version_whose_directory_a_person_has_removed_is_one_while_it_is_remem
 HIDDEN = """
 import os, subprocess, sys
 from pathlib import Path
-from updater.kernel import witness
+from updater.kernel import doubts, witness
 from updater.kernel.processes import Table
 one = subprocess.Popen(["sleep", "4731"], cwd="/")
 os.setgroups([])
@@ -228,7 +228,7 @@ os.setresuid(65534, 65534, 65534)
 install = Path("/mnt/agent/1")
 install.mkdir(parents=True)
 (install / "pid").write_text(str(one.pid))
-print(witness.names_the_dead(install), witness.strangers(Table(), install, []), witness.may_be_up(Table(), install))
+print(doubts.names_the_dead(install), doubts.strangers(Table(), install, []), doubts.may_be_up(Table(), install))
 """
 
 
@@ -248,8 +248,8 @@ def test_the_number_of_a_stranger_s_thread_in_a_pid_file_is_a_stranger_s(agent, 
     until("it has a second thread", lambda: len(os.listdir(f"/proc/{one.pid}/task")) == 2)
     [thread] = {int(name) for name in os.listdir(f"/proc/{one.pid}/task")} - {one.pid}
     (agent / "1" / "pid").write_text(str(thread))
-    assert witness.strangers(Table(), agent / "1", []) == {agent / "1" / "pid": thread}
-    assert not witness.may_be_up(Table(), agent / "1")
+    assert doubts.strangers(Table(), agent / "1", []) == {agent / "1" / "pid": thread}
+    assert not doubts.may_be_up(Table(), agent / "1")
 
 
 def test_a_version_that_is_known_only_by_the_mark_of_its_start_is_gone_when_that_is(agent, spawn):

@@ -16,7 +16,7 @@ from helpers.cycles import AS_ANOTHER_USER, current, here, run
 from helpers.field import KILL_0, alive
 from lab.fleet import until
 from updater.cli import explain
-from updater.kernel import children, processes, witness
+from updater.kernel import children, doubts, processes, witness
 from updater.kernel.processes import Table
 from updater.model.memory import Memory
 from updater.model.recognised import Recognised
@@ -367,7 +367,7 @@ def test_a_process_whose_main_thread_has_ended_lives(tmp_path, spawn):
     assert processes.is_alive(processes.identity(one.pid))
     assert processes.command(one.pid)[1:] == ["agent.py"]
     (place / "pid").write_text(str(one.pid))
-    assert not witness.names_the_dead(place)
+    assert not doubts.names_the_dead(place)
     assert [found.pid for found in witness.recognise(Table(), place, None, "b")] == [one.pid]
     assert processes.end([processes.identity(one.pid)]) == 1
     until("it is dead", lambda: processes.is_dead(one.pid))
@@ -523,17 +523,17 @@ def test_what_may_be_it_keeps_it_from_being_replaced(host, site, spawn):
 BY_ROOT = """
 import os, shutil, subprocess
 from pathlib import Path
-from updater.kernel import witness
+from updater.kernel import doubts, witness
 from updater.kernel.processes import Table
 install = Path("/mnt/agent/1")
 install.mkdir(parents=True)
 shutil.copy("/bin/sleep", install / "worker5")
-as_another_user(lambda: [witness.may_be_up(Table(), install)])
+as_another_user(lambda: [doubts.may_be_up(Table(), install)])
 for command in (["sleep", "4822"], ["./worker5", "4822"], ["/bin/sh", "-c", "sleep 4822; :", f"{install}/conf"]):
     one = subprocess.Popen(command, cwd=install, start_new_session=True)
     name = os.path.basename(command[0])
     while Path(f"/proc/{one.pid}/comm").read_text().strip() != name: pass
-    as_another_user(lambda: (Table().is_closed(Table().by_pid[one.pid]), witness.may_be_up(Table(), install)))
+    as_another_user(lambda: (Table().is_closed(Table().by_pid[one.pid]), doubts.may_be_up(Table(), install)))
     os.killpg(one.pid, 9)
     one.wait()
 """
@@ -566,7 +566,7 @@ def test_a_bystander_in_the_directory_does_not_keep_a_stale_pid_file_believed(ho
 
 # --- which start of the machine, or of its container ---
 
-BOOTS = "from updater.kernel import processes; print(processes.boot_id(), processes.boot_here())"
+BOOTS = "from updater.kernel import doubts, processes; print(processes.boot_id(), processes.boot_here())"
 
 
 def test_a_container_that_is_started_again_is_another_boot(mounts):

@@ -18,7 +18,7 @@ from lab.fleet import until
 from updater.cli import explain
 from updater.errors import ControlFailed, TryLater
 from updater.host import control_script
-from updater.kernel import processes, witness
+from updater.kernel import doubts, processes, witness
 from updater.kernel.agent_environment import Mark
 from updater.kernel.processes import Table
 from updater.model.actions import Action, Step
@@ -468,7 +468,7 @@ def test_what_cannot_be_looked_into_is_not_called_a_stranger(tmp_path, install):
         proc(tmp_path / "proc", pid)
     for link in ("exe", "cwd"):
         (tmp_path / "proc/900001" / link).unlink()
-    assert witness.strangers(Table(tmp_path / "proc"), install, []) == {install / "b.pid": 900002}
+    assert doubts.strangers(Table(tmp_path / "proc"), install, []) == {install / "b.pid": 900002}
 
 
 def test_what_a_version_left_is_remembered_until_it_is_gone():

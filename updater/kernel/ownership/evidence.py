@@ -23,9 +23,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from updater.kernel import interpreted, processes
+from updater.kernel import processes
 from updater.kernel.agent_environment import MARK, agent_of
-from updater.kernel.other_agents import Others, runs_below
+from updater.kernel.ownership import interpreted
+from updater.kernel.ownership.other_agents import Others, runs_below
 from updater.kernel.pid_files import is_older, pid_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import Process

@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from updater import durable_files
-from updater.kernel import interpreted
 from updater.kernel.agent_environment import MARK
-from updater.kernel.evidence import Evidence, is_asked_by_us
+from updater.kernel.ownership import interpreted
+from updater.kernel.ownership.evidence import Evidence, is_asked_by_us
 from updater.kernel.pid_files import own_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import Process

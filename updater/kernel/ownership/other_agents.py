@@ -11,7 +11,7 @@ import msgspec
 from updater import durable_files, places
 from updater.cached_reads import CachedReads
 from updater.errors import TryLater
-from updater.kernel import interpreted
+from updater.kernel.ownership import interpreted
 from updater.kernel.pid_files import is_older, pid_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import Process

@@ -1,0 +1,109 @@
+"""Where a status may be wrong: pid files that name no process of an install, and what may be the agent though unrecognised."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from updater.kernel import processes, witness
+from updater.kernel.agent_environment import MARK
+from updater.kernel.ownership.evidence import is_asked_by_us
+from updater.kernel.ownership.owner import Owner
+from updater.kernel.pid_files import is_older, own_files, pid_files
+from updater.kernel.processes import Table
+from updater.kernel.procfs import Process
+from updater.model.memory import Memory
+from updater.model.recognised import Recognised
+
+
+def named(table: Table, install: Path) -> list[tuple[Process, Path]]:
+    """The processes that the pid files of an install name, no matter who owns them, each with its file.
+
+    A pid file that is older than the process is skipped, since the pid was reused.
+    """
+    found = [(table.by_pid.get(pid), file) for file, pid in pid_files(install).items() if pid != os.getpid()]
+    return [(one, file) for one, file in found if one and not is_older(file, one)]
+
+
+def strangers(table: Table, install: Path, found: Iterable[Process]) -> dict[Path, int]:
+    """The pid files of an install that name a process which certainly is not its own, or a zombie; with the pid."""
+    own = {one.pid for one in found}
+    named = {path: pid for path, pid in pid_files(install).items() if pid not in own}
+    return {path: pid for path, pid in named.items() if _is_strange(table, install, pid)}
+
+
+def misleading(table: Table, install: Path, known: Recognised | None, boot: str) -> dict[Path, int]:
+    """The `strangers` among the pid files that the version's control probably relies on.
+
+    These are `pid`, NAME.pid, and files that have named a process of the version before. Other pid files may name processes
+    that the agent runs for others.
+    """
+    own = set(own_files(install))
+    if known and known.version == install.name:
+        own |= {install / name for name in known.pid_files}
+    found = strangers(table, install, witness.recognise(table, install, known, boot))
+    return {path: pid for path, pid in found.items() if path in own}
+
+
+def names_another_s(table: Table, install: Path) -> bool:
+    """Whether the agent's own pid file names a younger process that is another agent's, so that its pid was reused."""
+    numbers, owner = pid_files(install), Owner(table, install)
+    named = [(file, table.by_pid.get(numbers.get(file, 0))) for file in own_files(install)]
+    return any(one is not None and is_older(file, one) and owner.is_another_s(one) for file, one in named)
+
+
+def _is_strange(table: Table, install: Path, pid: int) -> bool:
+    if process := table.by_pid.get(pid):
+        return not table.is_closed(process) and not Owner(table, install).may_be_named(process)
+    return processes.is_dead(pid) or processes.is_thread(pid)
+
+
+def may_be_up(table: Table, install: Path) -> bool:
+    """Whether an unrecognised process may be the agent: started by a person, from another directory, or hidden from us.
+
+    If pid files name processes, only these are considered.
+    """
+    pids = set(pid_files(install).values())
+    named = [table.by_pid[pid] for pid in pids if pid in table.by_pid]
+    if any(table.is_closed(one) for one in named) or any(map(processes.is_hidden, pids)):
+        return True
+    if not named and any(map(processes.is_dead, pids)):
+        return False
+    owner, ourselves = Owner(table, install), os.getpid()
+    if named:
+        return any(map(owner.may_be_named, named))
+    others = [one for one in table.by_pid.values() if one.pid != ourselves and not is_asked_by_us(one)]
+    return any(owner.may_be_it(one, strictly=bool(pids)) for one in others)
+
+
+def is_coming_up(table: Table, install: Path, known: Recognised | None, boot: str, since: int) -> bool:
+    """Whether anything that was started at `since` (clock ticks) or later is, or may be, the version."""
+    owner, ourselves = Owner(table, install, witness.of_now(known, install, boot)), os.getpid()
+    everything = [one for one in table.by_pid.values() if int(one.start) >= since]
+    young = [one for one in everything if one.pid != ourselves and not is_asked_by_us(one)]
+    own = {one.pid for one in owner.own()}
+    return any(one.pid in own or owner.may_be_named(one) or owner.may_be_it(one) for one in young)
+
+
+def names_the_dead(install: Path) -> bool:
+    """Whether a pid file names a zombie, which `kill -0` takes for a running process."""
+    return any(map(processes.is_dead, pid_files(install).values()))
+
+
+def unburied(memory: Memory, boot: str) -> frozenset[str]:
+    """Zombies of an agent's last starts, if nothing else is left of these; `kill -0` takes a zombie for a running process.
+
+    Empty if the agent may go on without the mark of its start, as a process without a terminal below the same parent, which
+    inherits orphans. It is younger than a zombie that had left the session of the start; others may have been helpers.
+    """
+    starts = [one for one in (memory.running, memory.begun) if one and one.boot == boot]
+    known = frozenset[str]().union(*(one.processes for one in starts))
+    dead, sessions = [one for one in map(processes.zombie, known) if one], {one.session for one in starts}
+    if not dead or any(map(processes.is_alive, known)):
+        return frozenset()
+    since = min((int(one.start) for one in dead if one.session not in sessions), default=0)
+    table, parents = Table(), {one.parent for one in dead} - {os.getpid()}
+    for one in table.by_pid.values():
+        is_orphan = one.parent in parents and int(one.start) >= since and one.pid != os.getpid()
+        if is_orphan and not one.has_terminal and MARK not in table.environment(one):
+            return frozenset()
+    return frozenset(one.identity for one in dead)
