@@ -46,7 +46,7 @@ class Status(msgspec.Struct, rename="camel"):
 
     agent: str
     record: dict[str, Any] | None  # None if there is none (any more)
-    counts: list[Count]  # of all hosts, only shown
+    counts: list[Count]  # of the selected hosts, only shown
     progress: Progress  # of the selected hosts; this is judged
 
 

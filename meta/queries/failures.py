@@ -18,7 +18,9 @@ from meta.hosts.model import Host, Silence
 from meta.hosts.outcomes import is_failure
 from meta.hosts.standing import TODO, TRIAL, failed, is_down_while_held, rejects
 from meta.hosts.table import HostTable
+from meta.queries.choice import Choice
 from meta.queries.representations import NO_REASON, Failure
+from meta.records.selectors import Selector
 from updater.wire.heartbeat import FAILED, ROLLED_BACK, Desired, Outcome
 
 SCAN = 50_000  # failed hosts whose reasons one answer reads
@@ -77,11 +79,18 @@ def by_reason(failed: Iterable[Failed]) -> Found:
     return Found(found[:MOST], examined < SCAN and len(found) <= MOST)
 
 
-def sums(table: HostTable, now: float) -> Counter[tuple[str, str, str]]:
-    """Count the failed hosts by agent, desired version and result: a sum over groups and over hosts that fell silent."""
+def sums(table: HostTable, now: float, selector: Selector | None = None) -> Counter[tuple[str, str, str]]:
+    """Count the failed hosts by agent, desired version and result: a sum over groups and over hosts that fell silent.
+
+    selector: count only its hosts; None: all.
+    """
     found: Counter[tuple[str, str, str]] = Counter()
-    for _, klass, agent_set, hosts, _ in table.parts():
-        for order in failed_orders(klass, agent_set):
+    choice = Choice(table.classes, selector)
+    for part in table.parts():
+        klass, agent_set = part.klass, part.agent_set
+        orders = failed_orders(klass, agent_set)
+        hosts = choice.number(table, part) if orders else 0
+        for order in orders:
             verdict = agent_set.verdict(order.name)
             if rejects(order, agent_set.reported(order.name)):
                 found[order.name, order.version, ROLLED_BACK] += hosts
@@ -89,14 +98,14 @@ def sums(table: HostTable, now: float) -> Counter[tuple[str, str, str]]:
                 is_told = verdict and not is_down_while_held(order, agent_set.reported(order.name))
                 found[order.name, order.version, verdict.result if verdict and is_told else FAILED] += hosts
     for one in fell_silent_hosts(table, now):
-        found[one.order.name, one.order.version, FAILED] += 1
-    return found
+        found[one.order.name, one.order.version, FAILED] += choice.has(one.host)
+    return +found
 
 
-def by_agent(table: HostTable, now: float, agent: str = "") -> dict[str, int]:
+def by_agent(table: HostTable, now: float, agent: str = "", selector: Selector | None = None) -> dict[str, int]:
     """Count the hosts on which the change of each agent failed, for all agents or one."""
     found: Counter[str] = Counter()
-    for (name, _, _), hosts in sums(table, now).items():
+    for (name, _, _), hosts in sums(table, now, selector).items():
         if not agent or name == agent:
             found[name] += hosts
     return dict(sorted(found.items()))

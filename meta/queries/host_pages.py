@@ -18,14 +18,13 @@ from msgspec.structs import replace
 from meta.hosts.agent_sets import AgentSet
 from meta.hosts.classes import UNREPORTED, Class, Classes, Rejection, Reported, Verdict, drifting, drifts
 from meta.hosts.model import Host, Snapshot
-from meta.hosts.standing import HEARTBEAT, failed, is_down_while_held, on_trial, settled_since
+from meta.hosts.standing import HEARTBEAT, failed, is_down_while_held, settled_since
 from meta.hosts.table import HostTable
 from meta.queries.failures import failed_orders, fell_silent_hosts, outcome_of, silent_of
-from meta.queries.representations import AgentView, Count, Drift, HostView, LabelView, Page
+from meta.queries.representations import AgentView, HostView, LabelView, Page
 from meta.records.model import RecordSet
 from meta.records.selectors import Label
 from updater.wire.heartbeat import Desired, Outcome
-from updater.wire.names import START
 
 SCAN = 50_000  # hosts that one page may read
 VALUES = 50  # values of one label that are returned
@@ -229,36 +228,6 @@ def _group_fits(klass: Class, agent_set: AgentSet, wanted: HostFilter, is_silent
     return late == wanted.drift
 
 
-def counts(table: HostTable, now: float, agent: str = "") -> list[Count]:
-    """Count the hosts by agent, version and status, without retired ones. now: Unix seconds."""
-    found: Counter[tuple[str, str, str]] = Counter()
-    trials: Counter[tuple[str, str, str]] = Counter()
-    failures: Counter[tuple[str, str, str]] = Counter()
-    for _, klass, agent_set, number, _ in table.parts():
-        failed = {order.name for order in failed_orders(klass, agent_set)}
-        for reported in agent_set.agents:
-            name, version, status, *_ = reported
-            if not agent or name == agent:
-                found[name, version, status] += number
-                is_on_trial = on_trial(klass.orders.get(name), reported, agent_set.verdict(name))
-                trials[name, version, status] += number if is_on_trial else 0
-                failures[name, version, status] += number if name in failed else 0
-    for one in fell_silent_hosts(table, now, agent):
-        if (key := one.agent_set.reported(one.order.name)[:3]) in found:
-            trials[key] -= one.was_on_trial
-            failures[key] += 1
-    return [Count(*key, hosts, trials[key], failures[key]) for key, hosts in sorted(found.items())]
-
-
-def trials(table: HostTable, now: float) -> Counter[tuple[str, str]]:
-    """Count the hosts on which a version is on trial, by agent and version."""
-    found: Counter[tuple[str, str]] = Counter()
-    for one in counts(table, now):
-        if one.trial:
-            found[one.agent, one.version] += one.trial
-    return found
-
-
 def labels(records: RecordSet) -> list[LabelView]:
     """Return the labels of hosts, by key."""
     found: dict[str, Counter[str]] = {}
@@ -269,32 +238,3 @@ def labels(records: RecordSet) -> list[LabelView]:
         LabelView(key, values.total(), [value for value, _ in values.most_common(VALUES)], len(values) > VALUES)
         for key, values in sorted(found.items())
     ]
-
-
-def drift(table: HostTable, agent: str = "") -> list[Drift]:
-    """Count the hosts that are not as desired, by agent and desired version."""
-    found: Counter[tuple[str, str]] = Counter()
-    for _, klass, agent_set, number, _ in table.parts():
-        for order in drifting(klass.orders, agent_set.agents):
-            if not agent or order.name == agent:
-                found[order.name, order.version if order.cmd == START else "stop"] += number
-    return [Drift(*key, hosts) for key, hosts in sorted(found.items())]
-
-
-def states(table: HostTable, now: float, ages: Ages) -> dict[str, int]:
-    """Count the hosts in each state: new, ok, late, lost, retired."""
-    newest = now - ages.new_for
-    total, new, retired, silent = table.census(newest)
-    late = lost = 0
-    for host in silent:
-        silence = now - host.last_seen
-        if silence > ages.lost_after:
-            lost += 1
-        elif silence > ages.late_after:
-            late += 1
-        else:
-            continue
-        new -= host.first_seen > newest
-    new -= sum(host.first_seen > newest for host in retired)
-    ok = total - len(retired) - late - lost - new
-    return {"new": new, "ok": ok, "late": late, "lost": lost, "retired": len(retired)}

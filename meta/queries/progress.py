@@ -33,6 +33,7 @@ from meta.hosts.standing import (
 )
 from meta.hosts.table import HostTable
 from meta.queries import failures
+from meta.queries.choice import Choice
 from meta.queries.host_pages import Ages, judge
 from meta.queries.representations import Progress, Standing
 from meta.records.selectors import Selector
@@ -102,7 +103,7 @@ class _Question:
         self.asked = asked
         self.now = now
         self.ages = ages
-        self._is_known = asked.selector in book.selectors
+        self.choice = Choice(book, asked.selector)
         self.state, self.place = cache(self._state), cache(self._place)
 
     def _state(self, klass: Class, agent_set: AgentSet) -> tuple[Desired | None, str]:
@@ -117,18 +118,6 @@ class _Question:
         """Return the position of the agent among those that these hosts report."""
         return next((place for place, reported in enumerate(agent_set.agents) if reported[0] == self.asked.agent), 0)
 
-    def whole(self, klass: Class) -> bool | None:
-        """Whether the question is about all hosts of this class (True), none (False), or perhaps some (None)."""
-        if self.asked.selector is None:
-            return True
-        if not self._is_known or klass.book is not self.book:
-            return None
-        return self.asked.selector in klass.matched
-
-    def is_chosen(self, host: Host) -> bool:
-        labels = self.book.records.labels
-        return self.asked.selector is None or self.asked.selector.matches(host.name, labels.get(host.name, {}))
-
     def is_unsure(self, klass: Class, agent_set: AgentSet) -> bool:
         """Whether it depends on the time, for each of these hosts, if it is on trial."""
         order, state = self.state(klass, agent_set)
@@ -137,9 +126,9 @@ class _Question:
     def needs_hosts(self, klass: Class, agent_set: AgentSet) -> bool:
         """Whether the hosts of this group must be examined, rather than just counted."""
         _, state = self.state(klass, agent_set)
-        if not state or self.whole(klass) is False:
+        if not state or self.choice.whole(klass) is False:
             return False
-        is_known = self.whole(klass) is not None and not self.is_unsure(klass, agent_set)
+        is_known = self.choice.whole(klass) is not None and not self.is_unsure(klass, agent_set)
         return state != GOOD or not is_known or self.settled_since(klass, agent_set) > 0.0
 
     def settled_since(self, klass: Class, agent_set: AgentSet) -> float:
@@ -203,7 +192,7 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
         failures=found.failures,
         failures_are_whole=found.is_whole,
         failed_hosts=sums.names.get(HAS_FAILED, []),
-        gone=sorted(host.name for host, _ in moment.roll.named if not question.is_chosen(host)),
+        gone=sorted(host.name for host, _ in moment.roll.named if not question.choice.has(host)),
         refused=sums.refused,
         refused_hosts=sums.refusing,
         asked_within=2 * ages.late_after / MISSED,
@@ -228,7 +217,7 @@ def _at_one_moment(table: HostTable, asked: Asked, now: float, ages: Ages) -> tu
 
 def _add(sums: _Sums, question: _Question, part: Part, away: Mapping[Host, str], excused: float) -> None:
     order, state = question.state(part.klass, part.agent_set)
-    if not state or question.whole(part.klass) is False:
+    if not state or question.choice.whole(part.klass) is False:
         return
     waits = HEARTBEAT if state == GOOD else part.agent_set.reported(question.asked.agent)[5]
     found = _by_state(question, part, state, away, excused)
@@ -254,7 +243,7 @@ def _by_state(
 ) -> Mapping[str, tuple[int, Sequence[Host]]]:
     """Return how many hosts of a group are in each state, and which. The list is empty if they were only counted."""
     found: dict[str, list[Host]] = {}
-    is_unsure, is_whole = question.is_unsure(part.klass, part.agent_set), question.whole(part.klass)
+    is_unsure, is_whole = question.is_unsure(part.klass, part.agent_set), question.choice.whole(part.klass)
     settled = question.settled_since(part.klass, part.agent_set)
 
     def counts_as(host: Host) -> str:
@@ -271,6 +260,6 @@ def _by_state(
         counted = {its: (len(hosts), hosts) for its, hosts in found.items()}
         return counted | ({state: (part.number - len(words), here)} if part.number > len(words) else {})
     for host in part.hosts or ():
-        if is_whole or question.is_chosen(host):
+        if is_whole or question.choice.has(host):
             found.setdefault(counts_as(host), []).append(host)
     return {its: (len(hosts), hosts) for its, hosts in found.items()}

@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from meta.heartbeat.stats import BUCKETS
-from meta.queries import failures, host_pages
+from meta.queries import counting, failures
 from updater.wire.heartbeat import VERSION
 
 if TYPE_CHECKING:
@@ -58,18 +58,18 @@ def _heartbeats(service: "Service") -> Iterator[Metric]:
 
 def _hosts(service: "Service", now: float) -> Iterator[Metric]:
     states = GaugeMetricFamily("meta_hosts", "Hosts by state.", labels=["state"])
-    for state, hosts in host_pages.states(service.table, now, service.ages).items():
+    for state, hosts in counting.states(service.table, now, service.ages).items():
         states.add_metric([state], hosts)
     yield states
     doubled = len(service.table.doubled(now))
     yield GaugeMetricFamily("meta_doubled_hosts", "Host names under which two machines report.", value=doubled)
     table = service.table
-    drift = {(row.agent, row.version): row.hosts for row in host_pages.drift(table)}
+    drift = {(row.agent, row.version): row.hosts for row in counting.drift(table)}
     yield _largest("meta_drift_hosts", "Hosts not as desired.", ("agent", "version"), drift)
-    runs = {(row.agent, row.version, row.status): row.hosts for row in host_pages.counts(table, now)}
+    runs = {(row.agent, row.version, row.status): row.hosts for row in counting.counts(table, now)}
     yield _largest("meta_agent_hosts", "Hosts by what they run.", ("agent", "version", "status"), runs)
     text = "Hosts with a version on trial, if their updaters report trials."
-    yield _largest("meta_trial_hosts", text, ("agent", "version"), host_pages.trials(table, now))
+    yield _largest("meta_trial_hosts", text, ("agent", "version"), counting.trials(table, now))
     text = "Hosts where the change to what is desired now failed."
     yield _largest("meta_failed_hosts", text, ("agent", "version", "result"), failures.sums(table, now))
 

@@ -9,7 +9,7 @@ from meta.api.framework.operation import Call, Reply, operation
 from meta.api.framework.problems import Refusal
 from meta.api.resources.records import edit
 from meta.api.schemas.basics import Hostname
-from meta.api.schemas.queries import AgentQuery, EditQuery, HostsQuery, ProgressQuery, WhyQuery
+from meta.api.schemas.queries import AgentQuery, CountsQuery, EditQuery, HostsQuery, ProgressQuery, WhyQuery
 from meta.api.schemas.types import (
     ChangeView,
     Counts,
@@ -30,14 +30,14 @@ from meta.edits.editor import Done
 from meta.errors import NotThere
 from meta.hosts import similar_names
 from meta.hosts.similar_names import no_hosts
-from meta.queries import failures, host_pages
+from meta.queries import counting, failures, host_pages
 from meta.queries.host_pages import HostFilter
 from meta.queries.progress import Asked, progress
 from meta.queries.representations import HostView, Progress
 from meta.records import history
 from meta.records.files import load
 from meta.records.model import RecordSet
-from meta.records.selectors import Glob
+from meta.records.selectors import Glob, Selector
 from meta.records.selectors import Hosts as HostsSelector
 
 
@@ -183,17 +183,22 @@ def _put_aside(call: Call, hosts: Iterable[str], retired: bool) -> Done:
     return call.service.set_aside(edit, names, retired)
 
 
+def _selected(call: Call) -> Selector | None:
+    """The selector of a query; None: all hosts."""
+    return load.parse_selector(call.query.selector, "selector") if call.query.selector else None
+
+
 @operation(
     "GET",
     "/counts",
     Rule.VIEWER,
     "Count hosts by agent, version and status",
-    query=AgentQuery,
+    query=CountsQuery,
     answers={200: Counts},
 )
 def get_counts(call: Call) -> Reply:
-    about = call.service.table, call.now, call.query.agent
-    return Reply(200, Counts(host_pages.counts(*about), failures.by_agent(*about)))
+    about = call.service.table, call.now, call.query.agent, _selected(call)
+    return Reply(200, Counts(counting.counts(*about), failures.by_agent(*about)))
 
 
 @operation(
@@ -219,7 +224,7 @@ def get_failures(call: Call) -> Reply:
 )
 def get_progress(call: Call) -> Reply:
     q, service = call.query, call.service
-    selector = load.parse_selector(q.selector, "selector") if q.selector else None
+    selector = _selected(call)
     if isinstance(selector, HostsSelector) and (
         new := [one for one in selector.hosts if service.table.get(one) is None]
     ):
@@ -236,7 +241,7 @@ def get_progress(call: Call) -> Reply:
 def get_states(call: Call) -> Reply:
     table = call.service.table
     doubled = len(table.doubled(call.now))
-    return Reply(200, States(**host_pages.states(table, call.now, call.service.ages), doubled=doubled))
+    return Reply(200, States(**counting.states(table, call.now, call.service.ages), doubled=doubled))
 
 
 @operation(
@@ -248,7 +253,7 @@ def get_states(call: Call) -> Reply:
     answers={200: Drifts},
 )
 def get_drift(call: Call) -> Reply:
-    return Reply(200, Drifts(host_pages.drift(call.service.table, call.query.agent)))
+    return Reply(200, Drifts(counting.drift(call.service.table, call.query.agent)))
 
 
 @operation(

@@ -71,11 +71,20 @@ class AgentQuery(Body):
     agent: Annotated[str, Meta(max_length=MAX_NAME, description="only this one; empty: all")] = ""
 
 
+SelectorText = Annotated[str, Meta(max_length=MAX_QUERIED, description=f"{WAYS.format('NAME')}; empty: all")]
+
+
+class CountsQuery(AgentQuery):
+    """Which agents, on which hosts."""
+
+    selector: SelectorText = ""
+
+
 class ProgressQuery(Body):
     """Whose progress."""
 
     agent: AgentName
-    selector: Annotated[str, Meta(max_length=MAX_QUERIED, description=f"{WAYS.format('NAME')}; empty: all")] = ""
+    selector: SelectorText = ""
     include_lost: Annotated[bool, Meta(description="late and lost hosts count by their last report")] = False
     failed_before: Annotated[
         str, Meta(max_length=MAX_QUERIED, description="names of hosts, see `gone` of Progress; comma-separated")

@@ -28,12 +28,12 @@ def ask(client: Client, wanted: Wanted, is_known: bool = False, failed_before: S
     agent = wanted.agent
     query = {"selector": wanted.selector, "includeLost": wanted.include_lost, "failedBefore": ",".join(failed_before)}
     progress = client.get("/progress", Progress, agent=agent, **query)
-    counts = client.get("/counts", Counts, agent=agent).items
+    counts = client.get("/counts", Counts, agent=agent, selector=wanted.selector).items
     record: dict[str, Any] | None = None
     try:
         record = client.get(at("records", agent), dict[str, Any])
     except NotThere:
-        if not counts and not is_known:
+        if not is_known and not (counts or client.get("/counts", Counts, agent=agent).items):
             raise
     if progress.hint and not is_known and not progress.behind:
         raise NotThere(progress.hint)

@@ -55,6 +55,21 @@ def test_a_name_that_is_not_there_is_an_error_with_the_nearest_one(boss, words, 
     assert boss(*words, code=1) == f"meta: {sentence}\n"
 
 
+def test_the_table_of_a_status_counts_the_hosts_that_it_is_asked_for(boss):
+    def rows(*words):
+        counts = boss.json("status", "falcon", *words)["counts"]
+        return {one["version"]: one["hosts"] for one in counts}
+
+    assert rows() == {"1.0.0": 2}
+    assert rows("--for", "hosts:web-1") == {"1.0.0": 1}
+    assert rows("--for", "label:env=staging") == {"1.0.0": 1}
+    assert rows("--for", "prefix:db-") == {}
+    lines = boss("status", "falcon", "--for", "hosts:web-1").splitlines()
+    [row] = [line for line in lines if line.startswith("1.0.0")]
+    assert row.split()[2] == "1"
+    assert "no record orders this agent" in boss("status", "foreign", "--for", "hosts:web-2")
+
+
 def test_a_watch_of_a_name_that_is_not_there_is_wrong_use(boss):
     said = boss("status", "falcon", "--watch", "--for", "hosts:wbe-1", code=2)
     assert said == "meta: no host wbe-1 has reported; did you mean web-1?\n"

@@ -14,7 +14,7 @@ from meta.hosts.agent_sets import MAX_WEIGHT
 from meta.hosts.outcomes import verdicts_of
 from meta.hosts.regroup import AT_ONCE
 from meta.hosts.table import HostTable
-from meta.queries import host_pages
+from meta.queries import counting, host_pages
 from meta.records.model import Override, Record, RecordSet, Release
 from meta.records.selectors import Prefix
 from meta.store import Beat, HostRow, Since
@@ -77,7 +77,7 @@ def check(table):
     assert {part.klass.book for part in table.parts()} <= {table.classes}
     for host in list(everybody - retired)[:500]:
         assert host.group.klass.desired == resolve(table.classes.records, host.name)
-    states = host_pages.states(table, 50.0, AGES)
+    states = counting.states(table, 50.0, AGES)
     assert (sum(states.values()), states["retired"]) == (len(everybody), len(retired))
 
 
@@ -202,10 +202,10 @@ def test_a_retired_host_is_back_with_its_next_beat():
     table = HostTable()
     beat(table, "h", OLD, now=1.0)
     assert table.retire("h", 2.0)
-    assert (shown(table).state, host_pages.counts(table, 3.0)) == ("retired", [])
+    assert (shown(table).state, counting.counts(table, 3.0)) == ("retired", [])
     check(table)
     beat(table, "h", OLD, now=3.0)
-    assert (shown(table, now=3.0).state, len(host_pages.counts(table, 3.0))) == ("new", 1)
+    assert (shown(table, now=3.0).state, len(counting.counts(table, 3.0))) == ("new", 1)
     check(table)
 
 

@@ -9,7 +9,7 @@ from helpers.record_sets import RECORD_SETS, resolve
 from meta.edits import reach
 from meta.hosts.regroup import AT_ONCE
 from meta.hosts.table import HostTable
-from meta.queries import host_pages
+from meta.queries import counting, failures, host_pages
 from meta.queries.host_pages import SCAN, Ages, HostFilter
 from meta.queries.representations import Count, Drift
 from meta.records.model import Override, Record, RecordSet, Release
@@ -125,7 +125,7 @@ def test_a_host_is_shown_as_it_was_seen_beside_what_it_shall_be(table):
 
 
 def test_counts_and_drift_are_without_the_retired(table):
-    assert host_pages.counts(table, NOW) == [
+    assert counting.counts(table, NOW) == [
         Count("a", "1", "started", 1),
         Count("a", "2", "started", 2),
         Count("a", "2", "stoped", 1),
@@ -133,9 +133,29 @@ def test_counts_and_drift_are_without_the_retired(table):
         Count("b", "1", "started", 1),
         Count("b", "1", "stoped", 1),
     ]
-    assert host_pages.counts(table, NOW, "b") == host_pages.counts(table, NOW)[-2:]
-    assert host_pages.drift(table) == [Drift("a", "2", 3), Drift("b", "stop", 1)]
-    assert host_pages.drift(table, "b") == [Drift("b", "stop", 1)]
+    assert counting.counts(table, NOW, "b") == counting.counts(table, NOW)[-2:]
+    assert counting.drift(table) == [Drift("a", "2", 3), Drift("b", "stop", 1)]
+    assert counting.drift(table, "b") == [Drift("b", "stop", 1)]
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["of an override", "of no record"])
+def test_counts_of_some_hosts_are_of_those_alone(is_known):
+    """A selector that an override has is answered by classes, another one by names and labels."""
+    web, its = Prefix("web-"), "3" if is_known else "2"
+    overrides = (Override(web, Release("3")),) if is_known else ()
+    table = HostTable(RecordSet(1, (Record("a", Release("2"), "http://r", overrides=overrides),)), late_after=10)
+    table.beat(Report("web-1", [agent(version=its, trial=True), agent("b", "1")]), "10.0.0.1", NOW - 60)
+    failed = Outcome("a", "1", its, "start", "failed", "died", at=7)
+    for now in range(int(NOW) - 60, int(NOW) + 1):  # meta was not away, so silence is the host's own
+        table.beat(Report("db-1", [agent(version="2")]), "10.0.0.1", float(now))
+        take(table, float(now))
+    table.beat(Report("web-2", [agent(version="1")], outcomes=[failed]), "10.0.0.1", NOW)
+    silent_and_failed = [Count("a", "1", "started", 1, failed=1), Count("a", its, "started", 1, failed=1)]
+    assert counting.counts(table, NOW, "a", web) == silent_and_failed
+    assert failures.by_agent(table, NOW, "", web) == {"a": 2}
+    assert counting.counts(table, NOW, "a", Prefix("db-")) == [Count("a", "2", "started", 1)]
+    assert failures.by_agent(table, NOW, "", Prefix("db-")) == {}
+    assert sum(one.hosts for one in counting.counts(table, NOW, "a")) == 3
 
 
 def test_on_trial_are_those_that_have_what_they_shall_run_in_its_watch(table):
@@ -153,16 +173,16 @@ def test_on_trial_are_those_that_have_what_they_shall_run_in_its_watch(table):
     }
     for number, agent in enumerate(seen.values()):
         table.beat(Report(f"h{number}", [agent]), "10.0.0.1", NOW)
-    assert [(one.agent, one.version, one.status, one.trial) for one in host_pages.counts(table, NOW) if one.trial] == [
+    assert [(one.agent, one.version, one.status, one.trial) for one in counting.counts(table, NOW) if one.trial] == [
         ("a", "2", "started", 1)
     ]
 
 
 def test_states_count_every_host_once(table):
-    assert host_pages.states(table, NOW, AGES) == {"new": 1, "ok": 3, "late": 1, "lost": 1, "retired": 1}
+    assert counting.states(table, NOW, AGES) == {"new": 1, "ok": 3, "late": 1, "lost": 1, "retired": 1}
     take(table, NOW + 60)
-    assert host_pages.states(table, NOW + 60, AGES) == {"new": 0, "ok": 0, "late": 0, "lost": 6, "retired": 1}
-    assert host_pages.states(HostTable(), NOW, AGES) == dict.fromkeys(STATES, 0)
+    assert counting.states(table, NOW + 60, AGES) == {"new": 0, "ok": 0, "late": 0, "lost": 6, "retired": 1}
+    assert counting.states(HostTable(), NOW, AGES) == dict.fromkeys(STATES, 0)
 
 
 @settings(max_examples=100, deadline=None)
@@ -189,7 +209,7 @@ def test_states_are_those_of_the_hosts_one_by_one(steps):
                 table.unretire(name, now)
         take(table, now)
         found = [host_pages.find(table, name, now, AGES).state for name in table.names()]
-        assert host_pages.states(table, now, AGES) == {state: found.count(state) for state in STATES}
+        assert counting.states(table, now, AGES) == {state: found.count(state) for state in STATES}
 
 
 # --- how many an edit would touch ---

@@ -13,9 +13,10 @@ from meta.hosts.classes import COHORTS, UNREPORTED, Classes, Rejection, Verdict
 from meta.hosts.standing import GOOD, HAS_FAILED, HELD, LAG, MISSED, TODO, TRIAL, stand
 from meta.hosts.table import HostTable
 from meta.process.clock import Clock
+from meta.queries.counting import counts
 from meta.queries.failures import by_agent, failures, sums
 from meta.queries.failures import rolled_back as rollbacks
-from meta.queries.host_pages import Ages, HostFilter, counts, find, page
+from meta.queries.host_pages import Ages, HostFilter, find, page
 from meta.queries.progress import Asked, progress
 from meta.queries.representations import NO_REASON, Standing
 from meta.records.fingerprint import version_fingerprint

@@ -10,7 +10,7 @@ from helpers.databases import KINDS, database
 from helpers.keeping import NOW, Meta, restarted, settle
 from meta.access.tokens import Tokens
 from meta.hosts.table import HostTable
-from meta.queries import host_pages
+from meta.queries import counting, host_pages
 from meta.records.history import Edit
 from meta.records.model import Record, Release
 from meta.store import Store
@@ -167,7 +167,7 @@ def started(metas, url, now):
 
 
 def states(meta, now):
-    counted = host_pages.states(meta.table, now, AGES)
+    counted = counting.states(meta.table, now, AGES)
     assert sum(counted.values()) == len(meta.hosts())
     judged = {name: host_pages.judge(meta.table.get(name), now, AGES) for name in meta.hosts()}
     return {name: "ok" if state == "new" else state for name, state in judged.items()}  # by a clock that was set back
@@ -229,7 +229,7 @@ def test_all_that_happened_before_a_clock_was_set_is_as_long_ago_as_it_was(meta,
     meta.keeper.step(NOW + 100)
     dead = meta.table.get("dead")
     before = dead.since = (NOW + 20.0, NOW)
-    states_before = host_pages.states(meta.table, NOW + 100, host_pages.Ages())
+    states_before = counting.states(meta.table, NOW + 100, host_pages.Ages())
     excuse_before = excuse(meta, NOW + 100)
     since = NOW + 100 + by
     ages_before = ages(NOW + 100)
@@ -239,7 +239,7 @@ def test_all_that_happened_before_a_clock_was_set_is_as_long_ago_as_it_was(meta,
     assert {name: meta.table.saved(name).unretired_at for name in meta.hosts()} == dict.fromkeys(meta.hosts(), 0.0) | {
         "dead": NOW + 21 + by
     }
-    assert host_pages.states(meta.table, since, host_pages.Ages()) == states_before
+    assert counting.states(meta.table, since, host_pages.Ages()) == states_before
     last, patience = excuse(meta, since)
     assert (last - by, patience) == excuse_before
     assert meta.table.doubled(since) == [meta.table.get("alive")]

@@ -17,7 +17,7 @@ from helpers.meta_server import until
 from meta.access.tokens import Token, mint
 from meta.edits.unlabelling import Unlabelling
 from meta.errors import TryLater, Unknown
-from meta.queries import failures, host_pages
+from meta.queries import counting, failures, host_pages
 from meta.store import HostRow, Store
 from meta.store.retiring import Stored, judged
 from meta.sync.backlog import Backlog
@@ -211,7 +211,7 @@ def test_hosts_that_are_silent_for_too_long_are_retired_and_then_forgotten(metas
     for after in (50, 100, 115):
         meta.beat("h2", A1, now=NOW + after)
         meta.keeper.step(NOW + after + 1)
-    assert host_pages.states(meta.table, NOW + 116, AGES)["retired"] == 1
+    assert counting.states(meta.table, NOW + 116, AGES)["retired"] == 1
     assert "retired 1 host, silent for too long: h1" in caplog.text
     meta.beat("h2", A1, now=NOW + 1190)
     meta.keeper.step(NOW + 1200)
