@@ -58,5 +58,5 @@ def executor_of(host, version):
     """What performs single actions for an order of this version, which is in force."""
     order = Desired("agent", version)
     durable_files.make_directory(host.layout.last_reply.parent)
-    host.orders.keep((order,), host.now())
+    host.orders.keep((order,), host.now(), host.uptime())
     return Executor(host, order, Source.ANSWER)

@@ -7,10 +7,10 @@ import pytest
 from helpers.agents import install
 from updater import durable_files
 from updater.host import operator_requests
-from updater.host.last_reply import Orders
+from updater.host.last_reply import Orders, Uptime
 from updater.host.memories import Memories
 from updater.model.memory import Memory
-from updater.model.trials import Trial
+from updater.model.trials import Moment, Trial
 from updater.reconcile import cycle
 from updater.self_update import handover
 from updater.wire.heartbeat import Desired, Outcome, decode_report, render_report
@@ -51,7 +51,7 @@ def test_what_decides_is_remembered_though_an_agent_has_300000_processes(tmp_pat
 
 
 def test_the_memory_of_a_former_updater_is_read_and_its_good_version_is_the_way_back(tmp_path):
-    """It knew no other ways back. What it had on trial stays on trial."""
+    """It knew no other ways back. What it had on trial stays on trial; the watch begins again, as it went by the wall clock."""
     (tmp_path / "web.json").write_text(
         '{"current":"2","good":"1","previous":"1","trial":{"version":"2","until":5.0,"replaced":1},"rejected":null,'
         '"outcomes":[],"last":null,"told_of":null,"running":{"version":"2","boot":"b","token":"t"},"left":{},"remark":""}'
@@ -59,14 +59,21 @@ def test_the_memory_of_a_former_updater_is_read_and_its_good_version_is_the_way_
     found = Memories(tmp_path).of("web")
     assert (found.current, found.good, found.back, found.is_on_trial) == ("2", "1", "1", True)
     assert found.running is not None
+    assert found.trial is not None
+    assert found.trial.until == 0
+    Memories(tmp_path).change("web", lambda memory: memory.started("2", Moment(100, 60, "b")))
+    assert Memories(tmp_path).of("web").watching(159)
+    assert "until" not in (tmp_path / "web.json").read_text(), (
+        "it would be over for a former updater that takes over again"
+    )
 
 
 def test_the_longest_reply_there_can_be_is_kept_and_read_back(tmp_path):
     base = "http://meta/"
     room = MAX_BODY // MAX_AGENTS - 100
     orders = tuple(Desired(f"agent{n}", "1", base + "x" * room, cmd="start") for n in range(MAX_AGENTS))
-    Orders(tmp_path / "reply.json").keep(orders, 1.0)
-    assert Orders(tmp_path / "reply.json").last.orders == orders
+    Orders(tmp_path / "reply.json", 1.0, Uptime("b", 5)).keep(orders, 1.0, Uptime("b", 5))
+    assert Orders(tmp_path / "reply.json", 1.0, Uptime("b", 5)).last.orders == orders
 
 
 def test_a_hold_keeps_though_its_reason_is_long(host):
@@ -86,7 +93,7 @@ def test_state_of_another_kind_counts_as_none_and_is_no_defect(host, tmp_path, w
         else:
             path.write_bytes(b"\xff" * 5_000_000)
     host.own_version = "1.0"
-    assert Orders(host.layout.last_reply).last.orders == ()
+    assert Orders(host.layout.last_reply, host.now(), host.uptime()).last.orders == ()
     assert Memories(host.layout.memories).of("web") == Memory()
     if what != "directory":  # which write_atomic refuses in words
         handover.note_alive(host)

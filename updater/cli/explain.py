@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from updater.artifact.download import ordered_digest
 from updater.host import host_name
 from updater.host.context import Host
-from updater.host.last_reply import REWRITE, LastReply, told_source
-from updater.kernel import agent_environment, processes, witness
+from updater.host.last_reply import REWRITE, LastReply, Uptime, told_source
+from updater.kernel import agent_environment, clocks, processes, witness
 from updater.meta_client import enrolment
 from updater.model.actions import Plan
 from updater.model.memory import Memory
@@ -20,9 +20,9 @@ from updater.wire.heartbeat import Desired, Outcome
 
 def why(host: Host, observed: Observed, last: LastReply) -> Iterator[str]:
     """Lines about one agent. Changes nothing and does not ask meta. last: meta's last reply."""
-    now, memory = host.now(), host.memories.of(observed.name)
+    ran, memory = clocks.ran(), host.memories.of(observed.name)
     order = next((host.config.completed(o) for o in last.orders if o.name == observed.name), None)
-    yield _line("desired", _desired(order, last, now))
+    yield _line("desired", _desired(order, last, host.uptime()))
     if doubt := host_name.trouble(host):
         yield _line("name", doubt)
     yield _line("observed", f"{observed.current or 'no version'} {observed.status.text}".strip())
@@ -31,8 +31,8 @@ def why(host: Host, observed: Observed, last: LastReply) -> Iterator[str]:
         yield _line("held", observed.held)
     if order:
         yield from _next(host, observed, order, memory)
-    if memory.watching(now) and memory.trial:
-        yield _line("watched", f"{memory.trial.version}, for another {memory.trial.until - now:.0f} s")
+    if memory.watching(ran) and memory.trial:
+        yield _line("watched", f"{memory.trial.version}, for another {memory.trial.until - ran:.0f} s")
         if words := memory.trial.replacements():
             yield _line(
                 "restarted", f"{words}, which began again each time, for {WATCHES} times as long in all at most"
@@ -75,10 +75,10 @@ def _environment(host: Host, observed: Observed, memory: Memory) -> Iterator[str
             yield _line("inherited", f"{words}: the next start removes them, unless the agent's own script sets them")
 
 
-def _desired(order: Desired | None, last: LastReply, now: float) -> str:
+def _desired(order: Desired | None, last: LastReply, now: Uptime) -> str:
     if not last.at:
         return "unknown: meta has not answered yet"
-    age = _age(max(now - last.at, 0))
+    age = _age(max(now.seconds - last.up, 0))
     return f"{order.cmd} {order.version}, {age}" if order else f"nothing, {age}"
 
 
@@ -90,8 +90,8 @@ def _age(seconds: float) -> str:
 
 def next_steps(host: Host, observed: Observed, order: Desired, memory: Memory) -> Plan:
     """The plan of the next turn, if nothing changes before it: while meta is away, the daemon does less of an order."""
-    source = told_source(host.layout.source, host.now())
-    return plan(observed, order, memory, host.moment(observed.at), host.config.keep_versions, source)
+    source = told_source(host.layout.source, host.uptime())
+    return plan(observed, order, memory, host.moment(observed), host.config.keep_versions, source)
 
 
 def _next(host: Host, observed: Observed, order: Desired, memory: Memory) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from updater.errors import NotThere, TryLater
 from updater.host import observe, operator_requests
 from updater.host.context import Host
-from updater.host.last_reply import Orders
+from updater.host.last_reply import load
 from updater.host.memories import Memories
 from updater.model.memory import Memory
 
@@ -72,7 +72,7 @@ def _is_tried(host: Host, agent: str, version: str) -> bool:
 
 def _desired(host: Host, agent: str) -> str:
     """The version that meta desires by its last reply to the running updater; "" for none."""
-    return next((one.version for one in Orders(host.layout.last_reply).last.orders if one.name == agent), "")
+    return next((one.version for one in load(host.layout.last_reply).orders if one.name == agent), "")
 
 
 def _by_now(desired: str) -> str:

@@ -9,8 +9,10 @@ from updater.host.config import Config
 from updater.host.last_reply import Orders, Uptime
 from updater.host.memories import Memories
 from updater.host.waits_log import WaitsLog
+from updater.kernel import clocks
 from updater.kernel.processes import Table, boot_here, boot_id
 from updater.model.layout import Layout
+from updater.model.observed import Observed
 from updater.model.trials import Moment, same_artifact
 from updater.net.http import Http
 from updater.wire.heartbeat import VERSION, Desired
@@ -45,8 +47,8 @@ class Host:
 
     def __post_init__(self) -> None:
         self.memories = Memories(self.layout.memories)
-        self.orders = Orders(self.layout.last_reply)
         self.boot, self.machine_boot = boot_here(), boot_id()
+        self.orders = Orders(self.layout.last_reply, self.now(), self.uptime())
 
     def reconfigure(self, config: Config) -> None:
         """Replace the configuration, and the HTTP client that depends on it."""
@@ -71,9 +73,10 @@ class Host:
         """The time since the machine's boot, which setting the clock does not change."""
         return Uptime(self.machine_boot, time.clock_gettime(time.CLOCK_BOOTTIME))
 
-    def moment(self, at: float = 0) -> Moment:
-        """The time by which memories are judged. at: when an agent was observed, in Unix seconds; 0 for now."""
-        return Moment(at or self.now(), self.config.watch, self.boot)
+    def moment(self, seen: Observed | None = None) -> Moment:
+        """The time by which memories are judged. seen: an observation, for its time; None for now."""
+        now, at = (seen.ran, seen.at) if seen else (clocks.ran(), self.now())
+        return Moment(now, self.config.watch, self.boot, at)
 
     def table(self, since: float) -> Table:
         """All processes, read at `since` (monotonic seconds) or later; agents that look at the same time share one table."""

@@ -3,6 +3,9 @@
 A later run of the updater follows it only in part (`actions.Source`), since its orders may have been withdrawn by then. It is
 written when the orders change, and otherwise every REWRITE seconds, so that an idle host hardly writes.
 
+Its age is by the time since the machine's boot, which setting the wall clock does not change. Only a reply of an earlier boot
+is as old as the wall clock says when the updater starts.
+
 How far the running daemon follows it is in a file too, for `updater why`: `PID.STARTTIME SOURCE UNTIL`.
 """
 
@@ -43,10 +46,18 @@ class LastReply(msgspec.Struct, frozen=True):
     renamed: str = ""  # another name that the machine has had since then, "" if none
     renamed_boot: str = ""  # the boot in which it was first seen
     renamed_up: float = 0  # seconds from that boot until it was first seen
+    boot: str = ""  # the boot in which it came; "" for a reply that an earlier version of the updater has kept
+    up: float = 0  # seconds from that boot until it came
 
     def good_until(self, limit: float) -> float:
-        """Until when the orders are at most `limit` seconds old, Unix seconds; so they also count if the clock was set back."""
-        return self.at + limit
+        """Until when the orders are at most `limit` seconds old, in seconds since the boot."""
+        return self.up + limit
+
+    def in_boot(self, now: float, uptime: Uptime) -> "LastReply":
+        """The reply with its time in the current boot. now: Unix seconds; if they were set back since, it counts as new."""
+        if self.boot == uptime.boot and self.up <= uptime.seconds:
+            return self
+        return replace(self, boot=uptime.boot, up=uptime.seconds - max(now - self.at, 0))
 
     def seconds_of_name(self, name: str, now: Uptime) -> float:
         """For how many seconds the machine has had this name in this boot: 0 for a new name.
@@ -62,16 +73,20 @@ class LastReply(msgspec.Struct, frozen=True):
 class Orders:
     """Keeps the last reply in memory and in its file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, now: float, uptime: Uptime) -> None:
         self._path = path
         self.of_this_run = False  # whether the last reply came to this process
-        self._written = self.last = _load(path)
+        self._written = load(path)
+        self.last = self._written.in_boot(now, uptime)
 
-    def keep(self, orders: tuple[Desired, ...], now: float, hostname: str = "") -> None:
-        """Keep the orders of a reply for this host name. Raises TryLater if they cannot be written; memory has them anyway."""
-        self.last, self.of_this_run = LastReply(now, orders, hostname), True
+    def keep(self, orders: tuple[Desired, ...], now: float, uptime: Uptime, hostname: str = "") -> None:
+        """Keep the orders of a reply for this host name. Raises TryLater if they cannot be written; memory has them anyway.
+
+        now: Unix seconds.
+        """
+        self.last, self.of_this_run = LastReply(now, orders, hostname, boot=uptime.boot, up=uptime.seconds), True
         written = self._written
-        same = (orders, hostname, "") == (written.orders, written.hostname, written.renamed)
+        same = (orders, hostname, "", uptime.boot) == (written.orders, written.hostname, written.renamed, written.boot)
         if not same or not 0 <= now - written.at < REWRITE:
             self._write()
 
@@ -97,7 +112,8 @@ def _name_of(reply: LastReply) -> tuple[str, str, float]:
     return reply.renamed, reply.renamed_boot, reply.renamed_up
 
 
-def _load(path: Path) -> LastReply:
+def load(path: Path) -> LastReply:
+    """The last reply in this file, which does not know this boot; an empty one if it has none."""
     try:
         data = durable_files.read_state(path, LIMIT)
         last = msgspec.json.decode(data, type=LastReply) if data else LastReply()
@@ -109,7 +125,7 @@ def _load(path: Path) -> LastReply:
 def tell_source(path: Path, source: Source, until: float) -> None:
     """Write how recent the orders of this process, the daemon, are. A failure is logged.
 
-    until: when they expire while meta does not answer, Unix seconds; for an answer it does not matter.
+    until: when they expire while meta does not answer, seconds since the boot; for an answer it does not matter.
     """
     try:
         durable_files.write_atomic(path, f"{processes.identity(os.getpid())} {source.value} {until}\n".encode())
@@ -117,16 +133,16 @@ def tell_source(path: Path, source: Source, until: float) -> None:
         log.warning("`updater why` cannot tell how recent the orders are: %s", e)
 
 
-def told_source(path: Path, now: float) -> Source:
+def told_source(path: Path, now: Uptime) -> Source:
     """How recent the orders of the running daemon are. Without a daemon, as after an answer: each cycle asks first.
 
-    now: Unix seconds. A daemon that waits for its next cycle has told nothing of orders that have expired since.
+    A daemon that waits for its next cycle has told nothing of orders that have expired since.
     """
     try:
         process, word, until = durable_files.read_state(path, 256).decode("ascii", "replace").split()
         if processes.identity(int(process.partition(".")[0])) != process:
             return Source.ANSWER
-        source, is_over = Source(word), now > float(until)
+        source, is_over = Source(word), now.seconds > float(until)
     except (ValueError, TryLater):
         return Source.ANSWER
     return Source.EXPIRED if is_over and source is not Source.ANSWER else source

@@ -5,7 +5,6 @@ names it and its control is executable, so that hosts of another updater are tak
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import msgspec
 from updater import durable_files, places
 from updater.host import operator_requests
 from updater.host.control_script import status as control_status
+from updater.kernel import clocks
 from updater.model.layout import MARKER, AgentDir, Layout
 from updater.model.observed import Marker, Observed, Status
 from updater.wire.names import name_problem, version_problem
@@ -28,16 +28,10 @@ def agent_names(layout: Layout) -> list[str]:
     return [name for name in names if not name_problem(name) and not places.is_missing(layout.agent(name).version_file)]
 
 
-def observe(
-    layout: Layout,
-    name: str,
-    timeout: float,
-    remembered: str = "",
-    clock: Callable[[], float] = time.time,
-) -> Observed:
+def observe(layout: Layout, name: str, timeout: float, remembered: str = "") -> Observed:
     """Observe one agent, which need not exist; its control script may take `timeout` seconds. Raises TryLater.
 
-    remembered: the version that `.version` named last, used if the file is damaged; clock: returns Unix seconds.
+    remembered: the version that `.version` named last, used if the file is damaged.
     """
     agent = layout.agent(name)
     entries = durable_files.names_in(agent.path)
@@ -53,7 +47,8 @@ def observe(
         leftovers=leftovers,
         held=operator_requests.held(layout, name),
         named=named,
-        at=clock(),
+        at=time.time(),
+        ran=clocks.ran(),
     )
     if not version:
         return replace(seen, foreign=_foreign(agent, entries))
@@ -62,9 +57,9 @@ def observe(
         problem = places.dangling(install / "control")
         problem = problem or ("no executable control" if places.is_directory(install) else "no such directory")
         return replace(seen, status=_failed(problem))
-    asked = clock()
+    at, ran = time.time(), clocks.ran()
     status = control_status(install, timeout)
-    return replace(seen, status=status, installs={version: Marker()} | installs, at=asked)
+    return replace(seen, status=status, installs={version: Marker()} | installs, at=at, ran=ran)
 
 
 def current(agent: AgentDir) -> str:

@@ -7,11 +7,10 @@ from collections.abc import Container
 
 from msgspec.structs import replace
 
-from updater.model.observed import Observed, State
-from updater.model.outcomes import Outcomes
 from updater.model.trials import WATCHES, Dropped, Moment, Rejected, Trial, same_artifact
 from updater.model.unfit import Unfit
-from updater.model.ways_back import Ways, WaysBack
+from updater.model.watched import Watched
+from updater.model.ways_back import WaysBack
 from updater.wire.heartbeat import DONE, Desired, Outcome
 
 WATCH = "watch"  # the step of an outcome that no action has caused: how a watch ended
@@ -20,16 +19,11 @@ LIMIT = 4 << 20  # bytes of a memory file; a rejected order alone may be as larg
 _STARTS = ("start", "hand over")  # steps that begin a watch
 
 
-class Memory(Outcomes, frozen=True):
+class Memory(Watched, frozen=True):
     """The memory of one agent."""
 
-    current: str = ""  # the last version that `.version` named
-    good: str = ""  # the last version that came through its watch, or was there before the updater; "" for none
-    previous: str = ""  # the version before the last switch
-    trial: Trial | None = None
     rejected: Rejected | None = None
     unfit: Unfit | None = None  # a tarball that is not downloaded again
-    ways_back: WaysBack = WaysBack()  # besides `good`
     dropped: Dropped | None = None  # the last operator request, if it was not followed
     older: str = ""  # the version before `previous`, in case the last switch was cut off
     left_dead: str = ""  # the last version that was left on trial when it had failed, had died or had never run
@@ -57,9 +51,7 @@ class Memory(Outcomes, frozen=True):
         trial = Trial(version) if self.trial and self.trial.version == version else self.trial
         return replace(self, rejected=None, trial=trial, last=None, unfit=None, taking_back=None)
 
-    def after_look(
-        self, name: str, current: str, started: bool, installs: Container[str], moment: "Moment"
-    ) -> "Memory":
+    def after_look(self, name: str, current: str, started: bool, installs: Container[str], moment: Moment) -> "Memory":
         """The memory after the agent `name` was observed: a watch may have begun, or ended well.
 
         current, started, installs: as observed. A way back that is not installed is forgotten. moment: of the observation.
@@ -82,56 +74,14 @@ class Memory(Outcomes, frozen=True):
         is_over = not trial.failure and 0 < trial.until <= moment.now
         return memory._come_through(name, moment, trial) if is_over else memory
 
-    def _come_through(self, name: str, moment: "Moment", trial: Trial) -> "Memory":
+    def _come_through(self, name: str, moment: Moment, trial: Trial) -> "Memory":
         """The memory once the watch has ended well. The outcome comes from the memory alone, so a crash loses nothing."""
         memory = self._with(self._ways.proven(self.current, trial.capped))
         before, back = self.previous if self.previous != self.current else "", memory.back
         doubt = f"it still was when {WATCHES} watches were over" if trial.capped else ""
         doubt += f", so a version that fails after it goes back to {back}" if back != self.current else ""
         why = "; ".join(filter(None, (CAME_THROUGH, trial.replacements(), doubt, self.remark)))
-        return memory.with_outcome(Outcome(name, before, self.current, WATCH, DONE, why, at=int(moment.now)))
-
-    @property
-    def _ways(self) -> Ways:
-        return Ways(self.good, self.ways_back)
-
-    def _with(self, ways: Ways) -> "Memory":
-        return self if ways == self._ways else replace(self, good=ways.good, ways_back=ways.others)
-
-    @property
-    def back(self) -> str:
-        """The version that a failed one is rolled back to; "" for none. It may be the current one."""
-        return self._ways.best
-
-    @property
-    def _leads_back(self) -> bool:
-        """Whether there is a version to roll the current one back to."""
-        return self.back not in ("", self.current)
-
-    def after_probe(self, observed: Observed, moment: "Moment") -> "Memory":
-        """The memory after a look within the watch at an agent that reports `started`: see `Trial.after_probe`."""
-        trial, deciding = self.trial, observed.deciding
-        if not self.is_watched or trial is None or trial.version != observed.current or not deciding:
-            return self
-        return replace(self, trial=trial.after_probe(deciding, observed.mains, observed.listeners, moment))
-
-    def doubting(self, observed: Observed) -> "Memory":
-        """The memory after a look within the watch: the status and the processes may contradict each other.
-
-        A stopped version may also keep it from running.
-        """
-        if not self.is_watched or self.trial is None or self.trial.version != observed.current:
-            return self
-        is_stopped = observed.state is State.STOPPED and not observed.absent
-        doubts = self.trial.doubts + 1 if is_stopped and observed.processes else 0
-        held_up, lost = observed.held_up or self.trial.held_up, self.trial.lost + observed.absent
-        return replace(self, trial=replace(self.trial, doubts=doubts, lost=lost, held_up=held_up))
-
-    def trying_again(self, version: str) -> "Memory":
-        """The memory before another start of `version`, which died while another version's processes still ran."""
-        if self.trial is None or self.trial.version != version:
-            return self
-        return replace(self, trial=replace(self.trial, again=True))
+        return memory.with_outcome(Outcome(name, before, self.current, WATCH, DONE, why, at=int(moment.at)))
 
     def _on_trial(self) -> "Memory":
         """The memory with the current version on trial, unless it is `good`; a killed updater may have lost that trial."""
@@ -141,54 +91,6 @@ class Memory(Outcomes, frozen=True):
         begun = self.taking_back if self.taking_back and self.taking_back.to == self.current else None  # it has failed
         failure, died = begun.reason if begun else "", self.current == self.left_dead
         return replace(self, trial=Trial(self.current, failure=failure, died=died, told=begun is not None))
-
-    def _in_this_watch(self, moment: "Moment") -> "Memory":
-        """The memory without a begun watch, if its end is not valid now: after a reboot, or when the clock jumped."""
-        trial = self.trial
-        if trial is None or not trial.until or trial.failure or self.good == trial.version:
-            return self
-        if trial.boot == moment.boot and trial.until - moment.now <= moment.watch:
-            return self
-        return replace(self, trial=replace(trial, until=0.0, restarts=0, replaced=0).forgetting())
-
-    def started(self, version: str, moment: "Moment") -> "Memory":
-        """The memory once `version` was seen started: the watch of a version on trial begins, unless it already has.
-
-        It also begins again after a failed start, if there is no version to roll back to.
-        """
-        trial = self.trial
-        if trial is None or trial.version != version or (trial.failure and self._leads_back):
-            return self
-        return self.started_again(version, moment) if trial.failure or not trial.until else self
-
-    def started_again(self, version: str, moment: "Moment", held_up: str = "") -> "Memory":
-        """The memory just after the updater has started `version`: its watch begins (again). held_up: see `Observed`."""
-        trial = self.trial
-        if trial is None or trial.version != version or (trial.failure and self._leads_back):
-            return self
-        until = moment.now + moment.watch
-        died = trial.died or trial.until > 0 or trial.failure != ""
-        begun = replace(trial, until=until, failure="", evidence="", boot=moment.boot, began=moment.now, died=died)
-        return replace(self, trial=replace(begun.forgetting(), held_up=held_up))
-
-    def beginning(self, version: str, boot: str, token: str, since: int) -> "Memory":
-        """The memory just before a start of `version`: no watch of an earlier start counts for it. See Processes."""
-        memory, trial = super().beginning(version, boot, token, since), self.trial
-        if trial is None or trial.version != version or not trial.until:
-            return memory
-        return replace(memory, trial=replace(trial, until=0.0, died=True))
-
-    def stopping(self, version: str) -> "Memory":
-        """The memory just before the updater stops `version`: its end is then no failure."""
-        if self.trial is None or self.trial.version != version or self.trial.failure:
-            return self
-        return replace(self, trial=replace(self.trial, until=0.0))
-
-    def having_died(self, version: str) -> "Memory":
-        """The memory after a look at which `version` was down or had been restarted too often: it has died in its watch."""
-        if self.trial is None or self.trial.version != version or not self.is_watched:
-            return self
-        return replace(self, trial=replace(self.trial, died=True))
 
     def switching(self, current: str, version: str) -> "Memory":
         """The memory just before `.version` changes from `current` ("" if that cannot run) to `version`.
@@ -266,35 +168,6 @@ class Memory(Outcomes, frozen=True):
         return self if is_early else self.with_outcome(outcome, order)
 
     @property
-    def is_on_trial(self) -> bool:
-        """Whether the current version is on trial and has not failed."""
-        trial = self.trial
-        return trial is not None and not trial.failure and trial.version == self.current != self.good
-
-    @property
     def is_given_up(self) -> bool:
         """Whether the current version has failed on trial, and an outcome has told so while another one was ordered."""
         return self.trial is not None and self.trial.version == self.current and self.trial.told
-
-    def may_be_taken_back(self, started: bool) -> bool:
-        """Whether the current version may still be rolled back: the value of `trial` in a report. started: as observed.
-
-        It is true until a look after the end of the watch. For a failed version it is true only if there is one to go back to.
-        """
-        trial = self.trial
-        if trial is None or not (trial.version == self.current != self.good):
-            return False
-        return started or trial.until > 0 or (bool(trial.failure) and self._leads_back)
-
-    @property
-    def is_watched(self) -> bool:
-        """Whether the current version is on trial and its watch has begun, but has not been judged."""
-        return self.trial is not None and self.is_on_trial and self.trial.until > 0
-
-    def watching(self, now: float) -> bool:
-        """Whether the watch of the current version goes on. now: Unix seconds."""
-        return self.trial is not None and self.is_watched and self.trial.until > now
-
-    def watch_is_over(self, now: float) -> bool:
-        """Whether the time of the watch is over, but no look has judged the version yet. now: Unix seconds."""
-        return self.is_watched and not self.watching(now)

@@ -69,6 +69,7 @@ class Observed:
     own: bool = False  # this is the updater itself
     changing: bool = False  # whether a turn was changing the agent when it was observed
     at: float = 0  # when the status was asked, Unix seconds
+    ran: float = 0  # the same by `clocks.ran`
 
     @property
     def deciding(self) -> frozenset[str]:

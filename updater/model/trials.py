@@ -17,16 +17,19 @@ _SHOWN = 3  # ports that are named in a message
 class Moment(NamedTuple):
     """When a version on trial is judged."""
 
-    now: float  # Unix seconds
+    now: float  # seconds of `clocks.ran`: setting the wall clock ends no watch
     watch: float  # seconds that a watch takes
     boot: str = ""  # the identity of the host's last boot
+    at: float = 0  # Unix seconds, only for what is told
 
 
 class Trial(msgspec.Struct, frozen=True):
     """A version that was switched to and has not come through its watch yet."""
 
     version: str
-    until: float = 0  # the end of its watch, Unix seconds; 0 before it was first seen started
+    # The end of its watch, in seconds of `clocks.ran`; 0 before it was first seen started. Earlier versions of the updater have
+    # Unix seconds, named `until`: a watch that those began begins again, as does one that they take over.
+    until: float = msgspec.field(default=0, name="ends")
     failure: str = ""  # why it failed; "" if it did not
     evidence: str = ""  # the end of its output when it failed
     processes: frozenset[str] = frozenset()  # identities of its processes at the last look
@@ -39,7 +42,7 @@ class Trial(msgspec.Struct, frozen=True):
     )
     restarts: int = 0  # how often its supervisor has restarted it within the watch
     boot: str = ""  # the boot in which the watch began: a version that is down after a reboot has not failed
-    began: float = 0  # its last start, Unix seconds; 0 if unknown
+    began: float = 0  # its last start, on the clock of `until`; 0 if unknown
     doubts: int = 0  # consecutive looks at which it reported `stoped` while its processes lived
     lost: int = 0  # looks at which it reported `started` while no process existed
     # Whether it has died, was started again after a start of it had failed, or was left before it ran and is here again:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from updater.errors import Interrupted, Refused, TryLater, UpdaterError
 from updater.host import control_script, operator_requests
 from updater.host.context import Host
+from updater.kernel import clocks
 from updater.model.actions import Action, Plan, Source, Step
 from updater.model.memory import WATCH, Memory
 from updater.model.observed import Observed
@@ -192,7 +193,7 @@ def _kept_alive(executor: Executor, observed: Observed) -> list[Action]:
 
     If that cannot be had, as no file can be written, the current one is started all the same.
     """
-    now = executor.host.moment(observed.at).now
+    now = executor.host.moment(observed).now
     _, done, failed = _perform(executor, Plan(for_now(observed, executor.memory, now)))
     if failed is None:
         return done
@@ -204,7 +205,7 @@ def _look(executor: Executor) -> Observed:
     try:
         return look_at(executor.host, executor.order.name)
     except TryLater as e:
-        return Observed(executor.order.name, trouble=str(e), at=executor.host.now())
+        return Observed(executor.order.name, trouble=str(e), at=executor.host.now(), ran=clocks.ran())
 
 
 def _planned(executor: Executor, observed: Observed) -> Plan:
@@ -215,7 +216,7 @@ def _planned(executor: Executor, observed: Observed) -> Plan:
     if not (observed.held or observed.trouble):
         operator_requests.follow(executor.host.layout, executor.order, observed, executor.note, executor.host.now())
     seen = dataclasses.replace(observed, held="") if executor.has_begun else observed
-    moment, keep, todo = executor.host.moment(observed.at), executor.host.config.keep_versions, Plan()
+    moment, keep, todo = executor.host.moment(observed), executor.host.config.keep_versions, Plan()
 
     def updated(memory: Memory) -> Memory:
         nonlocal todo

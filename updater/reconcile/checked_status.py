@@ -15,7 +15,7 @@ from dataclasses import replace
 from updater.errors import TryLater
 from updater.host.context import Host
 from updater.host.observe import observe
-from updater.kernel import doubts, hold_ups, processes, witness
+from updater.kernel import clocks, doubts, hold_ups, processes, witness
 from updater.kernel.pid_files import pid_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import age
@@ -35,7 +35,7 @@ def look_at(host: Host, name: str) -> Observed:
     """Observe one agent, within its watch with its processes. Raises TryLater."""
     memory = host.memories.of(name)
     began = time.monotonic()
-    seen = observe(host.layout, name, host.config.timeouts.status, memory.current, host.now)
+    seen = observe(host.layout, name, host.config.timeouts.status, memory.current)
     if name == OWN_NAME and host.own_version:
         return handover.as_known(seen)
     crowding = frozenset(version for version, left in memory.left.items() if processes.alive(left))
@@ -54,13 +54,13 @@ def last_look(host: Host, order: Desired, memory: Memory, stop: Action) -> Calla
     Its watch may have ended during a download, well or not. While no version is proven, it is a way back if it has not died.
     """
     is_asked = not stop.forced and order.cmd == START and memory.is_watched and memory.current == stop.version
-    if not is_asked or (memory.watching(host.now()) and memory.good):
+    if not is_asked or (memory.watching(clocks.ran()) and memory.good):
         return lambda memory: memory
     try:
         seen = look_at(host, order.name)
     except TryLater:
         return lambda memory: memory
-    moment = host.moment(seen.at)
+    moment = host.moment(seen)
     if seen.state is State.STOPPED:
         return lambda memory: memory.having_died(stop.version)
     if seen.state is State.UNKNOWN or seen.current != stop.version:

@@ -18,6 +18,7 @@ from updater.errors import TryLater, UpdaterError
 from updater.host import host_name
 from updater.host.context import Host
 from updater.host.observe import agent_names
+from updater.kernel import clocks
 from updater.meta_client import heartbeats
 from updater.model.actions import Plan, Source
 from updater.model.memory import Memory
@@ -110,7 +111,7 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     except TryLater as e:
         log.warning("old downloads cannot be removed now: %s", e)
     try:
-        host.orders.keep(orders, host.now(), name)
+        host.orders.keep(orders, host.now(), host.uptime(), name)
     except TryLater as e:
         log.error("the orders could not be saved for a time without meta: %s", e)
     return Beat(observed, orders, reply.refused)
@@ -146,7 +147,7 @@ def _planned(host: Host, order: Desired, observed: Observed) -> Plan:
         memory = host.memories.of(order.name)
     except TryLater as e:
         return Plan(waits=str(e))
-    return plan(observed, host.config.completed(order), memory, host.moment(observed.at), host.config.keep_versions)
+    return plan(observed, host.config.completed(order), memory, host.moment(observed), host.config.keep_versions)
 
 
 def look(host: Host, names: Iterable[str]) -> dict[str, Observed]:
@@ -167,10 +168,10 @@ def _look_at(host: Host, name: str) -> Observed:
         return replace(look_at(host, name), changing=is_changing)
     except UpdaterError as e:
         log.error("%s: %s", name, e)
-        return Observed(name, trouble=str(e), at=host.now())
+        return Observed(name, trouble=str(e), at=host.now(), ran=clocks.ran())
     except Exception as e:  # not foreseen where it was raised; the other agents must go on
         log.exception("%s: a defect of the updater stopped this look", name)
-        return Observed(name, trouble=f"cannot be looked at: {e}", at=host.now())
+        return Observed(name, trouble=f"cannot be looked at: {e}", at=host.now(), ran=clocks.ran())
 
 
 def _report(host: Host, name: str, observed: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:

@@ -22,7 +22,7 @@ from updater.host import config, host_name
 from updater.host.context import Host
 from updater.host.last_reply import tell_source
 from updater.host.observe import agent_names
-from updater.kernel import children
+from updater.kernel import children, clocks
 from updater.model.actions import Source
 from updater.model.observed import Observed
 from updater.net import backoff
@@ -58,7 +58,7 @@ class Daemon:
         self._failures = 0
         self._told: tuple[Source | None, float] = None, 0.0  # what was told last: see `tell_source`
         self._next_beat = 0.0  # monotonic seconds
-        self._looked_at: dict[str, float] = {}  # agent -> the end of its watch that was looked at, Unix seconds
+        self._looked_at: dict[str, float] = {}  # agent -> the end of its watch that was looked at, see Trial
         # A signal handler may run while a lock is held, so it only sets a flag and writes to this pipe.
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._workers = Workers(host, self._wake_up)
@@ -170,7 +170,7 @@ class Daemon:
         orders = self.host.orders
         if orders.of_this_run and not self._failures:
             return Source.ANSWER
-        if orders.last.at and self.host.now() > orders.last.good_until(self.host.config.keep_orders):
+        if orders.last.at and self.host.uptime().seconds > orders.last.good_until(self.host.config.keep_orders):
             return Source.EXPIRED
         return Source.EARLIER if orders.of_this_run else Source.KEPT
 
@@ -220,7 +220,7 @@ class Daemon:
     def _is_due(self, order: Desired) -> bool:
         """Whether to look at this agent now. At the end of a watch this is so once; after that, each cycle looks."""
         try:
-            memory, now = self.host.memories.of(order.name), self.host.now()
+            memory, now = self.host.memories.of(order.name), clocks.ran()
         except TryLater:  # the next cycle says so
             return False
         until = memory.trial.until if memory.trial else 0.0
@@ -230,12 +230,12 @@ class Daemon:
         """Remember which ends of watches the following look covers."""
         for order in watched:
             memory = self.host.memories.of(order.name)
-            if memory.trial and memory.watch_is_over(self.host.now()):
+            if memory.trial and memory.watch_is_over(clocks.ran()):
                 self._looked_at[order.name] = memory.trial.until
 
     def _until_next_look(self, watched: list[Desired]) -> float:
         """Seconds to the next look at versions on trial: `probe` of cfg.json, or less if a watch ends before."""
-        now, probe = self.host.now(), self.host.config.probe
+        now, probe = clocks.ran(), self.host.config.probe
         trials = (self.host.memories.of(order.name).trial for order in watched)
         return min([probe, *(trial.until - now for trial in trials if trial and trial.until > now)])
 

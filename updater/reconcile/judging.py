@@ -1,6 +1,6 @@
 """Judges the current version while it is on trial, for `plan`; any version may be desired. Pure.
 
-In all functions, now: when the agent was observed, Unix seconds.
+In all functions, now: when the agent was observed, in seconds of `clocks.ran`.
 """
 
 from updater.model.memory import Memory

@@ -60,7 +60,7 @@ def _updated(memory: Memory, observed: Observed, desired: Desired, moment: Momen
 
 
 def _todo(observed: Observed, desired: Desired, memory: Memory, now: float, keep_versions: int, source: Source) -> Plan:
-    """The plan by the updated memory. now: of the observation, Unix seconds."""
+    """The plan by the updated memory. now: of the observation, see Moment."""
     if observed.held:
         return Plan(waits=f"held: {observed.held}")
     if observed.trouble:

@@ -183,19 +183,19 @@ def test_how_long_a_machine_has_had_its_name():
 
 def test_another_name_is_remembered_over_a_restart_and_forgotten_with_the_next_reply(tmp_path):
     file = tmp_path / "reply.json"
-    orders = Orders(file)
-    orders.keep(ORDERS, NOW, "web-1")
+    orders = Orders(file, NOW, Uptime("b", 1))
+    orders.keep(ORDERS, NOW, Uptime("b", 1), "web-1")
     orders.note_name("web-2", Uptime("b", 1))
     orders.note_name("web-2", Uptime("b", 9))
-    assert Orders(file).last.seconds_of_name("web-2", Uptime("b", 11)) == 10
-    again = Orders(file)
+    assert Orders(file, NOW, Uptime("b", 1)).last.seconds_of_name("web-2", Uptime("b", 11)) == 10
+    again = Orders(file, NOW, Uptime("b", 1))
     again.note_name("web-1", Uptime("b", 12))
-    assert Orders(file).last.seconds_of_name("web-2", Uptime("b", 13)) == 0
+    assert Orders(file, NOW, Uptime("b", 1)).last.seconds_of_name("web-2", Uptime("b", 13)) == 0
     again.note_name("web-2", Uptime("b", 20))
     again.note_name("web-2", Uptime("c", 5))
-    assert Orders(file).last.seconds_of_name("web-2", Uptime("c", 7)) == 2
-    again.keep(ORDERS, NOW + 20, "web-1")
-    assert Orders(file).last.renamed == ""
+    assert Orders(file, NOW, Uptime("b", 1)).last.seconds_of_name("web-2", Uptime("c", 7)) == 2
+    again.keep(ORDERS, NOW + 20, Uptime("c", 21), "web-1")
+    assert Orders(file, NOW, Uptime("b", 1)).last.renamed == ""
 
 
 def test_the_ids_of_machine_and_boot_leave_it_only_as_hashes_that_look_different(host, site):

@@ -14,6 +14,7 @@ from helpers.servers import Server, answer, drip, endless, raw
 from lab.fleet import until
 from updater.errors import Refused, TryLater
 from updater.host import control_script, operator_requests
+from updater.kernel import clocks
 from updater.model.actions import Source
 from updater.model.observed import Observed, State
 from updater.reconcile import cycle
@@ -85,7 +86,7 @@ def test_a_version_is_done_when_its_watch_has_passed_and_that_is_reported_at_onc
     site.publish(version="1")
     site.desire(("agent", "1"))
     run(host)
-    until("its watch is over", lambda: host.memories.of("agent").watch_is_over(host.now()))
+    until("its watch is over", lambda: host.memories.of("agent").watch_is_over(clocks.ran()))
     before = len(site.reports)
     run(host)
     _, told = site.reports[before:]
@@ -102,7 +103,7 @@ def test_a_version_that_dies_while_nobody_looks_and_is_down_at_the_end_of_its_wa
     site.desire(("agent", "2"))
     run(host)
     os.kill(pid(host), signal.SIGKILL)
-    until("its watch is over", lambda: host.memories.of("agent").watch_is_over(host.now()))
+    until("its watch is over", lambda: host.memories.of("agent").watch_is_over(clocks.ran()))
     site.reports.clear()
     run(host)
     assert site.reports[0]["realAgents"][0]["trial"] is True, "until it is judged"

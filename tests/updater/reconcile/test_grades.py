@@ -16,7 +16,7 @@ from helpers.cycles import AS_ANOTHER_USER, current, here, run
 from helpers.field import KILL_0, alive
 from lab.fleet import until
 from updater.cli import explain
-from updater.kernel import children, doubts, processes, witness
+from updater.kernel import children, clocks, doubts, processes, witness
 from updater.kernel.processes import Table
 from updater.model.memory import Memory
 from updater.model.recognised import Recognised
@@ -86,7 +86,7 @@ def test_what_is_merely_there_keeps_the_directory_and_is_named(host, site, spawn
     host.reconfigure(replace(host.config, watch=0.1))
     for version in ("2", "3"):
         run(host, site, version)
-        until("its watch has passed", lambda: host.memories.of("agent").watch_is_over(host.now()))
+        until("its watch has passed", lambda: host.memories.of("agent").watch_is_over(clocks.ran()))
         run(host, site, version)
     run(host, site, "3")
     memory = host.memories.of("agent")

@@ -18,7 +18,7 @@ from lab.fleet import until
 from updater.cli import explain
 from updater.errors import ControlFailed, TryLater
 from updater.host import control_script
-from updater.kernel import doubts, processes, witness
+from updater.kernel import clocks, doubts, processes, witness
 from updater.kernel.agent_environment import Mark
 from updater.kernel.processes import Table
 from updater.model.actions import Action, Step
@@ -207,7 +207,7 @@ def test_what_is_left_is_left_alone_said_and_never_pruned(host, site, ended):
     assert run(host, site, "2").matches
     assert alive(app)
     words = f"1 process of 1 still runs: {app} sleep 4711"
-    until("its watch has passed", lambda: host.memories.of("agent").watch_is_over(host.now()))
+    until("its watch has passed", lambda: host.memories.of("agent").watch_is_over(clocks.ran()))
     run(host, site, "2")
     assert words in site.outcomes()[-1]["reason"]
     seen = cycle.look(host, ["agent"])["agent"]

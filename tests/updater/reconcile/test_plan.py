@@ -14,7 +14,7 @@ from updater.reconcile.plan import plan
 from updater.wire.heartbeat import Desired, Outcome
 
 NOW, WATCH = 1_000_000.0, 60.0
-MOMENT = Moment(NOW, WATCH)
+MOMENT = Moment(NOW, WATCH, at=NOW)
 UP, DOWN = "started", "stoped"
 HUNG = "exec `./control status` fail: timed out after 10 s"
 
@@ -44,7 +44,7 @@ def remembered(memory, host, desired, moment=MOMENT, source=Source.ANSWER):
     return plan(host, desired, memory, moment, source=source).memory
 
 
-TRIED = Memory("2", "1", "1", Trial("2", failure="did not start"), Rejected(order("2"), "did not start"))
+TRIED = Memory("2", "1", "1", Trial("2", failure="did not start"), rejected=Rejected(order("2"), "did not start"))
 ON_TRIAL = Memory("2", "1", "1", Trial("2"))
 WATCHED = Memory("2", "1", "1", Trial("2", until=NOW + 30))
 OVER = Memory("2", "1", "1", Trial("2", until=NOW - 1))
@@ -232,7 +232,7 @@ def test_by_orders_that_are_too_old_nothing_is_done(host, memory):
     assert (todo.actions, todo.waits) == ((), "meta's orders are older than keepOrders")
 
 
-REJECTED_3 = Memory("3", "1", "1", Trial("3", failure="by hand"), Rejected(order("3"), "by hand"))
+REJECTED_3 = Memory("3", "1", "1", Trial("3", failure="by hand"), rejected=Rejected(order("3"), "by hand"))
 KEPT = [
     ("what runs as ordered stays", seen("2", UP), order(), Memory(), []),
     ("nothing is fetched", seen("1", UP), order(), Memory(), []),
@@ -286,7 +286,7 @@ def ourselves(current="1", *installs, own=True):
     return Observed("ops-updater", current, Status(UP), markers, True, own=own, named=current)
 
 
-GOING_BACK = Memory("2", "1", "1", Trial("2", failure="by hand"), Rejected(order("2"), "by hand"))
+GOING_BACK = Memory("2", "1", "1", Trial("2", failure="by hand"), rejected=Rejected(order("2"), "by hand"))
 OWN = [
     ("as desired, it does nothing", ourselves("2"), order(), Memory(), []),
     ("it installs its successor and hands over", ourselves(), order(), Memory(), [INSTALL, HAND_OVER]),

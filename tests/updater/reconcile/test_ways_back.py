@@ -15,6 +15,7 @@ from lab.fleet import until
 from updater.host import control_script
 from updater.host.context import Host
 from updater.host.memories import Memories
+from updater.kernel import clocks
 from updater.model.memory import Memory
 from updater.model.trials import Moment, Trial
 from updater.model.ways_back import WaysBack
@@ -134,7 +135,7 @@ def test_a_watch_that_ends_during_a_download_has_proven_the_version(host, order,
 
     def say(connection):
         watched = host.memories.of("agent")
-        until("its watch is over", lambda: watched.watch_is_over(host.now()))
+        until("its watch is over", lambda: watched.watch_is_over(clocks.ran()))
         answer((site.files / "agent-3.tar.gz").read_bytes())(connection)
 
     with Server([say]).running() as mirror:
