@@ -13,7 +13,7 @@ import click
 from meta.cli import variables
 from meta.cli.commands import database, elves, files, history, hosts, labels, records, serve, status, tarballs, tokens
 from meta.errors import EditRefused, MetaError, RecordsError
-from updater.service import interrupt
+from updater.service import hangups, interrupt
 from updater.service.command_line import Commands
 from updater.wire.text import visible, visible_error
 
@@ -101,8 +101,11 @@ def _run() -> None:
     if "_META_COMPLETE" not in os.environ:  # during shell completion it would not be shown
         for sentence in _doubts(variables.known(cli)):
             click.echo(f"warning: {visible(sentence)}", err=True)
+    is_serving = sys.argv[1:2] in SERVING
+    if not is_serving:
+        hangups.let_through()
     try:
-        with nullcontext() if sys.argv[1:2] in SERVING else interrupt.always_ends():
+        with nullcontext() if is_serving else interrupt.always_ends():
             cli(prog_name="meta")
     except MetaError as e:
         for line in getattr(e, "lines", ()):

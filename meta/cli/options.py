@@ -1,6 +1,5 @@
 """Options that several commands share, and decorators that pass a client. Imports no slow modules, so help appears at once."""
 
-import signal
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
@@ -10,6 +9,7 @@ import click
 
 from meta.cli.environment import LOCAL
 from meta.errors import Misconfigured
+from updater.service import hangups
 from updater.service.command_line import a_path
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def long_running(command: Command) -> Command:
     @state_file
     @wraps(command)
     def with_announcer(*arguments: Any, keep_up: bool, state_file: Path | None, **named: Any) -> Any:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        hangups.ignore()
         if keep_up and not state_file:
             raise Misconfigured("--keep-up needs --state-file, to know whether the service was ever ready")
         keep_up = keep_up and not named["check"]

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -15,7 +14,7 @@ from updater import __version__
 from updater.cli import host_commands
 from updater.cli.options import CONFIG, ROOT, a_host, a_layout, log_to_stderr, working_host
 from updater.errors import Misconfigured, NotThere, Refused, UpdaterError
-from updater.service import interrupt
+from updater.service import hangups, interrupt
 from updater.service.command_line import Commands, a_path
 from updater.wire.text import counted, visible, visible_error
 
@@ -27,6 +26,8 @@ class _Cli(Commands):
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
         given = list(sys.argv[1:] if args is None else args)
+        if given[:1] != ["run"]:
+            hangups.let_through()
         with interrupt.has_a_code(), nullcontext() if given[:1] in (["run"], ["guard"]) else interrupt.always_ends():
             return super().main(given, *more, **named)
 
@@ -83,7 +84,7 @@ def run(config_file: Path, root: Path | None, check: bool) -> None:
     The first cycle begins after a random part of the interval, or within 10 s if meta has never answered this host. The
     log says when.
     """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon can handle it
+    hangups.ignore()  # until the daemon can handle it
     from updater import local_api
     from updater.host import operator_requests, preflight
     from updater.reconcile.daemon import Daemon
