@@ -8,7 +8,7 @@ import click
 
 from updater import places
 from updater.cli.options import CONFIG, ROOT, a_host, working_host
-from updater.errors import Misconfigured, NotThere
+from updater.errors import Misconfigured, NotThere, TryLater
 from updater.service.command_line import a_path
 from updater.wire import durations
 from updater.wire.text import trimmed, visible
@@ -79,8 +79,10 @@ def hold(config_file: Path, root: Path | None, agent: str, reason: str) -> None:
     """
     from updater.host import operator_requests
 
-    before = operator_requests.hold(a_host(config_file, root).layout, agent, reason)
+    host = a_host(config_file, root)
+    before = operator_requests.hold(host.layout, agent, reason)
     click.echo(f"{agent} is held already ({before}); --why TEXT changes the reason" if before else f"{agent} is held")
+    _have_it_reported(host)
 
 
 @click.command()
@@ -91,8 +93,10 @@ def unhold(config_file: Path, root: Path | None, agent: str) -> None:
     """Let the updater change AGENT again."""
     from updater.host import operator_requests
 
-    was_held = operator_requests.unhold(a_host(config_file, root).layout, agent)
+    host = a_host(config_file, root)
+    was_held = operator_requests.unhold(host.layout, agent)
     click.echo(f"{agent} is no longer held" if was_held else f"{agent} was not held")
+    _have_it_reported(host)
 
 
 @click.command()
@@ -187,6 +191,17 @@ def enrol(config_file: Path, root: Path | None, token_file: Path | None, again: 
         token = trimmed(sys.stdin.read(credentials.LIMIT))
     enrolment.enrol(host, token, within, lambda line: click.echo(visible(f"updater: {line}"), err=True))
     click.echo(f"{host.config.reported_hostname} is enrolled with {host.config.shown_url}")
+
+
+def _have_it_reported(host: "Host") -> None:
+    """Wake the running updater, so that meta knows at once. If that cannot be done, say so: its next cycle follows anyway."""
+    from updater.host import operator_requests
+
+    try:
+        if pid := operator_requests.running_updater(host.layout):
+            operator_requests.wake(pid)
+    except TryLater as e:
+        click.echo(visible(f"updater: {e}"), err=True)
 
 
 def _rollback_target(host: "Host", agent: str) -> tuple[str, str]:

@@ -265,6 +265,20 @@ def test_a_running_updater_tries_again_at_once(rejected, site):
     assert running(rejected, "3")
 
 
+def test_a_hold_and_its_end_are_reported_at_once(host, site):
+    site.publish()
+    site.desire(("agent", "1"))
+    assert host.run("once").returncode == 0
+    host.config.write_text(json.dumps(json.loads(host.config.read_text()) | {"interval": 1000}))
+    host.start()
+    until("it runs", lambda: "first cycle" in host.log.read_text())
+    for command, held in (("hold", "no reason given"), ("unhold", None)):
+        before = len(site.reports)
+        assert host.run(command, "agent").returncode == 0
+        until("meta hears of it", lambda before=before: len(site.reports) > before)
+        assert [agent.get("held") for agent in site.reports[-1]["realAgents"]] == [held]
+
+
 def test_a_held_agent_is_not_tried_again(rejected):
     mend(rejected)
     rejected.run("hold", "agent", "--why", "mine")
