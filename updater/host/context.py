@@ -11,6 +11,7 @@ from updater.host.memories import Memories
 from updater.host.waits_log import WaitsLog
 from updater.kernel import clocks
 from updater.kernel.processes import Table, boot_here, boot_id
+from updater.model.actions import Source
 from updater.model.layout import Layout
 from updater.model.observed import Observed
 from updater.model.trials import Moment, same_artifact
@@ -34,6 +35,8 @@ class Host:
     waits_log: WaitsLog = field(default_factory=WaitsLog)
     waits: dict[str, str] = field(default_factory=dict)  # what some agents' changes wait for: one of heartbeat.WAITS
     changing: set[str] = field(default_factory=set)  # agents that a turn is changing now
+    # What the agents' turns follow that go on, or wait for their slot:
+    turns: dict[str, tuple[Desired, Source]] = field(default_factory=dict)
     unstopped: set[str] = field(default_factory=set)  # agents that no earlier run of the updater is stopping any more
     # Versions that do not run in their install, so that the output of their `control` is believed:
     believed: dict[str, str] = field(default_factory=dict)
@@ -93,6 +96,11 @@ class Host:
         """The newest order for an agent: of meta's last reply or, until meta has answered, of the one that was kept."""
         return next((one for one in self.orders.last.orders if one.name == name), None)
 
+    def is_in_force(self, order: Desired) -> bool:
+        """Whether the newest order for this agent is the same command and artifact."""
+        newest = self.newest(order.name)
+        return newest is not None and newest.cmd == order.cmd and same_artifact(newest, order)
+
     def check_order(self, order: Desired) -> None:
         """Raises Interrupted if the updater is to stop, or if meta's newest reply orders another command or artifact.
 
@@ -100,8 +108,8 @@ class Host:
         """
         if self.stopping or self.successor:
             raise Interrupted("the updater is stopping")
-        newest = self.newest(order.name)
-        if not (newest and newest.cmd == order.cmd and same_artifact(newest, order)):
+        if not self.is_in_force(order):
+            newest = self.newest(order.name)
             now = f"{newest.cmd} {newest.version}" if newest else "nothing"
             raise Interrupted(f"{order.cmd} {order.version} is not ordered any more, but {now}")
 

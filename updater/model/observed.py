@@ -67,7 +67,7 @@ class Observed:
     crowding: frozenset[str] = frozenset()  # those of `occupied` whose processes belong to the agent
     held_up: str = ""  # which stopped versions may keep it from running, in words; only within its watch
     own: bool = False  # this is the updater itself
-    changing: bool = False  # whether a turn was changing the agent when it was observed
+    changing: bool = False  # whether a turn was changing the agent when it was observed, or will when its slot comes
     at: float = 0  # when the status was asked, Unix seconds
     ran: float = 0  # the same by `clocks.ran`
 

@@ -20,7 +20,7 @@ from updater.host.context import Host
 from updater.host.observe import agent_names
 from updater.kernel import clocks
 from updater.meta_client import heartbeats
-from updater.model.actions import Plan, Source
+from updater.model.actions import Plan, Source, Step
 from updater.model.memory import Memory
 from updater.model.observed import Observed, State
 from updater.reconcile import left_behind
@@ -142,12 +142,13 @@ def preview(host: Host) -> tuple[Beat, list[Plan]]:
     return Beat(observed, orders, reply.refused, reply.look), [_planned(host, o, observed[o.name]) for o in orders]
 
 
-def _planned(host: Host, order: Desired, observed: Observed) -> Plan:
+def _planned(host: Host, order: Desired, observed: Observed, source: Source = Source.ANSWER) -> Plan:
     try:
         memory = host.memories.of(order.name)
     except TryLater as e:
         return Plan(waits=str(e))
-    return plan(observed, host.config.completed(order), memory, host.moment(observed), host.config.keep_versions)
+    keep, moment = host.config.keep_versions, host.moment(observed)
+    return plan(observed, host.config.completed(order), memory, moment, keep, source)
 
 
 def look(host: Host, names: Iterable[str]) -> dict[str, Observed]:
@@ -162,16 +163,26 @@ def look_at_new(host: Host, orders: tuple[Desired, ...], observed: dict[str, Obs
 
 
 def _look_at(host: Host, name: str) -> Observed:
-    is_changing = name in host.changing  # a turn that ends during the look may have begun before it
+    is_changing, turn = (
+        name in host.changing,
+        host.turns.get(name),
+    )  # a turn that ends during the look may have begun before it
     try:
         is_changing |= left_behind.is_being_stopped(host, name)
-        return replace(look_at(host, name), changing=is_changing)
+        observed = look_at(host, name)
+        return replace(observed, changing=is_changing or (turn is not None and _will_change(host, *turn, observed)))
     except UpdaterError as e:
         log.error("%s: %s", name, e)
         return Observed(name, trouble=str(e), at=host.now(), ran=clocks.ran())
     except Exception as e:  # not foreseen where it was raised; the other agents must go on
         log.exception("%s: a defect of the updater stopped this look", name)
         return Observed(name, trouble=f"cannot be looked at: {e}", at=host.now(), ran=clocks.ran())
+
+
+def _will_change(host: Host, order: Desired, source: Source, observed: Observed) -> bool:
+    """Whether a turn that follows this order will change the agent, though it may still wait for its slot."""
+    todo = _planned(host, order, observed, source)
+    return host.is_in_force(order) and any(action.step is not Step.PRUNE for action in todo.actions)
 
 
 def _report(host: Host, name: str, observed: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:

@@ -51,6 +51,7 @@ class Workers:
 
     def _start(self, order: Desired, observed: Observed | None, source: Source) -> None:
         is_installing, since = order.name in self._installing, time.monotonic()
+        self._host.turns[order.name] = order, source
         turn = self._turns.submit(self._turn, order, observed, source, is_installing, since)
         self._running[order.name] = turn
         turn.add_done_callback(lambda _: self._ended())
@@ -60,7 +61,10 @@ class Workers:
     ) -> Turn:
         """since: when the turn began to wait for its slot, monotonic seconds."""
         is_stale = time.monotonic() - since > STALE
-        return converge(self._host, order, None if is_stale else observed, source, is_installing)
+        try:
+            return converge(self._host, order, None if is_stale else observed, source, is_installing)
+        finally:
+            del self._host.turns[order.name]
 
     def _install(self, wanted: Wanted) -> None:
         """Have a version installed. Where the agent's former one still waits for its slot, it is for this one."""

@@ -30,7 +30,7 @@ VERSION = __version__  # of the software, shown by both services
 DONE, FAILED, REFUSED, ROLLED_BACK = "done", "failed", "refused", "rolled back"  # results of an outcome
 BY_HAND = "a person on the host took it back"  # reason of an outcome
 STARTED, STOPPED = "started", ("stoped", "stopped")  # the first spelling of "stopped" is ops-updater's
-CHANGE = "change"  # for nothing: a turn is changing the agent now
+CHANGE = "change"  # for nothing, or for a slot: a turn is changing the agent now, or is about to
 WAITS = ("window", "download", "lock", CHANGE)  # what a change waits for; no updater sends the first and the third yet
 
 Second = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]

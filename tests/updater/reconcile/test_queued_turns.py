@@ -82,6 +82,27 @@ def test_an_agent_that_has_come_up_while_its_turn_waits_is_not_started_again(que
     assert queued.control("last", "status") == "started"
 
 
+def waits_of_last(site):
+    return [agent.get("waits") for agent in site.reports[-1]["realAgents"] if agent["name"] == "last"]
+
+
+def test_an_agent_whose_turn_waits_says_that_it_is_about_to_be_changed_while_its_order_is_in_force(queued, site):
+    beats(site, 2)
+    assert waits_of_last(site) == ["change"]
+    site.desire(*((name, "1") for name in BUSY), site.entry(name="last", cmd="stop"))
+    beats(site, 2)
+    assert waits_of_last(site) == [None], "it is down, as desired"
+    the_others_are_started(queued, site)
+    assert waits_of_last(site) == [None]
+    assert "start" not in calls(queued.root, "last")
+
+
+def test_an_agent_that_is_as_desired_while_its_turn_waits_does_not_say_so(queued, site):
+    queued.control("last", "start")
+    beats(site, 2)
+    assert waits_of_last(site) == [None]
+
+
 @pytest.fixture
 def slow():
     """A server of tarballs that come byte after byte, and never to an end."""
