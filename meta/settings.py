@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from meta.access.clients import Network, network
+from meta.choices import FORMATS, LEVELS
 from meta.errors import Misconfigured, Problem, RecordsError
 from meta.errors import shown as problem_shown
 from meta.records.files import located_tree
@@ -22,8 +23,6 @@ from updater.wire.urls import shown
 DEFAULT_LISTEN = "127.0.0.1:2000"
 DEFAULT_DATABASE = "sqlite:///var/meta.db"
 DEFAULT_MAX_TARBALL = 4 << 30
-LEVELS = ("debug", "info", "warning", "error")
-FORMATS = ("text", "json")
 # Settings that the previous release still had, and what replaces them. For one release each is ignored with a warning. Then
 # its line here is deleted, and it is refused as any unknown key.
 GONE: Mapping[str, str] = {  # by key of the file

@@ -92,7 +92,7 @@ FLOORS = {
         {"program"},
     ),
     "meta": (
-        {"errors", "logs", "suggestions"},
+        {"choices", "errors", "logs", "suggestions"},
         {"access", "process", "records"},
         {"hosts", "settings", "store"},
         {"edits", "heartbeat", "queries"},

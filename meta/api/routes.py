@@ -83,12 +83,21 @@ def _call(one: Operation, parts: Mapping[str, str]) -> Call:
         checked = one.check(data) if one.check else None  # first, since its messages are more precise
         body = strict.convert(data, one.body)
         body = checked if one.check else body
-    match, none_match = (request.headers.get(name, "") for name in ("If-Match", "If-None-Match"))
-    origin = (request.scheme, request.headers.get("Host", ""))
-    secret = request.headers.get(SECRET, "")
-    now = service.clock.now()
-    prefix = path_prefix(request.environ, service.settings.trusted_proxies)
-    return Call(service, g.principal, now, path, query, body, match, none_match, stream, length, origin, secret, prefix)
+    return Call(
+        service,
+        who=g.principal,
+        now=service.clock.now(),
+        path=path,
+        query=query,
+        body=body,
+        if_match=request.headers.get("If-Match", ""),
+        if_none_match=request.headers.get("If-None-Match", ""),
+        stream=stream,
+        length=length,
+        origin=(request.scheme, request.headers.get("Host", "")),
+        secret=request.headers.get(SECRET, ""),
+        prefix=path_prefix(request.environ, service.settings.trusted_proxies),
+    )
 
 
 class _NoQuery(msgspec.Struct):

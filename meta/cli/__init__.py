@@ -10,7 +10,7 @@ from contextlib import nullcontext
 
 import click
 
-from meta.cli import variables
+from meta.cli import options, variables
 from meta.cli.commands import database, elves, files, history, hosts, labels, records, serve, status, tarballs, tokens
 from meta.errors import EditRefused, MetaError, RecordsError
 from updater.service import hangups, interrupt
@@ -25,11 +25,6 @@ SECTIONS = {
     "People": ["token", "whoami"],
     "Service": ["serve", "check", "reload", "db", "backup", "elves"],
 }  # fmt: skip
-
-SERVING = (
-    ["serve"],
-    ["elves"],
-)  # these have their own signal handlers, and child processes that must not inherit a thread
 
 
 def _print_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -101,7 +96,7 @@ def _run() -> None:
     if "_META_COMPLETE" not in os.environ:  # during shell completion it would not be shown
         for sentence in _doubts(variables.known(cli)):
             click.echo(f"warning: {visible(sentence)}", err=True)
-    is_serving = sys.argv[1:2] in SERVING
+    is_serving = _serves()
     if not is_serving:
         hangups.let_through()
     try:
@@ -114,6 +109,10 @@ def _run() -> None:
         sys.exit(e.exit_code)
 
 
+def _serves() -> bool:
+    return options.is_long_running(cli.commands.get(next(iter(sys.argv[1:]), "")))
+
+
 def _doubts(known: set[str]) -> list[str]:
     """Return warnings about variables META_... in the environment that are unknown or no longer settings."""
     unknown = set(os.environ) - known
@@ -124,6 +123,6 @@ def _doubts(known: set[str]) -> list[str]:
     left = unknown - GONE_VARIABLES.keys()
     of_file = variables.keys_of_the_file(left, KEYS)
     left -= of_file.keys()
-    others = variables.others(left, known) if sys.argv[1:2] in SERVING else ()
+    others = variables.others(left, known) if _serves() else ()
     gone = variables.gone_away(unknown, GONE_VARIABLES)
     return [*gone, *of_file.values(), *variables.near_misses(left, known), *others]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from meta.choices import FORMATS, LEVELS
 from meta.cli.environment import LOCAL
 from meta.errors import Misconfigured
 from updater.service import hangups
@@ -27,14 +28,14 @@ def variable(name: str, envvar: str, *short: str, **attributes: Any) -> Callable
 log_level = variable(
     "--log-level",
     "LOG_LEVEL",
-    type=click.Choice(["debug", "info", "warning", "error"]),
+    type=click.Choice(LEVELS),
     show_default="info",
     help="How much to log.",
 )
 log_format = variable(
     "--log-format",
     "LOG_FORMAT",
-    type=click.Choice(["text", "json"]),
+    type=click.Choice(FORMATS),
     show_default="text",
     help="Lines for people, or one JSON object per line.",
 )
@@ -118,6 +119,11 @@ def long_running(command: Command) -> Command:
         return command(*arguments, announcing=partial(_announcing, keep_up, state_file), **named)
 
     return with_announcer
+
+
+def is_long_running(command: click.Command | None) -> bool:
+    """Whether it serves: such a command has its own signal handlers, and children that must not inherit a thread."""
+    return command is not None and any(one.name == "state_file" for one in command.params)
 
 
 def _announcing(keeping: bool, state_file: Path | None) -> "Announcer":

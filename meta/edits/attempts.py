@@ -129,7 +129,7 @@ def _failed_some(table: HostTable, agent: str) -> Iterator[Host]:
     """The hosts on which the agent may have failed. Cheap for a million hosts: outcomes are searched as text, and hosts share
     few agent sets."""
     found = (table.get(name) for name in table.names())
-    rejected = cache(lambda agent_set: isinstance(agent_set.reported(agent)[6], Rejection))
+    rejected = cache(lambda agent_set: isinstance(agent_set.reported(agent).rejected, Rejection))
     words = (f'"{ROLLED_BACK}"', f'"{REFUSED}"')
     return (
         host
@@ -144,7 +144,7 @@ def _can_try(host: Host, order: Desired) -> tuple[str, bool | None]:
     An updater that reports trials reports rejections, too, and knows attempts. A faulty order is not helped by a new attempt.
     """
     reported, outcome = host.group.agent_set.reported(order.name), host.outcomes.get(order.name)
-    trial, rejected = reported[4], reported[6]
+    trial, rejected = reported.trial, reported.rejected
     if isinstance(rejected, Rejection):
         can = True if rejected.version == order.version and not rejects(order, reported) else None
         return ROLLED_BACK, can

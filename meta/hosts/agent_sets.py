@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from meta.errors import TooMany
-from meta.hosts.classes import UNREPORTED, Class, Rejection, Reported, Verdict
+from meta.hosts.classes import UNREPORTED, Class, Rejection, Reported, Seen, Verdict
 from updater.wire.heartbeat import WAITS, RealAgent
 from updater.wire.limits import MAX_NAME, MAX_STATUS
 from updater.wire.names import version_problem
@@ -44,7 +44,7 @@ class _Stored(msgspec.Struct, array_like=True, gc=False):
     said: str | None  # `held` and the words; "": neither held nor on trial; None: the updater reports none of this
 
     def reported(self) -> Reported:
-        return (self.name, self.version, self.status, *_read(self.said))
+        return Reported(self.name, self.version, self.status, *_read(self.said))
 
 
 _Said = tuple[str | UnsetType, bool | UnsetType, str | UnsetType, Rejection | UnsetType]
@@ -105,22 +105,24 @@ class AgentSet:
     def text(self) -> str:
         """The reported agents as JSON, for the database."""
         if not self.kept_text:
-            self.kept_text = _encode([(*reported[:3], _written(*reported[3:])) for reported in self.agents]).decode()
+            self.kept_text = _encode([(*reported.seen, _written(*reported[3:])) for reported in self.agents]).decode()
         return self.kept_text
 
     @property
     def has_failures(self) -> bool:
         """Whether any of the agents may have failed; if not, none has."""
-        return bool(self.verdicts) or any(one[6] is not UNSET or (one[4] is True and one[3]) for one in self.agents)
+        return bool(self.verdicts) or any(
+            one.rejected is not UNSET or (one.trial is True and one.held) for one in self.agents
+        )
 
     def reported(self, agent: str) -> Reported:
         """Return what is reported of this agent; UNREPORTED if nothing is."""
-        return next((reported for reported in self.agents if reported[0] == agent), UNREPORTED)
+        return next((reported for reported in self.agents if reported.name == agent), UNREPORTED)
 
     def tells_turns(self, agent: str) -> bool:
         """Whether the updater would say that a change of this agent is under way. It tells so where it tells of trials."""
-        its = [reported for reported in self.agents if reported[0] == agent] or self.agents
-        return any(reported[4] is not UNSET for reported in its)
+        its = [reported for reported in self.agents if reported.name == agent] or self.agents
+        return any(reported.trial is not UNSET for reported in its)
 
     def verdict(self, agent: str) -> Verdict | None:
         return next((one for one in self.verdicts if one.agent == agent), None)
@@ -191,7 +193,7 @@ class AgentSets:
 
 def _weight(all_reported: Iterable[Reported], verdicts: Iterable[Verdict]) -> int:
     """Return the bytes this takes, estimated: the characters, and 300 for the Python objects of each entry."""
-    weight = sum(300 + len(one[0]) + len(one[1]) + len(one[2]) + len(one[3] or "") for one in all_reported)
+    weight = sum(300 + len(one.name) + len(one.version) + len(one.status) + len(one.held or "") for one in all_reported)
     return weight + sum(300 + len(verdict.agent) + len(verdict.to) for verdict in verdicts)
 
 
@@ -228,7 +230,7 @@ def clean_agents(agents: Iterable[RealAgent]) -> tuple[tuple[Reported, ...], Sta
         held = (one_line(agent.held, MAX_STATUS) if agent.held else "") or UNSET
         waits = agent.waits if agent.waits in WAITS else UNSET
         version, status = one_line(agent.version, MAX_NAME), one_line(agent.status, MAX_STATUS)
-        reported: Reported = (name, version, status, held, agent.trial, waits, _rejected(agent))
+        reported = Reported(name, version, status, held, agent.trial, waits, _rejected(agent))
         seen[name] = (reported, agent.timestamp)
     all_reported = tuple(reported for reported, _ in seen.values())
     return all_reported, _stamp([stamp for _, stamp in seen.values()]) if all_reported else 0
@@ -240,13 +242,10 @@ def _rejected(agent: RealAgent) -> Rejection | UnsetType:
     return Rejection(agent.rejected, 0 if agent.attempt is UNSET else agent.attempt)
 
 
-State = tuple[str, str, str]  # an agent, its version and its status
-
-
-def since_when(all_reported: Sequence[Reported], before: dict[State, float], now: float) -> float | tuple[float, ...]:
+def since_when(all_reported: Sequence[Reported], before: dict[Seen, float], now: float) -> float | tuple[float, ...]:
     """Return since when each agent has this version and status (Unix seconds); one time if it is the same for all.
 
     before: these times for the agents that were known until now.
     """
-    times = tuple(before.get(reported[:3], now) for reported in all_reported)
+    times = tuple(before.get(reported.seen, now) for reported in all_reported)
     return times if len(set(times)) > 1 else max(times, default=now)

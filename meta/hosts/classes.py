@@ -32,9 +32,26 @@ class Rejection(NamedTuple):
     attempt: int = 0  # of the order that was rolled back
 
 
-# An agent as its host reported it: name, version, status, held, trial, waits, rejected.
-Reported = tuple[str, str, str, str | _Unset, bool | _Unset, str | _Unset, Rejection | _Unset]
-UNREPORTED: Reported = ("", "", "", *(msgspec.UNSET,) * 4)  # for an agent that its host did not report
+Seen = tuple[str, str, str]  # an agent, its version and its status
+
+
+class Reported(NamedTuple):
+    """An agent as its host reported it. What is UNSET, its updater did not say."""
+
+    name: str = ""
+    version: str = ""
+    status: str = ""
+    held: str | _Unset = msgspec.UNSET  # why a person on the host keeps it as it is
+    trial: bool | _Unset = msgspec.UNSET
+    waits: str | _Unset = msgspec.UNSET  # what its turn waits for
+    rejected: Rejection | _Unset = msgspec.UNSET
+
+    @property
+    def seen(self) -> Seen:
+        return self[:3]
+
+
+UNREPORTED = Reported()  # for an agent that its host did not report
 
 
 class Verdict(NamedTuple):
@@ -243,5 +260,6 @@ def _artifact(order: Desired) -> tuple[object, ...]:
 
 def drifting(orders: Mapping[str, Desired], all_reported: Sequence[Reported]) -> list[Desired]:
     """Return the orders that a host with these agents does not fulfil."""
-    seen = {reported[0]: reported for reported in all_reported}
-    return [order for name, order in orders.items() if drifts(order, *seen.get(name, UNREPORTED)[1:3])]
+    seen = {reported.name: reported for reported in all_reported}
+    found = ((order, seen.get(name, UNREPORTED)) for name, order in orders.items())
+    return [order for order, reported in found if drifts(order, reported.version, reported.status)]

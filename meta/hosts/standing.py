@@ -38,7 +38,7 @@ def stand(order: Desired, reported: Reported, verdict: Verdict | None) -> str:
 
 def rejects(order: Desired, reported: Reported) -> bool:
     """Whether these hosts report that they rolled back the ordered version, and will not try it again by themselves."""
-    rejected = reported[6]
+    rejected = reported.rejected
     if isinstance(rejected, UnsetType) or order.cmd != START:
         return False
     return rejected.version == order.version and rejected.attempt >= order.attempt
@@ -95,7 +95,7 @@ def is_asked_for_again(order: Desired, reported: Reported, verdict: Verdict | No
 
 def is_unsure(order: Desired, reported: Reported, state: str) -> bool:
     """Whether hosts that look good do not report trials. Then `is_on_trial` decides for each host by time."""
-    return state == GOOD and reported[4] is UNSET and order.cmd == START
+    return state == GOOD and reported.trial is UNSET and order.cmd == START
 
 
 def is_on_trial(host: "Host", place: int, late_after: float) -> bool:

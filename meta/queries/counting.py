@@ -32,7 +32,7 @@ def counts(table: HostTable, now: float, agent: str = "", selector: Selector | N
                 trials[name, version, status] += number if is_on_trial else 0
                 failures[name, version, status] += number if name in failed else 0
     for one in fell_silent_hosts(table, now, agent):
-        if (key := one.agent_set.reported(one.order.name)[:3]) in found and choice.has(one.host):
+        if (key := one.agent_set.reported(one.order.name).seen) in found and choice.has(one.host):
             trials[key] -= one.was_on_trial
             failures[key] += 1
     return [Count(*key, hosts, trials[key], failures[key]) for key, hosts in sorted(found.items())]

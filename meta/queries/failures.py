@@ -170,7 +170,7 @@ def _may_be_down(agent: str, klass: Class, agent_set: AgentSet) -> list[tuple[De
     Each comes with the state of the group for it (see `stand`), and the position of its agent among the reported ones.
     """
     found = []
-    places = {reported[0]: place for place, reported in enumerate(agent_set.agents)}
+    places = {reported.name: place for place, reported in enumerate(agent_set.agents)}
     for order in klass.desired:
         if not agent or order.name == agent:
             reported = agent_set.reported(order.name)
@@ -222,7 +222,7 @@ def failed_orders(klass: Class, agent_set: AgentSet) -> list[Desired]:
     """Return the orders that failed on the hosts of this class and agent set."""
     if not agent_set.has_failures:
         return []
-    all_reported = {reported[0]: reported for reported in agent_set.agents}
+    all_reported = {reported.name: reported for reported in agent_set.agents}
     return [o for o in klass.desired if failed(o, all_reported.get(o.name, UNREPORTED), agent_set.verdict(o.name))]
 
 
@@ -234,7 +234,7 @@ def rolled_back(table: HostTable, agent: str, version: str) -> str:
     """
     needle, found = f'"to":"{version}"', _Sum()
     for group, _, agent_set, *_ in table.parts():
-        rejected = agent_set.reported(agent)[6]
+        rejected = agent_set.reported(agent).rejected
         for host in table.members([group]):
             outcome = host.outcomes.get(agent) if needle in host.told else None
             if isinstance(rejected, Rejection) and rejected.version == version:

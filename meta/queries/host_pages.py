@@ -15,8 +15,9 @@ from typing import NamedTuple
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from meta.choices import State
 from meta.hosts.agent_sets import AgentSet
-from meta.hosts.classes import UNREPORTED, Class, Classes, Rejection, Reported, Verdict, drifting, drifts
+from meta.hosts.classes import Class, Classes, Rejection, Reported, Verdict, drifting, drifts
 from meta.hosts.model import Host, Snapshot
 from meta.hosts.standing import HEARTBEAT, failed, is_down_while_held, settled_since
 from meta.hosts.table import HostTable
@@ -54,8 +55,8 @@ class HostFilter(NamedTuple):
     doubled: bool = False  # only hosts under whose name two machines report
 
 
-def judge(host: Host, now: float, ages: Ages) -> str:
-    """Return the host's state: new, ok, late, lost or retired. now: Unix seconds."""
+def judge(host: Host, now: float, ages: Ages) -> State:
+    """Return the host's state. now: Unix seconds."""
     silence = now - host.last_seen
     if host.retired_at:
         return "retired"
@@ -71,17 +72,16 @@ def view(found: Snapshot, now: float, ages: Ages) -> HostView:
     host, book = found.host, found.silence.book
     orders, outcomes, agents = book.of(host.name).orders, host.outcomes, []
     silent = {one.order.name: told for one in silent_of(found.silence, now) if (told := one.how(host, one.order))}
-    all_of_them = list(host.agents())
-    known = {reported[0] for reported, _, _ in all_of_them}
-    others = [((name, *UNREPORTED[1:]), 0.0, 0) for name in orders if name not in known]
-    for reported, since, looked in [*all_of_them, *others]:
-        order, verdict = orders.get(reported[0]), host.group.agent_set.verdict(reported[0])
+    there = {one[0].name: one for one in host.agents()}
+    others = {name: (Reported(name), 0.0, 0) for name in orders if name not in there}
+    for reported, since, looked in (there | others).values():
+        order, verdict = orders.get(reported.name), host.group.agent_set.verdict(reported.name)
         is_down = order is not None and is_down_while_held(order, reported)
-        outcome = outcome_of(host, order) if order and is_down else (outcomes | silent).get(reported[0])
+        outcome = outcome_of(host, order) if order and is_down else (outcomes | silent).get(reported.name)
         shown = _agent_view(reported, order, verdict, outcome, since, looked)
         if order and not shown.drift and _is_unsettled(host, order, book, ages):
             shown = replace(shown, waits=HEARTBEAT)
-        agents.append(replace(shown, failed=True) if reported[0] in silent else shown)
+        agents.append(replace(shown, failed=True) if reported.name in silent else shown)
     return HostView(
         name=host.name,
         first_seen=host.first_seen,
@@ -212,9 +212,9 @@ def _group_fits(klass: Class, agent_set: AgentSet, wanted: HostFilter, is_silent
         all_reported = tuple(
             reported
             for reported in all_reported
-            if (not wanted.agent or reported[0] == wanted.agent)
-            and (not wanted.version or reported[1] == wanted.version)
-            and (not wanted.status or reported[2] == wanted.status)
+            if (not wanted.agent or reported.name == wanted.agent)
+            and (not wanted.version or reported.version == wanted.version)
+            and (not wanted.status or reported.status == wanted.status)
         )
         missing = wanted.agent in klass.orders and not (wanted.version or wanted.status)
         if not all_reported and not (missing and (wanted.drift or wanted.failed)):

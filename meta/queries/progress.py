@@ -116,7 +116,7 @@ class _Question:
 
     def _place(self, agent_set: AgentSet) -> int:
         """Return the position of the agent among those that these hosts report."""
-        return next((place for place, reported in enumerate(agent_set.agents) if reported[0] == self.asked.agent), 0)
+        return next((place for place, reported in enumerate(agent_set.agents) if reported.name == self.asked.agent), 0)
 
     def is_unsure(self, klass: Class, agent_set: AgentSet) -> bool:
         """Whether it depends on the time, for each of these hosts, if it is on trial."""
@@ -219,7 +219,7 @@ def _add(sums: _Sums, question: _Question, part: Part, away: Mapping[Host, str],
     order, state = question.state(part.klass, part.agent_set)
     if not state or question.choice.whole(part.klass) is False:
         return
-    waits = HEARTBEAT if state == GOOD else part.agent_set.reported(question.asked.agent)[5]
+    waits = HEARTBEAT if state == GOOD else part.agent_set.reported(question.asked.agent).waits
     found = _by_state(question, part, state, away, excused)
     for its, (number, hosts) in found.items():
         sums.add(its, number, hosts, waits if isinstance(waits, str) else "")

@@ -51,7 +51,7 @@ from meta.records.selectors import Hosts as HostsSelector
 )
 def get_hosts(call: Call) -> Reply:
     q, service = call.query, call.service
-    wanted = HostFilter(q.state, q.agent, q.version, q.status, q.label, q.name, q.drift, q.failed, q.doubled)
+    wanted = HostFilter(**{key: getattr(q, key) for key in HostFilter._fields})
     page = host_pages.page(service.table, wanted, call.now, service.ages, q.cursor, q.limit)
     is_none = q.name and not page.hosts and not page.next
     meant = similar_names.nearly_selecting(Glob(q.name), service.table.folded_names()) if is_none else []

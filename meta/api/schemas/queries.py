@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from meta.api.schemas.basics import END, AgentName, Body, Number, Why
+from meta.choices import State
 from meta.records.selectors import WAYS
 from updater.wire.limits import (
     MAX_HOSTNAME,
@@ -48,7 +49,7 @@ class RevisionsQuery(Body):
 class HostsQuery(Body):
     """Conditions on hosts. An empty one fits every host."""
 
-    state: Literal["", "new", "ok", "late", "lost", "retired"] = ""
+    state: State | Literal[""] = ""
     agent: Annotated[str, Meta(max_length=MAX_NAME)] = ""
     version: Annotated[str, Meta(max_length=MAX_NAME)] = ""
     status: Annotated[str, Meta(max_length=MAX_STATUS)] = ""

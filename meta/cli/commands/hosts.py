@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from meta.choices import STATES
 from meta.cli import options
 from updater.wire.text import visible
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from meta.cli.client import Client
     from meta.cli.views.show import Cell
     from meta.queries.representations import AgentView, HostView
-
-STATES = ("new", "ok", "late", "lost", "retired")
 
 
 @click.command(short_help="List hosts.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from meta.access.roles import ROLES
 from meta.cli import options
 from meta.errors import MetaError, Misconfigured, TryLater, Unconfirmed
 from updater.service.command_line import a_path
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from updater.service.readiness import Announcer
 
 RELOADS_WITHIN = 60.0  # seconds
-READERS = ("viewer", "editor", "admin")
 _confirmed = click.option(
     "-y", "--yes", is_flag=True, help="Also if it removes more than half of the agents, or of an agent's overrides."
 )
@@ -130,7 +130,7 @@ def _compare(connect: "Callable[[], Client]", records: "Sequence[Record]", is_as
     with ExitStack() as stack:
         try:
             client = stack.enter_context(connect())
-            problem = "" if client.get("/whoami", Whoami).role in READERS else "this needs a token of a viewer"
+            problem = "" if client.get("/whoami", Whoami).role in ROLES else "this needs a token of a viewer"
         except MetaError as e:
             problem = str(e)
         if not problem:

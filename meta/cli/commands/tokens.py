@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from meta.access.roles import ROLES
 from meta.cli import options
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def token() -> None:
 
 @token.command(short_help="Create a token for a person or a program.")
 @click.argument("name")
-@click.option("--role", type=click.Choice(["viewer", "editor", "admin"]), required=True, help="What it may do.")
+@click.option("--role", type=click.Choice(ROLES), required=True, help="What it may do.")
 @_expires
 @click.option(
     "--database", metavar="URL", help="Write it directly into this database, the one of meta serve --database."

@@ -70,7 +70,7 @@ class Indexes:
         """Take in the agents of a report. Raises TooMany."""
         all_reported = reported_as_heard(host, all_reported)
         if all_reported != host.group.agent_set.agents:
-            before = {reported[:3]: since for reported, since, _ in host.agents()}
+            before = {reported.seen: since for reported, since, _ in host.agents()}
             self.move(host, self.groups.agent_sets.admit(all_reported, host.group.agent_set.verdicts))
             host.since = since_when(all_reported, before, now)
             self.dirty.add(host)

@@ -20,7 +20,7 @@ def reported_as_heard(host: "Host", all_reported: tuple[Reported, ...]) -> tuple
     The host receives the new order with the reply to this report. If it rejects that too, its next report says so.
     """
     klass = host.group.klass
-    unheard = klass.unheard([reported[0] for reported in all_reported], host.last_seen) if klass.since else None
+    unheard = klass.unheard([reported.name for reported in all_reported], host.last_seen) if klass.since else None
     return without_rejections(all_reported, unheard) if unheard else all_reported
 
 
@@ -48,9 +48,9 @@ def outdated(
     def is_former(agent: str, version: str) -> bool:
         return agent in gone or (agent in renewed and not before[agent].version != after[agent].version == version)
 
-    telling = {reported[0] for reported in all_reported if reported[4] is not UNSET}
+    telling = {reported.name for reported in all_reported if reported.trial is not UNSET}
     told = {one for one in verdicts if one.result != ROLLED_BACK or one.agent not in telling}
-    rejecting = [(reported[0], reported[6].version) for reported in all_reported if isinstance(reported[6], Rejection)]
+    rejecting = [(one.name, one.rejected.version) for one in all_reported if isinstance(one.rejected, Rejection)]
     added = after.keys() - before.keys()
     rejected = {agent for agent, version in rejecting if agent in added or is_former(agent, version)}
     return {one.agent for one in told if is_former(one.agent, one.to)}, rejected
@@ -58,4 +58,6 @@ def outdated(
 
 def without_rejections(all_reported: Sequence[Reported], agents: Container[str]) -> tuple[Reported, ...]:
     """Return the same, without the rejections of these agents."""
-    return tuple((*reported[:6], UNSET) if reported[0] in agents else reported for reported in all_reported)
+    return tuple(
+        reported._replace(rejected=UNSET) if reported.name in agents else reported for reported in all_reported
+    )

@@ -7,17 +7,18 @@ from hypothesis import strategies as st
 from msgspec import UNSET, DecodeError
 
 from meta.hosts.agent_sets import LIGHT, MANY, MAX_WEIGHT, AgentSets, clean_agents, same_as_reported, since_when
-from meta.hosts.classes import Rejection, Verdict
+from meta.hosts.classes import Rejection, Reported, Verdict
 from meta.hosts.outcomes import MAX_OUTCOMES, MAX_TOLD, clean_outcomes, read_outcomes, verdicts_of, write_outcomes
 from updater.wire.heartbeat import WAITS, Outcome, RealAgent
 from updater.wire.limits import MAX_ATTEMPT, VERSION_FORM
 
 A = RealAgent("a", "1", "started", 100)
 B = RealAgent("b", "2", "stoped", 200, "held by ann")
-REPORTED_A = ("a", "1", "started", UNSET, UNSET, UNSET, UNSET)
-REPORTED_B = ("b", "2", "stoped", "held by ann", UNSET, UNSET, UNSET)
+REPORTED_A = Reported("a", "1", "started")
+REPORTED_B = Reported("b", "2", "stoped", "held by ann")
 LOOKS = st.lists(
-    st.tuples(
+    st.builds(
+        Reported,
         st.sampled_from("abc"),
         st.text(max_size=3),
         st.text(max_size=3),
@@ -51,9 +52,13 @@ LOOKS = st.lists(
         ([RealAgent("a", "1", "started", 100, trial=True)], (REPORTED_A,), None),
         ([RealAgent("a", "1", "started", 100, waits="download")], (REPORTED_A,), None),
         ([RealAgent("a", "1", "started", 100, rejected="2")], (REPORTED_A,), None),
-        ([RealAgent("a", "1", "started", 100, rejected="2")], ((*REPORTED_A[:6], Rejection("2")),), 100),
-        ([RealAgent("a", "1", "started", 100, rejected="2", attempt=1)], ((*REPORTED_A[:6], Rejection("2")),), None),
-        ([A], ((*REPORTED_A[:6], Rejection("2")),), None),
+        ([RealAgent("a", "1", "started", 100, rejected="2")], (REPORTED_A._replace(rejected=Rejection("2")),), 100),
+        (
+            [RealAgent("a", "1", "started", 100, rejected="2", attempt=1)],
+            (REPORTED_A._replace(rejected=Rejection("2")),),
+            None,
+        ),
+        ([A], (REPORTED_A._replace(rejected=Rejection("2")),), None),
     ],
 )
 def test_a_host_that_sees_what_it_saw_only_tells_when_it_looked(agents, all_reported, looked):
@@ -79,7 +84,7 @@ def test_a_host_with_very_many_agents_looked_at_all_at_one_time():
     agents = [RealAgent(f"a{i}", "1", "started", i) for i in range(MANY + 1)]
     all_reported, looked = clean_agents(agents)
     assert looked == same_as_reported(agents, all_reported) == MANY
-    assert since_when(all_reported, {all_reported[0][:3]: 5.0}, 9.0) == (5.0, *[9.0] * MANY)
+    assert since_when(all_reported, {all_reported[0].seen: 5.0}, 9.0) == (5.0, *[9.0] * MANY)
 
 
 @pytest.mark.parametrize(
@@ -89,11 +94,11 @@ def test_a_host_with_very_many_agents_looked_at_all_at_one_time():
         ((REPORTED_A,), 5.0),
         ((REPORTED_B,), 9.0),
         ((REPORTED_A, REPORTED_B), (5.0, 9.0)),
-        ((REPORTED_B, ("c", "", "", UNSET)), 9.0),
+        ((REPORTED_B, Reported("c")), 9.0),
     ],
 )
 def test_an_agent_is_so_since_it_was_first_seen_so(all_reported, since):
-    assert since_when(all_reported, {REPORTED_A[:3]: 5.0}, 9.0) == since
+    assert since_when(all_reported, {REPORTED_A.seen: 5.0}, 9.0) == since
 
 
 # --- sharing ---
@@ -134,7 +139,7 @@ def test_a_text_of_something_else_is_refused(text):
 
 def test_when_hosts_have_said_too_much_only_short_reports_are_new():
     agent_sets = AgentSets()
-    known = tuple((f"a{i}", "1", "x" * 300, UNSET) for i in range(100))
+    known = tuple(Reported(f"a{i}", "1", "x" * 300) for i in range(100))
     agent_sets.of(known)
     longer, short = (*known, REPORTED_A), (REPORTED_A, REPORTED_B)
     assert agent_sets.has_room(longer)
@@ -175,13 +180,13 @@ def test_what_a_host_says_of_its_trial_is_kept_and_words_that_are_none_are_not()
     agents = [RealAgent("a", "1", "started", 1, trial=True), RealAgent("b", "1", "started", 1, waits="download")]
     agents.append(RealAgent("c", "1", "started", 1, waits="for godot"))
     all_reported, _ = clean_agents(agents)
-    assert [reported[4:6] for reported in all_reported] == [(True, UNSET), (UNSET, "download"), (UNSET, UNSET)]
+    assert [(one.trial, one.waits) for one in all_reported] == [(True, UNSET), (UNSET, "download"), (UNSET, UNSET)]
 
 
 @pytest.mark.parametrize("rejected", ["", "../2", "2 trial", "2@5", "2\x1f", "x" * 65])
 def test_a_rejected_version_that_is_none_is_not_kept(rejected):
     ((reported,), _) = clean_agents([RealAgent("a", "1", "started", 1, trial=False, rejected=rejected)])
-    assert reported[6] is UNSET
+    assert reported.rejected is UNSET
 
 
 @pytest.mark.long
@@ -191,7 +196,7 @@ def test_the_release_before_reads_what_we_write_and_writes_it_again_unchanged(al
     read = msgspec.json.decode(text, type=tuple[tuple[str, str, str, str | None], ...])  # as it did
     assert msgspec.json.encode(read).decode() == text
     for (*_, said), reported in zip(read, all_reported, strict=True):
-        assert (said or "").startswith(reported[3] or "")
+        assert (said or "").startswith(reported.held or "")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +213,7 @@ def test_the_release_before_reads_what_we_write_and_writes_it_again_unchanged(al
     ],
 )
 def test_how_a_trial_and_a_rejection_are_written_down(trial, held, rejected, said):
-    [row] = msgspec.json.decode(AgentSets().of((("a", "1", "started", held, trial, UNSET, rejected),)).text)
+    [row] = msgspec.json.decode(AgentSets().of((Reported("a", "1", "started", held, trial, UNSET, rejected),)).text)
     assert row == ["a", "1", "started", said]
 
 

@@ -2,14 +2,13 @@
 
 import json
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.record_sets import HOSTNAMES, RECORD_SETS, resolve
 from meta.heartbeat.dialects import Dialect, reply
-from meta.hosts.classes import Classes, Step, drifting, drifts
+from meta.hosts.classes import Classes, Reported, Step, drifting, drifts
 from meta.records.model import Override, Record, RecordSet, Release
 from meta.records.selectors import Glob, Label, Prefix
 from updater.wire.heartbeat import Desired
@@ -148,10 +147,10 @@ def test_coraldanes_updater_is_told_only_of_agents_with_a_user_and_a_directory()
 def test_an_agent_drifts_when_it_is_not_as_ordered(cmd, version, status, expected):
     order = Desired("a", "1", "http://r", cmd=cmd)
     assert drifts(order, version, status) == expected
-    all_reported = [("a", version, status, msgspec.UNSET)] if version else []
+    all_reported = [Reported("a", version, status)] if version else []
     assert drifting({"a": order}, all_reported) == ([order] if expected else [])
 
 
 def test_what_nobody_ordered_does_not_drift():
     assert not drifts(None, "1", "whatever")
-    assert drifting({}, [("a", "1", "started", msgspec.UNSET)]) == []
+    assert drifting({}, [Reported("a", "1", "started")]) == []

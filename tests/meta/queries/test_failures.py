@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from meta.hosts.classes import UNREPORTED
+from meta.hosts.classes import Reported
 from meta.hosts.standing import failed
 from meta.hosts.table import HostTable
 from meta.queries import failures, host_pages
@@ -105,7 +105,7 @@ START_3, STOP_3 = Desired("a", "3", "http://r", "", "start"), Desired("a", "3", 
     ],
 )
 def test_what_is_a_failure(order, version, status, outcome, is_failure):
-    assert failed(order, ("a", version, status, *UNREPORTED[3:]), outcome) is is_failure
+    assert failed(order, Reported("a", version, status), outcome) is is_failure
 
 
 def test_an_answer_is_bounded_and_says_so(table):

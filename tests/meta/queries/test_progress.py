@@ -9,7 +9,7 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from meta.hosts.classes import COHORTS, UNREPORTED, Classes, Rejection, Verdict
+from meta.hosts.classes import COHORTS, UNREPORTED, Classes, Rejection, Reported, Verdict
 from meta.hosts.standing import GOOD, HAS_FAILED, HELD, LAG, MISSED, TODO, TRIAL, stand
 from meta.hosts.table import HostTable
 from meta.process.clock import Clock
@@ -42,7 +42,7 @@ ROLLED_BACK = Verdict("a", "2", "watch", "rolled back")
 
 
 def reported(version="2", status="started", held=UNSET, trial=UNSET, rejected=UNSET, waits=UNSET):
-    return ("a", version, status, held, trial, waits, rejected)
+    return Reported("a", version, status, held, trial, waits, rejected)
 
 
 @pytest.mark.parametrize(
