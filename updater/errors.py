@@ -39,5 +39,9 @@ class NotThere(UpdaterError):
     """A command cannot be carried out: the agent is not on this host, or there is nothing to do for it."""
 
 
+class PortTaken(UpdaterError):
+    """Others hold a port that the agent had: no start can succeed, which says nothing about the version."""
+
+
 class ControlFailed(UpdaterError):
     """An agent's control script, or another program of an install, has failed."""

@@ -9,10 +9,11 @@ from updater.host import host_name
 from updater.host.context import Host
 from updater.host.last_reply import REWRITE, LastReply, Uptime, told_source
 from updater.kernel import agent_environment, clocks, processes, witness
+from updater.kernel.hold_ups import HoldUps
 from updater.meta_client import enrolment
 from updater.model.actions import Plan
 from updater.model.memory import Memory
-from updater.model.observed import Observed
+from updater.model.observed import Observed, State
 from updater.model.trials import WATCHES
 from updater.reconcile.plan import plan
 from updater.wire.heartbeat import Desired, Outcome
@@ -37,6 +38,7 @@ def why(host: Host, observed: Observed, last: LastReply) -> Iterator[str]:
             yield _line(
                 "restarted", f"{words}, which began again each time, for {WATCHES} times as long in all at most"
             )
+    yield from _ports(host, observed, memory)
     yield from _remaining(memory)
     yield from _environment(host, observed, memory)
     if back := rollback_target(observed, order, memory):
@@ -51,6 +53,15 @@ def why(host: Host, observed: Observed, last: LastReply) -> Iterator[str]:
 def rollback_target(observed: Observed, order: Desired | None, memory: Memory) -> str:
     """The version to which `updater rollback` would take the agent; "" if it would refuse."""
     return memory.way_back(observed.current, observed.installs) if order and observed.current == order.version else ""
+
+
+def _ports(host: Host, observed: Observed, memory: Memory) -> Iterator[str]:
+    """The ports of an agent that is down which others hold."""
+    if observed.state is not State.STOPPED or not observed.current:
+        return
+    install, stop = host.layout.agent(observed.name).install(observed.current), host.config.timeouts.stop
+    if words := HoldUps(install, memory, host.boot, stop, lambda _: frozenset()).in_words():
+        yield _line("ports", words)
 
 
 def _remaining(memory: Memory) -> Iterator[str]:

@@ -1,14 +1,15 @@
 """What keeps a version from running: ports that others hold, and stopped versions of its agent that take long to end."""
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from updater.kernel import processes, witness
 from updater.kernel.processes import Table
 from updater.kernel.procfs import Process
 from updater.model.memory import Memory
+from updater.model.recognised import Recognised
 
 STOPS = 3  # how many times as long as a stop may take a stopped version counts that holds no port
 _SHOWN = 3  # ports that are named in a message
@@ -23,29 +24,40 @@ def until(memory: Memory, stop: float) -> int:
     return memory.lingering_since + int(STOPS * stop * witness.TICKS)
 
 
-def in_words(memory: Memory, stop: float) -> str:
-    """Which stopped versions still run that may keep another from running, by the ports that they hold; "" if none do."""
-    if not (lives := processes.alive(memory.lingering)):
-        return ""
-    held = _by_lingering(Table(), memory)
-    if held:
-        versions = {int(one.partition(".")[0]): version for version, left in memory.left.items() for one in left}
-        return ports_in_words(dict(sorted(held.items())[:_SHOWN]), versions)
-    if witness.ticks() >= until(memory, stop):
-        return ""
-    return "; ".join(filter(None, (witness.in_words(one, left & lives) for one, left in sorted(memory.left.items()))))
+def ports_in_words(held: Mapping[int, Process | None], own: Mapping[int, str], stays: Container[str] = ()) -> str:
+    """`port 80 is held by 4711 sleep 3600 of 1.0`. own: process id -> version, of the agent's own processes.
+
+    stays: those of them that a stop has left for good.
+    """
+    return "; ".join(f"port {port} is held by {_who(one, own, stays)}" for port, one in sorted(held.items())[:_SHOWN])
 
 
-def ports_in_words(held: Mapping[int, Process], own: Mapping[int, str]) -> str:
-    """`port 80 is held by 4711 sleep 3600 of 1.0`. own: process id -> version, of the agent's own processes."""
-    of = {one.pid: f" of {own[one.pid]}" for one in held.values() if one.pid in own}
-    stranger = ", which is not a process of this agent"
-    return "; ".join(
-        sorted(
-            f"port {port} is held by {processes.in_words(one.identity)}{of.get(one.pid, stranger)}"
-            for port, one in held.items()
-        )
-    )
+def _who(holder: Process | None, own: Mapping[int, str], stays: Container[str]) -> str:
+    if holder is None:
+        return "a process that cannot be seen from here"
+    who = processes.in_words(holder.identity)
+    if holder.pid not in own:
+        return f"{who}, which is not a process of this agent"
+    is_left = " that its stop has left: end it, or order with leftovers=end" if holder.identity in stays else ""
+    return f"{who} of {own[holder.pid]}{is_left}"
+
+
+def ports_of(table: Table, every: Container[str], near: Container[str]) -> frozenset[int]:
+    """The ports on which a version listens, without those that other processes have too, as one that hands it sockets does.
+
+    every: its own processes; near: those of them that are the version itself.
+    """
+    ports = _ports(table, lambda one: one.identity in near)
+    return ports - _ports(table, lambda one: one.identity not in every) if ports else ports
+
+
+def _ports(table: Table, whose: Callable[[Process], bool]) -> frozenset[int]:
+    return frozenset().union(*(table.ports(one) for one in table.by_pid.values() if whose(one)))
+
+
+def since_its_start(found: Recognised) -> frozenset[str]:
+    """The processes of a version, without those of its earlier starts."""
+    return frozenset(one for one in found.processes if int(one.partition(".")[2]) >= found.since)
 
 
 def _by_lingering(table: Table, memory: Memory) -> dict[int, Process]:
@@ -57,24 +69,54 @@ def _by_lingering(table: Table, memory: Memory) -> dict[int, Process]:
 
 @dataclass(frozen=True, slots=True)
 class HoldUps:
-    """What may keep a version from starting. ports: in the methods, those that its output names."""
+    """What may keep a version from running. ports: in the methods, those that its output names.
+
+    Ports that the version itself holds by now count nowhere.
+    """
 
     install: Path
-    memory: Memory  # of its agent, before the start
-    departing: Mapping[str, frozenset[str]]  # version -> processes that its stop may still be ending
+    memory: Memory  # of its agent; for a start, before it
     boot: str
     stop: float  # seconds that a stop may take
+    own: Callable[[Table], frozenset[str]]  # the version's own processes since its last start
+    departing: Mapping[str, frozenset[str]] = field(
+        default_factory=dict
+    )  # version -> what its stop may still be ending
 
-    def holders(self, ports: Iterable[int]) -> dict[int, Process]:
-        """Port -> the process that holds it, of the ports that the agent used before or still holds, or that are named.
+    def why(self, table: Table) -> str:
+        """Why an end of the version decides nothing, in words; "" if it does.
 
-        The version's own processes do not count, unless they are of an earlier start.
+        Stopped versions still run, or others hold ports that those had, so that a way back could not run either.
         """
+        lives, words = processes.alive(self.memory.lingering), [self._in_words(table, self._taken(table))]
+        if lives and not words[0] and witness.ticks() < until(self.memory, self.stop):
+            words = [witness.in_words(one, left & lives) for one, left in sorted(self.memory.left.items())]
+        return "; ".join(filter(None, words))
+
+    def serves(self, table: Table) -> bool:
+        """Whether the version listens on all ports that those before it had."""
+        own = self.own(table)
+        return bool(self.memory.ports) and self.memory.ports <= _ports(table, lambda one: one.identity in own)
+
+    def _taken(self, table: Table) -> dict[int, Process | None]:
+        return self._held(table, self.memory.ports | _by_lingering(table, self.memory).keys())
+
+    def is_taken(self) -> bool:
+        """Whether others hold a port that the versions before this one had."""
+        return bool(self._held(Table(), self.memory.ports))
+
+    def holders(self, ports: Iterable[int] = ()) -> dict[int, Process | None]:
+        """Port -> who holds it, of the ports that the agent used before or still holds, or that are named."""
         known, table = self.memory.running.ports if self.memory.running else frozenset(), Table()
-        wanted = known.union(ports) | _by_lingering(table, self.memory).keys()
-        own, before = self._versions(table), self.memory.lingering.union(*self.departing.values())
-        held = table.holders(wanted).items()
-        return {port: one for port, one in held if one.identity in before or own.get(one.pid) != self.install.name}
+        return self._held(table, known.union(self.memory.ports, ports, _by_lingering(table, self.memory)))
+
+    def _held(self, table: Table, ports: frozenset[int]) -> dict[int, Process | None]:
+        held = table.holders(ports)
+        if not held:
+            return held
+        own = self.own(table) - self.memory.lingering.union(*self.departing.values())
+        own -= self.memory.left.get(self.install.name, frozenset())
+        return table.holders(held.keys() - _ports(table, lambda one: one.identity in own))
 
     def lingering(self, ports: Iterable[int]) -> frozenset[str]:
         """Processes of stopped versions that are the agent itself and take long to end, if the start may fail for them.
@@ -85,7 +127,7 @@ class HoldUps:
         if not lives or witness.ticks() < until(self.memory, self.stop):
             return lives
         of_this = self.memory.left.get(self.install.name, frozenset())
-        return lives & (of_this | {one.identity for one in self.holders(ports).values()})
+        return lives & (of_this | {one.identity for one in self.holders(ports).values() if one})
 
     def await_end(self, ports: Iterable[int]) -> frozenset[str]:
         """Wait until none is `lingering`, for as long as a stop may take; returns those that still are."""
@@ -95,10 +137,13 @@ class HoldUps:
             left = processes.wait_until_gone(self.lingering(ports), deadline)
         return left
 
-    def in_words(self, ports: Iterable[int]) -> str:
+    def in_words(self, ports: Iterable[int] = ()) -> str:
         """Which ports others hold, and who does."""
-        held = self.holders(ports)
-        return ports_in_words(held, self._versions(Table()) if held else {})
+        return self._in_words(Table(), self.holders(ports))
+
+    def _in_words(self, table: Table, held: Mapping[int, Process | None]) -> str:
+        stays = frozenset().union(*self.memory.left.values()) - self.memory.lingering
+        return ports_in_words(held, self._versions(table), stays) if held else ""
 
     def _versions(self, table: Table) -> dict[int, str]:
         """Process id -> version, of the agent's own processes, and of those that a stop has left running or is still ending."""

@@ -113,9 +113,10 @@ class Table:
         held = procfs.descriptors(self._proc, process.place) if sockets else []
         return frozenset(port for link in held if (port := sockets.get(link)))
 
-    def holders(self, ports: Iterable[int]) -> dict[int, Process]:
-        """The process that listens on each of these ports, as far as the kernel shows it."""
-        wanted, found = set(ports) & set(self._listening().values()), {}
+    def holders(self, ports: Iterable[int]) -> dict[int, Process | None]:
+        """A process that listens on each of these ports; None if the kernel does not show us any. Free ports are left out."""
+        wanted = set(ports) & set(self._listening().values())
+        found: dict[int, Process | None] = dict.fromkeys(wanted)
         for process in self.by_pid.values():
             if not wanted:
                 break

@@ -198,7 +198,8 @@ def of_now(known: Recognised | None, install: Path, boot: str) -> Recognised | N
 
 
 def _noted(table: Table, install: Path, found: list[Process], of: Recognised) -> Recognised:
-    ports = frozenset(port for one in found for port in table.ports(one))
-    named = Owner(table, install, of).right_pid_files(found)
+    owner = Owner(table, install, of)
+    ports = frozenset(port for one in owner.near(found) for port in table.ports(one))
+    named = owner.right_pid_files(found)
     identities = frozenset(one.identity for one in found)
     return replace(of, processes=identities, ports=ports, pid_files=of.pid_files | named)

@@ -76,7 +76,7 @@ class Memory(Watched, frozen=True):
 
     def _come_through(self, name: str, moment: Moment, trial: Trial) -> "Memory":
         """The memory once the watch has ended well. The outcome comes from the memory alone, so a crash loses nothing."""
-        memory = self._with(self._ways.proven(self.current, trial.capped))
+        memory = replace(self._with(self._ways.proven(self.current, trial.capped)), ports=frozenset())
         before, back = self.previous if self.previous != self.current else "", memory.back
         doubt = f"it still was when {WATCHES} watches were over" if trial.capped else ""
         doubt += f", so a version that fails after it goes back to {back}" if back != self.current else ""

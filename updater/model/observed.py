@@ -65,7 +65,9 @@ class Observed:
     cut_off: bool = False  # it reports `stoped`, but the end of its last start was not seen
     occupied: frozenset[str] = frozenset()  # versions with processes left in their directories
     crowding: frozenset[str] = frozenset()  # those of `occupied` whose processes belong to the agent
-    held_up: str = ""  # which stopped versions may keep it from running, in words; only within its watch
+    held_up: str = ""  # what may keep it, and a way back too, from running, in words; only within its watch
+    taken: str = ""  # which of its ports others hold, in words; only if it is down within its watch
+    serves: bool = False  # it listens on all ports that the versions before it had; only within its watch
     own: bool = False  # this is the updater itself
     changing: bool = False  # whether a turn was changing the agent when it was observed, or will when its slot comes
     at: float = 0  # when the status was asked, Unix seconds

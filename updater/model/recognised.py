@@ -18,7 +18,7 @@ class Recognised(msgspec.Struct, frozen=True):
     # Whether this version's processes can be recognised by its directory. True once a process that had lived for a while
     # ran a program there, was named by a pid file there, or led a session there.
     placed: bool = False
-    ports: frozenset[int] = frozenset()  # on which they listened
+    ports: frozenset[int] = frozenset()  # on which those of them listened that are the version itself
     since: int = 0  # when the start began, in clock ticks since the boot
     pid_files: frozenset[str] = frozenset()  # files of the install, by relative path, that have named one of them
     under_way: bool = False  # whether the start was begun and its end was not seen
@@ -38,6 +38,8 @@ class Processes(msgspec.Struct, frozen=True, kw_only=True):
     there: Mapping[str, frozenset[str]] = {}  # version -> other programs' processes that work in its directory
     lingering: frozenset[str] = frozenset()  # those of `left` that are the agent itself, which takes long to end
     lingering_since: int = 0  # when the last of them was stopped, in clock ticks since the boot
+    # On which the versions before the current one listened, while that is not proven: a way back needs these ports too.
+    ports: frozenset[int] = frozenset()
     remark: str = ""  # which processes the last switch left behind, for the outcome
 
     def known(self, version: str) -> Recognised | None:
@@ -69,7 +71,16 @@ class Processes(msgspec.Struct, frozen=True, kw_only=True):
         if found is None:
             return self
         begun = None if self.known(found.version) is self.begun else self.begun
-        return replace(self, running=replace(found, under_way=False), begun=begun)
+        is_other = self.running and self.running.version != found.version
+        ports = self.running.ports if self.running and is_other else frozenset()  # it died before it could be stopped
+        return replace(self, running=replace(found, under_way=False), begun=begun, ports=self.ports | ports)
+
+    def giving_up_ports(self, version: str, ports: frozenset[int], is_proven: bool) -> Self:
+        """The memory just before a stop of `version`, which listens on these ports. is_proven: whether it is gone back to."""
+        running = self.running and (
+            replace(self.running, ports=frozenset()) if self.running.version == version else self.running
+        )
+        return replace(self, running=running, ports=ports if is_proven else self.ports | ports)
 
     def leaving(
         self,

@@ -46,13 +46,14 @@ class Watched(Outcomes, frozen=True):
     def doubting(self, observed: Observed) -> Self:
         """The memory after a look within the watch: the status and the processes may contradict each other.
 
-        A stopped version may also keep it from running.
+        Others may also keep it from running.
         """
         if not self.is_watched or self.trial is None or self.trial.version != observed.current:
             return self
         is_stopped = observed.state is State.STOPPED and not observed.absent
         doubts = self.trial.doubts + 1 if is_stopped and observed.processes else 0
-        held_up, lost = observed.held_up or self.trial.held_up, self.trial.lost + observed.absent
+        before = "" if observed.serves else self.trial.held_up
+        held_up, lost = observed.held_up or before, self.trial.lost + observed.absent
         return replace(self, trial=replace(self.trial, doubts=doubts, lost=lost, held_up=held_up))
 
     def trying_again(self, version: str) -> Self:

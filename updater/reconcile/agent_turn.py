@@ -24,7 +24,7 @@ from updater.reconcile.checked_status import look_at
 from updater.reconcile.executor import Executor
 from updater.reconcile.plan import for_now, keep_alive, plan
 from updater.reconcile.recovery import TRIES, Failure, Now, Recovery, is_needed, recovery
-from updater.wire.heartbeat import DONE, FAILED, REFUSED, Desired, Outcome
+from updater.wire.heartbeat import DONE, FAILED, REFUSED, ROLLED_BACK, Desired, Outcome
 from updater.wire.limits import MAX_EVIDENCE, MAX_REASON
 from updater.wire.names import START, STOP
 from updater.wire.text import one_line
@@ -142,8 +142,8 @@ def _converge(executor: Executor, observed: Observed, installing: bool) -> Turn:
         todo, done, failed = _recovered(executor, todo, done, failed)
     executor.note_late_processes()
     if outcome := _outcome(executor, observed, todo, done, failed):
-        if executor.remarks:
-            outcome = replace(outcome, reason=one_line("; ".join([outcome.reason, *executor.remarks]), MAX_REASON))
+        words = "; ".join(filter(None, [outcome.reason, *executor.remarks, executor.taken]))
+        outcome = replace(outcome, reason=one_line(words, MAX_REASON))
         executor.note(partial(Memory.with_turn_outcome, outcome=outcome, order=desired))
     if not wanted:
         host.waits_log.note(desired.name, todo.waits, host.now(), observed.status.text)
@@ -275,8 +275,9 @@ def _outcome(
         now, version = int(executor.host.now()), executor.order.version
         from_, attempt = observed.current, executor.order.attempt
         return Outcome(observed.name, from_, version, WATCH, FAILED, todo.failure, evidence, now, attempt)
-    if todo.waits:
-        return None
+    if todo.waits:  # a way back is told when it begins, and again where what it started cannot have its ports
+        told = executor.memory.last
+        return told if told and told.result == ROLLED_BACK and executor.taken not in told.reason else None
     return _done(done, executor.host.now()) if done else _stopped_since(executor, observed, todo)
 
 

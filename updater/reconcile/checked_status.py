@@ -12,10 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from msgspec.structs import replace as replace_fields
+
 from updater.errors import TryLater
+from updater.host import control_script, start_output
 from updater.host.context import Host
 from updater.host.observe import observe
-from updater.kernel import clocks, doubts, hold_ups, processes, witness
+from updater.kernel import clocks, doubts, processes, witness
+from updater.kernel.hold_ups import HoldUps, since_its_start
 from updater.kernel.pid_files import pid_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import age
@@ -26,6 +30,7 @@ from updater.model.observed import Observed, State, Status
 from updater.model.recognised import Recognised
 from updater.self_update import handover
 from updater.wire.heartbeat import Desired
+from updater.wire.limits import MAX_EVIDENCE
 from updater.wire.names import START
 
 _MOMENT = 0.1  # seconds between two looks at the processes
@@ -86,10 +91,13 @@ def _close_look(host: Host, seen: Observed, memory: Memory, began: float) -> Obs
     staying = processes.alive(one.identity for one in found)
     mains, alone = witness.of_start(table, found, install, memory.known(seen.current), host.boot)
     listeners = {} if alone else witness.listeners(table, (one for one in found if one.identity in staying))
-    held_up = hold_ups.in_words(memory, host.config.timeouts.stop)
-    return replace(
-        seen, processes=staying, mains=mains & staying, mains_alone=alone, listeners=listeners, held_up=held_up
-    )
+    known = replace_fields(memory.known(seen.current) or Recognised(seen.current), processes=staying)
+    holds = HoldUps(install, memory, host.boot, host.config.timeouts.stop, lambda _: since_its_start(known))
+    seen = replace(seen, held_up=holds.why(table), serves=holds.serves(table))
+    if seen.state is State.STOPPED:
+        said = control_script.tail(host.layout.output(seen.name), MAX_EVIDENCE)
+        seen = replace(seen, taken=holds.in_words(start_output.ports_in_use(said)))
+    return replace(seen, processes=staying, mains=mains & staying, mains_alone=alone, listeners=listeners)
 
 
 def _checked(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:

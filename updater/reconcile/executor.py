@@ -15,10 +15,11 @@ import msgspec
 
 from updater import durable_files, places
 from updater.artifact import download, installing, kept_tarball
-from updater.errors import ControlFailed, Interrupted, Refused, TryLater, UpdaterError
+from updater.errors import ControlFailed, Interrupted, PortTaken, Refused, TryLater, UpdaterError
 from updater.host import control_script, operator_requests
 from updater.host.context import Host
-from updater.kernel import agent_environment, hold_ups, witness
+from updater.kernel import agent_environment, witness
+from updater.kernel.processes import Table
 from updater.meta_client import heartbeats
 from updater.model.actions import Action, Source, Step
 from updater.model.layout import MARKER
@@ -48,6 +49,7 @@ class Executor:
         self.agent = host.layout.agent(order.name)
         self.put_off: Callable[[UpdaterError], None] = lambda _why: None  # see download.Terms
         self.remarks: list[str] = []  # added to the reason of the outcome
+        self.taken = ""  # the same: who holds ports of what was started
         self.has_begun = False  # whether the agent may be down, so that the turn goes on until some version runs
         self._checked = ""  # the version whose directory was checked
         self._stopped: list[stopping.Before] = []  # the versions that were stopped in this turn
@@ -184,6 +186,9 @@ class Executor:
         if self.memory.is_cut_off(action.version, self.host.boot):
             left_behind.see_through(self.host, install, self.memory)
         were = stopping.before(install, self.memory, self.host.boot)
+        if were.every:
+            is_proven = action.version == self.memory.good or not self.memory.good
+            self.note(lambda memory: memory.giving_up_ports(action.version, were.ports, is_proven))
         if not action.forced:
             # An updater may have been killed after it wrote the marker and before it synced.
             durable_files.keep_names(install)
@@ -248,7 +253,11 @@ class Executor:
             reason, evidence = str(e), e.evidence
             self.note(lambda memory: memory.failed(action.version, reason.partition(" ")[2], evidence))
             raise
-        held_up, moment = hold_ups.in_words(self.memory, self.host.config.timeouts.stop), self.host.moment()
+        except PortTaken:
+            self.note(lambda memory: memory.ended(action.version))
+            raise
+        holds, moment = start.hold_ups(self.memory), self.host.moment()
+        held_up, self.taken = (holds.why(Table()), "") if self.memory.is_on_trial else ("", holds.in_words())
         self.note(lambda memory: memory.started_again(action.version, moment, held_up).recognising(found))
         self.note_late_processes()
 

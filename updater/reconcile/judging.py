@@ -20,7 +20,12 @@ def failure(observed: Observed, memory: Memory, now: float) -> str:
 
 
 def death(observed: Observed, memory: Memory, now: float) -> str:
-    """How the version failed within its watch; "" if it did not."""
+    """How the version failed within its watch, and who has its ports; "" if it did not."""
+    how = _death(observed, memory, now)
+    return f"{how}; {observed.taken}" if how and observed.taken else how
+
+
+def _death(observed: Observed, memory: Memory, now: float) -> str:
     trial = _trial(observed, memory)
     if trial is None or not memory.is_watched or now < trial.began:  # observed before its last start
         return ""
@@ -73,7 +78,7 @@ def crowded(observed: Observed, memory: Memory, now: float) -> str:
     if trial is None or not died or observed.state is not State.STOPPED:
         return ""
     if trial.held_up:
-        return f"{died}, while {trial.held_up}"
+        return f"died within its watch, while {trial.held_up}"
     return f"{died}, while processes of {', '.join(others)} still run" if others and not trial.again else ""
 
 

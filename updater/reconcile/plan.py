@@ -129,7 +129,8 @@ def _judged(observed: Observed, desired: Desired, memory: Memory, now: float) ->
     if words := judging.doubt(observed, memory, now):
         return Plan(waits=words)
     if reason := judging.once_more(observed, memory, now):
-        return Plan((Action(Step.START, observed.name, desired.version, reason, forced=not observed.absent),))
+        again = Action(Step.START, observed.name, desired.version, reason, forced=not observed.absent)
+        return Plan((again,), failure=reason if observed.taken else "")
     if reason := judging.failure(observed, memory, now):
         return Plan(_give_up(observed, memory, reason), _rolled_back(desired, reason))
     return None

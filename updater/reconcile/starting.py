@@ -18,12 +18,12 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from updater import durable_files
-from updater.errors import ControlFailed, TryLater
+from updater.errors import ControlFailed, PortTaken, TryLater
 from updater.host import control_script, start_output
 from updater.host.context import Host
 from updater.kernel import doubts, processes, witness
 from updater.kernel.agent_environment import Mark
-from updater.kernel.hold_ups import HoldUps
+from updater.kernel.hold_ups import HoldUps, since_its_start
 from updater.kernel.pid_files import pid_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import Process
@@ -61,7 +61,7 @@ class Start:
         self._last: tuple[Mark, int] | None = None
         if memory.begun and memory.is_cut_off(version, host.boot):
             self._last = Mark(memory.begun.token), memory.begun.since
-        self._hold_ups = HoldUps(self._install, memory, {}, host.boot, host.config.timeouts.stop)
+        self._hold_ups = HoldUps(self._install, memory, host.boot, host.config.timeouts.stop, self._own)
         self._held_up_by = self._unburied = frozenset[str]()  # see `HoldUps`, and `doubts.unburied` for zombies
 
     def clear_the_way(self) -> dict[str, frozenset[str]]:
@@ -81,7 +81,17 @@ class Start:
             self._remove_stale_pid_files()
         self._may_be_up = self._version in {*found, *starts} and left_behind.is_started(self._host, self._install)
         doomed = {one for one, several in found.items() if self._is_in_the_way(one, several)}
-        return {one: self._stop(one) for one in sorted(doomed | starts - {self._version})}
+        left = {one: self._stop(one) for one in sorted(doomed | starts - {self._version})}
+        return self._without_leftovers(left) if self._order.leftovers == END else left
+
+    def _without_leftovers(self, left: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+        """End what earlier stops have left, as that is ordered by now; returns `left` with what still runs of it."""
+        for version, several in self._memory.left.items():
+            if version not in left and processes.alive(several):
+                log.warning("%s: ending %s", self._order.name, witness.in_words(version, several))
+                processes.end(several)
+                left[version] = processes.alive(several)
+        return left
 
     def _is_in_the_way(self, version: str, found: Iterable[Process]) -> bool:
         """Whether a version must be stopped: it has more processes than its last stop left, and was not just started."""
@@ -148,7 +158,8 @@ class Start:
     def run(self, patient: bool = False, departing: Mapping[str, frozenset[str]] = MappingProxyType({})) -> Recognised:
         """Start the version; returns its processes. Raises ControlFailed if it is not started in time.
 
-        Raises TryLater instead while that may be due to a stopped version that takes long to end (`HoldUps`).
+        Raises TryLater instead while that may be due to a stopped version that takes long to end (`HoldUps`), PortTaken while
+        others hold a port that the version before had.
         patient: first wait for other versions' processes; departing: version -> those that its stop may still be ending.
         """
         self._hold_ups = dataclasses.replace(self._hold_ups, departing=departing)
@@ -164,6 +175,8 @@ class Start:
             ends = ", ".join(sorted(one.partition(".")[0] for one in lingering))
             gone = "was reaped by its parent" if self._unburied else "has ended"
             raise TryLater(f"{problem}; tried again when process {ends} {gone}", evidence=evidence)
+        if self._hold_ups.is_taken():
+            raise PortTaken(f"{problem}; tried again in each cycle", evidence)
         raise ControlFailed(problem, evidence)
 
     def _tried(self) -> tuple[Recognised | None, str]:
@@ -193,6 +206,10 @@ class Start:
         processes.wait_until_gone(frozenset().union(*services.values()), deadline)
         self._may_be_up = True
         return self._once()
+
+    def hold_ups(self, memory: Memory) -> HoldUps:
+        """What may keep the version from running after its start. memory: of the agent by now."""
+        return dataclasses.replace(self._hold_ups, memory=memory)
 
     def _services(self) -> dict[str, frozenset[str]]:
         """Version -> living processes that may belong to the agent, but are not recognised as its own."""
@@ -248,6 +265,9 @@ class Start:
             return witness.seen(table, self._install, self._memory.known(self._version), self._host.boot)
         mark, since = self._last
         return witness.started(table, self._install, mark, since, self._host.boot)
+
+    def _own(self, table: Table) -> frozenset[str]:
+        return since_its_start(self._found(table))
 
     def _is_given_time(self) -> bool:
         """Whether this is a start within the watch because no process was found; `trial` judges after several looks."""

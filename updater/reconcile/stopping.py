@@ -19,6 +19,7 @@ from updater.host import control_script
 from updater.host.config import Timeouts
 from updater.kernel import doubts, processes, witness
 from updater.kernel.agent_environment import Mark, new_token
+from updater.kernel.hold_ups import ports_of
 from updater.kernel.pid_files import own_files, pid_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import Process
@@ -67,6 +68,7 @@ class Before:
     alone: bool  # whether no other version of the agent had processes
     services: frozenset[str] = frozenset()  # processes merely there, which are waited for too
     named: Mapping[str, Path] = field(default_factory=dict)  # other processes that its pid files name -> the file
+    ports: frozenset[int] = frozenset()  # on which `near`, and nothing but the version, listens
 
     @property
     def mark(self) -> Mark:
@@ -170,7 +172,8 @@ def before(install: Path, memory: Memory, boot: str) -> Before:
         # The updater did not start it, so it is unknown when its processes began.
         known = replace(known, token=new_token(install.parent.name), since=0)
     named = {one.identity: file for one, file in doubts.named(table, install) if one.identity not in every}
-    return Before(install, every, near, main, replace(known, processes=every), alone, services, named)
+    ports = ports_of(table, every, near)
+    return Before(install, every, near, main, replace(known, processes=every), alone, services, named, ports)
 
 
 def see_out(were: Before, order: Desired, deadline: float) -> frozenset[str]:
