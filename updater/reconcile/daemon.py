@@ -92,6 +92,7 @@ class Daemon:
         self.listens(settings)
         self.host.reconfigure(settings)
         log.info("configuration read again from %s", self._config_file)
+        self._wake_up()  # the next cycle may be due sooner
         return self.host.config
 
     @contextlib.contextmanager
@@ -118,6 +119,8 @@ class Daemon:
             os.write(self._wake, b"!")
 
     def _cycle(self) -> None:
+        longest = backoff.LONGEST * self.host.config.interval
+        self._next_beat = min(self._next_beat, time.monotonic() + longest)  # a reload may have made it shorter
         try:
             if time.monotonic() >= self._next_beat:
                 self._beat()
@@ -188,8 +191,12 @@ class Daemon:
         return () if self._source() is Source.EXPIRED else self.host.orders.last.orders
 
     def _until(self, due: float) -> None:
-        """Wait until `due` (monotonic seconds), a stop or a wanted cycle. Report turns that end; look at versions on trial."""
+        """Wait until `due` (monotonic seconds), a stop or a wanted cycle. Report turns that end; look at versions on trial.
+
+        Never longer than one interval, as a reload may make it shorter.
+        """
         while not self._is_ending():
+            due = min(due, time.monotonic() + self.host.config.interval)
             # First, so that it is done even if cycles take longer than the interval.
             if (news := cycle.tell_news(self.host, self._workers.collect(), self._refused)) is not None:
                 self.observed |= news

@@ -340,6 +340,28 @@ def listens_at(host, address):
     return host.run("reload")
 
 
+@pytest.mark.parametrize("asked", ["by the command", "over the local HTTP"])
+def test_a_shorter_interval_counts_as_soon_as_it_is_read(host, site, asked):
+    configure(host, interval=600)
+    host.start()  # a new host: its first cycle comes within 10 s
+    until("its first cycle", lambda: site.reports)
+    configure(host, interval=0.2)
+    if asked == "by the command":
+        assert host.run("reload").returncode == 0
+    else:
+        assert get(f"{host.api}/config/reload").json()["msg"] == "success"
+    beats(site, 3)
+
+
+def test_a_shorter_interval_counts_while_meta_is_away(tmp_path, site):
+    with Host(tmp_path / "h2", f"127.0.0.1:{free_port()}", interval=600) as host:
+        host.start()
+        until("meta did not answer", lambda: "the next heartbeat is in" in log_of(host))
+        configure(host, interval=0.2, server=site.address)
+        assert host.run("reload").returncode == 0
+        beats(site, 3)
+
+
 def test_a_reload_listens_where_the_configuration_says_now_and_nowhere_else(host):
     host.start()
     until("it answers", answers, host.api)
