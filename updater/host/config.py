@@ -144,7 +144,8 @@ def _checked(config: Config) -> Config:
     if config.desired_agent:
         _check("desiredAgent", name_problem(config.desired_agent))
     try:
-        addresses.parse_listen(config.http.listen)
+        if config.http.enabled or config.http.listen:
+            addresses.parse_listen(config.http.listen)
     except ValueError as e:
         raise _Bad(f"http.listen: {e}") from e
     return config

@@ -31,6 +31,16 @@ def test_a_configuration_of_the_go_updater_is_taken_as_it_is(tmp_path):
     assert loaded.reported_hostname
 
 
+@pytest.mark.parametrize("listen", ["", "127.0.0.1:2001"])
+def test_an_interface_that_is_off_needs_no_address(tmp_path, listen):
+    loaded = config.load(write(tmp_path, GO | {"http": {"enabled": False, "listen": listen}}))
+    assert not loaded.http.enabled
+    with pytest.raises(Misconfigured, match=r'http.listen: "" is not HOST:PORT'):
+        config.load(write(tmp_path, GO | {"http": {"enabled": True, "listen": ""}}))
+    with pytest.raises(Misconfigured, match=r'http.listen: "2001" is not HOST:PORT'):
+        config.load(write(tmp_path, GO | {"http": {"enabled": False, "listen": "2001"}}))
+
+
 def test_the_example_is_a_valid_configuration(request):
     loaded = config.load(request.config.rootpath / "cfg.example.json")
     assert loaded.http.listen.startswith("127.0.0.1:")
