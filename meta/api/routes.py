@@ -83,6 +83,8 @@ def _call(one: Operation, parts: Mapping[str, str]) -> Call:
         checked = one.check(data) if one.check else None  # first, since its messages are more precise
         body = strict.convert(data, one.body)
         body = checked if one.check else body
+    elif request.content_length or request.headers.get("Transfer-Encoding"):
+        raise Refusal(400, _needs_no_body(one))
     return Call(
         service,
         who=g.principal,
@@ -102,6 +104,12 @@ def _call(one: Operation, parts: Mapping[str, str]) -> Call:
 
 class _NoQuery(msgspec.Struct):
     """The query of operations that take none."""
+
+
+def _needs_no_body(one: Operation) -> str:
+    """Why a body is refused: it would be ignored, as if what it says had been done."""
+    names = ", ".join(f"`{field.encode_name}`" for field in msgspec.structs.fields(one.query or _NoQuery))
+    return f"{one.method} {one.path} takes no body{names and f'; in its query it takes {names}'}"
 
 
 def _body(most: int) -> bytes:

@@ -1,6 +1,7 @@
 """What anybody may send to the REST API: a 4xx that says why, nothing in the log, nothing changed."""
 
 import contextlib
+import io
 import json
 
 import pytest
@@ -272,3 +273,23 @@ def test_more_values_than_records_may_have_are_refused_before_they_are_built():
     with pytest.raises(Refusal, match="more than 1,000,000 values"):
         parse(body)
     assert parse(b"[" + b"0," * 1000 + b"0]") == [0] * 1001
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "takes"),
+    [
+        ("PUT", "bans/a/9.0", "`why`, `dryRun`, `action`"),
+        ("DELETE", "records/a", "`why`, `dryRun`, `action`"),
+        ("GET", "bans", ""),
+    ],
+)
+def test_a_body_where_none_is_read_is_refused_and_says_where_its_words_belong(world, method, path, takes):
+    before = world.service.records.revision
+    for more in (
+        {"json": {"why": "it leaks"}},
+        {"input_stream": io.BytesIO(b"{}"), "headers": {"Transfer-Encoding": "chunked"}},
+    ):
+        refused = world.call(method, path, **more)
+        assert (refused.status_code, world.service.records.revision) == (400, before)
+        assert "takes no body" in refused.json["detail"]
+        assert refused.json["detail"].endswith(takes and f"in its query it takes {takes}")
