@@ -347,6 +347,13 @@ def test_an_effect_is_seen_however_it_is_written(kind, source):
     assert found == ({kind} if kind else set())
 
 
+def test_a_service_of_meta_has_one_clock():
+    """Commands of a moment read the wall clock, and the ages of files are by it."""
+    others = [p for p in MODULES if p.startswith("meta/") and not p.startswith(("meta/process/clock.py", "meta/cli/"))]
+    reads = broken(lambda path: re.findall(r"\btime\.time\b|\bdatetime\.now\b", text(path)), others)
+    assert reads == {"meta/artifacts/tarballs.py": ["time.time"]}
+
+
 def test_what_is_there_is_asked_in_one_place():
     """pathlib's own questions raise where a directory is another user's or the disk does not answer."""
 

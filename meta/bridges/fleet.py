@@ -55,6 +55,7 @@ class ServiceFleet(TableFleet):
     def __init__(self, service: Service):
         super().__init__(service.table)
         self._service = service
+        self.now = service.clock.now  # Unix seconds; the only clock of the process
 
     def reload(self) -> str:
         """Read the records file again. Returns what that changed, in lines. Raises MetaError, and then changes nothing."""

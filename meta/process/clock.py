@@ -9,12 +9,13 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
+Now = Callable[[], float]  # Unix seconds
 
 
 class Clock(NamedTuple):
     """Both clocks, as functions."""
 
-    now: Callable[[], float] = time.time  # Unix seconds; people can set this clock
+    now: Now = time.time  # people can set this clock
     monotonic: Callable[[], float] = time.monotonic  # seconds since some moment; cannot be set
 
 

@@ -44,13 +44,13 @@ class KeptTable:
         return self.save()
 
     def _say(self, table: AppTable, by: str) -> None:
-        now, many = time.time(), len(table.entries)
+        many = len(table.entries)
         self._limited_log.say(
-            log, now, "%s: the app table has %s", by, counted(many, "entry", "entries"), level=logging.INFO
+            log, "%s: the app table has %s", by, counted(many, "entry", "entries"), level=logging.INFO
         )
         if not many:
             text = "the app table is empty now: every agent will remove all its apps"
-            self._limited_log.say(log, now, text)
+            self._limited_log.say(log, text)
 
     def save(self) -> bool:
         """Write the table if it is not on the disk yet. Returns whether it is now."""

@@ -60,7 +60,7 @@ class Heartbeat:
             self._heard(judged.agent)
         else:
             self._numbers.add("beats_not_stored")
-            self._limited_log.say(log, now, "a heartbeat from %s is answered but not stored: %s", peer, judged.problem)
+            self._limited_log.say(log, "a heartbeat from %s is answered but not stored: %s", peer, judged.problem)
         return render_apps(self._apps(judged, now))
 
     def _apps(self, judged: Judged, now: float) -> dict[str, str]:
@@ -101,7 +101,7 @@ class Heartbeat:
             self._fleet.beat(as_report(judged.agent, hostname(judged.asset, judged.ip)), judged.ip, now)
         except Exception as e:  # noqa: BLE001 (any failure: the answer does not depend on this)
             self._numbers.add("hosts_not_remembered")
-            self._limited_log.say(log, now, "agent %s is not stored as a host: %s", judged.ip, e)
+            self._limited_log.say(log, "agent %s is not stored as a host: %s", judged.ip, e)
 
 
 def _as_it_is(judged: Judged) -> dict[str, str]:

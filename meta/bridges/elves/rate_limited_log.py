@@ -24,7 +24,6 @@ class RateLimitedLog:
     def say(
         self,
         log: logging.Logger,
-        now: float,
         text: str,
         *arguments: object,
         level: int = logging.WARNING,
@@ -34,10 +33,10 @@ class RateLimitedLog:
 
         text: a constant with placeholders for the arguments; lines with the same text share a limit.
         """
-        level = logging.ERROR if trace else level
+        level, now = logging.ERROR if trace else level, time.monotonic()
         with self._lock:
             left_out = 0
-            if not 0 <= now - self._begun.get(text, 0.0) < EVERY:
+            if now - self._begun.get(text, -EVERY) >= EVERY:
                 left_out = max(0, self._said[text] - AT_MOST)
                 self._begun[text] = now
                 self._said[text] = 0

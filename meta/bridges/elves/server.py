@@ -9,7 +9,6 @@ import gc
 import logging
 import signal
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -31,6 +30,7 @@ from meta.bridges.elves.zookeeper.shared_agents import Sharing
 from meta.bridges.fleet import Fleet
 from meta.errors import MetaError
 from meta.process import listening, open_files
+from meta.process.clock import SYSTEM, Now
 from meta.store import Store
 from updater.service import readiness
 from updater.service.readiness import Announcer
@@ -54,7 +54,7 @@ class Parts(NamedTuple):
     thrift: ThriftServer
 
 
-def build(settings: Settings, fleet: Fleet | None, var: Path) -> Parts:
+def build(settings: Settings, fleet: Fleet | None, var: Path, now: Now = SYSTEM.now) -> Parts:
     """Make the parts, without starting them. fleet: None if hosts are not stored; var: the directory for the app table."""
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs each step, and contents of messages
     for warning in settings.warnings:
@@ -62,13 +62,13 @@ def build(settings: Settings, fleet: Fleet | None, var: Path) -> Parts:
     online, kept, numbers = OnlineAgents(), KeptTable(var / TABLE_FILE), Numbers()
     sharing = None
     if settings.zookeeper_hosts:
-        sharing = Sharing(settings.zookeeper_hosts, settings.root, settings.out_time, online, numbers)
+        sharing = Sharing(settings.zookeeper_hosts, settings.root, settings.out_time, online, numbers, now=now)
     asking = Asking(kept, settings.sync_every) if settings.mode == SUPERVISOR else None
-    broker = Broker(settings, Services(online, kept, settings.agent_info_list), kept, asking, numbers)
+    broker = Broker(settings, Services(online, kept, settings.agent_info_list), kept, asking, numbers, now=now)
     heard = sharing.note if sharing else (lambda _agent: None)
     heartbeat = Heartbeat(settings, online, kept, fleet, numbers, heard)
-    thrift = ThriftServer(heartbeat.beat, numbers)
-    numbers.watch("agents_online", lambda: online.count(time.time()))
+    thrift = ThriftServer(heartbeat.beat, numbers, now=now)
+    numbers.watch("agents_online", lambda: online.count(now()))
     numbers.watch("connections", lambda: len(thrift.connections))
     numbers.watch("rabbitmq_up", lambda: broker.is_connected)
     if sharing:
@@ -83,15 +83,17 @@ def run(
     http: tuple[str, int] | None,
     announcer: Announcer,
     reload: Callable[[], str] = lambda: "no records",
+    now: Now = SYSTEM.now,
 ) -> None:
     """Serve until a signal says stop. Raises Misconfigured, TryLater.
 
     http: host and port for /health, /ready and /metrics, None for none; reload: called at SIGHUP, returns what to announce.
+    now: by the clock of the fleet.
     """
     began = readiness.now()
     open_files.allow(OPEN_FILES)
     sys.setswitchinterval(SWITCH_EVERY)
-    parts = build(settings, fleet, var)
+    parts = build(settings, fleet, var, now)
     gc.freeze()  # objects that exist now stay; collections that walk them would delay agents
 
     async def until_a_signal() -> None:
@@ -101,7 +103,8 @@ def run(
         again = partial(announcer.reload, reload, MetaError)
         begin = partial(asyncio.get_running_loop().run_in_executor, reloading, again)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, begin)
-        await _serve(parts, settings, http, stopped, partial(announcer.ready, began))
+        begun = partial(announcer.ready, began)
+        await _serve(parts, settings, http, stopped, begun, lambda: parts.online.forget_old(now()))
 
     with ThreadPoolExecutor(1, "reload") as reloading:  # one at a time, since each writes the same announcement
         asyncio.run(until_a_signal())
@@ -127,6 +130,7 @@ async def _serve(
     http: tuple[str, int] | None,
     stopped: asyncio.Event,
     begun: Callable[[], None],
+    chore: Callable[[], None],
 ) -> None:
     ip, port = await parts.thrift.start(settings.thrift_ip, settings.thrift_port)
     watching = Watching(*http, pages(parts)) if http else None
@@ -137,7 +141,7 @@ async def _serve(
     begun()
     log.info("meta %s listens for elves-agents on %s:%d, mode %s%s", VERSION, ip, port, settings.mode, where)
     try:
-        await _until(stopped, lambda: parts.online.forget_old(time.time()))
+        await _until(stopped, chore)
     finally:
         await parts.thrift.stop()
         parts.broker.stop()

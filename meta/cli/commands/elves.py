@@ -100,4 +100,4 @@ def elves(
         server.run(settings, None, var, watched, announcer)
         return
     with opened(ours) as fleet:
-        server.run(settings, fleet, var, watched, announcer, fleet.reload)
+        server.run(settings, fleet, var, watched, announcer, fleet.reload, fleet.now)

@@ -216,6 +216,11 @@ def test_a_fault_inside_is_a_thrift_exception_and_the_next_beat_is_answered(faul
             assert (raised.value.type, raised.value.message) == (OurException.INTERNAL_ERROR, text)
 
 
+def test_a_beat_is_of_the_time_by_the_clock_of_the_whole_process():
+    with serving(lambda _info, _peer, now: f"at {now}", now=lambda: 5.0) as (port, _):
+        assert beat(port, AGENT) == "at 5.0"
+
+
 def test_a_call_without_its_argument_is_an_exception(port):
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         connection.sendall(call(b"\0"))

@@ -30,6 +30,7 @@ from meta.bridges.elves.rabbitmq.supervisor_poll import CALL, SUPERVISOR_KEY, As
 from meta.bridges.elves.rate_limited_log import RateLimitedLog, Reminder
 from meta.bridges.elves.settings import Settings
 from meta.errors import Misconfigured
+from meta.process.clock import SYSTEM, Now
 
 PREFETCH = 4  # messages in memory at once; each may have any size that the broker allows
 TICK = 0.2  # seconds
@@ -58,6 +59,7 @@ class Broker(threading.Thread):
         numbers: Numbers,
         connect: Callable[[Settings], Any] = Connection,
         bind_every: float = BIND_EVERY,
+        now: Now = SYSTEM.now,
     ):
         super().__init__(name="amqp", daemon=True)
         self._settings = settings
@@ -67,6 +69,7 @@ class Broker(threading.Thread):
         self._numbers = numbers
         self._connect = partial(connect, settings)
         self._bind_every = bind_every
+        self._now = now
         self._publisher = Publisher(self._connect, settings.mq_exchange)
         self._stopping = threading.Event()
         self._limited_log = RateLimitedLog()
@@ -195,7 +198,7 @@ class Broker(threading.Thread):
             method, properties, body = self._connection.channel().basic_get(self._settings.mq_queue, auto_ack=True)
         except AMQPConnectionError:
             self._numbers.add("messages_dropped")
-            self._limited_log.say(log, time.time(), "a message is dropped: it broke %d connections", self._strikes + 1)
+            self._limited_log.say(log, "a message is dropped: it broke %d connections", self._strikes + 1)
             raise
         if method:
             self._serve(properties, body)
@@ -223,7 +226,7 @@ class Broker(threading.Thread):
         try:
             self._publisher.publish(self._settings.mq_exchange, SUPERVISOR_KEY, render_call(CALL), properties)
         except Unpublished as e:
-            self._limited_log.say(log, time.time(), "cannot send appAuthInfo to the supervisor: %s", e)
+            self._limited_log.say(log, "cannot send appAuthInfo to the supervisor: %s", e)
 
     def _receive(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._received += 1
@@ -234,14 +237,14 @@ class Broker(threading.Thread):
         """Handle a message. tag: None if it is acknowledged already."""
         self._numbers.add("messages")
         try:
-            reply = self._services.handle(body, properties.reply_to or "", time.time())
+            reply = self._services.handle(body, properties.reply_to or "", self._now())
         except Dropped as e:
             self._numbers.add("messages_dropped")
-            self._limited_log.say(log, time.time(), "a message is dropped: %s", e)
+            self._limited_log.say(log, "a message is dropped: %s", e)
             reply = Reply()
         except Exception:  # noqa: BLE001 (no content of a message may end the consumer)
             self._numbers.add("messages_dropped")
-            self._limited_log.say(log, time.time(), "a message is dropped after an internal error", trace=True)
+            self._limited_log.say(log, "a message is dropped after an internal error", trace=True)
             reply = Reply()
         if tag is not None:
             self._acknowledge(tag, reply.is_done)
@@ -266,7 +269,7 @@ class Broker(threading.Thread):
             self._publisher.answer(reply.to, reply.by_id, reply.data, properties)
         except Unpublished as e:
             self._numbers.add("answers_nobody_takes")
-            self._limited_log.say(log, time.time(), "an answer to %r cannot be delivered: %s", reply.to[:80], e)
+            self._limited_log.say(log, "an answer to %r cannot be delivered: %s", reply.to[:80], e)
 
     def _receive_answer(self, _channel: Any, _method: Any, properties: Any, body: bytes) -> None:
         if self._asking:

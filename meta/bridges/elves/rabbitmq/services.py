@@ -64,7 +64,7 @@ class Services:
         except Dropped as e:
             body = _failed(request.service, f"{UNUSABLE}{e}")
         except Exception:  # noqa: BLE001 (logged with its trace)
-            self._limited_log.say(log, now, "%s failed", request.service, trace=True)
+            self._limited_log.say(log, "%s failed", request.service, trace=True)
             body = _failed(request.service, FAILED)
         if request.service == "agentInfo" and self._agent_info_list:
             body["result"] = [body["result"]] if body["result"] else []

@@ -4,7 +4,6 @@ If a call is not answered within five seconds, or its answer is invalid, the las
 """
 
 import logging
-import time
 from uuid import uuid4
 
 from meta.bridges.elves.app_table import BadTable, parse_table
@@ -47,7 +46,7 @@ class Asking:
         """Handle a message in our reply queue."""
         if not self._id or correlation_id not in (None, "", self._id):
             text = "dropped an answer of the supervisor that belongs to no call, or came too late"
-            self._limited_log.say(log, time.time(), text)
+            self._limited_log.say(log, text)
             return
         self._id = ""
         try:

@@ -28,6 +28,7 @@ from meta.bridges.elves.thrift.codec import (
 from meta.bridges.elves.thrift.framing import Malformed, Messages
 from meta.bridges.elves.translator import Info
 from meta.errors import Misconfigured, TryLater
+from meta.process.clock import SYSTEM, Now
 from updater.wire.text import one_line
 
 READ_WITHIN = 10.0  # seconds for one message, from the start of the connection or from the previous answer
@@ -52,6 +53,7 @@ class ThriftServer:
         live_within: float = LIVE_WITHIN,
         max_connections: int = MAX_CONNECTIONS,
         max_held: int = MAX_HELD,
+        now: Now = SYSTEM.now,
     ):
         self.beat = beat
         self.numbers = numbers
@@ -59,6 +61,7 @@ class ThriftServer:
         self.live_within = live_within
         self.max_connections = max_connections
         self.max_held = max_held
+        self.now = now
         self.connections: set[_Connection] = set()
         self.held = 0
         self.limited_log = RateLimitedLog()
@@ -107,13 +110,13 @@ class ThriftServer:
             self.numbers.add("thrift_exceptions")
             return render_exception(METHOD, call.sequence, PROTOCOL_ERROR, "the call has no AgentInfo")
         try:
-            return render_result(self.beat(call.info, peer, time.time()), call.sequence)
+            return render_result(self.beat(call.info, peer, self.now()), call.sequence)
         except Undecided as e:
-            self.limited_log.say(log, time.time(), "%s gets an exception, and so changes nothing: %s", peer, e)
+            self.limited_log.say(log, "%s gets an exception, and so changes nothing: %s", peer, e)
             text = str(e)
         except Exception:  # noqa: BLE001 (the agent must see any failure, and change nothing)
             text = "the heartbeat from %s failed; the agent gets an exception, and so changes nothing"
-            self.limited_log.say(log, time.time(), text, peer, trace=True)
+            self.limited_log.say(log, text, peer, trace=True)
             text = "internal error"
         self.numbers.add("thrift_exceptions")
         return render_exception(METHOD, call.sequence, INTERNAL_ERROR, text)
@@ -168,7 +171,7 @@ class _Connection(asyncio.Protocol):
 
     def _refuse(self, why: str) -> None:
         self._server.numbers.add("thrift_refused")
-        self._server.limited_log.say(log, time.time(), "the connection of %s is closed: %s", self._peer, why)
+        self._server.limited_log.say(log, "the connection of %s is closed: %s", self._peer, why)
         self.close()
 
     def close(self) -> None:

@@ -29,6 +29,7 @@ from meta.bridges.elves.rate_limited_log import RateLimitedLog, Reminder
 from meta.bridges.elves.translator import Agent
 from meta.bridges.elves.zookeeper.nodes import parse_node
 from meta.bridges.elves.zookeeper.writes import Writes, in_words
+from meta.process.clock import SYSTEM, Now
 from updater.wire.text import one_line
 
 TICK = 0.1  # seconds
@@ -71,6 +72,7 @@ class Sharing(threading.Thread):
         online: OnlineAgents,
         numbers: Numbers,
         look_every: float = LOOK_EVERY,
+        now: Now = SYSTEM.now,
     ):
         super().__init__(name="zookeeper", daemon=True)
         self._base = f"{root}/heartbeat"
@@ -78,6 +80,7 @@ class Sharing(threading.Thread):
         self._timeout = timeout
         self._look_every = look_every
         self._online = online
+        self._now = now
         self._writes = Writes(self._base, numbers)
         self._waited = 0  # ticks
         self._stopping = threading.Event()
@@ -153,7 +156,7 @@ class Sharing(threading.Thread):
             if self._session == self._registered_in and not self._is_crowded():
                 self._write()
         except Exception:  # noqa: BLE001 (logged with its trace)
-            self._limited_log.say(log, time.time(), "ZooKeeper at %s: internal error", self._hosts, trace=True)
+            self._limited_log.say(log, "ZooKeeper at %s: internal error", self._hosts, trace=True)
 
     def _is_to_look(self, now: float) -> bool:
         return now >= self._register_after and (self._session != self._registered_in or now >= self._next_look)
@@ -175,7 +178,7 @@ class Sharing(threading.Thread):
 
     def _write(self) -> None:
         if lost := self._writes.write(self._client, self._stopping.is_set()):
-            self._limited_log.say(log, time.time(), "ZooKeeper at %s: %s", self._hosts, lost)
+            self._limited_log.say(log, "ZooKeeper at %s: %s", self._hosts, lost)
 
     def _wait_for_it(self, now: float) -> None:
         if self._reason.text or now - self._away_since > SAY_AFTER:
@@ -217,7 +220,7 @@ class Sharing(threading.Thread):
             path = self._client.create(f"{self._base}/", b"", ephemeral=True, sequence=True)
             log.info("ZooKeeper at %s: registered as %s", self._hosts, path)
         if session != self._registered_in:
-            self._writes.repeat(self._online.heard_here(time.time()))
+            self._writes.repeat(self._online.heard_here(self._now()))
         self._registered_in, self._next_look = session, now + self._look_every
         if self._cache is None:
             self._cache = TreeCache(self._client, f"{self._base}/agent")
@@ -235,7 +238,7 @@ class Sharing(threading.Thread):
 
     def _fault(self, error: Exception) -> None:
         self._limited_log.say(
-            log, time.time(), "ZooKeeper at %s: what others write cannot be read: %s", self._hosts, in_words(error)
+            log, "ZooKeeper at %s: what others write cannot be read: %s", self._hosts, in_words(error)
         )
 
     def _seen(self, event: Any) -> None:
@@ -248,7 +251,7 @@ class Sharing(threading.Thread):
         if event.event_type == TreeEvent.NODE_REMOVED:
             self._online.withdraw(ip)
         elif agent := parse_node(ip, event.event_data.data):
-            self._online.share(agent, time.time())
+            self._online.share(agent, self._now())
         else:
             text = "the node of agent %s in ZooKeeper is invalid, and is ignored"
-            self._limited_log.say(log, time.time(), text, one_line(ip, 80))
+            self._limited_log.say(log, text, one_line(ip, 80))

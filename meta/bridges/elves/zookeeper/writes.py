@@ -104,7 +104,7 @@ class Writes:
     def _put_aside(self, agent: Agent, error: Exception) -> None:
         self._numbers.add("agents_not_shared")
         text = "agent %s is not shared through ZooKeeper, tried again in %g s: %s"
-        self._limited_log.say(log, time.time(), text, agent.ip, self._set_aside_for, one_line(in_words(error), 300))
+        self._limited_log.say(log, text, agent.ip, self._set_aside_for, one_line(in_words(error), 300))
         with self._lock:
             self._set_aside[agent.ip] = time.monotonic() + self._set_aside_for
 
