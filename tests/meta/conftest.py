@@ -1,5 +1,5 @@
 """A store for every test that asks for one: on SQLite, and again on PostgreSQL.
-And a meta for each module that wants one, with its first admin."""
+And a meta for each module that wants one, with its first admin, or for one test."""
 
 from contextlib import closing
 
@@ -36,3 +36,14 @@ def boss(server, tmp_path_factory):
     boss = first_admin(server, tmp_path_factory.mktemp("boss"))
     boss.server = server
     return boss
+
+
+@pytest.fixture
+def boss_alone(tmp_path):
+    """The first admin of a meta, its `server`, that no other test uses: for what all its hosts, or the revisions' numbers,
+    have a part in."""
+    (tmp_path / "meta/tarballs").mkdir(parents=True)
+    with Own(tmp_path / "meta", "--tarballs", "tarballs") as server:
+        boss = first_admin(server, tmp_path / "boss")
+        boss.server = server
+        yield boss
