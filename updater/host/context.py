@@ -42,6 +42,8 @@ class Host:
     believed: dict[str, str] = field(default_factory=dict)
     # (version, monotonic seconds from which its processes are old enough to be recognised by their directory):
     settles: dict[str, tuple[str, float]] = field(default_factory=dict)
+    # (pid of the zombie that the agent has become, monotonic seconds at which it was first seen):
+    unreaped: dict[str, tuple[int, float]] = field(default_factory=dict)
     memories: Memories = field(init=False)
     orders: Orders = field(init=False)
     boot: str = field(init=False)  # the current boot of the machine or container; process ids are valid within it only

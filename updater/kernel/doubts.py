@@ -1,6 +1,7 @@
 """Where a status may be wrong: pid files that name no process of an install, and what may be the agent though unrecognised."""
 
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -87,6 +88,53 @@ def is_coming_up(table: Table, install: Path, known: Recognised | None, boot: st
 def names_the_dead(install: Path) -> bool:
     """Whether a pid file names a zombie, which `kill -0` takes for a running process."""
     return any(map(processes.is_dead, pid_files(install).values()))
+
+
+def is_unreaped(install: Path) -> bool:
+    """Whether the agent itself, as its own pid files name it, is a zombie; others of its processes may live."""
+    numbers = pid_files(install)
+    named = [numbers[file] for file in own_files(install) if file in numbers]
+    return bool(named) and all(map(processes.is_dead, named))
+
+
+def names_the_gone(install: Path, known: Recognised | None) -> bool:
+    """Whether the pid files that tell of the version's last start name processes of it only that do not exist any more.
+
+    known: what was recognised at that start, of which nothing lives. Those are the files that have named its processes, or the
+    agent's own files if they were written since. So it has neither settled in its install nor moved away: it has ended.
+    """
+    if known is None:
+        return False
+    numbers, ended = pid_files(install), {int(one.partition(".")[0]) for one in known.processes}
+    told = {install / name for name in known.pid_files}
+    told |= {file for file in own_files(install) if file in numbers and _is_written_since(file, known.since)}
+    named = {numbers[file] for file in told if file in numbers}
+    return bool(named) and all(pid in ended or _is_nobody(pid) for pid in named)
+
+
+def gone(install: Path, known: Recognised | None) -> dict[Path, int]:
+    """The pid files of `names_the_gone`, and the agent's own, as far as they name no process; with the pid."""
+    files = {*own_files(install), *(install / name for name in (known.pid_files if known else ()))}
+    return {file: pid for file, pid in pid_files(install).items() if file in files and _is_nobody(pid)}
+
+
+def _is_written_since(file: Path, since: int) -> bool:
+    """Whether a file was written at `since` (clock ticks since the boot) or later, which is not 0."""
+    try:
+        return since > 0 and file.stat().st_mtime >= time.time() - witness.seconds_since(since)
+    except OSError:
+        return False
+
+
+def _is_nobody(pid: int) -> bool:
+    """Whether this is the number of nothing that we know: of no process, living or dead, nor of a thread."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        pass
+    return False
 
 
 def unburied(memory: Memory, boot: str) -> frozenset[str]:

@@ -61,6 +61,9 @@ class Observed:
     listeners: Mapping[int, frozenset[str]] = field(default_factory=dict)
     running: Recognised | None = None  # the recognised processes
     absent: bool = False  # it reports `started`, but none of its processes exists
+    # It reports `started`, and processes of it live, but the one that its own pid file names has ended and was not reaped:
+    unreaped: bool = False
+    reaping: bool = False  # `unreaped`, but not for long: its supervisor may reap it yet, and start another one
     strange: bool = False  # its pid file names another program's process, which `./control stop` might end
     cut_off: bool = False  # it reports `stoped`, but the end of its last start was not seen
     occupied: frozenset[str] = frozenset()  # versions with processes left in their directories
@@ -80,12 +83,12 @@ class Observed:
 
     @property
     def state(self) -> State:
-        return State.STOPPED if self.absent else self.status.state
+        return State.STOPPED if self.absent or self.unreaped else self.status.state
 
     @property
     def may_be_told_to_stop(self) -> bool:
         """Whether `./control stop` is run although no process exists (yet): it cannot end another program's process."""
-        return (self.absent or self.cut_off) and not self.strange
+        return (self.absent or self.unreaped or self.cut_off) and not self.strange
 
     def real_agent(
         self, trial: bool | msgspec.UnsetType = msgspec.UNSET, waits: str = "", rejected: Rejected | None = None

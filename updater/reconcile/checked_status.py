@@ -11,6 +11,7 @@ whether the agent's processes can be recognised.
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from msgspec.structs import replace as replace_fields
 
@@ -20,7 +21,7 @@ from updater.host.context import Host
 from updater.host.observe import observe
 from updater.kernel import clocks, doubts, processes, witness
 from updater.kernel.hold_ups import HoldUps, since_its_start
-from updater.kernel.pid_files import pid_files
+from updater.kernel.pid_files import own_files, pid_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import age
 from updater.model.actions import Action
@@ -104,13 +105,16 @@ def _checked(host: Host, seen: Observed, memory: Memory, began: float) -> Observ
     """Check a `started` against the kernel. began: monotonic seconds at which the status was asked."""
     if seen.state is not State.STARTED:
         return seen
-    known = memory.known(seen.current)
+    known, install = memory.known(seen.current), host.layout.agent(seen.name).install(seen.current)
+    if doubts.is_unreaped(install):
+        return _doubted(host, seen, known, began)
+    host.unreaped.pop(seen.name, None)
     if known and known.placed:
         is_there = known.boot == host.boot and any(map(processes.is_alive, known.processes))
         return seen if is_there else _doubted(host, seen, known, began)
-    install = host.layout.agent(seen.name).install(seen.current)
-    lives = known is not None and any(map(processes.is_alive, known.processes))
-    if not lives and (doubts.names_the_dead(install) or doubts.unburied(memory, host.boot)):
+    if not (known and any(map(processes.is_alive, known.processes))) and (
+        doubts.names_the_dead(install) or doubts.unburied(memory, host.boot) or doubts.names_the_gone(install, known)
+    ):
         return _doubted(host, seen, known, began)
     return seen if host.believed.get(seen.name) == seen.current else _learned(host, seen, known)
 
@@ -140,14 +144,17 @@ def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
 
 
 def _doubted(host: Host, seen: Observed, known: Recognised | None, began: float) -> Observed:
-    """Search all processes for the agent's, as no known one lives. If none is or may be the agent's, it is `absent`."""
+    """Search all processes for the agent's, as no known one lives, or the one that its pid file names is a zombie.
+
+    If none is or may be the agent's, it is `absent`; if only the agent itself is a zombie, it is `unreaped`.
+    """
     install = host.layout.agent(seen.name).install(seen.current)
     table = host.table(began)
     for again in (True, False):
-        found = witness.seen(table, install, known, host.boot)
-        if found.processes:
-            return replace(seen, running=found)
-        if doubts.may_be_up(table, install):
+        found, is_unreaped = witness.seen(table, install, known, host.boot), doubts.is_unreaped(install)
+        if found.processes and not (is_unreaped and again):
+            return _not_reaped(host, seen, install, found) if is_unreaped else replace(seen, running=found)
+        if not found.processes and doubts.may_be_up(table, install):
             return seen
         if again:
             time.sleep(_MOMENT)
@@ -159,3 +166,15 @@ def _doubted(host: Host, seen: Observed, known: Recognised | None, began: float)
     )
     leads_astray = bool(doubts.misleading(table, install, known, host.boot))
     return replace(seen, status=Status(why), absent=True, strange=leads_astray)
+
+
+def _not_reaped(host: Host, seen: Observed, install: Path, found: Recognised) -> Observed:
+    """The agent whose own pid file names a zombie, while a supervisor of it lives, which may reap it and start another one."""
+    numbers, now = pid_files(install), time.monotonic()
+    pid = next((numbers[file] for file in own_files(install) if file in numbers), 0)
+    first = host.unreaped.get(seen.name, (0, 0.0))
+    since = first[1] if first[0] == pid else now
+    host.unreaped[seen.name] = pid, since
+    why = f"its control says {seen.status.text}, but its pid is {pid}, which has ended and was not reaped by its parent"
+    reaping = now - since < witness.SETTLED
+    return replace(seen, status=Status(why), unreaped=True, reaping=reaping, running=found)

@@ -42,7 +42,9 @@ def _death(observed: Observed, memory: Memory, now: float) -> str:
 def doubt(observed: Observed, memory: Memory, now: float) -> str:
     """Why it is not decided yet whether the version failed: it reports `stoped`, but processes live. Else ""."""
     trial = _trial(observed, memory)
-    if trial is None or observed.state is not State.STOPPED or not observed.processes or trial.doubts >= LOOKS:
+    if trial is None or observed.state is not State.STOPPED or not observed.processes:
+        return ""
+    if trial.doubts >= LOOKS and not observed.reaping:
         return ""
     if not death(observed, memory, now):
         return ""

@@ -77,8 +77,9 @@ def see_through(host: Host, install: Path, memory: Memory) -> None:
 
 
 def is_started(host: Host, install: Path) -> bool:
-    """Whether the version's status is `started` now."""
-    return control_script.status(install, host.config.timeouts.status).state is State.STARTED
+    """Whether the version's status is `started` now, and not by a zombie that its supervisor does not reap."""
+    is_told = control_script.status(install, host.config.timeouts.status).state is State.STARTED
+    return is_told and not doubts.is_unreaped(install)
 
 
 def _await(host: Host, install: Path, scripts: Iterable[Process]) -> None:

@@ -245,7 +245,7 @@ def _prune(observed: Observed, desired: Desired, memory: Memory, keep_versions: 
 
 def keep_alive(observed: Observed) -> tuple[Action, ...]:
     """The action that starts the current version, if it is down, while the order cannot be followed."""
-    if observed.current not in observed.installs or observed.state is not State.STOPPED:
+    if observed.current not in observed.installs or observed.state is not State.STOPPED or observed.reaping:
         return ()
     reason = f"to keep it running, status is {observed.status.text!r}"
     return (Action(Step.START, observed.name, observed.current, reason, essential=False),)
@@ -264,8 +264,8 @@ def _toward(observed: Observed, version: str, reason: str, forced: bool = False,
         leave = (gone,) if observed.current else ()
         switch = () if observed.current == version else (Action(Step.SWITCH, observed.name, version, reason),)
         return Plan((*install, *leave, *switch, start))
-    if observed.current == version and observed.state is State.STARTED:
-        return Plan()
+    if observed.current == version and (observed.state is State.STARTED or observed.reaping):
+        return Plan(waits=f"{observed.status.text}: looking again" if observed.reaping else "")
     if observed.state is State.UNKNOWN and not forced and (not replaceable or observed.current == version):
         waits = (
             f"cannot tell whether {observed.current} runs, so it is left alone: its status is {observed.status.text!r}"
@@ -293,6 +293,6 @@ def _leave(observed: Observed, version: str, forced: bool, after_install: bool) 
     stop = Action(
         Step.STOP, observed.name, observed.current, f"makes way for {version}", forced=forced, unheard=unheard
     )
-    stop = replace(stop, doubtful=observed.absent and not after_install)
+    stop = replace(stop, doubtful=(observed.absent or observed.unreaped) and not after_install)
     switch = Action(Step.SWITCH, observed.name, version, f"from {observed.current}", observed.current)
     return (switch,) if down else (stop, switch)

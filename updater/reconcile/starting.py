@@ -112,7 +112,8 @@ class Start:
         )
         try:
             can_stop = durable_files.is_executable_file(install / "control")
-            can_stop = can_stop and not doubts.misleading(Table(), install, self._memory.known(version), boot)
+            misleading = doubts.misleading(Table(), install, self._memory.known(version), boot)
+            can_stop = can_stop and all(map(processes.is_dead, misleading.values()))
             if can_stop and (itself or control_script.status(install, timeouts.status).state is not State.STOPPED):
                 control_script.run(install, "stop", timeouts.stop, mark=were.mark)
                 wait_for(install, State.STOPPED, timeouts.status, min(deadline, time.monotonic() + LEFT_ALONE))
@@ -137,14 +138,17 @@ class Start:
     def _remove_stale_pid_files(self) -> None:
         """Remove pid files that make the status `started` although the version does not run.
 
-        They name a zombie. They may also name another program's process, if the version's processes can be recognised and
-        none exists, or if the pid was reused by another agent.
+        They name a zombie. They may also name another program's process or none, if the version's processes can be recognised
+        and none exists, or if the pid was reused by another agent.
         """
-        table, install = Table(), self._install
-        found = doubts.misleading(table, install, self._memory.known(self._version), self._host.boot)
+        table, install, known = Table(), self._install, self._memory.known(self._version)
+        found = doubts.misleading(table, install, known, self._host.boot)
         are_others = self._was_placed() or doubts.names_another_s(table, install)
         lies = {path: pid for path, pid in found.items() if are_others or processes.is_dead(pid)}
-        if not lies or not left_behind.is_started(self._host, self._install):
+        if self._was_placed() or doubts.names_the_gone(install, known):
+            lies |= doubts.gone(install, known)
+        status = control_script.status(install, self._host.config.timeouts.status) if lies else None
+        if status is None or status.state is not State.STARTED:
             return
         for path, pid in lies.items():
             log.warning("%s names %s, which is not its process: removed", path, processes.in_words(str(pid)))
