@@ -1,8 +1,8 @@
 """The records file, if there is one: read at the start and at each reload, and applied as an edit by "file".
 
-A file that cannot be read changes nothing, and no meta starts with it. Neither does one change anything that would remove most
-records, until a person confirms it, or that holds what is banned or too much for a host. At a start such a file waits, and the
-former records stay in force. If the store has no records yet, any file is applied that hosts can take.
+A file that cannot be read changes nothing, and a meta does not start with it. A file is also refused if it orders a banned
+version or more than a host can take, or if it would remove most records and no person has confirmed that. A meta that starts
+with such a file keeps the former records. If there are none yet, it applies any file that hosts can take.
 """
 
 import hashlib

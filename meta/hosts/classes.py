@@ -87,12 +87,13 @@ class Class:
         return self._cohort(dict.fromkeys(self.orders, at)) if at else self
 
     def comers(self, former: "Class", settled: float = 0.0) -> "Class":
-        """Return the cohort for hosts that move here from `former`. Orders that are the same in both keep their times, unless
-        there were others in between.
+        """Return the cohort for hosts that move here from `former`.
 
-        An order that is gone gets the present time, because the hosts do not know yet that it is gone. settled: orders in force
-        by then (Unix seconds) have settled on the one host that moves; 0.0 for many hosts. If all its orders have, any cohort
-        where that holds too will do, so that cohorts stay few.
+        An order that is the same in both classes keeps its time, unless there were other records in between. Any other one gets
+        the present time; so does one that is gone, because the hosts do not know it yet.
+
+        settled: for one host that moves, the time (Unix seconds) by which its orders have settled on it if they were in force;
+        0.0 for many hosts. If all its orders have settled, the host joins any cohort where they have too: so cohorts stay few.
         """
         found = self._comers.get(former)
         if found is None:

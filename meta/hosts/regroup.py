@@ -27,10 +27,10 @@ class Regrouping:
         self._changing = threading.Lock()
 
     def activate(self, records: RecordSet, instead_of: RecordSet | None, clock: Callable[[], float] | None) -> None:
-        """Put records in force; ignore them if they are older than those in force, unless those are `instead_of`.
+        """Put these records in force, unless they are older than those that are.
 
-        If there may have been others in between, every order counts as changed. clock: the one that dates heartbeats; None if
-        hosts may have received these records before.
+        instead_of: records that older ones may replace, if they are in force; or None. With it, or if revisions in between are
+        missing, every order counts as changed. clock: dates heartbeats; None if hosts may have these records already.
         """
         with self._changing:
             in_force = self._index.classes.records

@@ -1,8 +1,8 @@
 """Revisions: what an edit changed, as JSON data, and how to undo it. Pure.
 
-Applied to the set it was made from, the changes of a revision give exactly the set that it made, and `undo` gives the former
-records in their former order. A change of kind `order` is in a revision only if the other changes do not determine the order
-of the records. It is the last of the changes of records.
+The changes of a revision, applied to the records before it, give exactly the records after it. `undo` goes the other way, to
+the former records in their former order. Only where the other changes do not tell the order of the records, a change of kind
+`order` follows them.
 """
 
 from collections.abc import Iterable, Mapping

@@ -257,8 +257,8 @@ class Store:
     def fold(self, before: float, last_seen: Callable[[int], float], limit: int = 50) -> int:
         """Delete up to `limit` heartbeat batches older than `before`; returns how many.
 
-        First the time of a batch is copied into the rows of its hosts that have not reported since, by `last_seen` (id ->
-        time, 0 for unknown).
+        The rows of hosts that have not reported since get the time of the batch first. last_seen: when a host was last heard
+        of, by its id; 0 if that is unknown.
         """
         ahead = self._ahead
         moved = ahead + self._database.basis.drifted(time.monotonic())  # older times in memory have another offset

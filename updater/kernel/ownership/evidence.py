@@ -2,21 +2,25 @@
 
 A process *lies* where its program file is, and *works* in its working directory. One agent may be a runtime, such as a JDK,
 that others run their programs with; and one may be a supervisor that starts others, which inherit its mark. So neither where a
-program lies nor a mark decides alone. The evidence that a process is another agent's or the install's, the strongest first:
+program lies nor a mark decides alone. The evidence, the strongest first; each point says whose the process is by it:
 
-1. A pid file of the install names it, and it lies or works there, runs a script of it or has the mark of a start.
-2. A pid file of another agent names it, and it lies or works there or runs a script of it.
-3. It has the mark or session of a start of the install, and lies there, or works there and lies below no other agent.
-4. It works there and runs a script of it, or lies there too and runs no script from elsewhere.
-5. It works below another agent of this root, or runs a script of one.
-6. A pid file of another agent holds its pid, or the memory of another agent lists it.
-7. It lies below another agent. It is ended for neither, as that may be its runtime or the agent itself.
-8. The first of its ancestors of which 1 to 7 tell anything, then the leader of its session and the ancestors of that.
-9. The nearest mark of an agent's start: its own, or that of one of these. Another agent's mark is outweighed by a program of
-   the install that runs a script of it, if that agent has other processes and the command line names nothing of it.
+1. The install's: a pid file of it names the process. The process also lies or works there, runs a script of it, or has the mark
+   of one of its starts.
+2. Another agent's: a pid file of that agent names the process. The process also lies or works there, or runs a script of it.
+3. The install's: the process has the mark or session of one of its starts. It also lies there, or it works there and lies below
+   no other agent.
+4. The install's: the process works there and runs a script of it, or it works and lies there and runs no script from elsewhere.
+5. Another agent's: the process works below that agent, or runs a script of it.
+6. Another agent's: a pid file of that agent holds its pid, or the memory of that agent lists it.
+7. Another agent's: the process lies below that agent, which may be the agent itself or only its runtime. Neither a stop of the
+   install nor one of that agent ends it.
+8. Whose its nearest ancestor is of which 1 to 7 tell anything; else the same of the leader of its session, and of the leader's
+   ancestors.
+9. Whose start left the nearest mark, on the process or on one of those in 8. Another agent's mark does not count on a program
+   of the install that runs a script of it, if that agent has other processes and the command line names nothing of it.
 
-The pid in a file that is older than its process was reused. Such a file says nothing in 2 and 6, nor in 1 against other
-evidence. As clocks are set, too, it still counts against an interpreter of the install that runs no script of it.
+A pid file that is older than its process means a former one with this pid. It says nothing in 2 and 6, nor in 1 against other
+evidence. But clocks are set, too: it still counts against an interpreter of the install that runs no script of it.
 """
 
 import os
