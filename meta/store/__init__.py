@@ -17,11 +17,11 @@ from meta.store.engine import PATIENCE, Database
 from meta.store.hosts import AHEAD
 from meta.store.migrate import Tables, check, findings, upgrade
 from meta.store.rows import (
-    Beat,
     Findings,
     Forgotten,
     Gone,
     Head,
+    HeartbeatBatch,
     HostOrder,
     HostRow,
     Lost,
@@ -37,11 +37,11 @@ from updater.wire.text import in_plain_sight, quoted
 
 __all__ = [
     "AHEAD",
-    "Beat",
     "Findings",
     "Forgotten",
     "Gone",
     "Head",
+    "HeartbeatBatch",
     "HostOrder",
     "HostRow",
     "LastAdmin",
@@ -231,7 +231,7 @@ class Store:
         return dates.moved_each(found, self._ahead) if self._ahead else found
 
     def save(
-        self, meta: str, at: float, rows: Sequence[HostRow], seen: Sequence[int], earlier: Sequence[Beat] = ()
+        self, meta: str, at: float, rows: Sequence[HostRow], seen: Sequence[int], earlier: Sequence[HeartbeatBatch] = ()
     ) -> dict[str, int]:
         """Write changed hosts, and heartbeat batches of unchanged ones, in one transaction. Returns the ids of new host names.
 
@@ -242,7 +242,7 @@ class Store:
         if not rows and not seen and not earlier:
             return {}
         by = -self._ahead
-        rows, earlier = dates.moved_all(rows, by), dates.moved_beats(earlier, by)
+        rows, earlier = dates.moved_all(rows, by), dates.moved_batches(earlier, by)
         return hosts.save(self._database, dates.signed(meta, -by), at + by, rows, seen, earlier)
 
     def say_clock(self, meta: str, at: float) -> None:

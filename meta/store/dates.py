@@ -11,7 +11,7 @@ from contextlib import closing
 import msgspec
 
 from meta.records.history import Edit
-from meta.store.rows import Beat, HostOrder, HostRow, Since
+from meta.store.rows import HeartbeatBatch, HostOrder, HostRow, Since
 
 _since = msgspec.json.Decoder(tuple[float | tuple[float, ...], msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
@@ -76,8 +76,8 @@ def moved_each(rows: Iterator[HostRow], by: float) -> Iterator[HostRow]:
             yield moved(row, by)
 
 
-def moved_beats(beats: Sequence[Beat], by: float) -> list[Beat]:
-    return [Beat(one.at + by, one.seen) for one in beats]
+def moved_batches(batches: Sequence[HeartbeatBatch], by: float) -> list[HeartbeatBatch]:
+    return [HeartbeatBatch(one.at + by, one.seen) for one in batches]
 
 
 def moved_order(what: HostOrder, by: float) -> HostOrder:
@@ -92,6 +92,6 @@ def moved_since(found: Since, by: float) -> Since:
     """Move all times of what other metas wrote."""
     return found._replace(
         rows=list(moved_all(found.rows, by)),
-        beats=moved_beats(found.beats, by),
+        batches=moved_batches(found.batches, by),
         dates={meta: at + by for meta, at in found.dates.items()},
     )

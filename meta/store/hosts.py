@@ -1,4 +1,4 @@
-"""Hosts in the database. A changed host is written to its row; those that only reported share one, a heartbeat batch (beat).
+"""Hosts in the database. A changed host is written to its row; those that only reported share one, a heartbeat batch.
 
 A host's last_seen is the later one of its row and its last batch. Old batches are compacted (folded): their time is copied into
 rows of hosts not seen since, and they are deleted. A batch also lists the rows written with it, by which other metas find them;
@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from meta.store.dates import clocks_of
 from meta.store.engine import PATIENCE, SHORT_WAIT, Database
-from meta.store.rows import Beat, Gone, HostRow, Since
+from meta.store.rows import Gone, HeartbeatBatch, HostRow, Since
 from meta.store.tables import beat, head, host, host_token
 
 BATCH = 1000  # rows sent at once, within one transaction
@@ -25,7 +25,7 @@ FOLDED_AT_ONCE = 5000
 SLOWEST = 500  # rows per second; a slower transaction is given up
 TOLERANCE = 1.5  # seconds from the start of a batch to the last report in it: a second, and a step of the clock
 AHEAD = 10.0  # seconds by which a date may be later than the database's clock
-BEATS = 100  # batches read at once
+BATCHES = 100  # batches read at once
 HEAD_WAIT = 1.0  # seconds to wait for other writers, for data that can also be written later
 T = TypeVar("T")
 _COLUMNS = tuple(host.c[name] for name in HostRow._fields)
@@ -49,7 +49,7 @@ def load(database: Database) -> Iterator[HostRow]:
                     if seen[number] > last:
                         last = seen[number]
                     if 0.0 < retired_at < last:
-                        retired_at = 0.0  # it has come back by that beat
+                        retired_at = 0.0  # it has come back by that batch
                     yield made(
                         HostRow, (number, name, first, last, address, updater, agents, stamps, outcomes, retired_at)
                     )
@@ -60,7 +60,7 @@ def _last_beats(database: Database, connection: sa.Connection) -> "array[float]"
     limit = connection.execute(sa.select(_clock(connection) + AHEAD)).scalar_one()
     highest = connection.execute(sa.select(sa.func.max(host.c.id))).scalar() or 0
     seen = array("d", bytes(8 * (highest + 1)))
-    with database.stream(connection, "SELECT at, seen FROM beat ORDER BY at", BEATS) as batches:
+    with database.stream(connection, "SELECT at, seen FROM beat ORDER BY at", BATCHES) as batches:
         for at, ids in chain.from_iterable(batches):
             for number in unpack(ids) if at <= limit else ():
                 if number <= highest:
@@ -74,14 +74,14 @@ def _last_beats(database: Database, connection: sa.Connection) -> "array[float]"
 def _doubtful(connection: sa.Connection, limit: float) -> dict[int, float]:
     """id -> time of the last batch dated later than `limit`, if neither the row nor another batch was written after it."""
     of_them = sa.select(beat.c.serial, beat.c.at, beat.c.seen).where(beat.c.at > limit).order_by(beat.c.at)
-    beats = connection.execute(of_them).all()
-    if not beats:
+    batches = connection.execute(of_them).all()
+    if not batches:
         return {}
-    last = max(row.serial for row in beats)
+    last = max(row.serial for row in batches)
     since = set(connection.execute(sa.select(host.c.id).where(host.c.serial > last)).scalars())
     for ids in connection.execute(sa.select(beat.c.seen).where(beat.c.serial > last)).scalars():
         since.update(unpack(ids))
-    return {number: row.at for row in beats for number in unpack(row.seen) if number not in since}
+    return {number: row.at for row in batches for number in unpack(row.seen) if number not in since}
 
 
 def save(
@@ -90,17 +90,17 @@ def save(
     at: float,
     rows: Sequence[HostRow],
     seen: Sequence[int],
-    earlier: Sequence[Beat],
+    earlier: Sequence[HeartbeatBatch],
 ) -> dict[str, int]:
     """Write everything in one transaction. Returns the ids of host names that were new to the database."""
     how: dict[str, Any] = {"durable": False, "head_wait": HEAD_WAIT, "patience": PATIENCE + len(rows) / SLOWEST}
     with database.writing("hosts", _TABLES, steps=1 + len(earlier), **how) as (connection, serial):
         for number, one in enumerate(earlier, serial - len(earlier)):
-            beats = {"seen": one.seen, "changed": (), "gone": ()}
-            connection.execute(sa.insert(beat), _beat(number, meta, one.at, beats))
+            told = {"seen": one.seen, "changed": (), "gone": ()}
+            connection.execute(sa.insert(beat), _batch(number, meta, one.at, told))
         ids, changed = _write(connection, serial, meta, rows)
         told = {"seen": seen, "changed": changed, "gone": ()}
-        connection.execute(sa.insert(beat), _beat(serial, meta, at, told))
+        connection.execute(sa.insert(beat), _batch(serial, meta, at, told))
     return ids
 
 
@@ -109,7 +109,7 @@ def write_beside(connection: sa.Connection, meta: str, at: float, rows: Sequence
     it, too, and learns of a write whose answer was lost."""
     serial = connection.execute(sa.update(head).values(hosts=head.c.hosts + 1).returning(head.c.hosts)).scalar_one()
     _, changed = _write(connection, serial, meta, rows)
-    connection.execute(sa.insert(beat), _beat(serial, "", at, {"seen": (), "changed": changed, "gone": ()}))
+    connection.execute(sa.insert(beat), _batch(serial, "", at, {"seen": (), "changed": changed, "gone": ()}))
 
 
 def _write(
@@ -125,7 +125,7 @@ def _write(
     return ids, sorted(changed)
 
 
-def _beat(serial: int, meta: str, at: float, ids: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+def _batch(serial: int, meta: str, at: float, ids: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     return {"serial": serial, "meta": meta, "at": at} | {key: pack(numbers) for key, numbers in ids.items()}
 
 
@@ -193,13 +193,13 @@ def since(database: Database, serial: int, meta: str) -> Since:
         after = serial if serial < reached else 0  # 0: the database was restored from a backup
         is_ours = sa.or_(beat.c.meta == meta, beat.c.meta.startswith(f"{meta} ", autoescape=True))
         told = sa.select(beat).where(beat.c.serial > after, sa.not_(is_ours)).order_by(beat.c.serial)
-        beats = connection.execute(told).all()
+        batches = connection.execute(told).all()
         ids = None
         if after < folded:
             rows = connection.execute(sa.select(*_COLUMNS).where(host.c.serial > after)).all()
             ids = connection.execute(sa.select(host.c.id)).scalars().all()
         else:  # also rows that this meta wrote since, as the result may differ from what it wrote
-            changed = sorted({number for row in beats for number in unpack(row.changed)})
+            changed = sorted({number for row in batches for number in unpack(row.changed)})
             of_them = sa.select(*_COLUMNS)
             rows = [
                 row for some in in_batches(changed) for row in connection.execute(of_them.where(host.c.id.in_(some)))
@@ -207,10 +207,10 @@ def since(database: Database, serial: int, meta: str) -> Since:
     return Since(
         reached,
         [HostRow._make(row) for row in rows],
-        [Beat(row.at, unpack(row.seen)) for row in beats if row.seen],
-        [number for row in beats for number in unpack(row.gone)],
+        [HeartbeatBatch(row.at, unpack(row.seen)) for row in batches if row.seen],
+        [number for row in batches for number in unpack(row.gone)],
         ids,
-        *clocks_of([(row.meta, row.at) for row in beats]),
+        *clocks_of([(row.meta, row.at) for row in batches]),
     )
 
 
@@ -219,11 +219,11 @@ def fold(database: Database, before: float, last_seen: Callable[[int], float], l
     that has not read a batch finds the rows instead."""
     with database.reading(SHORT_WAIT) as connection:
         old = sa.select(beat).where(beat.c.at < before).order_by(beat.c.at).limit(limit)
-        beats = connection.execute(old).all()
-    if not beats:
+        batches = connection.execute(old).all()
+    if not batches:
         return 0
     heard: dict[int, float] = {}
-    for row in beats:
+    for row in batches:
         heard.update(dict.fromkeys(unpack(row.seen), row.at))
     silent = [{"its_id": n, "at": at} for n, at in heard.items() if last_seen(n) <= at + TOLERANCE]
     at = sa.bindparam("at", type_=sa.Double)
@@ -236,11 +236,11 @@ def fold(database: Database, before: float, last_seen: Callable[[int], float], l
             later = {"last_seen": at, "retired_at": word, "serial": sa.bindparam("its_serial")}
             statement = sa.update(host).where(host.c.id == sa.bindparam("its_id"), is_later).values(later)
             connection.execute(statement, [values | {"its_serial": serial} for values in batch])
-    _drop_beats(database, [row.serial for row in beats])
-    return len(beats)
+    _drop_batches(database, [row.serial for row in batches])
+    return len(batches)
 
 
-def _drop_beats(database: Database, serials: list[int]) -> None:
+def _drop_batches(database: Database, serials: list[int]) -> None:
     latest = max(serials)
     folded = sa.case((head.c.folded < latest, latest), else_=head.c.folded)
     with database.writing("hosts", _TABLES, durable=False, head_wait=HEAD_WAIT) as (connection, _):
@@ -270,7 +270,7 @@ def forget(database: Database, at: float, ids: Sequence[int], before: float) -> 
                 gone.append(number)
                 names.append(name)
         revoked = _revoke(connection, names, at, before)
-        connection.execute(sa.insert(beat), _beat(serial, "", at, {"seen": (), "changed": (), "gone": gone}))
+        connection.execute(sa.insert(beat), _batch(serial, "", at, {"seen": (), "changed": (), "gone": gone}))
     return Gone(gone, revoked)
 
 

@@ -67,6 +67,6 @@ def _stored(connection: sa.Connection, hostnames: Sequence[str], since: float) -
     return found
 
 
-def _last(beats: Iterable[tuple[float, Sequence[int]]], ids: set[int]) -> dict[int, float]:
-    """id -> the time of its last heartbeat batch; `beats` are in order."""
-    return {number: at for at, seen in beats for number in ids.intersection(seen)}
+def _last(batches: Iterable[tuple[float, Sequence[int]]], ids: set[int]) -> dict[int, float]:
+    """id -> the time of its last heartbeat batch; `batches` are in order."""
+    return {number: at for at, seen in batches for number in ids.intersection(seen)}

@@ -77,7 +77,7 @@ class Head(NamedTuple):
     revision: int  # of the records
     revision_identity: str  # "" before the first
     tokens: int  # serial of tokens and hosts' tokens
-    hosts: int  # serial of hosts and beats
+    hosts: int  # serial of hosts and batches
     position: int  # of the last transaction of any kind
     identity: str  # of that transaction
     folded: int  # serial of the latest heartbeat batch that was deleted
@@ -114,7 +114,7 @@ class Ordered(NamedTuple):
     rows: Sequence[HostRow]  # of changed hosts, each with the time from which the order counts
 
 
-class Beat(NamedTuple):
+class HeartbeatBatch(NamedTuple):
     """A heartbeat batch: hosts that reported, and of which nothing else had changed."""
 
     at: float  # Unix seconds
@@ -133,7 +133,7 @@ class Since(NamedTuple):
 
     serial: int
     rows: list[HostRow]
-    beats: list[Beat]
+    batches: list[HeartbeatBatch]
     gone: list[int]  # ids of deleted hosts
     ids: Sequence[int] | None = None  # of all hosts, if the database does not know any more which were deleted
     dates: Mapping[str, float] = MappingProxyType({})  # meta -> the latest time of its writes, of those not in `ahead`

@@ -110,7 +110,7 @@ host_token = sa.Table(
 host = sa.Table(
     "host",
     metadata,
-    sa.Column("id", sa.Integer, sa.Identity(), primary_key=True),  # never used again: beats may still name it
+    sa.Column("id", sa.Integer, sa.Identity(), primary_key=True),  # never used again: batches may still name it
     sa.Column("hostname", sa.Text, nullable=False, unique=True),
     sa.Column("first_seen", sa.Double, nullable=False),
     sa.Column("last_seen", sa.Double, nullable=False),

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 
-from meta.store import Beat
+from meta.store import HeartbeatBatch
 
 FEW = 100_000  # ids
 
@@ -30,9 +30,9 @@ class Backlog:
         if self.waiting > self._limit:
             self._compact()
 
-    def first(self, count: int) -> list[Beat]:
+    def first(self, count: int) -> list[HeartbeatBatch]:
         """Return up to `count` of the oldest ticks."""
-        return [Beat(at, seen) for at, seen in islice(self._ticks, count)]
+        return [HeartbeatBatch(at, seen) for at, seen in islice(self._ticks, count)]
 
     def drop(self, count: int) -> None:
         """Remove the `count` oldest ticks, which are written."""

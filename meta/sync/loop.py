@@ -17,7 +17,7 @@ from meta.edits.unlabelling import Unlabelling
 from meta.errors import MetaError
 from meta.hosts.table import HostTable
 from meta.process.clock import SteadyClock
-from meta.store import Beat, Store
+from meta.store import HeartbeatBatch, Store
 from meta.sync import clocks, housekeeping, rows
 from meta.sync.backlog import Backlog
 from meta.sync.follower import Follower
@@ -211,17 +211,17 @@ class Keeper:
             self._store.redate(self.meta, *self._was_set[0])
             del self._was_set[0]
         taken = rows.take(self._table, now)
-        for beat in taken.beats:
-            self._backlog.add(*beat)
-        beats = self._backlog.first(AT_ONCE)
-        last = beats[-1] if beats else Beat(now, ())
+        for batch in taken.batches:
+            self._backlog.add(*batch)
+        batches = self._backlog.first(AT_ONCE)
+        last = batches[-1] if batches else HeartbeatBatch(now, ())
         try:
-            ids = self._store.save(self.meta, last.at, taken.rows, last.seen, beats[:-1])
+            ids = self._store.save(self.meta, last.at, taken.rows, last.seen, batches[:-1])
         except BaseException:
             self._table.mark_dirty(taken.hosts)
             raise
         self._table.mark_written(ids)
-        self._backlog.drop(len(beats))
+        self._backlog.drop(len(batches))
         self._is_behind = len(taken.rows) == rows.AT_MOST or self._backlog.waiting > 0
         return not self._is_behind
 

@@ -16,8 +16,8 @@ def absorb(table: HostTable, since: Since, now: float, written: float = 0.0) -> 
     written: Unix seconds; all that this meta heard before is in the database.
     """
     table.merge(map(saved_of, since.rows), now)
-    for beat in since.beats:
-        table.hear(beat.at, beat.seen, now)
+    for batch in since.batches:
+        table.hear(batch.at, batch.seen, now)
     missing = set() if since.ids is None else table.ids() - set(since.ids)
     table.forget([*since.gone, *missing], written)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from meta.hosts.model import Host, Saved
 from meta.hosts.table import HostTable
-from meta.store import AHEAD, Beat, HostRow
+from meta.store import AHEAD, HeartbeatBatch, HostRow
 
 AT_MOST = 20_000  # rows that one transaction writes
 
@@ -20,7 +20,7 @@ class Taken(NamedTuple):
 
     hosts: list[Host]  # whose rows changed
     rows: list[HostRow]  # of these hosts
-    beats: list[Beat]  # for each tick, the ids of the other hosts that were heard of
+    batches: list[HeartbeatBatch]  # for each tick, the ids of the other hosts that were heard of
 
 
 def take(table: HostTable, now: float) -> Taken:
@@ -29,7 +29,9 @@ def take(table: HostTable, now: float) -> Taken:
     The caller must write it, or give the hosts back by `HostTable.mark_dirty`.
     """
     found = table.take_dirty(now, AT_MOST)
-    return Taken(found.hosts, list(map(row_of, found.saved)), [Beat(began, ids) for began, ids in found.heard])
+    return Taken(
+        found.hosts, list(map(row_of, found.saved)), [HeartbeatBatch(began, ids) for began, ids in found.heard]
+    )
 
 
 def known(table: HostTable, name: str) -> HostRow | None:

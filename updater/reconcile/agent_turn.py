@@ -189,7 +189,7 @@ def _recovered(
 
 
 def _kept_alive(executor: Executor, observed: Observed) -> list[Action]:
-    """Start what was running: the good version, where the current one has failed on trial; returns what was done.
+    """Start what was running: the proven version, where the current one has failed on trial; returns what was done.
 
     If that cannot be had, as no file can be written, the current one is started all the same.
     """

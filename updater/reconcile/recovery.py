@@ -41,8 +41,8 @@ class Recovery(Enum):
     LOOK_AGAIN = "look again"
     DONE = "done"  # the action that failed has come about all the same
     RETRY = "retry"  # perform the new plan
-    WAY_BACK = "way back"  # perform the new plan, which goes back to the good version
-    KEEP_ALIVE = "keep alive"  # start the version that `.version` names, or the good one if it has failed on trial
+    WAY_BACK = "way back"  # perform the new plan, which goes back to the proven version
+    KEEP_ALIVE = "keep alive"  # start the version that `.version` names, or the proven one if it has failed on trial
 
 
 @dataclass(frozen=True, slots=True)

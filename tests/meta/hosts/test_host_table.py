@@ -17,7 +17,7 @@ from meta.hosts.table import HostTable
 from meta.queries import counting, host_pages
 from meta.records.model import Override, Record, RecordSet, Release
 from meta.records.selectors import Prefix
-from meta.store import Beat, HostRow, Since
+from meta.store import HeartbeatBatch, HostRow, Since
 from meta.sync.other_metas import absorb
 from meta.sync.rows import AT_MOST, known, load, row_of, saved_of, take
 from updater.wire.heartbeat import Outcome, RealAgent, Report, WireError
@@ -337,7 +337,7 @@ def test_who_was_heard_of_and_did_not_change_costs_only_an_id():
     beat(table, "h1", OLD, now=3.0)
     beat(table, "h2", NEW, now=3.0)
     taken = take(table, 4.0)
-    assert ([row.id for row in taken.rows], taken.beats) == ([12], [Beat(3.0, [11])])
+    assert ([row.id for row in taken.rows], taken.batches) == ([12], [HeartbeatBatch(3.0, [11])])
     check(table)
 
 
@@ -473,7 +473,7 @@ def test_whatever_another_meta_writes_all_indexes_agree(steps):
             taken = take(other, now)
             other.mark_written(database.save(taken.rows))
             rows = [database.rows[row.hostname] for row in taken.rows]
-            absorb(one, Since(0, rows, taken.beats, []), now)
+            absorb(one, Since(0, rows, taken.batches, []), now)
         check(one)
         check(other)
 
@@ -538,7 +538,7 @@ def test_many_threads_lose_no_change():
             taken = take(table, 1.0)
             new = [row.hostname for row in taken.rows if not row.id]
             rows.update((row.hostname, row) for row in taken.rows)
-            heard.update(number for one in taken.beats for number in one.seen)
+            heard.update(number for one in taken.batches for number in one.seen)
             table.mark_written({name: ids + n for n, name in enumerate(new, 1)})
             ids += len(new)
             if last:

@@ -52,7 +52,7 @@ def test_while_the_database_is_slow_ticks_end_by_themselves():
     for number in range(50):
         table.beat(Report(f"h{number}"), "", 200.0 + number / 10)
         assert table.written(ids[f"h{number}"]) == 0.0
-    assert [(beat.at, len(beat.seen)) for beat in take(table, 260.0).beats] == [(200.0 + s, 10) for s in range(5)]
+    assert [(beat.at, len(beat.seen)) for beat in take(table, 260.0).batches] == [(200.0 + s, 10) for s in range(5)]
     assert table.written(ids["h0"]) == 200.0
 
 

@@ -12,7 +12,7 @@ from helpers.threads import in_threads
 from meta.access.tokens import Token
 from meta.errors import TryLater
 from meta.records.history import Edit
-from meta.store import Beat, HostOrder, HostRow, Since, Store
+from meta.store import HeartbeatBatch, HostOrder, HostRow, Since, Store
 from meta.store.hosts import pack, unpack
 
 
@@ -28,7 +28,7 @@ def last_seen(store: Store) -> dict[str, float]:
 def told(since: Since) -> tuple:
     """The same with plain lists, rows by name."""
     rows = sorted((row.hostname, row.id) for row in since.rows)
-    return since.serial, rows, [(beat.at, list(beat.seen)) for beat in since.beats], since.gone
+    return since.serial, rows, [(beat.at, list(beat.seen)) for beat in since.batches], since.gone
 
 
 def test_hosts_come_back_as_they_were_saved(store, url):
@@ -166,7 +166,7 @@ def test_of_what_was_ordered_and_what_was_heard_the_latest_decides(store, known,
 
 def test_many_beats_may_share_a_transaction(store):
     ids = store.save("m", 1.0, [row("h1", 1.0), row("h2", 1.0)], [])
-    store.save("m", 9.0, [], [ids["h1"]], [Beat(7.0, [ids["h2"]]), Beat(8.0, [ids["h2"]])])
+    store.save("m", 9.0, [], [ids["h1"]], [HeartbeatBatch(7.0, [ids["h2"]]), HeartbeatBatch(8.0, [ids["h2"]])])
     assert last_seen(store) == {"h1": 9.0, "h2": 8.0}
     assert told(store.hosts_since(1, "n")) == (4, [], [(7.0, [2]), (8.0, [2]), (9.0, [1])], [])
     assert store.head().position == 2
@@ -181,7 +181,7 @@ def test_other_metas_are_told_what_this_one_wrote(store):
     both = sorted(ids.items())
     assert told(store.hosts_since(0, "n")) == (2, both, [(4.0, [ids["h2"]])], [])
     assert store.hosts_since(1, "n") == Since(
-        2, [row("h1", 4.0, ids["h1"])], [Beat(4.0, array("I", [ids["h2"]]))], [], None, {"m": 4.0}
+        2, [row("h1", 4.0, ids["h1"])], [HeartbeatBatch(4.0, array("I", [ids["h2"]]))], [], None, {"m": 4.0}
     )
     assert told(store.hosts_since(2, "n")) == (2, [], [], [])
     assert told(store.hosts_since(0, "m")) == (2, [], [], [])
@@ -274,7 +274,7 @@ def test_followers_miss_nothing_however_many_write_at_once(store, url):
                 serials.append(since.serial)
                 serial = since.serial
                 rows |= {r.hostname: r for r in since.rows}
-                beats += [(beat.at, sorted(beat.seen)) for beat in since.beats]
+                beats += [(beat.at, sorted(beat.seen)) for beat in since.batches]
                 if ending:
                     return rows, beats, serials
                 ending = done.is_set()
@@ -299,7 +299,7 @@ def test_what_a_meta_writes_whose_clock_is_ahead_is_by_the_databases_clock_and_c
         mine = row("h1", now + ahead, retired_at=-now - ahead, since=since % (now - 5.25 + ahead, now + ahead))
         mine = mine._replace(first_seen=now - 100 + ahead)
         ids = other.save("m", now + ahead, [mine, row("h2", now - 50 + ahead)], [])
-        other.save("m", now + ahead + 3, [], [ids["h2"]], [Beat(now + ahead + 2, [ids["h2"]])])
+        other.save("m", now + ahead + 3, [], [ids["h2"]], [HeartbeatBatch(now + ahead + 2, [ids["h2"]])])
         found = {one.hostname: one for one in store.load_hosts()}
         assert found["h1"] == mine._replace(
             id=ids["h1"], first_seen=now - 100, last_seen=now, retired_at=-now, since=since % times
@@ -307,7 +307,7 @@ def test_what_a_meta_writes_whose_clock_is_ahead_is_by_the_databases_clock_and_c
         assert found["h2"].last_seen == now + 3
         assert next(one for one in other.load_hosts() if one.hostname == "h1") == mine._replace(id=ids["h1"])
         told_here, told_there = store.hosts_since(0, "x"), other.hosts_since(0, "x")
-        assert [beat.at + ahead for beat in told_here.beats] == [beat.at for beat in told_there.beats]
+        assert [beat.at + ahead for beat in told_here.batches] == [beat.at for beat in told_there.batches]
         assert [one.last_seen + ahead for one in told_here.rows] == [one.last_seen for one in told_there.rows]
         assert (told_here.dates, told_here.ahead) == (told_there.dates, told_there.ahead) == ({}, {"m": ahead})
         known = {ids["h2"]: now + ahead + 3}
