@@ -7,6 +7,7 @@ from collections.abc import Container
 
 from msgspec.structs import replace
 
+from updater.model.observed import Observed
 from updater.model.trials import WATCHES, Dropped, Moment, Rejected, Trial, same_artifact
 from updater.model.unfit import Unfit
 from updater.model.watched import Watched
@@ -73,6 +74,11 @@ class Memory(Watched, frozen=True):
             return memory if memory.good else replace(memory, good=current)
         is_over = not trial.failure and 0 < trial.until <= moment.now
         return memory._come_through(name, moment, trial) if is_over else memory
+
+    def seen_started(self, observed: Observed, moment: Moment) -> "Memory":
+        """The memory after a look at an agent that reports `started`, no matter what is ordered."""
+        seen = self.after_probe(observed, moment)
+        return seen.after_look(observed.name, observed.current, True, observed.installs, moment)
 
     def _come_through(self, name: str, moment: Moment, trial: Trial) -> "Memory":
         """The memory once the watch has ended well. The outcome comes from the memory alone, so a crash loses nothing."""

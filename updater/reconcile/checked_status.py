@@ -71,9 +71,7 @@ def last_look(host: Host, order: Desired, memory: Memory, stop: Action) -> Calla
         return lambda memory: memory.having_died(stop.version)
     if seen.state is State.UNKNOWN or seen.current != stop.version:
         return lambda memory: memory
-    return lambda memory: memory.after_probe(seen, moment).after_look(
-        order.name, seen.current, True, seen.installs, moment
-    )
+    return lambda memory: memory.seen_started(seen, moment)
 
 
 def _cut_off(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:

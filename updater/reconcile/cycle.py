@@ -106,6 +106,8 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     orders = _orders(host, reply)
     observed |= look_at_new(host, orders, observed)
     host.forget_waits({order.name for order in orders})
+    for name in observed.keys() - {order.name for order in orders}:
+        _see_through(host, observed[name])
     try:
         _remove_old_downloads(host, orders, observed)
     except TryLater as e:
@@ -115,6 +117,18 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     except TryLater as e:
         log.error("the orders could not be saved for a time without meta: %s", e)
     return Beat(observed, orders, reply.refused)
+
+
+def _see_through(host: Host, unordered: Observed) -> None:
+    """Let the watch end well of an agent that has no order any more, and so takes no turns; nothing else is done to it."""
+    if unordered.trouble or unordered.changing or unordered.state is not State.STARTED:
+        return
+    try:
+        if host.memories.of(unordered.name).is_on_trial:
+            moment = host.moment(unordered)
+            host.memories.note(unordered.name, lambda memory: memory.seen_started(unordered, moment))
+    except TryLater as e:
+        log.error("%s: %s", unordered.name, e)
 
 
 def tell(host: Host, refused: tuple[Outcome, ...] = ()) -> dict[str, Observed]:

@@ -63,6 +63,20 @@ def prove(host):
     assert not host.memories.of("agent").is_on_trial
 
 
+def test_a_version_on_trial_comes_through_its_watch_also_where_its_order_has_vanished(host, site, running):
+    prove(host)
+    host.reconfigure(replace(host.config, watch=1.0))
+    site.publish(version="2")
+    site.desire(("agent", "2"))
+    run(host)
+    site.desire()
+    assert site.reports[-1]["realAgents"][0]["trial"] is True
+    before = pid(host)
+    until("it has come through", lambda: run(host) and site.reports[-1]["realAgents"][0]["trial"] is False)
+    assert (current(host), status(host), pid(host)) == ("2", "started", before), "and nothing else was done"
+    assert [(one["to"], one["step"], one["result"]) for one in site.outcomes()][-1] == ("2", "watch", "done")
+
+
 def untouched(host, running):
     return (current(host), status(host), pid(host)) == ("1", "started", running)
 
