@@ -78,6 +78,7 @@ class Class:
         self.orders = {d.name: d for d in desired}  # by agent
         self.replies: dict[Hashable, Any] = {}  # rendered replies by dialect; meta/heartbeat fills this in
         self.since: dict[str, float] = {}  # by agent: when its order came in force here (Unix seconds), if known
+        self.republished: set[str] = set()  # agents whose order names other bytes of the same version since that time
         self._cohorts: dict[frozenset[tuple[str, float]], Class] = {frozenset(): self}  # by `since`
         self._comers: WeakKeyDictionary[Class, Class] = WeakKeyDictionary()  # the cohort, by the class hosts come from
 
@@ -100,6 +101,7 @@ class Class:
             since = {agent: at for agent, order in self.orders.items() if (at := self._since(former, agent, order))}
             since |= dict.fromkeys(former.orders.keys() - self.orders.keys(), self.book.at) if self.book.at else {}
             found = self._comers[former] = self._cohort(since)
+            found.republished |= {agent for agent in since if self._is_republished(former, agent)}
         if not found.since or not settled:
             return found
         likely = islice(self._cohorts.values(), LIKELY)
@@ -110,6 +112,12 @@ class Class:
         is_next = former.book.number + 1 >= self.book.number
         is_known = before is not None and is_next and not is_renewed(before, order)
         return former.since.get(agent, 0.0) if is_known else self.book.at
+
+    def _is_republished(self, former: "Class", agent: str) -> bool:
+        before, order = former.orders.get(agent), self.orders.get(agent)
+        if before is None or order is None or before.version != order.version:
+            return False
+        return (before.md5, before.sha256) != (order.md5, order.sha256) or agent in former.republished
 
     def _serves(self, since: Mapping[str, float], settled: float) -> bool:
         """Whether the same orders have settled on a host with the times `since` if it joins this cohort."""

@@ -55,6 +55,7 @@ def failed(order: Desired | None, reported: Reported, verdict: Verdict | None) -
     """Whether an agent reported like this, with this verdict, has failed to follow this order.
 
     It has failed if it cannot run the ordered version, if the running version did not stop, or if the host refused the order.
+    A host with other bytes of that version refuses it though it runs it.
     A refused download (no such file, or a wrong digest) has failed too. A failed download is tried again, so it has not.
 
     A version that stopped in its watch has failed too if a person held the agent, so that it was not rolled back. So it has if
@@ -75,11 +76,11 @@ def failed(order: Desired | None, reported: Reported, verdict: Verdict | None) -
     if verdict.attempt is not UNSET and verdict.attempt < order.attempt:
         return False
     is_its = order.cmd == START and verdict.to == order.version
+    is_refused = (verdict.step, verdict.result) == ("order", REFUSED)
     if not drifts(order, version, status):
-        return is_its and trial is True and (verdict.step, verdict.result) == ("watch", FAILED)
+        return is_its and (is_refused or (trial is True and (verdict.step, verdict.result) == ("watch", FAILED)))
     is_stuck = verdict.step == STOP and verdict.to in (version, order.version)
-    is_refused = (verdict.step, verdict.result) == ("order", REFUSED) and verdict.to in ("", order.version)
-    return is_stuck or is_refused or (is_its and not is_tried_again(verdict))
+    return is_stuck or (is_refused and verdict.to in ("", order.version)) or (is_its and not is_tried_again(verdict))
 
 
 def is_tried_again(verdict: Verdict | None) -> bool:
@@ -114,11 +115,15 @@ def settled_since(order: Desired, tells_turns: bool, klass: Class, late_after: f
 
     A host that was last heard of before its order came in force, or before this meta started, may still follow a former one.
     A later report says whether a change has begun. Only an updater that reports no trials may say nothing about a change for
-    as long as it takes. tells_turns: see AgentSet; lag: seconds for which another meta may answer by former records. It counts
-    from the start of this meta too, because the order may have come in force just before.
+    as long as it takes. So may any that is ordered other bytes of the version that it runs: whether it refuses them, it tells
+    only after it has received the order.
+
+    tells_turns: see AgentSet; lag: seconds for which another meta may answer by former records. It counts from the start of
+    this meta too, because the order may have come in force just before.
     """
     since = max(klass.since.get(order.name, 0.0), klass.book.began)
-    return since + (lag if tells_turns else settling(late_after, lag)) if since else 0.0
+    is_told = tells_turns and order.name not in klass.republished
+    return since + (lag if is_told else settling(late_after, lag)) if since else 0.0
 
 
 def settling(late_after: float, lag: float) -> float:

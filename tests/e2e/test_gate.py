@@ -503,3 +503,14 @@ def test_a_host_is_shown_to_be_on_trial_and_what_became_of_it(meta, hosts):
         reconfigure(host, watch=0)
     watch(meta, 0)
     assert "it has come through its watch" in meta.run("host", "web-1").stdout
+
+
+def test_a_version_that_is_ordered_with_other_bytes_is_not_let_through(meta, hosts):
+    md5 = "0" * 32
+    meta.run("set", AGENT, f"md5={md5}", "--yes")
+    said = watch(meta, 1)
+    assert "1 refused on 3 hosts: 1 is installed with md5 " in said
+    assert f", desired says {md5}: publish changed bytes as a new version" in said
+    assert "publish changed bytes" in meta.run("host", "web-1").stdout
+    meta.run("rollback", "--agent", AGENT, "--yes")
+    assert "3 good" in watch(meta, 0)

@@ -60,6 +60,7 @@ class Plan:
     actions: tuple[Action, ...] = ()
     waits: str = ""  # why the actions do not reach the desired state; "" if they do
     failure: str = ""  # how the version failed that the plan starts again; "" if it did not fail
+    refusal: str = ""  # why the order itself is refused; "" if it is not
     memory: Memory = field(default_factory=Memory)  # the agent's memory, updated by the observation and the order
 
     def before_install(self) -> "tuple[Plan, Action | None]":

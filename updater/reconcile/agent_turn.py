@@ -13,20 +13,20 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from updater.errors import Interrupted, Refused, TryLater, UpdaterError
+from updater.errors import Interrupted, TryLater, UpdaterError
 from updater.host import control_script, operator_requests
 from updater.host.context import Host
 from updater.kernel import clocks
+from updater.model import turn_outcomes
 from updater.model.actions import Action, Plan, Source, Step
-from updater.model.memory import WATCH, Memory
+from updater.model.memory import Memory
 from updater.model.observed import Observed
 from updater.reconcile.checked_status import look_at
 from updater.reconcile.executor import Executor
 from updater.reconcile.plan import for_now, keep_alive, plan
 from updater.reconcile.recovery import TRIES, Failure, Now, Recovery, is_needed, recovery
-from updater.wire.heartbeat import DONE, FAILED, REFUSED, ROLLED_BACK, Desired, Outcome
+from updater.wire.heartbeat import FAILED, Desired, Outcome
 from updater.wire.limits import MAX_EVIDENCE, MAX_REASON
-from updater.wire.names import START, STOP
 from updater.wire.text import one_line
 
 log = logging.getLogger("updater")
@@ -141,13 +141,16 @@ def _converge(executor: Executor, observed: Observed, installing: bool) -> Turn:
     if failed and is_needed(failed.as_failure):
         todo, done, failed = _recovered(executor, todo, done, failed)
     executor.note_late_processes()
-    if outcome := _outcome(executor, observed, todo, done, failed):
+    evidence = control_script.tail(host.layout.output(desired.name), MAX_EVIDENCE) if todo.failure else ""
+    ended = turn_outcomes.Ended(observed, todo, done, failed.outcome if failed else None, evidence)
+    if outcome := turn_outcomes.of_turn(ended, desired, executor.memory, int(host.now())):
         words = "; ".join(filter(None, [outcome.reason, *executor.remarks, executor.taken]))
         outcome = replace(outcome, reason=one_line(words, MAX_REASON))
         executor.note(partial(Memory.with_turn_outcome, outcome=outcome, order=desired))
     if not wanted:
         host.waits_log.note(desired.name, todo.waits, host.now(), observed.status.text)
-    is_news = bool(done) or has_passed or executor.memory.rejected != before.rejected
+    is_refused = outcome is not None and outcome.step == turn_outcomes.ORDER and executor.memory.last != before.last
+    is_news = bool(done) or has_passed or is_refused or executor.memory.rejected != before.rejected
     waits = failed.outcome.reason if failed else todo.waits
     return Turn(desired.name, waits, bool(done), is_news, None if failed else wanted)
 
@@ -251,50 +254,4 @@ def _perform(executor: Executor, todo: Plan) -> tuple[Plan, list[Action], "_Fail
 
 
 def _outcome_of(executor: Executor, error: UpdaterError, action: Action) -> Outcome:
-    """The outcome of an action that has failed."""
-    order = executor.order
-    on_the_way = action.step in (Step.STOP, Step.ADOPT) and not action.forced and order.cmd == START
-    to, result = order.version if on_the_way else action.version, REFUSED if isinstance(error, Refused) else FAILED
-    reason, at = one_line(str(error), MAX_REASON), int(executor.host.now())
-    what = action.agent, action.replaces, to, action.step.value, result, reason, error.evidence
-    return Outcome(*what, at, order.attempt)
-
-
-def _outcome(
-    executor: Executor, observed: Observed, todo: Plan, done: list[Action], failed: "_Failed | None"
-) -> Outcome | None:
-    """The outcome of the turn for the report; None if nothing was done or failed. observed: at the turn's beginning."""
-    if failed:
-        begun, outcome = executor.memory.taking_back, failed.outcome
-        words = (
-            f"{begun.reason}, and the way back to {begun.from_} failed: {outcome.reason}" if begun else outcome.reason
-        )
-        return replace(outcome, from_=outcome.from_ or observed.current, reason=one_line(words, MAX_REASON))
-    if todo.failure:
-        evidence = control_script.tail(executor.host.layout.output(observed.name), MAX_EVIDENCE)
-        now, version = int(executor.host.now()), executor.order.version
-        from_, attempt = observed.current, executor.order.attempt
-        return Outcome(observed.name, from_, version, WATCH, FAILED, todo.failure, evidence, now, attempt)
-    if todo.waits:  # a way back is told when it begins, and again where what it started cannot have its ports
-        told = executor.memory.last
-        return told if told and told.result == ROLLED_BACK and executor.taken not in told.reason else None
-    return _done(done, executor.host.now()) if done else _stopped_since(executor, observed, todo)
-
-
-def _stopped_since(executor: Executor, observed: Observed, todo: Plan) -> Outcome | None:
-    """The outcome once a version has stopped as ordered after its stop was said to have failed; else None."""
-    last, order = executor.memory.last, executor.order
-    had_failed = (
-        last and executor.memory.failed_order == order and (last.step, last.result) == (Step.STOP.value, FAILED)
-    )
-    if not had_failed or order.cmd != STOP or any(action.step is Step.STOP for action in todo.actions):
-        return None
-    version, at = observed.current, int(executor.host.now())
-    return Outcome(observed.name, version, version, Step.STOP.value, DONE, "it has stopped since", at=at)
-
-
-def _done(actions: list[Action], now: float) -> Outcome:
-    last = actions[-1]
-    switch = next((a for a in actions if a.step is Step.SWITCH), last)
-    from_ = switch.replaces if switch.step in (Step.SWITCH, Step.HAND_OVER) else last.version
-    return Outcome(last.agent, from_, last.version, last.step.value, DONE, last.reason, at=int(now))
+    return turn_outcomes.of_failure(error, action, executor.order, int(executor.host.now()))

@@ -12,14 +12,15 @@ Invariants, for every state of a host, also after a kill between any two actions
 
 from dataclasses import replace
 
+from updater.model import other_bytes
 from updater.model.actions import Action, Plan, Source, Step
 from updater.model.layout import OWN_NAME
 from updater.model.memory import Memory
-from updater.model.observed import Marker, Observed, State, Status
+from updater.model.observed import Observed, State, Status
 from updater.model.trials import Moment, same_artifact
 from updater.reconcile import judging
 from updater.wire.heartbeat import STARTED, Desired
-from updater.wire.names import STOP, UPGRADE, is_digest
+from updater.wire.names import STOP, UPGRADE
 
 EXPIRED = "meta's orders are older than keepOrders"
 
@@ -38,7 +39,8 @@ def plan(
     source: how recent the reply with `desired` is.
     """
     memory = _updated(memory, observed, desired, moment, source)
-    return replace(_todo(observed, desired, memory, moment.now, keep_versions, source), memory=memory)
+    todo = _todo(observed, desired, memory, moment.now, keep_versions, source)
+    return replace(todo, memory=memory, refusal=other_bytes.refusal(observed, desired, memory))
 
 
 def _updated(memory: Memory, observed: Observed, desired: Desired, moment: Moment, source: Source) -> Memory:
@@ -117,7 +119,7 @@ def _change(observed: Observed, desired: Desired, memory: Memory, now: float) ->
         return _rejected(observed, desired, memory)
     if judged := _judged(observed, desired, memory, now):
         return judged
-    if problem := _republished(observed, desired):
+    if problem := other_bytes.problem(observed, desired):
         return Plan(for_now(observed, memory, now), problem)
     return _run(observed, desired, memory, now, "desired")
 
@@ -177,7 +179,7 @@ def _ourselves(observed: Observed, desired: Desired, memory: Memory) -> Plan:
         return Plan(waits="the updater does not stop itself: it could not be started again from meta")
     if not observed.own:
         return Plan(waits=f"this updater does not run from {OWN_NAME}/<version>, so it does not replace itself")
-    version, waits = desired.version, _republished(observed, desired)
+    version, waits = desired.version, other_bytes.problem(observed, desired)
     if memory.rejected and same_artifact(memory.rejected.order, desired):
         waits = _rolled_back(desired, memory.rejected.reason)
         goes_back = observed.current == desired.version and memory.back in observed.installs
@@ -208,21 +210,6 @@ def _rejected(observed: Observed, desired: Desired, memory: Memory) -> Plan:
 
 def _rolled_back(desired: Desired, reason: str) -> str:
     return f"{desired.version} was rolled back ({reason}); waits for another version or a retry"
-
-
-def _republished(observed: Observed, desired: Desired) -> str:
-    """Why the install of the desired version has other bytes than the order wants; "" if it has the same."""
-    installed = observed.installs.get(desired.version, Marker())
-    for kind, ours, theirs in (
-        ("sha256", installed.sha256, desired.sha256),
-        ("md5", installed.md5, desired.md5 if is_digest(desired.md5) and not desired.sha256 else ""),
-    ):
-        if ours and theirs and ours != theirs.lower():
-            return (
-                f"{desired.version} is installed with {kind} {ours}, desired says {theirs.lower()}: "
-                "publish changed bytes as a new version"
-            )
-    return ""
 
 
 def _named(observed: Observed) -> tuple[Action, ...]:

@@ -58,6 +58,9 @@ def reported(version="2", status="started", held=UNSET, trial=UNSET, rejected=UN
         (START, UNREPORTED, None, TODO),
         (START, reported("1"), ROLLED_BACK, HAS_FAILED),
         (START, UNREPORTED, Verdict("a", "2", "install", "refused"), HAS_FAILED),
+        (START, reported(trial=False), Verdict("a", "2", "order", "refused"), HAS_FAILED),  # it has other bytes
+        (START, reported(trial=False), Verdict("a", "1", "order", "refused"), GOOD),
+        (STOP, reported("2", "stoped"), Verdict("a", "2", "order", "refused"), GOOD),
         (
             START,
             reported("1"),
@@ -529,8 +532,8 @@ def test_the_end_of_a_trial_is_no_new_version_and_its_verdict_goes_when_it_is_do
 # --- what a host rejects ---
 
 
-def reasons(table):
-    return [(one.version, one.result, one.reason) for one in progress(table, Asked("a"), NOW, AGES).failures]
+def reasons(table, now=NOW):
+    return [(one.version, one.result, one.reason) for one in progress(table, Asked("a"), now, AGES).failures]
 
 
 def test_a_version_that_is_ordered_again_after_another_has_not_failed(table):
@@ -599,6 +602,26 @@ def test_a_host_whose_turn_by_a_withdrawn_order_is_under_way_is_to_do(waits):
     assert told_everywhere(table, NOW + 1) == {}
     beat(table, "h1", "1", now=NOW + 2)
     assert shown(table, NOW + 2) == {"good": 3}
+
+
+def test_a_host_that_is_ordered_other_bytes_is_good_when_it_had_the_time_to_refuse_them():
+    """Its next beat only fetches that order, and looks as desired."""
+    table = withdrawn()
+    for name in ("h1", "h2", "x1"):
+        beat(table, name, "1", now=NOW + 1)
+    order(table, 4, replace(RECORD, release=Release("1", md5="0" * 32)), at=NOW + 2)
+    for name in ("h1", "h2", "x1"):
+        beat(table, name, "1", now=NOW + 3)
+    assert shown(table, NOW + 3) == {"todo": 3}
+    refused = Outcome("a", "1", "1", "order", "refused", "1 is installed with another md5")
+    beat(table, "h1", "1", now=NOW + 4, outcome=refused)
+    assert reasons(table, NOW + 4) == [("1", "refused", refused.reason)]
+    later = NOW + 2 + AGES.late_after / 3
+    for name in ("h1", "h2", "x1"):
+        beat(table, name, "1", now=later)
+    assert shown(table, later) == {"failed": 1, "good": 2}
+    order(table, 5, replace(RECORD, release=Release("1", md5="1" * 32)), at=later + 1)
+    assert shown(table, later + 1) == {"todo": 3}, "what was refused is ordered no more"
 
 
 def test_an_edit_that_gives_a_host_the_same_order_leaves_it_good():
@@ -858,7 +881,7 @@ B1, B2 = (Record("b", Release(version), "http://r") for version in "12")
 @pytest.mark.parametrize(
     ("between", "state"),
     [
-        ([{"records": (MENDED,)}], "todo"),
+        ([{"records": (replace(RECORD, release=Release("3")),)}], "todo"),
         ([{"bans": (Ban("a", "2"),)}], "todo"),
         ([{"labels": {"h1": {"ring": "1"}}}, {"labels": {"h1": {"ring": "2"}}}], "todo"),
         ([{"records": (RINGED, B2)}, {"labels": {"x": {"ring": "1"}}}, {"bans": (Ban("b", "1"),)}], "good"),
