@@ -1,5 +1,6 @@
 """The outcome of a turn for the report. Pure: `now` is in Unix seconds."""
 
+import re
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from updater.wire.limits import MAX_REASON
 from updater.wire.names import START, STOP
 from updater.wire.text import one_line
 
+_DIGITS = re.compile(r"[0-9]+")
 ORDER = "order"  # the step of an outcome: the order itself is refused
 
 
@@ -50,6 +52,13 @@ def of_turn(ended: Ended, order: Desired, memory: Memory, now: int) -> Outcome |
     if todo.waits:
         return None
     return _done(done, now) if done else _mended(ended, order, memory, now)
+
+
+def is_like(one: Outcome, other: Outcome | None) -> bool:
+    """Whether two outcomes tell of the same failure for the same reason, also with other numbers in it."""
+    if other is None or _DIGITS.sub("", one.reason) != _DIGITS.sub("", other.reason):
+        return False
+    return (one.to, one.step, one.result) == (other.to, other.step, other.result)
 
 
 def _mended(ended: Ended, order: Desired, memory: Memory, now: int) -> Outcome | None:

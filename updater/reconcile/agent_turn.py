@@ -146,6 +146,10 @@ def _converge(executor: Executor, observed: Observed, installing: bool) -> Turn:
     if outcome := turn_outcomes.of_turn(ended, desired, executor.memory, int(host.now())):
         words = "; ".join(filter(None, [outcome.reason, *executor.remarks, executor.taken]))
         outcome = replace(outcome, reason=one_line(words, MAX_REASON))
+        if todo.failure and not turn_outcomes.is_like(
+            outcome, executor.memory.last
+        ):  # no action failed, which would say so
+            log.warning("%s: %s %s", desired.name, outcome.to, outcome.reason)
         executor.note(partial(Memory.with_turn_outcome, outcome=outcome, order=desired))
     if not wanted:
         host.waits_log.note(desired.name, todo.waits, host.now(), observed.status.text)

@@ -260,6 +260,19 @@ def test_an_agent_that_died_is_started_again(host, site, running):
     assert outcome["reason"].endswith("; there is no version to go back to")
 
 
+def test_a_first_version_that_dies_again_and_again_is_warned_of_once_for_each_reason(host, site, caplog):
+    site.publish(version="1")
+    site.desire(("agent", "1"))
+    run(host)
+    for _ in range(3):
+        os.kill(pid(host), signal.SIGKILL)
+        until("it is down", lambda: status(host) == "stoped")
+        run(host)
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len([line for line in warned if "there is no version to go back to" in line]) == 1
+    assert warned[0].startswith("agent: 1 died ")
+
+
 def test_stop_stops_whatever_version_runs(host, site, running):
     site.desire(site.entry(version="9", cmd="stop"))
     assert run(host).matches
