@@ -99,7 +99,9 @@ class HoldUps:
         return bool(self.memory.ports) and self.memory.ports <= _ports(table, lambda one: one.identity in own)
 
     def _taken(self, table: Table) -> dict[int, Process | None]:
-        return self._held(table, self.memory.ports | _by_lingering(table, self.memory).keys())
+        had_them = self.memory.trial is not None and self.memory.trial.served  # then these were no reason for its end
+        needed = frozenset() if had_them else self.memory.ports
+        return self._held(table, needed | _by_lingering(table, self.memory).keys())
 
     def is_taken(self) -> bool:
         """Whether others hold a port that the versions before this one had."""

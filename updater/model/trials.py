@@ -51,6 +51,7 @@ class Trial(msgspec.Struct, frozen=True):
     held_up: str = (
         ""  # which stopped versions may have kept it from running since its last start: its death tells nothing
     )
+    served: bool = False  # whether it has listened since its last start on all ports that the versions before it had
     again: bool = False  # whether it had its second start after dying while another version's processes ran
 
     def after_probe(
@@ -86,7 +87,9 @@ class Trial(msgspec.Struct, frozen=True):
 
     def forgetting(self) -> "Trial":
         """This trial without its processes and ports, for another start."""
-        return replace(self, processes=frozenset(), mains=frozenset(), listeners={}, capped=False, held_up="")
+        return replace(
+            self, processes=frozenset(), mains=frozenset(), listeners={}, capped=False, held_up="", served=False
+        )
 
 
 class Rejected(msgspec.Struct, frozen=True):

@@ -52,9 +52,9 @@ class Watched(Outcomes, frozen=True):
             return self
         is_stopped = observed.state is State.STOPPED and not observed.absent
         doubts = self.trial.doubts + 1 if is_stopped and observed.processes else 0
-        before = "" if observed.serves else self.trial.held_up
+        before, served = "" if observed.serves else self.trial.held_up, self.trial.served or observed.serves
         held_up, lost = observed.held_up or before, self.trial.lost + observed.absent
-        return replace(self, trial=replace(self.trial, doubts=doubts, lost=lost, held_up=held_up))
+        return replace(self, trial=replace(self.trial, doubts=doubts, lost=lost, held_up=held_up, served=served))
 
     def trying_again(self, version: str) -> Self:
         """The memory before another start of `version`, which died while another version's processes still ran."""

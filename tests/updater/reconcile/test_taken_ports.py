@@ -196,6 +196,21 @@ def test_a_version_whose_own_child_keeps_the_port_after_a_crash_is_rejected(host
     assert [f"port {port} is held by {helper()} sleep 4731 of 2" in one for one in told] == [False, True], told
 
 
+def test_a_version_that_shares_the_port_with_what_was_left_and_crashes_is_rejected(host, site, port, helper):
+    """It has listened there, so that was not the reason. As processes of 1 still run, it is started once more."""
+    shares = PASSES_ON.replace("SO_REUSEADDR, 1)", "SO_REUSEPORT, 1)", 1)
+    publish(site, "1", port, shares)
+    publish(site, "2", port, shares.replace('open("../helper"', 'open("../other"'))
+    proven(host, site, port)
+    left = helper()
+    run(host, site, "2")
+    for rejected in (False, True):
+        until("it was seen to listen", lambda: run(host, site, "2") and memory(host).trial.served)
+        for file in (here(host, "2") / "pid", host.layout.agent("agent").path / "other"):
+            processes.end([processes.identity(int(file.read_text()))])
+        assert (died(host, site, "2").rejected is not None, alive(left)) == (rejected, True)
+
+
 def test_a_port_that_only_the_new_version_needs_is_a_reason_to_go_back_and_whose_it_is_is_said(
     host, site, port, stranger
 ):
