@@ -121,12 +121,12 @@ def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
     """Find out whether the agent's processes stay in its directory, so that they can be recognised there.
 
     Young processes may still leave it, so they are looked at again when they are older. If there are none in the
-    directory, the agent is believed.
+    directory, the agent is believed, for good; so they are read now, after its status, or those of a start may be missing.
     """
     version, until = host.settles.get(seen.name, ("", 0.0))
     if version == seen.current and time.monotonic() < until:
         return seen
-    table, install = host.table(time.monotonic() - 1.0), host.layout.agent(seen.name).install(seen.current)
+    table, install = host.table(time.monotonic()), host.layout.agent(seen.name).install(seen.current)
     ages = [age(one) for one in witness.at_home(table, install, known, host.boot)]
     if not ages and doubts.names_another_s(table, install):
         return _doubted(host, seen, known, table.at)

@@ -312,6 +312,15 @@ def test_an_agent_that_is_young_is_looked_at_again_only_when_it_can_have_settled
     assert [int(one.partition(".")[0]) for one in settled.processes] == living(host, "1")
 
 
+def test_what_began_since_others_were_looked_at_is_not_taken_for_one_that_runs_elsewhere(host, site):
+    """All processes are read once for many agents. What is believed once is not looked at again."""
+    host.table(time.monotonic())
+    install(host.layout.root, "agent", "1", KILL_0)
+    subprocess.run(["./control", "start"], cwd=here(host, "1"), check=True, start_new_session=True)
+    assert cycle.look(host, ["agent"])["agent"].state is State.STARTED
+    assert host.believed == {}
+
+
 # --- starts that were cut off ---
 
 
