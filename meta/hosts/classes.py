@@ -15,7 +15,7 @@ import msgspec
 from meta.records.fingerprint import version_fingerprint
 from meta.records.model import RecordSet, resolve_matched, selectors
 from meta.records.selectors import Selector, Test
-from updater.wire.heartbeat import STARTED, STOPPED, Desired
+from updater.wire.heartbeat import STARTED, STOPPED, Desired, is_renewed
 from updater.wire.names import START, STOP
 
 _NOTHING: frozenset[Selector] = frozenset()
@@ -256,15 +256,6 @@ def drifts(order: Desired | None, version: str, status: str) -> bool:
     if order.cmd == STOP:
         return bool(version) and status not in STOPPED
     return order.cmd == START and (version != order.version or status != STARTED)
-
-
-def is_renewed(before: Desired, after: Desired) -> bool:
-    """Whether a host tries again when `after` follows `before`: the artifact or the command differs."""
-    return _artifact(before) != _artifact(after)
-
-
-def _artifact(order: Desired) -> tuple[object, ...]:
-    return order.version, order.tarball, order.mirrors, order.md5, order.sha256, order.cmd
 
 
 def drifting(orders: Mapping[str, Desired], all_reported: Sequence[Reported]) -> list[Desired]:

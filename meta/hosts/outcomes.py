@@ -5,13 +5,12 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from meta.hosts.classes import Verdict
-from updater.wire.heartbeat import DONE, FAILED, REFUSED, ROLLED_BACK, Outcome
+from updater.wire.heartbeat import DONE, FAILED, FORMER, REFUSED, ROLLED_BACK, Outcome
 from updater.wire.limits import MAX_EVIDENCE, MAX_NAME, MAX_STATUS
 from updater.wire.text import one_line
 
 MAX_OUTCOMES = 100  # kept for one host: the latest of each agent
 MAX_TOLD = 20_000  # characters of all outcomes of one host, as JSON
-_FORMER = " before"  # after a result: it is about an order that has changed since
 _STEPS = ("order", "install", "adopt", "stop", "switch", "start", "watch", "hand over")
 _outcomes = msgspec.json.Decoder(dict[str, Outcome])
 _encode = msgspec.json.Encoder().encode
@@ -39,7 +38,7 @@ def _clean_outcome(outcome: Outcome) -> Outcome:
 
 def is_failure(outcome: Outcome) -> bool:
     """Whether it says that the present order failed, not a former one."""
-    return outcome.result != DONE and not outcome.result.endswith(_FORMER)
+    return outcome.result != DONE and not outcome.result.endswith(FORMER)
 
 
 def verdicts_of(outcomes: Mapping[str, Outcome]) -> tuple[Verdict, ...]:
@@ -55,7 +54,7 @@ def marked_former(outcomes: Mapping[str, Outcome], agents: Iterable[str]) -> dic
     """
     former = {agent: outcomes[agent] for agent in agents if agent in outcomes}
     return {**outcomes} | {
-        agent: msgspec.structs.replace(one, result=f"{one.result}{_FORMER}")
+        agent: msgspec.structs.replace(one, result=f"{one.result}{FORMER}")
         for agent, one in former.items()
         if is_failure(one)
     }

@@ -1,10 +1,11 @@
 """The context of one updater: its configuration, paths, HTTP client and memories, and whether it is asked to stop."""
 
+import logging
 import time
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from updater.errors import Interrupted
+from updater.errors import Interrupted, TryLater
 from updater.host.config import Config
 from updater.host.last_reply import Orders, Uptime
 from updater.host.memories import Memories
@@ -13,10 +14,14 @@ from updater.kernel import clocks
 from updater.kernel.processes import Table, boot_here, boot_id
 from updater.model.actions import Source
 from updater.model.layout import Layout
+from updater.model.memory import Memory
 from updater.model.observed import Observed
+from updater.model.outcomes import of_former_order
 from updater.model.trials import Moment, same_artifact
 from updater.net.http import Http
-from updater.wire.heartbeat import VERSION, Desired
+from updater.wire.heartbeat import VERSION, Desired, Outcome, is_renewed
+
+log = logging.getLogger("updater")
 
 
 @dataclass(slots=True)
@@ -94,6 +99,20 @@ class Host:
         """Ask everything to stop: nothing new is started, and only what must not be interrupted is finished."""
         self.stopping = True
 
+    def take(self, orders: tuple[Desired, ...], name: str) -> None:
+        """Take the orders of meta's reply to this host name; turns that follow another one notice that.
+
+        Failures that meta has not received yet, of agents that are to have something else now, are those of the former orders.
+        """
+        former, newest = ({one.name: one for one in some} for some in (self.orders.last.orders, orders))
+        try:
+            self.orders.keep(orders, self.now(), self.uptime(), name)
+        except TryLater as e:
+            log.error("the orders could not be saved for a time without meta: %s", e)
+        for agent in former.keys() | newest.keys():
+            if is_renewed(former.get(agent), newest.get(agent)):
+                self.memories.note(agent, Memory.superseded)
+
     def newest(self, name: str) -> Desired | None:
         """The newest order for an agent: of meta's last reply or, until meta has answered, of the one that was kept."""
         return next((one for one in self.orders.last.orders if one.name == name), None)
@@ -102,6 +121,14 @@ class Host:
         """Whether the newest order for this agent is the same command and artifact."""
         newest = self.newest(order.name)
         return newest is not None and newest.cmd == order.cmd and same_artifact(newest, order)
+
+    def told(self, outcome: Outcome, order: Desired) -> Outcome:
+        """The outcome of this order as it is told: a failure is one of a former order if another one is in force by now."""
+        return of_former_order(outcome) if is_renewed(order, self.newest(order.name)) else outcome
+
+    def note_outcome(self, outcome: Outcome, order: Desired) -> None:
+        """Remember the outcome of a turn by this order; if it cannot be written, log that and go on."""
+        self.memories.note(order.name, lambda memory: memory.with_turn_outcome(self.told(outcome, order), order))
 
     def check_order(self, order: Desired) -> None:
         """Raises Interrupted if the updater is to stop, or if meta's newest reply orders another command or artifact.

@@ -44,6 +44,12 @@ class Memory(Watched, frozen=True):
             return replace(memory, rejected=None, last=None)
         return memory.retrying() if order.attempt > memory.rejected.order.attempt else memory
 
+    def rejected_under(self, newest: Desired | None) -> Rejected | None:
+        """The rejection, unless the newest order is for another artifact of its version, which will be tried."""
+        if self.rejected is None or newest is None or newest.version != self.rejected.order.version:
+            return self.rejected
+        return self.rejected if same_artifact(newest, self.rejected.order) else None
+
     def retrying(self) -> "Memory":
         """The memory as if the rejected or refused version had not failed, so that it is tried again."""
         if self.rejected is None:

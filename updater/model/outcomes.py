@@ -6,7 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from updater.model.recognised import Processes
-from updater.wire.heartbeat import DONE, FAILED, Desired, Outcome
+from updater.wire.heartbeat import DONE, FAILED, FORMER, ROLLED_BACK, Desired, Outcome
 
 _KEPT = 8  # unreported outcomes of one agent; older ones are dropped
 
@@ -43,7 +43,7 @@ class Outcomes(Processes, frozen=True, kw_only=True):
         if self.taking_back is None:
             return self
         begun = self.taking_back
-        told = begun if version == begun.from_ else replace(begun, result=FAILED)
+        told = begun if version == begun.from_ else replace(begun, result=begun.result.replace(ROLLED_BACK, FAILED))
         return replace(self, taking_back=None).with_outcome(told)
 
     def found_at(self, current: str) -> Self:
@@ -51,6 +51,18 @@ class Outcomes(Processes, frozen=True, kw_only=True):
         leads_here = self.taking_back is not None and self.taking_back.from_ == current
         return self.switched_to(current) if leads_here else self
 
+    def superseded(self) -> Self:
+        """The memory once another order is in force: what has failed by the former one is told as such."""
+        begun = self.taking_back and of_former_order(self.taking_back)
+        return replace(self, outcomes=tuple(map(of_former_order, self.outcomes)), taking_back=begun)
+
     def reported(self, outcomes: tuple[Outcome, ...]) -> Self:
         """The memory after meta has received these outcomes."""
         return replace(self, outcomes=tuple(o for o in self.outcomes if o not in outcomes))
+
+
+def of_former_order(outcome: Outcome) -> Outcome:
+    """The outcome as one of an order that has changed since. Meta does not count it as a failure of the present one."""
+    if outcome.result == DONE or outcome.result.endswith(FORMER):
+        return outcome
+    return replace(outcome, result=outcome.result + FORMER)

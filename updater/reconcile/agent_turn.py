@@ -9,7 +9,6 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from msgspec.structs import replace
 
@@ -96,7 +95,7 @@ def install(host: Host, wanted: Wanted) -> Turn:
 
         def remember(outcome: Outcome) -> None:
             outcome = replace(outcome, from_=outcome.from_ or wanted.current)
-            executor.note(partial(Memory.with_turn_outcome, outcome=outcome, order=executor.order))
+            host.note_outcome(outcome, executor.order)
 
         def put_off(error: UpdaterError) -> None:
             log.warning("%s: %s goes on, but: %s", wanted.order.name, wanted.install, error)
@@ -150,7 +149,7 @@ def _converge(executor: Executor, observed: Observed, installing: bool) -> Turn:
             outcome, executor.memory.last
         ):  # no action failed, which would say so
             log.warning("%s: %s %s", desired.name, outcome.to, outcome.reason)
-        executor.note(partial(Memory.with_turn_outcome, outcome=outcome, order=desired))
+        host.note_outcome(outcome, desired)
     if not wanted:
         host.waits_log.note(desired.name, todo.waits, host.now(), observed.status.text)
     is_refused = outcome is not None and outcome.step == turn_outcomes.ORDER and executor.memory.last != before.last

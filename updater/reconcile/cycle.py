@@ -104,6 +104,7 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     for agent, why, _ in reply.refused:
         log.error("%s: refused: %s", agent, why)
     orders = _orders(host, reply)
+    host.take(orders, name)
     observed |= look_at_new(host, orders, observed)
     host.forget_waits({order.name for order in orders})
     for name in observed.keys() - {order.name for order in orders}:
@@ -112,10 +113,6 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
         _remove_old_downloads(host, orders, observed)
     except TryLater as e:
         log.warning("old downloads cannot be removed now: %s", e)
-    try:
-        host.orders.keep(orders, host.now(), host.uptime(), name)
-    except TryLater as e:
-        log.error("the orders could not be saved for a time without meta: %s", e)
     return Beat(observed, orders, reply.refused)
 
 
@@ -132,11 +129,14 @@ def _see_through(host: Host, unordered: Observed) -> None:
 
 
 def tell(host: Host, refused: tuple[Outcome, ...] = ()) -> dict[str, Observed]:
-    """Observe and report without taking orders; returns what was observed. A failure is logged."""
+    """Observe, report and take the orders without a turn for them; returns what was observed. A failure is logged.
+
+    Meta takes the report as one by which this host has heard of its orders.
+    """
     observed: dict[str, Observed] = {}
     try:
-        observed = look(host, agent_names(host.layout))
-        _report(host, host_name.reported(host), observed.values(), refused)
+        observed, name = look(host, agent_names(host.layout)), host_name.reported(host)
+        host.take(_orders(host, _report(host, name, observed.values(), refused)), name)
     except UpdaterError as e:
         log.warning("the changes will be in the next report: %s", e)
     return observed
@@ -256,7 +256,8 @@ def _real_agent(host: Host, observed: Observed) -> RealAgent:
         memory = host.memories.of(observed.name)
     except TryLater:
         return observed.real_agent(True, waits)  # it may be on trial
-    return observed.real_agent(memory.may_be_taken_back(observed.state is State.STARTED), waits, memory.rejected)
+    rejected = memory.rejected_under(host.newest(observed.name))
+    return observed.real_agent(memory.may_be_taken_back(observed.state is State.STARTED), waits, rejected)
 
 
 def _orders(host: Host, reply: Reply) -> tuple[Desired, ...]:

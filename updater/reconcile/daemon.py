@@ -198,8 +198,11 @@ class Daemon:
         while not self._is_ending():
             due = min(due, time.monotonic() + self.host.config.interval)
             # First, so that it is done even if cycles take longer than the interval.
+            orders = self.host.orders.last.orders
             if (news := cycle.tell_news(self.host, self._workers.collect(), self._refused)) is not None:
                 self.observed |= news
+                if self.host.orders.last.orders != orders:  # meta takes them as known here
+                    self._cycle_wanted, self._refused = True, ()
                 continue
             left = due - time.monotonic()
             if self._cycle_wanted or left <= 0:

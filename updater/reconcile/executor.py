@@ -295,4 +295,5 @@ class Executor:
             self.note(lambda memory: memory.given_up(action.version, action.reason).with_way_back(outcome))
             return
         outcome = msgspec.structs.replace(outcome, attempt=self.order.attempt)
-        self.note(lambda memory: memory.rejecting(self.order, action.reason).with_way_back(outcome))
+        told, order = self.host.told, self.order
+        self.note(lambda memory: memory.rejecting(order, action.reason).with_way_back(told(outcome, order)))

@@ -28,6 +28,7 @@ from updater.wire.urls import base_problem
 VERSION = __version__  # of the software, shown by both services
 
 DONE, FAILED, REFUSED, ROLLED_BACK = "done", "failed", "refused", "rolled back"  # results of an outcome
+FORMER = " before"  # after a result of a failure: it is about an order that has changed since
 BY_HAND = "a person on the host took it back"  # reason of an outcome
 STARTED, STOPPED = "started", ("stoped", "stopped")  # the first spelling of "stopped" is ops-updater's
 CHANGE = "change"  # for nothing, or for a slot: a turn is changing the agent now, or is about to
@@ -67,7 +68,7 @@ class Outcome(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     from_: str = ""  # version
     to: str = ""  # version
     step: str = ""  # where it ended: `order`, `install`, `stop`, `switch`, `start` or `watch`
-    result: str = ""  # DONE, FAILED, REFUSED or ROLLED_BACK
+    result: str = ""  # DONE, or one of the others, which FORMER may follow
     reason: str = ""
     evidence: str = ""  # the last lines of the control script's output
     at: Second = 0  # Unix seconds
@@ -124,6 +125,15 @@ class Desired(msgspec.Struct, frozen=True, rename="camel"):
 
 _full_decoder, _report_decoder = msgspec.json.Decoder(_FullReport), msgspec.json.Decoder(Report)
 _encoder = msgspec.json.Encoder()
+
+
+def is_renewed(before: Desired | None, after: Desired | None) -> bool:
+    """Whether a host tries again when `after` follows `before`: the artifact or the command differs."""
+    return (before and _target(before)) != (after and _target(after))
+
+
+def _target(order: Desired) -> tuple[object, ...]:
+    return order.version, order.tarball, order.mirrors, order.md5, order.sha256, order.cmd
 
 
 def decode_report(body: bytes) -> Report:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from meta.hosts.classes import Rejection, Reported, Verdict, is_renewed
+from meta.hosts.classes import Rejection, Reported, Verdict
 from meta.hosts.outcomes import marked_former
-from updater.wire.heartbeat import ROLLED_BACK, Desired
+from updater.wire.heartbeat import ROLLED_BACK, Desired, is_renewed
 
 if TYPE_CHECKING:
     from meta.hosts.model import Host
