@@ -83,7 +83,7 @@ def _call(one: Operation, parts: Mapping[str, str]) -> Call:
         checked = one.check(data) if one.check else None  # first, since its messages are more precise
         body = strict.convert(data, one.body)
         body = checked if one.check else body
-    elif request.content_length or request.headers.get("Transfer-Encoding"):
+    elif (request.content_length or 0) > len(b"{}") or request.headers.get("Transfer-Encoding"):
         raise Refusal(400, _needs_no_body(one))
     return Call(
         service,

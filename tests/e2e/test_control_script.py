@@ -36,7 +36,7 @@ def home(tmp_path, request):
     for command in ("python", "updater", "meta"):
         (directory / ".venv" / "bin" / command).symlink_to(Path(sys.prefix) / "bin" / command)
     made_from = subprocess.run(["cksum", *MADE_FROM], cwd=directory, capture_output=True, check=True).stdout
-    (directory / ".venv" / ".made-from").write_bytes(made_from + b"compat\n")
+    (directory / ".venv" / ".made-from").write_bytes(made_from + b"compat INT,HUP\n")
     (directory / ".venv" / ".extras").write_text("elves\n")
     yield directory
     for service in ("updater", "meta", "elves"):

@@ -123,5 +123,5 @@ def _pretend_installed(checkout, extras):
     venv.create(checkout / ".venv", with_pip=False, symlinks=True)
     command = ["cksum", "setup.cfg", "pyproject.toml", "requirements.lock"]
     made_from = subprocess.run(command, cwd=checkout, capture_output=True, check=True).stdout
-    (checkout / ".venv" / ".made-from").write_bytes(made_from + b"compat\n")
+    (checkout / ".venv" / ".made-from").write_bytes(made_from + b"compat INT,HUP\n")
     (checkout / ".venv" / ".extras").write_text(f"{extras}\n")
