@@ -75,7 +75,7 @@ def test_without_an_answer_in_this_run_nothing_is_switched_and_what_version_name
     (host.root / AGENT / ".version").write_text("1.0.0\n")
     without_meta(host)
     until("it comes up as it was", lambda: state(host) == ("1.0.0", "started"))
-    assert "start 1.0.1 was desired before this updater started" in host.log.read_text()
+    until("it says so", lambda: "start 1.0.1 was desired before this updater started" in host.log.read_text())
     assert "switch" not in host.log.read_text()
 
 

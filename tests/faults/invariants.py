@@ -19,7 +19,9 @@ from helpers.agents import calls
 MARKER = ".installed"
 _MOMENTARY = {
     "at",
-    "until",
+    "ends",
+    "up",
+    "renamed_up",
     "began",
     "outcomes",
     "last",

@@ -197,7 +197,7 @@ def test_a_retry_of_a_version_that_was_published_again_with_other_bytes_says_why
 def test_why_says_since_when_meta_cannot_have_answered(upgraded):
     reply = upgraded.root / ".updater" / "reply.json"
     kept = json.loads(reply.read_text())
-    reply.write_text(json.dumps(kept | {"at": time.time() - 7 * 3600}))
+    reply.write_text(json.dumps(kept | {"at": time.time() - 7 * 3600, "boot": "a former one"}))
     desired = upgraded.run("why", "agent").stdout.splitlines()[0]
     found = re.search(r"as of (\d+) s ago or later; meta has not answered in the last (\d+) s$", desired)
     assert found, desired
