@@ -21,6 +21,8 @@ from updater.errors import TryLater
 from updater.host import config
 from updater.host.context import Host
 from updater.model.layout import Layout
+from updater.model.observed import Observed
+from updater.model.trials import Moment
 from updater.net.http import Http
 from updater.reconcile import cycle
 
@@ -32,12 +34,17 @@ WATCH = 60.0
 
 @dataclass(slots=True)
 class Clocked(Host):
-    """A host whose clock is `ahead` seconds ahead of the real one."""
+    """A host whose clock is `ahead` seconds ahead of the real one, and whose machine has run for `more` seconds more."""
 
     ahead: float = 0.0
+    more: float = 0.0
 
     def now(self) -> float:
         return time.time() + self.ahead
+
+    def moment(self, seen: Observed | None = None) -> Moment:
+        real = Host.moment(self, seen)
+        return real._replace(now=real.now + self.more)
 
 
 def cases(_: World, part: str) -> list[str]:
@@ -66,6 +73,7 @@ def _host(world: World, scenario: str = "upgrade") -> Clocked:
 
 def _cycle(host: Clocked, ahead: float = 60.0) -> cycle.Result:
     host.ahead += ahead
+    host.more += ahead
     return cycle.run(host)
 
 
