@@ -77,7 +77,6 @@ class MetaServer:
         self._command += ["--listen", "127.0.0.1:0", *options]
         self._log = directory / "meta.log"
         self._main: subprocess.Popen[bytes] | None = None
-        self._workers: set[int] = set()
         self.url = ""
 
     def __enter__(self) -> "MetaServer":
@@ -87,21 +86,20 @@ class MetaServer:
     def __exit__(self, *_: object) -> None:
         if self._main:
             self.stop(signal.SIGKILL)
-        for pid in filter(is_alive, self._workers):
-            os.kill(pid, signal.SIGKILL)
-        until(lambda: not any(map(is_alive, self._workers)), "the workers end")
 
     @property
     def pid(self) -> int:
         assert self._main
         return self._main.pid
 
-    def worker(self) -> int:
-        """The pid of the one worker there is now."""
+    def child(self) -> int:
+        """The pid of the process that serves, below the one that keeps it up."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        pid = until(lambda: [int(child) for child in children.read_text().split()], "a worker")[0]
-        self._workers.add(pid)
-        return pid
+        return int(until(lambda: children.read_text().split(), "a process that serves")[0])
+
+    def find(self) -> None:
+        """Learn the URL again, after it was started again by what keeps it up."""
+        self.url = self._address(self.log().rindex("listens on"))
 
     def start(self, open_files: tuple[int, int] | None = None) -> None:
         """open_files: the soft and the hard limit, None as they are."""
@@ -112,7 +110,6 @@ class MetaServer:
         try:
             self.url = until(lambda: self._address(before), "meta listens")
             assert self.ask("GET", "/health").text == "ok"
-            self.worker()
         except BaseException:
             self.stop(signal.SIGKILL)
             raise

@@ -19,6 +19,7 @@ class Site:
         self.desired: list[Any] = []
         self.reports: list[dict[str, Any]] = []
         self.gets: list[str] = []
+        self.most = 1 << 20  # bytes of a report that it takes
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         # A daemon: from Python 3.12 on, a forked worker waits for other threads before its finalizers close this.
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -56,7 +57,11 @@ class Site:
 def _handler(site: Site) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            site.reports.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if len(body) > site.most:
+                self._answer(413, b"too large", "text/plain")
+                return
+            site.reports.append(json.loads(body))
             self._answer(200, site.reply(), "application/json; charset=UTF-8")
 
         def do_GET(self) -> None:

@@ -28,7 +28,7 @@ from updater.reconcile.agent_turn import Turn
 from updater.reconcile.checked_status import look_at
 from updater.reconcile.plan import plan
 from updater.reconcile.workers import AT_ONCE, Workers
-from updater.wire.fitting import agents_that_fit, outcomes_that_fit
+from updater.wire.fitting import agents_that_fit, fewer, outcomes_that_fit
 from updater.wire.heartbeat import CHANGE, REFUSED, VERSION, Desired, Outcome, RealAgent, Report
 from updater.wire.reply import RefusedOrder, Reply
 
@@ -206,7 +206,15 @@ def _report(host: Host, name: str, observed: Iterable[Observed], refused: tuple[
     """
     agents = _agents(host, observed)
     sent = outcomes_that_fit([*_pending(host), *(("", outcome) for outcome in refused)], agents)
-    reply = heartbeats.heartbeat(host, _rendered(host, name, agents, [outcome for _, outcome in sent]))
+    while True:
+        try:
+            reply = heartbeats.heartbeat(host, _rendered(host, name, agents, [outcome for _, outcome in sent]))
+            break
+        except heartbeats.TooLarge as e:
+            if not sent:
+                raise
+            sent = fewer(sent)
+            log.warning("%s; it is sent again with fewer outcomes (%d), the others later", e, len(sent))
     for agent in sorted({one for one, _ in sent if one}):
         reported = tuple(outcome for one, outcome in sent if one == agent)
         host.memories.note(agent, partial(Memory.reported, outcomes=reported))
