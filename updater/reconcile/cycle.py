@@ -20,6 +20,7 @@ from updater.host.context import Host
 from updater.host.observe import agent_names
 from updater.kernel import clocks
 from updater.meta_client import heartbeats
+from updater.meta_client.notify import Asking
 from updater.model.actions import Plan, Source, Step
 from updater.model.memory import Memory
 from updater.model.observed import Observed, State
@@ -46,6 +47,7 @@ class Beat:
     orders: tuple[Desired, ...] = ()  # the valid ones
     refused: tuple[RefusedOrder, ...] = ()  # the invalid ones
     look: bool = False  # for a preview: whether meta did not count it as a heartbeat
+    parks: Asking | None = None  # how to park until the next one, None for a preview
 
     def refusals(self, now: float) -> tuple[Outcome, ...]:
         """The refused orders as outcomes for the next report. now: Unix seconds."""
@@ -98,7 +100,7 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     Raises TryLater or Refused if meta gives no usable answer, and what `host_name.reported` raises.
     """
     host_name.note(host)
-    name = host_name.reported(host)
+    name, server = host_name.reported(host), host.config.base_url
     observed = look(host, agent_names(host.layout))
     reply = _report(host, name, observed.values(), refused_before)
     for agent, why, _ in reply.refused:
@@ -113,7 +115,8 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
         _remove_old_downloads(host, orders, observed)
     except TryLater as e:
         log.warning("old downloads cannot be removed now: %s", e)
-    return Beat(observed, orders, reply.refused)
+    parks = Asking(server, name, reply.known, reply.notify)
+    return Beat(observed, orders, reply.refused, parks=parks)
 
 
 def _see_through(host: Host, unordered: Observed) -> None:
