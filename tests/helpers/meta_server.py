@@ -77,6 +77,7 @@ class MetaServer:
         self._command += ["--listen", "127.0.0.1:0", *options]
         self._log = directory / "meta.log"
         self._main: subprocess.Popen[bytes] | None = None
+        self._workers: set[int] = set()
         self.url = ""
 
     def __enter__(self) -> "MetaServer":
@@ -86,20 +87,21 @@ class MetaServer:
     def __exit__(self, *_: object) -> None:
         if self._main:
             self.stop(signal.SIGKILL)
+        for pid in filter(is_alive, self._workers):
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: not any(map(is_alive, self._workers)), "the workers end")
 
     @property
     def pid(self) -> int:
         assert self._main
         return self._main.pid
 
-    def child(self) -> int:
-        """The pid of the process that serves, below the one that keeps it up."""
+    def worker(self) -> int:
+        """The pid of the one worker there is now."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        return int(until(lambda: children.read_text().split(), "a process that serves")[0])
-
-    def find(self) -> None:
-        """Learn the URL again, after it was started again by what keeps it up."""
-        self.url = self._address(self.log().rindex("listens on"))
+        pid = until(lambda: [int(child) for child in children.read_text().split()], "a worker")[0]
+        self._workers.add(pid)
+        return pid
 
     def start(self, open_files: tuple[int, int] | None = None) -> None:
         """open_files: the soft and the hard limit, None as they are."""
@@ -110,6 +112,7 @@ class MetaServer:
         try:
             self.url = until(lambda: self._address(before), "meta listens")
             assert self.ask("GET", "/health").text == "ok"
+            self.worker()
         except BaseException:
             self.stop(signal.SIGKILL)
             raise

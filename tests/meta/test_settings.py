@@ -104,9 +104,7 @@ retireAfter: 7d
 forgetAfter: 0
 maxHosts: 1000
 maxTarball: 1048576
-maxConnections: 100
-maxConnectionsOfOne: 10
-downloadRate: 1000000
+pinThreads: false
 """
     assert read(config(tmp_path, text)) == {
         "listen": "0.0.0.0:2100",
@@ -124,9 +122,7 @@ downloadRate: 1000000
         "forget_after": 0,
         "max_hosts": 1000,
         "max_tarball": 1 << 20,
-        "max_connections": 100,
-        "max_connections_of_one": 10,
-        "download_rate": 1_000_000,
+        "pin_threads": False,
     }
 
 
