@@ -217,6 +217,7 @@ def starts(host):
 
 def test_a_version_that_dies_is_left_although_that_cannot_be_remembered(host, order, proven, site):
     order("9")
+    until("it has died", lambda: dead(host))
     before = starts(host)
     with unwritable(host.layout.memories / "agent.json"):
         until("it is left", lambda: order("9") and current(host) == "1")
