@@ -145,9 +145,8 @@ def _converge(executor: Executor, observed: Observed, installing: bool) -> Turn:
     if outcome := turn_outcomes.of_turn(ended, desired, executor.memory, int(host.now())):
         words = "; ".join(filter(None, [outcome.reason, *executor.remarks, executor.taken]))
         outcome = replace(outcome, reason=one_line(words, MAX_REASON))
-        if todo.failure and not turn_outcomes.is_like(
-            outcome, executor.memory.last
-        ):  # no action failed, which would say so
+        # Here no action has failed, which would say so itself.
+        if todo.failure and not turn_outcomes.is_like(outcome, executor.memory.last):
             log.warning("%s: %s %s", desired.name, outcome.to, outcome.reason)
         host.note_outcome(outcome, desired)
     if not wanted:
