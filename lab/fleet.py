@@ -3,11 +3,12 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -18,8 +19,9 @@ from updater.kernel import processes
 
 T = TypeVar("T")
 
-# Everything here is on loopback: a proxy of the user's has no part in it.
-_ENVIRONMENT = os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+# Everything here is on loopback, where a proxy of the user's has no part; nor have settings that are meant for another meta.
+_INHERITED = {name: value for name, value in os.environ.items() if not name.startswith("META_")}
+ENVIRONMENT = _INHERITED | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
 class Late(Exception):
@@ -53,7 +55,7 @@ def get(url: str, token: str = "") -> requests.Response:
         return session.get(url, timeout=5, headers={"Authorization": f"Bearer {token}"} if token else {})
 
 
-class _Process:
+class Process:
     """A process with a log file, ended by `close`."""
 
     def __init__(self, log: Path) -> None:
@@ -69,9 +71,13 @@ class _Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=_ENVIRONMENT | self.environment,
+                env=ENVIRONMENT | self.environment,
                 start_new_session=True,
             )
+
+    def said(self) -> str:
+        """Return all of its log, of former runs too."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     @property
     def pid(self) -> int:
@@ -105,7 +111,37 @@ class _Process:
         self.stop()
 
 
-class Meta(_Process):
+class Served(Process):
+    """`meta serve` in a directory. url: where it listens, as its log says."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        super().__init__(directory / "meta.log")
+        self.directory = directory
+        self.url = ""
+
+    def serve(self, *options: str, by: Sequence[str] = (), wait: Callable[..., Any] = until) -> None:
+        """Start it and wait until it answers. by: the command that is to run it; wait: as `until`."""
+        former = len(self.said())
+        self._spawn(*by, sys.executable, "-m", "meta.cli", "serve", *options, cwd=self.directory)
+        try:
+            self.url = wait("meta answers", self._answering, former, within=60)
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
+
+    def _answering(self, former: int) -> str:
+        said = self.said()[former:]
+        if not self.running:
+            raise Late(f"meta ended at its start:\n{said}")
+        if found := re.search(r"listens on (http://\S+),", said):
+            url = re.sub(r"//(\[::\]|0\.0\.0\.0):", "//127.0.0.1:", found[1])
+            with contextlib.suppress(requests.RequestException):
+                return url if get(f"{url}/health").text == "ok" else ""
+        return ""
+
+
+class Meta(Served):
     """A meta on a free port, with an admin who works with the command `meta`. `tarballs` is the directory it serves.
 
     The records live in its database; or, if the file `records` is there when it starts, in that file. database: an URL, for
@@ -113,9 +149,7 @@ class Meta(_Process):
     """
 
     def __init__(self, directory: Path, database: str = "") -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        super().__init__(directory / "meta.log")
-        self.directory = directory
+        super().__init__(directory)
         self.address = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.address}"
         self.database = database or f"sqlite:///{directory / 'meta.db'}"
@@ -131,20 +165,12 @@ class Meta(_Process):
             made = self.run("token", "new", "lab", "--role", "admin", "--database", self.database)
             self.token.touch(mode=0o600)
             self.token.write_text(made.stdout)
-        command = ["serve", "--listen", self.address, "--database", self.database, "--tarballs", str(self.tarballs)]
+        settings = ["--listen", self.address, "--database", self.database, "--tarballs", str(self.tarballs)]
         self._in_file = self.records.exists()
         if self._in_file:
-            command += ["--records", str(self.records)]
-        self._spawn(sys.executable, "-m", "meta.cli", *command, *options, cwd=self.directory)
-        wait("meta answers", self._answers, within=60)
+            settings += ["--records", str(self.records)]
+        self.serve(*settings, *options, wait=wait)
         return self
-
-    def _answers(self) -> bool:
-        if not self.running:
-            raise Late(f"meta ended at its start:\n{self.log.read_text()}")
-        with contextlib.suppress(requests.RequestException):
-            return get(f"{self.url}/health").text == "ok"
-        return False
 
     def run(self, *command: str, expect: int = 0, given: str = "") -> subprocess.CompletedProcess[str]:
         """Run `meta COMMAND...` as its admin; raise Late when it does not exit with `expect`."""
@@ -156,7 +182,7 @@ class Meta(_Process):
             timeout=60,
             check=False,
             cwd=self.directory,
-            env=_ENVIRONMENT | {"META_URL": self.url, "META_TOKEN_FILE": str(self.token)},
+            env=ENVIRONMENT | {"META_URL": self.url, "META_TOKEN_FILE": str(self.token)},
         )
         if done.returncode != expect:
             raise Late(f"meta {' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
@@ -189,7 +215,7 @@ class Meta(_Process):
         return answer
 
 
-class Host(_Process):
+class Host(Process):
     """One updater with a root of its own, under `directory`."""
 
     def __init__(self, directory: Path, server: str, **settings: Any) -> None:
@@ -216,7 +242,7 @@ class Host(_Process):
             timeout=timeout,
             check=False,
             cwd=self.root,
-            env=_ENVIRONMENT | self.environment,
+            env=ENVIRONMENT | self.environment,
         )
 
     def current(self, agent: str) -> str:

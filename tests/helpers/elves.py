@@ -3,18 +3,17 @@
 import asyncio
 import contextlib
 import http.client
-import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from helpers.meta_server import PATIENCE, REPOSITORY, until
+from helpers.meta_server import PATIENCE
+from lab.fleet import Process, until
 from meta.bridges.elves.counters import Numbers
 from meta.bridges.elves.thrift.codec import parse_answer, render_call
 from meta.bridges.elves.thrift.framing import Messages
@@ -66,68 +65,47 @@ def serving(answer: Callable[[Info, str, float], str], **limits: Any) -> Iterato
         yield address[0][1], server
     finally:
         asyncio.run_coroutine_threadsafe(server.stop(0.1), loop).result(PATIENCE)
-        until(lambda: not server.connections, "the connections end")
+        until("the connections end", lambda: not server.connections)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(PATIENCE)
         loop.close()
 
 
-class Bridge:
+class Bridge(Process):
     """`meta elves` as a process. Use it in a `with`; `start` and `stop` may be called again in between."""
 
     def __init__(self, directory: Path, properties: dict[str, Any], *options: str):
         directory.mkdir(parents=True, exist_ok=True)
+        super().__init__(directory / "elves.log")
         self._directory = directory
-        self._log = directory / "elves.log"
         known = {"thrift.heartbeat.ip": "127.0.0.1", "thrift.heartbeat.port": 0} | properties
         (directory / "conf.properties").write_text("".join(f"{key} = {value}\n" for key, value in known.items()))
-        self._command = [sys.executable, "-W", "error", "-m", "meta.cli", "elves", "-c", "conf.properties"]
-        self._command += ["--http", "127.0.0.1:0", *options]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._options = ["-c", "conf.properties", "--http", "127.0.0.1:0", *options]
+        self.environment["PYTHONWARNINGS"] = "error"
         self.port = self.http_port = 0
 
-    def __enter__(self) -> "Bridge":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._process:
-            self.stop(signal.SIGKILL)
-
-    @property
-    def pid(self) -> int:
-        assert self._process
-        return self._process.pid
+    def close(self) -> None:
+        self.stop(signal.SIGKILL)
 
     def start(self) -> None:
-        before = len(self.log())
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("META_")} | {
-            "PYTHONPATH": str(REPOSITORY)
-        }
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, cwd=self._directory, env=environment, stderr=log)
+        before = len(self.said())
+        self._spawn(sys.executable, "-m", "meta.cli", "elves", *self._options, cwd=self._directory)
         try:
-            found = until(lambda: self._address(before), "meta elves listens")
+            found = until("meta elves listens", lambda: self._address(before))
         except BaseException:
-            if self._process.poll() is None:  # else the test may ask how it ended
+            if self.running:  # else the test may ask how it ended
                 self.stop(signal.SIGKILL)
             raise
         self.port, self.http_port = int(found[1]), int(found[2])
 
     def _address(self, start: int) -> re.Match[str] | None:
-        log = self.log()[start:]
-        assert self._process and self._process.poll() is None, f"meta elves ended:\n{log}"
+        log = self.said()[start:]
+        assert self.running, f"meta elves ended:\n{log}"
         return re.search(r"listens for elves-agents on \S+:(\d+), .*http://\S+:(\d+)", log)
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        assert self._process
-        process, self._process = self._process, None
-        if process.poll() is None:
-            process.send_signal(how)
-        return process.wait(PATIENCE)
-
-    def log(self) -> str:
-        return self._log.read_text() if self._log.exists() else ""
 
     def beat(self, info: Info = AGENT) -> str:
         return beat(self.port, info)

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from helpers.meta_server import PATIENCE, REPOSITORY, MetaServer, meta, until
+from helpers.meta_server import PATIENCE, REPOSITORY, MetaServer, meta
+from lab.fleet import until
 
 WIDE = {"COLUMNS": "200"}
 
@@ -20,9 +21,7 @@ class Own(MetaServer):
     """Its records live in its database."""
 
     def __init__(self, directory: Path, *options: str):
-        super().__init__(directory, directory / "none", *options)
-        at = self._command.index("--records")
-        del self._command[at : at + 2]
+        super().__init__(directory, None, *options)
 
 
 class Person:
@@ -68,7 +67,7 @@ def first_admin(server: MetaServer, home: Path) -> Person:
     file = home / ".config/meta/token"
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.read_text().startswith("ou_o_")
-    until(lambda: boss.run("whoami").stdout == "boss: admin\n", "meta knows the new token")
+    until("meta knows the new token", lambda: boss.run("whoami").stdout == "boss: admin\n")
     return boss
 
 

@@ -20,8 +20,8 @@ from uuid import uuid4
 
 import pika
 
-from helpers.meta_server import until
 from helpers.zookeeper import absent, is_open
+from lab.fleet import until
 from lab.ports import free_port
 
 PORT = 5672
@@ -172,7 +172,7 @@ class Node:
         if process:
             process.send_signal(signal.SIGKILL)
             process.wait(20)
-            until(lambda: not _working_in(self._directory), "Erlang's helpers end")
+            until("Erlang's helpers end", lambda: not _working_in(self._directory))
 
 
 def _working_in(directory: Path) -> list[str]:

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import pytest
 
-from helpers.meta_server import until
+from lab.fleet import until
 from lab.ports import free_port
 
 JAR = Path("/usr/share/java/zookeeper.jar")
@@ -78,7 +78,7 @@ class ZooKeeper:
                 stderr=log,
             )
         try:
-            until(lambda: is_open(self.port), "ZooKeeper listens")
+            until("ZooKeeper listens", lambda: is_open(self.port))
         except BaseException:
             self.kill()
             raise

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from helpers import machine
-from helpers.meta_server import REPOSITORY, MetaServer, is_alive, meta, until
+from helpers.meta_server import REPOSITORY, MetaServer, is_alive, meta
+from lab.fleet import until
 
 RECORDS = "agents:\n- {name: a, version: 1.0.0, tarball: http://r/a, overrides: [{prefix: lg-, version: 1.0.1}]}\n"
 
@@ -40,7 +41,7 @@ def version_for(server: MetaServer, hostname: str) -> str:
 
 
 def test_it_says_what_it_serves_and_answers(server):
-    assert "records.yaml (1 agent), database sqlite:///var/meta.db, tarballs tarballs" in server.log()
+    assert "records.yaml (1 agent), database sqlite:///var/meta.db, tarballs tarballs" in server.said()
     assert (version_for(server, "h1"), version_for(server, "lg-1")) == ("1.0.0", "1.0.1")
 
 
@@ -48,7 +49,7 @@ def test_a_setting_that_has_gone_away_is_warned_of_and_keeps_nothing_from_starti
     (tmp_path / "meta.yaml").write_text("maxHosts: 7\nelves: conf.properties\n")
     with MetaServer(tmp_path, records, "--config", "meta.yaml") as server:
         said = "meta.yaml:2: elves: is no longer a setting and is ignored: `meta elves -c FILE`"
-        assert said in server.log()
+        assert said in server.said()
         assert version_for(server, "h1") == "1.0.0"
 
 
@@ -57,7 +58,7 @@ def test_a_low_soft_limit_of_open_files_is_raised_to_what_the_connections_need(s
     assert server.stop(signal.SIGTERM) == 0
     server.start(open_files=(256, 8192))
     assert int(open_files_of(server)) >= 5120
-    assert "files may be open" not in server.log()
+    assert "files may be open" not in server.said()
 
 
 @pytest.mark.long
@@ -65,7 +66,7 @@ def test_a_hard_limit_of_open_files_that_is_too_low_is_told_at_the_start(server)
     assert server.stop(signal.SIGTERM) == 0
     server.start(open_files=(256, 1024))
     assert int(open_files_of(server)) == 1024
-    assert "at most 1024 files may be open, and 5120 are needed" in server.log()
+    assert "at most 1024 files may be open, and 5120 are needed" in server.said()
     assert version_for(server, "h1") == "1.0.0"
 
 
@@ -136,7 +137,7 @@ def test_a_heartbeat_just_before_the_stop_is_remembered(server, how):
     assert not is_alive(worker)
     server.start()
     assert server.ask("GET", "/status/json/a").json["h1"]["version"] == "1.0.0"
-    assert "ERROR" not in server.log()
+    assert "ERROR" not in server.said()
 
 
 @pytest.mark.long
@@ -151,10 +152,10 @@ def test_a_signal_to_the_whole_group_stops_it_as_well(server):
 def test_a_worker_that_dies_is_replaced_and_knows_the_hosts(server):
     worker = server.worker()
     server.beat("h1", a="1.0.0")
-    until(lambda: saved(server), "the host is written behind")
+    until("the host is written behind", lambda: saved(server))
     os.kill(worker, signal.SIGKILL)
-    until(lambda: server.worker() != worker, "another worker")
-    until(lambda: server.log().count("listens on") == 2, "it listens")
+    until("another worker", lambda: server.worker() != worker)
+    until("it listens", lambda: server.said().count("listens on") == 2)
     assert "h1" in server.ask("GET", "/status/json/a").json
 
 
@@ -171,7 +172,7 @@ def test_a_locked_database_holds_up_no_heartbeat(server):
         server.beat("h2", a="1.0.0")
         assert set(server.ask("GET", "/status/json/a").json) == {"h1", "h2"}
         other.execute("ROLLBACK")
-    until(lambda: saved(server), "the hosts are written when the database is free")
+    until("the hosts are written when the database is free", lambda: saved(server))
 
 
 @pytest.mark.long
@@ -179,7 +180,7 @@ def test_no_worker_outlives_the_main_process(server):
     worker = server.worker()
     server.beat("h1", a="1.0.0")
     server.stop(signal.SIGKILL)
-    until(lambda: not is_alive(worker), "the worker ends")
+    until("the worker ends", lambda: not is_alive(worker))
     server.start()
     assert "h1" in server.ask("GET", "/status/json/a").json
 
@@ -189,7 +190,7 @@ def test_hangup_reloads_the_records_in_the_same_worker(server, records):
     server.beat("h1", a="1.0.0")
     records.write_text(RECORDS.replace("1.0.0", "2.0.0"))
     os.kill(server.pid, signal.SIGHUP)
-    until(lambda: version_for(server, "h1") == "2.0.0", "the new records are in force")
+    until("the new records are in force", lambda: version_for(server, "h1") == "2.0.0")
     assert server.worker() == worker
 
 
@@ -199,7 +200,7 @@ def test_reload_reads_an_edited_file(server, records, tmp_path):
     done = meta("reload", "--url", server.url, directory=tmp_path)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "reloaded: 1 agent")
     assert version_for(server, "h1") == "2.0.0"
-    assert "reloaded: 1 agent, touches no host" in server.log()
+    assert "reloaded: 1 agent, touches no host" in server.said()
 
 
 @pytest.mark.long
@@ -235,9 +236,9 @@ def test_a_second_meta_on_the_same_address_is_refused(server, records, tmp_path)
 def test_a_worker_that_cannot_start_again_ends_meta_instead_of_telling_hosts_old_news(server, records):
     records.write_text("agents:")
     os.kill(server.worker(), signal.SIGKILL)
-    until(lambda: not is_alive(server.pid), "meta ends")
+    until("meta ends", lambda: not is_alive(server.pid))
     assert server.stop() == 1
-    assert "records.yaml:1: agents: must be a list, not blank" in server.log()
+    assert "records.yaml:1: agents: must be a list, not blank" in server.said()
 
 
 def test_a_file_goes_out_as_it_is(server, tmp_path):
@@ -271,7 +272,7 @@ def test_clients_that_do_not_take_their_downloads_stop_no_heartbeat(server, tmp_
     finally:
         for connection in stalled:
             connection.close()
-    until(lambda: server.ask("GET", "/tarball/big.tar.gz").status == 200, "the places are free again")
+    until("the places are free again", lambda: server.ask("GET", "/tarball/big.tar.gz").status == 200)
 
 
 def test_a_body_over_one_mebibyte_is_refused_with_and_without_a_length(server):

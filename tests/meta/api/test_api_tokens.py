@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from helpers.meta_api import NOW, World
-from helpers.meta_server import until
+from lab.fleet import until
 from meta.access.tokens import Token, fingerprint, mint
 from meta.errors import TryLater, Unknown
 from meta.store import Lost
@@ -239,8 +239,8 @@ def test_an_enrolment_token_that_was_made_at_another_meta_is_known_soon_and_said
         world.tokens["rack8"] = "new-one"
         refusals = []
         until(
-            lambda: (answer := enrol(other, "new1", "rack8")).status_code == 201 or refusals.append(answer),
             "it is known",
+            lambda: (answer := enrol(other, "new1", "rack8")).status_code == 201 or refusals.append(answer),
         )
         answer = enrol(other, "new1", "forged")
         for one in (*filter(None, refusals), answer):

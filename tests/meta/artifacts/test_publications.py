@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from helpers.meta_api import NOW, REMOTE, World, record
-from helpers.meta_server import until
+from lab.fleet import until
 from meta.artifacts import tarballs
 from meta.errors import TryLater
 from meta.records import publications
@@ -198,7 +198,7 @@ def test_a_file_that_is_named_before_it_goes_stays(world):
     with ThreadPoolExecutor(1) as pool:
         with world.service.publishing:
             pruned = pool.submit(prune, world, keep=0, older=0)
-            until(lambda: not world.service.records.published, "both publications are taken out")
+            until("both publications are taken out", lambda: not world.service.records.published)
             use(world, "1")
         pruned.result()
     assert there(world) == ["a-1.tar.gz", "a-1.tar.gz.md5"]
@@ -212,7 +212,7 @@ def test_a_file_that_another_meta_needs_before_it_goes_stays(world, names_it):
     with ThreadPoolExecutor(1) as pool:
         with world.service.publishing:
             pruned = pool.submit(prune, world, keep=0, older=0)
-            until(lambda: not world.store.load_records().published, "both publications are taken out")
+            until("both publications are taken out", lambda: not world.store.load_records().published)
             names_it(other, "1")
         pruned.result()
     assert there(world) == ["a-1.tar.gz", "a-1.tar.gz.md5"]

@@ -13,9 +13,10 @@ import pika
 import pytest
 
 from helpers.elves import AGENT, RECORDED, Bridge, agent, receive
-from helpers.meta_server import MetaServer, until
+from helpers.meta_server import MetaServer
 from helpers.rabbitmq import Module, Node, connect, names
 from helpers.zookeeper import ZooKeeper
+from lab.fleet import until
 from meta.bridges.fleet import opened
 from meta.settings import Settings as MetaSettings
 from updater.service import readiness
@@ -38,7 +39,7 @@ def test_our_records_decide_and_the_agents_are_hosts(tmp_path):
         assert apps(bridge.beat()) == {"testApp": "1.0.2"}
         assert apps(bridge.beat(agent(90000))) == {"testApp": "2.0.0"}
         assert bridge.stop(signal.SIGTERM) == 0
-        assert bridge.log().endswith("meta elves stopped\n")
+        assert bridge.said().endswith("meta elves stopped\n")
     with opened(MetaSettings(database=f"sqlite:///{tmp_path / 'var' / 'meta.db'}")) as fleet:
         table = fleet._table
         assert {name: table.get(name).address for name in table.names()} == {
@@ -52,11 +53,11 @@ def test_hangup_reloads_the_records_file(tmp_path):
     with Bridge(tmp_path, NOWHERE, "--records", "records.yaml") as bridge:
         (tmp_path / "records.yaml").write_text("agents:\n- {name: ")
         os.kill(bridge.pid, signal.SIGHUP)
-        until(lambda: "not reloaded" in bridge.log(), "the errors are told")
+        until("the errors are told", lambda: "not reloaded" in bridge.said())
         assert apps(bridge.beat()) == {"testApp": "1.0.2"}
         (tmp_path / "records.yaml").write_text(RECORDS.replace("1.0.2", "1.0.3"))
         os.kill(bridge.pid, signal.SIGHUP)
-        until(lambda: apps(bridge.beat()) == {"testApp": "1.0.3"}, "the new records are in force")
+        until("the new records are in force", lambda: apps(bridge.beat()) == {"testApp": "1.0.3"})
 
 
 def test_many_hangups_at_once_are_reloads_one_after_another(tmp_path):
@@ -68,7 +69,7 @@ def test_many_hangups_at_once_are_reloads_one_after_another(tmp_path):
             os.kill(bridge.pid, signal.SIGHUP)
             time.sleep(0.001)  # signals that come together are one
         assert readiness.ask_to_reload(tmp_path / "state", 20).since >= began
-        assert "cannot be written" not in bridge.log()
+        assert "cannot be written" not in bridge.said()
 
 
 @pytest.mark.long
@@ -78,8 +79,8 @@ def test_the_agents_show_in_the_meta_that_serves_the_same_database(tmp_path):
         MetaServer(tmp_path, tmp_path / "records.yaml") as server,
         Bridge(tmp_path / "elves", NOWHERE, "--database", f"sqlite:///{server.database}") as bridge,
     ):
-        until(lambda: beaten(bridge) == {"testApp": "1.0.2"}, "the records of that database decide")
-        shown = until(lambda: server.ask("GET", "/status/json/testApp").json, "the host is shown")
+        until("the records of that database decide", lambda: beaten(bridge) == {"testApp": "1.0.2"})
+        shown = until("the host is shown", lambda: server.ask("GET", "/status/json/testApp").json)
         assert shown["CX0001"]["version"] == "1.0.1"
 
 
@@ -97,7 +98,7 @@ def test_nothing_else_needs_to_be_there(tmp_path, how):
         assert "meta_elves_beats_total 1.0\n" in metrics and "meta_elves_agents_online 1.0\n" in metrics
         assert bridge.get("/other")[0] == 404
         assert bridge.stop(how) == 0
-        assert "ERROR" not in bridge.log()
+        assert "ERROR" not in bridge.said()
 
 
 def test_a_beat_that_is_under_way_at_the_stop_is_answered(tmp_path):
@@ -106,10 +107,10 @@ def test_a_beat_that_is_under_way_at_the_stop_is_answered(tmp_path):
         socket.create_connection(("127.0.0.1", bridge.port), 10) as connection,
     ):
         connection.sendall(RECORDED[:50])
-        until(lambda: "meta_elves_connections 1.0\n" in bridge.get("/metrics")[1], "it is there")
+        until("it is there", lambda: "meta_elves_connections 1.0\n" in bridge.get("/metrics")[1])
         stopped = threading.Thread(target=bridge.stop)
         stopped.start()
-        until(lambda: refused(bridge.port), "no new connections")
+        until("no new connections", lambda: refused(bridge.port))
         connection.sendall(RECORDED[50:])
         assert receive(connection)
         stopped.join()
@@ -128,7 +129,7 @@ def test_what_is_wrong_in_the_file_is_said_at_once(tmp_path):
     with pytest.raises(AssertionError, match="meta elves ended"):
         bridge.start()
     assert bridge.stop() == 2
-    assert bridge.log().splitlines() == [
+    assert bridge.said().splitlines() == [
         "conf.properties: auth.mode: must be simple, supervisor or records",
         "conf.properties: mq.port: must be a port, 0 to 65535",
     ]
@@ -137,9 +138,9 @@ def test_what_is_wrong_in_the_file_is_said_at_once(tmp_path):
 def test_what_may_not_be_meant_in_the_file_is_warned_of_and_the_reasons_of_what_is_away_are_told(tmp_path):
     settings = SIMPLE | NOWHERE | {"mq.password": "secret   #the password", "mq.exchnge": "x"}
     with Bridge(tmp_path, settings | {"zookeeper.host": "10.0.0.1"}, "--no-hosts") as bridge:
-        reason = until(lambda: away(bridge), "the reason")
+        reason = until("the reason", lambda: away(bridge))
         assert bridge.get("/ready") == (503, reason)
-    log = bridge.log()
+    log = bridge.said()
     assert "mq.password has a # that may begin a comment" in log and "secret" not in log
     assert "mq.exchnge is not a known key and has no effect; did you mean mq.exchange?" in log
     assert "zookeeper.host is given but zookeeper.enabled is not" in log
@@ -158,17 +159,17 @@ def test_a_directory_that_cannot_be_written_keeps_no_agent_and_no_module_from_it
         settings = SIMPLE | {"mq.exchange": exchange, "mq.queue": queue}
         with Bridge(tmp_path, settings, "--no-hosts") as bridge, Module(exchange) as module:
             bridge.beat()
-            until(bridge.is_ready, "the queue serves")
-            before = len(bridge.log().splitlines())
+            until("the queue serves", bridge.is_ready)
+            before = len(bridge.said().splitlines())
             for version in range(100):
                 module.cast("updateAppInfo", table(str(version)))
             assert module.call("agentInfo", {"ip": AGENT.ip}, within=15)["mqbody"]["flag"] == "true"
             assert apps(bridge.beat()) == {"app1": "1.0.1"}
             assert bridge.get("/ready") == (503, "the app table cannot be written to its file\n")
-            assert len(bridge.log().splitlines()) - before < 25, "the log may be on the same disk"
-            assert bridge.log().count("cannot be written to") == 1
+            assert len(bridge.said().splitlines()) - before < 25, "the log may be on the same disk"
+            assert bridge.said().count("cannot be written to") == 1
             (tmp_path / "var").unlink()
-            until(bridge.is_ready, "it is kept as soon as it can be")
+            until("it is kept as soon as it can be", bridge.is_ready)
         assert json.loads((tmp_path / "var" / "elves-apps.json").read_text())[0]["version"] == "99"
 
 
@@ -177,7 +178,7 @@ def test_agent_info_is_a_list_where_the_file_says_so(tmp_path):
         settings = SIMPLE | {"mq.exchange": exchange, "mq.queue": queue, "mq.agentInfo": "list"}
         with Bridge(tmp_path, settings, "--no-hosts") as bridge, Module(exchange) as module:
             bridge.beat()
-            until(bridge.is_ready, "the queue serves")
+            until("the queue serves", bridge.is_ready)
             (found,) = module.call("agentInfo", {"ip": AGENT.ip})["mqbody"]["result"]
             assert found["asset"] == AGENT.id
             assert module.call("agentInfo", {"ip": "10.9.9.9"})["mqbody"]["result"] == []
@@ -190,7 +191,7 @@ def test_a_port_that_is_taken(tmp_path):
         with pytest.raises(AssertionError, match="meta elves ended"):
             second.start()
         assert second.stop() == 1
-        assert "cannot listen for elves-agents" in second.log()
+        assert "cannot listen for elves-agents" in second.said()
 
 
 def table(version: str) -> dict:
@@ -204,11 +205,11 @@ def test_mode_supervisor_goes_on_with_the_last_table_after_a_restart(tmp_path):
         with Bridge(tmp_path, settings, "--no-hosts") as bridge:
             with pytest.raises(Exception, match="no app table"):
                 bridge.beat()
-            until(bridge.is_ready, "the queue serves")
+            until("the queue serves", bridge.is_ready)
             with Module(exchange) as module:
                 module.cast("updateAppInfo", table("3.0.0"))
-                until(lambda: beaten(bridge) == {"testApp": "3.0.0"}, "the table is in force")
-            until((tmp_path / "var" / "elves-apps.json").exists, "and on the disk")
+                until("the table is in force", lambda: beaten(bridge) == {"testApp": "3.0.0"})
+            until("and on the disk", (tmp_path / "var" / "elves-apps.json").exists)
             bridge.stop(signal.SIGKILL)
             bridge.start()
             assert apps(bridge.beat()) == {"testApp": "3.0.0"}

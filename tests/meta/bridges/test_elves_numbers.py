@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from helpers.meta_server import until
+from lab.fleet import until
 from meta.bridges.elves.counters import COUNTERS, Numbers
 from meta.bridges.elves.rate_limited_log import REASONS, REMIND_EVERY, Reminder
 
@@ -22,7 +22,7 @@ def test_each_reason_is_said_once_and_again_after_a_while(reminder, caplog):
         reminder.say("away: %s", "no answer")
     assert caplog.messages == ["away: refused", "away: no answer"]
     caplog.clear()
-    until(lambda: reminder.say("away: %s", "refused") or caplog.messages, "again")
+    until("again", lambda: reminder.say("away: %s", "refused") or caplog.messages)
     assert caplog.messages == ["away: refused"]
     assert REMIND_EVERY == 60
 

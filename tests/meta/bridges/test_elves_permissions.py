@@ -6,9 +6,9 @@ import time
 import pytest
 from test_elves_rabbitmq import TABLE, Supervisor, serving, starting
 
-from helpers.meta_server import until
 from helpers.proxy import proxied
 from helpers.rabbitmq import PORT, Guest, Module, connect, names
+from lab.fleet import until
 from meta.bridges.elves.app_table_store import KeptTable
 from meta.bridges.elves.rabbitmq.connection import Connection
 from meta.bridges.elves.settings import Settings
@@ -72,7 +72,7 @@ def test_a_user_who_may_not_write_to_the_default_exchange_answers_by_the_configu
             assert json.loads(answer)["mqbody"]["flag"] == "true", key
             assert time.monotonic() - began < SOON
         ask(module, "nobody")
-        until(lambda: broker._numbers.get("answers_nobody_takes") == 1, "it is counted")
+        until("it is counted", lambda: broker._numbers.get("answers_nobody_takes") == 1)
         assert (broker._numbers.get("messages"), broker.is_connected) == (4, True), "each came once"
 
 
@@ -83,7 +83,7 @@ def test_a_user_who_may_not_write_at_all_still_takes_tables_and_names_the_reason
         for _ in range(5):
             ask(module, "", reply_to="amq.gen-nobody")
         module.cast("updateAppInfo", {"result": TABLE})
-        until(lambda: kept.table, "the table behind them is taken")
+        until("the table behind them is taken", lambda: kept.table)
     log = caplog.text
     assert "ACCESS_REFUSED" in log and "may not bind the queue" in log
 
@@ -116,7 +116,7 @@ def test_what_keeps_us_from_the_queue_is_named_once(guest, kept, caplog, changed
     counting = Counting()
     wanted = settings(guest)._replace(**changed)
     with starting(EXCHANGE, QUEUE, kept, settings=wanted, connect=counting) as broker:
-        until(lambda: reason in broker.trouble and counting.opened > 4, "it is tried again and again")
+        until("it is tried again and again", lambda: reason in broker.trouble and counting.opened > 4)
         assert not broker.is_connected
     assert [reason in line for line in caplog.text.splitlines() if "is away" in line] == [True]
 
@@ -128,7 +128,7 @@ def test_a_supervisor_is_asked_by_a_user_who_may_write_to_the_exchange_only(gues
         supervisor = Supervisor(module, EXCHANGE)
         with serving(EXCHANGE, QUEUE, kept, every=60, settings=settings(guest)):
             supervisor.answer({"flag": "true", "error": "", "result": TABLE})
-            until(lambda: kept.table and kept.table.apps_for("10.0.0.1") == {"a": "1.0.0"}, "its table is in force")
+            until("its table is in force", lambda: kept.table and kept.table.apps_for("10.0.0.1") == {"a": "1.0.0"})
 
 
 def test_an_answer_that_the_broker_does_not_confirm_is_given_up(kept):
@@ -141,7 +141,7 @@ def test_an_answer_that_the_broker_does_not_confirm_is_given_up(kept):
     ):
         proxy.hold(1)
         ask(module, "", reply_to="x")
-        until(lambda: b"heartbeat.t" in proxy.sent, "the answer is on its way")
+        until("the answer is on its way", lambda: b"heartbeat.t" in proxy.sent)
         began = time.monotonic()
         assert module.call("agentInfo", {"ip": "10.0.0.1"}, within=8), "the next one is answered"
         assert time.monotonic() - began < 7

@@ -9,8 +9,8 @@ import pytest
 from test_elves_rabbitmq import serving
 
 from helpers.amqp_bytes import Properties, field, long, table
-from helpers.meta_server import until
 from helpers.rabbitmq import Module, connect, names
+from lab.fleet import until
 from meta.bridges.elves.app_table_store import KeptTable
 from meta.bridges.elves.rabbitmq.connection import Connection
 from meta.bridges.elves.settings import Settings
@@ -238,7 +238,7 @@ def test_a_table_with_any_headers_counts(kept, named, broker):
     body = {"result": [{"app": "a", "version": "7", "agentList": ["10.0.0.1"]}]}
     message = json.dumps({"mqkey": "s.heartbeat.updateAppInfo", "mqtype": "cast", "mqbody": body}).encode()
     publish(named[0], "s.heartbeat", message, Properties(**HEADERS["a timestamp before 1970"]))
-    until(lambda: kept.table and kept.table.apps_for("10.0.0.1") == {"a": "7"}, "it is in force")
+    until("it is in force", lambda: kept.table and kept.table.apps_for("10.0.0.1") == {"a": "7"})
 
 
 def test_a_direct_reply_to_that_is_whole_is_answered(named, broker):
@@ -247,7 +247,7 @@ def test_a_direct_reply_to_that_is_whole_is_answered(named, broker):
     answers = []
     channel.basic_consume("amq.rabbitmq.reply-to", lambda *got: answers.append(got[3]), auto_ack=True)
     channel.basic_publish(named[0], "t.heartbeat", call(), pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
-    until(lambda: connection.process_data_events(0.01) or answers, "the answer")
+    until("the answer", lambda: connection.process_data_events(0.01) or answers)
     connection.close()
     assert json.loads(answers[0])["mqbody"]["flag"] == "true"
 
@@ -264,7 +264,7 @@ def test_a_queue_that_is_full_and_refuses_the_answer(module, named):
 def test_an_answer_to_our_own_queue_ends_there(module, broker, named):
     before = broker._numbers.get("messages")
     publish(named[0], "t.heartbeat", call(), Properties(reply_to=named[1]))
-    until(lambda: broker._numbers.get("messages") == before + 2, "the answer came to ourselves")
+    until("the answer came to ourselves", lambda: broker._numbers.get("messages") == before + 2)
     assert module.call("agentInfo", {"ip": "10.0.0.1"})["mqbody"]["flag"] == "true"
     assert broker._numbers.get("messages") == before + 3
 

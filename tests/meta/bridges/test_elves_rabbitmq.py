@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from helpers.amqp_bytes import Properties, field, table
-from helpers.meta_server import until
 from helpers.rabbitmq import Module, connect, names
+from lab.fleet import until
 from meta.bridges.elves.app_table_store import KeptTable
 from meta.bridges.elves.counters import Numbers
 from meta.bridges.elves.online_agents import OnlineAgents
@@ -46,7 +46,7 @@ def starting(exchange: str, queue: str, kept: KeptTable, every: float = 0, setti
 @contextmanager
 def serving(*wanted: Any, **given: Any):
     with starting(*wanted, **given) as broker:
-        until(lambda: broker.is_connected, "the queue serves")
+        until("the queue serves", lambda: broker.is_connected)
         yield broker
 
 
@@ -97,8 +97,8 @@ def test_the_documented_form_answers_at_the_id(module, named, how):
 
 def test_update_app_info_is_kept_before_it_is_acknowledged(module, kept, named):
     module.cast("updateAppInfo", {"result": TABLE})
-    until(lambda: kept.table and kept.table.apps_for("10.0.0.1") == {"a": "1.0.0"}, "the table is in force")
-    until(lambda: depth(named[1]) == 0, "it is acknowledged")
+    until("the table is in force", lambda: kept.table and kept.table.apps_for("10.0.0.1") == {"a": "1.0.0"})
+    until("it is acknowledged", lambda: depth(named[1]) == 0)
 
 
 def test_a_request_whose_ip_is_no_text_is_answered(module):
@@ -124,12 +124,12 @@ def test_a_table_that_cannot_be_kept_stays_with_the_broker(named, tmp_path):
     kept = KeptTable(tmp_path / "var" / "table.json")
     with serving(*named, kept), Module(named[0]) as module:
         module.cast("updateAppInfo", {"result": TABLE})
-        until(lambda: kept.table, "it is in force")
+        until("it is in force", lambda: kept.table)
         assert module.call("agentInfo", {"ip": "10.0.0.1"})["mqbody"]["flag"] == "true", "the others are served"
-    until(lambda: depth(named[1]) == 1, "it is in the queue again")
+    until("it is in the queue again", lambda: depth(named[1]) == 1)
     (tmp_path / "var").unlink()
     with serving(*named, KeptTable(tmp_path / "var" / "table.json")):
-        until(lambda: (tmp_path / "var" / "table.json").exists(), "it is kept")
+        until("it is kept", lambda: (tmp_path / "var" / "table.json").exists())
     assert depth(named[1]) == 0
 
 
@@ -140,7 +140,7 @@ def test_what_comes_while_we_are_away_waits(named, kept):
         module.cast("updateAppInfo", {"result": TABLE})
         assert kept.table is None
         with serving(*named, kept):
-            until(lambda: kept.table, "it was not lost")
+            until("it was not lost", lambda: kept.table)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_what_comes_while_we_are_away_waits(named, kept):
 def test_a_malformed_message_is_dropped_and_the_next_one_served(module, broker, named, body):
     module.send(body, reply_to="nobody")
     assert module.call("agentInfo", {"ip": "10.0.0.1"})["mqbody"]["flag"] == "true"
-    until(lambda: depth(named[1]) == 0, "it is acknowledged")
+    until("it is acknowledged", lambda: depth(named[1]) == 0)
     assert broker._numbers.get("messages_dropped") == 1
 
 
@@ -198,12 +198,12 @@ def test_the_supervisor_is_asked_and_its_table_taken(named, kept):
         with serving(*named, kept, every=0.3):
             question = supervisor.answer({"flag": "true", "error": "", "result": TABLE})
             assert question == {"mqkey": "heartbeat.supervisor.appAuthInfo", "mqtype": "call", "mqbody": {}}
-            until(lambda: kept.table and kept.table.apps_for("10.0.0.1") == {"a": "1.0.0"}, "its table is in force")
+            until("its table is in force", lambda: kept.table and kept.table.apps_for("10.0.0.1") == {"a": "1.0.0"})
             supervisor.answer({"flag": "false", "error": "[500]"})
             supervisor.answer({"flag": "true", "result": json.dumps([{**TABLE[0], "version": "2"}])})
             until(
-                lambda: kept.table.apps_for("10.0.0.1") == {"a": "2"},
                 "the failed call is forgotten, the next one taken",
+                lambda: kept.table.apps_for("10.0.0.1") == {"a": "2"},
             )
 
 
@@ -219,7 +219,7 @@ def test_an_exchange_and_a_queue_that_are_there_are_used_as_they_are(named, kept
 
 def test_a_queue_that_somebody_deletes_is_made_again(module, named):
     module.channel.queue_delete(named[1])
-    until(lambda: served(module), "the queue is back")
+    until("the queue is back", lambda: served(module))
 
 
 @pytest.mark.timed
@@ -233,8 +233,8 @@ def test_a_quorum_queue_that_is_deleted_and_made_again_is_served(named, kept):
         assert module.call("agentInfo", {"ip": "10.0.0.1"})["mqbody"]["flag"] == "true"
         channel.queue_delete(named[1])
         channel.queue_declare(named[1], durable=True, arguments=quorum)
-        until(lambda: served(module), "its messages reach us")
-        until(lambda: broker.is_connected, "and all is well")
+        until("its messages reach us", lambda: served(module))
+        until("and all is well", lambda: broker.is_connected)
     connection.close()
 
 
@@ -245,7 +245,7 @@ def test_one_that_waits_while_another_instance_is_the_single_active_consumer(nam
     channel.basic_consume(named[1], lambda *_: None)
     with serving(*named, kept, bind_every=0.1) as broker, Module(named[0]) as module:
         looked = broker._next_bind
-        until(lambda: broker._next_bind > looked + 1, "it was looked after")
+        until("it was looked after", lambda: broker._next_bind > looked + 1)
         assert module.channel.queue_declare(named[1], passive=True).method.consumer_count == 2
     assert not [line for line in caplog.messages if "is away" in line]
     connection.close()
@@ -285,13 +285,13 @@ def test_tables_that_cannot_be_kept_leave_room_for_calls(named, tmp_path, caplog
             began = time.monotonic()
             assert module.call("agentInfo", {"ip": "10.0.0.1"})["mqbody"]["flag"] == "true"
             assert time.monotonic() - began < 1
-        until(lambda: not kept.save_again(time.monotonic()) and kept._next_try > began + 2, "it was tried again")
+        until("it was tried again", lambda: not kept.save_again(time.monotonic()) and kept._next_try > began + 2)
         assert broker.is_connected and kept.table.apps_for("10.0.0.1") == {"a": "11"}
-    until(lambda: depth(named[1]) == 1, "the newest is in the queue again, and no other")
+    until("the newest is in the queue again, and no other", lambda: depth(named[1]) == 1)
     assert len([line for line in caplog.messages if "cannot be written to" in line]) == 1
     (tmp_path / "var").unlink()
     with serving(*named, KeptTable(tmp_path / "var" / "table.json")) as broker:
-        until(lambda: (tmp_path / "var" / "table.json").exists(), "it is kept")
+        until("it is kept", lambda: (tmp_path / "var" / "table.json").exists())
         assert broker._kept.table.apps_for("10.0.0.1") == {"a": "11"}
 
 
@@ -301,12 +301,12 @@ def test_a_table_is_acknowledged_as_soon_as_the_disk_takes_it(named, tmp_path, c
     kept = KeptTable(tmp_path / "var" / "table.json")
     with serving(*named, kept), Module(named[0]) as module:
         module.cast("updateAppInfo", {"result": TABLE})
-        until(lambda: "is in force but cannot be written" in caplog.text, "it is in force")
+        until("it is in force", lambda: "is in force but cannot be written" in caplog.text)
         (tmp_path / "var").unlink()
-        until(lambda: kept.is_saved, "it is kept")
+        until("it is kept", lambda: kept.is_saved)
     assert depth(named[1]) == 0
     said = f"the app table is written to {tmp_path / 'var' / 'table.json'} again"
-    until(lambda: said in caplog.messages, "that is said")
+    until("that is said", lambda: said in caplog.messages)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_a_table_is_acknowledged_as_soon_as_the_disk_takes_it(named, tmp_path, c
 def test_why_it_is_away_is_told(kept, caplog, changed, reason):
     settings = DEFAULTS._replace(**changed)
     with starting("elves", "heartbeat", kept, settings=settings) as broker:
-        until(lambda: reason in broker.trouble, "the reason")
+        until("the reason", lambda: reason in broker.trouble)
     line = f"RabbitMQ at {settings.mq_ip}:{settings.mq_port} is away, trying again: {broker.trouble}"
     assert caplog.messages.count(line) == 1
 
@@ -332,7 +332,7 @@ def test_what_takes_connections_and_says_nothing_is_away_and_no_error_of_ours(ke
         settings = DEFAULTS._replace(mq_port=silent.getsockname()[1])
         quick = partial(Connection, open_within=0.3)
         with starting("elves", "heartbeat", kept, settings=settings, connect=quick) as broker:
-            until(lambda: broker.trouble != "not yet connected", "the reason")
+            until("the reason", lambda: broker.trouble != "not yet connected")
     place = f"RabbitMQ at 127.0.0.1:{settings.mq_port}"
     assert [record.message for record in caplog.records if place in record.message] == [
         f"{place} is away, trying again: the server there did not speak AMQP within 0.3 s"
@@ -343,14 +343,14 @@ def test_an_exchange_that_was_deleted_and_made_again_is_bound_again(named, kept)
     with serving(*named, kept, bind_every=0.3), Module(named[0]) as module:
         module.channel.exchange_delete(named[0])
         module.channel.exchange_declare(named[0], "topic", durable=True)
-        until(lambda: served(module), "its messages reach us")
+        until("its messages reach us", lambda: served(module))
     assert BIND_EVERY < 60
 
 
 def test_a_binding_that_was_removed_is_made_again(named, kept):
     with serving(*named, kept, bind_every=0.3), Module(named[0]) as module:
         module.channel.queue_unbind(named[1], named[0], "*.heartbeat")
-        until(lambda: served(module), "messages reach us")
+        until("messages reach us", lambda: served(module))
 
 
 @pytest.mark.parametrize("kind", ["direct", "fanout", "headers"])
@@ -359,11 +359,11 @@ def test_an_exchange_that_is_no_topic_is_refused_until_it_is_one(named, kept, ki
     channel = connection.channel()
     channel.exchange_declare(named[0], kind, durable=kind == "direct")
     with starting(*named, kept) as broker:
-        until(lambda: "is no topic" in broker.trouble, "the reason")
+        until("the reason", lambda: "is no topic" in broker.trouble)
         assert not broker.is_connected
         assert f"the exchange {named[0]} is no topic: delete it, or name another one in mq.exchange" in caplog.text
         channel.exchange_delete(named[0])
-        until(lambda: broker.is_connected, "it is made as it must be, and served")
+        until("it is made as it must be, and served", lambda: broker.is_connected)
     connection.close()
 
 
@@ -380,4 +380,4 @@ def test_an_answer_of_the_supervisor_with_any_headers_counts(named, kept, header
                 correlation_id=question.correlation_id, headers=table(field("T", value.to_bytes(8, "big")))
             )
             module.channel.basic_publish("", question.reply_to, json.dumps(message).encode(), known)
-            until(lambda: kept.table and kept.table.apps_for("10.0.0.1") == {"a": "1.0.0"}, "its table is in force")
+            until("its table is in force", lambda: kept.table and kept.table.apps_for("10.0.0.1") == {"a": "1.0.0"})

@@ -19,7 +19,8 @@ from thrift.transport.TTransport import TBufferedTransport, TMemoryBuffer
 from thriftpy2.thrift import TApplicationException as OurException
 
 from helpers.elves import AGENT, RECORDED, agent, beat, receive, serving
-from helpers.meta_server import PATIENCE, until
+from helpers.meta_server import PATIENCE
+from lab.fleet import until
 from meta.bridges.elves.heartbeat import Undecided
 from meta.bridges.elves.limits import MAX_MESSAGE
 from meta.bridges.elves.thrift import codec
@@ -348,7 +349,7 @@ def test_hostile_bytes_close_their_connection_at_once_and_nothing_else(patient, 
             assert time.perf_counter() - began < 5, "not only at the deadline"
         good.sendall(RECORDED)
         assert receive(good)
-    until(lambda: server.held == 0, "nothing of it is held")
+    until("nothing of it is held", lambda: server.held == 0)
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -401,7 +402,7 @@ def test_dripping_moves_no_deadline(impatient):
                 sent += 1
                 time.sleep(0.02)  # the pace of the attack, not a wait for anything
         assert 0.2 < time.perf_counter() - began < 2
-    until(lambda: not server.connections, "the connection is forgotten")
+    until("the connection is forgotten", lambda: not server.connections)
 
 
 def test_single_bytes_that_come_quickly_are_a_message(port):
@@ -423,21 +424,21 @@ def test_who_takes_no_answers_is_closed_and_costs_little():
         with pytest.raises(OSError, match=r"timed out|reset|Broken pipe"):
             while True:
                 connection.sendall(RECORDED * 100)
-        until(lambda: not server.connections, "it is closed")
+        until("it is closed", lambda: not server.connections)
         assert server.numbers.get("thrift_connections") == 1
 
 
 def test_more_connections_than_there_may_be_are_closed_and_the_others_served():
     with serving(answer, max_connections=3) as (port, server):
         idle = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(3)]
-        until(lambda: len(server.connections) == 3, "they are there")
+        until("they are there", lambda: len(server.connections) == 3)
         with socket.create_connection(("127.0.0.1", port), PATIENCE) as one_too_many:
             assert closed(one_too_many)
         idle[0].sendall(RECORDED)
         assert receive(idle[0])
         for connection in idle:
             connection.close()
-        until(lambda: not server.connections, "they are gone")
+        until("they are gone", lambda: not server.connections)
         assert beat(port)
 
 
@@ -447,11 +448,11 @@ def test_incomplete_messages_of_all_connections_share_a_bound():
         connections = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(10)]
         for connection in connections:
             connection.sendall(begun)
-        until(lambda: server.numbers.get("thrift_refused") >= 6, "those that are too many are closed")
+        until("those that are too many are closed", lambda: server.numbers.get("thrift_refused") >= 6)
         assert server.held <= 200_000
         for connection in connections:
             connection.close()
-        until(lambda: server.held == 0, "nothing is held")
+        until("nothing is held", lambda: server.held == 0)
 
 
 @pytest.mark.timed

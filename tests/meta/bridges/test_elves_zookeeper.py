@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import pytest
 from kazoo.client import KazooClient
 
-from helpers.meta_server import until
 from helpers.zookeeper import ZooKeeper
+from lab.fleet import until
 from meta.bridges.elves.counters import Numbers
 from meta.bridges.elves.online_agents import OnlineAgents
 from meta.bridges.elves.translator import Agent
@@ -59,7 +59,7 @@ def test_the_layout_is_the_java_modules(zookeeper, client, root):
     with instance(zookeeper.hosts, root) as one:
         one.beat("10.0.0.1")
         path = f"{root}/heartbeat/agent/10.0.0.1"
-        until(lambda: client.exists(path), "the agent is written")
+        until("the agent is written", lambda: client.exists(path))
         data, stat = client.get(path)
         node = json.loads(data)
         assert abs(node["checkTime"] / 1000 - time.time()) < 10
@@ -67,7 +67,7 @@ def test_the_layout_is_the_java_modules(zookeeper, client, root):
         assert stat.ephemeralOwner == 0, "persistent"
         (name,) = registered(client, root)
         assert name.isdigit() and client.exists(f"{root}/heartbeat/{name}").ephemeralOwner
-    until(lambda: not registered(client, root), "who stops is no longer registered")
+    until("who stops is no longer registered", lambda: not registered(client, root))
     assert client.exists(path)
 
 
@@ -76,10 +76,10 @@ def test_two_instances_share_their_agents(zookeeper, client, root):
         one.beat("10.0.0.1")
         two.beat("10.0.0.2")
         both = ["10.0.0.1", "10.0.0.2"]
-        until(lambda: one.ips() == both == two.ips(), "each knows both")
-        until(lambda: len(registered(client, root)) == 2, "both are registered")
+        until("each knows both", lambda: one.ips() == both == two.ips())
+        until("both are registered", lambda: len(registered(client, root)) == 2)
         two.beat("10.0.0.1", "moved")
-        until(lambda: one.online.find("10.0.0.1", "moved", time.time()), "the later beat counts")
+        until("the later beat counts", lambda: one.online.find("10.0.0.1", "moved", time.time()))
 
 
 def test_a_java_instance_stands_beside_ours(zookeeper, client, root):
@@ -88,26 +88,26 @@ def test_a_java_instance_stands_beside_ours(zookeeper, client, root):
             "checkTime": int(time.time() * 1000),
             "agent": {"id": "J", "ip": "10.0.0.9", "version": "1", "apps": "{}"},
         }
-        until(lambda: registered(client, root), "registered")
+        until("registered", lambda: registered(client, root))
         client.create(f"{root}/heartbeat/agent/10.0.0.9", json.dumps(node).encode(), makepath=True)
-        until(lambda: one.ips() == ["10.0.0.9"], "what Java wrote is known")
+        until("what Java wrote is known", lambda: one.ips() == ["10.0.0.9"])
         for ip, data in (("10.0.0.8", b"garbage"), ("10.0.0.7", b"")):
             client.create(f"{root}/heartbeat/agent/{ip}", data)
         client.delete(f"{root}/heartbeat/agent/10.0.0.9")
-        until(lambda: one.ips() == [], "and what it removed is gone")
+        until("and what it removed is gone", lambda: one.ips() == [])
 
 
 def test_agents_of_before_are_known_after_a_restart(zookeeper, root):
     with instance(zookeeper.hosts, root) as one:
         one.beat("10.0.0.1")
-        until(lambda: not one.sharing._writes._pending, "written")
+        until("written", lambda: not one.sharing._writes._pending)
     with instance(zookeeper.hosts, root) as two:
-        until(lambda: two.ips() == ["10.0.0.1"], "read")
+        until("read", lambda: two.ips() == ["10.0.0.1"])
 
 
 def test_what_was_heard_just_before_the_stop_is_written(zookeeper, client, root):
     with instance(zookeeper.hosts, root) as one:
-        until(lambda: one.sharing.is_connected, "connected")
+        until("connected", lambda: one.sharing.is_connected)
         for number in range(700):
             one.beat(f"10.0.1.{number}")
     assert len(client.get_children(f"{root}/heartbeat/agent")) == 700
@@ -115,19 +115,19 @@ def test_what_was_heard_just_before_the_stop_is_written(zookeeper, client, root)
 
 def test_a_lost_session_is_replaced(zookeeper, client, root):
     with instance(zookeeper.hosts, root) as one:
-        until(lambda: registered(client, root), "registered")
+        until("registered", lambda: registered(client, root))
         before = registered(client, root)
         session, password = one.sharing._client.client_id
         thief = KazooClient(zookeeper.hosts, client_id=(session, password), timeout=2)
         thief.start(20)  # the session moves to another connection, and ends with it
         thief.stop()
         thief.close()
-        until(lambda: registered(client, root) not in ([], before), "registered anew")
+        until("registered anew", lambda: registered(client, root) not in ([], before))
         one.beat("10.0.0.1")
-        until(lambda: client.exists(f"{root}/heartbeat/agent/10.0.0.1"), "and writes")
+        until("and writes", lambda: client.exists(f"{root}/heartbeat/agent/10.0.0.1"))
         with instance(zookeeper.hosts, root) as two:
             two.beat("10.0.0.2")
-            until(lambda: "10.0.0.2" in one.ips(), "and reads")
+            until("and reads", lambda: "10.0.0.2" in one.ips())
 
 
 def test_zookeeper_killed_and_started(tmp_path):
@@ -137,14 +137,14 @@ def test_zookeeper_killed_and_started(tmp_path):
         instance(server.hosts, "/elves") as two,
     ):
         one.beat("10.0.0.1")
-        until(lambda: two.ips() == ["10.0.0.1"], "shared")
+        until("shared", lambda: two.ips() == ["10.0.0.1"])
         server.kill()
-        until(lambda: not one.sharing.is_connected and not two.sharing.is_connected, "away")
+        until("away", lambda: not one.sharing.is_connected and not two.sharing.is_connected)
         one.beat("10.0.0.2")
         assert (one.ips(), two.ips()) == (["10.0.0.1", "10.0.0.2"], ["10.0.0.1"]), "each goes on with what it knows"
         server.start()
         began = time.monotonic()
-        until(lambda: two.ips() == ["10.0.0.1", "10.0.0.2"], "shared again")
+        until("shared again", lambda: two.ips() == ["10.0.0.1", "10.0.0.2"])
         assert time.monotonic() - began < 15
 
 

@@ -11,9 +11,9 @@ from kazoo.client import KazooClient
 from kazoo.security import OPEN_ACL_UNSAFE, READ_ACL_UNSAFE
 from test_elves_zookeeper import instance, registered
 
-from helpers.meta_server import until
 from helpers.proxy import proxied
 from helpers.zookeeper import ZooKeeper
+from lab.fleet import until
 from meta.bridges.elves.counters import Numbers
 from meta.bridges.elves.translator import Agent
 from meta.bridges.elves.zookeeper.writes import Writes
@@ -67,7 +67,7 @@ def test_what_fails_for_one_agent_costs_this_agent_only_and_is_tried_again(clien
     writes.note(agent("10.0.0.100"))
     writes.write(client)
     assert client.exists(f"{root}/agent/10.0.0.100"), "the next one is not kept waiting"
-    until(lambda: writes.write(client) or numbers.get("agents_not_shared") == 2, "it is tried again")
+    until("it is tried again", lambda: writes.write(client) or numbers.get("agents_not_shared") == 2)
 
 
 def test_what_failed_is_written_when_it_can_be(client, root):
@@ -79,7 +79,7 @@ def test_what_failed_is_written_when_it_can_be(client, root):
     writes.write(client)
     client.delete(path)
     client.create(path, b"", acl=OPEN_ACL_UNSAFE)
-    until(lambda: writes.write(client) or client.get(path)[0], "it is written")
+    until("it is written", lambda: writes.write(client) or client.get(path)[0])
     assert json.loads(client.get(path)[0])["agent"]["ip"] == "10.9.9.9" and not len(writes)
 
 
@@ -92,7 +92,7 @@ def test_two_instances_that_write_the_same_new_agents_at_once(client, root, zook
 
     def work(writes: Writes) -> None:
         with connected(zookeeper.hosts) as own:
-            until(lambda: writes.write(own) or not len(writes), "all are written")
+            until("all are written", lambda: writes.write(own) or not len(writes))
 
     threads = [threading.Thread(target=work, args=(writes,)) for writes in both]
     for thread in threads:
@@ -106,17 +106,17 @@ def test_two_instances_that_write_the_same_new_agents_at_once(client, root, zook
 @pytest.mark.long
 def test_an_agent_whose_node_breaks_the_connection_is_found(tmp_path):
     with ZooKeeper(tmp_path / "zk", max_buffer=20_000) as server, instance(server.hosts, "/elves") as one:
-        until(lambda: one.sharing.is_connected, "connected")
+        until("connected", lambda: one.sharing.is_connected)
         for known in many(agent("10.9.9.9", **{f"app{n}": "9" * 100 for n in range(300)})):
             one.sharing.note(known)
         with connected(server.hosts) as client:
             until(
+                "all others",
                 lambda: (
                     client.exists("/elves/heartbeat/agent") and len(client.get_children("/elves/heartbeat/agent")) == 39
                 ),
-                "all others",
             )
-        until(lambda: one.sharing._writes._set_aside.keys() == {"10.9.9.9"}, "and it is set aside")
+        until("and it is set aside", lambda: one.sharing._writes._set_aside.keys() == {"10.9.9.9"})
 
 
 def away(caplog) -> list[str]:
@@ -133,9 +133,9 @@ def away(caplog) -> list[str]:
 )
 def test_away_from_the_start_it_is_said_once_with_the_reason(hosts, reason, caplog):
     with instance(hosts, "/elves") as one:
-        until(lambda: away(caplog), "it is said")
+        until("it is said", lambda: away(caplog))
         began = time.monotonic()
-        until(lambda: time.monotonic() - began > 2, "and tried again")
+        until("and tried again", lambda: time.monotonic() - began > 2)
         assert reason in one.sharing.trouble
     lines = away(caplog)
     assert (
@@ -147,23 +147,23 @@ def test_a_server_that_refuses_our_node_is_reported_as_one_that_is_away(zookeepe
     client.create(root, b"", acl=READ_ACL_UNSAFE)
     with instance(zookeeper.hosts, root) as one:
         one.beat("10.0.0.1")
-        until(lambda: one.sharing.trouble == "does not register this instance: NoAuthError", "the reason")
+        until("the reason", lambda: one.sharing.trouble == "does not register this instance: NoAuthError")
         began = time.monotonic()
-        until(lambda: time.monotonic() - began > 2.5, "it is tried again")
+        until("it is tried again", lambda: time.monotonic() - began > 2.5)
         assert [line for line in caplog.messages if "does not register this instance" in line] == [
             f"ZooKeeper at {zookeeper.hosts} does not register this instance, trying again: NoAuthError"
         ]
         client.delete(root)
-        until(lambda: client.exists(f"{root}/heartbeat/agent/10.0.0.1"), "the agent is shared")
-        until(lambda: one.sharing.trouble == "", "all is well")
+        until("the agent is shared", lambda: client.exists(f"{root}/heartbeat/agent/10.0.0.1"))
+        until("all is well", lambda: one.sharing.trouble == "")
 
 
 def test_a_server_that_comes_later_is_found(tmp_path, caplog):
     server = ZooKeeper(tmp_path / "zk")
     with instance(server.hosts, "/elves") as one:
-        until(lambda: away(caplog), "it is said")
+        until("it is said", lambda: away(caplog))
         with server:
-            until(lambda: one.sharing.is_connected, "connected")
+            until("connected", lambda: one.sharing.is_connected)
 
 
 @contextmanager
@@ -197,24 +197,24 @@ def test_another_service_in_its_place_is_outlived(tmp_path, caplog, says):
     with instance(server.hosts, "/elves") as one:
         one.beat("10.0.0.1")
         with something_else(server.port, says) as asked:
-            until(lambda: asked.is_set() and away(caplog), "the trouble is said")
+            until("the trouble is said", lambda: asked.is_set() and away(caplog))
         with server, connected(server.hosts) as client:
-            until(lambda: client.exists("/elves/heartbeat/agent/10.0.0.1"), "ZooKeeper is there now")
+            until("ZooKeeper is there now", lambda: client.exists("/elves/heartbeat/agent/10.0.0.1"))
 
 
 @pytest.mark.long
 def test_a_server_that_has_lost_its_data_is_served_again(tmp_path):
     with ZooKeeper(tmp_path / "zk") as server, instance(server.hosts, "/elves") as one:
         one.beat("10.0.0.1")
-        until(lambda: one.sharing._registered_in and not len(one.sharing._writes), "registered and written")
+        until("registered and written", lambda: one.sharing._registered_in and not len(one.sharing._writes))
         for number in range(50):
             one.beat(f"10.0.1.{number}")
-        until(lambda: not len(one.sharing._writes), "written")
+        until("written", lambda: not len(one.sharing._writes))
         server.kill()
         server.forget()
         server.start()
         with connected(server.hosts) as client:
-            until(lambda: client.exists("/elves/heartbeat/agent/10.0.1.49"), "what we heard is there again")
+            until("what we heard is there again", lambda: client.exists("/elves/heartbeat/agent/10.0.1.49"))
             assert len(registered(client, "/elves")) == 1
 
 
@@ -223,16 +223,16 @@ def test_a_node_whose_creation_was_cut_off_is_found(zookeeper, client, root):
     with proxied(zookeeper.port) as proxy:
         proxy.hold_after(b"/heartbeat/\0\0\0\0")  # the request that creates it
         with instance(f"127.0.0.1:{proxy.port}", root) as one:
-            (made,) = until(lambda: registered(client, root), "the server has made it")
+            (made,) = until("the server has made it", lambda: registered(client, root))
             assert not one.sharing._registered_in
             proxy.cut()
-            until(lambda: one.sharing._registered_in, "registered")
+            until("registered", lambda: one.sharing._registered_in)
             assert registered(client, root) == [made]
 
 
 @pytest.mark.long
 def test_a_node_of_ours_that_was_deleted_is_made_again(zookeeper, client, root):
     with instance(zookeeper.hosts, root, look_every=0.2):
-        (name,) = until(lambda: registered(client, root), "registered")
+        (name,) = until("registered", lambda: registered(client, root))
         client.delete(f"{root}/heartbeat/{name}")
-        until(lambda: registered(client, root) not in ([], [name]), "registered again")
+        until("registered again", lambda: registered(client, root) not in ([], [name]))

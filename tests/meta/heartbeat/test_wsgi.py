@@ -9,8 +9,8 @@ from contextlib import closing
 import msgspec
 import pytest
 
-from helpers.meta_server import until
 from helpers.threads import in_threads
+from lab.fleet import until
 from meta.access.clients import ip_network
 from meta.access.tokens import mint
 from meta.edits import operations
@@ -341,7 +341,7 @@ class Crowd:
         self.answers.append(Asked(self._front, sent))
 
     def wait(self):
-        until(lambda: all(body.begun.is_set() for body in self.bodies), "all of them are being read")
+        until("all of them are being read", lambda: all(body.begun.is_set() for body in self.bodies))
 
     def end(self):
         for body in self.bodies:

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from helpers.meta_api import World, record
 from helpers.meta_people import Person
-from helpers.meta_server import MetaServer, meta, until
+from helpers.meta_server import MetaServer, meta
+from lab.fleet import until
 from meta.records.history import Edit
 from meta.records.model import Ban, Override, Record, RecordSet, Release
 from meta.records.removals import mass_removal
@@ -264,7 +265,7 @@ def test_by_sighup_it_is_refused_and_logged_and_a_restart_keeps_the_former_recor
     server, file = managed
     file.write_text(yaml("a"))
     os.kill(server.pid, signal.SIGHUP)
-    until(lambda: f"2 of 3 agents would be gone: b, c {CUT}{remedy(server)}" in server.log(), "the refusal is logged")
+    until("the refusal is logged", lambda: f"2 of 3 agents would be gone: b, c {CUT}{remedy(server)}" in server.said())
     assert agents_of(server) == ["a", "b", "c"]
     assert server.ask("GET", "/ready").text == "ready"
     assert server.stop() == 0
@@ -273,7 +274,7 @@ def test_by_sighup_it_is_refused_and_logged_and_a_restart_keeps_the_former_recor
     ready = server.ask("GET", "/ready")
     words = f"{file} is not in force: 2 of 3 agents would be gone: b, c {CUT}{remedy(server)}"
     assert (ready.status, ready.text) == (503, f"{words}\n")
-    assert words in server.log()
+    assert words in server.said()
     assert reload(server, "--yes").returncode == 0
     assert (agents_of(server), server.ask("GET", "/ready").text) == (["a"], "ready")
     file.write_text("agents: []\n")
@@ -323,7 +324,7 @@ def test_a_file_that_is_refused_for_what_it_holds_is_no_good_to_check_and_waits_
     assert ready.status == 503
     assert ready.text.startswith(f"{file} is not in force: ")
     assert words in ready.text
-    assert "the former ones stay in force" in server.log()
+    assert "the former ones stay in force" in server.said()
     file.write_text(yaml("a", "b", "c"))
     assert reload(server).returncode == 0
     assert server.ask("GET", "/ready").text == "ready"
@@ -386,7 +387,7 @@ def test_of_several_metas_that_wait_all_are_ready_when_the_file_is_confirmed_at_
     with server, MetaServer(file.parent, file) as other:
         assert [one.ask("GET", "/ready").status for one in (server, other)] == [503, 503]
         assert reload(server, "--yes").returncode == 0
-        until(lambda: other.ask("GET", "/ready").text == "ready", "the other has the same records in force")
+        until("the other has the same records in force", lambda: other.ask("GET", "/ready").text == "ready")
         assert agents_of(other) == ["a"]
 
 
@@ -399,7 +400,7 @@ def test_with_a_whole_file_again_a_meta_that_waited_is_ready(managed):
     assert server.ask("GET", "/ready").status == 503
     file.write_text(yaml("a", "b", "c", "d"))
     os.kill(server.pid, signal.SIGHUP)
-    until(lambda: server.ask("GET", "/ready").status == 200, "the whole file is in force")
+    until("the whole file is in force", lambda: server.ask("GET", "/ready").status == 200)
     assert agents_of(server) == ["a", "b", "c", "d"]
 
 

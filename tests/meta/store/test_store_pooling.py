@@ -90,7 +90,7 @@ def test_a_start_tells_of_the_time_outs_once(url, tmp_path):
         MetaServer(tmp_path, file, "--database", pooled) as server,
     ):
         assert server.beat("h1")["desiredAgents"] == []
-        assert server.log().count("does not take the time-outs") == 1
+        assert server.said().count("does not take the time-outs") == 1
 
 
 @pytest.mark.long

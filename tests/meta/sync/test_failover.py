@@ -8,7 +8,7 @@ import pytest
 
 from helpers.databases import KINDS, connected, database, execute
 from helpers.keeping import NOW, Meta, Sometimes, Standby, held, known, restarted, settle
-from helpers.meta_server import until
+from lab.fleet import until
 from meta.access.tokens import Token
 from meta.errors import TryLater
 from meta.records.history import Edit
@@ -557,7 +557,7 @@ def test_a_meta_follows_while_as_many_as_it_has_connections_wait_for_the_head(ur
         with ThreadPoolExecutor(len(tokens)) as rack, connected(url) as frozen:
             frozen.exec_driver_sql("SELECT * FROM head FOR UPDATE")
             waiting = [rack.submit(store.add_token, token) for token in tokens]
-            until(lambda: pool.checkedout() == len(tokens), "all connections are taken")
+            until("all connections are taken", lambda: pool.checkedout() == len(tokens))
             begin = time.monotonic()
             keeper.step(NOW + 1)
             assert (keeper.condition(NOW + 1).trouble, keeper.refusing) == ("", "")

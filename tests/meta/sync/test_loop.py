@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from helpers.databases import KINDS, connected, database, execute
 from helpers.keeping import NOW, Meta, Sometimes, restarted, settle
-from helpers.meta_server import until
+from lab.fleet import until
 from meta.access.tokens import Token, mint
 from meta.edits.unlabelling import Unlabelling
 from meta.errors import TryLater, Unknown
@@ -76,7 +76,7 @@ def test_the_thread_writes_within_a_second_or_so_and_the_rest_when_it_stops(meta
     meta = metas(now=time.time())
     meta.keeper.start()
     meta.beat("h1", A1, now=time.time())
-    until(lambda: not meta.table.waiting and list(meta.store.load_hosts()), "h1 is written")
+    until("h1 is written", lambda: not meta.table.waiting and list(meta.store.load_hosts()))
     meta.beat("h1", A2, now=time.time())
     meta.beat("h2", A1, now=time.time())
     assert meta.keeper.close(10)
@@ -349,19 +349,19 @@ def test_two_metas_see_each_others_hosts_records_and_tokens_soon(metas):
     one.keeper.start()
     other.keeper.start()
     one.beat("h", A1, now=time.time())
-    until(lambda: other.table.get("h"), "the other one knows h")
+    until("the other one knows h", lambda: other.table.get("h"))
     other.edit("9")
-    until(lambda: one.table.classes.records.revision == 1, "the record is in force here too")
+    until("the record is in force here too", lambda: one.table.classes.records.revision == 1)
     _, hashed = mint("operator")
     token = one.store.add_token(Token(0, "operator", "ann", "editor", hashed, NOW)).token
-    until(lambda: other.tokens.all() == [token], "ann is known there")
+    until("ann is known there", lambda: other.tokens.all() == [token])
     other.store.revoke_token(token.id, NOW)
-    until(lambda: any(token.revoked for token in one.tokens.all()), "ann is known there no more")
+    until("ann is known there no more", lambda: any(token.revoked for token in one.tokens.all()))
     other.table.retire("h", time.time())
-    until(one.table.retired, "h is retired here too")
+    until("h is retired here too", one.table.retired)
     one.beat("h", A2, now=time.time())
-    until(lambda: not other.table.retired(), "h is back there too")
-    until(lambda: one.hosts() == other.hosts(), "both know the same")
+    until("h is back there too", lambda: not other.table.retired())
+    until("both know the same", lambda: one.hosts() == other.hosts())
 
 
 @pytest.mark.long
