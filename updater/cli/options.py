@@ -46,11 +46,12 @@ def a_layout(config_file: Path, root: Path | None) -> "Layout":
 
 def a_host(config_file: Path, root: Path | None) -> "Host":
     """The host as the options describe it, for reading only. Raises Misconfigured."""
-    from updater.host import config
+    from updater.host import config, preflight
     from updater.host.context import Host, connections
     from updater.self_update import handover
 
     settings, layout = config.load(config_file), a_layout(config_file, root)
+    preflight.check_processes()
     own_version = handover.running_version(layout, Path(sys.argv[0]))
     return Host(layout, settings, connections(settings, layout), own_version=own_version)
 

@@ -38,6 +38,14 @@ class Process(NamedTuple):
         return self.pid == self.session
 
 
+def is_ours(proc: str) -> bool:
+    """Whether this is the /proc of our own PID namespace; in that of another one, our pids are those of others."""
+    try:
+        return os.readlink(f"{proc}/self") == str(os.getpid())  # noqa: PTH115 (a pid)
+    except OSError:
+        return False
+
+
 def age(process: Process) -> float:
     """Seconds since the process was started."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - int(process.start) / _TICKS

@@ -114,3 +114,24 @@ def test_who_inherits_nothing_handles_no_signal():
     with children.burying():
         assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
     assert os.getpid() != 1
+
+
+@pytest.mark.parametrize("command", [["run"], ["run", "--check"], ["once"], ["why", "agent"]], ids=" ".join)
+def test_an_updater_that_sees_the_processes_of_another_namespace_refuses_to_start(tmp_path, site, command):
+    """What it inherits it could not find, and the pids of its agents would be those of strangers."""
+    machine.require(machine.no_mounts())
+    config = tmp_path / "cfg.json"
+    config.write_text(json.dumps({"server": site.address, "interval": 1, "hostname": "h1", "http": {"enabled": False}}))
+    updater = [sys.executable, "-m", "updater.cli", *command, "-c", str(config)]
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "--kill-child", *updater],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[3],
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "/proc does not show the processes of this PID namespace" in done.stderr
+    assert "--mount-proc" in done.stderr
+    assert site.reports == []
