@@ -15,6 +15,9 @@ from updater.kernel.procfs import Process
 from updater.model.memory import Memory
 from updater.model.recognised import Recognised
 
+# What helps where a process that inherits orphans reaps none:
+REAPED_BY = "run the container with --init, or below a supervisor that reaps what it inherits"
+
 
 def named(table: Table, install: Path) -> list[tuple[Process, Path]]:
     """The processes that the pid files of an install name, no matter who owns them, each with its file.
@@ -137,21 +140,35 @@ def _is_nobody(pid: int) -> bool:
     return False
 
 
-def unburied(memory: Memory, boot: str) -> frozenset[str]:
-    """Zombies of an agent's last starts, if nothing else is left of these; `kill -0` takes a zombie for a running process.
+def unburied(install: Path, memory: Memory, boot: str) -> frozenset[str]:
+    """Zombies of the last starts of an install's agent, if nothing else is left of these; `kill -0` takes one for running.
 
-    Empty if the agent may go on without the mark of its start, as a process without a terminal below the same parent, which
-    inherits orphans. It is younger than a zombie that had left the session of the start; others may have been helpers.
+    Empty if the agent may go on without the mark of its start, as a process below the same parent (`_may_go_on`). That is
+    younger than a zombie that had left the session of the start, or, as others may have been helpers, than the start.
     """
     starts = [one for one in (memory.running, memory.begun) if one and one.boot == boot]
     known = frozenset[str]().union(*(one.processes for one in starts))
     dead, sessions = [one for one in map(processes.zombie, known) if one], {one.session for one in starts}
     if not dead or any(map(processes.is_alive, known)):
         return frozenset()
-    since = min((int(one.start) for one in dead if one.session not in sessions), default=0)
+    begun = min(one.since for one in starts)
+    since = min((int(one.start) for one in dead if one.session not in sessions), default=begun)
     table, parents = Table(), {one.parent for one in dead} - {os.getpid()}
-    for one in table.by_pid.values():
-        is_orphan = one.parent in parents and int(one.start) >= since and one.pid != os.getpid()
-        if is_orphan and not one.has_terminal and MARK not in table.environment(one):
-            return frozenset()
+    below = [one for one in table.by_pid.values() if one.parent in parents and int(one.start) >= since]
+    if any(_may_go_on(table, install, one, begun) for one in below):
+        return frozenset()
     return frozenset(one.identity for one in dead)
+
+
+def _may_go_on(table: Table, install: Path, process: Process, begun: int) -> bool:
+    """Whether the agent may go on as this process below the zombies' parent. begun: its start, clock ticks since the boot.
+
+    It has no mark and no terminal, and is no other agent's. Its parent has inherited it, or is of the start too: a parent that
+    was there before the start has begun itself what is in its own session.
+    """
+    if process.pid == os.getpid() or process.has_terminal or MARK in table.environment(process):
+        return False
+    parent = table.by_pid.get(process.parent)
+    if parent and parent.session == process.session and int(parent.start) < begun:
+        return False
+    return not Owner(table, install).is_another_s(process)

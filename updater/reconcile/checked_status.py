@@ -111,7 +111,9 @@ def _checked(host: Host, seen: Observed, memory: Memory, began: float) -> Observ
         is_there = known.boot == host.boot and any(map(processes.is_alive, known.processes))
         return seen if is_there else _doubted(host, seen, known, began)
     if not (known and any(map(processes.is_alive, known.processes))) and (
-        doubts.names_the_dead(install) or doubts.unburied(memory, host.boot) or doubts.names_the_gone(install, known)
+        doubts.names_the_dead(install)
+        or doubts.unburied(install, memory, host.boot)
+        or doubts.names_the_gone(install, known)
     ):
         return _doubted(host, seen, known, began)
     return seen if host.believed.get(seen.name) == seen.current else _learned(host, seen, known)

@@ -177,7 +177,7 @@ class Start:
         problem = f"{self._version} {'; '.join(filter(None, (problem, self._hold_ups.in_words(self._ports()))))}"
         if lingering := self._unburied or self._held_up_by or self._hold_ups.lingering(self._ports()):
             ends = ", ".join(sorted(one.partition(".")[0] for one in lingering))
-            gone = "was reaped by its parent" if self._unburied else "has ended"
+            gone = f"was reaped by its parent: {doubts.REAPED_BY}" if self._unburied else "has ended"
             raise TryLater(f"{problem}; tried again when process {ends} {gone}", evidence=evidence)
         if self._hold_ups.is_taken():
             raise PortTaken(f"{problem}; tried again in each cycle", evidence)
@@ -256,7 +256,7 @@ class Start:
         # Without pid files and without processes in its directory, the version runs elsewhere and cannot be recognised.
         stays = pid_files(self._install) or witness.at_home(table, self._install, found, self._host.boot)
         found = replace(found, placed=self._was_placed() and bool(stays))
-        dead = frozenset() if found.processes else doubts.unburied(self._memory, self._host.boot)
+        dead = frozenset() if found.processes else doubts.unburied(self._install, self._memory, self._host.boot)
         is_doubtful = not found.processes and (found.placed or doubts.names_the_dead(self._install))
         if (dead or (is_doubtful and not self._is_given_time())) and not doubts.may_be_up(table, self._install):
             self._unburied = dead

@@ -1,6 +1,7 @@
 """What tells whose a process is, the stronger before the weaker: nothing of another agent, of a person or of a bystander ends
 because its program, an argument or a directory is the agent's."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ from helpers.agents import QUIET, install, script
 from helpers.cycles import AS_ANOTHER_USER, current, here, run, with_timeouts
 from helpers.field import AGENT, alive
 from lab.fleet import until
-from updater.kernel import doubts, processes, witness
+from updater.kernel import doubts, processes, procfs, witness
 from updater.kernel.ownership.owner import Owner
 from updater.kernel.processes import Table
 from updater.model.memory import Memory
@@ -590,6 +591,60 @@ status) if up; then echo started; else echo stoped; fi ;;
 esac"""
 
 
+# The first process of a container that reaps nothing: its children are orphans, each in the session of its start, or its own.
+REAPS_NOTHING = """import subprocess, sys
+print("here", flush=True)
+place, is_orphan = input().split()
+dead = subprocess.Popen(["true"], start_new_session=True)
+lives = subprocess.Popen(["sleep", "4911"], env={}, cwd=place, start_new_session=is_orphan == "orphan")
+print(dead.pid, lives.pid, flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def below_it(spawn):
+    """Begins an agent that dies, and something else, below a process that reaps nothing; returns (since, dead, lives)."""
+    living, pipes = [], contextlib.ExitStack()
+
+    def beginning(where, is_orphan):
+        parent = spawn(sys.executable, "-c", REAPS_NOTHING, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipes.enter_context(parent.stdin)
+        pipes.enter_context(parent.stdout).readline()
+        since = until("the start is younger", lambda: max(0, witness.ticks() - int(Table().by_pid[parent.pid].start)))
+        since += int(Table().by_pid[parent.pid].start)
+        print(where, "orphan" if is_orphan else "own", file=parent.stdin, flush=True)
+        dead, lives = map(int, parent.stdout.readline().split())
+        living.append(processes.identity(lives))
+        until("the agent is dead", lambda: processes.is_dead(dead))
+        return since, f"{dead}.{procfs.fields_of('/proc', dead)[1][19].decode()}", lives
+
+    with pipes:
+        yield beginning
+        processes.end(living)
+
+
+@pytest.mark.parametrize(
+    "whose", ["named by another agent", "in another agent", "the parent's", "perhaps its own"], ids=str
+)
+def test_a_zombie_is_doubted_unless_the_agent_itself_may_go_on_below_the_same_parent(tmp_path, below_it, whose):
+    place, other = install(tmp_path, "agent", "1", QUIET), install(tmp_path, "other", "1", QUIET)
+    since, dead, lives = below_it(other if whose == "in another agent" else "/", whose != "the parent's")
+    if whose == "named by another agent":
+        (other / "pid").write_text(str(lives))
+    memory = Memory(running=Recognised("1", "b", int(dead.split(".")[0]), "agent:1", frozenset({dead}), since=since))
+    assert doubts.unburied(place, memory, "b") == (set() if whose == "perhaps its own" else {dead})
+
+
+def test_what_was_there_before_its_start_is_none_of_an_agent_whose_zombie_is_seen(tmp_path, below_it):
+    place = install(tmp_path, "agent", "1", QUIET)
+    _, dead, lives = below_it("/", True)
+    start = int(Table().by_pid[lives].start)
+    for since, found in ((start, set()), (start + 1, {dead})):
+        known = Recognised("1", "b", int(dead.split(".")[0]), "agent:1", frozenset({dead}), since=since)
+        assert doubts.unburied(place, Memory(running=known), "b") == found
+
+
 def test_a_zombie_that_a_pid_file_elsewhere_names_is_not_started_and_decides_nothing(host, site, elsewhere):
     (elsewhere / "careless.py").write_text(CARELESS)
     with_timeouts(host, stop=0.4, start=4)
@@ -608,6 +663,7 @@ def test_a_zombie_that_a_pid_file_elsewhere_names_is_not_started_and_decides_not
         assert not run(host, site, version).matches
         memory = host.memories.of("agent")
         assert (current(host), memory.rejected) == (version, None)
+    assert f"process {dead} was reaped by its parent: run the container with --init" in memory.last.reason
     processes.end([processes.identity(parent)])
     until("it was reaped", lambda: not processes.is_dead(dead))
     assert run(host, site, "2").matches
