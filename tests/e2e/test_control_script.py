@@ -123,6 +123,37 @@ def test_hangups_from_the_first_moment_on_end_no_service(home, service):
     assert control(home, "status", service).stdout == "started\n"
 
 
+@pytest.mark.parametrize("service", ["updater", "meta"])
+@pytest.mark.parametrize("verb", ["run", "start", "restart"])
+def test_a_terminal_that_closes_while_the_script_prepares_ends_no_service(home, tmp_path, verb, service):
+    configure_all(home)
+    if verb == "restart":
+        assert control(home, "start", service).returncode == 0
+    directory = tmp_path / "programs"
+    directory.mkdir()
+    real = shutil.which("cksum")
+    (directory / "cksum").write_text(f'#!/bin/sh\necho >>"{tmp_path}/hangups"\nkill -HUP 0\nexec {real} "$@"\n')
+    (directory / "cksum").chmod(0o755)
+    environment = os.environ | {"PATH": f"{directory}:{os.environ['PATH']}", "NO_PROXY": "127.0.0.1"}
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen(
+            [home / "control", verb, service], env=environment, stdout=said, stderr=said, start_new_session=True
+        )
+    try:
+        if verb != "run":
+            assert process.wait(100) == 0, (tmp_path / "said").read_text()
+        state = home / STATES[service]
+        until("it serves", lambda: state.exists() or process.poll() is not None)
+        assert state.exists(), (process.poll(), (tmp_path / "said").read_text())
+        assert (tmp_path / "hangups").exists()
+        assert control(home, "reload", service).returncode == 0
+        assert control(home, "status", service).stdout == "started\n"
+    finally:
+        control(home, "stop", service)
+        process.wait(100)
+
+
+STATES = {"updater": ".updater/state", "meta": "var/meta.state"}
 NAMES = {"updater": "app.pid", "meta": "meta.pid", "elves": "elves.pid"}
 
 
