@@ -14,6 +14,7 @@ from updater.meta_client import enrolment
 from updater.model.actions import Plan
 from updater.model.memory import Memory
 from updater.model.observed import Observed, State
+from updater.model.recognised import Guess
 from updater.model.trials import WATCHES
 from updater.reconcile.plan import plan
 from updater.wire.heartbeat import Desired, Outcome
@@ -38,6 +39,10 @@ def why(host: Host, observed: Observed, last: LastReply) -> Iterator[str]:
             yield _line(
                 "restarted", f"{words}, which began again each time, for {WATCHES} times as long in all at most"
             )
+    if (known := memory.known(observed.current)) and known.guess is Guess.SPENT:
+        yield _line(
+            "believed", "its processes had ended while it said started, so it was started again once: see README"
+        )
     yield from _ports(host, observed, memory)
     yield from _remaining(memory)
     yield from _environment(host, observed, memory)

@@ -13,7 +13,7 @@ from updater.kernel.pid_files import is_older, own_files, pid_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import Process
 from updater.model.memory import Memory
-from updater.model.recognised import Recognised
+from updater.model.recognised import Guess, Recognised
 
 # What helps where a process that inherits orphans reaps none:
 REAPED_BY = "run the container with --init, or below a supervisor that reaps what it inherits"
@@ -144,7 +144,8 @@ def unburied(install: Path, memory: Memory, boot: str) -> frozenset[str]:
     """Zombies of the last starts of an install's agent, if nothing else is left of these; `kill -0` takes one for running.
 
     Empty if the agent may go on without the mark of its start, as a process below the same parent (`_may_go_on`). That is
-    younger than a zombie that had left the session of the start, or, as others may have been helpers, than the start.
+    younger than a zombie that had left the session of the start, or, as others may have been helpers, than the start. It may
+    be older if that start was made although its status was `started` (`Guess.SPENT`).
     """
     starts = [one for one in (memory.running, memory.begun) if one and one.boot == boot]
     known = frozenset[str]().union(*(one.processes for one in starts))
@@ -152,7 +153,8 @@ def unburied(install: Path, memory: Memory, boot: str) -> frozenset[str]:
     if not dead or any(map(processes.is_alive, known)):
         return frozenset()
     begun = min(one.since for one in starts)
-    since = min((int(one.start) for one in dead if one.session not in sessions), default=begun)
+    was_up = any(one.guess is Guess.SPENT for one in starts)
+    since = min((int(one.start) for one in dead if one.session not in sessions), default=0 if was_up else begun)
     table, parents = Table(), {one.parent for one in dead} - {os.getpid()}
     below = [one for one in table.by_pid.values() if one.parent in parents and int(one.start) >= since]
     if any(_may_go_on(table, install, one, begun) for one in below):

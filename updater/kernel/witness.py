@@ -19,9 +19,11 @@ from updater.kernel.processes import Table
 from updater.kernel.procfs import Process, age
 from updater.model.layout import MARKER
 from updater.model.memory import Memory
-from updater.model.recognised import Recognised
+from updater.model.recognised import Guess, Recognised
 
 SETTLED = 10.0  # age in seconds from which a process that works below its install is expected to stay there
+# The same for what may be a helper that a start has left: if it runs a file of the install, or only works there.
+SETTLED_PROGRAM, SETTLED_TOOL = 20.0, 60.0
 TICKS = os.sysconf("SC_CLK_TCK")  # in a second
 
 
@@ -53,15 +55,28 @@ def seen(table: Table, install: Path, known: Recognised | None, boot: str) -> Re
     """The processes of an install now. known: what was recognised at its last start or last look."""
     found = recognise(table, install, known, boot)
     now = of_now(known, install, boot)
-    before = now or Recognised(install.name, boot)
-    placed = known is not None and known.version == install.name and known.placed
-    placed = placed or any(age(one) >= SETTLED for one in Owner(table, install, now).at_home(found))
+    is_known = known is not None and known.version == install.name
+    before = known.in_boot(boot) if known and is_known else Recognised(install.name, boot)
+    placed = before.placed or any(age(one) >= SETTLED for one in Owner(table, install, now).at_home(found))
     return _noted(table, install, found, replace(before, placed=placed))
 
 
 def at_home(table: Table, install: Path, known: Recognised | None, boot: str) -> list[Process]:
     """The processes that show that the version keeps running in its install, once they have run for a while."""
     return Owner(table, install, of_now(known, install, boot)).at_home(recognise(table, install, known, boot))
+
+
+def until_settled(table: Table, install: Path, known: Recognised | None, boot: str) -> float | None:
+    """In how many seconds processes that may be helpers will have stayed for so long that the version is taken to stay too.
+
+    0 if they have; None if there are none, or if that was taken for granted before in vain.
+    """
+    owner = Owner(table, install, of_now(known, install, boot))
+    if known and known.version == install.name and known.guess is Guess.SPENT:
+        return None
+    found = owner.may_be_at_home(owner.own())
+    waits = [(SETTLED_PROGRAM if runs else SETTLED_TOOL) - age(one) for one, runs in found]
+    return max(0.0, min(waits)) if waits else None
 
 
 def recognise(table: Table, install: Path, known: Recognised | None, boot: str) -> list[Process]:

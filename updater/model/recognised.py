@@ -1,10 +1,22 @@
 """What is remembered of the processes of an agent's versions. Pure; a part of `memory.Memory`."""
 
 from collections.abc import Container, Mapping
+from enum import Enum
 from typing import Self
 
 import msgspec
 from msgspec.structs import replace
+
+
+class Guess(Enum):
+    """Whether a version is taken to stay in its install by processes that lived there for long, but may have been helpers."""
+
+    NONE = ""
+    STAYS = "stays"  # such processes were seen
+    DOUBTED = "doubted"  # they have ended, and its `started` was not believed
+    SPENT = (
+        "spent"  # it was started for that, or in vain, and is believed from now on: what ended may have been a helper
+    )
 
 
 class Recognised(msgspec.Struct, frozen=True):
@@ -18,6 +30,7 @@ class Recognised(msgspec.Struct, frozen=True):
     # Whether this version's processes can be recognised by its directory. True once a process that had lived for a while
     # ran a program there, was named by a pid file there, or led a session there.
     placed: bool = False
+    guess: Guess = Guess.NONE  # the same with less certainty, if it is not `placed`
     ports: frozenset[int] = frozenset()  # on which those of them listened that are the version itself
     since: int = 0  # when the start began, in clock ticks since the boot
     pid_files: frozenset[str] = frozenset()  # files of the install, by relative path, that have named one of them
@@ -25,8 +38,31 @@ class Recognised(msgspec.Struct, frozen=True):
 
     def beginning(self, boot: str, token: str, since: int) -> "Recognised":
         """The value just before another start of the version. After another boot, no process of it can be left."""
-        here = self if self.boot == boot else Recognised(self.version, placed=self.placed, pid_files=self.pid_files)
-        return replace(here, boot=boot, session=0, token=token, since=since, under_way=True)
+        guess = Guess.NONE if self.guess is Guess.STAYS else self.guess  # this start is for another reason
+        before = replace(self.in_boot(boot), guess=guess)
+        return replace(before, session=0, token=token, since=since, under_way=True)
+
+    def in_boot(self, boot: str) -> "Recognised":
+        """What of this counts in a boot: after another one, no process of it can be left."""
+        if self.boot == boot:
+            return self
+        return Recognised(self.version, boot, placed=self.placed, guess=self.guess, pid_files=self.pid_files)
+
+    def started_after(self, before: "Recognised | None", stays: bool) -> "Recognised":
+        """The value after a start that has succeeded. before: the one before the start; stays: whether it left what stays."""
+        if before is None:
+            return replace(self, placed=False, guess=Guess.NONE)
+        is_spent = not stays if before.placed else before.guess is Guess.DOUBTED
+        return replace(self, placed=before.placed and stays, guess=Guess.SPENT if is_spent else Guess.NONE)
+
+    def doubted(self) -> "Recognised | None":
+        """The value once none of its processes exists, though its status is `started`; None for the same."""
+        return replace(self, guess=Guess.DOUBTED) if self.guess is Guess.STAYS else None
+
+    @property
+    def may_be_doubted(self) -> bool:
+        """Whether its `started` is not believed while none of its processes exists."""
+        return self.placed or self.guess in (Guess.STAYS, Guess.DOUBTED)
 
 
 class Processes(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 The status is checked against the kernel where it may be wrong. If an agent's processes were recognised by its directory
 before and none exists now, a `started` is not believed. An agent whose processes were never recognised that way, such as
-one that systemd runs elsewhere, is believed.
+one that systemd runs elsewhere, is believed. If they may have been helpers, it is not believed once only (`Guess`).
 
 Usually only the known processes are looked up. All of /proc is read if none of them lives, or while it is not clear yet
 whether the agent's processes can be recognised.
@@ -28,7 +28,7 @@ from updater.model.actions import Action
 from updater.model.layout import OWN_NAME
 from updater.model.memory import Memory
 from updater.model.observed import Observed, State, Status
-from updater.model.recognised import Recognised
+from updater.model.recognised import Guess, Recognised
 from updater.self_update import handover
 from updater.wire.heartbeat import Desired
 from updater.wire.limits import MAX_EVIDENCE
@@ -102,12 +102,13 @@ def _close_look(host: Host, seen: Observed, memory: Memory, began: float) -> Obs
 def _checked(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:
     """Check a `started` against the kernel. began: monotonic seconds at which the status was asked."""
     if seen.state is not State.STARTED:
+        host.believed.pop(seen.name, None)  # its next start may show more
         return seen
     known, install = memory.known(seen.current), host.layout.agent(seen.name).install(seen.current)
     if doubts.is_unreaped(install):
         return _doubted(host, seen, known, began)
     host.unreaped.pop(seen.name, None)
-    if known and known.placed:
+    if known and known.may_be_doubted:
         is_there = known.boot == host.boot and any(map(processes.is_alive, known.processes))
         return seen if is_there else _doubted(host, seen, known, began)
     if not (known and any(map(processes.is_alive, known.processes))) and (
@@ -116,15 +117,16 @@ def _checked(host: Host, seen: Observed, memory: Memory, began: float) -> Observ
         or doubts.names_the_gone(install, known)
     ):
         return _doubted(host, seen, known, began)
-    return seen if host.believed.get(seen.name) == seen.current else _learned(host, seen, known)
+    return seen if host.believed.get(seen.name) == seen.current else _learned(host, seen, memory)
 
 
-def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
+def _learned(host: Host, seen: Observed, memory: Memory) -> Observed:
     """Find out whether the agent's processes stay in its directory, so that they can be recognised there.
 
     Young processes may still leave it, so they are looked at again when they are older. If there are none in the
     directory, the agent is believed, for good; so they are read now, after its status, or those of a start may be missing.
     """
+    known = memory.known(seen.current)
     version, until = host.settles.get(seen.name, ("", 0.0))
     if version == seen.current and time.monotonic() < until:
         return seen
@@ -133,14 +135,27 @@ def _learned(host: Host, seen: Observed, known: Recognised | None) -> Observed:
     if not ages and doubts.names_another_s(table, install):
         return _doubted(host, seen, known, table.at)
     if not ages:
-        host.believed[seen.name] = seen.current
-        return seen
+        return _guessed(host, seen, memory, table)
     is_old = max(ages) >= witness.SETTLED
     host.settles[seen.name] = (
         seen.current,
         time.monotonic() + (witness.SETTLED if is_old else witness.SETTLED - min(ages)),
     )
     return replace(seen, running=witness.seen(table, install, known, host.boot)) if is_old else seen
+
+
+def _guessed(host: Host, seen: Observed, memory: Memory, table: Table) -> Observed:
+    """Learn the same from processes that may be helpers, if there are any that live for long, and after its watch only."""
+    known, install = memory.known(seen.current), host.layout.agent(seen.name).install(seen.current)
+    left = witness.until_settled(table, install, known, host.boot)
+    if left is None:
+        host.believed[seen.name] = seen.current
+    elif left > 0 or memory.is_watched:
+        host.settles[seen.name] = seen.current, time.monotonic() + (left or witness.SETTLED)
+    else:
+        running = replace_fields(witness.seen(table, install, known, host.boot), guess=Guess.STAYS)
+        return replace(seen, running=running)
+    return seen
 
 
 def _doubted(host: Host, seen: Observed, known: Recognised | None, began: float) -> Observed:
@@ -165,7 +180,8 @@ def _doubted(host: Host, seen: Observed, known: Recognised | None, began: float)
         f": its pid is {who}" if who else ""
     )
     leads_astray = bool(doubts.misleading(table, install, known, host.boot))
-    return replace(seen, status=Status(why), absent=True, strange=leads_astray)
+    running = known.doubted() if known else None
+    return replace(seen, status=Status(why), absent=True, strange=leads_astray, running=running)
 
 
 def _not_reaped(host: Host, seen: Observed, install: Path, found: Recognised) -> Observed:

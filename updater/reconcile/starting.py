@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from msgspec.structs import replace
-
 from updater import durable_files
 from updater.errors import ControlFailed, PortTaken, TryLater
 from updater.host import control_script, start_output
@@ -255,7 +253,7 @@ class Start:
         found = self._found(table)
         # Without pid files and without processes in its directory, the version runs elsewhere and cannot be recognised.
         stays = pid_files(self._install) or witness.at_home(table, self._install, found, self._host.boot)
-        found = replace(found, placed=self._was_placed() and bool(stays))
+        found = found.started_after(self._memory.known(self._version), bool(stays))
         dead = frozenset() if found.processes else doubts.unburied(self._install, self._memory, self._host.boot)
         is_doubtful = not found.processes and (found.placed or doubts.names_the_dead(self._install))
         if (dead or (is_doubtful and not self._is_given_time())) and not doubts.may_be_up(table, self._install):

@@ -137,7 +137,7 @@ def ask_unheard(were: Before, order: Desired, timeouts: Timeouts, deadline: floa
     `leftovers: end` they are ended at the deadline. Raises ControlFailed.
     """
     version, known, said, problem = were.install.name, were.known, "", ""
-    if not were.every and not (known.placed or known.pid_files):
+    if not were.every and not (known.may_be_doubted or known.pid_files):
         raise ControlFailed(f"cannot tell whether {version} has stopped: none of its processes was ever recognised")
     try:
         if not doubts.misleading(Table(), were.install, known, known.boot):
@@ -161,8 +161,7 @@ def ask_unheard(were: Before, order: Desired, timeouts: Timeouts, deadline: floa
 def before(install: Path, memory: Memory, boot: str) -> Before:
     """Look at the processes of an install that is to be stopped. memory: of its agent; boot: the current one."""
     table, known = Table(), memory.known(install.name) or Recognised(install.name, boot)
-    if known.boot != boot:
-        known = Recognised(install.name, boot, placed=known.placed, pid_files=known.pid_files)
+    known = known.in_boot(boot)
     found = witness.recognise(table, install, known, boot)
     near = witness.near_processes(table, found, install, known)
     main = witness.main_processes(table, found, install, known)

@@ -21,7 +21,7 @@ from updater.kernel.ownership.owner import Owner
 from updater.kernel.processes import Table
 from updater.model.memory import Memory
 from updater.model.observed import State
-from updater.model.recognised import Recognised
+from updater.model.recognised import Guess, Recognised
 from updater.reconcile import cycle, stopping
 from updater.wire.heartbeat import Desired
 
@@ -640,8 +640,12 @@ def test_what_was_there_before_its_start_is_none_of_an_agent_whose_zombie_is_see
     place = install(tmp_path, "agent", "1", QUIET)
     _, dead, lives = below_it("/", True)
     start = int(Table().by_pid[lives].start)
-    for since, found in ((start, set()), (start + 1, {dead})):
-        known = Recognised("1", "b", int(dead.split(".")[0]), "agent:1", frozenset({dead}), since=since)
+    for since, guess, found in (
+        (start, Guess.NONE, set()),
+        (start + 1, Guess.NONE, {dead}),
+        (start + 1, Guess.SPENT, set()),
+    ):
+        known = Recognised("1", "b", int(dead.split(".")[0]), "agent:1", frozenset({dead}), guess=guess, since=since)
         assert doubts.unburied(place, Memory(running=known), "b") == found
 
 

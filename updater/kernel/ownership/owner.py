@@ -201,6 +201,19 @@ class Owner:
             or (table.lies(one, install) and (one.leads_session or table.ports(one)))
         ]
 
+    def may_be_at_home(self, found: Iterable[Process]) -> list[tuple[Process, bool]]:
+        """The processes that may be the version itself although they are not `at_home`; each with whether it runs a file there.
+
+        They lie or work there, and are of its start, unless that was not ours. None if the install has a pid file: what stays
+        is named by it. They may also be helpers that the start has left.
+        """
+        table, install, evidence = self._table, self._install, self._evidence
+        if evidence.pid_files:
+            return []
+        of_start = [one for one in found if not self._known.token or evidence.is_of_start(one)]
+        run_there = [(one, table.lies(one, install) or evidence.runs_a_script(one)) for one in of_start]
+        return [(one, runs) for one, runs in run_there if runs or table.works(one, install)]
+
     def may_be_it(self, process: Process, strictly: bool = False) -> bool:
         """Whether it may be the agent although it was not recognised, so that the agent is believed to run.
 
