@@ -11,7 +11,8 @@ from updater.host.last_reply import Orders, Uptime
 from updater.host.memories import Memories
 from updater.host.waits_log import WaitsLog
 from updater.kernel import clocks
-from updater.kernel.processes import Table, boot_here, boot_id
+from updater.kernel.boots import boot_here, boot_id
+from updater.kernel.processes import Table
 from updater.model.actions import Source
 from updater.model.layout import Layout
 from updater.model.memory import Memory

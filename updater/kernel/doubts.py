@@ -112,13 +112,13 @@ def names_the_gone(install: Path, known: Recognised | None) -> bool:
     told = {install / name for name in known.pid_files}
     told |= {file for file in own_files(install) if file in numbers and _is_written_since(file, known.since)}
     named = {numbers[file] for file in told if file in numbers}
-    return bool(named) and all(pid in ended or _is_nobody(pid) for pid in named)
+    return bool(named) and all(pid in ended or not processes.is_in_use(pid) for pid in named)
 
 
 def gone(install: Path, known: Recognised | None) -> dict[Path, int]:
     """The pid files of `names_the_gone`, and the agent's own, as far as they name no process; with the pid."""
     files = {*own_files(install), *(install / name for name in (known.pid_files if known else ()))}
-    return {file: pid for file, pid in pid_files(install).items() if file in files and _is_nobody(pid)}
+    return {file: pid for file, pid in pid_files(install).items() if file in files and not processes.is_in_use(pid)}
 
 
 def _is_written_since(file: Path, since: int) -> bool:
@@ -127,17 +127,6 @@ def _is_written_since(file: Path, since: int) -> bool:
         return since > 0 and file.stat().st_mtime >= time.time() - witness.seconds_since(since)
     except OSError:
         return False
-
-
-def _is_nobody(pid: int) -> bool:
-    """Whether this is the number of nothing that we know: of no process, living or dead, nor of a thread."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:
-        pass
-    return False
 
 
 def unburied(install: Path, memory: Memory, boot: str) -> frozenset[str]:

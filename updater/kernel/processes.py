@@ -16,8 +16,6 @@ from updater.kernel.procfs import Process
 
 GRACE = 3.0  # seconds from TERM to KILL
 _PROC = Path("/proc")
-_INIT = 1
-_OF_THE_MACHINE = 60  # seconds after the boot; a first process that started later is a container's
 _KTHREADD = 2  # the parent of the kernel's own threads
 _SHOWN = 100  # characters of a command line
 
@@ -180,15 +178,20 @@ def is_thread(pid: int) -> bool:
     return f"\nTgid:\t{pid}\n" not in status
 
 
-def is_hidden(pid: int) -> bool:
-    """Whether it exists but is hidden from us by the mount option `hidepid` of /proc."""
+def is_in_use(pid: int) -> bool:
+    """Whether a process, living or dead, or a thread has this number; also one that is hidden from us."""
     try:
         os.kill(pid, 0)
     except PermissionError:
-        return not procfs.fields_of(os.fspath(_PROC), pid)[1]
+        return True
     except (ProcessLookupError, OverflowError):
-        pass
-    return False
+        return False
+    return True
+
+
+def is_hidden(pid: int) -> bool:
+    """Whether it exists but is hidden from us by the mount option `hidepid` of /proc."""
+    return not procfs.fields_of(os.fspath(_PROC), pid)[1] and is_in_use(pid)
 
 
 def identity(pid: int) -> str:
@@ -206,25 +209,6 @@ def is_alive(known: str) -> bool:
 def alive(known: Iterable[str]) -> frozenset[str]:
     """The identities whose processes are still alive."""
     return frozenset(filter(is_alive, known))
-
-
-def boot_id() -> str:
-    """The id of the machine's current boot, the same in all its containers; "" if the kernel does not say."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def boot_here() -> str:
-    """The id of the current boot of the machine or, in a container, of the container's current start.
-
-    When a container restarts, its processes end although the machine keeps running.
-    """
-    init = procfs.read(os.fspath(_PROC), _INIT)
-    ticks = int(init.start) if init else 0
-    is_machine_s = ticks < _OF_THE_MACHINE * os.sysconf("SC_CLK_TCK")
-    return boot_id() if is_machine_s else f"{boot_id()}.{ticks}"
 
 
 def command(pid: int) -> list[str]:

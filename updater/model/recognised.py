@@ -23,7 +23,7 @@ class Recognised(msgspec.Struct, frozen=True):
     """The processes of a version's last start, as the kernel showed them at the last look."""
 
     version: str
-    boot: str = ""  # the boot of the host or container (processes.boot_here); the other fields are valid only within it
+    boot: str = ""  # the boot of the host or container (boots.boot_here); the other fields are valid only within it
     session: int = 0  # the session that the start ran in, see agent_environment.Mark
     token: str = ""  # the token in the environment of the start, see agent_environment.Mark
     processes: frozenset[str] = frozenset()  # identities

@@ -16,7 +16,7 @@ from helpers.agents import QUIET, install, script
 from helpers.cycles import AS_ANOTHER_USER, current, here, run, with_timeouts
 from helpers.field import AGENT, alive
 from lab.fleet import until
-from updater.kernel import doubts, processes, procfs, witness
+from updater.kernel import boots, doubts, processes, procfs, witness
 from updater.kernel.ownership.owner import Owner
 from updater.kernel.processes import Table
 from updater.model.memory import Memory
@@ -238,7 +238,7 @@ def test_a_terminal_below_an_adopted_agent_outlives_its_stop(tmp_path, spawn):
     below = lambda: [o.pid for o in Table().by_pid.values() if o.parent == one.pid and o.name == "sleep"]  # noqa: E731
     until("its terminal is there", below)
     [shell] = below()
-    were = stopping.before(place, Memory(), processes.boot_here())
+    were = stopping.before(place, Memory(), boots.boot_here())
     assert were.every == {processes.identity(one.pid)}
     assert stopping.left(were) == were.every
     stopping.end(were, Desired(name="agent", version="1", tarball="x", leftovers="end"))

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -239,6 +240,20 @@ def test_a_process_that_proc_hides_from_us_is_neither_dead_nor_a_stranger(mounts
     command = ["unshare", "-m", "-p", "-f", "--kill-child", "sh", "-c", within, "sh", sys.executable, "-c", HIDDEN]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.stdout.strip(), done.returncode) == ("False {} True", 0), done.stderr
+
+
+def test_a_number_is_in_use_also_by_what_is_dead_or_no_process(spawn):
+    program = (
+        "import os, threading, time; os.fork() or os._exit(0); threading.Thread(target=time.sleep, args=(9,)).start()"
+    )
+    one = spawn(sys.executable, "-c", program)
+    until("it has a second thread", lambda: len(os.listdir(f"/proc/{one.pid}/task")) == 2)
+    [thread] = {int(name) for name in os.listdir(f"/proc/{one.pid}/task")} - {one.pid}
+    child = int(Path(f"/proc/{one.pid}/task/{one.pid}/children").read_text())
+    until("its child is dead", lambda: processes.is_dead(child))
+    assert all(map(processes.is_in_use, (1, one.pid, thread, child)))
+    assert not any(map(processes.is_in_use, (1 << 22, 1 << 40)))
+    assert not any(map(processes.is_hidden, (1, one.pid, thread, child, 1 << 22, 1 << 40)))
 
 
 def test_the_number_of_a_stranger_s_thread_in_a_pid_file_is_a_stranger_s(agent, spawn):

@@ -16,7 +16,7 @@ from helpers.cycles import AS_ANOTHER_USER, current, here, run
 from helpers.field import KILL_0, alive
 from lab.fleet import until
 from updater.cli import explain
-from updater.kernel import children, clocks, doubts, processes, witness
+from updater.kernel import boots, children, clocks, doubts, processes, witness
 from updater.kernel.processes import Table
 from updater.model.memory import Memory
 from updater.model.recognised import Recognised
@@ -566,17 +566,17 @@ def test_a_bystander_in_the_directory_does_not_keep_a_stale_pid_file_believed(ho
 
 # --- which start of the machine, or of its container ---
 
-BOOTS = "from updater.kernel import doubts, processes; print(processes.boot_id(), processes.boot_here())"
+BOOTS = "from updater.kernel import boots; print(boots.boot_id(), boots.boot_here())"
 
 
 def test_a_container_that_is_started_again_is_another_boot(mounts):
-    def boots():
+    def told():
         command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c", BOOTS]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.split()
 
-    one, other = boots(), boots()
-    assert one[0] == other[0] == processes.boot_id()
-    assert len({one[1], other[1], processes.boot_here()}) == 3
+    one, other = told(), told()
+    assert one[0] == other[0] == boots.boot_id()
+    assert len({one[1], other[1], boots.boot_here()}) == 3
 
 
 def test_what_is_down_after_its_container_was_started_again_has_not_failed(host, site):

@@ -18,7 +18,7 @@ from lab.fleet import until
 from updater.cli import explain
 from updater.errors import ControlFailed, TryLater
 from updater.host import control_script
-from updater.kernel import clocks, doubts, processes, witness
+from updater.kernel import boots, clocks, doubts, processes, witness
 from updater.kernel.agent_environment import Mark
 from updater.kernel.processes import Table
 from updater.model.actions import Action, Step
@@ -170,7 +170,7 @@ def test_only_what_a_stop_has_taken_out_of_a_pid_file_is_waited_for(tmp_path, en
     one = subprocess.Popen(["sleep", "4873"], cwd="/", start_new_session=True)
     ended.append(one.pid)
     named = {processes.identity(one.pid)}
-    before = lambda: stopping.before(place, Memory(), processes.boot_here())  # noqa: E731
+    before = lambda: stopping.before(place, Memory(), boots.boot_here())  # noqa: E731
     (place / "agent.pid").write_text(str(one.pid))
     assert before().departing() == named, "its own file"
     os.utime(place / "agent.pid", (1e9, 1e9))
