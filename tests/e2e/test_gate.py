@@ -100,6 +100,28 @@ def test_a_first_version_that_dies_in_its_watch_is_not_let_through_though_it_is_
     assert "after its start" in shown
 
 
+def test_a_proven_version_that_dies_after_each_start_is_not_let_through_until_it_stays_up(tmp_path, meta, hosts):
+    """It is no change that fails: the version is what was ordered long ago, and there is nothing to roll back."""
+    host = hosts[0]
+    broken = host.root / AGENT / "1" / "broken"
+    control = host.root / AGENT / "1" / "control"
+    control.write_text(
+        control.read_text().replace("sleep 1000", "sh -c '[ -e broken ] && exec sleep 1; exec sleep 1000'")
+    )
+    broken.touch()
+    os.kill(int((host.root / AGENT / "1" / "pid").read_text()), signal.SIGKILL)
+    until("it has failed there", lambda: progress(meta)["failed"] == 1, within=60)
+    shown = watch(meta, 1, "--max-failed", "0")
+    assert "1 failed on 1 host: died within" in shown
+    assert "died within" in meta.run("host", host.name).stdout
+    assert [one.current(AGENT) for one in hosts] == ["1", "1", "1"]
+    for _ in range(10):
+        assert progress(meta)["failed"] == 1, "also between a start and the next death"
+    broken.unlink()
+    until("it stays up", lambda: progress(meta)["good"] == len(NAMES), within=60)
+    assert "has stayed up since its last start" in meta.run("host", host.name).stdout
+
+
 def test_a_host_that_falls_silent_on_trial_is_not_left_out(meta, hosts):
     reconfigure(hosts[2], watch=3600)
     meta.run("set", AGENT, "version=2", "--yes")

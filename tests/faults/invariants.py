@@ -33,6 +33,7 @@ _MOMENTARY = {
     "mains",
     "begun",
     "running",
+    "restart",
     "restarts",
 }  # what two equal hosts may differ in
 _OWN_CODES = (0, 1, 2, 3)

@@ -39,10 +39,7 @@ def why(host: Host, observed: Observed, last: LastReply) -> Iterator[str]:
             yield _line(
                 "restarted", f"{words}, which began again each time, for {WATCHES} times as long in all at most"
             )
-    if (known := memory.known(observed.current)) and known.guess is Guess.SPENT:
-        yield _line(
-            "believed", "its processes had ended while it said started, so it was started again once: see README"
-        )
+    yield from _restarts(observed, memory)
     yield from _ports(host, observed, memory)
     yield from _remaining(memory)
     yield from _environment(host, observed, memory)
@@ -53,6 +50,21 @@ def why(host: Host, observed: Observed, last: LastReply) -> Iterator[str]:
     if dropped := memory.dropped:
         yield _line("request", f"{_time(dropped.at)} {dropped}")
     yield _line("enrolled", enrolment.state(host))
+
+
+def _restarts(observed: Observed, memory: Memory) -> Iterator[str]:
+    """Why the current version was, or is, started again."""
+    if (known := memory.known(observed.current)) and known.guess is Guess.SPENT:
+        yield _line(
+            "believed", "its processes had ended while it said started, so it was started again once: see README"
+        )
+    if words := died(memory):
+        yield _line("died", f"{words}; each cycle starts it again")
+
+
+def died(memory: Memory) -> str:
+    """After how many starts the current version has died, and since when; "" if it has not, or has stayed up since."""
+    return f"{memory.dying}, since {_time(memory.dying.since)}" if memory.dying else ""
 
 
 def rollback_target(observed: Observed, order: Desired | None, memory: Memory) -> str:

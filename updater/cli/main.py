@@ -180,14 +180,15 @@ def plan(config_file: Path, root: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def status(config_file: Path, root: Path | None, as_json: bool) -> None:
     """Show each agent's version and what its `./control status` says now."""
-    from updater.cli import tables
+    from updater.cli import explain, tables
     from updater.host.observe import agent_names
     from updater.meta_client import enrolment
     from updater.reconcile import cycle
 
     host = a_host(config_file, root)
     seen = cycle.look(host, agent_names(host.layout))
-    tables.agents([one.real_agent() for one in seen.values()], as_json)
+    died = {name: words for name in seen if (words := explain.died(host.memories.of(name)))}
+    tables.agents([one.real_agent() for one in seen.values()], died, as_json)
     if not as_json:  # on stderr, as programs read the agents' lines too
         click.echo(f"enrolled: {enrolment.state(host)}", err=True)
 

@@ -12,10 +12,13 @@ from updater.model.trials import WATCHES, Dropped, Moment, Rejected, Trial, same
 from updater.model.unfit import Unfit
 from updater.model.watched import Watched
 from updater.model.ways_back import WaysBack
-from updater.wire.heartbeat import DONE, Desired, Outcome
+from updater.wire.heartbeat import DONE, ROLLED_BACK, Desired, Outcome
+from updater.wire.limits import MAX_REASON
+from updater.wire.text import one_line
 
 WATCH = "watch"  # the step of an outcome that no action has caused: how a watch ended
 CAME_THROUGH = "it has come through its watch"
+STAYS_UP = "has stayed up since its last start"
 LIMIT = 4 << 20  # bytes of a memory file; a rejected order alone may be as large as a reply, 1 MiB
 _STARTS = ("start", "hand over")  # steps that begin a watch
 
@@ -35,7 +38,10 @@ class Memory(Watched, frozen=True):
         An order for another artifact lifts the rejection. A higher attempt of the same order lifts it too, so the version is
         tried again. After a new order, a failure is reported even if it reads like the one before.
         """
-        memory = self if self.failed_order in (None, order) else replace(self, last=None, failed_order=None)
+        memory = self
+        if self.failed_order not in (None, order):
+            again = self.restart and replace(self.restart, told=False)
+            memory = replace(self, last=None, failed_order=None, restart=again)
         if memory.unfit and not memory.unfit.holds_for(order):
             memory = replace(memory, unfit=None, last=None)
         if memory.rejected is None:
@@ -72,7 +78,7 @@ class Memory(Watched, frozen=True):
             memory = memory._leaving(memory.current, current) if is_back else memory
             memory = replace(memory, current=current)._on_trial().found_at(current)
         memory = memory._in_this_watch(moment)
-        memory = memory.started(current, moment) if started else memory
+        memory = memory.started(current, moment)._staying(name, current, moment) if started else memory
         if not started or current not in installs or memory.good == current:
             return memory
         trial = memory.trial if memory.trial and memory.trial.version == current else None
@@ -88,12 +94,19 @@ class Memory(Watched, frozen=True):
 
     def _come_through(self, name: str, moment: Moment, trial: Trial) -> "Memory":
         """The memory once the watch has ended well. The outcome comes from the memory alone, so a crash loses nothing."""
-        memory = replace(self._with(self._ways.proven(self.current, trial.capped)), ports=frozenset())
+        memory = replace(self._with(self._ways.proven(self.current, trial.capped)), ports=frozenset(), restart=None)
         before, back = self.previous if self.previous != self.current else "", memory.back
         doubt = f"it still was when {WATCHES} watches were over" if trial.capped else ""
         doubt += f", so a version that fails after it goes back to {back}" if back != self.current else ""
         why = "; ".join(filter(None, (CAME_THROUGH, trial.replacements(), doubt, self.remark)))
         return memory.with_outcome(Outcome(name, before, self.current, WATCH, DONE, why, at=int(moment.at)))
+
+    def _staying(self, name: str, current: str, moment: Moment) -> "Memory":
+        """The memory after `current` was seen started. If it was told that it dies, it is told, too, once it stays up."""
+        memory, died = self._in_this_restart(current, moment), self.restart
+        if memory.restart or died is None or not died.told:
+            return memory
+        return memory.with_outcome(memory.told_of(name, current, DONE, STAYS_UP, int(moment.at)))
 
     def _on_trial(self) -> "Memory":
         """The memory with the current version on trial, unless it is `good`; a killed updater may have lost that trial."""
@@ -174,10 +187,28 @@ class Memory(Watched, frozen=True):
         memory = self.failed(version, reason, "")
         return replace(memory, trial=replace(memory.trial, told=True)) if memory.trial else memory
 
+    def told_of(self, name: str, version: str, result: str, words: str, at: int) -> Outcome:
+        """The outcome that tells how the agent's version fares. at: Unix seconds.
+
+        Where it runs because the ordered one was rolled back, that is told with it, as meta keeps the last outcome alone.
+        """
+        rejected = self.rejected
+        if rejected is None or rejected.order.version == version:
+            return Outcome(name, version, version, WATCH, result, words, at=at)
+        words = one_line(f"{rejected.reason}; {version}, to which it went back, {words}", MAX_REASON)
+        order = rejected.order
+        return Outcome(name, version, order.version, WATCH, ROLLED_BACK, words, at=at, attempt=order.attempt)
+
     def with_turn_outcome(self, outcome: Outcome, order: Desired) -> "Memory":
-        """The same for the outcome of a turn. A `done` is left out while the version is on trial: `after_look` adds it."""
-        is_early = outcome.result == DONE and self.is_on_trial and outcome.step in _STARTS
-        return self if is_early else self.with_outcome(outcome, order)
+        """The same for the outcome of a turn.
+
+        A `done` is left out while the version is on trial, or has died after a start: `after_look` adds it.
+        """
+        dying = self.dying
+        if outcome.result == DONE and outcome.step in _STARTS and (self.is_on_trial or dying):
+            return self
+        memory, is_told = self.with_outcome(outcome, order), outcome.step == WATCH and outcome.result != DONE
+        return replace(memory, restart=replace(dying, told=True)) if dying and is_told else memory
 
     @property
     def is_given_up(self) -> bool:

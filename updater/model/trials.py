@@ -1,4 +1,5 @@
-"""A version on trial, a rejected order, a dropped operator request, and the moment of judgement. Pure."""
+"""A version on trial, the last start of one that is not rolled back, a rejected order, a dropped operator request, and the
+moment of judgement. Pure."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -90,6 +91,30 @@ class Trial(msgspec.Struct, frozen=True):
         return replace(
             self, processes=frozenset(), mains=frozenset(), listeners={}, capped=False, held_up="", served=False
         )
+
+
+class Restart(msgspec.Struct, frozen=True):
+    """The last start of a version that is not rolled back if it dies: it is proven, or there is none to go back to.
+
+    It is forgotten when the version has stayed up for as long as a watch.
+    """
+
+    version: str
+    boot: str = ""  # the boot in which it was started
+    began: float = 0.0  # when it was, in seconds of `clocks.ran`
+    over: bool = False  # whether it is known that the version has ended since
+    deaths: int = 0  # after how many starts in a row it was found down
+    since: float = 0.0  # when it was for the first time, in Unix seconds
+    reason: str = ""  # how it died then
+    told: bool = False  # whether an outcome has told so
+
+    def died(self, reason: str, at: float) -> "Restart":
+        """The same once the version was found down. at: Unix seconds."""
+        first = replace(self, since=at, reason=reason) if not self.deaths else self
+        return replace(first, over=True, deaths=self.deaths + 1)
+
+    def __str__(self) -> str:
+        return "after its last start" if self.deaths == 1 else f"after each of its last {self.deaths} starts"
 
 
 class Rejected(msgspec.Struct, frozen=True):

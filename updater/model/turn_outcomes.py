@@ -1,20 +1,18 @@
 """The outcome of a turn for the report. Pure: `now` is in Unix seconds."""
 
-import re
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from updater.errors import Refused, UpdaterError
 from updater.model.actions import Action, Plan, Step
-from updater.model.memory import WATCH, Memory
+from updater.model.memory import Memory
 from updater.model.observed import Observed
 from updater.wire.heartbeat import DONE, FAILED, REFUSED, Desired, Outcome
 from updater.wire.limits import MAX_REASON
 from updater.wire.names import START, STOP
 from updater.wire.text import one_line
 
-_DIGITS = re.compile(r"[0-9]+")
 ORDER = "order"  # the step of an outcome: the order itself is refused
 
 
@@ -46,19 +44,13 @@ def of_turn(ended: Ended, order: Desired, memory: Memory, now: int) -> Outcome |
         return replace(failed, from_=failed.from_ or observed.current, reason=one_line(words, MAX_REASON))
     change = observed.name, observed.current, order.version
     if todo.failure:
-        return Outcome(*change, WATCH, FAILED, todo.failure, evidence, now, order.attempt)
+        told = memory.told_of(observed.name, observed.current, FAILED, todo.failure, now)
+        return replace(told, evidence=evidence, attempt=order.attempt)
     if todo.refusal:
         return Outcome(*change, ORDER, REFUSED, one_line(todo.refusal, MAX_REASON), "", now, order.attempt)
     if todo.waits:
         return None
     return _done(done, now) if done else _mended(ended, order, memory, now)
-
-
-def is_like(one: Outcome, other: Outcome | None) -> bool:
-    """Whether two outcomes tell of the same failure for the same reason, also with other numbers in it."""
-    if other is None or _DIGITS.sub("", one.reason) != _DIGITS.sub("", other.reason):
-        return False
-    return (one.to, one.step, one.result) == (other.to, other.step, other.result)
 
 
 def _mended(ended: Ended, order: Desired, memory: Memory, now: int) -> Outcome | None:

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from updater.model.observed import Observed, State
 from updater.model.outcomes import Outcomes
-from updater.model.trials import Moment, Trial
+from updater.model.trials import Moment, Restart, Trial
 from updater.model.ways_back import Ways, WaysBack
 
 
@@ -17,6 +17,7 @@ class Watched(Outcomes, frozen=True):
     good: str = ""  # the last version that came through its watch, or was there before the updater; "" for none
     previous: str = ""  # the version before the last switch
     trial: Trial | None = None
+    restart: Restart | None = None
     ways_back: WaysBack = WaysBack()  # besides `good`
 
     @property
@@ -100,9 +101,49 @@ class Watched(Outcomes, frozen=True):
 
     def stopping(self, version: str) -> Self:
         """The memory just before the updater stops `version`: its end is then no failure."""
-        if self.trial is None or self.trial.version != version or self.trial.failure:
+        is_its = self.restart is not None and self.restart.version == version
+        memory, trial = replace(self, restart=None) if is_its else self, self.trial
+        if trial is None or trial.version != version or trial.failure:
+            return memory
+        return replace(memory, trial=replace(trial, until=0.0))
+
+    def restarted(self, version: str, moment: Moment) -> Self:
+        """The memory just after the updater has started `version`: whether it stays up is known later."""
+        if self.is_rolled_back_if_dead:
+            return replace(self, restart=None)
+        before = self.restart if self.restart and self.restart.version == version else Restart(version)
+        return replace(self, restart=replace(before, boot=moment.boot, began=moment.now, over=False))
+
+    def found_down(self, version: str, reason: str, at: float) -> Self:
+        """The memory after a look at which `version` was down since its last start. at: Unix seconds.
+
+        reason: how it has died; "" if that is no failure, as while a person holds the agent.
+        """
+        last = self.restart if self.restart and self.restart.version == version else Restart(version)
+        return replace(self, restart=last.died(reason, at) if reason else replace(last, over=True))
+
+    @property
+    def is_rolled_back_if_dead(self) -> bool:
+        """Whether the current version, which may have failed already, is not proven, and there is one to go back to."""
+        return self.trial is not None and self.trial.version == self.current != self.good and self._leads_back
+
+    @property
+    def dying(self) -> Restart | None:
+        """The last start of the current version if it has died after that or the one before, and has not stayed up since."""
+        last = self.restart
+        return last if last and last.version == self.current and last.deaths else None
+
+    def _in_this_restart(self, version: str, moment: Moment) -> Self:
+        """The memory after `version` was seen started; the time for which it has to stay up may begin again.
+
+        A version on trial is judged by its watch alone.
+        """
+        last = self.restart
+        if last is None or last.version != version or self.is_on_trial:
             return self
-        return replace(self, trial=replace(self.trial, until=0.0))
+        if last.over or last.boot != moment.boot:  # it was not started by us
+            return replace(self, restart=replace(last, boot=moment.boot, began=moment.now, over=False))
+        return self if moment.now < last.began + moment.watch else replace(self, restart=None)
 
     def having_died(self, version: str) -> Self:
         """The memory after a look at which `version` was down or had been restarted too often: it has died in its watch."""
@@ -117,11 +158,14 @@ class Watched(Outcomes, frozen=True):
         return trial is not None and not trial.failure and trial.version == self.current != self.good
 
     def may_be_taken_back(self, started: bool) -> bool:
-        """Whether the current version may still be rolled back: the value of `trial` in a report. started: as observed.
+        """Whether it is not known yet if the current version stays: the value of `trial` in a report. started: as observed.
 
         It is true until a look after the end of the watch. For a failed version it is true only if there is one to go back to.
+        A proven version that has died after a start has to stay up for as long as a watch, too.
         """
         trial = self.trial
+        if self.dying:
+            return True
         if trial is None or not (trial.version == self.current != self.good):
             return False
         return started or trial.until > 0 or (bool(trial.failure) and self._leads_back)

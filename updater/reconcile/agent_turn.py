@@ -145,16 +145,22 @@ def _converge(executor: Executor, observed: Observed, installing: bool) -> Turn:
     if outcome := turn_outcomes.of_turn(ended, desired, executor.memory, int(host.now())):
         words = "; ".join(filter(None, [outcome.reason, *executor.remarks, executor.taken]))
         outcome = replace(outcome, reason=one_line(words, MAX_REASON))
-        # Here no action has failed, which would say so itself.
-        if todo.failure and not turn_outcomes.is_like(outcome, executor.memory.last):
+        if todo.failure and not failed:  # a failed action is logged as such
             log.warning("%s: %s %s", desired.name, outcome.to, outcome.reason)
         host.note_outcome(outcome, desired)
     if not wanted:
         host.waits_log.note(desired.name, todo.waits, host.now(), observed.status.text)
     is_refused = outcome is not None and outcome.step == turn_outcomes.ORDER and executor.memory.last != before.last
-    is_news = bool(done) or has_passed or is_refused or executor.memory.rejected != before.rejected
+    is_again = before.dying is not None and executor.memory.dying is not None and _are_starts(done)
+    has_passed |= before.dying is not None and executor.memory.dying is None
+    is_news = (bool(done) and not is_again) or has_passed or is_refused or executor.memory.rejected != before.rejected
     waits = failed.outcome.reason if failed else todo.waits
     return Turn(desired.name, waits, bool(done), is_news, None if failed else wanted)
+
+
+def _are_starts(done: list[Action]) -> bool:
+    """Whether nothing but starts was done, which is no news of a version that dies again and again."""
+    return all(action.step is Step.START for action in done)
 
 
 def _announce(host: Host, name: str, todo: Plan, wanted: Wanted | None) -> None:

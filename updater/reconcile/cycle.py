@@ -121,7 +121,8 @@ def _see_through(host: Host, unordered: Observed) -> None:
     if unordered.trouble or unordered.changing or unordered.state is not State.STARTED:
         return
     try:
-        if host.memories.of(unordered.name).is_on_trial:
+        memory = host.memories.of(unordered.name)
+        if memory.is_on_trial or memory.dying:
             moment = host.moment(unordered)
             host.memories.note(unordered.name, lambda memory: memory.seen_started(unordered, moment))
     except TryLater as e:

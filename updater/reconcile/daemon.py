@@ -228,13 +228,17 @@ class Daemon:
         ]
 
     def _is_due(self, order: Desired) -> bool:
-        """Whether to look at this agent now. At the end of a watch this is so once; after that, each cycle looks."""
+        """Whether to look at this agent now. At the end of a watch this is so once; after that, each cycle looks.
+
+        A version that dies again and again is started again in each cycle, and no more often.
+        """
         try:
             memory, now = self.host.memories.of(order.name), clocks.ran()
         except TryLater:  # the next cycle says so
             return False
         until = memory.trial.until if memory.trial else 0.0
-        return memory.watching(now) or (memory.watch_is_over(now) and self._looked_at.get(order.name) != until)
+        is_probed = memory.watching(now) and not memory.dying
+        return is_probed or (memory.watch_is_over(now) and self._looked_at.get(order.name) != until)
 
     def _note_ends(self, watched: list[Desired]) -> None:
         """Remember which ends of watches the following look covers."""

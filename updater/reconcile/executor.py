@@ -258,7 +258,8 @@ class Executor:
             raise
         holds, moment = start.hold_ups(self.memory), self.host.moment()
         held_up, self.taken = (holds.why(Table()), "") if self.memory.is_on_trial else ("", holds.in_words())
-        self.note(lambda memory: memory.started_again(action.version, moment, held_up).recognising(found))
+        begun = partial(Memory.started_again, version=action.version, moment=moment, held_up=held_up)
+        self.note(lambda memory: begun(memory).restarted(action.version, moment).recognising(found))
         self.note_late_processes()
 
     def _prune(self, action: Action) -> None:

@@ -3,9 +3,11 @@
 In all functions, now: when the agent was observed, in seconds of `clocks.ran`.
 """
 
+from math import ceil
+
 from updater.model.memory import Memory
 from updater.model.observed import Observed, State
-from updater.model.trials import Trial
+from updater.model.trials import Moment, Trial
 
 LOOKS = 3  # looks at a version whose status and processes contradict each other, until it has failed
 FLAPS = 3  # restarts within a watch after which the version has failed
@@ -37,6 +39,25 @@ def _death(observed: Observed, memory: Memory, now: float) -> str:
     if not trial.began:  # a watch that an earlier version of the updater began
         return "died within its watch"
     return f"died {lived:.0f} s after its start" if lived >= 1 else "died within a second of its start"
+
+
+def end(observed: Observed, memory: Memory, moment: Moment) -> str:
+    """How a version that is not rolled back for it has died since its last start; "" if it has not, or if that is known.
+
+    It is proven, so that no watch is kept, and only the next look tells; or there is no version to go back to.
+    """
+    last, now = memory.restart, moment.now
+    last = last if last and last.version == observed.current else None
+    if memory.is_rolled_back_if_dead or (last and last.over):
+        return ""
+    if doubt(observed, memory, now) or once_more(observed, memory, now):
+        return ""
+    if how := death(observed, memory, now):
+        return f"{how}; there is no version to go back to"
+    is_down = observed.state is State.STOPPED and not (observed.reaping or observed.cut_off)
+    if last is None or not is_down or last.boot != moment.boot or now < last.began:
+        return ""
+    return f"died within {max(1, ceil(now - last.began))} s of its start"
 
 
 def doubt(observed: Observed, memory: Memory, now: float) -> str:

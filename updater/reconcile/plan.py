@@ -40,6 +40,10 @@ def plan(
     """
     memory = _updated(memory, observed, desired, moment, source)
     todo = _todo(observed, desired, memory, moment.now, keep_versions, source)
+    steps, dying = {action.step for action in todo.actions}, memory.dying
+    is_left = Step.SWITCH in steps and Step.INSTALL not in steps  # in this turn
+    if dying and not (dying.told or is_left):
+        todo = replace(todo, failure=todo.failure or dying.reason)
     return replace(todo, memory=memory, refusal=other_bytes.refusal(observed, desired, memory))
 
 
@@ -55,6 +59,8 @@ def _updated(memory: Memory, observed: Observed, desired: Desired, moment: Momen
         memory = memory.after_probe(observed, moment)
     memory = memory.after_look(observed.name, observed.current, is_started, observed.installs, moment)
     memory = memory.doubting(observed)
+    if reason := judging.end(observed, memory, moment):
+        memory = memory.found_down(observed.current, "" if observed.held or desired.cmd == STOP else reason, moment.at)
     if judging.death(observed, memory, moment.now) and not judging.doubt(observed, memory, moment.now):
         memory = memory.having_died(observed.current)
     # A version that is stopped as ordered has not failed its watch.
@@ -161,16 +167,14 @@ def _give_up(observed: Observed, memory: Memory, reason: str) -> tuple[Action, .
 
 
 def _run(observed: Observed, desired: Desired, memory: Memory, now: float, reason: str) -> Plan:
-    """The plan that makes the desired version run. If that has died already, there is no version to roll back to."""
+    """The plan that makes the desired version run."""
     version, first = desired.version, tuple[Action, ...]()
     if version not in observed.installs:  # first of all, since the download may take long or fail
         first = for_now(observed, memory, now)
         if any(action.step is Step.SWITCH for action in first):
             observed = replace(observed, current=memory.back, status=Status(STARTED), marked=True)
     todo = _toward(observed, version, reason, replaceable=desired.unknown_status == UPGRADE)
-    died = judging.death(observed, memory, now) if observed.current == version else ""
-    failure = f"{died}; there is no version to go back to" if died else ""
-    return replace(todo, actions=(*first, *todo.actions), failure=failure)
+    return replace(todo, actions=(*first, *todo.actions))
 
 
 def _ourselves(observed: Observed, desired: Desired, memory: Memory) -> Plan:

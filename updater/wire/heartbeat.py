@@ -52,7 +52,8 @@ class RealAgent(msgspec.Struct, frozen=True, gc=False):
     timestamp: Second = 0  # when it was observed, in Unix seconds
     # Added fields, which old peers ignore:
     held: str | msgspec.UnsetType = msgspec.UNSET  # why a person holds the agent
-    trial: bool | msgspec.UnsetType = msgspec.UNSET  # whether the version is on trial; only old updaters leave it out
+    # Whether the version is on trial, or has died after a start and has to stay up first; only old updaters leave it out.
+    trial: bool | msgspec.UnsetType = msgspec.UNSET
     waits: str | msgspec.UnsetType = msgspec.UNSET  # what its change waits for, one of WAITS
     rejected: str | msgspec.UnsetType = msgspec.UNSET  # the version that failed here, not tried again for this order
     attempt: Attempt | msgspec.UnsetType = msgspec.UNSET  # the attempt of that order, left out for 0

@@ -214,6 +214,20 @@ def test_status_is_plain_lines_on_a_pipe_and_a_list_in_json(host):
     assert [(a["name"], a["version"]) for a in found] == [("agent", "1"), ("broken", "2")]
 
 
+def test_status_and_why_say_since_when_an_agent_dies_after_each_start(host, site):
+    site.publish(version="1", control=QUIET)
+    site.desire(("agent", "1"))
+    for _ in range(3):
+        assert host.run("once").returncode == 0
+        os.kill(int((host.root / "agent" / "1" / "pid").read_text()), signal.SIGKILL)
+        until("it is down", lambda: host.control("agent", "status") == "stoped")
+    [line] = host.run("status").stdout.splitlines()
+    assert line.startswith("agent 1 stoped (died after each of its last 2 starts, since 20")
+    told = {line[:11].strip(): line[11:] for line in host.run("why", "agent").stdout.splitlines()}
+    assert told["died"].endswith("; each cycle starts it again")
+    assert "failed at watch: 1: died " in told["last"]
+
+
 @pytest.mark.usefixtures("terminal")
 def test_status_is_a_table_on_a_terminal(host):
     install(host.root, "agent", "1", script("echo started"))

@@ -458,6 +458,31 @@ def test_the_end_of_a_watch_that_cannot_be_judged_is_looked_at_once_and_then_eac
         assert memory_of(host).may_be_taken_back(started=False)
 
 
+def test_a_first_version_that_dies_again_and_again_is_started_at_once_and_then_in_each_cycle(tmp_path, site):
+    """Looks at a version on trial are many, and each start would be one more heartbeat."""
+    for name in ("agent", "other"):
+        site.publish(name, "1")
+    site.desire(("agent", "1"), ("other", "1"))
+    with Host(tmp_path / "h9", site.address, interval=3600, watch=3600, probe=0.05) as host:
+
+        def starts():
+            return calls(host.root, "agent").count("start")
+
+        def dies_after_start(number):
+            until("it is started", lambda: starts() == number)
+            until("its turn is over", lambda: memory_of(host).restart and not memory_of(host).restart.over)
+            os.kill(int((host.root / "agent" / "1" / "pid").read_text()), signal.SIGKILL)
+
+        host.start()
+        dies_after_start(1)
+        dies_after_start(2)  # it was started again at once, as it may have been an accident
+        seen = len(calls(host.root, "other"))
+        until("there were many looks at what is on trial", lambda: len(calls(host.root, "other")) > seen + 20)
+        assert starts() == 2
+        os.kill(host.pid, signal.SIGUSR1)
+        until("the next cycle starts it", lambda: starts() == 3)
+
+
 def memory_of(host):
     return Memories(host.root / ".updater" / "agents").of("agent")
 

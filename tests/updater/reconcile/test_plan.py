@@ -9,7 +9,7 @@ from msgspec.structs import replace as replace_fields
 from updater.model.actions import Plan, Source, Step
 from updater.model.memory import Memory
 from updater.model.observed import Marker, Observed, Status
-from updater.model.trials import Moment, Rejected, Trial
+from updater.model.trials import Moment, Rejected, Restart, Trial
 from updater.reconcile.plan import plan
 from updater.wire.heartbeat import Desired, Outcome
 
@@ -781,6 +781,22 @@ def test_a_first_version_that_dies_in_its_watch_is_started_again_as_a_failure():
     assert planned.failure == "died 3 s after its start; there is no version to go back to"
     well = plan(seen("2", UP), order(), first, MOMENT)
     assert well == Plan(memory=well.memory)
+
+
+def test_a_proven_version_that_has_died_after_its_start_is_told_unless_it_is_left_for_another_one():
+    memory, host = Memory("1", "1", restart=Restart("1", began=NOW - 5)), seen("1", DOWN, "2")
+    assert plan(host, order("1"), memory, MOMENT).failure == "died within 5 s of its start"
+    left = plan(host, order("2"), memory, MOMENT)
+    assert ([a.step for a in left.actions][:1], left.failure) == ([SWITCH], "")
+    installing = plan(seen("1", DOWN), order("2"), memory, MOMENT)
+    assert installing.failure == "died within 5 s of its start"
+
+
+def test_a_version_that_could_not_be_left_when_it_failed_and_dies_again_is_the_one_that_was_rolled_back():
+    failed = Memory("1", "1").switching("1", "2").started_again("2", MOMENT).rejecting(order(), "died")
+    again = failed.restarted("2", MOMENT)
+    planned = plan(seen("2", DOWN, "1"), order(), again, MOMENT)
+    assert (planned.memory.dying, planned.failure) == (None, "")
 
 
 def test_a_failure_in_a_watch_that_is_come_through_is_told_as_done_once():
