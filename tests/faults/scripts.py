@@ -6,12 +6,12 @@ outside the root changes; the host ends on the version that works, or is left as
 
 import time
 
-from faults import cut_starts, field, goods, invariants, manners
+from faults import cut_starts, dying, field, goods, invariants, manners
 from faults.scenarios import SCENARIOS, A
 from faults.world import Done, World
 
 NAME = "control"
-PARTS = ("new", "current", *field.PARTS, *cut_starts.PARTS, *manners.PARTS)
+PARTS = ("new", "current", *field.PARTS, *cut_starts.PARTS, *manners.PARTS, *dying.PARTS)
 BOUND = 25.0  # seconds: each of the three verbs may take one, twice over on the way back
 
 _UPGRADE = SCENARIOS["upgrade"]
@@ -68,7 +68,7 @@ SCRIPTS = _scripts()
 
 
 def cases(_: World, part: str) -> list[str]:
-    for more in (field, cut_starts, manners):
+    for more in (field, cut_starts, manners, dying):
         if part in more.PARTS:
             return more.cases(part)
     return [f"{part}:{name}" for name in SCRIPTS]
@@ -77,7 +77,7 @@ def cases(_: World, part: str) -> list[str]:
 def run(world: World, case: str) -> list[str]:
     """What is wrong in the cycles of a host with this script, and after a good version is ordered."""
     part, name = case.split(":", 1)
-    for more in (field, cut_starts, manners):
+    for more in (field, cut_starts, manners, dying):
         if part in more.PARTS:
             return more.run(world, case)
     world.begin(_UPGRADE)
