@@ -126,11 +126,13 @@ def _note(agent: "AgentView") -> str:
     from meta.cli.views import host_list
     from updater.wire.heartbeat import BY_HAND, CHANGE
 
-    if agent.held:
-        return f"held: {agent.held}"
+    held = f"held: {agent.held}" if agent.held else ""
     if agent.failed:
         by_hand = agent.outcome is not None and agent.outcome.reason == BY_HAND
-        return f"{BY_HAND}: {agent.desired}" if by_hand else "its change failed"
+        failed = f"{BY_HAND}: {agent.desired}" if by_hand else "its change failed"
+        return f"{failed}; {held}" if held else failed
+    if held:
+        return held
     if agent.waits:
         return "its change is under way" if agent.waits == CHANGE else f"waits for {agent.waits}"
     if host_list.is_on_trial(agent):

@@ -311,6 +311,18 @@ def test_records_that_a_file_manages_are_not_edited(tmp_path):
         assert boss("ban", "a", "1.0.1", "--why", "x") == "done: revision 3\n"
 
 
+def test_a_failure_is_told_also_of_an_agent_that_is_held(boss_alone):
+    boss, server = boss_alone, boss_alone.server
+    boss("set", "kept", "version=2", "tarball=http://r", "--yes")
+    server.beat("kept-1", kept="1")
+    kept = {"name": "kept", "version": "1", "status": "started", "timestamp": 7, "trial": False, "held": "ann looks"}
+    refused = {"from": "", "to": "2", "step": "install", "result": "refused", "reason": "no such tarball", "at": 5}
+    outcomes = [refused | {"agent": "kept"}]
+    report = {"hostname": "kept-1", "realAgents": [kept], "outcomes": outcomes}
+    assert server.ask("POST", "/heartbeat", json.dumps(report)).status == 200
+    assert "its change failed; held: ann looks" in boss("host", "kept-1")
+
+
 @pytest.mark.long
 def test_two_machines_under_one_name_are_told(server, boss):
     boss("set", "twins", "version=1.0.0", "tarball=http://r", "--why", "x", "--yes")
