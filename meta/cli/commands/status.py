@@ -78,7 +78,7 @@ def status(
     wanted = Wanted(agent, selector, include_lost, *_failures(max_failed))
     if not watch:
         if not show.data(found := watching.ask(client, wanted), output):
-            agent_status.print_once(found)
+            agent_status.print_once(found, selector)
         return
     limit = seconds(within) if within else None
     click.get_current_context().exit(watching.watch(client, wanted, every, limit, as_json=output == "json"))

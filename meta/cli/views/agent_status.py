@@ -22,13 +22,14 @@ SHOWN = 10  # failures that are shown
 IN_LINE = 3  # failures in a line of a watch
 
 
-def print_once(found: Status) -> None:
+def print_once(found: Status, selector: str) -> None:
     if show.is_terminal():
         from rich.console import Console
 
         Console().print(_drawn(found))
         return
-    show.table(["version", "status", "hosts", "note"], _rows(found), f"no host has reported {found.agent}")
+    whom = f"no host of {selector}" if selector else "no host"  # on which it may have failed all the same
+    show.table(["version", "status", "hosts", "note"], _rows(found), f"{whom} has {found.agent}")
     for cells in _words(found):
         click.echo("".join(cell.text for cell in cells))
 

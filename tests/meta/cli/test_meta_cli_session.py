@@ -311,16 +311,21 @@ def test_records_that_a_file_manages_are_not_edited(tmp_path):
         assert boss("ban", "a", "1.0.1", "--why", "x") == "done: revision 3\n"
 
 
-def test_a_failure_is_told_also_of_an_agent_that_is_held(boss_alone):
+def test_a_failure_is_told_also_of_an_agent_that_is_held_and_of_one_that_no_host_has(boss_alone):
     boss, server = boss_alone, boss_alone.server
-    boss("set", "kept", "version=2", "tarball=http://r", "--yes")
+    for agent in ("kept", "absent"):
+        boss("set", agent, "version=2", "tarball=http://r", "--yes")
     server.beat("kept-1", kept="1")
     kept = {"name": "kept", "version": "1", "status": "started", "timestamp": 7, "trial": False, "held": "ann looks"}
     refused = {"from": "", "to": "2", "step": "install", "result": "refused", "reason": "no such tarball", "at": 5}
-    outcomes = [refused | {"agent": "kept"}]
+    outcomes = [refused | {"agent": "kept"}, refused | {"agent": "absent"}]
     report = {"hostname": "kept-1", "realAgents": [kept], "outcomes": outcomes}
     assert server.ask("POST", "/heartbeat", json.dumps(report)).status == 200
     assert "its change failed; held: ann looks" in boss("host", "kept-1")
+    shown = boss.run("status", "absent")
+    assert shown.stderr == "no host has absent\n"
+    assert "2 refused on 1 host: no such tarball" in shown.stdout
+    assert boss.run("status", "absent", "--for", "prefix:kept-").stderr == "no host of prefix:kept- has absent\n"
 
 
 @pytest.mark.long
