@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 from meta.hosts import standing
 from meta.hosts.agent_sets import AgentSet
-from meta.hosts.classes import UNREPORTED, Class, Rejection
+from meta.hosts.classes import UNREPORTED, Class, Rejection, Reported
 from meta.hosts.model import Host, Silence
 from meta.hosts.outcomes import is_failure
 from meta.hosts.standing import TODO, TRIAL, failed, is_down_while_held, rejects
 from meta.hosts.table import HostTable
 from meta.queries.choice import Choice
-from meta.queries.representations import NO_REASON, Failure
+from meta.queries.representations import Failure, untold
 from meta.records.selectors import Selector
 from updater.wire.heartbeat import FAILED, ROLLED_BACK, Desired, Outcome
 
@@ -118,21 +118,22 @@ def outcome_of(host: Host, order: Desired) -> Outcome | None:
     """
     outcome, reported = host.outcomes.get(order.name), host.group.agent_set.reported(order.name)
     if rejects(order, reported):
-        return rejection(order.name, order.version, outcome)
+        return rejection(reported, outcome)
     if is_down_while_held(order, reported) and not (outcome and outcome.to == order.version and is_failure(outcome)):
         return down_while_held(host, order)
     return outcome
 
 
-def rejection(agent: str, version: str, outcome: Outcome | None) -> Outcome:
-    """Return the outcome for a version that a host rejects.
+def rejection(reported: Reported, outcome: Outcome | None) -> Outcome:
+    """Return the outcome for the version that a host reports to reject.
 
     outcome: the last one that the host reported for the agent. It is used if it is a failure of that version, which may be a
-    rollback or a failed hand-over of the updater itself.
+    rollback or a failed hand-over of the updater itself. While the way back is under way, the host has not reported it yet.
     """
+    version = reported.rejected.version if isinstance(reported.rejected, Rejection) else ""
     if outcome and outcome.to == version and is_failure(outcome):
         return outcome
-    return Outcome(agent, to=version, step="watch", result=ROLLED_BACK, reason=NO_REASON)
+    return Outcome(reported.name, to=version, step="watch", result=ROLLED_BACK, reason=untold(reported.waits))
 
 
 def _view(key: tuple[str, str, str, str], one: _Sum) -> Failure:
@@ -234,11 +235,12 @@ def rolled_back(table: HostTable, agent: str, version: str) -> str:
     """
     needle, found = f'"to":"{version}"', _Sum()
     for group, _, agent_set, *_ in table.parts():
-        rejected = agent_set.reported(agent).rejected
+        reported = agent_set.reported(agent)
+        is_its = isinstance(reported.rejected, Rejection) and reported.rejected.version == version
         for host in table.members([group]):
             outcome = host.outcomes.get(agent) if needle in host.told else None
-            if isinstance(rejected, Rejection) and rejected.version == version:
-                found.add(host.name, rejection(agent, version, outcome))
+            if is_its:
+                found.add(host.name, rejection(reported, outcome))
             elif outcome and (outcome.to, outcome.result) == (version, ROLLED_BACK):
                 found.add(host.name, outcome)
     if not found.newest:

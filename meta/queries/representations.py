@@ -8,9 +8,15 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from updater.wire.heartbeat import Outcome
+from updater.wire.heartbeat import CHANGE, Outcome
 
 NO_REASON = "its reason is not known here"  # a meta was killed before it wrote it, or a later outcome replaced it
+GOING_BACK = "its way back is under way: the reason follows"  # a host tells the outcome when that way has ended
+
+
+def untold(waits: object) -> str:
+    """Return what is said instead of the reason of a rollback that a host reports without its outcome. waits: as reported."""
+    return GOING_BACK if waits == CHANGE else NO_REASON
 
 
 class AgentView(msgspec.Struct, frozen=True, rename="camel"):

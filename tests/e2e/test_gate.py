@@ -23,6 +23,7 @@ AGENT = "agent"
 WATCH = 4  # seconds
 SETTINGS = {"interval": 0.5, "watch": WATCH, "probe": 0.2, "timeouts": {"start": 5, "stop": 5, "status": 5}}
 DIES = QUIET.replace("sleep 1000", "sleep 2.5")
+LEAVES_SLOWLY = DIES.replace("stop)", "stop) sleep 2;")
 NAMES = ("web-1", "web-2", "web-3")
 
 
@@ -120,6 +121,14 @@ def test_a_proven_version_that_dies_after_each_start_is_not_let_through_until_it
     broken.unlink()
     until("it stays up", lambda: progress(meta)["good"] == len(NAMES), within=60)
     assert "has stayed up since its last start" in meta.run("host", host.name).stdout
+
+
+def test_a_watch_that_fails_while_the_way_back_is_under_way_ends_with_its_reason(meta, hosts):
+    agents.publish(meta.tarballs, AGENT, "4", members(LEAVES_SLOWLY))
+    meta.run("set", AGENT, "version=4", "--for", "hosts:web-1", "--yes")
+    *_, before, last, _ = watch(meta, 1, "--for", "hosts:web-1").splitlines()
+    assert "4 rolled back on 1 host: its way back is under way: the reason follows" in before
+    assert "4 rolled back on 1 host: died" in last
 
 
 def test_a_host_that_falls_silent_on_trial_is_not_left_out(meta, hosts):

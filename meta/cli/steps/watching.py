@@ -4,6 +4,7 @@ A watch ends as soon as its result is certain. It goes on if meta does not answe
 wrong token or URL ends it.
 """
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,8 +17,11 @@ from meta.cli.gate import End, Gate, Judged, Status, Wanted
 from meta.cli.known import require_label
 from meta.cli.views import agent_status, show
 from meta.errors import Misconfigured, NotThere, TryLater
-from meta.queries.representations import Progress
+from meta.queries.representations import GOING_BACK, Progress
 from updater.wire.text import visible
+
+REASONS_WITHIN = 5.0  # seconds for which a watch that has failed goes on to ask, as a way back mostly takes less
+REASONS_EVERY = 0.5  # seconds between two requests for them
 
 
 def ask(client: Client, wanted: Wanted, is_known: bool = False, failed_before: Sequence[str] = ()) -> Status:
@@ -66,6 +70,7 @@ def _answers(client: Client, wanted: Wanted, gate: Gate, every: float, deadline:
             end = gate.end(found.progress, time.monotonic())
             yield found, end
             if end is not None:
+                yield from _with_reasons(client, wanted, gate, (found, end), deadline)
                 return
         except (TryLater, NotThere) as e:
             if isinstance(e, NotThere) and found is None:  # a misspelt name, and no failure of a version
@@ -75,3 +80,26 @@ def _answers(client: Client, wanted: Wanted, gate: Gate, every: float, deadline:
         if left <= 0:
             return
         time.sleep(left)
+
+
+def _with_reasons(client: Client, wanted: Wanted, gate: Gate, last: Judged, deadline: float | None) -> Iterator[Judged]:
+    """Yield later answers, until they give the reasons of all failures by which the watch has ended. Its end stays.
+
+    A host tells that it rolls a version back before it has done so, and why only then.
+    """
+    found, end = last
+    until = min(deadline or math.inf, time.monotonic() + REASONS_WITHIN)
+    while end is End.NOT_YET and any(one.reason == GOING_BACK for one in found.progress.failures):
+        left = until - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(REASONS_EVERY, left))
+        try:
+            later = ask(client, wanted, True, gate.failed_before)
+        except (TryLater, NotThere):
+            return
+        progress = later.progress
+        if progress.behind or progress.revision != found.progress.revision or progress.failed < found.progress.failed:
+            return
+        found = later
+        yield found, end

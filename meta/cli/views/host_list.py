@@ -9,7 +9,7 @@ from meta.api.schemas.types import Hosts
 from meta.cli.client import Client, at
 from meta.cli.known import require_agent, require_label
 from meta.cli.views import show
-from meta.queries.representations import NO_REASON, AgentView, HostView
+from meta.queries.representations import AgentView, HostView, untold
 from updater.wire.heartbeat import ROLLED_BACK
 from updater.wire.names import START
 from updater.wire.text import in_plain_sight, quoted
@@ -78,7 +78,7 @@ def _why(agent: AgentView) -> str:
     """`falcon-agent 1.0.2 rolled back: died 3 s after its start`; also if a later outcome was reported."""
     told = agent.outcome
     if agent.rejected == agent.desired and (not told or (told.to, told.result) != (agent.rejected, ROLLED_BACK)):
-        return f"{agent.name} {agent.rejected} {ROLLED_BACK}: {NO_REASON}"
+        return f"{agent.name} {agent.rejected} {ROLLED_BACK}: {untold(agent.waits)}"
     assert told  # noqa: S101 (any other failure has an outcome)
     return f"{agent.name} {told.to} {told.result}: {told.reason or 'no reason given'}"
 

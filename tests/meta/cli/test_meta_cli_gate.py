@@ -7,7 +7,7 @@ from meta.api.schemas.types import Counts
 from meta.cli.gate import End, Gate, Wanted, end_of, is_taken_back, taken_from
 from meta.cli.steps import watching
 from meta.errors import Misconfigured, NotThere
-from meta.queries.representations import Failure, Progress
+from meta.queries.representations import GOING_BACK, Failure, Progress
 
 WANTED = Wanted("a")
 FIRST = Progress("a", revision=5, desired="2", wanted=["2"], todo=3)
@@ -224,6 +224,32 @@ def test_what_was_refused_before_a_watch_fails_it_only_when_hosts_have_asked_aga
         assert gate.end(found(good=2, **refused), 1) is End.NOT_YET, "it was told since the watch began"
     gate = Gate(WANTED._replace(max_failed=0))
     assert gate.end(found(good=1, **refused | {"failed": 2}), 0) is End.NOT_YET, "the other one goes on to try nothing"
+
+
+def rollback(reason):
+    return found(failed=1, failures=[Failure("a", "2", "rolled back", reason, 1, "h-1", 0)])
+
+
+def test_a_watch_that_has_failed_ends_with_the_reason_that_follows(capsys):
+    metas = Metas(rollback(GOING_BACK), rollback(GOING_BACK), rollback("died"))
+    assert watching.watch(metas, WANTED, every=0.001, within=60, as_json=False) == 1
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert first.endswith(f"1 failed; 2 rolled back on 1 host: {GOING_BACK} (last: h-1)")
+    assert second.endswith("1 failed; 2 rolled back on 1 host: died (last: h-1)")
+    assert last == "failed on 1 host: see meta hosts --agent a --failed"
+
+
+@pytest.mark.parametrize("then", [None, found(good=1), found(revision=6, todo=1)], ids=["unknown", "good", "edited"])
+def test_what_comes_after_a_watch_has_failed_does_not_change_its_end(capsys, then):
+    metas = Metas(rollback(GOING_BACK), then)
+    assert watching.watch(metas, WANTED, every=0.001, within=60, as_json=False) == 1
+    assert capsys.readouterr().out.splitlines()[1:] == ["failed on 1 host: see meta hosts --agent a --failed"]
+
+
+def test_a_watch_does_not_wait_for_a_reason_longer_than_it_may(capsys):
+    metas = Metas(*[rollback(GOING_BACK)] * 2)
+    assert watching.watch(metas, WANTED, every=0.001, within=0.01, as_json=False) == 1
+    assert "time is up" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("at", "last"), [(0, "(last: h-1)"), (5, "(last: h-1, 1970-")])

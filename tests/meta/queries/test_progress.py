@@ -18,7 +18,7 @@ from meta.queries.failures import by_agent, failures, sums
 from meta.queries.failures import rolled_back as rollbacks
 from meta.queries.host_pages import Ages, HostFilter, find, page
 from meta.queries.progress import Asked, progress
-from meta.queries.representations import NO_REASON, Standing
+from meta.queries.representations import GOING_BACK, NO_REASON, Standing
 from meta.records.fingerprint import version_fingerprint
 from meta.records.history import Edit
 from meta.records.model import Ban, Override, Record, RecordSet, Release
@@ -1307,6 +1307,14 @@ def test_of_the_hosts_that_failed_before_those_are_named_that_are_not_asked_for_
     assert progress(table, asked, NOW + 2, AGES).gone == ["web-1"]
     table.retire("web-1", NOW + 3)
     assert progress(table, asked, NOW + 3, AGES).gone == [], "a retired host is left out"
+
+
+def test_until_a_way_back_has_ended_the_reason_is_said_to_follow(table):
+    beat(table, "h1", "2", "stoped", trial=True, waits="change", rejected="2")
+    assert shown(table) == {"failed": 1}
+    assert reasons(table) == [("2", "rolled back", GOING_BACK)]
+    beat(table, "h1", "1", outcome=rolled_back())
+    assert reasons(table) == [("2", "rolled back", "died")]
 
 
 def test_a_refused_download_is_told_apart_from_what_no_host_goes_on_to_ask_for(table):
