@@ -11,6 +11,8 @@ from functools import cache, partial
 from itertools import chain
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from meta.hosts import standing
 from meta.hosts.agent_sets import AgentSet
 from meta.hosts.classes import UNREPORTED, Class, Rejection, Reported
@@ -21,7 +23,7 @@ from meta.hosts.table import HostTable
 from meta.queries.choice import Choice
 from meta.queries.representations import Failure, untold
 from meta.records.selectors import Selector
-from updater.wire.heartbeat import FAILED, ROLLED_BACK, Desired, Outcome
+from updater.wire.heartbeat import DONE, FAILED, FORMER, ROLLED_BACK, Desired, Outcome
 
 SCAN = 50_000  # failed hosts whose reasons one answer reads
 MOST = 100  # failures in one answer, those of most hosts first
@@ -134,6 +136,23 @@ def rejection(reported: Reported, outcome: Outcome | None) -> Outcome:
     if outcome and outcome.to == version and is_failure(outcome):
         return outcome
     return Outcome(reported.name, to=version, step="watch", result=ROLLED_BACK, reason=untold(reported.waits))
+
+
+def last_failures(agent: str, hosts: Iterable[Host]) -> list[Failure]:
+    """Return how the last change of the agent failed on these hosts, by reason.
+
+    Failures of a former order count, too. Hosts whose last change did not fail are left out.
+    """
+    asked = Desired(agent)
+    told = [(host, outcome.to) for host in hosts if (outcome := _last_failure(host, asked))]
+    return by_reason((host, replace(asked, version=version), _last_failure) for host, version in told).failures
+
+
+def _last_failure(host: Host, order: Desired) -> Outcome | None:
+    outcome, reported = host.outcomes.get(order.name), host.group.agent_set.reported(order.name)
+    if outcome and outcome.result != DONE:
+        return replace(outcome, result=outcome.result.removesuffix(FORMER))
+    return rejection(reported, None) if isinstance(reported.rejected, Rejection) else None
 
 
 def _view(key: tuple[str, str, str, str], one: _Sum) -> Failure:

@@ -168,6 +168,7 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
         _add(sums, question, part, away.get(part.group, {}), moment.excused)
     is_settled = all(part.klass.book is question.book for part in moment.roll.parts)
     found, record = failures.by_reason(sums.failed()), records.record(asked.agent)
+    gone = [host for host, _ in moment.roll.named if not question.choice.has(host)]
     return Progress(
         agent=asked.agent,
         revision=records.revision,
@@ -192,7 +193,8 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
         failures=found.failures,
         failures_are_whole=found.is_whole,
         failed_hosts=sums.names.get(HAS_FAILED, []),
-        gone=sorted(host.name for host, _ in moment.roll.named if not question.choice.has(host)),
+        gone=sorted(host.name for host in gone),
+        gone_failures=failures.last_failures(asked.agent, gone),
         refused=sums.refused,
         refused_hosts=sums.refusing,
         asked_within=2 * ages.late_after / MISSED,

@@ -157,6 +157,13 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
         list[str],
         Meta(description="of `failedBefore`: hosts that the question is no longer about, without retired ones"),
     ] = []
+    gone_failures: Annotated[
+        list[Failure],
+        Meta(
+            description="how those of `gone` failed last, by reason; version is the one that failed. Hosts of which that is "
+            "not known are in none"
+        ),
+    ] = []
     refused: Annotated[
         int,
         Meta(

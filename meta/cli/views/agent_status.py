@@ -79,7 +79,10 @@ def last_words(end: End | None, found: Status | None, wanted: Wanted, gate: Gate
     elif progress.failed:
         yield f"failed on {counted(progress.failed, 'host')}: see meta hosts --agent {wanted.agent} --failed"
     if gate.missing and end is not End.TAKEN_BACK:
-        yield f"failed on {counted(gate.missing, 'host')} that {wanted.selector} no longer selects"
+        names, more = ", ".join(progress.gone[:SHOWN]), gate.missing - SHOWN
+        named = f"{names} and {more:,} more" if more > 0 else names
+        yield f"failed on {counted(gate.missing, 'host')} that {wanted.selector} no longer selects: {named}"
+        yield from (f"  {''.join(cell.text for cell in _failed(one))}" for one in progress.gone_failures[:SHOWN])
     if left := progress.left:
         yield f"left out: {_names(progress.left_out, left)}"
 
@@ -107,7 +110,8 @@ def _names(some: list[Standing], count: int) -> str:
 def _line(found: Status) -> str:
     """`1.0.1 started 98, 1.0.2 started 22; 98 to do, 22 good; left out: 1 lost`."""
     counts = ", ".join(f"{one.version} {show.one_line_kept(one.status)} {one.hosts}" for one in found.counts)
-    failed = "".join(f"; {''.join(cell.text for cell in _failed(one))}" for one in found.progress.failures[:IN_LINE])
+    failures = [*found.progress.failures, *found.progress.gone_failures][:IN_LINE]
+    failed = "".join(f"; {''.join(cell.text for cell in _failed(one))}" for one in failures)
     return f"{counts or 'no host has it'}; {_sentence(found)}{failed}"
 
 
@@ -121,13 +125,18 @@ def _sentence(found: Status) -> str:
         f"{progress.trial:,} on trial" if progress.trial else "",
         f"{progress.failed:,} failed" if progress.failed else "",
         f"{progress.good:,} good" if progress.good else "",
+        f"{len(progress.gone):,} failed and no longer selected" if progress.gone else "",
     ]
     left = [f"{count:,} {word}" for word in ("late", "lost", "held", "doubled") if (count := getattr(progress, word))]
     told = ", ".join(filter(None, parts)) or "no host counts"
-    if progress.good == progress.judged > 0:
-        told = f"every host is as desired: {told}"
+    if _is_settled(progress):
+        told = f"every host {'that counts ' if left else ''}is as desired: {told}"
     told = f"{told}; left out: {', '.join(left)}" if left else told
     return f"{told}; {_why_not_yet(progress)}" if _why_not_yet(progress) else told
+
+
+def _is_settled(progress: Progress) -> bool:
+    return progress.good == progress.judged > 0 and not progress.gone
 
 
 def _waiting(word: str, count: int) -> str:
@@ -137,15 +146,14 @@ def _waiting(word: str, count: int) -> str:
 def _words(found: Status) -> Iterator[list[show.Cell]]:
     """The sentence, the last hosts, and the failures."""
     progress = found.progress
-    settled = progress.good == progress.judged > 0
-    yield [show.Cell(_sentence(found), "green" if settled else "yellow")]
+    yield [show.Cell(_sentence(found), "green" if _is_settled(progress) else "yellow")]
     pending = progress.todo + progress.trial
     if 0 < pending <= len(progress.last):
         yield [show.Cell(f"  {_names(progress.last, pending)}")]
     if progress.left_out:
         left = progress.left
         yield [show.Cell(f"  left out: {_names(progress.left_out, left)}", "dim")]
-    for failure in progress.failures[:SHOWN]:
+    for failure in [*progress.failures[:SHOWN], *progress.gone_failures[:SHOWN]]:
         yield [show.Cell("  "), *_failed(failure)]
     if len(progress.failures) > SHOWN:
         yield [show.Cell(f"  ... and more: meta hosts --agent {found.agent} --failed", "dim")]

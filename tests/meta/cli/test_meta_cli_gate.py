@@ -172,11 +172,15 @@ def test_what_is_taken_back_from_some_hosts_is_said_with_their_number(capsys):
 def test_a_failure_is_not_forgotten_with_the_label_of_its_host(capsys):
     wanted = WANTED._replace(selector="label:env=staging")
     failed, gone = found(failed=1, trial=1, failed_hosts=["h-1"]), {"gone": ["h-1"]}
+    gone["gone_failures"] = [Failure("a", "2", "rolled back", "died", 1, "h-1", 0)]
     looks = [failed, found(trial=2, **gone), found(good=2, **gone)]
     metas = Metas(*looks)
     assert watching.watch(metas, wanted, every=0.001, within=60, as_json=False) == 1
     assert metas.asked == ["", "h-1", "h-1"], "also where another host got the label in between"
-    assert "failed on 1 host that label:env=staging no longer selects" in capsys.readouterr().out
+    *_, line, failed_on, why = capsys.readouterr().out.splitlines()
+    assert line.endswith("2 good, 1 failed and no longer selected; 2 rolled back on 1 host: died (last: h-1)")
+    assert failed_on == "failed on 1 host that label:env=staging no longer selects: h-1"
+    assert why == "  2 rolled back on 1 host: died (last: h-1)"
     allowed = wanted._replace(max_failed=1)
     assert watching.watch(Metas(*looks), allowed, every=0.001, within=60, as_json=False) == 0
     back = [failed, found(trial=1, **gone), failed, found(good=2)]
@@ -224,6 +228,19 @@ def test_what_was_refused_before_a_watch_fails_it_only_when_hosts_have_asked_aga
         assert gate.end(found(good=2, **refused), 1) is End.NOT_YET, "it was told since the watch began"
     gate = Gate(WANTED._replace(max_failed=0))
     assert gate.end(found(good=1, **refused | {"failed": 2}), 0) is End.NOT_YET, "the other one goes on to try nothing"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"good": 2}, "every host is as desired: 2 good"),
+        ({"good": 2, "late": 1}, "every host that counts is as desired: 2 good; left out: 1 late"),
+        ({"good": 2, "gone": ["h-1"]}, "2 good, 1 failed and no longer selected"),
+    ],
+)
+def test_a_line_of_a_watch_does_not_contradict_itself(capsys, fields, said):
+    watching.watch(Metas(found(**fields), found(good=2)), WANTED, every=0.001, within=60, as_json=False)
+    assert capsys.readouterr().out.splitlines()[0].endswith(f"; {said}")
 
 
 def rollback(reason):

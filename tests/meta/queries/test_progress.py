@@ -1304,9 +1304,29 @@ def test_of_the_hosts_that_failed_before_those_are_named_that_are_not_asked_for_
     assert progress(table, asked, NOW, AGES).gone == []
     order(table, 2, RECORD, labels={"web-2": {"env": "st"}, "web-3": {"env": "st"}})
     beat(table, "web-3", now=NOW + 2)
-    assert progress(table, asked, NOW + 2, AGES).gone == ["web-1"]
+    found = progress(table, asked, NOW + 2, AGES)
+    assert found.gone == ["web-1"]
+    assert [(one.version, one.reason, one.hosts, one.example) for one in found.gone_failures] == [
+        ("2", "died", 1, "web-1")
+    ]
+    beat(table, "web-1", now=NOW + 2, outcome=Outcome("a", "1", "2", "watch", "done"))
+    assert progress(table, asked, NOW + 2, AGES).gone_failures == [], "what became of it later is no failure"
     table.retire("web-1", NOW + 3)
     assert progress(table, asked, NOW + 3, AGES).gone == [], "a retired host is left out"
+
+
+@pytest.mark.parametrize("is_other", [False, True])
+def test_how_a_host_failed_that_is_not_asked_for_any_more_is_told_also_after_another_order(is_other):
+    override = (Override(Label("env=st"), Release("2")),) if is_other else ()
+    record = Record("a", Release("1" if is_other else "2"), "http://r", overrides=override)
+    table = HostTable(RecordSet(1, (record,), labels={"web-1": {"env": "st"}}), late_after=100)
+    beat(table, "web-1", "1", outcome=Outcome("a", "1", "2", "start", "failed", "died", "", 5))
+    order(table, 2, record)
+    asked = Asked("a", Label("env=st"), failed_before=["web-1"])
+    beat(table, "web-1", "1", now=NOW + 2)
+    assert find(table, "web-1", NOW + 2, AGES).agents[0].outcome.result.endswith(" before") is is_other
+    [failure] = progress(table, asked, NOW + 2, AGES).gone_failures
+    assert (failure.version, failure.result, failure.reason) == ("2", "failed", "died")
 
 
 def test_until_a_way_back_has_ended_the_reason_is_said_to_follow(table):
