@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from meta.hosts import standing
 from meta.hosts.agent_sets import AgentSet, Group
-from meta.hosts.classes import Class, Classes
+from meta.hosts.classes import Class, Classes, Reported
 from meta.hosts.model import Host, Moment, Part
 from meta.hosts.standing import (
     GOOD,
@@ -37,7 +37,7 @@ from meta.queries.choice import Choice
 from meta.queries.host_pages import Ages, judge
 from meta.queries.representations import Progress, Standing
 from meta.records.selectors import Selector
-from updater.wire.heartbeat import Desired
+from updater.wire.heartbeat import STOPPED, Desired
 from updater.wire.names import START
 
 LATE, LOST, DOUBLED = "late", "lost", "doubled"
@@ -221,10 +221,10 @@ def _add(sums: _Sums, question: _Question, part: Part, away: Mapping[Host, str],
     order, state = question.state(part.klass, part.agent_set)
     if not state or question.choice.whole(part.klass) is False:
         return
-    waits = HEARTBEAT if state == GOOD else part.agent_set.reported(question.asked.agent).waits
+    waits = HEARTBEAT if state == GOOD else _waits_for(order, part.agent_set.reported(question.asked.agent))
     found = _by_state(question, part, state, away, excused)
     for its, (number, hosts) in found.items():
-        sums.add(its, number, hosts, waits if isinstance(waits, str) else "")
+        sums.add(its, number, hosts, waits)
         sums.is_patient |= its in (LATE, LOST) and any(host.last_seen >= excused for host in hosts)
     if order is None or not found or part.klass.book is not question.book:
         return
@@ -238,6 +238,14 @@ def _add(sums: _Sums, question: _Question, part: Part, away: Mapping[Host, str],
             sums.add_refused(*found[state])
     if SILENT in found:
         sums.failing.append((order, found[SILENT][1], failures.silent_how(state)))
+
+
+def _waits_for(order: Desired | None, reported: Reported) -> str:
+    """What the change waits for on hosts that report this, or ""."""
+    if isinstance(reported.waits, str):
+        return reported.waits
+    is_there = order is not None and order.cmd == START and reported.version == order.version
+    return START if is_there and reported.status in STOPPED else ""
 
 
 def _by_state(

@@ -147,7 +147,13 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
     lost: Annotated[int, Meta(description="hosts left out because they are lost")] = 0
     held: Annotated[int, Meta(description="hosts left out because a person holds the agent")] = 0
     doubled: Annotated[int, Meta(description="hosts left out because two machines report under the name")] = 0
-    waits: Annotated[dict[str, int], Meta(description="of those to do: how many wait for what, see AgentView")] = {}
+    waits: Annotated[
+        dict[str, int],
+        Meta(
+            description="of those to do: how many wait for what, see AgentView; start: they have the desired version, but it "
+            "is stopped"
+        ),
+    ] = {}
     last: Annotated[list[Standing], Meta(description="some of the hosts that are to do or on trial")] = []
     left_out: Annotated[list[Standing], Meta(description="some of the hosts that are left out")] = []
     failures: Annotated[list[Failure], Meta(description="by reason, with downloads that are tried again")] = []

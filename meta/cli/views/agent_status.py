@@ -13,6 +13,7 @@ from meta.cli.views import show
 from meta.queries.representations import Count, Failure, Progress, Standing
 from meta.records.selectors import selector_of
 from updater.wire.heartbeat import CHANGE
+from updater.wire.names import START
 from updater.wire.text import counted
 
 if TYPE_CHECKING:
@@ -140,6 +141,8 @@ def _is_settled(progress: Progress) -> bool:
 
 
 def _waiting(word: str, count: int) -> str:
+    if word == START:
+        return f"{count:,} {'is' if count == 1 else 'are'} stopped"
     return f"{count:,} under way" if word == CHANGE else f"{count:,} wait for {word}"
 
 

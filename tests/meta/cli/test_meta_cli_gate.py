@@ -236,6 +236,7 @@ def test_what_was_refused_before_a_watch_fails_it_only_when_hosts_have_asked_aga
         ({"good": 2}, "every host is as desired: 2 good"),
         ({"good": 2, "late": 1}, "every host that counts is as desired: 2 good; left out: 1 late"),
         ({"good": 2, "gone": ["h-1"]}, "2 good, 1 failed and no longer selected"),
+        ({"todo": 2, "waits": {"start": 1, "change": 1}}, "2 to do (1 under way, 1 is stopped)"),
     ],
 )
 def test_a_line_of_a_watch_does_not_contradict_itself(capsys, fields, said):

@@ -1337,6 +1337,22 @@ def test_until_a_way_back_has_ended_the_reason_is_said_to_follow(table):
     assert reasons(table) == [("2", "rolled back", "died")]
 
 
+@pytest.mark.parametrize(
+    ("version", "status", "more", "waits"),
+    [
+        ("2", "stoped", {"trial": UNSET}, {"start": 1}),
+        ("2", "stopped", {}, {"start": 1}),
+        ("2", "stoped", {"waits": "change"}, {"change": 1}),
+        ("1", "stoped", {"trial": UNSET}, {}),
+        ("2", "no pid file", {"trial": UNSET}, {}),
+    ],
+)
+def test_what_has_the_version_and_is_stopped_is_to_do_for_that_reason(table, version, status, more, waits):
+    beat(table, "h1", version, status, **more)
+    found = progress(table, Asked("a"), NOW, AGES)
+    assert (found.todo, found.waits) == (1, waits)
+
+
 def test_a_refused_download_is_told_apart_from_what_no_host_goes_on_to_ask_for(table):
     beat(table, "h1", "1", outcome=REFUSED)
     beat(table, "h2", "1", outcome=rolled_back())
