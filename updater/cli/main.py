@@ -124,7 +124,7 @@ def guard(config_file: Path, root: Path | None, pid: int, version: str, back: st
     host = a_host(config_file, root)
     log_to_stderr(logging.INFO)
     if not handover.guard(host, pid, version, back, seconds):
-        handover.take_over(sys.argv)
+        handover.take_over(host)
 
 
 @main.command()

@@ -53,7 +53,8 @@ def a_host(config_file: Path, root: Path | None) -> "Host":
     settings, layout = config.load(config_file), a_layout(config_file, root)
     preflight.check_processes()
     own_version = handover.running_version(layout, Path(sys.argv[0]))
-    return Host(layout, settings, connections(settings, layout), own_version=own_version)
+    options = "-c", str(config_file.absolute()), "--root", str(layout.root)
+    return Host(layout, settings, connections(settings, layout), own_version=own_version, options=options)
 
 
 @contextlib.contextmanager

@@ -37,6 +37,7 @@ class Host:
     http: Http
     stopping: bool = False
     own_version: str = ""  # the install below the root that this process runs from, "" if none
+    options: tuple[str, ...] = ()  # with which another `updater` works on this root with this configuration
     successor: str = ""  # the version of the updater that this process is to become
     waits_log: WaitsLog = field(default_factory=WaitsLog)
     waits: dict[str, str] = field(default_factory=dict)  # what some agents' changes wait for: one of heartbeat.WAITS

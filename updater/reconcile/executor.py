@@ -276,7 +276,7 @@ class Executor:
 
     def _hand_over(self, action: Action) -> None:
         try:
-            handover.try_out(self.agent.install(action.version), self.host.config.timeouts.start)
+            handover.try_out(self.host, self.agent.install(action.version), self.host.config.timeouts.start)
         except ControlFailed as e:
             if not heartbeats.is_reachable(self.host):
                 raise TryLater(f"meta does not answer, so {action.version} could not be tried out") from e

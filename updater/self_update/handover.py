@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,9 +53,9 @@ def is_successor(host: Host) -> bool:
     return trial is not None and trial.version == host.own_version and not trial.until and not trial.failure
 
 
-def try_out(install: Path, timeout: float) -> None:
+def try_out(host: Host, install: Path, timeout: float) -> None:
     """Run the new version's `plan`, which sends a report to meta and reads the reply. Raises ControlFailed with the reason."""
-    code, output = control_script.run_program([*_command(install), "plan", *_where(sys.argv)], install, timeout)
+    code, output = control_script.run_program([*_command(install), "plan", *host.options], install, timeout)
     if code != 0:
         raise ControlFailed(f"its own plan ended with exit code {code}", output)
 
@@ -70,10 +69,10 @@ def become(host: Host) -> None:
     agent, watched = host.layout.agent(OWN_NAME), max(host.config.watch, GUARD_AT_LEAST)
     guard = [*_command(agent.install(host.own_version)), "guard", str(os.getpid()), host.successor, host.own_version]
     try:
-        control_script.leave_behind([*guard, str(watched), *_where(sys.argv)], host.layout.root)
+        control_script.leave_behind([*guard, str(watched), *host.options], host.layout.root)
     except OSError as e:
         _put_back(host, host.successor, host.own_version, f"its guard could not be started: {e.strerror or e}")
-        take_over(sys.argv)
+        take_over(host)
         return
     sys.stderr.flush()
     for number in (signal.SIGHUP, signal.SIGUSR1):  # until the successor can handle them
@@ -118,14 +117,11 @@ def guard(host: Host, pid: int, version: str, back: str, seconds: float) -> bool
     return False
 
 
-def take_over(arguments: Sequence[str]) -> None:
-    """Become the daemon again by exec; returns only under systemd, which starts it itself.
-
-    arguments: of this process; its --config and --root are passed on.
-    """
+def take_over(host: Host) -> None:
+    """Become the daemon again by exec; returns only under systemd, which starts it itself."""
     if "INVOCATION_ID" in os.environ:  # systemd starts the unit again, with the version in `.version`
         return
-    command = [*_command(Path(sys.argv[0]).resolve().parent), "run", *_where(arguments)]
+    command = [*_command(Path(sys.argv[0]).resolve().parent), "run", *host.options]
     os.execve(command[0], command, agent_environment.as_given())  # noqa: S606
 
 
@@ -176,12 +172,3 @@ def _is_alive(pid: int) -> bool:
 
 def _command(install: Path) -> list[str]:
     return [sys.executable, str(install / PROGRAM)]
-
-
-def _where(arguments: Sequence[str]) -> list[str]:
-    """The options --config and --root among the arguments, with their values."""
-    found = []
-    for at, argument in enumerate(arguments):
-        if argument in ("-c", "--config", "--root"):
-            found += [argument, *arguments[at + 1 : at + 2]]
-    return found

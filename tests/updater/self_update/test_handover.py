@@ -108,6 +108,31 @@ def test_a_good_version_takes_over_in_the_same_process(host, site, publish):
     assert told == [("1.0.0", "2.0.0", "watch", "done"), ("2.0.0", "3.0.0", "watch", "done")]
 
 
+@pytest.mark.parametrize(
+    "where", [("--config={file}", "--root={root}"), ("-c{file}", "--root", "{root}"), ("-c", "agents.json")]
+)
+def test_however_the_options_are_written_the_new_version_is_tried_out_and_guarded_with_them(
+    host, site, publish, tmp_path, where
+):
+    host.config = host.config.rename(host.root / "agents.json")
+    words = [word.format(file=host.config, root=host.root) for word in where]
+    command = [sys.executable, host.root / NAME / "1.0.0" / "updater.pyz", "run", *words]
+    with subprocess.Popen(command, cwd=host.root, stderr=subprocess.DEVNULL) as daemon:
+        try:
+            until("1.0.0 reports itself", lambda: reported(site) == "1.0.0")
+            publish("2.0.0")
+            until("2.0.0 reports itself", lambda: reported(site) == "2.0.0")
+            publish("3.0.0", BAD_AS_A_DAEMON["exits"])
+            assert daemon.wait(60) == 7
+            until("2.0.0 is back", lambda: host.current(NAME) == "2.0.0")
+            count = len(site.reports)
+            until("and goes on", lambda: len(site.reports) > count + 2)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(host.owner(), signal.SIGTERM)
+            daemon.wait(30)
+
+
 def test_agents_of_a_version_that_took_over_get_the_locale_that_the_first_updater_was_given(host, site, publish):
     host.environment = {"LC_ALL": "", "LC_CTYPE": "C"}
     host.start()
@@ -259,7 +284,8 @@ from updater.host.context import Host
 from updater.net.http import Http
 from updater.model.layout import Layout
 root, file = {root!r}, {config!r}
-host = Host(Layout(Path(root)), config.load(Path(file)), Http(), own_version="1.0.0", successor="2.0.0")
+options = "-c", file, "--root", root
+host = Host(Layout(Path(root)), config.load(Path(file)), Http(), own_version="1.0.0", options=options, successor="2.0.0")
 host.memories.change(handover.OWN_NAME, lambda memory: memory.switching("1.0.0", "2.0.0"))
 sys.argv = [f"{{root}}/{name}/1.0.0/updater.pyz", "run", "-c", file, "--root", root]
 """
