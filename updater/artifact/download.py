@@ -169,7 +169,7 @@ def _download(http: Http, url: str, part: Part, deadline: float, terms: Terms) -
     """Fetch a file, or the rest of it."""
     headers = part.resume_headers()
     left = max(deadline - time.monotonic(), 0.001)
-    with http.exchange("GET", url, left, headers=headers) as answer:
+    with http.exchange("GET", url, left, headers=headers, limit=terms.within) as answer:
         if answer.status == 416 and headers:  # there is no rest: the part is complete, or of another file
             return _Came(_whence(answer), is_rest=True, has_end=True)
         is_rest = answer.status == 206 and bool(headers)

@@ -66,10 +66,12 @@ class Http:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         redirects: bool = True,
+        limit: float = 0.0,
     ) -> Iterator["Response"]:
         """Send a request and yield the response; the whole block may take `within` seconds, each read at most IDLE seconds.
 
-        redirects: whether a GET follows them, each hop with the credentials of its own origin only. Raises TryLater for
+        redirects: whether a GET follows them, each hop with the credentials of its own origin only. limit: seconds to name
+        in an error, where `within` is what is left of them. Raises TryLater for
         errors of the network or the server, and Refused for a response that is no HTTP or breaks the rules above. Raises
         Misconfigured for unusable credentials or an unusable proxy of this host. The caller judges a response by its status.
         """
@@ -82,7 +84,7 @@ class Http:
                     yield Response(answer, deadline, way)
             except (requests.RequestException, HTTPError, OSError) as e:
                 if deadline.expired:
-                    raise TryLater(f"{way}: no complete answer within {within:g} s") from e
+                    raise TryLater(f"{way}: no complete answer within {limit or within:g} s") from e
                 if isinstance(e, _NO_URL):
                     raise Refused(f"{way} is no URL that can be asked") from e
                 raise (Refused if is_malformed(e) else TryLater)(f"{way}: {in_words(e)}") from e

@@ -596,7 +596,7 @@ def test_a_body_without_a_length_that_was_cut_is_for_later_when_there_is_no_time
 def test_a_dripping_download_ends_at_its_deadline(http, tmp_path):
     server = Server([])
     server.says = [drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n" + DATA, server.stop)]
-    with server.running(), pytest.raises(TryLater, match="no complete answer"):
+    with server.running(), pytest.raises(TryLater, match=r"no complete answer within 0\.5 s$"):
         get(http, order(server.url, md5=MD5), tmp_path, within=0.5)
 
 
