@@ -28,12 +28,14 @@ start) echo start >>{0}/calls; {1} >/dev/null 2>&1 & echo $! >$p ;;
 stop) kill $(cat $p); rm -f $p ;;
 status) if up; then echo started; else echo stoped; fi ;;
 esac"""
-# Starts a service elsewhere, as systemd does, and leaves a helper in the directory each time.
+# Starts a service elsewhere, as systemd does, and leaves a helper in the directory each time. It waits until the service has
+# left the session of the start, or that would be recognised as its own.
 LEAVES_A_HELPER = """p={0}/agent.pid
 up() {{ [ -s $p ] && kill -0 $(cat $p) 2>/dev/null; }}
 case $1 in
 start) echo start >>{0}/calls; sleep 4921 >/dev/null 2>&1 &
-  up || {{ (cd /; exec env -i setsid /bin/sleep 4922) >/dev/null 2>&1 & echo $! >$p; }} ;;
+  up || {{ rm -f $p; (cd /; exec env -i setsid /bin/sh -c "echo \\$\\$ >$p; exec /bin/sleep 4922") >/dev/null 2>&1 &
+    until [ -s $p ]; do sleep 0.01; done; }} ;;
 stop) kill $(cat $p); rm -f $p ;;
 status) if up; then echo started; else echo stoped; fi ;;
 esac"""
