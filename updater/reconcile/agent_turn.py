@@ -98,7 +98,8 @@ def install(host: Host, wanted: Wanted) -> Turn:
             host.note_outcome(outcome, executor.order)
 
         def put_off(error: UpdaterError) -> None:
-            log.warning("%s: %s goes on, but: %s", wanted.order.name, wanted.install, error)
+            most = host.config.timeouts.download
+            log.warning("%s: %s goes on for %g s at most: %s", wanted.order.name, wanted.install, most, error)
             remember(replace(_outcome_of(executor, error, wanted.install), result=FAILED))
 
         executor.put_off = put_off

@@ -37,7 +37,7 @@ def test_a_download_that_a_busy_server_puts_off_is_no_secret(host, site):
         until("meta is told", failures, site)
         told = [line for line in host.log.read_text().splitlines() if reason in line]
         assert len(told) == 1
-        assert told[0].endswith(f"WARNING agent: install 2 (desired) goes on, but: {reason}")
+        assert told[0].endswith(f"WARNING agent: install 2 (desired) goes on for 60 s at most: {reason}")
         assert "<" not in told[0]
         assert f"failed at install: 1 -> 2: {reason}" in host.run("why", "agent").stdout
         [outcome] = failures(site)
@@ -56,7 +56,7 @@ def test_once_says_why_it_waits_while_it_does(host, site):
     said = host.run("once")
     words = f"no answer from 127.0.0.1 port {port}: Connection refused"
     assert said.returncode == 1
-    lines = [line for line in said.stderr.splitlines() if words in line and "goes on" in line]
+    lines = [line for line in said.stderr.splitlines() if words in line and "goes on for 3 s at most" in line]
     assert len(lines) == 1
 
 
