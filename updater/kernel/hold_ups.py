@@ -5,7 +5,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from updater.kernel import processes, witness
+from updater.kernel import processes, procfs, witness
 from updater.kernel.processes import Table
 from updater.kernel.procfs import Process
 from updater.model.memory import Memory
@@ -13,6 +13,8 @@ from updater.model.recognised import Recognised
 
 STOPS = 3  # how many times as long as a stop may take a stopped version counts that holds no port
 _SHOWN = 3  # ports that are named in a message
+_PROC = "/proc"
+_SHARE = 0.1  # of a start's time that looks at its ports take at most, for reading all sockets may take long
 
 
 def until(memory: Memory, stop: float) -> int:
@@ -24,12 +26,16 @@ def until(memory: Memory, stop: float) -> int:
     return memory.lingering_since + int(STOPS * stop * witness.TICKS)
 
 
-def ports_in_words(held: Mapping[int, Process | None], own: Mapping[int, str], stays: Container[str] = ()) -> str:
+def ports_in_words(
+    held: Mapping[int, Process | None], own: Mapping[int, str], stays: Container[str] = (), verb: str = "is"
+) -> str:
     """`port 80 is held by 4711 sleep 3600 of 1.0`. own: process id -> version, of the agent's own processes.
 
     stays: those of them that a stop has left for good.
     """
-    return "; ".join(f"port {port} is held by {_who(one, own, stays)}" for port, one in sorted(held.items())[:_SHOWN])
+    return "; ".join(
+        f"port {port} {verb} held by {_who(one, own, stays)}" for port, one in sorted(held.items())[:_SHOWN]
+    )
 
 
 def _who(holder: Process | None, own: Mapping[int, str], stays: Container[str]) -> str:
@@ -82,16 +88,17 @@ class HoldUps:
     departing: Mapping[str, frozenset[str]] = field(
         default_factory=dict
     )  # version -> what its stop may still be ending
+    sighted: str = ""  # of a start just made: who held the agent's ports before and during it, see `Sightings`
 
     def why(self, table: Table) -> str:
         """Why an end of the version decides nothing, in words; "" if it does.
 
         Stopped versions still run, or others hold ports that those had, so that a way back could not run either.
         """
-        lives, words = processes.alive(self.memory.lingering), [self._in_words(table, self._taken(table))]
+        lives, words = processes.alive(self.memory.lingering), [self.in_words_of(self._taken(table), table)]
         if lives and not words[0] and witness.ticks() < until(self.memory, self.stop):
             words = [witness.in_words(one, left & lives) for one, left in sorted(self.memory.left.items())]
-        return "; ".join(filter(None, words))
+        return "; ".join(filter(None, words)) or self.sighted
 
     def serves(self, table: Table) -> bool:
         """Whether the version listens on all ports that those before it had."""
@@ -103,9 +110,11 @@ class HoldUps:
         needed = frozenset() if had_them else self.memory.ports
         return self._held(table, needed | _by_lingering(table, self.memory).keys())
 
-    def is_taken(self) -> bool:
-        """Whether others hold a port that the versions before this one had."""
-        return bool(self._held(Table(), self.memory.ports))
+    def taken(self) -> dict[int, Process | None]:
+        """Who holds the ports that the versions before this one had. While these are free, no process is read."""
+        ports = self.memory.ports_before(self.install.name)
+        is_any = bool(ports) and not ports.isdisjoint(procfs.listening(_PROC).values())
+        return self._held(Table(), ports) if is_any else {}
 
     def holders(self, ports: Iterable[int] = ()) -> dict[int, Process | None]:
         """Port -> who holds it, of the ports that the agent used before or still holds, or that are named."""
@@ -141,11 +150,12 @@ class HoldUps:
 
     def in_words(self, ports: Iterable[int] = ()) -> str:
         """Which ports others hold, and who does."""
-        return self._in_words(Table(), self.holders(ports))
+        return self.in_words_of(self.holders(ports), Table())
 
-    def _in_words(self, table: Table, held: Mapping[int, Process | None]) -> str:
+    def in_words_of(self, held: Mapping[int, Process | None], table: Table, verb: str = "is") -> str:
+        """The same of what was found. held: port -> who holds it."""
         stays = frozenset().union(*self.memory.left.values()) - self.memory.lingering
-        return ports_in_words(held, self._versions(table), stays) if held else ""
+        return ports_in_words(held, self._versions(table), stays, verb) if held else ""
 
     def _versions(self, table: Table) -> dict[int, str]:
         """Process id -> version, of the agent's own processes, and of those that a stop has left running or is still ending."""
@@ -154,3 +164,31 @@ class HoldUps:
         for version, several in (*self.memory.left.items(), *self.departing.items()):
             found |= {int(one.partition(".")[0]): version for one in processes.alive(several)}
         return found
+
+
+class Sightings:
+    """Who held the agent's ports at looks before and during one start, as they may have let go of them by its end."""
+
+    def __init__(self, holds: HoldUps) -> None:
+        self._holds, self._next = holds, 0.0
+        self._since = 0  # when the first look was made, in clock ticks since the boot
+        self.words = ""  # of the last look at which others held any; "" if there was none
+        # Whether any of these was there before the start. Others may be what it has begun, though not recognised as such:
+        self.are_strange = False
+
+    def look(self) -> bool:
+        """Look at the ports: first before the start, then if the last look is long enough ago. False: no wait is in vain."""
+        began = time.monotonic()
+        if began >= self._next:
+            if held := self._holds.taken():
+                self.words = self._holds.in_words_of(held, Table(), "was")
+                self.are_strange |= not self._since or any(
+                    one and int(one.start) < self._since for one in held.values()
+                )
+            self._since = self._since or witness.ticks()
+            self._next = time.monotonic() + (time.monotonic() - began) / _SHARE
+        return False
+
+    def are_over(self) -> bool:
+        """Whether others held a port of the agent at a look, and do not any more."""
+        return bool(self.words) and not self._holds.taken()

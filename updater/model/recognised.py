@@ -106,10 +106,13 @@ class Processes(msgspec.Struct, frozen=True, kw_only=True):
         """The memory after the processes of the started version were recognised."""
         if found is None:
             return self
-        begun = None if self.known(found.version) is self.begun else self.begun
-        is_other = self.running and self.running.version != found.version
-        ports = self.running.ports if self.running and is_other else frozenset()  # it died before it could be stopped
-        return replace(self, running=replace(found, under_way=False), begun=begun, ports=self.ports | ports)
+        begun, ports = None if self.known(found.version) is self.begun else self.begun, self.ports_before(found.version)
+        return replace(self, running=replace(found, under_way=False), begun=begun, ports=ports)
+
+    def ports_before(self, version: str) -> frozenset[int]:
+        """The ports on which the versions before `version` listened, also one that died before it could be stopped."""
+        is_other = self.running is not None and self.running.version != version
+        return self.ports | (self.running.ports if self.running and is_other else frozenset())
 
     def giving_up_ports(self, version: str, ports: frozenset[int], is_proven: bool) -> Self:
         """The memory just before a stop of `version`, which listens on these ports. is_proven: whether it is gone back to."""

@@ -5,6 +5,7 @@
 - A pid file that names another program's process is removed.
 - If the start fails while another version's processes live, it is tried again when they have ended.
 - A start is no verdict while a stopped version takes long to end: that end is waited for, see `hold_ups`.
+- If the start fails, and others held a port of the agent before it or meanwhile, it is tried again, see there.
 - A start has failed if its status is `started`, but it leaves no process or only a zombie.
 """
 
@@ -21,7 +22,7 @@ from updater.host import control_script, start_output
 from updater.host.context import Host
 from updater.kernel import doubts, processes, witness
 from updater.kernel.agent_environment import Mark
-from updater.kernel.hold_ups import HoldUps, since_its_start
+from updater.kernel.hold_ups import HoldUps, Sightings, since_its_start
 from updater.kernel.pid_files import pid_files
 from updater.kernel.processes import Table
 from updater.kernel.procfs import Process
@@ -61,6 +62,7 @@ class Start:
             self._last = Mark(memory.begun.token), memory.begun.since
         self._hold_ups = HoldUps(self._install, memory, host.boot, host.config.timeouts.stop, self._own)
         self._held_up_by = self._unburied = frozenset[str]()  # see `HoldUps`, and `doubts.unburied` for zombies
+        self._seen = Sightings(self._hold_ups)  # of the last try
 
     def clear_the_way(self) -> dict[str, frozenset[str]]:
         """Stop the other versions that run; returns version -> processes that still run.
@@ -160,8 +162,8 @@ class Start:
     def run(self, patient: bool = False, departing: Mapping[str, frozenset[str]] = MappingProxyType({})) -> Recognised:
         """Start the version; returns its processes. Raises ControlFailed if it is not started in time.
 
-        Raises TryLater instead while that may be due to a stopped version that takes long to end (`HoldUps`), PortTaken while
-        others hold a port that the version before had.
+        Raises TryLater instead while that may be due to a stopped version that takes long to end (`HoldUps`), PortTaken if
+        others hold a port that the version before had, or held one before or during the last try.
         patient: first wait for other versions' processes; departing: version -> those that its stop may still be ending.
         """
         self._hold_ups = dataclasses.replace(self._hold_ups, departing=departing)
@@ -172,12 +174,13 @@ class Start:
         if found:
             return found
         evidence = control_script.tail(self._output, MAX_EVIDENCE)
-        problem = f"{self._version} {'; '.join(filter(None, (problem, self._hold_ups.in_words(self._ports()))))}"
+        taken = self._hold_ups.in_words(self._ports()) or self._seen.words
+        problem = f"{self._version} {'; '.join(filter(None, (problem, taken)))}"
         if lingering := self._unburied or self._held_up_by or self._hold_ups.lingering(self._ports()):
             ends = ", ".join(sorted(one.partition(".")[0] for one in lingering))
             gone = f"was reaped by its parent: {doubts.REAPED_BY}" if self._unburied else "has ended"
             raise TryLater(f"{problem}; tried again when process {ends} {gone}", evidence=evidence)
-        if self._hold_ups.is_taken():
+        if self._hold_ups.taken() or self._seen.are_strange:
             raise PortTaken(f"{problem}; tried again in each cycle", evidence)
         raise ControlFailed(problem, evidence)
 
@@ -185,7 +188,7 @@ class Start:
         """One try, and a second one if others may have kept the first from it; result as of `_once`."""
         crowd, services, lingered = _in_words(self._left()), self._services(), processes.alive(self._memory.lingering)
         found, problem = self._once()
-        if problem and (crowd or services or self._others() or lingered):
+        if problem and (crowd or services or self._others() or lingered or self._seen.are_over()):
             found, problem = self._once_more(problem, crowd, services)
         return found, problem
 
@@ -198,12 +201,11 @@ class Start:
         `_services`. Those may hold a port that the agent needs, and are waited for too, but may stay.
         """
         others, deadline, lingering = self._others(), self._patience(), self._hold_ups.lingering(self._ports())
-        here = _in_words(others) or crowd or _in_words(services, "in") or "it ends"
+        here = _in_words(others) or crowd or _in_words(services, "in") or self._seen.words or "it ends"
         log.warning("%s: %s %s, while %s", self._order.name, self._version, problem, here)
         self._held_up_by = self._hold_ups.await_end(self._ports())
-        if self._held_up_by or (
-            processes.wait_until_gone(frozenset().union(*others.values()), deadline) and not lingering
-        ):
+        stay = self._held_up_by or processes.wait_until_gone(frozenset().union(*others.values()), deadline)
+        if self._held_up_by or (stay and not lingering and not self._seen.words):
             return None, "; ".join(filter(None, (problem, _in_words(self._others()))))
         processes.wait_until_gone(frozenset().union(*services.values()), deadline)
         self._may_be_up = True
@@ -211,7 +213,7 @@ class Start:
 
     def hold_ups(self, memory: Memory) -> HoldUps:
         """What may keep the version from running after its start. memory: of the agent by now."""
-        return dataclasses.replace(self._hold_ups, memory=memory)
+        return dataclasses.replace(self._hold_ups, memory=memory, sighted=self._seen.words)
 
     def _services(self) -> dict[str, frozenset[str]]:
         """Version -> living processes that may belong to the agent, but are not recognised as its own."""
@@ -239,6 +241,8 @@ class Start:
         limits, problem = self._host.config.timeouts, ""
         deadline = time.monotonic() + limits.start
         if not (self._may_be_up and left_behind.is_started(self._host, self._install)):
+            self._seen = Sightings(self._hold_ups)
+            self._seen.look()
             since, mark = witness.ticks(), Mark(self._begin(self._version))
             self._last = mark, since
             try:
@@ -246,7 +250,7 @@ class Start:
             except ControlFailed as e:
                 problem = str(e)
         until = time.monotonic() if problem else deadline
-        status = wait_for(self._install, State.STARTED, limits.status, until)
+        status = wait_for(self._install, State.STARTED, limits.status, until, self._seen.look)
         if status.state is not State.STARTED:
             return None, f"not started within {limits.start:g} s: {problem or f'its status is {status.text!r}'}"
         table = Table()

@@ -160,6 +160,58 @@ def test_a_start_that_fails_for_a_port_that_a_stranger_has_by_now_rejects_nothin
     comes_up(host, site, port, "2")
 
 
+# Its status ends the process that ../stranger names, if a start has just failed, and says so.
+LETS_GO = SIGNALS_AND_RETURNS.replace(
+    "status)",
+    "status)\n  alive || ! grep -qs already var/app.log || { kill -9 $(cat ../stranger) && rm ../stranger; } 2>/dev/null\n ",
+)
+
+
+def with_a_stranger_that_lets_go(host, site, port, stranger, agent):
+    """The cycle of an upgrade to a version whose first start fails for a stranger, which lets go of the port in that start."""
+    with_timeouts(host, start=2.0)
+    publish(site, "1", port, AGENT, SIGNALS_AND_RETURNS)
+    publish(site, "2", port, agent, LETS_GO)
+    stranger.send_signal(signal.SIGSTOP)
+    proven(host, site, port)
+    (host.layout.agent("agent").path / "stranger").write_text(str(stranger.pid))
+    stranger.send_signal(signal.SIGCONT)
+    run(host, site, "2")
+    assert stranger.wait(10) == -signal.SIGKILL
+
+
+def test_a_start_that_fails_for_a_stranger_that_lets_go_of_the_port_in_time_is_tried_once_more(
+    host, site, port, stranger
+):
+    with_a_stranger_that_lets_go(host, site, port, stranger, AGENT)
+    assert (current(host), state(host), memory(host).rejected) == ("2", State.STARTED, None)
+    assert listening(port)
+    assert [one for one in site.outcomes() if one["result"] != "done"] == []
+
+
+def test_a_version_that_fails_without_a_stranger_too_is_rejected_by_its_second_start(host, site, port, stranger):
+    broken = AGENT.replace("    s.listen(5)\n", "    sys.exit(3)\n")
+    with_a_stranger_that_lets_go(host, site, port, stranger, broken)
+    assert (current(host), memory(host).rejected.order.version) == ("1", "2")
+
+
+def test_a_port_of_a_version_that_has_died_before_the_next_one_was_ordered_is_known(host, site, port, stranger):
+    with_timeouts(host, start=2.0)
+    for version in "12":
+        publish(site, version, port, AGENT, SIGNALS_AND_RETURNS)
+    stranger.send_signal(signal.SIGSTOP)
+    proven(host, site, port)
+    assert until("its ports are known", lambda: cycle.run(host) and memory(host).running.ports, within=30) == {port}
+    processes.end([processes.identity(int((here(host, "1") / "var" / "app.pid").read_text()))])
+    stranger.send_signal(signal.SIGCONT)
+    assert stranger.stdout.readline() == "listens\n"
+    run(host, site, "2")
+    assert (current(host), memory(host).rejected) == ("2", None)
+    stranger.kill()
+    stranger.wait()
+    comes_up(host, site, port, "2")
+
+
 def test_what_inherited_the_port_of_a_stopped_version_rejects_nothing_and_is_ended_when_that_is_ordered(
     host, site, port, helper
 ):
