@@ -112,10 +112,10 @@ def near_processes(table: Table, found: Iterable[Process], install: Path, known:
 
 def of_start(
     table: Table, found: Iterable[Process], install: Path, known: Recognised | None, boot: str
-) -> tuple[frozenset[str], bool]:
-    """(identities of its own processes that only a restart replaces, whether these alone tell that it was restarted).
+) -> tuple[frozenset[str], dict[str, str]]:
+    """(identities of its own processes that only a restart replaces, own pid file of the agent -> which of these it names).
 
-    They alone tell it if the agent's own pid file names them.
+    If such a file names any, these alone tell that it was restarted, and each of them does.
     """
     return Owner(table, install, of_now(known, install, boot)).of_start(found)
 

@@ -56,8 +56,9 @@ class Observed:
     held: str = ""  # the reason of the operator request that holds it; "" if it is not held
     processes: frozenset[str] = frozenset()  # identities of the current version's processes; only within its watch
     mains: frozenset[str] = frozenset()  # those of `processes` that only a restart replaces
-    mains_alone: bool = False  # whether `mains` are enough to recognise a restart
-    # TCP port -> identities of those of `processes` that listen on it; empty if `mains_alone`:
+    # The agent's own pid file -> which of `mains` it names. If any does, `mains` are enough to recognise a restart:
+    by_file: Mapping[str, str] = field(default_factory=dict)
+    # TCP port -> identities of those of `processes` that listen on it; empty if pid files name `mains`:
     listeners: Mapping[int, frozenset[str]] = field(default_factory=dict)
     running: Recognised | None = None  # the recognised processes
     absent: bool = False  # it reports `started`, but none of its processes exists
@@ -79,7 +80,7 @@ class Observed:
     @property
     def deciding(self) -> frozenset[str]:
         """The processes that tell whether the agent was restarted: if one of them stays, it was not."""
-        return self.mains if self.mains_alone else self.processes
+        return self.mains if self.by_file else self.processes
 
     @property
     def state(self) -> State:

@@ -35,6 +35,7 @@ class Trial(msgspec.Struct, frozen=True):
     evidence: str = ""  # the end of its output when it failed
     processes: frozenset[str] = frozenset()  # identities of its processes at the last look
     mains: frozenset[str] = frozenset()  # those of `processes` that only a restart replaces
+    by_file: Mapping[str, str] = {}  # the agent's own pid file -> which process it last named
     # TCP port -> identities of those of `processes` that were last seen to listen on it:
     listeners: Mapping[int, frozenset[str]] = {}
     replaced: int = 0  # how often all listeners of a port were replaced, which is no restart of the agent itself
@@ -56,21 +57,29 @@ class Trial(msgspec.Struct, frozen=True):
     again: bool = False  # whether it had its second start after dying while another version's processes ran
 
     def after_probe(
-        self, processes: frozenset[str], mains: frozenset[str], listeners: Mapping[int, frozenset[str]], moment: Moment
+        self,
+        processes: frozenset[str],
+        mains: frozenset[str],
+        by_file: Mapping[str, str],
+        listeners: Mapping[int, frozenset[str]],
+        moment: Moment,
     ) -> "Trial":
         """The trial after a look at an agent that reports `started`. All arguments are as observed.
 
-        If all its processes were replaced, its supervisor has restarted it, and the watch begins again. It also begins again
+        If all its processes were replaced, or the one that an own pid file of the agent names, its supervisor has restarted it,
+        and the watch begins again. The supervisor may stay, though another own pid file names that. The watch also begins again
         if all listeners of a port were replaced, as of a program below a supervisor that stays. Jobs that come and go do not
         listen on the same port each time. A program may serve one connection by design, so this watch ends at the latest when
         WATCHES watches have passed since the last start.
         """
         until, is_restart = moment.now + moment.watch, bool(self.mains and mains)
         is_restart = is_restart and not (mains & self.mains or processes & self.processes)
+        is_restart = is_restart or any(self.by_file.get(file, one) != one for file, one in by_file.items())
         is_replaced = any(port in self.listeners and not now & self.listeners[port] for port, now in listeners.items())
         known = {**listeners, **self.listeners, **listeners}  # those of this look come first
         last = dict(islice(known.items(), _PORTS))
         met = replace(self, processes=processes, mains=mains or self.mains, listeners=last)
+        met = replace(met, by_file={**self.by_file, **by_file})
         if is_restart:
             return replace(met, restarts=self.restarts + 1, until=until, began=moment.now, capped=False)
         if is_replaced:
@@ -88,9 +97,8 @@ class Trial(msgspec.Struct, frozen=True):
 
     def forgetting(self) -> "Trial":
         """This trial without its processes and ports, for another start."""
-        return replace(
-            self, processes=frozenset(), mains=frozenset(), listeners={}, capped=False, held_up="", served=False
-        )
+        known = replace(self, processes=frozenset(), mains=frozenset(), by_file={}, listeners={})
+        return replace(known, capped=False, held_up="", served=False)
 
 
 class Restart(msgspec.Struct, frozen=True):

@@ -39,10 +39,10 @@ class Watched(Outcomes, frozen=True):
 
     def after_probe(self, observed: Observed, moment: Moment) -> Self:
         """The memory after a look within the watch at an agent that reports `started`: see `Trial.after_probe`."""
-        trial, deciding = self.trial, observed.deciding
+        trial, deciding, seen = self.trial, observed.deciding, observed
         if not self.is_watched or trial is None or trial.version != observed.current or not deciding:
             return self
-        return replace(self, trial=trial.after_probe(deciding, observed.mains, observed.listeners, moment))
+        return replace(self, trial=trial.after_probe(deciding, seen.mains, seen.by_file, seen.listeners, moment))
 
     def doubting(self, observed: Observed) -> Self:
         """The memory after a look within the watch: the status and the processes may contradict each other.

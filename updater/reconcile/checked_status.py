@@ -88,15 +88,16 @@ def _close_look(host: Host, seen: Observed, memory: Memory, began: float) -> Obs
     if found:
         time.sleep(_MOMENT)
     staying = processes.alive(one.identity for one in found)
-    mains, alone = witness.of_start(table, found, install, memory.known(seen.current), host.boot)
-    listeners = {} if alone else witness.listeners(table, (one for one in found if one.identity in staying))
+    mains, by_file = witness.of_start(table, found, install, memory.known(seen.current), host.boot)
+    listeners = {} if by_file else witness.listeners(table, (one for one in found if one.identity in staying))
     known = replace_fields(memory.known(seen.current) or Recognised(seen.current), processes=staying)
     holds = HoldUps(install, memory, host.boot, host.config.timeouts.stop, lambda _: since_its_start(known))
     seen = replace(seen, held_up=holds.why(table), serves=holds.serves(table))
     if seen.state is State.STOPPED:
         said = control_script.tail(host.layout.output(seen.name), MAX_EVIDENCE)
         seen = replace(seen, taken=holds.in_words(start_output.ports_in_use(said)))
-    return replace(seen, processes=staying, mains=mains & staying, mains_alone=alone, listeners=listeners)
+    by_file = {file: one for file, one in by_file.items() if one in staying}
+    return replace(seen, processes=staying, mains=mains & staying, by_file=by_file, listeners=listeners)
 
 
 def _checked(host: Host, seen: Observed, memory: Memory, began: float) -> Observed:

@@ -45,8 +45,10 @@ def port():
     return free_port()
 
 
-def publish(site, version, does, port, more=""):
-    control = SUPERVISED.replace("DOES", does).replace("MORE", more).replace("PORT", str(port))
+def publish(site, version, does, port, more="", file="super.pid"):
+    control = (
+        SUPERVISED.replace("DOES", does).replace("MORE", more).replace("PORT", str(port)).replace("super.pid", file)
+    )
     site.publish(version=version, control=control, **{"agent.py": AGENT.encode(), "forks.py": FORKS.encode()})
 
 
@@ -123,3 +125,13 @@ def test_what_comes_and_goes_by_design_is_good_at_the_end_of_the_watch(host, sit
     until("it is good", lambda: run(host, site).good == "2", within=4 * WATCH)
     assert time.monotonic() - began < 3 * WATCH, "its watch never began again"
     assert host.memories.of("agent").trial.replaced == 0
+
+
+@pytest.mark.parametrize(("program", "supervisor"), [("pid", "agent.pid"), ("agent.pid", "pid")])
+def test_a_crash_loop_is_seen_though_one_of_the_own_pid_files_names_the_supervisor_that_stays(
+    host, site, program, supervisor
+):
+    begin(host, site, f"{PROGRAM} & echo $! >{program}; wait $!", port=0, file=supervisor)
+    memory = until("it is judged", lambda: (it := run(host, site)) and not it.is_on_trial and it, within=10 * WATCH)
+    assert (memory.good, memory.rejected and memory.rejected.order.version) == ("1", "2")
+    assert "was started again 3 times within its watch" in memory.rejected.reason

@@ -172,12 +172,14 @@ class Owner:
             or (is_lost and (self._table.works(one, self._install) or self._may_be_its_daemon(one)))
         ]
 
-    def of_start(self, found: Iterable[Process]) -> tuple[frozenset[str], bool]:
-        """(identities of processes that only a restart replaces, whether these alone tell that it was restarted).
-        They alone tell it if `pid` or NAME.pid names them. Otherwise they are the processes that the start left running."""
-        found, numbers = list(found), {self._evidence.pid_files.get(path) for path in own_files(self._install)}
-        if named := frozenset(one.identity for one in found if one.pid in numbers):
-            return named, True
+    def of_start(self, found: Iterable[Process]) -> tuple[frozenset[str], dict[str, str]]:
+        """(identities of processes that only a restart replaces, which of them `pid` and NAME.pid name).
+        If a file names any, no others count. If none does, they are the processes that the start left running."""
+        found, numbers = list(found), self._evidence.pid_files
+        by_pid = {one.pid: one.identity for one in found}
+        pids = {path.name: numbers.get(path) for path in own_files(self._install)}
+        if named := {name: by_pid[pid] for name, pid in pids.items() if pid in by_pid}:
+            return frozenset(named.values()), named
         mark, table = self._known.token, self._table
         return frozenset(
             one.identity
@@ -185,7 +187,7 @@ class Owner:
             if self.is_named(one)
             or self._is_in_session(one)
             or (mark and one.leads_session and table.environment(one).get(MARK) == mark)
-        ), False
+        ), {}
 
     def at_home(self, found: Iterable[Process]) -> list[Process]:
         """The processes which show that the version keeps running in its install.
