@@ -52,14 +52,14 @@ def publish(site, version, does, port, more="", file="super.pid"):
     site.publish(version=version, control=control, **{"agent.py": AGENT.encode(), "forks.py": FORKS.encode()})
 
 
-def begin(host, site, *does, port, **more):
+def begin(host, site, *does, port, watch=WATCH, **more):
     """Upgrade from a version that sleeps to one that does this."""
     timeouts = replace(host.config.timeouts, status=5, start=5, stop=5)
     host.reconfigure(replace(host.config, watch=0, timeouts=timeouts))
     publish(site, "1", "sleep 1000", port)
     publish(site, "2", *does, port, **more)
-    until("it is proven", lambda: run(host, site, "1").good)
-    host.reconfigure(replace(host.config, watch=WATCH))
+    until("it is proven", lambda: run(host, site, "1").good, within=60)
+    host.reconfigure(replace(host.config, watch=watch))
     (host.layout.agent("agent").path / "life").write_text("0.6")
     run(host, site, "2")
 
@@ -131,7 +131,7 @@ def test_what_comes_and_goes_by_design_is_good_at_the_end_of_the_watch(host, sit
 def test_a_crash_loop_is_seen_though_one_of_the_own_pid_files_names_the_supervisor_that_stays(
     host, site, program, supervisor
 ):
-    begin(host, site, f"{PROGRAM} & echo $! >{program}; wait $!", port=0, file=supervisor)
-    memory = until("it is judged", lambda: (it := run(host, site)) and not it.is_on_trial and it, within=10 * WATCH)
+    begin(host, site, f"{PROGRAM} & echo $! >{program}; wait $!", port=0, watch=60.0, file=supervisor)
+    memory = until("it is judged", lambda: (it := run(host, site)) and not it.is_on_trial and it, within=60)
     assert (memory.good, memory.rejected and memory.rejected.order.version) == ("1", "2")
     assert "was started again 3 times within its watch" in memory.rejected.reason
