@@ -89,7 +89,7 @@ class Memory(Watched, frozen=True):
 
     def seen_started(self, observed: Observed, moment: Moment) -> "Memory":
         """The memory after a look at an agent that reports `started`, no matter what is ordered."""
-        seen = self.after_probe(observed, moment)
+        seen = self.occupied(observed.occupied, observed.crowding).after_probe(observed, moment)
         return seen.after_look(observed.name, observed.current, True, observed.installs, moment)
 
     def _come_through(self, name: str, moment: Moment, trial: Trial) -> "Memory":

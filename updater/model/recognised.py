@@ -146,7 +146,7 @@ class Processes(msgspec.Struct, frozen=True, kw_only=True):
         return replace(self, there=others | ({version: there} if there else {}))
 
     def occupied(self, versions: Container[str], crowding: Container[str]) -> Self:
-        """The memory without processes that have ended.
+        """The memory without processes that have ended, and without the remark once none is left that a stop had left.
 
         versions: with processes in their directories; crowding: with processes that outlived their stop.
         """
@@ -154,4 +154,5 @@ class Processes(msgspec.Struct, frozen=True, kw_only=True):
         there = {version: processes for version, processes in self.there.items() if version in versions}
         if (left, there) == (self.left, self.there):
             return self
-        return replace(self, left=left, there=there, lingering=self.lingering & frozenset().union(*left.values()))
+        lingering, remark = self.lingering & frozenset().union(*left.values()), self.remark if left else ""
+        return replace(self, left=left, there=there, lingering=lingering, remark=remark)

@@ -733,6 +733,18 @@ def test_a_helper_s_end_is_no_restart_while_a_main_process_lives_on():
     assert memory.trial.restarts == 0
 
 
+@pytest.mark.parametrize("is_ordered", [True, False])
+def test_an_outcome_does_not_say_that_something_still_runs_that_has_ended_by_then(is_ordered):
+    memory = Memory(good="1", current="2", trial=Trial("2")).started_again("2", MOMENT)
+    memory = memory.leaving("1", frozenset({"4711.1"}), "1 process of 1 still runs")
+    over = Moment(NOW + WATCH, WATCH)
+    for crowding in ({"1"}, set()):
+        host = replace(seen("2", UP, "1"), occupied=frozenset(crowding), crowding=frozenset(crowding))
+        after = remembered(memory, host, order(), over) if is_ordered else memory.seen_started(host, over)
+        assert after.good == "2"
+        assert ("still runs" in after.last.reason) == bool(crowding)
+
+
 def test_a_version_in_its_watch_that_is_not_believed_to_run_is_started_twice_before_a_verdict():
     """What it had left where it is installed may not have been the agent."""
     memory = Memory(good="1", current="2", trial=Trial("2")).started_again("2", MOMENT)

@@ -90,7 +90,9 @@ def listening(port):
 def proven(host, site, port, version="1"):
     """A version that listens and has come through its watch."""
     host.reconfigure(replace(host.config, watch=0))
-    until("it is proven", lambda: run(host, site, version) and listening(port) and memory(host).good == version)
+    until(
+        "it is proven", lambda: run(host, site, version) and listening(port) and memory(host).good == version, within=60
+    )
     host.reconfigure(replace(host.config, watch=30))
     site.reports.clear()
 
