@@ -31,6 +31,7 @@ _MOMENTARY = {
     "boot",
     "processes",
     "mains",
+    "by_file",
     "begun",
     "running",
     "restart",
