@@ -5,7 +5,7 @@
 - A pid file that names another program's process is removed.
 - If the start fails while another version's processes live, it is tried again when they have ended.
 - A start is no verdict while a stopped version takes long to end: that end is waited for, see `hold_ups`.
-- If the start fails, and others held a port of the agent before it or meanwhile, it is tried again, see there.
+- If the start fails, and others held a port of the agent before it or during it, it is tried again, see there.
 - A start has failed if its status is `started`, but it leaves no process or only a zombie.
 """
 
@@ -162,8 +162,8 @@ class Start:
     def run(self, patient: bool = False, departing: Mapping[str, frozenset[str]] = MappingProxyType({})) -> Recognised:
         """Start the version; returns its processes. Raises ControlFailed if it is not started in time.
 
-        Raises TryLater instead while that may be due to a stopped version that takes long to end (`HoldUps`), PortTaken if
-        others hold a port that the version before had, or held one before or during the last try.
+        Raises TryLater instead while that may be due to a stopped version that takes long to end (`HoldUps`). Raises PortTaken
+        if others hold a port that the version before had, or did so at a look during the last try.
         patient: first wait for other versions' processes; departing: version -> those that its stop may still be ending.
         """
         self._hold_ups = dataclasses.replace(self._hold_ups, departing=departing)
