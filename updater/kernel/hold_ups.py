@@ -122,6 +122,13 @@ class HoldUps:
         return self._held(table, known.union(self.memory.ports, ports, _by_lingering(table, self.memory)))
 
     def _held(self, table: Table, ports: frozenset[int]) -> dict[int, Process | None]:
+        held = self._by_others(table, ports)
+        if None not in held.values():
+            return held
+        # What holds it may have ended since the sockets were listed, or begun since the processes were read.
+        return self._by_others(Table(), frozenset(held))
+
+    def _by_others(self, table: Table, ports: frozenset[int]) -> dict[int, Process | None]:
         held = table.holders(ports)
         if not held:
             return held

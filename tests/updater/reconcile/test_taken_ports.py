@@ -15,6 +15,9 @@ from lab.fleet import until
 from updater.cli import explain
 from updater.host import control_script
 from updater.kernel import processes
+from updater.kernel.hold_ups import HoldUps
+from updater.kernel.processes import Table
+from updater.model.memory import Memory
 from updater.model.observed import State
 from updater.reconcile import cycle
 
@@ -283,6 +286,28 @@ def test_a_port_that_only_the_new_version_needs_is_a_reason_to_go_back_and_whose
     assert (current(host), state(host), after.rejected.order.version) == ("1", State.STARTED, "2")
     assert f"port {port} is held by {stranger.pid} " in after.rejected.reason
     assert f"port {port} is held by {stranger.pid} " in site.outcomes()[-1]["reason"]
+
+
+def holds(host, port, *own):
+    """What may keep a version from running whose port this is. own: identities of its processes."""
+    return HoldUps(here(host, "2"), Memory(ports=frozenset({port})), host.boot, 1.0, lambda _: frozenset(own))
+
+
+def test_what_has_ended_since_the_sockets_were_listed_holds_no_port(host, port, stranger):
+    assert stranger.stdout.readline() == "listens\n"
+    table = Table()
+    assert table.holders({port})[port].pid == stranger.pid
+    stranger.kill()
+    stranger.wait()
+    assert holds(host, port).why(table) == ""
+
+
+def test_what_has_begun_since_the_processes_were_read_is_seen_on_its_port(host, port, request):
+    table = Table()
+    stranger = request.getfixturevalue("stranger")
+    assert stranger.stdout.readline() == "listens\n"
+    assert holds(host, port).why(table).startswith(f"port {port} is held by {stranger.pid} ")
+    assert holds(host, port, processes.identity(stranger.pid)).why(Table()) == "", "its own is no other"
 
 
 def test_a_port_that_another_program_had_beside_the_agent_is_no_excuse(host, site, port):
