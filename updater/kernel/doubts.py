@@ -95,9 +95,14 @@ def names_the_dead(install: Path) -> bool:
 
 def is_unreaped(install: Path) -> bool:
     """Whether the agent itself, as its own pid files name it, is a zombie; others of its processes may live."""
-    numbers = pid_files(install)
-    named = [numbers[file] for file in own_files(install) if file in numbers]
+    named = _own_numbers(install)
     return bool(named) and all(map(processes.is_dead, named))
+
+
+def _own_numbers(install: Path) -> set[int]:
+    """The pids in the agent's own pid files."""
+    numbers = pid_files(install)
+    return {numbers[file] for file in own_files(install) if file in numbers}
 
 
 def names_the_gone(install: Path, known: Recognised | None) -> bool:
@@ -132,6 +137,7 @@ def _is_written_since(file: Path, since: int) -> bool:
 def unburied(install: Path, memory: Memory, boot: str) -> frozenset[str]:
     """Zombies of the last starts of an install's agent, if nothing else is left of these; `kill -0` takes one for running.
 
+    If the agent's own pid files name processes, zombies that these do not name make no status.
     Empty if the agent may go on without the mark of its start, as a process below the same parent (`_may_go_on`). That is
     younger than a zombie that had left the session of the start, or, as others may have been helpers, than the start. It may
     be older if that start was made although its status was `started` (`Guess.SPENT`).
@@ -139,6 +145,8 @@ def unburied(install: Path, memory: Memory, boot: str) -> frozenset[str]:
     starts = [one for one in (memory.running, memory.begun) if one and one.boot == boot]
     known = frozenset[str]().union(*(one.processes for one in starts))
     dead, sessions = [one for one in map(processes.zombie, known) if one], {one.session for one in starts}
+    if own := _own_numbers(install):
+        dead = [one for one in dead if one.pid in own]
     if not dead or any(map(processes.is_alive, known)):
         return frozenset()
     begun = min(one.since for one in starts)
