@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -120,25 +121,21 @@ class Served(Process):
         self.directory = directory
         self.url = ""
 
-    def serve(self, *options: str, by: Sequence[str] = (), wait: Callable[..., Any] = until) -> None:
+    def serve(self, *options: str, by: Sequence[str] = (), wait: Callable[..., object] = until) -> None:
         """Start it and wait until it answers. by: the command that is to run it; wait: as `until`."""
         former = len(self.said())
         self._spawn(*by, sys.executable, "-m", "meta.cli", "serve", *options, cwd=self.directory)
-        try:
-            self.url = wait("meta answers", self._answering, former, within=60)
-        except BaseException:
-            self.stop(signal.SIGKILL)
-            raise
+        wait("meta answers", partial(self._answers, former), within=60)
 
-    def _answering(self, former: int) -> str:
+    def _answers(self, former: int) -> bool:
         said = self.said()[former:]
         if not self.running:
             raise Late(f"meta ended at its start:\n{said}")
         if found := re.search(r"listens on (http://\S+),", said):
-            url = re.sub(r"//(\[::\]|0\.0\.0\.0):", "//127.0.0.1:", found[1])
+            self.url = re.sub(r"//(\[::\]|0\.0\.0\.0):", "//127.0.0.1:", found[1])
             with contextlib.suppress(requests.RequestException):
-                return url if get(f"{url}/health").text == "ok" else ""
-        return ""
+                return get(f"{self.url}/health").text == "ok"
+        return False
 
 
 class Meta(Served):

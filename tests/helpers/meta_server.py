@@ -85,8 +85,12 @@ class MetaServer(Served):
     def start(self, open_files: tuple[int, int] | None = None) -> None:
         """open_files: the soft and the hard limit, None as they are."""
         limited = () if open_files is None else ("prlimit", f"--nofile={open_files[0]}:{open_files[1]}")
-        self.serve(*self._options, by=limited)
-        self.worker()
+        try:
+            self.serve(*self._options, by=limited)
+            self.worker()
+        except BaseException:
+            self.close()
+            raise
 
     def ask(self, method: str, path: str, body: bytes | str | Iterable[bytes] | None = None, **headers: str) -> Answer:
         """One request, its path sent as it is; a body in pieces goes without a length."""

@@ -15,6 +15,7 @@ from lab.fleet import Host as Machine
 from lab.fleet import until
 from updater.errors import Misconfigured
 from updater.kernel import root_lock
+from updater.model.layout import Layout
 
 HOLDS = """
 import sys, time
@@ -126,7 +127,13 @@ def test_a_request_that_waits_for_an_updater_that_ends_says_so_soon(machine):
     machine.start()
     until("its first cycle is over", lambda: "first cycle" in machine.log.read_text())
     os.kill(machine.pid, signal.SIGSTOP)
-    ending = threading.Timer(1, os.kill, (machine.pid, signal.SIGKILL))
+    request = Layout(machine.root).rollback_request("agent")
+
+    def end_it_once_it_is_asked():
+        until("there is a request", request.exists)
+        os.kill(machine.pid, signal.SIGKILL)
+
+    ending = threading.Thread(target=end_it_once_it_is_asked)
     ending.start()
     began = time.monotonic()
     done = machine.run("rollback", "agent")
