@@ -68,7 +68,8 @@ class Watched(Outcomes, frozen=True):
         trial = self.trial
         if trial is None or not trial.until or trial.failure or self.good == trial.version:
             return self
-        if trial.boot == moment.boot and trial.until - moment.now <= moment.watch:
+        # The sum is that by which the end was set: a difference may be rounded to more than the watch.
+        if trial.boot == moment.boot and trial.until <= moment.now + moment.watch:
             return self
         return replace(self, trial=replace(trial, until=0.0, restarts=0, replaced=0).forgetting())
 

@@ -359,6 +359,15 @@ def test_the_same_failure_is_told_again_when_it_comes_after_a_stop():
     assert [outcome.at for outcome in after.outcomes] == [1, 9]
 
 
+@pytest.mark.parametrize("now", [8058.567347345, 8051.401568898, 0.1, 3.3, 1e6 + 0.7, 123456.789012345])
+@pytest.mark.parametrize("watch", [3600, 0.3, 7.7])
+def test_a_watch_that_has_just_begun_again_is_never_taken_for_one_that_is_longer_than_ordered(now, watch):
+    """(now + watch) - now may be a little more than watch."""
+    moment = Moment(now, watch)
+    begun = FIRST.started_again("1", moment)
+    assert begun.after_look("agent", "1", True, {"1": 0.0}, moment).trial == begun.trial
+
+
 def test_the_watch_of_an_earlier_start_proves_nothing_once_the_version_is_started_again():
     """An updater that is killed within that start does not see its end."""
     again = Memory("2", trial=Trial("2", until=NOW + 30)).beginning("2", "a boot", "a token", 1)
