@@ -13,8 +13,11 @@ from faults.world import World
 
 NAME = "kill"
 PARTS = tuple(SCENARIOS)
-# The agents' environment, pid files, and the directories of versions in which these are looked for.
-_KEPT = re.compile(r"read:(environment|.*/(.*\.)?pid):\d+|scandir:[^./:][^/:]*/[^./:][^/:]*(/[^/:]+)?:\d+")
+# The agents' environment, pid files, and the directories of versions in which these are looked for. The directory of outputs
+# is kept small on a timer.
+_KEPT = re.compile(
+    r"read:(environment|.*/(.*\.)?pid):\d+|scandir:([^./:][^/:]*/[^./:][^/:]*(/[^/:]+)?|\.updater/output):\d+"
+)
 _STEP = 3  # of the calls of agents side by side, which each does alike, every so many-th
 
 
