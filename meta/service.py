@@ -22,7 +22,7 @@ from meta.heartbeat.stats import Beats
 from meta.hosts.standing import LAG
 from meta.hosts.table import HostTable
 from meta.process.clock import SYSTEM, Clock, SteadyClock
-from meta.process.hanging_up import Requests
+from meta.process.counts import Counts
 from meta.queries import host_pages
 from meta.records import history
 from meta.records.capacity import Matched
@@ -56,7 +56,7 @@ class Service:
         # that asks again gets the same token; a new one would lock it out if the first was written.
         self.unanswered: dict[tuple[int, str], tuple[str, bytes]] = {}
         self.beats = Beats()
-        self.requests = Requests()
+        self.counts = Counts()
         self.editor = Editor(
             store, lambda: self.records, self.put_in_force, self.require_database, known_hosts=self.known_hosts
         )

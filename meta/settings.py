@@ -26,6 +26,7 @@ DEFAULT_MAX_TARBALL = 4 << 30
 # Settings that the previous release still had, and what replaces them. For one release each is ignored with a warning. Then
 # its line here is deleted, and it is refused as any unknown key.
 GONE: Mapping[str, str] = {  # by key of the file
+    "pinThreads": "one thread answers all heartbeats now, on an event loop, and none needs to be pinned",
     "elves": "`meta elves -c FILE`, a process of its own on the same database, serves elves-agents (docs/elves.md)",
 }
 GONE_VARIABLES: Mapping[str, str] = {}  # by environment variable, META_...
@@ -50,7 +51,9 @@ class Settings(NamedTuple):
     forget_after: float = 90 * 86400  # since it was retired; 0: never
     max_hosts: int = 2_000_000
     max_tarball: int = DEFAULT_MAX_TARBALL  # bytes of an upload
-    pin_threads: bool = True  # whether heartbeats are answered on one CPU
+    max_connections: int = 10_000  # at once
+    max_connections_of_one: int = 4_000  # of one address, or of one /64 of IPv6
+    download_rate: int = 0  # bytes per second of all downloads; 0: no limit
     warnings: tuple[str, ...] = ()  # for the owner of the file; meta starts all the same
 
     @property
@@ -202,5 +205,7 @@ KEYS: dict[str, tuple[str, Callable[[Field, Reader], Any]]] = {
     "forgetAfter": ("forget_after", _seconds),
     "maxHosts": ("max_hosts", _count),
     "maxTarball": ("max_tarball", _count),
-    "pinThreads": ("pin_threads", _boolean),
+    "maxConnections": ("max_connections", _count),
+    "maxConnectionsOfOne": ("max_connections_of_one", _count),
+    "downloadRate": ("download_rate", _count),
 }

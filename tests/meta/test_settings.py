@@ -104,7 +104,9 @@ retireAfter: 7d
 forgetAfter: 0
 maxHosts: 1000
 maxTarball: 1048576
-pinThreads: false
+maxConnections: 100
+maxConnectionsOfOne: 10
+downloadRate: 1000000
 """
     assert read(config(tmp_path, text)) == {
         "listen": "0.0.0.0:2100",
@@ -122,7 +124,9 @@ pinThreads: false
         "forget_after": 0,
         "max_hosts": 1000,
         "max_tarball": 1 << 20,
-        "pin_threads": False,
+        "max_connections": 100,
+        "max_connections_of_one": 10,
+        "download_rate": 1_000_000,
     }
 
 

@@ -20,6 +20,7 @@ from updater.host.context import Host
 from updater.host.observe import agent_names
 from updater.kernel import clocks
 from updater.meta_client import heartbeats
+from updater.meta_client.notify import Asking
 from updater.model.actions import Plan, Source, Step
 from updater.model.memory import Memory
 from updater.model.observed import Observed, State
@@ -28,7 +29,7 @@ from updater.reconcile.agent_turn import Turn
 from updater.reconcile.checked_status import look_at
 from updater.reconcile.plan import plan
 from updater.reconcile.workers import AT_ONCE, Workers
-from updater.wire.fitting import agents_that_fit, outcomes_that_fit
+from updater.wire.fitting import agents_that_fit, fewer, outcomes_that_fit
 from updater.wire.heartbeat import CHANGE, REFUSED, VERSION, Desired, Outcome, RealAgent, Report
 from updater.wire.reply import RefusedOrder, Reply
 
@@ -46,6 +47,7 @@ class Beat:
     orders: tuple[Desired, ...] = ()  # the valid ones
     refused: tuple[RefusedOrder, ...] = ()  # the invalid ones
     look: bool = False  # for a preview: whether meta did not count it as a heartbeat
+    parks: Asking | None = None  # how to park until the next one, None for a preview
 
     def refusals(self, now: float) -> tuple[Outcome, ...]:
         """The refused orders as outcomes for the next report. now: Unix seconds."""
@@ -98,7 +100,7 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     Raises TryLater or Refused if meta gives no usable answer, and what `host_name.reported` raises.
     """
     host_name.note(host)
-    name = host_name.reported(host)
+    name, server = host_name.reported(host), host.config.base_url
     observed = look(host, agent_names(host.layout))
     reply = _report(host, name, observed.values(), refused_before)
     for agent, why, _ in reply.refused:
@@ -113,7 +115,8 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
         _remove_old_downloads(host, orders, observed)
     except TryLater as e:
         log.warning("old downloads cannot be removed now: %s", e)
-    return Beat(observed, orders, reply.refused)
+    parks = Asking(server, name, reply.known, reply.notify)
+    return Beat(observed, orders, reply.refused, parks=parks)
 
 
 def _see_through(host: Host, unordered: Observed) -> None:
@@ -207,7 +210,15 @@ def _report(host: Host, name: str, observed: Iterable[Observed], refused: tuple[
     """
     agents = _agents(host, observed)
     sent = outcomes_that_fit([*_pending(host), *(("", outcome) for outcome in refused)], agents)
-    reply = heartbeats.heartbeat(host, _rendered(host, name, agents, [outcome for _, outcome in sent]))
+    while True:
+        try:
+            reply = heartbeats.heartbeat(host, _rendered(host, name, agents, [outcome for _, outcome in sent]))
+            break
+        except heartbeats.TooLarge as e:
+            if not sent:
+                raise
+            sent = fewer(sent)
+            log.warning("%s; it is sent again with fewer outcomes (%d), the others later", e, len(sent))
     for agent in sorted({one for one, _ in sent if one}):
         reported = tuple(outcome for one, outcome in sent if one == agent)
         host.memories.note(agent, partial(Memory.reported, outcomes=reported))
