@@ -67,6 +67,16 @@ class Site:
         offer = {"notify": self.notify} if self.notify else {}
         return json.dumps({"errorMessage": "", "desiredAgents": self.desired} | offer).encode()
 
+    def got(self, path: str) -> tuple[int, bytes, str]:
+        """What a GET gets: status, body, content type."""
+        self.gets.append(path)
+        file = self.files / path.lstrip("/")
+        if path == "/health":
+            return 200, b"ok", "text/plain"
+        if file.is_file():
+            return 200, file.read_bytes(), "application/octet-stream"
+        return 404, b"not found", "text/plain"
+
     def park(self, path: str, wait: float, connection: socket.socket) -> bool | None:
         """Whether there is news, at the end of a park; None if the host hung up."""
         self.parks.append(path)
@@ -97,14 +107,7 @@ def _handler(site: Site) -> type[http.server.BaseHTTPRequestHandler]:
             if self.path.startswith("/notify?") and site.notify:
                 self._park()
                 return
-            site.gets.append(self.path)
-            file = site.files / self.path.lstrip("/")
-            if self.path == "/health":
-                self._answer(200, b"ok", "text/plain")
-            elif file.is_file():
-                self._answer(200, file.read_bytes(), "application/octet-stream")
-            else:
-                self._answer(404, b"not found", "text/plain")
+            self._answer(*site.got(self.path))
 
         def _park(self) -> None:
             has_news = site.park(self.path, int(self.headers["Prefer"].removeprefix("wait=")), self.connection)
