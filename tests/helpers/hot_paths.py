@@ -6,9 +6,11 @@ from typing import Any
 from flask import Flask
 
 from meta.access.clients import RateLimits
+from meta.door.request import TOO_LARGE
 from meta.heartbeat.paths import HotPaths
 from meta.service import Service
 from meta.web.app import create_app
+from updater.wire.limits import MAX_BODY
 
 
 def whole_app(service: Service, limits: RateLimits | None = None) -> Flask:
@@ -20,7 +22,8 @@ def whole_app(service: Service, limits: RateLimits | None = None) -> Flask:
         path = paths.get(environ["PATH_INFO"])
         if path is None:
             return framework(environ, start)
-        answer = path(environ, environ["wsgi.input"].read())
+        body = environ["wsgi.input"].read()
+        answer = path(environ, body) if len(body) <= MAX_BODY else TOO_LARGE
         start(answer.line, list(answer.headers))
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else answer.body]
 

@@ -44,11 +44,13 @@ def test_where_the_loop_stands_still_is_logged_and_counted(loop, caplog):
         stand_still_here()
         await asyncio.sleep(0.5)
 
-    assert watched(loop, work).stalls == 1
-    first, second = (record.getMessage() for record in caplog.records)
-    assert "the loop stands still: " in first
-    assert "stand_still_here (test_loop_watch.py:" in first
-    assert second.startswith("the loop stood still for 1.")
+    stalls = watched(loop, work).stalls
+    told = [record.getMessage() for record in caplog.records]
+    begun = [line for line in told if line.startswith("the loop stands still: ")]
+    assert any("stand_still_here (test_loop_watch.py:" in line for line in begun)
+    assert stalls == len(begun)  # a busy machine may make a loop stand still, too
+    lasted = [float(line.split()[-2]) for line in told if line.startswith("the loop stood still for ")]
+    assert max(lasted) >= 1.0
 
 
 def test_a_loop_that_goes_on_is_no_stall(loop, caplog):
