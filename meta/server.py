@@ -21,6 +21,7 @@ from pathlib import Path
 from meta.access.tokens import Token, Tokens
 from meta.door.door import Door, Limits
 from meta.door.limits import MAX_DOWNLOADS, STALLED
+from meta.door.parking import Rules
 from meta.edits import managed_file, reach
 from meta.errors import MetaError, Misconfigured
 from meta.heartbeat.paths import HotPaths
@@ -44,6 +45,7 @@ from updater.wire.text import counted
 OTHER_FILES = 2 * MAX_DOWNLOADS + 1024  # open files that are no connections: those sent, the database, the log
 STOP_WITHIN = 8.0  # seconds for requests that are under way
 FLUSH_WITHIN = 5.0  # seconds for the last write to the database
+SETTLE = 1.0  # seconds for which a host may know newer orders than this meta, from another one
 SWITCH = 0.0005  # seconds that a thread of the framework may compute before the loop can have its turn; Python's own are 0.005
 STOPS = {signal.SIGTERM, signal.SIGINT}
 log = logging.getLogger(__name__)
@@ -52,8 +54,7 @@ log = logging.getLogger(__name__)
 def serve(settings: Settings, announcer: Announcer) -> None:
     """Serve until a signal says stop. Raises a MetaError if meta cannot start."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    files = open_files.allow(settings.max_connections + OTHER_FILES)
-    settings = settings._replace(max_connections=min(settings.max_connections, files - min(OTHER_FILES, files // 2)))
+    settings = _fitting(settings)
     with (
         contextlib.closing(listening.reserve(settings.host, settings.port)) as reserved,
         contextlib.closing(Store(settings.database)) as store,
@@ -76,6 +77,15 @@ def serve(settings: Settings, announcer: Announcer) -> None:
     log.info("meta stopped")
 
 
+def _fitting(settings: Settings) -> Settings:
+    """These settings with as many connections and parked hosts as this process may have open files."""
+    parked = settings.max_parked if settings.notify_wait else 0
+    files = open_files.allow(settings.max_connections + parked + OTHER_FILES)
+    files -= min(OTHER_FILES, files // 2)
+    connections = min(settings.max_connections, files)
+    return settings._replace(max_connections=connections, max_parked=min(parked, files - connections))
+
+
 async def _run(
     loop: asyncio.AbstractEventLoop, service: Service, reserved: socket.socket, announcer: Announcer, began: int
 ) -> None:
@@ -85,7 +95,10 @@ async def _run(
     limits = Limits(
         settings.max_connections, settings.max_connections_of_one, settings.download_rate, settings.trusted_proxies
     )
-    door = Door(loop, hot.paths, create_app(service).wsgi_app, limits, service.counts, service.beats.refused)
+    settle = SETTLE if service.store.may_be_shared else 0.0
+    parks = Rules(settings.max_parked, settings.wake_rate, settle, service.clock.now, hot.has_news)
+    door = Door(loop, hot.paths, create_app(service).wsgi_app, limits, parks, service.counts, service.beats.refused)
+    service.tell = partial(door.soon, door.parking.changed)
     with (
         contextlib.closing(Notifier()) as notifier,
         ThreadPoolExecutor(1, "reload") as reloading,  # one at a time, since each writes the same announcement

@@ -13,6 +13,7 @@ from meta.door import limits
 from meta.door.framework import CROWDED, Response
 from meta.door.output import Output
 from meta.door.request import Request
+from meta.heartbeat.notify import NOTHING, Park
 from meta.heartbeat.responses import Answer, refusal
 
 if TYPE_CHECKING:
@@ -24,16 +25,29 @@ log = logging.getLogger(__name__)
 
 
 class Answering(Output):
-    """A request is `_request` while it arrives, in `_queue` while it waits, and `_current` while the framework answers it."""
+    """A request is `_request` while it arrives, in `_queue` while it waits, and `_current` while the framework answers it, or
+    while it is parked. The reading half has `late`, `stop` and `cut`."""
 
-    __slots__ = ("_current", "_final", "_queue", "_request")
+    __slots__ = ("_current", "_final", "_queue", "_request", "park")
 
     def __init__(self, door: "Door"):
         super().__init__(door)
         self._request: Request | None = None
         self._queue: deque[Request] = deque()
         self._current: Request | None = None
+        self.park: Park | None = None  # `_current` waits for news
         self._final: Answer | None = None  # a refusal that waits until all before it is answered
+
+    address: str  # of the client
+
+    def late(self, now: float) -> None:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        raise NotImplementedError
+
+    def cut(self) -> None:
+        raise NotImplementedError
 
     @property
     def _is_busy(self) -> bool:
@@ -66,12 +80,42 @@ class Answering(Output):
             answer = FAILED
         if request.held:
             self._release(request)
+        if isinstance(answer, Park):
+            parked = self._parked(request, answer)
+            if parked is None:
+                return
+            answer = parked
         is_last = request.is_last or self._door.connections.stopping
         self._send(answer, is_last, request.environ["REQUEST_METHOD"] == "HEAD")
         if is_last:
             self._end(lingers=False)
         else:
             self.deadline = self._door.connections.now + limits.IDLE
+
+    def _parked(self, request: Request, park: Park) -> Answer | None:
+        """Have this request wait for news, or return the answer that it gets at once."""
+        parking = self._door.parking
+        if self._queue or self._is_eof:  # its client does not wait
+            return parking.at_once(park)
+        if (answer := parking.enter(self, park)) is None:
+            self._current, self.deadline = request, inf
+            request.environ = {}  # there may be very many
+        return answer
+
+    def unpark(self, answer: Answer, goes_on: bool) -> None:
+        """Answer the park. The connection is closed, unless its client has sent another request already: it would count as any
+        other, and a host that was woken beats by another one."""
+        self._current = None
+        self._send(answer, not goes_on, False)
+        if goes_on:
+            self._go_on()
+        else:
+            self._end(lingers=False)
+
+    def _stop_waiting(self, goes_on: bool) -> None:
+        """The client of a park, if there is one, sends another request, or nothing more."""
+        if self.park is not None:
+            self._door.parking.end(self, NOTHING, goes_on)
 
     def _pass_on(self, request: Request) -> None:
         self._current = request

@@ -84,10 +84,27 @@ class Connections:
             return
         self._all.discard(one)
         self._counts.connections = len(self._all)
+        self._uncount(one)
+
+    def _uncount(self, one: Timed) -> None:
         client = bucket_of(one.address)
         self._by_client[client] -= 1
         if not self._by_client[client]:
             del self._by_client[client]
+
+    def park(self, one: Timed, is_apart: bool) -> None:
+        """This one waits for news now, and has a limit of its own. is_apart: not even its client's limit counts it."""
+        self._all.discard(one)
+        self._counts.connections = len(self._all)
+        if is_apart:
+            self._uncount(one)
+
+    def unpark(self, one: Timed, is_apart: bool) -> None:
+        """It is one of the others again, however many they are."""
+        self._all.add(one)
+        self._counts.connections = len(self._all)
+        if is_apart:
+            self._by_client[bucket_of(one.address)] += 1
 
     def hold(self, size: int) -> bool:
         """Count more bytes of bodies. Returns False if they are too many for all; `size` is counted in any case."""

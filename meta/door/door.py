@@ -12,6 +12,7 @@ from meta.door.connections import Connections
 from meta.door.downloads import Downloads
 from meta.door.framework import Application, Framework
 from meta.door.head import Names, Target
+from meta.door.parking import Parking, Rules
 from meta.door.protocol import Connection
 from meta.door.request import Path, Request
 from meta.process import listening
@@ -42,6 +43,7 @@ class Door:
         paths: dict[str, Path],
         application: Application,
         limits: Limits,
+        parks: Rules,
         counts: Counts,
         refused: Callable[[int], None],
     ):
@@ -51,6 +53,7 @@ class Door:
         self.counts = counts
         self.names = Names()
         self.connections = Connections(counts, limits.connections, limits.of_one, limits.trusted)
+        self.parking = Parking(self.connections, counts, parks)
         self.downloads = Downloads(limits.rate)
         self.framework = Framework(loop, application, self.date)
         self._refused = refused
@@ -80,10 +83,12 @@ class Door:
         address, port = sock.getsockname()[:2]
         self.framework.base |= {"SERVER_NAME": address, "SERVER_PORT": str(port)}
         self._server = await self.loop.create_server(lambda: Connection(self), sock=sock, backlog=BACKLOG)
+        self.parking.start()
         self._sweep()
 
     def _sweep(self) -> None:
         self.connections.sweep()
+        self.parking.sweep(self.connections.now)
         self._sweeps = self.loop.call_later(1.0, self._sweep)
 
     async def close(self, within: float) -> int:
@@ -95,6 +100,7 @@ class Door:
             self._server.close()
         began, is_cut = time.monotonic(), False
         self.connections.stop()
+        await self.parking.drain()
         while len(self.connections) and (elapsed := time.monotonic() - began) < within:
             if elapsed >= GRACE and not is_cut:
                 is_cut = True

@@ -62,6 +62,8 @@ TABLE = (
     ),
     Row("connections at once", "`maxConnections`, 10,000", RETRY),
     Row("connections from one address (IPv6: /64), but a trusted proxy's", "`maxConnectionsOfOne`, 4,000", RETRY),
+    Row("parked hosts at once", "`maxParked`, 50,000", "503, Retry-After 300"),
+    Row("how long a host is parked", "`notifyWait`, 270 s", "204"),
     Row("requests other than heartbeats at once", f"{THREADS}; {MAX_WAITING:,} more wait", RETRY),
     Row("downloads at once", f"{MAX_DOWNLOADS:,}, at `downloadRate` bytes/s in all", RETRY),
 )

@@ -89,6 +89,7 @@ class Connection(Answering, asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._is_eof = True
+        self._stop_waiting(goes_on=False)
         if self._request is not None:
             self._refuse(_ENDED_EARLY)
             return True
@@ -99,6 +100,8 @@ class Connection(Answering, asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Take everything apart: a cycle would be left to the garbage collector."""
+        if self.park is not None:
+            self._door.parking.leave(self)
         for request in (self._request, self._current, *self._queue):
             if request is not None:
                 self._release(request)
@@ -123,6 +126,7 @@ class Connection(Answering, asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if not self._is_last:
+            self._stop_waiting(goes_on=True)
             self._request = Request(self.address)
             self._raw = 0
 

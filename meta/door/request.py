@@ -14,10 +14,11 @@ from meta.door.limits import (
     MAX_HEADERS,
     SPEED_OVER,
 )
+from meta.heartbeat.notify import Park
 from meta.heartbeat.responses import Answer, refusal
 from updater.wire.limits import MAX_BODY
 
-Path = Callable[[dict[str, Any], bytes], Answer]
+Path = Callable[[dict[str, Any], bytes], Answer | Park]
 TOO_LARGE = refusal(413, f"request entity too large: at most {MAX_BODY:,} bytes")
 _NO_TARGET = refusal(400, "this is no target of a request")
 _LARGE_HEAD = refusal(431, f"the head is too large: at most {MAX_HEAD:,} bytes and {MAX_HEADERS} headers")

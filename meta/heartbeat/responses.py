@@ -1,6 +1,7 @@
 """HTTP responses that are rendered once and sent many times: all hosts of a class get the same bytes."""
 
 from collections.abc import Sequence
+from hashlib import sha256
 from http import HTTPStatus
 
 JSON = "application/json; charset=UTF-8"
@@ -18,7 +19,7 @@ CLOSE = b"Connection: close\r\n"
 class Answer:
     """A complete response. On the wire it is `start`, the Date header, and `kept` or `closed`: all else with the body."""
 
-    __slots__ = ("_closed", "body", "headers", "kept", "start", "status")
+    __slots__ = ("_closed", "_known", "body", "headers", "kept", "start", "status")
 
     def __init__(self, status: int, content_type: str, body: bytes, more: Headers = ()):
         self.status = status
@@ -29,6 +30,7 @@ class Answer:
         self.start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode("ascii")
         self.kept = rendered(self.headers) + b"\r\n" + body  # for a connection that goes on
         self._closed = b""
+        self._known = ""
 
     @property
     def closed(self) -> bytes:
@@ -36,6 +38,13 @@ class Answer:
         if not self._closed:
             self._closed = CLOSE + self.kept
         return self._closed
+
+    @property
+    def known(self) -> str:
+        """By which a host says that it has this reply; computed on first use."""
+        if not self._known:
+            self._known = sha256(self.body).hexdigest()[:16]
+        return self._known
 
     @property
     def line(self) -> str:

@@ -1,4 +1,4 @@
-"""What this process counts of its connections and of its loop, for /metrics. Changed by the loop's thread alone."""
+"""What this process knows of its connections and of its loop, for other threads. Changed by the loop's thread alone."""
 
 from collections import Counter
 
@@ -10,4 +10,7 @@ class Counts:
         self.connections = 0  # open now
         self.downloads = 0  # under way now
         self.refused: Counter[int] = Counter()  # requests that were refused before anything handled them, by status
+        self.parked: dict[str, float] = {}  # hosts that are parked here, and since when (Unix seconds)
+        self.wakes = 0
+        self.wake_seconds = 0.0  # from the last change that woke hosts to the last of these wakes
         self.stalls = 0  # times that the loop stood still

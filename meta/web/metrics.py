@@ -61,6 +61,11 @@ def _heartbeats(service: "Service") -> Iterator[Metric]:
 def _door(service: "Service") -> Iterator[Metric]:
     counts = service.counts
     yield GaugeMetricFamily("meta_connections", "Connections that are open.", value=counts.connections)
+    text = "Hosts that are parked here, so that an edit reaches them at once."
+    yield GaugeMetricFamily("meta_parked_hosts", text, value=len(counts.parked))
+    yield CounterMetricFamily("meta_wakes", "Parked hosts that were woken.", value=counts.wakes)
+    text = "Seconds from the last change that woke hosts to the last of these wakes."
+    yield GaugeMetricFamily("meta_wake_seconds", text, value=counts.wake_seconds)
     yield GaugeMetricFamily("meta_downloads", "Downloads that are under way.", value=counts.downloads)
     refused = CounterMetricFamily(
         "meta_refused_requests",

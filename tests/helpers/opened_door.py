@@ -1,18 +1,25 @@
 """A door on a free port of loopback, with its loop in a thread, before an application and hot paths that note what they see."""
 
 import asyncio
+import gc
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from meta.door.door import Door, Limits
+from meta.door.parking import Rules
+from meta.door.protocol import Connection
+from meta.heartbeat.notify import Park, parse
 from meta.heartbeat.responses import TEXT, Answer
 from meta.process.counts import Counts
 
 HOT = "/heartbeat"
+PARK = "/notify"
+OLD, NEW = "0" * 16, "f" * 16  # what a host knows: a host that knows OLD is up to date
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.SelectorEventLoop}
 with suppress(ImportError):
     import uvloop
@@ -37,7 +44,12 @@ class Response(NamedTuple):
 class OpenedDoor:
     """Use it in a `with`. `application` may be replaced; `seen` has what it and the hot path were asked, in that order."""
 
-    def __init__(self, loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop, **limits: Any):
+    def __init__(
+        self,
+        loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop,
+        parks: dict[str, Any] | None = None,
+        **limits: Any,
+    ):
         self.seen: list[Seen] = []
         self.environs: list[dict[str, Any]] = []
         self.refused: list[int] = []
@@ -47,9 +59,14 @@ class OpenedDoor:
         self.loop.set_exception_handler(lambda _loop, context: self.errors.append(context))
         self.errors: list[Any] = []
         wanted = Limits(**({"connections": 10_000, "of_one": 10_000, "rate": 0} | limits))
-        paths = {HOT: self._hot}
+        paths = {HOT: self._hot, PARK: self._park}
+        self.news: Callable[[Park], bool] = lambda park: park.known != OLD
+        parks = Rules(
+            **({"most": 10_000, "rate": 1000.0, "settle": 0.0, "now": time.time} | (parks or {})),
+            has_news=self._has_news,
+        )
         self.door = Door(
-            self.loop, paths, lambda *asked: self.application(*asked), wanted, self.counts, self.refused.append
+            self.loop, paths, lambda *asked: self.application(*asked), wanted, parks, self.counts, self.refused.append
         )
         self._thread = threading.Thread(target=self.loop.run_forever)
 
@@ -66,6 +83,18 @@ class OpenedDoor:
         self.environs.append(environ)
         self.seen.append(Seen(environ["REQUEST_METHOD"], environ["PATH_INFO"], body))
         return Answer(200, TEXT, f"hot {len(body)}".encode())
+
+    def _park(self, environ: dict[str, Any], _body: bytes) -> Park | Answer:
+        self.seen.append(Seen(environ["REQUEST_METHOD"], environ["PATH_INFO"], b""))
+        return parse(environ, 270)
+
+    def _has_news(self, park: Park) -> bool:
+        return self.news(park)
+
+    def change(self, news: Callable[[Park], bool]) -> None:
+        """Put other orders in force: `news` says for whom they are news."""
+        self.news = news
+        self.door.soon(self.door.parking.changed)
 
     def __enter__(self) -> "OpenedDoor":
         sock = socket.create_server(("127.0.0.1", 0), backlog=4096)
@@ -114,6 +143,11 @@ class OpenedDoor:
                     client.sendall(raw[at : at + (pieces or len(raw))])
                 client.shutdown(socket.SHUT_WR)
             return answers(client)
+
+
+def left_of(opened: OpenedDoor) -> list[Connection]:
+    """Its connections that are still in memory."""
+    return [one for one in gc.get_objects() if isinstance(one, Connection) and one._door is opened.door]
 
 
 def received(client: socket.socket) -> bytes:

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers.opened_door import LOOPS, OpenedDoor, answers, parsed, received
+from helpers.opened_door import LOOPS, OpenedDoor, answers, left_of, parsed, received
 from lab.fleet import until
 from meta.door import limits
-from meta.door.protocol import Connection
 from updater.wire.limits import MAX_BODY
 
 HEAD = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
@@ -466,11 +465,6 @@ def test_a_flood_of_refused_connections_is_not_kept(loop):
         for _ in range(600):
             stack.enter_context(door.connect())
         until("few are waited for", lambda: len(door.door.connections._refused) <= 300)
-
-
-def left_of(door):
-    """Its connections that are still in memory."""
-    return [one for one in gc.get_objects() if isinstance(one, Connection) and one._door is door.door]
 
 
 def test_a_closed_connection_leaves_nothing_to_the_collector(door):
