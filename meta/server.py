@@ -78,12 +78,15 @@ def serve(settings: Settings, announcer: Announcer) -> None:
 
 
 def _fitting(settings: Settings) -> Settings:
-    """These settings with as many connections and parked hosts as this process may have open files."""
-    parked = settings.max_parked if settings.notify_wait else 0
-    files = open_files.allow(settings.max_connections + parked + OTHER_FILES)
+    """These settings with as many connections, and then parked hosts, as this process may have open files."""
+    wanted = settings.max_parked if settings.notify_wait else 0
+    files = open_files.allow(settings.max_connections + OTHER_FILES, wanted)
     files -= min(OTHER_FILES, files // 2)
     connections = min(settings.max_connections, files)
-    return settings._replace(max_connections=connections, max_parked=min(parked, files - connections))
+    parked = min(wanted, files - connections)
+    if parked < wanted:
+        log.info("at most %s can be parked at once, as more files may not be open", counted(parked, "host"))
+    return settings._replace(max_connections=connections, max_parked=parked)
 
 
 async def _run(

@@ -59,11 +59,12 @@ def test_a_setting_that_has_gone_away_is_warned_of_and_keeps_nothing_from_starti
 
 
 @pytest.mark.long
-def test_a_low_soft_limit_of_open_files_is_raised_to_what_the_connections_need(server):
+def test_a_low_soft_limit_of_open_files_is_raised_to_what_connections_and_parked_hosts_need(server):
     assert server.stop(signal.SIGTERM) == 0
     server.start(open_files=(256, 20_000))
-    assert int(open_files_of(server)) == NEEDED
+    assert int(open_files_of(server)) == 20_000
     assert "files may be open" not in server.said()
+    assert f"at most {20_000 - NEEDED:,} hosts can be parked at once" in server.said()
 
 
 @pytest.mark.long

@@ -145,6 +145,7 @@ def test_a_wake_in_a_long_turn_is_followed_and_the_report_of_its_end_takes_no_ne
     slow = HEALTHY.replace("start)", "start) sleep 1;")
     site.publish(control=slow)
     site.publish(version="2", control=QUIET)
+    configure(host, timeouts={"start": 10})
     park(host, site)
     site.desire(("agent", "1"))
     until("the turn begins", lambda: host.current("agent") == "1")
