@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+import multiprocessing
 import random
 import re
 import resource
@@ -21,6 +22,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ import requests
 
 from bench.fleet import cpu_seconds
 from lab.fleet import Meta, until
-from lab.load import AGENTS, Load, Plan, Result, agents_of
+from lab.load import AGENTS, Load, Plan, agents_of
 from meta.process.loop_watch import new_loop
 
 WAIT = 270  # seconds of each park
@@ -82,13 +84,9 @@ def measure(meta: Meta, fleet: "Fleet", given: argparse.Namespace) -> dict[str, 
         "few": given.few,
         "few_99_percent_after_s": [round(took, 2) for took in few],
         "all": everyone,
-        "others_p99_ms": {"quiet": shown(quiet.result), "edit for all": shown(busy.result)},
+        "others_p99_ms": {"quiet": quiet.p99, "edit for all": busy.p99},
         "restarts": [restart(meta, fleet) for _ in range(given.restarts)],
     }
-
-
-def shown(result: Result) -> float:
-    return round(result.percentile(99) * 1000, 1)
 
 
 def resident(meta: Meta) -> int:
@@ -166,27 +164,31 @@ def name_of(host: int) -> str:
 
 
 class Others:
-    """Hosts that beat and do not park, while this is open."""
+    """Hosts that beat and do not park, while this is open, in a process of their own. p99: milliseconds, known afterwards."""
 
     def __init__(self, meta: Meta):
-        self._load = Load(meta.address, Plan(1000, rate=OTHERS, connections=4))
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.result = self._load.result
-
-    def _run(self) -> None:
-        while not self._is_over.is_set():
-            self._load.run(OTHERS)
+        context = multiprocessing.get_context("spawn")
+        self._ours, theirs = context.Pipe()
+        self._process = context.Process(target=_beat_on, args=(meta.address, theirs))
+        self.p99 = 0.0
 
     def __enter__(self) -> "Others":
-        self._load.__enter__()
-        self._thread.start()
+        self._process.start()
+        self._ours.recv()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self._thread.join()
-        self._load.__exit__()
+        self._ours.send("enough")
+        self.p99 = self._ours.recv()
+        self._process.join()
+
+
+def _beat_on(address: str, pipe: Connection) -> None:
+    with Load(address, Plan(1000, rate=OTHERS, connections=4)) as load:
+        pipe.send("begun")
+        while not pipe.poll():
+            load.run(OTHERS)
+        pipe.send(round(load.result.percentile(99) * 1000, 1))
 
 
 class Fleet:

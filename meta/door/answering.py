@@ -4,7 +4,6 @@ One read may bring several requests. Those that must wait for the answer to an e
 """
 
 import logging
-from collections import deque
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from meta.heartbeat.responses import Answer, refusal
 if TYPE_CHECKING:
     from meta.door.door import Door
 
+PARKED = Request("")  # stands for the request of every parked host
 FULL = refusal(503, "too much is arriving, or being sent, at the same time")
 FAILED = refusal(500, "internal error")
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Answering(Output):
     def __init__(self, door: "Door"):
         super().__init__(door)
         self._request: Request | None = None
-        self._queue: deque[Request] = deque()
+        self._queue: list[Request] = []  # short: what one read has brought
         self._current: Request | None = None
         self.park: Park | None = None  # `_current` waits for news
         self._final: Answer | None = None  # a refusal that waits until all before it is answered
@@ -81,7 +81,7 @@ class Answering(Output):
         if request.held:
             self._release(request)
         if isinstance(answer, Park):
-            parked = self._parked(request, answer)
+            parked = self._parked(answer)
             if parked is None:
                 return
             answer = parked
@@ -92,14 +92,13 @@ class Answering(Output):
         else:
             self.deadline = self._door.connections.now + limits.IDLE
 
-    def _parked(self, request: Request, park: Park) -> Answer | None:
+    def _parked(self, park: Park) -> Answer | None:
         """Have this request wait for news, or return the answer that it gets at once."""
         parking = self._door.parking
         if self._queue or self._is_eof:  # its client does not wait
             return parking.at_once(park)
         if (answer := parking.enter(self, park)) is None:
-            self._current, self.deadline = request, inf
-            request.environ = {}  # there may be very many
+            self._current = PARKED  # and not the request: there may be very many
         return answer
 
     def unpark(self, answer: Answer, goes_on: bool) -> None:
@@ -162,7 +161,7 @@ class Answering(Output):
     def _go_on(self) -> None:
         """Answer what waits, as far as it can be done now; then read on."""
         while self._queue and not (self._current is not None or self._is_choked or self._is_ended):
-            self._answer(self._queue.popleft())
+            self._answer(self._queue.pop(0))
         if self._is_busy or self._is_choked or self._is_ended:
             return
         if self._final is not None:

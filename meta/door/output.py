@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import socket
-from collections import deque
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
@@ -44,7 +43,7 @@ class Output:
     def __init__(self, door: "Door"):
         self._door = door
         self._transport: asyncio.Transport | None = None
-        self._parts: deque[memoryview] = deque()  # of a large answer
+        self._parts: list[memoryview] = []  # of a large answer
         self._file: tuple[bytes, FilePart] | None = None  # a download that waits until all before it is written
         self._size = 0  # bytes that Connections counts as unsent
         self._dropped = 0  # bytes that came after the last request
@@ -96,7 +95,7 @@ class Output:
 
     def _pump(self) -> None:
         while self._parts and not self._is_choked:
-            self._write(self._parts.popleft())
+            self._write(self._parts.pop(0))
         if not self._parts:
             self._door.connections.unsent -= self._size
             self._size = 0

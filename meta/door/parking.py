@@ -20,7 +20,7 @@ from meta.heartbeat.responses import Answer, refusal
 from meta.process.counts import Counts
 
 SLICE = 0.002  # seconds
-AWAY = 3  # seconds that a stopped meta is away at least
+AWAY = 10  # seconds that a stopped meta is away at most, as a rule: a host that comes too early is cut off, and waits longer
 LATER = 300  # seconds after which a host that was one too many may ask again
 SPREAD = 0.1  # of a wait, by which it ends earlier, at random: hosts that came together do not go on together
 log = logging.getLogger(__name__)
@@ -53,7 +53,6 @@ class Parking:
         self._connections, self._counts, self._rules = connections, counts, rules
         self._all: dict[str, Parked] = {}  # by hostname
         self._ends: dict[int, set[Parked]] = {}  # by the monotonic second in which the wait ends
-        self._end_of: dict[Parked, int] = {}
         self._ended: list[Parked] = []
         self._due: dict[Parked, None] = {}  # to be woken, in their order
         self._pace = Pace(rules.rate)
@@ -84,7 +83,7 @@ class Parking:
         self._counts.parked[park.hostname] = self._rules.now()
         ends = ceil(time.monotonic() + park.wait * (1 - SPREAD * random.random()))  # noqa: S311 (no secret)
         self._ends.setdefault(ends, set()).add(one)
-        self._end_of[one] = ends
+        one.deadline = ends
         if self._rules.has_news(park):
             self._due[one] = None
             asyncio.get_running_loop().call_later(self._rules.settle, self._wanted.set)
@@ -100,7 +99,7 @@ class Parking:
         if park is None:
             return
         del self._all[park.hostname], self._counts.parked[park.hostname]
-        ends = self._end_of.pop(one)
+        ends = int(one.deadline)
         if (others := self._ends.get(ends)) is not None:
             others.discard(one)
             if not others:
