@@ -6,10 +6,11 @@ written when the orders change, and otherwise every REWRITE seconds, so that an 
 Its age is by the time since the machine's boot, which setting the wall clock does not change. Only a reply of an earlier boot
 is as old as the wall clock says when the updater starts.
 
-How far the running daemon follows it is told in a file too, for `updater why`: `SOURCE UNTIL` (updater.service.told).
+How far the running daemon follows it is in a file too, for `updater why`: `PID.STARTTIME SOURCE UNTIL`.
 """
 
 import logging
+import os
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +20,8 @@ from msgspec.structs import replace
 
 from updater import durable_files
 from updater.errors import TryLater
+from updater.kernel import processes
 from updater.model.actions import Source
-from updater.service import told
 from updater.wire.heartbeat import Desired, desired_problem
 
 log = logging.getLogger("updater")
@@ -127,7 +128,7 @@ def tell_source(path: Path, source: Source, until: float) -> None:
     until: when they expire while meta does not answer, seconds since the boot; for an answer it does not matter.
     """
     try:
-        told.tell(path, f"{source.value} {until}")
+        durable_files.write_atomic(path, f"{processes.identity(os.getpid())} {source.value} {until}\n".encode())
     except TryLater as e:
         log.warning("`updater why` cannot tell how recent the orders are: %s", e)
 
@@ -138,8 +139,10 @@ def told_source(path: Path, now: Uptime) -> Source:
     A daemon that waits for its next cycle has told nothing of orders that have expired since.
     """
     try:
-        word, until = told.told(path).split()
+        process, word, until = durable_files.read_state(path, 256).decode("ascii", "replace").split()
+        if processes.identity(int(process.partition(".")[0])) != process:
+            return Source.ANSWER
         source, is_over = Source(word), now.seconds > float(until)
-    except ValueError:
+    except (ValueError, TryLater):
         return Source.ANSWER
     return Source.EXPIRED if is_over and source is not Source.ANSWER else source

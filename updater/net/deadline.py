@@ -7,7 +7,6 @@ import contextlib
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 
@@ -20,8 +19,7 @@ class SocketTimer:
         self._on_expiry = on_expiry
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
-        self._connected_at = 0.0  # monotonic seconds, 0 before the first connection
-        self._timer = threading.Timer(seconds, self.expire)
+        self._timer = threading.Timer(seconds, self._expire)
         self._timer.daemon = True
 
     def start(self) -> None:
@@ -30,14 +28,9 @@ class SocketTimer:
     def add(self, descriptor: int) -> None:
         """Watch a socket, under a duplicate of its descriptor, because TLS takes over that of the plain socket."""
         with self._lock:
-            self._connected_at = self._connected_at or time.monotonic()
             self._sockets.append(one := socket.socket(fileno=os.dup(descriptor)))
             if self.expired:  # the deadline passed between two connections of a redirect
                 one.shutdown(socket.SHUT_RDWR)
-
-    def connected_for(self) -> float:
-        """Seconds since the first connection stood, 0 if none does."""
-        return time.monotonic() - self._connected_at if self._connected_at else 0.0
 
     def end(self) -> None:
         self._timer.cancel()
@@ -46,8 +39,7 @@ class SocketTimer:
                 one.close()
             self._sockets.clear()
 
-    def expire(self) -> None:
-        """End the exchange now, as if the time was up. Safe for threads."""
+    def _expire(self) -> None:
         self._on_expiry()
         with self._lock:
             self.expired = True

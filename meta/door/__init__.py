@@ -1,1 +1,0 @@
-"""The door: one event loop that takes all connections, answers the hot paths itself, and hands the rest to the framework."""
