@@ -14,9 +14,8 @@ class Guess(Enum):
     NONE = ""
     STAYS = "stays"  # such processes were seen
     DOUBTED = "doubted"  # they have ended, and its `started` was not believed
-    SPENT = (
-        "spent"  # it was started for that, or in vain, and is believed from now on: what ended may have been a helper
-    )
+    # It was started for that, or in vain, and is believed from now on: what ended may have been a helper.
+    SPENT = "spent"
 
 
 class Recognised(msgspec.Struct, frozen=True):

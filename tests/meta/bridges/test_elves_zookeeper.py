@@ -122,7 +122,7 @@ def test_a_lost_session_is_replaced(zookeeper, client, root):
         thief.start(20)  # the session moves to another connection, and ends with it
         thief.stop()
         thief.close()
-        until("registered anew", lambda: registered(client, root) not in ([], before))
+        until("registered again", lambda: registered(client, root) not in ([], before))
         one.beat("10.0.0.1")
         until("and writes", lambda: client.exists(f"{root}/heartbeat/agent/10.0.0.1"))
         with instance(zookeeper.hosts, root) as two:

@@ -77,7 +77,7 @@ def test_a_proven_version_that_dies_after_each_start_is_told_once_and_once_more_
     assert told(site) == ([DONE], False)
     assert explain.died(proven.memories.of("agent")) == ""
     die_and_run(proven, times=2)
-    assert told(site)[0] == [RESTARTED, DIED], "told anew, as it was up in between"
+    assert told(site)[0] == [RESTARTED, DIED], "told again, as it was up in between"
 
 
 def test_a_version_that_stays_up_until_the_next_look_has_not_died_after_its_start(proven, site):
