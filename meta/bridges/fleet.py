@@ -44,9 +44,7 @@ class TableFleet:
         return self._table.classes.of(hostname).desired
 
     def withheld(self, hostname: str) -> frozenset[str]:
-        classes = self._table.classes
-        ordered = {desired.name for desired in classes.of(hostname).desired}
-        return frozenset(record.name for record in classes.records.records if record.name not in ordered)
+        return self._table.classes.of(hostname).withheld
 
 
 class ServiceFleet(TableFleet):

@@ -120,11 +120,13 @@ def end_of(first: Progress, found: Progress, wanted: Wanted) -> End | None:
         return End.TAKEN_BACK
     if wanted.max_failed is not None and wanted.is_too_much(found):
         return End.NOT_YET
-    if not found.judged:
+    if not found.judged and not found.banned:
         return End.WAITS_FOR_A_PERSON if found.held else End.NOT_YET
     if found.todo or found.trial:
         return None
-    return End.NOT_YET if wanted.is_too_much(found) else End.DONE
+    if wanted.is_too_much(found):
+        return End.NOT_YET
+    return End.TAKEN_BACK if found.banned else End.DONE  # a ban from before this watch leaves hosts as they are
 
 
 def is_taken_back(first: Progress, found: Progress) -> bool:

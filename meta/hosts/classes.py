@@ -82,6 +82,11 @@ class Class:
         self._cohorts: dict[frozenset[tuple[str, float]], Class] = {frozenset(): self}  # by `since`
         self._comers: WeakKeyDictionary[Class, Class] = WeakKeyDictionary()  # the cohort, by the class hosts come from
 
+    @property
+    def withheld(self) -> frozenset[str]:
+        """The agents that have a record but no order here, because their version is banned."""
+        return frozenset(record.name for record in self.book.records.records) - self.orders.keys()
+
     def newcomers(self) -> "Class":
         """Return the cohort for hosts that report for the first time, or were retired until now."""
         at = self.book.at

@@ -41,7 +41,8 @@ from updater.wire.heartbeat import STOPPED, Desired
 from updater.wire.names import START
 
 LATE, LOST, DOUBLED = "late", "lost", "doubled"
-LEFT_OUT = (LATE, LOST, HELD, DOUBLED)
+BANNED = "banned"  # the version that the records name is, so that these hosts have no order
+LEFT_OUT = (LATE, LOST, HELD, DOUBLED, BANNED)
 SILENT = "silent since it was on trial, or had its order"  # counts as failed
 PENDING = (TODO, TRIAL, HAS_FAILED, SILENT)
 NAMED = 10  # hosts of each state that are named
@@ -107,12 +108,14 @@ class _Question:
         self.state, self.place = cache(self._state), cache(self._place)
 
     def _state(self, klass: Class, agent_set: AgentSet) -> tuple[Desired | None, str]:
-        """Return the order of these hosts and their state for it, "" if they have none."""
+        """Return the order of these hosts and their state for it. Without an order it is `banned`, or "" without a record."""
         agent = self.asked.agent
         if klass.book is not self.book:  # these hosts have not moved to the new records yet
             return klass.orders.get(agent), TODO if self.book.records.record(agent) else ""
         order = klass.orders.get(agent)
-        return (order, stand(order, agent_set.reported(agent), agent_set.verdict(agent))) if order else (None, "")
+        if order is None:
+            return None, BANNED if agent in klass.withheld else ""
+        return order, stand(order, agent_set.reported(agent), agent_set.verdict(agent))
 
     def _place(self, agent_set: AgentSet) -> int:
         """Return the position of the agent among those that these hosts report."""
@@ -187,6 +190,7 @@ def progress(table: HostTable, asked: Asked, now: float, ages: Ages) -> Progress
         lost=sums.hosts[LOST],
         held=sums.hosts[HELD],
         doubled=sums.hosts[DOUBLED],
+        banned=sums.hosts[BANNED],
         waits=dict(sums.waits),
         last=sums.named(TODO, TRIAL),
         left_out=sums.named(*LEFT_OUT),

@@ -117,7 +117,7 @@ class Standing(msgspec.Struct, frozen=True, rename="camel"):
     """One host by name, and its state in a progress."""
 
     name: str
-    state: Annotated[str, Meta(description="to do, on trial, late, lost, held or doubled")]
+    state: Annotated[str, Meta(description="to do, on trial, late, lost, held, doubled or banned")]
 
 
 class Progress(msgspec.Struct, frozen=True, rename="camel"):
@@ -147,6 +147,9 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
     lost: Annotated[int, Meta(description="hosts left out because they are lost")] = 0
     held: Annotated[int, Meta(description="hosts left out because a person holds the agent")] = 0
     doubled: Annotated[int, Meta(description="hosts left out because two machines report under the name")] = 0
+    banned: Annotated[
+        int, Meta(description="hosts left out because the version that the records name for them is banned")
+    ] = 0
     waits: Annotated[
         dict[str, int],
         Meta(
@@ -185,7 +188,7 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def left(self) -> int:
         """How many hosts are left out."""
-        return self.late + self.lost + self.held + self.doubled
+        return self.late + self.lost + self.held + self.doubled + self.banned
 
     @property
     def judged(self) -> int:

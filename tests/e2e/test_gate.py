@@ -259,6 +259,21 @@ def test_a_ban_of_the_watched_version_takes_it_back(meta, hosts):
         assert gate.wait(60) == 4
 
 
+def test_a_ban_from_before_the_watch_is_taken_back_too_once_the_others_are_done(meta, hosts):
+    """The host of the override still runs the banned version."""
+    meta.run("set", AGENT, "version=2", "--for", "hosts:web-1", "--yes")
+    watch(meta, 0)
+    meta.run("ban", AGENT, "2", "--why", "leaks", "--yes")
+    shown = watch(meta, 4)
+    assert "every host" not in shown
+    assert "2 good; left out: 1 banned" in shown
+    assert "taken back from 1 host: what the records name for them is banned" in shown
+    assert "left out: web-1 (banned)" in shown
+    watch(meta, 0, "--for", "hosts:web-2,web-3")
+    meta.run("unset", AGENT, "--for", "hosts:web-1", "--yes")
+    assert "done: 3 hosts good" in watch(meta, 0)
+
+
 def test_a_canary_that_is_promoted_goes_on_and_what_changes_elsewhere_is_not_looked_at(meta, hosts):
     meta.run("set", AGENT, "version=2", "--for", "prefix:web-1", "--yes")
     with watching(meta) as gate, watching(meta, "--for", "hosts:web-2") as elsewhere:

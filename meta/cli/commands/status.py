@@ -44,12 +44,12 @@ def status(
     output: str,
 ) -> None:
     """Show how many hosts have AGENT at which version and status, and how far its change has come. A host is to do, on trial
-    (started, but its watch has not passed), good, or failed. Late, lost and doubled hosts, and those that hold the agent, are
-    left out and counted. Without AGENT, show all agents and the states of the hosts in short.
+    (started, but its watch has not passed), good, or failed. Late, lost and doubled hosts, those that hold the agent, and
+    those whose version is banned are left out and counted. Without AGENT, show all agents and the states of the hosts in short.
 
     --watch ends when every host that is not left out is good. On a terminal it redraws the table, on a pipe it prints a line
     for each change. Its exit codes are 0 when it is done, 1 when it failed or the time is up, and 2 for wrong use or an unknown
-    name. 3 says that it waits for a person (all remaining hosts hold the agent), 4 that an edit took the change back.
+    name. 3 says that it waits for a person (all remaining hosts hold the agent), 4 that an edit or a ban took the change back.
 
     \b
     Examples:

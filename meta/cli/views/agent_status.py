@@ -65,9 +65,7 @@ def last_words(end: End | None, found: Status | None, wanted: Wanted, gate: Gate
         return
     progress = found.progress
     if end is End.TAKEN_BACK:
-        whom, who = (f" from {counted(gate.taken, 'host')}", "they") if gate.taken else ("", "hosts")
-        text = f"taken back{whom}: an edit has changed what {who} were to have when this watch began"
-        yield f"{text}: see meta history {wanted.agent}"
+        yield _taken_back(progress, wanted.agent, gate.taken)
     elif end is End.WAITS_FOR_A_PERSON:
         yield "waits for a person: all remaining hosts hold the agent; on each run: updater unhold"
     elif end is None:
@@ -86,6 +84,15 @@ def last_words(end: End | None, found: Status | None, wanted: Wanted, gate: Gate
         yield from (f"  {''.join(cell.text for cell in _failed(one))}" for one in progress.gone_failures[:SHOWN])
     if left := progress.left:
         yield f"left out: {_names(progress.left_out, left)}"
+
+
+def _taken_back(progress: Progress, agent: str, taken: int) -> str:
+    if progress.banned and not taken:
+        text = f"taken back from {counted(progress.banned, 'host')}: what the records name for them is banned"
+        return f"{text}; set another version, or lift the ban: see meta bans"
+    whom, who = (f" from {counted(taken, 'host')}", "they") if taken else ("", "hosts")
+    text = f"taken back{whom}: an edit has changed what {who} were to have when this watch began"
+    return f"{text}: see meta history {agent}"
 
 
 def _pending(progress: Progress) -> str:
@@ -128,7 +135,11 @@ def _sentence(found: Status) -> str:
         f"{progress.good:,} good" if progress.good else "",
         f"{len(progress.gone):,} failed and no longer selected" if progress.gone else "",
     ]
-    left = [f"{count:,} {word}" for word in ("late", "lost", "held", "doubled") if (count := getattr(progress, word))]
+    left = [
+        f"{count:,} {word}"
+        for word in ("late", "lost", "held", "doubled", "banned")
+        if (count := getattr(progress, word))
+    ]
     told = ", ".join(filter(None, parts)) or "no host counts"
     if _is_settled(progress):
         told = f"every host {'that counts ' if left else ''}is as desired: {told}"
@@ -137,7 +148,7 @@ def _sentence(found: Status) -> str:
 
 
 def _is_settled(progress: Progress) -> bool:
-    return progress.good == progress.judged > 0 and not progress.gone
+    return progress.good == progress.judged > 0 and not progress.gone and not progress.banned
 
 
 def _waiting(word: str, count: int) -> str:

@@ -47,6 +47,10 @@ class Metas:
         ({"good": 2, "late": 1, "lost": 1, "held": 1}, None, End.DONE),
         ({"held": 1, "late": 1}, None, End.WAITS_FOR_A_PERSON),
         ({"late": 1}, None, End.NOT_YET),
+        ({"good": 2, "banned": 1}, None, End.TAKEN_BACK),  # they run what they ran before the ban
+        ({"good": 2, "banned": 1, "trial": 1}, None, None),
+        ({"banned": 1, "held": 1}, None, End.TAKEN_BACK),
+        ({"failed": 1, "banned": 1}, None, End.NOT_YET),
         ({}, None, End.NOT_YET),
         ({"failed": 1, "todo": 9}, (0, False), End.NOT_YET),
         ({"failed": 1, "todo": 9}, (1, False), None),

@@ -388,6 +388,26 @@ def test_a_banned_version_is_wanted_by_no_host(table):
     table.activate(RecordSet(2, (RECORD,), bans=(Ban("a", "2"),)))
     found = progress(table, Asked("a"), NOW, AGES)
     assert (found.desired, found.wanted, found.judged) == ("2", [], 0)
+    assert (found.banned, found.left_out) == (1, [Standing("h1", "banned")])
+
+
+@pytest.mark.parametrize("seen", ["2", "1"])
+def test_hosts_whose_order_is_banned_are_left_out_and_named_whatever_they_run(seen):
+    table = HostTable(RecordSet(1, (CANARY,), labels=LABELS, bans=(Ban("a", "2"),)), late_after=100)
+    later = NOW + 50
+    for now, (name, version) in itertools.product((NOW, later), (("web-1", "1"), ("web-2", seen))):
+        beat(table, name, version, now=now)
+    found = progress(table, Asked("a"), later, AGES)
+    assert (found.good, found.banned, found.judged, found.left_out) == (1, 1, 1, [Standing("web-2", "banned")])
+    chosen = progress(table, Asked("a", Label("rack=1")), later, AGES)
+    assert (chosen.good, chosen.banned) == (1, 0)
+    take(table, later + 1)
+    take(table, later + 150)
+    away = progress(table, Asked("a"), later + 150, AGES)
+    assert (away.late, away.banned) == (2, 0)
+    stops = replace(CANARY, overrides=(replace(CANARY.overrides[0], cmd="stop"),))
+    table.activate(RecordSet(2, (stops,), labels=LABELS, bans=(Ban("a", "2"),)))
+    assert progress(table, Asked("a"), later + 150, AGES).banned == 0, "an order to stop is given all the same"
 
 
 @pytest.mark.parametrize(
