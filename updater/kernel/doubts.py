@@ -7,7 +7,6 @@ from pathlib import Path
 
 from updater.kernel import processes, witness
 from updater.kernel.agent_environment import MARK
-from updater.kernel.ownership.evidence import is_asked_by_us
 from updater.kernel.ownership.owner import Owner
 from updater.kernel.pid_files import is_older, own_files, pid_files
 from updater.kernel.processes import Table
@@ -75,15 +74,15 @@ def may_be_up(table: Table, install: Path) -> bool:
     owner, ourselves = Owner(table, install), os.getpid()
     if named:
         return any(map(owner.may_be_named, named))
-    others = [one for one in table.by_pid.values() if one.pid != ourselves and not is_asked_by_us(one)]
-    return any(owner.may_be_it(one, strictly=bool(pids)) for one in others)
+    others = [one for one in table.by_pid.values() if one.pid != ourselves]
+    return any(owner.may_be_it(one, strictly=bool(pids)) and not owner.is_transient(one) for one in others)
 
 
 def is_coming_up(table: Table, install: Path, known: Recognised | None, boot: str, since: int) -> bool:
     """Whether anything that was started at `since` (clock ticks) or later is, or may be, the version."""
     owner, ourselves = Owner(table, install, witness.of_now(known, install, boot)), os.getpid()
     everything = [one for one in table.by_pid.values() if int(one.start) >= since]
-    young = [one for one in everything if one.pid != ourselves and not is_asked_by_us(one)]
+    young = [one for one in everything if one.pid != ourselves and not owner.is_transient(one)]
     own = {one.pid for one in owner.own()}
     return any(one.pid in own or owner.may_be_named(one) or owner.may_be_it(one) for one in young)
 

@@ -61,6 +61,19 @@ def seen(table: Table, install: Path, known: Recognised | None, boot: str) -> Re
     return _noted(table, install, found, replace(before, placed=placed))
 
 
+def with_dead(found: Recognised, known: Recognised | None) -> Recognised:
+    """`found`, with those of `known` that have ended, and that their parent, which is none of the found, has not reaped.
+
+    If they were forgotten for a process that is there for a moment only, such as a person's job, `kill -0` would be believed.
+    """
+    if known is None or (known.version, known.boot) != (found.version, found.boot):
+        return found
+    here = {int(one.partition(".")[0]) for one in found.processes}
+    dead = map(processes.zombie, known.processes - found.processes)
+    kept = frozenset(one.identity for one in dead if one and one.parent not in here)
+    return replace(found, processes=found.processes | kept)
+
+
 def at_home(table: Table, install: Path, known: Recognised | None, boot: str) -> list[Process]:
     """The processes that show that the version keeps running in its install, once they have run for a while."""
     return Owner(table, install, of_now(known, install, boot)).at_home(recognise(table, install, known, boot))
@@ -157,13 +170,12 @@ def by_version(table: Table, agent: Path, memory: Memory, boot: str = "", but: s
     running = {one.version for one in (memory.running, memory.begun) if one}
     known, there = _remembered(memory), table.by_entry(agent)
     versions = {*there, *running} - {"", but}
-    ours = _of_our_looks(table)
     found: dict[str, list[Process]] = {}
     for version in sorted(versions):
         install = agent / version
         if version in known or any(os.path.lexists(install / name) for name in ("control", MARKER)):
             owner = Owner(table, install, of_now(memory.known(version), install, boot))
-            here = [one for one in owner.near(owner.own()) if one.pid not in ours]
+            here = owner.near(owner.own())
             here += [one for one in there.get(version, []) if is_start_script(one) and one not in here]
             found |= {version: here} if here else {}
     return found
@@ -173,20 +185,6 @@ def _remembered(memory: Memory) -> set[str]:
     """The versions that may have run."""
     running = {one.version for one in (memory.running, memory.begun) if one}
     return {memory.current, memory.good, memory.previous, *memory.left, *running} - {""}
-
-
-def _of_our_looks(table: Table) -> set[int]:
-    """The pids of the status scripts that this process is running at the moment, and of their descendants."""
-    ourselves = os.getpid()
-    children: dict[int, list[int]] = {}
-    for one in table.by_pid.values():
-        children.setdefault(one.parent, []).append(one.pid)
-    todo = [pid for pid in children.get(ourselves, ()) if processes.command(pid)[-2:] == ["./control", "status"]]
-    found: set[int] = set()
-    while todo:
-        found.add(pid := todo.pop())
-        todo += children.get(pid, ())
-    return found
 
 
 def is_start_script(process: Process) -> bool:

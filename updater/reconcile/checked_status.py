@@ -51,7 +51,9 @@ def look_at(host: Host, name: str) -> Observed:
         seen = _close_look(host, seen, memory, began)
     if seen.state is State.STOPPED and memory.is_cut_off(seen.current, host.boot):
         return _cut_off(host, seen, memory, began)
-    return _checked(host, seen, memory, began)
+    seen = _checked(host, seen, memory, began)
+    running = seen.running and witness.with_dead(seen.running, memory.known(seen.current))
+    return replace(seen, running=running)
 
 
 def last_look(host: Host, order: Desired, memory: Memory, stop: Action) -> Callable[[Memory], Memory]:

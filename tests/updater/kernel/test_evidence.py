@@ -636,6 +636,24 @@ def test_a_zombie_is_doubted_unless_the_agent_itself_may_go_on_below_the_same_pa
     assert doubts.unburied(place, memory, "b") == (set() if whose == "perhaps its own" else {dead})
 
 
+def test_a_zombie_is_not_forgotten_for_a_job_that_is_there_for_a_moment(tmp_path, below_it, spawn):
+    place = install(tmp_path, "agent", "1", QUIET)
+    since, dead, _ = below_it("/", False)
+    known = Recognised("1", "b", int(dead.split(".")[0]), "agent:1", frozenset({dead}), since=since)
+    (place / "job.py").write_text("import time; time.sleep(4912)")
+    job = spawn(sys.executable, "job.py", cwd=place)
+    until("the job counts", lambda: witness.seen(Table(), place, known, "b").processes)
+    found = witness.with_dead(witness.seen(Table(), place, known, "b"), known)
+    assert found.processes == {dead, processes.identity(job.pid)}
+    job.kill()
+    job.wait()
+    assert doubts.unburied(place, Memory(running=found), "b") == {dead}
+    assert witness.with_dead(replace(found, boot="c"), known).processes == found.processes, "another boot"
+    parent = processes.zombie(dead).parent
+    with_parent = replace(found, processes=frozenset({processes.identity(parent)}))
+    assert witness.with_dead(with_parent, known) == with_parent, "whose business its children are"
+
+
 def test_what_was_there_before_its_start_is_none_of_an_agent_whose_zombie_is_seen(tmp_path, below_it):
     place = install(tmp_path, "agent", "1", QUIET)
     _, dead, lives = below_it("/", True)

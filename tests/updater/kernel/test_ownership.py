@@ -279,14 +279,37 @@ def test_a_version_that_is_known_only_by_the_mark_of_its_start_is_gone_when_that
         stopping.ask_unheard(were, Desired("agent", "2"), Timeouts(stop=0.2), time.monotonic() + 0.2)
 
 
-def test_a_status_script_of_our_own_and_what_it_runs_are_no_version_that_is_not_to_run(agent, spawn):
-    """A look may be made beside a turn, which then takes its script for something that runs."""
+LOOK = """#!/bin/sh
+case "$1" in status) /bin/sh -c 'cd ..; exec sleep 60' & ./sleep 60 & wait;; esac
+"""
+
+
+@pytest.mark.parametrize("by", [(), ("/bin/sh", "-c", "$0 $1 $2; :")])
+@pytest.mark.parametrize("control", ["./control", "here/control"])
+def test_a_status_script_whoever_runs_it_and_what_it_runs_are_no_version(agent, spawn, by, control):
+    """A look may be made beside a turn, or by `updater why`, by a person and by other monitoring."""
+    install = agent / "1"
+    shutil.copy("/bin/sleep", install / "sleep")
+    (install / "here").symlink_to(".")
+    (install / "control").write_text(LOOK)
+    (install / "control").chmod(0o755)
+    spawn(*by, "/bin/sh", control, "status", cwd=install)
+    until("its program runs", lambda: any(processes.command(one)[:1] == ["./sleep"] for one in below(install)))
+    known = Recognised("1", "b", processes=frozenset({"4194303.1"}))
+    assert witness.by_version(Table(), agent, Memory(current="1")) == {}
+    assert witness.recognise(Table(), install, known, "b") == []
+    assert not doubts.may_be_up(Table(), install)
+    assert not doubts.is_coming_up(Table(), install, known, "b", 1)
+    assert witness.services(Table(), install, known, "b") == frozenset()
+    assert witness.visitors(install, known, "b")[1], "they keep the directory from being removed all the same"
+
+
+def test_what_a_status_script_has_left_behind_is_only_there(agent, spawn):
     (agent / "1" / "control").write_text('#!/bin/sh\ncase "$1" in status) sleep 60 & wait;; esac\n')
     (agent / "1" / "control").chmod(0o755)
     script = spawn("/bin/sh", "./control", "status", cwd=agent / "1")
     until("the script and its sleep are there", lambda: len(below(agent / "1")) == 2)
-    assert witness.by_version(Table(), agent, Memory(current="1")) == {}
     script.kill()
     script.wait()
-    assert witness.by_version(Table(), agent, Memory(current="1")) == {}, "what it has left behind is only there"
+    assert witness.by_version(Table(), agent, Memory(current="1")) == {}
     assert len(below(agent / "1")) == 1

@@ -55,6 +55,7 @@ class Evidence:
             self._named.setdefault(pid, []).append(file)
         self._others = Others(table, install)
         self._certain: dict[int, bool | None] = {}
+        self._looks: dict[int, bool] = {}  # by pid
 
     def is_another_s(self, process: Process) -> bool:
         """Whether it belongs to another agent of this root, or may belong to one: see the top of this module."""
@@ -124,6 +125,15 @@ class Evidence:
             if int(one.start) < since:
                 return False
             if _is_a_shell(one):
+                return True
+        return False
+
+    def is_of_a_look(self, process: Process) -> bool:
+        """Whether it is a control script's `status`, or runs for one: it shows nothing of the agent, whoever asked."""
+        for one in (process, *self._ancestors(process)):
+            if one.pid not in self._looks:
+                self._looks[one.pid] = _is_a_look(self._table.arguments(one))
+            if self._looks[one.pid]:
                 return True
         return False
 
@@ -233,6 +243,10 @@ class Evidence:
 def is_asked_by_us(process: Process) -> bool:
     """Whether this is a control script that this process is running at the moment."""
     return process.parent == os.getpid() and processes.command(process.pid)[-2:-1] == ["./control"]
+
+
+def _is_a_look(command: list[str]) -> bool:
+    return command[-1:] == ["status"] and command[-2:-1] != [] and command[-2].rpartition("/")[2] == "control"
 
 
 def _is_a_shell(process: Process) -> bool:

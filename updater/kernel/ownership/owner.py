@@ -55,7 +55,12 @@ class Owner:
 
     def by_itself(self) -> list[Process]:
         """The processes that are its own, no matter what started them."""
-        return [one for one in self._table.by_pid.values() if one.pid != os.getpid() and self.is_by_itself(one)]
+        everything = [one for one in self._table.by_pid.values() if one.pid != os.getpid()]
+        return [one for one in everything if self.is_by_itself(one) and not self.is_transient(one)]
+
+    def is_transient(self, process: Process) -> bool:
+        """Whether it is a control script that this process runs at the moment, or somebody's look at the status."""
+        return is_asked_by_us(process) or self._evidence.is_of_a_look(process)
 
     def services(self, own: Iterable[Process]) -> list[Process]:
         """Processes merely there that may be a service of the agent, such as nginx: waited for, and never signalled.
@@ -69,7 +74,7 @@ class Owner:
             if one.pid not in owned
             and self._may_serve(one, one.pid in there)
             and (0 < known.since <= int(one.start) or self._table.ports(one))
-            and not (is_asked_by_us(one) or self._evidence.is_a_person_s(one, known.since))
+            and not (self.is_transient(one) or self._evidence.is_a_person_s(one, known.since))
         ]
 
     def _may_serve(self, process: Process, is_there: bool) -> bool:
@@ -117,7 +122,7 @@ class Owner:
         todo, sure = [*started, *by_itself], {one.pid for one in by_itself}
         while todo:
             one = todo.pop()
-            if one.pid in known or one.pid in (os.getpid(), _INIT) or is_asked_by_us(one):
+            if one.pid in known or one.pid in (os.getpid(), _INIT) or self.is_transient(one):
                 continue
             if one.pid in sure or not (
                 self._evidence.is_another_s(one) or self._evidence.is_a_person_s(one, self._known.since)
