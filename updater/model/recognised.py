@@ -130,13 +130,14 @@ class Processes(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Self:
         """The memory after a stop of `version` that left these processes.
 
-        remark: the new one; None keeps the old one; main: those that were main processes of the version; now: in clock ticks
-        since the boot, if `main` is given.
+        remark: the new one; None keeps the old one. It is dropped if no version has left any. main: those that were main
+        processes of the version; now: in clock ticks since the boot, if `main` is given.
         """
         others = {one: processes for one, processes in self.left.items() if one != version}
         left_now = others | ({version: left} if left else {})
         lingering = (self.lingering - self.left.get(version, frozenset())) | ((self.lingering | main) & left)
-        remark, since = self.remark if remark is None else remark, now if main & left else self.lingering_since
+        remark = (self.remark if remark is None else remark) if left_now else ""
+        since = now if main & left else self.lingering_since
         return replace(self.ended(version), left=left_now, lingering=lingering, lingering_since=since, remark=remark)
 
     def finding(self, version: str, there: frozenset[str]) -> Self:

@@ -475,6 +475,9 @@ def test_what_a_version_left_is_remembered_until_it_is_gone():
     memory = Memory().leaving("1", frozenset({"1.2"}))
     assert memory.left == {"1": {"1.2"}}
     assert memory.leaving("1", frozenset()).left == {}
+    told = memory.leaving("1", frozenset({"1.2"}), "1 process of 1 still runs")
+    gone = told.leaving("1", frozenset(), "1 process of 1 still runs")
+    assert (told.remark, gone.remark) == ("1 process of 1 still runs", "")
 
 
 def test_the_dead_are_forgotten_at_the_next_look(host, site, ended):

@@ -129,7 +129,7 @@ class Evidence:
         return False
 
     def is_of_a_look(self, process: Process) -> bool:
-        """Whether it is a control script's `status`, or runs for one: it shows nothing of the agent, whoever asked."""
+        """Whether it is a `./control status`, no matter who asked, or runs for one. It shows nothing of the agent."""
         for one in (process, *self._ancestors(process)):
             if one.pid not in self._looks:
                 self._looks[one.pid] = _is_a_look(self._table.arguments(one))

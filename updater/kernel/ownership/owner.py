@@ -59,7 +59,7 @@ class Owner:
         return [one for one in everything if self.is_by_itself(one) and not self.is_transient(one)]
 
     def is_transient(self, process: Process) -> bool:
-        """Whether it is a control script that this process runs at the moment, or somebody's look at the status."""
+        """Whether it is a control script that this process runs at the moment, or anybody's `./control status`."""
         return is_asked_by_us(process) or self._evidence.is_of_a_look(process)
 
     def services(self, own: Iterable[Process]) -> list[Process]:
