@@ -116,7 +116,7 @@ def _checked(host: Host, seen: Observed, memory: Memory, began: float) -> Observ
         return seen if is_there else _doubted(host, seen, known, began)
     if not (known and any(map(processes.is_alive, known.processes))) and (
         doubts.names_the_dead(install)
-        or doubts.unburied(install, memory, host.boot)
+        or doubts.never_buried(install, memory, host.boot)
         or doubts.names_the_gone(install, known)
     ):
         return _doubted(host, seen, known, began)

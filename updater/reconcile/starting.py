@@ -61,7 +61,7 @@ class Start:
         if memory.begun and memory.is_cut_off(version, host.boot):
             self._last = Mark(memory.begun.token), memory.begun.since
         self._hold_ups = HoldUps(self._install, memory, host.boot, host.config.timeouts.stop, self._own)
-        self._held_up_by = self._unburied = frozenset[str]()  # see `HoldUps`, and `doubts.unburied` for zombies
+        self._held_up_by = self._unburied = frozenset[str]()  # see `HoldUps`, and `doubts.never_buried` for zombies
         self._seen = Sightings(self._hold_ups)  # of the last try
 
     def clear_the_way(self) -> dict[str, frozenset[str]]:
@@ -258,7 +258,7 @@ class Start:
         # Without pid files and without processes in its directory, the version runs elsewhere and cannot be recognised.
         stays = pid_files(self._install) or witness.at_home(table, self._install, found, self._host.boot)
         found = found.started_after(self._memory.known(self._version), bool(stays))
-        dead = frozenset() if found.processes else doubts.unburied(self._install, self._memory, self._host.boot)
+        dead = frozenset() if found.processes else doubts.never_buried(self._install, self._memory, self._host.boot)
         is_doubtful = not found.processes and (found.placed or doubts.names_the_dead(self._install))
         if (dead or (is_doubtful and not self._is_given_time())) and not doubts.may_be_up(table, self._install):
             self._unburied = dead

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -634,6 +635,22 @@ def test_a_zombie_is_doubted_unless_the_agent_itself_may_go_on_below_the_same_pa
         (other / "pid").write_text(str(lives))
     memory = Memory(running=Recognised("1", "b", int(dead.split(".")[0]), "agent:1", frozenset({dead}), since=since))
     assert doubts.unburied(place, memory, "b") == (set() if whose == "perhaps its own" else {dead})
+
+
+@pytest.mark.parametrize("is_reaped", [True, False])
+def test_what_its_parent_reaps_within_a_moment_is_no_zombie(tmp_path, spawn, is_reaped):
+    """As the first process of a busy host does, while a status of the agent is asked."""
+    place = install(tmp_path, "agent", "1", QUIET)
+    ends = "dead.wait(); time.sleep(9)" if is_reaped else "time.sleep(9)"
+    program = f"import subprocess, time; dead = subprocess.Popen(['true']); time.sleep(0.5); {ends}"
+    parent = spawn(sys.executable, "-c", program)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    dead = int(until("it has a child", children.read_text))
+    until("which is dead", lambda: processes.is_dead(dead))
+    identity = f"{dead}.{procfs.fields_of('/proc', dead)[1][19].decode()}"
+    memory = Memory(running=Recognised("1", "b", processes=frozenset({identity}), since=1))
+    assert doubts.unburied(place, memory, "b") == {identity}
+    assert doubts.never_buried(place, memory, "b") == (set() if is_reaped else {identity})
 
 
 def test_a_zombie_is_not_forgotten_for_a_job_that_is_there_for_a_moment(tmp_path, below_it, spawn):

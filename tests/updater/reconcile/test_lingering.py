@@ -99,7 +99,7 @@ def test_a_way_back_waits_for_its_own_former_processes_to_give_up_its_port(host,
     until("1 is proven", lambda: order("1").good)
     order("2")
     assert (current(host), status(host)) == ("2", State.STARTED)
-    with_timeouts(host, stop=8.0)
+    with_timeouts(host, stop=8.0, start=6.0)
     order("1")
     assert (current(host), status(host)) == ("1", State.STARTED)
 
