@@ -301,11 +301,13 @@ def test_a_start_that_outlives_the_stop_of_its_version_is_not_forgotten(host, si
     run(host, site, "1")
     (host.layout.agent("agent").path / "slow").touch()
     command = ["setsid", "-w", "./control", "start"]  # by another process than this one, as in life
-    late = subprocess.Popen(command, cwd=host.layout.agent("agent").install("1"), start_new_session=True)
+    old = host.layout.agent("agent").install("1")
+    late = subprocess.Popen(command, cwd=old, start_new_session=True)
+    until("it waits", lambda: any(processes.command(one.pid) == ["sleep", "6.5"] for one in Table().below(old)))
     run(host, site, "2")
     late.wait()
     assert (current(host), status(host).state) == ("2", State.STARTED)
-    assert Table().below(host.layout.agent("agent").install("1")) == []
+    assert Table().below(old) == []
 
 
 def test_a_directory_that_stays_says_so_and_leaves_the_remark_of_the_switch(host, site):
