@@ -4,8 +4,8 @@
 
 The hosts are in the database (SQLite on the disk) when meta starts. They beat at their interval, one beat in a hundred with
 another version, for the given time in each of two halves; between them meta is restarted, and the hosts wait for it. Meanwhile
-counts by version and pages of filtered hosts are asked for over the REST API, and /metrics is read. CPU is the worker's, as a
-part of one core; memory its largest resident set.
+counts by version and pages of filtered hosts are asked for over the REST API, and /metrics is read. CPU is meta's, as a part
+of one core; memory its largest resident set.
 """
 
 import argparse
@@ -118,23 +118,17 @@ def shown(result: Result) -> dict[str, Any]:
     }
 
 
-def worker(meta: Meta) -> int:
-    """The process id of the one that holds all state."""
-    children = Path(f"/proc/{meta.pid}/task/{meta.pid}/children").read_text().split()
-    return max(map(int, children), key=lambda pid: _resident(pid, "VmRSS"))
-
-
 def _resident(pid: int, key: str) -> int:
     line = next((line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(key)), "")
     return int(line.split()[1]) * 1024 if line else 0
 
 
 def memory(meta: Meta) -> int:
-    return _resident(worker(meta), "VmHWM")
+    return _resident(meta.pid, "VmHWM")
 
 
 def cpu_seconds(meta: Meta) -> float:
-    fields = Path(f"/proc/{worker(meta)}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{meta.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

@@ -192,7 +192,7 @@ class Meta(Served):
         return answer.json()
 
     def kill(self) -> None:
-        """End it at once, with the worker that does its work."""
+        """End it at once, with all that it has started."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

@@ -44,23 +44,15 @@ class OneObject(logging.Formatter):
         return json.dumps(fields)
 
 
-class NoThreadAdvice(logging.Filter):
-    """Drops granian's advice to use fewer threads: meta needs many, since slow downloads keep them busy."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "Python threads" not in str(record.msg)
-
-
 def config(level: str, form: str = "text") -> dict[str, Any]:
-    """Return a dictConfig for this process and for granian's workers. level: as `info`; form: text or json."""
+    """Return a dictConfig. level: as `info`; form: text or json."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": OneObject if form == "json" else OneLine}},
-        "filters": {"advice": {"()": NoThreadAdvice}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["advice"]}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"level": level.upper(), "handlers": ["stderr"]},
-        "loggers": {"_granian": {"level": "WARNING"}, "alembic": {"level": "WARNING"}, "granian.access": {}},
+        "loggers": {"alembic": {"level": "WARNING"}, "asyncio": {"level": "WARNING"}},
     }
 
 

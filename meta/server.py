@@ -1,41 +1,34 @@
-"""Runs meta under granian: a main process that checks and supervises, and one worker that has all state and answers.
+"""Runs meta: one process that has all state, and one event loop that takes all connections.
 
-Mistakes in settings are found before the worker starts. A worker that crashes is started again from the database, and a worker
-never outlives the main process.
+Mistakes in settings are found before anything is changed, and the address is reserved first. What starts meta again after a
+crash is systemd, or the supervisor of `--keep-up`; it then goes on from the database.
 
 SIGTERM and SIGINT stop meta: within about ten seconds, and without losing an acknowledged heartbeat. SIGHUP reloads the
-records, and waits until the worker can handle it. granian itself would start a second worker at SIGHUP, and two workers would
-each have their own memory of the hosts. So this module handles that signal.
+records, and waits until they have been loaded.
 """
 
+import asyncio
 import contextlib
 import gc
 import logging
-import multiprocessing
-import os
 import signal
 import socket
 import sys
-import threading
-import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from multiprocessing.connection import wait
-from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import Any
 
-from granian import Granian
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.log import LogLevels
-
-from meta import logs
 from meta.access.tokens import Token, Tokens
+from meta.door.door import Door, Limits
+from meta.door.limits import MAX_DOWNLOADS, STALLED
+from meta.door.parking import Rules
 from meta.edits import managed_file, reach
-from meta.errors import MetaError, Misconfigured, TryLater
-from meta.process import hanging_up, listening, open_files
+from meta.errors import MetaError, Misconfigured
+from meta.heartbeat.paths import HotPaths
+from meta.process import listening, open_files
 from meta.process.clock import SYSTEM
+from meta.process.loop_watch import Watch, new_loop
+from meta.process.systemd import Notifier
 from meta.records.files.load import load
 from meta.records.model import RecordSet
 from meta.service import Service
@@ -49,43 +42,91 @@ from updater.service.readiness import Announcer
 from updater.wire.heartbeat import VERSION
 from updater.wire.text import counted
 
-THREADS = 512  # requests at once; more than slow bodies and downloads may occupy, so that heartbeats find one
-CONNECTIONS = 4096  # at once; further ones wait to be accepted
-OPEN_FILES = CONNECTIONS + 1024  # the others are for the database, tarballs and the log
-STOP_WITHIN = 8  # seconds for running requests, then the worker is killed
-FLUSH_WITHIN = 5.0  # seconds of these for the last write to the database
-HTTP1 = HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024)
+OTHER_FILES = 2 * MAX_DOWNLOADS + 1024  # open files that are no connections: those sent, the database, the log
+STOP_WITHIN = 8.0  # seconds for requests that are under way
+FLUSH_WITHIN = 5.0  # seconds for the last write to the database
+SETTLE = 1.0  # seconds for which a host may know newer orders than this meta, from another one
+SWITCH = 0.0005  # seconds that a thread of the framework may compute before the loop can have its turn; Python's own are 0.005
+STOPS = {signal.SIGTERM, signal.SIGINT}
 log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, announcer: Announcer) -> None:
-    """Serve until a signal says stop. Raises Misconfigured or TryLater if meta cannot start."""
-    _hold({signal.SIGHUP})
-    open_files.allow(OPEN_FILES)
-    # The hooks below work at a fork, and granian shares its socket with workers only by fork.
-    multiprocessing.set_start_method("fork", force=True)
-    told: set[str] = set()
+    """Serve until a signal says stop. Raises a MetaError if meta cannot start."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    settings = _fitting(settings)
     with (
         contextlib.closing(listening.reserve(settings.host, settings.port)) as reserved,
-        contextlib.closing(Store(settings.database, told=told)) as store,
+        contextlib.closing(Store(settings.database)) as store,
     ):
         store.upgrade()  # only after the address is reserved, so that the database of a running meta is not changed
         _refuse_to_be_open(settings, store, store.tokens())
-        store.close()
+        announcer.starts()
+        began = readiness.now()
         address, port = reserved.getsockname()[:2]
-        server = make_server(settings, address, port)
-        server.on_startup(_forward_hangups)
-        both = {signal.SIGTERM, signal.SIGHUP}
-        os.register_at_fork(
-            before=partial(_hold, both), after_in_parent=partial(_take, both), after_in_child=_stop_at_once
-        )
-        load = partial(load_app, settings, announcer, address, port, told)
+        service = Service(store, settings._replace(host=address, port=port))
+        service.start()
         try:
-            server.serve(target_loader=load, wrap_loader=False)
-        except SystemExit:
-            if not server.interrupt_signal:  # else the worker got the same signal, and ended first
-                raise TryLater("the worker keeps ending; its log lines above say why") from None
+            with contextlib.closing(new_loop()) as loop:
+                loop.run_until_complete(_run(loop, service, reserved, announcer, began))
+        finally:
+            if not service.close(FLUSH_WITHIN):
+                log.error(
+                    "the last changes of some hosts could not be written; their next heartbeats report them again"
+                )
     log.info("meta stopped")
+
+
+def _fitting(settings: Settings) -> Settings:
+    """These settings with as many connections, and then parked hosts, as this process may have open files."""
+    wanted = settings.max_parked if settings.notify_wait else 0
+    files = open_files.allow(settings.max_connections + OTHER_FILES, wanted)
+    files -= min(OTHER_FILES, files // 2)
+    connections = min(settings.max_connections, files)
+    parked = min(wanted, files - connections)
+    if parked < wanted:
+        log.info("at most %s can be parked at once, as more files may not be open", counted(parked, "host"))
+    return settings._replace(max_connections=connections, max_parked=parked)
+
+
+async def _run(
+    loop: asyncio.AbstractEventLoop, service: Service, reserved: socket.socket, announcer: Announcer, began: int
+) -> None:
+    """Serve until a signal comes. From then on this process takes no signal, so that the last write is not cut off."""
+    settings, stopped = service.settings, asyncio.Event()
+    hot = HotPaths(service)
+    limits = Limits(
+        settings.max_connections, settings.max_connections_of_one, settings.download_rate, settings.trusted_proxies
+    )
+    settle = SETTLE if service.store.may_be_shared else 0.0
+    parks = Rules(settings.max_parked, settings.wake_rate, settle, service.clock.now, hot.has_news)
+    door = Door(loop, hot.paths, create_app(service).wsgi_app, limits, parks, service.counts, service.beats.refused)
+    service.tell = partial(door.soon, door.parking.changed)
+    with (
+        contextlib.closing(Notifier()) as notifier,
+        ThreadPoolExecutor(1, "reload") as reloading,  # one at a time, since each writes the same announcement
+    ):
+        watch = Watch(loop, service.counts, notifier, STALLED)
+        again = partial(announcer.reload, partial(_reload, service), MetaError)
+        for number in STOPS:
+            loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(signal.SIGHUP, partial(reloading.submit, again))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        # What is here now stays. Heartbeats leave no cycles, and a collection of a million hosts takes long.
+        gc.freeze()
+        sys.setswitchinterval(SWITCH)
+        gc.set_threshold(50_000, 20, 50)
+        await door.listen(reserved)
+        watch.start()
+        log.info("%s", _story(settings, service, settings.host, settings.port))
+        announcer.ready(began, counted(len(service.records.records), "agent"))
+        notifier.say("READY=1")
+        await stopped.wait()
+        notifier.say("STOPPING=1")
+        if left := await door.close(STOP_WITHIN):
+            log.warning("%s cut off after %g s", counted(left, "answer"), STOP_WITHIN)
+        watch.stop()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {*STOPS, signal.SIGHUP})
 
 
 def check(settings: Settings, running: int | None = None) -> None:
@@ -127,119 +168,16 @@ def _refuse_to_be_open(settings: Settings, store: Store, tokens: list[Token]) ->
     )
 
 
-def make_server(settings: Settings, address: str, port: int) -> Any:
-    """Return a granian server with one worker."""
-    return Granian(
-        "meta",
-        address=address,
-        port=port,
-        interface=Interfaces.WSGI,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1,
-        websockets=False,
-        blocking_threads=THREADS,
-        backpressure=CONNECTIONS,
-        respawn_failed_workers=True,
-        workers_kill_timeout=STOP_WITHIN,
-        log_level=LogLevels.warning,
-        log_dictconfig=logs.config(settings.log_level, settings.log_format),
-    )
-
-
-def _forward_hangups() -> None:
-    def forward(_signal: int, _frame: Any) -> None:
-        for child in multiprocessing.active_children():
-            if child.pid:
-                with contextlib.suppress(ProcessLookupError):  # it has just ended, and granian's thread has seen that
-                    os.kill(child.pid, signal.SIGHUP)
-
-    signal.signal(signal.SIGHUP, forward)
-    _take({signal.SIGHUP})
-
-
-def _hold(signals: set[signal.Signals]) -> None:
-    """Block signals. A new worker inherits the main process's handlers, which must not take its signals."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-
-
-def _take(signals: set[signal.Signals]) -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-
-
-def _stop_at_once() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _take({signal.SIGTERM})  # SIGHUP stays blocked until the records are loaded
-
-
-def load_app(settings: Settings, announcer: Announcer, address: str, port: int, told: set[str]) -> Callable[..., Any]:
-    """Load all state in the worker, and return the WSGI application. The state is written when the process ends.
-
-    told: see Store.
-    """
-    announcer.starts()
-    began = readiness.now()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C reaches both processes; the main one stops us
-    store = Store(settings.database, told=told)
-    service = Service(store, settings._replace(host=address, port=port))
-    try:
-        service.start()
-    except MetaError as e:
-        for line in str(e).splitlines():
-            log.error("%s", line)
-        sys.exit(e.exit_code)
-    Finalize(None, _shut_down, args=(service, store), exitpriority=10)
-    reload = partial(announcer.reload, partial(_reload, service), MetaError)
-    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload).start())
-    _take({signal.SIGHUP})
-    story = _story(settings, service, store, address, port)
-    serving = partial(announcer.ready, began, counted(len(service.records.records), "agent"))
-    threading.Thread(target=_guard, args=(address, port, story, serving), name="guard", daemon=True).start()
-    gc.set_threshold(50_000, 20, 50)  # heartbeats leave no cycles, and a collection of a million hosts takes long
-    hanging_up.when_it_stops(service.requests, port)
-    return create_app(service).wsgi_app
-
-
-def _shut_down(service: Service, store: Store) -> None:
-    if not service.close(FLUSH_WITHIN):
-        log.error("the last changes of some hosts could not be written; their next heartbeats report them again")
-    store.close()
-
-
 def _reload(service: Service) -> str:
     return "\n".join(service.reload().told())
 
 
-def _story(settings: Settings, service: Service, store: Store, address: str, port: int) -> str:
+def _story(settings: Settings, service: Service, address: str, port: int) -> str:
     where = f"file {settings.records}" if settings.records else f"revision {service.records.revision}"
     if service.source and (why := service.source.waiting()):
         where = f"revision {service.records.revision}, for {why}"
+    agents = counted(len(service.records.records), "agent")
     return (
-        f"meta {VERSION} listens on http://{addresses.shown(address, port)}, records: {where} "
-        f"({counted(len(service.records.records), 'agent')}), database {store.shown}, tarballs {settings.tarballs or 'none'}"
+        f"meta {VERSION} listens on http://{addresses.shown(address, port)}, records: {where} ({agents}), "
+        f"database {service.store.shown}, tarballs {settings.tarballs or 'none'}"
     )
-
-
-def _guard(address: str, port: int, story: str, serving: Callable[[], None]) -> None:
-    """Log when the worker can be reached. Then wait for the end of the main process, and end too."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    while not _is_open(address, port):
-        if wait([parent.sentinel], 0.02):
-            break
-    else:
-        log.info("%s", story)
-        serving()
-    wait([parent.sentinel])
-    log.error("the main process is gone; stopping")
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(STOP_WITHIN)
-    os._exit(1)
-
-
-def _is_open(address: str, port: int) -> bool:
-    try:
-        socket.create_connection((addresses.from_here(address), port), timeout=1).close()
-    except OSError:
-        return False
-    return True

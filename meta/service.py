@@ -7,7 +7,7 @@ new ones. They are kept in the store. If a records file manages them, it is appl
 import logging
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from meta.access.clients import allows_anonymous, client_address
@@ -22,7 +22,7 @@ from meta.heartbeat.stats import Beats
 from meta.hosts.standing import LAG
 from meta.hosts.table import HostTable
 from meta.process.clock import SYSTEM, Clock, SteadyClock
-from meta.process.hanging_up import Requests
+from meta.process.counts import Counts
 from meta.queries import host_pages
 from meta.records import history
 from meta.records.capacity import Matched
@@ -56,7 +56,8 @@ class Service:
         # that asks again gets the same token; a new one would lock it out if the first was written.
         self.unanswered: dict[tuple[int, str], tuple[str, bytes]] = {}
         self.beats = Beats()
-        self.requests = Requests()
+        self.counts = Counts()
+        self.tell: Callable[[], None] = lambda: None  # called when records were put in force, by any thread
         self.editor = Editor(
             store, lambda: self.records, self.put_in_force, self.require_database, known_hosts=self.known_hosts
         )
@@ -95,6 +96,7 @@ class Service:
     def put_in_force(self, records: RecordSet, instead_of: RecordSet | None = None) -> None:
         """Put these records in force; see HostTable.activate."""
         self.table.activate(records, instead_of, self.clock.now)
+        self.tell()
 
     def _is_of_ops_meta(self) -> bool:
         return self.source is not None and self.source.is_of_ops_meta

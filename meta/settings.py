@@ -17,6 +17,7 @@ from meta.records.files.load import Loaded, decode, load
 from meta.records.files.problem_reader import Field, Reader, is_blank
 from updater.net import addresses
 from updater.wire.durations import duration
+from updater.wire.limits import MAX_NOTIFY
 from updater.wire.text import in_plain_sight, plain, quoted
 from updater.wire.urls import shown
 
@@ -26,6 +27,7 @@ DEFAULT_MAX_TARBALL = 4 << 30
 # Settings that the previous release still had, and what replaces them. For one release each is ignored with a warning. Then
 # its line here is deleted, and it is refused as any unknown key.
 GONE: Mapping[str, str] = {  # by key of the file
+    "pinThreads": "one thread answers all heartbeats now, on an event loop, and none needs to be pinned",
     "elves": "`meta elves -c FILE`, a process of its own on the same database, serves elves-agents (docs/elves.md)",
 }
 GONE_VARIABLES: Mapping[str, str] = {}  # by environment variable, META_...
@@ -50,7 +52,12 @@ class Settings(NamedTuple):
     forget_after: float = 90 * 86400  # since it was retired; 0: never
     max_hosts: int = 2_000_000
     max_tarball: int = DEFAULT_MAX_TARBALL  # bytes of an upload
-    pin_threads: bool = True  # whether heartbeats are answered on one CPU
+    max_connections: int = 10_000  # at once
+    max_connections_of_one: int = 4_000  # of one address, or of one /64 of IPv6
+    download_rate: int = 0  # bytes per second of all downloads; 0: no limit
+    notify_wait: int = 270  # seconds that a host may be parked; 0: none is
+    wake_rate: int = 4000  # heartbeats per second that wakes may cause
+    max_parked: int = 50_000  # hosts at once
     warnings: tuple[str, ...] = ()  # for the owner of the file; meta starts all the same
 
     @property
@@ -170,6 +177,20 @@ def _count(field: Field, reader: Reader) -> int:
     return int(text)
 
 
+def _rate(field: Field, reader: Reader) -> int:
+    found = _count(field, reader)
+    if not found:
+        raise ValueError("must be at least 1")
+    return found
+
+
+def _wait(field: Field, reader: Reader) -> int:
+    found = _seconds(field, reader)
+    if found > MAX_NOTIFY:
+        raise ValueError(f"must be from 1 to {MAX_NOTIFY:,} seconds, or 0 for no parked hosts")
+    return int(found)
+
+
 def _seconds(field: Field, reader: Reader) -> float:
     text = reader.text(field) or ""
     found = duration(text, bare=True)
@@ -202,5 +223,10 @@ KEYS: dict[str, tuple[str, Callable[[Field, Reader], Any]]] = {
     "forgetAfter": ("forget_after", _seconds),
     "maxHosts": ("max_hosts", _count),
     "maxTarball": ("max_tarball", _count),
-    "pinThreads": ("pin_threads", _boolean),
+    "maxConnections": ("max_connections", _count),
+    "maxConnectionsOfOne": ("max_connections_of_one", _count),
+    "downloadRate": ("download_rate", _count),
+    "notifyWait": ("notify_wait", _wait),
+    "wakeRate": ("wake_rate", _rate),
+    "maxParked": ("max_parked", _count),
 }

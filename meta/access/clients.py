@@ -85,14 +85,14 @@ def client_address(environ: Mapping[str, Any], trusted: Sequence[Network] = ()) 
     """The client's address. X-Forwarded-For is believed only as far as trusted proxies wrote it: from the right, the first
     address that is not a trusted proxy is the client."""
     address = str(environ.get("REMOTE_ADDR") or "")
-    if not trusted or not _is_in(address, trusted):
+    if not trusted or not is_in(address, trusted):
         return address
     for hop in reversed(str(environ.get("HTTP_X_FORWARDED_FOR") or "").split(",")):
         parsed = _parse(hop.strip())
         if parsed is None:
             break
         address = str(parsed)
-        if not _is_in(address, trusted):
+        if not is_in(address, trusted):
             break
     return address
 
@@ -103,7 +103,7 @@ def path_prefix(environ: Mapping[str, Any], trusted: Sequence[Network] = ()) -> 
     It is X-Forwarded-Prefix, if a trusted proxy sends it, followed by the server's own prefix.
     """
     said = ""
-    if trusted and _is_in(str(environ.get("REMOTE_ADDR") or ""), trusted):
+    if trusted and is_in(str(environ.get("REMOTE_ADDR") or ""), trusted):
         said = str(environ.get("HTTP_X_FORWARDED_PREFIX") or "").strip().rstrip("/")
     prefix = f"{said}{environ.get('SCRIPT_NAME') or ''}".rstrip("/")
     return prefix if _PREFIX.fullmatch(prefix) else ""
@@ -137,7 +137,7 @@ def bucket_of(address: str) -> str:
     return str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else address
 
 
-def _is_in(address: str, networks: Sequence[Network]) -> bool:
+def is_in(address: str, networks: Sequence[Network]) -> bool:
     parsed = _parse(address)
     return parsed is not None and any(parsed in network for network in networks)
 

@@ -1,28 +1,29 @@
 """Sends files of the tarball directory, whole or in parts.
 
-Each download, upload and large body occupies one of the server's threads. So their numbers are limited here.
+Each upload and each large body occupies a thread of the server, each download an open file. So their numbers are limited here,
+and so is that of files that are being opened: on a file system that hangs, each of these holds a thread.
 """
 
 import logging
 import re
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from flask import Response, abort, request, send_file
 from werkzeug.exceptions import ServiceUnavailable
-from werkzeug.wsgi import FileWrapper
 
 from meta.artifacts import tarballs
+from meta.artifacts.file_part import FilePart
 from meta.errors import TryLater
 
-CHUNK = 256 * 1024  # bytes of a file sent at once
-MAX_DOWNLOADS = 48  # at once; a slow client keeps one of the server's threads (meta.server) busy
+MAX_DOWNLOADS = 2048  # at once
+MAX_OPENING = 8  # files that are looked for and opened at once
 IMMUTABLE = "public, max-age=31536000, immutable"
+OPENS_WITHIN = 1.0  # seconds that one more of them waits
 MAX_UPLOADS = 4  # at once
 MAX_LARGE = 2  # bodies of more than 1 MiB at once; each takes some hundred megabytes while it is processed
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})", re.ASCII | re.IGNORECASE)
@@ -35,8 +36,19 @@ class Places:
 
     def __init__(self) -> None:
         self.downloads = BoundedSemaphore(MAX_DOWNLOADS)
+        self._opening = BoundedSemaphore(MAX_OPENING)
         self._uploads = BoundedSemaphore(MAX_UPLOADS)
         self._large_bodies = BoundedSemaphore(MAX_LARGE)
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Take a place for a file that is being opened; wait for it a moment. Raises ServiceUnavailable."""
+        if not self._opening.acquire(timeout=OPENS_WITHIN):
+            raise ServiceUnavailable(retry_after=5)
+        try:
+            yield
+        finally:
+            self._opening.release()
 
     @contextmanager
     def upload(self) -> Iterator[None]:
@@ -63,14 +75,19 @@ def _taken(free: BoundedSemaphore, problem: str) -> Iterator[None]:
 
 def send(name: str, directory: Path | None, places: Places) -> Response:
     """Send the file with this path below the tarball directory; 404 if there is none."""
+    with places.opening():
+        return _opened(name, directory, places)
+
+
+def _opened(name: str, directory: Path | None, places: Places) -> Response:
     found = tarballs.find(directory, name) if directory else None
     if found is None:
         abort(404)
-    request.environ["wsgi.file_wrapper"] = lambda file, _size: _Download(file, places.downloads)
     digest = tarballs.known_md5(found)
     try:
         size = found.stat().st_size
         etag = f"{digest}-{size:x}" if digest else True
+        request.environ["wsgi.file_wrapper"] = lambda file, _size: _part(file, size, places.downloads)
         response = send_file(found, mimetype=tarballs.media_type(found.name), conditional=False, etag=etag)
     except OSError as e:
         log.warning("cannot send %s: %s", found, e.strerror)
@@ -84,11 +101,12 @@ def send(name: str, directory: Path | None, places: Places) -> Response:
 
 
 def _heed_conditions(response: Response, size: int) -> None:
-    """Apply the conditions of the request, and then its range.
+    """Apply the conditions of the request, and then its range, to a response whose body is a FilePart.
 
     Conditions come first: if they rule the file out, no part of it is sent (RFC 9110, 13.2.2). An invalid Range is ignored
     (14.2).
     """
+    part: Any = response.response
     status = _ruled_out(response.get_etag()[0] or "", response.last_modified)
     if status == 412:
         response.close()
@@ -99,6 +117,9 @@ def _heed_conditions(response: Response, size: int) -> None:
         environ | ({"HTTP_RANGE": asked} if asked else {}), accept_ranges=True, complete_length=size
     )
     response.status_code = status or response.status_code
+    if response.status_code == 206:
+        part.narrow(response.content_range.start or 0, response.content_length or 0)
+        response.response = part  # it was wrapped, and would not be known as a part of a file
 
 
 def _ruled_out(etag: str, modified: datetime | None) -> int:
@@ -133,23 +154,9 @@ def _is_for_good(name: str, found: Path) -> bool:
     return name.rsplit("/", 1)[-1] == found.name and bool(re.fullmatch(tarballs.PUBLISHED, found.name))
 
 
-class _Download(FileWrapper):
-    """A file that is being sent, with its place among the downloads.
-
-    The file is closed and the place freed when it is closed, or garbage-collected: a server may forget it when a client leaves.
-    """
-
-    def __init__(self, file: BinaryIO, free: BoundedSemaphore):
-        if not free.acquire(blocking=False):
-            file.close()
-            raise ServiceUnavailable(retry_after=5)
-        super().__init__(file, CHUNK)
-        self._end = weakref.finalize(self, self._give_back, file, free)
-
-    @staticmethod
-    def _give_back(file: BinaryIO, free: BoundedSemaphore) -> None:
+def _part(file: BinaryIO, size: int, free: BoundedSemaphore) -> FilePart:
+    """The whole of a file, with its place among the downloads."""
+    if not free.acquire(blocking=False):
         file.close()
-        free.release()
-
-    def close(self) -> None:
-        self._end()
+        raise ServiceUnavailable(retry_after=5)
+    return FilePart(file, size, free.release)

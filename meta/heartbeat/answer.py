@@ -28,19 +28,21 @@ def answer(
     anonymous: bool,
     now: float,
     dialect: Dialect = Dialect.FALCON,
+    notify: int = 0,
 ) -> Answer:
     """Answer a heartbeat, or a query that only asks for the reply.
 
-    address: of the peer; anonymous: whether a host without a token is accepted; now: Unix seconds.
+    address: of the peer; anonymous: whether a host without a token is accepted; now: Unix seconds; notify: as for
+    `render_reply`.
     """
     try:
         report = decode_report(body)
         if problem := may_report(report.hostname, authorization, anonymous):
             return refusal(403 if authorization else 401, problem)
         if report.look is True:
-            return _answered_alone(hosts, report.hostname, dialect)
+            return _answered_alone(hosts, report.hostname, dialect, notify)
         klass = hosts.beat(report, address, now)
-        return reply(klass, dialect)
+        return reply(klass, dialect, notify)
     except WireError as e:
         return refusal(400, str(e))
     except TooMany as e:
@@ -50,9 +52,9 @@ def answer(
         return refusal(500, "internal error")
 
 
-def _answered_alone(hosts: HostTable, hostname: str, dialect: Dialect) -> Answer:
+def _answered_alone(hosts: HostTable, hostname: str, dialect: Dialect, notify: int) -> Answer:
     """The reply that a heartbeat of this host would get, marked as that of a query; nothing is stored. Raises WireError."""
     if problem := hostname_problem(hostname):
         raise WireError(problem)
-    orders = reply(hosts.classes.of(hostname), dialect)
+    orders = reply(hosts.classes.of(hostname), dialect, notify)
     return Answer(200, JSON, orders.body[:-1] + _OF_A_QUERY)

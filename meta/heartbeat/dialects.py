@@ -21,18 +21,18 @@ class Dialect(Enum):
     CORALDANE = "coraldane"
 
 
-def reply(klass: Class, dialect: Dialect) -> Answer:
-    """The reply to hosts of this class, rendered on first use."""
+def reply(klass: Class, dialect: Dialect, notify: int = 0) -> Answer:
+    """The reply to hosts of this class, rendered on first use. notify: as for `render_reply`, the same at each call."""
     found: Answer | None = klass.replies.get(dialect)
     if found is None:
-        found = klass.replies.setdefault(dialect, Answer(200, JSON, _rendered(klass, dialect)))
+        found = klass.replies.setdefault(dialect, Answer(200, JSON, _rendered(klass, dialect, notify)))
     return found
 
 
-def _rendered(klass: Class, dialect: Dialect) -> bytes:
+def _rendered(klass: Class, dialect: Dialect, notify: int) -> bytes:
     match dialect:
         case Dialect.FALCON:
-            return render_reply(klass.desired)
+            return render_reply(klass.desired, notify)
         case Dialect.CORALDANE:
             return render_coraldane_reply(klass.desired, resolve_run_as(klass.book.records, klass.matched))
         case _:

@@ -21,11 +21,7 @@ def check(host: str, port: int, running: int | None) -> None:
 
 
 def reserve(host: str, port: int) -> socket.socket:
-    """A socket bound to this address, which reserves it for our own worker. Raises Misconfigured or TryLater.
-
-    granian listens with SO_REUSEPORT, with which a second meta would silently take half of the connections. So the port is
-    first bound without it, which fails if another process listens there.
-    """
+    """A socket bound to this address, which reserves it before anything listens. Raises Misconfigured or TryLater."""
     shown = addresses.shown(host, port)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -39,8 +35,9 @@ def reserve(host: str, port: int) -> socket.socket:
     try:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reserved.bind(address)
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 0
+        )  # else another process could bind it, until `listen`
     except OSError as e:
         reserved.close()
         if e.errno == errno.EADDRINUSE:
@@ -48,3 +45,12 @@ def reserve(host: str, port: int) -> socket.socket:
             raise TryLater(text) from e
         raise Misconfigured(f"cannot listen on {shown}: {e.strerror}") from e
     return reserved
+
+
+def listen(reserved: socket.socket, backlog: int) -> None:
+    """Listen on a reserved socket: from now on nothing else can bind its address.
+
+    Without the option, this and the next start would be kept from the address by connections that were closed a moment ago.
+    """
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections inherit it
+    reserved.listen(backlog)

@@ -9,16 +9,21 @@ import resource
 log = logging.getLogger(__name__)
 
 
-def allow(wanted: int) -> None:
-    """Raise the soft limit to `wanted` files, or as far as the hard limit allows; then log a warning."""
+def allow(needed: int, more: int = 0) -> int:
+    """Raise the soft limit to `needed` files and `more`, or as far as the hard limit allows. Returns the limit.
+
+    Logs a warning if there are fewer than `needed`.
+    """
+    wanted = needed + more
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < wanted:
+    if allowed < needed:
         log.warning(
-            "at most %d files may be open, and %d are needed when all connections are in use: further clients will wait; raise "
-            "LimitNOFILE= in the unit, or the hard limit (ulimit -Hn)",
+            "at most %d files may be open, and %d are needed when all connections are in use: further clients will wait or "
+            "be refused; raise LimitNOFILE= in the unit, or the hard limit (ulimit -Hn)",
             allowed,
-            wanted,
+            needed,
         )
+    return allowed

@@ -7,7 +7,7 @@ are walked, and a page may have fewer hosts than wanted, or none, and still name
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import translate
 from functools import cache, partial
 from typing import NamedTuple
@@ -53,6 +53,7 @@ class HostFilter(NamedTuple):
     drift: bool | None = None  # whether `agent`, or without one any agent, differs from what is desired
     failed: bool = False  # only hosts on which the change of `agent`, or of any agent, failed
     doubled: bool = False  # only hosts under whose name two machines report
+    parked: bool = False  # only hosts that an edit reaches at once
 
 
 def judge(host: Host, now: float, ages: Ages) -> State:
@@ -128,16 +129,27 @@ def _agent_view(
     )
 
 
-def find(table: HostTable, name: str, now: float, ages: Ages) -> HostView | None:
-    """Return one host as it is shown; None if the name is unknown."""
+def find(table: HostTable, name: str, now: float, ages: Ages, parked: Mapping[str, float] = {}) -> HostView | None:
+    """Return one host as it is shown; None if the name is unknown. parked: see `page`."""
     found = table.snapshot(name, now)
-    return view(found, now, ages) if found else None
+    return replace(view(found, now, ages), parked=parked.get(name, 0.0)) if found else None
 
 
-def page(table: HostTable, wanted: HostFilter, now: float, ages: Ages, cursor: str = "", limit: int = 100) -> Page:
-    """Return the next `limit` hosts by name that fit, after the name `cursor`. Retired hosts must be asked for."""
+def page(
+    table: HostTable,
+    wanted: HostFilter,
+    now: float,
+    ages: Ages,
+    cursor: str = "",
+    limit: int = 100,
+    parked: Mapping[str, float] = {},
+) -> Page:
+    """Return the next `limit` hosts by name that fit, after the name `cursor`. Retired hosts must be asked for.
+
+    parked: the hosts that are parked here, and since when (Unix seconds).
+    """
     silent = {one.host for one in fell_silent_hosts(table, now, wanted.agent)} if wanted.failed else set()
-    names = _few_names(table, wanted, now, silent)
+    names = sorted(parked) if wanted.parked else _few_names(table, wanted, now, silent)
     if names is None:
         names = table.names()
     start, end = bisect_right(names, cursor) if cursor else 0, len(names)
@@ -149,7 +161,7 @@ def page(table: HostTable, wanted: HostFilter, now: float, ages: Ages, cursor: s
     for name in names[start : min(end, start + SCAN)]:
         if is_named and not is_named(name):
             continue
-        if (host := table.get(name)) and fits(host) and (shown := find(table, name, now, ages)):
+        if (host := table.get(name)) and fits(host) and (shown := find(table, name, now, ages, parked)):
             found.append(shown)
             if len(found) == limit:
                 return Page(found, name)

@@ -64,6 +64,13 @@ class HostView(msgspec.Struct, frozen=True, rename="camel"):
     ] = []
     labels: dict[str, str] = {}
     agents: list[AgentView] = []
+    parked: Annotated[
+        float,
+        Meta(
+            description="since when it is parked at the meta that answers, so that an edit reaches it at once (Unix "
+            "seconds); 0: it is not"
+        ),
+    ] = 0.0
 
 
 class Page(msgspec.Struct, frozen=True, rename="camel"):

@@ -4,7 +4,7 @@ Every route has a rule that says who may use it. The rule is checked before the 
 TypeError for a route without one.
 
 Every request gets an answer in plain text, JSON or a problem document. An internal error is a 500, with its details in the log
-alone. Heartbeats do not come here: meta.heartbeat.wsgi answers them before Flask.
+alone. Heartbeats do not come here, nor does /health: meta.heartbeat.paths answers them before Flask.
 """
 
 import logging
@@ -19,7 +19,6 @@ from meta.api.routes import blueprint, http_problem
 from meta.api.state import MetaState, keep
 from meta.artifacts.transfer import Places
 from meta.heartbeat.responses import TEXT
-from meta.heartbeat.wsgi import Front
 from meta.service import Service
 from meta.web import ops_meta, pages
 from meta.web.answers import is_api, refusal
@@ -47,7 +46,6 @@ def create_app(service: Service, limits: RateLimits | None = None) -> Flask:
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(Exception, _failed)
     app.after_request(_harden)
-    app.wsgi_app = Front(service, app.wsgi_app)  # type: ignore[assignment, method-assign]
     return app
 
 

@@ -4,6 +4,7 @@ All values are read from memory when they are asked for. Labels that hosts choos
 those with the most hosts, and one for all others.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ class _Collector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from _heartbeats(self._service)
+        yield from _door(self._service)
         yield from _hosts(self._service, self._now)
         yield from _database(self._service, self._now)
 
@@ -54,6 +56,28 @@ def _heartbeats(service: "Service") -> Iterator[Metric]:
     buckets = list(zip((*map(str, BUCKETS), "+Inf"), map(float, beats.by_bucket), strict=True))
     text = "Seconds from a heartbeat's last byte to its answer."
     yield HistogramMetricFamily("meta_heartbeat_seconds", text, buckets=buckets, sum_value=beats.seconds)
+
+
+def _door(service: "Service") -> Iterator[Metric]:
+    counts = service.counts
+    yield GaugeMetricFamily("meta_connections", "Connections that are open.", value=counts.connections)
+    text = "Hosts that are parked here, so that an edit reaches them at once."
+    yield GaugeMetricFamily("meta_parked_hosts", text, value=len(counts.parked))
+    yield CounterMetricFamily("meta_wakes", "Parked hosts that were woken.", value=counts.wakes)
+    text = "Seconds from the last change that woke hosts to the last of these wakes."
+    yield GaugeMetricFamily("meta_wake_seconds", text, value=counts.wake_seconds)
+    yield GaugeMetricFamily("meta_downloads", "Downloads that are under way.", value=counts.downloads)
+    refused = CounterMetricFamily(
+        "meta_refused_requests",
+        "Requests that were refused before anything handled them, by status.",
+        labels=["status"],
+    )
+    for status, count in sorted(Counter(counts.refused).items()):
+        refused.add_metric([str(status)], count)
+    yield refused
+    yield CounterMetricFamily(
+        "meta_loop_stalls", "Times that the event loop stood still for a second.", value=counts.stalls
+    )
 
 
 def _hosts(service: "Service", now: float) -> Iterator[Metric]:

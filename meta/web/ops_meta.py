@@ -1,6 +1,6 @@
 """ops-meta's routes, for its clients and its `control`. tests/wire/go-meta.json has its own answers, which these equal.
 
-Heartbeats are routes of ops-meta too, but meta.heartbeat.wsgi answers them.
+Heartbeats and /health are routes of ops-meta too, but meta.heartbeat.paths answers them.
 """
 
 from pathlib import Path
@@ -41,12 +41,6 @@ def _named(agent: str) -> str:
     if not agent:
         abort(text("agent name is blank\n", 400))
     return agent
-
-
-@routes.get("/health")
-@rule(Rule.PUBLIC)
-def health() -> Response:
-    return text("ok")
 
 
 @routes.get("/version")

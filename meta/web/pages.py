@@ -33,7 +33,6 @@ def index() -> Response:
 
 
 @routes.route("/", methods=["OPTIONS"])
-@routes.route("/health", methods=["OPTIONS"])
 @routes.route("/ready", methods=["OPTIONS"])
 @routes.route("/version", methods=["OPTIONS"])
 @routes.route("/metrics", methods=["OPTIONS"])

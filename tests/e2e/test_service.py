@@ -154,12 +154,14 @@ def test_two_hundred_slow_connections_do_not_stop_the_beats(meta):
 
 
 @pytest.mark.timed
-def test_slow_senders_of_one_address_take_no_places_from_others(meta):
-    """More than the server has threads: what is too much of one address is refused at once."""
-    meta.start()
+def test_thousands_of_slow_connections_of_one_address_do_not_stop_the_others(meta):
+    """Its own ones beyond the limit are refused at once."""
+    (meta.directory / "meta.yaml").write_text("maxConnectionsOfOne: 1000\n")
+    meta.start("--config", str(meta.directory / "meta.yaml"))
     with Slow(meta) as slow:
-        slow.open(700, head("POST", "/heartbeat"))
-        until("those that are too many are refused", lambda: slow.answered() >= 700 - 64 - 256)
+        slow.open(500, head("POST", "/heartbeat"), drips=True)
+        slow.open(700, "POST /heartbeat HTTP/1.1\r\nHost: me")
+        until("those that are too many are refused", lambda: slow.answered() == 200)
         assert slowest_beat(meta, 100, source="127.0.0.2") < 2
     until("the places are free again", lambda: beat(meta, "h1").status_code == 200)
     assert slowest_beat(meta, 10) < 2
@@ -278,13 +280,11 @@ def test_a_stop_does_not_wait_for_who_has_sent_half_a_request_and_writes_down_wh
         assert meta.stop(signal.SIGTERM) == 0
         assert time.monotonic() - began < STOP_WITHIN
     assert set(hosts_in(meta.database)) == {f"h{number}" for number in range(50)}
-    log = meta.log.read_text()
-    assert "refused to gracefully stop" not in log
-    assert " ERROR " not in log
+    assert " ERROR " not in meta.log.read_text()
 
 
-def test_a_worker_that_is_killed_in_its_stop_has_written_down_what_was_heard(meta):
-    """A client that reads its download slowly is waited for, until the worker is killed."""
+def test_a_stop_that_cuts_a_download_off_has_written_down_what_was_heard(meta):
+    """A client that reads its download slowly is waited for, until the time for it is over."""
     meta.start()
     (meta.tarballs / "a-1.tar.gz").write_bytes(b"x" * (64 << 20))
     with connected(meta) as slow:
@@ -292,8 +292,8 @@ def test_a_worker_that_is_killed_in_its_stop_has_written_down_what_was_heard(met
         assert slow.recv(1000).startswith(b"HTTP/1.1 200 ")
         for number in range(50):
             assert beat(meta, f"h{number}").status_code == 200
-        meta.stop(signal.SIGTERM)
-    assert "refused to gracefully stop" in meta.log.read_text()
+        assert meta.stop(signal.SIGTERM) == 0
+    assert "1 answer cut off after 8 s" in meta.log.read_text()
     assert set(hosts_in(meta.database)) == {f"h{number}" for number in range(50)}
 
 

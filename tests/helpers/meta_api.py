@@ -4,13 +4,13 @@ import copy
 from pathlib import Path
 from typing import Any
 
+from helpers.hot_paths import whole_app
 from meta.access.clients import Buckets, RateLimits
 from meta.access.tokens import Token, mint
 from meta.process.clock import Clock
 from meta.service import Service
 from meta.settings import Settings
 from meta.store import Store
-from meta.web.app import create_app
 from updater.wire.heartbeat import RealAgent, Report
 
 NOW = 1_800_000_000.0
@@ -44,7 +44,7 @@ class World:
         assert written
         self.service.host_tokens.update([("h1", hashed, written.serial)])
         self._limits = limits or RateLimits(*[Buckets(1e9, 1e9)] * 3)
-        self.app = create_app(self.service, self._limits)
+        self.app = whole_app(self.service, self._limits)
         self.client = self.app.test_client()
 
     def another(self) -> "World":
@@ -53,7 +53,7 @@ class World:
         made.store = Store(self._database)
         made.service = Service(made.store, self.service.settings, made._clock())
         made.service.start()
-        made.app = create_app(made.service, self._limits)
+        made.app = whole_app(made.service, self._limits)
         made.client = made.app.test_client()
         return made
 

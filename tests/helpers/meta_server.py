@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -63,7 +62,6 @@ class MetaServer(Served):
         self.environment["PYTHONWARNINGS"] = "error"
         self.database = directory / "var" / "meta.db"  # the default
         self._options = ["--listen", "127.0.0.1:0", *([] if records is None else ["--records", str(records)]), *options]
-        self._workers: set[int] = set()
 
     def __enter__(self) -> Self:
         self.start()
@@ -71,23 +69,21 @@ class MetaServer(Served):
 
     def close(self) -> None:
         self.stop(signal.SIGKILL)
-        for pid in filter(is_alive, self._workers):
-            os.kill(pid, signal.SIGKILL)
-        until("the workers end", lambda: not any(map(is_alive, self._workers)))
 
-    def worker(self) -> int:
-        """The pid of the one worker there is now."""
+    def child(self) -> int:
+        """The pid of the process that serves, below the one that keeps it up."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        pid = until("a worker", lambda: [int(child) for child in children.read_text().split()])[0]
-        self._workers.add(pid)
-        return pid
+        return int(until("a process that serves", lambda: children.read_text().split())[0])
+
+    def find(self) -> None:
+        """Learn the URL again, after it was started again by what keeps it up."""
+        until("it answers", self._answers, self.said().rindex("listens on"))
 
     def start(self, open_files: tuple[int, int] | None = None) -> None:
         """open_files: the soft and the hard limit, None as they are."""
         limited = () if open_files is None else ("prlimit", f"--nofile={open_files[0]}:{open_files[1]}")
         try:
             self.serve(*self._options, by=limited)
-            self.worker()
         except BaseException:
             self.close()
             raise

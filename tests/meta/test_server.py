@@ -17,8 +17,12 @@ import pytest
 
 from helpers import machine
 from helpers.meta_server import REPOSITORY, MetaServer, is_alive, meta
-from lab.fleet import until
+from lab.fleet import Late, until
+from lab.ports import free_port
+from meta.server import OTHER_FILES
+from meta.settings import Settings
 
+NEEDED = Settings().max_connections + OTHER_FILES  # files
 RECORDS = "agents:\n- {name: a, version: 1.0.0, tarball: http://r/a, overrides: [{prefix: lg-, version: 1.0.1}]}\n"
 
 
@@ -46,19 +50,21 @@ def test_it_says_what_it_serves_and_answers(server):
 
 
 def test_a_setting_that_has_gone_away_is_warned_of_and_keeps_nothing_from_starting(tmp_path, records):
-    (tmp_path / "meta.yaml").write_text("maxHosts: 7\nelves: conf.properties\n")
+    (tmp_path / "meta.yaml").write_text("maxHosts: 7\nelves: conf.properties\npinThreads: true\n")
     with MetaServer(tmp_path, records, "--config", "meta.yaml") as server:
         said = "meta.yaml:2: elves: is no longer a setting and is ignored: `meta elves -c FILE`"
         assert said in server.said()
+        assert "meta.yaml:3: pinThreads: is no longer a setting and is ignored: one thread answers" in server.said()
         assert version_for(server, "h1") == "1.0.0"
 
 
 @pytest.mark.long
-def test_a_low_soft_limit_of_open_files_is_raised_to_what_the_connections_need(server):
+def test_a_low_soft_limit_of_open_files_is_raised_to_what_connections_and_parked_hosts_need(server):
     assert server.stop(signal.SIGTERM) == 0
-    server.start(open_files=(256, 8192))
-    assert int(open_files_of(server)) >= 5120
+    server.start(open_files=(256, 20_000))
+    assert int(open_files_of(server)) == 20_000
     assert "files may be open" not in server.said()
+    assert f"at most {20_000 - NEEDED:,} hosts can be parked at once" in server.said()
 
 
 @pytest.mark.long
@@ -66,13 +72,13 @@ def test_a_hard_limit_of_open_files_that_is_too_low_is_told_at_the_start(server)
     assert server.stop(signal.SIGTERM) == 0
     server.start(open_files=(256, 1024))
     assert int(open_files_of(server)) == 1024
-    assert "at most 1024 files may be open, and 5120 are needed" in server.said()
+    assert f"at most 1024 files may be open, and {NEEDED} are needed" in server.said()
     assert version_for(server, "h1") == "1.0.0"
 
 
 def open_files_of(server: MetaServer) -> str:
-    """The soft limit of the worker."""
-    limits = Path(f"/proc/{server.worker()}/limits").read_text().splitlines()
+    """Its soft limit."""
+    limits = Path(f"/proc/{server.pid}/limits").read_text().splitlines()
     return next(line for line in limits if line.startswith("Max open files")).split()[3]
 
 
@@ -131,32 +137,27 @@ def test_it_is_ready_and_answers_whatever_of_ipv6_is_switched_off(tmp_path, reco
 @pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_heartbeat_just_before_the_stop_is_remembered(server, how):
-    worker = server.worker()
     server.beat("h1", a="1.0.0")
     assert server.stop(how) == 0
-    assert not is_alive(worker)
     server.start()
     assert server.ask("GET", "/status/json/a").json["h1"]["version"] == "1.0.0"
     assert "ERROR" not in server.said()
 
 
 @pytest.mark.long
-def test_a_signal_to_the_whole_group_stops_it_as_well(server):
-    worker = server.worker()
-    os.kill(worker, signal.SIGINT)  # what a terminal does on Ctrl-C, before the main process can react
-    assert server.stop(signal.SIGINT) == 0
-    assert not is_alive(worker)
-
-
-@pytest.mark.long
-def test_a_worker_that_dies_is_replaced_and_knows_the_hosts(server):
-    worker = server.worker()
-    server.beat("h1", a="1.0.0")
-    until("the host is written behind", lambda: saved(server))
-    os.kill(worker, signal.SIGKILL)
-    until("another worker", lambda: server.worker() != worker)
-    until("it listens", lambda: server.said().count("listens on") == 2)
-    assert "h1" in server.ask("GET", "/status/json/a").json
+def test_it_is_kept_up_and_knows_the_hosts(tmp_path, records):
+    with MetaServer(tmp_path, records, "--keep-up", "--state-file", "state") as server:
+        child = server.child()
+        server.beat("h1", a="1.0.0")
+        until("the host is written behind", lambda: saved(server))
+        os.kill(child, signal.SIGKILL)
+        until("another process", lambda: server.child() != child)
+        until("it listens", lambda: server.said().count("listens on") == 2)
+        server.find()
+        assert "h1" in server.ask("GET", "/status/json/a").json
+        child = server.child()
+        assert server.stop() == 0
+        assert not is_alive(child)
 
 
 def saved(server: MetaServer) -> bool:
@@ -176,22 +177,32 @@ def test_a_locked_database_holds_up_no_heartbeat(server):
 
 
 @pytest.mark.long
-def test_no_worker_outlives_the_main_process(server):
-    worker = server.worker()
+def test_it_does_not_outlive_what_keeps_it_up(tmp_path, records):
+    with MetaServer(tmp_path, records, "--keep-up", "--state-file", "state") as server:
+        child = server.child()
+        server.beat("h1", a="1.0.0")
+        server.stop(signal.SIGKILL)
+        until("it ends", lambda: not is_alive(child))
+        server.start()
+        assert "h1" in server.ask("GET", "/status/json/a").json
+        assert server.stop() == 0
+
+
+@pytest.mark.long
+def test_after_a_crash_it_goes_on_from_the_database(server):
     server.beat("h1", a="1.0.0")
+    until("the host is written behind", lambda: saved(server))
     server.stop(signal.SIGKILL)
-    until("the worker ends", lambda: not is_alive(worker))
     server.start()
     assert "h1" in server.ask("GET", "/status/json/a").json
 
 
-def test_hangup_reloads_the_records_in_the_same_worker(server, records):
-    worker = server.worker()
+def test_hangup_reloads_the_records(server, records):
     server.beat("h1", a="1.0.0")
     records.write_text(RECORDS.replace("1.0.0", "2.0.0"))
     os.kill(server.pid, signal.SIGHUP)
     until("the new records are in force", lambda: version_for(server, "h1") == "2.0.0")
-    assert server.worker() == worker
+    assert server.said().count("listens on") == 1
 
 
 @pytest.mark.long
@@ -223,6 +234,16 @@ def test_reload_is_refused_to_what_a_proxy_hands_on(server):
 
 
 @pytest.mark.long
+def test_it_starts_again_at_once_where_it_has_just_closed_connections(tmp_path, records):
+    with MetaServer(tmp_path, records, "--listen", f"127.0.0.1:{free_port()}") as server:
+        assert server.ask("GET", "/health", Connection="close").status == 200  # it closes first
+        assert server.ask("GET", "/ready", Connection="close").status == 200
+        assert server.stop() == 0
+        server.start()
+        assert version_for(server, "h1") == "1.0.0"
+
+
+@pytest.mark.long
 def test_a_second_meta_on_the_same_address_is_refused(server, records, tmp_path):
     address = urlsplit(server.url).netloc
     done = meta(
@@ -233,11 +254,11 @@ def test_a_second_meta_on_the_same_address_is_refused(server, records, tmp_path)
 
 
 @pytest.mark.long
-def test_a_worker_that_cannot_start_again_ends_meta_instead_of_telling_hosts_old_news(server, records):
+def test_meta_that_cannot_start_again_ends_instead_of_telling_hosts_old_news(server, records):
+    server.stop(signal.SIGKILL)
     records.write_text("agents:")
-    os.kill(server.worker(), signal.SIGKILL)
-    until("meta ends", lambda: not is_alive(server.pid))
-    assert server.stop() == 1
+    with pytest.raises(Late, match="meta ended"):
+        server.start()
     assert "records.yaml:1: agents: must be a list, not blank" in server.said()
 
 
@@ -259,20 +280,21 @@ def test_a_path_cannot_climb_out_through_the_server(server, path):
 
 
 @pytest.mark.long
-def test_clients_that_do_not_take_their_downloads_stop_no_heartbeat(server, tmp_path):
+def test_clients_that_do_not_take_their_downloads_stop_no_heartbeat_and_no_other_download(server, tmp_path):
     (tmp_path / "tarballs/big.tar.gz").write_bytes(bytes(30_000_000))
     host, port = urlsplit(server.url).hostname, urlsplit(server.url).port
-    stalled = [socket.create_connection((host, port)) for _ in range(70)]
+    stalled = [socket.create_connection((host, port)) for _ in range(200)]
     try:
         for connection in stalled:
             connection.sendall(b"GET /tarball/big.tar.gz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        first = [connection.recv(12) for connection in stalled]
-        assert set(first) == {b"HTTP/1.1 200", b"HTTP/1.1 503"}
+        assert {connection.recv(12) for connection in stalled} == {b"HTTP/1.1 200"}
         assert version_for(server, "h1") == "1.0.0"
+        assert len(server.ask("GET", "/tarball/big.tar.gz").body) == 30_000_000
+        assert "meta_downloads 200.0" in server.ask("GET", "/metrics").text
     finally:
         for connection in stalled:
             connection.close()
-    until("the places are free again", lambda: server.ask("GET", "/tarball/big.tar.gz").status == 200)
+    until("they are given up", lambda: "meta_downloads 0.0" in server.ask("GET", "/metrics").text)
 
 
 def test_a_body_over_one_mebibyte_is_refused_with_and_without_a_length(server):

@@ -104,7 +104,12 @@ retireAfter: 7d
 forgetAfter: 0
 maxHosts: 1000
 maxTarball: 1048576
-pinThreads: false
+maxConnections: 100
+maxConnectionsOfOne: 10
+downloadRate: 1000000
+notifyWait: 4m
+wakeRate: 500
+maxParked: 1000
 """
     assert read(config(tmp_path, text)) == {
         "listen": "0.0.0.0:2100",
@@ -122,7 +127,12 @@ pinThreads: false
         "forget_after": 0,
         "max_hosts": 1000,
         "max_tarball": 1 << 20,
-        "pin_threads": False,
+        "max_connections": 100,
+        "max_connections_of_one": 10,
+        "download_rate": 1_000_000,
+        "notify_wait": 240,
+        "wake_rate": 500,
+        "max_parked": 1000,
     }
 
 
@@ -138,6 +148,8 @@ def test_what_is_not_said_is_the_default(tmp_path, text):
         ("lateAfter: soon", "must be seconds, or a number with s, m, h, d or w"),
         ("maxHosts: -1", "must be a whole number"),
         ("anonymousHosts: maybe", "must be one of true, false"),
+        ("notifyWait: 2d", "must be from 1 to 86,400 seconds, or 0"),
+        ("wakeRate: 0", "must be at least 1"),
         ("logLevel: loud", "must be one of debug"),
         ("trustedProxies: [10.0.0.1/8]", "no network like 10.0.0.0/8"),
         ("listen: [a]", "must be text"),

@@ -182,7 +182,7 @@ def status(config_file: Path, root: Path | None, as_json: bool) -> None:
     """Show each agent's version and what its `./control status` says now."""
     from updater.cli import explain, tables
     from updater.host.observe import agent_names
-    from updater.meta_client import enrolment
+    from updater.meta_client import enrolment, parking
     from updater.reconcile import cycle
 
     host = a_host(config_file, root)
@@ -191,6 +191,7 @@ def status(config_file: Path, root: Path | None, as_json: bool) -> None:
     tables.agents([one.real_agent() for one in seen.values()], died, as_json)
     if not as_json:  # on stderr, as programs read the agents' lines too
         click.echo(f"enrolled: {enrolment.state(host)}", err=True)
+        click.echo(visible(f"reachable by meta at once: {parking.state(host)}"), err=True)
 
 
 @main.command()

@@ -67,6 +67,7 @@ class Config(_Section, frozen=True):
     keep_versions: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
     # Seconds for which meta's last orders stay in force while it does not answer:
     keep_orders: Annotated[float, msgspec.Meta(ge=0)] = 7 * 86400
+    notify: bool = True  # whether the host lets meta wake it between two heartbeats, where meta offers that
     min_speed: Annotated[float, msgspec.Meta(ge=0)] = 1024  # bytes per second of a download
     # Bytes of output of an agent's start; beyond them only the last are kept:
     max_output: Annotated[int, msgspec.Meta(ge=64 << 10)] = 16 << 20

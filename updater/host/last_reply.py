@@ -6,11 +6,10 @@ written when the orders change, and otherwise every REWRITE seconds, so that an 
 Its age is by the time since the machine's boot, which setting the wall clock does not change. Only a reply of an earlier boot
 is as old as the wall clock says when the updater starts.
 
-How far the running daemon follows it is in a file too, for `updater why`: `PID.STARTTIME SOURCE UNTIL`.
+How far the running daemon follows it is told in a file too, for `updater why`: `SOURCE UNTIL` (updater.service.told).
 """
 
 import logging
-import os
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +19,8 @@ from msgspec.structs import replace
 
 from updater import durable_files
 from updater.errors import TryLater
-from updater.kernel import processes
 from updater.model.actions import Source
+from updater.service import told
 from updater.wire.heartbeat import Desired, desired_problem
 
 log = logging.getLogger("updater")
@@ -128,7 +127,7 @@ def tell_source(path: Path, source: Source, until: float) -> None:
     until: when they expire while meta does not answer, seconds since the boot; for an answer it does not matter.
     """
     try:
-        durable_files.write_atomic(path, f"{processes.identity(os.getpid())} {source.value} {until}\n".encode())
+        told.tell(path, f"{source.value} {until}")
     except TryLater as e:
         log.warning("`updater why` cannot tell how recent the orders are: %s", e)
 
@@ -139,10 +138,8 @@ def told_source(path: Path, now: Uptime) -> Source:
     A daemon that waits for its next cycle has told nothing of orders that have expired since.
     """
     try:
-        process, word, until = durable_files.read_state(path, 256).decode("ascii", "replace").split()
-        if processes.identity(int(process.partition(".")[0])) != process:
-            return Source.ANSWER
+        word, until = told.told(path).split()
         source, is_over = Source(word), now.seconds > float(until)
-    except (ValueError, TryLater):
+    except ValueError:
         return Source.ANSWER
     return Source.EXPIRED if is_over and source is not Source.ANSWER else source

@@ -9,16 +9,21 @@ from updater.wire.reply import Reply, parse_reply
 from updater.wire.urls import shown
 
 
+class TooLarge(TryLater):
+    """meta, or a proxy before it, does not take a report of this size."""
+
+
 def heartbeat(host: Host, report: Report) -> Reply:
     """Send a report to meta and return its reply.
 
-    Raises TryLater or Refused if there is no usable reply; then nothing may be changed on the host.
+    Raises TryLater, of which TooLarge is one, or Refused if there is no usable reply; then nothing may be changed on the host.
     """
     url, within = host.config.heartbeat_url, host.config.timeouts.heartbeat
     with host.http.exchange("POST", url, within, render_report(report), redirects=False) as answer:
         if answer.status != 200:
             hint = " (it requires a token of this host: see `updater enrol --help`)" if answer.status == 401 else ""
-            raise TryLater(f"{error_texts.in_words(answer)}{hint}", answer.retry_after)
+            problem = TooLarge if answer.status == 413 else TryLater
+            raise problem(f"{error_texts.in_words(answer)}{hint}", answer.retry_after)
         body = answer.read(MAX_BODY)
     try:
         return parse_reply(body)

@@ -10,6 +10,7 @@
   - alive: written after the first good heartbeat of a process, for the guard of a handover
   - reply.json: meta's last reply
   - source: how recent that reply is for the running daemon (updater.host.last_reply)
+  - reachable: whether meta can wake the running daemon, in words (updater.meta_client.parking)
   - agents/<agent>.json: memories
   - downloads/<agent>/*.part: downloads
   - output/<agent>.log: the output of the last `./control start`
@@ -102,6 +103,10 @@ class Layout:
     @property
     def source(self) -> Path:
         return self.own / "source"
+
+    @property
+    def reachable(self) -> Path:
+        return self.own / "reachable"
 
     @property
     def downloads(self) -> Path:

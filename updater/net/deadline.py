@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 
@@ -19,7 +20,8 @@ class SocketTimer:
         self._on_expiry = on_expiry
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
-        self._timer = threading.Timer(seconds, self._expire)
+        self._connected_at = 0.0  # monotonic seconds, 0 before the first connection
+        self._timer = threading.Timer(seconds, self.expire)
         self._timer.daemon = True
 
     def start(self) -> None:
@@ -28,9 +30,14 @@ class SocketTimer:
     def add(self, descriptor: int) -> None:
         """Watch a socket, under a duplicate of its descriptor, because TLS takes over that of the plain socket."""
         with self._lock:
+            self._connected_at = self._connected_at or time.monotonic()
             self._sockets.append(one := socket.socket(fileno=os.dup(descriptor)))
             if self.expired:  # the deadline passed between two connections of a redirect
                 one.shutdown(socket.SHUT_RDWR)
+
+    def connected_for(self) -> float:
+        """Seconds since the first connection stood, 0 if none does."""
+        return time.monotonic() - self._connected_at if self._connected_at else 0.0
 
     def end(self) -> None:
         self._timer.cancel()
@@ -39,7 +46,8 @@ class SocketTimer:
                 one.close()
             self._sockets.clear()
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """End the exchange now, as if the time was up. Safe for threads."""
         self._on_expiry()
         with self._lock:
             self.expired = True

@@ -21,11 +21,12 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
-from updater.errors import Misconfigured, Refused, TryLater
+from updater.errors import Refused, TryLater
 from updater.net import peer_values
 from updater.net.connection_errors import in_words, is_malformed
 from updater.net.credentials import Credentials
 from updater.net.deadline import Deadline
+from updater.net.way import Way
 from updater.wire import urls
 from updater.wire.heartbeat import VERSION
 from updater.wire.text import one_line
@@ -36,6 +37,13 @@ REDIRECTS = 5
 IDLE = 30.0  # longest wait for the next byte, in seconds
 CHUNK = 256 << 10  # bytes
 
+# A probe after 30 s of silence, then one each 15 s; after four without an answer the connection ends.
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NO_URL = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)
 
@@ -67,18 +75,21 @@ class Http:
         headers: Mapping[str, str] | None = None,
         redirects: bool = True,
         limit: float = 0.0,
+        idle: float = IDLE,
+        deadline: Deadline | None = None,
     ) -> Iterator["Response"]:
-        """Send a request and yield the response; the whole block may take `within` seconds, each read at most IDLE seconds.
+        """Send a request and yield the response; the whole block may take `within` seconds, each read at most `idle` seconds.
 
         redirects: whether a GET follows them, each hop with the credentials of its own origin only. limit: seconds to name
-        in an error, where `within` is what is left of them. Raises TryLater for
-        errors of the network or the server, and Refused for a response that is no HTTP or breaks the rules above. Raises
-        Misconfigured for unusable credentials or an unusable proxy of this host. The caller judges a response by its status.
+        in an error, where `within` is what is left of them. deadline: the caller's own of `within` seconds, which another
+        thread may `expire`. Raises TryLater for errors of the network or the server, and Refused for a response that is no
+        HTTP or breaks the rules above. Raises Misconfigured for unusable credentials or an unusable proxy of this host. The
+        caller judges a response by its status.
         """
-        asking = _Asking(method, body, headers or {}, within)
+        asking = _Asking(method, body, headers or {}, within, idle)
         hops = REDIRECTS if redirects and method == "GET" else 0
         way = Way(url, url)
-        with Deadline(within) as deadline:
+        with deadline or Deadline(within) as deadline:
             try:
                 with _session() as session, self._followed(session, asking, way, hops) as answer:
                     yield Response(answer, deadline, way)
@@ -117,8 +128,8 @@ class Http:
         settings = session.merge_environment_settings(url, {}, True, self._ca_file or None, None)
         is_here = peer_values.is_loopback(urlsplit(url).hostname or "")
         way.proxy = "" if is_here else select_proxy(url, settings["proxies"]) or ""
-        settings["proxies"] = _proxies(way) if way.proxy else {}
-        timeout = (min(CONNECT, within), min(IDLE, within))
+        settings["proxies"] = way.proxies()
+        timeout = (min(CONNECT, within), min(asking.idle, within))
         return session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
 
 
@@ -130,29 +141,7 @@ class _Asking:
     body: bytes | None
     headers: Mapping[str, str]
     within: float
-
-
-@dataclass(slots=True)
-class Way:
-    """The servers that an exchange asks, for messages."""
-
-    first: str  # the URL of the request
-    asked: str  # the URL of the last redirect
-    proxy: str = ""  # as in the environment, "" for none
-
-    def __str__(self) -> str:
-        text = shown(self.first)
-        if self.asked != self.first:
-            text += f", redirected to {one_line(shown(self.asked).partition('?')[0], 200)}"  # a query may be a secret
-        return f"{text}, through the proxy {urls.proxy_shown(self.proxy)}" if self.proxy else text
-
-
-def _proxies(way: Way) -> dict[str, str]:
-    """The proxy in the form that requests takes. Raises Misconfigured."""
-    usable = urls.proxy(way.proxy)
-    if not usable:
-        raise Misconfigured(f"{way}: the environment's proxy must be an http or https URL such as http://HOST:PORT")
-    return {urlsplit(way.asked).scheme: usable}
+    idle: float
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -237,18 +226,23 @@ class Response:
         return body
 
 
-class _WatchedHTTP(HTTPConnection):
+class _Watched:
+    """A connection that the deadline of its exchange ends. The kernel finds out by probes if its peer has vanished."""
+
     def _new_conn(self) -> socket.socket:
-        sock = super()._new_conn()
+        sock: socket.socket = super()._new_conn()  # type: ignore[misc]
+        for option in _KEEPALIVE:
+            sock.setsockopt(*option)
         Deadline.watch(sock)
         return sock
 
 
-class _WatchedHTTPS(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        sock = super()._new_conn()
-        Deadline.watch(sock)
-        return sock
+class _WatchedHTTP(_Watched, HTTPConnection):
+    pass
+
+
+class _WatchedHTTPS(_Watched, HTTPSConnection):
+    pass
 
 
 class _Literal:

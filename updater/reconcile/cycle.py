@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -19,17 +18,16 @@ from updater.host import host_name
 from updater.host.context import Host
 from updater.host.observe import agent_names
 from updater.kernel import clocks
-from updater.meta_client import heartbeats
+from updater.meta_client import heartbeats, reporting
+from updater.meta_client.notify import Asking
 from updater.model.actions import Plan, Source, Step
-from updater.model.memory import Memory
 from updater.model.observed import Observed, State
 from updater.reconcile import left_behind
 from updater.reconcile.agent_turn import Turn
 from updater.reconcile.checked_status import look_at
 from updater.reconcile.plan import plan
 from updater.reconcile.workers import AT_ONCE, Workers
-from updater.wire.fitting import agents_that_fit, outcomes_that_fit
-from updater.wire.heartbeat import CHANGE, REFUSED, VERSION, Desired, Outcome, RealAgent, Report
+from updater.wire.heartbeat import REFUSED, Desired, Outcome
 from updater.wire.reply import RefusedOrder, Reply
 
 log = logging.getLogger("updater")
@@ -46,6 +44,7 @@ class Beat:
     orders: tuple[Desired, ...] = ()  # the valid ones
     refused: tuple[RefusedOrder, ...] = ()  # the invalid ones
     look: bool = False  # for a preview: whether meta did not count it as a heartbeat
+    parks: Asking | None = None  # how to park until the next one, None for a preview
 
     def refusals(self, now: float) -> tuple[Outcome, ...]:
         """The refused orders as outcomes for the next report. now: Unix seconds."""
@@ -98,9 +97,9 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
     Raises TryLater or Refused if meta gives no usable answer, and what `host_name.reported` raises.
     """
     host_name.note(host)
-    name = host_name.reported(host)
+    name, server = host_name.reported(host), host.config.base_url
     observed = look(host, agent_names(host.layout))
-    reply = _report(host, name, observed.values(), refused_before)
+    reply = reporting.send(host, name, observed.values(), refused_before)
     for agent, why, _ in reply.refused:
         log.error("%s: refused: %s", agent, why)
     orders = _orders(host, reply)
@@ -113,7 +112,8 @@ def beat(host: Host, refused_before: tuple[Outcome, ...] = ()) -> Beat:
         _remove_old_downloads(host, orders, observed)
     except TryLater as e:
         log.warning("old downloads cannot be removed now: %s", e)
-    return Beat(observed, orders, reply.refused)
+    parks = Asking(server, name, reply.known, reply.notify)
+    return Beat(observed, orders, reply.refused, parks=parks)
 
 
 def _see_through(host: Host, unordered: Observed) -> None:
@@ -137,7 +137,7 @@ def tell(host: Host, refused: tuple[Outcome, ...] = ()) -> dict[str, Observed]:
     observed: dict[str, Observed] = {}
     try:
         observed, name = look(host, agent_names(host.layout)), host_name.reported(host)
-        host.take(_orders(host, _report(host, name, observed.values(), refused)), name)
+        host.take(_orders(host, reporting.send(host, name, observed.values(), refused)), name)
     except UpdaterError as e:
         log.warning("the changes will be in the next report: %s", e)
     return observed
@@ -150,7 +150,7 @@ def preview(host: Host) -> tuple[Beat, list[Plan]]:
     """
     name = host_name.reported(host)
     observed = look(host, agent_names(host.layout))
-    report = _rendered(host, name, _agents(host, observed.values()), [])
+    report = reporting.rendered(host, name, reporting.agents_of(host, observed.values()), [])
     reply = heartbeats.heartbeat(host, msgspec.structs.replace(report, look=True))
     orders = _orders(host, reply)
     observed |= look_at_new(host, orders, observed)
@@ -198,67 +198,6 @@ def _will_change(host: Host, order: Desired, source: Source, observed: Observed)
     """Whether a turn that follows this order will change the agent, though it may still wait for its slot."""
     todo = _planned(host, order, observed, source)
     return host.is_in_force(order) and any(action.step is not Step.PRUNE for action in todo.actions)
-
-
-def _report(host: Host, name: str, observed: Iterable[Observed], refused: tuple[Outcome, ...]) -> Reply:
-    """Send a report with the pending outcomes; those that meta has received are then removed from the memories.
-
-    If one agent's memory cannot be read or written, that is logged: the reply is for all agents.
-    """
-    agents = _agents(host, observed)
-    sent = outcomes_that_fit([*_pending(host), *(("", outcome) for outcome in refused)], agents)
-    reply = heartbeats.heartbeat(host, _rendered(host, name, agents, [outcome for _, outcome in sent]))
-    for agent in sorted({one for one, _ in sent if one}):
-        reported = tuple(outcome for one, outcome in sent if one == agent)
-        host.memories.note(agent, partial(Memory.reported, outcomes=reported))
-    return reply
-
-
-def _pending(host: Host) -> list[tuple[str, Outcome]]:
-    """The outcomes that meta has not received yet, by agent."""
-    pending: list[tuple[str, Outcome]] = []
-    try:
-        names = host.memories.names()
-    except TryLater as e:
-        log.error("no outcomes are reported: %s", e)
-        return pending
-    for agent in names:
-        try:
-            pending += [(agent, outcome) for outcome in host.memories.of(agent).outcomes]
-        except TryLater as e:
-            log.error("%s: its outcomes are not reported: %s", agent, e)
-    return pending
-
-
-def _agents(host: Host, observed: Iterable[Observed]) -> list[RealAgent]:
-    """The agents of a report. If they are too many for one, those with orders come first."""
-    there = [_real_agent(host, one) for one in observed if one.current]
-    agents = agents_that_fit(there, {order.name for order in host.orders.last.orders})
-    if len(agents) < len(there):
-        log.error("%d agents are more than meta takes from one host: %d are reported", len(there), len(agents))
-    return agents
-
-
-def _rendered(host: Host, name: str, agents: list[RealAgent], outcomes: list[Outcome]) -> Report:
-    return Report(
-        name,
-        agents,
-        updater_version=VERSION,
-        outcomes=outcomes or msgspec.UNSET,
-        machine=host_name.machine() or msgspec.UNSET,
-        boot=host_name.hashed("boot", host.machine_boot) or msgspec.UNSET,
-    )
-
-
-def _real_agent(host: Host, observed: Observed) -> RealAgent:
-    is_changing = observed.changing or observed.name in host.changing
-    waits = host.waits.get(observed.name) or (CHANGE if is_changing else "")
-    try:
-        memory = host.memories.of(observed.name)
-    except TryLater:
-        return observed.real_agent(True, waits)  # it may be on trial
-    rejected = memory.rejected_under(host.newest(observed.name))
-    return observed.real_agent(memory.may_be_taken_back(observed.state is State.STARTED), waits, rejected)
 
 
 def _orders(host: Host, reply: Reply) -> tuple[Desired, ...]:

@@ -1,5 +1,7 @@
 """The daemon: a random first wait (`backoff.until_first_beat`), a cycle each interval, and more looks at versions on trial.
 
+Between two cycles meta may wake it, see `parking`: then a cycle begins at once, as by USR1.
+
 While meta is away, the orders of its last answer stay in force, as `actions.Source` says.
 
 Signals: TERM and INT end the daemon after the running actions. HUP reads cfg.json again; if it has an error, nothing
@@ -23,6 +25,8 @@ from updater.host.context import Host
 from updater.host.last_reply import tell_source
 from updater.host.observe import agent_names
 from updater.kernel import children, clocks
+from updater.meta_client import parking
+from updater.meta_client.notify import Asking
 from updater.model.actions import Source
 from updater.model.observed import Observed
 from updater.net import backoff
@@ -58,24 +62,30 @@ class Daemon:
         self._failures = 0
         self._told: tuple[Source | None, float] = None, 0.0  # what was told last: see `tell_source`
         self._next_beat = 0.0  # monotonic seconds
+        self._parks: Asking | None = None  # of the last heartbeat, None if it was not answered
         self._looked_at: dict[str, float] = {}  # agent -> the end of its watch that was looked at, see Trial
         # A signal handler may run while a lock is held, so it only sets a flag and writes to this pipe.
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._workers = Workers(host, self._wake_up)
+        self._parking = parking.Parking(host, self._want_cycle)
         self._announcer = readiness.Announcer.of_this_process(host.layout.state)
 
     def run(self) -> None:
         """Wait for the first cycle, then run cycles until stopped. Returns when all turns have ended."""
         first = self._first_sleep()
+        parking.withdraw(self.host)
         self._tell_source()
         log.info("first cycle in %.1f s, then every %g s", first, self.host.config.interval)
         self._announcer.ready(0)
         self._until(time.monotonic() + first)
         while not self._is_ending():
             due = time.monotonic() + self.host.config.interval
+            self._parking.pause()
             self._cycle_wanted = False
             self._cycle()
+            self._parking.park(self._parks, due)
             self._until(due)
+        self._parking.close()
         self._workers.finish()
         log.info("handing over to %s" if self.host.successor else "stopped%s; the agents run on", self.host.successor)
 
@@ -91,6 +101,7 @@ class Daemon:
         settings = config.load(self._config_file)
         self.listens(settings)
         self.host.reconfigure(settings)
+        self._parking.reload()
         log.info("configuration read again from %s", self._config_file)
         self._wake_up()  # the next cycle may be due sooner
         return self.host.config
@@ -114,6 +125,10 @@ class Daemon:
         self.host.stopping = self.host.stopping or number in _STOP
         self._wake_up()
 
+    def _want_cycle(self) -> None:
+        self._cycle_wanted = True
+        self._wake_up()
+
     def _wake_up(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake, b"!")
@@ -135,7 +150,7 @@ class Daemon:
         try:
             heard = cycle.begin(self.host, self._workers, self._refused)
         except UpdaterError as e:
-            self._failures += 1
+            self._failures, self._parks = self._failures + 1, None
             wait = self._wait_after(e)
             self._next_beat = time.monotonic() + wait
             self._tell_source()
@@ -147,7 +162,7 @@ class Daemon:
             )
             self._keep()
             return
-        self._failures, self._next_beat = 0, 0.0
+        self._failures, self._next_beat, self._parks = 0, 0.0, heard.parks
         self._tell_source()
         self.observed, self._refused = heard.observed, heard.refusals(self.host.now())
         handover.note_alive(self.host)

@@ -6,6 +6,7 @@ next report.
 """
 
 from collections.abc import Container, Sequence
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -14,6 +15,7 @@ from updater.wire.heartbeat import Outcome, RealAgent
 from updater.wire.limits import MAX_AGENTS, MAX_BODY
 
 CUT = 24  # characters that remain of each status if all statuses together are too long
+T = TypeVar("T")
 _HEAD = 4096  # bytes reserved for the rest of the report
 
 
@@ -26,6 +28,11 @@ def agents_that_fit(agents: Sequence[RealAgent], ordered: Container[str]) -> lis
     if sum(map(_size, kept)) > MAX_BODY // 2:
         kept = [replace(agent, status=agent.status[:CUT], held=_cut(agent.held)) for agent in kept]
     return kept
+
+
+def fewer(outcomes: Sequence[T]) -> list[T]:
+    """The first half of these, for a report that was too large for meta or for a proxy before it; none of a single one."""
+    return list(outcomes[: len(outcomes) // 2])
 
 
 def outcomes_that_fit(

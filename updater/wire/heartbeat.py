@@ -174,9 +174,10 @@ def render_report(report: Report) -> bytes:
     return _encoder.encode(report)
 
 
-def render_reply(desired: Sequence[Desired]) -> bytes:
-    """The desired agents of one host -> a reply's body."""
-    return _encoder.encode({"errorMessage": "", "desiredAgents": [desired_fields(d) for d in desired]})
+def render_reply(desired: Sequence[Desired], notify: int = 0) -> bytes:
+    """The desired agents of one host -> a reply's body. notify: the longest wait of a `GET /notify`, in seconds; 0: none."""
+    more = {"notify": notify} if notify else {}
+    return _encoder.encode({"errorMessage": "", "desiredAgents": [desired_fields(d) for d in desired]} | more)
 
 
 _OURS = ("sha256", "mirrors", "attempt", "leftovers", "unknownStatus")

@@ -13,6 +13,7 @@ ROOM = 256  # bytes of a reply that meta leaves free, for additions to a rendere
 MAX_AGENTS = 1000  # of one host
 MAX_MIRRORS = 16  # of one agent
 MAX_ATTEMPT = 1 << 53  # the largest integer that every JSON parser reads exactly
+MAX_NOTIFY = 86400  # seconds of one `GET /notify`
 MAX_URL = 4096  # characters of a base; servers take request lines of 8 KiB, which also hold the file's name
 MAX_URL_PART = 63  # characters of a part of its host's name, by DNS
 MAX_LABELS = 64  # of one host
@@ -74,6 +75,7 @@ TABLE = (
     Limit("`md5` as a digest", "exactly 32 hex digits", 32, ("md5",)),
     Limit("`sha256`", "exactly 64 hex digits", 64, ("sha256",)),
     Limit("`attempt`", f"{MAX_ATTEMPT:,}", MAX_ATTEMPT, ("attempt",)),
+    Limit("`notify` of a reply, `within` of a wake", f"{MAX_NOTIFY:,} s", MAX_NOTIFY, ("notify", "within")),
     Limit("`runUser`", f"{MAX_USER} characters", MAX_USER, ("runUser",)),
     Limit("`workDir`", f"{MAX_PATH} characters", MAX_PATH, ("workDir",)),
     Limit("key and value of a label", f"{MAX_LABEL} characters each", MAX_LABEL, ("label", "labels", "set", "remove")),

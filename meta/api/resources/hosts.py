@@ -52,7 +52,7 @@ from meta.records.selectors import Hosts as HostsSelector
 def get_hosts(call: Call) -> Reply:
     q, service = call.query, call.service
     wanted = HostFilter(**{key: getattr(q, key) for key in HostFilter._fields})
-    page = host_pages.page(service.table, wanted, call.now, service.ages, q.cursor, q.limit)
+    page = host_pages.page(service.table, wanted, call.now, service.ages, q.cursor, q.limit, service.counts.parked)
     is_none = q.name and not page.hosts and not page.next
     meant = similar_names.nearly_selecting(Glob(q.name), service.table.folded_names()) if is_none else []
     return Reply(200, Hosts(page.hosts, page.next, *meant))
@@ -269,7 +269,9 @@ def get_names(call: Call) -> Reply:
 
 
 def _host(call: Call) -> Reply:
-    found = host_pages.find(call.service.table, call.path["host"], call.now, call.service.ages)
+    found = host_pages.find(
+        call.service.table, call.path["host"], call.now, call.service.ages, call.service.counts.parked
+    )
     if found is None:
         raise _unknown(call, call.path["host"])
     return Reply(200, found)

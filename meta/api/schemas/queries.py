@@ -62,6 +62,9 @@ class HostsQuery(Body):
         False
     )
     doubled: Annotated[bool, Meta(description="only names under which two machines report")] = False
+    parked: Annotated[
+        bool, Meta(description="only hosts that are parked at this meta, which an edit reaches at once")
+    ] = False
     cursor: Annotated[str, Meta(max_length=MAX_HOSTNAME, description="`next` of the previous page")] = ""
     limit: Annotated[int, Meta(ge=1, le=MAX_HOSTS_PAGE)] = 100
 

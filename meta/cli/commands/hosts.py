@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--drift/--no-drift", default=None, help="Only hosts that are not as desired, or only those that are.")
 @click.option("--failed", is_flag=True, help="Only hosts on which the change to the desired state failed.")
 @click.option("--doubled", is_flag=True, help="Only names under which two machines report.")
+@click.option("--parked", is_flag=True, help="Only hosts that wait at this meta, so that an edit reaches them at once.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many hosts.")
 @click.option("--all", "everything", is_flag=True, help="List all hosts.")
 @options.output
@@ -55,7 +56,7 @@ def hosts(client: "Client", limit: int, everything: bool, output: str, **wanted:
     from meta.cli.views import host_list, show
 
     # Sent only if they are set, since an older meta would refuse them.
-    wanted |= {key: wanted[key] or None for key in ("failed", "doubled")}
+    wanted |= {key: wanted[key] or None for key in ("failed", "doubled", "parked")}
     found = Hosts([])
     for page in client.pages("/hosts", Hosts, 0 if everything else limit, **wanted):
         found.items += page.items
@@ -95,6 +96,10 @@ def host(client: "Client", name: str, output: str) -> None:
             ("address", found.address),
             *([("doubled", show.Cell(doubled(found), "red"))] if found.doubled else []),
             ("updater", found.updater_version),
+            (
+                "reachable at once",
+                f"yes, since {show.when(found.parked)}" if found.parked else "no",
+            ),
             ("labels", show.labels(found.labels)),
         ]
     )

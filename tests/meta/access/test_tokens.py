@@ -354,8 +354,8 @@ def test_a_get_never_changes_anything(world):
 def test_a_route_without_a_rule_keeps_the_application_from_starting(world, monkeypatch):
     from meta.web import app, ops_meta
 
-    monkeypatch.delattr(ops_meta.health, "rule")
-    with pytest.raises(TypeError, match="health"):
+    monkeypatch.delattr(ops_meta.version, "rule")
+    with pytest.raises(TypeError, match="version"):
         app.create_app(world.service)
 
 

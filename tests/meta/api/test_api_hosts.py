@@ -65,6 +65,7 @@ def test_one_host_as_it_was_last_heard_of(world):
                 "outcome": None,
             }
         ],
+        "parked": 0.0,
     }
     refused(world.call("GET", "hosts/unknown"), 404)
 
@@ -75,6 +76,10 @@ def test_hosts_are_filtered_and_paged(world):
     assert listed(world, "drift=true&agent=a") == ["h0"]
     assert listed(world, "name=h[12]&state=new") == ["h1", "h2"]
     assert listed(world, "status=stoped") == []
+    world.service.counts.parked.update(h2=NOW, unknown=NOW)
+    assert listed(world, "parked=true") == ["h2"]
+    assert listed(world, "parked=true&version=1") == []
+    assert [world.call("GET", f"hosts/{name}").json["parked"] for name in ("h1", "h2")] == [0.0, NOW]
     page = world.call("GET", "hosts?limit=2").json
     assert (len(page["items"]), page["next"]) == (2, "h1")
     assert listed(world, "limit=2&cursor=h1") == ["h2"]

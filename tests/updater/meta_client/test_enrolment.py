@@ -307,7 +307,7 @@ def test_a_reload_that_names_another_meta_has_the_token_shown_there(host, strict
 @pytest.mark.long
 def test_the_commands_say_whether_the_host_is_enrolled(host, strict):
     set_config(host, server=strict.address)
-    assert updater(host, "status").stderr == "enrolled: no\n"
+    assert updater(host, "status").stderr.startswith("enrolled: no\n")
     assert updater(host, "enrol", given=SECRET).returncode == 0
     assert f"enrolled: with http://{strict.address}, 2" in updater(host, "status").stderr
     assert updater(host, "status", "--json").stderr == ""

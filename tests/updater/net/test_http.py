@@ -1,6 +1,8 @@
 """HTTP out against servers that break every rule: each costs at most its deadline and its limit."""
 
 import base64
+import contextlib
+import os
 import re
 import socket
 import ssl
@@ -14,6 +16,7 @@ import trustme
 
 from helpers.servers import Server, answer, drip, endless, raw, serving
 from updater.errors import Misconfigured, Refused, TryLater
+from updater.net.deadline import Deadline
 from updater.net.http import Http
 from updater.wire.text import one_line
 
@@ -70,6 +73,59 @@ def test_a_server_that_says_nothing_costs_no_more_than_the_deadline(http):
     server.says = [lambda connection: server.stop.wait(10)]
     with server.running(), pytest.raises(TryLater):
         read(http, server.url, within=0.5)
+
+
+def test_a_read_may_wait_as_long_as_the_caller_says(http):
+    def say(connection):
+        time.sleep(0.6)
+        answer(b"late")(connection)
+
+    with serving(say) as server:
+        assert read(http, server.url, idle=5) == (200, b"late")
+        began = time.monotonic()
+        with pytest.raises(TryLater, match="timed out"):
+            read(http, server.url, idle=0.3)
+        assert time.monotonic() - began < 0.6
+
+
+def test_another_thread_may_end_an_exchange(http):
+    server = Server([])
+    server.says = [lambda connection: server.stop.wait(10)]
+    deadline = Deadline(8)
+    timer = threading.Timer(0.3, deadline.expire)
+    began = time.monotonic()
+    with server.running():
+        timer.start()
+        with pytest.raises(TryLater):
+            read(http, server.url, within=8, deadline=deadline)
+        assert 0.3 <= time.monotonic() - began < 3
+        assert 0.2 < deadline.connected_for() < 3
+
+
+def test_an_exchange_that_was_ended_before_it_began_gets_no_answer(http):
+    deadline = Deadline(5)
+    deadline.expire()
+    with serving(answer(b"hello")) as server, pytest.raises(TryLater):
+        read(http, server.url, deadline=deadline)
+
+
+def test_the_kernel_probes_whether_the_peer_of_a_silent_connection_is_there(http):
+    options = []
+
+    def say(connection):
+        mine = connection.getpeername()
+        for one in map(int, os.listdir("/proc/self/fd")):
+            with contextlib.suppress(OSError):
+                sock = socket.socket(fileno=os.dup(one))
+                with sock:
+                    if sock.getsockname() == mine:
+                        options.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+                        options.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE))
+        answer()(connection)
+
+    with serving(say) as server:
+        read(http, server.url)
+    assert set(options) == {1, 30}
 
 
 def test_a_tls_handshake_that_drips_costs_no_more_than_the_deadline(http):

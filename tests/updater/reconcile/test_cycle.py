@@ -19,6 +19,7 @@ from updater.model.actions import Source
 from updater.model.observed import Observed, State
 from updater.reconcile import cycle
 from updater.reconcile.agent_turn import converge
+from updater.wire.heartbeat import Outcome
 
 NEVER_STARTS = script('[ "$1" = status ] && echo stoped; [ "$1" = start ] && echo "cannot read agent.conf" >&2; exit 0')
 
@@ -582,6 +583,25 @@ def test_an_agent_that_leaves_the_list_runs_on(host, site, running):
     site.desire(("other", "1"))
     assert run(host).matches
     assert untouched(host, running)
+
+
+def test_outcomes_that_are_too_large_for_a_proxy_are_halved_and_none_is_lost(host, site):
+    said = {
+        f"a{number}": Outcome(f"a{number}", "1", "2", "watch", "failed", evidence="x" * 2000) for number in range(8)
+    }
+    for name, outcome in said.items():
+        host.memories.note(name, lambda memory, one=outcome: replace(memory, outcomes=(one,)))
+    site.most = 6000
+    for _ in said:
+        run(host)
+    assert [one["agent"] for one in site.outcomes()] == sorted(said), "each is told once"
+
+
+def test_a_report_that_is_too_large_without_outcomes_is_a_failure(host, site):
+    site.most = 10
+    with pytest.raises(TryLater, match="413"):
+        run(host)
+    assert site.reports == []
 
 
 def test_outcomes_wait_for_a_meta_that_is_away(host, site, running):

@@ -133,6 +133,35 @@ def test_however_the_options_are_written_the_new_version_is_tried_out_and_guarde
             daemon.wait(30)
 
 
+def test_a_parked_updater_is_woken_to_upgrade_itself_and_its_successor_parks_for_itself(host, site, publish):
+    site.notify = 270
+    host.start()
+    until("1.0.0 reports itself", lambda: reported(site) == "1.0.0")
+    host.config.write_text(json.dumps(json.loads(host.config.read_text()) | {"interval": 3600}))
+    os.kill(host.pid, signal.SIGHUP)
+    until("it is parked", lambda: site.parked)
+    publish("2.0.0")
+    until("2.0.0 reports itself", lambda: reported(site) == "2.0.0")
+    assert site.parked == 0, "no connection of the former version is left"
+    status = host.run("status").stderr
+    assert "reachable by meta at once: no: the updater has just begun; meta is asked from 2" in status
+
+
+def test_what_the_former_version_told_of_wakes_is_not_told_of_its_successor(host, site, publish, tmp_path):
+    site.notify = 270
+    host.start()
+    until("1.0.0 reports itself", lambda: reported(site) == "1.0.0")
+    host.config.write_text(json.dumps(json.loads(host.config.read_text()) | {"interval": 3600}))
+    os.kill(host.pid, signal.SIGHUP)
+    until("it is parked", lambda: site.parked)
+    publish("2.0.0", ONLY_RUN + f"while not __import__('os').path.exists({str(tmp_path / 'go')!r}): pass\n")
+    until("2.0.0 begins", lambda: "2.0.0/updater.pyz" in command_line(host.pid))
+    site.notify = 0
+    (tmp_path / "go").touch()
+    until("it reports itself", lambda: reported(site) == "2.0.0")
+    assert "reachable by meta at once: no: meta does not offer it\n" in host.run("status").stderr
+
+
 def test_agents_of_a_version_that_took_over_get_the_locale_that_the_first_updater_was_given(host, site, publish):
     host.environment = {"LC_ALL": "", "LC_CTYPE": "C"}
     host.start()

@@ -1,5 +1,6 @@
 """The heartbeat's wire, against what the Go programs were recorded to say."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from updater.wire.heartbeat import (
     render_reply,
     render_report,
 )
-from updater.wire.limits import MAX_AGENTS
+from updater.wire.limits import MAX_AGENTS, MAX_NOTIFY
 from updater.wire.names import hostname_problem
 from updater.wire.reply import parse_reply
 from updater.wire.text import one_line
@@ -99,6 +100,26 @@ def test_an_addition_to_a_report_that_is_of_another_kind_is_ignored(key, odd):
         assert found.updater_version == "1"
     if key != "outcomes":
         assert found.outcomes == [Outcome("a", result="done", attempt=3)]
+
+
+@pytest.mark.parametrize("notify", [0, 1, 270, 86400])
+def test_a_reply_says_for_how_long_a_host_may_park_and_by_which_word_it_is_known(notify):
+    body = json.dumps({"desiredAgents": [], "notify": notify}).encode()
+    assert parse_reply(body).notify == notify
+    assert parse_reply(body).known == hashlib.sha256(body).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("odd", [None, "yes", "270", [], {"a": 1}, -1, True, 2.5, 1e300], ids=repr)
+def test_a_notify_of_another_kind_spoils_no_orders_and_means_that_there_is_none(odd):
+    order = {"name": "a", "version": "1", "tarball": "http://m", "md5": "", "cmd": "start"}
+    body = {"desiredAgents": [order]}
+    reply = parse_reply(json.dumps(body | {"notify": odd}).encode())
+    assert ([one.name for one in reply.desired], reply.notify) == (["a"], 0)
+
+
+def test_a_notify_that_is_missing_means_that_there_is_none_and_a_long_one_a_day():
+    assert parse_reply(b'{"desiredAgents": []}').notify == 0
+    assert parse_reply(json.dumps({"desiredAgents": [], "notify": 10**30}).encode()).notify == MAX_NOTIFY
 
 
 def test_one_odd_outcome_spoils_only_itself():

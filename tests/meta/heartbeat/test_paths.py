@@ -1,21 +1,18 @@
-"""The callable in front of Flask: every heartbeat gets its answer, and nobody can keep the others from theirs."""
+"""The paths before the framework: every heartbeat gets its answer."""
 
 import gzip
-import io
 import json
-import threading
 from contextlib import closing
 
 import msgspec
 import pytest
 
 from helpers.threads import in_threads
-from lab.fleet import until
 from meta.access.clients import ip_network
 from meta.access.tokens import mint
 from meta.edits import operations
+from meta.heartbeat.paths import HotPaths
 from meta.heartbeat.stats import BUCKETS, GATHER, Beats
-from meta.heartbeat.wsgi import FEW, MAX_READING, MAX_READING_FROM_ONE, Front
 from meta.process.clock import Clock
 from meta.records.history import Edit
 from meta.records.model import Record, Release
@@ -23,7 +20,6 @@ from meta.service import Service
 from meta.settings import Settings
 from meta.store import Store
 from updater.wire.heartbeat import Desired, Outcome, RealAgent, Report, render_report
-from updater.wire.limits import MAX_BODY
 from updater.wire.reply import parse_reply
 
 NOW = 1_800_000_000.0
@@ -32,46 +28,20 @@ BODY = render_report(REPORT)
 
 
 class Asked:
-    """An answer, as a server would send it."""
+    """An answer, and its headers as they are on the wire."""
 
-    def __init__(self, front, environ):
-        parts = front(environ, self.start)
-        self.body = b"".join(parts)
-
-    def start(self, line, headers):
-        self.line = line
-        self.status = int(line.split()[0])
-        self.headers = dict(headers)
-
-
-class Slow:
-    """A body that arrives when somebody says so."""
-
-    def __init__(self, body):
-        self.body = body
-        self.begun, self.go = threading.Event(), threading.Event()
-
-    def read(self, _size):
-        self.begun.set()
-        assert self.go.wait(30)
-        return self.body
+    def __init__(self, front, asked):
+        environ, body = asked
+        answer = front.paths[environ["PATH_INFO"]](environ, body)
+        self.status, self.body = answer.status, answer.body
+        self.line = answer.line
+        head, _, body = answer.kept.partition(b"\r\n\r\n")
+        assert body == self.body
+        self.headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
 
 
 def environ(body=BODY, path="/heartbeat", method="POST", address="127.0.0.1", **more):
-    stream = body if isinstance(body, Slow) else io.BytesIO(body)
-    length = len(body.body if isinstance(body, Slow) else body)
-    return {
-        "PATH_INFO": path,
-        "REQUEST_METHOD": method,
-        "CONTENT_LENGTH": str(length),
-        "REMOTE_ADDR": address,
-        "wsgi.input": stream,
-    } | more
-
-
-def inner(_environ, start):
-    start("200 OK", [])
-    return [b"flask"]
+    return {"PATH_INFO": path, "REQUEST_METHOD": method, "REMOTE_ADDR": address} | more, body
 
 
 @pytest.fixture
@@ -85,7 +55,7 @@ def make(tmp_path):
             service = Service(store, Settings(**settings), Clock(lambda: NOW, lambda: NOW))
             services.append(service)
             service.start()
-            made = Front(service, inner)
+            made = HotPaths(service)
             made.service = service
             return made
 
@@ -135,7 +105,8 @@ def test_a_look_is_answered_as_a_heartbeat_would_be_and_forgotten(front):
     order(front)
     found = Asked(front, look())
     assert (found.status, found.headers["Content-Length"]) == (200, str(len(found.body)))
-    assert parse_reply(found.body) == msgspec.structs.replace(parse_reply(Asked(front, environ()).body), look=True)
+    reply, beat = parse_reply(found.body), parse_reply(Asked(front, environ()).body)
+    assert reply == msgspec.structs.replace(beat, look=True, known=reply.known)
     host, before = front.service.table.get("h1"), metrics_of_hosts(front)
     group, last_seen, address = host.group, host.last_seen, host.address
     assert Asked(front, look(address="10.0.0.9")).status == 200
@@ -166,11 +137,6 @@ def test_the_other_dialect_has_its_own_path(front):
     order(front)
     (agent,) = json.loads(Asked(front, environ(path="/api/heartbeat")).body)["desiredAgents"]
     assert (agent["version"], agent["runUser"], agent["workDir"]) == ("2", "moni", "/srv")
-
-
-@pytest.mark.parametrize("path", ["/", "/heartbeat/", "//heartbeat", "/api/v1/hosts", "/heartbeatx"])
-def test_every_other_path_is_flasks(front, path):
-    assert Asked(front, environ(path=path)).body == b"flask"
 
 
 @pytest.mark.parametrize(
@@ -237,34 +203,6 @@ def test_other_methods_are_not_allowed(front, method):
     assert (found.status, found.headers["Allow"]) == (405, "GET, POST")
 
 
-@pytest.mark.parametrize(
-    ("body", "more", "status"),
-    [
-        (b" " * (MAX_BODY - len(BODY)) + BODY, {}, 200),
-        (b" " * (MAX_BODY + 1 - len(BODY)) + BODY, {}, 413),
-        (BODY, {"CONTENT_LENGTH": "9" * 5000}, 413),
-        (BODY, {"CONTENT_LENGTH": "-1"}, 400),
-        (BODY, {"CONTENT_LENGTH": "x"}, 400),
-        (BODY, {"CONTENT_LENGTH": "0"}, 400),
-        (BODY, {"CONTENT_LENGTH": str(len(BODY) - 1)}, 400),
-        (BODY, {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}, 200),
-        (b" " * (MAX_BODY + 1) + BODY, {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}, 413),
-    ],
-    ids=range(9),
-)
-def test_a_body_has_its_limit_however_it_comes(front, body, more, status):
-    assert Asked(front, environ(body, **more)).status == status
-
-
-def test_a_sender_that_goes_away_is_no_fault_of_ours(front):
-    class Broken:
-        def read(self, _size):
-            raise ConnectionResetError
-
-    assert Asked(front, environ() | {"wsgi.input": Broken()}).status == 400
-    assert Asked(front, environ()).status == 200
-
-
 def test_hosts_that_are_too_many_are_told_to_wait(make):
     front = make(anonymous_hosts=True, max_hosts=1)
     assert Asked(front, environ()).status == 200
@@ -320,61 +258,16 @@ def test_behind_a_proxy_the_host_has_its_own_address(make):
     assert front.service.table.get("h1").address == "10.0.0.9"
 
 
-# --- slow senders ---
+# --- health ---
 
 
-class Crowd:
-    """Slow senders, each in a thread of its own."""
-
-    def __init__(self, front, addresses):
-        self.bodies = [Slow(render_report(Report(f"slow{number}", []))) for number in range(len(addresses))]
-        self.answers = []
-        self._front = front
-        self._threads = [
-            threading.Thread(target=self._send, args=(environ(body, address=address),))
-            for body, address in zip(self.bodies, addresses, strict=True)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _send(self, sent):
-        self.answers.append(Asked(self._front, sent))
-
-    def wait(self):
-        until("all of them are being read", lambda: all(body.begun.is_set() for body in self.bodies))
-
-    def end(self):
-        for body in self.bodies:
-            body.go.set()
-        for thread in self._threads:
-            thread.join()
-
-
-def test_slow_bodies_do_not_stop_the_others(front):
-    crowd = Crowd(front, [f"10.0.0.{number}" for number in range(200)])
-    crowd.wait()
-    assert Asked(front, environ()).status == 200
-    crowd.end()
-    assert [answer.status for answer in crowd.answers] == [200] * 200
-
-
-def test_one_address_may_not_take_all_there_is(front):
-    crowd = Crowd(front, ["10.0.0.1"] * MAX_READING_FROM_ONE)
-    crowd.wait()
-    found = Asked(front, environ(address="10.0.0.1"))
-    assert (found.status, found.headers["Retry-After"]) == (503, "5")
-    assert Asked(front, environ(address="10.0.0.2")).status == 200
-    crowd.end()
-    assert Asked(front, environ(address="10.0.0.1")).status == 200
-
-
-def test_so_many_bodies_may_arrive_at_once_and_no_more(front):
-    assert FEW < MAX_READING_FROM_ONE < MAX_READING
-    crowd = Crowd(front, [f"10.0.{number % 4}.1" for number in range(MAX_READING)])
-    crowd.wait()
-    assert Asked(front, environ()).status == 503
-    crowd.end()
-    assert Asked(front, environ()).status == 200
+def test_health_is_answered_without_the_framework(front):
+    assert Asked(front, environ(b"", "/health", "GET")).body == b"ok"
+    allowed = "GET, HEAD, OPTIONS"
+    found = Asked(front, environ(b"", "/health", "OPTIONS"))
+    assert (found.status, found.headers["Allow"], "Content-Length" in found.headers) == (204, allowed, False)
+    found = Asked(front, environ(b"", "/health", "POST"))
+    assert (found.status, found.headers["Allow"]) == (405, allowed)
 
 
 # --- what is counted ---
