@@ -54,13 +54,16 @@ log = logging.getLogger(__name__)
 def serve(settings: Settings, announcer: Announcer) -> None:
     """Serve until a signal says stop. Raises a MetaError if meta cannot start."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    settings = _fitting(settings)
+    wanted, settings = settings, _fitting(settings)
     with (
         contextlib.closing(listening.reserve(settings.host, settings.port)) as reserved,
         contextlib.closing(Store(settings.database)) as store,
     ):
         store.upgrade()  # only after the address is reserved, so that the database of a running meta is not changed
         _refuse_to_be_open(settings, store, store.tokens())
+        if settings.notify_wait and settings.max_parked < wanted.max_parked:
+            most = counted(settings.max_parked, "host")
+            log.info("at most %s can be parked at once, as more files may not be open", most)
         announcer.starts()
         began = readiness.now()
         address, port = reserved.getsockname()[:2]
@@ -83,10 +86,7 @@ def _fitting(settings: Settings) -> Settings:
     files = open_files.allow(settings.max_connections + OTHER_FILES, wanted)
     files -= min(OTHER_FILES, files // 2)
     connections = min(settings.max_connections, files)
-    parked = min(wanted, files - connections)
-    if parked < wanted:
-        log.info("at most %s can be parked at once, as more files may not be open", counted(parked, "host"))
-    return settings._replace(max_connections=connections, max_parked=parked)
+    return settings._replace(max_connections=connections, max_parked=min(wanted, files - connections))
 
 
 async def _run(

@@ -22,6 +22,7 @@ BACKLOG = 4096  # connections that are not accepted yet
 UNSENT = 128 << 10  # bytes of a connection that the kernel keeps before they go out
 GRACE = 1.0  # seconds of a stop, for requests that have just begun to arrive
 READ_WITHIN = 0.2  # seconds of a stop, for clients that were refused to read why
+TURNS = 5  # of the loop, in which those that were just being accepted come up, and are ended too
 LOOK = 0.02  # seconds between two looks at what a stop waits for
 
 
@@ -112,8 +113,9 @@ class Door:
         if not left and len(self.connections):
             await asyncio.sleep(READ_WITHIN)
         self.downloads.stop()
-        self.connections.abort()
-        await asyncio.sleep(0)
+        for _ in range(TURNS):
+            self.connections.abort()
+            await asyncio.sleep(0)
         if self._sweeps:
             self._sweeps.cancel()
         return left

@@ -20,7 +20,19 @@ if TYPE_CHECKING:
 
 _UNITS = ((86400 * 365, "years"), (86400, "days"), (3600, "h"), (60, "min"), (1, "s"))
 _TIMES = frozenset(  # keys of Unix seconds in bodies of the REST API
-    ("at", "firstSeen", "lastSeen", "since", "looked", "created", "expires", "revoked", "modified", "published")
+    (
+        "at",
+        "firstSeen",
+        "lastSeen",
+        "since",
+        "looked",
+        "parked",
+        "created",
+        "expires",
+        "revoked",
+        "modified",
+        "published",
+    )
 )
 _WIDEST = 2000  # characters of a cell
 

@@ -86,13 +86,18 @@ def beat(client, *agents: RealAgent, hostname: str = "h", path: str = "/heartbea
 # --- as the Go peer ---
 
 
+def _without_our_own(reply):
+    """Without the key that our updaters alone look for."""
+    return {key: value for key, value in reply.items() if key != "notify"} if isinstance(reply, dict) else reply
+
+
 def test_every_recorded_exchange_has_the_same_answer(client):
     for recorded in RECORDED["exchanges"]:
         answer = client.open(recorded["path"], method=recorded["method"], data=recorded["body"])
         got = (recorded["name"], answer.status_code, answer.content_type)
         assert got == (recorded["name"], recorded["status"], recorded["contentType"])
         if recorded["contentType"] == JSON_TYPE:
-            assert answer.json == json.loads(recorded["reply"]), recorded["name"]
+            assert _without_our_own(answer.json) == json.loads(recorded["reply"]), recorded["name"]
         else:
             assert answer.text.rstrip("\n") == recorded["reply"].rstrip("\n"), recorded["name"]
 
