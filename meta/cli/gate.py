@@ -95,7 +95,8 @@ class Gate:
             self._patient_until = None
         elif self._patient_until is None:
             self._patient_until = now + found.patience
-        is_sure = end is End.TAKEN_BACK or (judged.failed > 0 and end is End.NOT_YET)
+        is_edit = not found.desired or self.taken > 0 or is_taken_back(first, found)
+        is_sure = (end is End.TAKEN_BACK and is_edit) or (judged.failed > 0 and end is End.NOT_YET)
         return end if is_sure or self._patient_until is None or now >= self._patient_until else None
 
     def _may_be_mended(self, found: Progress, now: float) -> int:

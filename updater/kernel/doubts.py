@@ -135,10 +135,10 @@ def _is_written_since(file: Path, since: int) -> bool:
         return False
 
 
-def never_buried(install: Path, memory: Memory, boot: str) -> frozenset[str]:
-    """`unburied`, without what is reaped within a moment: on a busy host, the first process takes its time."""
+def still_unburied(dead: frozenset[str]) -> frozenset[str]:
+    """Those of these zombies that are not reaped within a moment: on a busy host, the first process takes its time."""
     deadline = time.monotonic() + _REAPED_WITHIN
-    while (dead := unburied(install, memory, boot)) and time.monotonic() < deadline:
+    while (dead := frozenset(filter(processes.zombie, dead))) and time.monotonic() < deadline:
         time.sleep(_PAUSE)
     return dead
 

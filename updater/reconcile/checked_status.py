@@ -46,6 +46,8 @@ def look_at(host: Host, name: str) -> Observed:
         return handover.as_known(seen)
     crowding = frozenset(version for version, left in memory.left.items() if processes.alive(left))
     visited = frozenset(version for version, there in memory.there.items() if processes.alive(there))
+    if seen.state is State.STARTED and _is_reaped_late(host, seen, memory):  # `kill -0` may have told so
+        seen = observe(host.layout, name, host.config.timeouts.status, memory.current)
     seen = replace(seen, crowding=crowding, occupied=crowding | visited)
     if memory.is_watched and seen.current in seen.installs:
         seen = _close_look(host, seen, memory, began)
@@ -54,6 +56,15 @@ def look_at(host: Host, name: str) -> Observed:
     seen = _checked(host, seen, memory, began)
     running = seen.running and witness.with_dead(seen.running, memory.known(seen.current))
     return replace(seen, running=running)
+
+
+def _is_reaped_late(host: Host, seen: Observed, memory: Memory) -> bool:
+    """Whether all that is known of the version was dead when its status was asked, and is reaped only now."""
+    known = memory.known(seen.current)
+    if known is None or any(map(processes.is_alive, known.processes)):
+        return False
+    dead = doubts.unburied(host.layout.agent(seen.name).install(seen.current), memory, host.boot)
+    return bool(dead) and not doubts.still_unburied(dead)
 
 
 def last_look(host: Host, order: Desired, memory: Memory, stop: Action) -> Callable[[Memory], Memory]:
@@ -116,7 +127,7 @@ def _checked(host: Host, seen: Observed, memory: Memory, began: float) -> Observ
         return seen if is_there else _doubted(host, seen, known, began)
     if not (known and any(map(processes.is_alive, known.processes))) and (
         doubts.names_the_dead(install)
-        or doubts.never_buried(install, memory, host.boot)
+        or doubts.unburied(install, memory, host.boot)
         or doubts.names_the_gone(install, known)
     ):
         return _doubted(host, seen, known, began)

@@ -4,10 +4,8 @@
 - Other versions that run are stopped by their own control.
 - A pid file that names another program's process is removed.
 - If the start fails while another version's processes live, it is tried again when they have ended.
-- A start is no verdict while a stopped version takes long to end: that end is waited for, see `hold_ups`.
-- If the start fails, and others held a port of the agent before it or during it, it is tried again, see there.
-- A start has failed if its status is `started`, but it leaves no process or only a zombie.
-"""
+- A start that fails while a stopped version takes long to end, or others hold a port, is tried again, see `hold_ups`.
+- A start has failed if its status is `started`, but it leaves no process or only a zombie."""
 
 import dataclasses
 import logging
@@ -61,7 +59,7 @@ class Start:
         if memory.begun and memory.is_cut_off(version, host.boot):
             self._last = Mark(memory.begun.token), memory.begun.since
         self._hold_ups = HoldUps(self._install, memory, host.boot, host.config.timeouts.stop, self._own)
-        self._held_up_by = self._unburied = frozenset[str]()  # see `HoldUps`, and `doubts.never_buried` for zombies
+        self._held_up_by = self._unburied = frozenset[str]()  # see `HoldUps`, and `doubts.unburied` for zombies
         self._seen = Sightings(self._hold_ups)  # of the last try
 
     def clear_the_way(self) -> dict[str, frozenset[str]]:
@@ -249,8 +247,8 @@ class Start:
                 control_script.run(self._install, "start", limits.start, self._output, mark)
             except ControlFailed as e:
                 problem = str(e)
-        until = time.monotonic() if problem else deadline
-        status = wait_for(self._install, State.STARTED, limits.status, until, self._seen.look)
+        deadline = time.monotonic() if problem else deadline
+        status = wait_for(self._install, State.STARTED, limits.status, deadline, self._seen.look)
         if status.state is not State.STARTED:
             return None, f"not started within {limits.start:g} s: {problem or f'its status is {status.text!r}'}"
         table = Table()
@@ -258,11 +256,15 @@ class Start:
         # Without pid files and without processes in its directory, the version runs elsewhere and cannot be recognised.
         stays = pid_files(self._install) or witness.at_home(table, self._install, found, self._host.boot)
         found = found.started_after(self._memory.known(self._version), bool(stays))
-        dead = frozenset() if found.processes else doubts.never_buried(self._install, self._memory, self._host.boot)
-        is_doubtful = not found.processes and (found.placed or doubts.names_the_dead(self._install))
-        if (dead or (is_doubtful and not self._is_given_time())) and not doubts.may_be_up(table, self._install):
+        dead = frozenset() if found.processes else doubts.unburied(self._install, self._memory, self._host.boot)
+        if dead and not (dead := doubts.still_unburied(dead)):  # the start may have taken them for the agent
+            status = control_script.status(self._install, limits.status)
+        but_none = ", but none of its processes exists" if status.state is State.STARTED else ""
+        is_lost = not found.processes and (found.placed or doubts.names_the_dead(self._install))
+        is_doubtful = bool(dead) or (is_lost and not self._is_given_time())
+        if not but_none or (is_doubtful and not doubts.may_be_up(table, self._install)):
             self._unburied = dead
-            return None, f"not started: its status is {status.text!r}, but none of its processes exists"
+            return None, f"not started: its status is {status.text!r}{but_none}"
         return found, ""
 
     def _found(self, table: Table) -> Recognised:

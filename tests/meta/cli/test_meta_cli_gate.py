@@ -312,6 +312,10 @@ def test_a_failure_and_a_record_that_is_taken_back_wait_for_nobody():
     gate = Gate(WANTED)
     gate.end(FIRST, 0)
     assert gate.end(found(revision=6, late=3, wanted=[], patience=60), 1) is End.TAKEN_BACK
+    gate = Gate(WANTED)  # a ban from before is no edit, so those who may be silent because meta was away are waited for
+    assert gate.end(found(good=2, banned=1, late=1, patience=60), 0) is None
+    assert gate.end(found(good=2, banned=1, failed=1), 30) is End.NOT_YET
+    assert gate.end(found(good=3, banned=1), 40) is End.TAKEN_BACK
 
 
 def test_a_meta_that_does_not_know_yet_what_another_one_told_of_ends_no_watch(capsys):

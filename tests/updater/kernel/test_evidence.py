@@ -650,7 +650,7 @@ def test_what_its_parent_reaps_within_a_moment_is_no_zombie(tmp_path, spawn, is_
     identity = f"{dead}.{procfs.fields_of('/proc', dead)[1][19].decode()}"
     memory = Memory(running=Recognised("1", "b", processes=frozenset({identity}), since=1))
     assert doubts.unburied(place, memory, "b") == {identity}
-    assert doubts.never_buried(place, memory, "b") == (set() if is_reaped else {identity})
+    assert doubts.still_unburied(frozenset({identity})) == (set() if is_reaped else {identity})
 
 
 def test_a_zombie_is_not_forgotten_for_a_job_that_is_there_for_a_moment(tmp_path, below_it, spawn):

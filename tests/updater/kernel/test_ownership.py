@@ -280,7 +280,7 @@ def test_a_version_that_is_known_only_by_the_mark_of_its_start_is_gone_when_that
 
 
 LOOK = """#!/bin/sh
-case "$1" in status) /bin/sh -c 'cd ..; exec sleep 60' & ./sleep 60 & wait;; esac
+case "$1" in status) /bin/sh -c 'cd ..; exec sleep 60' & ./helper-4734 60 & wait;; esac
 """
 
 
@@ -289,12 +289,12 @@ case "$1" in status) /bin/sh -c 'cd ..; exec sleep 60' & ./sleep 60 & wait;; esa
 def test_a_status_script_whoever_runs_it_and_what_it_runs_are_no_version(agent, spawn, by, control):
     """A look may be made beside a turn, or by `updater why`, by a person and by other monitoring."""
     install = agent / "1"
-    shutil.copy("/bin/sleep", install / "sleep")
+    shutil.copy("/bin/sleep", install / "helper-4734")
     (install / "here").symlink_to(".")
     (install / "control").write_text(LOOK)
     (install / "control").chmod(0o755)
     spawn(*by, "/bin/sh", control, "status", cwd=install)
-    until("its program runs", lambda: any(processes.command(one)[:1] == ["./sleep"] for one in below(install)))
+    until("its program runs", lambda: any(processes.command(one)[:1] == ["./helper-4734"] for one in below(install)))
     known = Recognised("1", "b", processes=frozenset({"4194303.1"}))
     assert witness.by_version(Table(), agent, Memory(current="1")) == {}
     assert witness.recognise(Table(), install, known, "b") == []
@@ -313,3 +313,15 @@ def test_what_a_status_script_has_left_behind_is_only_there(agent, spawn):
     script.wait()
     assert witness.by_version(Table(), agent, Memory(current="1")) == {}
     assert len(below(agent / "1")) == 1
+
+
+def test_a_daemon_that_a_status_script_has_begun_as_a_fork_of_itself_is_the_version(agent, spawn):
+    """It keeps the arguments of the script, and its pid file names it."""
+    install = agent / "1"
+    (install / "control").write_text("#!/bin/sh\n(while sleep 0.1; do :; done) & echo $! >pid\n")
+    (install / "control").chmod(0o755)
+    spawn("/bin/sh", "./control", "status", cwd=install).wait()
+    daemon = int((install / "pid").read_text())
+    until("init has it", lambda: Table().by_pid[daemon].parent == 1)
+    assert processes.command(daemon) == ["/bin/sh", "./control", "status"]
+    assert daemon in {one.pid for one in witness.by_version(Table(), agent, Memory(current="1"))["1"]}

@@ -131,8 +131,8 @@ class Evidence:
     def is_of_a_look(self, process: Process) -> bool:
         """Whether it is a `./control status`, no matter who asked, or runs for one. It shows nothing of the agent."""
         for one in (process, *self._ancestors(process)):
-            if one.pid not in self._looks:
-                self._looks[one.pid] = _is_a_look(self._table.arguments(one))
+            if one.pid not in self._looks:  # what init has inherited was left behind by one
+                self._looks[one.pid] = one.parent != _INIT and _is_a_look(self._table.arguments(one))
             if self._looks[one.pid]:
                 return True
         return False
@@ -216,6 +216,7 @@ class Evidence:
         return any(
             (table.lies(one, agent) or table.works(one, agent) or runs_below(table, one, agent))
             and not any(near == process or is_asked_by_us(near) for near in (one, *self._ancestors(one)))
+            and not self.is_of_a_look(one)
             for one in table.by_pid.values()
             if not one.has_terminal
         )
