@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PARKED = Request("")  # stands for the request of every parked host
 FULL = refusal(503, "too much is arriving, or being sent, at the same time")
 FAILED = refusal(500, "internal error")
+MANY = refusal(503, "too many requests at once over one connection")
 log = logging.getLogger(__name__)
 
 
@@ -28,12 +29,13 @@ class Answering(Output):
     """A request is `_request` while it arrives, in `_queue` while it waits, and `_current` while the framework answers it, or
     while it is parked. The reading half has `late`, `stop` and `cut`."""
 
-    __slots__ = ("_current", "_final", "_queue", "_request", "park")
+    __slots__ = ("_current", "_final", "_in_read", "_queue", "_request", "park")
 
     def __init__(self, door: "Door"):
         super().__init__(door)
         self._request: Request | None = None
         self._queue: list[Request] = []  # short: what one read has brought
+        self._in_read = 0  # whole requests that the present read has brought
         self._current: Request | None = None
         self.park: Park | None = None  # `_current` waits for news
         self._final: Answer | None = None  # a refusal that waits until all before it is answered
@@ -59,11 +61,15 @@ class Answering(Output):
         return self._current is not None or self._is_choked or bool(self._queue)
 
     def is_answering(self) -> bool:
-        return self._is_busy or self._has_output
+        return self._is_busy or self._has_output or self._is_unsent
 
     def _take(self, request: Request) -> None:
         """Answer a request whose head and body are here, or whose body is large."""
-        if self._current is not None or self._is_choked or self._queue:
+        self._in_read += 1
+        if self._in_read > limits.MAX_PIPELINED:
+            self._release(request)
+            self._refuse(MANY)
+        elif self._current is not None or self._is_choked or self._queue:
             self._queue.append(request)
             self._pause()
         else:
@@ -99,6 +105,10 @@ class Answering(Output):
             return parking.at_once(park)
         if (answer := parking.enter(self, park)) is None:
             self._current = PARKED  # and not the request: there may be very many
+            if self._is_paused:
+                ends = self.deadline
+                self._resume()
+                self.deadline = ends
         return answer
 
     def unpark(self, answer: Answer, goes_on: bool) -> None:
@@ -199,6 +209,8 @@ class Answering(Output):
             return  # a thread reads its body, and ends soon
         if not self._is_busy and not self._has_output:
             self._finish(answer)
+        else:
+            self.deadline = inf  # what is under way has all its time
 
     def _finish(self, answer: Answer) -> None:
         self._final = None

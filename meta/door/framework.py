@@ -56,10 +56,14 @@ class Pool:
         """Have a thread do this work, and the loop what it returns. Returns False if too much waits. For the loop's thread."""
         if self._under_way >= self._most + self._waiting:
             return False
+        if self._threads < min(self._under_way + 1, self._most):
+            try:
+                Thread(target=self._run, name=f"{self._name}-{self._threads + 1}", daemon=True).start()
+                self._threads += 1
+            except RuntimeError:  # the machine has no more
+                if not self._threads:
+                    return False
         self._under_way += 1
-        if self._threads < min(self._under_way, self._most):
-            self._threads += 1
-            Thread(target=self._run, name=f"{self._name}-{self._threads}", daemon=True).start()
         self._queue.put(work)
         return True
 

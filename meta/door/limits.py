@@ -17,6 +17,7 @@ FREE_BODY = 64 << 10  # bytes of each body that are not counted as held
 MAX_HELD = 64 << 20  # bytes of all bodies beyond FREE_BODY
 MAX_FRAMING = 64 << 10  # bytes of chunk sizes, extensions and trailers, and FRAMING for each byte of the body
 FRAMING = 8
+MAX_PIPELINED = 100  # requests that one read brings, or that wait for the answer to an earlier one
 LEAST_SPEED = 10_000  # bytes a second of a body of more than MAX_BODY bytes
 SPEED_OVER = 30.0  # seconds over which that speed is taken
 UNREAD = 60.0  # seconds without progress of an answer
@@ -52,6 +53,7 @@ TABLE = (
     Row(
         "sizes, extensions and trailers of chunks", f"{MAX_FRAMING >> 10} KiB, and {FRAMING} bytes for each byte", "413"
     ),
+    Row("requests of one connection that wait for an earlier answer", f"{MAX_PIPELINED}", RETRY),
     Row("body that is shorter than announced", "none", "400"),
     Row("an answer that its client does not read", f"{UNREAD:g} s", "hung up"),
     Row("such answers to requests other than heartbeats", f"{MAX_UNREAD >> 20} MiB for all", RETRY),

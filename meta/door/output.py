@@ -71,6 +71,11 @@ class Output:
     def _has_output(self) -> bool:
         return bool(self._parts) or self._file is not None or self._is_sending
 
+    @property
+    def _is_unsent(self) -> bool:
+        """Whether the transport has yet to write something."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
+
     def _write(self, data: bytes | memoryview) -> None:
         if self._transport is not None:
             self._transport.write(data)

@@ -85,9 +85,14 @@ class Parking:
         self._ends.setdefault(ends, set()).add(one)
         one.deadline = ends
         if self._rules.has_news(park):
-            self._due[one] = None
-            asyncio.get_running_loop().call_later(self._rules.settle, self._wanted.set)
+            asyncio.get_running_loop().call_later(self._rules.settle, self._settled, one, park)
         return None
+
+    def _settled(self, one: Parked, park: Park) -> None:
+        """A host that came with another reply has waited for long enough: this meta may have followed it by now."""
+        if one.park is park:
+            self._due[one] = None
+            self._wanted.set()
 
     def at_once(self, park: Park) -> Answer:
         """The answer for a host that does not wait."""

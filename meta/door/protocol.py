@@ -62,10 +62,11 @@ class Connection(Answering, asyncio.Protocol):
             self._refuse(STOPPING)
 
     def data_received(self, data: bytes) -> None:
-        if len(data) > PIECE:
-            for at in range(0, len(data), PIECE):
-                self.data_received(data[at : at + PIECE])
-            return
+        self._in_read = 0
+        for at in range(0, len(data), PIECE):
+            self._feed(data[at : at + PIECE] if len(data) > PIECE else data)
+
+    def _feed(self, data: bytes) -> None:
         parser, request = self._parser, self._request
         if self._is_last or parser is None:
             self._drop(len(data))

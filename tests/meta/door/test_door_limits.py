@@ -371,13 +371,18 @@ def test_answers_that_are_not_sent_have_a_limit_for_all_of_them(door, monkeypatc
 
 def test_who_asks_and_asks_and_never_reads_is_not_answered_without_end(door):
     with door.connect() as client:
-        client.setblocking(False)
-        sent = 0
-        with pytest.raises(BlockingIOError):
-            while sent < 500_000_000:
-                sent += client.send(BEAT * 1000)
+        is_read = True
+        while is_read:
+            wanted = len(door.seen) + 50
+            client.sendall(BEAT * 50)
+            deadline = time.monotonic() + 1
+            while (is_read := len(door.seen) >= wanted) is False and time.monotonic() < deadline:
                 time.sleep(0.001)
-        assert len(door.seen) * len(BEAT) < 100_000_000
+            assert len(door.seen) * len(BEAT) < 100_000_000
+        client.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            for _ in range(5000):
+                client.send(BEAT * 1000)
         assert in_time(door)
         client.setblocking(True)
         answered = client.recv(1 << 20)
@@ -406,6 +411,22 @@ def test_answers_come_in_the_order_of_their_requests(door):
         assert [one.body for one in answers(client)] == [b"app 0", b"hot 2"] * 20
 
 
+@pytest.mark.parametrize(
+    "first", [b"GET /app HTTP/1.1\r\nHost: x\r\n\r\n", b""], ids=["behind one that waits", "alone"]
+)
+def test_requests_that_one_read_brings_have_a_limit(door, first):
+    """Each takes a thousand times the memory of its few bytes, or holds up the others."""
+    most = limits.MAX_PIPELINED
+    assert {one.status for one in door.ask(BEAT * most)} == {200}
+    with door.connect() as client:
+        client.sendall((first + BEAT * 10_000)[: 200 * len(BEAT)])
+        client.shutdown(socket.SHUT_WR)
+        statuses = [one.status for one in answers(client)]
+    assert (len(statuses), statuses[-1]) == (most + 1, 503)
+    assert set(statuses[:-1]) == {200}
+    assert in_time(door)
+
+
 def test_requests_that_are_too_many_at_once_are_told_to_wait(door):
     go = threading.Event()
     most = limits.THREADS + limits.MAX_WAITING
@@ -425,6 +446,23 @@ def test_requests_that_are_too_many_at_once_are_told_to_wait(door):
         assert in_time(door)
         go.set()
         assert {answers(client)[0].status for client in clients} == {200}
+
+
+def test_an_answer_that_is_being_made_is_not_lost_for_the_next_request_that_never_comes(door):
+    go = threading.Event()
+
+    def slow(environ, start):
+        assert go.wait(20)
+        return door.echo(environ, start)
+
+    door.application = slow
+    with door.connect() as client:
+        client.sendall(b"GET /app HTTP/1.1\r\nHost: x\r\n\r\n" + BEAT[:-1])
+        until("it is under way", lambda: door.door.framework._whole._under_way == 1)
+        for _ in range(3):
+            door.later(limits.BODY_WITHIN + 1)
+        go.set()
+        assert [one.status for one in answers(client)] == [200, 408]
 
 
 # --- connections ---

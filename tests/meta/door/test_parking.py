@@ -115,9 +115,23 @@ def test_who_sends_another_request_does_not_wait(opened, pieces):
     assert opened.counts.parked == {}
 
 
-def test_thousands_of_parks_in_one_go_are_answered_in_order(opened):
-    found = opened.ask(park("h1") * 2000)
-    assert [answer.status for answer in found] == [204] * 2000
+def test_a_hundred_parks_in_one_go_are_answered_in_order(opened):
+    found = opened.ask(park("h1") * 100)
+    assert [answer.status for answer in found] == [204] * 100
+
+
+def test_a_park_behind_another_request_is_seen_to_end(opened):
+    with opened.connect() as client:
+        client.sendall(b"GET /app HTTP/1.1\r\nHost: m\r\n\r\n" + park("h1"))
+        until("it is parked", lambda: list(opened.counts.parked) == ["h1"])
+    until("it is gone", lambda: not opened.counts.parked)
+
+
+def test_a_host_that_is_ahead_is_left_alone_whatever_others_do(loop):
+    with OpenedDoor(loop, parks={"settle": 3.0}) as opened, parked(opened, "h1", known=NEW):
+        with parked(opened, "h2", wait=1) as other:
+            assert only(other).status == 204
+        assert list(opened.counts.parked) == ["h1"]
 
 
 def test_many_hosts_beat_over_the_time_that_the_rate_gives(loop):
